@@ -1,1 +1,1 @@
-//! x
+//! Embedded mail servers and helpers for the end-to-end tests, the benchmarks and the demonstration.

@@ -1,0 +1,1 @@
+//! Charts: data in, SVG out; a file each. Knows no report and no figure.

@@ -1,0 +1,1 @@
+//! Brings files to their targets. Knows nothing but files.

@@ -1,0 +1,8 @@
+//! From samples and events to reports, and to the people who read them.
+
+pub mod charts;
+pub mod commands;
+pub mod delivery;
+pub mod figures;
+pub mod report;
+pub mod schedule;

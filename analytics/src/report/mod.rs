@@ -1,0 +1,1 @@
+//! Reports: definition → sections → blocks → media.

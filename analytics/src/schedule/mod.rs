@@ -1,0 +1,1 @@
+//! Which reports are due, and for which period.

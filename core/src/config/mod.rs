@@ -1,0 +1,331 @@
+//! The configuration: one TOML file, with folders of more to include. What is read here has been checked as a whole;
+//! both binaries start from a [`Config`].
+
+mod problem;
+mod read;
+mod table;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+use jiff::tz::TimeZone;
+
+pub use problem::{Problem, Problems, Severity};
+pub use read::load;
+pub use table::{FromToml, Source, Table, parse};
+
+use crate::{
+    mail::SecretSource,
+    model::{AccountName, Micros, MonitorId, Name, ObjectId, SiteName},
+};
+
+/// Everything that the configuration file and the files that it includes say.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The configuration file.
+    pub file: PathBuf,
+    /// The place that this probe measures from.
+    pub site: SiteName,
+    /// Where the sample lake is.
+    pub data: DataLocation,
+    /// Local folder of journals, locks, keys and queues; `<data>/state` unless said otherwise.
+    pub state: PathBuf,
+    /// The zone of calendar schedules and of reports that name none.
+    pub timezone: TimeZone,
+    /// How often recorded samples are sealed into the day's Parquet file.
+    pub seal_interval: Micros,
+    /// The key that signs the test mails; a file in `state`, made at the first start, unless said otherwise.
+    pub signing_key: Option<SecretSource>,
+    /// Credentials.
+    pub accounts: BTreeMap<AccountName, Account>,
+    /// Hosts and services under watch.
+    pub objects: BTreeMap<ObjectId, Object>,
+    /// Configured tests.
+    pub monitors: BTreeMap<MonitorId, Monitor>,
+    /// People and groups who are told.
+    pub operators: BTreeMap<Name, Operator>,
+    /// SMTP servers for mailqos's own mails: alarms and reports.
+    pub mail_servers: BTreeMap<Name, MailServer>,
+    /// What is done when a monitor's alarm rises and clears.
+    pub action_lists: BTreeMap<Name, ActionList>,
+    /// Places that reports can be delivered to.
+    pub targets: BTreeMap<Name, Target>,
+    /// Folder of the user's own report templates, searched before the built-in ones.
+    pub templates: PathBuf,
+    /// Folder of the report definitions.
+    pub reports: PathBuf,
+    /// What deserves attention but is no error.
+    pub warnings: Problems,
+}
+
+/// Where the sample lake is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DataLocation {
+    /// A folder of this machine.
+    Folder(PathBuf),
+    /// An object store, such as `s3://bucket/prefix`.
+    ObjectStore(String),
+}
+
+/// Credentials, referred to by name.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// The name to log in with.
+    pub user: String,
+    /// Windows domain, for network shares.
+    pub domain: Option<String>,
+    /// Where the password comes from.
+    pub password: SecretSource,
+}
+
+/// A host or service under watch.
+#[derive(Debug, Clone)]
+pub struct Object {
+    /// What people call it; the id unless said otherwise.
+    pub name: String,
+    /// Host name or IP address.
+    pub address: String,
+    /// Labels to select by.
+    pub tags: BTreeSet<String>,
+}
+
+/// One configured test on an object.
+#[derive(Debug, Clone)]
+pub struct Monitor {
+    /// Its id in the lake.
+    pub id: MonitorId,
+    /// What people call it; the id unless said otherwise.
+    pub name: String,
+    /// The object that it watches.
+    pub object: ObjectId,
+    /// Its own labels and those of its object.
+    pub tags: BTreeSet<String>,
+    /// Whether it is tested at all.
+    pub enabled: bool,
+    /// Time between the starts of two tests.
+    pub test_interval: Micros,
+    /// The action list that it uses, if any.
+    pub action_list: Option<Name>,
+    /// After how many consecutive failures its alarm rises.
+    pub alarm_after: u32,
+    /// What is tested.
+    pub kind: Kind,
+}
+
+/// What a monitor tests; a new probe kind is a new variant.
+#[derive(Debug, Clone)]
+pub enum Kind {
+    /// A mail is sent and picked up: kind `mail-qos`.
+    MailQos(MailQos),
+}
+
+/// The options of kind `mail-qos`.
+#[derive(Debug, Clone)]
+pub struct MailQos {
+    /// The longest round trip that counts as good.
+    pub max_round_trip: Micros,
+    /// The wait before the first pick-up and between pick-ups; shorter than max round trip.
+    pub check_interval: Micros,
+    /// How long a mail is waited for before it is `lost`.
+    pub horizon: Micros,
+    /// Deadline of each step of a conversation.
+    pub timeout: Micros,
+    /// Envelope sender and From address.
+    pub from: String,
+    /// The mailbox's address: envelope recipient and To address.
+    pub to: String,
+    /// The server that takes the mail.
+    pub smtp: Endpoint,
+    /// The server whose mailbox is read.
+    pub pickup: Endpoint,
+    /// How the mailbox is read.
+    pub protocol: PickupProtocol,
+}
+
+/// How a mailbox is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PickupProtocol {
+    /// RFC 1939.
+    Pop3,
+    /// RFC 9051, RFC 3501.
+    Imap,
+}
+
+/// A server to talk to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Host name or IP address.
+    pub server: String,
+    /// TCP port.
+    pub port: u16,
+    /// Encryption.
+    pub tls: TlsMode,
+    /// Whose certificates are trusted.
+    pub trust: Trust,
+    /// Who logs in; nobody if absent.
+    pub account: Option<AccountName>,
+}
+
+/// Encryption of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsMode {
+    /// In clear.
+    None,
+    /// In clear first, then upgraded (RFC 3207, RFC 2595); refused if the server does not offer it.
+    StartTls,
+    /// From the first byte (RFC 8314).
+    Implicit,
+}
+
+/// Whose certificates are trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Trust {
+    /// A file of PEM certificates instead of the platform's store.
+    pub ca_file: Option<PathBuf>,
+    /// SHA-256 of the server's certificate (DER); nothing else is then accepted or asked.
+    pub fingerprint: Option<[u8; 32]>,
+    /// Accept any certificate; reports say so.
+    pub insecure: bool,
+}
+
+/// Somebody, or a group, who is told.
+#[derive(Debug, Clone)]
+pub struct Operator {
+    /// What people call them; the name unless said otherwise.
+    pub name: String,
+    /// Their mail addresses.
+    pub email: Vec<String>,
+}
+
+/// An SMTP server for mailqos's own mails.
+#[derive(Debug, Clone)]
+pub struct MailServer {
+    /// The server.
+    pub endpoint: Endpoint,
+    /// Sender of the mails.
+    pub from: String,
+    /// Deadline of each step of the conversation.
+    pub timeout: Micros,
+}
+
+/// What is done when an alarm rises and clears.
+#[derive(Debug, Clone)]
+pub struct ActionList {
+    /// The actions, in order.
+    pub actions: Vec<Action>,
+}
+
+/// One action of an action list.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// A mail to operators or addresses.
+    Email {
+        /// Mail addresses, those of operators resolved.
+        to: Vec<String>,
+        /// Through which mail server.
+        mail_server: Name,
+    },
+}
+
+/// A place that reports can be delivered to.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// A local or mounted folder.
+    Folder {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// An FTP server.
+    Ftp {
+        /// The server and the account.
+        endpoint: Endpoint,
+        /// Folder on the server; relative to the log-in folder unless it begins with `/`.
+        path: String,
+        /// Deadline of each step.
+        timeout: Micros,
+    },
+    /// An SMB 2/3 network share.
+    Smb {
+        /// The server and the account (with its Windows domain).
+        endpoint: Endpoint,
+        /// The share's name.
+        share: String,
+        /// Folder in the share.
+        path: String,
+        /// Deadline of each step.
+        timeout: Micros,
+    },
+    /// Mails through a mail server.
+    Email {
+        /// Through which mail server.
+        mail_server: Name,
+        /// Recipients, those of operators resolved.
+        to: Vec<String>,
+        /// Further recipients, shown.
+        cc: Vec<String>,
+        /// Further recipients, not shown.
+        bcc: Vec<String>,
+        /// Where answers go.
+        reply_to: Option<String>,
+    },
+}
+
+impl Config {
+    /// The monitors that a selection names: by id, object, tag (`tag:NAME`, `object:NAME`) or glob (`mail-*`); all for an
+    /// empty selection.
+    ///
+    /// # Errors
+    /// The first pattern that selects nothing.
+    pub fn select(&self, patterns: &[String]) -> Result<Vec<&Monitor>, String> {
+        if patterns.is_empty() {
+            return Ok(self.monitors.values().collect());
+        }
+        let mut chosen = BTreeMap::new();
+        for pattern in patterns {
+            let before = chosen.len();
+            let mut hit = false;
+            for monitor in self.monitors.values() {
+                let selected = if let Some(tag) = pattern.strip_prefix("tag:") {
+                    monitor.tags.contains(tag)
+                } else if let Some(object) = pattern.strip_prefix("object:") {
+                    glob(object, monitor.object.as_str())
+                } else {
+                    glob(pattern, monitor.id.as_str())
+                };
+                if selected {
+                    hit = true;
+                    chosen.insert(monitor.id.clone(), monitor);
+                }
+            }
+            if !hit && chosen.len() == before {
+                return Err(pattern.clone());
+            }
+        }
+        Ok(chosen.into_values().collect())
+    }
+}
+
+/// Whether `text` matches `pattern`, in which `*` stands for any characters and `?` for one.
+pub fn glob(pattern: &str, text: &str) -> bool {
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let (mut p, mut t) = (0, 0);
+    let mut retry: Option<(usize, usize)> = None;
+    while t < text.len() {
+        if pattern.get(p) == Some(&'*') {
+            retry = Some((p, t));
+            p += 1;
+        } else if pattern.get(p).is_some_and(|c| *c == '?' || *c == text[t]) {
+            p += 1;
+            t += 1;
+        } else if let Some((star, at)) = retry {
+            retry = Some((star, at + 1));
+            p = star + 1;
+            t = at + 1;
+        } else {
+            return false;
+        }
+    }
+    pattern[p..].iter().all(|c| *c == '*')
+}

@@ -1,0 +1,556 @@
+//! A TOML table that is read key by key: wrong types are noted with their place, keys that nobody asked for are refused
+//! with a suggestion, and reading goes on, so that all problems are found at once.
+
+use std::{collections::BTreeSet, ops::Range, path::Path, path::PathBuf, sync::Arc};
+
+use toml_edit::{Document, Item, Value};
+
+pub use super::problem::Source;
+use super::problem::{Problem, Problems};
+use crate::model::{AccountName, Micros, MonitorId, Name, ObjectId, SiteName};
+
+/// A TOML value and its place.
+#[derive(Debug, Clone)]
+pub struct Node {
+    source: Arc<Source>,
+    span: Range<usize>,
+    data: Data,
+}
+
+#[derive(Debug, Clone)]
+enum Data {
+    Text(String),
+    Integer(i64),
+    Float(f64),
+    Boolean(bool),
+    Datetime(String),
+    Array(Vec<Node>),
+    Table(Vec<Entry>),
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    key: String,
+    source: Arc<Source>,
+    key_span: Range<usize>,
+    node: Node,
+}
+
+impl Data {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "a text",
+            Self::Integer(_) => "a whole number",
+            Self::Float(_) => "a number",
+            Self::Boolean(_) => "true or false",
+            Self::Datetime(_) => "a date or time",
+            Self::Array(_) => "an array",
+            Self::Table(_) => "a table",
+        }
+    }
+}
+
+impl Node {
+    /// A problem at this value.
+    pub fn problem(&self, message: impl Into<String>, label: impl Into<String>) -> Problem {
+        Problem::error(message).at(&self.source, self.span.clone(), label)
+    }
+
+    /// The folder of the file in which the value stands: what relative paths refer to.
+    fn folder(&self) -> &Path {
+        self.source.path.parent().unwrap_or(Path::new(""))
+    }
+}
+
+/// What a TOML value can be read as.
+pub trait FromToml: Sized {
+    /// What is expected, for messages: `"a whole number from 1 to 65535"`.
+    fn expected() -> String;
+
+    /// Reads the value.
+    ///
+    /// # Errors
+    /// What is wrong with it, without its place; an empty text stands for a wrong type.
+    fn from_toml(node: &Node) -> Result<Self, String>;
+}
+
+impl FromToml for String {
+    fn expected() -> String {
+        "a text in quotes".into()
+    }
+    fn from_toml(node: &Node) -> Result<Self, String> {
+        match &node.data {
+            Data::Text(text) => Ok(text.clone()),
+            _ => Err(String::new()),
+        }
+    }
+}
+
+impl FromToml for bool {
+    fn expected() -> String {
+        "true or false".into()
+    }
+    fn from_toml(node: &Node) -> Result<Self, String> {
+        match node.data {
+            Data::Boolean(value) => Ok(value),
+            _ => Err(String::new()),
+        }
+    }
+}
+
+impl FromToml for f64 {
+    fn expected() -> String {
+        "a number".into()
+    }
+    fn from_toml(node: &Node) -> Result<Self, String> {
+        match node.data {
+            Data::Float(value) if value.is_finite() => Ok(value),
+            Data::Integer(value) => Ok(value as f64),
+            _ => Err(String::new()),
+        }
+    }
+}
+
+macro_rules! integer {
+    ($($type:ty),+) => {$(
+        impl FromToml for $type {
+            fn expected() -> String {
+                format!("a whole number from {} to {}", <$type>::MIN, <$type>::MAX)
+            }
+            fn from_toml(node: &Node) -> Result<Self, String> {
+                match node.data {
+                    Data::Integer(value) => Self::try_from(value)
+                        .map_err(|_| format!("{value} is not {}", Self::expected())),
+                    _ => Err(String::new()),
+                }
+            }
+        }
+    )+};
+}
+integer!(u16, u32, i64);
+
+macro_rules! parsed {
+    ($($type:ty => $expected:literal),+ $(,)?) => {$(
+        impl FromToml for $type {
+            fn expected() -> String {
+                $expected.into()
+            }
+            fn from_toml(node: &Node) -> Result<Self, String> {
+                match &node.data {
+                    Data::Text(text) => text.parse().map_err(|error| format!("{error}")),
+                    _ => Err(String::new()),
+                }
+            }
+        }
+    )+};
+}
+parsed!(
+    Micros => "a duration in quotes, such as \"30s\", \"5m\" or \"1h30m\"",
+    MonitorId => "a monitor's id",
+    ObjectId => "an object's id",
+    AccountName => "an account's name",
+    SiteName => "a site's name",
+    Name => "a name",
+    jiff::civil::Date => "a date in quotes, such as \"2026-03-31\"",
+);
+
+impl FromToml for jiff::tz::TimeZone {
+    fn expected() -> String {
+        "the IANA name of a time zone, such as \"Europe/Berlin\" or \"UTC\"".into()
+    }
+    fn from_toml(node: &Node) -> Result<Self, String> {
+        match &node.data {
+            Data::Text(name) => Self::get(name).map_err(|_| format!("{name:?} is not {}", Self::expected())),
+            _ => Err(String::new()),
+        }
+    }
+}
+
+/// Relative paths refer to the folder of the file in which they stand.
+impl FromToml for PathBuf {
+    fn expected() -> String {
+        "a path in quotes".into()
+    }
+    fn from_toml(node: &Node) -> Result<Self, String> {
+        match &node.data {
+            Data::Text(text) if text.is_empty() => Err("the path is empty".into()),
+            Data::Text(text) => Ok(node.folder().join(text)),
+            _ => Err(String::new()),
+        }
+    }
+}
+
+/// One value or an array of them.
+impl<T: FromToml> FromToml for Vec<T> {
+    fn expected() -> String {
+        format!("{}, or an array of such", T::expected())
+    }
+    fn from_toml(node: &Node) -> Result<Self, String> {
+        match &node.data {
+            Data::Array(items) => items.iter().map(T::from_toml).collect(),
+            _ => Ok(vec![T::from_toml(node)?]),
+        }
+    }
+}
+
+/// A value together with its place.
+impl FromToml for Node {
+    fn expected() -> String {
+        "a value".into()
+    }
+    fn from_toml(node: &Node) -> Result<Self, String> {
+        Ok(node.clone())
+    }
+}
+
+impl Node {
+    /// The value read as `T`, or a problem noted.
+    pub fn read<T: FromToml>(&self, problems: &mut Problems) -> Option<T> {
+        match T::from_toml(self) {
+            Ok(value) => Some(value),
+            Err(message) if message.is_empty() => {
+                let found = self.data.kind();
+                problems.push(
+                    self.problem(format!("expected {}, found {found}", T::expected()), found)
+                        .help(format!("write {}", T::expected())),
+                );
+                None
+            }
+            Err(message) => {
+                problems.push(self.problem(message, "here").help(format!("write {}", T::expected())));
+                None
+            }
+        }
+    }
+
+    /// The value as a table; `None` if it is none, without a problem noted.
+    pub fn as_table(&self) -> Option<Table> {
+        match &self.data {
+            Data::Table(entries) => Some(Table {
+                source: Arc::clone(&self.source),
+                span: self.span.clone(),
+                entries: entries.clone(),
+                asked: BTreeSet::new(),
+            }),
+            _ => None,
+        }
+    }
+
+    /// The value as a list of values; a single one is a list of one.
+    pub fn as_list(&self) -> Vec<Node> {
+        match &self.data {
+            Data::Array(items) => items.clone(),
+            _ => vec![self.clone()],
+        }
+    }
+}
+
+/// A TOML table that remembers which keys were asked for.
+#[derive(Debug, Clone)]
+pub struct Table {
+    source: Arc<Source>,
+    span: Range<usize>,
+    entries: Vec<Entry>,
+    asked: BTreeSet<&'static str>,
+}
+
+impl Table {
+    /// The value of a key, if it is there and of the right type; a wrong type is noted.
+    pub fn get<T: FromToml>(&mut self, key: &'static str, problems: &mut Problems) -> Option<T> {
+        self.node(key)?.read(problems)
+    }
+
+    /// The value of a key; its absence is noted as well. `why` says what it is for.
+    pub fn require<T: FromToml>(&mut self, key: &'static str, why: &str, problems: &mut Problems) -> Option<T> {
+        if self.node(key).is_none() {
+            problems.push(self.missing(key, why));
+        }
+        self.get(key, problems)
+    }
+
+    /// The problem that a key is missing in this table.
+    pub fn missing(&self, key: &str, why: &str) -> Problem {
+        Problem::error(format!("{key:?} is missing"))
+            .at(&self.source, self.head(), format!("{key:?} belongs here"))
+            .help(format!("add {key} = …: {why}"))
+    }
+
+    /// One of several words; any other is noted with a suggestion.
+    pub fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)], problems: &mut Problems) -> Option<T> {
+        let node = self.node(key)?;
+        let text: String = node.read(problems)?;
+        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+            return Some(*value);
+        }
+        let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let help = match nearest(&text, all.iter().copied()) {
+            Some(word) => format!("did you mean {word:?}?"),
+            None => format!("write one of: {}", all.join(", ")),
+        };
+        problems.push(
+            node.problem(format!("{text:?} is not known here"), "not known")
+                .help(help),
+        );
+        None
+    }
+
+    /// The value of a key as it stands.
+    pub fn node(&mut self, key: &'static str) -> Option<Node> {
+        self.asked.insert(key);
+        self.entries
+            .iter()
+            .find(|entry| entry.key == key)
+            .map(|entry| entry.node.clone())
+    }
+
+    /// The table at a key; another type is noted.
+    pub fn table(&mut self, key: &'static str, problems: &mut Problems) -> Option<Table> {
+        let node = self.node(key)?;
+        let table = node.as_table();
+        if table.is_none() {
+            let found = node.data.kind();
+            problems.push(node.problem(format!("expected a table, found {found}"), found));
+        }
+        table
+    }
+
+    /// The tables at a key, in an array of tables.
+    pub fn tables(&mut self, key: &'static str, problems: &mut Problems) -> Vec<Table> {
+        let Some(node) = self.node(key) else {
+            return Vec::new();
+        };
+        node.as_list()
+            .iter()
+            .filter_map(|item| {
+                let table = item.as_table();
+                if table.is_none() {
+                    let found = item.data.kind();
+                    problems.push(item.problem(format!("expected a table, found {found}"), found));
+                }
+                table
+            })
+            .collect()
+    }
+
+    /// The entries of a table of named tables, such as `[monitor.NAME]`; a name that is none is noted.
+    pub fn named<N>(&mut self, key: &'static str, problems: &mut Problems) -> Vec<(N, Table)>
+    where
+        N: std::str::FromStr<Err = crate::model::InvalidName>,
+    {
+        let Some(table) = self.table(key, problems) else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for entry in &table.entries {
+            match entry.key.parse::<N>() {
+                Ok(name) => {
+                    if let Some(mut inner) = entry.node.as_table() {
+                        // The key is the best place to point at for the table as a whole.
+                        inner.source = Arc::clone(&entry.source);
+                        inner.span = entry.key_span.clone();
+                        found.push((name, inner));
+                    } else {
+                        let kind = entry.node.data.kind();
+                        problems.push(
+                            entry
+                                .node
+                                .problem(format!("expected a table, found {kind}"), kind)
+                                .help(format!("write [{key}.{}] and its keys below", entry.key)),
+                        );
+                    }
+                }
+                Err(error) => problems.push(Problem::error(error.to_string()).at(
+                    &entry.source,
+                    entry.key_span.clone(),
+                    "this name",
+                )),
+            }
+        }
+        found
+    }
+
+    /// A problem at the value of a key, or at the head of the table if the key is absent.
+    pub fn problem(&self, key: &str, message: impl Into<String>, label: impl Into<String>) -> Problem {
+        match self.entries.iter().find(|entry| entry.key == key) {
+            Some(entry) => entry.node.problem(message, label),
+            None => Problem::error(message).at(&self.source, self.head(), label),
+        }
+    }
+
+    /// Lays this table over `below`: what it does not say itself is taken from there, tables within tables alike.
+    #[must_use]
+    pub fn over(mut self, below: &Table) -> Table {
+        merge(&mut self.entries, &below.entries);
+        self
+    }
+
+    /// Notes every key that nobody asked for, with a suggestion.
+    pub fn finish(self, problems: &mut Problems) {
+        for entry in &self.entries {
+            if self.asked.contains(entry.key.as_str()) {
+                continue;
+            }
+            let help = match nearest(&entry.key, self.asked.iter().copied()) {
+                Some(known) => format!("did you mean {known:?}?"),
+                None => format!(
+                    "known here: {}",
+                    self.asked.iter().copied().collect::<Vec<_>>().join(", ")
+                ),
+            };
+            problems.push(
+                Problem::error(format!("unknown key {:?}", entry.key))
+                    .at(&entry.source, entry.key_span.clone(), "not known here")
+                    .help(help),
+            );
+        }
+    }
+
+    /// The first line of the table, to point at when something is missing in it.
+    fn head(&self) -> Range<usize> {
+        let end = self.source.text[self.span.start.min(self.source.text.len())..]
+            .find('\n')
+            .map_or(self.span.end, |line_end| self.span.start + line_end);
+        self.span.start..end.min(self.span.end).max(self.span.start)
+    }
+}
+
+fn merge(own: &mut Vec<Entry>, below: &[Entry]) {
+    for entry in below {
+        match own.iter_mut().find(|mine| mine.key == entry.key) {
+            None => own.push(entry.clone()),
+            Some(mine) => {
+                if let (Data::Table(mine), Data::Table(theirs)) = (&mut mine.node.data, &entry.node.data) {
+                    merge(mine, theirs);
+                }
+            }
+        }
+    }
+}
+
+/// The known word that `word` was probably meant to be.
+pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|candidate| {
+            (
+                strsim::jaro_winkler(&word.replace('-', "_"), &candidate.replace('-', "_")),
+                candidate,
+            )
+        })
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+/// Parses a TOML text; a syntax error is noted.
+pub fn parse(path: &Path, text: String, problems: &mut Problems) -> Option<Table> {
+    let source = Arc::new(Source {
+        path: path.to_owned(),
+        text,
+    });
+    match Document::parse(source.text.as_str()) {
+        Ok(document) => {
+            let entries = entries(
+                &source,
+                document
+                    .as_table()
+                    .iter()
+                    .map(|(key, item)| (key, item, document.as_table().key(key))),
+            );
+            Some(Table {
+                span: 0..0,
+                source,
+                entries,
+                asked: BTreeSet::new(),
+            })
+        }
+        Err(error) => {
+            let span = error.span().unwrap_or(0..0);
+            problems.push(
+                Problem::error(format!("this is not TOML: {}", error.message().trim()))
+                    .at(&source, span, "here")
+                    .help("see https://toml.io for how TOML is written"),
+            );
+            None
+        }
+    }
+}
+
+fn entries<'a>(
+    source: &Arc<Source>,
+    items: impl Iterator<Item = (&'a str, &'a Item, Option<&'a toml_edit::Key>)>,
+) -> Vec<Entry> {
+    items
+        .filter_map(|(name, item, key)| {
+            let key_span = key.and_then(toml_edit::Key::span).or(item.span()).unwrap_or(0..0);
+            Some(Entry {
+                key: name.to_owned(),
+                source: Arc::clone(source),
+                node: node(source, item, &key_span)?,
+                key_span,
+            })
+        })
+        .collect()
+}
+
+fn node(source: &Arc<Source>, item: &Item, around: &Range<usize>) -> Option<Node> {
+    let data = match item {
+        Item::None => return None,
+        Item::Value(value) => return Some(value_node(source, value, around)),
+        Item::Table(table) => Data::Table(entries(
+            source,
+            table.iter().map(|(key, item)| (key, item, table.key(key))),
+        )),
+        Item::ArrayOfTables(tables) => Data::Array(
+            tables
+                .iter()
+                .map(|table| Node {
+                    source: Arc::clone(source),
+                    span: table.span().unwrap_or_else(|| around.clone()),
+                    data: Data::Table(entries(
+                        source,
+                        table.iter().map(|(key, item)| (key, item, table.key(key))),
+                    )),
+                })
+                .collect(),
+        ),
+    };
+    Some(Node {
+        source: Arc::clone(source),
+        span: item.span().unwrap_or_else(|| around.clone()),
+        data,
+    })
+}
+
+fn value_node(source: &Arc<Source>, value: &Value, around: &Range<usize>) -> Node {
+    let span = value.span().unwrap_or_else(|| around.clone());
+    let data = match value {
+        Value::String(text) => Data::Text(text.value().clone()),
+        Value::Integer(number) => Data::Integer(*number.value()),
+        Value::Float(number) => Data::Float(*number.value()),
+        Value::Boolean(value) => Data::Boolean(*value.value()),
+        Value::Datetime(value) => Data::Datetime(value.value().to_string()),
+        Value::Array(items) => Data::Array(items.iter().map(|item| value_node(source, item, &span)).collect()),
+        Value::InlineTable(table) => Data::Table(
+            table
+                .iter()
+                .map(|(name, value)| {
+                    let key_span = table
+                        .key(name)
+                        .and_then(toml_edit::Key::span)
+                        .unwrap_or_else(|| span.clone());
+                    Entry {
+                        key: name.to_owned(),
+                        source: Arc::clone(source),
+                        node: value_node(source, value, &key_span),
+                        key_span,
+                    }
+                })
+                .collect(),
+        ),
+    };
+    Node {
+        source: Arc::clone(source),
+        span,
+        data,
+    }
+}

@@ -1,0 +1,214 @@
+//! Secrets: where they come from, and a type that can't be printed.
+
+use std::{
+    fmt,
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use tokio::io::AsyncReadExt as _;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// The longest secret that is read: an OAuth token is at most a few KiB.
+const MAX_SECRET: u64 = 64 * 1024;
+/// How long a secret's command may take.
+const COMMAND_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A secret in memory: never printed, wiped when dropped.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes a text as a secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The secret itself, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Where a secret comes from. It is fetched when it is used, so that a changed password needs no restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// An environment variable.
+    Env(String),
+    /// A file that nobody but its owner can read; a line end behind the secret is dropped.
+    File(PathBuf),
+    /// The standard output of a command: program and arguments.
+    Command(Vec<String>),
+    /// In clear in the configuration; only with `allow_plaintext_secrets = true`.
+    Literal(Secret),
+}
+
+/// Why a secret could not be had. Never contains any of it.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// The environment variable is not set.
+    #[error("the environment variable {0} is not set")]
+    NoVariable(String),
+    /// The file could not be read.
+    #[error("the secret file {path}: {source}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file can be read by others.
+    #[error("the secret file {path} can be read by others (mode {mode:o}); run: chmod 600 {path}", path = path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The command could not be started, failed or took too long.
+    #[error("the secret command {program:?} {reason}")]
+    Command {
+        /// The program, without its arguments.
+        program: String,
+        /// What happened.
+        reason: String,
+    },
+    /// There was nothing, or it was no text, or far too long.
+    #[error("the secret from {0} is empty, no UTF-8 text, or longer than 64 KiB")]
+    Unusable(String),
+}
+
+impl SecretSource {
+    /// Fetches the secret.
+    ///
+    /// # Errors
+    /// [`SecretError`] says what is missing, never what was found.
+    pub async fn fetch(&self) -> Result<Secret, SecretError> {
+        let (bytes, from) = match self {
+            Self::Literal(secret) => return Ok(secret.clone()),
+            Self::Env(name) => (
+                std::env::var_os(name)
+                    .ok_or_else(|| SecretError::NoVariable(name.clone()))?
+                    .into_encoded_bytes(),
+                format!("the environment variable {name}"),
+            ),
+            Self::File(path) => (read_file(path)?, format!("the file {}", path.display())),
+            Self::Command(words) => {
+                let program = words.first().cloned().unwrap_or_default();
+                let bytes = run(words).await.map_err(|reason| SecretError::Command {
+                    program: program.clone(),
+                    reason,
+                })?;
+                (bytes, format!("the command {program:?}"))
+            }
+        };
+        let mut text = match String::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => {
+                error.into_bytes().zeroize();
+                return Err(SecretError::Unusable(from));
+            }
+        };
+        let end = text.trim_end_matches(['\r', '\n']).len();
+        text.truncate(end);
+        if text.is_empty() || text.len() as u64 > MAX_SECRET {
+            text.zeroize();
+            return Err(SecretError::Unusable(from));
+        }
+        Ok(Secret(text))
+    }
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, SecretError> {
+    let error = |source| SecretError::File {
+        path: path.to_owned(),
+        source,
+    };
+    let file = std::fs::File::open(path).map_err(error)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = file.metadata().map_err(error)?.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(SecretError::Exposed {
+                path: path.to_owned(),
+                mode,
+            });
+        }
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_SECRET + 2).read_to_end(&mut bytes).map_err(error)?;
+    Ok(bytes)
+}
+
+async fn run(words: &[String]) -> Result<Vec<u8>, String> {
+    let (program, arguments) = words.split_first().ok_or("is empty")?;
+    let mut child = tokio::process::Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| format!("could not be started: {error}"))?;
+    let stdout = child.stdout.take().ok_or("has no output")?;
+    let work = async {
+        let mut bytes = Vec::new();
+        stdout
+            .take(MAX_SECRET + 2)
+            .read_to_end(&mut bytes)
+            .await
+            .map_err(|error| format!("could not be read: {error}"))?;
+        let status = child.wait().await.map_err(|error| format!("failed: {error}"))?;
+        if status.success() {
+            Ok(bytes)
+        } else {
+            bytes.zeroize();
+            Err(format!("ended with {status}"))
+        }
+    };
+    tokio::time::timeout(COMMAND_DEADLINE, work)
+        .await
+        .unwrap_or_else(|_| Err(format!("did not end within {COMMAND_DEADLINE:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_cannot_be_printed() {
+        let source = SecretSource::Literal(Secret::new("hunter2"));
+        assert!(!format!("{source:?} {source:#?}").contains("hunter2"));
+    }
+
+    #[tokio::test]
+    async fn a_command_gives_its_output_without_the_line_end() {
+        let source = SecretSource::Command(vec!["echo".into(), "a b".into()]);
+        assert_eq!(source.fetch().await.expect("echo").expose(), "a b");
+        let source = SecretSource::Command(vec!["false".into()]);
+        assert!(source.fetch().await.is_err());
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_file_that_others_can_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("secret");
+        std::fs::write(&path, "pass word\n").expect("write");
+        let source = SecretSource::File(path.clone());
+        for (mode, fine) in [(0o644, false), (0o640, false), (0o600, true), (0o400, true)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("chmod");
+            assert_eq!(source.fetch().await.is_ok(), fine, "{mode:o}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Names of things: lower-case letters, digits, `-`, `_` and `.`, at most 64 characters, so that they are safe in
+//! file names, hive partitions, mail header fields and tokens.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+/// The most characters that a name may have.
+pub const MAX_NAME: usize = 64;
+
+/// Why a text is no name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidName {
+    /// There is no character at all.
+    #[error("the name is empty")]
+    Empty,
+    /// There are more than [`MAX_NAME`] characters.
+    #[error("the name has {0} characters; at most {MAX_NAME} are allowed")]
+    TooLong(usize),
+    /// A character other than `a`–`z`, `0`–`9`, `-`, `_`, `.`.
+    #[error("{0:?} is not allowed; names are made of lower-case letters a–z, digits, '-', '_' and '.'")]
+    Character(char),
+    /// Only dots: it would be a way out of a folder.
+    #[error("a name can't be made of dots alone")]
+    Dots,
+}
+
+fn check(text: &str) -> Result<(), InvalidName> {
+    if text.is_empty() {
+        return Err(InvalidName::Empty);
+    }
+    if let Some(character) = text
+        .chars()
+        .find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '-' | '_' | '.'))
+    {
+        return Err(InvalidName::Character(character));
+    }
+    if text.len() > MAX_NAME {
+        return Err(InvalidName::TooLong(text.len()));
+    }
+    if text.bytes().all(|b| b == b'.') {
+        return Err(InvalidName::Dots);
+    }
+    Ok(())
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $type(Arc<str>);
+
+        impl $type {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = InvalidName;
+            fn from_str(text: &str) -> Result<Self, InvalidName> {
+                check(text)?;
+                Ok(Self(text.into()))
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+
+        impl AsRef<str> for $type {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $type {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+name!(
+    /// The id of a monitor, unique within a site.
+    MonitorId
+);
+name!(
+    /// The id of an object: a host or service under watch.
+    ObjectId
+);
+name!(
+    /// The name of an account: credentials, referred to by name.
+    AccountName
+);
+name!(
+    /// The name of a site: the place that a probe measures from.
+    SiteName
+);
+name!(
+    /// The name of anything else that the configuration names: operator, action list, mail server, target.
+    Name
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked() {
+        assert!("mail-1_a.b".parse::<MonitorId>().is_ok());
+        assert_eq!("".parse::<MonitorId>(), Err(InvalidName::Empty));
+        assert_eq!("Mail".parse::<MonitorId>(), Err(InvalidName::Character('M')));
+        assert_eq!("a/b".parse::<MonitorId>(), Err(InvalidName::Character('/')));
+        assert_eq!("..".parse::<SiteName>(), Err(InvalidName::Dots));
+        assert!("a".repeat(64).parse::<MonitorId>().is_ok());
+        assert_eq!("a".repeat(65).parse::<MonitorId>(), Err(InvalidName::TooLong(65)));
+    }
+}

@@ -1,0 +1,212 @@
+//! Moments and durations: integers of microseconds, UTC. Time zones belong to the edges.
+
+use std::{fmt, ops, str::FromStr, time::Duration};
+
+/// A moment: microseconds since 1970-01-01T00:00:00Z.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct UtcMicros(pub i64);
+
+/// A duration in microseconds; negative where a difference of moments is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Micros(pub i64);
+
+impl UtcMicros {
+    /// The moment by this machine's clock.
+    pub fn now() -> Self {
+        Self(jiff::Timestamp::now().as_microsecond())
+    }
+
+    /// The same moment as a jiff time stamp; beyond jiff's range (year ±9999) the nearest that it has.
+    pub fn timestamp(self) -> jiff::Timestamp {
+        jiff::Timestamp::from_microsecond(self.0).unwrap_or(if self.0 < 0 {
+            jiff::Timestamp::MIN
+        } else {
+            jiff::Timestamp::MAX
+        })
+    }
+
+    /// The UTC date on which the moment lies: the `date=` of the sample lake.
+    pub fn utc_date(self) -> jiff::civil::Date {
+        jiff::tz::TimeZone::UTC.to_datetime(self.timestamp()).date()
+    }
+}
+
+impl From<jiff::Timestamp> for UtcMicros {
+    fn from(timestamp: jiff::Timestamp) -> Self {
+        Self(timestamp.as_microsecond())
+    }
+}
+
+/// RFC 3339 in UTC with as many digits as are needed.
+impl fmt::Display for UtcMicros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.timestamp(), f)
+    }
+}
+
+impl ops::Add<Micros> for UtcMicros {
+    type Output = Self;
+    fn add(self, duration: Micros) -> Self {
+        Self(self.0.saturating_add(duration.0))
+    }
+}
+
+impl ops::Sub<Micros> for UtcMicros {
+    type Output = Self;
+    fn sub(self, duration: Micros) -> Self {
+        Self(self.0.saturating_sub(duration.0))
+    }
+}
+
+impl ops::Sub for UtcMicros {
+    type Output = Micros;
+    fn sub(self, other: Self) -> Micros {
+        Micros(self.0.saturating_sub(other.0))
+    }
+}
+
+impl Micros {
+    /// No time at all.
+    pub const ZERO: Self = Self(0);
+
+    /// So many seconds.
+    pub const fn from_secs(seconds: i64) -> Self {
+        Self(seconds.saturating_mul(1_000_000))
+    }
+
+    /// So many milliseconds.
+    pub const fn from_millis(milliseconds: i64) -> Self {
+        Self(milliseconds.saturating_mul(1_000))
+    }
+
+    /// In milliseconds, with their fraction.
+    pub fn as_millis_f64(self) -> f64 {
+        self.0 as f64 / 1_000.0
+    }
+
+    /// In seconds, with their fraction.
+    pub fn as_secs_f64(self) -> f64 {
+        self.0 as f64 / 1_000_000.0
+    }
+
+    /// The standard library's duration; negative ones become zero.
+    pub fn to_std(self) -> Duration {
+        Duration::from_micros(u64::try_from(self.0).unwrap_or(0))
+    }
+}
+
+impl From<Duration> for Micros {
+    fn from(duration: Duration) -> Self {
+        Self(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
+    }
+}
+
+impl ops::Add for Micros {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
+impl ops::Sub for Micros {
+    type Output = Self;
+    fn sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+}
+
+/// Units that a duration may be written in, largest first, in microseconds.
+const UNITS: [(&str, i64); 7] = [
+    ("w", 7 * 86_400_000_000),
+    ("d", 86_400_000_000),
+    ("h", 3_600_000_000),
+    ("m", 60_000_000),
+    ("s", 1_000_000),
+    ("ms", 1_000),
+    ("us", 1),
+];
+
+/// Why a text is no duration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a duration; write a number with a unit, such as \"500ms\", \"30s\", \"5m\", \"1h30m\" or \"2d\"")]
+pub struct ParseDurationError(String);
+
+impl FromStr for Micros {
+    type Err = ParseDurationError;
+
+    /// `"1h30m"`, `"2.5s"`, `"500ms"`: numbers with units, largest first or not, blanks between allowed.
+    fn from_str(text: &str) -> Result<Self, ParseDurationError> {
+        let error = || ParseDurationError(text.to_owned());
+        let mut rest = text.trim();
+        if rest.is_empty() {
+            return Err(error());
+        }
+        let mut total: i64 = 0;
+        while !rest.is_empty() {
+            let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(error)?;
+            let number: f64 = rest[..digits].parse().map_err(|_| error())?;
+            rest = rest[digits..].trim_start();
+            let end = rest.find(|c: char| !c.is_alphabetic()).unwrap_or(rest.len());
+            let unit = match &rest[..end] {
+                "min" => "m",
+                "µs" => "us",
+                unit => unit,
+            };
+            let (_, micros) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(error)?;
+            let part = number * *micros as f64;
+            if !(part.is_finite() && part < i64::MAX as f64) {
+                return Err(error());
+            }
+            total = total.checked_add(part.round() as i64).ok_or_else(error)?;
+            rest = rest[end..].trim_start();
+        }
+        Ok(Self(total))
+    }
+}
+
+/// As it would be written in the configuration: `1h30m`, `2s500ms`.
+impl fmt::Display for Micros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 {
+            return f.write_str("0s");
+        }
+        if self.0 < 0 {
+            f.write_str("-")?;
+        }
+        let mut rest = self.0.unsigned_abs();
+        for (name, micros) in UNITS {
+            let count = rest / micros.unsigned_abs();
+            if count > 0 {
+                write!(f, "{count}{name}")?;
+                rest %= micros.unsigned_abs();
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn durations_are_read() {
+        assert_eq!("90s".parse(), Ok(Micros::from_secs(90)));
+        assert_eq!("1h30m".parse(), Ok(Micros::from_secs(5400)));
+        assert_eq!("2.5 s".parse(), Ok(Micros::from_millis(2500)));
+        assert_eq!("250ms".parse(), Ok(Micros::from_millis(250)));
+        for wrong in ["", "5", "s", "5 parsecs", "-1s", "1e99999w", "99999999999999w"] {
+            assert!(wrong.parse::<Micros>().is_err(), "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_duration_is_read_as_it_is_written(micros in 0..i64::MAX) {
+            prop_assert_eq!(Micros(micros).to_string().parse(), Ok(Micros(micros)));
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Alarms: when one rises and clears, and what is done then.

@@ -1,0 +1,7 @@
+//! From the configuration to samples and events: schedules tests, runs them, records their samples, raises alarms.
+
+pub mod alarm;
+pub mod commands;
+pub mod mailqos;
+pub mod record;
+pub mod schedule;

@@ -1,0 +1,1 @@
+//! The mail test, kind `mail-qos`: from its start to its sample.

@@ -1,0 +1,1 @@
+//! Keeps what was measured: a journal that is sealed into the day files of the sample lake.
