@@ -152,6 +152,19 @@ impl Problems {
         }
     }
 
+    /// Puts the problems in the order in which their places stand: by file, then by line.
+    pub fn sort(&mut self) {
+        self.0.sort_by(|a, b| {
+            let key = |problem: &Problem| {
+                problem
+                    .place
+                    .as_ref()
+                    .map(|(source, span, _)| (source.path.clone(), span.start))
+            };
+            key(a).cmp(&key(b))
+        });
+    }
+
     /// All problems, in the order in which they were found.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.0.iter()

@@ -23,7 +23,7 @@ enum Data {
     Integer(i64),
     Float(f64),
     Boolean(bool),
-    Datetime(String),
+    Datetime,
     Array(Vec<Node>),
     Table(Vec<Entry>),
 }
@@ -43,7 +43,7 @@ impl Data {
             Self::Integer(_) => "a whole number",
             Self::Float(_) => "a number",
             Self::Boolean(_) => "true or false",
-            Self::Datetime(_) => "a date or time",
+            Self::Datetime => "a date or time",
             Self::Array(_) => "an array",
             Self::Table(_) => "a table",
         }
@@ -377,6 +377,12 @@ impl Table {
         }
     }
 
+    /// Where the table stands: file and line.
+    pub(crate) fn place(&self) -> String {
+        let (line, _) = self.source.line_column(self.span.start);
+        format!("{}:{line}", self.source.path.display())
+    }
+
     /// Lays this table over `below`: what it does not say itself is taken from there, tables within tables alike.
     #[must_use]
     pub fn over(mut self, below: &Table) -> Table {
@@ -441,13 +447,72 @@ pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> O
         .map(|(_, candidate)| candidate)
 }
 
+/// The text as pictures may show it: what may be a secret is masked, byte for byte, so that places stay right.
+///
+/// Masked are the quoted texts of accounts other than `user` and `domain`, and those behind any key that sounds like a
+/// secret; by lines, so that it works in a file that is no TOML, where a syntax error stands beside a password.
+fn hide_secrets(text: &str) -> String {
+    const TELLING: [&str; 5] = ["pass", "pwd", "secret", "token", "key"];
+    let mut shown = String::with_capacity(text.len());
+    let mut in_account = false;
+    // Inside a text of several lines, whose closing quotes are these.
+    let mut several: Option<&str> = None;
+    for line in text.split_inclusive('\n') {
+        let trimmed = line.trim_start();
+        if several.is_none() && trimmed.starts_with('[') {
+            in_account = trimmed.trim_start_matches('[').trim_start().starts_with("account");
+        }
+        let key = trimmed.split('=').next().unwrap_or("").trim();
+        let from = if several.is_some() {
+            Some(0)
+        } else if in_account && !matches!(key, "user" | "domain") && !trimmed.starts_with(['[', '#']) {
+            line.find('=').map(|at| at + 1)
+        } else {
+            let lower = line.to_ascii_lowercase();
+            TELLING
+                .iter()
+                .filter_map(|word| lower.find(word))
+                .min()
+                .and_then(|word| line[word..].find('=').map(|equals| word + equals + 1))
+        };
+        let Some(from) = from else {
+            shown.push_str(line);
+            continue;
+        };
+        shown.push_str(&line[..from]);
+        // TOML's own signs stay, so that the picture is still to be understood.
+        let mut quote: Option<char> = None;
+        for character in line[from..].chars() {
+            match (several.is_some() || quote.is_some(), character) {
+                (_, '\n' | '\r') => shown.push(character),
+                (false, '"' | '\'') => {
+                    quote = Some(character);
+                    shown.push(character);
+                }
+                (true, c) if several.is_none() && quote == Some(c) => {
+                    quote = None;
+                    shown.push(c);
+                }
+                (false, c) => shown.push(c),
+                (true, c) => shown.extend(std::iter::repeat_n('*', c.len_utf8())),
+            }
+        }
+        for marks in ["\"\"\"", "'''"] {
+            if several.is_none_or(|open| open == marks) && line[from..].matches(marks).count() % 2 == 1 {
+                several = if several.is_some() { None } else { Some(marks) };
+            }
+        }
+    }
+    shown
+}
+
 /// Parses a TOML text; a syntax error is noted.
 pub fn parse(path: &Path, text: String, problems: &mut Problems) -> Option<Table> {
     let source = Arc::new(Source {
         path: path.to_owned(),
-        text,
+        text: hide_secrets(&text),
     });
-    match Document::parse(source.text.as_str()) {
+    match Document::parse(text.as_str()) {
         Ok(document) => {
             let entries = entries(
                 &source,
@@ -528,7 +593,7 @@ fn value_node(source: &Arc<Source>, value: &Value, around: &Range<usize>) -> Nod
         Value::Integer(number) => Data::Integer(*number.value()),
         Value::Float(number) => Data::Float(*number.value()),
         Value::Boolean(value) => Data::Boolean(*value.value()),
-        Value::Datetime(value) => Data::Datetime(value.value().to_string()),
+        Value::Datetime(_) => Data::Datetime,
         Value::Array(items) => Data::Array(items.iter().map(|item| value_node(source, item, &span)).collect()),
         Value::InlineTable(table) => Data::Table(
             table
@@ -552,5 +617,43 @@ fn value_node(source: &Arc<Source>, value: &Value, around: &Range<usize>) -> Nod
         source: Arc::clone(source),
         span,
         data,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn pictures_show_no_secrets() {
+        let text = concat!(
+            "[account.a]\nuser = \"anna\"\npasword = \"hunter2\"\n",
+            "[object.b]\naddress = \"mail\"\nsmtp = { password = 'hunter2', x = 1 }\n",
+            "[account]\nc = { user = \"u\", password = \"hunter2\" }\n",
+            "signing_key = \"\"\"\nhunter2\n\"\"\"\ndata = \"hers\"\n",
+        );
+        let shown = hide_secrets(text);
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(shown.contains("\"anna\"") && shown.contains("\"mail\""), "{shown}");
+        assert_eq!(shown.len(), text.len());
+    }
+
+    proptest! {
+        #[test]
+        fn masking_moves_nothing(text in "([a-z\\[\\]=\"'ß\n ]|account|password|\"\"\"){0,40}") {
+            let shown = hide_secrets(&text);
+            prop_assert_eq!(shown.len(), text.len());
+            prop_assert_eq!(shown.lines().count(), text.lines().count());
+        }
+
+        #[test]
+        fn no_text_makes_the_reader_fall(text in ".{0,200}") {
+            let mut problems = Problems::default();
+            if let Some(table) = parse(Path::new("x.toml"), text, &mut problems) {
+                table.finish(&mut problems);
+            }
+            let _ = problems.render(false);
+        }
     }
 }

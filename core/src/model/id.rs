@@ -4,7 +4,7 @@
 use std::{fmt, str::FromStr, sync::Arc};
 
 /// The most characters that a name may have.
-pub const MAX_NAME: usize = 64;
+const MAX_NAME: usize = 64;
 
 /// Why a text is no name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -12,7 +12,7 @@ pub enum InvalidName {
     /// There is no character at all.
     #[error("the name is empty")]
     Empty,
-    /// There are more than [`MAX_NAME`] characters.
+    /// There are more than 64 characters.
     #[error("the name has {0} characters; at most {MAX_NAME} are allowed")]
     TooLong(usize),
     /// A character other than `a`–`z`, `0`–`9`, `-`, `_`, `.`.
