@@ -1,0 +1,137 @@
+//! A private certificate authority and the certificates of the embedded servers: the right one, and wrong ones.
+
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, date_time_ymd,
+};
+use rustls::{ServerConfig, pki_types::PrivateKeyDer};
+use sha2::{Digest as _, Sha256};
+
+/// Which certificate a server shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Certificate {
+    /// For `localhost`, `127.0.0.1` and `::1`, signed by the authority.
+    Good,
+    /// The same, signed by an authority that nobody knows.
+    Untrusted,
+    /// Signed by the authority, for another host.
+    WrongName,
+    /// Signed by the authority, expired in 2020.
+    Expired,
+}
+
+const ALL: [Certificate; 4] = [
+    Certificate::Good,
+    Certificate::Untrusted,
+    Certificate::WrongName,
+    Certificate::Expired,
+];
+
+/// A private authority with the TLS set-ups made from it.
+pub struct Authority {
+    pem: String,
+    shown: Vec<(Certificate, String, Arc<ServerConfig>)>,
+}
+
+impl Authority {
+    /// Makes an authority and its certificates.
+    pub fn new() -> Self {
+        let authority = issuer("mailqos test authority");
+        let stranger = issuer("some other authority");
+        let shown = ALL
+            .into_iter()
+            .map(|kind| {
+                let issuer = if kind == Certificate::Untrusted {
+                    &stranger
+                } else {
+                    &authority
+                };
+                let (fingerprint, config) = issue(kind, issuer);
+                (kind, fingerprint, config)
+            })
+            .collect();
+        Self {
+            pem: authority.pem(),
+            shown,
+        }
+    }
+
+    /// The authority's certificate, for a `ca_file`.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// SHA-256 of a server certificate in hexadecimal digits, for a `fingerprint`.
+    pub fn fingerprint(&self, kind: Certificate) -> &str {
+        &self.find(kind).1
+    }
+
+    /// The TLS set-up of a server that shows this certificate.
+    pub(super) fn config(&self, kind: Certificate) -> Arc<ServerConfig> {
+        self.find(kind).2.clone()
+    }
+
+    fn find(&self, kind: Certificate) -> &(Certificate, String, Arc<ServerConfig>) {
+        self.shown
+            .iter()
+            .find(|shown| shown.0 == kind)
+            .expect("each kind was issued")
+    }
+}
+
+impl Default for Authority {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn issuer(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = distinguished_name(name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let key = KeyPair::generate().expect("a key of the authority");
+    CertifiedIssuer::self_signed(params, key).expect("the authority's certificate")
+}
+
+fn issue(kind: Certificate, issuer: &CertifiedIssuer<'static, KeyPair>) -> (String, Arc<ServerConfig>) {
+    let names: &[&str] = match kind {
+        Certificate::WrongName => &["other.example.net"],
+        _ => &["localhost", "127.0.0.1", "::1"],
+    };
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names.clone()).expect("names of a certificate");
+    params.distinguished_name = distinguished_name(&names[0]);
+    params.use_authority_key_identifier_extension = true;
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.not_before = date_time_ymd(2019, 1, 1);
+    params.not_after = match kind {
+        Certificate::Expired => date_time_ymd(2020, 1, 1),
+        _ => date_time_ymd(2099, 12, 31),
+    };
+    let key = KeyPair::generate().expect("a key of the server");
+    let certificate = params.signed_by(&key, issuer).expect("the server's certificate");
+    let fingerprint = Sha256::digest(certificate.der())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring knows the default versions")
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::try_from(key.serialize_der()).expect("a PKCS #8 key"),
+        )
+        .expect("the key fits the certificate");
+    (fingerprint, Arc::new(config))
+}
+
+fn distinguished_name(common_name: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, common_name);
+    name
+}

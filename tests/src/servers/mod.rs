@@ -1,0 +1,467 @@
+//! Embedded mail servers: SMTP in, POP3 and IMAP out, mailboxes in memory between them. They behave like Postfix and
+//! Dovecot, know the true moment at which each mail landed, and go wrong on demand.
+//!
+//! ```no_run
+//! # async fn example() -> std::io::Result<()> {
+//! use mailqos_tests::servers::{Fault, MailServer, Options, Protocol, When};
+//! let server = MailServer::start(Options::default()).await?;
+//! server.inject(Protocol::Smtp, "RCPT", Fault::Reply("450 4.2.0 try again".into()), When::Times(1));
+//! println!("{} {} {}", server.smtp_port(), server.pop3s_port(), server.authority().pem());
+//! # Ok(())
+//! # }
+//! ```
+
+mod certificates;
+mod clock;
+#[allow(dead_code)]
+mod connection;
+mod delays;
+mod delivery;
+mod faults;
+#[allow(dead_code)] // The IMAP server will use the rest.
+mod mailboxes;
+mod pop3;
+mod smtp;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use mailqos_core::model::{Micros, UtcMicros};
+use rand::SeedableRng as _;
+use rand_pcg::Pcg64Mcg;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+};
+
+pub use certificates::{Authority, Certificate};
+pub use clock::ServerClock;
+pub use delays::Delays;
+pub use delivery::{Accepted, Landing};
+pub use faults::{Fault, Mishap, Protocol, When};
+pub use mailboxes::{INBOX, JUNK, StoredMail};
+
+use connection::Connection;
+use mailboxes::Mailboxes;
+
+/// How many commands are kept in the log.
+const LOGGED_COMMANDS: usize = 200_000;
+
+/// What the embedded servers are like.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What everything random is drawn from.
+    pub seed: u64,
+    /// The name that the servers call themselves.
+    pub host_name: String,
+    /// Mailboxes: address, which is also the name to log in with, and password.
+    pub users: Vec<(String, String)>,
+    /// Time between acceptance and landing.
+    pub delays: Delays,
+    /// The servers' clock.
+    pub clock: ServerClock,
+    /// Credentials are taken without TLS too.
+    pub plaintext_login: bool,
+    /// Mails are taken only after AUTH.
+    pub smtp_auth_required: bool,
+    /// The largest mail that is taken.
+    pub max_size: usize,
+    /// How long a refused login waits for its reply.
+    pub auth_failure_delay: Duration,
+    /// POP3 commands and capabilities that the server does not know (`TOP`, `UIDL`, `CAPA`, `PIPELINING`, `SASL`, `APOP`).
+    pub pop3_without: Vec<String>,
+    /// A POP3 session holds the mailbox alone; others get `-ERR [IN-USE]`.
+    pub pop3_exclusive: bool,
+    /// How late IMAP IDLE announces new mail (Dovecot: 500 ms).
+    pub idle_lag: Duration,
+    /// IMAP capabilities that the server does not have (`IDLE`, `UIDPLUS`, `LITERAL+`, `AUTH=PLAIN`).
+    pub imap_without: Vec<String>,
+}
+
+/// The address of the default mailbox.
+pub const PROBE: &str = "probe@example.com";
+/// Its password, with all that a careless client trips over.
+pub const PASSWORD: &str = "pass \"word\\ß 1";
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            host_name: "mail.example.com".to_owned(),
+            users: vec![(PROBE.to_owned(), PASSWORD.to_owned())],
+            delays: Delays::Fixed(Duration::from_millis(20)),
+            clock: ServerClock::right(),
+            plaintext_login: false,
+            smtp_auth_required: true,
+            max_size: 50_000_000,
+            auth_failure_delay: Duration::ZERO,
+            pop3_without: Vec::new(),
+            pop3_exclusive: false,
+            idle_lag: Duration::ZERO,
+            imap_without: Vec::new(),
+        }
+    }
+}
+
+/// Locks; a test that panicked elsewhere must not hide its own message behind a poisoned lock.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What all servers and sessions share.
+struct Shared {
+    options: Options,
+    authority: Authority,
+    clock: Mutex<ServerClock>,
+    random: Mutex<Pcg64Mcg>,
+    rules: faults::Rules,
+    mailboxes: Arc<Mailboxes>,
+    queue_id: AtomicU64,
+    accepted: Mutex<Vec<Accepted>>,
+    landings: Mutex<Vec<Landing>>,
+    commands: Mutex<VecDeque<(Protocol, String)>>,
+    sessions: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl Shared {
+    fn fault(&self, protocol: Protocol, phase: &str) -> Option<Fault> {
+        self.rules.fault(protocol, phase, &mut lock(&self.random))
+    }
+
+    fn log_command(&self, protocol: Protocol, line: &str) {
+        let mut commands = lock(&self.commands);
+        if commands.len() == LOGGED_COMMANDS {
+            commands.pop_front();
+        }
+        commands.push_back((protocol, line.to_owned()));
+    }
+
+    fn server_time(&self, moment: UtcMicros) -> UtcMicros {
+        lock(&self.clock).at(moment)
+    }
+
+    fn server_date(&self, moment: UtcMicros) -> String {
+        lock(&self.clock).date(moment)
+    }
+
+    /// Whether these credentials open a mailbox.
+    fn may_log_in(&self, user: &str, password: &str) -> bool {
+        self.options
+            .users
+            .iter()
+            .any(|(name, right)| name.eq_ignore_ascii_case(user) && right == password)
+    }
+
+    fn password(&self, user: &str) -> Option<&str> {
+        self.options
+            .users
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(user))
+            .map(|(_, password)| &**password)
+    }
+
+    /// Reads a SASL PLAIN response and tells whose mailbox it opens.
+    fn sasl_plain(&self, response: &str) -> Option<String> {
+        use base64::Engine as _;
+        let bytes = base64::engine::general_purpose::STANDARD.decode(response.trim()).ok()?;
+        let text = String::from_utf8(bytes).ok()?;
+        let mut parts = text.split('\0');
+        let (_, user, password) = (parts.next()?, parts.next()?, parts.next()?);
+        self.may_log_in(user, password).then(|| user.to_owned())
+    }
+}
+
+/// One of the doors of the server.
+struct Door {
+    name: &'static str,
+    protocol: Protocol,
+    address: SocketAddr,
+    open: watch::Sender<bool>,
+}
+
+/// The running servers; dropping it ends them.
+pub struct MailServer {
+    shared: Arc<Shared>,
+    doors: Vec<Door>,
+    _tasks: JoinSet<()>,
+}
+
+impl MailServer {
+    /// Starts all servers on free ports of the loopback interface.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub async fn start(options: Options) -> io::Result<Self> {
+        Self::start_with(options, Authority::new()).await
+    }
+
+    /// The same, with certificates of an authority that exists already.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub async fn start_with(options: Options, authority: Authority) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            clock: Mutex::new(options.clock),
+            random: Mutex::new(Pcg64Mcg::seed_from_u64(options.seed)),
+            options,
+            authority,
+            rules: faults::Rules::default(),
+            mailboxes: Arc::default(),
+            queue_id: AtomicU64::new(0x3_9c2f_0001),
+            accepted: Mutex::default(),
+            landings: Mutex::default(),
+            commands: Mutex::default(),
+            sessions: Mutex::default(),
+        });
+        for (user, _) in &shared.options.users {
+            shared.mailboxes.create(user);
+        }
+        let mut tasks = JoinSet::new();
+        let mut doors = Vec::new();
+        for (name, protocol, implicit_tls) in [
+            ("smtp", Protocol::Smtp, false),
+            ("smtps", Protocol::Smtp, true),
+            ("pop3", Protocol::Pop3, false),
+            ("pop3s", Protocol::Pop3, true),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            let address = listener.local_addr()?;
+            let open = watch::Sender::new(true);
+            tasks.spawn(keep_door(
+                listener,
+                address,
+                name,
+                protocol,
+                implicit_tls,
+                open.subscribe(),
+                shared.clone(),
+            ));
+            doors.push(Door {
+                name,
+                protocol,
+                implicit_tls,
+                address,
+                open,
+            });
+        }
+        Ok(Self {
+            shared,
+            doors,
+            _tasks: tasks,
+        })
+    }
+
+    fn door(&self, name: &str) -> &Door {
+        self.doors
+            .iter()
+            .find(|door| door.name == name)
+            .expect("a door of that name")
+    }
+
+    /// The port for SMTP with STARTTLS.
+    pub fn smtp_port(&self) -> u16 {
+        self.door("smtp").address.port()
+    }
+
+    /// The port for SMTP with implicit TLS.
+    pub fn smtps_port(&self) -> u16 {
+        self.door("smtps").address.port()
+    }
+
+    /// The port for POP3 with STLS.
+    pub fn pop3_port(&self) -> u16 {
+        self.door("pop3").address.port()
+    }
+
+    /// The port for POP3 with implicit TLS.
+    pub fn pop3s_port(&self) -> u16 {
+        self.door("pop3s").address.port()
+    }
+
+    /// The authority that signed the certificates.
+    pub fn authority(&self) -> &Authority {
+        &self.shared.authority
+    }
+
+    /// Lets a fault strike at a phase of a protocol (see [`Protocol::phases`]).
+    ///
+    /// # Panics
+    /// When the protocol has no such phase.
+    pub fn inject(&self, protocol: Protocol, phase: &str, fault: Fault, when: When) {
+        self.shared.rules.inject(protocol, phase, fault, when);
+    }
+
+    /// Lets a mishap befall mails to one recipient, or to all.
+    pub fn befall(&self, recipient: Option<&str>, mishap: Mishap, when: When) {
+        self.shared.rules.befall(recipient, mishap, when);
+    }
+
+    /// Forgets all faults and mishaps.
+    pub fn heal(&self) {
+        self.shared.rules.clear();
+    }
+
+    /// Refuses connections to a protocol and cuts those that exist.
+    pub fn refuse(&self, protocol: Protocol) {
+        self.doors
+            .iter()
+            .filter(|door| door.protocol == protocol)
+            .for_each(|door| {
+                door.open.send_replace(false);
+            });
+    }
+
+    /// Takes connections to a protocol again, on the same ports.
+    pub fn admit(&self, protocol: Protocol) {
+        self.doors
+            .iter()
+            .filter(|door| door.protocol == protocol)
+            .for_each(|door| {
+                door.open.send_replace(true);
+            });
+    }
+
+    /// Sets the servers' clock.
+    pub fn set_clock(&self, clock: ServerClock) {
+        *lock(&self.shared.clock) = clock;
+    }
+
+    /// Puts foreign mails, `count` different ones, into a user's inbox.
+    pub fn fill(&self, user: &str, count: usize) {
+        let mails = (0..count).map(|number| {
+            format!(
+                "Return-Path: <someone{number}@example.org>\r\nDelivered-To: {user}\r\nMessage-ID: <foreign-{number}@example.org>\r\n\
+                 From: Someone <someone{number}@example.org>\r\nTo: {user}\r\nSubject: foreign mail {number}\r\n\
+                 Date: Thu, 1 Jan 2026 00:00:00 +0000\r\n\r\nThis mail belongs to somebody.\r\n.a line that begins with a dot\r\n"
+            )
+            .into_bytes()
+        });
+        self.put(user, INBOX, mails);
+    }
+
+    /// Puts mails of the test's own into a folder; they count as foreign.
+    ///
+    /// # Panics
+    /// When there is no such mailbox or folder.
+    pub fn put(&self, user: &str, folder: &str, mails: impl IntoIterator<Item = Vec<u8>>) {
+        let clock = |moment| self.shared.server_time(moment);
+        self.shared
+            .mailboxes
+            .put(user, folder, mails, true, clock)
+            .expect("a mailbox and folder of the server");
+    }
+
+    /// What lies in a folder.
+    pub fn mails(&self, user: &str, folder: &str) -> Vec<StoredMail> {
+        self.shared
+            .mailboxes
+            .snapshot(user, folder)
+            .map(|folder| folder.mails)
+            .unwrap_or_default()
+    }
+
+    /// How many foreign mails lie in a user's inbox, untouched.
+    pub fn foreign(&self, user: &str) -> usize {
+        self.mails(user, INBOX).iter().filter(|mail| mail.foreign).count()
+    }
+
+    /// All mails that were accepted.
+    pub fn accepted(&self) -> Vec<Accepted> {
+        lock(&self.shared.accepted).clone()
+    }
+
+    /// All mails that landed, with the true moment.
+    pub fn landings(&self) -> Vec<Landing> {
+        lock(&self.shared.landings).clone()
+    }
+
+    /// The commands that were received by a protocol (the last 200,000 of all), as they came.
+    pub fn commands(&self, protocol: Protocol) -> Vec<String> {
+        lock(&self.shared.commands)
+            .iter()
+            .filter(|(p, _)| *p == protocol)
+            .map(|(_, line)| line.clone())
+            .collect()
+    }
+
+    /// How many connections were taken at a door (`smtp`, `smtps`, `pop3`, `pop3s`, `imap`, `imaps`).
+    pub fn connections(&self, door: &str) -> u64 {
+        lock(&self.shared.sessions).get(door).copied().unwrap_or(0)
+    }
+
+    /// How far the servers' clock is off at this moment.
+    pub fn clock_error(&self) -> Micros {
+        let now = UtcMicros::now();
+        self.shared.server_time(now) - now
+    }
+}
+
+/// Takes connections as long as the door is open.
+async fn keep_door(
+    listener: TcpListener,
+    address: SocketAddr,
+    name: &'static str,
+    protocol: Protocol,
+    implicit_tls: bool,
+    mut open: watch::Receiver<bool>,
+    shared: Arc<Shared>,
+) {
+    let mut listener = Some(listener);
+    let mut sessions = JoinSet::new();
+    loop {
+        if !*open.borrow_and_update() {
+            listener = None;
+            sessions = JoinSet::new();
+            if open.changed().await.is_err() {
+                return;
+            }
+            continue;
+        }
+        if listener.is_none() {
+            listener = TcpListener::bind(address).await.ok();
+        }
+        let Some(listening) = &listener else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        tokio::select! {
+            taken = listening.accept() => {
+                let Ok((stream, _)) = taken else { continue };
+                *lock(&shared.sessions).entry(name).or_default() += 1;
+                sessions.spawn(serve(stream, protocol, implicit_tls, shared.clone()));
+            }
+            changed = open.changed() => if changed.is_err() { return },
+            Some(_) = sessions.join_next() => {}
+        }
+    }
+}
+
+/// One connection. Errors of a connection end it and nothing else.
+async fn serve(stream: TcpStream, protocol: Protocol, implicit_tls: bool, shared: Arc<Shared>) {
+    let mut connection = Connection::new(stream, shared, protocol);
+    let work = async {
+        if implicit_tls {
+            connection.start_tls().await?;
+        }
+        match protocol {
+            Protocol::Smtp => smtp::serve(connection).await,
+            Protocol::Pop3 => pop3::serve(connection).await,
+            Protocol::Imap => Ok(()),
+        }
+    };
+    let _: io::Result<()> = work.await;
+}
+
+/// A number for names that must differ.
+fn next_queue_id(shared: &Shared) -> String {
+    format!("{:X}", shared.queue_id.fetch_add(1, Ordering::Relaxed))
+}
