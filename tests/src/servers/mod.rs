@@ -248,7 +248,6 @@ impl MailServer {
             doors.push(Door {
                 name,
                 protocol,
-                implicit_tls,
                 address,
                 open,
             });
