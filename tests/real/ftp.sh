@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# ProFTPD: FTP in clear, with explicit TLS (1.2 and 1.3), explicit TLS 1.2 only, and implicit TLS. A data connection must
+# reuse the control connection's TLS session.
+. "$(dirname "$0")/common.sh"
+
+FTP=$ROOT/ftp
+EXPLICIT=$((PORT_BASE + 21)) TLS12=$((PORT_BASE + 22)) IMPLICIT=$((PORT_BASE + 990))
+
+start_servers() {
+  need proftpd /usr/lib/proftpd/mod_tls.so -- proftpd-core proftpd-mod-crypto
+  mkdir -p "$FTP/files" "$FTP/run"
+  chmod 755 "$ROOT" "$FTP"
+  chown nobody:nogroup "$FTP/files"
+  printf 'reports:%s:%s:%s:reports:%s:/bin/false\n' "$(openssl passwd -6 "$PASSWORD")" "$(id -u nobody)" "$(id -g nobody)" \
+    "$FTP/files" >"$FTP/users"
+  chmod 600 "$FTP/users"
+  host() { # PORT TLSProtocol TLSOptions
+    cat <<CONF
+  Port $1
+  AuthOrder mod_auth_file.c
+  AuthUserFile $FTP/users
+  RequireValidShell off
+  DefaultRoot ~
+  AllowOverwrite on
+  AllowStoreRestart on
+  AllowRetrieveRestart on
+  PassivePorts $((PORT_BASE + 200)) $((PORT_BASE + 299))
+  TLSEngine on
+  TLSRequired off
+  TLSProtocol $2
+  TLSRSACertificateFile $ROOT/tls/server.rsa.pem
+  TLSRSACertificateKeyFile $ROOT/tls/server.rsa.key
+  TLSVerifyClient off
+  $3
+CONF
+  }
+  rsa_certificate
+  cat >"$FTP/proftpd.conf" <<CONF
+ModulePath /usr/lib/proftpd
+LoadModule mod_tls.c
+ServerName mailqos
+ServerType standalone
+DefaultAddress 127.0.0.1
+SocketBindTight on
+UseIPv6 off
+UseReverseDNS off
+User nobody
+Group nogroup
+PidFile $FTP/pid
+ScoreboardFile $FTP/run/scoreboard
+DelayTable none
+SystemLog $FTP/proftpd.log
+TransferLog $FTP/transfer.log
+TLSLog $FTP/tls.log
+ControlsEngine off
+$(host $EXPLICIT "TLSv1.2 TLSv1.3" "")
+<VirtualHost 127.0.0.1>
+$(host $TLS12 TLSv1.2 "")
+</VirtualHost>
+<VirtualHost 127.0.0.1>
+$(host $IMPLICIT "TLSv1.2 TLSv1.3" "TLSOptions UseImplicitSSL")
+</VirtualHost>
+CONF
+  proftpd -c "$FTP/proftpd.conf" </dev/null >"$FTP/start.log" 2>&1 || { cat "$FTP/start.log" >&2; return 1; }
+  listening $EXPLICIT $TLS12 $IMPLICIT
+  environment ftp "FTP_PORT=$EXPLICIT" "FTP_TLS12_PORT=$TLS12" "FTPS_PORT=$IMPLICIT" USER=reports "PASSWORD=$PASSWORD" \
+    "FOLDER=$FTP/files" "LOG=$FTP/proftpd.log"
+}
+
+# Debian's ProFTPD has no directive of its own for a key of elliptic curves that all its versions read.
+rsa_certificate() {
+  local tls=$ROOT/tls
+  [ ! -e "$tls/server.rsa.pem" ] || return 0
+  openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout "$tls/server.rsa.key" -out "$tls/server.rsa.csr" 2>/dev/null
+  openssl x509 -req -in "$tls/server.rsa.csr" -CA "$tls/ca.pem" -CAkey "$tls/ca.key" -CAcreateserial -days 3650 \
+    -extfile <(printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\n') \
+    -out "$tls/server.rsa.pem" 2>/dev/null
+  chmod 600 "$tls/server.rsa.key"
+}
+
+stop_servers() {
+  rm -f "$ROOT/ftp.env"
+  end "$FTP/pid"
+}
+
+status_servers() {
+  if alive "$FTP/pid"; then echo "$FTP/pid: running"; else echo "$FTP/pid: not running"; return 1; fi
+}
+
+main "$@"

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# OpenSSH: SFTP with a key, into a folder of its own.
+. "$(dirname "$0")/common.sh"
+
+SSH=$ROOT/ssh
+SFTP=$((PORT_BASE + 222))
+
+start_servers() {
+  need sshd /usr/lib/openssh/sftp-server -- openssh-server openssh-sftp-server
+  mkdir -p "$SSH/files" /run/sshd
+  [ -e "$SSH/host_key" ] || ssh-keygen -q -t ed25519 -N '' -f "$SSH/host_key"
+  [ -e "$SSH/user_key" ] || ssh-keygen -q -t ed25519 -N '' -f "$SSH/user_key"
+  cp "$SSH/user_key.pub" "$SSH/authorized_keys"
+  cat >"$SSH/sshd_config" <<CONF
+Port $SFTP
+ListenAddress 127.0.0.1
+HostKey $SSH/host_key
+PidFile $SSH/pid
+AuthorizedKeysFile $SSH/authorized_keys
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin prohibit-password
+ForceCommand internal-sftp -d $SSH/files
+Subsystem sftp internal-sftp
+CONF
+  "$(command -v sshd)" -f "$SSH/sshd_config" -E "$SSH/sshd.log" </dev/null
+  listening $SFTP
+  environment sftp "SFTP_PORT=$SFTP" "USER=$(id -un)" "KEY_FILE=$SSH/user_key" "FOLDER=$SSH/files" \
+    "HOST_KEY=$(cut -d ' ' -f 1,2 "$SSH/host_key.pub")" "LOG=$SSH/sshd.log"
+}
+
+stop_servers() {
+  rm -f "$ROOT/sftp.env"
+  end "$SSH/pid"
+}
+
+status_servers() {
+  if alive "$SSH/pid"; then echo "$SSH/pid: running"; else echo "$SSH/pid: not running"; return 1; fi
+}
+
+main "$@"
