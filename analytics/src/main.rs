@@ -1,3 +1,7 @@
 //! The binary `mailqos-analytics`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mailqos_analytics::commands::main()
+}

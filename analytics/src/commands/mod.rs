@@ -1,1 +1,250 @@
-//! The subcommands, a file each.
+//! The subcommands, a file each, and what they share: global options, exit codes, the way to standard output.
+//!
+//! A subcommand is a clap `Args` struct and a `run`, and one line in [`Command`] and in `Command::run`.
+
+pub mod deliver;
+pub mod lake;
+pub mod outages;
+pub mod outbox;
+pub mod patterns;
+pub mod report;
+pub mod schedule;
+pub mod sla;
+pub mod source;
+pub mod stats;
+pub mod table;
+pub mod targets;
+pub mod templates;
+pub mod top;
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand, builder::styling};
+use mailqos_core::config::{Config, Problems};
+
+/// Figures, charts and reports from the samples of mailqos, and their delivery.
+///
+/// Data goes to standard output, everything else to standard error. Exit code: 0 on success, 1 on a failure of the work,
+/// 2 on wrong usage or configuration.
+#[derive(Debug, Parser)]
+#[command(name = "mailqos-analytics", version, propagate_version = true, styles = STYLES, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const STYLES: styling::Styles = styling::Styles::styled()
+    .header(styling::AnsiColor::Green.on_default().bold())
+    .usage(styling::AnsiColor::Green.on_default().bold())
+    .literal(styling::AnsiColor::Cyan.on_default().bold());
+
+/// Options of every subcommand.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Global {
+    /// The configuration file [default: mailqos.toml].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Say more on standard error; twice for the details.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+impl Global {
+    /// The configuration file's path.
+    pub fn config_file(&self) -> PathBuf {
+        self.config.clone().unwrap_or_else(|| PathBuf::from("mailqos.toml"))
+    }
+
+    /// Reads the configuration; its warnings go to standard error.
+    ///
+    /// # Errors
+    /// All that is wrong with it, as wrong configuration (exit code 2).
+    pub fn load(&self) -> Result<Config, Failure> {
+        let config = mailqos_core::config::load(&self.config_file()).map_err(Failure::Configuration)?;
+        if !config.warnings.is_empty() {
+            eprint!("{}", config.warnings.render(std::io::stderr().is_terminal()));
+        }
+        Ok(config)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Figures per monitor and bucket of time.
+    Stats(stats::Args),
+    /// When monitors were down, and for how long.
+    Outages(outages::Args),
+    /// What repeats, drifts, shifts and goes together, in sentences.
+    Patterns(patterns::Args),
+    /// Service levels: met or missed, and the error budget.
+    Sla(sla::Args),
+    /// The best and worst monitors by a figure.
+    Top(top::Args),
+    /// Makes a report and prints the paths of its files.
+    Report(report::Args),
+    /// Lists, shows and checks report templates.
+    Templates(templates::Args),
+    /// Runs the report schedules until told to stop.
+    Schedule(schedule::Args),
+    /// Delivers files that have been made.
+    Deliver(deliver::Args),
+    /// Shows and works off what waits for delivery.
+    Outbox(outbox::Args),
+    /// Shows and tries the delivery targets.
+    Targets(targets::Args),
+    /// Looks after the sample lake.
+    Lake(lake::Args),
+}
+
+impl Command {
+    fn run(self, global: &Global) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Stats(args) => stats::run(&args, global),
+            Self::Outages(args) => outages::run(&args, global),
+            Self::Patterns(args) => patterns::run(&args, global),
+            Self::Sla(args) => sla::run(&args, global),
+            Self::Top(args) => top::run(&args, global),
+            Self::Report(args) => block_on(report::run(args, global)),
+            Self::Templates(args) => block_on(templates::run(args, global)),
+            Self::Schedule(args) => block_on(schedule::run(args, global)),
+            Self::Deliver(args) => block_on(deliver::run(args, global)),
+            Self::Outbox(args) => block_on(outbox::run(args, global)),
+            Self::Targets(args) => block_on(targets::run(args, global)),
+            Self::Lake(args) => block_on(lake::run(args, global)),
+        }
+    }
+}
+
+fn block_on(work: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::work(format!("can't start the runtime: {error}")))?
+        .block_on(work)
+}
+
+/// Why a command ended without success. The exit code follows from it.
+#[derive(Debug)]
+pub enum Failure {
+    /// The work failed: exit code 1.
+    Work(miette::Report),
+    /// The command was used wrongly: exit code 2.
+    Usage(miette::Report),
+    /// The configuration is wrong: exit code 2.
+    Configuration(Problems),
+    /// Nobody reads standard output any more, as behind `head`: no failure.
+    BrokenPipe,
+}
+
+impl Failure {
+    /// A failure of the work, in one line.
+    pub fn work(message: impl std::fmt::Display) -> Self {
+        Self::Work(miette::miette!("{message}"))
+    }
+
+    /// A failure of the work, with its remedy.
+    pub fn work_help(message: impl std::fmt::Display, help: impl std::fmt::Display) -> Self {
+        Self::Work(miette::miette!(help = help.to_string(), "{message}"))
+    }
+
+    /// Wrong usage, with its remedy.
+    pub fn usage(message: impl std::fmt::Display, help: impl std::fmt::Display) -> Self {
+        Self::Usage(miette::miette!(help = help.to_string(), "{message}"))
+    }
+
+    /// Says what was wrong on standard error, and gives the exit code.
+    fn report(self) -> ExitCode {
+        let colour = std::io::stderr().is_terminal();
+        match self {
+            Self::BrokenPipe => ExitCode::SUCCESS,
+            Self::Work(report) => {
+                eprintln!("{report:?}");
+                ExitCode::FAILURE
+            }
+            Self::Usage(report) => {
+                eprintln!("{report:?}");
+                ExitCode::from(2)
+            }
+            Self::Configuration(problems) => {
+                eprint!("{}", problems.render(colour));
+                ExitCode::from(2)
+            }
+        }
+    }
+}
+
+impl From<miette::Report> for Failure {
+    fn from(report: miette::Report) -> Self {
+        Self::Work(report)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self::BrokenPipe;
+        }
+        Self::work(error)
+    }
+}
+
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Self {
+        Self::Configuration(problems)
+    }
+}
+
+/// Writes data to standard output.
+///
+/// # Errors
+/// Nobody reads it any more, or it can't be written.
+pub fn print(data: impl AsRef<[u8]>) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(data.as_ref())?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    // clap itself ends with 0 after --help and with 2 on wrong usage.
+    let cli = Cli::parse();
+    log(cli.global.verbose);
+    match cli.command.run(&cli.global) {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Messages of the program's own go to standard error: `RUST_LOG` decides which, else how often `-v` was said.
+fn log(verbose: u8) {
+    let usual = match verbose {
+        0 => "warn,mailqos_analytics=info,mailqos_core=info",
+        1 => "info,mailqos_analytics=debug,mailqos_core=debug",
+        _ => "debug,mailqos_analytics=trace,mailqos_core=trace",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(usual));
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,1 +1,24 @@
 //! The figures of the contracts, exact; a file a family. Knows no report.
+//!
+//! [`Lake`] reads, [`Series`] holds one monitor's samples as sorted columns, and each family makes its figures of a series
+//! and a range of its rows. What the samples don't support is `None`, never NaN and never 0 % or 100 %.
+
+pub mod availability;
+pub mod change_points;
+pub mod delivered_within;
+pub mod lake;
+pub mod outages;
+pub mod pattern;
+pub mod percentiles;
+pub mod periods;
+pub mod series;
+pub mod service_level;
+pub mod stats;
+pub mod trend;
+
+pub use availability::{Counts, Share};
+pub use lake::{Column, Lake, LakeError, SeriesQuery};
+pub use outages::{Outage, State, Timeline};
+pub use percentiles::{DeliveredPercentile, Percentile, Summary, percentiles};
+pub use periods::{Bucket, Calendar, Period, PeriodError, Unit};
+pub use series::{Durations, Metric, Series};

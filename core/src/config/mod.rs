@@ -14,7 +14,7 @@ use jiff::tz::TimeZone;
 
 pub use problem::{Problem, Problems, Severity};
 pub use read::load;
-pub use table::{FromToml, Node, Source, Table, parse};
+pub use table::{FromToml, Node, Source, Table, nearest, parse};
 
 use crate::{
     mail::SecretSource,

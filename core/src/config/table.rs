@@ -434,7 +434,7 @@ fn merge(own: &mut Vec<Entry>, below: &[Entry]) {
 }
 
 /// The known word that `word` was probably meant to be.
-pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
         .map(|candidate| {
             (

@@ -1,0 +1,280 @@
+//! What the commands of figures share: where the lake is, which monitors, which period, and how the answer is written.
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use jiff::{civil::Weekday, tz::TimeZone};
+use mailqos_core::{
+    config::{Config, DataLocation},
+    model::UtcMicros,
+};
+
+use super::{Failure, Global};
+use crate::figures::{
+    lake::{Lake, LakeError},
+    periods::{Calendar, Period, PeriodError},
+};
+
+/// Which samples a command looks at.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SourceArgs {
+    /// Only this monitor; may be said several times. A glob (`mail-*`), or with a configuration `tag:NAME` and
+    /// `object:NAME`. All monitors unless said.
+    #[arg(long, value_name = "ID")]
+    pub monitor: Vec<String>,
+
+    /// Only this site; may be said several times.
+    #[arg(long, value_name = "SITE")]
+    pub site: Vec<String>,
+
+    /// First day of the period, such as 2026-03-01, in the time zone; or a moment in RFC 3339.
+    #[arg(long, value_name = "DATE", required_unless_present = "period", requires = "to")]
+    pub from: Option<String>,
+
+    /// First day after the period: it does not belong to it. For March: --from 2026-03-01 --to 2026-04-01.
+    #[arg(long, value_name = "DATE", requires = "from")]
+    pub to: Option<String>,
+
+    /// The period by name instead: last-month, current-week, last-7d, last-24h, today, yesterday, month-to-date, 2026-03,
+    /// 2026-W09, 2026-Q1, 2026.
+    #[arg(long, value_name = "PERIOD", conflicts_with_all = ["from", "to"])]
+    pub period: Option<String>,
+
+    /// IANA name of the time zone in which days begin [default: the configuration's; UTC with --data].
+    #[arg(long, value_name = "TZ")]
+    pub timezone: Option<String>,
+
+    /// First day of a week.
+    #[arg(long, value_name = "DAY", default_value = "monday", value_parser = weekday)]
+    pub week_start: Weekday,
+
+    /// First month of a year, from 1 to 12, for fiscal years and their quarters.
+    #[arg(long, value_name = "MONTH", default_value = "1", value_parser = clap::value_parser!(i8).range(1..=12))]
+    pub year_start: i8,
+
+    /// Folder of the sample lake; no configuration file is then needed.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+
+    /// Leave out corrupt files, naming them, instead of failing.
+    #[arg(long)]
+    pub skip_corrupt: bool,
+}
+
+fn weekday(text: &str) -> Result<Weekday, String> {
+    Ok(match text.to_ascii_lowercase().as_str() {
+        "monday" | "mon" => Weekday::Monday,
+        "tuesday" | "tue" => Weekday::Tuesday,
+        "wednesday" | "wed" => Weekday::Wednesday,
+        "thursday" | "thu" => Weekday::Thursday,
+        "friday" | "fri" => Weekday::Friday,
+        "saturday" | "sat" => Weekday::Saturday,
+        "sunday" | "sun" => Weekday::Sunday,
+        _ => return Err("write monday, tuesday, … or sunday".into()),
+    })
+}
+
+/// An opened lake, what is asked of it, and the configuration where there is one.
+#[derive(Debug)]
+pub struct Source {
+    /// The lake.
+    pub lake: Lake,
+    /// The period.
+    pub period: Period,
+    /// Only these monitors; all if empty.
+    pub monitors: BTreeSet<String>,
+    /// Only these sites; all if empty.
+    pub sites: BTreeSet<String>,
+    /// The configuration, unless `--data` made it needless.
+    pub config: Option<Config>,
+}
+
+impl SourceArgs {
+    /// Opens the lake and checks what is asked of it.
+    ///
+    /// # Errors
+    /// Wrong usage, wrong configuration, or a lake that can't be read.
+    pub fn open(&self, global: &Global) -> Result<Source, Failure> {
+        // With --data, a configuration is read only where it was named: the lake may be somebody else's.
+        let config = if self.data.is_none() || global.config.is_some() {
+            Some(global.load()?)
+        } else {
+            None
+        };
+        let timezone = match (&self.timezone, &config) {
+            (Some(name), _) => TimeZone::get(name).map_err(|_| {
+                Failure::usage(
+                    format!("{name:?} is no time zone"),
+                    "write an IANA name such as Europe/Berlin, Australia/Lord_Howe or UTC",
+                )
+            })?,
+            (None, Some(config)) => config.timezone.clone(),
+            (None, None) => TimeZone::UTC,
+        };
+        let calendar = Calendar {
+            timezone,
+            week_start: self.week_start,
+            year_start: self.year_start,
+        };
+        let period = match (&self.period, &self.from, &self.to) {
+            (Some(name), ..) => Period::named(name, UtcMicros::now(), calendar),
+            (None, Some(from), Some(to)) => Period::between(from, to, calendar),
+            _ => {
+                return Err(Failure::usage(
+                    "the period is missing",
+                    "write --from DATE --to DATE, or --period last-month",
+                ));
+            }
+        };
+        let period = period.map_err(|error| {
+            let help = match &error {
+                PeriodError::Empty { .. } => "--to names the first day that does not belong to the period",
+                _ => "days are read in the time zone of --timezone",
+            };
+            Failure::usage(&error, help)
+        })?;
+        let folder = match (&self.data, &config) {
+            (Some(folder), _) => folder.clone(),
+            (None, Some(config)) => match &config.data {
+                DataLocation::Folder(folder) => folder.clone(),
+                DataLocation::ObjectStore(url) => {
+                    return Err(Failure::usage(
+                        format!("the lake is in the object store {url}"),
+                        "bring it into a folder, and name that with --data DIR",
+                    ));
+                }
+            },
+            (None, None) => return Err(Failure::usage("there is no lake", "name its folder with --data DIR")),
+        };
+        let lake = Lake::open(&folder)
+            .map_err(|error| match &error {
+                LakeError::NotFound(_) => Failure::usage(
+                    &error,
+                    "name the data folder with --data DIR: the one that holds samples/site=…/date=…",
+                ),
+                _ => Failure::work(&error),
+            })?
+            .skip_corrupt(self.skip_corrupt);
+        let mut source = Source {
+            lake,
+            period,
+            monitors: BTreeSet::new(),
+            sites: self.site.iter().cloned().collect(),
+            config,
+        };
+        source.check_sites()?;
+        source.select(&self.monitor)?;
+        Ok(source)
+    }
+}
+
+impl Source {
+    fn check_sites(&self) -> Result<(), Failure> {
+        let known = self.lake.sites();
+        for site in &self.sites {
+            if !known.iter().any(|known| **known == **site) {
+                return Err(Failure::usage(
+                    format!("the lake has no site {site:?}"),
+                    suggestion("site", site, known.iter().map(|site| &**site)),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Resolves what `--monitor` says. A monitor must be known to the lake or to the configuration.
+    fn select(&mut self, patterns: &[String]) -> Result<(), Failure> {
+        if patterns.is_empty() {
+            return Ok(());
+        }
+        let configured = |pattern: &str| -> Vec<String> {
+            self.config
+                .as_ref()
+                .and_then(|config| config.select(&[pattern.to_owned()]).ok())
+                .unwrap_or_default()
+                .into_iter()
+                .map(|monitor| monitor.id.to_string())
+                .collect()
+        };
+        let in_period = self.lake.monitors(Some(&self.period)).map_err(lake_failure)?;
+        // All of the lake's monitors are read only where the period's don't answer: they cost a look into every file.
+        let mut everywhere: Option<BTreeSet<String>> = None;
+        let mut chosen = BTreeSet::new();
+        for pattern in patterns {
+            let mut found: BTreeSet<String> = configured(pattern).into_iter().collect();
+            let matching = |monitor: &str| mailqos_core::config::glob(pattern, monitor);
+            found.extend(in_period.iter().map(|(_, m)| m.to_string()).filter(|m| matching(m)));
+            if found.is_empty() {
+                if everywhere.is_none() {
+                    let all = self.lake.monitors(None).map_err(lake_failure)?;
+                    everywhere = Some(all.into_iter().map(|(_, monitor)| monitor.to_string()).collect());
+                }
+                let all = everywhere.iter().flatten();
+                found.extend(all.filter(|monitor| matching(monitor)).cloned());
+            }
+            if found.is_empty() {
+                let mut known = everywhere.unwrap_or_default();
+                known.extend(
+                    self.config
+                        .iter()
+                        .flat_map(|c| c.monitors.keys().map(ToString::to_string)),
+                );
+                return Err(Failure::usage(
+                    format!("there is no monitor {pattern:?}, neither in the lake nor in the configuration"),
+                    suggestion("monitor", pattern, known.iter().map(String::as_str)),
+                ));
+            }
+            chosen.extend(found);
+        }
+        self.monitors = chosen;
+        Ok(())
+    }
+
+    /// Says on standard error what a reader of the answer must know: nothing found, files left out.
+    pub fn remarks(&self, empty: bool) {
+        for (path, reason) in self.lake.skipped() {
+            tracing::warn!("left out the corrupt file {}: {reason}", path.display());
+        }
+        if !empty {
+            return;
+        }
+        if self.lake.is_empty() {
+            tracing::warn!("the lake in {} is empty", self.lake.folder().display());
+        } else if self.period.from > UtcMicros::now() {
+            tracing::warn!("the period {} lies in the future", self.period);
+        } else if let Some((first, last)) = self.lake.dates() {
+            tracing::warn!(
+                "no sample in the period {}; the lake has {first} to {last}",
+                self.period
+            );
+        }
+    }
+}
+
+/// A lake that can't be read, with the remedy.
+pub fn lake_failure(error: LakeError) -> Failure {
+    match &error {
+        LakeError::Corrupt { .. } => Failure::work_help(
+            &error,
+            "restore it from a backup, or leave it out with --skip-corrupt; every answer then says so",
+        ),
+        _ => Failure::work(&error),
+    }
+}
+
+/// "did you mean", or what there is.
+fn suggestion<'a>(what: &str, wanted: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let known: Vec<&str> = known.collect();
+    if known.is_empty() {
+        return format!("there is no {what} at all");
+    }
+    if let Some(near) = mailqos_core::config::nearest(wanted, known.iter().copied()) {
+        return format!("did you mean {near:?}?");
+    }
+    let shown = known.iter().take(10).copied().collect::<Vec<_>>().join(", ");
+    let more = if known.len() > 10 {
+        format!(" and {} more", known.len() - 10)
+    } else {
+        String::new()
+    };
+    format!("there are {shown}{more}")
+}

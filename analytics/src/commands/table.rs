@@ -1,0 +1,313 @@
+//! A table of answers, and its ways out: aligned text, CSV (RFC 4180), JSON, Parquet.
+
+use std::io::IsTerminal as _;
+
+use polars::prelude::{Column, DataFrame, NamedFrom as _, ParquetWriter, Series};
+
+use super::{Failure, print};
+
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Aligned columns for the eye; its layout may change.
+    Table,
+    /// An array of objects.
+    Json,
+    /// Comma-separated values with a head; nothing for null.
+    Csv,
+    /// A Parquet file on standard output.
+    Parquet,
+}
+
+/// A value of a cell.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cell {
+    /// Not known, or none: null, an empty field, a dash.
+    None,
+    /// Words.
+    Text(String),
+    /// A count.
+    Count(u64),
+    /// A number, and how many decimals a table shows.
+    Number(f64, usize),
+    /// A share in [0, 1], shown as per cent in a table, with as many decimals as its number of tests supports.
+    Share(f64, u64),
+    /// Yes or no.
+    Flag(bool),
+}
+
+impl Cell {
+    /// Text, or nothing.
+    pub fn text(text: Option<impl Into<String>>) -> Self {
+        text.map_or(Self::None, |text| Self::Text(text.into()))
+    }
+
+    /// A number, or nothing.
+    pub fn number(value: Option<f64>, decimals: usize) -> Self {
+        value
+            .filter(|value| value.is_finite())
+            .map_or(Self::None, |value| Self::Number(value, decimals))
+    }
+
+    /// A share of so many, or nothing.
+    pub fn share(value: Option<f64>, of: u64) -> Self {
+        value.map_or(Self::None, |value| Self::Share(value, of))
+    }
+
+    fn shown(&self) -> String {
+        match self {
+            Self::None => "–".to_owned(),
+            Self::Text(text) => text.clone(),
+            Self::Count(count) => count.to_string(),
+            Self::Number(value, decimals) => format!("{value:.decimals$}"),
+            Self::Share(value, of) => per_cent(*value, *of),
+            Self::Flag(flag) => if *flag { "yes" } else { "no" }.to_owned(),
+        }
+    }
+
+    fn csv(&self) -> String {
+        match self {
+            Self::None => String::new(),
+            Self::Text(text) if text.contains([',', '"', '\n', '\r']) => format!("\"{}\"", text.replace('"', "\"\"")),
+            Self::Text(text) => text.clone(),
+            Self::Count(count) => count.to_string(),
+            Self::Number(value, _) | Self::Share(value, _) => format!("{value:?}"),
+            Self::Flag(flag) => flag.to_string(),
+        }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        match self {
+            Self::None => serde_json::Value::Null,
+            Self::Text(text) => text.as_str().into(),
+            Self::Count(count) => (*count).into(),
+            Self::Number(value, _) | Self::Share(value, _) => (*value).into(),
+            Self::Flag(flag) => (*flag).into(),
+        }
+    }
+
+    fn is_left(&self) -> bool {
+        matches!(self, Self::Text(_) | Self::Flag(_))
+    }
+}
+
+/// A share as per cent with as many decimals as so many tests support: 100 tests tell 1 % apart, 10,000 tell 0.01 %.
+/// Short of all is never shown as 100 %, more than none never as 0 %.
+pub fn per_cent(value: f64, of: u64) -> String {
+    let mut decimals = (of.max(1).ilog10() as usize).saturating_sub(2).clamp(1, 4);
+    loop {
+        let text = format!("{:.decimals$} %", value * 100.0);
+        let round =
+            (value < 1.0 && text.starts_with("100")) || (value > 0.0 && text.trim_start_matches(['0', '.']) == " %");
+        if !round || decimals >= 9 {
+            return text;
+        }
+        decimals += 1;
+    }
+}
+
+/// Rows under named columns.
+#[derive(Debug, Clone, Default)]
+pub struct Table {
+    columns: Vec<String>,
+    rows: Vec<Vec<Cell>>,
+}
+
+impl Table {
+    /// No rows yet.
+    pub fn new<S: Into<String>>(columns: impl IntoIterator<Item = S>) -> Self {
+        Self {
+            columns: columns.into_iter().map(Into::into).collect(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// Adds a row, with a cell a column.
+    pub fn push(&mut self, row: Vec<Cell>) {
+        debug_assert_eq!(row.len(), self.columns.len(), "a cell a column");
+        self.rows.push(row);
+    }
+
+    /// Writes it to standard output.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn print(&self, format: Format) -> Result<(), Failure> {
+        match format {
+            Format::Table => print(self.text()),
+            Format::Csv => print(self.csv()),
+            Format::Json => print(self.json()?),
+            Format::Parquet => print(self.parquet()?),
+        }
+    }
+
+    fn text(&self) -> String {
+        let shown: Vec<Vec<String>> = self
+            .rows
+            .iter()
+            .map(|row| row.iter().map(Cell::shown).collect())
+            .collect();
+        let width = |text: &str| text.chars().count();
+        let widths: Vec<usize> = (0..self.columns.len())
+            .map(|i| {
+                let cells = shown.iter().map(|row| width(&row[i])).max().unwrap_or(0);
+                cells.max(width(&self.columns[i]))
+            })
+            .collect();
+        // A column of text is aligned left, one of numbers right, dashes as the others.
+        let left: Vec<bool> = (0..self.columns.len())
+            .map(|i| {
+                let mut cells = self.rows.iter().map(|row| &row[i]).filter(|cell| **cell != Cell::None);
+                cells.next().is_some_and(Cell::is_left)
+            })
+            .collect();
+        let line = |cells: &[String]| {
+            let mut line = String::new();
+            for (i, cell) in cells.iter().enumerate() {
+                let fill = " ".repeat(widths[i].saturating_sub(width(cell)));
+                if left[i] {
+                    line.push_str(cell);
+                    line.push_str(&fill);
+                } else {
+                    line.push_str(&fill);
+                    line.push_str(cell);
+                }
+                line.push_str("  ");
+            }
+            line.truncate(line.trim_end().len());
+            line.push('\n');
+            line
+        };
+        let head = line(
+            &self
+                .columns
+                .iter()
+                .map(|column| column.replace('_', " "))
+                .collect::<Vec<_>>(),
+        );
+        let mut text = if std::io::stdout().is_terminal() {
+            format!("\u{1b}[1m{}\u{1b}[0m\n", head.trim_end())
+        } else {
+            head
+        };
+        for row in &shown {
+            text.push_str(&line(row));
+        }
+        text
+    }
+
+    fn csv(&self) -> String {
+        let mut text = self.columns.join(",");
+        text.push('\n');
+        for row in &self.rows {
+            text.push_str(&row.iter().map(Cell::csv).collect::<Vec<_>>().join(","));
+            text.push('\n');
+        }
+        text
+    }
+
+    fn json(&self) -> Result<String, Failure> {
+        let rows: Vec<serde_json::Value> = self
+            .rows
+            .iter()
+            .map(|row| {
+                let object: serde_json::Map<String, serde_json::Value> =
+                    self.columns.iter().cloned().zip(row.iter().map(Cell::json)).collect();
+                object.into()
+            })
+            .collect();
+        json(&rows)
+    }
+
+    fn parquet(&self) -> Result<Vec<u8>, Failure> {
+        let columns: Vec<Column> = self
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(i, name)| {
+                let cells = || self.rows.iter().map(|row| &row[i]);
+                let series = match cells().find(|cell| **cell != Cell::None) {
+                    Some(Cell::Count(_)) => Series::new(
+                        name.into(),
+                        cells()
+                            .map(|cell| {
+                                if let Cell::Count(count) = cell {
+                                    i64::try_from(*count).ok()
+                                } else {
+                                    None
+                                }
+                            })
+                            .collect::<Vec<_>>(),
+                    ),
+                    Some(Cell::Number(..) | Cell::Share(..)) => Series::new(
+                        name.into(),
+                        cells()
+                            .map(|cell| match cell {
+                                Cell::Number(value, _) | Cell::Share(value, _) => Some(*value),
+                                _ => None,
+                            })
+                            .collect::<Vec<_>>(),
+                    ),
+                    Some(Cell::Flag(_)) => Series::new(
+                        name.into(),
+                        cells()
+                            .map(|cell| if let Cell::Flag(flag) = cell { Some(*flag) } else { None })
+                            .collect::<Vec<_>>(),
+                    ),
+                    _ => Series::new(
+                        name.into(),
+                        cells()
+                            .map(|cell| {
+                                if let Cell::Text(text) = cell {
+                                    Some(text.clone())
+                                } else {
+                                    None
+                                }
+                            })
+                            .collect::<Vec<_>>(),
+                    ),
+                };
+                Column::from(series)
+            })
+            .collect();
+        let mut bytes = Vec::new();
+        DataFrame::new_infer_height(columns)
+            .and_then(|mut frame| ParquetWriter::new(&mut bytes).finish(&mut frame))
+            .map_err(|error| Failure::work(format!("can't write Parquet: {error}")))?;
+        Ok(bytes)
+    }
+}
+
+/// An array, one element a line, so that it can be read and compared.
+pub fn json<T: serde::Serialize>(rows: &[T]) -> Result<String, Failure> {
+    let mut text = String::from("[");
+    for (index, row) in rows.iter().enumerate() {
+        text.push_str(if index == 0 { "\n" } else { ",\n" });
+        text.push_str(
+            &serde_json::to_string(row).map_err(|error| Failure::work(format!("can't write JSON: {error}")))?,
+        );
+    }
+    text.push_str(if rows.is_empty() { "]\n" } else { "\n]\n" });
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearly_all_is_never_shown_as_all() {
+        assert_eq!(per_cent(1.0, 100), "100.0 %");
+        assert_eq!(per_cent(0.99996, 100), "99.996 %");
+        assert_eq!(per_cent(0.00001, 100), "0.001 %");
+        assert_eq!(per_cent(0.0, 100), "0.0 %");
+        assert_eq!(per_cent(0.998877, 40_000), "99.89 %");
+    }
+
+    #[test]
+    fn csv_is_quoted() {
+        let mut table = Table::new(["a", "b"]);
+        table.push(vec![Cell::Text("x,\"y\"".into()), Cell::None]);
+        assert_eq!(table.csv(), "a,b\n\"x,\"\"y\"\"\",\n");
+    }
+}

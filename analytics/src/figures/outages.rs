@@ -1,0 +1,220 @@
+//! Outages, downtime, unknown time and coverage: what each stretch of time between tests was.
+//!
+//! The time from one test to the next belongs to the first of the two. It is *unknown* where it is longer than three test
+//! intervals. An outage reaches from a failed test to the next good one, over unknown time as well; its downtime counts
+//! only what is known. A test in maintenance begins no outage; a good one ends it all the same.
+
+use mailqos_core::model::{Micros, Outcome, UtcMicros};
+
+use super::{periods::Period, series::Series};
+
+/// Assumed where the lake, the configuration and the samples themselves say nothing: one test alone has no interval.
+const DEFAULT_INTERVAL: Micros = Micros::from_secs(300);
+
+/// What a stretch of time was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// From a good test on.
+    Up,
+    /// From a failed test on.
+    Down,
+    /// From a test in maintenance on, or one whose failure was ordered: neither up nor down, but known.
+    Excluded,
+    /// Without tests for more than three test intervals.
+    Unknown,
+}
+
+/// A stretch of time in one state, within the period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// Its state.
+    pub state: State,
+    /// Its first moment.
+    pub from: UtcMicros,
+    /// The first moment after it.
+    pub to: UtcMicros,
+}
+
+/// From the first failed test to the next good one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outage {
+    /// When the first failed test began; it may lie before the period.
+    pub from: UtcMicros,
+    /// When the next good test began; `None` where none has yet been.
+    pub to: Option<UtcMicros>,
+    /// The known part of it that lies in the period.
+    pub downtime: Micros,
+    /// How many counted tests failed in it, context included.
+    pub failed_tests: u64,
+    /// The row of its first failed test.
+    pub row: usize,
+    /// The samples before it don't reach back far enough to say when it began; it may be longer.
+    pub began_earlier: bool,
+}
+
+impl Outage {
+    /// Its duration, from the first failed test to the next good one; `None` while it lasts.
+    pub fn duration(&self) -> Option<Micros> {
+        self.to.map(|to| to - self.from)
+    }
+}
+
+/// The time of a period, by state, and its outages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeline {
+    /// All stretches, in order, without gaps; neighbours differ.
+    pub stretches: Vec<Stretch>,
+    /// The outages that touch the period.
+    pub outages: Vec<Outage>,
+    /// How long the period is.
+    pub period: Micros,
+    /// Time up.
+    pub up: Micros,
+    /// Time down: the sum of the known parts of outages that lie in the period.
+    pub downtime: Micros,
+    /// Time in maintenance.
+    pub excluded: Micros,
+    /// Time without tests for more than three test intervals.
+    pub unknown: Micros,
+}
+
+impl Timeline {
+    /// Of a series whose inside is the period's. Samples before and after the period (context) tell what went over its edges.
+    ///
+    /// `configured` is the monitor's test interval where the samples don't carry one.
+    pub fn of(series: &Series, period: &Period, configured: Option<Micros>) -> Self {
+        let tests: Vec<usize> = (0..series.len())
+            .filter(|row| series.outcome[*row] != Outcome::NotTested)
+            .collect();
+        let fallback = configured
+            .or_else(|| usual_interval(series, &tests))
+            .unwrap_or(DEFAULT_INTERVAL);
+        let mut timeline = Self {
+            stretches: Vec::new(),
+            outages: Vec::new(),
+            period: period.duration(),
+            up: Micros::ZERO,
+            downtime: Micros::ZERO,
+            excluded: Micros::ZERO,
+            unknown: Micros::ZERO,
+        };
+        let mut open: Option<Outage> = None;
+        let first = tests.first().map_or(period.to, |row| series.at(*row));
+        timeline.add(State::Unknown, period.from, first, period);
+        for (index, row) in tests.iter().enumerate() {
+            let at = series.at(*row);
+            let ok = series.outcome[*row] == Outcome::Ok;
+            if ok && let Some(mut outage) = open.take() {
+                outage.to = Some(at);
+                timeline.close(outage, period);
+            }
+            let counts = series.exclusion(*row).is_none();
+            if !ok && counts {
+                open.get_or_insert(Outage {
+                    from: at,
+                    to: None,
+                    downtime: Micros::ZERO,
+                    failed_tests: 0,
+                    row: *row,
+                    began_earlier: index == 0 && at < period.from,
+                })
+                .failed_tests += 1;
+            }
+            let next = tests.get(index + 1).map(|row| series.at(*row));
+            let interval = series.test_interval.get(*row).filter(|i| i.0 > 0).unwrap_or(fallback);
+            let limit = Micros(interval.0.saturating_mul(3));
+            // The last test speaks for what follows only as long as the next could still come in time.
+            let end = next.unwrap_or(period.to.max(at));
+            let state = if end - at > limit {
+                State::Unknown
+            } else if !counts {
+                State::Excluded
+            } else if ok {
+                State::Up
+            } else {
+                State::Down
+            };
+            if state == State::Down
+                && let Some(outage) = &mut open
+            {
+                outage.downtime = outage.downtime + clipped(at, end, period);
+            }
+            timeline.add(state, at, end, period);
+        }
+        if let Some(outage) = open {
+            timeline.close(outage, period);
+        }
+        timeline
+    }
+
+    fn add(&mut self, state: State, from: UtcMicros, to: UtcMicros, period: &Period) {
+        let (from, to) = (from.max(period.from), to.min(period.to));
+        if from >= to {
+            return;
+        }
+        let sum = match state {
+            State::Up => &mut self.up,
+            State::Down => &mut self.downtime,
+            State::Excluded => &mut self.excluded,
+            State::Unknown => &mut self.unknown,
+        };
+        *sum = *sum + (to - from);
+        match self.stretches.last_mut() {
+            Some(last) if last.state == state && last.to == from => last.to = to,
+            _ => self.stretches.push(Stretch { state, from, to }),
+        }
+    }
+
+    fn close(&mut self, outage: Outage, period: &Period) {
+        if outage.from < period.to && outage.to.is_none_or(|to| to > period.from) {
+            self.outages.push(outage);
+        }
+    }
+
+    /// Known time / period.
+    pub fn coverage(&self) -> f64 {
+        (self.period - self.unknown).0 as f64 / self.period.0 as f64
+    }
+
+    /// Availability by time: up / (up + down); `None` where neither is known.
+    pub fn availability(&self) -> Option<f64> {
+        let counted = (self.up + self.downtime).0;
+        (counted > 0).then(|| self.up.0 as f64 / counted as f64)
+    }
+
+    /// The outage with the greatest downtime in the period.
+    pub fn longest(&self) -> Option<&Outage> {
+        self.outages.iter().max_by_key(|outage| outage.downtime)
+    }
+
+    /// Mean time to recovery: the mean duration of the outages that ended; `None` where none did.
+    pub fn mttr(&self) -> Option<Micros> {
+        let ended: Vec<i64> = self.outages.iter().filter_map(Outage::duration).map(|d| d.0).collect();
+        let sum: i128 = ended.iter().map(|d| i128::from(*d)).sum();
+        (!ended.is_empty()).then(|| Micros((sum / ended.len() as i128) as i64))
+    }
+
+    /// Mean time between failures: time up / number of outages; `None` without an outage.
+    pub fn mtbf(&self) -> Option<Micros> {
+        let count = self.outages.len() as i64;
+        (count > 0).then(|| Micros(self.up.0 / count))
+    }
+}
+
+fn clipped(from: UtcMicros, to: UtcMicros, period: &Period) -> Micros {
+    let (from, to) = (from.max(period.from), to.min(period.to));
+    if to > from { to - from } else { Micros::ZERO }
+}
+
+/// The median time between tests, as a guess of the test interval.
+fn usual_interval(series: &Series, tests: &[usize]) -> Option<Micros> {
+    let mut gaps: Vec<i64> = tests
+        .windows(2)
+        .map(|pair| series.started_at[pair[1]] - series.started_at[pair[0]])
+        .collect();
+    if gaps.is_empty() {
+        return None;
+    }
+    let middle = gaps.len() / 2;
+    Some(Micros(*gaps.select_nth_unstable(middle).1))
+}

@@ -1,0 +1,423 @@
+//! Periods and their buckets: half-open spans of local calendar time, right across daylight-saving changes.
+
+use jiff::{
+    Span, ZonedDateTime as Zoned,
+    civil::{Date, Time, Weekday, date},
+    tz::TimeZone,
+};
+use mailqos_core::model::{Micros, UtcMicros};
+
+/// How local time is divided: the zone, the first day of a week, the first month of a year.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Calendar {
+    /// The zone in which days begin and end.
+    pub timezone: TimeZone,
+    /// The first day of a week; Monday by ISO 8601.
+    pub week_start: Weekday,
+    /// The first month of a (fiscal) year, from 1 to 12; quarters follow it.
+    pub year_start: i8,
+}
+
+impl Calendar {
+    /// ISO weeks and calendar years in this zone.
+    pub fn new(timezone: TimeZone) -> Self {
+        Self {
+            timezone,
+            week_start: Weekday::Monday,
+            year_start: 1,
+        }
+    }
+
+    /// The moment in this calendar's zone.
+    pub fn zoned(&self, moment: UtcMicros) -> Zoned {
+        Zoned::new(moment.timestamp(), self.timezone.clone())
+    }
+
+    /// The first moment of a local date; where midnight is skipped, the moment after the gap.
+    pub fn midnight(&self, date: Date) -> UtcMicros {
+        match date.to_zoned_datetime(self.timezone.clone()) {
+            Ok(zoned) => zoned.timestamp().into(),
+            // Beyond jiff's years: the nearest moment that there is.
+            Err(_) if date.year() < 0 => UtcMicros(jiff::Timestamp::MIN.as_microsecond()),
+            Err(_) => UtcMicros(jiff::Timestamp::MAX.as_microsecond()),
+        }
+    }
+
+    /// The first local date of the day, week, month, quarter or year in which a date lies.
+    pub fn first_date(&self, unit: Unit, day: Date) -> Date {
+        let back = |days: i32| day.saturating_sub(Span::new().days(days));
+        let months_into_year = i32::from((day.month() - self.year_start).rem_euclid(12));
+        match unit {
+            Unit::Hour | Unit::Day => day,
+            Unit::Week => back(i32::from(day.weekday().since(self.week_start))),
+            Unit::Month => day.first_of_month(),
+            Unit::Quarter => day
+                .first_of_month()
+                .saturating_sub(Span::new().months(months_into_year % 3)),
+            Unit::Year => day
+                .first_of_month()
+                .saturating_sub(Span::new().months(months_into_year)),
+        }
+    }
+
+    /// The start of the bucket in which a moment lies.
+    ///
+    /// An hour begins where the local clock shows a full hour. The hour that is repeated when clocks go back is a bucket of
+    /// its own (it differs in its offset); in zones that change by half an hour it lasts 90 or 30 minutes.
+    pub fn start_of(&self, unit: Unit, moment: UtcMicros) -> UtcMicros {
+        let zoned = self.zoned(moment);
+        if unit == Unit::Hour {
+            let Ok(hour) = Time::new(zoned.hour(), 0, 0, 0) else {
+                return moment;
+            };
+            // Keeps the offset of the moment where the full hour has it, too; else takes the one that the hour has.
+            return zoned
+                .with()
+                .time(hour)
+                .build()
+                .map_or(moment, |start| start.timestamp().into());
+        }
+        self.midnight(self.first_date(unit, zoned.date()))
+    }
+
+    /// The start of the bucket after the one that starts at `start`.
+    pub fn next(&self, unit: Unit, start: UtcMicros) -> UtcMicros {
+        if unit == Unit::Hour {
+            // Half an hour is the least by which clocks change today; two hours later another bucket has begun for sure.
+            return (1..=4)
+                .map(|halves| self.start_of(unit, start + Micros::from_secs(halves * 1800)))
+                .find(|next| *next > start)
+                .unwrap_or(start + Micros::from_secs(3600));
+        }
+        let day = self.zoned(start).date();
+        let next = self.midnight(day.saturating_add(unit.span(1)));
+        // Only at the end of jiff's years.
+        if next > start { next } else { UtcMicros(i64::MAX) }
+    }
+}
+
+/// What a period can be divided into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Unit {
+    /// A local hour.
+    Hour,
+    /// A local day of 23, 24 or 25 hours.
+    Day,
+    /// Seven days from the calendar's first day of a week.
+    Week,
+    /// A calendar month.
+    Month,
+    /// Three months from the calendar's first month of a year.
+    Quarter,
+    /// Twelve months from the calendar's first month of a year.
+    Year,
+}
+
+impl Unit {
+    fn span(self, count: i64) -> Span {
+        match self {
+            Self::Hour => Span::new().hours(count),
+            Self::Day => Span::new().days(count),
+            Self::Week => Span::new().weeks(count),
+            Self::Month => Span::new().months(count),
+            Self::Quarter => Span::new().months(count.saturating_mul(3)),
+            Self::Year => Span::new().years(count),
+        }
+    }
+}
+
+/// A half-open span of time `[from, to)` in a calendar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Period {
+    /// The first moment that belongs to it.
+    pub from: UtcMicros,
+    /// The first moment that does not.
+    pub to: UtcMicros,
+    /// How its local time is divided.
+    pub calendar: Calendar,
+    /// By which step it goes back to the one before; `None` where its edges tell.
+    step: Option<(Unit, i64)>,
+}
+
+/// Why there is no such period.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PeriodError {
+    /// Nothing would lie in it.
+    #[error("the period is empty: it is to end ({to}) after it begins ({from})")]
+    Empty {
+        /// Its beginning.
+        from: String,
+        /// Its end.
+        to: String,
+    },
+    /// Not one of the names.
+    #[error(
+        "{0:?} is no period; write last-month, current-week, last-7d, today, yesterday, month-to-date, 2026-03, 2026-W09, \
+         2026-Q1 or 2026"
+    )]
+    Name(String),
+    /// No date and no moment.
+    #[error("{0:?} is no date; write one such as 2026-03-31, or a moment such as 2026-03-31T08:00:00Z")]
+    Date(String),
+}
+
+/// One part of a period; where the period begins or ends within it, samples outside the period do not belong to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bucket {
+    /// Its first moment.
+    pub start: UtcMicros,
+    /// The first moment of the next.
+    pub end: UtcMicros,
+}
+
+impl Period {
+    /// The period between two moments.
+    ///
+    /// # Errors
+    /// It would be empty.
+    pub fn new(from: UtcMicros, to: UtcMicros, calendar: Calendar) -> Result<Self, PeriodError> {
+        if from >= to {
+            return Err(PeriodError::Empty {
+                from: calendar.zoned(from).to_string(),
+                to: calendar.zoned(to).to_string(),
+            });
+        }
+        Ok(Self {
+            from,
+            to,
+            calendar,
+            step: None,
+        })
+    }
+
+    /// The period between two dates (or RFC 3339 moments) as a person writes them; `to` does not belong to it.
+    ///
+    /// # Errors
+    /// No dates, or nothing between them.
+    pub fn between(from: &str, to: &str, calendar: Calendar) -> Result<Self, PeriodError> {
+        let moment = |text: &str| -> Result<UtcMicros, PeriodError> {
+            if let Ok(date) = text.parse::<Date>()
+                && !text.contains(['T', 't', ' '])
+            {
+                return Ok(calendar.midnight(date));
+            }
+            if let Ok(timestamp) = text.parse::<jiff::Timestamp>() {
+                return Ok(timestamp.into());
+            }
+            text.parse::<jiff::civil::DateTime>()
+                .ok()
+                .and_then(|local| local.to_zoned_datetime(calendar.timezone.clone()).ok())
+                .map(|zoned| zoned.timestamp().into())
+                .ok_or_else(|| PeriodError::Date(text.to_owned()))
+        };
+        let (first, last) = (moment(from)?, moment(to)?);
+        if first >= last {
+            return Err(PeriodError::Empty {
+                from: from.to_owned(),
+                to: to.to_owned(),
+            });
+        }
+        Self::new(first, last, calendar)
+    }
+
+    /// A period by its name, as seen at `now`: `last-month`, `current-week`, `last-7d`, `last-24h`, `today`, `yesterday`,
+    /// `month-to-date`, `2026-03`, `2026-W09`, `2026-Q1`, `2026`, `2026-03-31`.
+    ///
+    /// `last-7d` are the seven whole days before today; a `current-` period ends with its unit, `-to-date` at `now`.
+    ///
+    /// # Errors
+    /// No such name.
+    pub fn named(name: &str, now: UtcMicros, calendar: Calendar) -> Result<Self, PeriodError> {
+        let wrong = || PeriodError::Name(name.to_owned());
+        let unit = |word: &str| match word {
+            "hour" => Some(Unit::Hour),
+            "day" => Some(Unit::Day),
+            "week" => Some(Unit::Week),
+            "month" => Some(Unit::Month),
+            "quarter" => Some(Unit::Quarter),
+            "year" => Some(Unit::Year),
+            _ => None,
+        };
+        let name_of_day = match name {
+            "today" => "current-day",
+            "yesterday" => "last-day",
+            other => other,
+        };
+        let (from, to, step) = if let Some(unit) = name_of_day.strip_prefix("current-").and_then(unit) {
+            let start = calendar.start_of(unit, now);
+            (start, calendar.next(unit, start), (unit, 1))
+        } else if let Some(unit) = name_of_day.strip_suffix("-to-date").and_then(unit) {
+            (calendar.start_of(unit, now), now, (unit, 1))
+        } else if let Some(unit) = name_of_day.strip_prefix("last-").and_then(unit) {
+            let end = calendar.start_of(unit, now);
+            (calendar.start_of(unit, UtcMicros(end.0 - 1)), end, (unit, 1))
+        } else if let Some(rolling) = name_of_day.strip_prefix("last-") {
+            let (digits, unit) = rolling.split_at(rolling.len() - rolling.chars().last().map_or(0, char::len_utf8));
+            let count: i64 = digits
+                .parse()
+                .ok()
+                .filter(|n| (1..=10_000).contains(n))
+                .ok_or_else(wrong)?;
+            let unit = match unit {
+                "h" => Unit::Hour,
+                "d" => Unit::Day,
+                "w" => Unit::Week,
+                "m" => Unit::Month,
+                "y" => Unit::Year,
+                _ => return Err(wrong()),
+            };
+            if unit == Unit::Hour {
+                let end = calendar.start_of(unit, now);
+                (end - Micros::from_secs(count * 3600), end, (unit, count))
+            } else {
+                // Rolling: whole days before today, not whole units.
+                let today = calendar.zoned(now).date();
+                let first = today.saturating_sub(unit.span(count));
+                (calendar.midnight(first), calendar.midnight(today), (unit, count))
+            }
+        } else {
+            return Self::written(name, calendar).ok_or_else(wrong)?;
+        };
+        let mut period = Self::new(from, to, calendar)?;
+        period.step = Some(step);
+        Ok(period)
+    }
+
+    /// `2026`, `2026-Q1`, `2026-03`, `2026-W09`, `2026-03-31`.
+    fn written(name: &str, calendar: Calendar) -> Option<Result<Self, PeriodError>> {
+        let (year, rest) = name.split_at_checked(4)?;
+        let year: i16 = year.parse().ok().filter(|year| *year > 0)?;
+        let start_month = calendar.year_start;
+        let (first, unit) = match rest.strip_prefix('-') {
+            None if rest.is_empty() => (date(year, start_month, 1), Unit::Year),
+            None => return None,
+            Some(quarter) if quarter.starts_with('Q') => {
+                let quarter: i64 = quarter[1..].parse().ok().filter(|n| (1..=4).contains(n))?;
+                let first = date(year, start_month, 1).saturating_add(Span::new().months((quarter - 1) * 3));
+                (first, Unit::Quarter)
+            }
+            Some(week) if week.starts_with('W') => {
+                let week: i8 = week[1..].parse().ok()?;
+                let monday = jiff::civil::ISOWeekDate::new(year, week, Weekday::Monday).ok()?;
+                (calendar.first_date(Unit::Week, monday.date()), Unit::Week)
+            }
+            Some(month) if month.len() == 2 => (Date::new(year, month.parse().ok()?, 1).ok()?, Unit::Month),
+            Some(_) => (name.parse().ok()?, Unit::Day),
+        };
+        let from = calendar.midnight(first);
+        let to = calendar.next(unit, from);
+        Some(Self::new(from, to, calendar).map(|mut period| {
+            period.step = Some((unit, 1));
+            period
+        }))
+    }
+
+    /// The zone of its days.
+    pub fn timezone(&self) -> &TimeZone {
+        &self.calendar.timezone
+    }
+
+    /// How long it lasts.
+    pub fn duration(&self) -> Micros {
+        self.to - self.from
+    }
+
+    /// Whether a moment lies in it.
+    pub fn contains(&self, moment: UtcMicros) -> bool {
+        self.from <= moment && moment < self.to
+    }
+
+    /// Its part that lies before a moment, such as now; `None` where it lies wholly after it.
+    pub fn until(&self, moment: UtcMicros) -> Option<Self> {
+        (self.from < moment).then(|| Self {
+            to: self.to.min(moment),
+            ..self.clone()
+        })
+    }
+
+    /// The one before it, as long by the calendar: the month before a month, the week before a week.
+    pub fn previous(&self) -> Self {
+        let (unit, count) = self.step();
+        self.back(unit, count)
+    }
+
+    /// The same one a year before; a week, or some days, 52 weeks before, so that the days of the week agree.
+    pub fn year_ago(&self) -> Self {
+        match self.step() {
+            (Unit::Month | Unit::Quarter | Unit::Year, _) => self.back(Unit::Year, 1),
+            _ => self.back(Unit::Week, 52),
+        }
+    }
+
+    /// By which step it goes back: whole months where it begins and ends with months, whole days where with days.
+    fn step(&self) -> (Unit, i64) {
+        if let Some(step) = self.step {
+            return step;
+        }
+        let (from, to) = (self.calendar.zoned(self.from), self.calendar.zoned(self.to));
+        let at_midnight = |zoned: &Zoned| self.calendar.midnight(zoned.date()) == UtcMicros::from(zoned.timestamp());
+        if !(at_midnight(&from) && at_midnight(&to)) {
+            return (Unit::Hour, 0);
+        }
+        if from.day() == 1 && to.day() == 1 {
+            let months = i64::from(to.year() - from.year()) * 12 + i64::from(to.month()) - i64::from(from.month());
+            return (Unit::Month, months);
+        }
+        let days = from
+            .date()
+            .until(to.date())
+            .map_or(0, |span| i64::from(span.get_days()));
+        (Unit::Day, days)
+    }
+
+    fn back(&self, unit: Unit, count: i64) -> Self {
+        let earlier = |moment: UtcMicros| {
+            if unit == Unit::Hour {
+                return moment
+                    - if count == 0 {
+                        self.duration()
+                    } else {
+                        Micros::from_secs(count * 3600)
+                    };
+            }
+            let zoned = self.calendar.zoned(moment);
+            let day = zoned.date().saturating_sub(unit.span(count));
+            if self.calendar.midnight(zoned.date()) == moment {
+                return self.calendar.midnight(day);
+            }
+            day.to_datetime(zoned.time())
+                .to_zoned_datetime(self.calendar.timezone.clone())
+                .map_or(moment, |zoned| zoned.timestamp().into())
+        };
+        Self {
+            from: earlier(self.from),
+            to: earlier(self.to),
+            ..self.clone()
+        }
+    }
+
+    /// The buckets that it touches, in order. The first and the last may reach beyond it.
+    pub fn buckets(&self, unit: Unit) -> Vec<Bucket> {
+        let mut buckets = Vec::new();
+        let mut start = self.calendar.start_of(unit, self.from);
+        while start < self.to {
+            let end = self.calendar.next(unit, start);
+            buckets.push(Bucket { start, end });
+            start = end;
+        }
+        buckets
+    }
+}
+
+/// `2026-03-01 to 2026-04-01 (Europe/Berlin)`; with times where it does not begin and end with days.
+impl std::fmt::Display for Period {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (from, to) = (self.calendar.zoned(self.from), self.calendar.zoned(self.to));
+        let zone = self.timezone().iana_name().unwrap_or("local time");
+        if self.calendar.midnight(from.date()) == self.from && self.calendar.midnight(to.date()) == self.to {
+            write!(f, "{} to {} ({zone})", from.date(), to.date())
+        } else {
+            write!(f, "{} to {} ({zone})", from.strftime("%F %T"), to.strftime("%F %T"))
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Service levels: targets over periods, met or missed, and the error budget.
