@@ -1,0 +1,788 @@
+//! Day files: written whole under a temporary name and renamed, read row group by row group, merged with what came later.
+//!
+//! Encodings: durations and moments are delta-encoded (neighbours of one monitor are alike), words go into dictionaries; zstd over
+//! all. Row groups are small enough that one monitor's rows are read without most of the others'.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use parquet::{
+    basic::{Compression, Encoding, ZstdLevel},
+    column::{reader::ColumnReader, writer::ColumnWriter},
+    data_type::ByteArray,
+    errors::ParquetError,
+    file::{
+        metadata::{KeyValue, SortingColumn},
+        properties::{EnabledStatistics, WriterProperties},
+        reader::{FileReader as _, RowGroupReader},
+        serialized_reader::SerializedFileReader,
+        writer::SerializedFileWriter,
+    },
+    schema::{
+        parser::parse_message_type,
+        types::{ColumnPath, Type},
+    },
+};
+
+use super::columns::{Cell, Column, Hold, Record};
+use crate::model::{Hop, Micros, UtcMicros};
+
+/// Rows of a row group: some hundred monitors' day at five minutes.
+const ROW_GROUP: usize = 32 * 1024;
+/// Metadata key of the version of the columns.
+const VERSION_KEY: &str = "mailqos.columns";
+/// The version of the columns that this program writes.
+const VERSION: &str = "1";
+/// Metadata key of the journal position.
+const POSITION_KEY: &str = "mailqos.journal";
+/// Definition levels of a hop's field: a null list, an empty one, a null field, a value.
+const HOP_LEVELS: [i16; 4] = [0, 1, 2, 3];
+
+/// Why a day file can't be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum LakeError {
+    /// The file system refused.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is no Parquet file, or damaged.
+    #[error("{path}: {source}", path = path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ParquetError,
+    },
+    /// A column is not what it should be.
+    #[error("{path}: column {column}: {reason}", path = path.display())]
+    Column {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Up to where a journal's records are contained in a day file: the journal's name (it begins anew when the state folder was
+/// lost) and the position behind the last record.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SealedUpTo {
+    /// The journal's random name.
+    pub journal: String,
+    /// Every record before this position is contained.
+    pub position: u64,
+}
+
+fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> LakeError + '_ {
+    |source| LakeError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn parquet_error(path: &Path) -> impl FnOnce(ParquetError) -> LakeError + '_ {
+    |source| LakeError::Parquet {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Writes one day file. Nothing is visible under its name until [`DayWriter::publish`].
+pub struct DayWriter<R: Record> {
+    path: PathBuf,
+    temporary: PathBuf,
+    writer: Option<SerializedFileWriter<File>>,
+    rows: Vec<R>,
+    written: u64,
+}
+
+impl<R: Record> DayWriter<R> {
+    /// Begins the file; its folder is made if it is not there.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn create(path: &Path) -> Result<Self, LakeError> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder).map_err(io_error(folder))?;
+        // Hive readers and globs of `*.parquet` pass over hidden names and other endings.
+        let mut name = std::ffi::OsString::from(".");
+        name.push(path.file_name().unwrap_or_default());
+        name.push(".new");
+        let temporary = folder.join(name);
+        let file = File::create(&temporary).map_err(io_error(&temporary))?;
+        let writer = SerializedFileWriter::new(file, schema::<R>(), Arc::new(properties::<R>()))
+            .map_err(parquet_error(&temporary))?;
+        Ok(Self {
+            path: path.to_owned(),
+            temporary,
+            writer: Some(writer),
+            rows: Vec::new(),
+            written: 0,
+        })
+    }
+
+    /// Adds a row; rows come in the order of their keys, each key once.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn push(&mut self, row: R) -> Result<(), LakeError> {
+        debug_assert!(self.rows.last().is_none_or(|last| last.key() < row.key()));
+        self.rows.push(row);
+        if self.rows.len() >= ROW_GROUP {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), LakeError> {
+        let rows = std::mem::take(&mut self.rows);
+        let Some(writer) = &mut self.writer else {
+            return Ok(());
+        };
+        if rows.is_empty() {
+            return Ok(());
+        }
+        write_group(writer, &rows).map_err(parquet_error(&self.temporary))?;
+        self.written += rows.len() as u64;
+        Ok(())
+    }
+
+    /// Makes the file durable and visible, in this order; gives the number of its rows.
+    ///
+    /// # Errors
+    /// The file system refuses; the earlier file, if any, is then still there.
+    pub fn publish(mut self, sealed: Option<&SealedUpTo>) -> Result<u64, LakeError> {
+        self.flush()?;
+        let Some(mut writer) = self.writer.take() else {
+            return Ok(self.written);
+        };
+        let mut note =
+            |key: &str, value: String| writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
+        note(VERSION_KEY, VERSION.to_owned());
+        if let Some(sealed) = sealed {
+            note(POSITION_KEY, format!("{} {}", sealed.journal, sealed.position));
+        }
+        let mut file = writer.into_inner().map_err(parquet_error(&self.temporary))?;
+        file.flush()
+            .and_then(|()| file.sync_all())
+            .map_err(io_error(&self.temporary))?;
+        drop(file);
+        std::fs::rename(&self.temporary, &self.path).map_err(io_error(&self.path))?;
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        // The new names of folders are as volatile as that of the file, up to the lake's own.
+        for folder in folder.ancestors().take(3) {
+            File::open(folder)
+                .and_then(|folder| folder.sync_all())
+                .map_err(io_error(folder))?;
+        }
+        Ok(self.written)
+    }
+}
+
+impl<R: Record> Drop for DayWriter<R> {
+    /// What was not published leaves nothing behind.
+    fn drop(&mut self) {
+        if self.writer.take().is_some() {
+            let _ = std::fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+fn schema<R: Record>() -> Arc<Type> {
+    use std::fmt::Write as _;
+    let mut text = format!("message {} {{\n", R::FOLDER);
+    for column in R::columns() {
+        let presence = if column.required { "required" } else { "optional" };
+        let name = column.name;
+        let _ = match column.holds {
+            Hold::Word => writeln!(text, "{presence} binary {name} (STRING);"),
+            Hold::Timestamp => writeln!(text, "{presence} int64 {name} (TIMESTAMP(MICROS,true));"),
+            Hold::Long => writeln!(text, "{presence} int64 {name};"),
+            Hold::Int => writeln!(text, "{presence} int32 {name};"),
+            Hold::Bool => writeln!(text, "{presence} boolean {name};"),
+            Hold::Hops => writeln!(
+                text,
+                "optional group {name} (LIST) {{ repeated group list {{ required group element {{
+                    optional binary by (STRING);
+                    optional binary from (STRING);
+                    optional int64 at (TIMESTAMP(MICROS,true));
+                    optional int64 delay_us;
+                    optional boolean clock_suspect;
+                }} }} }}"
+            ),
+        };
+    }
+    text.push('}');
+    #[allow(
+        clippy::expect_used,
+        reason = "the text is made of constants; every test writes with it"
+    )]
+    Arc::new(parse_message_type(&text).expect("the schema is well formed"))
+}
+
+fn properties<R: Record>() -> WriterProperties {
+    let mut builder = WriterProperties::builder()
+        .set_created_by(concat!("mailqos ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(6).unwrap_or_default()))
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_max_row_group_row_count(Some(ROW_GROUP))
+        .set_sorting_columns(Some(vec![ascending(0), ascending(1)]));
+    for column in R::columns() {
+        if matches!(column.holds, Hold::Long | Hold::Timestamp) {
+            let path = ColumnPath::from(column.name);
+            builder = builder
+                .set_column_dictionary_enabled(path.clone(), false)
+                .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+        }
+    }
+    builder.build()
+}
+
+fn ascending(column_idx: i32) -> SortingColumn {
+    SortingColumn {
+        column_idx,
+        descending: false,
+        nulls_first: false,
+    }
+}
+
+fn write_group<R: Record>(writer: &mut SerializedFileWriter<File>, rows: &[R]) -> Result<(), ParquetError> {
+    let mut group = writer.next_row_group()?;
+    for column in R::columns() {
+        let cells: Vec<Cell> = rows.iter().map(column.get).collect();
+        if column.holds == Hold::Hops {
+            for field in 0..5 {
+                let (values, definitions, repetitions) = hop_levels(&cells, field);
+                write_column(&mut group, &values, Some(&definitions), Some(&repetitions))?;
+            }
+        } else if column.required {
+            write_column(&mut group, &cells, None, None)?;
+        } else {
+            let definitions: Vec<i16> = cells.iter().map(|cell| i16::from(*cell != Cell::Null)).collect();
+            let values: Vec<Cell> = cells.into_iter().filter(|cell| *cell != Cell::Null).collect();
+            write_column(&mut group, &values, Some(&definitions), None)?;
+        }
+    }
+    group.close()?;
+    Ok(())
+}
+
+/// Writes the values that are not null into the next column.
+fn write_column(
+    group: &mut parquet::file::writer::SerializedRowGroupWriter<'_, File>,
+    values: &[Cell],
+    definitions: Option<&[i16]>,
+    repetitions: Option<&[i16]>,
+) -> Result<(), ParquetError> {
+    let Some(mut column) = group.next_column()? else {
+        return Err(ParquetError::General(
+            "the schema has fewer columns than the record".into(),
+        ));
+    };
+    let int = |cell: &Cell| match cell {
+        Cell::Int(value) => *value,
+        _ => 0,
+    };
+    match column.untyped() {
+        ColumnWriter::Int64ColumnWriter(writer) => {
+            let values: Vec<i64> = values.iter().map(int).collect();
+            writer.write_batch(&values, definitions, repetitions)?;
+        }
+        ColumnWriter::Int32ColumnWriter(writer) => {
+            let values: Vec<i32> = values
+                .iter()
+                .map(|cell| i32::try_from(int(cell)).unwrap_or(i32::MAX))
+                .collect();
+            writer.write_batch(&values, definitions, repetitions)?;
+        }
+        ColumnWriter::BoolColumnWriter(writer) => {
+            let values: Vec<bool> = values.iter().map(|cell| *cell == Cell::Bool(true)).collect();
+            writer.write_batch(&values, definitions, repetitions)?;
+        }
+        ColumnWriter::ByteArrayColumnWriter(writer) => {
+            let values: Vec<ByteArray> = values
+                .iter()
+                .map(|cell| match cell {
+                    Cell::Text(text) => ByteArray::from(text.as_str()),
+                    _ => ByteArray::from(""),
+                })
+                .collect();
+            writer.write_batch(&values, definitions, repetitions)?;
+        }
+        _ => {
+            return Err(ParquetError::General(
+                "a column has a type that is never written".into(),
+            ));
+        }
+    }
+    column.close()
+}
+
+/// One field of all hops as Parquet's values, definition and repetition levels.
+fn hop_levels(cells: &[Cell], field: usize) -> (Vec<Cell>, Vec<i16>, Vec<i16>) {
+    let [null, empty, absent, present] = HOP_LEVELS;
+    let (mut values, mut definitions, mut repetitions) = (Vec::new(), Vec::new(), Vec::new());
+    for cell in cells {
+        let Cell::Hops(hops) = cell else {
+            definitions.push(null);
+            repetitions.push(0);
+            continue;
+        };
+        if hops.is_empty() {
+            definitions.push(empty);
+            repetitions.push(0);
+        }
+        for (index, hop) in hops.iter().enumerate() {
+            let value = match field {
+                0 => hop.by.clone().map(Cell::Text),
+                1 => hop.from.clone().map(Cell::Text),
+                2 => hop.at.map(|at| Cell::Int(at.0)),
+                3 => hop.delay.map(|delay| Cell::Int(delay.0)),
+                _ => Some(Cell::Bool(hop.clock_suspect)),
+            };
+            definitions.push(if value.is_some() { present } else { absent });
+            repetitions.push(i16::from(index > 0));
+            values.extend(value);
+        }
+    }
+    (values, definitions, repetitions)
+}
+
+/// Reads a day file, one row group at a time.
+pub struct DayReader<R: Record> {
+    path: PathBuf,
+    reader: SerializedFileReader<File>,
+    group: usize,
+    rows: std::vec::IntoIter<R>,
+}
+
+impl<R: Record> DayReader<R> {
+    /// Opens the file; `None` if there is none.
+    ///
+    /// # Errors
+    /// It can't be read, or is no Parquet file.
+    pub fn open(path: &Path) -> Result<Option<Self>, LakeError> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io_error(path)(error)),
+        };
+        Ok(Some(Self {
+            path: path.to_owned(),
+            reader: SerializedFileReader::new(file).map_err(parquet_error(path))?,
+            group: 0,
+            rows: Vec::new().into_iter(),
+        }))
+    }
+
+    /// How many rows the file has.
+    pub fn row_count(&self) -> u64 {
+        u64::try_from(self.reader.metadata().file_metadata().num_rows()).unwrap_or(0)
+    }
+
+    /// Up to where a journal is contained, if a probe wrote the file.
+    pub fn sealed(&self) -> Option<SealedUpTo> {
+        let metadata = self.reader.metadata().file_metadata().key_value_metadata()?;
+        let value = metadata.iter().find(|pair| pair.key == POSITION_KEY)?.value.as_ref()?;
+        let (journal, position) = value.split_once(' ')?;
+        Some(SealedUpTo {
+            journal: journal.to_owned(),
+            position: position.parse().ok()?,
+        })
+    }
+
+    fn next_group(&mut self) -> Result<bool, LakeError> {
+        if self.group >= self.reader.num_row_groups() {
+            return Ok(false);
+        }
+        let group = self
+            .reader
+            .get_row_group(self.group)
+            .map_err(parquet_error(&self.path))?;
+        self.group += 1;
+        self.rows = read_group::<R>(&self.path, group.as_ref())?.into_iter();
+        Ok(true)
+    }
+}
+
+impl<R: Record> Iterator for DayReader<R> {
+    type Item = Result<R, LakeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(row) = self.rows.next() {
+                return Some(Ok(row));
+            }
+            match self.next_group() {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => {
+                    self.group = usize::MAX;
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}
+
+/// All rows of a day file; none if there is no file.
+///
+/// # Errors
+/// It can't be read.
+pub fn read_day<R: Record>(path: &Path) -> Result<Vec<R>, LakeError> {
+    match DayReader::open(path)? {
+        Some(reader) => reader.collect(),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn read_group<R: Record>(path: &Path, group: &dyn RowGroupReader) -> Result<Vec<R>, LakeError> {
+    let count = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
+    let mut rows = vec![R::blank(); count];
+    // A column that this file does not have stays null; one that only this file has is passed over.
+    let mut leaves: HashMap<String, usize> = HashMap::new();
+    for (index, column) in group.metadata().columns().iter().enumerate() {
+        leaves.insert(column.column_path().string(), index);
+    }
+    for column in R::columns() {
+        let error = |reason: String| LakeError::Column {
+            path: path.to_owned(),
+            column: column.name.to_owned(),
+            reason,
+        };
+        let cells = if column.holds == Hold::Hops {
+            read_hops(path, group, &leaves, column.name, count)?
+        } else {
+            match leaves.get(column.name) {
+                Some(&leaf) => Some(read_column(path, group, leaf, count)?.0),
+                None if column.required => return Err(error("it is missing".into())),
+                None => None,
+            }
+        };
+        let Some(cells) = cells else { continue };
+        if cells.len() != count {
+            return Err(error(format!("it has {} rows, not {count}", cells.len())));
+        }
+        set_all(column, &mut rows, cells).map_err(error)?;
+    }
+    Ok(rows)
+}
+
+fn set_all<R>(column: &Column<R>, rows: &mut [R], cells: Vec<Cell>) -> Result<(), String> {
+    for (row, cell) in rows.iter_mut().zip(cells) {
+        (column.set)(row, cell)?;
+    }
+    Ok(())
+}
+
+type Levels = (Vec<i16>, Vec<i16>);
+
+/// A leaf column's cells, null ones in their place, and its levels.
+fn read_column(
+    path: &Path,
+    group: &dyn RowGroupReader,
+    leaf: usize,
+    count: usize,
+) -> Result<(Vec<Cell>, Levels), LakeError> {
+    let wrong = |reason: &str| LakeError::Column {
+        path: path.to_owned(),
+        column: group.metadata().column(leaf).column_path().string(),
+        reason: reason.to_owned(),
+    };
+    let maximum = group.metadata().column(leaf).column_descr().max_def_level();
+    let (mut definitions, mut repetitions) = (Vec::new(), Vec::new());
+    let reader = group.get_column_reader(leaf).map_err(parquet_error(path))?;
+    macro_rules! read {
+        ($reader:expr, $cell:expr) => {{
+            let mut reader = $reader;
+            let mut values = Vec::new();
+            let mut done = 0;
+            while done < count {
+                let (records, _, _) = reader
+                    .read_records(
+                        count - done,
+                        Some(&mut definitions),
+                        Some(&mut repetitions),
+                        &mut values,
+                    )
+                    .map_err(parquet_error(path))?;
+                if records == 0 {
+                    return Err(wrong("it ends early"));
+                }
+                done += records;
+            }
+            values.into_iter().map($cell).collect::<Vec<Cell>>()
+        }};
+    }
+    let values = match reader {
+        ColumnReader::Int64ColumnReader(reader) => read!(reader, Cell::Int),
+        ColumnReader::Int32ColumnReader(reader) => read!(reader, |value: i32| Cell::Int(i64::from(value))),
+        ColumnReader::BoolColumnReader(reader) => read!(reader, Cell::Bool),
+        ColumnReader::ByteArrayColumnReader(reader) => {
+            read!(reader, |value: ByteArray| Cell::Text(
+                String::from_utf8_lossy(value.data()).into_owned()
+            ))
+        }
+        _ => return Err(wrong("it has a type that no column of ours has")),
+    };
+    if maximum == 0 {
+        return Ok((values, (definitions, repetitions)));
+    }
+    let mut values = values.into_iter();
+    let cells = definitions
+        .iter()
+        .map(|level| {
+            if *level == maximum {
+                values.next().unwrap_or(Cell::Null)
+            } else {
+                Cell::Null
+            }
+        })
+        .collect();
+    Ok((cells, (definitions, repetitions)))
+}
+
+fn read_hops(
+    path: &Path,
+    group: &dyn RowGroupReader,
+    leaves: &HashMap<String, usize>,
+    name: &str,
+    count: usize,
+) -> Result<Option<Vec<Cell>>, LakeError> {
+    let leaf = |field: &str| leaves.get(&format!("{name}.list.element.{field}")).copied();
+    let Some(first) = leaf("by") else {
+        return Ok(None);
+    };
+    let (by, (definitions, repetitions)) = read_column(path, group, first, count)?;
+    let mut fields = Vec::new();
+    for field in ["from", "at", "delay_us", "clock_suspect"] {
+        fields.push(match leaf(field) {
+            Some(leaf) => read_column(path, group, leaf, count)?.0.into_iter(),
+            None => Vec::new().into_iter(),
+        });
+    }
+    let [null, empty, ..] = HOP_LEVELS;
+    let mut rows: Vec<Cell> = Vec::with_capacity(count);
+    for ((by, definition), repetition) in by.into_iter().zip(definitions).zip(repetitions) {
+        let mut next = || {
+            fields
+                .iter_mut()
+                .map(|field| field.next().unwrap_or(Cell::Null))
+                .collect::<Vec<_>>()
+        };
+        let others = next();
+        if definition == null {
+            rows.push(Cell::Null);
+            continue;
+        }
+        if repetition == 0 {
+            rows.push(Cell::Hops(Vec::new()));
+        }
+        if definition == empty {
+            continue;
+        }
+        let text = |cell: &Cell| match cell {
+            Cell::Text(text) => Some(text.clone()),
+            _ => None,
+        };
+        let int = |cell: Option<&Cell>| match cell {
+            Some(Cell::Int(value)) => Some(*value),
+            _ => None,
+        };
+        if let Some(Cell::Hops(hops)) = rows.last_mut() {
+            hops.push(Hop {
+                by: text(&by),
+                from: others.first().and_then(text),
+                at: int(others.get(1)).map(UtcMicros),
+                delay: int(others.get(2)).map(Micros),
+                clock_suspect: others.get(3) == Some(&Cell::Bool(true)),
+            });
+        }
+    }
+    Ok(Some(rows))
+}
+
+/// Two sorted runs as one, each key once: where both have it, the later one stays if it replaces the earlier.
+pub struct Merged<R, A: Iterator, B: Iterator> {
+    earlier: std::iter::Peekable<A>,
+    later: std::iter::Peekable<B>,
+    record: std::marker::PhantomData<R>,
+}
+
+impl<R, A, B> Merged<R, A, B>
+where
+    R: Record,
+    A: Iterator<Item = Result<R, LakeError>>,
+    B: Iterator<Item = R>,
+{
+    /// Merges a file's rows with later ones; both sorted, each without doubles.
+    pub fn new(earlier: A, later: B) -> Self {
+        Self {
+            earlier: earlier.peekable(),
+            later: later.peekable(),
+            record: std::marker::PhantomData,
+        }
+    }
+}
+
+impl<R, A, B> Iterator for Merged<R, A, B>
+where
+    R: Record,
+    A: Iterator<Item = Result<R, LakeError>>,
+    B: Iterator<Item = R>,
+{
+    type Item = Result<R, LakeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        use std::cmp::Ordering;
+        let order = match (self.earlier.peek(), self.later.peek()) {
+            (None, _) => return self.later.next().map(Ok),
+            (Some(Err(_)), _) | (_, None) => return self.earlier.next(),
+            (Some(Ok(earlier)), Some(later)) => earlier.key().cmp(&later.key()),
+        };
+        match order {
+            Ordering::Less => self.earlier.next(),
+            Ordering::Greater => self.later.next().map(Ok),
+            Ordering::Equal => {
+                let earlier = self.earlier.next()?;
+                let later = self.later.next();
+                Some(match (earlier, later) {
+                    (Ok(earlier), Some(later)) => Ok(if later.replaces(&earlier) { later } else { earlier }),
+                    (earlier, _) => earlier,
+                })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Outcome, Sample, Stage};
+    use proptest::prelude::*;
+
+    fn hop() -> impl Strategy<Value = Hop> {
+        (
+            proptest::option::of("[a-zß]{0,8}"),
+            proptest::option::of("[a-z]{1,8}"),
+            proptest::option::of(any::<i64>()),
+            proptest::option::of(any::<i64>()),
+            any::<bool>(),
+        )
+            .prop_map(|(by, from, at, delay, clock_suspect)| Hop {
+                by,
+                from,
+                at: at.map(UtcMicros),
+                delay: delay.map(Micros),
+                clock_suspect,
+            })
+    }
+
+    prop_compose! {
+        fn sample()(
+            monitor in "[a-c]",
+            started_at in 0i64..40,
+            outcome in proptest::sample::select(Outcome::ALL),
+            stage in proptest::option::of(proptest::sample::select(Stage::ALL)),
+            error in proptest::option::of(".{0,20}"),
+            round_trip in proptest::option::of(any::<i64>()),
+            code in proptest::option::of(any::<i32>()),
+            settled in proptest::option::of(any::<bool>()),
+            hops in proptest::option::of(proptest::collection::vec(hop(), 0..3)),
+        ) -> Sample {
+            let mut sample = Sample::new(monitor.parse().expect("a name"), UtcMicros(started_at), outcome);
+            sample.stage = stage;
+            sample.error = error;
+            sample.round_trip = round_trip.map(Micros);
+            sample.smtp_reply_code = code;
+            sample.settled = settled;
+            sample.hops = hops;
+            sample
+        }
+    }
+
+    fn sorted(samples: Vec<Sample>) -> Vec<Sample> {
+        let mut by_key = std::collections::BTreeMap::new();
+        for sample in samples {
+            by_key.insert((sample.monitor.clone(), sample.started_at), sample);
+        }
+        by_key.into_values().collect()
+    }
+
+    fn write(path: &Path, samples: &[Sample], sealed: Option<&SealedUpTo>) {
+        let mut writer = DayWriter::create(path).expect("create");
+        for sample in samples {
+            writer.push(sample.clone()).expect("push");
+        }
+        assert_eq!(writer.publish(sealed).expect("publish"), samples.len() as u64);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn what_is_written_is_read(samples in proptest::collection::vec(sample(), 0..30).prop_map(sorted)) {
+            let folder = tempfile::tempdir().expect("folder");
+            let path = folder.path().join("date=2026-01-01/samples.parquet");
+            let sealed = SealedUpTo { journal: "j".into(), position: 7 };
+            write(&path, &samples, Some(&sealed));
+            prop_assert_eq!(DayReader::<Sample>::open(&path).expect("open").and_then(|reader| reader.sealed()), Some(sealed));
+            prop_assert_eq!(read_day::<Sample>(&path).expect("read"), samples);
+        }
+
+        #[test]
+        fn a_merge_keeps_each_key_once_and_never_unsettles(
+            earlier in proptest::collection::vec(sample(), 0..30).prop_map(sorted),
+            later in proptest::collection::vec(sample(), 0..30).prop_map(sorted),
+        ) {
+            let merged: Vec<Sample> = Merged::new(earlier.iter().cloned().map(Ok), later.iter().cloned())
+                .collect::<Result<_, _>>()
+                .expect("no error goes in");
+            prop_assert!(merged.windows(2).all(|pair| pair[0].key() < pair[1].key()));
+            for sample in earlier.iter().chain(&later) {
+                prop_assert_eq!(merged.iter().filter(|kept| kept.key() == sample.key()).count(), 1);
+            }
+            for kept in &merged {
+                let was_settled = earlier.iter().chain(&later).any(|s| s.key() == kept.key() && !s.is_provisional());
+                prop_assert_eq!(kept.is_provisional(), !was_settled);
+            }
+        }
+    }
+
+    #[test]
+    fn many_rows_make_several_row_groups() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("samples.parquet");
+        let samples: Vec<Sample> = (0..ROW_GROUP as i64 + 5)
+            .map(|at| Sample::new("m".parse().expect("a name"), UtcMicros(at), Outcome::Ok))
+            .collect();
+        write(&path, &samples, None);
+        let reader = DayReader::<Sample>::open(&path).expect("open").expect("there");
+        assert_eq!(
+            (reader.row_count(), reader.reader.num_row_groups()),
+            (samples.len() as u64, 2)
+        );
+        assert_eq!(reader.collect::<Result<Vec<_>, _>>().expect("read"), samples);
+    }
+
+    #[test]
+    fn what_is_not_published_is_not_there() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("samples.parquet");
+        let mut writer = DayWriter::create(&path).expect("create");
+        writer.push(Sample::blank()).expect("push");
+        drop(writer);
+        assert_eq!(std::fs::read_dir(folder.path()).expect("list").count(), 0);
+    }
+}
