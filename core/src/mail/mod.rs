@@ -1,6 +1,18 @@
 //! The way to a mail server: secrets, TLS, the recorded connection, and lettre on top of it; for tests, alarms and
 //! reports alike.
 
+mod mailer;
+pub mod sasl;
 mod secret;
+mod smtp;
+mod tls;
+mod transcript;
+mod wire;
 
+pub use mailer::{Delivered, MailError, Mailer};
+pub use sasl::Credentials;
 pub use secret::{Secret, SecretError, SecretSource};
+pub use smtp::{Reply, Smtp, SmtpError, SmtpPhases};
+pub use tls::{TlsSession, TrustError, client_config};
+pub use transcript::{Chunk, Direction, Transcript, one_line};
+pub use wire::{Wire, WireError};

@@ -1,0 +1,104 @@
+//! Sends mailqos's own mails, alarms and reports, through a configured mail server.
+
+use lettre::{Address, Message, address::Envelope};
+
+use super::{Credentials, Reply, SecretError, Smtp, SmtpError};
+use crate::config::{Account, MailServer};
+
+/// A way to send mails: a mail server and the account for it.
+#[derive(Debug, Clone)]
+pub struct Mailer {
+    server: MailServer,
+    account: Option<Account>,
+}
+
+/// What became of a mail.
+#[derive(Debug, Clone)]
+pub struct Delivered {
+    /// The recipients for whom the server took the mail.
+    pub accepted: Vec<Address>,
+    /// Those that it refused, with its words.
+    pub refused: Vec<(Address, Reply)>,
+    /// The reply that accepted the mail.
+    pub reply: Reply,
+}
+
+/// Why a mail could not be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum MailError {
+    /// The account's secret could not be had.
+    #[error("the password: {0}")]
+    Secret(#[from] SecretError),
+    /// The conversation with the server failed.
+    #[error("{stage}: {0}", stage = .0.stage)]
+    Smtp(SmtpError),
+}
+
+impl MailError {
+    /// Whether a later try may succeed: all but the server's final refusal (5xx).
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Secret(_) => true,
+            Self::Smtp(error) => error.reply.as_ref().is_none_or(Reply::is_transient),
+        }
+    }
+
+    /// Whether the mail may have been taken although no reply came.
+    pub fn is_uncertain(&self) -> bool {
+        matches!(self, Self::Smtp(error) if error.uncertain)
+    }
+}
+
+impl Mailer {
+    /// A mailer for a server; `account` is the one that its endpoint names.
+    pub fn new(server: &MailServer, account: Option<&Account>) -> Self {
+        Self {
+            server: server.clone(),
+            account: account.cloned(),
+        }
+    }
+
+    /// The configured sender.
+    pub fn from(&self) -> &str {
+        &self.server.from
+    }
+
+    /// Sends a mail to those whom it names.
+    ///
+    /// # Errors
+    /// When nobody gets it.
+    pub async fn send(&self, message: &Message) -> Result<Delivered, MailError> {
+        self.send_raw(message.envelope(), message.formatted()).await
+    }
+
+    /// Sends a mail that is written already. One refused recipient does not hold up the rest.
+    ///
+    /// # Errors
+    /// When nobody gets it.
+    pub async fn send_raw(&self, envelope: &Envelope, content: Vec<u8>) -> Result<Delivered, MailError> {
+        let credentials = match &self.account {
+            Some(account) => Some(Credentials {
+                user: account.user.clone(),
+                secret: account.password.fetch().await?,
+            }),
+            None => None,
+        };
+        let mut smtp = Smtp::new(&self.server.endpoint, self.server.timeout.to_std());
+        smtp.open().await.map_err(MailError::Smtp)?;
+        if let Some(credentials) = &credentials {
+            smtp.authenticate(credentials).await.map_err(MailError::Smtp)?;
+        }
+        let results = smtp
+            .envelope(envelope.from(), envelope.to(), content.len(), !content.is_ascii())
+            .await
+            .map_err(MailError::Smtp)?;
+        let reply = smtp.data(move || content).await.map_err(MailError::Smtp)?;
+        smtp.quit();
+        let (accepted, refused): (Vec<_>, Vec<_>) = results.into_iter().partition(|(_, reply)| reply.is_success());
+        Ok(Delivered {
+            accepted: accepted.into_iter().map(|(address, _)| address).collect(),
+            refused,
+            reply,
+        })
+    }
+}

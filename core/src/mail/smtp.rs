@@ -1,0 +1,786 @@
+//! One SMTP conversation on lettre, step by step, each step timed. Below lettre lies a [`Lane`] of ours: it times and
+//! limits the replies, mends those that lettre would stumble over, and lets TLS begin in place.
+//!
+//! Phases: connect (TCP, TLS) · greeting · EHLO · AUTH · envelope (MAIL, RCPT) · data.
+
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use lettre::{
+    Address,
+    transport::smtp::{
+        client::{AsyncSmtpConnection, AsyncTokioStream},
+        commands::{Data, Mail, Rcpt, Starttls},
+        extension::{ClientId, MailBodyParameter, MailParameter},
+    },
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{
+    Credentials, Secret, TlsSession, Transcript, Wire, WireError,
+    sasl::{self, Mechanism},
+    transcript::one_line,
+};
+use crate::{
+    config::{Endpoint, TlsMode},
+    model::{Micros, Stage},
+};
+
+/// The longest reply line that is taken; RFC 5321 allows 512 bytes.
+const MAX_LINE: usize = 4096;
+/// The longest reply.
+const MAX_REPLY: usize = 64 * 1024;
+/// What lettre is given of a reply line; it refuses more than 1,000 bytes.
+const LETTRE_LINE: usize = 900;
+/// How content ends (RFC 5321, section 4.1.1.4), as lettre writes it.
+const END_OF_CONTENT: &[u8] = b"\r\n.\r\n";
+/// How long a polite end may take.
+const QUITTING: Duration = Duration::from_secs(5);
+/// The most challenges of one authentication.
+const MAX_CHALLENGES: usize = 6;
+
+/// A server's reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The three digits.
+    pub code: u16,
+    /// The texts behind them, a line each.
+    pub lines: Vec<String>,
+    /// When its last byte was received.
+    pub at: Instant,
+}
+
+impl Reply {
+    /// The enhanced status code (RFC 3463), such as `5.1.1`.
+    pub fn enhanced_status(&self) -> Option<&str> {
+        let word = self.lines.first()?.split_whitespace().next()?;
+        let parts: Vec<&str> = word.split('.').collect();
+        let fits = parts.len() == 3
+            && parts
+                .iter()
+                .all(|part| (1..=3).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit()))
+            && matches!(parts[0], "2" | "4" | "5");
+        fits.then_some(word)
+    }
+
+    /// 2xx.
+    pub fn is_success(&self) -> bool {
+        self.code / 100 == 2
+    }
+
+    /// 4xx: may succeed later.
+    pub fn is_transient(&self) -> bool {
+        self.code / 100 == 4
+    }
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}",
+            one_line(&format!("{} {}", self.code, self.lines.join(" ")), &[])
+        )
+    }
+}
+
+/// Why a conversation failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{text}")]
+pub struct SmtpError {
+    /// In which phase.
+    pub stage: Stage,
+    /// One line without secrets.
+    pub text: String,
+    /// The server's refusal, if it was one.
+    pub reply: Option<Reply>,
+    /// The content was sent completely, and no reply came: the mail may have been taken.
+    pub uncertain: bool,
+    /// It was this machine, not the server, that could not.
+    pub own_network: bool,
+}
+
+impl SmtpError {
+    /// Whether the server said that it may succeed later (4xx).
+    pub fn is_transient(&self) -> bool {
+        self.reply.as_ref().is_some_and(Reply::is_transient)
+    }
+}
+
+/// How long each phase took; `None` until it ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SmtpPhases {
+    /// Name look-up and TCP.
+    pub tcp: Option<Micros>,
+    /// The handshake, implicit or after STARTTLS.
+    pub tls: Option<Micros>,
+    /// TCP and, if implicit, the handshake.
+    pub connect: Option<Micros>,
+    /// From the connection to the greeting.
+    pub greeting: Option<Micros>,
+    /// EHLO; both, with STARTTLS.
+    pub ehlo: Option<Micros>,
+    /// Authentication.
+    pub auth: Option<Micros>,
+    /// MAIL and RCPT.
+    pub envelope: Option<Micros>,
+    /// DATA, the content, and the reply that accepts it.
+    pub data: Option<Micros>,
+    /// From the start of the connection to the reply that accepts the message.
+    pub send: Option<Micros>,
+}
+
+/// One conversation with an SMTP server.
+pub struct Smtp {
+    endpoint: Endpoint,
+    step: Duration,
+    lane: Lane,
+    connection: Option<AsyncSmtpConnection>,
+    client: ClientId,
+    /// How long each phase took.
+    pub phases: SmtpPhases,
+    /// What the server offers: the lines of its reply to EHLO.
+    offers: Vec<String>,
+    /// Kept when the connection could not be opened.
+    transcript: Option<Transcript>,
+    /// How many replies there were before this step.
+    told: usize,
+}
+
+impl fmt::Debug for Smtp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Smtp")
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Smtp {
+    /// A conversation to be; `step` is the deadline of each step.
+    pub fn new(endpoint: &Endpoint, step: Duration) -> Self {
+        Self {
+            endpoint: endpoint.clone(),
+            step,
+            lane: Lane::default(),
+            connection: None,
+            client: ClientId::Ipv4(std::net::Ipv4Addr::LOCALHOST),
+            phases: SmtpPhases::default(),
+            offers: Vec::new(),
+            transcript: None,
+            told: 0,
+        }
+    }
+
+    /// Connects, takes the greeting, says EHLO, and goes over to TLS where that is asked.
+    ///
+    /// # Errors
+    /// [`SmtpError`] says in which phase.
+    pub async fn open(&mut self) -> Result<(), SmtpError> {
+        let began = Instant::now();
+        let wire = match Wire::connect(&self.endpoint, self.step).await {
+            Ok(wire) => wire,
+            Err(error) => {
+                let mut transcript = Transcript::begin(&self.endpoint.server, self.endpoint.port);
+                transcript.note(&error.to_string());
+                self.transcript = Some(transcript);
+                let stage = if error.is_tls() {
+                    Stage::SmtpTls
+                } else {
+                    Stage::SmtpConnect
+                };
+                return Err(wire_error(stage, &error));
+            }
+        };
+        let connected = Instant::now();
+        self.phases.tcp = Some(wire.tcp_took());
+        self.phases.tls = wire.tls_took();
+        self.phases.connect = Some(Micros::from(connected - began));
+        self.client = match wire.local().map(|address| address.ip()) {
+            Some(IpAddr::V4(address)) => ClientId::Ipv4(address),
+            Some(IpAddr::V6(address)) => ClientId::Ipv6(address),
+            None => ClientId::Ipv4(std::net::Ipv4Addr::LOCALHOST),
+        };
+        self.lane.start(wire, self.step, true);
+        self.hello(Some(connected)).await?;
+        if self.endpoint.tls == TlsMode::StartTls {
+            self.start_tls().await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the greeting (a real one, if `connected` is given) and says EHLO.
+    async fn hello(&mut self, connected: Option<Instant>) -> Result<(), SmtpError> {
+        self.told = self.lane.replies();
+        let result = AsyncSmtpConnection::connect_with_transport(Box::new(self.lane.clone()), &self.client).await;
+        let replies = self.lane.lock().replies[self.told..].to_vec();
+        let said = self.lane.lock().asked_at;
+        let (greeting, hello) = match connected {
+            Some(_) => (replies.first(), replies.get(1)),
+            None => (None, replies.first()),
+        };
+        if let (Some(connected), Some(greeting)) = (connected, greeting) {
+            self.phases.greeting = Some(Micros::from(greeting.at.saturating_duration_since(connected)));
+        }
+        if let (Some(hello), Some(said)) = (hello, said) {
+            let took = Micros::from(hello.at.saturating_duration_since(said));
+            self.phases.ehlo = Some(self.phases.ehlo.unwrap_or_default() + took);
+            self.offers = hello.lines.iter().skip(1).cloned().collect();
+        }
+        self.connection = Some(result.map_err(|error| self.failed(Stage::SmtpGreeting, &error))?);
+        Ok(())
+    }
+
+    async fn start_tls(&mut self) -> Result<(), SmtpError> {
+        if !self.offers("STARTTLS") {
+            return Err(self.refuse(
+                Stage::SmtpTls,
+                "the server does not offer STARTTLS; set tls = \"implicit\" (usually port 465), or tls = \"none\" if mail may travel in clear".to_owned(),
+            ));
+        }
+        self.command(Stage::SmtpTls, Starttls).await?;
+        // The stream below lettre changes; a new connection of lettre's takes it over with a greeting of ours.
+        self.connection = None;
+        let Some(mut wire) = self.lane.stop() else {
+            return Err(self.refuse(Stage::SmtpTls, WireError::EarlyData.to_string()));
+        };
+        let upgraded = wire.upgrade(&self.endpoint.trust).await;
+        self.phases.tls = wire.tls_took();
+        self.lane.start(wire, self.step, false);
+        upgraded.map_err(|error| wire_error(Stage::SmtpTls, &error))?;
+        self.hello(None).await
+    }
+
+    /// Whether the server's reply to EHLO has this keyword.
+    pub fn offers(&self, keyword: &str) -> bool {
+        self.offered(keyword).is_some()
+    }
+
+    /// What stands behind a keyword of the reply to EHLO.
+    fn offered(&self, keyword: &str) -> Option<Vec<String>> {
+        self.offers.iter().find_map(|line| {
+            // `AUTH=PLAIN` is an old form that some servers still write.
+            let mut words = line
+                .split(|c: char| c.is_whitespace() || c == '=')
+                .filter(|word| !word.is_empty());
+            words
+                .next()
+                .filter(|word| word.eq_ignore_ascii_case(keyword))
+                .map(|_| words.map(str::to_ascii_uppercase).collect())
+        })
+    }
+
+    /// Logs in by the best mechanism that both sides have; falls back where a server offers what it can't do.
+    ///
+    /// # Errors
+    /// When no mechanism fits or the server refuses.
+    pub async fn authenticate(&mut self, credentials: &Credentials) -> Result<(), SmtpError> {
+        let stage = Stage::SmtpAuth;
+        let Some(offered) = self.offered("AUTH") else {
+            return Err(self.refuse(
+                stage,
+                "an account is configured, but the server offers no authentication on this port".to_owned(),
+            ));
+        };
+        let mechanisms = sasl::choose(&offered, credentials);
+        if mechanisms.is_empty() {
+            return Err(self.refuse(stage, format!("the server offers only AUTH {}", offered.join(" "))));
+        }
+        if let Some(wire) = &mut self.lane.lock().wire {
+            wire.hide(&credentials.secret);
+        }
+        let began = Instant::now();
+        let mut result = Ok(());
+        for mechanism in mechanisms {
+            result = self.exchange(mechanism, credentials).await;
+            match &result {
+                // 535: the credentials are wrong, and no other mechanism makes them right; each further try costs the
+                // account and this address a penalty on many servers.
+                Err(error)
+                    if error
+                        .reply
+                        .as_ref()
+                        .is_some_and(|reply| reply.code / 100 == 5 && reply.code != 535) => {}
+                _ => break,
+            }
+        }
+        result?;
+        self.phases.auth = Some(Micros::from(self.last_reply_at().saturating_duration_since(began)));
+        Ok(())
+    }
+
+    async fn exchange(&mut self, mechanism: Mechanism, credentials: &Credentials) -> Result<(), SmtpError> {
+        let stage = Stage::SmtpAuth;
+        let mut dialogue = mechanism.begin(credentials);
+        let mut line = match dialogue.initial() {
+            Some(initial) => Secret::new(format!("AUTH {mechanism} {}", sasl::encode(&initial))),
+            None => Secret::new(format!("AUTH {mechanism}")),
+        };
+        for _ in 0..MAX_CHALLENGES {
+            self.lane.secret(true);
+            let result = self.command(stage, Line(&line)).await;
+            self.lane.secret(false);
+            let reply = result?;
+            if reply.code != 334 {
+                return dialogue.finish().map_err(|reason| self.refuse(stage, reason));
+            }
+            let challenge = reply.lines.first().map_or("", |text| text.trim());
+            let answer = sasl::decode(challenge).and_then(|challenge| dialogue.answer(&challenge));
+            line = match answer {
+                Ok(answer) => Secret::new(sasl::encode(&answer)),
+                // RFC 4954, section 4: a single `*` cancels.
+                Err(reason) => {
+                    let _ = self.command(stage, Line(&Secret::new("*"))).await;
+                    return Err(self.refuse(stage, reason));
+                }
+            };
+        }
+        Err(self.refuse(stage, "the server asks for ever more in the authentication".to_owned()))
+    }
+
+    /// MAIL and RCPT. Each recipient gets its own reply; it is an error when all are refused.
+    ///
+    /// # Errors
+    /// When the sender or every recipient is refused.
+    pub async fn envelope(
+        &mut self,
+        from: Option<&Address>,
+        to: &[Address],
+        size: usize,
+        eight_bit: bool,
+    ) -> Result<Vec<(Address, Reply)>, SmtpError> {
+        let stage = Stage::SmtpRcpt;
+        let mut parameters = Vec::new();
+        if self.offers("SIZE") {
+            parameters.push(MailParameter::Size(size));
+        }
+        if eight_bit && self.offers("8BITMIME") {
+            parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
+        }
+        let international = from
+            .into_iter()
+            .chain(to)
+            .any(|address| !address.to_string().is_ascii());
+        if international {
+            if !self.offers("SMTPUTF8") {
+                return Err(self.refuse(
+                    stage,
+                    "an address has characters beyond ASCII, which this server does not take (no SMTPUTF8)".to_owned(),
+                ));
+            }
+            parameters.push(MailParameter::SmtpUtfEight);
+        }
+        let began = Instant::now();
+        self.command(stage, Mail::new(from.cloned(), parameters)).await?;
+        let mut results = Vec::with_capacity(to.len());
+        let mut refusal = None;
+        for recipient in to {
+            match self.command(stage, Rcpt::new(recipient.clone(), Vec::new())).await {
+                Ok(reply) => results.push((recipient.clone(), reply)),
+                Err(error) => match error.reply.clone() {
+                    // 421 ends the conversation (RFC 5321, section 3.8).
+                    Some(reply) if reply.code != 421 => {
+                        results.push((recipient.clone(), reply));
+                        refusal = Some(error);
+                    }
+                    _ => return Err(error),
+                },
+            }
+        }
+        match refusal {
+            Some(error) if results.iter().all(|(_, reply)| !reply.is_success()) => Err(error),
+            _ => {
+                self.phases.envelope = Some(Micros::from(self.last_reply_at().saturating_duration_since(began)));
+                Ok(results)
+            }
+        }
+    }
+
+    /// DATA and the content, which is made only after the server said that it waits for it: `content` can stamp the moment.
+    ///
+    /// # Errors
+    /// [`SmtpError::uncertain`] says whether the mail may have been taken all the same.
+    pub async fn data(&mut self, content: impl FnOnce() -> Vec<u8> + Send) -> Result<Reply, SmtpError> {
+        let stage = Stage::SmtpData;
+        let began = Instant::now();
+        let reply = self.command(stage, Data).await?;
+        if reply.code != 354 {
+            return Err(self.refuse(stage, format!("the server answered DATA with {reply} instead of 354")));
+        }
+        let Some(mut connection) = self.connection.take() else {
+            return Err(self.refuse(stage, "there is no connection".to_owned()));
+        };
+        let content = content();
+        // lettre puts a line end before the final dot; the content's own is left out for it.
+        let content = content.strip_suffix(b"\r\n").unwrap_or(&content);
+        self.lane.hold();
+        self.told = self.lane.replies();
+        let result = connection.message(content).await;
+        self.connection = Some(connection);
+        let uncertain = self.lane.release() && self.lane.replies() == self.told;
+        let result = result.map_err(|error| SmtpError {
+            uncertain,
+            ..self.failed(stage, &error)
+        });
+        result?;
+        let reply = self.last_reply();
+        match reply {
+            Some(reply) if reply.is_success() => {
+                let started = self.lane.lock().wire.as_ref().map_or(began, Wire::started);
+                self.phases.data = Some(Micros::from(reply.at.saturating_duration_since(began)));
+                self.phases.send = Some(Micros::from(reply.at.saturating_duration_since(started)));
+                Ok(reply)
+            }
+            Some(reply) => Err(self.refuse(stage, format!("the server answered the content with {reply}"))),
+            None => Err(self.refuse(stage, WireError::Closed.to_string())),
+        }
+    }
+
+    /// Sends one command and takes its reply.
+    async fn command<C: fmt::Display>(&mut self, stage: Stage, command: C) -> Result<Reply, SmtpError> {
+        let Some(mut connection) = self.connection.take() else {
+            return Err(self.refuse(stage, "there is no connection".to_owned()));
+        };
+        self.told = self.lane.replies();
+        let result = connection.command(command).await;
+        self.connection = Some(connection);
+        match result {
+            Ok(_) => self
+                .last_reply()
+                .ok_or_else(|| self.refuse(stage, WireError::Closed.to_string())),
+            Err(error) => Err(self.failed(stage, &error)),
+        }
+    }
+
+    /// Says goodbye without keeping anybody waiting.
+    pub fn quit(mut self) {
+        if let Some(mut connection) = self.connection.take() {
+            tokio::spawn(async move {
+                let _ = tokio::time::timeout(QUITTING, connection.quit()).await;
+            });
+        }
+    }
+
+    /// The last reply.
+    pub fn last_reply(&self) -> Option<Reply> {
+        self.lane.lock().replies.last().cloned()
+    }
+
+    fn last_reply_at(&self) -> Instant {
+        self.last_reply().map_or_else(Instant::now, |reply| reply.at)
+    }
+
+    /// What the TLS handshake showed.
+    pub fn tls(&self) -> Option<TlsSession> {
+        self.lane.lock().wire.as_ref().and_then(|wire| wire.tls().cloned())
+    }
+
+    /// What was said.
+    pub fn transcript(&self) -> Option<Transcript> {
+        self.lane
+            .lock()
+            .wire
+            .as_ref()
+            .map(|wire| wire.transcript().clone())
+            .or_else(|| self.transcript.clone())
+    }
+
+    /// The error behind a failure that lettre reports.
+    fn failed(&self, stage: Stage, error: &lettre::transport::smtp::Error) -> SmtpError {
+        let lane = self.lane.lock();
+        // What the server said in this step before the connection ended says more than the end. (lettre says QUIT by
+        // itself after some refusals, so the refusal need not be the last reply.)
+        let refusal = lane.replies[self.told..].iter().rev().find(|reply| reply.code >= 400);
+        match (refusal, &lane.failure) {
+            (Some(reply), _) => self.refused(&lane, stage, reply.clone()),
+            (None, Some(failure)) => wire_error(stage, failure),
+            (None, None) => self.refuse(stage, one_line(&error.to_string(), &[])),
+        }
+    }
+
+    fn refused(&self, lane: &State, stage: Stage, reply: Reply) -> SmtpError {
+        let text = format!("{} {}", reply.code, reply.lines.join(" "));
+        SmtpError {
+            stage,
+            text: match &lane.wire {
+                Some(wire) => wire.transcript().one_line(&text),
+                None => one_line(&text, &[]),
+            },
+            reply: Some(reply),
+            uncertain: false,
+            own_network: false,
+        }
+    }
+
+    fn refuse(&self, stage: Stage, text: String) -> SmtpError {
+        SmtpError {
+            stage,
+            text,
+            reply: None,
+            uncertain: false,
+            own_network: false,
+        }
+    }
+}
+
+fn wire_error(stage: Stage, error: &WireError) -> SmtpError {
+    SmtpError {
+        stage,
+        text: one_line(&error.to_string(), &[]),
+        reply: None,
+        uncertain: false,
+        own_network: error.is_own_network(),
+    }
+}
+
+/// A command line that may hold a secret.
+struct Line<'a>(&'a Secret);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\r\n", self.0.expose())
+    }
+}
+
+/// The stream that lettre reads and writes.
+#[derive(Clone, Default)]
+struct Lane(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    wire: Option<Wire>,
+    step: Duration,
+    /// Reply lines for lettre.
+    ready: Vec<u8>,
+    given: usize,
+    /// Lines of a reply that is not complete.
+    partial: Vec<String>,
+    replies: Vec<Reply>,
+    /// When the last command was sent.
+    asked_at: Option<Instant>,
+    /// Content is held back until its final dot, so that both leave at once.
+    held: Option<Vec<u8>>,
+    sent_of_held: usize,
+    /// The held content has its final dot.
+    complete: bool,
+    failure: Option<WireError>,
+}
+
+impl fmt::Debug for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lane")
+    }
+}
+
+impl Lane {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(&self, mut wire: Wire, step: Duration, greets: bool) {
+        wire.begin(step, MAX_REPLY);
+        let mut state = self.lock();
+        state.step = step;
+        state.wire = Some(wire);
+        state.ready.clear();
+        state.given = 0;
+        state.partial.clear();
+        if !greets {
+            state.ready.extend_from_slice(b"220 encrypted\r\n");
+        }
+    }
+
+    /// Takes the wire out, unless something is there that was not asked for.
+    fn stop(&self) -> Option<Wire> {
+        let mut state = self.lock();
+        let clean = state.partial.is_empty() && state.given >= state.ready.len();
+        if clean { state.wire.take() } else { None }
+    }
+
+    fn replies(&self) -> usize {
+        self.lock().replies.len()
+    }
+
+    fn secret(&self, secret: bool) {
+        if let Some(wire) = &mut self.lock().wire {
+            wire.secret(secret);
+        }
+    }
+
+    fn hold(&self) {
+        let mut state = self.lock();
+        state.held = Some(Vec::new());
+        state.sent_of_held = 0;
+        state.complete = false;
+    }
+
+    /// Whether the content was sent completely.
+    fn release(&self) -> bool {
+        let mut state = self.lock();
+        let all = state.complete && state.held.as_ref().is_some_and(|held| state.sent_of_held == held.len());
+        state.held = None;
+        all
+    }
+}
+
+impl State {
+    fn fail(&mut self, error: WireError) -> io::Error {
+        let text = error.to_string();
+        self.failure.get_or_insert(error);
+        io::Error::other(text)
+    }
+
+    fn poll_reply_line(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(wire) = &mut self.wire else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let line = match ready!(wire.poll_line(cx, MAX_LINE)) {
+            Ok(line) => line,
+            Err(error) => return Poll::Ready(Err(self.fail(error))),
+        };
+        let at = wire.received_at();
+        // Replies in Latin-1 exist; lettre takes UTF-8 only.
+        let text: String = String::from_utf8_lossy(&line)
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        let bytes = text.as_bytes();
+        let is_reply = bytes.len() >= 3
+            && matches!(bytes[0], b'2'..=b'5')
+            && matches!(bytes[1], b'0'..=b'5')
+            && bytes[2].is_ascii_digit()
+            && matches!(bytes.get(3), None | Some(b' ' | b'-'));
+        if !is_reply {
+            let shown = one_line(&text, &[]);
+            return Poll::Ready(Err(self.fail(WireError::Broken(format!(
+                "the server sent {shown:?}, which is no SMTP reply"
+            )))));
+        }
+        let code = bytes[..3]
+            .iter()
+            .fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
+        let more = bytes.get(3) == Some(&b'-');
+        let words = text.get(4..).unwrap_or("").to_owned();
+        // A reply without text is legal, but lettre stumbles over it.
+        let mut given = if words.trim().is_empty() {
+            "(none)"
+        } else {
+            words.as_str()
+        };
+        while given.len() > LETTRE_LINE {
+            given = given
+                .char_indices()
+                .take_while(|(at, _)| *at < LETTRE_LINE)
+                .last()
+                .map_or("", |(at, _)| &given[..at]);
+        }
+        self.ready.extend_from_slice(&bytes[..3]);
+        self.ready.push(if more { b'-' } else { b' ' });
+        self.ready.extend_from_slice(given.as_bytes());
+        self.ready.extend_from_slice(b"\r\n");
+        self.partial.push(words);
+        if !more {
+            let lines = std::mem::take(&mut self.partial);
+            self.replies.push(Reply { code, lines, at });
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends what is held back.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (Some(held), Some(wire)) = (&self.held, &mut self.wire) else {
+            return Poll::Ready(Ok(()));
+        };
+        if !self.complete {
+            return Poll::Ready(Ok(()));
+        }
+        while self.sent_of_held < held.len() {
+            match ready!(wire.poll_write(cx, &held[self.sent_of_held..])) {
+                Ok(count) => {
+                    self.sent_of_held += count;
+                    // A long content takes its time; only a standstill is a failure.
+                    wire.begin(self.step, MAX_REPLY);
+                }
+                Err(error) => return Poll::Ready(Err(self.fail(error))),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Lane {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.lock();
+        if state.given >= state.ready.len() {
+            state.ready.clear();
+            state.given = 0;
+            ready!(state.poll_reply_line(cx))?;
+        }
+        let rest = &state.ready[state.given..];
+        let count = rest.len().min(buffer.remaining());
+        buffer.put_slice(&rest[..count]);
+        state.given += count;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Lane {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut state = self.lock();
+        let state = &mut *state;
+        if let Some(held) = &mut state.held {
+            held.extend_from_slice(bytes);
+            // lettre writes the final dot by itself, behind the content.
+            state.complete = bytes == END_OF_CONTENT;
+            if state.complete
+                && let Some(wire) = &mut state.wire
+            {
+                wire.begin(state.step, MAX_REPLY);
+            }
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let Some(wire) = &mut state.wire else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        wire.begin(state.step, MAX_REPLY);
+        match ready!(wire.poll_write(cx, bytes)) {
+            Ok(count) => {
+                state.asked_at = Some(wire.sent_at());
+                Poll::Ready(Ok(count))
+            }
+            Err(error) => Poll::Ready(Err(state.fail(error))),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.lock();
+        ready!(state.poll_held(cx))?;
+        let Some(wire) = &mut state.wire else {
+            return Poll::Ready(Ok(()));
+        };
+        match ready!(wire.poll_flush(cx)) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(error) => Poll::Ready(Err(state.fail(error))),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The wire closes when it is dropped; waiting for a server's TLS goodbye would help nobody.
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncTokioStream for Lane {
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.lock()
+            .wire
+            .as_ref()
+            .map(Wire::peer)
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}

@@ -1,0 +1,195 @@
+//! What was said on a connection: each chunk with its time, bounded, secrets taken out.
+
+use std::time::Instant;
+
+use super::Secret;
+use crate::model::{Micros, UtcMicros};
+
+/// Bytes kept of one conversation; of the rest only the size is known.
+const MOST_BYTES: usize = 64 * 1024;
+/// Chunks kept of one conversation.
+const MOST_RECORDS: usize = 4096;
+
+/// Who said it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// This end.
+    Sent,
+    /// The server.
+    Received,
+    /// Neither: something that happened.
+    Note,
+}
+
+/// A chunk, as it went over the connection (decrypted).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// Time since the connection was begun.
+    pub at: Micros,
+    /// Who said it.
+    pub direction: Direction,
+    /// What was said.
+    pub bytes: Vec<u8>,
+    /// How many bytes more there were, which were not kept.
+    pub omitted: usize,
+}
+
+/// A conversation.
+#[derive(Clone)]
+pub struct Transcript {
+    began_at: UtcMicros,
+    began: Instant,
+    chunks: Vec<Chunk>,
+    kept: usize,
+    secrets: Vec<Secret>,
+}
+
+impl std::fmt::Debug for Transcript {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Transcript({} chunks)", self.chunks.len())
+    }
+}
+
+impl Transcript {
+    /// Begins a conversation with a server.
+    pub fn begin(server: &str, port: u16) -> Self {
+        let mut transcript = Self {
+            began_at: UtcMicros::now(),
+            began: Instant::now(),
+            chunks: Vec::new(),
+            kept: 0,
+            secrets: Vec::new(),
+        };
+        transcript.note(&format!("connecting to {server} port {port}"));
+        transcript
+    }
+
+    pub(super) fn hide(&mut self, secret: &Secret) {
+        if !secret.expose().is_empty() && !self.secrets.contains(secret) {
+            self.secrets.push(secret.clone());
+        }
+    }
+
+    pub(super) fn record(&mut self, at: Instant, direction: Direction, bytes: &[u8]) {
+        let keep = if self.chunks.len() < MOST_RECORDS {
+            bytes.len().min(MOST_BYTES - self.kept)
+        } else {
+            0
+        };
+        if keep == 0 && !bytes.is_empty() {
+            if let Some(last) = self.chunks.last_mut() {
+                last.omitted += bytes.len();
+            }
+            return;
+        }
+        self.kept += keep;
+        self.chunks.push(Chunk {
+            at: Micros::from(at.saturating_duration_since(self.began)),
+            direction,
+            bytes: bytes[..keep].to_vec(),
+            omitted: bytes.len() - keep,
+        });
+    }
+
+    /// Writes down something that happened.
+    pub fn note(&mut self, text: &str) {
+        self.record(Instant::now(), Direction::Note, text.as_bytes());
+    }
+
+    /// When it began.
+    pub fn began_at(&self) -> UtcMicros {
+        self.began_at
+    }
+
+    /// The chunks, secrets taken out also where the server repeated them.
+    pub fn chunks(&self) -> impl Iterator<Item = Chunk> + '_ {
+        self.chunks.iter().map(|chunk| {
+            let mut chunk = chunk.clone();
+            for secret in &self.secrets {
+                replace(&mut chunk.bytes, secret.expose().as_bytes());
+            }
+            chunk
+        })
+    }
+
+    /// A server's words as one line of at most 200 characters: no control characters, no secrets.
+    pub fn one_line(&self, text: &str) -> String {
+        one_line(text, &self.secrets)
+    }
+}
+
+fn replace(bytes: &mut Vec<u8>, secret: &[u8]) {
+    const MARK: &[u8] = b"(secret)";
+    let mut at = 0;
+    while let Some(found) = bytes[at..].windows(secret.len()).position(|window| window == secret) {
+        bytes.splice(at + found..at + found + secret.len(), MARK.iter().copied());
+        at += found + MARK.len();
+    }
+}
+
+/// A text from outside as one line of at most 200 characters: no control characters, no secrets.
+pub fn one_line(text: &str, secrets: &[Secret]) -> String {
+    const MOST: usize = 200;
+    let mut text = text.to_owned();
+    for secret in secrets.iter().filter(|secret| !secret.expose().is_empty()) {
+        text = text.replace(secret.expose(), "(secret)");
+    }
+    let mut line = String::new();
+    for word in text
+        .split(|c: char| c.is_whitespace() || c.is_control())
+        .filter(|word| !word.is_empty())
+    {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    if let Some((at, _)) = line.char_indices().nth(MOST) {
+        let cut = line.char_indices().nth(MOST - 1).map_or(at, |(at, _)| at);
+        line.truncate(cut);
+        line.push('…');
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_conversation_stays_bounded_and_says_what_is_missing() {
+        let mut transcript = Transcript::begin("host", 25);
+        for _ in 0..100 {
+            transcript.record(Instant::now(), Direction::Received, &[b'x'; 10_000]);
+        }
+        let chunks: Vec<_> = transcript.chunks().collect();
+        let kept: usize = chunks.iter().map(|chunk| chunk.bytes.len()).sum();
+        let omitted: usize = chunks.iter().map(|chunk| chunk.omitted).sum();
+        assert!(kept <= MOST_BYTES);
+        assert_eq!(kept + omitted, 1_000_000 + "connecting to host port 25".len());
+    }
+
+    #[test]
+    fn a_secret_that_the_server_repeats_is_taken_out() {
+        let mut transcript = Transcript::begin("host", 25);
+        transcript.hide(&Secret::new("hunter2"));
+        transcript.record(
+            Instant::now(),
+            Direction::Received,
+            b"535 hunter2 is wrong, hunter2!\r\n",
+        );
+        assert_eq!(
+            transcript.chunks().last().expect("chunk").bytes,
+            b"535 (secret) is wrong, (secret)!\r\n"
+        );
+        assert_eq!(transcript.one_line("no\r\n\u{1b}[31mhunter2"), "no [31m(secret)");
+    }
+
+    #[test]
+    fn a_line_is_one_short_line() {
+        let line = one_line(&"wörd\r\n".repeat(100), &[]);
+        assert_eq!(line.chars().count(), 200);
+        assert!(line.ends_with('…') && !line.contains('\n'));
+    }
+}

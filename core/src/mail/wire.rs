@@ -1,0 +1,667 @@
+//! The connection below SMTP, POP3 and IMAP: recorded, timed, with deadlines and limits that no protocol above it can
+//! forget. TLS from the first byte or in place. Knows no protocol.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use rustls::pki_types::ServerName;
+use tokio::{
+    io::{AsyncRead as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    net::TcpStream,
+    task::JoinSet,
+    time::{Sleep, sleep, timeout_at},
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::{
+    Secret,
+    tls::{self, TlsSession, TrustError},
+    transcript::{Direction, Transcript},
+};
+use crate::{
+    config::{Endpoint, TlsMode, Trust},
+    model::Micros,
+};
+
+/// How long one address may keep silent before the next is tried beside it (RFC 8305).
+const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
+/// At most so many addresses of a server are tried.
+const MAX_ADDRESSES: usize = 8;
+/// Read at once.
+const CHUNK: usize = 16 * 1024;
+/// Deadline of a connection's polite end.
+const CLOSING: Duration = Duration::from_secs(2);
+
+/// What can go wrong below a protocol.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// The name has no address.
+    #[error("the name {server} could not be resolved: {reason}")]
+    Resolve {
+        /// The name.
+        server: String,
+        /// What the resolver said.
+        reason: String,
+        /// This machine has no way to any network.
+        own_network: bool,
+    },
+    /// No address took the connection.
+    #[error("no connection to {server} port {port}: {reason}")]
+    Connect {
+        /// The server.
+        server: String,
+        /// Its port.
+        port: u16,
+        /// What the system said.
+        reason: String,
+        /// It was this machine that could not.
+        own_network: bool,
+    },
+    /// The certificates to trust could not be read.
+    #[error("{0}")]
+    Trust(String),
+    /// The handshake failed.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// Bytes came between the agreement to upgrade and the handshake: somebody slipped them in.
+    #[error("the server sent data in clear after it had agreed to TLS; somebody may be tampering with the connection")]
+    EarlyData,
+    /// Nothing, or not all, within the deadline.
+    #[error("no answer within {0}")]
+    TimedOut(Micros),
+    /// The server ended the connection.
+    #[error("the server closed the connection")]
+    Closed,
+    /// A line without an end.
+    #[error("the server sent a line of more than {0} bytes")]
+    LineTooLong(usize),
+    /// A reply without an end.
+    #[error("the server sent a reply of more than {0} bytes")]
+    TooMuch(usize),
+    /// The system's own words.
+    #[error("the connection broke: {0}")]
+    Broken(String),
+}
+
+impl WireError {
+    /// Whether it was this machine, not the server, that could not.
+    pub fn is_own_network(&self) -> bool {
+        matches!(
+            self,
+            Self::Resolve { own_network: true, .. } | Self::Connect { own_network: true, .. } | Self::Trust(_)
+        )
+    }
+
+    /// Whether it arose in the TLS handshake, or in what it needs.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Trust(_) | Self::Tls(_) | Self::EarlyData)
+    }
+}
+
+impl From<TrustError> for WireError {
+    fn from(error: TrustError) -> Self {
+        Self::Trust(error.to_string())
+    }
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+    /// Between clear and encrypted, or after a failed handshake.
+    Gone,
+}
+
+impl Stream {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    fn writer(&mut self) -> Option<Pin<&mut (dyn AsyncWrite + Send + Unpin)>> {
+        match self {
+            Self::Plain(stream) => Some(Pin::new(stream)),
+            Self::Tls(stream) => Some(Pin::new(&mut **stream)),
+            Self::Gone => None,
+        }
+    }
+}
+
+/// A connection to a server.
+pub struct Wire {
+    stream: Stream,
+    server: String,
+    peer: SocketAddr,
+    started: Instant,
+    tcp: Micros,
+    tls_took: Option<Micros>,
+    tls: Option<TlsSession>,
+    transcript: Transcript,
+    secret: bool,
+    buffer: Vec<u8>,
+    consumed: usize,
+    received_at: Instant,
+    sent_at: Instant,
+    step: Duration,
+    deadline: Pin<Box<Sleep>>,
+    received_in_step: usize,
+    most_in_step: usize,
+}
+
+impl std::fmt::Debug for Wire {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wire").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+impl Wire {
+    /// Opens a connection, with its TLS if that is implicit. Each of name look-up with TCP, and handshake, may take `step`.
+    ///
+    /// # Errors
+    /// [`WireError`] says which of them failed.
+    pub async fn connect(endpoint: &Endpoint, step: Duration) -> Result<Self, WireError> {
+        let started = Instant::now();
+        let transcript = Transcript::begin(&endpoint.server, endpoint.port);
+        let tcp = tokio::time::timeout(step, connect_any(&endpoint.server, endpoint.port))
+            .await
+            .unwrap_or_else(|_| {
+                Err(WireError::Connect {
+                    server: endpoint.server.clone(),
+                    port: endpoint.port,
+                    reason: format!("no answer within {}", Micros::from(step)),
+                    own_network: false,
+                })
+            })?;
+        // Small writes must leave at once: the product measures milliseconds (Nagle and delayed ACK cost 40 of them).
+        let _ = tcp.set_nodelay(true);
+        let peer = tcp.peer_addr().map_err(|error| WireError::Broken(error.to_string()))?;
+        let now = Instant::now();
+        let mut wire = Self {
+            stream: Stream::Plain(tcp),
+            server: endpoint.server.clone(),
+            peer,
+            started,
+            tcp: Micros::from(now - started),
+            tls_took: None,
+            tls: None,
+            transcript,
+            secret: false,
+            buffer: Vec::new(),
+            consumed: 0,
+            received_at: now,
+            sent_at: now,
+            step,
+            deadline: Box::pin(sleep(step)),
+            received_in_step: 0,
+            most_in_step: usize::MAX,
+        };
+        wire.transcript.note(&format!("connected to {peer}"));
+        if endpoint.tls == TlsMode::Implicit {
+            wire.upgrade(&endpoint.trust).await?;
+        }
+        Ok(wire)
+    }
+
+    /// Begins a step of the conversation: it has `step` of time and may receive `most` bytes.
+    pub fn begin(&mut self, step: Duration, most: usize) {
+        self.step = step;
+        self.deadline.as_mut().reset(tokio::time::Instant::now() + step);
+        self.received_in_step = 0;
+        self.most_in_step = most;
+    }
+
+    /// Goes over to TLS in place.
+    ///
+    /// # Errors
+    /// Also when something was received that should not be there.
+    pub async fn upgrade(&mut self, trust: &Trust) -> Result<(), WireError> {
+        if self.consumed < self.buffer.len() {
+            return Err(WireError::EarlyData);
+        }
+        let config = tls::client_config(trust)?;
+        let name = ServerName::try_from(self.server.clone())
+            .map_err(|_| WireError::Tls(format!("{:?} is neither a host name nor an IP address", self.server)))?;
+        let stream = match std::mem::replace(&mut self.stream, Stream::Gone) {
+            Stream::Plain(stream) => stream,
+            other => {
+                self.stream = other;
+                return Err(WireError::Tls("the connection is encrypted already".to_owned()));
+            }
+        };
+        let begun = Instant::now();
+        let handshake = TlsConnector::from(config).connect(name, stream);
+        let stream = match timeout_at(tokio::time::Instant::now() + self.step, handshake).await {
+            Err(_) => {
+                return Err(WireError::Tls(format!(
+                    "the handshake did not end within {}",
+                    Micros::from(self.step)
+                )));
+            }
+            Ok(Err(error)) => {
+                let reason = tls::explain(&error, &self.server);
+                self.transcript.note(&format!("TLS failed: {reason}"));
+                return Err(WireError::Tls(reason));
+            }
+            Ok(Ok(stream)) => stream,
+        };
+        self.tls_took = Some(Micros::from(begun.elapsed()));
+        let session = tls::describe(stream.get_ref().1);
+        self.transcript.note(&format!("{} {}", session.version, session.cipher));
+        self.tls = Some(session);
+        self.stream = Stream::Tls(Box::new(stream));
+        Ok(())
+    }
+
+    /// What is sent from now on is a secret (or no longer): transcripts get a mark instead.
+    pub fn secret(&mut self, secret: bool) {
+        self.secret = secret;
+    }
+
+    /// A text that must never appear in what is recorded, also where the server repeats it.
+    pub fn hide(&mut self, secret: &Secret) {
+        self.transcript.hide(secret);
+    }
+
+    /// Sends all of it.
+    ///
+    /// # Errors
+    /// When the step's deadline passes or the connection breaks.
+    pub async fn send(&mut self, bytes: &[u8]) -> Result<(), WireError> {
+        let mut sent = 0;
+        std::future::poll_fn(|cx| {
+            while sent < bytes.len() {
+                sent += ready!(self.poll_write(cx, &bytes[sent..]))?;
+            }
+            self.poll_flush(cx)
+        })
+        .await
+    }
+
+    /// Reads a line, without its end, of at most `most` bytes.
+    ///
+    /// # Errors
+    /// When the deadline passes, the connection ends, or the line or the reply is too long.
+    pub async fn line(&mut self, most: usize) -> Result<Vec<u8>, WireError> {
+        std::future::poll_fn(|cx| self.poll_line(cx, most)).await
+    }
+
+    /// Reads so many bytes.
+    ///
+    /// # Errors
+    /// When the deadline passes, the connection ends, or the reply is too long.
+    pub async fn bytes(&mut self, count: usize) -> Result<Vec<u8>, WireError> {
+        if count > self.most_in_step {
+            return Err(WireError::TooMuch(self.most_in_step));
+        }
+        std::future::poll_fn(|cx| {
+            while self.buffer.len() - self.consumed < count {
+                ready!(self.poll_fill(cx))?;
+            }
+            let bytes = self.buffer[self.consumed..self.consumed + count].to_vec();
+            self.consume(count);
+            Poll::Ready(Ok(bytes))
+        })
+        .await
+    }
+
+    /// Whether something was received that has not been read.
+    pub fn has_more(&self) -> bool {
+        self.consumed < self.buffer.len()
+    }
+
+    pub(super) fn poll_line(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<Result<Vec<u8>, WireError>> {
+        let mut searched = self.consumed;
+        loop {
+            if let Some(at) = self.buffer[searched..].iter().position(|byte| *byte == b'\n') {
+                let end = searched + at;
+                let mut line = &self.buffer[self.consumed..end];
+                while let [rest @ .., b'\r'] = line {
+                    line = rest;
+                }
+                if line.len() > most {
+                    return Poll::Ready(Err(WireError::LineTooLong(most)));
+                }
+                let line = line.to_vec();
+                self.consume(end + 1 - self.consumed);
+                return Poll::Ready(Ok(line));
+            }
+            if self.buffer.len() - self.consumed > most {
+                return Poll::Ready(Err(WireError::LineTooLong(most)));
+            }
+            let unread = self.buffer.len() - self.consumed;
+            ready!(self.poll_fill(cx))?;
+            searched = self.consumed + unread;
+        }
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.consumed += count;
+        if self.consumed == self.buffer.len() {
+            self.buffer.clear();
+            self.consumed = 0;
+        }
+    }
+
+    /// Receives at least a byte into the buffer.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WireError>> {
+        if self.deadline.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(WireError::TimedOut(Micros::from(self.step))));
+        }
+        if self.received_in_step >= self.most_in_step {
+            return Poll::Ready(Err(WireError::TooMuch(self.most_in_step)));
+        }
+        if self.consumed > 0 {
+            self.buffer.drain(..self.consumed);
+            self.consumed = 0;
+        }
+        let mut space = [0; CHUNK];
+        let mut space = ReadBuf::new(&mut space);
+        match ready!(self.stream.poll_read(cx, &mut space)) {
+            Ok(()) if space.filled().is_empty() => Poll::Ready(Err(WireError::Closed)),
+            Ok(()) => {
+                let received = space.filled();
+                self.received_at = Instant::now();
+                self.received_in_step += received.len();
+                self.transcript.record(self.received_at, Direction::Received, received);
+                self.buffer.extend_from_slice(received);
+                Poll::Ready(Ok(()))
+            }
+            Err(error) => Poll::Ready(Err(broken(&error))),
+        }
+    }
+
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, WireError>> {
+        if self.deadline.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(WireError::TimedOut(Micros::from(self.step))));
+        }
+        let Some(writer) = self.stream.writer() else {
+            return Poll::Ready(Err(WireError::Closed));
+        };
+        match ready!(writer.poll_write(cx, bytes)) {
+            Ok(0) => Poll::Ready(Err(WireError::Closed)),
+            Ok(count) => {
+                self.sent_at = Instant::now();
+                if self.secret {
+                    self.transcript.record(self.sent_at, Direction::Sent, b"(secret)\r\n");
+                } else {
+                    self.transcript.record(self.sent_at, Direction::Sent, &bytes[..count]);
+                }
+                Poll::Ready(Ok(count))
+            }
+            Err(error) => Poll::Ready(Err(broken(&error))),
+        }
+    }
+
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WireError>> {
+        if self.deadline.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(WireError::TimedOut(Micros::from(self.step))));
+        }
+        let Some(writer) = self.stream.writer() else {
+            return Poll::Ready(Err(WireError::Closed));
+        };
+        ready!(writer.poll_flush(cx)).map_err(|error| broken(&error))?;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ends the connection politely, but soon.
+    pub async fn close(mut self) {
+        if let Stream::Plain(stream) = &mut self.stream {
+            let _ = tokio::time::timeout(CLOSING, stream.shutdown()).await;
+        } else if let Stream::Tls(stream) = &mut self.stream {
+            let _ = tokio::time::timeout(CLOSING, stream.shutdown()).await;
+        }
+    }
+
+    /// The address of the server.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// The address of this end.
+    pub fn local(&self) -> Option<SocketAddr> {
+        match &self.stream {
+            Stream::Plain(stream) => stream.local_addr().ok(),
+            Stream::Tls(stream) => stream.get_ref().0.local_addr().ok(),
+            Stream::Gone => None,
+        }
+    }
+
+    /// When the opening of the connection began.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Name look-up and TCP.
+    pub fn tcp_took(&self) -> Micros {
+        self.tcp
+    }
+
+    /// The handshake, once there was one.
+    pub fn tls_took(&self) -> Option<Micros> {
+        self.tls_took
+    }
+
+    /// What the handshake showed.
+    pub fn tls(&self) -> Option<&TlsSession> {
+        self.tls.as_ref()
+    }
+
+    /// When the last bytes were received.
+    pub fn received_at(&self) -> Instant {
+        self.received_at
+    }
+
+    /// When the last bytes were sent.
+    pub fn sent_at(&self) -> Instant {
+        self.sent_at
+    }
+
+    /// What was said so far.
+    pub fn transcript(&self) -> &Transcript {
+        &self.transcript
+    }
+}
+
+fn broken(error: &io::Error) -> WireError {
+    match error.kind() {
+        // Many servers end a TLS connection without a word.
+        io::ErrorKind::UnexpectedEof => WireError::Closed,
+        _ => WireError::Broken(error.to_string()),
+    }
+}
+
+/// Connects to the first address that answers; the next one is tried beside it when one keeps silent (RFC 8305).
+async fn connect_any(server: &str, port: u16) -> Result<TcpStream, WireError> {
+    let resolve = |reason: String| WireError::Resolve {
+        server: server.to_owned(),
+        reason,
+        own_network: no_network(),
+    };
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((server, port))
+        .await
+        .map_err(|error| resolve(error.to_string()))?
+        .collect();
+    if addresses.is_empty() {
+        return Err(resolve("it has no address".to_owned()));
+    }
+    let mut waiting = interleave(addresses).into_iter();
+    let mut attempts = JoinSet::new();
+    let mut last = None;
+    loop {
+        if let Some(address) = waiting.next() {
+            attempts.spawn(async move { (address, TcpStream::connect(address).await) });
+        } else if attempts.is_empty() {
+            break;
+        }
+        let patience = async {
+            if waiting.len() > 0 {
+                sleep(NEXT_ADDRESS_AFTER).await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            Some(done) = attempts.join_next() => match done {
+                Ok((_, Ok(stream))) => return Ok(stream),
+                Ok((address, Err(error))) => last = Some((address, error)),
+                Err(_) => {}
+            },
+            () = patience => {}
+        }
+    }
+    let (reason, own_network) = last.map_or_else(
+        || ("it was given up".to_owned(), false),
+        |(address, error)| {
+            let own = matches!(
+                error.kind(),
+                io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown | io::ErrorKind::AddrNotAvailable
+            ) || matches!(error.raw_os_error(), Some(23 | 24)); // No file descriptor left (ENFILE, EMFILE).
+            (format!("{error} ({address})"), own)
+        },
+    );
+    Err(WireError::Connect {
+        server: server.to_owned(),
+        port,
+        reason,
+        own_network,
+    })
+}
+
+/// IPv6 and IPv4 in turn, beginning with what the resolver put first.
+fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|a| a.is_ipv6() == first_is_v6);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let mut mixed = Vec::new();
+    loop {
+        let before = mixed.len();
+        mixed.extend(first.next());
+        mixed.extend(second.next());
+        if mixed.len() == before || mixed.len() >= MAX_ADDRESSES {
+            return mixed;
+        }
+    }
+}
+
+/// Whether this machine has a way to no network at all. Asks the routing table only: connecting a UDP socket sends nothing.
+fn no_network() -> bool {
+    let reaches = |local: &str, remote: &str| {
+        std::net::UdpSocket::bind(local)
+            .and_then(|socket| socket.connect(remote))
+            .is_ok()
+    };
+    // Addresses kept for documentation (RFC 5737, RFC 3849): a default route covers them too.
+    !reaches("0.0.0.0:0", "192.0.2.1:9") && !reaches("[::]:0", "[2001:db8::1]:9")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{io::AsyncReadExt as _, net::TcpListener};
+
+    async fn server<F, R>(talk: F) -> Endpoint
+    where
+        F: FnOnce(TcpStream) -> R + Send + 'static,
+        R: Future<Output = ()> + Send,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
+        let port = listener.local_addr().expect("address").port();
+        tokio::spawn(async move {
+            if let Ok((stream, _)) = listener.accept().await {
+                talk(stream).await;
+            }
+        });
+        Endpoint {
+            server: "127.0.0.1".to_owned(),
+            port,
+            tls: TlsMode::None,
+            trust: Trust::default(),
+            account: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_is_cut_off() {
+        let endpoint =
+            server(|mut stream| async move { while stream.write_all(&[b'x'; 65536]).await.is_ok() {} }).await;
+        let mut wire = Wire::connect(&endpoint, Duration::from_secs(10))
+            .await
+            .expect("connected");
+        wire.begin(Duration::from_secs(10), 1 << 30);
+        assert_eq!(wire.line(1000).await, Err(WireError::LineTooLong(1000)));
+        assert!(wire.buffer.len() <= 1000 + CHUNK);
+    }
+
+    #[tokio::test]
+    async fn a_reply_without_end_is_cut_off() {
+        let endpoint =
+            server(|mut stream| async move { while stream.write_all(b"250-more\r\n").await.is_ok() {} }).await;
+        let mut wire = Wire::connect(&endpoint, Duration::from_secs(10))
+            .await
+            .expect("connected");
+        wire.begin(Duration::from_secs(10), 100_000);
+        let error = loop {
+            match wire.line(1000).await {
+                Ok(line) => assert_eq!(line, b"250-more"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error, WireError::TooMuch(100_000));
+    }
+
+    #[tokio::test]
+    async fn silence_ends_at_the_deadline() {
+        let endpoint = server(|mut stream| async move {
+            let _ = stream.read(&mut [0]).await;
+        })
+        .await;
+        let mut wire = Wire::connect(&endpoint, Duration::from_secs(10))
+            .await
+            .expect("connected");
+        wire.begin(Duration::from_millis(20), 1000);
+        assert_eq!(wire.line(1000).await, Err(WireError::TimedOut(Micros::from_millis(20))));
+    }
+
+    #[tokio::test]
+    async fn bytes_slipped_in_before_tls_end_the_connection() {
+        let endpoint = server(|mut stream| async move {
+            let _ = stream.write_all(b"220 go ahead\r\n250 slipped in\r\n").await;
+            let _ = stream.read(&mut [0]).await;
+        })
+        .await;
+        let mut wire = Wire::connect(&endpoint, Duration::from_secs(10))
+            .await
+            .expect("connected");
+        wire.begin(Duration::from_secs(10), 1000);
+        assert_eq!(wire.line(1000).await, Ok(b"220 go ahead".to_vec()));
+        assert_eq!(
+            wire.upgrade(&Trust {
+                insecure: true,
+                ..Trust::default()
+            })
+            .await,
+            Err(WireError::EarlyData)
+        );
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_said_with_name_and_port() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
+        let port = listener.local_addr().expect("address").port();
+        drop(listener);
+        let mut endpoint = server(|_| async {}).await;
+        endpoint.port = port;
+        let error = Wire::connect(&endpoint, Duration::from_secs(10))
+            .await
+            .expect_err("refused");
+        assert!(!error.is_own_network());
+        assert!(error.to_string().contains(&format!("127.0.0.1 port {port}")), "{error}");
+    }
+}
