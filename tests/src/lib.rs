@@ -2,4 +2,9 @@
 
 #![allow(clippy::expect_used)]
 
+pub mod binaries;
+pub mod lake;
+pub mod real;
 pub mod servers;
+pub mod setting;
+pub mod simulation;

@@ -1,0 +1,96 @@
+//! The real binaries, built as the running program was: the end-to-end tests and the demonstration drive these.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
+
+/// The packages whose binaries are wanted.
+const PACKAGES: [&str; 2] = ["mailqos-probe", "mailqos-analytics"];
+
+/// The path of `mailqos-probe` or `mailqos-analytics`, built if need be; in the folder that `MAILQOS_BIN` names, if it
+/// does.
+///
+/// # Panics
+/// When it can't be built: the tests can't go on then.
+pub fn binary(name: &str) -> PathBuf {
+    static BUILT: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
+    if let Some(folder) = std::env::var_os("MAILQOS_BIN") {
+        return PathBuf::from(folder).join(name);
+    }
+    let built = BUILT.get_or_init(|| build(Stdio::null()).expect("cargo builds the binaries"));
+    built
+        .get(name)
+        .unwrap_or_else(|| panic!("there is no binary {name}"))
+        .clone()
+}
+
+/// Builds the binaries with cargo, in the profile and target folder of the running program; cargo's progress goes to
+/// `progress`. Cargo itself keeps builds at the same time apart.
+///
+/// # Errors
+/// When cargo can't be started or fails.
+pub fn build(progress: Stdio) -> io::Result<BTreeMap<String, PathBuf>> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    command.args(["build", "--bins", "--message-format=json-render-diagnostics"]);
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+    for package in PACKAGES {
+        command.args(["--package", package]);
+    }
+    if let Some((target, profile)) = place(&std::env::current_exe()?) {
+        let profile = if profile == "debug" { "dev".into() } else { profile };
+        command.arg("--target-dir").arg(target).arg("--profile").arg(profile);
+    }
+    // What cargo sets for the running program is not meant for another build; some build scripts would run again.
+    for (name, _) in std::env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+        {
+            command.env_remove(name);
+        }
+    }
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(progress)
+        .stdout(Stdio::piped())
+        .spawn()?
+        .wait_with_output()?;
+    if !output.status.success() {
+        return Err(io::Error::other(format!("cargo build ended with {}", output.status)));
+    }
+    let executable = |line: &str| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let path = PathBuf::from(message.get("executable")?.as_str()?);
+        Some((message.get("target")?.get("name")?.as_str()?.to_owned(), path))
+    };
+    Ok(String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(executable)
+        .collect())
+}
+
+/// The target folder and the profile's folder name of a program that cargo built.
+fn place(program: &Path) -> Option<(PathBuf, OsString)> {
+    let mut folder = program.parent()?;
+    if folder.ends_with("deps") || folder.ends_with("examples") {
+        folder = folder.parent()?;
+    }
+    Some((folder.parent()?.to_owned(), folder.file_name()?.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_profile_is_found_from_the_program() {
+        for program in ["/a/target/debug/demo", "/a/target/debug/deps/servers-1234"] {
+            assert_eq!(place(Path::new(program)), Some(("/a/target".into(), "debug".into())));
+        }
+    }
+}

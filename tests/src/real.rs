@@ -1,0 +1,47 @@
+//! The real servers that the scripts of `tests/real/` start: where they are and who may log in.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+/// What one script published: `mail`, `ftp`, `share` or `sftp`.
+#[derive(Debug, Clone)]
+pub struct RealServer(BTreeMap<String, String>);
+
+impl RealServer {
+    /// The server, if `MAILQOS_REAL_SERVERS` names the folder of the scripts. Says so on standard error where it doesn't,
+    /// so that nobody believes that something was tested.
+    ///
+    /// # Panics
+    /// When the variable is set and the server is not there: a server that was asked for may not be skipped.
+    pub fn find(name: &str) -> Option<Self> {
+        let Some(folder) = std::env::var_os("MAILQOS_REAL_SERVERS") else {
+            eprintln!("SKIPPED: needs the real servers; tests/real/{name}.sh start, then set MAILQOS_REAL_SERVERS");
+            return None;
+        };
+        let file = PathBuf::from(folder).join(format!("{name}.env"));
+        let text = std::fs::read_to_string(&file)
+            .unwrap_or_else(|error| panic!("{}: {error}; run tests/real/{name}.sh start", file.display()));
+        let pair = |line: &str| {
+            line.split_once('=')
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        };
+        Some(Self(text.lines().filter_map(pair).collect()))
+    }
+
+    /// One of the published values.
+    ///
+    /// # Panics
+    /// When there is none of that name.
+    pub fn get(&self, key: &str) -> &str {
+        self.0
+            .get(key)
+            .unwrap_or_else(|| panic!("no {key} among {:?}", self.0.keys()))
+    }
+
+    /// A published port.
+    ///
+    /// # Panics
+    /// When it is no number.
+    pub fn port(&self, key: &str) -> u16 {
+        self.get(key).parse().expect("a port number")
+    }
+}

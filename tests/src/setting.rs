@@ -1,0 +1,323 @@
+//! A setting for the real binaries: a folder with a configuration, commands that run in it, a probe that runs until told.
+
+use std::{
+    fmt::Write as _,
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+use crate::{
+    binaries::binary,
+    lake::{self, Row},
+    servers::{MailServer, PASSWORD, PROBE},
+};
+
+/// How long anything in a test may take before the test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waits until something is so.
+///
+/// # Panics
+/// When it is not so within [`PATIENCE`].
+pub async fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !so() {
+        assert!(begun.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The text of a monitor in the configuration; all parts can be changed.
+#[derive(Debug, Clone)]
+pub struct MonitorText {
+    /// Its id, and that of its object.
+    pub id: String,
+    /// Address of its object.
+    pub address: String,
+    /// Inline table of the SMTP server.
+    pub smtp: String,
+    /// Inline table of the pick-up server.
+    pub pickup: String,
+    /// Sender.
+    pub from: String,
+    /// Mailbox.
+    pub to: String,
+    /// Further lines.
+    pub more: String,
+}
+
+/// A folder with a configuration.
+pub struct Setting {
+    folder: TempDir,
+    config: String,
+}
+
+impl Setting {
+    /// A new folder, and a configuration with short intervals: tests each 5 s, max round trip 3 s, steps of 1 s.
+    ///
+    /// # Panics
+    /// When there can be no folder.
+    pub fn new(site: &str) -> Self {
+        let config = format!(
+            "site = \"{site}\"\ndata = \"data\"\ntimezone = \"Europe/Stockholm\"\nseal_interval = \"1s\"\n\n\
+             [defaults]\ntest_interval = \"5s\"\nmax_round_trip = \"3s\"\ncheck_interval = \"200ms\"\nhorizon = \"6s\"\ntimeout = \"1s\"\n\n\
+             [account.probe]\nuser = \"{PROBE}\"\npassword = {{ env = \"PROBE_PASSWORD\" }}\n\n\
+             [account.wrong]\nuser = \"{PROBE}\"\npassword = {{ env = \"WRONG_PASSWORD\" }}\n"
+        );
+        Self {
+            folder: tempfile::tempdir().expect("a temporary folder"),
+            config,
+        }
+    }
+
+    /// A path in the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The lake's folder.
+    pub fn data(&self) -> PathBuf {
+        self.path("data")
+    }
+
+    /// Adds lines to the configuration.
+    pub fn add(&mut self, text: &str) {
+        self.config.push('\n');
+        self.config.push_str(text);
+        self.config.push('\n');
+    }
+
+    /// Replaces lines of the configuration.
+    pub fn replace(&mut self, old: &str, new: &str) {
+        assert!(self.config.contains(old), "no {old:?} in the configuration");
+        self.config = self.config.replace(old, new);
+    }
+
+    /// The text of a monitor on an embedded server: STARTTLS for SMTP, implicit TLS for POP3, its authority trusted.
+    ///
+    /// # Panics
+    /// When the authority's file can't be written.
+    pub fn monitor(&self, id: &str, server: &MailServer) -> MonitorText {
+        let ca_file = format!("{id}.ca.pem");
+        std::fs::write(self.path(&ca_file), server.authority().pem()).expect("the authority's file");
+        MonitorText {
+            id: id.to_owned(),
+            address: "127.0.0.1".to_owned(),
+            smtp: format!(
+                "port = {}, tls = \"starttls\", account = \"probe\", ca_file = \"{ca_file}\"",
+                server.smtp_port()
+            ),
+            pickup: format!(
+                "protocol = \"pop3\", port = {}, tls = \"implicit\", account = \"probe\", ca_file = \"{ca_file}\"",
+                server.pop3s_port()
+            ),
+            from: PROBE.to_owned(),
+            to: PROBE.to_owned(),
+            more: String::new(),
+        }
+    }
+
+    /// Adds a monitor and its object.
+    ///
+    /// # Panics
+    /// Never: writing into a string.
+    pub fn add_monitor(&mut self, monitor: &MonitorText) {
+        let MonitorText {
+            id,
+            address,
+            smtp,
+            pickup,
+            from,
+            to,
+            more,
+        } = monitor;
+        write!(
+            self.config,
+            "\n[object.{id:?}]\naddress = \"{address}\"\n\n[monitor.{id:?}]\nobject = \"{id}\"\nkind = \"mail-qos\"\nfrom = \"{from}\"\nto = \"{to}\"\n\
+             smtp = {{ {smtp} }}\npickup = {{ {pickup} }}\n{more}\n"
+        )
+        .expect("writing into a string");
+    }
+
+    /// Writes the configuration file.
+    ///
+    /// # Panics
+    /// When it can't.
+    pub fn write(&self) -> PathBuf {
+        let path = self.path("mailqos.toml");
+        std::fs::write(&path, &self.config).expect("the configuration file");
+        path
+    }
+
+    /// A command of one of the binaries, with this configuration and these secrets.
+    pub fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(binary(name));
+        command
+            .arg("--config")
+            .arg(self.write())
+            .current_dir(self.folder.path())
+            .env("PROBE_PASSWORD", PASSWORD)
+            .env("WRONG_PASSWORD", "wrong")
+            .env("NO_COLOR", "1")
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    pub fn run(&self, name: &str, arguments: &[&str]) -> Output {
+        self.command(name).args(arguments).output().expect("the binary starts")
+    }
+
+    /// Runs a command that must succeed and returns its standard output.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn succeed(&self, name: &str, arguments: &[&str]) -> String {
+        let output = self.run(name, arguments);
+        assert!(
+            output.status.success(),
+            "{name} {arguments:?}: {}\n{}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).expect("standard output is text")
+    }
+
+    /// Starts `mailqos-probe run`; what it says goes to `probe.log`.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    pub fn start_probe(&self) -> Probe {
+        let log = self.path("probe.log");
+        let open = || {
+            File::options()
+                .create(true)
+                .append(true)
+                .open(&log)
+                .expect("the probe's log")
+        };
+        let child = self
+            .command("mailqos-probe")
+            .arg("run")
+            .stdout(open())
+            .stderr(open())
+            .spawn();
+        Probe {
+            child: child.expect("the probe starts"),
+            log,
+        }
+    }
+
+    /// The samples of the lake.
+    pub fn rows(&self) -> Vec<Row> {
+        lake::rows(&self.data())
+    }
+
+    /// The settled samples of one monitor, in order.
+    pub fn settled(&self, monitor: &str) -> Vec<Row> {
+        let settled = |row: &Row| row.monitor() == monitor && row.flag("settled") != Some(false);
+        self.rows().into_iter().filter(settled).collect()
+    }
+}
+
+/// A running probe; dropping it kills it.
+pub struct Probe {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Probe {
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it still runs.
+    ///
+    /// # Panics
+    /// When nobody knows.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("the probe's state").is_none()
+    }
+
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The most memory it has had, in bytes (Linux only).
+    pub fn peak_memory(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+    }
+
+    /// Tells it to end (SIGTERM) and waits for that.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub fn stop(mut self) -> ExitStatus {
+        signal(self.id(), "TERM");
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the probe's state") {
+                return status;
+            }
+            assert!(begun.elapsed() < PATIENCE, "the probe does not end:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Kills it at once (SIGKILL), as a power cut would.
+    ///
+    /// # Panics
+    /// When it can't be killed.
+    pub fn kill(mut self) {
+        self.child.kill().expect("the probe is killed");
+        self.child.wait().expect("the probe is gone");
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends a signal by name. The standard library has only SIGKILL, and `kill` is on every Unix.
+///
+/// # Panics
+/// When there is no command `kill`.
+pub fn signal(process: u32, name: &str) {
+    let status = Command::new("kill")
+        .arg(format!("-{name}"))
+        .arg(process.to_string())
+        .stderr(Stdio::null())
+        .status();
+    status.expect("the command kill");
+}
+
+/// Whether a file of this folder, at any depth, contains these bytes; the first such file.
+pub fn find_bytes(folder: &Path, needle: &[u8]) -> Option<PathBuf> {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            if let Some(found) = find_bytes(&path, needle) {
+                return Some(found);
+            }
+        } else if std::fs::read(&path).is_ok_and(|bytes| bytes.windows(needle.len()).any(|window| window == needle)) {
+            return Some(path);
+        }
+    }
+    None
+}
