@@ -3,11 +3,16 @@
 //! Each monitor has its own pace, busy hours and quiet weekends; between them lie two outages, a lasting shift, a window
 //! of maintenance, and now and then a late or lost mail. The same seed gives the same samples.
 
+use std::{collections::BTreeMap, path::Path};
+
 use jiff::{
     civil::{Time, Weekday},
     tz::TimeZone,
 };
-use mailqos_core::model::{Exclusion, Hop, Micros, MonitorId, Outcome, Sample, Stage, UtcMicros};
+use mailqos_core::{
+    lake::{DayWriter, LakeError, day_path},
+    model::{Exclusion, Hop, Micros, MonitorId, Outcome, Sample, SiteName, Stage, UtcMicros},
+};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_distr::{Distribution as _, Exp, LogNormal};
 use rand_pcg::Pcg64Mcg;
@@ -77,6 +82,26 @@ pub fn samples(habits: &Habits, seed: u64, zone: &TimeZone, from: UtcMicros, to:
         })
         .filter(|sample| sample.started_at < to)
         .collect()
+}
+
+/// Writes samples into the lake as sealed day files of a site.
+///
+/// # Errors
+/// The file system refuses.
+pub fn write(data: &Path, site: &SiteName, samples: impl IntoIterator<Item = Sample>) -> Result<(), LakeError> {
+    let mut days: BTreeMap<jiff::civil::Date, Vec<Sample>> = BTreeMap::new();
+    for sample in samples {
+        days.entry(sample.started_at.utc_date()).or_default().push(sample);
+    }
+    for (date, mut samples) in days {
+        samples.sort_by(|a, b| (&a.monitor, a.started_at).cmp(&(&b.monitor, b.started_at)));
+        let mut file = DayWriter::create(&day_path::<Sample>(data, site, date))?;
+        for sample in samples {
+            file.push(sample)?;
+        }
+        file.publish(None)?;
+    }
+    Ok(())
 }
 
 fn sample(habits: &Habits, random: &mut Pcg64Mcg, zone: &TimeZone, started: UtcMicros, end: UtcMicros) -> Sample {
