@@ -1,6 +1,6 @@
 //! What the columns of the lake are called, which type they have, and where their values stand in memory.
 
-use crate::model::{Exclusion, Hop, Micros, Outcome, Sample, Stage, UtcMicros};
+use crate::model::{Event, EventKind, Exclusion, Hop, Micros, Outcome, Sample, Stage, UtcMicros};
 
 /// A value on its way to or from a column.
 #[derive(Debug, Clone, PartialEq)]
@@ -321,5 +321,72 @@ impl Record for Sample {
     /// A settled sample is never replaced by a provisional one.
     fn replaces(&self, other: &Self) -> bool {
         other.is_provisional() || !self.is_provisional()
+    }
+}
+
+static EVENT: &[Column<Event>] = &[
+    // Null would be no key: an event of the whole site has an empty text here.
+    column!(
+        "monitor",
+        Word,
+        true,
+        |r| Cell::text(Some(r.monitor.as_ref().map_or("", |monitor| monitor.as_str()))),
+        |r, cell| {
+            r.monitor = match cell.into_text()? {
+                Some(text) if !text.is_empty() => Some(text.parse().map_err(|error| format!("{error}"))?),
+                _ => None,
+            };
+            Ok(())
+        }
+    ),
+    column!("at", Timestamp, true, |r| Cell::Int(r.at.0), |r, cell| {
+        r.at = UtcMicros(present(cell.into_int()?)?);
+        Ok(())
+    }),
+    column!("kind", Word, true, |r| Cell::text(Some(r.kind.as_str())), |r, cell| {
+        r.kind = present(cell.into_word()?)?;
+        Ok(())
+    }),
+    column!("text", Word, false, |r| Cell::text(r.text.as_deref()), |r, cell| {
+        r.text = cell.into_text()?;
+        Ok(())
+    }),
+    column!("actor", Word, false, |r| Cell::text(r.actor.as_deref()), |r, cell| {
+        r.actor = cell.into_text()?;
+        Ok(())
+    }),
+    column!(
+        "until",
+        Timestamp,
+        false,
+        |r| Cell::int(r.until.map(|at| at.0)),
+        |r, cell| {
+            r.until = cell.into_int()?.map(UtcMicros);
+            Ok(())
+        }
+    ),
+    column!("detail", Word, false, |r| Cell::text(r.detail.as_deref()), |r, cell| {
+        r.detail = cell.into_text()?;
+        Ok(())
+    }),
+];
+
+impl Record for Event {
+    const FOLDER: &'static str = "events";
+
+    fn columns() -> &'static [Column<Self>] {
+        EVENT
+    }
+
+    fn blank() -> Self {
+        Self::new(None, UtcMicros(0), EventKind::ProbeStarted)
+    }
+
+    fn key(&self) -> (&str, i64) {
+        (self.monitor.as_ref().map_or("", |monitor| monitor.as_str()), self.at.0)
+    }
+
+    fn replaces(&self, _other: &Self) -> bool {
+        true
     }
 }

@@ -1,7 +1,5 @@
 //! The sample: the row that a test leaves in the lake. Names and meanings are those of the contracts.
 
-use std::{fmt, str::FromStr};
-
 use super::{Micros, MonitorId, UtcMicros};
 
 /// A word that is none of those allowed.
@@ -29,18 +27,18 @@ macro_rules! words {
             }
         }
 
-        impl FromStr for $type {
-            type Err = UnknownWord;
-            fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        impl std::str::FromStr for $type {
+            type Err = $crate::model::UnknownWord;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
                 match text {
                     $($word => Ok(Self::$variant),)+
-                    _ => Err(UnknownWord(text.to_owned(), $what)),
+                    _ => Err($crate::model::UnknownWord(text.to_owned(), $what)),
                 }
             }
         }
 
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.pad(self.as_str())
             }
         }
@@ -59,6 +57,8 @@ macro_rules! words {
         }
     };
 }
+
+pub(super) use words;
 
 words!(
     /// What became of a test.

@@ -1,1 +1,383 @@
 //! Keeps what was measured: a journal that is sealed into the day files of the sample lake.
+//!
+//! A sample is acknowledged when it is on disk in the journal. Every seal interval, at the end and on demand the journal's samples are
+//! merged into the day files (written anew, synced, renamed); only then are the journal's segments deleted. A crash in between makes the
+//! next start merge the same samples again, which changes nothing: (`monitor`, `started_at`) is unique, and settled beats provisional.
+
+mod journal;
+mod lock;
+mod writer;
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, mpsc},
+};
+
+use mailqos_core::{
+    config::{Config, DataLocation},
+    lake::LakeError,
+    model::{Event, MonitorId, Sample, UtcMicros},
+};
+use tokio::sync::oneshot;
+
+use journal::Entry;
+use writer::{Command, Writer};
+
+/// Why something can't be recorded.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RecordError {
+    /// Another probe writes for this site.
+    #[error("another probe writes this site's samples in {folder}: {holder}; stop it, or give this probe a site name of its own", folder = folder.display())]
+    Locked {
+        /// The site's folder in the lake.
+        folder: PathBuf,
+        /// Who holds the lock.
+        holder: String,
+    },
+    /// The file system refused.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Arc<std::io::Error>,
+    },
+    /// A day file can't be read or written.
+    #[error("{0}")]
+    Lake(Arc<LakeError>),
+    /// Something can't be written as JSON.
+    #[error("can't be written down: {0}")]
+    Encode(String),
+    /// The operating system gave no random numbers.
+    #[error("no random numbers: {0}")]
+    Random(String),
+    /// Memory for samples that can't be written is used up.
+    #[error("{0} samples wait for the disk, no more can be held; this one is lost")]
+    Full(usize),
+    /// The writer has ended.
+    #[error("the recorder is closed")]
+    Closed,
+    /// Samples are kept in an object store, which this probe does not write to.
+    #[error("{0}: object stores are not written to yet; name a folder in data")]
+    ObjectStore(String),
+}
+
+impl RecordError {
+    fn io(path: &std::path::Path, source: std::io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            source: Arc::new(source),
+        }
+    }
+}
+
+impl From<LakeError> for RecordError {
+    fn from(error: LakeError) -> Self {
+        Self::Lake(Arc::new(error))
+    }
+}
+
+/// A mail that was about to be sent: what a later life of the probe needs to go on waiting for it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct InFlight {
+    /// The random number in the mail's token.
+    pub nonce: [u8; 8],
+    /// When the content was handed over.
+    pub sent_at: UtcMicros,
+    /// Until when the mail is waited for.
+    pub horizon_at: UtcMicros,
+    /// What is known of the test so far.
+    pub sample: Sample,
+}
+
+/// What a seal did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SealReport {
+    /// Day files written anew.
+    pub files: usize,
+    /// Rows in them.
+    pub rows: u64,
+    /// Samples and events that were merged into them.
+    pub merged: usize,
+}
+
+/// How recording goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Samples and events that are in memory only, since the disk refuses them.
+    pub held: usize,
+    /// Samples that were lost because no more could be held.
+    pub dropped: u64,
+    /// Samples and events that are in the journal and not yet in day files.
+    pub unsealed: usize,
+    /// What is wrong now.
+    pub problem: Option<String>,
+    /// When day files were last written.
+    pub sealed_at: Option<UtcMicros>,
+}
+
+/// What writer and handles share.
+#[derive(Debug, Default)]
+struct Shared {
+    health: Mutex<Health>,
+    in_flight: Mutex<std::collections::BTreeMap<(MonitorId, UtcMicros), InFlight>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A handle to the one writer of a site; clones are the same writer.
+#[derive(Debug, Clone)]
+pub struct Recorder {
+    commands: mpsc::Sender<Command>,
+    shared: Arc<Shared>,
+}
+
+impl Recorder {
+    /// Takes the site's lock, reads the journal of an earlier life and seals it.
+    ///
+    /// # Errors
+    /// [`RecordError::Locked`] names the other probe; the file system may refuse.
+    pub async fn open(config: &Config) -> Result<Self, RecordError> {
+        let data = match &config.data {
+            DataLocation::Folder(folder) => folder.clone(),
+            DataLocation::ObjectStore(address) => return Err(RecordError::ObjectStore(address.clone())),
+        };
+        let shared = Arc::new(Shared::default());
+        let (commands, inbox) = mpsc::channel();
+        let (site, state, interval) = (config.site.clone(), config.state.clone(), config.seal_interval.to_std());
+        let for_writer = Arc::clone(&shared);
+        let own = commands.clone();
+        let (ready, opened) = oneshot::channel();
+        // A thread of its own: syncing and sealing block, and must not hold up the conversations.
+        std::thread::Builder::new()
+            .name("recorder".into())
+            .spawn(
+                move || match Writer::open(data, state, site, interval, for_writer, own) {
+                    Ok(writer) => {
+                        let _ = ready.send(Ok(()));
+                        writer.run(&inbox);
+                    }
+                    Err(error) => {
+                        let _ = ready.send(Err(error));
+                    }
+                },
+            )
+            .map_err(|source| RecordError::io(&config.state, source))?;
+        opened.await.map_err(|_| RecordError::Closed)??;
+        Ok(Self { commands, shared })
+    }
+
+    /// Records a sample; it is on disk when this returns. The same (`monitor`, `started_at`) replaces; settled beats provisional.
+    ///
+    /// # Errors
+    /// The disk refuses. The sample is then held in memory and written when that is possible again; only
+    /// [`RecordError::Full`] means that it is lost.
+    pub async fn record(&self, sample: Sample) -> Result<(), RecordError> {
+        self.write(Entry::Sample(Box::new(sample))).await
+    }
+
+    /// Records an event, with the same guarantees. Its time is moved by microseconds where it is not unique.
+    ///
+    /// # Errors
+    /// As for [`Recorder::record`].
+    pub async fn record_event(&self, event: Event) -> Result<(), RecordError> {
+        self.write(Entry::Event(event)).await
+    }
+
+    /// Puts on record that a mail is about to be sent. It is forgotten when the settled sample of the same test is recorded.
+    ///
+    /// # Errors
+    /// As for [`Recorder::record`].
+    pub async fn note_in_flight(&self, mail: InFlight) -> Result<(), RecordError> {
+        self.write(Entry::InFlight(Box::new(mail))).await
+    }
+
+    async fn write(&self, entry: Entry) -> Result<(), RecordError> {
+        let (done, answer) = oneshot::channel();
+        self.commands
+            .send(Command::Write(entry, done))
+            .map_err(|_| RecordError::Closed)?;
+        answer.await.map_err(|_| RecordError::Closed)?
+    }
+
+    /// The mails that were sent and whose tests are not settled.
+    pub fn in_flight(&self) -> Vec<InFlight> {
+        locked(&self.shared.in_flight).values().cloned().collect()
+    }
+
+    /// How recording goes.
+    pub fn health(&self) -> Health {
+        locked(&self.shared.health).clone()
+    }
+
+    /// Writes all that was recorded into the day files.
+    ///
+    /// # Errors
+    /// A day file can't be written; the journal then keeps the samples.
+    pub async fn seal(&self) -> Result<SealReport, RecordError> {
+        let (done, answer) = oneshot::channel();
+        self.commands
+            .send(Command::Seal(done))
+            .map_err(|_| RecordError::Closed)?;
+        answer.await.map_err(|_| RecordError::Closed)?
+    }
+
+    /// Seals and gives the lock back; other handles then find the recorder closed.
+    ///
+    /// # Errors
+    /// As for [`Recorder::seal`]; the lock is given back all the same.
+    pub async fn close(self) -> Result<SealReport, RecordError> {
+        let (done, answer) = oneshot::channel();
+        self.commands
+            .send(Command::Close(done))
+            .map_err(|_| RecordError::Closed)?;
+        answer.await.map_err(|_| RecordError::Closed)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use mailqos_core::{
+        lake::{day_path, read_day},
+        model::{EventKind, Outcome},
+    };
+
+    use super::*;
+
+    fn config(folder: &Path) -> Config {
+        let path = folder.join("mailqos.toml");
+        std::fs::write(&path, "site = \"here\"\nseal_interval = \"1h\"\n").expect("write");
+        mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    fn sample(at: i64, outcome: Outcome) -> Sample {
+        Sample::new("m".parse().expect("a name"), UtcMicros(at), outcome)
+    }
+
+    fn lake(folder: &Path) -> Vec<Sample> {
+        let config = config(folder);
+        read_day(&day_path::<Sample>(
+            &folder.join("data"),
+            &config.site,
+            UtcMicros(0).utc_date(),
+        ))
+        .expect("read")
+    }
+
+    fn copy(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).expect("folder");
+        for entry in std::fs::read_dir(from).expect("list") {
+            let entry = entry.expect("entry");
+            let target = to.join(entry.file_name());
+            if entry.path().is_dir() {
+                copy(&entry.path(), &target);
+            } else {
+                std::fs::copy(entry.path(), target).expect("copy");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_recorded_is_sealed_once_and_settled_beats_provisional() {
+        let folder = tempfile::tempdir().expect("folder");
+        let recorder = Recorder::open(&config(folder.path())).await.expect("open");
+        let mut provisional = sample(1, Outcome::Lost);
+        provisional.settled = Some(false);
+        let mail = InFlight {
+            nonce: [1; 8],
+            sent_at: UtcMicros(2),
+            horizon_at: UtcMicros(9),
+            sample: provisional.clone(),
+        };
+        recorder.note_in_flight(mail.clone()).await.expect("note");
+        recorder.record(provisional.clone()).await.expect("record");
+        assert_eq!(recorder.seal().await.expect("seal").rows, 1);
+        assert_eq!(recorder.in_flight(), [mail]);
+        recorder.record(sample(1, Outcome::Late)).await.expect("record");
+        recorder.record(provisional).await.expect("record");
+        recorder.record(sample(2, Outcome::Ok)).await.expect("record");
+        assert_eq!(recorder.in_flight(), []);
+        recorder.close().await.expect("close");
+        assert_eq!(lake(folder.path()), [sample(1, Outcome::Late), sample(2, Outcome::Ok)]);
+    }
+
+    #[tokio::test]
+    async fn events_at_the_same_moment_are_all_kept() {
+        let folder = tempfile::tempdir().expect("folder");
+        let config = config(folder.path());
+        let recorder = Recorder::open(&config).await.expect("open");
+        for _ in 0..3 {
+            let event = Event::new(None, UtcMicros(5), EventKind::ProbeStarted);
+            recorder.record_event(event).await.expect("record");
+        }
+        recorder.close().await.expect("close");
+        let path = day_path::<Event>(&folder.path().join("data"), &config.site, UtcMicros(0).utc_date());
+        let found = read_day::<Event>(&path).expect("read");
+        assert_eq!(found.iter().map(|event| event.at.0).collect::<Vec<_>>(), [5, 6, 7]);
+    }
+
+    #[tokio::test]
+    async fn a_second_probe_is_refused_by_name() {
+        let folder = tempfile::tempdir().expect("folder");
+        let config = config(folder.path());
+        let first = Recorder::open(&config).await.expect("open");
+        let refused = Recorder::open(&config).await.expect_err("locked").to_string();
+        assert!(
+            refused.contains(&format!("process {}", std::process::id())),
+            "{refused}"
+        );
+        first.close().await.expect("close");
+        Recorder::open(&config).await.expect("open again");
+    }
+
+    #[tokio::test]
+    async fn after_a_crash_everything_acknowledged_is_there_once() {
+        let folder = tempfile::tempdir().expect("folder");
+        let recorder = Recorder::open(&config(folder.path())).await.expect("open");
+        for at in 0..5 {
+            recorder.record(sample(at, Outcome::Ok)).await.expect("record");
+        }
+        recorder.seal().await.expect("seal");
+        for at in 5..10 {
+            recorder.record(sample(at, Outcome::Ok)).await.expect("record");
+        }
+        // What a machine finds that lost its power now; once more with the journal that a crash kept after a seal.
+        let crashed = tempfile::tempdir().expect("folder");
+        copy(&folder.path().join("data"), &crashed.path().join("data"));
+        for _ in 0..2 {
+            let journal = crashed.path().join("data/state/site=here/journal");
+            let kept = tempfile::tempdir().expect("folder");
+            copy(&journal, kept.path());
+            let again = Recorder::open(&config(crashed.path())).await.expect("open");
+            again.close().await.expect("close");
+            let expected: Vec<Sample> = (0..10).map(|at| sample(at, Outcome::Ok)).collect();
+            assert_eq!(lake(crashed.path()), expected);
+            copy(kept.path(), &journal);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_folder_deleted_underneath_costs_no_sample() {
+        let folder = tempfile::tempdir().expect("folder");
+        let recorder = Recorder::open(&config(folder.path())).await.expect("open");
+        std::fs::remove_dir_all(folder.path().join("data/state")).expect("remove");
+        recorder
+            .record(sample(1, Outcome::Ok))
+            .await
+            .expect_err("nowhere to write");
+        assert_eq!(recorder.health().held, 1);
+        assert!(recorder.health().problem.is_some());
+        recorder
+            .record(sample(2, Outcome::Ok))
+            .await
+            .expect("the folder is made again");
+        assert_eq!(recorder.health().held, 0);
+        recorder.close().await.expect("close");
+        assert_eq!(lake(folder.path()), [sample(1, Outcome::Ok), sample(2, Outcome::Ok)]);
+    }
+}
