@@ -227,3 +227,102 @@ async fn faults_strike_at_their_phase() {
     stream.read_exact(&mut bytes).await.expect("a million bytes");
     assert!(bytes.iter().all(|byte| *byte == b'x'));
 }
+
+/// One IMAP conversation in clear, after login: each command's replies, up to its tagged one.
+async fn imap(server: &MailServer, commands: &[&str]) -> Vec<String> {
+    let stream = TcpStream::connect(("127.0.0.1", server.imap_port()))
+        .await
+        .expect("IMAP");
+    let mut stream = BufReader::new(stream);
+    let mut greeting = String::new();
+    stream.read_line(&mut greeting).await.expect("greeting");
+    let login = format!("LOGIN {PROBE} {{{}+}}\r\n{PASSWORD}", PASSWORD.len());
+    let mut replies = Vec::new();
+    for (number, command) in [login.as_str(), "SELECT INBOX"].iter().chain(commands).enumerate() {
+        let tag = format!("a{number} ");
+        stream
+            .get_mut()
+            .write_all(format!("{tag}{command}\r\n").as_bytes())
+            .await
+            .expect("command");
+        let mut reply = String::new();
+        let mut from = 0;
+        while !reply[from..].starts_with(&tag) {
+            from = reply.len();
+            assert!(
+                stream.read_line(&mut reply).await.expect("reply") > 0,
+                "{command}: {reply}"
+            );
+        }
+        replies.push(reply);
+    }
+    replies
+}
+
+#[tokio::test]
+async fn a_mail_is_found_read_and_removed_by_imap() {
+    let server = MailServer::start(options()).await.expect("server");
+    server.fill(PROBE, 2);
+    sender(&server, true).send(mail("needle")).await.expect("sent");
+    landed(&server, 1).await;
+    let replies = imap(
+        &server,
+        &[
+            "UID SEARCH HEADER Subject needle",
+            "UID FETCH 3 (INTERNALDATE BODY.PEEK[HEADER.FIELDS (Subject)])",
+            "UID STORE 3 +FLAGS.SILENT (\\Deleted)",
+            "UID EXPUNGE 1:3",
+            "UID SEARCH ALL",
+            "LIST \"\" \"*\"",
+        ],
+    )
+    .await;
+    assert!(replies[0].contains(" OK "), "{replies:?}");
+    assert!(replies[1].contains("* 3 EXISTS"), "{replies:?}");
+    assert!(replies[2].starts_with("* SEARCH 3\r\n"), "{replies:?}");
+    assert!(
+        replies[3].contains("UID 3 INTERNALDATE \"") && replies[3].contains("{19}\r\nSubject: needle\r\n\r\n)"),
+        "{replies:?}"
+    );
+    assert!(replies[5].starts_with("* 3 EXPUNGE\r\n"), "{replies:?}");
+    assert!(replies[6].starts_with("* SEARCH 1 2\r\n"), "{replies:?}");
+    assert!(replies[7].contains("Junk") && replies[7].contains("INBOX"));
+    assert_eq!(server.foreign(PROBE), 2);
+}
+
+#[tokio::test]
+async fn idle_announces_a_mail_as_late_as_it_was_told_to() {
+    let lag = Duration::from_millis(120);
+    let server = MailServer::start(Options {
+        idle_lag: lag,
+        ..options()
+    })
+    .await
+    .expect("server");
+    let mut stream = BufReader::new(
+        TcpStream::connect(("127.0.0.1", server.imap_port()))
+            .await
+            .expect("IMAP"),
+    );
+    let commands = format!(
+        "a LOGIN {PROBE} {{{}+}}\r\n{PASSWORD}\r\nb SELECT INBOX\r\nc IDLE\r\n",
+        PASSWORD.len()
+    );
+    stream.get_mut().write_all(commands.as_bytes()).await.unwrap();
+    let mut line = String::new();
+    while !line.starts_with('+') {
+        line.clear();
+        stream.read_line(&mut line).await.unwrap();
+    }
+    sender(&server, true).send(mail("news")).await.expect("sent");
+    line.clear();
+    stream.read_line(&mut line).await.unwrap();
+    let told = UtcMicros::now();
+    assert_eq!(line, "* 1 EXISTS\r\n");
+    let late = (told - server.landings()[0].at).to_std();
+    assert!(late >= lag, "{late:?}");
+    stream.get_mut().write_all(b"DONE\r\n").await.unwrap();
+    line.clear();
+    stream.read_line(&mut line).await.unwrap();
+    assert!(line.starts_with("c OK"), "{line}");
+}

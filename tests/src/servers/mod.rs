@@ -13,12 +13,11 @@
 
 mod certificates;
 mod clock;
-#[allow(dead_code)]
 mod connection;
 mod delays;
 mod delivery;
 mod faults;
-#[allow(dead_code)] // The IMAP server will use the rest.
+mod imap;
 mod mailboxes;
 mod pop3;
 mod smtp;
@@ -232,6 +231,8 @@ impl MailServer {
             ("smtps", Protocol::Smtp, true),
             ("pop3", Protocol::Pop3, false),
             ("pop3s", Protocol::Pop3, true),
+            ("imap", Protocol::Imap, false),
+            ("imaps", Protocol::Imap, true),
         ] {
             let listener = TcpListener::bind("127.0.0.1:0").await?;
             let address = listener.local_addr()?;
@@ -284,6 +285,16 @@ impl MailServer {
     /// The port for POP3 with implicit TLS.
     pub fn pop3s_port(&self) -> u16 {
         self.door("pop3s").address.port()
+    }
+
+    /// The port for IMAP with STARTTLS.
+    pub fn imap_port(&self) -> u16 {
+        self.door("imap").address.port()
+    }
+
+    /// The port for IMAP with implicit TLS.
+    pub fn imaps_port(&self) -> u16 {
+        self.door("imaps").address.port()
     }
 
     /// The authority that signed the certificates.
@@ -454,7 +465,7 @@ async fn serve(stream: TcpStream, protocol: Protocol, implicit_tls: bool, shared
         match protocol {
             Protocol::Smtp => smtp::serve(connection).await,
             Protocol::Pop3 => pop3::serve(connection).await,
-            Protocol::Imap => Ok(()),
+            Protocol::Imap => imap::serve(connection).await,
         }
     };
     let _: io::Result<()> = work.await;
