@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # What the scripts of the real servers share: packages, certificates, ports, process ids. To be sourced.
 #
 # Each server lives in a folder of its own under $ROOT, listens on 127.0.0.1 only, and leaves behind NAME.env: the

@@ -1,0 +1,172 @@
+//! What a wrong configuration gets: all that is wrong at once, each with file, line and remedy; exit code 2; no lake.
+
+#![allow(clippy::expect_used, missing_docs)]
+
+use std::process::{Command, Stdio};
+
+use mailqos_tests::{binaries::binary, setting::Setting};
+
+/// Runs a command on a configuration; returns exit code, standard output and standard error.
+fn run(name: &str, config: &std::path::Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(binary(name))
+        .arg("--config")
+        .arg(config)
+        .args(arguments)
+        .env("NO_COLOR", "1")
+        .env("COLUMNS", "200")
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary starts");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+const FINE: &str = r#"
+site = "here"
+[account.probe]
+user = "probe@example.com"
+password = { env = "PROBE_PASSWORD" }
+[object.mail]
+address = "127.0.0.1"
+[monitor.mail]
+object = "mail"
+kind = "mail-qos"
+from = "probe@example.com"
+to = "probe@example.com"
+smtp = { port = 587, tls = "starttls", account = "probe" }
+pickup = { protocol = "pop3", port = 995, tls = "implicit", account = "probe" }
+"#;
+
+fn write(folder: &tempfile::TempDir, content: impl AsRef<[u8]>) -> std::path::PathBuf {
+    let path = folder.path().join("mailqos.toml");
+    std::fs::write(&path, content).expect("a file");
+    path
+}
+
+#[test]
+fn a_right_configuration_is_said_to_be_right() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (code, stdout, stderr) = run("mailqos-probe", &write(&folder, FINE), &["check"]);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+}
+
+#[test]
+fn everything_wrong_is_said_at_once_with_place_and_remedy() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = FINE
+        .replace(
+            "address = \"127.0.0.1\"",
+            "adress = \"127.0.0.1\"\naddress = \"imap://mail\"",
+        )
+        .replace(
+            "password = { env = \"PROBE_PASSWORD\" }",
+            "password = \"hunter2-in-clear\"",
+        )
+        .replace("port = 587", "port = 70000")
+        .replace(
+            "to = \"probe@example.com\"",
+            "to = \"probe at example\"\nmax_round_trip = \"10s\"\ncheck_interval = \"20s\"",
+        )
+        .replace(
+            "tls = \"implicit\", account = \"probe\"",
+            "tls = \"implicit\", account = \"prob\"",
+        );
+    let file = write(&folder, text);
+    for arguments in [&["check"][..], &["run"], &["test", "mail"]] {
+        let (code, stdout, stderr) = run("mailqos-probe", &file, arguments);
+        assert_eq!(code, Some(2), "{arguments:?}: {stdout}{stderr}");
+        let said = stdout + &stderr;
+        for part in [
+            "mailqos.toml:7",
+            "adress",
+            "did you mean \"address\"",
+            "imap://mail",
+            "in clear",
+            "70000",
+            "probe at example",
+            "check interval",
+            "did you mean \"probe\"",
+        ] {
+            assert!(said.contains(part), "{arguments:?} does not say {part:?}:\n{said}");
+        }
+        assert!(!said.contains("hunter2"), "{arguments:?} shows a secret:\n{said}");
+    }
+    assert!(!folder.path().join("data").exists(), "a lake was made");
+}
+
+#[test]
+fn a_file_that_is_no_configuration_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (what, content) in [
+        ("no text", &b"site = \"\xff\xfe\"\n"[..]),
+        ("no TOML", b"site = here and there\n"),
+        ("empty", b""),
+        ("unknown kind", b"site = \"a\"\n[monitor.x]\nkind = \"ping\"\n"),
+    ] {
+        for name in ["mailqos-probe", "mailqos-analytics"] {
+            let arguments: &[&str] = if name == "mailqos-probe" {
+                &["check"]
+            } else {
+                &[
+                    "stats",
+                    "--from",
+                    "2026-01-01",
+                    "--to",
+                    "2026-01-02",
+                    "--format",
+                    "json",
+                ]
+            };
+            let (code, stdout, stderr) = run(name, &write(&folder, content), arguments);
+            assert_eq!(code, Some(2), "{what}: {stdout}{stderr}");
+            assert!((stdout + &stderr).contains("mailqos.toml"), "{what}");
+        }
+    }
+    for path in [folder.path().join("absent.toml"), folder.path().to_owned()] {
+        let (code, _, stderr) = run("mailqos-probe", &path, &["run"]);
+        assert_eq!(code, Some(2), "{stderr}");
+        assert!(stderr.contains(&*path.to_string_lossy()), "{stderr}");
+    }
+}
+
+#[test]
+fn a_secret_that_cannot_be_had_is_named_and_not_shown() {
+    let mut setting = Setting::new("secrets");
+    setting.add("[object.mail]\naddress = \"127.0.0.1\"\n[monitor.mail]\nobject = \"mail\"\nfrom = \"a@example.com\"\nto = \"a@example.com\"");
+    setting.add("smtp = { port = 1, account = \"absent\" }\npickup = { port = 1, account = \"absent\" }");
+    setting.add("[account.absent]\nuser = \"a\"\npassword = { env = \"NO_SUCH_VARIABLE\" }");
+    let output = setting.run("mailqos-probe", &["test", "mail"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("NO_SUCH_VARIABLE"), "{said}");
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2() {
+    for name in ["mailqos-probe", "mailqos-analytics"] {
+        for arguments in [&["no-such-command"][..], &["--no-such-option"], &[]] {
+            let output = Command::new(binary(name))
+                .args(arguments)
+                .stdin(Stdio::null())
+                .output()
+                .expect("the binary starts");
+            assert_eq!(output.status.code(), Some(2), "{name} {arguments:?}");
+        }
+    }
+    let mut setting = Setting::new("usage");
+    setting.add("[object.mail]\naddress = \"127.0.0.1\"");
+    assert_eq!(setting.run("mailqos-probe", &["test", "absent"]).status.code(), Some(2));
+    let dates = [
+        "stats",
+        "--from",
+        "2026-02-01",
+        "--to",
+        "2026-01-01",
+        "--format",
+        "json",
+    ];
+    assert_eq!(
+        setting.run("mailqos-analytics", &dates).status.code(),
+        Some(2),
+        "from after to"
+    );
+}
