@@ -8,3 +8,4 @@ pub mod real;
 pub mod servers;
 pub mod setting;
 pub mod simulation;
+pub mod token;

@@ -1,0 +1,290 @@
+//! The real binaries against real servers: Postfix and Dovecot, ProFTPD, Samba. Needs `MAILQOS_REAL_SERVERS`, the folder of
+//! the scripts in `tests/real/`; says so and passes where the variable is not set.
+
+#![cfg(unix)]
+#![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
+
+use std::path::{Path, PathBuf};
+
+use mailqos_core::model::{Micros, UtcMicros};
+use mailqos_tests::{
+    lake,
+    real::RealServer,
+    setting::{MonitorText, Setting, until},
+    simulation::{self, Habits},
+};
+
+/// The text of a monitor on Postfix and Dovecot.
+fn monitor(mail: &RealServer, id: &str, smtp: (&str, &str), pickup: (&str, &str, &str), to: &str) -> MonitorText {
+    let ca_file = mail.get("CA_FILE");
+    MonitorText {
+        id: id.to_owned(),
+        address: "localhost".to_owned(),
+        smtp: format!(
+            "port = {}, tls = \"{}\", account = \"probe\", ca_file = \"{ca_file}\"",
+            mail.port(smtp.0),
+            smtp.1
+        ),
+        pickup: format!(
+            "protocol = \"{}\", port = {}, tls = \"{}\", account = \"{}\", ca_file = \"{ca_file}\"",
+            pickup.0,
+            mail.port(pickup.1),
+            pickup.2,
+            to.split('@').next().unwrap_or(to)
+        ),
+        from: mail.get("USER").to_owned(),
+        to: to.to_owned(),
+        more: String::new(),
+    }
+}
+
+fn setting(mail: &RealServer) -> Setting {
+    let mut setting = Setting::new("real");
+    setting.replace("max_round_trip = \"3s\"", "max_round_trip = \"20s\"");
+    setting.replace("timeout = \"1s\"", "timeout = \"10s\"");
+    setting.replace("horizon = \"6s\"", "horizon = \"60s\"");
+    for user in ["probe2", "probe3", "alerts"] {
+        setting.add(&format!(
+            "[account.{user}]\nuser = \"{user}@example.com\"\npassword = {{ env = \"PROBE_PASSWORD\" }}"
+        ));
+    }
+    assert_eq!(
+        mail.get("PASSWORD"),
+        mailqos_tests::servers::PASSWORD,
+        "one password for all"
+    );
+    setting
+}
+
+/// The mails of a real mailbox that contain a text.
+fn mailbox(mail: &RealServer, user: &str, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for folder in ["new", "cur"] {
+        let folder = Path::new(mail.get("MAIL_FOLDER"))
+            .join(user)
+            .join("Maildir")
+            .join(folder);
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let content = String::from_utf8_lossy(&std::fs::read(entry.path()).unwrap_or_default()).into_owned();
+            if content.contains(text) {
+                found.push(content);
+            }
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postfix_and_dovecot_fill_the_lake() {
+    let Some(mail) = RealServer::find("mail") else { return };
+    let mut setting = setting(&mail);
+    let kinds = [
+        monitor(
+            &mail,
+            "starttls-pop3s",
+            ("SMTP_PORT", "starttls"),
+            ("pop3", "POP3S_PORT", "implicit"),
+            "probe@example.com",
+        ),
+        monitor(
+            &mail,
+            "smtps-stls",
+            ("SMTPS_PORT", "implicit"),
+            ("pop3", "POP3_PORT", "starttls"),
+            "probe2@example.com",
+        ),
+        monitor(
+            &mail,
+            "imaps",
+            ("SMTP_PORT", "starttls"),
+            ("imap", "IMAPS_PORT", "implicit"),
+            "probe3@example.com",
+        ),
+    ];
+    for monitor in &kinds {
+        setting.add_monitor(monitor);
+        let shown = setting.succeed("mailqos-probe", &["test", &monitor.id]);
+        assert!(shown.to_lowercase().contains("round trip"), "{shown}");
+    }
+    let probe = setting.start_probe();
+    until("three good samples of each", || {
+        kinds.iter().all(|monitor| {
+            setting
+                .settled(&monitor.id)
+                .iter()
+                .filter(|row| row.outcome() == "ok")
+                .count()
+                >= 3
+        })
+    })
+    .await;
+    let log = probe.log();
+    assert!(probe.stop().success(), "{log}");
+    lake::check(&setting.data());
+    for row in setting.rows() {
+        assert!(matches!(row.outcome(), "ok" | "not_tested"), "{row:?}\n{log}");
+        if row.outcome() == "ok" {
+            assert!(
+                row.number("round_trip_us").unwrap() > 0 && row.number("smtp_send_us").unwrap() > 0,
+                "{row:?}"
+            );
+        }
+    }
+    for user in ["probe@example.com", "probe2@example.com", "probe3@example.com"] {
+        assert_eq!(
+            mailbox(&mail, user, "mq1:real:").len(),
+            0,
+            "{user}: mails of ours are left"
+        );
+    }
+    // For the other engines.
+    if let Some(keep) = std::env::var_os("MAILQOS_KEEP_LAKE") {
+        copy(&setting.data().join("samples"), &PathBuf::from(keep).join("samples"));
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().flatten() {
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_on_dovecot_is_a_failed_login() {
+    let Some(mail) = RealServer::find("mail") else { return };
+    let mut setting = setting(&mail);
+    let mut wrong = monitor(
+        &mail,
+        "wrong",
+        ("SMTP_PORT", "starttls"),
+        ("pop3", "POP3S_PORT", "implicit"),
+        "probe@example.com",
+    );
+    wrong.smtp = wrong.smtp.replace("\"probe\"", "\"wrong\"");
+    setting.add_monitor(&wrong);
+    let output = setting.run("mailqos-probe", &["test", "wrong"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("535"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_goes_out_by_mail_ftp_share_and_folder() {
+    let (Some(mail), Some(ftp), Some(share)) = (
+        RealServer::find("mail"),
+        RealServer::find("ftp"),
+        RealServer::find("share"),
+    ) else {
+        return;
+    };
+    let mut setting = setting(&mail);
+    let zone = jiff::tz::TimeZone::get("Europe/Stockholm").unwrap();
+    let to = UtcMicros::now();
+    let week = simulation::samples(
+        &Habits::calm("mail1".parse().unwrap(), 1.0),
+        6,
+        &zone,
+        to - Micros::from_secs(8 * 86_400),
+        to,
+    );
+    simulation::write(&setting.data(), &"real".parse().unwrap(), week).unwrap();
+    setting.add_monitor(&monitor(
+        &mail,
+        "mail1",
+        ("SMTP_PORT", "starttls"),
+        ("pop3", "POP3S_PORT", "implicit"),
+        "probe@example.com",
+    ));
+    let ca_file = mail.get("CA_FILE");
+    setting.add("[account.reports]\nuser = \"reports\"\ndomain = \"MAILQOS\"\npassword = { env = \"PROBE_PASSWORD\" }");
+    setting.add(&format!(
+        "[mail_server.postfix]\nserver = \"localhost\"\nport = {}\ntls = \"starttls\"\naccount = \"alerts\"\nfrom = \"alerts@example.com\"\nca_file = \"{ca_file}\"",
+        mail.port("SMTP_PORT")
+    ));
+    for (name, port, tls) in [
+        ("ftp-explicit", "FTP_PORT", "explicit"),
+        ("ftp-tls12", "FTP_TLS12_PORT", "explicit"),
+        ("ftp-implicit", "FTPS_PORT", "implicit"),
+        ("ftp-clear", "FTP_PORT", "none"),
+    ] {
+        setting.add(&format!(
+            "[target.{name}]\nkind = \"ftp\"\nserver = \"localhost\"\nport = {}\ntls = \"{tls}\"\naccount = \"reports\"\npath = \"{name}/reports\"{}",
+            ftp.port(port),
+            if tls == "none" { String::new() } else { format!("\nca_file = \"{ca_file}\"") }
+        ));
+    }
+    for (name, share_name) in [
+        ("share", share.get("SHARE")),
+        ("share-encrypted", share.get("ENCRYPTED_SHARE")),
+    ] {
+        setting.add(&format!(
+            "[target.{name}]\nkind = \"smb\"\nserver = \"127.0.0.1\"\nport = {}\nshare = \"{share_name}\"\naccount = \"reports\"\npath = \"mailqos/reports\"",
+            share.port("SMB_PORT")
+        ));
+    }
+    setting.add("[target.folder]\nkind = \"folder\"\npath = \"delivered\"");
+    setting.add("[target.people]\nkind = \"email\"\nmail_server = \"postfix\"\nto = [\"anna@example.com\"]");
+
+    let content: Vec<u8> = (0..2_000_000_u32)
+        .map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
+    std::fs::write(setting.path("report.pdf"), [b"%PDF-1.7\n", &content[..]].concat()).unwrap();
+    std::fs::write(
+        setting.path("report.html"),
+        "<!DOCTYPE html><html><body>seven days</body></html>",
+    )
+    .unwrap();
+    let pdf = std::fs::read(setting.path("report.pdf")).unwrap();
+    let anna = mailbox(&mail, "anna@example.com", "").len();
+    for target in [
+        "ftp-explicit",
+        "ftp-tls12",
+        "ftp-implicit",
+        "ftp-clear",
+        "share",
+        "share-encrypted",
+        "folder",
+        "people",
+    ] {
+        setting.succeed(
+            "mailqos-analytics",
+            &["deliver", "report.pdf", "report.html", "--to", target],
+        );
+        let folder = match target {
+            "share" => Path::new(share.get("FOLDER")).join("mailqos/reports"),
+            "share-encrypted" => Path::new(share.get("ENCRYPTED_FOLDER")).join("mailqos/reports"),
+            "folder" => setting.path("delivered"),
+            "people" => continue,
+            ftp_target => Path::new(ftp.get("FOLDER")).join(ftp_target).join("reports"),
+        };
+        let mut names: Vec<_> = std::fs::read_dir(&folder)
+            .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+            .flatten()
+            .map(|entry| entry.file_name())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["report.html", "report.pdf"], "{target}: {}", folder.display());
+        assert!(
+            std::fs::read(folder.join("report.pdf")).unwrap() == pdf,
+            "{target}: not byte for byte"
+        );
+    }
+    until("the mail to Anna", || {
+        mailbox(&mail, "anna@example.com", "").len() > anna
+    })
+    .await;
+    let mails = mailbox(&mail, "anna@example.com", "report.pdf");
+    assert!(
+        mails
+            .iter()
+            .any(|mail| mail.contains("application/pdf") && mail.contains("seven days")),
+        "{}",
+        mails.len()
+    );
+}
