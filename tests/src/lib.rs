@@ -4,6 +4,7 @@
 
 pub mod binaries;
 pub mod lake;
+pub mod proxy;
 pub mod real;
 pub mod servers;
 pub mod setting;

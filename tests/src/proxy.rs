@@ -1,0 +1,235 @@
+//! A proxy between two programs that treats their bytes badly: slow, late, cut off. It never reorders, as TCP never does.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::sleep,
+};
+
+/// What is done to the bytes of each connection, both ways.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Treatment {
+    /// Each piece comes so much later.
+    pub latency: Duration,
+    /// At most so many bytes in one piece, with `pause` between the pieces.
+    pub drip: Option<(usize, Duration)>,
+    /// The connection is reset after so many bytes from the client.
+    pub cut_after_sent: Option<u64>,
+    /// The connection is reset after so many bytes from the server.
+    pub cut_after_received: Option<u64>,
+    /// Nothing passes any more after so many bytes in all; the connection stays open.
+    pub stall_after: Option<u64>,
+    /// No connection is taken at all: it is closed at once.
+    pub refuse: bool,
+}
+
+/// A running proxy; dropping it ends it and cuts its connections.
+pub struct Proxy {
+    address: SocketAddr,
+    treatment: Arc<Mutex<Treatment>>,
+    connections: Arc<AtomicU64>,
+    _task: JoinSet<()>,
+}
+
+impl Proxy {
+    /// Listens on a free port of the loopback interface and hands everything on to `server`.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub async fn start(server: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let treatment = Arc::new(Mutex::new(Treatment::default()));
+        let connections = Arc::new(AtomicU64::new(0));
+        let mut task = JoinSet::new();
+        task.spawn(take(listener, server, treatment.clone(), connections.clone()));
+        Ok(Self {
+            address,
+            treatment,
+            connections,
+            _task: task,
+        })
+    }
+
+    /// The proxy's port.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// How connections that begin from now on are treated.
+    pub fn treat(&self, treatment: Treatment) {
+        *self.treatment.lock().unwrap_or_else(PoisonError::into_inner) = treatment;
+    }
+
+    /// How many connections there have been.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+async fn take(
+    listener: TcpListener,
+    server: SocketAddr,
+    treatment: Arc<Mutex<Treatment>>,
+    connections: Arc<AtomicU64>,
+) {
+    let mut running = JoinSet::new();
+    loop {
+        tokio::select! {
+            taken = listener.accept() => {
+                let Ok((client, _)) = taken else { continue };
+                connections.fetch_add(1, Ordering::Relaxed);
+                let treatment = treatment.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                if !treatment.refuse {
+                    running.spawn(pass(client, server, treatment));
+                }
+            }
+            Some(_) = running.join_next() => {}
+        }
+    }
+}
+
+/// Why a direction ended.
+enum End {
+    /// One side has said all that it had to say.
+    Whole,
+    /// The connection is to be reset.
+    Cut,
+}
+
+async fn pass(mut client: TcpStream, server: SocketAddr, treatment: Treatment) {
+    let Ok(mut server) = TcpStream::connect(server).await else {
+        return;
+    };
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let passed = AtomicU64::new(0);
+    let cut = {
+        let (from_client, to_client) = client.split();
+        let (from_server, to_server) = server.split();
+        let up = direction(from_client, to_server, &treatment, treatment.cut_after_sent, &passed);
+        let down = direction(
+            from_server,
+            to_client,
+            &treatment,
+            treatment.cut_after_received,
+            &passed,
+        );
+        tokio::pin!(up, down);
+        let is_cut = |end: io::Result<End>| !matches!(end, Ok(End::Whole));
+        tokio::select! {
+            end = &mut up => is_cut(end) || is_cut(down.await),
+            end = &mut down => is_cut(end) || is_cut(up.await),
+        }
+    };
+    if cut {
+        let _ = (client.set_zero_linger(), server.set_zero_linger());
+    }
+}
+
+/// Passes the bytes of one direction on.
+async fn direction(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    treatment: &Treatment,
+    cut_after: Option<u64>,
+    passed: &AtomicU64,
+) -> io::Result<End> {
+    let (piece, pause) = treatment.drip.unwrap_or((64 * 1024, Duration::ZERO));
+    let mut buffer = vec![0; piece.max(1)];
+    let mut left = cut_after;
+    loop {
+        let most = left.map_or(buffer.len(), |left| {
+            buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX))
+        });
+        if most == 0 {
+            return Ok(End::Cut);
+        }
+        let count = from.read(&mut buffer[..most]).await?;
+        if count == 0 {
+            to.shutdown().await?;
+            return Ok(End::Whole);
+        }
+        sleep(treatment.latency + pause).await;
+        let before = passed.fetch_add(count as u64, Ordering::Relaxed);
+        if treatment.stall_after.is_some_and(|limit| before + count as u64 > limit) {
+            std::future::pending::<()>().await;
+        }
+        to.write_all(&buffer[..count]).await?;
+        left = left.map(|left| left - count as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that says back what it hears.
+    async fn echo() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let (mut from, mut to) = stream.split();
+                    let _ = tokio::io::copy(&mut from, &mut to).await;
+                });
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn bytes_are_passed_slowed_and_cut() {
+        let proxy = Proxy::start(echo().await).await.expect("a proxy");
+        let connect = || async {
+            TcpStream::connect(("127.0.0.1", proxy.port()))
+                .await
+                .expect("a connection")
+        };
+
+        let mut stream = connect().await;
+        stream.write_all(b"hello").await.expect("sent");
+        let mut heard = [0; 5];
+        stream.read_exact(&mut heard).await.expect("heard");
+        assert_eq!(&heard, b"hello");
+
+        proxy.treat(Treatment {
+            drip: Some((1, Duration::from_millis(5))),
+            ..Treatment::default()
+        });
+        let begun = std::time::Instant::now();
+        let mut stream = connect().await;
+        stream.write_all(b"hello").await.expect("sent");
+        stream.read_exact(&mut heard).await.expect("heard");
+        assert!(&heard == b"hello" && begun.elapsed() >= Duration::from_millis(30));
+
+        proxy.treat(Treatment {
+            cut_after_received: Some(3),
+            ..Treatment::default()
+        });
+        let mut stream = connect().await;
+        stream.write_all(b"hello").await.expect("sent");
+        let mut rest = Vec::new();
+        let end = stream.read_to_end(&mut rest).await;
+        assert!(rest.len() <= 3 && (end.is_err() || rest == b"hel"), "{end:?} {rest:?}");
+
+        proxy.treat(Treatment {
+            refuse: true,
+            ..Treatment::default()
+        });
+        let mut stream = connect().await;
+        assert!(!matches!(stream.read(&mut heard).await, Ok(1..)));
+        assert_eq!(proxy.connections(), 4);
+    }
+}
