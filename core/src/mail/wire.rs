@@ -292,6 +292,25 @@ impl Wire {
         std::future::poll_fn(|cx| self.poll_line(cx, most)).await
     }
 
+    /// Reads a line, or the first `most` bytes of a longer one; tells whether the line ended.
+    ///
+    /// # Errors
+    /// When the deadline passes, the connection ends, or the reply is too long.
+    pub async fn part(&mut self, most: usize) -> Result<(Vec<u8>, bool), WireError> {
+        match self.line(most).await {
+            Ok(line) => Ok((line, true)),
+            Err(WireError::LineTooLong(_)) => {
+                // A line end may lie across the cut: its first half stays for the next part.
+                let mut count = most.min(self.buffer.len() - self.consumed);
+                if count > 1 && self.buffer[self.consumed + count - 1] == b'\r' {
+                    count -= 1;
+                }
+                Ok((self.bytes(count).await?, false))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Reads so many bytes.
     ///
     /// # Errors

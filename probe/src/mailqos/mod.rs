@@ -1,1 +1,525 @@
 //! The mail test, kind `mail-qos`: from its start to its sample.
+//!
+//! `token` (what makes a mail ours) · `message` (the mail) · `mailbox` (who waits, when it is looked for) · `pickup` (one
+//! visit) · `evidence` (where the landing must lie). The SMTP conversation is `mailqos_core::mail::Smtp`.
+
+mod evidence;
+mod mailbox;
+mod message;
+mod pickup;
+mod timeline;
+pub mod token;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Instant,
+};
+
+use lettre::Address;
+use mailqos_core::{
+    config::{Account, Config, Endpoint, Kind, MailQos, Monitor},
+    mail::{Credentials, Reply, Smtp, SmtpError},
+    model::{Micros, MonitorId, Outcome, Sample, Stage, UtcMicros},
+};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{sleep_until, timeout_at},
+};
+
+use crate::record::{InFlight, Recorder};
+use evidence::{Bounds, Moment};
+use mailbox::{Expected, Key, Mailbox, Plan, Progress, Registry, lock};
+use token::{KeyError, SigningKey, Token};
+
+pub use timeline::{Part, Phase, Timeline};
+
+/// The test could not be prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum TesterError {
+    /// There is no key to sign with.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+/// What a test yields.
+#[derive(Debug, Clone)]
+pub struct TestResult {
+    /// The row in the lake; provisional while the mail may still be found late.
+    pub sample: Sample,
+    /// What happened when.
+    pub timeline: Timeline,
+}
+
+/// Runs mail tests. One for all monitors: those that share a mailbox share its pick-ups.
+pub struct Tester {
+    config: Arc<Config>,
+    recorder: Option<Recorder>,
+    key: SigningKey,
+    registry: Arc<Registry>,
+    mailboxes: Mutex<HashMap<Key, Arc<Mailbox>>>,
+    last_start: Mutex<HashMap<MonitorId, UtcMicros>>,
+    duplicates: tokio::sync::mpsc::UnboundedSender<Sample>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    stopping: watch::Sender<bool>,
+}
+
+/// A mail that was handed over.
+struct Sent {
+    nonce: [u8; 8],
+    at: UtcMicros,
+    moment: Moment,
+}
+
+impl Tester {
+    /// Prepares tests: reads the signing key, or makes one. Without a recorder nothing is kept.
+    ///
+    /// # Errors
+    /// When there is no signing key to be had.
+    pub async fn new(config: Arc<Config>, recorder: impl Into<Option<Recorder>>) -> Result<Arc<Self>, TesterError> {
+        let key = match &config.signing_key {
+            Some(source) => SigningKey::new(&source.fetch().await.map_err(KeyError::Secret)?)?,
+            None => SigningKey::of_folder(&config.state)?,
+        };
+        let max_round_trips = config
+            .monitors
+            .values()
+            .map(|monitor| {
+                let Kind::MailQos(options) = &monitor.kind;
+                (monitor.id.clone(), options.max_round_trip)
+            })
+            .collect();
+        let (duplicates, mut found) = tokio::sync::mpsc::unbounded_channel();
+        let tester = Arc::new(Self {
+            registry: Arc::new(Registry::new(key.clone(), config.site.clone(), max_round_trips)),
+            recorder: recorder.into(),
+            key,
+            config,
+            mailboxes: Mutex::default(),
+            last_start: Mutex::default(),
+            duplicates,
+            tasks: Mutex::default(),
+            stopping: watch::Sender::new(false),
+        });
+        if let Some(recorder) = tester.recorder.clone() {
+            tester.spawn(async move {
+                while let Some(sample) = found.recv().await {
+                    keep(&recorder, &sample).await;
+                }
+            });
+        }
+        Ok(tester)
+    }
+
+    /// Runs one test. Its sample is on record when this returns.
+    pub async fn test(self: &Arc<Self>, monitor: &Monitor) -> TestResult {
+        let Kind::MailQos(options) = &monitor.kind;
+        let started_at = self.start_of(&monitor.id);
+        let started = Moment::now();
+        let mut sample = Sample::new(monitor.id.clone(), started_at, Outcome::NotTested);
+        sample.test_interval = Some(monitor.test_interval);
+        sample.max_round_trip = Some(options.max_round_trip);
+        sample.tls_unverified = (options.smtp.trust.insecure || options.pickup.trust.insecure).then_some(true);
+        let mut stopping = self.stopping.subscribe();
+        let result = tokio::select! {
+            result = self.send(options, &mut sample) => result,
+            _ = stopping.wait_for(|stop| *stop) => {
+                Err(("the probe was stopped before the mail was sent".to_owned(), None))
+            }
+        };
+        let (sent, expected) = match result {
+            Ok(sent) => sent,
+            Err((error, stage)) => {
+                sample.error = Some(error);
+                sample.stage = stage;
+                sample.outcome = if stage.is_some() {
+                    Outcome::SmtpFailed
+                } else {
+                    Outcome::NotTested
+                };
+                self.record(&sample).await;
+                let timeline = Timeline::of(&sample, Some(Micros::ZERO), None, None);
+                return TestResult { sample, timeline };
+            }
+        };
+        let deadline = sent.moment + options.max_round_trip;
+        let progress = wait(expected.progress.clone(), deadline, options.timeout, &mut stopping).await;
+        let settled = judge(&mut sample, &sent, &progress, options, *stopping.borrow());
+        let pickup = progress
+            .found_by
+            .as_ref()
+            .or(progress.last.as_ref())
+            .map(|visit| visit.began - started);
+        let timeline = Timeline::of(&sample, Some(Micros::ZERO), Some(sent.moment - started), pickup);
+        self.record(&sample).await;
+        if settled {
+            self.registry.settled(sent.nonce, sample.clone());
+        } else {
+            self.note_in_flight(&sample, sent.nonce, sent.at, options).await;
+        }
+        if !settled && !*stopping.borrow() {
+            let tester = self.clone();
+            let (sample, options) = (sample.clone(), options.clone());
+            self.spawn(async move { tester.settle(sample, sent, expected, &options).await });
+        }
+        TestResult { sample, timeline }
+    }
+
+    /// Sends the mail; on success it is being looked for.
+    async fn send(
+        self: &Arc<Self>,
+        options: &MailQos,
+        sample: &mut Sample,
+    ) -> Result<(Sent, Expected), (String, Option<Stage>)> {
+        let own = |error: String| (error, None);
+        let smtp_credentials = self.credentials(&options.smtp).await.map_err(own)?;
+        // A missing password of the mailbox would only be found out with a mail on its way.
+        let _ = self.credentials(&options.pickup).await.map_err(own)?;
+        let address = |text: &str| {
+            text.parse::<Address>()
+                .map_err(|error| own(format!("{text:?} is no mail address: {error}")))
+        };
+        let (from, to) = (address(&options.from)?, address(&options.to)?);
+        let mut nonce = [0; 8];
+        getrandom::fill(&mut nonce).map_err(|error| own(format!("no random numbers: {error}")))?;
+        let mut token = Token {
+            site: self.config.site.clone(),
+            monitor: sample.monitor.clone(),
+            sent_at: UtcMicros::now(),
+            nonce,
+        };
+        let expected = self.registry.expect(nonce, &self.mailbox(options));
+        let mut smtp = Smtp::new(&options.smtp, options.timeout.to_std());
+        let mut stamp = None;
+        let result = async {
+            smtp.open().await?;
+            if let Some(credentials) = &smtp_credentials {
+                smtp.authenticate(credentials).await?;
+            }
+            let size = message::write(options, &self.key, &token).len();
+            smtp.envelope(Some(&from), std::slice::from_ref(&to), size, false)
+                .await?;
+            self.note_in_flight(sample, nonce, UtcMicros::now(), options).await;
+            smtp.data(|| {
+                token.sent_at = UtcMicros::now();
+                stamp = Some(Instant::now());
+                message::write(options, &self.key, &token)
+            })
+            .await
+        }
+        .await;
+        note_smtp(sample, &smtp, result.as_ref());
+        sample.smtp_attempts = Some(1);
+        match (result, stamp) {
+            (Ok(_), Some(stamp)) => {
+                smtp.quit();
+                let sent = Sent {
+                    nonce,
+                    at: token.sent_at,
+                    moment: Moment::of(stamp),
+                };
+                expected.sent(Plan::new(sent.moment, options));
+                Ok((sent, expected))
+            }
+            // The mail may have been taken: the evidence decides.
+            (Err(error), Some(stamp)) if error.uncertain => {
+                sample.stage = Some(error.stage);
+                sample.error = Some(format!("{}; whether the server took the mail is not known", error.text));
+                let sent = Sent {
+                    nonce,
+                    at: token.sent_at,
+                    moment: Moment::of(stamp),
+                };
+                expected.sent(Plan::new(sent.moment, options));
+                Ok((sent, expected))
+            }
+            (Err(error), _) => {
+                smtp.quit();
+                let stage = (!error.own_network).then_some(error.stage);
+                Err((error.text, stage))
+            }
+            (Ok(_), None) => Err(own("the mail was taken without being sent".to_owned())),
+        }
+    }
+
+    /// Puts on record that a mail is on its way, with what is known of its test.
+    async fn note_in_flight(&self, sample: &Sample, nonce: [u8; 8], sent_at: UtcMicros, options: &MailQos) {
+        let Some(recorder) = &self.recorder else { return };
+        let mut sample = sample.clone();
+        sample.settled = Some(false);
+        let mail = InFlight {
+            nonce,
+            sent_at,
+            horizon_at: sent_at + options.horizon,
+            sample,
+        };
+        if let Err(error) = recorder.note_in_flight(mail).await {
+            tracing::warn!("a restart would forget a mail that is on its way: {error}");
+        }
+    }
+
+    /// Waits for a mail beyond max round trip, until it is found or the horizon ends, and settles its sample.
+    async fn settle(self: Arc<Self>, mut sample: Sample, sent: Sent, expected: Expected, options: &MailQos) {
+        let horizon = sent.moment + options.horizon;
+        let mut watch = expected.progress.clone();
+        // Either way the last state tells.
+        let _ = timeout_at(horizon.instant(), watch.wait_for(Progress::is_complete)).await;
+        let progress = expected.progress.borrow().clone();
+        if progress.is_complete() {
+            // It landed: what is told about the time before was true then.
+            sample.stage = None;
+            sample.error = None;
+            note_found(&mut sample, &sent, &progress, options);
+        }
+        sample.settled = Some(true);
+        self.record(&sample).await;
+        self.registry.settled(sent.nonce, sample);
+    }
+
+    /// Goes on waiting for the mails that an earlier life of the probe sent.
+    pub async fn resume(self: &Arc<Self>) {
+        let Some(recorder) = &self.recorder else { return };
+        for mail in recorder.in_flight() {
+            let mut sample = mail.sample;
+            let Some(monitor) = self.config.monitors.get(&sample.monitor) else {
+                // Nobody knows any more where to look for it.
+                sample.outcome = Outcome::NotTested;
+                sample.error =
+                    Some("the probe was stopped while the mail was on its way, and the monitor is gone".to_owned());
+                sample.settled = Some(true);
+                self.record(&sample).await;
+                continue;
+            };
+            let Kind::MailQos(options) = &monitor.kind;
+            if sample.outcome == Outcome::NotTested {
+                sample.outcome = Outcome::Lost;
+                sample.error = Some("the probe was stopped while the mail was on its way".to_owned());
+            }
+            let sent = Sent {
+                nonce: mail.nonce,
+                at: mail.sent_at,
+                moment: Moment::of_wall(mail.sent_at),
+            };
+            let mut options = options.clone();
+            options.horizon = mail.horizon_at - mail.sent_at;
+            let expected = self.registry.expect(sent.nonce, &self.mailbox(&options));
+            expected.sent(Plan::new(sent.moment, &options));
+            let tester = self.clone();
+            self.spawn(async move { tester.settle(sample, sent, expected, &options).await });
+        }
+    }
+
+    /// Ends all waiting; what is in flight stays on record for the next life.
+    pub async fn shutdown(&self) {
+        self.stopping.send_replace(true);
+        let tasks = std::mem::take(&mut *lock(&self.tasks));
+        for task in tasks {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = lock(&self.tasks);
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(tokio::spawn(task));
+    }
+
+    fn mailbox(self: &Arc<Self>, options: &MailQos) -> Arc<Mailbox> {
+        let account = self.account(&options.pickup);
+        let key = Key::of(options, account);
+        let mut mailboxes = lock(&self.mailboxes);
+        if let Some(mailbox) = mailboxes.get(&key) {
+            return mailbox.clone();
+        }
+        let mailbox = Arc::new(Mailbox::new(key.clone(), options, account));
+        mailboxes.insert(key, mailbox.clone());
+        self.spawn(mailbox.clone().serve(self.registry.clone(), self.duplicates.clone()));
+        mailbox
+    }
+
+    fn account(&self, endpoint: &Endpoint) -> Option<&Account> {
+        endpoint
+            .account
+            .as_ref()
+            .and_then(|name| self.config.accounts.get(name))
+    }
+
+    async fn credentials(&self, endpoint: &Endpoint) -> Result<Option<Credentials>, String> {
+        match self.account(endpoint) {
+            Some(account) => Ok(Some(Credentials {
+                user: account.user.clone(),
+                secret: account
+                    .password
+                    .fetch()
+                    .await
+                    .map_err(|error| format!("the password: {error}"))?,
+            })),
+            None => Ok(None),
+        }
+    }
+
+    /// The start of a test: unique for a monitor, whatever the clock does.
+    fn start_of(&self, monitor: &MonitorId) -> UtcMicros {
+        let mut last = lock(&self.last_start);
+        let mut now = UtcMicros::now();
+        if let Some(last) = last.get(monitor)
+            && now <= *last
+        {
+            now = *last + Micros(1);
+        }
+        last.insert(monitor.clone(), now);
+        now
+    }
+
+    async fn record(&self, sample: &Sample) {
+        if let Some(recorder) = &self.recorder {
+            keep(recorder, sample).await;
+        }
+    }
+}
+
+async fn keep(recorder: &Recorder, sample: &Sample) {
+    if let Err(error) = recorder.record(sample.clone()).await {
+        tracing::error!(monitor = %sample.monitor, "a sample was not recorded: {error}");
+    }
+}
+
+/// Waits until the mail was found and read, or max round trip has passed and a pick-up after it has looked once more.
+async fn wait(
+    mut progress: watch::Receiver<Progress>,
+    deadline: Moment,
+    grace: Micros,
+    stopping: &mut watch::Receiver<bool>,
+) -> Progress {
+    let decided = |progress: &Progress| {
+        progress.is_complete() || progress.last.as_ref().is_some_and(|visit| visit.began >= deadline)
+    };
+    tokio::select! {
+        _ = progress.wait_for(decided) => {}
+        () = sleep_until((deadline + grace).instant()) => {}
+        _ = stopping.wait_for(|stop| *stop) => {}
+    }
+    progress.borrow().clone()
+}
+
+/// What is known at max round trip; tells whether it is settled.
+fn judge(sample: &mut Sample, sent: &Sent, progress: &Progress, options: &MailQos, stopped: bool) -> bool {
+    if progress.is_complete() {
+        sample.stage = None;
+        sample.error = None;
+        note_found(sample, sent, progress, options);
+        return true;
+    }
+    if let Some(visit) = &progress.last {
+        note_visit(sample, visit);
+    }
+    sample.pickups = Some(progress.pickups);
+    if stopped {
+        sample.outcome = Outcome::NotTested;
+        sample.error = Some("the probe was stopped while the mail was on its way".to_owned());
+        sample.settled = Some(false);
+        return false;
+    }
+    let error = progress.last.as_ref().and_then(|visit| visit.error.as_ref());
+    if sample.stage.is_some() {
+        // Send uncertain, and nothing landed so far.
+        sample.outcome = Outcome::SmtpFailed;
+        sample.settled = Some(false);
+        return false;
+    }
+    match error {
+        Some(error) if error.own_network => {
+            sample.outcome = Outcome::NotTested;
+            sample.error = Some(error.text.clone());
+            true
+        }
+        Some(error) => {
+            sample.outcome = Outcome::PickupFailed;
+            sample.stage = Some(error.stage);
+            sample.error = Some(error.text.clone());
+            true
+        }
+        None if progress.last.is_none() => {
+            sample.outcome = Outcome::PickupFailed;
+            sample.stage = Some(Stage::PickupConnect);
+            sample.error = Some(format!(
+                "no pick-up ended within {}",
+                options.max_round_trip + options.timeout
+            ));
+            true
+        }
+        None => {
+            sample.outcome = Outcome::Lost;
+            sample.error = Some(format!(
+                "not in the mailbox {} after it was sent",
+                options.max_round_trip
+            ));
+            sample.settled = Some(false);
+            false
+        }
+    }
+}
+
+/// Fills in what is known of a mail that landed.
+fn note_found(sample: &mut Sample, sent: &Sent, progress: &Progress, options: &MailQos) {
+    let Some(found) = &progress.found else { return };
+    // After a restart the moment is known only as it was before DATA; the token tells the true one.
+    let moment = sent.moment + (found.token.sent_at - sent.at);
+    let (round_trip, error) = Bounds::new(moment, found.not_shown, found.shown).round_trip(moment);
+    sample.round_trip = Some(round_trip);
+    sample.round_trip_error = Some(error);
+    sample.outcome = if round_trip <= options.max_round_trip {
+        Outcome::Ok
+    } else {
+        Outcome::Late
+    };
+    if let Some(visit) = progress.found_by.as_ref() {
+        note_visit(sample, visit);
+    }
+    sample.pickup_receive = found.receive;
+    sample.pickups = Some(progress.pickups.max(1));
+    sample.folder = found.folder.clone();
+    sample.duplicates = Some(progress.duplicates);
+}
+
+fn note_visit(sample: &mut Sample, visit: &mailbox::LastVisit) {
+    let phases = &visit.phases;
+    sample.pickup_tcp = phases.tcp;
+    sample.pickup_tls = phases.tls;
+    sample.pickup_connect = phases.connect;
+    sample.pickup_greeting = phases.greeting;
+    sample.pickup_login = phases.login;
+    sample.pickup_list = phases.list;
+    if let Some(tls) = &visit.tls {
+        sample.pickup_tls_version = Some(tls.version.clone());
+        sample.pickup_tls_cipher = Some(tls.cipher.clone());
+        sample.pickup_certificate_expires_at = tls.expires_at;
+    }
+}
+
+fn note_smtp(sample: &mut Sample, smtp: &Smtp, result: Result<&Reply, &SmtpError>) {
+    let phases = &smtp.phases;
+    sample.smtp_tcp = phases.tcp;
+    sample.smtp_tls = phases.tls;
+    sample.smtp_connect = phases.connect;
+    sample.smtp_greeting = phases.greeting;
+    sample.smtp_ehlo = phases.ehlo;
+    sample.smtp_auth = phases.auth;
+    sample.smtp_envelope = phases.envelope;
+    sample.smtp_data = phases.data;
+    sample.smtp_send = phases.send;
+    if let Some(tls) = smtp.tls() {
+        sample.smtp_tls_version = Some(tls.version);
+        sample.smtp_tls_cipher = Some(tls.cipher);
+        sample.smtp_certificate_expires_at = tls.expires_at;
+    }
+    let last = smtp.last_reply();
+    let reply = match result {
+        Ok(reply) => Some(reply),
+        Err(error) => error.reply.as_ref().or(last.as_ref()),
+    };
+    sample.smtp_reply_code = reply.map(|reply| i32::from(reply.code));
+    sample.smtp_enhanced_status = reply.and_then(|reply| reply.enhanced_status().map(str::to_owned));
+}

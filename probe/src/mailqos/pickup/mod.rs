@@ -1,0 +1,182 @@
+//! A pick-up: one visit to a mailbox over POP3 or IMAP, which looks for mails of ours and touches no other.
+
+mod pop3;
+
+use std::time::Duration;
+
+use mailqos_core::{
+    config::{Endpoint, PickupProtocol},
+    mail::{Credentials, TlsSession, WireError, one_line},
+    model::{Micros, Stage},
+};
+
+use super::{
+    evidence::Moment,
+    token::{SigningKey, Token},
+};
+
+/// Bytes of a mail that are kept: its head and the beginning of its body.
+const KEPT_OF_MAIL: usize = 128 * 1024;
+
+/// How a mailbox is reached.
+#[derive(Debug, Clone)]
+pub(super) struct Door {
+    pub(super) endpoint: Endpoint,
+    pub(super) protocol: PickupProtocol,
+    /// Deadline of each step.
+    pub(super) step: Duration,
+}
+
+/// What is to be done with a mail of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// A test waits for it: read it, then delete it.
+    Take,
+    /// It lies around: delete it.
+    Clear,
+    /// Another probe waits for it.
+    Leave,
+}
+
+/// Tells ours from foreign, and what is to be done with ours.
+pub(super) trait Judge: Send + Sync {
+    /// The key of our signatures.
+    fn key(&self) -> &SigningKey;
+    /// What is to be done with a mail of ours.
+    fn verdict(&self, token: &Token) -> Verdict;
+}
+
+/// How long each phase of a visit took; `None` until it ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct PickupPhases {
+    pub(super) tcp: Option<Micros>,
+    pub(super) tls: Option<Micros>,
+    pub(super) connect: Option<Micros>,
+    pub(super) greeting: Option<Micros>,
+    pub(super) login: Option<Micros>,
+    pub(super) list: Option<Micros>,
+}
+
+/// Why a visit failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub(super) struct PickupError {
+    pub(super) stage: Stage,
+    /// One line without secrets.
+    pub(super) text: String,
+    /// Somebody else holds the mailbox: worth another try soon.
+    pub(super) in_use: bool,
+    /// The credentials were refused: more tries cost penalties.
+    pub(super) refused: bool,
+    /// It was this machine, not the server, that could not.
+    pub(super) own_network: bool,
+}
+
+impl PickupError {
+    pub(super) fn new(stage: Stage, text: &str) -> Self {
+        Self {
+            stage,
+            text: one_line(text, &[]),
+            in_use: false,
+            refused: false,
+            own_network: false,
+        }
+    }
+
+    fn wire(stage: Stage, error: &WireError) -> Self {
+        Self {
+            own_network: error.is_own_network(),
+            ..Self::new(stage, &error.to_string())
+        }
+    }
+}
+
+/// A mail of ours that was found.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub(super) token: Token,
+    /// It was not there yet at this moment.
+    pub(super) not_shown: Option<Moment>,
+    /// It was there at this moment.
+    pub(super) shown: Moment,
+    /// How long it took to retrieve it; `None` if that failed.
+    pub(super) receive: Option<Micros>,
+    /// When its last byte had been received.
+    pub(super) received_at: Option<Moment>,
+    /// The folder in which it lay.
+    pub(super) folder: Option<String>,
+    /// Its head and the beginning of its body.
+    pub(super) mail: Vec<u8>,
+}
+
+/// What a visit yielded.
+#[derive(Debug)]
+pub(super) struct Visit {
+    pub(super) began: Moment,
+    pub(super) phases: PickupPhases,
+    pub(super) tls: Option<TlsSession>,
+    pub(super) found: Vec<Found>,
+    pub(super) error: Option<PickupError>,
+}
+
+impl Visit {
+    fn begin() -> Self {
+        Self {
+            began: Moment::now(),
+            phases: PickupPhases::default(),
+            tls: None,
+            found: Vec::new(),
+            error: None,
+        }
+    }
+
+    pub(super) fn failed(began: Moment, error: PickupError) -> Self {
+        Self {
+            began,
+            error: Some(error),
+            ..Self::begin()
+        }
+    }
+}
+
+/// What is remembered of a mailbox between visits.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    pop3: pop3::Memory,
+}
+
+/// A visit's connection, which is still to be ended; for POP3 that is when deletions count.
+pub(super) enum Ending {
+    Pop3(pop3::Ending),
+}
+
+impl Ending {
+    /// Ends the conversation politely.
+    ///
+    /// # Errors
+    /// When the server did not confirm: what was to be deleted may still be there.
+    pub(super) async fn end(self) -> Result<(), PickupError> {
+        match self {
+            Self::Pop3(ending) => ending.end().await,
+        }
+    }
+}
+
+/// Visits a mailbox once. What was found is complete when this returns; the connection is to be ended then.
+pub(super) async fn visit(
+    door: &Door,
+    credentials: Option<&Credentials>,
+    memory: &mut Memory,
+    judge: &dyn Judge,
+) -> (Visit, Option<Ending>) {
+    match door.protocol {
+        PickupProtocol::Pop3 => {
+            let (visit, ending) = pop3::visit(door, credentials, &mut memory.pop3, judge).await;
+            (visit, ending.map(Ending::Pop3))
+        }
+        PickupProtocol::Imap => {
+            let error = PickupError::new(Stage::PickupConnect, "IMAP is not built in yet");
+            (Visit::failed(Moment::now(), error), None)
+        }
+    }
+}

@@ -1,0 +1,717 @@
+//! POP3 (RFC 1939, with 2449 CAPA, 2595 STLS, 5034 AUTH, 3206 and 2449 response codes).
+//!
+//! A session sees what was there at login and nothing later; deletions count at QUIT only. Identifiers (UIDL) are
+//! remembered between visits, so that a mail is looked into once, and a full mailbox costs one UIDL.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Duration, Instant},
+};
+
+use mailqos_core::{
+    config::TlsMode,
+    mail::{
+        Credentials, Secret, Wire,
+        sasl::{self, Mechanism},
+    },
+    model::{Micros, Stage},
+};
+use md5::{Digest as _, Md5};
+
+use super::{Door, Found, Judge, KEPT_OF_MAIL, PickupError, Verdict, Visit};
+use crate::mailqos::evidence::Moment;
+
+/// The longest line of a reply, and the most that is taken of a mail's line at once.
+const MAX_LINE: usize = 8 * 1024;
+/// The longest reply to CAPA and the like.
+const MAX_REPLY: usize = 64 * 1024;
+/// The longest listing: some 200,000 mails.
+const MAX_LISTING: usize = 16 * 1024 * 1024;
+/// The most that is read of a foreign mail before the connection is given up.
+const MAX_TOP: usize = 4 * 1024 * 1024;
+/// The most that is read of a mail of ours.
+const MAX_MAIL: usize = 128 * 1024 * 1024;
+/// Lines of the body that are looked at: a token may have survived there only, or in a bounce.
+const TOP_LINES: usize = 60;
+/// New mails that are looked into in one visit, the newest first.
+const NEW_A_VISIT: usize = 256;
+/// Older ones, from before the first visit, that are looked into in one visit.
+const OLD_A_VISIT: usize = 32;
+/// Without UIDL nothing can be remembered: the newest so many are looked into each time.
+const WITHOUT_UIDL: usize = 64;
+/// A mail that must be retrieved to be looked into (no TOP) may be so large.
+const MAX_WITHOUT_TOP: u64 = 256 * 1024;
+
+/// What is known of a mail in the mailbox.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    not_shown: Option<Moment>,
+    shown: Moment,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Came between two visits.
+    New,
+    /// Was there at the first visit.
+    Old,
+    /// Is none of ours, or none of our business.
+    Foreign,
+    /// Was taken already, but is still there: the deletion did not count.
+    Taken,
+}
+
+/// What is remembered between visits.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    seen: HashMap<String, Seen>,
+    /// The last login after which the mailbox was listed.
+    listed: Option<Moment>,
+    /// Commands and ways to log in that this server does not have.
+    lacks: HashSet<&'static str>,
+}
+
+/// The session after the work, before QUIT.
+pub(in crate::mailqos) struct Ending {
+    session: Session,
+}
+
+impl Ending {
+    pub(super) async fn end(mut self) -> Result<(), PickupError> {
+        let result = self.session.command(Stage::PickupReceive, "QUIT", MAX_REPLY).await;
+        self.session.wire.close().await;
+        result.map(|_| ())
+    }
+}
+
+struct Session {
+    wire: Wire,
+    step: Duration,
+}
+
+/// An answer with `-ERR`.
+enum Answer {
+    Ok(String),
+    Err(String),
+}
+
+impl Session {
+    async fn send(&mut self, stage: Stage, line: &str, most: usize) -> Result<(), PickupError> {
+        self.wire.begin(self.step, most);
+        self.wire
+            .send(format!("{line}\r\n").as_bytes())
+            .await
+            .map_err(|error| PickupError::wire(stage, &error))
+    }
+
+    async fn send_secret(&mut self, stage: Stage, line: &Secret) -> Result<(), PickupError> {
+        self.wire.begin(self.step, MAX_REPLY);
+        self.wire.secret(true);
+        let result = self.wire.send(format!("{}\r\n", line.expose()).as_bytes()).await;
+        self.wire.secret(false);
+        result.map_err(|error| PickupError::wire(stage, &error))
+    }
+
+    async fn answer(&mut self, stage: Stage) -> Result<Answer, PickupError> {
+        let line = self
+            .wire
+            .line(MAX_LINE)
+            .await
+            .map_err(|error| PickupError::wire(stage, &error))?;
+        let text = String::from_utf8_lossy(&line);
+        let is = |mark: &str| {
+            text.get(..mark.len())
+                .is_some_and(|begin| begin.eq_ignore_ascii_case(mark))
+        };
+        if is("+OK") {
+            Ok(Answer::Ok(text[3..].trim().to_owned()))
+        } else if is("-ERR") {
+            Ok(Answer::Err(text[4..].trim().to_owned()))
+        } else if is("+") {
+            Ok(Answer::Ok(text[1..].trim().to_owned()))
+        } else {
+            let shown = self.wire.transcript().one_line(&text);
+            Err(PickupError::new(
+                stage,
+                &format!("the server sent {shown:?}, which is no POP3 reply"),
+            ))
+        }
+    }
+
+    async fn command(&mut self, stage: Stage, line: &str, most: usize) -> Result<String, PickupError> {
+        self.send(stage, line, most).await?;
+        match self.answer(stage).await? {
+            Answer::Ok(text) => Ok(text),
+            Answer::Err(text) => Err(self.refusal(stage, line, &text)),
+        }
+    }
+
+    fn refusal(&self, stage: Stage, command: &str, text: &str) -> PickupError {
+        let verb = command.split(' ').next().unwrap_or(command);
+        let text = if text.is_empty() { "without a reason" } else { text };
+        let mut error = PickupError::new(
+            stage,
+            &self.wire.transcript().one_line(&format!("{verb} refused: {text}")),
+        );
+        let upper = text.to_ascii_uppercase();
+        error.in_use = upper.contains("[IN-USE]") || upper.contains("LOCKED") || upper.contains("ALREADY IN USE");
+        error
+    }
+
+    /// The lines of a multi-line reply, dots taken out; `line` gets parts of at most [`MAX_LINE`] bytes.
+    async fn lines(&mut self, stage: Stage, mut line: impl FnMut(&[u8], bool)) -> Result<(), PickupError> {
+        let mut at_start = true;
+        loop {
+            let (part, ended) = self
+                .wire
+                .part(MAX_LINE)
+                .await
+                .map_err(|error| PickupError::wire(stage, &error))?;
+            if at_start && ended && part == b"." {
+                return Ok(());
+            }
+            let text = match part.strip_prefix(b".") {
+                Some(rest) if at_start => rest,
+                _ => &part,
+            };
+            line(text, ended);
+            at_start = ended;
+        }
+    }
+
+    /// A mail, or its top: the first [`KEPT_OF_MAIL`] bytes.
+    async fn mail(&mut self, command: &str, most: usize) -> Result<Vec<u8>, PickupError> {
+        let stage = Stage::PickupReceive;
+        self.command(stage, command, most).await?;
+        let mut mail = Vec::new();
+        self.lines(stage, |part, ended| {
+            if mail.len() < KEPT_OF_MAIL {
+                mail.extend_from_slice(part);
+                if ended {
+                    mail.extend_from_slice(b"\r\n");
+                }
+            }
+        })
+        .await?;
+        Ok(mail)
+    }
+
+    /// CAPA's lines in capitals; `None` where the server does not know it.
+    async fn capabilities(&mut self, stage: Stage) -> Result<Option<Vec<Vec<String>>>, PickupError> {
+        self.send(stage, "CAPA", MAX_REPLY).await?;
+        if let Answer::Err(_) = self.answer(stage).await? {
+            return Ok(None);
+        }
+        let mut capabilities = Vec::new();
+        self.lines(stage, |line, _| {
+            let line = String::from_utf8_lossy(line).to_ascii_uppercase();
+            capabilities.push(line.split_whitespace().map(str::to_owned).collect());
+        })
+        .await?;
+        Ok(Some(capabilities))
+    }
+}
+
+/// A way to log in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Sasl(Mechanism),
+    UserPass,
+    Apop,
+}
+
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sasl(Mechanism::Plain) => "AUTH PLAIN",
+            Self::Sasl(Mechanism::Login) => "AUTH LOGIN",
+            Self::UserPass => "USER",
+            Self::Apop => "APOP",
+        }
+    }
+}
+
+/// Visits a mailbox once.
+pub(super) async fn visit(
+    door: &Door,
+    credentials: Option<&Credentials>,
+    memory: &mut Memory,
+    judge: &dyn Judge,
+) -> (Visit, Option<Ending>) {
+    let mut visit = Visit::begin();
+    let began = Instant::now();
+    let wire = match Wire::connect(&door.endpoint, door.step).await {
+        Ok(wire) => wire,
+        Err(error) => {
+            let stage = if error.is_tls() {
+                Stage::PickupTls
+            } else {
+                Stage::PickupConnect
+            };
+            visit.error = Some(PickupError::wire(stage, &error));
+            return (visit, None);
+        }
+    };
+    visit.phases.connect = Some(Micros::from(began.elapsed()));
+    visit.phases.tcp = Some(wire.tcp_took());
+    let mut session = Session { wire, step: door.step };
+    let result = work(&mut session, door, credentials, memory, judge, &mut visit).await;
+    visit.phases.tls = session.wire.tls_took();
+    visit.tls = session.wire.tls().cloned();
+    match result {
+        Ok(()) => (visit, Some(Ending { session })),
+        Err(error) => {
+            // What was deleted in this session counts only after QUIT; a conversation that stumbled over one command
+            // can still end well.
+            let ending = (!visit.found.is_empty()).then_some(Ending { session });
+            visit.error = Some(error);
+            (visit, ending)
+        }
+    }
+}
+
+async fn work(
+    session: &mut Session,
+    door: &Door,
+    credentials: Option<&Credentials>,
+    memory: &mut Memory,
+    judge: &dyn Judge,
+    visit: &mut Visit,
+) -> Result<(), PickupError> {
+    let stage = Stage::PickupGreeting;
+    let connected = Instant::now();
+    session.wire.begin(session.step, MAX_REPLY);
+    let greeting = match session.answer(stage).await? {
+        Answer::Ok(text) => text,
+        Answer::Err(text) => return Err(session.refusal(stage, "the connection", &text)),
+    };
+    visit.phases.greeting = Some(Micros::from(
+        session.wire.received_at().saturating_duration_since(connected),
+    ));
+    let mut capabilities = None;
+    if !memory.lacks.contains("CAPA") {
+        capabilities = session.capabilities(stage).await?;
+        if capabilities.is_none() {
+            memory.lacks.insert("CAPA");
+        }
+    }
+    if door.endpoint.tls == TlsMode::StartTls {
+        let stage = Stage::PickupTls;
+        if capabilities.as_ref().is_some_and(|offered| !has(offered, "STLS")) {
+            return Err(PickupError::new(
+                stage,
+                "the server does not offer STLS; set tls = \"implicit\" (usually port 995), or tls = \"none\" if the password may travel in clear",
+            ));
+        }
+        session.command(stage, "STLS", MAX_REPLY).await?;
+        session
+            .wire
+            .upgrade(&door.endpoint.trust)
+            .await
+            .map_err(|error| PickupError::wire(stage, &error))?;
+        // What was offered in clear can't be trusted (RFC 2595, section 4).
+        session.wire.begin(session.step, MAX_REPLY);
+        if !memory.lacks.contains("CAPA") {
+            capabilities = session.capabilities(stage).await?;
+        }
+    }
+    let login_began = log_in(session, credentials, capabilities.as_deref(), &greeting, memory, visit).await?;
+    look(session, login_began, memory, judge, visit).await
+}
+
+fn has(capabilities: &[Vec<String>], name: &str) -> bool {
+    capabilities
+        .iter()
+        .any(|line| line.first().is_some_and(|word| word == name))
+}
+
+/// Logs in; tells when the first credential command was sent.
+async fn log_in(
+    session: &mut Session,
+    credentials: Option<&Credentials>,
+    capabilities: Option<&[Vec<String>]>,
+    greeting: &str,
+    memory: &mut Memory,
+    visit: &mut Visit,
+) -> Result<Moment, PickupError> {
+    let stage = Stage::PickupLogin;
+    let Some(credentials) = credentials else {
+        return Err(PickupError::new(stage, "no account is configured for the mailbox"));
+    };
+    session.wire.hide(&credentials.secret);
+    let stamp = greeting
+        .find('<')
+        .and_then(|from| {
+            greeting[from..]
+                .find('>')
+                .map(|to| greeting[from..=from + to].to_owned())
+        })
+        .filter(|stamp| stamp.contains('@'));
+    let offered: Vec<String> = capabilities
+        .unwrap_or_default()
+        .iter()
+        .filter(|line| line.first().is_some_and(|word| word == "SASL"))
+        .flat_map(|line| line[1..].iter().cloned())
+        .collect();
+    let encrypted = session.wire.tls().is_some();
+    let mut ways: Vec<Way> = sasl::choose(&offered, credentials).into_iter().map(Way::Sasl).collect();
+    // A server need not list USER; one that lists SASL but not USER means it, mostly.
+    let listed = capabilities.is_none_or(|offered| has(offered, "USER"));
+    let at = usize::from(ways.first() == Some(&Way::Sasl(Mechanism::Plain)));
+    ways.insert(if listed { at } else { ways.len() }, Way::UserPass);
+    if stamp.is_some() {
+        // In clear the password itself should not travel; encrypted, APOP is the last resort, as it needs servers that keep
+        // passwords in clear.
+        ways.insert(if encrypted { ways.len() } else { 0 }, Way::Apop);
+    }
+    ways.retain(|way| !memory.lacks.contains(way.name()));
+    let codes = capabilities.is_some_and(|offered| has(offered, "AUTH-RESP-CODE"));
+    let began = Instant::now();
+    let mut last = PickupError::new(stage, "the server offers no way to log in that mailqos knows");
+    for way in ways {
+        let text = match exchange(session, way, credentials, stamp.as_deref()).await? {
+            Answer::Ok(_) => {
+                let took = session.wire.received_at().saturating_duration_since(began);
+                visit.phases.login = Some(Micros::from(took));
+                return Ok(Moment::of(began));
+            }
+            Answer::Err(text) => text,
+        };
+        last = session.refusal(stage, "the login was", &text);
+        last.text = last.text.replacen("the refused:", "login refused:", 1);
+        let upper = text.to_ascii_uppercase();
+        if last.in_use || upper.contains("[SYS/") || upper.contains("[LOGIN-DELAY]") {
+            return Err(last);
+        }
+        let wrong = upper.contains("[AUTH]") && !upper.contains("DISALLOWED") && !upper.contains("PLAINTEXT");
+        if wrong || (codes && !upper.contains("UNSUPPORTED") && !upper.contains("MECHANISM") && way != Way::Apop) {
+            break;
+        }
+        // The way may be one that the server only seems to have; what fails by itself is not tried at each visit.
+        memory.lacks.insert(way.name());
+    }
+    memory
+        .lacks
+        .retain(|what| matches!(*what, "CAPA" | "UIDL" | "TOP") || *what == "APOP");
+    last.refused = true;
+    Err(last)
+}
+
+async fn exchange(
+    session: &mut Session,
+    way: Way,
+    credentials: &Credentials,
+    stamp: Option<&str>,
+) -> Result<Answer, PickupError> {
+    let stage = Stage::PickupLogin;
+    match way {
+        Way::UserPass => {
+            session
+                .send(stage, &format!("USER {}", credentials.user), MAX_REPLY)
+                .await?;
+            if let Answer::Err(text) = session.answer(stage).await? {
+                return Ok(Answer::Err(text));
+            }
+            let line = Secret::new(format!("PASS {}", credentials.secret.expose()));
+            session.send_secret(stage, &line).await?;
+            session.answer(stage).await
+        }
+        Way::Apop => {
+            let stamp = stamp.unwrap_or_default();
+            let digest = Md5::digest(format!("{stamp}{}", credentials.secret.expose()));
+            let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            session
+                .send_secret(stage, &Secret::new(format!("APOP {} {digest}", credentials.user)))
+                .await?;
+            session.answer(stage).await
+        }
+        Way::Sasl(mechanism) => {
+            let mut dialogue = mechanism.begin(credentials);
+            // RFC 5034, section 4: a line may have 255 bytes.
+            let mut line = Secret::new(format!("AUTH {mechanism}"));
+            if let Some(initial) = dialogue.initial() {
+                let whole = Secret::new(format!("AUTH {mechanism} {}", sasl::encode(&initial)));
+                if whole.expose().len() <= 253 {
+                    line = whole;
+                } else {
+                    dialogue = mechanism.begin(credentials);
+                }
+            }
+            for _ in 0..6 {
+                session.send_secret(stage, &line).await?;
+                let raw = session
+                    .wire
+                    .line(MAX_LINE)
+                    .await
+                    .map_err(|error| PickupError::wire(stage, &error))?;
+                let text = String::from_utf8_lossy(&raw).into_owned();
+                if let Some(challenge) = text.strip_prefix('+').filter(|rest| !rest.starts_with("OK")) {
+                    match sasl::decode(challenge.trim()).and_then(|challenge| dialogue.answer(&challenge)) {
+                        Ok(answer) => line = Secret::new(sasl::encode(&answer)),
+                        Err(reason) => {
+                            session.send(stage, "*", MAX_REPLY).await?;
+                            session.answer(stage).await?;
+                            return Ok(Answer::Err(reason));
+                        }
+                    }
+                } else if text.starts_with("+OK") {
+                    return Ok(match dialogue.finish() {
+                        Ok(()) => Answer::Ok(text),
+                        Err(reason) => Answer::Err(reason),
+                    });
+                } else {
+                    return Ok(Answer::Err(text.trim_start_matches("-ERR").trim().to_owned()));
+                }
+            }
+            Ok(Answer::Err(
+                "the server asks for ever more in the authentication".to_owned(),
+            ))
+        }
+    }
+}
+
+/// A line of the listing.
+struct Entry {
+    number: u64,
+    /// The identifier, where the server has UIDL.
+    identifier: Option<String>,
+}
+
+/// Lists the mailbox, looks into what is unknown, and takes what is ours.
+async fn look(
+    session: &mut Session,
+    login_began: Moment,
+    memory: &mut Memory,
+    judge: &dyn Judge,
+    visit: &mut Visit,
+) -> Result<(), PickupError> {
+    let began = Instant::now();
+    let entries = list(session, memory).await?;
+    let listed = session.wire.received_at();
+    visit.phases.list = Some(Micros::from(listed.saturating_duration_since(began)));
+    let shown = Moment::of(listed);
+    let before = memory.listed;
+    let first = memory.seen.is_empty() && before.is_none();
+
+    // What was there at the last visit and is gone is forgotten; what is new is remembered with its bounds.
+    let mut seen = HashMap::with_capacity(entries.len());
+    for entry in &entries {
+        if let Some(identifier) = &entry.identifier {
+            let known = memory.seen.remove(identifier).unwrap_or(Seen {
+                not_shown: before,
+                shown,
+                state: if first { State::Old } else { State::New },
+            });
+            seen.insert(identifier.clone(), known);
+        }
+    }
+    memory.seen = seen;
+    // Without identifiers a mail that was passed over can't be told from one that came later: only a visit that looked into
+    // everything tells what was not there.
+    let remembers = entries.iter().all(|entry| entry.identifier.is_some());
+    memory.listed = remembers.then_some(login_began);
+
+    let of = |entry: &Entry, memory: &Memory| {
+        match &entry.identifier {
+            Some(identifier) => memory.seen.get(identifier).copied(),
+            None => None,
+        }
+        .unwrap_or(Seen {
+            not_shown: before,
+            shown,
+            state: State::New,
+        })
+    };
+    let (mut new, mut old, mut without) = (NEW_A_VISIT, OLD_A_VISIT, WITHOUT_UIDL);
+    for entry in entries.iter().rev() {
+        let known = of(entry, memory);
+        let budget = match (known.state, &entry.identifier) {
+            (State::Foreign, _) => continue,
+            (State::Taken, _) => {
+                session
+                    .command(Stage::PickupReceive, &format!("DELE {}", entry.number), MAX_REPLY)
+                    .await?;
+                continue;
+            }
+            (_, None) => &mut without,
+            (State::New, _) => &mut new,
+            (State::Old, _) => &mut old,
+        };
+        if *budget == 0 {
+            continue;
+        }
+        *budget -= 1;
+        let state = match examine(session, entry, known, memory, judge, visit).await {
+            Ok(state) => state,
+            Err(error) => {
+                // A mail that can't be read must not end every visit.
+                if let Some(identifier) = &entry.identifier
+                    && let Some(seen) = memory.seen.get_mut(identifier)
+                    && !visit.found.iter().any(|found| found.receive.is_none())
+                {
+                    seen.state = State::Foreign;
+                }
+                return Err(error);
+            }
+        };
+        if let Some(identifier) = &entry.identifier
+            && let Some(seen) = memory.seen.get_mut(identifier)
+        {
+            seen.state = state;
+        }
+    }
+    if without > 0 {
+        memory.listed = Some(login_began);
+    }
+    Ok(())
+}
+
+async fn list(session: &mut Session, memory: &mut Memory) -> Result<Vec<Entry>, PickupError> {
+    let stage = Stage::PickupList;
+    let mut entries = Vec::new();
+    if !memory.lacks.contains("UIDL") {
+        session.send(stage, "UIDL", MAX_LISTING).await?;
+        match session.answer(stage).await? {
+            Answer::Ok(_) => {
+                session
+                    .lines(stage, |line, _| {
+                        let line = String::from_utf8_lossy(line);
+                        let mut words = line.split_whitespace();
+                        if let (Some(Ok(number)), Some(identifier)) = (words.next().map(str::parse), words.next()) {
+                            entries.push(Entry {
+                                number,
+                                identifier: Some(identifier.to_owned()),
+                            });
+                        }
+                    })
+                    .await?;
+                return Ok(entries);
+            }
+            Answer::Err(text) if text.to_ascii_uppercase().contains("[SYS/") => {
+                return Err(session.refusal(stage, "UIDL", &text));
+            }
+            Answer::Err(_) => {
+                memory.lacks.insert("UIDL");
+            }
+        }
+    }
+    session.command(stage, "LIST", MAX_LISTING).await?;
+    session
+        .lines(stage, |line, _| {
+            let line = String::from_utf8_lossy(line);
+            if let Some(Ok(number)) = line.split_whitespace().next().map(str::parse) {
+                entries.push(Entry {
+                    number,
+                    identifier: None,
+                });
+            }
+        })
+        .await?;
+    Ok(entries)
+}
+
+/// Looks into a mail; takes it if it is ours.
+async fn examine(
+    session: &mut Session,
+    entry: &Entry,
+    known: Seen,
+    memory: &mut Memory,
+    judge: &dyn Judge,
+    visit: &mut Visit,
+) -> Result<State, PickupError> {
+    let stage = Stage::PickupReceive;
+    let number = entry.number;
+    let mut top = None;
+    if !memory.lacks.contains("TOP") {
+        session
+            .send(stage, &format!("TOP {number} {TOP_LINES}"), MAX_TOP)
+            .await?;
+        match session.answer(stage).await? {
+            Answer::Ok(_) => {
+                let mut mail = Vec::new();
+                session
+                    .lines(stage, |part, ended| {
+                        if mail.len() < KEPT_OF_MAIL {
+                            mail.extend_from_slice(part);
+                            if ended {
+                                mail.extend_from_slice(b"\r\n");
+                            }
+                        }
+                    })
+                    .await?;
+                top = Some(mail);
+            }
+            Answer::Err(text) => {
+                // Deleted elsewhere meanwhile, or a server without TOP: an empty mailbox would not tell; LIST does.
+                session.send(stage, &format!("LIST {number}"), MAX_REPLY).await?;
+                match session.answer(stage).await? {
+                    Answer::Ok(_) if text.to_ascii_uppercase().contains("[SYS/") => {
+                        return Err(session.refusal(stage, "TOP", &text));
+                    }
+                    Answer::Ok(_) => {
+                        memory.lacks.insert("TOP");
+                    }
+                    Answer::Err(_) => return Ok(State::Foreign),
+                }
+            }
+        }
+    }
+    let began = Instant::now();
+    let mail = match top {
+        Some(top) => top,
+        None => {
+            session.send(stage, &format!("LIST {number}"), MAX_REPLY).await?;
+            let size = match session.answer(stage).await? {
+                Answer::Ok(text) => text.split_whitespace().nth(1).and_then(|size| size.parse().ok()),
+                Answer::Err(_) => None,
+            };
+            if size.is_none_or(|size: u64| size > MAX_WITHOUT_TOP) {
+                return Ok(State::Foreign);
+            }
+            session.mail(&format!("RETR {number}"), MAX_MAIL).await?
+        }
+    };
+    let Some(token) = judge.key().find(&mail) else {
+        return Ok(State::Foreign);
+    };
+    let verdict = judge.verdict(&token);
+    if verdict == Verdict::Leave {
+        // Looked into again: should it lie around for long, it will be cleared.
+        return Ok(known.state);
+    }
+    let mut found = Found {
+        token,
+        not_shown: known.not_shown,
+        shown: known.shown,
+        receive: None,
+        received_at: None,
+        folder: None,
+        mail,
+    };
+    if verdict == Verdict::Take {
+        if !memory.lacks.contains("TOP") {
+            let began = Instant::now();
+            match session.mail(&format!("RETR {number}"), MAX_MAIL).await {
+                Ok(mail) => {
+                    found.mail = mail;
+                    found.receive = Some(Micros::from(
+                        session.wire.received_at().saturating_duration_since(began),
+                    ));
+                }
+                Err(error) => {
+                    visit.found.push(found);
+                    return Err(error);
+                }
+            }
+        } else {
+            found.receive = Some(Micros::from(
+                session.wire.received_at().saturating_duration_since(began),
+            ));
+        }
+        found.received_at = Some(Moment::of(session.wire.received_at()));
+    }
+    visit.found.push(found);
+    session.command(stage, &format!("DELE {number}"), MAX_REPLY).await?;
+    Ok(State::Taken)
+}

@@ -1,0 +1,114 @@
+//! What happened in a test, phase by phase, for a person to look at.
+
+use mailqos_core::model::{Micros, Sample};
+
+/// A phase of a test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Phase {
+    /// Which server it was with, or none for the transit.
+    pub part: Part,
+    /// What was done.
+    pub name: &'static str,
+    /// When it began, counted from the start of the test.
+    pub begin: Micros,
+    /// How long it took.
+    pub took: Micros,
+}
+
+/// Who is busy in a phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The SMTP server, with us.
+    Smtp,
+    /// The mail, on its way.
+    Transit,
+    /// The mailbox's server, with us.
+    Pickup,
+}
+
+/// A test's phases in the order in which they happened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Timeline {
+    /// The phases.
+    pub phases: Vec<Phase>,
+}
+
+impl Timeline {
+    /// Lays a sample's phases one after the other. `smtp` and `pickup` are the beginnings of the connections, `sent` the
+    /// moment from which the round trip counts; each counted from the start of the test.
+    pub(super) fn of(sample: &Sample, smtp: Option<Micros>, sent: Option<Micros>, pickup: Option<Micros>) -> Self {
+        let mut timeline = Self::default();
+        // With STARTTLS the handshake comes after the greeting, and `connect` is TCP alone.
+        let implicit = |connect: Option<Micros>, tcp: Option<Micros>| connect.zip(tcp).is_some_and(|(c, t)| c.0 > t.0);
+        if let Some(begin) = smtp {
+            let mut names = [
+                ("connect", sample.smtp_tcp),
+                ("TLS", sample.smtp_tls),
+                ("greeting", sample.smtp_greeting),
+                ("EHLO", sample.smtp_ehlo),
+                ("login", sample.smtp_auth),
+                ("envelope", sample.smtp_envelope),
+                ("data", sample.smtp_data),
+            ];
+            if sample.smtp_tls.is_some()
+                && !implicit_tls(sample.smtp_connect, sample.smtp_tcp, sample.smtp_tls, implicit)
+            {
+                names[1..4].rotate_left(1);
+            }
+            timeline.lay(Part::Smtp, begin, &names);
+        }
+        if let (Some(sent), Some(round_trip)) = (sent, sample.round_trip) {
+            timeline.phases.push(Phase {
+                part: Part::Transit,
+                name: "round trip",
+                begin: sent,
+                took: round_trip,
+            });
+        }
+        if let Some(begin) = pickup {
+            let mut names = [
+                ("connect", sample.pickup_tcp),
+                ("TLS", sample.pickup_tls),
+                ("greeting", sample.pickup_greeting),
+                ("login", sample.pickup_login),
+                ("list", sample.pickup_list),
+                ("receive", sample.pickup_receive),
+            ];
+            if sample.pickup_tls.is_some()
+                && !implicit_tls(sample.pickup_connect, sample.pickup_tcp, sample.pickup_tls, implicit)
+            {
+                names[1..3].rotate_left(1);
+            }
+            timeline.lay(Part::Pickup, begin, &names);
+        }
+        timeline
+    }
+
+    fn lay(&mut self, part: Part, mut begin: Micros, names: &[(&'static str, Option<Micros>)]) {
+        for (name, took) in names {
+            if let Some(took) = took {
+                self.phases.push(Phase {
+                    part,
+                    name,
+                    begin,
+                    took: *took,
+                });
+                begin = begin + *took;
+            }
+        }
+    }
+}
+
+/// Whether the handshake is part of `connect`.
+fn implicit_tls(
+    connect: Option<Micros>,
+    tcp: Option<Micros>,
+    tls: Option<Micros>,
+    longer: impl Fn(Option<Micros>, Option<Micros>) -> bool,
+) -> bool {
+    longer(connect, tcp)
+        && connect
+            .zip(tcp)
+            .zip(tls)
+            .is_some_and(|((c, t), tls)| c.0 - t.0 >= tls.0)
+}

@@ -1,0 +1,424 @@
+//! The token: what makes a mail ours, and says which test sent it, when.
+//!
+//! ```text
+//! mq1:<site>:<monitor>:<sent_at>:<nonce>:<signature>
+//! ```
+//!
+//! | part | what it is |
+//! | --- | --- |
+//! | `mq1` | the version of this format |
+//! | site, monitor | their names: lower-case letters, digits, `-`, `_`, `.` |
+//! | sent_at | microseconds since 1970-01-01T00:00:00Z in base 36 (`0`–`9`, `a`–`z`) |
+//! | nonce | 8 random bytes in 16 hexadecimal digits |
+//! | signature | HMAC-SHA-256 over everything before its colon, in Base64 for URLs (RFC 4648, section 5), 43 characters, no padding |
+//!
+//! It stands in the header field `X-MailQoS-Token`, in the subject and in the body, because gateways drop or rewrite each
+//! of them. It is found wherever it survived: folded, in quoted-printable, in Base64, escaped for HTML, behind a tag.
+//! Only the signature decides.
+
+use std::{
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use mailqos_core::{
+    mail::{Secret, SecretError},
+    model::{MonitorId, SiteName, UtcMicros},
+};
+use sha2::Sha256;
+
+/// How a token begins.
+const MARK: &[u8] = b"mq1:";
+/// Signatures checked in one mail: a hostile mail must not keep the probe busy.
+const MOST_CANDIDATES: usize = 32;
+/// Characters of a signature.
+const SIGNATURE: usize = 43;
+/// The longest token: 3 + 64 + 64 + 13 + 16 + 43 and five colons.
+const MOST_CHARACTERS: usize = 208;
+/// How far a token may be stretched by what gateways put into it.
+const MOST_STRETCHED: usize = 1024;
+
+/// What a token says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// The place that sent the mail.
+    pub site: SiteName,
+    /// The monitor whose test it was.
+    pub monitor: MonitorId,
+    /// Stamped just before the content was handed to the server.
+    pub sent_at: UtcMicros,
+    /// Tells the mail from all others.
+    pub nonce: [u8; 8],
+}
+
+/// Why there is no signing key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The key file could not be read or made.
+    #[error("the signing key {path}: {source}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The configured key could not be had.
+    #[error("the signing key: {0}")]
+    Secret(#[from] SecretError),
+    /// Too short to protect anything.
+    #[error("the signing key has {0} bytes; at least 16 are needed (make one: openssl rand -base64 32)")]
+    Short(usize),
+}
+
+/// The key that signs tokens.
+#[derive(Clone)]
+pub struct SigningKey(Hmac<Sha256>);
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SigningKey(…)")
+    }
+}
+
+impl SigningKey {
+    /// Takes a configured key.
+    ///
+    /// # Errors
+    /// When it is too short.
+    pub fn new(secret: &Secret) -> Result<Self, KeyError> {
+        let bytes = secret.expose().as_bytes();
+        if bytes.len() < 16 {
+            return Err(KeyError::Short(bytes.len()));
+        }
+        Hmac::new_from_slice(bytes)
+            .map(Self)
+            .map_err(|_| KeyError::Short(bytes.len()))
+    }
+
+    /// Reads the key of a state folder; makes it when there is none.
+    ///
+    /// # Errors
+    /// When it can be neither read nor made.
+    pub fn of_folder(state: &Path) -> Result<Self, KeyError> {
+        let path = state.join("signing.key");
+        let error = |source| KeyError::File {
+            path: path.clone(),
+            source,
+        };
+        for _ in 0..2 {
+            match std::fs::read_to_string(&path) {
+                Ok(text) => return Self::new(&Secret::new(text.trim())),
+                Err(found) if found.kind() == io::ErrorKind::NotFound => make_key(state, &path).map_err(error)?,
+                Err(found) => return Err(error(found)),
+            }
+        }
+        Err(error(io::ErrorKind::NotFound.into()))
+    }
+
+    fn sign(&self, text: &str) -> Hmac<Sha256> {
+        let mut mac = self.0.clone();
+        mac.update(text.as_bytes());
+        mac
+    }
+
+    /// Writes a token.
+    pub fn write(&self, token: &Token) -> String {
+        let nonce = u64::from_be_bytes(token.nonce);
+        let text = format!(
+            "mq1:{}:{}:{}:{nonce:016x}",
+            token.site,
+            token.monitor,
+            base36(token.sent_at.0)
+        );
+        let signature = URL_SAFE_NO_PAD.encode(self.sign(&text).finalize().into_bytes());
+        format!("{text}:{signature}")
+    }
+
+    /// Reads a token; `None` unless its signature is right.
+    pub fn read(&self, text: &str) -> Option<Token> {
+        let (signed, signature) = text.rsplit_once(':')?;
+        let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
+        self.sign(signed).verify_slice(&signature).ok()?;
+        let mut parts = signed.split(':');
+        let (mark, site, monitor) = (parts.next()?, parts.next()?, parts.next()?);
+        let (sent_at, nonce) = (parts.next()?, parts.next()?);
+        if mark != "mq1" || parts.next().is_some() || nonce.len() != 16 {
+            return None;
+        }
+        Some(Token {
+            site: SiteName::from_str(site).ok()?,
+            monitor: MonitorId::from_str(monitor).ok()?,
+            sent_at: UtcMicros(i64::from_str_radix(sent_at, 36).ok()?),
+            nonce: u64::from_str_radix(nonce, 16).ok()?.to_be_bytes(),
+        })
+    }
+
+    /// Finds the first valid token in a mail, or in what is left of it.
+    pub fn find(&self, mail: &[u8]) -> Option<Token> {
+        let mut left = MOST_CANDIDATES;
+        self.scan(mail, &mut left)
+            .or_else(|| base64_parts(mail).find_map(|part| self.scan(&part, &mut left)))
+    }
+
+    fn scan(&self, text: &[u8], left: &mut usize) -> Option<Token> {
+        let mut from = 0;
+        while *left > 0 {
+            let at = from + text.get(from..)?.windows(3).position(|window| window == &MARK[..3])?;
+            from = at + 3;
+            if let Some(candidate) = gather(&text[at..text.len().min(at + MOST_STRETCHED)]) {
+                *left -= 1;
+                if let Some(token) = self.read(&candidate) {
+                    return Some(token);
+                }
+            }
+        }
+        None
+    }
+}
+
+fn make_key(state: &Path, path: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(state)?;
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(io::Error::other)?;
+    let temporary = state.join(format!("signing.key.{}.tmp", std::process::id()));
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&temporary)?;
+    file.write_all(URL_SAFE_NO_PAD.encode(key).as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    // A link fails where a key exists: of two probes that start at once, one makes the key and both use it.
+    let linked = std::fs::hard_link(&temporary, path);
+    std::fs::remove_file(&temporary)?;
+    match linked {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => std::fs::File::open(state)?.sync_all(),
+    }
+}
+
+fn base36(number: i64) -> String {
+    let mut rest = number.unsigned_abs();
+    let mut digits = Vec::new();
+    loop {
+        digits.push(char::from_digit((rest % 36) as u32, 36).unwrap_or('0'));
+        rest /= 36;
+        if rest == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        digits.push('-');
+    }
+    digits.iter().rev().collect()
+}
+
+/// Gathers a token's characters, leaving out what gateways put between them: line folds, soft line breaks of
+/// quoted-printable, the seams of encoded words, HTML's escapes.
+fn gather(text: &[u8]) -> Option<String> {
+    let mut token = String::new();
+    let (mut at, mut colons, mut signature) = (0, 0, 0);
+    while at < text.len() && token.len() < MOST_CHARACTERS {
+        let rest = &text[at..];
+        let (character, taken) = match rest[0] {
+            b'\r' | b'\n' | b'\t' | b' ' => (None, 1),
+            b'?' if rest.starts_with(b"?=") => (None, seam(rest)?),
+            b'=' => quoted(rest)?,
+            b'&' => (Some(b':'), entity(rest)?),
+            character => (Some(character), 1),
+        };
+        at += taken;
+        let Some(character) = character else { continue };
+        match character {
+            b':' => colons += 1,
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => signature += usize::from(colons == 5),
+            _ => return None,
+        }
+        if colons > 5 {
+            return None;
+        }
+        token.push(char::from(character));
+        if signature == SIGNATURE {
+            return Some(token);
+        }
+    }
+    None
+}
+
+/// Quoted-printable (RFC 2045, section 6.7): a soft line break, or two hexadecimal digits.
+fn quoted(rest: &[u8]) -> Option<(Option<u8>, usize)> {
+    if rest.starts_with(b"=\r\n") {
+        return Some((None, 3));
+    }
+    if rest.starts_with(b"=\n") {
+        return Some((None, 2));
+    }
+    let digits = std::str::from_utf8(rest.get(1..3)?).ok()?;
+    Some((Some(u8::from_str_radix(digits, 16).ok()?), 3))
+}
+
+/// The seam between two encoded words of the Q encoding (RFC 2047): `?= =?utf-8?q?`.
+fn seam(rest: &[u8]) -> Option<usize> {
+    let blank = rest[2..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+    let next = rest.get(2 + blank..)?;
+    if !next.starts_with(b"=?") {
+        return None;
+    }
+    let mut marks = next.iter().enumerate().filter(|(_, byte)| **byte == b'?').skip(1);
+    let (charset, _) = marks.next()?;
+    let (encoding, _) = marks.next()?;
+    matches!(next.get(charset + 1..encoding)?, b"q" | b"Q").then_some(2 + blank + encoding + 1)
+}
+
+/// A colon, escaped for HTML.
+fn entity(rest: &[u8]) -> Option<usize> {
+    [&b"&#58;"[..], b"&#x3a;", b"&#x3A;", b"&colon;"]
+        .into_iter()
+        .find(|entity| rest.starts_with(entity))
+        .map(<[u8]>::len)
+}
+
+/// Decoded: bodies in Base64, and encoded words of the B encoding.
+fn base64_parts(mail: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let mut parts = Vec::new();
+    let mut run = Vec::new();
+    let mut words = Vec::new();
+    for line in mail.split(|byte| *byte == b'\n') {
+        let line = line.trim_ascii();
+        let mut rest = line;
+        while let Some(at) = rest.windows(3).position(|w| w.eq_ignore_ascii_case(b"?B?")) {
+            rest = &rest[at + 3..];
+            let end = rest.iter().position(|byte| *byte == b'?').unwrap_or(rest.len());
+            words.extend(STANDARD.decode(&rest[..end]).unwrap_or_default());
+        }
+        let is_base64 = line.len() >= 4
+            && line
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='));
+        if is_base64 {
+            run.extend_from_slice(line);
+        } else if !run.is_empty() {
+            parts.push(std::mem::take(&mut run));
+        }
+    }
+    parts.push(run);
+    parts
+        .into_iter()
+        .map(|mut run| {
+            // What TOP gives may end within a group of four.
+            run.truncate(run.len() / 4 * 4);
+            STANDARD.decode(&run).unwrap_or_default()
+        })
+        .chain([words])
+        .filter(|part| part.len() > MARK.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn key() -> SigningKey {
+        SigningKey::new(&Secret::new("a key of at least sixteen bytes")).expect("key")
+    }
+
+    fn token() -> Token {
+        Token {
+            site: "stockholm".parse().expect("site"),
+            monitor: "mail-1_a.b".parse().expect("monitor"),
+            sent_at: UtcMicros(1_795_000_000_123_456),
+            nonce: [0, 1, 2, 3, 252, 253, 254, 255],
+        }
+    }
+
+    #[test]
+    fn it_is_found_wherever_it_survived() {
+        let text = key().write(&token());
+        let (first, second) = text.split_at(40);
+        let quoted: String = text.replace(':', "=3A").replace('_', "=5F");
+        let (q1, q2) = quoted.split_at(quoted.find("=3A").expect("colon") + 20);
+        let lines = STANDARD.encode(format!("To whom it may concern,\r\n\r\n{text}\r\n"));
+        let (b1, b2) = lines.split_at(76);
+        for mail in [
+            format!("X-MailQoS-Token: {text}\r\n"),
+            format!("Subject: [SPAM?] mailqos test\r\n {text}\r\n"),
+            format!("Subject: {first}\r\n\t{second}\r\n"),
+            format!("\r\n{first}=\r\n{second}\r\n"),
+            format!("<p>{}</p>", text.replace(':', "&#58;")),
+            format!("Subject: =?utf-8?Q?{q1}?=\r\n =?utf-8?Q?{q2}?=\r\n"),
+            format!("Subject: =?utf-8?B?{}?=\r\n", STANDARD.encode(&text)),
+            format!("Content-Transfer-Encoding: base64\r\n\r\n{b1}\r\n{b2}\r\n"),
+            format!("mq1:mq1:x:{text}"),
+        ] {
+            assert_eq!(key().find(mail.as_bytes()), Some(token()), "{mail}");
+        }
+    }
+
+    #[test]
+    fn a_foreign_key_or_a_changed_character_makes_it_foreign() {
+        let text = key().write(&token());
+        let other = SigningKey::new(&Secret::new("another key of sixteen bytes")).expect("key");
+        assert_eq!(other.find(text.as_bytes()), None);
+        for at in 0..text.len() {
+            let mut bytes = text.clone().into_bytes();
+            bytes[at] = if bytes[at] == b'a' { b'b' } else { b'a' };
+            assert_eq!(key().find(&bytes), None, "changed at {at}");
+        }
+        assert_eq!(key().find(&text.as_bytes()[..text.len() - 1]), None);
+    }
+
+    #[test]
+    fn the_key_is_made_once_and_is_private() {
+        let folder = tempfile::tempdir().expect("folder");
+        let state = folder.path().join("state");
+        let text = SigningKey::of_folder(&state).expect("made").write(&token());
+        assert!(
+            SigningKey::of_folder(&state)
+                .expect("read")
+                .find(text.as_bytes())
+                .is_some()
+        );
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = std::fs::metadata(state.join("signing.key"))
+                .expect("key")
+                .permissions()
+                .mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(sent_at in any::<i64>().prop_filter("i64::MIN has no base 36", |n| *n != i64::MIN), nonce in any::<[u8; 8]>()) {
+            let token = Token { sent_at: UtcMicros(sent_at), nonce, ..token() };
+            prop_assert_eq!(key().find(key().write(&token).as_bytes()), Some(token));
+        }
+
+        #[test]
+        fn any_bytes_are_no_panic_and_no_token(mut bytes in proptest::collection::vec(any::<u8>(), 0..600), at in 0..600_usize) {
+            let at = at.min(bytes.len());
+            bytes.splice(at..at, *b"mq1:");
+            prop_assert_eq!(key().find(&bytes), None);
+        }
+
+        #[test]
+        fn folding_anywhere_does_no_harm(cuts in proptest::collection::vec(4..120_usize, 0..6)) {
+            let mut text = key().write(&token());
+            for cut in cuts {
+                if cut < text.len() && !text[..cut].ends_with("\r\n") && text.is_char_boundary(cut) && !text[cut..].starts_with("\n") {
+                    text.insert_str(cut, "\r\n ");
+                }
+            }
+            prop_assert_eq!(key().find(text.as_bytes()), Some(token()));
+        }
+    }
+}

@@ -1,0 +1,456 @@
+//! The mail test against embedded servers: what it measures, and what it says when something is wrong.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use mailqos_core::{
+    config::Config,
+    model::{Micros, Outcome, Sample, Stage},
+};
+use mailqos_probe::mailqos::{TestResult, Tester};
+use mailqos_tests::servers::{
+    Certificate as Shown, Delays, Fault, INBOX, MailServer, Mishap, Options, PASSWORD, PROBE, Protocol, ServerClock,
+    When,
+};
+
+/// A probe with one monitor named `mail`; `change` is put behind the monitor's own lines.
+struct Probe {
+    folder: tempfile::TempDir,
+    server: MailServer,
+    smtp: (u16, &'static str),
+    pickup: (u16, &'static str),
+}
+
+impl Probe {
+    async fn new(options: Options) -> Self {
+        let server = MailServer::start(options).await.expect("server");
+        Self {
+            folder: tempfile::tempdir().expect("folder"),
+            smtp: (server.smtps_port(), "implicit"),
+            pickup: (server.pop3s_port(), "implicit"),
+            server,
+        }
+    }
+
+    fn config(&self, change: &[(&str, &str)]) -> Config {
+        let folder = self.folder.path();
+        write(&folder.join("ca.pem"), self.server.authority().pem());
+        write(&folder.join("password"), PASSWORD);
+        let (smtp, pickup) = (self.smtp, self.pickup);
+        let mut text = format!(
+            r#"
+site = "here"
+[account.probe]
+user = "{PROBE}"
+password = {{ file = "password" }}
+[object.server]
+address = "localhost"
+[monitor.mail]
+object = "server"
+from = "{PROBE}"
+to = "{PROBE}"
+max_round_trip = "3s"
+check_interval = "100ms"
+timeout = "1s"
+test_interval = "1m"
+horizon = "10s"
+smtp = {{ port = {}, tls = "{}", account = "probe", ca_file = "ca.pem" }}
+pickup = {{ protocol = "pop3", port = {}, tls = "{}", account = "probe", ca_file = "ca.pem" }}
+"#,
+            smtp.0, smtp.1, pickup.0, pickup.1
+        );
+        for (from, to) in change {
+            assert!(text.contains(from), "{from} is in the configuration");
+            text = text.replace(from, to);
+        }
+        let path = folder.join("mailqos.toml");
+        write(&path, &text);
+        mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    async fn run_with(&self, change: &[(&str, &str)]) -> TestResult {
+        let config = Arc::new(self.config(change));
+        let tester = Tester::new(config.clone(), None).await.expect("tester");
+        let result = tester.test(config.monitors.values().next().expect("monitor")).await;
+        // The deletion counts when the session has ended.
+        tokio::time::timeout(Duration::from_secs(1), async {
+            while result.sample.outcome == Outcome::Ok
+                && self.server.mails(PROBE, INBOX).iter().any(|mail| !mail.foreign)
+            {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .ok();
+        tester.shutdown().await;
+        result
+    }
+
+    async fn run(&self) -> Sample {
+        self.run_with(&[]).await.sample
+    }
+
+    fn ours(&self) -> usize {
+        self.server
+            .mails(PROBE, INBOX)
+            .iter()
+            .filter(|mail| !mail.foreign)
+            .count()
+    }
+}
+
+fn write(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::write(path, text).expect("write");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("chmod");
+}
+
+fn assert_true(sample: &Sample, server: &MailServer) {
+    assert_eq!(sample.outcome, Outcome::Ok, "{sample:?}");
+    let landing = &server.landings()[0];
+    let text = String::from_utf8_lossy(&landing.content).into_owned();
+    let token = text.split("X-MailQoS-Token: ").nth(1).expect("the field");
+    let sent_at = i64::from_str_radix(token.split(':').nth(3).expect("sent_at"), 36).expect("base 36");
+    let truth = landing.at.0 - sent_at;
+    let (stated, error) = (
+        sample.round_trip.expect("round trip").0,
+        sample.round_trip_error.expect("error").0,
+    );
+    assert!((stated - truth).abs() <= error, "{stated} ± {error}, in truth {truth}");
+}
+
+#[tokio::test]
+async fn the_true_round_trip_lies_within_what_is_stated() {
+    for (smtp, pickup) in [("implicit", "implicit"), ("starttls", "starttls"), ("none", "none")] {
+        let mut probe = Probe::new(Options {
+            delays: Delays::Fixed(Duration::from_millis(250)),
+            plaintext_login: true,
+            ..Options::default()
+        })
+        .await;
+        if smtp != "implicit" {
+            probe.smtp = (probe.server.smtp_port(), smtp);
+            probe.pickup = (probe.server.pop3_port(), pickup);
+        }
+        probe.server.fill(PROBE, 10);
+        let sample = probe.run().await;
+        assert_true(&sample, &probe.server);
+        assert_eq!((probe.ours(), probe.server.foreign(PROBE)), (0, 10));
+        for (name, value) in [
+            ("smtp_connect", sample.smtp_connect),
+            ("smtp_send", sample.smtp_send),
+            ("smtp_auth", sample.smtp_auth),
+            ("smtp_greeting", sample.smtp_greeting),
+            ("smtp_ehlo", sample.smtp_ehlo),
+            ("smtp_envelope", sample.smtp_envelope),
+            ("smtp_data", sample.smtp_data),
+            ("pickup_connect", sample.pickup_connect),
+            ("pickup_login", sample.pickup_login),
+            ("pickup_list", sample.pickup_list),
+            ("pickup_receive", sample.pickup_receive),
+        ] {
+            assert!(
+                value.is_some_and(|value| value > Micros::ZERO),
+                "{smtp}: {name} {value:?}"
+            );
+        }
+        assert_eq!(sample.smtp_tls.is_some(), smtp != "none");
+        assert_eq!(sample.smtp_reply_code, Some(250));
+        let version = (smtp != "none").then(|| "TLSv1.3".to_owned());
+        assert_eq!(
+            (&sample.smtp_tls_version, &sample.pickup_tls_version),
+            (&version, &version)
+        );
+        assert_eq!(sample.pickup_certificate_expires_at.is_some(), smtp != "none");
+    }
+}
+
+#[tokio::test]
+async fn servers_that_lack_commands_will_do() {
+    for lacks in [
+        &["CAPA"][..],
+        &["UIDL"],
+        &["TOP"],
+        &["CAPA", "UIDL", "TOP", "SASL", "APOP", "PIPELINING"],
+    ] {
+        let probe = Probe::new(Options {
+            pop3_without: lacks.iter().map(|lack| (*lack).to_owned()).collect(),
+            ..Options::default()
+        })
+        .await;
+        probe.server.fill(PROBE, 5);
+        let sample = probe.run().await;
+        assert_true(&sample, &probe.server);
+        assert_eq!((probe.ours(), probe.server.foreign(PROBE)), (0, 5), "without {lacks:?}");
+    }
+}
+
+#[tokio::test]
+async fn smtp_failures_are_named_by_their_stage() {
+    use Fault::*;
+    let cases: Vec<(&str, Fault, Stage, &str)> = vec![
+        ("TLS", Certificate(Shown::Expired), Stage::SmtpTls, "expired"),
+        (
+            "TLS",
+            Certificate(Shown::Untrusted),
+            Stage::SmtpTls,
+            "not trusted; name the authority with ca_file",
+        ),
+        (
+            "TLS",
+            Certificate(Shown::WrongName),
+            Stage::SmtpTls,
+            "not for the name localhost",
+        ),
+        ("TLS", Stall, Stage::SmtpTls, "1s"),
+        ("TLS", Close, Stage::SmtpTls, "closed"),
+        ("GREETING", Stall, Stage::SmtpGreeting, "no answer within 1s"),
+        ("GREETING", Close, Stage::SmtpGreeting, "closed"),
+        (
+            "GREETING",
+            Reply("554 5.3.2 no mail today".into()),
+            Stage::SmtpGreeting,
+            "554 5.3.2 no mail today",
+        ),
+        ("GREETING", Garbage, Stage::SmtpGreeting, ""),
+        ("GREETING", Endless(10_000_000), Stage::SmtpGreeting, "4096 bytes"),
+        (
+            "EHLO",
+            Reply("421 4.3.2 too busy".into()),
+            Stage::SmtpGreeting,
+            "421 4.3.2 too busy",
+        ),
+        (
+            "AUTH",
+            Reply("535 5.7.8 wrong".into()),
+            Stage::SmtpAuth,
+            "535 5.7.8 wrong",
+        ),
+        ("AUTH", Stall, Stage::SmtpAuth, "no answer"),
+        (
+            "MAIL",
+            Reply("550 5.7.1 not you".into()),
+            Stage::SmtpRcpt,
+            "550 5.7.1 not you",
+        ),
+        (
+            "RCPT",
+            Reply("550 5.1.1 nobody".into()),
+            Stage::SmtpRcpt,
+            "550 5.1.1 nobody",
+        ),
+        ("RCPT", CutReply, Stage::SmtpRcpt, "closed"),
+        ("DATA", Reply("554 5.3.0 no".into()), Stage::SmtpData, "554 5.3.0 no"),
+        (
+            "CONTENT",
+            Reply("552 5.3.4 too big".into()),
+            Stage::SmtpData,
+            "552 5.3.4 too big",
+        ),
+        ("CONTENT", Endless(10_000_000), Stage::SmtpData, "4096 bytes"),
+    ];
+    for (phase, fault, stage, says) in cases {
+        let probe = Probe::new(Options::default()).await;
+        probe.server.inject(Protocol::Smtp, phase, fault.clone(), When::Always);
+        let sample = probe.run().await;
+        let error = sample.error.clone().unwrap_or_default();
+        assert_eq!(
+            (sample.outcome, sample.stage),
+            (Outcome::SmtpFailed, Some(stage)),
+            "{phase} {fault:?}: {error}"
+        );
+        assert!(error.contains(says), "{phase} {fault:?}: {error}");
+        assert!(!error.contains('\n') && !error.contains(PASSWORD), "{error}");
+    }
+    let probe = Probe::new(Options::default()).await;
+    probe.server.refuse(Protocol::Smtp);
+    let sample = probe.run().await;
+    assert_eq!(
+        (sample.outcome, sample.stage),
+        (Outcome::SmtpFailed, Some(Stage::SmtpConnect))
+    );
+}
+
+#[tokio::test]
+async fn pickup_failures_are_named_by_their_stage() {
+    use Fault::*;
+    let cases: Vec<(&str, Fault, Stage, &str)> = vec![
+        ("TLS", Certificate(Shown::Expired), Stage::PickupTls, "expired"),
+        ("TLS", Stall, Stage::PickupTls, "1s"),
+        ("GREETING", Stall, Stage::PickupGreeting, "no answer within 1s"),
+        (
+            "GREETING",
+            Reply("-ERR [SYS/TEMP] later".into()),
+            Stage::PickupGreeting,
+            "later",
+        ),
+        ("GREETING", Garbage, Stage::PickupGreeting, ""),
+        ("LOGIN", Reply("-ERR [AUTH] wrong".into()), Stage::PickupLogin, "wrong"),
+        ("LOGIN", Endless(10_000_000), Stage::PickupLogin, "bytes"),
+        ("UIDL", Stall, Stage::PickupList, "no answer"),
+        ("UIDL", Endless(10_000_000), Stage::PickupList, ""),
+        ("RETR", Close, Stage::PickupReceive, "closed"),
+        ("RETR", Stall, Stage::PickupReceive, "no answer"),
+    ];
+    for (phase, fault, stage, says) in cases {
+        let probe = Probe::new(Options::default()).await;
+        probe.server.fill(PROBE, 3);
+        probe.server.inject(Protocol::Pop3, phase, fault.clone(), When::Always);
+        let sample = probe.run_with(&[("\"3s\"", "\"400ms\"")]).await.sample;
+        let error = sample.error.clone().unwrap_or_default();
+        assert_eq!(
+            (sample.outcome, sample.stage),
+            (Outcome::PickupFailed, Some(stage)),
+            "{phase} {fault:?}: {error}"
+        );
+        assert!(error.contains(says), "{phase} {fault:?}: {error}");
+        assert_eq!(probe.server.foreign(PROBE), 3);
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_tried_twice_at_most() {
+    let probe = Probe::new(Options::default()).await;
+    probe.server.inject(
+        Protocol::Pop3,
+        "LOGIN",
+        Fault::Reply("-ERR [AUTH] wrong".into()),
+        When::Always,
+    );
+    probe.run_with(&[("\"3s\"", "\"1s\"")]).await;
+    assert!(
+        probe.server.connections("pop3s") <= 2,
+        "{}",
+        probe.server.connections("pop3s")
+    );
+}
+
+#[tokio::test]
+async fn a_mailbox_of_20_000_foreign_mails_is_neither_read_through_nor_touched() {
+    let probe = Probe::new(Options::default()).await;
+    probe.server.fill(PROBE, 20_000);
+    let sample = probe.run().await;
+    assert_true(&sample, &probe.server);
+    let tops = probe
+        .server
+        .commands(Protocol::Pop3)
+        .iter()
+        .filter(|line| line.starts_with("TOP"))
+        .count();
+    assert!(tops <= 100, "{tops}");
+    assert_eq!((probe.ours(), probe.server.foreign(PROBE)), (0, 20_000));
+}
+
+#[tokio::test]
+async fn a_mail_is_known_by_its_token_wherever_it_survives() {
+    for mishaps in [
+        vec![Mishap::TagSubject("[SPAM?] ".into()), Mishap::ReplaceMessageId],
+        vec![
+            Mishap::StripField("X-MailQoS-Token".into()),
+            Mishap::ReplaceSubject("changed".into()),
+        ],
+        vec![
+            Mishap::StripField("X-MailQoS-Token".into()),
+            Mishap::ReplaceBody("gone".into()),
+        ],
+        vec![
+            Mishap::ReplaceSubject("changed".into()),
+            Mishap::ReplaceBody("gone".into()),
+        ],
+        vec![Mishap::Attach],
+    ] {
+        let probe = Probe::new(Options::default()).await;
+        for mishap in &mishaps {
+            probe.server.befall(None, mishap.clone(), When::Always);
+        }
+        let sample = probe.run().await;
+        assert_eq!(sample.outcome, Outcome::Ok, "{mishaps:?}: {sample:?}");
+        assert_eq!(probe.ours(), 0, "{mishaps:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_mail_that_does_not_come_is_lost_provisionally() {
+    let probe = Probe::new(Options::default()).await;
+    probe.server.befall(None, Mishap::Lose, When::Always);
+    let sample = probe.run_with(&[("\"3s\"", "\"400ms\"")]).await.sample;
+    assert_eq!(
+        (sample.outcome, sample.stage, sample.settled),
+        (Outcome::Lost, None, Some(false))
+    );
+    assert!(sample.round_trip.is_none() && sample.smtp_send.is_some());
+}
+
+#[tokio::test]
+async fn when_the_reply_to_the_content_is_missing_the_mailbox_decides() {
+    let probe = Probe::new(Options::default()).await;
+    probe
+        .server
+        .inject(Protocol::Smtp, "CONTENT", Fault::CloseAfter, When::Always);
+    let sample = probe.run().await;
+    assert_eq!((sample.outcome, sample.stage), (Outcome::Ok, None), "{sample:?}");
+    let probe = Probe::new(Options::default()).await;
+    probe
+        .server
+        .inject(Protocol::Smtp, "CONTENT", Fault::Close, When::Always);
+    let sample = probe.run_with(&[("\"3s\"", "\"400ms\"")]).await.sample;
+    assert_eq!(
+        (sample.outcome, sample.stage),
+        (Outcome::SmtpFailed, Some(Stage::SmtpData))
+    );
+    assert!(sample.error.as_deref().unwrap().contains("not known"), "{sample:?}");
+}
+
+#[tokio::test]
+async fn monitors_that_share_a_mailbox_share_its_pickups() {
+    let probe = Probe::new(Options {
+        delays: Delays::Fixed(Duration::from_millis(300)),
+        ..Options::default()
+    })
+    .await;
+    let config = Arc::new(probe.config(&[]));
+    let tester = Tester::new(config.clone(), None).await.expect("tester");
+    let mut tests = tokio::task::JoinSet::new();
+    for number in 0..10 {
+        let mut monitor = config.monitors.values().next().expect("monitor").clone();
+        monitor.id = format!("mail-{number}").parse().expect("name");
+        let tester = tester.clone();
+        tests.spawn(async move { tester.test(&monitor).await.sample });
+    }
+    while let Some(sample) = tests.join_next().await {
+        let sample = sample.expect("test");
+        assert_eq!(sample.outcome, Outcome::Ok, "{sample:?}");
+    }
+    assert!(
+        probe.server.connections("pop3s") < 20,
+        "{}",
+        probe.server.connections("pop3s")
+    );
+    tester.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_password_that_is_missing_is_the_probes_own_trouble() {
+    let probe = Probe::new(Options::default()).await;
+    let config = probe.config(&[]);
+    std::fs::remove_file(probe.folder.path().join("password")).expect("removed");
+    let config = Arc::new(config);
+    let tester = Tester::new(config.clone(), None).await.expect("tester");
+    let sample = tester
+        .test(config.monitors.values().next().expect("monitor"))
+        .await
+        .sample;
+    assert_eq!((sample.outcome, sample.stage), (Outcome::NotTested, None));
+    assert!(sample.error.expect("error").contains("password"));
+}
+
+#[tokio::test]
+async fn the_servers_clock_does_not_matter() {
+    let probe = Probe::new(Options {
+        clock: ServerClock::off_by(Micros::from_secs(-37), 20.0),
+        ..Options::default()
+    })
+    .await;
+    assert_true(&probe.run().await, &probe.server);
+}
