@@ -1,3 +1,7 @@
 //! The binary `mailqos-probe`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mailqos_probe::commands::main()
+}

@@ -1,1 +1,129 @@
-//! The subcommands, a file each.
+//! The subcommands, a file each; what they have in common: the configuration, the log, the exit codes.
+
+mod check;
+mod run;
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use mailqos_core::config::{self, Config};
+
+/// Measures the round trip of e-mail, around the clock, and raises alarms.
+#[derive(Debug, Parser)]
+#[command(name = "mailqos-probe", version, max_term_width = 100)]
+struct Cli {
+    /// The configuration file.
+    #[arg(long, global = true, value_name = "FILE", default_value = "mailqos.toml")]
+    config: PathBuf,
+    /// How the log on standard error is written.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Test until told to stop (SIGTERM, SIGINT).
+    Run(run::Args),
+    /// Read the configuration and say all that is wrong with it.
+    Check(check::Args),
+}
+
+/// How a command ended, other than well.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The work failed: exit code 1.
+    Work(String),
+    /// Wrong usage or configuration: exit code 2.
+    Usage(String),
+}
+
+impl Failure {
+    /// The work failed.
+    pub(crate) fn work(error: impl std::fmt::Display) -> Self {
+        Self::Work(error.to_string())
+    }
+}
+
+/// What every command can use.
+pub(crate) struct Global {
+    config: PathBuf,
+}
+
+impl Global {
+    /// Reads the configuration; what is unwise goes to standard error, what is wrong ends the command.
+    pub(crate) fn config(&self) -> Result<Config, Failure> {
+        let colour = std::io::stderr().is_terminal();
+        match config::load(&self.config) {
+            Ok(config) => {
+                eprint!("{}", config.warnings.render(colour));
+                Ok(config)
+            }
+            Err(problems) => Err(Failure::Usage(problems.render(colour))),
+        }
+    }
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    begin_log(cli.log_format);
+    let global = Global { config: cli.config };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return end(Failure::work(format!("the runtime can't be started: {error}"))),
+    };
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Run(args) => run::run(args, &global).await,
+            Command::Check(args) => check::run(args, &global),
+        }
+    });
+    // A name look-up that hangs in the system's resolver must not hold up the end.
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => code,
+        Err(failure) => end(failure),
+    }
+}
+
+fn end(failure: Failure) -> ExitCode {
+    let (code, message) = match failure {
+        Failure::Work(message) => (1, message),
+        Failure::Usage(message) => (2, message),
+    };
+    let _ = writeln!(std::io::stderr(), "{}", message.trim_end());
+    ExitCode::from(code)
+}
+
+/// Logs to standard error; `RUST_LOG` chooses what.
+fn begin_log(format: LogFormat) {
+    use tracing_subscriber::{EnvFilter, fmt};
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("mailqos_probe=info,mailqos_core=info,warn"));
+    let builder = fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
+    let begun = match format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+    if let Err(error) = begun {
+        let _ = writeln!(std::io::stderr(), "no log: {error}");
+    }
+}
