@@ -2,6 +2,7 @@
 
 mod check;
 mod run;
+mod test;
 
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -38,6 +39,8 @@ enum LogFormat {
 enum Command {
     /// Test until told to stop (SIGTERM, SIGINT).
     Run(run::Args),
+    /// Run one test of a monitor now and draw its timeline.
+    Test(test::Args),
     /// Read the configuration and say all that is wrong with it.
     Check(check::Args),
 }
@@ -89,6 +92,7 @@ pub fn main() -> ExitCode {
     let result = runtime.block_on(async {
         match cli.command {
             Command::Run(args) => run::run(args, &global).await,
+            Command::Test(args) => test::run(args, &global).await,
             Command::Check(args) => check::run(args, &global),
         }
     });

@@ -53,7 +53,7 @@ async fn note(recorder: &Recorder, kind: EventKind) {
 }
 
 /// Becomes `true` at the first SIGTERM or SIGINT; the second ends the process at once.
-fn stop_signal() -> std::io::Result<watch::Receiver<bool>> {
+pub(super) fn stop_signal() -> std::io::Result<watch::Receiver<bool>> {
     use tokio::signal::unix::{SignalKind, signal};
     let (told, stop) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate())?;

@@ -1,0 +1,301 @@
+//! `mailqos-probe test`: one test of a monitor now, and its timeline in the terminal.
+
+use std::{
+    fmt::Write as _,
+    io::{IsTerminal as _, Write as _},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use mailqos_core::{
+    config::{Config, Endpoint, Kind, Monitor, PickupProtocol, TlsMode, nearest},
+    model::{Micros, Outcome, Sample},
+};
+
+use super::{Failure, Global, run::stop_signal};
+use crate::{
+    mailqos::{Part, Phase, TestResult, Tester, Timeline},
+    record::{RecordError, Recorder},
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The monitor's id.
+    monitor: String,
+    /// Keep nothing: the test leaves no sample in the lake.
+    #[arg(long)]
+    no_record: bool,
+}
+
+pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
+    let config = Arc::new(global.config()?);
+    let monitor = find(&config, &args.monitor)?;
+    let Kind::MailQos(options) = &monitor.kind;
+    let mut stop = stop_signal().map_err(Failure::work)?;
+    let recorder = if args.no_record { None } else { recorder(&config).await? };
+    let tester = Tester::new(Arc::clone(&config), recorder.clone())
+        .await
+        .map_err(Failure::work)?;
+    let mut notes = std::io::stderr();
+    let _ = writeln!(
+        notes,
+        "{}: sending through {}, then looking for the mail every {} in {} ({}), for {} at most",
+        monitor.id,
+        place(&options.smtp),
+        options.check_interval,
+        place(&options.pickup),
+        match options.protocol {
+            PickupProtocol::Pop3 => "POP3",
+            PickupProtocol::Imap => "IMAP",
+        },
+        options.max_round_trip,
+    );
+    let testing = tester.test(monitor);
+    tokio::pin!(testing);
+    let result = tokio::select! {
+        result = &mut testing => result,
+        _ = stop.wait_for(|told| *told) => {
+            tester.shutdown().await;
+            testing.await
+        }
+    };
+    tester.shutdown().await;
+    if let Some(recorder) = recorder {
+        recorder.close().await.map_err(Failure::work)?;
+    }
+    let out = std::io::stdout();
+    let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let text = draw(&result, options.max_round_trip, width(), colour);
+    out.lock().write_all(text.as_bytes()).map_err(Failure::work)?;
+    Ok(if result.sample.outcome == Outcome::Ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn find<'config>(config: &'config Config, id: &str) -> Result<&'config Monitor, Failure> {
+    config
+        .monitors
+        .values()
+        .find(|monitor| monitor.id.as_str() == id)
+        .ok_or_else(|| {
+            let known = config.monitors.keys().map(mailqos_core::model::MonitorId::as_str);
+            let hint = match nearest(id, known.clone()) {
+                Some(near) => format!("did you mean {near}?"),
+                None => format!("there are: {}", known.collect::<Vec<_>>().join(", ")),
+            };
+            Failure::Usage(format!("no monitor is named {id:?}; {hint}"))
+        })
+}
+
+/// The recorder, unless a running probe has the lake; it alone writes there.
+async fn recorder(config: &Config) -> Result<Option<Recorder>, Failure> {
+    match Recorder::open(config).await {
+        Ok(recorder) => Ok(Some(recorder)),
+        Err(RecordError::Locked { holder, .. }) => {
+            eprintln!(
+                "not kept in the lake, which {} writes; --no-record silences this note",
+                holder.trim().trim_end_matches(',')
+            );
+            Ok(None)
+        }
+        Err(error @ RecordError::ObjectStore(_)) => Err(Failure::Usage(error.to_string())),
+        Err(error) => Err(Failure::work(error)),
+    }
+}
+
+fn place(endpoint: &Endpoint) -> String {
+    let tls = match endpoint.tls {
+        TlsMode::None => "in clear",
+        TlsMode::StartTls => "STARTTLS",
+        TlsMode::Implicit => "TLS",
+    };
+    format!("{}:{} {tls}", endpoint.server, endpoint.port)
+}
+
+fn width() -> usize {
+    std::env::var("COLUMNS")
+        .ok()
+        .and_then(|columns| columns.parse().ok())
+        .unwrap_or(100)
+        .clamp(60, 160)
+}
+
+/// The timeline: each phase a bar at its place in time with its milliseconds, then the outcome.
+fn draw(result: &TestResult, max_round_trip: Micros, width: usize, colour: bool) -> String {
+    const LABELS: usize = 22;
+    const VALUES: usize = 26;
+    let TestResult { sample, timeline } = result;
+    let paint = |text: &str, code: &str| {
+        if colour {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    };
+    let end = end_of(timeline);
+    let cells = width - LABELS - VALUES;
+    let mut text = String::new();
+    let mut last = None;
+    for phase in &timeline.phases {
+        let part = match phase.part {
+            Part::Smtp => "SMTP",
+            Part::Transit => "Mail",
+            Part::Pickup => "Pick-up",
+        };
+        let shown = if last == Some(phase.part) { "" } else { part };
+        last = Some(phase.part);
+        let value = match (phase.part, sample.round_trip_error) {
+            (Part::Transit, Some(error)) => format!("{} ± {}", milliseconds(phase.took), milliseconds(error)),
+            _ => milliseconds(phase.took),
+        };
+        let (before, bar) = place_bar(phase, end, cells);
+        let code = match phase.part {
+            Part::Smtp => "34",
+            Part::Transit => "36",
+            Part::Pickup => "35",
+        };
+        let after = cells - before - bar.chars().count();
+        let _ = writeln!(
+            text,
+            "{shown:<9}{:<13}{:before$}{}{:after$}{value:>VALUES$}",
+            phase.name,
+            "",
+            paint(&bar, code),
+            "",
+        );
+    }
+    if !timeline.phases.is_empty() {
+        text.push('\n');
+    }
+    let (mark, code) = if sample.outcome == Outcome::Ok {
+        ("✓", "32")
+    } else {
+        ("✗", "31")
+    };
+    let _ = writeln!(
+        text,
+        "{}",
+        paint(&format!("{mark} {}", verdict(sample, max_round_trip)), code)
+    );
+    text
+}
+
+fn verdict(sample: &Sample, max_round_trip: Micros) -> String {
+    let mut text = sample.outcome.to_string();
+    if let Some(stage) = sample.stage {
+        let _ = write!(text, " at {stage}");
+    }
+    if let (Some(round_trip), Some(error)) = (sample.round_trip, sample.round_trip_error) {
+        let _ = write!(
+            text,
+            ": round trip {} ± {}, allowed are {max_round_trip}",
+            milliseconds(round_trip),
+            milliseconds(error),
+        );
+    }
+    if let Some(error) = &sample.error {
+        let _ = write!(text, ": {error}");
+    }
+    if sample.is_provisional() {
+        text.push_str(" (may still arrive)");
+    }
+    text
+}
+
+fn end_of(timeline: &Timeline) -> Micros {
+    timeline
+        .phases
+        .iter()
+        .map(|phase| phase.begin + phase.took)
+        .max()
+        .unwrap_or(Micros(1))
+        .max(Micros(1))
+}
+
+/// Where a phase's bar begins, in cells, and the bar, which is never empty and never beyond the end.
+fn place_bar(phase: &Phase, end: Micros, cells: usize) -> (usize, String) {
+    let eighths = |at: Micros| (at.0.max(0) as f64 / end.0 as f64 * cells as f64 * 8.0).round() as usize;
+    let from = (eighths(phase.begin) / 8).min(cells.saturating_sub(1));
+    let to = eighths(phase.begin + phase.took).min(cells * 8).max(from * 8 + 1);
+    let (full, rest) = ((to - from * 8) / 8, (to - from * 8) % 8);
+    let mut bar = "█".repeat(full);
+    if rest > 0 {
+        bar.push(['▏', '▎', '▍', '▌', '▋', '▊', '▉'][rest - 1]);
+    }
+    (from, bar)
+}
+
+/// Milliseconds with as many digits as a reader needs.
+fn milliseconds(duration: Micros) -> String {
+    let ms = duration.0 as f64 / 1000.0;
+    match ms.abs() {
+        ms_abs if ms_abs < 10.0 => format!("{ms:.2} ms"),
+        ms_abs if ms_abs < 100.0 => format!("{ms:.1} ms"),
+        _ => format!("{ms:.0} ms"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mailqos_core::model::{Stage, UtcMicros};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sample(outcome: Outcome) -> Sample {
+        Sample::new("mail-hq".parse().expect("an id"), UtcMicros(0), outcome)
+    }
+
+    fn phase(part: Part, name: &'static str, begin: i64, took: i64) -> Phase {
+        Phase {
+            part,
+            name,
+            begin: Micros(begin),
+            took: Micros(took),
+        }
+    }
+
+    #[test]
+    fn each_phase_is_a_bar_with_its_milliseconds() {
+        let mut sample = sample(Outcome::Ok);
+        sample.round_trip = Some(Micros(2_034_000));
+        sample.round_trip_error = Some(Micros(501_200));
+        let timeline = Timeline {
+            phases: vec![
+                phase(Part::Smtp, "connect", 0, 1_234),
+                phase(Part::Smtp, "TLS", 1_234, 40_000),
+                phase(Part::Smtp, "data", 41_234, 120_000),
+                phase(Part::Transit, "round trip", 41_500, 2_034_000),
+                phase(Part::Pickup, "connect", 2_500_000, 900),
+                phase(Part::Pickup, "login", 2_500_900, 30_000),
+                phase(Part::Pickup, "receive", 2_530_900, 9_000),
+            ],
+        };
+        let text = draw(&TestResult { sample, timeline }, Micros(30_000_000), 90, false);
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn a_failure_names_its_stage_and_cause() {
+        let mut sample = sample(Outcome::SmtpFailed);
+        sample.stage = Some(Stage::SmtpAuth);
+        sample.error = Some("535 5.7.8 refused".into());
+        let timeline = Timeline { phases: Vec::new() };
+        let text = draw(&TestResult { sample, timeline }, Micros(30_000_000), 90, false);
+        assert_eq!(text, "✗ smtp_failed at smtp_auth: 535 5.7.8 refused\n");
+    }
+
+    proptest! {
+        #[test]
+        fn a_bar_is_visible_and_stays_within_its_cells(begin in 0i64..10_000_000, took in 0i64..10_000_000, more in 0i64..10_000_000, cells in 12usize..120) {
+            let phase = phase(Part::Smtp, "data", begin, took);
+            let end = Micros((begin + took + more).max(1));
+            let (from, bar) = place_bar(&phase, end, cells);
+            let length = bar.chars().count();
+            prop_assert!(length >= 1);
+            prop_assert!(from + length <= cells);
+        }
+    }
+}
