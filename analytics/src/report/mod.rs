@@ -1,1 +1,3 @@
-//! Reports: definition → sections → blocks → media.
+//! Reports: definitions and templates (what to show), sections (figures → blocks), media (blocks → files).
+
+pub mod document;

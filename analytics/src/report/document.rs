@@ -1,0 +1,402 @@
+//! The document: neutral blocks that sections make and media show. It knows no HTML, no print, no figures.
+//!
+//! It serialises as it stands: that is the context of the templates of every medium. All texts are plain texts; each
+//! medium escapes them in its own way.
+
+use mailqos_core::model::UtcMicros;
+use serde::Serialize;
+
+use crate::charts::Chart;
+
+/// A whole report.
+#[derive(Debug, Clone, Serialize)]
+pub struct Document {
+    /// What the report is called.
+    pub title: String,
+    /// The finding in one sentence with its figure; the first thing read.
+    pub headline: String,
+    /// What follows from it, or what else matters: a sentence or two. May be empty.
+    pub lead: String,
+    /// The period in the report's language, such as `October 2026`.
+    pub period: String,
+    /// IANA name of the zone of all times.
+    pub zone: String,
+    /// Which monitors, in words: `4 monitors`.
+    pub scope: String,
+    /// Language tag, such as `en`.
+    pub language: String,
+    /// When the report was made, in the report's zone and language. Comes from the data or a flag, so that it can be reproduced.
+    pub made: String,
+    /// The same moment.
+    pub made_at: UtcMicros,
+    /// Program and version.
+    pub producer: String,
+    /// Hash of the data that the report was made from.
+    pub data_hash: String,
+    /// What a reader must know before anything else: simulated data, provisional figures.
+    pub notes: Vec<Note>,
+    /// House style.
+    pub theme: Theme,
+    /// The fixed words of the page, in the report's language.
+    pub words: Words,
+    /// The content, in order.
+    pub blocks: Vec<Block>,
+}
+
+/// House style.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Theme {
+    /// Name of the company, in the header; may be empty.
+    pub company: String,
+    /// `#rrggbb` of what marks "this".
+    pub accent: String,
+    /// A logo, if any.
+    pub logo: Option<Picture>,
+    /// Text of the footer; may be empty.
+    pub footer: String,
+}
+
+/// The fixed words of the page, in the report's language.
+#[derive(Debug, Clone, Serialize)]
+pub struct Words {
+    /// Heading of the list of contents.
+    pub contents: &'static str,
+    /// Between page number and page count: `of`.
+    pub of: &'static str,
+    /// Before the page number: `Page`.
+    pub page: &'static str,
+    /// Summary of the disclosure of a chart's data.
+    pub data: &'static str,
+    /// Before the moment at which the report was made.
+    pub made: &'static str,
+    /// Before the hash of the data.
+    pub data_hash: &'static str,
+    /// Before the zone's name: `Times in`.
+    pub times_in: &'static str,
+    /// What stands for nothing.
+    pub dash: &'static str,
+}
+
+/// A piece of a document.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Block {
+    /// A heading; stays with what follows.
+    Heading {
+        /// 1 for a chapter, 2 for a section, 3 below.
+        level: u8,
+        /// Its text.
+        text: String,
+        /// Unique in the document: letters, digits, hyphens.
+        id: String,
+    },
+    /// A paragraph.
+    Paragraph {
+        /// Its runs of text.
+        spans: Vec<Span>,
+    },
+    /// A list.
+    List {
+        /// Numbered rather than with bullets.
+        ordered: bool,
+        /// The items.
+        items: Vec<Vec<Span>>,
+    },
+    /// Large figures, three to six.
+    KeyFigures {
+        /// The figures.
+        figures: Vec<KeyFigure>,
+    },
+    /// A table.
+    Table(Table),
+    /// A chart.
+    Chart(ChartBlock),
+    /// A remark set apart.
+    Note(Note),
+    /// A picture.
+    Image {
+        /// The picture.
+        picture: Picture,
+        /// Text below it; may be empty.
+        caption: String,
+    },
+    /// Blocks side by side.
+    Columns {
+        /// The columns' blocks.
+        columns: Vec<Vec<Block>>,
+    },
+    /// Blocks that stay on one page if they fit.
+    Group {
+        /// The blocks.
+        blocks: Vec<Block>,
+    },
+    /// What follows begins on a new page.
+    PageBreak,
+}
+
+/// A run of text.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Span {
+    /// The text.
+    pub text: String,
+    /// Set apart strongly.
+    pub strong: bool,
+    /// Set apart.
+    pub emphasis: bool,
+    /// As it is typed.
+    pub code: bool,
+    /// Where it leads: `https:`, `http:`, `mailto:` or `#id`.
+    pub link: Option<String>,
+}
+
+/// A large figure.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct KeyFigure {
+    /// What it is.
+    pub label: String,
+    /// The figure with its unit, or a dash.
+    pub value: String,
+    /// Change against the period before, in words; may be empty.
+    pub change: String,
+    /// Whether the change is for the better.
+    pub trend: Status,
+    /// A word below: what it is made of; may be empty.
+    pub detail: String,
+    /// Whether the figure is good.
+    pub status: Status,
+}
+
+/// A judgement; media show it by a sign or word besides the colour.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// No judgement.
+    #[default]
+    Neutral,
+    /// Good.
+    Good,
+    /// Deserves attention.
+    Warn,
+    /// Bad.
+    Bad,
+    /// Not known.
+    Unknown,
+}
+
+/// A table.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Table {
+    /// Unique in the document; also the name of its sheet or file.
+    pub id: String,
+    /// What it shows; may be empty.
+    pub title: String,
+    /// How to read it; may be empty.
+    pub subtitle: String,
+    /// The columns.
+    pub columns: Vec<Column>,
+    /// The rows; each has as many cells as there are columns.
+    pub rows: Vec<Row>,
+    /// A remark below; may be empty.
+    pub note: String,
+}
+
+/// A column of a table.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Column {
+    /// Its head.
+    pub head: String,
+    /// The unit of all its values, shown with the head; may be empty.
+    pub unit: String,
+    /// How its cells are set.
+    pub align: Align,
+    /// How much of the width it takes, compared with the others; 0 leaves it to the content.
+    pub width: u8,
+}
+
+/// How cells are set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Align {
+    /// Text.
+    #[default]
+    Left,
+    /// Numbers, all with the same number of decimals.
+    Right,
+}
+
+/// A row of a table.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Row {
+    /// The cells.
+    pub cells: Vec<Cell>,
+    /// A sum or another row that stands out.
+    pub strong: bool,
+}
+
+/// A cell of a table.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Cell {
+    /// What is shown; a dash for nothing.
+    pub text: String,
+    /// Smaller text behind it, such as a confidence interval; may be empty.
+    pub detail: String,
+    /// The judgement, if any.
+    pub status: Status,
+    /// The exact value in the column's unit, for spreadsheets and sorting.
+    pub value: Option<f64>,
+    /// The moment, for spreadsheets and sorting.
+    pub moment: Option<UtcMicros>,
+}
+
+/// A chart in a document.
+#[derive(Debug, Clone, Serialize)]
+pub struct ChartBlock {
+    /// Unique in the document.
+    pub id: String,
+    /// The chart.
+    #[serde(flatten)]
+    pub chart: Chart,
+}
+
+/// A remark set apart.
+#[derive(Debug, Clone, Serialize)]
+pub struct Note {
+    /// How urgent it is.
+    pub status: Status,
+    /// A word or two in front.
+    pub title: String,
+    /// The remark.
+    pub text: String,
+}
+
+/// A picture.
+#[derive(Debug, Clone, Serialize)]
+pub struct Picture {
+    /// File name with the extension of its type: png, jpg, svg.
+    pub name: String,
+    /// `image/png`, `image/jpeg` or `image/svg+xml`.
+    pub media_type: &'static str,
+    /// The file.
+    #[serde(skip)]
+    pub bytes: Vec<u8>,
+    /// What it shows, for those who can't see it.
+    pub alternative: String,
+    /// Share of the text's width, in per cent.
+    pub width: u8,
+}
+
+impl Span {
+    /// Plain text.
+    pub fn plain(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Text that stands out.
+    pub fn strong(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            strong: true,
+            ..Self::default()
+        }
+    }
+}
+
+impl Block {
+    /// A paragraph of plain text.
+    pub fn paragraph(text: impl Into<String>) -> Self {
+        Self::Paragraph {
+            spans: vec![Span::plain(text)],
+        }
+    }
+}
+
+impl Column {
+    /// A column of texts.
+    pub fn text(head: impl Into<String>) -> Self {
+        Self {
+            head: head.into(),
+            ..Self::default()
+        }
+    }
+
+    /// A column of numbers in a unit, which may be empty.
+    pub fn number(head: impl Into<String>, unit: impl Into<String>) -> Self {
+        Self {
+            head: head.into(),
+            unit: unit.into(),
+            align: Align::Right,
+            ..Self::default()
+        }
+    }
+}
+
+impl Cell {
+    /// A text.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            ..Self::default()
+        }
+    }
+
+    /// A number as it is shown, and exactly.
+    pub fn number(text: impl Into<String>, value: Option<f64>) -> Self {
+        Self {
+            text: text.into(),
+            value,
+            ..Self::default()
+        }
+    }
+
+    /// With smaller text behind it.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = detail.into();
+        self
+    }
+
+    /// With a judgement.
+    #[must_use]
+    pub fn status(mut self, status: Status) -> Self {
+        self.status = status;
+        self
+    }
+}
+
+impl Document {
+    /// All blocks, those within columns and groups too, in reading order.
+    pub fn walk(&self) -> Vec<&Block> {
+        fn visit<'a>(blocks: &'a [Block], all: &mut Vec<&'a Block>) {
+            for block in blocks {
+                all.push(block);
+                match block {
+                    Block::Columns { columns } => columns.iter().for_each(|column| visit(column, all)),
+                    Block::Group { blocks } => visit(blocks, all),
+                    _ => {}
+                }
+            }
+        }
+        let mut all = Vec::new();
+        visit(&self.blocks, &mut all);
+        all
+    }
+
+    /// The charts, in reading order.
+    pub fn charts(&self) -> impl Iterator<Item = &ChartBlock> {
+        self.walk().into_iter().filter_map(|block| match block {
+            Block::Chart(chart) => Some(chart),
+            _ => None,
+        })
+    }
+
+    /// The tables, in reading order.
+    pub fn tables(&self) -> impl Iterator<Item = &Table> {
+        self.walk().into_iter().filter_map(|block| match block {
+            Block::Table(table) => Some(table),
+            _ => None,
+        })
+    }
+}
