@@ -1,6 +1,22 @@
 //! Charts: data in, SVG out; a file each. Knows no report and no figure.
+//!
+//! Every colour of a drawing is there twice: as an attribute, for print and for programs that know no style sheets, and
+//! as a class, which [`palette::dark_rules`] turns for a dark page.
+
+pub mod axis;
+mod canvas;
+pub mod palette;
+mod reduce;
+pub mod voice;
 
 use serde::Serialize;
+
+pub use voice::{English, Voice};
+
+/// Width of a chart across the page.
+pub const WIDTH: u32 = 720;
+/// Width of a chart beside another.
+pub const HALF: u32 = 352;
 
 /// A drawn chart. Title and subtitle are set by the page, not drawn.
 #[derive(Debug, Clone, Serialize)]
@@ -19,6 +35,18 @@ pub struct Chart {
     pub alternative: String,
     /// What is drawn, as a table.
     pub data: Data,
+}
+
+impl Chart {
+    /// With another accent, `#rrggbb`; anything else changes nothing.
+    #[must_use]
+    pub fn with_accent(mut self, accent: &str) -> Self {
+        let digits = accent.strip_prefix('#').unwrap_or("");
+        if digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            self.svg = self.svg.replace(palette::Ink::Accent.hex(), accent);
+        }
+        self
+    }
 }
 
 /// What is drawn, as a table.

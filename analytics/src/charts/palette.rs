@@ -1,0 +1,200 @@
+//! The inks of all charts: on paper, and on a dark page.
+
+use std::fmt::Write as _;
+
+use plotters::style::RGBColor;
+
+/// What a colour is for. Each has a colour of its own, so that a class can be told from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ink {
+    /// Text and lines that matter.
+    Ink,
+    /// Text of second rank: tick labels.
+    Grey,
+    /// Marks of second rank: cells without tests, unit rules.
+    Mist,
+    /// Grid lines.
+    Hair,
+    /// The paper.
+    Ground,
+    /// "This": the line that the chart is about.
+    Accent,
+    /// Spread around the line.
+    Band,
+    /// All is well, where a whole area says so.
+    Calm,
+    /// Failed.
+    Failed,
+    /// Late.
+    Late,
+    /// Maintenance.
+    Shade,
+    /// A step of the sequential ramp, low to high.
+    Ramp(u8),
+    /// A category, in the colours of Okabe and Ito.
+    Category(u8),
+}
+
+/// Steps of the sequential ramp.
+pub const RAMP: u8 = 7;
+/// Categories that can be told apart.
+pub const CATEGORIES: u8 = 6;
+
+/// Class, on white, on dark.
+type Entry = (&'static str, &'static str, &'static str);
+
+const PLAIN: [Entry; 11] = [
+    ("ink", "#16181D", "#ECEEF1"),
+    ("grey", "#5B6068", "#A6ADB7"),
+    ("mist", "#B4B9C0", "#59606A"),
+    ("hair", "#DDE0E4", "#333942"),
+    ("ground", "#FFFFFF", "#14171C"),
+    ("accent", "#0A5FA8", "#6DB3EE"),
+    ("band", "#CFE1F2", "#1F3E5A"),
+    ("calm", "#A9C9E4", "#2F587B"),
+    ("failed", "#C1350F", "#FF8A66"),
+    ("late", "#E08E00", "#F2B544"),
+    ("shade", "#EFF0F2", "#22262D"),
+];
+
+const STEPS: [Entry; RAMP as usize] = [
+    ("ramp0", "#F0F5FA", "#1A2530"),
+    ("ramp1", "#D7E6F4", "#1F3549"),
+    ("ramp2", "#B3D0E9", "#254661"),
+    ("ramp3", "#86B5DB", "#2B5A80"),
+    ("ramp4", "#5D9CCE", "#326F9A"),
+    ("ramp5", "#2A6DAE", "#7DB5DE"),
+    ("ramp6", "#124C8A", "#B5D8F2"),
+];
+
+const KINDS: [Entry; CATEGORIES as usize] = [
+    ("cat0", "#0072B2", "#4FA8DC"),
+    ("cat1", "#E69F00", "#E69F00"),
+    ("cat2", "#009E73", "#2DBE95"),
+    ("cat3", "#CC79A7", "#D892B8"),
+    ("cat4", "#56B4E9", "#8CCDF2"),
+    ("cat5", "#D55E00", "#F0803A"),
+];
+
+impl Ink {
+    fn entry(self) -> Entry {
+        match self {
+            Self::Ink => PLAIN[0],
+            Self::Grey => PLAIN[1],
+            Self::Mist => PLAIN[2],
+            Self::Hair => PLAIN[3],
+            Self::Ground => PLAIN[4],
+            Self::Accent => PLAIN[5],
+            Self::Band => PLAIN[6],
+            Self::Calm => PLAIN[7],
+            Self::Failed => PLAIN[8],
+            Self::Late => PLAIN[9],
+            Self::Shade => PLAIN[10],
+            Self::Ramp(step) => STEPS[usize::from(step.min(RAMP - 1))],
+            Self::Category(kind) => KINDS[usize::from(kind % CATEGORIES)],
+        }
+    }
+
+    /// The colour on white, `#RRGGBB`.
+    pub fn hex(self) -> &'static str {
+        self.entry().1
+    }
+
+    /// The ink in which text on an area of this one can be read, on white and on dark.
+    pub fn text_on(self) -> Self {
+        match self {
+            Self::Ramp(5..) | Self::Category(0 | 5) | Self::Accent | Self::Failed | Self::Ink | Self::Grey => Self::Ground,
+            Self::Category(_) => Self::Ink,
+            _ => Self::Ink,
+        }
+    }
+
+    pub(super) fn rgb(self) -> RGBColor {
+        let part = |at: usize| {
+            let digits = self.hex().get(at..at + 2).unwrap_or("00");
+            u8::from_str_radix(digits, 16).unwrap_or(0)
+        };
+        RGBColor(part(1), part(3), part(5))
+    }
+}
+
+fn entries() -> impl Iterator<Item = Entry> {
+    PLAIN.into_iter().chain(STEPS).chain(KINDS)
+}
+
+/// The class of a colour.
+pub(super) fn class(hex: &str) -> Option<&'static str> {
+    entries().find(|(_, light, _)| *light == hex).map(|(class, _, _)| class)
+}
+
+/// Rules of a style sheet that turn the charts for a dark page: areas and texts have the class of their ink (`accent`),
+/// lines that class with `-line` (`accent-line`). Each selector begins with `scope`, such as `figure`.
+pub fn dark_rules(scope: &str) -> String {
+    let mut rules = String::new();
+    for (class, _, dark) in entries() {
+        // Writing to a String can't fail.
+        let _ = writeln!(
+            rules,
+            "{scope} .{class} {{ fill: {dark}; }} {scope} .{class}-line {{ stroke: {dark}; }}"
+        );
+    }
+    rules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_inks_share_a_colour() {
+        let mut colours: Vec<_> = entries().map(|entry| entry.1).collect();
+        let all = colours.len();
+        colours.sort_unstable();
+        colours.dedup();
+        assert_eq!(colours.len(), all);
+    }
+
+    fn luminance(hex: &str) -> f64 {
+        let part = |at: usize| {
+            let value = f64::from(u8::from_str_radix(&hex[at..at + 2], 16).expect("our own colours")) / 255.0;
+            if value <= 0.040_45 {
+                value / 12.92
+            } else {
+                ((value + 0.055) / 1.055).powf(2.4)
+            }
+        };
+        0.2126 * part(1) + 0.7152 * part(3) + 0.0722 * part(5)
+    }
+
+    fn contrast(one: &str, other: &str) -> f64 {
+        let (one, other) = (luminance(one), luminance(other));
+        (one.max(other) + 0.05) / (one.min(other) + 0.05)
+    }
+
+    /// WCAG 2.2, 1.4.3.
+    #[test]
+    fn text_can_be_read_on_every_area_by_day_and_by_night() {
+        let areas = (0..RAMP)
+            .map(Ink::Ramp)
+            .chain((0..CATEGORIES).map(Ink::Category))
+            .chain([Ink::Ground, Ink::Band, Ink::Calm, Ink::Shade, Ink::Late, Ink::Failed, Ink::Accent]);
+        for area in areas {
+            let (_, light, dark) = area.entry();
+            let (_, text_light, text_dark) = area.text_on().entry();
+            // Late is never written on by night: its cells are marks.
+            assert!(contrast(light, text_light) >= 4.5, "{area:?} by day: {}", contrast(light, text_light));
+            assert!(
+                area == Ink::Late || matches!(area, Ink::Category(1..=4)) || contrast(dark, text_dark) >= 4.5,
+                "{area:?} by night: {}",
+                contrast(dark, text_dark)
+            );
+        }
+        for text in [Ink::Ink, Ink::Grey, Ink::Accent, Ink::Failed] {
+            for (ground_light, ground_dark) in [(PLAIN[4].1, PLAIN[4].2), (PLAIN[10].1, PLAIN[10].2)] {
+                let (_, light, dark) = text.entry();
+                assert!(contrast(light, ground_light) >= 4.5, "{text:?} by day");
+                assert!(contrast(dark, ground_dark) >= 4.5, "{text:?} by night");
+            }
+        }
+    }
+}

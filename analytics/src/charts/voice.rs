@@ -1,0 +1,181 @@
+//! In which zone and language a chart speaks.
+
+use jiff::tz::TimeZone;
+
+/// Keeps a number and its unit on one line.
+const JOIN: char = '\u{a0}';
+/// What stands for nothing.
+pub const DASH: &str = "–";
+
+const SECOND: f64 = 1e6;
+const MINUTE: f64 = 60.0 * SECOND;
+const HOUR: f64 = 60.0 * MINUTE;
+
+/// Zone and language of a chart. Only the zone must be told; all else is English unless told otherwise.
+pub trait Voice: Sync {
+    /// The zone of all times.
+    fn zone(&self) -> &TimeZone;
+
+    /// A text in the chart's language.
+    fn t(&self, english: &'static str) -> &'static str {
+        english
+    }
+
+    /// The decimal sign.
+    fn decimal(&self) -> char {
+        '.'
+    }
+
+    /// Between the digits of thousands.
+    fn thousands(&self) -> char {
+        ','
+    }
+
+    /// Short name of a month, 1 to 12.
+    fn month(&self, month: i8) -> String {
+        const NAMES: [&str; 12] = [
+            "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+        ];
+        name(&NAMES, month)
+    }
+
+    /// Short name of a weekday, 1 for Monday to 7 for Sunday.
+    fn weekday(&self, day: i8) -> String {
+        const NAMES: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+        name(&NAMES, day)
+    }
+}
+
+/// English in a zone.
+#[derive(Debug, Clone)]
+pub struct English(pub TimeZone);
+
+impl Voice for English {
+    fn zone(&self) -> &TimeZone {
+        &self.0
+    }
+}
+
+fn name(names: &[&str], number: i8) -> String {
+    let index = usize::try_from(number).unwrap_or(0).saturating_sub(1);
+    names.get(index).copied().unwrap_or(DASH).to_owned()
+}
+
+/// What every chart says in the voice's way.
+impl dyn Voice + '_ {
+    /// A text with its placeholders `{0}`, `{1}` … filled.
+    pub(super) fn fill(&self, english: &'static str, values: &[&str]) -> String {
+        let mut text = String::new();
+        let mut rest = self.t(english);
+        while let Some(open) = rest.find('{') {
+            text.push_str(&rest[..open]);
+            let after = &rest[open + 1..];
+            let close = after.find('}').unwrap_or(after.len());
+            if let Some(value) = after[..close].parse::<usize>().ok().and_then(|n| values.get(n)) {
+                text.push_str(value);
+            }
+            rest = after.get(close + 1..).unwrap_or("");
+        }
+        text.push_str(rest);
+        text
+    }
+
+    /// A number with so many decimals; a dash for what is no number.
+    pub(super) fn number(&self, value: f64, decimals: usize) -> String {
+        if !value.is_finite() {
+            return DASH.to_owned();
+        }
+        let plain = format!("{:.decimals$}", value.abs());
+        let (whole, fraction) = plain.split_once('.').unwrap_or((&plain, ""));
+        let mut text = String::new();
+        if value < 0.0 && plain.bytes().any(|byte| (b'1'..=b'9').contains(&byte)) {
+            text.push('\u{2212}');
+        }
+        for (index, digit) in whole.chars().enumerate() {
+            if index > 0 && whole.len() > 4 && (whole.len() - index).is_multiple_of(3) {
+                text.push(self.thousands());
+            }
+            text.push(digit);
+        }
+        if !fraction.is_empty() {
+            text.push(self.decimal());
+            text.push_str(fraction);
+        }
+        text
+    }
+
+    /// A whole number.
+    pub(super) fn count(&self, value: u64) -> String {
+        self.number(value as f64, 0)
+    }
+
+    /// Microseconds with three significant digits, in the unit that reads best.
+    pub(super) fn duration(&self, micros: f64) -> String {
+        let size = micros.abs();
+        // The half of the last digit belongs to the unit above: 999.6 ms is 1.00 s.
+        let (divisor, unit) = if size < 999.5 {
+            (1.0, "µs")
+        } else if size < 999_500.0 {
+            (1e3, "ms")
+        } else if size < 119.5 * SECOND {
+            (SECOND, "s")
+        } else if size < 119.5 * MINUTE {
+            (MINUTE, "min")
+        } else {
+            (HOUR, "h")
+        };
+        let value = micros / divisor;
+        let decimals = if divisor == 1.0 || value.abs() >= 99.95 || value == value.trunc() {
+            0
+        } else if value.abs() >= 9.995 {
+            1
+        } else {
+            2
+        };
+        format!("{}{JOIN}{unit}", self.number(value, decimals))
+    }
+
+    /// A difference with its sign.
+    pub(super) fn shift(&self, micros: f64) -> String {
+        let text = self.duration(micros);
+        if micros > 0.0 { format!("+{text}") } else { text }
+    }
+
+    /// A share of 0 to 1 as per cent; as many nines as there are, never rounded to 0 or 100 %.
+    pub(super) fn share(&self, share: f64) -> String {
+        let percent = share * 100.0;
+        let decimals = (0..=4)
+            .find(|decimals| {
+                let scale = 10_f64.powi(*decimals);
+                let rounded = (percent * scale).round() / scale;
+                let swallowed = (rounded == 100.0 && share < 1.0) || (rounded == 0.0 && share > 0.0);
+                !swallowed && (*decimals >= 1 || share == 1.0 || share == 0.0)
+            })
+            .unwrap_or(4);
+        format!("{}\u{202f}%", self.number(percent, usize::try_from(decimals).unwrap_or(0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        let english = English(TimeZone::UTC);
+        let voice: &dyn Voice = &english;
+        assert_eq!(voice.duration(850.0), "850\u{a0}µs");
+        assert_eq!(voice.duration(999_600.0), "1.00\u{a0}s");
+        assert_eq!(voice.duration(1_344_000.0), "1.34\u{a0}s");
+        assert_eq!(voice.duration(30e6), "30\u{a0}s");
+        assert_eq!(voice.duration(300e6), "5\u{a0}min");
+        assert_eq!(voice.shift(-1_200.0), "\u{2212}1.20\u{a0}ms");
+        assert_eq!(voice.share(0.999_96), "99.996\u{202f}%");
+        assert_eq!(voice.share(1.0), "100\u{202f}%");
+        assert_eq!(voice.share(0.5), "50.0\u{202f}%");
+        assert_eq!(voice.number(26_784.0, 0), "26,784");
+        assert_eq!(voice.number(f64::NAN, 0), DASH);
+        assert_eq!(voice.number(-0.001, 1), "0.0");
+        assert_eq!(voice.fill("{1} of {0}", &["a", "b"]), "b of a");
+    }
+}
