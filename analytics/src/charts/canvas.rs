@@ -52,15 +52,16 @@ pub(super) struct Canvas<'a> {
 pub(super) fn draw(width: u32, height: u32, title: &str, alternative: &str, pen: impl FnOnce(&mut Canvas<'_>)) -> String {
     let fine = |pixels: u32| pixels.saturating_mul(FINE as u32);
     let mut raw = String::new();
-    let mut canvas = Canvas {
-        backend: SVGBackend::with_string(&mut raw, (fine(width), fine(height))),
-        extras: Vec::new(),
+    let extras = {
+        let mut canvas = Canvas {
+            backend: SVGBackend::with_string(&mut raw, (fine(width), fine(height))),
+            extras: Vec::new(),
+        };
+        pen(&mut canvas);
+        // A drawing into a String can't fail.
+        let _ = canvas.backend.present();
+        canvas.extras
     };
-    pen(&mut canvas);
-    let Canvas { mut backend, extras } = canvas;
-    // A drawing into a String can't fail.
-    let _ = backend.present();
-    drop(backend);
     set(&raw, &extras, width, height, title, alternative)
 }
 

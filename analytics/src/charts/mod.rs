@@ -6,7 +6,12 @@
 pub mod axis;
 mod canvas;
 pub mod palette;
+mod plot;
 mod reduce;
+pub mod round_trip;
+#[cfg(test)]
+mod samples;
+pub mod strip;
 pub mod voice;
 
 use serde::Serialize;

@@ -1,0 +1,139 @@
+//! What charts with axes share: the plot's place on the paper, its grid, its labels, and how moments are written.
+
+use jiff::{ZonedDateTime, civil::Time};
+use mailqos_core::model::UtcMicros;
+
+use super::{
+    axis::{Axis, Stretch, place, time_ticks},
+    canvas::{At, Canvas, SMALL, TEXT, text_width},
+    palette::Ink,
+    voice::Voice,
+};
+
+/// Where values are drawn.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Plot {
+    pub(super) left: f64,
+    pub(super) right: f64,
+    pub(super) top: f64,
+    pub(super) bottom: f64,
+}
+
+impl Plot {
+    pub(super) fn width(&self) -> f64 {
+        self.right - self.left
+    }
+
+    /// From 0, left, to 1, right.
+    pub(super) fn x(&self, share: f64) -> f64 {
+        self.left + share * self.width()
+    }
+
+    /// From 0, bottom, to 1, top.
+    pub(super) fn y(&self, share: f64) -> f64 {
+        self.bottom - share * (self.bottom - self.top)
+    }
+
+    /// Grid lines with their labels; the base line stronger where it is zero.
+    pub(super) fn value_axis(&self, canvas: &mut Canvas<'_>, axis: &Axis) {
+        for tick in &axis.ticks {
+            let y = self.y(axis.place(tick.value));
+            let ink = if tick.value == 0.0 { Ink::Mist } else { Ink::Hair };
+            canvas.line((self.left, y), (self.right, y), ink, if tick.value == 0.0 { 1.0 } else { 0.75 });
+            canvas.text(&tick.label, self.left - 6.0, y + 4.0, At::End, Ink::Grey, TEXT);
+        }
+    }
+
+    /// Ticks and labels of time below `base`.
+    pub(super) fn time_axis(&self, canvas: &mut Canvas<'_>, period: Stretch, base: f64, voice: &dyn Voice) {
+        let ticks = time_ticks(period, self.width(), TEXT, voice);
+        for tick in ticks {
+            let x = self.x(place(period, tick.at));
+            canvas.line((x, base), (x, base + 4.0), Ink::Mist, 1.0);
+            let half = text_width(&tick.label, TEXT) / 2.0;
+            // At the ends labels lean inwards rather than leave the paper.
+            let middle = x.max(half + 1.0).min(self.right + 50.0 - half);
+            canvas.text(&tick.label, middle, base + 17.0, At::Middle, Ink::Grey, TEXT);
+        }
+    }
+
+    /// A shade over the whole height; its title when pointed at.
+    pub(super) fn shade(&self, canvas: &mut Canvas<'_>, from: f64, width: f64, title: &str) {
+        hatched(canvas, (from, self.top), (width, self.bottom - self.top), title);
+    }
+
+    /// A label that can be read across lines and bands.
+    pub(super) fn framed(&self, canvas: &mut Canvas<'_>, text: &str, x: f64, base: f64, at: At) {
+        let width = text_width(text, SMALL) + 4.0;
+        let left = match at {
+            At::Start => x - 2.0,
+            At::Middle => x - width / 2.0,
+            At::End => x - width + 2.0,
+        };
+        canvas.rect(left, base - 10.0, width, 12.0, Ink::Ground);
+        canvas.text(text, x, base, at, Ink::Ink, SMALL);
+    }
+}
+
+/// An area that can be told without its colour: light strokes from bottom left to top right, on a shade.
+pub(super) fn hatched(canvas: &mut Canvas<'_>, corner: (f64, f64), size: (f64, f64), title: &str) {
+    let ((left, top), (width, height)) = (corner, size);
+    let bottom = top + height;
+    canvas.rect(left, top, width, height, Ink::Shade);
+    canvas.title(title);
+    let distance = if height > 40.0 { 7.0 } else { 4.0 };
+    let mut x = left - height + distance / 2.0;
+    while x < left + width {
+        let (start, end) = (x.max(left), (x + height).min(left + width));
+        if end > start {
+            canvas.line((start, bottom - (start - x)), (end, bottom - (end - x)), Ink::Mist, 0.6);
+        }
+        x += distance;
+    }
+}
+
+/// A moment in the chart's zone: the day, and the time if it isn't midnight.
+pub(super) fn moment(at: UtcMicros, voice: &dyn Voice) -> String {
+    let zoned = ZonedDateTime::new(at.timestamp(), voice.zone().clone());
+    let day = format!("{} {} {}", zoned.day(), voice.month(zoned.month()), zoned.year());
+    if zoned.time() == Time::midnight() {
+        day
+    } else {
+        format!("{day}, {:02}:{:02}", zoned.hour(), zoned.minute())
+    }
+}
+
+/// A period in the chart's zone, which is named.
+pub(super) fn period(span: Stretch, voice: &dyn Voice) -> String {
+    let zone = voice.zone().iana_name().unwrap_or("UTC");
+    let zoned = |at: UtcMicros| ZonedDateTime::new(at.timestamp(), voice.zone().clone());
+    let (from, to) = (zoned(span.from), zoned(span.to));
+    let whole = from.time() == Time::midnight() && to.time() == Time::midnight() && span.from < span.to;
+    if !whole {
+        return format!("{} – {}, {zone}", moment(span.from, voice), moment(span.to, voice));
+    }
+    // The last day is part of the period; its end is the next midnight.
+    let last = to.date().yesterday().unwrap_or(to.date());
+    let month = |date: jiff::civil::Date| voice.month(date.month());
+    let end = format!("{} {} {}", last.day(), month(last), last.year());
+    let first = from.date();
+    if first == last {
+        format!("{end}, {zone}")
+    } else if (first.year(), first.month()) == (last.year(), last.month()) {
+        format!("{}–{end}, {zone}", first.day())
+    } else if first.year() == last.year() {
+        format!("{} {} – {end}, {zone}", first.day(), month(first))
+    } else {
+        format!("{} – {end}, {zone}", moment(span.from, voice))
+    }
+}
+
+/// Parts joined by semicolons, with a capital in front.
+pub(super) fn sentence(parts: &[&str]) -> String {
+    let joined = parts.join("; ");
+    let mut letters = joined.chars();
+    match letters.next() {
+        Some(first) => first.to_uppercase().chain(letters).collect(),
+        None => joined,
+    }
+}

@@ -1,0 +1,590 @@
+//! A metric over time: median, spread, failures, maintenance, alarms and shifts on one axis of time.
+
+use mailqos_core::model::UtcMicros;
+
+use super::{
+    Chart, Data,
+    axis::{Axis, Scale, Stretch, place},
+    canvas::{At, Canvas, SMALL, TEXT, draw, text_width},
+    palette::Ink,
+    plot::{Plot, moment, period},
+    reduce::m4,
+    voice::{DASH, Voice},
+};
+
+/// Rows of the table at most; more buckets are joined.
+const MOST_ROWS: usize = 400;
+/// Above this ratio of the greatest to the least value a linear axis would hide the least.
+const DECADES: f64 = 40.0;
+
+/// What to draw.
+#[derive(Debug, Clone)]
+pub struct RoundTrip {
+    /// What it shows happening; empty for a plain finding.
+    pub title: String,
+    /// Name of the metric, such as `round trip`.
+    pub metric: String,
+    /// Width of the chart in pixels.
+    pub width: u32,
+    /// The period.
+    pub period: Stretch,
+    /// The buckets, ascending; a gap between two is a gap of the line.
+    pub buckets: Vec<Bucket>,
+    /// The greatest round trip allowed, in microseconds.
+    pub limit: Option<f64>,
+    /// Tests that failed.
+    pub failures: Vec<Failure>,
+    /// Maintenance.
+    pub maintenance: Vec<Stretch>,
+    /// When alarms were raised, and what they said.
+    pub alarms: Vec<(UtcMicros, String)>,
+    /// Lasting shifts of the level.
+    pub shifts: Vec<Shift>,
+}
+
+/// Values of a part of the period, in microseconds.
+#[derive(Debug, Clone, Default)]
+pub struct Bucket {
+    /// Its begin, in microseconds since 1970 UTC.
+    pub start: i64,
+    /// Its end.
+    pub end: i64,
+    /// How many values.
+    pub count: u64,
+    /// 5th percentile, median, 95th percentile; `None` where there are too few values.
+    pub spread: Option<[f64; 3]>,
+    /// The values themselves where there are too few for percentiles.
+    pub points: Vec<(UtcMicros, f64)>,
+}
+
+/// A test that failed.
+#[derive(Debug, Clone, Copy)]
+pub struct Failure {
+    /// When it began.
+    pub at: UtcMicros,
+    /// How.
+    pub kind: Kind,
+}
+
+/// How a test failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Mail came, too late.
+    Late,
+    /// Mail could not be fetched.
+    NotFetched,
+    /// Mail could not be sent.
+    NotSent,
+    /// Mail never came.
+    Lost,
+}
+
+/// A lasting shift of the level.
+#[derive(Debug, Clone, Copy)]
+pub struct Shift {
+    /// When.
+    pub at: UtcMicros,
+    /// Median before, in microseconds.
+    pub before: f64,
+    /// Median after.
+    pub after: f64,
+}
+
+const KINDS: [(Kind, f64, Ink); 4] = [
+    (Kind::Late, 5.0, Ink::Late),
+    (Kind::NotFetched, 8.0, Ink::Failed),
+    (Kind::NotSent, 8.0, Ink::Failed),
+    (Kind::Lost, 12.0, Ink::Failed),
+];
+
+fn counted(kind: Kind, count: usize, voice: &dyn Voice) -> String {
+    let text = match kind {
+        Kind::Late => "{0} late",
+        Kind::NotFetched => "{0} not fetched",
+        Kind::NotSent => "{0} not sent",
+        Kind::Lost => "{0} lost",
+    };
+    voice.fill(text, &[&voice.count(count as u64)])
+}
+
+/// Draws it.
+pub fn chart(data: &RoundTrip, voice: &dyn Voice) -> Chart {
+    let buckets: Vec<&Bucket> = data
+        .buckets
+        .iter()
+        .filter(|bucket| bucket.end > data.period.from.0 && bucket.start < data.period.to.0)
+        .collect();
+    let facts = Facts::of(&buckets, data);
+    let axis = facts.axis(data, voice);
+    let failures = failures(data, voice);
+    let title = if data.title.is_empty() {
+        facts.finding(data, voice)
+    } else {
+        data.title.clone()
+    };
+    let alternative = [facts.finding(data, voice), facts.extremes(voice), failures.clone()]
+        .into_iter()
+        .filter(|sentence| !sentence.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ");
+    let width = data.width.clamp(240, 2_000);
+    let flags = if data.alarms.is_empty() { 0.0 } else { 14.0 };
+    let shifts = if data.shifts.is_empty() { 0.0 } else { 15.0 };
+    let lane = if failures.is_empty() { 0.0 } else { 17.0 };
+    let height = 190.0 + flags + shifts + lane + 24.0;
+    let plot = Plot {
+        left: (axis.label_width(TEXT) + 8.0).max(24.0),
+        right: f64::from(width) - 58.0,
+        top: 12.0 + flags + shifts,
+        bottom: height - 24.0 - lane,
+    };
+    let svg = draw(width, height as u32, &title, &alternative, |canvas| {
+        let drawing = Drawing {
+            data,
+            buckets: &buckets,
+            axis: &axis,
+            plot,
+            facts: &facts,
+            voice,
+        };
+        drawing.ground(canvas);
+        drawing.values(canvas);
+        drawing.limit(canvas);
+        drawing.shifts(canvas);
+        drawing.flags(canvas, 2.0);
+        drawing.failures(canvas, lane);
+        plot.time_axis(canvas, data.period, plot.bottom + lane, voice);
+    });
+    Chart {
+        svg,
+        width,
+        height: height as u32,
+        title,
+        subtitle: subtitle(data, &axis, &facts, voice),
+        alternative,
+        data: table(&buckets, data, voice),
+    }
+}
+
+/// What the values are like as a whole.
+struct Facts {
+    /// Least and greatest value drawn.
+    range: Option<(f64, f64)>,
+    /// The typical value: the median of the medians, weighed by count.
+    typical: Option<f64>,
+    /// Buckets with the lowest and the highest median.
+    calm: Option<(i64, f64)>,
+    worst: Option<(i64, f64)>,
+    points: bool,
+    band: bool,
+}
+
+impl Facts {
+    fn of(buckets: &[&Bucket], data: &RoundTrip) -> Self {
+        let good = |value: &f64| value.is_finite() && *value >= 0.0;
+        let values: Vec<f64> = buckets
+            .iter()
+            .flat_map(|bucket| {
+                let spread = bucket.spread.into_iter().flatten();
+                spread.chain(bucket.points.iter().map(|point| point.1))
+            })
+            .filter(good)
+            .collect();
+        let range = values
+            .iter()
+            .copied()
+            .map(|value| (value, value))
+            .reduce(|(low, high), (least, greatest)| (low.min(least), high.max(greatest)));
+        let mut medians: Vec<(i64, f64, u64)> = buckets
+            .iter()
+            .filter_map(|bucket| bucket.spread.map(|spread| (bucket.start, spread[1], bucket.count)))
+            .filter(|(_, median, _)| good(median))
+            .collect();
+        if medians.is_empty() {
+            medians = buckets
+                .iter()
+                .flat_map(|bucket| bucket.points.iter().map(|(at, value)| (at.0, *value, 1)))
+                .filter(|(_, value, _)| good(value))
+                .collect();
+        }
+        medians.sort_by(|one, other| one.1.total_cmp(&other.1));
+        let whole: u64 = medians.iter().map(|median| median.2).sum();
+        let mut seen = 0;
+        let typical = medians
+            .iter()
+            .find(|(_, _, count)| {
+                seen += count;
+                seen * 2 >= whole
+            })
+            .map(|median| median.1);
+        let end = |median: Option<&(i64, f64, u64)>| median.map(|(at, value, _)| ((*at).max(data.period.from.0), *value));
+        Self {
+            range,
+            typical,
+            calm: end(medians.first()),
+            worst: end(medians.last()),
+            points: buckets.iter().any(|bucket| !bucket.points.is_empty()),
+            band: buckets.iter().any(|bucket| bucket.spread.is_some()),
+        }
+    }
+
+    fn axis(&self, data: &RoundTrip, voice: &dyn Voice) -> Axis {
+        let Some((least, greatest)) = self.range else {
+            return Axis::from_zero(data.limit.unwrap_or(0.0), 5, voice);
+        };
+        // The limit is drawn if it doesn't press the data flat; else it is named above them.
+        if greatest > least.max(1.0) * DECADES {
+            let limit = data.limit.filter(|limit| *limit <= greatest * 10.0).unwrap_or(0.0);
+            Axis::log(least, greatest.max(limit), 6, voice)
+        } else {
+            let limit = data.limit.filter(|limit| *limit <= greatest * 2.5).unwrap_or(0.0);
+            Axis::from_zero(greatest.max(limit), 5, voice)
+        }
+    }
+
+    fn finding(&self, data: &RoundTrip, voice: &dyn Voice) -> String {
+        let Some(typical) = self.typical else {
+            return voice.fill("No {0} was measured.", &[&data.metric]);
+        };
+        match data.shifts.iter().max_by(|one, other| shift(one).abs().total_cmp(&shift(other).abs())) {
+            Some(change) => voice.fill(
+                "Median {0} went from {1} to {2} on {3}.",
+                &[
+                    &data.metric,
+                    &voice.duration(change.before),
+                    &voice.duration(change.after),
+                    &moment(change.at, voice),
+                ],
+            ),
+            None => voice.fill("Median {0} was {1}.", &[&data.metric, &voice.duration(typical)]),
+        }
+    }
+
+    fn extremes(&self, voice: &dyn Voice) -> String {
+        match (self.calm, self.worst) {
+            (Some((low_at, low)), Some((high_at, high))) if low < high => voice.fill(
+                "It was lowest with {0} at {1} and highest with {2} at {3}.",
+                &[
+                    &voice.duration(low),
+                    &moment(UtcMicros(low_at), voice),
+                    &voice.duration(high),
+                    &moment(UtcMicros(high_at), voice),
+                ],
+            ),
+            _ => String::new(),
+        }
+    }
+}
+
+fn shift(change: &Shift) -> f64 {
+    change.after - change.before
+}
+
+fn failures(data: &RoundTrip, voice: &dyn Voice) -> String {
+    KINDS
+        .iter()
+        .rev()
+        .filter_map(|(kind, ..)| {
+            let count = data.failures.iter().filter(|failure| failure.kind == *kind).count();
+            (count > 0).then(|| counted(*kind, count, voice))
+        })
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn subtitle(data: &RoundTrip, axis: &Axis, facts: &Facts, voice: &dyn Voice) -> String {
+    let mut parts = Vec::new();
+    if facts.band {
+        parts.push(voice.t("median and range of 90 % of the tests"));
+    }
+    if facts.points {
+        parts.push(voice.t("dots are single tests"));
+    }
+    if axis.scale == Scale::Log {
+        parts.push(voice.t("logarithmic scale"));
+    }
+    if !data.failures.is_empty() {
+        parts.push(voice.t("ticks below are failed tests"));
+    }
+    if !data.maintenance.is_empty() {
+        parts.push(voice.t("hatched is maintenance"));
+    }
+    if !data.alarms.is_empty() {
+        parts.push(voice.t("flags are alarms"));
+    }
+    parts.retain(|part| !part.is_empty());
+    format!("{}. {}", super::plot::sentence(&parts), period(data.period, voice))
+}
+
+struct Drawing<'a> {
+    data: &'a RoundTrip,
+    buckets: &'a [&'a Bucket],
+    axis: &'a Axis,
+    plot: Plot,
+    facts: &'a Facts,
+    voice: &'a dyn Voice,
+}
+
+impl Drawing<'_> {
+    fn x(&self, at: i64) -> f64 {
+        self.plot.x(place(self.data.period, UtcMicros(at)))
+    }
+
+    fn y(&self, value: f64) -> f64 {
+        self.plot.y(self.axis.place(value))
+    }
+
+    fn ground(&self, canvas: &mut Canvas<'_>) {
+        for window in self.data.maintenance.iter().take(500) {
+            let (from, to) = (self.x(window.from.0), self.x(window.to.0));
+            let width = (to - from).max(1.0);
+            let title = format!("{}: {}", self.voice.t("Maintenance"), period(*window, self.voice));
+            self.plot.shade(canvas, from, width, &title);
+        }
+        self.plot.value_axis(canvas, self.axis);
+        if self.facts.range.is_none() {
+            let (x, y) = ((self.plot.left + self.plot.right) / 2.0, (self.plot.top + self.plot.bottom) / 2.0);
+            canvas.text(self.voice.t("no values"), x, y, At::Middle, Ink::Grey, TEXT);
+        }
+    }
+
+    /// Spreads without a gap between them, as runs.
+    fn runs(&self) -> Vec<Vec<(&Bucket, [f64; 3])>> {
+        let mut runs: Vec<Vec<(&Bucket, [f64; 3])>> = Vec::new();
+        let mut end = None;
+        for bucket in self.buckets {
+            let Some(spread) = bucket.spread.filter(|spread| spread.iter().all(|value| value.is_finite())) else {
+                end = None;
+                continue;
+            };
+            if end != Some(bucket.start) {
+                runs.push(Vec::new());
+            }
+            end = Some(bucket.end);
+            if let Some(run) = runs.last_mut() {
+                run.push((bucket, spread));
+            }
+        }
+        runs
+    }
+
+    fn values(&self, canvas: &mut Canvas<'_>) {
+        let columns = (self.plot.width() as usize).max(1);
+        let middle = |bucket: &Bucket| place(self.data.period, UtcMicros(bucket.start / 2 + bucket.end / 2));
+        let runs = self.runs();
+        for run in &runs {
+            let edge = |pick: usize| -> Vec<(f64, f64)> {
+                let points: Vec<(f64, f64)> = run.iter().map(|(bucket, spread)| (middle(bucket), spread[pick])).collect();
+                m4(&points, columns)
+            };
+            if let [(bucket, spread)] = run.as_slice() {
+                // A single bucket has a width, not a point.
+                let (from, to) = (self.x(bucket.start), self.x(bucket.end));
+                let width = (to - from).max(2.0);
+                canvas.rect(from, self.y(spread[2]), width, self.y(spread[0]) - self.y(spread[2]), Ink::Band);
+                continue;
+            }
+            let upper = edge(2);
+            let mut outline: Vec<(f64, f64)> = upper.iter().map(|(x, value)| (self.plot.x(*x), self.y(*value))).collect();
+            outline.extend(edge(0).iter().rev().map(|(x, value)| (self.plot.x(*x), self.y(*value))));
+            canvas.polygon(&outline, Ink::Band);
+        }
+        for run in &runs {
+            if let [(bucket, spread)] = run.as_slice() {
+                let (from, to) = (self.x(bucket.start), self.x(bucket.end));
+                let y = self.y(spread[1]);
+                canvas.line((from, y), (to.max(from + 2.0), y), Ink::Accent, 1.6);
+                continue;
+            }
+            let points: Vec<(f64, f64)> = run.iter().map(|(bucket, spread)| (middle(bucket), spread[1])).collect();
+            let line: Vec<(f64, f64)> =
+                m4(&points, columns).iter().map(|(x, value)| (self.plot.x(*x), self.y(*value))).collect();
+            canvas.path(&line, Ink::Accent, 1.6);
+        }
+        let mut points: Vec<(f64, f64)> = self
+            .buckets
+            .iter()
+            .flat_map(|bucket| bucket.points.iter())
+            .filter(|(at, value)| value.is_finite() && *at >= self.data.period.from && *at < self.data.period.to)
+            .map(|(at, value)| (place(self.data.period, *at), *value))
+            .collect();
+        points.sort_by(|one, other| one.0.total_cmp(&other.0));
+        for (x, value) in m4(&points, columns / 2) {
+            canvas.disc((self.plot.x(x), self.y(value)), 1.8, Ink::Accent);
+        }
+        self.label(canvas, runs.last().and_then(|run| run.last()).map(|(_, spread)| *spread));
+    }
+
+    /// Names at the right end of line and band, each where there is room.
+    fn label(&self, canvas: &mut Canvas<'_>, last: Option<[f64; 3]>) {
+        let Some(spread) = last else { return };
+        let x = self.plot.right + 6.0;
+        let mut median = self.y(spread[1]) + 4.0;
+        let (mut low, mut high) = (self.y(spread[0]) + 4.0, self.y(spread[2]) + 4.0);
+        high = high.min(median - 14.0);
+        low = low.max(median + 14.0);
+        // Never on the labels of time.
+        let over = (low - self.plot.bottom - 4.0).max(0.0);
+        (low, median, high) = (low - over, median - over, high.min(median - over - 14.0));
+        canvas.strong(self.voice.t("median"), x, median, At::Start, Ink::Accent, TEXT);
+        canvas.text("p95", x, high, At::Start, Ink::Grey, SMALL);
+        canvas.text("p5", x, low, At::Start, Ink::Grey, SMALL);
+    }
+
+    fn limit(&self, canvas: &mut Canvas<'_>) {
+        let Some(limit) = self.data.limit.filter(|limit| limit.is_finite() && *limit > 0.0) else {
+            return;
+        };
+        let text = self.voice.fill("allowed {0}", &[&self.voice.duration(limit)]);
+        if limit > self.axis.high {
+            let text = self.voice.fill("{0}, beyond the scale ↑", &[&text]);
+            self.plot.framed(canvas, &text, self.plot.right, self.plot.top + 10.0, At::End);
+            return;
+        }
+        let y = self.y(limit);
+        canvas.line((self.plot.left, y), (self.plot.right, y), Ink::Ink, 1.0);
+        let above = if y - self.plot.top > 14.0 { y - 4.0 } else { y + 12.0 };
+        self.plot.framed(canvas, &text, self.plot.left + 4.0, above, At::Start);
+    }
+
+    fn shifts(&self, canvas: &mut Canvas<'_>) {
+        let base = self.plot.top - 5.0;
+        let mut free = self.plot.left;
+        for change in &self.data.shifts {
+            let x = self.x(change.at.0);
+            canvas.line((x, base - 10.0), (x, self.plot.bottom), Ink::Ink, 1.0);
+            canvas.dashed("1 3");
+            let text = self.voice.shift(shift(change));
+            let width = text_width(&text, SMALL);
+            // To the right of the line, or to the left where the paper ends.
+            let (from, at) = if x + 4.0 + width > self.plot.right + 50.0 {
+                (x - 4.0 - width, At::End)
+            } else {
+                (x + 4.0, At::Start)
+            };
+            if from < free {
+                continue;
+            }
+            free = from + width + 6.0;
+            let anchor = if at == At::End { x - 4.0 } else { x + 4.0 };
+            canvas.text(&text, anchor, base, at, Ink::Ink, SMALL);
+            canvas.title(format!(
+                "{}: {} → {}",
+                moment(change.at, self.voice),
+                self.voice.duration(change.before),
+                self.voice.duration(change.after)
+            ));
+        }
+    }
+
+    fn flags(&self, canvas: &mut Canvas<'_>, top: f64) {
+        let mut free = f64::MIN;
+        for (at, text) in &self.data.alarms {
+            let x = self.x(at.0);
+            // Flags closer than their width would be one blot.
+            if x < free {
+                continue;
+            }
+            free = x + 3.0;
+            canvas.line((x, top), (x, self.plot.bottom), Ink::Failed, 0.5);
+            canvas.polygon(&[(x, top), (x + 8.0, top + 3.5), (x, top + 7.0)], Ink::Failed);
+            canvas.title(format!("{}: {text}", moment(*at, self.voice)));
+        }
+    }
+
+    fn failures(&self, canvas: &mut Canvas<'_>, lane: f64) {
+        if lane == 0.0 {
+            return;
+        }
+        let top = self.plot.bottom + 3.0;
+        for (kind, height, ink) in KINDS {
+            let mut before = f64::MIN;
+            let mut moments: Vec<i64> = self
+                .data
+                .failures
+                .iter()
+                .filter(|failure| failure.kind == kind && failure.at >= self.data.period.from && failure.at < self.data.period.to)
+                .map(|failure| failure.at.0)
+                .collect();
+            moments.sort_unstable();
+            for at in moments {
+                let x = self.x(at);
+                if x - before >= 0.75 {
+                    canvas.line((x, top), (x, top + height), ink, 1.25);
+                    before = x;
+                }
+            }
+        }
+        let kinds = KINDS.iter().filter(|(kind, ..)| self.data.failures.iter().any(|failure| failure.kind == *kind)).count();
+        let text = match (kinds, self.data.failures.first()) {
+            (1, Some(first)) => counted(first.kind, self.data.failures.len(), self.voice),
+            _ => self.voice.fill("{0} failed", &[&self.voice.count(self.data.failures.len() as u64)]),
+        };
+        canvas.text(&text, self.plot.right + 6.0, top + 10.0, At::Start, Ink::Failed, SMALL);
+        canvas.title(failures(self.data, self.voice));
+    }
+}
+
+fn table(buckets: &[&Bucket], data: &RoundTrip, voice: &dyn Voice) -> Data {
+    let heads = ["from", "tests with a value", "p5", "median", "p95", "failed tests"].map(|head| voice.t(head).to_owned());
+    let together = buckets.len().div_ceil(MOST_ROWS).max(1);
+    let rows = buckets
+        .chunks(together)
+        .map(|chunk| {
+            let (start, end) = (chunk.first().map_or(0, |one| one.start), chunk.last().map_or(0, |one| one.end));
+            let values: Vec<[f64; 3]> = chunk.iter().filter_map(|bucket| bucket.spread).collect();
+            let duration = |value: Option<f64>| value.map_or_else(|| DASH.to_owned(), |value| voice.duration(value));
+            let mut medians: Vec<f64> = values.iter().map(|spread| spread[1]).collect();
+            if values.is_empty() {
+                medians.extend(chunk.iter().flat_map(|bucket| bucket.points.iter().map(|point| point.1)));
+            }
+            medians.sort_by(f64::total_cmp);
+            let failed = data.failures.iter().filter(|failure| (start..end).contains(&failure.at.0)).count();
+            vec![
+                moment(UtcMicros(start), voice),
+                voice.count(chunk.iter().map(|bucket| bucket.count).sum()),
+                duration(values.iter().map(|spread| spread[0]).reduce(f64::min)),
+                duration(medians.get(medians.len().saturating_sub(1) / 2).copied()),
+                duration(values.iter().map(|spread| spread[2]).reduce(f64::max)),
+                voice.count(failed as u64),
+            ]
+        })
+        .collect();
+    Data {
+        heads: heads.into(),
+        rows,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::charts::samples;
+
+    #[test]
+    fn a_day_with_all_that_can_happen() {
+        let (data, voice) = samples::round_trip_small();
+        let chart = chart(&data, &voice);
+        insta::assert_snapshot!(samples::shown(&chart));
+    }
+
+    #[test]
+    fn nothing_measured_says_so() {
+        let (mut data, voice) = samples::round_trip_small();
+        data.buckets.clear();
+        data.failures.clear();
+        let chart = chart(&data, &voice);
+        assert!(chart.svg.contains("no values"));
+        assert_eq!(chart.title, "No round trip was measured.");
+        assert!(!chart.svg.contains("NaN"));
+    }
+
+    #[test]
+    fn ten_thousand_buckets_keep_their_peak() {
+        let (data, voice) = samples::round_trip_many();
+        let chart = chart(&data, &voice);
+        assert!(chart.svg.len() < 150_000, "{} bytes", chart.svg.len());
+        assert!(chart.data.rows.len() <= MOST_ROWS);
+        assert!(chart.data.rows.iter().any(|row| row[4] == "9.87\u{a0}s"), "the peak is in the table");
+    }
+}

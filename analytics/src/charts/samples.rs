@@ -1,0 +1,271 @@
+//! Data for the tests of charts, and pictures of all charts for the eye.
+
+use jiff::{civil::date, tz::TimeZone};
+use mailqos_core::model::UtcMicros;
+
+use super::{
+    Chart, English, WIDTH,
+    axis::Stretch,
+    round_trip::{Bucket, Failure, Kind, RoundTrip, Shift},
+    strip::{Cell, Row, Strip},
+};
+
+pub(super) const NAMES: [&str; 5] = [
+    "<script>alert('x')</script>",
+    "💌 büro → Köln & \"Bonn\"",
+    "דואר אלקטרוני ירושלים",
+    concat!("long long long long long long long long long long ", "long long long long long long long long long long ",
+        "long long long long long long long long long long ", "long long long long long long long long long long "),
+    "東京メールサーバー",
+];
+
+const HOUR: i64 = 3_600_000_000;
+
+pub(super) fn paris() -> English {
+    English(TimeZone::get("Europe/Paris").expect("a zone"))
+}
+
+/// As it is drawn and told.
+pub(super) fn shown(chart: &Chart) -> String {
+    let rows: Vec<String> = chart.data.rows.iter().map(|row| row.join(" | ")).collect();
+    format!(
+        "{}\n{}\n{}\n{}×{}\n{}\n{}\n{}",
+        chart.title,
+        chart.subtitle,
+        chart.alternative,
+        chart.width,
+        chart.height,
+        chart.data.heads.join(" | "),
+        rows.join("\n"),
+        chart.svg
+    )
+}
+
+/// The same numbers each time, 0 to 1.
+pub(super) struct Dice(u64);
+
+impl Dice {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(super) fn throw(&mut self) -> f64 {
+        // xorshift64*: Vigna 2016.
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+pub(super) fn span(from: jiff::civil::Date, days: i64) -> Stretch {
+    let zone = paris().0;
+    let moment = |date: jiff::civil::Date| -> UtcMicros {
+        date.to_zoned_datetime(zone.clone()).expect("a date").timestamp().into()
+    };
+    Stretch {
+        from: moment(from),
+        to: moment(from.checked_add(jiff::Span::new().days(days)).expect("a date")),
+    }
+}
+
+fn round_trip(period: Stretch, bucket: i64, level: impl Fn(f64) -> f64) -> RoundTrip {
+    let mut dice = Dice::new(7);
+    let mut buckets = Vec::new();
+    let mut start = period.from.0;
+    while start < period.to.0 {
+        let share = (start - period.from.0) as f64 / (period.to.0 - period.from.0) as f64;
+        let median = level(share) * (0.93 + 0.14 * dice.throw());
+        let spread = [median * (0.72 - 0.1 * dice.throw()), median, median * (1.3 + 0.5 * dice.throw())];
+        buckets.push(Bucket {
+            start,
+            end: start + bucket,
+            count: 60,
+            spread: Some(spread),
+            points: Vec::new(),
+        });
+        start += bucket;
+    }
+    RoundTrip {
+        title: String::new(),
+        metric: "round trip".into(),
+        width: WIDTH,
+        period,
+        buckets,
+        limit: Some(30e6),
+        failures: Vec::new(),
+        maintenance: Vec::new(),
+        alarms: Vec::new(),
+        shifts: Vec::new(),
+    }
+}
+
+/// Eight buckets of a day: a gap, a bucket of points, all signs.
+pub(super) fn round_trip_small() -> (RoundTrip, English) {
+    let period = span(date(2026, 10, 25), 1);
+    let mut data = round_trip(period, 3 * HOUR, |share| 1.2e6 + 0.6e6 * share);
+    data.buckets.remove(4);
+    data.buckets[2].spread = None;
+    data.buckets[2].count = 3;
+    data.buckets[2].points = (0..3)
+        .map(|n| (UtcMicros(data.buckets[2].start + n * HOUR), 1e6 + n as f64 * 4e5))
+        .collect();
+    let at = |hours: i64| UtcMicros(period.from.0 + hours * HOUR);
+    data.failures = vec![
+        Failure { at: at(13), kind: Kind::Lost },
+        Failure { at: at(14), kind: Kind::Late },
+    ];
+    data.maintenance = vec![Stretch { from: at(12), to: at(15) }];
+    data.alarms = vec![(at(16), "Lyon failed 3 times".into())];
+    data.shifts = vec![Shift { at: at(18), before: 1.3e6, after: 1.7e6 }];
+    data.limit = Some(2.5e6);
+    (data, paris())
+}
+
+/// A month by hour, with everything.
+pub(super) fn round_trip_month() -> (RoundTrip, English) {
+    let period = span(date(2026, 10, 1), 31);
+    let mut data = round_trip(period, 2 * HOUR, |share| {
+        let day = (share * 31.0).fract();
+        let office = if (0.35..0.75).contains(&day) { 1.35 } else { 1.0 };
+        let level = if share > 0.62 { 1.9e6 } else { 1.2e6 };
+        level * office
+    });
+    data.buckets.retain(|bucket| {
+        let share = (bucket.start - period.from.0) as f64 / (period.to.0 - period.from.0) as f64;
+        !(0.41..0.46).contains(&share) && !(0.2..0.205).contains(&share)
+    });
+    let at = |share: f64| UtcMicros(period.from.0 + ((period.to.0 - period.from.0) as f64 * share) as i64);
+    let mut dice = Dice::new(3);
+    for _ in 0..9 {
+        data.failures.push(Failure { at: at(dice.throw()), kind: Kind::Late });
+    }
+    for n in 0..9 {
+        data.failures.push(Failure { at: at(0.701 + 0.0004 * f64::from(n)), kind: Kind::Lost });
+    }
+    data.failures.push(Failure { at: at(0.33), kind: Kind::NotSent });
+    data.maintenance = vec![
+        Stretch { from: at(0.2), to: at(0.205) },
+        Stretch { from: at(0.855), to: at(0.9) },
+    ];
+    data.alarms = vec![(at(0.705), "Lyon → Paris failed 3 times".into())];
+    data.shifts = vec![Shift { at: at(0.62), before: 1.31e6, after: 2.08e6 }];
+    data.limit = Some(4e6);
+    (data, paris())
+}
+
+/// A year by the hour with one peak.
+pub(super) fn round_trip_many() -> (RoundTrip, English) {
+    let period = span(date(2026, 1, 1), 417);
+    let mut data = round_trip(period, HOUR, |share| 0.8e6 + 0.3e6 * (share * 40.0).sin());
+    if let Some(spread) = data.buckets.get_mut(7_777).and_then(|bucket| bucket.spread.as_mut()) {
+        spread[2] = 9.87e6;
+    }
+    (data, paris())
+}
+
+fn strip(names: &[String], period: Stretch, cell: i64, state: impl Fn(usize, usize, &mut Dice) -> (u64, u64, bool)) -> Strip {
+    let mut dice = Dice::new(11);
+    let rows = names
+        .iter()
+        .enumerate()
+        .map(|(row, name)| {
+            let mut cells = Vec::new();
+            let mut from = period.from.0;
+            while from < period.to.0 {
+                let to = (from + cell).min(period.to.0);
+                let (tests, failed, maintenance) = state(row, cells.len(), &mut dice);
+                cells.push(Cell {
+                    span: Stretch { from: UtcMicros(from), to: UtcMicros(to) },
+                    tests,
+                    failed,
+                    maintenance,
+                });
+                from = to;
+            }
+            let (tests, failed) = cells.iter().fold((0, 0), |sum, cell| (sum.0 + cell.tests, sum.1 + cell.failed));
+            let figure = if tests == 0 { "–".into() } else { format!("{:.2}\u{202f}%", 100.0 - failed as f64 * 100.0 / tests as f64) };
+            Row { name: name.clone(), figure, cells }
+        })
+        .collect();
+    Strip { title: String::new(), width: WIDTH, period, rows }
+}
+
+/// Five rows of a week, each day in another state.
+pub(super) fn strip_small() -> (Strip, English) {
+    let names: Vec<String> = ["Lyon", "Paris", "Marseille", "Lille", "Brest"].map(String::from).into();
+    let data = strip(&names, span(date(2026, 10, 5), 7), 24 * HOUR, |row, cell, _| match (row + cell) % 5 {
+        0 | 1 => (288, 0, false),
+        2 => (288, 40, false),
+        3 if row < 2 => (288, 288, false),
+        3 => (0, 0, true),
+        _ if row > 2 => (0, 0, false),
+        _ => (288, 0, true),
+    });
+    (data, paris())
+}
+
+/// So many monitors over a month by day.
+pub(super) fn strip_month(count: usize) -> (Strip, English) {
+    let cities = ["Lyon", "Paris", "Marseille", "Lille", "Brest", "Nantes", "Nice", "Strasbourg"];
+    let names: Vec<String> = (0..count).map(|n| format!("{} → mailbox {}", cities[n % 8], n / 8 + 1)).collect();
+    let data = strip(&names, span(date(2026, 10, 1), 31), 24 * HOUR, |row, cell, dice| {
+        let thrown = dice.throw();
+        match (row, cell) {
+            (2, 9) => (288, 288, false),
+            (2, 10) => (288, 120, false),
+            (4, 20..) => (0, 0, false),
+            (_, 17) if row % 7 == 1 => (0, 0, true),
+            _ if thrown > 0.985 => (288, (dice.throw() * 60.0) as u64, false),
+            _ => (288, 0, false),
+        }
+    });
+    (data, paris())
+}
+
+/// Two monitors, a year by the hour, with one failed hour each.
+pub(super) fn strip_year_of_hours() -> (Strip, English) {
+    let names = vec!["Lyon".to_owned(), "Paris".to_owned()];
+    let data = strip(&names, span(date(2026, 1, 1), 365), HOUR, |row, cell, _| {
+        (12, u64::from(cell == 4_000 + row * 1_000) * 12, false)
+    });
+    (data, paris())
+}
+
+/// Pictures for the eye: `MAILQOS_CHARTS=folder cargo test -p mailqos-analytics pictures`.
+#[test]
+fn pictures() {
+    let Some(folder) = std::env::var_os("MAILQOS_CHARTS") else { return };
+    let folder = std::path::Path::new(&folder);
+    let draw = |name: &str, chart: Chart| {
+        let path = folder.join(format!("{name}.svg"));
+        std::fs::write(path, &chart.svg).expect("the folder can be written to");
+        let text = format!("{}\n{}\n{}\n", chart.title, chart.subtitle, chart.alternative);
+        std::fs::write(folder.join(format!("{name}.txt")), text).expect("the folder can be written to");
+    };
+    use super::{round_trip, strip};
+    let voice = paris();
+    draw("round_trip_small", round_trip::chart(&round_trip_small().0, &voice));
+    draw("round_trip_month", round_trip::chart(&round_trip_month().0, &voice));
+    draw("round_trip_many", round_trip::chart(&round_trip_many().0, &voice));
+    let mut half = round_trip_month().0;
+    half.width = super::HALF;
+    half.limit = Some(30e6);
+    draw("round_trip_half", round_trip::chart(&half, &voice));
+    let mut log = round_trip_month().0;
+    for bucket in log.buckets.iter_mut().skip(200).take(30) {
+        bucket.spread = bucket.spread.map(|spread| spread.map(|value| value * 40.0));
+    }
+    log.limit = Some(60e6);
+    draw("round_trip_log", round_trip::chart(&log, &voice));
+    for count in [1, 5, 40] {
+        draw(&format!("strip_{count}"), strip::chart(&strip_month(count).0, &voice));
+    }
+    draw("strip_small", strip::chart(&strip_small().0, &voice));
+    draw("strip_hours", strip::chart(&strip_year_of_hours().0, &voice));
+    let mut names = strip_small().0;
+    for (row, name) in names.rows.iter_mut().zip(NAMES) {
+        row.name = name.to_owned();
+    }
+    draw("strip_names", strip::chart(&names, &voice));
+}

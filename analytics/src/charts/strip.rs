@@ -1,0 +1,385 @@
+//! Availability as strips: a row for each monitor, a cell for each day or hour.
+
+use mailqos_core::model::UtcMicros;
+
+use super::{
+    Chart, Data,
+    axis::{Stretch, place},
+    canvas::{At, Canvas, SMALL, TEXT, draw, text_width},
+    palette::Ink,
+    plot::{Plot, hatched, moment, period, sentence},
+    voice::{DASH, Voice},
+};
+
+/// Cells narrower than this are joined.
+const NARROW: f64 = 2.5;
+
+/// What to draw.
+#[derive(Debug, Clone)]
+pub struct Strip {
+    /// What it shows happening; empty for a plain finding.
+    pub title: String,
+    /// Width of the chart in pixels.
+    pub width: u32,
+    /// The period.
+    pub period: Stretch,
+    /// The monitors, from top to bottom.
+    pub rows: Vec<Row>,
+}
+
+/// A monitor.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Its name.
+    pub name: String,
+    /// A figure behind the strip, such as its availability; may be empty.
+    pub figure: String,
+    /// Its cells, ascending; what lies between them is unknown.
+    pub cells: Vec<Cell>,
+}
+
+/// A day or an hour of a monitor.
+#[derive(Debug, Clone, Copy)]
+pub struct Cell {
+    /// Which.
+    pub span: Stretch,
+    /// Tests that count.
+    pub tests: u64,
+    /// How many of them failed.
+    pub failed: u64,
+    /// Whether tests were kept out by maintenance.
+    pub maintenance: bool,
+}
+
+/// What a cell tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum State {
+    Ok,
+    Some,
+    All,
+    Maintenance,
+    Unknown,
+}
+
+const STATES: [(State, &str); 5] = [
+    (State::Ok, "all tests succeeded"),
+    (State::Some, "some failed (height: share)"),
+    (State::All, "all failed"),
+    (State::Maintenance, "maintenance"),
+    (State::Unknown, "no tests"),
+];
+
+impl Cell {
+    fn state(&self) -> State {
+        match (self.tests, self.failed) {
+            (0, _) if self.maintenance => State::Maintenance,
+            (0, _) => State::Unknown,
+            (_, 0) => State::Ok,
+            (tests, failed) if failed >= tests => State::All,
+            _ => State::Some,
+        }
+    }
+
+    fn words(&self, voice: &dyn Voice) -> String {
+        let when = moment(self.span.from, voice);
+        match self.state() {
+            State::Maintenance => format!("{when}: {}", voice.t("maintenance")),
+            State::Unknown => format!("{when}: {}", voice.t("no tests")),
+            _ => voice.fill(
+                "{0}: {1} of {2} tests failed",
+                &[&when, &voice.count(self.failed), &voice.count(self.tests)],
+            ),
+        }
+    }
+}
+
+/// Draws it.
+pub fn chart(data: &Strip, voice: &dyn Voice) -> Chart {
+    let width = data.width.clamp(240, 2_000);
+    let pitch = match data.rows.len() {
+        0..=2 => 34.0,
+        3..=8 => 26.0,
+        9..=20 => 20.0,
+        _ => 16.0,
+    };
+    let widest = |text: fn(&Row) -> &str| {
+        data.rows
+            .iter()
+            .map(|row| text_width(text(row), TEXT))
+            .fold(0.0, f64::max)
+    };
+    let names = widest(|row| &row.name).min(f64::from(width) * 0.28).ceil();
+    let figures = widest(|row| &row.figure).min(110.0).ceil();
+    let left = names + 10.0;
+    let right = f64::from(width) - if figures > 0.0 { figures + 10.0 } else { 2.0 };
+    let rows: Vec<Vec<Cell>> = data.rows.iter().map(|row| joined(row, data.period, right - left)).collect();
+    let mut states: Vec<State> = rows.iter().flatten().map(Cell::state).collect();
+    states.sort_unstable();
+    states.dedup();
+    let key = Key::of(&states, f64::from(width), voice);
+    let top = key.height + 8.0;
+    let plot = Plot {
+        left,
+        right,
+        top,
+        bottom: top + pitch * data.rows.len().max(1) as f64,
+    };
+    let height = (plot.bottom + 24.0).ceil();
+    let finding = finding(data, voice);
+    let title = if data.title.is_empty() { finding.clone() } else { data.title.clone() };
+    let svg = draw(width, height as u32, &title, &finding, |canvas| {
+        key.draw(canvas);
+        if data.rows.is_empty() {
+            canvas.text(voice.t("no monitors"), left, plot.top + 20.0, At::Start, Ink::Grey, TEXT);
+        }
+        for (index, (row, cells)) in data.rows.iter().zip(&rows).enumerate() {
+            let middle = plot.top + pitch * (index as f64 + 0.5);
+            canvas.name(&row.name, left - 10.0, middle + 4.0, At::End, Ink::Ink, TEXT, names);
+            strip(canvas, plot, cells, data.period, (middle, pitch * 0.8), voice);
+            canvas.name(&row.figure, f64::from(width), middle + 4.0, At::End, Ink::Ink, TEXT, figures);
+        }
+        plot.time_axis(canvas, data.period, plot.bottom + 2.0, voice);
+    });
+    let each = cell_name(data, voice);
+    Chart {
+        svg,
+        width,
+        height: height as u32,
+        title,
+        subtitle: format!("{}. {}", sentence(&[&each]), period(data.period, voice)),
+        alternative: finding,
+        data: table(data, voice),
+    }
+}
+
+/// Cells wide enough to be seen: neighbours joined, their tests added up.
+fn joined(row: &Row, whole: Stretch, width: f64) -> Vec<Cell> {
+    let mut cells: Vec<Cell> = row
+        .cells
+        .iter()
+        .filter(|cell| cell.span.to > whole.from && cell.span.from < whole.to)
+        .copied()
+        .collect();
+    let narrowest = |cell: &Cell| (place(whole, cell.span.to) - place(whole, cell.span.from)) * width;
+    let usual = cells.get(cells.len() / 2).map_or(NARROW, narrowest).max(1e-3);
+    let together = (NARROW / usual).ceil() as usize;
+    if together > 1 {
+        // By place, not by number, so that all rows are cut at the same moments.
+        let slot = |cell: &Cell| (place(whole, cell.span.from) * width / NARROW + 1e-6) as i64;
+        cells = cells
+            .chunk_by(|one, other| slot(one) == slot(other))
+            .map(|chunk| Cell {
+                span: Stretch {
+                    from: chunk[0].span.from,
+                    to: chunk[chunk.len() - 1].span.to,
+                },
+                tests: chunk.iter().map(|cell| cell.tests).sum(),
+                failed: chunk.iter().map(|cell| cell.failed).sum(),
+                maintenance: chunk.iter().any(|cell| cell.maintenance),
+            })
+            .collect();
+    }
+    cells
+}
+
+fn strip(canvas: &mut Canvas<'_>, plot: Plot, cells: &[Cell], whole: Stretch, (middle, tall): (f64, f64), voice: &dyn Voice) {
+    let (top, bottom) = (middle - tall / 2.0, middle + tall / 2.0);
+    let x = |at: UtcMicros| plot.x(place(whole, at));
+    // Where nothing is drawn above it, this line says that nothing is known.
+    canvas.line((plot.left, middle), (plot.right, middle), Ink::Mist, 0.75);
+    let gap = if cells.iter().map(|cell| x(cell.span.to) - x(cell.span.from)).fold(f64::MAX, f64::min) >= 4.0 { 1.0 } else { 0.0 };
+    // Without gaps equal neighbours are one area.
+    let runs = cells.chunk_by(|one, other| {
+        gap == 0.0 && one.span.to == other.span.from && one.state() == other.state() && matches!(one.state(), State::Ok | State::Maintenance)
+    });
+    for run in runs {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+        let (from, to) = (x(first.span.from), x(last.span.to));
+        let width = (to - from - gap).max(0.5);
+        let words = if run.len() == 1 { first.words(voice) } else { String::new() };
+        match first.state() {
+            State::Ok => {
+                canvas.rect(from, top, width, tall, Ink::Calm);
+                canvas.title(words);
+            }
+            State::Some => {
+                let share = first.failed as f64 / first.tests as f64;
+                // Never too little to be seen, never as much as all.
+                let part = tall * (0.22 + 0.63 * share);
+                canvas.rect(from, top, width, tall - part, Ink::Calm);
+                canvas.title(words.clone());
+                canvas.rect(from, bottom - part, width, part, Ink::Failed);
+                canvas.title(words);
+            }
+            State::All => {
+                // Beyond the row on both sides: an outage is found by its outline.
+                canvas.rect(from, top - tall * 0.1, width, tall * 1.2, Ink::Failed);
+                canvas.title(words);
+            }
+            State::Maintenance => hatched(canvas, (from, top), (width, tall), &words),
+            State::Unknown => {}
+        }
+    }
+}
+
+/// What the cells mean: only what is there, in lines as wide as the paper.
+struct Key {
+    entries: Vec<(State, f64, f64, String)>,
+    height: f64,
+}
+
+impl Key {
+    fn of(states: &[State], width: f64, voice: &dyn Voice) -> Self {
+        let (mut x, mut line) = (0.0, 0.0);
+        let entries = STATES
+            .iter()
+            .filter(|(state, _)| states.contains(state))
+            .map(|(state, text)| {
+                let text = voice.t(text).to_owned();
+                let needed = 15.0 + text_width(&text, SMALL);
+                if x > 0.0 && x + needed > width {
+                    (x, line) = (0.0, line + 16.0);
+                }
+                let entry = (*state, x, line, text);
+                x += needed + 14.0;
+                entry
+            })
+            .collect();
+        Self {
+            entries,
+            height: line + 16.0,
+        }
+    }
+
+    fn draw(&self, canvas: &mut Canvas<'_>) {
+        for (state, x, line, text) in &self.entries {
+            let (x, top) = (*x, line + 2.0);
+            match state {
+                State::Ok => canvas.rect(x, top, 10.0, 10.0, Ink::Calm),
+                State::Some => {
+                    canvas.rect(x, top, 10.0, 6.0, Ink::Calm);
+                    canvas.rect(x, top + 6.0, 10.0, 4.0, Ink::Failed);
+                }
+                State::All => canvas.rect(x, top - 1.0, 10.0, 12.0, Ink::Failed),
+                State::Maintenance => hatched(canvas, (x, top), (10.0, 10.0), ""),
+                State::Unknown => canvas.line((x, top + 5.0), (x + 10.0, top + 5.0), Ink::Mist, 0.75),
+            }
+            canvas.text(text, x + 15.0, top + 9.0, At::Start, Ink::Grey, SMALL);
+        }
+    }
+}
+
+fn totals(row: &Row) -> (u64, u64) {
+    let sum = |part: fn(&Cell) -> u64| row.cells.iter().map(part).sum();
+    (sum(|cell| cell.tests), sum(|cell| cell.failed))
+}
+
+fn finding(data: &Strip, voice: &dyn Voice) -> String {
+    let sums: Vec<(u64, u64)> = data.rows.iter().map(totals).collect();
+    let tests: u64 = sums.iter().map(|sum| sum.0).sum();
+    let failed: u64 = sums.iter().map(|sum| sum.1).sum();
+    if tests == 0 {
+        return voice.t("Nothing was tested.").to_owned();
+    }
+    if failed == 0 {
+        return voice.fill("None of {0} tests failed.", &[&voice.count(tests)]);
+    }
+    let worst = data.rows.iter().zip(&sums).max_by(|(_, one), (_, other)| {
+        let share = |sum: &(u64, u64)| sum.1 as f64 / sum.0.max(1) as f64;
+        share(one).total_cmp(&share(other))
+    });
+    let name = worst.map_or("", |(row, _)| row.name.as_str());
+    let (worst_tests, worst_failed) = worst.map_or((0, 0), |(_, sum)| *sum);
+    if data.rows.len() == 1 {
+        return voice.fill(
+            "{0} of {1} tests of {2} failed.",
+            &[&voice.count(failed), &voice.count(tests), name],
+        );
+    }
+    let touched = sums.iter().filter(|sum| sum.1 > 0).count() as u64;
+    voice.fill(
+        "Tests failed at {0} of {1} monitors; worst was {2} with {3} of {4} tests.",
+        &[
+            &voice.count(touched),
+            &voice.count(data.rows.len() as u64),
+            name,
+            &voice.count(worst_failed),
+            &voice.count(worst_tests),
+        ],
+    )
+}
+
+/// What a cell is.
+fn cell_name(data: &Strip, voice: &dyn Voice) -> String {
+    let hours = data
+        .rows
+        .iter()
+        .find_map(|row| row.cells.get(row.cells.len() / 2))
+        .map_or(0, |cell| (cell.span.to.0 - cell.span.from.0) / 3_600_000_000);
+    let name = match hours {
+        1 => "a cell is an hour",
+        23..=25 => "a cell is a day",
+        167..=169 => "a cell is a week",
+        _ => "state of each part of the period",
+    };
+    voice.t(name).to_owned()
+}
+
+fn table(data: &Strip, voice: &dyn Voice) -> Data {
+    let heads = ["monitor", "tests", "failed", "share that succeeded", "cells with failures", "worst cell"];
+    let rows = data
+        .rows
+        .iter()
+        .map(|row| {
+            let (tests, failed) = totals(row);
+            let bad = row.cells.iter().filter(|cell| cell.failed > 0).count();
+            let worst = row.cells.iter().filter(|cell| cell.failed > 0).max_by_key(|cell| (cell.failed, std::cmp::Reverse(cell.span.from)));
+            let share = (tests > 0).then(|| (tests - failed.min(tests)) as f64 / tests as f64);
+            vec![
+                row.name.clone(),
+                voice.count(tests),
+                voice.count(failed),
+                share.map_or_else(|| DASH.to_owned(), |share| voice.share(share)),
+                voice.count(bad as u64),
+                worst.map_or_else(|| DASH.to_owned(), |cell| cell.words(voice)),
+            ]
+        })
+        .collect();
+    Data {
+        heads: heads.map(|head| voice.t(head).to_owned()).into(),
+        rows,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::charts::samples;
+
+    #[test]
+    fn every_state_looks_different() {
+        let (data, voice) = samples::strip_small();
+        insta::assert_snapshot!(samples::shown(&chart(&data, &voice)));
+    }
+
+    #[test]
+    fn a_failed_hour_of_a_year_is_still_seen() {
+        let (data, voice) = samples::strip_year_of_hours();
+        let chart = chart(&data, &voice);
+        assert_eq!(chart.svg.matches("class=\"failed\"").count(), 2 * data.rows.len() + 1, "a mark a row, and the key");
+        assert!(chart.svg.len() < 60_000, "{} bytes", chart.svg.len());
+    }
+
+    #[test]
+    fn names_are_shown_as_they_are_and_do_nothing() {
+        let (mut data, voice) = samples::strip_small();
+        for (row, name) in data.rows.iter_mut().zip(samples::NAMES) {
+            row.name = name.to_owned();
+        }
+        let chart = chart(&data, &voice);
+        assert!(!chart.svg.contains("<script"));
+        assert!(chart.svg.contains("&lt;script&gt;"));
+        assert!(chart.svg.contains("…</text>"), "200 characters are cut");
+        assert!(chart.svg.contains(&format!("<title>{}</title>", "long ".repeat(40))), "and told in full");
+    }
+}
