@@ -54,14 +54,18 @@ const UNITS: [(f64, &str, &[f64]); 5] = [
 
 /// What is round on a log axis, in microseconds.
 const ROUND: [f64; 22] = [
-    1.0, 10.0, 100.0, 1e3, 2e3, 5e3, 10e3, 20e3, 50e3, 100e3, 200e3, 500e3, 1e6, 2e6, 5e6, 10e6, 30e6, 60e6, 300e6, 900e6,
-    3_600e6, 14_400e6,
+    1.0, 10.0, 100.0, 1e3, 2e3, 5e3, 10e3, 20e3, 50e3, 100e3, 200e3, 500e3, 1e6, 2e6, 5e6, 10e6, 30e6, 60e6, 300e6,
+    900e6, 3_600e6, 14_400e6,
 ];
 
 impl Axis {
     /// An axis from zero to a little above the greatest value, in one unit.
     pub fn from_zero(greatest: f64, most: usize, voice: &dyn Voice) -> Self {
-        let greatest = if greatest.is_finite() && greatest > 0.0 { greatest.min(1e15) } else { 1e3 };
+        let greatest = if greatest.is_finite() && greatest > 0.0 {
+            greatest.min(1e15)
+        } else {
+            1e3
+        };
         let most = most.clamp(2, MOST);
         let (size, unit, own) = UNITS
             .into_iter()
@@ -73,13 +77,17 @@ impl Axis {
             steps.collect()
         } else {
             // Sixties have their own round numbers.
-            steps.filter(|step| *step < 15.0 || *step > 60.0).chain(own.iter().copied()).chain([60.0]).collect()
+            steps
+                .filter(|step| *step < 15.0 || *step > 60.0)
+                .chain(own.iter().copied())
+                .chain([60.0])
+                .collect()
         };
         steps.sort_by(f64::total_cmp);
         let top = greatest / size;
         let step = steps
             .into_iter()
-            .find(|step| (top / step).ceil() as usize <= most - 1)
+            .find(|step| ((top / step).ceil() as usize) < most)
             .unwrap_or(top);
         let count = (top / step).ceil().max(1.0) as usize;
         let decimals = usize::from(step < 1.0);
@@ -88,7 +96,11 @@ impl Axis {
                 let value = n as f64 * step;
                 let number = voice.number(value, decimals);
                 // The unit once, where the eye begins to read.
-                let label = if n == count { format!("{number}\u{a0}{unit}") } else { number };
+                let label = if n == count {
+                    format!("{number}\u{a0}{unit}")
+                } else {
+                    number
+                };
                 Tick {
                     value: value * size,
                     label,
@@ -106,7 +118,11 @@ impl Axis {
     /// A logarithmic axis around the values, each label with its unit.
     pub fn log(least: f64, greatest: f64, most: usize, voice: &dyn Voice) -> Self {
         let least = if least.is_finite() { least.clamp(1.0, 1e13) } else { 1.0 };
-        let greatest = if greatest.is_finite() { greatest.clamp(least, 1e14) } else { least };
+        let greatest = if greatest.is_finite() {
+            greatest.clamp(least, 1e14)
+        } else {
+            least
+        };
         let (low, high) = (least / 1.15, (greatest * 1.15).max(least * 4.0));
         let within: Vec<f64> = ROUND.into_iter().filter(|value| (low..=high).contains(value)).collect();
         let every = within.len().div_ceil(most.clamp(2, MOST)).max(1);
@@ -264,7 +280,9 @@ fn moments(step: Step, span: Stretch, zone: &TimeZone) -> Vec<UtcMicros> {
     let (first, last) = (civil(span.from), civil(span.to));
     let mut found: Vec<UtcMicros> = Vec::new();
     let mut push = |at: DateTime| {
-        let Ok(zoned) = at.to_zoned_datetime(zone.clone()) else { return };
+        let Ok(zoned) = at.to_zoned_datetime(zone.clone()) else {
+            return;
+        };
         let moment = UtcMicros::from(zoned.timestamp());
         let kept = zoned.datetime() == at || at.time() == Time::midnight();
         if kept && moment >= span.from && moment < span.to && found.last().is_none_or(|last| *last < moment) {
@@ -366,9 +384,8 @@ mod tests {
     use crate::charts::voice::English;
 
     fn span(from: Date, to: Date, zone: &TimeZone) -> Stretch {
-        let moment = |date: Date| -> UtcMicros {
-            date.to_zoned_datetime(zone.clone()).expect("a date").timestamp().into()
-        };
+        let moment =
+            |date: Date| -> UtcMicros { date.to_zoned_datetime(zone.clone()).expect("a date").timestamp().into() };
         Stretch {
             from: moment(from),
             to: moment(to),
@@ -388,7 +405,10 @@ mod tests {
         let day = shown(date(2026, 3, 29), date(2026, 3, 30), "Europe/Paris", 600.0);
         assert_eq!(day, ["00:00", "06:00", "12:00", "18:00"]);
         let week = shown(date(2026, 10, 19), date(2026, 10, 26), "Europe/Paris", 600.0);
-        assert_eq!(week, ["Mon 19 Oct", "Tue 20", "Wed 21", "Thu 22", "Fri 23", "Sat 24", "Sun 25"]);
+        assert_eq!(
+            week,
+            ["Mon 19 Oct", "Tue 20", "Wed 21", "Thu 22", "Fri 23", "Sat 24", "Sun 25"]
+        );
         let month = shown(date(2026, 10, 1), date(2026, 11, 1), "Europe/Paris", 600.0);
         assert_eq!(month, ["5 Oct", "12", "19", "26"]);
         let year = shown(date(2026, 1, 1), date(2027, 1, 1), "Asia/Kathmandu", 600.0);
@@ -401,13 +421,21 @@ mod tests {
     fn durations_are_round_in_one_unit() {
         let english = English(TimeZone::UTC);
         let labels = |greatest: f64| -> Vec<String> {
-            Axis::from_zero(greatest, 5, &english).ticks.into_iter().map(|tick| tick.label).collect()
+            Axis::from_zero(greatest, 5, &english)
+                .ticks
+                .into_iter()
+                .map(|tick| tick.label)
+                .collect()
         };
         assert_eq!(labels(1_240_000.0), ["0", "500", "1000", "1500\u{a0}ms"]);
         assert_eq!(labels(28e6), ["0", "10", "20", "30\u{a0}s"]);
         assert_eq!(labels(50e6), ["0", "15", "30", "45", "60\u{a0}s"]);
         assert_eq!(labels(f64::NAN), ["0", "500", "1000\u{a0}µs"]);
-        let log: Vec<String> = Axis::log(8e3, 40e6, 6, &english).ticks.into_iter().map(|tick| tick.label).collect();
+        let log: Vec<String> = Axis::log(8e3, 40e6, 6, &english)
+            .ticks
+            .into_iter()
+            .map(|tick| tick.label)
+            .collect();
         assert_eq!(log, ["10\u{a0}ms", "100\u{a0}ms", "1\u{a0}s", "10\u{a0}s"]);
     }
 

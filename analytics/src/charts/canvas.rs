@@ -49,7 +49,13 @@ pub(super) struct Canvas<'a> {
 }
 
 /// Draws on a paper of the size; gives the whole SVG.
-pub(super) fn draw(width: u32, height: u32, title: &str, alternative: &str, pen: impl FnOnce(&mut Canvas<'_>)) -> String {
+pub(super) fn draw(
+    width: u32,
+    height: u32,
+    title: &str,
+    alternative: &str,
+    pen: impl FnOnce(&mut Canvas<'_>),
+) -> String {
     let fine = |pixels: u32| pixels.saturating_mul(FINE as u32);
     let mut raw = String::new();
     let extras = {
@@ -130,9 +136,12 @@ impl Canvas<'_> {
 
     /// A disc.
     pub(super) fn disc(&mut self, centre: (f64, f64), radius: f64, ink: Ink) {
-        let _ = self
-            .backend
-            .draw_circle((fine(centre.0), fine(centre.1)), (radius * FINE) as u32, &ink.rgb(), true);
+        let _ = self.backend.draw_circle(
+            (fine(centre.0), fine(centre.1)),
+            (radius * FINE) as u32,
+            &ink.rgb(),
+            true,
+        );
         self.drawn();
     }
 
@@ -146,7 +155,10 @@ impl Canvas<'_> {
         self.write(text, x, base, at, ink, size, FontStyle::Bold);
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the pen's own; all callers go by the two above")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the pen's own; all callers go by the two above"
+    )]
     fn write(&mut self, text: &str, x: f64, base: f64, at: At, ink: Ink, size: f64, weight: FontStyle) {
         let h = match at {
             At::Start => HPos::Left,
@@ -163,9 +175,9 @@ impl Canvas<'_> {
     }
 
     /// A name in the room that there is for it; the whole name when pointed at if it had to be cut.
-    pub(super) fn name(&mut self, name: &str, x: f64, base: f64, at: At, ink: Ink, size: f64, room: f64) {
-        let shown = shorten(name, room, size);
-        self.text(&shown, x, base, at, ink, size);
+    pub(super) fn name(&mut self, name: &str, x: f64, base: f64, at: At, room: f64) {
+        let shown = shorten(name, room, TEXT);
+        self.text(&shown, x, base, at, Ink::Ink, TEXT);
         if shown != name {
             self.title(name);
         }
@@ -175,9 +187,7 @@ impl Canvas<'_> {
 /// Without what XML can't hold, and without marks that turn the direction of what follows.
 fn printable(text: &str) -> String {
     text.chars()
-        .filter(|c| {
-            !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}')
-        })
+        .filter(|c| !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}'))
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()
 }
@@ -282,7 +292,11 @@ fn set(raw: &str, extras: &[Extra], width: u32, height: u32, title: &str, altern
                 }
                 // plotters divides the size by this.
                 "font-size" => {
-                    let _ = write!(svg, " {key}=\"{}\"", pixels((value.parse::<f64>().unwrap_or(0.0) * 1.24).round()));
+                    let _ = write!(
+                        svg,
+                        " {key}=\"{}\"",
+                        pixels((value.parse::<f64>().unwrap_or(0.0) * 1.24).round())
+                    );
                 }
                 "points" => {
                     let _ = write!(svg, " points=\"");
@@ -297,7 +311,11 @@ fn set(raw: &str, extras: &[Extra], width: u32, height: u32, title: &str, altern
                 "fill" | "stroke" if value != "none" => {
                     let _ = write!(svg, " {key}=\"{value}\"");
                     if let Some(class) = palette::class(value) {
-                        classes.push(if key == "stroke" { format!("{class}-line") } else { class.to_owned() });
+                        classes.push(if key == "stroke" {
+                            format!("{class}-line")
+                        } else {
+                            class.to_owned()
+                        });
                     }
                 }
                 "fill" => svg.push_str(" fill=\"none\""),
@@ -348,7 +366,14 @@ mod tests {
             canvas.title("3 < 4");
             canvas.path(&[(0.0, 0.0), (1.25, 2.5)], Ink::Ink, 1.0);
             canvas.dashed("1 3");
-            canvas.text("<script>alert('x')</script>\u{1}", 1.0, 2.0, At::Middle, Ink::Grey, TEXT);
+            canvas.text(
+                "<script>alert('x')</script>\u{1}",
+                1.0,
+                2.0,
+                At::Middle,
+                Ink::Grey,
+                TEXT,
+            );
             canvas.text("", 1.0, 2.0, At::Start, Ink::Grey, TEXT);
         });
         insta::assert_snapshot!(svg);

@@ -181,7 +181,15 @@ mod tests {
         let areas = (0..RAMP)
             .map(Ink::Ramp)
             .chain((0..CATEGORIES).map(Ink::Category))
-            .chain([Ink::Ground, Ink::Band, Ink::Calm, Ink::Shade, Ink::Late, Ink::Failed, Ink::Accent]);
+            .chain([
+                Ink::Ground,
+                Ink::Band,
+                Ink::Calm,
+                Ink::Shade,
+                Ink::Late,
+                Ink::Failed,
+                Ink::Accent,
+            ]);
         for area in areas {
             let (_, light, dark) = area.entry();
             let (_, text_light, text_dark) = area.text_on().entry();

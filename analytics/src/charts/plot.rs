@@ -39,7 +39,12 @@ impl Plot {
         for tick in &axis.ticks {
             let y = self.y(axis.place(tick.value));
             let ink = if tick.value == 0.0 { Ink::Mist } else { Ink::Hair };
-            canvas.line((self.left, y), (self.right, y), ink, if tick.value == 0.0 { 1.0 } else { 0.75 });
+            canvas.line(
+                (self.left, y),
+                (self.right, y),
+                ink,
+                if tick.value == 0.0 { 1.0 } else { 0.75 },
+            );
             canvas.text(&tick.label, self.left - 6.0, y + 4.0, At::End, Ink::Grey, TEXT);
         }
     }
@@ -136,4 +141,9 @@ pub(super) fn sentence(parts: &[&str]) -> String {
         Some(first) => first.to_uppercase().chain(letters).collect(),
         None => joined,
     }
+}
+
+/// A sentence as a headline: without its full stop.
+pub(super) fn headline(finding: &str) -> String {
+    finding.strip_suffix('.').unwrap_or(finding).to_owned()
 }

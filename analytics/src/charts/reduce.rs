@@ -16,14 +16,42 @@ pub(super) fn m4(points: &[Point], columns: usize) -> Vec<Point> {
         .flat_map(|chunk| {
             let by = |wanted: std::cmp::Ordering| {
                 (0..chunk.len()).fold(0, |best, index| {
-                    if chunk[index].1.total_cmp(&chunk[best].1) == wanted { index } else { best }
+                    if chunk[index].1.total_cmp(&chunk[best].1) == wanted {
+                        index
+                    } else {
+                        best
+                    }
                 })
             };
-            let mut kept = [0, by(std::cmp::Ordering::Less), by(std::cmp::Ordering::Greater), chunk.len() - 1];
+            let mut kept = [
+                0,
+                by(std::cmp::Ordering::Less),
+                by(std::cmp::Ordering::Greater),
+                chunk.len() - 1,
+            ];
             kept.sort_unstable();
             let mut kept = kept.to_vec();
             kept.dedup();
             kept.into_iter().map(|index| chunk[index])
+        })
+        .collect()
+}
+
+/// Least and greatest of each column, with the column's begin and end, so that even a single extreme has a width. Takes
+/// points of which each has a least and a greatest value.
+pub(super) fn envelope(points: &[(f64, f64, f64)], columns: usize) -> Vec<(f64, f64, f64)> {
+    let columns = columns.max(1);
+    if points.len() <= columns {
+        return points.to_vec();
+    }
+    let column = |point: &(f64, f64, f64)| (point.0 * columns as f64).floor();
+    points
+        .chunk_by(|one, other| column(one) == column(other))
+        .flat_map(|chunk| {
+            let low = chunk.iter().map(|point| point.1).fold(f64::INFINITY, f64::min);
+            let high = chunk.iter().map(|point| point.2).fold(f64::NEG_INFINITY, f64::max);
+            let begin = column(&chunk[0]);
+            [begin, begin + 1.0].map(|edge| (edge / columns as f64, low, high))
         })
         .collect()
 }

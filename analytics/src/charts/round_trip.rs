@@ -7,8 +7,8 @@ use super::{
     axis::{Axis, Scale, Stretch, place},
     canvas::{At, Canvas, SMALL, TEXT, draw, text_width},
     palette::Ink,
-    plot::{Plot, moment, period},
-    reduce::m4,
+    plot::{Plot, headline, moment, period, sentence},
+    reduce::{envelope, m4},
     voice::{DASH, Voice},
 };
 
@@ -109,6 +109,19 @@ fn counted(kind: Kind, count: usize, voice: &dyn Voice) -> String {
 
 /// Draws it.
 pub fn chart(data: &RoundTrip, voice: &dyn Voice) -> Chart {
+    let within = |at: UtcMicros| at >= data.period.from && at < data.period.to;
+    let mut data = data.clone();
+    data.failures.retain(|failure| within(failure.at));
+    data.alarms.retain(|alarm| within(alarm.0));
+    data.shifts.retain(|shift| within(shift.at));
+    data.failures.sort_by_key(|failure| failure.at);
+    data.alarms.sort_by_key(|alarm| alarm.0);
+    data.shifts.sort_by_key(|shift| shift.at);
+    drawn(&data, voice)
+}
+
+/// Draws what has been put in order.
+fn drawn(data: &RoundTrip, voice: &dyn Voice) -> Chart {
     let buckets: Vec<&Bucket> = data
         .buckets
         .iter()
@@ -118,7 +131,7 @@ pub fn chart(data: &RoundTrip, voice: &dyn Voice) -> Chart {
     let axis = facts.axis(data, voice);
     let failures = failures(data, voice);
     let title = if data.title.is_empty() {
-        facts.finding(data, voice)
+        headline(&facts.finding(data, voice))
     } else {
         data.title.clone()
     };
@@ -131,11 +144,12 @@ pub fn chart(data: &RoundTrip, voice: &dyn Voice) -> Chart {
     let flags = if data.alarms.is_empty() { 0.0 } else { 14.0 };
     let shifts = if data.shifts.is_empty() { 0.0 } else { 15.0 };
     let lane = if failures.is_empty() { 0.0 } else { 17.0 };
-    let height = 190.0 + flags + shifts + lane + 24.0;
+    let above = data.limit.filter(|limit| *limit > axis.high).map_or(0.0, |_| 12.0);
+    let height = 190.0 + flags + shifts + above + lane + 24.0;
     let plot = Plot {
         left: (axis.label_width(TEXT) + 8.0).max(24.0),
         right: f64::from(width) - 58.0,
-        top: 12.0 + flags + shifts,
+        top: 12.0 + flags + shifts + above,
         bottom: height - 24.0 - lane,
     };
     let svg = draw(width, height as u32, &title, &alternative, |canvas| {
@@ -149,9 +163,9 @@ pub fn chart(data: &RoundTrip, voice: &dyn Voice) -> Chart {
         };
         drawing.ground(canvas);
         drawing.values(canvas);
-        drawing.limit(canvas);
-        drawing.shifts(canvas);
+        drawing.shifts(canvas, above);
         drawing.flags(canvas, 2.0);
+        drawing.limit(canvas);
         drawing.failures(canvas, lane);
         plot.time_axis(canvas, data.period, plot.bottom + lane, voice);
     });
@@ -217,7 +231,8 @@ impl Facts {
                 seen * 2 >= whole
             })
             .map(|median| median.1);
-        let end = |median: Option<&(i64, f64, u64)>| median.map(|(at, value, _)| ((*at).max(data.period.from.0), *value));
+        let end =
+            |median: Option<&(i64, f64, u64)>| median.map(|(at, value, _)| ((*at).max(data.period.from.0), *value));
         Self {
             range,
             typical,
@@ -246,7 +261,11 @@ impl Facts {
         let Some(typical) = self.typical else {
             return voice.fill("No {0} was measured.", &[&data.metric]);
         };
-        match data.shifts.iter().max_by(|one, other| shift(one).abs().total_cmp(&shift(other).abs())) {
+        match data
+            .shifts
+            .iter()
+            .max_by(|one, other| shift(one).abs().total_cmp(&shift(other).abs()))
+        {
             Some(change) => voice.fill(
                 "Median {0} went from {1} to {2} on {3}.",
                 &[
@@ -313,7 +332,7 @@ fn subtitle(data: &RoundTrip, axis: &Axis, facts: &Facts, voice: &dyn Voice) -> 
         parts.push(voice.t("flags are alarms"));
     }
     parts.retain(|part| !part.is_empty());
-    format!("{}. {}", super::plot::sentence(&parts), period(data.period, voice))
+    format!("{}. {}", sentence(&parts), period(data.period, voice))
 }
 
 struct Drawing<'a> {
@@ -343,7 +362,10 @@ impl Drawing<'_> {
         }
         self.plot.value_axis(canvas, self.axis);
         if self.facts.range.is_none() {
-            let (x, y) = ((self.plot.left + self.plot.right) / 2.0, (self.plot.top + self.plot.bottom) / 2.0);
+            let (x, y) = (
+                (self.plot.left + self.plot.right) / 2.0,
+                (self.plot.top + self.plot.bottom) / 2.0,
+            );
             canvas.text(self.voice.t("no values"), x, y, At::Middle, Ink::Grey, TEXT);
         }
     }
@@ -353,7 +375,10 @@ impl Drawing<'_> {
         let mut runs: Vec<Vec<(&Bucket, [f64; 3])>> = Vec::new();
         let mut end = None;
         for bucket in self.buckets {
-            let Some(spread) = bucket.spread.filter(|spread| spread.iter().all(|value| value.is_finite())) else {
+            let Some(spread) = bucket
+                .spread
+                .filter(|spread| spread.iter().all(|value| value.is_finite()))
+            else {
                 end = None;
                 continue;
             };
@@ -371,22 +396,41 @@ impl Drawing<'_> {
     fn values(&self, canvas: &mut Canvas<'_>) {
         let columns = (self.plot.width() as usize).max(1);
         let middle = |bucket: &Bucket| place(self.data.period, UtcMicros(bucket.start / 2 + bucket.end / 2));
+        // Line and band go on to the ends of the first and the last bucket.
+        let ends = |run: &[(&Bucket, [f64; 3])]| {
+            let first = run.first().map_or(0, |(bucket, _)| bucket.start);
+            let last = run.last().map_or(0, |(bucket, _)| bucket.end);
+            (
+                place(self.data.period, UtcMicros(first)),
+                place(self.data.period, UtcMicros(last)),
+            )
+        };
         let runs = self.runs();
         for run in &runs {
-            let edge = |pick: usize| -> Vec<(f64, f64)> {
-                let points: Vec<(f64, f64)> = run.iter().map(|(bucket, spread)| (middle(bucket), spread[pick])).collect();
-                m4(&points, columns)
-            };
             if let [(bucket, spread)] = run.as_slice() {
                 // A single bucket has a width, not a point.
                 let (from, to) = (self.x(bucket.start), self.x(bucket.end));
                 let width = (to - from).max(2.0);
-                canvas.rect(from, self.y(spread[2]), width, self.y(spread[0]) - self.y(spread[2]), Ink::Band);
+                canvas.rect(
+                    from,
+                    self.y(spread[2]),
+                    width,
+                    self.y(spread[0]) - self.y(spread[2]),
+                    Ink::Band,
+                );
                 continue;
             }
-            let upper = edge(2);
-            let mut outline: Vec<(f64, f64)> = upper.iter().map(|(x, value)| (self.plot.x(*x), self.y(*value))).collect();
-            outline.extend(edge(0).iter().rev().map(|(x, value)| (self.plot.x(*x), self.y(*value))));
+            let mut spreads: Vec<(f64, f64, f64)> = run
+                .iter()
+                .map(|(bucket, spread)| (middle(bucket), spread[0], spread[2]))
+                .collect();
+            let (first, last) = ends(run);
+            spreads.insert(0, (first, run[0].1[0], run[0].1[2]));
+            spreads.push((last, run[run.len() - 1].1[0], run[run.len() - 1].1[2]));
+            let spreads = envelope(&spreads, columns);
+            let upper = spreads.iter().map(|(x, _, high)| (self.plot.x(*x), self.y(*high)));
+            let lower = spreads.iter().rev().map(|(x, low, _)| (self.plot.x(*x), self.y(*low)));
+            let outline: Vec<(f64, f64)> = upper.chain(lower).collect();
             canvas.polygon(&outline, Ink::Band);
         }
         for run in &runs {
@@ -396,9 +440,14 @@ impl Drawing<'_> {
                 canvas.line((from, y), (to.max(from + 2.0), y), Ink::Accent, 1.6);
                 continue;
             }
-            let points: Vec<(f64, f64)> = run.iter().map(|(bucket, spread)| (middle(bucket), spread[1])).collect();
-            let line: Vec<(f64, f64)> =
-                m4(&points, columns).iter().map(|(x, value)| (self.plot.x(*x), self.y(*value))).collect();
+            let mut points: Vec<(f64, f64)> = run.iter().map(|(bucket, spread)| (middle(bucket), spread[1])).collect();
+            let (first, last) = ends(run);
+            points.insert(0, (first, run[0].1[1]));
+            points.push((last, run[run.len() - 1].1[1]));
+            let line: Vec<(f64, f64)> = m4(&points, columns)
+                .iter()
+                .map(|(x, value)| (self.plot.x(*x), self.y(*value)))
+                .collect();
             canvas.path(&line, Ink::Accent, 1.6);
         }
         let mut points: Vec<(f64, f64)> = self
@@ -412,7 +461,33 @@ impl Drawing<'_> {
         for (x, value) in m4(&points, columns / 2) {
             canvas.disc((self.plot.x(x), self.y(value)), 1.8, Ink::Accent);
         }
-        self.label(canvas, runs.last().and_then(|run| run.last()).map(|(_, spread)| *spread));
+        self.peak(canvas, &runs);
+        self.label(
+            canvas,
+            runs.last().and_then(|run| run.last()).map(|(_, spread)| *spread),
+        );
+    }
+
+    /// The value of a peak that stands alone.
+    fn peak(&self, canvas: &mut Canvas<'_>, runs: &[Vec<(&Bucket, [f64; 3])>]) {
+        let mut tops: Vec<(f64, i64)> = runs
+            .iter()
+            .flatten()
+            .map(|(bucket, spread)| (spread[2], bucket.start))
+            .collect();
+        tops.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let usual = tops.get(tops.len() * 19 / 20).map_or(0.0, |top| top.0);
+        let Some((top, at)) = tops.last().filter(|top| tops.len() >= 20 && top.0 > usual * 2.0) else {
+            return;
+        };
+        let text = self.voice.duration(*top);
+        let (x, y) = (self.x(*at), self.y(*top) + 9.0);
+        let (x, at) = if x + text_width(&text, SMALL) + 5.0 > self.plot.right {
+            (x - 4.0, At::End)
+        } else {
+            (x + 5.0, At::Start)
+        };
+        self.plot.framed(canvas, &text, x, y, at);
     }
 
     /// Names at the right end of line and band, each where there is room.
@@ -435,10 +510,12 @@ impl Drawing<'_> {
         let Some(limit) = self.data.limit.filter(|limit| limit.is_finite() && *limit > 0.0) else {
             return;
         };
-        let text = self.voice.fill("allowed {0}", &[&self.voice.duration(limit)]);
+        let text = self
+            .voice
+            .fill("max {0} {1}", &[&self.data.metric, &self.voice.duration(limit)]);
         if limit > self.axis.high {
             let text = self.voice.fill("{0}, beyond the scale ↑", &[&text]);
-            self.plot.framed(canvas, &text, self.plot.right, self.plot.top + 10.0, At::End);
+            canvas.text(&text, self.plot.right, self.plot.top - 5.0, At::End, Ink::Ink, SMALL);
             return;
         }
         let y = self.y(limit);
@@ -447,8 +524,8 @@ impl Drawing<'_> {
         self.plot.framed(canvas, &text, self.plot.left + 4.0, above, At::Start);
     }
 
-    fn shifts(&self, canvas: &mut Canvas<'_>) {
-        let base = self.plot.top - 5.0;
+    fn shifts(&self, canvas: &mut Canvas<'_>, above: f64) {
+        let base = self.plot.top - above - 5.0;
         let mut free = self.plot.left;
         for change in &self.data.shifts {
             let x = self.x(change.at.0);
@@ -499,26 +576,23 @@ impl Drawing<'_> {
         let top = self.plot.bottom + 3.0;
         for (kind, height, ink) in KINDS {
             let mut before = f64::MIN;
-            let mut moments: Vec<i64> = self
-                .data
-                .failures
-                .iter()
-                .filter(|failure| failure.kind == kind && failure.at >= self.data.period.from && failure.at < self.data.period.to)
-                .map(|failure| failure.at.0)
-                .collect();
-            moments.sort_unstable();
-            for at in moments {
-                let x = self.x(at);
+            for failure in self.data.failures.iter().filter(|failure| failure.kind == kind) {
+                let x = self.x(failure.at.0);
                 if x - before >= 0.75 {
                     canvas.line((x, top), (x, top + height), ink, 1.25);
                     before = x;
                 }
             }
         }
-        let kinds = KINDS.iter().filter(|(kind, ..)| self.data.failures.iter().any(|failure| failure.kind == *kind)).count();
+        let kinds = KINDS
+            .iter()
+            .filter(|(kind, ..)| self.data.failures.iter().any(|failure| failure.kind == *kind))
+            .count();
         let text = match (kinds, self.data.failures.first()) {
             (1, Some(first)) => counted(first.kind, self.data.failures.len(), self.voice),
-            _ => self.voice.fill("{0} failed", &[&self.voice.count(self.data.failures.len() as u64)]),
+            _ => self
+                .voice
+                .fill("{0} failed", &[&self.voice.count(self.data.failures.len() as u64)]),
         };
         canvas.text(&text, self.plot.right + 6.0, top + 10.0, At::Start, Ink::Failed, SMALL);
         canvas.title(failures(self.data, self.voice));
@@ -526,20 +600,32 @@ impl Drawing<'_> {
 }
 
 fn table(buckets: &[&Bucket], data: &RoundTrip, voice: &dyn Voice) -> Data {
-    let heads = ["from", "tests with a value", "p5", "median", "p95", "failed tests"].map(|head| voice.t(head).to_owned());
+    let heads =
+        ["from", "tests with a value", "p5", "median", "p95", "failed tests"].map(|head| voice.t(head).to_owned());
     let together = buckets.len().div_ceil(MOST_ROWS).max(1);
     let rows = buckets
         .chunks(together)
         .map(|chunk| {
-            let (start, end) = (chunk.first().map_or(0, |one| one.start), chunk.last().map_or(0, |one| one.end));
+            let (start, end) = (
+                chunk.first().map_or(0, |one| one.start),
+                chunk.last().map_or(0, |one| one.end),
+            );
             let values: Vec<[f64; 3]> = chunk.iter().filter_map(|bucket| bucket.spread).collect();
             let duration = |value: Option<f64>| value.map_or_else(|| DASH.to_owned(), |value| voice.duration(value));
             let mut medians: Vec<f64> = values.iter().map(|spread| spread[1]).collect();
             if values.is_empty() {
-                medians.extend(chunk.iter().flat_map(|bucket| bucket.points.iter().map(|point| point.1)));
+                medians.extend(
+                    chunk
+                        .iter()
+                        .flat_map(|bucket| bucket.points.iter().map(|point| point.1)),
+                );
             }
             medians.sort_by(f64::total_cmp);
-            let failed = data.failures.iter().filter(|failure| (start..end).contains(&failure.at.0)).count();
+            let failed = data
+                .failures
+                .iter()
+                .filter(|failure| (start..end).contains(&failure.at.0))
+                .count();
             vec![
                 moment(UtcMicros(start), voice),
                 voice.count(chunk.iter().map(|bucket| bucket.count).sum()),
@@ -575,7 +661,7 @@ mod tests {
         data.failures.clear();
         let chart = chart(&data, &voice);
         assert!(chart.svg.contains("no values"));
-        assert_eq!(chart.title, "No round trip was measured.");
+        assert_eq!(chart.title, "No round trip was measured");
         assert!(!chart.svg.contains("NaN"));
     }
 
@@ -585,6 +671,9 @@ mod tests {
         let chart = chart(&data, &voice);
         assert!(chart.svg.len() < 150_000, "{} bytes", chart.svg.len());
         assert!(chart.data.rows.len() <= MOST_ROWS);
-        assert!(chart.data.rows.iter().any(|row| row[4] == "9.87\u{a0}s"), "the peak is in the table");
+        assert!(
+            chart.data.rows.iter().any(|row| row[4] == "9.87\u{a0}s"),
+            "the peak is in the table"
+        );
     }
 }

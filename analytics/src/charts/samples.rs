@@ -14,8 +14,12 @@ pub(super) const NAMES: [&str; 5] = [
     "<script>alert('x')</script>",
     "💌 büro → Köln & \"Bonn\"",
     "דואר אלקטרוני ירושלים",
-    concat!("long long long long long long long long long long ", "long long long long long long long long long long ",
-        "long long long long long long long long long long ", "long long long long long long long long long long "),
+    concat!(
+        "long long long long long long long long long long ",
+        "long long long long long long long long long long ",
+        "long long long long long long long long long long ",
+        "long long long long long long long long long long "
+    ),
     "東京メールサーバー",
 ];
 
@@ -76,7 +80,11 @@ fn round_trip(period: Stretch, bucket: i64, level: impl Fn(f64) -> f64) -> Round
     while start < period.to.0 {
         let share = (start - period.from.0) as f64 / (period.to.0 - period.from.0) as f64;
         let median = level(share) * (0.93 + 0.14 * dice.throw());
-        let spread = [median * (0.72 - 0.1 * dice.throw()), median, median * (1.3 + 0.5 * dice.throw())];
+        let spread = [
+            median * (0.72 - 0.1 * dice.throw()),
+            median,
+            median * (1.3 + 0.5 * dice.throw()),
+        ];
         buckets.push(Bucket {
             start,
             end: start + bucket,
@@ -112,12 +120,25 @@ pub(super) fn round_trip_small() -> (RoundTrip, English) {
         .collect();
     let at = |hours: i64| UtcMicros(period.from.0 + hours * HOUR);
     data.failures = vec![
-        Failure { at: at(13), kind: Kind::Lost },
-        Failure { at: at(14), kind: Kind::Late },
+        Failure {
+            at: at(13),
+            kind: Kind::Lost,
+        },
+        Failure {
+            at: at(14),
+            kind: Kind::Late,
+        },
     ];
-    data.maintenance = vec![Stretch { from: at(12), to: at(15) }];
+    data.maintenance = vec![Stretch {
+        from: at(12),
+        to: at(15),
+    }];
     data.alarms = vec![(at(16), "Lyon failed 3 times".into())];
-    data.shifts = vec![Shift { at: at(18), before: 1.3e6, after: 1.7e6 }];
+    data.shifts = vec![Shift {
+        at: at(18),
+        before: 1.3e6,
+        after: 1.7e6,
+    }];
     data.limit = Some(2.5e6);
     (data, paris())
 }
@@ -138,18 +159,37 @@ pub(super) fn round_trip_month() -> (RoundTrip, English) {
     let at = |share: f64| UtcMicros(period.from.0 + ((period.to.0 - period.from.0) as f64 * share) as i64);
     let mut dice = Dice::new(3);
     for _ in 0..9 {
-        data.failures.push(Failure { at: at(dice.throw()), kind: Kind::Late });
+        data.failures.push(Failure {
+            at: at(dice.throw()),
+            kind: Kind::Late,
+        });
     }
     for n in 0..9 {
-        data.failures.push(Failure { at: at(0.701 + 0.0004 * f64::from(n)), kind: Kind::Lost });
+        data.failures.push(Failure {
+            at: at(0.701 + 0.0004 * f64::from(n)),
+            kind: Kind::Lost,
+        });
     }
-    data.failures.push(Failure { at: at(0.33), kind: Kind::NotSent });
+    data.failures.push(Failure {
+        at: at(0.33),
+        kind: Kind::NotSent,
+    });
     data.maintenance = vec![
-        Stretch { from: at(0.2), to: at(0.205) },
-        Stretch { from: at(0.855), to: at(0.9) },
+        Stretch {
+            from: at(0.2),
+            to: at(0.205),
+        },
+        Stretch {
+            from: at(0.855),
+            to: at(0.9),
+        },
     ];
     data.alarms = vec![(at(0.705), "Lyon → Paris failed 3 times".into())];
-    data.shifts = vec![Shift { at: at(0.62), before: 1.31e6, after: 2.08e6 }];
+    data.shifts = vec![Shift {
+        at: at(0.62),
+        before: 1.31e6,
+        after: 2.08e6,
+    }];
     data.limit = Some(4e6);
     (data, paris())
 }
@@ -164,7 +204,12 @@ pub(super) fn round_trip_many() -> (RoundTrip, English) {
     (data, paris())
 }
 
-fn strip(names: &[String], period: Stretch, cell: i64, state: impl Fn(usize, usize, &mut Dice) -> (u64, u64, bool)) -> Strip {
+fn strip(
+    names: &[String],
+    period: Stretch,
+    cell: i64,
+    state: impl Fn(usize, usize, &mut Dice) -> (u64, u64, bool),
+) -> Strip {
     let mut dice = Dice::new(11);
     let rows = names
         .iter()
@@ -176,39 +221,72 @@ fn strip(names: &[String], period: Stretch, cell: i64, state: impl Fn(usize, usi
                 let to = (from + cell).min(period.to.0);
                 let (tests, failed, maintenance) = state(row, cells.len(), &mut dice);
                 cells.push(Cell {
-                    span: Stretch { from: UtcMicros(from), to: UtcMicros(to) },
+                    span: Stretch {
+                        from: UtcMicros(from),
+                        to: UtcMicros(to),
+                    },
                     tests,
                     failed,
                     maintenance,
                 });
                 from = to;
             }
-            let (tests, failed) = cells.iter().fold((0, 0), |sum, cell| (sum.0 + cell.tests, sum.1 + cell.failed));
-            let figure = if tests == 0 { "–".into() } else { format!("{:.2}\u{202f}%", 100.0 - failed as f64 * 100.0 / tests as f64) };
-            Row { name: name.clone(), figure, cells }
+            let (tests, failed) = cells
+                .iter()
+                .fold((0, 0), |sum, cell| (sum.0 + cell.tests, sum.1 + cell.failed));
+            let figure = if tests == 0 {
+                "–".into()
+            } else {
+                format!("{:.2}\u{202f}%", 100.0 - failed as f64 * 100.0 / tests as f64)
+            };
+            Row {
+                name: name.clone(),
+                figure,
+                cells,
+            }
         })
         .collect();
-    Strip { title: String::new(), width: WIDTH, period, rows }
+    Strip {
+        title: String::new(),
+        width: WIDTH,
+        period,
+        rows,
+    }
 }
 
 /// Five rows of a week, each day in another state.
 pub(super) fn strip_small() -> (Strip, English) {
-    let names: Vec<String> = ["Lyon", "Paris", "Marseille", "Lille", "Brest"].map(String::from).into();
-    let data = strip(&names, span(date(2026, 10, 5), 7), 24 * HOUR, |row, cell, _| match (row + cell) % 5 {
-        0 | 1 => (288, 0, false),
-        2 => (288, 40, false),
-        3 if row < 2 => (288, 288, false),
-        3 => (0, 0, true),
-        _ if row > 2 => (0, 0, false),
-        _ => (288, 0, true),
+    let names: Vec<String> = ["Lyon", "Paris", "Marseille", "Lille", "Brest"]
+        .map(String::from)
+        .into();
+    let data = strip(&names, span(date(2026, 10, 5), 7), 24 * HOUR, |row, cell, _| {
+        match (row + cell) % 5 {
+            0 | 1 => (288, 0, false),
+            2 => (288, 40, false),
+            3 if row < 2 => (288, 288, false),
+            3 => (0, 0, true),
+            _ if row > 2 => (0, 0, false),
+            _ => (288, 0, true),
+        }
     });
     (data, paris())
 }
 
 /// So many monitors over a month by day.
 pub(super) fn strip_month(count: usize) -> (Strip, English) {
-    let cities = ["Lyon", "Paris", "Marseille", "Lille", "Brest", "Nantes", "Nice", "Strasbourg"];
-    let names: Vec<String> = (0..count).map(|n| format!("{} → mailbox {}", cities[n % 8], n / 8 + 1)).collect();
+    let cities = [
+        "Lyon",
+        "Paris",
+        "Marseille",
+        "Lille",
+        "Brest",
+        "Nantes",
+        "Nice",
+        "Strasbourg",
+    ];
+    let names: Vec<String> = (0..count)
+        .map(|n| format!("{} → mailbox {}", cities[n % 8], n / 8 + 1))
+        .collect();
     let data = strip(&names, span(date(2026, 10, 1), 31), 24 * HOUR, |row, cell, dice| {
         let thrown = dice.throw();
         match (row, cell) {
@@ -235,7 +313,9 @@ pub(super) fn strip_year_of_hours() -> (Strip, English) {
 /// Pictures for the eye: `MAILQOS_CHARTS=folder cargo test -p mailqos-analytics pictures`.
 #[test]
 fn pictures() {
-    let Some(folder) = std::env::var_os("MAILQOS_CHARTS") else { return };
+    let Some(folder) = std::env::var_os("MAILQOS_CHARTS") else {
+        return;
+    };
     let folder = std::path::Path::new(&folder);
     let draw = |name: &str, chart: Chart| {
         let path = folder.join(format!("{name}.svg"));

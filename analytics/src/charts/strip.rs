@@ -7,7 +7,7 @@ use super::{
     axis::{Stretch, place},
     canvas::{At, Canvas, SMALL, TEXT, draw, text_width},
     palette::Ink,
-    plot::{Plot, hatched, moment, period, sentence},
+    plot::{Plot, hatched, headline, moment, period, sentence},
     voice::{DASH, Voice},
 };
 
@@ -112,7 +112,11 @@ pub fn chart(data: &Strip, voice: &dyn Voice) -> Chart {
     let figures = widest(|row| &row.figure).min(110.0).ceil();
     let left = names + 10.0;
     let right = f64::from(width) - if figures > 0.0 { figures + 10.0 } else { 2.0 };
-    let rows: Vec<Vec<Cell>> = data.rows.iter().map(|row| joined(row, data.period, right - left)).collect();
+    let rows: Vec<Vec<Cell>> = data
+        .rows
+        .iter()
+        .map(|row| joined(row, data.period, right - left))
+        .collect();
     let mut states: Vec<State> = rows.iter().flatten().map(Cell::state).collect();
     states.sort_unstable();
     states.dedup();
@@ -126,17 +130,28 @@ pub fn chart(data: &Strip, voice: &dyn Voice) -> Chart {
     };
     let height = (plot.bottom + 24.0).ceil();
     let finding = finding(data, voice);
-    let title = if data.title.is_empty() { finding.clone() } else { data.title.clone() };
+    let title = if data.title.is_empty() {
+        headline(&finding)
+    } else {
+        data.title.clone()
+    };
     let svg = draw(width, height as u32, &title, &finding, |canvas| {
         key.draw(canvas);
         if data.rows.is_empty() {
-            canvas.text(voice.t("no monitors"), left, plot.top + 20.0, At::Start, Ink::Grey, TEXT);
+            canvas.text(
+                voice.t("no monitors"),
+                left,
+                plot.top + 20.0,
+                At::Start,
+                Ink::Grey,
+                TEXT,
+            );
         }
         for (index, (row, cells)) in data.rows.iter().zip(&rows).enumerate() {
             let middle = plot.top + pitch * (index as f64 + 0.5);
-            canvas.name(&row.name, left - 10.0, middle + 4.0, At::End, Ink::Ink, TEXT, names);
+            canvas.name(&row.name, left - 10.0, middle + 4.0, At::End, names);
             strip(canvas, plot, cells, data.period, (middle, pitch * 0.8), voice);
-            canvas.name(&row.figure, f64::from(width), middle + 4.0, At::End, Ink::Ink, TEXT, figures);
+            canvas.name(&row.figure, f64::from(width), middle + 4.0, At::End, figures);
         }
         plot.time_axis(canvas, data.period, plot.bottom + 2.0, voice);
     });
@@ -182,21 +197,40 @@ fn joined(row: &Row, whole: Stretch, width: f64) -> Vec<Cell> {
     cells
 }
 
-fn strip(canvas: &mut Canvas<'_>, plot: Plot, cells: &[Cell], whole: Stretch, (middle, tall): (f64, f64), voice: &dyn Voice) {
+fn strip(
+    canvas: &mut Canvas<'_>,
+    plot: Plot,
+    cells: &[Cell],
+    whole: Stretch,
+    (middle, tall): (f64, f64),
+    voice: &dyn Voice,
+) {
     let (top, bottom) = (middle - tall / 2.0, middle + tall / 2.0);
     let x = |at: UtcMicros| plot.x(place(whole, at));
     // Where nothing is drawn above it, this line says that nothing is known.
     canvas.line((plot.left, middle), (plot.right, middle), Ink::Mist, 0.75);
-    let gap = if cells.iter().map(|cell| x(cell.span.to) - x(cell.span.from)).fold(f64::MAX, f64::min) >= 4.0 { 1.0 } else { 0.0 };
+    let usual = cells
+        .get(cells.len() / 2)
+        .map_or(0.0, |cell| x(cell.span.to) - x(cell.span.from));
+    let gap = if usual >= 4.0 { 1.0 } else { 0.0 };
     // Without gaps equal neighbours are one area.
     let runs = cells.chunk_by(|one, other| {
-        gap == 0.0 && one.span.to == other.span.from && one.state() == other.state() && matches!(one.state(), State::Ok | State::Maintenance)
+        gap == 0.0
+            && one.span.to == other.span.from
+            && one.state() == other.state()
+            && matches!(one.state(), State::Ok | State::Maintenance)
     });
     for run in runs {
-        let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+        let (Some(first), Some(last)) = (run.first(), run.last()) else {
+            continue;
+        };
         let (from, to) = (x(first.span.from), x(last.span.to));
         let width = (to - from - gap).max(0.5);
-        let words = if run.len() == 1 { first.words(voice) } else { String::new() };
+        let words = if run.len() == 1 {
+            first.words(voice)
+        } else {
+            String::new()
+        };
         match first.state() {
             State::Ok => {
                 canvas.rect(from, top, width, tall, Ink::Calm);
@@ -205,7 +239,7 @@ fn strip(canvas: &mut Canvas<'_>, plot: Plot, cells: &[Cell], whole: Stretch, (m
             State::Some => {
                 let share = first.failed as f64 / first.tests as f64;
                 // Never too little to be seen, never as much as all.
-                let part = tall * (0.22 + 0.63 * share);
+                let part = tall * (0.25 + 0.6 * share);
                 canvas.rect(from, top, width, tall - part, Ink::Calm);
                 canvas.title(words.clone());
                 canvas.rect(from, bottom - part, width, part, Ink::Failed);
@@ -326,14 +360,25 @@ fn cell_name(data: &Strip, voice: &dyn Voice) -> String {
 }
 
 fn table(data: &Strip, voice: &dyn Voice) -> Data {
-    let heads = ["monitor", "tests", "failed", "share that succeeded", "cells with failures", "worst cell"];
+    let heads = [
+        "monitor",
+        "tests",
+        "failed",
+        "share that succeeded",
+        "cells with failures",
+        "worst cell",
+    ];
     let rows = data
         .rows
         .iter()
         .map(|row| {
             let (tests, failed) = totals(row);
             let bad = row.cells.iter().filter(|cell| cell.failed > 0).count();
-            let worst = row.cells.iter().filter(|cell| cell.failed > 0).max_by_key(|cell| (cell.failed, std::cmp::Reverse(cell.span.from)));
+            let worst = row
+                .cells
+                .iter()
+                .filter(|cell| cell.failed > 0)
+                .max_by_key(|cell| (cell.failed, std::cmp::Reverse(cell.span.from)));
             let share = (tests > 0).then(|| (tests - failed.min(tests)) as f64 / tests as f64);
             vec![
                 row.name.clone(),
@@ -366,7 +411,11 @@ mod tests {
     fn a_failed_hour_of_a_year_is_still_seen() {
         let (data, voice) = samples::strip_year_of_hours();
         let chart = chart(&data, &voice);
-        assert_eq!(chart.svg.matches("class=\"failed\"").count(), 2 * data.rows.len() + 1, "a mark a row, and the key");
+        assert_eq!(
+            chart.svg.matches("class=\"failed\"").count(),
+            data.rows.len() + 1,
+            "a mark a row, and the key"
+        );
         assert!(chart.svg.len() < 60_000, "{} bytes", chart.svg.len());
     }
 
@@ -380,6 +429,9 @@ mod tests {
         assert!(!chart.svg.contains("<script"));
         assert!(chart.svg.contains("&lt;script&gt;"));
         assert!(chart.svg.contains("…</text>"), "200 characters are cut");
-        assert!(chart.svg.contains(&format!("<title>{}</title>", "long ".repeat(40))), "and told in full");
+        assert!(
+            chart.svg.contains(&format!("<title>{}</title>", "long ".repeat(40))),
+            "and told in full"
+        );
     }
 }

@@ -152,7 +152,10 @@ impl dyn Voice + '_ {
                 !swallowed && (*decimals >= 1 || share == 1.0 || share == 0.0)
             })
             .unwrap_or(4);
-        format!("{}\u{202f}%", self.number(percent, usize::try_from(decimals).unwrap_or(0)))
+        format!(
+            "{}\u{202f}%",
+            self.number(percent, usize::try_from(decimals).unwrap_or(0))
+        )
     }
 }
 
