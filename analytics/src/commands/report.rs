@@ -1,17 +1,237 @@
-//! `mailqos-analytics report`: makes a report.
+//! `mailqos-analytics report`: makes a report and prints the paths of its files.
 
-use std::process::ExitCode;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use super::{Failure, Global};
+use jiff::tz::TimeZone;
+use mailqos_core::{
+    config::{Config, DataLocation},
+    model::UtcMicros,
+};
+
+use super::{Failure, Global, print, source::lake_failure};
+use crate::{
+    figures::{Lake, LakeError, Period, PeriodError},
+    report::{
+        definition::{self, Definition, Format},
+        facts::Selection,
+        generate::{self, ReportError, Source},
+    },
+};
 
 /// Options of `report`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The report definition: a file, or a name in the configuration's folder of reports.
+    #[arg(value_name = "DEFINITION", required_unless_present = "template")]
+    definition: Option<String>,
+
+    /// Make a report of this template instead; `templates list` shows them.
+    #[arg(long, value_name = "NAME", conflicts_with = "definition")]
+    template: Option<String>,
+
+    /// Only these monitors, by id, glob (`mail-*`), `tag:NAME` or `object:NAME`; may be said several times.
+    #[arg(long, value_name = "SELECTION", value_delimiter = ',')]
+    monitors: Vec<String>,
+
+    /// Only this site; may be said several times.
+    #[arg(long, value_name = "SITE")]
+    site: Vec<String>,
+
+    /// The period by name: last-month, current-week, last-7d, 2026-03 … [default: the definition's, else last-month].
+    #[arg(long, value_name = "PERIOD", conflicts_with_all = ["from", "to"])]
+    period: Option<String>,
+
+    /// First day of the period.
+    #[arg(long, value_name = "DATE", requires = "to")]
+    from: Option<String>,
+
+    /// First day after the period.
+    #[arg(long, value_name = "DATE", requires = "from")]
+    to: Option<String>,
+
+    /// IANA name of the report's time zone [default: the definition's, else the configuration's].
+    #[arg(long, value_name = "TZ")]
+    timezone: Option<String>,
+
+    /// Only these kinds of files.
+    #[arg(long, value_name = "FORMAT", value_delimiter = ',', value_parser = format)]
+    format: Vec<Format>,
+
+    /// Folder of the files [default: the definition's, else the current one].
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+
+    /// Also deliver it where the definition says.
+    #[arg(long)]
+    deliver: bool,
+
+    /// Folder of the sample lake; no configuration file is then needed.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// Leave out corrupt files; the report says so.
+    #[arg(long)]
+    skip_corrupt: bool,
+}
+
+fn format(text: &str) -> Result<Format, String> {
+    Format::ALL
+        .iter()
+        .find(|(name, _)| *name == text)
+        .map(|(_, format)| *format)
+        .ok_or_else(|| {
+            let all: Vec<&str> = Format::ALL.iter().map(|(name, _)| *name).collect();
+            format!("write one of: {}", all.join(", "))
+        })
+}
 
 /// Runs the command.
 ///
 /// # Errors
-/// It is not there yet.
-pub async fn run(_args: Args, _global: &Global) -> Result<ExitCode, Failure> {
-    Err(Failure::work("report is not there yet"))
+/// Wrong usage, a wrong definition, samples that can't be read, files that can't be written.
+pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
+    let config = if args.data.is_none() || global.config.is_some() {
+        Some(global.load()?)
+    } else {
+        None
+    };
+    let config = config.as_ref();
+    let definition = definition(&args, config)?;
+    let now = UtcMicros::now();
+    let period = period(&args, &definition, config, now)?;
+    let lake = lake(&args, config)?;
+    if !args.monitors.is_empty() || !args.site.is_empty() {
+        let selection = &definition.selection;
+        known(&lake, config, selection)?;
+    }
+    let source = Source {
+        lake: &lake,
+        config,
+        now,
+        made_at: None,
+    };
+    let reports = generate::documents(&definition, source, &period).map_err(report_failure)?;
+    let folder = args
+        .output
+        .clone()
+        .or_else(|| definition.output.clone())
+        .unwrap_or_else(|| PathBuf::from("."));
+    if reports.is_empty() {
+        tracing::warn!("no monitor has a sample in the period {period}: there is nothing to report");
+    }
+    for report in &reports {
+        let own = config.map(|config| config.templates.as_path());
+        let files = generate::write(report, &definition.formats, &folder, own).map_err(report_failure)?;
+        for (_, path) in &files {
+            print(format!("{}\n", path.display()))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn definition(args: &Args, config: Option<&Config>) -> Result<Definition, Failure> {
+    let mut definition = match (&args.template, &args.definition) {
+        (Some(template), _) => definition::of_template(config, template),
+        (None, Some(name)) => definition::load(config, &definition::find(config, name)),
+        (None, None) => {
+            return Err(Failure::usage(
+                "which report?",
+                "name a definition, or a template with --template",
+            ));
+        }
+    }
+    .map_err(Failure::Configuration)?;
+    if !args.monitors.is_empty() || !args.site.is_empty() {
+        definition.selection = Selection {
+            monitors: args.monitors.clone(),
+            sites: args.site.clone(),
+        };
+    }
+    if !args.format.is_empty() {
+        definition.formats = args.format.iter().copied().collect::<BTreeSet<_>>();
+    }
+    if let Some(name) = &args.timezone {
+        definition.timezone = Some(TimeZone::get(name).map_err(|_| {
+            Failure::usage(
+                format!("{name:?} is no time zone"),
+                "write an IANA name such as Europe/Berlin, Australia/Lord_Howe or UTC",
+            )
+        })?);
+    }
+    Ok(definition)
+}
+
+fn period(args: &Args, definition: &Definition, config: Option<&Config>, now: UtcMicros) -> Result<Period, Failure> {
+    let calendar = generate::calendar(definition, config);
+    let period = match (&args.period, &args.from, &args.to) {
+        (Some(name), ..) => Period::named(name, now, calendar),
+        (None, Some(from), Some(to)) => Period::between(from, to, calendar),
+        _ => Period::named(definition.period.as_deref().unwrap_or("last-month"), now, calendar),
+    };
+    period.map_err(|error| {
+        let help = match &error {
+            PeriodError::Empty { .. } => "--to names the first day that does not belong to the period",
+            _ => "days are read in the report's time zone",
+        };
+        Failure::usage(&error, help)
+    })
+}
+
+fn lake(args: &Args, config: Option<&Config>) -> Result<Lake, Failure> {
+    let folder: &Path = match (&args.data, config) {
+        (Some(folder), _) => folder,
+        (None, Some(config)) => match &config.data {
+            DataLocation::Folder(folder) => folder,
+            DataLocation::ObjectStore(url) => {
+                return Err(Failure::usage(
+                    format!("the lake is in the object store {url}"),
+                    "bring it into a folder, and name that with --data DIR",
+                ));
+            }
+        },
+        (None, None) => return Err(Failure::usage("there is no lake", "name its folder with --data DIR")),
+    };
+    let lake = Lake::open(folder).map_err(|error| match &error {
+        LakeError::NotFound(_) => Failure::usage(
+            &error,
+            "the lake is there after the first sealed sample; or name it with --data DIR",
+        ),
+        _ => Failure::work(&error),
+    })?;
+    Ok(lake.skip_corrupt(args.skip_corrupt))
+}
+
+/// What was asked for on the command line must exist.
+fn known(lake: &Lake, config: Option<&Config>, selection: &Selection) -> Result<(), Failure> {
+    let monitors = lake.monitors(None).map_err(lake_failure)?;
+    for pattern in &selection.monitors {
+        let one = Selection {
+            monitors: vec![pattern.clone()],
+            sites: selection.sites.clone(),
+        };
+        let in_configuration = config.is_some_and(|config| config.select(std::slice::from_ref(pattern)).is_ok());
+        if !in_configuration && !monitors.iter().any(|(site, id)| one.includes(config, site, id)) {
+            let near = mailqos_core::config::nearest(pattern, monitors.iter().map(|(_, id)| &**id));
+            return Err(Failure::usage(
+                format!("{pattern:?} selects no monitor of the lake or the configuration"),
+                near.map_or_else(
+                    || "`stats` lists the monitors that have samples".to_owned(),
+                    |near| format!("did you mean {near:?}?"),
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A report that can't be made, with the remedy.
+pub fn report_failure(error: ReportError) -> Failure {
+    match error {
+        ReportError::Lake(error) => lake_failure(error),
+        other => Failure::work(other),
+    }
 }

@@ -55,6 +55,9 @@ pub enum LakeError {
     },
 }
 
+/// The names of a site and of a monitor.
+pub type SiteAndMonitor = (Arc<str>, Arc<str>);
+
 /// A folder of samples: `<data>/samples/site=…/date=…/*.parquet`.
 #[derive(Debug)]
 pub struct Lake {
@@ -250,7 +253,7 @@ impl Lake {
     ///
     /// # Errors
     /// A file is corrupt or can't be read.
-    pub fn monitors(&self, period: Option<&Period>) -> Result<BTreeSet<(Arc<str>, Arc<str>)>, LakeError> {
+    pub fn monitors(&self, period: Option<&Period>) -> Result<BTreeSet<SiteAndMonitor>, LakeError> {
         let files: Vec<&LakeFile> = self
             .files
             .iter()

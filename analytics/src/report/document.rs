@@ -285,6 +285,17 @@ pub struct Picture {
     pub width: u8,
 }
 
+impl Picture {
+    /// The extension of its type.
+    pub fn extension(&self) -> &'static str {
+        match self.media_type {
+            "image/png" => "png",
+            "image/jpeg" => "jpg",
+            _ => "svg",
+        }
+    }
+}
+
 impl Span {
     /// Plain text.
     pub fn plain(text: impl Into<String>) -> Self {

@@ -1,3 +1,10 @@
 //! Reports: definitions and templates (what to show), sections (figures → blocks), media (blocks → files).
 
+pub mod definition;
 pub mod document;
+pub mod facts;
+pub mod findings;
+pub mod generate;
+pub mod locale;
+pub mod media;
+pub mod sections;

@@ -1,0 +1,622 @@
+//! Report templates (what to display, without monitors) and report definitions (a template or sections of their own, for
+//! particular monitors, with schedule and delivery), as TOML files.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use jiff::{
+    civil::{Time, Weekday},
+    tz::TimeZone,
+};
+use mailqos_core::{
+    config::{Config, Problem, Problems, Table, nearest, parse},
+    model::{Micros, Name},
+};
+
+use super::{
+    facts::Selection,
+    locale::Locale,
+    sections::{self, Placed, strings},
+};
+
+/// No definition is larger.
+const MAX_FILE: u64 = 4 << 20;
+
+/// What to display.
+#[derive(Debug, Default)]
+pub struct Template {
+    /// What reports made of it are called.
+    pub title: String,
+    /// What it is for, in a sentence.
+    pub description: String,
+    /// Its sections, in order.
+    pub sections: Vec<Placed>,
+}
+
+/// A report: what to display, of which monitors, when, and where it goes.
+#[derive(Debug)]
+pub struct Definition {
+    /// The stem of its files' names.
+    pub slug: String,
+    /// Title, description and sections.
+    pub template: Template,
+    /// Which monitors.
+    pub selection: Selection,
+    /// The name of the period, such as `last-month`.
+    pub period: Option<String>,
+    /// The zone of its dates; the configuration's unless said otherwise.
+    pub timezone: Option<TimeZone>,
+    /// The language tag.
+    pub language: String,
+    /// One report for all monitors, or one each.
+    pub each: Each,
+    /// Which files are made.
+    pub formats: BTreeSet<Format>,
+    /// Folder of the files; the current one unless said otherwise.
+    pub output: Option<PathBuf>,
+    /// House style.
+    pub theme: ThemeOptions,
+    /// When it is made, if by itself.
+    pub schedule: Option<Schedule>,
+    /// Where it goes.
+    pub deliveries: Vec<Delivery>,
+}
+
+/// One report for all, or one each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Each {
+    /// All monitors in one report.
+    #[default]
+    All,
+    /// A report for each monitor.
+    Monitor,
+    /// A report for each object.
+    Object,
+    /// A report for each tag.
+    Tag,
+    /// A report for each site.
+    Site,
+}
+
+/// A kind of file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Format {
+    /// One self-contained page.
+    Html,
+    /// Paginated.
+    Pdf,
+}
+
+impl Format {
+    /// All of them, by the word in a definition, which is also the file's extension.
+    pub const ALL: [(&'static str, Self); 2] = [("html", Self::Html), ("pdf", Self::Pdf)];
+
+    /// The extension of its files.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Html => "html",
+            Self::Pdf => "pdf",
+        }
+    }
+
+    /// Its media type.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Html => "text/html; charset=utf-8",
+            Self::Pdf => "application/pdf",
+        }
+    }
+}
+
+/// House style as a definition says it.
+#[derive(Debug, Clone, Default)]
+pub struct ThemeOptions {
+    /// Name of the company.
+    pub company: String,
+    /// `#rrggbb`.
+    pub accent: Option<String>,
+    /// File of the logo.
+    pub logo: Option<PathBuf>,
+    /// Text of the footer.
+    pub footer: String,
+}
+
+/// When a report is made by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    /// The rule.
+    pub rule: Rule,
+    /// What happens to runs that fell due while nobody could make them.
+    pub catch_up: CatchUp,
+    /// How long after its time a report waits for the lake to cover its period.
+    pub grace: Micros,
+}
+
+/// A calendar rule, in the report's zone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rule {
+    /// Every day.
+    Daily(Time),
+    /// On a day of each week.
+    Weekly(Weekday, Time),
+    /// On a day of each month.
+    Monthly(MonthDay, Time),
+    /// On a day of the first month of each quarter.
+    Quarterly(MonthDay, Time),
+    /// On a day of January.
+    Yearly(MonthDay, Time),
+    /// A cron expression: minute, hour, day of month, month, day of week.
+    Cron(String),
+}
+
+/// A day of a month.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MonthDay {
+    /// The nth; the last where the month is shorter.
+    Day(i8),
+    /// The last.
+    Last,
+    /// The first such weekday.
+    First(Weekday),
+}
+
+/// What happens to runs that fell due while nobody could make them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CatchUp {
+    /// All are made, each with the period that it would have had.
+    All,
+    /// The latest is made.
+    #[default]
+    Latest,
+    /// None.
+    None,
+}
+
+/// Where a report goes.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The target's name in the configuration.
+    pub target: Name,
+    /// Folder at the target, as a Tera template; may be empty.
+    pub path: String,
+    /// Only these formats; all if empty.
+    pub formats: BTreeSet<Format>,
+}
+
+/// Templates that are always there: name and text.
+const BUILT_IN: [(&str, &str); 2] = [
+    (
+        "executive-summary",
+        include_str!("../../../templates/executive-summary.toml"),
+    ),
+    (
+        "monthly-operations",
+        include_str!("../../../templates/monthly-operations.toml"),
+    ),
+];
+
+/// The names of the templates: the user's own and those that are always there.
+pub fn template_names(config: Option<&Config>) -> BTreeSet<String> {
+    let mut names: BTreeSet<String> = BUILT_IN.iter().map(|(name, _)| (*name).to_owned()).collect();
+    if let Some(config) = config
+        && let Ok(entries) = std::fs::read_dir(&config.templates)
+    {
+        names.extend(entries.flatten().filter_map(|entry| {
+            let path = entry.path();
+            (path.extension()? == "toml").then(|| path.file_stem().map(|stem| stem.to_string_lossy().into_owned()))?
+        }));
+    }
+    names
+}
+
+/// The file and text of a template; the user's own goes before the one that is always there.
+///
+/// # Errors
+/// There is none of that name, or it can't be read.
+pub fn template_text(config: Option<&Config>, name: &str) -> Result<(PathBuf, String), Problem> {
+    if let Some(config) = config {
+        let file = config.templates.join(format!("{name}.toml"));
+        if file.is_file() && Path::new(name).components().count() == 1 {
+            return read_file(&file).map(|text| (file, text));
+        }
+    }
+    if let Some((_, text)) = BUILT_IN.iter().find(|(known, _)| *known == name) {
+        return Ok((PathBuf::from(format!("templates/{name}.toml")), (*text).to_owned()));
+    }
+    let names = template_names(config);
+    let help = match nearest(name, names.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None => format!("there are {}", names.into_iter().collect::<Vec<_>>().join(", ")),
+    };
+    Err(Problem::error(format!("there is no report template {name:?}")).help(help))
+}
+
+/// Reads a template by name.
+pub fn template(config: Option<&Config>, name: &str, problems: &mut Problems) -> Option<Template> {
+    let (file, text) = match template_text(config, name) {
+        Ok(found) => found,
+        Err(problem) => {
+            problems.push(problem);
+            return None;
+        }
+    };
+    let mut table = parse(&file, text, problems)?;
+    let title = table.require("title", "is what reports made of it are called", problems);
+    let description = table.get("description", problems).unwrap_or_default();
+    let sections = sections::read_all(&mut table, "section", problems);
+    if sections.is_empty() {
+        problems.push(table.missing("section", "are what it displays, as [[section]]"));
+    }
+    table.finish(problems);
+    Some(Template {
+        title: title?,
+        description,
+        sections,
+    })
+}
+
+/// The definition of a report made of a template without a file.
+pub fn of_template(config: Option<&Config>, name: &str) -> Result<Definition, Problems> {
+    let mut problems = Problems::default();
+    let template = template(config, name, &mut problems);
+    match template {
+        Some(template) if !problems.has_errors() => Ok(Definition {
+            slug: name.to_owned(),
+            template,
+            selection: Selection::default(),
+            period: None,
+            timezone: None,
+            language: "en".to_owned(),
+            each: Each::All,
+            formats: Format::ALL.iter().map(|(_, format)| *format).collect(),
+            output: None,
+            theme: ThemeOptions::default(),
+            schedule: None,
+            deliveries: Vec::new(),
+        }),
+        _ => Err(problems),
+    }
+}
+
+/// The file of a definition: a path, or a name in the configuration's folder of reports.
+pub fn find(config: Option<&Config>, name: &str) -> PathBuf {
+    let path = PathBuf::from(name);
+    if path.is_file() {
+        return path;
+    }
+    if let Some(config) = config {
+        for candidate in [config.reports.join(name), config.reports.join(format!("{name}.toml"))] {
+            if candidate.is_file() {
+                return candidate;
+            }
+        }
+    }
+    path
+}
+
+/// The files of all definitions in the configuration's folder of reports.
+///
+/// # Errors
+/// The folder can't be listed.
+pub fn files(config: &Config) -> std::io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(&config.reports) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Reads a definition.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn load(config: Option<&Config>, file: &Path) -> Result<Definition, Problems> {
+    let mut problems = Problems::default();
+    let text = match read_file(file) {
+        Ok(text) => text,
+        Err(problem) => {
+            problems.push(problem);
+            return Err(problems);
+        }
+    };
+    let definition = parse(file, text, &mut problems).and_then(|table| read(config, file, table, &mut problems));
+    match definition {
+        Some(definition) if !problems.has_errors() => Ok(definition),
+        _ => Err(problems),
+    }
+}
+
+fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut Problems) -> Option<Definition> {
+    let slug = file
+        .file_stem()
+        .map_or_else(|| "report".into(), |stem| stem.to_string_lossy());
+    let title: Option<String> = table.get("title", problems);
+    let named: Option<String> = table.get("template", problems);
+    let own = sections::read_all(&mut table, "section", problems);
+    let mut template = match &named {
+        Some(name) => template(config, name, problems).unwrap_or_default(),
+        None if own.is_empty() => {
+            problems.push(table.missing(
+                "template",
+                "names a report template; or compose the report of [[section]]s",
+            ));
+            Template::default()
+        }
+        None => Template::default(),
+    };
+    template.sections.extend(own);
+    match title {
+        Some(title) => template.title = title,
+        None if named.is_none() => problems.push(table.missing("title", "is what the report is called")),
+        None => {}
+    }
+    let selection = Selection {
+        monitors: strings(&mut table, "monitors", problems),
+        sites: strings(&mut table, "sites", problems),
+    };
+    let period: Option<String> = table.get("period", problems);
+    let timezone = table.get("timezone", problems);
+    let language: String = table.get("language", problems).unwrap_or_else(|| "en".to_owned());
+    if Locale::new(&language, TimeZone::UTC).is_none() {
+        let tags: Vec<&str> = Locale::tags().collect();
+        problems.push(
+            table
+                .problem("language", format!("there are no texts in {language:?}"), "not known")
+                .help(format!("write one of: {}", tags.join(", "))),
+        );
+    }
+    let each = table
+        .word(
+            "each",
+            &[
+                ("all", Each::All),
+                ("monitor", Each::Monitor),
+                ("object", Each::Object),
+                ("tag", Each::Tag),
+                ("site", Each::Site),
+            ],
+            problems,
+        )
+        .unwrap_or_default();
+    let formats = formats(&mut table, problems);
+    let output = table.get("output", problems);
+    let theme = table
+        .table("theme", problems)
+        .map_or_else(ThemeOptions::default, |mut theme| {
+            let options = ThemeOptions {
+                company: theme.get("company", problems).unwrap_or_default(),
+                accent: theme.get("accent", problems),
+                logo: theme.get("logo", problems),
+                footer: theme.get("footer", problems).unwrap_or_default(),
+            };
+            if let Some(accent) = &options.accent
+                && !is_colour(accent)
+            {
+                problems.push(theme.problem("accent", format!("{accent:?} is no colour"), "write #rrggbb"));
+            }
+            theme.finish(problems);
+            options
+        });
+    let schedule = table
+        .table("schedule", problems)
+        .and_then(|schedule| read_schedule(schedule, problems));
+    if schedule.is_some() && period.is_none() {
+        problems.push(table.missing("period", "says what a scheduled report covers, such as \"last-month\""));
+    }
+    let deliveries = table
+        .tables("deliver", problems)
+        .into_iter()
+        .filter_map(|mut delivery| {
+            let target: Option<Name> =
+                delivery.require("target", "names a [target.NAME] of the configuration", problems);
+            if let (Some(target), Some(config)) = (&target, config)
+                && !config.targets.contains_key(target)
+            {
+                let known = config.targets.keys().map(Name::as_str);
+                let help = match nearest(target.as_str(), known.clone()) {
+                    Some(near) => format!("did you mean {near:?}?"),
+                    None => format!("there are: {}", known.collect::<Vec<_>>().join(", ")),
+                };
+                problems.push(
+                    delivery
+                        .problem(
+                            "target",
+                            format!("there is no target {:?}", target.as_str()),
+                            "not known",
+                        )
+                        .help(help),
+                );
+            }
+            let path = delivery.get("path", problems).unwrap_or_default();
+            let formats = formats_of(&mut delivery, problems);
+            delivery.finish(problems);
+            Some(Delivery {
+                target: target?,
+                path,
+                formats,
+            })
+        })
+        .collect();
+    table.finish(problems);
+    Some(Definition {
+        slug: slug.into_owned(),
+        template,
+        selection,
+        period,
+        timezone,
+        language,
+        each,
+        formats,
+        output,
+        theme,
+        schedule,
+        deliveries,
+    })
+}
+
+fn formats(table: &mut Table, problems: &mut Problems) -> BTreeSet<Format> {
+    let said = formats_of(table, problems);
+    if said.is_empty() {
+        Format::ALL.iter().map(|(_, format)| *format).collect()
+    } else {
+        said
+    }
+}
+
+fn formats_of(table: &mut Table, problems: &mut Problems) -> BTreeSet<Format> {
+    let words: Vec<String> = strings(table, "formats", problems);
+    words
+        .iter()
+        .filter_map(|word| {
+            let known = Format::ALL.iter().find(|(name, _)| name == word);
+            if known.is_none() {
+                let all: Vec<&str> = Format::ALL.iter().map(|(name, _)| *name).collect();
+                problems.push(
+                    table
+                        .problem("formats", format!("{word:?} is no format"), "not known")
+                        .help(format!("write some of: {}", all.join(", "))),
+                );
+            }
+            known.map(|(_, format)| *format)
+        })
+        .collect()
+}
+
+fn read_schedule(mut table: Table, problems: &mut Problems) -> Option<Schedule> {
+    let cron: Option<String> = table.get("cron", problems);
+    let every = table.word(
+        "every",
+        &[("day", 0), ("week", 1), ("month", 2), ("quarter", 3), ("year", 4)],
+        problems,
+    );
+    let on: Option<String> = table.get("on", problems);
+    let at: String = table.get("at", problems).unwrap_or_else(|| "07:00".to_owned());
+    let at = match at.parse::<Time>() {
+        Ok(at) => at,
+        Err(_) => {
+            problems.push(
+                table
+                    .problem("at", format!("{at:?} is no time of day"), "here")
+                    .help("write one such as \"07:00\""),
+            );
+            return None;
+        }
+    };
+    let catch_up = table
+        .word(
+            "catch_up",
+            &[
+                ("all", CatchUp::All),
+                ("latest", CatchUp::Latest),
+                ("none", CatchUp::None),
+            ],
+            problems,
+        )
+        .unwrap_or_default();
+    let grace = table.get("grace", problems).unwrap_or(Micros::ZERO);
+    let month_day = |problems: &mut Problems, table: &Table| -> Option<MonthDay> {
+        let text = on.as_deref().unwrap_or("1");
+        let day = match text {
+            "last" => Some(MonthDay::Last),
+            other => match other.strip_prefix("first-") {
+                Some(day) => weekday(day).map(MonthDay::First),
+                None => other
+                    .parse()
+                    .ok()
+                    .filter(|day| (1..=31).contains(day))
+                    .map(MonthDay::Day),
+            },
+        };
+        if day.is_none() {
+            problems.push(
+                table
+                    .problem("on", format!("{text:?} is no day of a month"), "here")
+                    .help("write \"1\" to \"31\", \"last\" or \"first-monday\""),
+            );
+        }
+        day
+    };
+    let rule = match (cron, every) {
+        (Some(cron), None) => Some(Rule::Cron(cron)),
+        (Some(_), Some(_)) => {
+            problems.push(table.problem("cron", "both cron and every say when", "keep one of them"));
+            None
+        }
+        (None, Some(0)) => Some(Rule::Daily(at)),
+        (None, Some(1)) => {
+            let text = on.as_deref().unwrap_or("monday");
+            let day = weekday(text);
+            if day.is_none() {
+                problems.push(
+                    table
+                        .problem("on", format!("{text:?} is no day of a week"), "here")
+                        .help("write monday, tuesday, … or sunday"),
+                );
+            }
+            day.map(|day| Rule::Weekly(day, at))
+        }
+        (None, Some(2)) => month_day(problems, &table).map(|day| Rule::Monthly(day, at)),
+        (None, Some(3)) => month_day(problems, &table).map(|day| Rule::Quarterly(day, at)),
+        (None, Some(_)) => month_day(problems, &table).map(|day| Rule::Yearly(day, at)),
+        (None, None) => {
+            if table.node("every").is_none() {
+                problems.push(table.missing(
+                    "every",
+                    "is day, week, month, quarter or year; or write cron = \"0 7 1 * *\"",
+                ));
+            }
+            None
+        }
+    };
+    table.finish(problems);
+    Some(Schedule {
+        rule: rule?,
+        catch_up,
+        grace,
+    })
+}
+
+/// A weekday by its English name.
+pub fn weekday(text: &str) -> Option<Weekday> {
+    Some(match text {
+        "monday" => Weekday::Monday,
+        "tuesday" => Weekday::Tuesday,
+        "wednesday" => Weekday::Wednesday,
+        "thursday" => Weekday::Thursday,
+        "friday" => Weekday::Friday,
+        "saturday" => Weekday::Saturday,
+        "sunday" => Weekday::Sunday,
+        _ => return None,
+    })
+}
+
+fn is_colour(text: &str) -> bool {
+    text.strip_prefix('#')
+        .is_some_and(|hex| hex.len() == 6 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+fn read_file(file: &Path) -> Result<String, Problem> {
+    let size = std::fs::metadata(file).map(|metadata| metadata.len());
+    match size {
+        Ok(size) if size > MAX_FILE => Err(Problem::error(format!(
+            "{} is larger than {} MiB",
+            file.display(),
+            MAX_FILE >> 20
+        ))),
+        _ => std::fs::read_to_string(file).map_err(|error| {
+            Problem::error(format!("{}: {error}", file.display()))
+                .help("name the file of a definition, or a name in the folder of reports")
+        }),
+    }
+}

@@ -1,0 +1,287 @@
+//! What a report is made of: the samples of the selected monitors over a period, and the figures that most sections need.
+
+use std::collections::BTreeSet;
+
+use mailqos_core::{
+    config::{Config, Kind},
+    model::{Micros, Outcome, UtcMicros},
+};
+use sha2::{Digest as _, Sha256};
+
+use crate::figures::{
+    Column, Counts, Lake, LakeError, Metric, Period, Series, SeriesQuery, Timeline, percentiles::CONTRACT,
+};
+
+/// The facts of one period.
+#[derive(Debug)]
+pub struct Facts {
+    /// The period that was asked for.
+    pub period: Period,
+    /// The part of it that has passed: a period that is not over ends with the data.
+    pub passed: Period,
+    /// The period before, of the same kind.
+    pub before: Period,
+    /// The monitors, by site and id.
+    pub monitors: Vec<Monitor>,
+    /// When the last sample began.
+    pub last_sample: Option<UtcMicros>,
+    /// SHA-256 of the samples, in hexadecimal.
+    pub hash: String,
+    /// Corrupt files that were left out.
+    pub skipped: Vec<String>,
+}
+
+/// One monitor as seen from one site.
+#[derive(Debug)]
+pub struct Monitor {
+    /// The site.
+    pub site: String,
+    /// The id in the lake.
+    pub id: String,
+    /// What people call it, with its site where several see it.
+    pub name: String,
+    /// The object that it watches, where the configuration knows.
+    pub object: Option<String>,
+    /// Its labels.
+    pub tags: BTreeSet<String>,
+    /// The samples.
+    pub series: Series,
+    /// The counted tests of the period.
+    pub counts: Counts,
+    /// Up, down and unknown.
+    pub timeline: Timeline,
+    /// The period before; `None` where it has no counted test.
+    pub before: Option<Before>,
+    /// The longest round trip that counts as good, as the last sample or the configuration says.
+    pub max_round_trip: Option<Micros>,
+    /// Certificates were not verified.
+    pub unverified: bool,
+}
+
+/// A monitor's figures in the period before.
+#[derive(Debug)]
+pub struct Before {
+    /// The counted tests.
+    pub counts: Counts,
+    /// Median, p90, p95, p99 of the round trip, in microseconds.
+    pub round_trip: Option<[f64; 4]>,
+    /// Downtime.
+    pub downtime: Micros,
+}
+
+/// Which monitors.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Ids and globs, `tag:NAME`, `object:NAME`; all if empty.
+    pub monitors: Vec<String>,
+    /// Sites; all if empty.
+    pub sites: Vec<String>,
+}
+
+impl Selection {
+    /// Whether a monitor of the lake belongs to it.
+    pub fn includes(&self, config: Option<&Config>, site: &str, id: &str) -> bool {
+        let site_fits =
+            self.sites.is_empty() || self.sites.iter().any(|wanted| mailqos_core::config::glob(wanted, site));
+        site_fits
+            && (self.monitors.is_empty()
+                || self.monitors.iter().any(|pattern| {
+                    let configured = || {
+                        config.is_some_and(|config| {
+                            config
+                                .select(std::slice::from_ref(pattern))
+                                .is_ok_and(|monitors| monitors.iter().any(|monitor| monitor.id.as_str() == id))
+                        })
+                    };
+                    mailqos_core::config::glob(pattern, id) || configured()
+                }))
+    }
+}
+
+impl Monitor {
+    /// Whether its samples were made up for a demonstration: the site's name says so.
+    pub fn is_simulated(&self) -> bool {
+        self.site == "simulated" || self.site.ends_with("-simulated")
+    }
+}
+
+impl Facts {
+    /// Reads the samples of the selected monitors.
+    ///
+    /// # Errors
+    /// The lake can't be read.
+    pub fn load(
+        lake: &Lake,
+        config: Option<&Config>,
+        selection: &Selection,
+        period: &Period,
+        now: UtcMicros,
+    ) -> Result<Self, LakeError> {
+        let known = lake.monitors(Some(period))?;
+        let chosen: BTreeSet<(String, String)> = known
+            .iter()
+            .filter(|(site, id)| selection.includes(config, site, id))
+            .map(|(site, id)| (site.to_string(), id.to_string()))
+            .collect();
+        let sites: BTreeSet<&str> = chosen.iter().map(|(site, _)| site.as_str()).collect();
+        let query = |period: &Period| {
+            SeriesQuery::new(period.clone())
+                .monitors(chosen.iter().map(|(_, id)| id.clone()))
+                .sites(sites.iter().copied())
+        };
+        let now_query = query(period)
+            .metrics(&Metric::ALL)
+            .columns(&[
+                Column::Stage,
+                Column::Error,
+                Column::SmtpReplyCode,
+                Column::TestInterval,
+                Column::MaxRoundTrip,
+                Column::Hops,
+            ])
+            .for_outages();
+        let (mut series, before) = if chosen.is_empty() {
+            (Vec::new(), Vec::new())
+        } else {
+            let before = period.previous();
+            let before_query = query(&before).metrics(&[Metric::RoundTrip]).for_outages();
+            (
+                lake.map(&now_query, |series| series)?,
+                lake.map(&before_query, |series| figures_before(&series, &before))?,
+            )
+        };
+        series.retain(|series| chosen.contains(&(series.site.to_string(), series.monitor.to_string())));
+        let last_sample = series
+            .iter()
+            .filter(|series| !series.inside.is_empty())
+            .map(|series| series.at(series.inside.end - 1))
+            .max();
+        let passed = passed(period, &series, last_sample, now);
+        let mut hash = Sha256::new();
+        let mut monitors: Vec<Monitor> = series
+            .into_iter()
+            .map(|series| {
+                digest(&mut hash, &series);
+                let before = before
+                    .iter()
+                    .find(|(site, id, _)| **site == *series.site && **id == *series.monitor)
+                    .and_then(|(_, _, before)| before.as_ref())
+                    .map(|before| Before {
+                        counts: before.counts,
+                        round_trip: before.round_trip,
+                        downtime: before.downtime,
+                    });
+                monitor(config, series, before, &passed)
+            })
+            .collect();
+        let several: BTreeSet<&str> = monitors.iter().map(|monitor| monitor.site.as_str()).collect();
+        if several.len() > 1 {
+            for monitor in &mut monitors {
+                monitor.name = format!("{} · {}", monitor.name, monitor.site);
+            }
+        }
+        monitors.sort_by(|a, b| (&a.id, &a.site).cmp(&(&b.id, &b.site)));
+        let skipped = lake
+            .skipped()
+            .into_iter()
+            .map(|(path, reason)| format!("{}: {reason}", path.display()))
+            .collect();
+        Ok(Self {
+            before: period.previous(),
+            period: period.clone(),
+            passed,
+            monitors,
+            last_sample,
+            hash: hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+            skipped,
+        })
+    }
+
+    /// Whether the period is not over yet.
+    pub fn is_provisional(&self) -> bool {
+        self.passed.to < self.period.to
+    }
+}
+
+/// A period that is not over ends one test interval after the last sample.
+fn passed(period: &Period, series: &[Series], last: Option<UtcMicros>, now: UtcMicros) -> Period {
+    if period.to <= now {
+        return period.clone();
+    }
+    let interval = series
+        .iter()
+        .filter_map(|series| series.test_interval.iter().last().flatten())
+        .max()
+        .unwrap_or(Micros::from_secs(300));
+    let end = last.map_or(now, |last| (last + interval).min(now.max(last + Micros(1))));
+    period.until(end).unwrap_or_else(|| period.clone())
+}
+
+fn monitor(config: Option<&Config>, series: Series, before: Option<Before>, passed: &Period) -> Monitor {
+    let configured = config.and_then(|config| {
+        config
+            .monitors
+            .values()
+            .find(|monitor| monitor.id.as_str() == &*series.monitor)
+    });
+    let options = configured.map(|monitor| {
+        let Kind::MailQos(options) = &monitor.kind;
+        options
+    });
+    let in_samples = series
+        .inside
+        .clone()
+        .rev()
+        .find_map(|row| series.max_round_trip.get(row));
+    Monitor {
+        site: series.site.to_string(),
+        id: series.monitor.to_string(),
+        name: configured.map_or_else(|| series.monitor.to_string(), |monitor| monitor.name.clone()),
+        object: configured.map(|monitor| {
+            config
+                .and_then(|config| config.objects.get(&monitor.object))
+                .map_or_else(|| monitor.object.to_string(), |object| object.name.clone())
+        }),
+        tags: configured.map(|monitor| monitor.tags.clone()).unwrap_or_default(),
+        counts: Counts::of(&series, series.inside.clone()),
+        timeline: Timeline::of(&series, passed, configured.map(|monitor| monitor.test_interval)),
+        before,
+        max_round_trip: in_samples.or(options.map(|options| options.max_round_trip)),
+        unverified: options.is_some_and(|options| options.smtp.trust.insecure || options.pickup.trust.insecure),
+        series,
+    }
+}
+
+type Earlier = (std::sync::Arc<str>, std::sync::Arc<str>, Option<Before>);
+
+fn figures_before(series: &Series, period: &Period) -> Earlier {
+    let counts = Counts::of(series, series.inside.clone());
+    let mut trips = series.values(Metric::RoundTrip, series.inside.clone());
+    let round_trip = (!trips.is_empty())
+        .then(|| crate::figures::percentiles(&mut trips, &CONTRACT))
+        .and_then(|values| values.try_into().ok());
+    let before = (counts.tests() > 0).then(|| Before {
+        counts,
+        round_trip,
+        downtime: Timeline::of(series, period, None).downtime,
+    });
+    (series.site.clone(), series.monitor.clone(), before)
+}
+
+/// Adds the samples of the period to the hash: names, then of each sample its start, outcome and the six metrics of the contract.
+fn digest(hash: &mut Sha256, series: &Series) {
+    for name in [&series.site, &series.monitor] {
+        hash.update((name.len() as u64).to_le_bytes());
+        hash.update(name.as_bytes());
+    }
+    hash.update((series.inside.len() as u64).to_le_bytes());
+    for row in series.inside.clone() {
+        hash.update(series.started_at[row].to_le_bytes());
+        let outcome = Outcome::ALL.iter().position(|outcome| *outcome == series.outcome[row]);
+        hash.update([u8::try_from(outcome.unwrap_or(usize::MAX)).unwrap_or(u8::MAX)]);
+        for metric in Metric::CONTRACT {
+            let value = series.metric(metric).get(row).map_or(i64::MIN, |value| value.0);
+            hash.update(value.to_le_bytes());
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! What the facts say, in sentences: the headline and what mattered.
+
+use mailqos_core::model::Micros;
+
+use super::{
+    facts::Monitor,
+    locale::{DASH, Locale},
+};
+use crate::figures::{Counts, Metric, Outage, percentiles};
+
+/// Figures over several monitors together.
+#[derive(Debug)]
+pub struct Together {
+    /// The counted tests.
+    pub counts: Counts,
+    /// The counted tests of the period before, of the monitors that had any.
+    pub before: Option<Counts>,
+    /// p50, p90, p95, p99 of the round trip over all monitors, in microseconds.
+    pub round_trip: Option<[f64; 4]>,
+    /// Outages in the period.
+    pub outages: usize,
+    /// Their downtime in the period, of all monitors.
+    pub downtime: Micros,
+    /// The same, in the period before.
+    pub downtime_before: Micros,
+    /// Known time / period, of all monitors together; `None` without a monitor.
+    pub coverage: Option<f64>,
+}
+
+impl Together {
+    /// Of these monitors.
+    pub fn of(monitors: &[&Monitor]) -> Self {
+        let mut counts = Counts::default();
+        let mut before: Option<Counts> = None;
+        let mut trips = Vec::new();
+        let (mut known, mut whole) = (0_i128, 0_i128);
+        let (mut downtime, mut downtime_before) = (Micros::ZERO, Micros::ZERO);
+        for monitor in monitors {
+            counts.add(&monitor.counts);
+            if let Some(earlier) = &monitor.before {
+                before.get_or_insert_default().add(&earlier.counts);
+                downtime_before = downtime_before + earlier.downtime;
+            }
+            trips.extend(monitor.series.values(Metric::RoundTrip, monitor.series.inside.clone()));
+            downtime = downtime + monitor.timeline.downtime;
+            known += i128::from((monitor.timeline.period - monitor.timeline.unknown).0);
+            whole += i128::from(monitor.timeline.period.0);
+        }
+        Self {
+            round_trip: (!trips.is_empty())
+                .then(|| percentiles(&mut trips, &percentiles::CONTRACT))
+                .and_then(|values| values.try_into().ok()),
+            outages: monitors.iter().map(|monitor| monitor.timeline.outages.len()).sum(),
+            coverage: (whole > 0).then(|| known as f64 / whole as f64),
+            counts,
+            before,
+            downtime,
+            downtime_before,
+        }
+    }
+}
+
+/// The finding in one sentence, with its figure.
+pub fn headline(monitors: &[&Monitor], locale: &Locale) -> String {
+    let together = Together::of(monitors);
+    let counts = &together.counts;
+    if monitors.is_empty() {
+        return locale.t("No samples: nothing is known of this period").to_owned();
+    }
+    if counts.tests() == 0 {
+        return locale
+            .t("No test counted in this period: whether mail was good is not known")
+            .to_owned();
+    }
+    let limits: std::collections::BTreeSet<Micros> =
+        monitors.iter().filter_map(|monitor| monitor.max_round_trip).collect();
+    let share = locale.share(counts.ok, counts.tests());
+    let tests = locale.integer(counts.tests());
+    let main = match limits.first() {
+        Some(limit) if limits.len() == 1 => locale.fill(
+            "Mail was delivered within {0} in {1} of {2} tests",
+            &[&locale.span(*limit), &share, &tests],
+        ),
+        _ => locale.fill("Mail was delivered in time in {0} of {1} tests", &[&share, &tests]),
+    };
+    let Some((monitor, outage)) = worst_outage(monitors) else {
+        return if counts.failed() == 0 {
+            main
+        } else {
+            format!("{main}{}", locale.t("; no outage lasted longer than one test"))
+        };
+    };
+    let rest = if together.outages == 1 {
+        locale.fill(
+            "; {0} had the only outage, of {1}",
+            &[&monitor.name, &span_of(outage, locale)],
+        )
+    } else {
+        locale.fill(
+            "; the longest outage was {0}, at {1}",
+            &[&span_of(outage, locale), &monitor.name],
+        )
+    };
+    main + &rest
+}
+
+/// The outage with the greatest downtime, if it lasted for more than one failed test.
+fn worst_outage<'a>(monitors: &[&'a Monitor]) -> Option<(&'a Monitor, &'a Outage)> {
+    monitors
+        .iter()
+        .flat_map(|monitor| monitor.timeline.outages.iter().map(|outage| (*monitor, outage)))
+        .filter(|(_, outage)| outage.failed_tests > 1)
+        .max_by_key(|(_, outage)| outage.downtime)
+}
+
+/// How long an outage lasted in the period; one whose end is not known says so.
+pub fn span_of(outage: &Outage, locale: &Locale) -> String {
+    if outage.to.is_some() {
+        locale.span(outage.downtime)
+    } else {
+        locale.fill("at least {0}", &[&locale.span(outage.downtime)])
+    }
+}
+
+/// What mattered, each a sentence with its figures; the most important first.
+pub fn sentences(monitors: &[&Monitor], locale: &Locale) -> Vec<String> {
+    let mut said = Vec::new();
+    let together = Together::of(monitors);
+    if together.counts.tests() == 0 {
+        return said;
+    }
+    if let Some((monitor, outage)) = worst_outage(monitors) {
+        let cause = cause(monitor, outage, locale);
+        said.push(locale.fill(
+            "The longest outage hit {0} on {1} and lasted {2}, {3} in a row: {4}.",
+            &[
+                &monitor.name,
+                &locale.moment(outage.from),
+                &span_of(outage, locale),
+                &locale.count(outage.failed_tests, "one failed test", "{0} failed tests"),
+                &cause,
+            ],
+        ));
+    }
+    let failing: Vec<&&Monitor> = monitors.iter().filter(|monitor| monitor.counts.failed() > 0).collect();
+    match (failing.len(), monitors.len()) {
+        (0, _) => said.push(locale.count(
+            together.counts.tests(),
+            "The one test succeeded.",
+            "All {0} tests succeeded.",
+        )),
+        (some, all) if all > 1 && some < all => said.push(locale.fill(
+            "{0} of {1} monitors had no failure at all.",
+            &[&locale.integer((all - some) as u64), &locale.integer(all as u64)],
+        )),
+        _ => {}
+    }
+    if let Some(before) = together.before.filter(|before| before.tests() > 0)
+        && let (Some(now), Some(then)) = (together.counts.availability(), before.availability())
+        && let (Some(a), Some(b)) = (together.counts.availability_interval(), before.availability_interval())
+    {
+        // A change within what chance explains is none.
+        if a.low > b.high || a.high < b.low {
+            let text = if now > then {
+                "Availability rose by {0} against the period before, from {1}."
+            } else {
+                "Availability fell by {0} against the period before, from {1}."
+            };
+            said.push(locale.fill(
+                text,
+                &[
+                    locale.points((now - then).abs(), 2).trim_start_matches('+'),
+                    &locale.share(before.ok, before.tests()),
+                ],
+            ));
+        } else {
+            said.push(locale.fill(
+                "Availability was that of the period before ({0}): the difference is within what chance explains.",
+                &[&locale.share(before.ok, before.tests())],
+            ));
+        }
+    }
+    if let Some(monitor) = slowest_change(monitors) {
+        said.push(changed(monitor, locale));
+    }
+    if monitors.len() > 1 {
+        let p95 = |monitor: &&&Monitor| p95(monitor).unwrap_or(f64::MIN);
+        let slowest = monitors.iter().max_by(|a, b| p95(a).total_cmp(&p95(b)));
+        if let Some(monitor) = slowest
+            && let Some(value) = self::p95(monitor)
+        {
+            said.push(locale.fill(
+                "{0} was the slowest: 95 % of its delivered mails took no longer than {1}.",
+                &[&monitor.name, &locale.duration(value)],
+            ));
+        }
+    }
+    said
+}
+
+fn p95(monitor: &Monitor) -> Option<f64> {
+    let mut trips = monitor.series.values(Metric::RoundTrip, monitor.series.inside.clone());
+    (trips.len() >= 20).then(|| percentiles(&mut trips, &[0.95])[0])
+}
+
+fn median(monitor: &Monitor) -> Option<f64> {
+    let mut trips = monitor.series.values(Metric::RoundTrip, monitor.series.inside.clone());
+    (trips.len() >= 20).then(|| percentiles(&mut trips, &[0.5])[0])
+}
+
+/// The monitor whose median changed most, if by at least a quarter.
+fn slowest_change<'a>(monitors: &[&'a Monitor]) -> Option<&'a Monitor> {
+    let factor = |monitor: &Monitor| {
+        let then = monitor.before.as_ref()?.round_trip?[0];
+        let change = (median(monitor)? / then).ln().abs();
+        change.is_finite().then_some(change)
+    };
+    monitors
+        .iter()
+        .filter_map(|monitor| Some((*monitor, factor(monitor)?)))
+        .filter(|(_, change)| *change >= 1.25_f64.ln())
+        .max_by(|a, b| a.1.total_cmp(&b.1))
+        .map(|(monitor, _)| monitor)
+}
+
+fn changed(monitor: &Monitor, locale: &Locale) -> String {
+    let now = median(monitor).unwrap_or_default();
+    let then = monitor
+        .before
+        .as_ref()
+        .and_then(|before| before.round_trip)
+        .map_or(now, |values| values[0]);
+    let text = if now > then {
+        "{0} became slower: its median round trip rose from {1} to {2}."
+    } else {
+        "{0} became faster: its median round trip fell from {1} to {2}."
+    };
+    locale.fill(text, &[&monitor.name, &locale.duration(then), &locale.duration(now)])
+}
+
+/// What the first failed test of an outage said.
+pub fn cause(monitor: &Monitor, outage: &Outage, locale: &Locale) -> String {
+    let series = &monitor.series;
+    let stage = series.stage.get(outage.row).copied().flatten();
+    let error = series.error.get(outage.row).cloned().flatten();
+    let outcome = series
+        .outcome
+        .get(outage.row)
+        .map(|outcome| outcome_word(*outcome, locale));
+    let round_trip = series.metric(Metric::RoundTrip).get(outage.row);
+    match (stage, error) {
+        (None, None) if round_trip.is_some() => {
+            let took = round_trip.map_or(0.0, |took| took.0 as f64);
+            locale.fill("late: it took {0}", &[&locale.duration(took)])
+        }
+        (Some(stage), Some(error)) => format!("{} ({stage})", error.trim_end_matches('.')),
+        (None, Some(error)) => error.trim_end_matches('.').to_owned(),
+        (Some(stage), None) => stage.to_string(),
+        (None, None) => outcome.unwrap_or(DASH).to_owned(),
+    }
+}
+
+/// An outcome for readers.
+pub fn outcome_word(outcome: mailqos_core::model::Outcome, locale: &Locale) -> &'static str {
+    use mailqos_core::model::Outcome;
+    locale.t(match outcome {
+        Outcome::Ok => "in time",
+        Outcome::Late => "late",
+        Outcome::Lost => "lost",
+        Outcome::SmtpFailed => "sending failed",
+        Outcome::PickupFailed => "pick-up failed",
+        Outcome::NotTested => "not tested",
+    })
+}

@@ -1,0 +1,403 @@
+//! From a definition to documents to files, each written under a temporary name and then renamed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use jiff::tz::TimeZone;
+use mailqos_core::{config::Config, model::UtcMicros};
+
+use super::{
+    definition::{Definition, Each, Format},
+    document::{Document, Note, Status, Theme, Words},
+    facts::Facts,
+    findings,
+    locale::{DASH, Locale},
+    media::{self, MediaError},
+    sections::{Ids, Placed, View, picture},
+};
+use crate::figures::{Calendar, Lake, LakeError, Period, PeriodError};
+
+/// Why a report can't be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The samples can't be read.
+    #[error(transparent)]
+    Lake(#[from] LakeError),
+    /// A section's period is none.
+    #[error("a section's period: {0}")]
+    Period(#[from] PeriodError),
+    /// A medium's templates are wrong.
+    #[error(transparent)]
+    Media(#[from] MediaError),
+    /// A file can't be written.
+    #[error("{path}: {source}", path = path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// A report in all but its media.
+#[derive(Debug)]
+pub struct Report {
+    /// The stem of its files' names.
+    pub stem: String,
+    /// What it says.
+    pub document: Document,
+}
+
+/// What a report is made from, besides its definition.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// The samples.
+    pub lake: &'a Lake,
+    /// The configuration, where there is one.
+    pub config: Option<&'a Config>,
+    /// The present.
+    pub now: UtcMicros,
+    /// The moment that the report says it was made at; the end of the data unless said otherwise, so that it can be reproduced.
+    pub made_at: Option<UtcMicros>,
+}
+
+/// The calendar of a definition: its zone, or the configuration's.
+pub fn calendar(definition: &Definition, config: Option<&Config>) -> Calendar {
+    let zone = definition
+        .timezone
+        .clone()
+        .or_else(|| config.map(|config| config.timezone.clone()));
+    Calendar::new(zone.unwrap_or(TimeZone::UTC))
+}
+
+/// The documents of a definition for a period: one, or one for each monitor, object, tag or site.
+///
+/// # Errors
+/// The lake can't be read.
+pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -> Result<Vec<Report>, ReportError> {
+    let locale = Locale::new(&definition.language, period.timezone().clone())
+        .or_else(|| Locale::new("en", period.timezone().clone()))
+        .ok_or_else(|| MediaError::Template("there are no texts at all".into()))?;
+    let facts = Facts::load(source.lake, source.config, &definition.selection, period, source.now)?;
+    let mut others = BTreeMap::new();
+    for placed in &definition.template.sections {
+        let key = key(placed, definition);
+        if placed.selection.is_none() && placed.period.is_none() || others.contains_key(&key) {
+            continue;
+        }
+        let other = match &placed.period {
+            Some(name) => Period::named(name, source.now, period.calendar.clone())?,
+            None => period.clone(),
+        };
+        let selection = placed.selection.as_ref().unwrap_or(&definition.selection);
+        others.insert(
+            key,
+            Facts::load(source.lake, source.config, selection, &other, source.now)?,
+        );
+    }
+    Ok(groups(definition.each, &facts)
+        .into_iter()
+        .map(|(group, members)| {
+            let document = document(definition, source, &facts, &others, &locale, group.as_deref(), &members);
+            let stem = [
+                Some(safe(&definition.slug)),
+                group.as_deref().map(safe),
+                Some(period_stem(period)),
+            ];
+            Report {
+                stem: stem.into_iter().flatten().collect::<Vec<_>>().join("-"),
+                document,
+            }
+        })
+        .collect())
+}
+
+type Others = BTreeMap<String, Facts>;
+
+fn key(placed: &Placed, definition: &Definition) -> String {
+    let selection = placed.selection.as_ref().unwrap_or(&definition.selection);
+    format!("{:?} {selection:?}", placed.period)
+}
+
+/// The names of the groups and the monitors of each, by their place in the facts.
+fn groups(each: Each, facts: &Facts) -> Vec<(Option<String>, BTreeSet<usize>)> {
+    if each == Each::All {
+        return vec![(None, (0..facts.monitors.len()).collect())];
+    }
+    let mut groups: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+    for (index, monitor) in facts.monitors.iter().enumerate() {
+        let names: Vec<String> = match each {
+            Each::All => Vec::new(),
+            Each::Monitor => vec![monitor.name.clone()],
+            Each::Object => monitor.object.iter().cloned().collect(),
+            Each::Tag => monitor.tags.iter().cloned().collect(),
+            Each::Site => vec![monitor.site.clone()],
+        };
+        for name in names {
+            groups.entry(name).or_default().insert(index);
+        }
+    }
+    groups
+        .into_iter()
+        .map(|(name, members)| (Some(name), members))
+        .collect()
+}
+
+fn document(
+    definition: &Definition,
+    source: Source<'_>,
+    facts: &Facts,
+    others: &Others,
+    locale: &Locale,
+    group: Option<&str>,
+    members: &BTreeSet<usize>,
+) -> Document {
+    let l = locale;
+    let monitors: Vec<_> = members.iter().map(|index| &facts.monitors[*index]).collect();
+    let ids = Ids::default();
+    let mut blocks = Vec::new();
+    for placed in &definition.template.sections {
+        let other = others.get(&key(placed, definition));
+        let view = match other {
+            Some(other) => View {
+                facts: other,
+                monitors: other.monitors.iter().collect(),
+                locale,
+                ids: &ids,
+            },
+            None => View {
+                facts,
+                monitors: monitors.clone(),
+                locale,
+                ids: &ids,
+            },
+        };
+        blocks.extend(placed.section.blocks(&view));
+    }
+    let title = match group {
+        Some(group) => format!("{}: {group}", definition.template.title),
+        None => definition.template.title.clone(),
+    };
+    let made_at = source.made_at.or(facts.last_sample).unwrap_or(facts.period.to);
+    let objects: BTreeSet<&str> = monitors
+        .iter()
+        .filter_map(|monitor| monitor.object.as_deref())
+        .collect();
+    let mut scope = l.count(monitors.len() as u64, "1 monitor", "{0} monitors");
+    if objects.len() > 1 {
+        scope.push_str(&l.fill(" on {0} objects", &[&l.integer(objects.len() as u64)]));
+    }
+    Document {
+        headline: findings::headline(&monitors, l),
+        lead: String::new(),
+        period: l.period(&facts.period),
+        zone: l.zone_name(),
+        scope,
+        language: l.tag().to_owned(),
+        made: l.moment(made_at),
+        made_at,
+        producer: concat!("mailqos ", env!("CARGO_PKG_VERSION")).to_owned(),
+        data_hash: facts.hash.clone(),
+        notes: notes(facts, &monitors, l),
+        theme: theme(definition),
+        words: Words {
+            contents: l.t("Contents"),
+            of: l.t("of"),
+            page: l.t("Page"),
+            data: l.t("The data of this chart"),
+            made: l.t("Data until"),
+            data_hash: l.t("SHA-256 of the data"),
+            times_in: l.t("Times in"),
+            dash: DASH,
+        },
+        title,
+        blocks,
+    }
+}
+
+/// What a reader must know before anything else.
+fn notes(facts: &Facts, monitors: &[&super::facts::Monitor], l: &Locale) -> Vec<Note> {
+    let mut notes = Vec::new();
+    let simulated: BTreeSet<&str> = monitors
+        .iter()
+        .filter(|monitor| monitor.is_simulated())
+        .map(|monitor| monitor.site.as_str())
+        .collect();
+    if !simulated.is_empty() {
+        let sites = simulated.into_iter().collect::<Vec<_>>().join(", ");
+        notes.push(Note {
+            status: Status::Warn,
+            title: l.t("Simulated data.").to_owned(),
+            text: l.fill(
+                "The samples of site {0} were made up for a demonstration; no mail was measured there.",
+                &[&sites],
+            ),
+        });
+    }
+    if facts.is_provisional() {
+        notes.push(Note {
+            status: Status::Neutral,
+            title: l.t("The period is not over.").to_owned(),
+            text: l.fill("Figures are over the time until {0}.", &[&l.moment(facts.passed.to)]),
+        });
+    }
+    let unsettled: u64 = monitors.iter().map(|monitor| monitor.counts.provisional).sum();
+    if unsettled > 0 {
+        notes.push(Note {
+            status: Status::Neutral,
+            title: l.t("Provisional.").to_owned(),
+            text: l.count(
+                unsettled,
+                "One mail may still be found late; until then it counts as failed.",
+                "{0} mails may still be found late; until then they count as failed.",
+            ),
+        });
+    }
+    if !facts.skipped.is_empty() {
+        notes.push(Note {
+            status: Status::Bad,
+            title: l.t("Data is missing.").to_owned(),
+            text: l.count(
+                facts.skipped.len() as u64,
+                "One corrupt file of the lake was left out.",
+                "{0} corrupt files of the lake were left out.",
+            ),
+        });
+    }
+    notes
+}
+
+fn theme(definition: &Definition) -> Theme {
+    let options = &definition.theme;
+    let logo = options.logo.as_ref().and_then(|file| {
+        picture(file, &options.company, 20)
+            .inspect_err(|error| tracing::warn!("the logo is left out: {error}"))
+            .ok()
+    });
+    Theme {
+        company: options.company.clone(),
+        accent: options.accent.clone().unwrap_or_else(|| "#1c5d99".to_owned()),
+        logo,
+        footer: options.footer.clone(),
+    }
+}
+
+/// Writes a report's files and gives their paths.
+///
+/// # Errors
+/// A template is wrong, or a file can't be written.
+pub fn write(
+    report: &Report,
+    formats: &BTreeSet<Format>,
+    folder: &Path,
+    own: Option<&Path>,
+) -> Result<Vec<(Format, PathBuf)>, ReportError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| ReportError::Write { path, source }
+    };
+    fs::create_dir_all(folder).map_err(failed(folder))?;
+    let mut files = Vec::new();
+    for format in formats {
+        let bytes = match format {
+            Format::Html => media::html::render(&report.document, own)?.into_bytes(),
+            Format::Pdf => media::pdf::render(&report.document, own)?,
+        };
+        let path = folder.join(format!("{}.{}", report.stem, format.extension()));
+        publish(&path, &bytes).map_err(failed(&path))?;
+        files.push((*format, path));
+    }
+    Ok(files)
+}
+
+/// Writes a file so that nobody ever sees half of it.
+fn publish(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let temporary = folder.join(format!(".{name}.{}.part", std::process::id()));
+    let written = (|| {
+        let mut file = fs::File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        fs::File::open(if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
+        })?
+        .sync_all()
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// A period in a file's name: `2026-10`, `2026`, `2026-10-03`, `2026-10-03_2026-10-09`.
+pub fn period_stem(period: &Period) -> String {
+    let zone = period.timezone();
+    let date = |moment: UtcMicros| zone.to_datetime(moment.timestamp()).date();
+    let (first, last) = (date(period.from), date(UtcMicros(period.to.0 - 1)));
+    if first == last {
+        first.to_string()
+    } else if first.day() == 1
+        && first.month() == 1
+        && (last.month(), last.day()) == (12, 31)
+        && first.year() == last.year()
+    {
+        format!("{:04}", first.year())
+    } else if first.day() == 1 && last == first.last_of_month() {
+        format!("{:04}-{:02}", first.year(), first.month())
+    } else {
+        format!("{first}_{last}")
+    }
+}
+
+/// A name that every file system takes: letters and digits of any script, `-`, `_` and `.`.
+fn safe(name: &str) -> String {
+    let mut text = String::new();
+    for c in name.chars().take(80) {
+        if c.is_alphanumeric() || matches!(c, '-' | '_' | '.') {
+            text.push(c);
+        } else if !text.ends_with('-') {
+            text.push('-');
+        }
+    }
+    let text = text.trim_matches(['-', '.', ' ']);
+    if text.is_empty() {
+        "report".to_owned()
+    } else {
+        text.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_files_are_safe_everywhere() {
+        assert_eq!(safe("../../etc/passwd"), "etc-passwd");
+        assert_eq!(safe("Lyon <script>"), "Lyon-script");
+        assert_eq!(safe("東京"), "東京");
+        assert_eq!(safe("///"), "report");
+    }
+
+    #[test]
+    fn nobody_sees_half_a_file() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("a.html");
+        publish(&path, b"one").expect("written");
+        publish(&path, b"two").expect("written again");
+        let names: Vec<_> = fs::read_dir(folder.path())
+            .expect("list")
+            .map(|entry| entry.expect("entry").file_name())
+            .collect();
+        assert_eq!(names, ["a.html"]);
+        assert_eq!(fs::read(&path).expect("read"), b"two");
+    }
+}

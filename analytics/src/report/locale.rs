@@ -1,0 +1,499 @@
+//! How a report speaks: its language, its numbers, durations, shares and dates.
+
+use jiff::tz::TimeZone;
+use mailqos_core::model::{Micros, UtcMicros};
+
+use crate::{
+    charts::Voice,
+    figures::{Calendar, Period},
+};
+
+/// What stands for nothing.
+pub const DASH: &str = "–";
+/// Keeps a number and its unit on one line.
+const JOIN: char = '\u{a0}';
+
+/// A language, and a zone for its dates.
+#[derive(Debug, Clone)]
+pub struct Locale {
+    language: &'static Language,
+    zone: TimeZone,
+}
+
+/// A language that reports can be written in.
+#[derive(Debug)]
+pub struct Language {
+    /// Its tag, such as `en`.
+    pub tag: &'static str,
+    decimal: char,
+    thousands: char,
+    /// Between a number and the per cent sign.
+    percent: &'static str,
+    months: [&'static str; 12],
+    /// Monday first.
+    weekdays: [&'static str; 7],
+    texts: &'static [(&'static str, &'static str)],
+}
+
+/// English, in which all texts are written.
+static ENGLISH: Language = Language {
+    tag: "en",
+    decimal: '.',
+    thousands: ',',
+    percent: "\u{202f}%",
+    months: [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ],
+    weekdays: ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"],
+    texts: &[],
+};
+
+/// The languages there are.
+static LANGUAGES: [&Language; 1] = [&ENGLISH];
+
+impl Locale {
+    /// The locale of a language tag (`en`, `en-GB`) and a zone; `None` for a language that nobody has translated to.
+    pub fn new(tag: &str, zone: TimeZone) -> Option<Self> {
+        let wanted = tag.split(['-', '_']).next().unwrap_or(tag);
+        let language = LANGUAGES
+            .iter()
+            .find(|language| language.tag.eq_ignore_ascii_case(wanted))?;
+        Some(Self { language, zone })
+    }
+
+    /// The tags of the languages there are.
+    pub fn tags() -> impl Iterator<Item = &'static str> {
+        LANGUAGES.iter().map(|language| language.tag)
+    }
+
+    /// The language's tag.
+    pub fn tag(&self) -> &'static str {
+        self.language.tag
+    }
+
+    /// The zone of all dates.
+    pub fn zone(&self) -> &TimeZone {
+        &self.zone
+    }
+
+    /// The zone's IANA name.
+    pub fn zone_name(&self) -> String {
+        match self.zone.iana_name() {
+            None | Some("Etc/UTC") => "UTC".to_owned(),
+            Some(name) => name.to_owned(),
+        }
+    }
+
+    /// A text in the report's language; the English one where there is no translation.
+    pub fn t(&self, english: &'static str) -> &'static str {
+        self.language
+            .texts
+            .iter()
+            .find(|(key, _)| *key == english)
+            .map_or(english, |(_, text)| text)
+    }
+
+    /// A text with its placeholders `{0}`, `{1}` … filled.
+    pub fn fill(&self, english: &'static str, values: &[&str]) -> String {
+        let mut text = String::new();
+        let mut rest = self.t(english);
+        while let Some(open) = rest.find('{') {
+            text.push_str(&rest[..open]);
+            let after = &rest[open + 1..];
+            let close = after.find('}').unwrap_or(after.len());
+            if let Some(value) = after[..close].parse::<usize>().ok().and_then(|n| values.get(n)) {
+                text.push_str(value);
+            }
+            rest = after.get(close + 1..).unwrap_or("");
+        }
+        text.push_str(rest);
+        text
+    }
+
+    /// One or several: picks the form and fills `{0}` with the count.
+    pub fn count(&self, count: u64, one: &'static str, several: &'static str) -> String {
+        let form = if count == 1 { one } else { several };
+        self.fill(form, &[&self.integer(count)])
+    }
+
+    /// A whole number, in groups of three.
+    pub fn integer(&self, number: u64) -> String {
+        let digits = number.to_string();
+        if digits.len() <= 4 && self.language.thousands != ',' {
+            return digits;
+        }
+        let mut text = String::new();
+        for (index, digit) in digits.chars().enumerate() {
+            if index > 0 && (digits.len() - index).is_multiple_of(3) {
+                text.push(self.language.thousands);
+            }
+            text.push(digit);
+        }
+        text
+    }
+
+    /// A number with so many decimals.
+    pub fn number(&self, number: f64, decimals: usize) -> String {
+        let text = format!("{:.decimals$}", number.abs());
+        let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+        let mut out = String::new();
+        if number < 0.0 && text.bytes().any(|digit| (b'1'..=b'9').contains(&digit)) {
+            out.push('−');
+        }
+        out.push_str(
+            &whole
+                .parse()
+                .map_or_else(|_| whole.to_owned(), |whole| self.integer(whole)),
+        );
+        if !fraction.is_empty() {
+            out.push(self.language.decimal);
+            out.push_str(fraction);
+        }
+        out
+    }
+
+    /// A duration of microseconds with its unit, in three significant digits: `1.34 s`, `240 ms`, `42 min`.
+    pub fn duration(&self, micros: f64) -> String {
+        let (unit, per) = unit_of(micros);
+        self.in_unit(micros, unit, per)
+    }
+
+    /// A span of time as people say it: `42 min`, `3 h 10 min`, `2 d 4 h`.
+    pub fn span(&self, span: Micros) -> String {
+        let seconds = span.0.unsigned_abs() / 1_000_000;
+        let two = |a: u64, a_unit: &str, b: u64, b_unit: &str| {
+            if b == 0 {
+                format!("{a}{JOIN}{a_unit}")
+            } else {
+                format!("{a}{JOIN}{a_unit}{JOIN}{b}{JOIN}{b_unit}")
+            }
+        };
+        match seconds {
+            0 if span.0 == 0 => format!("0{JOIN}min"),
+            0..=59 => self.duration(span.0 as f64),
+            60..=3_599 => two(seconds / 60, "min", if seconds < 600 { seconds % 60 } else { 0 }, "s"),
+            3_600..=86_399 => two(seconds / 3_600, "h", seconds % 3_600 / 60, "min"),
+            _ => two(seconds / 86_400, "d", seconds % 86_400 / 3_600, "h"),
+        }
+    }
+
+    /// The unit in which a column of durations is readable, chosen by its median, and the microseconds of one.
+    pub fn unit_for(values: impl Iterator<Item = f64>) -> (&'static str, f64) {
+        let mut values: Vec<f64> = values.filter(|value| *value > 0.0).collect();
+        values.sort_by(f64::total_cmp);
+        unit_of(values.get(values.len() / 2).copied().unwrap_or(1_000.0))
+    }
+
+    /// A duration in a given unit without naming it, with decimals that suit the unit, all alike in a column.
+    pub fn bare(&self, micros: f64, per: f64) -> String {
+        self.number(micros / per, if per < 1e6 { usize::from(per > 1.0) } else { 2 })
+    }
+
+    fn in_unit(&self, micros: f64, unit: &str, per: f64) -> String {
+        let value = micros / per;
+        let decimals = match value.abs() {
+            v if v < 9.995 => 2,
+            v if v < 99.95 => 1,
+            _ => 0,
+        };
+        format!("{}{JOIN}{unit}", self.number(value, decimals))
+    }
+
+    /// A share of counted tests in per cent, with as many decimals as their number supports, and never 100 % or 0 % by rounding.
+    pub fn share(&self, part: u64, whole: u64) -> String {
+        if whole == 0 {
+            return DASH.to_owned();
+        }
+        let decimals = decimals_for(whole);
+        format!(
+            "{}{}",
+            self.number(truncated(part as f64 / whole as f64, decimals), decimals),
+            self.language.percent
+        )
+    }
+
+    /// The number of a share in per cent, without the sign.
+    pub fn share_bare(&self, part: u64, whole: u64, decimals: usize) -> String {
+        if whole == 0 {
+            return DASH.to_owned();
+        }
+        self.number(truncated(part as f64 / whole as f64, decimals), decimals)
+    }
+
+    /// A share that is not counted, such as a coverage, in per cent.
+    pub fn percent(&self, share: f64, decimals: usize) -> String {
+        format!(
+            "{}{}",
+            self.number(truncated(share, decimals), decimals),
+            self.language.percent
+        )
+    }
+
+    /// A difference of shares, in percentage points.
+    pub fn points(&self, difference: f64, decimals: usize) -> String {
+        let sign = if difference > 0.0 { "+" } else { "" };
+        format!(
+            "{sign}{}{JOIN}{}",
+            self.number(difference * 100.0, decimals),
+            self.t("pp")
+        )
+    }
+
+    /// A date: `3 October 2026`.
+    pub fn date(&self, moment: UtcMicros) -> String {
+        let local = self.local(moment);
+        format!("{}{JOIN}{} {}", local.day(), self.month(local.month()), local.year())
+    }
+
+    /// A date and time without seconds: `3 Oct 2026, 14:05`.
+    pub fn moment(&self, moment: UtcMicros) -> String {
+        let local = self.local(moment);
+        format!(
+            "{}{JOIN}{} {}, {:02}:{:02}",
+            local.day(),
+            self.short_month(local.month()),
+            local.year(),
+            local.hour(),
+            local.minute()
+        )
+    }
+
+    /// A date and time with seconds, without the year: `3 Oct, 14:05:09`.
+    pub fn moment_in_period(&self, moment: UtcMicros) -> String {
+        let local = self.local(moment);
+        format!(
+            "{}{JOIN}{}, {:02}:{:02}:{:02}",
+            local.day(),
+            self.short_month(local.month()),
+            local.hour(),
+            local.minute(),
+            local.second()
+        )
+    }
+
+    /// A day in a table: `Sat 3 Oct`.
+    pub fn day(&self, moment: UtcMicros) -> String {
+        let local = self.local(moment);
+        let weekday = self.language.weekdays[local.weekday().to_monday_zero_offset() as usize];
+        format!(
+            "{weekday}{JOIN}{}{JOIN}{}",
+            local.day(),
+            self.short_month(local.month())
+        )
+    }
+
+    /// A period as people say it: `October 2026`, `3–9 October 2026`, `2026`.
+    pub fn period(&self, period: &Period) -> String {
+        let (from, to) = (self.local(period.from), self.local(UtcMicros(period.to.0 - 1)));
+        let midnight = |moment: UtcMicros| {
+            let calendar = Calendar::new(self.zone.clone());
+            calendar.midnight(self.zone.to_datetime(moment.timestamp()).date()) == moment
+        };
+        if !(midnight(period.from) && midnight(period.to)) {
+            return format!("{} – {}", self.moment(period.from), self.moment(period.to));
+        }
+        let (first, last) = (from.date(), to.date());
+        if first == last {
+            return self.date(period.from);
+        }
+        if first.day() == 1 && last == last.last_of_month() {
+            if first.month() == 1 && last.month() == 12 && first.year() == last.year() {
+                return first.year().to_string();
+            }
+            if (first.year(), first.month()) == (last.year(), last.month()) {
+                return format!("{} {}", self.month(first.month()), first.year());
+            }
+            if first.year() == last.year() {
+                return format!(
+                    "{} – {} {}",
+                    self.month(first.month()),
+                    self.month(last.month()),
+                    first.year()
+                );
+            }
+        }
+        if first.year() != last.year() {
+            return format!("{} – {}", self.date(period.from), self.date(UtcMicros(period.to.0 - 1)));
+        }
+        if first.month() != last.month() {
+            return format!(
+                "{}{JOIN}{} – {}",
+                first.day(),
+                self.month(first.month()),
+                self.date(UtcMicros(period.to.0 - 1))
+            );
+        }
+        format!(
+            "{}–{}{JOIN}{} {}",
+            first.day(),
+            last.day(),
+            self.month(last.month()),
+            last.year()
+        )
+    }
+
+    fn local(&self, moment: UtcMicros) -> jiff::civil::DateTime {
+        self.zone.to_datetime(moment.timestamp())
+    }
+
+    fn month(&self, month: i8) -> &'static str {
+        self.language.months[usize::try_from(month - 1).unwrap_or(0).min(11)]
+    }
+
+    fn short_month(&self, month: i8) -> &'static str {
+        let name = self.month(month);
+        name.char_indices().nth(3).map_or(name, |(end, _)| &name[..end])
+    }
+}
+
+impl Voice for Locale {
+    fn zone(&self) -> &TimeZone {
+        &self.zone
+    }
+
+    fn t(&self, english: &'static str) -> &'static str {
+        Self::t(self, english)
+    }
+
+    fn decimal(&self) -> char {
+        self.language.decimal
+    }
+
+    fn thousands(&self) -> char {
+        self.language.thousands
+    }
+
+    fn month(&self, month: i8) -> String {
+        self.short_month(month).to_owned()
+    }
+
+    fn weekday(&self, day: i8) -> String {
+        let index = usize::try_from(day - 1).unwrap_or(0).min(6);
+        self.language.weekdays[index].to_owned()
+    }
+}
+
+/// How many decimals of a percentage so many tests support: one test in 10,000 is 0.01 %.
+pub fn decimals_for(tests: u64) -> usize {
+    match tests {
+        0..=199 => 0,
+        200..=1_999 => 1,
+        2_000..=49_999 => 2,
+        _ => 3,
+    }
+}
+
+/// Per cent, cut rather than rounded upward: 99.996 % is no 100.00 %; and what is more than nothing does not become nothing.
+fn truncated(share: f64, decimals: usize) -> f64 {
+    let scale = 10_f64.powi(i32::try_from(decimals).unwrap_or(0));
+    let percent = share * 100.0;
+    let rounded = (percent * scale).round() / scale;
+    if percent < 100.0 && rounded >= 100.0 {
+        100.0 - 1.0 / scale
+    } else if percent > 0.0 && rounded <= 0.0 {
+        1.0 / scale
+    } else {
+        rounded
+    }
+}
+
+fn unit_of(micros: f64) -> (&'static str, f64) {
+    match micros.abs() {
+        m if m < 999.5 => ("µs", 1.0),
+        m if m < 999_500.0 => ("ms", 1e3),
+        m if m < 600e6 => ("s", 1e6),
+        m if m < 36_000e6 => ("min", 60e6),
+        _ => ("h", 3_600e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn english(zone: &str) -> Locale {
+        Locale::new("en-GB", TimeZone::get(zone).expect("a zone")).expect("English")
+    }
+
+    #[test]
+    fn durations_have_three_digits_and_a_readable_unit() {
+        let locale = english("UTC");
+        let shown = [
+            0.0,
+            340.0,
+            1_340.0,
+            240_000.0,
+            1_340_000.0,
+            61_000_000.0,
+            2_520e6,
+            90_000e6,
+        ]
+        .map(|micros| locale.duration(micros).replace(JOIN, " "));
+        assert_eq!(
+            shown,
+            [
+                "0.00 µs", "340 µs", "1.34 ms", "240 ms", "1.34 s", "61.0 s", "42.0 min", "25.0 h"
+            ]
+        );
+    }
+
+    #[test]
+    fn shares_keep_the_nines_that_the_tests_support() {
+        let locale = english("UTC");
+        let shown = [
+            (0, 0),
+            (10, 10),
+            (9, 10),
+            (8_927, 8_928),
+            (8_928, 8_928),
+            (99_999, 100_000),
+            (1, 100_000),
+        ]
+        .map(|(part, whole)| locale.share(part, whole).replace('\u{202f}', " "));
+        assert_eq!(
+            shown,
+            ["–", "100 %", "90 %", "99.99 %", "100.00 %", "99.999 %", "0.001 %"]
+        );
+    }
+
+    #[test]
+    fn periods_are_said_as_people_say_them() {
+        let locale = english("Europe/Berlin");
+        let calendar = Calendar::new(locale.zone().clone());
+        let said = |from: &str, to: &str| {
+            locale
+                .period(&Period::between(from, to, calendar.clone()).expect("a period"))
+                .replace(JOIN, " ")
+        };
+        assert_eq!(said("2026-10-01", "2026-11-01"), "October 2026");
+        assert_eq!(said("2026-10-03", "2026-10-04"), "3 October 2026");
+        assert_eq!(said("2026-10-03", "2026-10-10"), "3–9 October 2026");
+        assert_eq!(said("2026-09-28", "2026-10-05"), "28 September – 4 October 2026");
+        assert_eq!(said("2026-01-01", "2027-01-01"), "2026");
+        assert_eq!(said("2026-01-01", "2026-04-01"), "January – March 2026");
+        assert_eq!(said("2025-12-29", "2026-01-05"), "29 December 2025 – 4 January 2026");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_not_all_is_never_said_to_be_all(whole in 1_u64..10_000_000, missing in 1_u64..1_000) {
+            prop_assume!(missing < whole);
+            let text = english("UTC").share(whole - missing, whole);
+            prop_assert!(!text.starts_with("100"), "{text}");
+            let text = english("UTC").share(missing, whole);
+            prop_assert!(text.bytes().any(|digit| (b'1'..=b'9').contains(&digit)), "{text}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What Typst sees while it sets a document: the markup, the pictures, the fonts, and nothing of the machine.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use typst::{
+    Library, LibraryExt as _, World,
+    diag::{FileError, FileResult},
+    foundations::{Bytes, Datetime, Duration},
+    syntax::{FileId, RootedPath, Source, VirtualPath, VirtualRoot},
+    text::{Font, FontBook},
+    utils::LazyHash,
+};
+
+use super::fonts::FONTS;
+
+static LIBRARY: LazyLock<LazyHash<Library>> = LazyLock::new(|| LazyHash::new(Library::default()));
+
+/// The world of one document.
+pub(super) struct Sheet {
+    main: Source,
+    files: BTreeMap<String, Bytes>,
+}
+
+impl Sheet {
+    /// A world of a markup and files that it names.
+    pub(super) fn new(markup: String, files: BTreeMap<String, Vec<u8>>) -> Option<Self> {
+        let path = VirtualPath::new("/report.typ").ok()?;
+        let main = FileId::new(RootedPath::new(VirtualRoot::Project, path));
+        Some(Self {
+            main: Source::new(main, markup),
+            files: files
+                .into_iter()
+                .map(|(name, bytes)| (name, Bytes::new(bytes)))
+                .collect(),
+        })
+    }
+
+    /// The number of the line at a place in the markup, from 1, and the line.
+    pub(super) fn line(&self, at: usize) -> (usize, &str) {
+        let text = self.main.text();
+        let before = &text[..text.floor_char_boundary(at.min(text.len()))];
+        let number = before.matches('\n').count() + 1;
+        (number, text.lines().nth(number - 1).unwrap_or_default())
+    }
+}
+
+impl World for Sheet {
+    fn library(&self) -> &LazyHash<Library> {
+        &LIBRARY
+    }
+
+    fn book(&self) -> &LazyHash<FontBook> {
+        &FONTS.book
+    }
+
+    fn main(&self) -> FileId {
+        self.main.id()
+    }
+
+    fn source(&self, id: FileId) -> FileResult<Source> {
+        if id == self.main.id() {
+            Ok(self.main.clone())
+        } else {
+            Err(FileError::AccessDenied)
+        }
+    }
+
+    fn file(&self, id: FileId) -> FileResult<Bytes> {
+        let path = id.get().vpath();
+        let name = path.get_without_slash();
+        self.files.get(name).cloned().ok_or(FileError::AccessDenied)
+    }
+
+    fn font(&self, index: usize) -> Option<Font> {
+        FONTS.all.get(index).cloned()
+    }
+
+    // No clock: the same document is the same file.
+    fn today(&self, _offset: Option<Duration>) -> Option<Datetime> {
+        None
+    }
+}

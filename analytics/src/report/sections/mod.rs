@@ -1,0 +1,168 @@
+//! Sections: from facts to blocks, a file each. A new one is a file here, a line in [`KINDS`], and nothing else.
+
+mod availability;
+mod coverage;
+mod heading;
+mod image;
+mod key_figures;
+mod method;
+mod outages;
+mod page_break;
+mod per_monitor;
+mod percentiles;
+mod round_trip;
+mod strip;
+mod summary;
+mod text;
+
+use std::{cell::RefCell, collections::BTreeMap};
+
+use mailqos_core::config::{FromToml, Problems, Table};
+
+pub(super) use image::picture;
+
+use super::{
+    document::Block,
+    facts::{Facts, Monitor, Selection},
+    locale::Locale,
+};
+
+/// A piece of a report, with its options.
+pub trait Section: std::fmt::Debug + Send + Sync {
+    /// What it shows of the facts; nothing where there is nothing to say.
+    fn blocks(&self, view: &View<'_>) -> Vec<Block>;
+}
+
+/// What a section sees.
+#[derive(Debug, Clone)]
+pub struct View<'a> {
+    /// The facts of its period.
+    pub facts: &'a Facts,
+    /// Its monitors.
+    pub monitors: Vec<&'a Monitor>,
+    /// The report's language, numbers and dates.
+    pub locale: &'a Locale,
+    /// Ids given so far.
+    pub ids: &'a Ids,
+}
+
+/// Gives ids that are unique in a document.
+#[derive(Debug, Default)]
+pub struct Ids(RefCell<BTreeMap<String, u32>>);
+
+impl Ids {
+    /// An id like `name`, unique in the document.
+    pub fn unique(&self, name: &str) -> String {
+        let mut id = String::new();
+        for c in name.to_lowercase().chars().take(60) {
+            if c.is_ascii_alphanumeric() {
+                id.push(c);
+            } else if !id.ends_with('-') && !id.is_empty() {
+                id.push('-');
+            }
+        }
+        let id = match id.trim_end_matches('-') {
+            "" => "section",
+            id => id,
+        };
+        let mut given = self.0.borrow_mut();
+        let count = given.entry(id.to_owned()).or_insert(0);
+        *count += 1;
+        if *count == 1 {
+            id.to_owned()
+        } else {
+            format!("{id}-{count}")
+        }
+    }
+}
+
+/// Reads the options of a section.
+type Read = fn(&mut Table, &mut Problems) -> Option<Box<dyn Section>>;
+
+/// The kinds of sections: the word in a definition, what it shows, and its reader.
+const KINDS: &[(&str, &str, Read)] = &[
+    ("heading", "a heading of one's own", heading::read),
+    ("text", "free text in Markdown", text::read),
+    ("image", "a picture from a file", image::read),
+    ("page-break", "what follows begins on a new page", page_break::read),
+    ("summary", "what mattered, in sentences", summary::read),
+    (
+        "key-figures",
+        "availability, round trip, outages and coverage, large",
+        key_figures::read,
+    ),
+    (
+        "availability-table",
+        "counts, availability and delivery rate per monitor",
+        availability::read,
+    ),
+    (
+        "availability-strip",
+        "when each monitor failed, a cell per day or hour",
+        strip::read,
+    ),
+    (
+        "percentile-table",
+        "the distribution of a metric per monitor",
+        percentiles::read,
+    ),
+    (
+        "metric-chart",
+        "median, p5 to p95 and failures over time",
+        round_trip::read,
+    ),
+    ("outages", "each outage with its cause", outages::read),
+    ("coverage", "how much of the period is known", coverage::read),
+    ("method", "how it was measured and what the figures mean", method::read),
+    ("per-monitor", "the same sections for each monitor", per_monitor::read),
+];
+
+/// The kinds of sections, and what each shows.
+pub fn kinds() -> impl Iterator<Item = (&'static str, &'static str)> {
+    KINDS.iter().map(|(kind, shows, _)| (*kind, *shows))
+}
+
+/// A section as a definition places it: with its own monitors and period, if any.
+#[derive(Debug)]
+pub struct Placed {
+    /// Its monitors, where they are not the report's.
+    pub selection: Option<Selection>,
+    /// The name of its period, where it is not the report's.
+    pub period: Option<String>,
+    /// The section.
+    pub section: Box<dyn Section>,
+}
+
+/// Reads the sections at a key.
+pub fn read_all(table: &mut Table, key: &'static str, problems: &mut Problems) -> Vec<Placed> {
+    table
+        .tables(key, problems)
+        .into_iter()
+        .filter_map(|mut section| {
+            let words: Vec<(&str, Read)> = KINDS.iter().map(|(kind, _, read)| (*kind, *read)).collect();
+            let Some(read) = section.word("kind", &words, problems) else {
+                if section.node("kind").is_none() {
+                    problems.push(section.missing("kind", "says what the section shows"));
+                }
+                return None;
+            };
+            let monitors: Vec<String> = strings(&mut section, "monitors", problems);
+            let sites = strings(&mut section, "sites", problems);
+            let period: Option<String> = section.get("period", problems);
+            let placed = read(&mut section, problems).map(|read| Placed {
+                selection: (!monitors.is_empty() || !sites.is_empty()).then_some(Selection { monitors, sites }),
+                period,
+                section: read,
+            });
+            section.finish(problems);
+            placed
+        })
+        .collect()
+}
+
+/// The values at a key: a list, or a single one.
+pub fn strings<T: FromToml>(table: &mut Table, key: &'static str, problems: &mut Problems) -> Vec<T> {
+    table.node(key).map_or_else(Vec::new, |node| {
+        node.as_list().iter().filter_map(|item| item.read(problems)).collect()
+    })
+}

@@ -1,0 +1,212 @@
+//! A metric over time: one chart per monitor.
+
+use mailqos_core::{
+    config::{Problems, Table},
+    model::{Micros, Outcome, UtcMicros},
+};
+
+use super::{
+    Section, View,
+    percentiles::{metric, metric_name},
+};
+use crate::{
+    charts::{
+        WIDTH,
+        axis::Stretch,
+        round_trip::{self, Bucket, Failure, Kind, RoundTrip},
+    },
+    figures::{Metric, Period, Series, State, Unit, percentiles},
+    report::{
+        document::{Block, ChartBlock},
+        facts::Monitor,
+    },
+};
+
+/// Values in a bucket below which they are drawn themselves.
+const FEW: usize = 8;
+/// Buckets in a chart at most, unless they are days.
+const MOST: i64 = 180;
+/// Lengths of buckets to choose from, shorter than a day.
+const STEPS: [Micros; 10] = [
+    Micros::from_secs(10),
+    Micros::from_secs(60),
+    Micros::from_secs(300),
+    Micros::from_secs(900),
+    Micros::from_secs(1_800),
+    Micros::from_secs(3_600),
+    Micros::from_secs(7_200),
+    Micros::from_secs(10_800),
+    Micros::from_secs(21_600),
+    Micros::from_secs(43_200),
+];
+
+#[derive(Debug)]
+struct MetricChart {
+    metric: Metric,
+}
+
+pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    Some(Box::new(MetricChart {
+        metric: metric(table, problems),
+    }))
+}
+
+impl Section for MetricChart {
+    fn blocks(&self, view: &View<'_>) -> Vec<Block> {
+        view.monitors
+            .iter()
+            .filter(|monitor| !monitor.series.inside.is_empty())
+            .map(|monitor| {
+                let window = window(&monitor.series, &view.facts.passed);
+                let several = view.monitors.len() > 1;
+                let mut name = metric_name(self.metric, view.locale).to_lowercase();
+                if several {
+                    name = format!("{}: {name}", monitor.name);
+                }
+                let chart = round_trip::chart(
+                    &RoundTrip {
+                        title: String::new(),
+                        metric: name,
+                        width: WIDTH,
+                        period: stretch(&window),
+                        buckets: buckets(&monitor.series, self.metric, &window),
+                        limit: monitor
+                            .max_round_trip
+                            .filter(|_| self.metric == Metric::RoundTrip)
+                            .map(|limit| limit.0 as f64),
+                        failures: failures(monitor),
+                        maintenance: maintenance(monitor),
+                        alarms: Vec::new(),
+                        shifts: Vec::new(),
+                    },
+                    view.locale,
+                );
+                Block::Chart(ChartBlock {
+                    id: view.ids.unique(&format!("{}-{}", self.metric, monitor.id)),
+                    chart,
+                })
+            })
+            .collect()
+    }
+}
+
+/// A period as charts take it.
+pub(super) fn stretch(period: &Period) -> Stretch {
+    Stretch {
+        from: period.from,
+        to: period.to,
+    }
+}
+
+/// The period; or, where the samples fill less than a tenth of it, the part that they fill.
+pub(super) fn window(series: &Series, period: &Period) -> Period {
+    let (Some(first), Some(last)) = (
+        series.inside.clone().next().map(|row| series.at(row)),
+        series.inside.clone().next_back().map(|row| series.at(row)),
+    ) else {
+        return period.clone();
+    };
+    let filled = last - first;
+    if filled.0 >= period.duration().0 / 10 {
+        return period.clone();
+    }
+    let margin = Micros((filled.0 / 20).max(500_000));
+    Period::new(
+        (first - margin).max(period.from),
+        (last + margin).min(period.to),
+        period.calendar.clone(),
+    )
+    .unwrap_or_else(|_| period.clone())
+}
+
+fn buckets(series: &Series, metric: Metric, window: &Period) -> Vec<Bucket> {
+    let rows = series.rows(window.from, window.to);
+    let per_bucket = |step: Micros| rows.len() as i64 * step.0 / window.duration().0.max(1);
+    let step = STEPS
+        .into_iter()
+        .find(|step| window.duration().0 / step.0 <= MOST && per_bucket(*step) >= 12);
+    let edges: Vec<(UtcMicros, UtcMicros)> = match step {
+        Some(step) => {
+            // From a local midnight on, so that edges are round times.
+            let start = window.calendar.start_of(Unit::Day, window.from);
+            let first = (window.from - start).0 / step.0;
+            (first..)
+                .map(|index| (start + Micros(index * step.0), start + Micros((index + 1) * step.0)))
+                .take_while(|(from, _)| *from < window.to)
+                .collect()
+        }
+        None => {
+            let days = window.duration().0 / 86_400_000_000;
+            let unit = if days > 800 { Unit::Week } else { Unit::Day };
+            window
+                .buckets(unit)
+                .into_iter()
+                .map(|bucket| (bucket.start, bucket.end))
+                .collect()
+        }
+    };
+    edges
+        .into_iter()
+        .filter_map(|(from, to)| {
+            let rows = series.rows(from, to);
+            let mut values = series.values(metric, rows.clone());
+            if values.is_empty() {
+                return None;
+            }
+            let few = values.len() < FEW;
+            let points = if few {
+                let column = series.metric(metric);
+                series
+                    .counted_in(rows)
+                    .filter_map(|row| Some((series.at(row), column.get(row)?.0 as f64)))
+                    .collect()
+            } else {
+                Vec::new()
+            };
+            let count = values.len() as u64;
+            let spread = (!few)
+                .then(|| percentiles(&mut values, &[0.05, 0.5, 0.95]))
+                .and_then(|values| values.try_into().ok());
+            Some(Bucket {
+                start: from.0,
+                end: to.0,
+                count,
+                spread,
+                points,
+            })
+        })
+        .collect()
+}
+
+fn failures(monitor: &Monitor) -> Vec<Failure> {
+    let series = &monitor.series;
+    series
+        .counted()
+        .filter_map(|row| {
+            let kind = match series.outcome[row] {
+                Outcome::Late => Kind::Late,
+                Outcome::Lost => Kind::Lost,
+                Outcome::SmtpFailed => Kind::NotSent,
+                Outcome::PickupFailed => Kind::NotFetched,
+                Outcome::Ok | Outcome::NotTested => return None,
+            };
+            Some(Failure {
+                at: series.at(row),
+                kind,
+            })
+        })
+        .collect()
+}
+
+fn maintenance(monitor: &Monitor) -> Vec<Stretch> {
+    monitor
+        .timeline
+        .stretches
+        .iter()
+        .filter(|stretch| stretch.state == State::Excluded)
+        .map(|stretch| Stretch {
+            from: stretch.from,
+            to: stretch.to,
+        })
+        .collect()
+}
