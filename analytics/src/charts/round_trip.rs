@@ -163,6 +163,8 @@ fn drawn(data: &RoundTrip, voice: &dyn Voice) -> Chart {
         };
         drawing.ground(canvas);
         drawing.values(canvas);
+        drawing.peak(canvas);
+        drawing.label(canvas);
         drawing.shifts(canvas, above);
         drawing.flags(canvas, 2.0);
         drawing.limit(canvas);
@@ -461,15 +463,11 @@ impl Drawing<'_> {
         for (x, value) in m4(&points, columns / 2) {
             canvas.disc((self.plot.x(x), self.y(value)), 1.8, Ink::Accent);
         }
-        self.peak(canvas, &runs);
-        self.label(
-            canvas,
-            runs.last().and_then(|run| run.last()).map(|(_, spread)| *spread),
-        );
     }
 
     /// The value of a peak that stands alone.
-    fn peak(&self, canvas: &mut Canvas<'_>, runs: &[Vec<(&Bucket, [f64; 3])>]) {
+    fn peak(&self, canvas: &mut Canvas<'_>) {
+        let runs = self.runs();
         let mut tops: Vec<(f64, i64)> = runs
             .iter()
             .flatten()
@@ -491,8 +489,11 @@ impl Drawing<'_> {
     }
 
     /// Names at the right end of line and band, each where there is room.
-    fn label(&self, canvas: &mut Canvas<'_>, last: Option<[f64; 3]>) {
-        let Some(spread) = last else { return };
+    fn label(&self, canvas: &mut Canvas<'_>) {
+        let runs = self.runs();
+        let Some((_, spread)) = runs.last().and_then(|run| run.last()) else {
+            return;
+        };
         let x = self.plot.right + 6.0;
         let mut median = self.y(spread[1]) + 4.0;
         let (mut low, mut high) = (self.y(spread[0]) + 4.0, self.y(spread[2]) + 4.0);
@@ -515,7 +516,8 @@ impl Drawing<'_> {
             .fill("max {0} {1}", &[&self.data.metric, &self.voice.duration(limit)]);
         if limit > self.axis.high {
             let text = self.voice.fill("{0}, beyond the scale ↑", &[&text]);
-            canvas.text(&text, self.plot.right, self.plot.top - 5.0, At::End, Ink::Ink, SMALL);
+            self.plot
+                .framed(canvas, &text, self.plot.right, self.plot.top - 5.0, At::End);
             return;
         }
         let y = self.y(limit);

@@ -218,7 +218,12 @@ fn strip(
             let mut cells = Vec::new();
             let mut from = period.from.0;
             while from < period.to.0 {
-                let to = (from + cell).min(period.to.0);
+                // The hour that autumn adds belongs to the last cell.
+                let to = if from + cell + 2 * HOUR > period.to.0 {
+                    period.to.0
+                } else {
+                    from + cell
+                };
                 let (tests, failed, maintenance) = state(row, cells.len(), &mut dice);
                 cells.push(Cell {
                     span: Stretch {
@@ -325,6 +330,8 @@ fn pictures() {
     };
     use super::{round_trip, strip};
     let voice = paris();
+    let rules = super::palette::dark_rules("figure");
+    std::fs::write(folder.join("dark.css"), rules).expect("the folder can be written to");
     draw("round_trip_small", round_trip::chart(&round_trip_small().0, &voice));
     draw("round_trip_month", round_trip::chart(&round_trip_month().0, &voice));
     draw("round_trip_many", round_trip::chart(&round_trip_many().0, &voice));
