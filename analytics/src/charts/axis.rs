@@ -94,7 +94,7 @@ impl Axis {
         let ticks = (0..=count)
             .map(|n| {
                 let value = n as f64 * step;
-                let number = voice.number(value, decimals);
+                let number = voice.number(value, if n == 0 { 0 } else { decimals });
                 // The unit once, where the eye begins to read.
                 let label = if n == count {
                     format!("{number}\u{a0}{unit}")
@@ -147,6 +147,45 @@ impl Axis {
             high,
             ticks,
         }
+    }
+
+    /// An axis of shares from about the least, or from zero where that is not far, to about the greatest.
+    pub fn share(least: f64, greatest: f64, most: usize, voice: &dyn Voice) -> Self {
+        let bound = |value: f64| if value.is_finite() { value.clamp(0.0, 1.0) } else { 0.0 };
+        let greatest = bound(greatest).max(1e-6);
+        let least = bound(least).min(greatest);
+        let most = most.clamp(3, MOST);
+        let least = if least < greatest * 0.5 || greatest <= 1e-6 {
+            0.0
+        } else {
+            least
+        };
+        let room = (greatest - least).max(greatest * 1e-6) * 100.0;
+        let step = (-7..3)
+            .flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10_f64.powi(power)))
+            .find(|step| (room / step).ceil() as usize + 2 <= most)
+            .unwrap_or(50.0);
+        let first = (least * 100.0 / step + 1e-6).floor().max(0.0);
+        let last = (greatest * 100.0 / step - 1e-6).ceil().max(first + 1.0);
+        let decimals = (-step.log10().floor()).clamp(0.0, 7.0) as usize;
+        let ticks = (0..=(last - first) as usize)
+            .map(|n| (first + n as f64) * step)
+            .map(|percent| Tick {
+                value: percent / 100.0,
+                label: format!("{}\u{202f}%", voice.number(percent, decimals)),
+            })
+            .collect();
+        Self {
+            scale: Scale::Linear,
+            low: first * step / 100.0,
+            high: last * step / 100.0,
+            ticks,
+        }
+    }
+
+    /// Whether its begin is not zero, which must be said.
+    pub fn is_cut(&self) -> bool {
+        self.low != 0.0
     }
 
     /// Where a value lies between 0, the least, and 1, the greatest; beyond them at the end.
@@ -477,7 +516,12 @@ mod tests {
         #[test]
         fn value_ticks_are_ordered_and_within(least: f64, greatest: f64, most in 0_usize..20) {
             let english = English(TimeZone::UTC);
-            for axis in [Axis::from_zero(greatest, most, &english), Axis::log(least, greatest, most, &english)] {
+            for axis in [
+                Axis::from_zero(greatest, most, &english),
+                Axis::log(least, greatest, most, &english),
+                Axis::share(least, greatest, most, &english),
+                Axis::share(least.abs().fract(), greatest.abs().fract(), most, &english),
+            ] {
                 prop_assert!(axis.ticks.len() <= MOST, "{:?}", axis);
                 prop_assert!(axis.low < axis.high);
                 prop_assert!(axis.ticks.iter().all(|tick| (axis.low..=axis.high * 1.000_001).contains(&tick.value)), "{:?}", axis);

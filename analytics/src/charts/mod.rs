@@ -5,7 +5,11 @@
 
 pub mod axis;
 mod canvas;
+pub mod distribution;
+pub mod dumbbell;
+pub mod heat_map;
 pub mod palette;
+pub mod phases;
 mod plot;
 mod reduce;
 pub mod round_trip;
@@ -16,7 +20,7 @@ pub mod voice;
 
 use serde::Serialize;
 
-pub use voice::{English, Voice};
+pub use voice::{English, Measure, Voice};
 
 /// Width of a chart across the page.
 pub const WIDTH: u32 = 720;

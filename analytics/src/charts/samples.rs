@@ -4,8 +4,12 @@ use jiff::{civil::date, tz::TimeZone};
 use mailqos_core::model::UtcMicros;
 
 use super::{
-    Chart, English, WIDTH,
+    Chart, English, Measure, WIDTH,
     axis::Stretch,
+    distribution::Distribution,
+    dumbbell::{self, Dumbbell},
+    heat_map::HeatMap,
+    phases::{self, Phases},
     round_trip::{Bucket, Failure, Kind, RoundTrip, Shift},
     strip::{Cell, Row, Strip},
 };
@@ -21,6 +25,17 @@ pub(super) const NAMES: [&str; 5] = [
         "long long long long long long long long long long "
     ),
     "東京メールサーバー",
+];
+
+const CITIES: [&str; 8] = [
+    "Lyon",
+    "Paris",
+    "Marseille",
+    "Lille",
+    "Brest",
+    "Nantes",
+    "Nice",
+    "Strasbourg",
 ];
 
 const HOUR: i64 = 3_600_000_000;
@@ -279,18 +294,8 @@ pub(super) fn strip_small() -> (Strip, English) {
 
 /// So many monitors over a month by day.
 pub(super) fn strip_month(count: usize) -> (Strip, English) {
-    let cities = [
-        "Lyon",
-        "Paris",
-        "Marseille",
-        "Lille",
-        "Brest",
-        "Nantes",
-        "Nice",
-        "Strasbourg",
-    ];
     let names: Vec<String> = (0..count)
-        .map(|n| format!("{} → mailbox {}", cities[n % 8], n / 8 + 1))
+        .map(|n| format!("{} → mailbox {}", CITIES[n % 8], n / 8 + 1))
         .collect();
     let data = strip(&names, span(date(2026, 10, 1), 31), 24 * HOUR, |row, cell, dice| {
         let thrown = dice.throw();
@@ -312,6 +317,98 @@ pub(super) fn strip_year_of_hours() -> (Strip, English) {
     let data = strip(&names, span(date(2026, 1, 1), 365), HOUR, |row, cell, _| {
         (12, u64::from(cell == 4_000 + row * 1_000) * 12, false)
     });
+    (data, paris())
+}
+
+/// Monitors with six phases each.
+pub(super) fn phases(count: usize) -> (Phases, English) {
+    let names = ["connect", "TLS", "login and send", "transit", "pickup login", "fetch"];
+    let usual = [12e3, 38e3, 160e3, 900e3, 210e3, 90e3];
+    let mut dice = Dice::new(5);
+    let rows = (0..count)
+        .map(|n| phases::Row {
+            name: format!("{} → mailbox {}", CITIES[n % 8], n / 8 + 1),
+            parts: usual.iter().map(|part| Some(part * (0.5 + dice.throw()))).collect(),
+        })
+        .collect();
+    let data = Phases {
+        title: String::new(),
+        measure: "mean of each phase".into(),
+        width: WIDTH,
+        period: span(date(2026, 10, 1), 31),
+        phases: names.map(String::from).into(),
+        rows,
+    };
+    (data, paris())
+}
+
+/// Monitors in two periods.
+pub(super) fn dumbbell(count: usize) -> (Dumbbell, English) {
+    let mut dice = Dice::new(9);
+    let rows = (0..count)
+        .map(|n| {
+            let before = 0.8e6 + 1.5e6 * dice.throw();
+            dumbbell::Row {
+                name: format!("{} → mailbox {}", CITIES[n % 8], n / 8 + 1),
+                before: (n != 3).then_some(before),
+                after: Some(before * (0.7 + 0.7 * dice.throw())),
+            }
+        })
+        .collect();
+    let data = Dumbbell {
+        title: String::new(),
+        metric: "median round trip".into(),
+        measure: Measure::Duration,
+        less_is_better: true,
+        width: WIDTH,
+        before: "September 2026".into(),
+        after: "October 2026".into(),
+        rows,
+    };
+    (data, paris())
+}
+
+/// So many round trips.
+pub(super) fn distribution(count: usize) -> (Distribution, English) {
+    let mut dice = Dice::new(13);
+    let values: Vec<f64> = (0..count)
+        .map(|_| {
+            let bell: f64 = (0..6).map(|_| dice.throw()).sum::<f64>() / 6.0;
+            let slow = if dice.throw() > 0.97 { 25.0 } else { 1.0 };
+            1.3e6 * (4.0 * (bell - 0.5)).exp() * slow
+        })
+        .collect();
+    let data = Distribution {
+        title: String::new(),
+        metric: "round trip".into(),
+        width: WIDTH,
+        period: span(date(2026, 10, 1), 31),
+        tests: count as u64 + u64::from(count > 1_000) * 12,
+        values,
+        thresholds: vec![10e6, 30e6, 60e6, 300e6],
+    };
+    (data, paris())
+}
+
+/// A week at an office, with an hour in which nothing is tested.
+pub(super) fn heat_map() -> (HeatMap, English) {
+    let mut dice = Dice::new(17);
+    let mut cells = [[None; 24]; 7];
+    for (day, hours) in cells.iter_mut().enumerate() {
+        for (hour, cell) in hours.iter_mut().enumerate() {
+            let office = if day < 5 && (8..18).contains(&hour) { 1.7 } else { 1.0 };
+            *cell = (hour != 3 || day != 6).then(|| 1.1e6 * office * (0.9 + 0.2 * dice.throw()));
+        }
+    }
+    let data = HeatMap {
+        title: String::new(),
+        metric: "median round trip".into(),
+        measure: Measure::Duration,
+        width: WIDTH,
+        period: span(date(2026, 10, 1), 31),
+        cells,
+        first_day: 1,
+    };
     (data, paris())
 }
 
@@ -355,4 +452,30 @@ fn pictures() {
         row.name = name.to_owned();
     }
     draw("strip_names", strip::chart(&names, &voice));
+
+    for count in [1, 5, 40] {
+        draw(&format!("phases_{count}"), phases::chart(&phases(count).0, &voice));
+        draw(
+            &format!("dumbbell_{count}"),
+            dumbbell::chart(&dumbbell(count).0, &voice),
+        );
+    }
+    let mut shares = dumbbell(5).0;
+    (shares.measure, shares.less_is_better, shares.metric) = (Measure::Share, false, "availability".into());
+    for row in &mut shares.rows {
+        row.before = row.before.map(|value| 1.0 - value / 4e8);
+        row.after = row.after.map(|value| 1.0 - value / 4e8);
+    }
+    draw("dumbbell_share", dumbbell::chart(&shares, &voice));
+    use super::{distribution, heat_map};
+    for count in [6, 20_000] {
+        draw(
+            &format!("distribution_{count}"),
+            distribution::chart(&distribution(count).0, &voice),
+        );
+    }
+    draw("heat_map", heat_map::chart(&heat_map().0, &voice));
+    let mut half = heat_map().0;
+    half.width = super::HALF;
+    draw("heat_map_half", heat_map::chart(&half, &voice));
 }
