@@ -183,6 +183,29 @@ impl Axis {
         }
     }
 
+    /// The same axis no higher than needed, where the room is small: without ticks above the greatest value.
+    #[must_use]
+    pub(super) fn snug(mut self, greatest: f64) -> Self {
+        let high = greatest * 1.05;
+        if self.scale == Scale::Log || !high.is_finite() || high <= self.low || high >= self.high {
+            return self;
+        }
+        let unit = self
+            .ticks
+            .last()
+            .and_then(|tick| tick.label.split_once('\u{a0}'))
+            .map(|(_, unit)| unit.to_owned());
+        self.ticks.retain(|tick| tick.value <= high);
+        if let (Some(tick), Some(unit)) = (
+            self.ticks.last_mut().filter(|tick| !tick.label.contains('\u{a0}')),
+            unit,
+        ) {
+            tick.label = format!("{}\u{a0}{unit}", tick.label);
+        }
+        self.high = high;
+        self
+    }
+
     /// Whether its begin is not zero, which must be said.
     pub fn is_cut(&self) -> bool {
         self.low != 0.0
@@ -278,12 +301,21 @@ const STEPS: [(Step, i64); 26] = [
 
 /// Ticks at round local times within a half-open span, ascending, as many as fit into the width.
 pub fn time_ticks(span: Stretch, width: f64, size: f64, voice: &dyn Voice) -> Vec<TimeTick> {
-    let seconds = span.to.0.saturating_sub(span.from.0) / 1_000_000;
+    let ticks = finest(span, width, size, voice, true);
+    if ticks.len() >= 2 {
+        return ticks;
+    }
+    // Where only one would fit, days go without their weekday.
+    let short = finest(span, width, size, voice, false);
+    if short.len() > ticks.len() { short } else { ticks }
+}
+
+fn finest(span: Stretch, width: f64, size: f64, voice: &dyn Voice, weekdays: bool) -> Vec<TimeTick> {
     if span.to <= span.from {
         return Vec::new();
     }
+    let seconds = span.to.0.saturating_sub(span.from.0) / 1_000_000;
     for (step, between) in STEPS {
-        // One more than fits is thinned out below.
         if seconds / between > MOST as i64 {
             continue;
         }
@@ -291,7 +323,7 @@ pub fn time_ticks(span: Stretch, width: f64, size: f64, voice: &dyn Voice) -> Ve
         if ticks.len() > MOST {
             continue;
         }
-        let ticks = labelled(&ticks, step, voice);
+        let ticks = labelled(&ticks, step, voice, weekdays);
         if fits(&ticks, span, width, size) {
             return ticks;
         }
@@ -383,7 +415,7 @@ fn moments(step: Step, span: Stretch, zone: &TimeZone) -> Vec<UtcMicros> {
     found
 }
 
-fn labelled(moments: &[UtcMicros], step: Step, voice: &dyn Voice) -> Vec<TimeTick> {
+fn labelled(moments: &[UtcMicros], step: Step, voice: &dyn Voice, weekdays: bool) -> Vec<TimeTick> {
     let mut before: Option<ZonedDateTime> = None;
     moments
         .iter()
@@ -400,6 +432,8 @@ fn labelled(moments: &[UtcMicros], step: Step, voice: &dyn Voice) -> Vec<TimeTic
                 Step::Seconds(_) => format!("{clock}:{:02}", zoned.second()),
                 Step::Minutes(_) | Step::Hours(_) if new_day && !first => format!("{day} {month}"),
                 Step::Minutes(_) | Step::Hours(_) => clock,
+                Step::Days(_) if !weekdays && new_month => format!("{day} {month}"),
+                Step::Days(_) if !weekdays => day.to_string(),
                 Step::Days(_) if new_month => format!("{} {day} {month}", weekday()),
                 Step::Days(_) => format!("{} {day}", weekday()),
                 Step::Mondays if new_month => format!("{day} {month}"),
@@ -450,6 +484,8 @@ mod tests {
         );
         let month = shown(date(2026, 10, 1), date(2026, 11, 1), "Europe/Paris", 600.0);
         assert_eq!(month, ["5 Oct", "12", "19", "26"]);
+        let narrow = shown(date(2026, 10, 5), date(2026, 10, 12), "Europe/Paris", 150.0);
+        assert_eq!(narrow, ["5 Oct", "7", "9", "11"]);
         let year = shown(date(2026, 1, 1), date(2027, 1, 1), "Asia/Kathmandu", 600.0);
         assert_eq!(year, ["Jan 2026", "Mar", "May", "Jul", "Sep", "Nov"]);
         let years = shown(date(2020, 1, 1), date(2027, 1, 1), "UTC", 600.0);

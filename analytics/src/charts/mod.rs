@@ -4,6 +4,7 @@
 //! as a class, which [`palette::dark_rules`] turns for a dark page.
 
 pub mod axis;
+pub mod budget;
 mod canvas;
 pub mod distribution;
 pub mod dumbbell;
@@ -15,6 +16,8 @@ mod reduce;
 pub mod round_trip;
 #[cfg(test)]
 mod samples;
+pub mod small_multiples;
+pub mod sparkline;
 pub mod strip;
 pub mod voice;
 

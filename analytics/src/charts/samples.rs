@@ -6,11 +6,14 @@ use mailqos_core::model::UtcMicros;
 use super::{
     Chart, English, Measure, WIDTH,
     axis::Stretch,
+    budget::{Budget, Budgets},
     distribution::Distribution,
     dumbbell::{self, Dumbbell},
     heat_map::HeatMap,
     phases::{self, Phases},
     round_trip::{Bucket, Failure, Kind, RoundTrip, Shift},
+    small_multiples::{self, SmallMultiples},
+    sparkline::Sparkline,
     strip::{Cell, Row, Strip},
 };
 
@@ -412,6 +415,73 @@ pub(super) fn heat_map() -> (HeatMap, English) {
     (data, paris())
 }
 
+/// So many monitors over a week.
+pub(super) fn small_multiples(count: usize) -> (SmallMultiples, English) {
+    let period = span(date(2026, 10, 5), 7);
+    let panels = (0..count)
+        .map(|n| {
+            let level = 0.7e6 + 1.2e6 * Dice::new(n as u64 + 3).throw();
+            let one = round_trip(period, 2 * HOUR, |share| {
+                level * (1.0 + 0.2 * (share * 44.0 + n as f64).sin())
+            });
+            let mut failures = Vec::new();
+            if n % 4 == 1 {
+                let at = UtcMicros(period.from.0 + (n as i64 * 7 % 160) * HOUR);
+                failures.push(Failure { at, kind: Kind::Lost });
+            }
+            small_multiples::Panel {
+                name: format!("{} → mailbox {}", CITIES[n % 8], n / 8 + 1),
+                figure: format!("{:.2}\u{a0}s", level / 1e6),
+                buckets: one.buckets,
+                failures,
+            }
+        })
+        .collect();
+    let data = SmallMultiples {
+        title: String::new(),
+        metric: "round trip".into(),
+        width: WIDTH,
+        period,
+        panels,
+    };
+    (data, paris())
+}
+
+/// Round trips as a sparkline.
+pub(super) fn sparkline(values: &[Option<f64>]) -> Sparkline {
+    Sparkline {
+        metric: "round trip".into(),
+        measure: Measure::Duration,
+        width: 90,
+        height: 22,
+        values: values.to_vec(),
+    }
+}
+
+/// Kept, to be overspent, overspent, and unknown.
+pub(super) fn budgets() -> (Budgets, English) {
+    let row = |name: &str, amount: &str, spent: Option<f64>, forecast: Option<f64>| Budget {
+        name: name.into(),
+        promise: "99.9\u{202f}% available".into(),
+        amount: amount.into(),
+        spent,
+        forecast,
+    };
+    let data = Budgets {
+        title: String::new(),
+        width: WIDTH,
+        period: span(date(2026, 10, 1), 31),
+        passed: 0.45,
+        rows: vec![
+            row("Lyon", "9 of 43 min", Some(0.21), Some(0.47)),
+            row("Paris", "27 of 43 min", Some(0.63), Some(1.4)),
+            row("Marseille", "52 of 43 min", Some(1.21), None),
+            row("Lille", "", None, None),
+        ],
+    };
+    (data, paris())
+}
+
 /// Pictures for the eye: `MAILQOS_CHARTS=folder cargo test -p mailqos-analytics pictures`.
 #[test]
 fn pictures() {
@@ -478,4 +548,17 @@ fn pictures() {
     let mut half = heat_map().0;
     half.width = super::HALF;
     draw("heat_map_half", heat_map::chart(&half, &voice));
+    use super::{budget, sparkline};
+    for count in [1, 5, 40] {
+        let multiples = small_multiples::chart(&small_multiples(count).0, &voice);
+        draw(&format!("multiples_{count}"), multiples);
+    }
+    draw("budgets", budget::chart(&budgets().0, &voice));
+    let medians: Vec<Option<f64>> = round_trip_month()
+        .0
+        .buckets
+        .iter()
+        .map(|bucket| bucket.spread.map(|spread| spread[1]))
+        .collect();
+    draw("sparkline", sparkline::chart(&self::sparkline(&medians), &voice));
 }
