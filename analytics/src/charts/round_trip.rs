@@ -169,8 +169,8 @@ fn drawn(data: &RoundTrip, voice: &dyn Voice) -> Chart {
         drawing.values(canvas);
         drawing.peak(canvas);
         drawing.label(canvas);
-        drawing.shifts(canvas, above);
         drawing.flags(canvas, 2.0);
+        drawing.shifts(canvas, above);
         drawing.limit(canvas);
         drawing.failures(canvas, lane);
         plot.time_axis(canvas, data.period, plot.bottom + lane, voice);
@@ -557,7 +557,7 @@ impl Drawing<'_> {
             }
             free = from + width + 6.0;
             let anchor = if at == At::End { x - 4.0 } else { x + 4.0 };
-            canvas.text(&text, anchor, base, at, Ink::Ink, SMALL);
+            self.plot.framed(canvas, &text, anchor, base, at);
             canvas.title(format!(
                 "{}: {} → {}",
                 moment(change.at, self.voice),
