@@ -673,6 +673,29 @@ mod tests {
         insta::assert_snapshot!(samples::shown(&chart));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_values_can_be_drawn(
+            from: i64,
+            to: i64,
+            limit: f64,
+            buckets in proptest::collection::vec(
+                (proptest::num::i64::ANY, proptest::num::i64::ANY, proptest::array::uniform3(proptest::num::f64::ANY)),
+                0..40,
+            ),
+        ) {
+            let (mut data, voice) = samples::round_trip_small();
+            data.period = Stretch { from: UtcMicros(from), to: UtcMicros(to) };
+            data.limit = Some(limit);
+            for (start, end, values) in buckets {
+                let points = values.map(|value| (UtcMicros(start), value)).to_vec();
+                data.buckets.push(Bucket { start, end, count: 3, spread: Some(values), points });
+            }
+            let chart = chart(&data, &voice);
+            proptest::prop_assert!(!chart.svg.contains("NaN") && !chart.svg.contains("inf"));
+        }
+    }
+
     #[test]
     fn nothing_measured_says_so() {
         let (mut data, voice) = samples::round_trip_small();
