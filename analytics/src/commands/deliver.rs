@@ -1,17 +1,140 @@
 //! `mailqos-analytics deliver`: delivers files that have been made.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
+
+use mailqos_core::{
+    config::{Config, nearest},
+    model::{Name, UtcMicros},
+};
 
 use super::{Failure, Global};
+use crate::delivery::{
+    Item, Letter,
+    outbox::{Outbox, Request, Submitted, Work},
+};
 
 /// Options of `deliver`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The files.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// A target of the configuration; may be said several times.
+    #[arg(long, required = true, value_name = "TARGET")]
+    to: Vec<String>,
+
+    /// Folder below the target's own.
+    #[arg(long, value_name = "FOLDER", default_value = "")]
+    folder: String,
+
+    /// Subject of a mail [default: the names of the files].
+    #[arg(long, value_name = "TEXT")]
+    subject: Option<String>,
+}
 
 /// Runs the command.
 ///
 /// # Errors
-/// It is not there yet.
-pub async fn run(_args: Args, _global: &Global) -> Result<ExitCode, Failure> {
-    Err(Failure::work("deliver is not there yet"))
+/// Wrong usage, an unreadable file, or a delivery that failed; that one is tried again by `schedule` and `outbox retry`.
+pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
+    let config = global.load()?;
+    let now = UtcMicros::now();
+    let mut items = Vec::new();
+    for path in &args.files {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let Some(name) = name.filter(|_| path.is_file()) else {
+            return Err(Failure::usage(
+                format!("{}: no such file", path.display()),
+                "name files that exist",
+            ));
+        };
+        items.push(Item {
+            name,
+            path: path.clone(),
+        });
+    }
+    let names = items
+        .iter()
+        .map(|item| item.name.as_str())
+        .collect::<Vec<_>>()
+        .join(", ");
+    let letter = Letter {
+        subject: args.subject.clone().unwrap_or_else(|| names.clone()),
+        text: names,
+        ..Letter::default()
+    };
+    let mut requests = Vec::new();
+    for target in &args.to {
+        requests.push(Request {
+            target: target_of(&config, target)?,
+            folder: args.folder.clone(),
+            letter: letter.clone(),
+            items: items.clone(),
+            // Said by a person, now: not a repetition of another delivery.
+            occasion: now.to_string(),
+        });
+    }
+    send(&config, &requests, now).await
+}
+
+/// A target by its name.
+pub(super) fn target_of(config: &Config, name: &str) -> Result<Name, Failure> {
+    config
+        .targets
+        .keys()
+        .find(|known| known.as_str() == name)
+        .cloned()
+        .ok_or_else(|| {
+            let known = config.targets.keys().map(Name::as_str);
+            Failure::usage(
+                format!("there is no target {name:?}"),
+                match nearest(name, known.clone()) {
+                    Some(near) => format!("did you mean {near:?}?"),
+                    None if config.targets.is_empty() => "write a [target.NAME] into the configuration".to_owned(),
+                    None => format!("there are {}", known.collect::<Vec<_>>().join(", ")),
+                },
+            )
+        })
+}
+
+/// Orders deliveries and makes the first attempt at once.
+pub(super) async fn send(config: &Config, requests: &[Request], now: UtcMicros) -> Result<ExitCode, Failure> {
+    let outbox = Outbox::open(config).map_err(Failure::work)?;
+    for request in requests {
+        match outbox.submit(request, now).map_err(Failure::work)? {
+            Submitted::Waits(_) => {}
+            Submitted::Delivered(_) => eprintln!("{}: delivered before", request.target),
+        }
+    }
+    let work = outbox.work_off(config, UtcMicros::now()).await.map_err(Failure::work)?;
+    if work.busy {
+        eprintln!("a running schedule delivers it: see `mailqos-analytics outbox list`");
+        return Ok(ExitCode::SUCCESS);
+    }
+    tell(&work);
+    let mine = |target: &str| requests.iter().any(|request| request.target.as_str() == target);
+    let failed = work.failed.iter().chain(&work.dead).any(|order| mine(&order.target));
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Says on standard error what working off the outbox did.
+pub(super) fn tell(work: &Work) {
+    for entry in &work.delivered {
+        eprintln!("{}: {} ({})", entry.target, entry.places.join(", "), entry.reply);
+        for (recipient, reply) in &entry.refused {
+            eprintln!("{}: {recipient} was refused: {reply}", entry.target);
+        }
+    }
+    for order in &work.failed {
+        let reason = order.last_error.as_deref().unwrap_or("no reason given");
+        eprintln!("{}: {reason}; it stays in the outbox and is tried again", order.target);
+    }
+    for order in &work.dead {
+        let reason = order.last_error.as_deref().unwrap_or("no reason given");
+        eprintln!(
+            "{}: {reason}; given up: mend the cause, then `mailqos-analytics outbox retry {}`",
+            order.target, order.id
+        );
+    }
 }

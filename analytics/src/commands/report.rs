@@ -12,11 +12,12 @@ use mailqos_core::{
     model::UtcMicros,
 };
 
-use super::{Failure, Global, print, source::lake_failure};
+use super::{Failure, Global, deliver::send, print, source::lake_failure};
 use crate::{
     figures::{Lake, LakeError, Period, PeriodError},
     report::{
         definition::{self, Definition, Format},
+        dispatch,
         facts::Selection,
         generate::{self, ReportError, Source},
     },
@@ -123,14 +124,34 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     if reports.is_empty() {
         tracing::warn!("no monitor has a sample in the period {period}: there is nothing to report");
     }
+    if args.deliver && definition.deliveries.is_empty() {
+        return Err(Failure::usage(
+            "the report has no deliveries",
+            "write [[deliver]] with a target into the definition, or use `deliver FILES --to TARGET`",
+        ));
+    }
+    let mut requests = Vec::new();
     for report in &reports {
         let own = config.map(|config| config.templates.as_path());
         let files = generate::write(report, &definition.formats, &folder, own).map_err(report_failure)?;
         for (_, path) in &files {
             print(format!("{}\n", path.display()))?;
         }
+        if args.deliver
+            && let Some(config) = config
+        {
+            let ordered = dispatch::requests(config, &definition, report, &files, &period, &now.to_string());
+            requests.extend(ordered.map_err(Failure::work)?);
+        }
     }
-    Ok(ExitCode::SUCCESS)
+    match config {
+        Some(config) if args.deliver => send(config, &requests, now).await,
+        None if args.deliver => Err(Failure::usage(
+            "there is no configuration, and so no target",
+            "name the configuration with --config FILE",
+        )),
+        _ => Ok(ExitCode::SUCCESS),
+    }
 }
 
 fn definition(args: &Args, config: Option<&Config>) -> Result<Definition, Failure> {

@@ -378,6 +378,12 @@ impl Cell {
 }
 
 impl Document {
+    /// The blocks before the first page break.
+    pub fn first_page(&self) -> &[Block] {
+        let end = self.blocks.iter().position(|block| matches!(block, Block::PageBreak));
+        &self.blocks[..end.unwrap_or(self.blocks.len())]
+    }
+
     /// All blocks, those within columns and groups too, in reading order.
     pub fn walk(&self) -> Vec<&Block> {
         fn visit<'a>(blocks: &'a [Block], all: &mut Vec<&'a Block>) {

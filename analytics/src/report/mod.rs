@@ -1,6 +1,7 @@
 //! Reports: definitions and templates (what to show), sections (figures → blocks), media (blocks → files).
 
 pub mod definition;
+pub mod dispatch;
 pub mod document;
 pub mod facts;
 pub mod findings;

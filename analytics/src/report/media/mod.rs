@@ -1,5 +1,6 @@
 //! Media: from a document to a file. Each is a folder of Tera partials, one a kind of block, and the page around them.
 
+pub mod email;
 pub mod html;
 pub mod pdf;
 

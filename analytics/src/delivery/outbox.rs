@@ -1,0 +1,655 @@
+//! The outbox: what is to be delivered is on disk before the first attempt, is tried again across restarts, and is entered in
+//! the ledger once it has arrived. What is in the ledger is never delivered again.
+
+use std::{
+    fs,
+    io::{self, BufRead as _, Write as _},
+    path::{Path, PathBuf},
+};
+
+use mailqos_core::{
+    config::Config,
+    model::{Micros, Name, UtcMicros},
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::{Item, Letter, Parcel, Receipt, deliver};
+
+/// How long a delivery is tried.
+const PATIENCE: Micros = Micros::from_secs(3 * 86_400);
+/// The first pause between two attempts; each further one is twice as long.
+const FIRST_PAUSE: Micros = Micros::from_secs(30);
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Micros = Micros::from_secs(3_600);
+
+/// Why the outbox can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboxError {
+    /// The file system refused.
+    #[error("the outbox: {path}: {source}", path = path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// An order can't be read.
+    #[error("the outbox: {path} is no order: {reason}", path = path.display())]
+    Order {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A delivery that was ordered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Order {
+    /// Tells it from all others; the same files for the same target and occasion have the same.
+    pub id: String,
+    /// The target's name in the configuration.
+    pub target: String,
+    /// Folder below the target's own.
+    pub folder: String,
+    /// What a mail says.
+    pub subject: String,
+    /// The mail's text.
+    pub text: String,
+    /// The mail's HTML form.
+    pub html: Option<String>,
+    /// The files, which lie beside the order.
+    pub files: Vec<StoredFile>,
+    /// When it was ordered, in microseconds since 1970 UTC.
+    pub ordered_at: i64,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it is tried next.
+    pub next_attempt_at: i64,
+    /// Why it failed last.
+    pub last_error: Option<String>,
+}
+
+/// A file of an order.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct StoredFile {
+    /// Its name at the target.
+    pub name: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// SHA-256 in hexadecimal.
+    pub sha256: String,
+}
+
+/// A line of the ledger.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Entry {
+    /// The order's id.
+    pub id: String,
+    /// When it had arrived, RFC 3339.
+    pub delivered_at: String,
+    /// The target's name.
+    pub target: String,
+    /// The files.
+    pub files: Vec<StoredFile>,
+    /// Where they are, or who got them.
+    pub places: Vec<String>,
+    /// The server's reply.
+    pub reply: String,
+    /// Recipients whom the server refused, with its words.
+    pub refused: Vec<(String, String)>,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
+/// What is to be delivered.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The target.
+    pub target: Name,
+    /// Folder below the target's own.
+    pub folder: String,
+    /// What a mail says; its id is set by the outbox.
+    pub letter: Letter,
+    /// The files.
+    pub items: Vec<Item>,
+    /// What tells this delivery from another of the same files, such as the moment at which a schedule was due.
+    pub occasion: String,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Submitted {
+    /// It waits for delivery under this id.
+    Waits(String),
+    /// It was delivered before.
+    Delivered(String),
+}
+
+/// What working off did.
+#[derive(Debug, Clone, Default)]
+pub struct Work {
+    /// Delivered.
+    pub delivered: Vec<Entry>,
+    /// Failed for now; they are tried again.
+    pub failed: Vec<Order>,
+    /// Failed for good, and set aside.
+    pub dead: Vec<Order>,
+    /// Somebody else works the outbox off.
+    pub busy: bool,
+}
+
+/// The outbox of a configuration.
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    folder: PathBuf,
+}
+
+impl Outbox {
+    /// The outbox in the configuration's state folder.
+    ///
+    /// # Errors
+    /// It can't be made.
+    pub fn open(config: &Config) -> Result<Self, OutboxError> {
+        let outbox = Self {
+            folder: config.state.join("outbox"),
+        };
+        for folder in [outbox.folder.clone(), outbox.pending(), outbox.dead()] {
+            private_folder(&folder).map_err(failed(&folder))?;
+        }
+        Ok(outbox)
+    }
+
+    fn pending(&self) -> PathBuf {
+        self.folder.join("pending")
+    }
+
+    fn dead(&self) -> PathBuf {
+        self.folder.join("dead")
+    }
+
+    fn ledger_file(&self) -> PathBuf {
+        self.folder.join("ledger.jsonl")
+    }
+
+    /// Puts a delivery on disk. After this it is not forgotten.
+    ///
+    /// # Errors
+    /// A file can't be read, or the outbox can't be written.
+    pub fn submit(&self, request: &Request, now: UtcMicros) -> Result<Submitted, OutboxError> {
+        let mut unique = [0_u8; 8];
+        // Only the name of a folder that is renamed at once.
+        let _ = getrandom::fill(&mut unique);
+        let draft = self.folder.join(format!(".draft-{}", hex(&unique)));
+        let result = self.write(&draft, request, now);
+        if result.is_err() || matches!(result, Ok(Submitted::Delivered(_))) {
+            let _ = fs::remove_dir_all(&draft);
+        }
+        result
+    }
+
+    fn write(&self, draft: &Path, request: &Request, now: UtcMicros) -> Result<Submitted, OutboxError> {
+        private_folder(draft).map_err(failed(draft))?;
+        let mut hash = Sha256::new();
+        for part in [request.target.as_str(), &request.folder, &request.occasion] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part.as_bytes());
+        }
+        let mut files = Vec::new();
+        for item in &request.items {
+            let bytes = fs::read(&item.path).map_err(failed(&item.path))?;
+            let sha256 = hex(&Sha256::digest(&bytes));
+            hash.update(item.name.as_bytes());
+            hash.update(&sha256);
+            let copy = draft.join(format!("file-{}", files.len()));
+            private_file(&copy, &bytes).map_err(failed(&copy))?;
+            files.push(StoredFile {
+                name: item.name.clone(),
+                size: bytes.len() as u64,
+                sha256,
+            });
+        }
+        let id = hex(&hash.finalize()[..12]);
+        if self.was_delivered(&id)? {
+            return Ok(Submitted::Delivered(id));
+        }
+        let order = Order {
+            id: id.clone(),
+            target: request.target.to_string(),
+            folder: request.folder.clone(),
+            subject: request.letter.subject.clone(),
+            text: request.letter.text.clone(),
+            html: request.letter.html.clone(),
+            files,
+            ordered_at: now.0,
+            attempts: 0,
+            next_attempt_at: now.0,
+            last_error: None,
+        };
+        self.save(draft, &order)?;
+        let place = self.pending().join(&id);
+        if place.exists() {
+            // The same delivery waits already.
+            fs::remove_dir_all(draft).map_err(failed(draft))?;
+        } else {
+            fs::rename(draft, &place).map_err(failed(&place))?;
+            sync(&self.pending()).map_err(failed(&place))?;
+        }
+        Ok(Submitted::Waits(id))
+    }
+
+    fn save(&self, folder: &Path, order: &Order) -> Result<(), OutboxError> {
+        let path = folder.join("order.json");
+        let text = serde_json::to_vec_pretty(order).map_err(|error| OutboxError::Order {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
+        let new = folder.join("order.new");
+        private_file(&new, &text).map_err(failed(&new))?;
+        fs::rename(&new, &path).map_err(failed(&path))?;
+        sync(folder).map_err(failed(folder))
+    }
+
+    /// The orders that wait.
+    ///
+    /// # Errors
+    /// The outbox can't be read.
+    pub fn waiting(&self) -> Result<Vec<Order>, OutboxError> {
+        orders(&self.pending())
+    }
+
+    /// The orders that were given up.
+    ///
+    /// # Errors
+    /// The outbox can't be read.
+    pub fn given_up(&self) -> Result<Vec<Order>, OutboxError> {
+        orders(&self.dead())
+    }
+
+    /// The ledger, oldest first.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn ledger(&self) -> Result<Vec<Entry>, OutboxError> {
+        let path = self.ledger_file();
+        let file = match fs::File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(&path)(error)),
+        };
+        let mut entries = Vec::new();
+        for line in io::BufReader::new(file).lines() {
+            let line = line.map_err(failed(&path))?;
+            // A line torn by a crash was never acknowledged: its order still waits.
+            if let Ok(entry) = serde_json::from_str(&line) {
+                entries.push(entry);
+            }
+        }
+        Ok(entries)
+    }
+
+    fn was_delivered(&self, id: &str) -> Result<bool, OutboxError> {
+        Ok(self.ledger()?.iter().any(|entry| entry.id == id))
+    }
+
+    fn enter(&self, entry: &Entry) -> Result<(), OutboxError> {
+        let path = self.ledger_file();
+        let line = serde_json::to_string(entry).map_err(|error| OutboxError::Order {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
+        let mut options = fs::OpenOptions::new();
+        options.append(true).create(true);
+        owner_only(&mut options);
+        let write = || -> io::Result<()> {
+            let mut file = options.open(&path)?;
+            // After a torn line a new one begins.
+            file.write_all(format!("\n{line}\n").as_bytes())?;
+            file.sync_all()
+        };
+        write().map_err(failed(&path))
+    }
+
+    /// Tries an order again at once, also one that was given up.
+    ///
+    /// # Errors
+    /// There is none of that id, or the outbox can't be written.
+    pub fn retry(&self, id: &str, now: UtcMicros) -> Result<bool, OutboxError> {
+        let (dead, pending) = (self.dead().join(id), self.pending().join(id));
+        if !is_id(id) {
+            return Ok(false);
+        }
+        if dead.is_dir() {
+            fs::rename(&dead, &pending).map_err(failed(&dead))?;
+        }
+        if !pending.is_dir() {
+            return Ok(false);
+        }
+        let mut order = order(&pending)?;
+        order.next_attempt_at = now.0;
+        order.ordered_at = now.0;
+        self.save(&pending, &order)?;
+        Ok(true)
+    }
+
+    /// Forgets an order.
+    ///
+    /// # Errors
+    /// The outbox can't be written.
+    pub fn drop_order(&self, id: &str) -> Result<bool, OutboxError> {
+        if !is_id(id) {
+            return Ok(false);
+        }
+        for folder in [self.pending().join(id), self.dead().join(id)] {
+            if folder.is_dir() {
+                fs::remove_dir_all(&folder).map_err(failed(&folder))?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Delivers what is due; all targets at the same time, none held up by another.
+    ///
+    /// # Errors
+    /// The outbox can't be read or written.
+    pub async fn work_off(&self, config: &Config, now: UtcMicros) -> Result<Work, OutboxError> {
+        let lock_file = self.folder.join("lock");
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        owner_only(&mut options);
+        let lock = options.open(&lock_file).map_err(failed(&lock_file))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                return Ok(Work {
+                    busy: true,
+                    ..Work::default()
+                });
+            }
+            Err(fs::TryLockError::Error(error)) => return Err(failed(&lock_file)(error)),
+        }
+        let mut due = Vec::new();
+        for order in self.waiting()? {
+            if self.was_delivered(&order.id)? {
+                // A crash came between the ledger and here.
+                self.drop_order(&order.id)?;
+            } else if order.next_attempt_at <= now.0 {
+                due.push(order);
+            }
+        }
+        let attempts = due.into_iter().map(|order| async move {
+            let result = self.attempt(config, &order).await;
+            (order, result)
+        });
+        let mut work = Work::default();
+        for (mut order, result) in join_all(attempts).await {
+            order.attempts += 1;
+            match result {
+                Ok(receipt) => {
+                    let entry = Entry {
+                        id: order.id.clone(),
+                        delivered_at: UtcMicros::now().to_string(),
+                        target: order.target.clone(),
+                        files: order.files.clone(),
+                        places: receipt.places,
+                        reply: receipt.reply,
+                        refused: receipt.refused,
+                        attempts: order.attempts,
+                    };
+                    self.enter(&entry)?;
+                    self.drop_order(&order.id)?;
+                    work.delivered.push(entry);
+                }
+                Err((reason, transient)) => {
+                    order.last_error = Some(reason);
+                    let folder = self.pending().join(&order.id);
+                    let over = now - UtcMicros(order.ordered_at) > PATIENCE;
+                    if transient && !over {
+                        order.next_attempt_at = (now + pause(order.attempts)).0;
+                        self.save(&folder, &order)?;
+                        work.failed.push(order);
+                    } else {
+                        self.save(&folder, &order)?;
+                        let place = self.dead().join(&order.id);
+                        fs::rename(&folder, &place).map_err(failed(&place))?;
+                        work.dead.push(order);
+                    }
+                }
+            }
+        }
+        Ok(work)
+    }
+
+    async fn attempt(&self, config: &Config, order: &Order) -> Result<Receipt, (String, bool)> {
+        let folder = self.pending().join(&order.id);
+        let target: Name = order
+            .target
+            .parse()
+            .map_err(|_| (format!("{:?} is no name of a target", order.target), false))?;
+        let parcel = Parcel {
+            items: order
+                .files
+                .iter()
+                .enumerate()
+                .map(|(index, file)| Item {
+                    name: file.name.clone(),
+                    path: folder.join(format!("file-{index}")),
+                })
+                .collect(),
+            folder: order.folder.clone(),
+            letter: Letter {
+                subject: order.subject.clone(),
+                text: order.text.clone(),
+                html: order.html.clone(),
+                id: order.id.clone(),
+            },
+        };
+        deliver(config, &target, &parcel)
+            .await
+            .map_err(|error| (error.to_string(), error.is_transient()))
+    }
+}
+
+/// Waits for all of them, side by side.
+async fn join_all<T>(futures: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut running: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|context| {
+        let mut ready = true;
+        for (future, result) in &mut running {
+            if result.is_none() {
+                match future.as_mut().poll(context) {
+                    std::task::Poll::Ready(value) => *result = Some(value),
+                    std::task::Poll::Pending => ready = false,
+                }
+            }
+        }
+        if ready {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+    running.into_iter().filter_map(|(_, result)| result).collect()
+}
+
+/// Twice as long after each attempt, give or take a fifth, so that many that failed together don't come back together.
+fn pause(attempts: u32) -> Micros {
+    let doubled = FIRST_PAUSE
+        .0
+        .saturating_mul(1_i64 << attempts.saturating_sub(1).min(20));
+    let base = doubled.min(LONGEST_PAUSE.0);
+    let mut byte = [128_u8];
+    let _ = getrandom::fill(&mut byte);
+    Micros(base * (80 + i64::from(byte[0]) * 40 / 255) / 100)
+}
+
+fn orders(folder: &Path) -> Result<Vec<Order>, OutboxError> {
+    let mut orders = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed(folder))? {
+        let path = entry.map_err(failed(folder))?.path();
+        match order(&path) {
+            Ok(order) => orders.push(order),
+            Err(error) => tracing::error!("{error}"),
+        }
+    }
+    orders.sort_by(|a: &Order, b| (a.ordered_at, &a.id).cmp(&(b.ordered_at, &b.id)));
+    Ok(orders)
+}
+
+fn order(folder: &Path) -> Result<Order, OutboxError> {
+    let path = folder.join("order.json");
+    let text = fs::read(&path).map_err(failed(&path))?;
+    serde_json::from_slice(&text).map_err(|error| OutboxError::Order {
+        path,
+        reason: error.to_string(),
+    })
+}
+
+fn is_id(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> OutboxError + use<> {
+    let path = path.to_owned();
+    move |source| OutboxError::Io { path, source }
+}
+
+fn owner_only(options: &mut fs::OpenOptions) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    #[cfg(not(unix))]
+    let _ = options;
+}
+
+fn private_folder(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt as _;
+        builder.mode(0o700);
+    }
+    builder.create(folder)
+}
+
+fn private_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    owner_only(&mut options);
+    let mut file = options.open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    fs::File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(folder: &Path) -> Config {
+        let file = folder.join("mailqos.toml");
+        fs::write(
+            &file,
+            "site = \"here\"\n[target.shelf]\nkind = \"folder\"\npath = \"shelf\"\n",
+        )
+        .expect("written");
+        mailqos_core::config::load(&file).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    fn request(folder: &Path, occasion: &str) -> Request {
+        let path = folder.join("r.pdf");
+        fs::write(&path, b"%PDF").expect("written");
+        Request {
+            target: "shelf".parse().expect("a name"),
+            folder: String::new(),
+            letter: Letter::default(),
+            items: vec![Item {
+                name: "r.pdf".into(),
+                path,
+            }],
+            occasion: occasion.into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_delivered_is_not_delivered_again() {
+        let folder = tempfile::tempdir().expect("folder");
+        let config = config(folder.path());
+        let outbox = Outbox::open(&config).expect("outbox");
+        let now = UtcMicros(1_000_000);
+        let first = outbox.submit(&request(folder.path(), "a"), now).expect("submitted");
+        let Submitted::Waits(id) = first else {
+            panic!("it waits");
+        };
+        assert_eq!(
+            outbox.submit(&request(folder.path(), "a"), now).expect("again"),
+            Submitted::Waits(id.clone())
+        );
+        let work = outbox.work_off(&config, now).await.expect("worked off");
+        assert_eq!(work.delivered.len(), 1);
+        assert_eq!(fs::read(folder.path().join("shelf/r.pdf")).expect("there"), b"%PDF");
+        assert_eq!(
+            outbox.submit(&request(folder.path(), "a"), now).expect("again"),
+            Submitted::Delivered(id)
+        );
+        assert!(
+            outbox
+                .work_off(&config, now)
+                .await
+                .expect("nothing")
+                .delivered
+                .is_empty()
+        );
+        assert!(matches!(
+            outbox.submit(&request(folder.path(), "b"), now),
+            Ok(Submitted::Waits(_))
+        ));
+        assert_eq!(outbox.ledger().expect("ledger").len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_fails_is_tried_again_later_and_given_up_in_the_end() {
+        let folder = tempfile::tempdir().expect("folder");
+        let config = config(folder.path());
+        // A file is in the way of the target's folder.
+        fs::write(folder.path().join("shelf"), "x").expect("written");
+        let outbox = Outbox::open(&config).expect("outbox");
+        let mut now = UtcMicros(1_000_000);
+        outbox.submit(&request(folder.path(), "a"), now).expect("submitted");
+        assert_eq!(outbox.work_off(&config, now).await.expect("tried").failed.len(), 1);
+        assert!(
+            outbox
+                .work_off(&config, now)
+                .await
+                .expect("too early")
+                .failed
+                .is_empty()
+        );
+        now = now + PATIENCE + LONGEST_PAUSE;
+        assert_eq!(outbox.work_off(&config, now).await.expect("tried").dead.len(), 1);
+        let dead = outbox.given_up().expect("dead letters");
+        assert!(
+            dead[0]
+                .last_error
+                .as_deref()
+                .is_some_and(|error| error.contains("shelf"))
+        );
+        fs::remove_file(folder.path().join("shelf")).expect("mended");
+        assert!(outbox.retry(&dead[0].id, now).expect("retried"));
+        assert_eq!(outbox.work_off(&config, now).await.expect("tried").delivered.len(), 1);
+        assert!(!outbox.retry("../../x", now).expect("no such order"));
+    }
+}
