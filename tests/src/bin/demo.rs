@@ -110,7 +110,17 @@ const PLACES: [Place; 6] = [
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match demonstrate(&Arguments::parse()).await {
+    let arguments = Arguments::parse();
+    // What is dropped here ends in order: the probe seals what it has.
+    let result = tokio::select! {
+        biased;
+        () = told_to_end() => {
+            println!("\nStopped. Whatever was written until now is whole and readable: {}", arguments.output.display());
+            return ExitCode::SUCCESS;
+        }
+        result = demonstrate(&arguments) => result,
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("\ndemonstration: {message}");
@@ -148,28 +158,41 @@ async fn demonstrate(arguments: &Arguments) -> Outcomes<()> {
     let servers = start_servers(arguments.seed).await?;
     let config = folder.join("mailqos.toml");
     fs::write(&config, configuration(&servers, &folder)?).map_err(|error| format!("{}: {error}", config.display()))?;
-    let stopped = test(&probe, &config, &folder, Duration::from_secs(arguments.seconds)).await?;
+    test(&probe, &config, &folder, Duration::from_secs(arguments.seconds)).await?;
     drop(servers);
-    if stopped {
-        println!(
-            "\nStopped. The lake is complete and readable: {}",
-            folder.join("data").display()
-        );
-        return Ok(());
-    }
 
-    step(4, "Making the report, as HTML and PDF");
-    let files = report(&analytics, &config, &folder, &zone, begun).await?;
-    println!("\nDone. The report:");
-    for file in &files {
-        println!("  {}", file.display());
+    step(4, "Making the reports, as HTML and PDF");
+    let (today, tomorrow) = (day(&zone, begun, 0)?, day(&zone, begun, 1)?);
+    let month = Wanted {
+        site: "demo-simulated",
+        from: day(&zone, begun, -30)?,
+        to: tomorrow.clone(),
+        output: folder.join("report"),
+    };
+    let live = Wanted {
+        site: "demo",
+        from: today,
+        to: tomorrow,
+        output: folder.join("report/live"),
+    };
+    let mut page = None;
+    for (what, wanted) in [
+        ("Done. The report of the simulated month:", month),
+        ("The same of the tests that you have just seen:", live),
+    ] {
+        let files = report(&analytics, &config, &folder, &wanted).await?;
+        println!("\n{what}");
+        for file in files {
+            println!("  {}", file.display());
+            if page.is_none() && file.extension().is_some_and(|extension| extension == "html") {
+                page = Some(file);
+            }
+        }
     }
-    if let Some(page) = files
-        .iter()
-        .find(|file| file.extension().is_some_and(|extension| extension == "html"))
-    {
+    println!();
+    if let Some(page) = page {
         let open = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
-        println!("Open it in a browser:\n  {open} {}", quoted(page));
+        println!("Open it in a browser:\n  {open} {}", quoted(&page));
     }
     println!(
         "The samples, for any Parquet reader:\n  {}",
@@ -345,8 +368,8 @@ fn configuration(servers: &[MailServer], folder: &Path) -> Outcomes<String> {
     Ok(text)
 }
 
-/// Runs the probe for a while and shows what lands in the lake; `true` if it was stopped from outside.
-async fn test(probe: &Path, config: &Path, folder: &Path, time: Duration) -> Outcomes<bool> {
+/// Runs the probe for a while and shows what lands in the lake.
+async fn test(probe: &Path, config: &Path, folder: &Path, time: Duration) -> Outcomes<()> {
     let log = fs::File::create(folder.join("probe.log")).map_err(|error| error.to_string())?;
     let errors = log.try_clone().map_err(|error| error.to_string())?;
     let child = Command::new(probe)
@@ -360,22 +383,18 @@ async fn test(probe: &Path, config: &Path, folder: &Path, time: Duration) -> Out
     let mut child = Running(child.map_err(|error| format!("{}: {error}", probe.display()))?);
     let begun = Instant::now();
     let mut view = View::new(folder.join("data/samples/site=demo"));
-    let mut end = std::pin::pin!(told_to_end());
-    let stopped = loop {
+    loop {
         let left = time.saturating_sub(begun.elapsed());
         if left.is_zero() {
-            break false;
+            break;
         }
         view.show(begun.elapsed(), time);
         if let Some(status) = child.0.try_wait().map_err(|error| error.to_string())? {
             let said = fs::read_to_string(folder.join("probe.log")).unwrap_or_default();
             return Err(format!("mailqos-probe ended too early ({status}):\n{said}"));
         }
-        tokio::select! {
-            () = &mut end => break true,
-            () = tokio::time::sleep(left.min(Duration::from_millis(250))) => {}
-        }
-    };
+        tokio::time::sleep(left.min(Duration::from_millis(250))).await;
+    }
     signal(child.0.id(), "TERM");
     let status = tokio::task::spawn_blocking(move || child.0.wait())
         .await
@@ -383,7 +402,7 @@ async fn test(probe: &Path, config: &Path, folder: &Path, time: Duration) -> Out
     let status = status.map_err(|error| error.to_string())?;
     view.finish(time);
     if status.success() {
-        Ok(stopped)
+        Ok(())
     } else {
         let said = fs::read_to_string(folder.join("probe.log")).unwrap_or_default();
         Err(format!("mailqos-probe ended with {status}:\n{said}"))
@@ -533,29 +552,22 @@ fn summary(rows: &[&Row]) -> String {
     parts.join(" · ")
 }
 
-/// Makes the report of the month and the live minute together.
-async fn report(
-    analytics: &Path,
-    config: &Path,
-    folder: &Path,
-    zone: &TimeZone,
-    now: UtcMicros,
-) -> Outcomes<Vec<PathBuf>> {
-    let (from, to) = (day(zone, now, -30)?, day(zone, now, 1)?);
+/// A report that is wanted.
+struct Wanted {
+    site: &'static str,
+    from: String,
+    to: String,
+    output: PathBuf,
+}
+
+/// Makes a report; returns its files.
+async fn report(analytics: &Path, config: &Path, folder: &Path, wanted: &Wanted) -> Outcomes<Vec<PathBuf>> {
     let output = tokio::process::Command::new(analytics)
         .arg("--config")
         .arg(config)
-        .args([
-            "report",
-            "--template",
-            "monthly-operations",
-            "--from",
-            &from,
-            "--to",
-            &to,
-            "--output",
-        ])
-        .arg(folder.join("report"))
+        .args(["report", "--template", "monthly-operations", "--site", wanted.site])
+        .args(["--from", &wanted.from, "--to", &wanted.to, "--output"])
+        .arg(&wanted.output)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .kill_on_drop(true)
