@@ -76,7 +76,7 @@ service imap-login {
   }
 }
 CONF
-  dovecot -c "$DOVECOT/dovecot.conf" </dev/null
+  dovecot -c "$DOVECOT/dovecot.conf" </dev/null >"$DOVECOT/start.log" 2>&1 || { cat "$DOVECOT/start.log" >&2; return 1; }
   cp "$DOVECOT/run/master.pid" "$DOVECOT/pid"
 }
 

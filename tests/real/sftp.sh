@@ -25,7 +25,7 @@ PermitRootLogin prohibit-password
 ForceCommand internal-sftp -d $SSH/files
 Subsystem sftp internal-sftp
 CONF
-  "$(command -v sshd)" -f "$SSH/sshd_config" -E "$SSH/sshd.log" </dev/null
+  "$(command -v sshd)" -f "$SSH/sshd_config" -E "$SSH/sshd.log" </dev/null >"$SSH/start.log" 2>&1 || { cat "$SSH/start.log" >&2; return 1; }
   listening $SFTP
   environment sftp "SFTP_PORT=$SFTP" "USER=$(id -un)" "KEY_FILE=$SSH/user_key" "FOLDER=$SSH/files" \
     "HOST_KEY=$(cut -d ' ' -f 1,2 "$SSH/host_key.pub")" "LOG=$SSH/sshd.log"

@@ -50,7 +50,7 @@ start_servers() {
   read only = yes
 CONF
   printf '%s\n%s\n' "$PASSWORD" "$PASSWORD" | smbpasswd -c "$SAMBA/smb.conf" -s -a $UNIX_USER >/dev/null
-  smbd -s "$SAMBA/smb.conf" -D </dev/null
+  smbd -s "$SAMBA/smb.conf" -D </dev/null >"$SAMBA/start.log" 2>&1 || { cat "$SAMBA/start.log" >&2; return 1; }
   listening $SMB
   cp "$SAMBA/run/smbd.pid" "$SAMBA/pid"
   environment share "SMB_PORT=$SMB" SHARE=reports ENCRYPTED_SHARE=secret READONLY_SHARE=readonly USER=reports DOMAIN=MAILQOS \

@@ -22,7 +22,7 @@ pub fn binary(name: &str) -> PathBuf {
     if let Some(folder) = std::env::var_os("MAILQOS_BIN") {
         return PathBuf::from(folder).join(name);
     }
-    let built = BUILT.get_or_init(|| build(Stdio::null()).expect("cargo builds the binaries"));
+    let built = BUILT.get_or_init(|| build(Stdio::piped()).expect("cargo builds the binaries"));
     built
         .get(name)
         .unwrap_or_else(|| panic!("there is no binary {name}"))
@@ -61,7 +61,11 @@ pub fn build(progress: Stdio) -> io::Result<BTreeMap<String, PathBuf>> {
         .spawn()?
         .wait_with_output()?;
     if !output.status.success() {
-        return Err(io::Error::other(format!("cargo build ended with {}", output.status)));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        return Err(io::Error::other(format!(
+            "cargo build ended with {}\n{said}",
+            output.status
+        )));
     }
     let executable = |line: &str| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;

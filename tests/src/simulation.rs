@@ -10,7 +10,7 @@ use jiff::{
     tz::TimeZone,
 };
 use mailqos_core::{
-    lake::{DayWriter, LakeError, day_path},
+    lake::{DayWriter, LakeError},
     model::{Exclusion, Hop, Micros, MonitorId, Outcome, Sample, SiteName, Stage, UtcMicros},
 };
 use rand::{RngExt as _, SeedableRng as _};
@@ -95,7 +95,7 @@ pub fn write(data: &Path, site: &SiteName, samples: impl IntoIterator<Item = Sam
     }
     for (date, mut samples) in days {
         samples.sort_by(|a, b| (&a.monitor, a.started_at).cmp(&(&b.monitor, b.started_at)));
-        let mut file = DayWriter::create(&day_path::<Sample>(data, site, date))?;
+        let mut file = DayWriter::create(data, site, date)?;
         for sample in samples {
             file.push(sample)?;
         }

@@ -94,7 +94,7 @@ impl Axis {
         let ticks = (0..=count)
             .map(|n| {
                 let value = n as f64 * step;
-                let number = voice.number(value, decimals);
+                let number = voice.number(value, if n == 0 { 0 } else { decimals });
                 // The unit once, where the eye begins to read.
                 let label = if n == count {
                     format!("{number}\u{a0}{unit}")
@@ -147,6 +147,68 @@ impl Axis {
             high,
             ticks,
         }
+    }
+
+    /// An axis of shares from about the least, or from zero where that is not far, to about the greatest.
+    pub fn share(least: f64, greatest: f64, most: usize, voice: &dyn Voice) -> Self {
+        let bound = |value: f64| if value.is_finite() { value.clamp(0.0, 1.0) } else { 0.0 };
+        let greatest = bound(greatest).max(1e-6);
+        let least = bound(least).min(greatest);
+        let most = most.clamp(3, MOST);
+        let least = if least < greatest * 0.5 || greatest <= 1e-6 {
+            0.0
+        } else {
+            least
+        };
+        let room = (greatest - least).max(greatest * 1e-6) * 100.0;
+        let step = (-7..3)
+            .flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10_f64.powi(power)))
+            .find(|step| (room / step).ceil() as usize + 2 <= most)
+            .unwrap_or(50.0);
+        let first = (least * 100.0 / step + 1e-6).floor().max(0.0);
+        let last = (greatest * 100.0 / step - 1e-6).ceil().max(first + 1.0);
+        let decimals = (-step.log10().floor()).clamp(0.0, 7.0) as usize;
+        let ticks = (0..=(last - first) as usize)
+            .map(|n| (first + n as f64) * step)
+            .map(|percent| Tick {
+                value: percent / 100.0,
+                label: format!("{}\u{202f}%", voice.number(percent, decimals)),
+            })
+            .collect();
+        Self {
+            scale: Scale::Linear,
+            low: first * step / 100.0,
+            high: last * step / 100.0,
+            ticks,
+        }
+    }
+
+    /// The same axis no higher than needed, where the room is small: without ticks above the greatest value.
+    #[must_use]
+    pub(super) fn snug(mut self, greatest: f64) -> Self {
+        let high = greatest * 1.05;
+        if self.scale == Scale::Log || !high.is_finite() || high <= self.low || high >= self.high {
+            return self;
+        }
+        let unit = self
+            .ticks
+            .last()
+            .and_then(|tick| tick.label.split_once('\u{a0}'))
+            .map(|(_, unit)| unit.to_owned());
+        self.ticks.retain(|tick| tick.value <= high);
+        if let (Some(tick), Some(unit)) = (
+            self.ticks.last_mut().filter(|tick| !tick.label.contains('\u{a0}')),
+            unit,
+        ) {
+            tick.label = format!("{}\u{a0}{unit}", tick.label);
+        }
+        self.high = high;
+        self
+    }
+
+    /// Whether its begin is not zero, which must be said.
+    pub fn is_cut(&self) -> bool {
+        self.low != 0.0
     }
 
     /// Where a value lies between 0, the least, and 1, the greatest; beyond them at the end.
@@ -239,12 +301,21 @@ const STEPS: [(Step, i64); 26] = [
 
 /// Ticks at round local times within a half-open span, ascending, as many as fit into the width.
 pub fn time_ticks(span: Stretch, width: f64, size: f64, voice: &dyn Voice) -> Vec<TimeTick> {
-    let seconds = span.to.0.saturating_sub(span.from.0) / 1_000_000;
+    let ticks = finest(span, width, size, voice, true);
+    if ticks.len() >= 2 {
+        return ticks;
+    }
+    // Where only one would fit, days go without their weekday.
+    let short = finest(span, width, size, voice, false);
+    if short.len() > ticks.len() { short } else { ticks }
+}
+
+fn finest(span: Stretch, width: f64, size: f64, voice: &dyn Voice, weekdays: bool) -> Vec<TimeTick> {
     if span.to <= span.from {
         return Vec::new();
     }
+    let seconds = span.to.0.saturating_sub(span.from.0) / 1_000_000;
     for (step, between) in STEPS {
-        // One more than fits is thinned out below.
         if seconds / between > MOST as i64 {
             continue;
         }
@@ -252,7 +323,7 @@ pub fn time_ticks(span: Stretch, width: f64, size: f64, voice: &dyn Voice) -> Ve
         if ticks.len() > MOST {
             continue;
         }
-        let ticks = labelled(&ticks, step, voice);
+        let ticks = labelled(&ticks, step, voice, weekdays);
         if fits(&ticks, span, width, size) {
             return ticks;
         }
@@ -344,7 +415,7 @@ fn moments(step: Step, span: Stretch, zone: &TimeZone) -> Vec<UtcMicros> {
     found
 }
 
-fn labelled(moments: &[UtcMicros], step: Step, voice: &dyn Voice) -> Vec<TimeTick> {
+fn labelled(moments: &[UtcMicros], step: Step, voice: &dyn Voice, weekdays: bool) -> Vec<TimeTick> {
     let mut before: Option<ZonedDateTime> = None;
     moments
         .iter()
@@ -361,6 +432,8 @@ fn labelled(moments: &[UtcMicros], step: Step, voice: &dyn Voice) -> Vec<TimeTic
                 Step::Seconds(_) => format!("{clock}:{:02}", zoned.second()),
                 Step::Minutes(_) | Step::Hours(_) if new_day && !first => format!("{day} {month}"),
                 Step::Minutes(_) | Step::Hours(_) => clock,
+                Step::Days(_) if !weekdays && new_month => format!("{day} {month}"),
+                Step::Days(_) if !weekdays => day.to_string(),
                 Step::Days(_) if new_month => format!("{} {day} {month}", weekday()),
                 Step::Days(_) => format!("{} {day}", weekday()),
                 Step::Mondays if new_month => format!("{day} {month}"),
@@ -411,6 +484,8 @@ mod tests {
         );
         let month = shown(date(2026, 10, 1), date(2026, 11, 1), "Europe/Paris", 600.0);
         assert_eq!(month, ["5 Oct", "12", "19", "26"]);
+        let narrow = shown(date(2026, 10, 5), date(2026, 10, 12), "Europe/Paris", 150.0);
+        assert_eq!(narrow, ["5 Oct", "7", "9", "11"]);
         let year = shown(date(2026, 1, 1), date(2027, 1, 1), "Asia/Kathmandu", 600.0);
         assert_eq!(year, ["Jan 2026", "Mar", "May", "Jul", "Sep", "Nov"]);
         let years = shown(date(2020, 1, 1), date(2027, 1, 1), "UTC", 600.0);
@@ -477,7 +552,12 @@ mod tests {
         #[test]
         fn value_ticks_are_ordered_and_within(least: f64, greatest: f64, most in 0_usize..20) {
             let english = English(TimeZone::UTC);
-            for axis in [Axis::from_zero(greatest, most, &english), Axis::log(least, greatest, most, &english)] {
+            for axis in [
+                Axis::from_zero(greatest, most, &english),
+                Axis::log(least, greatest, most, &english),
+                Axis::share(least, greatest, most, &english),
+                Axis::share(least.abs().fract(), greatest.abs().fract(), most, &english),
+            ] {
                 prop_assert!(axis.ticks.len() <= MOST, "{:?}", axis);
                 prop_assert!(axis.low < axis.high);
                 prop_assert!(axis.ticks.iter().all(|tick| (axis.low..=axis.high * 1.000_001).contains(&tick.value)), "{:?}", axis);

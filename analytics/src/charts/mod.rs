@@ -4,19 +4,26 @@
 //! as a class, which [`palette::dark_rules`] turns for a dark page.
 
 pub mod axis;
+pub mod budget;
 mod canvas;
+pub mod distribution;
+pub mod dumbbell;
+pub mod heat_map;
 pub mod palette;
+pub mod phases;
 mod plot;
 mod reduce;
 pub mod round_trip;
 #[cfg(test)]
 mod samples;
+pub mod small_multiples;
+pub mod sparkline;
 pub mod strip;
 pub mod voice;
 
 use serde::Serialize;
 
-pub use voice::{English, Voice};
+pub use voice::{English, Measure, Voice};
 
 /// Width of a chart across the page.
 pub const WIDTH: u32 = 720;

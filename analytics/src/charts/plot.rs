@@ -49,6 +49,21 @@ impl Plot {
         }
     }
 
+    /// Vertical grid lines with labels below; those that would overlap are left out.
+    pub(super) fn value_axis_below(&self, canvas: &mut Canvas<'_>, axis: &Axis, edge: f64) {
+        let mut free = f64::MIN;
+        for tick in &axis.ticks {
+            let x = self.x(axis.place(tick.value));
+            canvas.line((x, self.top), (x, self.bottom), Ink::Hair, 0.75);
+            let width = text_width(&tick.label, TEXT);
+            let middle = x.max(width / 2.0 + 1.0).min(edge - width / 2.0);
+            if middle - width / 2.0 >= free {
+                canvas.text(&tick.label, middle, self.bottom + 15.0, At::Middle, Ink::Grey, TEXT);
+                free = middle + width / 2.0 + 8.0;
+            }
+        }
+    }
+
     /// Ticks and labels of time below `base`.
     pub(super) fn time_axis(&self, canvas: &mut Canvas<'_>, period: Stretch, base: f64, voice: &dyn Voice) {
         let ticks = time_ticks(period, self.width(), TEXT, voice);

@@ -128,7 +128,8 @@ fn drawn(data: &RoundTrip, voice: &dyn Voice) -> Chart {
         .filter(|bucket| bucket.end > data.period.from.0 && bucket.start < data.period.to.0)
         .collect();
     let facts = Facts::of(&buckets, data);
-    let axis = facts.axis(data, voice);
+    let range = range(&data.buckets);
+    let axis = axis(range, data.limit, 5, voice);
     let failures = failures(data, voice);
     let title = if data.title.is_empty() {
         headline(&facts.finding(data, voice))
@@ -158,13 +159,18 @@ fn drawn(data: &RoundTrip, voice: &dyn Voice) -> Chart {
             buckets: &buckets,
             axis: &axis,
             plot,
-            facts: &facts,
             voice,
         };
         drawing.ground(canvas);
+        if range.is_none() {
+            let (x, y) = ((plot.left + plot.right) / 2.0, (plot.top + plot.bottom) / 2.0);
+            canvas.text(voice.t("no values"), x, y, At::Middle, Ink::Grey, TEXT);
+        }
         drawing.values(canvas);
-        drawing.shifts(canvas, above);
+        drawing.peak(canvas);
+        drawing.label(canvas);
         drawing.flags(canvas, 2.0);
+        drawing.shifts(canvas, above);
         drawing.limit(canvas);
         drawing.failures(canvas, lane);
         plot.time_axis(canvas, data.period, plot.bottom + lane, voice);
@@ -180,10 +186,53 @@ fn drawn(data: &RoundTrip, voice: &dyn Voice) -> Chart {
     }
 }
 
+/// Least and greatest of the values that would be drawn.
+pub(super) fn range(buckets: &[Bucket]) -> Option<(f64, f64)> {
+    buckets
+        .iter()
+        .flat_map(|bucket| {
+            bucket
+                .spread
+                .into_iter()
+                .flatten()
+                .chain(bucket.points.iter().map(|point| point.1))
+        })
+        .filter(|value| value.is_finite() && *value >= 0.0)
+        .map(|value| (value, value))
+        .reduce(|(low, high), (least, greatest)| (low.min(least), high.max(greatest)))
+}
+
+/// The axis that shows these values best: from zero, or logarithmic where values span decades.
+pub(super) fn axis(range: Option<(f64, f64)>, limit: Option<f64>, most: usize, voice: &dyn Voice) -> Axis {
+    let Some((least, greatest)) = range else {
+        return Axis::from_zero(limit.unwrap_or(0.0), most, voice);
+    };
+    // The limit is drawn if it doesn't press the data flat; else it is named above them.
+    if greatest > least.max(1.0) * DECADES {
+        let limit = limit.filter(|limit| *limit <= greatest * 10.0).unwrap_or(0.0);
+        Axis::log(least, greatest.max(limit), most + 1, voice)
+    } else {
+        let limit = limit.filter(|limit| *limit <= greatest * 2.5).unwrap_or(0.0);
+        Axis::from_zero(greatest.max(limit), most, voice)
+    }
+}
+
+/// Lines, bands, points and failures in a plot that is drawn elsewhere, without labels.
+pub(super) fn lines(canvas: &mut Canvas<'_>, data: &RoundTrip, axis: &Axis, plot: Plot, voice: &dyn Voice) {
+    let buckets: Vec<&Bucket> = data.buckets.iter().collect();
+    let drawing = Drawing {
+        data,
+        buckets: &buckets,
+        axis,
+        plot,
+        voice,
+    };
+    drawing.values(canvas);
+    drawing.ticks(canvas);
+}
+
 /// What the values are like as a whole.
 struct Facts {
-    /// Least and greatest value drawn.
-    range: Option<(f64, f64)>,
     /// The typical value: the median of the medians, weighed by count.
     typical: Option<f64>,
     /// Buckets with the lowest and the highest median.
@@ -196,19 +245,6 @@ struct Facts {
 impl Facts {
     fn of(buckets: &[&Bucket], data: &RoundTrip) -> Self {
         let good = |value: &f64| value.is_finite() && *value >= 0.0;
-        let values: Vec<f64> = buckets
-            .iter()
-            .flat_map(|bucket| {
-                let spread = bucket.spread.into_iter().flatten();
-                spread.chain(bucket.points.iter().map(|point| point.1))
-            })
-            .filter(good)
-            .collect();
-        let range = values
-            .iter()
-            .copied()
-            .map(|value| (value, value))
-            .reduce(|(low, high), (least, greatest)| (low.min(least), high.max(greatest)));
         let mut medians: Vec<(i64, f64, u64)> = buckets
             .iter()
             .filter_map(|bucket| bucket.spread.map(|spread| (bucket.start, spread[1], bucket.count)))
@@ -234,26 +270,11 @@ impl Facts {
         let end =
             |median: Option<&(i64, f64, u64)>| median.map(|(at, value, _)| ((*at).max(data.period.from.0), *value));
         Self {
-            range,
             typical,
             calm: end(medians.first()),
             worst: end(medians.last()),
             points: buckets.iter().any(|bucket| !bucket.points.is_empty()),
             band: buckets.iter().any(|bucket| bucket.spread.is_some()),
-        }
-    }
-
-    fn axis(&self, data: &RoundTrip, voice: &dyn Voice) -> Axis {
-        let Some((least, greatest)) = self.range else {
-            return Axis::from_zero(data.limit.unwrap_or(0.0), 5, voice);
-        };
-        // The limit is drawn if it doesn't press the data flat; else it is named above them.
-        if greatest > least.max(1.0) * DECADES {
-            let limit = data.limit.filter(|limit| *limit <= greatest * 10.0).unwrap_or(0.0);
-            Axis::log(least, greatest.max(limit), 6, voice)
-        } else {
-            let limit = data.limit.filter(|limit| *limit <= greatest * 2.5).unwrap_or(0.0);
-            Axis::from_zero(greatest.max(limit), 5, voice)
         }
     }
 
@@ -340,7 +361,6 @@ struct Drawing<'a> {
     buckets: &'a [&'a Bucket],
     axis: &'a Axis,
     plot: Plot,
-    facts: &'a Facts,
     voice: &'a dyn Voice,
 }
 
@@ -361,13 +381,6 @@ impl Drawing<'_> {
             self.plot.shade(canvas, from, width, &title);
         }
         self.plot.value_axis(canvas, self.axis);
-        if self.facts.range.is_none() {
-            let (x, y) = (
-                (self.plot.left + self.plot.right) / 2.0,
-                (self.plot.top + self.plot.bottom) / 2.0,
-            );
-            canvas.text(self.voice.t("no values"), x, y, At::Middle, Ink::Grey, TEXT);
-        }
     }
 
     /// Spreads without a gap between them, as runs.
@@ -461,15 +474,11 @@ impl Drawing<'_> {
         for (x, value) in m4(&points, columns / 2) {
             canvas.disc((self.plot.x(x), self.y(value)), 1.8, Ink::Accent);
         }
-        self.peak(canvas, &runs);
-        self.label(
-            canvas,
-            runs.last().and_then(|run| run.last()).map(|(_, spread)| *spread),
-        );
     }
 
     /// The value of a peak that stands alone.
-    fn peak(&self, canvas: &mut Canvas<'_>, runs: &[Vec<(&Bucket, [f64; 3])>]) {
+    fn peak(&self, canvas: &mut Canvas<'_>) {
+        let runs = self.runs();
         let mut tops: Vec<(f64, i64)> = runs
             .iter()
             .flatten()
@@ -491,8 +500,11 @@ impl Drawing<'_> {
     }
 
     /// Names at the right end of line and band, each where there is room.
-    fn label(&self, canvas: &mut Canvas<'_>, last: Option<[f64; 3]>) {
-        let Some(spread) = last else { return };
+    fn label(&self, canvas: &mut Canvas<'_>) {
+        let runs = self.runs();
+        let Some((_, spread)) = runs.last().and_then(|run| run.last()) else {
+            return;
+        };
         let x = self.plot.right + 6.0;
         let mut median = self.y(spread[1]) + 4.0;
         let (mut low, mut high) = (self.y(spread[0]) + 4.0, self.y(spread[2]) + 4.0);
@@ -515,7 +527,8 @@ impl Drawing<'_> {
             .fill("max {0} {1}", &[&self.data.metric, &self.voice.duration(limit)]);
         if limit > self.axis.high {
             let text = self.voice.fill("{0}, beyond the scale ↑", &[&text]);
-            canvas.text(&text, self.plot.right, self.plot.top - 5.0, At::End, Ink::Ink, SMALL);
+            self.plot
+                .framed(canvas, &text, self.plot.right, self.plot.top - 5.0, At::End);
             return;
         }
         let y = self.y(limit);
@@ -544,7 +557,7 @@ impl Drawing<'_> {
             }
             free = from + width + 6.0;
             let anchor = if at == At::End { x - 4.0 } else { x + 4.0 };
-            canvas.text(&text, anchor, base, at, Ink::Ink, SMALL);
+            self.plot.framed(canvas, &text, anchor, base, at);
             canvas.title(format!(
                 "{}: {} → {}",
                 moment(change.at, self.voice),
@@ -569,10 +582,8 @@ impl Drawing<'_> {
         }
     }
 
-    fn failures(&self, canvas: &mut Canvas<'_>, lane: f64) {
-        if lane == 0.0 {
-            return;
-        }
+    /// Failed tests as ticks below the plot.
+    fn ticks(&self, canvas: &mut Canvas<'_>) {
         let top = self.plot.bottom + 3.0;
         for (kind, height, ink) in KINDS {
             let mut before = f64::MIN;
@@ -584,6 +595,13 @@ impl Drawing<'_> {
                 }
             }
         }
+    }
+
+    fn failures(&self, canvas: &mut Canvas<'_>, lane: f64) {
+        if lane == 0.0 {
+            return;
+        }
+        self.ticks(canvas);
         let kinds = KINDS
             .iter()
             .filter(|(kind, ..)| self.data.failures.iter().any(|failure| failure.kind == *kind))
@@ -594,7 +612,8 @@ impl Drawing<'_> {
                 .voice
                 .fill("{0} failed", &[&self.voice.count(self.data.failures.len() as u64)]),
         };
-        canvas.text(&text, self.plot.right + 6.0, top + 10.0, At::Start, Ink::Failed, SMALL);
+        let base = self.plot.bottom + 13.0;
+        canvas.text(&text, self.plot.right + 6.0, base, At::Start, Ink::Failed, SMALL);
         canvas.title(failures(self.data, self.voice));
     }
 }
@@ -652,6 +671,29 @@ mod tests {
         let (data, voice) = samples::round_trip_small();
         let chart = chart(&data, &voice);
         insta::assert_snapshot!(samples::shown(&chart));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_values_can_be_drawn(
+            from: i64,
+            to: i64,
+            limit: f64,
+            buckets in proptest::collection::vec(
+                (proptest::num::i64::ANY, proptest::num::i64::ANY, proptest::array::uniform3(proptest::num::f64::ANY)),
+                0..40,
+            ),
+        ) {
+            let (mut data, voice) = samples::round_trip_small();
+            data.period = Stretch { from: UtcMicros(from), to: UtcMicros(to) };
+            data.limit = Some(limit);
+            for (start, end, values) in buckets {
+                let points = values.map(|value| (UtcMicros(start), value)).to_vec();
+                data.buckets.push(Bucket { start, end, count: 3, spread: Some(values), points });
+            }
+            let chart = chart(&data, &voice);
+            proptest::prop_assert!(!chart.svg.contains("NaN") && !chart.svg.contains("inf"));
+        }
     }
 
     #[test]

@@ -4,9 +4,16 @@ use jiff::{civil::date, tz::TimeZone};
 use mailqos_core::model::UtcMicros;
 
 use super::{
-    Chart, English, WIDTH,
+    Chart, English, Measure, WIDTH,
     axis::Stretch,
+    budget::{Budget, Budgets},
+    distribution::Distribution,
+    dumbbell::{self, Dumbbell},
+    heat_map::HeatMap,
+    phases::{self, Phases},
     round_trip::{Bucket, Failure, Kind, RoundTrip, Shift},
+    small_multiples::{self, SmallMultiples},
+    sparkline::Sparkline,
     strip::{Cell, Row, Strip},
 };
 
@@ -21,6 +28,17 @@ pub(super) const NAMES: [&str; 5] = [
         "long long long long long long long long long long "
     ),
     "東京メールサーバー",
+];
+
+const CITIES: [&str; 8] = [
+    "Lyon",
+    "Paris",
+    "Marseille",
+    "Lille",
+    "Brest",
+    "Nantes",
+    "Nice",
+    "Strasbourg",
 ];
 
 const HOUR: i64 = 3_600_000_000;
@@ -218,7 +236,12 @@ fn strip(
             let mut cells = Vec::new();
             let mut from = period.from.0;
             while from < period.to.0 {
-                let to = (from + cell).min(period.to.0);
+                // The hour that autumn adds belongs to the last cell.
+                let to = if from + cell + 2 * HOUR > period.to.0 {
+                    period.to.0
+                } else {
+                    from + cell
+                };
                 let (tests, failed, maintenance) = state(row, cells.len(), &mut dice);
                 cells.push(Cell {
                     span: Stretch {
@@ -274,18 +297,8 @@ pub(super) fn strip_small() -> (Strip, English) {
 
 /// So many monitors over a month by day.
 pub(super) fn strip_month(count: usize) -> (Strip, English) {
-    let cities = [
-        "Lyon",
-        "Paris",
-        "Marseille",
-        "Lille",
-        "Brest",
-        "Nantes",
-        "Nice",
-        "Strasbourg",
-    ];
     let names: Vec<String> = (0..count)
-        .map(|n| format!("{} → mailbox {}", cities[n % 8], n / 8 + 1))
+        .map(|n| format!("{} → mailbox {}", CITIES[n % 8], n / 8 + 1))
         .collect();
     let data = strip(&names, span(date(2026, 10, 1), 31), 24 * HOUR, |row, cell, dice| {
         let thrown = dice.throw();
@@ -310,6 +323,165 @@ pub(super) fn strip_year_of_hours() -> (Strip, English) {
     (data, paris())
 }
 
+/// Monitors with six phases each.
+pub(super) fn phases(count: usize) -> (Phases, English) {
+    let names = ["connect", "TLS", "login and send", "transit", "pickup login", "fetch"];
+    let usual = [12e3, 38e3, 160e3, 900e3, 210e3, 90e3];
+    let mut dice = Dice::new(5);
+    let rows = (0..count)
+        .map(|n| phases::Row {
+            name: format!("{} → mailbox {}", CITIES[n % 8], n / 8 + 1),
+            parts: usual.iter().map(|part| Some(part * (0.5 + dice.throw()))).collect(),
+        })
+        .collect();
+    let data = Phases {
+        title: String::new(),
+        measure: "mean of each phase".into(),
+        width: WIDTH,
+        period: span(date(2026, 10, 1), 31),
+        phases: names.map(String::from).into(),
+        rows,
+    };
+    (data, paris())
+}
+
+/// Monitors in two periods.
+pub(super) fn dumbbell(count: usize) -> (Dumbbell, English) {
+    let mut dice = Dice::new(9);
+    let rows = (0..count)
+        .map(|n| {
+            let before = 0.8e6 + 1.5e6 * dice.throw();
+            dumbbell::Row {
+                name: format!("{} → mailbox {}", CITIES[n % 8], n / 8 + 1),
+                before: (n != 3).then_some(before),
+                after: Some(before * (0.7 + 0.7 * dice.throw())),
+            }
+        })
+        .collect();
+    let data = Dumbbell {
+        title: String::new(),
+        metric: "median round trip".into(),
+        measure: Measure::Duration,
+        less_is_better: true,
+        width: WIDTH,
+        before: "September 2026".into(),
+        after: "October 2026".into(),
+        rows,
+    };
+    (data, paris())
+}
+
+/// So many round trips.
+pub(super) fn distribution(count: usize) -> (Distribution, English) {
+    let mut dice = Dice::new(13);
+    let values: Vec<f64> = (0..count)
+        .map(|_| {
+            let bell: f64 = (0..6).map(|_| dice.throw()).sum::<f64>() / 6.0;
+            let slow = if dice.throw() > 0.97 { 25.0 } else { 1.0 };
+            1.3e6 * (4.0 * (bell - 0.5)).exp() * slow
+        })
+        .collect();
+    let data = Distribution {
+        title: String::new(),
+        metric: "round trip".into(),
+        width: WIDTH,
+        period: span(date(2026, 10, 1), 31),
+        tests: count as u64 + u64::from(count > 1_000) * 12,
+        values,
+        thresholds: vec![10e6, 30e6, 60e6, 300e6],
+    };
+    (data, paris())
+}
+
+/// A week at an office, with an hour in which nothing is tested.
+pub(super) fn heat_map() -> (HeatMap, English) {
+    let mut dice = Dice::new(17);
+    let mut cells = [[None; 24]; 7];
+    for (day, hours) in cells.iter_mut().enumerate() {
+        for (hour, cell) in hours.iter_mut().enumerate() {
+            let office = if day < 5 && (8..18).contains(&hour) { 1.7 } else { 1.0 };
+            *cell = (hour != 3 || day != 6).then(|| 1.1e6 * office * (0.9 + 0.2 * dice.throw()));
+        }
+    }
+    let data = HeatMap {
+        title: String::new(),
+        metric: "median round trip".into(),
+        measure: Measure::Duration,
+        width: WIDTH,
+        period: span(date(2026, 10, 1), 31),
+        cells,
+        first_day: 1,
+    };
+    (data, paris())
+}
+
+/// So many monitors over a week.
+pub(super) fn small_multiples(count: usize) -> (SmallMultiples, English) {
+    let period = span(date(2026, 10, 5), 7);
+    let panels = (0..count)
+        .map(|n| {
+            let level = 0.7e6 + 1.2e6 * Dice::new(n as u64 + 3).throw();
+            let one = round_trip(period, 2 * HOUR, |share| {
+                level * (1.0 + 0.2 * (share * 44.0 + n as f64).sin())
+            });
+            let mut failures = Vec::new();
+            if n % 4 == 1 {
+                let at = UtcMicros(period.from.0 + (n as i64 * 7 % 160) * HOUR);
+                failures.push(Failure { at, kind: Kind::Lost });
+            }
+            small_multiples::Panel {
+                name: format!("{} → mailbox {}", CITIES[n % 8], n / 8 + 1),
+                figure: format!("{:.2}\u{a0}s", level / 1e6),
+                buckets: one.buckets,
+                failures,
+            }
+        })
+        .collect();
+    let data = SmallMultiples {
+        title: String::new(),
+        metric: "round trip".into(),
+        width: WIDTH,
+        period,
+        panels,
+    };
+    (data, paris())
+}
+
+/// Round trips as a sparkline.
+pub(super) fn sparkline(values: &[Option<f64>]) -> Sparkline {
+    Sparkline {
+        metric: "round trip".into(),
+        measure: Measure::Duration,
+        width: 90,
+        height: 22,
+        values: values.to_vec(),
+    }
+}
+
+/// Kept, to be overspent, overspent, and unknown.
+pub(super) fn budgets() -> (Budgets, English) {
+    let row = |name: &str, amount: &str, spent: Option<f64>, forecast: Option<f64>| Budget {
+        name: name.into(),
+        promise: "99.9\u{202f}% available".into(),
+        amount: amount.into(),
+        spent,
+        forecast,
+    };
+    let data = Budgets {
+        title: String::new(),
+        width: WIDTH,
+        period: span(date(2026, 10, 1), 31),
+        passed: 0.45,
+        rows: vec![
+            row("Lyon", "9 of 43 min", Some(0.21), Some(0.47)),
+            row("Paris", "27 of 43 min", Some(0.63), Some(1.4)),
+            row("Marseille", "52 of 43 min", Some(1.21), None),
+            row("Lille", "", None, None),
+        ],
+    };
+    (data, paris())
+}
+
 /// Pictures for the eye: `MAILQOS_CHARTS=folder cargo test -p mailqos-analytics pictures`.
 #[test]
 fn pictures() {
@@ -325,6 +497,8 @@ fn pictures() {
     };
     use super::{round_trip, strip};
     let voice = paris();
+    let rules = super::palette::dark_rules("figure");
+    std::fs::write(folder.join("dark.css"), rules).expect("the folder can be written to");
     draw("round_trip_small", round_trip::chart(&round_trip_small().0, &voice));
     draw("round_trip_month", round_trip::chart(&round_trip_month().0, &voice));
     draw("round_trip_many", round_trip::chart(&round_trip_many().0, &voice));
@@ -348,4 +522,43 @@ fn pictures() {
         row.name = name.to_owned();
     }
     draw("strip_names", strip::chart(&names, &voice));
+
+    for count in [1, 5, 40] {
+        draw(&format!("phases_{count}"), phases::chart(&phases(count).0, &voice));
+        draw(
+            &format!("dumbbell_{count}"),
+            dumbbell::chart(&dumbbell(count).0, &voice),
+        );
+    }
+    let mut shares = dumbbell(5).0;
+    (shares.measure, shares.less_is_better, shares.metric) = (Measure::Share, false, "availability".into());
+    for row in &mut shares.rows {
+        row.before = row.before.map(|value| 1.0 - value / 4e8);
+        row.after = row.after.map(|value| 1.0 - value / 4e8);
+    }
+    draw("dumbbell_share", dumbbell::chart(&shares, &voice));
+    use super::{distribution, heat_map};
+    for count in [6, 20_000] {
+        draw(
+            &format!("distribution_{count}"),
+            distribution::chart(&distribution(count).0, &voice),
+        );
+    }
+    draw("heat_map", heat_map::chart(&heat_map().0, &voice));
+    let mut half = heat_map().0;
+    half.width = super::HALF;
+    draw("heat_map_half", heat_map::chart(&half, &voice));
+    use super::{budget, sparkline};
+    for count in [1, 5, 40] {
+        let multiples = small_multiples::chart(&small_multiples(count).0, &voice);
+        draw(&format!("multiples_{count}"), multiples);
+    }
+    draw("budgets", budget::chart(&budgets().0, &voice));
+    let medians: Vec<Option<f64>> = round_trip_month()
+        .0
+        .buckets
+        .iter()
+        .map(|bucket| bucket.spread.map(|spread| spread[1]))
+        .collect();
+    draw("sparkline", sparkline::chart(&self::sparkline(&medians), &voice));
 }

@@ -349,7 +349,9 @@ fn cell_name(data: &Strip, voice: &dyn Voice) -> String {
         .rows
         .iter()
         .find_map(|row| row.cells.get(row.cells.len() / 2))
-        .map_or(0, |cell| (cell.span.to.0 - cell.span.from.0) / 3_600_000_000);
+        .map_or(0, |cell| {
+            cell.span.to.0.saturating_sub(cell.span.from.0) / 3_600_000_000
+        });
     let name = match hours {
         1 => "a cell is an hour",
         23..=25 => "a cell is a day",
@@ -417,6 +419,29 @@ mod tests {
             "a mark a row, and the key"
         );
         assert!(chart.svg.len() < 60_000, "{} bytes", chart.svg.len());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_cells_can_be_drawn(
+            from: i64,
+            to: i64,
+            cells in proptest::collection::vec((proptest::num::i64::ANY, proptest::num::i64::ANY, 0_u64..1_000, 0_u64..1_000), 0..40),
+        ) {
+            let (mut data, voice) = samples::strip_small();
+            data.period = Stretch { from: UtcMicros(from), to: UtcMicros(to) };
+            data.rows[0].cells = cells
+                .into_iter()
+                .map(|(from, to, tests, failed)| Cell {
+                    span: Stretch { from: UtcMicros(from), to: UtcMicros(to) },
+                    tests,
+                    failed,
+                    maintenance: failed == 7,
+                })
+                .collect();
+            let chart = chart(&data, &voice);
+            proptest::prop_assert!(!chart.svg.contains("NaN") && !chart.svg.contains("inf"));
+        }
     }
 
     #[test]

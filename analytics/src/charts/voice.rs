@@ -159,6 +159,43 @@ impl dyn Voice + '_ {
     }
 }
 
+/// What values are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Microseconds.
+    Duration,
+    /// Shares, 0 to 1.
+    Share,
+}
+
+impl Measure {
+    /// A value with its unit.
+    pub(super) fn text(self, value: f64, voice: &dyn Voice) -> String {
+        match self {
+            Self::Duration => voice.duration(value),
+            Self::Share => voice.share(value),
+        }
+    }
+
+    /// A value with its unit; a dash for none.
+    pub(super) fn text_or_dash(self, value: Option<f64>, voice: &dyn Voice) -> String {
+        value.map_or_else(|| DASH.to_owned(), |value| self.text(value, voice))
+    }
+
+    /// A difference with its sign; that of shares in percentage points.
+    pub(super) fn difference(self, value: f64, voice: &dyn Voice) -> String {
+        match self {
+            Self::Duration => voice.shift(value),
+            Self::Share => {
+                let points = value * 100.0;
+                let decimals = if points.abs() < 0.095 { 3 } else { 2 };
+                let sign = if points > 0.0 { "+" } else { "" };
+                format!("{sign}{}{JOIN}{}", voice.number(points, decimals), voice.t("pp"))
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

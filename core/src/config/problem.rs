@@ -1,6 +1,6 @@
 //! What is wrong with a file, all of it at once: message, place (file, line, a picture of the line) and remedy.
 
-use std::{fmt, ops::Range, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, fmt, ops::Range, path::PathBuf, sync::Arc};
 
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, SourceCode};
 
@@ -142,24 +142,41 @@ impl SourceCode for Problem {
 
 /// All that is wrong, each thing once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Problems(Vec<Problem>);
+pub struct Problems {
+    found: Vec<Problem>,
+    /// What stands in the configuration but is wrong: kind and name. That it is missing is no news.
+    broken: BTreeSet<(&'static str, String)>,
+}
 
 impl Problems {
     /// Adds a problem unless it is known already.
     pub fn push(&mut self, problem: Problem) {
-        if !self.0.contains(&problem) {
-            self.0.push(problem);
+        if !self.found.contains(&problem) {
+            self.found.push(problem);
         }
     }
 
     /// Notes those of another, too.
-    pub fn append(&mut self, mut others: Self) {
-        self.0.append(&mut others.0);
+    pub fn append(&mut self, others: Self) {
+        others.found.into_iter().for_each(|problem| self.push(problem));
+        self.broken.extend(others.broken);
+    }
+
+    /// Remembers that something is there, though wrong, so that nobody who refers to it is told that it is missing.
+    pub(super) fn note_broken(&mut self, kind: &'static str, name: &str) {
+        self.broken.insert((kind, name.to_owned()));
+    }
+
+    /// The names of this kind that are there, though wrong.
+    pub(super) fn broken<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a str> {
+        self.broken
+            .iter()
+            .filter_map(move |(other, name)| (*other == kind).then_some(name.as_str()))
     }
 
     /// Puts the problems in the order in which their places stand: by file, then by line.
     pub fn sort(&mut self) {
-        self.0.sort_by(|a, b| {
+        self.found.sort_by(|a, b| {
             let key = |problem: &Problem| {
                 problem
                     .place
@@ -172,17 +189,17 @@ impl Problems {
 
     /// All problems, in the order in which they were found.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
-        self.0.iter()
+        self.found.iter()
     }
 
     /// Whether nothing is wrong at all.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.found.is_empty()
     }
 
     /// How many of this severity there are.
     pub fn count(&self, severity: Severity) -> usize {
-        self.0.iter().filter(|problem| problem.severity == severity).count()
+        self.found.iter().filter(|problem| problem.severity == severity).count()
     }
 
     /// Whether anything can't work.
@@ -201,7 +218,7 @@ impl Problems {
             .with_links(false)
             .with_width(110);
         let mut text = String::new();
-        for problem in &self.0 {
+        for problem in &self.found {
             if handler.render_report(&mut text, problem).is_err() {
                 text.push_str(&problem.to_string());
             }
@@ -214,7 +231,7 @@ impl Problems {
 /// One problem a line, `file:line:column: message`, each with its remedy.
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for problem in &self.0 {
+        for problem in &self.found {
             writeln!(f, "{problem}")?;
             if let Some(help) = &problem.help {
                 writeln!(f, "    {help}")?;

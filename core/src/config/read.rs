@@ -157,28 +157,43 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
         warnings: Problems::default(),
     };
     for (name, table) in named.take("account") {
-        if let Some(account) = account(table, plaintext, problems) {
-            config.accounts.insert(name, account);
+        match account(table, plaintext, problems) {
+            Some(account) => {
+                config.accounts.insert(name, account);
+            }
+            None => problems.note_broken("account", name.as_ref()),
         }
     }
     for (id, table) in named.take("object") {
-        if let Some(object) = object(&id, table, problems) {
-            config.objects.insert(id, object);
+        match object(&id, table, problems) {
+            Some(object) => {
+                config.objects.insert(id, object);
+            }
+            None => problems.note_broken("object", id.as_ref()),
         }
     }
     for (name, table) in named.take("operator") {
-        if let Some(operator) = operator(&name, table, problems) {
-            config.operators.insert(name, operator);
+        match operator(&name, table, problems) {
+            Some(operator) => {
+                config.operators.insert(name, operator);
+            }
+            None => problems.note_broken("operator", name.as_ref()),
         }
     }
     for (name, table) in named.take("mail_server") {
-        if let Some(server) = mail_server(table, &config, problems) {
-            config.mail_servers.insert(name, server);
+        match mail_server(table, &config, problems) {
+            Some(server) => {
+                config.mail_servers.insert(name, server);
+            }
+            None => problems.note_broken("mail_server", name.as_ref()),
         }
     }
     for (name, table) in named.take("action_list") {
-        if let Some(list) = action_list(table, &config, problems) {
-            config.action_lists.insert(name, list);
+        match action_list(table, &config, problems) {
+            Some(list) => {
+                config.action_lists.insert(name, list);
+            }
+            None => problems.note_broken("action_list", name.as_ref()),
         }
     }
     for (name, table) in named.take("target") {
@@ -668,8 +683,9 @@ where
     N: super::FromToml + Ord + AsRef<str>,
 {
     let name: N = table.get(key, problems)?;
-    if !known.contains_key(&name) {
-        let help = match nearest(name.as_ref(), known.keys().map(AsRef::as_ref)) {
+    if !known.contains_key(&name) && !problems.broken(what).any(|broken| broken == name.as_ref()) {
+        let names = known.keys().map(AsRef::as_ref).chain(problems.broken(what));
+        let help = match nearest(name.as_ref(), names) {
             Some(near) => format!("did you mean {near:?}?"),
             None => format!("add [{what}.{}]", name.as_ref()),
         };
@@ -713,8 +729,9 @@ fn recipients(table: &mut Table, key: &'static str, config: &Config, problems: &
             addresses.push(text);
         } else if let Some(operator) = config.operators.get(text.as_str()) {
             addresses.extend(operator.email.iter().cloned());
-        } else {
-            let help = match nearest(&text, config.operators.keys().map(AsRef::as_ref)) {
+        } else if !problems.broken("operator").any(|broken| broken == text) {
+            let names = config.operators.keys().map(AsRef::as_ref);
+            let help = match nearest(&text, names.chain(problems.broken("operator"))) {
                 Some(near) => format!("did you mean {near:?}?"),
                 None => format!("write a mail address, or add [operator.{text}]"),
             };
@@ -758,6 +775,7 @@ fn mail_server_of(table: &mut Table, config: &Config, problems: &mut Problems) -
     let mut names = config.mail_servers.keys();
     match (names.next(), names.next()) {
         (Some(only), None) => Some(only.clone()),
+        (None, _) if problems.broken("mail_server").next().is_some() => None,
         (None, _) => {
             problems.push(table.missing(
                 "mail_server",

@@ -29,8 +29,13 @@ use parquet::{
     },
 };
 
-use super::columns::{Cell, Column, Hold, Record};
-use crate::model::{Hop, Micros, UtcMicros};
+use jiff::civil::Date;
+
+use super::{
+    columns::{Cell, Column, Hold, Record},
+    day_path, work_folder,
+};
+use crate::model::{Hop, Micros, SiteName, UtcMicros};
 
 /// Rows of a row group: some hundred monitors' day at five minutes.
 const ROW_GROUP: usize = 32 * 1024;
@@ -72,6 +77,33 @@ pub enum LakeError {
         /// Why.
         reason: String,
     },
+    /// Its rows are not in the order of their keys, or a key is there twice.
+    #[error("{path}: row {row} is not behind the one before it", path = path.display())]
+    Order {
+        /// The file.
+        path: PathBuf,
+        /// The row, from 0.
+        row: u64,
+    },
+}
+
+impl LakeError {
+    /// Whether the content of this file is wrong; a disk that can't be read or written is another matter.
+    pub fn is_damage_of(&self, file: &Path) -> bool {
+        match self {
+            Self::Io { .. } => false,
+            Self::Column { path, .. } | Self::Order { path, .. } => path == file,
+            Self::Parquet { path, source } => {
+                let disk = match source {
+                    ParquetError::External(inner) => inner
+                        .downcast_ref::<std::io::Error>()
+                        .is_some_and(|error| error.kind() != std::io::ErrorKind::UnexpectedEof),
+                    _ => false,
+                };
+                path == file && !disk
+            }
+        }
+    }
 }
 
 /// Up to where a journal's records are contained in a day file: the journal's name (it begins anew when the state folder was
@@ -105,39 +137,52 @@ pub struct DayWriter<R: Record> {
     writer: Option<SerializedFileWriter<File>>,
     rows: Vec<R>,
     written: u64,
+    last: Option<(String, i64)>,
 }
 
 impl<R: Record> DayWriter<R> {
-    /// Begins the file; its folder is made if it is not there.
+    /// Begins the file of a site's day in the lake at `data`. Whoever writes holds the site's [`SiteLock`](super::SiteLock).
     ///
     /// # Errors
     /// The file system refuses.
-    pub fn create(path: &Path) -> Result<Self, LakeError> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).map_err(io_error(folder))?;
-        // Hive readers and globs of `*.parquet` pass over hidden names and other endings.
-        let mut name = std::ffi::OsString::from(".");
-        name.push(path.file_name().unwrap_or_default());
-        name.push(".new");
-        let temporary = folder.join(name);
+    pub fn create(data: &Path, site: &SiteName, date: Date) -> Result<Self, LakeError> {
+        let folder = work_folder(data);
+        std::fs::create_dir_all(&folder).map_err(io_error(&folder))?;
+        let temporary = folder.join(format!("{}.{site}.{date}.new", R::FOLDER));
         let file = File::create(&temporary).map_err(io_error(&temporary))?;
         let writer = SerializedFileWriter::new(file, schema::<R>(), Arc::new(properties::<R>()))
             .map_err(parquet_error(&temporary))?;
         Ok(Self {
-            path: path.to_owned(),
+            path: day_path::<R>(data, site, date),
             temporary,
             writer: Some(writer),
             rows: Vec::new(),
             written: 0,
+            last: None,
         })
     }
 
     /// Adds a row; rows come in the order of their keys, each key once.
     ///
     /// # Errors
-    /// The file system refuses.
+    /// The file system refuses; [`LakeError::Order`] if the row is not behind the one before it.
     pub fn push(&mut self, row: R) -> Result<(), LakeError> {
-        debug_assert!(self.rows.last().is_none_or(|last| last.key() < row.key()));
+        let (monitor, at) = row.key();
+        match &mut self.last {
+            Some((last, moment)) => {
+                if (last.as_str(), *moment) >= (monitor, at) {
+                    return Err(LakeError::Order {
+                        path: self.path.clone(),
+                        row: self.written + self.rows.len() as u64,
+                    });
+                }
+                if last != monitor {
+                    monitor.clone_into(last);
+                }
+                *moment = at;
+            }
+            last => *last = Some((monitor.to_owned(), at)),
+        }
         self.rows.push(row);
         if self.rows.len() >= ROW_GROUP {
             self.flush()?;
@@ -173,15 +218,22 @@ impl<R: Record> DayWriter<R> {
         if let Some(sealed) = sealed {
             note(POSITION_KEY, format!("{} {}", sealed.journal, sealed.position));
         }
-        let mut file = writer.into_inner().map_err(parquet_error(&self.temporary))?;
+        let mut file = match writer.into_inner() {
+            Ok(file) => file,
+            Err(source) => {
+                let _ = std::fs::remove_file(&self.temporary);
+                return Err(parquet_error(&self.temporary)(source));
+            }
+        };
         file.flush()
             .and_then(|()| file.sync_all())
             .map_err(io_error(&self.temporary))?;
         drop(file);
-        std::fs::rename(&self.temporary, &self.path).map_err(io_error(&self.path))?;
         let folder = self.path.parent().unwrap_or(Path::new("."));
-        // The new names of folders are as volatile as that of the file, up to the lake's own.
-        for folder in folder.ancestors().take(3) {
+        std::fs::create_dir_all(folder).map_err(io_error(folder))?;
+        std::fs::rename(&self.temporary, &self.path).map_err(io_error(&self.path))?;
+        // The new names of folders are as volatile as that of the file: date, site, samples, the lake.
+        for folder in folder.ancestors().take(4) {
             File::open(folder)
                 .and_then(|folder| folder.sync_all())
                 .map_err(io_error(folder))?;
@@ -720,12 +772,20 @@ mod tests {
         by_key.into_values().collect()
     }
 
-    fn write(path: &Path, samples: &[Sample], sealed: Option<&SealedUpTo>) {
-        let mut writer = DayWriter::create(path).expect("create");
+    fn begin(data: &Path) -> (DayWriter<Sample>, PathBuf) {
+        let site: SiteName = "here".parse().expect("a name");
+        let date = UtcMicros(0).utc_date();
+        let path = day_path::<Sample>(data, &site, date);
+        (DayWriter::create(data, &site, date).expect("create"), path)
+    }
+
+    fn write(data: &Path, samples: &[Sample], sealed: Option<&SealedUpTo>) -> PathBuf {
+        let (mut writer, path) = begin(data);
         for sample in samples {
             writer.push(sample.clone()).expect("push");
         }
         assert_eq!(writer.publish(sealed).expect("publish"), samples.len() as u64);
+        path
     }
 
     proptest! {
@@ -734,9 +794,8 @@ mod tests {
         #[test]
         fn what_is_written_is_read(samples in proptest::collection::vec(sample(), 0..30).prop_map(sorted)) {
             let folder = tempfile::tempdir().expect("folder");
-            let path = folder.path().join("date=2026-01-01/samples.parquet");
             let sealed = SealedUpTo { journal: "j".into(), position: 7 };
-            write(&path, &samples, Some(&sealed));
+            let path = write(folder.path(), &samples, Some(&sealed));
             prop_assert_eq!(DayReader::<Sample>::open(&path).expect("open").and_then(|reader| reader.sealed()), Some(sealed));
             prop_assert_eq!(read_day::<Sample>(&path).expect("read"), samples);
         }
@@ -763,11 +822,10 @@ mod tests {
     #[test]
     fn many_rows_make_several_row_groups() {
         let folder = tempfile::tempdir().expect("folder");
-        let path = folder.path().join("samples.parquet");
         let samples: Vec<Sample> = (0..ROW_GROUP as i64 + 5)
             .map(|at| Sample::new("m".parse().expect("a name"), UtcMicros(at), Outcome::Ok))
             .collect();
-        write(&path, &samples, None);
+        let path = write(folder.path(), &samples, None);
         let reader = DayReader::<Sample>::open(&path).expect("open").expect("there");
         assert_eq!(
             (reader.row_count(), reader.reader.num_row_groups()),
@@ -779,10 +837,11 @@ mod tests {
     #[test]
     fn what_is_not_published_is_not_there() {
         let folder = tempfile::tempdir().expect("folder");
-        let path = folder.path().join("samples.parquet");
-        let mut writer = DayWriter::create(&path).expect("create");
+        let (mut writer, path) = begin(folder.path());
         writer.push(Sample::blank()).expect("push");
+        assert!(!path.exists());
         drop(writer);
-        assert_eq!(std::fs::read_dir(folder.path()).expect("list").count(), 0);
+        let left = std::fs::read_dir(work_folder(folder.path())).expect("list");
+        assert_eq!(left.count(), 0);
     }
 }

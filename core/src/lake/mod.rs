@@ -1,10 +1,13 @@
 //! The sample lake: its layout, the columns of a sample and of an event, and how day files are written and read.
 //!
 //! `<data>/samples/site=<site>/date=<YYYY-MM-DD>/samples.parquet`: one file a day and site, sorted by (`monitor`,
-//! `started_at`), replaced atomically, never edited in place. Events lie beside in `<data>/events`.
+//! `started_at`), replaced atomically, never edited in place. Events lie beside in `<data>/events`. Nothing but day files ever
+//! stands in these two trees: polars refuses a folder with files of several endings, hidden ones too. Locks and files that are
+//! being written are in `<data>/.mailqos`, which is on the same file system.
 
 mod columns;
 mod day_file;
+mod lock;
 
 use std::path::{Path, PathBuf};
 
@@ -12,8 +15,9 @@ use jiff::civil::Date;
 
 pub use columns::{Cell, Column, Hold, Record};
 pub use day_file::{DayReader, DayWriter, LakeError, Merged, SealedUpTo, read_day};
+pub use lock::{LockError, SiteLock};
 
-use crate::model::SiteName;
+use crate::model::{SiteName, UtcMicros};
 
 /// The folder of one site's days, of samples or of events.
 pub fn site_folder<R: Record>(data: &Path, site: &SiteName) -> PathBuf {
@@ -25,4 +29,32 @@ pub fn day_path<R: Record>(data: &Path, site: &SiteName, date: Date) -> PathBuf 
     site_folder::<R>(data, site)
         .join(format!("date={date}"))
         .join(format!("{}.parquet", R::FOLDER))
+}
+
+/// Moves a day file that can't be read out of the tree, under a name of its own, and gives its new place.
+///
+/// # Errors
+/// The file system refuses.
+pub fn set_aside<R: Record>(data: &Path, site: &SiteName, date: Date) -> Result<PathBuf, LakeError> {
+    let path = day_path::<R>(data, site, date);
+    let folder = aside_folder(data);
+    let error = |path: &Path, source| LakeError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    std::fs::create_dir_all(&folder).map_err(|source| error(&folder, source))?;
+    let moment = UtcMicros::now().0;
+    let aside = folder.join(format!("{}.{site}.{date}.{moment}.parquet", R::FOLDER));
+    std::fs::rename(&path, &aside).map_err(|source| error(&path, source))?;
+    Ok(aside)
+}
+
+/// Where damaged day files are kept.
+pub fn aside_folder(data: &Path) -> PathBuf {
+    work_folder(data).join("aside")
+}
+
+/// The folder of locks and of files that are being written.
+pub fn work_folder(data: &Path) -> PathBuf {
+    data.join(".mailqos")
 }

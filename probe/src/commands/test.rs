@@ -94,10 +94,7 @@ async fn recorder(config: &Config) -> Result<Option<Recorder>, Failure> {
     match Recorder::open(config).await {
         Ok(recorder) => Ok(Some(recorder)),
         Err(RecordError::Locked { holder, .. }) => {
-            eprintln!(
-                "not kept in the lake, which {} writes; --no-record silences this note",
-                holder.trim().trim_end_matches(',')
-            );
+            eprintln!("not kept in the lake, which is written by {holder}; --no-record silences this note");
             Ok(None)
         }
         Err(error @ RecordError::ObjectStore(_)) => Err(Failure::Usage(error.to_string())),

@@ -1,9 +1,9 @@
 //! The journal: what was recorded and is not yet in a day file. Checksummed entries in segments; a torn tail is tolerated.
 //!
-//! A segment begins with [`MAGIC`], the journal's name and the position of its first entry; an entry is its length (u32, little
-//! endian), the CRC-32 of its bytes (likewise), and its bytes, JSON. Segments are written by one process once, synced in groups,
-//! and deleted when day files contain all of their entries. After a start a new segment is begun: what a crash tore is never
-//! written behind.
+//! A segment begins with [`MAGIC`], the journal's name and the position of its first entry. An entry is its length (u32), a
+//! CRC-32 (u32) of what follows, its position (u64, all little endian), and its content as JSON. Segments are synced in groups and
+//! deleted when day files contain all of their entries. After a start, and after a failure, a new segment is begun: what was torn is
+//! never written behind.
 
 use std::{
     fs::{File, OpenOptions},
@@ -19,8 +19,14 @@ use super::{InFlight, RecordError};
 const MAGIC: &[u8; 8] = b"mqosjnl1";
 /// Magic, name, position.
 const HEADER: usize = 8 + 16 + 8;
+/// Length and checksum of an entry.
+const FRAME: usize = 4 + 4;
 /// An entry larger than this was never written.
-const MAX_ENTRY: u32 = 1024 * 1024;
+const MAX_ENTRY: usize = 1024 * 1024;
+/// A segment that is larger is followed by another.
+const FULL_SEGMENT: u64 = 32 * 1024 * 1024;
+/// How far ahead a position behind damage may be: bounds the search for the next whole entry.
+const MAX_GAP: u64 = 10_000_000;
 
 /// What is recorded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,77 +39,91 @@ pub(super) enum Entry {
     InFlight(Box<InFlight>),
 }
 
-/// Everything that was found in the folder.
+impl Entry {
+    /// The entry as it stands in the journal, without its position.
+    ///
+    /// # Errors
+    /// It is too large.
+    pub(super) fn encode(&self) -> Result<Vec<u8>, RecordError> {
+        let content = serde_json::to_vec(self).map_err(|error| RecordError::Encode(error.to_string()))?;
+        if content.len() > MAX_ENTRY - 8 {
+            return Err(RecordError::Encode("the entry is larger than 1 MiB".into()));
+        }
+        Ok(content)
+    }
+}
+
+/// What a segment holds.
 #[derive(Debug)]
-pub(super) struct Replay {
+pub(super) struct Contents {
     /// The journal's name.
     pub(super) name: String,
     /// The position behind the last entry.
-    pub(super) position: u64,
+    pub(super) end: u64,
     /// The entries with their positions, oldest first.
     pub(super) entries: Vec<(u64, Entry)>,
-    /// The segments in which they stand.
-    pub(super) segments: Vec<PathBuf>,
+    /// Places in the middle that can't be read: not the traces of a crash, but of a sick disk.
+    pub(super) damaged: usize,
 }
 
-/// Reads all segments of a folder.
+/// The segments of a folder, oldest first.
 ///
 /// # Errors
-/// The folder or a file can't be read. Damage is no error: what is before it counts, and the segment is named in the log.
-pub(super) fn replay(folder: &Path) -> Result<Replay, RecordError> {
-    let error = |path: &Path| {
-        let path = path.to_owned();
-        move |source: std::io::Error| RecordError::io(&path, source)
-    };
-    std::fs::create_dir_all(folder).map_err(error(folder))?;
+/// The folder can't be read. One that is not there has no segments.
+pub(super) fn segments(folder: &Path) -> Result<Vec<PathBuf>, RecordError> {
+    let error = |source| RecordError::io(folder, source);
     let mut segments = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(error(folder))? {
-        let path = entry.map_err(error(folder))?.path();
+    let entries = match std::fs::read_dir(folder) {
+        Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => return Ok(segments),
+        entries => entries.map_err(error)?,
+    };
+    for entry in entries {
+        let path = entry.map_err(error)?.path();
         if path.extension().is_some_and(|extension| extension == "journal") {
             segments.push(path);
         }
     }
+    // The names begin with the position, in a fixed number of digits.
     segments.sort();
-    let mut found = Replay {
-        name: String::new(),
-        position: 0,
-        entries: Vec::new(),
-        segments,
+    Ok(segments)
+}
+
+/// Reads a segment; `None` if it has no whole header: a crash came before anything in it was acknowledged.
+///
+/// # Errors
+/// The file can't be read. Damage is no error.
+pub(super) fn read(path: &Path) -> Result<Option<Contents>, RecordError> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|mut file| file.read_to_end(&mut bytes))
+        .map_err(|source| RecordError::io(path, source))?;
+    let Some((name, first)) = header(&bytes) else {
+        return Ok(None);
     };
-    for path in &found.segments {
-        let mut bytes = Vec::new();
-        File::open(path)
-            .and_then(|mut file| file.read_to_end(&mut bytes))
-            .map_err(error(path))?;
-        let Some((name, first)) = header(&bytes) else {
-            // A crash between creating the file and syncing its header: nothing in it was acknowledged.
-            tracing::warn!(segment = %path.display(), "a journal segment has no whole header; passed over");
-            continue;
+    let mut contents = Contents {
+        name,
+        end: first,
+        entries: Vec::new(),
+        damaged: 0,
+    };
+    let mut at = HEADER;
+    while at < bytes.len() {
+        // What is torn or damaged is searched for the next whole entry; behind a torn tail there is none.
+        let window = contents.end..contents.end.saturating_add(MAX_GAP);
+        let found = (at..bytes.len()).find_map(|at| Some((at, frame(&bytes[at..], &window)?)));
+        let Some((start, (position, content))) = found else {
+            break;
         };
-        if found.name != name {
-            found.name = name;
+        contents.damaged += usize::from(start != at);
+        at = start + FRAME + 8 + content.len();
+        contents.end = position + 1;
+        match serde_json::from_slice(content) {
+            Ok(entry) => contents.entries.push((position, entry)),
+            // Written by a newer program, perhaps: it must not be deleted.
+            Err(_) => contents.damaged += 1,
         }
-        found.position = found.position.max(first);
-        let mut rest = &bytes[HEADER..];
-        let mut position = first;
-        while let Some((entry, behind)) = next_entry(rest) {
-            found.entries.push((position, entry));
-            position += 1;
-            rest = behind;
-        }
-        if !rest.is_empty() {
-            tracing::warn!(
-                segment = %path.display(),
-                bytes = rest.len(),
-                "a journal segment ends in a torn entry, which was never acknowledged"
-            );
-        }
-        found.position = found.position.max(position);
     }
-    if found.name.is_empty() {
-        found.name = new_name()?;
-    }
-    Ok(found)
+    Ok(Some(contents))
 }
 
 fn header(bytes: &[u8]) -> Option<(String, u64)> {
@@ -113,22 +133,27 @@ fn header(bytes: &[u8]) -> Option<(String, u64)> {
     Some((String::from_utf8(name.to_vec()).ok()?, u64::from_le_bytes(*position)))
 }
 
-/// The first entry of the bytes and what follows; `None` where there is no whole and undamaged one.
-fn next_entry(bytes: &[u8]) -> Option<(Entry, &[u8])> {
+/// The whole and undamaged entry at the beginning of the bytes.
+fn frame<'a>(bytes: &'a [u8], window: &std::ops::Range<u64>) -> Option<(u64, &'a [u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (checksum, rest) = rest.split_first_chunk::<4>()?;
-    let length = u32::from_le_bytes(*length);
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
     if length > MAX_ENTRY {
         return None;
     }
-    let (payload, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
-    if crc32fast::hash(payload) != u32::from_le_bytes(*checksum) {
-        return None;
-    }
-    Some((serde_json::from_slice(payload).ok()?, rest))
+    let checked = rest.get(..length)?;
+    let (position, content) = checked.split_first_chunk::<8>()?;
+    let position = u64::from_le_bytes(*position);
+    // The cheap check first: it spares almost every checksum of a search.
+    (window.contains(&position) && crc32fast::hash(checked) == u32::from_le_bytes(*checksum))
+        .then_some((position, content))
 }
 
-fn new_name() -> Result<String, RecordError> {
+/// A random name for a new journal.
+///
+/// # Errors
+/// The operating system has no random numbers.
+pub(super) fn new_name() -> Result<String, RecordError> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|error| RecordError::Random(error.to_string()))?;
     Ok(format!("{:016x}", u64::from_le_bytes(bytes)))
@@ -149,72 +174,115 @@ impl Segment {
     /// # Errors
     /// The file system refuses.
     pub(super) fn begin(folder: &Path, name: &str, position: u64) -> Result<Self, RecordError> {
-        let path = folder.join(format!("{position:020}.journal"));
-        let error = |source| RecordError::io(&path, source);
-        std::fs::create_dir_all(folder).map_err(error)?;
-        // A segment at the same position holds no whole entry, or the position would be higher.
+        let mut header = Vec::with_capacity(HEADER);
+        header.extend_from_slice(MAGIC);
+        header.extend_from_slice(format!("{name:0>16.16}").as_bytes());
+        header.extend_from_slice(&position.to_le_bytes());
+        Self::create(folder, position, &header)
+    }
+
+    fn create(folder: &Path, position: u64, bytes: &[u8]) -> Result<Self, RecordError> {
+        std::fs::create_dir_all(folder).map_err(|source| RecordError::io(folder, source))?;
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true);
+        options.read(true).write(true).create_new(true);
         #[cfg(unix)]
         {
             use std::os::unix::fs::OpenOptionsExt as _;
             options.mode(0o600);
         }
-        let mut file = options.open(&path).map_err(error)?;
-        let mut header = Vec::with_capacity(HEADER);
-        header.extend_from_slice(MAGIC);
-        header.extend_from_slice(format!("{name:0>16.16}").as_bytes());
-        header.extend_from_slice(&position.to_le_bytes());
-        file.write_all(&header)
+        // Never over an existing one: a damaged segment may begin at the same position.
+        let mut number = 0;
+        let (path, mut file) = loop {
+            let path = folder.join(format!("{position:020}-{number:06}.journal"));
+            match options.open(&path) {
+                Ok(file) => break (path, file),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && number < 999_999 => number += 1,
+                Err(error) => return Err(RecordError::io(&path, error)),
+            }
+        };
+        file.write_all(bytes)
             .and_then(|()| file.sync_all())
             .and_then(|()| File::open(folder)?.sync_all())
-            .map_err(error)?;
+            .map_err(|source| {
+                let _ = std::fs::remove_file(&path);
+                RecordError::io(&path, source)
+            })?;
         Ok(Self {
             path,
             file,
-            length: HEADER as u64,
+            length: bytes.len() as u64,
         })
     }
 
-    /// Appends entries and syncs them: when this returns they survive everything.
+    /// Appends entries from `position` on and syncs them: when this returns they survive everything.
     ///
     /// # Errors
-    /// The file system refuses; the segment is then as it was before.
-    pub(super) fn append(&mut self, entries: &[Entry]) -> Result<(), RecordError> {
+    /// The file system refuses; then this segment is not to be written to again, since nobody knows what a failed sync left.
+    pub(super) fn append<'a>(
+        &mut self,
+        position: u64,
+        entries: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<(), RecordError> {
         let mut bytes = Vec::new();
-        for entry in entries {
-            let payload = serde_json::to_vec(entry).map_err(|error| RecordError::Encode(error.to_string()))?;
-            let length = u32::try_from(payload.len())
-                .ok()
-                .filter(|length| *length <= MAX_ENTRY)
-                .ok_or_else(|| RecordError::Encode("the entry is larger than 1 MiB".into()))?;
+        for (position, content) in (position..).zip(entries) {
+            let start = bytes.len();
+            let length = u32::try_from(content.len() + 8).unwrap_or(u32::MAX);
             bytes.extend_from_slice(&length.to_le_bytes());
-            bytes.extend_from_slice(&crc32fast::hash(&payload).to_le_bytes());
-            bytes.extend_from_slice(&payload);
+            bytes.extend_from_slice(&[0; 4]);
+            bytes.extend_from_slice(&position.to_le_bytes());
+            bytes.extend_from_slice(content);
+            let checksum = crc32fast::hash(&bytes[start + FRAME..]);
+            bytes[start + 4..start + FRAME].copy_from_slice(&checksum.to_le_bytes());
         }
-        // A folder deleted underneath leaves a file without a name: what is written there is lost with the process.
-        let written = if self.path.exists() {
-            self.file
-                .seek(SeekFrom::Start(self.length))
-                .and_then(|_| self.file.write_all(&bytes))
-                .and_then(|()| self.file.sync_data())
-        } else {
-            Err(std::io::Error::new(
-                std::io::ErrorKind::NotFound,
-                "the journal segment was deleted underneath",
-            ))
-        };
-        match written {
-            Ok(()) => {
-                self.length += bytes.len() as u64;
-                Ok(())
-            }
-            Err(source) => {
-                // Half an entry must not stand before the next whole one.
-                let _ = self.file.set_len(self.length);
-                Err(RecordError::io(&self.path, source))
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.file
+            .seek(SeekFrom::Start(self.length))
+            .and_then(|_| self.file.write_all(&bytes))
+            .and_then(|()| self.file.sync_data())
+            .map_err(|source| RecordError::io(&self.path, source))?;
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Whether the file still has its name. Without one, what is written is lost with the process.
+    pub(super) fn is_there(&self) -> bool {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt as _;
+            match (std::fs::metadata(&self.path), self.file.metadata()) {
+                (Ok(named), Ok(open)) => (named.dev(), named.ino()) == (open.dev(), open.ino()),
+                (Err(error), _) => !matches!(
+                    error.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+                ),
+                _ => true,
             }
         }
+        #[cfg(not(unix))]
+        {
+            self.path.exists()
+        }
+    }
+
+    /// Writes what was deleted underneath once more, from the file that is still open.
+    ///
+    /// # Errors
+    /// The file system refuses; this segment is then as it was.
+    pub(super) fn rescue(&mut self, folder: &Path) -> Result<(), RecordError> {
+        let mut bytes = Vec::new();
+        self.file
+            .rewind()
+            .and_then(|()| (&mut self.file).take(self.length).read_to_end(&mut bytes))
+            .map_err(|source| RecordError::io(&self.path, source))?;
+        let first = header(&bytes).map_or(0, |(_, first)| first);
+        *self = Self::create(folder, first, &bytes)?;
+        Ok(())
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.length >= FULL_SEGMENT
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -228,51 +296,57 @@ mod tests {
     use mailqos_core::model::{Outcome, UtcMicros};
     use proptest::prelude::*;
 
-    fn entry(at: i64) -> Entry {
-        Entry::Sample(Box::new(Sample::new(
-            "m".parse().expect("a name"),
-            UtcMicros(at),
-            Outcome::Ok,
-        )))
+    fn entry(at: u64) -> Entry {
+        let at = UtcMicros(i64::try_from(at).expect("small"));
+        Entry::Sample(Box::new(Sample::new("m".parse().expect("a name"), at, Outcome::Ok)))
     }
 
+    /// A segment of entries 5, 6, …, each as long as the others.
     fn written(folder: &Path, count: u64) -> PathBuf {
         let mut segment = Segment::begin(folder, "0123456789abcdef", 5).expect("begin");
-        for at in 0..count {
-            segment.append(&[entry(at as i64)]).expect("append");
+        for position in 5..5 + count {
+            let content = entry(position).encode().expect("encode");
+            segment.append(position, [content.as_slice()]).expect("append");
         }
         segment.path().to_owned()
+    }
+
+    fn positions(path: &Path) -> Vec<u64> {
+        let contents = read(path).expect("read");
+        let entries = contents.map(|contents| contents.entries).unwrap_or_default();
+        for (position, found) in &entries {
+            assert_eq!(found, &entry(*position));
+        }
+        entries.into_iter().map(|(position, _)| position).collect()
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn a_journal_torn_anywhere_keeps_what_is_whole(count in 0u64..6, cut in 0.0f64..1.0) {
+        fn a_journal_torn_anywhere_keeps_what_is_whole(count in 1u64..5, cut in 0.0f64..1.0) {
             let folder = tempfile::tempdir().expect("folder");
             let path = written(folder.path(), count);
             let whole = std::fs::read(&path).expect("read");
             let kept = (whole.len() as f64 * cut) as usize;
             std::fs::write(&path, &whole[..kept]).expect("write");
-            let found = replay(folder.path()).expect("replay");
-            let complete = kept.saturating_sub(HEADER) / ((whole.len() - HEADER) / count.max(1) as usize).max(1);
-            let expected = if count == 0 || kept < HEADER { 0 } else { complete };
-            prop_assert_eq!(found.entries.len(), expected);
-            for (index, (position, found)) in found.entries.iter().enumerate() {
-                prop_assert_eq!(*position, 5 + index as u64);
-                prop_assert_eq!(found, &entry(index as i64));
-            }
+            let length = (whole.len() - HEADER) / count as usize;
+            let complete = kept.saturating_sub(HEADER) / length;
+            prop_assert_eq!(positions(&path), (5..5 + complete as u64).collect::<Vec<_>>());
         }
 
         #[test]
-        fn a_flipped_bit_is_noticed(bit in 0usize..1000) {
+        fn a_flipped_bit_costs_one_entry_and_is_noticed(bit in any::<prop::sample::Index>()) {
             let folder = tempfile::tempdir().expect("folder");
-            let path = written(folder.path(), 1);
+            let path = written(folder.path(), 4);
             let mut bytes = std::fs::read(&path).expect("read");
-            let place = HEADER * 8 + bit % ((bytes.len() - HEADER) * 8);
-            bytes[place / 8] ^= 1 << (place % 8);
+            let length = (bytes.len() - HEADER) / 4;
+            let place = bit.index(3 * length * 8);
+            bytes[HEADER + place / 8] ^= 1 << (place % 8);
             std::fs::write(&path, &bytes).expect("write");
-            prop_assert!(replay(folder.path()).expect("replay").entries.is_empty());
+            let hit = 5 + (place / 8 / length) as u64;
+            prop_assert_eq!(positions(&path), (5..9).filter(|position| *position != hit).collect::<Vec<_>>());
+            prop_assert_eq!(read(&path).expect("read").expect("a header").damaged, 1);
         }
     }
 }

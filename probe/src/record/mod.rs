@@ -3,36 +3,43 @@
 //! A sample is acknowledged when it is on disk in the journal. Every seal interval, at the end and on demand the journal's samples are
 //! merged into the day files (written anew, synced, renamed); only then are the journal's segments deleted. A crash in between makes the
 //! next start merge the same samples again, which changes nothing: (`monitor`, `started_at`) is unique, and settled beats provisional.
+//!
+//! Two threads: the writer appends to the journal, the sealer merges its closed segments; tests never wait for a seal.
 
 mod journal;
-mod lock;
+mod sealer;
 mod writer;
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, mpsc},
 };
 
 use mailqos_core::{
     config::{Config, DataLocation},
-    lake::LakeError,
-    model::{Event, MonitorId, Sample, UtcMicros},
+    lake::{LakeError, LockError, SiteLock},
+    model::{Event, Micros, MonitorId, Sample, UtcMicros},
 };
 use tokio::sync::oneshot;
 
 use journal::Entry;
-use writer::{Command, Writer};
+use sealer::{Seal, Sealer};
+use writer::{Command, Effect, Writer};
+
+/// How many events are remembered, so that no two of the same monitor get the same moment.
+const REMEMBERED_EVENTS: usize = 10_000;
 
 /// Why something can't be recorded.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RecordError {
     /// Another probe writes for this site.
-    #[error("another probe writes this site's samples in {folder}: {holder}; stop it, or give this probe a site name of its own", folder = folder.display())]
+    #[error("{lock}; stop it, or give this probe a site name of its own")]
     Locked {
-        /// The site's folder in the lake.
-        folder: PathBuf,
         /// Who holds the lock.
         holder: String,
+        /// The lock's own words.
+        lock: LockError,
     },
     /// The file system refused.
     #[error("{path}: {source}", path = path.display())]
@@ -72,6 +79,18 @@ impl RecordError {
     }
 }
 
+impl From<LockError> for RecordError {
+    fn from(lock: LockError) -> Self {
+        match lock {
+            LockError::Io { path, source } => Self::Io { path, source },
+            LockError::Held { ref holder, .. } => Self::Locked {
+                holder: holder.clone(),
+                lock,
+            },
+        }
+    }
+}
+
 impl From<LakeError> for RecordError {
     fn from(error: LakeError) -> Self {
         Self::Lake(Arc::new(error))
@@ -105,23 +124,54 @@ pub struct SealReport {
 /// How recording goes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Health {
-    /// Samples and events that are in memory only, since the disk refuses them.
+    /// Entries that are in memory only, since the disk refuses them.
     pub held: usize,
-    /// Samples that were lost because no more could be held.
+    /// Entries that were lost because no more could be held.
     pub dropped: u64,
-    /// Samples and events that are in the journal and not yet in day files.
-    pub unsealed: usize,
+    /// Entries that are in the journal and not yet in day files.
+    pub unsealed: u64,
     /// What is wrong now.
     pub problem: Option<String>,
     /// When day files were last written.
     pub sealed_at: Option<UtcMicros>,
 }
 
-/// What writer and handles share.
+/// What the two threads count.
+#[derive(Debug, Default)]
+struct Counts {
+    held: usize,
+    dropped: u64,
+    /// Entries in the journal, since the start, those found in it included.
+    appended: u64,
+    /// How many of them are in day files.
+    sealed: u64,
+    journal_problem: Option<String>,
+    seal_problem: Option<String>,
+    sealed_at: Option<UtcMicros>,
+}
+
+/// What the threads and the handles share.
 #[derive(Debug, Default)]
 struct Shared {
-    health: Mutex<Health>,
-    in_flight: Mutex<std::collections::BTreeMap<(MonitorId, UtcMicros), InFlight>>,
+    counts: Mutex<Counts>,
+    in_flight: Mutex<BTreeMap<(MonitorId, UtcMicros), InFlight>>,
+    events: Mutex<BTreeSet<(UtcMicros, Option<MonitorId>)>>,
+}
+
+impl Shared {
+    /// Takes over what an entry means for the mails in flight.
+    fn take_in(&self, effect: Effect) {
+        let mut in_flight = locked(&self.in_flight);
+        match effect {
+            Effect::None => {}
+            Effect::Sent(mail) => {
+                in_flight.insert((mail.sample.monitor.clone(), mail.sample.started_at), *mail);
+            }
+            Effect::Settled(monitor, started_at) => {
+                in_flight.remove(&(monitor, started_at));
+            }
+        }
+    }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -154,43 +204,49 @@ pub(crate) fn write_whole(path: &std::path::Path, bytes: &[u8]) -> std::io::Resu
 /// A handle to the one writer of a site; clones are the same writer.
 #[derive(Debug, Clone)]
 pub struct Recorder {
-    commands: mpsc::Sender<Command>,
+    writer: mpsc::Sender<Command>,
+    sealer: mpsc::Sender<Seal>,
     shared: Arc<Shared>,
 }
 
 impl Recorder {
-    /// Takes the site's lock, reads the journal of an earlier life and seals it.
+    /// Takes the site's lock and reads the journal of an earlier life, which is sealed at once.
     ///
     /// # Errors
-    /// [`RecordError::Locked`] names the other probe; the file system may refuse.
+    /// [`RecordError::Lock`] names the other probe; the file system may refuse.
     pub async fn open(config: &Config) -> Result<Self, RecordError> {
         let data = match &config.data {
             DataLocation::Folder(folder) => folder.clone(),
             DataLocation::ObjectStore(address) => return Err(RecordError::ObjectStore(address.clone())),
         };
-        let shared = Arc::new(Shared::default());
-        let (commands, inbox) = mpsc::channel();
         let (site, state, interval) = (config.site.clone(), config.state.clone(), config.seal_interval.to_std());
-        let for_writer = Arc::clone(&shared);
-        let own = commands.clone();
-        let (ready, opened) = oneshot::channel();
-        // A thread of its own: syncing and sealing block, and must not hold up the conversations.
-        std::thread::Builder::new()
-            .name("recorder".into())
-            .spawn(
-                move || match Writer::open(data, state, site, interval, for_writer, own) {
-                    Ok(writer) => {
-                        let _ = ready.send(Ok(()));
-                        writer.run(&inbox);
-                    }
-                    Err(error) => {
-                        let _ = ready.send(Err(error));
-                    }
-                },
-            )
-            .map_err(|source| RecordError::io(&config.state, source))?;
-        opened.await.map_err(|_| RecordError::Closed)??;
-        Ok(Self { commands, shared })
+        tokio::task::spawn_blocking(move || {
+            let lock = SiteLock::take(&data, &site)?;
+            let shared = Arc::new(Shared::default());
+            let folder = state.join(format!("site={site}")).join("journal");
+            let (name, position) = recover(&folder, &shared)?;
+            let (writer, writes) = mpsc::channel();
+            let (sealer, seals) = mpsc::channel();
+            let appending = Writer::open(folder.clone(), name, position, Arc::clone(&shared))?;
+            let sealing = Sealer {
+                data,
+                site,
+                journal: folder,
+                interval,
+                shared: Arc::clone(&shared),
+                writer: writer.clone(),
+                lock,
+            };
+            // Threads of their own: syncing and sealing block, and must not hold up the conversations.
+            let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+            thread("recorder")
+                .spawn(move || appending.run(&writes))
+                .and_then(|_| thread("sealer").spawn(move || sealing.run(&seals)))
+                .map_err(|source| RecordError::io(&state, source))?;
+            Ok(Self { writer, sealer, shared })
+        })
+        .await
+        .map_err(|_| RecordError::Closed)?
     }
 
     /// Records a sample; it is on disk when this returns. The same (`monitor`, `started_at`) replaces; settled beats provisional.
@@ -206,7 +262,16 @@ impl Recorder {
     ///
     /// # Errors
     /// As for [`Recorder::record`].
-    pub async fn record_event(&self, event: Event) -> Result<(), RecordError> {
+    pub async fn record_event(&self, mut event: Event) -> Result<(), RecordError> {
+        {
+            let mut events = locked(&self.shared.events);
+            while !events.insert((event.at, event.monitor.clone())) {
+                event.at = event.at + Micros(1);
+            }
+            if events.len() > REMEMBERED_EVENTS {
+                events.pop_first();
+            }
+        }
         self.write(Entry::Event(event)).await
     }
 
@@ -219,11 +284,9 @@ impl Recorder {
     }
 
     async fn write(&self, entry: Entry) -> Result<(), RecordError> {
-        let (done, answer) = oneshot::channel();
-        self.commands
-            .send(Command::Write(entry, done))
-            .map_err(|_| RecordError::Closed)?;
-        answer.await.map_err(|_| RecordError::Closed)?
+        let content = entry.encode()?;
+        let effect = Effect::of(entry);
+        ask(&self.writer, |done| Command::Write { content, effect, done }).await
     }
 
     /// The mails that were sent and whose tests are not settled.
@@ -233,7 +296,14 @@ impl Recorder {
 
     /// How recording goes.
     pub fn health(&self) -> Health {
-        locked(&self.shared.health).clone()
+        let counts = locked(&self.shared.counts);
+        Health {
+            held: counts.held,
+            dropped: counts.dropped,
+            unsealed: counts.appended.saturating_sub(counts.sealed),
+            problem: counts.journal_problem.clone().or_else(|| counts.seal_problem.clone()),
+            sealed_at: counts.sealed_at,
+        }
     }
 
     /// Writes all that was recorded into the day files.
@@ -241,11 +311,7 @@ impl Recorder {
     /// # Errors
     /// A day file can't be written; the journal then keeps the samples.
     pub async fn seal(&self) -> Result<SealReport, RecordError> {
-        let (done, answer) = oneshot::channel();
-        self.commands
-            .send(Command::Seal(done))
-            .map_err(|_| RecordError::Closed)?;
-        answer.await.map_err(|_| RecordError::Closed)?
+        ask(&self.sealer, Seal::Now).await
     }
 
     /// Seals and gives the lock back; other handles then find the recorder closed.
@@ -253,11 +319,38 @@ impl Recorder {
     /// # Errors
     /// As for [`Recorder::seal`]; the lock is given back all the same.
     pub async fn close(self) -> Result<SealReport, RecordError> {
-        let (done, answer) = oneshot::channel();
-        self.commands
-            .send(Command::Close(done))
-            .map_err(|_| RecordError::Closed)?;
-        answer.await.map_err(|_| RecordError::Closed)?
+        ask(&self.sealer, Seal::Close).await
+    }
+}
+
+async fn ask<C, T>(
+    thread: &mpsc::Sender<C>,
+    command: impl FnOnce(oneshot::Sender<Result<T, RecordError>>) -> C,
+) -> Result<T, RecordError> {
+    let (done, answer) = oneshot::channel();
+    thread.send(command(done)).map_err(|_| RecordError::Closed)?;
+    answer.await.map_err(|_| RecordError::Closed)?
+}
+
+/// Reads the journal that an earlier life left: the mails in flight, its name, and the position to go on at.
+fn recover(folder: &std::path::Path, shared: &Shared) -> Result<(String, u64), RecordError> {
+    let mut last: Option<(String, u64)> = None;
+    for path in journal::segments(folder)? {
+        let Some(contents) = journal::read(&path)? else {
+            continue;
+        };
+        locked(&shared.counts).appended += contents.entries.len() as u64;
+        last = Some(match last {
+            Some((name, end)) if name == contents.name => (name, end.max(contents.end)),
+            _ => (contents.name, contents.end),
+        });
+        for (_, entry) in contents.entries {
+            shared.take_in(Effect::of(entry));
+        }
+    }
+    match last {
+        Some(last) => Ok(last),
+        None => Ok((journal::new_name()?, 0)),
     }
 }
 
@@ -280,6 +373,10 @@ mod tests {
 
     fn sample(at: i64, outcome: Outcome) -> Sample {
         Sample::new("m".parse().expect("a name"), UtcMicros(at), outcome)
+    }
+
+    fn moments(samples: &[Sample]) -> Vec<i64> {
+        samples.iter().map(|sample| sample.started_at.0).collect()
     }
 
     fn lake(folder: &Path) -> Vec<Sample> {
@@ -388,19 +485,59 @@ mod tests {
     async fn a_folder_deleted_underneath_costs_no_sample() {
         let folder = tempfile::tempdir().expect("folder");
         let recorder = Recorder::open(&config(folder.path())).await.expect("open");
-        std::fs::remove_dir_all(folder.path().join("data/state")).expect("remove");
-        recorder
-            .record(sample(1, Outcome::Ok))
-            .await
-            .expect_err("nowhere to write");
-        assert_eq!(recorder.health().held, 1);
-        assert!(recorder.health().problem.is_some());
+        recorder.record(sample(1, Outcome::Ok)).await.expect("record");
+        std::fs::remove_dir_all(folder.path().join("data")).expect("remove");
         recorder
             .record(sample(2, Outcome::Ok))
             .await
             .expect("the folder is made again");
-        assert_eq!(recorder.health().held, 0);
         recorder.close().await.expect("close");
         assert_eq!(lake(folder.path()), [sample(1, Outcome::Ok), sample(2, Outcome::Ok)]);
+    }
+
+    #[tokio::test]
+    async fn what_the_disk_refuses_is_held_and_written_later() {
+        let folder = tempfile::tempdir().expect("folder");
+        let recorder = Recorder::open(&config(folder.path())).await.expect("open");
+        recorder.record(sample(1, Outcome::Ok)).await.expect("record");
+        // A file where the state's folder was: nothing can be written there, not even by root.
+        let state = folder.path().join("data/state");
+        std::fs::remove_dir_all(&state).expect("remove");
+        std::fs::write(&state, "in the way").expect("write");
+        for at in 2..5 {
+            let refused = recorder
+                .record(sample(at, Outcome::Ok))
+                .await
+                .expect_err("nowhere to write");
+            assert!(matches!(refused, RecordError::Io { .. }), "{refused}");
+        }
+        recorder.seal().await.expect_err("the journal can't be read");
+        let health = recorder.health();
+        assert_eq!((health.held, health.dropped), (3, 0));
+        assert!(health.problem.is_some());
+        std::fs::remove_file(&state).expect("remove");
+        recorder.record(sample(5, Outcome::Ok)).await.expect("record");
+        assert_eq!(recorder.health().held, 0);
+        recorder.close().await.expect("close");
+        assert_eq!(moments(&lake(folder.path())), [1, 2, 3, 4, 5]);
+    }
+
+    #[tokio::test]
+    async fn a_damaged_day_file_is_kept_aside_and_the_day_goes_on() {
+        let folder = tempfile::tempdir().expect("folder");
+        let config = config(folder.path());
+        let data = folder.path().join("data");
+        let path = day_path::<Sample>(&data, &config.site, UtcMicros(0).utc_date());
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("folder");
+        std::fs::write(&path, "PAR1 torn").expect("write");
+        let recorder = Recorder::open(&config).await.expect("open");
+        recorder.record(sample(1, Outcome::Ok)).await.expect("record");
+        recorder.close().await.expect("close");
+        assert_eq!(lake(folder.path()), [sample(1, Outcome::Ok)]);
+        let aside = std::fs::read_dir(mailqos_core::lake::aside_folder(&data)).expect("list");
+        let kept: Vec<_> = aside
+            .map(|entry| std::fs::read(entry.expect("entry").path()).expect("read"))
+            .collect();
+        assert_eq!(kept, [b"PAR1 torn".to_vec()]);
     }
 }

@@ -1,477 +1,303 @@
-//! The one writer of a site: appends to the journal in groups, and seals the journal into day files beside it.
+//! The thread that appends to the journal, in groups: whoever waits is served by one sync.
 
 use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
 
-use jiff::civil::Date;
-use mailqos_core::{
-    lake::{DayReader, DayWriter, LakeError, Merged, Record, SealedUpTo, day_path, site_folder},
-    model::{Event, Micros, Sample, SiteName, UtcMicros},
-};
+use mailqos_core::model::{MonitorId, UtcMicros};
 use tokio::sync::oneshot;
 
 use super::{
-    RecordError, SealReport, Shared,
-    journal::{self, Entry, Segment},
-    lock::SiteLock,
+    InFlight, RecordError, Shared,
+    journal::{Entry, Segment},
     locked,
 };
 
 /// How many entries are synced together at the most.
 const GROUP: usize = 4096;
-/// How many entries are held in memory while the disk refuses them: some 100 MiB.
-const MAX_HELD: usize = 200_000;
+/// How much is held in memory while the disk refuses it.
+const MAX_HELD: usize = 64 * 1024 * 1024;
 /// How long to wait before the disk is tried again.
 const RETRY: Duration = Duration::from_secs(2);
+/// How often a lasting failure is said again.
+const REMIND: Duration = Duration::from_secs(60);
 
-type Answer<T> = oneshot::Sender<Result<T, RecordError>>;
+/// What an entry means for the mails in flight.
+#[derive(Debug)]
+pub(super) enum Effect {
+    None,
+    Sent(Box<InFlight>),
+    Settled(MonitorId, UtcMicros),
+}
+
+impl Effect {
+    pub(super) fn of(entry: Entry) -> Self {
+        match entry {
+            Entry::Sample(sample) if !sample.is_provisional() => Self::Settled(sample.monitor, sample.started_at),
+            Entry::Sample(_) | Entry::Event(_) => Self::None,
+            Entry::InFlight(mail) => Self::Sent(mail),
+        }
+    }
+}
 
 /// What the writer is asked for.
 #[derive(Debug)]
 pub(super) enum Command {
-    Write(Entry, Answer<()>),
-    Seal(Answer<SealReport>),
-    Close(Answer<SealReport>),
-    /// From the sealing thread.
-    Sealed(Box<Result<SealReport, RecordError>>),
+    /// Appends an entry.
+    Write {
+        content: Vec<u8>,
+        effect: Effect,
+        done: oneshot::Sender<Result<(), RecordError>>,
+    },
+    /// Begins another segment, so that what was written until now can be sealed.
+    Rotate(mpsc::Sender<Rotated>),
+    /// Ends the writer, and says when it has ended.
+    Close(mpsc::Sender<()>),
 }
 
-/// Rows that are not yet in day files, by day and key.
-#[derive(Debug, Clone)]
-struct Days<R>(BTreeMap<Date, BTreeMap<(String, i64), R>>);
-
-impl<R> Default for Days<R> {
-    fn default() -> Self {
-        Self(BTreeMap::new())
-    }
-}
-
-impl<R: Record> Days<R> {
-    fn insert(&mut self, row: R) {
-        let (monitor, at) = row.key();
-        let key = (monitor.to_owned(), at);
-        let day = self.0.entry(UtcMicros(at).utc_date()).or_default();
-        match day.get_mut(&key) {
-            Some(kept) if row.replaces(kept) => *kept = row,
-            Some(_) => {}
-            None => {
-                day.insert(key, row);
-            }
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.0.values().map(BTreeMap::len).sum()
-    }
-
-    fn contains(&self, monitor: &str, at: i64) -> bool {
-        self.0
-            .get(&UtcMicros(at).utc_date())
-            .is_some_and(|day| day.contains_key(&(monitor.to_owned(), at)))
-    }
-
-    /// Lays later rows over these.
-    fn extend(&mut self, later: Self) {
-        for row in later.0.into_values().flat_map(BTreeMap::into_values) {
-            self.insert(row);
-        }
-    }
-}
-
-/// What is to be sealed.
-#[derive(Debug, Clone, Default)]
-struct Unsealed {
-    samples: Days<Sample>,
-    events: Days<Event>,
-}
-
-impl Unsealed {
-    fn len(&self) -> usize {
-        self.samples.len() + self.events.len()
-    }
+/// What may be sealed now.
+#[derive(Debug)]
+pub(super) struct Rotated {
+    /// The segment that is written to, and is to be left alone. Without one nothing may be deleted: the mails in flight would be.
+    pub(super) current: Option<PathBuf>,
+    /// How many samples and events had been appended by then.
+    pub(super) appended: u64,
 }
 
 pub(super) struct Writer {
-    data: PathBuf,
-    journal: PathBuf,
-    site: SiteName,
-    interval: Duration,
-    shared: Arc<Shared>,
-    own: mpsc::Sender<Command>,
+    folder: PathBuf,
+    /// The journal's name.
     name: String,
-    /// The position of the next entry.
+    /// The position of the next entry, held ones not counted.
     position: u64,
     segment: Option<Segment>,
-    /// Segments whose entries are all in `unsealed` or being sealed.
-    old_segments: Vec<PathBuf>,
-    unsealed: Unsealed,
-    /// What the sealing thread works on, and the segments that it makes superfluous.
-    sealing: Option<(Unsealed, Vec<PathBuf>)>,
-    /// Entries that the disk refused.
-    held: Vec<Entry>,
+    /// Whether the segment has anything to seal.
+    dirty: bool,
+    /// What the disk refused, oldest first, and how many bytes that is.
+    held: Vec<Vec<u8>>,
+    held_bytes: usize,
     retry_at: Option<Instant>,
-    seal_at: Instant,
-    waiting: Vec<Answer<SealReport>>,
-    closing: Option<Answer<SealReport>>,
-    _lock: SiteLock,
+    said_at: Option<Instant>,
+    shared: Arc<Shared>,
 }
 
 impl Writer {
-    pub(super) fn open(
-        data: PathBuf,
-        state: PathBuf,
-        site: SiteName,
-        interval: Duration,
-        shared: Arc<Shared>,
-        own: mpsc::Sender<Command>,
-    ) -> Result<Self, RecordError> {
-        let lock = SiteLock::take(&site_folder::<Sample>(&data, &site))?;
-        let journal = state.join(format!("site={site}")).join("journal");
-        let found = journal::replay(&journal)?;
+    /// Begins a segment of the journal, with the mails in flight.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub(super) fn open(folder: PathBuf, name: String, position: u64, shared: Arc<Shared>) -> Result<Self, RecordError> {
         let mut writer = Self {
-            data,
-            journal,
-            site,
-            interval,
-            shared,
-            own,
-            name: found.name,
-            position: found.position,
+            folder,
+            name,
+            position,
             segment: None,
-            old_segments: found.segments,
-            unsealed: Unsealed::default(),
-            sealing: None,
+            dirty: false,
             held: Vec::new(),
+            held_bytes: 0,
             retry_at: None,
-            seal_at: Instant::now() + interval,
-            waiting: Vec::new(),
-            closing: None,
-            _lock: lock,
+            said_at: None,
+            shared,
         };
-        for (_, entry) in found.entries {
-            writer.take_in(entry);
-        }
         writer.begin_segment()?;
-        if !writer.old_segments.is_empty() {
-            writer.start_seal();
-        }
         Ok(writer)
     }
 
     pub(super) fn run(mut self, inbox: &mpsc::Receiver<Command>) {
+        let mut next = None;
         loop {
-            let now = Instant::now();
-            let next = self.retry_at.map_or(self.seal_at, |at| at.min(self.seal_at));
-            match inbox.recv_timeout(next.saturating_duration_since(now)) {
-                Ok(command) => self.serve(command, inbox),
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
-                // Never: `own` is a sender.
-                Err(mpsc::RecvTimeoutError::Disconnected) => return,
-            }
-            let now = Instant::now();
-            if self.retry_at.is_some_and(|at| at <= now) {
-                self.append(Vec::new());
-            }
-            if self.seal_at <= now {
-                self.seal_at = now + self.interval;
-                self.start_seal();
-            }
-            if self.closing.is_some() && self.sealing.is_none() {
-                return;
-            }
-        }
-    }
-
-    fn serve(&mut self, first: Command, inbox: &mpsc::Receiver<Command>) {
-        let mut group = Vec::new();
-        let mut next = Some(first);
-        // Whoever waits is served by one sync; a command of another kind ends the group.
-        while let Some(command) = next.take() {
+            let command = match (next.take(), self.retry_at) {
+                (Some(command), _) => Some(command),
+                (None, None) => match inbox.recv() {
+                    Ok(command) => Some(command),
+                    Err(mpsc::RecvError) => return,
+                },
+                (None, Some(at)) => match inbox.recv_timeout(at.saturating_duration_since(Instant::now())) {
+                    Ok(command) => Some(command),
+                    Err(mpsc::RecvTimeoutError::Timeout) => None,
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                },
+            };
             match command {
-                Command::Write(entry, answer) => {
-                    group.push((entry, answer));
-                    if group.len() < GROUP {
-                        next = inbox.try_recv().ok();
+                None => self.append(Vec::new(), Vec::new()),
+                Some(Command::Rotate(answer)) => {
+                    let _ = answer.send(self.rotate());
+                }
+                Some(Command::Close(ended)) => {
+                    self.close();
+                    let _ = ended.send(());
+                    return;
+                }
+                Some(Command::Write { content, effect, done }) => {
+                    let (mut contents, mut waiting) = (vec![content], vec![done]);
+                    self.shared.take_in(effect);
+                    while contents.len() < GROUP {
+                        match inbox.try_recv() {
+                            Ok(Command::Write { content, effect, done }) => {
+                                self.shared.take_in(effect);
+                                contents.push(content);
+                                waiting.push(done);
+                            }
+                            Ok(other) => {
+                                next = Some(other);
+                                break;
+                            }
+                            Err(_) => break,
+                        }
                     }
-                }
-                other => {
-                    self.append(std::mem::take(&mut group));
-                    self.other(other);
+                    self.append(contents, waiting);
                 }
             }
         }
-        if !group.is_empty() {
-            self.append(group);
-        }
     }
 
-    fn other(&mut self, command: Command) {
-        match command {
-            Command::Write(..) => {}
-            Command::Seal(answer) => {
-                self.waiting.push(answer);
-                self.start_seal();
-            }
-            Command::Close(answer) => {
-                self.append(Vec::new());
-                self.closing = Some(answer);
-                self.start_seal();
-            }
-            Command::Sealed(result) => self.sealed(*result),
-        }
-    }
-
-    /// Appends to the journal what is held and what is new, and answers.
-    fn append(&mut self, group: Vec<(Entry, Answer<()>)>) {
+    /// Appends what is held and what is new, and answers.
+    fn append(&mut self, contents: Vec<Vec<u8>>, waiting: Vec<oneshot::Sender<Result<(), RecordError>>>) {
         self.retry_at = None;
-        let (mut entries, mut answers) = (std::mem::take(&mut self.held), Vec::new());
-        let held = entries.len();
-        for (entry, answer) in group {
-            entries.push(self.unique(entry));
-            answers.push(answer);
-        }
-        if entries.is_empty() {
-            return;
-        }
-        let written = self.begin_segment().and_then(|segment| segment.append(&entries));
-        match written {
+        let held = self.held.len();
+        let count = (held + contents.len()) as u64;
+        match self.write(&contents) {
             Ok(()) => {
-                self.position += entries.len() as u64;
-                for entry in entries {
-                    self.take_in(entry);
+                self.held = Vec::new();
+                self.held_bytes = 0;
+                self.said_at = None;
+                let mut counts = locked(&self.shared.counts);
+                counts.appended += count;
+                counts.held = 0;
+                if counts.journal_problem.take().is_some() {
+                    tracing::warn!(
+                        held,
+                        "the journal can be written again; what was held in memory is on disk"
+                    );
                 }
-                for answer in answers {
-                    let _ = answer.send(Ok(()));
+                drop(counts);
+                for done in waiting {
+                    let _ = done.send(Ok(()));
                 }
-                if held > 0 {
-                    tracing::warn!(held, "samples that were held in memory are on disk now");
-                }
-                self.note_problem(None);
             }
-            Err(error) => {
-                // The segment's file may be gone or its disk sick: the next try begins another one.
-                if let Some(segment) = self.segment.take() {
-                    self.old_segments.push(segment.path().to_owned());
-                }
-                let mut dropped = 0;
-                for (index, answer) in answers.into_iter().enumerate() {
-                    let answered = if held + index < MAX_HELD {
-                        error.clone()
-                    } else {
-                        dropped += 1;
-                        RecordError::Full(MAX_HELD)
-                    };
-                    let _ = answer.send(Err(answered));
-                }
-                entries.truncate(MAX_HELD);
-                self.held = entries;
-                self.retry_at = Some(Instant::now() + RETRY);
-                locked(&self.shared.health).dropped += dropped;
+            Err(error) => self.hold(&error, contents, waiting),
+        }
+    }
+
+    /// Keeps in memory what the disk refuses, as much as may be.
+    fn hold(
+        &mut self,
+        error: &RecordError,
+        contents: Vec<Vec<u8>>,
+        waiting: Vec<oneshot::Sender<Result<(), RecordError>>>,
+    ) {
+        let mut dropped = 0;
+        for (content, done) in contents.into_iter().zip(waiting) {
+            let _ = done.send(Err(if self.held_bytes + content.len() <= MAX_HELD {
+                self.held_bytes += content.len();
+                self.held.push(content);
+                error.clone()
+            } else {
+                dropped += 1;
+                RecordError::Full(self.held.len())
+            }));
+        }
+        let now = Instant::now();
+        self.retry_at = Some(now + RETRY);
+        let mut counts = locked(&self.shared.counts);
+        counts.held = self.held.len();
+        counts.dropped += dropped;
+        counts.journal_problem = Some(error.to_string());
+        if dropped > 0 || self.said_at.is_none_or(|at| now.duration_since(at) >= REMIND) {
+            self.said_at = Some(now);
+            tracing::error!(
+                held = counts.held,
+                lost = counts.dropped,
+                "samples can't be written to the journal and are held in memory: {error}"
+            );
+        }
+    }
+
+    fn write(&mut self, contents: &[Vec<u8>]) -> Result<(), RecordError> {
+        self.begin_segment()?;
+        if self.segment.as_ref().is_some_and(Segment::is_full) {
+            self.segment = None;
+            self.begin_segment()?;
+        }
+        let Some(segment) = &mut self.segment else {
+            return Err(RecordError::Closed);
+        };
+        let all = self.held.iter().chain(contents).map(Vec::as_slice);
+        let count = (self.held.len() + contents.len()) as u64;
+        let first = self.position;
+        // Positions are never used twice, not even those of a failed try: what it left in its segment may be read and sealed.
+        self.position += count;
+        if let Err(error) = segment.append(first, all) {
+            // Nobody knows what is in it: the next try begins another. Its name keeps it for the next seal.
+            self.segment = None;
+            return Err(error);
+        }
+        self.dirty |= count > 0;
+        Ok(())
+    }
+
+    /// Makes sure that there is a segment, with the mails in flight, which outlive the segments before it.
+    fn begin_segment(&mut self) -> Result<(), RecordError> {
+        if let Some(segment) = &mut self.segment {
+            if !segment.is_there() {
                 tracing::error!(
-                    held = self.held.len(),
-                    dropped,
-                    "samples can't be written and are held in memory: {error}"
+                    segment = %segment.path().display(),
+                    "the journal was deleted underneath; it is written again"
                 );
-                self.note_problem(Some(error.to_string()));
+                segment.rescue(&self.folder)?;
+            }
+            return Ok(());
+        }
+        let mut segment = Segment::begin(&self.folder, &self.name, self.position)?;
+        let mut mails = Vec::new();
+        for mail in locked(&self.shared.in_flight).values() {
+            mails.push(Entry::InFlight(Box::new(mail.clone())).encode()?);
+        }
+        let first = self.position;
+        self.position += mails.len() as u64;
+        segment.append(first, mails.iter().map(Vec::as_slice))?;
+        self.segment = Some(segment);
+        self.dirty = false;
+        Ok(())
+    }
+
+    fn rotate(&mut self) -> Rotated {
+        self.append(Vec::new(), Vec::new());
+        let mut sound = self.retry_at.is_none();
+        // A segment that the disk lost is kept open: it is the last place of what was acknowledged.
+        if sound && self.dirty {
+            self.segment = None;
+            if let Err(error) = self.begin_segment() {
+                sound = false;
+                self.hold(&error, Vec::new(), Vec::new());
             }
         }
-    }
-
-    /// Events have no natural key: their time is moved until it is unique.
-    fn unique(&self, entry: Entry) -> Entry {
-        let Entry::Event(mut event) = entry else {
-            return entry;
-        };
-        let taken = |event: &Event| {
-            let (monitor, at) = event.key();
-            self.unsealed.events.contains(monitor, at)
-                || self
-                    .sealing
-                    .as_ref()
-                    .is_some_and(|(sealing, _)| sealing.events.contains(monitor, at))
-        };
-        while taken(&event) {
-            event.at = event.at + Micros(1);
-        }
-        Entry::Event(event)
-    }
-
-    /// Takes an entry of the journal into memory.
-    fn take_in(&mut self, entry: Entry) {
-        match entry {
-            Entry::Sample(sample) => {
-                if !sample.is_provisional() {
-                    locked(&self.shared.in_flight).remove(&(sample.monitor.clone(), sample.started_at));
-                }
-                self.unsealed.samples.insert(*sample);
-            }
-            Entry::Event(event) => self.unsealed.events.insert(event),
-            Entry::InFlight(mail) => {
-                let key = (mail.sample.monitor.clone(), mail.sample.started_at);
-                locked(&self.shared.in_flight).insert(key, *mail);
-            }
-        }
-        self.note_lengths();
-    }
-
-    fn begin_segment(&mut self) -> Result<&mut Segment, RecordError> {
-        if self.segment.is_none() {
-            let segment = Segment::begin(&self.journal, &self.name, self.position)?;
-            self.old_segments.retain(|path| path != segment.path());
-            self.segment = Some(segment);
-        }
-        self.segment.as_mut().ok_or(RecordError::Closed)
-    }
-
-    /// Hands all that is unsealed to a thread of its own; what comes meanwhile goes into a new segment.
-    fn start_seal(&mut self) {
-        if self.sealing.is_some() {
-            // The one under way does not contain the latest: another follows it where somebody waits.
-            return;
-        }
-        if self.unsealed.len() == 0 && self.old_segments.is_empty() {
-            self.answer_seals(&Ok(SealReport::default()));
-            return;
-        }
-        let mut segments = std::mem::take(&mut self.old_segments);
-        if let Some(segment) = self.segment.take() {
-            segments.push(segment.path().to_owned());
-        }
-        // Mails in flight go on living in the new segment, before the old ones may be deleted.
-        let mails: Vec<Entry> = locked(&self.shared.in_flight)
-            .values()
-            .map(|mail| Entry::InFlight(Box::new(mail.clone())))
-            .collect();
-        let sealed = SealedUpTo {
-            journal: self.name.clone(),
-            position: self.position,
-        };
-        // An empty segment stands at the position of the new one, and is the new one then.
-        let carried = self.begin_segment().and_then(|segment| segment.append(&mails));
-        segments.retain(|path| self.segment.as_ref().is_none_or(|segment| segment.path() != path));
-        match carried {
-            Ok(()) => self.position += mails.len() as u64,
-            Err(error) => {
-                self.old_segments = segments;
-                self.seal_failed(error);
-                return;
-            }
-        }
-        let unsealed = std::mem::take(&mut self.unsealed);
-        self.sealing = Some((unsealed.clone(), segments));
-        let (data, site, own) = (self.data.clone(), self.site.clone(), self.own.clone());
-        let sealer = std::thread::Builder::new().name("sealer".into()).spawn(move || {
-            let result = seal(&data, &site, unsealed, &sealed);
-            let _ = own.send(Command::Sealed(Box::new(result)));
-        });
-        if let Err(error) = sealer {
-            self.sealed(Err(RecordError::io(&self.data, error)));
+        let current = self.segment.as_ref().filter(|_| sound);
+        Rotated {
+            current: current.map(|segment| segment.path().to_owned()),
+            appended: locked(&self.shared.counts).appended,
         }
     }
 
-    fn sealed(&mut self, result: Result<SealReport, RecordError>) {
-        let Some((rows, segments)) = self.sealing.take() else {
-            return;
-        };
-        match result {
-            Ok(report) => {
-                for segment in &segments {
-                    if let Err(error) = std::fs::remove_file(segment)
-                        && error.kind() != std::io::ErrorKind::NotFound
-                    {
-                        tracing::warn!(
-                            "a sealed journal segment can't be deleted: {}: {error}",
-                            segment.display()
-                        );
-                    }
-                }
-                {
-                    let mut health = locked(&self.shared.health);
-                    health.sealed_at = Some(UtcMicros::now());
-                }
-                if self.held.is_empty() {
-                    self.note_problem(None);
-                }
-                tracing::debug!(?report, "sealed");
-                self.note_lengths();
-                // Whoever asked while it ran asked for what came meanwhile too.
-                if (!self.waiting.is_empty() || self.closing.is_some()) && self.unsealed.len() > 0 {
-                    self.start_seal();
-                } else {
-                    self.answer_seals(&Ok(report));
-                }
-            }
-            Err(error) => {
-                let later = std::mem::replace(&mut self.unsealed, rows);
-                self.unsealed.samples.extend(later.samples);
-                self.unsealed.events.extend(later.events);
-                self.old_segments.splice(0..0, segments);
-                self.seal_failed(error);
-            }
+    fn close(&mut self) {
+        self.append(Vec::new(), Vec::new());
+        if !self.held.is_empty() {
+            tracing::error!(
+                lost = self.held.len(),
+                "the disk refused these samples until the end: they are lost"
+            );
         }
-    }
-
-    fn seal_failed(&mut self, error: RecordError) {
-        tracing::error!("day files can't be written; the journal keeps the samples: {error}");
-        self.note_problem(Some(error.to_string()));
-        self.note_lengths();
-        self.seal_at = Instant::now() + self.interval.min(RETRY * 5);
-        self.answer_seals(&Err(error));
-    }
-
-    fn answer_seals(&mut self, result: &Result<SealReport, RecordError>) {
-        for answer in self.waiting.drain(..) {
-            let _ = answer.send(result.clone());
-        }
-        if self.sealing.is_none()
-            && let Some(answer) = self.closing.as_mut()
+        // All is sealed and no mail is waited for: nothing in it is needed.
+        if let Some(segment) = &self.segment
+            && !self.dirty
+            && locked(&self.shared.in_flight).is_empty()
         {
-            let (replaced, _) = oneshot::channel();
-            let _ = std::mem::replace(answer, replaced).send(result.clone());
+            let counts = locked(&self.shared.counts);
+            if counts.appended == counts.sealed {
+                let _ = std::fs::remove_file(segment.path());
+            }
         }
     }
-
-    fn note_problem(&self, problem: Option<String>) {
-        locked(&self.shared.health).problem = problem;
-        self.note_lengths();
-    }
-
-    fn note_lengths(&self) {
-        let sealing = self.sealing.as_ref().map_or(0, |(rows, _)| rows.len());
-        let mut health = locked(&self.shared.health);
-        health.held = self.held.len();
-        health.unsealed = self.unsealed.len() + sealing;
-    }
-}
-
-fn seal(data: &Path, site: &SiteName, unsealed: Unsealed, sealed: &SealedUpTo) -> Result<SealReport, RecordError> {
-    let mut report = SealReport::default();
-    seal_days(data, site, unsealed.samples, sealed, &mut report)?;
-    seal_days(data, site, unsealed.events, sealed, &mut report)?;
-    Ok(report)
-}
-
-fn seal_days<R: Record>(
-    data: &Path,
-    site: &SiteName,
-    days: Days<R>,
-    sealed: &SealedUpTo,
-    report: &mut SealReport,
-) -> Result<(), LakeError> {
-    for (date, rows) in days.0 {
-        let path = day_path::<R>(data, site, date);
-        let earlier = DayReader::<R>::open(&path)?;
-        report.merged += rows.len();
-        let mut writer = DayWriter::create(&path)?;
-        for row in Merged::new(earlier.into_iter().flatten(), rows.into_values()) {
-            writer.push(row?)?;
-        }
-        report.rows += writer.publish(Some(sealed))?;
-        report.files += 1;
-    }
-    Ok(())
 }

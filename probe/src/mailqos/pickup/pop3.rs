@@ -39,6 +39,10 @@ const NEW_A_VISIT: usize = 256;
 const OLD_A_VISIT: usize = 32;
 /// Without UIDL nothing can be remembered: the newest so many are looked into each time.
 const WITHOUT_UIDL: usize = 64;
+/// Visits in which a mail may fail to be read before it is passed over.
+const UNREADABLE_AFTER: u8 = 3;
+/// How long visits go on telling that a mail could not be read: it may be the one that is waited for.
+const UNREADABLE_FOR: Micros = Micros::from_secs(600);
 /// A mail that must be retrieved to be looked into (no TOP) may be so large.
 const MAX_WITHOUT_TOP: u64 = 256 * 1024;
 
@@ -48,6 +52,8 @@ struct Seen {
     not_shown: Option<Moment>,
     shown: Moment,
     state: State,
+    /// Visits in which it could not be read.
+    failures: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +76,8 @@ pub(super) struct Memory {
     listed: Option<Moment>,
     /// Commands and ways to log in that this server does not have.
     lacks: HashSet<&'static str>,
+    /// When a mail was passed over because it could not be read, and why it could not.
+    unreadable: Option<(Moment, PickupError)>,
 }
 
 /// The session after the work, before QUIT.
@@ -502,6 +510,7 @@ async fn look(
                 not_shown: before,
                 shown,
                 state: if first { State::Old } else { State::New },
+                failures: 0,
             });
             seen.insert(identifier.clone(), known);
         }
@@ -521,6 +530,7 @@ async fn look(
             not_shown: before,
             shown,
             state: State::New,
+            failures: 0,
         })
     };
     let (mut new, mut old, mut without) = (NEW_A_VISIT, OLD_A_VISIT, WITHOUT_UIDL);
@@ -545,12 +555,16 @@ async fn look(
         let state = match examine(session, entry, known, memory, judge, visit).await {
             Ok(state) => state,
             Err(error) => {
-                // A mail that can't be read must not end every visit.
+                // A mail that can't be read must not end every visit; but the fault may as well be the connection's.
                 if let Some(identifier) = &entry.identifier
                     && let Some(seen) = memory.seen.get_mut(identifier)
                     && !visit.found.iter().any(|found| found.receive.is_none())
                 {
-                    seen.state = State::Foreign;
+                    seen.failures += 1;
+                    if seen.failures >= UNREADABLE_AFTER {
+                        seen.state = State::Foreign;
+                        memory.unreadable = Some((Moment::now(), error.clone()));
+                    }
                 }
                 return Err(error);
             }
@@ -564,7 +578,13 @@ async fn look(
     if without > 0 {
         memory.listed = Some(login_began);
     }
-    Ok(())
+    match &memory.unreadable {
+        Some((at, error)) if Moment::now() - *at < UNREADABLE_FOR => Err(PickupError {
+            text: format!("a mail in the mailbox could not be read: {}", error.text),
+            ..error.clone()
+        }),
+        _ => Ok(()),
+    }
 }
 
 async fn list(session: &mut Session, memory: &mut Memory) -> Result<Vec<Entry>, PickupError> {

@@ -1,0 +1,219 @@
+//! Two periods compared: where each monitor was, where it is, sorted by the change.
+
+use super::{
+    Chart, Data,
+    axis::Axis,
+    canvas::{At, SMALL, TEXT, draw, text_width},
+    palette::Ink,
+    plot::{Plot, headline, sentence},
+    voice::{DASH, Measure, Voice},
+};
+
+/// What to draw.
+#[derive(Debug, Clone)]
+pub struct Dumbbell {
+    /// What it shows happening; empty for a plain finding.
+    pub title: String,
+    /// Name of what is compared, such as `median round trip`.
+    pub metric: String,
+    /// What its values are.
+    pub measure: Measure,
+    /// Whether less is better.
+    pub less_is_better: bool,
+    /// Width of the chart in pixels.
+    pub width: u32,
+    /// The earlier period in words.
+    pub before: String,
+    /// The later period in words, with the zone.
+    pub after: String,
+    /// The monitors.
+    pub rows: Vec<Row>,
+}
+
+/// A monitor.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Its name.
+    pub name: String,
+    /// Its value in the earlier period, if known.
+    pub before: Option<f64>,
+    /// Its value in the later period, if known.
+    pub after: Option<f64>,
+}
+
+impl Row {
+    fn change(&self) -> Option<f64> {
+        Some(self.after? - self.before?)
+    }
+}
+
+/// Draws it.
+pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
+    let finite = |value: Option<f64>| value.filter(|value| value.is_finite() && *value >= 0.0);
+    let mut rows: Vec<Row> = data
+        .rows
+        .iter()
+        .map(|row| Row {
+            name: row.name.clone(),
+            before: finite(row.before),
+            after: finite(row.after),
+        })
+        .collect();
+    let worse = |change: f64| if data.less_is_better { change } else { -change };
+    // The worst change first; what can't be compared last, in the order it came in.
+    rows.sort_by(|one, other| {
+        let key = |row: &Row| row.change().map_or(f64::NEG_INFINITY, worse);
+        key(other).total_cmp(&key(one))
+    });
+    let width = data.width.clamp(240, 2_000);
+    let values: Vec<f64> = rows.iter().flat_map(|row| [row.before, row.after]).flatten().collect();
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let greatest = values.iter().copied().fold(0.0, f64::max);
+    let axis = match data.measure {
+        Measure::Share => Axis::share(least, greatest, 6, voice),
+        Measure::Duration if greatest > least.max(1.0) * 40.0 => Axis::log(least, greatest, 6, voice),
+        Measure::Duration => Axis::from_zero(greatest, 6, voice),
+    };
+    let pitch = if rows.len() <= 12 { 26.0 } else { 18.0 };
+    let widest =
+        |texts: &mut dyn Iterator<Item = String>| texts.map(|text| text_width(&text, TEXT)).fold(0.0, f64::max).ceil();
+    let names = widest(&mut rows.iter().map(|row| row.name.clone())).min(f64::from(width) * 0.28);
+    let change = |row: &Row| {
+        row.change()
+            .map_or_else(|| DASH.to_owned(), |change| data.measure.difference(change, voice))
+    };
+    let changes = widest(&mut rows.iter().map(change));
+    let plot = Plot {
+        left: names + 18.0,
+        right: f64::from(width) - changes - 22.0,
+        top: 22.0,
+        bottom: 22.0 + pitch * rows.len().max(1) as f64,
+    };
+    let height = (plot.bottom + 22.0).ceil();
+    let finding = finding(data, &rows, &worse, voice);
+    let title = if data.title.is_empty() {
+        headline(&finding)
+    } else {
+        data.title.clone()
+    };
+    let svg = draw(width, height as u32, &title, &finding, |canvas| {
+        // The key, hollow and full as in the rows.
+        canvas.disc((plot.left + 4.0, 7.0), 4.5, Ink::Grey);
+        canvas.disc((plot.left + 4.0, 7.0), 3.0, Ink::Ground);
+        canvas.text(&data.before, plot.left + 13.0, 11.0, At::Start, Ink::Grey, SMALL);
+        let second = plot.left + 28.0 + text_width(&data.before, SMALL);
+        canvas.disc((second, 7.0), 4.5, Ink::Accent);
+        canvas.text(&data.after, second + 9.0, 11.0, At::Start, Ink::Grey, SMALL);
+        plot.value_axis_below(canvas, &axis, f64::from(width));
+        for (index, row) in rows.iter().enumerate() {
+            let y = plot.top + pitch * (index as f64 + 0.5);
+            canvas.name(&row.name, names + 2.0, y + 4.0, At::End, names);
+            let x = |value: f64| plot.x(axis.place(value));
+            let bad = row.change().is_some_and(|change| worse(change) > 0.0);
+            let ink = if bad { Ink::Failed } else { Ink::Accent };
+            if let (Some(before), Some(after)) = (row.before, row.after) {
+                canvas.line((x(before), y), (x(after), y), ink, 2.0);
+            }
+            if let Some(before) = row.before {
+                canvas.disc((x(before), y), 4.5, Ink::Grey);
+                canvas.disc((x(before), y), 3.0, Ink::Ground);
+                canvas.title(format!("{}: {}", data.before, data.measure.text(before, voice)));
+            }
+            if let Some(after) = row.after {
+                canvas.disc((x(after), y), 4.5, ink);
+                canvas.title(format!("{}: {}", data.after, data.measure.text(after, voice)));
+            }
+            // The sign tells it without colour.
+            let ink = if bad { Ink::Failed } else { Ink::Ink };
+            canvas.text(&change(row), f64::from(width), y + 4.0, At::End, ink, TEXT);
+        }
+    });
+    let cut = if axis.is_cut() && axis.scale == super::axis::Scale::Linear {
+        voice.t("the scale does not begin at zero")
+    } else if axis.is_cut() {
+        voice.t("logarithmic scale")
+    } else {
+        ""
+    };
+    let parts: Vec<&str> = [data.metric.as_str(), voice.t("worst change first"), cut]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect();
+    Chart {
+        svg,
+        width,
+        height: height as u32,
+        title,
+        subtitle: format!("{}. {} → {}", sentence(&parts), data.before, data.after),
+        alternative: finding,
+        data: Data {
+            heads: vec![
+                voice.t("monitor").to_owned(),
+                data.before.clone(),
+                data.after.clone(),
+                voice.t("change").to_owned(),
+            ],
+            rows: rows
+                .iter()
+                .map(|row| {
+                    let text = |value| data.measure.text_or_dash(value, voice);
+                    vec![row.name.clone(), text(row.before), text(row.after), change(row)]
+                })
+                .collect(),
+        },
+    }
+}
+
+fn finding(data: &Dumbbell, rows: &[Row], worse: &dyn Fn(f64) -> f64, voice: &dyn Voice) -> String {
+    let changes: Vec<(&Row, f64)> = rows.iter().filter_map(|row| Some((row, row.change()?))).collect();
+    let (Some((first, change)), Some((last, gain))) = (changes.first(), changes.last()) else {
+        return voice.t("Nothing can be compared.").to_owned();
+    };
+    let bad = changes.iter().filter(|(_, change)| worse(*change) > 0.0).count() as u64;
+    let (row, change, text) = if bad == 0 {
+        (
+            last,
+            *gain,
+            "{0} got worse at none of {2} monitors; most gained {3} with {4}.",
+        )
+    } else {
+        (
+            first,
+            *change,
+            "{0} got worse at {1} of {2} monitors, most at {3} with {4}.",
+        )
+    };
+    voice.fill(
+        text,
+        &[
+            &sentence(&[&data.metric]),
+            &voice.count(bad),
+            &voice.count(changes.len() as u64),
+            &row.name,
+            &data.measure.difference(change, voice),
+        ],
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::charts::samples;
+
+    #[test]
+    fn the_worst_change_comes_first() {
+        let (data, voice) = samples::dumbbell(4);
+        let chart = chart(&data, &voice);
+        insta::assert_snapshot!(samples::shown(&chart));
+    }
+
+    #[test]
+    fn nothing_to_compare_says_so() {
+        let (mut data, voice) = samples::dumbbell(2);
+        data.rows[0].before = None;
+        data.rows[1].after = Some(f64::NAN);
+        let chart = chart(&data, &voice);
+        assert_eq!(chart.alternative, "Nothing can be compared.");
+        assert!(!chart.svg.contains("NaN"));
+    }
+}

@@ -1,0 +1,229 @@
+//! A pattern of the week: a cell for each hour of each weekday, the darker the greater its value.
+
+use super::{
+    Chart, Data,
+    axis::Stretch,
+    canvas::{At, Canvas, SMALL, TEXT, draw, text_width},
+    palette::{Ink, RAMP},
+    plot::{Plot, headline, period, sentence},
+    voice::{DASH, Measure, Voice},
+};
+
+/// Size of the values in the cells.
+const FIGURE: f64 = 10.0;
+
+/// What to draw.
+#[derive(Debug, Clone)]
+pub struct HeatMap {
+    /// What it shows happening; empty for a plain finding.
+    pub title: String,
+    /// Name of what is drawn, such as `median round trip`.
+    pub metric: String,
+    /// What its values are.
+    pub measure: Measure,
+    /// Width of the chart in pixels.
+    pub width: u32,
+    /// The period.
+    pub period: Stretch,
+    /// By weekday from Monday and by local hour; `None` where nothing is known.
+    pub cells: [[Option<f64>; 24]; 7],
+    /// The first row, 1 for Monday to 7 for Sunday.
+    pub first_day: i8,
+}
+
+impl HeatMap {
+    fn known(&self) -> Vec<(usize, usize, f64)> {
+        let mut known = Vec::new();
+        for (day, hours) in self.cells.iter().enumerate() {
+            for (hour, value) in hours.iter().enumerate() {
+                if let Some(value) = value.filter(|value| value.is_finite() && *value >= 0.0) {
+                    known.push((day, hour, value));
+                }
+            }
+        }
+        known
+    }
+}
+
+/// The unit that all cells share: its size, its name, and how many decimals fit.
+fn unit(measure: Measure, greatest: f64) -> (f64, &'static str, usize) {
+    let (size, name) = match measure {
+        Measure::Share => (0.01, "%"),
+        Measure::Duration if greatest < 1e3 => (1.0, "µs"),
+        Measure::Duration if greatest < 1e6 => (1e3, "ms"),
+        Measure::Duration if greatest < 600e6 => (1e6, "s"),
+        Measure::Duration => (60e6, "min"),
+    };
+    let decimals = match greatest / size {
+        value if value < 10.0 => 2,
+        value if value < 100.0 => 1,
+        _ => 0,
+    };
+    (size, name, if name == "µs" { 0 } else { decimals })
+}
+
+/// Draws it.
+pub fn chart(data: &HeatMap, voice: &dyn Voice) -> Chart {
+    let width = data.width.clamp(240, 2_000);
+    let known = data.known();
+    let least = known.iter().map(|cell| cell.2).fold(f64::INFINITY, f64::min);
+    let greatest = known.iter().map(|cell| cell.2).fold(0.0, f64::max);
+    // The ramp of shares begins at zero: none is none.
+    let low = if data.measure == Measure::Share { 0.0 } else { least };
+    let step = |value: f64| -> u8 {
+        let place = (value - low) / (greatest - low);
+        if place.is_finite() {
+            (place * f64::from(RAMP)).clamp(0.0, f64::from(RAMP - 1)) as u8
+        } else {
+            0
+        }
+    };
+    let (size, unit, decimals) = unit(data.measure, greatest);
+    let days: Vec<usize> = (0..7)
+        .map(|row| (row + usize::try_from(data.first_day).unwrap_or(1).saturating_sub(1)) % 7)
+        .collect();
+    let names: Vec<String> = days.iter().map(|day| voice.weekday(*day as i8 + 1)).collect();
+    let left = names
+        .iter()
+        .map(|name| text_width(name, TEXT))
+        .fold(0.0, f64::max)
+        .ceil()
+        + 8.0;
+    let room = (f64::from(width) - left) / 24.0;
+    let tall = room.clamp(16.0, 24.0);
+    let plot = Plot {
+        left,
+        right: f64::from(width),
+        top: 36.0,
+        bottom: 36.0 + 7.0 * tall,
+    };
+    let height = (plot.bottom + 2.0).ceil();
+    let fits = text_width(&voice.number(greatest / size, decimals), FIGURE) + 2.0 <= room;
+    let finding = finding(data, &known, voice);
+    let title = if data.title.is_empty() {
+        headline(&finding)
+    } else {
+        data.title.clone()
+    };
+    let svg = draw(width, height as u32, &title, &finding, |canvas| {
+        if !known.is_empty() {
+            let end = |value: f64| data.measure.text(value, voice);
+            key(canvas, f64::from(width), &end(low), &end(greatest));
+        }
+        let every = if room >= 22.0 { 1 } else { 3 };
+        for hour in (0..24).step_by(every) {
+            let x = plot.left + (hour as f64 + 0.5) * room;
+            canvas.text(&hour.to_string(), x, plot.top - 5.0, At::Middle, Ink::Grey, SMALL);
+        }
+        for (row, (day, name)) in days.iter().zip(&names).enumerate() {
+            let top = plot.top + row as f64 * tall;
+            canvas.text(name, plot.left - 8.0, top + tall / 2.0 + 4.0, At::End, Ink::Ink, TEXT);
+            for hour in 0..24 {
+                let x = plot.left + f64::from(hour) * room;
+                let Some((_, _, value)) = known.iter().find(|cell| cell.0 == *day && cell.1 == hour as usize) else {
+                    canvas.line(
+                        (x + room * 0.35, top + tall / 2.0),
+                        (x + room * 0.65, top + tall / 2.0),
+                        Ink::Mist,
+                        0.75,
+                    );
+                    continue;
+                };
+                let ink = Ink::Ramp(step(*value));
+                canvas.rect(x, top, room - 1.0, tall - 1.0, ink);
+                canvas.title(format!("{name} {hour:02}:00: {}", data.measure.text(*value, voice)));
+                if fits {
+                    let text = voice.number(value / size, decimals);
+                    let middle = x + (room - 1.0) / 2.0;
+                    canvas.text(&text, middle, top + tall / 2.0 + 3.2, At::Middle, ink.text_on(), FIGURE);
+                }
+            }
+        }
+    });
+    let in_unit = format!("{}, {unit}", data.metric);
+    Chart {
+        svg,
+        width,
+        height: height as u32,
+        title,
+        subtitle: format!(
+            "{}. {}",
+            sentence(&[&in_unit, voice.t("by weekday and local hour in which a test began")]),
+            period(data.period, voice)
+        ),
+        alternative: finding,
+        data: table(data, &days, voice),
+    }
+}
+
+/// The ramp with its ends, at the right above the cells.
+fn key(canvas: &mut Canvas<'_>, right: f64, low: &str, high: &str) {
+    let ramp = right - text_width(high, SMALL) - 8.0 - f64::from(RAMP) * 12.0;
+    canvas.text(low, ramp - 5.0, 11.0, At::End, Ink::Grey, SMALL);
+    for step in 0..RAMP {
+        canvas.rect(ramp + f64::from(step) * 12.0, 2.0, 12.0, 10.0, Ink::Ramp(step));
+    }
+    canvas.text(high, right, 11.0, At::End, Ink::Grey, SMALL);
+}
+
+fn finding(data: &HeatMap, known: &[(usize, usize, f64)], voice: &dyn Voice) -> String {
+    let by = |one: &&(usize, usize, f64), other: &&(usize, usize, f64)| one.2.total_cmp(&other.2);
+    let when = |cell: &(usize, usize, f64)| format!("{} {:02}:00", voice.weekday(cell.0 as i8 + 1), cell.1);
+    let metric = sentence(&[&data.metric]);
+    match (known.iter().max_by(by), known.iter().min_by(by)) {
+        (Some(high), Some(low)) if high.2 > low.2 => voice.fill(
+            "{0} was highest on {1} with {2} and lowest on {3} with {4}.",
+            &[
+                &metric,
+                &when(high),
+                &data.measure.text(high.2, voice),
+                &when(low),
+                &data.measure.text(low.2, voice),
+            ],
+        ),
+        (Some(high), _) => voice.fill(
+            "{0} was {1} at all hours.",
+            &[&metric, &data.measure.text(high.2, voice)],
+        ),
+        _ => voice.fill("No {0} is known.", &[&data.metric]),
+    }
+}
+
+fn table(data: &HeatMap, days: &[usize], voice: &dyn Voice) -> Data {
+    let mut heads = vec![voice.t("hour").to_owned()];
+    heads.extend(days.iter().map(|day| voice.weekday(*day as i8 + 1)));
+    let rows = (0..24)
+        .map(|hour| {
+            let mut row = vec![format!("{hour:02}:00")];
+            row.extend(days.iter().map(|day| {
+                data.cells[*day][hour]
+                    .filter(|value| value.is_finite())
+                    .map_or_else(|| DASH.to_owned(), |value| data.measure.text(value, voice))
+            }));
+            row
+        })
+        .collect();
+    Data { heads, rows }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::charts::samples;
+
+    #[test]
+    fn a_week_with_a_hole() {
+        let (data, voice) = samples::heat_map();
+        insta::assert_snapshot!(samples::shown(&chart(&data, &voice)));
+    }
+
+    #[test]
+    fn nothing_known_and_one_value_are_no_error() {
+        let (mut data, voice) = samples::heat_map();
+        data.cells = [[None; 24]; 7];
+        assert_eq!(chart(&data, &voice).alternative, "No median round trip is known.");
+        data.cells[3][4] = Some(1e6);
+        let one = chart(&data, &voice);
+        assert!(one.svg.contains("ramp0") && !one.svg.contains("NaN"));
+    }
+}

@@ -1,0 +1,287 @@
+//! The thread that seals: merges closed segments of the journal into day files, a bounded number of rows at a time.
+//!
+//! A day file says up to which position of the journal it contains everything. What is below that is passed over, so that a crash
+//! between any two steps changes nothing: the next seal goes on where the day files are.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc},
+    time::{Duration, Instant},
+};
+
+use jiff::civil::Date;
+use mailqos_core::{
+    lake::{DayReader, DayWriter, LakeError, Merged, Record, SealedUpTo, SiteLock, day_path, set_aside},
+    model::{Event, Sample, SiteName, UtcMicros},
+};
+use tokio::sync::oneshot;
+
+use super::{
+    RecordError, SealReport, Shared,
+    journal::{self, Entry},
+    locked,
+    writer::Command,
+};
+
+/// How many samples and events are in memory at the most while sealing, whatever waits in the journal.
+const BATCH: usize = 50_000;
+/// How soon a failed seal is tried again, if the seal interval is longer.
+const RETRY: Duration = Duration::from_secs(15);
+
+/// What the sealer is asked for.
+#[derive(Debug)]
+pub(super) enum Seal {
+    Now(oneshot::Sender<Result<SealReport, RecordError>>),
+    Close(oneshot::Sender<Result<SealReport, RecordError>>),
+}
+
+pub(super) struct Sealer {
+    pub(super) data: PathBuf,
+    pub(super) site: SiteName,
+    pub(super) journal: PathBuf,
+    pub(super) interval: Duration,
+    pub(super) shared: Arc<Shared>,
+    pub(super) writer: mpsc::Sender<Command>,
+    pub(super) lock: SiteLock,
+}
+
+/// Rows of a day with their positions.
+type Days<R> = BTreeMap<Date, Vec<(u64, R)>>;
+
+/// Rows of consecutive segments.
+#[derive(Default)]
+struct Batch {
+    samples: Days<Sample>,
+    events: Days<Event>,
+    rows: usize,
+    sealed: Option<SealedUpTo>,
+    segments: Vec<(PathBuf, usize)>,
+}
+
+/// What one run over the journal did and where it failed.
+#[derive(Default)]
+struct Run {
+    report: SealReport,
+    /// Day files that failed. Later rows must not go into them, or the position would speak for the missing ones.
+    failed: BTreeSet<(&'static str, Date)>,
+    error: Option<RecordError>,
+}
+
+impl Sealer {
+    pub(super) fn run(self, inbox: &mpsc::Receiver<Seal>) {
+        // What an earlier life left is sealed at once.
+        let mut seal_at = Instant::now();
+        loop {
+            let (answer, close) = match inbox.recv_timeout(seal_at.saturating_duration_since(Instant::now())) {
+                Ok(Seal::Now(answer)) => (Some(answer), false),
+                Ok(Seal::Close(answer)) => (Some(answer), true),
+                Err(mpsc::RecvTimeoutError::Timeout) => (None, false),
+                // No handle is left: nothing more comes, and what is in the journal waits for the next start.
+                Err(mpsc::RecvTimeoutError::Disconnected) => return self.end_writer(),
+            };
+            let result = self.seal();
+            let wait = if result.is_ok() {
+                self.interval
+            } else {
+                self.interval.min(RETRY)
+            };
+            seal_at = Instant::now() + wait;
+            if close {
+                self.end_writer();
+                // The answer means that the next probe may come.
+                drop(self.lock);
+                if let Some(answer) = answer {
+                    let _ = answer.send(result);
+                }
+                return;
+            }
+            if let Some(answer) = answer {
+                let _ = answer.send(result);
+            }
+        }
+    }
+
+    fn end_writer(&self) {
+        let (ended, answer) = mpsc::channel();
+        if self.writer.send(Command::Close(ended)).is_ok() {
+            let _ = answer.recv();
+        }
+    }
+
+    fn seal(&self) -> Result<SealReport, RecordError> {
+        let (answer, rotated) = mpsc::channel();
+        self.writer
+            .send(Command::Rotate(answer))
+            .map_err(|_| RecordError::Closed)?;
+        let rotated = rotated.recv().map_err(|_| RecordError::Closed)?;
+        let result = self.seal_segments(rotated.current.as_deref());
+        let mut counts = locked(&self.shared.counts);
+        match &result {
+            Ok(report) => {
+                counts.sealed = rotated.appended;
+                counts.sealed_at = Some(UtcMicros::now());
+                if counts.seal_problem.take().is_some() {
+                    tracing::warn!("day files can be written again");
+                }
+                tracing::debug!(?report, "sealed");
+            }
+            Err(error) => {
+                let problem = error.to_string();
+                if counts.seal_problem.as_ref() != Some(&problem) {
+                    tracing::error!("day files can't be written; the journal keeps the samples: {problem}");
+                }
+                counts.seal_problem = Some(problem);
+            }
+        }
+        result
+    }
+
+    fn seal_segments(&self, current: Option<&Path>) -> Result<SealReport, RecordError> {
+        let (mut run, mut batch) = (Run::default(), Batch::default());
+        for path in journal::segments(&self.journal)? {
+            if Some(path.as_path()) == current {
+                continue;
+            }
+            let Some(contents) = journal::read(&path)? else {
+                batch.segments.push((path, 0));
+                continue;
+            };
+            let other = batch
+                .sealed
+                .as_ref()
+                .is_some_and(|sealed| sealed.journal != contents.name);
+            if other || batch.rows >= BATCH {
+                self.flush(&mut run, std::mem::take(&mut batch), current.is_some());
+            }
+            let end = batch.sealed.as_ref().map_or(0, |sealed| sealed.position);
+            batch.sealed = Some(SealedUpTo {
+                journal: contents.name,
+                position: contents.end.max(end),
+            });
+            for (position, entry) in contents.entries {
+                match entry {
+                    Entry::Sample(sample) => add(&mut batch.samples, sample.started_at, position, *sample),
+                    Entry::Event(event) => add(&mut batch.events, event.at, position, event),
+                    Entry::InFlight(_) => continue,
+                }
+                batch.rows += 1;
+            }
+            batch.segments.push((path, contents.damaged));
+        }
+        self.flush(&mut run, batch, current.is_some());
+        match run.error {
+            None => Ok(run.report),
+            Some(error) => Err(error),
+        }
+    }
+
+    fn flush(&self, run: &mut Run, batch: Batch, removable: bool) {
+        if let Some(sealed) = &batch.sealed {
+            self.seal_days(run, batch.samples, sealed);
+            self.seal_days(run, batch.events, sealed);
+        }
+        if run.error.is_some() || !removable {
+            return;
+        }
+        for (segment, damaged) in batch.segments {
+            let gone = if damaged > 0 {
+                let aside = segment.with_extension("damaged");
+                tracing::error!(
+                    damaged,
+                    "a journal segment could not be read in full, and is kept as {}",
+                    aside.display()
+                );
+                std::fs::rename(&segment, aside)
+            } else {
+                std::fs::remove_file(&segment)
+            };
+            if let Err(error) = gone
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(
+                    "a sealed journal segment can't be deleted: {}: {error}",
+                    segment.display()
+                );
+            }
+        }
+    }
+
+    fn seal_days<R: Record>(&self, run: &mut Run, days: Days<R>, sealed: &SealedUpTo) {
+        for (date, rows) in days {
+            if run.failed.contains(&(R::FOLDER, date)) {
+                continue;
+            }
+            let path = day_path::<R>(&self.data, &self.site, date);
+            let mut result = self.seal_day(run, date, &rows, sealed);
+            if let Err(source) = &result
+                && source.is_damage_of(&path)
+            {
+                // Not the disk, but the file: it must not keep the day from going on.
+                match set_aside::<R>(&self.data, &self.site, date) {
+                    Ok(aside) => {
+                        tracing::error!(
+                            "a day file is damaged: {source}; it is kept as {}, and the day goes on without it: `mailqos-analytics lake repair` brings back what can be read",
+                            aside.display()
+                        );
+                        result = self.seal_day(run, date, &rows, sealed);
+                    }
+                    Err(error) => result = Err(error),
+                }
+            }
+            if let Err(error) = result {
+                run.failed.insert((R::FOLDER, date));
+                run.error.get_or_insert(error.into());
+            }
+        }
+    }
+
+    fn seal_day<R: Record>(
+        &self,
+        run: &mut Run,
+        date: Date,
+        rows: &[(u64, R)],
+        sealed: &SealedUpTo,
+    ) -> Result<(), LakeError> {
+        let earlier = DayReader::<R>::open(&day_path::<R>(&self.data, &self.site, date))?;
+        let contained = earlier
+            .as_ref()
+            .and_then(DayReader::sealed)
+            .filter(|contained| contained.journal == sealed.journal)
+            .map_or(0, |contained| contained.position);
+        let mut later: Vec<R> = Vec::new();
+        let mut sorted: Vec<&R> = rows
+            .iter()
+            .filter(|(position, _)| *position >= contained)
+            .map(|(_, row)| row)
+            .collect();
+        // Stable: the same key stays in the order of the journal.
+        sorted.sort_by(|a, b| a.key().cmp(&b.key()));
+        for row in sorted {
+            match later.last_mut() {
+                Some(last) if last.key() == row.key() => {
+                    if row.replaces(last) {
+                        *last = row.clone();
+                    }
+                }
+                _ => later.push(row.clone()),
+            }
+        }
+        if later.is_empty() {
+            return Ok(());
+        }
+        let merged = later.len();
+        let mut writer = DayWriter::create(&self.data, &self.site, date)?;
+        for row in Merged::new(earlier.into_iter().flatten(), later.into_iter()) {
+            writer.push(row?)?;
+        }
+        run.report.rows += writer.publish(Some(sealed))?;
+        run.report.files += 1;
+        run.report.merged += merged;
+        Ok(())
+    }
+}
+
+fn add<R>(days: &mut Days<R>, at: UtcMicros, position: u64, row: R) {
+    days.entry(at.utc_date()).or_default().push((position, row));
+}

@@ -1,0 +1,195 @@
+//! A benchmark: how true is the stated round trip?
+//!
+//! The real `mailqos-probe` tests embedded servers that know the true moment of each landing, while their clock is off by
+//! 37 s and drifts by 20 ppm, and delays are drawn between 50 ms and 60 s. For POP3 with check intervals of 1, 5 and 15 s and
+//! for IMAP it prints: the share of true values inside the stated interval (aim: all), median and p99 of the absolute error
+//! of the estimate, the median of the stated error, and pick-ups per mail.
+//!
+//! ```text
+//! cargo run --release --package mailqos-tests --bin truth -- --minutes 10 --monitors 4
+//! ```
+
+use std::{
+    collections::BTreeMap,
+    process::{ExitCode, Stdio},
+    time::Duration,
+};
+
+use clap::Parser;
+use mailqos_core::model::{Micros, UtcMicros};
+use mailqos_tests::{
+    binaries,
+    lake::Row,
+    servers::{Delays, MailServer, Options, ServerClock},
+    setting::Setting,
+    token,
+};
+
+/// How true is the stated round trip?
+#[derive(Parser)]
+struct Arguments {
+    /// How long the probe tests.
+    #[arg(long, default_value_t = 5)]
+    minutes: u64,
+    /// How many monitors of each kind, each on a server of its own.
+    #[arg(long, default_value_t = 4)]
+    monitors: u64,
+    /// What the delays are drawn from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many mails of each monitor are left out of the errors, while the server's clock is learnt.
+    #[arg(long, default_value_t = 30)]
+    learning: usize,
+}
+
+/// A kind of monitor: name, protocol, check interval.
+const KINDS: [(&str, &str, &str); 4] = [
+    ("pop3-1s", "pop3", "1s"),
+    ("pop3-5s", "pop3", "5s"),
+    ("pop3-15s", "pop3", "15s"),
+    ("imap-5s", "imap", "5s"),
+];
+
+/// What one sample says beside the truth, in microseconds.
+struct Comparison {
+    truth: i64,
+    stated: i64,
+    error: i64,
+    pickups: i64,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Err(error) = binaries::build(Stdio::inherit()) {
+        eprintln!("the programs could not be built: {error}");
+        return ExitCode::FAILURE;
+    }
+    let mut setting = Setting::new("truth");
+    setting.replace("test_interval = \"5s\"", "test_interval = \"2s\"");
+    setting.replace("max_round_trip = \"3s\"", "max_round_trip = \"90s\"");
+    setting.replace("horizon = \"6s\"", "horizon = \"120s\"");
+    setting.replace("timeout = \"1s\"", "timeout = \"10s\"");
+    let mut servers = BTreeMap::new();
+    for (kind, protocol, check_interval) in KINDS {
+        for number in 0..arguments.monitors {
+            let options = Options {
+                seed: arguments.seed.wrapping_mul(1_000).wrapping_add(number),
+                clock: ServerClock::off_by(Micros::from_secs(37), 20.0),
+                idle_lag: Duration::from_millis(500),
+                delays: Delays::LogNormal {
+                    median: Duration::from_secs(1),
+                    sigma: 1.3,
+                    shortest: Duration::from_millis(50),
+                    longest: Duration::from_secs(60),
+                },
+                ..Options::default()
+            };
+            let server = MailServer::start(options).await.expect("an embedded server");
+            let id = format!("{kind}-{number}");
+            let mut monitor = setting.monitor(&id, &server);
+            if protocol == "imap" {
+                let (pop3, imap) = (server.pop3s_port().to_string(), server.imaps_port().to_string());
+                monitor.pickup = monitor.pickup.replace("pop3", "imap").replace(&pop3, &imap);
+            }
+            monitor.more = format!("check_interval = \"{check_interval}\"");
+            setting.add_monitor(&monitor);
+            servers.insert(id, server);
+        }
+    }
+    println!("{} monitors, {} minutes …", servers.len(), arguments.minutes);
+    let mut probe = setting.start_probe();
+    tokio::time::sleep(Duration::from_secs(arguments.minutes * 60)).await;
+    if !probe.is_running() {
+        eprintln!("the probe has ended:\n{}", probe.log());
+        return ExitCode::FAILURE;
+    }
+    if !probe.stop().success() {
+        return ExitCode::FAILURE;
+    }
+    let rows = setting.rows();
+    println!(
+        "{:<10} {:>6} {:>8} {:>12} {:>12} {:>12} {:>12} {:>10}",
+        "kind", "mails", "inside", "worst miss", "median error", "p99 error", "median ±", "pick-ups"
+    );
+    let mut all_inside = true;
+    for (kind, ..) in KINDS {
+        let mut compared = Vec::new();
+        let mut all = Vec::new();
+        for (id, server) in servers.iter().filter(|(id, _)| id.starts_with(kind)) {
+            let of_monitor: Vec<&Row> = rows.iter().filter(|row| row.monitor() == id).collect();
+            let mut comparisons = compare(&of_monitor, server);
+            compared.extend(comparisons.split_off(arguments.learning.min(comparisons.len())));
+            all.extend(comparisons);
+        }
+        let misses = |comparison: &Comparison| ((comparison.stated - comparison.truth).abs() - comparison.error).max(0);
+        let whole = all.iter().chain(&compared);
+        let (count, inside) = whole.clone().fold((0, 0), |(count, inside), one| {
+            (count + 1, inside + i64::from(misses(one) == 0))
+        });
+        let worst = whole.clone().map(misses).max().unwrap_or(0);
+        let pickups = whole.map(|one| one.pickups).sum::<i64>() as f64 / (count as f64).max(1.0);
+        all_inside &= inside == count;
+        let errors = sorted(&compared, |one| (one.stated - one.truth).abs());
+        let stated = sorted(&compared, |one| one.error);
+        println!(
+            "{kind:<10} {count:>6} {:>7.2}% {:>9} ms {:>9} ms {:>9} ms {:>9} ms {pickups:>10.2}",
+            100.0 * inside as f64 / (count as f64).max(1.0),
+            worst / 1_000,
+            at(&errors, 0.5),
+            at(&errors, 0.99),
+            at(&stated, 0.5),
+        );
+    }
+    if all_inside {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Puts each sample beside the landing of its mail.
+fn compare(rows: &[&Row], server: &MailServer) -> Vec<Comparison> {
+    let landings: BTreeMap<UtcMicros, UtcMicros> = server
+        .landings()
+        .iter()
+        .filter_map(|landing| Some((token::find(&landing.content)?.sent_at, landing.at)))
+        .collect();
+    let starts: Vec<UtcMicros> = rows
+        .iter()
+        .filter_map(|row| row.number("started_at"))
+        .map(UtcMicros)
+        .collect();
+    rows.iter()
+        .filter_map(|row| {
+            let started = UtcMicros(row.number("started_at")?);
+            let next = starts
+                .iter()
+                .copied()
+                .filter(|start| *start > started)
+                .min()
+                .unwrap_or(UtcMicros(i64::MAX));
+            let (sent_at, landed) = landings.range(started..next).next()?;
+            Some(Comparison {
+                truth: (*landed - *sent_at).0,
+                stated: row.number("round_trip_us")?,
+                error: row.number("round_trip_error_us")?,
+                pickups: row.number("pickups").unwrap_or(0),
+            })
+        })
+        .collect()
+}
+
+fn sorted(comparisons: &[Comparison], value: impl Fn(&Comparison) -> i64) -> Vec<i64> {
+    let mut values: Vec<i64> = comparisons.iter().map(value).collect();
+    values.sort_unstable();
+    values
+}
+
+/// A quantile in milliseconds, or a dash.
+fn at(sorted: &[i64], quantile: f64) -> String {
+    let index = (sorted.len().saturating_sub(1) as f64 * quantile).round() as usize;
+    sorted
+        .get(index)
+        .map_or("–".to_owned(), |micros| format!("{:.1}", *micros as f64 / 1_000.0))
+}
