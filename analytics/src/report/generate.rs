@@ -71,6 +71,8 @@ pub fn calendar(definition: &Definition, config: Option<&Config>) -> Calendar {
         .timezone
         .clone()
         .or_else(|| config.map(|config| config.timezone.clone()));
+    // `Etc/UTC` and its like are called by the name that people know.
+    let zone = zone.filter(|zone| !matches!(zone.iana_name(), Some("Etc/UTC" | "Etc/UCT" | "Zulu" | "Etc/Zulu")));
     Calendar::new(zone.unwrap_or(TimeZone::UTC))
 }
 

@@ -67,7 +67,12 @@ impl Section for KeyFigures {
                 "{0} against the period before",
                 &[&format!("{sign}{}\u{202f}%", l.number(share * 100.0, 0))],
             );
-            trend = better(-share);
+            // Below a tenth a change of the median is everyday life.
+            trend = if share.abs() < 0.1 {
+                Status::Neutral
+            } else {
+                better(-share)
+            };
         }
         let round_trip = KeyFigure {
             label: l.t("Median round trip").to_owned(),

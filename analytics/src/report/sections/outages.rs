@@ -39,6 +39,7 @@ impl Section for Outages {
             return vec![Block::paragraph(text)];
         }
         let all = outages.len();
+        let several = view.monitors.len() > 1;
         // The longest are shown, in the order in which they happened.
         outages.sort_by_key(|(_, outage)| std::cmp::Reverse(outage.downtime));
         outages.truncate(self.limit);
@@ -47,31 +48,31 @@ impl Section for Outages {
             .iter()
             .map(|(monitor, outage)| {
                 let duration = Cell::number(findings::span_of(outage, l), Some(outage.downtime.0 as f64 / 1e6));
-                Row {
-                    cells: vec![
-                        Cell {
-                            moment: Some(outage.from),
-                            detail: if outage.began_earlier {
-                                l.t("began before the period").to_owned()
-                            } else {
-                                String::new()
-                            },
-                            ..Cell::text(l.moment_in_period(outage.from))
+                let mut cells = vec![
+                    Cell {
+                        moment: Some(outage.from),
+                        detail: if outage.began_earlier {
+                            l.t("began before the period").to_owned()
+                        } else {
+                            String::new()
                         },
-                        match outage.to {
-                            Some(to) => Cell {
-                                moment: Some(to),
-                                ..Cell::text(l.moment_in_period(to))
-                            },
-                            None => Cell::text(DASH).detail(l.t("not seen to end")).status(Status::Unknown),
+                        ..Cell::text(l.moment_in_period(outage.from))
+                    },
+                    match outage.to {
+                        Some(to) => Cell {
+                            moment: Some(to),
+                            ..Cell::text(l.moment_in_period(to))
                         },
-                        duration,
-                        Cell::number(l.integer(outage.failed_tests), Some(outage.failed_tests as f64)),
-                        Cell::text(&monitor.name),
-                        Cell::text(findings::cause(monitor, outage, l)),
-                    ],
-                    strong: false,
+                        None => Cell::text(DASH).detail(l.t("not seen to end")).status(Status::Unknown),
+                    },
+                    duration,
+                    Cell::number(l.integer(outage.failed_tests), Some(outage.failed_tests as f64)),
+                ];
+                if several {
+                    cells.push(Cell::text(&monitor.name));
                 }
+                cells.push(Cell::text(findings::cause(monitor, outage, l)));
+                Row { cells, strong: false }
             })
             .collect();
         let note = if all > self.limit {
@@ -82,32 +83,27 @@ impl Section for Outages {
         } else {
             String::new()
         };
+        let wide = |width, head: &'static str| Column {
+            width,
+            ..Column::text(l.t(head))
+        };
+        let mut columns = vec![
+            wide(2, "Began"),
+            wide(2, "Ended"),
+            Column::number(l.t("Downtime"), ""),
+            Column::number(l.t("Failed tests"), ""),
+        ];
+        if several {
+            columns.push(wide(2, "Monitor"));
+        }
+        columns.push(wide(4, "Cause"));
         vec![Block::Table(Table {
             id: view.ids.unique("outages"),
             title: l.count(all as u64, "One outage", "{0} outages"),
             subtitle: l
                 .t("From the first failed test to the next good one; the cause is what the first failed test met")
                 .to_owned(),
-            columns: vec![
-                Column {
-                    width: 2,
-                    ..Column::text(l.t("Began"))
-                },
-                Column {
-                    width: 2,
-                    ..Column::text(l.t("Ended"))
-                },
-                Column::number(l.t("Downtime"), ""),
-                Column::number(l.t("Failed tests"), ""),
-                Column {
-                    width: 2,
-                    ..Column::text(l.t("Monitor"))
-                },
-                Column {
-                    width: 4,
-                    ..Column::text(l.t("Cause"))
-                },
-            ],
+            columns,
             rows,
             note,
         })]

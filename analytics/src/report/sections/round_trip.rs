@@ -19,6 +19,7 @@ use crate::{
     report::{
         document::{Block, ChartBlock},
         facts::Monitor,
+        locale::Locale,
     },
 };
 
@@ -65,7 +66,7 @@ impl Section for MetricChart {
                 }
                 let chart = round_trip::chart(
                     &RoundTrip {
-                        title: String::new(),
+                        title: title(monitor, self.metric, &name, view.locale),
                         metric: name,
                         width: WIDTH,
                         period: stretch(&window),
@@ -88,6 +89,19 @@ impl Section for MetricChart {
             })
             .collect()
     }
+}
+
+/// The true median and p95 of the period: the chart itself knows only its buckets.
+fn title(monitor: &Monitor, metric: Metric, name: &str, l: &Locale) -> String {
+    let mut values = monitor.series.values(metric, monitor.series.inside.clone());
+    if values.is_empty() {
+        return l.fill("No {0} was measured", &[name]);
+    }
+    let figures = percentiles(&mut values, &[0.5, 0.95]);
+    l.fill(
+        "Half had a {0} of at most {1}, 95 % of at most {2}",
+        &[name, &l.duration(figures[0]), &l.duration(figures[1])],
+    )
 }
 
 /// A period as charts take it.
