@@ -3,6 +3,8 @@
 #![allow(clippy::expect_used)]
 
 pub mod binaries;
+#[cfg(unix)]
+pub mod crash;
 pub mod lake;
 pub mod proxy;
 pub mod real;

@@ -77,6 +77,11 @@ impl RecordError {
             source: Arc::new(source),
         }
     }
+
+    fn is_full_disk(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
 }
 
 impl From<LockError> for RecordError {
@@ -255,7 +260,10 @@ impl Recorder {
     /// The disk refuses. The sample is then held in memory and written when that is possible again; only
     /// [`RecordError::Full`] means that it is lost.
     pub async fn record(&self, sample: Sample) -> Result<(), RecordError> {
-        self.write(Entry::Sample(Box::new(sample))).await
+        let (monitor, started_at, settled) = (sample.monitor.clone(), sample.started_at, !sample.is_provisional());
+        self.write(Entry::Sample(Box::new(sample))).await?;
+        tracing::debug!(%monitor, started_at = started_at.0, settled, "on disk");
+        Ok(())
     }
 
     /// Records an event, with the same guarantees. Its time is moved by microseconds where it is not unique.

@@ -84,10 +84,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Begins a segment of the journal, with the mails in flight.
+    /// Begins a segment of the journal, with the mails in flight. A full disk does not keep a probe from starting: it holds
+    /// samples in memory meanwhile.
     ///
     /// # Errors
-    /// The file system refuses.
+    /// The file system refuses for another reason.
     pub(super) fn open(folder: PathBuf, name: String, position: u64, shared: Arc<Shared>) -> Result<Self, RecordError> {
         let mut writer = Self {
             folder,
@@ -101,7 +102,10 @@ impl Writer {
             said_at: None,
             shared,
         };
-        writer.begin_segment()?;
+        match writer.begin_segment() {
+            Err(error) if error.is_full_disk() => writer.hold(&error, Vec::new(), Vec::new()),
+            begun => begun?,
+        }
         Ok(writer)
     }
 

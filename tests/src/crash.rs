@@ -1,0 +1,294 @@
+//! Kills the real probe under load, again and again, and counts what it acknowledged and what the lake has of it.
+//!
+//! The probe says on its log which samples it has put on disk; a line that was written survives the process. Meanwhile a
+//! reader opens every day file all the time, as reports and other engines do, and the disk may be full now and then.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::{Read as _, Write as _},
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use rand::{RngExt as _, SeedableRng as _};
+use rand_pcg::Pcg64Mcg;
+
+use crate::{
+    lake,
+    servers::{Delays, MailServer, Options},
+    setting::{PATIENCE, Setting, signal},
+};
+
+/// What is done to the probe.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// How often it is killed.
+    pub kills: usize,
+    /// What moments are drawn from.
+    pub seed: u64,
+    /// How many monitors are tested each second: of three, one sends mails, two fail at once.
+    pub monitors: usize,
+    /// The longest life.
+    pub longest: Duration,
+    /// Where the lake is; `None` for a temporary folder.
+    pub data: Option<PathBuf>,
+    /// Fill the lake's disk now and then: it had better be a small one.
+    pub fill: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default)]
+pub struct Toll {
+    /// Lives that ended by SIGKILL.
+    pub kills: usize,
+    /// Lives in which samples were acknowledged.
+    pub fruitful: usize,
+    /// Different samples that were acknowledged.
+    pub acknowledged: usize,
+    /// Samples in the lake at the end.
+    pub in_lake: usize,
+    /// Acknowledged ones that are not there, or only as provisional though they were settled.
+    pub lost: usize,
+    /// Samples that are there more than once, at the end or at any moment.
+    pub doubled: u64,
+    /// How often a day file was opened and read whole.
+    pub opened: u64,
+    /// How often that failed.
+    pub unreadable: u64,
+    /// Samples that the probe said it could not write, at that moment.
+    pub refused: u64,
+    /// How often the disk was full.
+    pub filled: u64,
+}
+
+/// A sample's monitor and start.
+type Key = (String, String);
+
+/// What the probe said of its samples.
+#[derive(Default)]
+struct Said {
+    /// Whether the acknowledged sample was settled.
+    acknowledged: BTreeMap<Key, bool>,
+    refused: u64,
+}
+
+/// Kills the probe as planned, lets it live once more, and counts.
+///
+/// # Panics
+/// When the probe can't be started, or does not end in peace at the end.
+pub async fn run(plan: &Plan) -> Toll {
+    let server = MailServer::start(Options {
+        seed: plan.seed,
+        delays: Delays::Uniform(Duration::from_millis(20), Duration::from_millis(1500)),
+        ..Options::default()
+    })
+    .await
+    .expect("an embedded server");
+    let mut setting = Setting::new("crash");
+    let data = plan.data.clone().unwrap_or_else(|| setting.data());
+    setting.replace("data = \"data\"", &format!("data = {:?}", data.display().to_string()));
+    setting.replace("seal_interval = \"1s\"", "seal_interval = \"1s\" # as often as can be");
+    setting.replace("test_interval = \"5s\"", "test_interval = \"1s\"");
+    setting.replace("max_round_trip = \"3s\"", "max_round_trip = \"1s\"");
+    setting.replace("horizon = \"6s\"", "horizon = \"4s\"");
+    for number in 0..plan.monitors {
+        let mut monitor = setting.monitor(&format!("m{number:03}"), &server);
+        if number % 3 != 0 {
+            // Nobody listens there: a sample at once.
+            monitor.smtp = monitor
+                .smtp
+                .replace(&format!("port = {}", server.smtp_port()), "port = 1");
+        }
+        setting.add_monitor(&monitor);
+    }
+    let reader = Reader::start(data.clone());
+    let mut random = Pcg64Mcg::seed_from_u64(plan.seed);
+    let (mut toll, mut said) = (Toll::default(), Said::default());
+    for _ in 0..plan.kills {
+        let log = setting.path("life.log");
+        let mut probe = Life::begin(&setting, &log);
+        let life = random.random_range(Duration::from_millis(50)..=plan.longest);
+        if plan.fill && random.random_range(0..2) == 0 {
+            tokio::time::sleep(life.mul_f64(random.random_range(0.0..0.6))).await;
+            toll.filled += 1;
+            fill(&data);
+            tokio::time::sleep(life.mul_f64(0.4)).await;
+            if random.random_range(0..2) == 0 {
+                empty(&data);
+            }
+        } else {
+            tokio::time::sleep(life).await;
+        }
+        probe.kill();
+        toll.kills += 1;
+        toll.fruitful += usize::from(said.hear(&log));
+        if random.random_range(0..3) == 0 {
+            empty(&data);
+        }
+    }
+    empty(&data);
+    let log = setting.path("life.log");
+    let probe = Life::begin(&setting, &log);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    probe.stop(&log);
+    said.hear(&log);
+    (toll.opened, toll.unreadable, toll.doubled) = reader.end();
+    count(&data, &said, &mut toll);
+    toll
+}
+
+fn count(data: &Path, said: &Said, toll: &mut Toll) {
+    let mut found: BTreeMap<Key, (usize, bool)> = BTreeMap::new();
+    for row in lake::rows(data) {
+        let at = row.number("started_at").expect("a moment");
+        let entry = found.entry((row.monitor().to_owned(), at.to_string())).or_default();
+        entry.0 += 1;
+        entry.1 |= row.flag("settled") != Some(false);
+    }
+    toll.refused = said.refused;
+    toll.acknowledged = said.acknowledged.len();
+    toll.in_lake = found.len();
+    toll.doubled += found.values().filter(|(times, _)| *times > 1).count() as u64;
+    let kept = |(key, settled): (&Key, &bool)| found.get(key).is_some_and(|(_, there)| *there || !*settled);
+    toll.lost = said.acknowledged.iter().filter(|said| !kept(*said)).count();
+}
+
+impl Said {
+    /// Takes in what a life has said; whether it acknowledged anything.
+    fn hear(&mut self, log: &Path) -> bool {
+        let mut heard = false;
+        for line in std::fs::read_to_string(log).unwrap_or_default().lines() {
+            // The last line may be torn: what it would have said was not said.
+            let Ok(line) = serde_json::from_str::<serde_json::Value>(line) else {
+                continue;
+            };
+            let fields = &line["fields"];
+            let text = |name: &str| fields[name].as_str().unwrap_or_default().to_owned();
+            match fields["message"].as_str() {
+                Some("on disk") => {
+                    heard = true;
+                    let settled = self
+                        .acknowledged
+                        .entry((text("monitor"), fields["started_at"].to_string()))
+                        .or_default();
+                    *settled |= fields["settled"] == true;
+                }
+                Some(message) if message.starts_with("a sample was not recorded") => self.refused += 1,
+                _ => {}
+            }
+        }
+        heard
+    }
+}
+
+/// One life of the probe.
+struct Life(Child);
+
+impl Life {
+    fn begin(setting: &Setting, log: &Path) -> Self {
+        let mut command = setting.command("mailqos-probe");
+        command
+            .args(["--log-format", "json", "run"])
+            .env("RUST_LOG", "warn,mailqos_probe::record=debug")
+            .stdout(Stdio::null())
+            .stderr(File::create(log).expect("the log"));
+        Self(command.spawn().expect("the probe starts"))
+    }
+
+    fn kill(&mut self) {
+        // It may have ended by itself, where a full disk kept it from starting.
+        let _ = self.0.kill();
+        self.0.wait().expect("the probe is gone");
+    }
+
+    fn stop(mut self, log: &Path) {
+        signal(self.0.id(), "TERM");
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = self.0.try_wait().expect("the probe's state") {
+                break status;
+            }
+            assert!(begun.elapsed() < PATIENCE, "the probe does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        let said = || std::fs::read_to_string(log).unwrap_or_default();
+        assert!(status.success(), "the probe ended with {status}:\n{}", said());
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Opens every day file, all the time.
+struct Reader {
+    stop: Arc<AtomicBool>,
+    counts: Arc<[AtomicU64; 3]>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Reader {
+    fn start(data: PathBuf) -> Self {
+        let (stop, counts) = (Arc::new(AtomicBool::new(false)), Arc::<[AtomicU64; 3]>::default());
+        let (told, counted) = (Arc::clone(&stop), Arc::clone(&counts));
+        let thread = std::thread::spawn(move || {
+            let [opened, unreadable, doubled] = &*counted;
+            while !told.load(Ordering::Relaxed) {
+                for file in lake::day_files(&data) {
+                    match std::panic::catch_unwind(|| lake::rows_of(&file)) {
+                        Ok(rows) => {
+                            let keys: BTreeSet<_> = rows
+                                .iter()
+                                .map(|row| (row.monitor(), row.number("started_at")))
+                                .collect();
+                            doubled.fetch_add((rows.len() - keys.len()) as u64, Ordering::Relaxed);
+                            opened.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Err(_) => {
+                            unreadable.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        Self { stop, counts, thread }
+    }
+
+    fn end(self) -> (u64, u64, u64) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the reader ends");
+        let [opened, unreadable, doubled] = &*self.counts;
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (get(opened), get(unreadable), get(doubled))
+    }
+}
+
+const BALLAST: &str = "ballast";
+
+/// Fills the disk that the lake is on to the last byte.
+fn fill(data: &Path) {
+    let _ = std::fs::create_dir_all(data);
+    let Ok(mut ballast) = File::options().create(true).append(true).open(data.join(BALLAST)) else {
+        return;
+    };
+    let zeros = std::io::repeat(0);
+    let mut block = Vec::new();
+    let _ = zeros.take(64 * 1024).read_to_end(&mut block);
+    for size in [64 * 1024, 4096, 512, 1] {
+        while ballast.write_all(&block[..size]).is_ok() {}
+    }
+}
+
+fn empty(data: &Path) {
+    let _ = std::fs::remove_file(data.join(BALLAST));
+}
