@@ -197,6 +197,14 @@ impl Setting {
     /// # Panics
     /// When it can't be started.
     pub fn start_probe(&self) -> Probe {
+        self.start(self.command("mailqos-probe").arg("run"))
+    }
+
+    /// Starts a command that runs until it is told to end; what it says goes to `probe.log`.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    pub fn start(&self, command: &mut Command) -> Probe {
         let log = self.path("probe.log");
         let open = || {
             File::options()
@@ -205,12 +213,7 @@ impl Setting {
                 .open(&log)
                 .expect("the probe's log")
         };
-        let child = self
-            .command("mailqos-probe")
-            .arg("run")
-            .stdout(open())
-            .stderr(open())
-            .spawn();
+        let child = command.stdout(open()).stderr(open()).spawn();
         Probe {
             child: child.expect("the probe starts"),
             log,

@@ -9,7 +9,7 @@ use mailqos_core::model::{Micros, MonitorId, UtcMicros};
 use mailqos_tests::{
     lake::{self, Row},
     servers::{Delays, Fault, INBOX, MailServer, Mishap, Options, PASSWORD, PROBE, Protocol, ServerClock, When},
-    setting::{Setting, find_bytes, until},
+    setting::{Setting, until},
     simulation::{self, Habits},
     token,
 };
@@ -366,46 +366,6 @@ async fn forged_and_replayed_mails_become_no_samples_and_are_not_touched() {
     assert_eq!(server.foreign(PROBE), count, "a forged mail was touched");
     lake::check(&setting.data());
     assert!(setting.rows().iter().all(|row| row.monitor() == "mail1"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn no_secret_is_found_anywhere() {
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
-    let mut setting = Setting::new("secret");
-    let server = MailServer::start(options(8)).await.unwrap();
-    let weak = MailServer::start(options(9)).await.unwrap();
-    weak.inject(
-        Protocol::Smtp,
-        "AUTH",
-        Fault::Reply("535 5.7.8 no".into()),
-        When::Always,
-    );
-    setting.replace("test_interval = \"5s\"", "test_interval = \"1s\"");
-    setting.add_monitor(&setting.monitor("good", &server));
-    setting.add_monitor(&setting.monitor("weak", &weak));
-    let mut command = setting.command("mailqos-probe");
-    command.env("RUST_LOG", "trace").args(["test", "weak"]);
-    let mut said = command.output().expect("the binary starts");
-    said.stdout.append(&mut said.stderr);
-    let probe = setting.start_probe();
-    until("samples of both", || {
-        has(&setting, "good", 2) && has(&setting, "weak", 2)
-    })
-    .await;
-    let log = probe.log();
-    assert!(probe.stop().success(), "{log}");
-    std::fs::write(setting.path("data/said.txt"), [said.stdout, log.into_bytes()].concat()).unwrap();
-    let plain = STANDARD.encode(format!("\0{PROBE}\0{PASSWORD}"));
-    for secret in [PASSWORD.to_owned(), plain, STANDARD.encode(PASSWORD)] {
-        assert_eq!(
-            find_bytes(&setting.data(), secret.as_bytes()),
-            None,
-            "a secret was found"
-        );
-    }
-    for landing in server.landings() {
-        assert!(!String::from_utf8_lossy(&landing.content).contains(PASSWORD));
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,9 @@ const MOST_BYTES: usize = 64 * 1024;
 /// Chunks kept of one conversation.
 const MOST_RECORDS: usize = 4096;
 
+/// A shorter word of a secret line is not taken out of other texts: it would spoil them.
+const SHORTEST_FORM: usize = 8;
+
 /// Who said it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -68,6 +71,20 @@ impl Transcript {
     pub(super) fn hide(&mut self, secret: &Secret) {
         if !secret.expose().is_empty() && !self.secrets.contains(secret) {
             self.secrets.push(secret.clone());
+        }
+    }
+
+    /// Hides what travels in a line that holds a secret in another form (Base64, a digest), should the server repeat it.
+    pub(super) fn hide_line(&mut self, line: &[u8]) {
+        let line = String::from_utf8_lossy(line);
+        let words: Vec<&str> = line.split_whitespace().collect();
+        // Of two words the second is the name of a mechanism, but for a password's.
+        let names_only = words.len() == 2 && !words[0].eq_ignore_ascii_case("PASS");
+        if let Some(last) = words.last()
+            && !names_only
+            && last.len() >= SHORTEST_FORM
+        {
+            self.hide(&Secret::new(*last));
         }
     }
 
@@ -184,6 +201,17 @@ mod tests {
             b"535 (secret) is wrong, (secret)!\r\n"
         );
         assert_eq!(transcript.one_line("no\r\n\u{1b}[31mhunter2"), "no [31m(secret)");
+    }
+
+    #[test]
+    fn the_form_in_which_a_secret_travels_is_taken_out_too() {
+        let mut transcript = Transcript::begin("host", 25);
+        transcript.hide_line(b"AUTH PLAIN AGh1bnRlcgBodW50ZXIy\r\n");
+        transcript.hide_line(b"AUTH SCRAM-SHA-256\r\n");
+        assert_eq!(
+            transcript.one_line("AGh1bnRlcgBodW50ZXIy is wrong for SCRAM-SHA-256"),
+            "(secret) is wrong for SCRAM-SHA-256"
+        );
     }
 
     #[test]

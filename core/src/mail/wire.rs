@@ -408,6 +408,7 @@ impl Wire {
             Ok(count) => {
                 self.sent_at = Instant::now();
                 if self.secret {
+                    self.transcript.hide_line(bytes);
                     self.transcript.record(self.sent_at, Direction::Sent, b"(secret)\r\n");
                 } else {
                     self.transcript.record(self.sent_at, Direction::Sent, &bytes[..count]);
