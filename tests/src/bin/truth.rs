@@ -1,13 +1,17 @@
 //! A benchmark: how true is the stated round trip?
 //!
 //! The real `mailqos-probe` tests embedded servers that know the true moment of each landing, while their clock is off by
-//! 37 s and drifts by 20 ppm, and delays are drawn between 50 ms and 60 s. For POP3 with check intervals of 1, 5 and 15 s and
-//! for IMAP it prints: the share of true values inside the stated interval (aim: all), median and p99 of the absolute error
-//! of the estimate, the median of the stated error, and pick-ups per mail.
+//! 37 s and drifts by 20 ppm, and delays are drawn between 50 ms and 60 s. For POP3 with check intervals of 1, 5 and 15 s, and
+//! for IMAP where asked, it prints: the share of true values inside the stated interval (aim: all), median and p99 of the
+//! absolute error of the estimate (aim: 300 ms median), the median of the stated error, and pick-ups per mail. The first mails
+//! of each monitor, from which the server's clock is learnt, count for the share but not for the errors.
 //!
 //! ```text
-//! cargo run --release --package mailqos-tests --bin truth -- --minutes 10 --monitors 4
+//! cargo run --package mailqos-tests --bin truth -- --minutes 15 --monitors 4
 //! ```
+//!
+//! A mail is looked for after a check interval at the earliest, and a monitor has one mail on its way at a time: with a check
+//! interval of 15 s thirty mails take some nine minutes.
 
 use std::{
     collections::BTreeMap,
@@ -29,8 +33,11 @@ use mailqos_tests::{
 #[derive(Parser)]
 struct Arguments {
     /// How long the probe tests.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 15)]
     minutes: u64,
+    /// Which kinds of monitors, of pop3-1s, pop3-5s, pop3-15s and imap-5s.
+    #[arg(long, value_delimiter = ',', default_value = "pop3-1s,pop3-5s,pop3-15s", value_parser = kind)]
+    kinds: Vec<Kind>,
     /// How many monitors of each kind, each on a server of its own.
     #[arg(long, default_value_t = 4)]
     monitors: u64,
@@ -42,13 +49,21 @@ struct Arguments {
     learning: usize,
 }
 
-/// A kind of monitor: name, protocol, check interval.
-const KINDS: [(&str, &str, &str); 4] = [
+/// Name, protocol, check interval.
+type Kind = (&'static str, &'static str, &'static str);
+
+/// The kinds of monitors.
+const KINDS: [Kind; 4] = [
     ("pop3-1s", "pop3", "1s"),
     ("pop3-5s", "pop3", "5s"),
     ("pop3-15s", "pop3", "15s"),
     ("imap-5s", "imap", "5s"),
 ];
+
+fn kind(name: &str) -> Result<Kind, String> {
+    let known = KINDS.iter().find(|(known, ..)| *known == name);
+    known.copied().ok_or_else(|| "there is no such kind".to_owned())
+}
 
 /// What one sample says beside the truth, in microseconds.
 struct Comparison {
@@ -71,7 +86,7 @@ async fn main() -> ExitCode {
     setting.replace("horizon = \"6s\"", "horizon = \"120s\"");
     setting.replace("timeout = \"1s\"", "timeout = \"10s\"");
     let mut servers = BTreeMap::new();
-    for (kind, protocol, check_interval) in KINDS {
+    for &(kind, protocol, check_interval) in &arguments.kinds {
         for number in 0..arguments.monitors {
             let options = Options {
                 seed: arguments.seed.wrapping_mul(1_000).wrapping_add(number),
@@ -113,7 +128,7 @@ async fn main() -> ExitCode {
         "kind", "mails", "inside", "worst miss", "median error", "p99 error", "median ±", "pick-ups"
     );
     let mut all_inside = true;
-    for (kind, ..) in KINDS {
+    for (kind, ..) in arguments.kinds {
         let mut compared = Vec::new();
         let mut all = Vec::new();
         for (id, server) in servers.iter().filter(|(id, _)| id.starts_with(kind)) {
@@ -129,13 +144,14 @@ async fn main() -> ExitCode {
         });
         let worst = whole.clone().map(misses).max().unwrap_or(0);
         let pickups = whole.map(|one| one.pickups).sum::<i64>() as f64 / (count as f64).max(1.0);
-        all_inside &= inside == count;
+        // No mail at all is no success.
+        all_inside &= inside == count && count > 0;
         let errors = sorted(&compared, |one| (one.stated - one.truth).abs());
         let stated = sorted(&compared, |one| one.error);
         println!(
-            "{kind:<10} {count:>6} {:>7.2}% {:>9} ms {:>9} ms {:>9} ms {:>9} ms {pickups:>10.2}",
-            100.0 * inside as f64 / (count as f64).max(1.0),
-            worst / 1_000,
+            "{kind:<10} {count:>6} {:>8} {:>12} {:>12} {:>12} {:>12} {pickups:>10.2}",
+            share(inside, count),
+            format!("{:.1} ms", worst as f64 / 1_000.0),
             at(&errors, 0.5),
             at(&errors, 0.99),
             at(&stated, 0.5),
@@ -180,6 +196,14 @@ fn compare(rows: &[&Row], server: &MailServer) -> Vec<Comparison> {
         .collect()
 }
 
+/// In percent, or a dash.
+fn share(part: i64, whole: i64) -> String {
+    if whole == 0 {
+        return "–".to_owned();
+    }
+    format!("{:.2} %", 100.0 * part as f64 / whole as f64)
+}
+
 fn sorted(comparisons: &[Comparison], value: impl Fn(&Comparison) -> i64) -> Vec<i64> {
     let mut values: Vec<i64> = comparisons.iter().map(value).collect();
     values.sort_unstable();
@@ -191,5 +215,5 @@ fn at(sorted: &[i64], quantile: f64) -> String {
     let index = (sorted.len().saturating_sub(1) as f64 * quantile).round() as usize;
     sorted
         .get(index)
-        .map_or("–".to_owned(), |micros| format!("{:.1}", *micros as f64 / 1_000.0))
+        .map_or("–".to_owned(), |micros| format!("{:.1} ms", *micros as f64 / 1_000.0))
 }
