@@ -6,10 +6,12 @@
 
 use std::path::{Path, PathBuf};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use mailqos_core::model::{Micros, UtcMicros};
 use mailqos_tests::{
     lake,
     real::RealServer,
+    servers::PASSWORD,
     setting::{MonitorText, Setting, until},
     simulation::{self, Habits},
 };
@@ -48,11 +50,7 @@ fn setting(mail: &RealServer) -> Setting {
             "[account.{user}]\nuser = \"{user}@example.com\"\npassword = {{ env = \"PROBE_PASSWORD\" }}"
         ));
     }
-    assert_eq!(
-        mail.get("PASSWORD"),
-        mailqos_tests::servers::PASSWORD,
-        "one password for all"
-    );
+    assert_eq!(mail.get("PASSWORD"), PASSWORD, "one password for all");
     setting
 }
 
@@ -264,10 +262,19 @@ async fn a_report_goes_out_by_mail_ftp_share_and_folder() {
         "folder",
         "people",
     ] {
-        setting.succeed(
-            "mailqos-analytics",
-            &["deliver", "report.pdf", "report.html", "--to", target],
-        );
+        let mut deliver = setting.command("mailqos-analytics");
+        let deliver = deliver.env("RUST_LOG", "trace");
+        let output = deliver
+            .args(["deliver", "report.pdf", "report.html", "--to", target])
+            .output();
+        let output = output.expect("the binary starts");
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{target}: {}\n{said}", output.status);
+        let plain = STANDARD.encode(format!("\0alerts@example.com\0{PASSWORD}"));
+        for secret in [PASSWORD, &plain] {
+            let line = said.lines().find(|line| line.contains(secret));
+            assert_eq!(line, None, "{target}: a secret is said");
+        }
         let folder = match target {
             "share" => Path::new(share.get("FOLDER")).join("mailqos/reports"),
             "share-encrypted" => Path::new(share.get("ENCRYPTED_FOLDER")).join("mailqos/reports"),
