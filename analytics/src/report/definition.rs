@@ -185,17 +185,13 @@ pub struct Delivery {
     pub formats: BTreeSet<Format>,
 }
 
+macro_rules! built_in {
+    ($($name:literal),+ $(,)?) => {
+        &[$(($name, include_str!(concat!("../../../templates/", $name, ".toml")))),+]
+    };
+}
 /// Templates that are always there: name and text.
-const BUILT_IN: [(&str, &str); 2] = [
-    (
-        "executive-summary",
-        include_str!("../../../templates/executive-summary.toml"),
-    ),
-    (
-        "monthly-operations",
-        include_str!("../../../templates/monthly-operations.toml"),
-    ),
-];
+const BUILT_IN: &[(&str, &str)] = built_in!["executive-summary", "incident-review", "monthly-operations", "trend"];
 
 /// The names of the templates: the user's own and those that are always there.
 pub fn template_names(config: Option<&Config>) -> BTreeSet<String> {
@@ -618,5 +614,65 @@ fn read_file(file: &Path) -> Result<String, Problem> {
             Problem::error(format!("{}: {error}", file.display()))
                 .help("name the file of a definition, or a name in the folder of reports")
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_templates_are_right() {
+        for (name, _) in BUILT_IN {
+            if let Err(problems) = of_template(None, name) {
+                panic!("{name}: {problems}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_example_definitions_are_right() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../reports");
+        let mut count = 0;
+        for entry in std::fs::read_dir(&folder).expect("reports") {
+            let path = entry.expect("entry").path();
+            if path.extension().is_some_and(|extension| extension == "toml") {
+                if let Err(problems) = load(None, &path) {
+                    panic!("{problems}");
+                }
+                count += 1;
+            }
+        }
+        assert!(count >= 2, "{count} definitions");
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_said_at_once() {
+        let folder = tempfile::tempdir().expect("folder");
+        let file = folder.path().join("broken.toml");
+        std::fs::write(
+            &file,
+            r#"
+titel = "x"
+template = "monthly-operation"
+language = "xx"
+formats = ["docx"]
+[schedule]
+every = "month"
+on = "first-moonday"
+[[deliver]]
+to = "x"
+[[section]]
+kind = "outage"
+[[section]]
+kind = "text"
+"#,
+        )
+        .expect("written");
+        let problems = load(None, &file).expect_err("wrong");
+        let text = problems
+            .to_string()
+            .replace(&format!("{}/", folder.path().display()), "");
+        insta::assert_snapshot!(text);
     }
 }

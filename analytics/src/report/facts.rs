@@ -50,7 +50,7 @@ pub struct Monitor {
     pub counts: Counts,
     /// Up, down and unknown.
     pub timeline: Timeline,
-    /// The period before; `None` where it has no counted test.
+    /// The period before; `None` where less than half of it is known.
     pub before: Option<Before>,
     /// The longest round trip that counts as good, as the last sample or the configuration says.
     pub max_round_trip: Option<Micros>,
@@ -260,10 +260,12 @@ fn figures_before(series: &Series, period: &Period) -> Earlier {
     let round_trip = (!trips.is_empty())
         .then(|| crate::figures::percentiles(&mut trips, &CONTRACT))
         .and_then(|values| values.try_into().ok());
-    let before = (counts.tests() > 0).then(|| Before {
+    let timeline = Timeline::of(series, period, None);
+    // A period of which less than half is known is no measure for another.
+    let before = (counts.tests() > 0 && timeline.coverage() >= 0.5).then(|| Before {
         counts,
         round_trip,
-        downtime: Timeline::of(series, period, None).downtime,
+        downtime: timeline.downtime,
     });
     (series.site.clone(), series.monitor.clone(), before)
 }

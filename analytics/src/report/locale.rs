@@ -181,6 +181,7 @@ impl Locale {
         };
         match seconds {
             0 if span.0 == 0 => format!("0{JOIN}min"),
+            0..=59 if span.0 % 1_000_000 == 0 => format!("{seconds}{JOIN}s"),
             0..=59 => self.duration(span.0 as f64),
             60..=3_599 => two(seconds / 60, "min", if seconds < 600 { seconds % 60 } else { 0 }, "s"),
             3_600..=86_399 => two(seconds / 3_600, "h", seconds % 3_600 / 60, "min"),

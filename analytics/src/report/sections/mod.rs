@@ -1,19 +1,24 @@
 //! Sections: from facts to blocks, a file each. A new one is a file here, a line in [`KINDS`], and nothing else.
 
 mod availability;
+mod comparison;
 mod coverage;
+mod distribution;
 mod heading;
 mod image;
 mod key_figures;
 mod method;
+mod monitors_chart;
 mod outages;
 mod page_break;
 mod per_monitor;
 mod percentiles;
+mod phases;
 mod round_trip;
 mod strip;
 mod summary;
 mod text;
+mod weekly_pattern;
 
 use std::{cell::RefCell, collections::BTreeMap};
 
@@ -110,6 +115,23 @@ const KINDS: &[(&str, &str, Read)] = &[
         "metric-chart",
         "median, p5 to p95 and failures over time",
         round_trip::read,
+    ),
+    (
+        "monitors-chart",
+        "many monitors over time on one scale",
+        monitors_chart::read,
+    ),
+    ("distribution", "how long mail takes, and how often", distribution::read),
+    ("weekly-pattern", "the median by hour and weekday", weekly_pattern::read),
+    (
+        "phases",
+        "where the time goes: connection, login, transit, receive",
+        phases::read,
+    ),
+    (
+        "comparison",
+        "this period and the one before, by monitor",
+        comparison::read,
     ),
     ("outages", "each outage with its cause", outages::read),
     ("coverage", "how much of the period is known", coverage::read),

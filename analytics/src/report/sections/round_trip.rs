@@ -133,7 +133,8 @@ pub(super) fn window(series: &Series, period: &Period) -> Period {
     .unwrap_or_else(|_| period.clone())
 }
 
-fn buckets(series: &Series, metric: Metric, window: &Period) -> Vec<Bucket> {
+/// The metric's spread over time, in buckets that a chart of the period can show.
+pub(super) fn buckets(series: &Series, metric: Metric, window: &Period) -> Vec<Bucket> {
     let rows = series.rows(window.from, window.to);
     let per_bucket = |step: Micros| rows.len() as i64 * step.0 / window.duration().0.max(1);
     let step = STEPS
@@ -192,7 +193,8 @@ fn buckets(series: &Series, metric: Metric, window: &Period) -> Vec<Bucket> {
         .collect()
 }
 
-fn failures(monitor: &Monitor) -> Vec<Failure> {
+/// The counted tests that failed.
+pub(super) fn failures(monitor: &Monitor) -> Vec<Failure> {
     let series = &monitor.series;
     series
         .counted()

@@ -1,0 +1,85 @@
+//! The period compared with the one before: a dumbbell for each monitor that both know, sorted by the change.
+
+use mailqos_core::config::{Problems, Table};
+
+use super::{Section, View};
+use crate::{
+    charts::{Measure, WIDTH, dumbbell},
+    figures::{Metric, percentiles},
+    report::document::{Block, ChartBlock},
+};
+
+/// Fewer values say nothing about a change.
+const FEW: usize = 20;
+/// Rows in one chart at most.
+const MOST: usize = 40;
+
+#[derive(Debug)]
+struct Comparison {
+    availability: bool,
+}
+
+pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    let availability = table
+        .word("figure", &[("median", false), ("availability", true)], problems)
+        .unwrap_or(false);
+    Some(Box::new(Comparison { availability }))
+}
+
+impl Section for Comparison {
+    fn blocks(&self, view: &View<'_>) -> Vec<Block> {
+        let l = view.locale;
+        let rows: Vec<dumbbell::Row> = view
+            .monitors
+            .iter()
+            .filter_map(|monitor| {
+                let earlier = monitor.before.as_ref()?;
+                let (before, after) = if self.availability {
+                    (earlier.counts.availability()?, monitor.counts.availability()?)
+                } else {
+                    let mut values = monitor.series.values(Metric::RoundTrip, monitor.series.inside.clone());
+                    if values.len() < FEW || earlier.counts.tests() < FEW as u64 {
+                        return None;
+                    }
+                    (earlier.round_trip?[0], percentiles(&mut values, &[0.5])[0])
+                };
+                Some(dumbbell::Row {
+                    name: monitor.name.clone(),
+                    before: Some(before),
+                    after: Some(after),
+                })
+            })
+            .collect();
+        rows.chunks(MOST)
+            .map(|rows| {
+                let chart = dumbbell::chart(
+                    &dumbbell::Dumbbell {
+                        title: String::new(),
+                        metric: l
+                            .t(if self.availability {
+                                "availability"
+                            } else {
+                                "median round trip"
+                            })
+                            .to_owned(),
+                        measure: if self.availability {
+                            Measure::Share
+                        } else {
+                            Measure::Duration
+                        },
+                        less_is_better: !self.availability,
+                        width: WIDTH,
+                        before: l.period(&view.facts.before),
+                        after: l.period(&view.facts.period),
+                        rows: rows.to_vec(),
+                    },
+                    l,
+                );
+                Block::Chart(ChartBlock {
+                    id: view.ids.unique("comparison"),
+                    chart,
+                })
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,69 @@
+//! How long mail takes: the delivered-within curve of each monitor, lost mails in the denominator.
+
+use mailqos_core::config::{Problems, Table};
+
+use super::{
+    Section, View,
+    percentiles::{metric, metric_name},
+    round_trip::stretch,
+};
+use crate::{
+    charts::{WIDTH, distribution},
+    figures::{Metric, delivered_within::LIMITS},
+    report::document::{Block, ChartBlock},
+};
+
+#[derive(Debug)]
+struct Distribution {
+    metric: Metric,
+}
+
+pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    Some(Box::new(Distribution {
+        metric: metric(table, problems),
+    }))
+}
+
+impl Section for Distribution {
+    fn blocks(&self, view: &View<'_>) -> Vec<Block> {
+        view.monitors
+            .iter()
+            .filter_map(|monitor| {
+                let values = monitor.series.values(self.metric, monitor.series.inside.clone());
+                if values.is_empty() {
+                    return None;
+                }
+                let mut name = metric_name(self.metric, view.locale).to_lowercase();
+                if view.monitors.len() > 1 {
+                    name = format!("{}: {name}", monitor.name);
+                }
+                let round_trip = self.metric == Metric::RoundTrip;
+                let mut thresholds: Vec<f64> = Vec::new();
+                if round_trip {
+                    thresholds.extend(LIMITS.iter().map(|limit| limit.0 as f64));
+                    thresholds.extend(monitor.max_round_trip.map(|limit| limit.0 as f64));
+                }
+                let chart = distribution::chart(
+                    &distribution::Distribution {
+                        title: String::new(),
+                        metric: name,
+                        width: WIDTH,
+                        period: stretch(&view.facts.passed),
+                        tests: if round_trip {
+                            monitor.counts.tests()
+                        } else {
+                            values.len() as u64
+                        },
+                        values: values.iter().map(|value| *value as f64).collect(),
+                        thresholds,
+                    },
+                    view.locale,
+                );
+                Some(Block::Chart(ChartBlock {
+                    id: view.ids.unique(&format!("distribution-{}", monitor.id)),
+                    chart,
+                }))
+            })
+            .collect()
+    }
+}

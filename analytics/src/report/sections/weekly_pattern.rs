@@ -1,0 +1,74 @@
+//! The pattern of the week: the median of a metric in each hour of each weekday, in local time.
+
+use mailqos_core::config::{Problems, Table};
+
+use super::{
+    Section, View,
+    percentiles::{metric, metric_name},
+    round_trip::stretch,
+};
+use crate::{
+    charts::{Measure, WIDTH, heat_map},
+    figures::{Metric, percentiles},
+    report::document::{Block, ChartBlock},
+};
+
+/// An hour with fewer values says nothing about a pattern.
+const FEW: usize = 3;
+
+#[derive(Debug)]
+struct WeeklyPattern {
+    metric: Metric,
+}
+
+pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    Some(Box::new(WeeklyPattern {
+        metric: metric(table, problems),
+    }))
+}
+
+impl Section for WeeklyPattern {
+    fn blocks(&self, view: &View<'_>) -> Vec<Block> {
+        let l = view.locale;
+        view.monitors
+            .iter()
+            .filter_map(|monitor| {
+                let series = &monitor.series;
+                let column = series.metric(self.metric);
+                let mut values: [[Vec<i64>; 24]; 7] = Default::default();
+                for row in series.counted() {
+                    let Some(value) = column.get(row) else { continue };
+                    let local = l.zone().to_datetime(series.at(row).timestamp());
+                    let day = usize::try_from(local.weekday().to_monday_zero_offset()).unwrap_or(0);
+                    let hour = usize::try_from(local.hour()).unwrap_or(0);
+                    values[day][hour].push(value.0);
+                }
+                let cells = values
+                    .map(|day| day.map(|mut hour| (hour.len() >= FEW).then(|| percentiles(&mut hour, &[0.5])[0])));
+                if cells.iter().flatten().all(Option::is_none) {
+                    return None;
+                }
+                let mut name = l.fill("median {0}", &[&metric_name(self.metric, l).to_lowercase()]);
+                if view.monitors.len() > 1 {
+                    name = format!("{}: {name}", monitor.name);
+                }
+                let chart = heat_map::chart(
+                    &heat_map::HeatMap {
+                        title: String::new(),
+                        metric: name,
+                        measure: Measure::Duration,
+                        width: WIDTH,
+                        period: stretch(&view.facts.passed),
+                        cells,
+                        first_day: view.facts.period.calendar.week_start.to_monday_one_offset(),
+                    },
+                    l,
+                );
+                Some(Block::Chart(ChartBlock {
+                    id: view.ids.unique(&format!("weekly-pattern-{}", monitor.id)),
+                    chart,
+                }))
+            })
+            .collect()
+    }
+}
