@@ -4,5 +4,6 @@ pub mod charts;
 pub mod commands;
 pub mod delivery;
 pub mod figures;
+pub mod lake;
 pub mod report;
 pub mod schedule;

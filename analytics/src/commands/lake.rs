@@ -1,17 +1,371 @@
 //! `mailqos-analytics lake`: looks after the sample lake.
 
-use std::process::ExitCode;
+use std::{
+    collections::BTreeMap,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use super::{Failure, Global};
+use jiff::tz::TimeZone;
+use mailqos_core::{
+    config::DataLocation,
+    lake::LockError,
+    model::{Event, MonitorId, Sample, SiteName, UtcMicros},
+};
+
+use super::{
+    Failure, Global, print,
+    table::{Cell, Format, Table},
+};
+use crate::lake::{
+    self, UpkeepError,
+    export::{self, Choice},
+    import::{self, Mapping, Plan},
+    upkeep::{self, Repair, Verdict},
+};
 
 /// Options of `lake`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+
+    /// Folder of the sample lake; no configuration file is then needed.
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// Only this site; may be said several times.
+    #[arg(long, global = true, value_name = "SITE")]
+    site: Vec<SiteName>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// What is there: sites, days, samples, bytes, gaps.
+    Info {
+        /// How it is written.
+        #[arg(long, value_enum, default_value = "table")]
+        format: Format,
+    },
+    /// Reads every file whole and says what is wrong; changes nothing. Exit code 1 if anything is.
+    Verify,
+    /// Rebuilds damaged day files from what can be read of them, and keeps the damaged ones aside.
+    Repair {
+        /// Do it; else it is only said what would be done.
+        #[arg(long)]
+        apply: bool,
+    },
+    /// Deletes days that are older than wanted, samples and events; never the open ones.
+    Retain {
+        /// How many days are kept.
+        #[arg(long, value_name = "DAYS")]
+        keep_days: u16,
+        /// Do it; else it is only said what would go.
+        #[arg(long)]
+        apply: bool,
+    },
+    /// Brings in measurements of another tool, from CSV or Parquet.
+    Import(ImportArgs),
+    /// Writes samples as CSV, or as a lake of its own.
+    Export(ExportArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ImportArgs {
+    /// A CSV file with a head, or a file with the ending `.parquet`.
+    file: PathBuf,
+    /// The site that the samples go to.
+    #[arg(long, value_name = "SITE")]
+    into: SiteName,
+    /// The monitor of all rows, where the file has no column for it.
+    #[arg(long, value_name = "ID")]
+    as_monitor: Option<MonitorId>,
+    /// Where a column of ours comes from, such as started_at=time or round_trip_us=latency:ms (units: s, ms, us).
+    #[arg(long, value_name = "OURS=THEIRS")]
+    column: Vec<Mapping>,
+    /// What a word of the file means, such as success=ok or timeout=lost.
+    #[arg(long, value_name = "WORD=OUTCOME", value_parser = outcome)]
+    outcome: Vec<(String, String)>,
+    /// Where times without an offset are read.
+    #[arg(long, value_name = "TZ", default_value = "UTC", value_parser = timezone)]
+    timezone: TimeZone,
+    /// Leave out what is there already, instead of refusing.
+    #[arg(long)]
+    skip_duplicates: bool,
+    /// Do it; else it is only said what would be imported.
+    #[arg(long)]
+    apply: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct ExportArgs {
+    /// Only this monitor; may be said several times.
+    #[arg(long, value_name = "ID")]
+    monitor: Vec<MonitorId>,
+    /// From this UTC day, such as 2026-03-01, or moment (RFC 3339).
+    #[arg(long, value_name = "DATE", value_parser = moment)]
+    from: Option<UtcMicros>,
+    /// Before this UTC day or moment.
+    #[arg(long, value_name = "DATE", value_parser = moment)]
+    to: Option<UtcMicros>,
+    /// How the samples are written.
+    #[arg(long, value_enum, default_value = "csv")]
+    format: ExportFormat,
+    /// The CSV file [default: standard output], or the folder of the Parquet files.
+    #[arg(long, value_name = "PATH", required_if_eq("format", "parquet"))]
+    output: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum ExportFormat {
+    /// One text with a head.
+    Csv,
+    /// A folder of day files, which is a lake again.
+    Parquet,
+}
+
+fn outcome(text: &str) -> Result<(String, String), String> {
+    let (word, outcome) = text.split_once('=').ok_or("write WORD=OUTCOME, such as success=ok")?;
+    outcome
+        .parse::<mailqos_core::model::Outcome>()
+        .map_err(|error| error.to_string())?;
+    Ok((word.to_owned(), outcome.to_owned()))
+}
+
+fn timezone(text: &str) -> Result<TimeZone, String> {
+    TimeZone::get(text).map_err(|_| "write an IANA name such as Europe/Berlin or UTC".into())
+}
+
+fn moment(text: &str) -> Result<UtcMicros, String> {
+    if let Ok(at) = text.parse::<jiff::Timestamp>() {
+        return Ok(at.into());
+    }
+    text.parse::<jiff::civil::Date>()
+        .and_then(|date| TimeZone::UTC.to_timestamp(date.at(0, 0, 0, 0)))
+        .map(UtcMicros::from)
+        .map_err(|_| "write a day such as 2026-03-01, or a moment such as 2026-03-01T12:00:00Z".into())
+}
+
+impl From<UpkeepError> for Failure {
+    fn from(error: UpkeepError) -> Self {
+        match &error {
+            UpkeepError::Lock(LockError::Held { .. }) => Self::work_help(
+                &error,
+                "stop that probe first; or import under the name of another site",
+            ),
+            UpkeepError::Import(_) => Self::Work(miette::miette!("{error}")),
+            _ => Self::work(&error),
+        }
+    }
+}
 
 /// Runs the command.
 ///
 /// # Errors
-/// It is not there yet.
-pub async fn run(_args: Args, _global: &Global) -> Result<ExitCode, Failure> {
-    Err(Failure::work("lake is not there yet"))
+/// Wrong usage, or the lake can't be read or written.
+pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
+    let data = match args.data {
+        Some(folder) => folder,
+        None => match global.load()?.data {
+            DataLocation::Folder(folder) => folder,
+            DataLocation::ObjectStore(address) => {
+                return Err(Failure::usage(
+                    format!("the lake is in the object store {address}"),
+                    "bring it into a folder, and name that with --data DIR",
+                ));
+            }
+        },
+    };
+    // An import may begin a lake; everything else needs one.
+    if !matches!(args.command, Command::Import(_)) && !data.join("samples").is_dir() {
+        return Err(Failure::usage(
+            format!("there is no lake in {}", data.display()),
+            "name the data folder with --data DIR: the one that holds samples/site=…/date=…",
+        ));
+    }
+    let sites = args.site;
+    match args.command {
+        Command::Info { format } => info(&data, &sites, format),
+        Command::Verify => verify(&data, &sites),
+        Command::Repair { apply } => repair(&data, &sites, apply),
+        Command::Retain { keep_days, apply } => retain(&data, &sites, keep_days, apply),
+        Command::Import(args) => import(&data, args),
+        Command::Export(args) => export(&data, sites, args),
+    }
+}
+
+fn info(data: &Path, sites: &[SiteName], format: Format) -> Result<ExitCode, Failure> {
+    let mut table = Table::new([
+        "site",
+        "first",
+        "last",
+        "days",
+        "samples",
+        "bytes",
+        "bytes_a_sample",
+        "unreadable",
+        "gaps",
+    ]);
+    for info in lake::info(data, sites)? {
+        let gaps: Vec<String> = info
+            .gaps
+            .iter()
+            .map(|(first, last)| {
+                if first == last {
+                    first.to_string()
+                } else {
+                    format!("{first} to {last}")
+                }
+            })
+            .collect();
+        let each = (info.rows > 0).then(|| info.bytes as f64 / info.rows as f64);
+        table.push(vec![
+            Cell::Text(info.site.to_string()),
+            Cell::Text(info.first.to_string()),
+            Cell::Text(info.last.to_string()),
+            Cell::Count(info.days),
+            Cell::Count(info.rows),
+            Cell::Count(info.bytes),
+            Cell::number(each, 1),
+            Cell::Count(info.unreadable),
+            Cell::text((!gaps.is_empty()).then(|| gaps.join(", "))),
+        ]);
+    }
+    table.print(format)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn verify(data: &Path, sites: &[SiteName]) -> Result<ExitCode, Failure> {
+    let mut verdict = Verdict::default();
+    upkeep::verify::<Sample>(data, sites, &mut verdict)?;
+    upkeep::verify::<Event>(data, sites, &mut verdict)?;
+    let mut text = String::new();
+    for finding in &verdict.findings {
+        text += &format!("{}: {}\n", finding.path.display(), finding.problem);
+    }
+    text += &format!(
+        "{} files with {} rows read, {} problems\n",
+        verdict.files,
+        verdict.rows,
+        verdict.findings.len()
+    );
+    print(text)?;
+    for path in upkeep::aside(data)? {
+        eprintln!("kept aside from an earlier repair: {}", path.display());
+    }
+    Ok(if verdict.findings.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        eprintln!("`mailqos-analytics lake repair` says what can be rebuilt");
+        ExitCode::FAILURE
+    })
+}
+
+fn repair(data: &Path, sites: &[SiteName], apply: bool) -> Result<ExitCode, Failure> {
+    let mut repairs = upkeep::repair::<Sample>(data, sites, apply)?;
+    repairs.extend(upkeep::repair::<Event>(data, sites, apply)?);
+    let mut text = String::new();
+    for Repair {
+        path,
+        problem,
+        kept,
+        lost,
+        aside,
+    } in &repairs
+    {
+        let lost = lost.map_or("an unknown number".to_owned(), |lost| lost.to_string());
+        text += &format!(
+            "{}: {problem}\n  {kept} rows can be read, {lost} are lost",
+            path.display()
+        );
+        text += &match aside {
+            Some(aside) => format!("; rebuilt, the damaged file is kept as {}\n", aside.display()),
+            None => "; would be rebuilt\n".to_owned(),
+        };
+    }
+    text += &format!("{} damaged files\n", repairs.len());
+    print(text)?;
+    remind(apply, !repairs.is_empty());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn remind(apply: bool, anything: bool) {
+    if anything && !apply {
+        eprintln!("nothing was changed; --apply does it");
+    }
+}
+
+fn retain(data: &Path, sites: &[SiteName], keep_days: u16, apply: bool) -> Result<ExitCode, Failure> {
+    let today = UtcMicros::now().utc_date();
+    let mut days = upkeep::outdated::<Sample>(data, sites, today, keep_days)?;
+    days.extend(upkeep::outdated::<Event>(data, sites, today, keep_days)?);
+    let (mut text, mut bytes) = (String::new(), 0);
+    for day in &days {
+        if apply {
+            upkeep::delete(day)?;
+        }
+        bytes += day.bytes;
+        text += &format!("{}\n", day.path.display());
+    }
+    let verb = if apply { "deleted" } else { "would be deleted" };
+    text += &format!("{} files, {bytes} bytes {verb}\n", days.len());
+    print(text)?;
+    remind(apply, !days.is_empty());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn import(data: &Path, args: ImportArgs) -> Result<ExitCode, Failure> {
+    let plan = Plan {
+        site: args.into,
+        monitor: args.as_monitor,
+        mappings: args.column,
+        outcomes: args.outcome.into_iter().collect::<BTreeMap<_, _>>(),
+        timezone: args.timezone,
+        skip_duplicates: args.skip_duplicates,
+    };
+    let imported = import::import(data, &args.file, &plan, args.apply)?;
+    let span = imported
+        .span
+        .map(|(first, last)| format!(", from {first} to {last}"))
+        .unwrap_or_default();
+    let verb = if args.apply { "imported" } else { "would be imported" };
+    print(format!(
+        "{} rows{span}\n{} samples on {} days {verb} into site {}, {} left out as duplicates\n",
+        imported.rows, imported.new, imported.days, plan.site, imported.duplicates
+    ))?;
+    remind(args.apply, imported.new > 0);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn export(data: &Path, sites: Vec<SiteName>, args: ExportArgs) -> Result<ExitCode, Failure> {
+    let choice = Choice {
+        sites,
+        monitors: args.monitor.iter().map(ToString::to_string).collect(),
+        from: args.from.unwrap_or(UtcMicros(i64::MIN)),
+        to: args.to.unwrap_or(UtcMicros(i64::MAX)),
+    };
+    let count = match (args.format, args.output) {
+        (ExportFormat::Parquet, Some(folder)) => {
+            if folder.join("samples").exists() {
+                return Err(Failure::usage(
+                    format!("{} has a lake already", folder.display()),
+                    "export into a folder of its own; `lake import` brings it into another lake",
+                ));
+            }
+            export::lake(data, &choice, &folder)?
+        }
+        (_, Some(file)) => {
+            let mut out = std::io::BufWriter::new(std::fs::File::create(&file)?);
+            let count = export::csv(data, &choice, &mut out)?;
+            out.flush()?;
+            count
+        }
+        (_, None) => match export::csv(data, &choice, std::io::stdout().lock()) {
+            Err(UpkeepError::Io { source, .. }) => return Err(source.into()),
+            count => count?,
+        },
+    };
+    eprintln!("{count} samples exported");
+    Ok(ExitCode::SUCCESS)
 }

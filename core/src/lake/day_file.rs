@@ -499,6 +499,26 @@ pub fn read_day<R: Record>(path: &Path) -> Result<Vec<R>, LakeError> {
     }
 }
 
+/// What can be read of a day file, in no order, and how many rows can't.
+///
+/// # Errors
+/// Nothing can be read at all: its end, where a Parquet file says what is in it, is missing or damaged.
+pub fn salvage<R: Record>(path: &Path) -> Result<(Vec<R>, u64), LakeError> {
+    let Some(reader) = DayReader::<R>::open(path)? else {
+        return Ok((Vec::new(), 0));
+    };
+    let (mut rows, mut lost) = (Vec::new(), 0);
+    for index in 0..reader.reader.num_row_groups() {
+        let count = reader.reader.metadata().row_group(index).num_rows();
+        let group = reader.reader.get_row_group(index).map_err(parquet_error(path));
+        match group.and_then(|group| read_group::<R>(path, group.as_ref())) {
+            Ok(found) => rows.extend(found),
+            Err(_) => lost += u64::try_from(count).unwrap_or(0),
+        }
+    }
+    Ok((rows, lost))
+}
+
 fn read_group<R: Record>(path: &Path, group: &dyn RowGroupReader) -> Result<Vec<R>, LakeError> {
     let count = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
     let mut rows = vec![R::blank(); count];

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use jiff::civil::Date;
 
 pub use columns::{Cell, Column, Hold, Record};
-pub use day_file::{DayReader, DayWriter, LakeError, Merged, SealedUpTo, read_day};
+pub use day_file::{DayReader, DayWriter, LakeError, Merged, SealedUpTo, read_day, salvage};
 pub use lock::{LockError, SiteLock};
 
 use crate::model::{SiteName, UtcMicros};

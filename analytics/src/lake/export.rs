@@ -1,0 +1,114 @@
+//! Samples out of the lake: as CSV for anybody, or as a lake of its own.
+
+use std::{collections::BTreeSet, io::Write, path::Path};
+
+use mailqos_core::{
+    lake::{Cell, Column, DayReader, DayWriter, Hold, Record as _},
+    model::{Hop, Sample, SiteName, UtcMicros},
+};
+
+use super::{Day, UpkeepError, list};
+
+/// Which samples are exported.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    /// Of these sites; all if empty.
+    pub sites: Vec<SiteName>,
+    /// Of these monitors; all if empty.
+    pub monitors: BTreeSet<String>,
+    /// From this moment on.
+    pub from: UtcMicros,
+    /// Before this moment.
+    pub to: UtcMicros,
+}
+
+impl Choice {
+    fn days(&self, data: &Path) -> Result<Vec<Day>, UpkeepError> {
+        let mut days = list::<Sample>(data, &self.sites)?.days;
+        let (first, last) = (self.from.utc_date(), self.to.utc_date());
+        days.retain(|day| (first..=last).contains(&day.date));
+        Ok(days)
+    }
+
+    fn has(&self, sample: &Sample) -> bool {
+        (self.from..self.to).contains(&sample.started_at)
+            && (self.monitors.is_empty() || self.monitors.contains(sample.monitor.as_str()))
+    }
+}
+
+/// Writes the samples as CSV, with a head: site, then all columns; nothing for null, RFC 3339 for moments, hops as JSON.
+///
+/// # Errors
+/// A day file can't be read, or nobody takes the text.
+pub fn csv(data: &Path, choice: &Choice, out: impl Write) -> Result<u64, UpkeepError> {
+    let name = Path::new("the CSV file");
+    let error = |error: csv::Error| UpkeepError::io(name)(error.into());
+    let mut writer = csv::Writer::from_writer(out);
+    let columns = Sample::columns();
+    let head = std::iter::once("site").chain(columns.iter().map(|column| column.name));
+    writer.write_record(head).map_err(error)?;
+    let mut count = 0;
+    for day in choice.days(data)? {
+        for sample in DayReader::<Sample>::open(&day.path)?.into_iter().flatten() {
+            let sample = sample?;
+            if choice.has(&sample) {
+                let cells = columns.iter().map(|column| shown(column, (column.get)(&sample)));
+                let record = std::iter::once(day.site.to_string()).chain(cells);
+                writer.write_record(record).map_err(error)?;
+                count += 1;
+            }
+        }
+    }
+    writer.flush().map_err(UpkeepError::io(name))?;
+    Ok(count)
+}
+
+fn shown(column: &Column<Sample>, cell: Cell) -> String {
+    match cell {
+        Cell::Null => String::new(),
+        Cell::Int(value) if column.holds == Hold::Timestamp => UtcMicros(value).to_string(),
+        Cell::Int(value) => value.to_string(),
+        Cell::Text(text) => text,
+        Cell::Bool(flag) => flag.to_string(),
+        Cell::Hops(hops) => {
+            let hops: Vec<_> = hops.iter().map(hop).collect();
+            serde_json::Value::Array(hops).to_string()
+        }
+    }
+}
+
+fn hop(hop: &Hop) -> serde_json::Value {
+    serde_json::json!({
+        "by": hop.by,
+        "from": hop.from,
+        "at": hop.at.map(|at| at.to_string()),
+        "delay_us": hop.delay.map(|delay| delay.0),
+        "clock_suspect": hop.clock_suspect,
+    })
+}
+
+/// Writes the samples into a folder as a lake, which any Parquet reader opens.
+///
+/// # Errors
+/// A day file can't be read or written.
+pub fn lake(data: &Path, choice: &Choice, folder: &Path) -> Result<u64, UpkeepError> {
+    let mut count = 0;
+    for day in choice.days(data)? {
+        let mut writer: Option<DayWriter<Sample>> = None;
+        for sample in DayReader::<Sample>::open(&day.path)?.into_iter().flatten() {
+            let sample = sample?;
+            if choice.has(&sample) {
+                let writer = match &mut writer {
+                    Some(writer) => writer,
+                    none => none.insert(DayWriter::create(folder, &day.site, day.date)?),
+                };
+                writer.push(sample)?;
+                count += 1;
+            }
+        }
+        if let Some(writer) = writer {
+            writer.publish(None)?;
+        }
+    }
+    Ok(count)
+}
