@@ -20,6 +20,7 @@ struct Probe {
     server: MailServer,
     smtp: (u16, &'static str),
     pickup: (u16, &'static str),
+    protocol: &'static str,
 }
 
 impl Probe {
@@ -29,8 +30,16 @@ impl Probe {
             folder: tempfile::tempdir().expect("folder"),
             smtp: (server.smtps_port(), "implicit"),
             pickup: (server.pop3s_port(), "implicit"),
+            protocol: "pop3",
             server,
         }
+    }
+
+    async fn over_imap(options: Options) -> Self {
+        let mut probe = Self::new(options).await;
+        probe.pickup.0 = probe.server.imaps_port();
+        probe.protocol = "imap";
+        probe
     }
 
     fn config(&self, change: &[(&str, &str)]) -> Config {
@@ -56,9 +65,9 @@ timeout = "1s"
 test_interval = "1m"
 horizon = "10s"
 smtp = {{ port = {}, tls = "{}", account = "probe", ca_file = "ca.pem" }}
-pickup = {{ protocol = "pop3", port = {}, tls = "{}", account = "probe", ca_file = "ca.pem" }}
+pickup = {{ protocol = "{}", port = {}, tls = "{}", account = "probe", ca_file = "ca.pem" }}
 "#,
-            smtp.0, smtp.1, pickup.0, pickup.1
+            smtp.0, smtp.1, self.protocol, pickup.0, pickup.1
         );
         for (from, to) in change {
             assert!(text.contains(from), "{from} is in the configuration");
@@ -453,4 +462,228 @@ async fn the_servers_clock_does_not_matter() {
     })
     .await;
     assert_true(&probe.run().await, &probe.server);
+}
+
+#[tokio::test]
+async fn over_imap_the_true_round_trip_lies_within_what_is_stated() {
+    for tls in ["implicit", "starttls", "none"] {
+        let mut probe = Probe::over_imap(Options {
+            delays: Delays::Fixed(Duration::from_millis(250)),
+            plaintext_login: true,
+            ..Options::default()
+        })
+        .await;
+        if tls != "implicit" {
+            probe.pickup = (probe.server.imap_port(), tls);
+        }
+        probe.server.fill(PROBE, 10);
+        let sample = probe.run().await;
+        assert_true(&sample, &probe.server);
+        assert_eq!((probe.ours(), probe.server.foreign(PROBE)), (0, 10));
+        assert!(
+            probe
+                .server
+                .mails(PROBE, INBOX)
+                .iter()
+                .all(|mail| mail.flags.is_empty()),
+            "no foreign mail is marked"
+        );
+        for (name, value) in [
+            ("pickup_connect", sample.pickup_connect),
+            ("pickup_greeting", sample.pickup_greeting),
+            ("pickup_login", sample.pickup_login),
+            ("pickup_list", sample.pickup_list),
+            ("pickup_receive", sample.pickup_receive),
+        ] {
+            assert!(
+                value.is_some_and(|value| value > Micros::ZERO),
+                "{tls}: {name} {value:?}"
+            );
+        }
+        assert_eq!(sample.folder.as_deref(), Some("INBOX"));
+    }
+}
+
+#[tokio::test]
+async fn imap_servers_that_lack_capabilities_will_do() {
+    for lacks in [
+        &["UIDPLUS"][..],
+        &["AUTH=PLAIN", "SASL-IR"],
+        &["SASL-IR"],
+        &["LITERAL+", "AUTH=PLAIN"],
+        &[
+            "IDLE",
+            "LITERAL+",
+            "UIDPLUS",
+            "AUTH=PLAIN",
+            "SASL-IR",
+            "ENABLE",
+            "ID",
+            "MOVE",
+        ],
+    ] {
+        let probe = Probe::over_imap(Options {
+            imap_without: lacks.iter().map(|lack| (*lack).to_owned()).collect(),
+            ..Options::default()
+        })
+        .await;
+        probe.server.fill(PROBE, 5);
+        let sample = probe.run().await;
+        assert_true(&sample, &probe.server);
+        assert_eq!((probe.ours(), probe.server.foreign(PROBE)), (0, 5), "without {lacks:?}");
+    }
+}
+
+#[tokio::test]
+async fn imap_failures_are_named_by_their_stage() {
+    use Fault::*;
+    for (phase, fault, stage, words) in [
+        ("TLS", Certificate(Shown::Expired), Stage::PickupTls, "expired"),
+        ("GREETING", Stall, Stage::PickupGreeting, "no answer within 1s"),
+        ("GREETING", Reply("* BYE busy".into()), Stage::PickupGreeting, "busy"),
+        (
+            "LOGIN",
+            Reply("* nonsense".into()),
+            Stage::PickupLogin,
+            "no answer within 1s",
+        ),
+        ("LOGIN", Close, Stage::PickupLogin, "closed"),
+        ("SELECT", Stall, Stage::PickupList, "no answer within 1s"),
+        ("FETCH", Close, Stage::PickupReceive, "closed"),
+        ("FETCH", Garbage, Stage::PickupReceive, "no IMAP response"),
+    ] {
+        let probe = Probe::over_imap(Options::default()).await;
+        probe.server.inject(Protocol::Imap, phase, fault.clone(), When::Always);
+        let sample = probe.run_with(&[("\"3s\"", "\"1500ms\"")]).await.sample;
+        assert_eq!(
+            (sample.outcome, sample.stage),
+            (Outcome::PickupFailed, Some(stage)),
+            "{phase} {fault:?}: {sample:?}"
+        );
+        let error = sample.error.expect("error");
+        assert!(error.contains(words), "{phase} {fault:?}: {error}");
+        assert!(!error.contains(PASSWORD), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_imap_password_is_tried_twice_only() {
+    let probe = Probe::over_imap(Options::default()).await;
+    let config = Arc::new(probe.config(&[("\"3s\"", "\"1s\"")]));
+    write(&probe.folder.path().join("password"), "wrong");
+    probe.server.inject(
+        Protocol::Smtp,
+        "AUTH",
+        Fault::Reply("235 2.7.0 fine".into()),
+        When::Always,
+    );
+    let tester = Tester::new(config.clone(), None).await.expect("tester");
+    let sample = tester
+        .test(config.monitors.values().next().expect("monitor"))
+        .await
+        .sample;
+    tester.shutdown().await;
+    let logins = |line: &String| line.contains("AUTHENTICATE") || line.contains("LOGIN ");
+    let tried = probe
+        .server
+        .commands(Protocol::Imap)
+        .iter()
+        .filter(|line| logins(line))
+        .count();
+    assert!(tried <= 2, "{tried}");
+    assert_ne!(sample.outcome, Outcome::Ok);
+}
+
+#[tokio::test]
+async fn a_mail_that_went_to_junk_is_found_there() {
+    let probe = Probe::over_imap(Options::default()).await;
+    probe.server.befall(None, Mishap::Junk, When::Always);
+    let sample = probe
+        .run_with(&[("horizon =", "folders = [\"INBOX\", \"Nowhere\", \"Junk\"]\nhorizon =")])
+        .await
+        .sample;
+    assert_true(&sample, &probe.server);
+    assert_eq!(sample.folder.as_deref(), Some("Junk"));
+    assert!(probe.server.mails(PROBE, "Junk").is_empty());
+}
+
+#[tokio::test]
+async fn over_imap_a_mail_is_known_by_its_token_wherever_it_survives() {
+    for mishaps in [
+        vec![
+            Mishap::StripField("X-MailQoS-Token".into()),
+            Mishap::ReplaceSubject("changed".into()),
+        ],
+        vec![
+            Mishap::ReplaceSubject("changed".into()),
+            Mishap::ReplaceBody("gone".into()),
+        ],
+        vec![Mishap::Attach],
+        vec![Mishap::Duplicate],
+    ] {
+        let probe = Probe::over_imap(Options::default()).await;
+        for mishap in &mishaps {
+            probe.server.befall(None, mishap.clone(), When::Always);
+        }
+        let sample = probe.run().await;
+        assert_eq!(sample.outcome, Outcome::Ok, "{mishaps:?}: {sample:?}");
+        assert_eq!(probe.ours(), 0, "{mishaps:?}");
+    }
+}
+
+#[tokio::test]
+async fn over_imap_a_mailbox_of_20_000_foreign_mails_is_neither_read_through_nor_touched() {
+    let probe = Probe::over_imap(Options::default()).await;
+    probe.server.fill(PROBE, 20_000);
+    let sample = probe
+        .run_with(&[
+            ("\"1s\"", "\"10s\""),
+            ("\"3s\"", "\"30s\""),
+            ("\"10s\"\nsmtp", "\"60s\"\nsmtp"),
+        ])
+        .await
+        .sample;
+    assert_true(&sample, &probe.server);
+    let fetches = probe
+        .server
+        .commands(Protocol::Imap)
+        .iter()
+        .filter(|line| line.contains("FETCH"))
+        .count();
+    assert!(fetches <= 20, "{fetches}");
+    assert_eq!((probe.ours(), probe.server.foreign(PROBE)), (0, 20_000));
+}
+
+#[tokio::test]
+async fn a_foreign_mail_that_is_marked_as_deleted_stays() {
+    let probe = Probe::over_imap(Options {
+        imap_without: vec!["UIDPLUS".to_owned()],
+        ..Options::default()
+    })
+    .await;
+    probe.server.fill(PROBE, 3);
+    mark_deleted(&probe, 2).await;
+    let sample = probe.run().await;
+    assert_eq!(sample.outcome, Outcome::Ok, "{sample:?}");
+    assert_eq!(probe.server.foreign(PROBE), 3);
+}
+
+/// Marks a foreign mail as another client would.
+async fn mark_deleted(probe: &Probe, number: u32) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let stream = tokio::net::TcpStream::connect(("127.0.0.1", probe.server.imap_port())).await;
+    let mut stream = stream.expect("connected");
+    let text = PASSWORD.replace('"', "\\\"");
+    let login = format!("a LOGIN {PROBE} \"{}\"\r\n", text.replace("word\\ß", "word\\\\ß"));
+    for line in [
+        login,
+        "b SELECT INBOX\r\n".into(),
+        format!("c STORE {number} +FLAGS (\\Deleted)\r\n"),
+        "d LOGOUT\r\n".into(),
+    ] {
+        stream.write_all(line.as_bytes()).await.expect("sent");
+    }
+    let mut all = String::new();
+    stream.read_to_string(&mut all).await.expect("answers");
+    assert!(all.contains("c OK"), "{all}");
 }

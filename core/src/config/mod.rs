@@ -142,6 +142,8 @@ pub struct MailQos {
     pub pickup: Endpoint,
     /// How the mailbox is read.
     pub protocol: PickupProtocol,
+    /// The folders that are searched over IMAP, in this order; POP3 knows the inbox only.
+    pub folders: Vec<String>,
 }
 
 /// How a mailbox is read.

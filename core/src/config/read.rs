@@ -882,6 +882,7 @@ struct Options {
     from: Option<String>,
     to: Option<String>,
     protocol: PickupProtocol,
+    folders: Vec<String>,
     smtp: Option<Endpoint>,
     pickup: Option<Endpoint>,
 }
@@ -996,9 +997,30 @@ fn options(
         from,
         to,
         protocol,
+        folders: folders(table, problems),
         smtp,
         pickup: read_endpoint(pickup, service, address, config, problems),
     }
+}
+
+/// The folders to search; the inbox, if nothing is said.
+fn folders(table: &mut Table, problems: &mut Problems) -> Vec<String> {
+    let inbox = || vec!["INBOX".to_owned()];
+    let Some(folders) = table.get::<Vec<String>>("folders", problems) else {
+        return inbox();
+    };
+    let bad = folders
+        .iter()
+        .any(|name| name.is_empty() || name.chars().any(char::is_control));
+    if bad || folders.is_empty() {
+        problems.push(
+            table
+                .problem("folders", "a folder without a name, or no folder at all", "here")
+                .help("write the folders to search, such as [\"INBOX\", \"Junk\"]"),
+        );
+        return inbox();
+    }
+    folders
 }
 
 /// Reads a table of a monitor's server to its end; the defaults alone have no address, and need none.
@@ -1115,6 +1137,7 @@ fn monitor(
             smtp: options.smtp?,
             pickup: pickup?,
             protocol: options.protocol,
+            folders: options.folders,
         }),
     })
 }

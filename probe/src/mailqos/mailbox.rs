@@ -111,6 +111,7 @@ pub(super) struct Key {
     server: String,
     port: u16,
     imap: bool,
+    folders: Vec<String>,
     user: String,
 }
 
@@ -120,6 +121,7 @@ impl Key {
             server: options.pickup.server.to_ascii_lowercase(),
             port: options.pickup.port,
             imap: options.protocol == PickupProtocol::Imap,
+            folders: options.folders.clone(),
             user: account.map(|account| account.user.clone()).unwrap_or_default(),
         }
     }
@@ -193,6 +195,7 @@ impl Registry {
         let mut changed = Vec::new();
         let mut waiting = lock(&self.waiting);
         for found in visit.found {
+            tracing::debug!(monitor = %found.token.monitor, folder = ?found.folder, landed = ?found.landed, "found");
             let Some(waiting) = waiting.get(&found.token.nonce) else {
                 let mut settled = lock(&self.settled);
                 if let Some((_, sample)) = settled.iter_mut().find(|(nonce, _)| *nonce == found.token.nonce) {
@@ -283,6 +286,7 @@ impl Mailbox {
             door: Door {
                 endpoint: options.pickup.clone(),
                 protocol: options.protocol,
+                folders: options.folders.clone(),
                 step: options.timeout.to_std(),
             },
             account: account.cloned(),

@@ -1,5 +1,6 @@
 //! A pick-up: one visit to a mailbox over POP3 or IMAP, which looks for mails of ours and touches no other.
 
+mod imap;
 mod pop3;
 
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use mailqos_core::{
     config::{Endpoint, PickupProtocol},
     mail::{Credentials, TlsSession, WireError, one_line},
-    model::{Micros, Stage},
+    model::{Micros, Stage, UtcMicros},
 };
 
 use super::{
@@ -23,6 +24,8 @@ const KEPT_OF_MAIL: usize = 128 * 1024;
 pub(super) struct Door {
     pub(super) endpoint: Endpoint,
     pub(super) protocol: PickupProtocol,
+    /// The folders that are searched, over IMAP.
+    pub(super) folders: Vec<String>,
     /// Deadline of each step.
     pub(super) step: Duration,
 }
@@ -105,6 +108,8 @@ pub(super) struct Found {
     pub(super) received_at: Option<Moment>,
     /// The folder in which it lay.
     pub(super) folder: Option<String>,
+    /// When it landed, by the server's own clock (INTERNALDATE).
+    pub(super) landed: Option<UtcMicros>,
     /// Its head and the beginning of its body.
     pub(super) mail: Vec<u8>,
 }
@@ -143,11 +148,13 @@ impl Visit {
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     pop3: pop3::Memory,
+    imap: imap::Memory,
 }
 
 /// A visit's connection, which is still to be ended; for POP3 that is when deletions count.
 pub(super) enum Ending {
     Pop3(pop3::Ending),
+    Imap(imap::Ending),
 }
 
 impl Ending {
@@ -158,6 +165,7 @@ impl Ending {
     pub(super) async fn end(self) -> Result<(), PickupError> {
         match self {
             Self::Pop3(ending) => ending.end().await,
+            Self::Imap(ending) => ending.end().await,
         }
     }
 }
@@ -175,8 +183,8 @@ pub(super) async fn visit(
             (visit, ending.map(Ending::Pop3))
         }
         PickupProtocol::Imap => {
-            let error = PickupError::new(Stage::PickupConnect, "IMAP is not built in yet");
-            (Visit::failed(Moment::now(), error), None)
+            let (visit, ending) = imap::visit(door, credentials, &mut memory.imap, judge).await;
+            (visit, ending.map(Ending::Imap))
         }
     }
 }

@@ -707,6 +707,7 @@ async fn examine(
         receive: None,
         received_at: None,
         folder: None,
+        landed: None,
         mail,
     };
     if verdict == Verdict::Take {

@@ -1,0 +1,884 @@
+//! IMAP (RFC 3501 and RFC 9051, with 4315 UIDPLUS, 4959 SASL-IR, 7888 non-synchronising literals).
+//!
+//! Mails are read with PEEK, so that no flag of a foreign mail changes; only mails of ours are deleted, by their UIDs.
+//! UIDs are remembered between visits, so that a mail is looked into once, and a visit without news costs one SELECT.
+
+mod reply;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    time::{Duration, Instant},
+};
+
+use mailqos_core::{
+    config::TlsMode,
+    mail::{
+        Credentials, Secret, Wire, WireError,
+        sasl::{self, Mechanism},
+    },
+    model::{Micros, Stage, UtcMicros},
+};
+
+use super::{Door, Found, Judge, KEPT_OF_MAIL, PickupError, Verdict, Visit};
+use crate::mailqos::{evidence::Moment, token::Token};
+use reply::{Response, Status, Value};
+
+/// The longest line: a search that finds some 400,000 mails.
+const MAX_LINE: usize = 4 * 1024 * 1024;
+/// The longest reply where nothing long is asked for.
+const MAX_REPLY: usize = 1024 * 1024;
+/// The longest reply to a search, or to a fetch of several heads.
+const MAX_LISTING: usize = 16 * 1024 * 1024;
+/// The most that is read of a mail of ours.
+const MAX_MAIL: usize = 128 * 1024 * 1024;
+/// A literal is read in pieces of this size.
+const PIECE: usize = 64 * 1024;
+/// Mails that are looked into at once.
+const BATCH: usize = 16;
+/// So many of the newest mails are looked into one by one; the search finds ours among the rest.
+const LOOKED_INTO: usize = 64;
+/// Bytes of a body that are looked at where the head has no token: it may have survived there only, or in a bounce.
+const BODY_BYTES: usize = 16 * 1024;
+/// How many times a mail that can't be read is tried.
+const TRIES: u8 = 3;
+
+/// Between which moments a mail landed, as far as the visits tell.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    not_shown: Option<Moment>,
+    shown: Moment,
+    /// How many times reading it has failed.
+    tries: u8,
+}
+
+/// A mail of ours that is still there.
+#[derive(Debug, Clone)]
+struct Ours {
+    token: Token,
+    seen: Seen,
+    date: Option<UtcMicros>,
+    head: Vec<u8>,
+}
+
+/// What is remembered of a folder.
+#[derive(Debug, Default)]
+struct Folder {
+    validity: Option<u64>,
+    /// What lies below was listed before.
+    next: u64,
+    /// When it was listed last, the mails from `next` on were not there yet.
+    listed: Option<Moment>,
+    /// Mails to be looked into.
+    fresh: BTreeMap<u64, Seen>,
+    ours: BTreeMap<u64, Ours>,
+    /// Mails of ours that are to be deleted.
+    doomed: BTreeSet<u64>,
+}
+
+/// What is remembered between visits.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    folders: HashMap<String, Folder>,
+    /// Commands and ways to log in that this server does not have.
+    lacks: HashSet<&'static str>,
+}
+
+/// The session after the work, before LOGOUT.
+pub(in crate::mailqos) struct Ending {
+    session: Session,
+}
+
+impl Ending {
+    pub(super) async fn end(mut self) -> Result<(), PickupError> {
+        let result = self
+            .session
+            .command(Stage::PickupReceive, "LOGOUT", MAX_REPLY, |_| {})
+            .await;
+        self.session.wire.close().await;
+        result.map(|_| ())
+    }
+}
+
+struct Session {
+    wire: Wire,
+    step: Duration,
+    tag: u32,
+    /// In capitals.
+    capabilities: Vec<String>,
+    /// The last literal's end.
+    literal_at: Option<Instant>,
+}
+
+/// A line from the server.
+enum Said {
+    /// Without a tag: data.
+    Data(Response),
+    /// Without a tag: a status.
+    Status(Status),
+    /// `+`: go on.
+    Continue(String),
+    /// The end of the command with this tag.
+    Tagged(String, Status),
+}
+
+impl Session {
+    fn wire_error(stage: Stage, error: &WireError) -> PickupError {
+        PickupError::wire(stage, error)
+    }
+
+    async fn send(&mut self, stage: Stage, line: &str, secret: bool) -> Result<(), PickupError> {
+        self.wire.secret(secret);
+        let result = self.wire.send(format!("{line}\r\n").as_bytes()).await;
+        self.wire.secret(false);
+        result.map_err(|error| Self::wire_error(stage, &error))
+    }
+
+    async fn said(&mut self, stage: Stage) -> Result<Said, PickupError> {
+        let error = |error: WireError| Self::wire_error(stage, &error);
+        let first = self.wire.line(MAX_LINE).await.map_err(error)?;
+        let text = String::from_utf8_lossy(&first);
+        if let Some(rest) = text.strip_prefix('+') {
+            return Ok(Said::Continue(rest.trim().to_owned()));
+        }
+        let Some((tag, rest)) = text.split_once(' ') else {
+            return Err(self.nonsense(stage, &text));
+        };
+        if tag != "*" {
+            return match Status::read(rest) {
+                Some(status) => Ok(Said::Tagged(tag.to_owned(), status)),
+                None => Err(self.nonsense(stage, &text)),
+            };
+        }
+        if let Some(status) = Status::read(rest) {
+            return Ok(Said::Status(status));
+        }
+        let mut response = Response {
+            text: first[2..].to_vec(),
+            literals: Vec::new(),
+        };
+        let mut announced = reply::literal(&response.text);
+        while let Some(length) = announced {
+            let mut left = length;
+            let mut content = Vec::new();
+            while left > 0 {
+                let piece = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+                let bytes = self.wire.bytes(piece).await.map_err(error)?;
+                left -= bytes.len() as u64;
+                let room = KEPT_OF_MAIL - content.len().min(KEPT_OF_MAIL);
+                content.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            }
+            self.literal_at = Some(self.wire.received_at());
+            response.literals.push(content);
+            let more = self.wire.line(MAX_LINE).await.map_err(error)?;
+            announced = reply::literal(&more);
+            response.text.extend_from_slice(&more);
+            if response.text.len() > MAX_LINE {
+                return Err(error(WireError::LineTooLong(MAX_LINE)));
+            }
+        }
+        Ok(Said::Data(response))
+    }
+
+    fn nonsense(&self, stage: Stage, text: &str) -> PickupError {
+        let shown = self.wire.transcript().one_line(text);
+        PickupError::new(stage, &format!("the server sent {shown:?}, which is no IMAP response"))
+    }
+
+    fn next_tag(&mut self) -> String {
+        self.tag = self.tag.wrapping_add(1);
+        format!("A{}", self.tag)
+    }
+
+    /// Reads up to the end of the command; `each` gets what comes before.
+    async fn finish(
+        &mut self,
+        stage: Stage,
+        tag: &str,
+        mut each: impl FnMut(&Said),
+    ) -> Result<Result<Status, String>, PickupError> {
+        let mut farewell = None;
+        loop {
+            let said = match self.said(stage).await {
+                Ok(said) => said,
+                Err(error) => {
+                    // The server's own words say more than the end of the connection.
+                    return Err(match farewell {
+                        Some(text) => PickupError { text, ..error },
+                        None => error,
+                    });
+                }
+            };
+            match &said {
+                Said::Tagged(known, status) if known == tag => {
+                    self.note_capabilities(&said);
+                    return Ok(Ok(status.clone()));
+                }
+                Said::Tagged(..) => {
+                    return Err(PickupError::new(
+                        stage,
+                        "the server answered a command that was not sent",
+                    ));
+                }
+                Said::Continue(challenge) => return Ok(Err(challenge.clone())),
+                Said::Status(status) if status.word == "BYE" => {
+                    let text = self.wire.transcript().one_line(&status.text);
+                    farewell = Some(format!("the server ended the conversation: {text}"));
+                }
+                Said::Status(_) | Said::Data(_) => {}
+            }
+            self.note_capabilities(&said);
+            each(&said);
+        }
+    }
+
+    fn note_capabilities(&mut self, said: &Said) {
+        let told: Vec<String> = match said {
+            Said::Status(status) | Said::Tagged(_, status) if status.says("CAPABILITY") => status.code[1..].to_vec(),
+            Said::Data(response) => {
+                let text = String::from_utf8_lossy(&response.text).to_ascii_uppercase();
+                match text.strip_prefix("CAPABILITY ") {
+                    Some(words) => words.split_whitespace().map(str::to_owned).collect(),
+                    None => return,
+                }
+            }
+            _ => return,
+        };
+        self.capabilities = told;
+    }
+
+    /// A command without secrets, from its sending to its end.
+    async fn command(
+        &mut self,
+        stage: Stage,
+        command: &str,
+        most: usize,
+        each: impl FnMut(&Said),
+    ) -> Result<Status, PickupError> {
+        let tag = self.next_tag();
+        self.wire.begin(self.step, most);
+        self.send(stage, &format!("{tag} {command}"), false).await?;
+        match self.finish(stage, &tag, each).await? {
+            Ok(status) => Ok(status),
+            Err(_) => Err(PickupError::new(stage, "the server asks for what was not announced")),
+        }
+    }
+
+    /// The same; anything but OK is an error.
+    async fn must(
+        &mut self,
+        stage: Stage,
+        command: &str,
+        most: usize,
+        each: impl FnMut(&Said),
+    ) -> Result<Status, PickupError> {
+        let status = self.command(stage, command, most, each).await?;
+        if status.is_ok() {
+            Ok(status)
+        } else {
+            Err(self.refusal(stage, command, &status))
+        }
+    }
+
+    fn refusal(&self, stage: Stage, command: &str, status: &Status) -> PickupError {
+        let mut words = command.split(' ');
+        let mut verb = words.next().unwrap_or_default().to_owned();
+        if verb == "UID" {
+            verb = format!("UID {}", words.next().unwrap_or_default());
+        }
+        let code = if status.code.is_empty() {
+            String::new()
+        } else {
+            format!("[{}] ", status.code.join(" "))
+        };
+        let text = if status.text.is_empty() && code.is_empty() {
+            "without a reason"
+        } else {
+            &status.text
+        };
+        let text = self
+            .wire
+            .transcript()
+            .one_line(&format!("{verb} refused: {code}{text}"));
+        let mut error = PickupError::new(stage, &text);
+        error.in_use = status.says("INUSE");
+        error
+    }
+
+    fn has(&self, capability: &str) -> bool {
+        let listed = |name: &str| self.capabilities.iter().any(|known| known == name);
+        listed(capability)
+            || (listed("IMAP4REV2") && matches!(capability, "UIDPLUS" | "SASL-IR" | "LITERAL-" | "IDLE" | "UNSELECT"))
+    }
+}
+
+/// A way to log in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Sasl(Mechanism),
+    Login,
+}
+
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sasl(Mechanism::Plain) => "AUTHENTICATE PLAIN",
+            Self::Sasl(Mechanism::Login) => "AUTHENTICATE LOGIN",
+            Self::Login => "LOGIN",
+        }
+    }
+}
+
+/// Visits a mailbox once.
+pub(super) async fn visit(
+    door: &Door,
+    credentials: Option<&Credentials>,
+    memory: &mut Memory,
+    judge: &dyn Judge,
+) -> (Visit, Option<Ending>) {
+    let mut visit = Visit::begin();
+    let began = Instant::now();
+    let wire = match Wire::connect(&door.endpoint, door.step).await {
+        Ok(wire) => wire,
+        Err(error) => {
+            let stage = if error.is_tls() {
+                Stage::PickupTls
+            } else {
+                Stage::PickupConnect
+            };
+            visit.error = Some(PickupError::wire(stage, &error));
+            return (visit, None);
+        }
+    };
+    visit.phases.connect = Some(Micros::from(began.elapsed()));
+    visit.phases.tcp = Some(wire.tcp_took());
+    let mut session = Session {
+        wire,
+        step: door.step,
+        tag: 0,
+        capabilities: Vec::new(),
+        literal_at: None,
+    };
+    let result = work(&mut session, door, credentials, memory, judge, &mut visit).await;
+    visit.phases.tls = session.wire.tls_took();
+    visit.tls = session.wire.tls().cloned();
+    match result {
+        Ok(()) => (visit, Some(Ending { session })),
+        Err(error) => {
+            visit.error = Some(error);
+            (visit, None)
+        }
+    }
+}
+
+async fn work(
+    session: &mut Session,
+    door: &Door,
+    credentials: Option<&Credentials>,
+    memory: &mut Memory,
+    judge: &dyn Judge,
+    visit: &mut Visit,
+) -> Result<(), PickupError> {
+    let stage = Stage::PickupGreeting;
+    let connected = Instant::now();
+    session.wire.begin(session.step, MAX_REPLY);
+    let greeting = session.said(stage).await?;
+    session.note_capabilities(&greeting);
+    let welcome = match &greeting {
+        Said::Status(status) if status.word == "OK" || status.word == "PREAUTH" => status.word,
+        Said::Status(status) => return Err(session.refusal(stage, "connection", status)),
+        Said::Data(response) => return Err(session.nonsense(stage, &String::from_utf8_lossy(&response.text))),
+        Said::Continue(text) => return Err(session.nonsense(stage, &format!("+ {text}"))),
+        Said::Tagged(tag, _) => return Err(session.nonsense(stage, tag)),
+    };
+    visit.phases.greeting = Some(Micros::from(
+        session.wire.received_at().saturating_duration_since(connected),
+    ));
+    if session.capabilities.is_empty() {
+        session.must(stage, "CAPABILITY", MAX_REPLY, |_| {}).await?;
+    }
+    if door.endpoint.tls == TlsMode::StartTls {
+        let stage = Stage::PickupTls;
+        if !session.has("STARTTLS") {
+            return Err(PickupError::new(
+                stage,
+                "the server does not offer STARTTLS; set tls = \"implicit\" (usually port 993), or tls = \"none\" if the password may travel in clear",
+            ));
+        }
+        session.must(stage, "STARTTLS", MAX_REPLY, |_| {}).await?;
+        session
+            .wire
+            .upgrade(&door.endpoint.trust)
+            .await
+            .map_err(|error| PickupError::wire(stage, &error))?;
+        // What was offered in clear can't be trusted (RFC 9051, section 6.2.1).
+        session.capabilities.clear();
+        session.must(stage, "CAPABILITY", MAX_REPLY, |_| {}).await?;
+    }
+    if welcome != "PREAUTH" {
+        log_in(session, credentials, memory, visit).await?;
+    }
+    let mut missing = None;
+    for (number, name) in door.folders.iter().enumerate() {
+        match look(session, name, memory, judge, visit).await {
+            Ok(None) => {}
+            // A folder may come into being with its first mail; without the first one there is nothing to measure.
+            Ok(Some(refusal)) if number == 0 => missing = Some(refusal),
+            Ok(Some(refusal)) => tracing::debug!(folder = name, "{refusal}"),
+            Err(error) => return Err(error),
+        }
+    }
+    missing.map_or(Ok(()), Err)
+}
+
+async fn log_in(
+    session: &mut Session,
+    credentials: Option<&Credentials>,
+    memory: &mut Memory,
+    visit: &mut Visit,
+) -> Result<(), PickupError> {
+    let stage = Stage::PickupLogin;
+    let Some(credentials) = credentials else {
+        return Err(PickupError::new(stage, "no account is configured for the mailbox"));
+    };
+    session.wire.hide(&credentials.secret);
+    let offered: Vec<String> = session
+        .capabilities
+        .iter()
+        .filter_map(|word| word.strip_prefix("AUTH=").map(str::to_owned))
+        .collect();
+    let mut ways: Vec<Way> = sasl::choose(&offered, credentials).into_iter().map(Way::Sasl).collect();
+    if !session.has("LOGINDISABLED") {
+        let at = usize::from(ways.first() == Some(&Way::Sasl(Mechanism::Plain)));
+        ways.insert(at, Way::Login);
+    }
+    ways.retain(|way| !memory.lacks.contains(way.name()));
+    let mut last = PickupError::new(
+        stage,
+        if session.has("LOGINDISABLED") && session.wire.tls().is_none() {
+            "the server takes no password in clear; set tls = \"starttls\" or tls = \"implicit\""
+        } else {
+            "the server offers no way to log in that mailqos knows"
+        },
+    );
+    let began = Instant::now();
+    let mut wrong = false;
+    for way in ways {
+        session.capabilities.clear();
+        let (status, reason) = exchange(session, way, credentials).await?;
+        if status.is_ok() {
+            if let Some(reason) = reason {
+                return Err(PickupError::new(stage, &reason));
+            }
+            let took = session.wire.received_at().saturating_duration_since(began);
+            visit.phases.login = Some(Micros::from(took));
+            if session.capabilities.is_empty() {
+                session.must(stage, "CAPABILITY", MAX_REPLY, |_| {}).await?;
+            }
+            return Ok(());
+        }
+        last = session.refusal(stage, "login", &status);
+        if let Some(reason) = reason {
+            last.text = format!("{}: {reason}", last.text);
+        }
+        if ["UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG"]
+            .iter()
+            .any(|code| status.says(code))
+        {
+            return Err(last);
+        }
+        wrong = true;
+        let final_word = [
+            "AUTHENTICATIONFAILED",
+            "AUTHORIZATIONFAILED",
+            "EXPIRED",
+            "PRIVACYREQUIRED",
+            "CONTACTADMIN",
+        ];
+        if final_word.iter().any(|code| status.says(code)) {
+            break;
+        }
+        // The way may be one that the server only seems to have; what fails by itself is not tried at each visit.
+        memory.lacks.insert(way.name());
+    }
+    memory.lacks.retain(|what| *what == "SEARCH");
+    last.refused = wrong;
+    Err(last)
+}
+
+/// One way to log in; besides the status a reason of our own, where the dialogue failed on this side.
+async fn exchange(
+    session: &mut Session,
+    way: Way,
+    credentials: &Credentials,
+) -> Result<(Status, Option<String>), PickupError> {
+    let stage = Stage::PickupLogin;
+    let tag = session.next_tag();
+    session.wire.begin(session.step, MAX_REPLY);
+    match way {
+        Way::Login => {
+            // A quoted string holds ASCII only; everything else travels as a literal.
+            let mut line = format!("{tag} LOGIN");
+            for text in [&*credentials.user, credentials.secret.expose()] {
+                if text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
+                    line = format!("{line} {}", reply::quote(text));
+                    continue;
+                }
+                let at_once = session.has("LITERAL+") || (session.has("LITERAL-") && text.len() <= 4096);
+                let length = text.len();
+                if at_once {
+                    line = format!("{line} {{{length}+}}\r\n{text}");
+                } else {
+                    session.send(stage, &format!("{line} {{{length}}}"), true).await?;
+                    if let Ok(status) = session.finish(stage, &tag, |_| {}).await? {
+                        return Ok((status, None));
+                    }
+                    line = text.to_owned();
+                }
+            }
+            session.send(stage, &line, true).await?;
+            match session.finish(stage, &tag, |_| {}).await? {
+                Ok(status) => Ok((status, None)),
+                Err(_) => Err(PickupError::new(stage, "the server asks for more than LOGIN has")),
+            }
+        }
+        Way::Sasl(mechanism) => {
+            let mut dialogue = mechanism.begin(credentials);
+            let mut line = Secret::new(format!("{tag} AUTHENTICATE {mechanism}"));
+            if session.has("SASL-IR")
+                && let Some(initial) = dialogue.initial()
+            {
+                line = Secret::new(format!("{} {}", line.expose(), sasl::encode(&initial)));
+            }
+            let mut reason = None;
+            for _ in 0..6 {
+                session.wire.begin(session.step, MAX_REPLY);
+                session.send(stage, line.expose(), true).await?;
+                let challenge = match session.finish(stage, &tag, |_| {}).await? {
+                    Ok(status) if status.is_ok() => return Ok((status, dialogue.finish().err())),
+                    Ok(status) => return Ok((status, reason)),
+                    Err(challenge) => challenge,
+                };
+                line = match sasl::decode(&challenge).and_then(|challenge| dialogue.answer(&challenge)) {
+                    Ok(answer) => Secret::new(sasl::encode(&answer)),
+                    Err(own) => {
+                        reason = Some(own);
+                        Secret::new("*")
+                    }
+                };
+            }
+            Err(PickupError::new(
+                stage,
+                "the server asks for ever more in the authentication",
+            ))
+        }
+    }
+}
+
+/// Looks into a folder, takes what is ours, and deletes it. A refusal to open the folder is given back.
+async fn look(
+    session: &mut Session,
+    name: &str,
+    memory: &mut Memory,
+    judge: &dyn Judge,
+    visit: &mut Visit,
+) -> Result<Option<PickupError>, PickupError> {
+    let stage = Stage::PickupList;
+    let began = Instant::now();
+    let asked = Moment::of(began);
+    let (mut validity, mut next, mut exists) = (None, None, None);
+    let command = format!("SELECT {}", reply::quote(&reply::utf7(name)));
+    let status = session
+        .command(stage, &command, MAX_REPLY, |said| match said {
+            Said::Status(status) => {
+                validity = status.number("UIDVALIDITY").or(validity);
+                next = status.number("UIDNEXT").or(next);
+            }
+            Said::Data(response) => {
+                let text = String::from_utf8_lossy(&response.text).to_ascii_uppercase();
+                if let Some(count) = text.strip_suffix(" EXISTS") {
+                    exists = count.trim().parse::<u64>().ok();
+                }
+            }
+            _ => {}
+        })
+        .await?;
+    if !status.is_ok() {
+        return Ok(Some(session.refusal(stage, &command, &status)));
+    }
+    let opened = session.wire.received_at();
+    let folder = memory.folders.entry(name.to_owned()).or_default();
+    if folder.validity != validity {
+        // The UIDs of before mean nothing any more (RFC 9051, section 2.3.1.1).
+        *folder = Folder {
+            validity,
+            ..Folder::default()
+        };
+    }
+    let nothing_new = exists == Some(0) || next.is_some_and(|next| next <= folder.next);
+    let mut listed = opened;
+    if !nothing_new {
+        let first = folder.next.max(1);
+        let new = list(session, first, &mut memory.lacks).await?;
+        listed = session.wire.received_at();
+        for uid in &new {
+            let shown = if next.is_some_and(|next| *uid < next) {
+                opened
+            } else {
+                listed
+            };
+            let seen = Seen {
+                not_shown: folder.listed,
+                shown: Moment::of(shown),
+                tries: 0,
+            };
+            folder.fresh.insert(*uid, seen);
+        }
+        let last = new.iter().max().map_or(0, |last| last + 1);
+        folder.next = folder.next.max(last).max(next.unwrap_or(0));
+    }
+    folder.listed = Some(asked);
+    let took = Micros::from(listed.saturating_duration_since(began));
+    visit.phases.list = Some(visit.phases.list.unwrap_or_default() + took);
+    examine(session, folder, judge).await?;
+    let result = take(session, name, folder, judge, visit).await;
+    // What was read before something went wrong is deleted all the same, if that can be.
+    let deleted = delete(session, folder).await;
+    result?;
+    match deleted {
+        Err(error) if visit.found.iter().any(|found| found.receive.is_some()) => {
+            tracing::debug!(folder = name, "test mails were not deleted: {error}");
+            Ok(None)
+        }
+        other => other.map(|()| None),
+    }
+}
+
+/// The UIDs from `first` on that are to be looked into: the newest, and what the server's search takes for ours.
+async fn list(session: &mut Session, first: u64, lacks: &mut HashSet<&'static str>) -> Result<Vec<u64>, PickupError> {
+    let mut uids = Vec::new();
+    let range = if first > 1 {
+        format!("UID {first}:*")
+    } else {
+        "ALL".to_owned()
+    };
+    if !lacks.contains("SEARCH") {
+        match search(session, &format!("UID SEARCH {range}")).await? {
+            Some(found) => uids = found,
+            None => {
+                lacks.insert("SEARCH");
+            }
+        }
+    }
+    if lacks.contains("SEARCH") {
+        let command = format!("UID FETCH {first}:* (UID)");
+        let fetched = fetch(session, Stage::PickupList, &command, MAX_LISTING).await?;
+        uids = fetched.into_iter().map(|fetched| fetched.uid).collect();
+    }
+    // `n:*` names the last mail even where all numbers are below n.
+    uids.retain(|uid| *uid >= first);
+    uids.sort_unstable();
+    uids.dedup();
+    if uids.len() > LOOKED_INTO {
+        let newest = uids.split_off(uids.len() - LOOKED_INTO);
+        let command = format!("UID SEARCH {range} OR HEADER X-MailQoS-Token \"mq1\" SUBJECT \"mq1\"");
+        let ours = if lacks.contains("SEARCH") {
+            None
+        } else {
+            search(session, &command).await?
+        };
+        let ours: HashSet<u64> = ours.unwrap_or_default().into_iter().collect();
+        uids.retain(|uid| ours.contains(uid));
+        uids.extend(newest);
+    }
+    Ok(uids)
+}
+
+/// What a search finds; `None` where the server can't search so.
+async fn search(session: &mut Session, command: &str) -> Result<Option<Vec<u64>>, PickupError> {
+    let mut uids = Vec::new();
+    let status = session
+        .command(Stage::PickupList, command, MAX_LISTING, |said| {
+            if let Said::Data(response) = said
+                && let Some(found) = reply::values(response).and_then(|values| reply::uids(&values))
+            {
+                uids.extend(found);
+            }
+        })
+        .await?;
+    Ok(status.is_ok().then_some(uids))
+}
+
+async fn fetch(
+    session: &mut Session,
+    stage: Stage,
+    command: &str,
+    most: usize,
+) -> Result<Vec<reply::Fetched>, PickupError> {
+    let mut all = Vec::new();
+    session
+        .must(stage, command, most, |said| {
+            if let Said::Data(response) = said
+                && let Some(fetched) = reply::values(response).and_then(|values: Vec<Value>| reply::fetched(&values))
+            {
+                all.push(fetched);
+            }
+        })
+        .await?;
+    Ok(all)
+}
+
+fn set(uids: impl IntoIterator<Item = u64>) -> String {
+    let uids: Vec<String> = uids.into_iter().map(|uid| uid.to_string()).collect();
+    uids.join(",")
+}
+
+/// Looks into the fresh mails: which of them are ours?
+async fn examine(session: &mut Session, folder: &mut Folder, judge: &dyn Judge) -> Result<(), PickupError> {
+    let stage = Stage::PickupReceive;
+    while let Some((_, first)) = folder.fresh.last_key_value() {
+        // A mail on which a conversation broke is read alone, so that it takes no other with it.
+        let size = if first.tries > 0 { 1 } else { BATCH };
+        let batch: Vec<(u64, Seen)> = folder
+            .fresh
+            .iter()
+            .rev()
+            .take(size)
+            .map(|(uid, seen)| (*uid, *seen))
+            .collect();
+        for (uid, _) in &batch {
+            match folder.fresh.get_mut(uid) {
+                Some(seen) if seen.tries < TRIES => seen.tries += 1,
+                _ => {
+                    folder.fresh.remove(uid);
+                }
+            }
+        }
+        let uids = set(batch.iter().map(|(uid, _)| *uid));
+        let command = format!("UID FETCH {uids} (UID INTERNALDATE BODY.PEEK[HEADER])");
+        let heads = fetch(session, stage, &command, MAX_LISTING).await?;
+        let mut unknown = HashMap::new();
+        for head in heads {
+            let Some(content) = head.section else { continue };
+            match judge.key().find(&content) {
+                Some(token) => note(folder, &batch, head.uid, token, head.date, content),
+                None => {
+                    unknown.insert(head.uid, (head.date, content));
+                }
+            }
+        }
+        if !unknown.is_empty() {
+            let uids = set(unknown.keys().copied());
+            let command = format!("UID FETCH {uids} (UID BODY.PEEK[TEXT]<0.{BODY_BYTES}>)");
+            for body in fetch(session, stage, &command, MAX_LISTING).await? {
+                if let Some(section) = body.section
+                    && let Some((date, mut content)) = unknown.remove(&body.uid)
+                {
+                    content.extend_from_slice(&section);
+                    if let Some(token) = judge.key().find(&content) {
+                        note(folder, &batch, body.uid, token, date, content);
+                    }
+                }
+            }
+        }
+        for (uid, _) in &batch {
+            folder.fresh.remove(uid);
+        }
+    }
+    Ok(())
+}
+
+fn note(folder: &mut Folder, batch: &[(u64, Seen)], uid: u64, token: Token, date: Option<UtcMicros>, head: Vec<u8>) {
+    let Some((_, seen)) = batch.iter().find(|(known, _)| *known == uid) else {
+        return;
+    };
+    let seen = *seen;
+    folder.ours.insert(
+        uid,
+        Ours {
+            token,
+            seen,
+            date,
+            head,
+        },
+    );
+}
+
+/// Reads those of our mails that a test waits for, and dooms what is not to stay.
+async fn take(
+    session: &mut Session,
+    name: &str,
+    folder: &mut Folder,
+    judge: &dyn Judge,
+    visit: &mut Visit,
+) -> Result<(), PickupError> {
+    let uids: Vec<u64> = folder.ours.keys().copied().collect();
+    for uid in uids {
+        let Some(ours) = folder.ours.get(&uid) else { continue };
+        let verdict = judge.verdict(&ours.token);
+        if verdict == Verdict::Leave {
+            continue;
+        }
+        let mut found = Found {
+            token: ours.token.clone(),
+            not_shown: ours.seen.not_shown,
+            shown: ours.seen.shown,
+            receive: None,
+            received_at: None,
+            folder: Some(name.to_owned()),
+            landed: ours.date,
+            mail: ours.head.clone(),
+        };
+        if verdict == Verdict::Take {
+            let began = Instant::now();
+            session.literal_at = None;
+            let command = format!("UID FETCH {uid} (UID BODY.PEEK[])");
+            match fetch(session, Stage::PickupReceive, &command, MAX_MAIL).await {
+                Ok(fetched) => {
+                    let content = fetched.into_iter().find(|fetched| fetched.uid == uid);
+                    let Some(content) = content.and_then(|fetched| fetched.section) else {
+                        // Somebody else has deleted it meanwhile.
+                        folder.ours.remove(&uid);
+                        continue;
+                    };
+                    let ended = session.literal_at.unwrap_or_else(|| session.wire.received_at());
+                    found.receive = Some(Micros::from(ended.saturating_duration_since(began)));
+                    found.received_at = Some(Moment::of(ended));
+                    found.mail = content;
+                }
+                Err(error) => {
+                    visit.found.push(found);
+                    return Err(error);
+                }
+            }
+        }
+        visit.found.push(found);
+        folder.ours.remove(&uid);
+        folder.doomed.insert(uid);
+    }
+    Ok(())
+}
+
+/// Deletes what is doomed, and nothing else.
+async fn delete(session: &mut Session, folder: &mut Folder) -> Result<(), PickupError> {
+    if folder.doomed.is_empty() {
+        return Ok(());
+    }
+    let stage = Stage::PickupReceive;
+    let uids = set(folder.doomed.iter().copied());
+    let command = format!("UID STORE {uids} +FLAGS.SILENT (\\Deleted)");
+    session.must(stage, &command, MAX_REPLY, |_| {}).await?;
+    if session.has("UIDPLUS") {
+        session
+            .must(stage, &format!("UID EXPUNGE {uids}"), MAX_REPLY, |_| {})
+            .await?;
+        folder.doomed.clear();
+        return Ok(());
+    }
+    // EXPUNGE takes all that is marked: with a foreign mail among it, ours stay marked until that is gone.
+    let marked = search(session, "UID SEARCH DELETED").await?;
+    if marked.is_some_and(|marked| marked.iter().all(|uid| folder.doomed.contains(uid))) {
+        session.must(stage, "EXPUNGE", MAX_REPLY, |_| {}).await?;
+        folder.doomed.clear();
+    }
+    Ok(())
+}

@@ -1,0 +1,383 @@
+//! What an IMAP server says, taken apart: as far as this client needs it, and never trusting its shape (RFC 3501, 9051).
+
+use mailqos_core::model::{Micros, UtcMicros};
+
+/// Lists within lists that are followed.
+const MAX_DEPTH: usize = 32;
+/// UIDs that are taken from one listing.
+const MAX_UIDS: usize = 1_000_000;
+
+/// A response: one line, and the literals that it held.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Response {
+    /// The line, each literal's content left out behind its `{…}`.
+    pub(super) text: Vec<u8>,
+    /// The literals' contents, or their beginnings.
+    pub(super) literals: Vec<Vec<u8>>,
+}
+
+/// OK, NO and BAD: how a command ended, or what the server wants to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Status {
+    /// `OK`, `NO`, `BAD`, `BYE` or `PREAUTH`.
+    pub(super) word: &'static str,
+    /// The words in brackets, in capitals.
+    pub(super) code: Vec<String>,
+    /// What is behind them.
+    pub(super) text: String,
+}
+
+impl Status {
+    /// Reads what stands behind the tag.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
+        let word = ["OK", "NO", "BAD", "BYE", "PREAUTH"]
+            .into_iter()
+            .find(|known| known.eq_ignore_ascii_case(word))?;
+        let rest = rest.trim();
+        let (code, text) = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((code, text)) => (code, text),
+            None => ("", rest),
+        };
+        Some(Self {
+            word,
+            code: code.split_whitespace().map(str::to_ascii_uppercase).collect(),
+            text: text.trim().to_owned(),
+        })
+    }
+
+    pub(super) fn is_ok(&self) -> bool {
+        self.word == "OK"
+    }
+
+    /// The first word of the code.
+    pub(super) fn says(&self, code: &str) -> bool {
+        self.code.first().is_some_and(|word| word == code)
+    }
+
+    /// The number behind a word of the code, as in `[UIDNEXT 5]`.
+    pub(super) fn number(&self, code: &str) -> Option<u64> {
+        self.says(code).then(|| self.code.get(1)?.parse().ok())?
+    }
+}
+
+/// The length of the literal that a line announces at its end.
+pub(super) fn literal(line: &[u8]) -> Option<u64> {
+    let inner = line.strip_suffix(b"}")?;
+    let at = inner.iter().rposition(|byte| *byte == b'{')?;
+    let digits = inner[at + 1..].strip_suffix(b"+").unwrap_or(&inner[at + 1..]);
+    std::str::from_utf8(digits)
+        .ok()?
+        .parse()
+        .ok()
+        .filter(|_| digits.iter().all(u8::is_ascii_digit))
+}
+
+/// A value in a response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Value {
+    /// An atom, a quoted string or a literal.
+    Text(Vec<u8>),
+    /// A list in parentheses.
+    List(Vec<Value>),
+}
+
+impl Value {
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::Text(text) => String::from_utf8_lossy(text).into_owned(),
+            Self::List(_) => String::new(),
+        }
+    }
+
+    fn number(&self) -> Option<u64> {
+        self.text().parse().ok()
+    }
+}
+
+/// Takes a response's values apart; `None` where they make no sense.
+pub(super) fn values(response: &Response) -> Option<Vec<Value>> {
+    let text = &response.text;
+    let mut literals = response.literals.iter();
+    let mut open: Vec<Vec<Value>> = vec![Vec::new()];
+    let mut at = 0;
+    while let Some(byte) = text.get(at).copied() {
+        let value = match byte {
+            b' ' => {
+                at += 1;
+                continue;
+            }
+            b'(' => {
+                at += 1;
+                if open.len() >= MAX_DEPTH {
+                    return None;
+                }
+                open.push(Vec::new());
+                continue;
+            }
+            b')' => {
+                at += 1;
+                let list = open.pop().filter(|_| !open.is_empty())?;
+                Value::List(list)
+            }
+            b'"' => {
+                let mut quoted = Vec::new();
+                at += 1;
+                loop {
+                    match *text.get(at)? {
+                        b'"' => break,
+                        b'\\' => {
+                            at += 1;
+                            quoted.push(*text.get(at)?);
+                        }
+                        byte => quoted.push(byte),
+                    }
+                    at += 1;
+                }
+                at += 1;
+                Value::Text(quoted)
+            }
+            _ => {
+                // The brackets of BODY[…] hold blanks and parentheses of their own.
+                let begin = at;
+                let mut brackets = 0_i32;
+                while let Some(byte) = text.get(at) {
+                    match byte {
+                        b'[' => brackets += 1,
+                        b']' => brackets -= 1,
+                        b' ' | b'(' | b')' if brackets <= 0 => break,
+                        _ => {}
+                    }
+                    at += 1;
+                    if brackets <= 0 && *byte == b'}' {
+                        break;
+                    }
+                }
+                let atom = &text[begin..at];
+                let announces = atom.strip_prefix(b"~").unwrap_or(atom).starts_with(b"{") && literal(atom).is_some();
+                match announces.then(|| literals.next()).flatten() {
+                    Some(content) => Value::Text(content.clone()),
+                    None => Value::Text(atom.to_vec()),
+                }
+            }
+        };
+        open.last_mut()?.push(value);
+    }
+    (open.len() == 1).then(|| open.pop())?
+}
+
+/// What FETCH tells of a mail.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Fetched {
+    pub(super) uid: u64,
+    /// INTERNALDATE.
+    pub(super) date: Option<UtcMicros>,
+    /// The content of a section, whichever was asked for.
+    pub(super) section: Option<Vec<u8>>,
+}
+
+/// Reads `12 FETCH (…)`; `None` for any other response, and for one without UID.
+pub(super) fn fetched(values: &[Value]) -> Option<Fetched> {
+    let [_, word, Value::List(items)] = values else {
+        return None;
+    };
+    if !word.text().eq_ignore_ascii_case("FETCH") {
+        return None;
+    }
+    let mut fetched = Fetched::default();
+    let mut has_uid = false;
+    for pair in items.chunks_exact(2) {
+        let name = pair[0].text().to_ascii_uppercase();
+        match (name.as_str(), &pair[1]) {
+            ("UID", value) => {
+                fetched.uid = value.number()?;
+                has_uid = true;
+            }
+            ("INTERNALDATE", value) => fetched.date = internal_date(&value.text()),
+            (name, Value::Text(content)) if name.starts_with("BODY[") || name.starts_with("RFC822") => {
+                fetched.section = Some(content.clone());
+            }
+            _ => {}
+        }
+    }
+    has_uid.then_some(fetched)
+}
+
+/// The UIDs of `SEARCH 1 2 3`, or of `ESEARCH (TAG "A1") UID ALL 1:3`; `None` for any other response.
+pub(super) fn uids(values: &[Value]) -> Option<Vec<u64>> {
+    let (word, rest) = values.split_first()?;
+    if word.text().eq_ignore_ascii_case("SEARCH") {
+        return Some(rest.iter().filter_map(Value::number).take(MAX_UIDS).collect());
+    }
+    if !word.text().eq_ignore_ascii_case("ESEARCH") {
+        return None;
+    }
+    let all = rest
+        .windows(2)
+        .find(|pair| pair[0].text().eq_ignore_ascii_case("ALL"))
+        .map(|pair| pair[1].text())
+        .unwrap_or_default();
+    let mut uids = Vec::new();
+    for range in all.split(',').filter(|range| !range.is_empty()) {
+        let (from, to) = range.split_once(':').unwrap_or((range, range));
+        if let (Ok(from), Ok(to)) = (from.parse::<u64>(), to.parse::<u64>()) {
+            let room = MAX_UIDS - uids.len();
+            uids.extend((from.min(to)..=from.max(to)).take(room));
+        }
+    }
+    Some(uids)
+}
+
+/// `17-Jul-1996 02:44:25 -0700`.
+fn internal_date(text: &str) -> Option<UtcMicros> {
+    const MONTHS: [&str; 12] = [
+        "JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC",
+    ];
+    let mut words = text.split_whitespace();
+    let (date, time, zone) = (words.next()?, words.next()?, words.next()?);
+    let mut date = date.split('-');
+    let (day, month, year) = (date.next()?, date.next()?.to_ascii_uppercase(), date.next()?);
+    let month = MONTHS.iter().position(|name| *name == month)?;
+    let mut clock = time.split(':');
+    let (hour, minute, second) = (clock.next()?, clock.next()?, clock.next()?);
+    // A leap second counts as the second after it.
+    let second: i64 = second.parse().ok().filter(|second| (0..=60).contains(second))?;
+    let civil = jiff::civil::DateTime::new(
+        year.parse().ok()?,
+        i8::try_from(month + 1).ok()?,
+        day.parse().ok()?,
+        hour.parse().ok()?,
+        minute.parse().ok()?,
+        0,
+        0,
+    )
+    .ok()?;
+    let (sign, digits) = zone.split_at_checked(1)?;
+    let digits: i64 = digits
+        .parse()
+        .ok()
+        .filter(|digits| (0..2400).contains(digits) && zone.len() == 5)?;
+    let ahead = (digits / 100 * 3600 + digits % 100 * 60) * if sign == "-" { -1 } else { 1 };
+    let moment = jiff::tz::TimeZone::UTC.to_timestamp(civil).ok()?;
+    Some(UtcMicros(moment.as_microsecond()) + Micros::from_secs(second - ahead))
+}
+
+/// A folder's name in modified UTF-7 (RFC 3501, section 5.1.3).
+pub(super) fn utf7(name: &str) -> String {
+    use base64::{
+        Engine as _, alphabet,
+        engine::{GeneralPurpose, GeneralPurposeConfig},
+    };
+    let engine = GeneralPurpose::new(
+        &alphabet::IMAP_MUTF7,
+        GeneralPurposeConfig::new().with_encode_padding(false),
+    );
+    let mut text = String::new();
+    let mut shifted: Vec<u8> = Vec::new();
+    let flush = |text: &mut String, shifted: &mut Vec<u8>| {
+        if !shifted.is_empty() {
+            text.push('&');
+            text.push_str(&engine.encode(std::mem::take(shifted)));
+            text.push('-');
+        }
+    };
+    for character in name.chars() {
+        if (' '..='~').contains(&character) {
+            flush(&mut text, &mut shifted);
+            text.push(character);
+            if character == '&' {
+                text.push('-');
+            }
+        } else {
+            let mut units = [0; 2];
+            for unit in character.encode_utf16(&mut units) {
+                shifted.extend_from_slice(&unit.to_be_bytes());
+            }
+        }
+    }
+    flush(&mut text, &mut shifted);
+    text
+}
+
+/// A text as a quoted string.
+pub(super) fn quote(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn response(text: &str, literals: &[&str]) -> Response {
+        Response {
+            text: text.as_bytes().to_vec(),
+            literals: literals.iter().map(|text| text.as_bytes().to_vec()).collect(),
+        }
+    }
+
+    #[test]
+    fn a_fetch_is_read_in_any_order_with_its_literals() {
+        let response = response(
+            r#"3 FETCH (FLAGS (\Seen $x) BODY[HEADER.FIELDS (A B)] {4} INTERNALDATE "17-Jul-1996 02:44:25 -0700" UID 77)"#,
+            &["A: 1"],
+        );
+        let values = values(&response).expect("values");
+        let fetched = fetched(&values).expect("a fetch");
+        assert_eq!(fetched.uid, 77);
+        assert_eq!(fetched.section.as_deref(), Some(&b"A: 1"[..]));
+        assert_eq!(fetched.date, Some(UtcMicros(837_596_665_000_000)));
+    }
+
+    #[test]
+    fn listings_come_in_two_forms() {
+        let read = |text: &str| uids(&values(&response(text, &[])).expect("values"));
+        assert_eq!(read("SEARCH 2 84 882"), Some(vec![2, 84, 882]));
+        assert_eq!(read("SEARCH"), Some(vec![]));
+        assert_eq!(
+            read(r#"ESEARCH (TAG "A282") UID ALL 2,10:12"#),
+            Some(vec![2, 10, 11, 12])
+        );
+        assert_eq!(read(r#"ESEARCH (TAG "A283") UID"#), Some(vec![]));
+        assert_eq!(
+            read("ESEARCH UID ALL 1:18446744073709551615").map(|uids| uids.len()),
+            Some(MAX_UIDS)
+        );
+        assert_eq!(read("5 EXISTS"), None);
+    }
+
+    #[test]
+    fn statuses_are_read_with_their_codes() {
+        let status = Status::read("OK [UIDNEXT 4392] Predicted next UID").expect("a status");
+        assert_eq!((status.number("UIDNEXT"), status.is_ok()), (Some(4392), true));
+        assert_eq!(Status::read("no [AUTHENTICATIONFAILED]").expect("a status").word, "NO");
+        assert_eq!(Status::read("5 EXISTS"), None);
+    }
+
+    #[test]
+    fn folder_names_travel_in_modified_utf7() {
+        assert_eq!(utf7("~peter/mail/台北/日本語"), "~peter/mail/&U,BTFw-/&ZeVnLIqe-");
+        assert_eq!(utf7("R&D"), "R&-D");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_a_server_says_brings_the_reader_down(
+            text in proptest::collection::vec(prop_oneof![Just(b'('), Just(b')'), Just(b'"'), Just(b'\\'), Just(b'{'), Just(b'}'), Just(b'['), Just(b']'), Just(b' '), Just(b'1'), any::<u8>()], 0..200),
+        ) {
+            let response = Response { text: text.clone(), literals: vec![b"x".to_vec()] };
+            if let Some(values) = values(&response) {
+                let _ = (fetched(&values), uids(&values));
+            }
+            let _ = literal(&text);
+            let words = String::from_utf8_lossy(&text);
+            let _ = (Status::read(&words), internal_date(&words));
+        }
+
+        #[test]
+        fn a_quoted_text_comes_back(text in "[ -~]{0,40}") {
+            let read = values(&response(&format!("a {}", quote(&text)), &[])).expect("values");
+            prop_assert_eq!(read[1].text(), text);
+        }
+    }
+}
