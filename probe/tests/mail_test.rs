@@ -658,6 +658,7 @@ async fn over_imap_a_mailbox_of_20_000_foreign_mails_is_neither_read_through_nor
 async fn a_foreign_mail_that_is_marked_as_deleted_stays() {
     let probe = Probe::over_imap(Options {
         imap_without: vec!["UIDPLUS".to_owned()],
+        plaintext_login: true,
         ..Options::default()
     })
     .await;

@@ -39,8 +39,8 @@ const BATCH: usize = 16;
 const LOOKED_INTO: usize = 64;
 /// Bytes of a body that are looked at where the head has no token: it may have survived there only, or in a bounce.
 const BODY_BYTES: usize = 16 * 1024;
-/// How many times a mail that can't be read is tried.
-const TRIES: u8 = 3;
+/// How many times a mail that can't be read is tried, after all others; given up too soon, ours would count as lost.
+const TRIES: u8 = 100;
 
 /// Between which moments a mail landed, as far as the visits tell.
 #[derive(Debug, Clone, Copy)]
@@ -639,18 +639,22 @@ async fn look(
     folder.listed = Some(asked);
     let took = Micros::from(listed.saturating_duration_since(began));
     visit.phases.list = Some(visit.phases.list.unwrap_or_default() + took);
-    examine(session, folder, judge).await?;
-    let result = take(session, name, folder, judge, visit).await;
-    // What was read before something went wrong is deleted all the same, if that can be.
-    let deleted = delete(session, folder).await;
-    result?;
-    match deleted {
-        Err(error) if visit.found.iter().any(|found| found.receive.is_some()) => {
-            tracing::debug!(folder = name, "test mails were not deleted: {error}");
-            Ok(None)
+    // What broke a conversation before comes last: by then, what else is ours has been taken.
+    for again in [false, true] {
+        examine(session, folder, judge, again).await?;
+        let result = take(session, name, folder, judge, visit).await;
+        // What was read before something went wrong is deleted all the same, if that can be.
+        let deleted = delete(session, folder).await;
+        result?;
+        match deleted {
+            Err(error) if visit.found.iter().any(|found| found.receive.is_some()) => {
+                tracing::debug!(folder = name, "test mails were not deleted: {error}");
+                return Ok(None);
+            }
+            other => other?,
         }
-        other => other.map(|()| None),
     }
+    Ok(None)
 }
 
 /// The UIDs from `first` on that are to be looked into: the newest, and what the server's search takes for ours.
@@ -732,19 +736,24 @@ fn set(uids: impl IntoIterator<Item = u64>) -> String {
     uids.join(",")
 }
 
-/// Looks into the fresh mails: which of them are ours?
-async fn examine(session: &mut Session, folder: &mut Folder, judge: &dyn Judge) -> Result<(), PickupError> {
+/// Looks into the fresh mails: which of them are ours? Those that could not be read before are left out unless `again`.
+async fn examine(
+    session: &mut Session,
+    folder: &mut Folder,
+    judge: &dyn Judge,
+    again: bool,
+) -> Result<(), PickupError> {
     let stage = Stage::PickupReceive;
-    while let Some((_, first)) = folder.fresh.last_key_value() {
-        // A mail on which a conversation broke is read alone, so that it takes no other with it.
-        let size = if first.tries > 0 { 1 } else { BATCH };
-        let batch: Vec<(u64, Seen)> = folder
-            .fresh
-            .iter()
-            .rev()
-            .take(size)
-            .map(|(uid, seen)| (*uid, *seen))
-            .collect();
+    loop {
+        // The newest first; those on which a conversation broke come last and alone, so that they take no other with them.
+        let mut batch: Vec<(u64, Seen)> = folder.fresh.iter().rev().map(|(uid, seen)| (*uid, *seen)).collect();
+        batch.retain(|(_, seen)| again || seen.tries == 0);
+        batch.sort_by_key(|(_, seen)| seen.tries);
+        let Some(tries) = batch.first().map(|(_, seen)| seen.tries) else {
+            return Ok(());
+        };
+        batch.truncate(if tries > 0 { 1 } else { BATCH });
+        batch.retain(|(_, seen)| seen.tries == tries);
         for (uid, _) in &batch {
             match folder.fresh.get_mut(uid) {
                 Some(seen) if seen.tries < TRIES => seen.tries += 1,
@@ -784,7 +793,6 @@ async fn examine(session: &mut Session, folder: &mut Folder, judge: &dyn Judge) 
             folder.fresh.remove(uid);
         }
     }
-    Ok(())
 }
 
 fn note(folder: &mut Folder, batch: &[(u64, Seen)], uid: u64, token: Token, date: Option<UtcMicros>, head: Vec<u8>) {
