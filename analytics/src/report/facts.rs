@@ -262,7 +262,7 @@ fn figures_before(series: &Series, period: &Period) -> Earlier {
         .and_then(|values| values.try_into().ok());
     let timeline = Timeline::of(series, period, None);
     // A period of which less than half is known is no measure for another.
-    let before = (counts.tests() > 0 && timeline.coverage() >= 0.5).then(|| Before {
+    let before = (counts.tests() > 0 && timeline.coverage() >= 0.5).then_some(Before {
         counts,
         round_trip,
         downtime: timeline.downtime,
