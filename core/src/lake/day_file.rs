@@ -864,4 +864,49 @@ mod tests {
         let left = std::fs::read_dir(work_folder(folder.path())).expect("list");
         assert_eq!(left.count(), 0);
     }
+
+    #[test]
+    fn a_file_with_fewer_columns_and_an_unknown_one_is_read() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("samples.parquet");
+        let schema = parse_message_type(
+            "message samples {
+                required int64 started_at (TIMESTAMP(MICROS,true));
+                optional int64 from_the_future;
+                required binary outcome (STRING);
+                required binary monitor (STRING);
+                optional int64 round_trip_us;
+            }",
+        )
+        .expect("a schema");
+        let file = File::create(&path).expect("create");
+        let mut writer =
+            SerializedFileWriter::new(file, Arc::new(schema), Arc::new(WriterProperties::default())).expect("writer");
+        let mut group = writer.next_row_group().expect("group");
+        let text = |text: &str| vec![Cell::Text(text.into())];
+        write_column(&mut group, &[Cell::Int(5)], None, None).expect("write");
+        write_column(&mut group, &[Cell::Int(1)], Some(&[1]), None).expect("write");
+        write_column(&mut group, &text("late"), None, None).expect("write");
+        write_column(&mut group, &text("m"), None, None).expect("write");
+        write_column(&mut group, &[Cell::Int(7)], Some(&[1]), None).expect("write");
+        group.close().expect("close");
+        writer.close().expect("close");
+        let mut expected = Sample::new("m".parse().expect("a name"), UtcMicros(5), Outcome::Late);
+        expected.round_trip = Some(Micros(7));
+        assert_eq!(read_day::<Sample>(&path).expect("read"), [expected]);
+    }
+
+    /// A small file of every version of the columns is kept; a new version adds one here and leaves the others alone.
+    #[test]
+    fn a_file_of_every_version_is_read() {
+        let versions = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lakes");
+        for version in 1..=VERSION.parse().expect("a number") {
+            let path = versions.join(format!("columns-{version}/samples.parquet"));
+            let samples = read_day::<Sample>(&path).expect("read");
+            let outcomes: Vec<_> = samples.iter().map(|sample| sample.outcome).collect();
+            assert_eq!(outcomes, [Outcome::Ok, Outcome::Lost], "version {version}");
+            assert_eq!(samples[0].round_trip, Some(Micros(153_500)), "version {version}");
+            assert_eq!(samples[1].round_trip, None, "version {version}");
+        }
+    }
 }
