@@ -166,6 +166,13 @@ async fn the_true_round_trip_lies_within_what_is_stated() {
         }
         assert_eq!(sample.smtp_tls.is_some(), smtp != "none");
         assert_eq!(sample.smtp_reply_code, Some(250));
+        let hops = sample.hops.as_deref().expect("hops");
+        assert_eq!(hops.len(), 2, "{hops:?}");
+        assert!(
+            hops.iter()
+                .all(|hop| hop.by.as_deref() == Some("mail.example.com") && hop.at.is_some()),
+            "{hops:?}"
+        );
         let version = (smtp != "none").then(|| "TLSv1.3".to_owned());
         assert_eq!(
             (&sample.smtp_tls_version, &sample.pickup_tls_version),

@@ -7,6 +7,7 @@ mod evidence;
 mod mailbox;
 mod message;
 mod pickup;
+mod received;
 mod timeline;
 pub mod token;
 
@@ -482,6 +483,8 @@ fn note_found(sample: &mut Sample, sent: &Sent, progress: &Progress, options: &M
     sample.pickups = Some(progress.pickups.max(1));
     sample.folder = found.folder.clone();
     sample.duplicates = Some(progress.duplicates);
+    let hops = received::hops(&found.mail);
+    sample.hops = (!hops.is_empty()).then_some(hops);
 }
 
 fn note_visit(sample: &mut Sample, visit: &mailbox::LastVisit) {

@@ -1,0 +1,304 @@
+//! `Received` fields: the mail's way through the servers, as Postfix, Exim, Sendmail, Exchange, Gmail, qmail and Dovecot
+//! write them (RFC 5321, section 4.4, and what is found in practice).
+
+use mailqos_core::model::{Hop, Micros, UtcMicros};
+
+/// Fields that are read; a loop writes ever more of them.
+const MOST_HOPS: usize = 50;
+/// Characters kept of a server's name.
+const MOST_NAME: usize = 255;
+/// A stamp that lies so far before that of the station before it comes from another clock: stamps are cut to seconds.
+const SUSPECT: Micros = Micros::from_secs(-2);
+
+/// The mail's way, oldest station first.
+pub(super) fn hops(mail: &[u8]) -> Vec<Hop> {
+    let mut hops: Vec<Hop> = fields(mail).iter().take(MOST_HOPS).map(|value| hop(value)).collect();
+    hops.reverse();
+    let mut before = None;
+    for hop in &mut hops {
+        hop.delay = before
+            .zip(hop.at)
+            .map(|(before, at): (UtcMicros, UtcMicros)| at - before);
+        hop.clock_suspect = hop.delay.is_some_and(|delay| delay <= SUSPECT);
+        before = hop.at.or(before);
+    }
+    hops
+}
+
+/// The values of the head's `Received` fields, unfolded.
+fn fields(mail: &[u8]) -> Vec<String> {
+    let mut values: Vec<String> = Vec::new();
+    let mut inside = false;
+    for line in mail.split(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.is_empty() {
+            break;
+        }
+        let text = String::from_utf8_lossy(line);
+        if text.starts_with([' ', '\t']) {
+            if let (true, Some(value)) = (inside, values.last_mut()) {
+                value.push(' ');
+                value.push_str(text.trim());
+            }
+            continue;
+        }
+        let (name, value) = text.split_once(':').unwrap_or((&text, ""));
+        inside = name.trim_end().eq_ignore_ascii_case("received");
+        if inside {
+            values.push(value.trim().to_owned());
+        }
+    }
+    values
+}
+
+fn hop(value: &str) -> Hop {
+    let (clauses, stamp) = value.rsplit_once(';').unwrap_or((value, ""));
+    let bare = without_comments(clauses);
+    let words: Vec<&str> = bare.split_whitespace().collect();
+    let behind = |key: &str| {
+        let at = words.iter().position(|word| word.eq_ignore_ascii_case(key))?;
+        let name = words.get(at + 1)?.trim_matches([',', ';', '[', ']']);
+        (!name.is_empty()).then(|| name.chars().take(MOST_NAME).collect())
+    };
+    Hop {
+        by: behind("by"),
+        from: behind("from"),
+        at: date(stamp),
+        delay: None,
+        clock_suspect: false,
+    }
+}
+
+/// A text without its comments, which may lie in one another.
+fn without_comments(text: &str) -> String {
+    let mut bare = String::with_capacity(text.len());
+    let mut depth = 0_usize;
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' if depth > 0 => {
+                characters.next();
+            }
+            '(' => depth += 1,
+            ')' if depth > 0 => {
+                depth -= 1;
+                bare.push(' ');
+            }
+            _ if depth == 0 => bare.push(character),
+            _ => {}
+        }
+    }
+    bare
+}
+
+/// A date of RFC 5322, section 3.3, its obsolete zones included, and with fractions of seconds where a server writes them.
+pub(super) fn date(text: &str) -> Option<UtcMicros> {
+    const MONTHS: [&str; 12] = [
+        "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
+    ];
+    let bare = without_comments(text).replace(',', " ").to_ascii_lowercase();
+    let mut words = bare.split_whitespace().peekable();
+    words.next_if(|word| word.starts_with(|c: char| c.is_ascii_alphabetic()));
+    let (day, month, year) = (words.next()?, words.next()?, words.next()?);
+    let month = MONTHS.iter().position(|name| month.starts_with(name))?;
+    let year: i16 = year.parse().ok()?;
+    let year = match year {
+        0..=49 => year + 2000,
+        50..=999 => year.checked_add(1900)?,
+        _ => year,
+    };
+    let mut clock = words.next()?.split(':');
+    let (hour, minute) = (clock.next()?, clock.next()?);
+    let (second, fraction) = match clock.next() {
+        Some(second) => second.split_once('.').unwrap_or((second, "")),
+        None => ("0", ""),
+    };
+    // A leap second counts as the second after it.
+    let second: i64 = second.parse().ok().filter(|second| (0..=60).contains(second))?;
+    let micros: i64 = if fraction.is_empty() {
+        0
+    } else if fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        format!("{fraction:0<6}").get(..6)?.parse().ok()?
+    } else {
+        return None;
+    };
+    let zone = words.next()?;
+    let ahead = match zone {
+        "ut" | "utc" | "gmt" | "z" => 0,
+        "est" => -5 * 3600,
+        "edt" => -4 * 3600,
+        "cst" => -6 * 3600,
+        "cdt" => -5 * 3600,
+        "mst" => -7 * 3600,
+        "mdt" => -6 * 3600,
+        "pst" => -8 * 3600,
+        "pdt" => -7 * 3600,
+        _ => {
+            let sign = match zone.as_bytes().first() {
+                Some(b'+') => 1,
+                Some(b'-') => -1,
+                _ => return None,
+            };
+            let digits: i64 = zone.get(1..)?.parse().ok()?;
+            if zone.len() != 5 || !(0..2400).contains(&digits) {
+                return None;
+            }
+            sign * (digits / 100 * 3600 + digits % 100 * 60)
+        }
+    };
+    let civil = jiff::civil::DateTime::new(
+        year,
+        i8::try_from(month + 1).ok()?,
+        day.parse().ok()?,
+        hour.parse().ok()?,
+        minute.parse().ok()?,
+        0,
+        0,
+    )
+    .ok()?;
+    let moment = jiff::tz::TimeZone::UTC.to_timestamp(civil).ok()?;
+    Some(UtcMicros(moment.as_microsecond()) + Micros::from_secs(second - ahead) + Micros(micros))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// 2026-11-23T18:00:05Z.
+    const AT: UtcMicros = UtcMicros(1_795_456_805_000_000);
+
+    #[test]
+    fn the_fields_of_all_servers_are_read() {
+        for (what, field, from, by) in [
+            (
+                "Postfix",
+                "from client (localhost [127.0.0.1])\r\n\t(using TLSv1.3 with cipher X (256/256 bits))\r\n\tby mx.example.com (Postfix) with ESMTPSA id 4B1\r\n\tfor <a@b>; Mon, 23 Nov 2026 18:00:05 +0000 (UTC)",
+                Some("client"),
+                Some("mx.example.com"),
+            ),
+            (
+                "Exim",
+                "from [192.0.2.1] (helo=client)\r\n\tby mx.example.com with esmtps  (TLS1.3) tls TLS_AES_256\r\n\t(Exim 4.96)\r\n\t(envelope-from <a@b>)\r\n\tid 1r6-0000-0F\r\n\tfor c@d;\r\n\tMon, 23 Nov 2026 19:00:05 +0100",
+                Some("192.0.2.1"),
+                Some("mx.example.com"),
+            ),
+            (
+                "Sendmail",
+                "from client.example (client.example [192.0.2.1] (may be forged))\r\n\tby mx.example.com (8.17.1/8.17.1) with ESMTPS id 3AN\r\n\t(version=TLSv1.3 verify=NO);\r\n\tMon, 23 Nov 2026 13:00:05 -0500 (EST)",
+                Some("client.example"),
+                Some("mx.example.com"),
+            ),
+            (
+                "Exchange",
+                "from AM0PR01.eurprd01.prod.outlook.com (2603:10a6::1) by\r\n DB9PR01.eurprd01.prod.outlook.com (2603:10a6::2) with Microsoft SMTP Server\r\n (version=TLS1_2, cipher=X) id\r\n 15.20.7025.17; Mon, 23 Nov 2026 18:00:05 +0000",
+                Some("AM0PR01.eurprd01.prod.outlook.com"),
+                Some("DB9PR01.eurprd01.prod.outlook.com"),
+            ),
+            (
+                "Gmail",
+                "by 2002:a05:6a10:1 with SMTP id x1csp1;\r\n        Mon, 23 Nov 2026 10:00:05 -0800 (PST)",
+                None,
+                Some("2002:a05:6a10:1"),
+            ),
+            (
+                "Gmail, from",
+                "from mail-sor-f41.google.com (mail-sor-f41.google.com. [209.85.220.41])\r\n        by mx.google.com with SMTPS id x\r\n        for <a@b>\r\n        (Google Transport Security);\r\n        Mon, 23 Nov 2026 10:00:05 -0800 (PST)",
+                Some("mail-sor-f41.google.com"),
+                Some("mx.google.com"),
+            ),
+            (
+                "qmail",
+                "(qmail 12345 invoked by uid 89); 23 Nov 2026 18:00:05 -0000",
+                None,
+                None,
+            ),
+            (
+                "qmail, SMTP",
+                "from unknown (HELO client) (a@b@192.0.2.1)\r\n  by mx.example.com with ESMTPA; 23 Nov 2026 18:00:05 -0000",
+                Some("unknown"),
+                Some("mx.example.com"),
+            ),
+            (
+                "Dovecot",
+                "from mx.example.com\r\n\tby imap.example.com with LMTP\r\n\tid x (envelope-from <a@b>)\r\n\tfor <c@d>; Mon, 23 Nov 2026 18:00:05 +0000",
+                Some("mx.example.com"),
+                Some("imap.example.com"),
+            ),
+            ("old", "from a by b; 23 Nov 26 18:00:05 GMT", Some("a"), Some("b")),
+        ] {
+            let mail = format!(
+                "Return-Path: <a@b>\r\nReceived: {field}\r\nSubject: x\r\n\tfrom y by z; 1\r\n\r\nReceived: from no by no; x\r\n"
+            );
+            let hops = hops(mail.as_bytes());
+            assert_eq!(hops.len(), 1, "{what}");
+            assert_eq!(
+                (hops[0].from.as_deref(), hops[0].by.as_deref(), hops[0].at),
+                (from, by, Some(AT)),
+                "{what}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_clock_that_runs_behind_its_neighbours_is_suspected() {
+        let mail = b"Received: by c; 23 Nov 2026 18:00:07 +0000\r\nReceived: by b; 23 Nov 2026 17:59:28 +0000\r\nReceived: by a; 23 Nov 2026 18:00:05 +0000\r\n\r\n";
+        let hops = hops(mail);
+        let told: Vec<_> = hops
+            .iter()
+            .map(|hop| {
+                (
+                    hop.by.as_deref(),
+                    hop.delay.map(|delay| delay.0 / 1_000_000),
+                    hop.clock_suspect,
+                )
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (Some("a"), None, false),
+                (Some("b"), Some(-37), true),
+                (Some("c"), Some(39), false)
+            ]
+        );
+    }
+
+    #[test]
+    fn odd_dates_are_read_and_nonsense_is_not() {
+        assert_eq!(
+            date("Mon, 23 Nov 2026 18:00:05.250 +0000"),
+            Some(AT + Micros::from_millis(250))
+        );
+        assert_eq!(date("23 Nov 2026 17:59:60 +0000"), date("23 Nov 2026 18:00:00 +0000"));
+        for nonsense in [
+            "",
+            "yesterday",
+            "31 Feb 2026 10:00:00 +0000",
+            "23 Nov 2026 25:00:00 +0000",
+            "23 Nov 2026 18:00:05",
+            "23 Nov 2026 18:00:05 +9999",
+            "23 Nov 2026 18:00:05 +é0",
+        ] {
+            assert_eq!(date(nonsense), None, "{nonsense}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_in_a_mail_brings_the_reader_down(mail in proptest::collection::vec(any::<u8>(), 0..300), text in "\\PC{0,80}") {
+            let _ = hops(&mail);
+            let _ = hops(format!("Received: {text}\r\n {text}").as_bytes());
+            let _ = date(&text);
+        }
+
+        #[test]
+        fn every_moment_in_every_zone_comes_back(seconds in 0..4_000_000_000_i64, hours in -12..14_i64) {
+            let local = jiff::Timestamp::from_second(seconds + hours * 3600).expect("a moment");
+            let local = jiff::tz::TimeZone::UTC.to_datetime(local);
+            let sign = if hours < 0 { '-' } else { '+' };
+            let text = format!("{} {sign}{:02}00", local.strftime("%a, %d %b %Y %H:%M:%S"), hours.abs());
+            prop_assert_eq!(date(&text), Some(UtcMicros(seconds * 1_000_000)));
+        }
+    }
+}
