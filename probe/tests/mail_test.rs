@@ -695,3 +695,22 @@ async fn mark_deleted(probe: &Probe, number: u32) {
     stream.read_to_string(&mut all).await.expect("answers");
     assert!(all.contains("c OK"), "{all}");
 }
+
+#[tokio::test]
+async fn a_mail_that_comes_back_is_lost_and_says_why() {
+    for imap in [false, true] {
+        let probe = if imap {
+            Probe::over_imap(Options::default()).await
+        } else {
+            Probe::new(Options::default()).await
+        };
+        probe.server.befall(None, Mishap::Bounce("5.2.2".into()), When::Always);
+        let sample = probe.run().await;
+        assert_eq!(
+            (sample.outcome, sample.stage, sample.round_trip),
+            (Outcome::Lost, Some(Stage::Bounced), None),
+            "{sample:?}"
+        );
+        assert!(sample.error.as_deref().expect("error").contains("5.2.2"), "{sample:?}");
+    }
+}

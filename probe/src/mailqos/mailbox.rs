@@ -14,6 +14,7 @@ use mailqos_core::{
 use tokio::sync::{Notify, watch};
 
 use super::{
+    bounce,
     evidence::Moment,
     pickup::{self, Door, Found, Judge, Memory, PickupError, PickupPhases, Verdict, Visit},
     token::{SigningKey, Token},
@@ -195,6 +196,10 @@ impl Registry {
         let mut changed = Vec::new();
         let mut waiting = lock(&self.waiting);
         for found in visit.found {
+            // A notification of a delay names our mail, but is not it.
+            if bounce::read(&found.mail) == Some(bounce::Notice::Other) {
+                continue;
+            }
             tracing::debug!(monitor = %found.token.monitor, folder = ?found.folder, landed = ?found.landed, "found");
             let Some(waiting) = waiting.get(&found.token.nonce) else {
                 let mut settled = lock(&self.settled);

@@ -3,6 +3,7 @@
 //! `token` (what makes a mail ours) · `message` (the mail) · `mailbox` (who waits, when it is looked for) · `pickup` (one
 //! visit) · `evidence` (where the landing must lie). The SMTP conversation is `mailqos_core::mail::Smtp`.
 
+mod bounce;
 mod evidence;
 mod mailbox;
 mod message;
@@ -20,7 +21,7 @@ use std::{
 use lettre::Address;
 use mailqos_core::{
     config::{Account, Config, Endpoint, Kind, MailQos, Monitor},
-    mail::{Credentials, Reply, Smtp, SmtpError},
+    mail::{Credentials, Reply, Smtp, SmtpError, one_line},
     model::{Micros, MonitorId, Outcome, Sample, Stage, UtcMicros},
 };
 use tokio::{
@@ -30,6 +31,7 @@ use tokio::{
 };
 
 use crate::record::{InFlight, Recorder};
+use bounce::Notice;
 use evidence::{Bounds, Moment};
 use mailbox::{Expected, Key, Mailbox, Plan, Progress, Registry, lock};
 use token::{KeyError, SigningKey, Token};
@@ -466,6 +468,10 @@ fn judge(sample: &mut Sample, sent: &Sent, progress: &Progress, options: &MailQo
 /// Fills in what is known of a mail that landed.
 fn note_found(sample: &mut Sample, sent: &Sent, progress: &Progress, options: &MailQos) {
     let Some(found) = &progress.found else { return };
+    if let Some(Notice::Failed { status, reason }) = bounce::read(&found.mail) {
+        note_bounce(sample, progress, status.as_deref(), reason.as_deref());
+        return;
+    }
     // After a restart the moment is known only as it was before DATA; the token tells the true one.
     let moment = sent.moment + (found.token.sent_at - sent.at);
     let (round_trip, error) = Bounds::new(moment, found.not_shown, found.shown).round_trip(moment);
@@ -485,6 +491,21 @@ fn note_found(sample: &mut Sample, sent: &Sent, progress: &Progress, options: &M
     sample.duplicates = Some(progress.duplicates);
     let hops = received::hops(&found.mail);
     sample.hops = (!hops.is_empty()).then_some(hops);
+}
+
+/// Fills in what a notification says of a mail that will not land.
+fn note_bounce(sample: &mut Sample, progress: &Progress, status: Option<&str>, reason: Option<&str>) {
+    sample.outcome = Outcome::Lost;
+    sample.stage = Some(Stage::Bounced);
+    let mut text = "the mail came back".to_owned();
+    for part in [status, reason].into_iter().flatten() {
+        text = format!("{text}: {part}");
+    }
+    sample.error = Some(one_line(&text, &[]));
+    if let Some(visit) = progress.found_by.as_ref() {
+        note_visit(sample, visit);
+    }
+    sample.pickups = Some(progress.pickups.max(1));
 }
 
 fn note_visit(sample: &mut Sample, visit: &mailbox::LastVisit) {
