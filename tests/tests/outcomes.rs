@@ -300,6 +300,10 @@ async fn smtp_troubles() {
                 );
             })
             .saying(&["fingerprint", "certificate"]),
+        // Something comes again and again, but the whole never does: the deadline is that of the step.
+        Trouble::new("drip", "smtp_failed", &["smtp_greeting"])
+            .make(|server| server.inject(Smtp, "EHLO", Fault::Drip(Duration::from_millis(300)), When::Always))
+            .saying(&["no answer within"]),
         Trouble::new("no-starttls", "smtp_failed", &["smtp_tls"]).make(|server| {
             server.inject(
                 Smtp,
@@ -395,6 +399,9 @@ async fn pop3_troubles() {
                 .pickup
                 .replace(&server.pop3_port().to_string(), &server.smtp_port().to_string());
         }),
+        Trouble::new("drip", "pickup_failed", &["pickup_list"])
+            .make(|server| server.inject(Pop3, "UIDL", Fault::Drip(Duration::from_millis(300)), When::Always))
+            .saying(&["no answer within"]),
         Trouble::new("in-use", "pickup_failed", &["pickup_login"])
             .make(|server| {
                 server.inject(
