@@ -153,6 +153,7 @@ pub fn check(data: &Path) {
     for file in day_files(data) {
         let reader = SerializedFileReader::new(File::open(&file).expect("a day file opens")).expect("Parquet");
         let metadata = reader.metadata();
+        let rows = rows_of(&file);
         for (name, kind, nullable) in CONTRACT {
             let columns = metadata.file_metadata().schema_descr().columns();
             let column = columns.iter().find(|column| column.path().string() == name);
@@ -174,7 +175,7 @@ pub fn check(data: &Path) {
             );
             let optional = column.self_type().get_basic_info().repetition() == Repetition::OPTIONAL;
             assert!(
-                !optional || nullable || rows_of(&file).iter().all(|row| row.fields[name] != Field::Null),
+                !optional || nullable || rows.iter().all(|row| row.fields[name] != Field::Null),
                 "{name}"
             );
         }
@@ -187,7 +188,6 @@ pub fn check(data: &Path) {
                 );
             }
         }
-        let rows = rows_of(&file);
         let key = |row: &Row| (row.monitor().to_owned(), row.number("started_at"));
         for pair in rows.windows(2) {
             assert!(
