@@ -64,12 +64,22 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     }
 }
 
+/// What was said last about wrong definitions.
+static SAID: std::sync::Mutex<String> = std::sync::Mutex::new(String::new());
+
 /// The definitions that are right; those that are wrong are named on standard error.
 fn definitions(config: &Config) -> Result<(Vec<Definition>, bool), Failure> {
     let (definitions, wrong) = schedule::definitions(config)
         .map_err(|error| Failure::work(format!("{}: {error}", config.reports.display())))?;
-    for (_, problems) in &wrong {
-        eprint!("{}", problems.render(std::io::stderr().is_terminal()));
+    let said: String = wrong
+        .iter()
+        .map(|(_, problems)| problems.render(std::io::stderr().is_terminal()))
+        .collect();
+    // Said when it is new, not every ten seconds.
+    let mut last = SAID.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if *last != said {
+        eprint!("{said}");
+        *last = said;
     }
     Ok((definitions, wrong.is_empty()))
 }

@@ -2,6 +2,7 @@
 //! the ledger once it has arrived. What is in the ledger is never delivered again.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, BufRead as _, Write as _},
     path::{Path, PathBuf},
@@ -352,6 +353,8 @@ impl Outbox {
 
     /// Delivers what is due; all targets at the same time, none held up by another.
     ///
+    /// An order whose entry in the ledger was lost in a crash is delivered again, over the same names and with the same Message-ID.
+    ///
     /// # Errors
     /// The outbox can't be read or written.
     pub async fn work_off(&self, config: &Config, now: UtcMicros) -> Result<Work, OutboxError> {
@@ -379,12 +382,21 @@ impl Outbox {
                 due.push(order);
             }
         }
-        let attempts = due.into_iter().map(|order| async move {
-            let result = self.attempt(config, &order).await;
-            (order, result)
+        // Side by side between targets, one after the other at a target: two files of one name must not meet half-written.
+        let mut by_target: BTreeMap<String, Vec<Order>> = BTreeMap::new();
+        for order in due {
+            by_target.entry(order.target.clone()).or_default().push(order);
+        }
+        let attempts = by_target.into_values().map(|orders| async move {
+            let mut results = Vec::new();
+            for order in orders {
+                let result = self.attempt(config, &order).await;
+                results.push((order, result));
+            }
+            results
         });
         let mut work = Work::default();
-        for (mut order, result) in join_all(attempts).await {
+        for (mut order, result) in join_all(attempts).await.into_iter().flatten() {
             order.attempts += 1;
             match result {
                 Ok(receipt) => {

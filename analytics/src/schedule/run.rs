@@ -121,18 +121,30 @@ pub async fn run_due(
             write_state(&file, &state)?;
             continue;
         };
-        for run in due(definition, schedule, config, UtcMicros(done), now) {
-            if run.made
-                && let Err(error) = make(config, definition, run.at, now).await
-            {
+        let runs = due(definition, schedule, config, UtcMicros(done), now);
+        if let Some(first) = runs.iter().find(|run| !run.made) {
+            let count = runs.iter().filter(|run| !run.made).count();
+            tracing::warn!(
+                report = %definition.slug,
+                "{count} runs are left out, the first due {}: they fell due while nobody ran schedules",
+                first.at
+            );
+        }
+        for run in runs.iter().filter(|run| run.made) {
+            if let Err(error) = make(config, definition, run.at, now).await {
                 // It stays due, and is tried again at the next pass.
                 failures.push((definition.slug.clone(), error));
                 break;
             }
-            if !run.made {
-                tracing::warn!(report = %definition.slug, due = %run.at, "left out: it fell due while nobody ran schedules");
-            }
             state.done.insert(definition.slug.clone(), run.at.0);
+            write_state(&file, &state)?;
+        }
+        // Runs left out after the last that was made are done with, too; not before a failed one.
+        if let Some(last) = runs.last()
+            && !last.made
+            && !failures.iter().any(|(slug, _)| *slug == definition.slug)
+        {
+            state.done.insert(definition.slug.clone(), last.at.0);
             write_state(&file, &state)?;
         }
     }
