@@ -12,7 +12,7 @@ use mailqos_core::{config::Config, model::UtcMicros};
 
 use super::{
     definition::{Definition, Each, Format},
-    document::{Document, Note, Status, Theme, Words},
+    document::{Block, Document, Note, Status, Theme, Words},
     facts::Facts,
     findings,
     locale::{DASH, Locale},
@@ -180,6 +180,7 @@ fn document(
         };
         blocks.extend(placed.section.blocks(&view));
     }
+    level(&mut blocks);
     let title = match group {
         Some(group) => format!("{}: {group}", definition.template.title),
         None => definition.template.title.clone(),
@@ -218,6 +219,17 @@ fn document(
         },
         title,
         blocks,
+    }
+}
+
+/// Lets no heading be more than one level below the one before, so that the outline has no holes (PDF/UA-1, WCAG 1.3.1).
+fn level(blocks: &mut [Block]) {
+    let mut last = 0;
+    for block in blocks {
+        if let Block::Heading { level, .. } = block {
+            *level = (*level).min(last + 1);
+            last = *level;
+        }
     }
 }
 

@@ -33,17 +33,14 @@ impl Section for Distribution {
                 if values.is_empty() {
                     return None;
                 }
-                let mut name = metric_name(self.metric, view.locale).to_lowercase();
-                if view.monitors.len() > 1 {
-                    name = format!("{}: {name}", monitor.name);
-                }
+                let name = metric_name(self.metric, view.locale).to_lowercase();
                 let round_trip = self.metric == Metric::RoundTrip;
                 let mut thresholds: Vec<f64> = Vec::new();
                 if round_trip {
                     thresholds.extend(LIMITS.iter().map(|limit| limit.0 as f64));
                     thresholds.extend(monitor.max_round_trip.map(|limit| limit.0 as f64));
                 }
-                let chart = distribution::chart(
+                let mut chart = distribution::chart(
                     &distribution::Distribution {
                         title: String::new(),
                         metric: name,
@@ -59,6 +56,9 @@ impl Section for Distribution {
                     },
                     view.locale,
                 );
+                if view.monitors.len() > 1 {
+                    chart.title = format!("{}: {}", monitor.name, chart.title);
+                }
                 Some(Block::Chart(ChartBlock {
                     id: view.ids.unique(&format!("distribution-{}", monitor.id)),
                     chart,

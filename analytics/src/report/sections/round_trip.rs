@@ -60,13 +60,14 @@ impl Section for MetricChart {
             .map(|monitor| {
                 let window = window(&monitor.series, &view.facts.passed);
                 let several = view.monitors.len() > 1;
-                let mut name = metric_name(self.metric, view.locale).to_lowercase();
+                let name = metric_name(self.metric, view.locale).to_lowercase();
+                let mut title = title(monitor, self.metric, &name, view.locale);
                 if several {
-                    name = format!("{}: {name}", monitor.name);
+                    title = format!("{}: {title}", monitor.name);
                 }
                 let chart = round_trip::chart(
                     &RoundTrip {
-                        title: title(monitor, self.metric, &name, view.locale),
+                        title,
                         metric: name,
                         width: WIDTH,
                         period: stretch(&window),

@@ -48,11 +48,8 @@ impl Section for WeeklyPattern {
                 if cells.iter().flatten().all(Option::is_none) {
                     return None;
                 }
-                let mut name = l.fill("median {0}", &[&metric_name(self.metric, l).to_lowercase()]);
-                if view.monitors.len() > 1 {
-                    name = format!("{}: {name}", monitor.name);
-                }
-                let chart = heat_map::chart(
+                let name = l.fill("median {0}", &[&metric_name(self.metric, l).to_lowercase()]);
+                let mut chart = heat_map::chart(
                     &heat_map::HeatMap {
                         title: String::new(),
                         metric: name,
@@ -64,6 +61,9 @@ impl Section for WeeklyPattern {
                     },
                     l,
                 );
+                if view.monitors.len() > 1 {
+                    chart.title = format!("{}: {}", monitor.name, chart.title);
+                }
                 Some(Block::Chart(ChartBlock {
                     id: view.ids.unique(&format!("weekly-pattern-{}", monitor.id)),
                     chart,
