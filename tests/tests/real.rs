@@ -99,7 +99,6 @@ async fn postfix_and_dovecot_fill_the_lake() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "IMAP is not built in yet"]
 async fn postfix_and_dovecot_over_imap() {
     let Some(mail) = RealServer::find("mail") else { return };
     fill(
