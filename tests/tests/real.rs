@@ -165,6 +165,57 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_alarm_and_a_scheduled_report_reach_anna_through_postfix() {
+    let Some(mail) = RealServer::find("mail") else { return };
+    let mut setting = setting(&mail);
+    let ca_file = mail.get("CA_FILE").to_owned();
+    setting.replace(
+        "test_interval = \"5s\"",
+        "test_interval = \"1s\"\nalarm_after = 2\naction_list = \"default\"",
+    );
+    setting.add("[operator.anna]\nemail = [\"anna@example.com\"]");
+    setting.add(&format!(
+        "[mail_server.postfix]\nserver = \"localhost\"\nport = {}\ntls = \"starttls\"\naccount = \"alerts\"\nfrom = \"alerts@example.com\"\nca_file = \"{ca_file}\"",
+        mail.port("SMTP_PORT")
+    ));
+    setting.add("[action_list.default]\nactions = [{ email = [\"anna\"], mail_server = \"postfix\" }]");
+    setting.add("[target.people]\nkind = \"email\"\nmail_server = \"postfix\"\nto = [\"anna@example.com\"]");
+    let mut dead = monitor(
+        &mail,
+        "dead-end",
+        ("SMTP_PORT", "starttls"),
+        ("pop3", "POP3S_PORT", "implicit"),
+        "probe@example.com",
+    );
+    // Nobody listens on port 1.
+    dead.smtp = "port = 1, tls = \"none\"".to_owned();
+    setting.add_monitor(&dead);
+    let probe = setting.start_probe();
+    until("the alarm's mail", || {
+        !mailbox(&mail, "anna@example.com", "dead-end").is_empty()
+    })
+    .await;
+    let log = probe.log();
+    assert!(probe.stop().success(), "{log}");
+
+    std::fs::create_dir_all(setting.path("reports")).unwrap();
+    std::fs::write(
+        setting.path("reports/daily.toml"),
+        "template = \"executive-summary\"\ntitle = \"Fünf vor zwölf\"\nperiod = \"today\"\n[schedule]\nevery = \"day\"\nat = \"00:00\"\n[[deliver]]\ntarget = \"people\"\n",
+    )
+    .unwrap();
+    setting.succeed("mailqos-analytics", &["schedule", "run-due"]);
+    let tomorrow = (UtcMicros::now() + Micros::from_secs(86_400)).to_string();
+    setting.succeed("mailqos-analytics", &["schedule", "run-due", "--now", &tomorrow]);
+    until("the report's mail", || {
+        mailbox(&mail, "anna@example.com", "daily-")
+            .iter()
+            .any(|mail| mail.contains("application/pdf"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_on_dovecot_is_a_failed_login() {
     let Some(mail) = RealServer::find("mail") else { return };
     let mut setting = setting(&mail);
