@@ -64,7 +64,7 @@ fn name(names: &[&str], number: i8) -> String {
 /// What every chart says in the voice's way.
 impl dyn Voice + '_ {
     /// A text with its placeholders `{0}`, `{1}` … filled.
-    pub(super) fn fill(&self, english: &'static str, values: &[&str]) -> String {
+    pub(crate) fn fill(&self, english: &'static str, values: &[&str]) -> String {
         let mut text = String::new();
         let mut rest = self.t(english);
         while let Some(open) = rest.find('{') {

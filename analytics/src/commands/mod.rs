@@ -6,16 +6,13 @@ pub mod deliver;
 pub mod lake;
 pub mod outages;
 pub mod outbox;
-pub mod patterns;
 pub mod report;
 pub mod schedule;
-pub mod sla;
 pub mod source;
 pub mod stats;
 pub mod table;
 pub mod targets;
 pub mod templates;
-pub mod top;
 
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -81,12 +78,6 @@ enum Command {
     Stats(stats::Args),
     /// When monitors were down, and for how long.
     Outages(outages::Args),
-    /// What repeats, drifts, shifts and goes together, in sentences.
-    Patterns(patterns::Args),
-    /// Service levels: met or missed, and the error budget.
-    Sla(sla::Args),
-    /// The best and worst monitors by a figure.
-    Top(top::Args),
     /// Makes a report and prints the paths of its files.
     Report(report::Args),
     /// Lists, shows and checks report templates.
@@ -108,9 +99,6 @@ impl Command {
         match self {
             Self::Stats(args) => stats::run(&args, global),
             Self::Outages(args) => outages::run(&args, global),
-            Self::Patterns(args) => patterns::run(&args, global),
-            Self::Sla(args) => sla::run(&args, global),
-            Self::Top(args) => top::run(&args, global),
             Self::Report(args) => block_on(report::run(args, global)),
             Self::Templates(args) => block_on(templates::run(args, global)),
             Self::Schedule(args) => block_on(schedule::run(args, global)),

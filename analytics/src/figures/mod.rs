@@ -4,17 +4,13 @@
 //! and a range of its rows. What the samples don't support is `None`, never NaN and never 0 % or 100 %.
 
 pub mod availability;
-pub mod change_points;
 pub mod delivered_within;
 pub mod lake;
 pub mod outages;
-pub mod pattern;
 pub mod percentiles;
 pub mod periods;
 pub mod series;
-pub mod service_level;
 pub mod stats;
-pub mod trend;
 
 pub use availability::{Counts, Share};
 pub use lake::{Column, Lake, LakeError, SeriesQuery};

@@ -106,19 +106,7 @@ impl Locale {
 
     /// A text with its placeholders `{0}`, `{1}` … filled.
     pub fn fill(&self, english: &'static str, values: &[&str]) -> String {
-        let mut text = String::new();
-        let mut rest = self.t(english);
-        while let Some(open) = rest.find('{') {
-            text.push_str(&rest[..open]);
-            let after = &rest[open + 1..];
-            let close = after.find('}').unwrap_or(after.len());
-            if let Some(value) = after[..close].parse::<usize>().ok().and_then(|n| values.get(n)) {
-                text.push_str(value);
-            }
-            rest = after.get(close + 1..).unwrap_or("");
-        }
-        text.push_str(rest);
-        text
+        (self as &dyn Voice).fill(english, values)
     }
 
     /// One or several: picks the form and fills `{0}` with the count.

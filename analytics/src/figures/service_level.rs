@@ -1,1 +1,0 @@
-//! Service levels: targets over periods, met or missed, and the error budget.
