@@ -37,7 +37,7 @@ use mailqos_core::model::{Micros, UtcMicros};
 use rand::SeedableRng as _;
 use rand_pcg::Pcg64Mcg;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
     task::JoinSet,
 };
@@ -431,13 +431,18 @@ async fn keep_door(
         if !*open.borrow_and_update() {
             listener = None;
             sessions = JoinSet::new();
+            // A socket that is bound and doesn't listen refuses, and keeps the port from everybody else.
+            let held = bind(address);
             if open.changed().await.is_err() {
                 return;
+            }
+            if *open.borrow() {
+                listener = held.and_then(|socket| socket.listen(1024)).ok();
             }
             continue;
         }
         if listener.is_none() {
-            listener = TcpListener::bind(address).await.ok();
+            listener = bind(address).and_then(|socket| socket.listen(1024)).ok();
         }
         let Some(listening) = &listener else {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -453,6 +458,13 @@ async fn keep_door(
             Some(_) = sessions.join_next() => {}
         }
     }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 /// One connection. Errors of a connection end it and nothing else.
