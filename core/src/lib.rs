@@ -4,6 +4,7 @@
 //! This crate knows no scheduler, no statistics and no report.
 
 pub mod config;
+pub mod http;
 pub mod lake;
 pub mod mail;
 pub mod model;
