@@ -1,9 +1,10 @@
 //! The mail test, kind `mail-qos`: from its start to its sample.
 //!
 //! `token` (what makes a mail ours) · `message` (the mail) · `mailbox` (who waits, when it is looked for) · `pickup` (one
-//! visit) · `evidence` (where the landing must lie). The SMTP conversation is `mailqos_core::mail::Smtp`.
+//! visit) · `evidence` (where the landing must lie) · `clock` (what servers' stamps mean). The SMTP conversation is `mailqos_core::mail::Smtp`.
 
 mod bounce;
+mod clock;
 mod evidence;
 mod mailbox;
 mod message;
@@ -32,7 +33,8 @@ use tokio::{
 
 use crate::record::{InFlight, Recorder};
 use bounce::Notice;
-use evidence::{Bounds, Moment};
+use clock::Clocks;
+use evidence::{Bounds, Evidence, Moment};
 use mailbox::{Expected, Key, Mailbox, Plan, Progress, Registry, lock};
 use token::{KeyError, SigningKey, Token};
 
@@ -63,6 +65,7 @@ pub struct Tester {
     registry: Arc<Registry>,
     mailboxes: Mutex<HashMap<Key, Arc<Mailbox>>>,
     last_start: Mutex<HashMap<MonitorId, UtcMicros>>,
+    clocks: Mutex<Clocks>,
     duplicates: tokio::sync::mpsc::UnboundedSender<Sample>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     stopping: watch::Sender<bool>,
@@ -73,6 +76,8 @@ struct Sent {
     nonce: [u8; 8],
     at: UtcMicros,
     moment: Moment,
+    /// Between which moments the server took it, where that is known.
+    handed_over: Option<Bounds>,
 }
 
 impl Tester {
@@ -101,6 +106,7 @@ impl Tester {
             config,
             mailboxes: Mutex::default(),
             last_start: Mutex::default(),
+            clocks: Mutex::default(),
             duplicates,
             tasks: Mutex::default(),
             stopping: watch::Sender::new(false),
@@ -148,7 +154,7 @@ impl Tester {
         };
         let deadline = sent.moment + options.max_round_trip;
         let progress = wait(expected.progress.clone(), deadline, options.timeout, &mut stopping).await;
-        let settled = judge(&mut sample, &sent, &progress, options, *stopping.borrow());
+        let settled = self.judge(&mut sample, &sent, &progress, options, *stopping.borrow());
         let pickup = progress
             .found_by
             .as_ref()
@@ -194,12 +200,13 @@ impl Tester {
         };
         let expected = self.registry.expect(nonce, &self.mailbox(options));
         let mut smtp = Smtp::new(&options.smtp, options.timeout.to_std());
-        let mut stamp = None;
+        let (mut asked, mut stamp) = (None, None);
         let result = async {
             smtp.open().await?;
             if let Some(credentials) = &smtp_credentials {
                 smtp.authenticate(credentials).await?;
             }
+            asked = Some(Moment::now());
             let size = message::write(options, &self.key, &token).len();
             smtp.envelope(Some(&from), std::slice::from_ref(&to), size, false)
                 .await?;
@@ -221,6 +228,10 @@ impl Tester {
                     nonce,
                     at: token.sent_at,
                     moment: Moment::of(stamp),
+                    handed_over: asked.map(|after| Bounds {
+                        after,
+                        before: Moment::now(),
+                    }),
                 };
                 expected.sent(Plan::new(sent.moment, options));
                 Ok((sent, expected))
@@ -233,6 +244,7 @@ impl Tester {
                     nonce,
                     at: token.sent_at,
                     moment: Moment::of(stamp),
+                    handed_over: None,
                 };
                 expected.sent(Plan::new(sent.moment, options));
                 Ok((sent, expected))
@@ -244,6 +256,103 @@ impl Tester {
             }
             (Ok(_), None) => Err(own("the mail was taken without being sent".to_owned())),
         }
+    }
+
+    /// What is known at max round trip; tells whether it is settled.
+    fn judge(&self, sample: &mut Sample, sent: &Sent, progress: &Progress, options: &MailQos, stopped: bool) -> bool {
+        if progress.is_complete() {
+            sample.stage = None;
+            sample.error = None;
+            self.note_found(sample, sent, progress, options);
+            return true;
+        }
+        if let Some(visit) = &progress.last {
+            note_visit(sample, visit);
+        }
+        sample.pickups = Some(progress.pickups);
+        if stopped {
+            sample.outcome = Outcome::NotTested;
+            sample.error = Some("the probe was stopped while the mail was on its way".to_owned());
+            sample.settled = Some(false);
+            return false;
+        }
+        let error = progress.last.as_ref().and_then(|visit| visit.error.as_ref());
+        if sample.stage.is_some() {
+            // Send uncertain, and nothing landed so far.
+            sample.outcome = Outcome::SmtpFailed;
+            sample.settled = Some(false);
+            return false;
+        }
+        match error {
+            Some(error) if error.own_network => {
+                sample.outcome = Outcome::NotTested;
+                sample.error = Some(error.text.clone());
+                true
+            }
+            Some(error) => {
+                sample.outcome = Outcome::PickupFailed;
+                sample.stage = Some(error.stage);
+                sample.error = Some(error.text.clone());
+                true
+            }
+            None if progress.last.is_none() => {
+                sample.outcome = Outcome::PickupFailed;
+                sample.stage = Some(Stage::PickupConnect);
+                sample.error = Some(format!(
+                    "no pick-up ended within {}",
+                    options.max_round_trip + options.timeout
+                ));
+                true
+            }
+            None => {
+                sample.outcome = Outcome::Lost;
+                sample.error = Some(format!(
+                    "not in the mailbox {} after it was sent",
+                    options.max_round_trip
+                ));
+                sample.settled = Some(false);
+                false
+            }
+        }
+    }
+
+    /// Fills in what is known of a mail that landed.
+    fn note_found(&self, sample: &mut Sample, sent: &Sent, progress: &Progress, options: &MailQos) {
+        let Some(found) = &progress.found else { return };
+        if let Some(Notice::Failed { status, reason }) = bounce::read(&found.mail) {
+            note_bounce(sample, progress, status.as_deref(), reason.as_deref());
+            return;
+        }
+        // After a restart the moment is known only as it was before DATA; the token tells the true one.
+        let moment = sent.moment + (found.token.sent_at - sent.at);
+        let hops = received::hops(&found.mail);
+        let evidence = Evidence {
+            sent: moment,
+            handed_over: sent.handed_over,
+            not_shown: found.not_shown,
+            shown: found.shown,
+            hops: &hops,
+            filed: received::is_filed(&found.mail),
+            internal_date: found.landed,
+            notified: found.notified,
+            route: &route(options),
+        };
+        let (round_trip, error) = evidence.landing(&mut lock(&self.clocks)).round_trip(moment);
+        sample.round_trip = Some(round_trip);
+        sample.round_trip_error = Some(error);
+        sample.outcome = if round_trip <= options.max_round_trip {
+            Outcome::Ok
+        } else {
+            Outcome::Late
+        };
+        if let Some(visit) = progress.found_by.as_ref() {
+            note_visit(sample, visit);
+        }
+        sample.pickup_receive = found.receive;
+        sample.pickups = Some(progress.pickups.max(1));
+        sample.folder = found.folder.clone();
+        sample.duplicates = Some(progress.duplicates);
+        sample.hops = (!hops.is_empty()).then_some(hops);
     }
 
     /// Puts on record that a mail is on its way, with what is known of its test.
@@ -273,7 +382,7 @@ impl Tester {
             // It landed: what is told about the time before was true then.
             sample.stage = None;
             sample.error = None;
-            note_found(&mut sample, &sent, &progress, options);
+            self.note_found(&mut sample, &sent, &progress, options);
         }
         sample.settled = Some(true);
         self.record(&sample).await;
@@ -303,6 +412,7 @@ impl Tester {
                 nonce: mail.nonce,
                 at: mail.sent_at,
                 moment: Moment::of_wall(mail.sent_at),
+                handed_over: None,
             };
             let mut options = options.clone();
             options.horizon = mail.horizon_at - mail.sent_at;
@@ -383,6 +493,12 @@ impl Tester {
     }
 }
 
+/// Through which servers the mails of a test go.
+fn route(options: &MailQos) -> String {
+    let (smtp, pickup) = (&options.smtp, &options.pickup);
+    format!("{}:{} to {}:{}", smtp.server, smtp.port, pickup.server, pickup.port)
+}
+
 async fn keep(recorder: &Recorder, sample: &Sample) {
     if let Err(error) = recorder.record(sample.clone()).await {
         tracing::error!(monitor = %sample.monitor, "a sample was not recorded: {error}");
@@ -405,92 +521,6 @@ async fn wait(
         _ = stopping.wait_for(|stop| *stop) => {}
     }
     progress.borrow().clone()
-}
-
-/// What is known at max round trip; tells whether it is settled.
-fn judge(sample: &mut Sample, sent: &Sent, progress: &Progress, options: &MailQos, stopped: bool) -> bool {
-    if progress.is_complete() {
-        sample.stage = None;
-        sample.error = None;
-        note_found(sample, sent, progress, options);
-        return true;
-    }
-    if let Some(visit) = &progress.last {
-        note_visit(sample, visit);
-    }
-    sample.pickups = Some(progress.pickups);
-    if stopped {
-        sample.outcome = Outcome::NotTested;
-        sample.error = Some("the probe was stopped while the mail was on its way".to_owned());
-        sample.settled = Some(false);
-        return false;
-    }
-    let error = progress.last.as_ref().and_then(|visit| visit.error.as_ref());
-    if sample.stage.is_some() {
-        // Send uncertain, and nothing landed so far.
-        sample.outcome = Outcome::SmtpFailed;
-        sample.settled = Some(false);
-        return false;
-    }
-    match error {
-        Some(error) if error.own_network => {
-            sample.outcome = Outcome::NotTested;
-            sample.error = Some(error.text.clone());
-            true
-        }
-        Some(error) => {
-            sample.outcome = Outcome::PickupFailed;
-            sample.stage = Some(error.stage);
-            sample.error = Some(error.text.clone());
-            true
-        }
-        None if progress.last.is_none() => {
-            sample.outcome = Outcome::PickupFailed;
-            sample.stage = Some(Stage::PickupConnect);
-            sample.error = Some(format!(
-                "no pick-up ended within {}",
-                options.max_round_trip + options.timeout
-            ));
-            true
-        }
-        None => {
-            sample.outcome = Outcome::Lost;
-            sample.error = Some(format!(
-                "not in the mailbox {} after it was sent",
-                options.max_round_trip
-            ));
-            sample.settled = Some(false);
-            false
-        }
-    }
-}
-
-/// Fills in what is known of a mail that landed.
-fn note_found(sample: &mut Sample, sent: &Sent, progress: &Progress, options: &MailQos) {
-    let Some(found) = &progress.found else { return };
-    if let Some(Notice::Failed { status, reason }) = bounce::read(&found.mail) {
-        note_bounce(sample, progress, status.as_deref(), reason.as_deref());
-        return;
-    }
-    // After a restart the moment is known only as it was before DATA; the token tells the true one.
-    let moment = sent.moment + (found.token.sent_at - sent.at);
-    let (round_trip, error) = Bounds::new(moment, found.not_shown, found.shown).round_trip(moment);
-    sample.round_trip = Some(round_trip);
-    sample.round_trip_error = Some(error);
-    sample.outcome = if round_trip <= options.max_round_trip {
-        Outcome::Ok
-    } else {
-        Outcome::Late
-    };
-    if let Some(visit) = progress.found_by.as_ref() {
-        note_visit(sample, visit);
-    }
-    sample.pickup_receive = found.receive;
-    sample.pickups = Some(progress.pickups.max(1));
-    sample.folder = found.folder.clone();
-    sample.duplicates = Some(progress.duplicates);
-    let hops = received::hops(&found.mail);
-    sample.hops = (!hops.is_empty()).then_some(hops);
 }
 
 /// Fills in what a notification says of a mail that will not land.

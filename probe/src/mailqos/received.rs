@@ -25,6 +25,28 @@ pub(super) fn hops(mail: &[u8]) -> Vec<Hop> {
     hops
 }
 
+/// Whether the newest field was written by what files mails into mailboxes, at that moment: an LMTP server (RFC 2033), or
+/// Exchange's mailbox transport. Others may have put the mail into a queue.
+pub(super) fn is_filed(mail: &[u8]) -> bool {
+    let Some(newest) = fields(mail).into_iter().next() else {
+        return false;
+    };
+    let clauses = newest.rsplit_once(';').map_or(&*newest, |(clauses, _)| clauses);
+    let bare = without_comments(clauses).to_ascii_lowercase();
+    let words: Vec<&str> = bare.split_whitespace().collect();
+    words.windows(2).any(|pair| {
+        let [key, value] = pair else { return false };
+        match *key {
+            "with" => matches!(
+                *value,
+                "lmtp" | "lmtps" | "lmtpa" | "lmtpsa" | "utf8lmtp" | "utf8lmtps" | "utf8lmtpa" | "utf8lmtpsa" | "mapi"
+            ),
+            "via" => *value == "mailbox",
+            _ => false,
+        }
+    })
+}
+
 /// The values of the head's `Received` fields, unfolded.
 fn fields(mail: &[u8]) -> Vec<String> {
     let mut values: Vec<String> = Vec::new();
@@ -238,6 +260,37 @@ mod tests {
                 "{what}"
             );
         }
+    }
+
+    #[test]
+    fn what_files_mails_is_told_from_what_queues_them() {
+        for (field, filed) in [
+            (
+                "from a\r\n\tby b with LMTP\r\n\tid x\r\n\tfor <c@d>; 23 Nov 2026 18:00:05 +0000",
+                true,
+            ),
+            ("from a (a) by b with LMTPSA; 23 Nov 2026 18:00:05 +0000", true),
+            (
+                "from A (2603::1) by B (2603::2) with Microsoft SMTP Server id 15.20.1 via Mailbox Transport; Mon, 23 Nov 2026 18:00:05 +0000",
+                true,
+            ),
+            (
+                "from A ([fe80::1]) by B with mapi id 15.20.1; Mon, 23 Nov 2026 18:00:05 +0000",
+                true,
+            ),
+            (
+                "from a (with LMTP) by b (Postfix) with ESMTP id x; 23 Nov 2026 18:00:05 +0000",
+                false,
+            ),
+            (
+                "by 2002:a05:6a10:1 with SMTP id x1csp1; 23 Nov 2026 18:00:05 +0000",
+                false,
+            ),
+        ] {
+            let mail = format!("Received: {field}\r\nReceived: by x with LMTP; 23 Nov 2026 18:00:05 +0000\r\n\r\n");
+            assert_eq!(is_filed(mail.as_bytes()), filed, "{field}");
+        }
+        assert!(!is_filed(b"Subject: x\r\n\r\n"));
     }
 
     #[test]

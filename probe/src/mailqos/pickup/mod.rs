@@ -110,6 +110,8 @@ pub(super) struct Found {
     pub(super) folder: Option<String>,
     /// When it landed, by the server's own clock (INTERNALDATE).
     pub(super) landed: Option<UtcMicros>,
+    /// When the server announced it (IDLE).
+    pub(super) notified: Option<Moment>,
     /// Its head and the beginning of its body.
     pub(super) mail: Vec<u8>,
 }

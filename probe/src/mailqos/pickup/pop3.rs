@@ -708,6 +708,7 @@ async fn examine(
         received_at: None,
         folder: None,
         landed: None,
+        notified: None,
         mail,
     };
     if verdict == Verdict::Take {

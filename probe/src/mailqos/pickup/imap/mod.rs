@@ -834,6 +834,7 @@ async fn take(
             received_at: None,
             folder: Some(name.to_owned()),
             landed: ours.date,
+            notified: None,
             mail: ours.head.clone(),
         };
         if verdict == Verdict::Take {

@@ -1,0 +1,388 @@
+//! Clocks of others, learnt from what they stamp: interval-based clock synchronisation (K. Marzullo and S. Owicki,
+//! "Maintaining the Time in a Distributed System", 1983; RFC 5905, section 11.2.1).
+//!
+//! Each stamp whose moment is known within bounds says that the clock's offset lies in an interval. All that agree, over a
+//! sliding window, leave a region of (offset, rate); its extent at a moment bounds the offset there. Stamps that are cut to
+//! whole seconds thus bound the offset far more closely than a second, since they fall on all parts of it.
+
+use std::collections::{HashMap, VecDeque};
+
+use mailqos_core::model::Micros;
+
+use super::evidence::{Bounds, Moment};
+
+/// Readings that a clock is judged by.
+const WINDOW: usize = 128;
+/// Older readings say nothing any more.
+const OLDEST: Micros = Micros::from_secs(12 * 3600);
+/// With fewer readings that agree nothing is claimed.
+const FEWEST: usize = 5;
+/// So many readings in a row that contradict all others and agree among themselves: the clock was set.
+const STEP: usize = 3;
+/// The fastest that a clock runs away, in µs a second: what RFC 5905 allows (MAXFREQ).
+const FASTEST: f64 = 500.0;
+/// How fast a clock's rate may stray from a constant one, in µs for each second of a reading's age: temperature, for the most.
+const WANDER: f64 = 2.0;
+/// Of the last [`RECENT`] readings so many may contradict the others; with more the clock is not to be relied on.
+const MOST_LIES: usize = 4;
+const RECENT: usize = 32;
+/// Clocks that are remembered; those that were read last stay.
+const MOST_CLOCKS: usize = 512;
+
+/// What a clock showed: somewhere from `at` to `at + resolution`, in µs of its own count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) at: i64,
+    pub(super) resolution: Micros,
+}
+
+/// An interval in which a clock's offset (its time minus ours) must lie at a moment.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    at: Moment,
+    least: i64,
+    most: i64,
+}
+
+impl Reading {
+    fn new(stamp: Stamp, bounds: Bounds) -> Self {
+        let width = (bounds.before - bounds.after).0;
+        // Within the bounds the offset itself may move.
+        let moves = (width as f64 / 2e6 * FASTEST).ceil() as i64;
+        Self {
+            at: bounds.after + Micros(width / 2),
+            least: bounds.before.offset_of(stamp.at).saturating_sub(moves),
+            most: bounds
+                .after
+                .offset_of(stamp.at)
+                .saturating_add(stamp.resolution.0)
+                .saturating_add(moves),
+        }
+    }
+}
+
+/// A point of the region: rate in µs a second, offset in µs from a base.
+type Point = (f64, f64);
+
+/// What remains possible by a set of readings, around a moment.
+struct Region {
+    corners: Vec<Point>,
+    base: i64,
+    around: Moment,
+}
+
+impl Region {
+    fn new(around: Moment, first: &Reading) -> Self {
+        // Wide enough for the first reading from wherever it is in the window.
+        let spread = (first.most - first.least) as f64 + 2.0 * FASTEST * OLDEST.0 as f64 / 1e6;
+        Self {
+            corners: vec![
+                (-FASTEST, -spread),
+                (FASTEST, -spread),
+                (FASTEST, spread),
+                (-FASTEST, spread),
+            ],
+            base: first.least,
+            around,
+        }
+    }
+
+    /// Cuts away what a reading excludes; `false` if nothing is left.
+    fn cut(&mut self, reading: &Reading) -> bool {
+        let seconds = (reading.at - self.around).0 as f64 / 1e6;
+        let slack = WANDER * seconds.abs();
+        let least = (reading.least - self.base) as f64 - slack;
+        let most = (reading.most - self.base) as f64 + slack;
+        self.keep(|(rate, offset)| offset + rate * seconds - least);
+        self.keep(|(rate, offset)| most - offset - rate * seconds);
+        !self.corners.is_empty()
+    }
+
+    /// Keeps the half plane in which `inside` is not negative (Sutherland and Hodgman, 1974).
+    fn keep(&mut self, inside: impl Fn(Point) -> f64) {
+        let mut kept = Vec::with_capacity(self.corners.len() + 2);
+        for (number, corner) in self.corners.iter().enumerate() {
+            let next = self.corners[(number + 1) % self.corners.len()];
+            let (here, there) = (inside(*corner), inside(next));
+            if here >= 0.0 {
+                kept.push(*corner);
+            }
+            if (here >= 0.0) != (there >= 0.0) {
+                let share = here / (here - there);
+                kept.push((
+                    corner.0 + share * (next.0 - corner.0),
+                    corner.1 + share * (next.1 - corner.1),
+                ));
+            }
+        }
+        self.corners = kept;
+    }
+
+    /// The least and the most that the offset can be at the moment around which the region lies.
+    fn offset(&self) -> Option<(i64, i64)> {
+        let offsets = self.corners.iter().map(|(_, offset)| *offset);
+        let least = offsets.clone().reduce(f64::min)?;
+        let most = offsets.reduce(f64::max)?;
+        Some((self.base + least.floor() as i64, self.base + most.ceil() as i64))
+    }
+}
+
+/// One clock, as far as it is known.
+#[derive(Debug, Default)]
+struct Clock {
+    /// Readings that agree with one another, oldest first.
+    agreed: VecDeque<Reading>,
+    /// The last readings, if they contradict those that agree.
+    dissent: Vec<Reading>,
+    /// Of the last readings: which agreed.
+    recent: VecDeque<bool>,
+}
+
+impl Clock {
+    fn region(&self, around: Moment, more: Option<&Reading>) -> Option<Region> {
+        let mut region: Option<Region> = None;
+        for reading in more.into_iter().chain(self.agreed.iter().rev()) {
+            if !region.get_or_insert_with(|| Region::new(around, reading)).cut(reading) {
+                return None;
+            }
+        }
+        region
+    }
+
+    fn note(&mut self, reading: Reading) {
+        while self
+            .agreed
+            .front()
+            .is_some_and(|oldest| self.agreed.len() >= WINDOW || reading.at - oldest.at > OLDEST)
+        {
+            self.agreed.pop_front();
+        }
+        let agrees = self.region(reading.at, Some(&reading)).is_some();
+        if self.recent.len() >= RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(agrees);
+        if agrees {
+            self.dissent.clear();
+            self.agreed.push_back(reading);
+            return;
+        }
+        self.dissent.push(reading);
+        // The clock was set: what it showed before counts no more. Those of the newest that agree among themselves count.
+        if self.dissent.len() >= STEP {
+            let mut fresh = Self::default();
+            for reading in self.dissent.iter().rev() {
+                if fresh.region(reading.at, Some(reading)).is_none() {
+                    break;
+                }
+                fresh.agreed.push_front(*reading);
+            }
+            if fresh.agreed.len() >= STEP {
+                self.agreed = fresh.agreed;
+                self.dissent.clear();
+            } else if self.dissent.len() > RECENT {
+                self.dissent.remove(0);
+            }
+        }
+    }
+
+    /// Between what the offset lies at a moment, if that can be said.
+    fn offset(&self, at: Moment) -> Option<(i64, i64)> {
+        let lies = self.recent.iter().filter(|agreed| !**agreed).count();
+        if self.agreed.len() < FEWEST || !self.dissent.is_empty() || lies > MOST_LIES {
+            return None;
+        }
+        self.region(at, None)?.offset()
+    }
+}
+
+/// All clocks that were read, by name.
+#[derive(Debug, Default)]
+pub(super) struct Clocks {
+    clocks: HashMap<String, (u64, Clock)>,
+    /// Counts readings, to tell which clock was read last.
+    count: u64,
+}
+
+impl Clocks {
+    /// A clock showed this at a moment within these bounds.
+    pub(super) fn note(&mut self, name: &str, stamp: Stamp, bounds: Bounds) {
+        self.count += 1;
+        if !self.clocks.contains_key(name) && self.clocks.len() >= MOST_CLOCKS {
+            let oldest = self.clocks.iter().min_by_key(|(_, (read, _))| *read);
+            if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
+                self.clocks.remove(&oldest);
+            }
+        }
+        let (read, clock) = self.clocks.entry(name.to_owned()).or_default();
+        *read = self.count;
+        clock.note(Reading::new(stamp, bounds));
+    }
+
+    /// When, by our clock, a clock showed this, if that can be said; `around` is any moment near it.
+    pub(super) fn when(&self, name: &str, stamp: Stamp, around: Moment) -> Option<Bounds> {
+        let (_, clock) = self.clocks.get(name)?;
+        let (least, most) = clock.offset(around)?;
+        Some(Bounds {
+            after: Moment::at_offset(stamp.at, most),
+            before: Moment::at_offset(stamp.at.saturating_add(stamp.resolution.0), least),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: i64 = 1_000_000;
+
+    /// A clock that is off by `offset` µs at 0 and gains `ppm`.
+    #[derive(Debug, Clone, Copy)]
+    struct Truth {
+        offset: i64,
+        ppm: f64,
+    }
+
+    impl Truth {
+        fn shows(self, at: i64) -> i64 {
+            at + self.offset + (at as f64 * self.ppm / 1e6).round() as i64
+        }
+
+        fn stamp(self, at: i64) -> Stamp {
+            Stamp {
+                at: self.shows(at).div_euclid(SECOND) * SECOND,
+                resolution: Micros(SECOND),
+            }
+        }
+    }
+
+    fn bounds(after: i64, before: i64) -> Bounds {
+        Bounds {
+            after: Moment::of_micros(after),
+            before: Moment::of_micros(before),
+        }
+    }
+
+    fn width(bounds: Bounds) -> i64 {
+        (bounds.before - bounds.after).0
+    }
+
+    proptest! {
+        #[test]
+        fn the_moment_is_within_what_is_said(
+            offset in -100 * SECOND..100 * SECOND,
+            ppm in -100.0..100.0_f64,
+            gaps in proptest::collection::vec((0..600 * SECOND, 0..15 * SECOND, 0..15 * SECOND), 1..80),
+        ) {
+            let truth = Truth { offset, ppm };
+            let mut clocks = Clocks::default();
+            let mut now = 0;
+            for (gap, before, after) in gaps {
+                now += gap;
+                let stamp = truth.stamp(now);
+                clocks.note("it", stamp, bounds(now - before, now + after));
+                if let Some(told) = clocks.when("it", stamp, Moment::of_micros(now)) {
+                    prop_assert!(told.after <= Moment::of_micros(now) && Moment::of_micros(now) <= told.before);
+                }
+            }
+            let (_, clock) = &clocks.clocks["it"];
+            prop_assert!(clock.dissent.is_empty());
+            prop_assert!(clock.recent.iter().all(|agreed| *agreed));
+        }
+    }
+
+    /// The moments of mails, 10 to 30 seconds apart, that fall on all parts of a second.
+    fn moments(count: i64) -> impl Iterator<Item = i64> {
+        (0..count).map(|number| number * 20 * SECOND + number * 7_654_321 % (10 * SECOND))
+    }
+
+    #[test]
+    fn stamps_of_whole_seconds_tell_far_less_than_a_second() {
+        let truth = Truth {
+            offset: 37 * SECOND,
+            ppm: 20.0,
+        };
+        let mut clocks = Clocks::default();
+        let mut last = 0;
+        for now in moments(30) {
+            clocks.note("it", truth.stamp(now), bounds(now - 3_000, now + 3_000));
+            last = now;
+        }
+        let told = clocks.when("it", truth.stamp(last), Moment::of_micros(last)).unwrap();
+        // The second itself is all that remains, but for a rest.
+        assert!(width(told) < 1_200_000, "{}", width(told));
+    }
+
+    #[test]
+    fn nothing_is_claimed_by_a_few_readings_or_after_a_contradiction() {
+        let truth = Truth { offset: 0, ppm: 0.0 };
+        let mut clocks = Clocks::default();
+        let mut told = Vec::new();
+        for now in moments(6) {
+            clocks.note("it", truth.stamp(now), bounds(now - 3_000, now + 3_000));
+            told.push(clocks.when("it", truth.stamp(now), Moment::of_micros(now)).is_some());
+        }
+        assert_eq!(told, [false, false, false, false, true, true]);
+        let set = Truth {
+            offset: 5 * SECOND,
+            ppm: 0.0,
+        };
+        let now = 200 * SECOND;
+        clocks.note("it", set.stamp(now), bounds(now - 3_000, now + 3_000));
+        assert_eq!(clocks.when("it", set.stamp(now), Moment::of_micros(now)), None);
+        // One that was wrong once is believed again.
+        let now = 220 * SECOND;
+        clocks.note("it", truth.stamp(now), bounds(now - 3_000, now + 3_000));
+        assert!(clocks.when("it", truth.stamp(now), Moment::of_micros(now)).is_some());
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_learnt_anew() {
+        let (before, after) = (
+            Truth { offset: 0, ppm: 0.0 },
+            Truth {
+                offset: -90 * SECOND,
+                ppm: 0.0,
+            },
+        );
+        let mut clocks = Clocks::default();
+        for (number, now) in moments(40).enumerate() {
+            let truth = if number < 20 { before } else { after };
+            clocks.note("it", truth.stamp(now), bounds(now - 3_000, now + 3_000));
+            let told = clocks.when("it", truth.stamp(now), Moment::of_micros(now));
+            assert_eq!(told.is_some(), (4..20).contains(&number) || number >= 24, "{number}");
+            if let Some(told) = told {
+                assert!(told.after <= Moment::of_micros(now) && Moment::of_micros(now) <= told.before);
+            }
+        }
+    }
+
+    #[test]
+    fn a_clock_that_contradicts_itself_is_not_relied_on() {
+        // Two machines under one name, ten seconds apart.
+        let mut clocks = Clocks::default();
+        for (number, now) in moments(60).enumerate() {
+            let offset = if number * number % 5 < 2 { 0 } else { 10 * SECOND };
+            let truth = Truth { offset, ppm: 0.0 };
+            clocks.note("it", truth.stamp(now), bounds(now - 3_000, now + 3_000));
+            if number > 12 {
+                assert_eq!(clocks.when("it", truth.stamp(now), Moment::of_micros(now)), None);
+            }
+        }
+    }
+
+    #[test]
+    fn only_so_many_clocks_are_remembered() {
+        let mut clocks = Clocks::default();
+        for number in 0..2 * MOST_CLOCKS {
+            clocks.note(
+                &number.to_string(),
+                Truth { offset: 0, ppm: 0.0 }.stamp(0),
+                bounds(0, 1),
+            );
+        }
+        assert_eq!(clocks.clocks.len(), MOST_CLOCKS);
+        assert!(clocks.clocks.contains_key(&(2 * MOST_CLOCKS - 1).to_string()));
+    }
+}
