@@ -96,6 +96,19 @@ pickup = {{ protocol = "{}", port = {}, tls = "{}", account = "probe", ca_file =
         result
     }
 
+    /// Several tests in a row by one tester, which learns.
+    async fn run_several(&self, change: &[(&str, &str)], count: usize) -> Vec<Sample> {
+        let config = Arc::new(self.config(change));
+        let tester = Tester::new(config.clone(), None).await.expect("tester");
+        let monitor = config.monitors.values().next().expect("monitor");
+        let mut samples = Vec::new();
+        for _ in 0..count {
+            samples.push(tester.test(monitor).await.sample);
+        }
+        tester.shutdown().await;
+        samples
+    }
+
     async fn run(&self) -> Sample {
         self.run_with(&[]).await.sample
     }
@@ -508,6 +521,69 @@ async fn over_imap_the_true_round_trip_lies_within_what_is_stated() {
             );
         }
         assert_eq!(sample.folder.as_deref(), Some("INBOX"));
+    }
+}
+
+/// Each sample beside the landing of its mail.
+fn assert_all_true(samples: &[Sample], server: &MailServer) {
+    let landings = server.landings();
+    assert_eq!(landings.len(), samples.len());
+    for (sample, landing) in samples.iter().zip(landings) {
+        let token = mailqos_tests::token::find(&landing.content).expect("token");
+        let truth = landing.at - token.sent_at;
+        let (stated, error) = (sample.round_trip.unwrap(), sample.round_trip_error.unwrap());
+        assert!(
+            (stated - truth).0.abs() <= error.0,
+            "{stated} ± {error}, in truth {truth}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn announcements_of_new_mail_narrow_the_landing() {
+    for (lag, idle, known) in [(0, true, true), (150, true, true), (0, false, false)] {
+        let probe = Probe::over_imap(Options {
+            delays: Delays::Fixed(Duration::from_millis(250)),
+            idle_lag: Duration::from_millis(lag),
+            clock: ServerClock::off_by(Micros::from_secs(-37), 20.0),
+            ..Options::default()
+        })
+        .await;
+        let idle = format!("check_interval = \"1500ms\"\nidle = {idle}");
+        let samples = probe.run_several(&[("check_interval = \"100ms\"", &idle)], 2).await;
+        assert_all_true(&samples, &probe.server);
+        // The first visit decides whether the mailbox is watched at all; without a watch half the check interval remains, until
+        // enough stamps are known.
+        let close = |sample: &Sample| sample.round_trip_error.unwrap() < Micros::from_millis(700);
+        assert!(!close(&samples[0]));
+        assert_eq!(close(&samples[1]), known, "lag {lag}, {idle}");
+        assert!(samples.iter().all(|sample| sample.pickups == Some(1)));
+        assert_eq!(probe.ours(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_precise_monitor_looks_closely_whatever_the_check_interval() {
+    for over_imap in [false, true] {
+        let options = Options {
+            delays: Delays::Fixed(Duration::from_millis(250)),
+            imap_without: vec!["IDLE".to_owned()],
+            ..Options::default()
+        };
+        let probe = if over_imap {
+            Probe::over_imap(options).await
+        } else {
+            Probe::new(options).await
+        };
+        let precise = "check_interval = \"1500ms\"\nprecise = true";
+        let samples = probe.run_several(&[("check_interval = \"100ms\"", precise)], 3).await;
+        assert_all_true(&samples, &probe.server);
+        for sample in &samples[1..] {
+            assert!(
+                sample.round_trip_error.unwrap() < Micros::from_millis(700),
+                "{sample:?}"
+            );
+        }
     }
 }
 

@@ -144,6 +144,10 @@ pub struct MailQos {
     pub protocol: PickupProtocol,
     /// The folders that are searched over IMAP, in this order; POP3 knows the inbox only.
     pub folders: Vec<String>,
+    /// Over IMAP, the server's announcements of new mail (IDLE) are a further witness of the landing.
+    pub idle: bool,
+    /// The mail is looked for at short gaps around its expected landing, whatever the check interval.
+    pub precise: bool,
 }
 
 /// How a mailbox is read.

@@ -883,6 +883,8 @@ struct Options {
     to: Option<String>,
     protocol: PickupProtocol,
     folders: Vec<String>,
+    idle: bool,
+    precise: bool,
     smtp: Option<Endpoint>,
     pickup: Option<Endpoint>,
 }
@@ -998,6 +1000,8 @@ fn options(
         to,
         protocol,
         folders: folders(table, problems),
+        idle: table.get("idle", problems).unwrap_or(true),
+        precise: table.get("precise", problems).unwrap_or(false),
         smtp,
         pickup: read_endpoint(pickup, service, address, config, problems),
     }
@@ -1138,6 +1142,8 @@ fn monitor(
             pickup: pickup?,
             protocol: options.protocol,
             folders: options.folders,
+            idle: options.idle,
+            precise: options.precise,
         }),
     })
 }

@@ -309,7 +309,9 @@ mod tests {
             clocks.note("it", truth.stamp(now), bounds(now - 3_000, now + 3_000));
             last = now;
         }
-        let told = clocks.when("it", truth.stamp(last), Moment::of_micros(last)).unwrap();
+        let told = clocks
+            .when("it", truth.stamp(last), Moment::of_micros(last))
+            .expect("it is known");
         // The second itself is all that remains, but for a rest.
         assert!(width(told) < 1_200_000, "{}", width(told));
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -11,12 +12,15 @@ use mailqos_core::{
     mail::{Credentials, TlsSession},
     model::{Micros, MonitorId, Sample, SiteName, Stage, UtcMicros},
 };
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
 
 use super::{
     bounce,
     evidence::Moment,
-    pickup::{self, Door, Found, Judge, Memory, PickupError, PickupPhases, Verdict, Visit},
+    pickup::{self, Attention, Door, Found, Judge, Look, Memory, PickupError, PickupPhases, Verdict, Visit},
     token::{SigningKey, Token},
 };
 
@@ -31,6 +35,37 @@ const SPARSEST: Micros = Micros::from_secs(15 * 60);
 const IN_USE_PAUSE: Duration = Duration::from_secs(1);
 /// Settled tests that are remembered, so that duplicates of their mails are recognised.
 const REMEMBERED: usize = 1024;
+/// A watch goes on so long after the last mail was waited for: the next test may be near.
+const LINGER: Micros = Micros::from_secs(90);
+/// A watch that has failed is tried again after this.
+const WATCH_AGAIN: Micros = Micros::from_secs(60);
+/// Round trips that a precise monitor's expectation rests on.
+const HISTORY: usize = 64;
+
+/// How a precise monitor's mail is looked for: with gaps in proportion to the time that it has taken already, from shortly
+/// before the fastest of its predecessors on.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    shortest: Micros,
+    longest: Micros,
+}
+
+/// A poll over a connection that is kept costs the server next to nothing.
+const POLLS: Pace = Pace {
+    shortest: Micros::from_millis(20),
+    longest: Micros::from_millis(200),
+};
+/// A visit costs it a login.
+const VISITS: Pace = Pace {
+    shortest: Micros::from_millis(60),
+    longest: Micros::from_millis(500),
+};
+
+impl Pace {
+    fn gap(self, elapsed: Micros) -> Micros {
+        Micros((elapsed.0 / 20).clamp(self.shortest.0, self.longest.0))
+    }
+}
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -43,6 +78,10 @@ pub(super) struct Plan {
     pub(super) check_interval: Micros,
     pub(super) deadline: Moment,
     next: Moment,
+    /// For precise monitors: from when on the mail is looked for at short gaps.
+    precise_from: Option<Moment>,
+    /// Visits are the only means to look (POP3).
+    by_visits: bool,
 }
 
 impl Plan {
@@ -53,17 +92,39 @@ impl Plan {
             check_interval: options.check_interval,
             deadline,
             next: (sent + options.check_interval).min(deadline),
+            precise_from: None,
+            by_visits: options.protocol == PickupProtocol::Pop3,
         }
     }
 
+    /// Looks for the mail at short gaps from so long after its sending.
+    fn precise(mut self, from: Micros) -> Self {
+        let from = self.sent + from;
+        self.precise_from = Some(from);
+        if self.by_visits {
+            self.next = self.next.min(from);
+        }
+        self
+    }
+
+    /// When a watch is to look next.
+    fn next_poll(&self) -> Option<Moment> {
+        let now = Moment::now();
+        let from = self.precise_from.filter(|_| now < self.deadline)?;
+        Some(from.max(now + POLLS.gap(now - self.sent)))
+    }
+
     /// After a pick-up that began at `began`: when the next one is due.
-    fn advance(&mut self, began: Moment, refused: bool) {
+    fn advance(&mut self, began: Moment, error: Option<&PickupError>) {
         if began < self.deadline {
-            self.next = if refused {
+            self.next = match error {
                 // Each refused login may cost the account and this address a penalty, or lock it: one more try suffices.
-                self.deadline
-            } else {
-                (began + self.check_interval).min(self.deadline)
+                Some(error) if error.refused => self.deadline,
+                None if self.by_visits && self.precise_from.is_some() => {
+                    let now = Moment::now();
+                    (now + VISITS.gap(now - self.sent)).min(self.deadline)
+                }
+                _ => (began + self.check_interval).min(self.deadline),
             };
         } else {
             let pause = Micros(((began - self.sent).0 / 10).clamp(self.check_interval.0.min(SPARSEST.0), SPARSEST.0));
@@ -102,6 +163,8 @@ impl Progress {
 
 struct Waiting {
     mailbox: Key,
+    /// The mailbox is to be watched meanwhile.
+    watched: bool,
     plan: Option<Plan>,
     progress: watch::Sender<Progress>,
 }
@@ -135,6 +198,8 @@ pub(super) struct Registry {
     max_round_trips: HashMap<MonitorId, Micros>,
     waiting: Mutex<HashMap<[u8; 8], Waiting>>,
     settled: Mutex<VecDeque<([u8; 8], Sample)>>,
+    /// The last round trips of precise monitors: the least that each can have been.
+    history: Mutex<HashMap<MonitorId, VecDeque<Micros>>>,
 }
 
 impl Registry {
@@ -145,26 +210,53 @@ impl Registry {
             max_round_trips,
             waiting: Mutex::default(),
             settled: Mutex::default(),
+            history: Mutex::default(),
         }
     }
 
     /// Expects a mail; nobody looks for it before [`Registry::sent`].
-    pub(super) fn expect(self: &Arc<Self>, nonce: [u8; 8], mailbox: &Arc<Mailbox>) -> Expected {
+    pub(super) fn expect(self: &Arc<Self>, nonce: [u8; 8], mailbox: &Arc<Mailbox>, options: &MailQos) -> Expected {
         let (progress, watch) = watch::channel(Progress::default());
         lock(&self.waiting).insert(
             nonce,
             Waiting {
                 mailbox: mailbox.key.clone(),
+                watched: options.protocol == PickupProtocol::Imap && (options.idle || options.precise),
                 plan: None,
                 progress,
             },
         );
+        mailbox.changed();
         Expected {
             nonce,
             registry: self.clone(),
             mailbox: mailbox.clone(),
             progress: watch,
         }
+    }
+
+    /// When a precise monitor's mail is to be looked for: shortly before the fastest of its predecessors landed.
+    fn precise_from(&self, monitor: &MonitorId) -> Micros {
+        let history = lock(&self.history);
+        let fastest = history.get(monitor).and_then(|known| known.iter().min());
+        Micros(fastest.map_or(0, |fastest| fastest.0 / 5 * 4))
+    }
+
+    /// A precise monitor's mail took at least so long.
+    pub(super) fn landed_after(&self, monitor: &MonitorId, least: Micros) {
+        let mut history = lock(&self.history);
+        let known = history.entry(monitor.clone()).or_default();
+        if known.len() >= HISTORY {
+            known.pop_front();
+        }
+        known.push_back(least);
+    }
+
+    /// Whether a mailbox is to be watched.
+    fn is_watched(&self, mailbox: &Key) -> bool {
+        lock(&self.waiting)
+            .values()
+            .any(|waiting| waiting.watched && waiting.mailbox == *mailbox)
     }
 
     /// Remembers a settled test, to recognise duplicates of its mail.
@@ -192,7 +284,6 @@ impl Registry {
             tls: visit.tls,
             error: visit.error,
         };
-        let refused = last.error.as_ref().is_some_and(|error| error.refused);
         let mut changed = Vec::new();
         let mut waiting = lock(&self.waiting);
         for found in visit.found {
@@ -220,7 +311,7 @@ impl Registry {
         for waiting in waiting.values_mut().filter(|waiting| waiting.mailbox == *mailbox) {
             let Some(plan) = &mut waiting.plan else { continue };
             if plan.sent <= last.began {
-                plan.advance(last.began, refused);
+                plan.advance(last.began, last.error.as_ref());
                 waiting.progress.send_modify(|progress| {
                     progress.pickups += 1;
                     progress.last = Some(last.clone());
@@ -262,17 +353,22 @@ pub(super) struct Expected {
 
 impl Expected {
     /// The mail is on its way: from now on it is looked for.
-    pub(super) fn sent(&self, plan: Plan) {
+    pub(super) fn sent(&self, monitor: &MonitorId, sent: Moment, options: &MailQos) {
+        let mut plan = Plan::new(sent, options);
+        if options.precise {
+            plan = plan.precise(self.registry.precise_from(monitor));
+        }
         if let Some(waiting) = lock(&self.registry.waiting).get_mut(&self.nonce) {
             waiting.plan = Some(plan);
         }
-        self.mailbox.wake.notify_one();
+        self.mailbox.changed();
     }
 }
 
 impl Drop for Expected {
     fn drop(&mut self) {
         lock(&self.registry.waiting).remove(&self.nonce);
+        self.mailbox.attention.notify_one();
     }
 }
 
@@ -281,7 +377,64 @@ pub(super) struct Mailbox {
     key: Key,
     door: Door,
     account: Option<Account>,
+    /// For the visits: there may be another plan.
     wake: Notify,
+    /// For the watch: there may be something else to do.
+    attention: Notify,
+}
+
+/// A watch that runs; it ends with this.
+struct Watching(JoinHandle<()>);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Directs the watch over a mailbox by what is waited for in it.
+struct Director {
+    mailbox: Arc<Mailbox>,
+    registry: Arc<Registry>,
+    last_awaited: Mutex<Moment>,
+}
+
+impl Attention for Director {
+    fn look(&self) -> Look {
+        let waiting = lock(&self.registry.waiting);
+        let mut mine = waiting
+            .values()
+            .filter(|waiting| waiting.watched && waiting.mailbox == self.mailbox.key)
+            .peekable();
+        let now = Moment::now();
+        if mine.peek().is_some() {
+            *lock(&self.last_awaited) = now;
+        } else if now - *lock(&self.last_awaited) > LINGER {
+            return Look::Stop;
+        }
+        let next = mine.filter_map(|waiting| waiting.plan.as_ref()?.next_poll()).min();
+        next.map_or(Look::Wait, Look::Poll)
+    }
+
+    fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {
+            // Now and then, to see that nobody waits any more.
+            let _ = tokio::time::timeout(LINGER.to_std() / 3, self.mailbox.attention.notified()).await;
+        })
+    }
+
+    /// Precise monitors do not wait for the next check.
+    fn landed(&self) {
+        let now = Moment::now();
+        for waiting in lock(&self.registry.waiting).values_mut() {
+            if waiting.mailbox == self.mailbox.key
+                && let Some(plan) = waiting.plan.as_mut().filter(|plan| plan.precise_from.is_some())
+            {
+                plan.next = plan.next.min(now);
+            }
+        }
+        self.mailbox.wake.notify_one();
+    }
 }
 
 impl Mailbox {
@@ -296,6 +449,48 @@ impl Mailbox {
             },
             account: account.cloned(),
             wake: Notify::new(),
+            attention: Notify::new(),
+        }
+    }
+
+    fn changed(&self) {
+        self.wake.notify_one();
+        self.attention.notify_one();
+    }
+
+    /// Begins to watch.
+    fn watch(self: &Arc<Self>, registry: &Arc<Registry>, memory: &Memory) -> Watching {
+        let director = Director {
+            mailbox: self.clone(),
+            registry: registry.clone(),
+            last_awaited: Mutex::new(Moment::now()),
+        };
+        let (lacks, witness) = memory.imap.for_watch();
+        Watching(tokio::spawn(async move {
+            let mailbox = &director.mailbox;
+            let watched = match mailbox.credentials().await {
+                Ok(credentials) => {
+                    pickup::imap::watch(&mailbox.door, credentials.as_ref(), lacks, witness, &director).await
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = watched {
+                tracing::debug!(server = %mailbox.key.server, user = %mailbox.key.user, "watch: {error}");
+            }
+        }))
+    }
+
+    async fn credentials(&self) -> Result<Option<Credentials>, PickupError> {
+        let Some(account) = &self.account else { return Ok(None) };
+        match account.password.fetch().await {
+            Ok(secret) => Ok(Some(Credentials {
+                user: account.user.clone(),
+                secret,
+            })),
+            Err(error) => Err(PickupError {
+                own_network: true,
+                ..PickupError::new(Stage::PickupLogin, &format!("the password: {error}"))
+            }),
         }
     }
 
@@ -306,7 +501,17 @@ impl Mailbox {
         duplicates: tokio::sync::mpsc::UnboundedSender<Sample>,
     ) {
         let mut memory = Memory::default();
+        let mut watching: Option<(Moment, Watching)> = None;
+        // Only where a visit has just succeeded: a watch must not double the tries of a wrong password.
+        let mut welcome = false;
         loop {
+            let due_again = match &watching {
+                Some((began, watch)) => watch.0.is_finished() && Moment::now() - *began > WATCH_AGAIN,
+                None => true,
+            };
+            if welcome && due_again && registry.is_watched(&self.key) {
+                watching = Some((Moment::now(), self.watch(&registry, &memory)));
+            }
             let due = registry.next_due(&self.key);
             let patience = async {
                 match due {
@@ -319,6 +524,7 @@ impl Mailbox {
                 () = self.wake.notified() => continue,
             }
             let (visit, ending) = self.visit(&mut memory, &registry).await;
+            welcome = visit.error.is_none();
             if let Some(error) = &visit.error {
                 tracing::debug!(server = %self.key.server, user = %self.key.user, stage = %error.stage, "pick-up: {error}");
             }
@@ -336,21 +542,9 @@ impl Mailbox {
     /// One visit; a mailbox that somebody else holds is tried again within a step's deadline.
     async fn visit(&self, memory: &mut Memory, registry: &Registry) -> (Visit, Option<pickup::Ending>) {
         let began = Moment::now();
-        let credentials = match &self.account {
-            Some(account) => match account.password.fetch().await {
-                Ok(secret) => Some(Credentials {
-                    user: account.user.clone(),
-                    secret,
-                }),
-                Err(error) => {
-                    let error = PickupError {
-                        own_network: true,
-                        ..PickupError::new(Stage::PickupLogin, &format!("the password: {error}"))
-                    };
-                    return (Visit::failed(began, error), None);
-                }
-            },
-            None => None,
+        let credentials = match self.credentials().await {
+            Ok(credentials) => credentials,
+            Err(error) => return (Visit::failed(began, error), None),
         };
         loop {
             let (mut visit, ending) = pickup::visit(&self.door, credentials.as_ref(), memory, registry).await;

@@ -35,7 +35,7 @@ use crate::record::{InFlight, Recorder};
 use bounce::Notice;
 use clock::Clocks;
 use evidence::{Bounds, Evidence, Moment};
-use mailbox::{Expected, Key, Mailbox, Plan, Progress, Registry, lock};
+use mailbox::{Expected, Key, Mailbox, Progress, Registry, lock};
 use token::{KeyError, SigningKey, Token};
 
 pub use timeline::{Part, Phase, Timeline};
@@ -198,7 +198,7 @@ impl Tester {
             sent_at: UtcMicros::now(),
             nonce,
         };
-        let expected = self.registry.expect(nonce, &self.mailbox(options));
+        let expected = self.registry.expect(nonce, &self.mailbox(options), options);
         let mut smtp = Smtp::new(&options.smtp, options.timeout.to_std());
         let (mut asked, mut stamp) = (None, None);
         let result = async {
@@ -233,7 +233,7 @@ impl Tester {
                         before: Moment::now(),
                     }),
                 };
-                expected.sent(Plan::new(sent.moment, options));
+                expected.sent(&sample.monitor, sent.moment, options);
                 Ok((sent, expected))
             }
             // The mail may have been taken: the evidence decides.
@@ -246,7 +246,7 @@ impl Tester {
                     moment: Moment::of(stamp),
                     handed_over: None,
                 };
-                expected.sent(Plan::new(sent.moment, options));
+                expected.sent(&sample.monitor, sent.moment, options);
                 Ok((sent, expected))
             }
             (Err(error), _) => {
@@ -338,6 +338,9 @@ impl Tester {
             route: &route(options),
         };
         let (round_trip, error) = evidence.landing(&mut lock(&self.clocks)).round_trip(moment);
+        if options.precise {
+            self.registry.landed_after(&sample.monitor, round_trip - error);
+        }
         sample.round_trip = Some(round_trip);
         sample.round_trip_error = Some(error);
         sample.outcome = if round_trip <= options.max_round_trip {
@@ -416,8 +419,8 @@ impl Tester {
             };
             let mut options = options.clone();
             options.horizon = mail.horizon_at - mail.sent_at;
-            let expected = self.registry.expect(sent.nonce, &self.mailbox(&options));
-            expected.sent(Plan::new(sent.moment, &options));
+            let expected = self.registry.expect(sent.nonce, &self.mailbox(&options), &options);
+            expected.sent(&sample.monitor, sent.moment, &options);
             let tester = self.clone();
             self.spawn(async move { tester.settle(sample, sent, expected, &options).await });
         }

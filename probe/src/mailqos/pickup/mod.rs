@@ -1,9 +1,9 @@
 //! A pick-up: one visit to a mailbox over POP3 or IMAP, which looks for mails of ours and touches no other.
 
-mod imap;
+pub(super) mod imap;
 mod pop3;
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 use mailqos_core::{
     config::{Endpoint, PickupProtocol},
@@ -47,6 +47,27 @@ pub(super) trait Judge: Send + Sync {
     fn key(&self) -> &SigningKey;
     /// What is to be done with a mail of ours.
     fn verdict(&self, token: &Token) -> Verdict;
+}
+
+/// What a watch over a mailbox is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Nobody waits for a mail any more.
+    Stop,
+    /// Wait for the server's announcement.
+    Wait,
+    /// Look at this moment.
+    Poll(Moment),
+}
+
+/// Directs a watch over a mailbox.
+pub(super) trait Attention: Send + Sync {
+    /// What is to be done now.
+    fn look(&self) -> Look;
+    /// Returns when [`Attention::look`] may say something else.
+    fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+    /// Mails have landed.
+    fn landed(&self);
 }
 
 /// How long each phase of a visit took; `None` until it ended.
@@ -150,7 +171,7 @@ impl Visit {
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     pop3: pop3::Memory,
-    imap: imap::Memory,
+    pub(super) imap: imap::Memory,
 }
 
 /// A visit's connection, which is still to be ended; for POP3 that is when deletions count.

@@ -4,6 +4,7 @@
 //! UIDs are remembered between visits, so that a mail is looked into once, and a visit without news costs one SELECT.
 
 mod reply;
+mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -19,9 +20,12 @@ use mailqos_core::{
     model::{Micros, Stage, UtcMicros},
 };
 
-use super::{Door, Found, Judge, KEPT_OF_MAIL, PickupError, Verdict, Visit};
+use super::{Door, Found, Judge, KEPT_OF_MAIL, PickupError, PickupPhases, Verdict, Visit};
 use crate::mailqos::{evidence::Moment, token::Token};
 use reply::{Response, Status, Value};
+use watch::Witness;
+
+pub(in crate::mailqos) use watch::watch;
 
 /// The longest line: a search that finds some 400,000 mails.
 const MAX_LINE: usize = 4 * 1024 * 1024;
@@ -47,6 +51,8 @@ const TRIES: u8 = 100;
 struct Seen {
     not_shown: Option<Moment>,
     shown: Moment,
+    /// When the server had announced it.
+    announced: Option<Moment>,
     /// How many times reading it has failed.
     tries: u8,
 }
@@ -75,12 +81,23 @@ struct Folder {
     doomed: BTreeSet<u64>,
 }
 
+/// Commands and ways to log in that a server does not have.
+type Lacks = HashSet<&'static str>;
+
 /// What is remembered between visits.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
+pub(in crate::mailqos) struct Memory {
     folders: HashMap<String, Folder>,
-    /// Commands and ways to log in that this server does not have.
-    lacks: HashSet<&'static str>,
+    lacks: Lacks,
+    /// What the watch over the first folder saw.
+    witness: Witness,
+}
+
+impl Memory {
+    /// What a watch needs of it.
+    pub(in crate::mailqos) fn for_watch(&self) -> (Lacks, Witness) {
+        (self.lacks.clone(), self.witness.clone())
+    }
 }
 
 /// The session after the work, before LOGOUT.
@@ -122,6 +139,16 @@ enum Said {
 }
 
 impl Session {
+    fn new(wire: Wire, step: Duration) -> Self {
+        Self {
+            wire,
+            step,
+            tag: 0,
+            capabilities: Vec::new(),
+            literal_at: None,
+        }
+    }
+
     fn wire_error(stage: Stage, error: &WireError) -> PickupError {
         PickupError::wire(stage, error)
     }
@@ -351,13 +378,7 @@ pub(super) async fn visit(
     };
     visit.phases.connect = Some(Micros::from(began.elapsed()));
     visit.phases.tcp = Some(wire.tcp_took());
-    let mut session = Session {
-        wire,
-        step: door.step,
-        tag: 0,
-        capabilities: Vec::new(),
-        literal_at: None,
-    };
+    let mut session = Session::new(wire, door.step);
     let result = work(&mut session, door, credentials, memory, judge, &mut visit).await;
     visit.phases.tls = session.wire.tls_took();
     visit.tls = session.wire.tls().cloned();
@@ -378,6 +399,24 @@ async fn work(
     judge: &dyn Judge,
     visit: &mut Visit,
 ) -> Result<(), PickupError> {
+    if shake_hands(session, door, &mut visit.phases).await? {
+        log_in(session, credentials, &mut memory.lacks, &mut visit.phases).await?;
+    }
+    let mut missing = None;
+    for (number, name) in door.folders.iter().enumerate() {
+        match look(session, name, number == 0, memory, judge, visit).await {
+            Ok(None) => {}
+            // A folder may come into being with its first mail; without the first one there is nothing to measure.
+            Ok(Some(refusal)) if number == 0 => missing = Some(refusal),
+            Ok(Some(refusal)) => tracing::debug!(folder = name, "{refusal}"),
+            Err(error) => return Err(error),
+        }
+    }
+    missing.map_or(Ok(()), Err)
+}
+
+/// The greeting, and STARTTLS where it is wanted; tells whether a login is to follow.
+async fn shake_hands(session: &mut Session, door: &Door, phases: &mut PickupPhases) -> Result<bool, PickupError> {
     let stage = Stage::PickupGreeting;
     let connected = Instant::now();
     session.wire.begin(session.step, MAX_REPLY);
@@ -390,7 +429,7 @@ async fn work(
         Said::Continue(text) => return Err(session.nonsense(stage, &format!("+ {text}"))),
         Said::Tagged(tag, _) => return Err(session.nonsense(stage, tag)),
     };
-    visit.phases.greeting = Some(Micros::from(
+    phases.greeting = Some(Micros::from(
         session.wire.received_at().saturating_duration_since(connected),
     ));
     if session.capabilities.is_empty() {
@@ -414,27 +453,14 @@ async fn work(
         session.capabilities.clear();
         session.must(stage, "CAPABILITY", MAX_REPLY, |_| {}).await?;
     }
-    if welcome != "PREAUTH" {
-        log_in(session, credentials, memory, visit).await?;
-    }
-    let mut missing = None;
-    for (number, name) in door.folders.iter().enumerate() {
-        match look(session, name, memory, judge, visit).await {
-            Ok(None) => {}
-            // A folder may come into being with its first mail; without the first one there is nothing to measure.
-            Ok(Some(refusal)) if number == 0 => missing = Some(refusal),
-            Ok(Some(refusal)) => tracing::debug!(folder = name, "{refusal}"),
-            Err(error) => return Err(error),
-        }
-    }
-    missing.map_or(Ok(()), Err)
+    Ok(welcome != "PREAUTH")
 }
 
 async fn log_in(
     session: &mut Session,
     credentials: Option<&Credentials>,
-    memory: &mut Memory,
-    visit: &mut Visit,
+    lacks: &mut Lacks,
+    phases: &mut PickupPhases,
 ) -> Result<(), PickupError> {
     let stage = Stage::PickupLogin;
     let Some(credentials) = credentials else {
@@ -451,7 +477,7 @@ async fn log_in(
         let at = usize::from(ways.first() == Some(&Way::Sasl(Mechanism::Plain)));
         ways.insert(at, Way::Login);
     }
-    ways.retain(|way| !memory.lacks.contains(way.name()));
+    ways.retain(|way| !lacks.contains(way.name()));
     let mut last = PickupError::new(
         stage,
         if session.has("LOGINDISABLED") && session.wire.tls().is_none() {
@@ -470,7 +496,7 @@ async fn log_in(
                 return Err(PickupError::new(stage, &reason));
             }
             let took = session.wire.received_at().saturating_duration_since(began);
-            visit.phases.login = Some(Micros::from(took));
+            phases.login = Some(Micros::from(took));
             if session.capabilities.is_empty() {
                 session.must(stage, "CAPABILITY", MAX_REPLY, |_| {}).await?;
             }
@@ -498,9 +524,9 @@ async fn log_in(
             break;
         }
         // The way may be one that the server only seems to have; what fails by itself is not tried at each visit.
-        memory.lacks.insert(way.name());
+        lacks.insert(way.name());
     }
-    memory.lacks.retain(|what| *what == "SEARCH");
+    lacks.retain(|what| *what == "SEARCH");
     last.refused = wrong;
     Err(last)
 }
@@ -574,37 +600,60 @@ async fn exchange(
     }
 }
 
-/// Looks into a folder, takes what is ours, and deletes it. A refusal to open the folder is given back.
-async fn look(
+/// What a server says of a folder that is opened.
+#[derive(Debug, Default)]
+struct Selected {
+    validity: Option<u64>,
+    next: Option<u64>,
+    exists: Option<u64>,
+}
+
+/// Opens a folder, or gives back why it was refused.
+async fn select_reply(
     session: &mut Session,
     name: &str,
-    memory: &mut Memory,
-    judge: &dyn Judge,
-    visit: &mut Visit,
-) -> Result<Option<PickupError>, PickupError> {
+    verb: &str,
+) -> Result<Result<Selected, PickupError>, PickupError> {
     let stage = Stage::PickupList;
-    let began = Instant::now();
-    let asked = Moment::of(began);
-    let (mut validity, mut next, mut exists) = (None, None, None);
-    let command = format!("SELECT {}", reply::quote(&reply::utf7(name)));
+    let mut selected = Selected::default();
+    let command = format!("{verb} {}", reply::quote(&reply::utf7(name)));
     let status = session
         .command(stage, &command, MAX_REPLY, |said| match said {
             Said::Status(status) => {
-                validity = status.number("UIDVALIDITY").or(validity);
-                next = status.number("UIDNEXT").or(next);
+                selected.validity = status.number("UIDVALIDITY").or(selected.validity);
+                selected.next = status.number("UIDNEXT").or(selected.next);
             }
             Said::Data(response) => {
                 let text = String::from_utf8_lossy(&response.text).to_ascii_uppercase();
                 if let Some(count) = text.strip_suffix(" EXISTS") {
-                    exists = count.trim().parse::<u64>().ok();
+                    selected.exists = count.trim().parse::<u64>().ok();
                 }
             }
             _ => {}
         })
         .await?;
-    if !status.is_ok() {
-        return Ok(Some(session.refusal(stage, &command, &status)));
-    }
+    Ok(if status.is_ok() {
+        Ok(selected)
+    } else {
+        Err(session.refusal(stage, &command, &status))
+    })
+}
+
+/// Looks into a folder, takes what is ours, and deletes it. A refusal to open the folder is given back.
+async fn look(
+    session: &mut Session,
+    name: &str,
+    watched: bool,
+    memory: &mut Memory,
+    judge: &dyn Judge,
+    visit: &mut Visit,
+) -> Result<Option<PickupError>, PickupError> {
+    let began = Instant::now();
+    let asked = Moment::of(began);
+    let Selected { validity, next, exists } = match select_reply(session, name, "SELECT").await? {
+        Ok(selected) => selected,
+        Err(refusal) => return Ok(Some(refusal)),
+    };
     let opened = session.wire.received_at();
     let folder = memory.folders.entry(name.to_owned()).or_default();
     if folder.validity != validity {
@@ -626,9 +675,17 @@ async fn look(
             } else {
                 listed
             };
+            // Only the first folder is watched; another one's numbers have another validity, mostly, or are not in the notes.
+            let told = if watched {
+                memory.witness.testify(validity, *uid)
+            } else {
+                watch::Testimony::default()
+            };
+            let shown = Moment::of(shown);
             let seen = Seen {
-                not_shown: folder.listed,
-                shown: Moment::of(shown),
+                not_shown: folder.listed.max(told.not_shown),
+                shown: told.shown.map_or(shown, |told| told.min(shown)),
+                announced: told.announced,
                 tries: 0,
             };
             folder.fresh.insert(*uid, seen);
@@ -834,7 +891,7 @@ async fn take(
             received_at: None,
             folder: Some(name.to_owned()),
             landed: ours.date,
-            notified: None,
+            notified: ours.seen.announced,
             mail: ours.head.clone(),
         };
         if verdict == Verdict::Take {

@@ -1,0 +1,311 @@
+//! A second connection that watches a mailbox's first folder while mails are waited for: over IDLE (RFC 2177) without
+//! polling, or by short polls where a monitor asks for precision. It lists, and neither reads nor changes anything: what it
+//! sees bounds the landing more closely than the pick-ups do.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use mailqos_core::{
+    mail::{Credentials, Wire},
+    model::{Micros, Stage},
+};
+
+use super::{
+    Door, Lacks, MAX_LINE, MAX_REPLY, PickupError, Said, Session, log_in, reply, search, select_reply, shake_hands,
+};
+use crate::mailqos::{
+    evidence::Moment,
+    pickup::{Attention, Look, PickupPhases},
+};
+
+/// What is remembered of a watch: changes of the folder.
+const MOST_CHECKPOINTS: usize = 1024;
+/// IDLE is begun anew before a server's half an hour ends (RFC 9051, section 5.4).
+const IDLE_AT_MOST: Micros = Micros::from_secs(25 * 60);
+/// A poll that is due so soon does not pay an IDLE in between.
+const IDLE_AT_LEAST: Micros = Micros::from_millis(250);
+/// How long before a poll IDLE is ended.
+const ENDING_IDLE: Micros = Micros::from_millis(30);
+
+/// The folder at a moment: all mails below `next` were there when it was answered, and none from `next` on when it was asked.
+#[derive(Debug, Clone, Copy)]
+struct Checkpoint {
+    next: u64,
+    asked: Moment,
+    answered: Moment,
+    /// The lowest mail that was new then, and when the server had announced it.
+    announced: Option<(u64, Moment)>,
+}
+
+/// What a watch saw.
+#[derive(Debug, Default)]
+struct Notes {
+    validity: Option<u64>,
+    checkpoints: VecDeque<Checkpoint>,
+}
+
+/// What a watch saw, shared with the pick-ups.
+#[derive(Debug, Clone, Default)]
+pub(in crate::mailqos) struct Witness(Arc<Mutex<Notes>>);
+
+/// What a watch says of one mail.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Testimony {
+    pub(super) not_shown: Option<Moment>,
+    pub(super) shown: Option<Moment>,
+    pub(super) announced: Option<Moment>,
+}
+
+impl Witness {
+    fn with<T>(&self, work: impl FnOnce(&mut Notes) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What was before means nothing: the watch begins, or the folder is another one.
+    fn restart(&self, validity: Option<u64>) {
+        self.with(|notes| {
+            if notes.validity != validity {
+                notes.checkpoints.clear();
+                notes.validity = validity;
+            }
+        });
+    }
+
+    fn note(&self, checkpoint: Checkpoint) {
+        self.with(|notes| match notes.checkpoints.back_mut() {
+            Some(last) if last.next >= checkpoint.next => last.asked = checkpoint.asked,
+            _ => {
+                if notes.checkpoints.len() >= MOST_CHECKPOINTS {
+                    notes.checkpoints.pop_front();
+                }
+                notes.checkpoints.push_back(checkpoint);
+            }
+        });
+    }
+
+    /// What is known of a mail of the folder with this validity.
+    pub(super) fn testify(&self, validity: Option<u64>, uid: u64) -> Testimony {
+        self.with(|notes| {
+            if notes.validity != validity {
+                return Testimony::default();
+            }
+            let at = notes.checkpoints.partition_point(|checkpoint| checkpoint.next <= uid);
+            let first_with = notes.checkpoints.get(at);
+            Testimony {
+                not_shown: at.checked_sub(1).map(|before| notes.checkpoints[before].asked),
+                shown: first_with.map(|checkpoint| checkpoint.answered),
+                announced: first_with
+                    .and_then(|checkpoint| checkpoint.announced)
+                    .and_then(|(lowest, at)| (lowest == uid).then_some(at)),
+            }
+        })
+    }
+}
+
+/// Watches until nobody waits any more, or something goes wrong.
+pub(in crate::mailqos) async fn watch(
+    door: &Door,
+    credentials: Option<&Credentials>,
+    mut lacks: Lacks,
+    witness: Witness,
+    attention: &dyn Attention,
+) -> Result<(), PickupError> {
+    let Some(folder) = door.folders.first() else {
+        return Ok(());
+    };
+    let wire = Wire::connect(&door.endpoint, door.step)
+        .await
+        .map_err(|error| PickupError::wire(Stage::PickupConnect, &error))?;
+    let mut session = Session::new(wire, door.step);
+    let mut phases = PickupPhases::default();
+    if shake_hands(&mut session, door, &mut phases).await? {
+        log_in(&mut session, credentials, &mut lacks, &mut phases).await?;
+    }
+    let asked = Moment::now();
+    let selected = select_reply(&mut session, folder, "EXAMINE").await?;
+    let (Ok(selected), answered) = (selected, Moment::of(session.wire.received_at())) else {
+        return Ok(());
+    };
+    // Without the next UID nobody could tell which mails are new.
+    let Some(mut next) = selected.next else { return Ok(()) };
+    witness.restart(selected.validity);
+    witness.note(Checkpoint {
+        next,
+        asked,
+        answered,
+        announced: None,
+    });
+    let can_idle = session.has("IDLE");
+    loop {
+        let announced = match attention.look() {
+            Look::Stop => break,
+            Look::Poll(at) if !can_idle || at - Moment::now() < IDLE_AT_LEAST => {
+                tokio::time::sleep_until(at.instant()).await;
+                None
+            }
+            Look::Wait if !can_idle => {
+                attention.changed().await;
+                continue;
+            }
+            Look::Poll(at) => idle(&mut session, attention, Some(at - ENDING_IDLE)).await?,
+            Look::Wait => idle(&mut session, attention, None).await?,
+        };
+        let asked = Moment::now();
+        let mut news = announced.is_some();
+        if !news {
+            session
+                .must(Stage::PickupList, "NOOP", MAX_REPLY, |said| news |= is_news(said))
+                .await?;
+        }
+        let mut checkpoint = Checkpoint {
+            next,
+            asked,
+            answered: Moment::of(session.wire.received_at()),
+            announced: None,
+        };
+        if news {
+            let asked = Moment::now();
+            let Some(mut uids) = search(&mut session, &format!("UID SEARCH UID {next}:*")).await? else {
+                return Ok(());
+            };
+            uids.retain(|uid| *uid >= next);
+            if let (Some(lowest), Some(last)) = (uids.iter().min(), uids.iter().max()) {
+                checkpoint = Checkpoint {
+                    next: last + 1,
+                    asked,
+                    answered: Moment::of(session.wire.received_at()),
+                    announced: announced.map(|at| (*lowest, at)),
+                };
+                next = checkpoint.next;
+                attention.landed();
+            }
+        }
+        witness.note(checkpoint);
+    }
+    let _ = session.command(Stage::PickupList, "LOGOUT", MAX_REPLY, |_| {}).await;
+    session.wire.close().await;
+    Ok(())
+}
+
+/// Whether it says that there are more mails.
+fn is_news(said: &Said) -> bool {
+    match said {
+        Said::Data(response) => ends_with_exists(&response.text),
+        _ => false,
+    }
+}
+
+fn ends_with_exists(line: &[u8]) -> bool {
+    line.len() >= 7 && line[line.len() - 7..].eq_ignore_ascii_case(b" EXISTS")
+}
+
+/// Waits until the server announces new mail, and tells when it did; or until a moment, or until attention turns elsewhere.
+async fn idle(
+    session: &mut Session,
+    attention: &dyn Attention,
+    until: Option<Moment>,
+) -> Result<Option<Moment>, PickupError> {
+    let stage = Stage::PickupList;
+    let tag = session.next_tag();
+    session.wire.begin(session.step, MAX_REPLY);
+    session.send(stage, &format!("{tag} IDLE"), false).await?;
+    let mut announced = None;
+    let mut news = |said: &Said, at: Instant| {
+        if is_news(said) {
+            announced.get_or_insert(Moment::of(at));
+        }
+    };
+    loop {
+        let said = session.said(stage).await?;
+        news(&said, session.wire.received_at());
+        match said {
+            Said::Continue(_) => break,
+            Said::Tagged(_, status) => return Err(session.refusal(stage, "IDLE", &status)),
+            Said::Data(_) | Said::Status(_) => {}
+        }
+    }
+    let most = Moment::now() + IDLE_AT_MOST;
+    let until = until.map_or(most, |until| until.min(most)).instant();
+    session
+        .wire
+        .begin(IDLE_AT_MOST.to_std() + Duration::from_secs(60), MAX_REPLY);
+    while announced.is_none() {
+        tokio::select! {
+            line = session.wire.line(MAX_LINE) => {
+                let line = line.map_err(|error| Session::wire_error(stage, &error))?;
+                if ends_with_exists(&line) {
+                    announced = Some(Moment::of(session.wire.received_at()));
+                } else if reply::Status::read(String::from_utf8_lossy(&line).trim_start_matches("* ")).is_some_and(|status| status.word == "BYE") {
+                    return Err(PickupError::new(stage, "the server ended the watch"));
+                }
+            }
+            () = tokio::time::sleep_until(until) => break,
+            () = attention.changed() => {
+                if !matches!(attention.look(), Look::Wait) {
+                    break;
+                }
+            }
+        }
+    }
+    session.wire.begin(session.step, MAX_REPLY);
+    session.send(stage, "DONE", false).await?;
+    let status = session.finish(stage, &tag, |_| {}).await?;
+    match status {
+        Ok(_) => Ok(announced),
+        Err(_) => Err(PickupError::new(stage, "the server asks for what was not announced")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(micros: i64) -> Moment {
+        Moment::of_micros(micros)
+    }
+
+    fn checkpoint(next: u64, asked: i64, announced: Option<(u64, i64)>) -> Checkpoint {
+        Checkpoint {
+            next,
+            asked: at(asked),
+            answered: at(asked + 1),
+            announced: announced.map(|(uid, moment)| (uid, at(moment))),
+        }
+    }
+
+    #[test]
+    fn a_mail_landed_between_the_last_look_without_it_and_the_first_with_it() {
+        let witness = Witness::default();
+        witness.restart(Some(7));
+        witness.note(checkpoint(5, 10, None));
+        witness.note(checkpoint(5, 20, None));
+        witness.note(checkpoint(7, 30, Some((5, 25))));
+        witness.note(checkpoint(7, 40, None));
+        let told = |uid| witness.testify(Some(7), uid);
+        let testimony = |not_shown: Option<i64>, shown: Option<i64>, announced: Option<i64>| Testimony {
+            not_shown: not_shown.map(at),
+            shown: shown.map(at),
+            announced: announced.map(at),
+        };
+        assert_eq!(told(4), testimony(None, Some(11), None));
+        assert_eq!(told(5), testimony(Some(20), Some(31), Some(25)));
+        assert_eq!(told(6), testimony(Some(20), Some(31), None));
+        assert_eq!(told(7), testimony(Some(40), None, None));
+        assert_eq!(witness.testify(Some(8), 5), Testimony::default());
+        witness.restart(Some(8));
+        assert_eq!(witness.testify(Some(8), 5), Testimony::default());
+    }
+
+    #[test]
+    fn only_so_much_is_remembered() {
+        let witness = Witness::default();
+        for number in 0..3000 {
+            witness.note(checkpoint(number, i64::try_from(number).expect("small"), None));
+        }
+        assert_eq!(witness.with(|notes| notes.checkpoints.len()), MOST_CHECKPOINTS);
+        assert_eq!(witness.testify(None, 2999).not_shown, Some(at(2999)));
+    }
+}
