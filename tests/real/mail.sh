@@ -4,7 +4,8 @@
 
 POSTFIX=$ROOT/postfix
 DOVECOT=$ROOT/dovecot
-USERS=(probe@example.com probe2@example.com probe3@example.com anna@example.com alerts@example.com)
+USERS=(probe@example.com probe2@example.com probe3@example.com anna@example.com alerts@example.com
+  truth{1..16}@example.com)
 SMTP=$((PORT_BASE + 25)) SMTPS=$((PORT_BASE + 465)) POP3=$((PORT_BASE + 110)) POP3S=$((PORT_BASE + 995))
 IMAP=$((PORT_BASE + 143)) IMAPS=$((PORT_BASE + 993))
 

@@ -10,14 +10,18 @@
 //!
 //! ```text
 //! cargo run --package mailqos-tests --bin truth -- --minutes 15 --monitors 4
+//! MAILQOS_REAL_SERVERS=/tmp/real tests/real/mail.sh start
+//! MAILQOS_REAL_SERVERS=/tmp/real cargo run --package mailqos-tests --bin truth -- --real --monitors 1
 //! ```
 //!
 //! A mail is looked for after a check interval at the earliest, and a monitor has one mail on its way at a time: with a check
 //! interval of 15 s thirty mails take some nine minutes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
+    path::PathBuf,
     process::{ExitCode, Stdio},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -26,8 +30,9 @@ use mailqos_core::model::{Micros, UtcMicros};
 use mailqos_tests::{
     binaries,
     lake::Row,
+    real::RealServer,
     servers::{Delays, MailServer, Options, ServerClock},
-    setting::Setting,
+    setting::{MonitorText, Setting},
     token,
 };
 
@@ -43,6 +48,9 @@ struct Arguments {
     /// How many monitors of each kind, each on a server of its own.
     #[arg(long, default_value_t = 2)]
     monitors: u64,
+    /// Tests the real Postfix and Dovecot that tests/real/mail.sh has started, whose mails land within milliseconds.
+    #[arg(long)]
+    real: bool,
     /// What the delays are drawn from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -74,6 +82,100 @@ fn kind(name: &str) -> Result<Kind, String> {
     })
 }
 
+/// True landings by `sent_at`.
+type Landings = BTreeMap<UtcMicros, UtcMicros>;
+
+/// Where a monitor's mails land, and who knows when.
+enum Mailbox {
+    Embedded(MailServer),
+    Real(Arc<Mutex<Landings>>),
+}
+
+impl Mailbox {
+    fn landings(&self) -> Landings {
+        match self {
+            Self::Embedded(server) => server
+                .landings()
+                .iter()
+                .filter_map(|landing| Some((token::find(&landing.content)?.sent_at, landing.at)))
+                .collect(),
+            Self::Real(landings) => landings.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
+    /// Looks into a Maildir every millisecond; a mail has landed when its file has its name in `new`.
+    fn real(folder: PathBuf) -> Self {
+        let landings = Arc::new(Mutex::new(Landings::new()));
+        let noted = landings.clone();
+        std::thread::spawn(move || {
+            let mut known = HashSet::new();
+            loop {
+                std::thread::sleep(Duration::from_millis(1));
+                let now = UtcMicros::now();
+                for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+                    if known.insert(entry.file_name())
+                        && let Ok(content) = std::fs::read(entry.path())
+                        && let Some(token) = token::find(&content)
+                    {
+                        let mut landings = noted.lock().unwrap_or_else(PoisonError::into_inner);
+                        landings.insert(token.sent_at, now);
+                    }
+                }
+            }
+        });
+        Self::Real(landings)
+    }
+}
+
+/// A monitor on an embedded server of its own.
+async fn embedded(setting: &mut Setting, id: &str, protocol: &str, seed: u64) -> (MonitorText, Mailbox) {
+    let options = Options {
+        seed,
+        clock: ServerClock::off_by(Micros::from_secs(37), 20.0),
+        idle_lag: Duration::from_millis(500),
+        delays: Delays::LogNormal {
+            median: Duration::from_secs(1),
+            sigma: 1.3,
+            shortest: Duration::from_millis(50),
+            longest: Duration::from_secs(60),
+        },
+        ..Options::default()
+    };
+    let server = MailServer::start(options).await.expect("an embedded server");
+    let mut monitor = setting.monitor(id, &server);
+    if protocol == "imap" {
+        let (pop3, imap) = (server.pop3s_port().to_string(), server.imaps_port().to_string());
+        monitor.pickup = monitor.pickup.replace("pop3", "imap").replace(&pop3, &imap);
+    }
+    (monitor, Mailbox::Embedded(server))
+}
+
+/// A monitor on a mailbox of its own of the real servers.
+fn real(setting: &mut Setting, mail: &RealServer, id: &str, protocol: &str, user: usize) -> (MonitorText, Mailbox) {
+    let (account, address) = (format!("truth{user}"), format!("truth{user}@example.com"));
+    setting.add(&format!(
+        "[account.{account}]\nuser = \"{address}\"\npassword = {{ env = \"PROBE_PASSWORD\" }}"
+    ));
+    let ca_file = mail.get("CA_FILE");
+    let port = mail.port(if protocol == "imap" { "IMAPS_PORT" } else { "POP3S_PORT" });
+    let monitor = MonitorText {
+        id: id.to_owned(),
+        address: "localhost".to_owned(),
+        smtp: format!(
+            "port = {}, tls = \"starttls\", account = \"{account}\", ca_file = \"{ca_file}\"",
+            mail.port("SMTP_PORT")
+        ),
+        pickup: format!(
+            "protocol = \"{protocol}\", port = {port}, tls = \"implicit\", account = \"{account}\", ca_file = \"{ca_file}\""
+        ),
+        from: address.clone(),
+        to: address.clone(),
+        more: String::new(),
+    };
+    let folder = PathBuf::from(mail.get("MAIL_FOLDER")).join(address).join("Maildir/new");
+    (monitor, Mailbox::real(folder))
+}
+
 /// What one sample says beside the truth, in microseconds.
 struct Comparison {
     truth: i64,
@@ -97,31 +199,29 @@ async fn main() -> ExitCode {
     setting.replace("max_round_trip = \"3s\"", "max_round_trip = \"90s\"");
     setting.replace("horizon = \"6s\"", "horizon = \"120s\"");
     setting.replace("timeout = \"1s\"", "timeout = \"10s\"");
+    let mail = arguments.real.then(|| RealServer::find("mail")).flatten();
+    if arguments.real && mail.is_none() {
+        return ExitCode::FAILURE;
+    }
     let mut servers = BTreeMap::new();
     for &(kind, protocol, more) in &arguments.kinds {
         for number in 0..arguments.monitors {
-            let options = Options {
-                seed: arguments.seed.wrapping_mul(1_000).wrapping_add(number),
-                clock: ServerClock::off_by(Micros::from_secs(37), 20.0),
-                idle_lag: Duration::from_millis(500),
-                delays: Delays::LogNormal {
-                    median: Duration::from_secs(1),
-                    sigma: 1.3,
-                    shortest: Duration::from_millis(50),
-                    longest: Duration::from_secs(60),
-                },
-                ..Options::default()
-            };
-            let server = MailServer::start(options).await.expect("an embedded server");
             let id = format!("{kind}-{number}");
-            let mut monitor = setting.monitor(&id, &server);
-            if protocol == "imap" {
-                let (pop3, imap) = (server.pop3s_port().to_string(), server.imaps_port().to_string());
-                monitor.pickup = monitor.pickup.replace("pop3", "imap").replace(&pop3, &imap);
-            }
+            let (mut monitor, mailbox) = match &mail {
+                Some(mail) => real(&mut setting, mail, &id, protocol, servers.len() + 1),
+                None => {
+                    embedded(
+                        &mut setting,
+                        &id,
+                        protocol,
+                        arguments.seed.wrapping_mul(1_000).wrapping_add(number),
+                    )
+                    .await
+                }
+            };
             monitor.more = more.to_owned();
             setting.add_monitor(&monitor);
-            servers.insert(id, server);
+            servers.insert(id, mailbox);
         }
     }
     println!("{} monitors, {} minutes …", servers.len(), arguments.minutes);
@@ -148,7 +248,7 @@ async fn main() -> ExitCode {
             .filter(|(id, _)| id.rsplit_once('-').is_some_and(|(of, _)| of == kind))
         {
             let of_monitor: Vec<&Row> = rows.iter().filter(|row| row.monitor() == id).collect();
-            let mut comparisons = compare(&of_monitor, server);
+            let mut comparisons = compare(&of_monitor, &server.landings());
             compared.extend(comparisons.split_off(arguments.learning.min(comparisons.len())));
             all.extend(comparisons);
         }
@@ -180,12 +280,7 @@ async fn main() -> ExitCode {
 }
 
 /// Puts each sample beside the landing of its mail.
-fn compare(rows: &[&Row], server: &MailServer) -> Vec<Comparison> {
-    let landings: BTreeMap<UtcMicros, UtcMicros> = server
-        .landings()
-        .iter()
-        .filter_map(|landing| Some((token::find(&landing.content)?.sent_at, landing.at)))
-        .collect();
+fn compare(rows: &[&Row], landings: &Landings) -> Vec<Comparison> {
     let starts: Vec<UtcMicros> = rows
         .iter()
         .filter_map(|row| row.number("started_at"))
