@@ -39,6 +39,8 @@ const NEW_A_VISIT: usize = 256;
 const OLD_A_VISIT: usize = 32;
 /// Without UIDL nothing can be remembered: the newest so many are looked into each time.
 const WITHOUT_UIDL: usize = 64;
+/// Commands that are sent at once where the server has PIPELINING (RFC 2449, section 6.6).
+const BATCH: usize = 16;
 /// Visits in which a mail may fail to be read before it is passed over.
 const UNREADABLE_AFTER: u8 = 3;
 /// How long visits go on telling that a mail could not be read: it may be the one that is waited for.
@@ -96,6 +98,8 @@ impl Ending {
 struct Session {
     wire: Wire,
     step: Duration,
+    /// Several commands may be sent at once.
+    pipelining: bool,
 }
 
 /// An answer with `-ERR`.
@@ -188,10 +192,24 @@ impl Session {
         }
     }
 
-    /// A mail, or its top: the first [`KEPT_OF_MAIL`] bytes.
+    /// A mail: its first [`KEPT_OF_MAIL`] bytes.
     async fn mail(&mut self, command: &str, most: usize) -> Result<Vec<u8>, PickupError> {
         let stage = Stage::PickupReceive;
         self.command(stage, command, most).await?;
+        self.content(stage).await
+    }
+
+    /// The answer to a TOP that was sent.
+    async fn top(&mut self) -> Result<Top, PickupError> {
+        let stage = Stage::PickupReceive;
+        Ok(match self.answer(stage).await? {
+            Answer::Ok(_) => Ok(self.content(stage).await?),
+            Answer::Err(text) => Err(text),
+        })
+    }
+
+    /// The first [`KEPT_OF_MAIL`] bytes of a multi-line reply.
+    async fn content(&mut self, stage: Stage) -> Result<Vec<u8>, PickupError> {
         let mut mail = Vec::new();
         self.lines(stage, |part, ended| {
             if mail.len() < KEPT_OF_MAIL {
@@ -263,7 +281,11 @@ pub(super) async fn visit(
     };
     visit.phases.connect = Some(Micros::from(began.elapsed()));
     visit.phases.tcp = Some(wire.tcp_took());
-    let mut session = Session { wire, step: door.step };
+    let mut session = Session {
+        wire,
+        step: door.step,
+        pipelining: false,
+    };
     let result = work(&mut session, door, credentials, memory, judge, &mut visit).await;
     visit.phases.tls = session.wire.tls_took();
     visit.tls = session.wire.tls().cloned();
@@ -324,6 +346,7 @@ async fn work(
             capabilities = session.capabilities(stage).await?;
         }
     }
+    session.pipelining = capabilities.as_ref().is_some_and(|offered| has(offered, "PIPELINING"));
     let login_began = log_in(session, credentials, capabilities.as_deref(), &greeting, memory, visit).await?;
     look(session, login_began, memory, judge, visit).await
 }
@@ -534,6 +557,7 @@ async fn look(
         })
     };
     let (mut new, mut old, mut without) = (NEW_A_VISIT, OLD_A_VISIT, WITHOUT_UIDL);
+    let mut unknown = Vec::new();
     for entry in entries.iter().rev() {
         let known = of(entry, memory);
         let budget = match (known.state, &entry.identifier) {
@@ -548,31 +572,41 @@ async fn look(
             (State::New, _) => &mut new,
             (State::Old, _) => &mut old,
         };
-        if *budget == 0 {
-            continue;
+        if *budget > 0 {
+            *budget -= 1;
+            unknown.push((entry, known));
         }
-        *budget -= 1;
-        let state = match examine(session, entry, known, memory, judge, visit).await {
-            Ok(state) => state,
-            Err(error) => {
-                // A mail that can't be read must not end every visit; but the fault may as well be the connection's.
-                if let Some(identifier) = &entry.identifier
-                    && let Some(seen) = memory.seen.get_mut(identifier)
-                    && !visit.found.iter().any(|found| found.receive.is_none())
-                {
-                    seen.failures += 1;
-                    if seen.failures >= UNREADABLE_AFTER {
-                        seen.state = State::Foreign;
-                        memory.unreadable = Some((Moment::now(), error.clone()));
+    }
+    for batch in unknown.chunks(BATCH) {
+        let mut tops = tops(session, batch, memory).await;
+        for (entry, known) in batch {
+            let top = tops.remove(&entry.number).transpose();
+            let result = match top {
+                Ok(top) => examine(session, entry, *known, top, memory, judge, visit).await,
+                Err(error) => Err(error),
+            };
+            let state = match result {
+                Ok(state) => state,
+                Err(error) => {
+                    // A mail that can't be read must not end every visit; but the fault may as well be the connection's.
+                    if let Some(identifier) = &entry.identifier
+                        && let Some(seen) = memory.seen.get_mut(identifier)
+                        && !visit.found.iter().any(|found| found.receive.is_none())
+                    {
+                        seen.failures += 1;
+                        if seen.failures >= UNREADABLE_AFTER {
+                            seen.state = State::Foreign;
+                            memory.unreadable = Some((Moment::now(), error.clone()));
+                        }
                     }
+                    return Err(error);
                 }
-                return Err(error);
+            };
+            if let Some(identifier) = &entry.identifier
+                && let Some(seen) = memory.seen.get_mut(identifier)
+            {
+                seen.state = state;
             }
-        };
-        if let Some(identifier) = &entry.identifier
-            && let Some(seen) = memory.seen.get_mut(identifier)
-        {
-            seen.state = state;
         }
     }
     if without > 0 {
@@ -631,11 +665,53 @@ async fn list(session: &mut Session, memory: &mut Memory) -> Result<Vec<Entry>, 
     Ok(entries)
 }
 
+/// An answer to TOP: the mail's top, or why it was refused.
+type Top = Result<Vec<u8>, String>;
+
+/// Asks for the tops of several mails at once, where the server lets. Those that could not be read before are left out: a
+/// conversation that breaks on one of them must take no other with it.
+async fn tops(
+    session: &mut Session,
+    batch: &[(&Entry, Seen)],
+    memory: &Memory,
+) -> HashMap<u64, Result<Top, PickupError>> {
+    let mut tops = HashMap::new();
+    let numbers: Vec<u64> = batch
+        .iter()
+        .filter(|(_, known)| known.failures == 0)
+        .map(|(entry, _)| entry.number)
+        .collect();
+    if !session.pipelining || memory.lacks.contains("TOP") || numbers.len() < 2 {
+        return tops;
+    }
+    let commands: Vec<String> = numbers
+        .iter()
+        .map(|number| format!("TOP {number} {TOP_LINES}"))
+        .collect();
+    let mut sent = session
+        .send(Stage::PickupReceive, &commands.join("\r\n"), MAX_TOP)
+        .await;
+    for number in numbers {
+        let result = match sent {
+            Ok(()) => session.top().await,
+            Err(error) => Err(error),
+        };
+        sent = result.as_ref().map(|_| ()).map_err(Clone::clone);
+        tops.insert(number, result);
+        if sent.is_err() {
+            break;
+        }
+        session.wire.begin(session.step, MAX_TOP);
+    }
+    tops
+}
+
 /// Looks into a mail; takes it if it is ours.
 async fn examine(
     session: &mut Session,
     entry: &Entry,
     known: Seen,
+    asked: Option<Top>,
     memory: &mut Memory,
     judge: &dyn Judge,
     visit: &mut Visit,
@@ -644,25 +720,18 @@ async fn examine(
     let number = entry.number;
     let mut top = None;
     if !memory.lacks.contains("TOP") {
-        session
-            .send(stage, &format!("TOP {number} {TOP_LINES}"), MAX_TOP)
-            .await?;
-        match session.answer(stage).await? {
-            Answer::Ok(_) => {
-                let mut mail = Vec::new();
+        let answer = match asked {
+            Some(answer) => answer,
+            None => {
                 session
-                    .lines(stage, |part, ended| {
-                        if mail.len() < KEPT_OF_MAIL {
-                            mail.extend_from_slice(part);
-                            if ended {
-                                mail.extend_from_slice(b"\r\n");
-                            }
-                        }
-                    })
+                    .send(stage, &format!("TOP {number} {TOP_LINES}"), MAX_TOP)
                     .await?;
-                top = Some(mail);
+                session.top().await?
             }
-            Answer::Err(text) => {
+        };
+        match answer {
+            Ok(mail) => top = Some(mail),
+            Err(text) => {
                 // Deleted elsewhere meanwhile, or a server without TOP: an empty mailbox would not tell; LIST does.
                 session.send(stage, &format!("LIST {number}"), MAX_REPLY).await?;
                 match session.answer(stage).await? {
