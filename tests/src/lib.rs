@@ -5,6 +5,7 @@
 pub mod binaries;
 #[cfg(unix)]
 pub mod crash;
+pub mod hooks;
 pub mod lake;
 pub mod proxy;
 pub mod real;

@@ -1,6 +1,8 @@
 //! The configuration: one TOML file, with folders of more to include. What is read here has been checked as a whole;
 //! both binaries start from a [`Config`].
 
+mod actions;
+mod hours;
 mod problem;
 mod read;
 mod table;
@@ -12,6 +14,8 @@ use std::{
 
 use jiff::tz::TimeZone;
 
+pub use actions::{Action, ActionList, LogPlace, On, Service, Step, Template, Webhook};
+pub use hours::{Hours, Span};
 pub use problem::{Problem, Problems, Severity};
 pub use read::load;
 pub use table::{FromToml, Node, Source, Table, nearest, parse};
@@ -214,25 +218,6 @@ pub struct MailServer {
     pub from: String,
     /// Deadline of each step of the conversation.
     pub timeout: Micros,
-}
-
-/// What is done when an alarm rises and clears.
-#[derive(Debug, Clone)]
-pub struct ActionList {
-    /// The actions, in order.
-    pub actions: Vec<Action>,
-}
-
-/// One action of an action list.
-#[derive(Debug, Clone)]
-pub enum Action {
-    /// A mail to operators or addresses.
-    Email {
-        /// Mail addresses, those of operators resolved.
-        to: Vec<String>,
-        /// Through which mail server.
-        mail_server: Name,
-    },
 }
 
 /// A place that reports can be delivered to.

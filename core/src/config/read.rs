@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use lettre::Address;
 
 use super::{
-    Account, Action, ActionList, Config, DataLocation, Endpoint, Kind, MailQos, MailServer, Monitor, Object, Operator,
+    Account, Action, Config, DataLocation, Endpoint, Kind, MailQos, MailServer, Monitor, Object, Operator,
     PickupProtocol, Problem, Problems, Table, Target, TlsMode, Trust,
     table::{Node, nearest, parse},
 };
@@ -188,13 +188,9 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
             None => problems.note_broken("mail_server", name.as_ref()),
         }
     }
-    for (name, table) in named.take("action_list") {
-        match action_list(table, &config, problems) {
-            Some(list) => {
-                config.action_lists.insert(name, list);
-            }
-            None => problems.note_broken("action_list", name.as_ref()),
-        }
+    let lists = named.take("action_list");
+    for (name, list) in super::actions::read(lists, plaintext, &config, problems) {
+        config.action_lists.insert(name, list);
     }
     for (name, table) in named.take("target") {
         if let Some(target) = target(table, &config, problems) {
@@ -338,7 +334,7 @@ const SECOND: Micros = Micros::from_secs(1);
 const DAY: Micros = Micros::from_secs(86_400);
 
 /// A duration within bounds.
-fn duration(
+pub(super) fn duration(
     table: &mut Table,
     key: &'static str,
     default: Micros,
@@ -379,7 +375,7 @@ fn account(mut table: Table, plaintext: bool, problems: &mut Problems) -> Option
 }
 
 /// Where a secret comes from; a literal only where that is allowed.
-fn secret(node: &Node, plaintext: bool, problems: &mut Problems) -> Option<SecretSource> {
+pub(super) fn secret(node: &Node, plaintext: bool, problems: &mut Problems) -> Option<SecretSource> {
     let help = "write { env = \"NAME\" }, { file = \"PATH\" } or { command = [\"PROGRAM\", \"ARGUMENT\"] }";
     let Some(mut table) = node.as_table() else {
         let text: String = node.read(problems)?;
@@ -428,7 +424,7 @@ fn tags(table: &mut Table, problems: &mut Problems) -> BTreeSet<String> {
 }
 
 /// Notes what is no host name or IP address.
-fn host(text: &str, key: &str, table: &Table, problems: &mut Problems) {
+pub(super) fn host(text: &str, key: &str, table: &Table, problems: &mut Problems) {
     let label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63
@@ -608,7 +604,7 @@ fn is_loopback(server: &str) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
-fn trust(table: &mut Table, problems: &mut Problems) -> Trust {
+pub(super) fn trust(table: &mut Table, problems: &mut Problems) -> Trust {
     let ca_file: Option<PathBuf> = table.get("ca_file", problems);
     if let Some(path) = &ca_file
         && let Err(error) = std::fs::File::open(path)
@@ -672,7 +668,7 @@ fn fingerprint(text: &str) -> Option<[u8; 32]> {
 }
 
 /// The name of something that must exist.
-fn reference<N, V>(
+pub(super) fn reference<N, V>(
     table: &mut Table,
     key: &'static str,
     what: &str,
@@ -721,7 +717,12 @@ fn mail_server(mut table: Table, config: &Config, problems: &mut Problems) -> Op
 }
 
 /// Mail addresses, each written plain or as the name of an operator.
-fn recipients(table: &mut Table, key: &'static str, config: &Config, problems: &mut Problems) -> Vec<String> {
+pub(super) fn recipients(
+    table: &mut Table,
+    key: &'static str,
+    config: &Config,
+    problems: &mut Problems,
+) -> Vec<String> {
     let mut addresses = Vec::new();
     for text in table.get::<Vec<String>>(key, problems).unwrap_or_default() {
         if text.contains('@') {
@@ -747,28 +748,8 @@ fn recipients(table: &mut Table, key: &'static str, config: &Config, problems: &
     addresses
 }
 
-fn action_list(mut table: Table, config: &Config, problems: &mut Problems) -> Option<ActionList> {
-    if table.node("actions").is_none() {
-        problems.push(table.missing("actions", "[{ email = [\"OPERATOR\"], mail_server = \"NAME\" }]"));
-    }
-    let mut actions = Vec::new();
-    for mut action in table.tables("actions", problems) {
-        let to = recipients(&mut action, "email", config, problems);
-        if action.node("email").is_none() {
-            problems.push(action.missing("email", "operators or mail addresses"));
-        }
-        let server = mail_server_of(&mut action, config, problems);
-        action.finish(problems);
-        if let Some(mail_server) = server {
-            actions.push(Action::Email { to, mail_server });
-        }
-    }
-    table.finish(problems);
-    Some(ActionList { actions })
-}
-
 /// The mail server that is named; the only one there is where none is named.
-fn mail_server_of(table: &mut Table, config: &Config, problems: &mut Problems) -> Option<Name> {
+pub(super) fn mail_server_of(table: &mut Table, config: &Config, problems: &mut Problems) -> Option<Name> {
     if table.node("mail_server").is_some() {
         return reference(table, "mail_server", "mail_server", &config.mail_servers, problems);
     }
@@ -898,17 +879,20 @@ fn options(
 ) -> Options {
     // Where names could not be read, a missing one is no news.
     let mut ignored = Problems::default();
-    let action_list = if complete {
+    let nobody = table
+        .node("action_list")
+        .and_then(|node| node.read::<String>(&mut ignored))
+        .is_some_and(|name| name == "none");
+    let action_list = if nobody {
+        None
+    } else if complete {
         reference(table, "action_list", "action_list", &config.action_lists, problems)
     } else {
         reference(table, "action_list", "action_list", &config.action_lists, &mut ignored)
     }
     .or_else(|| {
-        config
-            .action_lists
-            .contains_key("default")
-            .then(|| "default".parse().ok())
-            .flatten()
+        let default = (!nobody && config.action_lists.contains_key("default")).then(|| "default".parse().ok());
+        default.flatten()
     });
     table.word("kind", &[("mail-qos", ())], problems);
     let max_round_trip = duration(
@@ -1160,14 +1144,19 @@ fn warn_of_own_server(
     let Some(list_of) = config.action_lists.get(list) else {
         return;
     };
-    let own = list_of.actions.iter().all(|action| {
-        let Action::Email { mail_server, .. } = action;
+    let own = |name: &Name| {
         config
             .mail_servers
-            .get(mail_server)
+            .get(name)
             .is_some_and(|server| server.endpoint.server.eq_ignore_ascii_case(&smtp.server))
+    };
+    let caught = list_of.steps.iter().any(|step| match &step.action {
+        Action::Email {
+            mail_server, fallback, ..
+        } => own(mail_server) && fallback.as_ref().is_none_or(own),
+        _ => false,
     });
-    if own && !list_of.actions.is_empty() {
+    if caught {
         problems.push(Problem {
             severity: super::Severity::Warning,
             ..table
@@ -1179,7 +1168,7 @@ fn warn_of_own_server(
                     ),
                     format!("uses the action list {list}"),
                 )
-                .help("name a mail server elsewhere in the action list, or add an action that needs no mail")
+                .help("name a mail server elsewhere in the action list, as mail_server or as fallback")
         });
     }
 }

@@ -369,6 +369,11 @@ impl Table {
         found
     }
 
+    /// All entries, whatever their names are, such as header fields.
+    pub fn into_pairs(self) -> Vec<(String, Node)> {
+        self.entries.into_iter().map(|entry| (entry.key, entry.node)).collect()
+    }
+
     /// A problem at the value of a key, or at the head of the table if the key is absent.
     pub fn problem(&self, key: &str, message: impl Into<String>, label: impl Into<String>) -> Problem {
         match self.entries.iter().find(|entry| entry.key == key) {
@@ -452,7 +457,7 @@ pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&
 /// Masked are the quoted texts of accounts other than `user` and `domain`, and those behind any key that sounds like a
 /// secret; by lines, so that it works in a file that is no TOML, where a syntax error stands beside a password.
 fn hide_secrets(text: &str) -> String {
-    const TELLING: [&str; 5] = ["pass", "pwd", "secret", "token", "key"];
+    const TELLING: [&str; 8] = ["pass", "pwd", "secret", "token", "key", "auth", "cookie", "url"];
     let mut shown = String::with_capacity(text.len());
     let mut in_account = false;
     // Inside a text of several lines, whose closing quotes are these.

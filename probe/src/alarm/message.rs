@@ -3,28 +3,300 @@
 use jiff::tz::TimeZone;
 use mailqos_core::{
     config::{Config, Kind, Monitor},
-    model::{Micros, Sample, Stage, UtcMicros},
+    model::{Micros, Outcome, Sample, Stage, UtcMicros},
 };
+use serde_json::{Value, json};
 
-use super::{Change, Pending, State};
+use super::{Pending, State, Why};
+
+/// Ten thousand alarms in a minute are one message that can still be read: so many are told in full.
+const MOST_TOLD: usize = 50;
+/// So many monitors are named to a program.
+const MOST_NAMED: usize = 500;
+
+/// One message about one or more alarms, in all the forms that the ways of telling need.
+#[derive(Debug, Clone)]
+pub(crate) struct Telling {
+    /// Part of the Message-ID.
+    pub(crate) id: String,
+    /// One line.
+    pub(crate) subject: String,
+    /// Everything, in words.
+    pub(crate) body: String,
+    /// What services that count alarms one by one know this one by.
+    pub(crate) incident: String,
+    /// Everything, for templates and programs.
+    pub(crate) context: Value,
+    /// A line for each alarm, for logs.
+    pub(crate) lines: Vec<Line>,
+    kind: &'static str,
+}
+
+/// One alarm in one line.
+#[derive(Debug, Clone)]
+pub(crate) struct Line {
+    /// When it came about.
+    pub(crate) at: UtcMicros,
+    /// RFC 5424, section 6.2.1: 2 critical, 3 error, 4 warning, 5 notice.
+    pub(crate) severity: u8,
+    /// What it is: alarm, escalation, reminder, recovery, test.
+    pub(crate) kind: &'static str,
+    /// Whose.
+    pub(crate) monitor: String,
+    /// In words.
+    pub(crate) text: String,
+}
+
+impl Why {
+    /// The word in templates and logs.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Raised => "alarm",
+            Self::Escalated => "escalation",
+            Self::Reminder => "reminder",
+            Self::Cleared => "recovery",
+            Self::Test => "test",
+        }
+    }
+
+    fn heading(self) -> &'static str {
+        match self {
+            Self::Raised => "ALARM",
+            Self::Escalated => "ESCALATED",
+            Self::Reminder => "STILL IN ALARM",
+            Self::Cleared => "RECOVERED",
+            Self::Test => "TEST",
+        }
+    }
+
+    fn severity(self) -> u8 {
+        match self {
+            Self::Escalated => 2,
+            Self::Raised => 3,
+            Self::Reminder => 4,
+            Self::Cleared | Self::Test => 5,
+        }
+    }
+}
+
+impl Telling {
+    /// Writes the message about these alarms.
+    pub(crate) fn write(config: &Config, changes: &[Pending]) -> Self {
+        let (subject, body) = write(config, changes);
+        let first = changes.first();
+        let kind = match first {
+            Some(first) if changes.iter().all(|change| change.why == first.why) => match first.why {
+                Why::Cleared => "recovery",
+                Why::Test => "test",
+                _ => "alarm",
+            },
+            _ => "alarm",
+        };
+        let incident = first.map_or_else(String::new, |first| first.incident.clone());
+        let source = first
+            .and_then(|first| config.monitors.get(&first.monitor))
+            .and_then(|monitor| config.objects.get(&monitor.object))
+            .map_or_else(|| config.site.to_string(), |object| object.address.clone());
+        let alarms: Vec<Value> = changes
+            .iter()
+            .take(MOST_TOLD)
+            .map(|change| describe(config, change))
+            .collect();
+        let monitors: Vec<&str> = changes
+            .iter()
+            .take(MOST_NAMED)
+            .map(|change| change.monitor.as_str())
+            .collect();
+        let component = match changes {
+            [only] => only.monitor.to_string(),
+            several => format!("{} monitors", several.len()),
+        };
+        let count = |why: Why| changes.iter().filter(|change| change.why == why).count();
+        let context = json!({
+            "kind": kind,
+            "site": config.site.as_str(),
+            "subject": subject,
+            "body": body,
+            "incident": incident,
+            "source": source,
+            "component": component,
+            "count": changes.len(),
+            "raised": count(Why::Raised),
+            "recovered": count(Why::Cleared),
+            "monitors": monitors,
+            "alarms": alarms,
+        });
+        Self {
+            id: first.map_or_else(String::new, |first| first.id.clone()),
+            subject,
+            body,
+            incident,
+            context,
+            lines: changes.iter().map(|change| line(config, change)).collect(),
+            kind,
+        }
+    }
+
+    /// The same, as part of another incident.
+    pub(crate) fn of_incident(mut self, incident: &str) -> Self {
+        incident.clone_into(&mut self.incident);
+        self.context["incident"] = Value::String(self.incident.clone());
+        self
+    }
+
+    /// Whether it tells of recoveries only.
+    pub(crate) fn is_recovery(&self) -> bool {
+        self.kind == "recovery"
+    }
+
+    /// Variables for a program's environment.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        let text = |key: &str| self.context[key].as_str().unwrap_or_default().to_owned();
+        let monitors = self.context["monitors"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        vec![
+            ("MAILQOS_KIND", self.kind.to_owned()),
+            ("MAILQOS_SITE", text("site")),
+            ("MAILQOS_SUBJECT", self.subject.clone()),
+            ("MAILQOS_TEXT", self.body.clone()),
+            ("MAILQOS_COUNT", self.lines.len().to_string()),
+            ("MAILQOS_INCIDENT", self.incident.clone()),
+            (
+                "MAILQOS_MONITORS",
+                monitors.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
+            ),
+        ]
+    }
+
+    /// A message that tries out a way of telling.
+    pub(crate) fn test(config: &Config, why: Why) -> Self {
+        Self::write(config, &[example(config, why)])
+    }
+
+    /// Messages such as will be sent, each with a word for what it tells.
+    pub(crate) fn examples(config: &Config) -> Vec<(&'static str, Self)> {
+        let mut many: Vec<Pending> = vec![example(config, Why::Raised); MOST_TOLD + 7];
+        many.push(example(config, Why::Cleared));
+        [
+            ("an alarm", vec![example(config, Why::Raised)]),
+            ("an escalation", vec![example(config, Why::Escalated)]),
+            ("a reminder", vec![example(config, Why::Reminder)]),
+            ("a recovery", vec![example(config, Why::Cleared)]),
+            ("many alarms", many),
+            ("a test", vec![example(config, Why::Test)]),
+        ]
+        .into_iter()
+        .map(|(what, changes)| (what, Self::write(config, &changes)))
+        .collect()
+    }
+}
+
+/// Something that may have happened to a monitor, one of the configuration's if it has any.
+fn example(config: &Config, why: Why) -> Pending {
+    let monitor = config.monitors.keys().next().cloned().unwrap_or_else(|| {
+        let site = config.site.as_str();
+        site.parse()
+            .unwrap_or_else(|_| unreachable!("a site's name is a monitor's id: {site}"))
+    });
+    let now = UtcMicros::now();
+    let mut sample = Sample::new(monitor.clone(), now, Outcome::SmtpFailed);
+    match why {
+        Why::Cleared => {
+            sample.outcome = Outcome::Ok;
+            sample.round_trip = Some(Micros::from_millis(1340));
+            sample.round_trip_error = Some(Micros::from_millis(20));
+        }
+        Why::Test => sample.outcome = Outcome::Ok,
+        Why::Raised | Why::Escalated | Why::Reminder => {
+            sample.stage = Some(Stage::SmtpConnect);
+            sample.error = Some("no connection to \"mail.example.com\" port 587: connection refused".to_owned());
+        }
+    }
+    Pending {
+        id: format!("{monitor}.{}.{}", now.0, why.as_str()),
+        why,
+        sample: Box::new(sample),
+        state: State {
+            failures: 3,
+            failing_since: Some(now - Micros::from_secs(900)),
+            ..State::default()
+        },
+        list: None,
+        step: String::new(),
+        incident: format!("mailqos/{}/{monitor}/{}", config.site, now.0),
+        created: now,
+        tries: 0,
+        next_try: now,
+        monitor,
+    }
+}
+
+fn describe(config: &Config, change: &Pending) -> Value {
+    let monitor = config.monitors.get(&change.monitor);
+    let object = monitor.and_then(|monitor| config.objects.get(&monitor.object));
+    let (sample, state) = (&change.sample, &change.state);
+    let time = |at: Option<UtcMicros>| at.map(|at| at.to_string());
+    let since = state.failing_since;
+    json!({
+        "kind": change.why.as_str(),
+        "monitor": change.monitor.as_str(),
+        "name": monitor.map_or(change.monitor.as_str(), |monitor| &monitor.name),
+        "object": object.map_or("", |object| &object.name),
+        "address": object.map_or("", |object| &object.address),
+        "path": monitor.map(path).unwrap_or_default(),
+        "tags": monitor.map(|monitor| monitor.tags.iter().cloned().collect::<Vec<_>>()).unwrap_or_default(),
+        "what": match change.why {
+            Why::Cleared => "mail is good again".to_owned(),
+            Why::Test => "a test of the action list".to_owned(),
+            _ => reason(sample),
+        },
+        "outcome": sample.outcome.as_str(),
+        "stage": sample.stage.map(Stage::as_str),
+        "error": sample.error,
+        "look_at": remedy(sample.stage),
+        "since": time(since),
+        "since_local": since.map_or_else(|| "not known".to_owned(), |at| moment(at, &config.timezone)),
+        "test": time(Some(sample.started_at)),
+        "last_good": time(state.last_ok),
+        "duration_seconds": since.map(|since| (sample.started_at - since).0 / 1_000_000),
+        "failures": state.failures,
+        "round_trip_ms": sample.round_trip.map(Micros::as_millis_f64),
+    })
+}
+
+fn line(config: &Config, change: &Pending) -> Line {
+    let name = config
+        .monitors
+        .get(&change.monitor)
+        .map_or(change.monitor.as_str(), |monitor| &monitor.name);
+    Line {
+        at: change.created,
+        severity: change.why.severity(),
+        kind: change.why.as_str(),
+        monitor: change.monitor.to_string(),
+        text: summary(name, change.why, &change.sample, &change.state),
+    }
+}
 
 /// One line about a change.
-pub(super) fn summary(monitor: &Monitor, change: Change, sample: &Sample, state: &State) -> String {
-    match change {
-        Change::Raised => {
+pub(super) fn summary(name: &str, why: Why, sample: &Sample, state: &State) -> String {
+    match why {
+        Why::Cleared => format!(
+            "{name}: good again after {} failed test{}",
+            state.failures,
+            if state.failures == 1 { "" } else { "s" }
+        ),
+        Why::Test => format!("{name}: a test of the action list; nothing has failed"),
+        Why::Raised | Why::Escalated | Why::Reminder => {
             let tests = if state.failures == 1 {
                 "the last test".to_owned()
             } else {
                 format!("{} tests in a row", state.failures)
             };
-            format!("{}: {tests} failed: {}", monitor.name, reason(sample))
+            format!("{name}: {tests} failed: {}", reason(sample))
         }
-        Change::Cleared => format!(
-            "{}: good again after {} failed test{}",
-            monitor.name,
-            state.failures,
-            if state.failures == 1 { "" } else { "s" }
-        ),
     }
 }
 
@@ -89,8 +361,17 @@ fn rough(duration: Micros) -> String {
     text[..end].to_owned()
 }
 
+/// The way of the test mails.
+fn path(monitor: &Monitor) -> String {
+    let Kind::MailQos(options) = &monitor.kind;
+    format!(
+        "{} → {}:{} → {} → {}:{}",
+        options.from, options.smtp.server, options.smtp.port, options.to, options.pickup.server, options.pickup.port
+    )
+}
+
 /// Subject and body of one message about one or more changes.
-pub(super) fn write(config: &Config, changes: &[Pending]) -> (String, String) {
+fn write(config: &Config, changes: &[Pending]) -> (String, String) {
     let zone = &config.timezone;
     let name = |pending: &Pending| {
         config
@@ -98,32 +379,29 @@ pub(super) fn write(config: &Config, changes: &[Pending]) -> (String, String) {
             .get(&pending.monitor)
             .map_or_else(|| pending.monitor.to_string(), |monitor| monitor.name.clone())
     };
-    let word = |change| match change {
-        Change::Raised => "ALARM",
-        Change::Cleared => "RECOVERED",
-    };
     let subject = match changes {
         [only] => {
-            let what = match only.change {
-                Change::Raised => format!(
+            let what = match only.why {
+                Why::Cleared => "mail is good again".to_owned(),
+                Why::Test => "a test of the action list; nothing has failed".to_owned(),
+                Why::Raised | Why::Escalated | Why::Reminder => format!(
                     "{} failed test{} in a row",
                     only.state.failures,
                     if only.state.failures == 1 { "" } else { "s" }
                 ),
-                Change::Cleared => "mail is good again".to_owned(),
             };
-            format!("{}: {}: {what}", word(only.change), name(only))
+            format!("{}: {}: {what}", only.why.heading(), name(only))
         }
         several => {
-            let raised = several
-                .iter()
-                .filter(|pending| pending.change == Change::Raised)
-                .count();
-            match (raised, several.len() - raised) {
-                (raised, 0) => format!("ALARM: {raised} monitors"),
-                (0, cleared) => format!("RECOVERED: {cleared} monitors"),
-                (raised, cleared) => format!("ALARM: {raised} monitors; RECOVERED: {cleared}"),
+            let mut words = Vec::new();
+            for why in [Why::Escalated, Why::Raised, Why::Reminder, Why::Cleared, Why::Test] {
+                let count = several.iter().filter(|pending| pending.why == why).count();
+                let plural = if count == 1 { "" } else { "s" };
+                if count > 0 {
+                    words.push(format!("{}: {count} monitor{plural}", why.heading()));
+                }
             }
+            words.join("; ")
         }
     };
     let mut body = String::new();
@@ -132,36 +410,23 @@ pub(super) fn write(config: &Config, changes: &[Pending]) -> (String, String) {
             body.push_str(&format!("{label:<14} {value}\n"));
         }
     };
-    // Ten thousand alarms in a minute are one mail that can still be read.
-    const MOST: usize = 50;
-    for (index, pending) in changes.iter().take(MOST).enumerate() {
+    for (index, pending) in changes.iter().take(MOST_TOLD).enumerate() {
         if index > 0 {
             line("\n----", " ");
         }
         let (sample, state) = (&pending.sample, &pending.state);
-        line(word(pending.change), &name(pending));
+        line(pending.why.heading(), &name(pending));
         line("", "");
         if let Some(monitor) = config.monitors.get(&pending.monitor) {
             if let Some(object) = config.objects.get(&monitor.object) {
                 line("Object", &format!("{} ({})", object.name, object.address));
             }
-            let Kind::MailQos(options) = &monitor.kind;
-            line(
-                "Path",
-                &format!(
-                    "{} → {}:{} → {} → {}:{}",
-                    options.from,
-                    options.smtp.server,
-                    options.smtp.port,
-                    options.to,
-                    options.pickup.server,
-                    options.pickup.port
-                ),
-            );
+            line("Path", &path(monitor));
         }
         line("Site", config.site.as_str());
-        match pending.change {
-            Change::Raised => {
+        match pending.why {
+            Why::Test => line("What", "This is a test of the action list. Nothing has failed."),
+            Why::Raised | Why::Escalated | Why::Reminder => {
                 line("What", &reason(sample));
                 if let Some(since) = state.failing_since {
                     line("Failing since", &moment(since, zone));
@@ -173,7 +438,7 @@ pub(super) fn write(config: &Config, changes: &[Pending]) -> (String, String) {
                 );
                 line("Look at", remedy(sample.stage).unwrap_or_default());
             }
-            Change::Cleared => {
+            Why::Cleared => {
                 line("Good since", &moment(sample.started_at, zone));
                 if let Some(since) = state.failing_since {
                     line("Failing from", &moment(since, zone));
@@ -192,10 +457,10 @@ pub(super) fn write(config: &Config, changes: &[Pending]) -> (String, String) {
         line("Monitor", pending.monitor.as_str());
         line("Test", &moment(sample.started_at, zone));
     }
-    if changes.len() > MOST {
+    if changes.len() > MOST_TOLD {
         body.push_str(&format!(
             "\n… and {} more; mailqos-probe knows them all.\n",
-            changes.len() - MOST
+            changes.len() - MOST_TOLD
         ));
     }
     body.push_str("\n-- \nmailqos\n");
@@ -203,11 +468,10 @@ pub(super) fn write(config: &Config, changes: &[Pending]) -> (String, String) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use mailqos_core::model::Outcome;
 
-    fn config() -> Config {
+    pub(in crate::alarm) fn config() -> Config {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");
         let text = r#"
@@ -231,7 +495,7 @@ mod tests {
         mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"))
     }
 
-    fn pending(change: Change) -> Pending {
+    pub(in crate::alarm) fn pending(why: Why) -> Pending {
         let mut sample = Sample::new(
             "m1".parse().expect("a name"),
             UtcMicros(1_780_000_000_000_000),
@@ -239,41 +503,47 @@ mod tests {
         );
         sample.stage = Some(Stage::SmtpConnect);
         sample.error = Some("can't connect to 192.0.2.1:587: connection refused".into());
-        if change == Change::Cleared {
+        if why == Why::Cleared {
             sample.outcome = Outcome::Ok;
             sample.started_at = UtcMicros(1_780_003_723_000_000);
             sample.round_trip = Some(Micros::from_millis(1340));
             sample.round_trip_error = Some(Micros::from_millis(20));
         }
         Pending {
-            id: "x".into(),
-            monitor: "m1".parse().expect("a name"),
-            change,
             sample: Box::new(sample),
             state: State {
-                status: super::super::Status::Alarm,
                 failures: 3,
                 failing_since: Some(UtcMicros(1_780_000_000_000_000)),
-                last_ok: None,
+                ..State::default()
             },
-            list: "default".parse().expect("a name"),
-            tries: 0,
-            next_try: UtcMicros(0),
+            incident: "mailqos/stockholm/m1/1780000001000000".into(),
+            ..example(&config(), why)
         }
     }
 
     #[test]
     fn an_alarm_and_its_recovery_in_words() {
-        for change in [Change::Raised, Change::Cleared] {
-            let (subject, body) = write(&config(), &[pending(change)]);
-            insta::assert_snapshot!(format!("alarm_{change:?}"), format!("{subject}\n\n{body}"));
+        for why in [Why::Raised, Why::Cleared, Why::Escalated] {
+            let (subject, body) = write(&config(), &[pending(why)]);
+            insta::assert_snapshot!(format!("alarm_{why:?}"), format!("{subject}\n\n{body}"));
         }
     }
 
     #[test]
     fn many_alarms_are_one_readable_message() {
-        let (subject, body) = write(&config(), &vec![pending(Change::Raised); 10_000]);
-        assert_eq!(subject, "ALARM: 10000 monitors");
+        let telling = Telling::write(&config(), &vec![pending(Why::Raised); 10_000]);
+        assert_eq!(telling.subject, "ALARM: 10000 monitors");
+        let body = &telling.body;
         assert!(body.len() < 64 * 1024 && body.contains("9950 more"), "{}", body.len());
+        assert!(telling.context.to_string().len() < 256 * 1024);
+        let environment: usize = telling
+            .environment()
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
+        assert!(
+            environment < 128 * 1024,
+            "more than a process can be given: {environment}"
+        );
     }
 }

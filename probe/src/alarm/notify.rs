@@ -1,177 +1,481 @@
-//! The worker that sends messages: those that are due together to one action list as one, again until somebody has them.
+//! The worker that takes the steps of action lists: what is due together for one way is one message, sent again until it is accepted.
 
-use std::{collections::BTreeMap, time::Duration};
-
-use lettre::{
-    Message,
-    message::{Mailbox, header::ContentType},
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    time::Duration,
 };
+
 use mailqos_core::{
-    config::Action,
-    mail::Mailer,
+    config::{Action, ActionList, Config, Step},
     model::{Event, EventKind, Micros, Name, UtcMicros},
 };
+use tokio::task::JoinSet;
 
-use super::{Alarms, Pending, message};
+use super::{
+    Accepted, Alarms, Pending, Telling, Why, carry_out,
+    episode::{self, Next, Taken},
+};
 
-/// Changes that come within this time are told together.
-const GATHER: Duration = Duration::from_millis(500);
-/// How long a message is tried: after that its alarm is history, and the event log says that nobody was told.
-const GIVE_UP: Micros = Micros::from_secs(24 * 3600);
+/// Changes are told together until none has come for this time …
+const QUIET: Micros = Micros::from_millis(1000);
+/// … but the first of them waits no longer than this.
+const LONGEST_GATHERING: Micros = Micros::from_secs(60);
+/// So many messages a minute go one way without more gathering.
+const MOST_A_MINUTE: usize = 6;
+/// More alarms than this at once are one incident of a service that counts them one by one.
+const MOST_INCIDENTS: usize = 10;
+/// What the name of such an incident ends with.
+const AND_OTHERS: &str = "/and-others";
+/// The states are written down at least this often.
+const KEEP: Micros = Micros::from_secs(5);
+/// The longest that the worker sleeps.
+const LONGEST_NAP: Duration = Duration::from_secs(5);
 
-/// Sends what is pending until it is aborted.
+/// One way of telling: an action list and a step of it.
+type Way = (Name, String);
+
+/// What became of messages of one way.
+struct Report {
+    way: Way,
+    results: Vec<(Vec<Pending>, Result<Accepted, String>)>,
+    channels: Vec<(String, Result<(), String>)>,
+}
+
+/// Takes steps and sends messages until it is aborted.
 pub(super) async fn work(alarms: Alarms) {
+    let mut sending: JoinSet<Report> = JoinSet::new();
+    let mut busy: HashSet<Way> = HashSet::new();
+    let mut recent: HashMap<Way, VecDeque<UtcMicros>> = HashMap::new();
+    let mut kept_at = UtcMicros::now();
     loop {
-        let next = alarms.lock().pending.iter().map(|pending| pending.next_try).min();
-        let nap = next.map_or(Duration::from_secs(5), |at| (at - UtcMicros::now()).to_std());
-        tokio::select! {
-            () = alarms.wake.notified() => tokio::time::sleep(GATHER).await,
-            () = tokio::time::sleep(nap.min(Duration::from_secs(5))) => {}
-        }
-        if alarms.lock().changed {
-            alarms.keep();
-        }
         let now = UtcMicros::now();
-        let mut due: BTreeMap<Name, Vec<Pending>> = BTreeMap::new();
-        for pending in alarms.lock().pending.iter().filter(|pending| pending.next_try <= now) {
-            due.entry(pending.list.clone()).or_default().push(pending.clone());
+        let config = alarms.config();
+        let mut next = take_steps(&alarms, &config, now);
+        let (ready, later) = gather(&alarms, &busy, &mut recent, now);
+        next = [next, later].into_iter().flatten().min();
+        if !ready.is_empty() || now - kept_at >= KEEP {
+            // On disk before anything is sent: a crash may send a message again, with the same Message-ID, but never forgets one.
+            alarms.keep().await;
+            kept_at = now;
         }
-        for (list, changes) in due {
-            let failure = send(&alarms, &list, &changes).await.err();
-            settle(&alarms, &list, &changes, failure).await;
+        for (way, changes) in ready {
+            recent.entry(way.clone()).or_default().push_back(now);
+            busy.insert(way.clone());
+            sending.spawn(send(alarms.clone(), config.clone(), way, changes));
+        }
+        let nap = next.map_or(LONGEST_NAP, |at| (at - UtcMicros::now()).to_std().min(LONGEST_NAP));
+        tokio::select! {
+            () = alarms.wake.notified() => {}
+            Some(report) = sending.join_next(), if !sending.is_empty() => match report {
+                Ok(report) => {
+                    busy.remove(&report.way);
+                    settle(&alarms, report).await;
+                }
+                Err(error) => {
+                    // What it was sending is still in the outbox.
+                    tracing::error!("a message ended unexpectedly: {error}");
+                    busy.clear();
+                }
+            },
+            () = tokio::time::sleep(nap) => {}
         }
     }
 }
 
-/// Takes what was accepted off the list, and puts the rest off.
-async fn settle(alarms: &Alarms, list: &Name, changes: &[Pending], failure: Option<String>) {
-    let now = UtcMicros::now();
-    let mut events = Vec::new();
-    {
-        let mut kept = alarms.lock();
-        for change in changes {
-            let Some(index) = kept.pending.iter().position(|pending| pending.id == change.id) else {
+/// Puts into the outbox what the open alarms are due; returns when the next step is.
+fn take_steps(alarms: &Alarms, config: &Config, now: UtcMicros) -> Option<UtcMicros> {
+    let mut next: Option<UtcMicros> = None;
+    let mut keys: HashMap<&Name, Vec<String>> = HashMap::new();
+    let mut outbox = Vec::new();
+    let mut guard = alarms.lock();
+    let kept = &mut *guard;
+    for (monitor, episode) in &mut kept.episodes {
+        match episode.next {
+            Some(Next::At(at)) if at > now => {
+                next = Some(next.map_or(at, |earlier| earlier.min(at)));
                 continue;
-            };
-            let event = |kind, text: String| {
-                let mut event = Event::new(Some(change.monitor.clone()), now, kind).text(text);
-                event.actor = Some(list.to_string());
-                event
-            };
-            match &failure {
-                None => {
-                    kept.pending.remove(index);
-                    events.push(event(
-                        EventKind::NotificationSent,
-                        format!("told through action list {list}"),
-                    ));
-                }
-                Some(error) => {
-                    let pending = &mut kept.pending[index];
-                    pending.tries += 1;
-                    // 5 s, 10 s, 20 s … 10 min.
-                    let pause = Micros::from_secs((5i64 << pending.tries.min(8).saturating_sub(1)).min(600));
-                    pending.next_try = now + pause;
-                    let old = now - pending.sample.started_at > GIVE_UP;
-                    if pending.tries == 1 || old {
-                        events.push(event(EventKind::NotificationFailed, error.clone()));
-                    }
-                    if old {
-                        kept.pending.remove(index);
-                    }
-                }
             }
+            Some(Next::Never) => continue,
+            _ => {}
         }
-    }
-    alarms.keep();
-    if let Some(error) = &failure {
-        tracing::error!(%list, "nobody could be told of {} change(s), trying again: {error}", changes.len());
-    }
-    for event in events {
-        if let Err(error) = alarms.recorder.record_event(event).await {
-            tracing::error!("an event can't be recorded: {error}");
-        }
-    }
-}
-
-/// Carries out the actions of a list; good when at least one channel accepted the message.
-async fn send(alarms: &Alarms, list: &Name, changes: &[Pending]) -> Result<(), String> {
-    let config = &alarms.config;
-    let Some(actions) = config.action_lists.get(list).map(|list| &list.actions) else {
-        return Err(format!("there is no action list {list} any more"));
-    };
-    let (subject, body) = message::write(config, changes);
-    let mut failures = Vec::new();
-    let mut accepted = false;
-    for action in actions {
-        let Action::Email { to, mail_server } = action;
-        let Some(server) = config.mail_servers.get(mail_server) else {
-            failures.push(format!("there is no mail server {mail_server} any more"));
+        let Some((name, list)) = episode
+            .list
+            .as_ref()
+            .and_then(|name| config.action_lists.get_key_value(name))
+        else {
+            episode.next = Some(Next::Never);
             continue;
         };
-        let mailer = Mailer::new(server, config.account(server.endpoint.account.as_ref()));
-        let id = changes.first().map_or("", |change| change.id.as_str());
-        let mail = match compose(
-            &server.from,
-            to,
-            &subject,
-            &body,
-            &format!("{id}.{mail_server}"),
-            config.site.as_str(),
-        ) {
-            Ok(mail) => mail,
-            Err(error) => {
-                failures.push(error);
-                continue;
-            }
+        let keys = keys.entry(name).or_insert_with(|| episode::keys(list));
+        let Some(state) = kept.states.get(monitor) else {
+            continue;
         };
-        match mailer.send(&mail).await {
-            Ok(delivered) => {
-                accepted = true;
-                for (address, reply) in delivered.refused {
-                    tracing::warn!(%list, "{address} is refused by {mail_server}: {reply}");
-                }
-            }
-            Err(error) => failures.push(format!("{mail_server}: {error}")),
+        for (step, why) in episode.due(list, keys, state.failures, now) {
+            let incident = alarms.incident_of(monitor, episode.raised_at);
+            let taken = episode.taken.entry(step.clone()).or_insert(Taken {
+                times: 0,
+                last: now,
+                incident,
+            });
+            taken.times += 1;
+            taken.last = now;
+            outbox.push(Pending {
+                id: alarms.id_of(monitor, &episode.sample, why, &step),
+                monitor: monitor.clone(),
+                why,
+                sample: episode.sample.clone(),
+                state: state.clone(),
+                list: Some(name.clone()),
+                step,
+                incident: taken.incident.clone(),
+                created: now,
+                tries: 0,
+                next_try: now,
+            });
+            next = Some(now);
+        }
+        if let Some(Next::At(at)) = episode.next {
+            next = Some(next.map_or(at, |earlier| earlier.min(at)));
         }
     }
-    if accepted { Ok(()) } else { Err(failures.join("; ")) }
+    if !outbox.is_empty() {
+        kept.outbox.append(&mut outbox);
+        kept.changed = true;
+    }
+    next
 }
 
-fn compose(from: &str, to: &[String], subject: &str, body: &str, id: &str, site: &str) -> Result<Message, String> {
-    let mailbox = |address: &str| {
-        address
-            .parse::<Mailbox>()
-            .map_err(|error| format!("{address:?} is no mail address: {error}"))
+/// The messages that are to be sent now, by way; and when the next ones are.
+fn gather(
+    alarms: &Alarms,
+    busy: &HashSet<Way>,
+    recent: &mut HashMap<Way, VecDeque<UtcMicros>>,
+    now: UtcMicros,
+) -> (BTreeMap<Way, Vec<Pending>>, Option<UtcMicros>) {
+    let mut ways: BTreeMap<Way, (UtcMicros, UtcMicros)> = BTreeMap::new();
+    let kept = alarms.lock();
+    let mut next: Option<UtcMicros> = None;
+    let mut earlier = |at: UtcMicros| next = Some(next.map_or(at, |known: UtcMicros| known.min(at)));
+    for pending in &kept.outbox {
+        let Some(list) = &pending.list else { continue };
+        if pending.next_try > now {
+            earlier(pending.next_try);
+            continue;
+        }
+        let way = (list.clone(), pending.step.clone());
+        let span = ways.entry(way).or_insert((pending.created, pending.created));
+        *span = (span.0.min(pending.created), span.1.max(pending.created));
+    }
+    ways.retain(|way, (first, last)| {
+        if busy.contains(way) {
+            return false;
+        }
+        let sent = recent.entry(way.clone()).or_default();
+        while sent.front().is_some_and(|at| now - *at >= LONGEST_GATHERING) {
+            sent.pop_front();
+        }
+        let full = *first + LONGEST_GATHERING;
+        let ready_at = match sent.front() {
+            Some(oldest) if sent.len() >= MOST_A_MINUTE => *oldest + LONGEST_GATHERING,
+            _ => full.min(*last + QUIET),
+        };
+        if ready_at > now {
+            earlier(ready_at);
+        }
+        ready_at <= now
+    });
+    let mut ready: BTreeMap<Way, Vec<Pending>> = BTreeMap::new();
+    for pending in kept.outbox.iter().filter(|pending| pending.next_try <= now) {
+        let Some(list) = &pending.list else { continue };
+        let way = (list.clone(), pending.step.clone());
+        if ways.contains_key(&way) {
+            ready.entry(way).or_default().push(pending.clone());
+        }
+    }
+    (ready, next)
+}
+
+/// Sends the messages of one way.
+async fn send(alarms: Alarms, config: std::sync::Arc<Config>, way: Way, changes: Vec<Pending>) -> Report {
+    let mut report = Report {
+        way,
+        results: Vec::new(),
+        channels: Vec::new(),
     };
-    let mut builder = Message::builder()
-        .from(mailbox(from)?)
-        .subject(subject)
-        .message_id(Some(format!("<{id}@{site}.mailqos>")))
-        // Nobody's holiday notice is to answer an alarm (RFC 3834, section 5).
-        .header(AutoSubmitted);
-    for address in to {
-        builder = builder.to(mailbox(address)?);
+    let Some(step) = find(config.action_lists.get(&report.way.0), &report.way.1) else {
+        let error = format!("the action list {} no longer has: {}", report.way.0, report.way.1);
+        report.results.push((changes, Err(error)));
+        return report;
+    };
+    for group in divide(step, changes) {
+        // An incident of several alarms ends with the last of them.
+        let goes_on = group.first().is_some_and(|first| {
+            first.why == Why::Cleared
+                && first.incident.ends_with(AND_OTHERS)
+                && alarms.has_incident(&report.way.1, &first.incident)
+        });
+        if goes_on {
+            let words = "other alarms of its incident are still open".to_owned();
+            report.results.push((group, Ok(Accepted::Unconfirmed(words))));
+            continue;
+        }
+        let outcome = carry_out(&config, step, &Telling::write(&config, &group)).await;
+        report.channels.extend(outcome.channels);
+        report.results.push((group, outcome.result));
     }
-    builder
-        .header(ContentType::TEXT_PLAIN)
-        .body(body.to_owned())
-        .map_err(|error| format!("the message can't be written: {error}"))
+    report
 }
 
-#[derive(Debug, Clone)]
-struct AutoSubmitted;
+fn find<'config>(list: Option<&'config ActionList>, key: &str) -> Option<&'config Step> {
+    let list = list?;
+    let index = episode::keys(list).iter().position(|known| known == key)?;
+    list.steps.get(index)
+}
 
-impl lettre::message::header::Header for AutoSubmitted {
-    fn name() -> lettre::message::header::HeaderName {
-        lettre::message::header::HeaderName::new_from_ascii_str("Auto-Submitted")
+/// What goes into one message. Services that count incidents are told one by one, unless there are too many.
+fn divide(step: &Step, changes: Vec<Pending>) -> Vec<Vec<Pending>> {
+    let counts = matches!(&step.action, Action::Webhook(hook) if hook.service.counts_incidents());
+    if !counts {
+        return vec![changes];
+    }
+    let mut groups: Vec<Vec<Pending>> = Vec::new();
+    let (ends, mut begins): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.why == Why::Cleared);
+    if begins.len() > MOST_INCIDENTS {
+        let incident = format!("{}{AND_OTHERS}", begins[0].incident);
+        for change in &mut begins {
+            change.incident.clone_from(&incident);
+        }
+        groups.push(begins);
+    } else {
+        groups.extend(begins.into_iter().map(|change| vec![change]));
+    }
+    let mut by_incident: BTreeMap<String, Vec<Pending>> = BTreeMap::new();
+    for change in ends {
+        by_incident.entry(change.incident.clone()).or_default().push(change);
+    }
+    groups.extend(by_incident.into_values());
+    groups
+}
+
+/// Takes what was accepted out of the outbox, and puts the rest off.
+async fn settle(alarms: &Alarms, report: Report) {
+    let now = UtcMicros::now();
+    let mut events = Vec::new();
+    let (list, step) = &report.way;
+    let retry_for = find(alarms.config().action_lists.get(list), step).map_or(Micros::ZERO, |step| step.retry_for);
+    {
+        let mut guard = alarms.lock();
+        let kept = &mut *guard;
+        kept.changed = true;
+        for (name, result) in report.channels {
+            let channel = kept.channels.entry(name).or_default();
+            match result {
+                Ok(()) => {
+                    channel.accepted_at = Some(now);
+                    channel.failures = 0;
+                }
+                Err(error) => {
+                    channel.failed_at = Some(now);
+                    channel.failures = channel.failures.saturating_add(1);
+                    channel.error = Some(error);
+                }
+            }
+        }
+        for (changes, result) in report.results {
+            if let Err(error) = &result {
+                tracing::error!(%list, changes = changes.len(), "{step}: not accepted: {error}");
+            }
+            let ids: HashMap<&str, &Pending> = changes.iter().map(|change| (change.id.as_str(), change)).collect();
+            let event = |change: &Pending, kind, text: String| {
+                let mut event = Event::new(Some(change.monitor.clone()), now, kind).text(text);
+                event.actor = Some(step.clone());
+                event
+            };
+            kept.outbox.retain_mut(|pending| {
+                let Some(change) = ids.get(pending.id.as_str()) else {
+                    return true;
+                };
+                match &result {
+                    Ok(accepted) => {
+                        let (Accepted::Confirmed(words) | Accepted::Unconfirmed(words)) = accepted;
+                        if let Some(episode) = kept.episodes.get_mut(&pending.monitor) {
+                            if matches!(accepted, Accepted::Confirmed(_)) {
+                                episode.notified_at.get_or_insert(now);
+                            }
+                            if let Some(taken) = episode.taken.get_mut(step) {
+                                taken.incident.clone_from(&change.incident);
+                            }
+                        }
+                        if pending.why == Why::Escalated {
+                            events.push(event(change, EventKind::AlarmEscalated, format!("told also: {step}")));
+                        }
+                        let text = format!("{} told by action list {list}: {words}", pending.why.as_str());
+                        events.push(event(change, EventKind::NotificationSent, text));
+                        false
+                    }
+                    Err(error) => {
+                        pending.tries += 1;
+                        // 5 s, 10 s, 20 s … 10 min.
+                        let pause = Micros::from_secs((5i64 << pending.tries.min(8).saturating_sub(1)).min(600));
+                        pending.next_try = now + pause;
+                        let old = pending.next_try - pending.created > retry_for;
+                        if pending.tries == 1 || old {
+                            let end = if old { "given up: " } else { "" };
+                            events.push(event(change, EventKind::NotificationFailed, format!("{end}{error}")));
+                        }
+                        !old
+                    }
+                }
+            });
+        }
+    }
+    alarms.keep().await;
+    let mut notes: JoinSet<()> = JoinSet::new();
+    for event in events {
+        let alarms = alarms.clone();
+        notes.spawn(async move { alarms.note(event).await });
+    }
+    while notes.join_next().await.is_some() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fmt::Write as _, path::Path, sync::Arc};
+
+    use mailqos_core::model::{Outcome, Sample};
+
+    use super::*;
+    use crate::record::Recorder;
+
+    /// A configuration of so many monitors, whose alarms a program counts in the file `told`.
+    fn config(folder: &Path, monitors: usize, action: &str) -> Arc<Config> {
+        let mut text = format!(
+            "site = \"here\"\nseal_interval = \"1h\"\n[defaults]\nalarm_after = 1\nfrom = \"a@b.example\"\nto = \"a@b.example\"\n\
+             smtp = {{}}\npickup = {{ account = \"a\" }}\n[account.a]\nuser = \"a\"\npassword = {{ env = \"X\" }}\n\
+             [object.o]\naddress = \"localhost\"\n[action_list.default]\nactions = [{action}]\n"
+        );
+        for number in 0..monitors {
+            write!(text, "[monitor.m{number}]\nobject = \"o\"\n").expect("writing into a string");
+        }
+        let path = folder.join("mailqos.toml");
+        std::fs::write(&path, text).expect("write");
+        Arc::new(mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}")))
     }
 
-    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(Self)
+    fn count_into(folder: &Path) -> String {
+        let file = folder.join("told");
+        format!(
+            "{{ command = [\"sh\", \"-c\", \"echo $MAILQOS_KIND $MAILQOS_COUNT >> {}\"] }}",
+            file.display()
+        )
     }
 
-    fn display(&self) -> lettre::message::header::HeaderValue {
-        lettre::message::header::HeaderValue::new(Self::name(), "auto-generated".to_owned())
+    async fn all(alarms: &Alarms, outcome: Outcome) {
+        let mut tests = JoinSet::new();
+        for monitor in alarms.config().monitors.values().cloned() {
+            let alarms = alarms.clone();
+            tests.spawn(async move {
+                let sample = Sample::new(monitor.id.clone(), UtcMicros::now(), outcome);
+                alarms.tested(&monitor, &sample).await;
+            });
+        }
+        while tests.join_next().await.is_some() {}
+    }
+
+    async fn told(folder: &Path, lines: usize) -> String {
+        let mut text = String::new();
+        for _ in 0..1200 {
+            text = std::fs::read_to_string(folder.join("told")).unwrap_or_default();
+            if text.lines().count() >= lines {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        text
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn ten_thousand_alarms_are_one_message() {
+        let folder = tempfile::tempdir().expect("folder");
+        let config = config(folder.path(), 10_000, &count_into(folder.path()));
+        let recorder = Recorder::open(&config).await.expect("open");
+        let alarms = Alarms::open(config, recorder.clone()).await;
+        all(&alarms, Outcome::Lost).await;
+        assert_eq!(told(folder.path(), 1).await, "alarm 10000\n");
+        all(&alarms, Outcome::Ok).await;
+        assert_eq!(told(folder.path(), 2).await, "alarm 10000\nrecovery 10000\n");
+        alarms.close().await;
+        recorder.close().await.expect("close");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_nobody_accepted_is_told_after_a_restart_and_counts_as_told_only_then() {
+        let folder = tempfile::tempdir().expect("folder");
+        let stop = folder.path().join("stop");
+        let action = format!(
+            "{{ command = [\"sh\", \"-c\", \"test ! -e {} && echo told >> {}\"] }}",
+            stop.display(),
+            folder.path().join("told").display()
+        );
+        std::fs::write(&stop, "").expect("write");
+        let config = config(folder.path(), 1, &action);
+        let recorder = Recorder::open(&config).await.expect("open");
+        let alarms = Alarms::open(config.clone(), recorder.clone()).await;
+        all(&alarms, Outcome::Lost).await;
+        for _ in 0..1200 {
+            if alarms.lock().outbox.iter().any(|pending| pending.tries > 0) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        {
+            let kept = alarms.lock();
+            assert_eq!(kept.episodes["m0"].notified_at, None);
+            assert_eq!(kept.channels["command sh"].failures, 1);
+            assert!(kept.channels["command sh"].error.is_some());
+        }
+        alarms.close().await;
+        std::fs::remove_file(&stop).expect("remove");
+        let alarms = Alarms::open(config, recorder.clone()).await;
+        assert_eq!(told(folder.path(), 1).await, "told\n");
+        for _ in 0..1200 {
+            if alarms.lock().outbox.is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(alarms.lock().episodes["m0"].notified_at.is_some());
+        assert_eq!(alarms.lock().channels["command sh"].failures, 0);
+        alarms.close().await;
+        recorder.close().await.expect("close");
+    }
+
+    #[tokio::test]
+    async fn incidents_are_told_one_by_one_unless_there_are_too_many() {
+        let folder = tempfile::tempdir().expect("folder");
+        let action = "{ webhook = { kind = \"pagerduty\", key = { env = \"X\" } } }";
+        let config = config(folder.path(), 1, action);
+        let step = &config.action_lists["default"].steps[0];
+        let pending = |number: usize, why: Why, incident: &str| Pending {
+            id: format!("{number}"),
+            monitor: "m0".parse().expect("a name"),
+            why,
+            sample: Box::new(Sample::new("m0".parse().expect("a name"), UtcMicros(0), Outcome::Lost)),
+            state: super::super::State::default(),
+            list: None,
+            step: String::new(),
+            incident: incident.to_owned(),
+            created: UtcMicros(0),
+            tries: 0,
+            next_try: UtcMicros(0),
+        };
+        let few: Vec<Pending> = (0..3).map(|n| pending(n, Why::Raised, &format!("i{n}"))).collect();
+        assert_eq!(divide(step, few).len(), 3);
+        let many: Vec<Pending> = (0..500).map(|n| pending(n, Why::Raised, &format!("i{n}"))).collect();
+        let groups = divide(step, many);
+        assert_eq!(groups.len(), 1);
+        assert!(groups[0].iter().all(|change| change.incident == "i0/and-others"));
+        let ends = (0..4).map(|n| pending(n, Why::Cleared, if n < 3 { "i0/and-others" } else { "i9" }));
+        assert_eq!(divide(step, ends.collect()).len(), 2);
     }
 }

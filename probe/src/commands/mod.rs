@@ -1,5 +1,6 @@
 //! The subcommands, a file each; what they have in common: the configuration, the log, the exit codes.
 
+mod actions;
 mod check;
 mod run;
 mod test;
@@ -43,6 +44,8 @@ enum Command {
     Test(test::Args),
     /// Read the configuration and say all that is wrong with it.
     Check(check::Args),
+    /// Try out action lists.
+    Actions(actions::Args),
 }
 
 /// How a command ended, other than well.
@@ -73,6 +76,10 @@ impl Global {
         match config::load(&self.config) {
             Ok(config) => {
                 eprint!("{}", config.warnings.render(colour));
+                let problems = crate::alarm::check(&config);
+                if problems.has_errors() {
+                    return Err(Failure::Usage(problems.render(colour)));
+                }
                 Ok(config)
             }
             Err(problems) => Err(Failure::Usage(problems.render(colour))),
@@ -94,6 +101,7 @@ pub fn main() -> ExitCode {
             Command::Run(args) => run::run(args, &global).await,
             Command::Test(args) => test::run(args, &global).await,
             Command::Check(args) => check::run(args, &global),
+            Command::Actions(args) => actions::run(args, &global).await,
         }
     });
     // A name look-up that hangs in the system's resolver must not hold up the end.

@@ -1,0 +1,231 @@
+//! Times of day on days of the week, in a time zone: when an action may be carried out, when a recurring maintenance is.
+
+use jiff::{
+    civil::{Date, Time, Weekday},
+    tz::TimeZone,
+};
+
+use super::{FromToml, Node, Problems, Table};
+use crate::model::UtcMicros;
+
+/// Further ahead than this nothing recurs: every week has all its days.
+const DAYS_AHEAD: i64 = 8;
+
+/// A weekly recurring time. A span over midnight belongs to the day on which it begins.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hours {
+    /// From and to; the whole day where both are the same.
+    pub spans: Vec<Span>,
+    /// On which days; all if empty.
+    pub weekdays: Vec<Weekday>,
+    /// In which zone.
+    pub zone: TimeZone,
+}
+
+/// Part of a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The first minute.
+    pub from: Time,
+    /// The first minute that is outside again; on the day after where it is not later than `from`.
+    pub to: Time,
+}
+
+const WHOLE_DAY: Span = Span {
+    from: Time::midnight(),
+    to: Time::midnight(),
+};
+
+impl Hours {
+    /// Reads `hours`, `weekdays` and `timezone`; `None` where neither hours nor weekdays are said.
+    pub fn read(table: &mut Table, zone: &TimeZone, problems: &mut Problems) -> Option<Self> {
+        let spans = table.get::<Vec<Span>>("hours", problems);
+        let weekdays = table.get::<Vec<Days>>("weekdays", problems);
+        let own_zone = table.get("timezone", problems);
+        if spans.is_none() && weekdays.is_none() {
+            return None;
+        }
+        Some(Self {
+            spans: spans
+                .filter(|spans| !spans.is_empty())
+                .unwrap_or_else(|| vec![WHOLE_DAY]),
+            weekdays: weekdays.into_iter().flatten().flat_map(|days| days.0).collect(),
+            zone: own_zone.unwrap_or_else(|| zone.clone()),
+        })
+    }
+
+    /// The occurrence that contains `at`, or else the first after it: its beginning and its end.
+    pub fn next(&self, at: UtcMicros) -> Option<(UtcMicros, UtcMicros)> {
+        let today = self.zone.to_datetime(at.timestamp()).date();
+        (-1..=DAYS_AHEAD)
+            .filter_map(|ahead| today.checked_add(jiff::Span::new().days(ahead)).ok())
+            .filter(|date| self.weekdays.is_empty() || self.weekdays.contains(&date.weekday()))
+            .flat_map(|date| self.spans.iter().filter_map(move |span| self.occurrence(date, *span)))
+            .filter(|(_, end)| *end > at)
+            .min()
+    }
+
+    fn occurrence(&self, date: Date, span: Span) -> Option<(UtcMicros, UtcMicros)> {
+        let last = if span.to > span.from {
+            date
+        } else {
+            date.tomorrow().ok()?
+        };
+        let moment = |date: Date, time: Time| {
+            let timestamp = self.zone.to_timestamp(date.to_datetime(time)).ok()?;
+            Some(UtcMicros::from(timestamp))
+        };
+        Some((moment(date, span.from)?, moment(last, span.to)?))
+    }
+
+    /// The first moment, not before `at`, that lies within all of these; `None` if there is none in sight.
+    pub fn first_in_all(all: &[Self], at: UtcMicros) -> Option<UtcMicros> {
+        let mut moment = at;
+        // Each round moves on to the next beginning of one of them: a few weeks of them are more than enough.
+        for _ in 0..200 {
+            let mut latest = moment;
+            for hours in all {
+                latest = latest.max(hours.next(moment)?.0);
+            }
+            if latest == moment {
+                return Some(moment);
+            }
+            moment = latest;
+        }
+        None
+    }
+}
+
+impl FromToml for Span {
+    fn expected() -> String {
+        "a time of day such as \"08:00-18:00\"; \"22:00-06:00\" goes over midnight".into()
+    }
+    fn from_toml(node: &Node) -> Result<Self, String> {
+        let text = String::from_toml(node)?;
+        let wrong = || format!("{text:?} is not {}", Self::expected());
+        let (from, to) = text.split_once(['-', '–']).ok_or_else(wrong)?;
+        let time = |text: &str| match text.trim() {
+            "24:00" => Some(Time::midnight()),
+            text => text.parse::<Time>().ok(),
+        };
+        Ok(Self {
+            from: time(from).ok_or_else(wrong)?,
+            to: time(to).ok_or_else(wrong)?,
+        })
+    }
+}
+
+/// A day of the week, or a run of them.
+struct Days(Vec<Weekday>);
+
+impl FromToml for Days {
+    fn expected() -> String {
+        "a day or days such as \"mon\", \"mon-fri\" or \"sat\"".into()
+    }
+    fn from_toml(node: &Node) -> Result<Self, String> {
+        let text = String::from_toml(node)?;
+        let wrong = || format!("{text:?} is not {}", Self::expected());
+        let (from, to) = text.split_once('-').unwrap_or((&text, &text));
+        let (from, to) = (weekday(from).ok_or_else(wrong)?, weekday(to).ok_or_else(wrong)?);
+        let mut days = vec![from];
+        let mut day = from;
+        while day != to {
+            day = day.next();
+            days.push(day);
+        }
+        Ok(Self(days))
+    }
+}
+
+/// By its English name, or the first three letters of it.
+fn weekday(text: &str) -> Option<Weekday> {
+    const NAMES: [(&str, Weekday); 7] = [
+        ("monday", Weekday::Monday),
+        ("tuesday", Weekday::Tuesday),
+        ("wednesday", Weekday::Wednesday),
+        ("thursday", Weekday::Thursday),
+        ("friday", Weekday::Friday),
+        ("saturday", Weekday::Saturday),
+        ("sunday", Weekday::Sunday),
+    ];
+    let text = text.trim().to_ascii_lowercase();
+    NAMES
+        .iter()
+        .find(|(name, _)| *name == text || (text.len() == 3 && name.starts_with(&text)))
+        .map(|(_, day)| *day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn hours(text: &str) -> Hours {
+        let mut problems = Problems::default();
+        let mut table = super::super::parse("x.toml".as_ref(), text.to_owned(), &mut problems).expect("TOML");
+        let zone = TimeZone::get("Europe/Stockholm").expect("a zone");
+        let hours = Hours::read(&mut table, &zone, &mut problems).expect("hours");
+        assert!(problems.is_empty(), "{problems}");
+        hours
+    }
+
+    fn at(text: &str) -> UtcMicros {
+        let timestamp: jiff::Timestamp = text.parse().expect("a time");
+        timestamp.into()
+    }
+
+    #[test]
+    fn office_hours_follow_the_clock_on_the_wall() {
+        let office = hours("hours = \"08:00-18:00\"\nweekdays = [\"mon-fri\"]");
+        // Friday evening in winter: Monday 08:00 is 07:00 UTC; after the change to summer time 06:00 UTC.
+        assert_eq!(
+            office.next(at("2026-03-20T19:00:00Z")).expect("one").0,
+            at("2026-03-23T07:00:00Z")
+        );
+        assert_eq!(
+            office.next(at("2026-03-27T19:00:00Z")).expect("one").0,
+            at("2026-03-30T06:00:00Z")
+        );
+        assert_eq!(
+            office.next(at("2026-03-30T06:30:00Z")),
+            Some((at("2026-03-30T06:00:00Z"), at("2026-03-30T16:00:00Z")))
+        );
+    }
+
+    #[test]
+    fn a_span_over_midnight_belongs_to_the_day_on_which_it_begins() {
+        let night = hours("hours = [\"22:00-06:00\"]\nweekdays = \"fri\"");
+        let found = Some((at("2026-11-20T21:00:00Z"), at("2026-11-21T05:00:00Z")));
+        assert_eq!(night.next(at("2026-11-21T04:59:59Z")), found);
+        assert_eq!(night.next(at("2026-11-20T12:00:00Z")), found);
+        assert_eq!(
+            night.next(at("2026-11-21T05:00:00Z")).expect("one").0,
+            at("2026-11-27T21:00:00Z")
+        );
+    }
+
+    #[test]
+    fn hours_that_never_meet_are_found_out() {
+        let (morning, evening) = (hours("hours = \"08:00-09:00\""), hours("hours = \"20:00-21:00\""));
+        assert_eq!(
+            Hours::first_in_all(&[morning.clone(), evening], at("2026-11-20T12:00:00Z")),
+            None
+        );
+        let monday = hours("weekdays = \"mon\"");
+        assert_eq!(
+            Hours::first_in_all(&[morning, monday], at("2026-11-20T12:00:00Z")),
+            Some(at("2026-11-23T07:00:00Z"))
+        );
+        assert_eq!(Hours::first_in_all(&[], UtcMicros(7)), Some(UtcMicros(7)));
+    }
+
+    proptest! {
+        #[test]
+        fn the_next_occurrence_ends_later(from in 0i8..24, to in 0i8..24, day in 0i64..1500, minute in 0i64..1440) {
+            let hours = hours(&format!("hours = \"{from:02}:00-{to:02}:30\""));
+            let now = UtcMicros(1_700_000_000_000_000 + (day * 1440 + minute) * 60_000_000);
+            let (begin, end) = hours.next(now).expect("every day has one");
+            prop_assert!(end > now && end > begin);
+        }
+    }
+}

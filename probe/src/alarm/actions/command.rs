@@ -1,0 +1,179 @@
+//! A program that is told of alarms: by its environment, and as JSON on its standard input.
+
+use std::{process::Stdio, time::Duration};
+
+use mailqos_core::{
+    config::glob,
+    mail::{SecretSource, one_line},
+};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::alarm::message::Telling;
+
+/// So much of what the program says is kept, for the record.
+const MOST_OUTPUT: usize = 4 * 1024;
+/// What the program may go on saying after its end: what is in the pipe then, not what its children say for hours.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+/// What a program needs of the probe's environment; the rest may hold secrets.
+const INHERITED: [&str; 8] = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_*", "TZ", "TMPDIR"];
+
+/// Ends the program and all that it has started, when dropped.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+/// Runs the program to its end; good when it ends with 0. Dropping this kills its process group.
+pub(super) async fn run(
+    words: &[String],
+    environment: &[(String, SecretSource)],
+    telling: &Telling,
+) -> Result<String, String> {
+    let (program, arguments) = words.split_first().ok_or("no program is named")?;
+    let mut command = tokio::process::Command::new(program);
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(std::env::vars_os().filter(|(name, _)| {
+            let name = name.to_string_lossy();
+            INHERITED.iter().any(|pattern| glob(pattern, &name))
+        }))
+        .envs(telling.environment())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    let mut secrets = Vec::new();
+    for (name, value) in environment {
+        let fetched = value.fetch().await.map_err(|error| error.to_string())?;
+        command.env(name, fetched.expose());
+        if !matches!(value, SecretSource::Literal(_)) {
+            secrets.push(fetched);
+        }
+    }
+    let mut child = command
+        .spawn()
+        .map_err(|error| format!("{program} can't be started: {error}"))?;
+    let mut group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let content = telling.context.to_string();
+    let talk = async {
+        if let Some(mut stdin) = stdin {
+            // A program that doesn't read its input is fine.
+            let _ = stdin.write_all(content.as_bytes()).await;
+        }
+    };
+    let mut said = Vec::new();
+    let mut complained = Vec::new();
+    let status = {
+        let listen = async {
+            tokio::join!(collect(stdout, &mut said), collect(stderr, &mut complained), talk);
+        };
+        tokio::pin!(listen);
+        let mut heard = false;
+        let status = loop {
+            tokio::select! {
+                status = child.wait() => break status,
+                () = &mut listen, if !heard => heard = true,
+            }
+        };
+        if !heard {
+            let _ = tokio::time::timeout(LAST_WORDS, listen).await;
+        }
+        status
+    };
+    // It has ended by itself: what it left running on purpose may run.
+    group.0 = None;
+    let status = status.map_err(|error| format!("{program}: {error}"))?;
+    let words = if complained.is_empty() { said } else { complained };
+    let words = one_line(&String::from_utf8_lossy(&words), &secrets);
+    let words = if words.is_empty() { words } else { format!(": {words}") };
+    if status.success() {
+        Ok(format!("{program} ended well{words}"))
+    } else {
+        Err(format!("{program} ended with {status}{words}"))
+    }
+}
+
+/// Reads to the end, keeping the beginning.
+async fn collect(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
+    let Some(mut stream) = stream else { return };
+    let mut space = [0; 4096];
+    while let Ok(count) = stream.read(&mut space).await {
+        if count == 0 {
+            break;
+        }
+        let room = MOST_OUTPUT - kept.len();
+        kept.extend_from_slice(&space[..count.min(room)]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mailqos_core::mail::Secret;
+
+    fn words(script: &str) -> Vec<String> {
+        ["sh", "-c", script].map(str::to_owned).to_vec()
+    }
+
+    fn telling() -> Telling {
+        let config = crate::alarm::message::tests::config();
+        Telling::examples(&config).swap_remove(0).1
+    }
+
+    #[tokio::test]
+    async fn a_program_is_told_by_environment_and_input() {
+        let script = "test \"$MAILQOS_KIND\" = alarm && test \"$OWN\" = mine && grep -q '\"subject\"' && echo \"$MAILQOS_MONITORS\"";
+        let own = [("OWN".to_owned(), SecretSource::Literal(Secret::new("mine")))];
+        let said = run(&words(script), &own, &telling()).await.expect("it ends well");
+        assert_eq!(said, "sh ended well: m1");
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_told_with_the_programs_words_and_without_secrets() {
+        let own = [(
+            "OWN".to_owned(),
+            SecretSource::Command(vec!["echo".into(), "hunter2".into()]),
+        )];
+        let error = run(&words("echo no siren: $OWN >&2; exit 3"), &own, &telling())
+            .await
+            .expect_err("exit code 3");
+        assert!(
+            error.contains("no siren") && error.contains('3') && !error.contains("hunter2"),
+            "{error}"
+        );
+        run(&["/nonexistent/siren".to_owned()], &[], &telling())
+            .await
+            .expect_err("no such program");
+    }
+
+    #[tokio::test]
+    async fn a_program_without_end_is_ended_with_its_children() {
+        let folder = tempfile::tempdir().expect("folder");
+        let file = folder.path().join("child");
+        let script = format!("sleep 1000 & echo $! > {}; yes", file.display());
+        let soon = Duration::from_secs(1);
+        tokio::time::timeout(soon, run(&words(&script), &[], &telling()))
+            .await
+            .expect_err("it does not end");
+        let child = std::fs::read_to_string(&file).expect("the child's number");
+        let proc = std::path::PathBuf::from(format!("/proc/{}/stat", child.trim()));
+        // Gone, or dead and not yet fetched by its parent.
+        let gone = || std::fs::read_to_string(&proc).map_or(true, |stat| stat.contains(") Z "));
+        for _ in 0..200 {
+            if gone() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the child of the program still runs");
+    }
+}

@@ -1,0 +1,185 @@
+//! Lines in a system log, one for each alarm: RFC 5424 over UDP, TCP and TLS; the older form for this machine's own socket.
+
+use std::{path::Path, time::Duration};
+
+use mailqos_core::{config::LogPlace, mail::Wire, model::UtcMicros};
+use tokio::net::{UdpSocket, UnixDatagram};
+
+use super::Accepted;
+use crate::alarm::message::{Line, Telling};
+
+/// What a datagram can carry for sure, less its headers (RFC 5426, section 3.2, asks for 2048 at the least to be taken).
+const MOST_LINE: usize = 1900;
+
+/// Sends a line for each alarm of the message.
+pub(super) async fn send(
+    to: &LogPlace,
+    facility: u8,
+    telling: &Telling,
+    deadline: Duration,
+) -> Result<Accepted, String> {
+    let lines = &telling.lines;
+    match to {
+        LogPlace::Local(path) => {
+            local(path, facility, lines).await?;
+            Ok(Accepted::Confirmed(format!(
+                "{} line(s) at {}",
+                lines.len(),
+                path.display()
+            )))
+        }
+        LogPlace::Udp { server, port } => {
+            udp(server, *port, facility, lines).await?;
+            Ok(Accepted::Unconfirmed(format!(
+                "{} line(s) sent to {server}:{port}; UDP confirms nothing",
+                lines.len()
+            )))
+        }
+        LogPlace::Stream(endpoint) => {
+            let failed = |error: mailqos_core::mail::WireError| error.to_string();
+            let mut wire = Wire::connect(endpoint, deadline).await.map_err(failed)?;
+            wire.begin(deadline, 0);
+            for line in lines {
+                let text = rfc5424(facility, line, &host_name());
+                // Octet counting (RFC 6587, section 3.4.1): a line may contain anything.
+                let framed = format!("{} {text}", text.len());
+                wire.send(framed.as_bytes()).await.map_err(failed)?;
+            }
+            wire.close().await;
+            Ok(Accepted::Confirmed(format!(
+                "{} line(s) taken by {}:{}",
+                lines.len(),
+                endpoint.server,
+                endpoint.port
+            )))
+        }
+    }
+}
+
+async fn local(path: &Path, facility: u8, lines: &[Line]) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+    let socket = UnixDatagram::unbound().map_err(failed)?;
+    socket.connect(path).map_err(failed)?;
+    for line in lines {
+        socket.send(rfc3164(facility, line).as_bytes()).await.map_err(failed)?;
+    }
+    Ok(())
+}
+
+async fn udp(server: &str, port: u16, facility: u8, lines: &[Line]) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("{server}:{port}: {error}");
+    let address = tokio::net::lookup_host((server, port))
+        .await
+        .map_err(failed)?
+        .next()
+        .ok_or_else(|| format!("{server} has no address"))?;
+    let any: std::net::IpAddr = if address.is_ipv4() {
+        std::net::Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        std::net::Ipv6Addr::UNSPECIFIED.into()
+    };
+    let socket = UdpSocket::bind((any, 0)).await.map_err(failed)?;
+    socket.connect(address).await.map_err(failed)?;
+    for line in lines {
+        socket
+            .send(rfc5424(facility, line, &host_name()).as_bytes())
+            .await
+            .map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn host_name() -> String {
+    let name = rustix::system::uname();
+    let name: String = name
+        .nodename()
+        .to_string_lossy()
+        .chars()
+        .filter(char::is_ascii_graphic)
+        .take(255)
+        .collect();
+    if name.is_empty() { "-".to_owned() } else { name }
+}
+
+fn cut(text: &str) -> &str {
+    let mut end = text.len().min(MOST_LINE);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// RFC 5424, section 6. The byte order mark says that the text is UTF-8.
+fn rfc5424(facility: u8, line: &Line, host: &str) -> String {
+    let priority = facility * 8 + line.severity;
+    format!(
+        "<{priority}>1 {at} {host} mailqos-probe {process} {kind} - \u{feff}{monitor}: {text}",
+        at = line.at,
+        process = std::process::id(),
+        kind = line.kind,
+        monitor = line.monitor,
+        text = cut(&line.text),
+    )
+}
+
+/// RFC 3164, section 4.1, without a host: the only form that every local daemon (journald among them) understands.
+fn rfc3164(facility: u8, line: &Line) -> String {
+    let local = jiff::tz::TimeZone::system().to_datetime(UtcMicros::now().timestamp());
+    format!(
+        "<{}>{} mailqos-probe[{}]: {} {}: {}",
+        facility * 8 + line.severity,
+        local.strftime("%b %e %H:%M:%S"),
+        std::process::id(),
+        line.kind,
+        line.monitor,
+        cut(&line.text)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line() -> Line {
+        Line {
+            at: UtcMicros(1_780_000_000_123_456),
+            severity: 3,
+            kind: "alarm",
+            monitor: "m1".into(),
+            text: "Göteborg: 3 tests in a row failed".into(),
+        }
+    }
+
+    #[test]
+    fn a_line_has_the_form_of_its_standard() {
+        let text = rfc5424(3, &line(), "host");
+        let expected = format!(
+            "<27>1 2026-05-28T20:26:40.123456Z host mailqos-probe {} alarm - \u{feff}m1: Göteborg: 3 tests in a row failed",
+            std::process::id()
+        );
+        assert_eq!(text, expected);
+        let long = Line {
+            text: "ö".repeat(5000),
+            ..line()
+        };
+        assert!(rfc5424(23, &long, "host").len() < 2048);
+    }
+
+    #[tokio::test]
+    async fn datagrams_arrive_and_a_missing_socket_is_told() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("log");
+        let log = UnixDatagram::bind(&path).expect("a socket");
+        local(&path, 16, &[line()]).await.expect("taken");
+        let mut space = [0; 2048];
+        let count = log.recv(&mut space).await.expect("a line");
+        let text = String::from_utf8_lossy(&space[..count]);
+        assert!(
+            text.starts_with("<131>") && text.contains("alarm m1: Göteborg"),
+            "{text}"
+        );
+        local(&folder.path().join("absent"), 16, &[line()])
+            .await
+            .expect_err("no socket");
+    }
+}

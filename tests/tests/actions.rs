@@ -1,0 +1,177 @@
+//! Action lists as their users see them: who is told by which way, what a dead way does to the others, how much ten thousand alarms say.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
+
+use mailqos_tests::{
+    hooks::{Hooks, Manner},
+    servers::{MailServer, Options, PASSWORD, Protocol},
+    setting::{Setting, until},
+};
+
+async fn alert_server(setting: &mut Setting, name: &str) -> MailServer {
+    let users = vec![
+        (format!("{name}@example.net"), PASSWORD.to_owned()),
+        ("anna@example.net".to_owned(), "x".to_owned()),
+    ];
+    let server = MailServer::start(Options {
+        users,
+        ..Options::default()
+    })
+    .await
+    .unwrap();
+    std::fs::write(setting.path(&format!("{name}.pem")), server.authority().pem()).unwrap();
+    setting.add(&format!(
+        "[account.{name}]\nuser = \"{name}@example.net\"\npassword = {{ env = \"PROBE_PASSWORD\" }}\n\
+         [mail_server.{name}]\nserver = \"127.0.0.1\"\nport = {}\ntls = \"starttls\"\naccount = \"{name}\"\nfrom = \"{name}@example.net\"\nca_file = \"{name}.pem\"",
+        server.smtp_port()
+    ));
+    server
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_action_list_is_tried_for_real() {
+    let mut setting = Setting::new("lyon");
+    let first = alert_server(&mut setting, "first").await;
+    let second = alert_server(&mut setting, "second").await;
+    first.refuse(Protocol::Smtp);
+    let hooks = Hooks::start(Manner::Status(200)).await.unwrap();
+    let endless = Hooks::start(Manner::Endless).await.unwrap();
+    let silent = Hooks::start(Manner::Silent).await.unwrap();
+    let log = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    setting.add(&format!(
+        r#"[action_list.default]
+actions = [
+  {{ email = "anna@example.net", mail_server = "first", fallback = "second" }},
+  {{ webhook = {{ kind = "pagerduty", url = "{}", key = {{ env = "PROBE_PASSWORD" }} }} }},
+  {{ webhook = {{ url = "{}", body = '{{ "text": {{{{ subject | json }}}} }}' }} }},
+  {{ command = ["sh", "-c", "echo $MAILQOS_KIND $LEVEL"], environment = {{ LEVEL = "2" }} }},
+  {{ syslog = {{ server = "127.0.0.1", port = {} }} }},
+]
+[action_list.dead]
+actions = [
+  {{ webhook = {{ kind = "slack", url = {{ env = "SLACK" }} }}, timeout = "300ms" }},
+  {{ command = ["sh", "-c", "sleep 1000"], timeout = "300ms" }},
+  {{ command = ["sh", "-c", "echo all is lost >&2; exit 7"] }},
+]"#,
+        hooks.url("/v2/enqueue"),
+        endless.url("/x"),
+        log.local_addr().unwrap().port(),
+    ));
+    let said = setting.succeed("mailqos-probe", &["actions", "test"]);
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 5, "{said}");
+    assert!(
+        lines[0].starts_with("✓") && lines[0].contains("e-mail through second"),
+        "{said}"
+    );
+    assert!(lines[1].starts_with("✓ pagerduty at 127.0.0.1: accepted"), "{said}");
+    assert!(lines[2].starts_with("✓") && lines[2].contains("HTTP 200"), "{said}");
+    assert!(lines[3].contains("test 2"), "{said}");
+    assert!(
+        lines[4].starts_with("~") && lines[4].contains("confirms nothing"),
+        "{said}"
+    );
+    until("the fallback's mail", || !second.landings().is_empty()).await;
+    assert!(second.landings()[0].field("Subject").unwrap().starts_with("TEST"));
+    // The incident that the test opened is closed again.
+    let incidents: Vec<_> = hooks.taken().iter().map(|hook| hook.json()).collect();
+    assert_eq!(incidents.len(), 2);
+    assert_eq!(incidents[0]["event_action"], "trigger");
+    assert_eq!(incidents[1]["event_action"], "resolve");
+    assert_eq!(incidents[0]["dedup_key"], incidents[1]["dedup_key"]);
+    assert_eq!(incidents[0]["routing_key"], PASSWORD);
+    assert!(!said.contains(PASSWORD));
+    let mut space = [0; 4096];
+    let count = log.recv(&mut space).await.unwrap();
+    assert!(String::from_utf8_lossy(&space[..count]).starts_with("<29>1 "));
+
+    let output = setting
+        .command("mailqos-probe")
+        .args(["actions", "test", "dead"])
+        .env("SLACK", silent.url("/services/T0/secret-path"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(said.matches('✗').count(), 3, "{said}");
+    assert!(
+        said.contains("within 300ms") && said.contains("all is lost") && !said.contains("secret-path"),
+        "{said}"
+    );
+
+    let output = setting.run("mailqos-probe", &["actions", "test", "defalt"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("did you mean default?"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_way_holds_up_no_other_and_is_tried_again() {
+    let mut setting = Setting::new("lyon");
+    let tested = MailServer::start(Options::default()).await.unwrap();
+    let hooks = Hooks::start(Manner::Status(200)).await.unwrap();
+    let dying = Hooks::start(Manner::Silent).await.unwrap();
+    setting.replace("test_interval = \"5s\"", "test_interval = \"1s\"\nalarm_after = 2");
+    setting.add(&format!(
+        r#"[action_list.default]
+actions = [
+  {{ webhook = {{ url = "{}", body = '{{ "way": "dying", "kind": {{{{ kind | json }}}} }}' }}, timeout = "500ms" }},
+  {{ webhook = {{ url = "{}", body = '{{ "kind": {{{{ alarms[0].kind | json }}}}, "failures": {{{{ alarms[0].failures }}}} }}' }} }},
+  {{ list = "later", at_failure = 5 }},
+]
+[action_list.later]
+actions = [{{ webhook = {{ url = "{}", body = '{{ "kind": {{{{ alarms[0].kind | json }}}} }}' }}, on = "alarm" }}]"#,
+        dying.url("/"),
+        hooks.url("/at-once"),
+        hooks.url("/later"),
+    ));
+    setting.add_monitor(&setting.monitor("mail1", &tested));
+    tested.refuse(Protocol::Smtp);
+    let probe = setting.start_probe();
+    let kinds = |path: &str| -> Vec<String> {
+        let of_path = |line: &str| line.split(' ').nth(1) == Some(path);
+        let taken = hooks.taken();
+        let found = taken.iter().filter(|hook| of_path(&hook.line));
+        found
+            .map(|hook| hook.json()["kind"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    until("the escalation", || !kinds("/later").is_empty()).await;
+    assert_eq!(kinds("/at-once"), ["alarm"]);
+    assert_eq!(kinds("/later"), ["escalation"]);
+    dying.set(Manner::Status(202));
+    until("a second try", || dying.taken().len() >= 2).await;
+    tested.admit(Protocol::Smtp);
+    until("the recovery", || kinds("/at-once").len() >= 2).await;
+    until("the recovery by the other way", || {
+        dying.taken().iter().any(|hook| hook.json()["kind"] == "recovery")
+    })
+    .await;
+    let log = probe.log();
+    assert!(probe.stop().success(), "{log}");
+    assert_eq!(kinds("/at-once"), ["alarm", "recovery"]);
+    assert_eq!(kinds("/later"), ["escalation"], "told of the alarm only");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_template_that_cannot_be_filled_in_is_found_by_check() {
+    for (template, part) in [
+        ("{ \"text\": {{ subjekt | json }} }", "subjekt"),
+        ("{ \"text\": {% if }", "body"),
+        ("{ \"text\": {{ subject }} }", "makes no JSON"),
+        ("{ \"text\": {{ subject | jsn }} }", "jsn"),
+    ] {
+        let mut setting = Setting::new("lyon");
+        setting.add(&format!(
+            "[action_list.default]\nactions = [{{ webhook = {{ url = \"https://hooks.example.net/\", body = '{template}' }} }}]"
+        ));
+        for arguments in [&["check"][..], &["run"], &["actions", "test"]] {
+            let output = setting.run("mailqos-probe", arguments);
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(2), "{template}: {said}");
+            assert!(
+                said.contains(part) && said.contains("mailqos.toml"),
+                "{template}: {said}"
+            );
+        }
+    }
+}
