@@ -563,6 +563,84 @@ async fn announcements_of_new_mail_narrow_the_landing() {
 }
 
 #[tokio::test]
+async fn what_a_server_refuses_for_now_is_tried_again() {
+    for (phase, code) in [
+        ("GREETING", 421),
+        ("MAIL", 451),
+        ("RCPT", 450),
+        ("DATA", 451),
+        ("CONTENT", 452),
+    ] {
+        let probe = Probe::new(Options::default()).await;
+        let refusal = Fault::Reply(format!("{code} 4.7.1 Greylisted, try again later"));
+        probe.server.inject(Protocol::Smtp, phase, refusal, When::Times(2));
+        let sample = probe.run().await;
+        assert_true(&sample, &probe.server);
+        assert_eq!(
+            (sample.smtp_attempts, sample.smtp_reply_code),
+            (Some(3), Some(250)),
+            "{phase}"
+        );
+        // The pauses are not in the send time, but in the whole time.
+        assert!(
+            sample.smtp_elapsed.unwrap() > sample.smtp_send.unwrap() + Micros::from_millis(500),
+            "{phase}"
+        );
+    }
+    // What is refused for good is not offered again, and what is refused for now not for ever.
+    for (code, attempts) in [(550, 1), (450, 4)] {
+        let probe = Probe::new(Options::default()).await;
+        let refusal = Fault::Reply(format!("{code} no"));
+        probe.server.inject(Protocol::Smtp, "RCPT", refusal, When::Always);
+        let sample = probe.run().await;
+        assert_eq!(
+            (sample.outcome, sample.stage),
+            (Outcome::SmtpFailed, Some(Stage::SmtpRcpt))
+        );
+        assert_eq!(
+            (sample.smtp_attempts, sample.smtp_reply_code),
+            (Some(attempts), Some(code))
+        );
+        assert_eq!(sample.smtp_elapsed, None);
+        assert_eq!(probe.server.accepted().len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_mail_has_the_shape_that_is_asked_for() {
+    let shape = r#"message = { size = "5MB", subject = "Prüfung der Laufzeit — ein Betreff, der länger ist als eine Zeile sein darf", headers = { X-Department = "IT" }, body = "Grüße = gut. " }
+max_round_trip = "9s"
+timeout = "8s""#;
+    for over_imap in [false, true] {
+        let probe = if over_imap {
+            Probe::over_imap(Options::default()).await
+        } else {
+            Probe::new(Options::default()).await
+        };
+        let change = [("max_round_trip = \"3s\"\n", ""), ("timeout = \"1s\"", shape)];
+        let sample = probe.run_with(&change).await.sample;
+        assert_true(&sample, &probe.server);
+        assert!(
+            sample
+                .message_bytes
+                .is_some_and(|size| (4_990_000..=5_000_000).contains(&size)),
+            "{sample:?}"
+        );
+        let mail = probe.server.accepted().remove(0);
+        assert_eq!(
+            mail.content.len() as u64,
+            u64::try_from(sample.message_bytes.unwrap()).unwrap()
+        );
+        assert_eq!(mail.field("X-Department").as_deref(), Some("IT"));
+        let text = String::from_utf8_lossy(&mail.content);
+        assert!(text.split("\r\n").all(|line| line.len() <= 998 && line.is_ascii()));
+        assert!(text.contains("Subject: =?utf-8?B?UHLDvGZ1bmc"));
+        assert!(text.contains("Gr=C3=BC=C3=9Fe =3D gut.=20\r\n"));
+        assert_eq!(probe.ours(), 0);
+    }
+}
+
+#[tokio::test]
 async fn a_precise_monitor_looks_closely_whatever_the_check_interval() {
     for over_imap in [false, true] {
         let options = Options {

@@ -70,6 +70,7 @@ fn shown(column: &Column<Sample>, cell: Cell) -> String {
         Cell::Int(value) => value.to_string(),
         Cell::Text(text) => text,
         Cell::Bool(flag) => flag.to_string(),
+        Cell::Real(value) => value.to_string(),
         Cell::Hops(hops) => {
             let hops: Vec<_> = hops.iter().map(hop).collect();
             serde_json::Value::Array(hops).to_string()

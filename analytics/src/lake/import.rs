@@ -350,6 +350,10 @@ fn cell(column: &Column<Sample>, value: Value, unit: i64, plan: &Plan) -> Result
             "false" | "no" | "0" => Ok(Cell::Bool(false)),
             _ => Err(format!("{text:?} is neither true nor false")),
         },
+        Hold::Real => match text.parse::<f64>() {
+            Ok(value) if value.is_finite() => Ok(Cell::Real(value)),
+            _ => Err(format!("{text:?} is no number")),
+        },
         Hold::Timestamp => match number(&text, unit) {
             Ok(at) => Ok(Cell::Int(at)),
             Err(_) => moment(&text, &plan.timezone).map(Cell::Int),

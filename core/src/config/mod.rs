@@ -3,6 +3,7 @@
 
 mod actions;
 mod hours;
+mod message;
 mod problem;
 mod read;
 mod table;
@@ -16,6 +17,7 @@ use jiff::tz::TimeZone;
 
 pub use actions::{Action, ActionList, LogPlace, On, Service, Step, Template, Webhook};
 pub use hours::{Hours, Span};
+pub use message::MessageShape;
 pub use problem::{Problem, Problems, Severity};
 pub use read::load;
 pub use table::{FromToml, Node, Source, Table, nearest, parse};
@@ -150,6 +152,8 @@ pub struct MailQos {
     pub folders: Vec<String>,
     /// Over IMAP, the server's announcements of new mail (IDLE) are a further witness of the landing.
     pub idle: bool,
+    /// What the test mail looks like.
+    pub message: MessageShape,
     /// The mail is looked for at short gaps around its expected landing, whatever the check interval.
     pub precise: bool,
 }

@@ -11,8 +11,8 @@ use jiff::tz::TimeZone;
 use lettre::Address;
 
 use super::{
-    Account, Action, Config, DataLocation, Endpoint, Kind, MailQos, MailServer, Monitor, Object, Operator,
-    PickupProtocol, Problem, Problems, Table, Target, TlsMode, Trust,
+    Account, Action, Config, DataLocation, Endpoint, Kind, MailQos, MailServer, MessageShape, Monitor, Object,
+    Operator, PickupProtocol, Problem, Problems, Table, Target, TlsMode, Trust, message,
     table::{Node, nearest, parse},
 };
 use crate::{
@@ -866,6 +866,7 @@ struct Options {
     folders: Vec<String>,
     idle: bool,
     precise: bool,
+    message: MessageShape,
     smtp: Option<Endpoint>,
     pickup: Option<Endpoint>,
 }
@@ -986,6 +987,7 @@ fn options(
         folders: folders(table, problems),
         idle: table.get("idle", problems).unwrap_or(true),
         precise: table.get("precise", problems).unwrap_or(false),
+        message: message::read(table, problems),
         smtp,
         pickup: read_endpoint(pickup, service, address, config, problems),
     }
@@ -1128,6 +1130,7 @@ fn monitor(
             folders: options.folders,
             idle: options.idle,
             precise: options.precise,
+            message: options.message,
         }),
     })
 }

@@ -13,6 +13,8 @@ pub enum Cell {
     Text(String),
     /// Yes or no.
     Bool(bool),
+    /// Scores.
+    Real(f64),
     /// The mail's way.
     Hops(Vec<Hop>),
 }
@@ -30,6 +32,8 @@ pub enum Hold {
     Int,
     /// `boolean`.
     Bool,
+    /// `double`.
+    Real,
     /// `list<struct>` of [`Hop`].
     Hops,
 }
@@ -295,6 +299,27 @@ static SAMPLE: &[Column<Sample>] = &[
                 Cell::Null => None,
                 Cell::Hops(hops) => Some(hops),
                 other => return Err(format!("{other:?} is no list of hops")),
+            };
+            Ok(())
+        }
+    ),
+    micros!("smtp_elapsed_us", smtp_elapsed),
+    flag!("send_uncertain", send_uncertain),
+    count!("message_bytes", message_bytes),
+    text!("spf", spf),
+    text!("dkim", dkim),
+    text!("dmarc", dmarc),
+    text!("spam_verdict", spam_verdict),
+    column!(
+        "spam_score",
+        Real,
+        false,
+        |r| r.spam_score.map_or(Cell::Null, Cell::Real),
+        |r, cell| {
+            r.spam_score = match cell {
+                Cell::Null => None,
+                Cell::Real(score) => Some(score),
+                other => return Err(format!("{other:?} is no score")),
             };
             Ok(())
         }

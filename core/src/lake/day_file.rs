@@ -42,7 +42,7 @@ const ROW_GROUP: usize = 32 * 1024;
 /// Metadata key of the version of the columns.
 const VERSION_KEY: &str = "mailqos.columns";
 /// The version of the columns that this program writes.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 /// Metadata key of the journal position.
 const POSITION_KEY: &str = "mailqos.journal";
 /// Definition levels of a hop's field: a null list, an empty one, a null field, a value.
@@ -263,6 +263,7 @@ fn schema<R: Record>() -> Arc<Type> {
             Hold::Long => writeln!(text, "{presence} int64 {name};"),
             Hold::Int => writeln!(text, "{presence} int32 {name};"),
             Hold::Bool => writeln!(text, "{presence} boolean {name};"),
+            Hold::Real => writeln!(text, "{presence} double {name};"),
             Hold::Hops => writeln!(
                 text,
                 "optional group {name} (LIST) {{ repeated group list {{ required group element {{
@@ -360,6 +361,14 @@ fn write_column(
         }
         ColumnWriter::BoolColumnWriter(writer) => {
             let values: Vec<bool> = values.iter().map(|cell| *cell == Cell::Bool(true)).collect();
+            writer.write_batch(&values, definitions, repetitions)?;
+        }
+        ColumnWriter::DoubleColumnWriter(writer) => {
+            let real = |cell: &Cell| match cell {
+                Cell::Real(value) => *value,
+                _ => f64::NAN,
+            };
+            let values: Vec<f64> = values.iter().map(real).collect();
             writer.write_batch(&values, definitions, repetitions)?;
         }
         ColumnWriter::ByteArrayColumnWriter(writer) => {
@@ -601,6 +610,7 @@ fn read_column(
         ColumnReader::Int64ColumnReader(reader) => read!(reader, Cell::Int),
         ColumnReader::Int32ColumnReader(reader) => read!(reader, |value: i32| Cell::Int(i64::from(value))),
         ColumnReader::BoolColumnReader(reader) => read!(reader, Cell::Bool),
+        ColumnReader::DoubleColumnReader(reader) => read!(reader, Cell::Real),
         ColumnReader::ByteArrayColumnReader(reader) => {
             read!(reader, |value: ByteArray| Cell::Text(
                 String::from_utf8_lossy(value.data()).into_owned()
@@ -907,6 +917,15 @@ mod tests {
             assert_eq!(outcomes, [Outcome::Ok, Outcome::Lost], "version {version}");
             assert_eq!(samples[0].round_trip, Some(Micros(153_500)), "version {version}");
             assert_eq!(samples[1].round_trip, None, "version {version}");
+            // These came with version 2.
+            let since_2 = version >= 2;
+            assert_eq!(samples[0].spam_score, since_2.then_some(-0.5), "version {version}");
+            assert_eq!(
+                samples[0].spf.as_deref(),
+                since_2.then_some("pass"),
+                "version {version}"
+            );
+            assert_eq!(samples[1].send_uncertain, since_2.then_some(true), "version {version}");
         }
     }
 }

@@ -222,6 +222,23 @@ pub struct Sample {
     pub duplicates: Option<i32>,
     /// The mail's way, oldest station first.
     pub hops: Option<Vec<Hop>>,
+    /// From the start of the first attempt to hand the mail over to the reply that accepted it, pauses included; with one
+    /// attempt the same as [`Sample::smtp_send`].
+    pub smtp_elapsed: Option<Micros>,
+    /// The connection ended before the server said whether it took the mail.
+    pub send_uncertain: Option<bool>,
+    /// The size of the mail as it was sent.
+    pub message_bytes: Option<i32>,
+    /// The receiving system's verdict by SPF (RFC 7208), as it stands in `Authentication-Results` (RFC 8601).
+    pub spf: Option<String>,
+    /// Its verdict by DKIM (RFC 6376).
+    pub dkim: Option<String>,
+    /// Its verdict by DMARC (RFC 7489).
+    pub dmarc: Option<String>,
+    /// What its spam filter decided: `spam` or `ham`.
+    pub spam_verdict: Option<String>,
+    /// Its spam filter's score, on that filter's own scale.
+    pub spam_score: Option<f64>,
 }
 
 impl Sample {
@@ -269,6 +286,14 @@ impl Sample {
             folder: None,
             duplicates: None,
             hops: None,
+            smtp_elapsed: None,
+            send_uncertain: None,
+            message_bytes: None,
+            spf: None,
+            dkim: None,
+            dmarc: None,
+            spam_verdict: None,
+            spam_score: None,
         }
     }
 

@@ -1,38 +1,199 @@
 //! The test mail itself: the token three times, and words for a person who finds it.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use mailqos_core::{config::MailQos, model::UtcMicros};
 
 use super::token::{SigningKey, Token};
 
-/// Writes the mail. Its lines are shorter than 998 bytes and in ASCII, so that no server has reason to change them.
-pub(super) fn write(options: &MailQos, key: &SigningKey, token: &Token) -> Vec<u8> {
-    let text = key.write(token);
-    let nonce = u64::from_be_bytes(token.nonce);
-    let domain = options.from.rsplit_once('@').map_or("localhost", |(_, domain)| domain);
-    let (from, to) = (&options.from, &options.to);
-    let (site, monitor) = (&token.site, &token.monitor);
-    let date = rfc5322(token.sent_at);
-    format!(
-        "From: mailqos <{from}>\r\n\
-         To: <{to}>\r\n\
-         Subject: mailqos test\r\n {text}\r\n\
-         Date: {date}\r\n\
-         Message-ID: <mq1.{nonce:016x}@{domain}>\r\n\
-         X-MailQoS-Token: {text}\r\n\
-         Auto-Submitted: auto-generated\r\n\
-         X-Auto-Response-Suppress: All\r\n\
-         MIME-Version: 1.0\r\n\
-         Content-Type: text/plain; charset=us-ascii\r\n\
-         Content-Transfer-Encoding: 7bit\r\n\
-         \r\n\
-         This is a test mail. mailqos measures with it how long mail takes from\r\n\
-         the site {site} to this mailbox, for the monitor {monitor}.\r\n\
-         It is normally removed within seconds. If you can read it, it was left\r\n\
-         behind; you may delete it. There is no need to answer.\r\n\
-         \r\n\
-         {text}\r\n"
-    )
-    .into_bytes()
+/// How long a token is, about.
+const TOKEN: usize = 150;
+
+/// Where the filler stands apart from the words.
+const BOUNDARY: &str = "=_mailqos";
+/// The longest encoded word (RFC 2047, section 2) holds so many bytes of text.
+const ENCODED_WORD: usize = 42;
+/// Characters of a line of Base64.
+const LINE: usize = 76;
+
+/// A mail but for its token: what takes time to make is made before the clock runs.
+pub(super) struct Draft {
+    from: String,
+    to: String,
+    subject: String,
+    headers: String,
+    body: Option<String>,
+    /// Random bytes in Base64, which neither compress away nor look like anything.
+    filler: Option<String>,
+}
+
+impl Draft {
+    /// Prepares the mail of a test.
+    ///
+    /// # Errors
+    /// When the system has no random bytes.
+    pub(super) fn new(options: &MailQos) -> Result<Self, getrandom::Error> {
+        let shape = &options.message;
+        let headers = shape
+            .headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}\r\n", encoded(value)))
+            .collect();
+        let mut draft = Self {
+            from: options.from.clone(),
+            to: options.to.clone(),
+            subject: encoded(shape.subject.as_deref().unwrap_or("mailqos test")),
+            headers,
+            body: shape.body.clone(),
+            filler: None,
+        };
+        if let Some(size) = shape.size {
+            draft.filler = Some(String::new());
+            // The head with the longest token is a matter of some bytes.
+            let bare = draft.assemble("", UtcMicros::now(), "", 0, "").len() + 4 * TOKEN;
+            let characters = usize::try_from(size).unwrap_or(usize::MAX).saturating_sub(bare);
+            let lines = characters / (LINE + 2);
+            let mut bytes = vec![0; lines * LINE / 4 * 3];
+            getrandom::fill(&mut bytes)?;
+            let mut filler = String::with_capacity(characters);
+            for line in bytes.chunks(LINE / 4 * 3) {
+                STANDARD.encode_string(line, &mut filler);
+                filler.push_str("\r\n");
+            }
+            draft.filler = Some(filler);
+        }
+        Ok(draft)
+    }
+
+    /// Writes the mail. Its lines are shorter than 998 bytes and in ASCII, so that no server has reason to change them.
+    pub(super) fn write(&self, key: &SigningKey, token: &Token) -> Vec<u8> {
+        let nonce = u64::from_be_bytes(token.nonce);
+        let about = format!(
+            "This is a test mail. mailqos measures with it how long mail takes from\r\n\
+             the site {} to this mailbox, for the monitor {}.\r\n\
+             It is normally removed within seconds. If you can read it, it was left\r\n\
+             behind; you may delete it. There is no need to answer.\r\n",
+            token.site, token.monitor
+        );
+        self.assemble(
+            &key.write(token),
+            token.sent_at,
+            &about,
+            nonce,
+            self.filler.as_deref().unwrap_or_default(),
+        )
+        .into_bytes()
+    }
+
+    fn assemble(&self, token: &str, sent_at: UtcMicros, about: &str, nonce: u64, filler: &str) -> String {
+        let Self {
+            from,
+            to,
+            subject,
+            headers,
+            ..
+        } = self;
+        let domain = from.rsplit_once('@').map_or("localhost", |(_, domain)| domain);
+        let date = rfc5322(sent_at);
+        let mut words = String::new();
+        if let Some(body) = &self.body {
+            words = format!("{}\r\n\r\n", quoted_printable(body));
+        }
+        words = format!("{words}{about}\r\n{token}\r\n");
+        // A token has none of the characters that quoted-printable changes.
+        let encoding = if self.body.is_some() {
+            "quoted-printable"
+        } else {
+            "7bit"
+        };
+        let text =
+            format!("Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n{words}");
+        let content = match self.filler {
+            None => text,
+            Some(_) => format!(
+                "Content-Type: multipart/mixed; boundary=\"{BOUNDARY}\"\r\n\r\n\
+                 --{BOUNDARY}\r\n{text}\r\n\
+                 --{BOUNDARY}\r\n\
+                 Content-Type: application/octet-stream\r\n\
+                 Content-Transfer-Encoding: base64\r\n\
+                 Content-Disposition: attachment; filename=\"filler.bin\"\r\n\r\n\
+                 {filler}--{BOUNDARY}--\r\n"
+            ),
+        };
+        format!(
+            "From: mailqos <{from}>\r\n\
+             To: <{to}>\r\n\
+             Subject: {subject}\r\n {token}\r\n\
+             Date: {date}\r\n\
+             Message-ID: <mq1.{nonce:016x}@{domain}>\r\n\
+             X-MailQoS-Token: {token}\r\n\
+             Auto-Submitted: auto-generated\r\n\
+             X-Auto-Response-Suppress: All\r\n\
+             Precedence: bulk\r\n\
+             {headers}MIME-Version: 1.0\r\n\
+             {content}"
+        )
+    }
+}
+
+/// A field's text: as it is, or in encoded words (RFC 2047) on lines of their own.
+fn encoded(text: &str) -> String {
+    let plain = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    if plain && !text.contains("=?") && text.split(' ').all(|word| word.len() < 900) {
+        // Folded at blanks, so that no line comes near the longest allowed (RFC 5322, section 2.1.1).
+        let mut lines = vec![String::new()];
+        for word in text.split(' ') {
+            match lines.last_mut() {
+                Some(line) if line.is_empty() => line.push_str(word),
+                Some(line) if line.len() + word.len() < 70 => {
+                    line.push(' ');
+                    line.push_str(word);
+                }
+                _ => lines.push(word.to_owned()),
+            }
+        }
+        return lines.join("\r\n ");
+    }
+    let mut words = Vec::new();
+    let mut part = String::new();
+    for character in text.chars() {
+        if part.len() + character.len_utf8() > ENCODED_WORD {
+            words.push(std::mem::take(&mut part));
+        }
+        part.push(character);
+    }
+    words.push(part);
+    let words: Vec<String> = words
+        .iter()
+        .map(|part| format!("=?utf-8?B?{}?=", STANDARD.encode(part)))
+        .collect();
+    words.join("\r\n ")
+}
+
+/// A text in quoted-printable (RFC 2045, section 6.7).
+fn quoted_printable(text: &str) -> String {
+    let mut written = String::new();
+    for line in text.lines() {
+        let mut column = 0;
+        let mut characters = line.bytes().peekable();
+        while let Some(byte) = characters.next() {
+            let last = characters.peek().is_none();
+            let plain = (b'!'..=b'~').contains(&byte) && byte != b'=' || (byte == b' ' && !last);
+            let token = if plain {
+                char::from(byte).to_string()
+            } else {
+                format!("={byte:02X}")
+            };
+            if column + token.len() > 73 {
+                written.push_str("=\r\n");
+                column = 0;
+            }
+            column += token.len();
+            written.push_str(&token);
+        }
+        written.push_str("\r\n");
+    }
+    written.truncate(written.trim_end_matches("\r\n").len());
+    written
 }
 
 fn rfc5322(moment: UtcMicros) -> String {

@@ -6,12 +6,14 @@
 mod bounce;
 mod clock;
 mod evidence;
+mod head;
 mod mailbox;
 mod message;
 mod pickup;
 mod received;
 mod timeline;
 pub mod token;
+mod verdicts;
 
 use std::{
     collections::HashMap,
@@ -39,6 +41,9 @@ use mailbox::{Expected, Key, Mailbox, Progress, Registry, lock};
 use token::{KeyError, SigningKey, Token};
 
 pub use timeline::{Part, Phase, Timeline};
+
+/// The longest pause between two attempts to hand a mail over.
+const LONGEST_PAUSE: Micros = Micros::from_secs(60);
 
 /// The test could not be prepared.
 #[derive(Debug, thiserror::Error)]
@@ -199,62 +204,111 @@ impl Tester {
             nonce,
         };
         let expected = self.registry.expect(nonce, &self.mailbox(options), options);
+        let draft = message::Draft::new(options).map_err(|error| own(format!("no random numbers: {error}")))?;
+        sample.message_bytes = i32::try_from(draft.write(&self.key, &token).len()).ok();
+        let patience = Moment::now() + options.max_round_trip;
+        let began = Moment::now();
+        let mut pause = first_pause(options.max_round_trip);
+        for attempt in 1.. {
+            sample.smtp_attempts = Some(attempt);
+            let handed_over = self
+                .hand_over(
+                    options,
+                    sample,
+                    &draft,
+                    &mut token,
+                    smtp_credentials.as_ref(),
+                    [&from, &to],
+                )
+                .await;
+            let error = match handed_over {
+                Ok(sent) => {
+                    if sample.stage.is_none() {
+                        sample.smtp_elapsed = Some(if attempt == 1 {
+                            sample.smtp_send.unwrap_or_default()
+                        } else {
+                            Moment::now() - began
+                        });
+                    }
+                    expected.sent(&sample.monitor, sent.moment, options);
+                    return Ok((sent, expected));
+                }
+                Err(error) => error,
+            };
+            let stage = (!error.own_network).then_some(error.stage);
+            // Greylisting, a full queue, a server that is busy: what it calls temporary is tried again while there is time.
+            let again = Moment::now() + pause;
+            if !error.is_transient() || again >= patience {
+                let text = match attempt {
+                    1 => error.text,
+                    _ => format!("{} (after {attempt} attempts)", error.text),
+                };
+                return Err((text, stage));
+            }
+            tracing::debug!(monitor = %sample.monitor, attempt, "refused for now, tried again in {pause}: {}", error.text);
+            sleep_until(again.instant()).await;
+            pause = Micros((pause.0 * 2).min(LONGEST_PAUSE.0));
+        }
+        Err(own("the mail was never offered".to_owned()))
+    }
+
+    /// Offers the mail to the server once. A mail that may have been taken counts as sent, with a stage in the sample.
+    async fn hand_over(
+        &self,
+        options: &MailQos,
+        sample: &mut Sample,
+        draft: &message::Draft,
+        token: &mut Token,
+        credentials: Option<&Credentials>,
+        [from, to]: [&Address; 2],
+    ) -> Result<Sent, SmtpError> {
         let mut smtp = Smtp::new(&options.smtp, options.timeout.to_std());
         let (mut asked, mut stamp) = (None, None);
         let result = async {
             smtp.open().await?;
-            if let Some(credentials) = &smtp_credentials {
+            if let Some(credentials) = credentials {
                 smtp.authenticate(credentials).await?;
             }
             asked = Some(Moment::now());
-            let size = message::write(options, &self.key, &token).len();
-            smtp.envelope(Some(&from), std::slice::from_ref(&to), size, false)
-                .await?;
-            self.note_in_flight(sample, nonce, UtcMicros::now(), options).await;
+            let size = draft.write(&self.key, token).len();
+            smtp.envelope(Some(from), std::slice::from_ref(to), size, false).await?;
+            self.note_in_flight(sample, token.nonce, UtcMicros::now(), options)
+                .await;
             smtp.data(|| {
                 token.sent_at = UtcMicros::now();
                 stamp = Some(Instant::now());
-                message::write(options, &self.key, &token)
+                draft.write(&self.key, token)
             })
             .await
         }
         .await;
         note_smtp(sample, &smtp, result.as_ref());
-        sample.smtp_attempts = Some(1);
-        match (result, stamp) {
-            (Ok(_), Some(stamp)) => {
+        let mut sent = Sent {
+            nonce: token.nonce,
+            at: token.sent_at,
+            moment: stamp.map_or_else(Moment::now, Moment::of),
+            handed_over: None,
+        };
+        match result {
+            Ok(_) => {
                 smtp.quit();
-                let sent = Sent {
-                    nonce,
-                    at: token.sent_at,
-                    moment: Moment::of(stamp),
-                    handed_over: asked.map(|after| Bounds {
-                        after,
-                        before: Moment::now(),
-                    }),
-                };
-                expected.sent(&sample.monitor, sent.moment, options);
-                Ok((sent, expected))
+                sent.handed_over = asked.map(|after| Bounds {
+                    after,
+                    before: Moment::now(),
+                });
+                Ok(sent)
             }
             // The mail may have been taken: the evidence decides.
-            (Err(error), Some(stamp)) if error.uncertain => {
+            Err(error) if error.uncertain && stamp.is_some() => {
                 sample.stage = Some(error.stage);
                 sample.error = Some(format!("{}; whether the server took the mail is not known", error.text));
-                let sent = Sent {
-                    nonce,
-                    at: token.sent_at,
-                    moment: Moment::of(stamp),
-                    handed_over: None,
-                };
-                expected.sent(&sample.monitor, sent.moment, options);
-                Ok((sent, expected))
+                sample.send_uncertain = Some(true);
+                Ok(sent)
             }
-            (Err(error), _) => {
+            Err(error) => {
                 smtp.quit();
-                let stage = (!error.own_network).then_some(error.stage);
-                Err((error.text, stage))
+                Err(error)
             }
-            (Ok(_), None) => Err(own("the mail was taken without being sent".to_owned())),
         }
     }
 
@@ -355,6 +409,7 @@ impl Tester {
         sample.pickups = Some(progress.pickups.max(1));
         sample.folder = found.folder.clone();
         sample.duplicates = Some(progress.duplicates);
+        note_verdicts(sample, &found.mail);
         sample.hops = (!hops.is_empty()).then_some(hops);
     }
 
@@ -496,6 +551,11 @@ impl Tester {
     }
 }
 
+/// The pause before a mail is offered again: a server that sends all away at first wants some seconds, mostly minutes.
+fn first_pause(max_round_trip: Micros) -> Micros {
+    Micros((max_round_trip.0 / 24).clamp(200_000, 5_000_000))
+}
+
 /// Through which servers the mails of a test go.
 fn route(options: &MailQos) -> String {
     let (smtp, pickup) = (&options.smtp, &options.pickup);
@@ -539,6 +599,16 @@ fn note_bounce(sample: &mut Sample, progress: &Progress, status: Option<&str>, r
         note_visit(sample, visit);
     }
     sample.pickups = Some(progress.pickups.max(1));
+}
+
+/// Fills in what the receiving system thought of the mail.
+fn note_verdicts(sample: &mut Sample, mail: &[u8]) {
+    let verdicts = verdicts::read(mail);
+    sample.spf = verdicts.spf;
+    sample.dkim = verdicts.dkim;
+    sample.dmarc = verdicts.dmarc;
+    sample.spam_verdict = verdicts.spam.map(str::to_owned);
+    sample.spam_score = verdicts.score;
 }
 
 fn note_visit(sample: &mut Sample, visit: &mailbox::LastVisit) {

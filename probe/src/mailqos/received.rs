@@ -3,6 +3,8 @@
 
 use mailqos_core::model::{Hop, Micros, UtcMicros};
 
+use super::head::{fields, without_comments};
+
 /// Fields that are read; a loop writes ever more of them.
 const MOST_HOPS: usize = 50;
 /// Characters kept of a server's name.
@@ -12,7 +14,11 @@ const SUSPECT: Micros = Micros::from_secs(-2);
 
 /// The mail's way, oldest station first.
 pub(super) fn hops(mail: &[u8]) -> Vec<Hop> {
-    let mut hops: Vec<Hop> = fields(mail).iter().take(MOST_HOPS).map(|value| hop(value)).collect();
+    let mut hops: Vec<Hop> = fields(mail, "Received")
+        .iter()
+        .take(MOST_HOPS)
+        .map(|value| hop(value))
+        .collect();
     hops.reverse();
     let mut before = None;
     for hop in &mut hops {
@@ -28,7 +34,7 @@ pub(super) fn hops(mail: &[u8]) -> Vec<Hop> {
 /// Whether the newest field was written by what files mails into mailboxes, at that moment: an LMTP server (RFC 2033), or
 /// Exchange's mailbox transport. Others may have put the mail into a queue.
 pub(super) fn is_filed(mail: &[u8]) -> bool {
-    let Some(newest) = fields(mail).into_iter().next() else {
+    let Some(newest) = fields(mail, "Received").into_iter().next() else {
         return false;
     };
     let clauses = newest.rsplit_once(';').map_or(&*newest, |(clauses, _)| clauses);
@@ -47,32 +53,6 @@ pub(super) fn is_filed(mail: &[u8]) -> bool {
     })
 }
 
-/// The values of the head's `Received` fields, unfolded.
-fn fields(mail: &[u8]) -> Vec<String> {
-    let mut values: Vec<String> = Vec::new();
-    let mut inside = false;
-    for line in mail.split(|byte| *byte == b'\n') {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.is_empty() {
-            break;
-        }
-        let text = String::from_utf8_lossy(line);
-        if text.starts_with([' ', '\t']) {
-            if let (true, Some(value)) = (inside, values.last_mut()) {
-                value.push(' ');
-                value.push_str(text.trim());
-            }
-            continue;
-        }
-        let (name, value) = text.split_once(':').unwrap_or((&text, ""));
-        inside = name.trim_end().eq_ignore_ascii_case("received");
-        if inside {
-            values.push(value.trim().to_owned());
-        }
-    }
-    values
-}
-
 fn hop(value: &str) -> Hop {
     let (clauses, stamp) = value.rsplit_once(';').unwrap_or((value, ""));
     let bare = without_comments(clauses);
@@ -89,28 +69,6 @@ fn hop(value: &str) -> Hop {
         delay: None,
         clock_suspect: false,
     }
-}
-
-/// A text without its comments, which may lie in one another.
-fn without_comments(text: &str) -> String {
-    let mut bare = String::with_capacity(text.len());
-    let mut depth = 0_usize;
-    let mut characters = text.chars();
-    while let Some(character) = characters.next() {
-        match character {
-            '\\' if depth > 0 => {
-                characters.next();
-            }
-            '(' => depth += 1,
-            ')' if depth > 0 => {
-                depth -= 1;
-                bare.push(' ');
-            }
-            _ if depth == 0 => bare.push(character),
-            _ => {}
-        }
-    }
-    bare
 }
 
 /// A date of RFC 5322, section 3.3, its obsolete zones included, and with fractions of seconds where a server writes them.

@@ -1,0 +1,49 @@
+//! The fields of a mail's head (RFC 5322, section 2.2), unfolded.
+
+/// The values of all fields of this name, the topmost first.
+pub(super) fn fields(mail: &[u8], name: &str) -> Vec<String> {
+    let mut values: Vec<String> = Vec::new();
+    let mut inside = false;
+    for line in mail.split(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.is_empty() {
+            break;
+        }
+        let text = String::from_utf8_lossy(line);
+        if text.starts_with([' ', '\t']) {
+            if let (true, Some(value)) = (inside, values.last_mut()) {
+                value.push(' ');
+                value.push_str(text.trim());
+            }
+            continue;
+        }
+        let (key, value) = text.split_once(':').unwrap_or((&text, ""));
+        inside = key.trim_end().eq_ignore_ascii_case(name);
+        if inside {
+            values.push(value.trim().to_owned());
+        }
+    }
+    values
+}
+
+/// A text without its comments, which may lie in one another.
+pub(super) fn without_comments(text: &str) -> String {
+    let mut bare = String::with_capacity(text.len());
+    let mut depth = 0_usize;
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' if depth > 0 => {
+                characters.next();
+            }
+            '(' => depth += 1,
+            ')' if depth > 0 => {
+                depth -= 1;
+                bare.push(' ');
+            }
+            _ if depth == 0 => bare.push(character),
+            _ => {}
+        }
+    }
+    bare
+}
