@@ -5,3 +5,4 @@ pub mod commands;
 pub mod mailqos;
 pub mod record;
 pub mod schedule;
+pub mod transcripts;

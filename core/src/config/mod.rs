@@ -152,10 +152,23 @@ pub struct MailQos {
     pub folders: Vec<String>,
     /// Over IMAP, the server's announcements of new mail (IDLE) are a further witness of the landing.
     pub idle: bool,
+    /// Which tests leave a transcript.
+    pub transcripts: Transcripts,
     /// What the test mail looks like.
     pub message: MessageShape,
     /// The mail is looked for at short gaps around its expected landing, whatever the check interval.
     pub precise: bool,
+}
+
+/// Which tests leave a transcript of what was said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transcripts {
+    /// Those that failed.
+    Failed,
+    /// Each.
+    All,
+    /// None.
+    None,
 }
 
 /// How a mailbox is read.

@@ -12,7 +12,7 @@ use lettre::Address;
 
 use super::{
     Account, Action, Config, DataLocation, Endpoint, Kind, MailQos, MailServer, MessageShape, Monitor, Object,
-    Operator, PickupProtocol, Problem, Problems, Table, Target, TlsMode, Trust, message,
+    Operator, PickupProtocol, Problem, Problems, Table, Target, TlsMode, Transcripts, Trust, message,
     table::{Node, nearest, parse},
 };
 use crate::{
@@ -849,6 +849,13 @@ fn target(mut table: Table, config: &Config, problems: &mut Problems) -> Option<
 /// Keys that make no sense as defaults.
 const OWN_KEYS: [&str; 2] = ["object", "name"];
 
+/// Which tests leave a transcript.
+const TRANSCRIPTS: [(&str, Transcripts); 3] = [
+    ("failed", Transcripts::Failed),
+    ("all", Transcripts::All),
+    ("none", Transcripts::None),
+];
+
 /// What defaults and monitors have in common, read; `address` is the object's.
 struct Options {
     enabled: bool,
@@ -866,6 +873,7 @@ struct Options {
     folders: Vec<String>,
     idle: bool,
     precise: bool,
+    transcripts: Transcripts,
     message: MessageShape,
     smtp: Option<Endpoint>,
     pickup: Option<Endpoint>,
@@ -988,6 +996,9 @@ fn options(
         idle: table.get("idle", problems).unwrap_or(true),
         precise: table.get("precise", problems).unwrap_or(false),
         message: message::read(table, problems),
+        transcripts: table
+            .word("transcripts", &TRANSCRIPTS, problems)
+            .unwrap_or(Transcripts::Failed),
         smtp,
         pickup: read_endpoint(pickup, service, address, config, problems),
     }
@@ -1130,6 +1141,7 @@ fn monitor(
             folders: options.folders,
             idle: options.idle,
             precise: options.precise,
+            transcripts: options.transcripts,
             message: options.message,
         }),
     })

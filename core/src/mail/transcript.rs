@@ -109,6 +109,22 @@ impl Transcript {
         });
     }
 
+    /// A place in the conversation, for [`Transcript::withhold`].
+    pub fn mark(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Leaves out what was received since a mark: somebody else's mail.
+    pub fn withhold(&mut self, since: usize) {
+        for chunk in self.chunks.iter_mut().skip(since) {
+            if chunk.direction == Direction::Received {
+                self.kept -= chunk.bytes.len();
+                chunk.omitted += chunk.bytes.len();
+                chunk.bytes = Vec::new();
+            }
+        }
+    }
+
     /// Writes down something that happened.
     pub fn note(&mut self, text: &str) {
         self.record(Instant::now(), Direction::Note, text.as_bytes());
@@ -134,6 +150,41 @@ impl Transcript {
     pub fn one_line(&self, text: &str) -> String {
         one_line(text, &self.secrets)
     }
+}
+
+/// What may be shown of a line that holds a secret: the command and the way to log in.
+pub(super) fn without_secret(line: &[u8]) -> Vec<u8> {
+    const SHOWN: [&str; 12] = [
+        "AUTH",
+        "AUTHENTICATE",
+        "LOGIN",
+        "USER",
+        "PASS",
+        "APOP",
+        "PLAIN",
+        "SCRAM-SHA-256",
+        "SCRAM-SHA-256-PLUS",
+        "XOAUTH2",
+        "OAUTHBEARER",
+        "CRAM-MD5",
+    ];
+    let line = String::from_utf8_lossy(line);
+    let mut words = line.split(' ').peekable();
+    let mut shown = String::new();
+    // An IMAP tag.
+    if let Some(tag) = words.next_if(|word| {
+        word.len() <= 12 && word.starts_with('A') && word[1..].bytes().all(|byte| byte.is_ascii_digit())
+    }) {
+        shown = format!("{tag} ");
+    }
+    while let Some(word) = words.next_if(|word| SHOWN.contains(&word.trim_end())) {
+        shown.push_str(word.trim_end());
+        shown.push(' ');
+    }
+    if words.peek().is_some() {
+        shown.push_str("(secret)");
+    }
+    format!("{}\r\n", shown.trim_end()).into_bytes()
 }
 
 fn replace(bytes: &mut Vec<u8>, secret: &[u8]) {
@@ -212,6 +263,36 @@ mod tests {
             transcript.one_line("AGh1bnRlcgBodW50ZXIy is wrong for SCRAM-SHA-256"),
             "(secret) is wrong for SCRAM-SHA-256"
         );
+    }
+
+    #[test]
+    fn of_a_secret_line_the_command_remains() {
+        for (line, shown) in [
+            ("AUTH PLAIN AGh1bnRlcgBodW50ZXIy\r\n", "AUTH PLAIN (secret)\r\n"),
+            ("AUTH XOAUTH2\r\n", "AUTH XOAUTH2\r\n"),
+            ("A12 LOGIN probe hunter2\r\n", "A12 LOGIN (secret)\r\n"),
+            ("A12 AUTHENTICATE PLAIN abc\r\n", "A12 AUTHENTICATE PLAIN (secret)\r\n"),
+            ("PASS hunter2 with blanks\r\n", "PASS (secret)\r\n"),
+            ("hunter2\r\n", "(secret)\r\n"),
+            ("PASSWORD\r\n", "(secret)\r\n"),
+        ] {
+            assert_eq!(String::from_utf8_lossy(&without_secret(line.as_bytes())), shown);
+        }
+    }
+
+    #[test]
+    fn what_is_withheld_leaves_only_its_size() {
+        let mut transcript = Transcript::begin("host", 110);
+        let mark = transcript.mark();
+        transcript.record(Instant::now(), Direction::Sent, b"TOP 1 60\r\n");
+        transcript.record(Instant::now(), Direction::Received, b"+OK\r\nSubject: private\r\n.\r\n");
+        transcript.withhold(mark);
+        let told: Vec<_> = transcript
+            .chunks()
+            .skip(1)
+            .map(|chunk| (chunk.bytes, chunk.omitted))
+            .collect();
+        assert_eq!(told, [(b"TOP 1 60\r\n".to_vec(), 0), (Vec::new(), 26)]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::{
     Secret,
     tls::{self, TlsSession, TrustError},
-    transcript::{Direction, Transcript},
+    transcript::{self, Direction, Transcript},
 };
 use crate::{
     config::{Endpoint, TlsMode, Trust},
@@ -409,7 +409,8 @@ impl Wire {
                 self.sent_at = Instant::now();
                 if self.secret {
                     self.transcript.hide_line(bytes);
-                    self.transcript.record(self.sent_at, Direction::Sent, b"(secret)\r\n");
+                    let shown = transcript::without_secret(bytes);
+                    self.transcript.record(self.sent_at, Direction::Sent, &shown);
                 } else {
                     self.transcript.record(self.sent_at, Direction::Sent, &bytes[..count]);
                 }
@@ -481,6 +482,16 @@ impl Wire {
     /// When the last bytes were sent.
     pub fn sent_at(&self) -> Instant {
         self.sent_at
+    }
+
+    /// A place in the transcript, for [`Wire::withhold`].
+    pub fn mark(&self) -> usize {
+        self.transcript.mark()
+    }
+
+    /// Leaves out of the transcript what was received since a mark: somebody else's mail.
+    pub fn withhold(&mut self, since: usize) {
+        self.transcript.withhold(since);
     }
 
     /// What was said so far.

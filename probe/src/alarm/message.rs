@@ -8,9 +8,12 @@ use mailqos_core::{
 use serde_json::{Value, json};
 
 use super::{Pending, State, Why};
+use crate::transcripts::Store;
 
 /// Ten thousand alarms in a minute are one message that can still be read: so many are told in full.
 const MOST_TOLD: usize = 50;
+/// So many transcripts go with it.
+const MOST_TRANSCRIPTS: usize = 3;
 /// So many monitors are named to a program.
 const MOST_NAMED: usize = 500;
 
@@ -29,7 +32,29 @@ pub(crate) struct Telling {
     pub(crate) context: Value,
     /// A line for each alarm, for logs.
     pub(crate) lines: Vec<Line>,
+    /// What was said in the tests that failed, for people: names of files and their contents.
+    pub(crate) transcripts: Vec<(String, String)>,
     kind: &'static str,
+}
+
+/// What was said in the tests behind these changes, where it was kept.
+fn transcripts(config: &Config, changes: &[Pending]) -> Vec<(String, String)> {
+    let store = Store::new(config);
+    let failed = changes
+        .iter()
+        .filter(|change| matches!(change.why, Why::Raised | Why::Escalated));
+    failed
+        .filter_map(|change| store.get(&change.monitor, change.sample.started_at).ok())
+        .take(MOST_TRANSCRIPTS)
+        .map(|transcript| {
+            let name = format!(
+                "{}-{}.txt",
+                transcript.monitor,
+                transcript.started_at.timestamp().strftime("%Y%m%dT%H%M%SZ")
+            );
+            (name, transcript.render(&config.timezone))
+        })
+        .collect()
 }
 
 /// One alarm in one line.
@@ -133,6 +158,7 @@ impl Telling {
             incident,
             context,
             lines: changes.iter().map(|change| line(config, change)).collect(),
+            transcripts: transcripts(config, changes),
             kind,
         }
     }

@@ -4,6 +4,7 @@ mod actions;
 mod check;
 mod run;
 mod test;
+mod transcript;
 
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -42,6 +43,8 @@ enum Command {
     Run(run::Args),
     /// Run one test of a monitor now and draw its timeline.
     Test(test::Args),
+    /// Show what was said in a test.
+    Transcript(transcript::Args),
     /// Read the configuration and say all that is wrong with it.
     Check(check::Args),
     /// Try out action lists.
@@ -100,6 +103,7 @@ pub fn main() -> ExitCode {
         match cli.command {
             Command::Run(args) => run::run(args, &global).await,
             Command::Test(args) => test::run(args, &global).await,
+            Command::Transcript(args) => transcript::run(&args, &global),
             Command::Check(args) => check::run(args, &global),
             Command::Actions(args) => actions::run(args, &global).await,
         }

@@ -16,6 +16,7 @@ use super::{Failure, Global, run::stop_signal};
 use crate::{
     mailqos::{Part, Phase, TestResult, Tester, Timeline},
     record::{RecordError, Recorder},
+    transcripts::Transcript,
 };
 
 #[derive(Debug, clap::Args)]
@@ -25,6 +26,9 @@ pub(super) struct Args {
     /// Keep nothing: the test leaves no sample in the lake.
     #[arg(long)]
     no_record: bool,
+    /// Show as well what was said.
+    #[arg(long)]
+    transcript: bool,
 }
 
 pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
@@ -67,6 +71,11 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let text = draw(&result, options.max_round_trip, width(), colour);
     out.lock().write_all(text.as_bytes()).map_err(Failure::work)?;
+    if args.transcript {
+        let transcript = Transcript::new(&config.site, &result.sample, result.conversations);
+        let text = format!("\n{}", transcript.render(&config.timezone));
+        out.lock().write_all(text.as_bytes()).map_err(Failure::work)?;
+    }
     Ok(if result.sample.outcome == Outcome::Ok {
         ExitCode::SUCCESS
     } else {
@@ -123,7 +132,7 @@ fn width() -> usize {
 fn draw(result: &TestResult, max_round_trip: Micros, width: usize, colour: bool) -> String {
     const LABELS: usize = 22;
     const VALUES: usize = 26;
-    let TestResult { sample, timeline } = result;
+    let TestResult { sample, timeline, .. } = result;
     let paint = |text: &str, code: &str| {
         if colour {
             format!("\x1b[{code}m{text}\x1b[0m")
@@ -270,7 +279,16 @@ mod tests {
                 phase(Part::Pickup, "receive", 2_530_900, 9_000),
             ],
         };
-        let text = draw(&TestResult { sample, timeline }, Micros(30_000_000), 90, false);
+        let text = draw(
+            &TestResult {
+                sample,
+                timeline,
+                conversations: Vec::new(),
+            },
+            Micros(30_000_000),
+            90,
+            false,
+        );
         insta::assert_snapshot!(text);
     }
 
@@ -280,7 +298,16 @@ mod tests {
         sample.stage = Some(Stage::SmtpAuth);
         sample.error = Some("535 5.7.8 refused".into());
         let timeline = Timeline { phases: Vec::new() };
-        let text = draw(&TestResult { sample, timeline }, Micros(30_000_000), 90, false);
+        let text = draw(
+            &TestResult {
+                sample,
+                timeline,
+                conversations: Vec::new(),
+            },
+            Micros(30_000_000),
+            90,
+            false,
+        );
         assert_eq!(text, "✗ smtp_failed at smtp_auth: 535 5.7.8 refused\n");
     }
 

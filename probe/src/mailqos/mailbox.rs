@@ -9,7 +9,7 @@ use std::{
 
 use mailqos_core::{
     config::{Account, MailQos, PickupProtocol},
-    mail::{Credentials, TlsSession},
+    mail::{Credentials, TlsSession, Transcript},
     model::{Micros, MonitorId, Sample, SiteName, Stage, UtcMicros},
 };
 use tokio::{
@@ -23,6 +23,7 @@ use super::{
     pickup::{self, Attention, Door, Found, Judge, Look, Memory, PickupError, PickupPhases, Verdict, Visit},
     token::{SigningKey, Token},
 };
+use crate::transcripts::Conversation;
 
 /// A mail of ours that nobody waits for is cleared when it is so much older than its max round trip: until then the
 /// process that sent it may still be running (`mailqos-probe test` beside `mailqos-probe run`).
@@ -35,6 +36,8 @@ const SPARSEST: Micros = Micros::from_secs(15 * 60);
 const IN_USE_PAUSE: Duration = Duration::from_secs(1);
 /// Settled tests that are remembered, so that duplicates of their mails are recognised.
 const REMEMBERED: usize = 1024;
+/// Visits whose conversations are kept for a mail that is waited for.
+const MOST_TRANSCRIPTS: usize = 4;
 /// A watch goes on so long after the last mail was waited for: the next test may be near.
 const LINGER: Micros = Micros::from_secs(90);
 /// A watch that has failed is tried again after this.
@@ -140,6 +143,7 @@ pub(super) struct LastVisit {
     pub(super) phases: PickupPhases,
     pub(super) tls: Option<TlsSession>,
     pub(super) error: Option<PickupError>,
+    transcript: Option<Arc<Transcript>>,
 }
 
 /// What is known of a mail that is waited for.
@@ -152,9 +156,33 @@ pub(super) struct Progress {
     /// The visit that found it.
     pub(super) found_by: Option<LastVisit>,
     pub(super) duplicates: i32,
+    /// What was said in the last visits.
+    visits: VecDeque<Arc<Transcript>>,
 }
 
 impl Progress {
+    fn note_visit(&mut self, visit: &LastVisit) {
+        self.pickups += 1;
+        if let Some(transcript) = &visit.transcript {
+            if self.visits.len() >= MOST_TRANSCRIPTS {
+                self.visits.pop_front();
+            }
+            self.visits.push_back(transcript.clone());
+        }
+        self.last = Some(visit.clone());
+    }
+
+    /// What was said in the last visits.
+    pub(super) fn conversations(&self, protocol: PickupProtocol) -> impl Iterator<Item = Conversation> + '_ {
+        let name = match protocol {
+            PickupProtocol::Pop3 => "POP3",
+            PickupProtocol::Imap => "IMAP",
+        };
+        self.visits
+            .iter()
+            .map(move |transcript| Conversation::of(name, transcript))
+    }
+
     /// Found, and read to its end.
     pub(super) fn is_complete(&self) -> bool {
         self.found.as_ref().is_some_and(|found| found.receive.is_some())
@@ -283,6 +311,7 @@ impl Registry {
             phases: visit.phases,
             tls: visit.tls,
             error: visit.error,
+            transcript: visit.transcript,
         };
         let mut changed = Vec::new();
         let mut waiting = lock(&self.waiting);
@@ -312,10 +341,7 @@ impl Registry {
             let Some(plan) = &mut waiting.plan else { continue };
             if plan.sent <= last.began {
                 plan.advance(last.began, last.error.as_ref());
-                waiting.progress.send_modify(|progress| {
-                    progress.pickups += 1;
-                    progress.last = Some(last.clone());
-                });
+                waiting.progress.send_modify(|progress| progress.note_visit(&last));
             }
         }
         changed

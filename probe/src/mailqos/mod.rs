@@ -23,8 +23,8 @@ use std::{
 
 use lettre::Address;
 use mailqos_core::{
-    config::{Account, Config, Endpoint, Kind, MailQos, Monitor},
-    mail::{Credentials, Reply, Smtp, SmtpError, one_line},
+    config::{Account, Config, Endpoint, Kind, MailQos, Monitor, Transcripts},
+    mail::{self, Credentials, Reply, Smtp, SmtpError, one_line},
     model::{Micros, MonitorId, Outcome, Sample, Stage, UtcMicros},
 };
 use tokio::{
@@ -33,7 +33,10 @@ use tokio::{
     time::{sleep_until, timeout_at},
 };
 
-use crate::record::{InFlight, Recorder};
+use crate::{
+    record::{InFlight, Recorder},
+    transcripts::{Conversation, Store, Transcript},
+};
 use bounce::Notice;
 use clock::Clocks;
 use evidence::{Bounds, Evidence, Moment};
@@ -60,6 +63,8 @@ pub struct TestResult {
     pub sample: Sample,
     /// What happened when.
     pub timeline: Timeline,
+    /// What was said.
+    pub conversations: Vec<Conversation>,
 }
 
 /// Runs mail tests. One for all monitors: those that share a mailbox share its pick-ups.
@@ -71,6 +76,7 @@ pub struct Tester {
     mailboxes: Mutex<HashMap<Key, Arc<Mailbox>>>,
     last_start: Mutex<HashMap<MonitorId, UtcMicros>>,
     clocks: Mutex<Clocks>,
+    transcripts: Arc<Store>,
     duplicates: tokio::sync::mpsc::UnboundedSender<Sample>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     stopping: watch::Sender<bool>,
@@ -108,6 +114,7 @@ impl Tester {
             registry: Arc::new(Registry::new(key.clone(), config.site.clone(), max_round_trips)),
             recorder: recorder.into(),
             key,
+            transcripts: Arc::new(Store::new(&config)),
             config,
             mailboxes: Mutex::default(),
             last_start: Mutex::default(),
@@ -136,8 +143,9 @@ impl Tester {
         sample.max_round_trip = Some(options.max_round_trip);
         sample.tls_unverified = (options.smtp.trust.insecure || options.pickup.trust.insecure).then_some(true);
         let mut stopping = self.stopping.subscribe();
+        let mut said = Vec::new();
         let result = tokio::select! {
-            result = self.send(options, &mut sample) => result,
+            result = self.send(options, &mut sample, &mut said) => result,
             _ = stopping.wait_for(|stop| *stop) => {
                 Err(("the probe was stopped before the mail was sent".to_owned(), None))
             }
@@ -153,8 +161,14 @@ impl Tester {
                     Outcome::NotTested
                 };
                 self.record(&sample).await;
+                let conversations: Vec<_> = smtp_conversations(&said).collect();
+                self.keep_transcript(&sample, options, &conversations).await;
                 let timeline = Timeline::of(&sample, Some(Micros::ZERO), None, None);
-                return TestResult { sample, timeline };
+                return TestResult {
+                    sample,
+                    timeline,
+                    conversations,
+                };
             }
         };
         let deadline = sent.moment + options.max_round_trip;
@@ -167,6 +181,10 @@ impl Tester {
             .map(|visit| visit.began - started);
         let timeline = Timeline::of(&sample, Some(Micros::ZERO), Some(sent.moment - started), pickup);
         self.record(&sample).await;
+        let conversations: Vec<_> = smtp_conversations(&said)
+            .chain(progress.conversations(options.protocol))
+            .collect();
+        self.keep_transcript(&sample, options, &conversations).await;
         if settled {
             self.registry.settled(sent.nonce, sample.clone());
         } else {
@@ -177,7 +195,24 @@ impl Tester {
             let (sample, options) = (sample.clone(), options.clone());
             self.spawn(async move { tester.settle(sample, sent, expected, &options).await });
         }
-        TestResult { sample, timeline }
+        TestResult {
+            sample,
+            timeline,
+            conversations,
+        }
+    }
+
+    /// Keeps what was said in a failed test, or in any where the monitor asks for it.
+    async fn keep_transcript(&self, sample: &Sample, options: &MailQos, conversations: &[Conversation]) {
+        if self.recorder.is_none() || !is_kept(sample, options) {
+            return;
+        }
+        let transcript = Transcript::new(&self.config.site, sample, conversations.to_vec());
+        let store = self.transcripts.clone();
+        let saved = tokio::task::spawn_blocking(move || store.save(&transcript)).await;
+        if let Ok(Err(error)) = saved {
+            tracing::warn!(monitor = %sample.monitor, "the transcript of a test was not kept: {error}");
+        }
     }
 
     /// Sends the mail; on success it is being looked for.
@@ -185,6 +220,7 @@ impl Tester {
         self: &Arc<Self>,
         options: &MailQos,
         sample: &mut Sample,
+        said: &mut Vec<mail::Transcript>,
     ) -> Result<(Sent, Expected), (String, Option<Stage>)> {
         let own = |error: String| (error, None);
         let smtp_credentials = self.credentials(&options.smtp).await.map_err(own)?;
@@ -217,8 +253,8 @@ impl Tester {
                     sample,
                     &draft,
                     &mut token,
-                    smtp_credentials.as_ref(),
-                    [&from, &to],
+                    (smtp_credentials.as_ref(), &from, &to),
+                    said,
                 )
                 .await;
             let error = match handed_over {
@@ -259,8 +295,8 @@ impl Tester {
         sample: &mut Sample,
         draft: &message::Draft,
         token: &mut Token,
-        credentials: Option<&Credentials>,
-        [from, to]: [&Address; 2],
+        (credentials, from, to): (Option<&Credentials>, &Address, &Address),
+        said: &mut Vec<mail::Transcript>,
     ) -> Result<Sent, SmtpError> {
         let mut smtp = Smtp::new(&options.smtp, options.timeout.to_std());
         let (mut asked, mut stamp) = (None, None);
@@ -283,6 +319,9 @@ impl Tester {
         }
         .await;
         note_smtp(sample, &smtp, result.as_ref());
+        if said.len() < MOST_ATTEMPTS {
+            said.extend(smtp.transcript());
+        }
         let mut sent = Sent {
             nonce: token.nonce,
             at: token.sent_at,
@@ -444,6 +483,14 @@ impl Tester {
         }
         sample.settled = Some(true);
         self.record(&sample).await;
+        if self.recorder.is_some() && is_kept(&sample, options) {
+            let more = progress.conversations(options.protocol).collect();
+            let (store, site, sample) = (self.transcripts.clone(), self.config.site.clone(), sample.clone());
+            let amended = tokio::task::spawn_blocking(move || store.amend(&site, &sample, more)).await;
+            if let Ok(Err(error)) = amended {
+                tracing::warn!("the transcript of a test was not kept: {error}");
+            }
+        }
         self.registry.settled(sent.nonce, sample);
     }
 
@@ -554,6 +601,22 @@ impl Tester {
 /// The pause before a mail is offered again: a server that sends all away at first wants some seconds, mostly minutes.
 fn first_pause(max_round_trip: Micros) -> Micros {
     Micros((max_round_trip.0 / 24).clamp(200_000, 5_000_000))
+}
+
+/// Attempts to hand a mail over whose conversations are kept.
+const MOST_ATTEMPTS: usize = 8;
+
+fn smtp_conversations(said: &[mail::Transcript]) -> impl Iterator<Item = Conversation> + '_ {
+    said.iter().map(|transcript| Conversation::of("SMTP", transcript))
+}
+
+/// Whether the transcript of a test is kept.
+fn is_kept(sample: &Sample, options: &MailQos) -> bool {
+    match options.transcripts {
+        Transcripts::All => true,
+        Transcripts::Failed => sample.outcome != Outcome::Ok,
+        Transcripts::None => false,
+    }
 }
 
 /// Through which servers the mails of a test go.

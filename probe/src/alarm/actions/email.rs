@@ -2,7 +2,7 @@
 
 use lettre::{
     Message,
-    message::{Mailbox, header::ContentType},
+    message::{Attachment, Mailbox, MultiPart, SinglePart, header::ContentType},
 };
 use mailqos_core::{config::Config, mail::Mailer, model::Name};
 
@@ -39,10 +39,16 @@ fn compose(from: &str, to: &[String], telling: &Telling, server: &Name, site: &s
     for address in to {
         builder = builder.to(mailbox(address)?);
     }
-    builder
-        .header(ContentType::TEXT_PLAIN)
-        .body(telling.body.clone())
-        .map_err(|error| format!("the message can't be written: {error}"))
+    let written = if telling.transcripts.is_empty() {
+        builder.header(ContentType::TEXT_PLAIN).body(telling.body.clone())
+    } else {
+        let mut parts = MultiPart::mixed().singlepart(SinglePart::plain(telling.body.clone()));
+        for (name, text) in &telling.transcripts {
+            parts = parts.singlepart(Attachment::new(name.clone()).body(text.clone(), ContentType::TEXT_PLAIN));
+        }
+        builder.multipart(parts)
+    };
+    written.map_err(|error| format!("the message can't be written: {error}"))
 }
 
 #[derive(Debug, Clone)]

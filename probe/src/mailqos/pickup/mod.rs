@@ -3,11 +3,11 @@
 pub(super) mod imap;
 mod pop3;
 
-use std::{pin::Pin, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use mailqos_core::{
     config::{Endpoint, PickupProtocol},
-    mail::{Credentials, TlsSession, WireError, one_line},
+    mail::{Credentials, TlsSession, Transcript, WireError, one_line},
     model::{Micros, Stage, UtcMicros},
 };
 
@@ -145,17 +145,33 @@ pub(super) struct Visit {
     pub(super) tls: Option<TlsSession>,
     pub(super) found: Vec<Found>,
     pub(super) error: Option<PickupError>,
+    /// What was said.
+    pub(super) transcript: Option<Arc<Transcript>>,
 }
 
 impl Visit {
     fn begin() -> Self {
         Self {
+            transcript: None,
             began: Moment::now(),
             phases: PickupPhases::default(),
             tls: None,
             found: Vec::new(),
             error: None,
         }
+    }
+
+    /// There is no connection, and why.
+    fn unconnected(&mut self, door: &Door, error: &WireError) {
+        let stage = if error.is_tls() {
+            Stage::PickupTls
+        } else {
+            Stage::PickupConnect
+        };
+        let mut transcript = Transcript::begin(&door.endpoint.server, door.endpoint.port);
+        transcript.note(&error.to_string());
+        self.transcript = Some(Arc::new(transcript));
+        self.error = Some(PickupError::wire(stage, error));
     }
 
     pub(super) fn failed(began: Moment, error: PickupError) -> Self {

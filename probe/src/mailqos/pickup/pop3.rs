@@ -5,6 +5,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -270,12 +271,7 @@ pub(super) async fn visit(
     let wire = match Wire::connect(&door.endpoint, door.step).await {
         Ok(wire) => wire,
         Err(error) => {
-            let stage = if error.is_tls() {
-                Stage::PickupTls
-            } else {
-                Stage::PickupConnect
-            };
-            visit.error = Some(PickupError::wire(stage, &error));
+            visit.unconnected(door, &error);
             return (visit, None);
         }
     };
@@ -289,6 +285,7 @@ pub(super) async fn visit(
     let result = work(&mut session, door, credentials, memory, judge, &mut visit).await;
     visit.phases.tls = session.wire.tls_took();
     visit.tls = session.wire.tls().cloned();
+    visit.transcript = Some(Arc::new(session.wire.transcript().clone()));
     match result {
         Ok(()) => (visit, Some(Ending { session })),
         Err(error) => {
@@ -688,6 +685,7 @@ async fn tops(
         .iter()
         .map(|number| format!("TOP {number} {TOP_LINES}"))
         .collect();
+    let mark = session.wire.mark();
     let mut sent = session
         .send(Stage::PickupReceive, &commands.join("\r\n"), MAX_TOP)
         .await;
@@ -703,6 +701,8 @@ async fn tops(
         }
         session.wire.begin(session.step, MAX_TOP);
     }
+    // They are other people's, mostly; ours is read as a whole later.
+    session.wire.withhold(mark);
     tops
 }
 
@@ -719,6 +719,7 @@ async fn examine(
     let stage = Stage::PickupReceive;
     let number = entry.number;
     let mut top = None;
+    let mark = session.wire.mark();
     if !memory.lacks.contains("TOP") {
         let answer = match asked {
             Some(answer) => answer,
@@ -762,6 +763,7 @@ async fn examine(
         }
     };
     let Some(token) = judge.key().find(&mail) else {
+        session.wire.withhold(mark);
         return Ok(State::Foreign);
     };
     let verdict = judge.verdict(&token);

@@ -8,6 +8,7 @@ mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -367,12 +368,7 @@ pub(super) async fn visit(
     let wire = match Wire::connect(&door.endpoint, door.step).await {
         Ok(wire) => wire,
         Err(error) => {
-            let stage = if error.is_tls() {
-                Stage::PickupTls
-            } else {
-                Stage::PickupConnect
-            };
-            visit.error = Some(PickupError::wire(stage, &error));
+            visit.unconnected(door, &error);
             return (visit, None);
         }
     };
@@ -382,6 +378,7 @@ pub(super) async fn visit(
     let result = work(&mut session, door, credentials, memory, judge, &mut visit).await;
     visit.phases.tls = session.wire.tls_took();
     visit.tls = session.wire.tls().cloned();
+    visit.transcript = Some(Arc::new(session.wire.transcript().clone()));
     match result {
         Ok(()) => (visit, Some(Ending { session })),
         Err(error) => {
@@ -819,6 +816,7 @@ async fn examine(
                 }
             }
         }
+        let mark = session.wire.mark();
         let uids = set(batch.iter().map(|(uid, _)| *uid));
         let command = format!("UID FETCH {uids} (UID INTERNALDATE BODY.PEEK[HEADER])");
         let heads = fetch(session, stage, &command, MAX_LISTING).await?;
@@ -845,6 +843,10 @@ async fn examine(
                     }
                 }
             }
+        }
+        if batch.iter().any(|(uid, _)| !folder.ours.contains_key(uid)) {
+            // Other people's mails; ours is read as a whole later.
+            session.wire.withhold(mark);
         }
         for (uid, _) in &batch {
             folder.fresh.remove(uid);

@@ -1,0 +1,113 @@
+//! `mailqos-probe transcript`: what was said in a test.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::ValueEnum;
+use jiff::tz::TimeZone;
+use mailqos_core::model::{MonitorId, UtcMicros};
+
+use super::{Failure, Global};
+use crate::transcripts::{Store, Transcript};
+
+/// A test is meant by a time that lies so near its beginning, in µs.
+const NEAR: i64 = 60_000_000;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The monitor's id; it need not be configured any more.
+    monitor: MonitorId,
+    /// When the test began, such as 2026-11-23T18:00:05Z, or 2026-11-23T18:00 in the configuration's time zone; the last one that
+    /// was kept, unless said.
+    time: Option<String>,
+    /// List the tests that have a transcript.
+    #[arg(long, conflicts_with = "time")]
+    list: bool,
+    /// For people, or everything as it was kept.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Line by line with times.
+    Text,
+    /// As it was kept; bytes that are no text in Base64.
+    Json,
+}
+
+pub(super) fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
+    let config = global.config()?;
+    let store = Store::new(&config);
+    let kept = store.list(&args.monitor).map_err(Failure::work)?;
+    let Some(last) = kept.last() else {
+        return Err(Failure::work(format!(
+            "no transcript of {} is kept; failed tests leave one, or all with transcripts = \"all\"",
+            args.monitor
+        )));
+    };
+    let mut out = io::stdout().lock();
+    if args.list {
+        for started_at in kept {
+            let line = match store.get(&args.monitor, started_at) {
+                Ok(transcript) => summary(&transcript),
+                Err(error) => format!("can't be read: {error}"),
+            };
+            writeln!(out, "{started_at}  {line}").map_err(Failure::work)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let started_at = match &args.time {
+        None => *last,
+        Some(text) => {
+            let meant = moment(text, &config.timezone)?;
+            let nearest = kept.iter().min_by_key(|at| (at.0 - meant.0).abs());
+            match nearest {
+                Some(at) if (at.0 - meant.0).abs() <= NEAR => *at,
+                nearest => {
+                    let hint = nearest.map_or(String::new(), |at| format!("; the nearest is of {at}"));
+                    return Err(Failure::work(format!(
+                        "no transcript of {} is kept that begins within a minute of {meant}{hint}",
+                        args.monitor
+                    )));
+                }
+            }
+        }
+    };
+    let transcript = store.get(&args.monitor, started_at).map_err(Failure::work)?;
+    let text = match args.format {
+        Format::Text => transcript.render(&config.timezone),
+        Format::Json => serde_json::to_string_pretty(&transcript).map_err(Failure::work)? + "\n",
+    };
+    out.write_all(text.as_bytes()).map_err(Failure::work)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn summary(transcript: &Transcript) -> String {
+    let mut line = transcript.outcome.to_string();
+    if let Some(stage) = transcript.stage {
+        line = format!("{line} {stage}");
+    }
+    if let Some(error) = &transcript.error {
+        line = format!("{line}: {error}");
+    }
+    line
+}
+
+/// A moment as people write it.
+fn moment(text: &str, timezone: &TimeZone) -> Result<UtcMicros, Failure> {
+    if let Ok(timestamp) = text.parse::<jiff::Timestamp>() {
+        return Ok(UtcMicros(timestamp.as_microsecond()));
+    }
+    text.parse::<jiff::civil::DateTime>()
+        .ok()
+        .and_then(|civil| timezone.to_ambiguous_timestamp(civil).compatible().ok())
+        .map(|timestamp| UtcMicros(timestamp.as_microsecond()))
+        .ok_or_else(|| {
+            Failure::Usage(format!(
+                "{text:?} is no time; write 2026-11-23T18:00:05Z, or 2026-11-23T18:00 for local time"
+            ))
+        })
+}
