@@ -2,7 +2,9 @@
 
 pub mod alarm;
 pub mod commands;
+pub mod control;
 pub mod mailqos;
+pub mod maintenance;
 pub mod record;
 pub mod schedule;
 pub mod transcripts;

@@ -2,7 +2,10 @@
 //! both binaries start from a [`Config`].
 
 mod actions;
+mod alarm;
+mod calendar;
 mod hours;
+mod maintenance;
 mod message;
 mod problem;
 mod read;
@@ -16,7 +19,10 @@ use std::{
 use jiff::tz::TimeZone;
 
 pub use actions::{Action, ActionList, LogPlace, On, Service, Step, Template, Webhook};
+pub use alarm::{AlarmRule, PercentileRule, Threshold, Timing};
+pub use calendar::Cron;
 pub use hours::{Hours, Span};
+pub use maintenance::{Maintenance, Window};
 pub use message::MessageShape;
 pub use problem::{Problem, Problems, Severity};
 pub use read::load;
@@ -56,6 +62,10 @@ pub struct Config {
     pub mail_servers: BTreeMap<Name, MailServer>,
     /// What is done when a monitor's alarm rises and clears.
     pub action_lists: BTreeMap<Name, ActionList>,
+    /// Planned windows without alarms.
+    pub maintenance: Vec<Maintenance>,
+    /// Addresses (`HOST:PORT`) that tell whether the probe itself has a network.
+    pub references: Vec<String>,
     /// Places that reports can be delivered to.
     pub targets: BTreeMap<Name, Target>,
     /// Folder of the user's own report templates, searched before the built-in ones.
@@ -114,8 +124,8 @@ pub struct Monitor {
     pub test_interval: Micros,
     /// The action list that it uses, if any.
     pub action_list: Option<Name>,
-    /// After how many consecutive failures its alarm rises.
-    pub alarm_after: u32,
+    /// When its alarm rises and clears.
+    pub alarm: AlarmRule,
     /// What is tested.
     pub kind: Kind,
 }
@@ -295,14 +305,7 @@ impl Config {
             let before = chosen.len();
             let mut hit = false;
             for monitor in self.monitors.values() {
-                let selected = if let Some(tag) = pattern.strip_prefix("tag:") {
-                    monitor.tags.contains(tag)
-                } else if let Some(object) = pattern.strip_prefix("object:") {
-                    glob(object, monitor.object.as_str())
-                } else {
-                    glob(pattern, monitor.id.as_str())
-                };
-                if selected {
+                if monitor.is_selected(pattern) {
                     hit = true;
                     chosen.insert(monitor.id.clone(), monitor);
                 }

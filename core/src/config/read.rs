@@ -11,8 +11,8 @@ use jiff::tz::TimeZone;
 use lettre::Address;
 
 use super::{
-    Account, Action, Config, DataLocation, Endpoint, Kind, MailQos, MailServer, MessageShape, Monitor, Object,
-    Operator, PickupProtocol, Problem, Problems, Table, Target, TlsMode, Transcripts, Trust, message,
+    Account, Action, AlarmRule, Config, DataLocation, Endpoint, Kind, MailQos, MailServer, MessageShape, Monitor,
+    Object, Operator, PickupProtocol, Problem, Problems, Table, Target, TlsMode, Transcripts, Trust, message,
     table::{Node, nearest, parse},
 };
 use crate::{
@@ -24,13 +24,14 @@ use crate::{
 const MAX_FILE: u64 = 32 * 1024 * 1024;
 
 /// The tables of named things; the same may stand in every included file.
-const NAMED: [&str; 7] = [
+const NAMED: [&str; 8] = [
     "account",
     "object",
     "monitor",
     "operator",
     "mail_server",
     "action_list",
+    "maintenance",
     "target",
 ];
 
@@ -151,6 +152,8 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
         operators: BTreeMap::new(),
         mail_servers: BTreeMap::new(),
         action_lists: BTreeMap::new(),
+        maintenance: Vec::new(),
+        references: references(&mut root, problems),
         targets: BTreeMap::new(),
         templates,
         reports,
@@ -210,14 +213,37 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
         }
         alone.finish(problems);
     }
+    let mut depends_on = Vec::new();
     for (id, table) in monitors {
         let table = match &defaults {
             Some(defaults) => table.over(defaults),
             None => table,
         };
-        if let Some(monitor) = monitor(id.clone(), table, &config, complete, problems) {
+        if let Some((monitor, patterns)) = monitor(id.clone(), table, &config, complete, problems) {
+            if !patterns.is_empty() {
+                depends_on.push((id.clone(), patterns));
+            }
             config.monitors.insert(id, monitor);
         }
+    }
+    if complete {
+        super::alarm::resolve(&mut config.monitors, depends_on, problems);
+    }
+    for (name, mut table) in named.take::<Name>("maintenance") {
+        for node in table.get::<Vec<Node>>("monitors", problems).unwrap_or_default() {
+            let selects = |pattern: &String| config.monitors.values().any(|monitor| monitor.is_selected(pattern));
+            if let Some(pattern) = node
+                .read::<String>(problems)
+                .filter(|pattern| complete && !selects(pattern))
+            {
+                problems.push(
+                    node.problem(format!("{pattern:?} names no monitor"), "nothing to maintain")
+                        .help("write a monitor's id, object:NAME, tag:NAME or a pattern such as \"mail-*\""),
+                );
+            }
+        }
+        let read = super::maintenance::read(name, table, &config.timezone, problems);
+        config.maintenance.extend(read);
     }
     root.finish(problems);
     Some(config)
@@ -351,6 +377,31 @@ pub(super) fn duration(
         );
     }
     value
+}
+
+/// Addresses that tell whether the probe itself has a network.
+fn references(root: &mut Table, problems: &mut Problems) -> Vec<String> {
+    let mut addresses = Vec::new();
+    for node in root
+        .get::<Vec<Node>>("reference_addresses", problems)
+        .unwrap_or_default()
+    {
+        let Some(text) = node.read::<String>(problems) else {
+            continue;
+        };
+        let fine = text
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0));
+        if fine {
+            addresses.push(text);
+        } else {
+            problems.push(
+                node.problem(format!("{text:?} is no address with a port"), "here")
+                    .help("write HOST:PORT of something that answers as long as the network is there, such as a router: \"192.0.2.1:53\""),
+            );
+        }
+    }
+    addresses
 }
 
 fn account(mut table: Table, plaintext: bool, problems: &mut Problems) -> Option<Account> {
@@ -861,7 +912,8 @@ struct Options {
     enabled: bool,
     test_interval: Micros,
     action_list: Option<Name>,
-    alarm_after: u32,
+    alarm: AlarmRule,
+    depends_on: Vec<(String, Node)>,
     tags: BTreeSet<String>,
     max_round_trip: Micros,
     check_interval: Micros,
@@ -979,11 +1031,14 @@ fn options(
         PickupProtocol::Pop3 => POP3,
         PickupProtocol::Imap => IMAP,
     };
+    let folders = folders(table, problems);
+    let (alarm, depends_on) = super::alarm::read(table, &folders, problems);
     Options {
         enabled: table.get("enabled", problems).unwrap_or(true),
         test_interval,
         action_list,
-        alarm_after: at_least_one(table, "alarm_after", 3, problems),
+        alarm,
+        depends_on,
         tags: tags(table, problems),
         max_round_trip,
         check_interval,
@@ -992,7 +1047,7 @@ fn options(
         from,
         to,
         protocol,
-        folders: folders(table, problems),
+        folders,
         idle: table.get("idle", problems).unwrap_or(true),
         precise: table.get("precise", problems).unwrap_or(false),
         message: message::read(table, problems),
@@ -1044,7 +1099,7 @@ fn read_endpoint(
     found
 }
 
-fn at_least_one(table: &mut Table, key: &'static str, default: u32, problems: &mut Problems) -> u32 {
+pub(super) fn at_least_one(table: &mut Table, key: &'static str, default: u32, problems: &mut Problems) -> u32 {
     let value = table.get(key, problems).unwrap_or(default);
     if value == 0 {
         problems.push(
@@ -1062,7 +1117,7 @@ fn monitor(
     config: &Config,
     complete: bool,
     problems: &mut Problems,
-) -> Option<Monitor> {
+) -> Option<(Monitor, Vec<(String, Node)>)> {
     let name = table.get("name", problems).unwrap_or_else(|| id.to_string());
     if table.node("object").is_none() {
         problems.push(table.missing("object", "the object that the monitor watches"));
@@ -1119,7 +1174,7 @@ fn monitor(
     table.finish(problems);
     let mut tags = options.tags;
     tags.extend(object.into_iter().flat_map(|object| object.tags.iter().cloned()));
-    Some(Monitor {
+    let monitor = Monitor {
         id,
         name,
         object: object_id?,
@@ -1127,7 +1182,7 @@ fn monitor(
         enabled: options.enabled,
         test_interval: options.test_interval,
         action_list: options.action_list,
-        alarm_after: options.alarm_after,
+        alarm: options.alarm,
         kind: Kind::MailQos(MailQos {
             max_round_trip: options.max_round_trip,
             check_interval: options.check_interval,
@@ -1144,7 +1199,8 @@ fn monitor(
             transcripts: options.transcripts,
             message: options.message,
         }),
-    })
+    };
+    Some((monitor, options.depends_on))
 }
 
 /// An alarm that travels through the server whose failure it reports does not arrive.

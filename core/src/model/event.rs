@@ -15,6 +15,8 @@ words!(
         AlarmEscalated = "alarm_escalated",
         /// A monitor's alarm cleared.
         AlarmCleared = "alarm_cleared",
+        /// A monitor's alarm waits, since another's failure explains it.
+        AlarmHeld = "alarm_held",
         /// Somebody said that he looks after it.
         Acknowledged = "acknowledged",
         /// A channel accepted a message about an alarm.
@@ -25,6 +27,10 @@ words!(
         MaintenanceStarted = "maintenance_started",
         /// A maintenance window ended.
         MaintenanceEnded = "maintenance_ended",
+        /// A monitor was told to count as failed, to try out its action list.
+        SimulationStarted = "simulation_started",
+        /// It counts as it is again.
+        SimulationEnded = "simulation_ended",
         /// The configuration was read anew.
         Reloaded = "reloaded",
         /// Samples could not be written, and are held in memory.

@@ -276,7 +276,7 @@ fn describe(config: &Config, change: &Pending) -> Value {
         "what": match change.why {
             Why::Cleared => "mail is good again".to_owned(),
             Why::Test => "a test of the action list".to_owned(),
-            _ => reason(sample),
+            _ => why_failed(sample, state),
         },
         "outcome": sample.outcome.as_str(),
         "stage": sample.stage.map(Stage::as_str),
@@ -321,13 +321,18 @@ pub(super) fn summary(name: &str, why: Why, sample: &Sample, state: &State) -> S
             } else {
                 format!("{} tests in a row", state.failures)
             };
-            format!("{name}: {tests} failed: {}", reason(sample))
+            format!("{name}: {tests} failed: {}", why_failed(sample, state))
         }
     }
 }
 
+/// Why the last test counts as failed.
+fn why_failed(sample: &Sample, state: &State) -> String {
+    state.reason.clone().unwrap_or_else(|| reason(sample))
+}
+
 /// What went wrong, in one line.
-fn reason(sample: &Sample) -> String {
+pub(super) fn reason(sample: &Sample) -> String {
     let outcome = match sample.outcome.as_str() {
         "late" => "the mail was late",
         "lost" => "the mail has not arrived",
@@ -376,7 +381,7 @@ fn moment(at: UtcMicros, zone: &TimeZone) -> String {
 }
 
 /// Seconds and larger, two units.
-fn rough(duration: Micros) -> String {
+pub(super) fn rough(duration: Micros) -> String {
     let seconds = Micros(duration.0 / 1_000_000 * 1_000_000);
     if seconds == Micros::ZERO {
         return "less than a second".into();
@@ -453,7 +458,7 @@ fn write(config: &Config, changes: &[Pending]) -> (String, String) {
         match pending.why {
             Why::Test => line("What", "This is a test of the action list. Nothing has failed."),
             Why::Raised | Why::Escalated | Why::Reminder => {
-                line("What", &reason(sample));
+                line("What", &why_failed(sample, state));
                 if let Some(since) = state.failing_since {
                     line("Failing since", &moment(since, zone));
                 }

@@ -18,7 +18,7 @@ use std::{
 
 use mailqos_core::{
     config::{Config, Monitor, Problems},
-    model::{Event, EventKind, Micros, MonitorId, Name, Sample, UtcMicros},
+    model::{Event, EventKind, Exclusion, Micros, MonitorId, Name, Outcome, Sample, UtcMicros},
 };
 use serde::{Deserialize, Serialize};
 use tokio::{sync::Notify, task::JoinHandle};
@@ -29,7 +29,7 @@ use episode::Episode;
 pub(crate) use message::Telling;
 pub use state::{Change, State, Status};
 
-use crate::record::Recorder;
+use crate::{maintenance::Maintenance, record::Recorder};
 
 /// How long messages may still take when the probe is told to stop.
 const LAST_MESSAGES: Duration = Duration::from_secs(10);
@@ -98,8 +98,21 @@ struct Kept {
     episodes: BTreeMap<MonitorId, Episode>,
     outbox: Vec<Pending>,
     channels: BTreeMap<String, Channel>,
+    simulations: BTreeMap<MonitorId, Simulation>,
+    /// Something that must be on disk soon.
+    #[serde(skip)]
+    urgent: bool,
     #[serde(skip)]
     changed: bool,
+}
+
+/// A monitor counts as failed, because somebody wants to see what happens then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Simulation {
+    /// Until when.
+    pub until: UtcMicros,
+    /// Who wants it.
+    pub by: String,
 }
 
 /// The alarms of all monitors; clones are the same alarms.
@@ -107,6 +120,7 @@ struct Kept {
 pub struct Alarms {
     config: Arc<RwLock<Arc<Config>>>,
     recorder: Recorder,
+    maintenance: Maintenance,
     kept: Arc<Mutex<Kept>>,
     file: Arc<PathBuf>,
     wake: Arc<Notify>,
@@ -120,12 +134,13 @@ pub fn check(config: &Config) -> Problems {
 
 impl Alarms {
     /// Reads the states of an earlier life, and begins to send what it left.
-    pub async fn open(config: Arc<Config>, recorder: Recorder) -> Self {
+    pub async fn open(config: Arc<Config>, recorder: Recorder, maintenance: Maintenance) -> Self {
         let file = config.state.join(format!("site={}", config.site)).join("alarms.json");
         let kept = read(&file);
         let alarms = Self {
             config: Arc::new(RwLock::new(config)),
             recorder,
+            maintenance,
             kept: Arc::new(Mutex::new(kept)),
             file: Arc::new(file),
             wake: Arc::default(),
@@ -141,47 +156,196 @@ impl Alarms {
         self.lock().states.contains_key(monitor)
     }
 
+    /// Why a sample of a test that begins now would not count.
+    pub fn excluded(&self, monitor: &MonitorId, at: UtcMicros) -> Option<Exclusion> {
+        if self.maintenance.open_for(monitor, at).is_some() {
+            return Some(Exclusion::Maintenance);
+        }
+        let simulated = self
+            .lock()
+            .simulations
+            .get(monitor)
+            .is_some_and(|simulation| simulation.until > at);
+        simulated.then_some(Exclusion::SimulatedFailure)
+    }
+
     /// Takes a test's sample into account.
     pub async fn tested(&self, monitor: &Monitor, sample: &Sample) {
+        let events = self.take(monitor, sample);
+        for event in events {
+            self.note(event).await;
+        }
+    }
+
+    /// Moves the monitor's state; what happened comes back as events.
+    fn take(&self, monitor: &Monitor, sample: &Sample) -> Vec<Event> {
         let now = UtcMicros::now();
-        let (change, state) = {
-            let mut kept = self.lock();
-            kept.changed = true;
-            let state = kept.states.entry(monitor.id.clone()).or_default();
-            let change = state.step(sample, monitor.alarm_after);
-            let state = state.clone();
-            match change {
-                Some(Change::Raised) => {
-                    let episode = Episode::new(now, monitor.action_list.clone(), sample.clone());
-                    kept.episodes.insert(monitor.id.clone(), episode);
-                }
-                Some(Change::Cleared) => self.cleared(&mut kept, &monitor.id, sample, &state, now),
-                None => {
-                    if state.status == Status::Alarm
-                        && let Some(episode) = kept.episodes.get_mut(&monitor.id)
-                    {
-                        *episode.sample = sample.clone();
-                        // A step may wait for this failure.
-                        episode.next = None;
-                        self.wake.notify_one();
-                    }
-                }
+        let mut guard = self.lock();
+        let kept = &mut *guard;
+        kept.changed = true;
+        let ordered = kept
+            .simulations
+            .get(&monitor.id)
+            .filter(|_| sample.excluded == Some(Exclusion::SimulatedFailure))
+            .map(|simulation| format!("simulated failure, ordered by {}", simulation.by));
+        let mut state = kept.states.remove(&monitor.id).unwrap_or_default();
+        let held_before = state.held_by.clone();
+        let change = state.step(sample, &monitor.alarm, ordered.as_deref(), |state| {
+            self.holder(kept, monitor, state, now)
+        });
+        let brief = state.brief();
+        kept.states.insert(monitor.id.clone(), state);
+        let state = brief;
+        let event = |kind, text: String| Event::new(Some(monitor.id.clone()), now, kind).text(text);
+        match change {
+            Some(Change::Raised) => {
+                let episode = Episode::new(now, monitor.action_list.clone(), sample.clone());
+                kept.episodes.insert(monitor.id.clone(), episode);
             }
-            (change, state)
-        };
-        let Some(change) = change else { return };
+            Some(Change::Cleared) => self.cleared(kept, &monitor.id, sample, &state, now),
+            None => {
+                if state.status == Status::Alarm
+                    && let Some(episode) = kept.episodes.get_mut(&monitor.id)
+                {
+                    *episode.sample = sample.clone();
+                    // A step may wait for this failure.
+                    episode.next = None;
+                    self.wake.notify_one();
+                }
+                let held = state.held_by.as_ref().filter(|_| state.held_by != held_before);
+                let Some(holder) = held else { return Vec::new() };
+                tracing::info!(monitor = %monitor.id, %holder, "the alarm waits: the other explains it");
+                return vec![event(EventKind::AlarmHeld, format!("follows from {holder}"))];
+            }
+        }
+        kept.urgent = true;
         self.wake.notify_one();
         let (kind, why) = match change {
-            Change::Raised => (EventKind::AlarmRaised, Why::Raised),
-            Change::Cleared => (EventKind::AlarmCleared, Why::Cleared),
+            Some(Change::Cleared) => (EventKind::AlarmCleared, Why::Cleared),
+            _ => (EventKind::AlarmRaised, Why::Raised),
         };
         tracing::warn!(monitor = %monitor.id, failures = state.failures, "{}", kind.as_str());
-        if monitor.action_list.is_none() && change == Change::Raised {
+        if monitor.action_list.is_none() && why == Why::Raised {
             tracing::warn!(monitor = %monitor.id, "no action list: nobody is told");
         }
-        let text = message::summary(&monitor.name, why, sample, &state);
-        self.note(Event::new(Some(monitor.id.clone()), now, kind).text(text))
-            .await;
+        vec![event(kind, message::summary(&monitor.name, why, sample, &state))]
+    }
+
+    /// The monitor whose failure explains this one's: one that it depends on, and that fails, is in maintenance, or has not been tested
+    /// since this one began to fail.
+    fn holder(&self, kept: &Kept, monitor: &Monitor, state: &State, now: UtcMicros) -> Option<MonitorId> {
+        if monitor.alarm.depends_on.is_empty() {
+            return None;
+        }
+        let config = self.config();
+        let explains = |other: &&MonitorId| {
+            let Some(options) = config.monitors.get(*other).filter(|options| options.enabled) else {
+                return false;
+            };
+            if self.maintenance.open_for(other, now).is_some() {
+                return true;
+            }
+            let Some(theirs) = kept.states.get(*other) else {
+                return false;
+            };
+            if matches!(theirs.status, Status::Failed | Status::Alarm) {
+                return true;
+            }
+            let since = state.failing_since.unwrap_or(now);
+            let tested = theirs.last.as_ref().is_some_and(|last| last.started_at >= since);
+            !tested && now - since < Micros(options.test_interval.0.saturating_mul(2))
+        };
+        monitor.alarm.depends_on.iter().find(explains).cloned()
+    }
+
+    /// Somebody looks after the alarms of these monitors; returns those that were in alarm.
+    pub async fn acknowledge(&self, monitors: &[MonitorId], by: &str, note: Option<&str>) -> Vec<MonitorId> {
+        let now = UtcMicros::now();
+        let mut found = Vec::new();
+        {
+            let mut kept = self.lock();
+            for monitor in monitors {
+                let Some(episode) = kept.episodes.get_mut(monitor) else {
+                    continue;
+                };
+                episode.acknowledged = Some(Acknowledgement {
+                    by: by.to_owned(),
+                    at: now,
+                    note: note.map(str::to_owned),
+                });
+                episode.next = None;
+                found.push(monitor.clone());
+            }
+            kept.changed = true;
+            kept.urgent = true;
+        }
+        for monitor in &found {
+            let mut event = Event::new(Some(monitor.clone()), now, EventKind::Acknowledged);
+            event.text = note.map(str::to_owned);
+            event.actor = Some(by.to_owned());
+            self.note(event).await;
+        }
+        self.wake.notify_one();
+        found
+    }
+
+    /// Lets monitors count as failed for a time, at once as often as raises their alarms.
+    pub async fn simulate(&self, monitors: &[MonitorId], lasts: Micros, by: &str) {
+        let now = UtcMicros::now();
+        let config = self.config();
+        for monitor in monitors.iter().filter_map(|id| config.monitors.get(id)) {
+            let until = now + lasts;
+            let simulation = Simulation {
+                until,
+                by: by.to_owned(),
+            };
+            self.lock().simulations.insert(monitor.id.clone(), simulation);
+            let mut event = Event::new(Some(monitor.id.clone()), now, EventKind::SimulationStarted);
+            event.actor = Some(by.to_owned());
+            event.until = Some(until);
+            self.note(event).await;
+            for number in 0..monitor.alarm.after {
+                let mut sample = Sample::new(monitor.id.clone(), now + Micros(i64::from(number)), Outcome::NotTested);
+                sample.excluded = Some(Exclusion::SimulatedFailure);
+                self.tested(monitor, &sample).await;
+            }
+        }
+    }
+
+    /// Lets monitors count as they are again; returns those that did not.
+    pub async fn end_simulation(&self, monitors: &[MonitorId]) -> Vec<MonitorId> {
+        let mut ended = Vec::new();
+        {
+            let mut kept = self.lock();
+            for monitor in monitors {
+                if kept.simulations.remove(monitor).is_some() {
+                    ended.push(monitor.clone());
+                }
+            }
+            kept.changed = true;
+            kept.urgent = true;
+        }
+        for monitor in &ended {
+            let event = Event::new(Some(monitor.clone()), UtcMicros::now(), EventKind::SimulationEnded);
+            self.note(event).await;
+        }
+        ended
+    }
+
+    /// Ends the simulations whose time is over.
+    async fn end_old_simulations(&self) {
+        let now = UtcMicros::now();
+        let over: Vec<MonitorId> = {
+            let kept = self.lock();
+            let old = kept
+                .simulations
+                .iter()
+                .filter(|(_, simulation)| simulation.until <= now);
+            old.map(|(monitor, _)| monitor.clone()).collect()
+        };
+        if !over.is_empty() {
+            self.end_simulation(&over).await;
+        }
     }
 
     /// Ends an alarm; those who were told of it are told of its end.
@@ -262,6 +426,7 @@ impl Alarms {
                     return Ok(());
                 }
                 kept.changed = false;
+                kept.urgent = false;
                 serde_json::to_vec(&*kept).map_err(std::io::Error::other)
             };
             bytes.and_then(|bytes| crate::record::write_whole(&alarms.file, &bytes))
@@ -269,7 +434,8 @@ impl Alarms {
         .await
         .unwrap_or_else(|error| Err(std::io::Error::other(error)));
         if let Err(error) = written {
-            self.lock().changed = true;
+            let mut kept = self.lock();
+            (kept.changed, kept.urgent) = (true, true);
             tracing::error!("the alarm states can't be kept: {}: {error}", self.file.display());
         }
     }

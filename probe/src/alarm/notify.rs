@@ -26,8 +26,8 @@ const MOST_A_MINUTE: usize = 6;
 const MOST_INCIDENTS: usize = 10;
 /// What the name of such an incident ends with.
 const AND_OTHERS: &str = "/and-others";
-/// The states are written down at least this often.
-const KEEP: Micros = Micros::from_secs(5);
+/// The states are written down at least this often; what matters more, at once.
+const KEEP: Micros = Micros::from_secs(60);
 /// The longest that the worker sleeps.
 const LONGEST_NAP: Duration = Duration::from_secs(5);
 
@@ -53,7 +53,9 @@ pub(super) async fn work(alarms: Alarms) {
         let mut next = take_steps(&alarms, &config, now);
         let (ready, later) = gather(&alarms, &busy, &mut recent, now);
         next = [next, later].into_iter().flatten().min();
-        if !ready.is_empty() || now - kept_at >= KEEP {
+        alarms.end_old_simulations().await;
+        let urgent = alarms.lock().urgent;
+        if !ready.is_empty() || urgent || now - kept_at >= KEEP {
             // On disk before anything is sent: a crash may send a message again, with the same Message-ID, but never forgets one.
             alarms.keep().await;
             kept_at = now;
@@ -98,6 +100,10 @@ fn take_steps(alarms: &Alarms, config: &Config, now: UtcMicros) -> Option<UtcMic
             Some(Next::Never) => continue,
             _ => {}
         }
+        if let Some(open) = alarms.maintenance.open_for(monitor, now) {
+            episode.next = Some(Next::At(open.until));
+            continue;
+        }
         let Some((name, list)) = episode
             .list
             .as_ref()
@@ -124,7 +130,7 @@ fn take_steps(alarms: &Alarms, config: &Config, now: UtcMicros) -> Option<UtcMic
                 monitor: monitor.clone(),
                 why,
                 sample: episode.sample.clone(),
-                state: state.clone(),
+                state: state.brief(),
                 list: Some(name.clone()),
                 step,
                 incident: taken.incident.clone(),
@@ -141,6 +147,7 @@ fn take_steps(alarms: &Alarms, config: &Config, now: UtcMicros) -> Option<UtcMic
     if !outbox.is_empty() {
         kept.outbox.append(&mut outbox);
         kept.changed = true;
+        kept.urgent = true;
     }
     next
 }
@@ -267,6 +274,7 @@ async fn settle(alarms: &Alarms, report: Report) {
         let mut guard = alarms.lock();
         let kept = &mut *guard;
         kept.changed = true;
+        kept.urgent = true;
         for (name, result) in report.channels {
             let channel = kept.channels.entry(name).or_default();
             match result {
@@ -345,7 +353,7 @@ mod tests {
     use mailqos_core::model::{Outcome, Sample};
 
     use super::*;
-    use crate::record::Recorder;
+    use crate::{maintenance::Maintenance, record::Recorder};
 
     /// A configuration of so many monitors, whose alarms a program counts in the file `told`.
     fn config(folder: &Path, monitors: usize, action: &str) -> Arc<Config> {
@@ -399,7 +407,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let config = config(folder.path(), 10_000, &count_into(folder.path()));
         let recorder = Recorder::open(&config).await.expect("open");
-        let alarms = Alarms::open(config, recorder.clone()).await;
+        let alarms = Alarms::open(config.clone(), recorder.clone(), Maintenance::open(config)).await;
         all(&alarms, Outcome::Lost).await;
         assert_eq!(told(folder.path(), 1).await, "alarm 10000\n");
         all(&alarms, Outcome::Ok).await;
@@ -420,7 +428,7 @@ mod tests {
         std::fs::write(&stop, "").expect("write");
         let config = config(folder.path(), 1, &action);
         let recorder = Recorder::open(&config).await.expect("open");
-        let alarms = Alarms::open(config.clone(), recorder.clone()).await;
+        let alarms = Alarms::open(config.clone(), recorder.clone(), Maintenance::open(config.clone())).await;
         all(&alarms, Outcome::Lost).await;
         for _ in 0..1200 {
             if alarms.lock().outbox.iter().any(|pending| pending.tries > 0) {
@@ -436,7 +444,7 @@ mod tests {
         }
         alarms.close().await;
         std::fs::remove_file(&stop).expect("remove");
-        let alarms = Alarms::open(config, recorder.clone()).await;
+        let alarms = Alarms::open(config.clone(), recorder.clone(), Maintenance::open(config)).await;
         assert_eq!(told(folder.path(), 1).await, "told\n");
         for _ in 0..1200 {
             if alarms.lock().outbox.is_empty() {

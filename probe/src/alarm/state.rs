@@ -1,7 +1,23 @@
-//! The state of one monitor: moved by samples, and by nothing else.
+//! The state of one monitor: moved by samples, and by nothing else. Pure, so that it can be played again over old samples.
 
-use mailqos_core::model::{Outcome, Sample, UtcMicros};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use mailqos_core::{
+    config::{AlarmRule, Timing},
+    model::{Micros, MonitorId, Outcome, Sample, UtcMicros},
+};
 use serde::{Deserialize, Serialize};
+
+use super::message;
+
+/// Flapping is looked for among so many changes from one test to the next.
+const CHANGES: u32 = 20;
+/// So many of them are changes to and fro: it begins.
+const FLAPPING_FROM: u32 = 10;
+/// So few: it ends.
+const FLAPPING_TO: u32 = 4;
+/// Values kept of a window at the most.
+const MOST_VALUES: usize = 20_000;
 
 /// What a monitor is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -28,56 +44,306 @@ pub enum Change {
     Cleared,
 }
 
+/// A test, in short.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Last {
+    /// When it began.
+    pub started_at: UtcMicros,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The round trip.
+    pub round_trip: Option<Micros>,
+}
+
 /// The state of one monitor.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct State {
     /// What it is at.
     pub status: Status,
     /// How many tests failed in a row; of the alarm that cleared, when it just did.
     pub failures: u32,
-    /// When the first of them began.
+    /// How many good tests have followed in an alarm.
+    pub good: u32,
+    /// When the first of the failures began.
     pub failing_since: Option<UtcMicros>,
     /// When the last good test began.
     pub last_ok: Option<UtcMicros>,
+    /// The last test, whatever became of it.
+    pub last: Option<Last>,
+    /// Why the last failure is one.
+    pub reason: Option<String>,
+    /// Whether it changes to and fro.
+    pub flapping: bool,
+    /// The failing monitor that explains this one's failures; the alarm waits.
+    pub held_by: Option<MonitorId>,
+    /// The last verdicts, a bit each, the newest lowest: 1 is bad.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) verdicts: u32,
+    /// How many of the bits are verdicts.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) known: u32,
+    /// Which thresholds are exceeded.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) exceeded: BTreeSet<String>,
+    /// The values that percentiles are taken of.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) windows: BTreeMap<String, VecDeque<(UtcMicros, Micros)>>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl State {
-    /// Takes a sample into account; alarms and recoveries alternate.
-    pub fn step(&mut self, sample: &Sample, alarm_after: u32) -> Option<Change> {
-        if sample.outcome == Outcome::NotTested || sample.excluded.is_some() {
-            return None;
-        }
-        if sample.outcome == Outcome::Ok {
+    /// Takes a sample into account; alarms and recoveries alternate. `ordered` is a failure that was asked for. `held_by` is asked when
+    /// the alarm is about to rise: a monitor whose failure explains this one's.
+    pub fn step(
+        &mut self,
+        sample: &Sample,
+        rule: &AlarmRule,
+        ordered: Option<&str>,
+        held_by: impl FnOnce(&Self) -> Option<MonitorId>,
+    ) -> Option<Change> {
+        self.last = Some(Last {
+            started_at: sample.started_at,
+            outcome: sample.outcome,
+            round_trip: sample.round_trip,
+        });
+        let bad = match ordered {
+            Some(reason) => Some(reason.to_owned()),
+            None if sample.outcome == Outcome::NotTested || sample.excluded.is_some() => return None,
+            None => self.judge(sample, rule),
+        };
+        let began = self.flap(bad.is_some(), rule);
+        if let Some(reason) = bad {
+            self.fail(sample.started_at, reason);
+        } else {
             self.last_ok = Some(sample.started_at);
-            let before = std::mem::replace(&mut self.status, Status::Ok);
-            if before == Status::Alarm {
-                return Some(Change::Cleared);
+            self.held_by = None;
+            match self.status {
+                Status::Alarm => {
+                    self.good = self.good.saturating_add(1);
+                    if self.good >= rule.clear_after && !self.flapping {
+                        self.status = Status::Ok;
+                        return Some(Change::Cleared);
+                    }
+                }
+                Status::Unknown | Status::Ok | Status::Failed => {
+                    self.status = Status::Ok;
+                    self.failures = 0;
+                    self.failing_since = None;
+                    self.reason = None;
+                }
             }
-            self.failures = 0;
-            self.failing_since = None;
+        }
+        let due = if self.status == Status::Failed {
+            self.is_due(sample.started_at, rule)
+        } else {
+            false
+        };
+        if self.status == Status::Alarm || !(due || began) {
             return None;
         }
+        self.held_by = held_by(self);
+        if self.held_by.is_some() {
+            return None;
+        }
+        if began && !due {
+            self.reason = Some(format!(
+                "good and failed tests alternate: {} changes in {CHANGES} tests",
+                self.changes()
+            ));
+            self.failing_since.get_or_insert(sample.started_at);
+            self.failures = self.failures.max(1);
+        }
+        self.status = Status::Alarm;
+        self.good = 0;
+        Some(Change::Raised)
+    }
+
+    /// What messages need of it: without the values of windows.
+    pub(super) fn brief(&self) -> Self {
+        Self {
+            windows: BTreeMap::new(),
+            held_by: self.held_by.clone(),
+            last_ok: self.last_ok,
+            last: self.last.clone(),
+            reason: self.reason.clone(),
+            exceeded: BTreeSet::new(),
+            ..*self
+        }
+    }
+
+    fn fail(&mut self, at: UtcMicros, reason: String) {
         if matches!(self.status, Status::Ok | Status::Unknown) {
             self.failures = 0;
-            self.failing_since = Some(sample.started_at);
+            self.failing_since = Some(at);
             self.status = Status::Failed;
         }
+        self.good = 0;
+        self.reason = Some(reason);
         self.failures = self.failures.saturating_add(1);
-        if self.status == Status::Failed && self.failures >= alarm_after {
-            self.status = Status::Alarm;
-            return Some(Change::Raised);
+    }
+
+    /// Whether it has failed often and long enough.
+    fn is_due(&self, now: UtcMicros, rule: &AlarmRule) -> bool {
+        let often = self.failures >= rule.after;
+        let long = rule
+            .after_time
+            .map(|time| self.failing_since.is_some_and(|since| now - since >= time));
+        match long {
+            None => often,
+            Some(long) if rule.either => often || long,
+            Some(long) => often && long,
         }
+    }
+
+    fn changes(&self) -> u32 {
+        let pairs = self.known.saturating_sub(1).min(CHANGES);
+        let mask = (1u32 << pairs) - 1;
+        ((self.verdicts ^ (self.verdicts >> 1)) & mask).count_ones()
+    }
+
+    /// Remembers a verdict; tells whether flapping begins with it.
+    fn flap(&mut self, bad: bool, rule: &AlarmRule) -> bool {
+        self.verdicts = (self.verdicts << 1) | u32::from(bad);
+        self.known = (self.known + 1).min(CHANGES + 1);
+        let before = self.flapping;
+        self.flapping = rule.flapping && self.changes() > if before { FLAPPING_TO } else { FLAPPING_FROM - 1 };
+        self.flapping && !before
+    }
+
+    /// What is wrong with a test, if anything: its outcome, a threshold, a certificate, the folder.
+    fn judge(&mut self, sample: &Sample, rule: &AlarmRule) -> Option<String> {
+        if sample.outcome != Outcome::Ok {
+            return Some(message::reason(sample));
+        }
+        let mut reasons = Vec::new();
+        for threshold in &rule.thresholds {
+            let value = threshold.timing.of(sample);
+            let key = threshold.timing.as_str().to_owned();
+            let words = threshold.timing.words();
+            reasons.extend(self.compare(key, words, value, threshold.most, rule));
+        }
+        for percentile in &rule.percentiles {
+            let key = format!(
+                "{} p{} {}",
+                percentile.timing.as_str(),
+                percentile.percentile,
+                percentile.over
+            );
+            let value = self
+                .percentile(percentile.timing, sample, percentile.over)
+                .filter(|(_, count)| *count >= percentile.at_least as usize);
+            let value = value.map(|(values, _)| quantile(values, percentile.percentile / 100.0));
+            let words = format!(
+                "the {}th percentile of {} over {}",
+                percentile.percentile,
+                percentile.timing.words(),
+                percentile.over
+            );
+            reasons.extend(self.compare(key, &words, value, percentile.most, rule));
+        }
+        if let Some(least) = rule.certificate {
+            for (server, expires_at) in [
+                ("SMTP server", sample.smtp_certificate_expires_at),
+                ("mailbox server", sample.pickup_certificate_expires_at),
+            ] {
+                let Some(left) = expires_at.map(|at| at - sample.started_at) else {
+                    continue;
+                };
+                if left < Micros::ZERO {
+                    reasons.push(format!("the certificate of the {server} has expired"));
+                } else if left < least {
+                    reasons.push(format!(
+                        "the certificate of the {server} expires in {}",
+                        message::rough(left)
+                    ));
+                }
+            }
+        }
+        if let Some(folder) = sample
+            .folder
+            .as_ref()
+            .filter(|folder| rule.spam_folders.contains(folder))
+        {
+            reasons.push(format!("the mail was found in the folder {folder:?}"));
+        }
+        (!reasons.is_empty()).then(|| reasons.join("; "))
+    }
+
+    /// Whether a value is above its threshold; below it again only when it is clearly so.
+    fn compare(
+        &mut self,
+        key: String,
+        words: &str,
+        value: Option<Micros>,
+        most: Micros,
+        rule: &AlarmRule,
+    ) -> Option<String> {
+        let value = value?;
+        let limit = if self.exceeded.contains(&key) {
+            Micros((most.0 as f64 * rule.clear_below) as i64)
+        } else {
+            most
+        };
+        if value > limit {
+            self.exceeded.insert(key);
+            let digits = Micros(value.0 / 1000 * 1000);
+            return Some(format!("{words} took {digits}, allowed are {most}"));
+        }
+        self.exceeded.remove(&key);
         None
     }
+
+    /// The values of a window that ends with this sample, in order of size, and how many they are.
+    fn percentile(&mut self, timing: Timing, sample: &Sample, over: Micros) -> Option<(Vec<Micros>, usize)> {
+        let value = timing.of(sample)?;
+        let key = format!("{} {over}", timing.as_str());
+        let window = self.windows.entry(key).or_default();
+        if window.back().is_none_or(|(at, _)| *at < sample.started_at) {
+            window.push_back((sample.started_at, value));
+        }
+        while window.len() > MOST_VALUES || window.front().is_some_and(|(at, _)| sample.started_at - *at > over) {
+            window.pop_front();
+        }
+        let mut values: Vec<Micros> = window.iter().map(|(_, value)| *value).collect();
+        values.sort_unstable();
+        let count = values.len();
+        Some((values, count))
+    }
+}
+
+/// Linear interpolation between closest ranks: (n − 1)·q.
+fn quantile(sorted: Vec<Micros>, q: f64) -> Micros {
+    let place = (sorted.len().saturating_sub(1)) as f64 * q;
+    let (low, high) = (place.floor() as usize, place.ceil() as usize);
+    let value = |at: usize| sorted.get(at).map_or(0.0, |value| value.0 as f64);
+    Micros((value(low) + (value(high) - value(low)) * place.fract()).round() as i64)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mailqos_core::config::{PercentileRule, Threshold};
     use proptest::prelude::*;
 
     fn sample(outcome: Outcome, at: i64) -> Sample {
         Sample::new("m".parse().expect("a name"), UtcMicros(at), outcome)
+    }
+
+    fn rule(after: u32) -> AlarmRule {
+        AlarmRule {
+            after,
+            flapping: false,
+            ..AlarmRule::default()
+        }
+    }
+
+    fn step(state: &mut State, sample: &Sample, rule: &AlarmRule) -> Option<Change> {
+        state.step(sample, rule, None, |_| None)
     }
 
     proptest! {
@@ -86,11 +352,12 @@ mod tests {
             outcomes in proptest::collection::vec(proptest::sample::select(Outcome::ALL), 0..60),
             alarm_after in 1u32..5,
         ) {
+            let rule = rule(alarm_after);
             let mut state = State::default();
             let mut last = Change::Cleared;
             let mut run = 0;
             for (at, outcome) in outcomes.into_iter().enumerate() {
-                let change = state.step(&sample(outcome, at as i64), alarm_after);
+                let change = step(&mut state, &sample(outcome, at as i64), &rule);
                 match outcome {
                     Outcome::NotTested => {}
                     Outcome::Ok => run = 0,
@@ -105,17 +372,163 @@ mod tests {
                 }
             }
         }
+
+        #[test]
+        fn flapping_and_slow_clearing_alternate_too(
+            outcomes in proptest::collection::vec(proptest::bool::ANY, 0..200),
+            after in 1u32..5,
+            clear_after in 1u32..5,
+        ) {
+            let rule = AlarmRule { after, clear_after, ..AlarmRule::default() };
+            let mut state = State::default();
+            let mut last = Change::Cleared;
+            for (at, good) in outcomes.into_iter().enumerate() {
+                let outcome = if good { Outcome::Ok } else { Outcome::Lost };
+                if let Some(change) = step(&mut state, &sample(outcome, at as i64), &rule) {
+                    prop_assert_ne!(change, last);
+                    last = change;
+                }
+                prop_assert_eq!(state.status == Status::Alarm, last == Change::Raised);
+            }
+        }
     }
 
     #[test]
     fn the_outage_is_remembered_for_the_recovery() {
+        let rule = rule(3);
         let mut state = State::default();
         for at in 1..=4 {
-            state.step(&sample(Outcome::Lost, at), 3);
+            step(&mut state, &sample(Outcome::Lost, at), &rule);
         }
-        assert_eq!(state.step(&sample(Outcome::Ok, 5), 3), Some(Change::Cleared));
+        assert_eq!(step(&mut state, &sample(Outcome::Ok, 5), &rule), Some(Change::Cleared));
         assert_eq!((state.failures, state.failing_since), (4, Some(UtcMicros(1))));
-        state.step(&sample(Outcome::SmtpFailed, 6), 3);
+        step(&mut state, &sample(Outcome::SmtpFailed, 6), &rule);
         assert_eq!((state.failures, state.failing_since), (1, Some(UtcMicros(6))));
+    }
+
+    #[test]
+    fn an_alarm_waits_for_its_time_or_its_count() {
+        let minute = 60_000_000;
+        let rises = |rule: &AlarmRule| {
+            let mut state = State::default();
+            (0..20).find(|at| step(&mut state, &sample(Outcome::Lost, at * minute), rule) == Some(Change::Raised))
+        };
+        let time = Some(Micros::from_secs(600));
+        let both = AlarmRule {
+            after_time: time,
+            ..rule(3)
+        };
+        assert_eq!(rises(&both), Some(10));
+        let either = AlarmRule {
+            either: true,
+            ..both.clone()
+        };
+        assert_eq!(rises(&either), Some(2));
+        let either_time = AlarmRule { after: 15, ..either };
+        assert_eq!(rises(&either_time), Some(10));
+    }
+
+    #[test]
+    fn a_threshold_is_met_again_only_clearly_below_it() {
+        let rule = AlarmRule {
+            thresholds: vec![Threshold {
+                timing: Timing::RoundTrip,
+                most: Micros::from_secs(10),
+            }],
+            ..rule(1)
+        };
+        let mut state = State::default();
+        let mut at = 0;
+        let mut round_trip = |seconds: f64| {
+            at += 1;
+            let mut sample = sample(Outcome::Ok, at);
+            sample.round_trip = Some(Micros((seconds * 1e6) as i64));
+            step(&mut state, &sample, &rule)
+        };
+        assert_eq!(round_trip(9.9), None);
+        assert_eq!(round_trip(10.1), Some(Change::Raised));
+        assert_eq!(round_trip(9.9), None);
+        assert_eq!(round_trip(8.9), Some(Change::Cleared));
+        assert_eq!(round_trip(9.9), None);
+        assert_eq!(state.reason, None);
+    }
+
+    #[test]
+    fn a_percentile_over_a_window_a_certificate_and_the_spam_folder_raise_an_alarm() {
+        let rule = AlarmRule {
+            percentiles: vec![PercentileRule {
+                timing: Timing::PickupLogin,
+                percentile: 50.0,
+                over: Micros(100),
+                most: Micros(20_000),
+                at_least: 3,
+            }],
+            certificate: Some(Micros::from_secs(14 * 86_400)),
+            spam_folders: vec!["Junk".into()],
+            ..rule(1)
+        };
+        let mut state = State::default();
+        let login = |at: i64, took: i64| {
+            let mut sample = sample(Outcome::Ok, at);
+            sample.pickup_login = Some(Micros(took));
+            sample
+        };
+        assert_eq!(step(&mut state, &login(1, 90_000), &rule), None);
+        assert_eq!(step(&mut state, &login(2, 90_000), &rule), None);
+        assert_eq!(step(&mut state, &login(3, 1_000), &rule), Some(Change::Raised));
+        assert!(
+            state
+                .reason
+                .as_deref()
+                .is_some_and(|reason| reason.contains("50th percentile of the login"))
+        );
+        // The slow ones leave the window.
+        for at in [200, 201] {
+            assert_eq!(step(&mut state, &login(at, 1_000), &rule).is_some(), at == 200);
+        }
+        let mut junk = login(202, 1_000);
+        junk.folder = Some("Junk".into());
+        assert_eq!(step(&mut state, &junk, &rule), Some(Change::Raised));
+        assert_eq!(step(&mut state, &login(203, 1_000), &rule), Some(Change::Cleared));
+        let mut old = login(204, 1_000);
+        old.smtp_certificate_expires_at = Some(UtcMicros(204) + Micros::from_secs(13 * 86_400));
+        assert_eq!(step(&mut state, &old, &rule), Some(Change::Raised));
+        assert!(
+            state
+                .reason
+                .as_deref()
+                .is_some_and(|reason| reason.contains("expires in 1w6d")),
+            "{:?}",
+            state.reason
+        );
+    }
+
+    #[test]
+    fn changing_to_and_fro_is_one_alarm_that_clears_when_it_has_settled() {
+        let rule = AlarmRule::default();
+        let mut state = State::default();
+        let mut changes = Vec::new();
+        for at in 0..120 {
+            let outcome = if at < 60 && at % 2 == 0 {
+                Outcome::Lost
+            } else {
+                Outcome::Ok
+            };
+            changes.extend(step(&mut state, &sample(outcome, at), &rule).map(|change| (at, change)));
+        }
+        assert_eq!(changes, [(10, Change::Raised), (75, Change::Cleared)]);
+    }
+
+    #[test]
+    fn a_failure_that_another_explains_waits_for_it() {
+        let rule = rule(2);
+        let mut state = State::default();
+        let gate = || "gate".parse().ok();
+        for at in 0..5 {
+            assert_eq!(state.step(&sample(Outcome::Lost, at), &rule, None, |_| gate()), None);
+        }
+        assert_eq!((state.status, state.held_by.clone()), (Status::Failed, gate()));
+        assert_eq!(step(&mut state, &sample(Outcome::Lost, 6), &rule), Some(Change::Raised));
+        assert_eq!(state.held_by, None);
     }
 }

@@ -4,6 +4,7 @@ mod actions;
 mod check;
 mod run;
 mod test;
+mod told;
 mod transcript;
 
 use std::{
@@ -49,6 +50,12 @@ enum Command {
     Check(check::Args),
     /// Try out action lists.
     Actions(actions::Args),
+    /// Say that somebody looks after the alarms of monitors: no more reminders, no escalation.
+    Ack(told::AckArgs),
+    /// Maintenance windows: no alarms, and samples that do not count in availability.
+    Maintenance(told::MaintenanceArgs),
+    /// Let monitors count as failed, to try out their action lists without breaking mail.
+    Simulate(told::SimulateArgs),
 }
 
 /// How a command ended, other than well.
@@ -106,6 +113,9 @@ pub fn main() -> ExitCode {
             Command::Transcript(args) => transcript::run(&args, &global),
             Command::Check(args) => check::run(args, &global),
             Command::Actions(args) => actions::run(args, &global).await,
+            Command::Ack(args) => told::ack(args, &global).await,
+            Command::Maintenance(args) => told::maintenance(args, &global).await,
+            Command::Simulate(args) => told::simulate(args, &global).await,
         }
     });
     // A name look-up that hangs in the system's resolver must not hold up the end.

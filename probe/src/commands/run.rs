@@ -1,14 +1,19 @@
 //! `mailqos-probe run`: tests until it is told to stop, then records what is in flight, seals and ends.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{
+    process::ExitCode,
+    sync::{Arc, RwLock},
+};
 
 use mailqos_core::model::{Event, EventKind, UtcMicros};
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 
 use super::{Failure, Global};
 use crate::{
     alarm::Alarms,
+    control::{Live, serve},
     mailqos::Tester,
+    maintenance::Maintenance,
     record::{RecordError, Recorder},
     schedule,
 };
@@ -27,7 +32,16 @@ pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failur
     let tester = Tester::new(Arc::clone(&config), recorder.clone())
         .await
         .map_err(Failure::work)?;
-    let alarms = Alarms::open(Arc::clone(&config), recorder.clone()).await;
+    let maintenance = Maintenance::open(Arc::clone(&config));
+    let alarms = Alarms::open(Arc::clone(&config), recorder.clone(), maintenance.clone()).await;
+    let live = Arc::new(Live {
+        config: RwLock::new(Arc::clone(&config)),
+        alarms: alarms.clone(),
+        maintenance: maintenance.clone(),
+    });
+    let mut helpers = JoinSet::new();
+    helpers.spawn(serve(live));
+    helpers.spawn(maintenance.watch(recorder.clone()));
     tester.resume().await;
     tracing::info!(
         site = %config.site,
@@ -37,6 +51,7 @@ pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failur
     schedule::run(&config, &tester, &alarms, stop).await;
     tracing::info!("stopping: what is in flight stays on record");
     tester.shutdown().await;
+    helpers.shutdown().await;
     alarms.close().await;
     note(&recorder, EventKind::ProbeStopped).await;
     let sealed = recorder.close().await.map_err(Failure::work)?;

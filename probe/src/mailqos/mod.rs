@@ -9,6 +9,7 @@ mod evidence;
 mod head;
 mod mailbox;
 mod message;
+mod network;
 mod pickup;
 mod received;
 mod timeline;
@@ -25,7 +26,7 @@ use lettre::Address;
 use mailqos_core::{
     config::{Account, Config, Endpoint, Kind, MailQos, Monitor, Transcripts},
     mail::{self, Credentials, Reply, Smtp, SmtpError, one_line},
-    model::{Micros, MonitorId, Outcome, Sample, Stage, UtcMicros},
+    model::{Exclusion, Micros, MonitorId, Outcome, Sample, Stage, UtcMicros},
 };
 use tokio::{
     sync::watch,
@@ -41,6 +42,7 @@ use bounce::Notice;
 use clock::Clocks;
 use evidence::{Bounds, Evidence, Moment};
 use mailbox::{Expected, Key, Mailbox, Progress, Registry, lock};
+use network::Network;
 use token::{KeyError, SigningKey, Token};
 
 pub use timeline::{Part, Phase, Timeline};
@@ -79,6 +81,7 @@ pub struct Tester {
     transcripts: Arc<Store>,
     duplicates: tokio::sync::mpsc::UnboundedSender<Sample>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    network: Network,
     stopping: watch::Sender<bool>,
 }
 
@@ -113,6 +116,7 @@ impl Tester {
         let tester = Arc::new(Self {
             registry: Arc::new(Registry::new(key.clone(), config.site.clone(), max_round_trips)),
             recorder: recorder.into(),
+            network: Network::new(&config.references),
             key,
             transcripts: Arc::new(Store::new(&config)),
             config,
@@ -135,10 +139,16 @@ impl Tester {
 
     /// Runs one test. Its sample is on record when this returns.
     pub async fn test(self: &Arc<Self>, monitor: &Monitor) -> TestResult {
+        self.test_as(monitor, None).await
+    }
+
+    /// Runs one test whose sample does not count, if there is a reason for that.
+    pub async fn test_as(self: &Arc<Self>, monitor: &Monitor, excluded: Option<Exclusion>) -> TestResult {
         let Kind::MailQos(options) = &monitor.kind;
         let started_at = self.start_of(&monitor.id);
         let started = Moment::now();
         let mut sample = Sample::new(monitor.id.clone(), started_at, Outcome::NotTested);
+        sample.excluded = excluded;
         sample.test_interval = Some(monitor.test_interval);
         sample.max_round_trip = Some(options.max_round_trip);
         sample.tls_unverified = (options.smtp.trust.insecure || options.pickup.trust.insecure).then_some(true);
@@ -160,6 +170,7 @@ impl Tester {
                 } else {
                     Outcome::NotTested
                 };
+                self.network.doubt(&mut sample).await;
                 self.record(&sample).await;
                 let conversations: Vec<_> = smtp_conversations(&said).collect();
                 self.keep_transcript(&sample, options, &conversations).await;
@@ -180,6 +191,7 @@ impl Tester {
             .or(progress.last.as_ref())
             .map(|visit| visit.began - started);
         let timeline = Timeline::of(&sample, Some(Micros::ZERO), Some(sent.moment - started), pickup);
+        self.network.doubt(&mut sample).await;
         self.record(&sample).await;
         let conversations: Vec<_> = smtp_conversations(&said)
             .chain(progress.conversations(options.protocol))

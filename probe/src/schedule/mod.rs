@@ -91,7 +91,8 @@ pub async fn run(config: &Arc<Config>, tester: &Arc<Tester>, alarms: &Alarms, mu
 }
 
 async fn one(monitor: Monitor, tester: Arc<Tester>, alarms: Alarms) -> MonitorId {
-    let result = tester.test(&monitor).await;
+    let excluded = alarms.excluded(&monitor.id, UtcMicros::now());
+    let result = tester.test_as(&monitor, excluded).await;
     let sample = &result.sample;
     tracing::info!(
         monitor = %sample.monitor,

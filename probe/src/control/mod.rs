@@ -1,0 +1,142 @@
+//! How commands talk to the running probe: one line of JSON over a socket that only its owner can open, one document back.
+
+mod server;
+
+use std::{path::PathBuf, time::Duration};
+
+use mailqos_core::{config::Config, model::UtcMicros};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixStream,
+};
+
+pub use server::{Live, serve};
+
+/// A request larger than this is refused.
+const MOST_REQUEST: u64 = 1024 * 1024;
+/// An answer larger than this is not read: status of ten thousand monitors is a tenth of it.
+const MOST_ANSWER: u64 = 256 * 1024 * 1024;
+/// How long a conversation may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a command asks of the probe.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Request {
+    /// The states of monitors, by selection.
+    Status {
+        /// Selections; all if empty.
+        monitors: Vec<String>,
+    },
+    /// Somebody looks after alarms.
+    Ack {
+        /// Selections.
+        monitors: Vec<String>,
+        /// Who.
+        by: String,
+        /// What they say.
+        note: Option<String>,
+    },
+    /// A maintenance begins.
+    MaintenanceAdd {
+        /// Its name; made up if absent.
+        name: Option<String>,
+        /// Selections; all if empty.
+        monitors: Vec<String>,
+        /// The first moment; now if absent.
+        from: Option<UtcMicros>,
+        /// The first moment after it.
+        to: UtcMicros,
+        /// What for.
+        reason: Option<String>,
+        /// Who.
+        by: String,
+        /// Whether tests are left out.
+        pause: bool,
+    },
+    /// A maintenance that was added ends.
+    MaintenanceEnd {
+        /// Its name.
+        name: String,
+    },
+    /// The maintenance windows that are open or still come.
+    MaintenanceList,
+    /// Monitors count as failed.
+    Simulate {
+        /// Selections.
+        monitors: Vec<String>,
+        /// For how long, in microseconds.
+        lasts: i64,
+        /// Who.
+        by: String,
+    },
+    /// They count as they are again.
+    SimulateEnd {
+        /// Selections; all if empty.
+        monitors: Vec<String>,
+    },
+}
+
+/// Why a command could not talk to the probe, or was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Nobody listens.
+    #[error("no probe runs for site {site} with its state in {folder} ({reason}); start it: mailqos-probe run", folder = folder.display())]
+    NotRunning {
+        /// The site.
+        site: String,
+        /// Where its socket would be.
+        folder: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// The conversation broke.
+    #[error("the probe did not answer: {0}")]
+    Broken(String),
+    /// The probe refused.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// The folder of the socket: nobody else may enter it, so that nobody finds the socket before its mode is set.
+fn folder(config: &Config) -> PathBuf {
+    config.state.join(format!("site={}", config.site)).join("control")
+}
+
+/// Asks the running probe.
+///
+/// # Errors
+/// None runs, or it refuses.
+pub async fn ask(config: &Config, request: &Request) -> Result<Value, ControlError> {
+    let folder = folder(config);
+    let broken = |error: &dyn std::fmt::Display| ControlError::Broken(error.to_string());
+    let conversation = async {
+        let mut stream =
+            UnixStream::connect(folder.join("socket"))
+                .await
+                .map_err(|error| ControlError::NotRunning {
+                    site: config.site.to_string(),
+                    folder: folder.clone(),
+                    reason: error.to_string(),
+                })?;
+        let mut line = serde_json::to_vec(request).map_err(|error| broken(&error))?;
+        line.push(b'\n');
+        stream.write_all(&line).await.map_err(|error| broken(&error))?;
+        let mut answer = Vec::new();
+        stream
+            .take(MOST_ANSWER)
+            .read_to_end(&mut answer)
+            .await
+            .map_err(|error| broken(&error))?;
+        serde_json::from_slice::<Value>(&answer).map_err(|error| broken(&error))
+    };
+    let mut answer = tokio::time::timeout(PATIENCE, conversation)
+        .await
+        .unwrap_or_else(|_| Err(ControlError::Broken("it is silent".to_owned())))?;
+    match answer.get_mut("error").map(Value::take) {
+        Some(Value::String(error)) => Err(ControlError::Refused(error)),
+        _ => Ok(answer),
+    }
+}

@@ -1,0 +1,134 @@
+//! Whether the probe itself has a network: a failure while none of the reference addresses answers is no failure of the mail.
+
+use std::time::{Duration, Instant};
+
+use mailqos_core::model::{Outcome, Sample, Stage};
+use tokio::{net::TcpStream, sync::Mutex, task::JoinSet, time::timeout};
+
+/// How long the reference addresses may take, all together.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// An answer holds for this time: ten thousand tests that fail at once ask once.
+const HOLDS: Duration = Duration::from_secs(2);
+
+/// The reference addresses, and what they said last.
+#[derive(Debug)]
+pub(super) struct Network {
+    references: Vec<String>,
+    last: Mutex<Option<(Instant, bool)>>,
+}
+
+impl Network {
+    /// Of these addresses, `HOST:PORT` each; without any the network is never doubted.
+    pub(super) fn new(references: &[String]) -> Self {
+        Self {
+            references: references.to_vec(),
+            last: Mutex::default(),
+        }
+    }
+
+    /// Takes back a failure that is the probe's own.
+    pub(super) async fn doubt(&self, sample: &mut Sample) {
+        let by_network = matches!(sample.outcome, Outcome::SmtpFailed | Outcome::PickupFailed)
+            && matches!(
+                sample.stage,
+                Some(
+                    Stage::SmtpConnect
+                        | Stage::SmtpTls
+                        | Stage::SmtpGreeting
+                        | Stage::PickupConnect
+                        | Stage::PickupTls
+                        | Stage::PickupGreeting
+                )
+            );
+        if !by_network || self.references.is_empty() || self.is_there().await {
+            return;
+        }
+        let before = sample.error.take().unwrap_or_default();
+        sample.error = Some(format!(
+            "the probe's own network: none of the reference addresses answers ({before})"
+        ));
+        sample.outcome = Outcome::NotTested;
+        sample.stage = None;
+        if sample.settled == Some(false) {
+            sample.settled = Some(true);
+        }
+    }
+
+    async fn is_there(&self) -> bool {
+        let mut last = self.last.lock().await;
+        if let Some((at, there)) = *last
+            && at.elapsed() < HOLDS
+        {
+            return there;
+        }
+        let mut tries = JoinSet::new();
+        for address in &self.references {
+            let address = address.clone();
+            tries.spawn(async move {
+                match TcpStream::connect(&address).await {
+                    Ok(_) => true,
+                    // Who refuses has answered.
+                    Err(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
+                }
+            });
+        }
+        let any = async {
+            while let Some(answered) = tries.join_next().await {
+                if answered.unwrap_or(false) {
+                    return true;
+                }
+            }
+            false
+        };
+        let there = timeout(PATIENCE, any).await.unwrap_or(false);
+        *last = Some((Instant::now(), there));
+        there
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mailqos_core::model::UtcMicros;
+
+    fn failed(stage: Stage) -> Sample {
+        let mut sample = Sample::new("m".parse().expect("a name"), UtcMicros(0), Outcome::SmtpFailed);
+        sample.stage = Some(stage);
+        sample.error = Some("no route".into());
+        sample
+    }
+
+    #[tokio::test]
+    async fn a_failure_without_a_network_is_no_test() {
+        // A name that never resolves: nothing answers.
+        let alone = Network::new(&["nowhere.invalid:53".to_owned()]);
+        let mut sample = failed(Stage::SmtpConnect);
+        alone.doubt(&mut sample).await;
+        assert_eq!((sample.outcome, sample.stage), (Outcome::NotTested, None));
+        assert!(
+            sample
+                .error
+                .is_some_and(|error| error.contains("own network") && error.contains("no route"))
+        );
+        let mut refused = failed(Stage::SmtpRcpt);
+        alone.doubt(&mut refused).await;
+        assert_eq!(
+            refused.outcome,
+            Outcome::SmtpFailed,
+            "a server that refuses a recipient was reached"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_failure_stays_one_while_a_reference_answers() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let network = Network::new(&["nowhere.invalid:53".to_owned(), address]);
+        let mut sample = failed(Stage::SmtpConnect);
+        network.doubt(&mut sample).await;
+        assert_eq!(sample.outcome, Outcome::SmtpFailed);
+        let mut untested = failed(Stage::SmtpConnect);
+        Network::new(&[]).doubt(&mut untested).await;
+        assert_eq!(untested.outcome, Outcome::SmtpFailed);
+    }
+}

@@ -1,0 +1,457 @@
+//! Maintenance windows: those of the configuration, and those that were added while the probe runs, which survive a restart.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use mailqos_core::{
+    config::{Config, Monitor, Window},
+    model::{Event, EventKind, MonitorId, UtcMicros},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::record::Recorder;
+
+/// How often beginnings and ends are looked for.
+const LOOK: Duration = Duration::from_millis(500);
+/// A window of more monitors than this is one event, that of the whole site.
+const MOST_EVENTS: usize = 1_000;
+
+/// A window that was added while the probe runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Added {
+    /// Its name.
+    pub name: String,
+    /// Which monitors, as selections; all if empty.
+    pub monitors: Vec<String>,
+    /// The first moment.
+    pub from: UtcMicros,
+    /// The first moment after it.
+    pub to: UtcMicros,
+    /// What for.
+    pub reason: Option<String>,
+    /// Who added it.
+    pub by: Option<String>,
+    /// Whether tests are left out.
+    pub pause: bool,
+}
+
+/// A window that is open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Open {
+    /// Its name.
+    pub name: String,
+    /// What for.
+    pub reason: Option<String>,
+    /// Its end.
+    pub until: UtcMicros,
+    /// Whether tests are left out.
+    pub pause: bool,
+}
+
+struct Planned {
+    name: String,
+    reason: Option<String>,
+    by: Option<String>,
+    monitors: Vec<String>,
+    pause: bool,
+    window: Window,
+    /// The occurrence that was looked up last.
+    occurrence: Option<(UtcMicros, UtcMicros)>,
+    added: bool,
+}
+
+impl Planned {
+    /// The occurrence that contains `at`, if one does.
+    fn at(&mut self, at: UtcMicros) -> Option<(UtcMicros, UtcMicros)> {
+        if self.occurrence.is_none_or(|(_, end)| end <= at) {
+            self.occurrence = self.window.next(at);
+        }
+        self.occurrence.filter(|(begin, end)| *begin <= at && at < *end)
+    }
+}
+
+/// What survives a restart.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Kept {
+    added: Vec<Added>,
+    /// The windows whose beginning is on record, with their ends.
+    begun: BTreeMap<String, UtcMicros>,
+}
+
+struct Inner {
+    planned: Vec<Planned>,
+    /// Which windows concern a monitor.
+    of_monitor: HashMap<MonitorId, Vec<usize>>,
+    config: Arc<Config>,
+    kept: Kept,
+}
+
+/// All maintenance windows; clones are the same windows.
+#[derive(Clone)]
+pub struct Maintenance {
+    inner: Arc<Mutex<Inner>>,
+    file: Arc<PathBuf>,
+}
+
+impl Maintenance {
+    /// Reads what an earlier life was told.
+    pub fn open(config: Arc<Config>) -> Self {
+        let file = config
+            .state
+            .join(format!("site={}", config.site))
+            .join("maintenance.json");
+        let kept = read(&file);
+        let mut inner = Inner {
+            planned: Vec::new(),
+            of_monitor: HashMap::new(),
+            config,
+            kept,
+        };
+        inner.plan();
+        Self {
+            inner: Arc::new(Mutex::new(inner)),
+            file: Arc::new(file),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Goes over to another configuration.
+    pub fn reload(&self, config: Arc<Config>) {
+        let mut inner = self.lock();
+        inner.config = config;
+        inner.plan();
+    }
+
+    /// The window in which a monitor is, if it is in one; of several the one that ends last.
+    pub fn open_for(&self, monitor: &MonitorId, at: UtcMicros) -> Option<Open> {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let windows = inner.of_monitor.get(monitor)?;
+        let mut found: Option<Open> = None;
+        for index in windows {
+            let Some(planned) = inner.planned.get_mut(*index) else {
+                continue;
+            };
+            let Some((_, until)) = planned.at(at) else { continue };
+            let pause = planned.pause || found.as_ref().is_some_and(|open| open.pause);
+            if found.as_ref().is_none_or(|open| open.until < until) {
+                found = Some(Open {
+                    name: planned.name.clone(),
+                    reason: planned.reason.clone(),
+                    until,
+                    pause,
+                });
+            }
+            if let Some(open) = &mut found {
+                open.pause = pause;
+            }
+        }
+        found
+    }
+
+    /// Adds a window; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// It is impossible, selects nothing, or can't be kept.
+    pub fn add(&self, window: Added) -> Result<(), String> {
+        if window.to <= window.from || window.to <= UtcMicros::now() {
+            return Err("the window has ended before it begins".to_owned());
+        }
+        let mut inner = self.lock();
+        inner
+            .config
+            .select(&window.monitors)
+            .map_err(|pattern| format!("{pattern:?} names no monitor"))?;
+        if inner.planned.iter().any(|planned| planned.name == window.name) {
+            return Err(format!("there is a maintenance {} already", window.name));
+        }
+        inner.kept.added.push(window);
+        inner.plan();
+        self.keep(&inner.kept)
+    }
+
+    /// Ends an added window now.
+    ///
+    /// # Errors
+    /// There is none of that name, or it can't be kept.
+    pub fn end(&self, name: &str) -> Result<(), String> {
+        let now = UtcMicros::now();
+        let mut inner = self.lock();
+        let Some(window) = inner.kept.added.iter_mut().find(|window| window.name == name) else {
+            return Err(match inner.planned.iter().any(|planned| planned.name == name) {
+                true => format!("{name} stands in the configuration; change it there and reload"),
+                false => format!("there is no maintenance {name}"),
+            });
+        };
+        window.to = now;
+        inner.plan();
+        self.keep(&inner.kept)
+    }
+
+    /// All windows that are open or still come: name, occurrence, selection, reason, who added it.
+    #[expect(clippy::type_complexity, reason = "a row of a listing")]
+    pub fn list(
+        &self,
+        now: UtcMicros,
+    ) -> Vec<(
+        String,
+        (UtcMicros, UtcMicros),
+        Vec<String>,
+        Option<String>,
+        Option<String>,
+    )> {
+        let mut rows = Vec::new();
+        for planned in &mut self.lock().planned {
+            planned.at(now);
+            if let Some(occurrence) = planned.occurrence {
+                rows.push((
+                    planned.name.clone(),
+                    occurrence,
+                    planned.monitors.clone(),
+                    planned.reason.clone(),
+                    planned.by.clone(),
+                ));
+            }
+        }
+        rows.sort_by_key(|row| row.1);
+        rows
+    }
+
+    fn keep(&self, kept: &Kept) -> Result<(), String> {
+        serde_json::to_vec(kept)
+            .map_err(std::io::Error::other)
+            .and_then(|bytes| crate::record::write_whole(&self.file, &bytes))
+            .map_err(|error| format!("{}: {error}", self.file.display()))
+    }
+
+    /// Puts beginnings and ends on record, until it is aborted.
+    pub async fn watch(self, recorder: Recorder) {
+        loop {
+            for event in self.turns(UtcMicros::now()) {
+                if let Err(error) = recorder.record_event(event).await {
+                    tracing::error!("an event can't be recorded: {error}");
+                }
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// What has begun and ended since this was asked last.
+    fn turns(&self, now: UtcMicros) -> Vec<Event> {
+        let mut events = Vec::new();
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let mut changed = false;
+        let mut open = BTreeMap::new();
+        for planned in &mut inner.planned {
+            if let Some((_, end)) = planned.at(now) {
+                open.insert(planned.name.clone(), end);
+                if inner.kept.begun.insert(planned.name.clone(), end).is_none() {
+                    changed = true;
+                    tracing::info!(maintenance = %planned.name, until = %end, "begins");
+                    events.extend(about(
+                        planned,
+                        &inner.config,
+                        EventKind::MaintenanceStarted,
+                        now,
+                        Some(end),
+                    ));
+                }
+            }
+        }
+        let ended: Vec<String> = inner
+            .kept
+            .begun
+            .keys()
+            .filter(|name| !open.contains_key(*name))
+            .cloned()
+            .collect();
+        for name in ended {
+            changed = true;
+            inner.kept.begun.remove(&name);
+            tracing::info!(maintenance = %name, "ends");
+            match inner.planned.iter().find(|planned| planned.name == name) {
+                Some(planned) => events.extend(about(planned, &inner.config, EventKind::MaintenanceEnded, now, None)),
+                None => events.push(Event::new(None, now, EventKind::MaintenanceEnded).text(name.clone())),
+            }
+        }
+        let before = inner.kept.added.len();
+        inner.kept.added.retain(|window| window.to > now);
+        if inner.kept.added.len() != before {
+            changed = true;
+            inner.plan();
+        }
+        if changed && let Err(error) = self.keep(&inner.kept) {
+            tracing::error!("the maintenance windows can't be kept: {error}");
+        }
+        events
+    }
+}
+
+/// The events of a window: one for each of its monitors, or one for the site.
+fn about(planned: &Planned, config: &Config, kind: EventKind, at: UtcMicros, until: Option<UtcMicros>) -> Vec<Event> {
+    let text = match &planned.reason {
+        Some(reason) => format!("{}: {reason}", planned.name),
+        None => planned.name.clone(),
+    };
+    let monitors: Vec<&Monitor> = config.select(&planned.monitors).unwrap_or_default();
+    let one = |monitor: Option<MonitorId>| {
+        Event {
+        actor: planned.by.clone(),
+        until,
+        detail: Some(
+            serde_json::json!({ "maintenance": planned.name, "monitors": planned.monitors, "tests": if planned.pause { "pause" } else { "run" } })
+                .to_string(),
+        ),
+        ..Event::new(monitor, at, kind).text(text.clone())
+    }
+    };
+    if planned.monitors.is_empty() || monitors.len() > MOST_EVENTS {
+        return vec![one(None)];
+    }
+    monitors
+        .into_iter()
+        .map(|monitor| one(Some(monitor.id.clone())))
+        .collect()
+}
+
+impl Inner {
+    /// Lays out the windows of the configuration and those that were added.
+    fn plan(&mut self) {
+        let fixed = self.config.maintenance.iter().map(|window| Planned {
+            name: window.name.to_string(),
+            reason: window.reason.clone(),
+            by: None,
+            monitors: window.monitors.clone(),
+            pause: window.pause,
+            window: window.when.clone(),
+            occurrence: None,
+            added: false,
+        });
+        let added = self.kept.added.iter().map(|window| Planned {
+            name: window.name.clone(),
+            reason: window.reason.clone(),
+            by: window.by.clone(),
+            monitors: window.monitors.clone(),
+            pause: window.pause,
+            window: Window::Once {
+                from: window.from,
+                to: window.to,
+            },
+            occurrence: None,
+            added: true,
+        });
+        self.planned = fixed.chain(added).collect();
+        self.planned.sort_by_key(|planned| planned.added);
+        self.of_monitor.clear();
+        for (index, planned) in self.planned.iter().enumerate() {
+            // Monitors that an added window names may be gone by now.
+            let selects = |monitor: &Monitor| {
+                planned.monitors.is_empty() || planned.monitors.iter().any(|pattern| monitor.is_selected(pattern))
+            };
+            for monitor in self.config.monitors.values().filter(|monitor| selects(monitor)) {
+                self.of_monitor.entry(monitor.id.clone()).or_default().push(index);
+            }
+        }
+    }
+}
+
+fn read(file: &Path) -> Kept {
+    match std::fs::read(file) {
+        Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+            tracing::error!("{} can't be understood: {error}", file.display());
+            Kept::default()
+        }),
+        Err(error) => {
+            if error.kind() != std::io::ErrorKind::NotFound {
+                tracing::error!("{} can't be read: {error}", file.display());
+            }
+            Kept::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mailqos_core::model::Micros;
+
+    fn config(folder: &Path) -> Arc<Config> {
+        let path = folder.join("mailqos.toml");
+        let text = "site = \"here\"\ntimezone = \"UTC\"\n[defaults]\nfrom = \"a@b.example\"\nto = \"a@b.example\"\nsmtp = {}\npickup = { account = \"a\" }\n\
+                    [account.a]\nuser = \"a\"\npassword = { env = \"X\" }\n[object.o]\naddress = \"localhost\"\ntags = [\"t\"]\n[object.p]\naddress = \"localhost\"\n\
+                    [monitor.a]\nobject = \"o\"\n[monitor.b]\nobject = \"p\"\n\
+                    [maintenance.night]\nhours = \"02:00-03:00\"\nmonitors = [\"tag:t\"]\ntests = \"pause\"\n";
+        std::fs::write(&path, text).expect("write");
+        Arc::new(mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}")))
+    }
+
+    fn id(name: &str) -> MonitorId {
+        name.parse().expect("a name")
+    }
+
+    #[test]
+    fn a_window_concerns_the_monitors_that_it_names() {
+        let folder = tempfile::tempdir().expect("folder");
+        let maintenance = Maintenance::open(config(folder.path()));
+        let night = UtcMicros(Micros::from_secs(2 * 3600 + 1800).0);
+        let open = maintenance.open_for(&id("a"), night).expect("open");
+        assert_eq!((open.name.as_str(), open.pause), ("night", true));
+        assert_eq!(open.until, UtcMicros(Micros::from_secs(3 * 3600).0));
+        assert_eq!(maintenance.open_for(&id("b"), night), None);
+        assert_eq!(maintenance.open_for(&id("a"), UtcMicros(0)), None);
+        let kinds = |at| -> Vec<&str> { maintenance.turns(at).iter().map(|event| event.kind.as_str()).collect() };
+        assert_eq!(kinds(night), ["maintenance_started"]);
+        assert_eq!(kinds(night), [""; 0]);
+        assert_eq!(kinds(night + Micros::from_secs(3600)), ["maintenance_ended"]);
+    }
+
+    #[test]
+    fn an_added_window_survives_a_restart_and_ends_when_told() {
+        let folder = tempfile::tempdir().expect("folder");
+        let config = config(folder.path());
+        let now = UtcMicros::now();
+        let added = Added {
+            name: "disks".into(),
+            monitors: vec!["object:p".into()],
+            from: now,
+            to: now + Micros::from_secs(3600),
+            reason: Some("new disks".into()),
+            by: Some("anna".into()),
+            pause: false,
+        };
+        let maintenance = Maintenance::open(config.clone());
+        maintenance.add(added.clone()).expect("fine");
+        assert!(maintenance.add(added.clone()).is_err(), "twice");
+        let nobody = Added {
+            name: "x".into(),
+            monitors: vec!["nobody".into()],
+            ..added.clone()
+        };
+        assert!(maintenance.add(nobody).is_err());
+        let backwards = Added {
+            name: "y".into(),
+            to: now - Micros(1),
+            ..added
+        };
+        assert!(maintenance.add(backwards).is_err());
+        assert_eq!(maintenance.turns(now).len(), 1);
+        drop(maintenance);
+        let maintenance = Maintenance::open(config);
+        assert!(maintenance.open_for(&id("b"), now).is_some() && maintenance.open_for(&id("a"), now).is_none());
+        assert!(maintenance.turns(now).is_empty(), "its beginning is on record");
+        maintenance.end("disks").expect("fine");
+        assert!(maintenance.end("night").is_err() && maintenance.end("nothing").is_err());
+        let later = UtcMicros::now() + Micros(1);
+        assert_eq!(maintenance.turns(later)[0].kind, EventKind::MaintenanceEnded);
+        assert_eq!(maintenance.open_for(&id("b"), later), None);
+    }
+}

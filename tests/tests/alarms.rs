@@ -1,0 +1,209 @@
+//! States and alarms as their users see them: acknowledging, maintenance, simulated failures, dependencies, thresholds.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
+
+use mailqos_core::{
+    lake::{day_path, read_day},
+    model::{Event, UtcMicros},
+};
+use mailqos_tests::{
+    hooks::{Hooks, Manner},
+    servers::{MailServer, Options, Protocol},
+    setting::{Setting, until},
+};
+
+/// A probe with tests each second, two failures to an alarm, and a webhook that tells kind, monitors and reason.
+async fn setting(name: &str) -> (Setting, MailServer, Hooks) {
+    let mut setting = Setting::new(name);
+    let server = MailServer::start(Options::default()).await.unwrap();
+    let hooks = Hooks::start(Manner::Status(200)).await.unwrap();
+    setting.replace("test_interval = \"5s\"", "test_interval = \"1s\"\nalarm_after = 2");
+    setting.add(&format!(
+        "[action_list.default]\nactions = [{{ webhook = {{ url = \"{}\", body = '{{ \"kind\": {{{{ alarms[0].kind | json }}}}, \"monitors\": {{{{ monitors | json }}}}, \"what\": {{{{ alarms[0].what | json }}}} }}' }}, repeat = \"10s\" }}]",
+        hooks.url("/")
+    ));
+    (setting, server, hooks)
+}
+
+fn told(hooks: &Hooks, kind: &str) -> Vec<serde_json::Value> {
+    hooks
+        .taken()
+        .iter()
+        .map(|hook| hook.json())
+        .filter(|json| json["kind"] == kind)
+        .collect()
+}
+
+/// The kinds of the events that are in the lake, with their actors.
+fn events(setting: &Setting, site: &str) -> Vec<Event> {
+    let site = site.parse().unwrap();
+    let path = day_path::<Event>(&setting.data(), &site, UtcMicros::now().utc_date());
+    read_day(&path).unwrap_or_default()
+}
+
+fn has_event(setting: &Setting, site: &str, kind: &str) -> bool {
+    events(setting, site).iter().any(|event| event.kind.as_str() == kind)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alarm_is_acknowledged_by_name_and_note() {
+    let (mut setting, server, hooks) = setting("lyon").await;
+    setting.add_monitor(&setting.monitor("mail1", &server));
+    setting.write();
+    let output = setting.run("mailqos-probe", &["ack", "mail1"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("no probe runs"),
+        "{output:?}"
+    );
+    server.refuse(Protocol::Smtp);
+    let probe = setting.start_probe();
+    until("the alarm", || !told(&hooks, "alarm").is_empty()).await;
+    let said = setting.succeed(
+        "mailqos-probe",
+        &["ack", "mail*", "--by", "anna", "--note", "disk is full"],
+    );
+    assert_eq!(said.trim(), "acknowledged: mail1");
+    until("the event", || has_event(&setting, "lyon", "acknowledged")).await;
+    let ack = events(&setting, "lyon")
+        .into_iter()
+        .find(|event| event.kind.as_str() == "acknowledged")
+        .unwrap();
+    assert_eq!(
+        (ack.actor.as_deref(), ack.text.as_deref()),
+        (Some("anna"), Some("disk is full"))
+    );
+    // Ten seconds after the alarm a reminder would come.
+    tokio::time::sleep(std::time::Duration::from_secs(12)).await;
+    assert_eq!(told(&hooks, "reminder").len(), 0);
+    assert_eq!(setting.run("mailqos-probe", &["ack", "nobody"]).status.code(), Some(1));
+    assert!(probe.stop().success());
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = setting.data().join("state/site=lyon/control");
+    assert_eq!(std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_maintenance_no_alarm_rises_and_no_sample_counts() {
+    let (mut setting, server, hooks) = setting("lyon").await;
+    setting.add_monitor(&setting.monitor("mail1", &server));
+    let probe = setting.start_probe();
+    until("a test", || !setting.settled("mail1").is_empty()).await;
+    let said = setting.succeed(
+        "mailqos-probe",
+        &[
+            "maintenance",
+            "add",
+            "mail1",
+            "--for",
+            "2h",
+            "--reason",
+            "new disks",
+            "--name",
+            "disks",
+        ],
+    );
+    assert!(said.starts_with("maintenance disks of 1 monitors"), "{said}");
+    server.refuse(Protocol::Smtp);
+    until("failures in maintenance", || {
+        let failed = |row: &&mailqos_tests::lake::Row| row.outcome() == "smtp_failed";
+        setting.settled("mail1").iter().filter(failed).count() >= 4
+    })
+    .await;
+    for row in setting
+        .settled("mail1")
+        .iter()
+        .filter(|row| row.outcome() == "smtp_failed")
+    {
+        assert_eq!(row.text("excluded"), Some("maintenance"), "{row:?}");
+    }
+    assert!(hooks.taken().is_empty());
+    let listed = setting.succeed("mailqos-probe", &["maintenance", "list"]);
+    assert!(
+        listed.contains("disks") && listed.contains("open") && listed.contains("new disks"),
+        "{listed}"
+    );
+    setting.succeed("mailqos-probe", &["maintenance", "end", "disks"]);
+    until("the alarm afterwards", || !told(&hooks, "alarm").is_empty()).await;
+    until("the events", || {
+        has_event(&setting, "lyon", "maintenance_started") && has_event(&setting, "lyon", "maintenance_ended")
+    })
+    .await;
+    assert_eq!(
+        setting
+            .run("mailqos-probe", &["maintenance", "add", "--for", "soon"])
+            .status
+            .code(),
+        Some(2)
+    );
+    assert!(probe.stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_simulated_failure_tries_the_action_list_and_counts_nowhere() {
+    let (mut setting, server, hooks) = setting("lyon").await;
+    setting.add_monitor(&setting.monitor("mail1", &server));
+    let probe = setting.start_probe();
+    until("a test", || !setting.settled("mail1").is_empty()).await;
+    setting.succeed("mailqos-probe", &["simulate", "mail1", "--by", "anna"]);
+    until("the alarm", || !told(&hooks, "alarm").is_empty()).await;
+    assert_eq!(told(&hooks, "alarm")[0]["what"], "simulated failure, ordered by anna");
+    until("a test in between", || {
+        setting
+            .settled("mail1")
+            .iter()
+            .any(|row| row.text("excluded") == Some("simulated_failure"))
+    })
+    .await;
+    assert!(
+        setting.settled("mail1").iter().all(|row| row.outcome() == "ok"),
+        "mail works all the while"
+    );
+    setting.succeed("mailqos-probe", &["simulate", "mail1", "--end"]);
+    until("the recovery", || !told(&hooks, "recovery").is_empty()).await;
+    until("the events", || has_event(&setting, "lyon", "simulation_ended")).await;
+    assert!(has_event(&setting, "lyon", "simulation_started"));
+    assert!(probe.stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_from_another_failure_is_silent() {
+    let (mut setting, server, hooks) = setting("lyon").await;
+    setting.add_monitor(&setting.monitor("gate", &server));
+    for number in 0..4 {
+        let mut monitor = setting.monitor(&format!("box{number}"), &server);
+        monitor.more = "depends_on = [\"gate\"]".to_owned();
+        setting.add_monitor(&monitor);
+    }
+    server.refuse(Protocol::Smtp);
+    let probe = setting.start_probe();
+    until("the alarm", || !told(&hooks, "alarm").is_empty()).await;
+    until("failures of all", || {
+        (0..4).all(|number| setting.settled(&format!("box{number}")).len() >= 5)
+    })
+    .await;
+    until("the event", || has_event(&setting, "lyon", "alarm_held")).await;
+    for alarm in told(&hooks, "alarm") {
+        assert_eq!(alarm["monitors"], serde_json::json!(["gate"]));
+    }
+    server.admit(Protocol::Smtp);
+    until("the recovery", || !told(&hooks, "recovery").is_empty()).await;
+    assert!(probe.stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_step_raises_an_alarm_of_good_tests() {
+    let (mut setting, server, hooks) = setting("lyon").await;
+    let mut monitor = setting.monitor("mail1", &server);
+    monitor.more = "alarm = { smtp_send = \"1ms\", certificate = \"14d\" }".to_owned();
+    setting.add_monitor(&monitor);
+    let probe = setting.start_probe();
+    until("the alarm", || !told(&hooks, "alarm").is_empty()).await;
+    let what = told(&hooks, "alarm")[0]["what"].as_str().unwrap().to_owned();
+    assert!(
+        what.contains("sending took") && what.contains("allowed are 1ms"),
+        "{what}"
+    );
+    assert!(setting.settled("mail1").iter().all(|row| row.outcome() == "ok"));
+    assert!(probe.stop().success());
+}
