@@ -14,6 +14,7 @@ mod table;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    sync::Arc,
 };
 
 use jiff::tz::TimeZone;
@@ -29,7 +30,10 @@ pub use read::load;
 pub use table::{FromToml, Node, Source, Table, nearest, parse};
 
 use crate::{
-    mail::SecretSource,
+    mail::{
+        Credentials, SecretError, SecretSource,
+        sasl::{Mechanism, Memory},
+    },
     model::{AccountName, Micros, MonitorId, Name, ObjectId, SiteName},
 };
 
@@ -94,6 +98,23 @@ pub struct Account {
     pub domain: Option<String>,
     /// Where the password comes from.
     pub password: SecretSource,
+    /// The SASL mechanisms that may be used; all where empty.
+    pub mechanisms: Vec<Mechanism>,
+    /// What is remembered of its logins.
+    pub memory: Arc<Memory>,
+}
+
+impl Account {
+    /// Fetches what is needed to log in.
+    ///
+    /// # Errors
+    /// When the secret can't be had.
+    pub async fn credentials(&self) -> Result<Credentials, SecretError> {
+        let secret = self.password.fetch().await?;
+        let mut credentials = Credentials::password(&self.user, secret).remembering(&self.memory);
+        credentials.only.clone_from(&self.mechanisms);
+        Ok(credentials)
+    }
 }
 
 /// A host or service under watch.

@@ -5,6 +5,7 @@ use std::{
     io::Read as _,
     path::{Path, PathBuf},
     str::FromStr as _,
+    sync::Arc,
 };
 
 use jiff::tz::TimeZone;
@@ -16,7 +17,10 @@ use super::{
     table::{Node, nearest, parse},
 };
 use crate::{
-    mail::{Secret, SecretSource},
+    mail::{
+        Secret, SecretSource,
+        sasl::{MECHANISMS, Mechanism},
+    },
     model::{AccountName, InvalidName, Micros, Name},
 };
 
@@ -417,12 +421,34 @@ fn account(mut table: Table, plaintext: bool, problems: &mut Problems) -> Option
             None
         }
     };
+    let mechanisms = mechanisms(&mut table, problems);
     table.finish(problems);
     Some(Account {
         user: user?,
         domain,
         password: password?,
+        mechanisms,
+        memory: Arc::default(),
     })
+}
+
+/// The SASL mechanisms that an account may use.
+fn mechanisms(table: &mut Table, problems: &mut Problems) -> Vec<Mechanism> {
+    let nodes: Vec<Node> = table.get("mechanisms", problems).unwrap_or_default();
+    let mut mechanisms = Vec::new();
+    for node in nodes {
+        let Some(text) = node.read::<String>(problems) else {
+            continue;
+        };
+        match text.parse() {
+            Ok(mechanism) => mechanisms.push(mechanism),
+            Err(()) => problems.push(
+                node.problem(format!("{text:?} is no SASL mechanism that mailqos knows"), "not known")
+                    .help(format!("write some of: {}", MECHANISMS.map(Mechanism::name).join(", "))),
+            ),
+        }
+    }
+    mechanisms
 }
 
 /// Where a secret comes from; a literal only where that is allowed.

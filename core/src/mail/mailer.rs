@@ -2,7 +2,7 @@
 
 use lettre::{Address, Message, address::Envelope};
 
-use super::{Credentials, Reply, SecretError, Smtp, SmtpError};
+use super::{Reply, SecretError, Smtp, SmtpError};
 use crate::config::{Account, MailServer};
 
 /// A way to send mails: a mail server and the account for it.
@@ -77,10 +77,7 @@ impl Mailer {
     /// When nobody gets it.
     pub async fn send_raw(&self, envelope: &Envelope, content: Vec<u8>) -> Result<Delivered, MailError> {
         let credentials = match &self.account {
-            Some(account) => Some(Credentials {
-                user: account.user.clone(),
-                secret: account.password.fetch().await?,
-            }),
+            Some(account) => Some(account.credentials().await?),
             None => None,
         };
         let mut smtp = Smtp::new(&self.server.endpoint, self.server.timeout.to_std());

@@ -2,6 +2,7 @@
 //! reports alike.
 
 mod mailer;
+mod refusals;
 pub mod sasl;
 mod secret;
 mod smtp;
@@ -10,6 +11,7 @@ mod transcript;
 mod wire;
 
 pub use mailer::{Delivered, MailError, Mailer};
+pub use refusals::explained;
 pub use sasl::Credentials;
 pub use secret::{Secret, SecretError, SecretSource};
 pub use smtp::{Reply, Smtp, SmtpError, SmtpPhases};

@@ -23,8 +23,8 @@ use lettre::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
-    Credentials, Secret, TlsSession, Transcript, Wire, WireError,
-    sasl::{self, Mechanism},
+    Credentials, Secret, TlsSession, Transcript, Wire, WireError, refusals,
+    sasl::{self, Dialogue, MAX_CHALLENGES},
     transcript::one_line,
 };
 use crate::{
@@ -42,8 +42,6 @@ const LETTRE_LINE: usize = 900;
 const END_OF_CONTENT: &[u8] = b"\r\n.\r\n";
 /// How long a polite end may take.
 const QUITTING: Duration = Duration::from_secs(5);
-/// The most challenges of one authentication.
-const MAX_CHALLENGES: usize = 6;
 
 /// A server's reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -287,45 +285,52 @@ impl Smtp {
                 "an account is configured, but the server offers no authentication on this port".to_owned(),
             ));
         };
-        let mechanisms = sasl::choose(&offered, credentials);
+        let place = format!("{}:{}", self.endpoint.server, self.endpoint.port);
+        let mechanisms = sasl::choose(&place, &offered, credentials);
         if mechanisms.is_empty() {
-            return Err(self.refuse(stage, format!("the server offers only AUTH {}", offered.join(" "))));
+            return Err(self.refuse(stage, sasl::none_fits(&offered, credentials)));
         }
         if let Some(wire) = &mut self.lane.lock().wire {
             wire.hide(&credentials.secret);
         }
         let began = Instant::now();
+        let mut failed = Vec::new();
         let mut result = Ok(());
         for mechanism in mechanisms {
-            result = self.exchange(mechanism, credentials).await;
+            let mut dialogue = mechanism.begin(credentials);
+            result = self.exchange(&mut dialogue, mechanism.name()).await;
             match &result {
-                // 535: the credentials are wrong, and no other mechanism makes them right; each further try costs the
+                // Where the credentials are wrong no other mechanism makes them right, and each further try costs the
                 // account and this address a penalty on many servers.
-                Err(error)
-                    if error
-                        .reply
-                        .as_ref()
-                        .is_some_and(|reply| reply.code / 100 == 5 && reply.code != 535) => {}
+                Err(error) if !is_final(error, &dialogue) => failed.push(mechanism),
                 _ => break,
             }
         }
         result?;
+        for mechanism in failed {
+            credentials.pass_over(&place, mechanism);
+        }
         self.phases.auth = Some(Micros::from(self.last_reply_at().saturating_duration_since(began)));
         Ok(())
     }
 
-    async fn exchange(&mut self, mechanism: Mechanism, credentials: &Credentials) -> Result<(), SmtpError> {
+    async fn exchange(&mut self, dialogue: &mut Dialogue, name: &str) -> Result<(), SmtpError> {
         let stage = Stage::SmtpAuth;
-        let mut dialogue = mechanism.begin(credentials);
         let mut line = match dialogue.initial() {
-            Some(initial) => Secret::new(format!("AUTH {mechanism} {}", sasl::encode(&initial))),
-            None => Secret::new(format!("AUTH {mechanism}")),
+            Some(initial) => Secret::new(format!("AUTH {name} {}", sasl::encode_initial(&initial))),
+            None => Secret::new(format!("AUTH {name}")),
         };
         for _ in 0..MAX_CHALLENGES {
             self.lane.secret(true);
             let result = self.command(stage, Line(&line)).await;
             self.lane.secret(false);
-            let reply = result?;
+            let reply = result.map_err(|error| match dialogue.complaint() {
+                Some(complaint) => SmtpError {
+                    text: format!("{}; {complaint}", error.text),
+                    ..error
+                },
+                None => error,
+            })?;
             if reply.code != 334 {
                 return dialogue.finish().map_err(|reason| self.refuse(stage, reason));
             }
@@ -507,10 +512,10 @@ impl Smtp {
         let text = format!("{} {}", reply.code, reply.lines.join(" "));
         SmtpError {
             stage,
-            text: match &lane.wire {
+            text: refusals::explained(match &lane.wire {
                 Some(wire) => wire.transcript().one_line(&text),
                 None => one_line(&text, &[]),
-            },
+            }),
             reply: Some(reply),
             uncertain: false,
             own_network: false,
@@ -525,6 +530,17 @@ impl Smtp {
             uncertain: false,
             own_network: false,
         }
+    }
+}
+
+/// Whether a refused authentication leaves nothing to try.
+fn is_final(error: &SmtpError, dialogue: &Dialogue) -> bool {
+    let Some(reply) = &error.reply else { return true };
+    let about_the_mechanism = || error.text.to_ascii_lowercase().contains("mechanism");
+    match reply.code {
+        // RFC 4954, section 6: the credentials are wrong; but some servers say so of a mechanism that they can't do.
+        535 => dialogue.was_judged() && !about_the_mechanism(),
+        code => code / 100 != 5 || refusals::explain(&error.text).is_some(),
     }
 }
 

@@ -440,6 +440,11 @@ impl Wire {
         }
     }
 
+    /// The server as it was named, and its port.
+    pub fn place(&self) -> String {
+        format!("{}:{}", self.server, self.peer.port())
+    }
+
     /// The address of the server.
     pub fn peer(&self) -> SocketAddr {
         self.peer

@@ -508,11 +508,8 @@ impl Mailbox {
 
     async fn credentials(&self) -> Result<Option<Credentials>, PickupError> {
         let Some(account) = &self.account else { return Ok(None) };
-        match account.password.fetch().await {
-            Ok(secret) => Ok(Some(Credentials {
-                user: account.user.clone(),
-                secret,
-            })),
+        match account.credentials().await {
+            Ok(credentials) => Ok(Some(credentials)),
             Err(error) => Err(PickupError {
                 own_network: true,
                 ..PickupError::new(Stage::PickupLogin, &format!("the password: {error}"))

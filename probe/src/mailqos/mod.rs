@@ -578,14 +578,10 @@ impl Tester {
 
     async fn credentials(&self, endpoint: &Endpoint) -> Result<Option<Credentials>, String> {
         match self.account(endpoint) {
-            Some(account) => Ok(Some(Credentials {
-                user: account.user.clone(),
-                secret: account
-                    .password
-                    .fetch()
-                    .await
-                    .map_err(|error| format!("the password: {error}"))?,
-            })),
+            Some(account) => {
+                let credentials = account.credentials().await;
+                credentials.map(Some).map_err(|error| format!("the password: {error}"))
+            }
             None => Ok(None),
         }
     }

@@ -2,12 +2,14 @@
 
 use std::{collections::BTreeSet, io, sync::Arc};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use tokio::sync::watch;
 
 use super::{
     Protocol, Shared,
     connection::{Connection, Met},
     mailboxes::{Folder, StoredMail},
+    sasl::{Exchange, Step},
 };
 
 /// The largest literal that is taken.
@@ -95,6 +97,13 @@ impl Session {
     }
 
     fn capabilities(&self) -> String {
+        let mechanisms: Vec<String> = self
+            .shared
+            .options
+            .mechanisms
+            .iter()
+            .map(|name| format!("AUTH={name}"))
+            .collect();
         let mut capabilities = vec![
             "IMAP4rev1",
             "LITERAL+",
@@ -112,7 +121,8 @@ impl Session {
         if in_clear && !self.shared.options.plaintext_login {
             capabilities.push("LOGINDISABLED");
         } else {
-            capabilities.extend(["SASL-IR", "AUTH=PLAIN"]);
+            capabilities.push("SASL-IR");
+            capabilities.extend(mechanisms.iter().map(String::as_str));
         }
         capabilities.retain(|capability| !self.without(capability));
         capabilities.join(" ")
@@ -233,15 +243,9 @@ impl Session {
                 .shared
                 .may_log_in(user.text(), password.text())
                 .then(|| user.text().to_owned()),
-            ("AUTHENTICATE", [mechanism, rest @ ..]) if mechanism.text().eq_ignore_ascii_case("PLAIN") => {
-                let response = match rest {
-                    [initial] => initial.text().to_owned(),
-                    _ => {
-                        self.connection.say("+ ").await?;
-                        self.connection.command().await?.unwrap_or_default()
-                    }
-                };
-                self.shared.sasl_plain(&response)
+            ("AUTHENTICATE", [mechanism, initial @ ..]) if self.has_mechanism(mechanism.text()) => {
+                self.authenticate(mechanism.text(), initial.first().map(|word| word.text().to_owned()))
+                    .await?
             }
             _ => {
                 return self
@@ -259,6 +263,32 @@ impl Session {
             self.connection
                 .say(&format!("{tag} NO [AUTHENTICATIONFAILED] Authentication failed."))
                 .await
+        }
+    }
+
+    fn has_mechanism(&self, mechanism: &str) -> bool {
+        Exchange::begin(&self.shared, mechanism).is_some() && !self.without(&format!("AUTH={mechanism}"))
+    }
+
+    /// Who is logged in by the mechanism, or nobody.
+    async fn authenticate(&mut self, mechanism: &str, initial: Option<String>) -> io::Result<Option<String>> {
+        let Some(mut exchange) = Exchange::begin(&self.shared, mechanism) else {
+            return Ok(None);
+        };
+        let mut response = initial;
+        loop {
+            match exchange.next(&self.shared, response.as_deref()) {
+                Step::End(user) => return Ok(user),
+                Step::Challenge(challenge) => {
+                    self.connection
+                        .say(&format!("+ {}", STANDARD.encode(challenge)))
+                        .await?;
+                    response = self.connection.command().await?;
+                    if matches!(response.as_deref(), None | Some("*")) {
+                        return Ok(None);
+                    }
+                }
+            }
         }
     }
 

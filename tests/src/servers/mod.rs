@@ -20,6 +20,7 @@ mod faults;
 mod imap;
 mod mailboxes;
 mod pop3;
+mod sasl;
 mod smtp;
 
 use std::{
@@ -48,6 +49,7 @@ pub use delays::Delays;
 pub use delivery::{Accepted, Landing};
 pub use faults::{Fault, Mishap, Protocol, When};
 pub use mailboxes::{INBOX, JUNK, StoredMail};
+pub use sasl::TokenBook;
 
 use connection::Connection;
 use mailboxes::Mailboxes;
@@ -74,6 +76,12 @@ pub struct Options {
     pub smtp_auth_required: bool,
     /// The largest mail that is taken.
     pub max_size: usize,
+    /// The SASL mechanisms of all protocols.
+    pub mechanisms: Vec<String>,
+    /// Those of them that fail whatever the client says.
+    pub broken_mechanisms: Vec<String>,
+    /// The access tokens that open mailboxes.
+    pub tokens: TokenBook,
     /// How long a refused login waits for its reply.
     pub auth_failure_delay: Duration,
     /// POP3 commands and capabilities that the server does not know (`TOP`, `UIDL`, `CAPA`, `PIPELINING`, `SASL`, `APOP`).
@@ -102,6 +110,9 @@ impl Default for Options {
             plaintext_login: false,
             smtp_auth_required: true,
             max_size: 50_000_000,
+            mechanisms: vec!["PLAIN".to_owned(), "LOGIN".to_owned()],
+            broken_mechanisms: Vec::new(),
+            tokens: TokenBook::default(),
             auth_failure_delay: Duration::ZERO,
             pop3_without: Vec::new(),
             pop3_exclusive: false,

@@ -2,12 +2,14 @@
 
 use std::{io, sync::atomic::Ordering};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use md5::{Digest as _, Md5};
 
 use super::{
     INBOX, Protocol,
     connection::{Connection, Met},
     mailboxes::{Folder, Locked, StoredMail},
+    sasl::{Exchange, Step},
 };
 
 /// The phase at which a command's faults strike: the last command of each way to log in is `LOGIN`.
@@ -69,8 +71,9 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
                 if connection.tls.is_none() {
                     capabilities.push("STLS");
                 }
+                let sasl = format!("SASL {}", options.mechanisms.join(" "));
                 if !in_clear {
-                    capabilities.extend(["USER", "SASL PLAIN"]);
+                    capabilities.extend(["USER", &sasl]);
                 }
                 capabilities.retain(|capability| !without(capability.split(' ').next().unwrap_or(capability)));
                 let reply = format!("+OK\r\n{}\r\n.\r\n", capabilities.join("\r\n"));
@@ -102,20 +105,36 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
                 });
                 session = log_in(&mut connection, user).await?;
             }
-            ("AUTH", None) if rest.is_empty() => connection.reply(b"+OK\r\nPLAIN\r\n.\r\n").await?,
+            ("AUTH", None) if rest.is_empty() => {
+                let reply = format!("+OK\r\n{}\r\n.\r\n", options.mechanisms.join("\r\n"));
+                connection.reply(reply.as_bytes()).await?;
+            }
             ("AUTH", None) => {
                 let (mechanism, initial) = rest.split_once(' ').unwrap_or((rest, ""));
-                if !mechanism.eq_ignore_ascii_case("PLAIN") || without("SASL") {
+                let exchange = Exchange::begin(&shared, mechanism).filter(|_| !without("SASL"));
+                let Some(mut exchange) = exchange else {
                     connection.say("-ERR Unsupported authentication mechanism.").await?;
                     continue;
-                }
-                let response = if initial.is_empty() {
-                    connection.say("+ ").await?;
-                    connection.command().await?.unwrap_or_default()
-                } else {
-                    initial.to_owned()
                 };
-                session = log_in(&mut connection, shared.sasl_plain(&response)).await?;
+                if mechanism.eq_ignore_ascii_case("XOAUTH2") && !initial.is_empty() {
+                    // As Microsoft 365 has it.
+                    connection.say("-ERR Protocol error. Connection is closed. 10").await?;
+                    return connection.close().await;
+                }
+                let mut response = (!initial.is_empty()).then(|| initial.to_owned());
+                let user = loop {
+                    match exchange.next(&shared, response.as_deref()) {
+                        Step::End(user) => break user,
+                        Step::Challenge(challenge) => {
+                            connection.say(&format!("+ {}", STANDARD.encode(challenge))).await?;
+                            response = connection.command().await?;
+                            if matches!(response.as_deref(), None | Some("*")) {
+                                break None;
+                            }
+                        }
+                    }
+                };
+                session = log_in(&mut connection, user).await?;
             }
             ("QUIT", None) => {
                 connection.say("+OK Logging out").await?;

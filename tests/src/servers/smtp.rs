@@ -8,6 +8,7 @@ use super::{
     Protocol,
     connection::{Connection, Met},
     delivery::{self, Client},
+    sasl::{Exchange, Step},
 };
 
 /// The phase at which a command's faults strike.
@@ -51,7 +52,7 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
                     reply += "250-STARTTLS\r\n";
                 }
                 if client.tls.is_some() || options.plaintext_login {
-                    reply += "250-AUTH PLAIN LOGIN\r\n";
+                    reply += &format!("250-AUTH {}\r\n", options.mechanisms.join(" "));
                 }
                 reply += "250-ENHANCEDSTATUSCODES\r\n250 8BITMIME\r\n";
                 connection.reply(reply.as_bytes()).await?;
@@ -163,43 +164,24 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
 async fn authenticate(connection: &mut Connection, arguments: &str) -> io::Result<Option<bool>> {
     let shared = connection.shared.clone();
     let (mechanism, initial) = arguments.split_once(' ').unwrap_or((arguments, ""));
-    match mechanism.to_ascii_uppercase().as_str() {
-        "PLAIN" => {
-            let response = if initial.is_empty() {
-                challenge(connection, "").await?
-            } else {
-                initial.to_owned()
-            };
-            Ok(Some(shared.sasl_plain(&response).is_some()))
+    let Some(mut exchange) = Exchange::begin(&shared, mechanism) else {
+        return Ok(None);
+    };
+    let mut response = (!initial.is_empty()).then(|| initial.to_owned());
+    loop {
+        match exchange.next(&shared, response.as_deref()) {
+            Step::End(user) => return Ok(Some(user.is_some())),
+            Step::Challenge(challenge) => {
+                connection.say(&format!("334 {}", STANDARD.encode(challenge))).await?;
+                response = connection.command().await?;
+                match response.as_deref() {
+                    None => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    Some("*") => return Ok(Some(false)),
+                    Some(_) => {}
+                }
+            }
         }
-        "LOGIN" => {
-            let user = if initial.is_empty() {
-                challenge(connection, "Username:").await?
-            } else {
-                initial.to_owned()
-            };
-            let password = challenge(connection, "Password:").await?;
-            let decode = |text: &str| {
-                STANDARD
-                    .decode(text)
-                    .ok()
-                    .and_then(|bytes| String::from_utf8(bytes).ok())
-            };
-            Ok(Some(match (decode(&user), decode(&password)) {
-                (Some(user), Some(password)) => shared.may_log_in(&user, &password),
-                _ => false,
-            }))
-        }
-        _ => Ok(None),
     }
-}
-
-async fn challenge(connection: &mut Connection, text: &str) -> io::Result<String> {
-    connection.say(&format!("334 {}", STANDARD.encode(text))).await?;
-    connection
-        .command()
-        .await?
-        .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
 /// The address and the parameters of `FROM:<…> …` or `TO:<…> …`.

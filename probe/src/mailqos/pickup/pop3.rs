@@ -12,8 +12,8 @@ use std::{
 use mailqos_core::{
     config::TlsMode,
     mail::{
-        Credentials, Secret, Wire,
-        sasl::{self, Mechanism},
+        Credentials, Secret, Wire, explained,
+        sasl::{self, MAX_CHALLENGES, Mechanism},
     },
     model::{Micros, Stage},
 };
@@ -167,6 +167,7 @@ impl Session {
             stage,
             &self.wire.transcript().one_line(&format!("{verb} refused: {text}")),
         );
+        error.text = explained(error.text);
         let upper = text.to_ascii_uppercase();
         error.in_use = upper.contains("[IN-USE]") || upper.contains("LOCKED") || upper.contains("ALREADY IN USE");
         error
@@ -251,8 +252,11 @@ enum Way {
 impl Way {
     fn name(self) -> &'static str {
         match self {
+            Self::Sasl(Mechanism::ScramSha256) => "AUTH SCRAM-SHA-256",
             Self::Sasl(Mechanism::Plain) => "AUTH PLAIN",
             Self::Sasl(Mechanism::Login) => "AUTH LOGIN",
+            Self::Sasl(Mechanism::OAuthBearer) => "AUTH OAUTHBEARER",
+            Self::Sasl(Mechanism::XOAuth2) => "AUTH XOAUTH2",
             Self::UserPass => "USER",
             Self::Apop => "APOP",
         }
@@ -382,29 +386,19 @@ async fn log_in(
         .filter(|line| line.first().is_some_and(|word| word == "SASL"))
         .flat_map(|line| line[1..].iter().cloned())
         .collect();
-    let encrypted = session.wire.tls().is_some();
-    let mut ways: Vec<Way> = sasl::choose(&offered, credentials).into_iter().map(Way::Sasl).collect();
-    // A server need not list USER; one that lists SASL but not USER means it, mostly.
-    let listed = capabilities.is_none_or(|offered| has(offered, "USER"));
-    let at = usize::from(ways.first() == Some(&Way::Sasl(Mechanism::Plain)));
-    ways.insert(if listed { at } else { ways.len() }, Way::UserPass);
-    if stamp.is_some() {
-        // In clear the password itself should not travel; encrypted, APOP is the last resort, as it needs servers that keep
-        // passwords in clear.
-        ways.insert(if encrypted { ways.len() } else { 0 }, Way::Apop);
-    }
+    let mut ways = ways(&offered, credentials, capabilities, stamp.is_some(), session);
     ways.retain(|way| !memory.lacks.contains(way.name()));
     let codes = capabilities.is_some_and(|offered| has(offered, "AUTH-RESP-CODE"));
     let began = Instant::now();
-    let mut last = PickupError::new(stage, "the server offers no way to log in that mailqos knows");
+    let mut last = PickupError::new(stage, &sasl::none_fits(&offered, credentials));
     for way in ways {
-        let text = match exchange(session, way, credentials, stamp.as_deref()).await? {
-            Answer::Ok(_) => {
+        let (text, judged) = match exchange(session, way, credentials, stamp.as_deref()).await? {
+            Ok(()) => {
                 let took = session.wire.received_at().saturating_duration_since(began);
                 visit.phases.login = Some(Micros::from(took));
                 return Ok(Moment::of(began));
             }
-            Answer::Err(text) => text,
+            Err(Refused { text, judged }) => (text, judged),
         };
         last = session.refusal(stage, "the login was", &text);
         last.text = last.text.replacen("the refused:", "login refused:", 1);
@@ -412,8 +406,7 @@ async fn log_in(
         if last.in_use || upper.contains("[SYS/") || upper.contains("[LOGIN-DELAY]") {
             return Err(last);
         }
-        let wrong = upper.contains("[AUTH]") && !upper.contains("DISALLOWED") && !upper.contains("PLAINTEXT");
-        if wrong || (codes && !upper.contains("UNSUPPORTED") && !upper.contains("MECHANISM") && way != Way::Apop) {
+        if judged && is_about_credentials(&upper, codes) {
             break;
         }
         // The way may be one that the server only seems to have; what fails by itself is not tried at each visit.
@@ -426,24 +419,76 @@ async fn log_in(
     Err(last)
 }
 
+/// Whether a refusal (in capitals) leaves nothing to try: each further try of wrong credentials costs the account and this
+/// address a penalty.
+fn is_about_credentials(refusal: &str, codes: bool) -> bool {
+    let says = |words: &[&str]| words.iter().any(|word| refusal.contains(word));
+    if says(&["DISALLOWED", "PLAINTEXT", "MECHANISM", "UNSUPPORTED"]) {
+        return false;
+    }
+    // RFC 3206: servers that have the code give it whenever the credentials are the reason.
+    says(&["[AUTH]"]) || (!codes && says(&["PASSWORD", "CREDENTIAL", "LOGON FAILURE", "AUTHENTICATION FAIL"]))
+}
+
+/// The ways to log in that server and account have, the best first.
+fn ways(
+    offered: &[String],
+    credentials: &Credentials,
+    capabilities: Option<&[Vec<String>]>,
+    has_stamp: bool,
+    session: &Session,
+) -> Vec<Way> {
+    let mut ways: Vec<Way> = sasl::choose(&session.wire.place(), offered, credentials)
+        .into_iter()
+        .map(Way::Sasl)
+        .collect();
+    if credentials.is_token || !credentials.only.is_empty() {
+        return ways;
+    }
+    // A server need not list USER; one that lists SASL but not USER means it, mostly.
+    let listed = capabilities.is_none_or(|offered| has(offered, "USER"));
+    let at = ways.iter().position(|way| *way == Way::Sasl(Mechanism::Login));
+    ways.insert(
+        if listed { at.unwrap_or(ways.len()) } else { ways.len() },
+        Way::UserPass,
+    );
+    if has_stamp {
+        // In clear the password itself should not travel; encrypted, APOP is the last resort, as it needs servers that keep
+        // passwords in clear.
+        let safe = usize::from(ways.first() == Some(&Way::Sasl(Mechanism::ScramSha256)));
+        let encrypted = session.wire.tls().is_some();
+        ways.insert(if encrypted { ways.len() } else { safe }, Way::Apop);
+    }
+    ways
+}
+
+/// A refused login.
+struct Refused {
+    text: String,
+    /// The server had what it needs to tell right credentials from wrong ones.
+    judged: bool,
+}
+
 async fn exchange(
     session: &mut Session,
     way: Way,
     credentials: &Credentials,
     stamp: Option<&str>,
-) -> Result<Answer, PickupError> {
+) -> Result<Result<(), Refused>, PickupError> {
     let stage = Stage::PickupLogin;
-    match way {
+    let answer = match way {
         Way::UserPass => {
             session
                 .send(stage, &format!("USER {}", credentials.user), MAX_REPLY)
                 .await?;
-            if let Answer::Err(text) = session.answer(stage).await? {
-                return Ok(Answer::Err(text));
+            match session.answer(stage).await? {
+                Answer::Ok(_) => {
+                    let line = Secret::new(format!("PASS {}", credentials.secret.expose()));
+                    session.send_secret(stage, &line).await?;
+                    session.answer(stage).await?
+                }
+                refused => refused,
             }
-            let line = Secret::new(format!("PASS {}", credentials.secret.expose()));
-            session.send_secret(stage, &line).await?;
-            session.answer(stage).await
         }
         Way::Apop => {
             let stamp = stamp.unwrap_or_default();
@@ -452,51 +497,80 @@ async fn exchange(
             session
                 .send_secret(stage, &Secret::new(format!("APOP {} {digest}", credentials.user)))
                 .await?;
-            session.answer(stage).await
+            session.answer(stage).await?
         }
-        Way::Sasl(mechanism) => {
-            let mut dialogue = mechanism.begin(credentials);
-            // RFC 5034, section 4: a line may have 255 bytes.
-            let mut line = Secret::new(format!("AUTH {mechanism}"));
-            if let Some(initial) = dialogue.initial() {
-                let whole = Secret::new(format!("AUTH {mechanism} {}", sasl::encode(&initial)));
-                if whole.expose().len() <= 253 {
-                    line = whole;
-                } else {
-                    dialogue = mechanism.begin(credentials);
-                }
-            }
-            for _ in 0..6 {
-                session.send_secret(stage, &line).await?;
-                let raw = session
-                    .wire
-                    .line(MAX_LINE)
-                    .await
-                    .map_err(|error| PickupError::wire(stage, &error))?;
-                let text = String::from_utf8_lossy(&raw).into_owned();
-                if let Some(challenge) = text.strip_prefix('+').filter(|rest| !rest.starts_with("OK")) {
-                    match sasl::decode(challenge.trim()).and_then(|challenge| dialogue.answer(&challenge)) {
-                        Ok(answer) => line = Secret::new(sasl::encode(&answer)),
-                        Err(reason) => {
-                            session.send(stage, "*", MAX_REPLY).await?;
-                            session.answer(stage).await?;
-                            return Ok(Answer::Err(reason));
-                        }
-                    }
-                } else if text.starts_with("+OK") {
-                    return Ok(match dialogue.finish() {
-                        Ok(()) => Answer::Ok(text),
-                        Err(reason) => Answer::Err(reason),
-                    });
-                } else {
-                    return Ok(Answer::Err(text.trim_start_matches("-ERR").trim().to_owned()));
-                }
-            }
-            Ok(Answer::Err(
-                "the server asks for ever more in the authentication".to_owned(),
-            ))
+        Way::Sasl(mechanism) => return authenticate(session, mechanism, credentials).await,
+    };
+    Ok(match answer {
+        Answer::Ok(_) => Ok(()),
+        // A server that keeps no passwords in clear can't do APOP, whoever asks.
+        Answer::Err(text) => Err(Refused {
+            text,
+            judged: way != Way::Apop,
+        }),
+    })
+}
+
+/// AUTH (RFC 5034).
+async fn authenticate(
+    session: &mut Session,
+    mechanism: Mechanism,
+    credentials: &Credentials,
+) -> Result<Result<(), Refused>, PickupError> {
+    let stage = Stage::PickupLogin;
+    let mut dialogue = mechanism.begin(credentials);
+    let mut line = Secret::new(format!("AUTH {mechanism}"));
+    // Microsoft 365 takes tokens in a line of their own only.
+    if !mechanism.takes_token()
+        && let Some(initial) = dialogue.initial()
+    {
+        let whole = Secret::new(format!("AUTH {mechanism} {}", sasl::encode_initial(&initial)));
+        // RFC 5034, section 4: a line may have 255 bytes.
+        if whole.expose().len() <= 253 {
+            line = whole;
+        } else {
+            dialogue = mechanism.begin(credentials);
         }
     }
+    for _ in 0..MAX_CHALLENGES {
+        session.send_secret(stage, &line).await?;
+        let raw = session
+            .wire
+            .line(MAX_LINE)
+            .await
+            .map_err(|error| PickupError::wire(stage, &error))?;
+        let text = String::from_utf8_lossy(&raw).into_owned();
+        let refused = |text: String| Refused {
+            text,
+            judged: dialogue.was_judged(),
+        };
+        if let Some(challenge) = text.strip_prefix('+').filter(|rest| !rest.starts_with("OK")) {
+            match sasl::decode(challenge).and_then(|challenge| dialogue.answer(&challenge)) {
+                Ok(answer) => line = Secret::new(sasl::encode(&answer)),
+                Err(reason) => {
+                    session.send(stage, "*", MAX_REPLY).await?;
+                    session.answer(stage).await?;
+                    let judged = dialogue.was_judged();
+                    return Ok(Err(Refused { text: reason, judged }));
+                }
+            }
+        } else if text.starts_with("+OK") {
+            return dialogue
+                .finish()
+                .map(Ok)
+                .map_err(|reason| PickupError::new(stage, &reason));
+        } else {
+            let text = text.trim_start_matches("-ERR").trim().to_owned();
+            return Ok(Err(refused(match dialogue.complaint() {
+                Some(complaint) => format!("{text}; {complaint}"),
+                None => text,
+            })));
+        }
+    }
+    Err(PickupError::new(
+        stage,
+        "the server asks for ever more in the authentication",
+    ))
 }
 
 /// A line of the listing.

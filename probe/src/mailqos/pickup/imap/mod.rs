@@ -15,8 +15,8 @@ use std::{
 use mailqos_core::{
     config::TlsMode,
     mail::{
-        Credentials, Secret, Wire, WireError,
-        sasl::{self, Mechanism},
+        Credentials, Secret, Wire, WireError, explained,
+        sasl::{self, MAX_CHALLENGES, Mechanism},
     },
     model::{Micros, Stage, UtcMicros},
 };
@@ -328,6 +328,7 @@ impl Session {
             .transcript()
             .one_line(&format!("{verb} refused: {code}{text}"));
         let mut error = PickupError::new(stage, &text);
+        error.text = explained(error.text);
         error.in_use = status.says("INUSE");
         error
     }
@@ -349,8 +350,11 @@ enum Way {
 impl Way {
     fn name(self) -> &'static str {
         match self {
+            Self::Sasl(Mechanism::ScramSha256) => "AUTHENTICATE SCRAM-SHA-256",
             Self::Sasl(Mechanism::Plain) => "AUTHENTICATE PLAIN",
             Self::Sasl(Mechanism::Login) => "AUTHENTICATE LOGIN",
+            Self::Sasl(Mechanism::OAuthBearer) => "AUTHENTICATE OAUTHBEARER",
+            Self::Sasl(Mechanism::XOAuth2) => "AUTHENTICATE XOAUTH2",
             Self::Login => "LOGIN",
         }
     }
@@ -469,25 +473,26 @@ async fn log_in(
         .iter()
         .filter_map(|word| word.strip_prefix("AUTH=").map(str::to_owned))
         .collect();
-    let mut ways: Vec<Way> = sasl::choose(&offered, credentials).into_iter().map(Way::Sasl).collect();
-    if !session.has("LOGINDISABLED") {
-        let at = usize::from(ways.first() == Some(&Way::Sasl(Mechanism::Plain)));
-        ways.insert(at, Way::Login);
+    let mut ways: Vec<Way> = sasl::choose(&session.wire.place(), &offered, credentials)
+        .into_iter()
+        .map(Way::Sasl)
+        .collect();
+    if !session.has("LOGINDISABLED") && !credentials.is_token && credentials.only.is_empty() {
+        let at = ways.iter().position(|way| *way == Way::Sasl(Mechanism::Login));
+        ways.insert(at.unwrap_or(ways.len()), Way::Login);
     }
     ways.retain(|way| !lacks.contains(way.name()));
-    let mut last = PickupError::new(
-        stage,
-        if session.has("LOGINDISABLED") && session.wire.tls().is_none() {
-            "the server takes no password in clear; set tls = \"starttls\" or tls = \"implicit\""
-        } else {
-            "the server offers no way to log in that mailqos knows"
-        },
-    );
+    let nothing_fits = if session.has("LOGINDISABLED") && session.wire.tls().is_none() {
+        "the server takes no password in clear; set tls = \"starttls\" or tls = \"implicit\"".to_owned()
+    } else {
+        sasl::none_fits(&offered, credentials)
+    };
+    let mut last = PickupError::new(stage, &nothing_fits);
     let began = Instant::now();
     let mut wrong = false;
     for way in ways {
         session.capabilities.clear();
-        let (status, reason) = exchange(session, way, credentials).await?;
+        let Answer { status, reason, judged } = exchange(session, way, credentials).await?;
         if status.is_ok() {
             if let Some(reason) = reason {
                 return Err(PickupError::new(stage, &reason));
@@ -501,7 +506,7 @@ async fn log_in(
         }
         last = session.refusal(stage, "login", &status);
         if let Some(reason) = reason {
-            last.text = format!("{}: {reason}", last.text);
+            last.text = format!("{}; {reason}", last.text);
         }
         if ["UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG"]
             .iter()
@@ -517,7 +522,8 @@ async fn log_in(
             "PRIVACYREQUIRED",
             "CONTACTADMIN",
         ];
-        if final_word.iter().any(|code| status.says(code)) {
+        // Each further try of wrong credentials costs the account and this address a penalty.
+        if judged && final_word.iter().any(|code| status.says(code)) {
             break;
         }
         // The way may be one that the server only seems to have; what fails by itself is not tried at each visit.
@@ -528,12 +534,18 @@ async fn log_in(
     Err(last)
 }
 
-/// One way to log in; besides the status a reason of our own, where the dialogue failed on this side.
-async fn exchange(
-    session: &mut Session,
-    way: Way,
-    credentials: &Credentials,
-) -> Result<(Status, Option<String>), PickupError> {
+/// How a way to log in ended.
+struct Answer {
+    status: Status,
+    /// What the server said before, or what failed on this side.
+    reason: Option<String>,
+    /// The server had what it needs to tell right credentials from wrong ones.
+    judged: bool,
+}
+
+/// One way to log in.
+async fn exchange(session: &mut Session, way: Way, credentials: &Credentials) -> Result<Answer, PickupError> {
+    let answer = |status, reason: Option<String>, judged| Answer { status, reason, judged };
     let stage = Stage::PickupLogin;
     let tag = session.next_tag();
     session.wire.begin(session.step, MAX_REPLY);
@@ -553,14 +565,14 @@ async fn exchange(
                 } else {
                     session.send(stage, &format!("{line} {{{length}}}"), true).await?;
                     if let Ok(status) = session.finish(stage, &tag, |_| {}).await? {
-                        return Ok((status, None));
+                        return Ok(answer(status, None, true));
                     }
                     line = text.to_owned();
                 }
             }
             session.send(stage, &line, true).await?;
             match session.finish(stage, &tag, |_| {}).await? {
-                Ok(status) => Ok((status, None)),
+                Ok(status) => Ok(answer(status, None, true)),
                 Err(_) => Err(PickupError::new(stage, "the server asks for more than LOGIN has")),
             }
         }
@@ -570,15 +582,18 @@ async fn exchange(
             if session.has("SASL-IR")
                 && let Some(initial) = dialogue.initial()
             {
-                line = Secret::new(format!("{} {}", line.expose(), sasl::encode(&initial)));
+                line = Secret::new(format!("{} {}", line.expose(), sasl::encode_initial(&initial)));
             }
             let mut reason = None;
-            for _ in 0..6 {
+            for _ in 0..MAX_CHALLENGES {
                 session.wire.begin(session.step, MAX_REPLY);
                 session.send(stage, line.expose(), true).await?;
                 let challenge = match session.finish(stage, &tag, |_| {}).await? {
-                    Ok(status) if status.is_ok() => return Ok((status, dialogue.finish().err())),
-                    Ok(status) => return Ok((status, reason)),
+                    Ok(status) if status.is_ok() => return Ok(answer(status, dialogue.finish().err(), true)),
+                    Ok(status) => {
+                        let reason = reason.or_else(|| dialogue.complaint().map(str::to_owned));
+                        return Ok(answer(status, reason, dialogue.was_judged()));
+                    }
                     Err(challenge) => challenge,
                 };
                 line = match sasl::decode(&challenge).and_then(|challenge| dialogue.answer(&challenge)) {

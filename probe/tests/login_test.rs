@@ -1,0 +1,199 @@
+//! Every way to log in, over every protocol, against embedded servers.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{path::Path, sync::Arc};
+
+use mailqos_core::model::{Outcome, Sample, Stage};
+use mailqos_probe::mailqos::Tester;
+use mailqos_tests::servers::{MailServer, Options, PASSWORD, PROBE, Protocol};
+
+/// A setting with one mail server.
+struct Probe {
+    folder: tempfile::TempDir,
+    server: MailServer,
+    /// What stands in the account beside its user.
+    account: String,
+}
+
+impl Probe {
+    async fn new(mechanisms: &[&str], options: Options) -> Self {
+        let options = Options {
+            mechanisms: mechanisms.iter().map(|name| (*name).to_owned()).collect(),
+            ..options
+        };
+        Self {
+            folder: tempfile::tempdir().expect("folder"),
+            server: MailServer::start(options).await.expect("server"),
+            account: "password = { file = \"password\" }".to_owned(),
+        }
+    }
+
+    /// Tests in a row by one tester.
+    async fn run(&self, protocol: &str, count: usize) -> Vec<Sample> {
+        let folder = self.folder.path();
+        write(&folder.join("ca.pem"), self.server.authority().pem());
+        write(&folder.join("password"), PASSWORD);
+        let port = match protocol {
+            "imap" => self.server.imaps_port(),
+            _ => self.server.pop3s_port(),
+        };
+        let text = format!(
+            r#"
+site = "here"
+[account.probe]
+user = "{PROBE}"
+{account}
+[object.server]
+address = "localhost"
+[monitor.mail]
+object = "server"
+from = "{PROBE}"
+to = "{PROBE}"
+max_round_trip = "3s"
+check_interval = "100ms"
+timeout = "2s"
+horizon = "10s"
+idle = false
+smtp = {{ port = {}, tls = "implicit", account = "probe", ca_file = "ca.pem" }}
+pickup = {{ protocol = "{protocol}", port = {port}, tls = "implicit", account = "probe", ca_file = "ca.pem" }}
+"#,
+            self.server.smtps_port(),
+            account = self.account,
+        );
+        let path = folder.join("mailqos.toml");
+        write(&path, &text);
+        let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        let config = Arc::new(config);
+        let tester = Tester::new(config.clone(), None).await.expect("tester");
+        let monitor = config.monitors.values().next().expect("monitor");
+        let mut samples = Vec::new();
+        for _ in 0..count {
+            samples.push(tester.test(monitor).await.sample);
+        }
+        tester.shutdown().await;
+        samples
+    }
+
+    /// The commands by which somebody logged in, without what follows the mechanism's name.
+    fn logins(&self, protocol: Protocol) -> Vec<String> {
+        let commands = self.server.commands(protocol);
+        let verb = |word: &str| matches!(word, "AUTH" | "AUTHENTICATE" | "USER" | "APOP" | "LOGIN");
+        commands
+            .iter()
+            .filter_map(|line| {
+                let mut words = line.split(' ').skip_while(|word| !verb(word));
+                let word = words.next()?;
+                let mechanism = words.next().filter(|_| word.starts_with("AUTH"));
+                Some(mechanism.unwrap_or(word).to_owned())
+            })
+            .collect()
+    }
+}
+
+fn write(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::write(path, text).expect("write");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("chmod");
+}
+
+fn protocol(name: &str) -> Protocol {
+    if name == "imap" { Protocol::Imap } else { Protocol::Pop3 }
+}
+
+#[tokio::test]
+async fn each_mechanism_with_a_password_opens_each_server() {
+    for (mechanisms, expected) in [
+        (&["LOGIN", "PLAIN", "SCRAM-SHA-256", "GSSAPI"][..], "SCRAM-SHA-256"),
+        (&["LOGIN", "PLAIN"], "PLAIN"),
+        (&["LOGIN"], "LOGIN"),
+    ] {
+        for pickup in ["pop3", "imap"] {
+            let probe = Probe::new(mechanisms, Options::default()).await;
+            let samples = probe.run(pickup, 1).await;
+            assert_eq!(samples[0].outcome, Outcome::Ok, "{expected} {pickup}: {samples:?}");
+            assert_eq!(probe.logins(Protocol::Smtp), [expected], "SMTP");
+            let logins = probe.logins(protocol(pickup));
+            // Before the obsolete LOGIN come the commands that the protocols have of their own.
+            let own = if pickup == "imap" { "LOGIN" } else { "USER" };
+            let expected = if expected == "LOGIN" { own } else { expected };
+            assert!(logins.iter().all(|login| login == expected), "{pickup}: {logins:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_mechanism_can_be_asked_for() {
+    for mechanism in ["LOGIN", "PLAIN", "SCRAM-SHA-256"] {
+        for pickup in ["pop3", "imap"] {
+            let mut probe = Probe::new(&["LOGIN", "PLAIN", "SCRAM-SHA-256"], Options::default()).await;
+            probe.account += &format!("\nmechanisms = [\"{mechanism}\"]");
+            let samples = probe.run(pickup, 1).await;
+            assert_eq!(samples[0].outcome, Outcome::Ok, "{mechanism} {pickup}: {samples:?}");
+            for server in [Protocol::Smtp, protocol(pickup)] {
+                let logins = probe.logins(server);
+                assert!(
+                    !logins.is_empty() && logins.iter().all(|login| login == mechanism),
+                    "{logins:?}"
+                );
+            }
+            let dialogue = probe.server.commands(protocol(pickup)).join("\n");
+            if pickup == "imap" {
+                assert!(dialogue.contains(&format!("AUTHENTICATE {mechanism}")), "{dialogue}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn apop_is_the_way_where_there_is_no_other() {
+    let options = Options {
+        pop3_without: vec!["SASL".to_owned(), "USER".to_owned(), "PASS".to_owned()],
+        ..Options::default()
+    };
+    let probe = Probe::new(&["PLAIN"], options).await;
+    let samples = probe.run("pop3", 1).await;
+    assert_eq!(samples[0].outcome, Outcome::Ok, "{samples:?}");
+    assert_eq!(probe.logins(Protocol::Pop3).last().map(String::as_str), Some("APOP"));
+}
+
+#[tokio::test]
+async fn a_mechanism_that_only_seems_to_be_there_is_passed_over_from_then_on() {
+    for pickup in ["pop3", "imap"] {
+        let options = Options {
+            broken_mechanisms: vec!["SCRAM-SHA-256".to_owned()],
+            ..Options::default()
+        };
+        let probe = Probe::new(&["PLAIN", "SCRAM-SHA-256"], options).await;
+        let samples = probe.run(pickup, 2).await;
+        assert!(
+            samples.iter().all(|sample| sample.outcome == Outcome::Ok),
+            "{pickup}: {samples:?}"
+        );
+        assert_eq!(probe.logins(Protocol::Smtp), ["SCRAM-SHA-256", "PLAIN", "PLAIN"]);
+        let logins = probe.logins(protocol(pickup));
+        assert_eq!(logins[..2], ["SCRAM-SHA-256", "PLAIN"], "{pickup}");
+        assert!(logins[2..].iter().all(|login| login == "PLAIN"), "{pickup}: {logins:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_tried_once() {
+    for mechanism in ["SCRAM-SHA-256", "PLAIN"] {
+        let mut probe = Probe::new(&["LOGIN", "PLAIN", "SCRAM-SHA-256"], Options::default()).await;
+        if mechanism == "PLAIN" {
+            probe = Probe::new(&["LOGIN", "PLAIN"], Options::default()).await;
+        }
+        probe.account = "password = { command = [\"echo\", \"wrong\"] }".to_owned();
+        let samples = probe.run("pop3", 1).await;
+        assert_eq!(
+            (samples[0].outcome, samples[0].stage),
+            (Outcome::SmtpFailed, Some(Stage::SmtpAuth)),
+            "{samples:?}"
+        );
+        assert_eq!(probe.logins(Protocol::Smtp), [mechanism]);
+        let error = samples[0].error.clone().unwrap();
+        assert!(error.contains("535 5.7.8"), "{error}");
+        assert_eq!(error.contains("invalid-proof"), mechanism == "SCRAM-SHA-256", "{error}");
+    }
+}
