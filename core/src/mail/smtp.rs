@@ -138,6 +138,8 @@ pub struct SmtpPhases {
 pub struct Smtp {
     endpoint: Endpoint,
     step: Duration,
+    /// The most that the whole conversation may take.
+    whole: Option<Duration>,
     lane: Lane,
     connection: Option<AsyncSmtpConnection>,
     client: ClientId,
@@ -165,6 +167,7 @@ impl Smtp {
         Self {
             endpoint: endpoint.clone(),
             step,
+            whole: None,
             lane: Lane::default(),
             connection: None,
             client: ClientId::Ipv4(std::net::Ipv4Addr::LOCALHOST),
@@ -175,13 +178,18 @@ impl Smtp {
         }
     }
 
+    /// The conversation as a whole must end within this, from its connection on.
+    pub fn limit(&mut self, whole: Duration) {
+        self.whole = Some(whole);
+    }
+
     /// Connects, takes the greeting, says EHLO, and goes over to TLS where that is asked.
     ///
     /// # Errors
     /// [`SmtpError`] says in which phase.
     pub async fn open(&mut self) -> Result<(), SmtpError> {
         let began = Instant::now();
-        let wire = match Wire::connect(&self.endpoint, self.step).await {
+        let mut wire = match Wire::connect(&self.endpoint, self.step).await {
             Ok(wire) => wire,
             Err(error) => {
                 let mut transcript = Transcript::begin(&self.endpoint.server, self.endpoint.port);
@@ -196,6 +204,9 @@ impl Smtp {
             }
         };
         let connected = Instant::now();
+        if let Some(whole) = self.whole {
+            wire.limit(whole);
+        }
         self.phases.tcp = Some(wire.tcp_took());
         self.phases.tls = wire.tls_took();
         self.phases.connect = Some(Micros::from(connected - began));

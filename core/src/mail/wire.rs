@@ -74,6 +74,9 @@ pub enum WireError {
     /// Nothing, or not all, within the deadline.
     #[error("no answer within {0}")]
     TimedOut(Micros),
+    /// Each step was in time, but there were too many of them.
+    #[error("the conversation did not end within {0}")]
+    TookTooLong(Micros),
     /// The server ended the connection.
     #[error("the server closed the connection")]
     Closed,
@@ -112,6 +115,8 @@ impl From<TrustError> for WireError {
 enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// A server that says the same whatever it hears.
+    Script(io::Cursor<Vec<u8>>, tokio::io::Sink),
     /// Between clear and encrypted, or after a failed handshake.
     Gone,
 }
@@ -121,6 +126,7 @@ impl Stream {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Script(said, _) => Pin::new(said).poll_read(cx, buffer),
             Self::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
@@ -129,6 +135,7 @@ impl Stream {
         match self {
             Self::Plain(stream) => Some(Pin::new(stream)),
             Self::Tls(stream) => Some(Pin::new(&mut **stream)),
+            Self::Script(_, heard) => Some(Pin::new(heard)),
             Self::Gone => None,
         }
     }
@@ -150,6 +157,8 @@ pub struct Wire {
     received_at: Instant,
     sent_at: Instant,
     step: Duration,
+    /// When the conversation as a whole must have ended, and how long it might take.
+    curfew: Option<(Instant, Duration)>,
     deadline: Pin<Box<Sleep>>,
     received_in_step: usize,
     most_in_step: usize,
@@ -182,10 +191,26 @@ impl Wire {
         // Small writes must leave at once: the product measures milliseconds (Nagle and delayed ACK cost 40 of them).
         let _ = tcp.set_nodelay(true);
         let peer = tcp.peer_addr().map_err(|error| WireError::Broken(error.to_string()))?;
+        let mut wire = Self::over(Stream::Plain(tcp), &endpoint.server, peer, transcript, started, step);
+        wire.transcript.note(&format!("connected to {peer}"));
+        if endpoint.tls == TlsMode::Implicit {
+            wire.upgrade(&endpoint.trust).await?;
+        }
+        Ok(wire)
+    }
+
+    fn over(
+        stream: Stream,
+        server: &str,
+        peer: SocketAddr,
+        transcript: Transcript,
+        started: Instant,
+        step: Duration,
+    ) -> Self {
         let now = Instant::now();
-        let mut wire = Self {
-            stream: Stream::Plain(tcp),
-            server: endpoint.server.clone(),
+        Self {
+            stream,
+            server: server.to_owned(),
             peer,
             started,
             tcp: Micros::from(now - started),
@@ -198,23 +223,52 @@ impl Wire {
             received_at: now,
             sent_at: now,
             step,
+            curfew: None,
             deadline: Box::pin(sleep(step)),
             received_in_step: 0,
             most_in_step: usize::MAX,
-        };
-        wire.transcript.note(&format!("connected to {peer}"));
-        if endpoint.tls == TlsMode::Implicit {
-            wire.upgrade(&endpoint.trust).await?;
         }
-        Ok(wire)
+    }
+
+    /// A conversation with a server that says this, whatever it hears, and then ends the connection: for tests.
+    #[doc(hidden)]
+    pub fn scripted(said: Vec<u8>, step: Duration) -> Self {
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let stream = Stream::Script(io::Cursor::new(said), tokio::io::sink());
+        Self::over(
+            stream,
+            "script",
+            nowhere,
+            Transcript::begin("script", 0),
+            Instant::now(),
+            step,
+        )
+    }
+
+    /// The conversation as a whole must end within this, however many steps it has: a server that keeps each of them just
+    /// below its limit must not hold anybody up for ever.
+    pub fn limit(&mut self, whole: Duration) {
+        self.curfew = Some((Instant::now() + whole, whole));
     }
 
     /// Begins a step of the conversation: it has `step` of time and may receive `most` bytes.
     pub fn begin(&mut self, step: Duration, most: usize) {
+        let step = match self.curfew {
+            Some((curfew, _)) => step.min(curfew.saturating_duration_since(Instant::now())),
+            None => step,
+        };
         self.step = step;
         self.deadline.as_mut().reset(tokio::time::Instant::now() + step);
         self.received_in_step = 0;
         self.most_in_step = most;
+    }
+
+    /// The deadline has passed.
+    fn timed_out(&self) -> WireError {
+        match self.curfew {
+            Some((curfew, whole)) if Instant::now() >= curfew => WireError::TookTooLong(Micros::from(whole)),
+            _ => WireError::TimedOut(Micros::from(self.step)),
+        }
     }
 
     /// Goes over to TLS in place.
@@ -371,7 +425,7 @@ impl Wire {
     /// Receives at least a byte into the buffer.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WireError>> {
         if self.deadline.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(WireError::TimedOut(Micros::from(self.step))));
+            return Poll::Ready(Err(self.timed_out()));
         }
         if self.received_in_step >= self.most_in_step {
             return Poll::Ready(Err(WireError::TooMuch(self.most_in_step)));
@@ -398,7 +452,7 @@ impl Wire {
 
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, WireError>> {
         if self.deadline.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(WireError::TimedOut(Micros::from(self.step))));
+            return Poll::Ready(Err(self.timed_out()));
         }
         let Some(writer) = self.stream.writer() else {
             return Poll::Ready(Err(WireError::Closed));
@@ -422,7 +476,7 @@ impl Wire {
 
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WireError>> {
         if self.deadline.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(WireError::TimedOut(Micros::from(self.step))));
+            return Poll::Ready(Err(self.timed_out()));
         }
         let Some(writer) = self.stream.writer() else {
             return Poll::Ready(Err(WireError::Closed));
@@ -455,7 +509,7 @@ impl Wire {
         match &self.stream {
             Stream::Plain(stream) => stream.local_addr().ok(),
             Stream::Tls(stream) => stream.get_ref().0.local_addr().ok(),
-            Stream::Gone => None,
+            Stream::Script(..) | Stream::Gone => None,
         }
     }
 
@@ -663,6 +717,27 @@ mod tests {
             .expect("connected");
         wire.begin(Duration::from_millis(20), 1000);
         assert_eq!(wire.line(1000).await, Err(WireError::TimedOut(Micros::from_millis(20))));
+    }
+
+    #[tokio::test]
+    async fn steps_that_are_all_in_time_end_together_all_the_same() {
+        let endpoint = server(|mut stream| async move {
+            while stream.write_all(b"250 more\r\n").await.is_ok() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+        let mut wire = Wire::connect(&endpoint, Duration::from_secs(10))
+            .await
+            .expect("connected");
+        wire.limit(Duration::from_millis(50));
+        let error = loop {
+            wire.begin(Duration::from_secs(10), 1000);
+            if let Err(error) = wire.line(1000).await {
+                break error;
+            }
+        };
+        assert_eq!(error, WireError::TookTooLong(Micros::from_millis(50)));
     }
 
     #[tokio::test]

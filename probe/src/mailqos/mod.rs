@@ -6,6 +6,8 @@
 mod bounce;
 mod clock;
 mod evidence;
+#[doc(hidden)]
+pub mod fuzzing;
 mod head;
 mod mailbox;
 mod message;

@@ -7,7 +7,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use mailqos_core::{
     config::{Endpoint, PickupProtocol},
-    mail::{Credentials, TlsSession, Transcript, WireError, one_line},
+    mail::{Credentials, TlsSession, Transcript, Wire, WireError, one_line},
     model::{Micros, Stage, UtcMicros},
 };
 
@@ -16,6 +16,8 @@ use super::{
     token::{SigningKey, Token},
 };
 
+/// A visit as a whole may take as many times the deadline of one step.
+const STEPS_A_VISIT: u32 = 10;
 /// Bytes of a mail that are kept: its head and the beginning of its body.
 const KEPT_OF_MAIL: usize = 128 * 1024;
 
@@ -206,6 +208,21 @@ impl Ending {
             Self::Pop3(ending) => ending.end().await,
             Self::Imap(ending) => ending.end().await,
         }
+    }
+}
+
+/// A visit to a server that says what it says, whatever it hears; besides what it yielded, the connection with its transcript.
+pub(super) async fn replay(
+    said: Vec<u8>,
+    door: &Door,
+    credentials: Option<&Credentials>,
+    memory: &mut Memory,
+    judge: &dyn Judge,
+) -> (Visit, Wire) {
+    let wire = Wire::scripted(said, door.step);
+    match door.protocol {
+        PickupProtocol::Pop3 => pop3::replay(wire, door, credentials, &mut memory.pop3, judge).await,
+        PickupProtocol::Imap => imap::replay(wire, door, credentials, &mut memory.imap, judge).await,
     }
 }
 

@@ -19,15 +19,16 @@ use mailqos_core::{
 };
 use md5::{Digest as _, Md5};
 
-use super::{Door, Found, Judge, KEPT_OF_MAIL, PickupError, Verdict, Visit};
+use super::{Door, Found, Judge, KEPT_OF_MAIL, PickupError, STEPS_A_VISIT, Verdict, Visit};
 use crate::mailqos::evidence::Moment;
 
 /// The longest line of a reply, and the most that is taken of a mail's line at once.
 const MAX_LINE: usize = 8 * 1024;
 /// The longest reply to CAPA and the like.
 const MAX_REPLY: usize = 64 * 1024;
-/// The longest listing: some 200,000 mails.
+/// The longest listing, in bytes and in mails.
 const MAX_LISTING: usize = 16 * 1024 * 1024;
+const MOST_MAILS: usize = 400_000;
 /// The most that is read of a foreign mail before the connection is given up.
 const MAX_TOP: usize = 4 * 1024 * 1024;
 /// The most that is read of a mail of ours.
@@ -312,6 +313,7 @@ async fn work(
 ) -> Result<(), PickupError> {
     let stage = Stage::PickupGreeting;
     let connected = Instant::now();
+    session.wire.limit(door.step * STEPS_A_VISIT);
     session.wire.begin(session.step, MAX_REPLY);
     let greeting = match session.answer(stage).await? {
         Answer::Ok(text) => text,
@@ -695,6 +697,10 @@ async fn look(
 async fn list(session: &mut Session, memory: &mut Memory) -> Result<Vec<Entry>, PickupError> {
     let stage = Stage::PickupList;
     let mut entries = Vec::new();
+    let too_many = |entries: &[Entry]| {
+        let text = format!("the mailbox lists more than {MOST_MAILS} mails");
+        (entries.len() > MOST_MAILS).then(|| PickupError::new(stage, &text))
+    };
     if !memory.lacks.contains("UIDL") {
         session.send(stage, "UIDL", MAX_LISTING).await?;
         match session.answer(stage).await? {
@@ -703,7 +709,9 @@ async fn list(session: &mut Session, memory: &mut Memory) -> Result<Vec<Entry>, 
                     .lines(stage, |line, _| {
                         let line = String::from_utf8_lossy(line);
                         let mut words = line.split_whitespace();
-                        if let (Some(Ok(number)), Some(identifier)) = (words.next().map(str::parse), words.next()) {
+                        if let (Some(Ok(number)), Some(identifier)) = (words.next().map(str::parse), words.next())
+                            && entries.len() <= MOST_MAILS
+                        {
                             entries.push(Entry {
                                 number,
                                 identifier: Some(identifier.to_owned()),
@@ -711,7 +719,7 @@ async fn list(session: &mut Session, memory: &mut Memory) -> Result<Vec<Entry>, 
                         }
                     })
                     .await?;
-                return Ok(entries);
+                return too_many(&entries).map_or(Ok(entries), Err);
             }
             Answer::Err(text) if text.to_ascii_uppercase().contains("[SYS/") => {
                 return Err(session.refusal(stage, "UIDL", &text));
@@ -725,7 +733,9 @@ async fn list(session: &mut Session, memory: &mut Memory) -> Result<Vec<Entry>, 
     session
         .lines(stage, |line, _| {
             let line = String::from_utf8_lossy(line);
-            if let Some(Ok(number)) = line.split_whitespace().next().map(str::parse) {
+            if let Some(Ok(number)) = line.split_whitespace().next().map(str::parse)
+                && entries.len() <= MOST_MAILS
+            {
                 entries.push(Entry {
                     number,
                     identifier: None,
@@ -733,7 +743,7 @@ async fn list(session: &mut Session, memory: &mut Memory) -> Result<Vec<Entry>, 
             }
         })
         .await?;
-    Ok(entries)
+    too_many(&entries).map_or(Ok(entries), Err)
 }
 
 /// An answer to TOP: the mail's top, or why it was refused.
@@ -794,6 +804,7 @@ async fn examine(
     let number = entry.number;
     let mut top = None;
     let mark = session.wire.mark();
+    let among_others = asked.is_some();
     if !memory.lacks.contains("TOP") {
         let answer = match asked {
             Some(answer) => answer,
@@ -845,8 +856,20 @@ async fn examine(
         // Looked into again: should it lie around for long, it will be cleared.
         return Ok(known.state);
     }
+    // Answers have no names in POP3: should a server mix them up, no foreign mail may be deleted for ours.
+    let is_it = |mail: &[u8]| match judge.key().find(mail) {
+        Some(again) if again.nonce == token.nonce => Ok(()),
+        _ => Err(PickupError::new(
+            stage,
+            &format!("the server gave another mail as number {number} than the one that it had shown"),
+        )),
+    };
+    if verdict == Verdict::Clear && among_others {
+        let again = session.mail(&format!("TOP {number} {TOP_LINES}"), MAX_TOP).await?;
+        is_it(&again).inspect_err(|_| session.wire.withhold(mark))?;
+    }
     let mut found = Found {
-        token,
+        token: token.clone(),
         not_shown: known.not_shown,
         shown: known.shown,
         receive: None,
@@ -861,6 +884,7 @@ async fn examine(
             let began = Instant::now();
             match session.mail(&format!("RETR {number}"), MAX_MAIL).await {
                 Ok(mail) => {
+                    is_it(&mail).inspect_err(|_| session.wire.withhold(mark))?;
                     found.mail = mail;
                     found.receive = Some(Micros::from(
                         session.wire.received_at().saturating_duration_since(began),
@@ -881,4 +905,23 @@ async fn examine(
     visit.found.push(found);
     session.command(stage, &format!("DELE {number}"), MAX_REPLY).await?;
     Ok(State::Taken)
+}
+
+/// A visit to a server that says what it says, whatever it hears.
+pub(super) async fn replay(
+    wire: Wire,
+    door: &Door,
+    credentials: Option<&Credentials>,
+    memory: &mut Memory,
+    judge: &dyn Judge,
+) -> (Visit, Wire) {
+    let mut visit = Visit::begin();
+    let mut session = Session {
+        wire,
+        step: door.step,
+        pipelining: false,
+    };
+    let result = work(&mut session, door, credentials, memory, judge, &mut visit).await;
+    visit.error = result.err();
+    (visit, session.wire)
 }

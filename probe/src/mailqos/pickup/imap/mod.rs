@@ -21,7 +21,7 @@ use mailqos_core::{
     model::{Micros, Stage, UtcMicros},
 };
 
-use super::{Door, Found, Judge, KEPT_OF_MAIL, PickupError, PickupPhases, Verdict, Visit};
+use super::{Door, Found, Judge, KEPT_OF_MAIL, PickupError, PickupPhases, STEPS_A_VISIT, Verdict, Visit};
 use crate::mailqos::{evidence::Moment, token::Token};
 use reply::{Response, Status, Value};
 use watch::Witness;
@@ -42,6 +42,8 @@ const PIECE: usize = 64 * 1024;
 const BATCH: usize = 16;
 /// So many of the newest mails are looked into one by one; the search finds ours among the rest.
 const LOOKED_INTO: usize = 64;
+/// So many of those that the search takes for ours.
+const TAKEN_FOR_OURS: usize = 1024;
 /// Bytes of a body that are looked at where the head has no token: it may have survived there only, or in a bounce.
 const BODY_BYTES: usize = 16 * 1024;
 /// How many times a mail that can't be read is tried, after all others; given up too soon, ours would count as lost.
@@ -185,6 +187,8 @@ impl Session {
             literals: Vec::new(),
         };
         let mut announced = reply::literal(&response.text);
+        // One mail is asked for with one literal; a response with many gets no more room for that.
+        let mut room = KEPT_OF_MAIL;
         while let Some(length) = announced {
             let mut left = length;
             let mut content = Vec::new();
@@ -192,8 +196,9 @@ impl Session {
                 let piece = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
                 let bytes = self.wire.bytes(piece).await.map_err(error)?;
                 left -= bytes.len() as u64;
-                let room = KEPT_OF_MAIL - content.len().min(KEPT_OF_MAIL);
-                content.extend_from_slice(&bytes[..bytes.len().min(room)]);
+                let kept = bytes.len().min(room);
+                room -= kept;
+                content.extend_from_slice(&bytes[..kept]);
             }
             self.literal_at = Some(self.wire.received_at());
             response.literals.push(content);
@@ -400,6 +405,7 @@ async fn work(
     judge: &dyn Judge,
     visit: &mut Visit,
 ) -> Result<(), PickupError> {
+    session.wire.limit(door.step * STEPS_A_VISIT);
     if shake_hands(session, door, &mut visit.phases).await? {
         log_in(session, credentials, &mut memory.lacks, &mut visit.phases).await?;
     }
@@ -633,7 +639,8 @@ async fn select_reply(
         .command(stage, &command, MAX_REPLY, |said| match said {
             Said::Status(status) => {
                 selected.validity = status.number("UIDVALIDITY").or(selected.validity);
-                selected.next = status.number("UIDNEXT").or(selected.next);
+                let next = status.number("UIDNEXT").filter(|next| *next <= reply::LAST_UID + 1);
+                selected.next = next.or(selected.next);
             }
             Said::Data(response) => {
                 let text = String::from_utf8_lossy(&response.text).to_ascii_uppercase();
@@ -761,6 +768,7 @@ async fn list(session: &mut Session, first: u64, lacks: &mut HashSet<&'static st
         };
         let ours: HashSet<u64> = ours.unwrap_or_default().into_iter().collect();
         uids.retain(|uid| ours.contains(uid));
+        uids.drain(..uids.len().saturating_sub(TAKEN_FOR_OURS));
         uids.extend(newest);
     }
     Ok(uids)
@@ -768,10 +776,11 @@ async fn list(session: &mut Session, first: u64, lacks: &mut HashSet<&'static st
 
 /// What a search finds; `None` where the server can't search so.
 async fn search(session: &mut Session, command: &str) -> Result<Option<Vec<u64>>, PickupError> {
-    let mut uids = Vec::new();
+    let mut uids: Vec<u64> = Vec::new();
     let status = session
         .command(Stage::PickupList, command, MAX_LISTING, |said| {
             if let Said::Data(response) = said
+                && uids.len() < reply::MAX_UIDS
                 && let Some(found) = reply::values(response).and_then(|values| reply::uids(&values))
             {
                 uids.extend(found);
@@ -964,4 +973,19 @@ async fn delete(session: &mut Session, folder: &mut Folder) -> Result<(), Pickup
         folder.doomed.clear();
     }
     Ok(())
+}
+
+/// A visit to a server that says what it says, whatever it hears.
+pub(super) async fn replay(
+    wire: Wire,
+    door: &Door,
+    credentials: Option<&Credentials>,
+    memory: &mut Memory,
+    judge: &dyn Judge,
+) -> (Visit, Wire) {
+    let mut visit = Visit::begin();
+    let mut session = Session::new(wire, door.step);
+    let result = work(&mut session, door, credentials, memory, judge, &mut visit).await;
+    visit.error = result.err();
+    (visit, session.wire)
 }

@@ -4,8 +4,10 @@ use mailqos_core::model::{Micros, UtcMicros};
 
 /// Lists within lists that are followed.
 const MAX_DEPTH: usize = 32;
+/// UIDs have 32 bits (RFC 9051, section 2.3.1.1).
+pub(super) const LAST_UID: u64 = u32::MAX as u64;
 /// UIDs that are taken from one listing.
-const MAX_UIDS: usize = 1_000_000;
+pub(super) const MAX_UIDS: usize = 1_000_000;
 
 /// A response: one line, and the literals that it held.
 #[derive(Debug, Clone, Default)]
@@ -92,6 +94,10 @@ impl Value {
 
     fn number(&self) -> Option<u64> {
         self.text().parse().ok()
+    }
+
+    fn uid(&self) -> Option<u64> {
+        self.number().filter(|uid| *uid <= LAST_UID)
     }
 }
 
@@ -190,7 +196,7 @@ pub(super) fn fetched(values: &[Value]) -> Option<Fetched> {
         let name = pair[0].text().to_ascii_uppercase();
         match (name.as_str(), &pair[1]) {
             ("UID", value) => {
-                fetched.uid = value.number()?;
+                fetched.uid = value.uid()?;
                 has_uid = true;
             }
             ("INTERNALDATE", value) => fetched.date = internal_date(&value.text()),
@@ -207,7 +213,7 @@ pub(super) fn fetched(values: &[Value]) -> Option<Fetched> {
 pub(super) fn uids(values: &[Value]) -> Option<Vec<u64>> {
     let (word, rest) = values.split_first()?;
     if word.text().eq_ignore_ascii_case("SEARCH") {
-        return Some(rest.iter().filter_map(Value::number).take(MAX_UIDS).collect());
+        return Some(rest.iter().filter_map(Value::uid).take(MAX_UIDS).collect());
     }
     if !word.text().eq_ignore_ascii_case("ESEARCH") {
         return None;
@@ -222,7 +228,7 @@ pub(super) fn uids(values: &[Value]) -> Option<Vec<u64>> {
         let (from, to) = range.split_once(':').unwrap_or((range, range));
         if let (Ok(from), Ok(to)) = (from.parse::<u64>(), to.parse::<u64>()) {
             let room = MAX_UIDS - uids.len();
-            uids.extend((from.min(to)..=from.max(to)).take(room));
+            uids.extend((from.min(to)..=from.max(to).min(LAST_UID)).take(room));
         }
     }
     Some(uids)

@@ -1,0 +1,354 @@
+//! Entries for the fuzz targets and for the test that keeps them from rotting: bytes from outside, each room's promises
+//! checked. Not part of what the probe offers.
+
+use std::{cell::RefCell, time::Duration};
+
+use mailqos_core::{
+    config::{Endpoint, PickupProtocol, TlsMode, Trust},
+    mail::{Credentials, Direction, Secret},
+    model::{Hop, UtcMicros},
+};
+use tokio::runtime::Runtime;
+
+use super::{
+    bounce,
+    pickup::{self, Door, Found, Judge, Memory, Verdict},
+    received,
+    token::{SigningKey, Token},
+    verdicts,
+};
+
+/// What is tried with bytes from outside; panics where a promise is broken.
+pub type Target = fn(&[u8]);
+
+/// What is fuzzed: each entry's name, which is also that of its folder of seeds, and the entry.
+pub const TARGETS: [(&str, Target); 6] = [
+    ("pop3_reply", pop3_reply),
+    ("imap_reply", imap_reply),
+    ("received", received),
+    ("token", token),
+    ("authentication_results", authentication_results),
+    ("bounce", bounce),
+];
+
+/// The key by which the tokens of the seeds are signed.
+const KEY: &str = "the key of the fuzz targets";
+/// Parts the conversations of several visits.
+const NEXT_VISIT: &[u8] = b"\n=== next visit ===\n";
+
+/// What the seeds' token says.
+fn seeded() -> Token {
+    Token {
+        site: "here".parse().expect("a name"),
+        monitor: "mail".parse().expect("a name"),
+        sent_at: UtcMicros(1_795_456_800_000_000),
+        nonce: *b"fuzzing!",
+    }
+}
+
+fn key() -> SigningKey {
+    SigningKey::new(&Secret::new(KEY)).expect("long enough")
+}
+
+/// The token of the seeds.
+pub fn seeded_token() -> String {
+    key().write(&seeded())
+}
+
+struct Seeds {
+    key: SigningKey,
+    verdict: Verdict,
+}
+
+impl Judge for Seeds {
+    fn key(&self) -> &SigningKey {
+        &self.key
+    }
+
+    fn verdict(&self, _: &Token) -> Verdict {
+        self.verdict
+    }
+}
+
+thread_local! {
+    static RUNTIME: RefCell<Runtime> = RefCell::new(
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime"),
+    );
+}
+
+/// A server's side of one or several visits over POP3.
+pub fn pop3_reply(said: &[u8]) {
+    let _ = visits(PickupProtocol::Pop3, said);
+}
+
+/// A server's side of one or several visits over IMAP.
+pub fn imap_reply(said: &[u8]) {
+    let _ = visits(PickupProtocol::Imap, said);
+}
+
+/// What was found, and what was sent.
+fn visits(protocol: PickupProtocol, said: &[u8]) -> (Vec<Found>, String) {
+    // The last byte chooses what is to be done with our mail.
+    let verdict = match said.last().map_or(0, |byte| byte % 3) {
+        0 => Verdict::Take,
+        1 => Verdict::Clear,
+        _ => Verdict::Leave,
+    };
+    let judge = Seeds { key: key(), verdict };
+    let door = Door {
+        endpoint: Endpoint {
+            server: "script".to_owned(),
+            port: 0,
+            tls: TlsMode::None,
+            trust: Trust::default(),
+            account: None,
+        },
+        protocol,
+        folders: vec!["INBOX".to_owned(), "Junk".to_owned()],
+        step: Duration::from_secs(10),
+    };
+    let credentials = Credentials {
+        user: "user".to_owned(),
+        secret: Secret::new("a password"),
+    };
+    let mut memory = Memory::default();
+    let (mut taken, mut all) = (Vec::new(), String::new());
+    let mut rest = Some(said);
+    while let Some(said) = rest {
+        let end = said.windows(NEXT_VISIT.len()).position(|window| window == NEXT_VISIT);
+        let (this, next) = match end {
+            Some(at) => (&said[..at], Some(&said[at + NEXT_VISIT.len()..])),
+            None => (said, None),
+        };
+        rest = next;
+        let (visit, wire) = RUNTIME.with_borrow(|runtime| {
+            runtime.block_on(pickup::replay(
+                this.to_vec(),
+                &door,
+                Some(&credentials),
+                &mut memory,
+                &judge,
+            ))
+        });
+        assert!(
+            visit.found.iter().all(|found| found.token == seeded()),
+            "only what is signed is ours"
+        );
+        taken.extend(visit.found);
+        let sent: String = wire
+            .transcript()
+            .chunks()
+            .filter(|chunk| chunk.direction == Direction::Sent)
+            .map(|chunk| String::from_utf8_lossy(&chunk.bytes).into_owned())
+            .collect();
+        let deletes = sent.contains("DELE ") || sent.contains(" STORE ") || sent.contains("EXPUNGE");
+        assert!(!deletes || !taken.is_empty(), "what is not ours stays: {sent}");
+        assert!(
+            verdict != Verdict::Leave || !deletes,
+            "what another waits for stays: {sent}"
+        );
+        assert!(!sent.contains("a password"), "{sent}");
+        if let Some(error) = visit.error {
+            assert!(
+                error.text.chars().count() <= 300 && !error.text.contains(['\r', '\n']),
+                "{error}"
+            );
+        }
+        all += &sent;
+    }
+    (taken, all)
+}
+
+/// A mail, of which the `Received` fields are read.
+pub fn received(mail: &[u8]) {
+    let hops: Vec<Hop> = received::hops(mail);
+    for pair in hops.windows(2) {
+        assert!(pair[1].delay.is_none() || pair[1].at.is_some());
+    }
+    for hop in &hops {
+        for name in [&hop.by, &hop.from].into_iter().flatten() {
+            assert!(!name.is_empty() && !name.contains(char::is_whitespace), "{name:?}");
+        }
+    }
+    let _ = received::is_filed(mail);
+    let _ = received::date(&String::from_utf8_lossy(mail));
+}
+
+/// A mail, in which a token is looked for.
+pub fn token(mail: &[u8]) {
+    let found = key().find(mail);
+    assert!(
+        found.is_none_or(|token| token == seeded()),
+        "nothing is found that was not signed"
+    );
+    let _ = key().read(&String::from_utf8_lossy(mail));
+}
+
+/// A mail, of which the verdicts are read.
+pub fn authentication_results(mail: &[u8]) {
+    let verdicts = verdicts::read(mail);
+    for word in [&verdicts.spf, &verdicts.dkim, &verdicts.dmarc].into_iter().flatten() {
+        assert!(
+            !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric()),
+            "{word:?}"
+        );
+    }
+    assert!(verdicts.score.is_none_or(f64::is_finite));
+}
+
+/// A mail that may be a delivery status notification.
+pub fn bounce(mail: &[u8]) {
+    if let Some(bounce::Notice::Failed {
+        status: Some(status), ..
+    }) = bounce::read(mail)
+    {
+        assert!(
+            status.len() <= 11 && status.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'),
+            "{status:?}"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, path::Path};
+
+    use super::*;
+
+    /// Mutations of each target's seeds in a test run.
+    const MUTATIONS: usize = 400;
+
+    /// Random numbers (splitmix64; S. Vigna): the same in each run.
+    struct Random(u64);
+
+    impl Random {
+        fn next(&mut self) -> u64 {
+            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            z ^ (z >> 31)
+        }
+
+        fn below(&mut self, end: usize) -> usize {
+            usize::try_from(self.next() % end.max(1) as u64).expect("small")
+        }
+    }
+
+    fn seeds(target: &str) -> Vec<Vec<u8>> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target);
+        let mut paths: Vec<_> = std::fs::read_dir(&folder)
+            .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+            .map(|entry| entry.expect("an entry").path())
+            .collect();
+        paths.sort();
+        paths.iter().map(|path| std::fs::read(path).expect("a seed")).collect()
+    }
+
+    fn mutate(seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
+        const WORDS: [&[u8]; 22] = [
+            b"\r\n",
+            b"\n",
+            b"\r",
+            b".\r\n",
+            b"+OK\r\n",
+            b"-ERR\r\n",
+            b"+ ",
+            b"* ",
+            b"A4 OK\r\n",
+            b"* BYE\r\n",
+            b"{3}\r\n",
+            b"{18446744073709551616}",
+            b"((((",
+            b"))",
+            b"\"",
+            b"\\",
+            b"\xff",
+            b"\x00",
+            b"99999999999999999999",
+            b":",
+            b";",
+            NEXT_VISIT,
+        ];
+        let mut bytes = seeds[random.below(seeds.len())].clone();
+        for _ in 0..=random.below(4) {
+            let at = random.below(bytes.len() + 1);
+            let end = (at + random.below(40)).min(bytes.len());
+            match random.below(7) {
+                0 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
+                1 => drop(bytes.splice(at..at, WORDS[random.below(WORDS.len())].iter().copied())),
+                2 => drop(bytes.drain(at..end)),
+                3 => {
+                    let part = bytes[at..end].to_vec();
+                    let to = random.below(bytes.len() + 1);
+                    bytes.splice(to..to, part);
+                }
+                4 => bytes.truncate(at),
+                5 => {
+                    let other = &seeds[random.below(seeds.len())];
+                    bytes.truncate(at);
+                    bytes.extend_from_slice(&other[random.below(other.len() + 1)..]);
+                }
+                _ => drop(bytes.splice(at..end, WORDS[random.below(WORDS.len())].iter().copied())),
+            }
+        }
+        bytes
+    }
+
+    #[test]
+    fn every_target_holds_over_its_seeds_and_mutations_of_them() {
+        for (number, (name, target)) in TARGETS.iter().enumerate() {
+            let seeds = seeds(name);
+            seeds.iter().for_each(|seed| target(seed));
+            let mut random = Random(number as u64);
+            for round in 0..MUTATIONS {
+                let bytes = mutate(&seeds, &mut random);
+                if let Err(panic) = std::panic::catch_unwind(|| target(&bytes)) {
+                    eprintln!("{name}, round {round}: {}", bytes.escape_ascii());
+                    std::panic::resume_unwind(panic);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_target_has_its_program() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
+        let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).expect("a manifest");
+        for (name, _) in TARGETS {
+            assert!(manifest.contains(&format!("name = \"{name}\"")), "{name}");
+            let program = std::fs::read_to_string(folder.join(format!("fuzz_targets/{name}.rs"))).expect("a program");
+            assert!(program.contains(&format!("fuzzing::{name}(bytes)")), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_seeds_lead_to_the_depths() {
+        assert!(
+            seeds("token").iter().all(|seed| key().find(seed) == Some(seeded())),
+            "{}",
+            seeded_token()
+        );
+        let mut ends: HashSet<(&str, &str)> = HashSet::new();
+        for (protocol, target) in [
+            (PickupProtocol::Pop3, "pop3_reply"),
+            (PickupProtocol::Imap, "imap_reply"),
+        ] {
+            for seed in seeds(target) {
+                let (taken, sent) = visits(protocol, &seed);
+                let complete = taken.iter().any(|found| found.receive.is_some());
+                let what = match (complete, sent.contains("DELE") || sent.contains("EXPUNGE")) {
+                    (true, true) => "taken",
+                    (false, true) => "cleared",
+                    _ => "left",
+                };
+                ends.insert((target, what));
+            }
+        }
+        for target in ["pop3_reply", "imap_reply"] {
+            for what in ["taken", "cleared", "left"] {
+                assert!(ends.contains(&(target, what)), "{target} {what}: {ends:?}");
+            }
+        }
+    }
+}
