@@ -107,10 +107,7 @@ fn visits(protocol: PickupProtocol, said: &[u8]) -> (Vec<Found>, String) {
         folders: vec!["INBOX".to_owned(), "Junk".to_owned()],
         step: Duration::from_secs(10),
     };
-    let credentials = Credentials {
-        user: "user".to_owned(),
-        secret: Secret::new("a password"),
-    };
+    let credentials = Credentials::password("user", Secret::new("a password"));
     let mut memory = Memory::default();
     let (mut taken, mut all) = (Vec::new(), String::new());
     let mut rest = Some(said);
