@@ -7,4 +7,5 @@ pub mod mailqos;
 pub mod maintenance;
 pub mod record;
 pub mod schedule;
+pub mod status;
 pub mod transcripts;

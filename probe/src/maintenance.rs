@@ -4,7 +4,6 @@ use std::{
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use mailqos_core::{
@@ -15,8 +14,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::Recorder;
 
-/// How often beginnings and ends are looked for.
-const LOOK: Duration = Duration::from_millis(500);
 /// A window of more monitors than this is one event, that of the whole site.
 const MOST_EVENTS: usize = 1_000;
 
@@ -232,15 +229,12 @@ impl Maintenance {
             .map_err(|error| format!("{}: {error}", self.file.display()))
     }
 
-    /// Puts beginnings and ends on record, until it is aborted.
-    pub async fn watch(self, recorder: Recorder) {
-        loop {
-            for event in self.turns(UtcMicros::now()) {
-                if let Err(error) = recorder.record_event(event).await {
-                    tracing::error!("an event can't be recorded: {error}");
-                }
+    /// Puts on record what has begun and ended since the last time.
+    pub async fn turn(&self, recorder: &Recorder) {
+        for event in self.turns(UtcMicros::now()) {
+            if let Err(error) = recorder.record_event(event).await {
+                tracing::error!("an event can't be recorded: {error}");
             }
-            tokio::time::sleep(LOOK).await;
         }
     }
 

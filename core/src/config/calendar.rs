@@ -18,6 +18,22 @@ pub struct Cron {
     pattern: croner::Cron,
 }
 
+/// A cron expression in a zone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Calendar {
+    /// The expression.
+    pub cron: Box<Cron>,
+    /// The zone.
+    pub zone: TimeZone,
+}
+
+impl Calendar {
+    /// The first moment after `after`; `None` if there is none.
+    pub fn next(&self, after: UtcMicros) -> Option<UtcMicros> {
+        self.cron.next(after, &self.zone)
+    }
+}
+
 impl PartialEq for Cron {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text
@@ -74,5 +90,30 @@ impl FromToml for Cron {
         let pattern =
             croner::Cron::from_str(&text).map_err(|error| format!("{text:?} is not {}: {error}", Self::expected()))?;
         Ok(Self { text, pattern })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expression_follows_the_clock_on_the_wall_of_its_zone() {
+        let mut problems = super::super::Problems::default();
+        let mut table =
+            super::super::parse("x.toml".as_ref(), "c = \"30 2 * * *\"".into(), &mut problems).expect("TOML");
+        let calendar = Calendar {
+            cron: Box::new(table.get("c", &mut problems).expect("an expression")),
+            zone: TimeZone::get("Europe/Berlin").expect("a zone"),
+        };
+        let next = |text: &str| {
+            let at: UtcMicros = text.parse::<jiff::Timestamp>().expect("a time").into();
+            calendar.next(at).expect("it comes").to_string()
+        };
+        assert_eq!(next("2026-03-27T12:00:00Z"), "2026-03-28T01:30:00Z");
+        // 2026-03-29 has no 02:30: 03:30 summer time it is. 2026-10-25 has it twice: the first counts.
+        assert_eq!(next("2026-03-28T12:00:00Z"), "2026-03-29T01:30:00Z");
+        assert_eq!(next("2026-10-24T12:00:00Z"), "2026-10-25T00:30:00Z");
+        assert_eq!(next("2026-10-25T00:30:00Z"), "2026-10-26T01:30:00Z");
     }
 }

@@ -21,7 +21,7 @@ use jiff::tz::TimeZone;
 
 pub use actions::{Action, ActionList, LogPlace, On, Service, Step, Template, Webhook};
 pub use alarm::{AlarmRule, PercentileRule, Threshold, Timing};
-pub use calendar::Cron;
+pub use calendar::{Calendar, Cron};
 pub use hours::{Hours, Span};
 pub use maintenance::{Maintenance, Window};
 pub use message::MessageShape;
@@ -68,6 +68,10 @@ pub struct Config {
     pub action_lists: BTreeMap<Name, ActionList>,
     /// Planned windows without alarms.
     pub maintenance: Vec<Maintenance>,
+    /// How many tests may run at once.
+    pub limits: Limits,
+    /// Where the OpenMetrics endpoint listens, if it does.
+    pub metrics: Option<std::net::SocketAddr>,
     /// Addresses (`HOST:PORT`) that tell whether the probe itself has a network.
     pub references: Vec<String>,
     /// Places that reports can be delivered to.
@@ -78,6 +82,27 @@ pub struct Config {
     pub reports: PathBuf,
     /// What deserves attention but is no error.
     pub warnings: Problems,
+}
+
+/// How many tests may run at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// In all.
+    pub tests: u32,
+    /// With the same SMTP server, or the same mailbox server.
+    pub per_server: Option<u32>,
+    /// With the same mailbox.
+    pub per_mailbox: Option<u32>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            tests: 4096,
+            per_server: None,
+            per_mailbox: None,
+        }
+    }
 }
 
 /// Where the sample lake is.
@@ -143,6 +168,10 @@ pub struct Monitor {
     pub enabled: bool,
     /// Time between the starts of two tests.
     pub test_interval: Micros,
+    /// The moments at which tests start, instead of an interval.
+    pub calendar: Option<Calendar>,
+    /// Time between the starts of two tests while it fails.
+    pub retest_interval: Option<Micros>,
     /// The action list that it uses, if any.
     pub action_list: Option<Name>,
     /// When its alarm rises and clears.

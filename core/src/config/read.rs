@@ -12,8 +12,9 @@ use jiff::tz::TimeZone;
 use lettre::Address;
 
 use super::{
-    Account, Action, AlarmRule, Config, DataLocation, Endpoint, Kind, MailQos, MailServer, MessageShape, Monitor,
-    Object, Operator, PickupProtocol, Problem, Problems, Table, Target, TlsMode, Transcripts, Trust, message,
+    Account, Action, AlarmRule, Calendar, Config, DataLocation, Endpoint, Kind, Limits, MailQos, MailServer,
+    MessageShape, Monitor, Object, Operator, PickupProtocol, Problem, Problems, Table, Target, TlsMode, Transcripts,
+    Trust, message,
     table::{Node, nearest, parse},
 };
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
         Secret, SecretSource,
         sasl::{MECHANISMS, Mechanism},
     },
-    model::{AccountName, InvalidName, Micros, Name},
+    model::{AccountName, InvalidName, Micros, Name, UtcMicros},
 };
 
 /// A configuration file larger than this is refused.
@@ -157,6 +158,8 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
         mail_servers: BTreeMap::new(),
         action_lists: BTreeMap::new(),
         maintenance: Vec::new(),
+        limits: limits(&mut root, problems),
+        metrics: metrics(&mut root, problems),
         references: references(&mut root, problems),
         targets: BTreeMap::new(),
         templates,
@@ -381,6 +384,50 @@ pub(super) fn duration(
         );
     }
     value
+}
+
+/// How many tests may run at once.
+fn limits(root: &mut Table, problems: &mut Problems) -> Limits {
+    let mut limits = Limits::default();
+    let Some(mut table) = root.table("limits", problems) else {
+        return limits;
+    };
+    limits.tests = at_least_one(&mut table, "tests", limits.tests, problems);
+    for (key, limit) in [
+        ("per_server", &mut limits.per_server),
+        ("per_mailbox", &mut limits.per_mailbox),
+    ] {
+        if table.node(key).is_some() {
+            *limit = Some(at_least_one(&mut table, key, 1, problems));
+        }
+    }
+    table.finish(problems);
+    limits
+}
+
+/// Where the OpenMetrics endpoint listens.
+fn metrics(root: &mut Table, problems: &mut Problems) -> Option<std::net::SocketAddr> {
+    let text = root.get::<String>("metrics", problems)?;
+    let Ok(address) = text.parse::<std::net::SocketAddr>() else {
+        problems.push(
+            root.problem("metrics", format!("{text:?} is no address with a port"), "here")
+                .help("write \"127.0.0.1:9925\""),
+        );
+        return None;
+    };
+    if !address.ip().is_loopback() {
+        problems.push(Problem {
+            severity: super::Severity::Warning,
+            ..root
+                .problem(
+                    "metrics",
+                    "everybody who reaches this address can read names, states and times",
+                    "not loopback",
+                )
+                .help("write \"127.0.0.1:9925\", and let a proxy with access control stand before it")
+        });
+    }
+    Some(address)
 }
 
 /// Addresses that tell whether the probe itself has a network.
@@ -937,6 +984,8 @@ const TRANSCRIPTS: [(&str, Transcripts); 3] = [
 struct Options {
     enabled: bool,
     test_interval: Micros,
+    calendar: Option<Calendar>,
+    retest_interval: Option<Micros>,
     action_list: Option<Name>,
     alarm: AlarmRule,
     depends_on: Vec<(String, Node)>,
@@ -1029,6 +1078,27 @@ fn options(
         Micros::from_secs(31 * 86_400),
         problems,
     );
+    let retest_interval = table.node("retest_interval").map(|_| {
+        let most = Micros::from_secs(31 * 86_400);
+        duration(table, "retest_interval", SECOND, SECOND, most, problems)
+    });
+    let zone = table
+        .get("timezone", problems)
+        .unwrap_or_else(|| config.timezone.clone());
+    let calendar = table.get("schedule", problems).map(|cron| Calendar {
+        cron: Box::new(cron),
+        zone,
+    });
+    if calendar
+        .as_ref()
+        .is_some_and(|calendar| calendar.next(UtcMicros::now()).is_none())
+    {
+        problems.push(
+            table
+                .problem("schedule", "this moment never comes", "never")
+                .help("look at day and month"),
+        );
+    }
     let timeout = duration(
         table,
         "timeout",
@@ -1062,6 +1132,8 @@ fn options(
     Options {
         enabled: table.get("enabled", problems).unwrap_or(true),
         test_interval,
+        calendar,
+        retest_interval,
         action_list,
         alarm,
         depends_on,
@@ -1207,6 +1279,8 @@ fn monitor(
         tags,
         enabled: options.enabled,
         test_interval: options.test_interval,
+        calendar: options.calendar,
+        retest_interval: options.retest_interval,
         action_list: options.action_list,
         alarm: options.alarm,
         kind: Kind::MailQos(MailQos {

@@ -106,6 +106,17 @@ struct Kept {
     changed: bool,
 }
 
+/// An alarm that is open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenAlarm {
+    /// Since when.
+    pub since: UtcMicros,
+    /// When a channel first accepted a message about it.
+    pub notified_at: Option<UtcMicros>,
+    /// Who looks after it.
+    pub acknowledged: Option<Acknowledgement>,
+}
+
 /// A monitor counts as failed, because somebody wants to see what happens then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Simulation {
@@ -154,6 +165,68 @@ impl Alarms {
     /// Whether the monitor has been tested in this or an earlier life.
     pub fn knows(&self, monitor: &MonitorId) -> bool {
         self.lock().states.contains_key(monitor)
+    }
+
+    /// Whether the last test of the monitor counts as failed.
+    pub fn is_failing(&self, monitor: &MonitorId) -> bool {
+        let kept = self.lock();
+        let state = kept.states.get(monitor);
+        state.is_some_and(|state| matches!(state.status, Status::Failed | Status::Alarm) && state.good == 0)
+    }
+
+    /// Whether tests of the monitor are left out now.
+    pub fn is_paused(&self, monitor: &MonitorId, at: UtcMicros) -> bool {
+        self.maintenance.open_for(monitor, at).is_some_and(|open| open.pause)
+    }
+
+    /// The states of all monitors that were tested.
+    pub fn states(&self) -> BTreeMap<MonitorId, State> {
+        let kept = self.lock();
+        kept.states
+            .iter()
+            .map(|(id, state)| (id.clone(), state.brief()))
+            .collect()
+    }
+
+    /// How the channels do.
+    pub fn channels(&self) -> BTreeMap<String, Channel> {
+        self.lock().channels.clone()
+    }
+
+    /// The open alarms: since when, when somebody was first told, who looks after it.
+    pub fn open_alarms(&self) -> BTreeMap<MonitorId, OpenAlarm> {
+        let kept = self.lock();
+        let open = kept.episodes.iter().map(|(id, episode)| {
+            let alarm = OpenAlarm {
+                since: episode.raised_at,
+                notified_at: episode.notified_at,
+                acknowledged: episode.acknowledged.clone(),
+            };
+            (id.clone(), alarm)
+        });
+        open.collect()
+    }
+
+    /// The monitors that count as failed by order.
+    pub fn simulations(&self) -> BTreeMap<MonitorId, Simulation> {
+        self.lock().simulations.clone()
+    }
+
+    /// Goes over to another configuration: monitors that are gone are forgotten, the others keep their states.
+    pub fn reload(&self, config: Arc<Config>) {
+        {
+            let mut kept = self.lock();
+            kept.states.retain(|id, _| config.monitors.contains_key(id));
+            kept.episodes.retain(|id, _| config.monitors.contains_key(id));
+            kept.simulations.retain(|id, _| config.monitors.contains_key(id));
+            for (id, episode) in &mut kept.episodes {
+                episode.list = config.monitors.get(id).and_then(|monitor| monitor.action_list.clone());
+                episode.next = None;
+            }
+            (kept.changed, kept.urgent) = (true, true);
+        }
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        self.wake.notify_one();
     }
 
     /// Why a sample of a test that begins now would not count.

@@ -2,7 +2,10 @@
 
 mod actions;
 mod check;
+mod log;
+mod manager;
 mod run;
+mod status;
 mod test;
 mod told;
 mod transcript;
@@ -50,6 +53,12 @@ enum Command {
     Check(check::Args),
     /// Try out action lists.
     Actions(actions::Args),
+    /// Show what the monitors of the running probe are at.
+    Status(status::Args),
+    /// Show what happened: alarms, notifications, maintenance.
+    Log(log::Args),
+    /// Let the running probe read its configuration anew; refused whole if anything is wrong with it.
+    Reload,
     /// Say that somebody looks after the alarms of monitors: no more reminders, no escalation.
     Ack(told::AckArgs),
     /// Maintenance windows: no alarms, and samples that do not count in availability.
@@ -113,6 +122,9 @@ pub fn main() -> ExitCode {
             Command::Transcript(args) => transcript::run(&args, &global),
             Command::Check(args) => check::run(args, &global),
             Command::Actions(args) => actions::run(args, &global).await,
+            Command::Status(args) => status::run(args, &global).await,
+            Command::Log(args) => log::run(args, &global).await,
+            Command::Reload => told::reload(&global).await,
             Command::Ack(args) => told::ack(args, &global).await,
             Command::Maintenance(args) => told::maintenance(args, &global).await,
             Command::Simulate(args) => told::simulate(args, &global).await,

@@ -3,20 +3,28 @@
 use std::{
     process::ExitCode,
     sync::{Arc, RwLock},
+    time::Duration,
 };
 
 use mailqos_core::model::{Event, EventKind, UtcMicros};
 use tokio::{sync::watch, task::JoinSet};
+use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
-use super::{Failure, Global};
+use super::{Failure, Global, manager};
 use crate::{
     alarm::Alarms,
     control::{Live, serve},
     mailqos::Tester,
     maintenance::Maintenance,
     record::{RecordError, Recorder},
-    schedule,
+    schedule::{self, Board},
+    status::Observed,
 };
+
+/// As tokio-cron-scheduler writes it.
+const EVERY_SECOND: &str = "* * * * * *";
+/// How often the last day is written down.
+const DAY_KEPT: Duration = Duration::from_secs(300);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {}
@@ -34,29 +42,91 @@ pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failur
         .map_err(Failure::work)?;
     let maintenance = Maintenance::open(Arc::clone(&config));
     let alarms = Alarms::open(Arc::clone(&config), recorder.clone(), maintenance.clone()).await;
+    let (configs, changes) = watch::channel(Arc::clone(&config));
+    let board = Arc::new(Board::default());
+    let observed = Arc::new(Observed::open(&config));
     let live = Arc::new(Live {
         config: RwLock::new(Arc::clone(&config)),
         alarms: alarms.clone(),
         maintenance: maintenance.clone(),
+        recorder: recorder.clone(),
+        tester: Arc::clone(&tester),
+        board: Arc::clone(&board),
+        observed: Arc::clone(&observed),
+        configs,
     });
     let mut helpers = JoinSet::new();
-    helpers.spawn(serve(live));
-    helpers.spawn(maintenance.watch(recorder.clone()));
+    helpers.spawn(serve(Arc::clone(&live)));
+    helpers.spawn(hang_up(Arc::clone(&live)));
+    helpers.spawn(keep_day(Arc::clone(&observed)));
+    if let Some(address) = config.metrics {
+        helpers.spawn(crate::status::serve(Arc::clone(&live), address));
+    }
+    let mut calendar = calendar(maintenance, recorder.clone()).await.map_err(Failure::work)?;
     tester.resume().await;
     tracing::info!(
         site = %config.site,
         monitors = config.monitors.values().filter(|monitor| monitor.enabled).count(),
         "testing"
     );
-    schedule::run(&config, &tester, &alarms, stop).await;
+    manager::ready(&mut helpers);
+    let parts = schedule::Parts {
+        tester: Arc::clone(&tester),
+        alarms: alarms.clone(),
+        board,
+        observed: Arc::clone(&observed),
+    };
+    schedule::run(parts, changes, stop).await;
+    manager::stopping();
+    if let Err(error) = calendar.shutdown().await {
+        tracing::warn!("the calendar does not end: {error}");
+    }
     tracing::info!("stopping: what is in flight stays on record");
     tester.shutdown().await;
     helpers.shutdown().await;
     alarms.close().await;
+    observed.keep();
     note(&recorder, EventKind::ProbeStopped).await;
     let sealed = recorder.close().await.map_err(Failure::work)?;
     tracing::info!(rows = sealed.merged, files = sealed.files, "sealed");
     Ok(ExitCode::SUCCESS)
+}
+
+/// What happens by the calendar, beside tests: maintenance windows begin and end.
+async fn calendar(maintenance: Maintenance, recorder: Recorder) -> Result<JobScheduler, JobSchedulerError> {
+    let scheduler = JobScheduler::new().await?;
+    let turns = Job::new_async(EVERY_SECOND, move |_, _| {
+        let (maintenance, recorder) = (maintenance.clone(), recorder.clone());
+        Box::pin(async move { maintenance.turn(&recorder).await })
+    })?;
+    scheduler.add(turns).await?;
+    scheduler.start().await?;
+    Ok(scheduler)
+}
+
+/// Reads the configuration anew at each SIGHUP.
+async fn hang_up(live: Arc<Live>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut signals = match signal(SignalKind::hangup()) {
+        Ok(signals) => signals,
+        Err(error) => return tracing::error!("SIGHUP can't be heard: {error}"),
+    };
+    while signals.recv().await.is_some() {
+        manager::reloading();
+        if let Err(error) = live.reload().await {
+            tracing::error!("the configuration is not read anew: {error}");
+        }
+        manager::reloaded();
+    }
+}
+
+/// Writes down now and then what status shows of the last day.
+async fn keep_day(observed: Arc<Observed>) {
+    loop {
+        tokio::time::sleep(DAY_KEPT).await;
+        let observed = Arc::clone(&observed);
+        let _ = tokio::task::spawn_blocking(move || observed.keep()).await;
+    }
 }
 
 async fn note(recorder: &Recorder, kind: EventKind) {

@@ -1,4 +1,4 @@
-//! Commands that tell the running probe something: `ack`, `maintenance`, `simulate`.
+//! Commands that tell the running probe something: `ack`, `maintenance`, `simulate`, `reload`.
 
 use std::{io::Write as _, process::ExitCode};
 
@@ -178,6 +178,17 @@ pub(super) async fn maintenance(args: MaintenanceArgs, global: &Global) -> Resul
             }
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn reload(global: &Global) -> Result<ExitCode, Failure> {
+    // What is wrong is shown here, with pictures; the probe looks once more.
+    let config = global.config()?;
+    let answer = ask(&config, &Request::Reload).await?;
+    print(&format!(
+        "reloaded: {}",
+        answer["reloaded"].as_str().unwrap_or_default()
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

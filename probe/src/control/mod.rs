@@ -77,6 +77,10 @@ pub enum Request {
         /// Selections; all if empty.
         monitors: Vec<String>,
     },
+    /// What was recorded is written into the day files.
+    Seal,
+    /// The configuration is read anew.
+    Reload,
 }
 
 /// Why a command could not talk to the probe, or was refused.

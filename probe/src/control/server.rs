@@ -1,24 +1,30 @@
 //! The probe's end of the socket.
 
 use std::{
+    collections::BTreeMap,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, atomic::Ordering},
 };
 
 use mailqos_core::{
-    config::Config,
-    model::{Micros, MonitorId, UtcMicros},
+    config::{self, Config},
+    model::{Event, EventKind, Micros, MonitorId, UtcMicros},
 };
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
+    sync::watch,
 };
 
 use super::{MOST_REQUEST, PATIENCE, Request, folder};
 use crate::{
     alarm::Alarms,
+    mailqos::Tester,
     maintenance::{Added, Maintenance},
+    record::Recorder,
+    schedule::{self, Board},
+    status::{Observed, state_word},
 };
 
 /// The parts of a running probe.
@@ -29,6 +35,16 @@ pub struct Live {
     pub alarms: Alarms,
     /// Windows without alarms.
     pub maintenance: Maintenance,
+    /// Keeps samples and events.
+    pub recorder: Recorder,
+    /// Runs tests.
+    pub tester: Arc<Tester>,
+    /// What the scheduler counts.
+    pub board: Arc<Board>,
+    /// What was seen of the monitors.
+    pub observed: Arc<Observed>,
+    /// Tells the scheduler of another configuration.
+    pub configs: watch::Sender<Arc<Config>>,
 }
 
 /// Answers commands until it is aborted. That there can be no socket is told, and no reason not to test.
@@ -108,7 +124,12 @@ impl Live {
     async fn answer(&self, request: Request) -> Result<Value, String> {
         let now = UtcMicros::now();
         match request {
-            Request::Status { monitors } => Err(format!("not yet: {monitors:?}")),
+            Request::Status { monitors } => self.status(&monitors, now),
+            Request::Seal => {
+                let report = self.recorder.seal().await.map_err(|error| error.to_string())?;
+                Ok(json!({ "sealed": report.merged }))
+            }
+            Request::Reload => Ok(json!({ "reloaded": self.reload().await? })),
             Request::Ack { monitors, by, note } => {
                 let chosen = self.select(&monitors)?;
                 let found = self.alarms.acknowledge(&chosen, &by, note.as_deref()).await;
@@ -162,5 +183,136 @@ impl Live {
                 Ok(json!({ "ended": self.alarms.end_simulation(&chosen).await }))
             }
         }
+    }
+
+    fn status(&self, patterns: &[String], now: UtcMicros) -> Result<Value, String> {
+        let config = self.config();
+        let chosen = config
+            .select(patterns)
+            .map_err(|pattern| format!("{pattern:?} names no monitor"))?;
+        let (states, alarms, simulations) = (
+            self.alarms.states(),
+            self.alarms.open_alarms(),
+            self.alarms.simulations(),
+        );
+        let mut totals: BTreeMap<&str, usize> = BTreeMap::new();
+        let time = |at: Option<UtcMicros>| at.map(|at| at.to_string());
+        let mut rows = Vec::new();
+        for monitor in chosen {
+            let state = states.get(&monitor.id);
+            let maintenance = self.maintenance.open_for(&monitor.id, now);
+            let word = state_word(monitor, state, maintenance.is_some(), now);
+            *totals.entry(word).or_default() += 1;
+            let last = state.and_then(|state| state.last.as_ref());
+            let alarm = alarms.get(&monitor.id).map(|alarm| {
+                let acknowledged = alarm.acknowledged.as_ref().map(|ack| {
+                    json!({ "by": ack.by, "at": ack.at.to_string(), "note": ack.note })
+                });
+                json!({ "since": alarm.since.to_string(), "notified_at": time(alarm.notified_at), "acknowledged": acknowledged })
+            });
+            let maintenance = maintenance.map(|open| {
+                json!({ "name": open.name, "until": open.until.to_string(), "reason": open.reason, "tests": if open.pause { "pause" } else { "run" } })
+            });
+            rows.push(json!({
+                "id": monitor.id.as_str(),
+                "name": monitor.name,
+                "object": monitor.object.as_str(),
+                "tags": monitor.tags,
+                "state": word,
+                "last": last.map(|last| json!({
+                    "started_at": last.started_at.to_string(),
+                    "outcome": last.outcome.as_str(),
+                    "round_trip_ms": last.round_trip.map(Micros::as_millis_f64),
+                })),
+                "last_good": time(state.and_then(|state| state.last_ok)),
+                "failures": state.map_or(0, |state| state.failures),
+                "failing_since": time(state.and_then(|state| state.failing_since)),
+                "reason": state.and_then(|state| state.reason.clone()),
+                "flapping": state.is_some_and(|state| state.flapping),
+                "held_by": state.and_then(|state| state.held_by.as_ref()).map(MonitorId::as_str),
+                "alarm": alarm,
+                "maintenance": maintenance,
+                "simulated_until": time(simulations.get(&monitor.id).map(|simulation| simulation.until)),
+                "next": monitor.enabled.then(|| schedule::next(&config, monitor, now).to_string()),
+                "day": self.observed.day(&monitor.id, now),
+            }));
+        }
+        let channels: Vec<Value> = self
+            .alarms
+            .channels()
+            .into_iter()
+            .map(|(name, channel)| {
+                json!({ "channel": name, "failures": channel.failures, "accepted_at": time(channel.accepted_at), "failed_at": time(channel.failed_at), "error": channel.error })
+            })
+            .collect();
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let health = self.recorder.health();
+        Ok(json!({
+            "at": now.to_string(),
+            "probe": {
+                "site": config.site.as_str(),
+                "version": env!("CARGO_PKG_VERSION"),
+                "configuration": config.file.display().to_string(),
+                "started": count(&self.board.started),
+                "running": count(&self.board.running),
+                "waiting": count(&self.board.waiting),
+                "late": count(&self.board.late),
+                "left_out": count(&self.board.left_out),
+                "recorder_held": health.held,
+                "recorder_problem": health.problem,
+            },
+            "totals": totals,
+            "monitors": rows,
+            "channels": channels,
+        }))
+    }
+
+    /// Reads the configuration anew; refused whole if anything is wrong with it.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub async fn reload(&self) -> Result<String, String> {
+        let old = self.config();
+        let file = old.file.clone();
+        let loaded = tokio::task::spawn_blocking(move || {
+            let config = config::load(&file).map_err(|problems| problems.to_string())?;
+            let problems = crate::alarm::check(&config);
+            if problems.has_errors() {
+                return Err(problems.to_string());
+            }
+            Ok(config)
+        });
+        let new = loaded.await.map_err(|error| error.to_string())?;
+        let new = new.map_err(|problems| format!("refused, nothing has changed:\n{problems}"))?;
+        for (what, same) in [
+            ("site", old.site == new.site),
+            ("data", old.data == new.data),
+            ("state", old.state == new.state),
+            ("signing_key", old.signing_key == new.signing_key),
+            ("seal_interval", old.seal_interval == new.seal_interval),
+            ("metrics", old.metrics == new.metrics),
+        ] {
+            if !same {
+                return Err(format!(
+                    "refused, nothing has changed: {what} can't change while the probe runs; restart it"
+                ));
+            }
+        }
+        let new = Arc::new(new);
+        let gone = old.monitors.keys().filter(|id| !new.monitors.contains_key(*id)).count();
+        let added = new.monitors.keys().filter(|id| !old.monitors.contains_key(*id)).count();
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = new.clone();
+        self.tester.reload(new.clone());
+        self.maintenance.reload(new.clone());
+        self.alarms.reload(new.clone());
+        self.observed.forget(&new);
+        self.configs.send_replace(new.clone());
+        let text = format!("{} monitors: {added} new, {gone} gone", new.monitors.len());
+        tracing::info!("reloaded: {text}");
+        let event = Event::new(None, UtcMicros::now(), EventKind::Reloaded).text(text.clone());
+        if let Err(error) = self.recorder.record_event(event).await {
+            tracing::error!("an event can't be recorded: {error}");
+        }
+        Ok(text)
     }
 }

@@ -223,7 +223,7 @@ impl Key {
 pub(super) struct Registry {
     key: SigningKey,
     site: SiteName,
-    max_round_trips: HashMap<MonitorId, Micros>,
+    max_round_trips: Mutex<HashMap<MonitorId, Micros>>,
     waiting: Mutex<HashMap<[u8; 8], Waiting>>,
     settled: Mutex<VecDeque<([u8; 8], Sample)>>,
     /// The last round trips of precise monitors: the least that each can have been.
@@ -235,11 +235,16 @@ impl Registry {
         Self {
             key,
             site,
-            max_round_trips,
+            max_round_trips: Mutex::new(max_round_trips),
             waiting: Mutex::default(),
             settled: Mutex::default(),
             history: Mutex::default(),
         }
+    }
+
+    /// Goes over to other monitors.
+    pub(super) fn reload(&self, max_round_trips: HashMap<MonitorId, Micros>) {
+        *lock(&self.max_round_trips) = max_round_trips;
     }
 
     /// Expects a mail; nobody looks for it before [`Registry::sent`].
@@ -361,8 +366,8 @@ impl Judge for Registry {
             return Verdict::Clear;
         }
         let age = UtcMicros::now() - token.sent_at;
-        let patience = match self.max_round_trips.get(&token.monitor) {
-            Some(max) if token.site == self.site => *max + CLEAR_AFTER,
+        let patience = match lock(&self.max_round_trips).get(&token.monitor).copied() {
+            Some(max) if token.site == self.site => max + CLEAR_AFTER,
             _ => CLEAR_FOREIGN_SITE_AFTER,
         };
         if age > patience { Verdict::Clear } else { Verdict::Leave }

@@ -20,7 +20,7 @@ mod verdicts;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Instant,
 };
 
@@ -73,7 +73,7 @@ pub struct TestResult {
 
 /// Runs mail tests. One for all monitors: those that share a mailbox share its pick-ups.
 pub struct Tester {
-    config: Arc<Config>,
+    config: RwLock<Arc<Config>>,
     recorder: Option<Recorder>,
     key: SigningKey,
     registry: Arc<Registry>,
@@ -106,14 +106,7 @@ impl Tester {
             Some(source) => SigningKey::new(&source.fetch().await.map_err(KeyError::Secret)?)?,
             None => SigningKey::of_folder(&config.state)?,
         };
-        let max_round_trips = config
-            .monitors
-            .values()
-            .map(|monitor| {
-                let Kind::MailQos(options) = &monitor.kind;
-                (monitor.id.clone(), options.max_round_trip)
-            })
-            .collect();
+        let max_round_trips = max_round_trips(&config);
         let (duplicates, mut found) = tokio::sync::mpsc::unbounded_channel();
         let tester = Arc::new(Self {
             registry: Arc::new(Registry::new(key.clone(), config.site.clone(), max_round_trips)),
@@ -121,7 +114,7 @@ impl Tester {
             network: Network::new(&config.references),
             key,
             transcripts: Arc::new(Store::new(&config)),
-            config,
+            config: RwLock::new(config),
             mailboxes: Mutex::default(),
             last_start: Mutex::default(),
             clocks: Mutex::default(),
@@ -137,6 +130,28 @@ impl Tester {
             });
         }
         Ok(tester)
+    }
+
+    /// Goes over to another configuration; mails in flight are waited for as before.
+    pub fn reload(&self, config: Arc<Config>) {
+        let ways = |config: &Config| {
+            let pickups = config.monitors.values().map(|monitor| {
+                let Kind::MailQos(options) = &monitor.kind;
+                options.pickup.clone()
+            });
+            format!("{:?} {:?}", config.accounts, pickups.collect::<Vec<_>>())
+        };
+        if ways(&self.config()) != ways(&config) {
+            // Tests from now on go the new way; the mails in flight hold their old one.
+            lock(&self.mailboxes).clear();
+        }
+        self.registry.reload(max_round_trips(&config));
+        self.network.reload(&config.references);
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    fn config(&self) -> Arc<Config> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Runs one test. Its sample is on record when this returns.
@@ -221,7 +236,7 @@ impl Tester {
         if self.recorder.is_none() || !is_kept(sample, options) {
             return;
         }
-        let transcript = Transcript::new(&self.config.site, sample, conversations.to_vec());
+        let transcript = Transcript::new(&self.config().site, sample, conversations.to_vec());
         let store = self.transcripts.clone();
         let saved = tokio::task::spawn_blocking(move || store.save(&transcript)).await;
         if let Ok(Err(error)) = saved {
@@ -248,7 +263,7 @@ impl Tester {
         let mut nonce = [0; 8];
         getrandom::fill(&mut nonce).map_err(|error| own(format!("no random numbers: {error}")))?;
         let mut token = Token {
-            site: self.config.site.clone(),
+            site: self.config().site.clone(),
             monitor: sample.monitor.clone(),
             sent_at: UtcMicros::now(),
             nonce,
@@ -499,7 +514,7 @@ impl Tester {
         self.record(&sample).await;
         if self.recorder.is_some() && is_kept(&sample, options) {
             let more = progress.conversations(options.protocol).collect();
-            let (store, site, sample) = (self.transcripts.clone(), self.config.site.clone(), sample.clone());
+            let (store, site, sample) = (self.transcripts.clone(), self.config().site.clone(), sample.clone());
             let amended = tokio::task::spawn_blocking(move || store.amend(&site, &sample, more)).await;
             if let Ok(Err(error)) = amended {
                 tracing::warn!("the transcript of a test was not kept: {error}");
@@ -513,7 +528,8 @@ impl Tester {
         let Some(recorder) = &self.recorder else { return };
         for mail in recorder.in_flight() {
             let mut sample = mail.sample;
-            let Some(monitor) = self.config.monitors.get(&sample.monitor) else {
+            let config = self.config();
+            let Some(monitor) = config.monitors.get(&sample.monitor) else {
                 // Nobody knows any more where to look for it.
                 sample.outcome = Outcome::NotTested;
                 sample.error =
@@ -560,22 +576,19 @@ impl Tester {
 
     fn mailbox(self: &Arc<Self>, options: &MailQos) -> Arc<Mailbox> {
         let account = self.account(&options.pickup);
-        let key = Key::of(options, account);
+        let key = Key::of(options, account.as_ref());
         let mut mailboxes = lock(&self.mailboxes);
         if let Some(mailbox) = mailboxes.get(&key) {
             return mailbox.clone();
         }
-        let mailbox = Arc::new(Mailbox::new(key.clone(), options, account));
+        let mailbox = Arc::new(Mailbox::new(key.clone(), options, account.as_ref()));
         mailboxes.insert(key, mailbox.clone());
         self.spawn(mailbox.clone().serve(self.registry.clone(), self.duplicates.clone()));
         mailbox
     }
 
-    fn account(&self, endpoint: &Endpoint) -> Option<&Account> {
-        endpoint
-            .account
-            .as_ref()
-            .and_then(|name| self.config.accounts.get(name))
+    fn account(&self, endpoint: &Endpoint) -> Option<Account> {
+        self.config().account(endpoint.account.as_ref()).cloned()
     }
 
     async fn credentials(&self, endpoint: &Endpoint) -> Result<Option<Credentials>, String> {
@@ -633,6 +646,14 @@ fn is_kept(sample: &Sample, options: &MailQos) -> bool {
 fn route(options: &MailQos) -> String {
     let (smtp, pickup) = (&options.smtp, &options.pickup);
     format!("{}:{} to {}:{}", smtp.server, smtp.port, pickup.server, pickup.port)
+}
+
+fn max_round_trips(config: &Config) -> HashMap<MonitorId, Micros> {
+    let monitors = config.monitors.values().map(|monitor| {
+        let Kind::MailQos(options) = &monitor.kind;
+        (monitor.id.clone(), options.max_round_trip)
+    });
+    monitors.collect()
 }
 
 async fn keep(recorder: &Recorder, sample: &Sample) {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::mailbox::lock;
 use mailqos_core::model::{Outcome, Sample, Stage};
 use tokio::{net::TcpStream, sync::Mutex, task::JoinSet, time::timeout};
 
@@ -13,7 +14,7 @@ const HOLDS: Duration = Duration::from_secs(2);
 /// The reference addresses, and what they said last.
 #[derive(Debug)]
 pub(super) struct Network {
-    references: Vec<String>,
+    references: std::sync::Mutex<Vec<String>>,
     last: Mutex<Option<(Instant, bool)>>,
 }
 
@@ -21,9 +22,14 @@ impl Network {
     /// Of these addresses, `HOST:PORT` each; without any the network is never doubted.
     pub(super) fn new(references: &[String]) -> Self {
         Self {
-            references: references.to_vec(),
+            references: std::sync::Mutex::new(references.to_vec()),
             last: Mutex::default(),
         }
+    }
+
+    /// Goes over to other addresses.
+    pub(super) fn reload(&self, references: &[String]) {
+        *lock(&self.references) = references.to_vec();
     }
 
     /// Takes back a failure that is the probe's own.
@@ -40,7 +46,7 @@ impl Network {
                         | Stage::PickupGreeting
                 )
             );
-        if !by_network || self.references.is_empty() || self.is_there().await {
+        if !by_network || lock(&self.references).is_empty() || self.is_there().await {
             return;
         }
         let before = sample.error.take().unwrap_or_default();
@@ -62,8 +68,8 @@ impl Network {
             return there;
         }
         let mut tries = JoinSet::new();
-        for address in &self.references {
-            let address = address.clone();
+        let references = lock(&self.references).clone();
+        for address in references {
             tries.spawn(async move {
                 match TcpStream::connect(&address).await {
                     Ok(_) => true,

@@ -1,0 +1,123 @@
+//! `mailqos-probe log`: the events of the lake, in order.
+
+use std::{io::Write as _, process::ExitCode};
+
+use mailqos_core::{
+    config::{Config, DataLocation},
+    lake::{day_path, read_day},
+    model::{Event, EventKind, Micros, UtcMicros},
+};
+
+use super::{Failure, Global};
+use crate::control::{Request, ask};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The monitors: ids, object:NAME, tag:NAME, patterns; all events if none are named.
+    monitors: Vec<String>,
+    /// How far back.
+    #[arg(long, value_name = "DURATION", default_value = "1d")]
+    since: Micros,
+    /// Only events of these kinds, such as alarm_raised.
+    #[arg(long = "kind")]
+    kinds: Vec<EventKind>,
+    /// How it is written.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Table,
+    Json,
+}
+
+pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
+    let config = global.config()?;
+    let chosen = config
+        .select(&args.monitors)
+        .map_err(|pattern| Failure::Usage(format!("{pattern:?} names no monitor")))?;
+    // What happened a moment ago is in the journal of the running probe, if one runs.
+    let _ = ask(&config, &Request::Seal).await;
+    let from = UtcMicros::now() - args.since;
+    let mut out = std::io::stdout().lock();
+    for event in events(&config, from)? {
+        let of_monitor = args.monitors.is_empty()
+            || event
+                .monitor
+                .as_ref()
+                .is_some_and(|id| chosen.iter().any(|monitor| monitor.id == *id));
+        if !of_monitor || !(args.kinds.is_empty() || args.kinds.contains(&event.kind)) {
+            continue;
+        }
+        let line = match args.format {
+            Format::Json => json(&event),
+            Format::Table => line(&event, &config),
+        };
+        // A reader who has left is no failure.
+        if writeln!(out, "{line}").is_err() {
+            break;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The events from a moment on, oldest first.
+fn events(config: &Config, from: UtcMicros) -> Result<Vec<Event>, Failure> {
+    let DataLocation::Folder(data) = &config.data else {
+        return Err(Failure::Usage(
+            "the lake is in an object store; log reads a folder".to_owned(),
+        ));
+    };
+    let last = UtcMicros::now().utc_date();
+    let mut date = from.utc_date();
+    let mut found = Vec::new();
+    while date <= last {
+        let path = day_path::<Event>(data, &config.site, date);
+        if path.exists() {
+            let events = read_day::<Event>(&path).map_err(Failure::work)?;
+            found.extend(events.into_iter().filter(|event| event.at >= from));
+        }
+        date = date.tomorrow().map_err(Failure::work)?;
+    }
+    found.sort_by_key(|event| event.at);
+    Ok(found)
+}
+
+fn json(event: &Event) -> String {
+    let detail = event
+        .detail
+        .as_deref()
+        .and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
+    serde_json::json!({
+        "at": event.at.to_string(),
+        "kind": event.kind.as_str(),
+        "monitor": event.monitor.as_ref().map(ToString::to_string),
+        "text": event.text,
+        "actor": event.actor,
+        "until": event.until.map(|at| at.to_string()),
+        "detail": detail,
+    })
+    .to_string()
+}
+
+fn line(event: &Event, config: &Config) -> String {
+    let local = |at: UtcMicros| {
+        let local = config.timezone.to_datetime(at.timestamp());
+        local.strftime("%Y-%m-%d %H:%M:%S").to_string()
+    };
+    let mut line = format!(
+        "{}  {:<20} {:<16} {}",
+        local(event.at),
+        event.kind.as_str(),
+        event.monitor.as_ref().map_or("–", |monitor| monitor.as_str()),
+        event.text.as_deref().unwrap_or_default(),
+    );
+    if let Some(actor) = &event.actor {
+        line.push_str(&format!(" [{actor}]"));
+    }
+    if let Some(until) = event.until {
+        line.push_str(&format!(" until {}", local(until)));
+    }
+    line.trim_end().to_owned()
+}

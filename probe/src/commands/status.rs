@@ -1,0 +1,245 @@
+//! `mailqos-probe status`: the running probe's monitors in a table, once or again and again.
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
+
+use jiff::tz::TimeZone;
+use serde_json::Value;
+
+use super::{Failure, Global};
+use crate::control::{Request, ask};
+
+/// How often `--watch` asks.
+const AGAIN: Duration = Duration::from_secs(2);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The monitors: ids, object:NAME, tag:NAME, patterns such as "mail-*"; all if none are named.
+    monitors: Vec<String>,
+    /// Show it again every two seconds.
+    #[arg(long, short)]
+    watch: bool,
+    /// How it is written.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Table,
+    Json,
+}
+
+pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
+    let config = global.config()?;
+    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    loop {
+        let request = Request::Status {
+            monitors: args.monitors.clone(),
+        };
+        let answer = ask(&config, &request).await?;
+        let text = match args.format {
+            Format::Json => format!("{answer}\n"),
+            Format::Table => table(&answer, &config.timezone, colour),
+        };
+        let mut out = std::io::stdout();
+        if args.watch && colour && args.format == Format::Table {
+            // Home, the new text over the old one, and nothing below it: no flicker.
+            let text = text.replace('\n', "\x1b[K\n");
+            let _ = write!(out, "\x1b[H{text}\x1b[J");
+        } else {
+            let _ = out.write_all(text.as_bytes());
+        }
+        let _ = out.flush();
+        if !args.watch {
+            break;
+        }
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => break,
+            () = tokio::time::sleep(AGAIN) => {}
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A bar for each hour of the last day: its height is the round trip, against the tallest; failures stand out, and so does nothing.
+fn sparkline(day: &Value, colour: bool) -> String {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let halves: Vec<&Value> = day.as_array().into_iter().flatten().collect();
+    let number = |half: &Value, key: &str| half[key].as_f64().unwrap_or(0.0);
+    let hours: Vec<(f64, f64, Option<f64>)> = halves
+        .chunks(2)
+        .map(|pair| {
+            let tests = pair.iter().map(|half| number(half, "tests")).sum();
+            let failed = pair.iter().map(|half| number(half, "failed")).sum();
+            let took = pair.iter().filter_map(|half| half["round_trip_ms"].as_f64());
+            (tests, failed, took.reduce(f64::max))
+        })
+        .collect();
+    let tallest = hours.iter().filter_map(|(_, _, took)| *took).fold(0.0, f64::max);
+    let mut line = String::new();
+    for (tests, failed, took) in hours {
+        let bar = match took {
+            _ if tests == 0.0 => '·',
+            Some(took) if tallest > 0.0 => BARS[((took / tallest * 7.0).round() as usize).min(7)],
+            _ => '×',
+        };
+        if failed > 0.0 && colour {
+            line.push_str(&format!("\x1b[31m{bar}\x1b[0m"));
+        } else if failed > 0.0 {
+            line.push(if took.is_some() { '!' } else { '×' });
+        } else {
+            line.push(bar);
+        }
+    }
+    line
+}
+
+fn clock(value: &Value, zone: &TimeZone) -> String {
+    match value.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok()) {
+        Some(timestamp) => zone.to_datetime(timestamp).strftime("%H:%M:%S").to_string(),
+        None => "–".to_owned(),
+    }
+}
+
+fn table(answer: &Value, zone: &TimeZone, colour: bool) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let monitors: Vec<&Value> = answer["monitors"].as_array().into_iter().flatten().collect();
+    let width = monitors
+        .iter()
+        .map(|monitor| text(&monitor["id"]).chars().count())
+        .max()
+        .unwrap_or(0)
+        .clamp(7, 40);
+    let mut lines = vec![format!(
+        "{:<11} {:<width$} {:>10} {:<8} {:<24} {:<8} {}",
+        "state", "monitor", "round trip", "at", "last day, by hours", "next", "alarm"
+    )];
+    for monitor in &monitors {
+        let state = text(&monitor["state"]);
+        let code = match state.as_str() {
+            "ok" => "32",
+            "failed" => "33",
+            "alarm" => "31;1",
+            "maintenance" => "36",
+            _ => "2",
+        };
+        let shown = if colour {
+            format!("\x1b[{code}m{state:<11}\x1b[0m")
+        } else {
+            format!("{state:<11}")
+        };
+        let took = match monitor["last"]["round_trip_ms"].as_f64() {
+            Some(took) if took < 10_000.0 => format!("{took:.0} ms"),
+            Some(took) => format!("{:.1} s", took / 1000.0),
+            None => "–".to_owned(),
+        };
+        lines.push(format!(
+            "{shown} {:<width$} {took:>10} {:<8} {} {:<8} {}",
+            text(&monitor["id"]),
+            clock(&monitor["last"]["started_at"], zone),
+            sparkline(&monitor["day"], colour),
+            clock(&monitor["next"], zone),
+            remark(monitor, zone),
+        ));
+    }
+    let totals = &answer["totals"];
+    let counts: Vec<String> = ["ok", "failed", "alarm", "maintenance", "disabled", "unknown"]
+        .iter()
+        .filter(|state| totals[**state].as_u64().unwrap_or(0) > 0)
+        .map(|state| format!("{} {state}", totals[*state]))
+        .collect();
+    let probe = &answer["probe"];
+    lines.push(String::new());
+    lines.push(format!(
+        "{}: {}; {} tests running, {} waiting, {} started late, {} left out",
+        text(&probe["site"]),
+        counts.join(", "),
+        probe["running"],
+        probe["waiting"],
+        probe["late"],
+        probe["left_out"],
+    ));
+    if let Some(problem) = probe["recorder_problem"].as_str() {
+        lines.push(format!("RECORDING: {problem}"));
+    }
+    for channel in answer["channels"].as_array().into_iter().flatten() {
+        if channel["failures"].as_u64().unwrap_or(0) > 0 {
+            lines.push(format!(
+                "DEAD CHANNEL: {}: {} failures, last accepted {}: {}",
+                text(&channel["channel"]),
+                channel["failures"],
+                channel["accepted_at"].as_str().unwrap_or("never"),
+                text(&channel["error"]),
+            ));
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+/// What there is to say about a monitor's state.
+fn remark(monitor: &Value, zone: &TimeZone) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut parts = Vec::new();
+    let alarm = &monitor["alarm"];
+    if alarm.is_object() {
+        parts.push(format!("since {}", clock(&alarm["since"], zone)));
+        if let Some(by) = alarm["acknowledged"]["by"].as_str() {
+            parts.push(format!("{by} looks after it"));
+        } else if alarm["notified_at"].is_null() {
+            parts.push("nobody told yet".to_owned());
+        }
+    }
+    if let Some(holder) = monitor["held_by"].as_str() {
+        parts.push(format!("follows from {holder}"));
+    }
+    if let Some(until) = monitor["simulated_until"].as_str() {
+        parts.push(format!(
+            "simulated until {}",
+            clock(&Value::String(until.to_owned()), zone)
+        ));
+    }
+    let maintenance = &monitor["maintenance"];
+    if maintenance.is_object() {
+        parts.push(format!(
+            "{} until {}",
+            text(&maintenance["name"]),
+            clock(&maintenance["until"], zone)
+        ));
+    }
+    if monitor["flapping"] == true {
+        parts.push("flapping".to_owned());
+    }
+    if monitor["failures"].as_u64().unwrap_or(0) > 0 && monitor["state"] != "ok" {
+        parts.push(format!("{} failed: {}", monitor["failures"], text(&monitor["reason"])));
+    }
+    parts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_table_shows_states_the_last_day_and_dead_channels() {
+        let mut day = vec![Value::Null; 48];
+        day[40] = json!({ "tests": 6, "failed": 0, "round_trip_ms": 200.0 });
+        day[44] = json!({ "tests": 6, "failed": 2, "round_trip_ms": 800.0 });
+        day[46] = json!({ "tests": 6, "failed": 6, "round_trip_ms": null });
+        let answer = json!({
+            "probe": { "site": "lyon", "running": 1, "waiting": 0, "late": 2, "left_out": 0, "recorder_problem": null },
+            "totals": { "ok": 1, "alarm": 1 },
+            "monitors": [
+                { "id": "mail-1", "state": "ok", "last": { "started_at": "2026-11-24T10:00:00Z", "round_trip_ms": 340.4 }, "next": "2026-11-24T10:05:00Z", "day": day, "failures": 0 },
+                { "id": "mail-2", "state": "alarm", "last": { "started_at": "2026-11-24T10:01:00Z", "round_trip_ms": null }, "next": "2026-11-24T10:06:00Z", "day": [],
+                  "alarm": { "since": "2026-11-24T09:00:00Z", "notified_at": null, "acknowledged": null }, "failures": 4, "reason": "the mail could not be sent" },
+            ],
+            "channels": [{ "channel": "slack at SLACK", "failures": 3, "accepted_at": null, "error": "HTTP 404" }],
+        });
+        insta::assert_snapshot!(table(&answer, &TimeZone::UTC, false));
+    }
+}

@@ -1,0 +1,280 @@
+//! The OpenMetrics endpoint: text for Prometheus and its kin, over HTTP, to those who may reach its address.
+
+use std::{convert::Infallible, fmt::Write as _, sync::Arc, sync::atomic::Ordering, time::Duration};
+
+use http_body_util::Full;
+use hyper::{Method, Request, Response, StatusCode, body::Bytes, body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use mailqos_core::{
+    config::Timing,
+    model::{Outcome, UtcMicros},
+};
+use tokio::{net::TcpListener, sync::Semaphore};
+
+use super::{Histogram, state_word};
+use crate::control::Live;
+
+/// How long a client may take for its request.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// So many clients at once.
+const MOST_CLIENTS: usize = 32;
+/// The media type of OpenMetrics.
+const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Answers until it is aborted.
+pub async fn serve(live: Arc<Live>, address: std::net::SocketAddr) {
+    let listener = match TcpListener::bind(address).await {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!("no metrics at {address}: {error}");
+            return;
+        }
+    };
+    tracing::info!(%address, "metrics");
+    let clients = Arc::new(Semaphore::new(MOST_CLIENTS));
+    while let Ok(client) = clients.clone().acquire_owned().await {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let live = live.clone();
+        tokio::spawn(async move {
+            let answer = service_fn(move |request| {
+                let live = live.clone();
+                async move { Ok::<_, Infallible>(answer(&live, &request)) }
+            });
+            let conversation = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(PATIENCE)
+                .keep_alive(false)
+                .max_buf_size(16 * 1024)
+                .serve_connection(TokioIo::new(stream), answer);
+            let _ = tokio::time::timeout(PATIENCE * 6, conversation).await;
+            drop(client);
+        });
+    }
+}
+
+fn answer(live: &Live, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let (status, kind, text) = match (request.method(), request.uri().path()) {
+        (&Method::GET | &Method::HEAD, "/metrics") => (StatusCode::OK, TYPE, write(live)),
+        (&Method::GET | &Method::HEAD, _) => (StatusCode::NOT_FOUND, "text/plain", "see /metrics\n".to_owned()),
+        _ => (StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET\n".to_owned()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert("content-type", hyper::header::HeaderValue::from_static(kind));
+    response
+}
+
+/// The name and the words of a metric family.
+fn family(text: &mut String, name: &str, kind: &str, unit: &str, help: &str) {
+    let _ = writeln!(text, "# TYPE {name} {kind}");
+    if !unit.is_empty() {
+        let _ = writeln!(text, "# UNIT {name} {unit}");
+    }
+    let _ = writeln!(text, "# HELP {name} {help}");
+}
+
+fn histogram(text: &mut String, name: &str, labels: &str, histogram: &Histogram) {
+    let separator = if labels.is_empty() { "" } else { "," };
+    for (bound, count) in histogram.cumulative() {
+        let _ = writeln!(text, "{name}_bucket{{{labels}{separator}le=\"{bound:?}\"}} {count}");
+    }
+    let _ = writeln!(
+        text,
+        "{name}_bucket{{{labels}{separator}le=\"+Inf\"}} {}",
+        histogram.total()
+    );
+    let braces = if labels.is_empty() {
+        String::new()
+    } else {
+        format!("{{{labels}}}")
+    };
+    let _ = writeln!(text, "{name}_count{braces} {}", histogram.total());
+    let _ = writeln!(text, "{name}_sum{braces} {}", histogram.sum());
+}
+
+/// A text as the value of a label.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+fn seconds(at: UtcMicros) -> f64 {
+    at.0 as f64 / 1e6
+}
+
+/// Everything, as OpenMetrics asks: families one after the other, `# EOF` at the end.
+pub fn write(live: &Live) -> String {
+    let now = UtcMicros::now();
+    let config = live.config();
+    let mut text = String::new();
+    let monitors: Vec<(String, &mailqos_core::config::Monitor)> = config
+        .monitors
+        .values()
+        .map(|monitor| {
+            let labels = format!("monitor=\"{}\",object=\"{}\"", monitor.id, monitor.object);
+            (labels, monitor)
+        })
+        .collect();
+    family(&mut text, "mailqos_probe", "info", "", "The probe and its site.");
+    let _ = writeln!(
+        text,
+        "mailqos_probe_info{{site=\"{}\",version=\"{}\"}} 1",
+        config.site,
+        env!("CARGO_PKG_VERSION")
+    );
+    {
+        let seen = live.observed.lock();
+        family(
+            &mut text,
+            "mailqos_tests",
+            "counter",
+            "",
+            "Tests since the probe was started, by outcome.",
+        );
+        for (labels, monitor) in &monitors {
+            let Some(seen) = seen.get(&monitor.id) else { continue };
+            for (outcome, count) in Outcome::ALL.iter().zip(seen.outcomes) {
+                let _ = writeln!(text, "mailqos_tests_total{{{labels},outcome=\"{outcome}\"}} {count}");
+            }
+        }
+        let name = "mailqos_round_trip_seconds";
+        family(&mut text, name, "histogram", "seconds", "Round trips of mails.");
+        for (labels, monitor) in &monitors {
+            if let Some(seen) = seen.get(&monitor.id) {
+                histogram(&mut text, name, labels, &seen.round_trip);
+            }
+        }
+        let name = "mailqos_certificate_expiry_timestamp_seconds";
+        family(
+            &mut text,
+            name,
+            "gauge",
+            "seconds",
+            "When the servers' certificates expire.",
+        );
+        for (labels, monitor) in &monitors {
+            let expires = seen.get(&monitor.id).map(|seen| seen.expires).unwrap_or_default();
+            for (server, at) in ["smtp", "pickup"].iter().zip(expires) {
+                if let Some(at) = at {
+                    let _ = writeln!(text, "{name}{{{labels},server=\"{server}\"}} {}", seconds(at));
+                }
+            }
+        }
+    }
+    let name = "mailqos_phase_seconds";
+    family(&mut text, name, "histogram", "seconds", "Parts of all tests.");
+    for (phase, timing) in live.observed.phases().iter().zip(Timing::ALL) {
+        histogram(&mut text, name, &format!("phase=\"{}\"", timing.as_str()), phase);
+    }
+    let states = live.alarms.states();
+    family(
+        &mut text,
+        "mailqos_monitor_state",
+        "stateset",
+        "",
+        "What monitors are at.",
+    );
+    for (labels, monitor) in &monitors {
+        let maintained = live.maintenance.open_for(&monitor.id, now).is_some();
+        let word = state_word(monitor, states.get(&monitor.id), maintained, now);
+        for state in ["ok", "failed", "alarm", "maintenance", "disabled", "unknown"] {
+            let is = u8::from(state == word);
+            let _ = writeln!(
+                text,
+                "mailqos_monitor_state{{{labels},mailqos_monitor_state=\"{state}\"}} {is}"
+            );
+        }
+    }
+    let name = "mailqos_last_test_timestamp_seconds";
+    family(&mut text, name, "gauge", "seconds", "When the last test began.");
+    for (labels, monitor) in &monitors {
+        if let Some(last) = states.get(&monitor.id).and_then(|state| state.last.as_ref()) {
+            let _ = writeln!(text, "{name}{{{labels}}} {}", seconds(last.started_at));
+        }
+    }
+    let name = "mailqos_last_round_trip_seconds";
+    family(
+        &mut text,
+        name,
+        "gauge",
+        "seconds",
+        "The round trip of the last test, if its mail landed.",
+    );
+    for (labels, monitor) in &monitors {
+        let last = states.get(&monitor.id).and_then(|state| state.last.as_ref());
+        if let Some(took) = last.and_then(|last| last.round_trip) {
+            let _ = writeln!(text, "{name}{{{labels}}} {}", took.as_secs_f64());
+        }
+    }
+    let name = "mailqos_start_lateness_seconds";
+    family(&mut text, name, "histogram", "seconds", "How late tests were started.");
+    let board = &live.board;
+    let lateness = board
+        .lateness
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .clone();
+    histogram(&mut text, name, "", &lateness);
+    for (name, kind, help, value) in [
+        ("mailqos_tests_running", "gauge", "Tests that run now.", &board.running),
+        (
+            "mailqos_tests_waiting",
+            "gauge",
+            "Tests that wait for a place now.",
+            &board.waiting,
+        ),
+        (
+            "mailqos_late_starts",
+            "counter",
+            "Tests that were started more than a second late.",
+            &board.late,
+        ),
+        (
+            "mailqos_left_out_tests",
+            "counter",
+            "Tests that were left out, since the one before was still running.",
+            &board.left_out,
+        ),
+    ] {
+        family(&mut text, name, kind, "", help);
+        let suffix = if kind == "counter" { "_total" } else { "" };
+        let _ = writeln!(text, "{name}{suffix} {}", value.load(Ordering::Relaxed));
+    }
+    let channels = live.alarms.channels();
+    let name = "mailqos_channel_failures";
+    family(
+        &mut text,
+        name,
+        "gauge",
+        "",
+        "Failures of a channel since it last accepted a message.",
+    );
+    for (channel, state) in &channels {
+        let _ = writeln!(text, "{name}{{channel=\"{}\"}} {}", escaped(channel), state.failures);
+    }
+    let health = live.recorder.health();
+    family(
+        &mut text,
+        "mailqos_recorder_held_entries",
+        "gauge",
+        "",
+        "Entries that the disk refuses, held in memory.",
+    );
+    let _ = writeln!(text, "mailqos_recorder_held_entries {}", health.held);
+    text.push_str("# EOF\n");
+    text
+}
+
+impl super::Observed {
+    /// The parts of all tests.
+    fn phases(&self) -> [Histogram; Timing::ALL.len()] {
+        self.phases
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
+    }
+}

@@ -1,0 +1,302 @@
+//! What can be seen of a running probe: the states of its monitors with their last day, its counts, and both as metrics.
+
+mod metrics;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+};
+
+use mailqos_core::{
+    config::{Config, Monitor, Timing},
+    model::{Micros, MonitorId, Outcome, Sample, UtcMicros},
+};
+use serde::{Deserialize, Serialize};
+
+pub use metrics::{serve, write as write_metrics};
+
+/// Width of a bucket of the last day.
+pub const BUCKET: Micros = Micros::from_secs(1800);
+/// How many buckets there are: a day.
+pub const BUCKETS: usize = 48;
+/// The bounds of histograms, in seconds: from a connection's milliseconds to the minutes of a slow mail.
+pub const BOUNDS: [f64; 16] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0,
+];
+
+/// How many durations lie below each bound, and their sum.
+#[derive(Debug, Clone, Default)]
+pub struct Histogram {
+    counts: [u64; BOUNDS.len()],
+    above: u64,
+    sum: f64,
+}
+
+impl Histogram {
+    /// Counts a duration.
+    pub fn count(&mut self, duration: Micros) {
+        let seconds = duration.as_secs_f64().max(0.0);
+        self.sum += seconds;
+        match BOUNDS.iter().position(|bound| seconds <= *bound) {
+            Some(at) => self.counts[at] += 1,
+            None => self.above += 1,
+        }
+    }
+
+    /// How many there are.
+    pub fn total(&self) -> u64 {
+        self.counts.iter().sum::<u64>() + self.above
+    }
+
+    /// The sum, in seconds.
+    pub fn sum(&self) -> f64 {
+        self.sum
+    }
+
+    /// For each bound how many are not above it.
+    pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
+        BOUNDS.iter().zip(&self.counts).scan(0, |total, (bound, count)| {
+            *total += count;
+            Some((*bound, *total))
+        })
+    }
+}
+
+/// Half an hour of a monitor.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+struct Bucket {
+    /// Which half-hour since 1970.
+    number: i64,
+    tests: u16,
+    failed: u16,
+    timed: u16,
+    milliseconds: f32,
+}
+
+/// What was seen of a monitor.
+#[derive(Debug, Default)]
+struct Seen {
+    day: VecDeque<Bucket>,
+    outcomes: [u64; Outcome::ALL.len()],
+    round_trip: Histogram,
+    expires: [Option<UtcMicros>; 2],
+}
+
+/// What was seen of all monitors.
+#[derive(Debug)]
+pub struct Observed {
+    seen: Mutex<HashMap<MonitorId, Seen>>,
+    phases: Mutex<[Histogram; Timing::ALL.len()]>,
+    file: PathBuf,
+}
+
+/// Half an hour, for those who draw it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct HalfHour {
+    /// Tests in it.
+    pub tests: u16,
+    /// Those that failed.
+    pub failed: u16,
+    /// Mean round trip.
+    pub round_trip_ms: Option<f32>,
+}
+
+impl Observed {
+    /// Reads the last day that an earlier life has seen.
+    pub fn open(config: &Config) -> Self {
+        let file = config.state.join(format!("site={}", config.site)).join("last-day.json");
+        let days: HashMap<MonitorId, VecDeque<Bucket>> = std::fs::read(&file)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
+        let seen = days.into_iter().map(|(monitor, day)| {
+            let seen = Seen { day, ..Seen::default() };
+            (monitor, seen)
+        });
+        Self {
+            seen: Mutex::new(seen.collect()),
+            phases: Mutex::default(),
+            file,
+        }
+    }
+
+    /// Writes the last day down.
+    pub fn keep(&self) {
+        let written = {
+            let seen = self.lock();
+            let days: HashMap<&MonitorId, &VecDeque<Bucket>> =
+                seen.iter().map(|(monitor, seen)| (monitor, &seen.day)).collect();
+            serde_json::to_vec(&days)
+        };
+        let written = written
+            .map_err(std::io::Error::other)
+            .and_then(|bytes| crate::record::write_whole(&self.file, &bytes));
+        if let Err(error) = written {
+            tracing::warn!(
+                "the last day can't be kept for status: {}: {error}",
+                self.file.display()
+            );
+        }
+    }
+
+    /// Takes a sample into account.
+    pub fn count(&self, sample: &Sample) {
+        {
+            let mut phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner);
+            for (histogram, timing) in phases.iter_mut().zip(Timing::ALL) {
+                if let Some(took) = timing.of(sample) {
+                    histogram.count(took);
+                }
+            }
+        }
+        let mut all = self.lock();
+        let seen = all.entry(sample.monitor.clone()).or_default();
+        if let Some(at) = Outcome::ALL.iter().position(|outcome| *outcome == sample.outcome) {
+            seen.outcomes[at] += 1;
+        }
+        if let Some(took) = sample.round_trip {
+            seen.round_trip.count(took);
+        }
+        for (known, found) in seen
+            .expires
+            .iter_mut()
+            .zip([sample.smtp_certificate_expires_at, sample.pickup_certificate_expires_at])
+        {
+            *known = found.or(*known);
+        }
+        if sample.outcome == Outcome::NotTested || sample.excluded.is_some() {
+            return;
+        }
+        let number = sample.started_at.0.div_euclid(BUCKET.0);
+        if seen.day.back().is_none_or(|last| last.number < number) {
+            seen.day.push_back(Bucket {
+                number,
+                ..Bucket::default()
+            });
+        }
+        while seen.day.len() > BUCKETS {
+            seen.day.pop_front();
+        }
+        if let Some(bucket) = seen.day.iter_mut().rev().find(|bucket| bucket.number == number) {
+            bucket.tests = bucket.tests.saturating_add(1);
+            bucket.failed = bucket.failed.saturating_add(u16::from(sample.outcome != Outcome::Ok));
+            if let Some(took) = sample.round_trip {
+                bucket.timed = bucket.timed.saturating_add(1);
+                bucket.milliseconds += took.as_millis_f64() as f32;
+            }
+        }
+    }
+
+    /// The last day of a monitor, its oldest half-hour first; `None` where nothing was counted.
+    pub fn day(&self, monitor: &MonitorId, now: UtcMicros) -> Vec<Option<HalfHour>> {
+        let last = now.0.div_euclid(BUCKET.0);
+        let mut day = vec![None; BUCKETS];
+        if let Some(seen) = self.lock().get(monitor) {
+            for bucket in &seen.day {
+                let back = usize::try_from(last - bucket.number).unwrap_or(usize::MAX);
+                if let Some(at) = (BUCKETS - 1).checked_sub(back) {
+                    day[at] = Some(HalfHour {
+                        tests: bucket.tests,
+                        failed: bucket.failed,
+                        round_trip_ms: (bucket.timed > 0).then(|| bucket.milliseconds / f32::from(bucket.timed)),
+                    });
+                }
+            }
+        }
+        day
+    }
+
+    /// Forgets monitors that are no more.
+    pub fn forget(&self, config: &Config) {
+        self.lock().retain(|monitor, _| config.monitors.contains_key(monitor));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<MonitorId, Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The word for what a monitor is at, maintenance and missing tests taken into account.
+pub fn state_word(
+    monitor: &Monitor,
+    state: Option<&crate::alarm::State>,
+    in_maintenance: bool,
+    now: UtcMicros,
+) -> &'static str {
+    use crate::alarm::Status;
+    if !monitor.enabled {
+        return "disabled";
+    }
+    if in_maintenance {
+        return "maintenance";
+    }
+    let Some(state) = state else { return "unknown" };
+    // A calendar has gaps of its own; its monitors are what they were at last.
+    let old = state.last.as_ref().is_none_or(|last| {
+        monitor.calendar.is_none() && now - last.started_at > Micros(monitor.test_interval.0.saturating_mul(3))
+    });
+    match state.status {
+        Status::Alarm => "alarm",
+        _ if old => "unknown",
+        Status::Unknown => "unknown",
+        Status::Ok => "ok",
+        Status::Failed => "failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_day_is_counted_by_half_hours() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("mailqos.toml");
+        std::fs::write(&path, "site = \"here\"\n").expect("write");
+        let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        let observed = Observed::open(&config);
+        let monitor: MonitorId = "m".parse().expect("a name");
+        let now = UtcMicros(1_780_000_000_000_000);
+        for (back, outcome) in [
+            (90, Outcome::Ok),
+            (2, Outcome::Ok),
+            (1, Outcome::Lost),
+            (0, Outcome::Ok),
+        ] {
+            let mut sample = Sample::new(monitor.clone(), now - Micros(BUCKET.0 * back), outcome);
+            sample.round_trip = (outcome == Outcome::Ok).then_some(Micros::from_millis(500));
+            observed.count(&sample);
+        }
+        std::fs::create_dir_all(config.state.join("site=here")).expect("folder");
+        observed.keep();
+        let day = Observed::open(&config).day(&monitor, now);
+        assert_eq!(day.len(), BUCKETS);
+        assert_eq!(day[..45], [None; 45]);
+        assert_eq!(day[46].map(|half| (half.failed, half.round_trip_ms)), Some((1, None)));
+        assert_eq!(
+            day[47].map(|half| (half.tests, half.round_trip_ms)),
+            Some((1, Some(500.0)))
+        );
+    }
+
+    #[test]
+    fn a_histogram_counts_what_is_not_above_each_bound() {
+        let mut histogram = Histogram::default();
+        for milliseconds in [1, 5, 6, 999, 2_000_000] {
+            histogram.count(Micros::from_millis(milliseconds));
+        }
+        let at = |bound: f64| {
+            histogram
+                .cumulative()
+                .find(|(known, _)| *known == bound)
+                .map(|(_, count)| count)
+        };
+        assert_eq!(
+            (at(0.005), at(0.01), at(1.0), at(900.0)),
+            (Some(2), Some(3), Some(4), Some(4))
+        );
+        assert_eq!(histogram.total(), 5);
+        assert!((histogram.sum() - 2001.011).abs() < 1e-9);
+    }
+}

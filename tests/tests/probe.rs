@@ -1,0 +1,227 @@
+//! The running probe as its administrator sees it: status, log, metrics, reload, calendars, limits, the service manager.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
+
+use std::{
+    io::{Read as _, Write as _},
+    time::Duration,
+};
+
+use mailqos_tests::{
+    hooks::{Hooks, Manner},
+    servers::{Delays, MailServer, Options, Protocol},
+    setting::{Setting, signal, until},
+};
+
+fn status(setting: &Setting) -> serde_json::Value {
+    let output = setting.run("mailqos-probe", &["status", "--format", "json"]);
+    serde_json::from_slice(&output.stdout).unwrap_or_default()
+}
+
+fn monitor<'a>(status: &'a serde_json::Value, id: &str) -> &'a serde_json::Value {
+    let monitors = status["monitors"].as_array().into_iter().flatten();
+    monitors
+        .clone()
+        .find(|monitor| monitor["id"] == id)
+        .unwrap_or(&serde_json::Value::Null)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn states_events_and_metrics_are_shown() {
+    let mut setting = Setting::new("lyon");
+    let good = MailServer::start(Options::default()).await.unwrap();
+    let bad = MailServer::start(Options::default()).await.unwrap();
+    let dead = Hooks::start(Manner::Status(404)).await.unwrap();
+    bad.refuse(Protocol::Smtp);
+    let port = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().port()
+    };
+    setting.replace("test_interval = \"5s\"", "test_interval = \"1s\"\nalarm_after = 2");
+    setting.replace("timezone =", &format!("metrics = \"127.0.0.1:{port}\"\ntimezone ="));
+    setting.add(&format!(
+        "[action_list.default]\nactions = [{{ webhook = {{ url = \"{}\", body = '{{}}' }} }}]",
+        dead.url("/")
+    ));
+    setting.add_monitor(&setting.monitor("good", &good));
+    setting.add_monitor(&setting.monitor("bad", &bad));
+    let mut off = setting.monitor("off", &good);
+    off.more = "enabled = false".to_owned();
+    setting.add_monitor(&off);
+    let probe = setting.start_probe();
+    until("a dead channel", || {
+        status(&setting)["channels"][0]["failures"].as_u64().unwrap_or(0) > 0
+    })
+    .await;
+    until("good tests", || {
+        monitor(&status(&setting), "good")["last"]["round_trip_ms"]
+            .as_f64()
+            .is_some()
+    })
+    .await;
+    let seen = status(&setting);
+    assert_eq!(monitor(&seen, "good")["state"], "ok");
+    assert_eq!(monitor(&seen, "bad")["state"], "alarm");
+    assert_eq!(monitor(&seen, "off")["state"], "disabled");
+    assert!(
+        monitor(&seen, "bad")["alarm"]["notified_at"].is_null(),
+        "nobody accepted it: {seen}"
+    );
+    assert_eq!(monitor(&seen, "good")["day"].as_array().map(Vec::len), Some(48));
+    let table = setting.succeed("mailqos-probe", &["status"]);
+    assert!(
+        table.contains("DEAD CHANNEL: webhook at 127.0.0.1") && table.contains("nobody told yet"),
+        "{table}"
+    );
+    let one = setting.succeed("mailqos-probe", &["status", "g*"]);
+    assert!(one.contains("good") && !one.contains("bad"), "{one}");
+    assert_eq!(
+        setting.run("mailqos-probe", &["status", "nobody"]).status.code(),
+        Some(1)
+    );
+
+    let log = setting.succeed("mailqos-probe", &["log"]);
+    for kind in ["probe_started", "alarm_raised", "notification_failed"] {
+        assert!(log.contains(kind), "no {kind}:\n{log}");
+    }
+    let raised = setting.succeed(
+        "mailqos-probe",
+        &["log", "bad", "--kind", "alarm_raised", "--format", "json"],
+    );
+    let event: serde_json::Value = serde_json::from_str(raised.lines().next().unwrap()).unwrap();
+    assert_eq!(
+        (&event["monitor"], &event["kind"]),
+        (&"bad".into(), &"alarm_raised".into())
+    );
+
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, metrics) = text.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("application/openmetrics-text; version=1.0.0"), "{head}");
+    assert!(metrics.ends_with("# EOF\n"));
+    assert!(
+        metrics.contains("mailqos_monitor_state{monitor=\"bad\",object=\"bad\",mailqos_monitor_state=\"alarm\"} 1")
+    );
+    assert!(metrics.contains("mailqos_round_trip_seconds_bucket{monitor=\"good\",object=\"good\",le=\"+Inf\"}"));
+    assert!(metrics.contains("mailqos_start_lateness_seconds_count "));
+    if let Ok(path) = std::env::var("MAILQOS_KEEP_METRICS") {
+        std::fs::write(path, metrics).unwrap();
+    }
+    assert!(probe.stop().success());
+    assert_eq!(setting.run("mailqos-probe", &["status"]).status.code(), Some(1));
+    // What happened in the last day is there again after a restart.
+    let probe = setting.start_probe();
+    until("the probe", || !status(&setting).is_null()).await;
+    let seen = status(&setting);
+    assert_eq!(monitor(&seen, "bad")["state"], "alarm");
+    assert!(
+        monitor(&seen, "good")["day"][47]["tests"]
+            .as_u64()
+            .or(monitor(&seen, "good")["day"][46]["tests"].as_u64())
+            .unwrap()
+            > 0
+    );
+    assert!(probe.stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_is_read_anew_whole_or_not_at_all() {
+    let mut setting = Setting::new("lyon");
+    let server = MailServer::start(Options {
+        delays: Delays::Fixed(Duration::from_millis(4_000)),
+        ..Options::default()
+    })
+    .await
+    .unwrap();
+    setting.replace("max_round_trip = \"3s\"", "max_round_trip = \"20s\"");
+    setting.replace("horizon = \"6s\"", "horizon = \"60s\"");
+    setting.replace("test_interval = \"5s\"", "test_interval = \"60s\"");
+    setting.add_monitor(&setting.monitor("mail1", &server));
+    let socket = setting.path("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let hear = || {
+        let mut space = [0; 256];
+        let count = manager.recv(&mut space).expect("the probe tells its manager");
+        String::from_utf8_lossy(&space[..count]).into_owned()
+    };
+    let mut command = setting.command("mailqos-probe");
+    command.arg("run").env("NOTIFY_SOCKET", &socket);
+    let mut probe = setting.start(&mut command);
+    assert!(hear().contains("READY=1"));
+    until("a mail in flight", || !server.accepted().is_empty()).await;
+
+    setting.add_monitor(&setting.monitor("mail2", &server));
+    setting.write();
+    signal(probe.id(), "HUP");
+    assert!(hear().contains("RELOADING=1"));
+    assert!(hear().contains("READY=1"));
+    until("the new monitor's sample", || !setting.settled("mail2").is_empty()).await;
+    until("the mail that was in flight", || !setting.settled("mail1").is_empty()).await;
+    assert_eq!(setting.settled("mail1")[0].outcome(), "ok");
+    assert_eq!(setting.settled("mail1").len(), 1, "its slot is where it was");
+
+    setting.add("[monitor.broken]\nobject = \"nowhere\"");
+    setting.write();
+    let output = setting.run("mailqos-probe", &["reload"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    signal(probe.id(), "HUP");
+    until("the refusal", || probe.log().contains("nothing has changed")).await;
+    assert!(probe.is_running());
+    setting.replace("[monitor.broken]\nobject = \"nowhere\"", "");
+    setting.replace("site = \"lyon\"", "site = \"paris\"");
+    setting.write();
+    signal(probe.id(), "HUP");
+    until("another refusal", || probe.log().contains("site can't change")).await;
+    setting.replace("site = \"paris\"", "site = \"lyon\"");
+    let said = setting.succeed("mailqos-probe", &["reload"]);
+    assert_eq!(said.trim(), "reloaded: 2 monitors: 0 new, 0 gone");
+    assert!(probe.stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calendars_retests_and_limits_decide_when_tests_start() {
+    let mut setting = Setting::new("lyon");
+    let server = MailServer::start(Options {
+        delays: Delays::Fixed(Duration::from_millis(700)),
+        ..Options::default()
+    })
+    .await
+    .unwrap();
+    let broken = MailServer::start(Options::default()).await.unwrap();
+    broken.refuse(Protocol::Smtp);
+    setting.replace("timezone =", "limits = { per_mailbox = 1 }\ntimezone =");
+    setting.replace("test_interval = \"5s\"", "test_interval = \"1h\"");
+    let mut calendar = setting.monitor("calendar", &broken);
+    calendar.more = "schedule = \"*/2 * * * * *\"\ntimezone = \"UTC\"".to_owned();
+    setting.add_monitor(&calendar);
+    let mut again = setting.monitor("again", &broken);
+    again.more = "retest_interval = \"1s\"".to_owned();
+    setting.add_monitor(&again);
+    // Three tests that want one mailbox at the same time, each second, and need a second each.
+    for number in 0..3 {
+        let mut crowd = setting.monitor(&format!("crowd{number}"), &server);
+        crowd.more = "test_interval = \"1s\"".to_owned();
+        setting.add_monitor(&crowd);
+    }
+    let probe = setting.start_probe();
+    until("tests", || {
+        setting.settled("calendar").len() >= 4
+            && setting.settled("again").len() >= 4
+            && setting.settled("crowd2").len() >= 3
+    })
+    .await;
+    let seen = status(&setting);
+    for row in setting.settled("calendar") {
+        let second = row.number("started_at").unwrap() / 100_000 % 20;
+        assert!(second < 10, "a test began {second} tenths after an even second");
+    }
+    assert!(
+        seen["probe"]["left_out"].as_u64().unwrap() + seen["probe"]["late"].as_u64().unwrap() > 0,
+        "{seen}"
+    );
+    assert!(seen["probe"]["waiting"].as_u64().unwrap() <= 3, "no pile-up");
+    assert!(probe.stop().success());
+}
