@@ -225,3 +225,36 @@ async fn calendars_retests_and_limits_decide_when_tests_start() {
     assert!(seen["probe"]["waiting"].as_u64().unwrap() <= 3, "no pile-up");
     assert!(probe.stop().success());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_is_a_credential_of_the_service_manager() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut setting = Setting::new("lyon");
+    let server = MailServer::start(Options::default()).await.unwrap();
+    setting.replace(
+        "[account.probe]\nuser = \"probe@example.com\"\npassword = { env = \"PROBE_PASSWORD\" }",
+        "[account.probe]\nuser = \"probe@example.com\"\npassword = { credential = \"probe\" }",
+    );
+    setting.add_monitor(&setting.monitor("mail1", &server));
+    let folder = setting.path("credentials");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("probe"), mailqos_tests::servers::PASSWORD).unwrap();
+    std::fs::set_permissions(folder.join("probe"), std::fs::Permissions::from_mode(0o440)).unwrap();
+    let test = |with: bool| {
+        let mut command = setting.command("mailqos-probe");
+        command
+            .args(["test", "mail1", "--no-record"])
+            .env_remove("CREDENTIALS_DIRECTORY");
+        if with {
+            command.env("CREDENTIALS_DIRECTORY", &folder);
+        }
+        let output = command.output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+        )
+    };
+    assert_eq!(test(true).0, Some(0));
+    let (code, said) = test(false);
+    assert!(code == Some(1) && said.contains("CREDENTIALS_DIRECTORY"), "{said}");
+}

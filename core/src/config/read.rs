@@ -514,8 +514,10 @@ pub(super) fn secret(node: &Node, plaintext: bool, problems: &mut Problems) -> O
     };
     let env = table.get("env", problems).map(SecretSource::Env);
     let file = table.get("file", problems).map(SecretSource::File);
+    let credential = table.get::<Name>("credential", problems);
+    let credential = credential.map(|name| SecretSource::Credential(name.to_string()));
     let command = table.get::<Vec<String>>("command", problems).map(SecretSource::Command);
-    let mut found = [env, file, command].into_iter().flatten();
+    let mut found = [env, file, credential, command].into_iter().flatten();
     let source = found.next();
     if source.is_none() || found.next().is_some() {
         problems.push(node.problem("a secret has exactly one source", "here").help(help));

@@ -45,6 +45,8 @@ pub enum SecretSource {
     Env(String),
     /// A file that nobody but its owner can read; a line end behind the secret is dropped.
     File(PathBuf),
+    /// A credential of the service manager: a file of this name in the folder that it gives (systemd's `LoadCredential`).
+    Credential(String),
     /// The standard output of a command: program and arguments.
     Command(Vec<String>),
     /// In clear in the configuration; only with `allow_plaintext_secrets = true`.
@@ -101,6 +103,7 @@ impl SecretSource {
                 format!("the environment variable {name}"),
             ),
             Self::File(path) => (read_file(path)?, format!("the file {}", path.display())),
+            Self::Credential(name) => (read_credential(name)?, format!("the credential {name}")),
             Self::Command(words) => {
                 let program = words.first().cloned().unwrap_or_default();
                 let bytes = run(words).await.map_err(|reason| SecretError::Command {
@@ -125,6 +128,21 @@ impl SecretSource {
         }
         Ok(Secret(text))
     }
+}
+
+/// The manager keeps others out of the folder; its files may have a mode that lets the group read.
+fn read_credential(name: &str) -> Result<Vec<u8>, SecretError> {
+    let folder = std::env::var_os("CREDENTIALS_DIRECTORY")
+        .ok_or_else(|| SecretError::NoVariable("CREDENTIALS_DIRECTORY (of systemd, with LoadCredential)".to_owned()))?;
+    let path = Path::new(&folder).join(name);
+    let error = |source| SecretError::File {
+        path: path.clone(),
+        source,
+    };
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(&path).map_err(error)?;
+    file.take(MAX_SECRET + 2).read_to_end(&mut bytes).map_err(error)?;
+    Ok(bytes)
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, SecretError> {
