@@ -165,18 +165,28 @@ impl From<UpkeepError> for Failure {
 /// # Errors
 /// Wrong usage, or the lake can't be read or written.
 pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
-    let data = match args.data {
-        Some(folder) => folder,
-        None => match global.load()?.data {
-            DataLocation::Folder(folder) => folder,
-            DataLocation::ObjectStore(address) => {
-                return Err(Failure::usage(
-                    format!("the lake is in the object store {address}"),
-                    "bring it into a folder, and name that with --data DIR",
-                ));
-            }
-        },
+    let config = match args.data {
+        Some(_) => None,
+        None => Some(global.load()?),
     };
+    let data = super::place(args.data.as_deref(), config.as_ref())?;
+    let remote = args
+        .data
+        .as_deref()
+        .is_some_and(|data| data.to_string_lossy().contains("://"))
+        || config.is_some_and(|config| matches!(config.data, DataLocation::ObjectStore(_)));
+    // What is here is a copy: a change of it would be lost, and would not be one of the lake.
+    let changes = match &args.command {
+        Command::Import(_) => true,
+        Command::Repair { apply, .. } | Command::Retain { apply, .. } => *apply,
+        _ => false,
+    };
+    if remote && changes {
+        return Err(Failure::usage(
+            "the lake is in an object store, where only its probe writes",
+            "set retention in the probe's configuration; or export into a folder, and work there",
+        ));
+    }
     // An import may begin a lake; everything else needs one.
     if !matches!(args.command, Command::Import(_)) && !data.join("samples").is_dir() {
         return Err(Failure::usage(

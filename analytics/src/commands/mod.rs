@@ -16,12 +16,17 @@ pub mod templates;
 
 use std::{
     io::{IsTerminal as _, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use clap::{Parser, Subcommand, builder::styling};
-use mailqos_core::config::{Config, Problems};
+use mailqos_core::{
+    config::{Config, Problems},
+    lake::RemoteError,
+};
+
+use crate::lake::place::PlaceError;
 
 /// Figures, charts and reports from the samples of mailqos, and their delivery.
 ///
@@ -129,6 +134,20 @@ pub enum Failure {
     Configuration(Problems),
     /// Nobody reads standard output any more, as behind `head`: no failure.
     BrokenPipe,
+}
+
+/// The folder of the lake, mirrored there first if it is in an object store.
+fn place(data: Option<&Path>, config: Option<&Config>) -> Result<PathBuf, Failure> {
+    // Commands are synchronous in what they read; only this needs the network.
+    let folder = tokio::task::block_in_place(|| {
+        tokio::runtime::Handle::current().block_on(crate::lake::place::folder(data, config))
+    });
+    folder.map_err(|error| match error {
+        PlaceError::Remote(RemoteError::Options { .. }) | PlaceError::Unknown | PlaceError::Secret(_) => {
+            Failure::usage(error, "see data and object_store in the configuration")
+        }
+        error => Failure::work(error),
+    })
 }
 
 impl Failure {

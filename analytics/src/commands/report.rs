@@ -7,10 +7,7 @@ use std::{
 };
 
 use jiff::tz::TimeZone;
-use mailqos_core::{
-    config::{Config, DataLocation},
-    model::UtcMicros,
-};
+use mailqos_core::{config::Config, model::UtcMicros};
 
 use super::{Failure, Global, deliver::send, print, source::lake_failure};
 use crate::{
@@ -203,20 +200,8 @@ fn period(args: &Args, definition: &Definition, config: Option<&Config>, now: Ut
 }
 
 fn lake(args: &Args, config: Option<&Config>) -> Result<Lake, Failure> {
-    let folder: &Path = match (&args.data, config) {
-        (Some(folder), _) => folder,
-        (None, Some(config)) => match &config.data {
-            DataLocation::Folder(folder) => folder,
-            DataLocation::ObjectStore(url) => {
-                return Err(Failure::usage(
-                    format!("the lake is in the object store {url}"),
-                    "bring it into a folder, and name that with --data DIR",
-                ));
-            }
-        },
-        (None, None) => return Err(Failure::usage("there is no lake", "name its folder with --data DIR")),
-    };
-    let lake = Lake::open(folder).map_err(|error| match &error {
+    let folder = super::place(args.data.as_deref(), config)?;
+    let lake = Lake::open(&folder).map_err(|error| match &error {
         LakeError::NotFound(_) => Failure::usage(
             &error,
             "the lake is there after the first sealed sample; or name it with --data DIR",

@@ -3,10 +3,7 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use jiff::{civil::Weekday, tz::TimeZone};
-use mailqos_core::{
-    config::{Config, DataLocation},
-    model::UtcMicros,
-};
+use mailqos_core::{config::Config, model::UtcMicros};
 
 use super::{Failure, Global};
 use crate::figures::{
@@ -132,19 +129,7 @@ impl SourceArgs {
             };
             Failure::usage(&error, help)
         })?;
-        let folder = match (&self.data, &config) {
-            (Some(folder), _) => folder.clone(),
-            (None, Some(config)) => match &config.data {
-                DataLocation::Folder(folder) => folder.clone(),
-                DataLocation::ObjectStore(url) => {
-                    return Err(Failure::usage(
-                        format!("the lake is in the object store {url}"),
-                        "bring it into a folder, and name that with --data DIR",
-                    ));
-                }
-            },
-            (None, None) => return Err(Failure::usage("there is no lake", "name its folder with --data DIR")),
-        };
+        let folder = super::place(self.data.as_deref(), config.as_ref())?;
         let lake = Lake::open(&folder)
             .map_err(|error| match &error {
                 LakeError::NotFound(_) => Failure::usage(

@@ -2,6 +2,7 @@
 
 pub mod export;
 pub mod import;
+pub mod place;
 pub mod upkeep;
 
 use std::path::{Path, PathBuf};

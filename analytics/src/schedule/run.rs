@@ -7,7 +7,7 @@ use std::{
 };
 
 use mailqos_core::{
-    config::{Config, DataLocation, Problems},
+    config::{Config, Problems},
     model::UtcMicros,
 };
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     delivery::outbox::{Outbox, OutboxError, Submitted},
     figures::{Lake, LakeError, Period, PeriodError},
+    lake::place::{self, PlaceError},
     report::{
         definition::{CatchUp, Definition, Schedule},
         dispatch::{self, DispatchError},
@@ -28,9 +29,9 @@ const MOST: usize = 400;
 /// Why a scheduled report was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum ScheduleError {
-    /// The lake is where schedules can't read it.
-    #[error("the lake is in the object store {0}; schedules read a folder")]
-    ObjectStore(String),
+    /// The lake can't be reached.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     /// The samples can't be read.
     #[error(transparent)]
     Lake(#[from] LakeError),
@@ -152,10 +153,7 @@ pub async fn run_due(
 }
 
 async fn make(config: &Config, definition: &Definition, due: UtcMicros, now: UtcMicros) -> Result<(), ScheduleError> {
-    let folder = match &config.data {
-        DataLocation::Folder(folder) => folder,
-        DataLocation::ObjectStore(url) => return Err(ScheduleError::ObjectStore(url.clone())),
-    };
+    let folder = &place::folder(None, Some(config)).await?;
     let calendar = generate::calendar(definition, Some(config));
     let name = definition.period.as_deref().unwrap_or("last-month");
     let period = Period::named(name, due, calendar)?;

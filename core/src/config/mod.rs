@@ -7,6 +7,7 @@ mod calendar;
 mod hours;
 mod maintenance;
 mod message;
+mod object_store;
 mod problem;
 mod read;
 mod table;
@@ -25,6 +26,7 @@ pub use calendar::{Calendar, Cron};
 pub use hours::{Hours, Span};
 pub use maintenance::{Maintenance, Window};
 pub use message::MessageShape;
+pub use object_store::ObjectStoreOptions;
 pub use problem::{Problem, Problems, Severity};
 pub use read::load;
 pub use table::{FromToml, Node, Source, Table, nearest, parse};
@@ -46,6 +48,10 @@ pub struct Config {
     pub site: SiteName,
     /// Where the sample lake is.
     pub data: DataLocation,
+    /// How it is reached, if it is in an object store.
+    pub object_store: ObjectStoreOptions,
+    /// Days older than this are removed from the lake; none, if nothing is said.
+    pub retention: Option<Micros>,
     /// Local folder of journals, locks, keys and queues; `<data>/state` unless said otherwise.
     pub state: PathBuf,
     /// The zone of calendar schedules and of reports that name none.

@@ -13,8 +13,8 @@ use lettre::Address;
 
 use super::{
     Account, Action, AlarmRule, Calendar, Config, DataLocation, Endpoint, Kind, Limits, MailQos, MailServer,
-    MessageShape, Monitor, Object, Operator, PickupProtocol, Problem, Problems, Table, Target, TlsMode, Transcripts,
-    Trust, message,
+    MessageShape, Monitor, Object, ObjectStoreOptions, Operator, PickupProtocol, Problem, Problems, Table, Target,
+    TlsMode, Transcripts, Trust, message,
     table::{Node, nearest, parse},
 };
 use crate::{
@@ -140,6 +140,20 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
         .get("templates", problems)
         .unwrap_or_else(|| folder.join("templates"));
     let reports = root.get("reports", problems).unwrap_or_else(|| folder.join("reports"));
+    let retention = match root.get::<Micros>("retention", problems) {
+        Some(retention) if retention < DAY => {
+            problems.push(
+                root.problem(
+                    "retention",
+                    format!("samples can't be kept for {retention} only"),
+                    "too short",
+                )
+                .help("write a day or more, such as \"800d\", or leave it out to keep everything"),
+            );
+            None
+        }
+        retention => retention,
+    };
     let defaults = root.table("defaults", problems);
 
     let mut config = Config {
@@ -147,6 +161,8 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
         // A missing site has been noted; what else is wrong is to be found all the same.
         site: site.or_else(|| "unnamed".parse().ok())?,
         data,
+        object_store: ObjectStoreOptions::default(),
+        retention,
         state,
         timezone,
         seal_interval,
@@ -174,6 +190,9 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
             None => problems.note_broken("account", name.as_ref()),
         }
     }
+    config.object_store = super::object_store::read(&mut root, problems, |table, problems| {
+        reference(table, "account", "account", &config.accounts, problems)
+    });
     for (id, table) in named.take("object") {
         match object(&id, table, problems) {
             Some(object) => {

@@ -8,6 +8,7 @@
 mod columns;
 mod day_file;
 mod lock;
+mod remote;
 
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,7 @@ use jiff::civil::Date;
 pub use columns::{Cell, Column, Hold, Record};
 pub use day_file::{DayReader, DayWriter, LakeError, Merged, SealedUpTo, read_day, salvage};
 pub use lock::{LockError, SiteLock};
+pub use remote::{Mirrored, Object, Remote, RemoteError, Version};
 
 use crate::model::{SiteName, UtcMicros};
 

@@ -33,7 +33,7 @@ pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failur
     let config = Arc::new(global.config()?);
     let stop = stop_signal().map_err(Failure::work)?;
     let recorder = Recorder::open(&config).await.map_err(|error| match error {
-        RecordError::ObjectStore(_) => Failure::Usage(error.to_string()),
+        RecordError::Remote(_) | RecordError::Secret(_) => Failure::Usage(error.to_string()),
         other => Failure::work(other),
     })?;
     note(&recorder, EventKind::ProbeStarted).await;

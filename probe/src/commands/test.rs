@@ -106,7 +106,7 @@ async fn recorder(config: &Config) -> Result<Option<Recorder>, Failure> {
             eprintln!("not kept in the lake, which is written by {holder}; --no-record silences this note");
             Ok(None)
         }
-        Err(error @ RecordError::ObjectStore(_)) => Err(Failure::Usage(error.to_string())),
+        Err(error @ (RecordError::Remote(_) | RecordError::Secret(_))) => Err(Failure::Usage(error.to_string())),
         Err(error) => Err(Failure::work(error)),
     }
 }

@@ -7,7 +7,9 @@
 //! Two threads: the writer appends to the journal, the sealer merges its closed segments; tests never wait for a seal.
 
 mod journal;
+mod retention;
 mod sealer;
+mod upload;
 mod writer;
 
 use std::{
@@ -18,13 +20,14 @@ use std::{
 
 use mailqos_core::{
     config::{Config, DataLocation},
-    lake::{LakeError, LockError, SiteLock},
-    model::{Event, Micros, MonitorId, Sample, UtcMicros},
+    lake::{LakeError, LockError, Remote, RemoteError, SiteLock},
+    model::{Event, Micros, MonitorId, Sample, SiteName, UtcMicros},
 };
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc as channel, oneshot};
 
 use journal::Entry;
 use sealer::{Seal, Sealer};
+use upload::{Upload, Uploader};
 use writer::{Command, Effect, Writer};
 
 /// How many events are remembered, so that no two of the same monitor get the same moment.
@@ -65,9 +68,24 @@ pub enum RecordError {
     /// The writer has ended.
     #[error("the recorder is closed")]
     Closed,
-    /// Samples are kept in an object store, which this probe does not write to.
-    #[error("{0}: object stores are not written to yet; name a folder in data")]
-    ObjectStore(String),
+    /// Another probe writes for this site into the object store.
+    #[error(
+        "{address}: another probe writes for the site {site}: {holder}; stop it, or give this probe a site name of its own (a claim that is not renewed ends after 20 minutes)"
+    )]
+    Claimed {
+        /// The lake.
+        address: String,
+        /// The site.
+        site: SiteName,
+        /// The other probe.
+        holder: String,
+    },
+    /// The object store refuses, or can't be reached.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// The secret for the object store can't be had.
+    #[error("the account of the object store: {0}")]
+    Secret(String),
 }
 
 impl RecordError {
@@ -135,6 +153,8 @@ pub struct Health {
     pub dropped: u64,
     /// Entries that are in the journal and not yet in day files.
     pub unsealed: u64,
+    /// Day files that are not yet in the object store.
+    pub unsent: usize,
     /// What is wrong now.
     pub problem: Option<String>,
     /// When day files were last written.
@@ -152,6 +172,8 @@ struct Counts {
     sealed: u64,
     journal_problem: Option<String>,
     seal_problem: Option<String>,
+    unsent: usize,
+    upload_problem: Option<String>,
     sealed_at: Option<UtcMicros>,
 }
 
@@ -159,6 +181,8 @@ struct Counts {
 #[derive(Debug, Default)]
 struct Shared {
     counts: Mutex<Counts>,
+    /// Held by whoever replaces day files.
+    sealing: Mutex<()>,
     in_flight: Mutex<BTreeMap<(MonitorId, UtcMicros), InFlight>>,
     events: Mutex<BTreeSet<(UtcMicros, Option<MonitorId>)>>,
 }
@@ -212,7 +236,11 @@ pub struct Recorder {
     writer: mpsc::Sender<Command>,
     sealer: mpsc::Sender<Seal>,
     shared: Arc<Shared>,
+    uploads: Option<channel::UnboundedSender<Upload>>,
 }
+
+/// How long the end of a probe waits for the object store.
+const UPLOADING: std::time::Duration = std::time::Duration::from_secs(30);
 
 impl Recorder {
     /// Takes the site's lock and reads the journal of an earlier life, which is sealed at once.
@@ -220,10 +248,31 @@ impl Recorder {
     /// # Errors
     /// [`RecordError::Lock`] names the other probe; the file system may refuse.
     pub async fn open(config: &Config) -> Result<Self, RecordError> {
-        let data = match &config.data {
-            DataLocation::Folder(folder) => folder.clone(),
-            DataLocation::ObjectStore(address) => return Err(RecordError::ObjectStore(address.clone())),
+        let (data, remote) = match &config.data {
+            DataLocation::Folder(folder) => (folder.clone(), None),
+            DataLocation::ObjectStore(address) => {
+                (config.state.join("lake"), Some(open_remote(config, address).await?))
+            }
         };
+        let (uploads, orders) = channel::unbounded_channel();
+        let uploads = remote.is_some().then_some(uploads);
+        let recorder = Self::begin(config, data.clone(), uploads.clone()).await?;
+        if let Some(remote) = remote.clone() {
+            let shared = Arc::clone(&recorder.shared);
+            let uploader = Uploader::open(remote, data.clone(), &config.state, config.site.clone(), shared).await?;
+            tokio::spawn(uploader.run(orders));
+        }
+        if let Some(retention) = config.retention {
+            tokio::spawn(retention::run(data, config.site.clone(), retention, remote));
+        }
+        Ok(recorder)
+    }
+
+    async fn begin(
+        config: &Config,
+        data: PathBuf,
+        uploads: Option<channel::UnboundedSender<Upload>>,
+    ) -> Result<Self, RecordError> {
         let (site, state, interval) = (config.site.clone(), config.state.clone(), config.seal_interval.to_std());
         tokio::task::spawn_blocking(move || {
             let lock = SiteLock::take(&data, &site)?;
@@ -240,6 +289,7 @@ impl Recorder {
                 interval,
                 shared: Arc::clone(&shared),
                 writer: writer.clone(),
+                uploads: uploads.clone(),
                 lock,
             };
             // Threads of their own: syncing and sealing block, and must not hold up the conversations.
@@ -248,7 +298,12 @@ impl Recorder {
                 .spawn(move || appending.run(&writes))
                 .and_then(|_| thread("sealer").spawn(move || sealing.run(&seals)))
                 .map_err(|source| RecordError::io(&state, source))?;
-            Ok(Self { writer, sealer, shared })
+            Ok(Self {
+                writer,
+                sealer,
+                shared,
+                uploads,
+            })
         })
         .await
         .map_err(|_| RecordError::Closed)?
@@ -309,7 +364,12 @@ impl Recorder {
             held: counts.held,
             dropped: counts.dropped,
             unsealed: counts.appended.saturating_sub(counts.sealed),
-            problem: counts.journal_problem.clone().or_else(|| counts.seal_problem.clone()),
+            unsent: counts.unsent,
+            problem: [&counts.journal_problem, &counts.seal_problem, &counts.upload_problem]
+                .into_iter()
+                .flatten()
+                .next()
+                .cloned(),
             sealed_at: counts.sealed_at,
         }
     }
@@ -327,8 +387,37 @@ impl Recorder {
     /// # Errors
     /// As for [`Recorder::seal`]; the lock is given back all the same.
     pub async fn close(self) -> Result<SealReport, RecordError> {
-        ask(&self.sealer, Seal::Close).await
+        let sealed = ask(&self.sealer, Seal::Close).await;
+        if let Some(uploads) = &self.uploads {
+            let (done, ended) = oneshot::channel();
+            let sent =
+                uploads.send(Upload::Close(done)).is_ok() && tokio::time::timeout(UPLOADING, ended).await.is_ok();
+            let unsent = self.health().unsent;
+            if !sent || unsent > 0 {
+                tracing::warn!(
+                    unsent,
+                    "the object store does not have everything yet; the next start sends the rest"
+                );
+            }
+        }
+        sealed
     }
+}
+
+/// The lake's object store, as the configuration says.
+async fn open_remote(config: &Config, address: &str) -> Result<Remote, RecordError> {
+    let account = config.account(config.object_store.account.as_ref());
+    let secret = match account {
+        Some(account) => {
+            let secret = account.password.fetch().await;
+            Some(secret.map_err(|error| RecordError::Secret(error.to_string()))?)
+        }
+        None => None,
+    };
+    let credentials = account
+        .zip(secret.as_ref())
+        .map(|(account, secret)| (account.user.as_str(), secret));
+    Ok(Remote::open(address, &config.object_store, credentials)?)
 }
 
 async fn ask<C, T>(

@@ -21,6 +21,7 @@ use super::{
     RecordError, SealReport, Shared,
     journal::{self, Entry},
     locked,
+    upload::Upload,
     writer::Command,
 };
 
@@ -43,6 +44,8 @@ pub(super) struct Sealer {
     pub(super) interval: Duration,
     pub(super) shared: Arc<Shared>,
     pub(super) writer: mpsc::Sender<Command>,
+    /// Who sends day files on, if anybody does.
+    pub(super) uploads: Option<tokio::sync::mpsc::UnboundedSender<Upload>>,
     pub(super) lock: SiteLock,
 }
 
@@ -115,7 +118,15 @@ impl Sealer {
             .send(Command::Rotate(answer))
             .map_err(|_| RecordError::Closed)?;
         let rotated = rotated.recv().map_err(|_| RecordError::Closed)?;
-        let result = self.seal_segments(rotated.current.as_deref());
+        let result = {
+            let _sealing = locked(&self.shared.sealing);
+            self.seal_segments(rotated.current.as_deref())
+        };
+        if let (Some(uploads), Ok(report)) = (&self.uploads, &result)
+            && report.files > 0
+        {
+            let _ = uploads.send(Upload::Sealed);
+        }
         let mut counts = locked(&self.shared.counts);
         match &result {
             Ok(report) => {

@@ -20,6 +20,7 @@ mod faults;
 mod imap;
 mod mailboxes;
 mod pop3;
+mod s3;
 mod sasl;
 mod smtp;
 
@@ -49,6 +50,7 @@ pub use delays::Delays;
 pub use delivery::{Accepted, Landing};
 pub use faults::{Fault, Mishap, Protocol, When};
 pub use mailboxes::{INBOX, JUNK, StoredMail};
+pub use s3::{KEY_ID, ObjectStore};
 pub use sasl::TokenBook;
 
 use connection::Connection;

@@ -1,0 +1,83 @@
+//! Where the lake is: a folder, or an object store that is mirrored into one.
+
+use std::path::{Path, PathBuf};
+
+use mailqos_core::{
+    config::{Config, DataLocation, ObjectStoreOptions},
+    lake::{Remote, RemoteError},
+};
+use sha2::{Digest as _, Sha256};
+
+/// Why there is no lake to be read.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    /// Nobody said where it is.
+    #[error("there is no lake: name its folder with --data DIR")]
+    Unknown,
+    /// There is no folder to mirror an object store into.
+    #[error("there is no place to keep what is fetched from the object store: set XDG_CACHE_HOME or HOME")]
+    NoCache,
+    /// The secret for the object store can't be had.
+    #[error("the account of the object store: {0}")]
+    Secret(String),
+    /// The object store refuses, or can't be reached.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+}
+
+/// The folder of the lake: that of `--data`, or else that of the configuration. A lake in an object store is brought up to date
+/// in a folder of this machine first; what has not changed is not fetched again.
+///
+/// # Errors
+/// There is no lake, or the store can't be reached.
+pub async fn folder(data: Option<&Path>, config: Option<&Config>) -> Result<PathBuf, PlaceError> {
+    let (address, config) = match (data, config) {
+        (Some(data), config) => match data.to_str().filter(|text| text.contains("://")) {
+            Some(address) => (address.to_owned(), config),
+            None => return Ok(data.to_owned()),
+        },
+        (None, Some(config)) => match &config.data {
+            DataLocation::Folder(folder) => return Ok(folder.clone()),
+            DataLocation::ObjectStore(address) => (address.clone(), Some(config)),
+        },
+        (None, None) => return Err(PlaceError::Unknown),
+    };
+    let mirror = mirror_folder(&address, config)?;
+    fetch(&address, config, &mirror).await?;
+    Ok(mirror)
+}
+
+async fn fetch(address: &str, config: Option<&Config>, mirror: &Path) -> Result<(), PlaceError> {
+    let none = ObjectStoreOptions::default();
+    let options = config.map_or(&none, |config| &config.object_store);
+    let account = config.and_then(|config| config.account(options.account.as_ref()));
+    let secret = match account {
+        Some(account) => {
+            let secret = account.password.fetch().await;
+            Some(secret.map_err(|error| PlaceError::Secret(error.to_string()))?)
+        }
+        None => None,
+    };
+    let credentials = account
+        .zip(secret.as_ref())
+        .map(|(account, secret)| (account.user.as_str(), secret));
+    let mirrored = Remote::open(address, options, credentials)?
+        .mirror(mirror, |_| true)
+        .await?;
+    tracing::debug!(?mirrored, "the lake's mirror is up to date");
+    Ok(())
+}
+
+/// Beside the state, or in the user's own cache.
+fn mirror_folder(address: &str, config: Option<&Config>) -> Result<PathBuf, PlaceError> {
+    if let Some(config) = config {
+        return Ok(config.state.join("mirror"));
+    }
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    let cache = cache.ok_or(PlaceError::NoCache)?;
+    let digest = Sha256::digest(address);
+    let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    Ok(cache.join("mailqos").join(name))
+}

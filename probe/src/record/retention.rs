@@ -1,0 +1,132 @@
+//! Removes days of this probe's own site that are older than is to be kept, once a day; never a day that is still open.
+
+use std::{fs, path::Path, time::Duration};
+
+use mailqos_core::{
+    lake::{Record, Remote, site_folder},
+    model::{Event, Micros, Sample, SiteName, UtcMicros},
+};
+
+/// How often it is looked.
+const EVERY: Duration = Duration::from_secs(24 * 3600);
+/// Days that are open: a mail may settle late, up to the longest horizon.
+const OPEN: Micros = Micros::from_secs(31 * 86_400);
+
+/// Looks now and once a day.
+pub(super) async fn run(data: std::path::PathBuf, site: SiteName, retention: Micros, remote: Option<Remote>) {
+    loop {
+        let before = first_kept(UtcMicros::now(), retention);
+        let (folder, of) = (data.clone(), site.clone());
+        let day = before.clone();
+        let removed = tokio::task::spawn_blocking(move || {
+            remove::<Sample>(&folder, &of, &day) + remove::<Event>(&folder, &of, &day)
+        });
+        let mut removed = removed.await.unwrap_or(0);
+        if let Some(remote) = &remote {
+            removed += remove_remote(remote, &site, &before).await;
+        }
+        if removed > 0 {
+            tracing::info!(
+                removed,
+                "days before {} were removed, as retention says",
+                &before["date=".len()..]
+            );
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// The folder of the first day that is kept.
+fn first_kept(now: UtcMicros, retention: Micros) -> String {
+    format!("date={}", (now - retention.max(OPEN)).utc_date())
+}
+
+fn remove<R: Record>(data: &Path, site: &SiteName, before: &str) -> usize {
+    let mut removed = 0;
+    let folder = site_folder::<R>(data, site);
+    for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with("date=") && name < before)
+        {
+            // The file first: a reader sees a whole day or none.
+            let file = entry.path().join(format!("{}.parquet", R::FOLDER));
+            match fs::remove_file(&file) {
+                Ok(()) => removed += 1,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => tracing::warn!(
+                    "{} is older than retention and can't be removed: {error}",
+                    file.display()
+                ),
+            }
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
+    removed
+}
+
+async fn remove_remote(remote: &Remote, site: &SiteName, before: &str) -> usize {
+    let mut removed = 0;
+    for kind in [Sample::FOLDER, Event::FOLDER] {
+        let objects = match remote.list(&format!("{kind}/site={site}")).await {
+            Ok(objects) => objects,
+            Err(error) => {
+                tracing::warn!("old days could not be looked for: {error}");
+                continue;
+            }
+        };
+        for object in objects {
+            if object
+                .name
+                .split('/')
+                .any(|part| part.starts_with("date=") && part < before)
+            {
+                match remote.delete(&object.name).await {
+                    Ok(()) => removed += 1,
+                    Err(error) => tracing::warn!("a day is older than retention and can't be removed: {error}"),
+                }
+            }
+        }
+    }
+    removed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_days_of_this_site_go_and_no_others() {
+        let folder = tempfile::tempdir().expect("folder");
+        let site: SiteName = "here".parse().expect("a name");
+        let now = UtcMicros(1_795_456_800_000_000);
+        let before = first_kept(now, Micros::from_secs(100 * 86_400));
+        assert_eq!(before, "date=2026-08-15");
+        // What is open is never removed, however short the retention.
+        assert_eq!(first_kept(now, Micros::from_secs(86_400)), "date=2026-10-23");
+        let file = |site: &str, date: &str| {
+            folder
+                .path()
+                .join(format!("samples/site={site}/date={date}/samples.parquet"))
+        };
+        for (site, date) in [
+            ("here", "2026-08-14"),
+            ("here", "2026-08-15"),
+            ("there", "2026-08-14"),
+            ("here", "x"),
+        ] {
+            let file = file(site, date);
+            fs::create_dir_all(file.parent().expect("a folder")).expect("folder");
+            fs::write(file, "x").expect("write");
+        }
+        assert_eq!(remove::<Sample>(folder.path(), &site, &before), 1);
+        let left = |site, date| file(site, date).exists();
+        assert!(
+            !left("here", "2026-08-14")
+                && left("here", "2026-08-15")
+                && left("there", "2026-08-14")
+                && left("here", "x")
+        );
+    }
+}

@@ -1,0 +1,323 @@
+//! An object store that speaks as much of S3 as a lake needs: whole objects, conditions, listings; and that can be away.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use mailqos_core::model::UtcMicros;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+
+/// Who may ask.
+pub const KEY_ID: &str = "AKIATESTTESTTEST";
+
+#[derive(Debug, Clone)]
+struct Object {
+    bytes: Vec<u8>,
+    e_tag: String,
+    modified: UtcMicros,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    objects: Mutex<BTreeMap<String, Object>>,
+    away: AtomicBool,
+    writes: AtomicU64,
+}
+
+/// The running server; dropping it ends it.
+#[derive(Debug)]
+pub struct ObjectStore {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+impl ObjectStore {
+    /// Starts it on a free port of the loopback interface.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub async fn start() -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared::default());
+        let for_task = shared.clone();
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let shared = for_task.clone();
+                tokio::spawn(async move {
+                    let _ = serve(stream, &shared).await;
+                });
+            }
+        });
+        Ok(Self { address, shared, task })
+    }
+
+    /// Its address.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// From now on it is away, or there again.
+    pub fn set_away(&self, away: bool) {
+        self.shared.away.store(away, Ordering::SeqCst);
+    }
+
+    /// How many objects were written, over all.
+    pub fn writes(&self) -> u64 {
+        self.shared.writes.load(Ordering::SeqCst)
+    }
+
+    /// The names of all objects, with their buckets.
+    pub fn names(&self) -> Vec<String> {
+        lock(&self.shared.objects).keys().cloned().collect()
+    }
+
+    /// An object's content.
+    pub fn get(&self, name: &str) -> Option<Vec<u8>> {
+        lock(&self.shared.objects).get(name).map(|object| object.bytes.clone())
+    }
+
+    /// Puts an object there, as if somebody else had.
+    pub fn put(&self, name: &str, bytes: &[u8]) {
+        self.shared.put(name, bytes.to_vec());
+    }
+}
+
+impl Drop for ObjectStore {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Shared {
+    fn put(&self, name: &str, bytes: Vec<u8>) -> String {
+        let number = self.writes.fetch_add(1, Ordering::SeqCst);
+        let e_tag = format!("\"{number:08x}\"");
+        let object = Object {
+            bytes,
+            e_tag: e_tag.clone(),
+            modified: UtcMicros::now(),
+        };
+        lock(&self.objects).insert(name.to_owned(), object);
+        e_tag
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Request {
+    method: String,
+    path: String,
+    query: BTreeMap<String, String>,
+    fields: BTreeMap<String, String>,
+    body: Vec<u8>,
+}
+
+struct Reply {
+    status: &'static str,
+    fields: String,
+    body: Vec<u8>,
+}
+
+impl Reply {
+    fn new(status: &'static str) -> Self {
+        Self {
+            status,
+            fields: String::new(),
+            body: Vec::new(),
+        }
+    }
+
+    fn error(status: &'static str, code: &str) -> Self {
+        Self {
+            body: format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>{code}</Message></Error>")
+                .into_bytes(),
+            ..Self::new(status)
+        }
+    }
+}
+
+async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
+    let mut heard = Vec::new();
+    while let Some(request) = read(&mut stream, &mut heard).await? {
+        let reply = if shared.away.load(Ordering::SeqCst) {
+            Reply::error("503 Service Unavailable", "SlowDown")
+        } else {
+            answer(&request, shared)
+        };
+        let body = if request.method == "HEAD" { &[] } else { &reply.body[..] };
+        let head = format!(
+            "HTTP/1.1 {}\r\nContent-Length: {}\r\n{}\r\n",
+            reply.status,
+            reply.body.len(),
+            reply.fields
+        );
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(body).await?;
+    }
+    Ok(())
+}
+
+async fn read(stream: &mut TcpStream, heard: &mut Vec<u8>) -> io::Result<Option<Request>> {
+    let mut space = vec![0; 64 * 1024];
+    let end = loop {
+        if let Some(at) = heard.windows(4).position(|window| window == b"\r\n\r\n") {
+            break at;
+        }
+        let count = stream.read(&mut space).await?;
+        if count == 0 {
+            return Ok(None);
+        }
+        heard.extend_from_slice(&space[..count]);
+    };
+    let head = String::from_utf8_lossy(&heard[..end]).into_owned();
+    heard.drain(..end + 4);
+    let mut lines = head.lines();
+    let mut words = lines.next().unwrap_or_default().split(' ');
+    let method = words.next().unwrap_or_default().to_owned();
+    let target = words.next().unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let fields: BTreeMap<String, String> = lines
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+        .collect();
+    let length: usize = fields
+        .get("content-length")
+        .and_then(|length| length.parse().ok())
+        .unwrap_or(0);
+    while heard.len() < length {
+        let count = stream.read(&mut space).await?;
+        if count == 0 {
+            return Ok(None);
+        }
+        heard.extend_from_slice(&space[..count]);
+    }
+    let body = heard.drain(..length).collect();
+    let query = query
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(name, value)| (decoded(name), decoded(value)))
+        .collect();
+    Ok(Some(Request {
+        method,
+        path: decoded(path).trim_matches('/').to_owned(),
+        query,
+        fields,
+        body,
+    }))
+}
+
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((byte, behind)) = rest.split_first() {
+        let hex = behind.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        match (byte, hex.and_then(|digits| u8::from_str_radix(digits, 16).ok())) {
+            (b'%', Some(value)) => {
+                bytes.push(value);
+                rest = &behind[2..];
+            }
+            _ => {
+                bytes.push(*byte);
+                rest = behind;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn answer(request: &Request, shared: &Shared) -> Reply {
+    let credential = format!("Credential={KEY_ID}/");
+    if !request
+        .fields
+        .get("authorization")
+        .is_some_and(|field| field.contains(&credential))
+    {
+        return Reply::error("403 Forbidden", "AccessDenied");
+    }
+    let known = lock(&shared.objects).get(&request.path).cloned();
+    match request.method.as_str() {
+        "GET" if request.query.contains_key("list-type") => list(request, shared),
+        "GET" | "HEAD" => match known {
+            None => Reply::error("404 Not Found", "NoSuchKey"),
+            Some(object) => Reply {
+                fields: format!(
+                    "ETag: {}\r\nLast-Modified: {}\r\n",
+                    object.e_tag,
+                    http_date(object.modified)
+                ),
+                body: object.bytes,
+                ..Reply::new("200 OK")
+            },
+        },
+        "PUT" => {
+            let only_new = request.fields.contains_key("if-none-match");
+            let same = |tag: &String| known.as_ref().is_some_and(|object| object.e_tag == *tag);
+            if (only_new && known.is_some()) || request.fields.get("if-match").is_some_and(|tag| !same(tag)) {
+                return Reply::error("412 Precondition Failed", "PreconditionFailed");
+            }
+            let e_tag = shared.put(&request.path, request.body.clone());
+            Reply {
+                fields: format!("ETag: {e_tag}\r\n"),
+                ..Reply::new("200 OK")
+            }
+        }
+        "DELETE" => {
+            lock(&shared.objects).remove(&request.path);
+            Reply::new("204 No Content")
+        }
+        "POST" if request.query.contains_key("delete") => {
+            let text = String::from_utf8_lossy(&request.body).into_owned();
+            let mut reply = "<?xml version=\"1.0\"?><DeleteResult>".to_owned();
+            for key in text.split("<Key>").skip(1).filter_map(|part| part.split_once("</Key>")) {
+                lock(&shared.objects).remove(&format!("{}/{}", request.path, key.0));
+                let _ = write!(reply, "<Deleted><Key>{}</Key></Deleted>", key.0);
+            }
+            Reply {
+                body: (reply + "</DeleteResult>").into_bytes(),
+                ..Reply::new("200 OK")
+            }
+        }
+        _ => Reply::error("405 Method Not Allowed", "MethodNotAllowed"),
+    }
+}
+
+fn list(request: &Request, shared: &Shared) -> Reply {
+    let prefix = request.query.get("prefix").cloned().unwrap_or_default();
+    let bucket = format!("{}/", request.path);
+    let mut text = "<?xml version=\"1.0\"?><ListBucketResult><IsTruncated>false</IsTruncated>".to_owned();
+    for (name, object) in lock(&shared.objects).iter() {
+        let Some(key) = name.strip_prefix(&bucket).filter(|key| key.starts_with(&prefix)) else {
+            continue;
+        };
+        let _ = write!(
+            text,
+            "<Contents><Key>{key}</Key><LastModified>{}</LastModified><ETag>{}</ETag><Size>{}</Size></Contents>",
+            object.modified,
+            object.e_tag,
+            object.bytes.len()
+        );
+    }
+    Reply {
+        body: (text + "</ListBucketResult>").into_bytes(),
+        ..Reply::new("200 OK")
+    }
+}
+
+fn http_date(moment: UtcMicros) -> String {
+    moment.timestamp().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
