@@ -6,9 +6,10 @@
 
 use std::collections::BTreeSet;
 
+use mailqos_core::model::{Micros, UtcMicros};
 use mailqos_tests::{
     lake::{self, Row},
-    servers::{KEY_ID, MailServer, ObjectStore, Options},
+    servers::{KEY_ID, MailServer, ObjectStore, Options, PROBE},
     setting::{Setting, until},
 };
 
@@ -52,7 +53,20 @@ fn starts(rows: &[Row]) -> BTreeSet<i64> {
 async fn a_lake_in_an_object_store_loses_nothing() {
     let store = ObjectStore::start().await.expect("a store");
     let server = MailServer::start(Options::default()).await.expect("an embedded server");
-    let first = setting(&store, &server);
+    let people = MailServer::start(Options {
+        smtp_auth_required: false,
+        ..Options::default()
+    })
+    .await
+    .expect("an embedded server");
+    let mut first = setting(&store, &server);
+    std::fs::write(first.path("people.pem"), people.authority().pem()).expect("a file");
+    first.add(&format!(
+        "[mail_server.people]\nserver = \"localhost\"\nport = {}\ntls = \"implicit\"\nca_file = \"people.pem\"\nfrom = \"a@example.com\"\n\
+         [action_list.default]\nactions = [{{ email = \"{PROBE}\", mail_server = \"people\" }}]",
+        people.smtps_port()
+    ));
+    first.write();
     let probe = first.start_probe();
     until("samples are in the store", || rows(&store).len() >= 2).await;
 
@@ -70,9 +84,12 @@ async fn a_lake_in_an_object_store_loses_nothing() {
     store.set_away(true);
     let before = store.writes();
     let known = rows(&store).len();
-    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    until("somebody was told", || !people.landings().is_empty()).await;
+    let told = String::from_utf8_lossy(&people.landings()[0].content).into_owned();
+    assert!(told.contains("mailqos.recorder"), "{told}");
     assert_eq!(store.writes(), before);
     store.set_away(false);
+    until("they were told that it is good again", || people.landings().len() > 1).await;
     until("what was held came", || rows(&store).len() >= known + 4).await;
     assert!(probe.log().contains("day files can't be sent"), "{}", probe.log());
     assert!(probe.stop().success());
@@ -91,7 +108,10 @@ async fn a_lake_in_an_object_store_loses_nothing() {
     assert!(kept.is_subset(&all));
 
     // It is read where it lies.
-    let arguments = ["stats", "--period", "last-24h", "--format", "json"];
+    let day = Micros::from_secs(86_400);
+    let (from, to) = (UtcMicros::now() - day, UtcMicros::now() + day + day);
+    let (from, to) = (from.utc_date().to_string(), to.utc_date().to_string());
+    let arguments = ["stats", "--from", &from, "--to", &to, "--format", "json"];
     let counted = |setting: &Setting| {
         let stats: serde_json::Value =
             serde_json::from_str(&setting.succeed("mailqos-analytics", &arguments)).expect("JSON");

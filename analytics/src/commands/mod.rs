@@ -26,6 +26,8 @@ use mailqos_core::{
     lake::RemoteError,
 };
 
+use tokio::{runtime::Handle, task::block_in_place};
+
 use crate::lake::place::PlaceError;
 
 /// Figures, charts and reports from the samples of mailqos, and their delivery.
@@ -138,10 +140,15 @@ pub enum Failure {
 
 /// The folder of the lake, mirrored there first if it is in an object store.
 fn place(data: Option<&Path>, config: Option<&Config>) -> Result<PathBuf, Failure> {
-    // Commands are synchronous in what they read; only this needs the network.
-    let folder = tokio::task::block_in_place(|| {
-        tokio::runtime::Handle::current().block_on(crate::lake::place::folder(data, config))
-    });
+    // Most commands are synchronous; only this needs the network.
+    let folder = crate::lake::place::folder(data, config);
+    let folder = match Handle::try_current() {
+        Ok(runtime) => block_in_place(|| runtime.block_on(folder)),
+        Err(_) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.map_err(Failure::work)?.block_on(folder)
+        }
+    };
     folder.map_err(|error| match error {
         PlaceError::Remote(RemoteError::Options { .. }) | PlaceError::Unknown | PlaceError::Secret(_) => {
             Failure::usage(error, "see data and object_store in the configuration")

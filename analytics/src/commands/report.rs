@@ -1,10 +1,6 @@
 //! `mailqos-analytics report`: makes a report and prints the paths of its files.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 
 use jiff::tz::TimeZone;
 use mailqos_core::{config::Config, model::UtcMicros};

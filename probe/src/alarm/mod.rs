@@ -143,6 +143,9 @@ pub fn check(config: &Config) -> Problems {
     actions::webhook::check(config)
 }
 
+/// What the alarm of the probe's own recording goes by.
+const RECORDER: &str = "mailqos.recorder";
+
 impl Alarms {
     /// Reads the states of an earlier life, and begins to send what it left.
     pub async fn open(config: Arc<Config>, recorder: Recorder, maintenance: Maintenance) -> Self {
@@ -302,6 +305,43 @@ impl Alarms {
             tracing::warn!(monitor = %monitor.id, "no action list: nobody is told");
         }
         vec![event(kind, message::summary(&monitor.name, why, sample, &state))]
+    }
+
+    /// How the probe's own recording goes: an alarm of its own rises when samples can't be kept, by the default action list, and
+    /// clears when they can.
+    pub async fn recording(&self, problem: Option<&str>) {
+        let Ok(id) = RECORDER.parse::<MonitorId>() else { return };
+        let now = UtcMicros::now();
+        let event = {
+            let mut guard = self.lock();
+            let kept = &mut *guard;
+            let mut sample = Sample::new(id.clone(), now, Outcome::NotTested);
+            let (kind, why) = match (problem, kept.episodes.contains_key(&id)) {
+                (Some(problem), false) => {
+                    sample.error = Some(problem.to_owned());
+                    let mut state = State::default();
+                    state.begin_alarm(now, format!("the probe can't keep its samples: {problem}"));
+                    kept.states.insert(id.clone(), state);
+                    let config = self.config();
+                    let default = config.action_lists.keys().find(|name| name.as_str() == "default");
+                    let episode = Episode::new(now, default.cloned(), sample.clone());
+                    kept.episodes.insert(id.clone(), episode);
+                    (EventKind::AlarmRaised, Why::Raised)
+                }
+                (None, true) => {
+                    let state = kept.states.remove(&id).unwrap_or_default();
+                    self.cleared(kept, &id, &sample, &state, now);
+                    (EventKind::AlarmCleared, Why::Cleared)
+                }
+                _ => return,
+            };
+            kept.changed = true;
+            kept.urgent = true;
+            let state = kept.states.get(&id).map(State::brief).unwrap_or_default();
+            Event::new(Some(id), now, kind).text(message::summary(RECORDER, why, &sample, &state))
+        };
+        self.wake.notify_one();
+        self.note(event).await;
     }
 
     /// The monitor whose failure explains this one's: one that it depends on, and that fails, is in maintenance, or has not been tested

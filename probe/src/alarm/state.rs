@@ -187,6 +187,12 @@ impl State {
         self.failures = self.failures.saturating_add(1);
     }
 
+    /// Goes into alarm without a test.
+    pub(super) fn begin_alarm(&mut self, at: UtcMicros, reason: String) {
+        self.fail(at, reason);
+        self.status = Status::Alarm;
+    }
+
     /// Whether it has failed often and long enough.
     fn is_due(&self, now: UtcMicros, rule: &AlarmRule) -> bool {
         let often = self.failures >= rule.after;

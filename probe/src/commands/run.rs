@@ -3,7 +3,7 @@
 use std::{
     process::ExitCode,
     sync::{Arc, RwLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use mailqos_core::model::{Event, EventKind, UtcMicros};
@@ -25,6 +25,10 @@ use crate::{
 const EVERY_SECOND: &str = "* * * * * *";
 /// How often the last day is written down.
 const DAY_KEPT: Duration = Duration::from_secs(300);
+/// How often it is looked how recording goes.
+const LOOKED_AT: Duration = Duration::from_secs(2);
+/// A trouble with the disk or the object store that lasts so long raises an alarm.
+const LASTING: Duration = Duration::from_secs(20);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {}
@@ -63,6 +67,7 @@ pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failur
         helpers.spawn(crate::status::serve(Arc::clone(&live), address));
     }
     let mut calendar = calendar(maintenance, recorder.clone()).await.map_err(Failure::work)?;
+    helpers.spawn(watch_recorder(recorder.clone(), alarms.clone()));
     tester.resume().await;
     tracing::info!(
         site = %config.site,
@@ -126,6 +131,26 @@ async fn keep_day(observed: Arc<Observed>) {
         tokio::time::sleep(DAY_KEPT).await;
         let observed = Arc::clone(&observed);
         let _ = tokio::task::spawn_blocking(move || observed.keep()).await;
+    }
+}
+
+/// Raises an alarm when samples can't be kept for a while: nobody reads a log at night.
+async fn watch_recorder(recorder: Recorder, alarms: Alarms) {
+    let mut since = None;
+    loop {
+        tokio::time::sleep(LOOKED_AT).await;
+        let problem = recorder.health().problem;
+        match &problem {
+            None => {
+                since = None;
+                alarms.recording(None).await;
+            }
+            Some(problem) => {
+                if since.get_or_insert_with(Instant::now).elapsed() >= LASTING {
+                    alarms.recording(Some(problem)).await;
+                }
+            }
+        }
     }
 }
 
