@@ -2,7 +2,10 @@
 
 mod actions;
 mod check;
+mod edit;
+mod init;
 mod log;
+mod manage;
 mod manager;
 mod run;
 mod status;
@@ -43,6 +46,20 @@ enum LogFormat {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Set up a first monitor, or one more: asks, tries the connections, writes the configuration, runs one test.
+    Init(Box<init::Args>),
+    /// Add an object, an account or a monitor to the configuration.
+    Add(Box<manage::AddArgs>),
+    /// List objects, accounts or monitors.
+    List(manage::ListArgs),
+    /// Show a monitor with all that it takes from the defaults.
+    Show(manage::ShowArgs),
+    /// Test monitors again.
+    Enable(manage::SwitchArgs),
+    /// Do not test monitors.
+    Disable(manage::SwitchArgs),
+    /// Remove an object, an account or a monitor from the configuration.
+    Remove(manage::RemoveArgs),
     /// Test until told to stop (SIGTERM, SIGINT).
     Run(run::Args),
     /// Run one test of a monitor now and draw its timeline.
@@ -89,6 +106,11 @@ pub(crate) struct Global {
 }
 
 impl Global {
+    /// The configuration file.
+    pub(crate) fn path(&self) -> &std::path::Path {
+        &self.config
+    }
+
     /// Reads the configuration; what is unwise goes to standard error, what is wrong ends the command.
     pub(crate) fn config(&self) -> Result<Config, Failure> {
         let colour = std::io::stderr().is_terminal();
@@ -117,6 +139,13 @@ pub fn main() -> ExitCode {
     };
     let result = runtime.block_on(async {
         match cli.command {
+            Command::Init(args) => init::run(*args, &global).await,
+            Command::Add(args) => manage::add(*args, &global),
+            Command::List(args) => manage::show_list(&args, &global),
+            Command::Show(args) => manage::show(&args, &global),
+            Command::Enable(args) => manage::switch(&args, true, &global),
+            Command::Disable(args) => manage::switch(&args, false, &global),
+            Command::Remove(args) => manage::remove(&args, &global),
             Command::Run(args) => run::run(args, &global).await,
             Command::Test(args) => test::run(args, &global).await,
             Command::Transcript(args) => transcript::run(&args, &global),

@@ -31,6 +31,17 @@ pub(super) struct Args {
     transcript: bool,
 }
 
+impl Args {
+    /// One test of a monitor that leaves no sample.
+    pub(super) fn once(monitor: String) -> Self {
+        Self {
+            monitor,
+            no_record: true,
+            transcript: false,
+        }
+    }
+}
+
 pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let config = Arc::new(global.config()?);
     let monitor = find(&config, &args.monitor)?;
@@ -83,7 +94,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     })
 }
 
-fn find<'config>(config: &'config Config, id: &str) -> Result<&'config Monitor, Failure> {
+pub(super) fn find<'config>(config: &'config Config, id: &str) -> Result<&'config Monitor, Failure> {
     config
         .monitors
         .values()
@@ -111,7 +122,7 @@ async fn recorder(config: &Config) -> Result<Option<Recorder>, Failure> {
     }
 }
 
-fn place(endpoint: &Endpoint) -> String {
+pub(super) fn place(endpoint: &Endpoint) -> String {
     let tls = match endpoint.tls {
         TlsMode::None => "in clear",
         TlsMode::StartTls => "STARTTLS",

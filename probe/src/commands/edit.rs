@@ -1,0 +1,165 @@
+//! Changes to the configuration files that keep what was there, comments and order included: what is written is checked, and taken back if wrong.
+
+use std::path::{Path, PathBuf};
+
+use mailqos_core::config;
+use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, Value};
+
+use super::Failure;
+
+/// One configuration file.
+#[derive(Debug)]
+pub(super) struct Edit {
+    main: PathBuf,
+    path: PathBuf,
+    before: Option<String>,
+    /// Its content.
+    pub(super) document: DocumentMut,
+}
+
+fn read(path: &Path) -> Result<Option<String>, Failure> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::Usage(format!("{}: {error}", path.display()))),
+    }
+}
+
+impl Edit {
+    /// Opens the main file, which need not be there.
+    pub(super) fn main(main: &Path) -> Result<Self, Failure> {
+        Self::open(main, main.to_owned())
+    }
+
+    fn open(main: &Path, path: PathBuf) -> Result<Self, Failure> {
+        let before = read(&path)?;
+        let document = before
+            .as_deref()
+            .unwrap_or_default()
+            .parse::<DocumentMut>()
+            .map_err(|error| Failure::Usage(format!("{} is not TOML: {error}", path.display())))?;
+        Ok(Self {
+            main: main.to_owned(),
+            path,
+            before,
+            document,
+        })
+    }
+
+    /// Opens the file, the main one or one that it includes, in which `[kind.name]` stands.
+    pub(super) fn find(main: &Path, kind: &str, name: &str) -> Result<Self, Failure> {
+        for path in files(main)? {
+            let edit = Self::open(main, path)?;
+            if edit.document.get(kind).and_then(|table| table.get(name)).is_some() {
+                return Ok(edit);
+            }
+        }
+        Err(Failure::Usage(format!("there is no {kind} {name:?}")))
+    }
+
+    /// Adds `[kind.name]`, with a comment above it.
+    pub(super) fn add(&mut self, kind: &str, name: &str, comment: &str, table: Table) -> Result<(), Failure> {
+        let kinds = self.document.entry(kind).or_insert_with(|| {
+            let mut table = Table::new();
+            table.set_implicit(true);
+            Item::Table(table)
+        });
+        let Some(kinds) = kinds.as_table_like_mut() else {
+            return Err(Failure::Usage(format!("{kind} is no table in {}", self.path.display())));
+        };
+        if kinds.contains_key(name) {
+            return Err(Failure::Usage(format!("there is a {kind} {name:?} already")));
+        }
+        let mut table = table;
+        let lines: String = comment.lines().map(|line| format!("# {line}\n")).collect();
+        table.decor_mut().set_prefix(format!("\n{lines}"));
+        kinds.insert(name, Item::Table(table));
+        Ok(())
+    }
+
+    /// Sets a key at the top of the file, unless it is there.
+    pub(super) fn top(&mut self, key: &str, value: impl Into<Value>, comment: &str) {
+        if !self.document.contains_key(key) {
+            self.document.insert(key, Item::Value(value.into()));
+            if let Some(mut key) = self.document.key_mut(key) {
+                let lines: String = comment.lines().map(|line| format!("# {line}\n")).collect();
+                key.leaf_decor_mut().set_prefix(lines);
+            }
+        }
+    }
+
+    /// Writes the file; if the configuration is then wrong, everything is as it was before.
+    pub(super) fn save(self) -> Result<PathBuf, Failure> {
+        write(&self.path, &self.document.to_string())?;
+        if let Err(problems) = config::load(&self.main) {
+            match &self.before {
+                Some(text) => write(&self.path, text)?,
+                None => std::fs::remove_file(&self.path).map_err(Failure::work)?,
+            }
+            return Err(Failure::Usage(format!(
+                "not written, since it would be wrong:\n{problems}"
+            )));
+        }
+        Ok(self.path)
+    }
+}
+
+/// Under a temporary name first: a probe that reads it anew never sees half of it.
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::Work(format!("{}: {error}", path.display()));
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let temporary = path.with_file_name(name);
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    std::fs::write(&temporary, text).map_err(failed)?;
+    if let Ok(metadata) = std::fs::metadata(path) {
+        std::fs::set_permissions(&temporary, metadata.permissions()).map_err(failed)?;
+    }
+    std::fs::rename(&temporary, path).map_err(failed)
+}
+
+/// The main file and those that it includes.
+fn files(main: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let edit = Edit::main(main)?;
+    let folder = main.parent().unwrap_or(Path::new(""));
+    let mut files = vec![main.to_owned()];
+    let names: Vec<String> = match edit.document.get("include").and_then(Item::as_value) {
+        Some(Value::String(name)) => vec![name.value().clone()],
+        Some(Value::Array(names)) => names
+            .iter()
+            .filter_map(|name| name.as_str().map(str::to_owned))
+            .collect(),
+        _ => Vec::new(),
+    };
+    for name in names {
+        let path = folder.join(name);
+        if path.is_dir() {
+            let mut found: Vec<PathBuf> = std::fs::read_dir(&path)
+                .map_err(Failure::work)?
+                .filter_map(|entry| Some(entry.ok()?.path()))
+                .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+                .collect();
+            found.sort();
+            files.extend(found);
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+/// A table of values in one line.
+pub(super) fn inline(pairs: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
+    let mut table = InlineTable::new();
+    for (key, value) in pairs {
+        table.insert(key, value);
+    }
+    Value::InlineTable(table)
+}
+
+/// A list of texts.
+pub(super) fn list(texts: &[String]) -> Value {
+    Value::Array(texts.iter().map(String::as_str).collect::<Array>())
+}

@@ -1,0 +1,446 @@
+//! `add`, `list`, `show`, `enable`, `disable`, `remove`: objects, accounts and monitors in the configuration files.
+
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
+
+use mailqos_core::{
+    config::{Config, Kind, PickupProtocol},
+    model::Micros,
+};
+use toml_edit::{Item, Table, Value};
+
+use super::{
+    Failure, Global,
+    edit::{Edit, inline, list},
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct AddArgs {
+    #[command(subcommand)]
+    what: Add,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Add {
+    /// A host or service under watch.
+    Object {
+        /// Its id.
+        id: String,
+        /// Host name or IP address.
+        #[arg(long)]
+        address: String,
+        /// What people call it.
+        #[arg(long)]
+        name: Option<String>,
+        /// Labels to select by.
+        #[arg(long = "tag")]
+        tags: Vec<String>,
+    },
+    /// Credentials; the password itself stands elsewhere.
+    Account {
+        /// Its name.
+        id: String,
+        /// The name to log in with.
+        #[arg(long)]
+        user: String,
+        /// The password is in this environment variable.
+        #[arg(long, required_unless_present_any = ["password_file", "password_credential"])]
+        password_env: Option<String>,
+        /// The password is in this file.
+        #[arg(long, conflicts_with = "password_env")]
+        password_file: Option<PathBuf>,
+        /// The password is this credential of the service manager.
+        #[arg(long, conflicts_with_all = ["password_env", "password_file"])]
+        password_credential: Option<String>,
+    },
+    /// A test on an object; what is not said comes from the defaults.
+    Monitor {
+        /// Its id.
+        id: String,
+        /// The object that it watches.
+        #[arg(long)]
+        object: String,
+        /// What people call it.
+        #[arg(long)]
+        name: Option<String>,
+        /// Sender of the test mails.
+        #[arg(long)]
+        from: Option<String>,
+        /// The mailbox's address.
+        #[arg(long)]
+        to: Option<String>,
+        /// Port of SMTP.
+        #[arg(long)]
+        smtp_port: Option<u16>,
+        /// Encryption of SMTP: none, starttls or implicit.
+        #[arg(long)]
+        smtp_tls: Option<String>,
+        /// Who logs in to SMTP.
+        #[arg(long)]
+        smtp_account: Option<String>,
+        /// pop3 or imap.
+        #[arg(long)]
+        protocol: Option<String>,
+        /// Port of the mailbox.
+        #[arg(long)]
+        pickup_port: Option<u16>,
+        /// Encryption of the pick-up: none, starttls or implicit.
+        #[arg(long)]
+        pickup_tls: Option<String>,
+        /// Who logs in to the mailbox.
+        #[arg(long)]
+        pickup_account: Option<String>,
+        /// The longest round trip that counts as good.
+        #[arg(long)]
+        max_round_trip: Option<Micros>,
+        /// The wait before the first pick-up and between pick-ups.
+        #[arg(long)]
+        check_interval: Option<Micros>,
+        /// Time between two tests.
+        #[arg(long)]
+        test_interval: Option<Micros>,
+        /// A cron expression instead of an interval.
+        #[arg(long)]
+        schedule: Option<String>,
+        /// The action list that it uses.
+        #[arg(long)]
+        action_list: Option<String>,
+        /// Labels to select by.
+        #[arg(long = "tag")]
+        tags: Vec<String>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum What {
+    Object,
+    Account,
+    Monitor,
+}
+
+impl What {
+    fn key(self) -> &'static str {
+        match self {
+            Self::Object => "object",
+            Self::Account => "account",
+            Self::Monitor => "monitor",
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ListArgs {
+    /// What to list.
+    #[arg(value_enum, default_value_t = What::Monitor)]
+    what: What,
+    /// Which monitors: ids, object:NAME, tag:NAME, patterns.
+    monitors: Vec<String>,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ShowArgs {
+    /// The monitor's id.
+    monitor: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct SwitchArgs {
+    /// The monitors: ids, object:NAME, tag:NAME, patterns.
+    #[arg(required = true)]
+    monitors: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RemoveArgs {
+    /// What to remove.
+    #[arg(value_enum)]
+    what: What,
+    /// Its id.
+    id: String,
+}
+
+fn print(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+fn set(table: &mut Table, key: &str, value: Option<impl Into<Value>>) {
+    if let Some(value) = value {
+        table.insert(key, Item::Value(value.into()));
+    }
+}
+
+/// A table in one line of what was said; nothing if nothing was.
+fn said(pairs: [(&'static str, Option<Value>); 4]) -> Option<Value> {
+    let pairs: Vec<_> = pairs
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)))
+        .collect();
+    (!pairs.is_empty()).then(|| inline(pairs))
+}
+
+pub(super) fn add(args: AddArgs, global: &Global) -> Result<ExitCode, Failure> {
+    let mut edit = Edit::main(global.path())?;
+    let mut table = Table::new();
+    let (kind, id) = match args.what {
+        Add::Object {
+            id,
+            address,
+            name,
+            tags,
+        } => {
+            set(&mut table, "address", Some(address));
+            set(&mut table, "name", name);
+            set(&mut table, "tags", (!tags.is_empty()).then(|| list(&tags)));
+            ("object", id)
+        }
+        Add::Account {
+            id,
+            user,
+            password_env,
+            password_file,
+            password_credential,
+        } => {
+            set(&mut table, "user", Some(user));
+            let file = password_file.map(|path| std::path::absolute(&path).unwrap_or(path).display().to_string());
+            let password = said([
+                ("env", password_env.map(Value::from)),
+                ("file", file.map(Value::from)),
+                ("credential", password_credential.map(Value::from)),
+                ("command", None),
+            ]);
+            set(&mut table, "password", password);
+            ("account", id)
+        }
+        Add::Monitor {
+            id,
+            object,
+            name,
+            from,
+            to,
+            smtp_port,
+            smtp_tls,
+            smtp_account,
+            protocol,
+            pickup_port,
+            pickup_tls,
+            pickup_account,
+            max_round_trip,
+            check_interval,
+            test_interval,
+            schedule,
+            action_list,
+            tags,
+        } => {
+            set(&mut table, "object", Some(object));
+            set(&mut table, "name", name);
+            set(&mut table, "from", from);
+            set(&mut table, "to", to);
+            let port = |port: Option<u16>| port.map(|port| Value::from(i64::from(port)));
+            let smtp = said([
+                ("port", port(smtp_port)),
+                ("tls", smtp_tls.map(Value::from)),
+                ("account", smtp_account.map(Value::from)),
+                ("server", None),
+            ]);
+            let pickup = said([
+                ("protocol", protocol.map(Value::from)),
+                ("port", port(pickup_port)),
+                ("tls", pickup_tls.map(Value::from)),
+                ("account", pickup_account.map(Value::from)),
+            ]);
+            set(&mut table, "smtp", smtp);
+            set(&mut table, "pickup", pickup);
+            for (key, value) in [
+                ("max_round_trip", max_round_trip),
+                ("check_interval", check_interval),
+                ("test_interval", test_interval),
+            ] {
+                set(&mut table, key, value.map(|value| value.to_string()));
+            }
+            set(&mut table, "schedule", schedule);
+            set(&mut table, "action_list", action_list);
+            set(&mut table, "tags", (!tags.is_empty()).then(|| list(&tags)));
+            ("monitor", id)
+        }
+    };
+    edit.add(kind, &id, "", table)?;
+    let path = edit.save()?;
+    print(&format!(
+        "{kind} {id} added to {}; a running probe takes it with: mailqos-probe reload",
+        path.display()
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn show_list(args: &ListArgs, global: &Global) -> Result<ExitCode, Failure> {
+    let config = global.config()?;
+    let rows: Vec<Vec<(&str, String)>> = match args.what {
+        What::Object => config
+            .objects
+            .iter()
+            .map(|(id, object)| {
+                let monitors = config.monitors.values().filter(|monitor| monitor.object == *id).count();
+                vec![
+                    ("id", id.to_string()),
+                    ("address", object.address.clone()),
+                    ("monitors", monitors.to_string()),
+                    ("tags", object.tags.iter().cloned().collect::<Vec<_>>().join(" ")),
+                    ("name", object.name.clone()),
+                ]
+            })
+            .collect(),
+        What::Account => config
+            .accounts
+            .iter()
+            .map(|(id, account)| vec![("id", id.to_string()), ("user", account.user.clone())])
+            .collect(),
+        What::Monitor => config
+            .select(&args.monitors)
+            .map_err(|pattern| Failure::Usage(format!("{pattern:?} names no monitor")))?
+            .into_iter()
+            .map(|monitor| {
+                let when = match &monitor.calendar {
+                    Some(calendar) => calendar.cron.as_str().to_owned(),
+                    None => monitor.test_interval.to_string(),
+                };
+                vec![
+                    ("id", monitor.id.to_string()),
+                    ("object", monitor.object.to_string()),
+                    ("enabled", if monitor.enabled { "yes" } else { "no" }.to_owned()),
+                    ("tested", when),
+                    (
+                        "action_list",
+                        monitor
+                            .action_list
+                            .as_ref()
+                            .map_or("none", |list| list.as_ref())
+                            .to_owned(),
+                    ),
+                    ("tags", monitor.tags.iter().cloned().collect::<Vec<_>>().join(" ")),
+                    ("name", monitor.name.clone()),
+                ]
+            })
+            .collect(),
+    };
+    if args.json {
+        let rows: Vec<serde_json::Value> = rows
+            .into_iter()
+            .map(|row| {
+                row.into_iter()
+                    .map(|(key, value)| (key.to_owned(), value.into()))
+                    .collect::<serde_json::Map<_, _>>()
+                    .into()
+            })
+            .collect();
+        print(&serde_json::Value::Array(rows).to_string());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Some(first) = rows.first() else {
+        print("none");
+        return Ok(ExitCode::SUCCESS);
+    };
+    let widths: Vec<usize> = (0..first.len())
+        .map(|column| {
+            let cells = rows.iter().map(|row| row[column].1.chars().count());
+            cells.max().unwrap_or(0).max(first[column].0.len())
+        })
+        .collect();
+    let line = |cells: Vec<&str>| {
+        let cells = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    print(&line(first.iter().map(|(key, _)| *key).collect()));
+    for row in &rows {
+        print(&line(row.iter().map(|(_, value)| value.as_str()).collect()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn show(args: &ShowArgs, global: &Global) -> Result<ExitCode, Failure> {
+    let config = global.config()?;
+    let monitor = super::test::find(&config, &args.monitor)?;
+    let Kind::MailQos(options) = &monitor.kind;
+    let object = config.objects.get(&monitor.object);
+    let mut rows = vec![
+        ("monitor", monitor.id.to_string()),
+        ("name", monitor.name.clone()),
+        (
+            "object",
+            format!("{} ({})", monitor.object, object.map_or("", |object| &object.address)),
+        ),
+        ("enabled", monitor.enabled.to_string()),
+        ("tags", monitor.tags.iter().cloned().collect::<Vec<_>>().join(" ")),
+        ("from", options.from.clone()),
+        ("to", options.to.clone()),
+        ("smtp", super::test::place(&options.smtp)),
+        (
+            "pickup",
+            format!(
+                "{} over {}",
+                super::test::place(&options.pickup),
+                match options.protocol {
+                    PickupProtocol::Pop3 => "POP3",
+                    PickupProtocol::Imap => "IMAP",
+                }
+            ),
+        ),
+        ("max_round_trip", options.max_round_trip.to_string()),
+        ("check_interval", options.check_interval.to_string()),
+        ("horizon", options.horizon.to_string()),
+        ("timeout", options.timeout.to_string()),
+        ("alarm_after", monitor.alarm.after.to_string()),
+        (
+            "action_list",
+            monitor
+                .action_list
+                .as_ref()
+                .map_or("none", |list| list.as_ref())
+                .to_owned(),
+        ),
+    ];
+    rows.push(match &monitor.calendar {
+        Some(calendar) => ("schedule", calendar.cron.as_str().to_owned()),
+        None => ("test_interval", monitor.test_interval.to_string()),
+    });
+    let depends: Vec<&str> = monitor.alarm.depends_on.iter().map(|id| id.as_str()).collect();
+    if !depends.is_empty() {
+        rows.push(("depends_on", depends.join(" ")));
+    }
+    for (key, value) in rows {
+        print(&format!("{key:<16} {value}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn switch(args: &SwitchArgs, enabled: bool, global: &Global) -> Result<ExitCode, Failure> {
+    let config: Config = global.config()?;
+    let chosen = config
+        .select(&args.monitors)
+        .map_err(|pattern| Failure::Usage(format!("{pattern:?} names no monitor")))?;
+    for monitor in chosen {
+        let mut edit = Edit::find(global.path(), "monitor", monitor.id.as_str())?;
+        if let Some(table) = edit.document["monitor"][monitor.id.as_str()].as_table_like_mut() {
+            table.insert("enabled", toml_edit::value(enabled));
+        }
+        edit.save()?;
+        print(&format!(
+            "{}: {}",
+            monitor.id,
+            if enabled { "enabled" } else { "disabled" }
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn remove(args: &RemoveArgs, global: &Global) -> Result<ExitCode, Failure> {
+    let kind = args.what.key();
+    let mut edit = Edit::find(global.path(), kind, &args.id)?;
+    if let Some(table) = edit.document[kind].as_table_like_mut() {
+        table.remove(&args.id);
+    }
+    let path = edit.save()?;
+    print(&format!("{kind} {} removed from {}", args.id, path.display()));
+    Ok(ExitCode::SUCCESS)
+}
