@@ -20,6 +20,7 @@ pub(super) struct AddArgs {
 }
 
 #[derive(Debug, clap::Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, for a moment")]
 enum Add {
     /// A host or service under watch.
     Object {
