@@ -207,3 +207,53 @@ async fn a_slow_step_raises_an_alarm_of_good_tests() {
     assert!(setting.settled("mail1").iter().all(|row| row.outcome() == "ok"));
     assert!(probe.stop().success());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_settings_are_played_over_the_samples_that_exist() {
+    let (mut setting, server, _hooks) = setting("lyon").await;
+    setting.add_monitor(&setting.monitor("mail1", &server));
+    server.refuse(Protocol::Smtp);
+    let probe = setting.start_probe();
+    until("failures", || setting.settled("mail1").len() >= 5).await;
+    server.admit(Protocol::Smtp);
+    until("good tests", || {
+        setting
+            .settled("mail1")
+            .iter()
+            .filter(|row| row.outcome() == "ok")
+            .count()
+            >= 2
+    })
+    .await;
+    assert!(probe.stop().success());
+    let zone = jiff::tz::TimeZone::get("Europe/Stockholm").unwrap();
+    let today = zone.to_datetime(UtcMicros::now().timestamp()).date();
+    let (from, to) = (
+        today.yesterday().unwrap().to_string(),
+        today.tomorrow().unwrap().to_string(),
+    );
+    let replay = |more: &[&str]| -> Vec<serde_json::Value> {
+        let arguments = [&["alarms", "replay", "--from", &from, "--to", &to, "--json"][..], more].concat();
+        serde_json::from_str(&setting.succeed("mailqos-probe", &arguments)).unwrap()
+    };
+    assert_eq!(replay(&[])[0]["alarms"], 1);
+    let both = replay(&["--alarm-after", "50", "--worth", "1s"]);
+    assert_eq!(
+        (&both[0]["rules"], &both[0]["alarms"], &both[0]["missed"]),
+        (&"configured".into(), &1.into(), &0.into())
+    );
+    assert_eq!(
+        (&both[1]["rules"], &both[1]["alarms"], &both[1]["missed"]),
+        (&"changed".into(), &0.into(), &1.into())
+    );
+    let table = setting.succeed(
+        "mailqos-probe",
+        &["alarms", "replay", "--from", &from, "--to", &to, "--round-trip", "1ms"],
+    );
+    assert!(
+        table.contains("configured") && table.contains("changed") && table.contains("for nothing"),
+        "{table}"
+    );
+    let wrong = setting.run("mailqos-probe", &["alarms", "replay", "--from", &to, "--to", &from]);
+    assert_eq!(wrong.status.code(), Some(2));
+}

@@ -7,6 +7,7 @@ mod actions;
 mod episode;
 mod message;
 mod notify;
+mod replay;
 mod state;
 
 use std::{
@@ -27,6 +28,7 @@ pub(crate) use actions::{Accepted, carry_out};
 pub use episode::Acknowledgement;
 use episode::Episode;
 pub(crate) use message::Telling;
+pub use replay::{Found, Replay};
 pub use state::{Change, State, Status};
 
 use crate::{maintenance::Maintenance, record::Recorder};

@@ -1,6 +1,7 @@
 //! The subcommands, a file each; what they have in common: the configuration, the log, the exit codes.
 
 mod actions;
+mod alarms;
 mod check;
 mod edit;
 mod init;
@@ -68,6 +69,8 @@ enum Command {
     Transcript(transcript::Args),
     /// Read the configuration and say all that is wrong with it.
     Check(check::Args),
+    /// What other settings would have raised.
+    Alarms(alarms::Args),
     /// Try out action lists.
     Actions(actions::Args),
     /// Show what the monitors of the running probe are at.
@@ -150,6 +153,7 @@ pub fn main() -> ExitCode {
             Command::Test(args) => test::run(args, &global).await,
             Command::Transcript(args) => transcript::run(&args, &global),
             Command::Check(args) => check::run(args, &global),
+            Command::Alarms(args) => alarms::run(args, &global),
             Command::Actions(args) => actions::run(args, &global).await,
             Command::Status(args) => status::run(args, &global).await,
             Command::Log(args) => log::run(args, &global).await,

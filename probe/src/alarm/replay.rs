@@ -1,0 +1,221 @@
+//! What if: runs alarm rules over samples that exist, and says what they would have raised.
+
+use std::collections::BTreeMap;
+
+use mailqos_core::{
+    config::AlarmRule,
+    model::{Micros, MonitorId, Outcome, Sample, UtcMicros},
+};
+
+use super::{Change, State};
+
+/// What a rule would have raised.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Found {
+    /// Tests that were played.
+    pub tests: usize,
+    /// Alarms.
+    pub alarms: usize,
+    /// From the first failed test to the alarm, for each alarm.
+    pub delays: Vec<Micros>,
+    /// Alarms of what was over by itself before it was worth telling.
+    pub for_nothing: usize,
+    /// Outages that were worth telling, and raised no alarm.
+    pub missed: usize,
+    /// Outages that were worth telling.
+    pub outages: usize,
+}
+
+/// One monitor, as it is played.
+#[derive(Debug)]
+struct Player {
+    rule: AlarmRule,
+    /// Samples that follow the last within less than this are left out.
+    interval: Option<Micros>,
+    state: State,
+    last: Option<UtcMicros>,
+    /// When the alarm that is open rose, and since when the monitor failed then.
+    open: Option<(UtcMicros, UtcMicros)>,
+    /// The run of failed tests, and whether an alarm has been open in it.
+    failing: Option<(UtcMicros, bool)>,
+}
+
+/// Plays samples of many monitors.
+#[derive(Debug)]
+pub struct Replay {
+    worth: Micros,
+    players: BTreeMap<MonitorId, Player>,
+    found: BTreeMap<MonitorId, Found>,
+}
+
+impl Replay {
+    /// Begins; an outage shorter than `worth` is not worth telling.
+    pub fn new(worth: Micros) -> Self {
+        Self {
+            worth,
+            players: BTreeMap::new(),
+            found: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a monitor with its rule; with an interval only so many of its samples are played.
+    pub fn add(&mut self, monitor: &MonitorId, rule: AlarmRule, interval: Option<Micros>) {
+        let player = Player {
+            rule,
+            interval,
+            state: State::default(),
+            last: None,
+            open: None,
+            failing: None,
+        };
+        self.players.insert(monitor.clone(), player);
+        self.found.insert(monitor.clone(), Found::default());
+    }
+
+    /// Plays a sample; those of a monitor come in the order of time.
+    pub fn play(&mut self, sample: &Sample) {
+        let (Some(player), Some(found)) = (
+            self.players.get_mut(&sample.monitor),
+            self.found.get_mut(&sample.monitor),
+        ) else {
+            return;
+        };
+        if sample.outcome == Outcome::NotTested || sample.excluded.is_some() {
+            return;
+        }
+        let now = sample.started_at;
+        // What the outages were is told by all samples, whatever the interval.
+        if sample.outcome == Outcome::Ok {
+            end_outage(player, found, now, self.worth);
+        } else if player.failing.is_none() {
+            player.failing = Some((now, player.open.is_some()));
+        }
+        let gap = player
+            .interval
+            .zip(player.last)
+            .map(|(interval, last)| (now - last, interval));
+        // A twentieth less: tests are not started to the microsecond.
+        if gap.is_some_and(|(gap, interval)| gap.0 < interval.0 / 20 * 19) {
+            return;
+        }
+        player.last = Some(now);
+        found.tests += 1;
+        match player.state.step(sample, &player.rule, None, |_| None) {
+            Some(Change::Raised) => {
+                let since = player.state.failing_since.unwrap_or(now);
+                found.alarms += 1;
+                found.delays.push(now - since);
+                player.open = Some((now, since));
+                if let Some((_, alarmed)) = &mut player.failing {
+                    *alarmed = true;
+                }
+            }
+            Some(Change::Cleared) => {
+                if let Some((_, since)) = player.open.take()
+                    && now - since < self.worth
+                {
+                    found.for_nothing += 1;
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Ends, with what was found of each monitor.
+    pub fn end(mut self, until: UtcMicros) -> BTreeMap<MonitorId, Found> {
+        for (monitor, player) in &mut self.players {
+            if let Some(found) = self.found.get_mut(monitor) {
+                end_outage(player, found, until, self.worth);
+            }
+        }
+        self.found
+    }
+}
+
+fn end_outage(player: &mut Player, found: &mut Found, now: UtcMicros, worth: Micros) {
+    let Some((since, alarmed)) = player.failing.take() else {
+        return;
+    };
+    if now - since >= worth {
+        found.outages += 1;
+        found.missed += usize::from(!alarmed);
+    }
+}
+
+impl Found {
+    /// Adds that of another monitor.
+    pub fn add(&mut self, other: &Self) {
+        self.tests += other.tests;
+        self.alarms += other.alarms;
+        self.delays.extend(&other.delays);
+        self.for_nothing += other.for_nothing;
+        self.missed += other.missed;
+        self.outages += other.outages;
+    }
+
+    /// The median of the times from the first failed test to the alarm.
+    pub fn median_delay(&self) -> Option<Micros> {
+        let mut delays = self.delays.clone();
+        delays.sort_unstable();
+        let (low, high) = (
+            delays.get(delays.len().saturating_sub(1) / 2)?,
+            delays.get(delays.len() / 2)?,
+        );
+        Some(Micros((low.0 + high.0) / 2))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Micros = Micros::from_secs(60);
+
+    /// A test each minute; `f` failed, `.` good.
+    fn played(tests: &str, rule: AlarmRule, interval: Option<Micros>) -> Found {
+        let monitor: MonitorId = "m".parse().expect("a name");
+        let mut replay = Replay::new(Micros(MINUTE.0 * 5));
+        replay.add(&monitor, rule, interval);
+        let mut now = UtcMicros(0);
+        for test in tests.chars() {
+            let outcome = if test == 'f' { Outcome::Lost } else { Outcome::Ok };
+            replay.play(&Sample::new(monitor.clone(), now, outcome));
+            now = now + MINUTE;
+        }
+        replay.end(now).remove(&monitor).expect("it was played")
+    }
+
+    fn rule(after: u32) -> AlarmRule {
+        AlarmRule {
+            after,
+            flapping: false,
+            ..AlarmRule::default()
+        }
+    }
+
+    #[test]
+    fn a_count_decides_between_early_and_for_nothing() {
+        // One failed test, an outage of 3 minutes, one of 10.
+        let tests = ".f....fff.....ffffffffff...";
+        let hasty = played(tests, rule(1), None);
+        assert_eq!(
+            (hasty.alarms, hasty.for_nothing, hasty.missed, hasty.outages),
+            (3, 2, 0, 1)
+        );
+        assert_eq!(hasty.median_delay(), Some(Micros::ZERO));
+        let calm = played(tests, rule(3), None);
+        assert_eq!((calm.alarms, calm.for_nothing), (2, 1));
+        assert_eq!(calm.median_delay(), Some(Micros(MINUTE.0 * 2)));
+        let late = played(tests, rule(15), None);
+        assert_eq!((late.alarms, late.missed, late.outages), (0, 1, 1));
+    }
+
+    #[test]
+    fn another_interval_plays_fewer_samples() {
+        let tests = ".....fff.......";
+        let often = played(tests, rule(2), None);
+        assert_eq!((often.tests, often.alarms), (15, 1));
+        let seldom = played(tests, rule(2), Some(Micros(MINUTE.0 * 5)));
+        assert_eq!((seldom.tests, seldom.alarms), (3, 0));
+    }
+}

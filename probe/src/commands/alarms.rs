@@ -1,0 +1,223 @@
+//! `mailqos-probe alarms replay`: what other settings would have raised over the samples that exist.
+
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
+
+use jiff::civil::Date;
+use mailqos_core::{
+    config::{AlarmRule, Config, DataLocation, Monitor, Threshold, Timing},
+    lake::{day_path, read_day},
+    model::{Micros, Sample, UtcMicros},
+};
+
+use super::{Failure, Global};
+use crate::alarm::{Found, Replay};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Run the configured rules, and changed ones beside them, over the samples of a time.
+    Replay(Box<ReplayArgs>),
+}
+
+#[derive(Debug, clap::Args)]
+struct ReplayArgs {
+    /// The first day, in the configuration's zone.
+    #[arg(long)]
+    from: Date,
+    /// The day after the last.
+    #[arg(long)]
+    to: Date,
+    /// The monitors: ids, object:NAME, tag:NAME, patterns; all if none are named.
+    monitors: Vec<String>,
+    /// Take the changed rules from this configuration.
+    #[arg(long)]
+    with: Option<PathBuf>,
+    /// Alarm after so many failures in a row.
+    #[arg(long)]
+    alarm_after: Option<u32>,
+    /// … and after failing for so long.
+    #[arg(long)]
+    after_time: Option<Micros>,
+    /// Clear after so many good tests in a row.
+    #[arg(long)]
+    clear_after: Option<u32>,
+    /// The longest round trip.
+    #[arg(long)]
+    round_trip: Option<Micros>,
+    /// The longest SMTP send time.
+    #[arg(long)]
+    smtp_send: Option<Micros>,
+    /// The longest login.
+    #[arg(long)]
+    pickup_login: Option<Micros>,
+    /// The longest receive.
+    #[arg(long)]
+    pickup_receive: Option<Micros>,
+    /// Look for monitors that change to and fro, or don't.
+    #[arg(long)]
+    flapping: Option<bool>,
+    /// As if tests were so far apart; no closer than they were.
+    #[arg(long)]
+    test_interval: Option<Micros>,
+    /// What is over by itself within this time was not worth telling.
+    #[arg(long, default_value = "10m")]
+    worth: Micros,
+    /// As JSON, by monitor.
+    #[arg(long)]
+    json: bool,
+}
+
+impl ReplayArgs {
+    fn changes_something(&self) -> bool {
+        self.with.is_some()
+            || self.alarm_after.is_some()
+            || self.after_time.is_some()
+            || self.clear_after.is_some()
+            || self.flapping.is_some()
+            || self.test_interval.is_some()
+            || self.thresholds().iter().any(|(_, most)| most.is_some())
+    }
+
+    fn thresholds(&self) -> [(Timing, Option<Micros>); 4] {
+        [
+            (Timing::RoundTrip, self.round_trip),
+            (Timing::SmtpSend, self.smtp_send),
+            (Timing::PickupLogin, self.pickup_login),
+            (Timing::PickupReceive, self.pickup_receive),
+        ]
+    }
+
+    fn changed(&self, rule: &AlarmRule) -> AlarmRule {
+        let mut rule = rule.clone();
+        rule.after = self.alarm_after.unwrap_or(rule.after);
+        rule.after_time = self.after_time.or(rule.after_time);
+        rule.clear_after = self.clear_after.unwrap_or(rule.clear_after);
+        rule.flapping = self.flapping.unwrap_or(rule.flapping);
+        for (timing, most) in self.thresholds() {
+            if let Some(most) = most {
+                rule.thresholds.retain(|threshold| threshold.timing != timing);
+                rule.thresholds.push(Threshold { timing, most });
+            }
+        }
+        rule
+    }
+}
+
+pub(super) fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
+    let Command::Replay(args) = args.command;
+    if [args.alarm_after, args.clear_after].contains(&Some(0)) {
+        return Err(Failure::Usage(
+            "alarm_after and clear_after are 1 at the least".to_owned(),
+        ));
+    }
+    let config = global.config()?;
+    let other = match &args.with {
+        Some(path) => Some(mailqos_core::config::load(path).map_err(|problems| Failure::Usage(problems.to_string()))?),
+        None => None,
+    };
+    let chosen = config
+        .select(&args.monitors)
+        .map_err(|pattern| Failure::Usage(format!("{pattern:?} names no monitor")))?;
+    let moment = |date: Date| -> Result<UtcMicros, Failure> {
+        let midnight = date.to_datetime(jiff::civil::Time::midnight());
+        Ok(config.timezone.to_timestamp(midnight).map_err(Failure::work)?.into())
+    };
+    let (from, to) = (moment(args.from)?, moment(args.to)?);
+    if to <= from {
+        return Err(Failure::Usage(
+            "the time ends before it begins: --to is the day after the last".to_owned(),
+        ));
+    }
+    let mut plays = vec![("configured", Replay::new(args.worth))];
+    if args.changes_something() {
+        plays.push(("changed", Replay::new(args.worth)));
+    }
+    for monitor in &chosen {
+        for (name, replay) in &mut plays {
+            if *name == "configured" {
+                replay.add(&monitor.id, monitor.alarm.clone(), None);
+            } else {
+                let rule = other
+                    .as_ref()
+                    .and_then(|other| other.monitors.get(&monitor.id))
+                    .map_or(&monitor.alarm, |other| &other.alarm);
+                let interval = args.test_interval.or(thinner(other.as_ref(), monitor));
+                replay.add(&monitor.id, args.changed(rule), interval);
+            }
+        }
+    }
+    play(&config, from, to, &mut plays)?;
+    let found: Vec<_> = plays.into_iter().map(|(name, replay)| (name, replay.end(to))).collect();
+    let mut text = String::new();
+    if args.json {
+        let seconds = |found: &Found| found.median_delay().map(Micros::as_secs_f64);
+        let rows: Vec<serde_json::Value> = found
+            .iter()
+            .flat_map(|(name, monitors)| monitors.iter().map(move |(id, found)| (name, id, found)))
+            .map(|(name, id, found)| {
+                serde_json::json!({
+                    "rules": name, "monitor": id.as_str(), "tests": found.tests, "alarms": found.alarms, "for_nothing": found.for_nothing,
+                    "outages": found.outages, "missed": found.missed, "median_delay_seconds": seconds(found),
+                })
+            })
+            .collect();
+        text = serde_json::Value::Array(rows).to_string() + "\n";
+    } else {
+        text.push_str(&format!(
+            "{:<12} {:>8} {:>8} {:>12} {:>14} {:>8} {:>8}\n",
+            "rules", "tests", "alarms", "for nothing", "raised after", "outages", "missed"
+        ));
+        for (name, monitors) in &found {
+            let mut all = Found::default();
+            monitors.values().for_each(|found| all.add(found));
+            let delay = all.median_delay().map_or_else(
+                || "–".to_owned(),
+                |delay| Micros(delay.0 / 1_000_000 * 1_000_000).to_string(),
+            );
+            text.push_str(&format!(
+                "{name:<12} {:>8} {:>8} {:>12} {delay:>14} {:>8} {:>8}\n",
+                all.tests, all.alarms, all.for_nothing, all.outages, all.missed
+            ));
+        }
+        text.push_str(&format!(
+            "\nraised after: median from the first failed test to the alarm; for nothing: over by itself within {worth};\n\
+             outages: those that lasted {worth} or longer; missed: those of them that raised no alarm\n",
+            worth = args.worth
+        ));
+    }
+    std::io::stdout().write_all(text.as_bytes()).map_err(Failure::work)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The interval of another configuration, where it is longer.
+fn thinner(other: Option<&Config>, monitor: &Monitor) -> Option<Micros> {
+    let other = other?.monitors.get(&monitor.id)?;
+    (other.test_interval > monitor.test_interval).then_some(other.test_interval)
+}
+
+fn play(config: &Config, from: UtcMicros, to: UtcMicros, plays: &mut [(&str, Replay)]) -> Result<(), Failure> {
+    let DataLocation::Folder(data) = &config.data else {
+        return Err(Failure::Usage(
+            "the lake is in an object store; replay reads a folder".to_owned(),
+        ));
+    };
+    let mut date = from.utc_date();
+    while date <= to.utc_date() {
+        let path = day_path::<Sample>(data, &config.site, date);
+        if path.exists() {
+            let samples = read_day::<Sample>(&path).map_err(Failure::work)?;
+            for sample in samples.iter().filter(|sample| (from..to).contains(&sample.started_at)) {
+                for (_, replay) in plays.iter_mut() {
+                    replay.play(sample);
+                }
+            }
+        }
+        date = date.tomorrow().map_err(Failure::work)?;
+    }
+    Ok(())
+}
