@@ -8,8 +8,8 @@ use std::{
 use jiff::civil::Date;
 use mailqos_core::{
     lake::{
-        DayReader, DayWriter, LakeError, Record, SealedUpTo, SiteLock, aside_folder, day_path, salvage, set_aside,
-        work_folder,
+        DayReader, DayWriter, Intact, LakeError, Record, SealedUpTo, SiteLock, aside_folder, day_path, intact, salvage,
+        set_aside, work_folder,
     },
     model::{SiteName, UtcMicros},
 };
@@ -89,10 +89,13 @@ fn check<R: Record>(day: &Day) -> Result<u64, String> {
         last = Some((monitor.to_owned(), at));
         rows += 1;
     }
-    if rows == stated {
-        Ok(rows)
-    } else {
-        Err(format!("it has {rows} rows and says {stated}"))
+    if rows != stated {
+        return Err(format!("it has {rows} rows and says {stated}"));
+    }
+    match intact(&day.path) {
+        Ok(Intact::Yes | Intact::Unknown) => Ok(rows),
+        Ok(Intact::No) => Err("its checksum does not fit: some byte is not as it was written".to_owned()),
+        Err(error) => Err(cause(&error)),
     }
 }
 

@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     fs::File,
-    io::Write as _,
+    io::{Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -30,6 +30,7 @@ use parquet::{
 };
 
 use jiff::civil::Date;
+use sha2::{Digest as _, Sha256};
 
 use super::{
     columns::{Cell, Column, Hold, Record},
@@ -45,6 +46,12 @@ const VERSION_KEY: &str = "mailqos.columns";
 const VERSION: &str = "2";
 /// Metadata key of the journal position.
 const POSITION_KEY: &str = "mailqos.journal";
+/// Metadata key of the checksum: SHA-256 over the whole file, with [`UNSEALED`] where the checksum stands.
+const CHECKSUM_KEY: &str = "mailqos.sha256";
+/// What stands in the checksum's place while it is computed.
+const UNSEALED: [u8; 64] = [b'0'; 64];
+/// The first version of the columns whose files have a checksum.
+const CHECKSUM_SINCE: u32 = 2;
 /// Definition levels of a hop's field: a null list, an empty one, a null field, a value.
 const HOP_LEVELS: [i16; 4] = [0, 1, 2, 3];
 
@@ -215,6 +222,7 @@ impl<R: Record> DayWriter<R> {
         let mut note =
             |key: &str, value: String| writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
         note(VERSION_KEY, VERSION.to_owned());
+        note(CHECKSUM_KEY, String::from_utf8_lossy(&UNSEALED).into_owned());
         if let Some(sealed) = sealed {
             note(POSITION_KEY, format!("{} {}", sealed.journal, sealed.position));
         }
@@ -225,10 +233,9 @@ impl<R: Record> DayWriter<R> {
                 return Err(parquet_error(&self.temporary)(source));
             }
         };
-        file.flush()
-            .and_then(|()| file.sync_all())
-            .map_err(io_error(&self.temporary))?;
+        file.flush().map_err(io_error(&self.temporary))?;
         drop(file);
+        write_checksum(&self.temporary).map_err(io_error(&self.temporary))?;
         let folder = self.path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).map_err(io_error(folder))?;
         std::fs::rename(&self.temporary, &self.path).map_err(io_error(&self.path))?;
@@ -240,6 +247,82 @@ impl<R: Record> DayWriter<R> {
         }
         Ok(self.written)
     }
+}
+
+/// Computes the checksum of a file that is complete but for it, writes it into its place, and makes the file durable.
+fn write_checksum(path: &Path) -> std::io::Result<()> {
+    let bytes = std::fs::read(path)?;
+    let mut file = std::fs::OpenOptions::new().write(true).open(path)?;
+    if let Some(place) = checksum_place(&bytes) {
+        file.seek(SeekFrom::Start(place.start as u64))?;
+        file.write_all(checksum(&bytes, &place).as_bytes())?;
+    }
+    file.sync_all()
+}
+
+/// Where the checksum stands: in the footer, behind its key.
+fn checksum_place(bytes: &[u8]) -> Option<std::ops::Range<usize>> {
+    let tail = bytes.len().checked_sub(8)?;
+    let length = u32::from_le_bytes(bytes[tail..tail + 4].try_into().ok()?);
+    let footer = tail.checked_sub(usize::try_from(length).ok()?)?;
+    let key = CHECKSUM_KEY.as_bytes();
+    let at = bytes[footer..tail]
+        .windows(key.len())
+        .position(|window| window == key)?;
+    // Between the two stands what Thrift writes before a text: its field and its length.
+    let behind = footer + at + key.len();
+    let start = (behind..behind + 8).find(|start| {
+        let digits = bytes.get(*start..start + UNSEALED.len());
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    })?;
+    Some(start..start + UNSEALED.len())
+}
+
+fn checksum(bytes: &[u8], place: &std::ops::Range<usize>) -> String {
+    let mut hasher = Sha256::new();
+    hasher.update(&bytes[..place.start]);
+    hasher.update(UNSEALED);
+    hasher.update(&bytes[place.end..]);
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What a file's checksum says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intact {
+    /// Every byte is as it was written.
+    Yes,
+    /// Some byte is not.
+    No,
+    /// It was written before there were checksums.
+    Unknown,
+}
+
+/// Reads a day file whole and compares its checksum.
+///
+/// # Errors
+/// The file system refuses.
+pub fn intact(path: &Path) -> Result<Intact, LakeError> {
+    let bytes = std::fs::read(path).map_err(io_error(path))?;
+    let Some(place) = checksum_place(&bytes) else {
+        let file = File::open(path).map_err(io_error(path))?;
+        let old = SerializedFileReader::new(file).ok().and_then(|reader| version(&reader));
+        return Ok(match old {
+            Some(version) if version < CHECKSUM_SINCE => Intact::Unknown,
+            _ => Intact::No,
+        });
+    };
+    Ok(if checksum(&bytes, &place).as_bytes() == &bytes[place] {
+        Intact::Yes
+    } else {
+        Intact::No
+    })
+}
+
+/// The version of the columns that a file was written with.
+fn version(reader: &SerializedFileReader<File>) -> Option<u32> {
+    let metadata = reader.metadata().file_metadata().key_value_metadata()?;
+    let value = metadata.iter().find(|pair| pair.key == VERSION_KEY)?.value.as_ref()?;
+    value.parse().ok()
 }
 
 impl<R: Record> Drop for DayWriter<R> {
@@ -904,6 +987,30 @@ mod tests {
         let mut expected = Sample::new("m".parse().expect("a name"), UtcMicros(5), Outcome::Late);
         expected.round_trip = Some(Micros(7));
         assert_eq!(read_day::<Sample>(&path).expect("read"), [expected]);
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_is_noticed() {
+        let versions = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lakes");
+        let bytes = std::fs::read(versions.join("columns-2/samples.parquet")).expect("read");
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("samples.parquet");
+        let told = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).expect("write");
+            intact(&path).expect("read")
+        };
+        assert_eq!(told(&bytes), Intact::Yes);
+        // Each byte would take a minute without optimisation.
+        for at in (0..bytes.len()).step_by(19) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << (at % 8);
+            assert_eq!(told(&damaged), Intact::No, "byte {at} of {}", bytes.len());
+        }
+        for length in (0..bytes.len()).step_by(211) {
+            assert_eq!(told(&bytes[..length]), Intact::No, "{length} bytes");
+        }
+        let old = std::fs::read(versions.join("columns-1/samples.parquet")).expect("read");
+        assert_eq!(told(&old), Intact::Unknown);
     }
 
     /// A small file of every version of the columns is kept; a new version adds one here and leaves the others alone.

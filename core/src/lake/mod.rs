@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use jiff::civil::Date;
 
 pub use columns::{Cell, Column, Hold, Record};
-pub use day_file::{DayReader, DayWriter, LakeError, Merged, SealedUpTo, read_day, salvage};
+pub use day_file::{DayReader, DayWriter, Intact, LakeError, Merged, SealedUpTo, intact, read_day, salvage};
 pub use lock::{LockError, SiteLock};
 pub use remote::{Mirrored, Object, Remote, RemoteError, Version};
 
