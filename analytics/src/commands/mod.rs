@@ -8,6 +8,7 @@ pub mod outages;
 pub mod outbox;
 pub mod report;
 pub mod schedule;
+pub mod sla;
 pub mod source;
 pub mod stats;
 pub mod table;
@@ -85,6 +86,8 @@ enum Command {
     Stats(stats::Args),
     /// When monitors were down, and for how long.
     Outages(outages::Args),
+    /// Whether the service levels were kept, and what is left of their error budgets.
+    Sla(sla::Args),
     /// Makes a report and prints the paths of its files.
     Report(report::Args),
     /// Lists, shows and checks report templates.
@@ -106,6 +109,7 @@ impl Command {
         match self {
             Self::Stats(args) => stats::run(&args, global),
             Self::Outages(args) => outages::run(&args, global),
+            Self::Sla(args) => sla::run(&args, global),
             Self::Report(args) => block_on(report::run(args, global)),
             Self::Templates(args) => block_on(templates::run(args, global)),
             Self::Schedule(args) => block_on(schedule::run(args, global)),

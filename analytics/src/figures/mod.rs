@@ -10,6 +10,7 @@ pub mod outages;
 pub mod percentiles;
 pub mod periods;
 pub mod series;
+pub mod service_level;
 pub mod stats;
 
 pub use availability::{Counts, Share};

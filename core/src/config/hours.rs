@@ -59,10 +59,27 @@ impl Hours {
         let today = self.zone.to_datetime(at.timestamp()).date();
         (-1..=DAYS_AHEAD)
             .filter_map(|ahead| today.checked_add(jiff::Span::new().days(ahead)).ok())
-            .filter(|date| self.weekdays.is_empty() || self.weekdays.contains(&date.weekday()))
-            .flat_map(|date| self.spans.iter().filter_map(move |span| self.occurrence(date, *span)))
+            .flat_map(|date| self.on(date))
             .filter(|(_, end)| *end > at)
             .min()
+    }
+
+    /// Whole days, all of them.
+    pub(super) fn whole_days(zone: TimeZone) -> Self {
+        Self {
+            spans: vec![WHOLE_DAY],
+            weekdays: Vec::new(),
+            zone,
+        }
+    }
+
+    /// What begins on a date: beginnings and ends.
+    pub fn on(&self, date: Date) -> impl Iterator<Item = (UtcMicros, UtcMicros)> + '_ {
+        let on = self.weekdays.is_empty() || self.weekdays.contains(&date.weekday());
+        self.spans
+            .iter()
+            .filter(move |_| on)
+            .filter_map(move |span| self.occurrence(date, *span))
     }
 
     fn occurrence(&self, date: Date, span: Span) -> Option<(UtcMicros, UtcMicros)> {
@@ -102,17 +119,49 @@ impl FromToml for Span {
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
         let text = String::from_toml(node)?;
-        let wrong = || format!("{text:?} is not {}", Self::expected());
-        let (from, to) = text.split_once(['-', '–']).ok_or_else(wrong)?;
+        text.parse()
+            .map_err(|()| format!("{text:?} is not {}", Self::expected()))
+    }
+}
+
+impl std::str::FromStr for Span {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (from, to) = text.split_once(['-', '–']).ok_or(())?;
         let time = |text: &str| match text.trim() {
             "24:00" => Some(Time::midnight()),
             text => text.parse::<Time>().ok(),
         };
         Ok(Self {
-            from: time(from).ok_or_else(wrong)?,
-            to: time(to).ok_or_else(wrong)?,
+            from: time(from).ok_or(())?,
+            to: time(to).ok_or(())?,
         })
     }
+}
+
+/// Hours with their days in one text: `Mon-Fri 07:00-19:00`, `Sat 08:00-12:00`, `22:00-06:00` of every day.
+pub(super) fn weekly(text: &str, zone: &TimeZone) -> Result<Hours, String> {
+    let (days, span) = match text.trim().rsplit_once(char::is_whitespace) {
+        Some((days, span)) => (Some(days.trim()), span),
+        None => (None, text.trim()),
+    };
+    let span = span
+        .parse::<Span>()
+        .map_err(|()| format!("{span:?} in {text:?} is not {}", Span::expected()))?;
+    if span.from == span.to && span != WHOLE_DAY {
+        return Err(format!(
+            "{text:?} begins when it ends: no time at all, or the whole day (00:00-24:00)?"
+        ));
+    }
+    let mut weekdays = Vec::new();
+    for part in days.into_iter().flat_map(|days| days.split(',')) {
+        weekdays.extend(run_of_days(part).ok_or_else(|| format!("{part:?} in {text:?} is not {}", Days::expected()))?);
+    }
+    Ok(Hours {
+        spans: vec![span],
+        weekdays,
+        zone: zone.clone(),
+    })
 }
 
 /// A day of the week, or a run of them.
@@ -124,17 +173,22 @@ impl FromToml for Days {
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
         let text = String::from_toml(node)?;
-        let wrong = || format!("{text:?} is not {}", Self::expected());
-        let (from, to) = text.split_once('-').unwrap_or((&text, &text));
-        let (from, to) = (weekday(from).ok_or_else(wrong)?, weekday(to).ok_or_else(wrong)?);
-        let mut days = vec![from];
-        let mut day = from;
-        while day != to {
-            day = day.next();
-            days.push(day);
-        }
+        let days = run_of_days(&text).ok_or_else(|| format!("{text:?} is not {}", Self::expected()))?;
         Ok(Self(days))
     }
+}
+
+/// `mon`, `mon-fri`.
+fn run_of_days(text: &str) -> Option<Vec<Weekday>> {
+    let (from, to) = text.split_once('-').unwrap_or((text, text));
+    let (from, to) = (weekday(from)?, weekday(to)?);
+    let mut days = vec![from];
+    let mut day = from;
+    while day != to {
+        day = day.next();
+        days.push(day);
+    }
+    Some(days)
 }
 
 /// By its English name, or the first three letters of it.

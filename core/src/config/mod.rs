@@ -10,6 +10,7 @@ mod message;
 mod object_store;
 mod problem;
 mod read;
+mod service_level;
 mod table;
 
 use std::{
@@ -29,6 +30,7 @@ pub use message::MessageShape;
 pub use object_store::ObjectStoreOptions;
 pub use problem::{Problem, Problems, Severity};
 pub use read::load;
+pub use service_level::{Holidays, LevelPeriod, Percent, ServiceHours, ServiceLevel, Target as LevelTarget};
 pub use table::{FromToml, Node, Source, Table, nearest, parse};
 
 use crate::{
@@ -82,6 +84,8 @@ pub struct Config {
     pub references: Vec<String>,
     /// Places that reports can be delivered to.
     pub targets: BTreeMap<Name, Target>,
+    /// What was promised of the monitors.
+    pub service_levels: BTreeMap<Name, ServiceLevel>,
     /// Folder of the user's own report templates, searched before the built-in ones.
     pub templates: PathBuf,
     /// Folder of the report definitions.

@@ -29,7 +29,7 @@ use crate::{
 const MAX_FILE: u64 = 32 * 1024 * 1024;
 
 /// The tables of named things; the same may stand in every included file.
-const NAMED: [&str; 8] = [
+const NAMED: [&str; 9] = [
     "account",
     "object",
     "monitor",
@@ -38,6 +38,7 @@ const NAMED: [&str; 8] = [
     "action_list",
     "maintenance",
     "target",
+    "service_level",
 ];
 
 /// Reads and checks the configuration.
@@ -178,6 +179,7 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
         metrics: metrics(&mut root, problems),
         references: references(&mut root, problems),
         targets: BTreeMap::new(),
+        service_levels: BTreeMap::new(),
         templates,
         reports,
         warnings: Problems::default(),
@@ -240,6 +242,7 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
         alone.finish(problems);
     }
     let mut depends_on = Vec::new();
+    let mut monitors_complete = complete;
     for (id, table) in monitors {
         let table = match &defaults {
             Some(defaults) => table.over(defaults),
@@ -250,6 +253,13 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
                 depends_on.push((id.clone(), patterns));
             }
             config.monitors.insert(id, monitor);
+        } else {
+            monitors_complete = false;
+        }
+    }
+    for (name, table) in named.take::<Name>("service_level") {
+        if let Some(level) = super::service_level::read(&name, table, &config, monitors_complete, problems) {
+            config.service_levels.insert(name, level);
         }
     }
     if complete {
@@ -307,8 +317,9 @@ impl Named {
                     found.push((name.0, inner));
                 }
             }
-            // Nothing refers to a monitor, so that one left out here leads to no false complaint.
-            self.complete &= key == "monitor" || problems.count(super::Severity::Error) == before;
+            // Nothing needs these to be complete: one left out here leads to no false complaint.
+            self.complete &=
+                matches!(key, "monitor" | "service_level") || problems.count(super::Severity::Error) == before;
         }
     }
 

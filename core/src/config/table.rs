@@ -511,6 +511,17 @@ fn hide_secrets(text: &str) -> String {
     shown
 }
 
+/// A text file beside the configuration, if it is no larger than so many bytes.
+pub(super) fn file_text(path: &Path, most: u64) -> std::io::Result<String> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(most + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > most {
+        return Err(std::io::Error::other(format!("it is larger than {most} bytes")));
+    }
+    Ok(text)
+}
+
 /// Parses a TOML text; a syntax error is noted.
 pub fn parse(path: &Path, text: String, problems: &mut Problems) -> Option<Table> {
     let source = Arc::new(Source {

@@ -1,0 +1,380 @@
+//! `mailqos-analytics sla`: whether the service levels were kept, what is left of their error budgets, and where they will end.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use mailqos_core::{
+    config::{Config, LevelTarget, nearest},
+    model::{Micros, UtcMicros},
+};
+
+use super::{
+    Failure, Global, print,
+    source::{SourceArgs, lake_failure},
+    table::{Cell, Format, Table, per_cent},
+};
+use crate::figures::{
+    Calendar,
+    service_level::{self, Entry, Judgement, LevelReport, Value, Verdict, Why},
+};
+
+/// Whether the service levels of the configuration were met: what was measured, the error budget and what of it is spent,
+/// how fast it is spent, and how the period will end.
+///
+/// Without a period, each level's current one. With one, all of a level's periods that touch it; what came after it is
+/// left out.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only this service level; all unless said.
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+
+    /// Only this monitor; may be said several times. A glob (`mail-*`), `tag:NAME` or `object:NAME`.
+    #[arg(long, value_name = "ID")]
+    monitor: Vec<String>,
+
+    /// Only this site; may be said several times.
+    #[arg(long, value_name = "SITE")]
+    site: Vec<String>,
+
+    /// Periods that touch this one: last-month, 2026-Q1, last-90d … [default: today].
+    #[arg(long, value_name = "PERIOD", conflicts_with_all = ["from", "to"])]
+    period: Option<String>,
+
+    /// First day of the period instead.
+    #[arg(long, value_name = "DATE", requires = "to")]
+    from: Option<String>,
+
+    /// First day after the period.
+    #[arg(long, value_name = "DATE", requires = "from")]
+    to: Option<String>,
+
+    /// Folder of the sample lake [default: the configuration's].
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// Leave out corrupt files, naming them, instead of failing.
+    #[arg(long)]
+    skip_corrupt: bool,
+
+    /// How the answer is written.
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Wrong usage, no such service level, or a lake that can't be read.
+pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
+    let asked = args.period.is_some() || args.from.is_some();
+    let source = SourceArgs {
+        monitor: args.monitor.clone(),
+        site: args.site.clone(),
+        from: args.from.clone(),
+        to: args.to.clone(),
+        period: if args.from.is_some() {
+            None
+        } else {
+            Some(args.period.clone().unwrap_or_else(|| "today".to_owned()))
+        },
+        timezone: None,
+        week_start: jiff::civil::Weekday::Monday,
+        year_start: 1,
+        data: args.data.clone(),
+        skip_corrupt: args.skip_corrupt,
+    };
+    let mut source = source.open(global)?;
+    let config = match source.config.take() {
+        Some(config) => config,
+        None => global.load()?,
+    };
+    let levels = levels(args.name.as_deref(), &config)?;
+    let now = UtcMicros::now();
+    let chosen = |site: &str, monitor: &str| {
+        (source.sites.is_empty() || source.sites.contains(site))
+            && (source.monitors.is_empty() || source.monitors.contains(monitor))
+    };
+    let mut reports = Vec::new();
+    for (id, level) in levels {
+        let mut periods = service_level::periods(level, &source.period, now);
+        if !asked {
+            periods.drain(..periods.len().saturating_sub(1));
+        }
+        for (period, until) in &periods {
+            reports.push(
+                service_level::judge(&source.lake, &config, (id, level), (period, *until), &chosen)
+                    .map_err(lake_failure)?,
+            );
+        }
+    }
+    source.remarks(false);
+    match args.format {
+        Format::Table => print_table(&reports)?,
+        format => flat(&reports).print(format)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+type Levels<'a> = Vec<(&'a str, &'a mailqos_core::config::ServiceLevel)>;
+
+fn levels<'a>(name: Option<&str>, config: &'a Config) -> Result<Levels<'a>, Failure> {
+    let all: Levels<'a> = config
+        .service_levels
+        .iter()
+        .map(|(id, level)| (id.as_str(), level))
+        .collect();
+    if all.is_empty() {
+        return Err(Failure::usage(
+            format!("{} has no service level", config.file.display()),
+            "add one: [service_level.mail] with availability = \"99.9%\" and period = \"month\"",
+        ));
+    }
+    let Some(name) = name else { return Ok(all) };
+    let found: Levels<'a> = all.iter().filter(|(id, _)| *id == name).copied().collect();
+    if found.is_empty() {
+        let names = || all.iter().map(|(id, _)| *id);
+        let help = match nearest(name, names()) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => format!("there are {}", names().collect::<Vec<_>>().join(", ")),
+        };
+        return Err(Failure::usage(format!("there is no service level {name:?}"), help));
+    }
+    Ok(found)
+}
+
+/// A promise in words.
+fn promise(target: &LevelTarget) -> String {
+    match target {
+        LevelTarget::Availability(share) => format!("{share} % of tests in time"),
+        LevelTarget::Uptime(share) => format!("{share} % of time up"),
+        LevelTarget::DeliveredWithin { limit, share } => format!("{share} % within {limit}"),
+        LevelTarget::Percentile { metric, q, limit } => format!("{} p{q} at most {limit}", metric.replace('_', " ")),
+    }
+}
+
+/// The word of a kind of target, as the configuration has it.
+fn kind(target: &LevelTarget) -> &'static str {
+    match target {
+        LevelTarget::Availability(_) => "availability",
+        LevelTarget::Uptime(_) => "uptime",
+        LevelTarget::DeliveredWithin { .. } => "delivered_within",
+        LevelTarget::Percentile { .. } => "percentile",
+    }
+}
+
+fn why(verdict: Verdict) -> Option<&'static str> {
+    match verdict {
+        Verdict::NotDecidable(Why::FewTests) => Some("few_tests"),
+        Verdict::NotDecidable(Why::Coverage) => Some("coverage"),
+        Verdict::NotDecidable(Why::NoTests) => Some("no_tests"),
+        _ => None,
+    }
+}
+
+fn minutes(time: Micros) -> f64 {
+    time.0 as f64 / 60e6
+}
+
+fn moment(calendar: &Calendar, at: UtcMicros) -> String {
+    calendar.zoned(at).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+}
+
+/// Each target of each monitor with all its figures.
+fn rows<'a>(reports: &'a [LevelReport]) -> impl Iterator<Item = (&'a LevelReport, &'a Entry, &'a Judgement)> + 'a {
+    reports.iter().flat_map(|report| {
+        report
+            .entries
+            .iter()
+            .flat_map(move |entry| entry.targets.iter().map(move |judgement| (report, entry, judgement)))
+    })
+}
+
+/// All figures, one column each.
+fn flat(reports: &[LevelReport]) -> Table {
+    let mut table = Table::new([
+        "service_level",
+        "from",
+        "to",
+        "until",
+        "site",
+        "monitor",
+        "monitors",
+        "target",
+        "promise",
+        "verdict",
+        "why",
+        "certain",
+        "measured_share",
+        "measured_ms",
+        "low",
+        "high",
+        "tests",
+        "budget_tests",
+        "bad_tests",
+        "budget_minutes",
+        "bad_minutes",
+        "budget_spent",
+        "burn_rate",
+        "burn_rate_last_day",
+        "forecast_spent",
+        "forecast_low",
+        "forecast_high",
+        "chance_of_meeting",
+        "service_minutes",
+        "passed_minutes",
+        "up_minutes",
+        "down_minutes",
+        "maintenance_minutes",
+        "unknown_minutes",
+        "coverage",
+    ]);
+    for (report, entry, judgement) in rows(reports) {
+        let calendar = &report.period.calendar;
+        let (share, time) = match judgement.value {
+            Value::Share(share) => (Some(share), None),
+            Value::Time(micros) => (None, Some(micros / 1e3)),
+            Value::Unknown | Value::NotDelivered => (None, None),
+        };
+        let unit = if matches!(judgement.target, LevelTarget::Percentile { .. }) {
+            1e3
+        } else {
+            1.0
+        };
+        let (site, monitor) = entry.monitor.as_ref().map_or((None, None), |(site, monitor)| {
+            (Some(site.to_string()), Some(monitor.to_string()))
+        });
+        let number = |value: Option<f64>| Cell::number(value, 3);
+        let forecast = judgement.forecast;
+        table.push(vec![
+            Cell::Text(report.id.clone()),
+            Cell::Text(moment(calendar, report.period.from)),
+            Cell::Text(moment(calendar, report.period.to)),
+            Cell::Text(moment(calendar, report.until)),
+            Cell::text(site),
+            Cell::text(monitor),
+            Cell::Count(entry.monitors as u64),
+            Cell::Text(kind(&judgement.target).to_owned()),
+            Cell::Text(promise(&judgement.target)),
+            Cell::Text(judgement.verdict.as_str().to_owned()),
+            Cell::text(why(judgement.verdict)),
+            Cell::Flag(judgement.is_certain),
+            number(share),
+            number(time),
+            number(judgement.interval.map(|(low, _)| low / unit)),
+            number(judgement.interval.map(|(_, high)| high / unit)),
+            Cell::Count(entry.tests),
+            number(judgement.tests.map(|amount| amount.whole)),
+            number(judgement.tests.map(|amount| amount.spent)),
+            number(judgement.time.map(|amount| amount.whole / 60e6)),
+            number(judgement.time.map(|amount| amount.spent / 60e6)),
+            number(judgement.spent()),
+            number(judgement.burn_rate),
+            number(judgement.burn_rate_last_day),
+            number(forecast.map(|forecast| forecast.spent)),
+            number(forecast.and_then(|forecast| forecast.interval).map(|(low, _)| low)),
+            number(forecast.and_then(|forecast| forecast.interval).map(|(_, high)| high)),
+            number(forecast.and_then(|forecast| forecast.chance)),
+            number(Some(minutes(entry.service))),
+            number(Some(minutes(entry.passed))),
+            number(Some(minutes(entry.up))),
+            number(Some(minutes(entry.down))),
+            number(Some(minutes(entry.maintenance))),
+            number(Some(minutes(entry.unknown))),
+            number(entry.coverage()),
+        ]);
+    }
+    table
+}
+
+/// What fits a terminal: a head for each level and period, and what to know of each target.
+fn print_table(reports: &[LevelReport]) -> Result<(), Failure> {
+    for (index, report) in reports.iter().enumerate() {
+        let mut head = format!(
+            "{}: {}, {}",
+            report.name,
+            report.period,
+            word(report.verdict(), report.is_over)
+        );
+        if !report.is_over {
+            head.push_str(&format!("; as of {}", moment(&report.period.calendar, report.until)));
+        }
+        let gap = if index > 0 { "\n" } else { "" };
+        print(format!("{gap}{head}\n"))?;
+        if report.entries.is_empty() {
+            print("no monitor belongs to it\n")?;
+            continue;
+        }
+        let mut table = Table::new([
+            "monitor",
+            "promise",
+            "measured",
+            "verdict",
+            "budget",
+            "spent",
+            "burn_rate",
+            "ends_at",
+            "maintenance_min",
+            "unknown_min",
+        ]);
+        for (_, entry, judgement) in rows(std::slice::from_ref(report)) {
+            table.push(shown(entry, judgement, report.is_over));
+        }
+        table.print(Format::Table)?;
+    }
+    Ok(())
+}
+
+fn shown(entry: &Entry, judgement: &Judgement, is_over: bool) -> Vec<Cell> {
+    let monitor = match &entry.monitor {
+        Some((site, monitor)) => format!("{monitor} ({site})"),
+        None => format!("{} monitors together", entry.monitors),
+    };
+    let measured = match judgement.value {
+        Value::Unknown => None,
+        Value::Share(share) => Some(per_cent(share, entry.tests)),
+        Value::Time(micros) => Some(format!("{:.3} s", micros / 1e6)),
+        Value::NotDelivered => Some("not delivered".to_owned()),
+    };
+    let budget = match (judgement.time, judgement.tests) {
+        (Some(time), Some(tests)) => Some(format!("{:.0} tests, {:.1} min", tests.whole, time.whole / 60e6)),
+        (Some(time), None) => Some(format!("{:.1} min", time.whole / 60e6)),
+        (None, Some(tests)) => Some(format!("{:.0} tests", tests.whole)),
+        (None, None) => None,
+    };
+    let percent = |share: f64| format!("{:.0} %", share * 100.0);
+    let ends = judgement.forecast.map(|forecast| {
+        let range = forecast.interval.map_or_else(String::new, |(low, high)| {
+            format!(" ({:.0}–{:.0})", low * 100.0, high * 100.0)
+        });
+        percent(forecast.spent) + &range
+    });
+    let maybe = if judgement.is_certain || !matches!(judgement.verdict, Verdict::Met | Verdict::Missed) {
+        ""
+    } else {
+        " (within chance)"
+    };
+    vec![
+        Cell::Text(monitor),
+        Cell::Text(promise(&judgement.target)),
+        Cell::text(measured),
+        Cell::Text(format!("{}{maybe}", word(judgement.verdict, is_over))),
+        Cell::text(budget),
+        Cell::text(judgement.spent().map(percent)),
+        Cell::number(judgement.burn_rate, 2),
+        Cell::text(ends),
+        Cell::number(Some(minutes(entry.maintenance)), 0),
+        Cell::number(Some(minutes(entry.unknown)), 0),
+    ]
+}
+
+fn word(verdict: Verdict, is_over: bool) -> &'static str {
+    match verdict {
+        Verdict::Met => "met",
+        Verdict::Open => "open",
+        Verdict::Missed if is_over => "missed",
+        Verdict::Missed => "missed already",
+        Verdict::NotDecidable(Why::FewTests) => "not decidable: too few tests",
+        Verdict::NotDecidable(Why::Coverage) => "not decidable: too little is known",
+        Verdict::NotDecidable(Why::NoTests) => "not decidable: no test",
+    }
+}
