@@ -6,6 +6,7 @@ pub mod deliver;
 pub mod lake;
 pub mod outages;
 pub mod outbox;
+pub mod patterns;
 pub mod report;
 pub mod schedule;
 pub mod sla;
@@ -88,6 +89,8 @@ enum Command {
     Outages(outages::Args),
     /// Whether the service levels were kept, and what is left of their error budgets.
     Sla(sla::Args),
+    /// What stands out from chance, in words: trends, shifts, habits, what failures have in common.
+    Patterns(patterns::Args),
     /// Makes a report and prints the paths of its files.
     Report(report::Args),
     /// Lists, shows and checks report templates.
@@ -110,6 +113,7 @@ impl Command {
             Self::Stats(args) => stats::run(&args, global),
             Self::Outages(args) => outages::run(&args, global),
             Self::Sla(args) => sla::run(&args, global),
+            Self::Patterns(args) => patterns::run(&args, global),
             Self::Report(args) => block_on(report::run(args, global)),
             Self::Templates(args) => block_on(templates::run(args, global)),
             Self::Schedule(args) => block_on(schedule::run(args, global)),

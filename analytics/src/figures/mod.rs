@@ -7,11 +7,14 @@ pub mod availability;
 pub mod delivered_within;
 pub mod lake;
 pub mod outages;
+pub mod patterns;
 pub mod percentiles;
 pub mod periods;
 pub mod series;
 pub mod service_level;
+pub mod significance;
 pub mod stats;
+pub mod trend;
 
 pub use availability::{Counts, Share};
 pub use lake::{Column, Lake, LakeError, SeriesQuery};

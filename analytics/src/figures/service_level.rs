@@ -34,6 +34,10 @@ pub struct LevelReport {
     pub id: String,
     /// What people call it.
     pub name: String,
+    /// Its service hours as the configuration says them; none for around the clock.
+    pub hours: Vec<String>,
+    /// How many days were holidays, without service.
+    pub holidays: usize,
     /// The whole period.
     pub period: Period,
     /// Up to when it is looked at: the period's end, or where the data ends.
@@ -311,6 +315,12 @@ pub fn judge(
     Ok(LevelReport {
         id: id.to_owned(),
         name: level.name.clone(),
+        hours: level.hours.written.clone(),
+        holidays: hours
+            .days
+            .iter()
+            .filter(|(date, _)| level.hours.holidays.contains(*date))
+            .count(),
         period: period.clone(),
         until,
         is_over,

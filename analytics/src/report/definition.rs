@@ -191,7 +191,13 @@ macro_rules! built_in {
     };
 }
 /// Templates that are always there: name and text.
-const BUILT_IN: &[(&str, &str)] = built_in!["executive-summary", "incident-review", "monthly-operations", "trend"];
+const BUILT_IN: &[(&str, &str)] = built_in![
+    "executive-summary",
+    "incident-review",
+    "monthly-operations",
+    "service-level",
+    "trend"
+];
 
 /// The names of the templates: the user's own and those that are always there.
 pub fn template_names(config: Option<&Config>) -> BTreeSet<String> {

@@ -1,6 +1,9 @@
 //! What a report is made of: the samples of the selected monitors over a period, and the figures that most sections need.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, OnceLock},
+};
 
 use mailqos_core::{
     config::{Config, Kind},
@@ -9,7 +12,10 @@ use mailqos_core::{
 use sha2::{Digest as _, Sha256};
 
 use crate::figures::{
-    Column, Counts, Lake, LakeError, Metric, Period, Series, SeriesQuery, Timeline, percentiles::CONTRACT,
+    Column, Counts, Lake, LakeError, Metric, Period, Series, SeriesQuery, Timeline,
+    patterns::{self, Found},
+    percentiles::CONTRACT,
+    service_level::{self, LevelReport},
 };
 
 /// The facts of one period.
@@ -23,12 +29,15 @@ pub struct Facts {
     pub before: Period,
     /// The monitors, by site and id.
     pub monitors: Vec<Monitor>,
+    /// The service levels of the configuration over those of their periods that touch this one, for these monitors.
+    pub levels: Vec<LevelReport>,
     /// When the last sample began.
     pub last_sample: Option<UtcMicros>,
     /// SHA-256 of the samples, in hexadecimal.
     pub hash: String,
     /// Corrupt files that were left out.
     pub skipped: Vec<String>,
+    patterns: OnceLock<Vec<Found>>,
 }
 
 /// One monitor as seen from one site.
@@ -181,6 +190,10 @@ impl Facts {
             }
         }
         monitors.sort_by(|a, b| (&a.id, &a.site).cmp(&(&b.id, &b.site)));
+        let levels = match config {
+            Some(config) => levels(lake, config, selection, &passed)?,
+            None => Vec::new(),
+        };
         let skipped = lake
             .skipped()
             .into_iter()
@@ -191,9 +204,37 @@ impl Facts {
             period: period.clone(),
             passed,
             monitors,
+            levels,
             last_sample,
             hash: hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
             skipped,
+            patterns: OnceLock::new(),
+        })
+    }
+
+    /// What stands out from chance in the samples of all monitors; found when first asked for, on all cores.
+    pub fn patterns(&self) -> &[Found] {
+        self.patterns.get_or_init(|| {
+            let answers: Mutex<Vec<(usize, patterns::Answers)>> = Mutex::default();
+            let next = std::sync::atomic::AtomicUsize::new(0);
+            let threads = std::thread::available_parallelism().map_or(1, usize::from);
+            std::thread::scope(|scope| {
+                for _ in 0..threads.min(self.monitors.len()) {
+                    scope.spawn(|| {
+                        loop {
+                            let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                            let Some(monitor) = self.monitors.get(index) else { return };
+                            let answer = patterns::ask(&monitor.series, &self.passed);
+                            if let Ok(mut answers) = answers.lock() {
+                                answers.push((index, answer));
+                            }
+                        }
+                    });
+                }
+            });
+            let mut answers = answers.into_inner().unwrap_or_default();
+            answers.sort_by_key(|(index, _)| *index);
+            patterns::find(answers.into_iter().map(|(_, answer)| answer).collect())
         })
     }
 
@@ -201,6 +242,25 @@ impl Facts {
     pub fn is_provisional(&self) -> bool {
         self.passed.to < self.period.to
     }
+}
+
+fn levels(
+    lake: &Lake,
+    config: &Config,
+    selection: &Selection,
+    passed: &Period,
+) -> Result<Vec<LevelReport>, LakeError> {
+    let chosen = |site: &str, id: &str| selection.includes(Some(config), site, id);
+    let mut reports = Vec::new();
+    for (id, level) in &config.service_levels {
+        for (period, until) in service_level::periods(level, passed, passed.to) {
+            let report = service_level::judge(lake, config, (id.as_str(), level), (&period, until), &chosen)?;
+            if !report.entries.is_empty() {
+                reports.push(report);
+            }
+        }
+    }
+    Ok(reports)
 }
 
 /// A period that is not over ends one test interval after the last sample.

@@ -8,4 +8,5 @@ pub mod findings;
 pub mod generate;
 pub mod locale;
 pub mod media;
+pub mod pattern_words;
 pub mod sections;

@@ -165,6 +165,8 @@ impl FromToml for Percent {
 pub struct ServiceHours {
     /// Times of the week; always, if empty. Those that overlap count once.
     pub weekly: Vec<Hours>,
+    /// The same as the configuration says it, for readers.
+    pub written: Vec<String>,
     /// Days on which no hours begin.
     pub holidays: Holidays,
     /// In which zone days and hours are.
@@ -181,7 +183,8 @@ pub struct Holidays {
 }
 
 impl Holidays {
-    fn contains(&self, date: Date) -> bool {
+    /// Whether a date is one of them.
+    pub fn contains(&self, date: Date) -> bool {
         self.dates.contains(&date) || self.yearly.contains(&(date.month(), date.day()))
     }
 
@@ -212,6 +215,7 @@ impl ServiceHours {
     pub fn always(zone: TimeZone) -> Self {
         Self {
             weekly: Vec::new(),
+            written: Vec::new(),
             holidays: Holidays::default(),
             zone,
         }
@@ -307,8 +311,10 @@ pub(super) fn read(
     let zone = table
         .get("timezone", problems)
         .unwrap_or_else(|| config.timezone.clone());
+    let (weekly, written) = weekly(&mut table, &zone, problems).into_iter().unzip();
     let hours = ServiceHours {
-        weekly: weekly(&mut table, &zone, problems),
+        weekly,
+        written,
         holidays: holidays(&mut table, problems),
         zone,
     };
@@ -374,7 +380,7 @@ fn targets(table: &mut Table, problems: &mut Problems) -> Vec<Target> {
     targets
 }
 
-fn weekly(table: &mut Table, zone: &TimeZone, problems: &mut Problems) -> Vec<Hours> {
+fn weekly(table: &mut Table, zone: &TimeZone, problems: &mut Problems) -> Vec<(Hours, String)> {
     let Some(node) = table.node("hours") else {
         return Vec::new();
     };
@@ -383,7 +389,7 @@ fn weekly(table: &mut Table, zone: &TimeZone, problems: &mut Problems) -> Vec<Ho
         .filter_map(|item| {
             let text: String = item.read(problems)?;
             match hours::weekly(&text, zone) {
-                Ok(hours) => Some(hours),
+                Ok(hours) => Some((hours, text)),
                 Err(message) => {
                     problems.push(
                         item.problem(message, "these hours")
@@ -486,6 +492,7 @@ mod tests {
                 .iter()
                 .map(|text| hours::weekly(text, &zone).expect("hours"))
                 .collect(),
+            written: Vec::new(),
             holidays: days,
             zone,
         }

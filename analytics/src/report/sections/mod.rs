@@ -13,11 +13,14 @@ mod outages;
 mod page_break;
 mod per_monitor;
 mod percentiles;
+mod patterns;
 mod phases;
 mod round_trip;
+mod service_level;
 mod strip;
 mod summary;
 mod text;
+mod trends;
 mod weekly_pattern;
 
 use std::{cell::RefCell, collections::BTreeMap};
@@ -25,6 +28,7 @@ use std::{cell::RefCell, collections::BTreeMap};
 use mailqos_core::config::{FromToml, Problems, Table};
 
 pub(super) use image::picture;
+pub(super) use percentiles::metric_name;
 
 use super::{
     document::Block,
@@ -133,6 +137,13 @@ const KINDS: &[(&str, &str, Read)] = &[
         "this period and the one before, by monitor",
         comparison::read,
     ),
+    (
+        "service-level",
+        "promises kept or missed, error budgets and where they will end",
+        service_level::read,
+    ),
+    ("trends", "lasting changes of each metric, with their strength", trends::read),
+    ("patterns", "what the samples have in common, in words", patterns::read),
     ("outages", "each outage with its cause", outages::read),
     ("coverage", "how much of the period is known", coverage::read),
     ("method", "how it was measured and what the figures mean", method::read),

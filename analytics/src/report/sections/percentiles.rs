@@ -29,7 +29,7 @@ pub(super) fn metric(table: &mut Toml, problems: &mut Problems) -> Metric {
 }
 
 /// A metric for readers.
-pub(super) fn metric_name(metric: Metric, l: &Locale) -> &'static str {
+pub(in crate::report) fn metric_name(metric: Metric, l: &Locale) -> &'static str {
     l.t(match metric {
         Metric::RoundTrip => "Round trip",
         Metric::SmtpConnect => "SMTP connection",

@@ -13,9 +13,9 @@ use crate::{
     charts::{
         WIDTH,
         axis::Stretch,
-        round_trip::{self, Bucket, Failure, Kind, RoundTrip},
+        round_trip::{self, Bucket, Failure, Kind, RoundTrip, Shift},
     },
-    figures::{Metric, Period, Series, State, Unit, percentiles},
+    figures::{Metric, Period, Series, State, Unit, patterns, percentiles},
     report::{
         document::{Block, ChartBlock},
         facts::Monitor,
@@ -79,7 +79,10 @@ impl Section for MetricChart {
                         failures: failures(monitor),
                         maintenance: maintenance(monitor),
                         alarms: Vec::new(),
-                        shifts: Vec::new(),
+                        shifts: patterns::shifts(view.facts.patterns(), &monitor.series, self.metric)
+                            .into_iter()
+                            .map(|(at, before, after)| Shift { at, before, after })
+                            .collect(),
                     },
                     view.locale,
                 );

@@ -1,0 +1,162 @@
+//! `mailqos-analytics patterns`: lasting changes, habits and what failures have in common, in words and figures.
+
+use std::process::ExitCode;
+
+use super::{
+    Failure, Global, print,
+    source::{SourceArgs, lake_failure},
+    table::{Cell, Format, Table},
+};
+use crate::{
+    figures::{
+        Column, Metric, SeriesQuery,
+        patterns::{self, Found, Pattern},
+        significance::LEVEL,
+    },
+    report::{locale::Locale, pattern_words},
+};
+
+/// What stands out from chance: trends, shifts, days and hours that differ, metrics that rise together, the station where
+/// mail waits, what failures have in common.
+///
+/// Each finding is a sentence with its figures and its strength: the chance, over all questions that were asked, that
+/// anything as clear comes up among samples without any pattern. Above 0.05 nothing is said.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    source: SourceArgs,
+
+    /// How the answer is written.
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Wrong usage, or a lake that can't be read.
+pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
+    let source = args.source.open(global)?;
+    let query = SeriesQuery {
+        sites: source.sites.clone(),
+        monitors: source.monitors.clone(),
+        ..SeriesQuery::new(source.period.clone())
+            .metrics(&Metric::CONTRACT)
+            .columns(&[Column::Stage, Column::SmtpReplyCode, Column::Hops])
+            .for_outages()
+    };
+    let answers = source
+        .lake
+        .map(&query, |series| patterns::ask(&series, &source.period))
+        .map_err(lake_failure)?;
+    let empty = answers.is_empty();
+    let found = patterns::find(answers);
+    source.remarks(empty);
+    let locale = Locale::new("en", source.period.timezone().clone())
+        .ok_or_else(|| Failure::work("there are no texts at all"))?;
+    let told = pattern_words::told(found.iter());
+    match args.format {
+        Format::Table => words(&told, empty, &locale),
+        format => flat(&told, &locale).print(format),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn words(told: &[&Found], empty: bool, l: &Locale) -> Result<(), Failure> {
+    if told.is_empty() {
+        return if empty {
+            Ok(())
+        } else {
+            print(format!("nothing stands out from chance (at a level of {LEVEL})\n"))
+        };
+    }
+    let mut monitor = None;
+    for found in told {
+        let of = (&found.monitor, &found.site);
+        if monitor != Some(of) {
+            let gap = if monitor.is_some() { "\n" } else { "" };
+            print(format!("{gap}{} ({})\n", found.monitor, found.site))?;
+            monitor = Some(of);
+        }
+        print(format!("  {}\n", line(found, l)))?;
+    }
+    Ok(())
+}
+
+fn line(found: &Found, l: &Locale) -> String {
+    let text = format!(
+        "{} {}, {}.",
+        pattern_words::sentence(&found.pattern, l),
+        pattern_words::test(&found.pattern, l),
+        pattern_words::strength(found.p, l)
+    );
+    // A terminal breaks lines by itself.
+    text.replace(['\u{a0}', '\u{202f}'], " ")
+}
+
+/// What a finding compares: the value, and what it is compared with, in milliseconds where they are times.
+fn compared(pattern: &Pattern) -> (Option<f64>, Option<f64>) {
+    let ms = |micros: f64| Some(micros / 1e3);
+    match pattern {
+        Pattern::Trend { from, to, .. } => (ms(*to), ms(*from)),
+        Pattern::Shift { before, after, .. } => (ms(*after), ms(*before)),
+        Pattern::Weekday { value, others, .. } => (ms(*value), ms(*others)),
+        Pattern::Hours { slow, fast, .. } => (ms(*slow), ms(*fast)),
+        Pattern::Day { value, expected, .. } => (ms(*value), ms(*expected)),
+        Pattern::Correlation { rho, .. } => (Some(*rho), None),
+        Pattern::Hop { delay, way, .. } => (ms(*delay), ms(*way)),
+        Pattern::FailureHour { events, of, tests, .. } | Pattern::FailureWeekday { events, of, tests, .. } => {
+            (Some(*events as f64 / *of as f64), Some(*tests))
+        }
+        Pattern::FailureKind { share, .. } => (Some(share.value), None),
+        Pattern::FailureReply { share, good, .. } => (Some(share.value), Some(*good)),
+        Pattern::FailureMetric { during, good, .. } => (ms(*during), ms(*good)),
+    }
+}
+
+fn flat(told: &[&Found], l: &Locale) -> Table {
+    let mut table = Table::new([
+        "site",
+        "monitor",
+        "kind",
+        "metric",
+        "at",
+        "value",
+        "compared_with",
+        "slope_ms_per_day",
+        "slope_low",
+        "slope_high",
+        "test",
+        "p",
+        "questions",
+        "finding",
+    ]);
+    for found in told {
+        let at = match &found.pattern {
+            Pattern::Shift { at, .. } | Pattern::Day { at, .. } => Some(*at),
+            _ => None,
+        };
+        let slope = match &found.pattern {
+            Pattern::Trend { per_day, interval, .. } => Some((per_day / 1e3, interval.0 / 1e3, interval.1 / 1e3)),
+            _ => None,
+        };
+        let (value, other) = compared(&found.pattern);
+        table.push(vec![
+            Cell::Text(found.site.to_string()),
+            Cell::Text(found.monitor.to_string()),
+            Cell::Text(found.pattern.kind().to_owned()),
+            Cell::text(found.pattern.metric().map(|metric| metric.as_str())),
+            Cell::text(at.map(|at| at.timestamp().to_string())),
+            Cell::number(value, 3),
+            Cell::number(other, 3),
+            Cell::number(slope.map(|slope| slope.0), 3),
+            Cell::number(slope.map(|slope| slope.1), 3),
+            Cell::number(slope.map(|slope| slope.2), 3),
+            Cell::Text(pattern_words::test(&found.pattern, l).to_owned()),
+            Cell::number(Some(found.p), 4),
+            Cell::Count(found.questions as u64),
+            Cell::Text(pattern_words::sentence(&found.pattern, l).replace(['\u{a0}', '\u{202f}'], " ")),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,163 @@
+//! How sure a finding is: rank tests, their p-values, and the correction for asking many questions at once.
+
+use statrs::distribution::{Binomial, ChiSquared, ContinuousCDF as _, DiscreteCDF as _, Hypergeometric, Normal, StudentsT};
+
+/// Nothing is claimed that chance would bring about in more than one of twenty runs.
+pub const LEVEL: f64 = 0.05;
+
+/// Two-sided p-value of a standard normal score.
+pub fn normal(z: f64) -> f64 {
+    Normal::standard().sf(z.abs()) * 2.0
+}
+
+/// Upper tail of the chi-square distribution.
+pub fn chi_square(x: f64, degrees: f64) -> f64 {
+    ChiSquared::new(degrees).map_or(1.0, |chi| chi.sf(x.max(0.0)))
+}
+
+/// Two-sided p-value of Student's t.
+pub fn student(t: f64, degrees: f64) -> f64 {
+    StudentsT::new(0.0, 1.0, degrees).map_or(1.0, |student| student.sf(t.abs()) * 2.0)
+}
+
+/// The chance of at least `k` of `n` where each has the chance `p`.
+pub fn binomial_at_least(k: u64, n: u64, p: f64) -> f64 {
+    if k == 0 {
+        return 1.0;
+    }
+    Binomial::new(p.clamp(0.0, 1.0), n).map_or(1.0, |binomial| binomial.sf(k - 1))
+}
+
+/// Fisher's exact test, one-sided: the chance that of `a + b` drawn at least `a` are marked, where `a + c` of all
+/// `a + b + c + d` are.
+pub fn fisher(a: u64, b: u64, c: u64, d: u64) -> f64 {
+    if a == 0 {
+        return 1.0;
+    }
+    Hypergeometric::new(a + b + c + d, a + c, a + b).map_or(1.0, |drawn| drawn.sf(a - 1))
+}
+
+/// Ranks from 1, ties sharing their mean; and Σ(t³ − t) over the groups of ties.
+pub fn ranks(values: &[f64]) -> (Vec<f64>, f64) {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
+    let mut ranks = vec![0.0; values.len()];
+    let mut ties = 0.0;
+    let mut first = 0;
+    while first < order.len() {
+        let mut last = first;
+        while last + 1 < order.len() && values[order[last + 1]] == values[order[first]] {
+            last += 1;
+        }
+        let count = (last - first + 1) as f64;
+        ties += count.powi(3) - count;
+        for index in &order[first..=last] {
+            ranks[*index] = (first + last) as f64 / 2.0 + 1.0;
+        }
+        first = last + 1;
+    }
+    (ranks, ties)
+}
+
+/// Kruskal and Wallis (1952), corrected for ties: whether groups differ in location. `None` with fewer than two groups.
+pub fn kruskal_wallis(groups: &[Vec<f64>]) -> Option<f64> {
+    let groups: Vec<&Vec<f64>> = groups.iter().filter(|group| !group.is_empty()).collect();
+    let all: Vec<f64> = groups.iter().flat_map(|group| group.iter().copied()).collect();
+    let n = all.len() as f64;
+    if groups.len() < 2 || all.len() <= groups.len() {
+        return None;
+    }
+    let (ranks, ties) = ranks(&all);
+    let mut sum = 0.0;
+    let mut at = 0;
+    for group in &groups {
+        let of_group: f64 = ranks[at..at + group.len()].iter().sum();
+        sum += of_group * of_group / group.len() as f64;
+        at += group.len();
+    }
+    let correction = 1.0 - ties / (n.powi(3) - n);
+    if correction <= 0.0 {
+        return None;
+    }
+    let h = (12.0 / (n * (n + 1.0)) * sum - 3.0 * (n + 1.0)) / correction;
+    Some(chi_square(h, (groups.len() - 1) as f64))
+}
+
+/// Mann and Whitney (1947), two-sided by the normal approximation, corrected for ties and continuity.
+pub fn mann_whitney(a: &[f64], b: &[f64]) -> Option<f64> {
+    if a.is_empty() || b.is_empty() {
+        return None;
+    }
+    let all: Vec<f64> = a.iter().chain(b).copied().collect();
+    let (ranks, ties) = ranks(&all);
+    let (n, m) = (a.len() as f64, b.len() as f64);
+    let total = n + m;
+    let u = ranks[..a.len()].iter().sum::<f64>() - n * (n + 1.0) / 2.0;
+    let variance = n * m / 12.0 * ((total + 1.0) - ties / (total * (total - 1.0)));
+    (variance > 0.0).then(|| normal((((u - n * m / 2.0).abs() - 0.5).max(0.0)) / variance.sqrt()))
+}
+
+/// Pearson's correlation of two rows of equal length.
+fn pearson(a: &[f64], b: &[f64]) -> Option<f64> {
+    let n = a.len() as f64;
+    let (mean_a, mean_b) = (a.iter().sum::<f64>() / n, b.iter().sum::<f64>() / n);
+    let (mut ab, mut aa, mut bb) = (0.0, 0.0, 0.0);
+    for (x, y) in a.iter().zip(b) {
+        ab += (x - mean_a) * (y - mean_b);
+        aa += (x - mean_a).powi(2);
+        bb += (y - mean_b).powi(2);
+    }
+    (aa > 0.0 && bb > 0.0).then(|| (ab / (aa * bb).sqrt()).clamp(-1.0, 1.0))
+}
+
+/// Spearman's rank correlation and its p-value.
+///
+/// Values that follow each other are alike, so that there is less to go by than their number says: it is reduced by the
+/// two rows' correlations with themselves one step later (Bretherton and others 1999).
+pub fn spearman(a: &[f64], b: &[f64]) -> Option<(f64, f64)> {
+    if a.len() < 10 || a.len() != b.len() {
+        return None;
+    }
+    let ((a, _), (b, _)) = (ranks(a), ranks(b));
+    let rho = pearson(&a, &b)?;
+    let later = |row: &[f64]| pearson(&row[..row.len() - 1], &row[1..]).unwrap_or(0.0);
+    let alike = (later(&a) * later(&b)).clamp(0.0, 0.99);
+    let degrees = a.len() as f64 * (1.0 - alike) / (1.0 + alike) - 2.0;
+    if degrees < 3.0 {
+        return None;
+    }
+    let p = if rho.abs() < 1.0 {
+        student(rho * (degrees / (1.0 - rho * rho)).sqrt(), degrees)
+    } else {
+        0.0
+    };
+    Some((rho, p))
+}
+
+/// The p-values as they are after so many questions (Holm 1979): the chance that any of those up to this one is a whim.
+pub fn holm(values: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
+    let mut adjusted = vec![1.0; values.len()];
+    let mut greatest: f64 = 0.0;
+    for (place, index) in order.into_iter().enumerate() {
+        greatest = greatest.max(values[index] * (values.len() - place) as f64).min(1.0);
+        adjusted[index] = greatest;
+    }
+    adjusted
+}
+
+/// The median, by reordering; `None` of nothing.
+pub fn median(values: &mut [f64]) -> Option<f64> {
+    if values.is_empty() {
+        return None;
+    }
+    let middle = values.len() / 2;
+    let (below, at, _) = values.select_nth_unstable_by(middle, f64::total_cmp);
+    let at = *at;
+    if !below.is_empty() && below.len() == middle && values.len().is_multiple_of(2) {
+        let lower = values[..middle].iter().copied().fold(f64::MIN, f64::max);
+        return Some(f64::midpoint(lower, at));
+    }
+    Some(at)
+}

@@ -1,0 +1,234 @@
+//! Lasting changes of a level: slopes (Theil 1950, Sen 1968) with their significance (Mann 1945, Kendall 1975), and
+//! shifts (Pettitt 1979; located by PELT: Killick, Fearnhead and Eckley 2012).
+
+use super::significance::{median, normal, ranks};
+
+/// A robust slope.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Slope {
+    /// Median of the slopes between all pairs of points, per unit of x.
+    pub per_unit: f64,
+    /// Its 95 % confidence interval.
+    pub interval: (f64, f64),
+    /// The level at the first x by that slope: the median of y − slope · x, plus slope times the first x.
+    pub at_first: f64,
+    /// Chance of such a trend among values without one: Mann and Kendall, corrected for ties and for the likeness of
+    /// successive values.
+    pub p: f64,
+}
+
+/// Mann and Kendall's S, its variance with ties, and the score.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Kendall {
+    /// Rising pairs less falling ones.
+    pub s: i64,
+    /// Variance of S without a trend: (n(n−1)(2n+5) − Σt(t−1)(2t+5)) / 18.
+    pub variance: f64,
+}
+
+impl Kendall {
+    /// Of values in the order of time.
+    pub fn of(values: &[f64]) -> Self {
+        let mut s = 0_i64;
+        for (index, later) in values.iter().enumerate() {
+            for earlier in &values[..index] {
+                s += i64::from(later > earlier) - i64::from(later < earlier);
+            }
+        }
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let spread = |n: f64| n * (n - 1.0) * (2.0 * n + 5.0);
+        let ties: f64 = sorted
+            .chunk_by(|a, b| a == b)
+            .map(|group| spread(group.len() as f64))
+            .sum();
+        Self {
+            s,
+            variance: (spread(values.len() as f64) - ties) / 18.0,
+        }
+    }
+
+    /// The standard score, corrected for continuity; 0 where all values are the same.
+    pub fn z(&self, inflation: f64) -> f64 {
+        let deviation = (self.variance * inflation).sqrt();
+        if deviation > 0.0 {
+            (self.s - self.s.signum()) as f64 / deviation
+        } else {
+            0.0
+        }
+    }
+}
+
+/// By how much the likeness of successive values inflates the variance of S (Hamed and Rao 1998), from values without
+/// trend; never below 1.
+pub fn inflation(residuals: &[f64]) -> f64 {
+    let n = residuals.len();
+    if n < 4 {
+        return 1.0;
+    }
+    let (ranks, _) = ranks(residuals);
+    let mean = ranks.iter().sum::<f64>() / n as f64;
+    let deviations: Vec<f64> = ranks.iter().map(|rank| rank - mean).collect();
+    let power: f64 = deviations.iter().map(|d| d * d).sum();
+    if power <= 0.0 {
+        return 1.0;
+    }
+    let bound = 1.96 / (n as f64).sqrt();
+    let mut sum = 0.0;
+    for lag in 1..n - 1 {
+        let product: f64 = deviations[lag..].iter().zip(&deviations).map(|(a, b)| a * b).sum();
+        let correlation = product / power;
+        if correlation.abs() > bound {
+            let left = (n - lag) as f64;
+            sum += left * (left - 1.0) * (left - 2.0) * correlation;
+        }
+    }
+    let n = n as f64;
+    (1.0 + 2.0 / (n * (n - 1.0) * (n - 2.0)) * sum).max(1.0)
+}
+
+/// The slope of points in the order of x; `None` with fewer than four, or where all have the same x.
+pub fn slope(points: &[(f64, f64)]) -> Option<Slope> {
+    if points.len() < 4 {
+        return None;
+    }
+    let mut slopes = Vec::with_capacity(points.len() * (points.len() - 1) / 2);
+    for (index, (x, y)) in points.iter().enumerate() {
+        for (earlier_x, earlier_y) in &points[..index] {
+            if x > earlier_x {
+                slopes.push((y - earlier_y) / (x - earlier_x));
+            }
+        }
+    }
+    if slopes.is_empty() {
+        return None;
+    }
+    slopes.sort_by(f64::total_cmp);
+    let middle = slopes.len() / 2;
+    let per_unit = if slopes.len().is_multiple_of(2) {
+        f64::midpoint(slopes[middle - 1], slopes[middle])
+    } else {
+        slopes[middle]
+    };
+    let mut levels: Vec<f64> = points.iter().map(|(x, y)| y - per_unit * x).collect();
+    let level = median(&mut levels)?;
+    let residuals: Vec<f64> = points.iter().map(|(x, y)| y - per_unit * x).collect();
+    let values: Vec<f64> = points.iter().map(|(_, y)| *y).collect();
+    let kendall = Kendall::of(&values);
+    let inflation = inflation(&residuals);
+    // Sen's interval: as many pairs as S may differ by chance.
+    let reach = 1.959_963_984_540_054 * (kendall.variance * inflation).sqrt();
+    let count = slopes.len() as f64;
+    let low = (((count - reach) / 2.0).floor().max(0.0)) as usize;
+    let high = (((count + reach) / 2.0).ceil() as usize).min(slopes.len() - 1);
+    Some(Slope {
+        per_unit,
+        interval: (slopes[low], slopes[high]),
+        at_first: level + per_unit * points[0].0,
+        p: normal(kendall.z(inflation)),
+    })
+}
+
+/// Pettitt's test for a shift at an unknown place: the chance of one like that among values without; `inflated` by the
+/// likeness of successive values.
+pub fn pettitt(values: &[f64], inflation: f64) -> f64 {
+    let n = values.len() as f64;
+    if values.len() < 4 {
+        return 1.0;
+    }
+    // K = max |2 Σ rank − t (n + 1)| over t, with mid-ranks for ties.
+    let (ranks, _) = ranks(values);
+    let mut sum = 0.0;
+    let mut greatest: f64 = 0.0;
+    for (index, rank) in ranks.iter().enumerate() {
+        sum += rank;
+        greatest = greatest.max((2.0 * sum - (index + 1) as f64 * (n + 1.0)).abs());
+    }
+    (2.0 * (-6.0 * greatest * greatest / ((n.powi(3) + n.powi(2)) * inflation)).exp()).min(1.0)
+}
+
+/// Where the level shifts: the first index of each new level, ascending. PELT with the cost of a normal mean, a robust
+/// variance, and levels of at least `least` values.
+pub fn shifts(values: &[f64], least: usize) -> Vec<usize> {
+    let n = values.len();
+    let least = least.max(1);
+    if n < 2 * least {
+        return Vec::new();
+    }
+    // From differences of neighbours, which shifts hardly touch.
+    let mut steps: Vec<f64> = values.windows(2).map(|pair| (pair[1] - pair[0]).abs()).collect();
+    let noise = median(&mut steps).unwrap_or(0.0) / (0.674_489_75 * std::f64::consts::SQRT_2);
+    let spread = values.iter().copied().fold(f64::MIN, f64::max) - values.iter().copied().fold(f64::MAX, f64::min);
+    // Values that are mostly the same have no noise to be seen; a thousandth of the spread then stands for it.
+    let noise = noise.max(spread * 1e-3).max(f64::MIN_POSITIVE);
+    let (mut sums, mut squares) = (vec![0.0; n + 1], vec![0.0; n + 1]);
+    let base = values[0];
+    for (index, value) in values.iter().enumerate() {
+        let value = (value - base) / noise;
+        sums[index + 1] = sums[index] + value;
+        squares[index + 1] = squares[index] + value * value;
+    }
+    let cost = |from: usize, to: usize| -> f64 {
+        let count = (to - from) as f64;
+        (squares[to] - squares[from]) - (sums[to] - sums[from]).powi(2) / count
+    };
+    // Stricter than Bayes' criterion (2 ln n): the noise is estimated, too.
+    let penalty = 3.0 * (n as f64).ln();
+    let mut best = vec![f64::INFINITY; n + 1];
+    let mut last = vec![0_usize; n + 1];
+    best[0] = -penalty;
+    // Where the last level may have begun, and from which end on that is out of the question.
+    let mut candidates = vec![(0_usize, usize::MAX)];
+    for end in least..=n {
+        if end >= 2 * least {
+            candidates.push((end - least, usize::MAX));
+        }
+        candidates.retain(|(_, until)| end < *until);
+        for (from, _) in &candidates {
+            let total = best[*from] + cost(*from, end) + penalty;
+            if total < best[end] {
+                best[end] = total;
+                last[end] = *from;
+            }
+        }
+        // Pruning: what is worse by now even without a penalty is never the best once a level can have begun here.
+        for (from, until) in &mut candidates {
+            if best[*from] + cost(*from, end) >= best[end] {
+                *until = (*until).min(end + least);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    let mut end = n;
+    while last[end] > 0 {
+        end = last[end];
+        found.push(end);
+    }
+    found.reverse();
+    found
+}
+
+/// Sum of squares around the levels between shifts, and around a line: whether steps or a slope tell more, by Bayes'
+/// criterion (Schwarz 1978). True where steps do.
+pub fn steps_fit_better(points: &[(f64, f64)], shifts: &[usize], slope: &Slope) -> bool {
+    let n = points.len() as f64;
+    let mut edges = vec![0];
+    edges.extend(shifts);
+    edges.push(points.len());
+    let mut around_levels = 0.0;
+    for pair in edges.windows(2) {
+        let level = &points[pair[0]..pair[1]];
+        let mut values: Vec<f64> = level.iter().map(|(_, y)| *y).collect();
+        let middle = median(&mut values).unwrap_or(0.0);
+        around_levels += level.iter().map(|(_, y)| (y - middle).powi(2)).sum::<f64>();
+    }
+    let first = points.first().map_or(0.0, |(x, _)| *x);
+    let around_line: f64 = points
+        .iter()
+        .map(|(x, y)| (y - slope.at_first - slope.per_unit * (x - first)).powi(2))
+        .sum();
+    let tiny = f64::MIN_POSITIVE;
+    let levels = n * (around_levels / n).max(tiny).ln() + (2 * shifts.len() + 1) as f64 * n.ln();
+    let line = n * (around_line / n).max(tiny).ln() + 2.0 * n.ln();
+    levels < line
+}
