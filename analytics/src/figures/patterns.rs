@@ -235,7 +235,9 @@ impl Pattern {
             Self::Day { value, expected, .. } => factor(*value, *expected),
             Self::Correlation { rho, .. } => rho.abs(),
             Self::Hop { longest, .. } => longest.value,
-            Self::FailureHour { events, of, .. } | Self::FailureWeekday { events, of, .. } => *events as f64 / *of as f64,
+            Self::FailureHour { events, of, .. } | Self::FailureWeekday { events, of, .. } => {
+                *events as f64 / *of as f64
+            }
             Self::FailureKind { share, .. } | Self::FailureReply { share, .. } => share.value,
             Self::FailureMetric { during, good, .. } => factor(*during, *good),
         };
@@ -358,7 +360,11 @@ fn levels(series: &Series, period: &Period, metric: Metric, asked: &mut Vec<Aske
     let Some(slope) = trend::slope(&plain) else { return };
     let places = trend::shifts(&values, 3);
     let level_of = level_around(&values, &places);
-    let around_levels: Vec<f64> = values.iter().zip(&level_of).map(|(value, level)| value - level).collect();
+    let around_levels: Vec<f64> = values
+        .iter()
+        .zip(&level_of)
+        .map(|(value, level)| value - level)
+        .collect();
     let p_shift = trend::pettitt(&values, trend::inflation(&around_levels));
     let steps = !places.is_empty() && trend::steps_fit_better(&plain, &places, &slope);
     let says_shifts: Vec<Pattern> = places
@@ -416,7 +422,8 @@ fn levels(series: &Series, period: &Period, metric: Metric, asked: &mut Vec<Aske
                 value: value * level,
                 others: others * level,
             });
-            let says = says.filter(|says| matches!(says, Pattern::Weekday { value, others, .. } if worth(*value, *others)));
+            let says =
+                says.filter(|says| matches!(says, Pattern::Weekday { value, others, .. } if worth(*value, *others)));
             asked.push(Asked {
                 p,
                 says: says.into_iter().collect(),
@@ -694,7 +701,11 @@ fn hop(series: &Series, asked: &mut Vec<Asked>) {
     // The sign test of the two, times the stations among which the first was chosen.
     let p = significance::binomial_at_least(first, first + second, 0.5) * 2.0 * delays.len() as f64;
     let share = Share::new(first, ways.len() as u64);
-    let says = match (share, delays.get_mut(by).and_then(|delays| median(delays)), median(&mut ways)) {
+    let says = match (
+        share,
+        delays.get_mut(by).and_then(|delays| median(delays)),
+        median(&mut ways),
+    ) {
         (Some(share), Some(delay), Some(way)) if share.value >= 0.5 && delay > 0.0 => vec![Pattern::Hop {
             by: Arc::clone(by),
             longest: share,
@@ -882,3 +893,226 @@ fn during(series: &Series, events: &[Event], asked: &mut Vec<Asked>) {
     }
 }
 
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+
+    use super::{
+        super::{Calendar, Durations, service_level::SplitMix64},
+        *,
+    };
+
+    /// Six weeks with a change of the clocks, in a zone that is 5:45 h off, or one that changes by half an hour.
+    fn weeks(zone: &str) -> Period {
+        Period::between(
+            "2026-09-14",
+            "2026-10-26",
+            Calendar::new(TimeZone::get(zone).expect("a zone")),
+        )
+        .expect("six weeks")
+    }
+
+    struct Test {
+        day: f64,
+        hour: i8,
+        weekday: i8,
+        outcome: Outcome,
+        metrics: [f64; 6],
+    }
+
+    /// A test every twenty minutes of pure noise, which `plant` may change.
+    fn series(period: &Period, seed: u64, plant: impl Fn(&mut Test)) -> Series {
+        let mut random = SplitMix64(seed);
+        // The sum of twelve even draws is nearly normal.
+        let mut normal = || {
+            (0..12)
+                .map(|_| random.below(1 << 20) as f64 / f64::from(1 << 20))
+                .sum::<f64>()
+                - 6.0
+        };
+        let mut series = Series {
+            site: "x".into(),
+            monitor: "m".into(),
+            ..Series::default()
+        };
+        let mut columns: [Vec<Option<i64>>; 6] = Default::default();
+        let mut at = period.from;
+        while at < period.to {
+            let local = period.calendar.zoned(at);
+            let mut test = Test {
+                day: (at - period.from).0 as f64 / 86_400e6,
+                hour: local.hour(),
+                weekday: local.weekday().to_monday_one_offset(),
+                outcome: if normal() > 2.9 { Outcome::Lost } else { Outcome::Ok },
+                metrics: std::array::from_fn(|_| (normal() * 0.3).exp() * 1e6),
+            };
+            plant(&mut test);
+            series.started_at.push(at.0);
+            series.outcome.push(test.outcome);
+            for (column, value) in columns.iter_mut().zip(test.metrics) {
+                column.push(Some(value as i64));
+            }
+            at = at + mailqos_core::model::Micros::from_secs(1_200);
+        }
+        for (metric, column) in Metric::CONTRACT.iter().zip(columns) {
+            let durations: Durations = column
+                .into_iter()
+                .map(|value| value.map(mailqos_core::model::Micros))
+                .collect();
+            series.metrics[*metric as usize] = durations;
+        }
+        series.excluded = vec![None; series.started_at.len()];
+        series.inside = 0..series.len();
+        series
+    }
+
+    fn found(period: &Period, series: &Series) -> Vec<Pattern> {
+        find(vec![ask(series, period)])
+            .into_iter()
+            .map(|found| found.pattern)
+            .collect()
+    }
+
+    #[test]
+    fn of_noise_at_most_one_run_in_twenty_claims_anything() {
+        let period = weeks("Europe/Berlin");
+        let runs = 100;
+        let claims = (0..runs)
+            .filter(|seed| !found(&period, &series(&period, 1_000 + seed, |_| ())).is_empty())
+            .count();
+        assert!(claims <= 5, "{claims} of {runs} runs claim something");
+    }
+
+    #[test]
+    fn a_planted_slope_is_found_with_its_figure() {
+        let period = weeks("Asia/Kathmandu");
+        // From 1 s by 1 % of it a day.
+        let series = series(&period, 1, |test| test.metrics[0] *= 1.0 + 0.01 * test.day);
+        let found = found(&period, &series);
+        let [
+            Pattern::Trend {
+                metric,
+                per_day,
+                interval,
+                from,
+                to,
+                days,
+            },
+        ] = &found[..]
+        else {
+            panic!("{found:?}")
+        };
+        assert_eq!((*metric, *days), (Metric::RoundTrip, 42));
+        assert!((per_day - 10_000.0).abs() < 1_500.0, "{per_day} µs a day");
+        assert!(interval.0 < 10_000.0 && 10_000.0 < interval.1, "{interval:?}");
+        assert!((to / from - 1.41).abs() < 0.06, "{from} to {to}");
+    }
+
+    #[test]
+    fn a_planted_step_is_found_on_its_day() {
+        let period = weeks("Australia/Lord_Howe");
+        let series = series(&period, 2, |test| {
+            if test.day >= 17.0 {
+                test.metrics[4] *= 1.5;
+            }
+        });
+        let found = found(&period, &series);
+        let [
+            Pattern::Shift {
+                metric,
+                at,
+                before,
+                after,
+            },
+        ] = &found[..]
+        else {
+            panic!("{found:?}")
+        };
+        assert_eq!(*metric, Metric::PickupLogin);
+        assert_eq!(period.calendar.zoned(*at).date(), jiff::civil::date(2026, 10, 1));
+        assert!((after / before - 1.5).abs() < 0.05, "{before} to {after}");
+    }
+
+    #[test]
+    fn a_planted_weekday_is_found() {
+        let period = weeks("Europe/Berlin");
+        let series = series(&period, 3, |test| {
+            if test.weekday == 2 {
+                test.metrics[0] *= 1.4;
+            }
+        });
+        let found = found(&period, &series);
+        let [Pattern::Weekday { day, value, others, .. }] = &found[..] else {
+            panic!("{found:?}")
+        };
+        assert_eq!(*day, 2);
+        assert!((value / others - 1.4).abs() < 0.05, "{value} against {others}");
+    }
+
+    #[test]
+    fn a_planted_hour_is_found_in_local_time() {
+        for zone in ["Australia/Lord_Howe", "Asia/Kathmandu", "Europe/Berlin"] {
+            let period = weeks(zone);
+            let series = series(&period, 4, |test| {
+                if test.hour == 9 {
+                    test.metrics[0] *= 1.6;
+                }
+            });
+            let found = found(&period, &series);
+            let [Pattern::Hours { slowest, slow, .. }] = &found[..] else {
+                panic!("{zone}: {found:?}")
+            };
+            assert_eq!(*slowest, 9, "{zone}");
+            assert!((slow / 1.6e6 - 1.0).abs() < 0.05, "{zone}: {slow}");
+        }
+    }
+
+    #[test]
+    fn a_planted_correlation_is_found() {
+        let period = weeks("Europe/Berlin");
+        let series = series(&period, 5, |test| test.metrics[0] *= (test.metrics[4] / 1e6).powf(1.5));
+        let found = found(&period, &series);
+        let [Pattern::Correlation { with, rho, .. }] = &found[..] else {
+            panic!("{found:?}")
+        };
+        assert_eq!(*with, Metric::PickupLogin);
+        assert!(*rho > 0.7, "{rho}");
+    }
+
+    #[test]
+    fn failures_that_begin_at_night_are_found() {
+        let period = weeks("Europe/Berlin");
+        let series = series(&period, 6, |test| {
+            test.outcome = if test.hour == 3 && test.day as i64 % 3 == 0 {
+                Outcome::SmtpFailed
+            } else {
+                Outcome::Ok
+            };
+        });
+        let found = found(&period, &series);
+        assert!(
+            matches!(
+                &found[..],
+                [Pattern::FailureHour {
+                    hour: 3,
+                    events: 14,
+                    of: 14,
+                    ..
+                }]
+            ),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn next_to_nothing_says_nothing() {
+        let period = weeks("Europe/Berlin");
+        let whole = series(&period, 7, |_| ());
+        for rows in [0..0_u32, 0..1, 0..40] {
+            let few = whole.select(&rows.collect::<Vec<_>>());
+            assert_eq!(found(&period, &few), []);
+        }
+        let lost = series(&period, 8, |test| test.outcome = Outcome::Lost);
+        assert!(found(&period, &lost).iter().all(|pattern| pattern.effect().is_finite()));
+    }
+}

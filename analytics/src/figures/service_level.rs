@@ -871,7 +871,7 @@ mod tests {
     }
 
     /// A test every five minutes over a period; `fate` says what became of the nth, `None` for none.
-    fn series(period: &Period, until: UtcMicros, fate: impl Fn(usize) -> Option<(Outcome, i64, bool)>) -> Series {
+    fn series(period: &Period, until: UtcMicros, fate: impl Fn(usize) -> Fate) -> Series {
         let mut series = Series {
             site: "x".into(),
             monitor: "m".into(),
@@ -902,8 +902,11 @@ mod tests {
         Evidence::of(series, level, &passed, &service, None).entry(level, until >= period.to)
     }
 
-    const GOOD: Option<(Outcome, i64, bool)> = Some((Outcome::Ok, 4_000_000, false));
-    const BAD: Option<(Outcome, i64, bool)> = Some((Outcome::Lost, 0, false));
+    /// What became of a test, its round trip, and whether it was in maintenance; `None` for no test.
+    type Fate = Option<(Outcome, i64, bool)>;
+
+    const GOOD: Fate = Some((Outcome::Ok, 4_000_000, false));
+    const BAD: Fate = Some((Outcome::Lost, 0, false));
 
     #[test]
     fn a_month_that_kept_its_promise() {
@@ -974,7 +977,7 @@ mod tests {
     fn too_little_is_not_decided() {
         let level = level("availability = \"99.9%\"");
         let period = month();
-        let cases: [(fn(usize) -> Option<(Outcome, i64, bool)>, Verdict); 5] = [
+        let cases: [(fn(usize) -> Fate, Verdict); 5] = [
             // A test an hour would be too few even without a failure.
             (
                 |n| if n % 300 == 0 { GOOD } else { None },

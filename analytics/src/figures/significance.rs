@@ -1,6 +1,8 @@
 //! How sure a finding is: rank tests, their p-values, and the correction for asking many questions at once.
 
-use statrs::distribution::{Binomial, ChiSquared, ContinuousCDF as _, DiscreteCDF as _, Hypergeometric, Normal, StudentsT};
+use statrs::distribution::{
+    Binomial, ChiSquared, ContinuousCDF as _, DiscreteCDF as _, Hypergeometric, Normal, StudentsT,
+};
 
 /// Nothing is claimed that chance would bring about in more than one of twenty runs.
 pub const LEVEL: f64 = 0.05;
@@ -160,4 +162,55 @@ pub fn median(values: &mut [f64]) -> Option<f64> {
         return Some(f64::midpoint(lower, at));
     }
     Some(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(a: f64, b: f64) {
+        assert!((a - b).abs() <= 1e-9 * b.abs().max(1e-9), "{a} is not {b}");
+    }
+
+    /// Values of scipy 1.17.1: `stats.norm.sf`, `chi2.sf`, `t.sf`, `binom.sf`, `fisher_exact(…, "greater")`, `kruskal`,
+    /// `mannwhitneyu(…, method="asymptotic")`.
+    #[test]
+    fn tests_agree_with_scipy() {
+        close(normal(3.0), 0.002_699_796_063_260_186_6);
+        close(chi_square(20.0, 6.0), 0.002_769_395_711_575_511_5);
+        close(student(2.5, 7.0), 0.040_992_218_585_752_89);
+        close(binomial_at_least(7, 12, 0.04), 1.086_107_792_000_942_2e-7);
+        close(fisher(8, 2, 1, 5), 0.024_475_524_475_524_483);
+        let groups = [
+            vec![2.9, 3.0, 2.5, 2.6, 3.2],
+            vec![3.8, 2.7, 4.0, 2.4],
+            vec![2.8, 3.4, 3.7, 2.2, 2.0, 2.5],
+        ];
+        close(kruskal_wallis(&groups).expect("groups"), 0.581_093_058_780_855_8);
+        let (mut a, mut b) = (groups[0].clone(), groups[1].clone());
+        a.extend([9.0, 9.0]);
+        b.extend([9.0, 10.0, 11.0]);
+        close(mann_whitney(&a, &b).expect("two"), 0.368_980_409_056_551_53);
+    }
+
+    #[test]
+    fn spearman_agrees_with_scipy_where_values_do_not_follow_each_other() {
+        // stats.spearmanr of the same: 0.18629532776982913.
+        let a = [
+            4.1, 3.9, 4.4, 4.0, 4.6, 4.3, 4.9, 4.6, 5.1, 4.8, 4.8, 5.3, 5.0, 5.6, 5.2, 5.2, 5.8, 5.5, 6.1, 5.7,
+        ];
+        let b = [
+            10.0, 12.0, 15.0, 14.0, 13.0, 11.0, 9.0, 8.0, 9.0, 12.0, 14.0, 16.0, 15.0, 12.0, 10.0, 9.0, 10.0, 13.0,
+            16.0, 17.0,
+        ];
+        let (rho, p) = spearman(&a, &b).expect("a correlation");
+        close(rho, 0.186_295_327_769_829_13);
+        assert!(p > 0.431_624, "what follows each other weighs less: {p}");
+    }
+
+    #[test]
+    fn holm_multiplies_by_the_questions_that_are_left() {
+        assert_eq!(holm(&[0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02]);
+        assert_eq!(holm(&[0.9, 0.8]), [1.0, 1.0]);
+    }
 }

@@ -232,3 +232,144 @@ pub fn steps_fit_better(points: &[(f64, f64)], shifts: &[usize], slope: &Slope) 
     let line = n * (around_line / n).max(tiny).ln() + 2.0 * n.ln();
     levels < line
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const RISING: [f64; 20] = [
+        4.1, 3.9, 4.4, 4.0, 4.6, 4.3, 4.9, 4.6, 5.1, 4.8, 4.8, 5.3, 5.0, 5.6, 5.2, 5.2, 5.8, 5.5, 6.1, 5.7,
+    ];
+
+    /// pymannkendall's `original_test(RISING)`: s 147, var_s 947, z 4.744362519114364, p 2.0916e-06, slope 0.1; scipy
+    /// 1.17.1's `stats.theilslopes`: 0.1 from 0.07857142857142861 to 0.1111111111111111.
+    #[test]
+    fn mann_kendall_and_theil_sen_agree_with_others() {
+        let kendall = Kendall::of(&RISING);
+        assert_eq!((kendall.s, kendall.variance), (147, 947.0));
+        assert!((kendall.z(1.0) - 4.744_362_519_114_364).abs() < 1e-12);
+        assert!((normal(kendall.z(1.0)) - 2.091_639_761_614_416_7e-6).abs() < 1e-14);
+        let points: Vec<(f64, f64)> = RISING.iter().enumerate().map(|(x, y)| (x as f64, *y)).collect();
+        let slope = slope(&points).expect("a slope");
+        assert!((slope.per_unit - 0.1).abs() < 1e-12);
+        assert!(
+            (slope.interval.0 - 0.078_571_428_571).abs() < 4e-3,
+            "{:?}",
+            slope.interval
+        );
+        assert!(
+            (slope.interval.1 - 0.111_111_111_111).abs() < 4e-3,
+            "{:?}",
+            slope.interval
+        );
+    }
+
+    #[test]
+    fn all_the_same_is_no_trend_and_no_shift() {
+        let points: Vec<(f64, f64)> = (0..30).map(|x| (f64::from(x), 5.0)).collect();
+        let slope = slope(&points).expect("a slope");
+        assert_eq!((slope.per_unit, slope.p), (0.0, 1.0));
+        assert_eq!(pettitt(&[5.0; 30], 1.0), 1.0);
+        assert_eq!(shifts(&[5.0; 30], 3), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn a_planted_step_is_found_where_it_is() {
+        let mut random = super::super::service_level::SplitMix64(7);
+        let mut noise = || (random.below(1_000) as f64 / 1_000.0 - 0.5) * 0.6;
+        let values: Vec<f64> = (0..60)
+            .map(|day| if day < 25 { 10.0 } else if day < 45 { 12.0 } else { 9.0 } + noise())
+            .collect();
+        assert_eq!(shifts(&values, 3), [25, 45]);
+        let level: Vec<f64> = values[..45].to_vec();
+        assert!(pettitt(&level, 1.0) < 1e-5);
+    }
+
+    /// The best partition by trying all of the last beginnings, without pruning.
+    fn best_cost(values: &[f64], least: usize, penalty: f64) -> f64 {
+        let n = values.len();
+        let cost = |from: usize, to: usize| {
+            let mean = values[from..to].iter().sum::<f64>() / (to - from) as f64;
+            values[from..to].iter().map(|v| (v - mean).powi(2)).sum::<f64>()
+        };
+        let mut best = vec![f64::INFINITY; n + 1];
+        best[0] = -penalty;
+        for end in least..=n {
+            for from in 0..=end - least {
+                best[end] = best[end].min(best[from] + cost(from, end) + penalty);
+            }
+        }
+        best[n]
+    }
+
+    proptest! {
+        #[test]
+        fn kendalls_s_is_the_count_of_pairs(values in proptest::collection::vec(0_i32..8, 4..40)) {
+            let values: Vec<f64> = values.into_iter().map(f64::from).collect();
+            let mut s = 0;
+            for i in 0..values.len() {
+                for j in i + 1..values.len() {
+                    s += (values[j] - values[i]).partial_cmp(&0.0).map_or(0, |order| order as i64);
+                }
+            }
+            prop_assert_eq!(Kendall::of(&values).s, s);
+            // Read backwards it is the opposite.
+            let back: Vec<f64> = values.iter().rev().copied().collect();
+            prop_assert_eq!(Kendall::of(&back).s, -s);
+        }
+
+        #[test]
+        fn the_slope_is_the_median_of_all_pairs(values in proptest::collection::vec(-100_i32..100, 4..25), gap in 1_u8..4) {
+            let points: Vec<(f64, f64)> = values
+                .iter()
+                .enumerate()
+                .map(|(x, y)| (x as f64 * f64::from(gap), f64::from(*y)))
+                .collect();
+            let mut all = Vec::new();
+            for (i, a) in points.iter().enumerate() {
+                for b in &points[i + 1..] {
+                    all.push((b.1 - a.1) / (b.0 - a.0));
+                }
+            }
+            all.sort_by(f64::total_cmp);
+            let n = all.len();
+            let middle = (all[(n - 1) / 2] + all[n / 2]) / 2.0;
+            let found = slope(&points).expect("a slope");
+            prop_assert!((found.per_unit - middle).abs() < 1e-9);
+            prop_assert!(found.interval.0 <= found.per_unit && found.per_unit <= found.interval.1);
+            // Moved and stretched, it moves and stretches.
+            let stretched: Vec<(f64, f64)> = points.iter().map(|(x, y)| (*x, y * 3.0 + 7.0)).collect();
+            let other = slope(&stretched).expect("a slope");
+            prop_assert!((other.per_unit - 3.0 * found.per_unit).abs() < 1e-9);
+        }
+
+        #[test]
+        fn pruning_loses_nothing(values in proptest::collection::vec(-50_i32..50, 8..40), step in 0_i32..200, at in 0_usize..40) {
+            let values: Vec<f64> = values
+                .iter()
+                .enumerate()
+                .map(|(index, value)| f64::from(*value + if index >= at { step } else { 0 }))
+                .collect();
+            let mut steps: Vec<f64> = values.windows(2).map(|pair| (pair[1] - pair[0]).abs()).collect();
+            let noise = median(&mut steps).unwrap_or(0.0) / (0.674_489_75 * std::f64::consts::SQRT_2);
+            prop_assume!(noise > 1.0);
+            let scaled: Vec<f64> = values.iter().map(|value| value / noise).collect();
+            let penalty = 3.0 * (values.len() as f64).ln();
+            let places = shifts(&values, 3);
+            let mut edges = vec![0];
+            edges.extend(&places);
+            edges.push(values.len());
+            let mut found = -penalty;
+            for pair in edges.windows(2) {
+                prop_assert!(pair[1] - pair[0] >= 3);
+                let part = &scaled[pair[0]..pair[1]];
+                let mean = part.iter().sum::<f64>() / part.len() as f64;
+                found += part.iter().map(|v| (v - mean).powi(2)).sum::<f64>() + penalty;
+            }
+            let best = best_cost(&scaled, 3, penalty);
+            prop_assert!((found - best).abs() < 1e-6 * best.abs().max(1.0), "{} is not {}", found, best);
+        }
+    }
+}

@@ -223,7 +223,9 @@ impl Facts {
                     scope.spawn(|| {
                         loop {
                             let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                            let Some(monitor) = self.monitors.get(index) else { return };
+                            let Some(monitor) = self.monitors.get(index) else {
+                                return;
+                            };
                             let answer = patterns::ask(&monitor.series, &self.passed);
                             if let Ok(mut answers) = answers.lock() {
                                 answers.push((index, answer));
@@ -244,12 +246,7 @@ impl Facts {
     }
 }
 
-fn levels(
-    lake: &Lake,
-    config: &Config,
-    selection: &Selection,
-    passed: &Period,
-) -> Result<Vec<LevelReport>, LakeError> {
+fn levels(lake: &Lake, config: &Config, selection: &Selection, passed: &Period) -> Result<Vec<LevelReport>, LakeError> {
     let chosen = |site: &str, id: &str| selection.includes(Some(config), site, id);
     let mut reports = Vec::new();
     for (id, level) in &config.service_levels {

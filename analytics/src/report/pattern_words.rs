@@ -2,11 +2,7 @@
 
 use mailqos_core::model::UtcMicros;
 
-use super::{
-    findings::outcome_word,
-    locale::Locale,
-    sections::metric_name,
-};
+use super::{findings::outcome_word, locale::Locale, sections::metric_name};
 use crate::{
     charts::Voice,
     figures::{

@@ -11,9 +11,9 @@ mod method;
 mod monitors_chart;
 mod outages;
 mod page_break;
+mod patterns;
 mod per_monitor;
 mod percentiles;
-mod patterns;
 mod phases;
 mod round_trip;
 mod service_level;
@@ -142,7 +142,11 @@ const KINDS: &[(&str, &str, Read)] = &[
         "promises kept or missed, error budgets and where they will end",
         service_level::read,
     ),
-    ("trends", "lasting changes of each metric, with their strength", trends::read),
+    (
+        "trends",
+        "lasting changes of each metric, with their strength",
+        trends::read,
+    ),
     ("patterns", "what the samples have in common, in words", patterns::read),
     ("outages", "each outage with its cause", outages::read),
     ("coverage", "how much of the period is known", coverage::read),

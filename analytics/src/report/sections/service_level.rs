@@ -44,7 +44,12 @@ impl Section for ServiceLevels {
         let l = view.locale;
         let mut blocks = Vec::new();
         for report in &view.facts.levels {
-            if !self.levels.is_empty() && !self.levels.iter().any(|wanted| mailqos_core::config::glob(wanted, &report.id)) {
+            if !self.levels.is_empty()
+                && !self
+                    .levels
+                    .iter()
+                    .any(|wanted| mailqos_core::config::glob(wanted, &report.id))
+            {
                 continue;
             }
             let whole = view.monitors.len() == view.facts.monitors.len();
@@ -122,7 +127,10 @@ fn name_of(entry: &Entry, view: &View<'_>) -> String {
 fn promise(target: &LevelTarget, l: &Locale) -> String {
     let share = |share: &mailqos_core::config::Percent| {
         let text = share.to_string();
-        format!("{}\u{202f}%", text.replace('.', &(l as &dyn Voice).decimal().to_string()))
+        format!(
+            "{}\u{202f}%",
+            text.replace('.', &(l as &dyn Voice).decimal().to_string())
+        )
     };
     match target {
         LevelTarget::Availability(goal) => l.fill("{0} of tests in time", &[&share(goal)]),
@@ -131,7 +139,9 @@ fn promise(target: &LevelTarget, l: &Locale) -> String {
             l.fill("{0} within {1}", &[&share(goal), &l.span(*limit)])
         }
         LevelTarget::Percentile { metric, q, limit } => {
-            let name = metric.parse::<Metric>().map_or(*metric, |metric| metric_name(metric, l));
+            let name = metric
+                .parse::<Metric>()
+                .map_or(*metric, |metric| metric_name(metric, l));
             l.fill("{0}: p{1} at most {2}", &[name, &q.to_string(), &l.span(*limit)])
         }
     }
@@ -140,7 +150,8 @@ fn promise(target: &LevelTarget, l: &Locale) -> String {
 /// The finding of a level as a whole, in a sentence or two.
 fn verdict_note(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View<'_>) -> Note {
     let l = view.locale;
-    let of = |wanted: fn(Verdict) -> bool| rows.iter().filter(|(_, judgement)| wanted(judgement.verdict)).count() as u64;
+    let of =
+        |wanted: fn(Verdict) -> bool| rows.iter().filter(|(_, judgement)| wanted(judgement.verdict)).count() as u64;
     let all = rows.len() as u64;
     let missed = of(|verdict| verdict == Verdict::Missed);
     let undecided = of(|verdict| matches!(verdict, Verdict::NotDecidable(_)));
@@ -158,10 +169,18 @@ fn verdict_note(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View
             key(a).total_cmp(&key(b))
         });
     let (status, title, mut text) = if let Some((entry, judgement)) = worst {
-        let title = if report.is_over { l.t("Missed.") } else { l.t("Missed already.") };
+        let title = if report.is_over {
+            l.t("Missed.")
+        } else {
+            l.t("Missed already.")
+        };
         let main = l.fill(
             "{0} was promised at {1}; measured: {2}.",
-            &[&promise(&judgement.target, l), &name_of(entry, view), &measured(entry, judgement, l)],
+            &[
+                &promise(&judgement.target, l),
+                &name_of(entry, view),
+                &measured(entry, judgement, l),
+            ],
         );
         let count = if all > 1 {
             format!(
@@ -179,7 +198,8 @@ fn verdict_note(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View
         (
             Status::Unknown,
             l.t("Not decidable."),
-            l.t("Too little is known to say whether the promises were kept.").to_owned(),
+            l.t("Too little is known to say whether the promises were kept.")
+                .to_owned(),
         )
     } else if report.is_over {
         let text = l.count(all - undecided, "The promise was kept.", "All {0} promises were kept.");
@@ -207,7 +227,11 @@ fn verdict_note(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View
         (
             Status::Good,
             l.t("On course."),
-            l.count(all, "The promise can be kept.", "All {0} promises can be kept if it goes on so."),
+            l.count(
+                all,
+                "The promise can be kept.",
+                "All {0} promises can be kept if it goes on so.",
+            ),
         )
     };
     if !report.is_over {
@@ -247,7 +271,11 @@ fn amount(judgement: &Judgement, l: &Locale) -> String {
 
 fn span(micros: f64, l: &Locale) -> String {
     // Above a minute, seconds say nothing.
-    let micros = if micros > 600e6 { (micros / 60e6).round() * 60e6 } else { (micros / 1e6).round() * 1e6 };
+    let micros = if micros > 600e6 {
+        (micros / 60e6).round() * 60e6
+    } else {
+        (micros / 1e6).round() * 1e6
+    };
     l.span(Micros(micros as i64))
 }
 
@@ -308,13 +336,15 @@ fn table(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View<'_>) -
     let l = view.locale;
     let several = rows.iter().any(|(entry, _)| entry.monitor != rows[0].0.monitor);
     let cells = rows.iter().take(MOST_ROWS).map(|(entry, judgement)| {
-        let interval = judgement.interval.map_or_else(String::new, |(low, high)| match judgement.value {
-            Value::Time(_) | Value::NotDelivered => format!("({}–{})", l.duration(low), l.duration(high)),
-            _ => {
-                let decimals = super::super::locale::decimals_for(entry.tests).max(1);
-                format!("({}–{})", l.number(low * 100.0, decimals), l.percent(high, decimals))
-            }
-        });
+        let interval = judgement
+            .interval
+            .map_or_else(String::new, |(low, high)| match judgement.value {
+                Value::Time(_) | Value::NotDelivered => format!("({}–{})", l.duration(low), l.duration(high)),
+                _ => {
+                    let decimals = super::super::locale::decimals_for(entry.tests).max(1);
+                    format!("({}–{})", l.number(low * 100.0, decimals), l.percent(high, decimals))
+                }
+            });
         let percent = |share: Option<f64>| {
             share.map_or_else(
                 || Cell::text(DASH),
@@ -322,7 +352,11 @@ fn table(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View<'_>) -
             )
         };
         let minutes = |time: Micros| {
-            let text = if time == Micros::ZERO { "0".to_owned() } else { l.span(time) };
+            let text = if time == Micros::ZERO {
+                "0".to_owned()
+            } else {
+                l.span(time)
+            };
             Cell::number(text, Some(time.0 as f64 / 60e6))
         };
         let mut cells = Vec::new();

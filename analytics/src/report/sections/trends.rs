@@ -117,7 +117,11 @@ fn row(found: &Found, several: bool, view: &View<'_>) -> Option<Row> {
         } => (
             *metric,
             l.fill(
-                if *per_day > 0.0 { "rose by {0} a day" } else { "fell by {0} a day" },
+                if *per_day > 0.0 {
+                    "rose by {0} a day"
+                } else {
+                    "fell by {0} a day"
+                },
                 &[&l.duration(per_day.abs())],
             ),
             range(*interval, *per_day < 0.0, l),
@@ -132,7 +136,11 @@ fn row(found: &Found, several: bool, view: &View<'_>) -> Option<Row> {
         } => (
             *metric,
             l.fill(
-                if after > before { "rose on {0}, and stayed" } else { "fell on {0}, and stayed" },
+                if after > before {
+                    "rose on {0}, and stayed"
+                } else {
+                    "fell on {0}, and stayed"
+                },
                 &[&l.day(*at)],
             ),
             String::new(),
