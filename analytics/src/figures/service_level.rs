@@ -905,6 +905,8 @@ mod tests {
     /// What became of a test, its round trip, and whether it was in maintenance; `None` for no test.
     type Fate = Option<(Outcome, i64, bool)>;
 
+    type Case = (fn(usize) -> Fate, Verdict);
+
     const GOOD: Fate = Some((Outcome::Ok, 4_000_000, false));
     const BAD: Fate = Some((Outcome::Lost, 0, false));
 
@@ -977,7 +979,7 @@ mod tests {
     fn too_little_is_not_decided() {
         let level = level("availability = \"99.9%\"");
         let period = month();
-        let cases: [(fn(usize) -> Fate, Verdict); 5] = [
+        let cases: [Case; 5] = [
             // A test an hour would be too few even without a failure.
             (
                 |n| if n % 300 == 0 { GOOD } else { None },
