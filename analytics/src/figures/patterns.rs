@@ -1046,7 +1046,8 @@ mod tests {
             panic!("{found:?}")
         };
         assert_eq!(*day, 2);
-        assert!((value / others - 1.4).abs() < 0.05, "{value} against {others}");
+        // Six Tuesdays of noise: their median is known to some three per cent.
+        assert!((value / others - 1.4).abs() < 0.1, "{value} against {others}");
     }
 
     #[test]
