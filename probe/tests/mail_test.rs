@@ -868,3 +868,102 @@ async fn a_mail_that_comes_back_is_lost_and_says_why() {
         assert!(sample.error.as_deref().expect("error").contains("5.2.2"), "{sample:?}");
     }
 }
+
+#[tokio::test]
+async fn a_notification_of_a_delay_is_no_failure() {
+    for imap in [false, true] {
+        let options = Options {
+            delays: Delays::Fixed(Duration::from_millis(300)),
+            ..Options::default()
+        };
+        let probe = if imap {
+            Probe::over_imap(options).await
+        } else {
+            Probe::new(options).await
+        };
+        probe.server.befall(None, Mishap::Warn, When::Always);
+        let sample = probe.run().await;
+        assert_eq!(
+            (sample.outcome, sample.stage, sample.duplicates),
+            (Outcome::Ok, None, Some(0)),
+            "{sample:?}"
+        );
+        assert!(sample.round_trip.unwrap() > Micros::from_millis(250), "{sample:?}");
+        assert_eq!(probe.ours(), 0, "the notification is cleared as well");
+    }
+}
+
+#[tokio::test]
+async fn when_the_server_is_silent_after_the_content_the_mailbox_decides() {
+    for (imap, fault, arrives) in [
+        (false, Fault::CloseAfter, true),
+        (true, Fault::CloseAfter, true),
+        // The reply comes after the deadline.
+        (false, Fault::Delay(Duration::from_secs(4)), true),
+        (true, Fault::Reset, false),
+        (false, Fault::Stall, false),
+    ] {
+        let probe = if imap {
+            Probe::over_imap(Options::default()).await
+        } else {
+            Probe::new(Options::default()).await
+        };
+        probe
+            .server
+            .inject(Protocol::Smtp, "CONTENT", fault.clone(), When::Always);
+        let sample = probe.run().await;
+        assert_eq!(sample.send_uncertain, Some(true), "{fault:?}: {sample:?}");
+        assert_eq!(
+            sample.smtp_attempts,
+            Some(1),
+            "it is not offered again: it may come twice"
+        );
+        if arrives {
+            assert_eq!(
+                (sample.outcome, sample.stage, &sample.error),
+                (Outcome::Ok, None, &None)
+            );
+            assert!(sample.round_trip.is_some());
+        } else {
+            assert_eq!(
+                (sample.outcome, sample.stage, sample.settled),
+                (Outcome::SmtpFailed, Some(Stage::SmtpData), Some(false)),
+                "{fault:?}: {sample:?}"
+            );
+            assert!(sample.error.unwrap().contains("is not known"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_conversation_of_slow_steps_ends_as_a_whole() {
+    let probe = Probe::new(Options::default()).await;
+    for phase in ["GREETING", "EHLO", "AUTH", "MAIL", "RCPT", "DATA", "CONTENT"] {
+        let slow = Fault::Delay(Duration::from_millis(600));
+        probe.server.inject(Protocol::Smtp, phase, slow, When::Always);
+    }
+    let sample = probe.run_with(&[("\"3s\"", "\"500ms\"")]).await.sample;
+    assert_eq!(sample.outcome, Outcome::SmtpFailed, "{sample:?}");
+    let error = sample.error.unwrap();
+    assert!(error.contains("the conversation did not end within 2s"), "{error}");
+}
+
+#[tokio::test]
+async fn a_test_does_not_wait_for_a_visit_without_end() {
+    let probe = Probe::new(Options {
+        pop3_without: vec!["PIPELINING".to_owned()],
+        ..Options::default()
+    })
+    .await;
+    probe.server.fill(PROBE, 50);
+    let slow = Fault::Delay(Duration::from_millis(700));
+    probe.server.inject(Protocol::Pop3, "TOP", slow, When::Always);
+    let sample = probe.run_with(&[("\"3s\"", "\"500ms\"")]).await.sample;
+    assert_eq!(
+        (sample.outcome, sample.stage),
+        (Outcome::PickupFailed, Some(Stage::PickupConnect)),
+        "{sample:?}"
+    );
+    let error = sample.error.unwrap();
+    assert!(error.contains("no pick-up ended within 1s500ms"), "{error}");
+}

@@ -182,6 +182,8 @@ pub struct Monitor {
     pub calendar: Option<Calendar>,
     /// Time between the starts of two tests while it fails.
     pub retest_interval: Option<Micros>,
+    /// A test may begin while the one before still runs.
+    pub overlap: bool,
     /// The action list that it uses, if any.
     pub action_list: Option<Name>,
     /// When its alarm rises and clears.

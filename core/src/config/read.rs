@@ -1018,6 +1018,7 @@ struct Options {
     test_interval: Micros,
     calendar: Option<Calendar>,
     retest_interval: Option<Micros>,
+    overlap: bool,
     action_list: Option<Name>,
     alarm: AlarmRule,
     depends_on: Vec<(String, Node)>,
@@ -1166,6 +1167,7 @@ fn options(
         test_interval,
         calendar,
         retest_interval,
+        overlap: table.get("overlap", problems).unwrap_or(false),
         action_list,
         alarm,
         depends_on,
@@ -1301,6 +1303,21 @@ fn monitor(
     if let (Some(list), Some(smtp)) = (&options.action_list, &options.smtp) {
         warn_of_own_server(&id, list, smtp, &table, config, problems);
     }
+    if options.max_round_trip > options.test_interval && !options.overlap {
+        problems.push(Problem {
+            severity: super::Severity::Warning,
+            ..table
+                .problem(
+                    "max_round_trip",
+                    format!(
+                        "max round trip ({}) is longer than the test interval ({}) of {id}: while a mail is late, tests are left out",
+                        options.max_round_trip, options.test_interval
+                    ),
+                    "longer than the test interval",
+                )
+                .help("raise test_interval or shorten max_round_trip, or set overlap = true: tests then begin while others still run")
+        });
+    }
     table.finish(problems);
     let mut tags = options.tags;
     tags.extend(object.into_iter().flat_map(|object| object.tags.iter().cloned()));
@@ -1313,6 +1330,7 @@ fn monitor(
         test_interval: options.test_interval,
         calendar: options.calendar,
         retest_interval: options.retest_interval,
+        overlap: options.overlap,
         action_list: options.action_list,
         alarm: options.alarm,
         kind: Kind::MailQos(MailQos {
@@ -1430,6 +1448,14 @@ mod tests {
         max_round_trip = "1m30s"
         tags = ["b"]
     "#;
+
+    #[test]
+    fn tests_that_would_be_left_out_are_warned_of() {
+        let told = problems_of(GOOD);
+        assert!(told.contains("longer than the test interval (1m) of m1"), "{told}");
+        let told = problems_of(&GOOD.replace("object = \"mail1\"", "object = \"mail1\"\noverlap = true"));
+        assert!(!told.contains("test interval"), "{told}");
+    }
 
     #[test]
     fn a_monitor_takes_from_the_defaults_what_it_does_not_say() {

@@ -21,7 +21,7 @@ mod verdicts;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError, RwLock},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use lettre::Address;
@@ -85,6 +85,16 @@ pub struct Tester {
     tasks: Mutex<Vec<JoinHandle<()>>>,
     network: Network,
     stopping: watch::Sender<bool>,
+}
+
+/// What is offered to the server.
+struct Offer {
+    draft: message::Draft,
+    credentials: Option<Credentials>,
+    from: Address,
+    to: Address,
+    /// When the offering must have ended.
+    until: Moment,
 }
 
 /// A mail that was handed over.
@@ -271,21 +281,19 @@ impl Tester {
         let expected = self.registry.expect(nonce, &self.mailbox(options), options);
         let draft = message::Draft::new(options).map_err(|error| own(format!("no random numbers: {error}")))?;
         sample.message_bytes = i32::try_from(draft.write(&self.key, &token).len()).ok();
-        let patience = Moment::now() + options.max_round_trip;
         let began = Moment::now();
+        let patience = began + options.max_round_trip;
+        let offer = Offer {
+            draft,
+            credentials: smtp_credentials,
+            from,
+            to,
+            until: patience + options.timeout,
+        };
         let mut pause = first_pause(options.max_round_trip);
         for attempt in 1.. {
             sample.smtp_attempts = Some(attempt);
-            let handed_over = self
-                .hand_over(
-                    options,
-                    sample,
-                    &draft,
-                    &mut token,
-                    (smtp_credentials.as_ref(), &from, &to),
-                    said,
-                )
-                .await;
+            let handed_over = self.hand_over(options, sample, &offer, &mut token, said).await;
             let error = match handed_over {
                 Ok(sent) => {
                     if sample.stage.is_none() {
@@ -322,16 +330,19 @@ impl Tester {
         &self,
         options: &MailQos,
         sample: &mut Sample,
-        draft: &message::Draft,
+        offer: &Offer,
         token: &mut Token,
-        (credentials, from, to): (Option<&Credentials>, &Address, &Address),
         said: &mut Vec<mail::Transcript>,
     ) -> Result<Sent, SmtpError> {
+        let Offer { draft, from, to, .. } = offer;
         let mut smtp = Smtp::new(&options.smtp, options.timeout.to_std());
+        // In whole seconds: it is told to people.
+        let left = (offer.until - Moment::now()).to_std();
+        smtp.limit(Duration::from_secs(left.as_secs() + 1));
         let (mut asked, mut stamp) = (None, None);
         let result = async {
             smtp.open().await?;
-            if let Some(credentials) = credentials {
+            if let Some(credentials) = &offer.credentials {
                 smtp.authenticate(credentials).await?;
             }
             asked = Some(Moment::now());

@@ -37,9 +37,9 @@ pub(super) fn is_filed(mail: &[u8]) -> bool {
     let Some(newest) = fields(mail, "Received").into_iter().next() else {
         return false;
     };
-    let clauses = newest.rsplit_once(';').map_or(&*newest, |(clauses, _)| clauses);
-    let bare = without_comments(clauses).to_ascii_lowercase();
-    let words: Vec<&str> = bare.split_whitespace().collect();
+    let bare = without_comments(&newest).to_ascii_lowercase();
+    let clauses = bare.rsplit_once(';').map_or(&*bare, |(clauses, _)| clauses);
+    let words: Vec<&str> = clauses.split_whitespace().collect();
     words.windows(2).any(|pair| {
         let [key, value] = pair else { return false };
         match *key {
@@ -54,12 +54,18 @@ pub(super) fn is_filed(mail: &[u8]) -> bool {
 }
 
 fn hop(value: &str) -> Hop {
-    let (clauses, stamp) = value.rsplit_once(';').unwrap_or((value, ""));
-    let bare = without_comments(clauses);
-    let words: Vec<&str> = bare.split_whitespace().collect();
+    // Comments may hold semicolons, too.
+    let bare = without_comments(value);
+    let (clauses, stamp) = bare.rsplit_once(';').unwrap_or((&bare, ""));
+    let words: Vec<&str> = clauses.split_whitespace().collect();
     let behind = |key: &str| {
         let at = words.iter().position(|word| word.eq_ignore_ascii_case(key))?;
         let name = words.get(at + 1)?.trim_matches([',', ';', '[', ']']);
+        // An address literal (RFC 5321, section 4.1.3).
+        let name = match name.split_at_checked(5) {
+            Some((tag, address)) if tag.eq_ignore_ascii_case("IPv6:") => address,
+            _ => name,
+        };
         (!name.is_empty()).then(|| name.chars().take(MOST_NAME).collect())
     };
     Hop {
@@ -119,8 +125,12 @@ pub(super) fn date(text: &str) -> Option<UtcMicros> {
                 Some(b'-') => -1,
                 _ => return None,
             };
-            let digits: i64 = zone.get(1..)?.parse().ok()?;
-            if zone.len() != 5 || !(0..2400).contains(&digits) {
+            let digits = zone.get(1..).filter(|digits| digits.len() == 4)?;
+            let digits: i64 = digits
+                .parse()
+                .ok()
+                .filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+            if digits >= 2400 || digits % 100 >= 60 {
                 return None;
             }
             sign * (digits / 100 * 3600 + digits % 100 * 60)
@@ -205,6 +215,72 @@ mod tests {
                 Some("mx.example.com"),
                 Some("imap.example.com"),
             ),
+            (
+                "Sendmail, submitted",
+                "(from root@localhost)\r\n\tby client.example (8.17.1/8.17.1/Submit) id 5ANI05XX001;\r\n\tMon, 23 Nov 2026 18:00:05 GMT",
+                None,
+                Some("client.example"),
+            ),
+            (
+                "Sendmail, IPv6",
+                "from [IPv6:2001:db8::1] ([IPv6:2001:db8::1])\r\n\t(authenticated bits=0)\r\n\tby mx.example.com with ESMTPSA;\r\n\tMon, 23 Nov 2026 18:00:05 GMT",
+                Some("2001:db8::1"),
+                Some("mx.example.com"),
+            ),
+            (
+                "Exim, local",
+                "from root by mx.example.com with local (Exim 4.97)\r\n\t(envelope-from <a@b>)\r\n\tid 1u0-000000001Ab-2cDe; Mon, 23 Nov 2026 18:00:05 +0000",
+                Some("root"),
+                Some("mx.example.com"),
+            ),
+            (
+                "Exim, IPv6",
+                "from client ([2001:db8::1]:41234 helo=[IPv6:2001:db8::1]) by mx.example.com with esmtpsa (TLS1.3:ECDHE_X25519__RSA_PSS_RSAE_SHA256__AES_256_GCM:256) (Exim 4.97) id x; Mon, 23 Nov 2026 18:00:05 +0000",
+                Some("client"),
+                Some("mx.example.com"),
+            ),
+            (
+                "Exchange on premises",
+                "from EX1.corp.example (10.0.0.1) by EX2.corp.example (10.0.0.2) with Microsoft\r\n SMTP Server (version=TLS1_2,\r\n cipher=TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384) id 15.1.2507.39 via Mailbox\r\n Transport; Mon, 23 Nov 2026 19:00:05 +0100",
+                Some("EX1.corp.example"),
+                Some("EX2.corp.example"),
+            ),
+            (
+                "Exchange, mapi",
+                "from AM0PR01.eurprd01.prod.outlook.com ([fe80::1:2]) by\r\n AM0PR01.eurprd01.prod.outlook.com ([fe80::1:2%5]) with mapi id 15.20.7025.017; Mon, 23 Nov 2026\r\n 18:00:05 +0000",
+                Some("AM0PR01.eurprd01.prod.outlook.com"),
+                Some("AM0PR01.eurprd01.prod.outlook.com"),
+            ),
+            (
+                "Gmail, submitted",
+                "from client.example ([2001:db8::1]) by smtp.gmail.com with ESMTPSA id x-y.1.2026.11.23.10.00.05 for <a@b>\r\n (version=TLS1_3 cipher=TLS_AES_256_GCM_SHA384 bits=256/256);\r\n Mon, 23 Nov 2026 10:00:05 -0800 (PST)",
+                Some("client.example"),
+                Some("smtp.gmail.com"),
+            ),
+            (
+                "qmail, network",
+                "(qmail 12345 invoked from network); 23 Nov 2026 18:00:05 -0000",
+                None,
+                None,
+            ),
+            (
+                "Domino",
+                "from client ([192.0.2.1])\r\n          by mx.example.com (Lotus Domino Release 9.0.1)\r\n          with ESMTP id 2026112319000512-123456 ;\r\n          Mon, 23 Nov 2026 19:00:05 +0100",
+                Some("client"),
+                Some("mx.example.com"),
+            ),
+            (
+                "a semicolon in a comment",
+                "from a (TLS; really) by b; Mon, 23 Nov 2026 18:00:05 +0000 (UTC; of course)",
+                Some("a"),
+                Some("b"),
+            ),
+            (
+                "a comment without end",
+                "from a by b; Mon, 23 Nov 2026 18:00:05 +0000 (UTC",
+                Some("a"),
+                Some("b"),
+            ),
             ("old", "from a by b; 23 Nov 26 18:00:05 GMT", Some("a"), Some("b")),
         ] {
             let mail = format!(
@@ -282,6 +358,37 @@ mod tests {
             Some(AT + Micros::from_millis(250))
         );
         assert_eq!(date("23 Nov 2026 17:59:60 +0000"), date("23 Nov 2026 18:00:00 +0000"));
+        assert_eq!(
+            date("Sat, 31 Dec 2016 23:59:60 GMT"),
+            date("Sun, 1 Jan 2017 00:00:00 Z")
+        );
+        for (zone, hour) in [
+            ("UT", 18),
+            ("UTC", 18),
+            ("Z", 18),
+            ("-0000", 18),
+            ("EST", 13),
+            ("EDT", 14),
+            ("CST", 12),
+            ("CDT", 13),
+            ("MST", 11),
+            ("MDT", 12),
+            ("PST", 10),
+            ("PDT", 11),
+            ("-0500 (EST)", 13),
+            ("+0000 (GMT+00:00)", 18),
+        ] {
+            assert_eq!(
+                date(&format!("Mon, 23 Nov 2026 {hour}:00:05 {zone}")),
+                Some(AT),
+                "{zone}"
+            );
+        }
+        assert_eq!(
+            date("Mon,23 Nov 126 23:45:05 +0545 (NPT)"),
+            Some(AT + Micros::from_secs(0))
+        );
+        assert_eq!(date("23 nov 2026 18:00 +0000"), Some(AT - Micros::from_secs(5)));
         for nonsense in [
             "",
             "yesterday",
@@ -289,6 +396,12 @@ mod tests {
             "23 Nov 2026 25:00:00 +0000",
             "23 Nov 2026 18:00:05",
             "23 Nov 2026 18:00:05 +9999",
+            "23 Nov 2026 18:00:05 +0060",
+            "23 Nov 2026 18:00:05 ++100",
+            "23 Nov 2026 18:00:05 CEST",
+            "23 Nov 2026 18:00:61 +0000",
+            "23 Nov 2026 18:00:-5 +0000",
+            "23 Nov 99999 18:00:05 +0000",
             "23 Nov 2026 18:00:05 +é0",
         ] {
             assert_eq!(date(nonsense), None, "{nonsense}");

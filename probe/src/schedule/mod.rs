@@ -196,7 +196,8 @@ pub async fn run(parts: Parts, mut configs: watch::Receiver<Arc<Config>>, mut st
             };
             // From now, not from the slot: what a suspended machine missed is not made up for.
             queue.plan(&id, next(&config, monitor, now));
-            if busy.contains_key(&id) {
+            let may_overlap = monitor.overlap && !waiting.iter().any(|(_, waits)| *waits == id);
+            if busy.contains_key(&id) && !may_overlap {
                 parts.board.left_out.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(monitor = %id, "the test before is still running or waiting; this one is left out");
                 continue;

@@ -128,9 +128,10 @@ impl Mail {
                 Mishap::Late(more) => delay += more,
                 Mishap::Bounce(status) => {
                     tokio::time::sleep(delay).await;
-                    self.bounce(&status);
+                    self.notify("failed", &status);
                     return;
                 }
+                Mishap::Warn => self.notify("delayed", "4.4.1"),
                 Mishap::Junk => folder = JUNK,
                 Mishap::TagSubject(tag) => {
                     let subject = field(&self.content, "Subject").unwrap_or_default();
@@ -190,8 +191,8 @@ impl Mail {
         }
     }
 
-    /// Tells the sender that the mail could not be delivered (RFC 3464).
-    fn bounce(mut self, status: &str) {
+    /// Tells the sender what became of the mail (RFC 3464).
+    fn notify(&self, action: &str, status: &str) {
         let host = &self.shared.options.host_name;
         let date = self.shared.server_date(UtcMicros::now());
         let text = format!(
@@ -202,7 +203,7 @@ impl Mail {
              Content-Type: text/plain; charset=us-ascii\r\n\r\nThis is the mail system at host {host}.\r\n\r\n\
              <{to}>: host said: 552 {status} Mailbox is full\r\n\r\n--B0UNCE.1/{host}\r\nContent-Description: Delivery report\r\n\
              Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; {host}\r\nX-Postfix-Sender: rfc822; {from}\r\n\r\n\
-             Final-Recipient: rfc822; {to}\r\nOriginal-Recipient: rfc822;{to}\r\nAction: failed\r\nStatus: {status}\r\n\
+             Final-Recipient: rfc822; {to}\r\nOriginal-Recipient: rfc822;{to}\r\nAction: {action}\r\nStatus: {status}\r\n\
              Diagnostic-Code: smtp; 552 {status} Mailbox is full\r\n\r\n--B0UNCE.1/{host}\r\n\
              Content-Description: Undelivered Message\r\nContent-Type: message/rfc822\r\n\r\n{original}\r\n--B0UNCE.1/{host}--\r\n",
             from = self.from,
@@ -214,10 +215,11 @@ impl Mail {
             return;
         }
         let notification = Self {
-            recipient: std::mem::take(&mut self.from),
+            shared: self.shared.clone(),
+            from: String::new(),
+            recipient: self.from.clone(),
             received: String::new(),
             content: text.into_bytes(),
-            ..self
         };
         notification.land(INBOX);
     }

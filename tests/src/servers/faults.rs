@@ -94,6 +94,8 @@ pub enum Mishap {
     Late(Duration),
     /// A delivery status notification goes to its sender instead, with this status.
     Bounce(String),
+    /// It arrives, and before that a notification of its delay.
+    Warn,
     /// It lands in the folder `Junk`.
     Junk,
     /// A tag is put before the subject.
