@@ -4,9 +4,12 @@
 
 use std::{path::Path, sync::Arc};
 
-use mailqos_core::model::{Outcome, Sample, Stage};
+use mailqos_core::{
+    config::Config,
+    model::{Outcome, Sample, Stage},
+};
 use mailqos_probe::mailqos::Tester;
-use mailqos_tests::servers::{MailServer, Options, PASSWORD, PROBE, Protocol};
+use mailqos_tests::servers::{MailServer, Options, PASSWORD, PROBE, Protocol, TokenBook, TokenServer};
 
 /// A setting with one mail server.
 struct Probe {
@@ -29,8 +32,7 @@ impl Probe {
         }
     }
 
-    /// Tests in a row by one tester.
-    async fn run(&self, protocol: &str, count: usize) -> Vec<Sample> {
+    fn config(&self, protocol: &str) -> Arc<Config> {
         let folder = self.folder.path();
         write(&folder.join("ca.pem"), self.server.authority().pem());
         write(&folder.join("password"), PASSWORD);
@@ -64,7 +66,12 @@ pickup = {{ protocol = "{protocol}", port = {port}, tls = "implicit", account = 
         let path = folder.join("mailqos.toml");
         write(&path, &text);
         let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
-        let config = Arc::new(config);
+        Arc::new(config)
+    }
+
+    /// Tests in a row by one tester.
+    async fn run(&self, protocol: &str, count: usize) -> Vec<Sample> {
+        let config = self.config(protocol);
         let tester = Tester::new(config.clone(), None).await.expect("tester");
         let monitor = config.monitors.values().next().expect("monitor");
         let mut samples = Vec::new();
@@ -196,4 +203,126 @@ async fn a_wrong_password_is_tried_once() {
         assert!(error.contains("535 5.7.8"), "{error}");
         assert_eq!(error.contains("invalid-proof"), mechanism == "SCRAM-SHA-256", "{error}");
     }
+}
+
+/// A probe whose account gets its tokens from an embedded token server.
+async fn with_tokens(mechanisms: &[&str], refresh_token: &str) -> (Probe, TokenServer, TokenBook) {
+    let tokens = TokenBook::default();
+    let options = Options {
+        tokens: tokens.clone(),
+        ..Options::default()
+    };
+    let mut probe = Probe::new(mechanisms, options).await;
+    let server = TokenServer::start(&tokens, PROBE, "client-secret-1", refresh_token).await;
+    let server = server.expect("a token server");
+    write(&probe.folder.path().join("client"), "client-secret-1\n");
+    write(&probe.folder.path().join("refresh"), refresh_token);
+    let refresh = if refresh_token.is_empty() {
+        ""
+    } else {
+        ", refresh_token = { file = \"refresh\" }"
+    };
+    probe.account = format!(
+        "oauth = {{ token_url = \"{}\", client_id = \"app\", client_secret = {{ file = \"client\" }}, scope = \"mail\"{refresh} }}",
+        server.url()
+    );
+    (probe, server, tokens)
+}
+
+#[tokio::test]
+async fn a_token_opens_each_server_by_each_mechanism() {
+    for mechanism in ["XOAUTH2", "OAUTHBEARER"] {
+        for pickup in ["pop3", "imap"] {
+            let (probe, tokens, _) = with_tokens(&["PLAIN", mechanism], "").await;
+            let samples = probe.run(pickup, 2).await;
+            assert!(
+                samples.iter().all(|sample| sample.outcome == Outcome::Ok),
+                "{mechanism} {pickup}: {samples:?}"
+            );
+            for server in [Protocol::Smtp, protocol(pickup)] {
+                let logins = probe.logins(server);
+                assert!(
+                    !logins.is_empty() && logins.iter().all(|login| login == mechanism),
+                    "{logins:?}"
+                );
+            }
+            let requests = tokens.requests();
+            assert_eq!(requests.len(), 1, "one token for all: {requests:?}");
+            assert!(
+                requests[0].contains("grant_type=client_credentials") && requests[0].contains("scope=mail"),
+                "{requests:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_rejected_token_is_replaced_once() {
+    for mechanism in ["XOAUTH2", "OAUTHBEARER"] {
+        for pickup in ["pop3", "imap"] {
+            let (probe, tokens, book) = with_tokens(&[mechanism], "").await;
+            let config = probe.config(pickup);
+            let tester = Tester::new(config.clone(), None).await.expect("tester");
+            let monitor = config.monitors.values().next().expect("monitor");
+            assert_eq!(tester.test(monitor).await.sample.outcome, Outcome::Ok);
+            book.revoke_all();
+            let sample = tester.test(monitor).await.sample;
+            assert_eq!(sample.outcome, Outcome::Ok, "{mechanism} {pickup}: {sample:?}");
+            assert_eq!(tokens.requests().len(), 2, "{mechanism} {pickup}");
+            tester.shutdown().await;
+        }
+    }
+    // A token server whose tokens open nothing: two of them are tried, and then no more for a while.
+    let (probe, tokens, _) = with_tokens(&["XOAUTH2"], "").await;
+    let account = probe.account.clone();
+    let nobody = TokenServer::start(&TokenBook::default(), PROBE, "client-secret-1", "")
+        .await
+        .unwrap();
+    let probe = Probe {
+        account: account.replace(&tokens.url(), &nobody.url()),
+        ..probe
+    };
+    let samples = probe.run("pop3", 3).await;
+    let error = samples[2].error.clone().unwrap();
+    assert!(
+        error.contains("535 5.7.8") && error.contains("the token was rejected (status 401)"),
+        "{error}"
+    );
+    assert!(nobody.requests().len() <= 2, "{:?}", nobody.requests());
+}
+
+#[tokio::test]
+async fn a_rotated_refresh_token_outlives_a_restart() {
+    let (probe, tokens, _) = with_tokens(&["XOAUTH2"], "first-refresh-token").await;
+    for life in 1..=3 {
+        let samples = probe.run("imap", 1).await;
+        assert_eq!(samples[0].outcome, Outcome::Ok, "life {life}: {samples:?}");
+    }
+    let requests = tokens.requests();
+    assert_eq!(requests.len(), 3, "{requests:?}");
+    assert!(
+        requests[0].contains("refresh_token=first-refresh-token"),
+        "{requests:?}"
+    );
+    assert!(
+        requests[2].contains("refresh_token=Rotated-Refresh-2-5Tz"),
+        "{requests:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_token_server_that_refuses_is_explained() {
+    let (probe, tokens, _) = with_tokens(&["XOAUTH2"], "").await;
+    tokens.refuse(Some(
+        r#"{"error":"invalid_client","error_description":"AADSTS7000222: The provided client secret keys are expired. client-secret-1"}"#,
+    ));
+    let samples = probe.run("pop3", 1).await;
+    let error = samples[0].error.clone().unwrap();
+    assert_eq!(samples[0].outcome, Outcome::NotTested, "{error}");
+    assert!(error.contains("the client secret has expired"), "{error}");
+    assert!(!error.contains("client-secret-1"), "{error}");
+    tokens.refuse(Some("<html>no JSON</html>"));
+    let samples = probe.run("pop3", 1).await;
+    let error = samples[0].error.clone().unwrap();
+    assert!(error.contains("is token_url right?"), "{error}");
 }

@@ -170,3 +170,22 @@ fn wrong_usage_is_exit_code_2() {
         "from after to"
     );
 }
+
+#[test]
+fn the_examples_of_the_readme_pass_the_check() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).expect("the README");
+    let examples: Vec<&str> = readme
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("```").map(|(example, _)| example))
+        .filter(|example| example.contains("site = "))
+        .collect();
+    assert!(examples.len() >= 3, "{} examples", examples.len());
+    for example in examples {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("mailqos.toml");
+        std::fs::write(&file, example).expect("a file");
+        let config = mailqos_core::config::load(&file).unwrap_or_else(|problems| panic!("{problems}\n{example}"));
+        assert!(config.warnings.is_empty(), "{}\n{example}", config.warnings);
+    }
+}

@@ -10,7 +10,7 @@ use std::{path::PathBuf, time::Duration};
 
 use mailqos_core::{
     config::{Account, Config, Endpoint, Target},
-    mail::{Secret, SecretError, one_line},
+    mail::{CredentialError, Secret, one_line},
     model::Name,
 };
 
@@ -73,8 +73,8 @@ pub enum DeliveryError {
         source: std::io::Error,
     },
     /// The account's secret can't be had.
-    #[error("the password: {0}")]
-    Secret(#[from] SecretError),
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
     /// A server refused, or could not be talked to.
     #[error("{server}: {step}: {reason}")]
     Server {
@@ -111,7 +111,7 @@ impl DeliveryError {
         match self {
             Self::NoTarget(_) | Self::Letter(_) | Self::Outside(_) => false,
             Self::Server { transient, .. } => *transient,
-            Self::Io { .. } | Self::Secret(_) | Self::Deadline { .. } => true,
+            Self::Io { .. } | Self::Credentials(_) | Self::Deadline { .. } => true,
         }
     }
 }
@@ -214,7 +214,7 @@ impl Login {
             user: account.map_or_else(String::new, |account| account.user.clone()),
             domain: account.and_then(|account| account.domain.clone()),
             password: match account {
-                Some(account) => account.password.fetch().await?,
+                Some(account) => account.credentials().await?.secret,
                 None => Secret::new(""),
             },
             limit,

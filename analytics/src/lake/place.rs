@@ -53,7 +53,7 @@ async fn fetch(address: &str, config: Option<&Config>, mirror: &Path) -> Result<
     let account = config.and_then(|config| config.account(options.account.as_ref()));
     let secret = match account {
         Some(account) => {
-            let secret = account.password.fetch().await;
+            let secret = account.credentials().await.map(|credentials| credentials.secret);
             Some(secret.map_err(|error| PlaceError::Secret(error.to_string()))?)
         }
         None => None,

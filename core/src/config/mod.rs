@@ -1,6 +1,7 @@
 //! The configuration: one TOML file, with folders of more to include. What is read here has been checked as a whole;
 //! both binaries start from a [`Config`].
 
+mod account;
 mod actions;
 mod alarm;
 mod calendar;
@@ -21,6 +22,7 @@ use std::{
 
 use jiff::tz::TimeZone;
 
+pub use account::expiry;
 pub use actions::{Action, ActionList, LogPlace, On, Service, Step, Template, Webhook};
 pub use alarm::{AlarmRule, PercentileRule, Threshold, Timing};
 pub use calendar::{Calendar, Cron};
@@ -35,7 +37,7 @@ pub use table::{FromToml, Node, Source, Table, nearest, parse};
 
 use crate::{
     mail::{
-        Credentials, SecretError, SecretSource,
+        Login, SecretSource,
         sasl::{Mechanism, Memory},
     },
     model::{AccountName, Micros, MonitorId, Name, ObjectId, SiteName},
@@ -131,25 +133,12 @@ pub struct Account {
     pub user: String,
     /// Windows domain, for network shares.
     pub domain: Option<String>,
-    /// Where the password comes from.
-    pub password: SecretSource,
+    /// With what it logs in.
+    pub login: Login,
     /// The SASL mechanisms that may be used; all where empty.
     pub mechanisms: Vec<Mechanism>,
     /// What is remembered of its logins.
     pub memory: Arc<Memory>,
-}
-
-impl Account {
-    /// Fetches what is needed to log in.
-    ///
-    /// # Errors
-    /// When the secret can't be had.
-    pub async fn credentials(&self) -> Result<Credentials, SecretError> {
-        let secret = self.password.fetch().await?;
-        let mut credentials = Credentials::password(&self.user, secret).remembering(&self.memory);
-        credentials.only.clone_from(&self.mechanisms);
-        Ok(credentials)
-    }
 }
 
 /// A host or service under watch.

@@ -5,7 +5,6 @@ use std::{
     io::Read as _,
     path::{Path, PathBuf},
     str::FromStr as _,
-    sync::Arc,
 };
 
 use jiff::tz::TimeZone;
@@ -14,14 +13,11 @@ use lettre::Address;
 use super::{
     Account, Action, AlarmRule, Calendar, Config, DataLocation, Endpoint, Kind, Limits, MailQos, MailServer,
     MessageShape, Monitor, Object, ObjectStoreOptions, Operator, PickupProtocol, Problem, Problems, Table, Target,
-    TlsMode, Transcripts, Trust, message,
+    TlsMode, Transcripts, Trust, account, message,
     table::{Node, nearest, parse},
 };
 use crate::{
-    mail::{
-        Secret, SecretSource,
-        sasl::{MECHANISMS, Mechanism},
-    },
+    mail::{Secret, SecretSource},
     model::{AccountName, InvalidName, Micros, Name, UtcMicros},
 };
 
@@ -185,7 +181,7 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
         warnings: Problems::default(),
     };
     for (name, table) in named.take("account") {
-        match account(table, plaintext, problems) {
+        match account::read(&name, table, plaintext, &config.state, problems) {
             Some(account) => {
                 config.accounts.insert(name, account);
             }
@@ -485,49 +481,6 @@ fn references(root: &mut Table, problems: &mut Problems) -> Vec<String> {
     addresses
 }
 
-fn account(mut table: Table, plaintext: bool, problems: &mut Problems) -> Option<Account> {
-    let user = table.require("user", "the name to log in with", problems);
-    let domain = table.get("domain", problems);
-    let password = match table.node("password") {
-        Some(node) => secret(&node, plaintext, problems),
-        None => {
-            problems.push(table.missing(
-                "password",
-                "{ env = \"NAME\" }, { file = \"PATH\" } or { command = [\"PROGRAM\", \"ARGUMENT\"] }",
-            ));
-            None
-        }
-    };
-    let mechanisms = mechanisms(&mut table, problems);
-    table.finish(problems);
-    Some(Account {
-        user: user?,
-        domain,
-        password: password?,
-        mechanisms,
-        memory: Arc::default(),
-    })
-}
-
-/// The SASL mechanisms that an account may use.
-fn mechanisms(table: &mut Table, problems: &mut Problems) -> Vec<Mechanism> {
-    let nodes: Vec<Node> = table.get("mechanisms", problems).unwrap_or_default();
-    let mut mechanisms = Vec::new();
-    for node in nodes {
-        let Some(text) = node.read::<String>(problems) else {
-            continue;
-        };
-        match text.parse() {
-            Ok(mechanism) => mechanisms.push(mechanism),
-            Err(()) => problems.push(
-                node.problem(format!("{text:?} is no SASL mechanism that mailqos knows"), "not known")
-                    .help(format!("write some of: {}", MECHANISMS.map(Mechanism::name).join(", "))),
-            ),
-        }
-    }
-    mechanisms
-}
-
 /// Where a secret comes from; a literal only where that is allowed.
 pub(super) fn secret(node: &Node, plaintext: bool, problems: &mut Problems) -> Option<SecretSource> {
     let help = "write { env = \"NAME\" }, { file = \"PATH\" } or { command = [\"PROGRAM\", \"ARGUMENT\"] }";
@@ -726,6 +679,7 @@ fn endpoint(
         );
     }
     let account = reference(table, "account", "account", &config.accounts, problems);
+    warn_of_login(table, service, account.as_ref(), config, problems);
     let trust = if service.upgrade.is_empty() {
         Trust::default()
     } else {
@@ -753,7 +707,48 @@ fn endpoint(
     })
 }
 
-fn is_loopback(server: &str) -> bool {
+/// What is known beforehand of logins that will not do.
+fn warn_of_login(
+    table: &mut Table,
+    service: Service,
+    name: Option<&AccountName>,
+    config: &Config,
+    problems: &mut Problems,
+) {
+    let Some((name, account)) = name.and_then(|name| Some((name, config.accounts.get(name)?))) else {
+        return;
+    };
+    let mut ignored = Problems::default();
+    let is_mail = [SMTP, POP3, IMAP].iter().any(|mail| mail.what == service.what);
+    let server: String = table.get("server", &mut ignored).unwrap_or_default();
+    let server = server.to_ascii_lowercase();
+    let has_token = account.oauth().is_some();
+    if has_token && !is_mail {
+        problems.push(
+            table
+                .problem(
+                    "account",
+                    format!("{} takes no OAuth tokens", service.what),
+                    "an account with oauth",
+                )
+                .help("name an account with a password"),
+        );
+    } else if is_mail && !has_token && (server.ends_with(".office365.com") || server == "outlook.office.com") {
+        let message = if service.what == SMTP.what {
+            "basic authentication (user and password) for SMTP at Microsoft 365 ends by default at the end of December 2026"
+        } else {
+            "Microsoft 365 takes no passwords over POP3 and IMAP"
+        };
+        problems.push(Problem {
+            severity: super::Severity::Warning,
+            ..table.problem("account", message, "an account with a password").help(format!(
+                "in [account.{name}] write oauth = {{ preset = \"microsoft-365\", tenant = …, client_id = …, client_secret = … }} in place of password"
+            ))
+        });
+    }
+}
+
+pub(super) fn is_loopback(server: &str) -> bool {
     server == "localhost"
         || server
             .parse::<std::net::IpAddr>()

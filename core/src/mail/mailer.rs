@@ -2,7 +2,7 @@
 
 use lettre::{Address, Message, address::Envelope};
 
-use super::{Reply, SecretError, Smtp, SmtpError};
+use super::{CredentialError, Reply, Smtp, SmtpError};
 use crate::config::{Account, MailServer};
 
 /// A way to send mails: a mail server and the account for it.
@@ -26,9 +26,9 @@ pub struct Delivered {
 /// Why a mail could not be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum MailError {
-    /// The account's secret could not be had.
-    #[error("the password: {0}")]
-    Secret(#[from] SecretError),
+    /// The account's password or token could not be had.
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
     /// The conversation with the server failed.
     #[error("{stage}: {0}", stage = .0.stage)]
     Smtp(SmtpError),
@@ -38,7 +38,7 @@ impl MailError {
     /// Whether a later try may succeed: all but the server's final refusal (5xx).
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Secret(_) => true,
+            Self::Credentials(_) => true,
             Self::Smtp(error) => error.reply.as_ref().is_none_or(Reply::is_transient),
         }
     }

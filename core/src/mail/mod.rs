@@ -1,7 +1,9 @@
 //! The way to a mail server: secrets, TLS, the recorded connection, and lettre on top of it; for tests, alarms and
 //! reports alike.
 
+mod account;
 mod mailer;
+pub mod oauth;
 mod refusals;
 pub mod sasl;
 mod secret;
@@ -10,6 +12,7 @@ mod tls;
 mod transcript;
 mod wire;
 
+pub use account::{CredentialError, Login};
 pub use mailer::{Delivered, MailError, Mailer};
 pub use refusals::explained;
 pub use sasl::Credentials;

@@ -289,6 +289,30 @@ impl Smtp {
     /// # Errors
     /// When no mechanism fits or the server refuses.
     pub async fn authenticate(&mut self, credentials: &Credentials) -> Result<(), SmtpError> {
+        let Err(error) = self.log_in(credentials).await else {
+            return Ok(());
+        };
+        if error.reply.as_ref().is_none_or(|reply| reply.code / 100 != 5) {
+            return Err(error);
+        }
+        match credentials.renewed().await {
+            None => Err(error),
+            Some(Ok(credentials)) => {
+                let result = self.log_in(&credentials).await;
+                if result.is_err() {
+                    // It is not the token's age: others would not help for a while either.
+                    credentials.renewed().await;
+                }
+                result
+            }
+            Some(Err(reason)) => Err(SmtpError {
+                text: format!("{}; and no other token: {reason}", error.text),
+                ..error
+            }),
+        }
+    }
+
+    async fn log_in(&mut self, credentials: &Credentials) -> Result<(), SmtpError> {
         let stage = Stage::SmtpAuth;
         let Some(offered) = self.offered("AUTH") else {
             return Err(self.refuse(

@@ -517,7 +517,7 @@ impl Mailbox {
             Ok(credentials) => Ok(Some(credentials)),
             Err(error) => Err(PickupError {
                 own_network: true,
-                ..PickupError::new(Stage::PickupLogin, &format!("the password: {error}"))
+                ..PickupError::new(Stage::PickupLogin, &error.to_string())
             }),
         }
     }

@@ -606,7 +606,7 @@ impl Tester {
         match self.account(endpoint) {
             Some(account) => {
                 let credentials = account.credentials().await;
-                credentials.map(Some).map_err(|error| format!("the password: {error}"))
+                credentials.map(Some).map_err(|error| error.to_string())
             }
             None => Ok(None),
         }

@@ -409,7 +409,7 @@ async fn open_remote(config: &Config, address: &str) -> Result<Remote, RecordErr
     let account = config.account(config.object_store.account.as_ref());
     let secret = match account {
         Some(account) => {
-            let secret = account.password.fetch().await;
+            let secret = account.credentials().await.map(|credentials| credentials.secret);
             Some(secret.map_err(|error| RecordError::Secret(error.to_string()))?)
         }
         None => None,

@@ -23,6 +23,7 @@ mod pop3;
 mod s3;
 mod sasl;
 mod smtp;
+mod tokens;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -52,6 +53,7 @@ pub use faults::{Fault, Mishap, Protocol, When};
 pub use mailboxes::{INBOX, JUNK, StoredMail};
 pub use s3::{KEY_ID, ObjectStore};
 pub use sasl::TokenBook;
+pub use tokens::TokenServer;
 
 use connection::Connection;
 use mailboxes::Mailboxes;

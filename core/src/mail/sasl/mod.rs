@@ -12,7 +12,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use super::Secret;
+use super::{Secret, oauth::OAuth};
 use bearer::Bearer;
 use scram::Scram;
 
@@ -30,7 +30,9 @@ pub struct Credentials {
     pub is_token: bool,
     /// The mechanisms that may be used; all where empty.
     pub only: Vec<Mechanism>,
-    memory: Arc<Memory>,
+    /// Where another token comes from, and whether this one has never been used before.
+    pub(super) renewal: Option<(Arc<OAuth>, bool)>,
+    pub(super) memory: Arc<Memory>,
 }
 
 /// What is remembered of an account's logins, for as long as the process lives.
@@ -50,6 +52,7 @@ impl Credentials {
             secret,
             is_token: false,
             only: Vec::new(),
+            renewal: None,
             memory: Arc::default(),
         }
     }

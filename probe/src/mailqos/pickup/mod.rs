@@ -117,6 +117,25 @@ impl PickupError {
     }
 }
 
+/// Others in place of credentials that were refused, or the refusal.
+async fn renewed(credentials: &Credentials, refusal: PickupError) -> Result<Credentials, PickupError> {
+    match credentials.renewed().await {
+        None => Err(refusal),
+        Some(Ok(credentials)) => Ok(credentials),
+        Some(Err(reason)) => Err(PickupError {
+            text: format!("{}; and no other token: {reason}", refusal.text),
+            ..refusal
+        }),
+    }
+}
+
+/// Where new credentials are refused as well, others would not help for a while either.
+async fn note_renewed(credentials: &Credentials, error: Option<&PickupError>) {
+    if error.is_some_and(|error| error.refused) {
+        credentials.renewed().await;
+    }
+}
+
 /// A mail of ours that was found.
 #[derive(Debug, Clone)]
 pub(super) struct Found {

@@ -19,7 +19,7 @@ use mailqos_core::{
 };
 use md5::{Digest as _, Md5};
 
-use super::{Door, Found, Judge, KEPT_OF_MAIL, PickupError, STEPS_A_VISIT, Verdict, Visit};
+use super::{Door, Found, Judge, KEPT_OF_MAIL, PickupError, STEPS_A_VISIT, Verdict, Visit, note_renewed, renewed};
 use crate::mailqos::evidence::Moment;
 
 /// The longest line of a reply, and the most that is taken of a mail's line at once.
@@ -360,7 +360,7 @@ fn has(capabilities: &[Vec<String>], name: &str) -> bool {
         .any(|line| line.first().is_some_and(|word| word == name))
 }
 
-/// Logs in; tells when the first credential command was sent.
+/// Logs in, with another token where one is rejected; tells when the first credential command was sent.
 async fn log_in(
     session: &mut Session,
     credentials: Option<&Credentials>,
@@ -369,10 +369,32 @@ async fn log_in(
     memory: &mut Memory,
     visit: &mut Visit,
 ) -> Result<Moment, PickupError> {
-    let stage = Stage::PickupLogin;
     let Some(credentials) = credentials else {
-        return Err(PickupError::new(stage, "no account is configured for the mailbox"));
+        return Err(PickupError::new(
+            Stage::PickupLogin,
+            "no account is configured for the mailbox",
+        ));
     };
+    match log_in_with(session, credentials, capabilities, greeting, memory, visit).await {
+        Err(error) if error.refused => {
+            let credentials = renewed(credentials, error).await?;
+            let result = log_in_with(session, &credentials, capabilities, greeting, memory, visit).await;
+            note_renewed(&credentials, result.as_ref().err()).await;
+            result
+        }
+        result => result,
+    }
+}
+
+async fn log_in_with(
+    session: &mut Session,
+    credentials: &Credentials,
+    capabilities: Option<&[Vec<String>]>,
+    greeting: &str,
+    memory: &mut Memory,
+    visit: &mut Visit,
+) -> Result<Moment, PickupError> {
+    let stage = Stage::PickupLogin;
     session.wire.hide(&credentials.secret);
     let stamp = greeting
         .find('<')

@@ -21,7 +21,9 @@ use mailqos_core::{
     model::{Micros, Stage, UtcMicros},
 };
 
-use super::{Door, Found, Judge, KEPT_OF_MAIL, PickupError, PickupPhases, STEPS_A_VISIT, Verdict, Visit};
+use super::{
+    Door, Found, Judge, KEPT_OF_MAIL, PickupError, PickupPhases, STEPS_A_VISIT, Verdict, Visit, note_renewed, renewed,
+};
 use crate::mailqos::{evidence::Moment, token::Token};
 use reply::{Response, Status, Value};
 use watch::Witness;
@@ -463,16 +465,39 @@ async fn shake_hands(session: &mut Session, door: &Door, phases: &mut PickupPhas
     Ok(welcome != "PREAUTH")
 }
 
+/// Logs in, with another token where one is rejected.
 async fn log_in(
     session: &mut Session,
     credentials: Option<&Credentials>,
     lacks: &mut Lacks,
     phases: &mut PickupPhases,
 ) -> Result<(), PickupError> {
-    let stage = Stage::PickupLogin;
     let Some(credentials) = credentials else {
-        return Err(PickupError::new(stage, "no account is configured for the mailbox"));
+        return Err(PickupError::new(
+            Stage::PickupLogin,
+            "no account is configured for the mailbox",
+        ));
     };
+    let offered = session.capabilities.clone();
+    match log_in_with(session, credentials, lacks, phases).await {
+        Err(error) if error.refused => {
+            let credentials = renewed(credentials, error).await?;
+            session.capabilities = offered;
+            let result = log_in_with(session, &credentials, lacks, phases).await;
+            note_renewed(&credentials, result.as_ref().err()).await;
+            result
+        }
+        result => result,
+    }
+}
+
+async fn log_in_with(
+    session: &mut Session,
+    credentials: &Credentials,
+    lacks: &mut Lacks,
+    phases: &mut PickupPhases,
+) -> Result<(), PickupError> {
+    let stage = Stage::PickupLogin;
     session.wire.hide(&credentials.secret);
     let offered: Vec<String> = session
         .capabilities
