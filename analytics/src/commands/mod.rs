@@ -3,6 +3,7 @@
 //! A subcommand is a clap `Args` struct and a `run`, and one line in [`Command`] and in `Command::run`.
 
 pub mod deliver;
+mod explain;
 pub mod lake;
 pub mod outages;
 pub mod outbox;
@@ -15,6 +16,7 @@ pub mod stats;
 pub mod table;
 pub mod targets;
 pub mod templates;
+pub mod top;
 
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -91,6 +93,8 @@ enum Command {
     Sla(sla::Args),
     /// What stands out from chance, in words: trends, shifts, habits, what failures have in common.
     Patterns(patterns::Args),
+    /// The worst and the best monitors by any figure.
+    Top(top::Args),
     /// Makes a report and prints the paths of its files.
     Report(report::Args),
     /// Lists, shows and checks report templates.
@@ -114,6 +118,7 @@ impl Command {
             Self::Outages(args) => outages::run(&args, global),
             Self::Sla(args) => sla::run(&args, global),
             Self::Patterns(args) => patterns::run(&args, global),
+            Self::Top(args) => top::run(&args, global),
             Self::Report(args) => block_on(report::run(args, global)),
             Self::Templates(args) => block_on(templates::run(args, global)),
             Self::Schedule(args) => block_on(schedule::run(args, global)),

@@ -2,15 +2,15 @@
 
 use std::process::ExitCode;
 
-use mailqos_core::model::{Stage, UtcMicros};
-use serde::Serialize;
+use mailqos_core::model::{Micros, UtcMicros};
 
 use super::{
-    Failure, Global, print,
+    Failure, Global,
     source::{SourceArgs, lake_failure},
-    table::{Cell, Format, Table, json},
+    stats::{long, seconds},
+    table::{Cell, Format, Table},
 };
-use crate::figures::{Calendar, Column, Metric, Period, Series, SeriesQuery, Timeline};
+use crate::figures::{Column, Metric, Period, Series, SeriesQuery, Timeline};
 
 /// Options of `outages`.
 #[derive(Debug, clap::Args)]
@@ -21,23 +21,6 @@ pub struct Args {
     /// How the answer is written.
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
-}
-
-/// An outage as it is shown.
-#[derive(Debug, Serialize)]
-struct Row {
-    site: String,
-    monitor: String,
-    /// RFC 3339 with the zone's offset.
-    from: String,
-    /// Null where its end was not seen.
-    to: Option<String>,
-    /// The part that lies in the period, in seconds.
-    downtime_s: f64,
-    failed_tests: u64,
-    outcome: String,
-    stage: Option<String>,
-    error: Option<String>,
 }
 
 /// Runs the command.
@@ -59,78 +42,64 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         .period
         .until(UtcMicros::now())
         .unwrap_or_else(|| source.period.clone());
-    let rows: Vec<Row> = source
+    let found = source
         .lake
-        .map(&query, |series| rows(&series, &period))
-        .map_err(lake_failure)?
-        .into_iter()
-        .flatten()
-        .collect();
-    source.remarks(false);
-    match args.format {
-        Format::Json => print(json(&rows)?)?,
-        format => table(&rows).print(format)?,
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn rows(series: &Series, period: &Period) -> Vec<Row> {
-    let moment = |at: UtcMicros| written(&period.calendar, at);
-    Timeline::of(series, period, None)
-        .outages
-        .iter()
-        .map(|outage| Row {
-            site: series.site.to_string(),
-            monitor: series.monitor.to_string(),
-            from: moment(outage.from),
-            to: outage.to.map(moment),
-            downtime_s: outage.downtime.0 as f64 / 1e6,
-            failed_tests: outage.failed_tests,
-            outcome: series.outcome[outage.row].to_string(),
-            stage: series
-                .stage
-                .get(outage.row)
-                .copied()
-                .flatten()
-                .map(|stage: Stage| stage.to_string()),
-            error: series
-                .error
-                .get(outage.row)
-                .cloned()
-                .flatten()
-                .map(|error| error.to_string()),
+        .map(&query, |series| {
+            (series.inside.is_empty(), rows(&series, &period, args.format))
         })
-        .collect()
-}
-
-fn written(calendar: &Calendar, at: UtcMicros) -> String {
-    calendar.zoned(at).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
-}
-
-fn table(rows: &[Row]) -> Table {
+        .map_err(lake_failure)?;
     let mut table = Table::new([
         "site",
         "monitor",
         "from",
         "to",
         "downtime_s",
+        "duration_s",
         "failed_tests",
         "outcome",
         "stage",
         "error",
+        "began_earlier",
     ]);
-    for row in rows {
-        table.push(vec![
-            Cell::Text(row.site.clone()),
-            Cell::Text(row.monitor.clone()),
-            Cell::Text(row.from.clone()),
-            Cell::text(row.to.clone()),
-            Cell::number(Some(row.downtime_s), 0),
-            Cell::Count(row.failed_tests),
-            Cell::Text(row.outcome.clone()),
-            Cell::text(row.stage.clone()),
-            Cell::text(row.error.clone()),
-        ]);
+    for row in found.iter().flat_map(|(_, rows)| rows) {
+        table.push(row.clone());
     }
-    table
+    source.print(table, args.format)?;
+    source.remarks(found.iter().all(|(empty, _)| *empty));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A row for each outage that touches the period.
+fn rows(series: &Series, period: &Period, format: Format) -> Vec<Vec<Cell>> {
+    let moment = |at: UtcMicros| {
+        let zoned = period.calendar.zoned(at);
+        zoned.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+    };
+    let time = |time: Micros| match format {
+        Format::Table => Cell::Text(long(time)),
+        _ => Cell::number(Some(seconds(time)), 0),
+    };
+    Timeline::of(series, period, None)
+        .outages
+        .iter()
+        .map(|outage| {
+            let stage = series.stage.get(outage.row).copied().flatten();
+            let error = series.error.get(outage.row).cloned().flatten();
+            vec![
+                Cell::Text(series.site.to_string()),
+                Cell::Text(series.monitor.to_string()),
+                Cell::Text(moment(outage.from)),
+                // Null where its end was not seen.
+                Cell::text(outage.to.map(moment)),
+                // The known part of it that lies in the period.
+                time(outage.downtime),
+                outage.duration().map_or(Cell::None, time),
+                Cell::Count(outage.failed_tests),
+                Cell::Text(series.outcome[outage.row].to_string()),
+                Cell::text(stage.map(|stage| stage.to_string())),
+                Cell::text(error.map(|error| error.to_string())),
+                Cell::Flag(outage.began_earlier),
+            ]
+        })
+        .collect()
 }

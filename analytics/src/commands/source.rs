@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, path::PathBuf};
 use jiff::{civil::Weekday, tz::TimeZone};
 use mailqos_core::{config::Config, model::UtcMicros};
 
-use super::{Failure, Global};
+use super::{
+    Failure, Global, print,
+    table::{Cell, Format, Table},
+};
 use crate::figures::{
     lake::{Lake, LakeError},
     periods::{Calendar, Period, PeriodError},
@@ -214,6 +217,25 @@ impl Source {
         Ok(())
     }
 
+    /// Prints a table, and in it which corrupt files were left out.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn print(&self, mut table: Table, format: Format) -> Result<(), Failure> {
+        let skipped = self.lake.skipped();
+        if format != Format::Table {
+            if self.lake.skips() {
+                table.add_column("skipped_files", &Cell::Count(skipped.len() as u64));
+            }
+            return table.print(format);
+        }
+        table.print(format)?;
+        for (path, reason) in skipped {
+            print(format!("\nLeft out: {} ({reason}).\n", path.display()))?;
+        }
+        Ok(())
+    }
+
     /// Says on standard error what a reader of the answer must know: nothing found, files left out.
     pub fn remarks(&self, empty: bool) {
         for (path, reason) in self.lake.skipped() {
@@ -243,6 +265,12 @@ pub fn lake_failure(error: LakeError) -> Failure {
             "restore it from a backup, or leave it out with --skip-corrupt; every answer then says so",
         ),
         _ => Failure::work(&error),
+    }
+}
+
+impl From<LakeError> for Failure {
+    fn from(error: LakeError) -> Self {
+        lake_failure(error)
     }
 }
 

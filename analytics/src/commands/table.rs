@@ -65,7 +65,8 @@ impl Cell {
         }
     }
 
-    fn csv(&self) -> String {
+    /// As a field of CSV, quoted where it has to be.
+    pub fn csv(&self) -> String {
         match self {
             Self::None => String::new(),
             Self::Text(text) if text.contains([',', '"', '\n', '\r']) => format!("\"{}\"", text.replace('"', "\"\"")),
@@ -128,17 +129,33 @@ impl Table {
         self.rows.push(row);
     }
 
+    /// Adds a column with the same cell in every row.
+    pub fn add_column(&mut self, name: &str, cell: &Cell) {
+        self.columns.push(name.to_owned());
+        for row in &mut self.rows {
+            row.push(cell.clone());
+        }
+    }
+
     /// Writes it to standard output.
     ///
     /// # Errors
     /// It can't be written.
     pub fn print(&self, format: Format) -> Result<(), Failure> {
-        match format {
-            Format::Table => print(self.text()),
-            Format::Csv => print(self.csv()),
-            Format::Json => print(self.json()?),
-            Format::Parquet => print(self.parquet()?),
-        }
+        print(self.bytes(format)?)
+    }
+
+    /// What [`Table::print`] writes.
+    ///
+    /// # Errors
+    /// It has no such form.
+    pub fn bytes(&self, format: Format) -> Result<Vec<u8>, Failure> {
+        Ok(match format {
+            Format::Table => self.text().into_bytes(),
+            Format::Csv => self.csv().into_bytes(),
+            Format::Json => self.json()?.into_bytes(),
+            Format::Parquet => self.parquet()?,
+        })
     }
 
     fn text(&self) -> String {

@@ -7,8 +7,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    fs::File,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -17,13 +15,10 @@ use std::{
 };
 
 use jiff::civil::Date;
-use mailqos_core::model::{Exclusion, Micros, Outcome, Stage, UtcMicros};
-use polars::prelude::{
-    BooleanChunked, ChunkApply as _, Column as Frame, DataFrame, DataType, Int64Chunked, ParallelStrategy,
-    ParquetReader, PolarsResult, SerReader as _, StringChunked, TimeUnit,
-};
+use mailqos_core::model::{Micros, UtcMicros};
 
 use super::{
+    day_file::{self, Group, Part, Wanted},
     periods::Period,
     series::{Metric, Series},
 };
@@ -68,10 +63,10 @@ pub struct Lake {
 }
 
 #[derive(Debug, Clone)]
-struct LakeFile {
-    site: Arc<str>,
-    date: Date,
-    path: PathBuf,
+pub(super) struct LakeFile {
+    pub(super) site: Arc<str>,
+    pub(super) date: Date,
+    pub(super) path: PathBuf,
 }
 
 /// Columns beyond the outcome that a question may need. Exclusion and provisional state are always read.
@@ -166,8 +161,8 @@ impl SeriesQuery {
     }
 
     fn bytes_per_row(&self) -> usize {
-        // started_at, outcome, exclusion, provisional; then 8 bytes and a bit a column; text is only on failures.
-        16 + 9 * (self.metrics.len() + self.columns.len())
+        // started_at, outcome, exclusion, provisional; then four bytes a duration; text is only on failures.
+        11 + 4 * self.metrics.len() + 8 * self.columns.len()
     }
 }
 
@@ -213,6 +208,11 @@ impl Lake {
     pub fn skip_corrupt(mut self, skip: bool) -> Self {
         self.skip_corrupt = skip;
         self
+    }
+
+    /// Whether corrupt files are left out.
+    pub fn skips(&self) -> bool {
+        self.skip_corrupt
     }
 
     /// The corrupt files that have been left out so far, each with what is wrong with it.
@@ -263,11 +263,11 @@ impl Lake {
                 })
             })
             .collect();
-        let found = self.in_parallel(&files, |file| Ok(Runs::of(file)?.0))?;
+        let found = self.in_parallel(&files, day_file::monitors)?;
         let mut monitors = BTreeSet::new();
-        for (file, runs) in found {
-            for run in runs.unwrap_or_default() {
-                monitors.insert((Arc::clone(&files[file].site), run.monitor));
+        for (file, names) in found {
+            for monitor in names.unwrap_or_default() {
+                monitors.insert((Arc::clone(&files[file].site), monitor));
             }
         }
         Ok(monitors)
@@ -305,41 +305,76 @@ impl Lake {
     /// # Errors
     /// A file is corrupt or can't be read.
     pub fn map<T: Send>(&self, query: &SeriesQuery, figure: impl Fn(Series) -> T + Sync) -> Result<Vec<T>, LakeError> {
-        let results: Mutex<Vec<(usize, T)>> = Mutex::default();
-        let failure: Mutex<Option<LakeError>> = Mutex::default();
-        let source = Mutex::new(self.series(query).enumerate());
-        std::thread::scope(|scope| {
-            for _ in 0..threads() {
-                scope.spawn(|| {
-                    loop {
-                        let Ok(next) = source.lock().map(|mut source| source.next()) else {
-                            return;
-                        };
-                        match next {
-                            Some((index, Ok(series))) => {
-                                let result = figure(series);
-                                if let Ok(mut results) = results.lock() {
-                                    results.push((index, result));
-                                }
-                            }
-                            Some((_, Err(error))) => {
-                                if let Ok(mut failure) = failure.lock() {
-                                    failure.get_or_insert(error);
-                                }
+        let mut all = Vec::new();
+        self.for_each(query, figure, |result| {
+            all.push(result);
+            Ok::<_, LakeError>(())
+        })?;
+        Ok(all)
+    }
+
+    /// Gives `take` what `figure` makes of each series, on all cores, in the order of [`Lake::series`]: batch by batch, so
+    /// that neither the samples nor what is made of them have to fit into memory.
+    ///
+    /// # Errors
+    /// A file is corrupt or can't be read, or `take` failed.
+    pub fn for_each<T: Send, E: From<LakeError>>(
+        &self,
+        query: &SeriesQuery,
+        figure: impl Fn(Series) -> T + Sync,
+        mut take: impl FnMut(T) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut batches = self.series(query);
+        while let Some(batch) = batches.next_batch()? {
+            let next = AtomicUsize::new(0);
+            let results: Mutex<Vec<(usize, T)>> = Mutex::default();
+            std::thread::scope(|scope| {
+                for _ in 0..threads().min(batch.monitors.len()) {
+                    scope.spawn(|| {
+                        loop {
+                            let index = next.fetch_add(1, Ordering::Relaxed);
+                            let Some(monitor) = batch.monitors.get(index) else {
                                 return;
+                            };
+                            let series = batch.series(monitor, query);
+                            if series.is_empty() {
+                                continue;
                             }
-                            None => return,
+                            let result = figure(series);
+                            if let Ok(mut results) = results.lock() {
+                                results.push((index, result));
+                            }
                         }
-                    }
-                });
+                    });
+                }
+            });
+            let mut results = results.into_inner().unwrap_or_default();
+            results.sort_by_key(|(index, _)| *index);
+            for (_, result) in results {
+                take(result)?;
             }
-        });
-        if let Some(error) = failure.into_inner().unwrap_or_default() {
-            return Err(error);
         }
-        let mut results = results.into_inner().unwrap_or_default();
-        results.sort_by_key(|(index, _)| *index);
-        Ok(results.into_iter().map(|(_, result)| result).collect())
+        Ok(())
+    }
+
+    /// How many samples a query can meet at most, by the files' footers.
+    ///
+    /// # Errors
+    /// A file is corrupt or can't be read.
+    pub fn count(&self, query: &SeriesQuery) -> Result<usize, LakeError> {
+        let wanted = Wanted {
+            names: query.monitors.clone(),
+            ..Wanted::default()
+        };
+        let files: Vec<&LakeFile> = self.series(query).sites.into_iter().flatten().collect();
+        let found = self.in_parallel(&files, day_file::groups)?;
+        Ok(found
+            .iter()
+            .filter_map(|(_, groups)| groups.as_ref())
+            .flatten()
+            .filter(|group| wanted.may_be_in(group))
+            .map(|group| group.rows)
+            .sum())
     }
 
     /// What `read` makes of each file, on all cores, by the file's index; `None` for a corrupt one that is left out.
@@ -416,322 +451,6 @@ fn partitions(folder: &Path, key: &str) -> Result<Vec<(String, PathBuf)>, LakeEr
         .collect())
 }
 
-/// The rows of one monitor in a file.
-struct Run {
-    monitor: Arc<str>,
-    rows: std::ops::Range<usize>,
-}
-
-/// Where each monitor's rows are in a file: as long as a file is sorted, one run a monitor.
-struct Runs;
-
-impl Runs {
-    /// The runs of a file, and how many rows it has.
-    fn of(file: &LakeFile) -> Result<(Vec<Run>, usize), LakeError> {
-        let frame = decode(file, &["monitor"], None)?;
-        let monitors = text(&frame, "monitor").map_err(|error| corrupt(file, error))?;
-        let Some(monitors) = monitors else {
-            return Err(corrupt(file, "it has no column \"monitor\""));
-        };
-        let runs = runs_of(&monitors).ok_or_else(|| corrupt(file, "a sample has no monitor"))?;
-        Ok((runs, frame.height()))
-    }
-}
-
-fn runs_of(monitors: &StringChunked) -> Option<Vec<Run>> {
-    let mut runs: Vec<Run> = Vec::new();
-    for (row, monitor) in monitors.iter().enumerate() {
-        let monitor = monitor?;
-        match runs.last_mut() {
-            Some(run) if *run.monitor == *monitor => run.rows.end = row + 1,
-            _ => runs.push(Run {
-                monitor: monitor.into(),
-                rows: row..row + 1,
-            }),
-        }
-    }
-    Some(runs)
-}
-
-fn corrupt(file: &LakeFile, reason: impl ToString) -> LakeError {
-    LakeError::Corrupt {
-        path: file.path.clone(),
-        reason: reason.to_string(),
-    }
-}
-
-/// Decodes some columns of a file, as far as it has them, and some of its rows.
-fn decode(file: &LakeFile, columns: &[&str], rows: Option<std::ops::Range<usize>>) -> Result<DataFrame, LakeError> {
-    let source = File::open(&file.path).map_err(|error| LakeError::Unreadable {
-        path: file.path.clone(),
-        reason: error.to_string(),
-    })?;
-    let read = || -> PolarsResult<DataFrame> {
-        let mut reader = ParquetReader::new(source);
-        // Some writers note their own in-memory types (dictionaries, large strings). What is stored is what counts.
-        let mut metadata = (**reader.get_metadata()?).clone();
-        metadata.key_value_metadata = None;
-        let groups = metadata.row_groups.len();
-        reader.set_metadata(Arc::new(metadata));
-        let schema = reader.schema()?;
-        let present: Vec<String> = columns
-            .iter()
-            .filter(|column| schema.contains(column))
-            .map(|column| (*column).to_owned())
-            .collect();
-        let strategy = if groups > 1 && rows.is_some() {
-            // Leaves out the row groups that hold none of the rows.
-            ParallelStrategy::RowGroups
-        } else {
-            ParallelStrategy::None
-        };
-        reader
-            .with_columns(Some(present))
-            .with_slice(rows.map(|rows| (rows.start, rows.len())))
-            .read_parallel(strategy)
-            .set_rechunk(true)
-            .finish()
-    };
-    // The decoder may panic on bytes that no writer writes.
-    match catch_unwind(AssertUnwindSafe(read)) {
-        Ok(Ok(frame)) => Ok(frame),
-        Ok(Err(error)) => Err(corrupt(file, error)),
-        Err(_) => Err(corrupt(file, "it can't be decoded")),
-    }
-}
-
-/// A column as text, if the file has it.
-fn text(frame: &DataFrame, name: &str) -> PolarsResult<Option<StringChunked>> {
-    let Ok(column) = frame.column(name) else {
-        return Ok(None);
-    };
-    Ok(Some(column.cast(&DataType::String)?.str()?.clone()))
-}
-
-/// A column as whole numbers, if the file has it.
-fn integers(frame: &DataFrame, name: &str) -> PolarsResult<Option<Int64Chunked>> {
-    let Ok(column) = frame.column(name) else {
-        return Ok(None);
-    };
-    Ok(Some(column.cast(&DataType::Int64)?.i64()?.clone()))
-}
-
-fn booleans(frame: &DataFrame, name: &str) -> PolarsResult<Option<BooleanChunked>> {
-    let Ok(column) = frame.column(name) else {
-        return Ok(None);
-    };
-    Ok(Some(column.cast(&DataType::Boolean)?.bool()?.clone()))
-}
-
-/// A column of moments in microseconds.
-fn moments(column: &Frame) -> PolarsResult<Int64Chunked> {
-    let physical = column.to_physical_repr().cast(&DataType::Int64)?;
-    let values = physical.i64()?;
-    Ok(match column.dtype() {
-        DataType::Datetime(TimeUnit::Nanoseconds, _) => values.apply_values(|at| at.div_euclid(1000)),
-        DataType::Datetime(TimeUnit::Milliseconds, _) => values.apply_values(|at| at.saturating_mul(1000)),
-        _ => values.clone(),
-    })
-}
-
-/// The decoded rows of a file that a batch needs.
-struct Part {
-    /// Each monitor's rows: consecutive, or picked where the file is not sorted.
-    runs: BTreeMap<Arc<str>, Rows>,
-    started_at: Vec<i64>,
-    outcome: Vec<Outcome>,
-    excluded: Option<Vec<Option<Exclusion>>>,
-    settled: Option<BooleanChunked>,
-    stage: Option<Vec<Option<Stage>>>,
-    error: Option<StringChunked>,
-    smtp_reply_code: Option<Int64Chunked>,
-    test_interval: Option<Int64Chunked>,
-    max_round_trip: Option<Int64Chunked>,
-    metrics: Vec<(Metric, Option<Int64Chunked>)>,
-}
-
-enum Rows {
-    Range(std::ops::Range<usize>),
-    Picked(Vec<u32>),
-}
-
-impl Part {
-    /// Reads what a query needs of a file; with `rows`, only those.
-    fn read(
-        file: &LakeFile,
-        query: &SeriesQuery,
-        monitors: Option<&BTreeSet<Arc<str>>>,
-        rows: Option<std::ops::Range<usize>>,
-    ) -> Result<Self, LakeError> {
-        let mut columns = vec!["monitor", "started_at", "outcome", "excluded", "settled"];
-        for column in &query.columns {
-            columns.push(match column {
-                Column::Stage => "stage",
-                Column::Error => "error",
-                Column::SmtpReplyCode => "smtp_reply_code",
-                Column::TestInterval => "test_interval_us",
-                Column::MaxRoundTrip => "max_round_trip_us",
-                Column::Hops => continue,
-            });
-        }
-        let metrics: Vec<(Metric, String)> = query.metrics.iter().map(|m| (*m, m.column())).collect();
-        columns.extend(metrics.iter().map(|(_, column)| column.as_str()));
-        let frame = decode(file, &columns, rows)?;
-        Self::of(file, &frame, &metrics, monitors)
-    }
-
-    fn of(
-        file: &LakeFile,
-        frame: &DataFrame,
-        metrics: &[(Metric, String)],
-        wanted: Option<&BTreeSet<Arc<str>>>,
-    ) -> Result<Self, LakeError> {
-        let wrong = |error: polars::prelude::PolarsError| corrupt(file, error);
-        let missing = |name: &str| corrupt(file, format!("it has no column {name:?}"));
-        let monitors = text(frame, "monitor")
-            .map_err(wrong)?
-            .ok_or_else(|| missing("monitor"))?;
-        let at = frame.column("started_at").map_err(|_| missing("started_at"))?;
-        let at = moments(at).map_err(wrong)?;
-        if at.null_count() > 0 {
-            return Err(corrupt(file, "a sample has no started_at"));
-        }
-        let started_at: Vec<i64> = at.into_no_null_iter().collect();
-        let outcomes = text(frame, "outcome")
-            .map_err(wrong)?
-            .ok_or_else(|| missing("outcome"))?;
-        let outcome = outcomes
-            .iter()
-            .map(|word| match word {
-                Some(word) => word.parse::<Outcome>().map_err(|error| corrupt(file, error)),
-                None => Err(corrupt(file, "a sample has no outcome")),
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        let excluded = text(frame, "excluded")
-            .map_err(wrong)?
-            .filter(|column| column.null_count() < column.len())
-            // A reason that a later version adds is a reason all the same.
-            .map(|column| {
-                column
-                    .iter()
-                    .map(|word| word.map(|word| word.parse().unwrap_or(Exclusion::Maintenance)))
-                    .collect()
-            });
-        let stage = text(frame, "stage").map_err(wrong)?.map(|column| {
-            column
-                .iter()
-                .map(|word| word.and_then(|word| word.parse().ok()))
-                .collect()
-        });
-        let mut columns = Vec::with_capacity(metrics.len());
-        for (metric, name) in metrics {
-            columns.push((*metric, integers(frame, name).map_err(wrong)?));
-        }
-        let runs = runs_of(&monitors).ok_or_else(|| corrupt(file, "a sample has no monitor"))?;
-        Ok(Self {
-            runs: by_monitor(runs, wanted),
-            outcome,
-            excluded,
-            settled: booleans(frame, "settled").map_err(wrong)?,
-            stage,
-            error: text(frame, "error").map_err(wrong)?,
-            smtp_reply_code: integers(frame, "smtp_reply_code").map_err(wrong)?,
-            test_interval: integers(frame, "test_interval_us").map_err(wrong)?,
-            max_round_trip: integers(frame, "max_round_trip_us").map_err(wrong)?,
-            metrics: columns,
-            started_at,
-        })
-    }
-
-    /// Adds a monitor's rows to its series.
-    fn add_to(&self, series: &mut Series, query: &SeriesQuery, monitor: &str) {
-        let Some(rows) = self.runs.get(monitor) else { return };
-        let before = series.len();
-        let rows: Vec<usize> = match rows {
-            Rows::Range(rows) => rows.clone().collect(),
-            Rows::Picked(rows) => rows.iter().map(|row| *row as usize).collect(),
-        };
-        let rows = rows.as_slice();
-        series.started_at.extend(rows.iter().map(|row| self.started_at[*row]));
-        series.outcome.extend(rows.iter().map(|row| self.outcome[*row]));
-        if let Some(excluded) = &self.excluded {
-            series.excluded.resize(before, None);
-            series.excluded.extend(rows.iter().map(|row| excluded[*row]));
-        } else if !series.excluded.is_empty() {
-            series.excluded.resize(before + rows.len(), None);
-        }
-        if let Some(settled) = &self.settled {
-            series.provisional.resize(before, false);
-            series
-                .provisional
-                .extend(rows.iter().map(|row| settled.get(*row) == Some(false)));
-        } else if !series.provisional.is_empty() {
-            series.provisional.resize(before + rows.len(), false);
-        }
-        for column in &query.columns {
-            match column {
-                Column::Stage => match &self.stage {
-                    Some(stage) => series.stage.extend(rows.iter().map(|row| stage[*row])),
-                    None => series.stage.resize(before + rows.len(), None),
-                },
-                Column::Error => match &self.error {
-                    Some(error) => series
-                        .error
-                        .extend(rows.iter().map(|row| error.get(*row).map(Arc::from))),
-                    None => series.error.resize(before + rows.len(), None),
-                },
-                Column::SmtpReplyCode => match &self.smtp_reply_code {
-                    Some(code) => series.smtp_reply_code.extend(
-                        rows.iter()
-                            .map(|row| code.get(*row).and_then(|code| i32::try_from(code).ok())),
-                    ),
-                    None => series.smtp_reply_code.resize(before + rows.len(), None),
-                },
-                Column::TestInterval => append(&mut series.test_interval, self.test_interval.as_ref(), rows),
-                Column::MaxRoundTrip => append(&mut series.max_round_trip, self.max_round_trip.as_ref(), rows),
-                Column::Hops => series.hops.resize(before + rows.len(), None),
-            }
-        }
-        for (metric, column) in &self.metrics {
-            append(&mut series.metrics[*metric as usize], column.as_ref(), rows);
-        }
-    }
-}
-
-fn append(target: &mut super::series::Durations, column: Option<&Int64Chunked>, rows: &[usize]) {
-    let Some(column) = column else {
-        target.push_nulls(rows.len());
-        return;
-    };
-    for row in rows {
-        target.push(column.get(*row));
-    }
-}
-
-/// Each wanted monitor's rows; several runs of one monitor only where the file is not sorted.
-fn by_monitor(runs: Vec<Run>, wanted: Option<&BTreeSet<Arc<str>>>) -> BTreeMap<Arc<str>, Rows> {
-    let mut found: BTreeMap<Arc<str>, Rows> = BTreeMap::new();
-    for run in runs {
-        if wanted.is_some_and(|wanted| !wanted.contains(&run.monitor)) {
-            continue;
-        }
-        match found.remove(&run.monitor) {
-            None => {
-                found.insert(run.monitor, Rows::Range(run.rows));
-            }
-            Some(rows) => {
-                let mut picked = match rows {
-                    Rows::Range(rows) => rows.map(|row| row as u32).collect(),
-                    Rows::Picked(rows) => rows,
-                };
-                picked.extend(run.rows.map(|row| row as u32));
-                found.insert(run.monitor, Rows::Picked(picked));
-            }
-        }
-    }
-    found
-}
-
 /// Reads series one by one; see [`Lake::series`].
 pub struct SeriesIter<'lake> {
     lake: &'lake Lake,
@@ -740,117 +459,149 @@ pub struct SeriesIter<'lake> {
     sites: VecDeque<Vec<&'lake LakeFile>>,
     /// The batches of the current site that have not been read.
     batches: VecDeque<Plan<'lake>>,
-    batch: Option<Batch>,
+    batch: Option<(Batch, usize)>,
     failed: bool,
 }
 
-/// Which monitors to read from which rows of which files; `None`: all of them.
+/// Which monitors to read of which files.
 struct Plan<'lake> {
-    files: Vec<(&'lake LakeFile, Option<std::ops::Range<usize>>)>,
-    monitors: Option<BTreeSet<Arc<str>>>,
+    files: Vec<&'lake LakeFile>,
+    wanted: Wanted,
 }
 
-/// The decoded parts of a batch, and the monitors still to be put together.
+/// The decoded parts of a batch, and their monitors.
 struct Batch {
     site: Arc<str>,
     parts: Vec<Part>,
-    monitors: std::vec::IntoIter<Arc<str>>,
+    monitors: Vec<Arc<str>>,
 }
 
-impl SeriesIter<'_> {
-    /// Divides a site's monitors so that each batch keeps to the budget.
-    fn plan<'lake>(&self, files: Vec<&'lake LakeFile>) -> Result<VecDeque<Plan<'lake>>, LakeError> {
-        let bytes_per_row = self.query.bytes_per_row();
-        let wanted = |monitor: &str| self.query.monitors.is_empty() || self.query.monitors.contains(monitor);
-        if self.query.monitors.is_empty() {
-            let rows: usize = self
+impl Batch {
+    /// A monitor's samples in the time that the query looks at.
+    fn series(&self, monitor: &Arc<str>, query: &SeriesQuery) -> Series {
+        let mut series = Series {
+            site: Arc::clone(&self.site),
+            monitor: Arc::clone(monitor),
+            ..Series::default()
+        };
+        series.reserve(self.parts.iter().map(|part| part.count(monitor)).sum(), &query.metrics);
+        for part in &self.parts {
+            part.add_to(&mut series, query, monitor);
+        }
+        let (first, last) = (query.first().0, query.last().0);
+        let sorted = series.started_at.is_sorted();
+        let inside = |at: &i64| first <= *at && *at < last;
+        let whole =
+            sorted && series.started_at.first().is_none_or(inside) && series.started_at.last().is_none_or(inside);
+        if !whole {
+            let mut rows: Vec<u32> = (0..series.len() as u32)
+                .filter(|row| inside(&series.started_at[*row as usize]))
+                .collect();
+            if !sorted {
+                rows.sort_by_key(|row| series.started_at[*row as usize]);
+            }
+            series = series.select(&rows);
+        }
+        series.within(&query.period)
+    }
+}
+
+impl<'lake> SeriesIter<'lake> {
+    /// Divides a site's monitors by name so that each batch keeps to the budget, along the edges of row groups.
+    fn plan(&self, files: Vec<&'lake LakeFile>) -> Result<VecDeque<Plan<'lake>>, LakeError> {
+        let names = || Wanted {
+            names: self.query.monitors.clone(),
+            ..Wanted::default()
+        };
+        let per_row = self.query.bytes_per_row();
+        let found = self.lake.in_parallel(&files, day_file::groups)?;
+        let groups: Vec<&Group> = found
+            .iter()
+            .filter_map(|(_, groups)| groups.as_ref())
+            .flatten()
+            .collect();
+        let readable: Vec<&LakeFile> = found
+            .iter()
+            .filter(|(_, groups)| groups.is_some())
+            .map(|(index, _)| files[*index])
+            .collect();
+        let wanted = names();
+        let rows: usize = groups
+            .iter()
+            .filter(|group| wanted.may_be_in(group))
+            .map(|group| group.rows)
+            .sum();
+        let count = rows.saturating_mul(per_row).div_ceil(BUDGET);
+        if count <= 1 {
+            return Ok(VecDeque::from([Plan {
+                files: readable,
+                wanted,
+            }]));
+        }
+        let mut edges: BTreeMap<Arc<str>, usize> = BTreeMap::new();
+        for group in groups.iter().filter(|group| wanted.may_be_in(group)) {
+            if let Some((least, _)) = &group.monitors {
+                *edges.entry(Arc::clone(least)).or_default() += group.rows;
+            }
+        }
+        let mut plans: VecDeque<Plan<'lake>> = VecDeque::new();
+        let (mut from, mut sum) = (None, 0_usize);
+        for (edge, rows) in edges {
+            if sum > 0 && (sum + rows).saturating_mul(per_row) > BUDGET {
+                plans.push_back(Plan {
+                    files: readable.clone(),
+                    wanted: Wanted {
+                        from: from.replace(Arc::clone(&edge)),
+                        to: Some(edge),
+                        ..names()
+                    },
+                });
+                sum = 0;
+            }
+            sum += rows;
+        }
+        plans.push_back(Plan {
+            files: readable.clone(),
+            wanted: Wanted { from, ..names() },
+        });
+        if self.lake.skip_corrupt {
+            // A file that is corrupt further back must be left out of the first batch as well.
+            let sound = self
                 .lake
-                .in_parallel(&files, rows_of)?
+                .in_parallel(&readable, |file| Part::read(file, &self.query, &names()).map(|_| ()))?;
+            let sound: Vec<&LakeFile> = sound
                 .into_iter()
-                .filter_map(|(_, rows)| rows)
-                .sum();
-            if rows.saturating_mul(bytes_per_row) <= BUDGET {
-                return Ok(VecDeque::from([Plan {
-                    files: files.into_iter().map(|file| (file, None)).collect(),
-                    monitors: None,
-                }]));
+                .filter_map(|(index, sound)| sound.map(|()| readable[index]))
+                .collect();
+            for plan in &mut plans {
+                plan.files.clone_from(&sound);
             }
         }
-        let found = self.lake.in_parallel(&files, Runs::of)?;
-        let mut sizes: BTreeMap<Arc<str>, usize> = BTreeMap::new();
-        for (runs, _) in found.iter().filter_map(|(_, found)| found.as_ref()) {
-            for run in runs.iter().filter(|run| wanted(&run.monitor)) {
-                *sizes.entry(Arc::clone(&run.monitor)).or_default() += run.rows.len();
-            }
-        }
-        let mut batches: Vec<(BTreeSet<Arc<str>>, usize)> = Vec::new();
-        for (monitor, rows) in sizes {
-            let bytes = rows.saturating_mul(bytes_per_row);
-            match batches.last_mut() {
-                Some((monitors, sum)) if sum.saturating_add(bytes) <= BUDGET => {
-                    monitors.insert(monitor);
-                    *sum += bytes;
-                }
-                _ => batches.push((BTreeSet::from([monitor]), bytes)),
-            }
-        }
-        Ok(batches
-            .into_iter()
-            .map(|(monitors, _)| Plan {
-                files: found
-                    .iter()
-                    .filter_map(|(index, found)| {
-                        let (runs, _) = found.as_ref()?;
-                        let runs = || runs.iter().filter(|run| monitors.contains(&run.monitor));
-                        let first = runs().map(|run| run.rows.start).min()?;
-                        let last = runs().map(|run| run.rows.end).max()?;
-                        Some((files[*index], Some(first..last)))
-                    })
-                    .collect(),
-                monitors: Some(monitors),
-            })
-            .collect())
+        Ok(plans)
     }
 
     fn read(&self, plan: &Plan<'_>) -> Result<Option<Batch>, LakeError> {
-        let files: Vec<&LakeFile> = plan.files.iter().map(|(file, _)| *file).collect();
-        let Some(first) = files.first() else { return Ok(None) };
+        let Some(first) = plan.files.first() else {
+            return Ok(None);
+        };
         let site = Arc::clone(&first.site);
-        let rows: BTreeMap<&Path, Option<std::ops::Range<usize>>> = plan
-            .files
-            .iter()
-            .map(|(file, rows)| (file.path.as_path(), rows.clone()))
-            .collect();
         let parts: Vec<Part> = self
             .lake
-            .in_parallel(&files, |file| {
-                let rows = rows.get(file.path.as_path()).cloned().flatten();
-                Part::read(file, &self.query, plan.monitors.as_ref(), rows)
-            })?
+            .in_parallel(&plan.files, |file| Part::read(file, &self.query, &plan.wanted))?
             .into_iter()
             .filter_map(|(_, part)| part)
             .collect();
-        let monitors: BTreeSet<Arc<str>> = parts.iter().flat_map(|part| part.runs.keys().cloned()).collect();
-        Ok(Some(Batch {
-            site,
-            parts,
-            monitors: monitors.into_iter().collect::<Vec<_>>().into_iter(),
-        }))
+        let monitors: BTreeSet<&Arc<str>> = parts.iter().flat_map(Part::monitors).collect();
+        let monitors = monitors.into_iter().cloned().collect();
+        Ok(Some(Batch { site, parts, monitors }))
     }
 
-    fn advance(&mut self) -> Result<Option<Series>, LakeError> {
+    fn next_batch(&mut self) -> Result<Option<Batch>, LakeError> {
         loop {
-            if let Some(batch) = &mut self.batch {
-                for monitor in batch.monitors.by_ref() {
-                    let series = batch_series(&batch.site, monitor, &batch.parts, &self.query);
-                    if !series.is_empty() {
-                        return Ok(Some(series));
-                    }
-                }
-                self.batch = None;
-            }
             if let Some(plan) = self.batches.pop_front() {
-                self.batch = self.read(&plan)?;
+                if let Some(batch) = self.read(&plan)? {
+                    return Ok(Some(batch));
+                }
             } else if let Some(files) = self.sites.pop_front() {
                 self.batches = self.plan(files)?;
             } else {
@@ -858,43 +609,26 @@ impl SeriesIter<'_> {
             }
         }
     }
-}
 
-/// How many rows a file has, by its footer.
-fn rows_of(file: &LakeFile) -> Result<usize, LakeError> {
-    let source = File::open(&file.path).map_err(|error| LakeError::Unreadable {
-        path: file.path.clone(),
-        reason: error.to_string(),
-    })?;
-    match catch_unwind(AssertUnwindSafe(|| ParquetReader::new(source).num_rows())) {
-        Ok(Ok(rows)) => Ok(rows),
-        Ok(Err(error)) => Err(corrupt(file, error)),
-        Err(_) => Err(corrupt(file, "its footer can't be decoded")),
-    }
-}
-
-fn batch_series(site: &Arc<str>, monitor: Arc<str>, parts: &[Part], query: &SeriesQuery) -> Series {
-    let mut series = Series {
-        site: Arc::clone(site),
-        ..Series::default()
-    };
-    for part in parts {
-        part.add_to(&mut series, query, &monitor);
-    }
-    series.monitor = monitor;
-    let (first, last) = (query.first().0, query.last().0);
-    let sorted = series.started_at.is_sorted();
-    let inside = |at: &i64| first <= *at && *at < last;
-    if !sorted || !series.started_at.iter().all(inside) {
-        let mut rows: Vec<u32> = (0..series.len() as u32)
-            .filter(|row| inside(&series.started_at[*row as usize]))
-            .collect();
-        if !sorted {
-            rows.sort_by_key(|row| series.started_at[*row as usize]);
+    fn advance(&mut self) -> Result<Option<Series>, LakeError> {
+        loop {
+            if let Some((batch, next)) = &mut self.batch {
+                while let Some(monitor) = batch.monitors.get(*next) {
+                    *next += 1;
+                    let series = batch.series(monitor, &self.query);
+                    if !series.is_empty() {
+                        return Ok(Some(series));
+                    }
+                }
+            }
+            // Gone before the next one is read: two would be more than the budget.
+            self.batch = None;
+            let Some(batch) = self.next_batch()? else {
+                return Ok(None);
+            };
+            self.batch = Some((batch, 0));
         }
-        series = series.select(&rows);
     }
-    series.within(&query.period)
 }
 
 impl Iterator for SeriesIter<'_> {

@@ -4,6 +4,7 @@
 //! and a range of its rows. What the samples don't support is `None`, never NaN and never 0 % or 100 %.
 
 pub mod availability;
+mod day_file;
 pub mod delivered_within;
 pub mod lake;
 pub mod outages;
@@ -19,6 +20,6 @@ pub mod trend;
 pub use availability::{Counts, Share};
 pub use lake::{Column, Lake, LakeError, SeriesQuery};
 pub use outages::{Outage, State, Timeline};
-pub use percentiles::{DeliveredPercentile, Percentile, Summary, percentiles};
+pub use percentiles::{DeliveredPercentile, Distribution, Percentile, Summary, percentiles};
 pub use periods::{Bucket, Calendar, Period, PeriodError, Unit};
-pub use series::{Durations, Metric, Series};
+pub use series::{Durations, Metric, Series, Values};

@@ -86,9 +86,7 @@ impl Timeline {
         let tests: Vec<usize> = (0..series.len())
             .filter(|row| series.outcome[*row] != Outcome::NotTested)
             .collect();
-        let fallback = configured
-            .or_else(|| usual_interval(series, &tests))
-            .unwrap_or(DEFAULT_INTERVAL);
+        let mut fallback = configured;
         let mut timeline = Self {
             stretches: Vec::new(),
             outages: Vec::new(),
@@ -121,7 +119,9 @@ impl Timeline {
                 .failed_tests += 1;
             }
             let next = tests.get(index + 1).map(|row| series.at(*row));
-            let interval = series.test_interval.get(*row).filter(|i| i.0 > 0).unwrap_or(fallback);
+            let interval = series.test_interval.get(*row).filter(|i| i.0 > 0).unwrap_or_else(|| {
+                *fallback.get_or_insert_with(|| usual_interval(series, &tests).unwrap_or(DEFAULT_INTERVAL))
+            });
             let limit = Micros(interval.0.saturating_mul(3));
             // The last test speaks for what follows only as long as the next could still come in time.
             let end = next.unwrap_or(period.to.max(at));

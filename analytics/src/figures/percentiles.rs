@@ -1,14 +1,50 @@
 //! Exact percentiles by selection, several in one pass, with order-statistics confidence intervals.
 
+use std::{cell::RefCell, collections::HashMap};
+
 use mailqos_core::model::Micros;
 
-use super::{
-    availability::Z95,
-    series::{Metric, Series},
-};
+use super::availability::Z95;
 
 /// The percentiles that `stats` shows.
 pub const CONTRACT: [f64; 4] = [0.50, 0.90, 0.95, 0.99];
+
+/// A value that percentiles are taken of: microseconds in four or eight bytes.
+pub trait Value: Copy + Ord + Into<i64> {
+    /// Adds up values.
+    fn sum(values: &[Self]) -> i128;
+    /// A bin of which greater values are in no lesser one; [`BINS`] of them, each about 1 % wide.
+    fn bin(self) -> usize;
+}
+
+/// How many bins there are.
+const BINS: usize = 64 * 64;
+/// From so many values on they are put into bins first.
+const MANY: usize = 2048;
+
+impl Value for u32 {
+    fn sum(values: &[Self]) -> i128 {
+        values.iter().map(|value| u64::from(*value)).sum::<u64>().into()
+    }
+
+    fn bin(self) -> usize {
+        // The highest seven bits and where they stand, as in a floating-point number.
+        let shift = (31 - (self | 64).leading_zeros()) - 6;
+        ((shift << 6) + (self >> shift)) as usize
+    }
+}
+
+impl Value for i64 {
+    fn sum(values: &[Self]) -> i128 {
+        values.iter().map(|value| i128::from(*value)).sum()
+    }
+
+    fn bin(self) -> usize {
+        let value = self.max(0) as u64;
+        let shift = (63 - (value | 64).leading_zeros()) - 6;
+        (u64::from(shift << 6) + (value >> shift)) as usize
+    }
+}
 
 /// Count, mean, extremes and percentiles of durations, in microseconds.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,58 +65,89 @@ impl Summary {
     /// Of values in any order, which are reordered; `None` of none.
     ///
     /// Each `q` lies in [0, 1].
-    pub fn of(values: &mut [i64], qs: &[f64]) -> Option<Self> {
-        let first = *values.first()?;
-        let (mut min, mut max, mut sum) = (first, first, 0_i128);
-        for value in values.iter() {
-            min = min.min(*value);
-            max = max.max(*value);
-            sum += i128::from(*value);
-        }
-        let count = values.len();
+    pub fn of<T: Value>(values: &mut [T], qs: &[f64]) -> Option<Self> {
+        let (min, max) = (values.iter().min()?, values.iter().max()?);
         Some(Self {
-            count: count as u64,
-            min: Micros(min),
-            mean: sum as f64 / count as f64,
-            max: Micros(max),
+            count: values.len() as u64,
+            min: Micros((*min).into()),
+            mean: T::sum(values) as f64 / values.len() as f64,
+            max: Micros((*max).into()),
             percentiles: percentiles(values, qs),
         })
     }
+}
 
-    /// Of a metric over the counted tests of some rows.
-    pub fn of_metric(series: &Series, metric: Metric, rows: std::ops::Range<usize>, qs: &[f64]) -> Option<Self> {
-        Self::of(&mut series.values(metric, rows), qs)
-    }
+/// What is known of a metric: its summary with the intervals of its percentiles, and the percentiles over all tests.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Distribution {
+    /// Over the values that there are.
+    pub summary: Summary,
+    /// The 95 % confidence interval of each percentile, in microseconds; `None` where there are too few values for one.
+    pub intervals: Vec<Option<(f64, f64)>>,
 }
 
 /// Percentiles by linear interpolation between closest ranks, at (n − 1)·q; empty where there is no value.
 ///
-/// `values` is reordered: each percentile needs only its two ranks in place, which nested selections bring there in
-/// linear time.
-pub fn percentiles<T: Copy + Ord + Into<i64>>(values: &mut [T], qs: &[f64]) -> Vec<f64> {
+/// `values` is reordered: no percentile needs more than its two ranks, which a selection finds in linear time.
+pub fn percentiles<T: Value>(values: &mut [T], qs: &[f64]) -> Vec<f64> {
     if values.is_empty() {
         return Vec::new();
     }
-    let ranks: Vec<(usize, f64)> = qs.iter().map(|q| rank(values.len(), *q)).collect();
-    let mut wanted: Vec<usize> = ranks
-        .iter()
-        .flat_map(|(low, fraction)| [*low, *low + usize::from(*fraction > 0.0)])
-        .collect();
-    wanted.sort_unstable();
-    wanted.dedup();
-    select(values, 0, &wanted);
-    ranks
-        .into_iter()
-        .map(|(low, fraction)| {
-            let below = values[low].into() as f64;
-            if fraction > 0.0 {
-                let above = values[low + 1].into() as f64;
-                below + (above - below) * fraction
+    let n = values.len();
+    let mut wanted: Vec<usize> = Vec::with_capacity(2 * qs.len());
+    qs.iter().for_each(|q| needs(n, *q, &mut wanted));
+    let ranked = Ranked::of(values, wanted);
+    qs.iter().map(|q| ranked.percentile(n, *q)).collect()
+}
+
+/// What is known of a metric's values, which are reordered; `None` of none. `tests` are the counted tests: of the
+/// percentiles over all of them (see [`delivered_percentile`]) `delivered` gets one for each `q`.
+pub fn distribution<T: Value>(
+    values: &mut [T],
+    qs: &[f64],
+    delivered: Option<(usize, &mut Vec<DeliveredPercentile>)>,
+) -> Option<Distribution> {
+    let (min, max) = (values.iter().min()?, values.iter().max()?);
+    let (n, min, max, sum) = (values.len(), (*min).into(), (*max).into(), T::sum(values));
+    let intervals: Vec<Option<(usize, usize)>> = qs.iter().map(|q| interval_ranks(n, *q)).collect();
+    let mut wanted: Vec<usize> = Vec::with_capacity(6 * qs.len());
+    for (q, interval) in qs.iter().zip(&intervals) {
+        needs(n, *q, &mut wanted);
+        wanted.extend(interval.iter().flat_map(|(low, high)| [*low, *high]));
+        if let Some((tests, _)) = &delivered {
+            needs((*tests).max(n), *q, &mut wanted);
+        }
+    }
+    wanted.retain(|rank| *rank < n);
+    let ranked = Ranked::of(values, wanted);
+    if let Some((tests, delivered)) = delivered {
+        let tests = tests.max(n);
+        delivered.extend(qs.iter().map(|q| {
+            if highest_rank(tests, *q) < n {
+                DeliveredPercentile::Within(ranked.percentile(tests, *q))
             } else {
-                below
+                DeliveredPercentile::NotDelivered
             }
-        })
-        .collect()
+        }));
+    }
+    Some(Distribution {
+        summary: Summary {
+            count: n as u64,
+            min: Micros(min),
+            mean: sum as f64 / n as f64,
+            max: Micros(max),
+            percentiles: qs.iter().map(|q| ranked.percentile(n, *q)).collect(),
+        },
+        intervals: intervals
+            .into_iter()
+            .map(|interval| interval.map(|(low, high)| (ranked.at(low) as f64, ranked.at(high) as f64)))
+            .collect(),
+    })
+}
+
+/// The rank (from 0) of (n − 1)·q of `n` values, and how far it is to the next.
+pub fn needed_ranks(n: usize, q: f64) -> (usize, f64) {
+    if n == 0 { (0, 0.0) } else { rank(n, q) }
 }
 
 /// The lower rank and the way to the next, of (n − 1)·q.
@@ -91,10 +158,95 @@ fn rank(n: usize, q: f64) -> (usize, f64) {
     (low, if low + 1 < n { fraction } else { 0.0 })
 }
 
+/// The greater rank that a percentile is made of.
+fn highest_rank(n: usize, q: f64) -> usize {
+    let (low, fraction) = rank(n, q);
+    low + usize::from(fraction > 0.0)
+}
+
+fn needs(n: usize, q: f64, wanted: &mut Vec<usize>) {
+    let (low, fraction) = rank(n, q);
+    wanted.push(low);
+    if fraction > 0.0 {
+        wanted.push(low + 1);
+    }
+}
+
+/// The values at some ranks of many.
+struct Ranked(Vec<(usize, i64)>);
+
+impl Ranked {
+    /// `values` may be reordered.
+    fn of<T: Value>(values: &mut [T], mut ranks: Vec<usize>) -> Self {
+        ranks.sort_unstable();
+        ranks.dedup();
+        if values.len() < MANY {
+            if ranks.len() > 4 {
+                values.sort_unstable();
+            } else {
+                select(values, 0, &ranks);
+            }
+            return Self(ranks.into_iter().map(|rank| (rank, values[rank].into())).collect());
+        }
+        // Of many values, only those in the bins of the wanted ranks can be wanted. Two passes without a branch find them,
+        // whatever the number of ranks; the ranks among them follow from how many in lesser bins were left out.
+        let mut counts = vec![0_u32; BINS];
+        for value in values.iter() {
+            counts[value.bin() % BINS] += 1;
+        }
+        let mut kept = vec![0_u8; BINS];
+        let mut moved: Vec<usize> = Vec::with_capacity(ranks.len());
+        let (mut below, mut chosen, mut next) = (0_usize, 0_usize, 0_usize);
+        for (bin, count) in counts.iter().enumerate() {
+            let count = *count as usize;
+            while next < ranks.len() && ranks[next] < below + count {
+                moved.push(ranks[next] - below + chosen);
+                kept[bin] = 1;
+                next += 1;
+            }
+            below += count;
+            if kept[bin] == 1 {
+                chosen += count;
+            }
+        }
+        let mut few: Vec<T> = vec![values[0]; chosen + 1];
+        let mut end = 0;
+        for value in values.iter() {
+            few[end] = *value;
+            end += usize::from(kept[value.bin() % BINS]);
+        }
+        few.truncate(chosen);
+        select(&mut few, 0, &moved);
+        Self(
+            ranks
+                .into_iter()
+                .zip(moved)
+                .map(|(rank, place)| (rank, few[place].into()))
+                .collect(),
+        )
+    }
+
+    /// The value at a rank that was asked for.
+    fn at(&self, rank: usize) -> i64 {
+        let index = self.0.partition_point(|(known, _)| *known < rank);
+        self.0.get(index).map_or(0, |(_, value)| *value)
+    }
+
+    /// The percentile of `n` values of which these are the first.
+    fn percentile(&self, n: usize, q: f64) -> f64 {
+        let (low, fraction) = rank(n, q);
+        let below = self.at(low) as f64;
+        if fraction > 0.0 {
+            below + (self.at(low + 1) as f64 - below) * fraction
+        } else {
+            below
+        }
+    }
+}
+
 /// Brings the values of ascending ranks to their places; `offset` is the rank of the first value.
 fn select<T: Copy + Ord>(values: &mut [T], offset: usize, ranks: &[usize]) {
-    // The middle rank first, so that each selection halves what the others have to look at. Ranks next to each other are
-    // the usual case (interpolation): the upper one is then the least of what lies above.
+    // The middle rank first, so that each selection halves what the others have to look at.
     if ranks.is_empty() || values.len() < 2 {
         return;
     }
@@ -106,25 +258,7 @@ fn select<T: Copy + Ord>(values: &mut [T], offset: usize, ranks: &[usize]) {
     let at = ranks[middle] - offset;
     let (below, _, above) = values.select_nth_unstable(at);
     select(below, offset, &ranks[..middle]);
-    select_above(above, offset + at + 1, &ranks[middle + 1..]);
-}
-
-fn select_above<T: Copy + Ord>(values: &mut [T], offset: usize, ranks: &[usize]) {
-    if ranks.first() == Some(&offset) {
-        if let Some(least) = values
-            .iter()
-            .enumerate()
-            .min_by_key(|(_, value)| **value)
-            .map(|(i, _)| i)
-        {
-            values.swap(0, least);
-        }
-        if let Some(rest) = values.get_mut(1..) {
-            select(rest, offset + 1, &ranks[1..]);
-        }
-    } else {
-        select(values, offset, ranks);
-    }
+    select(above, offset + at + 1, &ranks[middle + 1..]);
 }
 
 /// A percentile with its 95 % confidence interval.
@@ -146,27 +280,12 @@ impl Percentile {
     /// The interval is distribution-free: two order statistics between which the true percentile lies with at least
     /// 95 % probability, whatever the distribution (e.g. Hahn and Meeker, *Statistical Intervals*, 1991, section 5.2).
     pub fn of(values: &mut [i64], q: f64) -> Option<Self> {
-        if values.is_empty() {
-            return None;
-        }
-        let n = values.len();
-        let interval = interval_ranks(n, q);
-        let (low, fraction) = rank(n, q);
-        let mut wanted = vec![low, (low + 1).min(n - 1)];
-        wanted.extend(interval.into_iter().flat_map(|(low, high)| [low, high]));
-        wanted.sort_unstable();
-        wanted.dedup();
-        select(values, 0, &wanted);
-        let value = if fraction > 0.0 {
-            values[low] as f64 + (values[low + 1] - values[low]) as f64 * fraction
-        } else {
-            values[low] as f64
-        };
+        let found = distribution(values, &[q], None)?;
         Some(Self {
             q,
-            count: n as u64,
-            value,
-            interval: interval.map(|(low, high)| (values[low] as f64, values[high] as f64)),
+            count: found.summary.count,
+            value: *found.summary.percentiles.first()?,
+            interval: found.intervals.first().copied().flatten(),
         })
     }
 }
@@ -174,12 +293,31 @@ impl Percentile {
 /// The ranks (from 0) of the order statistics that enclose the `q` percentile of `n` values with at least 95 %;
 /// `None` where even the extremes don't.
 pub fn interval_ranks(n: usize, q: f64) -> Option<(usize, usize)> {
+    // Days have a few hundred samples each, again and again the same numbers of them.
+    type Known = HashMap<(usize, u64), Option<(usize, usize)>>;
+    thread_local! {
+        static KNOWN: RefCell<Known> = RefCell::default();
+    }
     if n < 2 || !(q > 0.0 && q < 1.0) {
         return None;
     }
+    if n > EXACT_UP_TO {
+        return find_interval_ranks(n, q);
+    }
+    KNOWN.with_borrow_mut(|known| {
+        *known
+            .entry((n, q.to_bits()))
+            .or_insert_with(|| find_interval_ranks(n, q))
+    })
+}
+
+/// Up to so many values the binomial distribution is summed up; beyond, the normal one is as good.
+const EXACT_UP_TO: usize = 2000;
+
+fn find_interval_ranks(n: usize, q: f64) -> Option<(usize, usize)> {
     // X: how many of n values lie below the true percentile; binomial(n, q). [x(l), x(u)] (from 1) covers it with
     // P(l <= X < u). Each tail may have 2.5 %.
-    let (low, high) = if n <= 2000 {
+    let (low, high) = if n <= EXACT_UP_TO {
         let (mut below, mut low, mut high) = (0.0_f64, None, None);
         let mut log_probability = n as f64 * (1.0 - q).ln();
         let odds = (q / (1.0 - q)).ln();
@@ -227,11 +365,8 @@ pub fn delivered_percentile(delivered: &mut [i64], tests: usize, q: f64) -> Opti
     if high >= delivered.len() {
         return Some(DeliveredPercentile::NotDelivered);
     }
-    select(delivered, 0, &if high > low { vec![low, high] } else { vec![low] });
-    let below = delivered[low] as f64;
-    Some(DeliveredPercentile::Within(
-        below + (delivered[high] as f64 - below) * fraction,
-    ))
+    let ranked = Ranked::of(delivered, vec![low, high]);
+    Some(DeliveredPercentile::Within(ranked.percentile(tests, q)))
 }
 
 #[cfg(test)]
@@ -250,7 +385,7 @@ mod tests {
 
     #[test]
     fn known_percentiles() {
-        let mut values = [40, 10, 30, 20];
+        let mut values = [40_i64, 10, 30, 20];
         assert_eq!(
             percentiles(&mut values, &[0.0, 0.5, 0.75, 1.0]),
             [10.0, 25.0, 32.5, 40.0]
@@ -288,6 +423,46 @@ mod tests {
             for (q, value) in qs.iter().zip(selected) {
                 let expected = by_sorting(&values, *q);
                 prop_assert!((value - expected).abs() <= 1e-9 * expected.abs().max(1.0), "{value} {expected}");
+            }
+        }
+
+        #[test]
+        fn many_values_agree_with_sorting(
+            values in prop::collection::vec(prop_oneof![0_u32..200, 0_u32..5_000_000, prop::num::u32::ANY], MANY..2 * MANY),
+            qs in prop::collection::vec(0.0..=1.0_f64, 1..8),
+        ) {
+            let wide: Vec<i64> = values.iter().map(|value| i64::from(*value) - 100).collect();
+            let narrow: Vec<i64> = values.iter().map(|value| i64::from(*value)).collect();
+            let found = distribution(&mut values.clone(), &qs, None).expect("there are values");
+            for (index, q) in qs.iter().enumerate() {
+                let expected = by_sorting(&narrow, *q);
+                prop_assert!((found.summary.percentiles[index] - expected).abs() <= 1e-9 * expected.abs().max(1.0));
+                let below = percentiles(&mut wide.clone(), &[*q])[0];
+                let expected = by_sorting(&wide, *q);
+                prop_assert!((below - expected).abs() <= 1e-9 * expected.abs().max(1.0), "{below} {expected}");
+            }
+        }
+
+        #[test]
+        fn undelivered_mails_are_the_slowest(
+            values in prop::collection::vec(0_i64..1000, 0..300),
+            undelivered in 0_usize..50,
+            q in 0.0..=1.0_f64,
+        ) {
+            const NEVER: i64 = 1 << 40;
+            let tests = values.len() + undelivered;
+            let found = delivered_percentile(&mut values.clone(), tests, q);
+            let mut all = values.clone();
+            all.resize(tests, NEVER);
+            let mut with_plain = Vec::new();
+            distribution(&mut values.clone(), &[q], Some((tests, &mut with_plain)));
+            match found {
+                None => prop_assert_eq!(tests, 0),
+                Some(DeliveredPercentile::NotDelivered) => prop_assert!(by_sorting(&all, q) > 1000.0),
+                Some(DeliveredPercentile::Within(value)) => {
+                    prop_assert!((value - by_sorting(&all, q)).abs() < 1e-6);
+                    prop_assert_eq!(&with_plain, &[DeliveredPercentile::Within(value)]);
+                }
             }
         }
 

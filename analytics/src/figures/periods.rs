@@ -421,3 +421,205 @@ impl std::fmt::Display for Period {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn calendar(zone: &str) -> Calendar {
+        Calendar::new(TimeZone::get(zone).expect("a zone"))
+    }
+
+    /// A period's edges in its own zone.
+    fn edges(period: &Period) -> (String, String) {
+        let edge = |at| period.calendar.zoned(at).strftime("%Y-%m-%dT%H:%M%:z").to_string();
+        (edge(period.from), edge(period.to))
+    }
+
+    fn named(name: &str, now: &str, calendar: Calendar) -> Period {
+        let now = now.parse::<jiff::Timestamp>().expect("a moment").into();
+        Period::named(name, now, calendar).expect(name)
+    }
+
+    fn pair(from: &str, to: &str) -> (String, String) {
+        (from.to_owned(), to.to_owned())
+    }
+
+    #[test]
+    fn names_follow_local_time_and_the_calendar() {
+        // In Kathmandu (+05:45) it is already the 1st of July, a Wednesday.
+        let now = "2026-06-30T18:30:00Z";
+        let kathmandu = || calendar("Asia/Kathmandu");
+        let fiscal = Calendar {
+            year_start: 4,
+            week_start: Weekday::Saturday,
+            ..kathmandu()
+        };
+        for (name, calendar, from, to) in [
+            ("today", kathmandu(), "2026-07-01T00:00+05:45", "2026-07-02T00:00+05:45"),
+            (
+                "yesterday",
+                kathmandu(),
+                "2026-06-30T00:00+05:45",
+                "2026-07-01T00:00+05:45",
+            ),
+            (
+                "current-week",
+                kathmandu(),
+                "2026-06-29T00:00+05:45",
+                "2026-07-06T00:00+05:45",
+            ),
+            (
+                "last-week",
+                fiscal.clone(),
+                "2026-06-20T00:00+05:45",
+                "2026-06-27T00:00+05:45",
+            ),
+            (
+                "last-month",
+                kathmandu(),
+                "2026-06-01T00:00+05:45",
+                "2026-07-01T00:00+05:45",
+            ),
+            (
+                "current-quarter",
+                kathmandu(),
+                "2026-07-01T00:00+05:45",
+                "2026-10-01T00:00+05:45",
+            ),
+            (
+                "last-quarter",
+                fiscal.clone(),
+                "2026-04-01T00:00+05:45",
+                "2026-07-01T00:00+05:45",
+            ),
+            (
+                "current-year",
+                fiscal.clone(),
+                "2026-04-01T00:00+05:45",
+                "2027-04-01T00:00+05:45",
+            ),
+            (
+                "last-year",
+                kathmandu(),
+                "2025-01-01T00:00+05:45",
+                "2026-01-01T00:00+05:45",
+            ),
+            (
+                "year-to-date",
+                fiscal.clone(),
+                "2026-04-01T00:00+05:45",
+                "2026-07-01T00:15+05:45",
+            ),
+            (
+                "last-7d",
+                kathmandu(),
+                "2026-06-24T00:00+05:45",
+                "2026-07-01T00:00+05:45",
+            ),
+            (
+                "last-24h",
+                kathmandu(),
+                "2026-06-30T00:00+05:45",
+                "2026-07-01T00:00+05:45",
+            ),
+            ("2026-Q1", fiscal, "2026-04-01T00:00+05:45", "2026-07-01T00:00+05:45"),
+            (
+                "2026-W01",
+                kathmandu(),
+                "2025-12-29T00:00+05:45",
+                "2026-01-05T00:00+05:45",
+            ),
+            (
+                "2026-02",
+                kathmandu(),
+                "2026-02-01T00:00+05:45",
+                "2026-03-01T00:00+05:45",
+            ),
+        ] {
+            assert_eq!(edges(&named(name, now, calendar)), pair(from, to), "{name}");
+        }
+        for wrong in [
+            "", "last-", "last-0d", "last-7x", "2026-13", "2026-W54", "2026-Q5", "0000", "last-é", "-to-date",
+        ] {
+            let now = UtcMicros(1_782_844_200_000_000);
+            assert!(Period::named(wrong, now, kathmandu()).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn days_of_changes_are_longer_and_shorter() {
+        for (zone, day, hours) in [
+            ("Europe/Berlin", "2026-03-29", 23.0),
+            ("Europe/Berlin", "2026-10-25", 25.0),
+            ("Australia/Lord_Howe", "2026-04-05", 24.5),
+            ("Australia/Lord_Howe", "2026-10-04", 23.5),
+            ("Asia/Kathmandu", "2026-03-29", 24.0),
+            // Midnight itself is skipped.
+            ("America/Sao_Paulo", "2018-11-04", 23.0),
+            // A whole day was left out.
+            ("Pacific/Apia", "2011-12-31", 24.0),
+        ] {
+            let period = named(day, "2027-01-01T00:00:00Z", calendar(zone));
+            assert_eq!(period.duration().as_secs_f64() / 3600.0, hours, "{zone} {day}");
+            let by_hour = period.buckets(Unit::Hour);
+            assert!(
+                by_hour.windows(2).all(|pair| pair[0].end == pair[1].start),
+                "{zone} {day}"
+            );
+            assert_eq!(by_hour.first().map(|bucket| bucket.start), Some(period.from));
+            assert_eq!(by_hour.last().map(|bucket| bucket.end), Some(period.to));
+        }
+        let repeated = named("2026-10-25", "2027-01-01T00:00:00Z", calendar("Europe/Berlin"));
+        assert_eq!(
+            repeated.buckets(Unit::Hour).len(),
+            25,
+            "the repeated hour is a bucket of its own"
+        );
+    }
+
+    #[test]
+    fn the_one_before_and_a_year_ago_follow_the_calendar() {
+        let now = "2026-03-31T10:00:00Z";
+        for (name, before, year_ago) in [
+            // The months before and a year ago, whatever their length and offset.
+            (
+                "2026-03",
+                pair("2026-02-01T00:00+01:00", "2026-03-01T00:00+01:00"),
+                pair("2025-03-01T00:00+01:00", "2025-04-01T00:00+02:00"),
+            ),
+            // A day a year ago has the same day of the week.
+            (
+                "2026-03-30",
+                pair("2026-03-29T00:00+01:00", "2026-03-30T00:00+02:00"),
+                pair("2025-03-31T00:00+02:00", "2025-04-01T00:00+02:00"),
+            ),
+            (
+                "2026-W14",
+                pair("2026-03-23T00:00+01:00", "2026-03-30T00:00+02:00"),
+                pair("2025-03-31T00:00+02:00", "2025-04-07T00:00+02:00"),
+            ),
+            // As far into the month, as far as it has such a day.
+            (
+                "month-to-date",
+                pair("2026-02-01T00:00+01:00", "2026-02-28T12:00+01:00"),
+                pair("2025-03-01T00:00+01:00", "2025-03-31T12:00+02:00"),
+            ),
+            (
+                "last-7d",
+                pair("2026-03-17T00:00+01:00", "2026-03-24T00:00+01:00"),
+                pair("2025-03-25T00:00+01:00", "2025-04-01T00:00+02:00"),
+            ),
+        ] {
+            let period = named(name, now, calendar("Europe/Berlin"));
+            assert_eq!(edges(&period.previous()), before, "{name}");
+            assert_eq!(edges(&period.year_ago()), year_ago, "{name}");
+        }
+        let two_months =
+            Period::between("2026-01-01", "2026-03-01", calendar("Europe/Berlin")).expect("it is not empty");
+        assert_eq!(
+            edges(&two_months.previous()),
+            pair("2025-11-01T00:00+01:00", "2026-01-01T00:00+01:00")
+        );
+    }
+}

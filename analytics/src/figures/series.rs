@@ -132,55 +132,250 @@ impl std::fmt::Display for Metric {
     }
 }
 
-/// What stands for null among the values; no duration is that negative.
-const NULL: i64 = i64::MIN;
+/// What stands for null among the values; no duration is that long, and none is that negative.
+const NULL_NARROW: u32 = u32::MAX;
+const NULL_WIDE: i64 = i64::MIN;
 
-/// Durations in microseconds, some of them null.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Durations(Vec<i64>);
+/// Durations in microseconds, some of them null: in four bytes each as long as none is negative or longer than 71 minutes,
+/// for a year of them has to fit into memory.
+#[derive(Debug, Clone)]
+pub struct Durations(Store);
+
+#[derive(Debug, Clone)]
+enum Store {
+    Narrow(Vec<u32>),
+    Wide(Vec<i64>),
+}
+
+impl Default for Durations {
+    fn default() -> Self {
+        Self(Store::Narrow(Vec::new()))
+    }
+}
+
+impl PartialEq for Durations {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Durations {}
 
 impl Durations {
     /// The value of a row.
     pub fn get(&self, row: usize) -> Option<Micros> {
-        self.0.get(row).copied().filter(|value| *value != NULL).map(Micros)
+        match &self.0 {
+            Store::Narrow(values) => values.get(row).copied().and_then(narrow),
+            Store::Wide(values) => values.get(row).copied().and_then(wide),
+        }
     }
 
     /// All values, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Option<Micros>> + '_ {
-        self.0.iter().map(|value| (*value != NULL).then_some(Micros(*value)))
+        (0..self.len()).map(|row| self.get(row))
     }
 
     /// How many rows there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        match &self.0 {
+            Store::Narrow(values) => values.len(),
+            Store::Wide(values) => values.len(),
+        }
     }
 
     /// Whether the column was not asked for, or there is no row.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
     }
 
-    pub(super) fn push(&mut self, value: Option<i64>) {
-        self.0.push(value.unwrap_or(NULL));
+    pub(super) fn reserve(&mut self, rows: usize) {
+        match &mut self.0 {
+            Store::Narrow(values) => values.reserve_exact(rows),
+            Store::Wide(values) => values.reserve_exact(rows),
+        }
+    }
+
+    pub(super) fn push(&mut self, value: Option<Micros>) {
+        let value = value.map_or(NULL_WIDE, |value| value.0);
+        match &mut self.0 {
+            Store::Narrow(values) if value == NULL_WIDE => values.push(NULL_NARROW),
+            Store::Narrow(values) if fits(value) => values.push(value as u32),
+            _ => self.widened().push(value),
+        }
     }
 
     pub(super) fn push_nulls(&mut self, count: usize) {
-        self.0.resize(self.0.len() + count, NULL);
+        match &mut self.0 {
+            Store::Narrow(values) => values.resize(values.len() + count, NULL_NARROW),
+            Store::Wide(values) => values.resize(values.len() + count, NULL_WIDE),
+        }
+    }
+
+    /// Adds values that are not null.
+    pub(super) fn append(&mut self, more: &[i64]) {
+        match &mut self.0 {
+            // Without an early end, so that the check runs in wide registers.
+            Store::Narrow(values) if more.iter().fold(true, |all, value| all & fits(*value)) => {
+                values.extend(more.iter().map(|value| *value as u32));
+            }
+            _ => self.widened().extend(more),
+        }
+    }
+
+    /// Adds values of which only the valid ones are not null.
+    pub(super) fn append_nullable(&mut self, more: &[i64], valid: impl Iterator<Item = bool> + Clone) {
+        let each = || more.iter().zip(valid.clone());
+        match &mut self.0 {
+            Store::Narrow(values) if each().fold(true, |all, (value, valid)| all & (!valid | fits(*value))) => {
+                values.extend(each().map(|(value, valid)| if valid { *value as u32 } else { NULL_NARROW }));
+            }
+            _ => self
+                .widened()
+                .extend(each().map(|(value, valid)| if valid { *value } else { NULL_WIDE })),
+        }
+    }
+
+    /// Adds some rows of another column.
+    pub(super) fn append_rows(&mut self, from: &Self, rows: Range<usize>) {
+        match (&mut self.0, &from.0) {
+            (Store::Narrow(values), Store::Narrow(more)) => values.extend_from_slice(&more[rows]),
+            (_, Store::Narrow(more)) => self.widened().extend(more[rows].iter().map(|value| widen(*value))),
+            (_, Store::Wide(more)) => self.widened().extend_from_slice(&more[rows]),
+        }
+    }
+
+    fn widened(&mut self) -> &mut Vec<i64> {
+        if let Store::Narrow(values) = &self.0 {
+            self.0 = Store::Wide(values.iter().map(|value| widen(*value)).collect());
+        }
+        match &mut self.0 {
+            Store::Wide(values) => values,
+            Store::Narrow(_) => unreachable!("it has just been widened"),
+        }
     }
 
     pub(super) fn select(&mut self, rows: &[u32]) {
-        self.0 = rows.iter().map(|row| self.0[*row as usize]).collect();
+        match &mut self.0 {
+            Store::Narrow(values) => *values = rows.iter().map(|row| values[*row as usize]).collect(),
+            Store::Wide(values) => *values = rows.iter().map(|row| values[*row as usize]).collect(),
+        }
     }
+
+    /// Adds the non-null values of those rows for which `counts` is true.
+    fn collect_into(&self, rows: Range<usize>, counts: &[bool], values: &mut Values) {
+        fn keep<F: Copy, T: Copy + Default>(
+            from: &[F],
+            counts: &[bool],
+            null: impl Fn(F) -> bool,
+            into: impl Fn(F) -> T,
+            to: &mut Vec<T>,
+        ) {
+            // Writes each value and moves on only behind those that are kept: no branch that could be guessed wrongly.
+            let begin = to.len();
+            to.resize(begin + from.len(), T::default());
+            let mut end = begin;
+            for (value, counts) in from.iter().zip(counts) {
+                to[end] = into(*value);
+                end += usize::from(*counts & !null(*value));
+            }
+            to.truncate(end);
+        }
+        let counts = &counts[rows.clone()];
+        match (&self.0, &mut *values) {
+            (Store::Narrow(from), Values::Narrow(to)) => {
+                keep(&from[rows], counts, |value| value == NULL_NARROW, |value| value, to);
+            }
+            (Store::Narrow(from), Values::Wide(to)) => {
+                keep(&from[rows], counts, |value| value == NULL_NARROW, i64::from, to);
+            }
+            (Store::Wide(from), _) => {
+                let to = values.widened();
+                keep(&from[rows], counts, |value| value == NULL_WIDE, |value| value, to);
+            }
+        }
+    }
+}
+
+fn fits(value: i64) -> bool {
+    (value as u64) < NULL_NARROW as u64
+}
+
+fn narrow(value: u32) -> Option<Micros> {
+    (value != NULL_NARROW).then(|| Micros(value.into()))
+}
+
+fn wide(value: i64) -> Option<Micros> {
+    (value != NULL_WIDE).then_some(Micros(value))
+}
+
+fn widen(value: u32) -> i64 {
+    if value == NULL_NARROW { NULL_WIDE } else { value.into() }
 }
 
 impl FromIterator<Option<Micros>> for Durations {
     fn from_iter<I: IntoIterator<Item = Option<Micros>>>(values: I) -> Self {
-        Self(
-            values
-                .into_iter()
-                .map(|value| value.map_or(NULL, |value| value.0))
-                .collect(),
-        )
+        let mut durations = Self::default();
+        for value in values {
+            durations.push(value);
+        }
+        durations
+    }
+}
+
+/// Values of a metric in microseconds, none of them null, in any order; in four bytes each where all of them fit.
+#[derive(Debug, Clone)]
+pub enum Values {
+    /// None is negative or longer than 71 minutes.
+    Narrow(Vec<u32>),
+    /// Any.
+    Wide(Vec<i64>),
+}
+
+impl Default for Values {
+    fn default() -> Self {
+        Self::Narrow(Vec::new())
+    }
+}
+
+impl Values {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Narrow(values) => values.len(),
+            Self::Wide(values) => values.len(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes all of them away, but keeps the room.
+    pub fn clear(&mut self) {
+        match self {
+            Self::Narrow(values) => values.clear(),
+            Self::Wide(_) => *self = Self::default(),
+        }
+    }
+
+    /// Adds another's.
+    pub fn append(&mut self, more: &mut Self) {
+        match (&mut *self, more) {
+            (Self::Narrow(values), Self::Narrow(more)) => values.append(more),
+            (_, Self::Narrow(more)) => self.widened().extend(more.drain(..).map(i64::from)),
+            (_, Self::Wide(more)) => self.widened().append(more),
+        }
+    }
+
+    fn widened(&mut self) -> &mut Vec<i64> {
+        if let Self::Narrow(values) = self {
+            *self = Self::Wide(values.iter().map(|value| i64::from(*value)).collect());
+        }
+        match self {
+            Self::Wide(values) => values,
+            Self::Narrow(_) => unreachable!("it has just been widened"),
+        }
     }
 }
 
@@ -279,13 +474,42 @@ impl Series {
 
     /// The non-null values of a metric over the counted tests of a range, in microseconds.
     pub fn values(&self, metric: Metric, rows: Range<usize>) -> Vec<i64> {
-        let column = &self.metric(metric).0;
+        let column = self.metric(metric);
         if column.is_empty() {
             return Vec::new();
         }
-        rows.filter(|row| column[*row] != NULL && self.counts(*row))
-            .map(|row| column[row])
+        rows.filter(|row| self.counts(*row))
+            .filter_map(|row| column.get(row).map(|value| value.0))
             .collect()
+    }
+
+    /// Which rows count; see [`Series::counts`].
+    pub fn counting(&self) -> Vec<bool> {
+        let mut counting: Vec<bool> = self
+            .outcome
+            .iter()
+            .map(|outcome| *outcome != Outcome::NotTested)
+            .collect();
+        for (counts, excluded) in counting.iter_mut().zip(&self.excluded) {
+            *counts &= excluded.is_none();
+        }
+        counting
+    }
+
+    /// Adds the non-null values of a metric over a range to others; `counting` is [`Series::counting`].
+    pub fn values_into(&self, metric: Metric, rows: Range<usize>, counting: &[bool], values: &mut Values) {
+        let column = self.metric(metric);
+        if !column.is_empty() {
+            column.collect_into(rows, counting, values);
+        }
+    }
+
+    pub(super) fn reserve(&mut self, rows: usize, metrics: &std::collections::BTreeSet<Metric>) {
+        self.started_at.reserve_exact(rows);
+        self.outcome.reserve_exact(rows);
+        for metric in metrics {
+            self.metrics[*metric as usize].reserve(rows);
+        }
     }
 
     /// The same samples, of which only those in `period` are inside; the others become context.

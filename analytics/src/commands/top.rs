@@ -1,0 +1,151 @@
+//! `mailqos-analytics top`: the worst and the best monitors by any figure.
+
+use std::{cmp::Ordering, process::ExitCode};
+
+use super::{
+    Failure, Global,
+    explain::{Figure, Found, name},
+    print,
+    source::{SourceArgs, lake_failure},
+    stats::{Asked, Shape, query},
+    table::{Cell, Format, Table},
+};
+use crate::figures::stats::Row;
+
+/// The worst and the best monitors by any figure, with its confidence interval and coverage.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    source: SourceArgs,
+
+    /// By which figure: availability, delivery_rate, coverage, availability_by_time, downtime, outages, mttr, mtbf,
+    /// delivered_within_30s, delivered_p99, round_trip_p95, smtp_send_mean, …
+    #[arg(long, value_name = "FIGURE", default_value = "availability", value_parser = figure)]
+    figure: Figure,
+
+    /// How many of each.
+    #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
+
+    /// Only the worst, or only the best.
+    #[arg(long, value_enum, value_name = "END")]
+    only: Option<End>,
+
+    /// How the answer is written.
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum End {
+    Worst,
+    Best,
+}
+
+fn figure(text: &str) -> Result<Figure, String> {
+    text.parse().map_err(|message| format!("{message}; {}", Figure::HELP))
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Wrong usage, or a lake that can't be read.
+pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
+    let source = args.source.open(global)?;
+    let figure = &args.figure;
+    let asked: Vec<Asked> = figure.percentile().cloned().into_iter().collect();
+    let shape = Shape::of_monitors(source.period.calendar.clone(), &[figure.metric()], &asked);
+    let mut question = shape.question(&source.period, None);
+    question.metrics = vec![figure.metric()];
+    let rows: Vec<Row> = source
+        .lake
+        .map(&query(&source, &question), |series| question.rows(&series))
+        .map_err(lake_failure)?
+        .into_iter()
+        .flatten()
+        .collect();
+    let (mut known, unknown): (Vec<&Row>, Vec<&Row>) =
+        rows.iter().partition(|row| figure.value(row, &question) != Found::None);
+    // Best first; equals in the order of their names.
+    known.sort_by(|a, b| {
+        let order = match (figure.value(a, &question), figure.value(b, &question)) {
+            (Found::Is(a), Found::Is(b)) => a.total_cmp(&b),
+            (Found::NotDelivered, Found::Is(_)) => Ordering::Greater,
+            (Found::Is(_), Found::NotDelivered) => Ordering::Less,
+            _ => Ordering::Equal,
+        };
+        if figure.more_is_better() {
+            order.reverse()
+        } else {
+            order
+        }
+    });
+    let mut table = Table::new([
+        "end",
+        "rank",
+        "site",
+        "monitor",
+        "value",
+        "unit",
+        "interval_low",
+        "interval_high",
+        "tests",
+        "coverage",
+    ]);
+    let count = args.count as usize;
+    for end in [End::Worst, End::Best] {
+        if args.only.is_some_and(|only| only != end) {
+            continue;
+        }
+        let chosen: Vec<&Row> = match end {
+            End::Worst => known.iter().rev().take(count).copied().collect(),
+            End::Best => known.iter().take(count).copied().collect(),
+        };
+        for (rank, row) in chosen.into_iter().enumerate() {
+            let tests = row.counts.tests();
+            let cell = |value: f64| {
+                if figure.unit() == "share" {
+                    Cell::Share(value, tests)
+                } else {
+                    Cell::number(Some(value), if figure.unit() == "ms" { 1 } else { 0 })
+                }
+            };
+            let interval = figure.interval(row, &question);
+            table.push(vec![
+                Cell::Text(if end == End::Worst { "worst" } else { "best" }.into()),
+                Cell::Count(rank as u64 + 1),
+                Cell::text(row.whose.site.as_deref()),
+                Cell::text(row.whose.monitor.as_deref()),
+                match figure.value(row, &question) {
+                    Found::Is(value) => cell(value),
+                    // Numbers and words don't share a column of a file.
+                    Found::NotDelivered if matches!(args.format, Format::Table | Format::Json) => {
+                        Cell::Text("not delivered".into())
+                    }
+                    Found::NotDelivered | Found::None => Cell::None,
+                },
+                Cell::Text(figure.unit().into()),
+                interval.map_or(Cell::None, |(low, _)| cell(low)),
+                interval.map_or(Cell::None, |(_, high)| cell(high)),
+                Cell::Count(tests),
+                Cell::share(row.time.coverage(), tests),
+            ]);
+        }
+    }
+    source.print(table, args.format)?;
+    if args.format == Format::Table && !unknown.is_empty() {
+        let names: Vec<&str> = unknown
+            .iter()
+            .filter_map(|row| row.whose.monitor.as_deref())
+            .take(10)
+            .collect();
+        print(format!(
+            "\n{} monitors have no {}: {}.\n",
+            unknown.len(),
+            name(figure),
+            names.join(", ")
+        ))?;
+    }
+    source.remarks(rows.is_empty());
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,536 @@
+//! Decodes what a question needs of one file of samples, into columns that take little memory. Row groups and columns that
+//! cannot matter are left out by the statistics in the file's footer.
+
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use mailqos_core::model::{Exclusion, Outcome, Stage};
+use polars::prelude::{
+    BooleanChunked, ChunkApply as _, Column as Frame, DataFrame, DataType, Int64Chunked, ParallelStrategy,
+    ParquetReader, PolarsResult, SerReader as _, StringChunked, TimeUnit,
+};
+
+use super::{
+    lake::{Column, LakeError, LakeFile, SeriesQuery},
+    series::{Durations, Metric, Series},
+};
+
+/// Which monitors are wanted: by name, and between two names (the second one excluded).
+#[derive(Debug, Clone, Default)]
+pub(super) struct Wanted {
+    pub(super) names: BTreeSet<String>,
+    pub(super) from: Option<Arc<str>>,
+    pub(super) to: Option<Arc<str>>,
+}
+
+impl Wanted {
+    fn is(&self, monitor: &str) -> bool {
+        self.from.as_ref().is_none_or(|from| &**from <= monitor)
+            && self.to.as_ref().is_none_or(|to| monitor < &**to)
+            && (self.names.is_empty() || self.names.contains(monitor))
+    }
+
+    /// Whether a row group can hold one: by the least and the greatest name in it.
+    pub(super) fn may_be_in(&self, group: &Group) -> bool {
+        let Some((least, greatest)) = &group.monitors else {
+            return true;
+        };
+        self.from.as_ref().is_none_or(|from| from <= greatest)
+            && self.to.as_ref().is_none_or(|to| least < to)
+            && (self.names.is_empty()
+                || self
+                    .names
+                    .range::<str, _>((
+                        std::ops::Bound::Included(&**least),
+                        std::ops::Bound::Included(&**greatest),
+                    ))
+                    .next()
+                    .is_some())
+    }
+}
+
+/// A row group, by the footer.
+#[derive(Debug, Clone)]
+pub(super) struct Group {
+    pub(super) rows: usize,
+    /// The least and the greatest monitor, where the writer noted them.
+    pub(super) monitors: Option<(Arc<str>, Arc<str>)>,
+    /// No sample is marked as excluded.
+    none_excluded: bool,
+    /// No sample is marked as provisional.
+    all_settled: bool,
+}
+
+fn corrupt(file: &LakeFile, reason: impl ToString) -> LakeError {
+    LakeError::Corrupt {
+        path: file.path.clone(),
+        reason: reason.to_string(),
+    }
+}
+
+fn reader(file: &LakeFile) -> Result<ParquetReader<File>, LakeError> {
+    let source = File::open(&file.path).map_err(|error| LakeError::Unreadable {
+        path: file.path.clone(),
+        reason: error.to_string(),
+    })?;
+    Ok(ParquetReader::new(source))
+}
+
+/// The decoder may panic on bytes that no writer writes.
+fn guarded<T>(file: &LakeFile, what: &str, read: impl FnOnce() -> PolarsResult<T>) -> Result<T, LakeError> {
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(error)) => Err(corrupt(file, error)),
+        Err(_) => Err(corrupt(file, format!("{what} can't be decoded"))),
+    }
+}
+
+/// The row groups of a file.
+///
+/// # Errors
+/// It can't be read, or is no Parquet file.
+pub(super) fn groups(file: &LakeFile) -> Result<Vec<Group>, LakeError> {
+    let mut reader = reader(file)?;
+    guarded(file, "its footer", || groups_of(&mut reader))
+}
+
+fn groups_of(reader: &mut ParquetReader<File>) -> PolarsResult<Vec<Group>> {
+    let metadata = reader.get_metadata()?;
+    let footer = &metadata.footer_buf;
+    let groups = metadata.row_groups.iter().map(|group| {
+        let chunk = |name: &str| group.columns_under_root_iter(name).and_then(|mut chunks| chunks.next());
+        let statistics = |name: &str| chunk(name)?.statistics(footer)?.ok();
+        let monitors = statistics("monitor").and_then(|statistics| {
+            let statistics = statistics.as_binary()?;
+            // Shortened bounds are still bounds, if they are still text.
+            let name = |bytes: &Option<Vec<u8>>| Some(Arc::from(std::str::from_utf8(bytes.as_ref()?).ok()?));
+            Some((name(&statistics.min_value)?, name(&statistics.max_value)?))
+        });
+        let none_excluded = chunk("excluded").is_none()
+            || statistics("excluded").is_some_and(|statistics| {
+                statistics
+                    .as_binary()
+                    .and_then(|binary| binary.null_count)
+                    .is_some_and(|nulls| usize::try_from(nulls) == Ok(group.num_rows()))
+            });
+        let all_settled = chunk("settled").is_none()
+            || statistics("settled").is_some_and(|statistics| {
+                statistics
+                    .as_boolean()
+                    .is_some_and(|boolean| boolean.min_value == Some(true))
+            });
+        Group {
+            rows: group.num_rows(),
+            monitors,
+            none_excluded,
+            all_settled,
+        }
+    });
+    Ok(groups.collect())
+}
+
+/// Decodes some columns, as far as the file has them, of the row groups that a question needs; `None` where there is none.
+fn decode(file: &LakeFile, columns: &[&str], wanted: &Wanted) -> Result<Option<DataFrame>, LakeError> {
+    let mut reader = reader(file)?;
+    guarded(file, "it", move || {
+        let groups = groups_of(&mut reader)?;
+        let needed: Vec<bool> = groups.iter().map(|group| wanted.may_be_in(group)).collect();
+        let kept = || {
+            groups
+                .iter()
+                .zip(&needed)
+                .filter(|(_, needed)| **needed)
+                .map(|(group, _)| group)
+        };
+        // Some writers note their own in-memory types (dictionaries, large strings). What is stored is what counts.
+        let mut metadata = (**reader.get_metadata()?).clone();
+        metadata.key_value_metadata = None;
+        let mut each = needed.iter();
+        metadata.row_groups.retain(|_| each.next().copied().unwrap_or(true));
+        metadata.num_rows = kept().map(|group| group.rows).sum();
+        if metadata.num_rows == 0 && !groups.is_empty() {
+            return Ok(None);
+        }
+        reader.set_metadata(Arc::new(metadata));
+        let schema = reader.schema()?;
+        let present: Vec<String> = columns
+            .iter()
+            .filter(|column| match **column {
+                "excluded" => !kept().all(|group| group.none_excluded),
+                "settled" => !kept().all(|group| group.all_settled),
+                _ => true,
+            })
+            .filter(|column| schema.contains(column))
+            .map(|column| (*column).to_owned())
+            .collect();
+        reader
+            .with_columns(Some(present))
+            .read_parallel(ParallelStrategy::None)
+            .set_rechunk(false)
+            .finish()
+            .map(Some)
+    })
+}
+
+/// A column as text, if the file has it.
+fn text(frame: &DataFrame, name: &str) -> PolarsResult<Option<StringChunked>> {
+    let Ok(column) = frame.column(name) else {
+        return Ok(None);
+    };
+    Ok(Some(column.cast(&DataType::String)?.str()?.clone()))
+}
+
+/// A column as whole numbers, if the file has it.
+fn integers(frame: &DataFrame, name: &str) -> PolarsResult<Option<Int64Chunked>> {
+    let Ok(column) = frame.column(name) else {
+        return Ok(None);
+    };
+    Ok(Some(column.cast(&DataType::Int64)?.i64()?.clone()))
+}
+
+fn durations(frame: &DataFrame, name: &str) -> PolarsResult<Option<Durations>> {
+    Ok(integers(frame, name)?.map(|column| {
+        let mut durations = Durations::default();
+        for chunk in column.downcast_iter() {
+            match chunk.validity() {
+                Some(valid) if valid.unset_bits() > 0 => durations.append_nullable(chunk.values(), valid.iter()),
+                _ => durations.append(chunk.values()),
+            }
+        }
+        durations
+    }))
+}
+
+fn booleans(frame: &DataFrame, name: &str) -> PolarsResult<Option<BooleanChunked>> {
+    let Ok(column) = frame.column(name) else {
+        return Ok(None);
+    };
+    Ok(Some(column.cast(&DataType::Boolean)?.bool()?.clone()))
+}
+
+/// A column of moments in microseconds.
+fn moments(column: &Frame) -> PolarsResult<Int64Chunked> {
+    let physical = column.to_physical_repr().cast(&DataType::Int64)?;
+    let values = physical.i64()?;
+    Ok(match column.dtype() {
+        DataType::Datetime(TimeUnit::Nanoseconds, _) => values.apply_values(|at| at.div_euclid(1000)),
+        DataType::Datetime(TimeUnit::Milliseconds, _) => values.apply_values(|at| at.saturating_mul(1000)),
+        _ => values.clone(),
+    })
+}
+
+/// Calls `each` with every stretch of equal words, in order; `false` at a null.
+fn stretches(column: &StringChunked, mut each: impl FnMut(&str, Range<usize>)) -> bool {
+    if column.null_count() > 0 {
+        return false;
+    }
+    let mut row = 0;
+    for chunk in column.downcast_iter() {
+        // Equal views are equal words; unequal ones may be equal words in different places.
+        let views = chunk.views();
+        let mut begin = 0;
+        for end in 1..=views.len() {
+            if end < views.len() && views[end].as_u128() == views[begin].as_u128() {
+                continue;
+            }
+            each(chunk.value(begin), row + begin..row + end);
+            begin = end;
+        }
+        row += views.len();
+    }
+    true
+}
+
+/// The rows of one monitor: consecutive, or picked where the file is not sorted.
+enum Rows {
+    Range(Range<usize>),
+    Picked(Vec<u32>),
+}
+
+/// Where each wanted monitor's rows are; `None` if a sample has no monitor.
+fn monitors_of(column: &StringChunked, wanted: &Wanted) -> Option<Vec<(Arc<str>, Rows)>> {
+    let mut runs: Vec<(Arc<str>, Range<usize>)> = Vec::new();
+    let mut last: Option<(String, bool)> = None;
+    let complete = stretches(column, |monitor, rows| {
+        if let Some((name, is)) = &last
+            && name == monitor
+        {
+            if *is && let Some((_, run)) = runs.last_mut() {
+                run.end = rows.end;
+            }
+            return;
+        }
+        let is = wanted.is(monitor);
+        if is {
+            runs.push((Arc::from(monitor), rows));
+        }
+        last = Some((monitor.to_owned(), is));
+    });
+    if !complete {
+        return None;
+    }
+    // Several runs of one monitor are only where the file is not sorted.
+    runs.sort_by(|(a, rows), (b, others)| (a, rows.start).cmp(&(b, others.start)));
+    let mut found: Vec<(Arc<str>, Rows)> = Vec::with_capacity(runs.len());
+    for (monitor, run) in runs {
+        match found.last_mut() {
+            Some((last, rows)) if *last == monitor => {
+                let mut picked = match std::mem::replace(rows, Rows::Picked(Vec::new())) {
+                    Rows::Range(rows) => rows.map(|row| row as u32).collect(),
+                    Rows::Picked(rows) => rows,
+                };
+                picked.extend(run.map(|row| row as u32));
+                *rows = Rows::Picked(picked);
+            }
+            _ => found.push((monitor, Rows::Range(run))),
+        }
+    }
+    Some(found)
+}
+
+/// The monitors that have rows in a file.
+///
+/// # Errors
+/// It can't be read, or is no samples' file.
+pub(super) fn monitors(file: &LakeFile) -> Result<Vec<Arc<str>>, LakeError> {
+    let wanted = Wanted::default();
+    let Some(frame) = decode(file, &["monitor"], &wanted)? else {
+        return Ok(Vec::new());
+    };
+    let column = text(&frame, "monitor")
+        .map_err(|error| corrupt(file, error))?
+        .ok_or_else(|| corrupt(file, "it has no column \"monitor\""))?;
+    let found = monitors_of(&column, &wanted).ok_or_else(|| corrupt(file, "a sample has no monitor"))?;
+    Ok(found.into_iter().map(|(monitor, _)| monitor).collect())
+}
+
+/// The decoded rows of a file that a batch needs.
+#[derive(Default)]
+pub(super) struct Part {
+    monitors: Vec<(Arc<str>, Rows)>,
+    started_at: Vec<i64>,
+    outcome: Vec<Outcome>,
+    excluded: Option<Vec<Option<Exclusion>>>,
+    provisional: Option<Vec<bool>>,
+    stage: Option<Vec<Option<Stage>>>,
+    error: Option<StringChunked>,
+    smtp_reply_code: Option<Int64Chunked>,
+    test_interval: Option<Durations>,
+    max_round_trip: Option<Durations>,
+    metrics: Vec<(Metric, Option<Durations>)>,
+}
+
+impl Part {
+    /// Reads what a query needs of a file.
+    ///
+    /// # Errors
+    /// It can't be read, or is no samples' file.
+    pub(super) fn read(file: &LakeFile, query: &SeriesQuery, wanted: &Wanted) -> Result<Self, LakeError> {
+        let mut columns = vec!["monitor", "started_at", "outcome", "excluded", "settled"];
+        for column in &query.columns {
+            columns.push(match column {
+                Column::Stage => "stage",
+                Column::Error => "error",
+                Column::SmtpReplyCode => "smtp_reply_code",
+                Column::TestInterval => "test_interval_us",
+                Column::MaxRoundTrip => "max_round_trip_us",
+                Column::Hops => continue,
+            });
+        }
+        let metrics: Vec<(Metric, String)> = query.metrics.iter().map(|m| (*m, m.column())).collect();
+        columns.extend(metrics.iter().map(|(_, column)| column.as_str()));
+        match decode(file, &columns, wanted)? {
+            Some(frame) => Self::of(file, &frame, &metrics, wanted),
+            None => Ok(Self::default()),
+        }
+    }
+
+    fn of(
+        file: &LakeFile,
+        frame: &DataFrame,
+        metrics: &[(Metric, String)],
+        wanted: &Wanted,
+    ) -> Result<Self, LakeError> {
+        let wrong = |error: polars::prelude::PolarsError| corrupt(file, error);
+        let missing = |name: &str| corrupt(file, format!("it has no column {name:?}"));
+        let monitors = text(frame, "monitor")
+            .map_err(wrong)?
+            .ok_or_else(|| missing("monitor"))?;
+        let at = frame.column("started_at").map_err(|_| missing("started_at"))?;
+        let at = moments(at).map_err(wrong)?;
+        if at.null_count() > 0 {
+            return Err(corrupt(file, "a sample has no started_at"));
+        }
+        let mut started_at: Vec<i64> = Vec::with_capacity(at.len());
+        for chunk in at.downcast_iter() {
+            started_at.extend_from_slice(chunk.values());
+        }
+        let outcomes = text(frame, "outcome")
+            .map_err(wrong)?
+            .ok_or_else(|| missing("outcome"))?;
+        let mut outcome: Vec<Outcome> = Vec::with_capacity(outcomes.len());
+        let mut unknown = None;
+        let complete = stretches(&outcomes, |word, rows| match word.parse::<Outcome>() {
+            Ok(value) => outcome.resize(rows.end, value),
+            Err(error) => {
+                unknown.get_or_insert(error.to_string());
+            }
+        });
+        if let Some(error) = unknown {
+            return Err(corrupt(file, error));
+        }
+        if !complete {
+            return Err(corrupt(file, "a sample has no outcome"));
+        }
+        let excluded = text(frame, "excluded")
+            .map_err(wrong)?
+            .filter(|column| column.null_count() < column.len())
+            // A reason that a later version adds is a reason all the same.
+            .map(|column| {
+                column
+                    .iter()
+                    .map(|word| word.map(|word| word.parse().unwrap_or(Exclusion::Maintenance)))
+                    .collect()
+            });
+        let stage = text(frame, "stage").map_err(wrong)?.map(|column| {
+            column
+                .iter()
+                .map(|word| word.and_then(|word| word.parse().ok()))
+                .collect()
+        });
+        let provisional = booleans(frame, "settled")
+            .map_err(wrong)?
+            .map(|column| column.iter().map(|settled| settled == Some(false)).collect());
+        let mut columns = Vec::with_capacity(metrics.len());
+        for (metric, name) in metrics {
+            columns.push((*metric, durations(frame, name).map_err(wrong)?));
+        }
+        Ok(Self {
+            monitors: monitors_of(&monitors, wanted).ok_or_else(|| corrupt(file, "a sample has no monitor"))?,
+            outcome,
+            excluded,
+            provisional,
+            stage,
+            error: text(frame, "error").map_err(wrong)?,
+            smtp_reply_code: integers(frame, "smtp_reply_code").map_err(wrong)?,
+            test_interval: durations(frame, "test_interval_us").map_err(wrong)?,
+            max_round_trip: durations(frame, "max_round_trip_us").map_err(wrong)?,
+            metrics: columns,
+            started_at,
+        })
+    }
+
+    /// The monitors whose rows it has.
+    pub(super) fn monitors(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.monitors.iter().map(|(monitor, _)| monitor)
+    }
+
+    fn rows(&self, monitor: &str) -> Option<&Rows> {
+        let index = self.monitors.binary_search_by(|(name, _)| (**name).cmp(monitor)).ok()?;
+        self.monitors.get(index).map(|(_, rows)| rows)
+    }
+
+    /// How many rows it has of a monitor.
+    pub(super) fn count(&self, monitor: &str) -> usize {
+        match self.rows(monitor) {
+            None => 0,
+            Some(Rows::Range(rows)) => rows.len(),
+            Some(Rows::Picked(rows)) => rows.len(),
+        }
+    }
+
+    /// Adds a monitor's rows to its series.
+    pub(super) fn add_to(&self, series: &mut Series, query: &SeriesQuery, monitor: &str) {
+        match self.rows(monitor) {
+            None => {}
+            Some(Rows::Range(rows)) => self.add(series, query, &Chosen::Range(rows.clone())),
+            Some(Rows::Picked(rows)) => self.add(series, query, &Chosen::Picked(rows)),
+        }
+    }
+
+    fn add(&self, series: &mut Series, query: &SeriesQuery, rows: &Chosen<'_>) {
+        let before = series.len();
+        let after = before + rows.len();
+        rows.copy(&self.started_at, &mut series.started_at);
+        rows.copy(&self.outcome, &mut series.outcome);
+        if let Some(excluded) = &self.excluded {
+            series.excluded.resize(before, None);
+            rows.copy(excluded, &mut series.excluded);
+        } else if !series.excluded.is_empty() {
+            series.excluded.resize(after, None);
+        }
+        if let Some(provisional) = &self.provisional {
+            series.provisional.resize(before, false);
+            rows.copy(provisional, &mut series.provisional);
+        } else if !series.provisional.is_empty() {
+            series.provisional.resize(after, false);
+        }
+        for column in &query.columns {
+            match column {
+                Column::Stage => match &self.stage {
+                    Some(stage) => rows.copy(stage, &mut series.stage),
+                    None => series.stage.resize(after, None),
+                },
+                Column::Error => match &self.error {
+                    Some(error) => rows.each(|row| series.error.push(error.get(row).map(Arc::from))),
+                    None => series.error.resize(after, None),
+                },
+                Column::SmtpReplyCode => match &self.smtp_reply_code {
+                    Some(code) => rows.each(|row| {
+                        let code = code.get(row).and_then(|code| i32::try_from(code).ok());
+                        series.smtp_reply_code.push(code);
+                    }),
+                    None => series.smtp_reply_code.resize(after, None),
+                },
+                Column::TestInterval => rows.durations(self.test_interval.as_ref(), &mut series.test_interval),
+                Column::MaxRoundTrip => rows.durations(self.max_round_trip.as_ref(), &mut series.max_round_trip),
+                Column::Hops => series.hops.resize(after, None),
+            }
+        }
+        for (metric, column) in &self.metrics {
+            rows.durations(column.as_ref(), &mut series.metrics[*metric as usize]);
+        }
+    }
+}
+
+/// The rows that are added to a series.
+enum Chosen<'a> {
+    Range(Range<usize>),
+    Picked(&'a [u32]),
+}
+
+impl Chosen<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Range(rows) => rows.len(),
+            Self::Picked(rows) => rows.len(),
+        }
+    }
+
+    fn each(&self, mut each: impl FnMut(usize)) {
+        match self {
+            Self::Range(rows) => rows.clone().for_each(each),
+            Self::Picked(rows) => rows.iter().for_each(|row| each(*row as usize)),
+        }
+    }
+
+    fn copy<T: Copy>(&self, from: &[T], to: &mut Vec<T>) {
+        match self {
+            Self::Range(rows) => to.extend_from_slice(&from[rows.clone()]),
+            Self::Picked(rows) => to.extend(rows.iter().map(|row| from[*row as usize])),
+        }
+    }
+
+    fn durations(&self, from: Option<&Durations>, to: &mut Durations) {
+        match (from, self) {
+            (None, _) => to.push_nulls(self.len()),
+            (Some(from), Self::Range(rows)) => to.append_rows(from, rows.clone()),
+            (Some(from), Self::Picked(rows)) => rows.iter().for_each(|row| to.push(from.get(*row as usize))),
+        }
+    }
+}
