@@ -672,27 +672,25 @@ async fn look(
             unknown.push((entry, known));
         }
     }
+    // What could not be read before comes last: the conversation may end on it.
+    unknown.sort_by_key(|(_, known)| known.failures > 0);
     for batch in unknown.chunks(BATCH) {
         let mut tops = tops(session, batch, memory).await;
+        // After an answer that broke off, the rest of it would be taken for the next one's.
+        if let Some((entry, error)) = batch
+            .iter()
+            .find_map(|(entry, _)| Some((*entry, tops.get(&entry.number)?.as_ref().err()?.clone())))
+        {
+            note_failure(memory, entry, &error);
+            return Err(error);
+        }
         for (entry, known) in batch {
-            let top = tops.remove(&entry.number).transpose();
-            let result = match top {
-                Ok(top) => examine(session, entry, *known, top, memory, judge, visit).await,
-                Err(error) => Err(error),
-            };
-            let state = match result {
+            let top = tops.remove(&entry.number).and_then(Result::ok);
+            let state = match examine(session, entry, *known, top, memory, judge, visit).await {
                 Ok(state) => state,
                 Err(error) => {
-                    // A mail that can't be read must not end every visit; but the fault may as well be the connection's.
-                    if let Some(identifier) = &entry.identifier
-                        && let Some(seen) = memory.seen.get_mut(identifier)
-                        && !visit.found.iter().any(|found| found.receive.is_none())
-                    {
-                        seen.failures += 1;
-                        if seen.failures >= UNREADABLE_AFTER {
-                            seen.state = State::Foreign;
-                            memory.unreadable = Some((Moment::now(), error.clone()));
-                        }
+                    if !visit.found.iter().any(|found| found.receive.is_none()) {
+                        note_failure(memory, entry, &error);
                     }
                     return Err(error);
                 }
@@ -713,6 +711,19 @@ async fn look(
             ..error.clone()
         }),
         _ => Ok(()),
+    }
+}
+
+/// A mail that can't be read must not end every visit; but the fault may as well be the connection's.
+fn note_failure(memory: &mut Memory, entry: &Entry, error: &PickupError) {
+    if let Some(identifier) = &entry.identifier
+        && let Some(seen) = memory.seen.get_mut(identifier)
+    {
+        seen.failures += 1;
+        if seen.failures >= UNREADABLE_AFTER {
+            seen.state = State::Foreign;
+            memory.unreadable = Some((Moment::now(), error.clone()));
+        }
     }
 }
 
