@@ -64,11 +64,13 @@ fn figures(rows: &[&Row]) -> Value {
     })
 }
 
-/// The same keys in the same order, the same texts and whole numbers, fractions alike to the ninth digit.
+/// The contract's keys in the contract's order before all others, the same texts and whole numbers, fractions alike to the
+/// ninth digit.
 fn assert_alike(path: &str, expected: &Value, found: &Value) {
     match (expected, found) {
         (Value::Object(a), Value::Object(b)) => {
-            assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>(), "{path}");
+            let first: Vec<_> = b.keys().take(a.len()).collect();
+            assert_eq!(a.keys().collect::<Vec<_>>(), first, "{path}");
             for (key, value) in a {
                 assert_alike(&format!("{path}.{key}"), value, &b[key]);
             }
