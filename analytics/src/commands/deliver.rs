@@ -73,6 +73,8 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
             items: items.clone(),
             // Said by a person, now: not a repetition of another delivery.
             occasion: now.to_string(),
+            report: String::new(),
+            run: String::new(),
         });
     }
     send(&config, &requests, now).await
@@ -108,11 +110,11 @@ pub(super) async fn send(config: &Config, requests: &[Request], now: UtcMicros) 
         }
     }
     let work = outbox.work_off(config, UtcMicros::now()).await.map_err(Failure::work)?;
-    if work.busy {
-        eprintln!("a running schedule delivers it: see `mailqos-analytics outbox list`");
-        return Ok(ExitCode::SUCCESS);
+    for target in &work.busy {
+        eprintln!("{target}: a running schedule delivers it: see `mailqos-analytics outbox list`");
     }
     tell(&work);
+    outbox.tell(config, UtcMicros::now()).await.map_err(Failure::work)?;
     let mine = |target: &str| requests.iter().any(|request| request.target.as_str() == target);
     let failed = work.failed.iter().chain(&work.dead).any(|order| mine(&order.target));
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })

@@ -6,7 +6,10 @@ use clap::Subcommand;
 use mailqos_core::model::UtcMicros;
 
 use super::{Failure, Global, deliver::tell, print};
-use crate::delivery::outbox::{Order, Outbox};
+use crate::delivery::{
+    ledger::Line,
+    outbox::{Order, Outbox},
+};
 
 /// Options of `outbox`.
 #[derive(Debug, clap::Args)]
@@ -35,8 +38,30 @@ enum Action {
         #[arg(required = true)]
         ids: Vec<String>,
     },
-    /// Who got what, when: one JSON object a line.
-    Ledger,
+    /// Who got what, when, and what the server said.
+    Ledger {
+        /// How it is written.
+        #[arg(long, value_enum, default_value_t = Format::Json)]
+        format: Format,
+        /// Only this target; may be said several times.
+        #[arg(long, value_name = "TARGET")]
+        target: Vec<String>,
+        /// Only what was delivered on this day (UTC) or later.
+        #[arg(long, value_name = "DATE")]
+        from: Option<jiff::civil::Date>,
+        /// Only what was delivered before this day (UTC).
+        #[arg(long, value_name = "DATE")]
+        to: Option<jiff::civil::Date>,
+    },
+}
+
+/// How the ledger is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// One JSON object a line.
+    Json,
+    /// One line for each file and recipient, for spreadsheets.
+    Csv,
 }
 
 /// Runs the command.
@@ -104,16 +129,112 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
                 }
             }
         }
-        Action::Ledger => {
-            let mut text = String::new();
-            for entry in outbox.ledger().map_err(Failure::work)? {
-                text.push_str(&serde_json::to_string(&entry).map_err(Failure::work)?);
-                text.push('\n');
-            }
-            print(text)?;
+        Action::Ledger {
+            format,
+            target,
+            from,
+            to,
+        } => {
+            let mut lines = outbox.ledger().map_err(Failure::work)?;
+            lines.retain(|line| {
+                let (at, name) = match line {
+                    Line::Delivered(entry) => (&entry.delivered_at, &entry.target),
+                    Line::Removed(removal) => (&removal.removed_at, &removal.target),
+                };
+                let day = at.get(..10).unwrap_or("");
+                (target.is_empty() || target.contains(name))
+                    && from.is_none_or(|from| day >= from.to_string().as_str())
+                    && to.is_none_or(|to| day < to.to_string().as_str())
+            });
+            print(match format {
+                Format::Json => json(&lines)?,
+                Format::Csv => csv(&lines)?,
+            })?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn json(lines: &[Line]) -> Result<String, Failure> {
+    let mut text = String::new();
+    for line in lines {
+        text.push_str(&serde_json::to_string(line).map_err(Failure::work)?);
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+fn csv(lines: &[Line]) -> Result<String, Failure> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let head = [
+        "at", "what", "target", "report", "due", "to", "file", "bytes", "sha256", "reply", "attempts",
+    ];
+    writer.write_record(head).map_err(Failure::work)?;
+    for line in lines {
+        match line {
+            Line::Delivered(entry) => {
+                let attempts = entry.attempts.to_string();
+                // Files lie each in its place; a mail has all of them for each recipient.
+                let served = entry.accepted.iter().map(|served| {
+                    (
+                        "accepted",
+                        served.at.as_str(),
+                        served.recipient.as_str(),
+                        served.reply.as_str(),
+                    )
+                });
+                let refused = entry
+                    .refused
+                    .iter()
+                    .map(|(who, reply)| ("refused", entry.delivered_at.as_str(), who.as_str(), reply.as_str()));
+                let mut recipients: Vec<_> = served.chain(refused).collect();
+                if recipients.is_empty() {
+                    recipients = vec![("delivered", &entry.delivered_at, "", &entry.reply)];
+                }
+                for (what, at, who, reply) in recipients {
+                    for (index, file) in entry.files.iter().enumerate() {
+                        let place = entry.places.get(index).filter(|_| who.is_empty());
+                        let size = file.size.to_string();
+                        let to = place.map_or(who, String::as_str);
+                        writer
+                            .write_record([
+                                at,
+                                what,
+                                &entry.target,
+                                &entry.report,
+                                &entry.run,
+                                to,
+                                &file.name,
+                                &size,
+                                &file.sha256,
+                                reply,
+                                &attempts,
+                            ])
+                            .map_err(Failure::work)?;
+                    }
+                }
+            }
+            Line::Removed(removal) => {
+                let name = format!("{}/{}", removal.folder, removal.name);
+                let record = [
+                    &removal.removed_at,
+                    "removed",
+                    &removal.target,
+                    "",
+                    "",
+                    "",
+                    name.as_str(),
+                    "",
+                    "",
+                    "",
+                    "",
+                ];
+                writer.write_record(record).map_err(Failure::work)?;
+            }
+        }
+    }
+    let bytes = writer.into_inner().map_err(Failure::work)?;
+    String::from_utf8(bytes).map_err(Failure::work)
 }
 
 fn line(order: &Order, state: &str) -> String {

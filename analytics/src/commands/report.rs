@@ -133,7 +133,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
         if args.deliver
             && let Some(config) = config
         {
-            let ordered = dispatch::requests(config, &definition, report, &files, &period, &now.to_string());
+            let ordered = dispatch::requests(config, &definition, report, &files, &period, now);
             requests.extend(ordered.map_err(Failure::work)?);
         }
     }

@@ -1,15 +1,15 @@
 //! `mailqos-analytics targets`: shows and tries the delivery targets.
 
-use std::{io::Write as _, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Subcommand;
 use mailqos_core::{
-    config::{Config, Endpoint, Target},
+    config::{Config, Endpoint, FilesPlace, Target},
     model::Name,
 };
 
 use super::{Failure, Global, deliver::target_of, print};
-use crate::delivery::{Item, Letter, Parcel, deliver};
+use crate::delivery::try_out;
 
 /// Options of `targets`.
 #[derive(Debug, clap::Args)]
@@ -22,15 +22,12 @@ pub struct Args {
 enum Action {
     /// The targets of the configuration.
     List,
-    /// Tries targets by delivering a small file, or a small mail; all unless some are named.
+    /// Tries targets by writing and removing a small file, or by sending a small mail; all unless some are named.
     Test {
         /// Their names.
         targets: Vec<String>,
     },
 }
-
-/// The name of the file that a test leaves; each test replaces the one before.
-const FILE: &str = "mailqos-target-test.txt";
 
 /// Runs the command.
 ///
@@ -62,30 +59,10 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
 }
 
 async fn test(config: &Config, names: &[Name]) -> Result<ExitCode, Failure> {
-    let mut file = tempfile::NamedTempFile::new()?;
-    let text = "mailqos tried this target. This file may be deleted.\n";
-    file.write_all(text.as_bytes())?;
-    let parcel = Parcel {
-        items: vec![Item {
-            name: FILE.to_owned(),
-            path: file.path().to_owned(),
-        }],
-        folder: String::new(),
-        letter: Letter {
-            subject: "mailqos tries this target".to_owned(),
-            text: "If you can read this, reports reach you.\n".to_owned(),
-            html: None,
-            id: mailqos_core::model::UtcMicros::now().to_string(),
-        },
-    };
     let mut code = ExitCode::SUCCESS;
     for name in names {
-        match deliver(config, name, &parcel).await {
-            Ok(receipt) => print(format!(
-                "{name}  ok  {} ({})\n",
-                receipt.places.join(", "),
-                receipt.reply
-            ))?,
+        match try_out(config, name).await {
+            Ok(said) => print(format!("{name}  ok  {said}\n"))?,
             Err(error) => {
                 print(format!("{name}  failed  {error}\n"))?;
                 code = ExitCode::FAILURE;
@@ -98,11 +75,19 @@ async fn test(config: &Config, names: &[Name]) -> Result<ExitCode, Failure> {
 fn describe(target: &Target) -> String {
     let at = |endpoint: &Endpoint| format!("{}:{}", endpoint.server, endpoint.port);
     match target {
-        Target::Folder { path } => format!("folder {}", path.display()),
-        Target::Ftp { endpoint, path, .. } => format!("ftp {} {path}", at(endpoint)),
-        Target::Smb {
-            endpoint, share, path, ..
-        } => format!("share \\\\{}\\{share} {path}", at(endpoint)),
-        Target::Email { mail_server, to, .. } => format!("mail to {} through {mail_server}", to.join(", ")),
+        Target::Email(email) => {
+            let servers: Vec<&str> = email.mail_servers.iter().map(Name::as_str).collect();
+            let recipients = [email.to.as_slice(), &email.cc, &email.bcc].concat().join(", ");
+            format!("mail to {recipients} through {}", servers.join(", else "))
+        }
+        Target::Files(files) => match &files.place {
+            FilesPlace::Folder { path } => format!("folder {}", path.display()),
+            FilesPlace::Ftp { endpoint, path, .. } => format!("ftp {} {path}", at(endpoint)),
+            FilesPlace::Sftp(sftp) => format!("sftp {} {}", at(&sftp.endpoint()), sftp.path),
+            FilesPlace::Smb {
+                endpoint, share, path, ..
+            } => format!("share \\\\{}\\{share} {path}", at(endpoint)),
+            FilesPlace::ObjectStore { url, .. } => format!("object store {url}"),
+        },
     }
 }

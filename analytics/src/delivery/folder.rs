@@ -1,124 +1,125 @@
 //! A local or mounted folder.
 
 use std::{
-    fs,
-    io::{self, Read as _, Seek as _},
+    io,
     path::{Path, PathBuf},
 };
 
-use super::{DeliveryError, Item, Receipt, temporary};
+use tokio::{
+    fs,
+    io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _},
+};
 
-pub(super) async fn deliver(path: &Path, below: &[String], items: &[Item]) -> Result<Receipt, DeliveryError> {
-    let folder = below.iter().fold(path.to_owned(), |folder, part| folder.join(part));
-    let items = items.to_vec();
-    // A mounted share may block: not on the threads that others wait for.
-    tokio::task::spawn_blocking(move || put(&folder, &items))
-        .await
-        .map_err(|error| DeliveryError::Io {
-            what: "the copy ended early".into(),
-            source: io::Error::other(error),
-        })?
+use super::{
+    DeliveryError,
+    shelf::{CHUNK, Extent, Hash, Shelf, local},
+};
+
+/// The folder, and the one below it that was entered.
+pub(super) struct Folder {
+    root: PathBuf,
+    now: PathBuf,
 }
 
-fn put(folder: &Path, items: &[Item]) -> Result<Receipt, DeliveryError> {
-    let failed = |what: String| move |source| DeliveryError::Io { what, source };
-    fs::create_dir_all(folder).map_err(failed(format!("the folder {}", folder.display())))?;
-    let mut receipt = Receipt::default();
-    for item in items {
-        let place = folder.join(&item.name);
-        let part = folder.join(temporary(&item.name));
-        let copied = copy(&item.path, &part).and_then(|()| fs::rename(&part, &place));
-        if let Err(error) = copied {
-            let _ = fs::remove_file(&part);
-            return Err(failed(format!("{}", place.display()))(error));
-        }
-        receipt.places.push(place.display().to_string());
-    }
-    sync(folder).map_err(failed(format!("the folder {}", folder.display())))?;
-    "written".clone_into(&mut receipt.reply);
-    Ok(receipt)
-}
-
-/// Copies a file, and reads back what was written.
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    let mut source = fs::File::open(from)?;
-    let mut copy = fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(to)?;
-    io::copy(&mut source, &mut copy)?;
-    copy.sync_all()?;
-    source.rewind()?;
-    copy.rewind()?;
-    if same(&mut source, &mut copy)? {
-        Ok(())
-    } else {
-        Err(io::Error::other("what was written reads differently"))
-    }
-}
-
-fn same(a: &mut fs::File, b: &mut fs::File) -> io::Result<bool> {
-    let (mut left, mut right) = (vec![0; 1 << 16], vec![0; 1 << 16]);
-    loop {
-        let count = a.read(&mut left)?;
-        if count == 0 {
-            return Ok(b.read(&mut right)? == 0);
-        }
-        match b.read_exact(&mut right[..count]) {
-            Ok(()) if left[..count] == right[..count] => {}
-            Ok(()) => return Ok(false),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
-            Err(error) => return Err(error),
+impl Folder {
+    pub(super) fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            now: root.to_owned(),
         }
     }
 }
 
-/// Makes the renames last; a network file system may refuse to sync a folder, which does no harm there.
-fn sync(folder: &Path) -> io::Result<()> {
-    match fs::File::open(PathBuf::from(folder)).and_then(|folder| folder.sync_all()) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput) => Ok(()),
-        other => other,
+fn failed(path: &Path) -> impl Fn(io::Error) -> DeliveryError + use<> {
+    let what = path.display().to_string();
+    move |source| DeliveryError::Io {
+        what: what.clone(),
+        source,
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn files_arrive_whole_over_those_of_before() {
-        let folder = tempfile::tempdir().expect("folder");
-        let from = folder.path().join("a.pdf");
-        let target = folder.path().join("target");
-        for content in [&b"one"[..], &[7; 200_000][..]] {
-            fs::write(&from, content).expect("written");
-            let items = [Item {
-                name: "Bericht ö.pdf".into(),
-                path: from.clone(),
-            }];
-            let receipt = deliver(&target, &["2026".into(), "10".into()], &items)
-                .await
-                .expect("delivered");
-            let place = target.join("2026/10/Bericht ö.pdf");
-            assert_eq!(receipt.places, [place.display().to_string()]);
-            assert_eq!(fs::read(&place).expect("read"), content);
+impl Shelf for Folder {
+    async fn enter(&mut self, below: &[String], make: bool) -> Result<bool, DeliveryError> {
+        let folder = below.iter().fold(self.root.clone(), |folder, part| folder.join(part));
+        if make {
+            fs::create_dir_all(&folder).await.map_err(failed(&folder))?;
+        } else if !fs::try_exists(&folder).await.map_err(failed(&folder))? {
+            return Ok(false);
         }
-        assert_eq!(fs::read_dir(target.join("2026/10")).expect("list").count(), 1);
+        self.now = folder;
+        Ok(true)
     }
 
-    #[tokio::test]
-    async fn what_is_in_the_way_is_named() {
-        let folder = tempfile::tempdir().expect("folder");
-        let file = folder.path().join("a");
-        fs::write(&file, "x").expect("written");
-        let items = [Item {
-            name: "b".into(),
-            path: file.clone(),
-        }];
-        let error = deliver(&file, &[], &items).await.expect_err("a file is no folder");
-        assert!(error.to_string().contains(&file.display().to_string()), "{error}");
-        assert!(error.is_transient());
+    async fn extent(&mut self, name: &str) -> Result<Extent, DeliveryError> {
+        let path = self.now.join(name);
+        match fs::metadata(&path).await {
+            Ok(found) if found.is_file() => Ok(Extent::Bytes(found.len())),
+            Ok(_) => Err(failed(&path)(io::Error::other("it is in the way, and no file"))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Extent::Absent),
+            Err(error) => Err(failed(&path)(error)),
+        }
+    }
+
+    async fn write(&mut self, name: &str, from: &Path, offset: u64) -> Result<(), DeliveryError> {
+        let path = self.now.join(name);
+        let mut source = fs::File::open(from).await.map_err(failed(from))?;
+        source.seek(io::SeekFrom::Start(offset)).await.map_err(failed(from))?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .await
+            .map_err(failed(&path))?;
+        let written = async {
+            file.set_len(offset).await?;
+            file.seek(io::SeekFrom::Start(offset)).await?;
+            let mut chunk = vec![0; CHUNK];
+            loop {
+                let count = source.read(&mut chunk).await?;
+                if count == 0 {
+                    break;
+                }
+                file.write_all(&chunk[..count]).await?;
+            }
+            file.flush().await?;
+            file.sync_all().await
+        };
+        written.await.map_err(failed(&path))
+    }
+
+    async fn hash(&mut self, name: &str) -> Result<Option<Hash>, DeliveryError> {
+        match local(&self.now.join(name)).await {
+            Ok((_, hash)) => Ok(Some(hash)),
+            Err(DeliveryError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn publish(&mut self, part: &str, name: &str) -> Result<(), DeliveryError> {
+        let path = self.now.join(name);
+        fs::rename(self.now.join(part), &path).await.map_err(failed(&path))?;
+        // Makes the name last; a network file system may refuse to sync a folder, which does no harm there.
+        match fs::File::open(&self.now).await {
+            Ok(folder) => match folder.sync_all().await {
+                Err(error) if !matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput) => {
+                    Err(failed(&self.now)(error))
+                }
+                _ => Ok(()),
+            },
+            Err(error) => Err(failed(&self.now)(error)),
+        }
+    }
+
+    async fn remove(&mut self, name: &str) -> Result<(), DeliveryError> {
+        let path = self.now.join(name);
+        match fs::remove_file(&path).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn place(&self, name: &str) -> String {
+        self.now.join(name).display().to_string()
     }
 }

@@ -1,6 +1,6 @@
-//! FTP and FTPS (RFC 959, 2428, 4217): passive, TLS sessions resumed on the data connection, published by rename.
+//! FTP and FTPS (RFC 959, 2428, 3659, 4217): passive and active, TLS sessions resumed on the data connection, published by rename.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use mailqos_core::{config::TlsMode, mail::client_config};
 use rustls::client::Resumption;
@@ -9,42 +9,102 @@ use suppaftp::{
     tokio::{AsyncRustlsConnector, AsyncRustlsFtpStream},
     types::FileType,
 };
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsConnector;
 
-use super::{DeliveryError, Item, Login, Receipt, temporary};
+use super::{
+    DeliveryError, Login,
+    names::{Rules, parts},
+    shelf::{CHUNK, Extent, Hash, Hashing, Shelf},
+};
 
-/// How much is written between two looks at the clock.
-const CHUNK: usize = 64 << 10;
+/// How long the server may take to say why it broke a data connection.
+const EXPLAINING: Duration = Duration::from_secs(3);
+/// The server doesn't know the command, or not these arguments (RFC 959, section 4.2).
+const UNKNOWN: [u32; 4] = [500, 501, 502, 504];
 
-pub(super) async fn deliver(
-    login: &Login,
-    path: &str,
-    below: &[String],
-    items: &[Item],
-) -> Result<Receipt, DeliveryError> {
-    let mut server = connect(login).await?;
-    if path.starts_with('/') {
-        login.step("CWD /", transient, server.cwd("/")).await?;
+/// A conversation with an FTP server.
+pub(super) struct Ftp<'a> {
+    login: &'a Login,
+    server: AsyncRustlsFtpStream,
+    /// The target's own folder, from the server's root.
+    root: String,
+    /// The folder that was entered.
+    now: String,
+}
+
+impl<'a> Ftp<'a> {
+    pub(super) async fn open(login: &'a Login, path: &str, active: bool) -> Result<Self, DeliveryError> {
+        let mut server = connect(login, active).await?;
+        if path.starts_with('/') {
+            login.step("CWD /", transient, server.cwd("/")).await?;
+        }
+        for part in parts(path, Rules::Unix)? {
+            enter(login, &mut server, &part, true).await?;
+        }
+        let root = login.step("PWD", transient, server.pwd()).await?;
+        Ok(Self {
+            login,
+            server,
+            now: root.clone(),
+            root,
+        })
     }
-    for part in super::parts(path)?.iter().chain(below) {
-        enter(login, &mut server, part).await?;
+
+    /// Says goodbye; what is there is there, however the session ends.
+    pub(super) async fn close(mut self) {
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.server.quit()).await;
     }
-    let mut receipt = Receipt::default();
-    let folder = login.step("PWD", transient, server.pwd()).await?;
-    for item in items {
-        put(login, &mut server, item).await?;
-        receipt.places.push(format!(
-            "ftp://{}{}/{}",
-            login.server(),
-            folder.trim_end_matches('/'),
-            item.name
-        ));
+
+    /// What the server says to a data connection that broke says more than the break.
+    async fn explained(&mut self, step: String, broken: DeliveryError) -> DeliveryError {
+        let statuses = [Status::ClosingDataConnection, Status::RequestedFileActionOk];
+        let reply = tokio::time::timeout(EXPLAINING, self.server.read_response_in(&statuses)).await;
+        match reply {
+            Ok(Err(error @ FtpError::UnexpectedResponse(_))) => DeliveryError::Server {
+                server: self.login.server(),
+                step,
+                transient: transient(&error),
+                reason: self.login.line(&error.to_string()),
+            },
+            _ => broken,
+        }
     }
-    "renamed to its final name, size checked".clone_into(&mut receipt.reply);
-    // Everything is there: how the session ends changes nothing.
-    let _ = tokio::time::timeout(Duration::from_secs(5), server.quit()).await;
-    Ok(receipt)
+
+    async fn store(&mut self, name: &str, from: &Path, offset: u64) -> Result<(), DeliveryError> {
+        let step = format!("STOR {name}");
+        let unreadable = |source| DeliveryError::Io {
+            what: from.display().to_string(),
+            source,
+        };
+        let mut file = tokio::fs::File::open(from).await.map_err(unreadable)?;
+        file.seek(std::io::SeekFrom::Start(offset)).await.map_err(unreadable)?;
+        let restart = usize::try_from(offset).unwrap_or(0);
+        self.login
+            .step("REST", transient, self.server.resume_transfer(restart))
+            .await?;
+        let mut data = self
+            .login
+            .step(&step, transient, self.server.put_with_stream(name))
+            .await?;
+        let mut chunk = vec![0; CHUNK];
+        let login = self.login;
+        let written: Result<(), DeliveryError> = async {
+            loop {
+                let count = file.read(&mut chunk).await.map_err(unreadable)?;
+                if count == 0 {
+                    return login.step(&step, |_| true, data.flush()).await;
+                }
+                login.step(&step, |_| true, data.write_all(&chunk[..count])).await?;
+            }
+        }
+        .await;
+        if let Err(broken) = written {
+            drop(data);
+            return Err(self.explained(step, broken).await);
+        }
+        self.login.step(&step, transient, data.finish()).await
+    }
 }
 
 /// Replies of 4xx and broken connections may pass; 5xx is the server's last word.
@@ -55,7 +115,7 @@ fn transient(error: &FtpError) -> bool {
     }
 }
 
-async fn connect(login: &Login) -> Result<AsyncRustlsFtpStream, DeliveryError> {
+async fn connect(login: &Login, active: bool) -> Result<AsyncRustlsFtpStream, DeliveryError> {
     let endpoint = &login.endpoint;
     let name = endpoint.server.as_str();
     let connector = || -> Result<AsyncRustlsConnector, DeliveryError> {
@@ -95,15 +155,6 @@ async fn connect(login: &Login) -> Result<AsyncRustlsFtpStream, DeliveryError> {
             plain
         }
     };
-    let remote = server.get_ref().await.peer_addr().ok().map(|address| address.ip());
-    match remote {
-        Some(IpAddr::V6(_)) => server.set_mode(Mode::ExtendedPassive),
-        _ => {
-            // A reply to PASV that names an address behind the server's NAT is corrected.
-            server.set_mode(Mode::Passive);
-            server.set_passive_nat_workaround(true);
-        }
-    }
     let (user, password) = if login.user.is_empty() {
         ("anonymous", "mailqos@")
     } else {
@@ -113,107 +164,185 @@ async fn connect(login: &Login) -> Result<AsyncRustlsFtpStream, DeliveryError> {
     login
         .step("TYPE I", transient, server.transfer_type(FileType::Binary))
         .await?;
+    set_mode(login, &mut server, active).await?;
     Ok(server)
 }
 
-/// Goes into a folder, which is made if it is not there.
-async fn enter(login: &Login, server: &mut AsyncRustlsFtpStream, part: &str) -> Result<(), DeliveryError> {
-    if login.step("CWD", transient, server.cwd(part)).await.is_ok() {
+/// Extended passive mode has no address in its reply, so none can be wrong; where a server doesn't know it, the address in the reply
+/// is not believed: behind a NAT it is one that nobody can reach.
+async fn set_mode(login: &Login, server: &mut AsyncRustlsFtpStream, active: bool) -> Result<(), DeliveryError> {
+    if active {
+        server.set_mode(Mode::Active);
         return Ok(());
     }
+    let remote = server.get_ref().await.peer_addr().ok().map(|address| address.ip());
+    let extended = login
+        .step(
+            "EPSV",
+            transient,
+            server.custom_command("EPSV", &[Status::ExtendedPassiveMode]),
+        )
+        .await;
+    match extended {
+        Ok(_) => server.set_mode(Mode::ExtendedPassive),
+        Err(DeliveryError::Server { transient: false, .. }) if matches!(remote, Some(IpAddr::V4(_)) | None) => {
+            server.set_mode(Mode::Passive);
+            server.set_passive_nat_workaround(true);
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// The code of a reply that refuses.
+fn refusal(error: &FtpError) -> Option<u32> {
+    match error {
+        FtpError::UnexpectedResponse(response) => Some(response.status.code()),
+        _ => None,
+    }
+}
+
+/// Goes into a folder, which is made if that is wanted; tells whether it is there.
+async fn enter(
+    login: &Login,
+    server: &mut AsyncRustlsFtpStream,
+    part: &str,
+    make: bool,
+) -> Result<bool, DeliveryError> {
+    let step = format!("CWD {part}");
+    match login.step(&step, transient, server.cwd(part)).await {
+        Ok(()) => return Ok(true),
+        Err(DeliveryError::Server { transient: false, .. }) => {}
+        Err(error) => return Err(error),
+    }
+    if !make {
+        return Ok(false);
+    }
     let made = login.step(&format!("MKD {part}"), transient, server.mkdir(part)).await;
-    match login.step(&format!("CWD {part}"), transient, server.cwd(part)).await {
-        Ok(()) => Ok(()),
+    match login.step(&step, transient, server.cwd(part)).await {
+        Ok(()) => Ok(true),
         Err(error) => Err(made.err().unwrap_or(error)),
     }
 }
 
-async fn put(login: &Login, server: &mut AsyncRustlsFtpStream, item: &Item) -> Result<(), DeliveryError> {
-    let part = temporary(&item.name);
-    let stored = store(login, server, item, &part).await;
-    let size = match stored {
-        Ok(size) => size,
-        Err(error) => {
-            let _ = tokio::time::timeout(Duration::from_secs(5), server.rm(&part)).await;
-            return Err(error);
-        }
-    };
-    match login.step("SIZE", transient, server.size(&part)).await {
-        Ok(there) if there as u64 == size => {}
-        Ok(there) => {
-            return Err(DeliveryError::Server {
-                server: login.server(),
-                step: format!("SIZE {}", item.name),
-                reason: format!("{there} of {size} bytes arrived"),
-                transient: true,
-            });
-        }
-        // Not every server knows SIZE; the reply to STOR has said that all arrived.
-        Err(DeliveryError::Server { transient: false, .. }) => {}
-        Err(error) => return Err(error),
-    }
-    let step = format!("RNTO {}", item.name);
-    match login
-        .step(&step, transient, server.rename(part.as_str(), item.name.as_str()))
-        .await
-    {
-        // Some servers rename over no file: then the old one goes first.
-        Err(DeliveryError::Server { transient: false, .. }) => {
-            login
-                .step(&format!("DELE {}", item.name), transient, server.rm(&item.name))
+impl Shelf for Ftp<'_> {
+    async fn enter(&mut self, below: &[String], make: bool) -> Result<bool, DeliveryError> {
+        if self.now != self.root {
+            let root = self.root.clone();
+            self.login
+                .step(&format!("CWD {root}"), transient, self.server.cwd(&root))
                 .await?;
-            login
-                .step(&step, transient, server.rename(part.as_str(), item.name.as_str()))
-                .await
         }
-        other => other,
-    }
-}
-
-async fn store(
-    login: &Login,
-    server: &mut AsyncRustlsFtpStream,
-    item: &Item,
-    part: &str,
-) -> Result<u64, DeliveryError> {
-    let step = format!("STOR {}", item.name);
-    let unreadable = |source| DeliveryError::Io {
-        what: item.path.display().to_string(),
-        source,
-    };
-    let mut file = tokio::fs::File::open(&item.path).await.map_err(unreadable)?;
-    let mut data = login.step(&step, transient, server.put_with_stream(part)).await?;
-    let mut chunk = vec![0; CHUNK];
-    let mut size = 0;
-    let written: Result<(), DeliveryError> = async {
-        loop {
-            let count = file.read(&mut chunk).await.map_err(unreadable)?;
-            if count == 0 {
-                return login.step(&step, |_| true, data.flush()).await;
+        for part in below {
+            if !enter(self.login, &mut self.server, part, make).await? {
+                self.now.clear();
+                return Ok(false);
             }
-            login.step(&step, |_| true, data.write_all(&chunk[..count])).await?;
-            size += count as u64;
+        }
+        self.now = self.login.step("PWD", transient, self.server.pwd()).await?;
+        Ok(true)
+    }
+
+    async fn extent(&mut self, name: &str) -> Result<Extent, DeliveryError> {
+        let mut code = None;
+        let size = self
+            .login
+            .step(
+                &format!("SIZE {name}"),
+                |error| {
+                    code = refusal(error);
+                    transient(error)
+                },
+                self.server.size(name),
+            )
+            .await;
+        match (size, code) {
+            (Ok(size), _) => Ok(Extent::Bytes(size as u64)),
+            (Err(_), Some(550)) => Ok(Extent::Absent),
+            (Err(_), Some(code)) if UNKNOWN.contains(&code) => Ok(Extent::Unknown),
+            (Err(error), _) => Err(error),
         }
     }
-    .await;
-    if let Err(broken) = written {
-        // Why the server broke the data connection stands in its reply on the control connection.
-        drop(data);
-        let reply = tokio::time::timeout(
-            Duration::from_secs(3),
-            server.read_response_in(&[Status::ClosingDataConnection, Status::RequestedFileActionOk]),
-        )
-        .await;
-        return match reply {
-            Ok(Err(error @ FtpError::UnexpectedResponse(_))) => Err(DeliveryError::Server {
-                server: login.server(),
-                step,
-                transient: transient(&error),
-                reason: login.line(&error.to_string()),
-            }),
-            _ => Err(broken),
-        };
+
+    async fn write(&mut self, name: &str, from: &Path, offset: u64) -> Result<(), DeliveryError> {
+        match self.store(name, from, offset).await {
+            // A server that takes no REST takes the whole file.
+            Err(DeliveryError::Server {
+                transient: false,
+                ref reason,
+                ..
+            }) if offset > 0 => {
+                tracing::debug!("goes on from the beginning: {reason}");
+                self.store(name, from, 0).await
+            }
+            other => other,
+        }
     }
-    login.step(&step, transient, data.finish()).await?;
-    Ok(size)
+
+    async fn hash(&mut self, name: &str) -> Result<Option<Hash>, DeliveryError> {
+        let step = format!("RETR {name}");
+        let mut data = match self
+            .login
+            .step(&step, transient, self.server.retr_as_stream(name))
+            .await
+        {
+            Ok(data) => data,
+            Err(DeliveryError::Server { transient: false, .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut hashing = Hashing::default();
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            match self.login.step(&step, |_| true, data.read(&mut chunk)).await {
+                Ok(0) => break,
+                Ok(count) => hashing.update(&chunk[..count]),
+                Err(broken) => {
+                    drop(data);
+                    return Err(self.explained(step, broken).await);
+                }
+            }
+        }
+        self.login.step(&step, transient, data.finish()).await?;
+        Ok(Some(hashing.finish().1))
+    }
+
+    async fn publish(&mut self, part: &str, name: &str) -> Result<(), DeliveryError> {
+        let step = format!("RNTO {name}");
+        match self.login.step(&step, transient, self.server.rename(part, name)).await {
+            // Some servers rename over no file: then the old one goes first.
+            Err(DeliveryError::Server { transient: false, .. }) => {
+                self.login
+                    .step(&format!("DELE {name}"), transient, self.server.rm(name))
+                    .await?;
+                self.login.step(&step, transient, self.server.rename(part, name)).await
+            }
+            other => other,
+        }
+    }
+
+    async fn remove(&mut self, name: &str) -> Result<(), DeliveryError> {
+        let mut code = None;
+        let removed = self
+            .login
+            .step(
+                &format!("DELE {name}"),
+                |error| {
+                    code = refusal(error);
+                    transient(error)
+                },
+                self.server.rm(name),
+            )
+            .await;
+        match removed {
+            Err(error) if code == Some(550) => match self.extent(name).await? {
+                Extent::Absent => Ok(()),
+                _ => Err(error),
+            },
+            other => other,
+        }
+    }
+
+    fn place(&self, name: &str) -> String {
+        format!("ftp://{}{}/{name}", self.login.server(), self.now.trim_end_matches('/'))
+    }
 }

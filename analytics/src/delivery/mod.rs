@@ -1,17 +1,30 @@
 //! Delivery: brings files to a target, whole or not at all. A kind of target is a file here and an arm in [`deliver`].
 
+mod dead;
 mod email;
 mod folder;
 mod ftp;
+pub mod ledger;
+mod names;
+mod object_store;
 pub mod outbox;
+mod sftp;
+mod shelf;
 mod smb;
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use mailqos_core::{
-    config::{Account, Config, Endpoint, Target},
+    config::{Account, Config, Endpoint, FilesPlace, FilesTarget, Target},
     mail::{CredentialError, Secret, one_line},
     model::Name,
+};
+
+use serde::{Deserialize, Serialize};
+
+use self::{
+    names::Rules,
+    shelf::{File, Old, Shelf},
 };
 
 /// What is brought to a target.
@@ -56,6 +69,40 @@ pub struct Receipt {
     pub reply: String,
     /// Recipients whom the server refused, with its words.
     pub refused: Vec<(String, String)>,
+    /// Recipients whom a server has accepted a mail for.
+    pub accepted: Vec<Served>,
+}
+
+/// Which parts of a delivery are done, so that no later attempt does them again.
+pub struct Progress<'a> {
+    /// What is done, and what the server said to it.
+    pub done: BTreeMap<String, Served>,
+    /// Puts it on disk.
+    #[expect(clippy::type_complexity, reason = "it is said once")]
+    pub save: Box<dyn FnMut(&BTreeMap<String, Served>) -> std::io::Result<()> + Send + 'a>,
+}
+
+impl Progress<'_> {
+    /// For what is tried once.
+    pub fn forgotten() -> Self {
+        Self {
+            done: BTreeMap::new(),
+            save: Box::new(|_| Ok(())),
+        }
+    }
+}
+
+/// A recipient whom a server has accepted a mail for, or refused for good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Served {
+    /// The mail address.
+    pub recipient: String,
+    /// When, RFC 3339.
+    pub at: String,
+    /// Which server, and its words.
+    pub reply: String,
+    /// Whether it refused.
+    pub refused: bool,
 }
 
 /// Why a parcel was not delivered.
@@ -87,6 +134,25 @@ pub enum DeliveryError {
         /// Whether a later try may succeed.
         transient: bool,
     },
+    /// An object store refused, or could not be reached.
+    #[error("{reason}")]
+    Store {
+        /// What it said, or what happened, with the address.
+        reason: String,
+        /// Whether a later try may succeed.
+        transient: bool,
+    },
+    /// Another file of the name is there, and is to stay.
+    #[error("{0}: there is another file of this name, and existing = \"refuse\"")]
+    Exists(String),
+    /// What has arrived is not what was sent.
+    #[error("{place}: {reason}")]
+    Differs {
+        /// Where.
+        place: String,
+        /// In what it differs.
+        reason: String,
+    },
     /// A step took too long.
     #[error("{server}: {step}: no answer within {} s", .limit.as_secs())]
     Deadline {
@@ -109,9 +175,29 @@ impl DeliveryError {
     /// Whether a later try may succeed. What a person must mend first is tried again, too: it may be mended by then.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::NoTarget(_) | Self::Letter(_) | Self::Outside(_) => false,
-            Self::Server { transient, .. } => *transient,
-            Self::Io { .. } | Self::Credentials(_) | Self::Deadline { .. } => true,
+            Self::NoTarget(_) | Self::Letter(_) | Self::Outside(_) | Self::Exists(_) => false,
+            Self::Server { transient, .. } | Self::Store { transient, .. } => *transient,
+            Self::Io { .. } | Self::Credentials(_) | Self::Deadline { .. } | Self::Differs { .. } => true,
+        }
+    }
+
+    /// Whether there is no room at the target.
+    fn is_full(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => {
+                matches!(
+                    source.kind(),
+                    std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+                )
+            }
+            Self::Server { reason, .. } => {
+                let reason = reason.to_ascii_lowercase();
+                // RFC 959, section 4.2.1: 452 and 552 are about room.
+                ["full", "no space", "quota", "room", "[452]", "[552]"]
+                    .iter()
+                    .any(|word| reason.contains(word))
+            }
+            _ => false,
         }
     }
 }
@@ -129,72 +215,192 @@ fn remedy(error: &std::io::Error) -> &'static str {
 ///
 /// # Errors
 /// Nothing of it is visible under its final name, or (several files) only whole files are.
-pub async fn deliver(config: &Config, target: &Name, parcel: &Parcel) -> Result<Receipt, DeliveryError> {
+pub async fn deliver(
+    config: &Config,
+    target: &Name,
+    parcel: &Parcel,
+    progress: &mut Progress<'_>,
+) -> Result<Receipt, DeliveryError> {
     let options = config
         .targets
         .get(target)
         .ok_or_else(|| DeliveryError::NoTarget(target.to_string()))?;
-    for item in &parcel.items {
-        if item.name.is_empty() || item.name.contains(['/', '\\', '\0']) || matches!(item.name.as_str(), "." | "..") {
-            return Err(DeliveryError::Outside(item.name.clone()));
-        }
-    }
-    let below = parts(&parcel.folder)?;
     match options {
-        Target::Folder { path } => folder::deliver(path, &below, &parcel.items).await,
-        Target::Ftp {
+        Target::Files(target) => put(config, target, parcel).await,
+        Target::Email(target) => email::deliver(config, target, parcel, progress).await,
+    }
+}
+
+/// What is done with a shelf that is open.
+enum Task<'a> {
+    Put(&'a [File], &'a FilesTarget),
+    Sweep(&'a [Old]),
+}
+
+/// What came of it.
+enum Done {
+    Put(Receipt),
+    Swept(Vec<String>),
+}
+
+async fn work(shelf: &mut impl Shelf, below: &[String], task: Task<'_>) -> Result<Done, DeliveryError> {
+    match task {
+        Task::Put(files, target) => shelf::put(shelf, below, files, target).await.map(Done::Put),
+        Task::Sweep(old) => shelf::sweep(shelf, below, old).await.map(Done::Swept),
+    }
+}
+
+/// Opens the shelf of a target and does something with it. A new kind of place is an arm here.
+async fn at_place(
+    config: &Config,
+    place: &FilesPlace,
+    below: &[String],
+    task: Task<'_>,
+) -> Result<Done, DeliveryError> {
+    match place {
+        FilesPlace::Folder { path } => work(&mut folder::Folder::new(path), below, task).await,
+        FilesPlace::Ftp {
             endpoint,
             path,
+            active,
             timeout,
         } => {
-            ftp::deliver(
-                &Login::of(config, endpoint, timeout.to_std()).await?,
-                path,
-                &below,
-                &parcel.items,
-            )
-            .await
+            let login = Login::of(config, endpoint, timeout.to_std()).await?;
+            let mut shelf = ftp::Ftp::open(&login, path, *active).await?;
+            let done = work(&mut shelf, below, task).await;
+            shelf.close().await;
+            done
         }
-        Target::Smb {
+        FilesPlace::Sftp(options) => {
+            let mut login = Login::of(config, &options.endpoint(), options.timeout.to_std()).await?;
+            if let Some(user) = &options.user {
+                login.user.clone_from(user);
+            }
+            work(&mut sftp::Sftp::open(&login, options).await?, below, task).await
+        }
+        FilesPlace::Smb {
             endpoint,
             share,
             path,
             timeout,
         } => {
             let login = Login::of(config, endpoint, timeout.to_std()).await?;
-            smb::deliver(&login, share, path, &below, &parcel.items).await
+            let mut shelf = smb::Smb::open(&login, share, path).await?;
+            let done = work(&mut shelf, below, task).await;
+            shelf.close().await;
+            done
         }
-        Target::Email {
-            mail_server,
-            to,
-            cc,
-            bcc,
-            reply_to,
-        } => {
-            let recipients = email::Recipients {
-                to,
-                cc,
-                bcc,
-                reply_to: reply_to.as_deref(),
-            };
-            email::deliver(config, mail_server, &recipients, parcel).await
+        FilesPlace::ObjectStore { url, options } => {
+            work(&mut object_store::Store::open(config, url, options).await?, below, task).await
         }
     }
 }
 
-/// The parts of a folder's path, none of which leads upward.
-fn parts(folder: &str) -> Result<Vec<String>, DeliveryError> {
-    folder
-        .split(['/', '\\'])
-        .filter(|part| !part.is_empty() && *part != ".")
-        .map(|part| {
-            if part == ".." || part.contains('\0') {
-                Err(DeliveryError::Outside(folder.to_owned()))
-            } else {
-                Ok(part.to_owned())
-            }
+fn rules(place: &FilesPlace) -> Rules {
+    match place {
+        FilesPlace::Smb { .. } => Rules::Windows,
+        FilesPlace::ObjectStore { .. } => Rules::Keys,
+        _ => Rules::Unix,
+    }
+}
+
+async fn put(config: &Config, target: &FilesTarget, parcel: &Parcel) -> Result<Receipt, DeliveryError> {
+    let rules = rules(&target.place);
+    let names = names::distinct(parcel.items.iter().map(|item| item.name.as_str()), rules);
+    let files: Vec<File> = names
+        .into_iter()
+        .zip(&parcel.items)
+        .map(|(name, item)| File {
+            name,
+            path: item.path.clone(),
         })
-        .collect()
+        .collect();
+    let below = names::parts(&parcel.folder, rules)?;
+    match at_place(config, &target.place, &below, Task::Put(&files, target)).await? {
+        Done::Put(receipt) => Ok(receipt),
+        Done::Swept(_) => Ok(Receipt::default()),
+    }
+}
+
+/// Removes files that were put before from a folder of a target, unless somebody has changed them; tells which are gone.
+async fn sweep(config: &Config, target: &FilesTarget, folder: &str, old: &[Old]) -> Result<Vec<String>, DeliveryError> {
+    let below = names::parts(folder, rules(&target.place))?;
+    match at_place(config, &target.place, &below, Task::Sweep(old)).await? {
+        Done::Swept(gone) => Ok(gone),
+        Done::Put(_) => Ok(Vec::new()),
+    }
+}
+
+/// Tries a target: writes and removes a small file, or sends a small mail.
+///
+/// # Errors
+/// As [`deliver`].
+pub async fn try_out(config: &Config, name: &Name) -> Result<String, DeliveryError> {
+    let options = config
+        .targets
+        .get(name)
+        .ok_or_else(|| DeliveryError::NoTarget(name.to_string()))?;
+    let failed = |source| DeliveryError::Io {
+        what: "a temporary file".into(),
+        source,
+    };
+    let now = mailqos_core::model::UtcMicros::now();
+    let folder = tempfile::tempdir().map_err(failed)?;
+    // A name of its own: no file of anybody's is replaced.
+    let file_name = format!("mailqos-test-{}.txt", now.0);
+    let path = folder.path().join(&file_name);
+    std::fs::write(&path, "mailqos tried this target. This file may be deleted.\n").map_err(failed)?;
+    let mut parcel = Parcel {
+        items: vec![Item {
+            name: file_name.clone(),
+            path: path.clone(),
+        }],
+        folder: String::new(),
+        letter: Letter {
+            subject: "mailqos tries this target".to_owned(),
+            text: "If you can read this, reports reach you.\n".to_owned(),
+            html: None,
+            id: now.to_string(),
+        },
+    };
+    match options {
+        Target::Email(_) => {
+            parcel.items.clear();
+            let receipt = deliver(config, name, &parcel, &mut Progress::forgotten()).await?;
+            match receipt.refused.as_slice() {
+                [] => Ok(format!("{} ({})", receipt.places.join(", "), receipt.reply)),
+                refused => Err(DeliveryError::Server {
+                    server: name.to_string(),
+                    step: "recipients".into(),
+                    reason: refused
+                        .iter()
+                        .map(|(address, reply)| format!("{address}: {reply}"))
+                        .collect::<Vec<_>>()
+                        .join("; "),
+                    transient: false,
+                }),
+            }
+        }
+        Target::Files(files) => {
+            let receipt = put(config, files, &parcel).await?;
+            let (size, hash) = shelf::local(&path).await?;
+            let old = Old {
+                name: file_name,
+                size,
+                sha256: hex(&hash),
+            };
+            sweep(config, files, "", &[old]).await?;
+            Ok(format!(
+                "{} ({}, and removed again)",
+                receipt.places.join(", "),
+                receipt.reply
+            ))
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A server, and who logs in there.
@@ -255,22 +461,5 @@ impl Login {
                 limit: self.limit,
             }),
         }
-    }
-}
-
-/// The name under which a file is written before it is whole.
-fn temporary(name: &str) -> String {
-    format!(".{name}.part")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_folder_leads_out_of_the_target() {
-        assert_eq!(parts("2026/10 ök/").expect("fine"), ["2026", "10 ök"]);
-        assert!(matches!(parts("a/../../b"), Err(DeliveryError::Outside(_))));
-        assert!(matches!(parts("a\\..\\b"), Err(DeliveryError::Outside(_))));
     }
 }

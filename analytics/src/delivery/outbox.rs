@@ -4,25 +4,27 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{self, BufRead as _, Write as _},
+    io::{self, Write as _},
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use mailqos_core::{
-    config::Config,
+    config::{Config, DeliveryOptions, Target},
     model::{Micros, Name, UtcMicros},
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{Item, Letter, Parcel, Receipt, deliver};
+use super::{
+    Item, Letter, Parcel, Progress, Receipt, Served, deliver, hex,
+    ledger::{Entry, Ledger, Line, Removal, removable},
+    shelf::Old,
+    sweep,
+};
 
-/// How long a delivery is tried.
-const PATIENCE: Micros = Micros::from_secs(3 * 86_400);
-/// The first pause between two attempts; each further one is twice as long.
-const FIRST_PAUSE: Micros = Micros::from_secs(30);
-/// The longest pause between two attempts.
-const LONGEST_PAUSE: Micros = Micros::from_secs(3_600);
+/// A target's old files are looked for so often.
+const SWEEPING: Micros = Micros::from_secs(3_600);
 
 /// Why the outbox can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +72,21 @@ pub struct Order {
     pub next_attempt_at: i64,
     /// Why it failed last.
     pub last_error: Option<String>,
+    /// The report's slug; empty for files that somebody named.
+    #[serde(default)]
+    pub report: String,
+    /// When the report was due; empty for files that somebody named.
+    #[serde(default)]
+    pub run: String,
+    /// Which parts of it are done, so that no later attempt does them again.
+    #[serde(default)]
+    pub done: BTreeMap<String, Served>,
+    /// Somebody was told that it was given up.
+    #[serde(default)]
+    pub told: bool,
+    /// When somebody is told next, in microseconds since 1970 UTC.
+    #[serde(default)]
+    pub tell_at: i64,
 }
 
 /// A file of an order.
@@ -81,27 +98,6 @@ pub struct StoredFile {
     pub size: u64,
     /// SHA-256 in hexadecimal.
     pub sha256: String,
-}
-
-/// A line of the ledger.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Entry {
-    /// The order's id.
-    pub id: String,
-    /// When it had arrived, RFC 3339.
-    pub delivered_at: String,
-    /// The target's name.
-    pub target: String,
-    /// The files.
-    pub files: Vec<StoredFile>,
-    /// Where they are, or who got them.
-    pub places: Vec<String>,
-    /// The server's reply.
-    pub reply: String,
-    /// Recipients whom the server refused, with its words.
-    pub refused: Vec<(String, String)>,
-    /// How often it was tried.
-    pub attempts: u32,
 }
 
 /// What is to be delivered.
@@ -117,6 +113,10 @@ pub struct Request {
     pub items: Vec<Item>,
     /// What tells this delivery from another of the same files, such as the moment at which a schedule was due.
     pub occasion: String,
+    /// The report's slug; empty for files that somebody named.
+    pub report: String,
+    /// When the report was due, RFC 3339; empty for files that somebody named.
+    pub run: String,
 }
 
 /// What became of a request.
@@ -137,14 +137,15 @@ pub struct Work {
     pub failed: Vec<Order>,
     /// Failed for good, and set aside.
     pub dead: Vec<Order>,
-    /// Somebody else works the outbox off.
-    pub busy: bool,
+    /// Targets that somebody else delivers to just now.
+    pub busy: Vec<String>,
 }
 
 /// The outbox of a configuration.
 #[derive(Debug, Clone)]
 pub struct Outbox {
     folder: PathBuf,
+    ledger: Ledger,
 }
 
 impl Outbox {
@@ -153,10 +154,12 @@ impl Outbox {
     /// # Errors
     /// It can't be made.
     pub fn open(config: &Config) -> Result<Self, OutboxError> {
+        let folder = config.state.join("outbox");
         let outbox = Self {
-            folder: config.state.join("outbox"),
+            ledger: Ledger::new(&folder),
+            folder,
         };
-        for folder in [outbox.folder.clone(), outbox.pending(), outbox.dead()] {
+        for folder in [outbox.folder.clone(), outbox.pending(), outbox.dead(), outbox.locks()] {
             private_folder(&folder).map_err(failed(&folder))?;
         }
         Ok(outbox)
@@ -170,8 +173,22 @@ impl Outbox {
         self.folder.join("dead")
     }
 
-    fn ledger_file(&self) -> PathBuf {
-        self.folder.join("ledger.jsonl")
+    fn locks(&self) -> PathBuf {
+        self.folder.join("locks")
+    }
+
+    /// Keeps others from something until it is dropped; `None` where somebody else does it.
+    pub(super) fn lock(&self, what: &str) -> Result<Option<fs::File>, OutboxError> {
+        let path = self.locks().join(what);
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        owner_only(&mut options);
+        let lock = options.open(&path).map_err(failed(&path))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Some(lock)),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(failed(&path)(error)),
+        }
     }
 
     /// Puts a delivery on disk. After this it is not forgotten.
@@ -212,7 +229,7 @@ impl Outbox {
             });
         }
         let id = hex(&hash.finalize()[..12]);
-        if self.was_delivered(&id)? {
+        if self.ledger.ids()?.contains(&id) {
             return Ok(Submitted::Delivered(id));
         }
         let order = Order {
@@ -227,6 +244,11 @@ impl Outbox {
             attempts: 0,
             next_attempt_at: now.0,
             last_error: None,
+            report: request.report.clone(),
+            run: request.run.clone(),
+            done: BTreeMap::new(),
+            told: false,
+            tell_at: 0,
         };
         self.save(draft, &order)?;
         let place = self.pending().join(&id);
@@ -238,6 +260,11 @@ impl Outbox {
             sync(&self.pending()).map_err(failed(&place))?;
         }
         Ok(Submitted::Waits(id))
+    }
+
+    /// Writes an order that was given up.
+    pub(super) fn save_dead(&self, order: &Order) -> Result<(), OutboxError> {
+        self.save(&self.dead().join(&order.id), order)
     }
 
     fn save(&self, folder: &Path, order: &Order) -> Result<(), OutboxError> {
@@ -272,44 +299,8 @@ impl Outbox {
     ///
     /// # Errors
     /// It can't be read.
-    pub fn ledger(&self) -> Result<Vec<Entry>, OutboxError> {
-        let path = self.ledger_file();
-        let file = match fs::File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(failed(&path)(error)),
-        };
-        let mut entries = Vec::new();
-        for line in io::BufReader::new(file).lines() {
-            let line = line.map_err(failed(&path))?;
-            // A line torn by a crash was never acknowledged: its order still waits.
-            if let Ok(entry) = serde_json::from_str(&line) {
-                entries.push(entry);
-            }
-        }
-        Ok(entries)
-    }
-
-    fn was_delivered(&self, id: &str) -> Result<bool, OutboxError> {
-        Ok(self.ledger()?.iter().any(|entry| entry.id == id))
-    }
-
-    fn enter(&self, entry: &Entry) -> Result<(), OutboxError> {
-        let path = self.ledger_file();
-        let line = serde_json::to_string(entry).map_err(|error| OutboxError::Order {
-            path: path.clone(),
-            reason: error.to_string(),
-        })?;
-        let mut options = fs::OpenOptions::new();
-        options.append(true).create(true);
-        owner_only(&mut options);
-        let write = || -> io::Result<()> {
-            let mut file = options.open(&path)?;
-            // After a torn line a new one begins.
-            file.write_all(format!("\n{line}\n").as_bytes())?;
-            file.sync_all()
-        };
-        write().map_err(failed(&path))
+    pub fn ledger(&self) -> Result<Vec<Line>, OutboxError> {
+        self.ledger.lines()
     }
 
     /// Tries an order again at once, also one that was given up.
@@ -330,6 +321,7 @@ impl Outbox {
         let mut order = order(&pending)?;
         order.next_attempt_at = now.0;
         order.ordered_at = now.0;
+        order.told = false;
         self.save(&pending, &order)?;
         Ok(true)
     }
@@ -353,93 +345,139 @@ impl Outbox {
 
     /// Delivers what is due; all targets at the same time, none held up by another.
     ///
-    /// An order whose entry in the ledger was lost in a crash is delivered again, over the same names and with the same Message-ID.
+    /// An order whose entry in the ledger was lost in a crash is delivered again, over the same names and with the same Message-ID;
+    /// a target that can be read back is found to have it already.
     ///
     /// # Errors
     /// The outbox can't be read or written.
     pub async fn work_off(&self, config: &Config, now: UtcMicros) -> Result<Work, OutboxError> {
-        let lock_file = self.folder.join("lock");
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(false);
-        owner_only(&mut options);
-        let lock = options.open(&lock_file).map_err(failed(&lock_file))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => {
-                return Ok(Work {
-                    busy: true,
-                    ..Work::default()
-                });
-            }
-            Err(fs::TryLockError::Error(error)) => return Err(failed(&lock_file)(error)),
-        }
-        let mut due = Vec::new();
-        for order in self.waiting()? {
-            if self.was_delivered(&order.id)? {
-                // A crash came between the ledger and here.
-                self.drop_order(&order.id)?;
-            } else if order.next_attempt_at <= now.0 {
-                due.push(order);
-            }
-        }
         // Side by side between targets, one after the other at a target: two files of one name must not meet half-written.
-        let mut by_target: BTreeMap<String, Vec<Order>> = BTreeMap::new();
-        for order in due {
-            by_target.entry(order.target.clone()).or_default().push(order);
+        let mut by_target: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for order in self.waiting()? {
+            if order.next_attempt_at <= now.0 {
+                by_target.entry(order.target).or_default().push(order.id);
+            }
         }
-        let attempts = by_target.into_values().map(|orders| async move {
-            let mut results = Vec::new();
-            for order in orders {
-                let result = self.attempt(config, &order).await;
-                results.push((order, result));
-            }
-            results
-        });
+        let began = Instant::now();
+        let targets = by_target
+            .into_iter()
+            .map(|(target, ids)| async move { self.work_target(config, &target, &ids, now, began).await });
+        let mut all = Work::default();
+        for work in join_all(targets).await {
+            let work = work?;
+            all.delivered.extend(work.delivered);
+            all.failed.extend(work.failed);
+            all.dead.extend(work.dead);
+            all.busy.extend(work.busy);
+        }
+        Ok(all)
+    }
+
+    async fn work_target(
+        &self,
+        config: &Config,
+        target: &str,
+        ids: &[String],
+        now: UtcMicros,
+        began: Instant,
+    ) -> Result<Work, OutboxError> {
         let mut work = Work::default();
-        for (mut order, result) in join_all(attempts).await.into_iter().flatten() {
-            order.attempts += 1;
-            match result {
-                Ok(receipt) => {
-                    let entry = Entry {
-                        id: order.id.clone(),
-                        delivered_at: UtcMicros::now().to_string(),
-                        target: order.target.clone(),
-                        files: order.files.clone(),
-                        places: receipt.places,
-                        reply: receipt.reply,
-                        refused: receipt.refused,
-                        attempts: order.attempts,
-                    };
-                    self.enter(&entry)?;
-                    self.drop_order(&order.id)?;
-                    work.delivered.push(entry);
+        // A name from an order is no path.
+        let name: String = target
+            .chars()
+            .map(|c| {
+                if c.is_ascii_alphanumeric() || c == '-' || c == '_' {
+                    c
+                } else {
+                    '_'
                 }
-                Err((reason, transient)) => {
-                    order.last_error = Some(reason);
-                    let folder = self.pending().join(&order.id);
-                    let over = now - UtcMicros(order.ordered_at) > PATIENCE;
-                    if transient && !over {
-                        order.next_attempt_at = (now + pause(order.attempts)).0;
-                        self.save(&folder, &order)?;
-                        work.failed.push(order);
-                    } else {
-                        self.save(&folder, &order)?;
-                        let place = self.dead().join(&order.id);
-                        fs::rename(&folder, &place).map_err(failed(&place))?;
-                        work.dead.push(order);
-                    }
-                }
+            })
+            .collect();
+        let Some(_lock) = self.lock(&format!("target-{name}"))? else {
+            work.busy.push(target.to_owned());
+            return Ok(work);
+        };
+        let delivered = self.ledger.ids()?;
+        for id in ids {
+            if delivered.contains(id) {
+                // A crash came between the ledger and here, or somebody else was faster.
+                self.drop_order(id)?;
+                continue;
             }
+            let folder = self.pending().join(id);
+            if !folder.is_dir() {
+                continue;
+            }
+            let order = order(&folder)?;
+            let (order, result) = self.attempt(config, order).await;
+            self.settle(config, order, result, now + Micros::from(began.elapsed()), &mut work)?;
         }
         Ok(work)
     }
 
-    async fn attempt(&self, config: &Config, order: &Order) -> Result<Receipt, (String, bool)> {
+    /// Writes down what became of an attempt, at once: what is not written is done again.
+    fn settle(
+        &self,
+        config: &Config,
+        mut order: Order,
+        result: Result<Receipt, (String, bool)>,
+        now: UtcMicros,
+        work: &mut Work,
+    ) -> Result<(), OutboxError> {
+        order.attempts += 1;
+        match result {
+            Ok(receipt) => {
+                let entry = Entry {
+                    id: order.id.clone(),
+                    delivered_at: now.to_string(),
+                    target: order.target.clone(),
+                    report: order.report.clone(),
+                    run: order.run.clone(),
+                    folder: order.folder.clone(),
+                    files: order.files.clone(),
+                    places: receipt.places,
+                    reply: receipt.reply,
+                    refused: receipt.refused,
+                    accepted: receipt.accepted,
+                    attempts: order.attempts,
+                };
+                self.ledger.add(&Line::Delivered(Box::new(entry.clone())))?;
+                self.drop_order(&order.id)?;
+                work.delivered.push(entry);
+            }
+            Err((reason, transient)) => {
+                order.last_error = Some(reason);
+                let folder = self.pending().join(&order.id);
+                let patience = order
+                    .target
+                    .parse::<Name>()
+                    .ok()
+                    .and_then(|name| config.targets.get(&name))
+                    .and_then(Target::patience)
+                    .unwrap_or(config.delivery.patience);
+                let over = now - UtcMicros(order.ordered_at) > patience;
+                if transient && !over {
+                    order.next_attempt_at = (now + pause(order.attempts, &config.delivery)).0;
+                    self.save(&folder, &order)?;
+                    work.failed.push(order);
+                } else {
+                    self.save(&folder, &order)?;
+                    let place = self.dead().join(&order.id);
+                    fs::rename(&folder, &place).map_err(failed(&place))?;
+                    sync(&self.dead()).map_err(failed(&place))?;
+                    work.dead.push(order);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn attempt(&self, config: &Config, mut order: Order) -> (Order, Result<Receipt, (String, bool)>) {
+        let Ok(target) = order.target.parse::<Name>() else {
+            let reason = format!("{:?} is no target", order.target);
+            return (order, Err((reason, false)));
+        };
         let folder = self.pending().join(&order.id);
-        let target: Name = order
-            .target
-            .parse()
-            .map_err(|_| (format!("{:?} is no name of a target", order.target), false))?;
         let parcel = Parcel {
             items: order
                 .files
@@ -458,9 +496,83 @@ impl Outbox {
                 id: order.id.clone(),
             },
         };
-        deliver(config, &target, &parcel)
+        let copy = order.clone();
+        let mut progress = Progress {
+            done: order.done.clone(),
+            save: Box::new(|done| {
+                let order = Order {
+                    done: done.clone(),
+                    ..copy.clone()
+                };
+                self.save(&folder, &order)
+                    .map_err(|error| io::Error::other(error.to_string()))
+            }),
+        };
+        let result = deliver(config, &target, &parcel, &mut progress)
             .await
-            .map_err(|error| (error.to_string(), error.is_transient()))
+            .map_err(|error| (error.to_string(), error.is_transient()));
+        order.done = std::mem::take(&mut progress.done);
+        drop(progress);
+        (order, result)
+    }
+
+    /// Removes what the targets' rules no longer keep; only files that were delivered from here and are still the same.
+    ///
+    /// # Errors
+    /// The outbox can't be read or written. A target that can't be reached is tried again later.
+    pub async fn sweep(&self, config: &Config, now: UtcMicros) -> Result<Vec<Removal>, OutboxError> {
+        let file = self.folder.join("sweeps.json");
+        let mut next: BTreeMap<String, i64> = fs::read(&file)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
+        let mut removals = Vec::new();
+        for (name, target) in &config.targets {
+            let Target::Files(files) = target else { continue };
+            if files.keep.is_none() && files.keep_last.is_none() {
+                continue;
+            }
+            if next.get(name.as_str()).is_some_and(|next| *next > now.0) {
+                continue;
+            }
+            let Some(_lock) = self.lock(&format!("target-{name}"))? else {
+                continue;
+            };
+            next.insert(name.to_string(), (now + SWEEPING).0);
+            let before = files.keep.map(|keep| now - keep);
+            let mut by_folder: BTreeMap<String, Vec<Old>> = BTreeMap::new();
+            for old in removable(&self.ledger.lines()?, name.as_str(), before, files.keep_last) {
+                by_folder.entry(old.folder).or_default().push(Old {
+                    name: old.name,
+                    size: old.size,
+                    sha256: old.sha256,
+                });
+            }
+            for (folder, old) in by_folder {
+                match sweep(config, files, &folder, &old).await {
+                    Ok(gone) => {
+                        for file in gone {
+                            let removal = Removal {
+                                removed_at: now.to_string(),
+                                target: name.to_string(),
+                                folder: folder.clone(),
+                                name: file,
+                            };
+                            self.ledger.add(&Line::Removed(removal.clone()))?;
+                            removals.push(removal);
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(target = %name, "old files stay for now: {error}");
+                        break;
+                    }
+                }
+            }
+        }
+        if let Ok(text) = serde_json::to_vec(&next) {
+            private_file(&file, &text).map_err(failed(&file))?;
+        }
+        Ok(removals)
     }
 }
 
@@ -488,11 +600,12 @@ async fn join_all<T>(futures: impl IntoIterator<Item = impl Future<Output = T>>)
 }
 
 /// Twice as long after each attempt, give or take a fifth, so that many that failed together don't come back together.
-fn pause(attempts: u32) -> Micros {
-    let doubled = FIRST_PAUSE
+fn pause(attempts: u32, options: &DeliveryOptions) -> Micros {
+    let doubled = options
+        .first_pause
         .0
         .saturating_mul(1_i64 << attempts.saturating_sub(1).min(20));
-    let base = doubled.min(LONGEST_PAUSE.0);
+    let base = doubled.min(options.longest_pause.0);
     let mut byte = [128_u8];
     let _ = getrandom::fill(&mut byte);
     Micros(base * (80 + i64::from(byte[0]) * 40 / 255) / 100)
@@ -524,16 +637,12 @@ fn is_id(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn failed(path: &Path) -> impl FnOnce(io::Error) -> OutboxError + use<> {
+pub(super) fn failed(path: &Path) -> impl FnOnce(io::Error) -> OutboxError + use<> {
     let path = path.to_owned();
     move |source| OutboxError::Io { path, source }
 }
 
-fn owner_only(options: &mut fs::OpenOptions) {
+pub(super) fn owner_only(options: &mut fs::OpenOptions) {
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt as _;
@@ -593,6 +702,8 @@ mod tests {
                 path,
             }],
             occasion: occasion.into(),
+            report: String::new(),
+            run: String::new(),
         }
     }
 
@@ -650,7 +761,7 @@ mod tests {
                 .failed
                 .is_empty()
         );
-        now = now + PATIENCE + LONGEST_PAUSE;
+        now = now + config.delivery.patience + config.delivery.longest_pause;
         assert_eq!(outbox.work_off(&config, now).await.expect("tried").dead.len(), 1);
         let dead = outbox.given_up().expect("dead letters");
         assert!(

@@ -1,146 +1,176 @@
 //! A network share, SMB 2 and 3, without a mount: signed, encrypted where the server asks for it, published by rename.
 
+use std::path::Path;
+
 use ::smb::{
     Client, ClientConfig, ConnectionConfig, CreateDisposition, CreateOptions, Error, FileAccessMask, FileAttributes,
-    FileCreateArgs, FileDispositionInformation, FileRenameInformation, FileStandardInformation, Resource, Status,
-    UncPath,
+    FileCreateArgs, FileDispositionInformation, FileEndOfFileInformation, FileRenameInformation,
+    FileStandardInformation, Resource, Status, UncPath, resource::File,
 };
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
-use super::{DeliveryError, Item, Login, Receipt, temporary};
+use super::{
+    DeliveryError, Login,
+    names::{Rules, parts},
+    shelf::{CHUNK, Extent, Hash, Hashing, Shelf},
+};
 
-/// What is written at once; every server takes it.
-const CHUNK: usize = 64 << 10;
+/// A conversation with a file server about one share.
+pub(super) struct Smb<'a> {
+    login: &'a Login,
+    client: Client,
+    root: UncPath,
+    share: String,
+    /// The target's own folder.
+    own: Vec<String>,
+    /// The folder that was entered, from the share.
+    now: String,
+}
 
-pub(super) async fn deliver(
-    login: &Login,
-    share: &str,
-    path: &str,
-    below: &[String],
-    items: &[Item],
-) -> Result<Receipt, DeliveryError> {
-    let mut connection = ConnectionConfig {
-        port: Some(login.endpoint.port),
-        timeout: Some(login.limit),
-        ..ConnectionConfig::default()
-    };
-    connection.auth_methods.ntlm = true;
-    connection.auth_methods.kerberos = false;
-    let client = Client::new(ClientConfig {
-        dfs: false,
-        connection,
-        ..ClientConfig::default()
-    });
-    let root = UncPath::new(&login.endpoint.server)
-        .and_then(|server| server.with_share(share))
-        .map_err(|error| failed(login, &format!("\\\\{}\\{share}", login.endpoint.server), error))?;
-    let user = match &login.domain {
-        Some(domain) => format!("{domain}\\{}", login.user),
-        None => login.user.clone(),
-    };
-    step(
-        login,
-        &format!("share {share}"),
-        client.share_connect(&root, &user, login.password.expose().to_owned()),
-    )
-    .await?;
-    let mut folder = String::new();
-    for part in super::parts(path)?.iter().chain(below) {
-        if !folder.is_empty() {
-            folder.push('\\');
-        }
-        folder.push_str(part);
-        enter(login, &client, &root, &folder).await?;
-    }
-    let mut receipt = Receipt::default();
-    for item in items {
-        let place = |name: &str| {
-            if folder.is_empty() {
-                name.to_owned()
-            } else {
-                format!("{folder}\\{name}")
-            }
+impl<'a> Smb<'a> {
+    pub(super) async fn open(login: &'a Login, share: &str, path: &str) -> Result<Self, DeliveryError> {
+        let mut connection = ConnectionConfig {
+            port: Some(login.endpoint.port),
+            timeout: Some(login.limit),
+            ..ConnectionConfig::default()
         };
-        put(
+        connection.auth_methods.ntlm = true;
+        connection.auth_methods.kerberos = false;
+        let client = Client::new(ClientConfig {
+            dfs: false,
+            connection,
+            ..ClientConfig::default()
+        });
+        let root = UncPath::new(&login.endpoint.server)
+            .and_then(|server| server.with_share(share))
+            .map_err(|error| failed(login, &format!("\\\\{}\\{share}", login.endpoint.server), &error))?;
+        let user = match &login.domain {
+            Some(domain) => format!("{domain}\\{}", login.user),
+            None => login.user.clone(),
+        };
+        step(
             login,
-            &client,
-            &root,
-            &place(&temporary(&item.name)),
-            &place(&item.name),
-            item,
+            &format!("share {share}"),
+            client.share_connect(&root, &user, login.password.expose().to_owned()),
         )
         .await?;
-        receipt
-            .places
-            .push(format!("\\\\{}\\{share}\\{}", login.endpoint.server, place(&item.name)));
+        Ok(Self {
+            login,
+            client,
+            root,
+            share: share.to_owned(),
+            own: parts(path, Rules::Windows)?,
+            now: String::new(),
+        })
     }
-    "renamed to its final name, size checked".clone_into(&mut receipt.reply);
-    // Everything is there: how the session ends changes nothing.
-    let _ = tokio::time::timeout(login.limit, client.close()).await;
-    Ok(receipt)
-}
 
-/// Makes a folder, or finds it.
-async fn enter(login: &Login, client: &Client, root: &UncPath, folder: &str) -> Result<(), DeliveryError> {
-    let options = FileCreateArgs {
-        disposition: CreateDisposition::OpenIf,
-        attributes: FileAttributes::new().with_directory(true),
-        options: CreateOptions::new().with_directory_file(true),
-        desired_access: FileAccessMask::new().with_generic_read(true),
-    };
-    let what = format!("folder {folder}");
-    match step(
-        login,
-        &what,
-        client.create_file(&root.clone().with_path(folder), &options),
-    )
-    .await?
-    {
-        Resource::Directory(directory) => step(login, &what, directory.close()).await,
-        _ => Err(DeliveryError::Server {
-            server: login.server(),
-            step: what,
-            reason: "a file of that name is in the way".into(),
-            transient: true,
-        }),
+    /// Says goodbye; what is there is there, however the session ends.
+    pub(super) async fn close(self) {
+        let _ = tokio::time::timeout(self.login.limit, self.client.close()).await;
     }
-}
 
-async fn put(
-    login: &Login,
-    client: &Client,
-    root: &UncPath,
-    part: &str,
-    place: &str,
-    item: &Item,
-) -> Result<(), DeliveryError> {
-    let what = format!("file {place}");
-    let unreadable = |source| DeliveryError::Io {
-        what: item.path.display().to_string(),
-        source,
-    };
-    let mut source = tokio::fs::File::open(&item.path).await.map_err(unreadable)?;
-    let options = FileCreateArgs {
-        disposition: CreateDisposition::OverwriteIf,
-        attributes: FileAttributes::new(),
-        options: CreateOptions::new(),
-        desired_access: FileAccessMask::new()
-            .with_generic_read(true)
-            .with_generic_write(true)
-            .with_delete(true),
-    };
-    let path = root.clone().with_path(part);
-    let Resource::File(file) = step(login, &what, client.create_file(&path, &options)).await? else {
-        return Err(DeliveryError::Server {
-            server: login.server(),
+    fn at(&self, name: &str) -> String {
+        if self.now.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}\\{name}", self.now)
+        }
+    }
+
+    /// Goes into a folder from the share on; tells whether it is there.
+    async fn folder(&self, folder: &str, make: bool) -> Result<bool, DeliveryError> {
+        let options = FileCreateArgs {
+            disposition: if make {
+                CreateDisposition::OpenIf
+            } else {
+                CreateDisposition::Open
+            },
+            attributes: FileAttributes::new().with_directory(true),
+            options: CreateOptions::new().with_directory_file(true),
+            desired_access: FileAccessMask::new().with_generic_read(true),
+        };
+        let what = format!("folder {folder}");
+        match self.create(&what, folder, &options).await? {
+            Some(Resource::Directory(directory)) => {
+                step(self.login, &what, directory.close()).await?;
+                Ok(true)
+            }
+            None => Ok(false),
+            Some(_) => Err(self.in_the_way(what, "a file of that name is in the way")),
+        }
+    }
+
+    /// Opens a file; `None` if there is none.
+    async fn file(
+        &self,
+        name: &str,
+        disposition: CreateDisposition,
+        access: FileAccessMask,
+    ) -> Result<Option<File>, DeliveryError> {
+        let options = FileCreateArgs {
+            disposition,
+            attributes: FileAttributes::new(),
+            options: CreateOptions::new(),
+            desired_access: access,
+        };
+        let what = format!("file {}", self.at(name));
+        match self.create(&what, &self.at(name), &options).await? {
+            Some(Resource::File(file)) => Ok(Some(file)),
+            None => Ok(None),
+            Some(_) => Err(self.in_the_way(what, "a folder of that name is in the way")),
+        }
+    }
+
+    async fn create(
+        &self,
+        what: &str,
+        path: &str,
+        options: &FileCreateArgs,
+    ) -> Result<Option<Resource>, DeliveryError> {
+        let mut absent = false;
+        let work = async {
+            let created = self
+                .client
+                .create_file(&self.root.clone().with_path(path), options)
+                .await;
+            absent = matches!(&created, Err(error) if is_absent(error));
+            created
+        };
+        match step(self.login, what, work).await {
+            Ok(resource) => Ok(Some(resource)),
+            Err(_) if absent => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn in_the_way(&self, what: String, reason: &str) -> DeliveryError {
+        DeliveryError::Server {
+            server: self.login.server(),
             step: what,
-            reason: "a folder of that name is in the way".into(),
+            reason: reason.to_owned(),
             transient: true,
-        });
-    };
-    let written = async {
+        }
+    }
+
+    fn gone(&self, name: &str) -> DeliveryError {
+        self.in_the_way(format!("file {}", self.at(name)), "it is gone")
+    }
+
+    /// Writes from an offset to the end.
+    async fn fill(&self, file: &File, what: &str, from: &Path, offset: u64) -> Result<(), DeliveryError> {
+        let unreadable = |source| DeliveryError::Io {
+            what: from.display().to_string(),
+            source,
+        };
+        let mut source = tokio::fs::File::open(from).await.map_err(unreadable)?;
+        source
+            .seek(std::io::SeekFrom::Start(offset))
+            .await
+            .map_err(unreadable)?;
+        let end = FileEndOfFileInformation { end_of_file: offset };
+        step(self.login, what, file.set_info(end)).await?;
         let mut chunk = vec![0; CHUNK];
-        let mut size = 0_u64;
+        let mut place = offset;
         loop {
             let count = source.read(&mut chunk).await.map_err(unreadable)?;
             if count == 0 {
@@ -148,50 +178,120 @@ async fn put(
             }
             let mut done = 0;
             while done < count {
-                let wrote = login
-                    .step(&what, |_| true, file.write_block(&chunk[done..count], size, None))
-                    .await?;
+                let wrote = self
+                    .login
+                    .step(what, |_| true, file.write_block(&chunk[done..count], place, None))
+                    .await
+                    .map_err(worded)?;
                 if wrote == 0 {
-                    return Err(DeliveryError::Server {
-                        server: login.server(),
-                        step: what.clone(),
-                        reason: "the server takes no more".into(),
-                        transient: true,
-                    });
+                    return Err(self.in_the_way(what.to_owned(), "the server takes no more"));
                 }
                 done += wrote;
-                size += wrote as u64;
+                place += wrote as u64;
             }
         }
-        login.step(&what, |_| true, file.flush()).await?;
-        let there: FileStandardInformation = step(login, &what, file.query_info()).await?;
-        if there.end_of_file != size {
-            return Err(DeliveryError::Server {
-                server: login.server(),
-                step: what.clone(),
-                reason: format!("{} of {size} bytes arrived", there.end_of_file),
-                transient: true,
-            });
+        self.login.step(what, |_| true, file.flush()).await.map_err(worded)
+    }
+}
+
+fn read() -> FileAccessMask {
+    FileAccessMask::new().with_generic_read(true)
+}
+
+impl Shelf for Smb<'_> {
+    async fn enter(&mut self, below: &[String], make: bool) -> Result<bool, DeliveryError> {
+        let mut folder = String::new();
+        for part in self.own.iter().chain(below) {
+            if !folder.is_empty() {
+                folder.push('\\');
+            }
+            folder.push_str(part);
+            if !self.folder(&folder, make).await? {
+                return Ok(false);
+            }
         }
+        self.now = folder;
+        Ok(true)
+    }
+
+    async fn extent(&mut self, name: &str) -> Result<Extent, DeliveryError> {
+        let Some(file) = self.file(name, CreateDisposition::Open, read()).await? else {
+            return Ok(Extent::Absent);
+        };
+        let what = format!("size of {}", self.at(name));
+        let there: FileStandardInformation = step(self.login, &what, file.query_info()).await?;
+        step(self.login, &what, file.close()).await?;
+        Ok(Extent::Bytes(there.end_of_file))
+    }
+
+    async fn write(&mut self, name: &str, from: &Path, offset: u64) -> Result<(), DeliveryError> {
+        let what = format!("file {}", self.at(name));
+        let access = read().with_generic_write(true).with_delete(true);
+        let file = self.file(name, CreateDisposition::OpenIf, access).await?;
+        let Some(file) = file else { return Err(self.gone(name)) };
+        let written = self.fill(&file, &what, from, offset).await;
+        let closed = step(self.login, &what, file.close()).await;
+        written.and(closed)
+    }
+
+    async fn hash(&mut self, name: &str) -> Result<Option<Hash>, DeliveryError> {
+        let Some(file) = self.file(name, CreateDisposition::Open, read()).await? else {
+            return Ok(None);
+        };
+        let what = format!("reading {}", self.at(name));
+        let mut hashing = Hashing::default();
+        let mut chunk = vec![0; CHUNK];
+        let mut place = 0;
+        loop {
+            let count = self
+                .login
+                .step(&what, |_| true, file.read_block(&mut chunk, place, None, false))
+                .await?;
+            if count == 0 {
+                break;
+            }
+            hashing.update(&chunk[..count]);
+            place += count as u64;
+        }
+        step(self.login, &what, file.close()).await?;
+        Ok(Some(hashing.finish().1))
+    }
+
+    async fn publish(&mut self, part: &str, name: &str) -> Result<(), DeliveryError> {
+        let what = format!("name {}", self.at(name));
+        let access = read().with_delete(true);
+        let file = self.file(part, CreateDisposition::Open, access).await?;
+        let Some(file) = file else { return Err(self.gone(part)) };
         let rename = FileRenameInformation {
             replace_if_exists: true.into(),
             root_directory: 0,
-            file_name: place.into(),
+            file_name: self.at(name).as_str().into(),
         };
-        step(login, &what, file.set_info(rename)).await
+        let renamed = step(self.login, &what, file.set_info(rename)).await;
+        let closed = step(self.login, &what, file.close()).await;
+        renamed.and(closed)
     }
-    .await;
-    if written.is_err() {
-        let _ = tokio::time::timeout(login.limit, file.set_info(FileDispositionInformation::default())).await;
+
+    async fn remove(&mut self, name: &str) -> Result<(), DeliveryError> {
+        let what = format!("removal of {}", self.at(name));
+        let access = read().with_delete(true);
+        let Some(file) = self.file(name, CreateDisposition::Open, access).await? else {
+            return Ok(());
+        };
+        let removed = step(self.login, &what, file.set_info(FileDispositionInformation::default())).await;
+        let closed = step(self.login, &what, file.close()).await;
+        removed.and(closed)
     }
-    let closed = step(login, &what, file.close()).await;
-    written.and(closed)
+
+    fn place(&self, name: &str) -> String {
+        format!("\\\\{}\\{}\\{}", self.login.endpoint.server, self.share, self.at(name))
+    }
 }
 
 async fn step<T>(login: &Login, what: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T, DeliveryError> {
     match tokio::time::timeout(login.limit, work).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(failed(login, what, error)),
+        Ok(Err(error)) => Err(failed(login, what, &error)),
         Err(_) => Err(DeliveryError::Deadline {
             server: login.server(),
             step: what.to_owned(),
@@ -200,20 +300,32 @@ async fn step<T>(login: &Login, what: &str, work: impl Future<Output = Result<T,
     }
 }
 
-/// The server's status in words that say what to do.
-fn failed(login: &Login, what: &str, error: Error) -> DeliveryError {
-    let status = match &error {
-        Error::UnexpectedMessageStatus(status) => Status::try_from(*status).ok(),
-        Error::ReceivedErrorMessage(status, _) => Status::try_from(*status).ok(),
+fn status(error: &Error) -> Option<Status> {
+    match error {
+        Error::UnexpectedMessageStatus(status) | Error::ReceivedErrorMessage(status, _) => {
+            Status::try_from(*status).ok()
+        }
         _ => None,
-    };
+    }
+}
+
+fn is_absent(error: &Error) -> bool {
+    matches!(
+        status(error),
+        Some(Status::ObjectNameNotFound | Status::ObjectPathNotFound)
+    )
+}
+
+/// The server's status in words that say what to do.
+fn failed(login: &Login, what: &str, error: &Error) -> DeliveryError {
+    let status = status(error);
     let reason = match status {
         Some(Status::LogonFailure) => "the user or the password is wrong (LOGON_FAILURE)".to_owned(),
         Some(Status::BadNetworkName) => "there is no such share (BAD_NETWORK_NAME)".to_owned(),
         Some(Status::AccessDenied) => "the user may not write there (ACCESS_DENIED)".to_owned(),
         _ => login.line(&error.to_string()),
     };
-    DeliveryError::Server {
+    worded(DeliveryError::Server {
         server: login.server(),
         step: what.to_owned(),
         reason,
@@ -221,5 +333,33 @@ fn failed(login: &Login, what: &str, error: Error) -> DeliveryError {
             status,
             Some(Status::LogonFailure | Status::BadNetworkName | Status::AccessDenied)
         ),
+    })
+}
+
+/// Statuses that the client hands on as text only.
+fn worded(error: DeliveryError) -> DeliveryError {
+    match error {
+        DeliveryError::Server {
+            server,
+            step,
+            reason,
+            transient,
+        } => {
+            let small = reason.to_ascii_lowercase().replace([' ', '_'], "");
+            let reason = if small.contains("diskfull") || small.contains("0xc000007f") {
+                format!("the share is full; make room there ({reason})")
+            } else if small.contains("mediawriteprotected") {
+                format!("the share can only be read ({reason})")
+            } else {
+                reason
+            };
+            DeliveryError::Server {
+                server,
+                step,
+                reason,
+                transient,
+            }
+        }
+        other => other,
     }
 }

@@ -181,6 +181,8 @@ pub struct Delivery {
     pub target: Name,
     /// Folder at the target, as a Tera template; may be empty.
     pub path: String,
+    /// Name of the files, as a Tera template without the ending; that of the report's own files if empty.
+    pub name: String,
     /// Only these formats; all if empty.
     pub formats: BTreeSet<Format>,
 }
@@ -440,12 +442,25 @@ fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut P
                         .help(help),
                 );
             }
-            let path = delivery.get("path", problems).unwrap_or_default();
+            let path: String = delivery.get("path", problems).unwrap_or_default();
+            let name: String = delivery.get("name", problems).unwrap_or_default();
+            if path.split(['/', '\\']).any(|part| part.trim() == "..") {
+                problems.push(delivery.problem("path", "the folder would lie outside of the target's own", "here"));
+            }
+            if !name.is_empty() && each != Each::All && !(name.contains("report.stem") || path.contains("report.stem"))
+            {
+                problems.push(
+                    delivery
+                        .problem("name", "several reports would have one name", "here")
+                        .help("write {{ report.stem }} into it, which differs from report to report"),
+                );
+            }
             let formats = formats_of(&mut delivery, problems);
             delivery.finish(problems);
             Some(Delivery {
                 target: target?,
                 path,
+                name,
                 formats,
             })
         })

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use mailqos_core::config::{Config, Target};
+use mailqos_core::{
+    config::{Config, Target},
+    model::UtcMicros,
+};
 
 use super::{
     definition::{Definition, Delivery, Format},
@@ -18,11 +21,13 @@ use crate::{
 /// Why a report's deliveries can't be ordered.
 #[derive(Debug, thiserror::Error)]
 pub enum DispatchError {
-    /// The template of a folder's name is wrong.
-    #[error("deliver.path {path:?}: {reason}")]
-    Path {
+    /// The template of a name is wrong.
+    #[error("deliver.{key} {template:?}: {reason}")]
+    Name {
+        /// Whose.
+        key: &'static str,
         /// The template.
-        path: String,
+        template: String,
         /// Why.
         reason: String,
     },
@@ -31,7 +36,7 @@ pub enum DispatchError {
     Media(#[from] MediaError),
 }
 
-/// The deliveries of a report's files; `occasion` tells those of one run from those of another.
+/// The deliveries of a report's files; `run` is the moment at which it was due or asked for, and tells them from those of another run.
 ///
 /// # Errors
 /// A folder's name or the mail can't be made.
@@ -41,31 +46,46 @@ pub fn requests(
     report: &Report,
     files: &[(Format, PathBuf)],
     period: &Period,
-    occasion: &str,
+    run: UtcMicros,
 ) -> Result<Vec<Request>, DispatchError> {
     definition
         .deliveries
         .iter()
         .map(|delivery| {
-            let by_mail = matches!(config.targets.get(&delivery.target), Some(Target::Email { .. }));
+            let by_mail = matches!(config.targets.get(&delivery.target), Some(Target::Email(_)));
             let letter = if by_mail {
                 letter(&report.document, config)?
             } else {
                 Letter::default()
             };
+            let names = Names {
+                definition,
+                report,
+                period,
+                run,
+            };
+            let named = match delivery.name.as_str() {
+                "" => None,
+                template => Some(names.fill("name", template)?),
+            };
             Ok(Request {
                 target: delivery.target.clone(),
-                folder: folder(delivery, definition, period)?,
+                folder: names.fill("path", &delivery.path)?,
                 letter,
                 items: files
                     .iter()
                     .filter(|(format, _)| wanted(delivery, *format, by_mail))
-                    .map(|(_, path)| Item {
-                        name: name(path),
+                    .map(|(format, path)| Item {
+                        name: match &named {
+                            Some(named) => format!("{named}.{}", format.extension()),
+                            None => name(path),
+                        },
                         path: path.clone(),
                     })
                     .collect(),
-                occasion: occasion.to_owned(),
+                occasion: format!("{} {run} {}", definition.slug, report.stem),
+                report: definition.slug.clone(),
+                run: run.to_string(),
             })
         })
         .collect()
@@ -93,29 +113,53 @@ fn letter(document: &Document, config: &Config) -> Result<Letter, MediaError> {
     })
 }
 
-fn folder(delivery: &Delivery, definition: &Definition, period: &Period) -> Result<String, DispatchError> {
-    let wrong = |reason: String| DispatchError::Path {
-        path: delivery.path.clone(),
-        reason,
-    };
-    if delivery.path.is_empty() {
-        return Ok(String::new());
+/// What names of folders and files are made of.
+struct Names<'a> {
+    definition: &'a Definition,
+    report: &'a Report,
+    period: &'a Period,
+    run: UtcMicros,
+}
+
+impl Names<'_> {
+    fn fill(&self, key: &'static str, template: &str) -> Result<String, DispatchError> {
+        if !template.contains('{') {
+            return Ok(template.to_owned());
+        }
+        let date = |moment: UtcMicros| self.period.timezone().to_datetime(moment.timestamp()).date();
+        let (from, last) = (date(self.period.from), date(UtcMicros(self.period.to.0 - 1)));
+        let made = date(self.run);
+        let week = from.iso_week_date();
+        let mut context = tera::Context::new();
+        context.insert(
+            "period",
+            &serde_json::json!({
+                "from": from.to_string(),
+                "to": last.to_string(),
+                "year": format!("{:04}", from.year()),
+                "quarter": format!("{}", (from.month() - 1) / 3 + 1),
+                "month": format!("{:02}", from.month()),
+                "week": format!("{:02}", week.week()),
+                "day": format!("{:02}", from.day()),
+            }),
+        );
+        // What comes from people's names is one part of a path, never several.
+        let part = |text: &str| text.replace(['/', '\\'], "-");
+        context.insert(
+            "report",
+            &serde_json::json!({
+                "slug": part(&self.definition.slug),
+                "title": part(&self.definition.template.title),
+                "stem": part(&self.report.stem),
+                "date": made.to_string(),
+            }),
+        );
+        tera::Tera::one_off(template, &context, false).map_err(|error| DispatchError::Name {
+            key,
+            template: template.to_owned(),
+            reason: std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string),
+        })
     }
-    let date = |moment: mailqos_core::model::UtcMicros| period.timezone().to_datetime(moment.timestamp()).date();
-    let (from, last) = (date(period.from), date(mailqos_core::model::UtcMicros(period.to.0 - 1)));
-    let mut context = tera::Context::new();
-    context.insert(
-        "period",
-        &serde_json::json!({
-            "from": from.to_string(),
-            "to": last.to_string(),
-            "year": format!("{:04}", from.year()),
-            "month": format!("{:02}", from.month()),
-            "day": format!("{:02}", from.day()),
-        }),
-    );
-    context.insert("report", &serde_json::json!({ "slug": definition.slug }));
-    tera::Tera::one_off(&delivery.path, &context, false).map_err(|error| wrong(error.to_string()))
 }
 
 fn name(path: &Path) -> String {

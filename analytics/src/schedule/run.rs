@@ -172,10 +172,7 @@ async fn make(config: &Config, definition: &Definition, due: UtcMicros, now: Utc
         let mut requests = Vec::new();
         for report in generate::documents(definition, source, &period)? {
             let files = generate::write(&report, &definition.formats, &output, Some(&config.templates))?;
-            let occasion = format!("{} {due} {}", definition.slug, report.stem);
-            requests.extend(dispatch::requests(
-                config, definition, &report, &files, &period, &occasion,
-            )?);
+            requests.extend(dispatch::requests(config, definition, &report, &files, &period, due)?);
             tracing::info!(report = %report.stem, %due, "made in {}", output.display());
         }
         Ok(requests)

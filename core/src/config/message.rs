@@ -48,7 +48,7 @@ pub struct MessageShape {
 
 /// A number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Bytes(u64);
+pub(super) struct Bytes(pub(super) u64);
 
 impl FromToml for Bytes {
     fn expected() -> String {

@@ -13,6 +13,7 @@ mod problem;
 mod read;
 mod service_level;
 mod table;
+mod target;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,6 +35,7 @@ pub use problem::{Problem, Problems, Severity};
 pub use read::load;
 pub use service_level::{Holidays, LevelPeriod, Percent, ServiceHours, ServiceLevel, Target as LevelTarget};
 pub use table::{FromToml, Node, Source, Table, nearest, parse};
+pub use target::{DeliveryOptions, EmailTarget, Existing, FilesPlace, FilesTarget, Sftp, Target, TooLarge, Verify};
 
 use crate::{
     mail::{
@@ -86,6 +88,8 @@ pub struct Config {
     pub references: Vec<String>,
     /// Places that reports can be delivered to.
     pub targets: BTreeMap<Name, Target>,
+    /// What holds for all deliveries.
+    pub delivery: DeliveryOptions,
     /// What was promised of the monitors.
     pub service_levels: BTreeMap<Name, ServiceLevel>,
     /// Folder of the user's own report templates, searched before the built-in ones.
@@ -283,8 +287,10 @@ pub struct Trust {
 pub struct Operator {
     /// What people call them; the name unless said otherwise.
     pub name: String,
-    /// Their mail addresses.
+    /// Their mail addresses; those of its members, where it is a group.
     pub email: Vec<String>,
+    /// The most bytes of files that a mail to them may have.
+    pub attachments: Option<u64>,
 }
 
 /// An SMTP server for mailqos's own mails.
@@ -294,51 +300,23 @@ pub struct MailServer {
     pub endpoint: Endpoint,
     /// Sender of the mails.
     pub from: String,
+    /// Where bounces go, if not to the sender.
+    pub return_path: Option<String>,
+    /// How the mails are signed.
+    pub dkim: Option<Dkim>,
     /// Deadline of each step of the conversation.
     pub timeout: Micros,
 }
 
-/// A place that reports can be delivered to.
-#[derive(Debug, Clone)]
-pub enum Target {
-    /// A local or mounted folder.
-    Folder {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// An FTP server.
-    Ftp {
-        /// The server and the account.
-        endpoint: Endpoint,
-        /// Folder on the server; relative to the log-in folder unless it begins with `/`.
-        path: String,
-        /// Deadline of each step.
-        timeout: Micros,
-    },
-    /// An SMB 2/3 network share.
-    Smb {
-        /// The server and the account (with its Windows domain).
-        endpoint: Endpoint,
-        /// The share's name.
-        share: String,
-        /// Folder in the share.
-        path: String,
-        /// Deadline of each step.
-        timeout: Micros,
-    },
-    /// Mails through a mail server.
-    Email {
-        /// Through which mail server.
-        mail_server: Name,
-        /// Recipients, those of operators resolved.
-        to: Vec<String>,
-        /// Further recipients, shown.
-        cc: Vec<String>,
-        /// Further recipients, not shown.
-        bcc: Vec<String>,
-        /// Where answers go.
-        reply_to: Option<String>,
-    },
+/// A key that mails are signed with (RFC 6376).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dkim {
+    /// The domain that signs.
+    pub domain: String,
+    /// The name of the key.
+    pub selector: String,
+    /// The private key, RSA or Ed25519, in PEM.
+    pub key: SecretSource,
 }
 
 impl Config {

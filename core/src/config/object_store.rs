@@ -30,10 +30,21 @@ pub(super) fn read(
     let Some(mut table) = root.table("object_store", problems) else {
         return ObjectStoreOptions::default();
     };
+    let options = options(&mut table, problems, account);
+    table.finish(problems);
+    options
+}
+
+/// Reads the options where they stand in another table.
+pub(super) fn options(
+    table: &mut Table,
+    problems: &mut Problems,
+    account: impl FnOnce(&mut Table, &mut Problems) -> Option<AccountName>,
+) -> ObjectStoreOptions {
     let options = ObjectStoreOptions {
         endpoint: table.get("endpoint", problems),
         region: table.get("region", problems),
-        account: account(&mut table, problems),
+        account: account(table, problems),
         ca_file: table.get("ca_file", problems),
         allow_http: table.get("allow_http", problems).unwrap_or(false),
     };
@@ -43,10 +54,9 @@ pub(super) fn read(
     {
         problems.push(
             table
-                .problem("endpoint", "samples would travel in clear", "http://")
+                .problem("endpoint", "what is sent would travel in clear", "http://")
                 .help("write https://, or set allow_http = true where that is meant"),
         );
     }
-    table.finish(problems);
     options
 }

@@ -11,9 +11,9 @@ use jiff::tz::TimeZone;
 use lettre::Address;
 
 use super::{
-    Account, Action, AlarmRule, Calendar, Config, DataLocation, Endpoint, Kind, Limits, MailQos, MailServer,
-    MessageShape, Monitor, Object, ObjectStoreOptions, Operator, PickupProtocol, Problem, Problems, Table, Target,
-    TlsMode, Transcripts, Trust, account, message,
+    Account, Action, AlarmRule, Calendar, Config, DataLocation, Dkim, Endpoint, Kind, Limits, MailQos, MailServer,
+    MessageShape, Monitor, Object, ObjectStoreOptions, Operator, PickupProtocol, Problem, Problems, Table, TlsMode,
+    Transcripts, Trust, account, message,
     table::{Node, nearest, parse},
 };
 use crate::{
@@ -175,6 +175,7 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
         metrics: metrics(&mut root, problems),
         references: references(&mut root, problems),
         targets: BTreeMap::new(),
+        delivery: super::DeliveryOptions::default(),
         service_levels: BTreeMap::new(),
         templates,
         reports,
@@ -199,16 +200,9 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
             None => problems.note_broken("object", id.as_ref()),
         }
     }
-    for (name, table) in named.take("operator") {
-        match operator(&name, table, problems) {
-            Some(operator) => {
-                config.operators.insert(name, operator);
-            }
-            None => problems.note_broken("operator", name.as_ref()),
-        }
-    }
+    config.operators = operators(named.take("operator"), problems);
     for (name, table) in named.take("mail_server") {
-        match mail_server(table, &config, problems) {
+        match mail_server(table, plaintext, &config, problems) {
             Some(server) => {
                 config.mail_servers.insert(name, server);
             }
@@ -219,11 +213,8 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
     for (name, list) in super::actions::read(lists, plaintext, &config, problems) {
         config.action_lists.insert(name, list);
     }
-    for (name, table) in named.take("target") {
-        if let Some(target) = target(table, &config, problems) {
-            config.targets.insert(name, target);
-        }
-    }
+    config.targets = super::target::read(named.take("target"), &config, problems);
+    config.delivery = super::target::read_delivery(&mut root, &config, problems);
     let monitors = named.take::<crate::model::MonitorId>("monitor");
     let complete = named.complete;
     if let Some(defaults) = &defaults {
@@ -566,20 +557,87 @@ pub(super) fn host(text: &str, key: &str, table: &Table, problems: &mut Problems
     );
 }
 
-fn operator(name: &Name, mut table: Table, problems: &mut Problems) -> Option<Operator> {
-    let display = table.get("name", problems).unwrap_or_else(|| name.to_string());
-    let email: Option<Vec<String>> = table.require("email", "the mail address, or several", problems);
-    for address in email.iter().flatten() {
-        mail_address(address, "email", &table, problems);
+/// Reads all operators; the members of groups are put in their places.
+fn operators(tables: Vec<(Name, Table)>, problems: &mut Problems) -> BTreeMap<Name, Operator> {
+    let mut read = BTreeMap::new();
+    let mut members: BTreeMap<Name, Vec<(Name, Node)>> = BTreeMap::new();
+    let names: BTreeSet<Name> = tables.iter().map(|(name, _)| name.clone()).collect();
+    for (name, mut table) in tables {
+        let display = table.get("name", problems).unwrap_or_else(|| name.to_string());
+        let mut group = Vec::new();
+        for node in table.get::<Vec<Node>>("members", problems).unwrap_or_default() {
+            let Some(member) = node.read::<Name>(problems) else {
+                continue;
+            };
+            if names.contains(&member) {
+                group.push((member, node));
+                continue;
+            }
+            let help = match nearest(member.as_str(), names.iter().map(AsRef::as_ref)) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => format!("add [operator.{member}]"),
+            };
+            problems.push(
+                node.problem(format!("there is no operator {:?}", member.as_str()), "not known")
+                    .help(help),
+            );
+        }
+        let email: Option<Vec<String>> = if table.node("members").is_none() {
+            table.require(
+                "email",
+                "the mail address, or several; a group has members instead",
+                problems,
+            )
+        } else {
+            Some(table.get("email", problems).unwrap_or_default())
+        };
+        for address in email.iter().flatten() {
+            mail_address(address, "email", &table, problems);
+        }
+        let attachments = table.get::<message::Bytes>("attachments", problems).map(|size| size.0);
+        table.finish(problems);
+        let Some(email) = email else {
+            problems.note_broken("operator", name.as_ref());
+            continue;
+        };
+        members.insert(name.clone(), group);
+        read.insert(
+            name,
+            Operator {
+                name: display,
+                email,
+                attachments,
+            },
+        );
     }
-    table.finish(problems);
-    Some(Operator {
-        name: display,
-        email: email?,
-    })
+    let single: BTreeMap<Name, Vec<String>> = read
+        .iter()
+        .map(|(name, operator)| (name.clone(), operator.email.clone()))
+        .collect();
+    for (name, operator) in &mut read {
+        let mut seen = BTreeSet::from([name.clone()]);
+        let mut open: Vec<&(Name, Node)> = members.get(name).into_iter().flatten().rev().collect();
+        while let Some((member, node)) = open.pop() {
+            if member == name {
+                problems.push(
+                    node.problem(format!("the group {name} would be a member of itself"), "leads back")
+                        .help("take it out"),
+                );
+            }
+            if seen.insert(member.clone()) {
+                for address in single.get(member).into_iter().flatten() {
+                    if !operator.email.contains(address) {
+                        operator.email.push(address.clone());
+                    }
+                }
+                open.extend(members.get(member).into_iter().flatten().rev());
+            }
+        }
+    }
+    read
 }
 
-fn mail_address(text: &str, key: &str, table: &Table, problems: &mut Problems) {
+pub(super) fn mail_address(text: &str, key: &str, table: &Table, problems: &mut Problems) {
     if Address::from_str(text).is_err() {
         problems.push(
             table
@@ -591,7 +649,7 @@ fn mail_address(text: &str, key: &str, table: &Table, problems: &mut Problems) {
 
 /// What stands in the table of a server to talk to.
 #[derive(Clone, Copy)]
-struct Service {
+pub(super) struct Service {
     /// For messages.
     what: &'static str,
     /// Ports for no TLS, STARTTLS, implicit TLS.
@@ -620,13 +678,13 @@ const IMAP: Service = Service {
     tls: TlsMode::Implicit,
     upgrade: "starttls",
 };
-const FTP: Service = Service {
+pub(super) const FTP: Service = Service {
     what: "the FTP server",
     ports: [21, 21, 990],
     tls: TlsMode::StartTls,
     upgrade: "explicit",
 };
-const SMB: Service = Service {
+pub(super) const SMB: Service = Service {
     what: "the file server",
     ports: [445, 445, 445],
     tls: TlsMode::None,
@@ -634,7 +692,7 @@ const SMB: Service = Service {
 };
 
 /// Reads the keys of a server; `address` is used where no server is named.
-fn endpoint(
+pub(super) fn endpoint(
     table: &mut Table,
     service: Service,
     address: Option<&str>,
@@ -845,7 +903,7 @@ where
     Some(name)
 }
 
-fn mail_server(mut table: Table, config: &Config, problems: &mut Problems) -> Option<MailServer> {
+fn mail_server(mut table: Table, plaintext: bool, config: &Config, problems: &mut Problems) -> Option<MailServer> {
     let endpoint = endpoint(&mut table, SMTP, None, config, problems);
     let from: Option<String> = table.require("from", "the sender of the mails", problems);
     if let Some(from) = &from {
@@ -859,11 +917,76 @@ fn mail_server(mut table: Table, config: &Config, problems: &mut Problems) -> Op
         Micros::from_secs(600),
         problems,
     );
+    let return_path: Option<String> = table.get("return_path", problems);
+    if let Some(address) = &return_path {
+        mail_address(address, "return_path", &table, problems);
+    }
+    let dkim = table
+        .table("dkim", problems)
+        .and_then(|table| dkim(table, plaintext, from.as_deref(), problems));
     table.finish(problems);
     Some(MailServer {
         endpoint: endpoint?,
         from: from?,
+        return_path,
+        dkim,
         timeout,
+    })
+}
+
+/// How mails are signed (RFC 6376).
+fn dkim(mut table: Table, plaintext: bool, from: Option<&str>, problems: &mut Problems) -> Option<Dkim> {
+    let own = from.and_then(|from| from.rsplit_once('@')).map(|(_, domain)| domain);
+    let domain = table.get("domain", problems).or_else(|| own.map(str::to_owned));
+    if let (Some(domain), Some(own)) = (&domain, own)
+        && !own.eq_ignore_ascii_case(domain)
+        && !own
+            .to_ascii_lowercase()
+            .ends_with(&format!(".{}", domain.to_ascii_lowercase()))
+    {
+        problems.push(Problem {
+            severity: super::Severity::Warning,
+            ..table
+                .problem(
+                    "domain",
+                    format!("{domain} does not sign for senders at {own} (DMARC)"),
+                    "another domain",
+                )
+                .help(format!("write {own}, or leave it out"))
+        });
+    }
+    let selector: Option<String> = table.require(
+        "selector",
+        "the name of the key: its other half stands in the DNS at SELECTOR._domainkey.DOMAIN",
+        problems,
+    );
+    for (key, text) in [("selector", &selector), ("domain", &domain)] {
+        let fits = |text: &str| {
+            text.split('.').all(|label| {
+                !label.is_empty()
+                    && label
+                        .bytes()
+                        .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            })
+        };
+        if let Some(text) = text
+            && !fits(text)
+        {
+            problems.push(table.problem(key, format!("{text:?} is no name in the DNS"), "here"));
+        }
+    }
+    let key = match table.node("key") {
+        Some(node) => secret(&node, plaintext, problems),
+        None => {
+            problems.push(table.missing("key", "the private key in PEM, such as { file = \"dkim.pem\" }"));
+            None
+        }
+    };
+    table.finish(problems);
+    Some(Dkim {
+        domain: domain?,
+        selector: selector?,
+        key: key?,
     })
 }
 
@@ -920,81 +1043,6 @@ pub(super) fn mail_server_of(table: &mut Table, config: &Config, problems: &mut 
             None
         }
     }
-}
-
-#[derive(Clone, Copy)]
-enum TargetKind {
-    Folder,
-    Ftp,
-    Smb,
-    Email,
-}
-
-fn target(mut table: Table, config: &Config, problems: &mut Problems) -> Option<Target> {
-    let kinds = [
-        ("folder", TargetKind::Folder),
-        ("ftp", TargetKind::Ftp),
-        ("smb", TargetKind::Smb),
-        ("email", TargetKind::Email),
-    ];
-    if table.node("kind").is_none() {
-        problems.push(table.missing("kind", "one of folder, ftp, smb, email"));
-    }
-    let kind = table.word("kind", &kinds, problems)?;
-    let target = match kind {
-        TargetKind::Folder => table
-            .require("path", "the folder", problems)
-            .map(|path| Target::Folder { path }),
-        TargetKind::Ftp | TargetKind::Smb => {
-            let service = if matches!(kind, TargetKind::Ftp) { FTP } else { SMB };
-            let endpoint = endpoint(&mut table, service, None, config, problems);
-            let path = table.get("path", problems).unwrap_or_default();
-            let timeout = duration(
-                &mut table,
-                "timeout",
-                Micros::from_secs(30),
-                SECOND,
-                Micros::from_secs(600),
-                problems,
-            );
-            if matches!(kind, TargetKind::Ftp) {
-                endpoint.map(|endpoint| Target::Ftp {
-                    endpoint,
-                    path,
-                    timeout,
-                })
-            } else {
-                let share = table.require("share", "the share's name", problems);
-                endpoint.zip(share).map(|(endpoint, share)| Target::Smb {
-                    endpoint,
-                    share,
-                    path,
-                    timeout,
-                })
-            }
-        }
-        TargetKind::Email => {
-            if table.node("to").is_none() {
-                problems.push(table.missing("to", "operators or mail addresses"));
-            }
-            let to = recipients(&mut table, "to", config, problems);
-            let cc = recipients(&mut table, "cc", config, problems);
-            let bcc = recipients(&mut table, "bcc", config, problems);
-            let reply_to: Option<String> = table.get("reply_to", problems);
-            if let Some(address) = &reply_to {
-                mail_address(address, "reply_to", &table, problems);
-            }
-            mail_server_of(&mut table, config, problems).map(|mail_server| Target::Email {
-                mail_server,
-                to,
-                cc,
-                bcc,
-                reply_to,
-            })
-        }
-    };
-    table.finish(problems);
-    target
 }
 
 /// Keys that make no sense as defaults.

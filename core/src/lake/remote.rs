@@ -234,6 +234,27 @@ impl Remote {
         })
     }
 
+    /// Puts an object whole, over whatever is there.
+    ///
+    /// # Errors
+    /// The store refuses or can't be reached.
+    pub async fn replace(&self, name: &str, bytes: Vec<u8>) -> Result<(), RemoteError> {
+        let put = self.store.put(&self.key(name), bytes.into()).await;
+        put.map(|_| ()).map_err(|error| self.error(name, &error))
+    }
+
+    /// The size of an object; `None` if there is none.
+    ///
+    /// # Errors
+    /// The store refuses or can't be reached.
+    pub async fn size(&self, name: &str) -> Result<Option<u64>, RemoteError> {
+        match self.store.head(&self.key(name)).await {
+            Ok(found) => Ok(Some(found.size)),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.error(name, &error)),
+        }
+    }
+
     /// The object's version and content; `None` if there is none.
     ///
     /// # Errors

@@ -1,15 +1,26 @@
 //! Sends mailqos's own mails, alarms and reports, through a configured mail server.
 
+use std::time::Duration;
+
 use lettre::{Address, Message, address::Envelope};
 
-use super::{CredentialError, Reply, Smtp, SmtpError};
-use crate::config::{Account, MailServer};
+use super::{CredentialError, DkimError, Reply, Smtp, SmtpError, dkim};
+use crate::{
+    config::{Account, MailServer},
+    model::UtcMicros,
+};
+
+/// How long the server may take to accept what it has got completely (RFC 5321, section 4.5.3.2.6): whoever gives up earlier
+/// sends twice what was taken once.
+const ACCEPTING: Duration = Duration::from_secs(600);
 
 /// A way to send mails: a mail server and the account for it.
 #[derive(Debug, Clone)]
 pub struct Mailer {
     server: MailServer,
     account: Option<Account>,
+    /// How long the server may take to accept the content.
+    accepting: Option<Duration>,
 }
 
 /// What became of a mail.
@@ -32,13 +43,25 @@ pub enum MailError {
     /// The conversation with the server failed.
     #[error("{stage}: {0}", stage = .0.stage)]
     Smtp(SmtpError),
+    /// The mail can't be signed.
+    #[error(transparent)]
+    Dkim(#[from] DkimError),
+    /// The server says beforehand that it takes no mail of this size.
+    #[error("the mail has {size} bytes, and the server takes {limit} at the most")]
+    TooLarge {
+        /// The mail's size.
+        size: u64,
+        /// What the server takes.
+        limit: u64,
+    },
 }
 
 impl MailError {
     /// Whether a later try may succeed: all but the server's final refusal (5xx).
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Credentials(_) => true,
+            Self::Credentials(_) | Self::Dkim(_) => true,
+            Self::TooLarge { .. } => false,
             Self::Smtp(error) => error.reply.as_ref().is_none_or(Reply::is_transient),
         }
     }
@@ -55,6 +78,16 @@ impl Mailer {
         Self {
             server: server.clone(),
             account: account.cloned(),
+            accepting: None,
+        }
+    }
+
+    /// Lets the server take as long as the standard allows to accept the content: for what must not come twice.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        Self {
+            accepting: Some(ACCEPTING),
+            ..self
         }
     }
 
@@ -80,13 +113,32 @@ impl Mailer {
             Some(account) => Some(account.credentials().await?),
             None => None,
         };
+        let content = match &self.server.dkim {
+            Some(options) => dkim::sign(content, options, UtcMicros::now()).await?,
+            None => content,
+        };
+        let bounces = match &self.server.return_path {
+            Some(address) => address.parse().ok(),
+            None => envelope.from().cloned(),
+        };
         let mut smtp = Smtp::new(&self.server.endpoint, self.server.timeout.to_std());
+        smtp.report_failures_only();
+        if let Some(limit) = self.accepting {
+            smtp.wait_for_acceptance(limit);
+        }
         smtp.open().await.map_err(MailError::Smtp)?;
         if let Some(credentials) = &credentials {
             smtp.authenticate(credentials).await.map_err(MailError::Smtp)?;
         }
+        if let Some(limit) = smtp.size_limit()
+            && content.len() as u64 > limit
+        {
+            let size = content.len() as u64;
+            smtp.quit();
+            return Err(MailError::TooLarge { size, limit });
+        }
         let results = smtp
-            .envelope(envelope.from(), envelope.to(), content.len(), !content.is_ascii())
+            .envelope(bounces.as_ref(), envelope.to(), content.len(), !content.is_ascii())
             .await
             .map_err(MailError::Smtp)?;
         let reply = smtp.data(move || content).await.map_err(MailError::Smtp)?;

@@ -2,6 +2,7 @@
 //! reports alike.
 
 mod account;
+mod dkim;
 mod mailer;
 pub mod oauth;
 mod refusals;
@@ -13,6 +14,7 @@ mod transcript;
 mod wire;
 
 pub use account::{CredentialError, Login};
+pub use dkim::DkimError;
 pub use mailer::{Delivered, MailError, Mailer};
 pub use refusals::explained;
 pub use sasl::Credentials;

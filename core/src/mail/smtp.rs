@@ -17,7 +17,7 @@ use lettre::{
     transport::smtp::{
         client::{AsyncSmtpConnection, AsyncTokioStream},
         commands::{Data, Mail, Rcpt, Starttls},
-        extension::{ClientId, MailBodyParameter, MailParameter},
+        extension::{ClientId, MailBodyParameter, MailParameter, RcptParameter},
     },
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -151,6 +151,8 @@ pub struct Smtp {
     transcript: Option<Transcript>,
     /// How many replies there were before this step.
     told: usize,
+    /// Where the server lets say so: it reports failures and delays, and returns the head of a mail, not all of it.
+    failures_only: bool,
 }
 
 impl fmt::Debug for Smtp {
@@ -175,7 +177,25 @@ impl Smtp {
             offers: Vec::new(),
             transcript: None,
             told: 0,
+            failures_only: false,
         }
+    }
+
+    /// Asks for reports on failures and delays that bring back the head of the mail only (RFC 3461), where the server does that:
+    /// a bounce with a large report in it would bounce itself.
+    pub fn report_failures_only(&mut self) {
+        self.failures_only = true;
+    }
+
+    /// The server may take so long to accept what it has got completely.
+    pub fn wait_for_acceptance(&mut self, limit: Duration) {
+        self.lane.lock().accepting = Some(limit);
+    }
+
+    /// The largest mail that the server takes (RFC 1870), where it says so.
+    pub fn size_limit(&self) -> Option<u64> {
+        let limit = self.offered("SIZE")?.first()?.parse().ok()?;
+        (limit > 0).then_some(limit)
     }
 
     /// The conversation as a whole must end within this, from its connection on.
@@ -415,12 +435,23 @@ impl Smtp {
             }
             parameters.push(MailParameter::SmtpUtfEight);
         }
+        let mut wishes = Vec::new();
+        if self.failures_only && self.offers("DSN") {
+            parameters.push(MailParameter::Other {
+                keyword: "RET".to_owned(),
+                value: Some("HDRS".to_owned()),
+            });
+            wishes.push(RcptParameter::Other {
+                keyword: "NOTIFY".to_owned(),
+                value: Some("FAILURE,DELAY".to_owned()),
+            });
+        }
         let began = Instant::now();
         self.command(stage, Mail::new(from.cloned(), parameters)).await?;
         let mut results = Vec::with_capacity(to.len());
         let mut refusal = None;
         for recipient in to {
-            match self.command(stage, Rcpt::new(recipient.clone(), Vec::new())).await {
+            match self.command(stage, Rcpt::new(recipient.clone(), wishes.clone())).await {
                 Ok(reply) => results.push((recipient.clone(), reply)),
                 Err(error) => match error.reply.clone() {
                     // 421 ends the conversation (RFC 5321, section 3.8).
@@ -606,6 +637,8 @@ struct Lane(Arc<Mutex<State>>);
 struct State {
     wire: Option<Wire>,
     step: Duration,
+    /// How long the server may take to accept content.
+    accepting: Option<Duration>,
     /// Reply lines for lettre.
     ready: Vec<u8>,
     given: usize,
@@ -750,6 +783,9 @@ impl State {
         if !self.complete {
             return Poll::Ready(Ok(()));
         }
+        if self.sent_of_held == held.len() {
+            return Poll::Ready(Ok(()));
+        }
         while self.sent_of_held < held.len() {
             match ready!(wire.poll_write(cx, &held[self.sent_of_held..])) {
                 Ok(count) => {
@@ -759,6 +795,9 @@ impl State {
                 }
                 Err(error) => return Poll::Ready(Err(self.fail(error))),
             }
+        }
+        if let Some(limit) = self.accepting {
+            wire.begin(limit.max(self.step), MAX_REPLY);
         }
         Poll::Ready(Ok(()))
     }

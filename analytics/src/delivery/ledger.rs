@@ -1,0 +1,245 @@
+//! The ledger: who got what, when, and what the server said to it. It only grows; what is in it is never delivered again.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    fs,
+    io::{self, BufRead as _, Write as _},
+    path::{Path, PathBuf},
+};
+
+use mailqos_core::model::UtcMicros;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Served,
+    outbox::{OutboxError, StoredFile, failed, owner_only},
+};
+
+/// A delivery that has arrived.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Entry {
+    /// The order's id.
+    pub id: String,
+    /// When it had arrived, RFC 3339.
+    pub delivered_at: String,
+    /// The target's name.
+    pub target: String,
+    /// The report's slug; empty for files that somebody named.
+    #[serde(default)]
+    pub report: String,
+    /// When the report was due; empty for files that somebody named.
+    #[serde(default)]
+    pub run: String,
+    /// Folder below the target's own.
+    #[serde(default)]
+    pub folder: String,
+    /// The files.
+    pub files: Vec<StoredFile>,
+    /// Where they are, or who got them.
+    pub places: Vec<String>,
+    /// The server's reply.
+    pub reply: String,
+    /// Recipients whom the server refused, with its words.
+    pub refused: Vec<(String, String)>,
+    /// Recipients whose mail was accepted: by which server, when, and its words.
+    #[serde(default)]
+    pub accepted: Vec<Served>,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
+/// A file that was delivered and has been removed by the target's rule.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Removal {
+    /// When, RFC 3339.
+    pub removed_at: String,
+    /// The target's name.
+    pub target: String,
+    /// Folder below the target's own.
+    pub folder: String,
+    /// Its name there.
+    pub name: String,
+}
+
+/// A line of the ledger.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Line {
+    /// Something has arrived.
+    Delivered(Box<Entry>),
+    /// Something old was removed.
+    Removed(Removal),
+}
+
+/// A file that may be removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Removable {
+    pub(super) folder: String,
+    pub(super) name: String,
+    pub(super) size: u64,
+    pub(super) sha256: String,
+}
+
+/// The ledger of an outbox.
+#[derive(Debug, Clone)]
+pub(super) struct Ledger {
+    path: PathBuf,
+}
+
+impl Ledger {
+    pub(super) fn new(folder: &Path) -> Self {
+        Self {
+            path: folder.join("ledger.jsonl"),
+        }
+    }
+
+    /// All lines, oldest first.
+    pub(super) fn lines(&self) -> Result<Vec<Line>, OutboxError> {
+        let file = match fs::File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(&self.path)(error)),
+        };
+        let mut lines = Vec::new();
+        for line in io::BufReader::new(file).lines() {
+            let line = line.map_err(failed(&self.path))?;
+            // A line torn by a crash was never acknowledged: its order still waits.
+            if let Ok(line) = serde_json::from_str(&line) {
+                lines.push(line);
+            }
+        }
+        Ok(lines)
+    }
+
+    pub(super) fn ids(&self) -> Result<HashSet<String>, OutboxError> {
+        let delivered = self.lines()?.into_iter().filter_map(|line| match line {
+            Line::Delivered(entry) => Some(entry.id),
+            Line::Removed(_) => None,
+        });
+        Ok(delivered.collect())
+    }
+
+    pub(super) fn add(&self, line: &Line) -> Result<(), OutboxError> {
+        let text = serde_json::to_string(line).map_err(|error| OutboxError::Order {
+            path: self.path.clone(),
+            reason: error.to_string(),
+        })?;
+        let mut options = fs::OpenOptions::new();
+        options.append(true).create(true);
+        owner_only(&mut options);
+        let write = || -> io::Result<()> {
+            let mut file = options.open(&self.path)?;
+            // After a torn line a new one begins.
+            file.write_all(format!("\n{text}\n").as_bytes())?;
+            file.sync_all()
+        };
+        write().map_err(failed(&self.path))
+    }
+}
+
+/// The files of a target that its rule no longer keeps: delivered before a moment, or not among the last runs of their report.
+pub(super) fn removable(
+    lines: &[Line],
+    target: &str,
+    before: Option<UtcMicros>,
+    keep_last: Option<u32>,
+) -> Vec<Removable> {
+    /// The file that is there under a name: the one that was delivered last.
+    struct There<'a> {
+        entry: &'a Entry,
+        file: &'a StoredFile,
+        at: Option<UtcMicros>,
+    }
+    let mut there: BTreeMap<(&str, &str), There<'_>> = BTreeMap::new();
+    let mut runs: BTreeMap<&str, BTreeSet<(UtcMicros, &str)>> = BTreeMap::new();
+    for line in lines {
+        match line {
+            Line::Delivered(entry) if entry.target == target => {
+                let at = moment(&entry.delivered_at);
+                for (file, place) in entry.files.iter().zip(&entry.places) {
+                    let name = place.rsplit(['/', '\\']).next().unwrap_or(&file.name);
+                    there.insert((&entry.folder, name), There { entry, file, at });
+                }
+                if let Some(due) = moment(&entry.run).filter(|_| !entry.report.is_empty()) {
+                    runs.entry(&entry.report).or_default().insert((due, &entry.run));
+                }
+            }
+            Line::Removed(removal) if removal.target == target => {
+                there.remove(&(removal.folder.as_str(), removal.name.as_str()));
+            }
+            _ => {}
+        }
+    }
+    let kept = |entry: &Entry| -> bool {
+        let Some(count) = keep_last else { return true };
+        let last = runs.get(entry.report.as_str()).into_iter().flatten().rev();
+        entry.report.is_empty() || last.take(count as usize).any(|(_, run)| *run == entry.run)
+    };
+    there
+        .into_iter()
+        .filter(|(_, there)| {
+            let old = before.zip(there.at).is_some_and(|(before, at)| at < before);
+            old || !kept(there.entry)
+        })
+        .map(|((folder, name), there)| Removable {
+            folder: folder.to_owned(),
+            name: name.to_owned(),
+            size: there.file.size,
+            sha256: there.file.sha256.clone(),
+        })
+        .collect()
+}
+
+fn moment(text: &str) -> Option<UtcMicros> {
+    text.parse::<jiff::Timestamp>().ok().map(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delivered(at: &str, run: &str, name: &str) -> Line {
+        Line::Delivered(Box::new(Entry {
+            id: at.into(),
+            delivered_at: at.into(),
+            target: "shelf".into(),
+            report: "monthly".into(),
+            run: run.into(),
+            folder: "2026".into(),
+            files: vec![StoredFile {
+                name: name.into(),
+                size: 1,
+                sha256: run.into(),
+            }],
+            places: vec![format!("/srv/2026/{name}")],
+            reply: String::new(),
+            refused: Vec::new(),
+            accepted: Vec::new(),
+            attempts: 1,
+        }))
+    }
+
+    #[test]
+    fn only_what_is_old_and_still_there_is_removed() {
+        let lines = [
+            delivered("2026-01-01T07:00:05Z", "2026-01-01T07:00:00Z", "a.pdf"),
+            delivered("2026-02-01T07:00:05Z", "2026-02-01T07:00:00Z", "b.pdf"),
+            delivered("2026-03-01T07:00:05Z", "2026-03-01T07:00:00Z", "c.pdf"),
+            // The same name again: what is there is new.
+            delivered("2026-04-01T07:00:05Z", "2026-04-01T07:00:00Z", "a.pdf"),
+            Line::Removed(Removal {
+                removed_at: "2026-04-02T00:00:00Z".into(),
+                target: "shelf".into(),
+                folder: "2026".into(),
+                name: "b.pdf".into(),
+            }),
+        ];
+        let before = moment("2026-03-15T00:00:00Z");
+        let names = |found: Vec<Removable>| found.into_iter().map(|file| file.name).collect::<Vec<_>>();
+        assert_eq!(names(removable(&lines, "shelf", before, None)), ["c.pdf"]);
+        assert_eq!(names(removable(&lines, "shelf", None, Some(1))), ["c.pdf"]);
+        assert!(removable(&lines, "shelf", None, Some(2)).is_empty());
+        assert!(removable(&lines, "other", before, Some(1)).is_empty());
+        assert!(removable(&lines, "shelf", None, None).is_empty());
+    }
+}

@@ -1,0 +1,100 @@
+//! An object store: Amazon S3 and its kin, Azure, Google. An object appears at once and whole.
+
+use std::path::Path;
+
+use mailqos_core::{config::Config, config::ObjectStoreOptions, lake::Remote, lake::RemoteError, mail::Secret};
+
+use super::{
+    DeliveryError,
+    shelf::{Extent, Hash, Hashing, Shelf},
+};
+
+/// The store, and the prefix below the target's own that was entered.
+pub(super) struct Store {
+    remote: Remote,
+    below: String,
+}
+
+impl Store {
+    pub(super) async fn open(config: &Config, url: &str, options: &ObjectStoreOptions) -> Result<Self, DeliveryError> {
+        let account = config.account(options.account.as_ref());
+        let secret: Option<Secret> = match account {
+            Some(account) => Some(account.credentials().await?.secret),
+            None => None,
+        };
+        let credentials = account
+            .zip(secret.as_ref())
+            .map(|(account, secret)| (account.user.as_str(), secret));
+        Ok(Self {
+            remote: Remote::open(url, options, credentials).map_err(failed)?,
+            below: String::new(),
+        })
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.below)
+    }
+}
+
+fn failed(error: RemoteError) -> DeliveryError {
+    let text = error.to_string();
+    let reason = if text.contains("NoSuchBucket") {
+        format!("{text}; make the bucket")
+    } else if text.contains("AccessDenied") || text.contains("403") {
+        format!("{text}; give the account the right to write there")
+    } else {
+        text
+    };
+    DeliveryError::Store {
+        reason,
+        transient: !matches!(error, RemoteError::Options { .. }),
+    }
+}
+
+impl Shelf for Store {
+    const AT_ONCE: bool = true;
+
+    async fn enter(&mut self, below: &[String], _make: bool) -> Result<bool, DeliveryError> {
+        self.below = below.iter().map(|part| format!("{part}/")).collect();
+        Ok(true)
+    }
+
+    async fn extent(&mut self, name: &str) -> Result<Extent, DeliveryError> {
+        let size = self.remote.size(&self.key(name)).await.map_err(failed)?;
+        Ok(size.map_or(Extent::Absent, Extent::Bytes))
+    }
+
+    async fn write(&mut self, name: &str, from: &Path, _offset: u64) -> Result<(), DeliveryError> {
+        let bytes = tokio::fs::read(from).await.map_err(|source| DeliveryError::Io {
+            what: from.display().to_string(),
+            source,
+        })?;
+        self.remote.replace(&self.key(name), bytes).await.map_err(failed)
+    }
+
+    async fn hash(&mut self, name: &str) -> Result<Option<Hash>, DeliveryError> {
+        match self.remote.get(&self.key(name)).await {
+            Ok(Some((_, bytes))) => {
+                let mut hashing = Hashing::default();
+                hashing.update(&bytes);
+                Ok(Some(hashing.finish().1))
+            }
+            Ok(None) => Ok(None),
+            // Accounts that may only write are usual.
+            Err(error) if error.to_string().contains("403") || error.to_string().contains("AccessDenied") => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    async fn publish(&mut self, _part: &str, _name: &str) -> Result<(), DeliveryError> {
+        Ok(())
+    }
+
+    async fn remove(&mut self, name: &str) -> Result<(), DeliveryError> {
+        self.remote.delete(&self.key(name)).await.map_err(failed)
+    }
+
+    fn place(&self, name: &str) -> String {
+        format!("{}/{}", self.remote.address(), self.key(name))
+    }
+}

@@ -1,0 +1,457 @@
+//! SFTP, over the machine's own OpenSSH: it checks the server's key, and knows agents, certificates, jump hosts and hardware keys.
+//!
+//! No SSH library is linked: the releases of the usual one that are mended can't stand beside the cryptography of the SMB client.
+
+use std::{fmt::Write as _, io::Write as _, path::Path, process::Stdio, time::Duration};
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use mailqos_core::{config::Sftp as Options, mail::one_line};
+use russh_sftp::{
+    client::{RawSftpSession, error::Error, rawsession::Limits},
+    protocol::{FileAttributes, OpenFlags, StatusCode},
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncSeekExt as _},
+    process::{Child, Command},
+};
+
+use super::{
+    DeliveryError, Login,
+    names::{Rules, parts},
+    shelf::{Extent, Hash, Hashing, Shelf},
+};
+
+/// What every server takes in one packet.
+const USUAL: u64 = 32 << 10;
+/// What is asked of a server that takes more.
+const MOST: u64 = 128 << 10;
+/// Packets that are on their way at once.
+const AT_ONCE: usize = 16;
+/// How much of what `ssh` says is kept.
+const SAID: u64 = 16 << 10;
+/// Replaces a file by another at once, which the protocol itself can't.
+const REPLACE: &str = "posix-rename@openssh.com";
+
+/// A conversation with an SSH server.
+pub(super) struct Sftp<'a> {
+    login: &'a Login,
+    session: RawSftpSession,
+    _ssh: Child,
+    _secrets: TempDir,
+    /// The target's own folder.
+    root: String,
+    /// The folder that was entered.
+    now: String,
+    replaces: bool,
+    syncs: bool,
+    write_size: u64,
+    read_size: u32,
+}
+
+impl<'a> Sftp<'a> {
+    pub(super) async fn open(login: &'a Login, options: &Options) -> Result<Self, DeliveryError> {
+        let failed = |step: &str, reason: String, transient: bool| DeliveryError::Server {
+            server: login.server(),
+            step: step.to_owned(),
+            reason,
+            transient,
+        };
+        let secrets = tempfile::tempdir().map_err(|error| failed("ssh", error.to_string(), true))?;
+        let mut command = command(login, options, secrets.path())
+            .map_err(|error| failed("ssh", format!("its files can't be written: {error}"), true))?;
+        let mut ssh = command.spawn().map_err(|error| {
+            let remedy = if error.kind() == std::io::ErrorKind::NotFound {
+                "; install the OpenSSH client"
+            } else {
+                ""
+            };
+            failed("ssh", format!("can't be started: {error}{remedy}"), true)
+        })?;
+        let (Some(input), Some(output), Some(mut said)) = (ssh.stdin.take(), ssh.stdout.take(), ssh.stderr.take())
+        else {
+            return Err(failed("ssh", "has no pipes".into(), true));
+        };
+        let complaint = tokio::spawn(async move {
+            let mut text = Vec::new();
+            let _ = (&mut said).take(SAID).read_to_end(&mut text).await;
+            // What is more is not kept, but read, so that nobody waits for a full pipe.
+            let _ = tokio::io::copy(&mut said, &mut tokio::io::sink()).await;
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        let mut session = RawSftpSession::new(tokio::io::join(output, input));
+        session.set_timeout(login.limit.as_secs().max(1));
+        let version = match tokio::time::timeout(login.limit, session.init()).await {
+            Ok(Ok(version)) => version,
+            Ok(Err(_)) | Err(_) => {
+                let _ = ssh.start_kill();
+                let text = tokio::time::timeout(Duration::from_secs(5), complaint).await;
+                let text = text.ok().and_then(Result::ok).unwrap_or_default();
+                let (reason, transient) = explained(&login.line(&text), login.limit);
+                return Err(failed("log-in", reason, transient));
+            }
+        };
+        let offers = |name: &str| version.extensions.contains_key(name);
+        let (replaces, syncs) = (offers(REPLACE), offers("fsync@openssh.com"));
+        let (mut write_size, mut read_size) = (USUAL, USUAL);
+        if offers("limits@openssh.com")
+            && let Ok(Ok(limits)) = tokio::time::timeout(login.limit, session.limits()).await
+        {
+            let limits = Limits::from(limits);
+            write_size = limits.write_len.unwrap_or(MOST).min(MOST);
+            read_size = limits.read_len.unwrap_or(MOST).min(MOST);
+            session.set_limits(limits);
+        }
+        let mut sftp = Self {
+            login,
+            session,
+            _ssh: ssh,
+            _secrets: secrets,
+            root: String::new(),
+            now: String::new(),
+            replaces,
+            syncs,
+            write_size,
+            read_size: u32::try_from(read_size).unwrap_or(32 << 10),
+        };
+        let home = step(login, "folder", sftp.session.realpath(".")).await?;
+        let home = home.files.first().map(|file| file.filename.clone()).unwrap_or_default();
+        sftp.root = if options.path.starts_with('/') {
+            String::new()
+        } else {
+            home
+        };
+        sftp.now = sftp.root.clone();
+        let own = parts(&options.path, Rules::Unix)?;
+        sftp.enter(&own, true).await?;
+        sftp.root = sftp.now.clone();
+        Ok(sftp)
+    }
+
+    fn at(&self, name: &str) -> String {
+        format!("{}/{name}", self.now.trim_end_matches('/'))
+    }
+
+    /// Writes from an offset to the end, several packets on their way at once; the server takes them in order.
+    async fn fill(&self, handle: &str, what: &str, from: &Path, offset: u64) -> Result<(), DeliveryError> {
+        let unreadable = |source| DeliveryError::Io {
+            what: from.display().to_string(),
+            source,
+        };
+        let mut source = tokio::fs::File::open(from).await.map_err(unreadable)?;
+        source
+            .seek(std::io::SeekFrom::Start(offset))
+            .await
+            .map_err(unreadable)?;
+        let mut place = offset;
+        let mut under_way = FuturesUnordered::new();
+        let mut end = false;
+        loop {
+            while !end && under_way.len() < AT_ONCE {
+                let mut piece = Vec::new();
+                (&mut source)
+                    .take(self.write_size)
+                    .read_to_end(&mut piece)
+                    .await
+                    .map_err(unreadable)?;
+                if piece.is_empty() {
+                    end = true;
+                    break;
+                }
+                let length = piece.len() as u64;
+                under_way.push(self.session.write(handle, place, piece));
+                place += length;
+            }
+            match under_way.next().await {
+                Some(written) => step(self.login, what, async { written }).await?,
+                None => return Ok(()),
+            };
+        }
+    }
+}
+
+/// The program and what it is told. Nothing is asked of people, and no unknown server is believed.
+fn command(login: &Login, options: &Options, folder: &Path) -> std::io::Result<Command> {
+    let mut command = Command::new("ssh");
+    let mut option = |name: &str, value: &str| {
+        command.arg("-o").arg(format!("{name}={value}"));
+    };
+    option("StrictHostKeyChecking", "yes");
+    option("UpdateHostKeys", "no");
+    option("ConnectTimeout", &login.limit.as_secs().max(1).to_string());
+    option("ServerAliveInterval", &(login.limit.as_secs() / 2).max(1).to_string());
+    option("ServerAliveCountMax", "2");
+    option("ControlMaster", "no");
+    option("ControlPath", "none");
+    option("ClearAllForwardings", "yes");
+    option("ForwardAgent", "no");
+    option("PermitLocalCommand", "no");
+    option("RequestTTY", "no");
+    option("NumberOfPasswordPrompts", "1");
+    option("LogLevel", "ERROR");
+    let quoted = |path: &Path| format!("\"{}\"", path.display());
+    if !options.host_keys.is_empty() {
+        let name = if options.port == 22 {
+            options.server.clone()
+        } else {
+            format!("[{}]:{}", options.server, options.port)
+        };
+        let mut text = String::new();
+        for key in &options.host_keys {
+            let _ = writeln!(text, "{name} {key}");
+        }
+        let file = folder.join("known_hosts");
+        std::fs::write(&file, text)?;
+        option("UserKnownHostsFile", &quoted(&file));
+        option("GlobalKnownHostsFile", "none");
+    } else if let Some(file) = &options.known_hosts {
+        option("UserKnownHostsFile", &quoted(file));
+        option("GlobalKnownHostsFile", "none");
+    }
+    if let Some(key) = &options.key_file {
+        option("IdentityFile", &quoted(key));
+        option("IdentitiesOnly", "yes");
+    }
+    if login.password.expose().is_empty() {
+        option("BatchMode", "yes");
+    } else {
+        // ssh takes a password from a program only: one that reads it from a file that nobody else can.
+        let secret = folder.join("secret");
+        private(&secret, login.password.expose().as_bytes(), 0o600)?;
+        let answer = folder.join("answer");
+        private(&answer, b"#!/bin/sh\nexec cat \"$MAILQOS_SSH_SECRET\"\n", 0o700)?;
+        if options.key_file.is_none() {
+            option("PreferredAuthentications", "password,keyboard-interactive");
+        } else {
+            option("PreferredAuthentications", "publickey");
+        }
+        command
+            .env("SSH_ASKPASS", &answer)
+            .env("SSH_ASKPASS_REQUIRE", "force")
+            .env("MAILQOS_SSH_SECRET", &secret);
+    }
+    command
+        .arg("-p")
+        .arg(options.port.to_string())
+        .arg("-l")
+        .arg(&login.user)
+        .arg("-s")
+        .arg("--")
+        .arg(&options.server)
+        .arg("sftp")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    Ok(command)
+}
+
+fn private(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(mode);
+    }
+    #[cfg(not(unix))]
+    let _ = mode;
+    options.open(path)?.write_all(bytes)
+}
+
+/// What `ssh` said, in words that say what to do; and whether a later try may succeed.
+fn explained(said: &str, limit: Duration) -> (String, bool) {
+    let small = said.to_ascii_lowercase();
+    if small.contains("host identification has changed") {
+        let why = "the server's key is not the one that is known: somebody else may be answering in its place";
+        (
+            format!("{why}; if it was changed on purpose, correct host_key or known_hosts"),
+            true,
+        )
+    } else if small.contains("host key verification failed") {
+        let why = "the server's key is not known";
+        (
+            format!("{why}; write it into host_key (ssh-keyscan shows it), and compare it there"),
+            false,
+        )
+    } else if small.contains("permission denied") {
+        (
+            "the user, the password or the key is wrong (Permission denied)".to_owned(),
+            false,
+        )
+    } else if said.is_empty() {
+        (format!("no answer within {} s", limit.as_secs()), true)
+    } else {
+        (one_line(said, &[]), true)
+    }
+}
+
+impl Shelf for Sftp<'_> {
+    async fn enter(&mut self, below: &[String], make: bool) -> Result<bool, DeliveryError> {
+        let mut folder = self.root.clone();
+        for part in below {
+            folder = format!("{}/{part}", folder.trim_end_matches('/'));
+            match self.session.stat(folder.as_str()).await {
+                Ok(_) => {}
+                Err(error) if is_absent(&error) && !make => return Ok(false),
+                Err(error) if is_absent(&error) => {
+                    let made = self.session.mkdir(folder.as_str(), FileAttributes::empty());
+                    step(self.login, &format!("folder {folder}"), made).await?;
+                }
+                Err(error) => return Err(failed(self.login, &format!("folder {folder}"), &error)),
+            }
+        }
+        self.now = folder;
+        Ok(true)
+    }
+
+    async fn extent(&mut self, name: &str) -> Result<Extent, DeliveryError> {
+        let path = self.at(name);
+        match self.session.stat(path.as_str()).await {
+            Ok(found) => Ok(found.attrs.size.map_or(Extent::Unknown, Extent::Bytes)),
+            Err(error) if is_absent(&error) => Ok(Extent::Absent),
+            Err(error) => Err(failed(self.login, &format!("size of {path}"), &error)),
+        }
+    }
+
+    async fn write(&mut self, name: &str, from: &Path, offset: u64) -> Result<(), DeliveryError> {
+        let what = format!("file {}", self.at(name));
+        // Behind a break there may be holes, where packets overtook others.
+        let offset = offset.saturating_sub(self.write_size * AT_ONCE as u64);
+        let mut flags = OpenFlags::WRITE | OpenFlags::CREATE;
+        if offset == 0 {
+            flags |= OpenFlags::TRUNCATE;
+        }
+        let opened = self.session.open(self.at(name), flags, FileAttributes::empty());
+        let handle = step(self.login, &what, opened).await?.handle;
+        let written = async {
+            self.fill(&handle, &what, from, offset).await?;
+            if self.syncs {
+                step(self.login, &what, self.session.fsync(handle.as_str())).await?;
+            }
+            Ok(())
+        }
+        .await;
+        let closed = step(self.login, &what, self.session.close(handle.as_str())).await;
+        written.and(closed.map(|_| ()))
+    }
+
+    async fn hash(&mut self, name: &str) -> Result<Option<Hash>, DeliveryError> {
+        let what = format!("reading {}", self.at(name));
+        let opened = self
+            .session
+            .open(self.at(name), OpenFlags::READ, FileAttributes::empty())
+            .await;
+        let handle = match opened {
+            Ok(handle) => handle.handle,
+            Err(Error::Status(status)) if status.status_code == StatusCode::PermissionDenied => return Ok(None),
+            Err(error) => return Err(failed(self.login, &what, &error)),
+        };
+        let mut hashing = Hashing::default();
+        let mut place = 0;
+        loop {
+            match self.session.read(handle.as_str(), place, self.read_size).await {
+                Ok(data) if data.data.is_empty() => break,
+                Ok(data) => {
+                    hashing.update(&data.data);
+                    place += data.data.len() as u64;
+                }
+                Err(Error::Status(status)) if status.status_code == StatusCode::Eof => break,
+                Err(error) => return Err(failed(self.login, &what, &error)),
+            }
+        }
+        step(self.login, &what, self.session.close(handle.as_str())).await?;
+        Ok(Some(hashing.finish().1))
+    }
+
+    async fn publish(&mut self, part: &str, name: &str) -> Result<(), DeliveryError> {
+        let (old, new) = (self.at(part), self.at(name));
+        let what = format!("name {new}");
+        if self.replaces {
+            let mut data = Vec::new();
+            for path in [&old, &new] {
+                data.extend_from_slice(&u32::try_from(path.len()).unwrap_or(u32::MAX).to_be_bytes());
+                data.extend_from_slice(path.as_bytes());
+            }
+            return match self.session.extended(REPLACE, data).await {
+                Ok(russh_sftp::protocol::Packet::Status(status)) if status.status_code != StatusCode::Ok => {
+                    Err(failed(self.login, &what, &Error::Status(status)))
+                }
+                Ok(_) => Ok(()),
+                Err(error) => Err(failed(self.login, &what, &error)),
+            };
+        }
+        if self.extent(name).await? != Extent::Absent {
+            step(self.login, &what, self.session.remove(new.as_str())).await?;
+        }
+        step(self.login, &what, self.session.rename(old, new)).await.map(|_| ())
+    }
+
+    async fn remove(&mut self, name: &str) -> Result<(), DeliveryError> {
+        let path = self.at(name);
+        match self.session.remove(path.as_str()).await {
+            Ok(_) => Ok(()),
+            Err(error) if is_absent(&error) => Ok(()),
+            Err(error) => Err(failed(self.login, &format!("removal of {path}"), &error)),
+        }
+    }
+
+    fn place(&self, name: &str) -> String {
+        format!("sftp://{}{}", self.login.server(), self.at(name))
+    }
+}
+
+fn is_absent(error: &Error) -> bool {
+    matches!(error, Error::Status(status) if status.status_code == StatusCode::NoSuchFile)
+}
+
+async fn step<T>(login: &Login, what: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T, DeliveryError> {
+    match tokio::time::timeout(login.limit, work).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(failed(login, what, &error)),
+        Err(_) => Err(DeliveryError::Deadline {
+            server: login.server(),
+            step: what.to_owned(),
+            limit: login.limit,
+        }),
+    }
+}
+
+fn failed(login: &Login, what: &str, error: &Error) -> DeliveryError {
+    let denied = matches!(error, Error::Status(status) if status.status_code == StatusCode::PermissionDenied);
+    let reason = match error {
+        Error::Status(_) if denied => "the user may not do that there (Permission denied)".to_owned(),
+        // OpenSSH says no more than this of a full disk.
+        Error::Status(status) if status.status_code == StatusCode::Failure => {
+            format!("{}; is there room?", login.line(&status.error_message))
+        }
+        error => login.line(&error.to_string()),
+    };
+    DeliveryError::Server {
+        server: login.server(),
+        step: what.to_owned(),
+        reason,
+        transient: !denied,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ssh_says_becomes_what_to_do() {
+        let limit = Duration::from_secs(30);
+        let (text, again) = explained("reports@files: Permission denied (publickey).", limit);
+        assert!(text.contains("wrong") && !again, "{text}");
+        let (text, again) = explained("No ED25519 host key is known … Host key verification failed.", limit);
+        assert!(text.contains("host_key") && !again, "{text}");
+        let (text, again) = explained(
+            "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @ Host key verification failed.",
+            limit,
+        );
+        assert!(text.contains("somebody else") && again, "{text}");
+        let (text, again) = explained("ssh: connect to host files port 22: Connection refused", limit);
+        assert!(text.contains("refused") && again, "{text}");
+    }
+}

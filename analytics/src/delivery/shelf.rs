@@ -1,0 +1,253 @@
+//! What all places for files have in common: a file is written under a name of its own that says it is not whole, checked, and only
+//! then given its name. What is there already is not written again; what was broken off goes on where it ended.
+
+use std::path::{Path, PathBuf};
+
+use mailqos_core::config::{Existing, FilesTarget, Verify};
+use ring::digest::{Context, SHA256};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+use super::{DeliveryError, Receipt};
+
+/// How much is read or written between two looks at the clock.
+pub(super) const CHUNK: usize = 64 << 10;
+
+/// SHA-256.
+pub(super) type Hash = [u8; 32];
+
+/// What is known of a file at the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// There is none.
+    Absent,
+    /// It has so many bytes.
+    Bytes(u64),
+    /// The target doesn't say.
+    Unknown,
+}
+
+/// A place for files. Names are of the folder that was entered last.
+pub(super) trait Shelf {
+    /// Whether a file appears at once and whole when it is written, so that it needs no name for the time before.
+    const AT_ONCE: bool = false;
+
+    /// Goes into a folder below the target's own; where there is none, makes it or says `false`.
+    fn enter(&mut self, below: &[String], make: bool) -> impl Future<Output = Result<bool, DeliveryError>> + Send;
+
+    /// The size of a file.
+    fn extent(&mut self, name: &str) -> impl Future<Output = Result<Extent, DeliveryError>> + Send;
+
+    /// Writes a file from an offset on; what is behind it is replaced.
+    fn write(&mut self, name: &str, from: &Path, offset: u64)
+    -> impl Future<Output = Result<(), DeliveryError>> + Send;
+
+    /// The SHA-256 of a file, read back; `None` where the target lets nobody read.
+    fn hash(&mut self, name: &str) -> impl Future<Output = Result<Option<Hash>, DeliveryError>> + Send;
+
+    /// Gives a whole file its name, over one that has it.
+    fn publish(&mut self, part: &str, name: &str) -> impl Future<Output = Result<(), DeliveryError>> + Send;
+
+    /// Removes a file; one that is gone already is no error.
+    fn remove(&mut self, name: &str) -> impl Future<Output = Result<(), DeliveryError>> + Send;
+
+    /// Where a file is, for people.
+    fn place(&self, name: &str) -> String;
+}
+
+/// A file to put, with the name that the target takes.
+#[derive(Debug, Clone)]
+pub(super) struct File {
+    pub(super) name: String,
+    pub(super) path: PathBuf,
+}
+
+/// A file that was put before, and may be removed if it is still the same.
+#[derive(Debug, Clone)]
+pub(super) struct Old {
+    pub(super) name: String,
+    pub(super) size: u64,
+    pub(super) sha256: String,
+}
+
+/// Puts files into a folder of the shelf.
+pub(super) async fn put(
+    shelf: &mut impl Shelf,
+    below: &[String],
+    files: &[File],
+    target: &FilesTarget,
+) -> Result<Receipt, DeliveryError> {
+    shelf.enter(below, true).await?;
+    let mut receipt = Receipt::default();
+    let mut checked = true;
+    for file in files {
+        checked &= put_one(shelf, file, target).await?;
+        receipt.places.push(shelf.place(&file.name));
+    }
+    receipt.reply = match (target.verify, checked) {
+        (Verify::Hash, true) => "size and SHA-256 checked",
+        (Verify::Hash, false) => "size checked; the target lets nobody read",
+        (Verify::Size, _) => "size checked",
+    }
+    .to_owned();
+    Ok(receipt)
+}
+
+/// Puts one file; tells whether what is there was read.
+async fn put_one(shelf: &mut impl Shelf, file: &File, target: &FilesTarget) -> Result<bool, DeliveryError> {
+    let (size, hash) = local(&file.path).await?;
+    let there = shelf.extent(&file.name).await?;
+    if matches!(there, Extent::Bytes(bytes) if bytes == size) && shelf.hash(&file.name).await? == Some(hash) {
+        // Delivered by an attempt whose end nobody heard of.
+        return Ok(true);
+    }
+    if there != Extent::Absent && target.existing == Existing::Refuse {
+        return Err(DeliveryError::Exists(shelf.place(&file.name)));
+    }
+    if shelf_writes_at_once(shelf) {
+        shelf.write(&file.name, &file.path, 0).await?;
+        return check(shelf, &file.name, size, hash, target).await;
+    }
+    let part = temporary(&file.name, &hash);
+    let offset = match shelf.extent(&part).await? {
+        Extent::Bytes(bytes) if bytes <= size => bytes,
+        _ => 0,
+    };
+    let written = match shelf.write(&part, &file.path, offset).await {
+        Ok(()) => check(shelf, &part, size, hash, target).await,
+        Err(error) => {
+            // What was broken off stays for the next attempt; where there is no room, or nothing may be, it would only be in the way.
+            if error.is_full() || !error.is_transient() {
+                let _ = shelf.remove(&part).await;
+            }
+            Err(error)
+        }
+    };
+    let read = written?;
+    shelf.publish(&part, &file.name).await?;
+    match shelf.extent(&file.name).await? {
+        Extent::Bytes(bytes) if bytes != size => Err(DeliveryError::Differs {
+            place: shelf.place(&file.name),
+            reason: format!("it has {bytes} bytes of {size}"),
+        }),
+        Extent::Absent => Err(DeliveryError::Differs {
+            place: shelf.place(&file.name),
+            reason: "it is not there after it was given its name".into(),
+        }),
+        _ => Ok(read),
+    }
+}
+
+fn shelf_writes_at_once<S: Shelf>(_: &S) -> bool {
+    S::AT_ONCE
+}
+
+/// Whether what was written is what it should be; what isn't is removed, to be written anew.
+async fn check(
+    shelf: &mut impl Shelf,
+    name: &str,
+    size: u64,
+    hash: Hash,
+    target: &FilesTarget,
+) -> Result<bool, DeliveryError> {
+    let wrong = match shelf.extent(name).await? {
+        Extent::Bytes(bytes) if bytes != size => Some(format!("{bytes} of {size} bytes arrived")),
+        Extent::Absent => Some("nothing arrived".to_owned()),
+        _ => None,
+    };
+    let (wrong, read) = match (wrong, target.verify) {
+        (None, Verify::Hash) => match shelf.hash(name).await? {
+            Some(there) if there != hash => (Some("what arrived reads differently".to_owned()), true),
+            Some(_) => (None, true),
+            None => (None, false),
+        },
+        (wrong, _) => (wrong, false),
+    };
+    match wrong {
+        None => Ok(read),
+        Some(reason) => {
+            let place = shelf.place(name);
+            let _ = shelf.remove(name).await;
+            Err(DeliveryError::Differs { place, reason })
+        }
+    }
+}
+
+/// Removes files that were put before; one that somebody has changed or replaced stays. Tells which are gone.
+pub(super) async fn sweep(shelf: &mut impl Shelf, below: &[String], old: &[Old]) -> Result<Vec<String>, DeliveryError> {
+    if !shelf.enter(below, false).await? {
+        return Ok(old.iter().map(|old| old.name.clone()).collect());
+    }
+    let mut gone = Vec::new();
+    for old in old {
+        match shelf.extent(&old.name).await? {
+            Extent::Absent => {}
+            Extent::Bytes(bytes) if bytes != old.size => {
+                tracing::info!(place = %shelf.place(&old.name), "stays: somebody has changed it");
+            }
+            _ => match shelf.hash(&old.name).await? {
+                Some(hash) if super::hex(&hash) != old.sha256 => {
+                    tracing::info!(place = %shelf.place(&old.name), "stays: somebody has changed it");
+                }
+                _ => shelf.remove(&old.name).await?,
+            },
+        }
+        gone.push(old.name.clone());
+    }
+    Ok(gone)
+}
+
+/// The name under which a file is written before it is whole: its own for each content, so that no two are mixed.
+fn temporary(name: &str, hash: &Hash) -> String {
+    format!(".{name}.{}.part", super::hex(&hash[..4]))
+}
+
+/// Size and SHA-256 of a file of this machine.
+pub(super) async fn local(path: &Path) -> Result<(u64, Hash), DeliveryError> {
+    let unreadable = |source| DeliveryError::Io {
+        what: path.display().to_string(),
+        source,
+    };
+    let mut file = tokio::fs::File::open(path).await.map_err(unreadable)?;
+    read(&mut file).await.map_err(unreadable)
+}
+
+/// Size and SHA-256 of all that can be read.
+pub(super) async fn read(from: &mut (impl AsyncRead + Unpin)) -> std::io::Result<(u64, Hash)> {
+    let mut context = Hashing::default();
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let count = from.read(&mut chunk).await?;
+        if count == 0 {
+            return Ok(context.finish());
+        }
+        context.update(&chunk[..count]);
+    }
+}
+
+/// SHA-256 in the making.
+pub(super) struct Hashing {
+    context: Context,
+    size: u64,
+}
+
+impl Default for Hashing {
+    fn default() -> Self {
+        Self {
+            context: Context::new(&SHA256),
+            size: 0,
+        }
+    }
+}
+
+impl Hashing {
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        self.context.update(bytes);
+        self.size += bytes.len() as u64;
+    }
+
+    pub(super) fn finish(self) -> (u64, Hash) {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(self.context.finish().as_ref());
+        (self.size, hash)
+    }
+}
