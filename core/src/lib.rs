@@ -8,3 +8,4 @@ pub mod http;
 pub mod lake;
 pub mod mail;
 pub mod model;
+pub mod transcripts;

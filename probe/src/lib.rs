@@ -8,4 +8,3 @@ pub mod maintenance;
 pub mod record;
 pub mod schedule;
 pub mod status;
-pub mod transcripts;

@@ -294,6 +294,12 @@ impl Drop for Probe {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(100)..];
+            eprintln!("the last that the probe said:\n{}", last.join("\n"));
+        }
     }
 }
 

@@ -29,6 +29,7 @@ async fn a_failed_test_can_be_shown_as_it_was() {
     let healthy = MailServer::start(Options::default()).await.expect("an embedded server");
     let mut all = setting.monitor("all", &healthy);
     all.more = "transcripts = \"all\"".to_owned();
+    all.smtp += ", insecure = true";
     setting.add_monitor(&all);
     setting.add_monitor(&setting.monitor("good", &healthy));
     let people = MailServer::start(Options {
@@ -93,6 +94,34 @@ async fn a_failed_test_can_be_shown_as_it_was() {
     assert_eq!(far.status.code(), Some(1));
     let nonsense = setting.run("mailqos-probe", &["transcript", "refused", "yesterday"]);
     assert_eq!(nonsense.status.code(), Some(2));
+
+    // The report names what was said, and that somebody may have listened.
+    let yesterday = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24);
+    let (from, to) = (
+        yesterday.to_string()[..10].to_owned(),
+        (yesterday + jiff::SignedDuration::from_hours(72)).to_string()[..10].to_owned(),
+    );
+    let period = ["--from", &from, "--to", &to, "--output", "out"];
+    let printed = setting.succeed(
+        "mailqos-analytics",
+        &[&["report", "--template", "incident-review"], &period[..]].concat(),
+    );
+    let page = printed.lines().find(|line| line.ends_with(".html")).expect("a page");
+    let page = std::fs::read_to_string(setting.path(page)).expect("a page");
+    for part in [
+        "What was said",
+        "<code>550 5.7.1 \\u{1b}[31mno (secret) today</code>",
+        "Certificates not verified.",
+        "accept any certificate at all:",
+    ] {
+        assert!(page.contains(part), "{part:?} is in:\n{page}");
+    }
+    if let Some(keep) = std::env::var_os("MAILQOS_KEEP_REPORT") {
+        for file in printed.lines().map(|line| setting.path(line)) {
+            let to = std::path::Path::new(&keep).join(file.file_name().expect("a name"));
+            std::fs::copy(&file, to).expect("a copy");
+        }
+    }
 
     let mail = people.landings().remove(0);
     let text = String::from_utf8_lossy(&mail.content).into_owned();

@@ -322,6 +322,7 @@ pub(super) struct Part {
     smtp_reply_code: Option<Int64Chunked>,
     test_interval: Option<Durations>,
     max_round_trip: Option<Durations>,
+    unverified: Option<Vec<bool>>,
     metrics: Vec<(Metric, Option<Durations>)>,
 }
 
@@ -339,6 +340,7 @@ impl Part {
                 Column::SmtpReplyCode => "smtp_reply_code",
                 Column::TestInterval => "test_interval_us",
                 Column::MaxRoundTrip => "max_round_trip_us",
+                Column::Unverified => "tls_unverified",
                 Column::Hops => continue,
             });
         }
@@ -406,6 +408,9 @@ impl Part {
         let provisional = booleans(frame, "settled")
             .map_err(wrong)?
             .map(|column| column.iter().map(|settled| settled == Some(false)).collect());
+        let unverified = booleans(frame, "tls_unverified")
+            .map_err(wrong)?
+            .map(|column| column.iter().map(|unverified| unverified == Some(true)).collect());
         let mut columns = Vec::with_capacity(metrics.len());
         for (metric, name) in metrics {
             columns.push((*metric, durations(frame, name).map_err(wrong)?));
@@ -420,6 +425,7 @@ impl Part {
             smtp_reply_code: integers(frame, "smtp_reply_code").map_err(wrong)?,
             test_interval: durations(frame, "test_interval_us").map_err(wrong)?,
             max_round_trip: durations(frame, "max_round_trip_us").map_err(wrong)?,
+            unverified,
             metrics: columns,
             started_at,
         })
@@ -489,6 +495,10 @@ impl Part {
                 },
                 Column::TestInterval => rows.durations(self.test_interval.as_ref(), &mut series.test_interval),
                 Column::MaxRoundTrip => rows.durations(self.max_round_trip.as_ref(), &mut series.max_round_trip),
+                Column::Unverified => match &self.unverified {
+                    Some(unverified) => rows.copy(unverified, &mut series.unverified),
+                    None => series.unverified.resize(after, false),
+                },
                 Column::Hops => series.hops.resize(after, None),
             }
         }

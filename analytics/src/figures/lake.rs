@@ -84,6 +84,8 @@ pub enum Column {
     MaxRoundTrip,
     /// The stations of the mail.
     Hops,
+    /// Whether a certificate was accepted unverified.
+    Unverified,
 }
 
 /// Which samples to read, and what of them.

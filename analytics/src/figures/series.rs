@@ -406,6 +406,8 @@ pub struct Series {
     pub max_round_trip: Durations,
     /// The stations of each mail, oldest first: who wrote the `Received` field and how long after the one before.
     pub hops: Vec<Option<Arc<[HopDelay]>>>,
+    /// Whether a certificate was accepted unverified at each test.
+    pub unverified: Vec<bool>,
     /// The metrics, by `Metric as usize`.
     pub(super) metrics: [Durations; Metric::ALL.len()],
     /// The samples of the period; those before and after it are context for outages.
@@ -550,6 +552,7 @@ impl Series {
             test_interval: durations(&self.test_interval),
             max_round_trip: durations(&self.max_round_trip),
             hops: pick(&self.hops, rows),
+            unverified: pick(&self.unverified, rows),
             metrics: std::array::from_fn(|metric| durations(&self.metrics[metric])),
             inside: 0..rows.len(),
         }

@@ -113,6 +113,8 @@ pub enum Block {
     Chart(ChartBlock),
     /// A remark set apart.
     Note(Note),
+    /// What a test and the servers said to each other.
+    Transcript(Transcript),
     /// A picture.
     Image {
         /// The picture.
@@ -181,6 +183,41 @@ pub enum Status {
     Bad,
     /// Not known.
     Unknown,
+}
+
+/// What a test and the servers said to each other.
+#[derive(Debug, Clone, Serialize)]
+pub struct Transcript {
+    /// Unique in the document.
+    pub id: String,
+    /// Which test.
+    pub title: String,
+    /// What became of it.
+    pub subtitle: String,
+    /// The connections, in the order of their beginnings.
+    pub conversations: Vec<Conversation>,
+    /// Where the whole is found; may be empty.
+    pub note: String,
+}
+
+/// A connection of a test.
+#[derive(Debug, Clone, Serialize)]
+pub struct Conversation {
+    /// Its protocol and when it began.
+    pub title: String,
+    /// What was said, line by line.
+    pub lines: Vec<Line>,
+}
+
+/// A line that was said.
+#[derive(Debug, Clone, Serialize)]
+pub struct Line {
+    /// Seconds since the conversation began; empty where lines were left out.
+    pub at: String,
+    /// `probe`, `server`, or empty for a remark.
+    pub by: &'static str,
+    /// The text.
+    pub text: String,
 }
 
 /// A table.

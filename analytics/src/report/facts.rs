@@ -8,6 +8,7 @@ use std::{
 use mailqos_core::{
     config::{Config, Kind},
     model::{Micros, Outcome, UtcMicros},
+    transcripts::Store,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -37,6 +38,8 @@ pub struct Facts {
     pub hash: String,
     /// Corrupt files that were left out.
     pub skipped: Vec<String>,
+    /// What this machine's probe has kept of conversations, where a configuration says where.
+    pub transcripts: Option<Store>,
     patterns: OnceLock<Vec<Found>>,
 }
 
@@ -63,7 +66,7 @@ pub struct Monitor {
     pub before: Option<Before>,
     /// The longest round trip that counts as good, as the last sample or the configuration says.
     pub max_round_trip: Option<Micros>,
-    /// Certificates were not verified.
+    /// A certificate was accepted unverified in a test of the period.
     pub unverified: bool,
 }
 
@@ -147,6 +150,7 @@ impl Facts {
                 Column::TestInterval,
                 Column::MaxRoundTrip,
                 Column::Hops,
+                Column::Unverified,
             ])
             .for_outages();
         let (mut series, before) = if chosen.is_empty() {
@@ -208,6 +212,7 @@ impl Facts {
             last_sample,
             hash: hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
             skipped,
+            transcripts: config.map(Store::new),
             patterns: OnceLock::new(),
         })
     }
@@ -304,7 +309,10 @@ fn monitor(config: Option<&Config>, series: Series, before: Option<Before>, pass
         timeline: Timeline::of(&series, passed, configured.map(|monitor| monitor.test_interval)),
         before,
         max_round_trip: in_samples.or(options.map(|options| options.max_round_trip)),
-        unverified: options.is_some_and(|options| options.smtp.trust.insecure || options.pickup.trust.insecure),
+        unverified: series
+            .unverified
+            .get(series.inside.clone())
+            .is_some_and(|tests| tests.contains(&true)),
         series,
     }
 }

@@ -271,6 +271,21 @@ fn notes(facts: &Facts, monitors: &[&super::facts::Monitor], l: &Locale) -> Vec<
             ),
         });
     }
+    let unverified: Vec<&str> = monitors
+        .iter()
+        .filter(|monitor| monitor.unverified)
+        .map(|monitor| monitor.name.as_str())
+        .collect();
+    if !unverified.is_empty() {
+        notes.push(Note {
+            status: Status::Warn,
+            title: l.t("Certificates not verified.").to_owned(),
+            text: l.fill(
+                "The probe was told to accept any certificate at {0}: who answered there is not proven.",
+                &[&unverified.join(", ")],
+            ),
+        });
+    }
     if !facts.skipped.is_empty() {
         notes.push(Note {
             status: Status::Bad,

@@ -8,7 +8,7 @@ use mailqos_core::{
 use serde_json::{Value, json};
 
 use super::{Pending, State, Why};
-use crate::transcripts::Store;
+use mailqos_core::transcripts::Store;
 
 /// Ten thousand alarms in a minute are one message that can still be read: so many are told in full.
 const MOST_TOLD: usize = 50;

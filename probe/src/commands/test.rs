@@ -10,13 +10,13 @@ use std::{
 use mailqos_core::{
     config::{Config, Endpoint, Kind, Monitor, PickupProtocol, TlsMode, nearest},
     model::{Micros, Outcome, Sample},
+    transcripts::Transcript,
 };
 
 use super::{Failure, Global, run::stop_signal};
 use crate::{
     mailqos::{Part, Phase, TestResult, Tester, Timeline},
     record::{RecordError, Recorder},
-    transcripts::Transcript,
 };
 
 #[derive(Debug, clap::Args)]

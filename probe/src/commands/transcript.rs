@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use mailqos_core::model::{MonitorId, UtcMicros};
 
 use super::{Failure, Global};
-use crate::transcripts::{Store, Transcript};
+use mailqos_core::transcripts::{Store, Transcript};
 
 /// A test is meant by a time that lies so near its beginning, in µs.
 const NEAR: i64 = 60_000_000;

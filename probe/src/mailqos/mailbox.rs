@@ -23,7 +23,7 @@ use super::{
     pickup::{self, Attention, Door, Found, Judge, Look, Memory, PickupError, PickupPhases, Verdict, Visit},
     token::{SigningKey, Token},
 };
-use crate::transcripts::Conversation;
+use mailqos_core::transcripts::Conversation;
 
 /// A mail of ours that nobody waits for is cleared when it is so much older than its max round trip: until then the
 /// process that sent it may still be running (`mailqos-probe test` beside `mailqos-probe run`).

@@ -29,6 +29,7 @@ use mailqos_core::{
     config::{Account, Config, Endpoint, Kind, MailQos, Monitor, Transcripts},
     mail::{self, Credentials, Reply, Smtp, SmtpError, one_line},
     model::{Exclusion, Micros, MonitorId, Outcome, Sample, Stage, UtcMicros},
+    transcripts::{Conversation, Store, Transcript},
 };
 use tokio::{
     sync::watch,
@@ -36,10 +37,7 @@ use tokio::{
     time::{sleep_until, timeout_at},
 };
 
-use crate::{
-    record::{InFlight, Recorder},
-    transcripts::{Conversation, Store, Transcript},
-};
+use crate::record::{InFlight, Recorder};
 use bounce::Notice;
 use clock::Clocks;
 use evidence::{Bounds, Evidence, Moment};

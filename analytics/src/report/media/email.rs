@@ -11,7 +11,7 @@ macro_rules! partials {
     };
 }
 
-const BUILT_IN: [(&str, &str); 12] = partials![
+const BUILT_IN: [(&str, &str); 13] = partials![
     "page.html",
     "spans.html",
     "heading.html",
@@ -21,6 +21,7 @@ const BUILT_IN: [(&str, &str); 12] = partials![
     "table.html",
     "chart.html",
     "note.html",
+    "transcript.html",
     "image.html",
     "columns.html",
     "group.html",
@@ -78,7 +79,12 @@ pub fn text(document: &Document) -> String {
             Block::Chart(chart) => text.push_str(&format!("{}\n\n", chart.chart.alternative)),
             Block::Note(note) => text.push_str(&format!("{} {}\n\n", note.title, note.text)),
             // Tables are in the HTML form and in the attachment: as text they would break.
-            Block::Table(_) | Block::Image { .. } | Block::Columns { .. } | Block::Group { .. } | Block::PageBreak => {}
+            Block::Table(_)
+            | Block::Transcript(_)
+            | Block::Image { .. }
+            | Block::Columns { .. }
+            | Block::Group { .. }
+            | Block::PageBreak => {}
         }
     }
     text.push_str(&format!(

@@ -13,7 +13,7 @@ macro_rules! partials {
     };
 }
 
-const BUILT_IN: [(&str, &str); 13] = partials![
+const BUILT_IN: [(&str, &str); 14] = partials![
     "page.html",
     "style.html",
     "spans.html",
@@ -24,6 +24,7 @@ const BUILT_IN: [(&str, &str); 13] = partials![
     "table.html",
     "chart.html",
     "note.html",
+    "transcript.html",
     "image.html",
     "columns.html",
     "group.html",

@@ -180,6 +180,7 @@ impl Partials {
                 "chart"
             }
             Block::Note(_) => "note",
+            Block::Transcript(_) => "transcript",
             Block::Image { picture, .. } => {
                 context.insert("source", &(self.source)(picture));
                 context.insert("file", &format!("{}.{}", self.next(), picture.extension()));

@@ -26,22 +26,6 @@ impl Section for Coverage {
                 text: file.clone(),
             }));
         }
-        let unverified: Vec<&str> = view
-            .monitors
-            .iter()
-            .filter(|monitor| monitor.unverified)
-            .map(|monitor| monitor.name.as_str())
-            .collect();
-        if !unverified.is_empty() {
-            blocks.push(Block::Note(Note {
-                status: Status::Warn,
-                title: l.t("Certificates not verified").to_owned(),
-                text: l.fill(
-                    "The configuration tells the probe to accept any certificate at {0}: who answered there is not proven.",
-                    &[&unverified.join(", ")],
-                ),
-            }));
-        }
         if view.monitors.is_empty() {
             return blocks;
         }

@@ -20,6 +20,7 @@ mod service_level;
 mod strip;
 mod summary;
 mod text;
+mod transcripts;
 mod trends;
 mod weekly_pattern;
 
@@ -149,6 +150,11 @@ const KINDS: &[(&str, &str, Read)] = &[
     ),
     ("patterns", "what the samples have in common, in words", patterns::read),
     ("outages", "each outage with its cause", outages::read),
+    (
+        "transcripts",
+        "what failed tests and the servers said to each other",
+        transcripts::read,
+    ),
     ("coverage", "how much of the period is known", coverage::read),
     ("method", "how it was measured and what the figures mean", method::read),
     ("per-monitor", "the same sections for each monitor", per_monitor::read),

@@ -21,7 +21,7 @@ macro_rules! partials {
     };
 }
 
-const BUILT_IN: [(&str, &str); 13] = partials![
+const BUILT_IN: [(&str, &str); 14] = partials![
     "page.typ",
     "spans.typ",
     "heading.typ",
@@ -31,6 +31,7 @@ const BUILT_IN: [(&str, &str); 13] = partials![
     "table.typ",
     "chart.typ",
     "note.typ",
+    "transcript.typ",
     "image.typ",
     "columns.typ",
     "group.typ",

@@ -8,13 +8,13 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use jiff::tz::TimeZone;
-use mailqos_core::{
+use crate::{
     config::Config,
     mail::{Direction, Transcript as Recorded},
-    model::{MonitorId, Outcome, Sample, SiteName, Stage, UtcMicros},
+    model::{Micros, MonitorId, Outcome, Sample, SiteName, Stage, UtcMicros},
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use jiff::tz::TimeZone;
 
 /// The format of the files.
 const VERSION: u32 = 1;
@@ -103,6 +103,26 @@ impl Conversation {
             said: said.collect(),
         }
     }
+
+    /// Line by line, for people: what can't be shown as `\xNN`.
+    pub fn lines(&self) -> Vec<Line> {
+        let mut lines = Vec::new();
+        for said in &self.said {
+            said.lines(&mut lines);
+        }
+        lines
+    }
+}
+
+/// A line of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Since the conversation began.
+    pub at: Micros,
+    /// Who said it.
+    pub direction: Direction,
+    /// What, without its line end.
+    pub text: String,
 }
 
 impl Transcript {
@@ -149,8 +169,13 @@ impl Transcript {
                 "\n{}, begun {began}; seconds since then; > this end, < the server",
                 conversation.protocol
             );
-            for said in &conversation.said {
-                said.render(&mut text);
+            for line in conversation.lines() {
+                let mark = match line.direction {
+                    Direction::Sent => '>',
+                    Direction::Received => '<',
+                    Direction::Note => '*',
+                };
+                let _ = writeln!(text, "{:10.6} {mark} {}", line.at.0 as f64 / 1e6, line.text);
             }
         }
         text
@@ -166,13 +191,14 @@ impl Said {
         }
     }
 
-    fn render(&self, text: &mut String) {
-        let mark = match self.direction {
-            Direction::Sent => '>',
-            Direction::Received => '<',
-            Direction::Note => '*',
+    fn lines(&self, all: &mut Vec<Line>) {
+        let mut add = |text| {
+            all.push(Line {
+                at: Micros(self.at_us),
+                direction: self.direction,
+                text,
+            });
         };
-        let seconds = self.at_us as f64 / 1e6;
         let bytes = self.bytes();
         let mut lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
         // What ends with a line end has no further line.
@@ -180,11 +206,10 @@ impl Said {
             lines.pop();
         }
         for line in lines {
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            let _ = writeln!(text, "{seconds:10.6} {mark} {}", shown(line));
+            add(shown(line.strip_suffix(b"\r").unwrap_or(line)));
         }
         if self.omitted > 0 {
-            let _ = writeln!(text, "{seconds:10.6} {mark} ({} bytes not kept)", self.omitted);
+            add(format!("({} bytes not kept)", self.omitted));
         }
     }
 }
