@@ -297,8 +297,10 @@ impl Drop for Probe {
         if std::thread::panicking() {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
-            let last = &lines[lines.len().saturating_sub(100)..];
-            eprintln!("the last that the probe said:\n{}", last.join("\n"));
+            let last = lines.len().saturating_sub(100);
+            let told = |(at, line): &(usize, &&str)| *at >= last || !line.contains(" INFO tested ");
+            let told: Vec<&str> = lines.iter().enumerate().filter(told).map(|(_, line)| *line).collect();
+            eprintln!("the probe said:\n{}", told.join("\n"));
         }
     }
 }
