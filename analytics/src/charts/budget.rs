@@ -1,12 +1,12 @@
 //! Error budgets: how much of what may fail has failed, against how much of the period has passed.
 
 use super::{
-    Chart, Data,
+    Chart, Data, Datum, Measure,
     axis::{Axis, Stretch},
     canvas::{At, Canvas, SMALL, TEXT, draw, text_width},
     palette::Ink,
     plot::{Plot, headline, period, sentence},
-    voice::{DASH, Voice},
+    voice::Voice,
 };
 
 /// More than this many budgets spent is drawn as so many, with an arrow.
@@ -209,16 +209,16 @@ fn finding(data: &Budgets, voice: &dyn Voice) -> String {
 }
 
 fn table(data: &Budgets, voice: &dyn Voice) -> Data {
-    let share = |value: Option<f64>| value.map_or_else(|| DASH.to_owned(), |value| voice.share(value));
+    let share = |value| Datum::measured(value, Measure::Share, voice);
     let rows = data
         .rows
         .iter()
         .map(|row| {
             vec![
-                row.name.clone(),
-                row.promise.clone(),
+                Datum::text(&row.name),
+                Datum::text(&row.promise),
                 share(row.spent()),
-                row.amount.clone(),
+                Datum::text(&row.amount),
                 share(row.forecast()),
             ]
         })

@@ -1,7 +1,7 @@
 //! How long mail takes: the share of tests delivered within a time, and how often each time came.
 
 use super::{
-    Chart, Data,
+    Chart, Data, Datum, Measure,
     axis::{Axis, Stretch},
     canvas::{At, Canvas, SMALL, TEXT, draw, text_width},
     palette::Ink,
@@ -287,12 +287,12 @@ fn table(axis: &Axis, thresholds: &[f64], within: &dyn Fn(f64) -> u64, tests: u6
         .into_iter()
         .map(|limit| {
             let count = within(limit);
-            let share = if tests == 0 {
-                DASH.to_owned()
-            } else {
-                voice.share(count as f64 / tests as f64)
-            };
-            vec![voice.duration(limit), voice.count(count), share]
+            let share = (tests > 0).then(|| count as f64 / tests as f64);
+            vec![
+                Datum::measured(Some(limit), Measure::Duration, voice),
+                Datum::count(count, voice),
+                Datum::measured(share, Measure::Share, voice),
+            ]
         })
         .collect();
     Data {

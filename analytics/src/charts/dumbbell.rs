@@ -1,7 +1,7 @@
 //! Two periods compared: where each monitor was, where it is, sorted by the change.
 
 use super::{
-    Chart, Data,
+    Chart, Data, Datum,
     axis::Axis,
     canvas::{At, SMALL, TEXT, draw, text_width},
     palette::Ink,
@@ -156,8 +156,13 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
             rows: rows
                 .iter()
                 .map(|row| {
-                    let text = |value| data.measure.text_or_dash(value, voice);
-                    vec![row.name.clone(), text(row.before), text(row.after), change(row)]
+                    let datum = |value| Datum::measured(value, data.measure, voice);
+                    let both = row.before.zip(row.after);
+                    let difference = Datum {
+                        text: change(row),
+                        ..datum(both.map(|(before, after)| after - before))
+                    };
+                    vec![Datum::text(&row.name), datum(row.before), datum(row.after), difference]
                 })
                 .collect(),
         },

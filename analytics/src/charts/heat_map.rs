@@ -1,12 +1,12 @@
 //! A pattern of the week: a cell for each hour of each weekday, the darker the greater its value.
 
 use super::{
-    Chart, Data,
+    Chart, Data, Datum,
     axis::Stretch,
     canvas::{At, Canvas, SMALL, TEXT, draw, text_width},
     palette::{Ink, RAMP},
     plot::{Plot, headline, period, sentence},
-    voice::{DASH, Measure, Voice},
+    voice::{Measure, Voice},
 };
 
 /// Size of the values in the cells.
@@ -194,11 +194,10 @@ fn table(data: &HeatMap, days: &[usize], voice: &dyn Voice) -> Data {
     heads.extend(days.iter().map(|day| voice.weekday(*day as i8 + 1)));
     let rows = (0..24)
         .map(|hour| {
-            let mut row = vec![format!("{hour:02}:00")];
+            let mut row = vec![Datum::text(format!("{hour:02}:00"))];
             row.extend(days.iter().map(|day| {
-                data.cells[*day][hour]
-                    .filter(|value| value.is_finite())
-                    .map_or_else(|| DASH.to_owned(), |value| data.measure.text(value, voice))
+                let value = data.cells[*day][hour].filter(|value| value.is_finite());
+                Datum::measured(value, data.measure, voice)
             }));
             row
         })

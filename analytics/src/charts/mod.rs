@@ -21,6 +21,7 @@ pub mod sparkline;
 pub mod strip;
 pub mod voice;
 
+use mailqos_core::model::UtcMicros;
 use serde::Serialize;
 
 pub use voice::{English, Measure, Voice};
@@ -67,5 +68,57 @@ pub struct Data {
     /// Heads of the columns.
     pub heads: Vec<String>,
     /// The rows.
-    pub rows: Vec<Vec<String>>,
+    pub rows: Vec<Vec<Datum>>,
+}
+
+/// A cell of what is drawn: as it is shown, and exactly.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Datum {
+    /// What is shown; a dash for nothing.
+    pub text: String,
+    /// The exact value in its unit.
+    pub value: Option<f64>,
+    /// The unit of the exact value: `s`, `%`, or nothing for a count.
+    pub unit: &'static str,
+    /// The moment, where it is one.
+    pub moment: Option<UtcMicros>,
+}
+
+impl Datum {
+    /// A word.
+    pub(crate) fn text(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            ..Self::default()
+        }
+    }
+
+    /// A moment as it is shown, and exactly.
+    pub(crate) fn moment(text: impl Into<String>, moment: UtcMicros) -> Self {
+        Self {
+            moment: Some(moment),
+            ..Self::text(text)
+        }
+    }
+
+    /// A number of things.
+    pub(crate) fn count(count: u64, voice: &dyn Voice) -> Self {
+        Self {
+            value: Some(count as f64),
+            ..Self::text(voice.count(count))
+        }
+    }
+
+    /// A duration in microseconds or a share, as the measure says; a dash for none.
+    pub(crate) fn measured(value: Option<f64>, measure: Measure, voice: &dyn Voice) -> Self {
+        let (scale, unit) = match measure {
+            Measure::Duration => (1e-6, "s"),
+            Measure::Share => (100.0, "%"),
+        };
+        Self {
+            value: value.filter(|value| value.is_finite()).map(|value| value * scale),
+            unit,
+            ..Self::text(measure.text_or_dash(value, voice))
+        }
+    }
 }

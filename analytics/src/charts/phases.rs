@@ -1,7 +1,7 @@
 //! Where the time goes: a stacked bar for each monitor, phases in the order in which they happen.
 
 use super::{
-    Chart, Data, Measure,
+    Chart, Data, Datum, Measure,
     axis::{Axis, Stretch},
     canvas::{At, Canvas, SMALL, TEXT, draw, text_width},
     palette::{CATEGORIES, Ink},
@@ -221,14 +221,14 @@ fn table(data: &Phases, voice: &dyn Voice) -> Data {
     let mut heads = vec![voice.t("monitor").to_owned()];
     heads.extend(data.phases.iter().cloned());
     heads.push(voice.t("sum").to_owned());
-    let text = |value: Option<f64>| Measure::Duration.text_or_dash(value, voice);
+    let duration = |value| Datum::measured(value, Measure::Duration, voice);
     let rows = data
         .rows
         .iter()
         .map(|row| {
-            let mut cells = vec![row.name.clone()];
-            cells.extend((0..data.phases.len()).map(|phase| text(row.parts.get(phase).copied().flatten())));
-            cells.push(text(Some(row.total()).filter(|total| *total > 0.0)));
+            let mut cells = vec![Datum::text(&row.name)];
+            cells.extend((0..data.phases.len()).map(|phase| duration(row.parts.get(phase).copied().flatten())));
+            cells.push(duration(Some(row.total()).filter(|total| *total > 0.0)));
             cells
         })
         .collect();

@@ -3,13 +3,13 @@
 use mailqos_core::model::UtcMicros;
 
 use super::{
-    Chart, Data,
+    Chart, Data, Datum, Measure,
     axis::{Axis, Scale, Stretch, place},
     canvas::{At, Canvas, SMALL, TEXT, draw, text_width},
     palette::Ink,
     plot::{Plot, headline, moment, period, sentence},
     reduce::{envelope, m4},
-    voice::{DASH, Voice},
+    voice::Voice,
 };
 
 /// Rows of the table at most; more buckets are joined.
@@ -630,7 +630,7 @@ fn table(buckets: &[&Bucket], data: &RoundTrip, voice: &dyn Voice) -> Data {
                 chunk.last().map_or(0, |one| one.end),
             );
             let values: Vec<[f64; 3]> = chunk.iter().filter_map(|bucket| bucket.spread).collect();
-            let duration = |value: Option<f64>| value.map_or_else(|| DASH.to_owned(), |value| voice.duration(value));
+            let duration = |value| Datum::measured(value, Measure::Duration, voice);
             let mut medians: Vec<f64> = values.iter().map(|spread| spread[1]).collect();
             if values.is_empty() {
                 medians.extend(
@@ -646,12 +646,12 @@ fn table(buckets: &[&Bucket], data: &RoundTrip, voice: &dyn Voice) -> Data {
                 .filter(|failure| (start..end).contains(&failure.at.0))
                 .count();
             vec![
-                moment(UtcMicros(start), voice),
-                voice.count(chunk.iter().map(|bucket| bucket.count).sum()),
+                Datum::moment(moment(UtcMicros(start), voice), UtcMicros(start)),
+                Datum::count(chunk.iter().map(|bucket| bucket.count).sum(), voice),
                 duration(values.iter().map(|spread| spread[0]).reduce(f64::min)),
                 duration(medians.get(medians.len().saturating_sub(1) / 2).copied()),
                 duration(values.iter().map(|spread| spread[2]).reduce(f64::max)),
-                voice.count(failed as u64),
+                Datum::count(failed as u64, voice),
             ]
         })
         .collect();
@@ -714,7 +714,7 @@ mod tests {
         assert!(chart.svg.len() < 150_000, "{} bytes", chart.svg.len());
         assert!(chart.data.rows.len() <= MOST_ROWS);
         assert!(
-            chart.data.rows.iter().any(|row| row[4] == "9.87\u{a0}s"),
+            chart.data.rows.iter().any(|row| row[4].text == "9.87\u{a0}s"),
             "the peak is in the table"
         );
     }

@@ -49,7 +49,17 @@ pub(super) fn paris() -> English {
 
 /// As it is drawn and told.
 pub(super) fn shown(chart: &Chart) -> String {
-    let rows: Vec<String> = chart.data.rows.iter().map(|row| row.join(" | ")).collect();
+    let rows: Vec<String> = chart
+        .data
+        .rows
+        .iter()
+        .map(|row| {
+            row.iter()
+                .map(|datum| datum.text.as_str())
+                .collect::<Vec<_>>()
+                .join(" | ")
+        })
+        .collect();
     format!(
         "{}\n{}\n{}\n{}×{}\n{}\n{}\n{}",
         chart.title,

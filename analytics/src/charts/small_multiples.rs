@@ -3,13 +3,13 @@
 use mailqos_core::model::UtcMicros;
 
 use super::{
-    Chart, Data,
+    Chart, Data, Datum, Measure,
     axis::{Axis, Scale, Stretch, place, time_ticks},
     canvas::{At, SMALL, TEXT, draw, shorten, text_width},
     palette::Ink,
     plot::{Plot, headline, period, sentence},
     round_trip::{self, Bucket, Failure, RoundTrip},
-    voice::{DASH, Voice},
+    voice::Voice,
 };
 
 /// A panel is at least so wide.
@@ -211,7 +211,7 @@ fn finding(data: &SmallMultiples, range: Option<(f64, f64)>, voice: &dyn Voice) 
 }
 
 fn table(data: &SmallMultiples, voice: &dyn Voice) -> Data {
-    let text = |value: Option<f64>| value.map_or_else(|| DASH.to_owned(), |value| voice.duration(value));
+    let duration = |value| Datum::measured(value, Measure::Duration, voice);
     let within = |at: UtcMicros| at >= data.period.from && at < data.period.to;
     let rows = data
         .panels
@@ -219,11 +219,14 @@ fn table(data: &SmallMultiples, voice: &dyn Voice) -> Data {
         .map(|panel| {
             let range = round_trip::range(&panel.buckets);
             vec![
-                panel.name.clone(),
-                text(range.map(|range| range.0)),
-                text(typical(panel)),
-                text(range.map(|range| range.1)),
-                voice.count(panel.failures.iter().filter(|failure| within(failure.at)).count() as u64),
+                Datum::text(&panel.name),
+                duration(range.map(|range| range.0)),
+                duration(typical(panel)),
+                duration(range.map(|range| range.1)),
+                Datum::count(
+                    panel.failures.iter().filter(|failure| within(failure.at)).count() as u64,
+                    voice,
+                ),
             ]
         })
         .collect();
@@ -255,6 +258,6 @@ mod tests {
         data.panels[1].buckets.clear();
         let chart = chart(&data, &voice);
         assert!(chart.svg.contains(">no values<"));
-        assert_eq!(chart.data.rows[1][2], DASH);
+        assert_eq!(chart.data.rows[1][2].text, "–");
     }
 }

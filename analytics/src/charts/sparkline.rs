@@ -1,7 +1,7 @@
 //! A line as small as a word, for tables and key figures.
 
 use super::{
-    Chart, Data, Measure,
+    Chart, Data, Datum, Measure,
     canvas::draw,
     palette::Ink,
     plot::{Plot, headline, sentence},
@@ -87,7 +87,10 @@ pub fn chart(data: &Sparkline, voice: &dyn Voice) -> Chart {
         .enumerate()
         .map(|(index, value)| {
             let value = value.filter(|value| value.is_finite());
-            vec![voice.count(index as u64 + 1), data.measure.text_or_dash(value, voice)]
+            vec![
+                Datum::count(index as u64 + 1, voice),
+                Datum::measured(value, data.measure, voice),
+            ]
         })
         .collect();
     Chart {

@@ -3,7 +3,7 @@
 use mailqos_core::model::UtcMicros;
 
 use super::{
-    Chart, Data,
+    Chart, Data, Datum, Measure,
     axis::{Stretch, place},
     canvas::{At, Canvas, SMALL, TEXT, draw, text_width},
     palette::Ink,
@@ -383,12 +383,12 @@ fn table(data: &Strip, voice: &dyn Voice) -> Data {
                 .max_by_key(|cell| (cell.failed, std::cmp::Reverse(cell.span.from)));
             let share = (tests > 0).then(|| (tests - failed.min(tests)) as f64 / tests as f64);
             vec![
-                row.name.clone(),
-                voice.count(tests),
-                voice.count(failed),
-                share.map_or_else(|| DASH.to_owned(), |share| voice.share(share)),
-                voice.count(bad as u64),
-                worst.map_or_else(|| DASH.to_owned(), |cell| cell.words(voice)),
+                Datum::text(&row.name),
+                Datum::count(tests, voice),
+                Datum::count(failed, voice),
+                Datum::measured(share, Measure::Share, voice),
+                Datum::count(bad as u64, voice),
+                Datum::text(worst.map_or_else(|| DASH.to_owned(), |cell| cell.words(voice))),
             ]
         })
         .collect();

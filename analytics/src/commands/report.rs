@@ -1,6 +1,10 @@
 //! `mailqos-analytics report`: makes a report and prints the paths of its files.
 
-use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use jiff::tz::TimeZone;
 use mailqos_core::{config::Config, model::UtcMicros};
@@ -13,12 +17,17 @@ use crate::{
         dispatch,
         facts::Selection,
         generate::{self, ReportError, Source},
+        provenance::{Provenance, ProvenanceError},
     },
 };
 
 /// Options of `report`.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
+
     /// The report definition: a file, or a name in the configuration's folder of reports.
     #[arg(value_name = "DEFINITION", required_unless_present = "template")]
     definition: Option<String>,
@@ -72,6 +81,25 @@ pub struct Args {
     skip_corrupt: bool,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Says whether a report was made from the samples that the lake holds, and if not, what differs.
+    Verify(Verify),
+}
+
+#[derive(Debug, clap::Args)]
+struct Verify {
+    /// The report: HTML, PDF or JSON.
+    file: PathBuf,
+
+    /// Folder of the sample lake; no configuration file is then needed.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+/// No report is larger.
+const MAX_REPORT: u64 = 1 << 30;
+
 fn format(text: &str) -> Result<Format, String> {
     Format::ALL
         .iter()
@@ -88,6 +116,9 @@ fn format(text: &str) -> Result<Format, String> {
 /// # Errors
 /// Wrong usage, a wrong definition, samples that can't be read, files that can't be written.
 pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
+    if let Some(Action::Verify(args)) = &args.action {
+        return verify(args, global);
+    }
     let config = if args.data.is_none() || global.config.is_some() {
         Some(global.load()?)
     } else {
@@ -97,7 +128,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let definition = definition(&args, config)?;
     let now = UtcMicros::now();
     let period = period(&args, &definition, config, now)?;
-    let lake = lake(&args, config)?;
+    let lake = lake(args.data.as_deref(), config)?.skip_corrupt(args.skip_corrupt);
     if !args.monitors.is_empty() || !args.site.is_empty() {
         let selection = &definition.selection;
         known(&lake, config, selection)?;
@@ -195,16 +226,70 @@ fn period(args: &Args, definition: &Definition, config: Option<&Config>, now: Ut
     })
 }
 
-fn lake(args: &Args, config: Option<&Config>) -> Result<Lake, Failure> {
-    let folder = super::place(args.data.as_deref(), config)?;
-    let lake = Lake::open(&folder).map_err(|error| match &error {
+fn lake(data: Option<&Path>, config: Option<&Config>) -> Result<Lake, Failure> {
+    let folder = super::place(data, config)?;
+    Lake::open(&folder).map_err(|error| match &error {
         LakeError::NotFound(_) => Failure::usage(
             &error,
             "the lake is there after the first sealed sample; or name it with --data DIR",
         ),
         _ => Failure::work(&error),
+    })
+}
+
+/// Compares what a report says of its data with the lake.
+fn verify(args: &Verify, global: &Global) -> Result<ExitCode, Failure> {
+    let unread = |error: std::io::Error| {
+        Failure::usage(
+            format!("{}: {error}", args.file.display()),
+            "name the file of a report: HTML, PDF or JSON",
+        )
+    };
+    if std::fs::metadata(&args.file).map_err(unread)?.len() > MAX_REPORT {
+        return Err(Failure::usage(
+            format!("{}: larger than {} MB", args.file.display(), MAX_REPORT >> 20),
+            "no report is that large",
+        ));
+    }
+    let provenance = Provenance::find(&std::fs::read(&args.file).map_err(unread)?).map_err(|error| {
+        let help = match &error {
+            ProvenanceError::Missing => "reports in HTML, PDF and JSON do, unless an own layout leaves it out",
+            ProvenanceError::Later => "verify it with that version",
+            _ => "make the report again",
+        };
+        Failure::work_help(format!("{}: {error}", args.file.display()), help)
     })?;
-    Ok(lake.skip_corrupt(args.skip_corrupt))
+    let config = match &args.data {
+        None => Some(global.load()?),
+        Some(_) => None,
+    };
+    let lake = lake(args.data.as_deref(), config.as_ref())?;
+    let differences = provenance.differences(&lake).map_err(|error| match error {
+        ProvenanceError::Lake(error) => lake_failure(error),
+        other => Failure::work(other),
+    })?;
+    if differences.is_empty() {
+        print(format!(
+            "The lake holds the {} samples that the report was made from (SHA-256 {}).\n",
+            provenance.samples(),
+            provenance.sha256
+        ))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut text = String::from("The lake differs from what the report was made from:\n");
+    for one in &differences {
+        let what = match (one.then, one.now) {
+            (then, 0) => format!("{then} samples then, none now"),
+            (then, now) if then == now => format!("{then} samples then and now, with other values"),
+            (then, now) => format!("{then} samples then, {now} now"),
+        };
+        text.push_str(&format!(
+            "  {} at {}, {} to {}: {what}\n",
+            one.monitor, one.site, one.from, one.to
+        ));
+    }
+    print(text)?;
+    Ok(ExitCode::FAILURE)
 }
 
 /// What was asked for on the command line must exist.

@@ -87,17 +87,35 @@ pub enum Format {
     Html,
     /// Paginated.
     Pdf,
+    /// A workbook of every figure shown.
+    Xlsx,
+    /// A flat table of every figure shown.
+    Csv,
+    /// Every figure shown, for programs.
+    Json,
 }
 
 impl Format {
     /// All of them, by the word in a definition, which is also the file's extension.
-    pub const ALL: [(&'static str, Self); 2] = [("html", Self::Html), ("pdf", Self::Pdf)];
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("html", Self::Html),
+        ("pdf", Self::Pdf),
+        ("xlsx", Self::Xlsx),
+        ("csv", Self::Csv),
+        ("json", Self::Json),
+    ];
+
+    /// What is made unless said otherwise: what people read.
+    pub const USUAL: [Self; 2] = [Self::Html, Self::Pdf];
 
     /// The extension of its files.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Html => "html",
             Self::Pdf => "pdf",
+            Self::Xlsx => "xlsx",
+            Self::Csv => "csv",
+            Self::Json => "json",
         }
     }
 
@@ -106,6 +124,9 @@ impl Format {
         match self {
             Self::Html => "text/html; charset=utf-8",
             Self::Pdf => "application/pdf",
+            Self::Xlsx => "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+            Self::Csv => "text/csv; charset=utf-8",
+            Self::Json => "application/json",
         }
     }
 }
@@ -274,7 +295,7 @@ pub fn of_template(config: Option<&Config>, name: &str) -> Result<Definition, Pr
             timezone: None,
             language: "en".to_owned(),
             each: Each::All,
-            formats: Format::ALL.iter().map(|(_, format)| *format).collect(),
+            formats: Format::USUAL.into(),
             output: None,
             theme: ThemeOptions::default(),
             schedule: None,
@@ -484,11 +505,7 @@ fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut P
 
 fn formats(table: &mut Table, problems: &mut Problems) -> BTreeSet<Format> {
     let said = formats_of(table, problems);
-    if said.is_empty() {
-        Format::ALL.iter().map(|(_, format)| *format).collect()
-    } else {
-        said
-    }
+    if said.is_empty() { Format::USUAL.into() } else { said }
 }
 
 fn formats_of(table: &mut Table, problems: &mut Problems) -> BTreeSet<Format> {

@@ -6,6 +6,7 @@
 use mailqos_core::model::UtcMicros;
 use serde::Serialize;
 
+use super::provenance::Provenance;
 use crate::charts::Chart;
 
 /// A whole report.
@@ -19,6 +20,10 @@ pub struct Document {
     pub lead: String,
     /// The period in the report's language, such as `October 2026`.
     pub period: String,
+    /// The beginning of the period.
+    pub from: UtcMicros,
+    /// Its end, not part of it.
+    pub to: UtcMicros,
     /// IANA name of the zone of all times.
     pub zone: String,
     /// Which monitors, in words: `4 monitors`.
@@ -33,6 +38,9 @@ pub struct Document {
     pub producer: String,
     /// Hash of the data that the report was made from.
     pub data_hash: String,
+    /// Which samples those were.
+    #[serde(skip)]
+    pub provenance: Provenance,
     /// What a reader must know before anything else: simulated data, provisional figures.
     pub notes: Vec<Note>,
     /// House style.
@@ -75,6 +83,28 @@ pub struct Words {
     pub times_in: &'static str,
     /// What stands for nothing.
     pub dash: &'static str,
+    /// The kind of document: `Report`.
+    pub report: &'static str,
+    /// Before the headline, where it is in a list.
+    pub finding: &'static str,
+    /// Before the period.
+    pub period: &'static str,
+    /// Before the number of monitors.
+    pub scope: &'static str,
+    /// Head of a column of chapters.
+    pub chapter: &'static str,
+    /// Heading of the key figures.
+    pub key_figures: &'static str,
+    /// Head of a column of figures' names.
+    pub figure: &'static str,
+    /// Head of a column of values.
+    pub value: &'static str,
+    /// Head of a column of units.
+    pub unit: &'static str,
+    /// Head of a column of details.
+    pub detail: &'static str,
+    /// Head of a column of changes.
+    pub change: &'static str,
 }
 
 /// A piece of a document.
@@ -166,6 +196,10 @@ pub struct KeyFigure {
     pub detail: String,
     /// Whether the figure is good.
     pub status: Status,
+    /// The exact value, where it is a number.
+    pub exact: Option<f64>,
+    /// The unit of the exact value.
+    pub unit: &'static str,
 }
 
 /// A judgement; media show it by a sign or word besides the colour.
@@ -246,6 +280,8 @@ pub struct Column {
     pub unit: String,
     /// How its cells are set.
     pub align: Align,
+    /// The unit of its exact values, where it is not the one that is shown.
+    pub exact: &'static str,
     /// How much of the width it takes, compared with the others; 0 leaves it to the content.
     pub width: u8,
 }
@@ -377,6 +413,14 @@ impl Column {
             unit: unit.into(),
             align: Align::Right,
             ..Self::default()
+        }
+    }
+
+    /// A column of spans of time in words, whose exact values are in a unit.
+    pub fn measured(head: impl Into<String>, unit: &'static str) -> Self {
+        Self {
+            exact: unit,
+            ..Self::number(head, "")
         }
     }
 }

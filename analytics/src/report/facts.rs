@@ -7,11 +7,11 @@ use std::{
 
 use mailqos_core::{
     config::{Config, Kind},
-    model::{Micros, Outcome, UtcMicros},
+    model::{Micros, UtcMicros},
     transcripts::Store,
 };
-use sha2::{Digest as _, Sha256};
 
+use super::provenance::{Columns, Origin, Part};
 use crate::figures::{
     Column, Counts, Lake, LakeError, Metric, Period, Series, SeriesQuery, Timeline,
     patterns::{self, Found},
@@ -34,8 +34,6 @@ pub struct Facts {
     pub levels: Vec<LevelReport>,
     /// When the last sample began.
     pub last_sample: Option<UtcMicros>,
-    /// SHA-256 of the samples, in hexadecimal.
-    pub hash: String,
     /// Corrupt files that were left out.
     pub skipped: Vec<String>,
     /// What this machine's probe has kept of conversations, where a configuration says where.
@@ -66,6 +64,8 @@ pub struct Monitor {
     pub before: Option<Before>,
     /// The longest round trip that counts as good, as the last sample or the configuration says.
     pub max_round_trip: Option<Micros>,
+    /// How many samples the period has, and their hash.
+    pub origin: Origin,
     /// A certificate was accepted unverified in a test of the period.
     pub unverified: bool,
 }
@@ -79,6 +79,8 @@ pub struct Before {
     pub round_trip: Option<[f64; 4]>,
     /// Downtime.
     pub downtime: Micros,
+    /// How many samples that period has, and their hash.
+    pub origin: Origin,
 }
 
 /// Which monitors.
@@ -170,11 +172,9 @@ impl Facts {
             .map(|series| series.at(series.inside.end - 1))
             .max();
         let passed = passed(period, &series, last_sample, now);
-        let mut hash = Sha256::new();
         let mut monitors: Vec<Monitor> = series
             .into_iter()
             .map(|series| {
-                digest(&mut hash, &series);
                 let before = before
                     .iter()
                     .find(|(site, id, _)| **site == *series.site && **id == *series.monitor)
@@ -183,6 +183,7 @@ impl Facts {
                         counts: before.counts,
                         round_trip: before.round_trip,
                         downtime: before.downtime,
+                        origin: before.origin.clone(),
                     });
                 monitor(config, series, before, &passed)
             })
@@ -210,7 +211,6 @@ impl Facts {
             monitors,
             levels,
             last_sample,
-            hash: hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
             skipped,
             transcripts: config.map(Store::new),
             patterns: OnceLock::new(),
@@ -243,6 +243,24 @@ impl Facts {
             answers.sort_by_key(|(index, _)| *index);
             patterns::find(answers.into_iter().map(|(_, answer)| answer).collect())
         })
+    }
+
+    /// What was read for some of the monitors.
+    pub fn parts(&self, monitors: &[&Monitor]) -> Vec<Part> {
+        let part = |period: &Period, columns, monitors: Vec<Origin>| Part {
+            from: period.from,
+            to: period.to,
+            columns,
+            monitors,
+        };
+        let before = monitors.iter().filter_map(|monitor| monitor.before.as_ref());
+        let before: Vec<Origin> = before.map(|before| before.origin.clone()).collect();
+        let now = monitors.iter().map(|monitor| monitor.origin.clone()).collect();
+        let mut parts = vec![part(&self.period, Columns::All, now)];
+        if !before.is_empty() {
+            parts.push(part(&self.before, Columns::RoundTrip, before));
+        }
+        parts
     }
 
     /// Whether the period is not over yet.
@@ -308,6 +326,7 @@ fn monitor(config: Option<&Config>, series: Series, before: Option<Before>, pass
         counts: Counts::of(&series, series.inside.clone()),
         timeline: Timeline::of(&series, passed, configured.map(|monitor| monitor.test_interval)),
         before,
+        origin: Origin::of(&series, Columns::All),
         max_round_trip: in_samples.or(options.map(|options| options.max_round_trip)),
         unverified: series
             .unverified
@@ -331,24 +350,7 @@ fn figures_before(series: &Series, period: &Period) -> Earlier {
         counts,
         round_trip,
         downtime: timeline.downtime,
+        origin: Origin::of(series, Columns::RoundTrip),
     });
     (series.site.clone(), series.monitor.clone(), before)
-}
-
-/// Adds the samples of the period to the hash: names, then of each sample its start, outcome and the six metrics of the contract.
-fn digest(hash: &mut Sha256, series: &Series) {
-    for name in [&series.site, &series.monitor] {
-        hash.update((name.len() as u64).to_le_bytes());
-        hash.update(name.as_bytes());
-    }
-    hash.update((series.inside.len() as u64).to_le_bytes());
-    for row in series.inside.clone() {
-        hash.update(series.started_at[row].to_le_bytes());
-        let outcome = Outcome::ALL.iter().position(|outcome| *outcome == series.outcome[row]);
-        hash.update([u8::try_from(outcome.unwrap_or(usize::MAX)).unwrap_or(u8::MAX)]);
-        for metric in Metric::CONTRACT {
-            let value = series.metric(metric).get(row).map_or(i64::MIN, |value| value.0);
-            hash.update(value.to_le_bytes());
-        }
-    }
 }

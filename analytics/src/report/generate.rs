@@ -17,6 +17,7 @@ use super::{
     findings,
     locale::{DASH, Locale},
     media::{self, MediaError},
+    provenance::Provenance,
     sections::{Ids, Placed, View, picture},
 };
 use crate::figures::{Calendar, Lake, LakeError, Period, PeriodError};
@@ -186,6 +187,11 @@ fn document(
         None => definition.template.title.clone(),
     };
     let made_at = source.made_at.or(facts.last_sample).unwrap_or(facts.period.to);
+    let mut parts = facts.parts(&monitors);
+    for other in others.values() {
+        parts.extend(other.parts(&other.monitors.iter().collect::<Vec<_>>()));
+    }
+    let provenance = Provenance::new(parts);
     let objects: BTreeSet<&str> = monitors
         .iter()
         .filter_map(|monitor| monitor.object.as_deref())
@@ -198,13 +204,16 @@ fn document(
         headline: findings::headline(&monitors, l),
         lead: String::new(),
         period: l.period(&facts.period),
+        from: facts.period.from,
+        to: facts.period.to,
         zone: l.zone_name(),
         scope,
         language: l.tag().to_owned(),
         made: l.moment(made_at),
         made_at,
         producer: concat!("mailqos ", env!("CARGO_PKG_VERSION")).to_owned(),
-        data_hash: facts.hash.clone(),
+        data_hash: provenance.sha256.clone(),
+        provenance,
         notes: notes(facts, &monitors, l),
         theme: theme(definition),
         words: Words {
@@ -216,6 +225,17 @@ fn document(
             data_hash: l.t("SHA-256 of the data"),
             times_in: l.t("Times in"),
             dash: DASH,
+            report: l.t("Report"),
+            finding: l.t("Finding"),
+            period: l.t("Period"),
+            scope: l.t("Monitors"),
+            chapter: l.t("Chapter"),
+            key_figures: l.t("Key figures"),
+            figure: l.t("Figure"),
+            value: l.t("Value"),
+            unit: l.t("Unit"),
+            detail: l.t("Detail"),
+            change: l.t("Change"),
         },
         title,
         blocks,
@@ -335,6 +355,9 @@ pub fn write(
         let bytes = match format {
             Format::Html => media::html::render(&report.document, own)?.into_bytes(),
             Format::Pdf => media::pdf::render(&report.document, own)?,
+            Format::Xlsx => media::data::xlsx::render(&report.document)?,
+            Format::Csv => media::data::csv::render(&report.document)?,
+            Format::Json => media::data::json::render(&report.document)?,
         };
         let path = folder.join(format!("{}.{}", report.stem, format.extension()));
         publish(&path, &bytes).map_err(failed(&path))?;

@@ -9,4 +9,5 @@ pub mod generate;
 pub mod locale;
 pub mod media;
 pub mod pattern_words;
+pub mod provenance;
 pub mod sections;

@@ -1,5 +1,6 @@
 //! Media: from a document to a file. Each is a folder of Tera partials, one a kind of block, and the page around them.
 
+pub mod data;
 pub mod email;
 pub mod html;
 pub mod pdf;
@@ -22,6 +23,9 @@ pub enum MediaError {
     /// The page can't be set.
     #[error("the PDF can't be set: {0}")]
     Setting(String),
+    /// The figures can't be written.
+    #[error("the figures can't be written: {0}")]
+    Data(String),
     /// A user's partial can't be read.
     #[error("{path}: {source}", path = path.display())]
     Read {
@@ -146,6 +150,7 @@ impl Partials {
             .collect();
         context.insert("headings", &contents);
         context.insert("chart_rules", &palette::dark_rules("figure"));
+        context.insert("provenance_json", &document.provenance.json());
         if let Some(logo) = &document.theme.logo {
             context.insert("logo", &(self.source)(logo));
         }

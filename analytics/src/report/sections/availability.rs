@@ -77,7 +77,7 @@ impl Section for Availability {
                 Column::number(l.t("Not picked up"), ""),
                 Column { width: 3, ..Column::number(l.t("Availability"), "%") },
                 Column::number(l.t("Delivered"), "%"),
-                Column::number(l.t("Downtime"), ""),
+                Column::measured(l.t("Downtime"), "s"),
                 Column::number(l.t("Coverage"), "%"),
             ],
             rows,

@@ -49,6 +49,8 @@ impl Section for KeyFigures {
             },
             change,
             trend,
+            exact: counts.availability().map(|share| share * 100.0),
+            unit: "%",
             ..KeyFigure::default()
         };
         let (mut change, mut trend) = (String::new(), Status::Neutral);
@@ -84,6 +86,8 @@ impl Section for KeyFigures {
             }),
             change,
             trend,
+            exact: together.round_trip.map(|values| values[0] / 1e6),
+            unit: "s",
             ..KeyFigure::default()
         };
         let outages = KeyFigure {
@@ -99,6 +103,8 @@ impl Section for KeyFigures {
             } else {
                 String::new()
             },
+            exact: (counts.tests() > 0).then_some(together.downtime.0 as f64 / 1e6),
+            unit: "s",
             ..KeyFigure::default()
         };
         let coverage = KeyFigure {
@@ -112,6 +118,8 @@ impl Section for KeyFigures {
                 Some(coverage) if coverage < 0.9 => Status::Warn,
                 Some(_) => Status::Neutral,
             },
+            exact: together.coverage.map(|share| share * 100.0),
+            unit: "%",
             ..KeyFigure::default()
         };
         vec![Block::KeyFigures {

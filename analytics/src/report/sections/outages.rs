@@ -90,7 +90,7 @@ impl Section for Outages {
         let mut columns = vec![
             wide(2, "Began"),
             wide(2, "Ended"),
-            Column::number(l.t("Downtime"), ""),
+            Column::measured(l.t("Downtime"), "s"),
             Column::number(l.t("Failed tests"), ""),
         ];
         if several {

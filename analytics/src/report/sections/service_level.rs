@@ -408,8 +408,8 @@ fn table(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View<'_>) -
         });
     }
     columns.extend([
-        Column::number(l.t("Maintenance"), ""),
-        Column::number(l.t("Unknown"), ""),
+        Column::measured(l.t("Maintenance"), "min"),
+        Column::measured(l.t("Unknown"), "min"),
     ]);
     let mut remarks = Vec::new();
     if !report.hours.is_empty() {

@@ -53,9 +53,9 @@ impl Section for Trends {
         columns.extend([
             wide(3, l.t("Metric")),
             wide(4, l.t("What happened")),
-            Column::number(l.t("From"), ""),
-            Column::number(l.t("To"), ""),
-            Column::number(l.t("Change"), ""),
+            Column::measured(l.t("From"), "s"),
+            Column::measured(l.t("To"), "s"),
+            Column::measured(l.t("Change"), "%"),
             wide(3, l.t("Strength")),
         ]);
         let cut = if all > self.limit {

@@ -63,8 +63,11 @@ pub fn render(document: &Document, own: Option<&Path>) -> Result<Vec<u8>, MediaE
 /// The charts and pictures by the names that the partials give them.
 fn files(document: &Document) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
-    for block in document.walk() {
-        let number = files.len() + 1;
+    let charts_and_pictures = document
+        .walk()
+        .into_iter()
+        .filter(|block| matches!(block, Block::Chart(_) | Block::Image { .. }));
+    for (number, block) in (1..).zip(charts_and_pictures) {
         match block {
             Block::Chart(chart) => {
                 files.insert(format!("{number}.svg"), chart.chart.svg.clone().into_bytes());
@@ -75,6 +78,7 @@ fn files(document: &Document) -> BTreeMap<String, Vec<u8>> {
             _ => {}
         }
     }
+    files.insert("provenance.json".to_owned(), document.provenance.json().into_bytes());
     if let Some(logo) = &document.theme.logo {
         files.insert(format!("logo.{}", logo.extension()), logo.bytes.clone());
     }

@@ -1,0 +1,290 @@
+//! XLSX: a workbook with real numbers and dates. Tables of one kind, such as those of each monitor, share a sheet.
+
+use jiff::{civil::DateTime, tz::TimeZone};
+use mailqos_core::model::UtcMicros;
+use rust_xlsxwriter::{DocProperties, ExcelDateTime, Format, FormatAlign, Workbook, Worksheet, XlsxError};
+
+use super::{Head, Sheet, Value, sheets};
+use crate::report::{document::Document, media::MediaError};
+
+/// No cell of a spreadsheet takes more characters.
+const MAX_CELL: usize = 32_767;
+/// No sheet has more rows.
+const MAX_ROWS: usize = 1_048_576;
+/// No name of a sheet is longer.
+const MAX_NAME: usize = 31;
+
+impl From<XlsxError> for MediaError {
+    fn from(error: XlsxError) -> Self {
+        Self::Data(error.to_string())
+    }
+}
+
+/// Tables of the same columns.
+struct Stack<'a> {
+    columns: &'a [Head<'a>],
+    kind: &'static str,
+    sheets: Vec<&'a Sheet<'a>>,
+}
+
+/// How cells look.
+struct Look {
+    zone: TimeZone,
+    head: Format,
+    moment: Format,
+    whole: Format,
+    number: Format,
+}
+
+/// Every figure of a document as a workbook.
+///
+/// # Errors
+/// It can't be written.
+pub fn render(document: &Document) -> Result<Vec<u8>, MediaError> {
+    let all = sheets(document);
+    let look = Look {
+        zone: TimeZone::get(&document.zone).unwrap_or(TimeZone::UTC),
+        head: Format::new().set_bold().set_text_wrap().set_align(FormatAlign::Top),
+        moment: Format::new().set_num_format("yyyy-mm-dd hh:mm:ss"),
+        whole: Format::new().set_num_format("#,##0"),
+        number: Format::new().set_num_format("#,##0.00####"),
+    };
+    let mut book = Workbook::new();
+    let mut properties = DocProperties::new()
+        .set_title(&document.title)
+        .set_subject(&document.period)
+        .set_author(if document.theme.company.is_empty() {
+            &document.producer
+        } else {
+            &document.theme.company
+        })
+        .set_comment(format!("SHA-256 {}", document.data_hash));
+    // The moment comes from the data, so that the same report is the same file.
+    if let Some(made) = excel(document.made_at, &TimeZone::UTC) {
+        properties = properties.set_creation_datetime(&made);
+    }
+    book.set_properties(&properties);
+    let mut names: Vec<String> = Vec::new();
+    cover(
+        book.add_worksheet(),
+        document,
+        &look,
+        name(document.words.report, &mut names),
+    )?;
+    let mut stacks: Vec<Stack<'_>> = Vec::new();
+    for sheet in &all {
+        match stacks
+            .iter_mut()
+            .find(|stack| stack.kind == sheet.kind && stack.columns == sheet.columns)
+        {
+            Some(stack) => stack.sheets.push(sheet),
+            None => stacks.push(Stack {
+                columns: &sheet.columns,
+                kind: sheet.kind,
+                sheets: vec![sheet],
+            }),
+        }
+    }
+    for stack in &stacks {
+        let first = stack.sheets[0];
+        let wanted = if first.kind == "key_figures" {
+            first.title
+        } else {
+            // What the ids of its tables have in common: `round-trip` of `round-trip-lyon` and `round-trip-oslo`.
+            let ids = stack.sheets.iter().map(|sheet| sheet.id);
+            ids.fold(first.id, common).trim_end_matches('-')
+        };
+        fill(book.add_worksheet(), stack, document, &look, name(wanted, &mut names))?;
+    }
+    Ok(book.save_to_buffer()?)
+}
+
+/// The first sheet: what the report is, and what was found.
+fn cover(sheet: &mut Worksheet, document: &Document, look: &Look, name: String) -> Result<(), XlsxError> {
+    sheet.set_name(name)?;
+    let words = &document.words;
+    let lines = [
+        (words.report, document.title.as_str()),
+        (words.finding, &document.headline),
+        (words.period, &document.period),
+        (words.times_in, &document.zone),
+        (words.scope, &document.scope),
+        (words.made, &document.made),
+        (words.data_hash, &document.data_hash),
+        ("", &document.producer),
+    ];
+    let notes = document
+        .notes
+        .iter()
+        .map(|note| (note.title.as_str(), note.text.as_str()));
+    for (row, (label, text)) in (0..).zip(lines.into_iter().chain(notes)) {
+        sheet.write_string_with_format(row, 0, cut(label), &look.head)?;
+        sheet.write_string(row, 1, cut(text))?;
+    }
+    sheet.set_column_width(0, 24)?;
+    sheet.set_column_width(1, 100)?;
+    Ok(())
+}
+
+fn fill(
+    sheet: &mut Worksheet,
+    stack: &Stack<'_>,
+    document: &Document,
+    look: &Look,
+    name: String,
+) -> Result<(), XlsxError> {
+    sheet.set_name(name)?;
+    // A column of details follows each that has any.
+    let detailed: Vec<bool> = (0..stack.columns.len())
+        .map(|column| {
+            let mut rows = stack.sheets.iter().flat_map(|sheet| &sheet.rows);
+            rows.any(|row| row.get(column).is_some_and(|value| !value.detail.is_empty()))
+        })
+        .collect();
+    let several = stack.sheets.len() > 1;
+    let mut column: u16 = 0;
+    let mut head = |sheet: &mut Worksheet, text: &str, width: f64| -> Result<(), XlsxError> {
+        sheet.write_string_with_format(0, column, cut(text), &look.head)?;
+        sheet.set_column_width(column, width)?;
+        column += 1;
+        Ok(())
+    };
+    if several {
+        head(sheet, document.words.chapter, 28.0)?;
+    }
+    for (head_of, detailed) in stack.columns.iter().zip(&detailed) {
+        let text = if head_of.unit.is_empty() {
+            head_of.head.to_owned()
+        } else {
+            format!("{} ({})", head_of.head, head_of.unit)
+        };
+        head(sheet, &text, if text.len() > 14 { 24.0 } else { 16.0 })?;
+        if *detailed {
+            head(
+                sheet,
+                if stack.kind == "key_figures" {
+                    document.words.unit
+                } else {
+                    document.words.detail
+                },
+                18.0,
+            )?;
+        }
+    }
+    let columns = column;
+    let rows = stack
+        .sheets
+        .iter()
+        .flat_map(|part| part.rows.iter().map(move |row| (part.chapter, row)));
+    let mut last = 0;
+    for (number, (chapter, row)) in (1..).zip(rows.take(MAX_ROWS - 1)) {
+        let mut column = 0;
+        if several {
+            sheet.write_string(number, column, cut(chapter))?;
+            column += 1;
+        }
+        for (value, detailed) in row.iter().zip(&detailed) {
+            write(sheet, number, column, value, look)?;
+            column += 1;
+            if *detailed {
+                if !value.detail.is_empty() {
+                    sheet.write_string(number, column, cut(value.detail))?;
+                }
+                column += 1;
+            }
+        }
+        last = number;
+    }
+    sheet.set_freeze_panes(1, 0)?;
+    if last > 0 && columns > 0 {
+        sheet.autofilter(0, 0, last, columns - 1)?;
+    }
+    Ok(())
+}
+
+fn write(sheet: &mut Worksheet, row: u32, column: u16, value: &Value<'_>, look: &Look) -> Result<(), XlsxError> {
+    match (value.value, value.moment) {
+        (_, Some(moment)) if let Some(moment) = excel(moment, &look.zone) => {
+            sheet.write_datetime_with_format(row, column, moment, &look.moment)?;
+        }
+        (Some(number), _) if number.is_finite() => {
+            let format = if number == number.trunc() {
+                &look.whole
+            } else {
+                &look.number
+            };
+            sheet.write_number_with_format(row, column, number, format)?;
+        }
+        // Always as a text: what looks like a formula is none.
+        _ => {
+            sheet.write_string(row, column, cut(value.text))?;
+        }
+    }
+    Ok(())
+}
+
+/// A moment as a spreadsheet knows it: without a zone, in whole milliseconds.
+fn excel(moment: UtcMicros, zone: &TimeZone) -> Option<ExcelDateTime> {
+    let local: DateTime = zone.to_datetime(moment.timestamp());
+    let part = |value: i8| u8::try_from(value).unwrap_or(0);
+    let year = u16::try_from(local.year()).ok()?;
+    let seconds = f64::from(local.second()) + f64::from(local.subsec_nanosecond() / 1_000_000) / 1e3;
+    ExcelDateTime::from_ymd(year, part(local.month()), part(local.day()))
+        .and_then(|date| date.and_hms(part(local.hour()).into(), part(local.minute()), seconds))
+        .ok()
+}
+
+fn cut(text: &str) -> &str {
+    // Counted in UTF-16, of which no character takes more than its bytes.
+    &text[..text.floor_char_boundary(MAX_CELL)]
+}
+
+fn common<'a>(one: &'a str, other: &str) -> &'a str {
+    let same = one.char_indices().zip(other.chars()).take_while(|((_, a), b)| a == b);
+    let end = same.last().map_or(0, |((at, c), _)| at + c.len_utf8());
+    &one[..end]
+}
+
+/// A name that a sheet may have, and no other sheet of the book has.
+fn name(wanted: &str, names: &mut Vec<String>) -> String {
+    let clean: String = wanted
+        .chars()
+        .filter(|c| !matches!(c, '[' | ']' | ':' | '*' | '?' | '/' | '\\' | '\'') && !c.is_control())
+        .take(MAX_NAME - 4)
+        .collect();
+    let clean = if clean.trim().is_empty() {
+        "Sheet".to_owned()
+    } else {
+        clean
+    };
+    let mut name = clean.clone();
+    let mut number = 2;
+    while names.iter().any(|known| known.eq_ignore_ascii_case(&name)) {
+        name = format!("{clean} {number}");
+        number += 1;
+    }
+    names.push(name.clone());
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_sheets_are_allowed_and_unique() {
+        let mut names = Vec::new();
+        assert_eq!(name("a/b: [x]?", &mut names), "ab x");
+        assert_eq!(name("AB X", &mut names), "AB X 2");
+        assert_eq!(name("***", &mut names), "Sheet");
+        assert!(name(&"é".repeat(99), &mut names).chars().count() <= MAX_NAME);
+    }
+
+    #[test]
+    fn moments_are_in_the_zone_of_the_report() {
+        let zone = TimeZone::get("Europe/Berlin").expect("a zone");
+        let moment = excel(UtcMicros(1_790_812_800_500_000), &zone).expect("a date");
+        let said = ExcelDateTime::parse_from_str("2026-10-01T02:00:00.500").expect("a date");
+        assert!((moment.to_excel() - said.to_excel()).abs() < 1e-9);
+    }
+}
