@@ -187,10 +187,7 @@ fn receipt(all: &[&String], replies: &BTreeSet<String>, why: Option<String>, pro
 type Servers<'a> = Vec<(Name, &'a MailServer)>;
 
 /// The servers in the order in which they are tried: those last through which a monitor is in alarm.
-fn servers<'a>(
-    config: &'a Config,
-    target: &EmailTarget,
-) -> Result<(Servers<'a>, Option<String>), DeliveryError> {
+fn servers<'a>(config: &'a Config, target: &EmailTarget) -> Result<(Servers<'a>, Option<String>), DeliveryError> {
     let mut servers = Vec::new();
     for name in &target.mail_servers {
         let server = config
