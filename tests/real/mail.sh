@@ -78,6 +78,8 @@ service imap-login {
 }
 CONF
   dovecot -c "$DOVECOT/dovecot.conf" </dev/null >"$DOVECOT/start.log" 2>&1 || { cat "$DOVECOT/start.log" >&2; return 1; }
+  # The number is written a moment after the command has returned.
+  for _ in $(seq 50); do [ -s "$DOVECOT/run/master.pid" ] && break; sleep 0.1; done
   cp "$DOVECOT/run/master.pid" "$DOVECOT/pid"
 }
 

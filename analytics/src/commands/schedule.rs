@@ -4,7 +4,7 @@ use std::{io::IsTerminal as _, process::ExitCode, sync::Arc};
 
 use clap::Subcommand;
 use mailqos_core::{config::Config, model::UtcMicros};
-use tokio::sync::Mutex;
+use tokio::sync::RwLock;
 use tokio_cron_scheduler::{Job, JobScheduler};
 
 use super::{Failure, Global, deliver::tell, print};
@@ -57,7 +57,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
                     .into(),
                 None => UtcMicros::now(),
             };
-            let well = pass(&config, now).await?;
+            let well = pass(&Arc::new(config), now).await?;
             Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         None => serve(config).await,
@@ -84,20 +84,33 @@ fn definitions(config: &Config) -> Result<(Vec<Definition>, bool), Failure> {
     Ok((definitions, wrong.is_empty()))
 }
 
-/// Makes what is due, and works the outbox off; tells whether all went well.
-async fn pass(config: &Config, now: UtcMicros) -> Result<bool, Failure> {
-    let (definitions, mut well) = definitions(config)?;
-    let failures = schedule::run_due(config, &definitions, now)
+/// Makes what is due, works the outbox off, and keeps the targets tidy; tells whether all went well.
+async fn pass(config: &Arc<Config>, now: UtcMicros) -> Result<bool, Failure> {
+    let made = make(config, now).await?;
+    let delivered = deliver(config, now).await?;
+    Ok(made && delivered)
+}
+
+async fn make(config: &Arc<Config>, now: UtcMicros) -> Result<bool, Failure> {
+    let (definitions, well) = definitions(config)?;
+    let failures = schedule::run_due(config, definitions, now)
         .await
         .map_err(Failure::work)?;
     for (slug, error) in &failures {
         tracing::error!(report = %slug, "due, and not made: {error}; it is tried again");
-        well = false;
     }
+    Ok(well && failures.is_empty())
+}
+
+async fn deliver(config: &Config, now: UtcMicros) -> Result<bool, Failure> {
     let outbox = Outbox::open(config).map_err(Failure::work)?;
     let work = outbox.work_off(config, now).await.map_err(Failure::work)?;
     tell(&work);
-    Ok(well && work.failed.is_empty() && work.dead.is_empty())
+    outbox.tell(config, now).await.map_err(Failure::work)?;
+    for removal in outbox.sweep(config, now).await.map_err(Failure::work)? {
+        tracing::info!(target = %removal.target, "{}/{} is no longer kept", removal.folder, removal.name);
+    }
+    Ok(work.failed.is_empty() && work.dead.is_empty())
 }
 
 async fn serve(config: Config) -> Result<ExitCode, Failure> {
@@ -106,17 +119,29 @@ async fn serve(config: Config) -> Result<ExitCode, Failure> {
     let scheduled = all.iter().filter(|definition| definition.schedule.is_some()).count();
     tracing::info!(reports = scheduled, folder = %config.reports.display(), "schedules run");
     let config = Arc::new(config);
-    let running = Arc::new(Mutex::new(()));
+    // Whoever works holds it with others; the end waits until nobody does.
+    let working = Arc::new(RwLock::new(()));
     let mut scheduler = JobScheduler::new().await.map_err(Failure::work)?;
-    let (job_config, job_running) = (Arc::clone(&config), Arc::clone(&running));
+    let (job_config, job_working) = (Arc::clone(&config), Arc::clone(&working));
     let job = Job::new_async(TICK, move |_, _| {
-        let (config, running) = (Arc::clone(&job_config), Arc::clone(&job_running));
+        let (config, working) = (Arc::clone(&job_config), Arc::clone(&job_working));
         Box::pin(async move {
-            // A pass that takes longer than a tick is not joined by a second.
-            let Ok(_pass) = running.try_lock() else { return };
-            if let Err(failure) = pass(&config, UtcMicros::now()).await {
-                tracing::error!("{failure:?}");
-            }
+            // Passes may overlap: what one is at, each report and each target, is left alone by the others.
+            let now = UtcMicros::now();
+            let (reports, guard) = (Arc::clone(&config), Arc::clone(&working).read_owned().await);
+            tokio::spawn(async move {
+                if let Err(failure) = make(&reports, now).await {
+                    tracing::error!("{failure:?}");
+                }
+                drop(guard);
+            });
+            let guard = working.read_owned().await;
+            tokio::spawn(async move {
+                if let Err(failure) = deliver(&config, now).await {
+                    tracing::error!("{failure:?}");
+                }
+                drop(guard);
+            });
         })
     })
     .map_err(Failure::work)?;
@@ -128,7 +153,7 @@ async fn serve(config: Config) -> Result<ExitCode, Failure> {
     }
     tracing::info!("stopping: what is being made or delivered is finished first");
     scheduler.shutdown().await.map_err(Failure::work)?;
-    let _ = running.lock().await;
+    let _ = working.write().await;
     Ok(ExitCode::SUCCESS)
 }
 

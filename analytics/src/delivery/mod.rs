@@ -6,6 +6,7 @@ mod folder;
 mod ftp;
 pub mod ledger;
 mod names;
+pub(crate) mod notice;
 mod object_store;
 pub mod outbox;
 mod sftp;

@@ -51,6 +51,8 @@ pub struct Report {
     pub stem: String,
     /// What it says.
     pub document: Document,
+    /// The period is not over, or some of its samples are not settled: it may yet say something else.
+    pub provisional: bool,
 }
 
 /// What a report is made from, besides its definition.
@@ -102,6 +104,8 @@ pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -
             Facts::load(source.lake, source.config, selection, &other, source.now)?,
         );
     }
+    let unsettled = facts.monitors.iter().any(|monitor| monitor.counts.provisional > 0);
+    let provisional = facts.is_provisional() || unsettled;
     Ok(groups(definition.each, &facts)
         .into_iter()
         .map(|(group, members)| {
@@ -114,6 +118,7 @@ pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -
             Report {
                 stem: stem.into_iter().flatten().collect::<Vec<_>>().join("-"),
                 document,
+                provisional,
             }
         })
         .collect())

@@ -196,6 +196,42 @@ impl Telling {
         ]
     }
 
+    /// A message of which no monitor is the cause, such as of a report that could not be delivered.
+    pub(crate) fn notice(config: &Config, id: &str, subject: &str, text: &str) -> Self {
+        let subject = format!("[mailqos {}] {subject}", config.site);
+        let incident = format!("mailqos/{}/notice/{id}", config.site);
+        let context = json!({
+            "kind": "notice",
+            "site": config.site.as_str(),
+            "subject": subject,
+            "body": text,
+            "incident": incident,
+            "source": config.site.as_str(),
+            "component": "mailqos",
+            "count": 0,
+            "raised": 0,
+            "recovered": 0,
+            "monitors": [],
+            "alarms": [],
+        });
+        Self {
+            id: format!("notice.{id}"),
+            lines: vec![Line {
+                at: UtcMicros::now(),
+                severity: Why::Reminder.severity(),
+                kind: "notice",
+                monitor: String::new(),
+                text: subject.clone(),
+            }],
+            subject,
+            body: text.to_owned(),
+            incident,
+            context,
+            transcripts: Vec::new(),
+            kind: "notice",
+        }
+    }
+
     /// A message that tries out a way of telling.
     pub(crate) fn test(config: &Config, why: Why) -> Self {
         Self::write(config, &[example(config, why)])

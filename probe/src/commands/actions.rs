@@ -1,9 +1,13 @@
-//! `mailqos-probe actions`: tries out an action list for real.
+//! `mailqos-probe actions`: tries out an action list for real, or tells something by it.
 
-use std::{io::Write as _, process::ExitCode, time::Instant};
+use std::{
+    io::{Read as _, Write as _},
+    process::ExitCode,
+    time::Instant,
+};
 
 use mailqos_core::{
-    config::{Action, nearest},
+    config::{Action, ActionList, Config, On, Step, nearest},
     model::Micros,
 };
 
@@ -24,14 +28,74 @@ enum Command {
         #[arg(default_value = "default")]
         list: String,
     },
+    /// Tell of something, once, by the actions of a list that need no waiting: standard input is JSON with id, subject and text.
+    Tell {
+        /// The action list.
+        #[arg(default_value = "default")]
+        list: String,
+    },
+}
+
+/// The most that is read from standard input.
+const MOST_READ: u64 = 1 << 20;
+
+/// What is told.
+#[derive(serde::Deserialize)]
+struct Notice {
+    /// The same for what is told again.
+    id: String,
+    subject: String,
+    text: String,
+}
+
+/// Carries out the actions that wait for nothing; it is well when one way has accepted it.
+async fn tell(config: &Config, list: &ActionList) -> Result<ExitCode, Failure> {
+    let mut text = String::new();
+    std::io::stdin()
+        .take(MOST_READ)
+        .read_to_string(&mut text)
+        .map_err(Failure::work)?;
+    let notice: Notice =
+        serde_json::from_str(&text).map_err(|error| Failure::Usage(format!("standard input is no notice: {error}")))?;
+    let telling = Telling::notice(config, &notice.id, &notice.subject, &notice.text);
+    let told = |step: &&Step| step.on != On::Recovery;
+    let mut steps: Vec<&Step> = list
+        .steps
+        .iter()
+        .filter(told)
+        .filter(|step| step.after == Micros::ZERO)
+        .collect();
+    if steps.is_empty() {
+        steps = list.steps.iter().filter(told).collect();
+    }
+    let mut accepted = false;
+    for step in steps {
+        let route = step.action.route();
+        match carry_out(config, step, &telling).await.result {
+            Ok(Accepted::Confirmed(words)) => {
+                accepted = true;
+                tracing::info!("{route}: {words}");
+            }
+            Ok(Accepted::Unconfirmed(words)) => {
+                accepted = true;
+                tracing::info!("{route}: {words}");
+            }
+            Err(error) => tracing::error!("{route}: {error}"),
+        }
+    }
+    if accepted {
+        Ok(ExitCode::SUCCESS)
+    } else {
+        Err(Failure::Work("no action accepted it".to_owned()))
+    }
 }
 
 pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
-    let Command::Test { list: name } = args.command;
+    let (Command::Test { list: name } | Command::Tell { list: name }) = &args.command;
     let config = global.config()?;
     let Some(list) = config.action_lists.get(name.as_str()) else {
         let known = config.action_lists.keys().map(AsRef::as_ref);
-        let hint = match nearest(&name, known.clone()) {
+        let hint = match nearest(name, known.clone()) {
             Some(near) => format!("did you mean {near}?"),
             None if config.action_lists.is_empty() => "there are none; add [action_list.default]".to_owned(),
             None => format!("there are: {}", known.collect::<Vec<_>>().join(", ")),
@@ -40,6 +104,9 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     };
     if list.steps.is_empty() {
         return Err(Failure::Usage(format!("the action list {name} has no action")));
+    }
+    if matches!(args.command, Command::Tell { .. }) {
+        return tell(&config, list).await;
     }
     let mut failed = 0;
     for step in &list.steps {
