@@ -4,6 +4,8 @@
 
 pub mod binaries;
 #[cfg(unix)]
+pub mod couriers;
+#[cfg(unix)]
 pub mod crash;
 pub mod hooks;
 pub mod lake;

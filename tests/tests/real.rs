@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use mailqos_core::model::{Micros, UtcMicros};
 use mailqos_tests::{
-    lake,
+    couriers, lake,
     real::RealServer,
     servers::PASSWORD,
     setting::{MonitorText, Setting, until},
@@ -356,4 +356,33 @@ async fn a_report_goes_out_by_mail_ftp_share_and_folder() {
         "{}",
         mails.len()
     );
+}
+
+/// The measure of delivery in short: each kind of fault once, on each target.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_arrive_once_and_whole_through_faults() {
+    for target in ["ftp", "sftp", "share", "mail"] {
+        let script = if target == "mail" { "mail" } else { target };
+        if RealServer::find(script).is_none() {
+            return;
+        }
+        // The servers are shared with the other tests: nobody stops them here.
+        let only = [
+            couriers::Fault::Cut,
+            couriers::Fault::ProcessKilled,
+            couriers::Fault::WrongPassword,
+            couriers::Fault::Certificate,
+        ];
+        let toll = couriers::run(&couriers::Plan {
+            target: target.to_owned(),
+            faults: 8,
+            size: 2_000_000,
+            seed: 7,
+            only: only.to_vec(),
+        })
+        .await;
+        assert!(toll.struck >= 4, "{target}: {toll:?}");
+        let arrived = (toll.once, toll.twice, toll.lost, toll.half_visible);
+        assert_eq!(arrived, (8, 0, 0, 0), "{target}: {:?}", toll.words);
+    }
 }

@@ -64,10 +64,11 @@ fn files(order: &Order) -> String {
 fn words(order: &Order) -> String {
     let reason = order.last_error.as_deref().unwrap_or("no reason given");
     let mut text = format!(
-        "{} was not delivered to {} after {} attempts.\nOrdered: {}\nWhy: {reason}\n",
+        "{} was not delivered to {} after {} attempt{}.\nOrdered: {}\nWhy: {reason}\n",
         files(order),
         order.target,
         order.attempts,
+        if order.attempts == 1 { "" } else { "s" },
         UtcMicros(order.ordered_at),
     );
     for served in order.done.values() {

@@ -25,7 +25,12 @@ pub(super) struct Smb<'a> {
     own: Vec<String>,
     /// The folder that was entered, from the share.
     now: String,
+    /// How much is read or written at once.
+    chunk: usize,
 }
+
+/// Each request waits for its reply, some 40 ms where the server delays acknowledgements: few large ones are many times faster.
+const MOST: u32 = 1 << 20;
 
 impl<'a> Smb<'a> {
     pub(super) async fn open(login: &'a Login, share: &str, path: &str) -> Result<Self, DeliveryError> {
@@ -54,9 +59,16 @@ impl<'a> Smb<'a> {
             client.share_connect(&root, &user, login.password.expose().to_owned()),
         )
         .await?;
+        let connection = client.get_connection(&login.endpoint.server).await.ok();
+        let negotiated = connection
+            .as_ref()
+            .and_then(|connection| connection.conn_info())
+            .map(|info| info.negotiation.max_write_size.min(info.negotiation.max_read_size));
+        let chunk = negotiated.unwrap_or(0).clamp(CHUNK as u32, MOST) as usize;
         Ok(Self {
             login,
             client,
+            chunk,
             root,
             share: share.to_owned(),
             own: parts(path, Rules::Windows)?,
@@ -169,7 +181,7 @@ impl<'a> Smb<'a> {
             .map_err(unreadable)?;
         let end = FileEndOfFileInformation { end_of_file: offset };
         step(self.login, what, file.set_info(end)).await?;
-        let mut chunk = vec![0; CHUNK];
+        let mut chunk = vec![0; self.chunk];
         let mut place = offset;
         loop {
             let count = source.read(&mut chunk).await.map_err(unreadable)?;
@@ -240,7 +252,7 @@ impl Shelf for Smb<'_> {
         };
         let what = format!("reading {}", self.at(name));
         let mut hashing = Hashing::default();
-        let mut chunk = vec![0; CHUNK];
+        let mut chunk = vec![0; self.chunk];
         let mut place = 0;
         loop {
             let count = self

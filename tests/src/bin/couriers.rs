@@ -1,0 +1,63 @@
+//! The measure of delivery: sends files to real servers through faults and prints what became of them.
+//!
+//! ```text
+//! export MAILQOS_REAL_SERVERS=/tmp/mailqos-real
+//! for s in mail ftp share sftp; do tests/real/$s.sh start; done
+//! cargo run --package mailqos-tests --bin couriers -- --faults 50
+//! ```
+//!
+//! The disk of the far end is filled where it is a small file system of its own: `mount -t tmpfs -o size=60m tmpfs FOLDER`.
+
+use std::process::{ExitCode, Stdio};
+
+use clap::Parser;
+use mailqos_tests::{binaries, couriers};
+
+/// Delivers files through faults.
+#[derive(Parser)]
+struct Arguments {
+    /// The targets.
+    #[arg(long, value_delimiter = ',', default_value = "mail,ftp,share,sftp")]
+    targets: Vec<String>,
+    /// How many faults each.
+    #[arg(long, default_value_t = 50)]
+    faults: usize,
+    /// Bytes of each file.
+    #[arg(long, default_value_t = 20_000_000)]
+    size: usize,
+    /// What everything random is drawn from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if std::env::var_os("MAILQOS_BIN").is_none()
+        && let Err(error) = binaries::build(Stdio::inherit())
+    {
+        eprintln!("the programs could not be built: {error}");
+        return ExitCode::FAILURE;
+    }
+    let mut well = true;
+    println!("target   faults  struck    once   twice    lost  half-visible");
+    for target in arguments.targets {
+        let toll = couriers::run(&couriers::Plan {
+            target: target.clone(),
+            faults: arguments.faults,
+            size: arguments.size,
+            seed: arguments.seed,
+            only: Vec::new(),
+        })
+        .await;
+        println!(
+            "{target:<8} {:>6} {:>7} {:>7} {:>7} {:>7} {:>13}",
+            arguments.faults, toll.struck, toll.once, toll.twice, toll.lost, toll.half_visible
+        );
+        for words in &toll.words {
+            println!("  {words}");
+        }
+        well &= toll.once == arguments.faults as u64 && toll.half_visible == 0;
+    }
+    if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
