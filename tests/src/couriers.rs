@@ -420,7 +420,11 @@ impl Far {
         }
         // Those that serve somebody outlive some servers; they are ours, started by the script.
         let pids = children.iter().map(String::as_str);
-        let _ = Command::new("kill").arg("-KILL").args(pids).stderr(Stdio::null()).status();
+        let _ = Command::new("kill")
+            .arg("-KILL")
+            .args(pids)
+            .stderr(Stdio::null())
+            .status();
         self.script("stop");
     }
 

@@ -112,3 +112,98 @@ fn a_wrong_definition_is_named_and_holds_up_no_other() {
     assert!(said.contains("did you mean \"executive-summary\""), "{said}");
     assert_eq!(ledger(&setting), 1);
 }
+
+/// Midnight UTC so many days from now.
+fn midnight(days: i64) -> UtcMicros {
+    let day = 86_400_000_000;
+    UtcMicros((UtcMicros::now().0 / day + days) * day)
+}
+
+fn pass_at(setting: &Setting, moment: UtcMicros) {
+    setting.succeed(
+        "mailqos-analytics",
+        &["schedule", "run-due", "--now", &moment.to_string()],
+    );
+}
+
+#[test]
+fn what_fell_due_meanwhile_is_made_as_the_definition_says() {
+    let setting = setting();
+    let definition = |name: &str, catch_up: &str| {
+        let text = DEFINITION
+            .replace("catch_up = \"all\"", &format!("catch_up = \"{catch_up}\""))
+            .replace("period = \"last-week\"", "period = \"yesterday\"\ntimezone = \"UTC\"");
+        std::fs::write(setting.path(&format!("reports/{name}.toml")), text).unwrap();
+    };
+    std::fs::remove_file(setting.path("reports/weekly.toml")).unwrap();
+    for catch_up in ["all", "latest", "none"] {
+        definition(catch_up, catch_up);
+    }
+    pass_at(&setting, midnight(-5));
+    assert_eq!(ledger(&setting), 0);
+    // Three runs fell due; nobody was there.
+    pass_at(&setting, midnight(-2));
+    let runs = |report: &str| -> Vec<String> {
+        let text = setting.succeed("mailqos-analytics", &["outbox", "ledger"]);
+        let lines = text
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        lines
+            .filter(|line| line["report"] == report)
+            .map(|line| line["files"][0]["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let day = |days: i64| midnight(days).to_string()[..10].to_owned();
+    // Each with the period that it would have had: the day before it was due.
+    assert_eq!(runs("all"), [-6, -5, -4].map(|days| format!("all-{}.html", day(days))));
+    assert_eq!(runs("latest"), [format!("latest-{}.html", day(-4))]);
+    assert!(runs("none").is_empty());
+    // On time, all are made.
+    pass_at(&setting, midnight(-2) + Micros::from_secs(7 * 3_600 + 5));
+    assert_eq!((runs("all").len(), runs("latest").len(), runs("none").len()), (4, 2, 1));
+}
+
+#[test]
+fn a_report_waits_for_its_period_but_not_for_ever() {
+    let setting = setting();
+    let text = DEFINITION
+        .replace("period = \"last-week\"", "period = \"today\"\ntimezone = \"UTC\"")
+        .replace("at = \"07:00\"", "at = \"07:00\"\ngrace = \"6h\"");
+    std::fs::write(setting.path("reports/weekly.toml"), text).unwrap();
+    let hour = |hours: i64| midnight(-1) + Micros::from_secs(hours * 3_600 + 5);
+    pass_at(&setting, hour(0));
+    pass_at(&setting, hour(7));
+    pass_at(&setting, hour(12));
+    assert_eq!(ledger(&setting), 0, "today is not over");
+    pass_at(&setting, hour(13));
+    assert_eq!(ledger(&setting), 1, "it has waited long enough");
+    for year in std::fs::read_dir(setting.path("shelf")).unwrap().flatten() {
+        for file in std::fs::read_dir(year.path()).unwrap().flatten() {
+            assert!(
+                std::fs::read_to_string(file.path())
+                    .unwrap()
+                    .contains("The period is not over.")
+            );
+        }
+    }
+}
+
+#[test]
+fn the_next_runs_are_listed_in_the_reports_zone_and_in_utc() {
+    let setting = setting();
+    let text = DEFINITION.replace(
+        "period = \"last-week\"",
+        "period = \"last-week\"\ntimezone = \"Asia/Kathmandu\"",
+    );
+    std::fs::write(setting.path("reports/weekly.toml"), text).unwrap();
+    let list = setting.succeed("mailqos-analytics", &["schedule", "list"]);
+    let lines: Vec<&str> = list.lines().collect();
+    assert_eq!(lines.len(), 6, "{list}");
+    assert!(lines[0].starts_with("weekly  "), "{list}");
+    for line in &lines[1..] {
+        assert!(
+            line.contains("T07:00:00+05:45[Asia/Kathmandu]") && line.ends_with("T01:15:00Z"),
+            "{line}"
+        );
+    }
+}

@@ -620,7 +620,7 @@ fn orders(folder: &Path) -> Result<Vec<Order>, OutboxError> {
             Err(error) => tracing::error!("{error}"),
         }
     }
-    orders.sort_by(|a: &Order, b| (a.ordered_at, &a.id).cmp(&(b.ordered_at, &b.id)));
+    orders.sort_by(|a: &Order, b| (a.ordered_at, &a.run, &a.id).cmp(&(b.ordered_at, &b.run, &b.id)));
     Ok(orders)
 }
 

@@ -181,6 +181,8 @@ pub enum MonthDay {
     Last,
     /// The first such weekday.
     First(Weekday),
+    /// The last such weekday.
+    LastOf(Weekday),
 }
 
 /// What happens to runs that fell due while nobody could make them.
@@ -563,9 +565,10 @@ fn read_schedule(mut table: Table, problems: &mut Problems) -> Option<Schedule> 
         let text = on.as_deref().unwrap_or("1");
         let day = match text {
             "last" => Some(MonthDay::Last),
-            other => match other.strip_prefix("first-") {
-                Some(day) => weekday(day).map(MonthDay::First),
-                None => other
+            other => match (other.strip_prefix("first-"), other.strip_prefix("last-")) {
+                (Some(day), _) => weekday(day).map(MonthDay::First),
+                (_, Some(day)) => weekday(day).map(MonthDay::LastOf),
+                (None, None) => other
                     .parse()
                     .ok()
                     .filter(|day| (1..=31).contains(day))
@@ -576,7 +579,7 @@ fn read_schedule(mut table: Table, problems: &mut Problems) -> Option<Schedule> 
             problems.push(
                 table
                     .problem("on", format!("{text:?} is no day of a month"), "here")
-                    .help("write \"1\" to \"31\", \"last\" or \"first-monday\""),
+                    .help("write \"1\" to \"31\", \"last\", \"first-monday\" or \"last-friday\""),
             );
         }
         day

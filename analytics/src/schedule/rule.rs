@@ -99,6 +99,9 @@ fn day_of(month: Date, day: MonthDay) -> Option<Date> {
         MonthDay::Last => Some(last),
         MonthDay::Day(day) => Some(Date::new(month.year(), month.month(), day.min(last.day())).unwrap_or(last)),
         MonthDay::First(weekday) => first_weekday(month, weekday),
+        MonthDay::LastOf(weekday) => std::iter::successors(Some(last), |date| date.yesterday().ok())
+            .take(7)
+            .find(|date| date.weekday() == weekday),
     }
 }
 
@@ -141,6 +144,8 @@ mod tests {
         assert_eq!(next(&last, "2026-02-01T00:00:00Z", "UTC"), "2026-02-28T07:00:00Z");
         let monday = Rule::Monthly(MonthDay::First(Weekday::Monday), seven());
         assert_eq!(next(&monday, "2026-10-06T00:00:00Z", "UTC"), "2026-11-02T07:00:00Z");
+        let friday = Rule::Monthly(MonthDay::LastOf(Weekday::Friday), seven());
+        assert_eq!(next(&friday, "2026-10-06T00:00:00Z", "UTC"), "2026-10-30T07:00:00Z");
         let quarterly = Rule::Quarterly(MonthDay::Day(2), seven());
         assert_eq!(next(&quarterly, "2026-02-03T00:00:00Z", "UTC"), "2026-04-02T07:00:00Z");
         let yearly = Rule::Yearly(MonthDay::Day(1), seven());

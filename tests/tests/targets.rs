@@ -1,0 +1,298 @@
+//! Targets as their users see them: each recipient once, whatever becomes of the others; files whole, checked, and removed by rule;
+//! what can't be delivered is told.
+
+#![cfg(unix)]
+#![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use mailqos_core::model::{Micros, UtcMicros};
+use mailqos_tests::{
+    hooks::{Hooks, Manner},
+    servers::{Fault, KEY_ID, Landing, MailServer, ObjectStore, Options, PASSWORD, Protocol, When},
+    setting::{Setting, until},
+};
+
+const SECRET: &str = "Object-Store-Hemlighet-5Rt";
+
+async fn mail_server(setting: &mut Setting, name: &str, options: Options) -> MailServer {
+    let server = MailServer::start(Options {
+        users: ["reports", "anna", "ben", "cem", "dora", "eva"]
+            .map(|user| (format!("{user}@example.com"), PASSWORD.to_owned()))
+            .to_vec(),
+        ..options
+    })
+    .await
+    .unwrap();
+    std::fs::write(setting.path(&format!("{name}.pem")), server.authority().pem()).unwrap();
+    setting.add(&format!(
+        "[account.{name}]\nuser = \"reports@example.com\"\npassword = {{ env = \"PROBE_PASSWORD\" }}\n\
+         [mail_server.{name}]\nserver = \"127.0.0.1\"\nport = {}\ntls = \"starttls\"\naccount = \"{name}\"\nfrom = \"reports@example.com\"\nca_file = \"{name}.pem\"",
+        server.smtp_port()
+    ));
+    server
+}
+
+fn file(setting: &Setting, name: &str, size: usize) -> Vec<u8> {
+    let bytes: Vec<u8> = (0..size as u32)
+        .map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
+    std::fs::write(setting.path(name), &bytes).unwrap();
+    bytes
+}
+
+fn try_again(setting: &Setting) -> std::process::Output {
+    setting.run("mailqos-analytics", &["outbox", "retry"])
+}
+
+fn ledger(setting: &Setting) -> Vec<serde_json::Value> {
+    let text = setting.succeed("mailqos-analytics", &["outbox", "ledger"]);
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The attached files of a mail: names and contents.
+fn attached(mail: &Landing) -> Vec<(String, Vec<u8>)> {
+    let text = String::from_utf8_lossy(&mail.content).replace('\r', "");
+    text.split("Content-Disposition: attachment; filename=\"")
+        .skip(1)
+        .map(|part| {
+            let (name, rest) = part.split_once('"').unwrap();
+            let (_, body) = rest.split_once("\n\n").unwrap();
+            let body: String = body.lines().take_while(|line| !line.starts_with("--")).collect();
+            (name.to_owned(), STANDARD.decode(body).unwrap())
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recipient_refused_among_others_holds_nobody_up_and_nobody_gets_it_twice() {
+    let mut setting = Setting::new("here");
+    let server = mail_server(&mut setting, "post", Options::default()).await;
+    setting.add(
+        "[operator.anna]\nemail = \"anna@example.com\"\n[operator.ben]\nemail = \"ben@example.com\"\n\
+         [operator.all]\nmembers = [\"anna\", \"ben\"]\nemail = \"cem@example.com\"\n\
+         [target.people]\nkind = \"email\"\nto = [\"all\", \"nobody@example.com\"]\ncc = \"dora@example.com\"\nbcc = \"eva@example.com\"\nreply_to = \"desk@example.com\"",
+    );
+    let pdf = file(&setting, "r.pdf", 20_000);
+    // The first who is named has to wait.
+    let later = Fault::Reply("450 4.2.0 greylisted".into());
+    server.inject(Protocol::Smtp, "RCPT", later, When::Times(1));
+    let output = setting.run("mailqos-analytics", &["deliver", "r.pdf", "--to", "people"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("greylisted") && said.contains("tried again"), "{said}");
+    until("four mails", || server.landings().len() == 4).await;
+    let output = try_again(&setting);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("nobody@example.com was refused"), "{said}");
+    until("the fifth mail", || server.landings().len() == 5).await;
+    assert!(try_again(&setting).status.success());
+    let mut got: Vec<String> = server.landings().iter().map(|mail| mail.to.clone()).collect();
+    got.sort();
+    assert_eq!(
+        got,
+        ["anna", "ben", "cem", "dora", "eva"].map(|user| format!("{user}@example.com"))
+    );
+    let mails = server.landings();
+    assert!(
+        mails
+            .iter()
+            .all(|mail| attached(mail) == [("r.pdf".to_owned(), pdf.clone())])
+    );
+    assert!(
+        mails
+            .iter()
+            .all(|mail| mail.field("Message-ID") == mails[0].field("Message-ID"))
+    );
+    // Only her own mail knows of her, from the servers on its way.
+    let others = || mails.iter().filter(|mail| !mail.to.starts_with("eva"));
+    assert!(others().all(|mail| !String::from_utf8_lossy(&mail.content).contains("eva@")));
+    assert_eq!(mails[0].field("Reply-To").unwrap(), "desk@example.com");
+    let entry = &ledger(&setting)[0];
+    assert_eq!(entry["accepted"].as_array().unwrap().len(), 5);
+    assert_eq!(entry["refused"][0][0], "nobody@example.com");
+    let csv = setting.succeed("mailqos-analytics", &["outbox", "ledger", "--format", "csv"]);
+    assert_eq!(csv.lines().count(), 7, "{csv}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_server_stands_in_and_a_path_in_alarm_is_avoided() {
+    let mut setting = Setting::new("here");
+    let first = mail_server(&mut setting, "first", Options::default()).await;
+    let second = mail_server(&mut setting, "second", Options::default()).await;
+    setting.add(
+        "[target.people]\nkind = \"email\"\nmail_server = \"first\"\nfallback = \"second\"\nto = [\"anna@example.com\"]",
+    );
+    setting.add(&format!(
+        "[object.m]\naddress = \"127.0.0.1\"\n[monitor.path]\nobject = \"m\"\nfrom = \"a@example.com\"\nto = \"b@example.com\"\n\
+         smtp = {{ port = {}, tls = \"none\" }}\npickup = {{ protocol = \"pop3\", port = 1, tls = \"none\", account = \"first\" }}",
+        first.smtp_port()
+    ));
+    file(&setting, "r.pdf", 1_000);
+    let deliver = || setting.succeed("mailqos-analytics", &["deliver", "r.pdf", "--to", "people"]);
+    first.refuse(Protocol::Smtp);
+    deliver();
+    until("the mail through the second", || second.landings().len() == 1).await;
+    first.admit(Protocol::Smtp);
+    deliver();
+    until("the mail through the first", || first.landings().len() == 1).await;
+    let state = setting.path("data/state/site=here");
+    std::fs::create_dir_all(&state).unwrap();
+    std::fs::write(state.join("alarms.json"), r#"{"states":{"path":{"status":"alarm"}}}"#).unwrap();
+    deliver();
+    until("the mail around the alarm", || second.landings().len() == 2).await;
+    let last = ledger(&setting).pop().unwrap();
+    let reply = last["reply"].as_str().unwrap();
+    assert!(
+        reply.contains("not through first: the monitor path is in alarm"),
+        "{reply}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_cannot_take_a_large_file_gets_it_in_pieces_or_a_link() {
+    let mut setting = Setting::new("here");
+    let small = Options {
+        max_size: 1_500_000,
+        ..Options::default()
+    };
+    let server = mail_server(&mut setting, "post", small).await;
+    setting.add(
+        "[operator.ben]\nemail = \"ben@example.com\"\nattachments = \"100kB\"\n\
+         [target.people]\nkind = \"email\"\nto = [\"anna@example.com\"]\n\
+         [target.linked]\nkind = \"email\"\nto = [\"ben\", \"cem@example.com\"]\nlink_to = \"shelf\"\n\
+         [target.shelf]\nkind = \"folder\"\npath = \"shelf\"\nurl = \"https://files.example.com/reports/\"",
+    );
+    let large = file(&setting, "large.pdf", 2_000_000);
+    setting.succeed("mailqos-analytics", &["deliver", "large.pdf", "--to", "people"]);
+    until("the pieces", || server.landings().len() >= 2).await;
+    let mut mails = server.landings();
+    mails.sort_by_key(|mail| mail.field("Subject"));
+    let count = mails.len();
+    assert!(mails[0].field("Subject").unwrap().ends_with(&format!("(1/{count})")));
+    let whole: Vec<u8> = mails.iter().flat_map(|mail| attached(mail).remove(0).1).collect();
+    assert!(whole == large, "{} bytes of {}", whole.len(), large.len());
+
+    let medium = file(&setting, "medium.pdf", 300_000);
+    let folder = ["--folder", "2026/10 x"];
+    setting.succeed(
+        "mailqos-analytics",
+        &[&["deliver", "medium.pdf", "--to", "linked"], &folder[..]].concat(),
+    );
+    until("both", || server.landings().len() == count + 2).await;
+    for mail in &server.landings()[count..] {
+        let text = String::from_utf8_lossy(&mail.content)
+            .replace("=\r\n", "")
+            .replace("=3D", "=");
+        if mail.to.starts_with("ben") {
+            assert!(
+                text.contains("https://files.example.com/reports/2026/10%20x/medium.pdf"),
+                "{text}"
+            );
+            assert!(attached(mail).is_empty());
+        } else {
+            assert!(attached(mail)[0].1 == medium);
+        }
+    }
+    assert!(std::fs::read(setting.path("shelf/2026/10 x/medium.pdf")).unwrap() == medium);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_store_gets_files_once_it_is_there() {
+    let store = ObjectStore::start().await.unwrap();
+    let mut setting = Setting::new("here");
+    let secret = setting.path("s3.secret");
+    std::fs::write(&secret, SECRET).unwrap();
+    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    setting.add(&format!(
+        "[account.store]\nuser = \"{KEY_ID}\"\npassword = {{ file = \"s3.secret\" }}\n\
+         [target.bucket]\nkind = \"object-store\"\nurl = \"s3://bucket/reports\"\nendpoint = \"{}\"\nallow_http = true\nregion = \"eu-north-1\"\naccount = \"store\"",
+        store.endpoint()
+    ));
+    let said = setting.succeed("mailqos-analytics", &["targets", "test"]);
+    assert!(
+        said.starts_with("bucket  ok  s3://bucket/reports/mailqos-test-"),
+        "{said}"
+    );
+    assert!(store.names().is_empty(), "{:?}", store.names());
+    let pdf = file(&setting, "r.pdf", 100_000);
+    store.set_away(true);
+    let output = setting.run(
+        "mailqos-analytics",
+        &["deliver", "r.pdf", "--to", "bucket", "--folder", "2026"],
+    );
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("s3://bucket/reports/2026/r.pdf") && said.contains("tried again"),
+        "{said}"
+    );
+    assert!(!said.contains(SECRET));
+    store.set_away(false);
+    assert!(try_again(&setting).status.success());
+    assert_eq!(store.names(), ["bucket/reports/2026/r.pdf"]);
+    assert!(store.get("bucket/reports/2026/r.pdf").unwrap() == pdf);
+    assert_eq!(ledger(&setting)[0]["reply"], "size and SHA-256 checked");
+}
+
+#[test]
+fn old_files_are_removed_by_rule_and_only_ours() {
+    let mut setting = Setting::new("here");
+    setting.add("[target.shelf]\nkind = \"folder\"\npath = \"shelf\"\nkeep = \"30d\"");
+    for name in ["a.pdf", "b.pdf"] {
+        file(&setting, name, 10_000);
+        setting.succeed("mailqos-analytics", &["deliver", name, "--to", "shelf"]);
+    }
+    std::fs::write(setting.path("shelf/theirs.pdf"), "theirs").unwrap();
+    std::fs::write(setting.path("shelf/b.pdf"), "changed by somebody").unwrap();
+    let later = |days: i64| {
+        let now = (UtcMicros::now() + Micros::from_secs(days * 86_400)).to_string();
+        setting.succeed("mailqos-analytics", &["schedule", "run-due", "--now", &now]);
+        let mut names: Vec<String> = std::fs::read_dir(setting.path("shelf"))
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(later(29), ["a.pdf", "b.pdf", "theirs.pdf"]);
+    assert_eq!(later(31), ["b.pdf", "theirs.pdf"]);
+    let lines = ledger(&setting);
+    assert!(
+        lines
+            .iter()
+            .any(|line| line["removed_at"].is_string() && line["name"] == "a.pdf")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_is_told_of_what_is_given_up() {
+    let hooks = Hooks::start(Manner::Status(200)).await.unwrap();
+    let mut setting = Setting::new("here");
+    setting.add(&format!(
+        "[delivery]\npatience = \"0s\"\naction_list = \"bosses\"\n\
+         [action_list.bosses]\nactions = [{{ webhook = {{ url = \"{}\", body = '{{ \"subject\": {{{{ subject | json }}}}, \"text\": {{{{ body | json }}}} }}' }} }}]\n\
+         [target.nowhere]\nkind = \"ftp\"\nserver = \"127.0.0.1\"\nport = 1\ntls = \"none\"",
+        hooks.url("/told")
+    ));
+    file(&setting, "r.pdf", 1_000);
+    let output = setting.run("mailqos-analytics", &["deliver", "r.pdf", "--to", "nowhere"]);
+    assert_eq!(output.status.code(), Some(1));
+    until("somebody was told", || !hooks.taken().is_empty()).await;
+    let told = hooks.taken()[0].json();
+    assert_eq!(told["subject"], "[mailqos here] not delivered to nowhere: r.pdf");
+    assert!(told["text"].as_str().unwrap().contains("outbox retry"), "{told}");
+    let list = setting.succeed("mailqos-analytics", &["outbox", "list"]);
+    assert!(list.contains("given up") && list.contains("nowhere"), "{list}");
+    let id = list.split_whitespace().next().unwrap();
+    // Nobody is told twice, and what is dropped is gone.
+    setting.succeed("mailqos-analytics", &["schedule", "run-due"]);
+    assert_eq!(hooks.taken().len(), 1);
+    assert!(
+        setting
+            .succeed("mailqos-analytics", &["outbox", "show", id])
+            .contains("\"told\": true")
+    );
+    setting.succeed("mailqos-analytics", &["outbox", "drop", id]);
+    assert!(setting.succeed("mailqos-analytics", &["outbox", "list"]).is_empty());
+}
