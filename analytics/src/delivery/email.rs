@@ -542,7 +542,24 @@ impl<'a> Content<'a> {
         let body = match self.html.as_ref().filter(|_| first) {
             Some(html) => {
                 let html = note.map_or_else(|| html.clone(), |note| with_note(html, note));
-                MultiPart::alternative_plain_html(text, html)
+                let shown = letter
+                    .pictures
+                    .iter()
+                    .filter(|picture| html.contains(&format!("cid:{}", picture.id)));
+                let shown: Vec<_> = shown.collect();
+                if shown.is_empty() {
+                    MultiPart::alternative_plain_html(text, html)
+                } else {
+                    let mut related = MultiPart::related().singlepart(SinglePart::html(html));
+                    for picture in shown {
+                        let media = ContentType::parse(&picture.media_type).map_err(|error| wrong(&error))?;
+                        let inline = Attachment::new_inline(picture.id.clone());
+                        related = related.singlepart(inline.body(Body::new(picture.bytes.clone()), media));
+                    }
+                    MultiPart::alternative()
+                        .singlepart(SinglePart::plain(text))
+                        .multipart(related)
+                }
             }
             None => MultiPart::mixed().singlepart(SinglePart::plain(text)),
         };
@@ -678,7 +695,7 @@ fn with_note(html: &str, note: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::{Item, Letter};
+    use crate::delivery::{Inline, Item, Letter};
 
     fn config(folder: &std::path::Path) -> Config {
         let file = folder.join("mailqos.toml");
@@ -714,7 +731,14 @@ mod tests {
             letter: Letter {
                 subject: "Mail quality, Oktober ö".into(),
                 text: "Grüße".into(),
-                html: Some("<html><body class=\"x\"><p>Grüße</p></body></html>".into()),
+                html: Some("<html><body class=\"x\"><p>Grüße</p><img src=\"cid:chart-1\"></body></html>".into()),
+                pictures: ["chart-1", "not-shown"]
+                    .map(|id| Inline {
+                        id: id.into(),
+                        media_type: "image/png".into(),
+                        bytes: vec![0x89, b'P'],
+                    })
+                    .to_vec(),
                 id: "monthly 2026-10".into(),
             },
         };
@@ -739,6 +763,11 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("hidden@example.com"), "{text}");
+        assert!(
+            text.contains("multipart/related") && text.contains("Content-ID: <chart-1>"),
+            "{text}"
+        );
+        assert!(!text.contains("not-shown"), "{text}");
         assert_eq!(envelope.to().len(), 2);
         let id = |text: &str| {
             text.lines()

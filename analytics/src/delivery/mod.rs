@@ -57,8 +57,21 @@ pub struct Letter {
     pub text: String,
     /// Its HTML form, if it has one.
     pub html: Option<String>,
+    /// The pictures that the HTML form shows as `cid:ID`.
+    pub pictures: Vec<Inline>,
     /// What its Message-ID is made of: the same parcel always has the same.
     pub id: String,
+}
+
+/// A picture within a mail.
+#[derive(Debug, Clone)]
+pub struct Inline {
+    /// What the HTML form calls it: letters, digits, `-`, `_`, `.` and `@`.
+    pub id: String,
+    /// Its type, such as `image/png`.
+    pub media_type: String,
+    /// The file.
+    pub bytes: Vec<u8>,
 }
 
 /// What became of a parcel.
@@ -360,8 +373,8 @@ pub async fn try_out(config: &Config, name: &Name) -> Result<String, DeliveryErr
         letter: Letter {
             subject: "mailqos tries this target".to_owned(),
             text: "If you can read this, reports reach you.\n".to_owned(),
-            html: None,
             id: now.to_string(),
+            ..Letter::default()
         },
     };
     match options {

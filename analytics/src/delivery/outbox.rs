@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Item, Letter, Parcel, Progress, Receipt, Served, deliver, hex,
+    Inline, Item, Letter, Parcel, Progress, Receipt, Served, deliver, hex,
     ledger::{Entry, Ledger, Line, Removal, removable},
     shelf::Old,
     sweep,
@@ -62,6 +62,9 @@ pub struct Order {
     pub text: String,
     /// The mail's HTML form.
     pub html: Option<String>,
+    /// The pictures of the HTML form, which lie beside the order: what it calls them, and their types.
+    #[serde(default)]
+    pub pictures: Vec<(String, String)>,
     /// The files, which lie beside the order.
     pub files: Vec<StoredFile>,
     /// When it was ordered, in microseconds since 1970 UTC.
@@ -228,6 +231,10 @@ impl Outbox {
                 sha256,
             });
         }
+        for (index, picture) in request.letter.pictures.iter().enumerate() {
+            let copy = draft.join(format!("picture-{index}"));
+            private_file(&copy, &picture.bytes).map_err(failed(&copy))?;
+        }
         let id = hex(&hash.finalize()[..12]);
         if self.ledger.ids()?.contains(&id) {
             return Ok(Submitted::Delivered(id));
@@ -239,6 +246,12 @@ impl Outbox {
             subject: request.letter.subject.clone(),
             text: request.letter.text.clone(),
             html: request.letter.html.clone(),
+            pictures: request
+                .letter
+                .pictures
+                .iter()
+                .map(|picture| (picture.id.clone(), picture.media_type.clone()))
+                .collect(),
             files,
             ordered_at: now.0,
             attempts: 0,
@@ -478,6 +491,21 @@ impl Outbox {
             return (order, Err((reason, false)));
         };
         let folder = self.pending().join(&order.id);
+        let mut pictures = Vec::new();
+        for (index, (id, media_type)) in order.pictures.iter().enumerate() {
+            let path = folder.join(format!("picture-{index}"));
+            match fs::read(&path) {
+                Ok(bytes) => pictures.push(Inline {
+                    id: id.clone(),
+                    media_type: media_type.clone(),
+                    bytes,
+                }),
+                Err(error) => {
+                    let reason = failed(&path)(error).to_string();
+                    return (order, Err((reason, true)));
+                }
+            }
+        }
         let parcel = Parcel {
             items: order
                 .files
@@ -493,6 +521,7 @@ impl Outbox {
                 subject: order.subject.clone(),
                 text: order.text.clone(),
                 html: order.html.clone(),
+                pictures,
                 id: order.id.clone(),
             },
         };

@@ -109,7 +109,7 @@ fn letter(document: &Document, config: &Config) -> Result<Letter, MediaError> {
             .collect(),
         text: media::email::text(document),
         html: Some(media::email::render(document, Some(&config.templates))?),
-        id: String::new(),
+        ..Letter::default()
     })
 }
 
