@@ -80,6 +80,28 @@ pub enum Each {
     Site,
 }
 
+impl Each {
+    /// The words of a definition and of the command line.
+    pub const WORDS: [(&'static str, Self); 5] = [
+        ("all", Self::All),
+        ("monitor", Self::Monitor),
+        ("object", Self::Object),
+        ("tag", Self::Tag),
+        ("site", Self::Site),
+    ];
+
+    /// The names of the groups that a monitor belongs to.
+    pub fn names(self, monitor: &super::facts::Monitor) -> Vec<String> {
+        match self {
+            Self::All => Vec::new(),
+            Self::Monitor => vec![monitor.name.clone()],
+            Self::Object => monitor.object.iter().cloned().collect(),
+            Self::Tag => monitor.tags.iter().cloned().collect(),
+            Self::Site => vec![monitor.site.clone()],
+        }
+    }
+}
+
 /// A kind of file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Format {
@@ -217,10 +239,13 @@ macro_rules! built_in {
 }
 /// Templates that are always there: name and text.
 const BUILT_IN: &[(&str, &str)] = built_in![
+    "capacity",
     "executive-summary",
     "incident-review",
     "monthly-operations",
     "service-level",
+    "site-comparison",
+    "top-bottom",
     "trend"
 ];
 
@@ -403,19 +428,7 @@ fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut P
                 .help(format!("write one of: {}", tags.join(", "))),
         );
     }
-    let each = table
-        .word(
-            "each",
-            &[
-                ("all", Each::All),
-                ("monitor", Each::Monitor),
-                ("object", Each::Object),
-                ("tag", Each::Tag),
-                ("site", Each::Site),
-            ],
-            problems,
-        )
-        .unwrap_or_default();
+    let each = table.word("each", &Each::WORDS, problems).unwrap_or_default();
     let formats = formats(&mut table, problems);
     let output = table.get("output", problems);
     let theme = table

@@ -81,6 +81,8 @@ pub struct Words {
     pub data_hash: &'static str,
     /// Before the zone's name: `Times in`.
     pub times_in: &'static str,
+    /// The same within a line: `times in`.
+    pub times_inline: &'static str,
     /// What stands for nothing.
     pub dash: &'static str,
     /// The kind of document: `Report`.

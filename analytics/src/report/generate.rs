@@ -138,14 +138,7 @@ fn groups(each: Each, facts: &Facts) -> Vec<(Option<String>, BTreeSet<usize>)> {
     }
     let mut groups: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
     for (index, monitor) in facts.monitors.iter().enumerate() {
-        let names: Vec<String> = match each {
-            Each::All => Vec::new(),
-            Each::Monitor => vec![monitor.name.clone()],
-            Each::Object => monitor.object.iter().cloned().collect(),
-            Each::Tag => monitor.tags.iter().cloned().collect(),
-            Each::Site => vec![monitor.site.clone()],
-        };
-        for name in names {
+        for name in each.names(monitor) {
             groups.entry(name).or_default().insert(index);
         }
     }
@@ -188,8 +181,8 @@ fn document(
     }
     level(&mut blocks);
     let title = match group {
-        Some(group) => format!("{}: {group}", definition.template.title),
-        None => definition.template.title.clone(),
+        Some(group) => format!("{}: {group}", l.text(&definition.template.title)),
+        None => l.text(&definition.template.title),
     };
     let made_at = source.made_at.or(facts.last_sample).unwrap_or(facts.period.to);
     let mut parts = facts.parts(&monitors);
@@ -229,6 +222,7 @@ fn document(
             made: l.t("Data until"),
             data_hash: l.t("SHA-256 of the data"),
             times_in: l.t("Times in"),
+            times_inline: l.t("times in"),
             dash: DASH,
             report: l.t("Report"),
             finding: l.t("Finding"),

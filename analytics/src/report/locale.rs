@@ -3,6 +3,7 @@
 use jiff::tz::TimeZone;
 use mailqos_core::model::{Micros, UtcMicros};
 
+use super::languages::{de, sv};
 use crate::{
     charts::Voice,
     figures::{Calendar, Period},
@@ -25,14 +26,19 @@ pub struct Locale {
 pub struct Language {
     /// Its tag, such as `en`.
     pub tag: &'static str,
-    decimal: char,
-    thousands: char,
-    /// Between a number and the per cent sign.
-    percent: &'static str,
-    months: [&'static str; 12],
+    pub(super) decimal: char,
+    pub(super) thousands: char,
+    /// What follows a number in per cent.
+    pub(super) percent: &'static str,
+    /// What follows the number of a day in a date.
+    pub(super) after_day: &'static str,
+    /// Nouns have a capital within a sentence too.
+    pub(super) capital_nouns: bool,
+    pub(super) months: [&'static str; 12],
     /// Monday first.
-    weekdays: [&'static str; 7],
-    texts: &'static [(&'static str, &'static str)],
+    pub(super) weekdays: [&'static str; 7],
+    /// By the English text, sorted.
+    pub(super) texts: &'static [(&'static str, &'static str)],
 }
 
 /// English, in which all texts are written.
@@ -41,6 +47,8 @@ static ENGLISH: Language = Language {
     decimal: '.',
     thousands: ',',
     percent: "\u{202f}%",
+    after_day: "",
+    capital_nouns: false,
     months: [
         "January",
         "February",
@@ -60,7 +68,7 @@ static ENGLISH: Language = Language {
 };
 
 /// The languages there are.
-static LANGUAGES: [&Language; 1] = [&ENGLISH];
+static LANGUAGES: [&Language; 3] = [&ENGLISH, &de::LANGUAGE, &sv::LANGUAGE];
 
 impl Locale {
     /// The locale of a language tag (`en`, `en-GB`) and a zone; `None` for a language that nobody has translated to.
@@ -97,11 +105,37 @@ impl Locale {
 
     /// A text in the report's language; the English one where there is no translation.
     pub fn t(&self, english: &'static str) -> &'static str {
-        self.language
-            .texts
-            .iter()
-            .find(|(key, _)| *key == english)
-            .map_or(english, |(_, text)| text)
+        match self.translation(english) {
+            Some(text) => text,
+            None => {
+                if self.language.tag != ENGLISH.tag {
+                    tracing::debug!("not translated to {}: {english:?}", self.language.tag);
+                }
+                english
+            }
+        }
+    }
+
+    fn translation(&self, english: &str) -> Option<&'static str> {
+        let texts = self.language.texts;
+        let found = texts.binary_search_by(|(key, _)| (*key).cmp(english)).ok()?;
+        texts.get(found).map(|(_, text)| *text)
+    }
+
+    /// A text of a definition: translated if it is one of ours, such as the title of a ready template.
+    pub fn text(&self, text: &str) -> String {
+        self.translation(text).unwrap_or(text).to_owned()
+    }
+
+    /// A name as it stands within a sentence: `round trip`, `SMTP connection`.
+    pub fn inline(&self, name: &str) -> String {
+        let mut letters = name.chars();
+        match (letters.next(), letters.next()) {
+            (Some(first), Some(second)) if !self.language.capital_nouns && second.is_lowercase() => {
+                first.to_lowercase().chain(name.chars().skip(1)).collect()
+            }
+            _ => name.to_owned(),
+        }
     }
 
     /// A text with its placeholders `{0}`, `{1}` … filled.
@@ -242,7 +276,12 @@ impl Locale {
     /// A date: `3 October 2026`.
     pub fn date(&self, moment: UtcMicros) -> String {
         let local = self.local(moment);
-        format!("{}{JOIN}{} {}", local.day(), self.month(local.month()), local.year())
+        format!(
+            "{}{JOIN}{} {}",
+            self.nth(local.day()),
+            self.month(local.month()),
+            local.year()
+        )
     }
 
     /// A date and time without seconds: `3 Oct 2026, 14:05`.
@@ -250,7 +289,7 @@ impl Locale {
         let local = self.local(moment);
         format!(
             "{}{JOIN}{} {}, {:02}:{:02}",
-            local.day(),
+            self.nth(local.day()),
             self.short_month(local.month()),
             local.year(),
             local.hour(),
@@ -263,7 +302,7 @@ impl Locale {
         let local = self.local(moment);
         format!(
             "{}{JOIN}{}, {:02}:{:02}:{:02}",
-            local.day(),
+            self.nth(local.day()),
             self.short_month(local.month()),
             local.hour(),
             local.minute(),
@@ -277,7 +316,7 @@ impl Locale {
         let weekday = self.language.weekdays[local.weekday().to_monday_zero_offset() as usize];
         format!(
             "{weekday}{JOIN}{}{JOIN}{}",
-            local.day(),
+            self.nth(local.day()),
             self.short_month(local.month())
         )
     }
@@ -318,15 +357,15 @@ impl Locale {
         if first.month() != last.month() {
             return format!(
                 "{}{JOIN}{} – {}",
-                first.day(),
+                self.nth(first.day()),
                 self.month(first.month()),
                 self.date(UtcMicros(period.to.0 - 1))
             );
         }
         format!(
             "{}–{}{JOIN}{} {}",
-            first.day(),
-            last.day(),
+            self.nth(first.day()),
+            self.nth(last.day()),
             self.month(last.month()),
             last.year()
         )
@@ -334,6 +373,10 @@ impl Locale {
 
     fn local(&self, moment: UtcMicros) -> jiff::civil::DateTime {
         self.zone.to_datetime(moment.timestamp())
+    }
+
+    fn nth(&self, day: i8) -> String {
+        format!("{day}{}", self.language.after_day)
     }
 
     fn month(&self, month: i8) -> &'static str {

@@ -6,6 +6,7 @@ pub mod document;
 pub mod facts;
 pub mod findings;
 pub mod generate;
+mod languages;
 pub mod locale;
 pub mod media;
 pub mod pattern_words;

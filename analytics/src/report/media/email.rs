@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::{MediaError, Partials};
-use crate::report::document::{Block, Document, Span};
+use super::{MediaError, Partials, data_uri, raster};
+use crate::report::document::{Block, Document, Picture, Span};
 
 macro_rules! partials {
     ($($name:literal),+ $(,)?) => {
@@ -38,16 +38,20 @@ pub fn render(document: &Document, own: Option<&Path>) -> Result<String, MediaEr
         blocks: document.first_page().to_vec(),
         ..document.clone()
     };
-    Partials::new(
-        "email",
-        "html",
-        tera::escape_html,
-        |_| {},
-        |picture| picture.name.clone(),
-        &built_in,
-        own,
-    )?
-    .page(&first)
+    Partials::new("email", "html", tera::escape_html, |_| {}, source, &built_in, own)?
+        .drawing(|svg| Ok(data_uri("image/png", &raster::png(svg.as_bytes())?)))
+        .page(&first)
+}
+
+/// Pictures stand in the page as data URIs; the mail carries them as parts of their own. Drawings become PNG.
+fn source(picture: &Picture) -> String {
+    if picture.media_type == "image/svg+xml" {
+        return raster::png(&picture.bytes)
+            .map(|bytes| data_uri("image/png", &bytes))
+            .inspect_err(|error| tracing::warn!("a picture is missing in the mail: {error}"))
+            .unwrap_or_default();
+    }
+    data_uri(picture.media_type, &picture.bytes)
 }
 
 /// The first page of a document as plain text.

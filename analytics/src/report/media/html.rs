@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-
-use super::{MediaError, Partials};
+use super::{MediaError, Partials, data_uri};
 use crate::report::document::{Document, Picture};
 
 macro_rules! partials {
@@ -41,5 +39,5 @@ pub fn render(document: &Document, own: Option<&Path>) -> Result<String, MediaEr
 }
 
 fn source(picture: &Picture) -> String {
-    format!("data:{};base64,{}", picture.media_type, STANDARD.encode(&picture.bytes))
+    data_uri(picture.media_type, &picture.bytes)
 }

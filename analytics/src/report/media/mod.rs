@@ -4,9 +4,11 @@ pub mod data;
 pub mod email;
 pub mod html;
 pub mod pdf;
+mod raster;
 
 use std::{borrow::Cow, cell::Cell, path::Path};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Serialize;
 use tera::{Context, EscapeFn, Tera};
 
@@ -64,12 +66,20 @@ pub(super) struct Partials {
     tera: Tera,
     extension: &'static str,
     source: Source,
+    drawn: Option<Drawn>,
     /// How many charts and pictures were shown so far; their numbers name files beside the markup.
     shown: Cell<usize>,
 }
 
 /// How a medium names a picture, such as by a data URI.
 type Source = fn(&Picture) -> String;
+/// How a medium that shows no drawings names the picture of one.
+type Drawn = fn(&str) -> Result<String, MediaError>;
+
+/// A picture as a data URI.
+fn data_uri(media_type: &str, bytes: &[u8]) -> String {
+    format!("data:{media_type};base64,{}", STANDARD.encode(bytes))
+}
 
 /// A heading in the list of contents.
 #[derive(Serialize)]
@@ -121,8 +131,15 @@ impl Partials {
             tera,
             extension,
             source,
+            drawn: None,
             shown: Cell::new(0),
         })
+    }
+
+    /// For a medium that shows pictures, but no drawings.
+    pub(super) fn drawing(mut self, drawn: Drawn) -> Self {
+        self.drawn = Some(drawn);
+        self
     }
 
     /// The whole page.
@@ -180,7 +197,10 @@ impl Partials {
             Block::List { .. } => "list",
             Block::KeyFigures { .. } => "key-figures",
             Block::Table(_) => "table",
-            Block::Chart(_) => {
+            Block::Chart(chart) => {
+                if let Some(drawn) = self.drawn {
+                    context.insert("picture", &drawn(&chart.chart.svg)?);
+                }
                 context.insert("file", &format!("{}.svg", self.next()));
                 "chart"
             }

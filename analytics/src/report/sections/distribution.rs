@@ -33,7 +33,7 @@ impl Section for Distribution {
                 if values.is_empty() {
                     return None;
                 }
-                let name = metric_name(self.metric, view.locale).to_lowercase();
+                let name = view.locale.inline(metric_name(self.metric, view.locale));
                 let round_trip = self.metric == Metric::RoundTrip;
                 let mut thresholds: Vec<f64> = Vec::new();
                 if round_trip {

@@ -24,7 +24,7 @@ impl Section for Heading {
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         vec![Block::Heading {
             level: self.level,
-            text: self.text.clone(),
+            text: view.locale.text(&self.text),
             id: view.ids.unique(&self.text),
         }]
     }

@@ -1,10 +1,13 @@
 //! Sections: from facts to blocks, a file each. A new one is a file here, a line in [`KINDS`], and nothing else.
 
 mod availability;
+mod columns;
 mod comparison;
 mod coverage;
 mod distribution;
+mod groups;
 mod heading;
+mod hops;
 mod image;
 mod key_figures;
 mod method;
@@ -20,6 +23,7 @@ mod service_level;
 mod strip;
 mod summary;
 mod text;
+mod top;
 mod transcripts;
 mod trends;
 mod weekly_pattern;
@@ -111,6 +115,10 @@ const KINDS: &[(&str, &str, Read)] = &[
         "when each monitor failed, a cell per day or hour",
         strip::read,
     ),
+    ("group-table", "sites, objects or tags beside each other", groups::read),
+    ("top", "the worst or the best monitors by a figure", top::read),
+    ("hops", "the path of the mails: where they spend their time", hops::read),
+    ("columns", "sections side by side", columns::read),
     (
         "percentile-table",
         "the distribution of a metric per monitor",

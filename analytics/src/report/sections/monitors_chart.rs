@@ -52,7 +52,7 @@ impl Section for MonitorsChart {
                 let chart = small_multiples::chart(
                     &small_multiples::SmallMultiples {
                         title: String::new(),
-                        metric: metric_name(self.metric, l).to_lowercase(),
+                        metric: l.inline(metric_name(self.metric, l)),
                         width: WIDTH,
                         period: stretch(period),
                         panels,

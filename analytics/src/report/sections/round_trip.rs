@@ -60,7 +60,7 @@ impl Section for MetricChart {
             .map(|monitor| {
                 let window = window(&monitor.series, &view.facts.passed);
                 let several = view.monitors.len() > 1;
-                let name = metric_name(self.metric, view.locale).to_lowercase();
+                let name = view.locale.inline(metric_name(self.metric, view.locale));
                 let mut title = title(monitor, self.metric, &name, view.locale);
                 if several {
                     title = format!("{}: {title}", monitor.name);

@@ -48,7 +48,7 @@ impl Section for WeeklyPattern {
                 if cells.iter().flatten().all(Option::is_none) {
                     return None;
                 }
-                let name = l.fill("median {0}", &[&metric_name(self.metric, l).to_lowercase()]);
+                let name = l.fill("median {0}", &[&l.inline(metric_name(self.metric, l))]);
                 let mut chart = heat_map::chart(
                     &heat_map::HeatMap {
                         title: String::new(),

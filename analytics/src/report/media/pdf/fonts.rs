@@ -15,7 +15,7 @@ macro_rules! fonts {
 }
 
 /// Text first, then what covers the scripts and signs that it lacks.
-static FILES: [&[u8]; 12] = fonts![
+pub(in crate::report::media) static FILES: [&[u8]; 12] = fonts![
     "Inter-Regular.otf",
     "Inter-SemiBold.otf",
     "Inter-Italic.otf",

@@ -13,6 +13,7 @@ use typst_pdf::{PdfOptions, PdfStandard, PdfStandards, Timestamp};
 use super::{MediaError, Partials};
 use crate::report::document::{Block, Document};
 use fonts::FONTS;
+
 use world::Sheet;
 
 macro_rules! partials {
@@ -37,6 +38,11 @@ const BUILT_IN: [(&str, &str); 14] = partials![
     "group.typ",
     "page-break.typ",
 ];
+
+/// The bundled fonts, as files.
+pub(super) fn font_files() -> impl Iterator<Item = &'static [u8]> {
+    fonts::FILES.into_iter()
+}
 
 /// The document as a PDF; `own` is the folder of the user's templates.
 ///
