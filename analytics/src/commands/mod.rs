@@ -8,6 +8,7 @@ pub mod lake;
 pub mod outages;
 pub mod outbox;
 pub mod patterns;
+mod preview;
 pub mod report;
 pub mod schedule;
 pub mod sla;
@@ -68,6 +69,11 @@ impl Global {
     /// The configuration file's path.
     pub fn config_file(&self) -> PathBuf {
         self.config.clone().unwrap_or_else(|| PathBuf::from("mailqos.toml"))
+    }
+
+    /// Reads the configuration without a word; nothing where it is wrong or not there.
+    fn quiet(&self) -> Option<Config> {
+        mailqos_core::config::load(&self.config_file()).ok()
     }
 
     /// Reads the configuration; its warnings go to standard error.
@@ -184,6 +190,18 @@ impl Failure {
     /// Wrong usage, with its remedy.
     pub fn usage(message: impl std::fmt::Display, help: impl std::fmt::Display) -> Self {
         Self::Usage(miette::miette!(help = help.to_string(), "{message}"))
+    }
+
+    /// What was wrong, as text.
+    fn text(&self) -> String {
+        match self {
+            Self::BrokenPipe => String::new(),
+            Self::Work(report) | Self::Usage(report) => {
+                let help = report.help().map_or_else(String::new, |help| format!("\n{help}"));
+                format!("{report}{help}")
+            }
+            Self::Configuration(problems) => problems.render(false),
+        }
     }
 
     /// Says what was wrong on standard error, and gives the exit code.

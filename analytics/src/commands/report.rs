@@ -9,14 +9,15 @@ use std::{
 use jiff::tz::TimeZone;
 use mailqos_core::{config::Config, model::UtcMicros};
 
-use super::{Failure, Global, deliver::send, print, source::lake_failure};
+use super::{Failure, Global, deliver::send, preview, print, source::lake_failure};
 use crate::{
     figures::{Lake, LakeError, Period, PeriodError},
     report::{
-        definition::{self, Definition, Format},
+        definition::{self, Definition, Each, Format},
         dispatch,
         facts::Selection,
-        generate::{self, ReportError, Source},
+        generate::{self, Report, ReportError, Source},
+        locale::Locale,
         provenance::{Provenance, ProvenanceError},
     },
 };
@@ -60,6 +61,14 @@ pub struct Args {
     #[arg(long, value_name = "TZ")]
     timezone: Option<String>,
 
+    /// A report for each monitor, object, tag or site, instead of one for all.
+    #[arg(long, value_name = "KIND", value_parser = each)]
+    per: Option<Each>,
+
+    /// The report's language: en, de or sv [default: the definition's, else en].
+    #[arg(long, value_name = "TAG", value_parser = language)]
+    language: Option<String>,
+
     /// Only these kinds of files.
     #[arg(long, value_name = "FORMAT", value_delimiter = ',', value_parser = format)]
     format: Vec<Format>,
@@ -67,6 +76,14 @@ pub struct Args {
     /// Folder of the files [default: the definition's, else the current one].
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
+
+    /// Show the report in a browser on this machine, made anew whenever one of its files changes.
+    #[arg(long, conflicts_with_all = ["deliver", "output", "format"])]
+    preview: bool,
+
+    /// The port of the preview; 0 for any that is free.
+    #[arg(long, value_name = "PORT", default_value_t = 8025, requires = "preview")]
+    port: u16,
 
     /// Also deliver it where the definition says.
     #[arg(long)]
@@ -79,6 +96,22 @@ pub struct Args {
     /// Leave out corrupt files; the report says so.
     #[arg(long)]
     skip_corrupt: bool,
+}
+
+fn each(text: &str) -> Result<Each, String> {
+    let found = Each::WORDS.iter().find(|(word, _)| *word == text);
+    found.map(|(_, each)| *each).ok_or_else(|| {
+        let words: Vec<&str> = Each::WORDS.iter().map(|(word, _)| *word).collect();
+        format!("write one of: {}", words.join(", "))
+    })
+}
+
+fn language(text: &str) -> Result<String, String> {
+    if Locale::new(text, TimeZone::UTC).is_some() {
+        return Ok(text.to_owned());
+    }
+    let tags: Vec<&str> = Locale::tags().collect();
+    Err(format!("there are texts in: {}", tags.join(", ")))
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -119,27 +152,13 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     if let Some(Action::Verify(args)) = &args.action {
         return verify(args, global);
     }
-    let config = if args.data.is_none() || global.config.is_some() {
-        Some(global.load()?)
-    } else {
-        None
-    };
-    let config = config.as_ref();
-    let definition = definition(&args, config)?;
-    let now = UtcMicros::now();
-    let period = period(&args, &definition, config, now)?;
-    let lake = lake(args.data.as_deref(), config)?.skip_corrupt(args.skip_corrupt);
-    if !args.monitors.is_empty() || !args.site.is_empty() {
-        let selection = &definition.selection;
-        known(&lake, config, selection)?;
+    if args.preview {
+        return preview::run(&args, global, args.port).await;
     }
-    let source = Source {
-        lake: &lake,
-        config,
-        now,
-        made_at: None,
-    };
-    let reports = generate::documents(&definition, source, &period).map_err(report_failure)?;
+    let config = configuration(&args, global)?;
+    let config = config.as_ref();
+    let now = UtcMicros::now();
+    let (definition, period, reports) = documents(&args, config, now)?;
     let folder = args
         .output
         .clone()
@@ -178,6 +197,42 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     }
 }
 
+/// The configuration, where one is named or needed.
+pub(super) fn configuration(args: &Args, global: &Global) -> Result<Option<Config>, Failure> {
+    if args.data.is_none() || global.config.is_some() {
+        global.load().map(Some)
+    } else {
+        Ok(None)
+    }
+}
+
+/// The definition that was asked for, its period and its documents.
+pub(super) fn documents(
+    args: &Args,
+    config: Option<&Config>,
+    now: UtcMicros,
+) -> Result<(Definition, Period, Vec<Report>), Failure> {
+    let definition = definition(args, config)?;
+    let period = period(args, &definition, config, now)?;
+    let lake = lake(args.data.as_deref(), config)?.skip_corrupt(args.skip_corrupt);
+    if !args.monitors.is_empty() || !args.site.is_empty() {
+        known(&lake, config, &definition.selection)?;
+    }
+    let source = Source {
+        lake: &lake,
+        config,
+        now,
+        made_at: None,
+    };
+    let reports = generate::documents(&definition, source, &period).map_err(report_failure)?;
+    Ok((definition, period, reports))
+}
+
+/// The file of the definition, where it is one.
+pub(super) fn file(args: &Args, config: Option<&Config>) -> Option<PathBuf> {
+    args.definition.as_ref().map(|name| definition::find(config, name))
+}
+
 fn definition(args: &Args, config: Option<&Config>) -> Result<Definition, Failure> {
     let mut definition = match (&args.template, &args.definition) {
         (Some(template), _) => definition::of_template(config, template),
@@ -198,6 +253,12 @@ fn definition(args: &Args, config: Option<&Config>) -> Result<Definition, Failur
     }
     if !args.format.is_empty() {
         definition.formats = args.format.iter().copied().collect::<BTreeSet<_>>();
+    }
+    if let Some(each) = args.per {
+        definition.each = each;
+    }
+    if let Some(language) = &args.language {
+        definition.language = language.clone();
     }
     if let Some(name) = &args.timezone {
         definition.timezone = Some(TimeZone::get(name).map_err(|_| {

@@ -1,9 +1,9 @@
 //! `mailqos-analytics templates`: lists, shows and checks report templates.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::Subcommand;
-use mailqos_core::config::Problems;
+use mailqos_core::{config::Problems, model::Name};
 
 use super::{Failure, Global, print};
 use crate::report::{definition, sections};
@@ -23,6 +23,14 @@ enum Action {
     Show {
         /// Its name.
         name: String,
+    },
+    /// Begins a template of one's own in the configuration's folder, as a copy of one that there is.
+    New {
+        /// Its name.
+        name: String,
+        /// The template that is copied.
+        #[arg(long, value_name = "NAME", default_value = "executive-summary")]
+        from: String,
     },
     /// The kinds of sections that a template or a definition can be composed of.
     Sections,
@@ -65,6 +73,28 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
                 Failure::Configuration(problems)
             })?;
             print(text)?;
+        }
+        Action::New { name, from } => {
+            let name: Name = name.parse().map_err(|error| {
+                Failure::usage(
+                    format!("{name:?}: {error}"),
+                    "a template's name is that of its file, such as head-office",
+                )
+            })?;
+            let (_, text) = definition::template_text(config, &from).map_err(|problem| {
+                let mut problems = Problems::default();
+                problems.push(problem);
+                Failure::Configuration(problems)
+            })?;
+            let folder = config.map_or_else(|| PathBuf::from("templates"), |config| config.templates.clone());
+            std::fs::create_dir_all(&folder)?;
+            let file = folder.join(format!("{name}.toml"));
+            // What is there is never written over.
+            let created = std::fs::File::options().write(true).create_new(true).open(&file);
+            let mut created = created
+                .map_err(|error| Failure::work_help(format!("{}: {error}", file.display()), "take another name"))?;
+            std::io::Write::write_all(&mut created, text.as_bytes())?;
+            print(format!("{}\n", file.display()))?;
         }
         Action::Sections => {
             let mut text = String::new();
