@@ -14,7 +14,7 @@ use super::{
     media::{self, MediaError},
 };
 use crate::{
-    delivery::{Item, Letter, outbox::Request},
+    delivery::{Inline, Item, Letter, outbox::Request},
     figures::Period,
 };
 
@@ -101,6 +101,11 @@ fn wanted(delivery: &Delivery, format: Format, by_mail: bool) -> bool {
 }
 
 fn letter(document: &Document, config: &Config) -> Result<Letter, MediaError> {
+    let page = media::email::render(document, Some(&config.templates))?;
+    let pictures = page
+        .pictures
+        .into_iter()
+        .map(|(id, media_type, bytes)| Inline { id, media_type, bytes });
     Ok(Letter {
         subject: format!("{}, {}: {}", document.title, document.period, document.headline)
             .chars()
@@ -108,7 +113,8 @@ fn letter(document: &Document, config: &Config) -> Result<Letter, MediaError> {
             .take(200)
             .collect(),
         text: media::email::text(document),
-        html: Some(media::email::render(document, Some(&config.templates))?),
+        html: Some(page.html),
+        pictures: pictures.collect(),
         ..Letter::default()
     })
 }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
 use super::{MediaError, Partials, data_uri, raster};
 use crate::report::document::{Block, Document, Picture, Span};
 
@@ -27,23 +29,34 @@ const BUILT_IN: [(&str, &str); 13] = partials![
     "group.html",
 ];
 
+/// The HTML of a mail, and the pictures that it shows.
+#[derive(Debug)]
+pub struct Page {
+    /// The HTML form; it names its pictures by `cid:`.
+    pub html: String,
+    /// Of each picture what the HTML calls it, its media type, and the file.
+    pub pictures: Vec<(String, String, Vec<u8>)>,
+}
+
 /// The first page of a document as the HTML of a mail; `own` is the folder of the user's templates.
 ///
 /// # Errors
 /// A user's partial is wrong.
-pub fn render(document: &Document, own: Option<&Path>) -> Result<String, MediaError> {
+pub fn render(document: &Document, own: Option<&Path>) -> Result<Page, MediaError> {
     let mut built_in = BUILT_IN.to_vec();
     built_in.push(("page-break.html", ""));
     let first = Document {
         blocks: document.first_page().to_vec(),
         ..document.clone()
     };
-    Partials::new("email", "html", tera::escape_html, |_| {}, source, &built_in, own)?
+    let page = Partials::new("email", "html", tera::escape_html, |_| {}, source, &built_in, own)?
         .drawing(|svg| Ok(data_uri("image/png", &raster::png(svg.as_bytes())?)))
-        .page(&first)
+        .page(&first)?;
+    let (html, pictures) = pictures_apart(&page);
+    Ok(Page { html, pictures })
 }
 
-/// Pictures stand in the page as data URIs; the mail carries them as parts of their own. Drawings become PNG.
+/// Drawings become PNG.
 fn source(picture: &Picture) -> String {
     if picture.media_type == "image/svg+xml" {
         return raster::png(&picture.bytes)
@@ -100,4 +113,59 @@ pub fn text(document: &Document) -> String {
 
 fn plain(spans: &[Span]) -> String {
     spans.iter().map(|span| span.text.as_str()).collect()
+}
+
+/// Mail programs show no data URIs: each picture of the page becomes a part of the mail, named by its Content-ID (RFC 2392).
+/// Gives the page, and of each picture the name, the media type and the bytes.
+fn pictures_apart(html: &str) -> (String, Vec<(String, String, Vec<u8>)>) {
+    const BEGIN: &str = "src=\"data:image/";
+    let mut page = String::new();
+    let mut pictures: Vec<(String, String, Vec<u8>)> = Vec::new();
+    let mut rest = html;
+    while let Some(at) = rest.find(BEGIN) {
+        let (before, picture) = rest.split_at(at);
+        page.push_str(before);
+        let value = &picture["src=\"data:".len()..];
+        let end = value.find('"').unwrap_or(value.len());
+        let decoded = value[..end]
+            .split_once(";base64,")
+            .and_then(|(media, text)| Some((media, STANDARD.decode(text).ok()?)));
+        match decoded {
+            Some((media, bytes)) => {
+                let known = pictures.iter().find(|(_, _, known)| *known == bytes);
+                let name = known.map_or_else(
+                    || format!("picture-{}@mailqos", pictures.len() + 1),
+                    |(name, ..)| name.clone(),
+                );
+                page.push_str(&format!("src=\"cid:{name}"));
+                if known.is_none() {
+                    pictures.push((name, media.to_owned(), bytes));
+                }
+            }
+            // What is no picture stays as it is.
+            None => page.push_str(&picture[..picture.len() - value.len() + end]),
+        }
+        rest = &value[end..];
+    }
+    page.push_str(rest);
+    (page, pictures)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_become_parts_of_the_mail() {
+        let html = "<p><img src=\"data:image/png;base64,AAEC\" alt=\"a\"><img src=\"data:image/png;base64,AAEC\"><img src=\"data:image/png;base64,%\"></p>";
+        let (page, pictures) = pictures_apart(html);
+        assert_eq!(
+            page,
+            "<p><img src=\"cid:picture-1@mailqos\" alt=\"a\"><img src=\"cid:picture-1@mailqos\"><img src=\"data:image/png;base64,%\"></p>"
+        );
+        assert_eq!(
+            pictures,
+            [("picture-1@mailqos".to_owned(), "image/png".to_owned(), vec![0, 1, 2])]
+        );
+    }
 }
