@@ -168,3 +168,114 @@ fn what_was_there_is_kept_and_what_is_wrong_is_not_written() {
     assert!(folder.config().starts_with(before));
     folder.well(&["check"]);
 }
+
+#[test]
+fn a_provider_is_a_word_and_what_is_said_holds_against_it() {
+    let microsoft = [
+        "--preset",
+        "microsoft-365",
+        "--tenant",
+        "contoso.onmicrosoft.com",
+        "--client-id",
+        "f00d",
+        "--client-secret-env",
+        "PROBE_PASSWORD",
+    ];
+    let google = [
+        "--preset",
+        "google-workspace",
+        "--login",
+        "oauth",
+        "--client-id",
+        "f00d",
+        "--client-secret-env",
+        "PROBE_PASSWORD",
+        "--refresh-token-file",
+        "token",
+        "--protocol",
+        "pop3",
+    ];
+    let password = ["--password-env", "PROBE_PASSWORD"];
+    let cases: [(&[&str], &[&str]); 8] = [
+        (
+            &microsoft,
+            &[
+                "address = \"smtp.office365.com\"",
+                "smtp = { port = 587, tls = \"starttls\", account = \"microsoft-365\" }",
+                "pickup = { protocol = \"imap\", server = \"outlook.office365.com\", port = 993, tls = \"implicit\", account = \"microsoft-365\" }",
+                "oauth = { preset = \"microsoft-365\", tenant = \"contoso.onmicrosoft.com\", client_id = \"f00d\", client_secret = { env = \"PROBE_PASSWORD\" } }",
+            ],
+        ),
+        (
+            &google,
+            &["server = \"pop.gmail.com\", port = 995", "refresh_token = { file = \""],
+        ),
+        (
+            &[&["--preset", "google-workspace"], &password[..]].concat(),
+            &[
+                "server = \"imap.gmail.com\", port = 993",
+                "password = { env = \"PROBE_PASSWORD\" }",
+            ],
+        ),
+        (
+            &[
+                &["--preset", "fastmail", "--smtp-port", "587", "--smtp-tls", "starttls"],
+                &password[..],
+            ]
+            .concat(),
+            &["address = \"smtp.fastmail.com\"", "port = 587, tls = \"starttls\""],
+        ),
+        (
+            &[&["--preset", "yahoo"], &password[..]].concat(),
+            &["\"imap.mail.yahoo.com\", port = 993"],
+        ),
+        (&[&["--preset", "zoho"], &password[..]].concat(), &["\"smtp.zoho.com\""]),
+        (&[&["--preset", "gmx"], &password[..]].concat(), &["\"mail.gmx.net\""]),
+        (
+            &[
+                &["--preset", "ionos", "--pickup-server", "imap.ionos.de"],
+                &password[..],
+            ]
+            .concat(),
+            &["server = \"imap.ionos.de\""],
+        ),
+    ];
+    for (arguments, expected) in cases {
+        let folder = Folder(tempfile::tempdir().unwrap());
+        folder.well(
+            &[
+                &["init", "--yes", "--offline", "--mailbox", "probe@contoso.example"],
+                arguments,
+            ]
+            .concat(),
+        );
+        let config = folder.config();
+        for part in expected {
+            assert!(config.contains(part), "{arguments:?}: no {part} in\n{config}");
+        }
+        folder.well(&["check"]);
+    }
+    // What a provider needs and nobody said is named; nothing is written.
+    let folder = Folder(tempfile::tempdir().unwrap());
+    for (arguments, missing) in [
+        (&microsoft[..2], "--tenant"),
+        (&microsoft[..4], "--client-id"),
+        (&microsoft[..6], "--client-secret-env"),
+        (&google[..8], "--refresh-token-env"),
+        (&["--preset", "gmail"], "google-workspace"),
+    ] {
+        let output = folder.run(
+            &[
+                &["init", "--yes", "--offline", "--mailbox", "probe@contoso.example"],
+                arguments,
+            ]
+            .concat(),
+        );
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.code() == Some(2) && said.contains(missing),
+            "{arguments:?}: {said}"
+        );
+    }
+    assert_eq!(folder.config(), "");
+}

@@ -15,7 +15,10 @@ use std::{
 };
 
 use jiff::civil::Date;
-use mailqos_core::model::{Micros, UtcMicros};
+use mailqos_core::{
+    lake::{Record as _, read_day},
+    model::{Event, Micros, UtcMicros},
+};
 
 use super::{
     day_file::{self, Group, Part, Wanted},
@@ -231,6 +234,52 @@ impl Lake {
     /// The folder of the samples.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The events of each site from a moment to another, in order. A site that has none is left out.
+    ///
+    /// # Errors
+    /// A file can't be read.
+    pub fn events(&self, from: UtcMicros, to: UtcMicros) -> Result<Vec<(Arc<str>, Vec<Event>)>, LakeError> {
+        let folder = self.folder.with_file_name(Event::FOLDER);
+        let mut all = Vec::new();
+        if !folder.is_dir() {
+            return Ok(all);
+        }
+        let (first, last) = (from.utc_date(), to.utc_date());
+        for (site, path) in partitions(&folder, "site")? {
+            let mut events = Vec::new();
+            for (date, path) in partitions(&path, "date")? {
+                if !date.parse::<Date>().is_ok_and(|date| (first..=last).contains(&date)) {
+                    continue;
+                }
+                let path = path.join(format!("{}.parquet", Event::FOLDER));
+                if path.exists() {
+                    events.extend(self.events_of(&path)?);
+                }
+            }
+            events.retain(|event| (from..to).contains(&event.at));
+            events.sort_by_key(|event: &Event| event.at);
+            if !events.is_empty() {
+                all.push((Arc::from(site), events));
+            }
+        }
+        Ok(all)
+    }
+
+    fn events_of(&self, path: &Path) -> Result<Vec<Event>, LakeError> {
+        let reason = match read_day::<Event>(path) {
+            Ok(events) => return Ok(events),
+            Err(error) => error.to_string(),
+        };
+        let path = path.to_owned();
+        if !self.skip_corrupt {
+            return Err(LakeError::Corrupt { path, reason });
+        }
+        if let Ok(mut skipped) = self.skipped.lock() {
+            skipped.insert(path, reason);
+        }
+        Ok(Vec::new())
     }
 
     /// Whether there is no file of samples at all.

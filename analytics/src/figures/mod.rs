@@ -3,6 +3,7 @@
 //! [`Lake`] reads, [`Series`] holds one monitor's samples as sorted columns, and each family makes its figures of a series
 //! and a range of its rows. What the samples don't support is `None`, never NaN and never 0 % or 100 %.
 
+pub mod alarm_log;
 pub mod availability;
 mod day_file;
 pub mod delivered_within;
@@ -17,6 +18,7 @@ pub mod significance;
 pub mod stats;
 pub mod trend;
 
+pub use alarm_log::AlarmLog;
 pub use availability::{Counts, Share};
 pub use lake::{Column, Lake, LakeError, SeriesQuery};
 pub use outages::{Outage, State, Timeline};

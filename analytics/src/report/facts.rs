@@ -13,7 +13,7 @@ use mailqos_core::{
 
 use super::provenance::{Columns, Origin, Part};
 use crate::figures::{
-    Column, Counts, Lake, LakeError, Metric, Period, Series, SeriesQuery, Timeline,
+    AlarmLog, Column, Counts, Lake, LakeError, Metric, Period, Series, SeriesQuery, Timeline,
     patterns::{self, Found},
     percentiles::CONTRACT,
     service_level::{self, LevelReport},
@@ -32,6 +32,8 @@ pub struct Facts {
     pub monitors: Vec<Monitor>,
     /// The service levels of the configuration over those of their periods that touch this one, for these monitors.
     pub levels: Vec<LevelReport>,
+    /// Alarms, dead channels and maintenance of these monitors.
+    pub log: AlarmLog,
     /// When the last sample began.
     pub last_sample: Option<UtcMicros>,
     /// Corrupt files that were left out.
@@ -199,6 +201,10 @@ impl Facts {
             Some(config) => levels(lake, config, selection, &passed)?,
             None => Vec::new(),
         };
+        let log = AlarmLog::load(lake, &passed, &|site, id| {
+            // The alarm of a probe's own recording stands for no monitor; whoever reads of its monitors must know.
+            sites.contains(site) && (id.starts_with("mailqos.") || chosen.contains(&(site.to_owned(), id.to_owned())))
+        })?;
         let skipped = lake
             .skipped()
             .into_iter()
@@ -210,6 +216,7 @@ impl Facts {
             passed,
             monitors,
             levels,
+            log,
             last_sample,
             skipped,
             transcripts: config.map(Store::new),

@@ -23,6 +23,10 @@ words!(
         NotificationSent = "notification_sent",
         /// No channel accepted a message about an alarm.
         NotificationFailed = "notification_failed",
+        /// A way of telling did not accept a message: at the first of a row of failures, and once on each further day.
+        ChannelFailed = "channel_failed",
+        /// A way of telling accepts messages again.
+        ChannelRecovered = "channel_recovered",
         /// A maintenance window began.
         MaintenanceStarted = "maintenance_started",
         /// A maintenance window ended.

@@ -12,7 +12,7 @@ use mailqos_core::{
 use tokio::task::JoinSet;
 
 use super::{
-    Accepted, Alarms, Pending, Telling, Why, carry_out,
+    Accepted, Alarms, Channel, Pending, Telling, Why, carry_out,
     episode::{self, Next, Taken},
 };
 
@@ -276,18 +276,12 @@ async fn settle(alarms: &Alarms, report: Report) {
         kept.changed = true;
         kept.urgent = true;
         for (name, result) in report.channels {
-            let channel = kept.channels.entry(name).or_default();
-            match result {
-                Ok(()) => {
-                    channel.accepted_at = Some(now);
-                    channel.failures = 0;
-                }
-                Err(error) => {
-                    channel.failed_at = Some(now);
-                    channel.failures = channel.failures.saturating_add(1);
-                    channel.error = Some(error);
-                }
-            }
+            events.extend(note_channel(
+                kept.channels.entry(name.clone()).or_default(),
+                name,
+                result,
+                now,
+            ));
         }
         for (changes, result) in report.results {
             if let Err(error) = &result {
@@ -318,7 +312,16 @@ async fn settle(alarms: &Alarms, report: Report) {
                             events.push(event(change, EventKind::AlarmEscalated, format!("told also: {step}")));
                         }
                         let text = format!("{} told by action list {list}: {words}", pending.why.as_str());
-                        events.push(event(change, EventKind::NotificationSent, text));
+                        let detail = serde_json::json!({
+                            "list": list.as_str(),
+                            "why": pending.why.as_str(),
+                            "confirmed": matches!(accepted, Accepted::Confirmed(_)),
+                        });
+                        let sent = event(change, EventKind::NotificationSent, text);
+                        events.push(Event {
+                            detail: Some(detail.to_string()),
+                            ..sent
+                        });
                         false
                     }
                     Err(error) => {
@@ -344,6 +347,35 @@ async fn settle(alarms: &Alarms, report: Report) {
         notes.spawn(async move { alarms.note(event).await });
     }
     while notes.join_next().await.is_some() {}
+}
+
+/// What a channel answered; an event where it fails, and where it works again.
+fn note_channel(channel: &mut Channel, name: String, result: Result<(), String>, now: UtcMicros) -> Option<Event> {
+    let event = |kind, text: String| {
+        let mut event = Event::new(None, now, kind).text(text);
+        event.actor = Some(name);
+        event
+    };
+    match result {
+        Ok(()) => {
+            channel.accepted_at = Some(now);
+            let failures = std::mem::take(&mut channel.failures);
+            (failures > 0).then(|| {
+                event(
+                    EventKind::ChannelRecovered,
+                    format!("accepts again, after {failures} failures"),
+                )
+            })
+        }
+        Err(error) => {
+            let noted_today =
+                channel.failures > 0 && channel.failed_at.is_some_and(|at| at.utc_date() == now.utc_date());
+            channel.failed_at = Some(now);
+            channel.failures = channel.failures.saturating_add(1);
+            channel.error = Some(error.clone());
+            (!noted_today).then(|| event(EventKind::ChannelFailed, error))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -456,6 +488,40 @@ mod tests {
         assert_eq!(alarms.lock().channels["command sh"].failures, 0);
         alarms.close().await;
         recorder.close().await.expect("close");
+    }
+
+    #[test]
+    fn a_channel_that_dies_and_comes_back_is_noted_once_a_day() {
+        let mut channel = Channel::default();
+        let hour = |number: i64| UtcMicros(1_773_100_800_000_000) + Micros::from_secs(3600 * number);
+        let mut note = |result: Result<(), &str>, number| {
+            let event = note_channel(
+                &mut channel,
+                "slack".into(),
+                result.map_err(str::to_owned),
+                hour(number),
+            );
+            event.map(|event| (event.kind, event.text.unwrap_or_default()))
+        };
+        assert_eq!(note(Ok(()), 0), None);
+        assert_eq!(
+            note(Err("HTTP 404"), 1),
+            Some((EventKind::ChannelFailed, "HTTP 404".into()))
+        );
+        assert_eq!(note(Err("HTTP 404"), 2), None);
+        assert_eq!(
+            note(Err("HTTP 500"), 25),
+            Some((EventKind::ChannelFailed, "HTTP 500".into()))
+        );
+        assert_eq!(
+            note(Ok(()), 26),
+            Some((EventKind::ChannelRecovered, "accepts again, after 3 failures".into()))
+        );
+        assert_eq!(note(Ok(()), 27), None);
+        assert_eq!(
+            note(Err("HTTP 404"), 28).map(|(kind, _)| kind),
+            Some(EventKind::ChannelFailed)
+        );
     }
 
     #[tokio::test]

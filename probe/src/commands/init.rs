@@ -19,6 +19,7 @@ use toml_edit::{Table, Value};
 use super::{
     Failure, Global,
     edit::{Edit, inline},
+    presets::{self, PRESETS, Preset, Tokens},
     test,
 };
 
@@ -30,6 +31,9 @@ pub(super) struct Args {
     /// The name of the place that the probe measures from.
     #[arg(long)]
     site: Option<String>,
+    /// The mail provider, whose servers, ports and encryption are then known.
+    #[arg(long, value_parser = presets::words())]
+    preset: Option<String>,
     /// The host name or IP address of the mail server.
     #[arg(long)]
     address: Option<String>,
@@ -72,6 +76,33 @@ pub(super) struct Args {
     /// … or in this file.
     #[arg(long)]
     password_file: Option<PathBuf>,
+    /// How to log in: with a password or with OAuth 2.0 tokens.
+    #[arg(long, value_parser = ["password", "oauth"])]
+    login: Option<String>,
+    /// OAuth 2.0: the application's id.
+    #[arg(long)]
+    client_id: Option<String>,
+    /// OAuth 2.0: the application's secret is in this environment variable …
+    #[arg(long, conflicts_with = "client_secret_file")]
+    client_secret_env: Option<String>,
+    /// … or in this file.
+    #[arg(long)]
+    client_secret_file: Option<PathBuf>,
+    /// OAuth 2.0: a refresh token is in this environment variable …
+    #[arg(long, conflicts_with = "refresh_token_file")]
+    refresh_token_env: Option<String>,
+    /// … or in this file.
+    #[arg(long)]
+    refresh_token_file: Option<PathBuf>,
+    /// OAuth 2.0 of Microsoft 365: the tenant's id or domain.
+    #[arg(long)]
+    tenant: Option<String>,
+    /// OAuth 2.0: the address of the token server; that of the provider, if not said.
+    #[arg(long)]
+    token_url: Option<String>,
+    /// OAuth 2.0: what the token is for; what the provider needs, if not said.
+    #[arg(long)]
+    scope: Option<String>,
     /// The longest round trip that counts as good.
     #[arg(long)]
     max_round_trip: Option<Micros>,
@@ -209,13 +240,27 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     } else {
         None
     };
-    let address = asking.text(args.address, "Mail server (host name or IP address)", "--address", None)?;
-    let object = id_of(&asking.text(args.object, "Call it", "--object", Some(&id_of(&address)))?);
+    let preset = chosen_preset(&asking, args.preset.as_deref())?;
+    if let Some(preset) = preset {
+        let _ = writeln!(std::io::stderr(), "{preset}: {}", preset.hint);
+    }
+    let address = match preset {
+        Some(preset) => args.address.unwrap_or_else(|| preset.smtp.0.to_owned()),
+        None => asking.text(args.address, "Mail server (host name or IP address)", "--address", None)?,
+    };
+    let usual_name = id_of(preset.map_or(&address, |preset| preset.word));
+    let object = id_of(&asking.text(args.object, "Call it", "--object", Some(&usual_name))?);
     let monitor = id_of(&args.monitor.unwrap_or_else(|| object.clone()));
     let mailbox = asking.text(args.mailbox, "Mail address of the test mailbox", "--mailbox", None)?;
     let user = asking.text(args.user, "User name of the mailbox", "--user", Some(&mailbox))?;
 
-    let smtp_tls = asking.choice(args.smtp_tls, "Encryption of SMTP", &["starttls", "implicit", "none"])?;
+    // What a provider's preset says is not asked; flags say otherwise.
+    let smtp_of_preset = preset.map(|preset| preset.smtp.1);
+    let smtp_tls = asking.choice(
+        args.smtp_tls.or(smtp_of_preset.map(|(_, tls)| tls.to_owned())),
+        "Encryption of SMTP",
+        &["starttls", "implicit", "none"],
+    )?;
     let smtp_usual = match smtp_tls.as_str() {
         "implicit" => "465",
         "starttls" => "587",
@@ -225,15 +270,20 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
         text.parse::<u16>()
             .map_err(|_| Failure::Usage(format!("{text:?} is no port")))
     };
-    let smtp_port = port(asking.text(
-        args.smtp_port.map(|port| port.to_string()),
-        "Port of SMTP",
-        "--smtp-port",
-        Some(smtp_usual),
-    )?)?;
+    let smtp_port = port(
+        asking.text(
+            args.smtp_port
+                .or(smtp_of_preset.map(|(port, _)| port))
+                .map(|port| port.to_string()),
+            "Port of SMTP",
+            "--smtp-port",
+            Some(smtp_usual),
+        )?,
+    )?;
     let protocol = asking.choice(args.protocol, "The mailbox is read over", &["imap", "pop3"])?;
+    let pickup_of_preset = preset.map(|preset| if protocol == "imap" { preset.imap } else { preset.pop3 });
     let pickup_tls = asking.choice(
-        args.pickup_tls,
+        args.pickup_tls.or(pickup_of_preset.map(|(_, (_, tls))| tls.to_owned())),
         "Encryption of the pick-up",
         &["implicit", "starttls", "none"],
     )?;
@@ -243,7 +293,10 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
         (_, "implicit") => "995",
         _ => "110",
     };
-    let pickup_port = args.pickup_port.map(|port| port.to_string());
+    let pickup_port = args
+        .pickup_port
+        .or(pickup_of_preset.map(|(_, (port, _))| port))
+        .map(|port| port.to_string());
     let pickup_port = port(asking.text(pickup_port, "Port of the mailbox", "--pickup-port", Some(pickup_usual))?)?;
     let max_round_trip = asking.duration(args.max_round_trip, "Longest round trip that is good", "2m")?;
     let check_interval = asking.duration(args.check_interval, "Check interval", "5s")?;
@@ -271,7 +324,11 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
         ca_file: ca_file.clone(),
     };
     let mut smtp = server("SMTP", args.smtp_server, smtp_port, smtp_tls);
-    let mut pickup = server("the mailbox", args.pickup_server, pickup_port, pickup_tls);
+    let pickup_server = args
+        .pickup_server
+        .or(pickup_of_preset.map(|(server, _)| server.to_owned()))
+        .filter(|server| *server != address);
+    let mut pickup = server("the mailbox", pickup_server, pickup_port, pickup_tls);
     if !args.offline {
         for server in [&mut smtp, &mut pickup] {
             try_connection(server, args.pin, &asking).await?;
@@ -279,13 +336,41 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     }
 
     let account = object.clone();
-    let password = password(
-        &asking,
-        args.password_env,
-        args.password_file.map(absolute),
+    let with_tokens = match (args.login.as_deref(), preset.and_then(|preset| preset.oauth)) {
+        (Some(login), _) => login == "oauth",
+        (None, Some(Tokens::Only)) => true,
+        (None, _) if args.client_id.is_some() => true,
+        (None, Some(Tokens::OrPassword)) if asking.ask => {
+            asking.choice(None, "Log in with", &["oauth", "password"])? == "oauth"
+        }
+        (None, _) => false,
+    };
+    let keep = Keep {
+        asking: &asking,
         global,
-        &account,
-    )?;
+        account: &account,
+    };
+    let (login_key, login) = if with_tokens {
+        let tokens = Application {
+            preset: preset.filter(|preset| preset.oauth.is_some()),
+            client_id: args.client_id,
+            client_secret: (args.client_secret_env, args.client_secret_file.map(absolute)),
+            refresh_token: (args.refresh_token_env, args.refresh_token_file.map(absolute)),
+            tenant: args.tenant,
+            token_url: args.token_url,
+            scope: args.scope,
+        };
+        ("oauth", tokens.value(&keep)?)
+    } else {
+        let said = (args.password_env, args.password_file.map(absolute));
+        let secret = keep.secret(
+            said,
+            "Password of the mailbox",
+            "password",
+            "--password-env or --password-file",
+        )?;
+        ("password", secret)
+    };
     if let Some(site) = site {
         edit.top(
             "site",
@@ -295,11 +380,11 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     }
     let mut table = Table::new();
     table.insert("user", user.into());
-    table.insert("password", toml_edit::Item::Value(password));
+    table.insert(login_key, toml_edit::Item::Value(login));
     edit.add(
         "account",
         &account,
-        "Who logs in. The password itself stands elsewhere.",
+        "Who logs in. The secrets themselves stand elsewhere.",
         table,
     )?;
     let mut table = Table::new();
@@ -339,50 +424,126 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     test::run(test::Args::once(monitor), global).await
 }
 
-/// Where the password is; one that is typed goes into a file that nobody else can read.
-fn password(
-    asking: &Asking,
-    variable: Option<String>,
-    file: Option<PathBuf>,
-    global: &Global,
-    account: &str,
-) -> Result<Value, Failure> {
-    if let Some(name) = variable {
-        return Ok(inline([("env", name.into())]));
-    }
-    if let Some(path) = file {
-        return Ok(inline([("file", path.display().to_string().into())]));
+/// The provider, if it is one whose servers are known.
+fn chosen_preset(asking: &Asking, said: Option<&str>) -> Result<Option<&'static Preset>, Failure> {
+    if let Some(word) = said {
+        return Ok(PRESETS.iter().find(|preset| preset.word == word));
     }
     if !asking.ask {
-        return Err(Failure::Usage(
-            "where the password is, is not known: say it with --password-env or --password-file".to_owned(),
-        ));
+        return Ok(None);
     }
-    let secret = Password::new("Password of the mailbox")
-        .without_confirmation()
-        .prompt()?;
-    let folder = global
-        .path()
-        .parent()
-        .unwrap_or(std::path::Path::new(""))
-        .join("secrets");
-    let path = folder.join(account);
-    let failed = |error: std::io::Error| Failure::Work(format!("{}: {error}", path.display()));
-    std::fs::create_dir_all(&folder).map_err(failed)?;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mut file = std::fs::File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&path)
-        .map_err(failed)?;
-    file.write_all(secret.as_bytes()).map_err(failed)?;
-    let _ = writeln!(
-        std::io::stderr(),
-        "the password is in {}, for its owner only",
-        path.display()
-    );
-    Ok(inline([("file", format!("secrets/{account}").into())]))
+    let mut titles = vec!["another, or a server of one's own".to_owned()];
+    titles.extend(PRESETS.iter().map(ToString::to_string));
+    let index = Select::new("Mail provider", titles).raw_prompt()?.index;
+    Ok(index.checked_sub(1).and_then(|index| PRESETS.get(index)))
+}
+
+/// An application that fetches tokens (OAuth 2.0), as far as it is said.
+struct Application {
+    preset: Option<&'static Preset>,
+    client_id: Option<String>,
+    client_secret: Source,
+    refresh_token: Source,
+    tenant: Option<String>,
+    token_url: Option<String>,
+    scope: Option<String>,
+}
+
+impl Application {
+    fn value(self, keep: &Keep<'_>) -> Result<Value, Failure> {
+        let asking = keep.asking;
+        let mut pairs: Vec<(&'static str, Value)> = Vec::new();
+        let microsoft = self.preset.is_some_and(|preset| preset.oauth == Some(Tokens::Only));
+        if let Some(preset) = self.preset {
+            pairs.push(("preset", preset.word.into()));
+        }
+        match self.token_url {
+            Some(url) => pairs.push(("token_url", url.into())),
+            None if self.preset.is_none() => {
+                let url = asking.text(None, "Address of the token server", "--token-url", None)?;
+                pairs.push(("token_url", url.into()));
+            }
+            None => {}
+        }
+        if microsoft && (self.tenant.is_some() || !pairs.iter().any(|(key, _)| *key == "token_url")) {
+            let tenant = asking.text(self.tenant, "Tenant (its id or domain)", "--tenant", None)?;
+            pairs.push(("tenant", tenant.into()));
+        }
+        let client_id = asking.text(self.client_id, "Id of the application (client id)", "--client-id", None)?;
+        pairs.push(("client_id", client_id.into()));
+        let has_refresh = self.refresh_token.0.is_some() || self.refresh_token.1.is_some();
+        let has_secret = self.client_secret.0.is_some() || self.client_secret.1.is_some();
+        // An application without a secret of its own lives by its refresh token.
+        if has_secret || !has_refresh {
+            let flags = "--client-secret-env or --client-secret-file";
+            let secret = keep.secret(self.client_secret, "Secret of the application", "client-secret", flags)?;
+            pairs.push(("client_secret", secret));
+        }
+        let needs_refresh = self.preset.is_some() && !microsoft;
+        if has_refresh || needs_refresh {
+            let flags = "--refresh-token-env or --refresh-token-file";
+            let token = keep.secret(self.refresh_token, "Refresh token", "refresh-token", flags)?;
+            pairs.push(("refresh_token", token));
+        }
+        if let Some(scope) = self.scope {
+            pairs.push(("scope", scope.into()));
+        }
+        Ok(inline(pairs))
+    }
+}
+
+/// An environment variable or a file.
+type Source = (Option<String>, Option<PathBuf>);
+
+/// Where secrets go that are typed.
+struct Keep<'a> {
+    asking: &'a Asking,
+    global: &'a Global,
+    account: &'a str,
+}
+
+impl Keep<'_> {
+    /// Where a secret is; one that is typed goes into a file that nobody else can read.
+    fn secret(&self, said: Source, what: &str, kind: &str, flags: &str) -> Result<Value, Failure> {
+        match said {
+            (Some(name), _) => return Ok(inline([("env", name.into())])),
+            (None, Some(path)) => return Ok(inline([("file", path.display().to_string().into())])),
+            (None, None) => {}
+        }
+        if !self.asking.ask {
+            return Err(Failure::Usage(format!(
+                "{what}: where it is, is not known: say it with {flags}"
+            )));
+        }
+        let secret = Password::new(what).without_confirmation().prompt()?;
+        let folder = self
+            .global
+            .path()
+            .parent()
+            .unwrap_or(std::path::Path::new(""))
+            .join("secrets");
+        let name = match kind {
+            "password" => self.account.to_owned(),
+            kind => format!("{}.{kind}", self.account),
+        };
+        let path = folder.join(&name);
+        let failed = |error: std::io::Error| Failure::Work(format!("{}: {error}", path.display()));
+        std::fs::create_dir_all(&folder).map_err(failed)?;
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let mut file = std::fs::File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed)?;
+        file.write_all(secret.as_bytes()).map_err(failed)?;
+        let _ = writeln!(
+            std::io::stderr(),
+            "{what}: kept in {}, for its owner only",
+            path.display()
+        );
+        Ok(inline([("file", format!("secrets/{name}").into())]))
+    }
 }
 
 /// Opens the connection, and shows the certificate; one that nobody vouches for is pinned if that is wanted.

@@ -8,6 +8,7 @@ mod init;
 mod log;
 mod manage;
 mod manager;
+mod presets;
 mod run;
 mod status;
 mod test;

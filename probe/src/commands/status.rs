@@ -175,9 +175,25 @@ fn table(answer: &Value, zone: &TimeZone, colour: bool) -> String {
                 channel["accepted_at"].as_str().unwrap_or("never"),
                 text(&channel["error"]),
             ));
+        } else if was_dead_lately(channel, &answer["at"]) {
+            lines.push(format!(
+                "was dead, accepts again: {}: failed last {}: {}",
+                text(&channel["channel"]),
+                text(&channel["failed_at"]),
+                text(&channel["error"]),
+            ));
         }
     }
     lines.join("\n") + "\n"
+}
+
+/// Whether a channel that works now did not within the last day.
+fn was_dead_lately(channel: &Value, now: &Value) -> bool {
+    let moment = |value: &Value| value.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    match (moment(&channel["failed_at"]), moment(now)) {
+        (Some(failed), Some(now)) => now.duration_since(failed) < jiff::SignedDuration::from_hours(24),
+        _ => false,
+    }
 }
 
 /// What there is to say about a monitor's state.
@@ -238,7 +254,12 @@ mod tests {
                 { "id": "mail-2", "state": "alarm", "last": { "started_at": "2026-11-24T10:01:00Z", "round_trip_ms": null }, "next": "2026-11-24T10:06:00Z", "day": [],
                   "alarm": { "since": "2026-11-24T09:00:00Z", "notified_at": null, "acknowledged": null }, "failures": 4, "reason": "the mail could not be sent" },
             ],
-            "channels": [{ "channel": "slack at SLACK", "failures": 3, "accepted_at": null, "error": "HTTP 404" }],
+            "at": "2026-11-24T10:02:00Z",
+            "channels": [
+                { "channel": "slack at SLACK", "failures": 3, "accepted_at": null, "error": "HTTP 404" },
+                { "channel": "command siren", "failures": 0, "accepted_at": "2026-11-24T09:50:00Z", "failed_at": "2026-11-24T09:40:00Z", "error": "exit code 7" },
+                { "channel": "old", "failures": 0, "accepted_at": "2026-11-22T09:50:00Z", "failed_at": "2026-11-22T09:40:00Z", "error": "exit code 7" },
+            ],
         });
         insta::assert_snapshot!(table(&answer, &TimeZone::UTC, false));
     }

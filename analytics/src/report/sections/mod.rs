@@ -1,5 +1,6 @@
 //! Sections: from facts to blocks, a file each. A new one is a file here, a line in [`KINDS`], and nothing else.
 
+mod alarms;
 mod availability;
 mod columns;
 mod comparison;
@@ -162,6 +163,11 @@ const KINDS: &[(&str, &str, Read)] = &[
         "transcripts",
         "what failed tests and the servers said to each other",
         transcripts::read,
+    ),
+    (
+        "alarms",
+        "what rang, who was told, dead channels, planned maintenance",
+        alarms::read,
     ),
     ("coverage", "how much of the period is known", coverage::read),
     ("method", "how it was measured and what the figures mean", method::read),

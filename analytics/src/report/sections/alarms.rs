@@ -1,0 +1,233 @@
+//! The alarm log: what rang, who was told and looked after it, which ways of telling were dead, which maintenance was planned.
+
+use mailqos_core::config::{Problems, Table as Toml};
+
+use super::{Section, View};
+use crate::{
+    figures::alarm_log::Alarm,
+    report::{
+        document::{Block, Cell, Column, Note, Row, Status, Table},
+        locale::DASH,
+    },
+};
+
+/// Monitors of a window that are named; the others are counted.
+const MOST_NAMES: usize = 5;
+
+#[derive(Debug)]
+struct Alarms {
+    limit: usize,
+}
+
+pub(super) fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    let limit: u32 = table.get("limit", problems).unwrap_or(40);
+    Some(Box::new(Alarms {
+        limit: limit.max(1) as usize,
+    }))
+}
+
+impl Section for Alarms {
+    fn blocks(&self, view: &View<'_>) -> Vec<Block> {
+        let mut blocks = dead_channels(view);
+        blocks.extend(self.alarms(view));
+        blocks.extend(self.windows(view));
+        blocks
+    }
+}
+
+/// A channel that was dead is told above all else: what it should have said may have reached nobody.
+fn dead_channels(view: &View<'_>) -> Vec<Block> {
+    let l = view.locale;
+    let note = |dead: &crate::figures::alarm_log::DeadChannel| {
+        let from = l.moment_in_period(dead.from);
+        let text = match dead.to {
+            Some(to) => l.fill(
+                "{0} accepted no message from {1} to {2}: {3}",
+                &[&dead.channel, &from, &l.moment_in_period(to), &dead.error],
+            ),
+            None => l.fill(
+                "{0} has accepted no message since {1}: {2}",
+                &[&dead.channel, &from, &dead.error],
+            ),
+        };
+        Block::Note(Note {
+            status: if dead.to.is_none() { Status::Bad } else { Status::Warn },
+            title: l.t("Alarm channel dead").to_owned(),
+            text,
+        })
+    };
+    view.facts.log.dead_channels.iter().map(note).collect()
+}
+
+impl Alarms {
+    fn alarms(&self, view: &View<'_>) -> Vec<Block> {
+        let l = view.locale;
+        let name = |alarm: &Alarm| {
+            let monitor = view
+                .monitors
+                .iter()
+                .find(|monitor| monitor.id == alarm.monitor && monitor.site == *alarm.site);
+            match monitor {
+                Some(monitor) => Some(monitor.name.clone()),
+                // The probe's own alarm stands for no monitor.
+                None => alarm.monitor.starts_with("mailqos.").then(|| alarm.monitor.clone()),
+            }
+        };
+        let mut alarms: Vec<(&Alarm, String)> = view
+            .facts
+            .log
+            .alarms
+            .iter()
+            .filter_map(|alarm| Some((alarm, name(alarm)?)))
+            .collect();
+        if alarms.is_empty() {
+            return vec![Block::paragraph(l.t("No alarm rose."))];
+        }
+        let all = alarms.len();
+        let untold = |alarm: &Alarm| alarm.told_at.is_none() && alarm.raised_at.is_some();
+        // What nobody was told of comes first when not all can be shown; then the latest.
+        alarms.sort_by_key(|(alarm, _)| (!untold(alarm), std::cmp::Reverse(alarm.raised_at)));
+        alarms.truncate(self.limit);
+        alarms.sort_by(|(a, one), (b, other)| (a.raised_at, one).cmp(&(b.raised_at, other)));
+        let rows = alarms
+            .iter()
+            .map(|(alarm, name)| {
+                let moment = |at: Option<mailqos_core::model::UtcMicros>| match at {
+                    Some(at) => Cell {
+                        moment: Some(at),
+                        ..Cell::text(l.moment_in_period(at))
+                    },
+                    None => Cell::text(DASH),
+                };
+                let told = match (alarm.raised_at, alarm.told_at) {
+                    (Some(raised), Some(told)) => {
+                        let took = told - raised;
+                        Cell::number(
+                            l.fill("after {0}", &[&l.duration(took.0.max(0) as f64)]),
+                            Some(took.as_secs_f64()),
+                        )
+                    }
+                    (Some(_), None) => Cell::text(l.t("nobody"))
+                        .status(Status::Warn)
+                        .detail(match alarm.refused {
+                            0 => String::new(),
+                            refused => l.count(refused, "one message not accepted", "{0} messages not accepted"),
+                        }),
+                    (None, _) => Cell::text(DASH),
+                };
+                let by = match &alarm.acknowledged {
+                    Some((who, at)) => Cell::text(who).detail(l.moment_in_period(*at)),
+                    None => Cell::text(DASH),
+                };
+                let mut about = Cell::text(if alarm.raised_at.is_some() {
+                    alarm.text.as_str()
+                } else {
+                    l.t("rose before the log that was read")
+                });
+                if alarm.simulated {
+                    about = about.detail(l.t("ordered, to try out the action list"));
+                }
+                let ended = match alarm.cleared_at {
+                    None => Cell::text(DASH)
+                        .detail(l.t("not seen to clear"))
+                        .status(Status::Unknown),
+                    cleared => moment(cleared),
+                };
+                Row {
+                    cells: vec![moment(alarm.raised_at), ended, Cell::text(name), told, by, about],
+                    strong: false,
+                }
+            })
+            .collect();
+        let wide = |width, head: &'static str| Column {
+            width,
+            ..Column::text(l.t(head))
+        };
+        vec![Block::Table(Table {
+            id: view.ids.unique("alarms"),
+            title: l.count(all as u64, "One alarm", "{0} alarms"),
+            subtitle: l
+                .t("Told: when a channel first confirmed to have taken a message about it")
+                .to_owned(),
+            columns: vec![
+                wide(2, "Rose"),
+                wide(2, "Cleared"),
+                wide(2, "Monitor"),
+                wide(2, "Told"),
+                wide(2, "Looked after by"),
+                wide(4, "What"),
+            ],
+            rows,
+            note: if all > self.limit {
+                l.fill(
+                    "{0} of {1} alarms are listed.",
+                    &[&l.integer(self.limit as u64), &l.integer(all as u64)],
+                )
+            } else {
+                String::new()
+            },
+        })]
+    }
+
+    fn windows(&self, view: &View<'_>) -> Vec<Block> {
+        let l = view.locale;
+        let all = &view.facts.log.windows;
+        if all.is_empty() {
+            return Vec::new();
+        }
+        let rows = all
+            .iter()
+            .rev()
+            .take(self.limit)
+            .rev()
+            .map(|window| {
+                let mut names: Vec<String> = window.monitors.iter().take(MOST_NAMES).cloned().collect();
+                let others = window.monitors.len() - names.len();
+                if others > 0 {
+                    names.push(l.count(others as u64, "one more", "{0} more"));
+                }
+                if names.is_empty() {
+                    names.push(l.t("all").to_owned());
+                }
+                let end = match window.to {
+                    Some(to) => Cell {
+                        moment: Some(to),
+                        ..Cell::text(l.moment_in_period(to))
+                    },
+                    None => Cell::text(DASH),
+                };
+                Row {
+                    cells: vec![
+                        Cell {
+                            moment: Some(window.from),
+                            ..Cell::text(l.moment_in_period(window.from))
+                        },
+                        end,
+                        Cell::text(names.join(", ")),
+                        Cell::text(&window.text).detail(window.by.clone().unwrap_or_default()),
+                    ],
+                    strong: false,
+                }
+            })
+            .collect();
+        let wide = |width, head: &'static str| Column {
+            width,
+            ..Column::text(l.t(head))
+        };
+        vec![Block::Table(Table {
+            id: view.ids.unique("maintenance"),
+            title: l.count(all.len() as u64, "One maintenance", "{0} maintenances"),
+            subtitle: l.t("Its tests do not count in availability").to_owned(),
+            columns: vec![wide(2, "From"), wide(2, "To"), wide(3, "Monitors"), wide(4, "What for")],
+            rows,
+            note: if all.len() > self.limit {
+                l.fill(
+                    "The last {0} of {1} are listed.",
+                    &[&l.integer(self.limit as u64), &l.integer(all.len() as u64)],
+                )
+            } else {
+                String::new()
+            },
+        })]
+    }
+}
