@@ -258,3 +258,107 @@ async fn a_password_is_a_credential_of_the_service_manager() {
     let (code, said) = test(false);
     assert!(code == Some(1) && said.contains("CREDENTIALS_DIRECTORY"), "{said}");
 }
+
+/// What a service manager hears on its socket.
+fn heard(socket: &std::os::unix::net::UnixDatagram, wanted: &str) -> Vec<String> {
+    let mut said: Vec<String> = Vec::new();
+    let mut space = [0; 4096];
+    while !said.iter().any(|line| line == wanted) {
+        let count = socket
+            .recv(&mut space)
+            .unwrap_or_else(|error| panic!("no {wanted}: {error}; {said:?}"));
+        said.extend(String::from_utf8_lossy(&space[..count]).lines().map(str::to_owned));
+    }
+    said
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_manager_is_told_of_readiness_life_reload_and_end() {
+    let mut setting = Setting::new("lyon");
+    let server = MailServer::start(Options::default()).await.unwrap();
+    setting.add_monitor(&setting.monitor("mail1", &server));
+    let socket = std::os::unix::net::UnixDatagram::bind(setting.path("notify")).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut command = setting.command("mailqos-probe");
+    command
+        .arg("run")
+        .env("NOTIFY_SOCKET", setting.path("notify"))
+        .env("WATCHDOG_USEC", "200000")
+        .env_remove("WATCHDOG_PID");
+    let probe = setting.start(&mut command);
+    heard(&socket, "READY=1");
+    for _ in 0..3 {
+        heard(&socket, "WATCHDOG=1");
+    }
+    mailqos_tests::setting::signal(probe.id(), "HUP");
+    let said = heard(&socket, "RELOADING=1");
+    assert!(!said.iter().any(|line| line == "READY=1"), "{said:?}");
+    // What notify-reload of systemd demands beside it.
+    let said = heard(&socket, "READY=1");
+    assert!(said.iter().any(|line| line.starts_with("MONOTONIC_USEC=")), "{said:?}");
+    mailqos_tests::setting::signal(probe.id(), "TERM");
+    heard(&socket, "STOPPING=1");
+    assert!(probe.stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_without_a_network_of_its_own_tests_nothing_and_raises_no_alarm() {
+    let mut setting = Setting::new("lyon");
+    let server = MailServer::start(Options::default()).await.unwrap();
+    server.refuse(Protocol::Smtp);
+    // Nobody answers at this name, ever (RFC 6761).
+    setting.replace(
+        "timezone =",
+        "reference_addresses = [\"reference.invalid:53\"]\ntimezone =",
+    );
+    setting.replace("test_interval = \"5s\"", "test_interval = \"1s\"\nalarm_after = 2");
+    setting.add_monitor(&setting.monitor("mail1", &server));
+    let probe = setting.start_probe();
+    until("tests that are none", || setting.settled("mail1").len() >= 4).await;
+    for row in setting.settled("mail1") {
+        assert_eq!((row.outcome(), row.text("stage")), ("not_tested", None), "{row:?}");
+        assert!(
+            row.text("error").unwrap().contains("the probe's own network"),
+            "{row:?}"
+        );
+    }
+    assert_ne!(monitor(&status(&setting), "mail1")["state"], "alarm");
+    // With one that answers, it is the mail that fails.
+    let reference = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = reference.local_addr().unwrap().to_string();
+    setting.replace("reference.invalid:53", &address);
+    setting.succeed("mailqos-probe", &["reload"]);
+    until("an alarm", || monitor(&status(&setting), "mail1")["state"] == "alarm").await;
+    assert!(
+        setting
+            .settled("mail1")
+            .iter()
+            .any(|row| row.outcome() == "smtp_failed")
+    );
+    assert!(probe.stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn days_that_are_too_old_are_removed_also_by_a_retention_that_comes_with_a_reload() {
+    let mut setting = Setting::new("lyon");
+    let old = setting.data().join("samples/site=lyon/date=2020-01-31");
+    let others = setting.data().join("samples/site=nice/date=2020-01-31");
+    for folder in [&old, &others] {
+        std::fs::create_dir_all(folder).unwrap();
+        std::fs::write(folder.join("samples.parquet"), "old").unwrap();
+    }
+    let probe = setting.start_probe();
+    until("the probe", || {
+        setting.run("mailqos-probe", &["status"]).status.success()
+    })
+    .await;
+    assert!(old.join("samples.parquet").exists());
+    setting.replace("timezone =", "retention = \"90d\"\ntimezone =");
+    setting.succeed("mailqos-probe", &["reload"]);
+    until("the removal", || !old.join("samples.parquet").exists()).await;
+    assert!(
+        others.join("samples.parquet").exists(),
+        "another site's days are not this probe's"
+    );
+    assert!(probe.stop().success());
+}

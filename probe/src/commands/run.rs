@@ -21,10 +21,12 @@ use crate::{
     status::Observed,
 };
 
-/// As tokio-cron-scheduler writes it.
-const EVERY_SECOND: &str = "* * * * * *";
-/// How often the last day is written down.
-const DAY_KEPT: Duration = Duration::from_secs(300);
+/// When it is looked whether a maintenance begins or ends, as tokio-cron-scheduler writes it (UTC).
+const TURNS: &str = "* * * * * *";
+/// When the last day is written down.
+const DAY_KEPT: &str = "30 */5 * * * *";
+/// When days are removed that are older than is to be kept.
+const OLD_DAYS: &str = "0 17 3 * * *";
 /// How often it is looked how recording goes.
 const LOOKED_AT: Duration = Duration::from_secs(2);
 /// A trouble with the disk or the object store that lasts so long raises an alarm.
@@ -62,11 +64,11 @@ pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failur
     let mut helpers = JoinSet::new();
     helpers.spawn(serve(Arc::clone(&live)));
     helpers.spawn(hang_up(Arc::clone(&live)));
-    helpers.spawn(keep_day(Arc::clone(&observed)));
     if let Some(address) = config.metrics {
         helpers.spawn(crate::status::serve(Arc::clone(&live), address));
     }
-    let mut calendar = calendar(maintenance, recorder.clone()).await.map_err(Failure::work)?;
+    let mut calendar = calendar(&live).await.map_err(Failure::work)?;
+    helpers.spawn(remove_old_days(Arc::clone(&live)));
     helpers.spawn(watch_recorder(recorder.clone(), alarms.clone()));
     tester.resume().await;
     tracing::info!(
@@ -97,16 +99,37 @@ pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failur
     Ok(ExitCode::SUCCESS)
 }
 
-/// What happens by the calendar, beside tests: maintenance windows begin and end.
-async fn calendar(maintenance: Maintenance, recorder: Recorder) -> Result<JobScheduler, JobSchedulerError> {
+/// What happens by the calendar, beside tests: maintenance windows begin and end, the last day is written down, old days go.
+/// All of it in UTC; the zones of maintenance windows are their own affair.
+async fn calendar(live: &Arc<Live>) -> Result<JobScheduler, JobSchedulerError> {
     let scheduler = JobScheduler::new().await?;
-    let turns = Job::new_async(EVERY_SECOND, move |_, _| {
-        let (maintenance, recorder) = (maintenance.clone(), recorder.clone());
-        Box::pin(async move { maintenance.turn(&recorder).await })
+    let at = Arc::clone(live);
+    let turns = Job::new_async(TURNS, move |_, _| {
+        let live = Arc::clone(&at);
+        Box::pin(async move { live.maintenance.turn(&live.recorder).await })
     })?;
-    scheduler.add(turns).await?;
+    let at = Arc::clone(live);
+    let day = Job::new_async(DAY_KEPT, move |_, _| {
+        let observed = Arc::clone(&at.observed);
+        Box::pin(async move {
+            let _ = tokio::task::spawn_blocking(move || observed.keep()).await;
+        })
+    })?;
+    let at = Arc::clone(live);
+    let old = Job::new_async(OLD_DAYS, move |_, _| Box::pin(remove_old_days(Arc::clone(&at))))?;
+    for job in [turns, day, old] {
+        scheduler.add(job).await?;
+    }
     scheduler.start().await?;
     Ok(scheduler)
+}
+
+/// Removes the days that are older than the configuration, as it is now, wants to keep.
+async fn remove_old_days(live: Arc<Live>) {
+    let config = live.config();
+    if let Err(error) = Recorder::remove_old_days(&config).await {
+        tracing::warn!("old days are not removed: {error}");
+    }
 }
 
 /// Reads the configuration anew at each SIGHUP.
@@ -122,15 +145,6 @@ async fn hang_up(live: Arc<Live>) {
             tracing::error!("the configuration is not read anew: {error}");
         }
         manager::reloaded();
-    }
-}
-
-/// Writes down now and then what status shows of the last day.
-async fn keep_day(observed: Arc<Observed>) {
-    loop {
-        tokio::time::sleep(DAY_KEPT).await;
-        let observed = Arc::clone(&observed);
-        let _ = tokio::task::spawn_blocking(move || observed.keep()).await;
     }
 }
 

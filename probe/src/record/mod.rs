@@ -239,6 +239,14 @@ pub struct Recorder {
     uploads: Option<channel::UnboundedSender<Upload>>,
 }
 
+/// The folder in which days are written, and the object store to which they go from there.
+async fn place(config: &Config) -> Result<(PathBuf, Option<Remote>), RecordError> {
+    Ok(match &config.data {
+        DataLocation::Folder(folder) => (folder.clone(), None),
+        DataLocation::ObjectStore(address) => (config.state.join("lake"), Some(open_remote(config, address).await?)),
+    })
+}
+
 /// How long the end of a probe waits for the object store.
 const UPLOADING: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -248,24 +256,28 @@ impl Recorder {
     /// # Errors
     /// [`RecordError::Lock`] names the other probe; the file system may refuse.
     pub async fn open(config: &Config) -> Result<Self, RecordError> {
-        let (data, remote) = match &config.data {
-            DataLocation::Folder(folder) => (folder.clone(), None),
-            DataLocation::ObjectStore(address) => {
-                (config.state.join("lake"), Some(open_remote(config, address).await?))
-            }
-        };
+        let (data, remote) = place(config).await?;
         let (uploads, orders) = channel::unbounded_channel();
         let uploads = remote.is_some().then_some(uploads);
         let recorder = Self::begin(config, data.clone(), uploads.clone()).await?;
-        if let Some(remote) = remote.clone() {
+        if let Some(remote) = remote {
             let shared = Arc::clone(&recorder.shared);
-            let uploader = Uploader::open(remote, data.clone(), &config.state, config.site.clone(), shared).await?;
+            let uploader = Uploader::open(remote, data, &config.state, config.site.clone(), shared).await?;
             tokio::spawn(uploader.run(orders));
         }
-        if let Some(retention) = config.retention {
-            tokio::spawn(retention::run(data, config.site.clone(), retention, remote));
-        }
         Ok(recorder)
+    }
+
+    /// Removes days that are older than the configuration wants to keep; nothing, if it does not say.
+    ///
+    /// # Errors
+    /// The object store, where the lake is in one, can't be opened.
+    pub async fn remove_old_days(config: &Config) -> Result<usize, RecordError> {
+        let Some(retention) = config.retention else {
+            return Ok(0);
+        };
+        let (data, remote) = place(config).await?;
+        Ok(retention::remove_old(data, config.site.clone(), retention, remote).await)
     }
 
     async fn begin(

@@ -1,39 +1,38 @@
-//! Removes days of this probe's own site that are older than is to be kept, once a day; never a day that is still open.
+//! Removes days of this probe's own site that are older than is to be kept; never a day that is still open.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path};
 
 use mailqos_core::{
     lake::{Record, Remote, site_folder},
     model::{Event, Micros, Sample, SiteName, UtcMicros},
 };
 
-/// How often it is looked.
-const EVERY: Duration = Duration::from_secs(24 * 3600);
 /// Days that are open: a mail may settle late, up to the longest horizon.
 const OPEN: Micros = Micros::from_secs(31 * 86_400);
 
-/// Looks now and once a day.
-pub(super) async fn run(data: std::path::PathBuf, site: SiteName, retention: Micros, remote: Option<Remote>) {
-    loop {
-        let before = first_kept(UtcMicros::now(), retention);
-        let (folder, of) = (data.clone(), site.clone());
-        let day = before.clone();
-        let removed = tokio::task::spawn_blocking(move || {
-            remove::<Sample>(&folder, &of, &day) + remove::<Event>(&folder, &of, &day)
-        });
-        let mut removed = removed.await.unwrap_or(0);
-        if let Some(remote) = &remote {
-            removed += remove_remote(remote, &site, &before).await;
-        }
-        if removed > 0 {
-            tracing::info!(
-                removed,
-                "days before {} were removed, as retention says",
-                &before["date=".len()..]
-            );
-        }
-        tokio::time::sleep(EVERY).await;
+/// Removes what is too old; returns how many files went.
+pub(super) async fn remove_old(
+    data: std::path::PathBuf,
+    site: SiteName,
+    retention: Micros,
+    remote: Option<Remote>,
+) -> usize {
+    let before = first_kept(UtcMicros::now(), retention);
+    let (folder, of, day) = (data, site.clone(), before.clone());
+    let removed =
+        tokio::task::spawn_blocking(move || remove::<Sample>(&folder, &of, &day) + remove::<Event>(&folder, &of, &day));
+    let mut removed = removed.await.unwrap_or(0);
+    if let Some(remote) = &remote {
+        removed += remove_remote(remote, &site, &before).await;
     }
+    if removed > 0 {
+        tracing::info!(
+            removed,
+            "days before {} were removed, as retention says",
+            &before["date=".len()..]
+        );
+    }
+    removed
 }
 
 /// The folder of the first day that is kept.
