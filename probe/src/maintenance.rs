@@ -409,6 +409,50 @@ mod tests {
     }
 
     #[test]
+    fn windows_that_overlap_are_one_until_the_last_has_ended() {
+        let folder = tempfile::tempdir().expect("folder");
+        let maintenance = Maintenance::open(config(folder.path()));
+        // The night of tomorrow, and one that was added over its second half.
+        let day = UtcMicros::now().0 / 86_400_000_000 + 1;
+        let hour = |hour: i64| UtcMicros(day * 86_400_000_000) + Micros::from_secs(hour * 1800);
+        let added = Added {
+            name: "disks".into(),
+            monitors: vec!["a".into()],
+            from: hour(5),
+            to: hour(8),
+            reason: None,
+            by: None,
+            pause: false,
+        };
+        maintenance.add(added).expect("fine");
+        let open = |at| {
+            maintenance
+                .open_for(&id("a"), hour(at))
+                .map(|open| (open.name, open.pause, open.until))
+        };
+        assert_eq!(open(4), Some(("night".into(), true, hour(6))));
+        assert_eq!(
+            open(5),
+            Some(("disks".into(), true, hour(8))),
+            "both: the later end, the stricter rule"
+        );
+        assert_eq!(open(6), Some(("disks".into(), false, hour(8))));
+        assert_eq!(open(8), None);
+        let maintenance = Maintenance::open(config(folder.path()));
+        let kinds = |at| -> Vec<String> {
+            let events = maintenance.turns(hour(at));
+            events
+                .iter()
+                .map(|event| format!("{} {}", event.kind, event.text.as_deref().unwrap_or_default()))
+                .collect()
+        };
+        assert_eq!(kinds(4), ["maintenance_started night"]);
+        assert_eq!(kinds(5), ["maintenance_started disks"]);
+        assert_eq!(kinds(6), ["maintenance_ended night"]);
+        assert_eq!(kinds(8), ["maintenance_ended disks"]);
+    }
+
+    #[test]
     fn an_added_window_survives_a_restart_and_ends_when_told() {
         let folder = tempfile::tempdir().expect("folder");
         let config = config(folder.path());

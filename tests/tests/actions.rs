@@ -150,6 +150,38 @@ actions = [{{ webhook = {{ url = "{}", body = '{{ "kind": {{{{ alarms[0].kind | 
     assert!(probe.stop().success(), "{log}");
     assert_eq!(kinds("/at-once"), ["alarm", "recovery"]);
     assert_eq!(kinds("/later"), ["escalation"], "told of the alarm only");
+
+    // The log and the next report tell of the way that was dead, and of whom the alarm reached.
+    let log = setting.succeed("mailqos-probe", &["log"]);
+    assert!(
+        log.contains("channel_failed") && log.contains("channel_recovered"),
+        "{log}"
+    );
+    std::fs::write(
+        setting.path("alarms.toml"),
+        "title = \"Alarms\"\nformats = [\"html\"]\n[[section]]\nkind = \"alarms\"\n",
+    )
+    .unwrap();
+    let today = jiff::Timestamp::now().to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
+    let (from, to) = (
+        today.yesterday().unwrap().to_string(),
+        today.tomorrow().unwrap().tomorrow().unwrap().to_string(),
+    );
+    let printed = setting.succeed(
+        "mailqos-analytics",
+        &["report", "alarms.toml", "--from", &from, "--to", &to, "--output", "out"],
+    );
+    let file = printed
+        .lines()
+        .map(str::trim)
+        .find(|path| path.ends_with(".html"))
+        .unwrap();
+    let html = std::fs::read_to_string(setting.path(file)).unwrap();
+    assert!(
+        html.contains("webhook at 127.0.0.1") && html.contains("accepted no message from"),
+        "{html}"
+    );
+    assert!(html.contains("One alarm") && !html.contains("nobody"), "{html}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

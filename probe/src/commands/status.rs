@@ -36,6 +36,8 @@ enum Format {
 pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let config = global.config()?;
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let live = args.watch && std::io::stdout().is_terminal() && args.format == Format::Table;
+    let _screen = live.then(Screen::enter);
     loop {
         let request = Request::Status {
             monitors: args.monitors.clone(),
@@ -43,13 +45,19 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
         let answer = ask(&config, &request).await?;
         let text = match args.format {
             Format::Json => format!("{answer}\n"),
-            Format::Table => table(&answer, &config.timezone, colour),
+            Format::Table => {
+                let table = table(&answer, &config.timezone, colour);
+                match crossterm::terminal::size() {
+                    Ok((_, height)) if live => table.fitting(usize::from(height)),
+                    _ => table.whole(),
+                }
+            }
         };
         let mut out = std::io::stdout();
-        if args.watch && colour && args.format == Format::Table {
+        if live {
             // Home, the new text over the old one, and nothing below it: no flicker.
-            let text = text.replace('\n', "\x1b[K\n");
-            let _ = write!(out, "\x1b[H{text}\x1b[J");
+            let text = text.trim_end().replace('\n', "\x1b[K\n");
+            let _ = write!(out, "\x1b[H{text}\x1b[K\x1b[J");
         } else {
             let _ = out.write_all(text.as_bytes());
         }
@@ -63,6 +71,63 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A screen of its own, as long as this lives; lines that are too long are cut, not wrapped.
+struct Screen;
+
+impl Screen {
+    fn enter() -> Self {
+        use crossterm::{
+            cursor::Hide,
+            terminal::{DisableLineWrap, EnterAlternateScreen},
+        };
+        let _ = crossterm::execute!(std::io::stdout(), EnterAlternateScreen, DisableLineWrap, Hide);
+        Self
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        use crossterm::{
+            cursor::Show,
+            terminal::{EnableLineWrap, LeaveAlternateScreen},
+        };
+        let _ = crossterm::execute!(std::io::stdout(), Show, EnableLineWrap, LeaveAlternateScreen);
+    }
+}
+
+/// The states, those first that somebody should look at.
+const URGENCY: [&str; 6] = ["alarm", "failed", "unknown", "maintenance", "ok", "disabled"];
+
+/// What is shown.
+struct Table {
+    head: String,
+    /// Each with its state's place in [`URGENCY`].
+    rows: Vec<(usize, String)>,
+    foot: Vec<String>,
+}
+
+impl Table {
+    /// Everything, in the order of the monitors.
+    fn whole(self) -> String {
+        let rows = self.rows.into_iter().map(|(_, row)| row);
+        let lines: Vec<String> = std::iter::once(self.head).chain(rows).chain(self.foot).collect();
+        lines.join("\n") + "\n"
+    }
+
+    /// What fits into so many lines: where not all monitors do, those first that somebody should look at.
+    fn fitting(mut self, height: usize) -> String {
+        let room = height.saturating_sub(1 + self.foot.len());
+        if self.rows.len() > room {
+            self.rows.sort_by_key(|(urgency, _)| *urgency);
+            let shown = room.saturating_sub(1);
+            let more = self.rows.len() - shown;
+            self.rows.truncate(shown);
+            self.rows.push((URGENCY.len(), format!("… and {more} more")));
+        }
+        self.whole()
+    }
 }
 
 /// A bar for each hour of the last day: its height is the round trip, against the tallest; failures stand out, and so does nothing.
@@ -105,7 +170,7 @@ fn clock(value: &Value, zone: &TimeZone) -> String {
     }
 }
 
-fn table(answer: &Value, zone: &TimeZone, colour: bool) -> String {
+fn table(answer: &Value, zone: &TimeZone, colour: bool) -> Table {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let monitors: Vec<&Value> = answer["monitors"].as_array().into_iter().flatten().collect();
     let width = monitors
@@ -114,10 +179,11 @@ fn table(answer: &Value, zone: &TimeZone, colour: bool) -> String {
         .max()
         .unwrap_or(0)
         .clamp(7, 40);
-    let mut lines = vec![format!(
+    let head = format!(
         "{:<11} {:<width$} {:>10} {:<8} {:<24} {:<8} {}",
         "state", "monitor", "round trip", "at", "last day, by hours", "next", "alarm"
-    )];
+    );
+    let mut rows = Vec::with_capacity(monitors.len());
     for monitor in &monitors {
         let state = text(&monitor["state"]);
         let code = match state.as_str() {
@@ -137,14 +203,16 @@ fn table(answer: &Value, zone: &TimeZone, colour: bool) -> String {
             Some(took) => format!("{:.1} s", took / 1000.0),
             None => "–".to_owned(),
         };
-        lines.push(format!(
+        let urgency = URGENCY.iter().position(|known| *known == state);
+        let row = format!(
             "{shown} {:<width$} {took:>10} {:<8} {} {:<8} {}",
             text(&monitor["id"]),
             clock(&monitor["last"]["started_at"], zone),
             sparkline(&monitor["day"], colour),
             clock(&monitor["next"], zone),
             remark(monitor, zone),
-        ));
+        );
+        rows.push((urgency.unwrap_or(URGENCY.len()), row));
     }
     let totals = &answer["totals"];
     let counts: Vec<String> = ["ok", "failed", "alarm", "maintenance", "disabled", "unknown"]
@@ -153,7 +221,7 @@ fn table(answer: &Value, zone: &TimeZone, colour: bool) -> String {
         .map(|state| format!("{} {state}", totals[*state]))
         .collect();
     let probe = &answer["probe"];
-    lines.push(String::new());
+    let mut lines = vec![String::new()];
     lines.push(format!(
         "{}: {}; {} tests running, {} waiting, {} started late, {} left out",
         text(&probe["site"]),
@@ -184,7 +252,11 @@ fn table(answer: &Value, zone: &TimeZone, colour: bool) -> String {
             ));
         }
     }
-    lines.join("\n") + "\n"
+    Table {
+        head,
+        rows,
+        foot: lines,
+    }
 }
 
 /// Whether a channel that works now did not within the last day.
@@ -261,6 +333,30 @@ mod tests {
                 { "channel": "old", "failures": 0, "accepted_at": "2026-11-22T09:50:00Z", "failed_at": "2026-11-22T09:40:00Z", "error": "exit code 7" },
             ],
         });
-        insta::assert_snapshot!(table(&answer, &TimeZone::UTC, false));
+        insta::assert_snapshot!(table(&answer, &TimeZone::UTC, false).whole());
+    }
+
+    #[test]
+    fn where_not_all_fit_those_are_shown_that_somebody_should_look_at() {
+        let states = ["ok", "ok", "alarm", "ok", "failed", "disabled"];
+        let table = || Table {
+            head: "head".to_owned(),
+            rows: states
+                .iter()
+                .map(|state| {
+                    (
+                        URGENCY.iter().position(|known| known == state).expect("known"),
+                        (*state).to_owned(),
+                    )
+                })
+                .collect(),
+            foot: vec![String::new(), "foot".to_owned()],
+        };
+        assert_eq!(table().fitting(6), "head\nalarm\nfailed\n… and 4 more\n\nfoot\n");
+        assert_eq!(
+            table().fitting(9),
+            "head\nok\nok\nalarm\nok\nfailed\ndisabled\n\nfoot\n"
+        );
+        assert_eq!(table().fitting(2), "head\n… and 6 more\n\nfoot\n", "however small");
     }
 }
