@@ -279,26 +279,32 @@ async fn the_service_manager_is_told_of_readiness_life_reload_and_end() {
     setting.add_monitor(&setting.monitor("mail1", &server));
     let socket = std::os::unix::net::UnixDatagram::bind(setting.path("notify")).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    let mut command = setting.command("mailqos-probe");
+    let probe = setting.command("mailqos-probe");
+    let mut command = std::process::Command::new("sh");
+    // As systemd does: the watchdog is of one process.
     command
+        .args(["-c", "export WATCHDOG_PID=$$; exec \"$0\" \"$@\""])
+        .arg(probe.get_program())
+        .args(probe.get_args())
         .arg("run")
+        .current_dir(setting.path(""))
+        .envs(probe.get_envs().filter_map(|(name, value)| Some((name, value?))))
         .env("NOTIFY_SOCKET", setting.path("notify"))
-        .env("WATCHDOG_USEC", "200000")
-        .env_remove("WATCHDOG_PID");
+        .env("WATCHDOG_USEC", "200000");
     let probe = setting.start(&mut command);
     heard(&socket, "READY=1");
     for _ in 0..3 {
         heard(&socket, "WATCHDOG=1");
     }
-    mailqos_tests::setting::signal(probe.id(), "HUP");
+    signal(probe.id(), "HUP");
     let said = heard(&socket, "RELOADING=1");
-    assert!(!said.iter().any(|line| line == "READY=1"), "{said:?}");
     // What notify-reload of systemd demands beside it.
-    let said = heard(&socket, "READY=1");
     assert!(said.iter().any(|line| line.starts_with("MONOTONIC_USEC=")), "{said:?}");
-    mailqos_tests::setting::signal(probe.id(), "TERM");
-    heard(&socket, "STOPPING=1");
+    assert!(!said.iter().any(|line| line == "READY=1"), "{said:?}");
+    heard(&socket, "READY=1");
+    let manager = std::thread::spawn(move || heard(&socket, "STOPPING=1"));
     assert!(probe.stop().success());
+    manager.join().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -329,12 +335,13 @@ async fn a_probe_without_a_network_of_its_own_tests_nothing_and_raises_no_alarm(
     setting.replace("reference.invalid:53", &address);
     setting.succeed("mailqos-probe", &["reload"]);
     until("an alarm", || monitor(&status(&setting), "mail1")["state"] == "alarm").await;
-    assert!(
+    until("its sample", || {
         setting
             .settled("mail1")
             .iter()
             .any(|row| row.outcome() == "smtp_failed")
-    );
+    })
+    .await;
     assert!(probe.stop().success());
 }
 

@@ -68,7 +68,7 @@ pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failur
         helpers.spawn(crate::status::serve(Arc::clone(&live), address));
     }
     let mut calendar = calendar(&live).await.map_err(Failure::work)?;
-    helpers.spawn(remove_old_days(Arc::clone(&live)));
+    helpers.spawn(keep_as_long_as_wanted(Arc::clone(&live)));
     helpers.spawn(watch_recorder(recorder.clone(), alarms.clone()));
     tester.resume().await;
     tracing::info!(
@@ -122,6 +122,17 @@ async fn calendar(live: &Arc<Live>) -> Result<JobScheduler, JobSchedulerError> {
     }
     scheduler.start().await?;
     Ok(scheduler)
+}
+
+/// Removes old days at the start, and when the configuration has been read anew.
+async fn keep_as_long_as_wanted(live: Arc<Live>) {
+    let mut changes = live.configs.subscribe();
+    loop {
+        remove_old_days(Arc::clone(&live)).await;
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Removes the days that are older than the configuration, as it is now, wants to keep.
