@@ -56,21 +56,6 @@ impl<'a> Ftp<'a> {
         let _ = tokio::time::timeout(Duration::from_secs(5), self.server.quit()).await;
     }
 
-    /// What the server says to a data connection that broke says more than the break.
-    async fn explained(&mut self, step: String, broken: DeliveryError) -> DeliveryError {
-        let statuses = [Status::ClosingDataConnection, Status::RequestedFileActionOk];
-        let reply = tokio::time::timeout(EXPLAINING, self.server.read_response_in(&statuses)).await;
-        match reply {
-            Ok(Err(error @ FtpError::UnexpectedResponse(_))) => DeliveryError::Server {
-                server: self.login.server(),
-                step,
-                transient: transient(&error),
-                reason: self.login.line(&error.to_string()),
-            },
-            _ => broken,
-        }
-    }
-
     async fn store(&mut self, name: &str, from: &Path, offset: u64) -> Result<(), DeliveryError> {
         let step = format!("STOR {name}");
         let unreadable = |source| DeliveryError::Io {
@@ -100,8 +85,7 @@ impl<'a> Ftp<'a> {
         }
         .await;
         if let Err(broken) = written {
-            drop(data);
-            return Err(self.explained(step, broken).await);
+            return Err(explained(self.login, step, self.server.abort(data), broken).await);
         }
         self.login.step(&step, transient, data.finish()).await
     }
@@ -192,6 +176,25 @@ async fn set_mode(login: &Login, server: &mut AsyncRustlsFtpStream, active: bool
         Err(error) => return Err(error),
     }
     Ok(())
+}
+
+/// What the server says to a data connection that broke says more than the break: that there is no room, for one. `abort` hands on the
+/// reply to the transfer where it is neither of those to ABOR; `finish` would hand on the break.
+async fn explained(
+    login: &Login,
+    step: String,
+    end: impl Future<Output = Result<(), FtpError>>,
+    broken: DeliveryError,
+) -> DeliveryError {
+    match tokio::time::timeout(EXPLAINING, end).await {
+        Ok(Err(error @ FtpError::UnexpectedResponse(_))) => DeliveryError::Server {
+            server: login.server(),
+            step,
+            transient: transient(&error),
+            reason: login.line(&error.to_string()),
+        },
+        _ => broken,
+    }
 }
 
 /// The code of a reply that refuses.
@@ -296,10 +299,7 @@ impl Shelf for Ftp<'_> {
             match self.login.step(&step, |_| true, data.read(&mut chunk)).await {
                 Ok(0) => break,
                 Ok(count) => hashing.update(&chunk[..count]),
-                Err(broken) => {
-                    drop(data);
-                    return Err(self.explained(step, broken).await);
-                }
+                Err(broken) => return Err(explained(self.login, step, self.server.abort(data), broken).await),
             }
         }
         self.login.step(&step, transient, data.finish()).await?;
