@@ -30,7 +30,7 @@ mail_location = maildir:~/Maildir
 mail_uid = mail
 mail_gid = mail
 first_valid_uid = 1
-auth_mechanisms = plain login
+auth_mechanisms = plain login scram-sha-256
 passdb {
   driver = passwd-file
   args = username_format=%u $DOVECOT/users

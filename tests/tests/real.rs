@@ -114,6 +114,36 @@ async fn postfix_and_dovecot_over_imap() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn postfix_and_dovecot_take_each_mechanism() {
+    let Some(mail) = RealServer::find("mail") else { return };
+    let mut setting = setting(&mail);
+    for mechanism in ["SCRAM-SHA-256", "PLAIN", "LOGIN"] {
+        let account = mechanism.to_lowercase();
+        setting.add(&format!(
+            "[account.{account}]\nuser = \"probe@example.com\"\npassword = {{ env = \"PROBE_PASSWORD\" }}\nmechanisms = [\"{mechanism}\"]"
+        ));
+        for (protocol, port, command) in [("pop3", "POP3S_PORT", "AUTH"), ("imap", "IMAPS_PORT", "AUTHENTICATE")] {
+            let id = format!("{account}-{protocol}");
+            let mut monitor = monitor(
+                &mail,
+                &id,
+                ("SMTP_PORT", "starttls"),
+                (protocol, port, "implicit"),
+                "probe@example.com",
+            );
+            monitor.smtp = monitor.smtp.replace("\"probe\"", &format!("\"{account}\""));
+            monitor.pickup = monitor.pickup.replace("\"probe\"", &format!("\"{account}\""));
+            setting.add_monitor(&monitor);
+            let said = setting.succeed("mailqos-probe", &["test", &id, "--transcript"]);
+            // In SMTP and at the mailbox; LOGIN of a mailbox has commands of its own.
+            assert!(said.contains(&format!("> AUTH {mechanism}")), "{said}");
+            assert!(said.contains(&format!("{command} {mechanism}")), "{said}");
+            assert!(!said.contains(PASSWORD), "{said}");
+        }
+    }
+}
+
 /// Runs a probe until each monitor has three good samples, and looks at everything that it left.
 async fn fill(mail: &RealServer, kinds: &[MonitorText]) -> Setting {
     let mut setting = setting(mail);

@@ -82,6 +82,7 @@ pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failur
         alarms: alarms.clone(),
         board,
         observed: Arc::clone(&observed),
+        certificates: Arc::default(),
     };
     schedule::run(parts, changes, stop).await;
     manager::stopping();

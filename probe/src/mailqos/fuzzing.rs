@@ -233,7 +233,9 @@ mod tests {
     }
 
     fn seeds(target: &str) -> Vec<Vec<u8>> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/seeds").join(target);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../tests/fuzz/seeds")
+            .join(target);
         let mut paths: Vec<_> = std::fs::read_dir(&folder)
             .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
             .map(|entry| entry.expect("an entry").path())

@@ -4,6 +4,7 @@
 //! A timer queue of its own carries all of them: tokio-cron-scheduler drops jobs when ten thousand are due in one tick, looks twice a second,
 //! and takes a zone's offset once, when a job is made, so that a change of daylight-saving time would go unnoticed.
 
+mod certificates;
 mod slot;
 
 use std::{
@@ -27,6 +28,8 @@ use crate::{
     mailqos::Tester,
     status::{Histogram, Observed},
 };
+
+pub use certificates::Certificates;
 
 /// The clock is looked at least this often, so that a step of it is noticed.
 const LONGEST_NAP: Duration = Duration::from_millis(500);
@@ -62,6 +65,8 @@ pub struct Parts {
     pub board: Arc<Board>,
     /// Counts each sample, for those who watch.
     pub observed: Arc<Observed>,
+    /// Looks at their certificates.
+    pub certificates: Arc<Certificates>,
 }
 
 /// The next start of a monitor after `now`.
@@ -330,10 +335,17 @@ fn begin(parts: &Parts, config: &Config, monitor: &Monitor, start: UtcMicros, ru
         Arc::clone(&parts.tester),
         parts.alarms.clone(),
         Arc::clone(&parts.observed),
+        Arc::clone(&parts.certificates),
     ));
 }
 
-async fn one(monitor: Monitor, tester: Arc<Tester>, alarms: Alarms, observed: Arc<Observed>) -> MonitorId {
+async fn one(
+    monitor: Monitor,
+    tester: Arc<Tester>,
+    alarms: Alarms,
+    observed: Arc<Observed>,
+    certificates: Arc<Certificates>,
+) -> MonitorId {
     let now = UtcMicros::now();
     if alarms.is_paused(&monitor.id, now) {
         return monitor.id;
@@ -349,6 +361,7 @@ async fn one(monitor: Monitor, tester: Arc<Tester>, alarms: Alarms, observed: Ar
         "tested"
     );
     observed.count(sample);
+    certificates.look(&monitor, sample);
     alarms.tested(&monitor, sample).await;
     monitor.id
 }

@@ -1,0 +1,77 @@
+//! Warns in the log of servers' certificates that are about to expire, once a day each. An alarm of it is a monitor's own choice.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use mailqos_core::{
+    config::{Kind, Monitor},
+    model::{Micros, Sample, UtcMicros},
+};
+
+/// So long before its end a certificate is warned of.
+const WARNED: Micros = Micros::from_secs(14 * 86_400);
+/// How often at most.
+const AGAIN: Micros = Micros::from_secs(86_400);
+
+/// Which certificates were warned of, and when last.
+#[derive(Debug, Default)]
+pub struct Certificates(Mutex<HashMap<String, UtcMicros>>);
+
+impl Certificates {
+    /// Looks at the certificates that a test met.
+    pub(super) fn look(&self, monitor: &Monitor, sample: &Sample) {
+        let Kind::MailQos(options) = &monitor.kind;
+        for (endpoint, expires_at) in [
+            (&options.smtp, sample.smtp_certificate_expires_at),
+            (&options.pickup, sample.pickup_certificate_expires_at),
+        ] {
+            let Some(expires_at) = expires_at else { continue };
+            let server = format!("{} port {}", endpoint.server, endpoint.port);
+            if let Some(warning) = self.warning(&server, expires_at, sample.started_at) {
+                tracing::warn!(monitor = %monitor.id, %server, expires_at = %expires_at, "{warning}");
+            }
+        }
+    }
+
+    /// What is to be said of a server's certificate; nothing where it lasts, or where it was said today.
+    fn warning(&self, server: &str, expires_at: UtcMicros, now: UtcMicros) -> Option<String> {
+        let left = expires_at - now;
+        if left >= WARNED {
+            return None;
+        }
+        let mut warned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.get(server).is_some_and(|at| now - *at < AGAIN) {
+            return None;
+        }
+        warned.insert(server.to_owned(), now);
+        Some(if left < Micros::ZERO {
+            "the server's certificate has expired".to_owned()
+        } else {
+            format!(
+                "the server's certificate expires in {} days: renew it, or its clients will turn away",
+                left.0 / 86_400_000_000
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_warned_of_in_time_and_once_a_day() {
+        let certificates = Certificates::default();
+        let day = 86_400_000_000;
+        let warning = |expires: i64, now: i64| certificates.warning("a", UtcMicros(expires), UtcMicros(now));
+        assert_eq!(warning(20 * day, 0), None);
+        assert_eq!(warning(20 * day, 6 * day), None);
+        let said = warning(20 * day, 7 * day).expect("a warning");
+        assert!(said.contains("in 13 days"), "{said}");
+        assert_eq!(warning(20 * day, 8 * day - 1), None);
+        let expired = warning(20 * day, 21 * day).expect("a warning");
+        assert!(expired.contains("has expired"), "{expired}");
+    }
+}
