@@ -78,8 +78,12 @@ impl Transcript {
     pub(super) fn hide_line(&mut self, line: &[u8]) {
         let line = String::from_utf8_lossy(line);
         let words: Vec<&str> = line.split_whitespace().collect();
-        // Of two words the second is the name of a mechanism, but for a password's.
-        let names_only = words.len() == 2 && !words[0].eq_ignore_ascii_case("PASS");
+        // Of two words the second is the name of a mechanism, but for a password's; so is what ends a command of IMAP.
+        let names_only = match words.as_slice() {
+            [verb, _] => !verb.eq_ignore_ascii_case("PASS"),
+            [_, verb, _] => verb.eq_ignore_ascii_case("AUTHENTICATE"),
+            _ => false,
+        };
         if let Some(last) = words.last()
             && !names_only
             && last.len() >= SHORTEST_FORM
@@ -259,6 +263,7 @@ mod tests {
         let mut transcript = Transcript::begin("host", 25);
         transcript.hide_line(b"AUTH PLAIN AGh1bnRlcgBodW50ZXIy\r\n");
         transcript.hide_line(b"AUTH SCRAM-SHA-256\r\n");
+        transcript.hide_line(b"A1 AUTHENTICATE SCRAM-SHA-256\r\n");
         assert_eq!(
             transcript.one_line("AGh1bnRlcgBodW50ZXIy is wrong for SCRAM-SHA-256"),
             "(secret) is wrong for SCRAM-SHA-256"
