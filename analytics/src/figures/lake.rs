@@ -56,6 +56,9 @@ pub enum LakeError {
 /// The names of a site and of a monitor.
 pub type SiteAndMonitor = (Arc<str>, Arc<str>);
 
+/// The events of a site, in order.
+pub type SiteEvents = (Arc<str>, Vec<Event>);
+
 /// A folder of samples: `<data>/samples/site=…/date=…/*.parquet`.
 #[derive(Debug)]
 pub struct Lake {
@@ -240,7 +243,7 @@ impl Lake {
     ///
     /// # Errors
     /// A file can't be read.
-    pub fn events(&self, from: UtcMicros, to: UtcMicros) -> Result<Vec<(Arc<str>, Vec<Event>)>, LakeError> {
+    pub fn events(&self, from: UtcMicros, to: UtcMicros) -> Result<Vec<SiteEvents>, LakeError> {
         let folder = self.folder.with_file_name(Event::FOLDER);
         let mut all = Vec::new();
         if !folder.is_dir() {
