@@ -140,10 +140,17 @@ fn visit(folder: &Path, depth: usize, add: &mut impl FnMut(&Path)) {
         let path = entry.path();
         match entry.file_type() {
             Ok(kind) if kind.is_dir() && depth > 1 => visit(&path, depth - 1, add),
-            Ok(kind) if kind.is_file() => add(&path),
+            Ok(kind) if kind.is_file() && matters(&path) => add(&path),
             _ => {}
         }
     }
+}
+
+/// Whether a report may be made from a file of this kind: what else lies in the folder, such as a log, may change.
+fn matters(path: &Path) -> bool {
+    const KINDS: [&str; 7] = ["toml", "html", "typ", "png", "jpg", "jpeg", "svg"];
+    let kind = path.extension().and_then(|kind| kind.to_str());
+    kind.is_some_and(|kind| KINDS.contains(&kind.to_ascii_lowercase().as_str()))
 }
 
 /// The pages as they are now, and a line about them.

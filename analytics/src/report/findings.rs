@@ -72,6 +72,14 @@ pub fn headline(monitors: &[&Monitor], locale: &Locale) -> String {
             .t("No test counted in this period: whether mail was good is not known")
             .to_owned();
     }
+    if counts.tests() == 1 {
+        let text = if counts.ok == 1 {
+            "The only test of the period succeeded"
+        } else {
+            "The only test of the period failed"
+        };
+        return locale.t(text).to_owned();
+    }
     let limits: std::collections::BTreeSet<Micros> =
         monitors.iter().filter_map(|monitor| monitor.max_round_trip).collect();
     let share = locale.share(counts.ok, counts.tests());

@@ -397,6 +397,14 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Der längste Ausfall traf {0} am {1} und dauerte {2}, {3} in Folge: {4}.",
         ),
         ("The one test succeeded.", "Der eine Test gelang."),
+        (
+            "The only test of the period failed",
+            "Der einzige Test des Zeitraums scheiterte",
+        ),
+        (
+            "The only test of the period succeeded",
+            "Der einzige Test des Zeitraums gelang",
+        ),
         ("The period is not over.", "Der Zeitraum ist nicht zu Ende."),
         (
             "The probe was told to accept any certificate at {0}: who answered there is not proven.",

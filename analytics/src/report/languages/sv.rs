@@ -394,6 +394,8 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Det längsta avbrottet drabbade {0} den {1} och varade {2}, {3} i rad: {4}.",
         ),
         ("The one test succeeded.", "Det enda testet lyckades."),
+        ("The only test of the period failed", "Periodens enda test misslyckades"),
+        ("The only test of the period succeeded", "Periodens enda test lyckades"),
         ("The period is not over.", "Perioden är inte slut."),
         (
             "The probe was told to accept any certificate at {0}: who answered there is not proven.",

@@ -97,7 +97,11 @@ impl Section for KeyFigures {
             } else {
                 l.span(together.downtime)
             },
-            detail: l.count(together.outages as u64, "1 outage", "{0} outages"),
+            detail: if counts.tests() == 0 {
+                String::new()
+            } else {
+                l.count(together.outages as u64, "1 outage", "{0} outages")
+            },
             change: if together.before.is_some() {
                 l.fill("{0} in the period before", &[&l.span(together.downtime_before)])
             } else {
