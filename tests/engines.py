@@ -1,4 +1,4 @@
-"""Opens a lake with DuckDB and pyarrow and compares what they count and sum with `mailqos-analytics stats`.
+"""Opens a lake with DuckDB, pyarrow and Apache Spark and compares what they count and sum with `mailqos-analytics stats`.
 
 Usage: engines.py LAKE MAILQOS_ANALYTICS. The columns are those of the contract; every figure is computed anew here.
 """
@@ -12,6 +12,8 @@ import sys
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyspark
+from pyspark.sql import SparkSession
 
 LAKE, ANALYTICS = sys.argv[1], sys.argv[2]
 FROM, TO = "2000-01-01", "2100-01-01"
@@ -187,4 +189,51 @@ if "test_interval_us" in names and to_us > from_us:
         same(f"{what} outages", row["outages"], len(touching))
         same(f"{what} mttr", row["mttr_s"], (sum(ended) // len(ended)) / 1e6 if ended else None)
         figures += 6
-print(f"{rows} samples of {len(stats)} monitors: DuckDB {duckdb.__version__}, pyarrow {pa.__version__} and stats agree in {figures} figures")
+
+# Spark in local mode, in this process's own JVM: nothing listens beyond this machine, nothing is left running.
+spark = (
+    SparkSession.builder.master("local[2]")
+    .appName("mailqos-engines")
+    .config("spark.ui.enabled", "false")
+    .config("spark.driver.host", "127.0.0.1")
+    .config("spark.driver.bindAddress", "127.0.0.1")
+    .config("spark.driver.memory", "1g")
+    .config("spark.sql.session.timeZone", "UTC")
+    .config("spark.sql.shuffle.partitions", "2")
+    .config("spark.sql.parquet.mergeSchema", "true")
+    # A site may be called `007`.
+    .config("spark.sql.sources.partitionColumnTypeInference.enabled", "false")
+    .getOrCreate()
+)
+spark.sparkContext.setLogLevel("ERROR")
+frame = spark.read.parquet(f"{LAKE}/samples")
+frame.createOrReplaceTempView("samples")
+SPARK_TYPES = {pa.string(): "string", pa.int64(): "bigint", pa.timestamp("us", tz="UTC"): "timestamp"}
+found = dict(frame.dtypes)
+for name, kind in COLUMNS.items():
+    if found.get(name) != SPARK_TYPES[kind]:
+        sys.exit(f"Spark reads {name} as {found.get(name)}, the contract says {kind}")
+# Integers only, so that the sums must be equal to the last digit. The two dialects share this text, but for the moment's microseconds.
+columns = ["count(*)"] + [f"count(*) FILTER (WHERE outcome = '{outcome}')" for outcome in OUTCOMES]
+for name in [f"{metric}_us" for metric in METRICS] + ["round_trip_error_us"]:
+    columns += [f"count({name})", f"min({name})", f"max({name})", f"CAST(sum({name}) AS BIGINT)"]
+
+
+def by_monitor(micros):
+    moments = f"min({micros}), max({micros})"
+    return f"SELECT site, monitor, {moments}, {', '.join(columns)} FROM samples GROUP BY site, monitor ORDER BY site, monitor"
+
+
+ours = [tuple(row) for row in db.execute(by_monitor("epoch_us(started_at)")).fetchall()]
+theirs = [tuple(row) for row in spark.sql(by_monitor("unix_micros(started_at)")).collect()]
+if len(ours) != len(theirs):
+    sys.exit(f"DuckDB finds {len(ours)} monitors, Spark {len(theirs)}")
+for one, other in zip(ours, theirs):
+    if one != other:
+        sys.exit(f"DuckDB says {one}, Spark {other}")
+    figures += len(one) - 2
+spark.stop()
+print(
+    f"{rows} samples of {len(stats)} monitors: DuckDB {duckdb.__version__}, pyarrow {pa.__version__}, "
+    f"Spark {pyspark.__version__} and stats agree in {figures} figures"
+)
