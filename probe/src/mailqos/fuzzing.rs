@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn every_target_has_its_program() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz");
         let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).expect("a manifest");
         for (name, _) in TARGETS {
             assert!(manifest.contains(&format!("name = \"{name}\"")), "{name}");
