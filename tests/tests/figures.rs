@@ -332,7 +332,12 @@ fn a_corrupt_file_is_named_and_left_out_only_when_told_so() {
     let days = ["--from", "2026-03-10", "--to", "2026-03-13"];
     let with = |arguments: &[&'static str]| [arguments, &days].concat();
     let path = "date=2026-03-12";
-    for command in ["stats", "outages", "top"] {
+    // An answer that fails midway leaves no part of one.
+    for format in ["csv", "json", "parquet"] {
+        let corrupt = ["corrupt", path];
+        refused(lake.path(), &with(&["stats", "--format", format]), 1, &corrupt);
+    }
+    for command in ["stats", "outages", "top", "patterns"] {
         refused(lake.path(), &with(&[command]), 1, &["corrupt", path, "--skip-corrupt"]);
         let output = run(lake.path(), &with(&[command, "--skip-corrupt"]));
         assert!(output.status.success(), "{command}");
@@ -465,4 +470,169 @@ fn days_of_daylight_saving_changes_have_23_and_25_hours() {
         let sum: i64 = hours.iter().map(|row| row["tests"].as_i64().unwrap()).sum();
         assert_eq!(sum, tests, "{zone} {day}");
     }
+}
+
+/// Three months of an hourly test, of which `a` loses every hundredth mail; from June on its login takes twice as long.
+fn a_quarter() -> tempfile::TempDir {
+    let begin = -9 * 24 * 60;
+    let samples = (0..92 * 24).map(|hour: i64| {
+        let mut one = if hour % 100 == 50 {
+            sample("a", begin + hour * 60, Outcome::Lost, None)
+        } else {
+            sample("a", begin + hour * 60, Outcome::Ok, Some(900 + hour * 37 % 200))
+        };
+        one.test_interval = Some(Micros::from_secs(3600));
+        let login = if hour < 46 * 24 { 50 } else { 100 };
+        one.pickup_login = Some(Micros::from_millis(login + hour * 13 % 10));
+        one
+    });
+    lake(samples.collect())
+}
+
+fn with_levels(lake: &tempfile::TempDir) -> String {
+    let config = lake.path().join("mailqos.toml");
+    std::fs::write(&config, format!("{CONFIG}{LEVELS}")).unwrap();
+    config.to_str().unwrap().to_owned()
+}
+
+const LEVELS: &str = r#"
+[service_level.gold]
+monitors = ["a"]
+availability = "98%"
+percentile = { round_trip = { p50 = "500ms" } }
+period = "quarter"
+"#;
+
+#[test]
+fn service_levels_are_judged_in_every_format() {
+    let lake = a_quarter();
+    let config = with_levels(&lake);
+    let april = ["--from", "2026-03-01", "--to", "2026-06-01", "--year-start", "3"];
+    let with = |more: &[&'static str]| -> Vec<String> {
+        [&["sla", "--config", &config], &april[..], more]
+            .concat()
+            .iter()
+            .map(|word| (*word).to_owned())
+            .collect()
+    };
+    let ask = |more: &[&'static str]| {
+        let words = with(more);
+        answer(lake.path(), &words.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    // 92 days of 24 tests, of which 22 failed: the budget of 2 % is 44.16 tests.
+    let rows: Vec<Value> = serde_json::from_str(&ask(&["--format", "json"])).unwrap();
+    assert_eq!(rows.len(), 2, "a fiscal quarter, two promises: {rows:?}");
+    let kept = &rows[0];
+    assert_eq!(kept["from"], "2026-03-01T00:00:00+00:00");
+    assert_eq!(kept["to"], "2026-06-01T00:00:00+00:00");
+    assert_eq!(kept["verdict"], "met");
+    assert_eq!(kept["tests"], 2208);
+    assert_eq!(kept["bad_tests"], 22.0);
+    assert!(
+        (kept["budget_spent"].as_f64().unwrap() - 22.0 / 44.16).abs() < 1e-9,
+        "{kept}"
+    );
+    assert_eq!(rows[1]["verdict"], "missed");
+    assert!(
+        ask(&["--format", "csv"])
+            .lines()
+            .nth(2)
+            .is_some_and(|row| row.contains(",missed,"))
+    );
+    let table = ask(&["--format", "table"]);
+    assert!(
+        table.contains("98 % of tests in time") && table.contains("50 %"),
+        "{table}"
+    );
+    let parquet = with(&["--format", "parquet"]);
+    let parquet = run(lake.path(), &parquet.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(parquet.stdout.starts_with(b"PAR1"));
+    refused(
+        lake.path(),
+        &["sla", "golf", "--config", &config],
+        2,
+        &["did you mean", "gold"],
+    );
+    refused(
+        lake.path(),
+        &["sla", "--config", &config, "--monitor", "z"],
+        2,
+        &["no monitor \"z\""],
+    );
+    // Without a test, nothing is spent and nothing is met.
+    let output = run(
+        lake.path(),
+        &["sla", "--config", &config, "--period", "2199", "--format", "json"],
+    );
+    let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("lies in the future"));
+    for row in &rows {
+        assert_eq!(row["why"], "no_tests");
+        assert_eq!(row["budget_spent"], Value::Null, "{row}");
+        assert_eq!(row["measured_share"], Value::Null, "{row}");
+    }
+}
+
+#[test]
+fn patterns_are_told_in_every_format() {
+    let lake = a_quarter();
+    let days = ["--from", "2026-03-01", "--to", "2026-06-01"];
+    let with = |more: &[&'static str]| [&["patterns"], &days[..], more].concat();
+    let rows: Vec<Value> = serde_json::from_str(&answer(lake.path(), &with(&["--format", "json"]))).unwrap();
+    let shift = rows
+        .iter()
+        .find(|row| row["kind"] == "shift")
+        .unwrap_or_else(|| panic!("{rows:?}"));
+    assert_eq!(shift["metric"], "pickup_login");
+    assert_eq!(shift["at"], "2026-04-16T00:00:00Z");
+    let (before, after) = (
+        shift["compared_with"].as_f64().unwrap(),
+        shift["value"].as_f64().unwrap(),
+    );
+    assert!(
+        (50.0..60.0).contains(&before) && (100.0..110.0).contains(&after),
+        "{shift}"
+    );
+    assert!(shift["p"].as_f64().unwrap() < 0.05);
+    let told = answer(lake.path(), &with(&[]));
+    assert!(
+        told.contains("a (here)\n") && told.contains("Login rose on Thu 16 Apr"),
+        "{told}"
+    );
+    assert!(answer(lake.path(), &with(&["--format", "csv"])).starts_with("site,monitor,kind,metric,at,"));
+    assert!(
+        run(lake.path(), &with(&["--format", "parquet"]))
+            .stdout
+            .starts_with(b"PAR1")
+    );
+    let usual = usual();
+    assert!(answer(usual.path(), &["patterns", "--monitor", "b"]).contains("nothing stands out"));
+}
+
+#[test]
+fn a_group_is_no_better_known_than_its_monitors() {
+    // `a` is tested all day, `b` not at all: half of the group's time is unknown.
+    let lake = lake(
+        (0..144)
+            .map(|test| sample("a", test * 10, Outcome::Ok, Some(900)))
+            .collect(),
+    );
+    let config = lake.path().join("mailqos.toml");
+    std::fs::write(&config, CONFIG).unwrap();
+    let config = config.to_str().unwrap();
+    let rows = json(lake.path(), &["stats", "--config", config, "--group", "tag"]);
+    assert_eq!((&rows[0]["tag"], &rows[1]["tag"]), (&"both".into(), &"gold".into()));
+    assert_eq!(rows[0]["monitors"], 1, "one has samples");
+    assert_eq!(rows[0]["coverage"], 0.5);
+    assert_eq!(rows[1]["coverage"], 1.0, "b has not this tag");
+    // And hour by hour: `b` ends at noon, and what comes an hour later is known of `a` alone.
+    let mut samples: Vec<Sample> = (0..144)
+        .map(|test| sample("a", test * 10, Outcome::Ok, Some(900)))
+        .collect();
+    samples.extend((0..72).map(|test| sample("b", test * 10, Outcome::Ok, Some(900))));
+    let lake = self::lake(samples);
+    let rows = json(lake.path(), &["stats", "--group", "all", "--by", "hour"]);
+    assert_eq!(rows.len(), 24);
+    assert_eq!((&rows[5]["monitors"], &rows[5]["coverage"]), (&2.into(), &1.0.into()));
+    assert_eq!((&rows[20]["monitors"], &rows[20]["coverage"]), (&1.into(), &0.5.into()));
 }

@@ -56,9 +56,12 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         .ok_or_else(|| Failure::work("there are no texts at all"))?;
     let told = pattern_words::told(found.iter());
     match args.format {
-        Format::Table => words(&told, empty, &locale),
-        format => flat(&told, &locale).print(format),
-    }?;
+        Format::Table => {
+            words(&told, empty, &locale)?;
+            source.print_left_out()?;
+        }
+        format => source.print(flat(&told, &locale), format)?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
+use jiff::civil::Weekday;
 use mailqos_core::{
     config::{Config, LevelTarget, nearest},
     model::{Micros, UtcMicros},
@@ -9,7 +10,7 @@ use mailqos_core::{
 
 use super::{
     Failure, Global, print,
-    source::{SourceArgs, lake_failure},
+    source::{SourceArgs, lake_failure, weekday},
     table::{Cell, Format, Table, per_cent},
 };
 use crate::figures::{
@@ -48,6 +49,14 @@ pub struct Args {
     #[arg(long, value_name = "DATE", requires = "from")]
     to: Option<String>,
 
+    /// First day of a week.
+    #[arg(long, value_name = "DAY", default_value = "monday", value_parser = weekday)]
+    week_start: Weekday,
+
+    /// First month of a year, from 1 to 12, for fiscal years and their quarters.
+    #[arg(long, value_name = "MONTH", default_value = "1", value_parser = clap::value_parser!(i8).range(1..=12))]
+    year_start: i8,
+
     /// Folder of the sample lake [default: the configuration's].
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -78,8 +87,8 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
             Some(args.period.clone().unwrap_or_else(|| "today".to_owned()))
         },
         timezone: None,
-        week_start: jiff::civil::Weekday::Monday,
-        year_start: 1,
+        week_start: args.week_start,
+        year_start: args.year_start,
         data: args.data.clone(),
         skip_corrupt: args.skip_corrupt,
     };
@@ -107,10 +116,14 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
             );
         }
     }
-    source.remarks(false);
+    // Nothing spent out of nothing tested is no figure; say where the tests may be.
+    source.remarks(rows(&reports).all(|(_, entry, _)| entry.tests == 0));
     match args.format {
-        Format::Table => print_table(&reports)?,
-        format => flat(&reports).print(format)?,
+        Format::Table => {
+            print_table(&reports)?;
+            source.print_left_out()?;
+        }
+        format => source.print(flat(&reports), format)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -140,6 +153,11 @@ fn levels<'a>(name: Option<&str>, config: &'a Config) -> Result<Levels<'a>, Fail
         return Err(Failure::usage(format!("there is no service level {name:?}"), help));
     }
     Ok(found)
+}
+
+/// The share of the budget that is spent; of nothing tested, nothing is known.
+fn spent(judgement: &Judgement) -> Option<f64> {
+    (judgement.verdict != Verdict::NotDecidable(Why::NoTests)).then(|| judgement.spent())?
 }
 
 /// A promise in words.
@@ -267,7 +285,7 @@ fn flat(reports: &[LevelReport]) -> Table {
             number(judgement.tests.map(|amount| amount.spent)),
             number(judgement.time.map(|amount| amount.whole / 60e6)),
             number(judgement.time.map(|amount| amount.spent / 60e6)),
-            number(judgement.spent()),
+            number(spent(judgement)),
             number(judgement.burn_rate),
             number(judgement.burn_rate_last_day),
             number(forecast.map(|forecast| forecast.spent)),
@@ -359,7 +377,7 @@ fn shown(entry: &Entry, judgement: &Judgement, is_over: bool) -> Vec<Cell> {
         Cell::text(measured),
         Cell::Text(format!("{}{maybe}", word(judgement.verdict, is_over))),
         Cell::text(budget),
-        Cell::text(judgement.spent().map(percent)),
+        Cell::text(spent(judgement).map(percent)),
         Cell::number(judgement.burn_rate, 2),
         Cell::text(ends),
         Cell::number(Some(minutes(entry.maintenance)), 0),

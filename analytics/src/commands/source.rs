@@ -60,7 +60,8 @@ pub struct SourceArgs {
     pub skip_corrupt: bool,
 }
 
-fn weekday(text: &str) -> Result<Weekday, String> {
+/// `monday` or `mon`.
+pub(super) fn weekday(text: &str) -> Result<Weekday, String> {
     Ok(match text.to_ascii_lowercase().as_str() {
         "monday" | "mon" => Weekday::Monday,
         "tuesday" | "tue" => Weekday::Tuesday,
@@ -230,7 +231,15 @@ impl Source {
             return table.print(format);
         }
         table.print(format)?;
-        for (path, reason) in skipped {
+        self.print_left_out()
+    }
+
+    /// Prints below an answer for the eye which corrupt files were left out of it.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn print_left_out(&self) -> Result<(), Failure> {
+        for (path, reason) in self.lake.skipped() {
             print(format!("\nLeft out: {} ({reason}).\n", path.display()))?;
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! `mailqos-analytics stats`: the contracts' figures per monitor or group of monitors, and bucket of time.
 
 use std::{
-    collections::BTreeMap,
-    io::{BufWriter, Write as _},
+    collections::{BTreeMap, BTreeSet},
+    io::Write as _,
     process::ExitCode,
     sync::Arc,
 };
@@ -13,6 +13,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use super::{
     Failure, Global,
     explain::{self, Figure},
+    print,
     source::{Source, SourceArgs, lake_failure},
     table::{Cell, Format, Table},
 };
@@ -28,6 +29,8 @@ use crate::figures::{
 
 /// About how many bytes of values are held at a time where several monitors' are put together.
 const BUDGET: usize = 1536 * 1024 * 1024;
+/// How much of an answer is held back, so that one which fails midway leaves none rather than a part of one.
+const HELD: usize = 64 * 1024 * 1024;
 /// How many parts of the period a line in the table shows.
 const SPARK: i64 = 24;
 
@@ -350,10 +353,17 @@ fn rows(source: &Source, shape: &Shape, period: &Period, by: Option<Unit>) -> Re
         let mut question = whole.clone();
         question.metrics = metrics.to_vec();
         let mut pools: BTreeMap<Whose, Pool> = BTreeMap::new();
+        let mut seen: BTreeSet<(Arc<str>, Arc<str>)> = BTreeSet::new();
         source.lake.for_each(
             &query(source, &question),
-            |series| (shape.group.of(&series, source), question.share(&series)),
-            |(groups, share): (Vec<Whose>, Share)| {
+            |series| {
+                let whose = (Arc::clone(&series.site), Arc::clone(&series.monitor));
+                (whose, shape.group.of(&series, source), question.share(&series))
+            },
+            |(whose, groups, share): (_, Vec<Whose>, Share)| {
+                if !share.is_empty() {
+                    seen.insert(whose);
+                }
                 let Some((last, others)) = groups.split_last() else {
                     return Ok(());
                 };
@@ -364,6 +374,12 @@ fn rows(source: &Source, shape: &Shape, period: &Period, by: Option<Unit>) -> Re
                 Ok::<_, Failure>(())
             },
         )?;
+        // A monitor without any sample makes its group no better known.
+        for group in untested(source, shape, &seen) {
+            if let Some(pool) = pools.get_mut(&group) {
+                pool.add_untested(&question);
+            }
+        }
         let found = pools.into_iter().flat_map(|(whose, pool)| pool.rows(&question, &whose));
         if number == 0 {
             all = found.collect();
@@ -374,6 +390,30 @@ fn rows(source: &Source, shape: &Shape, period: &Period, by: Option<Unit>) -> Re
         }
     }
     Ok(all)
+}
+
+/// The groups of the configured monitors that are asked for and have no sample at all, once for each.
+fn untested(source: &Source, shape: &Shape, seen: &BTreeSet<(Arc<str>, Arc<str>)>) -> Vec<Whose> {
+    let Some(config) = &source.config else {
+        return Vec::new();
+    };
+    let site: Arc<str> = config.site.as_str().into();
+    if !source.sites.is_empty() && !source.sites.contains(&*site) {
+        return Vec::new();
+    }
+    config
+        .monitors
+        .values()
+        .filter(|monitor| monitor.enabled)
+        .filter(|monitor| source.monitors.is_empty() || source.monitors.contains(monitor.id.as_str()))
+        .map(|monitor| (Arc::clone(&site), Arc::from(monitor.id.as_str())))
+        .filter(|whose| !seen.contains(whose))
+        .flat_map(|(site, monitor)| {
+            let mut series = Series::default();
+            (series.site, series.monitor) = (site, monitor);
+            shape.group.of(&series, source)
+        })
+        .collect()
 }
 
 /// The median round trip of each part of the period, as a line.
@@ -406,7 +446,7 @@ fn sparkline(series: &Series, question: &Question) -> String {
 /// Writes rows in one of the formats, as they come.
 struct Answer<'a> {
     renderer: Renderer<'a>,
-    out: BufWriter<std::io::StdoutLock<'static>>,
+    out: Vec<u8>,
     table: Table,
     rows: usize,
 }
@@ -436,7 +476,7 @@ impl<'a> Answer<'a> {
                 source,
                 compared: None,
             },
-            out: BufWriter::with_capacity(1 << 20, std::io::stdout().lock()),
+            out: Vec::new(),
             table: Table::default(),
             rows: 0,
         })
@@ -468,6 +508,10 @@ impl<'a> Answer<'a> {
         self.out.write_all(&rendered.bytes)?;
         for row in rendered.cells {
             self.table.push(row);
+        }
+        if self.out.len() > HELD {
+            print(&self.out)?;
+            self.out.clear();
         }
         Ok(())
     }
@@ -505,7 +549,7 @@ impl<'a> Answer<'a> {
                 writeln!(self.out, "\nLeft out: {} ({reason}).", path.display())?;
             }
         }
-        self.out.flush()?;
+        print(&self.out)?;
         Ok(self.rows == 0)
     }
 }

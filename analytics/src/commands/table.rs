@@ -100,8 +100,12 @@ pub fn per_cent(value: f64, of: u64) -> String {
         let text = format!("{:.decimals$} %", value * 100.0);
         let round =
             (value < 1.0 && text.starts_with("100")) || (value > 0.0 && text.trim_start_matches(['0', '.']) == " %");
-        if !round || decimals >= 9 {
+        if !round {
             return text;
+        }
+        // More nines than this nobody reads, and no number of tests supports them.
+        if decimals >= 5 {
+            return if value < 0.5 { "under 0.001 %" } else { "over 99.999 %" }.to_owned();
         }
         decimals += 1;
     }
@@ -319,6 +323,8 @@ mod tests {
         assert_eq!(per_cent(0.00001, 100), "0.001 %");
         assert_eq!(per_cent(0.0, 100), "0.0 %");
         assert_eq!(per_cent(0.998877, 40_000), "99.89 %");
+        assert_eq!(per_cent(0.999_999_999_9, 105_000), "over 99.999 %");
+        assert_eq!(per_cent(0.000_000_000_1, 105_000), "under 0.001 %");
     }
 
     #[test]

@@ -896,9 +896,10 @@ fn during(series: &Series, events: &[Event], asked: &mut Vec<Asked>) {
 #[cfg(test)]
 mod tests {
     use jiff::tz::TimeZone;
+    use mailqos_core::model::Micros;
 
     use super::{
-        super::{Calendar, Durations, service_level::SplitMix64},
+        super::{Calendar, Durations, series::HopDelay, service_level::SplitMix64},
         *,
     };
 
@@ -1106,6 +1107,126 @@ mod tests {
             ),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn a_planted_day_is_found() {
+        let period = weeks("Asia/Kathmandu");
+        let series = series(&period, 9, |test| {
+            if test.day.floor() == 20.0 {
+                test.metrics[1] *= 1.8;
+            }
+        });
+        let found = found(&period, &series);
+        let [
+            Pattern::Day {
+                metric,
+                at,
+                value,
+                expected,
+                ..
+            },
+        ] = &found[..]
+        else {
+            panic!("{found:?}")
+        };
+        assert_eq!(*metric, Metric::CONTRACT[1]);
+        assert_eq!(period.calendar.zoned(*at).date(), jiff::civil::date(2026, 10, 4));
+        assert!((value / expected - 1.8).abs() < 0.2, "{value} against {expected}");
+    }
+
+    #[test]
+    fn the_station_where_mail_waits_is_found() {
+        let period = weeks("Europe/Berlin");
+        let mut series = series(&period, 10, |_| ());
+        let hop = |by: &str, seconds| HopDelay {
+            by: Some(by.into()),
+            delay: Some(Micros::from_secs(seconds)),
+            clock_suspect: false,
+        };
+        series.hops = (0..series.len())
+            // Four of five mails wait at the filter, the fifth at the store.
+            .map(|row| if row % 5 == 0 { (1, 3) } else { (3, 1) })
+            .map(|(filter, store)| Some([hop("filter", filter), hop("store", store), hop("edge", 0)].into()))
+            .collect();
+        let found = found(&period, &series);
+        let [
+            Pattern::Hop {
+                by,
+                longest,
+                delay,
+                way,
+            },
+        ] = &found[..]
+        else {
+            panic!("{found:?}")
+        };
+        assert_eq!(&**by, "filter");
+        assert!((longest.value - 0.8).abs() < 0.001, "{longest:?}");
+        assert_eq!((*delay, *way), (3e6, 4e6));
+        // All stations alike, in seconds: ties say nothing.
+        series.hops.fill(Some([hop("filter", 1), hop("store", 1)].into()));
+        assert_eq!(super::tests::found(&period, &series), []);
+    }
+
+    /// Every 97th test fails, each for itself, 32 in all: at which stage and with which reply says `of`.
+    fn failing(seed: u64, of: impl Fn(usize) -> (Option<Stage>, Option<i32>)) -> (Period, Series) {
+        let period = weeks("Europe/Berlin");
+        let mut series = series(&period, seed, |test| test.outcome = Outcome::Ok);
+        series.stage = vec![None; series.len()];
+        series.smtp_reply_code = vec![Some(250); series.len()];
+        // A number of tests that shares no factor with those of a day: at no hour, on no weekday.
+        for (event, row) in (7..series.len()).step_by(97).enumerate() {
+            series.outcome[row] = Outcome::SmtpFailed;
+            (series.stage[row], series.smtp_reply_code[row]) = of(event);
+        }
+        (period, series)
+    }
+
+    #[test]
+    fn the_stage_at_which_most_failures_begin_is_found() {
+        let (period, series) = failing(11, |event| {
+            let stage = if event % 10 == 0 {
+                Stage::SmtpConnect
+            } else {
+                Stage::SmtpAuth
+            };
+            (Some(stage), None)
+        });
+        let found = found(&period, &series);
+        let [Pattern::FailureKind { outcome, stage, share }] = &found[..] else {
+            panic!("{found:?}")
+        };
+        assert_eq!((*outcome, *stage), (Outcome::SmtpFailed, Some(Stage::SmtpAuth)));
+        assert_eq!((share.part, share.whole), (28, 32));
+        // Half and half is no majority.
+        let (period, series) = failing(11, |event| {
+            let stage = if event % 2 == 0 {
+                Stage::SmtpConnect
+            } else {
+                Stage::SmtpAuth
+            };
+            (Some(stage), None)
+        });
+        assert_eq!(super::tests::found(&period, &series), []);
+    }
+
+    #[test]
+    fn the_reply_that_goes_with_failures_is_found() {
+        let (period, series) = failing(12, |event| {
+            let stage = if event % 2 == 0 {
+                Stage::SmtpRcpt
+            } else {
+                Stage::SmtpData
+            };
+            (Some(stage), Some(if event % 4 == 0 { 421 } else { 451 }))
+        });
+        let found = found(&period, &series);
+        let [Pattern::FailureReply { code, share, good }] = &found[..] else {
+            panic!("{found:?}")
+        };
+        assert_eq!((*code, *good), (451, 0.0));
+        assert!((share.value - 0.75).abs() < 0.03, "{share:?}");
     }
 
     #[test]

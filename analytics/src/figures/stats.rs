@@ -195,8 +195,13 @@ impl Question {
         }
     }
 
-    /// The parts of each bucket that has samples, with what is made of the values of each metric.
-    fn parts<V>(&self, series: &Series, mut of: impl FnMut(&Part, Metric, &mut Values) -> V) -> Vec<(Part, Vec<V>)> {
+    /// The parts of each bucket that has samples, or of all buckets, with what is made of the values of each metric.
+    fn parts<V>(
+        &self,
+        series: &Series,
+        all: bool,
+        mut of: impl FnMut(&Part, Metric, &mut Values) -> V,
+    ) -> Vec<(Part, Vec<V>)> {
         if series.inside.is_empty() {
             return Vec::new();
         }
@@ -212,11 +217,12 @@ impl Question {
             let inside = &series.started_at[row..series.inside.end];
             let rows = row..row + inside.partition_point(|at| *at < bucket.end.0);
             row = rows.end;
-            if rows.is_empty() {
+            if rows.is_empty() && !all {
                 continue;
             }
             let mut part = Part {
                 bucket: self.by.map(|_| bucket.start),
+                has_samples: !rows.is_empty(),
                 counts: Counts::of(series, rows.clone()),
                 within: [0; LIMITS.len()],
                 time: times
@@ -245,7 +251,7 @@ impl Question {
     pub fn rows(&self, series: &Series) -> Vec<Row> {
         let mut delivered: Vec<DeliveredPercentile> = Vec::new();
         let mut all_delivered = Vec::new();
-        let parts = self.parts(series, |part, metric, values| {
+        let parts = self.parts(series, false, |part, metric, values| {
             let round_trip = metric == Metric::RoundTrip;
             let figures = self.distribution(values, round_trip.then_some((&part.counts, &mut delivered)));
             if round_trip {
@@ -291,13 +297,15 @@ impl Question {
 
     /// What a series adds to the figures of several: to be put together by [`Pool`].
     pub fn share(&self, series: &Series) -> Share {
-        Share(self.parts(series, |_, _, values| std::mem::take(values)))
+        // Also the time of buckets in which it has no sample: others of the group may have some.
+        Share(self.parts(series, true, |_, _, values| std::mem::take(values)))
     }
 }
 
 #[derive(Debug, Clone)]
 struct Part {
     bucket: Option<UtcMicros>,
+    has_samples: bool,
     counts: Counts,
     within: [u64; LIMITS.len()],
     time: Time,
@@ -306,6 +314,13 @@ struct Part {
 /// What a series adds to the figures of several.
 #[derive(Debug, Clone)]
 pub struct Share(Vec<(Part, Vec<Values>)>);
+
+impl Share {
+    /// Whether there is no sample in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|(part, _)| !part.has_samples)
+    }
+}
 
 /// The samples of several series, put together by bucket.
 #[derive(Debug, Default)]
@@ -317,7 +332,8 @@ impl Pool {
         for (part, mut values) in share.0 {
             match self.0.entry(part.bucket) {
                 std::collections::btree_map::Entry::Vacant(place) => {
-                    place.insert((part, 1, values));
+                    let monitors = u64::from(part.has_samples);
+                    place.insert((part, monitors, values));
                 }
                 std::collections::btree_map::Entry::Occupied(mut place) => {
                     let (sum, monitors, pooled) = place.get_mut();
@@ -326,7 +342,8 @@ impl Pool {
                     for (sum, more) in sum.within.iter_mut().zip(part.within) {
                         *sum += more;
                     }
-                    *monitors += 1;
+                    sum.has_samples |= part.has_samples;
+                    *monitors += u64::from(part.has_samples);
                     for (pooled, more) in pooled.iter_mut().zip(&mut values) {
                         pooled.append(more);
                     }
@@ -335,10 +352,27 @@ impl Pool {
         }
     }
 
-    /// The figures of each bucket, exact over all samples.
+    /// Adds a monitor without any sample: of all its time nothing is known.
+    pub fn add_untested(&mut self, question: &Question) {
+        let Some(past) = &question.past else { return };
+        for bucket in &question.buckets {
+            let Some((sum, ..)) = self.0.get_mut(&question.by.map(|_| bucket.start)) else {
+                continue;
+            };
+            let length = Micros((bucket.end.min(past.to) - bucket.start.max(past.from)).0.max(0));
+            sum.time.add(&Time {
+                length,
+                unknown: length,
+                ..Time::default()
+            });
+        }
+    }
+
+    /// The figures of each bucket with samples, exact over all of them.
     pub fn rows(self, question: &Question, whose: &Whose) -> Vec<Row> {
         self.0
             .into_values()
+            .filter(|(part, ..)| part.has_samples)
             .map(|(part, monitors, values)| {
                 let mut delivered = Vec::new();
                 let metrics = question
