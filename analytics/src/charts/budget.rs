@@ -25,6 +25,8 @@ pub struct Budgets {
     pub passed: f64,
     /// The service levels, from top to bottom.
     pub rows: Vec<Budget>,
+    /// How many known budgets are not among the rows, and how many of those are overspent.
+    pub beyond: (u64, u64),
 }
 
 /// A service level.
@@ -197,14 +199,15 @@ fn finding(data: &Budgets, voice: &dyn Voice) -> String {
     let Some((worst, spent)) = known.iter().max_by(|one, other| one.1.total_cmp(&other.1)) else {
         return voice.t("No error budget is known.").to_owned();
     };
-    let over = known.iter().filter(|(_, spent)| *spent > 1.0).count() as u64;
+    let over = known.iter().filter(|(_, spent)| *spent > 1.0).count() as u64 + data.beyond.1;
+    let all = known.len() as u64 + data.beyond.0;
     let (worst, spent) = (worst.name.as_str(), voice.share(*spent));
-    if known.len() == 1 {
+    if all == 1 {
         return voice.fill("{1} of the error budget of {0} is spent.", &[worst, &spent]);
     }
     voice.fill(
         "Overspent error budgets: {0} of {1}; most is spent at {2}, {3}.",
-        &[&voice.count(over), &voice.count(known.len() as u64), worst, &spent],
+        &[&voice.count(over), &voice.count(all), worst, &spent],
     )
 }
 

@@ -488,6 +488,7 @@ pub(super) fn budgets() -> (Budgets, English) {
             row("Marseille", "52 of 43 min", Some(1.21), None),
             row("Lille", "", None, None),
         ],
+        beyond: (0, 0),
     };
     (data, paris())
 }

@@ -9,6 +9,7 @@ pub mod outages;
 pub mod outbox;
 pub mod patterns;
 mod preview;
+mod progress;
 pub mod report;
 pub mod schedule;
 pub mod sla;

@@ -9,7 +9,7 @@ use std::{
 use jiff::tz::TimeZone;
 use mailqos_core::{config::Config, model::UtcMicros};
 
-use super::{Failure, Global, deliver::send, preview, print, source::lake_failure};
+use super::{Failure, Global, deliver::send, preview, print, progress, source::lake_failure};
 use crate::{
     figures::{Lake, LakeError, Period, PeriodError},
     report::{
@@ -158,7 +158,9 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let config = configuration(&args, global)?;
     let config = config.as_ref();
     let now = UtcMicros::now();
+    let reading = progress::spinner("reading samples, drawing charts");
     let (definition, period, reports) = documents(&args, config, now)?;
+    reading.finish_and_clear();
     let folder = args
         .output
         .clone()
@@ -174,12 +176,15 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
         ));
     }
     let mut requests = Vec::new();
+    let writing = progress::steps(reports.len());
     for report in &reports {
+        writing.set_message(report.document.title.clone());
         let own = config.map(|config| config.templates.as_path());
         let files = generate::write(report, &definition.formats, &folder, own).map_err(report_failure)?;
         for (_, path) in &files {
-            print(format!("{}\n", path.display()))?;
+            writing.suspend(|| print(format!("{}\n", path.display())))?;
         }
+        writing.inc(1);
         if args.deliver
             && let Some(config) = config
         {
@@ -187,6 +192,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
             requests.extend(ordered.map_err(Failure::work)?);
         }
     }
+    writing.finish_and_clear();
     match config {
         Some(config) if args.deliver => send(config, &requests, now).await,
         None if args.deliver => Err(Failure::usage(

@@ -87,7 +87,6 @@ fn shown_here(entry: &Entry, view: &View<'_>) -> bool {
 
 fn panel(report: &LevelReport, rows: &mut Vec<(&Entry, &Judgement)>, view: &View<'_>) -> Vec<Block> {
     let l = view.locale;
-    let all = rows.len();
     let note = verdict_note(report, rows, view);
     // What is worst comes first; equals stay in the order of their names.
     rows.sort_by(|(_, a), (_, b)| {
@@ -104,7 +103,7 @@ fn panel(report: &LevelReport, rows: &mut Vec<(&Entry, &Judgement)>, view: &View
     ];
     let known = rows.iter().filter(|(_, judgement)| judgement.spent().is_some()).count();
     if known > 0 {
-        blocks.push(chart(report, &rows[..all.min(MOST_BARS)], view));
+        blocks.push(chart(report, rows, view));
     }
     blocks.push(table(report, rows, view));
     blocks
@@ -281,6 +280,8 @@ fn span(micros: f64, l: &Locale) -> String {
 
 fn chart(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View<'_>) -> Block {
     let l = view.locale;
+    let (rows, beyond) = rows.split_at(rows.len().min(MOST_BARS));
+    let spent: Vec<f64> = beyond.iter().filter_map(|(_, judgement)| judgement.spent()).collect();
     let service: i64 = rows.iter().map(|(entry, _)| entry.service.0).sum();
     let passed: i64 = rows.iter().map(|(entry, _)| entry.passed.0).sum();
     let budgets = Budgets {
@@ -302,6 +303,10 @@ fn chart(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View<'_>) -
                 forecast: judgement.forecast.map(|forecast| forecast.spent),
             })
             .collect(),
+        beyond: (
+            spent.len() as u64,
+            spent.iter().filter(|spent| **spent > 1.0).count() as u64,
+        ),
     };
     Block::Chart(ChartBlock {
         id: view.ids.unique(&format!("budget-{}", report.id)),

@@ -1,0 +1,28 @@
+//! What long work shows of itself on a terminal; nothing elsewhere.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
+
+/// Shorter work shows nothing.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Work of which nobody knows how long it takes.
+pub(super) fn spinner(what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new_spinner()
+        .with_message(what)
+        .with_finish(ProgressFinish::AndClear);
+    bar.enable_steady_tick(TICK);
+    bar
+}
+
+/// Work in so many steps, each named by the bar's message.
+pub(super) fn steps(count: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("{wide_bar} {pos} of {len} {msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::new(count as u64)
+        .with_style(style)
+        .with_finish(ProgressFinish::AndClear);
+    bar.enable_steady_tick(TICK);
+    bar
+}
