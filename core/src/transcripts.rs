@@ -281,6 +281,9 @@ impl Store {
             .and_then(|()| fs::rename(&temporary, &path));
         if let Err(error) = written {
             let _ = fs::remove_file(&temporary);
+            if error.kind() == io::ErrorKind::StorageFull {
+                self.give_way()?;
+            }
             return Err(error);
         }
         self.make_room(bytes.len() as u64)
@@ -305,6 +308,22 @@ impl Store {
             }
         }
         self.save(&Transcript::new(site, sample, conversations))
+    }
+
+    /// Removes the older half: on a full disk samples come before transcripts.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn give_way(&self) -> io::Result<()> {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        *used = None;
+        let mut files = self.files(None)?;
+        files.sort_by_key(|file| file.started_at);
+        let half = files.len().div_ceil(2);
+        for file in files.iter().take(half) {
+            fs::remove_file(&file.path)?;
+        }
+        Ok(())
     }
 
     fn make_room(&self, more: u64) -> io::Result<()> {
@@ -429,6 +448,19 @@ mod tests {
             most,
             used: Mutex::default(),
         }
+    }
+
+    #[test]
+    fn the_older_half_gives_way() {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = store(folder.path(), 1_000_000);
+        let kept: Vec<Transcript> = (0..5).map(|number| transcript(number, 10)).collect();
+        for transcript in &kept {
+            store.save(transcript).expect("save");
+        }
+        store.give_way().expect("room");
+        let left: Vec<UtcMicros> = kept[3..].iter().map(|transcript| transcript.started_at).collect();
+        assert_eq!(store.list(&kept[0].monitor).expect("list"), left);
     }
 
     #[test]

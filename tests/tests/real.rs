@@ -412,7 +412,12 @@ async fn files_arrive_once_and_whole_through_faults() {
         })
         .await;
         assert!(toll.struck >= 4, "{target}: {toll:?}");
-        let arrived = (toll.once, toll.twice, toll.lost, toll.half_visible);
-        assert_eq!(arrived, (8, 0, 0, 0), "{target}: {:?}", toll.words);
+        // Of a mail whose acceptance was not heard nobody knows whether it was accepted; it is sent again, with the same
+        // Message-ID (RFC 1047).
+        let unheard = |words: &String| words.contains("ProcessKilled") || words.contains("Cut");
+        let may_come_twice = target == "mail" && toll.words.iter().all(unheard);
+        assert!(toll.twice == 0 || may_come_twice, "{target}: {:?}", toll.words);
+        let arrived = (toll.once + toll.twice, toll.lost, toll.half_visible);
+        assert_eq!(arrived, (8, 0, 0), "{target}: {:?}", toll.words);
     }
 }

@@ -190,7 +190,9 @@ async fn main() -> ExitCode {
     if arguments.kinds.is_empty() {
         arguments.kinds = KINDS.to_vec();
     }
-    if let Err(error) = binaries::build(Stdio::inherit()) {
+    if std::env::var_os("MAILQOS_BIN").is_none()
+        && let Err(error) = binaries::build(Stdio::inherit())
+    {
         eprintln!("the programs could not be built: {error}");
         return ExitCode::FAILURE;
     }
