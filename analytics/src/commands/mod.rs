@@ -26,7 +26,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand, builder::styling};
+use clap::{CommandFactory as _, Parser, Subcommand, builder::styling};
 use mailqos_core::{
     config::{Config, Problems},
     lake::RemoteError,
@@ -116,6 +116,10 @@ enum Command {
     Targets(targets::Args),
     /// Looks after the sample lake.
     Lake(lake::Args),
+    /// Prints the completions of a shell.
+    Completions(mailqos_manual::CompletionsArgs),
+    /// Writes the man pages, one a command, into a folder.
+    Man(mailqos_manual::ManArgs),
 }
 
 impl Command {
@@ -133,6 +137,10 @@ impl Command {
             Self::Outbox(args) => block_on(outbox::run(args, global)),
             Self::Targets(args) => block_on(targets::run(args, global)),
             Self::Lake(args) => block_on(lake::run(args, global)),
+            Self::Completions(args) => {
+                print(mailqos_manual::completions(&args, Cli::command())?).map(|()| ExitCode::SUCCESS)
+            }
+            Self::Man(args) => print(mailqos_manual::man(&args, Cli::command())?).map(|()| ExitCode::SUCCESS),
         }
     }
 }

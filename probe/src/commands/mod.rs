@@ -21,7 +21,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use mailqos_core::config::{self, Config};
 
 /// Measures the round trip of e-mail, around the clock, and raises alarms.
@@ -86,6 +86,10 @@ enum Command {
     Maintenance(told::MaintenanceArgs),
     /// Let monitors count as failed, to try out their action lists without breaking mail.
     Simulate(told::SimulateArgs),
+    /// Print the completions of a shell.
+    Completions(mailqos_manual::CompletionsArgs),
+    /// Write the man pages, one a command, into a folder.
+    Man(mailqos_manual::ManArgs),
 }
 
 /// How a command ended, other than well.
@@ -162,6 +166,8 @@ pub fn main() -> ExitCode {
             Command::Ack(args) => told::ack(args, &global).await,
             Command::Maintenance(args) => told::maintenance(args, &global).await,
             Command::Simulate(args) => told::simulate(args, &global).await,
+            Command::Completions(args) => print(mailqos_manual::completions(&args, Cli::command())),
+            Command::Man(args) => print(mailqos_manual::man(&args, Cli::command())),
         }
     });
     // A name look-up that hangs in the system's resolver must not hold up the end.
@@ -169,6 +175,15 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(failure) => end(failure),
+    }
+}
+
+/// Prints what was made; a reader who has left is no failure.
+fn print(made: std::io::Result<Vec<u8>>) -> Result<ExitCode, Failure> {
+    let made = made.map_err(Failure::work)?;
+    match std::io::stdout().write_all(&made) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::work(error)),
+        _ => Ok(ExitCode::SUCCESS),
     }
 }
 

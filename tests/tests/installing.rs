@@ -1,0 +1,115 @@
+//! What a stranger's machine gets: programs that need nothing beside them, completions and man pages that know every
+//! command.
+
+#![allow(clippy::expect_used, missing_docs)]
+
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use mailqos_tests::binaries::binary;
+
+const PROGRAMS: [&str; 2] = ["mailqos-probe", "mailqos-analytics"];
+
+/// Runs a program in a folder, and gives what it says on standard output.
+fn said(name: &str, folder: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(binary(name))
+        .args(arguments)
+        .current_dir(folder)
+        .env("NO_COLOR", "1")
+        .env("COLUMNS", "200")
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary starts");
+    let stdout = String::from_utf8(output.stdout).expect("text");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name} {arguments:?}: {stdout}{stderr}");
+    stdout
+}
+
+/// The subcommands that `--help` lists.
+fn subcommands(name: &str, folder: &Path) -> Vec<String> {
+    let help = said(name, folder, &["--help"]);
+    let (_, list) = help.split_once("Commands:\n").expect("a list of commands");
+    list.lines()
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next().map(str::to_owned))
+        .filter(|command| !command.is_empty() && command != "help")
+        .collect()
+}
+
+#[test]
+fn completions_and_man_pages_know_every_command() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in PROGRAMS {
+        let commands = subcommands(name, folder.path());
+        assert!(commands.len() > 10, "{commands:?}");
+        let written = said(name, folder.path(), &["man", "man1"]);
+        let paths: Vec<&str> = written.lines().collect();
+        for command in &commands {
+            let page = format!("man1/{name}-{command}.1");
+            assert!(paths.contains(&page.as_str()), "no {page} among {paths:?}");
+        }
+        for path in paths {
+            let page = std::fs::read_to_string(folder.path().join(path)).expect("a page");
+            assert!(page.contains(".TH") && page.contains("DESCRIPTION"), "{path}: {page}");
+        }
+        for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+            let script = said(name, folder.path(), &["completions", shell]);
+            for command in &commands {
+                assert!(script.contains(command.as_str()), "{shell} does not know {command}");
+            }
+        }
+    }
+}
+
+#[test]
+fn shells_take_the_completions() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in PROGRAMS {
+        for (shell, completes) in [
+            ("bash", format!("source ./script && complete -p {name}")),
+            (
+                "zsh",
+                "autoload -U compinit && compinit -u -D && source ./script".to_owned(),
+            ),
+            (
+                "fish",
+                format!("source ./script; and complete -C '{name} ru' | string match -q 'run*'"),
+            ),
+        ] {
+            let script = said(name, folder.path(), &["completions", shell]);
+            std::fs::write(folder.path().join("script"), script).expect("a file");
+            let tried = Command::new(shell)
+                .args(["-c", &completes])
+                .current_dir(folder.path())
+                .env("HOME", folder.path())
+                .stdin(Stdio::null())
+                .output();
+            match tried {
+                Ok(output) => assert!(
+                    output.status.success(),
+                    "{shell}: {}",
+                    String::from_utf8_lossy(&output.stderr)
+                ),
+                Err(_) => eprintln!("{shell} is not here: not tried"),
+            }
+        }
+    }
+}
+
+#[test]
+fn programs_need_nothing_beside_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let templates = said("mailqos-analytics", folder.path(), &["templates", "list"]);
+    for template in ["executive-summary", "monthly-operations", "service-level"] {
+        assert!(templates.contains(template), "{templates}");
+    }
+    assert!(
+        !said("mailqos-analytics", folder.path(), &["templates", "show", "trend"]).is_empty(),
+        "an empty template"
+    );
+    let left: Vec<_> = std::fs::read_dir(folder.path()).expect("the folder").collect();
+    assert!(left.is_empty(), "left behind: {left:?}");
+}
