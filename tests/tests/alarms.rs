@@ -233,7 +233,11 @@ async fn other_settings_are_played_over_the_samples_that_exist() {
         today.tomorrow().unwrap().to_string(),
     );
     let replay = |more: &[&str]| -> Vec<serde_json::Value> {
-        let arguments = [&["alarms", "replay", "--from", &from, "--to", &to, "--json"][..], more].concat();
+        let arguments = [
+            &["alarms", "replay", "--from", &from, "--to", &to, "--format", "json"][..],
+            more,
+        ]
+        .concat();
         serde_json::from_str(&setting.succeed("mailqos-probe", &arguments)).unwrap()
     };
     assert_eq!(replay(&[])[0]["alarms"], 1);

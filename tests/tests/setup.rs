@@ -137,7 +137,8 @@ fn what_was_there_is_kept_and_what_is_wrong_is_not_written() {
         listed.contains("new-1") && listed.contains("1m") && !listed.contains("included"),
         "{listed}"
     );
-    let rows: serde_json::Value = serde_json::from_slice(&folder.run(&["list", "object", "--json"]).stdout).unwrap();
+    let rows: serde_json::Value =
+        serde_json::from_slice(&folder.run(&["list", "object", "--format", "json"]).stdout).unwrap();
     assert_eq!(rows.as_array().map(Vec::len), Some(2));
     let shown = folder.well(&["show", "new-1"]);
     assert!(shown.contains("new.example:993 TLS over IMAP"), "{shown}");

@@ -26,6 +26,46 @@ pub struct TlsSession {
     pub expires_at: Option<UtcMicros>,
     /// SHA-256 of the server's certificate.
     pub fingerprint: Option<[u8; 32]>,
+    /// The server's certificate (DER).
+    pub certificate: Option<Vec<u8>>,
+}
+
+impl TlsSession {
+    /// The names that the certificate is for.
+    pub fn names(&self) -> Vec<String> {
+        let certificate = self.certificate.as_deref().map(CertificateDer::from);
+        let parsed = certificate
+            .as_ref()
+            .and_then(|der| webpki::EndEntityCert::try_from(der).ok());
+        parsed.map_or_else(Vec::new, |certificate| {
+            certificate.valid_dns_names().map(str::to_owned).collect()
+        })
+    }
+
+    /// Who has issued the certificate: the common name, or else the organisation.
+    pub fn issuer(&self) -> Option<String> {
+        let certificate = CertificateDer::from(self.certificate.as_deref()?);
+        let parsed = webpki::EndEntityCert::try_from(&certificate).ok()?;
+        // X.520: id-at-commonName 2.5.4.3, id-at-organizationName 2.5.4.10.
+        [[0x55, 0x04, 0x03], [0x55, 0x04, 0x0a]]
+            .iter()
+            .find_map(|attribute| attribute_of(parsed.issuer(), attribute))
+    }
+}
+
+/// The value of an attribute of a distinguished name (RFC 5280, section 4.1.2.4): sets of pairs, one after the other.
+fn attribute_of(name: &[u8], attribute: &[u8]) -> Option<String> {
+    let mut rest = name;
+    while let Some((_, set, after)) = der(rest) {
+        rest = after;
+        let (_, pair, _) = der(set)?;
+        let (_, identifier, value) = der(pair)?;
+        if identifier == attribute {
+            let (_, text, _) = der(value)?;
+            return Some(String::from_utf8_lossy(text).into_owned());
+        }
+    }
+    None
 }
 
 /// Why no certificate can be trusted at all.
@@ -207,6 +247,7 @@ pub(super) fn describe(connection: &rustls::ClientConnection) -> TlsSession {
             .map_or_else(String::new, |suite| format!("{:?}", suite.suite())),
         expires_at: certificate.and_then(|certificate| not_after(certificate)),
         fingerprint: certificate.map(|certificate| Sha256::digest(certificate).into()),
+        certificate: certificate.map(|certificate| certificate.to_vec()),
     }
 }
 
@@ -314,6 +355,7 @@ mod tests {
         #[test]
         fn any_bytes_are_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = not_after(&bytes);
+            let _ = attribute_of(&bytes, &[0x55, 0x04, 0x03]);
         }
     }
 }

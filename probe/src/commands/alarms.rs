@@ -9,7 +9,7 @@ use mailqos_core::{
     model::{Micros, Sample, UtcMicros},
 };
 
-use super::{Failure, Global};
+use super::{Failure, Format, Global};
 use crate::alarm::{Found, Replay};
 
 #[derive(Debug, clap::Args)]
@@ -67,9 +67,9 @@ struct ReplayArgs {
     /// What is over by itself within this time was not worth telling.
     #[arg(long, default_value = "10m")]
     worth: Micros,
-    /// As JSON, by monitor.
-    #[arg(long)]
-    json: bool,
+    /// How it is written; JSON is by monitor.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
 }
 
 impl ReplayArgs {
@@ -154,7 +154,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     play(&config, from, to, &mut plays)?;
     let found: Vec<_> = plays.into_iter().map(|(name, replay)| (name, replay.end(to))).collect();
     let mut text = String::new();
-    if args.json {
+    if args.format == Format::Json {
         let seconds = |found: &Found| found.median_delay().map(Micros::as_secs_f64);
         let rows: Vec<serde_json::Value> = found
             .iter()

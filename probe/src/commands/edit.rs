@@ -46,15 +46,20 @@ impl Edit {
         })
     }
 
+    /// Opens the main file and all that it includes.
+    pub(super) fn all(main: &Path) -> Result<Vec<Self>, Failure> {
+        files(main)?.into_iter().map(|path| Self::open(main, path)).collect()
+    }
+
     /// Opens the file, the main one or one that it includes, in which `[kind.name]` stands.
     pub(super) fn find(main: &Path, kind: &str, name: &str) -> Result<Self, Failure> {
-        for path in files(main)? {
-            let edit = Self::open(main, path)?;
-            if edit.document.get(kind).and_then(|table| table.get(name)).is_some() {
-                return Ok(edit);
-            }
-        }
-        Err(Failure::Usage(format!("there is no {kind} {name:?}")))
+        let found = Self::all(main)?.into_iter().find(|edit| edit.has(kind, name));
+        found.ok_or_else(|| Failure::Usage(format!("there is no {kind} {name:?}")))
+    }
+
+    /// Whether `[kind.name]` stands in this file.
+    pub(super) fn has(&self, kind: &str, name: &str) -> bool {
+        self.document.get(kind).and_then(|table| table.get(name)).is_some()
     }
 
     /// Adds `[kind.name]`, with a comment above it.
@@ -88,19 +93,51 @@ impl Edit {
         }
     }
 
+    /// What follows the last table: comments.
+    pub(super) fn end_with(&mut self, comment: &str) {
+        self.document.set_trailing(comment);
+    }
+
     /// Writes the file; if the configuration is then wrong, everything is as it was before.
     pub(super) fn save(self) -> Result<PathBuf, Failure> {
-        write(&self.path, &self.document.to_string())?;
-        if let Err(problems) = config::load(&self.main) {
-            match &self.before {
-                Some(text) => write(&self.path, text)?,
-                None => std::fs::remove_file(&self.path).map_err(Failure::work)?,
+        Self::save_all(std::slice::from_ref(&self))?;
+        Ok(self.path)
+    }
+
+    /// Writes the files that have changed; if the configuration is then wrong, everything is as it was before.
+    pub(super) fn save_all(edits: &[Self]) -> Result<(), Failure> {
+        let mut written: Vec<&Self> = Vec::new();
+        let mut failed = None;
+        for edit in edits {
+            let text = edit.document.to_string();
+            if edit.before.as_ref() == Some(&text) {
+                continue;
             }
-            return Err(Failure::Usage(format!(
+            written.push(edit);
+            if let Err(failure) = write(&edit.path, &text) {
+                failed = Some(failure);
+                break;
+            }
+        }
+        if failed.is_none()
+            && let Some(edit) = written.first()
+            && let Err(problems) = config::load(&edit.main)
+        {
+            failed = Some(Failure::Usage(format!(
                 "not written, since it would be wrong:\n{problems}"
             )));
         }
-        Ok(self.path)
+        let Some(failure) = failed else { return Ok(()) };
+        for edit in written {
+            match &edit.before {
+                Some(text) => write(&edit.path, text)?,
+                None => match std::fs::remove_file(&edit.path) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Failure::work(error)),
+                    _ => {}
+                },
+            }
+        }
+        Err(failure)
     }
 }
 

@@ -8,7 +8,7 @@ use mailqos_core::{
     model::{Event, EventKind, Micros, UtcMicros},
 };
 
-use super::{Failure, Global};
+use super::{Failure, Format, Global};
 use crate::control::{Request, ask};
 
 #[derive(Debug, clap::Args)]
@@ -24,12 +24,6 @@ pub(super) struct Args {
     /// How it is written.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    Table,
-    Json,
 }
 
 pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {

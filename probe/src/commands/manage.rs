@@ -9,8 +9,9 @@ use mailqos_core::{
 use toml_edit::{Item, Table, Value};
 
 use super::{
-    Failure, Global,
+    Failure, Format, Global,
     edit::{Edit, inline, list},
+    terminal,
 };
 
 #[derive(Debug, clap::Args)]
@@ -69,6 +70,9 @@ enum Add {
         /// The mailbox's address.
         #[arg(long)]
         to: Option<String>,
+        /// Another SMTP server than the object.
+        #[arg(long)]
+        smtp_server: Option<String>,
         /// Port of SMTP.
         #[arg(long)]
         smtp_port: Option<u16>,
@@ -81,6 +85,9 @@ enum Add {
         /// pop3 or imap.
         #[arg(long)]
         protocol: Option<String>,
+        /// Another mailbox server than the object.
+        #[arg(long)]
+        pickup_server: Option<String>,
         /// Port of the mailbox.
         #[arg(long)]
         pickup_port: Option<u16>,
@@ -100,8 +107,11 @@ enum Add {
         #[arg(long)]
         test_interval: Option<Micros>,
         /// A cron expression instead of an interval.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "test_interval")]
         schedule: Option<String>,
+        /// The time zone of the cron expression.
+        #[arg(long, requires = "schedule")]
+        timezone: Option<String>,
         /// The action list that it uses.
         #[arg(long)]
         action_list: Option<String>,
@@ -135,15 +145,18 @@ pub(super) struct ListArgs {
     what: What,
     /// Which monitors: ids, object:NAME, tag:NAME, patterns.
     monitors: Vec<String>,
-    /// As JSON.
-    #[arg(long)]
-    json: bool,
+    /// How it is written.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ShowArgs {
     /// The monitor's id.
     monitor: String,
+    /// How it is written.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
 }
 
 #[derive(Debug, clap::Args)]
@@ -173,7 +186,7 @@ fn set(table: &mut Table, key: &str, value: Option<impl Into<Value>>) {
 }
 
 /// A table in one line of what was said; nothing if nothing was.
-fn said(pairs: [(&'static str, Option<Value>); 4]) -> Option<Value> {
+fn said<const N: usize>(pairs: [(&'static str, Option<Value>); N]) -> Option<Value> {
     let pairs: Vec<_> = pairs
         .into_iter()
         .filter_map(|(key, value)| Some((key, value?)))
@@ -209,7 +222,6 @@ pub(super) fn add(args: AddArgs, global: &Global) -> Result<ExitCode, Failure> {
                 ("env", password_env.map(Value::from)),
                 ("file", file.map(Value::from)),
                 ("credential", password_credential.map(Value::from)),
-                ("command", None),
             ]);
             set(&mut table, "password", password);
             ("account", id)
@@ -220,10 +232,12 @@ pub(super) fn add(args: AddArgs, global: &Global) -> Result<ExitCode, Failure> {
             name,
             from,
             to,
+            smtp_server,
             smtp_port,
             smtp_tls,
             smtp_account,
             protocol,
+            pickup_server,
             pickup_port,
             pickup_tls,
             pickup_account,
@@ -231,6 +245,7 @@ pub(super) fn add(args: AddArgs, global: &Global) -> Result<ExitCode, Failure> {
             check_interval,
             test_interval,
             schedule,
+            timezone,
             action_list,
             tags,
         } => {
@@ -240,13 +255,14 @@ pub(super) fn add(args: AddArgs, global: &Global) -> Result<ExitCode, Failure> {
             set(&mut table, "to", to);
             let port = |port: Option<u16>| port.map(|port| Value::from(i64::from(port)));
             let smtp = said([
+                ("server", smtp_server.map(Value::from)),
                 ("port", port(smtp_port)),
                 ("tls", smtp_tls.map(Value::from)),
                 ("account", smtp_account.map(Value::from)),
-                ("server", None),
             ]);
             let pickup = said([
                 ("protocol", protocol.map(Value::from)),
+                ("server", pickup_server.map(Value::from)),
                 ("port", port(pickup_port)),
                 ("tls", pickup_tls.map(Value::from)),
                 ("account", pickup_account.map(Value::from)),
@@ -261,6 +277,7 @@ pub(super) fn add(args: AddArgs, global: &Global) -> Result<ExitCode, Failure> {
                 set(&mut table, key, value.map(|value| value.to_string()));
             }
             set(&mut table, "schedule", schedule);
+            set(&mut table, "timezone", timezone);
             set(&mut table, "action_list", action_list);
             set(&mut table, "tags", (!tags.is_empty()).then(|| list(&tags)));
             ("monitor", id)
@@ -325,7 +342,7 @@ pub(super) fn show_list(args: &ListArgs, global: &Global) -> Result<ExitCode, Fa
             })
             .collect(),
     };
-    if args.json {
+    if args.format == Format::Json {
         let rows: Vec<serde_json::Value> = rows
             .into_iter()
             .map(|row| {
@@ -342,20 +359,12 @@ pub(super) fn show_list(args: &ListArgs, global: &Global) -> Result<ExitCode, Fa
         print("none");
         return Ok(ExitCode::SUCCESS);
     };
-    let widths: Vec<usize> = (0..first.len())
-        .map(|column| {
-            let cells = rows.iter().map(|row| row[column].1.chars().count());
-            cells.max().unwrap_or(0).max(first[column].0.len())
-        })
+    let head: Vec<&str> = first.iter().map(|(key, _)| *key).collect();
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|(_, value)| value.clone()).collect())
         .collect();
-    let line = |cells: Vec<&str>| {
-        let cells = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    print(&line(first.iter().map(|(key, _)| *key).collect()));
-    for row in &rows {
-        print(&line(row.iter().map(|(_, value)| value.as_str()).collect()));
-    }
+    print(terminal::table(&head, &rows).trim_end());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -409,8 +418,16 @@ pub(super) fn show(args: &ShowArgs, global: &Global) -> Result<ExitCode, Failure
     if !depends.is_empty() {
         rows.push(("depends_on", depends.join(" ")));
     }
+    if args.format == Format::Json {
+        let object: serde_json::Map<String, serde_json::Value> = rows
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value.into()))
+            .collect();
+        print(&serde_json::Value::Object(object).to_string());
+        return Ok(ExitCode::SUCCESS);
+    }
     for (key, value) in rows {
-        print(&format!("{key:<16} {value}"));
+        print(format!("{key:<16} {value}").trim_end());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -420,18 +437,23 @@ pub(super) fn switch(args: &SwitchArgs, enabled: bool, global: &Global) -> Resul
     let chosen = config
         .select(&args.monitors)
         .map_err(|pattern| Failure::Usage(format!("{pattern:?} names no monitor")))?;
+    // Each file once, and the whole checked once: there may be ten thousand monitors.
+    let mut edits = Edit::all(global.path())?;
+    let mut lines = String::new();
     for monitor in chosen {
-        let mut edit = Edit::find(global.path(), "monitor", monitor.id.as_str())?;
-        if let Some(table) = edit.document["monitor"][monitor.id.as_str()].as_table_like_mut() {
+        let id = monitor.id.as_str();
+        let Some(edit) = edits.iter_mut().find(|edit| edit.has("monitor", id)) else {
+            continue;
+        };
+        if monitor.enabled != enabled
+            && let Some(table) = edit.document["monitor"][id].as_table_like_mut()
+        {
             table.insert("enabled", toml_edit::value(enabled));
         }
-        edit.save()?;
-        print(&format!(
-            "{}: {}",
-            monitor.id,
-            if enabled { "enabled" } else { "disabled" }
-        ));
+        lines.push_str(&format!("{id}: {}\n", if enabled { "enabled" } else { "disabled" }));
     }
+    Edit::save_all(&edits)?;
+    print(lines.trim_end());
     Ok(ExitCode::SUCCESS)
 }
 

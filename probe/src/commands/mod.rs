@@ -8,9 +8,9 @@ mod init;
 mod log;
 mod manage;
 mod manager;
-mod presets;
 mod run;
 mod status;
+mod terminal;
 mod test;
 mod told;
 mod transcript;
@@ -43,6 +43,15 @@ enum LogFormat {
     /// For people.
     Text,
     /// One JSON object a line.
+    Json,
+}
+
+/// How a command writes what it found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Table,
+    /// For scripts.
     Json,
 }
 

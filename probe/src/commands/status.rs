@@ -1,24 +1,33 @@
-//! `mailqos-probe status`: the running probe's monitors in a table, once or again and again.
+//! `mailqos-probe status`: the running probe's monitors in a table, once or again and again; as JSON, or in the words of a monitoring plugin.
 
-use std::{
-    io::{IsTerminal as _, Write as _},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{io::Write as _, process::ExitCode, time::Duration};
 
-use jiff::tz::TimeZone;
+use jiff::{Timestamp, tz::TimeZone};
 use serde_json::Value;
 
-use super::{Failure, Global};
-use crate::control::{Request, ask};
+use super::{
+    Failure, Global,
+    terminal::{self, column, cut, width},
+};
+use crate::{
+    control::{ControlError, Request, ask},
+    status::StateWord,
+};
 
 /// How often `--watch` asks.
 const AGAIN: Duration = Duration::from_secs(2);
+/// A plugin tells the round trips of so many monitors; of more it would tell nobody anything.
+const MOST_MEASURED: usize = 20;
+/// … and names so many that are bad.
+const MOST_NAMED: usize = 5;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The monitors: ids, object:NAME, tag:NAME, patterns such as "mail-*"; all if none are named.
     monitors: Vec<String>,
+    /// Only those in this state; may be said several times. (A plugin's verdict is on all.)
+    #[arg(long = "state", value_enum, value_name = "STATE")]
+    states: Vec<StateWord>,
     /// Show it again every two seconds.
     #[arg(long, short)]
     watch: bool,
@@ -29,48 +38,79 @@ pub(super) struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
+    /// For people.
     Table,
+    /// For scripts.
     Json,
+    /// A line and an exit code such as Nagios, Icinga and their kin expect of a plugin.
+    Nagios,
 }
 
 pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
+    if args.format == Format::Nagios {
+        return Ok(plugin(&args, global).await);
+    }
     let config = global.config()?;
-    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let live = args.watch && std::io::stdout().is_terminal() && args.format == Format::Table;
+    let colour = terminal::is_coloured();
+    let live = args.watch && args.format == Format::Table && terminal::size().is_some();
     let _screen = live.then(Screen::enter);
     loop {
+        let size = terminal::size();
         let request = Request::Status {
             monitors: args.monitors.clone(),
+            states: args.states.clone(),
+            // Of ten thousand monitors a screen shows fifty: the probe has better things to do than to describe them all.
+            most: size.filter(|_| live).map(|(_, lines)| lines),
         };
-        let answer = ask(&config, &request).await?;
+        let answer = match ask(&config, &request).await {
+            Ok(answer) => answer,
+            // It is being restarted, perhaps.
+            Err(error @ ControlError::NotRunning { .. }) if live => {
+                show(&error.to_string(), true);
+                if pause().await {
+                    continue;
+                }
+                break;
+            }
+            Err(error) => return Err(error.into()),
+        };
         let text = match args.format {
-            Format::Json => format!("{answer}\n"),
             Format::Table => {
-                let table = table(&answer, &config.timezone, colour);
-                match crossterm::terminal::size() {
-                    Ok((_, height)) if live => table.fitting(usize::from(height)),
+                let table = table(&answer, &config.timezone, size.map(|(columns, _)| columns), colour);
+                match size {
+                    Some((_, lines)) if live => table.fitting(lines),
                     _ => table.whole(),
                 }
             }
+            _ => format!("{answer}\n"),
         };
-        let mut out = std::io::stdout();
-        if live {
-            // Home, the new text over the old one, and nothing below it: no flicker.
-            let text = text.trim_end().replace('\n', "\x1b[K\n");
-            let _ = write!(out, "\x1b[H{text}\x1b[K\x1b[J");
-        } else {
-            let _ = out.write_all(text.as_bytes());
-        }
-        let _ = out.flush();
-        if !args.watch {
+        show(&text, live);
+        if !args.watch || !pause().await {
             break;
-        }
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => break,
-            () = tokio::time::sleep(AGAIN) => {}
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits until it is time to show it again; false if that is no longer wanted.
+async fn pause() -> bool {
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => false,
+        () = tokio::time::sleep(AGAIN) => true,
+    }
+}
+
+fn show(text: &str, live: bool) {
+    let mut out = std::io::stdout();
+    // A reader who has left is no failure.
+    let _ = if live {
+        // Home, the new text over the old one, and nothing below it: no flicker.
+        let text = text.trim_end().replace('\n', "\x1b[K\n");
+        write!(out, "\x1b[H{text}\x1b[K\x1b[J")
+    } else {
+        out.write_all(text.as_bytes())
+    };
+    let _ = out.flush();
 }
 
 /// A screen of its own, as long as this lives; lines that are too long are cut, not wrapped.
@@ -97,56 +137,69 @@ impl Drop for Screen {
     }
 }
 
-/// The states, those first that somebody should look at.
-const URGENCY: [&str; 6] = ["alarm", "failed", "unknown", "maintenance", "ok", "disabled"];
-
 /// What is shown.
 struct Table {
     head: String,
-    /// Each with its state's place in [`URGENCY`].
-    rows: Vec<(usize, String)>,
+    /// Each with how soon somebody should look at it, and its lines.
+    rows: Vec<(usize, Vec<String>)>,
+    /// How many rows the probe has not sent.
+    unsent: usize,
     foot: Vec<String>,
 }
 
 impl Table {
     /// Everything, in the order of the monitors.
     fn whole(self) -> String {
-        let rows = self.rows.into_iter().map(|(_, row)| row);
-        let lines: Vec<String> = std::iter::once(self.head).chain(rows).chain(self.foot).collect();
+        let rows = self.rows.into_iter().flat_map(|(_, lines)| lines);
+        let more = (self.unsent > 0).then(|| format!("… and {} more", self.unsent));
+        let lines: Vec<String> = std::iter::once(self.head)
+            .chain(rows)
+            .chain(more)
+            .chain(self.foot)
+            .collect();
         lines.join("\n") + "\n"
     }
 
     /// What fits into so many lines: where not all monitors do, those first that somebody should look at.
     fn fitting(mut self, height: usize) -> String {
         let room = height.saturating_sub(1 + self.foot.len());
-        if self.rows.len() > room {
+        let lines: usize = self.rows.iter().map(|(_, lines)| lines.len()).sum();
+        if lines > room || self.unsent > 0 {
             self.rows.sort_by_key(|(urgency, _)| *urgency);
-            let shown = room.saturating_sub(1);
-            let more = self.rows.len() - shown;
+            let mut left = room.saturating_sub(1);
+            let fit = |(_, lines): &&(usize, Vec<String>)| {
+                let fits = lines.len() <= left;
+                left = left.saturating_sub(lines.len());
+                fits
+            };
+            let shown = self.rows.iter().take_while(fit).count();
+            self.unsent += self.rows.len() - shown;
             self.rows.truncate(shown);
-            self.rows.push((URGENCY.len(), format!("… and {more} more")));
         }
         self.whole()
     }
 }
 
-/// A bar for each hour of the last day: its height is the round trip, against the tallest; failures stand out, and so does nothing.
-fn sparkline(day: &Value, colour: bool) -> String {
+/// The last day in so many bars: their height is the round trip, against the tallest; failures stand out, and so does nothing.
+fn sparkline(day: &Value, bars: usize, colour: bool) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let halves: Vec<&Value> = day.as_array().into_iter().flatten().collect();
     let number = |half: &Value, key: &str| half[key].as_f64().unwrap_or(0.0);
-    let hours: Vec<(f64, f64, Option<f64>)> = halves
-        .chunks(2)
-        .map(|pair| {
-            let tests = pair.iter().map(|half| number(half, "tests")).sum();
-            let failed = pair.iter().map(|half| number(half, "failed")).sum();
-            let took = pair.iter().filter_map(|half| half["round_trip_ms"].as_f64());
+    if halves.is_empty() {
+        return " ".repeat(bars);
+    }
+    let parts: Vec<(f64, f64, Option<f64>)> = halves
+        .chunks(halves.len().div_ceil(bars))
+        .map(|part| {
+            let tests = part.iter().map(|half| number(half, "tests")).sum();
+            let failed = part.iter().map(|half| number(half, "failed")).sum();
+            let took = part.iter().filter_map(|half| half["round_trip_ms"].as_f64());
             (tests, failed, took.reduce(f64::max))
         })
         .collect();
-    let tallest = hours.iter().filter_map(|(_, _, took)| *took).fold(0.0, f64::max);
+    let tallest = parts.iter().filter_map(|(_, _, took)| *took).fold(0.0, f64::max);
     let mut line = String::new();
-    for (tests, failed, took) in hours {
+    for (tests, failed, took) in parts {
         let bar = match took {
             _ if tests == 0.0 => '·',
             Some(took) if tallest > 0.0 => BARS[((took / tallest * 7.0).round() as usize).min(7)],
@@ -163,120 +216,301 @@ fn sparkline(day: &Value, colour: bool) -> String {
     line
 }
 
-fn clock(value: &Value, zone: &TimeZone) -> String {
-    match value.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok()) {
-        Some(timestamp) => zone.to_datetime(timestamp).strftime("%H:%M:%S").to_string(),
+fn timestamp(value: &Value) -> Option<Timestamp> {
+    value.as_str()?.parse().ok()
+}
+
+/// Now, and in which zone that is.
+struct Clock<'a> {
+    now: Option<Timestamp>,
+    zone: &'a TimeZone,
+}
+
+impl Clock<'_> {
+    fn is_today(&self, timestamp: Timestamp) -> bool {
+        let date = |timestamp: Timestamp| self.zone.to_datetime(timestamp).date();
+        self.now.is_none_or(|now| date(now) == date(timestamp))
+    }
+
+    /// The time of a moment of today, the day of another, in eight columns.
+    fn short(&self, value: &Value) -> String {
+        let Some(timestamp) = timestamp(value) else {
+            return "–".to_owned();
+        };
+        let form = if self.is_today(timestamp) { "%H:%M:%S" } else { "%b %e" };
+        self.zone.to_datetime(timestamp).strftime(form).to_string()
+    }
+
+    /// The time of a moment, with its day if that is not today.
+    fn long(&self, value: &Value) -> String {
+        let Some(timestamp) = timestamp(value) else {
+            return "–".to_owned();
+        };
+        let form = if self.is_today(timestamp) {
+            "%H:%M:%S"
+        } else {
+            "%Y-%m-%d %H:%M"
+        };
+        self.zone.to_datetime(timestamp).strftime(form).to_string()
+    }
+}
+
+/// How wide the columns are; what there is no room for is 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Columns {
+    id: usize,
+    name: usize,
+    bars: usize,
+    at: bool,
+    next: bool,
+}
+
+impl Columns {
+    const STATE: usize = 11;
+    const ROUND_TRIP: usize = 10;
+    const MOMENT: usize = 8;
+
+    /// Gives up what is missed least, until ids and names have room.
+    fn fitting(ids: usize, names: usize, screen: Option<usize>) -> Self {
+        let (ids, names) = (ids.max("monitor".len()), names.min(40));
+        let mut columns = Self {
+            id: ids,
+            name: names,
+            bars: 24,
+            at: true,
+            next: true,
+        };
+        let Some(screen) = screen else { return columns };
+        // One long name must not push everything else aside.
+        columns.id = columns.id.min(40);
+        for give_up in [
+            |columns: &mut Self| columns.name = columns.name.min(20),
+            |columns: &mut Self| columns.bars = 12,
+            |columns: &mut Self| columns.name = 0,
+            |columns: &mut Self| columns.next = false,
+            |columns: &mut Self| columns.at = false,
+        ] {
+            if columns.width() <= screen {
+                return columns;
+            }
+            give_up(&mut columns);
+        }
+        let over = columns.width().saturating_sub(screen);
+        columns.id = columns.id.saturating_sub(over).max("monitor".len());
+        columns
+    }
+
+    /// Of all but the remarks.
+    fn width(self) -> usize {
+        let optional = |is: bool| if is { Self::MOMENT + 1 } else { 0 };
+        let name = if self.name > 0 { self.name + 1 } else { 0 };
+        Self::STATE
+            + 1
+            + self.id
+            + 1
+            + name
+            + Self::ROUND_TRIP
+            + 1
+            + self.bars
+            + optional(self.at)
+            + optional(self.next)
+    }
+
+    /// A row of texts; those that there is no room for are left out.
+    fn row(self, state: &str, id: &str, name: &str, took: &str, at: &str, bars: &str, next: &str) -> String {
+        let mut row = format!("{state} {}", column(id, self.id));
+        if self.name > 0 {
+            row = format!("{row} {}", column(name, self.name));
+        }
+        row = format!("{row} {took:>10}", took = cut(took, Self::ROUND_TRIP));
+        if self.at {
+            row = format!("{row} {}", column(at, Self::MOMENT));
+        }
+        row = format!("{row} {bars}");
+        if self.next {
+            row = format!("{row} {}", column(next, Self::MOMENT));
+        }
+        row
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn rows(answer: &Value) -> impl Iterator<Item = &Value> + Clone {
+    answer["monitors"].as_array().into_iter().flatten()
+}
+
+fn round_trip(monitor: &Value) -> String {
+    match monitor["last"]["round_trip_ms"].as_f64() {
+        Some(took) if took < 10_000.0 => format!("{took:.0} ms"),
+        Some(took) => format!("{:.1} s", took / 1000.0),
         None => "–".to_owned(),
     }
 }
 
-fn table(answer: &Value, zone: &TimeZone, colour: bool) -> Table {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let monitors: Vec<&Value> = answer["monitors"].as_array().into_iter().flatten().collect();
-    let width = monitors
-        .iter()
-        .map(|monitor| text(&monitor["id"]).chars().count())
-        .max()
-        .unwrap_or(0)
-        .clamp(7, 40);
-    let head = format!(
-        "{:<11} {:<width$} {:>10} {:<8} {:<24} {:<8} {}",
-        "state", "monitor", "round trip", "at", "last day, by hours", "next", "alarm"
+/// The table, for a screen of so many columns, or as wide as it becomes.
+fn table(answer: &Value, zone: &TimeZone, screen: Option<usize>, colour: bool) -> Table {
+    let clock = Clock {
+        now: timestamp(&answer["at"]),
+        zone,
+    };
+    let is_named = |monitor: &&Value| monitor["name"].is_string() && monitor["name"] != monitor["id"];
+    let widest = |key: &str| {
+        rows(answer)
+            .map(|monitor| width(text(&monitor[key])))
+            .max()
+            .unwrap_or(0)
+    };
+    let names = if rows(answer).any(|monitor| is_named(&monitor)) {
+        widest("name").max("name".len())
+    } else {
+        0
+    };
+    let columns = Columns::fitting(widest("id"), names, screen);
+    let paint = |code: &str, text: String| match colour {
+        true if !code.is_empty() => format!("\x1b[{code}m{text}\x1b[0m"),
+        _ => text,
+    };
+    let day = if columns.bars == 24 {
+        "last day, by hours"
+    } else {
+        "last day"
+    };
+    let head = columns.row(
+        &column("state", Columns::STATE),
+        "monitor",
+        "name",
+        "round trip",
+        "at",
+        &column(day, columns.bars),
+        "next",
     );
-    let mut rows = Vec::with_capacity(monitors.len());
-    for monitor in &monitors {
+    let mut table = Table {
+        head: paint("1", head.trim_end().to_owned()),
+        rows: Vec::new(),
+        unsent: 0,
+        foot: vec![String::new()],
+    };
+    for monitor in rows(answer) {
         let state = text(&monitor["state"]);
-        let code = match state.as_str() {
+        let code = match state {
             "ok" => "32",
             "failed" => "33",
             "alarm" => "31;1",
             "maintenance" => "36",
             _ => "2",
         };
-        let shown = if colour {
-            format!("\x1b[{code}m{state:<11}\x1b[0m")
-        } else {
-            format!("{state:<11}")
-        };
-        let took = match monitor["last"]["round_trip_ms"].as_f64() {
-            Some(took) if took < 10_000.0 => format!("{took:.0} ms"),
-            Some(took) => format!("{:.1} s", took / 1000.0),
-            None => "–".to_owned(),
-        };
-        let urgency = URGENCY.iter().position(|known| *known == state);
-        let row = format!(
-            "{shown} {:<width$} {took:>10} {:<8} {} {:<8} {}",
+        let row = columns.row(
+            &paint(code, column(state, Columns::STATE)),
             text(&monitor["id"]),
-            clock(&monitor["last"]["started_at"], zone),
-            sparkline(&monitor["day"], colour),
-            clock(&monitor["next"], zone),
-            remark(monitor, zone),
+            text(&monitor["name"]),
+            &round_trip(monitor),
+            &clock.short(&monitor["last"]["started_at"]),
+            &sparkline(&monitor["day"], columns.bars, colour),
+            &clock.short(&monitor["next"]),
         );
-        rows.push((urgency.unwrap_or(URGENCY.len()), row));
+        let remark = remark(monitor, &clock);
+        let room = screen.map(|screen| screen.saturating_sub(columns.width() + 1));
+        let mut lines = vec![row.trim_end().to_owned()];
+        match room {
+            _ if remark.is_empty() => {}
+            Some(room) if width(&remark) > room => {
+                // There is more room below.
+                let indent = Columns::STATE + 1;
+                let room = screen.unwrap_or(0).saturating_sub(indent).max(20);
+                for line in terminal::lines(&remark, room, 2) {
+                    lines.push(format!("{}{line}", " ".repeat(indent)));
+                }
+            }
+            _ => lines = vec![format!("{row} {remark}")],
+        }
+        let urgency = StateWord::ALL.iter().position(|known| known.as_str() == state);
+        table.rows.push((urgency.unwrap_or(StateWord::ALL.len()), lines));
     }
-    let totals = &answer["totals"];
-    let counts: Vec<String> = ["ok", "failed", "alarm", "maintenance", "disabled", "unknown"]
-        .iter()
-        .filter(|state| totals[**state].as_u64().unwrap_or(0) > 0)
-        .map(|state| format!("{} {state}", totals[*state]))
-        .collect();
+    let selected = answer["selected"]
+        .as_u64()
+        .and_then(|count| usize::try_from(count).ok());
+    table.unsent = selected.map_or(0, |selected| selected.saturating_sub(table.rows.len()));
     let probe = &answer["probe"];
-    let mut lines = vec![String::new()];
-    lines.push(format!(
-        "{}: {}; {} tests running, {} waiting, {} started late, {} left out",
+    table.foot.push(format!(
+        "{}: {}; {} running, {} waiting, {} started late, {} left out",
         text(&probe["site"]),
-        counts.join(", "),
-        probe["running"],
+        counts(answer),
+        plural(&probe["running"], "test"),
         probe["waiting"],
         probe["late"],
         probe["left_out"],
     ));
     if let Some(problem) = probe["recorder_problem"].as_str() {
-        lines.push(format!("RECORDING: {problem}"));
+        table.foot.push(paint("31;1", format!("RECORDING: {problem}")));
     }
     for channel in answer["channels"].as_array().into_iter().flatten() {
         if channel["failures"].as_u64().unwrap_or(0) > 0 {
-            lines.push(format!(
-                "DEAD CHANNEL: {}: {} failures, last accepted {}: {}",
-                text(&channel["channel"]),
-                channel["failures"],
-                channel["accepted_at"].as_str().unwrap_or("never"),
-                text(&channel["error"]),
+            let accepted = match &channel["accepted_at"] {
+                Value::Null => "has never accepted anything".to_owned(),
+                at => format!("last accepted {}", clock.long(at)),
+            };
+            table.foot.push(paint(
+                "31;1",
+                format!(
+                    "DEAD CHANNEL: {}: {} in a row, {accepted}: {}",
+                    text(&channel["channel"]),
+                    plural(&channel["failures"], "failure"),
+                    text(&channel["error"]),
+                ),
             ));
         } else if was_dead_lately(channel, &answer["at"]) {
-            lines.push(format!(
+            table.foot.push(format!(
                 "was dead, accepts again: {}: failed last {}: {}",
                 text(&channel["channel"]),
-                text(&channel["failed_at"]),
+                clock.long(&channel["failed_at"]),
                 text(&channel["error"]),
             ));
         }
     }
-    Table {
-        head,
-        rows,
-        foot: lines,
+    table
+}
+
+fn plural(count: &Value, what: &str) -> String {
+    format!("{count} {what}{}", if *count == 1 { "" } else { "s" })
+}
+
+/// How many monitors are in which state.
+fn counts(answer: &Value) -> String {
+    let count = |word: &StateWord| answer["totals"][word.as_str()].as_u64().unwrap_or(0);
+    let counts: Vec<String> = StateWord::ALL
+        .iter()
+        .filter(|word| count(word) > 0)
+        .map(|word| format!("{} {}", count(word), word.as_str()))
+        .collect();
+    if counts.is_empty() {
+        "no monitors".to_owned()
+    } else {
+        counts.join(", ")
     }
 }
 
 /// Whether a channel that works now did not within the last day.
 fn was_dead_lately(channel: &Value, now: &Value) -> bool {
-    let moment = |value: &Value| value.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
-    match (moment(&channel["failed_at"]), moment(now)) {
+    match (timestamp(&channel["failed_at"]), timestamp(now)) {
         (Some(failed), Some(now)) => now.duration_since(failed) < jiff::SignedDuration::from_hours(24),
         _ => false,
     }
 }
 
 /// What there is to say about a monitor's state.
-fn remark(monitor: &Value, zone: &TimeZone) -> String {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+fn remark(monitor: &Value, clock: &Clock<'_>) -> String {
     let mut parts = Vec::new();
     let alarm = &monitor["alarm"];
     if alarm.is_object() {
-        parts.push(format!("since {}", clock(&alarm["since"], zone)));
+        parts.push(format!("since {}", clock.long(&alarm["since"])));
         if let Some(by) = alarm["acknowledged"]["by"].as_str() {
-            parts.push(format!("{by} looks after it"));
+            parts.push(match alarm["acknowledged"]["note"].as_str() {
+                Some(note) => format!("{by} looks after it: {note}"),
+                None => format!("{by} looks after it"),
+            });
         } else if alarm["notified_at"].is_null() {
             parts.push("nobody told yet".to_owned());
         }
@@ -284,18 +518,15 @@ fn remark(monitor: &Value, zone: &TimeZone) -> String {
     if let Some(holder) = monitor["held_by"].as_str() {
         parts.push(format!("follows from {holder}"));
     }
-    if let Some(until) = monitor["simulated_until"].as_str() {
-        parts.push(format!(
-            "simulated until {}",
-            clock(&Value::String(until.to_owned()), zone)
-        ));
+    if !monitor["simulated_until"].is_null() {
+        parts.push(format!("simulated until {}", clock.long(&monitor["simulated_until"])));
     }
     let maintenance = &monitor["maintenance"];
     if maintenance.is_object() {
         parts.push(format!(
             "{} until {}",
             text(&maintenance["name"]),
-            clock(&maintenance["until"], zone)
+            clock.long(&maintenance["until"])
         ));
     }
     if monitor["flapping"] == true {
@@ -307,24 +538,114 @@ fn remark(monitor: &Value, zone: &TimeZone) -> String {
     parts.join("; ")
 }
 
+/// Answers as a monitoring plugin does: one line, what is measured behind a bar, and 0, 1, 2 or 3
+/// (<https://nagios-plugins.org/doc/guidelines.html>).
+async fn plugin(args: &Args, global: &Global) -> ExitCode {
+    let said = async {
+        let config = global.config().map_err(|failure| match failure {
+            Failure::Usage(text) | Failure::Work(text) => (3, text),
+        })?;
+        let request = Request::Status {
+            monitors: args.monitors.clone(),
+            states: Vec::new(),
+            most: Some(MOST_MEASURED),
+        };
+        match ask(&config, &request).await {
+            Ok(answer) => Ok(verdict(&answer)),
+            // Who watches the watcher wants to know just this.
+            Err(error @ ControlError::NotRunning { .. }) => Err((2, error.to_string())),
+            Err(error) => Err((3, error.to_string())),
+        }
+    };
+    let (code, line) = said.await.unwrap_or_else(|(code, text): (u8, String)| {
+        let line = text.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+        (code, line.replace('|', "/"))
+    });
+    let word = ["OK", "WARNING", "CRITICAL", "UNKNOWN"];
+    let word = word.get(usize::from(code)).copied().unwrap_or("UNKNOWN");
+    show(&format!("MAILQOS {word}: {line}\n"), false);
+    ExitCode::from(code)
+}
+
+/// The exit code of a plugin, and its line.
+fn verdict(answer: &Value) -> (u8, String) {
+    let count = |word: StateWord| answer["totals"][word.as_str()].as_u64().unwrap_or(0);
+    let mut troubles: Vec<String> = Vec::new();
+    if let Some(problem) = answer["probe"]["recorder_problem"].as_str() {
+        troubles.push(format!("samples can't be kept: {problem}"));
+    }
+    for channel in answer["channels"].as_array().into_iter().flatten() {
+        if channel["failures"].as_u64().unwrap_or(0) > 0 {
+            troubles.push(format!("{} is dead", text(&channel["channel"])));
+        }
+    }
+    let code = if count(StateWord::Alarm) > 0 {
+        2
+    } else if count(StateWord::Failed) > 0 || !troubles.is_empty() {
+        1
+    } else if count(StateWord::Unknown) > 0 {
+        3
+    } else {
+        0
+    };
+    let bad = [StateWord::Alarm, StateWord::Failed];
+    let named: Vec<String> = bad
+        .iter()
+        .flat_map(|word| rows(answer).filter(|monitor| monitor["state"] == word.as_str()))
+        .take(MOST_NAMED)
+        .map(|monitor| format!("{} ({})", text(&monitor["id"]), text(&monitor["reason"])))
+        .collect();
+    let mut line = counts(answer);
+    if !named.is_empty() {
+        line = format!("{line}: {}", named.join(", "));
+    }
+    let more = bad
+        .into_iter()
+        .map(count)
+        .sum::<u64>()
+        .saturating_sub(named.len() as u64);
+    if more > 0 {
+        line = format!("{line} and {more} more");
+    }
+    for trouble in troubles {
+        line = format!("{line}; {trouble}");
+    }
+    let mut measured: Vec<String> = StateWord::ALL
+        .iter()
+        .map(|word| format!("{}={}", word.as_str(), count(*word)))
+        .collect();
+    if answer["selected"].as_u64() == Some(rows(answer).count() as u64) {
+        measured.extend(rows(answer).filter_map(|monitor| {
+            let took = monitor["last"]["round_trip_ms"].as_f64()?;
+            Some(format!("'{} round trip'={took:.0}ms", text(&monitor["id"])))
+        }));
+    }
+    (code, format!("{} | {}", line.replace('|', "/"), measured.join(" ")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
 
-    #[test]
-    fn the_table_shows_states_the_last_day_and_dead_channels() {
+    fn answer() -> Value {
         let mut day = vec![Value::Null; 48];
         day[40] = json!({ "tests": 6, "failed": 0, "round_trip_ms": 200.0 });
         day[44] = json!({ "tests": 6, "failed": 2, "round_trip_ms": 800.0 });
         day[46] = json!({ "tests": 6, "failed": 6, "round_trip_ms": null });
-        let answer = json!({
+        let last = |at: &str, took: Value| json!({ "started_at": at, "round_trip_ms": took });
+        json!({
             "probe": { "site": "lyon", "running": 1, "waiting": 0, "late": 2, "left_out": 0, "recorder_problem": null },
-            "totals": { "ok": 1, "alarm": 1 },
+            "totals": { "ok": 1, "alarm": 2, "maintenance": 1 },
+            "selected": 4,
             "monitors": [
-                { "id": "mail-1", "state": "ok", "last": { "started_at": "2026-11-24T10:00:00Z", "round_trip_ms": 340.4 }, "next": "2026-11-24T10:05:00Z", "day": day, "failures": 0 },
-                { "id": "mail-2", "state": "alarm", "last": { "started_at": "2026-11-24T10:01:00Z", "round_trip_ms": null }, "next": "2026-11-24T10:06:00Z", "day": [],
-                  "alarm": { "since": "2026-11-24T09:00:00Z", "notified_at": null, "acknowledged": null }, "failures": 4, "reason": "the mail could not be sent" },
+                { "id": "mail-1", "name": "東京本社のメール", "state": "ok", "last": last("2026-11-24T10:00:00Z", json!(340.4)), "next": "2026-11-24T10:05:00Z", "day": day, "failures": 0 },
+                { "id": "mail-2", "name": "Göteborg, POP3", "state": "alarm", "last": last("2026-11-24T10:01:00Z", Value::Null), "next": "2026-11-24T10:06:00Z", "day": [],
+                  "alarm": { "since": "2026-11-24T09:00:00Z", "notified_at": null, "acknowledged": null }, "failures": 4, "reason": "the mail could not be sent (no connection to \"mail.example.com\" port 587: connection refused)" },
+                { "id": "a-very-long-id-that-somebody-thought-was-a-good-idea.example.com", "name": "x".repeat(200), "state": "alarm", "last": last("2026-11-23T10:01:00Z", json!(12_345.0)), "next": "2026-11-25T06:00:00Z", "day": day,
+                  "alarm": { "since": "2026-11-22T09:00:00Z", "notified_at": "2026-11-22T09:00:01Z", "acknowledged": { "by": "anna", "note": "disk is full" } }, "failures": 40, "reason": "the mail was late" },
+                { "id": "new", "name": "new", "state": "maintenance", "last": null, "next": "2026-11-24T10:06:00Z", "day": vec![Value::Null; 48], "failures": 0,
+                  "maintenance": { "name": "disks", "until": "2026-11-24T12:00:00Z" } },
             ],
             "at": "2026-11-24T10:02:00Z",
             "channels": [
@@ -332,8 +653,39 @@ mod tests {
                 { "channel": "command siren", "failures": 0, "accepted_at": "2026-11-24T09:50:00Z", "failed_at": "2026-11-24T09:40:00Z", "error": "exit code 7" },
                 { "channel": "old", "failures": 0, "accepted_at": "2026-11-22T09:50:00Z", "failed_at": "2026-11-22T09:40:00Z", "error": "exit code 7" },
             ],
-        });
-        insta::assert_snapshot!(table(&answer, &TimeZone::UTC, false).whole());
+        })
+    }
+
+    #[test]
+    fn the_table_fits_the_screen_and_shows_states_the_last_day_and_dead_channels() {
+        for (name, screen) in [("piped", None), ("wide", Some(180)), ("narrow", Some(80))] {
+            let shown = table(&answer(), &TimeZone::UTC, screen, false).whole();
+            // Dead channels are told in full, and wrap.
+            let monitors = shown.lines().take_while(|line| !line.is_empty());
+            let widest = monitors.map(width).max();
+            assert!(screen.is_none_or(|screen| widest <= Some(screen)), "{shown}");
+            insta::assert_snapshot!(name, shown);
+        }
+    }
+
+    #[test]
+    fn a_plugin_says_in_a_line_how_bad_it_is() {
+        let (code, line) = verdict(&answer());
+        assert_eq!(code, 2);
+        insta::assert_snapshot!("plugin", line);
+        let mut good = answer();
+        for (count, state, code) in [
+            (3, "failed", 1),
+            (3, "unknown", 3),
+            (0, "failed", 0),
+            (2, "maintenance", 0),
+        ] {
+            good["totals"] = json!({ "ok": 3, state: count });
+            good["channels"] = json!([]);
+            assert_eq!(verdict(&good).0, code, "{count} {state}");
+        }
+        good["channels"] = answer()["channels"].clone();
+        assert_eq!(verdict(&good).0, 1, "a dead channel is a warning");
     }
 
     #[test]
@@ -344,12 +696,11 @@ mod tests {
             rows: states
                 .iter()
                 .map(|state| {
-                    (
-                        URGENCY.iter().position(|known| known == state).expect("known"),
-                        (*state).to_owned(),
-                    )
+                    let urgency = StateWord::ALL.iter().position(|known| known.as_str() == *state);
+                    (urgency.expect("known"), vec![(*state).to_owned()])
                 })
                 .collect(),
+            unsent: 0,
             foot: vec![String::new(), "foot".to_owned()],
         };
         assert_eq!(table().fitting(6), "head\nalarm\nfailed\n… and 4 more\n\nfoot\n");

@@ -14,6 +14,8 @@ use tokio::{
 
 pub use server::{Live, serve};
 
+use crate::status::StateWord;
+
 /// A request larger than this is refused.
 const MOST_REQUEST: u64 = 1024 * 1024;
 /// An answer larger than this is not read: status of ten thousand monitors is a tenth of it.
@@ -29,6 +31,12 @@ pub enum Request {
     Status {
         /// Selections; all if empty.
         monitors: Vec<String>,
+        /// Only those that are in one of these states; in any if empty.
+        #[serde(default)]
+        states: Vec<StateWord>,
+        /// At most so many, those first that somebody should look at; all, in the order of their ids, if nothing is said.
+        #[serde(default)]
+        most: Option<usize>,
     },
     /// Somebody looks after alarms.
     Ack {

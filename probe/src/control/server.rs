@@ -24,7 +24,7 @@ use crate::{
     maintenance::{Added, Maintenance},
     record::Recorder,
     schedule::{self, Board},
-    status::{Observed, state_word},
+    status::{Observed, StateWord},
 };
 
 /// The parts of a running probe.
@@ -124,7 +124,7 @@ impl Live {
     async fn answer(&self, request: Request) -> Result<Value, String> {
         let now = UtcMicros::now();
         match request {
-            Request::Status { monitors } => self.status(&monitors, now),
+            Request::Status { monitors, states, most } => self.status(&monitors, &states, most, now),
             Request::Seal => {
                 let report = self.recorder.seal().await.map_err(|error| error.to_string())?;
                 Ok(json!({ "sealed": report.merged }))
@@ -185,7 +185,13 @@ impl Live {
         }
     }
 
-    fn status(&self, patterns: &[String], now: UtcMicros) -> Result<Value, String> {
+    fn status(
+        &self,
+        patterns: &[String],
+        wanted: &[StateWord],
+        most: Option<usize>,
+        now: UtcMicros,
+    ) -> Result<Value, String> {
         let config = self.config();
         let chosen = config
             .select(patterns)
@@ -197,12 +203,25 @@ impl Live {
         );
         let mut totals: BTreeMap<&str, usize> = BTreeMap::new();
         let time = |at: Option<UtcMicros>| at.map(|at| at.to_string());
-        let mut rows = Vec::new();
+        let mut shown = Vec::new();
         for monitor in chosen {
             let state = states.get(&monitor.id);
             let maintenance = self.maintenance.open_for(&monitor.id, now);
-            let word = state_word(monitor, state, maintenance.is_some(), now);
-            *totals.entry(word).or_default() += 1;
+            let word = StateWord::of(monitor, state, maintenance.is_some(), now);
+            *totals.entry(word.as_str()).or_default() += 1;
+            if wanted.is_empty() || wanted.contains(&word) {
+                shown.push((word, monitor, state, maintenance));
+            }
+        }
+        let selected = shown.len();
+        if let Some(most) = most
+            && selected > most
+        {
+            shown.sort_by_key(|(word, ..)| *word);
+            shown.truncate(most);
+        }
+        let mut rows = Vec::with_capacity(shown.len());
+        for (word, monitor, state, maintenance) in shown {
             let last = state.and_then(|state| state.last.as_ref());
             let alarm = alarms.get(&monitor.id).map(|alarm| {
                 let acknowledged = alarm.acknowledged.as_ref().map(|ack| {
@@ -218,7 +237,7 @@ impl Live {
                 "name": monitor.name,
                 "object": monitor.object.as_str(),
                 "tags": monitor.tags,
-                "state": word,
+                "state": word.as_str(),
                 "last": last.map(|last| json!({
                     "started_at": last.started_at.to_string(),
                     "outcome": last.outcome.as_str(),
@@ -262,6 +281,7 @@ impl Live {
                 "recorder_problem": health.problem,
             },
             "totals": totals,
+            "selected": selected,
             "monitors": rows,
             "channels": channels,
         }))

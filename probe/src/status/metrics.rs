@@ -11,7 +11,7 @@ use mailqos_core::{
 };
 use tokio::{net::TcpListener, sync::Semaphore};
 
-use super::{Histogram, state_word};
+use super::{Histogram, StateWord};
 use crate::control::Live;
 
 /// How long a client may take for its request.
@@ -180,12 +180,13 @@ pub fn write(live: &Live) -> String {
     );
     for (labels, monitor) in &monitors {
         let maintained = live.maintenance.open_for(&monitor.id, now).is_some();
-        let word = state_word(monitor, states.get(&monitor.id), maintained, now);
-        for state in ["ok", "failed", "alarm", "maintenance", "disabled", "unknown"] {
+        let word = StateWord::of(monitor, states.get(&monitor.id), maintained, now);
+        for state in StateWord::ALL {
             let is = u8::from(state == word);
             let _ = writeln!(
                 text,
-                "mailqos_monitor_state{{{labels},mailqos_monitor_state=\"{state}\"}} {is}"
+                "mailqos_monitor_state{{{labels},mailqos_monitor_state=\"{}\"}} {is}",
+                state.as_str()
             );
         }
     }

@@ -123,13 +123,14 @@ impl Observed {
 
     /// Writes the last day down.
     pub fn keep(&self) {
-        let written = {
+        // Copied first: tests that end meanwhile must not wait until ten thousand days are written as text.
+        let days: HashMap<MonitorId, VecDeque<Bucket>> = {
             let seen = self.lock();
-            let days: HashMap<&MonitorId, &VecDeque<Bucket>> =
-                seen.iter().map(|(monitor, seen)| (monitor, &seen.day)).collect();
-            serde_json::to_vec(&days)
+            seen.iter()
+                .map(|(monitor, seen)| (monitor.clone(), seen.day.clone()))
+                .collect()
         };
-        let written = written
+        let written = serde_json::to_vec(&days)
             .map_err(std::io::Error::other)
             .and_then(|bytes| crate::record::write_whole(&self.file, &bytes));
         if let Err(error) = written {
@@ -217,31 +218,68 @@ impl Observed {
     }
 }
 
-/// The word for what a monitor is at, maintenance and missing tests taken into account.
-pub fn state_word(
-    monitor: &Monitor,
-    state: Option<&crate::alarm::State>,
-    in_maintenance: bool,
-    now: UtcMicros,
-) -> &'static str {
-    use crate::alarm::Status;
-    if !monitor.enabled {
-        return "disabled";
+/// What a monitor is at, maintenance and missing tests taken into account; in the order in which somebody should look at them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum StateWord {
+    /// The alarm has risen and not cleared.
+    Alarm,
+    /// The last tests failed, too few for an alarm.
+    Failed,
+    /// Not tested, or not for long.
+    Unknown,
+    /// A planned window is open.
+    Maintenance,
+    /// The last test was good.
+    Ok,
+    /// The configuration wants no tests.
+    Disabled,
+}
+
+impl StateWord {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Alarm,
+        Self::Failed,
+        Self::Unknown,
+        Self::Maintenance,
+        Self::Ok,
+        Self::Disabled,
+    ];
+
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Alarm => "alarm",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+            Self::Maintenance => "maintenance",
+            Self::Ok => "ok",
+            Self::Disabled => "disabled",
+        }
     }
-    if in_maintenance {
-        return "maintenance";
-    }
-    let Some(state) = state else { return "unknown" };
-    // A calendar has gaps of its own; its monitors are what they were at last.
-    let old = state.last.as_ref().is_none_or(|last| {
-        monitor.calendar.is_none() && now - last.started_at > Micros(monitor.test_interval.0.saturating_mul(3))
-    });
-    match state.status {
-        Status::Alarm => "alarm",
-        _ if old => "unknown",
-        Status::Unknown => "unknown",
-        Status::Ok => "ok",
-        Status::Failed => "failed",
+
+    /// What a monitor is at.
+    pub fn of(monitor: &Monitor, state: Option<&crate::alarm::State>, in_maintenance: bool, now: UtcMicros) -> Self {
+        use crate::alarm::Status;
+        if !monitor.enabled {
+            return Self::Disabled;
+        }
+        if in_maintenance {
+            return Self::Maintenance;
+        }
+        let Some(state) = state else { return Self::Unknown };
+        // A calendar has gaps of its own; its monitors are what they were at last.
+        let old = state.last.as_ref().is_none_or(|last| {
+            monitor.calendar.is_none() && now - last.started_at > Micros(monitor.test_interval.0.saturating_mul(3))
+        });
+        match state.status {
+            Status::Alarm => Self::Alarm,
+            _ if old => Self::Unknown,
+            Status::Unknown => Self::Unknown,
+            Status::Ok => Self::Ok,
+            Status::Failed => Self::Failed,
+        }
     }
 }
 

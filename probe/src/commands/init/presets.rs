@@ -108,7 +108,7 @@ pub(super) const PRESETS: [Preset; 7] = [
 const OTHER: &str = "other";
 
 /// The words on the command line.
-pub(super) fn words() -> Vec<&'static str> {
+pub(in crate::commands) fn words() -> Vec<&'static str> {
     std::iter::once(OTHER)
         .chain(PRESETS.iter().map(|preset| preset.word))
         .collect()

@@ -1,0 +1,167 @@
+//! Questions: what was said by a flag is not asked, what is usual is the default, what can't be is asked again.
+
+use inquire::{InquireError, Select, Text, validator::Validation};
+use mailqos_core::model::Micros;
+
+use crate::commands::Failure;
+
+impl From<InquireError> for Failure {
+    fn from(error: InquireError) -> Self {
+        match error {
+            InquireError::OperationCanceled | InquireError::OperationInterrupted => {
+                Self::Work("given up: nothing was written".to_owned())
+            }
+            error => Self::Usage(format!(
+                "{error}; everything can be said by flags, too: mailqos-probe init --help"
+            )),
+        }
+    }
+}
+
+/// Asks, or takes what is usual.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asking {
+    /// Whether there is somebody to ask.
+    pub(super) ask: bool,
+}
+
+impl Asking {
+    /// A text that is as it must be.
+    pub(super) fn text(
+        self,
+        said: Option<String>,
+        what: &str,
+        flag: &str,
+        usual: Option<&str>,
+        check: impl Fn(&str) -> Result<(), String> + Clone + 'static,
+    ) -> Result<String, Failure> {
+        let answer = match (said, usual) {
+            (Some(said), _) => said,
+            (None, Some(usual)) if !self.ask => usual.to_owned(),
+            (None, None) if !self.ask => {
+                return Err(Failure::Usage(format!("{what} is not known: say it with {flag}")));
+            }
+            (None, usual) => {
+                let check = check.clone();
+                let valid = move |text: &str| {
+                    Ok(match check(text.trim()) {
+                        Ok(()) => Validation::Valid,
+                        Err(wrong) => Validation::Invalid(wrong.into()),
+                    })
+                };
+                let mut prompt = Text::new(what).with_validator(valid);
+                if let Some(usual) = usual {
+                    prompt = prompt.with_default(usual);
+                }
+                prompt.prompt()?
+            }
+        };
+        let answer = answer.trim().to_owned();
+        check(&answer).map_err(|wrong| Failure::Usage(format!("{flag} {answer}: {wrong}")))?;
+        Ok(answer)
+    }
+
+    /// One of several, `first` at the beginning.
+    pub(super) fn choice(
+        self,
+        said: Option<String>,
+        what: &str,
+        choices: &[&'static str],
+        first: &str,
+    ) -> Result<String, Failure> {
+        let start = choices.iter().position(|choice| *choice == first).unwrap_or(0);
+        match said {
+            Some(said) => Ok(said),
+            None if self.ask => Ok(Select::new(what, choices.to_vec())
+                .with_starting_cursor(start)
+                .prompt()?
+                .to_owned()),
+            None => Ok(choices.get(start).copied().unwrap_or_default().to_owned()),
+        }
+    }
+}
+
+/// A text that is there, and in one word.
+pub(super) fn is_word(text: &str) -> Result<(), String> {
+    match text {
+        "" => Err("something must stand here".to_owned()),
+        text if text.contains(char::is_whitespace) => Err("there is a blank in it".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+/// A host name or an IP address, and nothing else.
+pub(super) fn is_host(text: &str) -> Result<(), String> {
+    is_word(text)?;
+    let allowed = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+    if !text.chars().all(allowed) || text.rsplit_once(':').is_some_and(|(host, _)| !host.contains(':')) {
+        return Err("only the host name or IP address, without protocol, port or path".to_owned());
+    }
+    Ok(())
+}
+
+/// A mail address.
+pub(super) fn is_mail_address(text: &str) -> Result<(), String> {
+    let parsed = text.parse::<lettre::Address>();
+    parsed.map(|_| ()).map_err(|error| format!("no mail address ({error})"))
+}
+
+/// The number of a port.
+pub(super) fn is_port(text: &str) -> Result<(), String> {
+    match text.parse::<u16>() {
+        Ok(1..) => Ok(()),
+        _ => Err("a port is a number from 1 to 65535".to_owned()),
+    }
+}
+
+/// A duration that is more than nothing.
+pub(super) fn is_duration(text: &str) -> Result<(), String> {
+    match text.parse::<Micros>() {
+        Ok(duration) if duration > Micros::ZERO => Ok(()),
+        Ok(_) => Err("more than nothing".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A duration shorter than another.
+pub(super) fn is_shorter_than(most: Micros) -> impl Fn(&str) -> Result<(), String> + Clone {
+    move |text: &str| {
+        is_duration(text)?;
+        match text.parse::<Micros>() {
+            Ok(duration) if duration < most => Ok(()),
+            _ => Err(format!("it must be shorter than the longest round trip, {most}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says what is wrong with an answer.
+    type Check = fn(&str) -> Result<(), String>;
+
+    #[test]
+    fn what_can_not_be_is_told() {
+        let cases: [(Check, &[&str], &[&str]); 4] = [
+            (
+                is_host,
+                &["mail.example.com", "192.0.2.1", "::1", "bücher.example"],
+                &["", "a b", "https://x", "x:25", "a@b"],
+            ),
+            (is_mail_address, &["a@b.example"], &["", "a", "a@", "a b@c.example"]),
+            (is_port, &["1", "65535"], &["0", "65536", "-1", "smtp", ""]),
+            (is_duration, &["5s", "200ms"], &["0s", "5", "soon"]),
+        ];
+        for (check, good, bad) in cases {
+            for text in good {
+                assert_eq!(check(text), Ok(()), "{text:?}");
+            }
+            for text in bad {
+                assert!(check(text).is_err(), "{text:?}");
+            }
+        }
+        let check = is_shorter_than(Micros::from_secs(120));
+        assert!(check("5s").is_ok() && check("2m").is_err() && check("3m").is_err());
+    }
+}

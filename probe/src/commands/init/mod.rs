@@ -1,0 +1,537 @@
+//! `mailqos-probe init`: asks for a monitor, or takes it from flags; tries its connections, shows the certificates, writes the configuration
+//! with comments, and runs one test. What is in the configuration already can be used again, and is kept.
+
+mod asking;
+mod login;
+mod presets;
+mod servers;
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use inquire::Select;
+use mailqos_core::{
+    config::{self, Config},
+    model::{Micros, Name, SiteName},
+};
+use toml_edit::Table;
+
+use super::{Failure, Global, edit::Edit, test};
+use asking::{Asking, is_duration, is_host, is_mail_address, is_shorter_than, is_word};
+use login::{Application, Secrets};
+use presets::{PRESETS, Preset, Tokens};
+use servers::{Role, Said, Server};
+
+/// What a new configuration ends with.
+const HINT: &str = r##"
+# Who is told when mail breaks, by a way that does not depend on it: take out the "#", and write your own.
+# [action_list.default]
+# actions = [{ webhook = { kind = "ntfy", url = "https://ntfy.example.net/mail-alarms" } }]
+"##;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The name of the place that the probe measures from.
+    #[arg(long)]
+    site: Option<String>,
+    /// The mail provider, whose servers, ports and encryption are then known.
+    #[arg(long, value_parser = presets::words())]
+    preset: Option<String>,
+    /// The host name or IP address of the mail server.
+    #[arg(long)]
+    address: Option<String>,
+    /// The object's id, of one that is there or a new one; made from the address, if not said.
+    #[arg(long)]
+    object: Option<String>,
+    /// The monitor's id; the object's, if not said.
+    #[arg(long)]
+    monitor: Option<String>,
+    /// Another address of the SMTP server.
+    #[arg(long)]
+    smtp_server: Option<String>,
+    /// Port of the SMTP server.
+    #[arg(long)]
+    smtp_port: Option<u16>,
+    /// Encryption of SMTP: none, starttls or implicit.
+    #[arg(long, value_parser = ["none", "starttls", "implicit"])]
+    smtp_tls: Option<String>,
+    /// How the mailbox is read: pop3 or imap.
+    #[arg(long, value_parser = ["pop3", "imap"])]
+    protocol: Option<String>,
+    /// Another address of the mailbox's server.
+    #[arg(long)]
+    pickup_server: Option<String>,
+    /// Port of the mailbox's server.
+    #[arg(long)]
+    pickup_port: Option<u16>,
+    /// Encryption of the pick-up: none, starttls or implicit.
+    #[arg(long, value_parser = ["none", "starttls", "implicit"])]
+    pickup_tls: Option<String>,
+    /// The account that logs in, one that is there or a new one; the object's id, if not said.
+    #[arg(long)]
+    account: Option<String>,
+    /// The mailbox's mail address: sender and recipient of the test mails.
+    #[arg(long)]
+    mailbox: Option<String>,
+    /// The name to log in with; the mailbox's address, if not said.
+    #[arg(long)]
+    user: Option<String>,
+    /// The password is in this environment variable …
+    #[arg(long, conflicts_with = "password_file")]
+    password_env: Option<String>,
+    /// … or in this file.
+    #[arg(long)]
+    password_file: Option<PathBuf>,
+    /// How to log in: with a password or with OAuth 2.0 tokens.
+    #[arg(long, value_parser = ["password", "oauth"])]
+    login: Option<String>,
+    /// OAuth 2.0: the application's id.
+    #[arg(long)]
+    client_id: Option<String>,
+    /// OAuth 2.0: the application's secret is in this environment variable …
+    #[arg(long, conflicts_with = "client_secret_file")]
+    client_secret_env: Option<String>,
+    /// … or in this file.
+    #[arg(long)]
+    client_secret_file: Option<PathBuf>,
+    /// OAuth 2.0: a refresh token is in this environment variable …
+    #[arg(long, conflicts_with = "refresh_token_file")]
+    refresh_token_env: Option<String>,
+    /// … or in this file.
+    #[arg(long)]
+    refresh_token_file: Option<PathBuf>,
+    /// OAuth 2.0 of Microsoft 365: the tenant's id or domain.
+    #[arg(long)]
+    tenant: Option<String>,
+    /// OAuth 2.0: the address of the token server; that of the provider, if not said.
+    #[arg(long)]
+    token_url: Option<String>,
+    /// OAuth 2.0: what the token is for; what the provider needs, if not said.
+    #[arg(long)]
+    scope: Option<String>,
+    /// The longest round trip that counts as good.
+    #[arg(long)]
+    max_round_trip: Option<Micros>,
+    /// The wait before the first pick-up and between pick-ups.
+    #[arg(long)]
+    check_interval: Option<Micros>,
+    /// Time between two tests.
+    #[arg(long)]
+    test_interval: Option<Micros>,
+    /// A file with the authority of the servers' certificates (PEM).
+    #[arg(long)]
+    ca_file: Option<PathBuf>,
+    /// Accept certificates that nobody vouches for, and pin them by their fingerprints.
+    #[arg(long)]
+    pin: bool,
+    /// Ask nothing: what is not said is as usual.
+    #[arg(long)]
+    yes: bool,
+    /// Try no connection and run no test.
+    #[arg(long)]
+    offline: bool,
+}
+
+/// As people may write a name that is to be in small letters and in one word.
+fn folded(text: &str) -> String {
+    text.to_lowercase().split_whitespace().collect::<Vec<_>>().join("-")
+}
+
+/// The name of a site, or nearly.
+fn is_site(text: &str) -> Result<(), String> {
+    let parsed = folded(text).parse::<SiteName>();
+    parsed.map(|_| ()).map_err(|error| error.to_string())
+}
+
+/// What people may have typed, as an id.
+fn id_of(text: &str) -> String {
+    let id: String = text
+        .to_lowercase()
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') {
+                c
+            } else {
+                '-'
+            }
+        })
+        .take(64)
+        .collect();
+    if id.chars().all(|c| c == '.') {
+        "mail".to_owned()
+    } else {
+        id
+    }
+}
+
+/// An id, and one that nothing has yet.
+fn is_free(taken: Vec<String>, what: &'static str) -> impl Fn(&str) -> Result<(), String> + Clone {
+    move |text: &str| {
+        text.parse::<Name>().map(|_| ()).map_err(|error| error.to_string())?;
+        if taken.iter().any(|known| known == text) {
+            return Err(format!("there is {what} of this name already"));
+        }
+        Ok(())
+    }
+}
+
+/// The name, or the first with a number behind it, that nothing has yet.
+fn free(name: &str, taken: &[String]) -> String {
+    (1u32..)
+        .map(|number| {
+            if number == 1 {
+                name.to_owned()
+            } else {
+                format!("{name}-{number}")
+            }
+        })
+        .find(|name| !taken.contains(name))
+        .unwrap_or_default()
+}
+
+fn names<T: ToString>(names: impl Iterator<Item = T>) -> Vec<String> {
+    names.map(|name| name.to_string()).collect()
+}
+
+/// What is to be written about who is under watch, and who logs in.
+struct Plan {
+    object: String,
+    is_new_object: bool,
+    account: String,
+    is_new_account: bool,
+    monitor: String,
+}
+
+pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
+    let asking = Asking {
+        ask: !args.yes && std::io::stdin().is_terminal(),
+    };
+    // Paths in the configuration refer to its folder, those typed here to this one.
+    let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+    let ca_file = args.ca_file.map(absolute);
+    let mut edit = Edit::main(global.path())?;
+    let fresh = !edit.document.contains_key("site");
+    // What is there must be right before something is added to it.
+    let there = if fresh {
+        None
+    } else {
+        Some(
+            config::load(global.path())
+                .map_err(|problems| Failure::Usage(problems.render(std::io::stderr().is_terminal())))?,
+        )
+    };
+    let there = there.as_ref();
+    let site = if fresh {
+        let site = asking.text(args.site, "Name of this place", "--site", Some("here"), is_site)?;
+        Some(folded(&site))
+    } else {
+        None
+    };
+    let preset = chosen_preset(asking, args.preset.as_deref())?;
+    if let Some(preset) = preset {
+        let _ = writeln!(std::io::stderr(), "{preset}: {}", preset.hint);
+    }
+    let address = match preset {
+        Some(preset) => args.address.unwrap_or_else(|| preset.smtp.0.to_owned()),
+        None => asking.text(
+            args.address,
+            "Mail server (host name or IP address)",
+            "--address",
+            None,
+            is_host,
+        )?,
+    };
+    let usual = id_of(preset.map_or(&address, |preset| preset.word));
+    let plan = plan(asking, there, &address, &usual, args.object, args.monitor, args.account)?;
+    let mailbox = asking.text(
+        args.mailbox,
+        "Mail address of the test mailbox",
+        "--mailbox",
+        mailbox_of(there, &plan).as_deref(),
+        is_mail_address,
+    )?;
+    let user = if plan.is_new_account {
+        Some(asking.text(args.user, "User name of the mailbox", "--user", Some(&mailbox), is_word)?)
+    } else {
+        None
+    };
+
+    // What a provider's preset says is not asked; flags say otherwise.
+    let (smtp_port, smtp_tls) = preset.map(|preset| preset.smtp.1).unzip();
+    let smtp = Said {
+        server: args.smtp_server,
+        port: args.smtp_port.or(smtp_port),
+        tls: args.smtp_tls.or(smtp_tls.map(str::to_owned)),
+    };
+    let mut smtp = Server::ask(asking, Role::Smtp, &address, smtp, ca_file.clone())?;
+    let protocol = asking.choice(args.protocol, "The mailbox is read over", &["imap", "pop3"], "imap")?;
+    let role = if protocol == "imap" { Role::Imap } else { Role::Pop3 };
+    let of_preset = preset.map(|preset| if role == Role::Imap { preset.imap } else { preset.pop3 });
+    let pickup = Said {
+        server: args
+            .pickup_server
+            .or(of_preset.map(|(server, _)| server.to_owned()))
+            .filter(|server| *server != address),
+        port: args.pickup_port.or(of_preset.map(|(_, (port, _))| port)),
+        tls: args.pickup_tls.or(of_preset.map(|(_, (_, tls))| tls.to_owned())),
+    };
+    let mut pickup = Server::ask(asking, role, &address, pickup, ca_file)?;
+    if !args.offline {
+        for server in [&mut smtp, &mut pickup] {
+            server.try_it(args.pin, asking).await?;
+        }
+    }
+
+    let mut secrets = Secrets::new(asking, global.path(), &plan.account);
+    let mut with_password = false;
+    let login = if plan.is_new_account {
+        let with_tokens = match (args.login.as_deref(), preset.and_then(|preset| preset.oauth)) {
+            (Some(login), _) => login == "oauth",
+            (None, Some(Tokens::Only)) => true,
+            (None, _) if args.client_id.is_some() => true,
+            (None, Some(Tokens::OrPassword)) if asking.ask => {
+                asking.choice(None, "Log in with", &["oauth", "password"], "oauth")? == "oauth"
+            }
+            (None, _) => false,
+        };
+        with_password = !with_tokens;
+        Some(if with_tokens {
+            let tokens = Application {
+                preset: preset.filter(|preset| preset.oauth.is_some()),
+                client_id: args.client_id,
+                client_secret: (args.client_secret_env, args.client_secret_file.map(absolute)),
+                refresh_token: (args.refresh_token_env, args.refresh_token_file.map(absolute)),
+                tenant: args.tenant,
+                token_url: args.token_url,
+                scope: args.scope,
+            };
+            ("oauth", tokens.value(&mut secrets)?)
+        } else {
+            let said = (args.password_env, args.password_file.map(absolute));
+            let flags = "--password-env or --password-file";
+            ("password", secrets.place(said, PASSWORD, "password", flags)?)
+        })
+    } else {
+        None
+    };
+    let duration = |said: Option<Micros>, what: &str, flag: &str, usual: &str| {
+        asking.text(said.map(|said| said.to_string()), what, flag, Some(usual), is_duration)
+    };
+    let max_round_trip = duration(
+        args.max_round_trip,
+        "Longest round trip that is good",
+        "--max-round-trip",
+        "2m",
+    )?;
+    let check_interval = asking.text(
+        args.check_interval.map(|said| said.to_string()),
+        "Check interval",
+        "--check-interval",
+        Some("5s"),
+        is_shorter_than(max_round_trip.parse().unwrap_or(Micros::ZERO)),
+    )?;
+    let test_interval = duration(args.test_interval, "Test interval", "--test-interval", "5m")?;
+
+    if let Some(site) = site {
+        edit.top(
+            "site",
+            site,
+            "The place that this probe measures from: part of the lake's folders.",
+        );
+    }
+    if let (Some(user), Some((key, login))) = (user, login) {
+        let mut table = Table::new();
+        table.insert("user", user.into());
+        table.insert(key, toml_edit::Item::Value(login));
+        edit.add(
+            "account",
+            &plan.account,
+            "Who logs in. The secrets themselves stand elsewhere.",
+            table,
+        )?;
+    }
+    if plan.is_new_object {
+        let mut table = Table::new();
+        table.insert("address", address.as_str().into());
+        edit.add("object", &plan.object, "The server under watch.", table)?;
+    }
+    let mut table = Table::new();
+    for (key, value) in [("object", plan.object.as_str()), ("from", &mailbox), ("to", &mailbox)] {
+        table.insert(key, value.into());
+    }
+    table.insert("smtp", toml_edit::Item::Value(smtp.value(None, &plan.account)));
+    table.insert(
+        "pickup",
+        toml_edit::Item::Value(pickup.value(Some(&protocol), &plan.account)),
+    );
+    for (key, value) in [
+        ("max_round_trip", max_round_trip),
+        ("check_interval", check_interval),
+        ("test_interval", test_interval),
+    ] {
+        table.insert(key, value.into());
+    }
+    edit.add(
+        "monitor",
+        &plan.monitor,
+        "A test: a mail is sent through smtp and picked up from the mailbox.\n\
+         max_round_trip: the longest that is good; check_interval: the wait between pick-ups; test_interval: between two tests.",
+        table,
+    )?;
+    let is_told = there.is_some_and(|there| !there.action_lists.is_empty());
+    if fresh {
+        edit.end_with(HINT);
+    }
+    secrets.keep()?;
+    let path = edit.save().inspect_err(|_| secrets.forget())?;
+    let mut notes = std::io::stderr();
+    let _ = writeln!(notes, "written: {}", path.display());
+    let code = if args.offline {
+        ExitCode::SUCCESS
+    } else {
+        first_test(&plan.monitor, &path, asking, &mut secrets, with_password, global).await?
+    };
+    let _ = writeln!(
+        notes,
+        "next: mailqos-probe run{}",
+        if is_told {
+            ""
+        } else {
+            "; nobody is told of alarms yet: see the end of the file, and docs/alarms.md"
+        }
+    );
+    Ok(code)
+}
+
+const PASSWORD: &str = "Password of the mailbox";
+
+/// Which object, account and monitor: of what is there, or new.
+fn plan(
+    asking: Asking,
+    there: Option<&Config>,
+    address: &str,
+    usual: &str,
+    object: Option<String>,
+    monitor: Option<String>,
+    account: Option<String>,
+) -> Result<Plan, Failure> {
+    // The same server under another name would be another object in every report.
+    let same = there.and_then(|there| there.objects.iter().find(|(_, object)| object.address == address));
+    let others = there.map_or_else(Vec::new, |there| {
+        let others = there.objects.iter().filter(|(_, object)| object.address != address);
+        names(others.map(|(id, _)| id))
+    });
+    let usual_object = match same {
+        Some((id, _)) => id.to_string(),
+        None => free(usual, &others),
+    };
+    let object = asking.text(
+        object,
+        "Call the server",
+        "--object",
+        Some(&usual_object),
+        is_free(others, "another server"),
+    )?;
+    let is_new_object = there.is_none_or(|there| !there.objects.contains_key(object.as_str()));
+    let monitors = there.map_or_else(Vec::new, |there| names(there.monitors.keys()));
+    let usual_monitor = free(&object, &monitors);
+    // Of a first monitor nobody needs to think of a name.
+    let monitor = match monitor {
+        None if monitors.is_empty() => usual_monitor,
+        said => asking.text(
+            said,
+            "Call the monitor",
+            "--monitor",
+            Some(&usual_monitor),
+            is_free(monitors, "a monitor"),
+        )?,
+    };
+    let accounts = there.map_or_else(Vec::new, |there| names(there.accounts.keys()));
+    let account = match account {
+        Some(account) => asking.text(Some(account), "", "--account", None, is_free(Vec::new(), ""))?,
+        None if asking.ask && !accounts.is_empty() => {
+            let mut choices = vec!["another account".to_owned()];
+            choices.extend(accounts.iter().cloned());
+            let chosen = Select::new("Log in as", choices).raw_prompt()?;
+            match chosen.index {
+                0 => free(&object, &accounts),
+                _ => chosen.value,
+            }
+        }
+        None => free(&object, &accounts),
+    };
+    Ok(Plan {
+        is_new_account: !accounts.contains(&account),
+        account,
+        object,
+        is_new_object,
+        monitor,
+    })
+}
+
+/// The mailbox of an account that is there: that of its monitors, or its user name.
+fn mailbox_of(there: Option<&Config>, plan: &Plan) -> Option<String> {
+    let there = there.filter(|_| !plan.is_new_account)?;
+    let mut monitors = there.monitors.values();
+    let of_monitor = monitors.find_map(|monitor| {
+        let config::Kind::MailQos(options) = &monitor.kind;
+        let account = options.pickup.account.as_ref()?;
+        (account.as_str() == plan.account).then(|| options.to.clone())
+    });
+    let user = there
+        .accounts
+        .get(plan.account.as_str())
+        .map(|account| account.user.clone());
+    of_monitor.or(user.filter(|user| is_mail_address(user).is_ok()))
+}
+
+/// Runs a test; what fails can be tried again, with another password as well.
+async fn first_test(
+    monitor: &str,
+    path: &std::path::Path,
+    asking: Asking,
+    secrets: &mut Secrets,
+    with_password: bool,
+    global: &Global,
+) -> Result<ExitCode, Failure> {
+    const AGAIN: &str = "run the test again";
+    const PASSWORD_AGAIN: &str = "type the password anew";
+    const LEAVE: &str = "leave it so";
+    loop {
+        let code = test::run(test::Args::once(monitor.to_owned()), global).await?;
+        if code == ExitCode::SUCCESS || !asking.ask {
+            return Ok(code);
+        }
+        let mut choices = vec![AGAIN, LEAVE];
+        if with_password && secrets.has_typed() {
+            choices.insert(1, PASSWORD_AGAIN);
+        }
+        let _ = writeln!(
+            std::io::stderr(),
+            "the monitor stands in {}; it can be changed there, too",
+            path.display()
+        );
+        match Select::new("What now?", choices).prompt_skippable()? {
+            Some(AGAIN) => {}
+            Some(PASSWORD_AGAIN) => secrets.again(PASSWORD)?,
+            _ => return Ok(code),
+        }
+    }
+}
+
+/// The provider, if it is one whose servers are known.
+fn chosen_preset(asking: Asking, said: Option<&str>) -> Result<Option<&'static Preset>, Failure> {
+    if let Some(word) = said {
+        return Ok(PRESETS.iter().find(|preset| preset.word == word));
+    }
+    if !asking.ask {
+        return Ok(None);
+    }
+    let mut titles = vec!["another, or a server of one's own".to_owned()];
+    titles.extend(PRESETS.iter().map(ToString::to_string));
+    let index = Select::new("Mail provider", titles).raw_prompt()?.index;
+    Ok(index.checked_sub(1).and_then(|index| PRESETS.get(index)))
+}

@@ -1,0 +1,309 @@
+//! The two servers of a first monitor: their ports and encryption, tried as it goes, changed until they answer.
+
+use std::{io::Write as _, path::PathBuf, time::Duration};
+
+use inquire::Select;
+use mailqos_core::{
+    config::{Endpoint, TlsMode, Trust},
+    mail::{Smtp, TlsSession, Wire},
+    model::UtcMicros,
+};
+use toml_edit::Value;
+
+use super::asking::{Asking, is_host, is_port, is_word};
+use crate::commands::{Failure, edit::inline};
+
+/// How long a step of trying a connection may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a server is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Smtp,
+    Imap,
+    Pop3,
+}
+
+impl Role {
+    fn what(self) -> &'static str {
+        match self {
+            Self::Smtp => "SMTP",
+            Self::Imap => "IMAP",
+            Self::Pop3 => "POP3",
+        }
+    }
+
+    /// The flags that say its port and its encryption.
+    fn flags(self) -> [&'static str; 2] {
+        match self {
+            Self::Smtp => ["--smtp-port", "--smtp-tls"],
+            Self::Imap | Self::Pop3 => ["--pickup-port", "--pickup-tls"],
+        }
+    }
+
+    /// The encryption that is usual, first of all.
+    fn usual_tls(self) -> &'static str {
+        match self {
+            Self::Smtp => "starttls",
+            Self::Imap | Self::Pop3 => "implicit",
+        }
+    }
+
+    fn usual_port(self, tls: &str) -> &'static str {
+        match (self, tls) {
+            (Self::Smtp, "implicit") => "465",
+            (Self::Smtp, "starttls") => "587",
+            (Self::Smtp, _) => "25",
+            (Self::Imap, "implicit") => "993",
+            (Self::Imap, _) => "143",
+            (Self::Pop3, "implicit") => "995",
+            (Self::Pop3, _) => "110",
+        }
+    }
+}
+
+/// A server as it will stand in the configuration.
+#[derive(Debug, Clone)]
+pub(super) struct Server {
+    role: Role,
+    endpoint: Endpoint,
+    object: String,
+    tls: String,
+}
+
+/// What was said of a server by flags or a preset.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    /// Its address, where that is not the object's.
+    pub(super) server: Option<String>,
+    /// Its port.
+    pub(super) port: Option<u16>,
+    /// Its encryption.
+    pub(super) tls: Option<String>,
+}
+
+fn mode(word: &str) -> TlsMode {
+    match word {
+        "none" => TlsMode::None,
+        "starttls" => TlsMode::StartTls,
+        _ => TlsMode::Implicit,
+    }
+}
+
+impl Server {
+    /// Asks for what was not said.
+    pub(super) fn ask(
+        asking: Asking,
+        role: Role,
+        object: &str,
+        said: Said,
+        ca_file: Option<PathBuf>,
+    ) -> Result<Self, Failure> {
+        let [port_flag, _] = role.flags();
+        let tls = asking.choice(
+            said.tls,
+            &format!("Encryption of {}", role.what()),
+            &["starttls", "implicit", "none"],
+            role.usual_tls(),
+        )?;
+        let port = asking.text(
+            said.port.map(|port| port.to_string()),
+            &format!("Port of {}", role.what()),
+            port_flag,
+            Some(role.usual_port(&tls)),
+            is_port,
+        )?;
+        Ok(Self {
+            role,
+            endpoint: Endpoint {
+                server: said.server.unwrap_or_else(|| object.to_owned()),
+                port: port.parse().unwrap_or_default(),
+                tls: mode(&tls),
+                trust: Trust {
+                    ca_file,
+                    ..Trust::default()
+                },
+                account: None,
+            },
+            object: object.to_owned(),
+            tls,
+        })
+    }
+
+    /// Asks anew for everything; what was answered before is the default.
+    fn change(&mut self, asking: Asking) -> Result<(), Failure> {
+        let [port_flag, _] = self.role.flags();
+        let what = self.role.what();
+        let server = asking.text(
+            None,
+            &format!("Address of {what}"),
+            "",
+            Some(&self.endpoint.server),
+            is_host,
+        )?;
+        let tls = asking.choice(
+            None,
+            &format!("Encryption of {what}"),
+            &["starttls", "implicit", "none"],
+            &self.tls,
+        )?;
+        let port = if tls == self.tls {
+            self.endpoint.port.to_string()
+        } else {
+            self.role.usual_port(&tls).to_owned()
+        };
+        let port = asking.text(None, &format!("Port of {what}"), port_flag, Some(&port), is_port)?;
+        self.endpoint.server = server;
+        self.endpoint.port = port.parse().unwrap_or_default();
+        self.endpoint.tls = mode(&tls);
+        // A certificate that was pinned was another server's, perhaps.
+        self.endpoint.trust.fingerprint = None;
+        self.tls = tls;
+        Ok(())
+    }
+
+    /// Its place in the configuration.
+    pub(super) fn value(&self, protocol: Option<&str>, account: &str) -> Value {
+        let mut pairs: Vec<(&'static str, Value)> = Vec::new();
+        if let Some(protocol) = protocol {
+            pairs.push(("protocol", protocol.into()));
+        }
+        if self.endpoint.server != self.object {
+            pairs.push(("server", self.endpoint.server.as_str().into()));
+        }
+        pairs.push(("port", i64::from(self.endpoint.port).into()));
+        pairs.push(("tls", self.tls.as_str().into()));
+        if let Some(path) = &self.endpoint.trust.ca_file {
+            pairs.push(("ca_file", path.display().to_string().into()));
+        }
+        if let Some(fingerprint) = self.endpoint.trust.fingerprint {
+            pairs.push(("fingerprint", hex(&fingerprint).into()));
+        }
+        pairs.push(("account", account.into()));
+        inline(pairs)
+    }
+
+    /// Opens the connection, and shows the certificate. What fails is tried again, changed or kept as it is, whatever is wanted.
+    pub(super) async fn try_it(&mut self, pin: bool, asking: Asking) -> Result<(), Failure> {
+        loop {
+            let mut notes = std::io::stderr();
+            let place = format!(
+                "{} at {}:{}",
+                self.role.what(),
+                self.endpoint.server,
+                self.endpoint.port
+            );
+            let error = match open(self.role, &self.endpoint).await {
+                Ok(session) => {
+                    let _ = writeln!(notes, "✓ {place} answers{}", describe(session.as_ref()));
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            let seen = self.seen_blindly().await;
+            let _ = writeln!(notes, "✗ {place}: {error}{}", describe(seen.as_ref()));
+            let fingerprint = seen.and_then(|session| session.fingerprint);
+            if let Some(fingerprint) = fingerprint.filter(|_| pin) {
+                self.pin(fingerprint);
+                return Ok(());
+            }
+            if !asking.ask {
+                return Err(Failure::Work(match fingerprint {
+                    Some(_) => "name the authority with --ca-file, or pin the certificate with --pin".to_owned(),
+                    None => format!("{place} does not answer; with --offline nothing is tried"),
+                }));
+            }
+            const PIN: &str = "trust this very certificate from now on (pin it)";
+            const AUTHORITY: &str = "name the file of the authority that has issued it";
+            const AGAIN: &str = "try again";
+            const CHANGE: &str = "change address, encryption or port";
+            const KEEP: &str = "go on with it as it is";
+            let mut choices = vec![AGAIN, CHANGE, KEEP];
+            if fingerprint.is_some() {
+                choices.splice(0..0, [PIN, AUTHORITY]);
+            }
+            match (Select::new("What now?", choices).prompt()?, fingerprint) {
+                (PIN, Some(fingerprint)) => {
+                    self.pin(fingerprint);
+                    return Ok(());
+                }
+                (AUTHORITY, _) => {
+                    let path = asking.text(None, "File of the authority (PEM)", "--ca-file", None, is_word)?;
+                    let path = PathBuf::from(path);
+                    self.endpoint.trust.ca_file = Some(std::path::absolute(&path).unwrap_or(path));
+                }
+                (CHANGE, _) => self.change(asking)?,
+                (KEEP, _) => return Ok(()),
+                _ => {}
+            }
+        }
+    }
+
+    fn pin(&mut self, fingerprint: [u8; 32]) {
+        self.endpoint.trust = Trust {
+            fingerprint: Some(fingerprint),
+            ..Trust::default()
+        };
+    }
+
+    /// The handshake, if it is only the certificate that is not trusted.
+    async fn seen_blindly(&self) -> Option<TlsSession> {
+        if self.endpoint.tls == TlsMode::None {
+            return None;
+        }
+        let mut blind = self.endpoint.clone();
+        blind.trust = Trust {
+            insecure: true,
+            ..Trust::default()
+        };
+        open(self.role, &blind).await.ok().flatten()
+    }
+}
+
+async fn open(role: Role, endpoint: &Endpoint) -> Result<Option<TlsSession>, String> {
+    if role == Role::Smtp {
+        let mut smtp = Smtp::new(endpoint, PATIENCE);
+        smtp.open().await.map_err(|error| error.to_string())?;
+        let session = smtp.tls();
+        smtp.quit();
+        return Ok(session);
+    }
+    // The upgrade in the middle belongs to the protocol: the test that follows tries it.
+    let wire = Wire::connect(endpoint, PATIENCE)
+        .await
+        .map_err(|error| error.to_string())?;
+    let session = wire.tls().cloned();
+    wire.close().await;
+    Ok(session)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What a handshake showed, in lines of their own.
+fn describe(session: Option<&TlsSession>) -> String {
+    let Some(session) = session else { return String::new() };
+    let mut text = format!(", {}", session.version);
+    let names = session.names();
+    if !names.is_empty() {
+        const MOST: usize = 5;
+        let shown = names.iter().take(MOST).cloned().collect::<Vec<_>>().join(", ");
+        let more = names.len().saturating_sub(MOST);
+        text.push_str(&format!("\n    certificate  {shown}"));
+        if more > 0 {
+            text.push_str(&format!(" and {more} more"));
+        }
+    }
+    if let Some(issuer) = session.issuer() {
+        text.push_str(&format!("\n    issued by    {issuer}"));
+    }
+    if let Some(at) = session.expires_at {
+        let days = (at - UtcMicros::now()).0 / 86_400_000_000;
+        text.push_str(&format!("\n    valid until  {} ({days} days)", at.utc_date()));
+    }
+    if let Some(fingerprint) = session.fingerprint {
+        text.push_str(&format!("\n    SHA-256      {}", hex(&fingerprint)));
+    }
+    text
+}

@@ -1,0 +1,128 @@
+//! Text on a terminal: how many columns it takes, cut and filled up to columns, in colour where that is wanted.
+
+use std::io::IsTerminal as _;
+
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
+/// How many columns a text takes: a Chinese character takes two.
+pub(super) fn width(text: &str) -> usize {
+    text.width()
+}
+
+/// The text, cut to so many columns at the most; an ellipsis says so.
+pub(super) fn cut(text: &str, columns: usize) -> String {
+    if width(text) <= columns {
+        return text.to_owned();
+    }
+    let mut kept = String::new();
+    let mut room = columns.saturating_sub(1);
+    for character in text.chars() {
+        let takes = character.width().unwrap_or(0);
+        if takes > room {
+            break;
+        }
+        room -= takes;
+        kept.push(character);
+    }
+    if columns > 0 {
+        kept.push('…');
+    }
+    kept
+}
+
+/// The text in exactly so many columns: cut, or filled up.
+pub(super) fn column(text: &str, columns: usize) -> String {
+    let mut text = cut(text, columns);
+    let missing = columns.saturating_sub(width(&text));
+    text.extend(std::iter::repeat_n(' ', missing));
+    text
+}
+
+/// Words in lines of so many columns; of more lines than `most` the last one kept is cut.
+pub(super) fn lines(text: &str, columns: usize, most: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if lines_up(line, word, columns) => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    if lines.len() > most {
+        let rest = lines.split_off(most.saturating_sub(1)).join(" ");
+        lines.push(rest);
+    }
+    lines.iter().map(|line| cut(line, columns)).collect()
+}
+
+fn lines_up(line: &str, word: &str, columns: usize) -> bool {
+    width(line) + 1 + width(word) <= columns
+}
+
+/// Columns and lines of the terminal that standard output is; nothing where it is none, and all may be written.
+pub(super) fn size() -> Option<(usize, usize)> {
+    if !std::io::stdout().is_terminal() {
+        return None;
+    }
+    let (columns, lines) = crossterm::terminal::size().ok()?;
+    (columns > 0 && lines > 0).then(|| (usize::from(columns), usize::from(lines)))
+}
+
+/// Whether standard output is in colour (<https://no-color.org>).
+pub(super) fn is_coloured() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Rows of a table under their headings, each column as wide as it must be; the last is not filled up.
+pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let widest = |at: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(at));
+        cells
+            .map(|cell| width(cell))
+            .fold(head.get(at).map_or(0, |cell| width(cell)), usize::max)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(widest).collect();
+    let mut text = String::new();
+    let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
+    for row in std::iter::once(&head).chain(rows) {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| column(cell, *width))
+            .collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn columns_are_counted_as_they_are_seen() {
+        assert_eq!(column("東京", 6), "東京  ");
+        assert_eq!(column("東京メール", 6), "東京… ");
+        assert_eq!(cut("Göteborg", 8), "Göteborg");
+        assert_eq!(cut("Göteborg", 5), "Göte…");
+        assert_eq!(cut("x", 0), "");
+    }
+
+    #[test]
+    fn words_go_into_lines_and_what_is_too_much_is_cut() {
+        assert_eq!(lines("a bb ccc dddd", 6, 3), ["a bb", "ccc", "dddd"]);
+        assert_eq!(lines("a bb ccc dddd", 6, 2), ["a bb", "ccc d…"]);
+        assert_eq!(lines("abcdefgh", 6, 2), ["abcde…"]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_column_is_exactly_as_wide_as_it_is_to_be(text in "[a-zö東京 🙂]{0,30}", columns in 0usize..20) {
+            prop_assert_eq!(width(&column(&text, columns)), columns);
+        }
+    }
+}
