@@ -5,10 +5,12 @@
 
 pub mod axis;
 pub mod budget;
+pub mod calendar;
 mod canvas;
 pub mod distribution;
 pub mod dumbbell;
 pub mod heat_map;
+pub mod lines;
 pub mod palette;
 pub mod phases;
 mod plot;

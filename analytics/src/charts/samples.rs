@@ -10,6 +10,7 @@ use super::{
     distribution::Distribution,
     dumbbell::{self, Dumbbell},
     heat_map::HeatMap,
+    lines::{self, Lines},
     phases::{self, Phases},
     round_trip::{Bucket, Failure, Kind, RoundTrip, Shift},
     small_multiples::{self, SmallMultiples},
@@ -457,6 +458,32 @@ pub(super) fn small_multiples(count: usize) -> (SmallMultiples, English) {
     (data, paris())
 }
 
+/// So many monitors over a week, as lines.
+pub(super) fn lines(count: usize) -> (Lines, English) {
+    let (multiples, voice) = small_multiples(count);
+    let lines = multiples
+        .panels
+        .into_iter()
+        .map(|panel| lines::Line {
+            median: panel
+                .buckets
+                .first()
+                .and_then(|bucket| bucket.spread)
+                .map(|spread| spread[1]),
+            name: panel.name,
+            buckets: panel.buckets,
+        })
+        .collect();
+    let data = Lines {
+        title: String::new(),
+        metric: multiples.metric,
+        width: WIDTH,
+        period: multiples.period,
+        lines,
+    };
+    (data, voice)
+}
+
 /// Round trips as a sparkline.
 pub(super) fn sparkline(values: &[Option<f64>]) -> Sparkline {
     Sparkline {
@@ -563,6 +590,14 @@ fn pictures() {
     for count in [1, 5, 40] {
         let multiples = small_multiples::chart(&small_multiples(count).0, &voice);
         draw(&format!("multiples_{count}"), multiples);
+    }
+    use super::{calendar, lines};
+    for count in [1, 4, 40] {
+        draw(&format!("lines_{count}"), lines::chart(&self::lines(count).0, &voice));
+        draw(
+            &format!("calendar_{count}"),
+            calendar::chart(&strip_month(count).0, 1, &voice),
+        );
     }
     draw("budgets", budget::chart(&budgets().0, &voice));
     let medians: Vec<Option<f64>> = round_trip_month()

@@ -53,7 +53,7 @@ pub struct Cell {
 
 /// What a cell tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum State {
+pub(super) enum State {
     Ok,
     Some,
     All,
@@ -70,7 +70,7 @@ const STATES: [(State, &str); 5] = [
 ];
 
 impl Cell {
-    fn state(&self) -> State {
+    pub(super) fn state(&self) -> State {
         match (self.tests, self.failed) {
             (0, _) if self.maintenance => State::Maintenance,
             (0, _) => State::Unknown,
@@ -80,7 +80,7 @@ impl Cell {
         }
     }
 
-    fn words(&self, voice: &dyn Voice) -> String {
+    pub(super) fn words(&self, voice: &dyn Voice) -> String {
         let when = moment(self.span.from, voice);
         match self.state() {
             State::Maintenance => format!("{when}: {}", voice.t("maintenance")),
@@ -205,7 +205,7 @@ fn strip(
     (middle, tall): (f64, f64),
     voice: &dyn Voice,
 ) {
-    let (top, bottom) = (middle - tall / 2.0, middle + tall / 2.0);
+    let top = middle - tall / 2.0;
     let x = |at: UtcMicros| plot.x(place(whole, at));
     // Where nothing is drawn above it, this line says that nothing is known.
     canvas.line((plot.left, middle), (plot.right, middle), Ink::Mist, 0.75);
@@ -231,39 +231,50 @@ fn strip(
         } else {
             String::new()
         };
-        match first.state() {
-            State::Ok => {
-                canvas.rect(from, top, width, tall, Ink::Calm);
-                canvas.title(words);
-            }
-            State::Some => {
-                let share = first.failed as f64 / first.tests as f64;
-                // Never too little to be seen, never as much as all.
-                let part = tall * (0.25 + 0.6 * share);
-                canvas.rect(from, top, width, tall - part, Ink::Calm);
-                canvas.title(words.clone());
-                canvas.rect(from, bottom - part, width, part, Ink::Failed);
-                canvas.title(words);
-            }
-            State::All => {
-                // Beyond the row on both sides: an outage is found by its outline.
-                canvas.rect(from, top - tall * 0.1, width, tall * 1.2, Ink::Failed);
-                canvas.title(words);
-            }
-            State::Maintenance => hatched(canvas, (from, top), (width, tall), &words),
-            State::Unknown => {}
+        mark(canvas, (from, top), (width, tall), first, (tall * 0.1, &words));
+    }
+}
+
+/// A cell: its state by colour and by shape. Where all failed it goes beyond its row on both sides by so much: an outage is
+/// found by its outline.
+pub(super) fn mark(
+    canvas: &mut Canvas<'_>,
+    (left, top): (f64, f64),
+    (width, tall): (f64, f64),
+    cell: &Cell,
+    (beyond, words): (f64, &str),
+) {
+    match cell.state() {
+        State::Ok => {
+            canvas.rect(left, top, width, tall, Ink::Calm);
+            canvas.title(words);
         }
+        State::Some => {
+            let share = cell.failed as f64 / cell.tests as f64;
+            // Never too little to be seen, never as much as all.
+            let part = (tall * (0.14 + 0.7 * share)).max(2.0);
+            canvas.rect(left, top, width, tall - part, Ink::Calm);
+            canvas.title(words);
+            canvas.rect(left, top + tall - part, width, part, Ink::Failed);
+            canvas.title(words);
+        }
+        State::All => {
+            canvas.rect(left, top - beyond, width, tall + 2.0 * beyond, Ink::Failed);
+            canvas.title(words);
+        }
+        State::Maintenance => hatched(canvas, (left, top), (width, tall), words),
+        State::Unknown => {}
     }
 }
 
 /// What the cells mean: only what is there, in lines as wide as the paper.
-struct Key {
+pub(super) struct Key {
     entries: Vec<(State, f64, f64, String)>,
-    height: f64,
+    pub(super) height: f64,
 }
 
 impl Key {
-    fn of(states: &[State], width: f64, voice: &dyn Voice) -> Self {
+    pub(super) fn of(states: &[State], width: f64, voice: &dyn Voice) -> Self {
         let (mut x, mut line) = (0.0, 0.0);
         let entries = STATES
             .iter()
@@ -285,7 +296,7 @@ impl Key {
         }
     }
 
-    fn draw(&self, canvas: &mut Canvas<'_>) {
+    pub(super) fn draw(&self, canvas: &mut Canvas<'_>) {
         for (state, x, line, text) in &self.entries {
             let (x, top) = (*x, line + 2.0);
             match state {
@@ -308,7 +319,7 @@ fn totals(row: &Row) -> (u64, u64) {
     (sum(|cell| cell.tests), sum(|cell| cell.failed))
 }
 
-fn finding(data: &Strip, voice: &dyn Voice) -> String {
+pub(super) fn finding(data: &Strip, voice: &dyn Voice) -> String {
     let sums: Vec<(u64, u64)> = data.rows.iter().map(totals).collect();
     let tests: u64 = sums.iter().map(|sum| sum.0).sum();
     let failed: u64 = sums.iter().map(|sum| sum.1).sum();
@@ -328,6 +339,17 @@ fn finding(data: &Strip, voice: &dyn Voice) -> String {
         return voice.fill(
             "{0} of {1} tests of {2} failed.",
             &[&voice.count(failed), &voice.count(tests), name],
+        );
+    }
+    if sums.iter().all(|sum| sum.1 > 0) {
+        return voice.fill(
+            "Tests failed at all {0} monitors; worst was {1} with {2} of {3} tests.",
+            &[
+                &voice.count(data.rows.len() as u64),
+                name,
+                &voice.count(worst_failed),
+                &voice.count(worst_tests),
+            ],
         );
     }
     let touched = sums.iter().filter(|sum| sum.1 > 0).count() as u64;
@@ -361,7 +383,7 @@ fn cell_name(data: &Strip, voice: &dyn Voice) -> String {
     voice.t(name).to_owned()
 }
 
-fn table(data: &Strip, voice: &dyn Voice) -> Data {
+pub(super) fn table(data: &Strip, voice: &dyn Voice) -> Data {
     let heads = [
         "monitor",
         "tests",

@@ -40,6 +40,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "; no outage lasted longer than one test",
             "; kein Ausfall dauerte länger als einen Test",
         ),
+        ("; none arrived at all", "; keine kam überhaupt an"),
         (
             "; the longest outage was {0}, at {1}",
             "; der längste Ausfall dauerte {0}, bei {1}",
@@ -179,8 +180,24 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ),
         ("Mail trends", "Entwicklung der Mail"),
         (
+            "Mail was delivered in time in all {0} tests",
+            "In allen {0} Tests wurde die Mail rechtzeitig zugestellt",
+        ),
+        (
+            "Mail was delivered in time in none of {0} tests",
+            "In keinem von {0} Tests wurde die Mail rechtzeitig zugestellt",
+        ),
+        (
             "Mail was delivered in time in {0} of {1} tests",
             "In {0} von {1} Tests wurde die Mail rechtzeitig zugestellt",
+        ),
+        (
+            "Mail was delivered within {0} in all {1} tests",
+            "In allen {1} Tests wurde die Mail binnen {0} zugestellt",
+        ),
+        (
+            "Mail was delivered within {0} in none of {1} tests",
+            "In keinem von {1} Tests wurde die Mail binnen {0} zugestellt",
         ),
         (
             "Mail was delivered within {0} in {1} of {2} tests",
@@ -241,7 +258,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "No monitor can be ranked: of none is the figure known.",
             "Kein Monitor kann eingeordnet werden: von keinem ist der Wert bekannt.",
         ),
-        ("No monitor has a tag.", "Kein Monitor hat eine Etikett."),
+        ("No monitor has a tag.", "Kein Monitor hat ein Etikett."),
         (
             "No outage in the time that is known.",
             "Kein Ausfall in der bekannten Zeit.",
@@ -371,9 +388,14 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("Spearman", "Spearman"),
         ("Spent", "Verbraucht"),
         ("Strength", "Stärke"),
+        ("TLS", "TLS"),
         ("Tag", "Etikett"),
         ("Test", "Test"),
         ("Tests", "Tests"),
+        (
+            "Tests failed at all {0} monitors; worst was {1} with {2} of {3} tests.",
+            "Tests scheiterten bei allen {0} Monitoren; am schlechtesten war {1} mit {2} von {3} Tests.",
+        ),
         (
             "Tests failed at {0} of {1} monitors; worst was {2} with {3} of {4} tests.",
             "Bei {0} von {1} Monitoren scheiterten Tests, am meisten bei {2}: {3} von {4}.",
@@ -469,6 +491,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("What for", "Wozu"),
         ("What happened", "Was geschah"),
         ("What is known of the period", "Was vom Zeitraum bekannt ist"),
+        (
+            "What repeats, and what goes together",
+            "Was sich wiederholt und was zusammenhängt",
+        ),
         ("What was said", "Was gesagt wurde"),
         (
             "When {1} rises, {0} falls (rank correlation {2} over {3} hours): {4}.",
@@ -476,6 +502,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ),
         ("Where the time goes is unknown.", "Wohin die Zeit geht, ist unbekannt."),
         ("a cell is a day", "eine Zelle ist ein Tag"),
+        (
+            "a cell is a day, a column a week",
+            "eine Zelle ist ein Tag, eine Spalte eine Woche",
+        ),
         ("a cell is a week", "eine Zelle ist eine Woche"),
         ("a cell is an hour", "eine Zelle ist eine Stunde"),
         ("after {0}", "nach {0}"),
@@ -535,6 +565,8 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "from the moment just before the content is handed to the SMTP server to the mail's landing in the mailbox; each comes with the bounds that the landing must lie in",
             "vom Augenblick, bevor der Inhalt dem SMTP-Server übergeben wird, bis zur Ankunft der Mail im Postfach; stets mit den Grenzen, in denen die Ankunft liegen muss",
         ),
+        ("grey: changes of less than {0}", "grau: Änderungen unter {0}"),
+        ("grey: {0} more", "grau: {0} weitere"),
         ("hatched is maintenance", "schraffiert ist Wartung"),
         ("highest p95", "höchstes p95"),
         (
@@ -548,7 +580,6 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("logarithmic scale", "logarithmische Skala"),
         ("lost", "verloren"),
         ("lowest p5", "niedrigstes p5"),
-        ("mailbox login", "Postfach-Anmeldung"),
         ("maintenance", "Wartung"),
         ("max {0} {1}", "höchste {0} {1}"),
         ("median", "Median"),
@@ -587,7 +618,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ),
         ("p5", "p5"),
         ("p99 of all mails", "p99 aller Mails"),
-        ("pick-up connection", "Abholverbindung"),
+        ("pick-up connection and login", "Abholverbindung und Anmeldung"),
         ("pick-up failed", "Abholung gescheitert"),
         ("pp", "Pp."),
         ("promise", "Zusage"),
@@ -599,6 +630,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ),
         ("rose by {0} a day", "stieg um {0} am Tag"),
         ("rose on {0}, and stayed", "stieg am {0} und blieb"),
+        ("send", "Senden"),
         ("sending failed", "Senden gescheitert"),
         ("service level", "Servicelevel"),
         ("share of all tests", "Anteil aller Tests"),
@@ -769,6 +801,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "{0} stieg stetig, um {1} am Tag ({2} bis {3}): von {4} auf {5} in {6} Tagen, {7} mehr.",
         ),
         ("{0} spent", "{0} verbraucht"),
+        (
+            "{0} stayed as it was at all of {1} monitors.",
+            "{0}: unverändert bei allen {1} Monitoren.",
+        ),
         (
             "{0} stood out on {1}: {2}, where {3} was to be expected.",
             "{0} fiel am {1} auf: {2}, wo {3} zu erwarten war.",

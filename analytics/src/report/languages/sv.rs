@@ -40,6 +40,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "; no outage lasted longer than one test",
             "; inget avbrott varade längre än ett test",
         ),
+        ("; none arrived at all", "; inget kom fram alls"),
         (
             "; the longest outage was {0}, at {1}",
             "; det längsta avbrottet var {0}, hos {1}",
@@ -179,8 +180,24 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ),
         ("Mail trends", "Postens utveckling"),
         (
+            "Mail was delivered in time in all {0} tests",
+            "I alla {0} tester levererades brevet i tid",
+        ),
+        (
+            "Mail was delivered in time in none of {0} tests",
+            "I inget av {0} tester levererades brevet i tid",
+        ),
+        (
             "Mail was delivered in time in {0} of {1} tests",
             "I {0} av {1} tester levererades brevet i tid",
+        ),
+        (
+            "Mail was delivered within {0} in all {1} tests",
+            "I alla {1} tester levererades brevet inom {0}",
+        ),
+        (
+            "Mail was delivered within {0} in none of {1} tests",
+            "I inget av {1} tester levererades brevet inom {0}",
         ),
         (
             "Mail was delivered within {0} in {1} of {2} tests",
@@ -371,9 +388,14 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("Spearman", "Spearman"),
         ("Spent", "Förbrukat"),
         ("Strength", "Styrka"),
+        ("TLS", "TLS"),
         ("Tag", "Etikett"),
         ("Test", "Test"),
         ("Tests", "Tester"),
+        (
+            "Tests failed at all {0} monitors; worst was {1} with {2} of {3} tests.",
+            "Tester misslyckades hos alla {0} monitorer; sämst var {1} med {2} av {3} tester.",
+        ),
         (
             "Tests failed at {0} of {1} monitors; worst was {2} with {3} of {4} tests.",
             "Tester misslyckades hos {0} av {1} monitorer; värst var {2} med {3} av {4} tester.",
@@ -460,6 +482,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("What for", "Varför"),
         ("What happened", "Vad som hände"),
         ("What is known of the period", "Vad som är känt av perioden"),
+        (
+            "What repeats, and what goes together",
+            "Vad som återkommer och vad som hör ihop",
+        ),
         ("What was said", "Vad som sades"),
         (
             "When {1} rises, {0} falls (rank correlation {2} over {3} hours): {4}.",
@@ -467,6 +493,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ),
         ("Where the time goes is unknown.", "Vart tiden går är okänt."),
         ("a cell is a day", "en cell är en dag"),
+        (
+            "a cell is a day, a column a week",
+            "en ruta är en dag, en kolumn en vecka",
+        ),
         ("a cell is a week", "en cell är en vecka"),
         ("a cell is an hour", "en cell är en timme"),
         ("after {0}", "efter {0}"),
@@ -529,6 +559,8 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "from the moment just before the content is handed to the SMTP server to the mail's landing in the mailbox; each comes with the bounds that the landing must lie in",
             "från ögonblicket just innan innehållet lämnas till SMTP-servern tills brevet ligger i brevlådan; alltid med de gränser som ankomsten måste ligga inom",
         ),
+        ("grey: changes of less than {0}", "grått: ändringar under {0}"),
+        ("grey: {0} more", "grått: {0} till"),
         ("hatched is maintenance", "streckat är underhåll"),
         ("highest p95", "högsta p95"),
         (
@@ -542,7 +574,6 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("logarithmic scale", "logaritmisk skala"),
         ("lost", "förlorat"),
         ("lowest p5", "lägsta p5"),
-        ("mailbox login", "brevlådans inloggning"),
         ("maintenance", "underhåll"),
         ("max {0} {1}", "längsta {0} {1}"),
         ("median", "median"),
@@ -581,7 +612,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ),
         ("p5", "p5"),
         ("p99 of all mails", "p99 av alla brev"),
-        ("pick-up connection", "hämtningsanslutning"),
+        ("pick-up connection and login", "hämtningsanslutning och inloggning"),
         ("pick-up failed", "hämtningen misslyckades"),
         ("pp", "pe"),
         ("promise", "löfte"),
@@ -590,6 +621,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("rose before the log that was read", "utlöst före den lästa loggen"),
         ("rose by {0} a day", "steg med {0} om dagen"),
         ("rose on {0}, and stayed", "steg {0}, och stannade"),
+        ("send", "sändning"),
         ("sending failed", "sändningen misslyckades"),
         ("service level", "servicenivå"),
         ("share of all tests", "andel av alla tester"),
@@ -763,6 +795,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "{0} steg stadigt, med {1} om dagen ({2} till {3}): från {4} till {5} på {6} dagar, {7} mer.",
         ),
         ("{0} spent", "{0} förbrukat"),
+        (
+            "{0} stayed as it was at all of {1} monitors.",
+            "{0} var oförändrad hos alla {1} monitorer.",
+        ),
         (
             "{0} stood out on {1}: {2}, where {3} was to be expected.",
             "{0} stack ut {1}: {2}, där {3} var väntat.",

@@ -1,69 +1,137 @@
-//! Many monitors on one common scale: a small chart for each, the one with most failures first.
+//! Several monitors over time: as lines in one chart where they are few, else a small chart for each on one common scale, the one
+//! with most failures first.
 
-use mailqos_core::config::{Problems, Table};
+use mailqos_core::{
+    config::{Problems, Table},
+    model::Micros,
+};
 
 use super::{
     Section, View,
     percentiles::{metric, metric_name},
-    round_trip::{buckets, failures, stretch},
+    round_trip::{buckets, buckets_by, failures, stretch},
 };
 use crate::{
-    charts::{WIDTH, small_multiples},
-    figures::Metric,
-    report::document::{Block, ChartBlock},
+    charts::{Chart, WIDTH, lines, small_multiples},
+    figures::{Metric, Unit, percentiles},
+    report::{
+        document::{Block, ChartBlock},
+        facts::Monitor,
+    },
 };
 
 /// Panels in one chart at most.
 const MOST: usize = 24;
+/// So many lines can be followed; more go into panels unless the definition says else.
+const FEW: usize = 4;
+/// From these lengths on a line has a point a day, and a week: it shows how things went, not the habits of the day.
+const LONG: Micros = Micros::from_secs(10 * 86_400);
+const VERY_LONG: Micros = Micros::from_secs(200 * 86_400);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Lines,
+    Panels,
+}
 
 #[derive(Debug)]
 struct MonitorsChart {
     metric: Metric,
+    shape: Option<Shape>,
 }
 
 pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    let shapes = [("lines", Shape::Lines), ("panels", Shape::Panels)];
     Some(Box::new(MonitorsChart {
         metric: metric(table, problems),
+        shape: table.word("shape", &shapes, problems),
     }))
 }
 
 impl Section for MonitorsChart {
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
-        let l = view.locale;
-        let period = &view.facts.passed;
-        let mut monitors: Vec<_> = view
-            .monitors
-            .iter()
-            .filter(|monitor| !monitor.series.inside.is_empty())
-            .collect();
-        monitors.sort_by_key(|monitor| (std::cmp::Reverse(monitor.counts.failed()), monitor.id.clone()));
-        monitors
-            .chunks(MOST)
-            .map(|monitors| {
-                let panels = monitors
-                    .iter()
-                    .map(|monitor| small_multiples::Panel {
-                        name: monitor.name.clone(),
-                        figure: l.share(monitor.counts.ok, monitor.counts.tests()),
-                        buckets: buckets(&monitor.series, self.metric, period),
-                        failures: failures(monitor),
-                    })
-                    .collect();
-                let chart = small_multiples::chart(
-                    &small_multiples::SmallMultiples {
-                        title: String::new(),
-                        metric: l.inline(metric_name(self.metric, l)),
-                        width: WIDTH,
-                        period: stretch(period),
-                        panels,
-                    },
-                    l,
-                );
+        let mut monitors: Vec<&Monitor> = view.monitors.clone();
+        monitors.retain(|monitor| !monitor.series.inside.is_empty());
+        let few = if monitors.len() <= FEW {
+            Shape::Lines
+        } else {
+            Shape::Panels
+        };
+        let charts = match self.shape.unwrap_or(few) {
+            _ if monitors.is_empty() => Vec::new(),
+            Shape::Lines => vec![self.lines(&monitors, view)],
+            Shape::Panels => {
+                monitors.sort_by_key(|monitor| (std::cmp::Reverse(monitor.counts.failed()), monitor.id.clone()));
+                let parts = monitors.chunks(MOST);
+                parts.map(|monitors| self.panels(monitors, view)).collect()
+            }
+        };
+        charts
+            .into_iter()
+            .map(|chart| {
                 Block::Chart(ChartBlock {
                     id: view.ids.unique("monitors"),
                     chart,
                 })
             })
             .collect()
+    }
+}
+
+impl MonitorsChart {
+    /// The slowest first: only so many can be told apart.
+    fn lines(&self, monitors: &[&Monitor], view: &View<'_>) -> Chart {
+        let period = &view.facts.passed;
+        let unit = match period.duration() {
+            length if length < LONG => Unit::Hour,
+            length if length < VERY_LONG => Unit::Day,
+            _ => Unit::Week,
+        };
+        let mut lines: Vec<lines::Line> = monitors
+            .iter()
+            .map(|monitor| {
+                let mut values = monitor.series.values(self.metric, monitor.series.inside.clone());
+                lines::Line {
+                    name: monitor.name.clone(),
+                    median: (!values.is_empty()).then(|| percentiles(&mut values, &[0.5])[0]),
+                    buckets: buckets_by(&monitor.series, self.metric, period, unit),
+                }
+            })
+            .collect();
+        let median = |line: &lines::Line| line.median.unwrap_or(f64::MIN);
+        lines.sort_by(|a, b| median(b).total_cmp(&median(a)).then_with(|| a.name.cmp(&b.name)));
+        lines::chart(
+            &lines::Lines {
+                title: String::new(),
+                metric: view.locale.inline(metric_name(self.metric, view.locale)),
+                width: WIDTH,
+                period: stretch(period),
+                lines,
+            },
+            view.locale,
+        )
+    }
+
+    fn panels(&self, monitors: &[&Monitor], view: &View<'_>) -> Chart {
+        let (l, period) = (view.locale, &view.facts.passed);
+        let panels = monitors
+            .iter()
+            .map(|monitor| small_multiples::Panel {
+                name: monitor.name.clone(),
+                figure: l.share(monitor.counts.ok, monitor.counts.tests()),
+                buckets: buckets(&monitor.series, self.metric, period),
+                failures: failures(monitor),
+            })
+            .collect();
+        small_multiples::chart(
+            &small_multiples::SmallMultiples {
+                title: String::new(),
+                metric: l.inline(metric_name(self.metric, l)),
+                width: WIDTH,
+                period: stretch(period),
+                panels,
+            },
+            l,
+        )
     }
 }

@@ -15,7 +15,7 @@ use crate::{
         axis::Stretch,
         round_trip::{self, Bucket, Failure, Kind, RoundTrip, Shift},
     },
-    figures::{Metric, Period, Series, State, Unit, patterns, percentiles},
+    figures::{Metric, Period, Series, State, Unit, alarm_log::Alarm, patterns, percentiles},
     report::{
         document::{Block, ChartBlock},
         facts::Monitor,
@@ -78,7 +78,7 @@ impl Section for MetricChart {
                             .map(|limit| limit.0 as f64),
                         failures: failures(monitor),
                         maintenance: maintenance(monitor),
-                        alarms: Vec::new(),
+                        alarms: alarms(view, monitor),
                         shifts: patterns::shifts(view.facts.patterns(), &monitor.series, self.metric)
                             .into_iter()
                             .map(|(at, before, after)| Shift { at, before, after })
@@ -137,6 +137,15 @@ pub(super) fn window(series: &Series, period: &Period) -> Period {
     .unwrap_or_else(|_| period.clone())
 }
 
+/// The metric's spread over time, in buckets of a unit.
+pub(super) fn buckets_by(series: &Series, metric: Metric, window: &Period, unit: Unit) -> Vec<Bucket> {
+    let edges = window
+        .buckets(unit)
+        .into_iter()
+        .map(|bucket| (bucket.start, bucket.end));
+    spreads(series, metric, edges)
+}
+
 /// The metric's spread over time, in buckets that a chart of the period can show.
 pub(super) fn buckets(series: &Series, metric: Metric, window: &Period) -> Vec<Bucket> {
     let rows = series.rows(window.from, window.to);
@@ -164,8 +173,11 @@ pub(super) fn buckets(series: &Series, metric: Metric, window: &Period) -> Vec<B
                 .collect()
         }
     };
+    spreads(series, metric, edges.into_iter())
+}
+
+fn spreads(series: &Series, metric: Metric, edges: impl Iterator<Item = (UtcMicros, UtcMicros)>) -> Vec<Bucket> {
     edges
-        .into_iter()
         .filter_map(|(from, to)| {
             let rows = series.rows(from, to);
             let mut values = series.values(metric, rows.clone());
@@ -215,6 +227,15 @@ pub(super) fn failures(monitor: &Monitor) -> Vec<Failure> {
                 kind,
             })
         })
+        .collect()
+}
+
+/// When the monitor's alarms rose, and what they were about.
+fn alarms(view: &View<'_>, monitor: &Monitor) -> Vec<(UtcMicros, String)> {
+    let of_monitor = |alarm: &&Alarm| *alarm.site == *monitor.site && alarm.monitor == monitor.id;
+    let alarms = view.facts.log.alarms.iter().filter(of_monitor);
+    alarms
+        .filter_map(|alarm| Some((alarm.raised_at?, alarm.text.clone())))
         .collect()
 }
 

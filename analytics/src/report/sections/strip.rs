@@ -1,4 +1,4 @@
-//! The availability strip: when each monitor failed, a cell per day or hour.
+//! The availability strip or calendar: when each monitor failed, a cell per day or hour.
 
 use mailqos_core::{
     config::{Problems, Table},
@@ -13,6 +13,7 @@ use crate::{
     charts::{
         WIDTH,
         axis::Stretch,
+        calendar,
         strip::{self, Cell, Row, Strip as Drawing},
     },
     figures::{Counts, Period, Unit},
@@ -28,14 +29,27 @@ const MOST_ROWS: usize = 40;
 /// Periods up to this length have a cell per hour.
 const SHORT: Micros = Micros::from_secs(8 * 86_400);
 
+/// The days of a longer period are too many for a calendar.
+const MOST_DAYS: Micros = Micros::from_secs(3 * 366 * 86_400);
+
 #[derive(Debug)]
 struct Strip {
     cell: Option<Unit>,
+    calendar: bool,
 }
 
 pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
     let cell = table.word("cell", &[("hour", Unit::Hour), ("day", Unit::Day)], problems);
-    Some(Box::new(Strip { cell }))
+    let calendar = table.word("shape", &[("strip", false), ("calendar", true)], problems);
+    let calendar = calendar.unwrap_or(false);
+    if calendar && cell == Some(Unit::Hour) {
+        problems.push(table.problem(
+            "cell",
+            "a calendar has a cell per day",
+            "leave it out, or write shape = \"strip\"",
+        ));
+    }
+    Some(Box::new(Strip { cell, calendar }))
 }
 
 impl Section for Strip {
@@ -46,7 +60,10 @@ impl Section for Strip {
             [only] => window(&only.series, passed),
             _ => passed.clone(),
         };
-        let unit = self.cell.unwrap_or(if period.duration() <= SHORT {
+        let calendar = self.calendar && passed.duration() <= MOST_DAYS;
+        let period = if calendar { passed.clone() } else { period };
+        let unit = if calendar { Some(Unit::Day) } else { self.cell };
+        let unit = unit.unwrap_or(if period.duration() <= SHORT {
             Unit::Hour
         } else {
             Unit::Day
@@ -56,18 +73,21 @@ impl Section for Strip {
         parts
             .enumerate()
             .map(|(index, monitors)| {
-                let mut chart = strip::chart(
-                    &Drawing {
-                        title: String::new(),
-                        width: WIDTH,
-                        period: stretch(&period),
-                        rows: monitors
-                            .iter()
-                            .map(|monitor| row(monitor, &period, unit, view.locale))
-                            .collect(),
-                    },
-                    view.locale,
-                );
+                let drawing = Drawing {
+                    title: String::new(),
+                    width: WIDTH,
+                    period: stretch(&period),
+                    rows: monitors
+                        .iter()
+                        .map(|monitor| row(monitor, &period, unit, view.locale))
+                        .collect(),
+                };
+                let mut chart = if calendar {
+                    let first = view.facts.period.calendar.week_start.to_monday_one_offset();
+                    calendar::chart(&drawing, first, view.locale)
+                } else {
+                    strip::chart(&drawing, view.locale)
+                };
                 if several {
                     let count = view.monitors.len().div_ceil(MOST_ROWS);
                     chart.title = format!("{} ({}/{count})", chart.title, index + 1);

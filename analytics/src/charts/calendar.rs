@@ -1,0 +1,193 @@
+//! Availability as calendars: one for each monitor, a column for each week, a cell for each day.
+
+use jiff::{ZonedDateTime, civil::Date};
+use mailqos_core::model::UtcMicros;
+
+use super::{
+    Chart,
+    canvas::{At, Canvas, SMALL, TEXT, draw, shorten, text_width},
+    palette::Ink,
+    plot::{headline, period, sentence},
+    strip::{self, Cell, Key, Strip},
+    voice::Voice,
+};
+
+/// Distance of weeks and of days at least and at most; within them as large as the width lets them be.
+const SIZES: (f64, f64) = (4.0, 15.0);
+/// Between calendars beside each other.
+const GAP: f64 = 22.0;
+
+/// Draws the days of a strip: its cells must be days, in the voice's zone.
+pub fn chart(data: &Strip, first_day: i8, voice: &dyn Voice) -> Chart {
+    let width = data.width.clamp(240, 2_000);
+    let date = |at: UtcMicros| ZonedDateTime::new(at.timestamp(), voice.zone().clone()).date();
+    let (first, last) = (
+        date(data.period.from),
+        date(UtcMicros(data.period.to.0 - 1).max(data.period.from)),
+    );
+    let weeks = week(last, first, first_day) + 1;
+    let days: Vec<String> = (0..7)
+        .map(|row| voice.weekday((first_day - 1 + row).rem_euclid(7) + 1))
+        .collect();
+    let left = days.iter().map(|day| text_width(day, SMALL)).fold(0.0, f64::max).ceil() + 6.0;
+    let size = ((f64::from(width) - left) / weeks as f64)
+        .clamp(SIZES.0, SIZES.1)
+        .floor();
+    let wide = left + size * weeks as f64;
+    let across =
+        (((f64::from(width) + GAP) / (wide.max(100.0) + GAP)).floor() as usize).clamp(1, data.rows.len().max(1));
+    let pitch = (f64::from(width) + GAP) / across as f64;
+    let mut states: Vec<strip::State> = data.rows.iter().flat_map(|row| &row.cells).map(Cell::state).collect();
+    states.sort_unstable();
+    states.dedup();
+    let key = Key::of(&states, f64::from(width), voice);
+    let tall = 7.0 * size + 46.0;
+    let lines = data.rows.len().max(1).div_ceil(across);
+    let height = (key.height + tall * lines as f64).ceil();
+    let finding = strip::finding(data, voice);
+    let title = if data.title.is_empty() {
+        headline(&finding)
+    } else {
+        data.title.clone()
+    };
+    let svg = draw(width, height as u32, &title, &finding, |canvas| {
+        key.draw(canvas);
+        if data.rows.is_empty() {
+            canvas.text(
+                voice.t("no monitors"),
+                0.0,
+                key.height + 20.0,
+                At::Start,
+                Ink::Grey,
+                TEXT,
+            );
+        }
+        for (index, row) in data.rows.iter().enumerate() {
+            let x = (index % across) as f64 * pitch;
+            let top = key.height + (index / across) as f64 * tall;
+            let end = if across == 1 { x + wide } else { x + pitch - GAP };
+            let figure = text_width(&row.figure, TEXT);
+            let name = shorten(&row.name, end - x - figure - 8.0, TEXT);
+            canvas.strong(&name, x, top + 16.0, At::Start, Ink::Ink, TEXT);
+            if name != row.name {
+                canvas.title(&row.name);
+            }
+            canvas.text(&row.figure, end, top + 16.0, At::End, Ink::Grey, TEXT);
+            let grid = Grid {
+                left: x + left,
+                top: top + 38.0,
+                size,
+                first,
+                first_day,
+            };
+            for (number, day) in days.iter().enumerate().step_by(2) {
+                let base = grid.top + size * (number as f64 + 0.5) + 4.0;
+                canvas.text(day, grid.left - 5.0, base, At::End, Ink::Grey, SMALL.min(size + 1.0));
+            }
+            grid.months(canvas, last, voice);
+            for cell in row.cells.iter().filter(|cell| cell.span.to > cell.span.from) {
+                grid.day(canvas, date(cell.span.from), cell, voice);
+            }
+        }
+    });
+    let each = voice.t("a cell is a day, a column a week");
+    Chart {
+        svg,
+        width,
+        height: height as u32,
+        title,
+        subtitle: format!("{}. {}", sentence(&[each]), period(data.period, voice)),
+        alternative: finding,
+        data: strip::table(data, voice),
+    }
+}
+
+/// The number of the week in which a day lies, from that of the first day on.
+fn week(day: Date, first: Date, first_day: i8) -> i64 {
+    let offset = |date: Date| i64::from((date.weekday().to_monday_one_offset() - first_day).rem_euclid(7));
+    let between = day.since(first).map_or(0, |span| i64::from(span.get_days()));
+    (between + offset(first)).div_euclid(7)
+}
+
+struct Grid {
+    left: f64,
+    top: f64,
+    size: f64,
+    first: Date,
+    first_day: i8,
+}
+
+impl Grid {
+    fn place(&self, day: Date) -> (f64, f64) {
+        let row = (day.weekday().to_monday_one_offset() - self.first_day).rem_euclid(7);
+        let column = week(day, self.first, self.first_day);
+        (
+            self.left + column as f64 * self.size,
+            self.top + f64::from(row) * self.size,
+        )
+    }
+
+    /// Each month's name above the week in which its first day lies, where there is room.
+    fn months(&self, canvas: &mut Canvas<'_>, last: Date, voice: &dyn Voice) {
+        let mut free = f64::MIN;
+        let mut day = self.first;
+        while day <= last {
+            let name = voice.month(day.month());
+            let (x, _) = self.place(day);
+            if x >= free {
+                canvas.text(&name, x, self.top - 5.0, At::Start, Ink::Grey, SMALL);
+                free = x + text_width(&name, SMALL) + 4.0;
+            }
+            let Ok(next) = day.first_of_month().checked_add(jiff::Span::new().months(1)) else {
+                return;
+            };
+            day = next;
+        }
+    }
+
+    fn day(&self, canvas: &mut Canvas<'_>, day: Date, cell: &Cell, voice: &dyn Voice) {
+        let (x, y) = self.place(day);
+        let side = self.size - 1.0;
+        if cell.state() == strip::State::Unknown {
+            canvas.line(
+                (x + side * 0.3, y + side / 2.0),
+                (x + side * 0.7, y + side / 2.0),
+                Ink::Mist,
+                0.75,
+            );
+            canvas.title(cell.words(voice));
+        } else {
+            strip::mark(canvas, (x, y), (side, side), cell, (0.0, &cell.words(voice)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::charts::samples;
+
+    #[test]
+    fn a_month_begins_on_its_weekday() {
+        let (data, voice) = samples::strip_month(1);
+        insta::assert_snapshot!(samples::shown(&chart(&data, 1, &voice)));
+    }
+
+    #[test]
+    fn weeks_may_begin_on_sunday() {
+        let (first, day) = (jiff::civil::date(2026, 10, 1), jiff::civil::date(2026, 10, 4));
+        assert_eq!((week(day, first, 1), week(day, first, 7)), (0, 1));
+        assert_eq!(week(first, first, 1), 0);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_period_can_be_drawn(from in -1_i64..60_000_000_000_000_000, days in 0_i64..900) {
+            let (mut data, voice) = samples::strip_month(2);
+            data.period.from = UtcMicros(from);
+            data.period.to = UtcMicros(from + days * 86_400_000_000);
+            let chart = chart(&data, 1, &voice);
+            proptest::prop_assert!(!chart.svg.contains("NaN") && !chart.svg.contains("inf"));
+        }
+    }
+}
