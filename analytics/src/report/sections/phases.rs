@@ -5,18 +5,23 @@ use mailqos_core::config::{Problems, Table};
 use super::{Section, View, round_trip::stretch};
 use crate::{
     charts::{WIDTH, phases},
-    figures::{Metric, percentiles},
+    figures::{Metric, Series, percentiles},
     report::document::{Block, ChartBlock},
 };
 
-/// The phases in the order in which they happen; six, so that each has a colour of its own.
-const PHASES: [(&str, Metric); 6] = [
-    ("SMTP connection", Metric::SmtpConnect),
-    ("SMTP login", Metric::SmtpAuth),
-    ("transit", Metric::RoundTrip),
-    ("pick-up connection", Metric::PickupConnect),
-    ("mailbox login", Metric::PickupLogin),
-    ("receive", Metric::PickupReceive),
+/// The phases in the order in which they happen, and what each is made of. The content is sent within transit, which begins
+/// with it; the last phase is grey, so that each has a colour of its own.
+const PHASES: [(&str, &[Metric]); 7] = [
+    ("SMTP connection", &[Metric::SmtpTcp]),
+    ("TLS", &[Metric::SmtpTls]),
+    ("SMTP login", &[Metric::SmtpAuth]),
+    ("send", &[Metric::SmtpEnvelope]),
+    ("transit", &[Metric::RoundTrip]),
+    (
+        "pick-up connection and login",
+        &[Metric::PickupConnect, Metric::PickupLogin],
+    ),
+    ("receive", &[Metric::PickupReceive]),
 ];
 /// Bars in one chart at most.
 const MOST: usize = 40;
@@ -38,10 +43,7 @@ impl Section for Phases {
                 name: monitor.name.clone(),
                 parts: PHASES
                     .iter()
-                    .map(|(_, metric)| {
-                        let mut values = monitor.series.values(*metric, monitor.series.inside.clone());
-                        (!values.is_empty()).then(|| percentiles(&mut values, &[0.5])[0])
-                    })
+                    .map(|(_, metrics)| sum_of_medians(&monitor.series, metrics))
                     .collect(),
             })
             .filter(|row: &phases::Row| row.parts.iter().any(Option::is_some))
@@ -66,4 +68,13 @@ impl Section for Phases {
             })
             .collect()
     }
+}
+
+/// The medians of some metrics, added up; nothing where none has a value.
+fn sum_of_medians(series: &Series, metrics: &[Metric]) -> Option<f64> {
+    let medians = metrics.iter().filter_map(|metric| {
+        let mut values = series.values(*metric, series.inside.clone());
+        (!values.is_empty()).then(|| percentiles(&mut values, &[0.5])[0])
+    });
+    medians.reduce(|sum, median| sum + median)
 }
