@@ -9,6 +9,10 @@ use super::{
     voice::{DASH, Measure, Voice},
 };
 
+/// Smaller changes are everyday life: of a duration, the part of what it was; of a share, the difference.
+const EVERYDAY: f64 = 0.05;
+const EVERYDAY_POINTS: f64 = 0.000_5;
+
 /// What to draw.
 #[derive(Debug, Clone)]
 pub struct Dumbbell {
@@ -44,6 +48,17 @@ pub struct Row {
 impl Row {
     fn change(&self) -> Option<f64> {
         Some(self.after? - self.before?)
+    }
+
+    /// Whether the change is more than everyday life.
+    fn stands_out(&self, measure: Measure) -> bool {
+        let Some((before, change)) = self.before.zip(self.change()) else {
+            return false;
+        };
+        match measure {
+            Measure::Duration => change.abs() >= before * EVERYDAY,
+            Measure::Share => change.abs() >= EVERYDAY_POINTS,
+        }
     }
 }
 
@@ -109,8 +124,13 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
             let y = plot.top + pitch * (index as f64 + 0.5);
             canvas.name(&row.name, names + 2.0, y + 4.0, At::End, names);
             let x = |value: f64| plot.x(axis.place(value));
-            let bad = row.change().is_some_and(|change| worse(change) > 0.0);
-            let ink = if bad { Ink::Failed } else { Ink::Accent };
+            let stands_out = row.stands_out(data.measure);
+            let bad = stands_out && row.change().is_some_and(|change| worse(change) > 0.0);
+            let ink = match (bad, stands_out) {
+                (true, _) => Ink::Failed,
+                (false, true) => Ink::Accent,
+                (false, false) => Ink::Grey,
+            };
             if let (Some(before), Some(after)) = (row.before, row.after) {
                 canvas.line((x(before), y), (x(after), y), ink, 2.0);
             }
@@ -124,7 +144,11 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
                 canvas.title(format!("{}: {}", data.after, data.measure.text(after, voice)));
             }
             // The sign tells it without colour.
-            let ink = if bad { Ink::Failed } else { Ink::Ink };
+            let ink = match (bad, stands_out) {
+                (true, _) => Ink::Failed,
+                (false, true) => Ink::Ink,
+                (false, false) => Ink::Grey,
+            };
             canvas.text(&change(row), f64::from(width), y + 4.0, At::End, ink, TEXT);
         }
     });
@@ -135,7 +159,23 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
     } else {
         ""
     };
-    let parts: Vec<&str> = [data.metric.as_str(), voice.t("worst change first"), cut]
+    let small = if rows
+        .iter()
+        .any(|row| row.change().is_some() && !row.stands_out(data.measure))
+    {
+        let least = match data.measure {
+            Measure::Duration => voice.share(EVERYDAY),
+            Measure::Share => data
+                .measure
+                .difference(EVERYDAY_POINTS, voice)
+                .trim_start_matches('+')
+                .to_owned(),
+        };
+        voice.fill("grey: changes of less than {0}", &[&least])
+    } else {
+        String::new()
+    };
+    let parts: Vec<&str> = [data.metric.as_str(), voice.t("worst change first"), &small, cut]
         .into_iter()
         .filter(|part| !part.is_empty())
         .collect();
@@ -174,7 +214,14 @@ fn finding(data: &Dumbbell, rows: &[Row], worse: &dyn Fn(f64) -> f64, voice: &dy
     let (Some((first, change)), Some((last, gain))) = (changes.first(), changes.last()) else {
         return voice.t("Nothing can be compared.").to_owned();
     };
-    let bad = changes.iter().filter(|(_, change)| worse(*change) > 0.0).count() as u64;
+    let is_bad = |row: &Row, change: f64| row.stands_out(data.measure) && worse(change) > 0.0;
+    let bad = changes.iter().filter(|(row, change)| is_bad(row, *change)).count() as u64;
+    if bad == 0 && !last.stands_out(data.measure) {
+        return voice.fill(
+            "{0} stayed as it was at all of {1} monitors.",
+            &[&sentence(&[&data.metric]), &voice.count(changes.len() as u64)],
+        );
+    }
     let (row, change, text) = if bad == 0 {
         (
             last,
