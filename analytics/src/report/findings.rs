@@ -82,15 +82,29 @@ pub fn headline(monitors: &[&Monitor], locale: &Locale) -> String {
     }
     let limits: std::collections::BTreeSet<Micros> =
         monitors.iter().filter_map(|monitor| monitor.max_round_trip).collect();
-    let share = locale.share(counts.ok, counts.tests());
+    let share = locale.share_said(counts.ok, counts.tests());
     let tests = locale.integer(counts.tests());
     let main = match limits.first() {
-        Some(limit) if limits.len() == 1 => locale.fill(
-            "Mail was delivered within {0} in {1} of {2} tests",
-            &[&locale.span(*limit), &share, &tests],
-        ),
+        Some(limit) if limits.len() == 1 => {
+            let limit = locale.span(*limit);
+            if counts.failed() == 0 {
+                locale.fill("Mail was delivered within {0} in all {1} tests", &[&limit, &tests])
+            } else if counts.ok == 0 {
+                locale.fill("Mail was delivered within {0} in none of {1} tests", &[&limit, &tests])
+            } else {
+                locale.fill(
+                    "Mail was delivered within {0} in {1} of {2} tests",
+                    &[&limit, &share, &tests],
+                )
+            }
+        }
+        _ if counts.failed() == 0 => locale.fill("Mail was delivered in time in all {0} tests", &[&tests]),
+        _ if counts.ok == 0 => locale.fill("Mail was delivered in time in none of {0} tests", &[&tests]),
         _ => locale.fill("Mail was delivered in time in {0} of {1} tests", &[&share, &tests]),
     };
+    if counts.ok == 0 && counts.late == 0 {
+        return main + locale.t("; none arrived at all");
+    }
     let Some((monitor, outage)) = worst_outage(monitors) else {
         return if counts.failed() == 0 {
             main
@@ -124,9 +138,9 @@ fn worst_outage<'a>(monitors: &[&'a Monitor]) -> Option<(&'a Monitor, &'a Outage
 /// How long an outage lasted in the period; one whose end is not known says so.
 pub fn span_of(outage: &Outage, locale: &Locale) -> String {
     if outage.to.is_some() {
-        locale.span(outage.downtime)
+        locale.about(outage.downtime)
     } else {
-        locale.fill("at least {0}", &[&locale.span(outage.downtime)])
+        locale.fill("at least {0}", &[&locale.about(outage.downtime)])
     }
 }
 
@@ -178,13 +192,13 @@ pub fn sentences(monitors: &[&Monitor], locale: &Locale) -> Vec<String> {
                 text,
                 &[
                     locale.points((now - then).abs(), 2).trim_start_matches('+'),
-                    &locale.share(before.ok, before.tests()),
+                    &locale.share_said(before.ok, before.tests()),
                 ],
             ));
         } else {
             said.push(locale.fill(
                 "Availability was that of the period before ({0}): the difference is within what chance explains.",
-                &[&locale.share(before.ok, before.tests())],
+                &[&locale.share_said(before.ok, before.tests())],
             ));
         }
     }

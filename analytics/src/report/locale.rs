@@ -211,6 +211,15 @@ impl Locale {
         }
     }
 
+    /// A span that is known to the test interval only: from two minutes on without seconds.
+    pub fn about(&self, span: Micros) -> String {
+        const MINUTE: i64 = 60_000_000;
+        if span.0.unsigned_abs() < 2 * MINUTE.unsigned_abs() {
+            return self.span(span);
+        }
+        self.span(Micros(span.0.saturating_add(MINUTE / 2).div_euclid(MINUTE) * MINUTE))
+    }
+
     /// The unit in which a column of durations is readable, chosen by its median, and the microseconds of one.
     pub fn unit_for(values: impl Iterator<Item = f64>) -> (&'static str, f64) {
         let mut values: Vec<f64> = values.filter(|value| *value > 0.0).collect();
@@ -242,6 +251,23 @@ impl Locale {
         format!(
             "{}{}",
             self.number(truncated(part as f64 / whole as f64, decimals), decimals),
+            self.language.percent
+        )
+    }
+
+    /// A share of counted tests as it stands in a sentence or large: two decimals are enough unless the nines go on.
+    pub fn share_said(&self, part: u64, whole: u64) -> String {
+        if part == 0 && whole > 0 {
+            return format!("0{}", self.language.percent);
+        }
+        let missing = whole.saturating_sub(part);
+        let plain = missing == 0 || missing.saturating_mul(10_000) >= whole.saturating_mul(2);
+        if whole == 0 || decimals_for(whole) <= 2 || !plain {
+            return self.share(part, whole);
+        }
+        format!(
+            "{}{}",
+            self.number(truncated(part as f64 / whole as f64, 2), 2),
             self.language.percent
         )
     }

@@ -132,7 +132,7 @@ fn span_cell(known: bool, span: mailqos_core::model::Micros, l: &Locale) -> Cell
     let text = match (known, span.0) {
         (false, _) => DASH.to_owned(),
         (true, 0) => "0".to_owned(),
-        (true, _) => l.span(span),
+        (true, _) => l.about(span),
     };
     Cell::number(text, known.then_some(span.0 as f64 / 1e6))
 }

@@ -35,7 +35,7 @@ impl Section for Coverage {
             .map(|monitor| {
                 let timeline = &monitor.timeline;
                 let span = |span: mailqos_core::model::Micros| {
-                    let text = if span.0 == 0 { "0".to_owned() } else { l.span(span) };
+                    let text = if span.0 == 0 { "0".to_owned() } else { l.about(span) };
                     Cell::number(text, Some(span.0 as f64 / 1e6))
                 };
                 let by_time = timeline.availability().map_or_else(

@@ -133,7 +133,7 @@ impl Section for Groups {
                             if tests == 0 {
                                 DASH.to_owned()
                             } else {
-                                l.span(together.downtime)
+                                l.about(together.downtime)
                             },
                             (tests > 0).then_some(together.downtime.0 as f64 / 1e6),
                         ),

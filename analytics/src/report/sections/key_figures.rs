@@ -41,7 +41,7 @@ impl Section for KeyFigures {
         }
         let availability = KeyFigure {
             label: l.t("Availability").to_owned(),
-            value: l.share(counts.ok, counts.tests()),
+            value: l.share_said(counts.ok, counts.tests()),
             detail: if counts.tests() == 0 {
                 l.t("no counted test").to_owned()
             } else {
@@ -95,7 +95,7 @@ impl Section for KeyFigures {
             value: if counts.tests() == 0 {
                 DASH.to_owned()
             } else {
-                l.span(together.downtime)
+                l.about(together.downtime)
             },
             detail: if counts.tests() == 0 {
                 String::new()
@@ -103,7 +103,7 @@ impl Section for KeyFigures {
                 l.count(together.outages as u64, "1 outage", "{0} outages")
             },
             change: if together.before.is_some() {
-                l.fill("{0} in the period before", &[&l.span(together.downtime_before)])
+                l.fill("{0} in the period before", &[&l.about(together.downtime_before)])
             } else {
                 String::new()
             },

@@ -94,7 +94,7 @@ impl Section for Outages {
             Column::number(l.t("Failed tests"), ""),
         ];
         if several {
-            columns.push(wide(2, "Monitor"));
+            columns.push(wide(3, "Monitor"));
         }
         columns.push(wide(4, "Cause"));
         vec![Block::Table(Table {
