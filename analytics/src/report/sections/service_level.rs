@@ -30,12 +30,14 @@ const MOST_ROWS: usize = 60;
 struct ServiceLevels {
     levels: Vec<String>,
     quiet: bool,
+    brief: bool,
 }
 
 pub(super) fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
     Some(Box::new(ServiceLevels {
         levels: strings(table, "levels", problems),
         quiet: table.get("quiet", problems).unwrap_or(false),
+        brief: table.get("brief", problems).unwrap_or(false),
     }))
 }
 
@@ -62,7 +64,13 @@ impl Section for ServiceLevels {
             if rows.is_empty() {
                 continue;
             }
-            blocks.extend(panel(report, &mut rows, view));
+            if self.brief {
+                let Note { status, title, text } = verdict_note(report, &rows, view);
+                let title = format!("{}: {}", report.name, l.inline(&title));
+                blocks.push(Block::Note(Note { status, title, text }));
+            } else {
+                blocks.extend(panel(report, &mut rows, view));
+            }
         }
         if blocks.is_empty() && !self.quiet {
             blocks.push(Block::Note(Note {
@@ -250,7 +258,7 @@ fn measured(entry: &Entry, judgement: &Judgement, l: &Locale) -> String {
         Value::Unknown => DASH.to_owned(),
         Value::Share(share) => match judgement.tests {
             Some(_) => l.share((share * entry.tests as f64).round() as u64, entry.tests),
-            None => l.percent(share, 3),
+            None => l.percent(share, 2),
         },
         Value::Time(micros) => l.duration(micros),
         Value::NotDelivered => l.t("not delivered").to_owned(),
