@@ -499,10 +499,32 @@ fn partitions(folder: &Path, key: &str) -> Result<Vec<(String, PathBuf)>, LakeEr
     Ok(entries(folder)?
         .into_iter()
         .filter_map(|(name, path)| {
-            let value = name.strip_prefix(key)?.strip_prefix('=')?.to_owned();
+            let value = unescaped(name.strip_prefix(key)?.strip_prefix('=')?);
             path.is_dir().then_some((value, path))
         })
         .collect())
+}
+
+/// The value of a partition: other writers escape what is no letter or digit in it (`Main%20office`), as in an address.
+fn unescaped(name: &str) -> String {
+    let mut bytes = Vec::with_capacity(name.len());
+    let mut rest = name.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|two| std::str::from_utf8(two).ok());
+        let escaped = digits.filter(|two| *first == b'%' && two.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        match escaped.and_then(|two| u8::from_str_radix(two, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    // What would be no text was not escaped.
+    String::from_utf8(bytes).unwrap_or_else(|_| name.to_owned())
 }
 
 /// Reads series one by one; see [`Lake::series`].
