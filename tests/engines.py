@@ -68,7 +68,7 @@ same("doubles", doubles.fetchone()[0], 0)
 names = {row[0] for row in db.execute("DESCRIBE samples").fetchall()}
 counted = "outcome <> 'not_tested'" + (" AND excluded IS NULL" if "excluded" in names else "")
 
-command = [ANALYTICS, "stats", "--data", LAKE, "--from", FROM, "--to", TO, "--timezone", "UTC", "--by", "total", "--format", "json"]
+command = [ANALYTICS, "stats", "--data", LAKE, "--from", FROM, "--to", TO, "--timezone", "UTC", "--by", "total", "--full", "--format", "json"]
 stats = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 monitors = db.execute("SELECT DISTINCT site, monitor FROM samples ORDER BY site, monitor").fetchall()
 same("monitors", [(s["site"], s["monitor"]) for s in stats], monitors)
@@ -98,7 +98,7 @@ for entry in stats:
 
 
 def answer(*arguments):
-    command = [ANALYTICS, "stats", "--data", LAKE, "--from", FROM, "--to", TO, "--format", "json", *arguments]
+    command = [ANALYTICS, "stats", "--data", LAKE, "--from", FROM, "--to", TO, "--full", "--format", "json", *arguments]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -156,7 +156,7 @@ first, last = db.execute(f"SELECT {span} FROM samples").fetchone()
 from_us, to_us = first // 1000000 * 1000000, (last // 1000000 - 60) * 1000000
 if "test_interval_us" in names and to_us > from_us:
     moment = lambda at: datetime.datetime.fromtimestamp(at / 1e6, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    command = [ANALYTICS, "stats", "--data", LAKE, "--from", moment(from_us), "--to", moment(to_us), "--format", "json"]
+    command = [ANALYTICS, "stats", "--data", LAKE, "--from", moment(from_us), "--to", moment(to_us), "--full", "--format", "json"]
     for row in json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout):
         excluded = "excluded IS NOT NULL" if "excluded" in names else "false"
         tests = db.execute(

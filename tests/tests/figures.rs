@@ -70,8 +70,10 @@ fn answer(data: &Path, arguments: &[&str]) -> String {
     text
 }
 
+/// The elements of the answer in JSON; of `stats`, with all figures.
 fn json(data: &Path, arguments: &[&str]) -> Vec<Value> {
-    let text = answer(data, &[arguments, &["--format", "json"]].concat());
+    let full: &[&str] = if arguments[0] == "stats" { &["--full"] } else { &[] };
+    let text = answer(data, &[arguments, full, &["--format", "json"]].concat());
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
@@ -112,6 +114,40 @@ fn groups_put_the_samples_of_monitors_together() {
     assert_eq!(all["delivered_within"]["10s"], 82.0 / 288.0);
     assert_eq!(json(lake.path(), &["stats", "--group", "site"])[0]["site"], "here");
     refused(lake.path(), &["stats", "--group", "tag"], 2, &["configuration"]);
+}
+
+#[test]
+fn json_is_the_contract_and_nothing_else_unless_all_is_asked_for() {
+    let lake = usual();
+    let text = answer(lake.path(), &["stats", "--format", "json"]);
+    let rows: Vec<serde_json::Map<String, Value>> = serde_json::from_str(&text).unwrap();
+    let keys = |of: &serde_json::Map<String, Value>| of.keys().cloned().collect::<Vec<_>>().join(" ");
+    for row in &rows {
+        assert_eq!(
+            keys(row),
+            "site monitor bucket tests ok late lost smtp_failed pickup_failed not_tested availability metrics"
+        );
+        let metrics = row["metrics"].as_object().unwrap();
+        assert_eq!(
+            keys(metrics),
+            "round_trip smtp_connect smtp_send pickup_connect pickup_login pickup_receive"
+        );
+        for (name, metric) in metrics {
+            let metric = metric.as_object().unwrap();
+            assert_eq!(keys(metric), "count min mean max p50 p90 p95 p99");
+            if name != "round_trip" {
+                assert_eq!(metric["count"], 0);
+                assert!(metric.iter().skip(1).all(|(_, value)| value.is_null()), "{metric:?}");
+            }
+        }
+    }
+    let all = json(lake.path(), &["stats"]);
+    for (key, value) in &rows[0] {
+        if key != "metrics" {
+            assert_eq!(&all[0][key], value, "{key}");
+        }
+    }
+    assert_eq!(all[0]["coverage"], 1.0);
 }
 
 #[test]
@@ -219,6 +255,28 @@ fn a_figure_is_followed_to_its_samples() {
     let shown = explained[0]["samples"].as_array().unwrap();
     assert_eq!(shown.len(), 20);
     assert!(shown.iter().any(|sample| sample["value"] == 52.0));
+    let lost = json(lake.path(), &["stats", "--explain", "a", "lost"]);
+    assert_eq!(
+        (&lost[0]["value"], &lost[0]["samples"][0]["role"]),
+        (&1.0.into(), &"counted".into())
+    );
+    // One lost mail is an outage of ten minutes: the next good test ends it, although it does not count.
+    let longest = json(lake.path(), &["stats", "--explain", "a", "longest_outage"]);
+    assert_eq!(longest[0]["value"], 600.0);
+    let roles: Vec<&str> = longest[0]["samples"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| s["role"].as_str().unwrap())
+        .collect();
+    assert!(
+        roles[0].starts_with("begins an outage of ") && roles[1] == "ends it",
+        "{roles:?}"
+    );
+    // The samples end after 1000 minutes; what follows is unknown.
+    let unknown = json(lake.path(), &["stats", "--explain", "a", "unknown"]);
+    assert_eq!(unknown[0]["value"], (450 * 60) as f64);
+    assert_eq!(unknown[0]["samples"][0]["role"], "7 h 30 min unknown from here");
     let all = json(lake.path(), &["stats", "--explain", "a", "delivered_p99.5", "--all"]);
     assert_eq!(all[0]["value"], "not delivered");
     assert_eq!(all[0]["samples"].as_array().unwrap().len(), 100);

@@ -2,203 +2,27 @@
 
 use std::process::ExitCode;
 
-use mailqos_core::model::{Exclusion, Micros, Outcome};
+use mailqos_core::model::{Exclusion, Micros, Outcome, UtcMicros};
 use serde::Serialize;
 
 use super::{
-    Failure, print,
+    Failure,
+    figure::{Figure, Found, Statistic},
+    print,
     source::{Source, lake_failure},
-    stats::{Asked, Shape, long, percentile, query, seconds},
-    table::{Cell, Format, Table, json},
+    stats::{Asked, Shape, query},
+    table::{Cell, Format, Table, json, long},
 };
 use crate::figures::{
-    Column, DeliveredPercentile, Distribution, Share,
-    availability::share,
+    Column, State, Timeline,
     delivered_within::LIMITS,
     percentiles::needed_ranks,
-    series::{Metric, Series},
+    series::Series,
     stats::{Question, Row},
 };
 
 /// How many samples are shown unless all are asked for.
 const SHOWN: usize = 20;
-
-/// A figure of `stats`, by the name that CSV gives it.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Figure {
-    Availability,
-    DeliveryRate,
-    Coverage,
-    AvailabilityByTime,
-    Downtime,
-    Outages,
-    Mttr,
-    Mtbf,
-    /// One of [`LIMITS`], or max round trip.
-    Within(Option<usize>),
-    Delivered(Asked),
-    Of(Metric, Statistic),
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Statistic {
-    Count,
-    Min,
-    Mean,
-    Max,
-    Percentile(Asked),
-}
-
-impl Figure {
-    pub(super) const HELP: &'static str = "figures are availability, delivery_rate, coverage, availability_by_time, downtime, outages, mttr, mtbf, \
-         delivered_within_10s, _30s, _1min, _5min or _max_round_trip, delivered_p99, and count, min, mean, max or a \
-         percentile of a metric: round_trip_p95, smtp_send_mean";
-}
-
-/// A figure's value, as far as there is one.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Found {
-    /// There is nothing to make it of.
-    None,
-    /// So many per cent of the mails were not delivered in the first place.
-    NotDelivered,
-    /// Shares in [0, 1], seconds, milliseconds, or a count.
-    Is(f64),
-}
-
-impl Figure {
-    /// The metric that it is of.
-    pub(super) fn metric(&self) -> Metric {
-        match self {
-            Self::Of(metric, _) => *metric,
-            _ => Metric::RoundTrip,
-        }
-    }
-
-    /// The percentile that it is.
-    pub(super) fn percentile(&self) -> Option<&Asked> {
-        match self {
-            Self::Delivered(asked) | Self::Of(_, Statistic::Percentile(asked)) => Some(asked),
-            _ => None,
-        }
-    }
-
-    /// In what it is measured.
-    pub(super) fn unit(&self) -> &'static str {
-        match self {
-            Self::Downtime | Self::Mttr | Self::Mtbf => "s",
-            Self::Outages | Self::Of(_, Statistic::Count) => "",
-            Self::Delivered(_) | Self::Of(..) => "ms",
-            _ => "share",
-        }
-    }
-
-    /// Whether more of it is better.
-    pub(super) fn more_is_better(&self) -> bool {
-        self.unit() == "share" || matches!(self, Self::Mtbf | Self::Of(_, Statistic::Count))
-    }
-
-    fn distribution<'a>(&self, row: &'a Row, question: &Question) -> Option<&'a Distribution> {
-        let index = question.metrics.iter().position(|known| *known == self.metric())?;
-        row.metrics.get(index)?.as_ref()
-    }
-
-    /// Where its percentile stands among those of the question.
-    fn place(&self, question: &Question) -> Option<usize> {
-        let q = self.percentile()?.q();
-        question.qs.iter().position(|known| known.to_bits() == q.to_bits())
-    }
-
-    /// Its value in a row that answers the question.
-    pub(super) fn value(&self, row: &Row, question: &Question) -> Found {
-        let (counts, time) = (&row.counts, &row.time);
-        let ms = |micros: f64| micros / 1000.0;
-        let summary = self.distribution(row, question).map(|found| &found.summary);
-        let value = match self {
-            Self::Availability => counts.availability(),
-            Self::DeliveryRate => counts.delivery_rate(),
-            Self::Coverage => time.coverage(),
-            Self::AvailabilityByTime => time.availability(),
-            Self::Downtime => Some(seconds(time.downtime)),
-            Self::Outages => Some(time.outages as f64),
-            Self::Mttr => time.mttr().map(seconds),
-            Self::Mtbf => time.mtbf().map(seconds),
-            Self::Within(limit) => share(limit.map_or(counts.ok, |index| row.within[index]), counts.tests()),
-            Self::Delivered(_) => match self.place(question).and_then(|index| row.delivered.get(index)) {
-                Some(DeliveredPercentile::NotDelivered) => return Found::NotDelivered,
-                Some(DeliveredPercentile::Within(micros)) => Some(ms(*micros)),
-                None => None,
-            },
-            Self::Of(_, Statistic::Count) => Some(summary.map_or(0.0, |s| s.count as f64)),
-            Self::Of(_, Statistic::Min) => summary.map(|s| s.min.as_millis_f64()),
-            Self::Of(_, Statistic::Max) => summary.map(|s| s.max.as_millis_f64()),
-            Self::Of(_, Statistic::Mean) => summary.map(|s| ms(s.mean)),
-            Self::Of(_, Statistic::Percentile(_)) => {
-                let place = self.place(question);
-                place
-                    .and_then(|index| summary?.percentiles.get(index))
-                    .map(|micros| ms(*micros))
-            }
-        };
-        value.map_or(Found::None, Found::Is)
-    }
-
-    /// Its 95 % confidence interval, where it has one.
-    pub(super) fn interval(&self, row: &Row, question: &Question) -> Option<(f64, f64)> {
-        let (counts, of) = (&row.counts, |part: u64| Share::new(part, row.counts.tests()));
-        let share = match self {
-            Self::Availability | Self::Within(None) => of(counts.ok),
-            Self::DeliveryRate => of(counts.ok + counts.late),
-            Self::Within(Some(limit)) => of(row.within[*limit]),
-            Self::Of(_, Statistic::Percentile(_)) => {
-                let intervals = &self.distribution(row, question)?.intervals;
-                let (low, high) = intervals.get(self.place(question)?).copied().flatten()?;
-                return Some((low / 1000.0, high / 1000.0));
-            }
-            _ => None,
-        }?;
-        Some((share.low, share.high))
-    }
-}
-
-impl std::str::FromStr for Figure {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("there is no figure {text:?}");
-        Ok(match text {
-            "availability" => Self::Availability,
-            "delivery_rate" => Self::DeliveryRate,
-            "coverage" => Self::Coverage,
-            "availability_by_time" => Self::AvailabilityByTime,
-            "downtime" | "downtime_s" => Self::Downtime,
-            "outages" => Self::Outages,
-            "mttr" | "mttr_s" => Self::Mttr,
-            "mtbf" | "mtbf_s" => Self::Mtbf,
-            "delivered_within_max_round_trip" => Self::Within(None),
-            "delivered_within_10s" => Self::Within(Some(0)),
-            "delivered_within_30s" => Self::Within(Some(1)),
-            "delivered_within_1min" => Self::Within(Some(2)),
-            "delivered_within_5min" => Self::Within(Some(3)),
-            _ => {
-                if let Some(asked) = text.strip_prefix("delivered_p") {
-                    return Ok(Self::Delivered(percentile(asked)?));
-                }
-                let (metric, statistic) = text.rsplit_once('_').ok_or_else(wrong)?;
-                let metric: Metric = metric.parse().map_err(|_| wrong())?;
-                let statistic = match statistic {
-                    "count" => Statistic::Count,
-                    "min" => Statistic::Min,
-                    "mean" => Statistic::Mean,
-                    "max" => Statistic::Max,
-                    other if other.starts_with('p') => Statistic::Percentile(percentile(other)?),
-                    _ => return Err(wrong()),
-                };
-                Self::Of(metric, statistic)
-            }
-        })
-    }
-}
 
 /// What is said about a figure of one monitor.
 #[derive(Debug, Serialize)]
@@ -240,7 +64,7 @@ struct SampleShown {
     /// In milliseconds.
     value: Option<f64>,
     /// What it is to the figure.
-    role: &'static str,
+    role: String,
     stage: Option<String>,
     error: Option<String>,
 }
@@ -286,105 +110,55 @@ fn explain(
     question: &Question,
     all: bool,
 ) -> Explanation {
-    let (counts, time, tests) = (&row.counts, &row.time, row.counts.tests());
+    let (counts, tests) = (&row.counts, row.counts.tests());
     let failed = |row: usize| series.counts(row) && series.outcome[row] != Outcome::Ok;
     let landed = |row: usize| matches!(series.outcome[row], Outcome::Ok | Outcome::Late);
     let value = |row: usize| series.metric(figure.metric()).get(row);
-    let of_tests = |part: u64, what: &str| format!("{part} {what} of {tests} counted tests");
     let values = series.counted().filter(|row| value(*row).is_some()).count() as u64;
-    let (definition, calculation): (&'static str, String) = match figure {
-        Figure::Availability => (
-            "ok / counted tests; counted are all outcomes but not_tested, outside maintenance",
-            of_tests(counts.ok, "ok"),
-        ),
-        Figure::DeliveryRate => (
-            "(ok + late) / counted tests",
-            of_tests(counts.ok + counts.late, "ok or late"),
-        ),
-        Figure::Coverage => (
-            "known time / period; time without tests for more than three test intervals is unknown",
-            format!("{} unknown of {}", long(time.unknown), long(time.length)),
-        ),
-        Figure::AvailabilityByTime => (
-            "time up / (time up + downtime); unknown time and maintenance are neither",
-            format!("{} up, {} down", long(time.up), long(time.downtime)),
-        ),
-        Figure::Downtime => (
-            "the known parts of outages that lie in the period; an outage reaches from the first failed test to the next ok one",
-            format!("{} outages", time.outages),
-        ),
-        Figure::Outages => (
-            "how many outages touch the period; an outage reaches from the first failed test to the next ok one",
-            of_tests(counts.failed(), "failed"),
-        ),
-        Figure::Mttr => (
-            "mean duration of the outages that ended, from the first failed test to the next ok one",
-            format!("{} outages", time.outages),
-        ),
-        Figure::Mtbf => (
-            "time up / number of outages",
-            format!("{} up, {} outages", long(time.up), time.outages),
-        ),
-        Figure::Within(limit) => (
-            "counted tests whose mail landed within the limit / counted tests; lost mails stay in the denominator",
-            of_tests(limit.map_or(counts.ok, |index| row.within[index]), "landed in time"),
-        ),
-        Figure::Delivered(asked) => (
-            "percentile of the round trip over all counted tests, undelivered mail being slower than any delivered",
-            ranks(tests as usize, asked),
-        ),
-        Figure::Of(_, Statistic::Count) => ("non-null values of counted tests", String::new()),
-        Figure::Of(_, Statistic::Min) => (
-            "least of the non-null values of counted tests",
-            format!("least of {values}"),
-        ),
-        Figure::Of(_, Statistic::Max) => (
-            "greatest of the non-null values of counted tests",
-            format!("greatest of {values}"),
-        ),
-        Figure::Of(_, Statistic::Mean) => (
-            "arithmetic mean of the non-null values of counted tests",
-            format!("sum of {values} values / {values}"),
-        ),
-        Figure::Of(_, Statistic::Percentile(asked)) => (
-            "exact percentile of the non-null values of counted tests, linear interpolation between closest ranks, (n − 1)·q",
-            ranks(values as usize, asked),
-        ),
-    };
-    let mut rows: Vec<usize> = series.inside.clone().collect();
-    // Where not all are asked for: those that decide the figure.
-    let mut behind: Vec<usize> = match figure {
-        Figure::Of(..) => series.counted().filter(|row| value(*row).is_some()).collect(),
-        _ => series.counted().collect(),
+    let (definition, calculation) = figure.definition(row, values);
+    // The samples that decide it, each with what it is to the figure.
+    let told = |row: usize| (row, role(figure, series, row, value(row)));
+    let mut behind: Vec<(usize, String)> = match figure {
+        Figure::Of(..) => series.counted().filter(|row| value(*row).is_some()).map(told).collect(),
+        Figure::Tests(which) => series
+            .inside
+            .clone()
+            .filter(|row| which.has(series, *row))
+            .map(told)
+            .collect(),
+        _ if figure.is_of_time() => moments(figure, series, question),
+        _ => series.counted().map(told).collect(),
     };
     let samples_behind_it = behind.len() as u64;
-    if !all {
+    let rows = if all {
+        let mut rows: Vec<(usize, String)> = series.inside.clone().map(told).collect();
+        if figure.is_of_time() {
+            rows.retain(|(row, _)| behind.iter().all(|(other, _)| other != row));
+            rows.append(&mut behind);
+            rows.sort_by_key(|(row, _)| *row);
+        }
+        rows
+    } else {
         match figure {
             Figure::Delivered(asked) | Figure::Of(_, Statistic::Percentile(asked)) => {
-                behind.sort_by_key(|row| (value(*row).is_none(), value(*row)));
+                behind.sort_by_key(|(row, _)| (value(*row).is_none(), value(*row)));
                 around(&mut behind, needed_ranks(samples_behind_it as usize, asked.q()).0);
             }
-            Figure::Of(_, Statistic::Min) => {
-                behind.sort_by_key(|row| value(*row));
-                behind.truncate(SHOWN);
-            }
-            Figure::Of(_, Statistic::Max) => {
-                behind.sort_by_key(|row| std::cmp::Reverse(value(*row)));
-                behind.truncate(SHOWN);
-            }
-            Figure::Of(_, Statistic::Count | Statistic::Mean) => behind.truncate(SHOWN),
-            Figure::DeliveryRate => behind.retain(|row| !landed(*row)),
+            Figure::Of(_, Statistic::Min) => behind.sort_by_key(|(row, _)| value(*row)),
+            Figure::Of(_, Statistic::Max) => behind.sort_by_key(|(row, _)| std::cmp::Reverse(value(*row))),
+            Figure::DeliveryRate => behind.retain(|(row, _)| !landed(*row)),
             Figure::Within(Some(limit)) => {
-                behind.retain(|row| value(*row).is_none_or(|trip| trip > LIMITS[*limit]));
+                behind.retain(|(row, _)| value(*row).is_none_or(|trip| trip > LIMITS[*limit]));
             }
-            _ => behind.retain(|row| failed(*row)),
+            Figure::Availability | Figure::Within(None) => behind.retain(|(row, _)| failed(*row)),
+            _ => {}
         }
         behind.truncate(SHOWN);
-        rows = behind;
-    }
+        behind
+    };
     let samples = rows
         .into_iter()
-        .map(|row| SampleShown {
+        .map(|(row, role)| SampleShown {
             started_at: question
                 .period
                 .calendar
@@ -393,7 +167,7 @@ fn explain(
                 .to_string(),
             outcome: series.outcome[row].to_string(),
             value: value(row).map(Micros::as_millis_f64),
-            role: role(figure, series, row, value(row)),
+            role,
             stage: series.stage.get(row).copied().flatten().map(|stage| stage.to_string()),
             error: series.error.get(row).cloned().flatten().map(|error| error.to_string()),
         })
@@ -427,7 +201,7 @@ fn explain(
     Explanation {
         site: series.site.to_string(),
         monitor: series.monitor.to_string(),
-        figure: name(figure),
+        figure: figure.to_string(),
         period: question.period.to_string(),
         definition,
         value: match figure.value(row, question) {
@@ -455,78 +229,95 @@ fn explain(
 }
 
 /// Keeps the places around one.
-fn around(rows: &mut Vec<usize>, middle: usize) {
+fn around(rows: &mut Vec<(usize, String)>, middle: usize) {
     let from = middle.saturating_sub(SHOWN / 2).min(rows.len().saturating_sub(SHOWN));
     rows.drain(..from);
     rows.truncate(SHOWN);
 }
 
-fn ranks(n: usize, asked: &Asked) -> String {
-    if n == 0 {
-        return "of no value".to_owned();
-    }
-    let q = asked.q();
-    let (low, fraction) = needed_ranks(n, q);
-    if fraction > 0.0 {
-        format!(
-            "({n} − 1)·{q} = {:.4}: between the {}th and {}th of {n} in ascending order",
-            low as f64 + fraction,
-            low + 1,
-            low + 2
-        )
-    } else {
-        format!("({n} − 1)·{q} = {low}: the {}th of {n} in ascending order", low + 1)
-    }
-}
-
-/// What a sample is to the figure.
-fn role(figure: &Figure, series: &Series, row: usize, value: Option<Micros>) -> &'static str {
-    let outcome = series.outcome[row];
-    if outcome == Outcome::NotTested {
-        return "left out: not tested";
-    }
-    match series.exclusion(row) {
-        Some(Exclusion::Maintenance) => return "left out: maintenance",
-        Some(_) => return "left out: excluded",
-        None => {}
-    }
-    let good = match figure {
-        Figure::Of(..) => {
-            return if value.is_some() {
-                "a value"
-            } else {
-                "left out: no value"
-            };
-        }
-        Figure::Delivered(_) => return if value.is_some() { "a value" } else { "not delivered" },
-        Figure::DeliveryRate => matches!(outcome, Outcome::Ok | Outcome::Late),
-        Figure::Within(Some(limit)) => value.is_some_and(|trip| trip <= LIMITS[*limit]),
-        _ => outcome == Outcome::Ok,
+/// The samples at which the stretches of time begin and end that a figure of time is made of.
+fn moments(figure: &Figure, series: &Series, question: &Question) -> Vec<(usize, String)> {
+    let Some(past) = &question.past else {
+        return Vec::new();
     };
-    if good { "counted, good" } else { "counted, not good" }
+    let timeline = Timeline::of(series, past, None);
+    let row_at = |at: UtcMicros| series.started_at.binary_search(&at.0).ok();
+    let mut found = Vec::new();
+    let mut stretches = |state: State, what: &str| {
+        for stretch in timeline.stretches.iter().filter(|stretch| stretch.state == state) {
+            // What was before the first sample, and what came before the period, has the sample after it.
+            let before = series
+                .started_at
+                .partition_point(|at| *at <= stretch.from.0)
+                .checked_sub(1);
+            let Some(row) = before.or_else(|| row_at(stretch.to)) else {
+                continue;
+            };
+            let where_ = if before.is_some() { "from here" } else { "before it" };
+            found.push((row, format!("{} {what} {where_}", long(stretch.to - stretch.from))));
+        }
+    };
+    match figure {
+        Figure::Coverage | Figure::Unknown => stretches(State::Unknown, "unknown"),
+        Figure::Maintenance => stretches(State::Excluded, "in maintenance"),
+        _ => {
+            for outage in &timeline.outages {
+                found.push((
+                    outage.row,
+                    match outage.duration() {
+                        Some(duration) => format!(
+                            "begins an outage of {}, of which {} are known and in the period",
+                            long(duration),
+                            long(outage.downtime)
+                        ),
+                        None => format!(
+                            "begins an outage whose end is not seen; {} of it are known and in the period",
+                            long(outage.downtime)
+                        ),
+                    },
+                ));
+                found.extend(outage.to.and_then(row_at).map(|row| (row, "ends it".to_owned())));
+            }
+        }
+    }
+    if *figure == Figure::LongestOutage
+        && let Some(longest) = timeline.longest()
+    {
+        let until = longest.to.and_then(row_at).unwrap_or(usize::MAX);
+        found.retain(|(row, _)| (longest.row..=until).contains(row));
+    }
+    found
 }
 
-pub(super) fn name(figure: &Figure) -> String {
-    match figure {
-        Figure::Availability => "availability".into(),
-        Figure::DeliveryRate => "delivery_rate".into(),
-        Figure::Coverage => "coverage".into(),
-        Figure::AvailabilityByTime => "availability_by_time".into(),
-        Figure::Downtime => "downtime".into(),
-        Figure::Outages => "outages".into(),
-        Figure::Mttr => "mttr".into(),
-        Figure::Mtbf => "mtbf".into(),
-        Figure::Within(None) => "delivered_within_max_round_trip".into(),
-        Figure::Within(Some(limit)) => format!("delivered_within {}", long(LIMITS[*limit])),
-        Figure::Delivered(asked) => format!("delivered_{}", asked.name()),
-        Figure::Of(metric, statistic) => match statistic {
-            Statistic::Count => format!("{metric}_count"),
-            Statistic::Min => format!("{metric}_min"),
-            Statistic::Mean => format!("{metric}_mean"),
-            Statistic::Max => format!("{metric}_max"),
-            Statistic::Percentile(asked) => format!("{metric}_{}", asked.name()),
-        },
-    }
+/// What a sample is to a figure of tests.
+fn role(figure: &Figure, series: &Series, row: usize, value: Option<Micros>) -> String {
+    let outcome = series.outcome[row];
+    let role = if let Figure::Tests(which) = figure
+        && which.has(series, row)
+    {
+        "counted"
+    } else if outcome == Outcome::NotTested {
+        "left out: not tested"
+    } else {
+        match (series.exclusion(row), figure) {
+            (Some(Exclusion::Maintenance), _) => "left out: maintenance",
+            (Some(_), _) => "left out: excluded",
+            (None, Figure::Tests(_)) => "another outcome",
+            (None, Figure::Of(..)) if value.is_some() => "a value",
+            (None, Figure::Of(..)) => "left out: no value",
+            (None, Figure::Delivered(_)) if value.is_some() => "a value",
+            (None, Figure::Delivered(_)) => "not delivered",
+            (None, _) => {
+                let good = match figure {
+                    Figure::DeliveryRate => matches!(outcome, Outcome::Ok | Outcome::Late),
+                    Figure::Within(Some(limit)) => value.is_some_and(|trip| trip <= LIMITS[*limit]),
+                    _ => outcome == Outcome::Ok,
+                };
+                if good { "counted, good" } else { "counted, not good" }
+            }
+        }
+    };
+    role.to_owned()
 }
 
 fn text(of: &Explanation) -> String {

@@ -4,6 +4,7 @@
 
 pub mod deliver;
 mod explain;
+mod figure;
 pub mod lake;
 pub mod outages;
 pub mod outbox;

@@ -7,8 +7,7 @@ use mailqos_core::model::{Micros, UtcMicros};
 use super::{
     Failure, Global,
     source::{SourceArgs, lake_failure},
-    stats::{long, seconds},
-    table::{Cell, Format, Table},
+    table::{Cell, Format, Table, long, seconds},
 };
 use crate::figures::{Column, Metric, Period, Series, SeriesQuery, Timeline};
 

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal as _;
 
+use mailqos_core::model::Micros;
 use polars::prelude::{Column, DataFrame, NamedFrom as _, ParquetWriter, Series};
 
 use super::{Failure, print};
@@ -65,16 +66,20 @@ impl Cell {
         }
     }
 
-    /// As a field of CSV, quoted where it has to be.
-    pub fn csv(&self) -> String {
-        match self {
-            Self::None => String::new(),
-            Self::Text(text) if text.contains([',', '"', '\n', '\r']) => format!("\"{}\"", text.replace('"', "\"\"")),
-            Self::Text(text) => text.clone(),
-            Self::Count(count) => count.to_string(),
-            Self::Number(value, _) | Self::Share(value, _) => format!("{value:?}"),
-            Self::Flag(flag) => flag.to_string(),
-        }
+    /// Adds it as a field of CSV, quoted where it has to be.
+    pub fn write_csv(&self, line: &mut String) {
+        use std::fmt::Write as _;
+        // Into a string: there is nothing that could fail.
+        let _ = match self {
+            Self::None => Ok(()),
+            Self::Text(text) if text.contains([',', '"', '\n', '\r']) => {
+                write!(line, "\"{}\"", text.replace('"', "\"\""))
+            }
+            Self::Text(text) => line.write_str(text),
+            Self::Count(count) => write!(line, "{count}"),
+            Self::Number(value, _) | Self::Share(value, _) => write!(line, "{value:?}"),
+            Self::Flag(flag) => write!(line, "{flag}"),
+        };
     }
 
     fn json(&self) -> serde_json::Value {
@@ -108,6 +113,30 @@ pub fn per_cent(value: f64, of: u64) -> String {
             return if value < 0.5 { "under 0.001 %" } else { "over 99.999 %" }.to_owned();
         }
         decimals += 1;
+    }
+}
+
+/// Microseconds as seconds.
+pub fn seconds(time: Micros) -> f64 {
+    time.0 as f64 / 1e6
+}
+
+/// `1 d 2 h 3 min`, the two greatest units.
+pub fn long(time: Micros) -> String {
+    let seconds = time.0 / 1_000_000;
+    let units = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
+    let mut rest = seconds;
+    let mut words = Vec::new();
+    for (length, unit) in units {
+        if rest >= length && words.len() < 2 {
+            words.push(format!("{} {unit}", rest / length));
+            rest %= length;
+        }
+    }
+    if words.is_empty() {
+        "0".to_owned()
+    } else {
+        words.join(" ")
     }
 }
 
@@ -221,8 +250,7 @@ impl Table {
         let mut text = self.columns.join(",");
         text.push('\n');
         for row in &self.rows {
-            text.push_str(&row.iter().map(Cell::csv).collect::<Vec<_>>().join(","));
-            text.push('\n');
+            csv_line(row, &mut text);
         }
         text
     }
@@ -299,6 +327,17 @@ impl Table {
     }
 }
 
+/// Adds a line of CSV.
+pub fn csv_line(cells: &[Cell], text: &mut String) {
+    for (number, cell) in cells.iter().enumerate() {
+        if number > 0 {
+            text.push(',');
+        }
+        cell.write_csv(text);
+    }
+    text.push('\n');
+}
+
 /// An array, one element a line, so that it can be read and compared.
 pub fn json<T: serde::Serialize>(rows: &[T]) -> Result<String, Failure> {
     let mut text = String::from("[");
@@ -325,6 +364,13 @@ mod tests {
         assert_eq!(per_cent(0.998877, 40_000), "99.89 %");
         assert_eq!(per_cent(0.999_999_999_9, 105_000), "over 99.999 %");
         assert_eq!(per_cent(0.000_000_000_1, 105_000), "under 0.001 %");
+    }
+
+    #[test]
+    fn long_times_are_short() {
+        assert_eq!(long(Micros::from_secs(93_784)), "1 d 2 h");
+        assert_eq!(long(Micros::from_secs(59)), "59 s");
+        assert_eq!(long(Micros::ZERO), "0");
     }
 
     #[test]

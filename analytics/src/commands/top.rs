@@ -4,7 +4,7 @@ use std::{cmp::Ordering, process::ExitCode};
 
 use super::{
     Failure, Global,
-    explain::{Figure, Found, name},
+    figure::{Figure, Found},
     print,
     source::{SourceArgs, lake_failure},
     stats::{Asked, Shape, query},
@@ -18,8 +18,8 @@ pub struct Args {
     #[command(flatten)]
     source: SourceArgs,
 
-    /// By which figure: availability, delivery_rate, coverage, availability_by_time, downtime, outages, mttr, mtbf,
-    /// delivered_within_30s, delivered_p99, round_trip_p95, smtp_send_mean, …
+    /// By which figure: availability, delivery_rate, coverage, availability_by_time, downtime, outages, longest_outage, mttr,
+    /// mtbf, lost, delivered_within_30s, delivered_p99, round_trip_p95, smtp_send_mean, …
     #[arg(long, value_name = "FIGURE", default_value = "availability", value_parser = figure)]
     figure: Figure,
 
@@ -142,7 +142,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         print(format!(
             "\n{} monitors have no {}: {}.\n",
             unknown.len(),
-            name(figure),
+            figure,
             names.join(", ")
         ))?;
     }

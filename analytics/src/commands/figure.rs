@@ -1,0 +1,421 @@
+//! The figures of `stats` one by one, by their names: what `--explain` explains and `top` sorts by.
+
+use mailqos_core::model::Outcome;
+
+use super::{
+    stats::{Asked, limit_name, percentile},
+    table::{long, seconds},
+};
+use crate::figures::{
+    Counts, DeliveredPercentile, Distribution, Share,
+    availability::share,
+    delivered_within::LIMITS,
+    percentiles::needed_ranks,
+    series::{Metric, Series},
+    stats::{Question, Row},
+};
+
+/// A figure of `stats`, by the name that CSV gives it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Figure {
+    Availability,
+    DeliveryRate,
+    Coverage,
+    AvailabilityByTime,
+    Downtime,
+    Unknown,
+    Maintenance,
+    Outages,
+    LongestOutage,
+    Mttr,
+    Mtbf,
+    /// How many tests there were, or had an outcome.
+    Tests(Which),
+    /// One of [`LIMITS`], or max round trip.
+    Within(Option<usize>),
+    Delivered(Asked),
+    Of(Metric, Statistic),
+}
+
+/// Which tests are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    Counted,
+    Of(Outcome),
+    Excluded,
+    Provisional,
+}
+
+impl Which {
+    /// By the name of its column.
+    fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "tests" => Self::Counted,
+            "excluded" => Self::Excluded,
+            "provisional" => Self::Provisional,
+            outcome => Self::Of(outcome.parse().ok()?),
+        })
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Counted => "tests",
+            Self::Excluded => "excluded",
+            Self::Provisional => "provisional",
+            Self::Of(outcome) => outcome.as_str(),
+        }
+    }
+
+    fn of(self, counts: &Counts) -> u64 {
+        match self {
+            Self::Counted => counts.tests(),
+            Self::Excluded => counts.excluded,
+            Self::Provisional => counts.provisional,
+            Self::Of(Outcome::Ok) => counts.ok,
+            Self::Of(Outcome::Late) => counts.late,
+            Self::Of(Outcome::Lost) => counts.lost,
+            Self::Of(Outcome::SmtpFailed) => counts.smtp_failed,
+            Self::Of(Outcome::PickupFailed) => counts.pickup_failed,
+            Self::Of(Outcome::NotTested) => counts.not_tested,
+        }
+    }
+
+    /// Whether a row of a series is one of them.
+    pub(super) fn has(self, series: &Series, row: usize) -> bool {
+        let outcome = series.outcome[row];
+        match self {
+            Self::Counted => series.counts(row),
+            Self::Excluded => outcome != Outcome::NotTested && series.exclusion(row).is_some(),
+            Self::Provisional => series.counts(row) && series.provisional.get(row) == Some(&true),
+            Self::Of(Outcome::NotTested) => outcome == Outcome::NotTested,
+            Self::Of(wanted) => series.counts(row) && outcome == wanted,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Statistic {
+    Count,
+    Min,
+    Mean,
+    Max,
+    Percentile(Asked),
+}
+
+impl Figure {
+    pub(super) const HELP: &'static str = "figures are availability, delivery_rate, coverage, availability_by_time, downtime, unknown, maintenance, \
+         outages, longest_outage, mttr, mtbf, tests, ok, late, lost, smtp_failed, pickup_failed, not_tested, excluded, \
+         provisional, delivered_within_10s, _30s, _1min, _5min or _max_round_trip, delivered_p99, and count, min, mean, max or a \
+         percentile of a metric: round_trip_p95, smtp_send_mean";
+}
+
+/// A figure's value, as far as there is one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Found {
+    /// There is nothing to make it of.
+    None,
+    /// So many per cent of the mails were not delivered in the first place.
+    NotDelivered,
+    /// Shares in [0, 1], seconds, milliseconds, or a count.
+    Is(f64),
+}
+
+impl Figure {
+    /// The metric that it is of.
+    pub(super) fn metric(&self) -> Metric {
+        match self {
+            Self::Of(metric, _) => *metric,
+            _ => Metric::RoundTrip,
+        }
+    }
+
+    /// The percentile that it is.
+    pub(super) fn percentile(&self) -> Option<&Asked> {
+        match self {
+            Self::Delivered(asked) | Self::Of(_, Statistic::Percentile(asked)) => Some(asked),
+            _ => None,
+        }
+    }
+
+    /// Whether it is made of stretches of time rather than of tests.
+    pub(super) fn is_of_time(&self) -> bool {
+        matches!(
+            self,
+            Self::Coverage
+                | Self::AvailabilityByTime
+                | Self::Downtime
+                | Self::Unknown
+                | Self::Maintenance
+                | Self::Outages
+                | Self::LongestOutage
+                | Self::Mttr
+                | Self::Mtbf
+        )
+    }
+
+    /// In what it is measured.
+    pub(super) fn unit(&self) -> &'static str {
+        match self {
+            Self::Downtime | Self::Unknown | Self::Maintenance | Self::LongestOutage | Self::Mttr | Self::Mtbf => "s",
+            Self::Outages | Self::Tests(_) | Self::Of(_, Statistic::Count) => "",
+            Self::Delivered(_) | Self::Of(..) => "ms",
+            _ => "share",
+        }
+    }
+
+    /// Whether more of it is better.
+    pub(super) fn more_is_better(&self) -> bool {
+        self.unit() == "share"
+            || matches!(
+                self,
+                Self::Mtbf | Self::Of(_, Statistic::Count) | Self::Tests(Which::Counted | Which::Of(Outcome::Ok))
+            )
+    }
+
+    fn distribution<'a>(&self, row: &'a Row, question: &Question) -> Option<&'a Distribution> {
+        let index = question.metrics.iter().position(|known| *known == self.metric())?;
+        row.metrics.get(index)?.as_ref()
+    }
+
+    /// Where its percentile stands among those of the question.
+    fn place(&self, question: &Question) -> Option<usize> {
+        let q = self.percentile()?.q();
+        question.qs.iter().position(|known| known.to_bits() == q.to_bits())
+    }
+
+    /// Its value in a row that answers the question.
+    pub(super) fn value(&self, row: &Row, question: &Question) -> Found {
+        let (counts, time) = (&row.counts, &row.time);
+        let ms = |micros: f64| micros / 1000.0;
+        let summary = self.distribution(row, question).map(|found| &found.summary);
+        let value = match self {
+            Self::Availability => counts.availability(),
+            Self::DeliveryRate => counts.delivery_rate(),
+            Self::Coverage => time.coverage(),
+            Self::AvailabilityByTime => time.availability(),
+            Self::Downtime => Some(seconds(time.downtime)),
+            Self::Unknown => Some(seconds(time.unknown)),
+            Self::Maintenance => Some(seconds(time.excluded)),
+            Self::Outages => Some(time.outages as f64),
+            Self::LongestOutage => time.longest.map(seconds),
+            Self::Tests(which) => Some(which.of(counts) as f64),
+            Self::Mttr => time.mttr().map(seconds),
+            Self::Mtbf => time.mtbf().map(seconds),
+            Self::Within(limit) => share(limit.map_or(counts.ok, |index| row.within[index]), counts.tests()),
+            Self::Delivered(_) => match self.place(question).and_then(|index| row.delivered.get(index)) {
+                Some(DeliveredPercentile::NotDelivered) => return Found::NotDelivered,
+                Some(DeliveredPercentile::Within(micros)) => Some(ms(*micros)),
+                None => None,
+            },
+            Self::Of(_, Statistic::Count) => Some(summary.map_or(0.0, |s| s.count as f64)),
+            Self::Of(_, Statistic::Min) => summary.map(|s| s.min.as_millis_f64()),
+            Self::Of(_, Statistic::Max) => summary.map(|s| s.max.as_millis_f64()),
+            Self::Of(_, Statistic::Mean) => summary.map(|s| ms(s.mean)),
+            Self::Of(_, Statistic::Percentile(_)) => {
+                let place = self.place(question);
+                place
+                    .and_then(|index| summary?.percentiles.get(index))
+                    .map(|micros| ms(*micros))
+            }
+        };
+        value.map_or(Found::None, Found::Is)
+    }
+
+    /// Its 95 % confidence interval, where it has one.
+    pub(super) fn interval(&self, row: &Row, question: &Question) -> Option<(f64, f64)> {
+        let (counts, of) = (&row.counts, |part: u64| Share::new(part, row.counts.tests()));
+        let share = match self {
+            Self::Availability | Self::Within(None) => of(counts.ok),
+            Self::DeliveryRate => of(counts.ok + counts.late),
+            Self::Within(Some(limit)) => of(row.within[*limit]),
+            Self::Of(_, Statistic::Percentile(_)) => {
+                let intervals = &self.distribution(row, question)?.intervals;
+                let (low, high) = intervals.get(self.place(question)?).copied().flatten()?;
+                return Some((low / 1000.0, high / 1000.0));
+            }
+            _ => None,
+        }?;
+        Some((share.low, share.high))
+    }
+}
+
+impl std::str::FromStr for Figure {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("there is no figure {text:?}");
+        Ok(match text {
+            "availability" => Self::Availability,
+            "delivery_rate" => Self::DeliveryRate,
+            "coverage" => Self::Coverage,
+            "availability_by_time" => Self::AvailabilityByTime,
+            "downtime" | "downtime_s" => Self::Downtime,
+            "unknown" | "unknown_s" => Self::Unknown,
+            "maintenance" | "maintenance_s" => Self::Maintenance,
+            "outages" => Self::Outages,
+            "longest_outage" | "longest_outage_s" => Self::LongestOutage,
+            "mttr" | "mttr_s" => Self::Mttr,
+            "mtbf" | "mtbf_s" => Self::Mtbf,
+            "delivered_within_max_round_trip" => Self::Within(None),
+            "delivered_within_10s" => Self::Within(Some(0)),
+            "delivered_within_30s" => Self::Within(Some(1)),
+            "delivered_within_1min" => Self::Within(Some(2)),
+            "delivered_within_5min" => Self::Within(Some(3)),
+            _ => {
+                if let Some(which) = Which::named(text) {
+                    return Ok(Self::Tests(which));
+                }
+                if let Some(asked) = text.strip_prefix("delivered_p") {
+                    return Ok(Self::Delivered(percentile(asked)?));
+                }
+                let (metric, statistic) = text.rsplit_once('_').ok_or_else(wrong)?;
+                let metric: Metric = metric.parse().map_err(|_| wrong())?;
+                let statistic = match statistic {
+                    "count" => Statistic::Count,
+                    "min" => Statistic::Min,
+                    "mean" => Statistic::Mean,
+                    "max" => Statistic::Max,
+                    other if other.starts_with('p') => Statistic::Percentile(percentile(other)?),
+                    _ => return Err(wrong()),
+                };
+                Self::Of(metric, statistic)
+            }
+        })
+    }
+}
+
+impl std::fmt::Display for Figure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Availability => f.write_str("availability"),
+            Self::DeliveryRate => f.write_str("delivery_rate"),
+            Self::Coverage => f.write_str("coverage"),
+            Self::AvailabilityByTime => f.write_str("availability_by_time"),
+            Self::Downtime => f.write_str("downtime"),
+            Self::Unknown => f.write_str("unknown"),
+            Self::Maintenance => f.write_str("maintenance"),
+            Self::Outages => f.write_str("outages"),
+            Self::LongestOutage => f.write_str("longest_outage"),
+            Self::Mttr => f.write_str("mttr"),
+            Self::Mtbf => f.write_str("mtbf"),
+            Self::Tests(which) => f.write_str(which.name()),
+            Self::Within(None) => f.write_str("delivered_within_max_round_trip"),
+            Self::Within(Some(limit)) => write!(f, "delivered_within_{}", limit_name(LIMITS[*limit])),
+            Self::Delivered(asked) => write!(f, "delivered_{}", asked.name()),
+            Self::Of(metric, Statistic::Count) => write!(f, "{metric}_count"),
+            Self::Of(metric, Statistic::Min) => write!(f, "{metric}_min"),
+            Self::Of(metric, Statistic::Mean) => write!(f, "{metric}_mean"),
+            Self::Of(metric, Statistic::Max) => write!(f, "{metric}_max"),
+            Self::Of(metric, Statistic::Percentile(asked)) => write!(f, "{metric}_{}", asked.name()),
+        }
+    }
+}
+
+impl Figure {
+    /// Its definition, and how its value follows from what is counted here; `values` are the metric's non-null ones.
+    pub(super) fn definition(&self, row: &Row, values: u64) -> (&'static str, String) {
+        let (counts, time, tests) = (&row.counts, &row.time, row.counts.tests());
+        let of_tests = |part: u64, what: &str| format!("{part} {what} of {tests} counted tests");
+        match self {
+            Self::Availability => (
+                "ok / counted tests; counted are all outcomes but not_tested, outside maintenance",
+                of_tests(counts.ok, "ok"),
+            ),
+            Self::DeliveryRate => (
+                "(ok + late) / counted tests",
+                of_tests(counts.ok + counts.late, "ok or late"),
+            ),
+            Self::Coverage => (
+                "known time / period; time without tests for more than three test intervals is unknown",
+                format!("{} unknown of {}", long(time.unknown), long(time.length)),
+            ),
+            Self::AvailabilityByTime => (
+                "time up / (time up + downtime); unknown time and maintenance are neither",
+                format!("{} up, {} down", long(time.up), long(time.downtime)),
+            ),
+            Self::Downtime => (
+                "the known parts of outages that lie in the period; an outage reaches from the first failed test to the next ok one",
+                format!("{} outages", time.outages),
+            ),
+            Self::Outages => (
+                "how many outages touch the period; an outage reaches from the first failed test to the next ok one",
+                of_tests(counts.failed(), "failed"),
+            ),
+            Self::Unknown => (
+                "time without tests for more than three test intervals, from the test before it to the test after it",
+                format!("{} of {}", long(time.unknown), long(time.length)),
+            ),
+            Self::Maintenance => (
+                "known time from tests on that do not count, to the next test",
+                format!("{} of {}", long(time.excluded), long(time.length)),
+            ),
+            Self::LongestOutage => (
+                "the greatest known part of one outage that lies in the period",
+                format!("the greatest of {} outages", time.outages),
+            ),
+            Self::Tests(which) => (
+                match which {
+                    Which::Counted => "tests with an outcome other than not_tested, outside maintenance",
+                    Which::Of(Outcome::NotTested) => "tests that the probe itself could not make; they do not count",
+                    Which::Of(_) => "counted tests with this outcome",
+                    Which::Excluded => "tests in maintenance, or whose failure was ordered; they do not count",
+                    Which::Provisional => {
+                        "counted tests whose mail may still be found late; they count as failed until then"
+                    }
+                },
+                String::new(),
+            ),
+            Self::Mttr => (
+                "mean duration of the outages that ended, from the first failed test to the next ok one",
+                format!("{} outages", time.outages),
+            ),
+            Self::Mtbf => (
+                "time up / number of outages",
+                format!("{} up, {} outages", long(time.up), time.outages),
+            ),
+            Self::Within(limit) => (
+                "counted tests whose mail landed within the limit / counted tests; lost mails stay in the denominator",
+                of_tests(limit.map_or(counts.ok, |index| row.within[index]), "landed in time"),
+            ),
+            Self::Delivered(asked) => (
+                "percentile of the round trip over all counted tests, undelivered mail being slower than any delivered",
+                ranks(tests as usize, asked),
+            ),
+            Self::Of(_, Statistic::Count) => ("non-null values of counted tests", String::new()),
+            Self::Of(_, Statistic::Min) => (
+                "least of the non-null values of counted tests",
+                format!("least of {values}"),
+            ),
+            Self::Of(_, Statistic::Max) => (
+                "greatest of the non-null values of counted tests",
+                format!("greatest of {values}"),
+            ),
+            Self::Of(_, Statistic::Mean) => (
+                "arithmetic mean of the non-null values of counted tests",
+                format!("sum of {values} values / {values}"),
+            ),
+            Self::Of(_, Statistic::Percentile(asked)) => (
+                "exact percentile of the non-null values of counted tests, linear interpolation between closest ranks, (n − 1)·q",
+                ranks(values as usize, asked),
+            ),
+        }
+    }
+}
+
+fn ranks(n: usize, asked: &Asked) -> String {
+    if n == 0 {
+        return "of no value".to_owned();
+    }
+    let q = asked.q();
+    let (low, fraction) = needed_ranks(n, q);
+    if fraction > 0.0 {
+        format!(
+            "({n} − 1)·{q} = {:.4}: between the {}th and {}th of {n} in ascending order",
+            low as f64 + fraction,
+            low + 1,
+            low + 2
+        )
+    } else {
+        format!("({n} − 1)·{q} = {low}: the {}th of {n} in ascending order", low + 1)
+    }
+}

@@ -1,0 +1,173 @@
+//! The contract's JSON of a row, to which all other figures are added where they are asked for.
+
+use mailqos_core::model::UtcMicros;
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
+
+use super::{answer::limit_name, shape::Shape};
+use crate::{
+    commands::table::seconds,
+    figures::{
+        DeliveredPercentile, Distribution, availability::share, delivered_within::LIMITS, periods::Period, stats::Row,
+    },
+};
+
+pub(super) struct JsonRow<'a> {
+    pub(super) row: &'a Row,
+    pub(super) shape: &'a Shape,
+    /// The period compared with, and its figures if there are any.
+    pub(super) before: Option<(&'a Period, Option<&'a Row>)>,
+    pub(super) skipped: &'a [String],
+}
+
+impl Serialize for JsonRow<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let row = self.row;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("site", &row.whose.site.as_deref())?;
+        map.serialize_entry("monitor", &row.whose.monitor.as_deref())?;
+        if let Some(name) = self.shape.group.name() {
+            map.serialize_entry(name, &row.whose.group.as_deref())?;
+        }
+        map.serialize_entry("bucket", &self.shape.bucket(row))?;
+        figures(&mut map, row, self.shape)?;
+        if let Some((period, before)) = self.before {
+            map.serialize_entry("before", &JsonBefore(period, before, self.shape))?;
+        }
+        if !self.skipped.is_empty() {
+            map.serialize_entry("skipped_files", self.skipped)?;
+        }
+        map.end()
+    }
+}
+
+struct JsonBefore<'a>(&'a Period, Option<&'a Row>, &'a Shape);
+
+impl Serialize for JsonBefore<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let moment = |at: UtcMicros| {
+            let zoned = self.0.calendar.zoned(at);
+            zoned.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+        };
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("from", &moment(self.0.from))?;
+        map.serialize_entry("to", &moment(self.0.to))?;
+        match self.1 {
+            Some(row) => figures(&mut map, row, self.2)?,
+            None => map.serialize_entry("tests", &0)?,
+        }
+        map.end()
+    }
+}
+
+fn figures<M: serde::ser::SerializeMap>(map: &mut M, row: &Row, shape: &Shape) -> Result<(), M::Error> {
+    let (counts, time) = (&row.counts, &row.time);
+    map.serialize_entry("tests", &counts.tests())?;
+    map.serialize_entry("ok", &counts.ok)?;
+    map.serialize_entry("late", &counts.late)?;
+    map.serialize_entry("lost", &counts.lost)?;
+    map.serialize_entry("smtp_failed", &counts.smtp_failed)?;
+    map.serialize_entry("pickup_failed", &counts.pickup_failed)?;
+    map.serialize_entry("not_tested", &counts.not_tested)?;
+    map.serialize_entry("availability", &counts.availability())?;
+    map.serialize_entry("metrics", &JsonMetrics(row, shape))?;
+    if !shape.full {
+        return Ok(());
+    }
+    let interval = counts.availability_interval();
+    map.serialize_entry("monitors", &row.monitors)?;
+    map.serialize_entry("excluded", &counts.excluded)?;
+    map.serialize_entry("provisional", &counts.provisional)?;
+    map.serialize_entry("availability_interval", &interval.map(|share| (share.low, share.high)))?;
+    map.serialize_entry("delivery_rate", &counts.delivery_rate())?;
+    map.serialize_entry("coverage", &time.coverage())?;
+    map.serialize_entry("availability_by_time", &time.availability())?;
+    map.serialize_entry("downtime_s", &seconds(time.downtime))?;
+    map.serialize_entry("unknown_s", &seconds(time.unknown))?;
+    map.serialize_entry("maintenance_s", &seconds(time.excluded))?;
+    map.serialize_entry("outages", &time.outages)?;
+    map.serialize_entry("longest_outage_s", &time.longest.map(seconds))?;
+    map.serialize_entry("mttr_s", &time.mttr().map(seconds))?;
+    map.serialize_entry("mtbf_s", &time.mtbf().map(seconds))?;
+    map.serialize_entry("delivered_within", &JsonWithin(row))?;
+    map.serialize_entry("delivered", &JsonDelivered(row, shape))
+}
+
+struct JsonWithin<'a>(&'a Row);
+
+impl Serialize for JsonWithin<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let tests = self.0.counts.tests();
+        let mut map = serializer.serialize_map(Some(LIMITS.len() + 1))?;
+        for (limit, within) in LIMITS.iter().zip(self.0.within) {
+            map.serialize_entry(&limit_name(*limit), &share(within, tests))?;
+        }
+        map.serialize_entry("max_round_trip", &share(self.0.counts.ok, tests))?;
+        map.end()
+    }
+}
+
+/// Percentiles of the round trip in which undelivered mail is slower than any.
+struct JsonDelivered<'a>(&'a Row, &'a Shape);
+
+impl Serialize for JsonDelivered<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (index, asked) in self.1.percentiles.iter().enumerate() {
+            match self.0.delivered.get(index) {
+                None => map.serialize_entry(&asked.name(), &None::<f64>)?,
+                Some(DeliveredPercentile::NotDelivered) => map.serialize_entry(&asked.name(), "not delivered")?,
+                Some(DeliveredPercentile::Within(micros)) => map.serialize_entry(&asked.name(), &(micros / 1000.0))?,
+            }
+        }
+        map.end()
+    }
+}
+
+struct JsonMetrics<'a>(&'a Row, &'a Shape);
+
+impl Serialize for JsonMetrics<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.1.metrics.len()))?;
+        for (metric, found) in self.1.metrics.iter().zip(&self.0.metrics) {
+            map.serialize_entry(metric.as_str(), &JsonDistribution(found.as_ref(), self.1))?;
+        }
+        map.end()
+    }
+}
+
+struct JsonDistribution<'a>(Option<&'a Distribution>, &'a Shape);
+
+impl Serialize for JsonDistribution<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let summary = self.0.map(|found| &found.summary);
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("count", &summary.map_or(0, |summary| summary.count))?;
+        map.serialize_entry("min", &summary.map(|s| s.min.as_millis_f64()))?;
+        map.serialize_entry("mean", &summary.map(|s| s.mean / 1000.0))?;
+        map.serialize_entry("max", &summary.map(|s| s.max.as_millis_f64()))?;
+        for (index, asked) in self.1.percentiles.iter().enumerate() {
+            let value = summary.and_then(|summary| summary.percentiles.get(index));
+            map.serialize_entry(&asked.name(), &value.map(|micros| micros / 1000.0))?;
+        }
+        if self.1.full {
+            map.serialize_entry("intervals", &JsonIntervals(self.0, self.1))?;
+        }
+        map.end()
+    }
+}
+
+struct JsonIntervals<'a>(Option<&'a Distribution>, &'a Shape);
+
+impl Serialize for JsonIntervals<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.1.percentiles.len()))?;
+        for (index, asked) in self.1.percentiles.iter().enumerate() {
+            let interval = self.0.and_then(|found| found.intervals.get(index).copied().flatten());
+            map.serialize_entry(
+                &asked.name(),
+                &interval.map(|(low, high)| (low / 1000.0, high / 1000.0)),
+            )?;
+        }
+        map.end()
+    }
+}

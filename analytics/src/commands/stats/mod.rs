@@ -1,0 +1,331 @@
+//! `mailqos-analytics stats`: the contracts' figures per monitor or group of monitors, and bucket of time.
+
+mod answer;
+mod json;
+mod shape;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::ExitCode,
+    sync::Arc,
+};
+
+pub(super) use self::answer::limit_name;
+use self::answer::{Answer, sparkline};
+pub(super) use self::shape::{Asked, Shape, percentile};
+use super::{
+    Failure, Global, explain,
+    figure::Figure,
+    source::{Source, SourceArgs, lake_failure},
+    table::Format,
+};
+use crate::figures::{
+    lake::SeriesQuery,
+    periods::{Period, Unit},
+    series::{Metric, Series},
+    stats::{Pool, Question, Row, Share, Whose},
+};
+
+/// About how many bytes of values are held at a time where several monitors' are put together.
+const BUDGET: usize = 1536 * 1024 * 1024;
+/// How much of an answer is held back, so that one which fails midway leaves none rather than a part of one.
+const HELD: usize = 64 * 1024 * 1024;
+/// How many parts of the period a line in the table shows.
+const SPARK: i64 = 24;
+
+/// Figures per monitor and bucket of time: counts of outcomes, availability by tests and by time, outages, coverage, and the
+/// distribution of each metric in milliseconds.
+///
+/// The period is half-open: --to names the first day that does not belong to it. Buckets without a sample are left out.
+/// A bucket begins where its hour, day, week or month begins, also where the period begins within it.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    source: SourceArgs,
+
+    /// One row for the whole period, or one a bucket of local time.
+    #[arg(long, value_enum, default_value = "total")]
+    by: By,
+
+    /// Whose samples are put together: a monitor's at a site, or those of all monitors of an object, with a tag, of a site,
+    /// or all. Objects and tags are those of the configuration.
+    #[arg(long, value_enum, default_value = "monitor")]
+    group: Group,
+
+    /// Further percentiles, such as 75,99.9.
+    #[arg(long, value_name = "P", value_delimiter = ',', value_parser = percentile)]
+    percentiles: Vec<Asked>,
+
+    /// Further metrics, such as smtp_tls,pickup_list; they are the lake's columns without _us.
+    #[arg(long, value_name = "METRIC", value_delimiter = ',')]
+    metrics: Vec<Metric>,
+
+    /// Beside each figure, that of the period before, or of the same one a year ago.
+    #[arg(long, value_enum, value_name = "WITH")]
+    compare: Option<Compare>,
+
+    /// With --format json: all figures, not only those that other programs may rely on. The other formats always have them.
+    #[arg(long)]
+    full: bool,
+
+    /// How one figure of one monitor comes about: its definition, what it is of, what was left out and why, and the samples.
+    #[arg(long, num_args = 2, value_names = ["MONITOR", "FIGURE"], conflicts_with_all = ["monitor", "compare", "group"])]
+    explain: Vec<String>,
+
+    /// With --explain: all samples instead of the first and last ones.
+    #[arg(long, requires = "explain")]
+    all: bool,
+
+    /// How the answer is written.
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum By {
+    Total,
+    Hour,
+    Day,
+    Week,
+    Month,
+    Quarter,
+    Year,
+}
+
+impl By {
+    fn unit(self) -> Option<Unit> {
+        match self {
+            Self::Total => None,
+            Self::Hour => Some(Unit::Hour),
+            Self::Day => Some(Unit::Day),
+            Self::Week => Some(Unit::Week),
+            Self::Month => Some(Unit::Month),
+            Self::Quarter => Some(Unit::Quarter),
+            Self::Year => Some(Unit::Year),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Group {
+    Monitor,
+    Object,
+    Tag,
+    Site,
+    All,
+}
+
+impl Group {
+    /// What a group is called in the answer, where it is neither site nor monitor.
+    fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Object => Some("object"),
+            Self::Tag => Some("tag"),
+            Self::Monitor | Self::Site | Self::All => None,
+        }
+    }
+
+    /// The groups to which a monitor's samples belong.
+    fn of(self, series: &Series, source: &Source) -> Vec<Whose> {
+        let whose = |site: Option<&Arc<str>>, group: Option<Arc<str>>| Whose {
+            site: site.cloned(),
+            monitor: None,
+            group,
+        };
+        let configured = || source.config.as_ref()?.monitors.get(&*series.monitor);
+        match self {
+            Self::Monitor => vec![Whose {
+                site: Some(Arc::clone(&series.site)),
+                monitor: Some(Arc::clone(&series.monitor)),
+                group: None,
+            }],
+            Self::Site => vec![whose(Some(&series.site), None)],
+            Self::All => vec![whose(None, None)],
+            Self::Object => vec![whose(None, configured().map(|monitor| monitor.object.as_str().into()))],
+            Self::Tag => match configured() {
+                Some(monitor) if !monitor.tags.is_empty() => monitor
+                    .tags
+                    .iter()
+                    .map(|tag| whose(None, Some(tag.as_str().into())))
+                    .collect(),
+                _ => vec![whose(None, None)],
+            },
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Compare {
+    Previous,
+    Year,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Wrong usage, or a lake that can't be read.
+pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
+    if let [monitor, figure] = args.explain.as_slice() {
+        let figure: Figure = figure
+            .parse()
+            .map_err(|message| Failure::usage(message, Figure::HELP))?;
+        let source = SourceArgs {
+            monitor: vec![monitor.clone()],
+            ..args.source.clone()
+        }
+        .open(global)?;
+        return explain::run(&source, &figure, args.all, args.format);
+    }
+    if args.compare.is_some() && args.by != By::Total {
+        return Err(Failure::usage(
+            "--compare is of whole periods",
+            "leave out --by, or ask for each period on its own",
+        ));
+    }
+    let source = args.source.open(global)?;
+    if args.group.name().is_some() && source.config.is_none() {
+        return Err(Failure::usage(
+            "objects and tags are in the configuration, and none was read",
+            "name it with --config FILE; --data may stay",
+        ));
+    }
+    let shape = Shape {
+        group: args.group,
+        full: args.full,
+        ..Shape::of_monitors(source.period.calendar.clone(), &args.metrics, &args.percentiles)
+    };
+    let mut answer = Answer::new(args.format, &shape, &source)?;
+    if let Some(with) = args.compare {
+        let now = rows(&source, &shape, &source.period, None)?;
+        let before = match with {
+            Compare::Previous => source.period.previous(),
+            Compare::Year => source.period.year_ago(),
+        };
+        let mut earlier: BTreeMap<Whose, Row> = rows(&source, &shape, &before, None)?
+            .into_iter()
+            .map(|row| (row.whose.clone(), row))
+            .collect();
+        answer.compared_with(before);
+        for row in now {
+            let before = earlier.remove(&row.whose);
+            let one = answer.render(&[row], before.as_ref(), &[]);
+            answer.take(one)?;
+        }
+    } else if args.group == Group::Monitor {
+        let question = shape.question(&source.period, args.by.unit());
+        let query = query(&source, &question);
+        let spark = args.format == Format::Table && args.by == By::Total;
+        let render = answer.renderer();
+        source.lake.for_each(
+            &query,
+            |series| {
+                let lines = if spark {
+                    vec![sparkline(&series, &question)]
+                } else {
+                    Vec::new()
+                };
+                render.render(&question.rows(&series), None, &lines)
+            },
+            |rendered| answer.take(rendered),
+        )?;
+    } else {
+        for row in rows(&source, &shape, &source.period, args.by.unit())? {
+            let one = answer.render(&[row], None, &[]);
+            answer.take(one)?;
+        }
+    }
+    let empty = answer.finish()?;
+    source.remarks(empty);
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn query(source: &Source, question: &Question) -> SeriesQuery {
+    SeriesQuery {
+        sites: source.sites.clone(),
+        monitors: source.monitors.clone(),
+        ..SeriesQuery::new(question.period.clone())
+            .metrics(&question.metrics)
+            .for_outages()
+    }
+}
+
+/// The rows of a period, of monitors or groups, in order.
+fn rows(source: &Source, shape: &Shape, period: &Period, by: Option<Unit>) -> Result<Vec<Row>, Failure> {
+    let whole = shape.question(period, by);
+    if shape.group == Group::Monitor {
+        let rows = source
+            .lake
+            .map(&query(source, &whole), |series| whole.rows(&series))
+            .map_err(lake_failure)?;
+        return Ok(rows.into_iter().flatten().collect());
+    }
+    // Exact percentiles over several monitors need all their values at once: as many metrics at a time as fit.
+    let samples = source.lake.count(&query(source, &whole)).map_err(lake_failure)?;
+    let at_a_time = (BUDGET / (4 * samples).max(1)).clamp(1, whole.metrics.len());
+    let mut all: Vec<Row> = Vec::new();
+    for (number, metrics) in whole.metrics.chunks(at_a_time).enumerate() {
+        let mut question = whole.clone();
+        question.metrics = metrics.to_vec();
+        let mut pools: BTreeMap<Whose, Pool> = BTreeMap::new();
+        let mut seen: BTreeSet<(Arc<str>, Arc<str>)> = BTreeSet::new();
+        source.lake.for_each(
+            &query(source, &question),
+            |series| {
+                let whose = (Arc::clone(&series.site), Arc::clone(&series.monitor));
+                (whose, shape.group.of(&series, source), question.share(&series))
+            },
+            |(whose, groups, share): (_, Vec<Whose>, Share)| {
+                if !share.is_empty() {
+                    seen.insert(whose);
+                }
+                let Some((last, others)) = groups.split_last() else {
+                    return Ok(());
+                };
+                for group in others {
+                    pools.entry(group.clone()).or_default().add(share.clone());
+                }
+                pools.entry(last.clone()).or_default().add(share);
+                Ok::<_, Failure>(())
+            },
+        )?;
+        // A monitor without any sample makes its group no better known.
+        for group in untested(source, shape, &seen) {
+            if let Some(pool) = pools.get_mut(&group) {
+                pool.add_untested(&question);
+            }
+        }
+        let found = pools.into_iter().flat_map(|(whose, pool)| pool.rows(&question, &whose));
+        if number == 0 {
+            all = found.collect();
+        } else {
+            for (row, more) in all.iter_mut().zip(found) {
+                row.metrics.extend(more.metrics);
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// The groups of the configured monitors that are asked for and have no sample at all, once for each.
+fn untested(source: &Source, shape: &Shape, seen: &BTreeSet<(Arc<str>, Arc<str>)>) -> Vec<Whose> {
+    let Some(config) = &source.config else {
+        return Vec::new();
+    };
+    let site: Arc<str> = config.site.as_str().into();
+    if !source.sites.is_empty() && !source.sites.contains(&*site) {
+        return Vec::new();
+    }
+    config
+        .monitors
+        .values()
+        .filter(|monitor| monitor.enabled)
+        .filter(|monitor| source.monitors.is_empty() || source.monitors.contains(monitor.id.as_str()))
+        .map(|monitor| (Arc::clone(&site), Arc::from(monitor.id.as_str())))
+        .filter(|whose| !seen.contains(whose))
+        .flat_map(|(site, monitor)| {
+            let mut series = Series::default();
+            (series.site, series.monitor) = (site, monitor);
+            shape.group.of(&series, source)
+        })
+        .collect()
+}

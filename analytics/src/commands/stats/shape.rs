@@ -1,0 +1,118 @@
+//! Which figures an answer has: metrics, percentiles, groups.
+
+use mailqos_core::model::UtcMicros;
+
+use super::Group;
+use crate::figures::{
+    percentiles::CONTRACT,
+    periods::{Calendar, Period, Unit},
+    series::Metric,
+    stats::{Question, Row},
+};
+
+/// A percentile that was asked for, as it was written.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::commands) struct Asked {
+    name: String,
+    q: f64,
+}
+
+/// `99.9` as 0.999.
+pub(in crate::commands) fn percentile(text: &str) -> Result<Asked, String> {
+    let wrong = || format!("{text:?} is no percentile; write a number from 0 to 100, such as 99.9");
+    let name = text.strip_prefix('p').unwrap_or(text);
+    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return Err(wrong());
+    }
+    // Read as a hundredth at once: 99.9 / 100 is not the number nearest to 0.999.
+    let q: f64 = format!("{name}e-2").parse().map_err(|_| wrong())?;
+    if !(0.0..=1.0).contains(&q) {
+        return Err(wrong());
+    }
+    Ok(Asked {
+        name: format!("p{name}"),
+        q,
+    })
+}
+
+impl Asked {
+    /// In [0, 1].
+    pub(in crate::commands) fn q(&self) -> f64 {
+        self.q
+    }
+
+    /// Such as `p99.9`.
+    pub(in crate::commands) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// Which figures an answer has, and in which order.
+pub(in crate::commands) struct Shape {
+    pub(super) metrics: Vec<Metric>,
+    pub(super) percentiles: Vec<Asked>,
+    pub(super) group: Group,
+    /// Whether JSON has all figures, rather than the contract's alone.
+    pub(super) full: bool,
+    pub(super) calendar: Calendar,
+}
+
+impl Shape {
+    /// The contracts' figures of single monitors.
+    pub(in crate::commands) fn of_monitors(calendar: Calendar, metrics: &[Metric], asked: &[Asked]) -> Self {
+        let mut all = Metric::CONTRACT.to_vec();
+        all.extend(
+            metrics
+                .iter()
+                .copied()
+                .filter(|metric| !Metric::CONTRACT.contains(metric)),
+        );
+        all.dedup();
+        let mut percentiles: Vec<Asked> = ["p50", "p90", "p95", "p99"]
+            .into_iter()
+            .zip(CONTRACT)
+            .map(|(name, q)| Asked {
+                name: name.to_owned(),
+                q,
+            })
+            .collect();
+        for one in asked {
+            if percentiles.iter().all(|known| known.q.to_bits() != one.q.to_bits()) {
+                percentiles.push(one.clone());
+            }
+        }
+        Self {
+            metrics: all,
+            percentiles,
+            group: Group::Monitor,
+            full: false,
+            calendar,
+        }
+    }
+
+    /// The question to which these figures are the answer.
+    pub(in crate::commands) fn question(&self, period: &Period, by: Option<Unit>) -> Question {
+        let qs: Vec<f64> = self.percentiles.iter().map(Asked::q).collect();
+        Question::new(period.clone(), UtcMicros::now(), by, &self.metrics, &qs)
+    }
+
+    /// RFC 3339 with the zone's offset at that moment.
+    pub(super) fn bucket(&self, row: &Row) -> Option<String> {
+        let bucket = self.calendar.zoned(row.bucket?);
+        Some(bucket.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_read_exactly() {
+        assert_eq!(percentile("99.9").map(|asked| asked.q), Ok(0.999));
+        assert_eq!(percentile("p95").map(|asked| asked.name), Ok("p95".to_owned()));
+        for wrong in ["", "p", "101", "-1", "fast", "1e1", "NaN", "."] {
+            assert!(percentile(wrong).is_err(), "{wrong}");
+        }
+    }
+}
