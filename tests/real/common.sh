@@ -32,8 +32,8 @@ need() {
   local try done=
   for try in 1 2 3; do
     say "installing $* (try $try)"
-    if apt-get update -qq >/dev/null 2>&1 &&
-      DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >"$ROOT/apt.log" 2>&1 </dev/null; then
+    if apt-get -o DPkg::Lock::Timeout=300 update -qq >/dev/null 2>&1 &&
+      DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "$@" >"$ROOT/apt.log" 2>&1 </dev/null; then
       done=yes; break
     fi
     sleep $((try * 5))

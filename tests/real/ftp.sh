@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# ProFTPD: FTP in clear, with explicit TLS (1.2 and 1.3), explicit TLS 1.2 only, and implicit TLS. A data connection must
-# reuse the control connection's TLS session.
+# ProFTPD: FTP in clear, with explicit TLS (1.2 and 1.3), explicit TLS 1.2 only, and implicit TLS. vsftpd: explicit TLS. With
+# both, a data connection must reuse the control connection's TLS session; vsftpd names a wrong address in its PASV replies.
 . "$(dirname "$0")/common.sh"
 
 FTP=$ROOT/ftp
+VSFTPD=$ROOT/vsftpd VSFTPD_PORT=$((PORT_BASE + 23))
 EXPLICIT=$((PORT_BASE + 21)) TLS12=$((PORT_BASE + 22)) IMPLICIT=$((PORT_BASE + 990))
 
 start_servers() {
@@ -62,9 +63,49 @@ $(host $IMPLICIT "TLSv1.2 TLSv1.3" "TLSOptions UseImplicitSSL")
 </VirtualHost>
 CONF
   proftpd -c "$FTP/proftpd.conf" </dev/null >"$FTP/start.log" 2>&1 || { cat "$FTP/start.log" >&2; return 1; }
-  listening $EXPLICIT $TLS12 $IMPLICIT
+  start_vsftpd
+  listening $EXPLICIT $TLS12 $IMPLICIT $VSFTPD_PORT
   environment ftp "FTP_PORT=$EXPLICIT" "FTP_TLS12_PORT=$TLS12" "FTPS_PORT=$IMPLICIT" USER=reports "PASSWORD=$PASSWORD" \
-    "FOLDER=$FTP/files" "LOG=$FTP/proftpd.log"
+    "FOLDER=$FTP/files" "LOG=$FTP/proftpd.log" "VSFTPD_PORT=$VSFTPD_PORT" "VSFTPD_FOLDER=$VSFTPD/files"
+}
+
+# Anonymous, since its users are those of the machine; it demands TLS and the reuse of the session all the same.
+start_vsftpd() {
+  need vsftpd -- vsftpd
+  mkdir -p "$VSFTPD/files/in" "$VSFTPD/empty"
+  chmod 755 "$VSFTPD" "$VSFTPD/files"
+  chown ftp:ftp "$VSFTPD/files/in" 2>/dev/null || chown nobody:nogroup "$VSFTPD/files/in"
+  cat >"$VSFTPD/vsftpd.conf" <<CONF
+listen=YES
+listen_address=127.0.0.1
+listen_port=$VSFTPD_PORT
+background=NO
+anonymous_enable=YES
+no_anon_password=NO
+anon_root=$VSFTPD/files
+write_enable=YES
+anon_upload_enable=YES
+anon_mkdir_write_enable=YES
+anon_other_write_enable=YES
+anon_world_readable_only=NO
+anon_umask=022
+secure_chroot_dir=$VSFTPD/empty
+pasv_address=192.0.2.1
+pasv_min_port=$((PORT_BASE + 300))
+pasv_max_port=$((PORT_BASE + 349))
+ssl_enable=YES
+allow_anon_ssl=YES
+force_anon_logins_ssl=YES
+force_anon_data_ssl=YES
+require_ssl_reuse=YES
+ssl_ciphers=HIGH
+rsa_cert_file=$ROOT/tls/server.rsa.pem
+rsa_private_key_file=$ROOT/tls/server.rsa.key
+vsftpd_log_file=$VSFTPD/vsftpd.log
+xferlog_enable=YES
+CONF
+  vsftpd "$VSFTPD/vsftpd.conf" </dev/null >"$VSFTPD/start.log" 2>&1 &
+  echo $! >"$VSFTPD/pid"
 }
 
 # Debian's ProFTPD has no directive of its own for a key of elliptic curves that all its versions read.
@@ -81,10 +122,15 @@ rsa_certificate() {
 stop_servers() {
   rm -f "$ROOT/ftp.env"
   end "$FTP/pid"
+  end "$VSFTPD/pid"
 }
 
 status_servers() {
-  if alive "$FTP/pid"; then echo "$FTP/pid: running"; else echo "$FTP/pid: not running"; return 1; fi
+  local pidfile state=0
+  for pidfile in "$FTP/pid" "$VSFTPD/pid"; do
+    if alive "$pidfile"; then echo "$pidfile: running"; else echo "$pidfile: not running"; state=1; fi
+  done
+  return $state
 }
 
 main "$@"
