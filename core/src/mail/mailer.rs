@@ -7,7 +7,7 @@ use lettre::{Address, Message, address::Envelope};
 use super::{CredentialError, DkimError, Reply, Smtp, SmtpError, dkim};
 use crate::{
     config::{Account, MailServer},
-    model::UtcMicros,
+    model::{Stage, UtcMicros},
 };
 
 /// How long the server may take to accept what it has got completely (RFC 5321, section 4.5.3.2.6): whoever gives up earlier
@@ -63,6 +63,15 @@ impl MailError {
             Self::Credentials(_) | Self::Dkim(_) => true,
             Self::TooLarge { .. } => false,
             Self::Smtp(error) => error.reply.as_ref().is_none_or(Reply::is_transient),
+        }
+    }
+
+    /// Whether a person can mend it, as a log-in that was refused; what the server says of the mail itself is its last word.
+    pub fn is_mendable(&self) -> bool {
+        match self {
+            Self::Credentials(_) | Self::Dkim(_) => true,
+            Self::TooLarge { .. } => false,
+            Self::Smtp(error) => !matches!(error.stage, Stage::SmtpRcpt | Stage::SmtpData),
         }
     }
 

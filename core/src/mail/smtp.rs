@@ -422,17 +422,14 @@ impl Smtp {
         if eight_bit && self.offers("8BITMIME") {
             parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
         }
-        let international = from
-            .into_iter()
-            .chain(to)
-            .any(|address| !address.to_string().is_ascii());
-        if international {
-            if !self.offers("SMTPUTF8") {
-                return Err(self.refuse(
-                    stage,
-                    "an address has characters beyond ASCII, which this server does not take (no SMTPUTF8)".to_owned(),
-                ));
-            }
+        // One recipient whom the server can't take holds up no other.
+        let utf8 = self.offers("SMTPUTF8");
+        let foreign = |address: &Address| !address.to_string().is_ascii();
+        let beyond = "5.6.7 the address has characters beyond ASCII, which this server does not take (no SMTPUTF8)";
+        if from.is_some_and(foreign) && !utf8 {
+            return Err(self.refuse(stage, beyond.to_owned()));
+        }
+        if utf8 && from.into_iter().chain(to).any(foreign) {
             parameters.push(MailParameter::SmtpUtfEight);
         }
         let mut wishes = Vec::new();
@@ -449,15 +446,31 @@ impl Smtp {
         let began = Instant::now();
         self.command(stage, Mail::new(from.cloned(), parameters)).await?;
         let mut results = Vec::with_capacity(to.len());
-        let mut refusal = None;
+        let mut refusal: Option<SmtpError> = None;
         for recipient in to {
+            if foreign(recipient) && !utf8 {
+                let reply = Reply {
+                    code: 553,
+                    lines: vec![beyond.to_owned()],
+                    at: Instant::now(),
+                };
+                results.push((recipient.clone(), reply.clone()));
+                refusal.get_or_insert(SmtpError {
+                    reply: Some(reply),
+                    ..self.refuse(stage, beyond.to_owned())
+                });
+                continue;
+            }
             match self.command(stage, Rcpt::new(recipient.clone(), wishes.clone())).await {
                 Ok(reply) => results.push((recipient.clone(), reply)),
                 Err(error) => match error.reply.clone() {
                     // 421 ends the conversation (RFC 5321, section 3.8).
                     Some(reply) if reply.code != 421 => {
                         results.push((recipient.clone(), reply));
-                        refusal = Some(error);
+                        // Where one may succeed later, the whole may.
+                        if error.is_transient() || refusal.as_ref().is_none_or(|known| !known.is_transient()) {
+                            refusal = Some(error);
+                        }
                     }
                     _ => return Err(error),
                 },
