@@ -117,7 +117,11 @@ pub(super) async fn send(config: &Config, requests: &[Request], now: UtcMicros) 
     outbox.tell(config, UtcMicros::now()).await.map_err(Failure::work)?;
     let mine = |target: &str| requests.iter().any(|request| request.target.as_str() == target);
     let failed = work.failed.iter().chain(&work.dead).any(|order| mine(&order.target));
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if failed || !work.trouble.is_empty() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 /// Says on standard error what working off the outbox did.
@@ -130,7 +134,19 @@ pub(super) fn tell(work: &Work) {
     }
     for order in &work.failed {
         let reason = order.last_error.as_deref().unwrap_or("no reason given");
-        eprintln!("{}: {reason}; it stays in the outbox and is tried again", order.target);
+        let next = UtcMicros(order.next_attempt_at);
+        let id = &order.id;
+        if order.stuck {
+            eprintln!(
+                "{}: {reason}; it stays in the outbox: mend the cause, then `mailqos-analytics outbox retry {id}`, or it is tried again {next}",
+                order.target
+            );
+        } else {
+            eprintln!(
+                "{}: {reason}; it stays in the outbox and is tried again {next}",
+                order.target
+            );
+        }
     }
     for order in &work.dead {
         let reason = order.last_error.as_deref().unwrap_or("no reason given");
@@ -138,5 +154,8 @@ pub(super) fn tell(work: &Work) {
             "{}: {reason}; given up: mend the cause, then `mailqos-analytics outbox retry {}`",
             order.target, order.id
         );
+    }
+    for error in &work.trouble {
+        eprintln!("{error}; nothing is sent that could not be written down");
     }
 }

@@ -8,7 +8,7 @@ use mailqos_core::model::UtcMicros;
 use super::{Failure, Global, deliver::tell, print};
 use crate::delivery::{
     ledger::Line,
-    outbox::{Order, Outbox},
+    outbox::{Named, Order, Outbox},
 };
 
 /// Options of `outbox`.
@@ -112,20 +112,29 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
                 ids
             };
             for id in &ids {
-                if !outbox.retry(id, now).map_err(Failure::work)? {
-                    return Err(unknown(id));
+                match outbox.retry(id, now).map_err(Failure::work)? {
+                    Named::Done => {}
+                    Named::Unknown => return Err(unknown(id)),
+                    Named::Busy => eprintln!("{id}: a running schedule delivers to its target just now"),
                 }
             }
             let work = outbox.work_off(&config, now).await.map_err(Failure::work)?;
             tell(&work);
-            if !work.failed.is_empty() || !work.dead.is_empty() {
+            if !work.is_well() {
                 return Ok(ExitCode::FAILURE);
             }
         }
         Action::Drop { ids } => {
             for id in &ids {
-                if !outbox.drop_order(id).map_err(Failure::work)? {
-                    return Err(unknown(id));
+                match outbox.drop_order(id).map_err(Failure::work)? {
+                    Named::Done => {}
+                    Named::Unknown => return Err(unknown(id)),
+                    Named::Busy => {
+                        return Err(Failure::work_help(
+                            format!("a running schedule delivers to the target of {id} just now"),
+                            "try again in a moment",
+                        ));
+                    }
                 }
             }
         }

@@ -1,4 +1,5 @@
-//! Tells people of deliveries that were given up, by an action list, until somebody's way has accepted it.
+//! Tells people of deliveries that were given up, or that only a person can help, by an action list, until somebody's way has
+//! accepted it.
 
 use mailqos_core::{
     config::Config,
@@ -7,14 +8,14 @@ use mailqos_core::{
 
 use super::{
     notice,
-    outbox::{Order, Outbox, OutboxError},
+    outbox::{Order, Outbox, OutboxError, is_due},
 };
 
 /// After a failure people are told again no sooner.
 const PAUSE: Micros = Micros::from_secs(300);
 
 impl Outbox {
-    /// Tells of the deliveries that were given up and that nobody was told of yet. What fails is tried again later.
+    /// Tells of the deliveries that were given up or are stuck, and that nobody was told of yet. What fails is tried again later.
     ///
     /// # Errors
     /// The outbox can't be read or written.
@@ -25,21 +26,27 @@ impl Outbox {
         let Some(_lock) = self.lock("dead-letters")? else {
             return Ok(());
         };
-        let open: Vec<Order> = self
-            .given_up()?
-            .into_iter()
-            .filter(|order| !order.told && order.tell_at <= now.0)
+        let dead = self.given_up()?.into_iter().map(|order| (order, true));
+        let stuck = self.waiting()?.into_iter().filter(|order| order.stuck);
+        let open: Vec<(Order, bool)> = dead
+            .chain(stuck.map(|order| (order, false)))
+            .filter(|(order, _)| !order.told && is_due(order.tell_at, now, PAUSE))
             .collect();
         if open.is_empty() {
             return Ok(());
         }
         // Many at once are one message.
         let subject = match open.as_slice() {
-            [only] => format!("not delivered to {}: {}", only.target, files(only)),
-            several => format!("{} deliveries were given up", several.len()),
+            [(only, true)] => format!("not delivered to {}: {}", only.target, files(only)),
+            [(only, false)] => format!("can't be delivered to {} yet: {}", only.target, files(only)),
+            several => format!("{} deliveries fail", several.len()),
         };
-        let text: String = open.iter().map(words).collect::<Vec<_>>().join("\n\n");
-        let ids: Vec<&str> = open.iter().map(|order| order.id.as_str()).collect();
+        let text: String = open
+            .iter()
+            .map(|(order, dead)| words(order, *dead))
+            .collect::<Vec<_>>()
+            .join("\n\n");
+        let ids: Vec<&str> = open.iter().map(|(order, _)| order.id.as_str()).collect();
         let told = notice::tell(config, list.as_str(), &ids.concat(), &subject, &text).await;
         if let Err(reason) = &told {
             tracing::error!(
@@ -47,10 +54,8 @@ impl Outbox {
                 ids.join(", ")
             );
         }
-        for mut order in open {
-            order.told = told.is_ok();
-            order.tell_at = (now + PAUSE).0;
-            self.save_dead(&order)?;
+        for (order, dead) in open {
+            self.remember_told(&order, dead, told.is_ok(), now + PAUSE)?;
         }
         Ok(())
     }
@@ -61,11 +66,16 @@ fn files(order: &Order) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-fn words(order: &Order) -> String {
+fn words(order: &Order, dead: bool) -> String {
     let reason = order.last_error.as_deref().unwrap_or("no reason given");
     let mut text = format!(
-        "{} was not delivered to {} after {} attempt{}.\nOrdered: {}\nWhy: {reason}\n",
+        "{} {} to {} after {} attempt{}.\nOrdered: {}\nWhy: {reason}\n",
         files(order),
+        if dead {
+            "was not delivered"
+        } else {
+            "is not delivered yet"
+        },
         order.target,
         order.attempts,
         if order.attempts == 1 { "" } else { "s" },
@@ -74,6 +84,12 @@ fn words(order: &Order) -> String {
     for served in order.done.values() {
         let word = if served.refused { "Refused" } else { "Served" };
         text.push_str(&format!("{word}: {} ({})\n", served.recipient, served.reply));
+    }
+    if !dead {
+        text.push_str(&format!(
+            "It is tried again, next {}; once the cause is mended, that succeeds.\n",
+            UtcMicros(order.next_attempt_at)
+        ));
     }
     text.push_str(&format!(
         "The files are kept. Mend the cause, then: mailqos-analytics outbox retry {id}\nOr forget it: mailqos-analytics outbox drop {id}",

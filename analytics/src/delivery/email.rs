@@ -84,7 +84,7 @@ pub(super) async fn deliver(
             limits.insert(address, limit);
         }
     }
-    let mut links: Option<String> = None;
+    let mut links: Option<(String, Receipt)> = None;
     let mut replies = BTreeSet::new();
     let mut trouble = None;
     for _ in 0..ROUNDS {
@@ -106,34 +106,42 @@ pub(super) async fn deliver(
             if *variant == Variant::Link && links.is_none() {
                 links = Some(link(config, target, parcel).await?);
             }
-            for mail in content.mails(variant, links.as_deref()) {
-                let open: Vec<&String> = addresses
+            'mails: for mail in content.mails(variant, links.as_ref().map(|(lines, _)| lines.as_str())) {
+                let open = addresses
                     .iter()
                     .copied()
-                    .filter(|address| !progress.done.contains_key(&key(address, &mail.key)))
-                    .collect();
-                if open.is_empty() {
-                    continue;
-                }
-                match content.send(&servers, &mail, &open, progress).await {
-                    Ok(sent) => {
-                        replies.insert(sent.reply);
-                        trouble = trouble.or(sent.waiting);
+                    .filter(|address| !progress.done.contains_key(&key(address, &mail.key)));
+                // A mail for an address beyond ASCII can't pass servers that know no SMTPUTF8 (RFC 6531): only they wait for it.
+                let (plain, foreign): (Vec<&String>, Vec<&String>) = open.partition(|address| address.is_ascii());
+                for open in [plain, foreign] {
+                    if open.is_empty() {
+                        continue;
                     }
-                    Err(Failed::TooLarge(limit)) if !mail.attached.is_empty() => {
-                        for address in &open {
-                            let known = limits.get(*address).copied().unwrap_or(u64::MAX);
-                            limits.insert(address, limit.min(known.saturating_sub(1)));
+                    match content.send(&servers, &mail, &open, progress).await {
+                        Ok(sent) => {
+                            replies.insert(sent.reply);
+                            trouble = sooner(trouble, sent.waiting);
                         }
-                        smaller = true;
-                        break;
+                        Err(Failed::TooLarge(limit)) if !mail.attached.is_empty() => {
+                            for address in &open {
+                                let known = limits.get(*address).copied().unwrap_or(u64::MAX);
+                                limits.insert(address, limit.min(known.saturating_sub(1)));
+                            }
+                            smaller = true;
+                            break 'mails;
+                        }
+                        Err(Failed::TooLarge(_)) => {
+                            let text = "the server takes no mail of this size, even without the files";
+                            trouble = sooner(trouble, Some(DeliveryError::Letter(text.into())));
+                        }
+                        // What the others get, these don't: that is said for each of them.
+                        Err(Failed::Other(DeliveryError::Refused { server, reason })) if open.len() < all.len() => {
+                            refuse(&open, &mail, &format!("{server}: {reason}"), progress)?;
+                        }
+                        Err(Failed::Other(error)) => trouble = sooner(trouble, Some(error)),
+                        // Nothing more is sent that could not be written down.
+                        Err(Failed::Unwritten(error)) => return Err(error),
                     }
-                    Err(Failed::TooLarge(_)) => {
-                        trouble = Some(DeliveryError::Letter(
-                            "the server takes no mail of this size, even without the files".into(),
-                        ));
-                    }
-                    Err(Failed::Other(error)) => trouble = Some(error),
                 }
             }
         }
@@ -144,7 +152,49 @@ pub(super) async fn deliver(
     if let Some(error) = trouble {
         return Err(error);
     }
-    Ok(receipt(&all, &replies, why, progress))
+    let mut receipt = receipt(&all, &replies, why, progress);
+    if receipt.places.is_empty() && !receipt.refused.is_empty() {
+        // Nobody got it: whoever tries again tries all.
+        progress.done.clear();
+        let reason = receipt
+            .refused
+            .iter()
+            .map(|(address, reply)| format!("{address}: {reply}"));
+        return Err(DeliveryError::Refused {
+            server: "all recipients refused".into(),
+            reason: reason.collect::<Vec<_>>().join("; "),
+        });
+    }
+    if let (Some((_, linked)), TooLarge::Link(name)) = (links, &target.too_large) {
+        receipt.linked = Some((name.to_string(), Box::new(linked)));
+    }
+    Ok(receipt)
+}
+
+/// Of two failures the one after which another try may succeed sooner: as long as somebody may be served, the delivery is not over.
+fn sooner(known: Option<DeliveryError>, new: Option<DeliveryError>) -> Option<DeliveryError> {
+    match (known, new) {
+        (Some(known), Some(new)) if new.again() < known.again() => Some(new),
+        (Some(known), _) => Some(known),
+        (None, new) => new,
+    }
+}
+
+/// Writes down that a mail was refused for some recipients for good.
+fn refuse(to: &[&String], mail: &Mail<'_>, reply: &str, progress: &mut Progress<'_>) -> Result<(), DeliveryError> {
+    for address in to {
+        let served = Served {
+            recipient: (*address).clone(),
+            at: UtcMicros::now().to_string(),
+            reply: reply.to_owned(),
+            refused: true,
+        };
+        progress.done.insert(key(address, &mail.key), served);
+    }
+    (progress.save)(&progress.done).map_err(|source| DeliveryError::Io {
+        what: "the outbox".into(),
+        source,
+    })
 }
 
 fn key(address: &str, mail: &str) -> String {
@@ -242,10 +292,10 @@ fn failing(config: &Config) -> HashSet<MonitorId> {
         .collect()
 }
 
-/// Puts the files where those find them who can't take them; gives the lines that say so.
-async fn link(config: &Config, target: &EmailTarget, parcel: &Parcel) -> Result<String, DeliveryError> {
+/// Puts the files where those find them who can't take them; gives the lines that say so, and what became of the files.
+async fn link(config: &Config, target: &EmailTarget, parcel: &Parcel) -> Result<(String, Receipt), DeliveryError> {
     let TooLarge::Link(name) = &target.too_large else {
-        return Ok(String::new());
+        return Ok(Default::default());
     };
     let Some(Target::Files(place)) = config.targets.get(name) else {
         return Err(DeliveryError::NoTarget(name.to_string()));
@@ -255,7 +305,8 @@ async fn link(config: &Config, target: &EmailTarget, parcel: &Parcel) -> Result<
         let at = address_of(place, parcel, at).unwrap_or_else(|| at.clone());
         format!("{}: {at}", item.name)
     });
-    Ok(lines.collect::<Vec<_>>().join("\n"))
+    let lines = lines.collect::<Vec<_>>().join("\n");
+    Ok((lines, receipt))
 }
 
 /// Where a browser finds a file, if the target says so.
@@ -289,6 +340,8 @@ struct Sent {
 enum Failed {
     /// The files may have so many bytes.
     TooLarge(u64),
+    /// What became of a mail can't be written down.
+    Unwritten(DeliveryError),
     Other(DeliveryError),
 }
 
@@ -402,7 +455,7 @@ impl<'a> Content<'a> {
         progress: &mut Progress<'_>,
     ) -> Result<Sent, Failed> {
         let mut errors = Vec::new();
-        let mut transient = false;
+        let (mut transient, mut mendable) = (false, false);
         for (name, server) in servers {
             let place = format!("{}:{}", server.endpoint.server, server.endpoint.port);
             let (envelope, bytes) = self.write(server, mail, to).map_err(Failed::Other)?;
@@ -441,7 +494,7 @@ impl<'a> Content<'a> {
                     }
                     // Before anything else: what is forgotten here is sent twice.
                     (progress.save)(&progress.done).map_err(|source| {
-                        Failed::Other(DeliveryError::Io {
+                        Failed::Unwritten(DeliveryError::Io {
                             what: "the outbox".into(),
                             source,
                         })
@@ -463,6 +516,7 @@ impl<'a> Content<'a> {
                     // It may have been taken: through another server it would come twice.
                     let uncertain = error.is_uncertain();
                     transient |= error.is_transient();
+                    mendable |= error.is_mendable();
                     errors.push((place, one_line(&error.to_string(), &[])));
                     if uncertain {
                         break;
@@ -483,11 +537,15 @@ impl<'a> Content<'a> {
                 .collect::<Vec<_>>()
                 .join("; "),
         };
-        Err(Failed::Other(DeliveryError::Server {
-            server,
-            step: "mail".into(),
-            reason,
-            transient,
+        Err(Failed::Other(if transient || mendable {
+            DeliveryError::Server {
+                server,
+                step: "mail".into(),
+                reason,
+                transient,
+            }
+        } else {
+            DeliveryError::Refused { server, reason }
         }))
     }
 
@@ -510,10 +568,12 @@ impl<'a> Content<'a> {
             .collect::<Result<Vec<_>, _>>()?;
         let envelope = Envelope::new(Some(sender.email.clone()), recipients).map_err(|error| wrong(&error))?;
         let mut builder = Message::builder().envelope(envelope.clone()).from(sender);
-        for address in &self.target.to {
+        let plain = to.iter().all(|address| address.is_ascii());
+        let shown = |address: &&String| !plain || address.is_ascii();
+        for address in self.target.to.iter().filter(shown) {
             builder = builder.to(mailbox(address)?);
         }
-        for address in &self.target.cc {
+        for address in self.target.cc.iter().filter(shown) {
             builder = builder.cc(mailbox(address)?);
         }
         if let Some(address) = &self.target.reply_to {

@@ -101,10 +101,10 @@ impl Ledger {
             Err(error) => return Err(failed(&self.path)(error)),
         };
         let mut lines = Vec::new();
-        for line in io::BufReader::new(file).lines() {
+        for line in io::BufReader::new(file).split(b'\n') {
             let line = line.map_err(failed(&self.path))?;
-            // A line torn by a crash was never acknowledged: its order still waits.
-            if let Ok(line) = serde_json::from_str(&line) {
+            // A line torn by a crash, maybe in mid-character, was never acknowledged: its order still waits.
+            if let Ok(line) = serde_json::from_slice(&line) {
                 lines.push(line);
             }
         }

@@ -85,6 +85,8 @@ pub struct Receipt {
     pub refused: Vec<(String, String)>,
     /// Recipients whom a server has accepted a mail for.
     pub accepted: Vec<Served>,
+    /// Where the files are for recipients who can't take them: the target's name, and what became of them there.
+    pub linked: Option<(String, Box<Receipt>)>,
 }
 
 /// Which parts of a delivery are done, so that no later attempt does them again.
@@ -148,6 +150,14 @@ pub enum DeliveryError {
         /// Whether a later try may succeed.
         transient: bool,
     },
+    /// A mail server refused the mail for good.
+    #[error("{server}: {reason}")]
+    Refused {
+        /// Which.
+        server: String,
+        /// Its words.
+        reason: String,
+    },
     /// An object store refused, or could not be reached.
     #[error("{reason}")]
     Store {
@@ -185,13 +195,33 @@ pub enum DeliveryError {
     Outside(String),
 }
 
+/// When another try may succeed; the sooner comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Again {
+    /// At any time.
+    Soon,
+    /// When a person has mended something, such as a password or a right: it is tried seldom, and somebody is told.
+    WhenMended,
+    /// Not as it is.
+    Never,
+}
+
 impl DeliveryError {
-    /// Whether a later try may succeed. What a person must mend first is tried again, too: it may be mended by then.
-    pub fn is_transient(&self) -> bool {
+    /// When another try may succeed.
+    pub fn again(&self) -> Again {
         match self {
-            Self::NoTarget(_) | Self::Letter(_) | Self::Outside(_) | Self::Exists(_) => false,
-            Self::Server { transient, .. } | Self::Store { transient, .. } => *transient,
-            Self::Io { .. } | Self::Credentials(_) | Self::Deadline { .. } | Self::Differs { .. } => true,
+            Self::NoTarget(_) | Self::Letter(_) | Self::Refused { .. } | Self::Outside(_) | Self::Exists(_) => {
+                Again::Never
+            }
+            Self::Server { transient: false, .. } | Self::Store { transient: false, .. } | Self::Credentials(_) => {
+                Again::WhenMended
+            }
+            Self::Io { source, .. } if !remedy(source).is_empty() => Again::WhenMended,
+            Self::Server { .. }
+            | Self::Store { .. }
+            | Self::Io { .. }
+            | Self::Deadline { .. }
+            | Self::Differs { .. } => Again::Soon,
         }
     }
 
@@ -460,6 +490,8 @@ impl Login {
 
     /// What a server said, in one line and without the password.
     fn line(&self, text: &str) -> String {
+        // The FTP client says that a refusal is one, and the code twice.
+        let text = text.strip_prefix("Invalid response: ").unwrap_or(text);
         if self.password.expose().is_empty() {
             one_line(text, &[])
         } else {

@@ -22,6 +22,13 @@ fn program() -> PathBuf {
     beside.unwrap_or_else(|| PathBuf::from(PROGRAM))
 }
 
+/// Whether there is a program that tells people.
+pub(crate) fn is_possible() -> bool {
+    let program = program();
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    program.is_absolute() || std::env::split_paths(&paths).any(|folder| folder.join(&program).is_file())
+}
+
 /// Tells people by an action list; `id` is the same for what is told again.
 ///
 /// # Errors
@@ -38,7 +45,14 @@ pub(crate) async fn tell(config: &Config, list: &str, id: &str, subject: &str, t
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .map_err(|error| format!("{}: {error}", program.display()))?;
+        .map_err(|error| {
+            let remedy = if error.kind() == std::io::ErrorKind::NotFound {
+                "; install mailqos-probe beside mailqos-analytics or in the path"
+            } else {
+                ""
+            };
+            format!("{}: {error}{remedy}", program.display())
+        })?;
     let work = async {
         if let Some(mut input) = child.stdin.take() {
             input.write_all(notice.as_bytes()).await?;

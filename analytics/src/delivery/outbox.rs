@@ -9,6 +9,7 @@ use std::{
     time::Instant,
 };
 
+use futures_util::future::join_all;
 use mailqos_core::{
     config::{Config, DeliveryOptions, Target},
     model::{Micros, Name, UtcMicros},
@@ -17,12 +18,17 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Inline, Item, Letter, Parcel, Progress, Receipt, Served, deliver, hex,
+    Again, DeliveryError, Inline, Item, Letter, Parcel, Progress, Receipt, Served, deliver, hex,
     ledger::{Entry, Ledger, Line, Removal, removable},
     shelf::Old,
     sweep,
 };
 
+/// Room that an attempt takes on disk beforehand, and more for each recipient: what the server says must find a place when the disk
+/// has become full meanwhile.
+const RESERVE: (usize, usize) = (16 << 10, 1 << 10);
+/// What a crash has left half-written is removed after this time.
+const LEFT_OVER: std::time::Duration = std::time::Duration::from_secs(86_400);
 /// A target's old files are looked for so often.
 const SWEEPING: Micros = Micros::from_secs(3_600);
 
@@ -84,7 +90,10 @@ pub struct Order {
     /// Which parts of it are done, so that no later attempt does them again.
     #[serde(default)]
     pub done: BTreeMap<String, Served>,
-    /// Somebody was told that it was given up.
+    /// Nothing but a person can mend why it failed last, such as a wrong password.
+    #[serde(default)]
+    pub stuck: bool,
+    /// Somebody was told that it was given up or is stuck.
     #[serde(default)]
     pub told: bool,
     /// When somebody is told next, in microseconds since 1970 UTC.
@@ -132,7 +141,7 @@ pub enum Submitted {
 }
 
 /// What working off did.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Work {
     /// Delivered.
     pub delivered: Vec<Entry>,
@@ -142,6 +151,26 @@ pub struct Work {
     pub dead: Vec<Order>,
     /// Targets that somebody else delivers to just now.
     pub busy: Vec<String>,
+    /// Why the outbox could not be read or written for some of the targets: nothing was tried there.
+    pub trouble: Vec<OutboxError>,
+}
+
+impl Work {
+    /// Whether nothing failed.
+    pub fn is_well(&self) -> bool {
+        self.failed.is_empty() && self.dead.is_empty() && self.trouble.is_empty()
+    }
+}
+
+/// What became of an order that somebody named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// It is done as wished.
+    Done,
+    /// There is none of that id.
+    Unknown,
+    /// It is being delivered just now, and left alone.
+    Busy,
 }
 
 /// The outbox of a configuration.
@@ -166,6 +195,16 @@ impl Outbox {
             private_folder(&folder).map_err(failed(&folder))?;
         }
         Ok(outbox)
+    }
+
+    /// Whether it can be written.
+    ///
+    /// # Errors
+    /// It can't.
+    pub fn check(&self) -> Result<(), OutboxError> {
+        let path = self.folder.join("writable");
+        private_file(&path, b"mailqos").map_err(failed(&path))?;
+        fs::remove_file(&path).map_err(failed(&path))
     }
 
     fn pending(&self) -> PathBuf {
@@ -260,6 +299,7 @@ impl Outbox {
             report: request.report.clone(),
             run: request.run.clone(),
             done: BTreeMap::new(),
+            stuck: false,
             told: false,
             tell_at: 0,
         };
@@ -275,9 +315,27 @@ impl Outbox {
         Ok(Submitted::Waits(id))
     }
 
-    /// Writes an order that was given up.
-    pub(super) fn save_dead(&self, order: &Order) -> Result<(), OutboxError> {
-        self.save(&self.dead().join(&order.id), order)
+    /// Writes down whether people were told of an order. One that is delivered or retried just now is left alone: it may have changed.
+    pub(super) fn remember_told(
+        &self,
+        order: &Order,
+        dead: bool,
+        told: bool,
+        again: UtcMicros,
+    ) -> Result<(), OutboxError> {
+        let Some(_lock) = self.lock_target(&order.target)? else {
+            return Ok(());
+        };
+        let folder = if dead { self.dead() } else { self.pending() }.join(&order.id);
+        if !folder.is_dir() {
+            return Ok(());
+        }
+        let order = Order {
+            told,
+            tell_at: again.0,
+            ..self::order(&folder)?
+        };
+        self.save(&folder, &order)
     }
 
     fn save(&self, folder: &Path, order: &Order) -> Result<(), OutboxError> {
@@ -290,6 +348,13 @@ impl Outbox {
         private_file(&new, &text).map_err(failed(&new))?;
         fs::rename(&new, &path).map_err(failed(&path))?;
         sync(folder).map_err(failed(folder))
+    }
+
+    /// Takes the room on disk that the next [`Self::save`] needs.
+    fn reserve(&self, folder: &Path, recipients: usize) -> io::Result<()> {
+        let text = fs::metadata(folder.join("order.json"))?.len() as usize;
+        let room = vec![b' '; text + RESERVE.0 + recipients * RESERVE.1];
+        private_file(&folder.join("order.new"), &room)
     }
 
     /// The orders that wait.
@@ -316,85 +381,69 @@ impl Outbox {
         self.ledger.lines()
     }
 
-    /// Tries an order again at once, also one that was given up.
+    /// Tries an order again at once, also one that was given up. The patience with it begins anew.
     ///
     /// # Errors
-    /// There is none of that id, or the outbox can't be written.
-    pub fn retry(&self, id: &str, now: UtcMicros) -> Result<bool, OutboxError> {
-        let (dead, pending) = (self.dead().join(id), self.pending().join(id));
-        if !is_id(id) {
-            return Ok(false);
-        }
-        if dead.is_dir() {
-            fs::rename(&dead, &pending).map_err(failed(&dead))?;
-        }
-        if !pending.is_dir() {
-            return Ok(false);
-        }
-        let mut order = order(&pending)?;
+    /// The outbox can't be written.
+    pub fn retry(&self, id: &str, now: UtcMicros) -> Result<Named, OutboxError> {
+        let Some((folder, mut order)) = self.find(id)? else {
+            return Ok(Named::Unknown);
+        };
+        // Who delivers it writes down who was served: that must not be overwritten.
+        let Some(_lock) = self.lock_target(&order.target)? else {
+            return Ok(Named::Busy);
+        };
         order.next_attempt_at = now.0;
         order.ordered_at = now.0;
         order.told = false;
-        self.save(&pending, &order)?;
-        Ok(true)
+        let pending = self.pending().join(id);
+        self.save(&folder, &order)?;
+        if folder != pending {
+            fs::rename(&folder, &pending).map_err(failed(&folder))?;
+            sync(&self.pending()).map_err(failed(&pending))?;
+        }
+        Ok(Named::Done)
     }
 
     /// Forgets an order.
     ///
     /// # Errors
     /// The outbox can't be written.
-    pub fn drop_order(&self, id: &str) -> Result<bool, OutboxError> {
+    pub fn drop_order(&self, id: &str) -> Result<Named, OutboxError> {
+        let Some((_, order)) = self.find(id)? else {
+            return Ok(Named::Unknown);
+        };
+        let Some(_lock) = self.lock_target(&order.target)? else {
+            return Ok(Named::Busy);
+        };
+        self.forget(id)?;
+        Ok(Named::Done)
+    }
+
+    /// An order that waits, or else was given up, and its folder.
+    fn find(&self, id: &str) -> Result<Option<(PathBuf, Order)>, OutboxError> {
         if !is_id(id) {
-            return Ok(false);
+            return Ok(None);
         }
         for folder in [self.pending().join(id), self.dead().join(id)] {
             if folder.is_dir() {
+                let order = order(&folder)?;
+                return Ok(Some((folder, order)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn forget(&self, id: &str) -> Result<(), OutboxError> {
+        for folder in [self.pending().join(id), self.dead().join(id)] {
+            if folder.is_dir() {
                 fs::remove_dir_all(&folder).map_err(failed(&folder))?;
-                return Ok(true);
             }
         }
-        Ok(false)
+        Ok(())
     }
 
-    /// Delivers what is due; all targets at the same time, none held up by another.
-    ///
-    /// An order whose entry in the ledger was lost in a crash is delivered again, over the same names and with the same Message-ID;
-    /// a target that can be read back is found to have it already.
-    ///
-    /// # Errors
-    /// The outbox can't be read or written.
-    pub async fn work_off(&self, config: &Config, now: UtcMicros) -> Result<Work, OutboxError> {
-        // Side by side between targets, one after the other at a target: two files of one name must not meet half-written.
-        let mut by_target: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for order in self.waiting()? {
-            if order.next_attempt_at <= now.0 {
-                by_target.entry(order.target).or_default().push(order.id);
-            }
-        }
-        let began = Instant::now();
-        let targets = by_target
-            .into_iter()
-            .map(|(target, ids)| async move { self.work_target(config, &target, &ids, now, began).await });
-        let mut all = Work::default();
-        for work in join_all(targets).await {
-            let work = work?;
-            all.delivered.extend(work.delivered);
-            all.failed.extend(work.failed);
-            all.dead.extend(work.dead);
-            all.busy.extend(work.busy);
-        }
-        Ok(all)
-    }
-
-    async fn work_target(
-        &self,
-        config: &Config,
-        target: &str,
-        ids: &[String],
-        now: UtcMicros,
-        began: Instant,
-    ) -> Result<Work, OutboxError> {
-        let mut work = Work::default();
+    fn lock_target(&self, target: &str) -> Result<Option<fs::File>, OutboxError> {
         // A name from an order is no path.
         let name: String = target
             .chars()
@@ -406,26 +455,94 @@ impl Outbox {
                 }
             })
             .collect();
-        let Some(_lock) = self.lock(&format!("target-{name}"))? else {
+        self.lock(&format!("target-{name}"))
+    }
+
+    /// Removes what a crash has left of orders that were never acknowledged.
+    fn tidy(&self) {
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let is_draft = entry.file_name().to_string_lossy().starts_with(".draft-");
+            let old = || {
+                let modified = entry.metadata().and_then(|about| about.modified());
+                modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > LEFT_OVER))
+            };
+            if is_draft && old() {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+
+    /// Delivers what is due; all targets at the same time, none held up by another.
+    ///
+    /// An order whose entry in the ledger was lost in a crash is delivered again, over the same names and with the same Message-ID;
+    /// a target that can be read back is found to have it already.
+    ///
+    /// # Errors
+    /// The outbox can't be read or written.
+    pub async fn work_off(&self, config: &Config, now: UtcMicros) -> Result<Work, OutboxError> {
+        self.tidy();
+        // Side by side between targets, one after the other at a target: two files of one name must not meet half-written.
+        let mut by_target: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for order in self.waiting()? {
+            if is_due(order.next_attempt_at, now, config.delivery.longest_pause) {
+                by_target.entry(order.target).or_default().push(order.id);
+            }
+        }
+        let began = Instant::now();
+        let targets = by_target.into_iter().map(|(target, ids)| async move {
+            let mut work = Work::default();
+            if let Err(error) = self.work_target(config, &target, &ids, now, began, &mut work).await {
+                work.trouble.push(error);
+            }
+            work
+        });
+        let mut all = Work::default();
+        for work in join_all(targets).await {
+            all.delivered.extend(work.delivered);
+            all.failed.extend(work.failed);
+            all.dead.extend(work.dead);
+            all.busy.extend(work.busy);
+            all.trouble.extend(work.trouble);
+        }
+        Ok(all)
+    }
+
+    async fn work_target(
+        &self,
+        config: &Config,
+        target: &str,
+        ids: &[String],
+        now: UtcMicros,
+        began: Instant,
+        work: &mut Work,
+    ) -> Result<(), OutboxError> {
+        let Some(_lock) = self.lock_target(target)? else {
             work.busy.push(target.to_owned());
-            return Ok(work);
+            return Ok(());
         };
         let delivered = self.ledger.ids()?;
         for id in ids {
             if delivered.contains(id) {
                 // A crash came between the ledger and here, or somebody else was faster.
-                self.drop_order(id)?;
+                self.forget(id)?;
                 continue;
             }
             let folder = self.pending().join(id);
             if !folder.is_dir() {
                 continue;
             }
-            let order = order(&folder)?;
+            let mut order = order(&folder)?;
+            let now = || now + Micros::from(began.elapsed());
+            // Before anything is sent: if the disk is full or broken now, who got it could not be written down afterwards.
+            order.attempts += 1;
+            order.next_attempt_at = (now() + pause(order.attempts, &config.delivery)).0;
+            self.save(&folder, &order)?;
+            self.reserve(&folder, order_recipients(config, &order))
+                .map_err(failed(&folder))?;
             let (order, result) = self.attempt(config, order).await;
-            self.settle(config, order, result, now + Micros::from(began.elapsed()), &mut work)?;
+            self.settle(config, order, result, now(), work)?;
         }
-        Ok(work)
+        Ok(())
     }
 
     /// Writes down what became of an attempt, at once: what is not written is done again.
@@ -433,12 +550,11 @@ impl Outbox {
         &self,
         config: &Config,
         mut order: Order,
-        result: Result<Receipt, (String, bool)>,
+        result: Result<Receipt, DeliveryError>,
         now: UtcMicros,
         work: &mut Work,
     ) -> Result<(), OutboxError> {
-        order.attempts += 1;
-        match result {
+        let error = match result {
             Ok(receipt) => {
                 let entry = Entry {
                     id: order.id.clone(),
@@ -454,41 +570,66 @@ impl Outbox {
                     accepted: receipt.accepted,
                     attempts: order.attempts,
                 };
-                self.ledger.add(&Line::Delivered(Box::new(entry.clone())))?;
-                self.drop_order(&order.id)?;
-                work.delivered.push(entry);
-            }
-            Err((reason, transient)) => {
-                order.last_error = Some(reason);
-                let folder = self.pending().join(&order.id);
-                let patience = order
-                    .target
-                    .parse::<Name>()
-                    .ok()
-                    .and_then(|name| config.targets.get(&name))
-                    .and_then(Target::patience)
-                    .unwrap_or(config.delivery.patience);
-                let over = now - UtcMicros(order.ordered_at) > patience;
-                if transient && !over {
-                    order.next_attempt_at = (now + pause(order.attempts, &config.delivery)).0;
-                    self.save(&folder, &order)?;
-                    work.failed.push(order);
-                } else {
-                    self.save(&folder, &order)?;
-                    let place = self.dead().join(&order.id);
-                    fs::rename(&folder, &place).map_err(failed(&place))?;
-                    sync(&self.dead()).map_err(failed(&place))?;
-                    work.dead.push(order);
+                if let Some((target, linked)) = receipt.linked {
+                    // They lie there for the mail, and go by that target's rules.
+                    self.ledger.add(&Line::Delivered(Box::new(Entry {
+                        id: format!("{}-linked", order.id),
+                        target,
+                        places: linked.places,
+                        reply: linked.reply,
+                        refused: Vec::new(),
+                        accepted: Vec::new(),
+                        ..entry.clone()
+                    })))?;
                 }
+                self.ledger.add(&Line::Delivered(Box::new(entry.clone())))?;
+                self.forget(&order.id)?;
+                work.delivered.push(entry);
+                return Ok(());
             }
+            Err(error) => error,
+        };
+        let again = error.again();
+        order.last_error = Some(error.to_string());
+        let stuck = again == Again::WhenMended;
+        if stuck && !order.stuck {
+            order.told = false;
+        }
+        order.stuck = stuck;
+        let folder = self.pending().join(&order.id);
+        let patience = order
+            .target
+            .parse::<Name>()
+            .ok()
+            .and_then(|name| config.targets.get(&name))
+            .and_then(Target::patience)
+            .unwrap_or(config.delivery.patience);
+        let over = now - UtcMicros(order.ordered_at) > patience;
+        if again == Again::Never || over {
+            order.told = false;
+            self.save(&folder, &order)?;
+            let place = self.dead().join(&order.id);
+            if place.is_dir() {
+                // The same delivery was given up before.
+                fs::remove_dir_all(&place).map_err(failed(&place))?;
+            }
+            fs::rename(&folder, &place).map_err(failed(&place))?;
+            sync(&self.dead()).map_err(failed(&place))?;
+            work.dead.push(order);
+        } else {
+            // Too many wrong passwords in a short time would lock an account.
+            let attempts = if stuck { u32::MAX } else { order.attempts };
+            order.next_attempt_at = (now + pause(attempts, &config.delivery)).0;
+            self.save(&folder, &order)?;
+            work.failed.push(order);
         }
         Ok(())
     }
 
-    async fn attempt(&self, config: &Config, mut order: Order) -> (Order, Result<Receipt, (String, bool)>) {
+    async fn attempt(&self, config: &Config, mut order: Order) -> (Order, Result<Receipt, DeliveryError>) {
         let Ok(target) = order.target.parse::<Name>() else {
-            let reason = format!("{:?} is no target", order.target);
-            return (order, Err((reason, false)));
+            let error = DeliveryError::NoTarget(order.target.clone());
+            return (order, Err(error));
         };
         let folder = self.pending().join(&order.id);
         let mut pictures = Vec::new();
@@ -500,9 +641,9 @@ impl Outbox {
                     media_type: media_type.clone(),
                     bytes,
                 }),
-                Err(error) => {
-                    let reason = failed(&path)(error).to_string();
-                    return (order, Err((reason, true)));
+                Err(source) => {
+                    let what = path.display().to_string();
+                    return (order, Err(DeliveryError::Io { what, source }));
                 }
             }
         }
@@ -526,6 +667,7 @@ impl Outbox {
             },
         };
         let copy = order.clone();
+        let recipients = order_recipients(config, &order);
         let mut progress = Progress {
             done: order.done.clone(),
             save: Box::new(|done| {
@@ -534,12 +676,12 @@ impl Outbox {
                     ..copy.clone()
                 };
                 self.save(&folder, &order)
-                    .map_err(|error| io::Error::other(error.to_string()))
+                    .map_err(|error| io::Error::other(error.to_string()))?;
+                // Room for the next; where there is none, this was the last that can be written down.
+                self.reserve(&folder, recipients)
             }),
         };
-        let result = deliver(config, &target, &parcel, &mut progress)
-            .await
-            .map_err(|error| (error.to_string(), error.is_transient()));
+        let result = deliver(config, &target, &parcel, &mut progress).await;
         order.done = std::mem::take(&mut progress.done);
         drop(progress);
         (order, result)
@@ -555,22 +697,26 @@ impl Outbox {
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .unwrap_or_default();
+        let before = next.clone();
         let mut removals = Vec::new();
         for (name, target) in &config.targets {
             let Target::Files(files) = target else { continue };
             if files.keep.is_none() && files.keep_last.is_none() {
                 continue;
             }
-            if next.get(name.as_str()).is_some_and(|next| *next > now.0) {
+            if next
+                .get(name.as_str())
+                .is_some_and(|next| !is_due(*next, now, SWEEPING))
+            {
                 continue;
             }
-            let Some(_lock) = self.lock(&format!("target-{name}"))? else {
+            let Some(_lock) = self.lock_target(name.as_str())? else {
                 continue;
             };
             next.insert(name.to_string(), (now + SWEEPING).0);
-            let before = files.keep.map(|keep| now - keep);
+            let oldest = files.keep.map(|keep| now - keep);
             let mut by_folder: BTreeMap<String, Vec<Old>> = BTreeMap::new();
-            for old in removable(&self.ledger.lines()?, name.as_str(), before, files.keep_last) {
+            for old in removable(&self.ledger.lines()?, name.as_str(), oldest, files.keep_last) {
                 by_folder.entry(old.folder).or_default().push(Old {
                     name: old.name,
                     size: old.size,
@@ -598,34 +744,30 @@ impl Outbox {
                 }
             }
         }
-        if let Ok(text) = serde_json::to_vec(&next) {
+        if next != before
+            && let Ok(text) = serde_json::to_vec(&next)
+        {
             private_file(&file, &text).map_err(failed(&file))?;
         }
         Ok(removals)
     }
 }
 
-/// Waits for all of them, side by side.
-async fn join_all<T>(futures: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
-    let mut running: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
-    std::future::poll_fn(|context| {
-        let mut ready = true;
-        for (future, result) in &mut running {
-            if result.is_none() {
-                match future.as_mut().poll(context) {
-                    std::task::Poll::Ready(value) => *result = Some(value),
-                    std::task::Poll::Pending => ready = false,
-                }
-            }
-        }
-        if ready {
-            std::task::Poll::Ready(())
-        } else {
-            std::task::Poll::Pending
-        }
-    })
-    .await;
-    running.into_iter().filter_map(|(_, result)| result).collect()
+/// Whether a moment has come, or is so far away that the clock by which it was set must have been wrong.
+pub(super) fn is_due(at: i64, now: UtcMicros, pause: Micros) -> bool {
+    at <= now.0 || at > now.0.saturating_add(pause.0.saturating_mul(2))
+}
+
+fn order_recipients(config: &Config, order: &Order) -> usize {
+    match order
+        .target
+        .parse::<Name>()
+        .ok()
+        .and_then(|name| config.targets.get(&name))
+    {
+        Some(Target::Email(target)) => target.to.len() + target.cc.len() + target.bcc.len(),
+        _ => 0,
+    }
 }
 
 /// Twice as long after each attempt, give or take a fifth, so that many that failed together don't come back together.
@@ -692,12 +834,14 @@ fn private_folder(folder: &Path) -> io::Result<()> {
     builder.create(folder)
 }
 
+/// Writes a file of this user's own. One that is there is overwritten in place and then cut, so that its room is used.
 fn private_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create(true).truncate(false);
     owner_only(&mut options);
     let mut file = options.open(path)?;
     file.write_all(bytes)?;
+    file.set_len(bytes.len() as u64)?;
     file.sync_all()
 }
 
@@ -800,8 +944,8 @@ mod tests {
                 .is_some_and(|error| error.contains("shelf"))
         );
         fs::remove_file(folder.path().join("shelf")).expect("mended");
-        assert!(outbox.retry(&dead[0].id, now).expect("retried"));
+        assert_eq!(outbox.retry(&dead[0].id, now).expect("retried"), Named::Done);
         assert_eq!(outbox.work_off(&config, now).await.expect("tried").delivered.len(), 1);
-        assert!(!outbox.retry("../../x", now).expect("no such order"));
+        assert_eq!(outbox.retry("../../x", now).expect("no such order"), Named::Unknown);
     }
 }

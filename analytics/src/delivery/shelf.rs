@@ -7,7 +7,7 @@ use mailqos_core::config::{Existing, FilesTarget, Verify};
 use ring::digest::{Context, SHA256};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use super::{DeliveryError, Receipt};
+use super::{Again, DeliveryError, Receipt};
 
 /// How much is read or written between two looks at the clock.
 pub(super) const CHUNK: usize = 64 << 10;
@@ -116,7 +116,7 @@ async fn put_one(shelf: &mut impl Shelf, file: &File, target: &FilesTarget) -> R
         Ok(()) => check(shelf, &part, size, hash, target).await,
         Err(error) => {
             // What was broken off stays for the next attempt; where there is no room, or nothing may be, it would only be in the way.
-            if error.is_full() || !error.is_transient() {
+            if error.is_full() || error.again() != Again::Soon {
                 let _ = shelf.remove(&part).await;
             }
             Err(error)

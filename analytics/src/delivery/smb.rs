@@ -335,6 +335,8 @@ fn failed(login: &Login, what: &str, error: &Error) -> DeliveryError {
         Some(Status::LogonFailure) => "the user or the password is wrong (LOGON_FAILURE)".to_owned(),
         Some(Status::BadNetworkName) => "there is no such share (BAD_NETWORK_NAME)".to_owned(),
         Some(Status::AccessDenied) => "the user may not write there (ACCESS_DENIED)".to_owned(),
+        Some(Status::UserAccountLockedOut) => "the account is locked; unlock it (ACCOUNT_LOCKED_OUT)".to_owned(),
+        Some(Status::SharingViolation) => "somebody has the file open (SHARING_VIOLATION)".to_owned(),
         _ => login.line(&error.to_string()),
     };
     worded(DeliveryError::Server {
@@ -343,7 +345,7 @@ fn failed(login: &Login, what: &str, error: &Error) -> DeliveryError {
         reason,
         transient: !matches!(
             status,
-            Some(Status::LogonFailure | Status::BadNetworkName | Status::AccessDenied)
+            Some(Status::LogonFailure | Status::BadNetworkName | Status::AccessDenied | Status::UserAccountLockedOut)
         ),
     })
 }
@@ -360,6 +362,8 @@ fn worded(error: DeliveryError) -> DeliveryError {
             let small = reason.to_ascii_lowercase().replace([' ', '_'], "");
             let reason = if small.contains("diskfull") || small.contains("0xc000007f") {
                 format!("the share is full; make room there ({reason})")
+            } else if small.contains("quotaexceeded") || small.contains("0xc0000044") || small.contains("0xc0000802") {
+                format!("the user's quota is used up; make room there ({reason})")
             } else if small.contains("mediawriteprotected") {
                 format!("the share can only be read ({reason})")
             } else {
