@@ -207,3 +207,49 @@ fn the_next_runs_are_listed_in_the_reports_zone_and_in_utc() {
         );
     }
 }
+
+#[test]
+fn a_run_that_waits_or_fails_is_owed_whatever_falls_due_after_it() {
+    let setting = setting();
+    let text = DEFINITION
+        .replace("period = \"last-week\"", "period = \"today\"\ntimezone = \"UTC\"")
+        .replace("catch_up = \"all\"", "catch_up = \"latest\"\ngrace = \"30h\"");
+    std::fs::write(setting.path("reports/weekly.toml"), &text).unwrap();
+    let hour = |hours: i64| midnight(-2) + Micros::from_secs(hours * 3_600 + 5);
+    pass_at(&setting, hour(0));
+    // Due at 7, its day not over; a day later the next falls due.
+    for hours in [7, 8, 31] {
+        pass_at(&setting, hour(hours));
+    }
+    let runs = || -> Vec<String> {
+        let text = setting.succeed("mailqos-analytics", &["outbox", "ledger"]);
+        let lines = text
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        lines
+            .map(|line| line["run"].as_str().unwrap()[..10].to_owned())
+            .collect()
+    };
+    let day = |days: i64| midnight(days).to_string()[..10].to_owned();
+    assert_eq!(runs(), [day(-2)], "the first is made once its day is over");
+    // A broken definition holds up nothing that is owed: it is made when it is right again.
+    std::fs::write(setting.path("reports/weekly.toml"), text.replace("period", "perid")).unwrap();
+    let moment = hour(62).to_string();
+    let output = setting.run("mailqos-analytics", &["schedule", "run-due", "--now", &moment]);
+    assert_eq!(output.status.code(), Some(1));
+    std::fs::write(setting.path("reports/weekly.toml"), &text).unwrap();
+    pass_at(&setting, hour(62));
+    assert_eq!(runs(), [day(-2), day(-1)]);
+}
+
+#[test]
+fn a_clock_that_was_ahead_stops_no_report() {
+    let setting = setting();
+    pass_at(&setting, midnight(5));
+    pass_at(&setting, midnight(6));
+    let made = ledger(&setting);
+    // The clock is right again.
+    pass_at(&setting, midnight(0));
+    pass_at(&setting, midnight(1));
+    assert_eq!(ledger(&setting), made + 1);
+}

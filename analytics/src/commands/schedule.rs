@@ -7,9 +7,12 @@ use mailqos_core::{config::Config, model::UtcMicros};
 use tokio::sync::RwLock;
 use tokio_cron_scheduler::{Job, JobScheduler};
 
-use super::{Failure, Global, deliver::tell, print};
+use super::{Failure, Global, print};
 use crate::{
-    delivery::outbox::Outbox,
+    delivery::{
+        notice,
+        outbox::{Outbox, Work},
+    },
     report::{definition::Definition, generate},
     schedule,
 };
@@ -60,7 +63,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
             let well = pass(&Arc::new(config), now).await?;
             Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        None => serve(config).await,
+        None => serve(config, global).await,
     }
 }
 
@@ -68,7 +71,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
 static SAID: std::sync::Mutex<String> = std::sync::Mutex::new(String::new());
 
 /// The definitions that are right; those that are wrong are named on standard error.
-fn definitions(config: &Config) -> Result<(Vec<Definition>, bool), Failure> {
+fn definitions(config: &Config) -> Result<(Vec<Definition>, Vec<schedule::Wrong>), Failure> {
     let (definitions, wrong) = schedule::definitions(config)
         .map_err(|error| Failure::work(format!("{}: {error}", config.reports.display())))?;
     let said: String = wrong
@@ -81,7 +84,7 @@ fn definitions(config: &Config) -> Result<(Vec<Definition>, bool), Failure> {
         eprint!("{said}");
         *last = said;
     }
-    Ok((definitions, wrong.is_empty()))
+    Ok((definitions, wrong))
 }
 
 /// Makes what is due, works the outbox off, and keeps the targets tidy; tells whether all went well.
@@ -92,33 +95,90 @@ async fn pass(config: &Arc<Config>, now: UtcMicros) -> Result<bool, Failure> {
 }
 
 async fn make(config: &Arc<Config>, now: UtcMicros) -> Result<bool, Failure> {
-    let (definitions, well) = definitions(config)?;
+    let (definitions, wrong) = definitions(config)?;
+    schedule::tell_wrong(config, &wrong, now).await.map_err(Failure::work)?;
     let failures = schedule::run_due(config, definitions, now)
         .await
         .map_err(Failure::work)?;
     for (slug, error) in &failures {
         tracing::error!(report = %slug, "due, and not made: {error}; it is tried again");
     }
-    Ok(well && failures.is_empty())
+    Ok(wrong.is_empty() && failures.is_empty())
 }
 
 async fn deliver(config: &Config, now: UtcMicros) -> Result<bool, Failure> {
     let outbox = Outbox::open(config).map_err(Failure::work)?;
     let work = outbox.work_off(config, now).await.map_err(Failure::work)?;
-    tell(&work);
+    say(&work);
     outbox.tell(config, now).await.map_err(Failure::work)?;
     for removal in outbox.sweep(config, now).await.map_err(Failure::work)? {
         tracing::info!(target = %removal.target, "{}/{} is no longer kept", removal.folder, removal.name);
     }
-    Ok(work.failed.is_empty() && work.dead.is_empty())
+    Ok(work.is_well())
 }
 
-async fn serve(config: Config) -> Result<ExitCode, Failure> {
+/// Logs what working off the outbox did, a line each.
+fn say(work: &Work) {
+    for entry in &work.delivered {
+        tracing::info!(target_name = %entry.target, id = %entry.id, "delivered: {} ({})", entry.places.join(", "), entry.reply);
+        for (recipient, reply) in &entry.refused {
+            tracing::warn!(target_name = %entry.target, id = %entry.id, "{recipient} was refused: {reply}");
+        }
+    }
+    for order in &work.failed {
+        let reason = order.last_error.as_deref().unwrap_or("no reason given");
+        let (next, mend) = (
+            UtcMicros(order.next_attempt_at),
+            if order.stuck { "mend the cause; it is " } else { "" },
+        );
+        tracing::warn!(target_name = %order.target, id = %order.id, attempts = order.attempts, "not delivered: {reason}; {mend}tried again {next}");
+    }
+    for order in &work.dead {
+        let reason = order.last_error.as_deref().unwrap_or("no reason given");
+        tracing::error!(
+            target_name = %order.target, id = %order.id, attempts = order.attempts,
+            "given up: {reason}; mend the cause, then `mailqos-analytics outbox retry {}`", order.id
+        );
+    }
+    for error in &work.trouble {
+        tracing::error!("{error}; nothing is sent that could not be written down");
+    }
+}
+
+/// When people were told last that nothing can be made or delivered.
+static TOLD: std::sync::Mutex<Option<std::time::Instant>> = std::sync::Mutex::new(None);
+
+/// A whole pass has failed, as where the state folder can't be written: it is logged, and people are told, once an hour.
+async fn trouble(config: &Config, failure: &Failure) {
+    let text = failure.text();
+    tracing::error!("{text}; reports are neither made nor delivered until it is mended");
+    {
+        let mut told = TOLD.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if told.is_some_and(|at| at.elapsed() < std::time::Duration::from_secs(3_600)) {
+            return;
+        }
+        *told = Some(std::time::Instant::now());
+    }
+    let words = format!("Reports are neither made nor delivered until it is mended.\nWhy: {text}");
+    schedule::say(config, &text, "the report schedules fail", &words).await;
+}
+
+async fn serve(config: Config, global: &Global) -> Result<ExitCode, Failure> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut hang_up = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
+    Outbox::open(&config)
+        .and_then(|outbox| outbox.check())
+        .map_err(|error| {
+            Failure::work_help(
+                error,
+                "give this user a state folder that it can write: `state` in the configuration",
+            )
+        })?;
+    warn_of_silence(&config);
     let (all, _) = definitions(&config)?;
     let scheduled = all.iter().filter(|definition| definition.schedule.is_some()).count();
     tracing::info!(reports = scheduled, folder = %config.reports.display(), "schedules run");
-    let config = Arc::new(config);
+    let config = Arc::new(std::sync::RwLock::new(Arc::new(config)));
     // Whoever works holds it with others; the end waits until nobody does.
     let working = Arc::new(RwLock::new(()));
     let mut scheduler = JobScheduler::new().await.map_err(Failure::work)?;
@@ -128,17 +188,18 @@ async fn serve(config: Config) -> Result<ExitCode, Failure> {
         Box::pin(async move {
             // Passes may overlap: what one is at, each report and each target, is left alone by the others.
             let now = UtcMicros::now();
+            let config = Arc::clone(&config.read().unwrap_or_else(std::sync::PoisonError::into_inner));
             let (reports, guard) = (Arc::clone(&config), Arc::clone(&working).read_owned().await);
             tokio::spawn(async move {
                 if let Err(failure) = make(&reports, now).await {
-                    tracing::error!("{failure:?}");
+                    trouble(&reports, &failure).await;
                 }
                 drop(guard);
             });
             let guard = working.read_owned().await;
             tokio::spawn(async move {
                 if let Err(failure) = deliver(&config, now).await {
-                    tracing::error!("{failure:?}");
+                    trouble(&config, &failure).await;
                 }
                 drop(guard);
             });
@@ -147,9 +208,12 @@ async fn serve(config: Config) -> Result<ExitCode, Failure> {
     .map_err(Failure::work)?;
     scheduler.add(job).await.map_err(Failure::work)?;
     scheduler.start().await.map_err(Failure::work)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = tokio::signal::ctrl_c() => break,
+            _ = hang_up.recv() => reload(global, &config),
+        }
     }
     tracing::info!("stopping: what is being made or delivered is finished first");
     scheduler.shutdown().await.map_err(Failure::work)?;
@@ -157,8 +221,36 @@ async fn serve(config: Config) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Reads the configuration anew; one that is wrong is refused whole.
+fn reload(global: &Global, config: &std::sync::RwLock<Arc<Config>>) {
+    match mailqos_core::config::load(&global.config_file()) {
+        Ok(new) => {
+            warn_of_silence(&new);
+            *config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(new);
+            tracing::info!("the configuration has been read anew");
+        }
+        Err(problems) => tracing::error!(
+            "the configuration is wrong, and stays as it was:\n{}",
+            problems.render(false)
+        ),
+    }
+}
+
+/// Nobody would hear of what fails.
+fn warn_of_silence(config: &Config) {
+    if let Some(list) = &config.delivery.action_list {
+        if !notice::is_possible() {
+            tracing::warn!(
+                "mailqos-probe, which carries out the action list {list}, is neither beside this program nor in the path: nobody is told of what fails; install it"
+            );
+        }
+    } else if !config.targets.is_empty() {
+        tracing::warn!("nobody is told of what fails: write action_list into [delivery]");
+    }
+}
+
 fn list(config: &Config) -> Result<ExitCode, Failure> {
-    let (definitions, well) = definitions(config)?;
+    let (definitions, wrong) = definitions(config)?;
     let mut text = String::new();
     for definition in &definitions {
         let Some(schedule) = &definition.schedule else { continue };
@@ -178,5 +270,9 @@ fn list(config: &Config) -> Result<ExitCode, Failure> {
         text = format!("no definition in {} has a [schedule]\n", config.reports.display());
     }
     print(text)?;
-    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if wrong.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

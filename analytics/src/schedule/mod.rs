@@ -4,3 +4,4 @@ mod rule;
 mod run;
 
 pub use run::{Due, ScheduleError, definitions, due, run_due};
+pub(crate) use run::{Wrong, say, tell_wrong};

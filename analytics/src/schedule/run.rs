@@ -62,58 +62,89 @@ pub enum ScheduleError {
     },
 }
 
-/// A run of a definition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A definition's runs that fell due since somebody looked last.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Due {
-    /// When it was due.
-    pub at: UtcMicros,
-    /// Whether it is made, or left out by the definition's policy.
-    pub made: bool,
+    /// Those that are made, oldest first.
+    pub made: Vec<UtcMicros>,
+    /// Those that the definition's policy leaves out, oldest first.
+    pub left_out: Vec<UtcMicros>,
 }
 
-/// What is done, by the definitions' slugs; moments in microseconds since 1970 UTC.
+/// What is known of all definitions; moments in microseconds since 1970 UTC.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct State {
-    /// Up to when each definition's runs are done.
-    done: BTreeMap<String, i64>,
-    /// When those that wait or have failed are looked at again.
-    look: BTreeMap<String, i64>,
-    /// The failed runs that people were told of.
-    told: BTreeMap<String, i64>,
+    /// By their slugs.
+    reports: BTreeMap<String, Known>,
+    /// Files of definitions that can't be read.
+    wrong: BTreeMap<String, Unreadable>,
 }
 
-/// So many reports are made at once, over all passes.
-static MAKING: Semaphore = Semaphore::const_new(2);
+/// What is known of a definition.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Known {
+    /// Up to when its runs are known: those that fell due until then are made, owed or left out.
+    seen: i64,
+    /// Runs that are owed, oldest first: they are made, whatever falls due after them.
+    owed: Vec<Owed>,
+}
 
-/// What waits or has failed is looked at again after this time.
-const PAUSE: Micros = Micros::from_secs(60);
+/// A run that is to be made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Owed {
+    /// When it was due.
+    at: i64,
+    /// When it is looked at again.
+    look: i64,
+    /// People were told that it can't be made.
+    told: bool,
+}
 
-/// The runs that fell due in `(done, now]`, oldest first, and which of them the policy makes.
-pub fn due(definition: &Definition, schedule: &Schedule, config: &Config, done: UtcMicros, now: UtcMicros) -> Vec<Due> {
+/// A definition that can't be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Unreadable {
+    /// What is wrong with it.
+    text: String,
+    /// When people are told of it, until somebody was.
+    tell: Option<i64>,
+}
+
+/// So many reports are made at once, over all passes: more would only take each other's processors and memory.
+static MAKING: Semaphore = Semaphore::const_new(4);
+
+/// What waits or has failed is looked at again after as long as it has been due, but not sooner nor later than this.
+const PAUSES: (Micros, Micros) = (Micros::from_secs(60), Micros::from_secs(3_600));
+
+/// What fell due so short a time ago was not missed: passes by a timer may be as far apart.
+const ON_TIME: Micros = Micros::from_secs(3_600);
+
+/// A clock that was further ahead than this when somebody looked last was wrong then: what it made too early falls due again. What
+/// is the same is not delivered again.
+const AHEAD: Micros = Micros::from_secs(3_600);
+
+/// The runs that fell due in `(seen, now]`, and which of them the policy makes.
+pub fn due(definition: &Definition, schedule: &Schedule, config: &Config, seen: UtcMicros, now: UtcMicros) -> Due {
     let zone = generate::calendar(definition, Some(config)).timezone;
-    let mut runs = Vec::new();
-    let mut after = done;
+    let mut due = Due::default();
+    let mut after = seen;
     while let Some(at) = schedule.rule.next(after, &zone) {
         if at > now {
             break;
         }
-        runs.push(Due { at, made: true });
-        if runs.len() > MOST {
-            runs.remove(0);
-        }
+        due.made.push(at);
         after = at;
     }
-    let last = runs.len().saturating_sub(1);
-    for (index, run) in runs.iter_mut().enumerate() {
-        run.made = match schedule.catch_up {
-            CatchUp::All => true,
-            CatchUp::Latest => index == last,
-            // What fell due a moment ago was not missed.
-            CatchUp::None => index == last && now - (run.at + schedule.grace) < Micros::from_secs(600),
-        };
-    }
-    runs
+    let keep = match schedule.catch_up {
+        CatchUp::All => MOST,
+        CatchUp::Latest => 1,
+        CatchUp::None => due.made.iter().filter(|at| now - **at < ON_TIME).count().min(1),
+    };
+    let made = due.made.split_off(due.made.len().saturating_sub(keep));
+    due.left_out = std::mem::replace(&mut due.made, made);
+    due
 }
 
 /// Makes and orders all that is due now; gives the failures, by definition. Neither a failure nor a long one holds up another; one
@@ -131,7 +162,6 @@ pub async fn run_due(
         if definition.schedule.is_some() {
             let config = Arc::clone(config);
             making.spawn(async move {
-                let _permit = MAKING.acquire().await;
                 let result = run_one(&config, &definition, now).await;
                 (definition.slug, result)
             });
@@ -157,80 +187,125 @@ async fn run_one(config: &Config, definition: &Definition, now: UtcMicros) -> Re
     let Some(_lock) = lock(config, slug)? else {
         return Ok(());
     };
-    let state = read_state(&state_file(config))?;
-    let Some(done) = state.done.get(slug).copied() else {
+    // Only who has the lock changes what is known of the definition.
+    let before = read_state(&state_file(config))?.reports.remove(slug);
+    let mut known = match before.clone() {
+        Some(known) if known.seen <= (now + AHEAD).0 => known,
+        Some(known) => {
+            tracing::error!(
+                report = %slug,
+                "the clock has been at {} and is at {now}: what falls due from now on is made",
+                UtcMicros(known.seen)
+            );
+            Known { seen: now.0, ..known }
+        }
         // A definition that is new owes nothing of the time before.
-        return change_state(config, |state| {
-            state.done.insert(slug.clone(), now.0);
-        });
+        None => Known {
+            seen: now.0,
+            owed: Vec::new(),
+        },
     };
-    if state
-        .look
-        .get(slug)
-        .is_some_and(|look| (now.0..now.0 + PAUSE.0).contains(look))
-    {
-        return Ok(());
-    }
-    let runs = due(definition, schedule, config, UtcMicros(done), now);
-    if let Some(first) = runs.iter().find(|run| !run.made) {
-        let count = runs.iter().filter(|run| !run.made).count();
+    let due = due(definition, schedule, config, UtcMicros(known.seen), now);
+    if let Some(first) = due.left_out.first() {
         tracing::warn!(
             report = %slug,
-            "{count} runs are left out, the first due {}: they fell due while nobody ran schedules",
-            first.at
+            "{} runs are left out as catch_up says, the first due {first}: they fell due while nobody ran schedules",
+            due.left_out.len(),
         );
     }
-    for run in &runs {
-        if run.made {
-            let patient = now < run.at + schedule.grace;
-            match make(config, definition, run.at, now, patient).await {
-                Ok(true) => {}
-                Ok(false) => {
-                    tracing::info!(report = %slug, due = %run.at, "waits for samples that are not settled yet");
-                    return change_state(config, |state| {
-                        state.look.insert(slug.clone(), (now + PAUSE).0);
-                    });
-                }
-                Err(error) => {
-                    // It stays due, and is tried again.
-                    let told = state.told.get(slug) == Some(&run.at.0) || tell(config, slug, run.at, &error).await;
-                    change_state(config, |state| {
-                        state.look.insert(slug.clone(), (now + PAUSE).0);
-                        if told {
-                            state.told.insert(slug.clone(), run.at.0);
-                        }
-                    })?;
-                    return Err(error);
-                }
+    for at in &due.made {
+        known.owed.push(Owed {
+            at: at.0,
+            ..Owed::default()
+        });
+    }
+    if let Some(last) = due.made.iter().chain(&due.left_out).max() {
+        known.seen = last.0;
+    }
+    if before.as_ref() != Some(&known) {
+        remember(config, slug, &known)?;
+    }
+    let mut result = Ok(());
+    for mut owed in known.owed.clone() {
+        // A moment that is too far away was set by a clock that was wrong.
+        if owed.look > now.0 && owed.look <= (now + PAUSES.1).0 {
+            continue;
+        }
+        let at = UtcMicros(owed.at);
+        let until = at + schedule.grace;
+        let later = now + (now - at).clamp(PAUSES.0, PAUSES.1);
+        match make(config, definition, at, now, now < until).await {
+            Ok(true) => known.owed.retain(|other| other.at != owed.at),
+            Ok(false) => {
+                tracing::info!(report = %slug, due = %at, "waits for samples that are not settled yet");
+                owed.look = later.min(until).0;
+            }
+            Err(error) => {
+                // It stays owed, and holds up no run after it.
+                owed.told = owed.told || tell(config, slug, at, &error).await;
+                owed.look = later.0;
+                result = Err(error);
             }
         }
-        change_state(config, |state| {
-            state.done.insert(slug.clone(), run.at.0);
-            state.look.remove(slug);
-            state.told.remove(slug);
-        })?;
+        if let Some(place) = known.owed.iter_mut().find(|other| other.at == owed.at) {
+            *place = owed;
+        }
+        remember(config, slug, &known)?;
     }
-    Ok(())
+    result
+}
+
+/// Tells people of definitions that can't be read, whenever one is wrong in a way that is new: nothing of them is made.
+///
+/// # Errors
+/// It can't be remembered.
+pub(crate) async fn tell_wrong(config: &Config, wrong: &[Wrong], now: UtcMicros) -> Result<(), ScheduleError> {
+    let known = read_state(&state_file(config))?.wrong;
+    let mut all = BTreeMap::new();
+    for (file, problems) in wrong {
+        let (file, text) = (file.display().to_string(), problems.render(false));
+        let tell = match known.get(&file) {
+            Some(known) if known.text == text => known.tell,
+            _ => Some(now.0),
+        };
+        let mut told = Unreadable { text, tell };
+        if tell.is_some_and(|tell| tell <= now.0) {
+            let subject = format!("the report definition {file} is wrong");
+            let words = format!(
+                "Nothing of it is made until it is mended; then what fell due is made as its catch_up says.\n\n{}",
+                told.text
+            );
+            let done = say(config, &format!("{file}\n{}", told.text), &subject, &words).await;
+            told.tell = (!done).then_some((now + PAUSES.0).0);
+        }
+        all.insert(file, told);
+    }
+    if all == known {
+        return Ok(());
+    }
+    change_state(config, |state| state.wrong = all)
 }
 
 /// Tells people that a report was not made; whether somebody's way has accepted it.
 async fn tell(config: &Config, slug: &str, due: UtcMicros, error: &ScheduleError) -> bool {
+    let text =
+        format!("The report {slug}, due {due}, could not be made. It is tried again until it can.\nWhy: {error}");
+    let subject = format!("the report {slug} could not be made");
+    say(config, &format!("{slug}.{}", due.0), &subject, &text).await
+}
+
+/// Tells people by the action list of `[delivery]`; whether one of its ways has accepted it. Without a list there is nobody to tell.
+pub(crate) async fn say(config: &Config, id: &str, subject: &str, text: &str) -> bool {
     let Some(list) = &config.delivery.action_list else {
         return true;
     };
-    let text = format!("The report {slug}, due {due}, could not be made. It is tried again each minute.\nWhy: {error}");
-    let told = notice::tell(
-        config,
-        list.as_str(),
-        &format!("{slug}.{}", due.0),
-        &format!("the report {slug} could not be made"),
-        &text,
-    )
-    .await;
-    if let Err(reason) = &told {
-        tracing::error!(report = %slug, "nobody could be told by the action list {list}: {reason}");
+    match notice::tell(config, list.as_str(), id, subject, text).await {
+        Ok(()) => true,
+        Err(reason) => {
+            tracing::error!("nobody could be told by the action list {list} that {subject}: {reason}");
+            false
+        }
     }
-    told.is_ok()
 }
 
 /// Makes a run of a report and orders its deliveries; `false` if it is patient and some samples are not settled yet.
@@ -242,6 +317,7 @@ async fn make(
     patient: bool,
 ) -> Result<bool, ScheduleError> {
     let folder = &place::folder(None, Some(config)).await?;
+    let _permit = MAKING.acquire().await;
     let calendar = generate::calendar(definition, Some(config));
     let name = definition.period.as_deref().unwrap_or("last-month");
     let period = Period::named(name, due, calendar)?;
@@ -336,6 +412,13 @@ fn lock(config: &Config, slug: &str) -> Result<Option<std::fs::File>, ScheduleEr
         Err(std::fs::TryLockError::WouldBlock) => Ok(None),
         Err(std::fs::TryLockError::Error(error)) => Err(failed(&path, error)),
     }
+}
+
+/// Remembers what is known of a definition.
+fn remember(config: &Config, slug: &str, known: &Known) -> Result<(), ScheduleError> {
+    change_state(config, |state| {
+        state.reports.insert(slug.to_owned(), known.clone());
+    })
 }
 
 /// Changes what is remembered; others may remember something at the same time.
