@@ -5,7 +5,7 @@
 POSTFIX=$ROOT/postfix
 DOVECOT=$ROOT/dovecot
 USERS=(probe@example.com probe2@example.com probe3@example.com anna@example.com alerts@example.com
-  truth{1..16}@example.com)
+  truth{1..16}@example.com full@example.com grey@example.com)
 SMTP=$((PORT_BASE + 25)) SMTPS=$((PORT_BASE + 465)) POP3=$((PORT_BASE + 110)) POP3S=$((PORT_BASE + 995))
 IMAP=$((PORT_BASE + 143)) IMAPS=$((PORT_BASE + 993))
 
@@ -90,6 +90,25 @@ start_postfix() {
   chown postfix "$POSTFIX/data"
   local user
   for user in "${USERS[@]}"; do echo "$user present"; done >"$conf/users"
+  # What is for full@ is taken and comes back; what is for grey@ is refused at first, and taken from 2 s later on.
+  echo 'full@example.com full' >"$conf/transport"
+  echo 'grey@example.com greylisted' >"$conf/recipients"
+  rm -rf "$POSTFIX/grey"; mkdir "$POSTFIX/grey"; chown nobody "$POSTFIX/grey"
+  cat >"$conf/greylist" <<'SCRIPT'
+#!/usr/bin/env bash
+# A policy service of Postfix (SMTPD_POLICY_README): a sender is refused until 2 s after the first try.
+while read -r line; do
+  case $line in
+    sender=*) known=$1/${line#sender=} ;;
+    '')
+      [ -e "$known" ] || touch "$known"
+      if [ $(($(date +%s) - $(stat -c %Y "$known"))) -ge 2 ]; then action=DUNNO; else action='DEFER 4.7.1 Greylisted, come back later'; fi
+      printf 'action=%s\n\n' "$action" ;;
+  esac
+done
+SCRIPT
+  printf '#!/bin/sh\ncat >/dev/null\necho 5.2.2 the mailbox is full\nexit 67\n' >"$conf/full"
+  chmod 755 "$conf/greylist" "$conf/full"
   cat >"$conf/main.cf" <<CONF
 compatibility_level = 3.6
 queue_directory = $POSTFIX/queue
@@ -119,7 +138,10 @@ smtpd_sasl_auth_enable = yes
 smtpd_sasl_type = dovecot
 smtpd_sasl_path = $DOVECOT/run/postfix-auth
 smtpd_relay_restrictions = permit_sasl_authenticated, reject
-smtpd_recipient_restrictions = permit_sasl_authenticated, reject
+smtpd_recipient_restrictions = check_recipient_access texthash:$conf/recipients, permit_sasl_authenticated, reject
+smtpd_restriction_classes = greylisted
+greylisted = check_policy_service unix:private/greylist
+transport_maps = texthash:$conf/transport
 message_size_limit = 51200000
 minimal_backoff_time = 10s
 maximal_backoff_time = 20s
@@ -148,6 +170,8 @@ lmtp      unix - - n - - lmtp
 anvil     unix - - n - 1 anvil
 scache    unix - - n - 1 scache
 postlog   unix-dgram n - n - 1 postlogd
+full      unix - n n - - pipe flags=q user=nobody argv=$conf/full
+greylist  unix - n n - 0 spawn user=nobody argv=$conf/greylist $POSTFIX/grey
 CONF
   MAIL_CONFIG=$conf postfix -c "$conf" start </dev/null >"$POSTFIX/start.log" 2>&1 || { cat "$POSTFIX/start.log" >&2; return 1; }
   for _ in $(seq 50); do [ -s "$POSTFIX/queue/pid/master.pid" ] && break; sleep 0.1; done

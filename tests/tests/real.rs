@@ -45,7 +45,7 @@ fn setting(mail: &RealServer) -> Setting {
     setting.replace("max_round_trip = \"3s\"", "max_round_trip = \"20s\"");
     setting.replace("timeout = \"1s\"", "timeout = \"10s\"");
     setting.replace("horizon = \"6s\"", "horizon = \"60s\"");
-    for user in ["probe2", "probe3", "alerts"] {
+    for user in ["probe2", "probe3", "alerts", "grey"] {
         setting.add(&format!(
             "[account.{user}]\nuser = \"{user}@example.com\"\npassword = {{ env = \"PROBE_PASSWORD\" }}"
         ));
@@ -243,6 +243,32 @@ async fn an_alarm_and_a_scheduled_report_reach_anna_through_postfix() {
             .any(|mail| mail.contains("application/pdf"))
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_postfix_returns_and_what_it_greylists_is_told() {
+    let Some(mail) = RealServer::find("mail") else { return };
+    let mut setting = setting(&mail);
+    let (smtp, pickup) = (("SMTP_PORT", "starttls"), ("imap", "IMAPS_PORT", "implicit"));
+    let mut full = monitor(&mail, "full", smtp, pickup, "probe@example.com");
+    full.to = "full@example.com".to_owned();
+    setting.add_monitor(&full);
+    setting.add_monitor(&monitor(&mail, "grey", smtp, pickup, "grey@example.com"));
+
+    let output = setting.run("mailqos-probe", &["test", "full"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for told in ["lost at bounced", "5.2.2", "the mailbox is full"] {
+        assert!(said.contains(told), "{told}: {said}");
+    }
+    let output = setting.run("mailqos-probe", &["test", "grey"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}");
+    let rows = setting.rows();
+    let grey = rows.iter().find(|row| row.monitor() == "grey").expect("a sample");
+    let attempts = grey.number("smtp_attempts");
+    assert!(attempts >= Some(2), "{attempts:?}");
+    assert!(grey.number("smtp_elapsed_us") > grey.number("smtp_send_us"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
