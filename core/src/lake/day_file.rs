@@ -524,7 +524,7 @@ impl<R: Record> DayReader<R> {
         };
         Ok(Some(Self {
             path: path.to_owned(),
-            reader: SerializedFileReader::new(file).map_err(parquet_error(path))?,
+            reader: guarded(path, || SerializedFileReader::new(file).map_err(parquet_error(path)))?,
             group: 0,
             rows: Vec::new().into_iter(),
         }))
@@ -611,9 +611,21 @@ pub fn salvage<R: Record>(path: &Path) -> Result<(Vec<R>, u64), LakeError> {
     Ok((rows, lost))
 }
 
+/// The decoder may panic on bytes that no writer writes.
+fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, LakeError>) -> Result<T, LakeError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).unwrap_or_else(|_| {
+        let reason = "it is damaged, and can't be decoded".to_owned();
+        Err(parquet_error(path)(ParquetError::General(reason)))
+    })
+}
+
 fn read_group<R: Record>(path: &Path, group: &dyn RowGroupReader) -> Result<Vec<R>, LakeError> {
+    guarded(path, || decode_group(path, group))
+}
+
+fn decode_group<R: Record>(path: &Path, group: &dyn RowGroupReader) -> Result<Vec<R>, LakeError> {
     let count = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
-    let mut rows = vec![R::blank(); count];
+    let mut rows = Vec::new();
     // A column that this file does not have stays null; one that only this file has is passed over.
     let mut leaves: HashMap<String, usize> = HashMap::new();
     for (index, column) in group.metadata().columns().iter().enumerate() {
@@ -638,6 +650,8 @@ fn read_group<R: Record>(path: &Path, group: &dyn RowGroupReader) -> Result<Vec<
         if cells.len() != count {
             return Err(error(format!("it has {} rows, not {count}", cells.len())));
         }
+        // Only now: how many rows a damaged file says that it has means nothing.
+        rows.resize(count, R::blank());
         set_all(column, &mut rows, cells).map_err(error)?;
     }
     Ok(rows)
