@@ -308,6 +308,38 @@ mod tests {
     }
 
     #[test]
+    fn where_two_stamps_of_a_mail_disagree_the_truth_is_still_inside() {
+        let mut clocks = Clocks::default();
+        for number in 0..60_i64 {
+            let sent = number * 60 * SECOND + number * 7_654_321 % SECOND;
+            let landed = sent + 1_234_567;
+            // Now and then the one server's stamp is wrong.
+            let wrong = match number {
+                35 => 30 * SECOND,
+                40 => -30 * SECOND,
+                _ => 0,
+            };
+            let filed = landed - 2_000;
+            let evidence = Evidence {
+                sent: Moment(sent),
+                handed_over: None,
+                not_shown: None,
+                shown: Moment(sent + 15 * SECOND),
+                hops: &[hop("mx", filed + 37 * SECOND + wrong)],
+                filed: true,
+                internal_date: Some(UtcMicros((filed - 90 * SECOND).div_euclid(SECOND) * SECOND)),
+                notified: None,
+                route: "here",
+            };
+            let bounds = evidence.landing(&mut clocks);
+            assert!(
+                bounds.after <= Moment(landed) && Moment(landed) <= bounds.before,
+                "{number}: {bounds:?} {landed}"
+            );
+        }
+    }
+
+    #[test]
     fn after_thirty_mails_a_second_is_left_of_fifteen() {
         let delays: Vec<i64> = (0..60)
             .map(|number| 900_000 + number * 5_123_457 % (20 * SECOND))
