@@ -8,8 +8,9 @@ use std::{
 };
 
 use mailqos_core::{
-    config::{Config, Endpoint, Kind, Monitor, PickupProtocol, TlsMode, nearest},
-    model::{Micros, Outcome, Sample},
+    config::{Config, Endpoint, Kind, MailQos, Monitor, PickupProtocol, TlsMode, nearest},
+    mail::remedy,
+    model::{Micros, Outcome, Sample, Stage},
     transcripts::Transcript,
 };
 
@@ -80,7 +81,10 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     }
     let out = std::io::stdout();
     let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let text = draw(&result, options.max_round_trip, width(), colour);
+    let mut text = draw(&result, options.max_round_trip, width(), colour);
+    if let Some(remedy) = what_to_do(options, result.sample.stage, result.sample.error.as_deref()) {
+        let _ = writeln!(text, "  {remedy}");
+    }
     out.lock().write_all(text.as_bytes()).map_err(Failure::work)?;
     if args.transcript {
         let transcript = Transcript::new(&config.site, &result.sample, result.conversations);
@@ -197,6 +201,17 @@ fn draw(result: &TestResult, max_round_trip: Micros, width: usize, colour: bool)
         paint(&format!("{mark} {}", verdict(sample, max_round_trip)), code)
     );
     text
+}
+
+/// What a person can do about a failed test, where there is a likely remedy.
+pub(super) fn what_to_do(options: &MailQos, stage: Option<Stage>, error: Option<&str>) -> Option<String> {
+    let (stage, error) = (stage?, error?);
+    let endpoint = if stage.to_string().starts_with("smtp_") {
+        &options.smtp
+    } else {
+        &options.pickup
+    };
+    remedy(stage, error, endpoint).map(|remedy| format!("→ {remedy}"))
 }
 
 fn verdict(sample: &Sample, max_round_trip: Micros) -> String {

@@ -7,10 +7,13 @@ use std::{
 
 use clap::ValueEnum;
 use jiff::tz::TimeZone;
-use mailqos_core::model::{MonitorId, UtcMicros};
+use mailqos_core::{
+    config::Kind,
+    model::{MonitorId, UtcMicros},
+    transcripts::{Store, Transcript},
+};
 
-use super::{Failure, Global};
-use mailqos_core::transcripts::{Store, Transcript};
+use super::{Failure, Global, test::what_to_do};
 
 /// A test is meant by a time that lies so near its beginning, in µs.
 const NEAR: i64 = 60_000_000;
@@ -78,7 +81,16 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     };
     let transcript = store.get(&args.monitor, started_at).map_err(Failure::work)?;
     let text = match args.format {
-        Format::Text => transcript.render(&config.timezone),
+        Format::Text => {
+            let mut text = transcript.render(&config.timezone);
+            if let Some(monitor) = config.monitors.get(&args.monitor) {
+                let Kind::MailQos(options) = &monitor.kind;
+                if let Some(remedy) = what_to_do(options, transcript.stage, transcript.error.as_deref()) {
+                    text.push_str(&format!("\n{remedy}\n"));
+                }
+            }
+            text
+        }
         Format::Json => serde_json::to_string_pretty(&transcript).map_err(Failure::work)? + "\n",
     };
     out.write_all(text.as_bytes()).map_err(Failure::work)?;

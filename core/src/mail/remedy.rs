@@ -1,0 +1,201 @@
+//! What a person can do about a test that failed: by its stage, its error, and how the connection was asked for.
+
+use super::refusals;
+use crate::{
+    config::{Endpoint, TlsMode},
+    model::Stage,
+};
+
+/// A remedy, where there is a likely one. Refusals of large providers carry their explanation already.
+pub fn remedy(stage: Stage, error: &str, endpoint: &Endpoint) -> Option<String> {
+    use Stage::{
+        PickupConnect, PickupGreeting, PickupLogin, PickupTls, SmtpAuth, SmtpConnect, SmtpGreeting, SmtpRcpt, SmtpTls,
+    };
+    let Endpoint { server, port, tls, .. } = endpoint;
+    let smtp = matches!(stage, SmtpConnect | SmtpTls | SmtpGreeting | SmtpAuth | SmtpRcpt);
+    let usual = if smtp {
+        "587 with tls = \"starttls\", 465 with tls = \"implicit\""
+    } else {
+        "995 (POP3) or 993 (IMAP) with tls = \"implicit\", 110 or 143 with tls = \"starttls\""
+    };
+    let lower = error.to_lowercase();
+    let has = |text: &str| lower.contains(text);
+    let silent = has("no answer within");
+    Some(match stage {
+        _ if refusals::explain(error).is_some() => return None,
+        SmtpConnect | PickupConnect if has("could not be resolved") => {
+            format!("is the name {server} spelt right? If so, can this machine look up names: getent hosts {server}")
+        }
+        SmtpConnect | PickupConnect if has("refused") => {
+            format!("nothing takes connections on port {port}: is the port right (usual are {usual}), is the service running?")
+        }
+        SmtpConnect | PickupConnect if silent || has("unreachable") => {
+            format!("a firewall on the way may drop connections to port {port}; is the port right (usual are {usual})?")
+        }
+        SmtpTls | PickupTls if has("does not speak tls") && *tls == TlsMode::Implicit => {
+            format!("port {port} begins in clear: set tls = \"starttls\", or take another port (usual are {usual})")
+        }
+        SmtpTls | PickupTls if has("is not for the name") => {
+            "name the server as its certificate does (server = …), or pin the certificate with fingerprint".to_owned()
+        }
+        SmtpTls | PickupTls if has("has expired") => "whoever runs the server has to renew it".to_owned(),
+        SmtpTls | PickupTls if has("not the pinned one") => {
+            "if the certificate was renewed on purpose, write the new fingerprint into the configuration; if not, \
+             somebody may sit between this machine and the server"
+                .to_owned()
+        }
+        SmtpGreeting | PickupGreeting if has("which is no ") => {
+            format!("something else answers on port {port}: usual are {usual}")
+        }
+        SmtpGreeting | PickupGreeting if (silent || has("closed the connection")) && *tls != TlsMode::Implicit => {
+            format!(
+                "a server that wants TLS from the first byte waits in silence: is port {port} such a one? Then set tls = \"implicit\""
+            )
+        }
+        SmtpAuth | PickupLogin if has("offers no authentication") && *tls == TlsMode::None => {
+            "most servers let nobody log in over an unencrypted connection: set tls = \"starttls\" or \"implicit\"".to_owned()
+        }
+        SmtpAuth if has("offers no authentication") => {
+            format!("mails are handed in on another port, mostly: usual are {usual}")
+        }
+        SmtpAuth | PickupLogin if silent => {
+            "many servers let an address wait after wrong logins: has another monitor, or another program here, a wrong password? \
+             A longer timeout shows it"
+                .to_owned()
+        }
+        SmtpAuth | PickupLogin if has("refused") || has("fail") || has("535") || has("invalid") || has("denied") => {
+            "are user and password of the account right? Some servers want the whole mail address as user, or a password made for programs"
+                .to_owned()
+        }
+        SmtpRcpt if has("relay") => {
+            "the server takes no mail for this address from this machine: give smtp an account, or have it permitted".to_owned()
+        }
+        SmtpRcpt if has("5.1.1") || has("unknown") || has("no such") => {
+            "does the mailbox of the monitor's to exist on this server?".to_owned()
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Trust;
+
+    fn told(stage: Stage, error: &str, port: u16, tls: TlsMode) -> String {
+        let endpoint = Endpoint {
+            server: "mail.example.com".to_owned(),
+            port,
+            tls,
+            trust: Trust::default(),
+            account: None,
+        };
+        remedy(stage, error, &endpoint).unwrap_or_default()
+    }
+
+    #[test]
+    fn what_goes_wrong_at_first_has_a_remedy() {
+        use Stage::{
+            PickupConnect, PickupGreeting, PickupLogin, PickupTls, SmtpAuth, SmtpConnect, SmtpGreeting, SmtpTls,
+        };
+        for (stage, error, port, tls, remedy) in [
+            (
+                SmtpConnect,
+                "the name mail.example.com could not be resolved: x",
+                587,
+                TlsMode::StartTls,
+                "spelt right",
+            ),
+            (
+                PickupConnect,
+                "no connection to mail.example.com port 996: Connection refused (os error 111)",
+                996,
+                TlsMode::Implicit,
+                "port 996",
+            ),
+            (
+                SmtpConnect,
+                "no connection to mail.example.com port 587: no answer within 4s",
+                587,
+                TlsMode::StartTls,
+                "firewall",
+            ),
+            (
+                SmtpTls,
+                "TLS: the server does not speak TLS on this port",
+                587,
+                TlsMode::Implicit,
+                "starttls",
+            ),
+            (
+                PickupTls,
+                "TLS: the certificate is not for the name mail.example.com",
+                995,
+                TlsMode::Implicit,
+                "as its certificate does",
+            ),
+            (
+                PickupTls,
+                "TLS: the certificate's fingerprint is 00, not the pinned one",
+                995,
+                TlsMode::Implicit,
+                "new fingerprint",
+            ),
+            (
+                SmtpGreeting,
+                "no answer within 4s",
+                465,
+                TlsMode::StartTls,
+                "tls = \"implicit\"",
+            ),
+            (
+                PickupGreeting,
+                "the server sent \"220 x\", which is no POP3 reply",
+                25,
+                TlsMode::None,
+                "port 25",
+            ),
+            (
+                SmtpAuth,
+                "an account is configured, but the server offers no authentication on this port",
+                25,
+                TlsMode::None,
+                "unencrypted",
+            ),
+            (
+                SmtpAuth,
+                "535 5.7.8 Error: authentication failed",
+                587,
+                TlsMode::StartTls,
+                "user and password",
+            ),
+            (
+                PickupLogin,
+                "login refused: [AUTHENTICATIONFAILED] Authentication failed.",
+                993,
+                TlsMode::Implicit,
+                "user and password",
+            ),
+            (
+                PickupLogin,
+                "no answer within 4s",
+                993,
+                TlsMode::Implicit,
+                "after wrong logins",
+            ),
+        ] {
+            let told = told(stage, error, port, tls);
+            assert!(told.contains(remedy), "{stage} {error}: {told}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_said_twice_and_nothing_for_its_own_sake() {
+        assert_eq!(told(Stage::SmtpAuth, "550 5.7.30 no", 587, TlsMode::StartTls), "");
+        assert_eq!(told(Stage::SmtpData, "552 5.3.4 too large", 587, TlsMode::StartTls), "");
+        assert_eq!(
+            told(Stage::SmtpGreeting, "no answer within 4s", 465, TlsMode::Implicit),
+            ""
+        );
+    }
+}
