@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use mailqos_core::{
     config::DataLocation,
     lake::LockError,
-    model::{Event, MonitorId, Sample, SiteName, UtcMicros},
+    model::{Event, MonitorId, Outcome, Sample, SiteName, UtcMicros},
 };
 
 use super::{
@@ -81,9 +81,18 @@ struct ImportArgs {
     /// The monitor of all rows, where the file has no column for it.
     #[arg(long, value_name = "ID")]
     as_monitor: Option<MonitorId>,
-    /// Where a column of ours comes from, such as started_at=time or round_trip_us=latency:ms (units: s, ms, us).
+    /// Where a column of ours comes from, such as started_at=time or round_trip_us=latency:ms (units: min, s, ms, us).
     #[arg(long, value_name = "OURS=THEIRS")]
     column: Vec<Mapping>,
+    /// The outcome of all rows, where the file has no column for it.
+    #[arg(long, value_name = "OUTCOME")]
+    as_outcome: Option<Outcome>,
+    /// What parts the fields of a CSV file: one sign, or `tab` [default: what its head suggests].
+    #[arg(long, value_name = "SIGN", value_parser = delimiter)]
+    delimiter: Option<u8>,
+    /// How times are written, such as "%d.%m.%Y %H:%M" [default: RFC 3339, ISO 8601, or a number].
+    #[arg(long, value_name = "FORMAT")]
+    time_format: Option<String>,
     /// What a word of the file means, such as success=ok or timeout=lost.
     #[arg(long, value_name = "WORD=OUTCOME", value_parser = outcome)]
     outcome: Vec<(String, String)>,
@@ -131,6 +140,14 @@ fn outcome(text: &str) -> Result<(String, String), String> {
         .parse::<mailqos_core::model::Outcome>()
         .map_err(|error| error.to_string())?;
     Ok((word.to_owned(), outcome.to_owned()))
+}
+
+fn delimiter(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        _ if text == "tab" => Ok(b'\t'),
+        [sign] if !sign.is_ascii_alphanumeric() && *sign != b'"' => Ok(*sign),
+        _ => Err("write one sign such as ; or |, or tab".into()),
+    }
 }
 
 fn timezone(text: &str) -> Result<TimeZone, String> {
@@ -330,6 +347,9 @@ fn import(data: &Path, args: ImportArgs) -> Result<ExitCode, Failure> {
         site: args.into,
         monitor: args.as_monitor,
         mappings: args.column,
+        outcome: args.as_outcome,
+        delimiter: args.delimiter,
+        time_format: args.time_format,
         outcomes: args.outcome.into_iter().collect::<BTreeMap<_, _>>(),
         timezone: args.timezone,
         skip_duplicates: args.skip_duplicates,
@@ -349,6 +369,14 @@ fn import(data: &Path, args: ImportArgs) -> Result<ExitCode, Failure> {
 }
 
 fn export(data: &Path, sites: Vec<SiteName>, args: ExportArgs) -> Result<ExitCode, Failure> {
+    if let (Some(from), Some(to)) = (args.from, args.to)
+        && from >= to
+    {
+        return Err(Failure::usage(
+            format!("--to {to} is not after --from {from}"),
+            "name the day after the last one with --to",
+        ));
+    }
     let choice = Choice {
         sites,
         monitors: args.monitor.iter().map(ToString::to_string).collect(),

@@ -3,13 +3,14 @@
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     fs::File,
+    io::{BufRead as _, BufReader, Read as _},
     path::Path,
 };
 
 use jiff::tz::TimeZone;
 use mailqos_core::{
     lake::{Cell, Column, DayReader, Hold, Record as _, SiteLock, day_path},
-    model::{MonitorId, Sample, SiteName, UtcMicros},
+    model::{Micros, MonitorId, Outcome, Sample, SiteName, UtcMicros},
 };
 use polars::prelude::{AnyValue, ParquetReader, SerReader as _, TimeUnit};
 
@@ -17,6 +18,8 @@ use super::{UpkeepError, upkeep::write_into};
 
 /// How many wrong rows and duplicates are named.
 const NAMED: usize = 5;
+/// No sample is older: 1990-01-01. A number of seconds that is taken for microseconds lies in 1970.
+const OLDEST: UtcMicros = UtcMicros(631_152_000_000_000);
 
 /// Where a column of ours comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +39,7 @@ impl std::str::FromStr for Mapping {
     fn from_str(text: &str) -> Result<Self, String> {
         let (ours, theirs) = text
             .split_once('=')
-            .ok_or("write OURS=THEIRS, such as started_at=time, or OURS=THEIRS:UNIT with s, ms or us")?;
+            .ok_or("write OURS=THEIRS, such as started_at=time, or OURS=THEIRS:UNIT with min, s, ms or us")?;
         if !Sample::columns().iter().any(|column| column.name == ours) {
             let names: Vec<_> = Sample::columns().iter().map(|column| column.name).collect();
             return Err(format!(
@@ -48,6 +51,7 @@ impl std::str::FromStr for Mapping {
             Some((theirs, "s")) => (theirs, Some(1_000_000)),
             Some((theirs, "ms")) => (theirs, Some(1_000)),
             Some((theirs, "us")) => (theirs, Some(1)),
+            Some((theirs, "min")) => (theirs, Some(60_000_000)),
             _ => (theirs, None),
         };
         Ok(Self {
@@ -69,6 +73,12 @@ pub struct Plan {
     pub mappings: Vec<Mapping>,
     /// Outcomes by the file's words.
     pub outcomes: BTreeMap<String, String>,
+    /// The outcome of all rows, where the file has no column for it.
+    pub outcome: Option<Outcome>,
+    /// What parts the fields of a CSV file; what its head suggests, unless said.
+    pub delimiter: Option<u8>,
+    /// How times are written (strftime), where it is none of the usual ways.
+    pub time_format: Option<String>,
     /// Where times without an offset are read.
     pub timezone: TimeZone,
     /// Leave out what the lake has already, instead of refusing.
@@ -185,16 +195,23 @@ fn columns(file: &Path, plan: &Plan, theirs: &[String]) -> Result<Vec<Place>, Up
         let mapping = plan.mappings.iter().find(|mapping| mapping.ours == column.name);
         let name = mapping.map_or(column.name, |mapping| mapping.theirs.as_str());
         let unit = mapping.and_then(|mapping| mapping.unit).unwrap_or(1);
-        let given = column.name == "monitor" && plan.monitor.is_some();
+        let given = match column.name {
+            "monitor" => plan.monitor.is_some(),
+            "outcome" => plan.outcome.is_some() && mapping.is_none(),
+            _ => false,
+        };
         match theirs.iter().position(|theirs| theirs == name) {
             // Lists can't be told in CSV, and other tools have other ones.
             _ if column.holds == Hold::Hops || given => {}
             Some(index) => columns.push((column, index, unit)),
             None if column.required || mapping.is_some() => {
-                let remedy = if column.name == "monitor" {
-                    "; name it with --as-monitor ID"
-                } else {
-                    ""
+                let remedy = match column.name {
+                    "monitor" if mapping.is_none() => "; say where it stands, or name it with --as-monitor ID",
+                    "outcome" if mapping.is_none() => "; say where it stands, or what all are with --as-outcome ok",
+                    _ if mapping.is_none() => "; say where it stands, such as --column started_at=time",
+                    _ if name.contains(':') => "; units are min, s, ms and us",
+                    _ if theirs.len() < 2 => "; if the fields are parted otherwise, say --delimiter",
+                    _ => "",
                 };
                 return Err(UpkeepError::Import(format!(
                     "{}: no column {name:?} for {}; there are {}{remedy}",
@@ -215,6 +232,7 @@ struct Collector<'a> {
     samples: Vec<Sample>,
     wrong: Vec<String>,
     count: usize,
+    now: UtcMicros,
 }
 
 impl Collector<'_> {
@@ -223,8 +241,13 @@ impl Collector<'_> {
         if let Some(monitor) = &self.plan.monitor {
             sample.monitor = monitor.clone();
         }
+        if let Some(outcome) = self.plan.outcome {
+            sample.outcome = outcome;
+        }
         for (column, index, unit) in columns {
-            let set = cell(column, value(*index), *unit, self.plan).and_then(|cell| (column.set)(&mut sample, cell));
+            let set = cell(column, value(*index), *unit, self.plan)
+                .and_then(|cell| plausible(column, cell, self.now))
+                .and_then(|cell| (column.set)(&mut sample, cell));
             if let Err(reason) = set {
                 self.count += 1;
                 if self.wrong.len() < NAMED {
@@ -255,12 +278,68 @@ fn collector(plan: &Plan) -> Collector<'_> {
         samples: Vec::new(),
         wrong: Vec::new(),
         count: 0,
+        now: UtcMicros::now(),
     }
 }
 
+/// Refuses what no test can have measured: mostly a unit that was not said.
+fn plausible(column: &Column<Sample>, cell: Cell, now: UtcMicros) -> Result<Cell, String> {
+    match cell {
+        Cell::Int(at) if column.name == "started_at" => {
+            let at = UtcMicros(at);
+            if at < OLDEST || at > now + Micros::from_secs(86_400) {
+                return Err(format!(
+                    "it would be {at}, which can't be; is the number of another unit? Say started_at=COLUMN:s, :ms or :us"
+                ));
+            }
+        }
+        Cell::Int(value) if value < 0 && column.name.ends_with("_us") => {
+            return Err(format!("{value} µs is a negative duration"));
+        }
+        _ => {}
+    }
+    Ok(cell)
+}
+
+/// What parts the fields: of the usual signs the one that the head has most of.
+fn delimiter(file: &Path) -> Result<u8, UpkeepError> {
+    let mut head = String::new();
+    let open = File::open(file).map_err(UpkeepError::io(file))?;
+    let read = BufReader::new(open).take(64 * 1024).read_line(&mut head);
+    if let Err(error) = read {
+        return Err(match error.kind() {
+            std::io::ErrorKind::InvalidData => {
+                UpkeepError::Import(format!("{}: it is no UTF-8; save it as CSV in UTF-8", file.display()))
+            }
+            _ => UpkeepError::io(file)(error),
+        });
+    }
+    let count = |sign: u8| head.bytes().filter(|byte| *byte == sign).count();
+    Ok(b";\t|".iter().copied().fold(b',', |most, sign| {
+        if count(sign) > count(most) { sign } else { most }
+    }))
+}
+
 fn csv(file: &Path, plan: &Plan) -> Result<Vec<Sample>, UpkeepError> {
-    let error = |error: csv::Error| UpkeepError::Import(format!("{}: {error}", file.display()));
-    let mut reader = csv::Reader::from_path(file).map_err(error)?;
+    let error = |error: csv::Error| {
+        let remedy = match error.kind() {
+            csv::ErrorKind::Utf8 { .. } => "; save it as CSV in UTF-8",
+            _ => "",
+        };
+        UpkeepError::Import(format!("{}: {error}{remedy}", file.display()))
+    };
+    let delimiter = match plan.delimiter {
+        Some(delimiter) => delimiter,
+        None => delimiter(file)?,
+    };
+    let plan = &Plan {
+        delimiter: Some(delimiter),
+        ..plan.clone()
+    };
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(delimiter)
+        .from_path(file)
+        .map_err(error)?;
     let head: Vec<String> = reader
         .headers()
         .map_err(error)?
@@ -342,6 +421,7 @@ fn cell(column: &Column<Sample>, value: Value, unit: i64, plan: &Plan) -> Result
         Value::Number(value) => value.to_string(),
         Value::Text(text) => text,
     };
+    let comma = plan.delimiter.is_some_and(|delimiter| delimiter != b',');
     match column.holds {
         Hold::Word if column.name == "outcome" => Ok(Cell::Text(plan.outcomes.get(&text).cloned().unwrap_or(text))),
         Hold::Word | Hold::Hops => Ok(Cell::Text(text)),
@@ -354,19 +434,25 @@ fn cell(column: &Column<Sample>, value: Value, unit: i64, plan: &Plan) -> Result
             Ok(value) if value.is_finite() => Ok(Cell::Real(value)),
             _ => Err(format!("{text:?} is no number")),
         },
-        Hold::Timestamp => match number(&text, unit) {
+        Hold::Timestamp => match number(&text, unit, comma) {
             Ok(at) => Ok(Cell::Int(at)),
-            Err(_) => moment(&text, &plan.timezone).map(Cell::Int),
+            Err(_) => moment(&text, plan).map(Cell::Int),
         },
-        Hold::Long | Hold::Int => number(&text, unit).map(Cell::Int),
+        Hold::Long | Hold::Int => number(&text, unit, comma).map(Cell::Int),
     }
 }
 
-fn number(text: &str, unit: i64) -> Result<i64, String> {
+fn number(text: &str, unit: i64, comma: bool) -> Result<i64, String> {
     if let Ok(value) = text.parse::<i64>() {
         return value.checked_mul(unit).ok_or_else(|| format!("{text} is too large"));
     }
-    let value: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
+    // Where fields are parted by semicolons, fractions often follow a comma.
+    let value = if comma {
+        text.replacen(',', ".", 1).parse::<f64>()
+    } else {
+        text.parse()
+    };
+    let value = value.map_err(|_| format!("{text:?} is no number"))?;
     let micros = (value * unit as f64).round();
     // Beyond 2^53 a floating-point number has no microseconds.
     if micros.abs() < 9_007_199_254_740_992.0 {
@@ -376,16 +462,101 @@ fn number(text: &str, unit: i64) -> Result<i64, String> {
     }
 }
 
-fn moment(text: &str, timezone: &TimeZone) -> Result<i64, String> {
-    if let Ok(at) = text.parse::<jiff::Timestamp>() {
+fn moment(text: &str, plan: &Plan) -> Result<i64, String> {
+    let civil = if let Some(format) = &plan.time_format {
+        let parsed = jiff::fmt::strtime::parse(format, text)
+            .map_err(|error| format!("{text:?} is not written as {format:?} says: {error}"))?;
+        if let Ok(at) = parsed.to_timestamp() {
+            return Ok(at.as_microsecond());
+        }
+        let date = parsed.to_date().map_err(|error| error.to_string())?;
+        // A date alone is its midnight.
+        date.to_datetime(parsed.to_time().unwrap_or_else(|_| jiff::civil::Time::midnight()))
+    } else if let Ok(at) = text.parse::<jiff::Timestamp>() {
         return Ok(at.as_microsecond());
-    }
-    let civil: jiff::civil::DateTime = text.parse().map_err(|_| {
-        format!("{text:?} is no time; write 2026-03-01T12:00:00Z, or a number with a unit: started_at=time:ms")
-    })?;
-    timezone
+    } else {
+        text.parse::<jiff::civil::DateTime>().map_err(|_| {
+            format!(
+                "{text:?} is no time; write 2026-03-01T12:00:00Z, say how it is written with --time-format \"%d.%m.%Y %H:%M\", or name the unit of a number: started_at=time:ms"
+            )
+        })?
+    };
+    plan.timezone
         .to_ambiguous_timestamp(civil)
         .compatible()
         .map(|at| at.as_microsecond())
         .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use mailqos_core::lake::read_day;
+
+    use super::*;
+
+    fn plan(mappings: &[&str]) -> Plan {
+        Plan {
+            site: "lyon".parse().expect("a name"),
+            monitor: Some("m1".parse().expect("a name")),
+            mappings: mappings.iter().map(|text| text.parse().expect("a mapping")).collect(),
+            outcomes: BTreeMap::from([("fail".to_owned(), "lost".to_owned())]),
+            outcome: None,
+            delimiter: None,
+            time_format: None,
+            timezone: TimeZone::UTC,
+            skip_duplicates: false,
+        }
+    }
+
+    fn imported(text: &str, plan: &Plan) -> Result<Vec<Sample>, String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("old.csv");
+        std::fs::write(&file, text).expect("a file");
+        let data = folder.path().join("lake");
+        import(&data, &file, plan, true).map_err(|error| error.to_string())?;
+        let day = UtcMicros(1_772_366_400_000_000).utc_date();
+        Ok(read_day(&day_path::<Sample>(&data, &plan.site, day)).expect("read"))
+    }
+
+    #[test]
+    fn a_foreign_file_with_semicolons_commas_and_its_own_dates_is_understood() {
+        let mut plan = plan(&["started_at=Zeit", "round_trip_us=Dauer:ms", "outcome=Ergebnis"]);
+        plan.time_format = Some("%d.%m.%Y %H:%M".to_owned());
+        plan.timezone = TimeZone::get("Europe/Berlin").expect("a zone");
+        let text = "\u{feff}Zeit;Dauer;Ergebnis\r\n01.03.2026 13:00;12,5;ok\r\n01.03.2026 13:05;;fail\r\n";
+        let samples = imported(text, &plan).expect("imported");
+        assert_eq!(samples[0].started_at, UtcMicros(1_772_366_400_000_000));
+        assert_eq!(samples[0].round_trip, Some(Micros(12_500)));
+        assert_eq!((samples[1].outcome, samples[1].round_trip), (Outcome::Lost, None));
+        let refused = imported("Zeit;Dauer;Ergebnis\n2026-03-01;1;ok\n", &plan).expect_err("another form");
+        assert!(refused.contains("is not written as"), "{refused}");
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_its_remedy() {
+        let mut plan = plan(&["started_at=time", "round_trip_us=latency:ms"]);
+        let refused = imported("time,latency\n1772366400,1\n", &plan).expect_err("no outcome");
+        assert!(refused.contains("--as-outcome"), "{refused}");
+        plan.outcome = Some(Outcome::Ok);
+        for (text, part) in [
+            ("time,latency\n1772366400,1\n", "another unit"),
+            ("time,latency\n2026-03-01T12:00:00Z,-1\n", "negative"),
+            ("time,latency\n2026-03-01T12:00:00Z,\"1,234\"\n", "is no number"),
+            ("time,latency\n2999-03-01T12:00:00Z,1\n", "can't be"),
+            ("time,dauer\n2026-03-01T12:00:00Z,1\n", "no column"),
+            ("time,latency\n2026-03-01T12:00:00Z,1\n2026-03-01T12:00:00Z,2\n", "twice"),
+        ] {
+            let refused = imported(text, &plan).expect_err(text);
+            assert!(refused.contains(part), "{text}: {refused}");
+        }
+        let plan = Plan {
+            mappings: vec![
+                "started_at=time:s".parse().expect("a mapping"),
+                "round_trip_us=latency:min".parse().expect("a mapping"),
+            ],
+            ..plan
+        };
+        let samples = imported("time\tlatency\n1772366400\t0.5\n", &plan).expect("imported");
+        assert_eq!(samples[0].round_trip, Some(Micros(30_000_000)));
+    }
 }
