@@ -9,7 +9,7 @@ use jiff::civil::Date;
 use mailqos_core::{
     lake::{
         DayReader, DayWriter, Intact, LakeError, Record, SealedUpTo, SiteLock, aside_folder, day_path, intact, salvage,
-        set_aside, work_folder,
+        set_aside,
     },
     model::{SiteName, UtcMicros},
 };
@@ -165,7 +165,9 @@ pub fn repair<R: Record>(data: &Path, sites: &[SiteName], apply: bool) -> Result
         repairs.push(repair);
     }
     if apply {
-        sweep(data, &locks)?;
+        for lock in locks.values() {
+            lock.sweep()?;
+        }
     }
     Ok(repairs)
 }
@@ -205,18 +207,6 @@ pub(super) fn write_into<R: Record>(
         writer.publish(contained.as_ref())?;
     }
     Ok(count)
-}
-
-/// Removes what writers that were killed left half written, where nobody writes now.
-fn sweep(data: &Path, locks: &BTreeMap<SiteName, SiteLock>) -> Result<(), UpkeepError> {
-    for path in entries(&work_folder(data))? {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let ours = |site: &SiteName| name.contains(&format!(".{site}."));
-        if name.ends_with(".new") && locks.keys().any(ours) {
-            std::fs::remove_file(&path).map_err(UpkeepError::io(&path))?;
-        }
-    }
-    Ok(())
 }
 
 /// The damaged files that are kept aside.

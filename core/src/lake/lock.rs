@@ -35,7 +35,9 @@ pub enum LockError {
 /// The lock of a site, held as long as this lives.
 #[derive(Debug)]
 pub struct SiteLock {
-    _file: File,
+    data: PathBuf,
+    site: SiteName,
+    file: File,
 }
 
 impl SiteLock {
@@ -87,7 +89,58 @@ impl SiteLock {
             .set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| file.write_all(text.as_bytes()));
-        Ok(Self { _file: file })
+        Ok(Self {
+            data: data.to_owned(),
+            site: site.clone(),
+            file,
+        })
+    }
+
+    /// Takes the lock again if its file was deleted underneath: who comes later would find none, and write too.
+    ///
+    /// # Errors
+    /// [`LockError::Held`]: somebody has come already.
+    pub fn keep(&mut self) -> Result<(), LockError> {
+        if !self.is_there() {
+            *self = Self::take(&self.data, &self.site)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what writers of this site that were killed have left half written; nobody else writes now.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn sweep(&self) -> Result<(), LockError> {
+        let folder = work_folder(&self.data);
+        let error = |source: std::io::Error| LockError::Io {
+            path: folder.clone(),
+            source: source.into(),
+        };
+        for entry in std::fs::read_dir(&folder).map_err(error)? {
+            let path = entry.map_err(error)?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if name.ends_with(".new") && name.contains(&format!(".{}.", self.site)) {
+                std::fs::remove_file(&path).map_err(error)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    fn is_there(&self) -> bool {
+        use std::os::unix::fs::MetadataExt as _;
+        let named = std::fs::metadata(work_folder(&self.data).join(format!("{}.lock", self.site)));
+        match (named, self.file.metadata()) {
+            (Ok(named), Ok(open)) => (named.dev(), named.ino()) == (open.dev(), open.ino()),
+            (Err(error), _) => error.kind() != std::io::ErrorKind::NotFound,
+            _ => true,
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn is_there(&self) -> bool {
+        work_folder(&self.data).join(format!("{}.lock", self.site)).exists()
     }
 }
 
@@ -106,6 +159,18 @@ mod tests {
             "{refused}"
         );
         SiteLock::take(data.path(), &"there".parse().expect("a name")).expect("another site is free");
+        let left = work_folder(data.path()).join("samples.here.2026-01-01.new");
+        let theirs = work_folder(data.path()).join("samples.there.2026-01-01.new");
+        std::fs::write(&left, "half").expect("write");
+        std::fs::write(&theirs, "half").expect("write");
+        held.sweep().expect("swept");
+        assert!(!left.exists() && theirs.exists());
+        // A folder that is deleted underneath does not open the door.
+        std::fs::remove_dir_all(work_folder(data.path())).expect("remove");
+        let mut held = held;
+        held.keep().expect("taken again");
+        held.keep().expect("still there");
+        SiteLock::take(data.path(), &site).expect_err("held");
         drop(held);
         // The file with the text of the former holder is still there: only the lock counts.
         SiteLock::take(data.path(), &site).expect("free again");

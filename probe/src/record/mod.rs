@@ -288,6 +288,9 @@ impl Recorder {
         let (site, state, interval) = (config.site.clone(), config.state.clone(), config.seal_interval.to_std());
         tokio::task::spawn_blocking(move || {
             let lock = SiteLock::take(&data, &site)?;
+            if let Err(error) = lock.sweep() {
+                tracing::warn!("what an earlier life left half written is not removed: {error}");
+            }
             let shared = Arc::new(Shared::default());
             let folder = state.join(format!("site={site}")).join("journal");
             let (name, position) = recover(&folder, &shared)?;

@@ -72,7 +72,7 @@ struct Run {
 }
 
 impl Sealer {
-    pub(super) fn run(self, inbox: &mpsc::Receiver<Seal>) {
+    pub(super) fn run(mut self, inbox: &mpsc::Receiver<Seal>) {
         // What an earlier life left is sealed at once.
         let mut seal_at = Instant::now();
         loop {
@@ -112,16 +112,16 @@ impl Sealer {
         }
     }
 
-    fn seal(&self) -> Result<SealReport, RecordError> {
+    fn seal(&mut self) -> Result<SealReport, RecordError> {
         let (answer, rotated) = mpsc::channel();
         self.writer
             .send(Command::Rotate(answer))
             .map_err(|_| RecordError::Closed)?;
         let rotated = rotated.recv().map_err(|_| RecordError::Closed)?;
-        let result = {
+        let result = self.lock.keep().map_err(RecordError::from).and_then(|()| {
             let _sealing = locked(&self.shared.sealing);
             self.seal_segments(rotated.current.as_deref())
-        };
+        });
         if let (Some(uploads), Ok(report)) = (&self.uploads, &result)
             && report.files > 0
         {
