@@ -20,6 +20,8 @@ use super::{RecordError, Shared, locked, write_whole};
 
 /// How soon a failed pass is tried again.
 const RETRY: Duration = Duration::from_secs(15);
+/// How long a start waits for the store.
+const CLAIMING: Duration = Duration::from_secs(10);
 /// How often the claim on the site is renewed.
 const RENEWING: Micros = Micros::from_secs(5 * 60);
 /// A claim that was not renewed for so long is that of a probe that is gone.
@@ -106,7 +108,12 @@ impl Uploader {
             claim: None,
             shared,
         };
-        match uploader.renew().await {
+        // A store that answers slowly or not at all must not keep the tests waiting; the first pass claims the site then.
+        let Ok(renewed) = tokio::time::timeout(CLAIMING, uploader.renew()).await else {
+            tracing::warn!("the object store does not answer; the site is claimed when it does");
+            return Ok(uploader);
+        };
+        match renewed {
             Err(error @ RecordError::Claimed { .. }) => Err(error),
             Err(error) => {
                 uploader.problem(&error);
