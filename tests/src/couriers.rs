@@ -45,17 +45,26 @@ pub enum Fault {
     Certificate,
     /// There is no room at the far end, then there is.
     DiskFull,
+    /// A proxy loses packets: pieces come after pauses.
+    Lossy,
+    /// A proxy hands on a few bytes at a time.
+    Tiny,
+    /// A proxy hands nothing on any more after some bytes; the connection stays open.
+    Stalled,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::Cut,
         Self::ServerStopped,
         Self::ProcessKilled,
         Self::WrongPassword,
         Self::Certificate,
         Self::DiskFull,
+        Self::Lossy,
+        Self::Tiny,
+        Self::Stalled,
     ];
 }
 
@@ -85,7 +94,7 @@ pub struct Toll {
     pub lost: u64,
     /// Times at which something that was not whole had its final name.
     pub half_visible: u64,
-    /// The faults that had an effect: the first attempt failed, or the process was killed.
+    /// The faults that had an effect: the first attempt failed or was slowed down, or the process was killed.
     pub struck: u64,
     /// What was lost or came twice, for people.
     pub words: Vec<String>,
@@ -239,8 +248,21 @@ async fn deliver(
         Fault::WrongPassword => set(setting, "password", &far.wrong_password(setting)),
         Fault::Certificate => far.distrust(setting),
         Fault::DiskFull => far.fill(true),
+        Fault::Lossy => proxy.treat(Treatment {
+            loss: 10,
+            ..Treatment::default()
+        }),
+        Fault::Tiny => proxy.treat(Treatment {
+            drip: Some((700, Duration::ZERO)),
+            ..Treatment::default()
+        }),
+        Fault::Stalled => proxy.treat(Treatment {
+            stall_after: Some(far.cut(moment, size)),
+            ..Treatment::default()
+        }),
         Fault::ServerStopped | Fault::ProcessKilled => {}
     }
+    let felt = proxy.struck();
     let mut command = setting.command("mailqos-analytics");
     let mut child = command
         .args(["deliver", name, "--to", "far"])
@@ -263,6 +285,11 @@ async fn deliver(
             let ended = wait(&mut child).await;
             far.script("start");
             !ended
+        }
+        // These slow it down, and need not let it fail.
+        Fault::Lossy | Fault::Tiny => {
+            wait(&mut child).await;
+            proxy.struck() > felt
         }
         _ => !wait(&mut child).await,
     };
@@ -333,6 +360,8 @@ impl Far {
             // SMB has no certificates. A folder of its own can be filled where it is a file system of its own.
             Fault::Certificate => self.kind != "share",
             Fault::DiskFull => self.kind == "mail" || fills(&self.folder),
+            // The acceptance of a mail is waited for, for ten minutes.
+            Fault::Stalled => self.kind != "mail",
             _ => true,
         }
     }

@@ -1,7 +1,8 @@
 //! Kills the real probe under load, again and again, and counts what it acknowledged and what the lake has of it.
 //!
 //! The probe says on its log which samples it has put on disk; a line that was written survives the process. Meanwhile a
-//! reader opens every day file all the time, as reports and other engines do, and the disk may be full now and then.
+//! reader opens every day file all the time, as reports and other engines do, and the disk may be full now and then, or fail at
+//! random.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,11 +19,13 @@ use std::{
 
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
+use serde_json::Value;
 
 use crate::{
-    lake,
+    lake::{self, Row},
     servers::{Delays, MailServer, Options},
     setting::{PATIENCE, Setting, signal},
+    shims,
 };
 
 /// What is done to the probe.
@@ -40,6 +43,8 @@ pub struct Plan {
     pub data: Option<PathBuf>,
     /// Fill the lake's disk now and then: it had better be a small one.
     pub fill: bool,
+    /// Of a thousand reads and writes of the lake so many fail.
+    pub failing: u32,
 }
 
 /// What came of it.
@@ -65,6 +70,8 @@ pub struct Toll {
     pub refused: u64,
     /// How often the disk was full.
     pub filled: u64,
+    /// Reads and writes that failed.
+    pub failed: u64,
 }
 
 /// A sample's monitor and start.
@@ -72,10 +79,20 @@ type Key = (String, String);
 
 /// What the probe said of its samples.
 #[derive(Default)]
-struct Said {
+pub(crate) struct Said {
     /// Whether the acknowledged sample was settled.
     acknowledged: BTreeMap<Key, bool>,
     refused: u64,
+}
+
+/// What the lake has of the samples that were acknowledged.
+pub(crate) struct Found {
+    /// Samples in the lake.
+    pub(crate) in_lake: usize,
+    /// Acknowledged ones that are not there, or only as provisional though they were settled.
+    pub(crate) lost: usize,
+    /// Samples that are there more than once.
+    pub(crate) doubled: u64,
 }
 
 /// Kills the probe as planned, lets it live once more, and counts.
@@ -107,12 +124,13 @@ pub async fn run(plan: &Plan) -> Toll {
         }
         setting.add_monitor(&monitor);
     }
+    let failing = (plan.failing > 0).then(|| Failing::new(&setting, &data, plan.failing));
     let reader = Reader::start(data.clone());
     let mut random = Pcg64Mcg::seed_from_u64(plan.seed);
     let (mut toll, mut said) = (Toll::default(), Said::default());
     for _ in 0..plan.kills {
         let log = setting.path("life.log");
-        let mut probe = Life::begin(&setting, &log);
+        let mut probe = Life::begin(&setting, &log, failing.as_ref());
         let life = random.random_range(Duration::from_millis(50)..=plan.longest);
         if plan.fill && random.random_range(0..2) == 0 {
             tokio::time::sleep(life.mul_f64(random.random_range(0.0..0.6))).await;
@@ -127,63 +145,83 @@ pub async fn run(plan: &Plan) -> Toll {
         }
         probe.kill();
         toll.kills += 1;
-        toll.fruitful += usize::from(said.hear(&log));
+        toll.fruitful += usize::from(said.hear(&text(&log)));
         if random.random_range(0..3) == 0 {
             empty(&data);
         }
     }
     empty(&data);
     let log = setting.path("life.log");
-    let probe = Life::begin(&setting, &log);
+    let probe = Life::begin(&setting, &log, None);
     tokio::time::sleep(Duration::from_secs(3)).await;
     probe.stop(&log);
-    said.hear(&log);
+    said.hear(&text(&log));
     (toll.opened, toll.unreadable, toll.doubled) = reader.end();
-    count(&data, &said, &mut toll);
+    toll.failed = failing.map_or(0, |failing| failing.count());
+    let found = said.compare(&lake::rows(&data));
+    toll.acknowledged = said.acknowledged();
+    toll.refused = said.refused;
+    toll.in_lake = found.in_lake;
+    toll.lost = found.lost;
+    toll.doubled += found.doubled;
     toll
 }
 
-fn count(data: &Path, said: &Said, toll: &mut Toll) {
-    let mut found: BTreeMap<Key, (usize, bool)> = BTreeMap::new();
-    for row in lake::rows(data) {
-        let at = row.number("started_at").expect("a moment");
-        let entry = found.entry((row.monitor().to_owned(), at.to_string())).or_default();
-        entry.0 += 1;
-        entry.1 |= row.flag("settled") != Some(false);
-    }
-    toll.refused = said.refused;
-    toll.acknowledged = said.acknowledged.len();
-    toll.in_lake = found.len();
-    toll.doubled += found.values().filter(|(times, _)| *times > 1).count() as u64;
-    let kept = |(key, settled): (&Key, &bool)| found.get(key).is_some_and(|(_, there)| *there || !*settled);
-    toll.lost = said.acknowledged.iter().filter(|said| !kept(*said)).count();
+fn text(log: &Path) -> String {
+    std::fs::read_to_string(log).unwrap_or_default()
 }
 
 impl Said {
-    /// Takes in what a life has said; whether it acknowledged anything.
-    fn hear(&mut self, log: &Path) -> bool {
+    /// Takes in lines of the log, each a JSON object; whether anything was acknowledged in them.
+    pub(crate) fn hear(&mut self, lines: &str) -> bool {
         let mut heard = false;
-        for line in std::fs::read_to_string(log).unwrap_or_default().lines() {
+        for line in lines.lines() {
             // The last line may be torn: what it would have said was not said.
-            let Ok(line) = serde_json::from_str::<serde_json::Value>(line) else {
-                continue;
-            };
-            let fields = &line["fields"];
-            let text = |name: &str| fields[name].as_str().unwrap_or_default().to_owned();
-            match fields["message"].as_str() {
-                Some("on disk") => {
-                    heard = true;
-                    let settled = self
-                        .acknowledged
-                        .entry((text("monitor"), fields["started_at"].to_string()))
-                        .or_default();
-                    *settled |= fields["settled"] == true;
-                }
-                Some(message) if message.starts_with("a sample was not recorded") => self.refused += 1,
-                _ => {}
+            if let Ok(line) = serde_json::from_str::<Value>(line) {
+                heard |= self.take(&line["fields"]);
             }
         }
         heard
+    }
+
+    /// Takes in what a line says; whether it acknowledges a sample.
+    pub(crate) fn take(&mut self, fields: &Value) -> bool {
+        match fields["message"].as_str() {
+            Some("on disk") => {
+                let monitor = fields["monitor"].as_str().unwrap_or_default().to_owned();
+                let settled = self
+                    .acknowledged
+                    .entry((monitor, fields["started_at"].to_string()))
+                    .or_default();
+                *settled |= fields["settled"] == true;
+                return true;
+            }
+            Some(message) if message.starts_with("a sample was not recorded") => self.refused += 1,
+            _ => {}
+        }
+        false
+    }
+
+    /// How many different samples were acknowledged.
+    pub(crate) fn acknowledged(&self) -> usize {
+        self.acknowledged.len()
+    }
+
+    /// Compares what was said with what is there.
+    pub(crate) fn compare(&self, rows: &[Row]) -> Found {
+        let mut found: BTreeMap<Key, (usize, bool)> = BTreeMap::new();
+        for row in rows {
+            let at = row.number("started_at").expect("a moment");
+            let entry = found.entry((row.monitor().to_owned(), at.to_string())).or_default();
+            entry.0 += 1;
+            entry.1 |= row.flag("settled") != Some(false);
+        }
+        let kept = |(key, settled): (&Key, &bool)| found.get(key).is_some_and(|(_, there)| *there || !*settled);
+        Found {
+            in_lake: found.len(),
+            lost: self.acknowledged.iter().filter(|said| !kept(*said)).count(),
+            doubled: found.values().filter(|(times, _)| *times > 1).count() as u64,
+        }
     }
 }
 
@@ -191,13 +229,16 @@ impl Said {
 struct Life(Child);
 
 impl Life {
-    fn begin(setting: &Setting, log: &Path) -> Self {
+    fn begin(setting: &Setting, log: &Path, failing: Option<&Failing>) -> Self {
         let mut command = setting.command("mailqos-probe");
         command
             .args(["--log-format", "json", "run"])
             .env("RUST_LOG", "warn,mailqos_probe::record=debug")
             .stdout(Stdio::null())
             .stderr(File::create(log).expect("the log"));
+        if let Some(failing) = failing {
+            command.envs(failing.environment.clone());
+        }
         Self(command.spawn().expect("the probe starts"))
     }
 
@@ -217,8 +258,7 @@ impl Life {
             assert!(begun.elapsed() < PATIENCE, "the probe does not end");
             std::thread::sleep(Duration::from_millis(20));
         };
-        let said = || std::fs::read_to_string(log).unwrap_or_default();
-        assert!(status.success(), "the probe ended with {status}:\n{}", said());
+        assert!(status.success(), "the probe ended with {status}:\n{}", text(log));
     }
 }
 
@@ -226,6 +266,31 @@ impl Drop for Life {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// What lets reads and writes of the lake fail.
+struct Failing {
+    environment: Vec<(&'static str, String)>,
+    counted: PathBuf,
+}
+
+impl Failing {
+    fn new(setting: &Setting, data: &Path, rate: u32) -> Self {
+        let counted = setting.path("failures");
+        let library = shims::build("failing", &setting.path("")).expect("a library to preload");
+        let text = |path: &Path| path.display().to_string();
+        let environment = vec![
+            ("LD_PRELOAD", text(&library)),
+            ("MAILQOS_FAILING_FOLDER", text(data)),
+            ("MAILQOS_FAILING_RATE", rate.to_string()),
+            ("MAILQOS_FAILING_COUNT", text(&counted)),
+        ];
+        Self { environment, counted }
+    }
+
+    fn count(&self) -> u64 {
+        std::fs::metadata(&self.counted).map_or(0, |metadata| metadata.len())
     }
 }
 

@@ -79,6 +79,11 @@ impl Hooks {
         Ok(Self { address, shared, task })
     }
 
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// Its address, with a path.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)

@@ -9,9 +9,14 @@ pub mod couriers;
 pub mod crash;
 pub mod hooks;
 pub mod lake;
+#[cfg(unix)]
+pub mod measure;
 pub mod proxy;
 pub mod real;
+pub mod secrets;
 pub mod servers;
 pub mod setting;
+#[cfg(unix)]
+pub mod shims;
 pub mod simulation;
 pub mod token;

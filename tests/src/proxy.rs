@@ -1,27 +1,39 @@
-//! A proxy between two programs that treats their bytes badly: slow, late, cut off. It never reorders, as TCP never does.
+//! A proxy between two programs that treats their bytes badly: slow, late, in tiny pieces, stalled, cut off. It never reorders, as TCP
+//! never does; a packet that is lost shows as a pause, in which all that follows waits for it.
 
 use std::{
     io,
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use rand::{RngExt as _, SeedableRng as _};
+use rand_pcg::Pcg64Mcg;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::Notify,
     task::JoinSet,
     time::sleep,
 };
+
+/// Of a packet that is lost TCP knows after this long, and after twice as long if it is lost again (RFC 6298, Linux).
+const RETRANSMISSION: Duration = Duration::from_millis(200);
+
+/// So long a stalled connection stays open: longer than anybody waits.
+const STALLED: Duration = Duration::from_secs(300);
 
 /// What is done to the bytes of each connection, both ways.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Treatment {
     /// Each piece comes so much later.
     pub latency: Duration,
+    /// Of a hundred pieces so many are lost, and sent again after a pause.
+    pub loss: u8,
     /// At most so many bytes in one piece, with `pause` between the pieces.
     pub drip: Option<(usize, Duration)>,
     /// The connection is reset after so many bytes from the client.
@@ -39,7 +51,16 @@ pub struct Proxy {
     address: SocketAddr,
     treatment: Arc<Mutex<Treatment>>,
     connections: Arc<AtomicU64>,
+    struck: Arc<AtomicU64>,
+    cutting: Arc<Notify>,
     _task: JoinSet<()>,
+}
+
+impl Treatment {
+    /// Whether bytes pass as they are.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Proxy {
@@ -51,13 +72,23 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let treatment = Arc::new(Mutex::new(Treatment::default()));
-        let connections = Arc::new(AtomicU64::new(0));
+        let (connections, struck) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let cutting = Arc::new(Notify::new());
         let mut task = JoinSet::new();
-        task.spawn(take(listener, server, treatment.clone(), connections.clone()));
+        task.spawn(take(
+            listener,
+            server,
+            treatment.clone(),
+            connections.clone(),
+            struck.clone(),
+            cutting.clone(),
+        ));
         Ok(Self {
             address,
             treatment,
             connections,
+            struck,
+            cutting,
             _task: task,
         })
     }
@@ -72,9 +103,19 @@ impl Proxy {
         *self.treatment.lock().unwrap_or_else(PoisonError::into_inner) = treatment;
     }
 
+    /// Cuts the connections that exist: whoever keeps one for later needs another.
+    pub fn cut(&self) {
+        self.cutting.notify_one();
+    }
+
     /// How many connections there have been.
     pub fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    /// How many connections have felt a treatment: were slowed, stalled, cut or refused.
+    pub fn struck(&self) -> u64 {
+        self.struck.load(Ordering::Relaxed)
     }
 }
 
@@ -83,18 +124,23 @@ async fn take(
     server: SocketAddr,
     treatment: Arc<Mutex<Treatment>>,
     connections: Arc<AtomicU64>,
+    struck: Arc<AtomicU64>,
+    cutting: Arc<Notify>,
 ) {
     let mut running = JoinSet::new();
     loop {
         tokio::select! {
             taken = listener.accept() => {
                 let Ok((client, _)) = taken else { continue };
-                connections.fetch_add(1, Ordering::Relaxed);
+                let number = connections.fetch_add(1, Ordering::Relaxed);
                 let treatment = treatment.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                if !treatment.refuse {
-                    running.spawn(pass(client, server, treatment));
+                if treatment.refuse {
+                    struck.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    running.spawn(pass(client, server, treatment, number, struck.clone()));
                 }
             }
+            () = cutting.notified() => running.abort_all(),
             Some(_) = running.join_next() => {}
         }
     }
@@ -108,23 +154,52 @@ enum End {
     Cut,
 }
 
-async fn pass(mut client: TcpStream, server: SocketAddr, treatment: Treatment) {
+/// What the two directions of a connection share.
+struct Course {
+    treatment: Treatment,
+    /// Bytes of both.
+    passed: AtomicU64,
+    random: Mutex<Pcg64Mcg>,
+    felt: AtomicBool,
+    struck: Arc<AtomicU64>,
+}
+
+impl Course {
+    /// How much later the next piece comes, beside what every piece has to wait.
+    fn lost(&self) -> Duration {
+        let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut pause, mut next) = (Duration::ZERO, RETRANSMISSION);
+        while random.random_range(0..100) < self.treatment.loss {
+            pause += next;
+            next *= 2;
+        }
+        pause
+    }
+
+    fn feel(&self) {
+        if !self.felt.swap(true, Ordering::Relaxed) {
+            self.struck.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+async fn pass(mut client: TcpStream, server: SocketAddr, treatment: Treatment, number: u64, struck: Arc<AtomicU64>) {
     let Ok(mut server) = TcpStream::connect(server).await else {
         return;
     };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
-    let passed = AtomicU64::new(0);
+    let course = Course {
+        passed: AtomicU64::new(0),
+        random: Mutex::new(Pcg64Mcg::seed_from_u64(number)),
+        felt: AtomicBool::new(false),
+        struck,
+        treatment,
+    };
     let cut = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
-        let up = direction(from_client, to_server, &treatment, treatment.cut_after_sent, &passed);
-        let down = direction(
-            from_server,
-            to_client,
-            &treatment,
-            treatment.cut_after_received,
-            &passed,
-        );
+        let up = direction(from_client, to_server, &course, course.treatment.cut_after_sent);
+        let down = direction(from_server, to_client, &course, course.treatment.cut_after_received);
         tokio::pin!(up, down);
         let is_cut = |end: io::Result<End>| !matches!(end, Ok(End::Whole));
         tokio::select! {
@@ -141,10 +216,10 @@ async fn pass(mut client: TcpStream, server: SocketAddr, treatment: Treatment) {
 async fn direction(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    treatment: &Treatment,
+    course: &Course,
     cut_after: Option<u64>,
-    passed: &AtomicU64,
 ) -> io::Result<End> {
+    let treatment = &course.treatment;
     let (piece, pause) = treatment.drip.unwrap_or((64 * 1024, Duration::ZERO));
     let mut buffer = vec![0; piece.max(1)];
     let mut left = cut_after;
@@ -153,6 +228,7 @@ async fn direction(
             buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX))
         });
         if most == 0 {
+            course.feel();
             return Ok(End::Cut);
         }
         let count = from.read(&mut buffer[..most]).await?;
@@ -160,10 +236,18 @@ async fn direction(
             to.shutdown().await?;
             return Ok(End::Whole);
         }
-        sleep(treatment.latency + pause).await;
-        let before = passed.fetch_add(count as u64, Ordering::Relaxed);
+        let wait = treatment.latency + pause + course.lost();
+        if !wait.is_zero() || treatment.drip.is_some() {
+            course.feel();
+        }
+        if !wait.is_zero() {
+            sleep(wait).await;
+        }
+        let before = course.passed.fetch_add(count as u64, Ordering::Relaxed);
         if treatment.stall_after.is_some_and(|limit| before + count as u64 > limit) {
-            std::future::pending::<()>().await;
+            course.feel();
+            sleep(STALLED).await;
+            return Ok(End::Cut);
         }
         to.write_all(&buffer[..count]).await?;
         left = left.map(|left| left - count as u64);
@@ -231,5 +315,19 @@ mod tests {
         let mut stream = connect().await;
         assert!(!matches!(stream.read(&mut heard).await, Ok(1..)));
         assert_eq!(proxy.connections(), 4);
+
+        proxy.treat(Treatment {
+            loss: 30,
+            drip: Some((2, Duration::ZERO)),
+            ..Treatment::default()
+        });
+        let begun = std::time::Instant::now();
+        let mut stream = connect().await;
+        stream.write_all(b"hello, world").await.expect("sent");
+        let mut heard = [0; 12];
+        stream.read_exact(&mut heard).await.expect("heard");
+        assert!(&heard == b"hello, world" && begun.elapsed() >= RETRANSMISSION);
+        // The first was as it is.
+        assert_eq!(proxy.struck(), 4);
     }
 }

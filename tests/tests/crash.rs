@@ -21,10 +21,29 @@ async fn what_a_killed_probe_acknowledged_is_there_once() {
         longest: Duration::from_millis(2500),
         data: None,
         fill: false,
+        failing: 0,
     })
     .await;
     println!("{toll:?}");
     assert!(toll.acknowledged > 0 && toll.opened > 0, "nothing was tested: {toll:?}");
+    assert_eq!((toll.lost, toll.doubled, toll.unreadable), (0, 0, 0), "{toll:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fails_at_random_costs_no_sample_that_was_acknowledged() {
+    let toll = crash::run(&Plan {
+        kills: 6,
+        seed: 4,
+        monitors: 15,
+        longest: Duration::from_millis(2500),
+        data: None,
+        fill: false,
+        failing: 20,
+    })
+    .await;
+    println!("{toll:?}");
+    assert!(toll.acknowledged > 0 && toll.failed > 0, "nothing was tested: {toll:?}");
     assert_eq!((toll.lost, toll.doubled, toll.unreadable), (0, 0, 0), "{toll:?}");
 }
 

@@ -35,13 +35,7 @@ fn setting(store: &ObjectStore, server: &MailServer) -> Setting {
 /// The rows in the store.
 fn rows(store: &ObjectStore) -> Vec<Row> {
     let folder = tempfile::tempdir().expect("a folder");
-    for name in store.names() {
-        if let (Some(path), Some(bytes)) = (name.strip_prefix("bucket/some/lake/"), store.get(&name)) {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-            std::fs::write(path, bytes).expect("a file");
-        }
-    }
+    store.copy_to("bucket/some/lake/", folder.path());
     lake::rows(folder.path())
 }
 

@@ -7,6 +7,7 @@ use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use mailqos_tests::{
+    secrets::{search, shapes},
     servers::{Fault, MailServer, Options, PROBE, Protocol, When},
     setting::{Setting, find_bytes, until},
 };
@@ -19,26 +20,6 @@ const ALERTS: &str = "Alerts-Hemlighet-9Wx'5";
 const DELIVERY: &str = "Delivery-Secret-3Kv\\6";
 /// What mails are signed with, in a file.
 const SIGNING: &str = "Signing-Salaisuus-8Jy-and-some-more-of-it";
-
-/// A secret as it may be seen: plain, quoted, in the forms in which it travels, and escaped for a URL.
-fn shapes(secret: &str) -> Vec<String> {
-    let mut shapes = vec![
-        secret.to_owned(),
-        format!("{secret:?}").trim_matches('"').to_owned(),
-        STANDARD.encode(secret),
-    ];
-    for user in [PROBE, "alerts@example.net", "files"] {
-        shapes.push(STANDARD.encode(format!("\0{user}\0{secret}")));
-    }
-    let escaped = secret.bytes().map(|byte| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' => char::from(byte).to_string(),
-        _ => format!("%{byte:02X}"),
-    });
-    shapes.push(escaped.collect());
-    // What is left of it when the end is cut off.
-    shapes.push(secret.chars().take(16).collect());
-    shapes
-}
 
 async fn server(user: &str, password: &str) -> MailServer {
     let users = vec![
@@ -180,12 +161,12 @@ async fn no_secret_is_found_in_anything_that_was_written() {
         "what the server refused with is told, without the secret"
     );
     let mut found = Vec::new();
-    for secret in [MAILBOX, ALERTS, DELIVERY, SIGNING] {
-        for shape in shapes(secret) {
-            if let Some(path) = find_bytes(&folder, shape.as_bytes()) {
-                found.push(format!("{shape:?} in {}", path.display()));
-            }
-        }
+    let texts: Vec<String> = [MAILBOX, ALERTS, DELIVERY, SIGNING]
+        .iter()
+        .flat_map(|secret| shapes(secret, &[PROBE, "alerts@example.net", "files"]))
+        .collect();
+    for (text, path) in search(&folder, &texts).found {
+        found.push(format!("{text:?} in {}", path.display()));
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
 }

@@ -1,8 +1,9 @@
-//! The measure of the recorder: kills the real probe at random moments, on a sound disk or on one that is full now and
-//! then, and prints kills survived and samples acknowledged, lost and doubled.
+//! The measure of the recorder: kills the real probe at random moments, on a sound disk, on one that fails at random, or on one
+//! that is full now and then, and prints kills survived and samples acknowledged, lost and doubled.
 //!
 //! ```text
 //! cargo run --package mailqos-tests --bin crash -- --kills 300
+//! cargo run --package mailqos-tests --bin crash -- --kills 300 --failing 20
 //! mount -t tmpfs -o size=2m tmpfs /mnt/small && cargo run --package mailqos-tests --bin crash -- --data /mnt/small/data --fill
 //! ```
 
@@ -32,6 +33,9 @@ struct Arguments {
     /// Fill the disk of the lake now and then; needs --data on a small file system of its own.
     #[arg(long, requires = "data")]
     fill: bool,
+    /// Of a thousand reads, writes and syncs of the lake so many fail, torn or whole (Linux only).
+    #[arg(long, default_value_t = 0, value_name = "PER_MILLE")]
+    failing: u32,
 }
 
 #[tokio::main]
@@ -50,11 +54,13 @@ async fn main() -> ExitCode {
         longest: Duration::from_millis(arguments.longest),
         data: arguments.data,
         fill: arguments.fill,
+        failing: arguments.failing,
     })
     .await;
     println!("kills survived        {:>9}", toll.kills);
     println!("  with samples        {:>9}", toll.fruitful);
     println!("times the disk filled {:>9}", toll.filled);
+    println!("reads, writes failed  {:>9}", toll.failed);
     println!("samples acknowledged  {:>9}", toll.acknowledged);
     println!("refused for a while   {:>9}", toll.refused);
     println!("in the lake           {:>9}", toll.in_lake);

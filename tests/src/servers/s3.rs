@@ -5,6 +5,7 @@ use std::{
     fmt::Write as _,
     io,
     net::SocketAddr,
+    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -64,6 +65,11 @@ impl ObjectStore {
         Ok(Self { address, shared, task })
     }
 
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// Its address.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
@@ -87,6 +93,20 @@ impl ObjectStore {
     /// An object's content.
     pub fn get(&self, name: &str) -> Option<Vec<u8>> {
         lock(&self.shared.objects).get(name).map(|object| object.bytes.clone())
+    }
+
+    /// Writes the objects below a prefix into a folder, as the files of a lake.
+    ///
+    /// # Panics
+    /// When the folder can't be written.
+    pub fn copy_to(&self, prefix: &str, folder: &Path) {
+        for name in self.names() {
+            if let (Some(path), Some(bytes)) = (name.strip_prefix(prefix), self.get(&name)) {
+                let path = folder.join(path);
+                std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+                std::fs::write(path, bytes).expect("a file");
+            }
+        }
     }
 
     /// Puts an object there, as if somebody else had.

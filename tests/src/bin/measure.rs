@@ -1,0 +1,63 @@
+//! The measure of the whole: one table of faults injected and survived, samples and reports lost and doubled, foreign mails touched,
+//! secrets found, memory and fuzz executions. Every row is counted in the run.
+//!
+//! ```text
+//! cargo run --package mailqos-tests --bin measure                     # some minutes
+//! cargo run --package mailqos-tests --bin measure -- --faults 100 --reports 60 --deliveries 50
+//! ```
+//!
+//! With `MAILQOS_REAL_SERVERS` (see `tests/real`) files go to real FTP, SFTP and SMB servers, too. `--fuzzed FILE`, or the variable
+//! `MAILQOS_FUZZED`, names a file with a line `fuzz executions: N`.
+
+use std::{path::PathBuf, process::ExitCode, process::Stdio};
+
+use clap::Parser;
+use mailqos_tests::{binaries, measure};
+
+/// Lets faults strike everywhere and counts what is lost.
+#[derive(Parser)]
+struct Arguments {
+    /// Faults for each path of the probe.
+    #[arg(long, default_value_t = 12)]
+    faults: usize,
+    /// Scheduled reports, each with a fault, to three targets.
+    #[arg(long, default_value_t = 12)]
+    reports: usize,
+    /// Faults for each target on a real server.
+    #[arg(long, default_value_t = 5)]
+    deliveries: usize,
+    /// What everything random is drawn from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// A file with a line `fuzz executions: N`.
+    #[arg(long, env = "MAILQOS_FUZZED")]
+    fuzzed: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if std::env::var_os("MAILQOS_BIN").is_none()
+        && let Err(error) = binaries::build(Stdio::inherit())
+    {
+        eprintln!("the programs could not be built: {error}");
+        return ExitCode::FAILURE;
+    }
+    let toll = measure::run(&measure::Plan {
+        faults: arguments.faults,
+        reports: arguments.reports,
+        deliveries: arguments.deliveries,
+        seed: arguments.seed,
+        fuzzed: arguments.fuzzed,
+    })
+    .await;
+    print!("{toll}");
+    for (secret, path) in &toll.search.found {
+        eprintln!("{secret:?} stands in {}", path.display());
+    }
+    if toll.is_good() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

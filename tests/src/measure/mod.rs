@@ -1,0 +1,262 @@
+//! The measure of the whole: faults strike every path between the parts while programs are killed, and it is counted what became of
+//! samples, reports, foreign mails and secrets. All figures are those of the run.
+
+mod probe;
+mod reports;
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use rand::RngExt as _;
+use rand_pcg::Pcg64Mcg;
+
+use crate::{
+    couriers::{self, Fault},
+    proxy::Treatment,
+    real::RealServer,
+    secrets::{self, Search},
+};
+
+/// How long a path may take to work again after a fault.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is measured.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// How many faults each path of the probe has to bear.
+    pub faults: usize,
+    /// How many scheduled reports, each with a fault.
+    pub reports: usize,
+    /// How many faults each of the real servers' targets has to bear.
+    pub deliveries: usize,
+    /// What everything random is drawn from.
+    pub seed: u64,
+    /// Where the fuzz targets left how often they ran: a file with a line `fuzz executions: N`.
+    pub fuzzed: Option<PathBuf>,
+}
+
+/// Faults on one path.
+#[derive(Debug, Clone, Default)]
+pub struct Path {
+    /// Between which parts.
+    pub name: String,
+    /// Faults that struck: a connection felt it, or the process was killed.
+    pub injected: u64,
+    /// Those after which the path worked again by itself.
+    pub survived: u64,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default)]
+pub struct Toll {
+    /// Each path.
+    pub paths: Vec<Path>,
+    /// Samples that were acknowledged.
+    pub samples: u64,
+    /// Those that the lake does not have.
+    pub samples_lost: u64,
+    /// Those that it has more than once.
+    pub samples_doubled: u64,
+    /// Deliveries that were due: each report to each target.
+    pub reports: u64,
+    /// Those that did not arrive whole.
+    pub reports_lost: u64,
+    /// Those that arrived more than once.
+    pub reports_doubled: u64,
+    /// Foreign mails in the mailboxes of the monitors.
+    pub foreign: u64,
+    /// Those that are gone or changed, by a flag even.
+    pub foreign_touched: u64,
+    /// Secrets that were planted.
+    pub secrets: u64,
+    /// All that was searched for them.
+    pub search: Search,
+    /// The most memory that the probe had, in bytes.
+    pub probe_memory: u64,
+    /// The most memory that analytics had, in bytes.
+    pub analytics_memory: u64,
+    /// Executions of the fuzz targets; `None` if they did not run.
+    pub fuzzed: Option<u64>,
+}
+
+impl Toll {
+    /// Whether nothing happened that must never happen, and something was measured.
+    pub fn is_good(&self) -> bool {
+        let injected = |path: &Path| path.injected > 0 && path.survived == path.injected;
+        self.paths.iter().all(injected)
+            && self.samples > 0
+            && self.reports > 0
+            && self.search.files > 0
+            && self.search.found.is_empty()
+            && [
+                self.samples_lost,
+                self.samples_doubled,
+                self.reports_lost,
+                self.reports_doubled,
+                self.foreign_touched,
+            ] == [0; 5]
+    }
+
+    fn add(&mut self, search: Search) {
+        self.search.files += search.files;
+        self.search.bytes += search.bytes;
+        self.search.found.extend(search.found);
+    }
+}
+
+impl fmt::Display for Toll {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
+        let mut line = |name: &str, value: String, of: String| writeln!(f, "{name:<34} {value:>12}  {of}");
+        line("faults", "injected".into(), "survived".into())?;
+        for path in &self.paths {
+            line(
+                &format!("  {}", path.name),
+                path.injected.to_string(),
+                path.survived.to_string(),
+            )?;
+        }
+        let sum = |of: fn(&Path) -> u64| self.paths.iter().map(of).sum::<u64>().to_string();
+        line("faults in all", sum(|path| path.injected), sum(|path| path.survived))?;
+        let of = |count: u64, what: &str| format!("of {count} {what}");
+        let samples = of(self.samples, "acknowledged");
+        line("samples lost", self.samples_lost.to_string(), samples.clone())?;
+        line("samples doubled", self.samples_doubled.to_string(), samples)?;
+        let reports = of(self.reports, "due deliveries");
+        line("reports lost", self.reports_lost.to_string(), reports.clone())?;
+        line("reports doubled", self.reports_doubled.to_string(), reports)?;
+        line(
+            "foreign mails touched",
+            self.foreign_touched.to_string(),
+            of(self.foreign, "in the mailboxes"),
+        )?;
+        line(
+            "secrets found in outputs",
+            self.search.found.len().to_string(),
+            format!(
+                "of {} planted, in {} files and mails, {}",
+                self.secrets,
+                self.search.files,
+                megabytes(self.search.bytes)
+            ),
+        )?;
+        line("peak memory of the probe", megabytes(self.probe_memory), String::new())?;
+        line(
+            "peak memory of analytics",
+            megabytes(self.analytics_memory),
+            String::new(),
+        )?;
+        line(
+            "fuzz executions",
+            self.fuzzed.map_or_else(|| "not run".into(), |count| count.to_string()),
+            String::new(),
+        )
+    }
+}
+
+/// Runs it all.
+///
+/// # Panics
+/// When the setting can't be made, or the probe does not end in peace.
+pub async fn run(plan: &Plan) -> Toll {
+    let (mut toll, reports) = tokio::join!(probe::run(plan), reports::run(plan));
+    toll.paths.extend(reports.paths.iter().cloned());
+    toll.reports = reports.reports;
+    toll.reports_lost = reports.reports_lost;
+    toll.reports_doubled = reports.reports_doubled;
+    toll.analytics_memory = reports.analytics_memory;
+    toll.secrets += reports.secrets;
+    toll.add(reports.search);
+    for target in ["ftp", "sftp", "share"] {
+        if plan.deliveries > 0 && RealServer::find(target).is_some() {
+            real(plan, target, &mut toll).await;
+        }
+    }
+    let fuzzed = plan.fuzzed.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
+    toll.fuzzed = fuzzed.and_then(|text| {
+        let counts = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("fuzz executions:"));
+        counts
+            .filter_map(|count| count.trim().parse().ok())
+            .reduce(|a: u64, b| a + b)
+    });
+    toll
+}
+
+/// Files to a real server, through faults.
+async fn real(plan: &Plan, target: &str, toll: &mut Toll) {
+    let counted = couriers::run(&couriers::Plan {
+        target: target.to_owned(),
+        faults: plan.deliveries,
+        size: 300_000,
+        seed: plan.seed,
+        only: vec![
+            Fault::Cut,
+            Fault::Lossy,
+            Fault::Tiny,
+            Fault::Stalled,
+            Fault::ProcessKilled,
+        ],
+    })
+    .await;
+    toll.paths.push(Path {
+        name: format!("analytics - {target}"),
+        injected: counted.struck,
+        survived: counted.struck.saturating_sub(counted.lost),
+    });
+    toll.reports += counted.once + counted.twice + counted.lost;
+    toll.reports_lost += counted.lost + counted.half_visible;
+    toll.reports_doubled += counted.twice;
+}
+
+/// A treatment by chance; one that can end the connection does so within so many bytes.
+fn treatment(random: &mut Pcg64Mcg, within: u64) -> Treatment {
+    let none = Treatment::default();
+    let bytes = random.random_range(0..within);
+    match random.random_range(0..8) {
+        0 => Treatment {
+            latency: Duration::from_millis(random.random_range(50..400)),
+            ..none
+        },
+        1 => Treatment {
+            loss: random.random_range(10..40),
+            ..none
+        },
+        2 => Treatment {
+            drip: Some((random.random_range(1..4), Duration::ZERO)),
+            ..none
+        },
+        3 => Treatment {
+            drip: Some((1, Duration::from_millis(20))),
+            ..none
+        },
+        4 => Treatment {
+            cut_after_sent: Some(bytes / 2),
+            ..none
+        },
+        5 => Treatment {
+            cut_after_received: Some(bytes),
+            ..none
+        },
+        6 => Treatment {
+            stall_after: Some(bytes),
+            ..none
+        },
+        _ => Treatment { refuse: true, ..none },
+    }
+}
+
+/// All shapes of these secrets.
+fn shapes(planted: &[&str], users: &[&str]) -> Vec<String> {
+    planted
+        .iter()
+        .flat_map(|secret| secrets::shapes(secret, users))
+        .collect()
+}
+
+/// A file for its owner only.
+fn secret_file(path: &std::path::Path, secret: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::write(path, secret).expect("a file");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("mode");
+}

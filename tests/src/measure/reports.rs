@@ -1,0 +1,298 @@
+//! Analytics: scheduled reports to a mail server, an object store and a folder, through proxies; the process is killed now and then.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    process::Stdio,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use jiff::tz::TimeZone;
+use mailqos_core::model::{Micros, UtcMicros};
+use rand::{RngExt as _, SeedableRng as _};
+use rand_pcg::Pcg64Mcg;
+
+use super::{Path, Plan, Toll, secret_file, shapes, treatment};
+use crate::{
+    proxy::{Proxy, Treatment},
+    secrets,
+    servers::{KEY_ID, Landing, MailServer, ObjectStore, Options},
+    setting::Setting,
+    simulation::{self, Habits},
+};
+
+const RELAY: &str = "Relay-Geheimnis-4Tn\"1";
+const BUCKET: &str = "Bucket-Hemlighet-6Bc/3";
+/// How often what waits is tried again before it counts as lost.
+const TRIES: usize = 60;
+/// A pass that takes longer hangs, and is killed.
+const LONGEST: Duration = Duration::from_secs(120);
+
+const DEFINITION: &str = r#"
+template = "executive-summary"
+period = "yesterday"
+timezone = "UTC"
+formats = ["html"]
+[schedule]
+every = "day"
+at = "07:00"
+catch_up = "all"
+[[deliver]]
+target = "people"
+[[deliver]]
+target = "bucket"
+[[deliver]]
+target = "shelf"
+"#;
+
+struct Office {
+    setting: Setting,
+    memory: AtomicU64,
+}
+
+impl Office {
+    /// Runs a command to its end, or kills it after a while; whether it ended by itself.
+    async fn run(&self, arguments: &[&str], life: Duration) -> bool {
+        let log = || {
+            let path = self.setting.path("analytics.log");
+            fs::File::options()
+                .create(true)
+                .append(true)
+                .open(path)
+                .expect("the log")
+        };
+        let mut command = self.setting.command("mailqos-analytics");
+        command
+            .args(arguments)
+            .env("RUST_LOG", "debug,mailqos_analytics=trace,mailqos_core=trace")
+            .stdin(Stdio::null())
+            .stdout(log())
+            .stderr(log());
+        let mut child = command.spawn().expect("analytics start");
+        let begun = Instant::now();
+        loop {
+            if child.try_wait().expect("the state of analytics").is_some() {
+                return true;
+            }
+            self.memory.fetch_max(peak(child.id()), Ordering::Relaxed);
+            if begun.elapsed() > life {
+                let _ = child.kill();
+                let _ = child.wait();
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn due(&self, now: UtcMicros, life: Duration) -> bool {
+        let now = now.to_string();
+        self.run(&["schedule", "run-due", "--now", &now], life).await
+    }
+
+    fn waits(&self) -> bool {
+        !self
+            .setting
+            .succeed("mailqos-analytics", &["outbox", "list"])
+            .is_empty()
+    }
+}
+
+/// The most memory that a process has had, in bytes (Linux only).
+fn peak(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok())
+        .unwrap_or(0)
+        * 1024
+}
+
+pub(super) async fn run(plan: &Plan) -> Toll {
+    let server = MailServer::start(Options {
+        users: ["reports@example.com", "anna@example.com"]
+            .map(|user| (user.to_owned(), RELAY.to_owned()))
+            .to_vec(),
+        seed: plan.seed,
+        ..Options::default()
+    })
+    .await
+    .expect("an embedded server");
+    let store = ObjectStore::start().await.expect("a store");
+    let proxy = async |port: u16| Proxy::start(([127, 0, 0, 1], port).into()).await.expect("a proxy");
+    let (mail, objects) = (proxy(server.smtp_port()).await, proxy(store.port()).await);
+    let secrets_folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, secret: &str| {
+        let path = secrets_folder.path().join(name);
+        secret_file(&path, secret);
+        format!("{{ file = {:?} }}", path.display().to_string())
+    };
+    let mut setting = Setting::new("office");
+    fs::write(setting.path("relay.pem"), server.authority().pem()).expect("a file");
+    setting.add(&format!(
+        "[object.lyon]\naddress = \"127.0.0.1\"\n[delivery]\nfirst_pause = \"1s\"\nlongest_pause = \"1s\"\n\
+         [account.relay]\nuser = \"reports@example.com\"\npassword = {}\n[account.store]\nuser = \"{KEY_ID}\"\npassword = {}\n\
+         [mail_server.relay]\nserver = \"127.0.0.1\"\nport = {}\ntls = \"starttls\"\naccount = \"relay\"\nfrom = \"reports@example.com\"\nca_file = \"relay.pem\"\ntimeout = \"3s\"\n\
+         [target.people]\nkind = \"email\"\nto = [\"anna@example.com\"]\n[target.shelf]\nkind = \"folder\"\npath = \"shelf\"\n\
+         [target.bucket]\nkind = \"object-store\"\nurl = \"s3://bucket/reports\"\nendpoint = \"http://127.0.0.1:{}\"\nallow_http = true\nregion = \"eu-north-1\"\naccount = \"store\"",
+        file("relay", RELAY),
+        file("store", BUCKET),
+        mail.port(),
+        objects.port(),
+    ));
+    setting.write();
+    let first = UtcMicros((UtcMicros::now().0 / 86_400_000_000 - 40) * 86_400_000_000);
+    let day = |number: usize| first + Micros::from_secs(86_400 * number as i64);
+    let samples = simulation::samples(
+        &Habits::calm("lyon".parse().expect("a name"), 1.0),
+        plan.seed,
+        &TimeZone::UTC,
+        day(0) - Micros::from_secs(86_400),
+        day(plan.reports + 1),
+    );
+    simulation::write(&setting.data(), &"office".parse().expect("a name"), samples).expect("a lake");
+    fs::create_dir_all(setting.path("reports")).expect("a folder");
+    fs::write(setting.path("reports/daily.toml"), DEFINITION).expect("a definition");
+    let office = Office {
+        setting,
+        memory: AtomicU64::new(0),
+    };
+    let mut random = Pcg64Mcg::seed_from_u64(plan.seed);
+    let mut paths = [
+        "analytics - SMTP",
+        "analytics - object store",
+        "analytics itself (SIGKILL)",
+    ]
+    .map(|name| Path {
+        name: name.to_owned(),
+        ..Path::default()
+    });
+    // A new definition owes nothing of the time before.
+    office.due(day(0), LONGEST).await;
+    let begun = Instant::now();
+    office.due(day(0), LONGEST).await;
+    let rest = begun.elapsed();
+    for number in 1..=plan.reports {
+        let now = day(number) + Micros::from_secs(8 * 3_600);
+        let path = (number - 1) % 3;
+        let proxy = [&mail, &objects].get(path).copied();
+        let struck = proxy.map_or(0, Proxy::struck);
+        let mut life = LONGEST;
+        match proxy {
+            Some(proxy) => proxy.treat(without_doubt(path == 0, treatment(&mut random, 6_000))),
+            None => life = rest + Duration::from_millis(random.random_range(0..2_500)),
+        }
+        let ended = office.due(now, life).await;
+        for proxy in [&mail, &objects] {
+            proxy.treat(Treatment::default());
+        }
+        let felt = proxy.map_or(!ended, |proxy| proxy.struck() > struck);
+        paths[path].injected += u64::from(felt);
+        // What was killed goes on where it was; what waits is tried again.
+        let mut well = false;
+        for _ in 0..TRIES {
+            let ended = office.due(now + Micros::from_secs(300), LONGEST).await;
+            if ended && !office.waits() {
+                well = true;
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        if !well {
+            eprintln!("{}: report {number} is not delivered", paths[path].name);
+        }
+        paths[path].survived += u64::from(felt && well);
+    }
+    let mut toll = Toll {
+        paths: paths.to_vec(),
+        ..Toll::default()
+    };
+    toll.analytics_memory = office.memory.load(Ordering::Relaxed);
+    // The last mails are still on their way to the mailbox.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    count(plan, &office, &server.landings(), &store, &day, &mut toll);
+    for (number, mail) in server.landings().iter().enumerate() {
+        let _ = fs::write(office.setting.path(&format!("{number}.eml")), &mail.content);
+    }
+    let planted = [RELAY, BUCKET];
+    toll.secrets = planted.len() as u64;
+    toll.search = secrets::search(
+        &office.setting.path(""),
+        &shapes(&planted, &["reports@example.com", KEY_ID]),
+    );
+    toll
+}
+
+/// A mail whose acceptance is not heard may have been taken or not: nobody can know, and it is sent again. To be counted are the cases
+/// in which one can, so that no connection to a mail server ends or stalls while its replies come.
+fn without_doubt(is_mail: bool, treatment: Treatment) -> Treatment {
+    if is_mail && (treatment.cut_after_received.is_some() || treatment.stall_after.is_some()) {
+        return Treatment {
+            cut_after_received: treatment.cut_after_received.map(|bytes| bytes / 8),
+            stall_after: treatment.stall_after.map(|bytes| bytes / 8),
+            ..treatment
+        };
+    }
+    treatment
+}
+
+/// Each report must have arrived once at each of the three targets, whole.
+fn count(
+    plan: &Plan,
+    office: &Office,
+    mails: &[Landing],
+    store: &ObjectStore,
+    day: &impl Fn(usize) -> UtcMicros,
+    toll: &mut Toll,
+) {
+    let mut copies: BTreeMap<String, [u64; 2]> = BTreeMap::new();
+    for number in 1..=plan.reports {
+        let date = day(number - 1).utc_date().to_string();
+        copies.entry(format!("daily-{date}.html")).or_default();
+    }
+    toll.reports = copies.len() as u64 * 3;
+    let shelf = fs::read_dir(office.setting.path("shelf"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let shelf: Vec<(String, Vec<u8>)> = shelf
+        .map(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            (name, fs::read(entry.path()).unwrap_or_default())
+        })
+        .collect();
+    let objects: Vec<(String, Vec<u8>)> = store
+        .names()
+        .iter()
+        .map(|name| {
+            let base = name.rsplit('/').next().unwrap_or_default().to_owned();
+            (base, store.get(name).unwrap_or_default())
+        })
+        .collect();
+    for (place, files) in [(0, &shelf), (1, &objects)] {
+        for (name, bytes) in files {
+            let whole = String::from_utf8_lossy(bytes).trim_end().ends_with("</html>");
+            match copies.get_mut(name) {
+                Some(counts) if whole => counts[place] += 1,
+                // What has a name that no report has, or is not whole.
+                _ => toll.reports_doubled += u64::from(!name.starts_with('.')),
+            }
+        }
+    }
+    // Each report's mail has a Message-ID of its own, the same for each attempt.
+    let mut ids: BTreeMap<String, u64> = BTreeMap::new();
+    for mail in mails.iter().filter(|mail| mail.to == "anna@example.com") {
+        *ids.entry(mail.field("Message-ID").unwrap_or_default()).or_default() += 1;
+    }
+    toll.reports_lost += (copies.len() as u64).saturating_sub(ids.len() as u64);
+    toll.reports_doubled += ids.values().map(|times| times - 1).sum::<u64>();
+    toll.reports_doubled += (ids.len() as u64).saturating_sub(copies.len() as u64);
+    for (name, counts) in &copies {
+        for (place, count) in ["folder", "object store"].iter().zip(counts) {
+            toll.reports_lost += u64::from(*count == 0);
+            toll.reports_doubled += count.saturating_sub(1);
+            if *count != 1 {
+                eprintln!("{name}: {count} times in the {place}");
+            }
+        }
+    }
+}
