@@ -1,0 +1,323 @@
+//! A month in minutes: the real probe and the real `mailqos-analytics schedule` run through simulated days, watched for memory,
+//! descriptors and lateness (Linux only).
+//!
+//! ```text
+//! cargo run --package mailqos-tests --bin soak                  # 30 days, some ten minutes
+//! cargo run --package mailqos-tests --bin soak -- --days 2      # what runs in CI
+//! ```
+//!
+//! What is simulated: the time between tests. Both programs run with a clock that is put forward (`tests/shims/clock.c`) from the end
+//! of one round of tests to just before the next; everything that sleeps meanwhile wakes when its time has come by that clock. While
+//! tests run, time runs as it does: lateness, conversations, disk and processor are real, and so is every test. What is not shown
+//! thereby is what only a month of real time shows: connections that are idle for hours, and the load of other programs.
+//!
+//! Each night a server is away for an hour, now and then a mail is lost, and each morning a report is delivered.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    process::{ExitCode, Stdio},
+    time::{Duration, Instant},
+};
+
+use clap::Parser;
+use mailqos_core::model::{Micros, UtcMicros};
+use mailqos_tests::{
+    binaries,
+    hooks::{Hooks, Manner},
+    lake,
+    servers::{Delays, MailServer, Mishap, Options, Protocol, ServerClock, When},
+    setting::{Probe, Setting},
+    shims,
+};
+
+const DAY: i64 = 86_400_000_000;
+/// Time runs as it does from so long before a round.
+const BEFORE: Micros = Micros::from_millis(40);
+/// A round that takes longer is helped on: somebody waits for a mail that does not come.
+const HELPED: Duration = Duration::from_millis(1_500);
+const HELP: Micros = Micros::from_secs(20);
+/// A round that takes longer, by the real clock, hangs.
+const LONGEST: Duration = Duration::from_secs(120);
+
+/// Lets simulated days pass.
+#[derive(Parser)]
+struct Arguments {
+    /// How many days.
+    #[arg(long, default_value_t = 30)]
+    days: i64,
+    /// Minutes between two rounds of tests; a divisor of 60.
+    #[arg(long, default_value_t = 15)]
+    every: i64,
+    /// How many monitors are tested in each round.
+    #[arg(long, default_value_t = 4)]
+    monitors: usize,
+}
+
+/// The clock of the programs.
+struct Clock {
+    path: std::path::PathBuf,
+    ahead: Micros,
+}
+
+impl Clock {
+    fn now(&self) -> UtcMicros {
+        UtcMicros::now() + self.ahead
+    }
+
+    fn put_forward(&mut self, by: Micros, server: &MailServer) {
+        use std::{io::Write as _, os::unix::fs::FileExt as _};
+        self.ahead = Micros(self.ahead.0 + by.0.max(0));
+        let file = fs::File::options().write(true).open(&self.path).expect("the clock");
+        file.write_all_at(&(self.ahead.0 * 1_000).to_ne_bytes(), 0)
+            .and_then(|()| (&file).flush())
+            .expect("the clock is set");
+        server.set_clock(ServerClock::off_by(self.ahead, 0.0));
+    }
+}
+
+/// What a process has: memory now, in bytes, and open descriptors.
+fn watched(process: &Probe) -> (u64, u64) {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", process.id())).map_or(0, Iterator::count);
+    (kilobytes.unwrap_or(0) * 1024, descriptors as u64)
+}
+
+/// How many tests the probe has said to have ended.
+fn tested(log: &Path, place: &mut u64, count: &mut usize) {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    let mut bytes = Vec::new();
+    if let Ok(mut file) = fs::File::open(log)
+        && file.seek(SeekFrom::Start(*place)).is_ok()
+    {
+        let _ = file.read_to_end(&mut bytes);
+    }
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    *place += whole as u64;
+    let text = String::from_utf8_lossy(&bytes[..whole]).into_owned();
+    *count += text.lines().filter(|line| line.contains(" tested ")).count();
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if std::env::var_os("MAILQOS_BIN").is_none()
+        && let Err(error) = binaries::build(Stdio::inherit())
+    {
+        eprintln!("the programs could not be built: {error}");
+        return ExitCode::FAILURE;
+    }
+    if run(&arguments).await {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+#[allow(clippy::expect_used, reason = "a measure may end at once")]
+#[allow(clippy::too_many_lines, reason = "one story, told in its order")]
+async fn run(arguments: &Arguments) -> bool {
+    let server = MailServer::start(Options {
+        delays: Delays::Fixed(Duration::from_millis(10)),
+        ..Options::default()
+    })
+    .await
+    .expect("an embedded server");
+    let hooks = Hooks::start(Manner::Status(200)).await.expect("a server for webhooks");
+    let mut setting = Setting::new("soak");
+    for (old, new) in [
+        ("seal_interval = \"1s\"", "seal_interval = \"5m\""),
+        ("timezone = \"Europe/Stockholm\"", "timezone = \"UTC\""),
+        ("max_round_trip = \"3s\"", "max_round_trip = \"60s\""),
+        ("check_interval = \"200ms\"", "check_interval = \"100ms\""),
+        ("horizon = \"6s\"", "horizon = \"2h\""),
+        (
+            "timeout = \"1s\"",
+            "timeout = \"10s\"\nalarm_after = 2\naction_list = \"default\"",
+        ),
+        ("test_interval = \"5s\"\n", ""),
+    ] {
+        setting.replace(old, new);
+    }
+    setting.add(&format!(
+        "[action_list.default]\nactions = [{{ webhook = {{ url = \"{}\", body = '{{ \"kind\": {{{{ kind | json }}}} }}' }} }}]\n\
+         [target.shelf]\nkind = \"folder\"\npath = \"shelf\"",
+        hooks.url("/hook")
+    ));
+    for number in 0..arguments.monitors {
+        let mut monitor = setting.monitor(&format!("m{number:02}"), &server);
+        monitor.more = format!("schedule = \"*/{} * * * *\"", arguments.every);
+        setting.add_monitor(&monitor);
+    }
+    fs::create_dir_all(setting.path("reports")).expect("a folder");
+    let definition = "template = \"executive-summary\"\nperiod = \"yesterday\"\nformats = [\"html\"]\n[schedule]\nevery = \"day\"\nat = \"07:00\"\n[[deliver]]\ntarget = \"shelf\"\n";
+    fs::write(setting.path("reports/daily.toml"), definition).expect("a definition");
+    let mut clock = Clock {
+        path: setting.path("clock"),
+        ahead: Micros::ZERO,
+    };
+    fs::write(&clock.path, [0; 8]).expect("a clock");
+    let library = shims::build("clock", &setting.path("")).expect("a library to preload");
+    let begin = |name: &str, verb: &str| {
+        let mut command = setting.command(name);
+        command
+            .arg(verb)
+            .env("LD_PRELOAD", &library)
+            .env("MAILQOS_CLOCK", setting.path("clock"));
+        setting.start(&mut command)
+    };
+    let (mut probe, mut analytics) = (begin("mailqos-probe", "run"), begin("mailqos-analytics", "schedule"));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+
+    let every = Micros::from_secs(arguments.every * 60);
+    let first = UtcMicros(((UtcMicros::now().0 + 5_000_000) / every.0 + 1) * every.0);
+    let (begun, rounds) = (Instant::now(), arguments.days * DAY / every.0);
+    let (log, mut place, mut count) = (setting.path("probe.log"), 0, 0);
+    let (mut hung, mut away, mut nights) = (0_u64, false, 0_u64);
+    let mut reports_due = 0_u64;
+    let shelf = || fs::read_dir(setting.path("shelf")).map_or(0, Iterator::count) as u64;
+    // A new definition owes nothing of the time before.
+    let mut next_report = first.0.div_euclid(DAY) * DAY + 7 * 3_600_000_000;
+    if next_report <= first.0 {
+        next_report += DAY;
+    }
+    println!("   day  tests     probe MB  descriptors  analytics MB  descriptors  reports");
+    let mut readings = Vec::new();
+    for round in 0..rounds {
+        let at = first + Micros(every.0 * round);
+        clock.put_forward(at - clock.now() - BEFORE, &server);
+        let hour = at.0.rem_euclid(DAY) / 3_600_000_000;
+        if (hour == 3) != away {
+            away = hour == 3;
+            nights += u64::from(away);
+            if away {
+                server.refuse(Protocol::Smtp);
+            } else {
+                server.admit(Protocol::Smtp);
+            }
+        }
+        if round % 97 == 50 {
+            server.befall(None, Mishap::Lose, When::Times(1));
+        }
+        let wanted = (usize::try_from(round).unwrap_or(0) + 1) * arguments.monitors;
+        let (round_begun, mut helped) = (Instant::now(), Instant::now());
+        while count < wanted {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            tested(&log, &mut place, &mut count);
+            if helped.elapsed() > HELPED {
+                clock.put_forward(HELP, &server);
+                helped = Instant::now();
+            }
+            if round_begun.elapsed() > LONGEST || !probe.is_running() {
+                hung += 1;
+                count = wanted;
+            }
+        }
+        if at.0 >= next_report {
+            next_report += DAY;
+            reports_due += 1;
+            let waiting = Instant::now();
+            // The outbox is worked off every ten seconds.
+            while shelf() < reports_due && waiting.elapsed() < LONGEST && analytics.is_running() {
+                tokio::time::sleep(Duration::from_millis(700)).await;
+                if clock.now().0 < at.0 + every.0 / 2 {
+                    clock.put_forward(Micros::from_secs(10), &server);
+                }
+            }
+        }
+        let per_day = DAY / every.0;
+        if (round + 1) % per_day == 0 {
+            let (mine, theirs) = (watched(&probe), watched(&analytics));
+            println!(
+                "{:>6} {count:>6} {:>12.1} {:>12} {:>13.1} {:>12} {:>8}",
+                (round + 1) / per_day,
+                mine.0 as f64 / 1e6,
+                mine.1,
+                theirs.0 as f64 / 1e6,
+                theirs.1,
+                shelf()
+            );
+            readings.push((mine, theirs));
+        }
+    }
+    if away {
+        server.admit(Protocol::Smtp);
+    }
+    let took = begun.elapsed();
+    let well = probe.stop().success() & analytics.stop().success();
+
+    let rows = setting.rows();
+    let mut starts: BTreeMap<(String, i64), u64> = BTreeMap::new();
+    let mut lateness = Vec::new();
+    for row in &rows {
+        let start = row.number("started_at").expect("a start");
+        *starts
+            .entry((row.monitor().to_owned(), start.div_euclid(every.0)))
+            .or_default() += 1;
+        lateness.push(start.rem_euclid(every.0));
+    }
+    lateness.sort_unstable();
+    let expected = u64::try_from(rounds).unwrap_or(0) * arguments.monitors as u64;
+    let missing = expected.saturating_sub(starts.len() as u64);
+    let doubled = starts.values().filter(|times| **times > 1).count();
+    let part = |share: f64| {
+        let at = ((lateness.len() as f64 - 1.0).max(0.0) * share) as usize;
+        lateness.get(at).copied().unwrap_or(0) as f64 / 1e3
+    };
+    let kinds = |kind: &str| hooks.taken().iter().filter(|hook| hook.json()["kind"] == kind).count();
+    lake::check(&setting.data());
+    println!(
+        "simulated              {} days in {:.0} s",
+        arguments.days,
+        took.as_secs_f64()
+    );
+    println!(
+        "tests                  {} of {expected}, missing {missing}, doubled {doubled}",
+        rows.len()
+    );
+    for outcome in ["ok", "late", "lost", "smtp_failed", "pickup_failed", "not_tested"] {
+        let count = rows.iter().filter(|row| row.outcome() == outcome).count();
+        println!("  {outcome:<20} {count}");
+    }
+    println!("rounds that hung       {hung}");
+    println!(
+        "lateness of starts     p50 {:.1} ms, p99 {:.1} ms, most {:.1} ms",
+        part(0.5),
+        part(0.99),
+        part(1.0)
+    );
+    let (alarms, recoveries) = (kinds("alarm"), kinds("recovery"));
+    println!("nights with an outage  {nights}: told of {alarms} alarms, {recoveries} recoveries");
+    println!("reports                {} of {reports_due}", shelf());
+    // The first day fills caches.
+    let growth = |of: fn(&((u64, u64), (u64, u64))) -> (u64, u64)| {
+        let (first, last) = (readings.first().map(of), readings.last().map(of));
+        let (first, last) = (first.unwrap_or_default(), last.unwrap_or_default());
+        format!(
+            "{:.1} → {:.1} MB, {} → {} descriptors",
+            first.0 as f64 / 1e6,
+            last.0 as f64 / 1e6,
+            first.1,
+            last.1
+        )
+    };
+    println!("probe, first and last day      {}", growth(|reading| reading.0));
+    println!("analytics, first and last day  {}", growth(|reading| reading.1));
+    let leaks = |of: fn(&((u64, u64), (u64, u64))) -> (u64, u64)| {
+        let (Some(first), Some(last)) = (readings.first().map(of), readings.last().map(of)) else {
+            return false;
+        };
+        // Descriptors come and go with what is done at the moment; those that leak do so with each test.
+        last.1 > first.1 + 30
+    };
+    well && missing == 0
+        && doubled == 0
+        && hung == 0
+        && shelf() == reports_due
+        && (alarms > 0) == (nights > 0)
+        && !leaks(|reading| reading.0)
+        && !leaks(|reading| reading.1)
+}
