@@ -56,13 +56,6 @@ pub struct Proxy {
     _task: JoinSet<()>,
 }
 
-impl Treatment {
-    /// Whether bytes pass as they are.
-    pub fn is_none(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 impl Proxy {
     /// Listens on a free port of the loopback interface and hands everything on to `server`.
     ///

@@ -315,9 +315,10 @@ fn delimiter(file: &Path) -> Result<u8, UpkeepError> {
         });
     }
     let count = |sign: u8| head.bytes().filter(|byte| *byte == sign).count();
-    Ok(b";\t|".iter().copied().fold(b',', |most, sign| {
-        if count(sign) > count(most) { sign } else { most }
-    }))
+    Ok(b";\t|"
+        .iter()
+        .copied()
+        .fold(b',', |most, sign| if count(sign) > count(most) { sign } else { most }))
 }
 
 fn csv(file: &Path, plan: &Plan) -> Result<Vec<Sample>, UpkeepError> {
@@ -544,7 +545,10 @@ mod tests {
             ("time,latency\n2026-03-01T12:00:00Z,\"1,234\"\n", "is no number"),
             ("time,latency\n2999-03-01T12:00:00Z,1\n", "can't be"),
             ("time,dauer\n2026-03-01T12:00:00Z,1\n", "no column"),
-            ("time,latency\n2026-03-01T12:00:00Z,1\n2026-03-01T12:00:00Z,2\n", "twice"),
+            (
+                "time,latency\n2026-03-01T12:00:00Z,1\n2026-03-01T12:00:00Z,2\n",
+                "twice",
+            ),
         ] {
             let refused = imported(text, &plan).expect_err(text);
             assert!(refused.contains(part), "{text}: {refused}");

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How long a path may take to work again after a fault.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What is measured.
 #[derive(Debug, Clone)]
