@@ -1,8 +1,17 @@
 //! What is wrong with a file, all of it at once: message, place (file, line, a picture of the line) and remedy.
 
-use std::{collections::BTreeSet, fmt, ops::Range, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    ops::Range,
+    path::PathBuf,
+    sync::Arc,
+};
 
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, SourceCode};
+
+/// So many problems of one line are shown one by one.
+const FEW: usize = 3;
 
 /// A file and its text.
 #[derive(Debug, PartialEq, Eq)]
@@ -202,12 +211,20 @@ impl Problems {
         self.found.iter().filter(|problem| problem.severity == severity).count()
     }
 
+    /// Only what can't work: what is unwise would hide it.
+    #[must_use]
+    pub fn errors(mut self) -> Self {
+        self.found.retain(|problem| problem.severity == Severity::Error);
+        self
+    }
+
     /// Whether anything can't work.
     pub fn has_errors(&self) -> bool {
         self.count(Severity::Error) > 0
     }
 
-    /// All problems as a terminal shows them, each with a picture of its line; coloured if asked.
+    /// All problems as a terminal shows them, each with a picture of its line; coloured if asked. Of what ten thousand monitors take
+    /// from one line of the defaults, the first is shown and the others are counted.
     pub fn render(&self, colour: bool) -> String {
         let theme = if colour {
             GraphicalTheme::unicode()
@@ -218,9 +235,26 @@ impl Problems {
             .with_links(false)
             .with_width(110);
         let mut text = String::new();
+        let mut alike: BTreeMap<_, usize> = BTreeMap::new();
+        let kind = |problem: &Problem| {
+            let place = problem.place.as_ref();
+            let place = place.map(|(source, span, label)| (source.path.clone(), span.start, label.clone()));
+            (problem.severity, place, problem.help.clone())
+        };
+        for problem in self.found.iter().filter(|problem| problem.place.is_some()) {
+            *alike.entry(kind(problem)).or_default() += 1;
+        }
         for problem in &self.found {
+            let others = match alike.get_mut(&kind(problem)) {
+                Some(0) => continue,
+                Some(count) if *count > FEW => std::mem::take(count) - 1,
+                _ => 0,
+            };
             if handler.render_report(&mut text, problem).is_err() {
                 text.push_str(&problem.to_string());
+            }
+            if others > 0 {
+                text.push_str(&format!("  … and {others} more like this, from the same line\n"));
             }
             text.push('\n');
         }
@@ -242,3 +276,28 @@ impl fmt::Display for Problems {
 }
 
 impl std::error::Error for Problems {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_many_take_from_one_line_is_shown_once() {
+        let source = Arc::new(Source {
+            path: "mailqos.toml".into(),
+            text: "max_round_trip = \"10s\"\n".to_owned(),
+        });
+        let mut problems = Problems::default();
+        for monitor in 0..10_000 {
+            let problem = Problem::warning(format!("too long for m{monitor}"));
+            problems.push(problem.at(&source, 17..22, "longer").help("shorten it"));
+        }
+        problems.push(Problem::warning("something else").at(&source, 0..14, "here"));
+        let text = problems.render(false);
+        assert_eq!(text.matches("too long").count(), 1, "{text}");
+        assert!(
+            text.contains("and 9999 more like this") && text.contains("something else"),
+            "{text}"
+        );
+    }
+}

@@ -1346,7 +1346,7 @@ fn monitor(
     if let (Some(list), Some(smtp)) = (&options.action_list, &options.smtp) {
         warn_of_own_server(&id, list, smtp, &table, config, problems);
     }
-    if options.max_round_trip > options.test_interval && !options.overlap {
+    if options.max_round_trip > options.test_interval && !options.overlap && options.calendar.is_none() {
         problems.push(Problem {
             severity: super::Severity::Warning,
             ..table

@@ -92,7 +92,7 @@ async fn tell(config: &Config, list: &ActionList) -> Result<ExitCode, Failure> {
 
 pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let (Command::Test { list: name } | Command::Tell { list: name }) = &args.command;
-    let config = global.config()?;
+    let config = global.config_with_warnings()?;
     let Some(list) = config.action_lists.get(name.as_str()) else {
         let known = config.action_lists.keys().map(AsRef::as_ref);
         let hint = match nearest(name, known.clone()) {

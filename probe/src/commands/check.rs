@@ -10,7 +10,7 @@ use super::{Failure, Global};
 pub(super) struct Args {}
 
 pub(super) fn run(_args: Args, global: &Global) -> Result<ExitCode, Failure> {
-    let config = global.config()?;
+    let config = global.config_with_warnings()?;
     let warnings = config.warnings.count(Severity::Warning);
     let plural = |count: usize| if count == 1 { "" } else { "s" };
     let monitors = config.monitors.len();

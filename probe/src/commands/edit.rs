@@ -124,7 +124,8 @@ impl Edit {
             && let Err(problems) = config::load(&edit.main)
         {
             failed = Some(Failure::Usage(format!(
-                "not written, since it would be wrong:\n{problems}"
+                "not written, since it would be wrong:\n{}",
+                problems.errors()
             )));
         }
         let Some(failure) = failed else { return Ok(()) };

@@ -120,6 +120,7 @@ impl Failure {
 /// What every command can use.
 pub(crate) struct Global {
     config: PathBuf,
+    log_format: LogFormat,
 }
 
 impl Global {
@@ -128,12 +129,11 @@ impl Global {
         &self.config
     }
 
-    /// Reads the configuration; what is unwise goes to standard error, what is wrong ends the command.
+    /// Reads the configuration; what is wrong ends the command.
     pub(crate) fn config(&self) -> Result<Config, Failure> {
         let colour = std::io::stderr().is_terminal();
         match config::load(&self.config) {
             Ok(config) => {
-                eprint!("{}", config.warnings.render(colour));
                 let problems = crate::alarm::check(&config);
                 if problems.has_errors() {
                     return Err(Failure::Usage(problems.render(colour)));
@@ -143,13 +143,30 @@ impl Global {
             Err(problems) => Err(Failure::Usage(problems.render(colour))),
         }
     }
+
+    /// Likewise; what is unwise goes to standard error, as a picture or into the log.
+    pub(crate) fn config_with_warnings(&self) -> Result<Config, Failure> {
+        let config = self.config()?;
+        match self.log_format {
+            LogFormat::Text => eprint!("{}", config.warnings.render(std::io::stderr().is_terminal())),
+            // Who reads the log is a program, and wants all of it in one form.
+            LogFormat::Json => config
+                .warnings
+                .iter()
+                .for_each(|warning| tracing::warn!(remedy = warning.help.as_deref(), "{warning}")),
+        }
+        Ok(config)
+    }
 }
 
 /// Runs the program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     begin_log(cli.log_format);
-    let global = Global { config: cli.config };
+    let global = Global {
+        config: cli.config,
+        log_format: cli.log_format,
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return end(Failure::work(format!("the runtime can't be started: {error}"))),

@@ -36,7 +36,7 @@ const LASTING: Duration = Duration::from_secs(20);
 pub(super) struct Args {}
 
 pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failure> {
-    let config = Arc::new(global.config()?);
+    let config = Arc::new(global.config_with_warnings()?);
     let stop = stop_signal().map_err(Failure::work)?;
     let recorder = Recorder::open(&config).await.map_err(|error| match error {
         RecordError::Remote(_) | RecordError::Secret(_) => Failure::Usage(error.to_string()),

@@ -183,7 +183,7 @@ pub(super) async fn maintenance(args: MaintenanceArgs, global: &Global) -> Resul
 
 pub(super) async fn reload(global: &Global) -> Result<ExitCode, Failure> {
     // What is wrong is shown here, with pictures; the probe looks once more.
-    let config = global.config()?;
+    let config = global.config_with_warnings()?;
     let answer = ask(&config, &Request::Reload).await?;
     print(&format!(
         "reloaded: {}",

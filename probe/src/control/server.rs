@@ -295,10 +295,10 @@ impl Live {
         let old = self.config();
         let file = old.file.clone();
         let loaded = tokio::task::spawn_blocking(move || {
-            let config = config::load(&file).map_err(|problems| problems.to_string())?;
+            let config = config::load(&file).map_err(|problems| problems.errors().to_string())?;
             let problems = crate::alarm::check(&config);
             if problems.has_errors() {
-                return Err(problems.to_string());
+                return Err(problems.errors().to_string());
             }
             Ok(config)
         });
