@@ -34,8 +34,13 @@ pub fn chart(data: &Strip, first_day: i8, voice: &dyn Voice) -> Chart {
         .clamp(SIZES.0, SIZES.1)
         .floor();
     let wide = left + size * weeks as f64;
-    let across =
-        (((f64::from(width) + GAP) / (wide.max(100.0) + GAP)).floor() as usize).clamp(1, data.rows.len().max(1));
+    // Names are read rather than guessed: a calendar is as wide as its name and its figure, up to half the paper.
+    let texts = data
+        .rows
+        .iter()
+        .map(|row| text_width(&row.name, TEXT) * 1.06 + text_width(&row.figure, TEXT) + 10.0);
+    let needed = wide.max(texts.fold(100.0, f64::max).min(f64::from(width) / 2.0 - GAP)) + GAP;
+    let across = (((f64::from(width) + GAP) / needed).floor() as usize).clamp(1, data.rows.len().max(1));
     let pitch = (f64::from(width) + GAP) / across as f64;
     let mut states: Vec<strip::State> = data.rows.iter().flat_map(|row| &row.cells).map(Cell::state).collect();
     states.sort_unstable();

@@ -397,6 +397,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Tests scheiterten bei allen {0} Monitoren; am schlechtesten war {1} mit {2} von {3} Tests.",
         ),
         (
+            "Tests failed at {0} of {1} monitors; the {2} worst are shown",
+            "Bei {0} von {1} Monitoren scheiterten Tests; die {2} schlechtesten sind gezeigt",
+        ),
+        (
             "Tests failed at {0} of {1} monitors; worst was {2} with {3} of {4} tests.",
             "Bei {0} von {1} Monitoren scheiterten Tests, am meisten bei {2}: {3} von {4}.",
         ),

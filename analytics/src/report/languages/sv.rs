@@ -397,6 +397,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Tester misslyckades hos alla {0} monitorer; sämst var {1} med {2} av {3} tester.",
         ),
         (
+            "Tests failed at {0} of {1} monitors; the {2} worst are shown",
+            "Tester misslyckades hos {0} av {1} monitorer; de {2} sämsta visas",
+        ),
+        (
             "Tests failed at {0} of {1} monitors; worst was {2} with {3} of {4} tests.",
             "Tester misslyckades hos {0} av {1} monitorer; värst var {2} med {3} av {4} tester.",
         ),

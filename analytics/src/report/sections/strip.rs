@@ -36,6 +36,7 @@ const MOST_DAYS: Micros = Micros::from_secs(3 * 366 * 86_400);
 struct Strip {
     cell: Option<Unit>,
     calendar: bool,
+    limit: Option<u32>,
 }
 
 pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
@@ -49,7 +50,8 @@ pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn
             "leave it out, or write shape = \"strip\"",
         ));
     }
-    Some(Box::new(Strip { cell, calendar }))
+    let limit = table.get("limit", problems);
+    Some(Box::new(Strip { cell, calendar, limit }))
 }
 
 impl Section for Strip {
@@ -68,13 +70,14 @@ impl Section for Strip {
         } else {
             Unit::Day
         });
-        let parts = view.monitors.chunks(MOST_ROWS);
+        let (shown, title) = self.worst(view);
+        let parts = shown.chunks(MOST_ROWS);
         let several = parts.len() > 1;
         parts
             .enumerate()
             .map(|(index, monitors)| {
                 let drawing = Drawing {
-                    title: String::new(),
+                    title: title.clone(),
                     width: WIDTH,
                     period: stretch(&period),
                     rows: monitors
@@ -89,7 +92,7 @@ impl Section for Strip {
                     strip::chart(&drawing, view.locale)
                 };
                 if several {
-                    let count = view.monitors.len().div_ceil(MOST_ROWS);
+                    let count = shown.len().div_ceil(MOST_ROWS);
                     chart.title = format!("{} ({}/{count})", chart.title, index + 1);
                 }
                 Block::Chart(ChartBlock {
@@ -98,6 +101,32 @@ impl Section for Strip {
                 })
             })
             .collect()
+    }
+}
+
+impl Strip {
+    /// The monitors that are shown: the worst first where there are more than the limit; the title then says so.
+    fn worst<'a>(&self, view: &View<'a>) -> (Vec<&'a Monitor>, String) {
+        let l = view.locale;
+        let mut monitors = view.monitors.clone();
+        let limit = self.limit.map_or(usize::MAX, |limit| limit.max(1) as usize);
+        if monitors.len() <= limit {
+            return (monitors, String::new());
+        }
+        let failing = monitors.iter().filter(|monitor| monitor.counts.failed() > 0).count();
+        let all = monitors.len();
+        let share = |monitor: &Monitor| monitor.counts.availability().unwrap_or(2.0);
+        monitors.sort_by(|a, b| share(a).total_cmp(&share(b)).then_with(|| a.id.cmp(&b.id)));
+        monitors.truncate(limit);
+        let title = l.fill(
+            "Tests failed at {0} of {1} monitors; the {2} worst are shown",
+            &[
+                &l.integer(failing as u64),
+                &l.integer(all as u64),
+                &l.integer(limit as u64),
+            ],
+        );
+        (monitors, title)
     }
 }
 
