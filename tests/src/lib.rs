@@ -20,3 +20,4 @@ pub mod setting;
 pub mod shims;
 pub mod simulation;
 pub mod token;
+pub mod toml;

@@ -165,7 +165,7 @@ pub(super) fn weekly(text: &str, zone: &TimeZone) -> Result<Hours, String> {
 }
 
 /// A day of the week, or a run of them.
-struct Days(Vec<Weekday>);
+pub(super) struct Days(Vec<Weekday>);
 
 impl FromToml for Days {
     fn expected() -> String {

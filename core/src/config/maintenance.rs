@@ -61,7 +61,7 @@ impl Window {
 }
 
 /// A local date and time, or a moment with its offset.
-struct Moment(Option<UtcMicros>, Option<DateTime>);
+pub(super) struct Moment(Option<UtcMicros>, Option<DateTime>);
 
 impl FromToml for Moment {
     fn expected() -> String {

@@ -55,6 +55,10 @@ impl FromToml for Bytes {
         "a size, such as \"5MB\", \"512kB\" or \"1MiB\", or a number of bytes".into()
     }
 
+    fn schema() -> serde_json::Value {
+        serde_json::json!({ "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": "^[0-9.]+\\s*[A-Za-z]*\\s*$" }] })
+    }
+
     fn from_toml(node: &Node) -> Result<Self, String> {
         if let Ok(bytes) = i64::from_toml(node) {
             return u64::try_from(bytes)

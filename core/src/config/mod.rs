@@ -11,6 +11,7 @@ mod message;
 mod object_store;
 mod problem;
 mod read;
+pub mod reference;
 mod service_level;
 mod table;
 mod target;

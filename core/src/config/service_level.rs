@@ -145,6 +145,9 @@ impl FromToml for Percent {
     fn expected() -> String {
         "a share such as \"99.9%\"".into()
     }
+    fn schema() -> serde_json::Value {
+        serde_json::json!({ "type": "string", "pattern": r"^[0-9]{1,3}(\.[0-9]{0,7})?\s*%$" })
+    }
     fn from_toml(node: &Node) -> Result<Self, String> {
         let text = String::from_toml(node)?;
         let number = text.strip_suffix('%').map(str::trim);
@@ -439,6 +442,9 @@ fn holidays(table: &mut Table, problems: &mut Problems) -> Holidays {
 impl FromToml for LevelPeriod {
     fn expected() -> String {
         "\"week\", \"month\", \"quarter\", \"year\" or a rolling period of whole days such as \"30d\"".into()
+    }
+    fn schema() -> serde_json::Value {
+        serde_json::json!({ "type": "string", "pattern": r"^(week|month|quarter|year|\+?[0-9]+d)$" })
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
         let text = String::from_toml(node)?;

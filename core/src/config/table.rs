@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, ops::Range, path::Path, path::PathBuf, sync::Arc};
 
+use serde_json::{Value as Json, json};
 use toml_edit::{Document, Item, Value};
 
 pub use super::problem::Source;
@@ -64,8 +65,14 @@ impl Node {
 
 /// What a TOML value can be read as.
 pub trait FromToml: Sized {
-    /// What is expected, for messages: `"a whole number from 1 to 65535"`.
+    /// What is expected, for messages and the reference: `"a whole number from 1 to 65535"`.
     fn expected() -> String;
+
+    /// The same as a JSON Schema. It may allow what the reader then refuses, but never the other way round: an editor
+    /// that marks what is right is worse than one that says nothing.
+    fn schema() -> Json {
+        json!({ "type": "string" })
+    }
 
     /// Reads the value.
     ///
@@ -90,6 +97,9 @@ impl FromToml for bool {
     fn expected() -> String {
         "true or false".into()
     }
+    fn schema() -> Json {
+        json!({ "type": "boolean" })
+    }
     fn from_toml(node: &Node) -> Result<Self, String> {
         match node.data {
             Data::Boolean(value) => Ok(value),
@@ -101,6 +111,9 @@ impl FromToml for bool {
 impl FromToml for f64 {
     fn expected() -> String {
         "a number".into()
+    }
+    fn schema() -> Json {
+        json!({ "type": "number" })
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
         match node.data {
@@ -117,6 +130,9 @@ macro_rules! integer {
             fn expected() -> String {
                 format!("a whole number from {} to {}", <$type>::MIN, <$type>::MAX)
             }
+            fn schema() -> Json {
+                json!({ "type": "integer", "minimum": <$type>::MIN, "maximum": <$type>::MAX })
+            }
             fn from_toml(node: &Node) -> Result<Self, String> {
                 match node.data {
                     Data::Integer(value) => Self::try_from(value)
@@ -129,11 +145,17 @@ macro_rules! integer {
 }
 integer!(u16, u32, i64);
 
+/// Names, as a pattern.
+pub(super) const NAME: &str = "^[a-z0-9._-]{1,64}$";
+
 macro_rules! parsed {
-    ($($type:ty => $expected:literal),+ $(,)?) => {$(
+    ($($type:ty => $expected:literal, $pattern:expr);+ $(;)?) => {$(
         impl FromToml for $type {
             fn expected() -> String {
                 $expected.into()
+            }
+            fn schema() -> Json {
+                json!({ "type": "string", "pattern": $pattern })
             }
             fn from_toml(node: &Node) -> Result<Self, String> {
                 match &node.data {
@@ -145,13 +167,13 @@ macro_rules! parsed {
     )+};
 }
 parsed!(
-    Micros => "a duration in quotes, such as \"30s\", \"5m\" or \"1h30m\"",
-    MonitorId => "a monitor's id",
-    ObjectId => "an object's id",
-    AccountName => "an account's name",
-    SiteName => "a site's name",
-    Name => "a name",
-    jiff::civil::Date => "a date in quotes, such as \"2026-03-31\"",
+    Micros => "a duration in quotes, such as \"30s\", \"5m\" or \"1h30m\"", r"^\s*([0-9.]+\s*[a-zµ]+\s*)+$";
+    MonitorId => "a monitor's id", NAME;
+    ObjectId => "an object's id", NAME;
+    AccountName => "an account's name", NAME;
+    SiteName => "a site's name", NAME;
+    Name => "a name", NAME;
+    jiff::civil::Date => "a date in quotes, such as \"2026-03-31\"", r"^[-+]?[0-9]+-?[0-9]{2}-?[0-9]{2}";
 );
 
 impl FromToml for jiff::tz::TimeZone {
@@ -171,6 +193,9 @@ impl FromToml for PathBuf {
     fn expected() -> String {
         "a path in quotes".into()
     }
+    fn schema() -> Json {
+        json!({ "type": "string", "minLength": 1 })
+    }
     fn from_toml(node: &Node) -> Result<Self, String> {
         match &node.data {
             Data::Text(text) if text.is_empty() => Err("the path is empty".into()),
@@ -185,6 +210,9 @@ impl<T: FromToml> FromToml for Vec<T> {
     fn expected() -> String {
         format!("{}, or an array of such", T::expected())
     }
+    fn schema() -> Json {
+        json!({ "anyOf": [T::schema(), { "type": "array", "items": T::schema() }] })
+    }
     fn from_toml(node: &Node) -> Result<Self, String> {
         match &node.data {
             Data::Array(items) => items.iter().map(T::from_toml).collect(),
@@ -197,6 +225,9 @@ impl<T: FromToml> FromToml for Vec<T> {
 impl FromToml for Node {
     fn expected() -> String {
         "a value".into()
+    }
+    fn schema() -> Json {
+        json!({})
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
         Ok(node.clone())

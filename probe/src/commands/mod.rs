@@ -95,6 +95,8 @@ enum Command {
     Maintenance(told::MaintenanceArgs),
     /// Let monitors count as failed, to try out their action lists without breaking mail.
     Simulate(told::SimulateArgs),
+    /// Print the JSON Schema of the configuration, for editors that complete it.
+    Schema,
     /// Print the completions of a shell.
     Completions(mailqos_manual::CompletionsArgs),
     /// Write the man pages, one a command, into a folder.
@@ -192,6 +194,7 @@ pub fn main() -> ExitCode {
             Command::Ack(args) => told::ack(args, &global).await,
             Command::Maintenance(args) => told::maintenance(args, &global).await,
             Command::Simulate(args) => told::simulate(args, &global).await,
+            Command::Schema => print(schema()),
             Command::Completions(args) => print(mailqos_manual::completions(&args, Cli::command())),
             Command::Man(args) => print(mailqos_manual::man(&args, Cli::command())),
         }
@@ -202,6 +205,13 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => end(failure),
     }
+}
+
+/// The JSON Schema of the configuration.
+fn schema() -> std::io::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec_pretty(&config::reference::schema(&config::reference::CONFIGURATION))?;
+    text.push(b'\n');
+    Ok(text)
 }
 
 /// Prints what was made; a reader who has left is no failure.

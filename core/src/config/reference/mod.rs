@@ -1,0 +1,156 @@
+//! The reference of TOML files: every table and key with its type, default and meaning, as data. What is documented
+//! (`docs/configuration.md`) and what editors complete (JSON Schema) is made from it; `tests/tests/reference.rs` holds it
+//! against the readers, so that it can't say anything else than they do.
+
+mod markdown;
+mod schema;
+mod tables;
+
+use serde_json::Value as Json;
+
+pub use markdown::markdown;
+pub use schema::schema;
+pub use tables::CONFIGURATION;
+
+use super::FromToml;
+
+/// What a file of some kind may contain.
+#[derive(Debug, Clone, Copy)]
+pub struct Reference {
+    /// What files of this kind are called.
+    pub title: &'static str,
+    /// The tables; the first one is the file itself.
+    pub tables: &'static [Shape],
+}
+
+/// The keys of a table.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// What other tables call it.
+    pub id: &'static str,
+    /// How it is written: `[monitor.NAME.smtp]`.
+    pub head: &'static str,
+    /// What it is for.
+    pub about: &'static str,
+    /// Its keys; in several lists, so that tables can share some.
+    pub keys: &'static [&'static [Key]],
+}
+
+/// A key of a table.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// What stands there.
+    pub takes: Takes,
+    /// Whether it must be there.
+    pub required: bool,
+    /// What holds where it is not there, as TOML that is JSON as well.
+    pub default: Option<&'static str>,
+    /// The same in words, where it is no constant.
+    pub otherwise: Option<&'static str>,
+    /// What it means.
+    pub about: &'static str,
+}
+
+/// What a key takes.
+#[derive(Debug, Clone, Copy)]
+pub enum Takes {
+    /// What a type reads.
+    Type {
+        /// In words.
+        expected: fn() -> String,
+        /// As a JSON Schema.
+        schema: fn() -> Json,
+    },
+    /// One of these words.
+    Words(&'static [&'static str]),
+    /// A list of these words, or one of them.
+    SomeOf(&'static [&'static str]),
+    /// Where a secret comes from.
+    Secret,
+    /// A text, or where a secret comes from.
+    TextOrSecret,
+    /// A table: one of these.
+    Table(&'static [&'static str]),
+    /// An array of tables, each one of these; or one table.
+    Tables(&'static [&'static str]),
+    /// A table of named tables, each one of these.
+    Named(&'static [&'static str]),
+    /// A table whose keys are free, with what each takes.
+    Pairs(&'static Takes),
+}
+
+impl Takes {
+    /// What a type reads.
+    pub const fn of<T: FromToml>() -> Self {
+        Self::Type {
+            expected: T::expected,
+            schema: T::schema,
+        }
+    }
+
+    /// In words.
+    pub fn words(&self) -> String {
+        let list = |words: &[&str]| {
+            let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+            quoted.join(", ")
+        };
+        match self {
+            Self::Type { expected, .. } => expected(),
+            Self::Words(words) => list(words),
+            Self::SomeOf(words) => format!("some of {}", list(words)),
+            Self::Secret => "a secret".to_owned(),
+            Self::TextOrSecret => "a text in quotes, or a secret".to_owned(),
+            Self::Table(_) => "a table".to_owned(),
+            Self::Tables(_) => "an array of tables".to_owned(),
+            Self::Named(_) => "tables, each with a name".to_owned(),
+            Self::Pairs(takes) => format!("a table of names, each with {}", takes.words()),
+        }
+    }
+}
+
+impl Key {
+    /// A key that need not be there.
+    pub const fn new(name: &'static str, takes: Takes, about: &'static str) -> Self {
+        Self {
+            name,
+            takes,
+            required: false,
+            default: None,
+            otherwise: None,
+            about,
+        }
+    }
+
+    /// It must be there.
+    #[must_use]
+    pub const fn required(self) -> Self {
+        Self { required: true, ..self }
+    }
+
+    /// What holds where it is not there, as TOML that is JSON as well.
+    #[must_use]
+    pub const fn default(self, value: &'static str) -> Self {
+        Self {
+            default: Some(value),
+            ..self
+        }
+    }
+
+    /// What holds where it is not there, in words.
+    #[must_use]
+    pub const fn otherwise(self, words: &'static str) -> Self {
+        Self {
+            otherwise: Some(words),
+            ..self
+        }
+    }
+}
+
+impl Shape {
+    /// All keys.
+    pub fn keys(&self) -> impl Iterator<Item = &'static Key> {
+        self.keys.iter().flat_map(|keys| keys.iter())
+    }
+}

@@ -1,0 +1,107 @@
+//! The reference as a JSON Schema (draft 7, which editors of TOML know best).
+
+use serde_json::{Map, Value as Json, json};
+
+use super::{Key, Reference, Shape, Takes};
+use crate::config::table::NAME;
+
+/// The schema of files of a kind.
+pub fn schema(reference: &Reference) -> Json {
+    let mut definitions = Map::new();
+    for shape in reference.tables.iter().skip(1) {
+        definitions.insert(shape.id.to_owned(), table(shape));
+    }
+    definitions.insert("secret".to_owned(), secret());
+    let mut root = json!({
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": reference.title,
+    });
+    if let (Some(root), Some(Json::Object(first))) = (root.as_object_mut(), reference.tables.first().map(table)) {
+        root.extend(first);
+        root.insert("definitions".to_owned(), Json::Object(definitions));
+    }
+    root
+}
+
+fn table(shape: &Shape) -> Json {
+    let properties: Map<String, Json> = shape.keys().map(|key| (key.name.to_owned(), property(key))).collect();
+    let required: Vec<&str> = shape.keys().filter(|key| key.required).map(|key| key.name).collect();
+    let mut schema = json!({
+        "description": shape.about,
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": false,
+    });
+    if !required.is_empty() {
+        schema["required"] = json!(required);
+    }
+    schema
+}
+
+fn property(key: &Key) -> Json {
+    let mut schema = takes(&key.takes);
+    // Beside a reference, draft 7 ignores all else.
+    if schema.get("$ref").is_some() {
+        schema = json!({ "allOf": [schema] });
+    }
+    schema["description"] = json!(match key.otherwise {
+        Some(words) => format!("{} Unless said: {words}.", key.about),
+        None => key.about.to_owned(),
+    });
+    if let Some(default) = key.default.and_then(|text| serde_json::from_str::<Json>(text).ok()) {
+        schema["default"] = default;
+    }
+    schema
+}
+
+fn takes(value: &Takes) -> Json {
+    match value {
+        Takes::Type { schema, .. } => schema(),
+        Takes::Words(words) => json!({ "type": "string", "enum": words }),
+        Takes::SomeOf(words) => {
+            let word = json!({ "type": "string", "enum": words });
+            json!({ "anyOf": [word, { "type": "array", "items": word }] })
+        }
+        // In clear, where `allow_plaintext_secrets` permits it.
+        Takes::Secret | Takes::TextOrSecret => {
+            json!({ "anyOf": [{ "$ref": "#/definitions/secret" }, { "type": "string" }] })
+        }
+        Takes::Table(ids) => one_of(ids),
+        Takes::Tables(ids) => json!({ "anyOf": [{ "type": "array", "items": one_of(ids) }, one_of(ids)] }),
+        Takes::Named(ids) => {
+            json!({ "type": "object", "patternProperties": { NAME: one_of(ids) }, "additionalProperties": false })
+        }
+        Takes::Pairs(inner) => json!({ "type": "object", "additionalProperties": takes(inner) }),
+    }
+}
+
+fn one_of(ids: &[&str]) -> Json {
+    let references: Vec<Json> = ids
+        .iter()
+        .map(|id| json!({ "$ref": format!("#/definitions/{id}") }))
+        .collect();
+    match references.as_slice() {
+        [only] => only.clone(),
+        _ => json!({ "anyOf": references }),
+    }
+}
+
+/// The sources of a secret, exactly one.
+fn secret() -> Json {
+    json!({
+        "description": "Where a secret comes from.",
+        "type": "object",
+        "properties": {
+            "env": { "type": "string", "description": "The name of an environment variable." },
+            "file": { "type": "string", "minLength": 1, "description": "A file that only its owner can read." },
+            "credential": { "type": "string", "pattern": NAME, "description": "A credential of the service manager (systemd's LoadCredential)." },
+            "command": {
+                "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }],
+                "description": "A program and its arguments; what it prints is the secret."
+            },
+        },
+        "additionalProperties": false,
+        "minProperties": 1,
+        "maxProperties": 1,
+    })
+}

@@ -1,0 +1,350 @@
+//! Every example in the documents is right: configurations and report definitions are read by the programs, commands are
+//! understood by their command lines, links lead somewhere, and tests that `SECURITY.md` names are there.
+
+#![allow(clippy::expect_used, missing_docs)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use mailqos_tests::{binaries::binary, toml::json};
+use toml_edit::DocumentMut;
+
+/// What examples of single tables refer to.
+const AROUND: &str = r#"
+site = "stockholm"
+[account.probe]
+user = "probe@example.com"
+password = { env = "PASSWORD" }
+[account.alerts]
+user = "alerts@example.com"
+password = { env = "PASSWORD" }
+[account.reports]
+user = "reports@example.com"
+password = { env = "PASSWORD" }
+[object.relay]
+address = "relay.example.com"
+[monitor.mail-1]
+object = "relay"
+from = "probe@example.com"
+to = "probe@example.com"
+smtp = { account = "probe" }
+pickup = { protocol = "imap", account = "probe" }
+tags = ["core", "office", "customer"]
+[operator.anna]
+email = "anna@example.com"
+[operator.ben]
+email = "ben@example.com"
+[mail_server.alerts]
+server = "smtp.example.net"
+from = "alerts@example.net"
+[mail_server.other]
+server = "smtp.example.org"
+from = "alerts@example.net"
+[mail_server.relay]
+server = "smtp.example.com"
+from = "alerts@example.net"
+[mail_server.backup]
+server = "smtp.example.org"
+from = "alerts@example.net"
+[action_list.operations]
+actions = [{ email = "anna", mail_server = "alerts" }]
+[target.share]
+kind = "folder"
+path = "share"
+[target.people]
+kind = "email"
+mail_server = "alerts"
+to = "anna"
+"#;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The documents, with their texts.
+fn documents() -> Vec<(PathBuf, String)> {
+    fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).expect("a folder").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                collect(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                found.push(path);
+            }
+        }
+    }
+    let mut paths = Vec::new();
+    collect(&root().join("docs"), &mut paths);
+    for name in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+    ] {
+        paths.push(root().join(name));
+    }
+    paths.sort();
+    paths
+        .into_iter()
+        .map(|path| (path.clone(), fs::read_to_string(path).expect("a document")))
+        .collect()
+}
+
+/// The fenced blocks of a language, each with the line on which it begins.
+fn blocks(text: &str, language: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let mut open: Option<(usize, String, bool)> = None;
+    for (number, line) in text.lines().enumerate() {
+        match (&mut open, line.trim_start().strip_prefix("```")) {
+            (None, Some(word)) => open = Some((number + 1, String::new(), word == language)),
+            (Some(_), Some(_)) => {
+                if let Some((number, block, true)) = open.take() {
+                    found.push((number, block));
+                }
+            }
+            (Some((_, block, _)), None) => {
+                block.push_str(line);
+                block.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+    found
+}
+
+/// What an example leaves out is put around it.
+fn completed(example: &str) -> String {
+    let mut whole: DocumentMut = AROUND.parse().expect("TOML");
+    let own: DocumentMut = example.parse().unwrap_or_else(|error| panic!("{error}\n{example}"));
+    for (key, item) in own.iter() {
+        match (
+            whole.get_mut(key).and_then(|known| known.as_table_mut()),
+            item.as_table(),
+        ) {
+            (Some(known), Some(table)) => {
+                for (name, inner) in table {
+                    known.insert(name, inner.clone());
+                }
+            }
+            _ => {
+                whole.insert(key, item.clone());
+            }
+        }
+    }
+    whole.to_string()
+}
+
+#[test]
+fn every_configuration_and_definition_is_accepted() {
+    let schema: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(root().join("docs/mailqos.schema.json")).expect("the schema"))
+            .expect("JSON");
+    let validator = jsonschema::draft7::new(&schema).expect("a schema");
+    let mut wrong = Vec::new();
+    let mut read = 0;
+    for (path, text) in documents() {
+        for (line, example) in blocks(&text, "toml") {
+            let place = format!("{}:{line}", path.display());
+            let folder = tempfile::tempdir().expect("a folder");
+            for name in ["dkim.pem", "ca.pem", "store.secret", "teams.json"] {
+                fs::write(folder.path().join(name), "{}").expect("a file");
+            }
+            fs::write(folder.path().join("holidays.txt"), "2026-12-24 Christmas Eve\n").expect("a file");
+            let file = folder.path().join("mailqos.toml");
+            let own: DocumentMut = match example.parse() {
+                Ok(own) => own,
+                Err(error) => {
+                    wrong.push(format!("{place}: {error}"));
+                    continue;
+                }
+            };
+            read += 1;
+            if ["section", "template", "schedule", "deliver", "theme"]
+                .iter()
+                .any(|key| own.contains_key(key))
+            {
+                fs::write(&file, AROUND).expect("a file");
+                fs::create_dir(folder.path().join("reports")).expect("a folder");
+                let mut definition = own.clone();
+                if !definition.contains_key("template") {
+                    definition.insert("title", toml_edit::value("An example"));
+                }
+                if !definition.contains_key("section") && !definition.contains_key("template") {
+                    definition.insert("template", toml_edit::value("trend"));
+                }
+                if definition.contains_key("schedule") && !definition.contains_key("period") {
+                    definition.insert("period", toml_edit::value("last-month"));
+                }
+                fs::write(folder.path().join("reports/example.toml"), definition.to_string()).expect("a file");
+                let output = Command::new(binary("mailqos-analytics"))
+                    .args(["templates", "check"])
+                    .current_dir(folder.path())
+                    .env("NO_COLOR", "1")
+                    .output()
+                    .expect("the binary starts");
+                if !output.status.success() {
+                    wrong.push(format!("{place}: {}", String::from_utf8_lossy(&output.stderr)));
+                }
+                continue;
+            }
+            let whole = if own.contains_key("site") {
+                example.clone()
+            } else {
+                completed(&example)
+            };
+            fs::write(&file, &whole).expect("a file");
+            if let Err(problems) = mailqos_core::config::load(&file) {
+                wrong.push(format!("{place}: {problems}"));
+            }
+            for error in validator.iter_errors(&json(&whole)) {
+                wrong.push(format!(
+                    "{place}: the schema refuses {}: {error}",
+                    error.instance_path()
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(read > 12, "only {read} examples were found");
+}
+
+/// The words of a command as a shell would split them, up to a redirection; quotes keep blanks.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quote = None;
+    for character in line.chars() {
+        match (quote, character) {
+            (None, '>' | '|' | '#') => break,
+            (None, '"' | '\'') => quote = Some(character),
+            (Some(open), c) if c == open => quote = None,
+            (None, c) if c.is_whitespace() => words.push(String::new()),
+            (_, c) => {
+                if let Some(word) = words.last_mut() {
+                    word.push(c);
+                }
+            }
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+#[test]
+fn every_command_is_understood() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut wrong, mut tried) = (Vec::new(), 0);
+    for (path, text) in documents() {
+        for (line, block) in blocks(&text, "sh") {
+            for command in block.lines().flat_map(|line| line.split("&&")) {
+                let words = words(command);
+                // `sudo -u mailqos` may stand before it.
+                let program = if words.first().is_some_and(|word| word == "sudo") {
+                    3
+                } else {
+                    0
+                };
+                if !words.get(program).is_some_and(|word| word.starts_with("mailqos-")) {
+                    continue;
+                }
+                // What stands for something of the reader's own.
+                let arguments: Vec<String> = words[program + 1..]
+                    .iter()
+                    .filter(|word| !word.starts_with('['))
+                    .map(|word| word.trim_end_matches('…').to_owned())
+                    .collect();
+                // The help is shown only if all that stands before it is right.
+                let output = Command::new(binary(&words[program]))
+                    .args(&arguments)
+                    .arg("--help")
+                    .current_dir(folder.path())
+                    .stdin(Stdio::null())
+                    .output()
+                    .expect("the binary starts");
+                tried += 1;
+                if !output.status.success() {
+                    wrong.push(format!(
+                        "{}:{line}: {command}\n{}",
+                        path.display(),
+                        String::from_utf8_lossy(&output.stderr)
+                    ));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(tried > 20, "only {tried} commands were found");
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut dead = Vec::new();
+    for (path, text) in documents() {
+        let folder = path.parent().expect("a folder");
+        for link in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split_once(')'))
+            .map(|(link, _)| link)
+        {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            if link.contains("://") || link.contains(' ') {
+                continue;
+            }
+            let target = if file.is_empty() {
+                path.clone()
+            } else {
+                folder.join(file)
+            };
+            let has_anchor = || {
+                let heads = fs::read_to_string(&target).unwrap_or_default();
+                let slug = |head: &str| -> String {
+                    let head = head.trim_start_matches('#').trim().to_lowercase();
+                    head.chars()
+                        .filter_map(|c| match c {
+                            ' ' => Some('-'),
+                            c if c.is_alphanumeric() || matches!(c, '-' | '_') => Some(c),
+                            _ => None,
+                        })
+                        .collect()
+                };
+                heads.lines().any(|line| line.starts_with('#') && slug(line) == anchor)
+            };
+            if !target.exists() || (!anchor.is_empty() && !has_anchor()) {
+                dead.push(format!("{}: {link}", path.display()));
+            }
+        }
+    }
+    assert!(dead.is_empty(), "{}", dead.join("\n"));
+}
+
+/// `SECURITY.md` names tests as `file.rs: function`, several of a file with commas between.
+#[test]
+fn tests_that_are_named_are_there() {
+    let text = fs::read_to_string(root().join("SECURITY.md")).expect("SECURITY.md");
+    let (mut missing, mut found) = (Vec::new(), 0);
+    for quoted in text.split('`').skip(1).step_by(2) {
+        let Some((file, functions)) = quoted.split_once(": ").filter(|(file, _)| file.ends_with(".rs")) else {
+            if quoted.ends_with(".rs") {
+                missing.push(format!("{quoted} without the test's name"));
+            }
+            continue;
+        };
+        let source = fs::read_to_string(root().join(file)).unwrap_or_default();
+        for function in functions.split(", ") {
+            found += 1;
+            let head = format!("fn {function}(");
+            let is_test = source.find(&head).is_some_and(|at| {
+                source[at.saturating_sub(200)..at].contains("test") || source[..at].contains("proptest!")
+            });
+            if !is_test {
+                missing.push(format!("{file}: {function}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+    assert!(found > 20, "only {found} tests are named");
+}

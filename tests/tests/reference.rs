@@ -1,0 +1,352 @@
+//! The reference of the configuration against the readers: the same tables, keys, types and defaults, whatever is changed
+//! in one of them. `MAILQOS_WRITE=1 cargo test -p mailqos-tests --test reference` writes anew what is generated from it.
+
+#![allow(clippy::expect_used, missing_docs)]
+
+use std::{collections::BTreeSet, path::Path};
+
+use mailqos_core::config::{
+    Action, Problems, Severity, load,
+    reference::{CONFIGURATION, Key, Shape, Takes, markdown, schema},
+};
+use mailqos_tests::toml::json;
+use toml_edit::{DocumentMut, Item, Value};
+
+const COMPLETE: &str = include_str!("configurations/complete.toml");
+/// A key and a word that no reader knows, and none like them.
+const UNKNOWN: &str = "zz9";
+
+/// Where tables of each shape stand in the complete configuration: the keys that lead there, numbers in arrays.
+const PLACES: &[(&str, &[&str])] = &[
+    ("file", &[""]),
+    ("limits", &["limits"]),
+    ("object_store", &["object_store"]),
+    ("delivery", &["delivery"]),
+    ("account", &["account probe", "account microsoft"]),
+    ("account.oauth", &["account microsoft oauth", "account own oauth"]),
+    ("object", &["object mail"]),
+    ("monitor", &["monitor mail"]),
+    ("defaults", &["defaults"]),
+    ("monitor.smtp", &["monitor mail smtp"]),
+    ("monitor.pickup", &["monitor mail pickup"]),
+    ("monitor.message", &["monitor mail message"]),
+    ("monitor.alarm", &["monitor mail alarm"]),
+    ("monitor.alarm.percentiles", &["monitor mail alarm percentiles 0"]),
+    ("operator", &["operator anna", "operator all"]),
+    ("mail_server", &["mail_server alerts"]),
+    ("mail_server.dkim", &["mail_server alerts dkim"]),
+    ("action_list", &["action_list mail"]),
+    ("action.email", &["action_list mail actions 0"]),
+    ("action.webhook", &["action_list mail actions 1"]),
+    ("action.command", &["action_list mail actions 2"]),
+    ("action.syslog", &["action_list mail actions 3"]),
+    ("action.list", &["action_list mail actions 4"]),
+    (
+        "webhook",
+        &[
+            "action_list mail actions 1 webhook",
+            "action_list mail actions 7 webhook",
+            "action_list mail actions 8 webhook",
+        ],
+    ),
+    (
+        "syslog",
+        &[
+            "action_list mail actions 3 syslog",
+            "action_list mail actions 5 syslog",
+            "action_list mail actions 6 syslog",
+        ],
+    ),
+    (
+        "maintenance",
+        &["maintenance once", "maintenance weekly", "maintenance calendar"],
+    ),
+    ("target.folder", &["target folder"]),
+    ("target.ftp", &["target ftp"]),
+    ("target.sftp", &["target sftp"]),
+    ("target.smb", &["target smb"]),
+    ("target.object-store", &["target store"]),
+    ("target.email", &["target mail"]),
+    ("service_level", &["service_level gold"]),
+    ("service_level.percentile", &["service_level gold percentile"]),
+];
+
+/// Values of all types, right for some keys and wrong for others.
+const VALUES: &[&str] = &[
+    "true",
+    "1",
+    "-1",
+    "0.5",
+    "\"x y\"",
+    "\"anna\"",
+    "\"5m\"",
+    "\"99.5%\"",
+    "[]",
+    "[1]",
+    "{ x = 1 }",
+    "2026-12-24",
+];
+
+fn places(shape: &Shape) -> &'static [&'static str] {
+    PLACES
+        .iter()
+        .find(|(id, _)| *id == shape.id)
+        .unwrap_or_else(|| panic!("no place of {:?} is known: add one to PLACES", shape.id))
+        .1
+}
+
+/// The complete configuration with a key of the table at a place set, or removed.
+fn with(place: &str, key: &str, value: Option<&str>) -> String {
+    let mut document: DocumentMut = COMPLETE.parse().expect("TOML");
+    let value = value.map(|text| text.parse::<Value>().expect("a value"));
+    let words: Vec<&str> = place.split_whitespace().collect();
+    let table = document.as_item_mut();
+    set(table, &words, key, value);
+    document.to_string()
+}
+
+fn set(item: &mut Item, way: &[&str], key: &str, value: Option<Value>) {
+    match item {
+        Item::Value(inner) => set_value(inner, way, key, value),
+        _ => match way.split_first() {
+            Some((step, rest)) => set(&mut item[*step], rest, key, value),
+            None => {
+                let table = item.as_table_like_mut().expect("a table");
+                table.remove(key);
+                if let Some(value) = value {
+                    table.insert(key, Item::Value(value));
+                }
+            }
+        },
+    }
+}
+
+fn set_value(inner: &mut Value, way: &[&str], key: &str, value: Option<Value>) {
+    match (way.split_first(), inner) {
+        (Some((step, rest)), Value::InlineTable(table)) => {
+            set_value(table.get_mut(step).expect("the way leads on"), rest, key, value);
+        }
+        (Some((step, rest)), Value::Array(array)) => {
+            let number: usize = step.parse().expect("a number");
+            set_value(array.get_mut(number).expect("the way leads on"), rest, key, value);
+        }
+        (None, Value::InlineTable(table)) => {
+            table.remove(key);
+            if let Some(value) = value {
+                table.insert(key, value);
+            }
+        }
+        (way, inner) => panic!("{way:?} in {inner}"),
+    }
+}
+
+/// Reads a configuration; all its problems, and what was read as text.
+fn read(folder: &Path, text: &str) -> (Problems, Option<String>) {
+    let path = folder.join("mailqos.toml");
+    std::fs::write(&path, text).expect("written");
+    match load(&path) {
+        Ok(mut config) => {
+            let warnings = std::mem::take(&mut config.warnings);
+            // A template remembers its place, which moves with every line above it.
+            for step in config.action_lists.values_mut().flat_map(|list| &mut list.steps) {
+                if let Action::Webhook(webhook) = &mut step.action {
+                    webhook.template = None;
+                }
+            }
+            (warnings, Some(format!("{config:?}")))
+        }
+        Err(problems) => (problems, None),
+    }
+}
+
+/// The remedy of the problem that a text is not known.
+fn remedy<'a>(problems: &'a Problems, message: &str) -> Option<&'a str> {
+    let problem = problems.iter().find(|problem| problem.message.contains(message))?;
+    problem.help.as_deref()
+}
+
+#[test]
+fn the_complete_configuration_is_accepted_and_fits_the_schema() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (problems, config) = read(folder.path(), COMPLETE);
+    assert!(config.is_some(), "{problems}");
+    let validator = jsonschema::draft7::new(&schema(&CONFIGURATION)).expect("a schema");
+    let errors: Vec<String> = validator
+        .iter_errors(&json(COMPLETE))
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(errors.is_empty(), "{errors:#?}");
+}
+
+#[test]
+fn readers_know_the_keys_of_the_reference_and_no_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for shape in CONFIGURATION.tables {
+        let mut known = BTreeSet::new();
+        for place in places(shape) {
+            let (problems, _) = read(folder.path(), &with(place, UNKNOWN, Some("1")));
+            let remedy =
+                remedy(&problems, "unknown key").unwrap_or_else(|| panic!("{place:?} takes any key: {problems}"));
+            let keys = remedy
+                .strip_prefix("known here: ")
+                .unwrap_or_else(|| panic!("{remedy}"));
+            known.extend(keys.split(", ").map(str::to_owned));
+        }
+        // Each kind of action is asked for, to find out which it is.
+        if let Some(kind) = shape.id.strip_prefix("action.") {
+            known.retain(|key| {
+                key == kind || !["email", "webhook", "command", "syslog", "list"].contains(&key.as_str())
+            });
+        }
+        // A monitor's own keys are asked for in the defaults, to be refused there.
+        if shape.id == "defaults" {
+            known.retain(|key| !["name", "object"].contains(&key.as_str()));
+        }
+        let described: BTreeSet<String> = shape.keys().map(|key| key.name.to_owned()).collect();
+        assert_eq!(
+            described.len(),
+            shape.keys().count(),
+            "{} describes a key twice",
+            shape.id
+        );
+        let undescribed: Vec<_> = known.difference(&described).collect();
+        let unread: Vec<_> = described.difference(&known).collect();
+        assert!(
+            undescribed.is_empty() && unread.is_empty(),
+            "{}: read, but not in core/src/config/reference: {undescribed:?}; there, but never read: {unread:?}",
+            shape.head
+        );
+    }
+}
+
+#[test]
+fn words_are_those_that_the_readers_take() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (shape, key, place) in keys() {
+        let (problems, _) = read(folder.path(), &with(place, key.name, Some(&format!("{UNKNOWN:?}"))));
+        let said = remedy(&problems, "is not known here").and_then(|help| help.strip_prefix("write one of: "));
+        let said: Option<Vec<&str>> = said.map(|words| words.split(", ").collect());
+        match (said, key.takes) {
+            // A target's kind decides which of the shapes it is.
+            (Some(_), Takes::Words(_)) if key.name == "kind" && shape.id.starts_with("target.") => {}
+            (Some(said), Takes::Words(words)) => assert_eq!(said, words, "{} {}", shape.head, key.name),
+            (Some(said), _) => panic!("{} {} takes only the words {said:?}", shape.head, key.name),
+            (None, Takes::Words(_)) if problems.has_errors() || places(shape).len() > 1 => {}
+            (None, Takes::Words(words)) => panic!("{} {} takes more than {words:?}", shape.head, key.name),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+#[ignore = "takes minutes without optimisation: cargo test -p mailqos-tests --test reference -- --ignored"]
+fn the_schema_refuses_nothing_that_the_readers_take_and_no_type_less() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let validator = jsonschema::draft7::new(&schema(&CONFIGURATION)).expect("a schema");
+    let mut wrong = Vec::new();
+    for (shape, key, place) in keys() {
+        for value in VALUES {
+            let text = with(place, key.name, Some(value));
+            let (problems, config) = read(folder.path(), &text);
+            let accepted = validator.is_valid(&json(&text));
+            if config.is_some() && !accepted {
+                wrong.push(format!(
+                    "{} {} = {value}: read, but refused by the schema",
+                    shape.head, key.name
+                ));
+            }
+            let is_wrong_type = problems.iter().any(|problem| {
+                let place = problem
+                    .place
+                    .as_ref()
+                    .map(|(source, span, _)| &source.text[span.clone()]);
+                problem.message.starts_with("expected ") && place == Some(*value)
+            });
+            if is_wrong_type && accepted {
+                wrong.push(format!(
+                    "{} {} = {value}: of a wrong type, but the schema allows it: {problems}",
+                    shape.head, key.name
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+#[ignore = "to be run by hand until every default has been compared"]
+fn defaults_are_what_holds_where_nothing_is_said() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut compared = 0;
+    for (shape, key, place) in keys() {
+        let (Some(default), without) = (key.default, read(folder.path(), &with(place, key.name, None)).1) else {
+            continue;
+        };
+        let (problems, said) = read(folder.path(), &with(place, key.name, Some(default)));
+        // Keys that mean something at another place of this shape only.
+        if said.is_none() && places(shape).len() > 1 && remedy(&problems, "unknown key").is_some() {
+            continue;
+        }
+        assert!(said.is_some(), "{} {} = {default}: {problems}", shape.head, key.name);
+        assert_eq!(
+            said, without,
+            "{} {} = {default} changes what is read",
+            shape.head, key.name
+        );
+        compared += 1;
+    }
+    assert!(compared > 60, "only {compared} defaults were compared");
+}
+
+#[test]
+fn what_must_be_said_is_missed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (shape, key, place) in keys().filter(|(_, key, _)| key.required) {
+        let (problems, config) = read(folder.path(), &with(place, key.name, None));
+        assert!(
+            config.is_none() && problems.count(Severity::Error) > 0,
+            "{} can do without {}",
+            shape.head,
+            key.name
+        );
+    }
+}
+
+/// All keys at all places of their tables.
+fn keys() -> impl Iterator<Item = (&'static Shape, &'static Key, &'static str)> {
+    CONFIGURATION.tables.iter().flat_map(|shape| {
+        places(shape)
+            .iter()
+            .flat_map(move |place| shape.keys().map(move |key| (shape, key, *place)))
+    })
+}
+
+#[test]
+fn what_is_generated_is_current() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let mut schema = serde_json::to_string_pretty(&schema(&CONFIGURATION)).expect("JSON");
+    schema.push('\n');
+    let mut stale = Vec::new();
+    for (name, text) in [("configuration.md", page()), ("mailqos.schema.json", schema)] {
+        let path = docs.join(name);
+        if std::env::var_os("MAILQOS_WRITE").is_some() {
+            std::fs::write(&path, &text).expect("written");
+        }
+        if std::fs::read_to_string(&path).unwrap_or_default() != text {
+            stale.push(name);
+        }
+    }
+    assert!(
+        stale.is_empty(),
+        "{stale:?} in docs/: write them anew with MAILQOS_WRITE=1 cargo test -p mailqos-tests --test reference"
+    );
+}
+
+/// The page of the reference.
+fn page() -> String {
+    format!(
+        "{}{}",
+        include_str!("../../core/src/config/reference/introduction.md"),
+        markdown(&CONFIGURATION)
+    )
+}
