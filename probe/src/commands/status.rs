@@ -317,6 +317,7 @@ impl Columns {
     }
 
     /// A row of texts; those that there is no room for are left out.
+    #[expect(clippy::too_many_arguments, reason = "they are the cells of one row")]
     fn row(self, state: &str, id: &str, name: &str, took: &str, at: &str, bars: &str, next: &str) -> String {
         let mut row = format!("{state} {}", column(id, self.id));
         if self.name > 0 {
