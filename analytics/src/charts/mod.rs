@@ -52,18 +52,6 @@ pub struct Chart {
     pub data: Data,
 }
 
-impl Chart {
-    /// With another accent, `#rrggbb`; anything else changes nothing.
-    #[must_use]
-    pub fn with_accent(mut self, accent: &str) -> Self {
-        let digits = accent.strip_prefix('#').unwrap_or("");
-        if digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            self.svg = self.svg.replace(palette::Ink::Accent.hex(), accent);
-        }
-        self
-    }
-}
-
 /// What is drawn, as a table.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Data {

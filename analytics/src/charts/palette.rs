@@ -1,6 +1,6 @@
 //! The inks of all charts: on paper, and on a dark page.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
 
 use plotters::style::RGBColor;
 
@@ -129,6 +129,65 @@ fn entries() -> impl Iterator<Item = Entry> {
 /// The class of a colour.
 pub(super) fn class(hex: &str) -> Option<&'static str> {
     entries().find(|(_, light, _)| *light == hex).map(|(class, _, _)| class)
+}
+
+/// The inks with colours of a house's own in the place of some.
+#[derive(Debug, Clone, Default)]
+pub struct Palette {
+    /// Class, usual colour on white, own colour on white, own colour on dark.
+    own: Vec<(&'static str, &'static str, String, String)>,
+}
+
+impl Palette {
+    /// Of colours by class (`accent`, `ramp3`), each on white and on dark, `#rrggbb`; other classes are as usual.
+    pub fn new(colours: &BTreeMap<String, (String, String)>) -> Self {
+        let own = entries()
+            .filter_map(|(class, light, _)| {
+                let (own_light, own_dark) = colours.get(class)?;
+                Some((class, light, own_light.clone(), own_dark.clone()))
+            })
+            .collect();
+        Self { own }
+    }
+
+    /// A drawing in these colours.
+    pub fn recolour<'a>(&self, svg: &'a str) -> Cow<'a, str> {
+        if self.own.is_empty() {
+            return Cow::Borrowed(svg);
+        }
+        // Only whole values of attributes are colours: a text may look like one.
+        let mut out = String::with_capacity(svg.len());
+        let mut rest = svg;
+        while let Some(at) = rest.find("=\"#") {
+            let (before, value) = rest.split_at(at + 2);
+            out.push_str(before);
+            let own = (value.as_bytes().get(7) == Some(&b'"'))
+                .then(|| self.own.iter().find(|(_, usual, ..)| value.get(..7) == Some(*usual)))
+                .flatten();
+            match own {
+                Some((_, _, light, _)) => {
+                    out.push_str(light);
+                    rest = &value[7..];
+                }
+                None => rest = value,
+            }
+        }
+        out.push_str(rest);
+        Cow::Owned(out)
+    }
+
+    /// [`dark_rules`] in these colours.
+    pub fn dark_rules(&self, scope: &str) -> String {
+        let mut rules = dark_rules(scope);
+        for (class, _, _, dark) in &self.own {
+            // Writing to a String can't fail.
+            let _ = writeln!(
+                rules,
+                "{scope} .{class} {{ fill: {dark}; }} {scope} .{class}-line {{ stroke: {dark}; }}"
+            );
+        }
+        rules
+    }
 }
 
 /// Rules of a style sheet that turn the charts for a dark page: areas and texts have the class of their ink (`accent`),

@@ -26,9 +26,9 @@ pub trait Voice: Sync {
         '.'
     }
 
-    /// Between the digits of thousands.
-    fn thousands(&self) -> char {
-        ','
+    /// Between the digits of thousands, if anything.
+    fn thousands(&self) -> Option<char> {
+        Some(',')
     }
 
     /// Short name of a month, 1 to 12.
@@ -93,7 +93,7 @@ impl dyn Voice + '_ {
         }
         for (index, digit) in whole.chars().enumerate() {
             if index > 0 && whole.len() > 4 && (whole.len() - index).is_multiple_of(3) {
-                text.push(self.thousands());
+                text.extend(self.thousands());
             }
             text.push(digit);
         }

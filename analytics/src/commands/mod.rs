@@ -42,7 +42,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use crate::lake::place::PlaceError;
+use crate::{lake::place::PlaceError, report::media::guard};
 
 /// Figures, charts and reports from the samples of mailqos, and their delivery.
 ///
@@ -276,6 +276,13 @@ pub fn print(data: impl AsRef<[u8]>) -> Result<(), Failure> {
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|argument| argument == guard::ARGUMENT)
+    {
+        return guard::main();
+    }
+    guard::enable();
     // clap itself ends with 0 after --help and with 2 on wrong usage.
     let cli = Cli::parse();
     log(cli.global.verbose);

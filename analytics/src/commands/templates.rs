@@ -1,12 +1,23 @@
 //! `mailqos-analytics templates`: lists, shows and checks report templates.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Subcommand;
-use mailqos_core::{config::Problems, model::Name};
+use mailqos_core::{
+    config::{Problem, Problems},
+    model::Name,
+};
 
 use super::{Failure, Global, print};
-use crate::report::{definition, sections};
+use crate::report::{
+    definition,
+    media::{self, specimen},
+    sections, theme,
+};
 
 /// Options of `templates`.
 #[derive(Debug, clap::Args)]
@@ -31,6 +42,15 @@ enum Action {
         /// The template that is copied.
         #[arg(long, value_name = "NAME", default_value = "executive-summary")]
         from: String,
+        /// Also begins layouts of its own for HTML, print and mails, which extend the built-in ones.
+        #[arg(long)]
+        layout: bool,
+    },
+    /// Begins a house style: colours, logo, fonts, header, footer, language, dates and numbers in one file.
+    Theme {
+        /// Its name; the one called house holds for every report that names no other.
+        #[arg(default_value = theme::HOUSE)]
+        name: String,
     },
     /// The kinds of sections that a template or a definition can be composed of.
     Sections,
@@ -74,27 +94,30 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
             })?;
             print(text)?;
         }
-        Action::New { name, from } => {
-            let name: Name = name.parse().map_err(|error| {
-                Failure::usage(
-                    format!("{name:?}: {error}"),
-                    "a template's name is that of its file, such as head-office",
-                )
-            })?;
+        Action::Theme { name } => {
+            let name = file_name(&name)?;
+            let folder = theme::folder(config);
+            let file = folder.join(format!("{name}.toml"));
+            begin(&file, theme::EXAMPLE)?;
+        }
+        Action::New { name, from, layout } => {
+            let name = file_name(&name)?;
             let (_, text) = definition::template_text(config, &from).map_err(|problem| {
                 let mut problems = Problems::default();
                 problems.push(problem);
                 Failure::Configuration(problems)
             })?;
             let folder = config.map_or_else(|| PathBuf::from("templates"), |config| config.templates.clone());
-            std::fs::create_dir_all(&folder)?;
             let file = folder.join(format!("{name}.toml"));
-            // What is there is never written over.
-            let created = std::fs::File::options().write(true).create_new(true).open(&file);
-            let mut created = created
-                .map_err(|error| Failure::work_help(format!("{}: {error}", file.display()), "take another name"))?;
-            std::io::Write::write_all(&mut created, text.as_bytes())?;
-            print(format!("{}\n", file.display()))?;
+            if !layout {
+                begin(&file, &text)?;
+            } else {
+                // Keys of the template itself stand before its first section.
+                begin(&file, &format!("layout = \"{name}\"\n{text}"))?;
+                for (path, text) in media::new_layout(name.as_str()) {
+                    begin(&folder.join(path), text)?;
+                }
+            }
         }
         Action::Sections => {
             let mut text = String::new();
@@ -121,17 +144,32 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
                     templates.push(name);
                 }
             }
-            for name in templates {
-                let mut found = Problems::default();
-                definition::template(config, &name, &mut found);
-                problems.append(found);
+            // Layouts and partials are tried on a document with a block of every kind, once for each that is used.
+            let mut tried = BTreeMap::new();
+            let found = templates
+                .iter()
+                .map(|name| definition::of_template(config, name))
+                .chain(files.iter().map(|file| definition::load(config, file)));
+            for found in found {
                 checked += 1;
-            }
-            for file in files {
-                if let Err(found) = definition::load(config, &file) {
-                    problems.append(found);
+                match found {
+                    Ok(definition) => {
+                        let layout = definition.template.layout.clone();
+                        tried.entry(layout).or_insert(definition.theme);
+                    }
+                    Err(found) => problems.append(found),
                 }
-                checked += 1;
+            }
+            if let Some(config) = config {
+                let mut said = BTreeSet::new();
+                for (layout, theme) in &tried {
+                    for error in specimen::check(&theme.resolve(), layout.as_deref(), &config.templates) {
+                        // What is wrong with a partial is wrong in every layout.
+                        if said.insert(error.to_string()) {
+                            problems.push(Problem::error(error.to_string()));
+                        }
+                    }
+                }
             }
             if problems.has_errors() {
                 return Err(Failure::Configuration(problems));
@@ -140,4 +178,25 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn file_name(name: &str) -> Result<Name, Failure> {
+    name.parse().map_err(|error| {
+        Failure::usage(
+            format!("{name:?}: {error}"),
+            "a template's name is that of its file, such as head-office",
+        )
+    })
+}
+
+/// Begins a file and prints its path; what is there is never written over.
+fn begin(file: &Path, text: &str) -> Result<(), Failure> {
+    if let Some(folder) = file.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let created = std::fs::File::options().write(true).create_new(true).open(file);
+    let mut created =
+        created.map_err(|error| Failure::work_help(format!("{}: {error}", file.display()), "take another name"))?;
+    std::io::Write::write_all(&mut created, text.as_bytes())?;
+    print(format!("{}\n", file.display()))
 }

@@ -18,7 +18,9 @@ use mailqos_core::{
 use super::{
     facts::Selection,
     locale::Locale,
+    media,
     sections::{self, Placed, strings},
+    theme::{self, ThemeOptions},
 };
 
 /// No definition is larger.
@@ -33,6 +35,10 @@ pub struct Template {
     pub description: String,
     /// Its sections, in order.
     pub sections: Vec<Placed>,
+    /// The name of its layouts, where it has its own.
+    pub layout: Option<String>,
+    /// Its house style, where it says one.
+    pub theme: Option<ThemeOptions>,
 }
 
 /// A report: what to display, of which monitors, when, and where it goes.
@@ -151,19 +157,6 @@ impl Format {
             Self::Json => "application/json",
         }
     }
-}
-
-/// House style as a definition says it.
-#[derive(Debug, Clone, Default)]
-pub struct ThemeOptions {
-    /// Name of the company.
-    pub company: String,
-    /// `#rrggbb`.
-    pub accent: Option<String>,
-    /// File of the logo.
-    pub logo: Option<PathBuf>,
-    /// Text of the footer.
-    pub footer: String,
 }
 
 /// When a report is made by itself.
@@ -301,11 +294,18 @@ pub fn template(config: Option<&Config>, name: &str, problems: &mut Problems) ->
     if sections.is_empty() {
         problems.push(table.missing("section", "are what it displays, as [[section]]"));
     }
+    let layout = read_layout(config, &mut table, problems);
+    let theme = table
+        .node("theme")
+        .is_some()
+        .then(|| theme::read(config, &mut table, problems));
     table.finish(problems);
     Some(Template {
         title: title?,
         description,
         sections,
+        layout,
+        theme,
     })
 }
 
@@ -314,20 +314,29 @@ pub fn of_template(config: Option<&Config>, name: &str) -> Result<Definition, Pr
     let mut problems = Problems::default();
     let template = template(config, name, &mut problems);
     match template {
-        Some(template) if !problems.has_errors() => Ok(Definition {
-            slug: name.to_owned(),
-            template,
-            selection: Selection::default(),
-            period: None,
-            timezone: None,
-            language: "en".to_owned(),
-            each: Each::All,
-            formats: Format::USUAL.into(),
-            output: None,
-            theme: ThemeOptions::default(),
-            schedule: None,
-            deliveries: Vec::new(),
-        }),
+        Some(mut template) if !problems.has_errors() => {
+            let theme = match template.theme.take() {
+                Some(theme) => theme,
+                None => theme::house(config, &mut problems),
+            };
+            if problems.has_errors() {
+                return Err(problems);
+            }
+            Ok(Definition {
+                slug: name.to_owned(),
+                template,
+                selection: Selection::default(),
+                period: None,
+                timezone: None,
+                language: theme.language.clone().unwrap_or_else(|| "en".to_owned()),
+                each: Each::All,
+                formats: Format::USUAL.into(),
+                output: None,
+                theme,
+                schedule: None,
+                deliveries: Vec::new(),
+            })
+        }
         _ => Err(problems),
     }
 }
@@ -419,35 +428,23 @@ fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut P
     };
     let period: Option<String> = table.get("period", problems);
     let timezone = table.get("timezone", problems);
-    let language: String = table.get("language", problems).unwrap_or_else(|| "en".to_owned());
-    if Locale::new(&language, TimeZone::UTC).is_none() {
-        let tags: Vec<&str> = Locale::tags().collect();
-        problems.push(
-            table
-                .problem("language", format!("there are no texts in {language:?}"), "not known")
-                .help(format!("write one of: {}", tags.join(", "))),
-        );
+    let language: Option<String> = table.get("language", problems);
+    if let Some(tag) = &language {
+        known_language(&table, tag, problems);
     }
     let each = table.word("each", &Each::WORDS, problems).unwrap_or_default();
     let formats = formats(&mut table, problems);
     let output = table.get("output", problems);
-    let theme = table
-        .table("theme", problems)
-        .map_or_else(ThemeOptions::default, |mut theme| {
-            let options = ThemeOptions {
-                company: theme.get("company", problems).unwrap_or_default(),
-                accent: theme.get("accent", problems),
-                logo: theme.get("logo", problems),
-                footer: theme.get("footer", problems).unwrap_or_default(),
-            };
-            if let Some(accent) = &options.accent
-                && !is_colour(accent)
-            {
-                problems.push(theme.problem("accent", format!("{accent:?} is no colour"), "write #rrggbb"));
-            }
-            theme.finish(problems);
-            options
-        });
+    if let Some(layout) = read_layout(config, &mut table, problems) {
+        template.layout = Some(layout);
+    }
+    let theme = match template.theme.take() {
+        Some(theme) if table.node("theme").is_none() => theme,
+        _ => theme::read(config, &mut table, problems),
+    };
+    let language = language
+        .or_else(|| theme.language.clone())
+        .unwrap_or_else(|| "en".to_owned());
     let schedule = table
         .table("schedule", problems)
         .and_then(|schedule| read_schedule(schedule, problems));
@@ -651,12 +648,39 @@ pub fn weekday(text: &str) -> Option<Weekday> {
     })
 }
 
-fn is_colour(text: &str) -> bool {
-    text.strip_prefix('#')
-        .is_some_and(|hex| hex.len() == 6 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+/// Notes a language that there are no texts in.
+pub(super) fn known_language(table: &Table, tag: &str, problems: &mut Problems) {
+    if Locale::new(tag, TimeZone::UTC).is_none() {
+        let tags: Vec<&str> = Locale::tags().collect();
+        problems.push(
+            table
+                .problem("language", format!("there are no texts in {tag:?}"), "not known")
+                .help(format!("write one of: {}", tags.join(", "))),
+        );
+    }
 }
 
-fn read_file(file: &Path) -> Result<String, Problem> {
+/// The name of layouts of one's own: files in the folders of the media.
+fn read_layout(config: Option<&Config>, table: &mut Table, problems: &mut Problems) -> Option<String> {
+    let name: Name = table.get("layout", problems)?;
+    let folder = config.map_or_else(|| PathBuf::from("templates"), |config| config.templates.clone());
+    let files = media::layout_files(&folder, name.as_str());
+    if files.iter().any(|file| file.is_file()) {
+        return Some(name.to_string());
+    }
+    let places: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+    problems.push(
+        table
+            .problem("layout", format!("there is no layout {:?}", name.as_str()), "not known")
+            .help(format!(
+                "it is one or more of the files {}; `templates new NAME --layout` begins one",
+                places.join(", ")
+            )),
+    );
+    None
+}
+
+pub(super) fn read_file(file: &Path) -> Result<String, Problem> {
     let size = std::fs::metadata(file).map(|metadata| metadata.len());
     match size {
         Ok(size) if size > MAX_FILE => Err(Problem::error(format!(

@@ -3,11 +3,13 @@
 //! It serialises as it stands: that is the context of the templates of every medium. All texts are plain texts; each
 //! medium escapes them in its own way.
 
+use std::{borrow::Cow, collections::BTreeMap};
+
 use mailqos_core::model::UtcMicros;
 use serde::Serialize;
 
 use super::provenance::Provenance;
-use crate::charts::Chart;
+use crate::charts::{Chart, palette::Palette};
 
 /// A whole report.
 #[derive(Debug, Clone, Serialize)]
@@ -45,6 +47,9 @@ pub struct Document {
     pub notes: Vec<Note>,
     /// House style.
     pub theme: Theme,
+    /// The name of the layouts that its pages are made with; the built-in ones where there is none.
+    #[serde(skip)]
+    pub layout: Option<String>,
     /// The fixed words of the page, in the report's language.
     pub words: Words,
     /// The content, in order.
@@ -56,12 +61,67 @@ pub struct Document {
 pub struct Theme {
     /// Name of the company, in the header; may be empty.
     pub company: String,
-    /// `#rrggbb` of what marks "this".
-    pub accent: String,
-    /// A logo, if any.
-    pub logo: Option<Picture>,
+    /// Text at the head of every page; may be empty.
+    pub header: String,
     /// Text of the footer; may be empty.
     pub footer: String,
+    /// `a4` or `us-letter`.
+    pub paper: &'static str,
+    /// `#rrggbb` of what marks "this", on white.
+    pub accent: String,
+    /// The colours of the page by name: `accent`, `ink`, `grey`, `hair`, `ground`, `tint`, `good`, `late`, `failed`.
+    pub colours: BTreeMap<&'static str, Colour>,
+    /// A logo, if any.
+    pub logo: Option<Picture>,
+    /// The logo on a dark page, if it is another.
+    pub logo_dark: Option<Picture>,
+    /// A logo was named, but can't be had.
+    pub logo_missing: bool,
+    /// The family of the house's own fonts; empty where it has none.
+    pub font: String,
+    /// The house's own fonts.
+    pub faces: Vec<Face>,
+    /// The inks of the charts.
+    #[serde(skip)]
+    pub palette: Palette,
+}
+
+impl Theme {
+    /// A chart in the house's colours and font.
+    pub fn drawing<'a>(&self, svg: &'a str) -> Cow<'a, str> {
+        let svg = self.palette.recolour(svg);
+        if self.font.is_empty() {
+            return svg;
+        }
+        // A family's name in an attribute: what could end it is left out.
+        let family: String = self.font.chars().filter(|c| !"\"'<>&,".contains(*c)).collect();
+        Cow::Owned(svg.replace("font-family=\"Inter", &format!("font-family=\"'{family}', Inter")))
+    }
+}
+
+/// A colour, `#rrggbb`.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Colour {
+    /// On white.
+    pub light: String,
+    /// On a dark page.
+    pub dark: String,
+}
+
+/// A font of the house's own.
+#[derive(Debug, Clone, Serialize)]
+pub struct Face {
+    /// The name of its family.
+    pub family: String,
+    /// 100 to 900.
+    pub weight: u16,
+    /// Whether it is italic.
+    pub italic: bool,
+    /// `font/ttf` or `font/otf`.
+    pub media_type: &'static str,
+    /// The file.
+    #[serde(skip)]
+    pub bytes: Vec<u8>,
 }
 
 /// The fixed words of the page, in the report's language.

@@ -18,7 +18,7 @@ use super::{
     locale::{DASH, Locale},
     media::{self, MediaError},
     provenance::Provenance,
-    sections::{Ids, Placed, View, picture},
+    sections::{Ids, Placed, View},
 };
 use crate::figures::{Calendar, Lake, LakeError, Period, PeriodError};
 
@@ -86,7 +86,8 @@ pub fn calendar(definition: &Definition, config: Option<&Config>) -> Calendar {
 pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -> Result<Vec<Report>, ReportError> {
     let locale = Locale::new(&definition.language, period.timezone().clone())
         .or_else(|| Locale::new("en", period.timezone().clone()))
-        .ok_or_else(|| MediaError::Template("there are no texts at all".into()))?;
+        .ok_or_else(|| MediaError::Template("there are no texts at all".into()))?
+        .with(definition.theme.formats.clone());
     let facts = Facts::load(source.lake, source.config, &definition.selection, period, source.now)?;
     let mut others = BTreeMap::new();
     for placed in &definition.template.sections {
@@ -104,12 +105,14 @@ pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -
             Facts::load(source.lake, source.config, selection, &other, source.now)?,
         );
     }
+    let theme = definition.theme.resolve();
     let unsettled = facts.monitors.iter().any(|monitor| monitor.counts.provisional > 0);
     let provisional = facts.is_provisional() || unsettled;
     Ok(groups(definition.each, &facts)
         .into_iter()
         .map(|(group, members)| {
-            let document = document(definition, source, &facts, &others, &locale, group.as_deref(), &members);
+            let mut document = document(definition, source, &facts, &others, &locale, group.as_deref(), &members);
+            document.theme = theme.clone();
             let stem = [
                 Some(safe(&definition.slug)),
                 group.as_deref().map(safe),
@@ -213,7 +216,8 @@ fn document(
         data_hash: provenance.sha256.clone(),
         provenance,
         notes: notes(facts, &monitors, l),
-        theme: theme(definition),
+        theme: Theme::default(),
+        layout: definition.template.layout.clone(),
         words: Words {
             contents: l.t("Contents"),
             of: l.t("of"),
@@ -317,21 +321,6 @@ fn notes(facts: &Facts, monitors: &[&super::facts::Monitor], l: &Locale) -> Vec<
         });
     }
     notes
-}
-
-fn theme(definition: &Definition) -> Theme {
-    let options = &definition.theme;
-    let logo = options.logo.as_ref().and_then(|file| {
-        picture(file, &options.company, 20)
-            .inspect_err(|error| tracing::warn!("the logo is left out: {error}"))
-            .ok()
-    });
-    Theme {
-        company: options.company.clone(),
-        accent: options.accent.clone().unwrap_or_else(|| "#1c5d99".to_owned()),
-        logo,
-        footer: options.footer.clone(),
-    }
 }
 
 /// Writes a report's files and gives their paths.

@@ -19,6 +19,59 @@ const JOIN: char = '\u{a0}';
 pub struct Locale {
     language: &'static Language,
     zone: TimeZone,
+    formats: Formats,
+}
+
+/// How dates and numbers are written, where that is not the language's way.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Formats {
+    /// Dates.
+    pub dates: Dates,
+    /// 2:05 pm rather than 14:05.
+    pub twelve_hours: bool,
+    /// The decimal sign.
+    pub decimal: Option<char>,
+    /// Between the digits of thousands; may be empty.
+    pub thousands: Option<String>,
+}
+
+/// How dates are written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Dates {
+    /// As the language does: `3 October 2026`.
+    #[default]
+    Language,
+    /// In a form of `strftime`: `%d.%m.%Y`.
+    Form(String),
+}
+
+impl Dates {
+    /// `language`, `iso`, or a form.
+    ///
+    /// # Errors
+    /// What is wrong with the form.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "language" => Ok(Self::Language),
+            "iso" => Ok(Self::Form("%Y-%m-%d".to_owned())),
+            form => {
+                let day = jiff::civil::date(2026, 10, 3);
+                let shown = jiff::fmt::strtime::format(form, day).map_err(|error| error.to_string())?;
+                if shown.chars().count() > 40 || !["3", "10"].iter().all(|part| shown.contains(part)) {
+                    return Err("it must show day and month".to_owned());
+                }
+                Ok(Self::Form(form.to_owned()))
+            }
+        }
+    }
+
+    fn of(&self, day: jiff::civil::Date) -> Option<String> {
+        match self {
+            Self::Language => None,
+            // It was tried when it was read.
+            Self::Form(form) => Some(jiff::fmt::strtime::format(form, day).unwrap_or_else(|_| day.to_string())),
+        }
+    }
 }
 
 /// A language that reports can be written in.
@@ -77,7 +130,30 @@ impl Locale {
         let language = LANGUAGES
             .iter()
             .find(|language| language.tag.eq_ignore_ascii_case(wanted))?;
-        Some(Self { language, zone })
+        Some(Self {
+            language,
+            zone,
+            formats: Formats::default(),
+        })
+    }
+
+    /// With dates and numbers written in another way.
+    #[must_use]
+    pub fn with(mut self, formats: Formats) -> Self {
+        self.formats = formats;
+        self
+    }
+
+    fn decimal(&self) -> char {
+        self.formats.decimal.unwrap_or(self.language.decimal)
+    }
+
+    /// Between the digits of thousands, if anything.
+    fn thousands(&self) -> Option<char> {
+        match &self.formats.thousands {
+            Some(own) => own.chars().next(),
+            None => Some(self.language.thousands),
+        }
     }
 
     /// The tags of the languages there are.
@@ -152,13 +228,14 @@ impl Locale {
     /// A whole number, in groups of three.
     pub fn integer(&self, number: u64) -> String {
         let digits = number.to_string();
-        if digits.len() <= 4 && self.language.thousands != ',' {
+        let thousands = self.thousands();
+        if digits.len() <= 4 && thousands != Some(',') {
             return digits;
         }
         let mut text = String::new();
         for (index, digit) in digits.chars().enumerate() {
             if index > 0 && (digits.len() - index).is_multiple_of(3) {
-                text.push(self.language.thousands);
+                text.extend(thousands);
             }
             text.push(digit);
         }
@@ -179,7 +256,7 @@ impl Locale {
                 .map_or_else(|_| whole.to_owned(), |whole| self.integer(whole)),
         );
         if !fraction.is_empty() {
-            out.push(self.language.decimal);
+            out.push(self.decimal());
             out.push_str(fraction);
         }
         out
@@ -302,6 +379,9 @@ impl Locale {
     /// A date: `3 October 2026`.
     pub fn date(&self, moment: UtcMicros) -> String {
         let local = self.local(moment);
+        if let Some(text) = self.formats.dates.of(local.date()) {
+            return text;
+        }
         format!(
             "{}{JOIN}{} {}",
             self.nth(local.day()),
@@ -313,26 +393,29 @@ impl Locale {
     /// A date and time without seconds: `3 Oct 2026, 14:05`.
     pub fn moment(&self, moment: UtcMicros) -> String {
         let local = self.local(moment);
+        let time = self.time(local.time(), false);
+        if let Some(date) = self.formats.dates.of(local.date()) {
+            return format!("{date}, {time}");
+        }
         format!(
-            "{}{JOIN}{} {}, {:02}:{:02}",
+            "{}{JOIN}{} {}, {time}",
             self.nth(local.day()),
             self.short_month(local.month()),
             local.year(),
-            local.hour(),
-            local.minute()
         )
     }
 
     /// A date and time with seconds, without the year: `3 Oct, 14:05:09`.
     pub fn moment_in_period(&self, moment: UtcMicros) -> String {
         let local = self.local(moment);
+        let time = self.time(local.time(), true);
+        if let Some(date) = self.formats.dates.of(local.date()) {
+            return format!("{date}, {time}");
+        }
         format!(
-            "{}{JOIN}{}, {:02}:{:02}:{:02}",
+            "{}{JOIN}{}, {time}",
             self.nth(local.day()),
             self.short_month(local.month()),
-            local.hour(),
-            local.minute(),
-            local.second()
         )
     }
 
@@ -340,6 +423,9 @@ impl Locale {
     pub fn day(&self, moment: UtcMicros) -> String {
         let local = self.local(moment);
         let weekday = self.language.weekdays[local.weekday().to_monday_zero_offset() as usize];
+        if let Some(date) = self.formats.dates.of(local.date()) {
+            return format!("{weekday}{JOIN}{date}");
+        }
         format!(
             "{weekday}{JOIN}{}{JOIN}{}",
             self.nth(local.day()),
@@ -377,7 +463,7 @@ impl Locale {
                 );
             }
         }
-        if first.year() != last.year() {
+        if first.year() != last.year() || self.formats.dates != Dates::Language {
             return format!("{} – {}", self.date(period.from), self.date(UtcMicros(period.to.0 - 1)));
         }
         if first.month() != last.month() {
@@ -399,6 +485,22 @@ impl Locale {
 
     fn local(&self, moment: UtcMicros) -> jiff::civil::DateTime {
         self.zone.to_datetime(moment.timestamp())
+    }
+
+    fn time(&self, time: jiff::civil::Time, seconds: bool) -> String {
+        let (hour, half) = match time.hour() {
+            hour if !self.formats.twelve_hours => (format!("{hour:02}"), ""),
+            0 => ("12".to_owned(), "\u{a0}am"),
+            hour @ 1..12 => (hour.to_string(), "\u{a0}am"),
+            12 => ("12".to_owned(), "\u{a0}pm"),
+            hour => ((hour - 12).to_string(), "\u{a0}pm"),
+        };
+        let seconds = if seconds {
+            format!(":{:02}", time.second())
+        } else {
+            String::new()
+        };
+        format!("{hour}:{:02}{seconds}{half}", time.minute())
     }
 
     fn nth(&self, day: i8) -> String {
@@ -425,11 +527,11 @@ impl Voice for Locale {
     }
 
     fn decimal(&self) -> char {
-        self.language.decimal
+        Self::decimal(self)
     }
 
-    fn thousands(&self) -> char {
-        self.language.thousands
+    fn thousands(&self) -> Option<char> {
+        Self::thousands(self)
     }
 
     fn month(&self, month: i8) -> String {
@@ -542,6 +644,27 @@ mod tests {
         assert_eq!(said("2026-01-01", "2027-01-01"), "2026");
         assert_eq!(said("2026-01-01", "2026-04-01"), "January – March 2026");
         assert_eq!(said("2025-12-29", "2026-01-05"), "29 December 2025 – 4 January 2026");
+    }
+
+    #[test]
+    fn a_house_may_write_dates_and_numbers_its_own_way() {
+        let formats = Formats {
+            dates: Dates::parse("%d.%m.%Y").expect("a form"),
+            twelve_hours: true,
+            decimal: Some(','),
+            thousands: Some(String::new()),
+        };
+        let locale = english("Europe/Berlin").with(formats);
+        let moment = UtcMicros(1_791_029_109_000_000);
+        assert_eq!(locale.moment(moment), "03.10.2026, 2:05\u{a0}pm");
+        assert_eq!(locale.moment_in_period(moment), "03.10.2026, 2:05:09\u{a0}pm");
+        assert_eq!(locale.day(moment), "Sat\u{a0}03.10.2026");
+        assert_eq!(locale.number(26_784.5, 1), "26784,5");
+        let calendar = Calendar::new(locale.zone().clone());
+        let period = |from, to| locale.period(&Period::between(from, to, calendar.clone()).expect("a period"));
+        assert_eq!(period("2026-10-03", "2026-10-10"), "03.10.2026 – 09.10.2026");
+        assert_eq!(period("2026-10-01", "2026-11-01"), "October 2026");
+        assert!(Dates::parse("%Q").is_err() && Dates::parse("x").is_err());
     }
 
     proptest! {

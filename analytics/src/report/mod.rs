@@ -12,3 +12,4 @@ pub mod media;
 pub mod pattern_words;
 pub mod provenance;
 pub mod sections;
+pub mod theme;

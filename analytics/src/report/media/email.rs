@@ -4,30 +4,47 @@ use std::path::Path;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use super::{MediaError, Partials, data_uri, raster};
+use super::{
+    MediaError, Medium, data_uri, raster,
+    work::{Showing, Work},
+};
 use crate::report::document::{Block, Document, Picture, Span};
 
 macro_rules! partials {
     ($($name:literal),+ $(,)?) => {
-        [$(($name, include_str!(concat!("../../../../templates/email/", $name)))),+]
+        &[$(($name, include_str!(concat!("../../../../templates/email/", $name)))),+]
     };
 }
 
-const BUILT_IN: [(&str, &str); 13] = partials![
-    "page.html",
-    "spans.html",
-    "heading.html",
-    "paragraph.html",
-    "list.html",
-    "key-figures.html",
-    "table.html",
-    "chart.html",
-    "note.html",
-    "transcript.html",
-    "image.html",
-    "columns.html",
-    "group.html",
-];
+pub(super) static MEDIUM: Medium = Medium {
+    name: "email",
+    extension: "html",
+    escape: tera::escape_html,
+    filters: |_| {},
+    built_in: partials![
+        "page.html",
+        "spans.html",
+        "heading.html",
+        "paragraph.html",
+        "list.html",
+        "key-figures.html",
+        "table.html",
+        "chart.html",
+        "note.html",
+        "transcript.html",
+        "image.html",
+        "columns.html",
+        "group.html",
+        "page-break.html",
+    ],
+};
+
+static SHOWING: Showing = Showing {
+    source: |picture| Ok(source(picture)),
+    drawn: Some(|svg| Ok(data_uri("image/png", &raster::png(svg.as_bytes())?))),
+    drawings: false,
+    files: false,
+};
 
 /// The HTML of a mail, and the pictures that it shows.
 #[derive(Debug)]
@@ -43,15 +60,12 @@ pub struct Page {
 /// # Errors
 /// A user's partial is wrong.
 pub fn render(document: &Document, own: Option<&Path>) -> Result<Page, MediaError> {
-    let mut built_in = BUILT_IN.to_vec();
-    built_in.push(("page-break.html", ""));
     let first = Document {
         blocks: document.first_page().to_vec(),
         ..document.clone()
     };
-    let page = Partials::new("email", "html", tera::escape_html, |_| {}, source, &built_in, own)?
-        .drawing(|svg| Ok(data_uri("image/png", &raster::png(svg.as_bytes())?)))
-        .page(&first)?;
+    let page = Work::new(&MEDIUM, &SHOWING, &first, own)?.done(&MEDIUM)?;
+    let page = String::from_utf8(page).map_err(|error| MediaError::Template(error.to_string()))?;
     let (html, pictures) = pictures_apart(&page);
     Ok(Page { html, pictures })
 }

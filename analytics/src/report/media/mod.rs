@@ -1,25 +1,32 @@
 //! Media: from a document to a file. Each is a folder of Tera partials, one a kind of block, and the page around them.
+//!
+//! A user's own partial takes the place of the built-in one of its name, and an own layout extends the built-in page. What
+//! is a user's own runs in a process of its own, with limits of time and memory: see [`guard`].
 
 pub mod data;
 pub mod email;
+pub mod guard;
 pub mod html;
 pub mod pdf;
 mod raster;
+pub mod specimen;
+mod work;
 
-use std::{borrow::Cow, cell::Cell, path::Path};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde::Serialize;
-use tera::{Context, EscapeFn, Tera};
-
-use crate::charts::palette;
-
-use super::document::{Block, Document, Picture};
+use mailqos_core::config::nearest;
+use serde_json::Value;
+use tera::{Context, ErrorKind, EscapeFn, Tera};
 
 /// Why a document can't be shown in a medium.
 #[derive(Debug, thiserror::Error)]
 pub enum MediaError {
-    /// A partial is wrong: which, where, and what it could use instead.
+    /// A partial or layout is wrong: which, where, and what it could use instead.
     #[error("{0}")]
     Template(String),
     /// The page can't be set.
@@ -32,152 +39,183 @@ pub enum MediaError {
     #[error("{path}: {source}", path = path.display())]
     Read {
         /// The file or folder.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// Why.
         source: std::io::Error,
     },
     /// The result would be larger than anybody can use.
     #[error("the page became larger than {} MB; is there an endless loop in a template?", MAX_PAGE >> 20)]
     TooLarge,
-}
-
-impl From<tera::Error> for MediaError {
-    fn from(error: tera::Error) -> Self {
-        // Tera names the template, the line and the column in its chain of causes.
-        let mut text = error.to_string();
-        let mut cause = std::error::Error::source(&error);
-        while let Some(error) = cause {
-            let more = error.to_string();
-            if !text.contains(&more) {
-                text.push_str(": ");
-                text.push_str(&more);
-            }
-            cause = error.source();
-        }
-        Self::Template(text)
-    }
+    /// A user's partial or layout used more than it may.
+    #[error("{0}")]
+    Stopped(String),
 }
 
 /// No page is larger.
 const MAX_PAGE: usize = 256 << 20;
+/// No partial is larger.
+const MAX_PARTIAL: u64 = 4 << 20;
+/// The layout that is used where there is no other.
+const PAGE: &str = "page";
+/// What stands before the name of a built-in partial that one's own may have replaced.
+const BASE: &str = "base/";
+
+/// What sets a medium that is made of partials apart.
+struct Medium {
+    /// The name of its folder.
+    name: &'static str,
+    /// The ending of its partials.
+    extension: &'static str,
+    escape: EscapeFn,
+    filters: fn(&mut Tera),
+    built_in: &'static [(&'static str, &'static str)],
+}
+
+/// The media that have partials.
+static MEDIA: [&Medium; 3] = [&html::MEDIUM, &pdf::MEDIUM, &email::MEDIUM];
+
+/// The files that a layout of a name may have, one a medium.
+pub fn layout_files(templates: &Path, layout: &str) -> Vec<PathBuf> {
+    let file = |medium: &&Medium| {
+        templates
+            .join(medium.name)
+            .join(format!("{layout}.{}", medium.extension))
+    };
+    MEDIA.iter().map(file).collect()
+}
+
+/// A layout to begin one's own with: medium's folder, file and text.
+pub fn new_layout(name: &str) -> Vec<(PathBuf, &'static str)> {
+    let texts = [
+        include_str!("../../../../templates/layouts/new.html"),
+        include_str!("../../../../templates/layouts/new.typ"),
+        include_str!("../../../../templates/layouts/new-mail.html"),
+    ];
+    layout_files(Path::new(""), name).into_iter().zip(texts).collect()
+}
+
+/// The built-in partials: medium, name, text.
+pub fn built_in() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    MEDIA.iter().flat_map(|medium| {
+        let partial = |(name, text): &(&'static str, &'static str)| (medium.name, *name, *text);
+        medium.built_in.iter().map(partial)
+    })
+}
 
 /// The partials of a medium.
-pub(super) struct Partials {
+struct Partials {
     tera: Tera,
     extension: &'static str,
-    source: Source,
-    drawn: Option<Drawn>,
-    /// How many charts and pictures were shown so far; their numbers name files beside the markup.
-    shown: Cell<usize>,
+    /// Of each partial of the user's own, its file.
+    own: BTreeMap<String, PathBuf>,
 }
 
-/// How a medium names a picture, such as by a data URI.
-type Source = fn(&Picture) -> String;
-/// How a medium that shows no drawings names the picture of one.
-type Drawn = fn(&str) -> Result<String, MediaError>;
-
-/// A picture as a data URI.
-fn data_uri(media_type: &str, bytes: &[u8]) -> String {
-    format!("data:{media_type};base64,{}", STANDARD.encode(bytes))
-}
-
-/// A heading in the list of contents.
-#[derive(Serialize)]
-struct Entry<'a> {
-    level: u8,
-    text: &'a str,
-    id: &'a str,
+/// The user's own partials of a medium, by name: file and text.
+fn own_partials(medium: &Medium, own: Option<&Path>) -> Result<BTreeMap<String, (PathBuf, String)>, MediaError> {
+    let mut found = BTreeMap::new();
+    let Some(folder) = own.map(|own| own.join(medium.name)).filter(|folder| folder.is_dir()) else {
+        return Ok(found);
+    };
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| MediaError::Read { path, source }
+    };
+    for entry in std::fs::read_dir(&folder).map_err(failed(&folder))? {
+        let path = entry.map_err(failed(&folder))?.path();
+        let Some(name) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else {
+            continue;
+        };
+        if !name.ends_with(&format!(".{}", medium.extension)) || name.starts_with('.') {
+            continue;
+        }
+        if std::fs::metadata(&path).map_err(failed(&path))?.len() > MAX_PARTIAL {
+            let text = format!("{}: larger than {} MB", path.display(), MAX_PARTIAL >> 20);
+            return Err(MediaError::Template(text));
+        }
+        let text = std::fs::read_to_string(&path).map_err(failed(&path))?;
+        found.insert(name, (path, text));
+    }
+    Ok(found)
 }
 
 impl Partials {
     /// The built-in partials of a medium, and the user's own over them, from the folder of the medium's name in `own`.
-    pub(super) fn new(
-        medium: &'static str,
-        extension: &'static str,
-        escape: EscapeFn,
-        filters: fn(&mut Tera),
-        source: Source,
-        built_in: &[(&'static str, &'static str)],
-        own: Option<&Path>,
-    ) -> Result<Self, MediaError> {
+    fn new(medium: &'static Medium, own: Option<&Path>) -> Result<Self, MediaError> {
         let mut tera = Tera::new();
-        tera.set_escape_fn(escape);
-        filters(&mut tera);
-        tera.autoescape_on([format!(".{extension}")]);
-        let mut templates: Vec<(String, Cow<'static, str>)> = built_in
-            .iter()
-            .map(|(name, text)| ((*name).to_owned(), Cow::Borrowed(*text)))
-            .collect();
-        if let Some(folder) = own.map(|own| own.join(medium)).filter(|folder| folder.is_dir()) {
-            let failed = |path: &Path| {
-                let path = path.to_owned();
-                move |source| MediaError::Read { path, source }
-            };
-            for entry in std::fs::read_dir(&folder).map_err(failed(&folder))? {
-                let path = entry.map_err(failed(&folder))?.path();
-                let Some(name) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else {
-                    continue;
-                };
-                if !name.ends_with(&format!(".{extension}")) {
-                    continue;
-                }
-                let text = std::fs::read_to_string(&path).map_err(failed(&path))?;
-                templates.retain(|(known, _)| *known != name);
-                templates.push((name, Cow::Owned(text)));
+        tera.set_escape_fn(medium.escape);
+        // Filters must be there before the partials that use them.
+        (medium.filters)(&mut tera);
+        tera.autoescape_on([format!(".{}", medium.extension)]);
+        let own = own_partials(medium, own)?;
+        let mut templates: Vec<(String, Cow<'_, str>)> = Vec::new();
+        for (name, text) in medium.built_in {
+            // Under its name unless there is an own one; and always under another, for an own one to extend.
+            if own.contains_key(*name) {
+                templates.push((format!("{BASE}{name}"), Cow::Borrowed(*text)));
+            } else {
+                templates.push(((*name).to_owned(), Cow::Borrowed(*text)));
             }
         }
-        tera.add_raw_templates(templates)?;
+        for (name, (_, text)) in &own {
+            templates.push((name.clone(), Cow::Borrowed(text)));
+        }
+        let own: BTreeMap<String, PathBuf> = own
+            .iter()
+            .map(|(name, (path, _))| (name.clone(), path.clone()))
+            .collect();
+        // What names a base that nobody replaced means the partial itself.
+        for (name, text) in medium.built_in {
+            let base = format!("{BASE}{name}");
+            if !own.is_empty() && !own.contains_key(*name) {
+                templates.push((base, Cow::Borrowed(*text)));
+            }
+        }
+        tera.add_raw_templates(templates)
+            .map_err(|error| explain(&error, medium.name, &own))?;
         Ok(Self {
             tera,
-            extension,
-            source,
-            drawn: None,
-            shown: Cell::new(0),
+            extension: medium.extension,
+            own,
         })
     }
 
-    /// For a medium that shows pictures, but no drawings.
-    pub(super) fn drawing(mut self, drawn: Drawn) -> Self {
-        self.drawn = Some(drawn);
-        self
-    }
-
-    /// The whole page.
-    pub(super) fn page(&self, document: &Document) -> Result<String, MediaError> {
-        let mut context = Context::from_serialize(document)?;
-        // What stands before the first page break is the first page; a list of contents may follow it.
-        let first = document
-            .blocks
-            .iter()
-            .position(|block| matches!(block, Block::PageBreak));
-        let (first, rest) = document.blocks.split_at(first.unwrap_or(document.blocks.len()));
-        context.insert("first_page", &self.blocks(document, first)?);
-        context.insert("content", &self.blocks(document, rest)?);
-        let contents: Vec<Entry<'_>> = document
-            .walk()
-            .into_iter()
-            .filter_map(|block| match block {
-                Block::Heading { level, text, id } => Some(Entry {
-                    level: *level,
-                    text,
-                    id,
-                }),
-                _ => None,
-            })
-            .collect();
-        context.insert("headings", &contents);
-        context.insert("chart_rules", &palette::dark_rules("figure"));
-        context.insert("provenance_json", &document.provenance.json());
-        if let Some(logo) = &document.theme.logo {
-            context.insert("logo", &(self.source)(logo));
+    /// The whole page, of a document as [`work`] prepares it.
+    fn page(&self, medium: &'static Medium, layout: Option<&str>, document: &Value) -> Result<String, MediaError> {
+        let none = Vec::new();
+        let blocks = document.get("blocks").and_then(Value::as_array).unwrap_or(&none);
+        let mut common = Context::new();
+        let mut context = Context::new();
+        for (name, value) in document.as_object().into_iter().flatten() {
+            if name == "blocks" {
+                continue;
+            }
+            let value = tera::Value::from_serializable(value);
+            if matches!(name.as_str(), "words" | "theme" | "language") {
+                common.insert_value(name.clone(), value.clone());
+            }
+            context.insert_value(name.clone(), value);
         }
-        self.render("page", &context)
+        let kind = |block: &Value| block.get("kind").and_then(Value::as_str).map(str::to_owned);
+        // What stands before the first page break is the first page; a list of contents may follow it.
+        let first = blocks
+            .iter()
+            .position(|block| kind(block).as_deref() == Some("page_break"));
+        let (first, rest) = blocks.split_at(first.unwrap_or(blocks.len()));
+        context.insert("first_page", &self.blocks(medium, &common, first)?);
+        context.insert("content", &self.blocks(medium, &common, rest)?);
+        let own = layout.map(|layout| format!("{layout}.{}", self.extension));
+        let page = own.filter(|layout| self.own.contains_key(layout));
+        self.render(
+            medium,
+            page.as_deref().unwrap_or(&format!("{PAGE}.{}", self.extension)),
+            &context,
+        )
     }
 
-    fn blocks(&self, document: &Document, blocks: &[Block]) -> Result<String, MediaError> {
+    fn blocks(&self, medium: &'static Medium, common: &Context, blocks: &[Value]) -> Result<String, MediaError> {
         let mut text = String::new();
         for block in blocks {
-            text.push_str(&self.block(document, block)?);
+            text.push_str(&self.block(medium, common, block)?);
             if text.len() > MAX_PAGE {
                 return Err(MediaError::TooLarge);
             }
@@ -185,67 +223,109 @@ impl Partials {
         Ok(text)
     }
 
-    fn block(&self, document: &Document, block: &Block) -> Result<String, MediaError> {
-        let mut context = match block {
-            Block::Columns { .. } | Block::Group { .. } => Context::new(),
-            other => Context::from_serialize(other)?,
-        };
-        context.insert("words", &document.words);
-        let kind = match block {
-            Block::Heading { .. } => "heading",
-            Block::Paragraph { .. } => "paragraph",
-            Block::List { .. } => "list",
-            Block::KeyFigures { .. } => "key-figures",
-            Block::Table(_) => "table",
-            Block::Chart(chart) => {
-                if let Some(drawn) = self.drawn {
-                    context.insert("picture", &drawn(&chart.chart.svg)?);
+    fn block(&self, medium: &'static Medium, common: &Context, block: &Value) -> Result<String, MediaError> {
+        let mut context = common.clone();
+        let array = |value: &Value| value.as_array().cloned().unwrap_or_default();
+        for (name, value) in block.as_object().into_iter().flatten() {
+            match name.as_str() {
+                // Blocks within blocks become markup.
+                "columns" if block.get("kind").is_some_and(|kind| kind == "columns") => {
+                    let columns: Vec<String> = array(value)
+                        .iter()
+                        .map(|blocks| self.blocks(medium, common, &array(blocks)))
+                        .collect::<Result<_, _>>()?;
+                    context.insert("columns", &columns);
                 }
-                context.insert("file", &format!("{}.svg", self.next()));
-                "chart"
+                "blocks" => context.insert("content", &self.blocks(medium, common, &array(value))?),
+                "kind" => {}
+                _ => context.insert_value(name.clone(), tera::Value::from_serializable(value)),
             }
-            Block::Note(_) => "note",
-            Block::Transcript(_) => "transcript",
-            Block::Image { picture, .. } => {
-                context.insert("source", &(self.source)(picture));
-                context.insert("file", &format!("{}.{}", self.next(), picture.extension()));
-                "image"
-            }
-            Block::Columns { columns } => {
-                let columns: Vec<String> = columns
-                    .iter()
-                    .map(|blocks| self.blocks(document, blocks))
-                    .collect::<Result<_, _>>()?;
-                context.insert("columns", &columns);
-                "columns"
-            }
-            Block::Group { blocks } => {
-                context.insert("content", &self.blocks(document, blocks)?);
-                "group"
-            }
-            Block::PageBreak => "page-break",
-        };
-        self.render(kind, &context)
+        }
+        let kind = block.get("kind").and_then(Value::as_str).unwrap_or_default();
+        self.render(
+            medium,
+            &format!("{}.{}", kind.replace('_', "-"), self.extension),
+            &context,
+        )
     }
 
-    fn next(&self) -> usize {
-        self.shown.set(self.shown.get() + 1);
-        self.shown.get()
-    }
-
-    fn render(&self, name: &str, context: &Context) -> Result<String, MediaError> {
+    fn render(&self, medium: &'static Medium, name: &str, context: &Context) -> Result<String, MediaError> {
         let mut out = Limited(Vec::new());
-        self.tera
-            .render_to(&format!("{name}.{}", self.extension), context, &mut out)
-            .map_err(|error| {
-                if out.0.len() >= MAX_PAGE {
-                    MediaError::TooLarge
-                } else {
-                    error.into()
-                }
-            })?;
+        self.tera.render_to(name, context, &mut out).map_err(|error| {
+            if out.0.len() >= MAX_PAGE {
+                MediaError::TooLarge
+            } else {
+                explain(&error, medium.name, &self.own)
+            }
+        })?;
         String::from_utf8(out.0).map_err(|error| MediaError::Template(error.to_string()))
     }
+}
+
+/// What is wrong with a partial: the file, line and column, what exists, and what may have been meant.
+fn explain(error: &tera::Error, medium: &str, own: &BTreeMap<String, PathBuf>) -> MediaError {
+    let place = |name: &str| match own.get(name) {
+        Some(path) => path.display().to_string(),
+        None => format!("{medium}/{} (built in)", name.trim_start_matches(BASE)),
+    };
+    let mut text = error.to_string();
+    match error.kind() {
+        ErrorKind::SyntaxError(report) | ErrorKind::RenderingError(report) => {
+            // Tera names its templates; people know files.
+            let mut names: Vec<&str> = own.keys().map(String::as_str).collect();
+            names.push(report.filename());
+            names.sort_unstable_by_key(|name| std::cmp::Reverse(name.len()));
+            text = text
+                .lines()
+                .map(|line| {
+                    let Some((before, rest)) = line.split_once("--> ").or_else(|| line.split_once("note: ")) else {
+                        return format!("{line}\n");
+                    };
+                    let arrow = &line[before.len()..line.len() - rest.len()];
+                    match names.iter().find(|name| rest.contains(&format!("{name}:"))) {
+                        Some(name) => format!("{before}{arrow}{}\n", rest.replacen(name, &place(name), 1)),
+                        None => format!("{line}\n"),
+                    }
+                })
+                .collect();
+            text.truncate(text.trim_end().len());
+            if let Some(near) = meant(report.message()) {
+                text.push_str(&format!("\ndid you mean {near:?}?"));
+            }
+        }
+        _ => {
+            let mut cause = std::error::Error::source(error);
+            while let Some(error) = cause {
+                let more = error.to_string();
+                if !text.contains(&more) {
+                    text.push_str(": ");
+                    text.push_str(&more);
+                }
+                cause = error.source();
+            }
+            text = format!("{text} (in the partials of {medium}, {})", own_places(own));
+        }
+    }
+    MediaError::Template(text.trim_start_matches("error: ").to_owned())
+}
+
+fn own_places(own: &BTreeMap<String, PathBuf>) -> String {
+    let folder = own.values().next().and_then(|path| path.parent());
+    folder.map_or_else(|| "built in".to_owned(), |folder| folder.display().to_string())
+}
+
+/// The name that exists and is most like the one that does not.
+fn meant(message: &str) -> Option<&str> {
+    let wrong = message.split('`').nth(1)?;
+    let (_, known) = message
+        .split_once("Available variables: ")
+        .or_else(|| message.split_once("Available fields: "))?;
+    nearest(wrong, known.split(", "))
+}
+
+/// A picture or font as a data URI.
+fn data_uri(media_type: &str, bytes: &[u8]) -> String {
+    format!("data:{media_type};base64,{}", STANDARD.encode(bytes))
 }
 
 /// Takes what a template writes, up to the limit.

@@ -5,39 +5,56 @@ mod world;
 
 use std::{collections::BTreeMap, io::Write, path::Path};
 
-use tera::{Kwargs, State, Tera};
+use mailqos_core::model::UtcMicros;
+use tera::{Kwargs, State};
 use typst::{World as _, WorldExt as _, diag::SourceDiagnostic, foundations::Datetime};
 use typst_layout::PagedDocument;
 use typst_pdf::{PdfOptions, PdfStandard, PdfStandards, Timestamp};
 
-use super::{MediaError, Partials};
-use crate::report::document::{Block, Document};
+use super::{
+    MediaError, Medium,
+    work::{Showing, Work},
+};
+use crate::report::document::Document;
 use fonts::FONTS;
 
 use world::Sheet;
 
 macro_rules! partials {
     ($($name:literal),+ $(,)?) => {
-        [$(($name, include_str!(concat!("../../../../../templates/pdf/", $name)))),+]
+        &[$(($name, include_str!(concat!("../../../../../templates/pdf/", $name)))),+]
     };
 }
 
-const BUILT_IN: [(&str, &str); 14] = partials![
-    "page.typ",
-    "spans.typ",
-    "heading.typ",
-    "paragraph.typ",
-    "list.typ",
-    "key-figures.typ",
-    "table.typ",
-    "chart.typ",
-    "note.typ",
-    "transcript.typ",
-    "image.typ",
-    "columns.typ",
-    "group.typ",
-    "page-break.typ",
-];
+pub(super) static MEDIUM: Medium = Medium {
+    name: "pdf",
+    extension: "typ",
+    escape,
+    filters: |tera| tera.register_filter("string", |text: &str, _: Kwargs, _: &State<'_>| literal(text)),
+    built_in: partials![
+        "page.typ",
+        "spans.typ",
+        "heading.typ",
+        "paragraph.typ",
+        "list.typ",
+        "key-figures.typ",
+        "table.typ",
+        "chart.typ",
+        "note.typ",
+        "transcript.typ",
+        "image.typ",
+        "columns.typ",
+        "group.typ",
+        "page-break.typ",
+    ],
+};
+
+static SHOWING: Showing = Showing {
+    source: |picture| Ok(picture.name.clone()),
+    drawn: None,
+    drawings: false,
+    files: true,
+};
 
 /// The bundled fonts, as files.
 pub(super) fn font_files() -> impl Iterator<Item = &'static [u8]> {
@@ -49,49 +66,16 @@ pub(super) fn font_files() -> impl Iterator<Item = &'static [u8]> {
 /// # Errors
 /// A user's partial is wrong, or Typst can't set what it made.
 pub fn render(document: &Document, own: Option<&Path>) -> Result<Vec<u8>, MediaError> {
-    // Filters must be there before the partials that use them.
-    let filters = |tera: &mut Tera| {
-        tera.register_filter("string", |text: &str, _: Kwargs, _: &State<'_>| literal(text));
-    };
-    let partials = Partials::new(
-        "pdf",
-        "typ",
-        escape,
-        filters,
-        |picture| picture.name.clone(),
-        &BUILT_IN,
-        own,
-    )?;
-    let markup = partials.page(document)?;
-    compile(markup, files(document), document)
+    Work::new(&MEDIUM, &SHOWING, document, own)?.done(&MEDIUM)
 }
 
-/// The charts and pictures by the names that the partials give them.
-fn files(document: &Document) -> BTreeMap<String, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    let charts_and_pictures = document
-        .walk()
-        .into_iter()
-        .filter(|block| matches!(block, Block::Chart(_) | Block::Image { .. }));
-    for (number, block) in (1..).zip(charts_and_pictures) {
-        match block {
-            Block::Chart(chart) => {
-                files.insert(format!("{number}.svg"), chart.chart.svg.clone().into_bytes());
-            }
-            Block::Image { picture, .. } => {
-                files.insert(format!("{number}.{}", picture.extension()), picture.bytes.clone());
-            }
-            _ => {}
-        }
-    }
-    files.insert("provenance.json".to_owned(), document.provenance.json().into_bytes());
-    if let Some(logo) = &document.theme.logo {
-        files.insert(format!("logo.{}", logo.extension()), logo.bytes.clone());
-    }
-    files
-}
-
-fn compile(markup: String, files: BTreeMap<String, Vec<u8>>, document: &Document) -> Result<Vec<u8>, MediaError> {
+/// Sets the markup; `files` are the charts, pictures and fonts that it names, `made_at` is in microseconds since 1970.
+pub(super) fn compile(
+    markup: String,
+    files: BTreeMap<String, Vec<u8>>,
+    producer: &str,
+    made_at: i64,
+) -> Result<Vec<u8>, MediaError> {
     let sheet = Sheet::new(markup, files).ok_or_else(|| MediaError::Setting("no place for the markup".into()))?;
     let compiled = typst::compile::<PagedDocument>(&sheet);
     for warning in &compiled.warnings {
@@ -101,8 +85,8 @@ fn compile(markup: String, files: BTreeMap<String, Vec<u8>>, document: &Document
         .output
         .map_err(|errors| MediaError::Setting(explain(&sheet, &errors)))?;
     let options = |standards| PdfOptions {
-        creator: typst::foundations::Smart::Custom(Some(document.producer.clone())),
-        timestamp: timestamp(document),
+        creator: typst::foundations::Smart::Custom(Some(producer.to_owned())),
+        timestamp: timestamp(UtcMicros(made_at)),
         standards,
         ..PdfOptions::default()
     };
@@ -133,8 +117,8 @@ fn explain(sheet: &Sheet, errors: &[SourceDiagnostic]) -> String {
     format!("{}{hints}{}", error.message, place.unwrap_or_default())
 }
 
-fn timestamp(document: &Document) -> Option<Timestamp> {
-    let at = jiff::tz::TimeZone::UTC.to_datetime(document.made_at.timestamp());
+fn timestamp(made_at: UtcMicros) -> Option<Timestamp> {
+    let at = jiff::tz::TimeZone::UTC.to_datetime(made_at.timestamp());
     let part = |value: i8| u8::try_from(value).unwrap_or(0);
     Datetime::from_ymd_hms(
         i32::from(at.year()),

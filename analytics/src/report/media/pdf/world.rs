@@ -19,11 +19,24 @@ static LIBRARY: LazyLock<LazyHash<Library>> = LazyLock::new(|| LazyHash::new(Lib
 pub(super) struct Sheet {
     main: Source,
     files: BTreeMap<String, Bytes>,
+    /// The house's own fonts, and what they are looked up in together with the bundled ones.
+    own: Option<(Vec<Font>, LazyHash<FontBook>)>,
 }
 
 impl Sheet {
     /// A world of a markup and files that it names.
+    ///
+    /// Files named `font-` are fonts of the house's own.
     pub(super) fn new(markup: String, files: BTreeMap<String, Vec<u8>>) -> Option<Self> {
+        let (fonts, files): (Vec<_>, Vec<_>) = files.into_iter().partition(|(name, _)| name.starts_with("font-"));
+        let own: Vec<Font> = fonts
+            .into_iter()
+            .flat_map(|(_, bytes)| Font::iter(Bytes::new(bytes)))
+            .collect();
+        let own = (!own.is_empty()).then(|| {
+            let book = FontBook::from_fonts(FONTS.all.iter().chain(&own));
+            (own, LazyHash::new(book))
+        });
         let path = VirtualPath::new("/report.typ").ok()?;
         let main = FileId::new(RootedPath::new(VirtualRoot::Project, path));
         Some(Self {
@@ -32,6 +45,7 @@ impl Sheet {
                 .into_iter()
                 .map(|(name, bytes)| (name, Bytes::new(bytes)))
                 .collect(),
+            own,
         })
     }
 
@@ -50,7 +64,10 @@ impl World for Sheet {
     }
 
     fn book(&self) -> &LazyHash<FontBook> {
-        &FONTS.book
+        match &self.own {
+            Some((_, book)) => book,
+            None => &FONTS.book,
+        }
     }
 
     fn main(&self) -> FileId {
@@ -72,7 +89,8 @@ impl World for Sheet {
     }
 
     fn font(&self, index: usize) -> Option<Font> {
-        FONTS.all.get(index).cloned()
+        let own = || self.own.as_ref().and_then(|(own, _)| own.get(index - FONTS.all.len()));
+        FONTS.all.get(index).or_else(own).cloned()
     }
 
     // No clock: the same document is the same file.
