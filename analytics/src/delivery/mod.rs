@@ -1,31 +1,27 @@
-//! Delivery: brings files to a target, whole or not at all. A kind of target is a file here and an arm in [`deliver`].
+//! Delivery: brings files to a target, whole or not at all. `targets` has a file for each kind of target, `shelf` what all that keep files
+//! have in common, `outbox` and `ledger` what is still to do and what is done.
 
 mod dead;
-mod email;
-mod folder;
-mod ftp;
 pub mod ledger;
 mod names;
 pub(crate) mod notice;
-mod object_store;
 pub mod outbox;
-mod sftp;
 mod shelf;
-mod smb;
+mod targets;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use mailqos_core::{
-    config::{Account, Config, Endpoint, FilesPlace, FilesTarget, Target},
-    mail::{CredentialError, Secret, one_line},
+    config::{Config, FilesTarget, Target},
+    mail::CredentialError,
     model::Name,
 };
 
 use serde::{Deserialize, Serialize};
 
 use self::{
-    names::Rules,
-    shelf::{File, Old, Shelf},
+    shelf::{File, Old},
+    targets::{Done, Task, at_place, email, rules},
 };
 
 /// What is brought to a target.
@@ -275,92 +271,6 @@ pub async fn deliver(
     }
 }
 
-/// What is done with a shelf that is open.
-enum Task<'a> {
-    Put(&'a [File], &'a FilesTarget),
-    Sweep(&'a [Old]),
-}
-
-/// What came of it.
-enum Done {
-    Put(Receipt),
-    Swept(Vec<String>),
-}
-
-async fn work(shelf: &mut impl Shelf, below: &[String], task: Task<'_>) -> Result<Done, DeliveryError> {
-    match task {
-        Task::Put(files, target) => shelf::put(shelf, below, files, target).await.map(Done::Put),
-        Task::Sweep(old) => shelf::sweep(shelf, below, old).await.map(Done::Swept),
-    }
-}
-
-/// Opens the shelf of a target and does something with it. A new kind of place is an arm here.
-async fn at_place(
-    config: &Config,
-    place: &FilesPlace,
-    below: &[String],
-    task: Task<'_>,
-) -> Result<Done, DeliveryError> {
-    match place {
-        FilesPlace::Folder { path } => work(&mut folder::Folder::new(path), below, task).await,
-        FilesPlace::Ftp {
-            endpoint,
-            path,
-            active,
-            timeout,
-        } => {
-            let login = Login::of(config, endpoint, timeout.to_std()).await?;
-            // A session of its own for each file: the tickets that data connections resume the TLS session with run out after three.
-            if let Task::Put(files @ [_, _, ..], target) = task {
-                let mut all = Receipt::default();
-                for file in files {
-                    let mut shelf = ftp::Ftp::open(&login, path, *active).await?;
-                    let put = shelf::put(&mut shelf, below, std::slice::from_ref(file), target).await;
-                    shelf.close().await;
-                    let receipt = put?;
-                    all.places.extend(receipt.places);
-                    all.reply = receipt.reply;
-                }
-                return Ok(Done::Put(all));
-            }
-            let mut shelf = ftp::Ftp::open(&login, path, *active).await?;
-            let done = work(&mut shelf, below, task).await;
-            shelf.close().await;
-            done
-        }
-        FilesPlace::Sftp(options) => {
-            let mut login = Login::of(config, &options.endpoint(), options.timeout.to_std()).await?;
-            if let Some(user) = &options.user {
-                login.user.clone_from(user);
-            }
-            work(&mut sftp::Sftp::open(&login, options).await?, below, task).await
-        }
-        FilesPlace::Smb {
-            endpoint,
-            share,
-            path,
-            timeout,
-        } => {
-            let login = Login::of(config, endpoint, timeout.to_std()).await?;
-            let mut shelf = smb::Smb::open(&login, share, path).await?;
-            let done = work(&mut shelf, below, task).await;
-            shelf.close().await;
-            done
-        }
-        FilesPlace::ObjectStore { url, options } => {
-            work(&mut object_store::Store::open(config, url, options).await?, below, task).await
-        }
-    }
-}
-
-fn rules(place: &FilesPlace) -> Rules {
-    match place {
-        FilesPlace::Smb { .. } => Rules::Windows,
-        FilesPlace::ObjectStore { .. } => Rules::Keys,
-        _ => Rules::Unix,
-    }
-}
-
 async fn put(config: &Config, target: &FilesTarget, parcel: &Parcel) -> Result<Receipt, DeliveryError> {
     let rules = rules(&target.place);
     let names = names::distinct(parcel.items.iter().map(|item| item.name.as_str()), rules);
@@ -458,67 +368,4 @@ pub async fn try_out(config: &Config, name: &Name) -> Result<String, DeliveryErr
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// A server, and who logs in there.
-struct Login {
-    endpoint: Endpoint,
-    user: String,
-    domain: Option<String>,
-    password: Secret,
-    limit: Duration,
-}
-
-impl Login {
-    async fn of(config: &Config, endpoint: &Endpoint, limit: Duration) -> Result<Self, DeliveryError> {
-        let account: Option<&Account> = endpoint.account.as_ref().and_then(|name| config.accounts.get(name));
-        Ok(Self {
-            endpoint: endpoint.clone(),
-            user: account.map_or_else(String::new, |account| account.user.clone()),
-            domain: account.and_then(|account| account.domain.clone()),
-            password: match account {
-                Some(account) => account.credentials().await?.secret,
-                None => Secret::new(""),
-            },
-            limit,
-        })
-    }
-
-    fn server(&self) -> String {
-        format!("{}:{}", self.endpoint.server, self.endpoint.port)
-    }
-
-    /// What a server said, in one line and without the password.
-    fn line(&self, text: &str) -> String {
-        // The FTP client says that a refusal is one, and the code twice.
-        let text = text.strip_prefix("Invalid response: ").unwrap_or(text);
-        if self.password.expose().is_empty() {
-            one_line(text, &[])
-        } else {
-            one_line(text, std::slice::from_ref(&self.password))
-        }
-    }
-
-    /// A step with its deadline.
-    async fn step<T, E: std::fmt::Display>(
-        &self,
-        step: &str,
-        transient: impl FnOnce(&E) -> bool,
-        work: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, DeliveryError> {
-        match tokio::time::timeout(self.limit, work).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(DeliveryError::Server {
-                server: self.server(),
-                step: step.to_owned(),
-                transient: transient(&error),
-                reason: self.line(&error.to_string()),
-            }),
-            Err(_) => Err(DeliveryError::Deadline {
-                server: self.server(),
-                step: step.to_owned(),
-                limit: self.limit,
-            }),
-        }
-    }
 }

@@ -68,7 +68,7 @@ struct Content<'a> {
     domain: String,
 }
 
-pub(super) async fn deliver(
+pub(in crate::delivery) async fn deliver(
     config: &Config,
     target: &EmailTarget,
     parcel: &Parcel,
