@@ -31,6 +31,8 @@ const MOST: usize = 256 * 1024;
 const MARGIN: Duration = Duration::from_secs(300);
 /// How long a token lives whose server does not say.
 const USUAL_LIFE: Duration = Duration::from_secs(600);
+/// A token is taken to live no longer, whatever its server says: the sum with the present moment must exist.
+const LONGEST_LIFE: Duration = Duration::from_secs(30 * 86_400);
 /// Where even a new token was rejected, rejected ones are not replaced before this time.
 const FUTILE_FOR: Duration = Duration::from_secs(600);
 
@@ -261,7 +263,7 @@ impl OAuth {
     }
 
     fn accept(&self, answer: &BasicTokenResponse, asked: Instant) -> (Token, Option<Secret>) {
-        let life = answer.expires_in().unwrap_or(USUAL_LIFE);
+        let life = answer.expires_in().unwrap_or(USUAL_LIFE).min(LONGEST_LIFE);
         let token = Token {
             secret: Secret::new(answer.access_token().secret().clone()),
             replace_at: asked + life.saturating_sub(MARGIN.min(life / 10)),
