@@ -32,8 +32,7 @@ pub(super) fn safe(name: &str, rules: Rules) -> String {
         })
         .collect();
     if rules == Rules::Windows {
-        let kept = safe.trim_end_matches(['.', ' ']).len();
-        safe = format!("{}{}", &safe[..kept], "_".repeat(safe[kept..].chars().count()));
+        safe = unended(&safe);
         if is_device(&safe) {
             safe.insert(0, '_');
         }
@@ -92,7 +91,14 @@ fn shorten(name: &str, rules: Rules) -> String {
             used <= room
         })
         .collect();
-    format!("{stem}{ending}")
+    let cut = format!("{stem}{ending}");
+    if rules == Rules::Windows { unended(&cut) } else { cut }
+}
+
+/// A name without the dots and blanks at its end, which Windows drops.
+fn unended(name: &str) -> String {
+    let kept = name.trim_end_matches(['.', ' ']).len();
+    format!("{}{}", &name[..kept], "_".repeat(name.len() - kept))
 }
 
 /// Safe names, none of them twice; upper and lower case are one on a share.
