@@ -363,14 +363,14 @@ impl Alarms {
             if self.maintenance.open_for(other, now).is_some() {
                 return true;
             }
-            let Some(theirs) = kept.states.get(*other) else {
-                return false;
-            };
-            if matches!(theirs.status, Status::Failed | Status::Alarm) {
+            // None: not tested even once, as after the first start.
+            let theirs = kept.states.get(*other);
+            if theirs.is_some_and(|theirs| matches!(theirs.status, Status::Failed | Status::Alarm)) {
                 return true;
             }
             let since = state.failing_since.unwrap_or(now);
-            let tested = theirs.last.as_ref().is_some_and(|last| last.started_at >= since);
+            let last = theirs.and_then(|theirs| theirs.last.as_ref());
+            let tested = last.is_some_and(|last| last.started_at >= since);
             !tested && now - since < Micros(options.test_interval.0.saturating_mul(2))
         };
         monitor.alarm.depends_on.iter().find(explains).cloned()
