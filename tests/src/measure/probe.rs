@@ -236,8 +236,10 @@ pub(super) async fn run(plan: &Plan) -> Toll {
     for (number, path) in paths.into_iter().enumerate() {
         striking.spawn(strike(path, plan.faults, plan.seed + number as u64));
     }
-    let mut toll = Toll::default();
-    toll.paths = striking.join_all().await;
+    let mut toll = Toll {
+        paths: striking.join_all().await,
+        ..Toll::default()
+    };
     toll.paths.sort_by(|a, b| b.name.cmp(&a.name));
     end.store(true, Ordering::Relaxed);
     let (killed, probe) = killing.await.expect("the killer ends");
