@@ -86,6 +86,9 @@ fn watched(process: &Probe) -> (u64, u64) {
     (kilobytes.unwrap_or(0) * 1024, descriptors as u64)
 }
 
+/// Memory and descriptors of one of the two programs, of a reading of both.
+type Of = fn(&((u64, u64), (u64, u64))) -> (u64, u64);
+
 /// How many tests the probe has said to have ended.
 fn tested(log: &Path, place: &mut u64, count: &mut usize) {
     use std::io::{Read as _, Seek as _, SeekFrom};
@@ -293,7 +296,7 @@ async fn run(arguments: &Arguments) -> bool {
     println!("nights with an outage  {nights}: told of {alarms} alarms, {recoveries} recoveries");
     println!("reports                {} of {reports_due}", shelf());
     // The first day fills caches.
-    let growth = |of: fn(&((u64, u64), (u64, u64))) -> (u64, u64)| {
+    let growth = |of: Of| {
         let (first, last) = (readings.first().map(of), readings.last().map(of));
         let (first, last) = (first.unwrap_or_default(), last.unwrap_or_default());
         format!(
@@ -306,7 +309,7 @@ async fn run(arguments: &Arguments) -> bool {
     };
     println!("probe, first and last day      {}", growth(|reading| reading.0));
     println!("analytics, first and last day  {}", growth(|reading| reading.1));
-    let leaks = |of: fn(&((u64, u64), (u64, u64))) -> (u64, u64)| {
+    let leaks = |of: Of| {
         let (Some(first), Some(last)) = (readings.first().map(of), readings.last().map(of)) else {
             return false;
         };

@@ -12,12 +12,15 @@ use serde_json::{Map, Value, json};
 use super::{MediaError, Medium, Partials, guard, own_partials, pdf};
 use crate::report::document::{Block, Document, Picture};
 
+/// Makes of a chart's drawing (SVG) what its `picture` is.
+type Draw = fn(&str) -> Result<String, MediaError>;
+
 /// How a medium shows pictures and charts.
 pub(super) struct Showing {
     /// What a picture's `source` is, such as a data URI.
     pub(super) source: fn(&Picture) -> Result<String, MediaError>,
     /// What a chart's `picture` is, where the medium shows no drawings.
-    pub(super) drawn: Option<fn(&str) -> Result<String, MediaError>>,
+    pub(super) drawn: Option<Draw>,
     /// Whether charts keep their drawing (`svg`) and the table of what is drawn (`data`).
     pub(super) drawings: bool,
     /// Whether charts and pictures are files beside the markup, named by `file`.
