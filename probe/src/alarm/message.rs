@@ -344,6 +344,12 @@ fn line(config: &Config, change: &Pending) -> Line {
 
 /// One line about a change.
 pub(super) fn summary(name: &str, why: Why, sample: &Sample, state: &State) -> String {
+    if is_of_recorder(sample) {
+        return match why {
+            Why::Cleared => format!("{name}: samples are kept again"),
+            _ => format!("{name}: {}", why_failed(sample, state)),
+        };
+    }
     match why {
         Why::Cleared => format!(
             "{name}: good again after {} failed test{}",
@@ -360,6 +366,11 @@ pub(super) fn summary(name: &str, why: Why, sample: &Sample, state: &State) -> S
             format!("{name}: {tests} failed: {}", why_failed(sample, state))
         }
     }
+}
+
+/// Whether it is told of the probe's own recording, not of a test.
+fn is_of_recorder(sample: &Sample) -> bool {
+    sample.monitor.as_str() == super::RECORDER
 }
 
 /// Why the last test counts as failed.
@@ -449,6 +460,10 @@ fn write(config: &Config, changes: &[Pending]) -> (String, String) {
     let subject = match changes {
         [only] => {
             let what = match only.why {
+                Why::Cleared if is_of_recorder(&only.sample) => "samples are kept again".to_owned(),
+                Why::Raised | Why::Escalated | Why::Reminder if is_of_recorder(&only.sample) => {
+                    "samples can't be kept".to_owned()
+                }
                 Why::Cleared => "mail is good again".to_owned(),
                 Why::Test => "a test of the action list; nothing has failed".to_owned(),
                 Why::Raised | Why::Escalated | Why::Reminder => format!(
@@ -498,12 +513,26 @@ fn write(config: &Config, changes: &[Pending]) -> (String, String) {
                 if let Some(since) = state.failing_since {
                     line("Failing since", &moment(since, zone));
                 }
+                if is_of_recorder(sample) {
+                    line(
+                        "Look at",
+                        "The folders `data` and `state` of the configuration: free space, permissions, the disk's health. Tests go on, \
+                         and their samples are held in memory until they can be written.",
+                    );
+                    continue;
+                }
                 line("Failed tests", &format!("{} in a row", state.failures));
                 line(
                     "Last good",
                     &state.last_ok.map_or_else(|| "not known".into(), |at| moment(at, zone)),
                 );
                 line("Look at", remedy(sample.stage).unwrap_or_default());
+            }
+            Why::Cleared if is_of_recorder(sample) => {
+                line("Kept since", &moment(sample.started_at, zone));
+                if let Some(since) = state.failing_since {
+                    line("Trouble from", &moment(since, zone));
+                }
             }
             Why::Cleared => {
                 line("Good since", &moment(sample.started_at, zone));
@@ -593,6 +622,19 @@ pub(super) mod tests {
         for why in [Why::Raised, Why::Cleared, Why::Escalated] {
             let (subject, body) = write(&config(), &[pending(why)]);
             insta::assert_snapshot!(format!("alarm_{why:?}"), format!("{subject}\n\n{body}"));
+        }
+    }
+
+    #[test]
+    fn the_recorder_tells_of_samples_not_of_tests() {
+        for why in [Why::Raised, Why::Cleared] {
+            let mut change = pending(why);
+            change.monitor = super::super::RECORDER.parse().expect("a name");
+            change.sample.monitor = change.monitor.clone();
+            change.state.reason = Some("the probe can't keep its samples: no space left on device".into());
+            let (subject, body) = write(&config(), std::slice::from_ref(&change));
+            let line = summary("mailqos.recorder", why, &change.sample, &change.state);
+            insta::assert_snapshot!(format!("recorder_{why:?}"), format!("{subject}\n\n{body}\n{line}"));
         }
     }
 

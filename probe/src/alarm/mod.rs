@@ -93,7 +93,7 @@ pub struct Channel {
 }
 
 /// What survives a restart.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Kept {
     states: BTreeMap<MonitorId, State>,
@@ -538,16 +538,18 @@ impl Alarms {
     async fn keep(&self) {
         let alarms = self.clone();
         let written = tokio::task::spawn_blocking(move || {
-            let bytes = {
+            // A copy, so that no test waits while ten thousand states become text.
+            let copy = {
                 let mut kept = alarms.lock();
                 if !kept.changed {
                     return Ok(());
                 }
                 kept.changed = false;
                 kept.urgent = false;
-                serde_json::to_vec(&*kept).map_err(std::io::Error::other)
+                kept.clone()
             };
-            bytes.and_then(|bytes| crate::record::write_whole(&alarms.file, &bytes))
+            let bytes = serde_json::to_vec(&copy).map_err(std::io::Error::other)?;
+            crate::record::write_whole(&alarms.file, &bytes)
         })
         .await
         .unwrap_or_else(|error| Err(std::io::Error::other(error)));

@@ -55,6 +55,22 @@ pub struct Board {
     pub lateness: Mutex<Histogram>,
 }
 
+impl Board {
+    /// A test has begun, so late: what it waited for a worker thread counts as well.
+    fn begun(&self, monitor: &MonitorId, lateness: Micros) {
+        self.lateness
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .count(lateness);
+        if lateness > LATE {
+            let late = self.late.fetch_add(1, Ordering::Relaxed) + 1;
+            if late.is_power_of_two() {
+                tracing::warn!(late, %monitor, by = %lateness, "a test starts late: the probe is overloaded, a limit is reached, or it was suspended");
+            }
+        }
+    }
+}
+
 /// What runs tests for the scheduler.
 pub struct Parts {
     /// Runs them.
@@ -310,28 +326,16 @@ fn retest(queue: &mut Queue, config: &Config, alarms: &Alarms, id: &MonitorId, s
 }
 
 fn begin(parts: &Parts, config: &Config, monitor: &Monitor, start: UtcMicros, running: &mut JoinSet<MonitorId>) {
-    let now = UtcMicros::now();
-    let lateness = now - start;
     parts.board.started.fetch_add(1, Ordering::Relaxed);
-    parts
-        .board
-        .lateness
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .count(lateness);
-    if lateness > LATE {
-        let late = parts.board.late.fetch_add(1, Ordering::Relaxed) + 1;
-        if late.is_power_of_two() {
-            tracing::warn!(late, monitor = %monitor.id, by = %lateness, "a test starts late: the probe is overloaded, a limit is reached, or it was suspended");
-        }
-    }
     let mut monitor = monitor.clone();
     if monitor.calendar.is_some() {
         // What "three test intervals" refers to: the gap that follows.
-        monitor.test_interval = next(config, &monitor, now) - start;
+        monitor.test_interval = next(config, &monitor, UtcMicros::now()) - start;
     }
     running.spawn(one(
         monitor,
+        start,
+        Arc::clone(&parts.board),
         Arc::clone(&parts.tester),
         parts.alarms.clone(),
         Arc::clone(&parts.observed),
@@ -341,12 +345,15 @@ fn begin(parts: &Parts, config: &Config, monitor: &Monitor, start: UtcMicros, ru
 
 async fn one(
     monitor: Monitor,
+    start: UtcMicros,
+    board: Arc<Board>,
     tester: Arc<Tester>,
     alarms: Alarms,
     observed: Arc<Observed>,
     certificates: Arc<Certificates>,
 ) -> MonitorId {
     let now = UtcMicros::now();
+    board.begun(&monitor.id, now - start);
     if alarms.is_paused(&monitor.id, now) {
         return monitor.id;
     }
