@@ -301,10 +301,17 @@ fn repair(data: &Path, sites: &[SiteName], apply: bool) -> Result<ExitCode, Fail
         aside,
     } in &repairs
     {
+        // Whole rows of a file that is not as it was written: one of them differs, and nothing says which.
+        let doubtful = *lost == Some(0) && *kept > 0;
         let lost = lost.map_or("an unknown number".to_owned(), |lost| lost.to_string());
         text += &format!(
-            "{}: {problem}\n  {kept} rows can be read, {lost} are lost",
-            path.display()
+            "{}: {problem}\n  {kept} rows can be read, {lost} are lost{}",
+            path.display(),
+            if doubtful {
+                " (but some value may have been altered, and nothing tells which: a copy of the file would be better)"
+            } else {
+                ""
+            }
         );
         text += &match aside {
             Some(aside) => format!("; rebuilt, the damaged file is kept as {}\n", aside.display()),

@@ -12,6 +12,7 @@ pub mod outages;
 pub mod patterns;
 pub mod percentiles;
 pub mod periods;
+mod random;
 pub mod series;
 pub mod service_level;
 pub mod significance;

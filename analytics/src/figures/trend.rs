@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_planted_step_is_found_where_it_is() {
-        let mut random = super::super::service_level::SplitMix64(7);
+        let mut random = super::super::random::SplitMix64(7);
         let mut noise = || (random.below(1_000) as f64 / 1_000.0 - 0.5) * 0.6;
         let values: Vec<f64> = (0..60)
             .map(|day| if day < 25 { 10.0 } else if day < 45 { 12.0 } else { 9.0 } + noise())

@@ -96,15 +96,16 @@ impl SiteLock {
         })
     }
 
-    /// Takes the lock again if its file was deleted underneath: who comes later would find none, and write too.
+    /// Takes the lock again if its file was deleted underneath: who comes later would find none, and write too. Says whether it was.
     ///
     /// # Errors
     /// [`LockError::Held`]: somebody has come already.
-    pub fn keep(&mut self) -> Result<(), LockError> {
-        if !self.is_there() {
+    pub fn keep(&mut self) -> Result<bool, LockError> {
+        let gone = !self.is_there();
+        if gone {
             *self = Self::take(&self.data, &self.site)?;
         }
-        Ok(())
+        Ok(gone)
     }
 
     /// Removes what writers of this site that were killed have left half written; nobody else writes now.

@@ -4,13 +4,15 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use jiff::civil::Date;
 use mailqos_core::{
-    config::{AlarmRule, Config, DataLocation, Monitor, Threshold, Timing},
-    lake::{day_path, read_day},
+    config::{AlarmRule, Config, Monitor, Threshold, Timing},
     model::{Micros, Sample, UtcMicros},
 };
 
 use super::{Failure, Format, Global};
-use crate::alarm::{Found, Replay};
+use crate::{
+    alarm::{Found, Replay},
+    record::Days,
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -108,7 +110,7 @@ impl ReplayArgs {
     }
 }
 
-pub(super) fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
+pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let Command::Replay(args) = args.command;
     if [args.alarm_after, args.clear_after].contains(&Some(0)) {
         return Err(Failure::Usage(
@@ -151,7 +153,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
             }
         }
     }
-    play(&config, from, to, &mut plays)?;
+    play(&config, from, to, &mut plays).await?;
     let found: Vec<_> = plays.into_iter().map(|(name, replay)| (name, replay.end(to))).collect();
     let mut text = String::new();
     if args.format == Format::Json {
@@ -200,21 +202,14 @@ fn thinner(other: Option<&Config>, monitor: &Monitor) -> Option<Micros> {
     (other.test_interval > monitor.test_interval).then_some(other.test_interval)
 }
 
-fn play(config: &Config, from: UtcMicros, to: UtcMicros, plays: &mut [(&str, Replay)]) -> Result<(), Failure> {
-    let DataLocation::Folder(data) = &config.data else {
-        return Err(Failure::Usage(
-            "the lake is in an object store; replay reads a folder".to_owned(),
-        ));
-    };
+async fn play(config: &Config, from: UtcMicros, to: UtcMicros, plays: &mut [(&str, Replay)]) -> Result<(), Failure> {
+    let days = Days::open(config).await.map_err(Failure::work)?;
     let mut date = from.utc_date();
     while date <= to.utc_date() {
-        let path = day_path::<Sample>(data, &config.site, date);
-        if path.exists() {
-            let samples = read_day::<Sample>(&path).map_err(Failure::work)?;
-            for sample in samples.iter().filter(|sample| (from..to).contains(&sample.started_at)) {
-                for (_, replay) in plays.iter_mut() {
-                    replay.play(sample);
-                }
+        let samples = days.read::<Sample>(date).await.map_err(Failure::work)?;
+        for sample in samples.iter().filter(|sample| (from..to).contains(&sample.started_at)) {
+            for (_, replay) in plays.iter_mut() {
+                replay.play(sample);
             }
         }
         date = date.tomorrow().map_err(Failure::work)?;

@@ -3,13 +3,15 @@
 use std::{io::Write as _, process::ExitCode};
 
 use mailqos_core::{
-    config::{Config, DataLocation},
-    lake::{day_path, read_day},
+    config::Config,
     model::{Event, EventKind, Micros, UtcMicros},
 };
 
 use super::{Failure, Format, Global};
-use crate::control::{Request, ask};
+use crate::{
+    control::{Request, ask},
+    record::Days,
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -34,8 +36,9 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     // What happened a moment ago is in the journal of the running probe, if one runs.
     let _ = ask(&config, &Request::Seal).await;
     let from = UtcMicros::now() - args.since;
+    let events = events(&config, from).await?;
     let mut out = std::io::stdout().lock();
-    for event in events(&config, from)? {
+    for event in events {
         let of_monitor = args.monitors.is_empty()
             || event
                 .monitor
@@ -57,21 +60,14 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
 }
 
 /// The events from a moment on, oldest first.
-fn events(config: &Config, from: UtcMicros) -> Result<Vec<Event>, Failure> {
-    let DataLocation::Folder(data) = &config.data else {
-        return Err(Failure::Usage(
-            "the lake is in an object store; log reads a folder".to_owned(),
-        ));
-    };
+async fn events(config: &Config, from: UtcMicros) -> Result<Vec<Event>, Failure> {
+    let days = Days::open(config).await.map_err(Failure::work)?;
     let last = UtcMicros::now().utc_date();
     let mut date = from.utc_date();
     let mut found = Vec::new();
     while date <= last {
-        let path = day_path::<Event>(data, &config.site, date);
-        if path.exists() {
-            let events = read_day::<Event>(&path).map_err(Failure::work)?;
-            found.extend(events.into_iter().filter(|event| event.at >= from));
-        }
+        let events = days.read::<Event>(date).await.map_err(Failure::work)?;
+        found.extend(events.into_iter().filter(|event| event.at >= from));
         date = date.tomorrow().map_err(Failure::work)?;
     }
     found.sort_by_key(|event| event.at);

@@ -186,7 +186,7 @@ pub fn main() -> ExitCode {
             Command::Test(args) => test::run(args, &global).await,
             Command::Transcript(args) => transcript::run(&args, &global),
             Command::Check(args) => check::run(args, &global),
-            Command::Alarms(args) => alarms::run(args, &global),
+            Command::Alarms(args) => alarms::run(args, &global).await,
             Command::Actions(args) => actions::run(args, &global).await,
             Command::Status(args) => status::run(args, &global).await,
             Command::Log(args) => log::run(args, &global).await,

@@ -147,9 +147,12 @@ pub(super) async fn maintenance(args: MaintenanceArgs, global: &Global) -> Resul
             };
             let answer = ask(&config, &request).await?;
             print(&format!(
-                "maintenance {} of {} monitors, {} until {}",
+                "maintenance {} of {}, {} until {}",
                 answer["name"].as_str().unwrap_or_default(),
-                answer["monitors"],
+                match answer["monitors"].as_u64() {
+                    Some(1) => "1 monitor".to_owned(),
+                    _ => format!("{} monitors", answer["monitors"]),
+                },
                 local(&config, &answer["from"]),
                 local(&config, &answer["until"]),
             ));

@@ -37,7 +37,7 @@ use tokio::{
     time::{sleep_until, timeout_at},
 };
 
-use crate::record::{InFlight, Recorder};
+use crate::record::{InFlight, RecordError, Recorder};
 use bounce::Notice;
 use clock::Clocks;
 use evidence::{Bounds, Evidence, Moment};
@@ -666,8 +666,14 @@ fn max_round_trips(config: &Config) -> HashMap<MonitorId, Micros> {
 }
 
 async fn keep(recorder: &Recorder, sample: &Sample) {
-    if let Err(error) = recorder.record(sample.clone()).await {
-        tracing::error!(monitor = %sample.monitor, "a sample was not recorded: {error}");
+    match recorder.record(sample.clone()).await {
+        Ok(()) => {}
+        Err(error @ (RecordError::Full(_) | RecordError::Closed | RecordError::Encode(_))) => {
+            tracing::error!(monitor = %sample.monitor, "a sample is lost: {error}");
+        }
+        Err(error) => {
+            tracing::error!(monitor = %sample.monitor, "a sample waits in memory until the disk takes it: {error}");
+        }
     }
 }
 

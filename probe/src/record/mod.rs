@@ -6,6 +6,7 @@
 //!
 //! Two threads: the writer appends to the journal, the sealer merges its closed segments; tests never wait for a seal.
 
+mod days;
 mod journal;
 mod retention;
 mod sealer;
@@ -16,6 +17,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, mpsc},
+    time::Duration,
 };
 
 use mailqos_core::{
@@ -25,6 +27,7 @@ use mailqos_core::{
 };
 use tokio::sync::{mpsc as channel, oneshot};
 
+pub use days::Days;
 use journal::Entry;
 use sealer::{Seal, Sealer};
 use upload::{Upload, Uploader};
@@ -96,9 +99,11 @@ impl RecordError {
         }
     }
 
-    fn is_full_disk(&self) -> bool {
-        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-        matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    /// Whether it may pass, or be mended, while the probe goes on: not a permission or a path that was never right.
+    fn is_trouble_of_disk(&self) -> bool {
+        use std::io::ErrorKind::{AlreadyExists, NotADirectory, NotFound, PermissionDenied};
+        let lasting = [PermissionDenied, NotFound, NotADirectory, AlreadyExists];
+        matches!(self, Self::Io { source, .. } if !lasting.contains(&source.kind()))
     }
 }
 
@@ -248,7 +253,7 @@ async fn place(config: &Config) -> Result<(PathBuf, Option<Remote>), RecordError
 }
 
 /// How long the end of a probe waits for the object store.
-const UPLOADING: std::time::Duration = std::time::Duration::from_secs(30);
+const UPLOADING: Duration = Duration::from_secs(30);
 
 impl Recorder {
     /// Takes the site's lock and reads the journal of an earlier life, which is sealed at once.
@@ -287,13 +292,14 @@ impl Recorder {
     ) -> Result<Self, RecordError> {
         let (site, state, interval) = (config.site.clone(), config.state.clone(), config.seal_interval.to_std());
         tokio::task::spawn_blocking(move || {
-            let lock = SiteLock::take(&data, &site)?;
+            let lock = patiently(|| Ok(SiteLock::take(&data, &site)?))?;
             if let Err(error) = lock.sweep() {
                 tracing::warn!("what an earlier life left half written is not removed: {error}");
             }
             let shared = Arc::new(Shared::default());
             let folder = state.join(format!("site={site}")).join("journal");
-            let (name, position) = recover(&folder, &shared)?;
+            let journal = patiently(|| read_journal(&folder))?;
+            let (name, position) = recover(journal, &shared)?;
             let (writer, writes) = mpsc::channel();
             let (sealer, seals) = mpsc::channel();
             let appending = Writer::open(folder.clone(), name, position, Arc::clone(&shared))?;
@@ -444,13 +450,32 @@ async fn ask<C, T>(
     answer.await.map_err(|_| RecordError::Closed)?
 }
 
-/// Reads the journal that an earlier life left: the mails in flight, its name, and the position to go on at.
-fn recover(folder: &std::path::Path, shared: &Shared) -> Result<(String, u64), RecordError> {
-    let mut last: Option<(String, u64)> = None;
-    for path in journal::segments(folder)? {
-        let Some(contents) = journal::read(&path)? else {
-            continue;
+/// Tries again for a while if the disk is in trouble: one bad read at the start must not end the testing. What a person has to put
+/// right (a permission, another probe) is told at once.
+fn patiently<T>(mut attempt: impl FnMut() -> Result<T, RecordError>) -> Result<T, RecordError> {
+    let mut waits = [100, 300, 1000, 3000, 10_000].map(Duration::from_millis).into_iter();
+    loop {
+        let error = match attempt() {
+            Err(error) if error.is_trouble_of_disk() => error,
+            result => return result,
         };
+        let Some(wait) = waits.next() else { return Err(error) };
+        tracing::error!("the disk is in trouble, the start waits for it: {error}");
+        std::thread::sleep(wait);
+    }
+}
+
+/// The segments of an earlier life, oldest first.
+fn read_journal(folder: &std::path::Path) -> Result<Vec<journal::Contents>, RecordError> {
+    let segments = journal::segments(folder)?;
+    let contents = segments.iter().filter_map(|path| journal::read(path).transpose());
+    contents.collect()
+}
+
+/// Takes over what an earlier life left: the mails in flight, the journal's name, and the position to go on at.
+fn recover(journal: Vec<journal::Contents>, shared: &Shared) -> Result<(String, u64), RecordError> {
+    let mut last: Option<(String, u64)> = None;
+    for contents in journal {
         locked(&shared.counts).appended += contents.entries.len() as u64;
         last = Some(match last {
             Some((name, end)) if name == contents.name => (name, end.max(contents.end)),

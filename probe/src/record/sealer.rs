@@ -118,7 +118,13 @@ impl Sealer {
             .send(Command::Rotate(answer))
             .map_err(|_| RecordError::Closed)?;
         let rotated = rotated.recv().map_err(|_| RecordError::Closed)?;
-        let result = self.lock.keep().map_err(RecordError::from).and_then(|()| {
+        let result = self.lock.keep().map_err(RecordError::from).and_then(|gone| {
+            if gone {
+                tracing::error!(
+                    "somebody has deleted the lock in {}, and perhaps days of the lake: both are made anew; `mailqos-analytics lake info` shows gaps",
+                    self.data.display()
+                );
+            }
             let _sealing = locked(&self.shared.sealing);
             self.seal_segments(rotated.current.as_deref())
         });

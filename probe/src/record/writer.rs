@@ -84,11 +84,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Begins a segment of the journal, with the mails in flight. A full disk does not keep a probe from starting: it holds
-    /// samples in memory meanwhile.
+    /// Begins a segment of the journal, with the mails in flight. A disk that is full or in trouble does not keep a probe from
+    /// starting: it holds samples in memory meanwhile.
     ///
     /// # Errors
-    /// The file system refuses for another reason.
+    /// The file system refuses for good: there is no permission, or no such place.
     pub(super) fn open(folder: PathBuf, name: String, position: u64, shared: Arc<Shared>) -> Result<Self, RecordError> {
         let mut writer = Self {
             folder,
@@ -103,7 +103,7 @@ impl Writer {
             shared,
         };
         match writer.begin_segment() {
-            Err(error) if error.is_full_disk() => writer.hold(&error, Vec::new(), Vec::new()),
+            Err(error) if error.is_trouble_of_disk() => writer.hold(&error, Vec::new(), Vec::new()),
             begun => begun?,
         }
         Ok(writer)

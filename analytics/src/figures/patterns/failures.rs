@@ -1,0 +1,187 @@
+//! What failures have in common: hour, weekday, stage, reply, and a metric that differs during them.
+
+use std::collections::BTreeMap;
+
+use mailqos_core::model::{Outcome, Stage, UtcMicros};
+
+use super::super::{
+    availability::Share, outages::Timeline, periods::Period, series::Metric, series::Series, significance,
+    significance::median,
+};
+use super::{Asked, EVENTS, Pattern, worth};
+
+/// What failures have in common. Tests that fail in a row are one event: they are no witnesses of their own.
+pub(super) fn failures(series: &Series, period: &Period, asked: &mut Vec<Asked>) {
+    let timeline = Timeline::of(series, period, None);
+    let events: Vec<(usize, UtcMicros, Option<UtcMicros>)> = timeline
+        .outages
+        .iter()
+        .filter(|outage| series.inside.contains(&outage.row))
+        .map(|outage| (outage.row, outage.from, outage.to))
+        .collect();
+    let of = events.len() as u64;
+    if of < EVENTS {
+        return;
+    }
+    let local = |row: usize| period.timezone().to_datetime(series.at(row).timestamp());
+    let (mut by_hour, mut by_day) = ([0_u64; 24], [0_u64; 7]);
+    let mut tests = 0_u64;
+    for row in series.counted() {
+        let local = local(row);
+        by_hour[local.hour() as usize % 24] += 1;
+        by_day[local.weekday().to_monday_zero_offset() as usize % 7] += 1;
+        tests += 1;
+    }
+    let (mut event_hour, mut event_day) = ([0_u64; 24], [0_u64; 7]);
+    for (row, ..) in &events {
+        let local = local(*row);
+        event_hour[local.hour() as usize % 24] += 1;
+        event_day[local.weekday().to_monday_zero_offset() as usize % 7] += 1;
+    }
+    // The clearest of all hours; its chance counts all of them.
+    let clearest = |events: &[u64], all: &[u64]| {
+        (0..events.len())
+            .map(|slot| {
+                let share = all[slot] as f64 / tests.max(1) as f64;
+                (slot, share, significance::binomial_at_least(events[slot], of, share))
+            })
+            .min_by(|a, b| a.2.total_cmp(&b.2))
+            .map(|(slot, share, p)| (slot, share, (p * events.len() as f64).min(1.0)))
+    };
+    if let Some((hour, share, p)) = clearest(&event_hour, &by_hour) {
+        asked.push(Asked {
+            p,
+            says: vec![Pattern::FailureHour {
+                hour: hour as u8,
+                events: event_hour[hour],
+                of,
+                tests: share,
+            }],
+        });
+    }
+    if let Some((day, share, p)) = clearest(&event_day, &by_day) {
+        asked.push(Asked {
+            p,
+            says: vec![Pattern::FailureWeekday {
+                day: day as i8 + 1,
+                events: event_day[day],
+                of,
+                tests: share,
+            }],
+        });
+    }
+    kind(series, &events, asked);
+    reply(series, &events, asked);
+    during(series, &events, asked);
+}
+
+type Event = (usize, UtcMicros, Option<UtcMicros>);
+
+/// Where most failures began, if it is more than half of them for sure.
+fn kind(series: &Series, events: &[Event], asked: &mut Vec<Asked>) {
+    let mut kinds: Vec<((Outcome, Option<Stage>), u64)> = Vec::new();
+    for (row, ..) in events {
+        let kind = (series.outcome[*row], series.stage.get(*row).copied().flatten());
+        match kinds.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, count)) => *count += 1,
+            None => kinds.push((kind, 1)),
+        }
+    }
+    let Some(((outcome, stage), count)) = kinds.iter().max_by_key(|(_, count)| *count).copied() else {
+        return;
+    };
+    let of = events.len() as u64;
+    let p = significance::binomial_at_least(count, of, 0.5);
+    // One kind only, as where there is no other way to fail, is a fact and no finding; but a stage is worth knowing.
+    let says = (kinds.len() > 1 || stage.is_some())
+        .then(|| Share::new(count, of))
+        .flatten()
+        .map(|share| Pattern::FailureKind { outcome, stage, share });
+    asked.push(Asked {
+        p,
+        says: says.into_iter().collect(),
+    });
+}
+
+/// A reply code that goes with failures.
+fn reply(series: &Series, events: &[Event], asked: &mut Vec<Asked>) {
+    let code = |row: usize| series.smtp_reply_code.get(row).copied().flatten();
+    let mut codes: BTreeMap<i32, u64> = BTreeMap::new();
+    for (row, ..) in events {
+        if let Some(code) = code(*row) {
+            *codes.entry(code).or_default() += 1;
+        }
+    }
+    let Some((wanted, count)) = codes
+        .iter()
+        .filter(|(code, _)| **code >= 400)
+        .max_by_key(|(_, count)| **count)
+        .map(|(code, count)| (*code, *count))
+    else {
+        return;
+    };
+    let (mut good, mut with) = (0_u64, 0_u64);
+    for row in series.counted().filter(|row| series.outcome[*row] == Outcome::Ok) {
+        good += 1;
+        with += u64::from(code(row) == Some(wanted));
+    }
+    let of = events.len() as u64;
+    let p = significance::fisher(count, of - count, with, good - with) * codes.len() as f64;
+    let says = Share::new(count, of).map(|share| Pattern::FailureReply {
+        code: wanted,
+        share,
+        good: with as f64 / good.max(1) as f64,
+    });
+    asked.push(Asked {
+        p: p.min(1.0),
+        says: says.into_iter().collect(),
+    });
+}
+
+/// Whether a phase takes longer or shorter while tests fail: the median of each event against hourly medians of good tests.
+fn during(series: &Series, events: &[Event], asked: &mut Vec<Asked>) {
+    for metric in &Metric::CONTRACT[1..] {
+        let column = series.metric(*metric);
+        let mut failing = Vec::new();
+        for (row, from, to) in events {
+            let mut values: Vec<f64> = (*row..series.inside.end)
+                .take_while(|row| to.map_or(series.at(*row) == *from, |to| series.at(*row) < to))
+                .filter(|row| series.counts(*row) && series.outcome[*row] != Outcome::Ok)
+                .filter_map(|row| column.get(row).map(|value| value.0 as f64))
+                .collect();
+            failing.extend(median(&mut values));
+        }
+        if (failing.len() as u64) < EVENTS {
+            continue;
+        }
+        let mut good = Vec::new();
+        let mut hour: (i64, Vec<f64>) = (i64::MIN, Vec::new());
+        for row in series.counted().filter(|row| series.outcome[*row] == Outcome::Ok) {
+            let Some(value) = column.get(row) else { continue };
+            let at = series.started_at[row].div_euclid(3_600_000_000);
+            if at != hour.0 {
+                good.extend(median(&mut hour.1));
+                hour = (at, Vec::new());
+            }
+            hour.1.push(value.0 as f64);
+        }
+        good.extend(median(&mut hour.1));
+        let Some(p) = significance::mann_whitney(&failing, &good) else {
+            continue;
+        };
+        let events = failing.len() as u64;
+        let (Some(during), Some(good)) = (median(&mut failing), median(&mut good)) else {
+            continue;
+        };
+        let says = worth(during, good).then_some(Pattern::FailureMetric {
+            metric: *metric,
+            during,
+            good,
+            events,
+        });
+        asked.push(Asked {
+            p,
+            says: says.into_iter().collect(),
+        });
+    }
+}

@@ -1,0 +1,142 @@
+//! Habits of the day and what rises together, from the medians of the hours.
+
+use std::collections::BTreeMap;
+
+use super::super::{periods::Period, series::Metric, series::Series, significance, significance::median};
+use super::{Asked, DAYS, FEW, LOOSE, Pattern, WORTH};
+
+/// Medians of each metric by the hour of local time.
+pub(super) struct Hourly {
+    /// Number of the local day and hour of the day of each hour with samples.
+    hours: Vec<(i64, u8)>,
+    /// By metric of the contracts, then by hour.
+    medians: Vec<Vec<Option<f64>>>,
+}
+
+impl Hourly {
+    pub(super) fn of(series: &Series, period: &Period) -> Self {
+        let mut keys: Vec<(i64, u8, Vec<usize>)> = Vec::new();
+        let mut offset = (i64::MIN, 0_i64);
+        for row in series.counted() {
+            let at = series.started_at[row];
+            // Clocks change at full quarters of an hour of UTC.
+            let quarter = at.div_euclid(900_000_000);
+            if quarter != offset.0 {
+                let seconds = period.timezone().to_offset(series.at(row).timestamp()).seconds();
+                offset = (quarter, i64::from(seconds) * 1_000_000);
+            }
+            let local = at + offset.1;
+            let (day, hour) = (
+                local.div_euclid(86_400_000_000),
+                (local.rem_euclid(86_400_000_000) / 3_600_000_000) as u8,
+            );
+            match keys.last_mut() {
+                Some(last) if (last.0, last.1) == (day, hour) => last.2.push(row),
+                _ => keys.push((day, hour, vec![row])),
+            }
+        }
+        let medians = Metric::CONTRACT
+            .iter()
+            .map(|metric| {
+                let column = series.metric(*metric);
+                keys.iter()
+                    .map(|(_, _, rows)| {
+                        let mut values: Vec<f64> = rows
+                            .iter()
+                            .filter_map(|row| column.get(*row).map(|value| value.0 as f64))
+                            .collect();
+                        if values.len() >= FEW { median(&mut values) } else { None }
+                    })
+                    .collect()
+            })
+            .collect();
+        Self {
+            hours: keys.iter().map(|(day, hour, _)| (*day, *hour)).collect(),
+            medians,
+        }
+    }
+
+    /// Whether the hour of the day matters: hourly medians against the middle of their own day.
+    pub(super) fn habit(&self, metric: Metric, asked: &mut Vec<Asked>) {
+        let Some(place) = Metric::CONTRACT.iter().position(|of| *of == metric) else {
+            return;
+        };
+        let medians = &self.medians[place];
+        let mut days: BTreeMap<i64, Vec<(u8, f64)>> = BTreeMap::new();
+        for ((day, hour), value) in self.hours.iter().zip(medians) {
+            if let Some(value) = value {
+                days.entry(*day).or_default().push((*hour, *value));
+            }
+        }
+        // Days that were seen in full: half a day would be compared with another middle.
+        days.retain(|_, hours| hours.len() >= 18);
+        if days.len() < DAYS / 2 {
+            return;
+        }
+        let mut groups = vec![Vec::new(); 24];
+        let mut middles = Vec::new();
+        for hours in days.values() {
+            let mut values: Vec<f64> = hours.iter().map(|(_, value)| *value).collect();
+            let Some(middle) = median(&mut values).filter(|middle| *middle > 0.0) else {
+                continue;
+            };
+            middles.push(middle);
+            for (hour, value) in hours {
+                groups[usize::from(*hour)].push(value / middle);
+            }
+        }
+        let (Some(p), Some(level)) = (significance::kruskal_wallis(&groups), median(&mut middles)) else {
+            return;
+        };
+        let mut of_hours: Vec<(u8, f64)> = groups
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, values)| values.len() >= FEW)
+            .filter_map(|(hour, values)| Some((hour as u8, median(values)? * level)))
+            .collect();
+        of_hours.sort_by(|a, b| a.1.total_cmp(&b.1));
+        let says = match (of_hours.first(), of_hours.last()) {
+            // Of 24 hours one is always the slowest: it takes more to be worth a sentence.
+            (Some((fastest, fast)), Some((slowest, slow))) if *slow >= *fast * (1.0 + 2.0 * WORTH) => {
+                vec![Pattern::Hours {
+                    metric,
+                    slowest: *slowest,
+                    slow: *slow,
+                    fastest: *fastest,
+                    fast: *fast,
+                }]
+            }
+            _ => Vec::new(),
+        };
+        asked.push(Asked { p, says });
+    }
+
+    /// Whether the round trip rises and falls with another metric.
+    pub(super) fn correlation(&self, with: Metric, asked: &mut Vec<Asked>) {
+        let place = |metric: Metric| Metric::CONTRACT.iter().position(|of| *of == metric);
+        let (Some(trip), Some(other)) = (place(Metric::RoundTrip), place(with)) else {
+            return;
+        };
+        let (a, b): (Vec<f64>, Vec<f64>) = self.medians[trip]
+            .iter()
+            .zip(&self.medians[other])
+            .filter_map(|(a, b)| Some(((*a)?, (*b)?)))
+            .unzip();
+        if a.len() < 48 {
+            return;
+        }
+        let Some((rho, p)) = significance::spearman(&a, &b) else {
+            return;
+        };
+        let says = (rho.abs() >= LOOSE).then_some(Pattern::Correlation {
+            metric: Metric::RoundTrip,
+            with,
+            rho,
+            hours: a.len(),
+        });
+        asked.push(Asked {
+            p,
+            says: says.into_iter().collect(),
+        });
+    }
+}

@@ -1,0 +1,200 @@
+//! Lasting changes, weekdays and single days of a metric, from its daily medians.
+
+use mailqos_core::model::UtcMicros;
+
+use super::super::{
+    percentiles::percentiles, periods::Period, periods::Unit, series::Metric, series::Series, significance,
+    significance::LEVEL, significance::median, trend,
+};
+use super::{Asked, DAYS, FEW, Pattern, WEEKS, WORTH, worth};
+
+/// Slope, shifts, weekdays and single days of a metric, from its daily medians.
+pub(super) fn levels(series: &Series, period: &Period, metric: Metric, asked: &mut Vec<Asked>) {
+    let mut days: Vec<(UtcMicros, i8, f64)> = Vec::new();
+    let mut first = None;
+    for (index, bucket) in period.buckets(Unit::Day).into_iter().enumerate() {
+        let mut values = series.values(metric, series.rows(bucket.start, bucket.end));
+        if values.len() >= FEW {
+            first.get_or_insert(index);
+            let weekday = period.calendar.zoned(bucket.start).weekday().to_monday_one_offset();
+            days.push((bucket.start, weekday, percentiles(&mut values, &[0.5])[0]));
+        }
+    }
+    if days.len() < DAYS {
+        return;
+    }
+    // Days count from the first; a missing one leaves a gap.
+    let origin = days[0].0;
+    let x = |at: UtcMicros| (at - origin).0 as f64 / 86_400e6;
+    let raw: Vec<f64> = days.iter().map(|(_, _, value)| *value).collect();
+    let habit = weekdays(&days, &raw);
+    let plain: Vec<(f64, f64)> = days
+        .iter()
+        .map(|(at, weekday, value)| (x(*at), value / habit[*weekday as usize - 1]))
+        .collect();
+    let values: Vec<f64> = plain.iter().map(|(_, y)| *y).collect();
+    let Some(slope) = trend::slope(&plain) else { return };
+    let places = trend::shifts(&values, 3);
+    let level_of = level_around(&values, &places);
+    let around_levels: Vec<f64> = values
+        .iter()
+        .zip(&level_of)
+        .map(|(value, level)| value - level)
+        .collect();
+    let p_shift = trend::pettitt(&values, trend::inflation(&around_levels));
+    let steps = !places.is_empty() && trend::steps_fit_better(&plain, &places, &slope);
+    let says_shifts: Vec<Pattern> = places
+        .iter()
+        .filter(|_| steps)
+        .map(|place| Pattern::Shift {
+            metric,
+            at: days[*place].0,
+            before: level_of[place - 1],
+            after: level_of[*place],
+        })
+        .filter(|shift| matches!(shift, Pattern::Shift { before, after, .. } if worth(*before, *after)))
+        .collect();
+    let last = plain.last().map_or(0.0, |(x, _)| *x);
+    let (from, to) = (slope.at_first, slope.at_first + slope.per_unit * last);
+    let says_trend = if !steps && worth(from, to) {
+        vec![Pattern::Trend {
+            metric,
+            per_day: slope.per_unit,
+            interval: slope.interval,
+            from,
+            to,
+            days: days.len(),
+        }]
+    } else {
+        Vec::new()
+    };
+    asked.push(Asked {
+        p: slope.p,
+        says: says_trend,
+    });
+    asked.push(Asked {
+        p: p_shift,
+        says: says_shifts,
+    });
+    // What is left without the change: by weekday, and each day by itself.
+    let expected: Vec<f64> = if steps {
+        level_of.clone()
+    } else if slope.p <= LEVEL {
+        plain.iter().map(|(x, _)| slope.at_first + slope.per_unit * x).collect()
+    } else {
+        vec![median(&mut values.clone()).unwrap_or(1.0); values.len()]
+    };
+    if days.len() >= WEEKS {
+        let relative: Vec<f64> = raw.iter().zip(&expected).map(|(value, level)| value / level).collect();
+        let mut groups = vec![Vec::new(); 7];
+        for ((_, weekday, _), value) in days.iter().zip(&relative) {
+            groups[*weekday as usize - 1].push(*value);
+        }
+        if let Some((day, value, others, p)) = extreme_day(&groups) {
+            let level = median(&mut raw.clone()).unwrap_or(0.0);
+            let says = worth(value, others).then_some(Pattern::Weekday {
+                metric,
+                day,
+                value: value * level,
+                others: others * level,
+            });
+            asked.push(Asked {
+                p,
+                says: says.into_iter().collect(),
+            });
+        }
+    }
+    let relative: Vec<f64> = values
+        .iter()
+        .zip(&expected)
+        .map(|(value, level)| (value / level).max(1e-9).ln())
+        .collect();
+    asked.push(outlier(&relative, |index, _| Pattern::Day {
+        metric,
+        at: days[index].0,
+        value: raw[index],
+        expected: expected[index] * habit[days[index].1 as usize - 1],
+    }));
+}
+
+/// How each weekday compares with the middle of its own week: 1 where there are too few weeks to say.
+fn weekdays(days: &[(UtcMicros, i8, f64)], raw: &[f64]) -> [f64; 7] {
+    let mut habit = [1.0; 7];
+    if days.len() < WEEKS {
+        return habit;
+    }
+    let mut by_weekday = vec![Vec::new(); 7];
+    for (index, (_, weekday, value)) in days.iter().enumerate() {
+        // Seven days around it, so that a change over the weeks is no habit.
+        let from = index.saturating_sub(3).min(days.len() - 7);
+        let around = median(&mut raw[from..from + 7].to_vec()).unwrap_or(1.0);
+        if around > 0.0 {
+            by_weekday[*weekday as usize - 1].push(value / around);
+        }
+    }
+    for (habit, values) in habit.iter_mut().zip(&mut by_weekday) {
+        if values.len() >= FEW
+            && let Some(middle) = median(values).filter(|middle| *middle > 0.0)
+        {
+            *habit = middle;
+        }
+    }
+    habit
+}
+
+/// The median of the level that each value belongs to.
+fn level_around(values: &[f64], shifts: &[usize]) -> Vec<f64> {
+    let mut edges = vec![0];
+    edges.extend(shifts);
+    edges.push(values.len());
+    edges
+        .windows(2)
+        .flat_map(|pair| {
+            let level = median(&mut values[pair[0]..pair[1]].to_vec()).unwrap_or(0.0);
+            std::iter::repeat_n(level, pair[1] - pair[0])
+        })
+        .collect()
+}
+
+/// The weekday that differs most clearly from the others: its number, its median, theirs, and its chance, which counts
+/// all seven.
+fn extreme_day(groups: &[Vec<f64>]) -> Option<(i8, f64, f64, f64)> {
+    (0..7_usize)
+        .filter(|day| groups[*day].len() >= FEW)
+        .filter_map(|day| {
+            let mut others: Vec<f64> = (0..7)
+                .filter(|other| *other != day)
+                .flat_map(|other| groups[other].iter().copied())
+                .collect();
+            let p = (significance::mann_whitney(&groups[day], &others)? * 7.0).min(1.0);
+            let value = median(&mut groups[day].clone())?;
+            Some((day as i8 + 1, value, median(&mut others)?, p))
+        })
+        .min_by(|a, b| a.3.total_cmp(&b.3))
+}
+
+/// The value that stands out most, by its distance from the middle in robust deviations; its chance counts all values.
+fn outlier(relative: &[f64], says: impl Fn(usize, f64) -> Pattern) -> Asked {
+    let middle = median(&mut relative.to_vec()).unwrap_or(0.0);
+    let mut distances: Vec<f64> = relative.iter().map(|value| (value - middle).abs()).collect();
+    let spread = median(&mut distances).unwrap_or(0.0) * 1.482_602_218_505_602;
+    let found = relative
+        .iter()
+        .enumerate()
+        .map(|(index, value)| (index, (value - middle).abs()))
+        .max_by(|a, b| a.1.total_cmp(&b.1));
+    let (Some((index, distance)), true) = (found, spread > 0.0) else {
+        return Asked {
+            p: 1.0,
+            says: Vec::new(),
+        };
+    };
+    // Deviations that were estimated from so few days make for heavier tails than the normal distribution's.
+    let degrees = (relative.len() as f64 / 4.0).max(3.0);
+    let p = (significance::student(distance / spread, degrees) * relative.len() as f64).min(1.0);
+    let worth = distance >= (1.0 + WORTH).ln();
+    Asked {
+        p,
+        says: worth.then(|| says(index, distance)).into_iter().collect(),
+    }
+}

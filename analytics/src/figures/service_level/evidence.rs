@@ -1,0 +1,435 @@
+//! What speaks for and against the targets of a service level, and what follows: the verdict, the budget, the forecast.
+
+use std::{ops::Range, sync::Arc};
+
+use mailqos_core::{
+    config::{LevelTarget, ServiceLevel},
+    model::{Micros, Outcome},
+};
+
+use super::super::{
+    availability::Share,
+    outages::{State, Timeline},
+    percentiles::{DeliveredPercentile, Percentile, delivered_percentile},
+    periods::{Period, Unit},
+    random::SplitMix64,
+    series::{Metric, Series},
+};
+use super::{
+    Amount, Entry, Forecast, Judgement, Value, Verdict, Why, metric_of,
+    service::{Service, overlap},
+};
+
+/// Fewer days say nothing about how the rest of a period may go.
+const DAYS_FOR_FORECAST: usize = 5;
+/// How many ways the rest of the period is drawn from the days that were.
+const DRAWS: usize = 1_000;
+
+/// Tests or time of a day, and how much of it was bad.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    all: f64,
+    bad: f64,
+}
+
+impl Tally {
+    fn add(&mut self, other: Self) {
+        self.all += other.all;
+        self.bad += other.bad;
+    }
+}
+
+/// What speaks for and against the targets of a level.
+#[derive(Debug)]
+pub(super) struct Evidence {
+    pub(super) monitor: Option<(Arc<str>, Arc<str>)>,
+    monitors: usize,
+    service: Micros,
+    passed: Micros,
+    up: Micros,
+    down: Micros,
+    maintenance: Micros,
+    unknown: Micros,
+    tests: u64,
+    /// Service time of each day that has passed.
+    days: Vec<Micros>,
+    /// By target, then by day.
+    tallies: Vec<Vec<Tally>>,
+    /// By target: the last 24 hours of service.
+    last_day: Vec<Tally>,
+    /// By target: the values of a percentile, and how many tests it is over.
+    values: Vec<(Vec<i64>, u64)>,
+}
+
+impl Evidence {
+    pub(super) fn nothing(site: &str, monitor: &str, level: &ServiceLevel, service: &Service) -> Self {
+        let targets = level.targets.len();
+        Self {
+            monitor: Some((site.into(), monitor.into())),
+            monitors: 1,
+            service: service.whole,
+            passed: service.passed(),
+            up: Micros::ZERO,
+            down: Micros::ZERO,
+            maintenance: Micros::ZERO,
+            unknown: service.passed(),
+            tests: 0,
+            days: service.days.iter().map(|(_, time)| *time).collect(),
+            tallies: vec![vec![Tally::default(); service.days.len()]; targets],
+            last_day: vec![Tally::default(); targets],
+            values: vec![(Vec::new(), 0); targets],
+        }
+    }
+
+    pub(super) fn of(
+        series: &Series,
+        level: &ServiceLevel,
+        passed: &Period,
+        service: &Service,
+        interval: Option<Micros>,
+    ) -> Self {
+        let mut evidence = Self::nothing(&series.site, &series.monitor, level, service);
+        evidence.unknown = Micros::ZERO;
+        let last_day = service.last_day();
+        let timeline = Timeline::of(series, passed, interval);
+        let mut up_by_day = vec![Tally::default(); service.days.len()];
+        let mut up_last_day = Tally::default();
+        for stretch in &timeline.stretches {
+            let time = overlap(&service.stretches, stretch.from, stretch.to);
+            let sum = match stretch.state {
+                State::Up => &mut evidence.up,
+                State::Down => &mut evidence.down,
+                State::Excluded => &mut evidence.maintenance,
+                State::Unknown => &mut evidence.unknown,
+            };
+            *sum = *sum + time;
+            if !matches!(stretch.state, State::Up | State::Down) || time == Micros::ZERO {
+                continue;
+            }
+            let tally = |time: Micros| Tally {
+                all: time.0 as f64,
+                bad: if stretch.state == State::Down {
+                    time.0 as f64
+                } else {
+                    0.0
+                },
+            };
+            up_last_day.add(tally(overlap(
+                &service.stretches,
+                stretch.from.max(last_day),
+                stretch.to,
+            )));
+            // Cut at midnights.
+            let mut from = stretch.from;
+            while from < stretch.to {
+                let to = service.calendar.next(Unit::Day, from).min(stretch.to);
+                if let Some(day) = service.day(from) {
+                    up_by_day[day].add(tally(overlap(&service.stretches, from, to)));
+                }
+                from = to;
+            }
+        }
+        let rows = in_service(series, service);
+        evidence.tests = rows.len() as u64;
+        for (index, target) in level.targets.iter().enumerate() {
+            let metric = metric_of(target);
+            if matches!(target, LevelTarget::Uptime(_)) {
+                evidence.tallies[index].clone_from(&up_by_day);
+                evidence.last_day[index] = up_last_day;
+                continue;
+            }
+            for (row, day) in &rows {
+                let Some(bad) = is_bad(series, *row, target, metric) else {
+                    continue;
+                };
+                let tally = Tally {
+                    all: 1.0,
+                    bad: f64::from(u8::from(bad)),
+                };
+                evidence.tallies[index][*day].add(tally);
+                if series.at(*row) >= last_day {
+                    evidence.last_day[index].add(tally);
+                }
+                if let Some(metric) = metric {
+                    let (values, tests) = &mut evidence.values[index];
+                    *tests += 1;
+                    values.extend(series.metric(metric).get(*row).map(|value| value.0));
+                }
+            }
+        }
+        evidence
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        self.monitor = None;
+        self.monitors += other.monitors;
+        for (mine, theirs) in [
+            (&mut self.service, other.service),
+            (&mut self.passed, other.passed),
+            (&mut self.up, other.up),
+            (&mut self.down, other.down),
+            (&mut self.maintenance, other.maintenance),
+            (&mut self.unknown, other.unknown),
+        ] {
+            *mine = *mine + theirs;
+        }
+        self.tests += other.tests;
+        for (mine, theirs) in self.days.iter_mut().zip(other.days) {
+            *mine = *mine + theirs;
+        }
+        for (mine, theirs) in self.tallies.iter_mut().zip(other.tallies) {
+            for (mine, theirs) in mine.iter_mut().zip(theirs) {
+                mine.add(theirs);
+            }
+        }
+        for (mine, theirs) in self.last_day.iter_mut().zip(other.last_day) {
+            mine.add(theirs);
+        }
+        for (mine, (values, tests)) in self.values.iter_mut().zip(other.values) {
+            mine.0.extend(values);
+            mine.1 += tests;
+        }
+    }
+
+    pub(super) fn entry(mut self, level: &ServiceLevel, is_over: bool) -> Entry {
+        let targets = level
+            .targets
+            .iter()
+            .enumerate()
+            .map(|(index, target)| self.judgement(index, target, level, is_over))
+            .collect();
+        Entry {
+            monitor: self.monitor,
+            monitors: self.monitors,
+            service: self.service,
+            passed: self.passed,
+            up: self.up,
+            down: self.down,
+            maintenance: self.maintenance,
+            unknown: self.unknown,
+            tests: self.tests,
+            targets,
+        }
+    }
+
+    fn judgement(&mut self, index: usize, target: &LevelTarget, level: &ServiceLevel, is_over: bool) -> Judgement {
+        let allowed = target.share().rest();
+        let mut sum = Tally::default();
+        self.tallies[index].iter().for_each(|tally| sum.add(*tally));
+        let by_time = matches!(target, LevelTarget::Uptime(_));
+        // What the rest of the period will add, at the pace of what is known.
+        let known = (self.up + self.down).0 as f64;
+        let to_come = (self.service - self.passed).0.max(0) as f64;
+        let rest = match (is_over, by_time) {
+            (true, _) => 0.0,
+            (false, true) => to_come,
+            (false, false) if known > 0.0 => sum.all * to_come / known,
+            (false, false) => 0.0,
+        };
+        let whole = sum.all + rest;
+        let budget = Amount {
+            whole: allowed * whole,
+            spent: sum.bad,
+        };
+        let (value, interval, met) = self.value(index, target, sum);
+        let burn = |tally: Tally| (tally.all > 0.0).then(|| tally.bad / tally.all / allowed);
+        let verdict = self.verdict(target, level, sum, (budget, is_over), (met, interval));
+        let goal = match target {
+            LevelTarget::Percentile { limit, .. } => limit.0 as f64,
+            other => other.share().as_f64(),
+        };
+        let certain = interval.is_some_and(|(low, high)| low > goal || high < goal);
+        let forecast = (!is_over).then(|| self.forecast(index, sum, rest, budget)).flatten();
+        Judgement {
+            target: target.clone(),
+            value,
+            interval,
+            verdict,
+            is_certain: certain && matches!(verdict, Verdict::Met | Verdict::Missed),
+            tests: (!by_time && sum.all > 0.0).then_some(budget),
+            time: matches!(target, LevelTarget::Availability(_) | LevelTarget::Uptime(_)).then(|| Amount {
+                whole: allowed * (known + if is_over { 0.0 } else { to_come }),
+                spent: self.down.0 as f64,
+            }),
+            burn_rate: burn(sum),
+            burn_rate_last_day: burn(self.last_day[index]),
+            forecast,
+        }
+    }
+
+    /// What was measured, its interval, and whether it meets the target.
+    fn value(&mut self, index: usize, target: &LevelTarget, sum: Tally) -> (Value, Option<(f64, f64)>, bool) {
+        if sum.all <= 0.0 {
+            return (Value::Unknown, None, false);
+        }
+        let (all, bad) = (sum.all as u64, sum.bad as u64);
+        match target {
+            LevelTarget::Uptime(share) => {
+                let met = share.is_reached(all - bad.min(all), all);
+                (Value::Share((sum.all - sum.bad) / sum.all), None, met)
+            }
+            LevelTarget::Availability(share) | LevelTarget::DeliveredWithin { share, .. } => {
+                let measured = Share::new(all - bad.min(all), all);
+                (
+                    measured.map_or(Value::Unknown, |measured| Value::Share(measured.value)),
+                    measured.map(|measured| (measured.low, measured.high)),
+                    share.is_reached(all - bad.min(all), all),
+                )
+            }
+            LevelTarget::Percentile { q, limit, metric } => {
+                let (values, tests) = &mut self.values[index];
+                let fits = |value: f64| value <= limit.0 as f64;
+                if *metric == Metric::RoundTrip.as_str() {
+                    // A lost mail is slower than any other.
+                    let undelivered = (*tests as usize).saturating_sub(values.len());
+                    let found = delivered_percentile(values, *tests as usize, q.as_f64());
+                    let mut all = std::mem::take(values);
+                    all.extend(std::iter::repeat_n(i64::MAX, undelivered));
+                    let interval = Percentile::of(&mut all, q.as_f64())
+                        .and_then(|percentile| percentile.interval)
+                        .filter(|(_, high)| *high < i64::MAX as f64 / 2.0);
+                    return match found {
+                        Some(DeliveredPercentile::Within(value)) => (Value::Time(value), interval, fits(value)),
+                        Some(DeliveredPercentile::NotDelivered) => (Value::NotDelivered, None, false),
+                        None => (Value::Unknown, None, false),
+                    };
+                }
+                match Percentile::of(values, q.as_f64()) {
+                    Some(found) => (Value::Time(found.value), found.interval, fits(found.value)),
+                    None => (Value::Unknown, None, false),
+                }
+            }
+        }
+    }
+
+    fn verdict(
+        &self,
+        target: &LevelTarget,
+        level: &ServiceLevel,
+        sum: Tally,
+        (budget, is_over): (Amount, bool),
+        (met, interval): (bool, Option<(f64, f64)>),
+    ) -> Verdict {
+        if sum.all <= 0.0 {
+            return if is_over || self.passed.0 > 0 {
+                Verdict::NotDecidable(Why::NoTests)
+            } else {
+                Verdict::Open
+            };
+        }
+        if !is_over {
+            // At the pace of tests so far, even a faultless rest is too short.
+            return if budget.spent > budget.whole {
+                Verdict::Missed
+            } else {
+                Verdict::Open
+            };
+        }
+        let known = (self.passed - self.unknown - self.maintenance).0 as f64;
+        let counting = (self.passed - self.maintenance).0 as f64;
+        let coverage = if counting > 0.0 { known / counting } else { 0.0 };
+        if coverage < level.min_coverage.as_f64() {
+            // Missed all the same where it would be even if all that is not known had been good.
+            let all_good = budget.whole / coverage.max(1e-9);
+            return if budget.spent > all_good {
+                Verdict::Missed
+            } else {
+                Verdict::NotDecidable(Why::Coverage)
+            };
+        }
+        let by_time = matches!(target, LevelTarget::Uptime(_));
+        if !by_time && budget.whole < 1.0 {
+            // Too coarse a measure, unless it misses beyond chance.
+            let goal = target.share().as_f64();
+            let clearly = match target {
+                LevelTarget::Percentile { .. } => {
+                    Share::new((sum.all - sum.bad) as u64, sum.all as u64).is_some_and(|share| share.high < goal)
+                }
+                _ => interval.is_some_and(|(_, high)| high < goal),
+            };
+            return if clearly {
+                Verdict::Missed
+            } else {
+                Verdict::NotDecidable(Why::FewTests)
+            };
+        }
+        if met { Verdict::Met } else { Verdict::Missed }
+    }
+
+    /// The rate so far, and how much the days so far differ: the days to come are drawn from those that were, with
+    /// replacement (the bootstrap of Efron 1979, by whole days because failures come in bunches).
+    fn forecast(&self, index: usize, sum: Tally, rest: f64, budget: Amount) -> Option<Forecast> {
+        if sum.all <= 0.0 || budget.whole <= 0.0 {
+            return None;
+        }
+        let spent = (sum.bad + sum.bad / sum.all * rest) / budget.whole;
+        let days: Vec<Tally> = self.tallies[index]
+            .iter()
+            .filter(|tally| tally.all > 0.0)
+            .copied()
+            .collect();
+        if days.len() < DAYS_FOR_FORECAST {
+            return Some(Forecast {
+                spent,
+                interval: None,
+                chance: None,
+            });
+        }
+        let allowed = budget.whole / (sum.all + rest);
+        // The same question gets the same answer.
+        let mut random = SplitMix64(0x5eed ^ days.len() as u64);
+        let mut ends: Vec<f64> = (0..DRAWS)
+            .map(|_| {
+                let mut drawn = Tally::default();
+                while drawn.all < rest {
+                    let day = days[random.below(days.len())];
+                    let part = ((rest - drawn.all) / day.all).min(1.0);
+                    drawn.add(Tally {
+                        all: day.all * part,
+                        bad: day.bad * part,
+                    });
+                }
+                (sum.bad + drawn.bad) / (allowed * (sum.all + drawn.all))
+            })
+            .collect();
+        ends.sort_by(f64::total_cmp);
+        let met = ends.partition_point(|end| *end <= 1.0);
+        Some(Forecast {
+            spent,
+            interval: Some((ends[DRAWS / 20], ends[DRAWS - 1 - DRAWS / 20])),
+            chance: Some(met as f64 / DRAWS as f64),
+        })
+    }
+}
+
+/// The counted tests that began in service hours, each with its day.
+fn in_service(series: &Series, service: &Service) -> Vec<(usize, usize)> {
+    let rows: Range<usize> = series.inside.clone();
+    series
+        .counted_in(rows)
+        .filter(|row| series.at(*row) < service.until && service.covers(series.at(*row)))
+        .filter_map(|row| Some((row, service.day(series.at(row))?)))
+        .collect()
+}
+
+/// Whether a test speaks against a target; `None` where it says nothing.
+fn is_bad(series: &Series, row: usize, target: &LevelTarget, metric: Option<Metric>) -> Option<bool> {
+    match target {
+        LevelTarget::Availability(_) => Some(series.outcome[row] != Outcome::Ok),
+        LevelTarget::Uptime(_) => None,
+        LevelTarget::DeliveredWithin { limit, .. } => Some(
+            series
+                .metric(Metric::RoundTrip)
+                .get(row)
+                .is_none_or(|trip| trip > *limit),
+        ),
+        LevelTarget::Percentile { limit, .. } => {
+            let metric = metric?;
+            match series.metric(metric).get(row) {
+                Some(value) => Some(value > *limit),
+                // What never landed took longer than anything; a phase that was not reached says nothing.
+                None => (metric == Metric::RoundTrip).then_some(true),
+            }
+        }
+    }
+}

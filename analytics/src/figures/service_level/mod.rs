@@ -1,0 +1,343 @@
+//! Service levels: whether what was promised was kept, what is left of the error budget, and where it will end.
+//!
+//! Every target allows some share of tests (or of time) to be bad: that share of all that the period will hold is its
+//! error budget. Only tests and time within the service hours count, without maintenance. Time that is not known counts
+//! neither as good nor as bad; where too little is known, nothing is decided.
+
+mod evidence;
+mod service;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use mailqos_core::{
+    config::{Config, LevelPeriod, LevelTarget, ServiceLevel},
+    model::{Micros, UtcMicros},
+};
+
+use evidence::Evidence;
+use service::Service;
+
+use super::{
+    lake::{Lake, LakeError, SeriesQuery},
+    periods::{Calendar, Period, Unit},
+    series::Metric,
+};
+
+/// One service level over one of its periods.
+#[derive(Debug, Clone)]
+pub struct LevelReport {
+    /// Its key in the configuration.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// Its service hours as the configuration says them; none for around the clock.
+    pub hours: Vec<String>,
+    /// How many days were holidays, without service.
+    pub holidays: usize,
+    /// The whole period.
+    pub period: Period,
+    /// Up to when it is looked at: the period's end, or where the data ends.
+    pub until: UtcMicros,
+    /// Whether the period is over.
+    pub is_over: bool,
+    /// The monitors, each judged by itself; a single entry where they are judged together.
+    pub entries: Vec<Entry>,
+}
+
+/// What is judged: a monitor seen from a site, or all of them together.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The site and the monitor; `None` for several together.
+    pub monitor: Option<(Arc<str>, Arc<str>)>,
+    /// How many monitors it is over.
+    pub monitors: usize,
+    /// Service time of the whole period.
+    pub service: Micros,
+    /// Service time that has passed.
+    pub passed: Micros,
+    /// Of that: up.
+    pub up: Micros,
+    /// Of that: down.
+    pub down: Micros,
+    /// Of that: in maintenance, which does not count.
+    pub maintenance: Micros,
+    /// Of that: not known.
+    pub unknown: Micros,
+    /// Counted tests in service hours.
+    pub tests: u64,
+    /// Each target, in the order of the configuration.
+    pub targets: Vec<Judgement>,
+}
+
+/// What is to be said of one target.
+#[derive(Debug, Clone)]
+pub struct Judgement {
+    /// The promise.
+    pub target: LevelTarget,
+    /// What was measured.
+    pub value: Value,
+    /// Its 95 % confidence interval: shares, or microseconds for a percentile. `None` for time, which is no sample.
+    pub interval: Option<(f64, f64)>,
+    /// Kept, missed, open or not decidable.
+    pub verdict: Verdict,
+    /// Whether the confidence interval lies wholly on the verdict's side of the target.
+    pub is_certain: bool,
+    /// The budget in tests, where the target counts tests.
+    pub tests: Option<Amount>,
+    /// The budget in microseconds, where the target is about being up.
+    pub time: Option<Amount>,
+    /// How fast the budget is spent: 1 spends it exactly at the period's end.
+    pub burn_rate: Option<f64>,
+    /// The same over the last 24 hours of service.
+    pub burn_rate_last_day: Option<f64>,
+    /// How the period will end; `None` where it is over or nothing is known.
+    pub forecast: Option<Forecast>,
+}
+
+/// What was measured of a target.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value {
+    /// Nothing.
+    Unknown,
+    /// A share in [0, 1].
+    Share(f64),
+    /// A percentile, in microseconds.
+    Time(f64),
+    /// A percentile that fell on mails which never came.
+    NotDelivered,
+}
+
+/// Part of a budget: tests, or microseconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Amount {
+    /// What may be bad in the whole period.
+    pub whole: f64,
+    /// What was bad so far.
+    pub spent: f64,
+}
+
+impl Amount {
+    /// Share of the budget that is spent; `None` where there is no budget yet.
+    pub fn share(&self) -> Option<f64> {
+        (self.whole > 0.0).then(|| self.spent / self.whole)
+    }
+}
+
+/// How the period will end.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Forecast {
+    /// Share of the budget that will be spent if it goes on at the rate so far.
+    pub spent: f64,
+    /// Between these in nine of ten draws of the days to come from the days that were; `None` before there are five days.
+    pub interval: Option<(f64, f64)>,
+    /// In this share of the draws the target is met.
+    pub chance: Option<f64>,
+}
+
+/// Kept or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// The period is over, and the target was met.
+    Met,
+    /// The period is not over, and the target can still be met.
+    Open,
+    /// Too little is known to say.
+    NotDecidable(Why),
+    /// Missed; where the period is not over, even a faultless rest would not help.
+    Missed,
+}
+
+/// Why nothing is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// One failed test would already be more than the budget, so that a good result proves nothing.
+    FewTests,
+    /// Less than the required share of the service time is known.
+    Coverage,
+    /// No test counted.
+    NoTests,
+}
+
+impl Verdict {
+    /// Its word in tables and data.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Met => "met",
+            Self::Open => "open",
+            Self::NotDecidable(_) => "not_decidable",
+            Self::Missed => "missed",
+        }
+    }
+}
+
+impl Judgement {
+    /// Share of the error budget that is spent, by what the target counts; `None` where nothing is known.
+    pub fn spent(&self) -> Option<f64> {
+        self.tests.or(self.time)?.share()
+    }
+}
+
+impl Entry {
+    /// The worst of its targets' verdicts.
+    pub fn verdict(&self) -> Verdict {
+        let worst = self.targets.iter().map(|judgement| judgement.verdict).max();
+        worst.unwrap_or(Verdict::NotDecidable(Why::NoTests))
+    }
+
+    /// Share of the service time that is known, of what has passed; `None` where none has.
+    pub fn coverage(&self) -> Option<f64> {
+        (self.passed.0 > 0).then(|| (self.passed - self.unknown).0 as f64 / self.passed.0 as f64)
+    }
+}
+
+impl LevelReport {
+    /// The worst of its entries' verdicts.
+    pub fn verdict(&self) -> Verdict {
+        let worst = self.entries.iter().map(Entry::verdict).max();
+        worst.unwrap_or(Verdict::NotDecidable(Why::NoTests))
+    }
+}
+
+/// The periods of a service level that touch `asked`, each with the moment up to which it is looked at: what comes after
+/// `asked` or `now` is not known to whoever asks.
+pub fn periods(level: &ServiceLevel, asked: &Period, now: UtcMicros) -> Vec<(Period, UtcMicros)> {
+    let calendar = Calendar {
+        timezone: level.hours.zone.clone(),
+        ..asked.calendar.clone()
+    };
+    let end = asked.to.min(now.max(asked.from + Micros(1)));
+    let unit = match level.period {
+        LevelPeriod::Week => Unit::Week,
+        LevelPeriod::Month => Unit::Month,
+        LevelPeriod::Quarter => Unit::Quarter,
+        LevelPeriod::Year => Unit::Year,
+        LevelPeriod::Rolling(days) => {
+            // Whole days, of which the last is the one that ends with what was asked for, or in which it ends.
+            let last = calendar.next(Unit::Day, calendar.start_of(Unit::Day, UtcMicros(end.0 - 1)));
+            let first = calendar
+                .zoned(last)
+                .date()
+                .saturating_sub(jiff::Span::new().days(i64::from(days)));
+            let period = Period::new(calendar.midnight(first), last, calendar);
+            return period.map_or_else(|_| Vec::new(), |period| vec![(period, end)]);
+        }
+    };
+    let mut found = Vec::new();
+    let mut start = calendar.start_of(unit, asked.from);
+    while start < end {
+        let next = calendar.next(unit, start);
+        if let Ok(period) = Period::new(start, next, calendar.clone()) {
+            found.push((period, next.min(end)));
+        }
+        start = next;
+    }
+    found
+}
+
+/// Judges a service level over one of its periods, up to a moment.
+///
+/// `chosen` says which monitors are asked for, besides the level's own choice.
+///
+/// # Errors
+/// The lake can't be read.
+pub fn judge(
+    lake: &Lake,
+    config: &Config,
+    (id, level): (&str, &ServiceLevel),
+    (period, until): (&Period, UtcMicros),
+    chosen: &dyn Fn(&str, &str) -> bool,
+) -> Result<LevelReport, LakeError> {
+    let passed = period.until(until).unwrap_or_else(|| period.clone());
+    let configured: BTreeSet<String> = config
+        .select(&level.monitors)
+        .map(|monitors| monitors.iter().map(|monitor| monitor.id.to_string()).collect())
+        .unwrap_or_default();
+    let belongs = |site: &str, monitor: &str| {
+        let at_site = level.sites.is_empty() || level.sites.iter().any(|s| mailqos_core::config::glob(s, site));
+        let named = level.monitors.is_empty()
+            || configured.contains(monitor)
+            || level
+                .monitors
+                .iter()
+                .any(|pattern| mailqos_core::config::glob(pattern, monitor));
+        at_site && named && chosen(site, monitor)
+    };
+    let known: BTreeSet<_> = lake
+        .monitors(Some(&passed))?
+        .into_iter()
+        .filter(|(site, monitor)| belongs(site, monitor))
+        .collect();
+    let hours = Arc::new(Service::of(level, period, until));
+    let mut evidence: Vec<Evidence> = Vec::new();
+    if !known.is_empty() {
+        let query = SeriesQuery::new(passed.clone())
+            .sites(known.iter().map(|(site, _)| site.to_string()))
+            .monitors(known.iter().map(|(_, monitor)| monitor.to_string()))
+            .metrics(&metrics(level))
+            .for_outages();
+        evidence = lake
+            .map(&query, |series| {
+                let pair = (Arc::clone(&series.site), Arc::clone(&series.monitor));
+                known.contains(&pair).then(|| {
+                    let interval = config
+                        .monitors
+                        .values()
+                        .find(|monitor| monitor.id.as_str() == &*series.monitor)
+                        .map(|monitor| monitor.test_interval);
+                    Evidence::of(&series, level, &passed, &hours, interval)
+                })
+            })?
+            .into_iter()
+            .flatten()
+            .collect();
+    }
+    // A monitor that left no sample was promised all the same: nothing is known of it.
+    for monitor in &configured {
+        let seen = known.iter().any(|(_, known)| **known == **monitor);
+        let site = config.site.as_str();
+        if !seen && belongs(site, monitor) && config.monitors.values().any(|m| m.enabled && m.id.as_str() == monitor) {
+            evidence.push(Evidence::nothing(site, monitor, level, &hours));
+        }
+    }
+    evidence.sort_by(|a, b| a.monitor.cmp(&b.monitor));
+    if level.together && evidence.len() > 1 {
+        let mut all = evidence.drain(..);
+        if let Some(mut first) = all.next() {
+            all.for_each(|other| first.add(other));
+            evidence = vec![first];
+        }
+    }
+    let is_over = until >= period.to;
+    Ok(LevelReport {
+        id: id.to_owned(),
+        name: level.name.clone(),
+        hours: level.hours.written.clone(),
+        holidays: hours
+            .days
+            .iter()
+            .filter(|(date, _)| level.hours.holidays.contains(*date))
+            .count(),
+        period: period.clone(),
+        until,
+        is_over,
+        entries: evidence
+            .into_iter()
+            .map(|evidence| evidence.entry(level, is_over))
+            .collect(),
+    })
+}
+
+fn metrics(level: &ServiceLevel) -> Vec<Metric> {
+    let mut metrics = vec![Metric::RoundTrip];
+    metrics.extend(level.targets.iter().filter_map(metric_of));
+    metrics
+}
+
+fn metric_of(target: &LevelTarget) -> Option<Metric> {
+    match target {
+        LevelTarget::Percentile { metric, .. } => metric.parse().ok(),
+        _ => None,
+    }
+}
