@@ -35,7 +35,7 @@ columns = ", ".join(
     f"count({{m}}_us), min({{m}}_us) / 1000.0, avg({{m}}_us) / 1000.0, max({{m}}_us) / 1000.0, quantile_cont({{m}}_us, {{qs}})" for m in metrics)
 outcomes = ", ".join(f"count(*) FILTER (outcome = '{{o}}')" for o in ("ok", "late", "lost", "smtp_failed", "pickup_failed"))
 db = duckdb.connect()
-db.execute("SET threads = 2; SET TimeZone = 'UTC'")
+db.execute("SET threads = 2; SET TimeZone = 'UTC'; SET enable_progress_bar = false")
 db.execute(f"COPY (SELECT site, monitor, {{bucket}} AS bucket, count(*), {{outcomes}}, {{columns}} "
            f"FROM read_parquet('{{lake}}/samples/*/*/samples.parquet', hive_partitioning = true) "
            f"WHERE outcome <> 'not_tested' AND excluded IS NULL GROUP BY ALL ORDER BY ALL) TO '/dev/null' (FORMAT csv)")
@@ -62,7 +62,7 @@ begun = time.monotonic()
 lake, metrics = sys.argv[1], {metrics!r}
 columns = ["monitor", "started_at", "outcome"] + [f"{{m}}_us" for m in metrics]
 def rows(path):
-    return pl.read_parquet(path, columns=columns, parallel="none", hive_partitioning=False, rechunk=False).height
+    return pl.read_parquet(path, columns=columns, parallel="none", hive_partitioning=False).height
 with ThreadPoolExecutor(2) as pool:
     sum(pool.map(rows, glob.glob(f"{{lake}}/samples/*/*/samples.parquet")))
 """
@@ -83,7 +83,7 @@ def measured(command, runs=RUNS):
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
             return None, usage.ru_maxrss / 1024
-        taken = float(said) if own else taken
+        taken = float(said.split()[-1]) if own else taken
         best = taken if best is None else min(best, taken)
         memory = max(memory, usage.ru_maxrss / 1024)
     return best, memory
