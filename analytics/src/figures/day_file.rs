@@ -198,7 +198,13 @@ fn durations(frame: &DataFrame, name: &str) -> PolarsResult<Option<Durations>> {
         let mut durations = Durations::default();
         for chunk in column.downcast_iter() {
             match chunk.validity() {
-                Some(valid) if valid.unset_bits() > 0 => durations.append_nullable(chunk.values(), valid.iter()),
+                Some(valid) if valid.unset_bits() > 0 => {
+                    durations.append_nullable(chunk.values(), || {
+                        let words = valid.chunks::<u64>();
+                        let rest = words.remainder();
+                        words.chain([rest])
+                    });
+                }
                 _ => durations.append(chunk.values()),
             }
         }
@@ -313,6 +319,8 @@ pub(super) fn monitors(file: &LakeFile) -> Result<Vec<Arc<str>>, LakeError> {
 #[derive(Default)]
 pub(super) struct Part {
     monitors: Vec<(Arc<str>, Rows)>,
+    /// Where the rows of each monitor of the batch are among `monitors`.
+    places: Vec<Option<u32>>,
     started_at: Vec<i64>,
     outcome: Vec<Outcome>,
     excluded: Option<Vec<Option<Exclusion>>>,
@@ -417,6 +425,7 @@ impl Part {
         }
         Ok(Self {
             monitors: monitors_of(&monitors, wanted).ok_or_else(|| corrupt(file, "a sample has no monitor"))?,
+            places: Vec::new(),
             outcome,
             excluded,
             provisional,
@@ -436,13 +445,24 @@ impl Part {
         self.monitors.iter().map(|(monitor, _)| monitor)
     }
 
-    fn rows(&self, monitor: &str) -> Option<&Rows> {
-        let index = self.monitors.binary_search_by(|(name, _)| (**name).cmp(monitor)).ok()?;
-        self.monitors.get(index).map(|(_, rows)| rows)
+    /// Notes where the monitors of a batch, in order, are here: names are compared once, not once for each question.
+    pub(super) fn place(&mut self, batch: &[Arc<str>]) {
+        let mut own = self.monitors.iter().zip(0_u32..).peekable();
+        let places = batch.iter().map(|monitor| {
+            while own.next_if(|((name, _), _)| name < monitor).is_some() {}
+            own.next_if(|((name, _), _)| name == monitor).map(|(_, place)| place)
+        });
+        self.places = places.collect();
+    }
+
+    /// The rows of a monitor, by its number in the batch.
+    fn rows(&self, monitor: usize) -> Option<&Rows> {
+        let place = (*self.places.get(monitor)?)?;
+        self.monitors.get(place as usize).map(|(_, rows)| rows)
     }
 
     /// How many rows it has of a monitor.
-    pub(super) fn count(&self, monitor: &str) -> usize {
+    pub(super) fn count(&self, monitor: usize) -> usize {
         match self.rows(monitor) {
             None => 0,
             Some(Rows::Range(rows)) => rows.len(),
@@ -451,7 +471,7 @@ impl Part {
     }
 
     /// Adds a monitor's rows to its series.
-    pub(super) fn add_to(&self, series: &mut Series, query: &SeriesQuery, monitor: &str) {
+    pub(super) fn add_to(&self, series: &mut Series, query: &SeriesQuery, monitor: usize) {
         match self.rows(monitor) {
             None => {}
             Some(Rows::Range(rows)) => self.add(series, query, &Chosen::Range(rows.clone())),

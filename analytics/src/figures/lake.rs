@@ -387,10 +387,10 @@ impl Lake {
                     scope.spawn(|| {
                         loop {
                             let index = next.fetch_add(1, Ordering::Relaxed);
-                            let Some(monitor) = batch.monitors.get(index) else {
+                            if index >= batch.monitors.len() {
                                 return;
-                            };
-                            let series = batch.series(monitor, query);
+                            }
+                            let series = batch.series(index, query);
                             if series.is_empty() {
                                 continue;
                             }
@@ -554,10 +554,11 @@ struct Batch {
 
 impl Batch {
     /// A monitor's samples in the time that the query looks at.
-    fn series(&self, monitor: &Arc<str>, query: &SeriesQuery) -> Series {
+    /// The samples of a monitor, by its number.
+    fn series(&self, monitor: usize, query: &SeriesQuery) -> Series {
         let mut series = Series {
             site: Arc::clone(&self.site),
-            monitor: Arc::clone(monitor),
+            monitor: Arc::clone(&self.monitors[monitor]),
             ..Series::default()
         };
         series.reserve(self.parts.iter().map(|part| part.count(monitor)).sum(), &query.metrics);
@@ -661,14 +662,17 @@ impl<'lake> SeriesIter<'lake> {
             return Ok(None);
         };
         let site = Arc::clone(&first.site);
-        let parts: Vec<Part> = self
+        let mut parts: Vec<Part> = self
             .lake
             .in_parallel(&plan.files, |file| Part::read(file, &self.query, &plan.wanted))?
             .into_iter()
             .filter_map(|(_, part)| part)
             .collect();
         let monitors: BTreeSet<&Arc<str>> = parts.iter().flat_map(Part::monitors).collect();
-        let monitors = monitors.into_iter().cloned().collect();
+        let monitors: Vec<Arc<str>> = monitors.into_iter().cloned().collect();
+        for part in &mut parts {
+            part.place(&monitors);
+        }
         Ok(Some(Batch { site, parts, monitors }))
     }
 
@@ -689,9 +693,9 @@ impl<'lake> SeriesIter<'lake> {
     fn advance(&mut self) -> Result<Option<Series>, LakeError> {
         loop {
             if let Some((batch, next)) = &mut self.batch {
-                while let Some(monitor) = batch.monitors.get(*next) {
+                while *next < batch.monitors.len() {
+                    let series = batch.series(*next, &self.query);
                     *next += 1;
-                    let series = batch.series(monitor, &self.query);
                     if !series.is_empty() {
                         return Ok(Some(series));
                     }

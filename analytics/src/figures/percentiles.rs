@@ -23,8 +23,10 @@ pub trait Value: Copy + Ord + Into<i64> {
 const BINS: usize = 64 * 256;
 /// From so many values on they are put into bins first.
 const MANY: usize = 8192;
-/// From so many values on they are sorted digit by digit.
+/// From so many values on they are sorted by bins or digits.
 const SOME: usize = 64;
+/// So many values in one of 256 bins are sorted by insertion.
+const CROWD: usize = 24;
 
 impl Value for u32 {
     fn sum(values: &[Self]) -> i128 {
@@ -38,36 +40,74 @@ impl Value for u32 {
     }
 
     fn sort(values: &mut [Self]) {
+        let (Some(least), Some(greatest)) = (values.iter().min().copied(), values.iter().max().copied()) else {
+            return;
+        };
         if values.len() < SOME {
             values.sort_unstable();
             return;
         }
-        // Byte by byte, from the lowest: without a comparison there is none that could be guessed wrongly.
-        let used = values.iter().fold(0, |all, value| all | value);
-        let mut other = vec![0_u32; values.len()];
-        let (mut from, mut to) = (&mut *values, &mut other[..]);
-        let mut shift = 0;
-        while shift < 32 && used >> shift > 0 {
-            let digit = |value: u32| ((value >> shift) & 255) as usize;
-            let mut places = [0_usize; 256];
-            for value in from.iter() {
-                places[digit(*value)] += 1;
-            }
-            let mut before = 0;
-            for place in &mut places {
-                (*place, before) = (before, before + *place);
-            }
-            for value in from.iter() {
-                let place = &mut places[digit(*value)];
-                to[*place] = *value;
-                *place += 1;
-            }
-            std::mem::swap(&mut from, &mut to);
-            shift += 8;
+        // Into 256 equal bins between the extremes, and then, as most values are near their place, by insertion: hardly a
+        // comparison that could be guessed wrongly. Where many share a bin, digit by digit.
+        let shift = (32 - (greatest - least).leading_zeros()).saturating_sub(8);
+        let bin = |value: u32| ((value - least) >> shift) as usize & 255;
+        let mut places = [0_usize; 256];
+        for value in values.iter() {
+            places[bin(*value)] += 1;
         }
-        if shift % 16 != 0 {
-            values.copy_from_slice(&other);
+        if places.iter().any(|count| *count > CROWD) {
+            sort_by_digits(values);
+            return;
         }
+        let mut other = values.to_vec();
+        let mut before = 0;
+        for place in &mut places {
+            (*place, before) = (before, before + *place);
+        }
+        for value in values.iter() {
+            let place = &mut places[bin(*value)];
+            other[*place] = *value;
+            *place += 1;
+        }
+        for end in 1..other.len() {
+            let value = other[end];
+            let mut at = end;
+            while at > 0 && other[at - 1] > value {
+                other[at] = other[at - 1];
+                at -= 1;
+            }
+            other[at] = value;
+        }
+        values.copy_from_slice(&other);
+    }
+}
+
+/// Byte by byte, from the lowest: without a comparison there is none that could be guessed wrongly.
+fn sort_by_digits(values: &mut [u32]) {
+    let used = values.iter().fold(0, |all, value| all | value);
+    let mut other = vec![0_u32; values.len()];
+    let (mut from, mut to) = (&mut *values, &mut other[..]);
+    let mut shift = 0;
+    while shift < 32 && used >> shift > 0 {
+        let digit = |value: u32| ((value >> shift) & 255) as usize;
+        let mut places = [0_usize; 256];
+        for value in from.iter() {
+            places[digit(*value)] += 1;
+        }
+        let mut before = 0;
+        for place in &mut places {
+            (*place, before) = (before, before + *place);
+        }
+        for value in from.iter() {
+            let place = &mut places[digit(*value)];
+            to[*place] = *value;
+            *place += 1;
+        }
+        std::mem::swap(&mut from, &mut to);
+        shift += 8;
+    }
+    if shift % 16 != 0 {
+        values.copy_from_slice(&other);
     }
 }
 
@@ -472,15 +512,18 @@ mod tests {
         }
 
         #[test]
-        fn sorting_by_digits_sorts(
+        fn sorting_by_bins_and_by_digits_sorts(
             values in prop::collection::vec(prop_oneof![0_u32..200, 0_u32..70_000, prop::num::u32::ANY], 0..3 * SOME),
             mask in prop_oneof![Just(u32::MAX), Just(0xff), Just(0xffff), Just(0xff_ffff), Just(0)],
         ) {
             let mut found: Vec<u32> = values.iter().map(|value| value & mask).collect();
             let mut expected = found.clone();
             expected.sort_unstable();
+            let mut by_digits = found.clone();
             u32::sort(&mut found);
-            prop_assert_eq!(found, expected);
+            prop_assert_eq!(&found, &expected);
+            sort_by_digits(&mut by_digits);
+            prop_assert_eq!(by_digits, expected);
         }
 
         #[test]

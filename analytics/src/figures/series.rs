@@ -222,16 +222,32 @@ impl Durations {
         }
     }
 
-    /// Adds values of which only the valid ones are not null.
-    pub(super) fn append_nullable(&mut self, more: &[i64], valid: impl Iterator<Item = bool> + Clone) {
-        let each = || more.iter().zip(valid.clone());
-        match &mut self.0 {
-            Store::Narrow(values) if each().fold(true, |all, (value, valid)| all & (!valid | fits(*value))) => {
-                values.extend(each().map(|(value, valid)| if valid { *value as u32 } else { NULL_NARROW }));
+    /// Adds values of which only those are not null whose bit is set: the lowest bit of the first word
+    /// is the first value's.
+    pub(super) fn append_nullable<W: Iterator<Item = u64>>(&mut self, more: &[i64], words: impl Fn() -> W) {
+        let blocks = || more.chunks(64).zip(words());
+        if let Store::Narrow(values) = &mut self.0 {
+            let before = values.len();
+            values.reserve(more.len());
+            // Without a branch that could be guessed wrongly: what is not valid becomes the mark of null.
+            let mut all_fit = true;
+            for (block, word) in blocks() {
+                values.extend(block.iter().enumerate().map(|(index, value)| {
+                    let null = (word >> index) & 1 == 0;
+                    all_fit &= null | fits(*value);
+                    *value as u32 | 0_u32.wrapping_sub(null.into())
+                }));
             }
-            _ => self
-                .widened()
-                .extend(each().map(|(value, valid)| if valid { *value } else { NULL_WIDE })),
+            if all_fit {
+                return;
+            }
+            values.truncate(before);
+        }
+        let values = self.widened();
+        for (block, word) in blocks() {
+            let valid = |index: usize| (word >> index) & 1 == 1;
+            let each = block.iter().enumerate();
+            values.extend(each.map(|(index, value)| if valid(index) { *value } else { NULL_WIDE }));
         }
     }
 
