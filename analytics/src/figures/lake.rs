@@ -27,7 +27,7 @@ use super::{
 };
 
 /// About how many bytes of decoded samples are held at a time.
-const BUDGET: usize = 768 * 1024 * 1024;
+const BUDGET: usize = 384 * 1024 * 1024;
 
 /// Why the lake could not be read.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -354,11 +354,15 @@ impl Lake {
         }
     }
 
-    /// What `figure` makes of each series, on all cores, in the order of [`Lake::series`].
+    /// What `figure` makes of each series, which it may take, on all cores, in the order of [`Lake::series`].
     ///
     /// # Errors
     /// A file is corrupt or can't be read.
-    pub fn map<T: Send>(&self, query: &SeriesQuery, figure: impl Fn(Series) -> T + Sync) -> Result<Vec<T>, LakeError> {
+    pub fn map<T: Send>(
+        &self,
+        query: &SeriesQuery,
+        figure: impl Fn(&mut Series) -> T + Sync,
+    ) -> Result<Vec<T>, LakeError> {
         let mut all = Vec::new();
         self.for_each(query, figure, |result| {
             all.push(result);
@@ -375,7 +379,7 @@ impl Lake {
     pub fn for_each<T: Send, E: From<LakeError>>(
         &self,
         query: &SeriesQuery,
-        figure: impl Fn(Series) -> T + Sync,
+        figure: impl Fn(&mut Series) -> T + Sync,
         mut take: impl FnMut(T) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut batches = self.series(query);
@@ -385,16 +389,18 @@ impl Lake {
             std::thread::scope(|scope| {
                 for _ in 0..threads().min(batch.monitors.len()) {
                     scope.spawn(|| {
+                        // One after the other in the same memory.
+                        let mut series = Series::default();
                         loop {
                             let index = next.fetch_add(1, Ordering::Relaxed);
                             if index >= batch.monitors.len() {
                                 return;
                             }
-                            let series = batch.series(index, query);
+                            batch.read(index, query, &mut series);
                             if series.is_empty() {
                                 continue;
                             }
-                            let result = figure(series);
+                            let result = figure(&mut series);
                             if let Ok(mut results) = results.lock() {
                                 results.push((index, result));
                             }
@@ -554,16 +560,12 @@ struct Batch {
 
 impl Batch {
     /// A monitor's samples in the time that the query looks at.
-    /// The samples of a monitor, by its number.
-    fn series(&self, monitor: usize, query: &SeriesQuery) -> Series {
-        let mut series = Series {
-            site: Arc::clone(&self.site),
-            monitor: Arc::clone(&self.monitors[monitor]),
-            ..Series::default()
-        };
+    /// Puts the samples of a monitor, named by its number, in the place of what a series holds.
+    fn read(&self, monitor: usize, query: &SeriesQuery, series: &mut Series) {
+        series.restart(&self.site, &self.monitors[monitor]);
         series.reserve(self.parts.iter().map(|part| part.count(monitor)).sum(), &query.metrics);
         for part in &self.parts {
-            part.add_to(&mut series, query, monitor);
+            part.add_to(series, query, monitor);
         }
         let (first, last) = (query.first().0, query.last().0);
         let sorted = series.started_at.is_sorted();
@@ -577,9 +579,9 @@ impl Batch {
             if !sorted {
                 rows.sort_by_key(|row| series.started_at[*row as usize]);
             }
-            series = series.select(&rows);
+            *series = series.select(&rows);
         }
-        series.within(&query.period)
+        series.confine(&query.period);
     }
 }
 
@@ -694,7 +696,8 @@ impl<'lake> SeriesIter<'lake> {
         loop {
             if let Some((batch, next)) = &mut self.batch {
                 while *next < batch.monitors.len() {
-                    let series = batch.series(*next, &self.query);
+                    let mut series = Series::default();
+                    batch.read(*next, &self.query, &mut series);
                     *next += 1;
                     if !series.is_empty() {
                         return Ok(Some(series));

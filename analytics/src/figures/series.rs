@@ -188,6 +188,14 @@ impl Durations {
         self.len() == 0
     }
 
+    /// Takes all away, but keeps the room.
+    fn clear(&mut self) {
+        match &mut self.0 {
+            Store::Narrow(values) => values.clear(),
+            Store::Wide(_) => *self = Self::default(),
+        }
+    }
+
     pub(super) fn reserve(&mut self, rows: usize) {
         match &mut self.0 {
             Store::Narrow(values) => values.reserve_exact(rows),
@@ -522,6 +530,40 @@ impl Series {
         }
     }
 
+    /// Begins anew with another monitor's samples, in the same memory.
+    pub(super) fn restart(&mut self, site: &Arc<str>, monitor: &Arc<str>) {
+        let Self {
+            site: own_site,
+            monitor: own_monitor,
+            started_at,
+            outcome,
+            excluded,
+            provisional,
+            stage,
+            error,
+            smtp_reply_code,
+            test_interval,
+            max_round_trip,
+            hops,
+            unverified,
+            metrics,
+            inside,
+        } = self;
+        (*own_site, *own_monitor, *inside) = (Arc::clone(site), Arc::clone(monitor), 0..0);
+        started_at.clear();
+        outcome.clear();
+        excluded.clear();
+        provisional.clear();
+        stage.clear();
+        error.clear();
+        smtp_reply_code.clear();
+        hops.clear();
+        unverified.clear();
+        for durations in [test_interval, max_round_trip].into_iter().chain(metrics) {
+            durations.clear();
+        }
+    }
+
     pub(super) fn reserve(&mut self, rows: usize, metrics: &std::collections::BTreeSet<Metric>) {
         self.started_at.reserve_exact(rows);
         self.outcome.reserve_exact(rows);
@@ -530,13 +572,11 @@ impl Series {
         }
     }
 
-    /// The same samples, of which only those in `period` are inside; the others become context.
-    #[must_use]
-    pub fn within(mut self, period: &Period) -> Self {
+    /// Only those samples that lie in `period` are inside from now on; the others become context.
+    pub fn confine(&mut self, period: &Period) {
         let first = self.started_at.partition_point(|at| *at < period.from.0);
         let last = self.started_at.partition_point(|at| *at < period.to.0);
         self.inside = first..last.max(first);
-        self
     }
 
     /// A copy with only some of its rows, all inside: for tests and for filtered figures.

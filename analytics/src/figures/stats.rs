@@ -498,7 +498,7 @@ mod tests {
             series.excluded.push(None);
             series.test_interval.push(Some(Micros::from_secs(300)));
             series.metrics[Metric::RoundTrip as usize].push(None);
-            let series = series.within(&period);
+            series.confine(&period);
             let unit = if by_day { Unit::Day } else { Unit::Hour };
             let metrics = [Metric::RoundTrip];
             let question = Question::new(period.clone(), UtcMicros(i64::MAX), Some(unit), &metrics, &CONTRACT);
@@ -561,7 +561,8 @@ mod tests {
             let mut pool = Pool::default();
             let (mut tests, mut trips, mut downtime, mut monitors) = (0, Vec::new(), 0, 0);
             for drawn in &each {
-                let series = series(drawn, period.from).within(&period);
+                let mut series = series(drawn, period.from);
+                series.confine(&period);
                 pool.add(question.share(&series));
                 tests += series.counted().count() as u64;
                 trips.extend(series.values(Metric::RoundTrip, series.inside.clone()));

@@ -163,7 +163,7 @@ impl Facts {
             let before = period.previous();
             let before_query = query(&before).metrics(&[Metric::RoundTrip]).for_outages();
             (
-                lake.map(&now_query, |series| series)?,
+                lake.map(&now_query, std::mem::take)?,
                 lake.map(&before_query, |series| figures_before(&series, &before))?,
             )
         };
