@@ -196,6 +196,7 @@ fn integers(frame: &DataFrame, name: &str) -> PolarsResult<Option<Int64Chunked>>
 fn durations(frame: &DataFrame, name: &str) -> PolarsResult<Option<Durations>> {
     Ok(integers(frame, name)?.map(|column| {
         let mut durations = Durations::default();
+        durations.reserve(column.len());
         for chunk in column.downcast_iter() {
             match chunk.validity() {
                 Some(valid) if valid.unset_bits() > 0 => {
