@@ -93,7 +93,7 @@ pub struct Channel {
 }
 
 /// What survives a restart.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Kept {
     states: BTreeMap<MonitorId, State>,
@@ -538,17 +538,17 @@ impl Alarms {
     async fn keep(&self) {
         let alarms = self.clone();
         let written = tokio::task::spawn_blocking(move || {
-            // A copy, so that no test waits while ten thousand states become text.
-            let copy = {
+            // As text under the lock: some milliseconds for ten thousand states. Copies of them all would stay in the memory of each
+            // thread that made one.
+            let bytes = {
                 let mut kept = alarms.lock();
                 if !kept.changed {
                     return Ok(());
                 }
                 kept.changed = false;
                 kept.urgent = false;
-                kept.clone()
+                serde_json::to_vec(&*kept).map_err(std::io::Error::other)?
             };
-            let bytes = serde_json::to_vec(&copy).map_err(std::io::Error::other)?;
             crate::record::write_whole(&alarms.file, &bytes)
         })
         .await
