@@ -4,6 +4,8 @@ pub mod charts;
 pub mod commands;
 pub mod delivery;
 pub mod figures;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod lake;
 pub mod report;
 pub mod schedule;

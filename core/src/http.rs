@@ -256,6 +256,22 @@ where
     }
 }
 
+/// The answer of a server that says this once it has been asked, whatever it hears: for the fuzz targets.
+pub(crate) async fn replay(said: Vec<u8>, request: &Request, most: usize) -> Result<Response, HttpError> {
+    let place = Place::parse(request.url.expose())?;
+    let (ours, mut theirs) = tokio::io::duplex(MOST_HEAD);
+    let server = async move {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut heard = [0; 4096];
+        if theirs.read(&mut heard).await.is_ok() {
+            // Where nobody listens any more, enough was said.
+            let _ = theirs.write_all(&said).await;
+        }
+    };
+    let (answer, ()) = tokio::join!(exchange(ours, request, &place, most), server);
+    answer
+}
+
 fn compose(request: &Request, place: &Place) -> Result<hyper::Request<Full<Bytes>>, HttpError> {
     let method = Method::from_bytes(request.method.as_bytes()).map_err(|_| HttpError::Header("method".to_owned()))?;
     let host = if place.host.contains(':') {

@@ -4,6 +4,8 @@
 //! This crate knows no scheduler, no statistics and no report.
 
 pub mod config;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod lake;
 pub mod mail;

@@ -41,6 +41,12 @@ impl PartialEq for Cron {
 }
 
 impl Cron {
+    pub(crate) fn read(text: String) -> Result<Self, String> {
+        let pattern =
+            croner::Cron::from_str(&text).map_err(|error| format!("{text:?} is not {}: {error}", Self::expected()))?;
+        Ok(Self { text, pattern })
+    }
+
     /// As it was written.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -86,10 +92,7 @@ impl FromToml for Cron {
         "a cron expression such as \"*/15 8-18 * * 1-5\"".into()
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
-        let text = String::from_toml(node)?;
-        let pattern =
-            croner::Cron::from_str(&text).map_err(|error| format!("{text:?} is not {}: {error}", Self::expected()))?;
-        Ok(Self { text, pattern })
+        Self::read(String::from_toml(node)?)
     }
 }
 

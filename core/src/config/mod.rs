@@ -34,6 +34,7 @@ pub use message::MessageShape;
 pub use object_store::ObjectStoreOptions;
 pub use problem::{Problem, Problems, Severity};
 pub use read::load;
+pub(crate) use read::of_text;
 pub use service_level::{Holidays, LevelPeriod, Percent, ServiceHours, ServiceLevel, Target as LevelTarget};
 pub use table::{FromToml, Node, Source, Table, nearest, parse};
 pub use target::{DeliveryOptions, EmailTarget, Existing, FilesPlace, FilesTarget, Sftp, Target, TooLarge, Verify};

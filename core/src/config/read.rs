@@ -43,9 +43,15 @@ const NAMED: [&str; 9] = [
 /// All that is wrong with it, warnings included.
 pub fn load(path: &Path) -> Result<Config, Problems> {
     let mut problems = Problems::default();
-    let config = read_text(path, &mut problems)
-        .and_then(|text| parse(path, text, &mut problems))
-        .and_then(|root| read(path, root, &mut problems));
+    match read_text(path, &mut problems) {
+        Some(text) => of_text(path, text, problems),
+        None => Err(problems),
+    }
+}
+
+/// Reads and checks a configuration that was in this file.
+pub(crate) fn of_text(path: &Path, text: String, mut problems: Problems) -> Result<Config, Problems> {
+    let config = parse(path, text, &mut problems).and_then(|root| read(path, root, &mut problems));
     match config {
         Some(mut config) if !problems.has_errors() => {
             problems.sort();

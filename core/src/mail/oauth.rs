@@ -201,17 +201,23 @@ impl OAuth {
             Some(source) => Some(source.fetch().await.map_err(TokenError::ClientSecret)?),
             None => None,
         };
+        let transport = Transport::Net(self.trust.clone());
         let Some(source) = &self.refresh_token else {
-            return self.ask(client_secret.as_ref(), None).await.map(|(token, _)| token);
+            let asked = self.ask(&transport, client_secret.as_ref(), None).await;
+            return asked.map(|(token, _)| token);
         };
         let first = source.fetch().await.map_err(TokenError::RefreshToken)?;
         // The kept one has precedence as long as the configured one is the one that it came from.
         let kept = read_kept(&self.kept, &first);
         let mut result = self
-            .ask(client_secret.as_ref(), Some(kept.as_ref().unwrap_or(&first)))
+            .ask(
+                &transport,
+                client_secret.as_ref(),
+                Some(kept.as_ref().unwrap_or(&first)),
+            )
             .await;
         if kept.is_some() && matches!(&result, Err(TokenError::Refused { code, .. }) if code == "invalid_grant") {
-            result = self.ask(client_secret.as_ref(), Some(&first)).await;
+            result = self.ask(&transport, client_secret.as_ref(), Some(&first)).await;
         }
         let (token, rotated) = result?;
         if let Some(rotated) = rotated.filter(|rotated| *rotated != first && Some(rotated) != kept.as_ref())
@@ -228,6 +234,7 @@ impl OAuth {
     /// Asks for an access token; tells the refresh token that may have come with it.
     async fn ask(
         &self,
+        transport: &Transport,
         client_secret: Option<&Secret>,
         refresh_token: Option<&Secret>,
     ) -> Result<(Token, Option<Secret>), TokenError> {
@@ -245,21 +252,33 @@ impl OAuth {
             .iter()
             .flat_map(|scope| scope.split_whitespace())
             .map(|scope| Scope::new(scope.to_owned()));
-        let transport = Transport(self.trust.clone());
         let result = match refresh_token {
             Some(token) => {
                 let token = RefreshToken::new(token.expose().to_owned());
                 let request = client.exchange_refresh_token(&token).add_scopes(scopes);
-                request.request_async(&transport).await
+                request.request_async(transport).await
             }
             None => {
                 let request = client.exchange_client_credentials().add_scopes(scopes);
-                request.request_async(&transport).await
+                request.request_async(transport).await
             }
         };
         let secrets: Vec<Secret> = client_secret.into_iter().chain(refresh_token).cloned().collect();
         let answer = result.map_err(|error| explain(error, &place, &secrets))?;
         Ok(self.accept(&answer, asked))
+    }
+
+    /// The access token and the refresh token in the answer of a server that says this, whatever it hears.
+    pub(crate) async fn replay(
+        &self,
+        said: Vec<u8>,
+        client_secret: &Secret,
+        refresh_token: Option<&Secret>,
+    ) -> Result<(Secret, Option<Secret>), TokenError> {
+        let (token, rotated) = self
+            .ask(&Transport::Said(said), Some(client_secret), refresh_token)
+            .await?;
+        Ok((token.secret, rotated))
     }
 
     fn accept(&self, answer: &BasicTokenResponse, asked: Instant) -> (Token, Option<Secret>) {
@@ -275,15 +294,23 @@ impl OAuth {
     }
 }
 
-/// The crate's requests over our own client, which is bounded in time and size.
-struct Transport(Trust);
+/// Where the crate's requests go.
+enum Transport {
+    /// Over our own client, which is bounded in time and size.
+    Net(Trust),
+    /// To a server that says this, whatever it hears: for the fuzz targets.
+    Said(Vec<u8>),
+}
 
 impl<'c> AsyncHttpClient<'c> for Transport {
     type Error = HttpError;
     type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'static>>;
 
     fn call(&'c self, request: HttpRequest) -> Self::Future {
-        let trust = self.0.clone();
+        let way = match self {
+            Self::Net(trust) => Ok(trust.clone()),
+            Self::Said(said) => Err(said.clone()),
+        };
         Box::pin(async move {
             let headers = request
                 .headers()
@@ -296,7 +323,10 @@ impl<'c> AsyncHttpClient<'c> for Transport {
                 headers,
                 body: request.into_body(),
             };
-            let response = http::send(&request, &trust, DEADLINE, MOST).await?;
+            let response = match way {
+                Ok(trust) => http::send(&request, &trust, DEADLINE, MOST).await?,
+                Err(said) => http::replay(said, &request, MOST).await?,
+            };
             let body = if response.truncated { Vec::new() } else { response.body };
             oauth2::http::Response::builder()
                 .status(response.status)

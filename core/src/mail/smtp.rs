@@ -223,10 +223,15 @@ impl Smtp {
                 return Err(wire_error(stage, &error));
             }
         };
-        let connected = Instant::now();
         if let Some(whole) = self.whole {
             wire.limit(whole);
         }
+        self.greet(wire, began).await
+    }
+
+    /// The same over a connection that is there; `began` is when its opening did.
+    pub(crate) async fn greet(&mut self, wire: Wire, began: Instant) -> Result<(), SmtpError> {
+        let connected = Instant::now();
         self.phases.tcp = Some(wire.tcp_took());
         self.phases.tls = wire.tls_took();
         self.phases.connect = Some(Micros::from(connected - began));

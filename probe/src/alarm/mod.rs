@@ -5,6 +5,8 @@
 
 mod actions;
 mod episode;
+#[doc(hidden)]
+pub mod fuzzing;
 mod message;
 mod notify;
 mod replay;

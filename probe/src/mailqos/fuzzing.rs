@@ -212,26 +212,6 @@ mod tests {
 
     use super::*;
 
-    /// Mutations of each target's seeds in a test run.
-    const MUTATIONS: usize = 400;
-
-    /// Random numbers (splitmix64; S. Vigna): the same in each run.
-    struct Random(u64);
-
-    impl Random {
-        fn next(&mut self) -> u64 {
-            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-            let mut z = self.0;
-            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-            z ^ (z >> 31)
-        }
-
-        fn below(&mut self, end: usize) -> usize {
-            usize::try_from(self.next() % end.max(1) as u64).expect("small")
-        }
-    }
-
     fn seeds(target: &str) -> Vec<Vec<u8>> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../tests/fuzz/seeds")
@@ -242,83 +222,6 @@ mod tests {
             .collect();
         paths.sort();
         paths.iter().map(|path| std::fs::read(path).expect("a seed")).collect()
-    }
-
-    fn mutate(seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
-        const WORDS: [&[u8]; 22] = [
-            b"\r\n",
-            b"\n",
-            b"\r",
-            b".\r\n",
-            b"+OK\r\n",
-            b"-ERR\r\n",
-            b"+ ",
-            b"* ",
-            b"A4 OK\r\n",
-            b"* BYE\r\n",
-            b"{3}\r\n",
-            b"{18446744073709551616}",
-            b"((((",
-            b"))",
-            b"\"",
-            b"\\",
-            b"\xff",
-            b"\x00",
-            b"99999999999999999999",
-            b":",
-            b";",
-            NEXT_VISIT,
-        ];
-        let mut bytes = seeds[random.below(seeds.len())].clone();
-        for _ in 0..=random.below(4) {
-            let at = random.below(bytes.len() + 1);
-            let end = (at + random.below(40)).min(bytes.len());
-            match random.below(7) {
-                0 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
-                1 => drop(bytes.splice(at..at, WORDS[random.below(WORDS.len())].iter().copied())),
-                2 => drop(bytes.drain(at..end)),
-                3 => {
-                    let part = bytes[at..end].to_vec();
-                    let to = random.below(bytes.len() + 1);
-                    bytes.splice(to..to, part);
-                }
-                4 => bytes.truncate(at),
-                5 => {
-                    let other = &seeds[random.below(seeds.len())];
-                    bytes.truncate(at);
-                    bytes.extend_from_slice(&other[random.below(other.len() + 1)..]);
-                }
-                _ => drop(bytes.splice(at..end, WORDS[random.below(WORDS.len())].iter().copied())),
-            }
-        }
-        bytes
-    }
-
-    #[test]
-    fn every_target_holds_over_its_seeds_and_mutations_of_them() {
-        for (number, (name, target)) in TARGETS.iter().enumerate() {
-            let seeds = seeds(name);
-            seeds.iter().for_each(|seed| target(seed));
-            let mut random = Random(number as u64);
-            for round in 0..MUTATIONS {
-                let bytes = mutate(&seeds, &mut random);
-                if let Err(panic) = std::panic::catch_unwind(|| target(&bytes)) {
-                    eprintln!("{name}, round {round}: {}", bytes.escape_ascii());
-                    std::panic::resume_unwind(panic);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn every_target_has_its_program() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz");
-        let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).expect("a manifest");
-        for (name, _) in TARGETS {
-            assert!(manifest.contains(&format!("name = \"{name}\"")), "{name}");
-            let program = std::fs::read_to_string(folder.join(format!("fuzz_targets/{name}.rs"))).expect("a program");
-            assert!(program.contains(&format!("fuzzing::{name}(bytes)")), "{name}");
-        }
     }
 
     #[test]

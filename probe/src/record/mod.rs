@@ -7,6 +7,8 @@
 //! Two threads: the writer appends to the journal, the sealer merges its closed segments; tests never wait for a seal.
 
 mod days;
+#[doc(hidden)]
+pub mod fuzzing;
 mod journal;
 mod retention;
 mod sealer;

@@ -137,6 +137,11 @@ fn render(hook: &Webhook, context: &Value) -> Result<Value, String> {
             built_in(hook.service).ok_or("there is no template")?,
         ),
     };
+    fill(name, text, context)
+}
+
+/// What a template makes of a message.
+pub(crate) fn fill(name: &str, text: &str, context: &Value) -> Result<Value, String> {
     let mut tera = Tera::new();
     tera.autoescape_on(Vec::<&str>::new());
     tera.register_filter("json", |value: &tera::Value, _: Kwargs, _: &State<'_>| {

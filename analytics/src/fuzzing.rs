@@ -1,0 +1,122 @@
+//! Entries for the fuzz targets: what reports and figures are made from. Not part of what the program offers.
+
+use std::{fs, sync::LazyLock};
+
+use jiff::tz::TimeZone;
+use mailqos_core::{fuzzing::in_file, model::UtcMicros};
+
+use crate::{
+    figures::{Calendar, Column, Lake, Metric, Period, SeriesQuery},
+    lake::import::{self, Mapping, Plan},
+    report::{
+        definition,
+        document::{Block, Document},
+        generate::{self, Source},
+        media::html,
+    },
+};
+
+/// What is tried with bytes from outside; panics where a promise is broken.
+pub type Target = fn(&[u8]);
+
+/// What is fuzzed: each entry's name, which is also that of its folder of seeds, and the entry.
+pub const TARGETS: [(&str, Target); 4] = [
+    ("import", import),
+    ("lake", lake),
+    ("report_definition", report_definition),
+    ("report_template", report_template),
+];
+
+/// Parts what the map says from the file.
+const FILE: &str = "=== file ===\n";
+
+/// A map of columns and outcomes, a line each, and behind `=== file ===` the table.
+pub fn import(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let (said, at) = match text.find(FILE) {
+        Some(at) => (&text[..at], at + FILE.len()),
+        None => ("", 0),
+    };
+    let mut plan = Plan {
+        site: "here".parse().expect("a name"),
+        monitor: None,
+        mappings: Vec::new(),
+        outcomes: [("up".to_owned(), "ok".to_owned())].into(),
+        timezone: TimeZone::get("Europe/Stockholm").unwrap_or(TimeZone::UTC),
+        skip_duplicates: said.contains("skip"),
+    };
+    for line in said.lines() {
+        match (line.strip_prefix("monitor "), line.parse::<Mapping>()) {
+            (Some(name), _) => plan.monitor = name.parse().ok(),
+            (None, Ok(mapping)) => plan.mappings.push(mapping),
+            (None, Err(error)) => assert!(!error.is_empty()),
+        }
+    }
+    in_file("table.csv", text[at..].as_bytes(), |file| {
+        let data = file.with_file_name("data");
+        match import::import(&data, file, &plan, false) {
+            Ok(imported) => assert_eq!(imported.rows, imported.new + imported.duplicates),
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
+        assert!(!data.exists(), "only looked at");
+    });
+}
+
+/// The day of the file in [`lake`].
+static DAY: LazyLock<Period> =
+    LazyLock::new(|| Period::between("2026-11-01", "2026-12-01", Calendar::new(TimeZone::UTC)).expect("a period"));
+
+/// A day's file, as the figures read it.
+pub fn lake(bytes: &[u8]) {
+    in_file("samples/site=here/date=2026-11-24/samples.parquet", bytes, |file| {
+        let data = file.ancestors().nth(4).expect("the data folder");
+        for skip in [false, true] {
+            let lake = Lake::open(data).expect("a lake").skip_corrupt(skip);
+            let query = SeriesQuery::new(DAY.clone())
+                .metrics(&[Metric::RoundTrip, Metric::SmtpSend])
+                .columns(&[Column::Stage, Column::Error])
+                .for_outages();
+            let counted = lake.count(&query);
+            let read = lake.map(&query, |series| series.len());
+            assert!(!skip || (counted.is_ok() && read.is_ok()), "{counted:?} {read:?}");
+            assert!(!skip || lake.monitors(Some(&DAY)).is_ok());
+        }
+    });
+}
+
+/// The definition of a report, or a report template.
+pub fn report_definition(text: &[u8]) {
+    in_file("report.toml", text, |file| match definition::load(None, file) {
+        Ok(definition) => assert!(!definition.template.title.is_empty() || definition.slug == "report"),
+        Err(problems) => assert!(problems.has_errors() && !problems.render(false).is_empty()),
+    });
+}
+
+/// A report to be shown.
+static REPORT: LazyLock<Document> = LazyLock::new(|| {
+    let definition = definition::of_template(None, "executive-summary").expect("a template");
+    let mut document = in_file("samples/none", b"", |file| {
+        let lake = Lake::open(file.ancestors().nth(2).expect("the data folder")).expect("a lake");
+        let source = Source {
+            lake: &lake,
+            config: None,
+            now: UtcMicros(1_795_456_800_000_000),
+            made_at: None,
+        };
+        let mut reports = generate::documents(&definition, source, &DAY).expect("a report");
+        reports.remove(0).document
+    });
+    document.blocks.push(Block::paragraph("Words & <b>more</b>"));
+    document
+});
+
+/// A user's Tera partial: the page is made, or it is said what is wrong with it.
+pub fn report_template(text: &[u8]) {
+    in_file("html/paragraph.html", text, |file| {
+        let own = file.ancestors().nth(2).expect("a folder");
+        if let Err(error) = html::render(&REPORT, Some(own)) {
+            assert!(!error.to_string().is_empty());
+        }
+        let _ = fs::metadata(file);
+    });
+}

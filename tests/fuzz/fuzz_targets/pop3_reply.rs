@@ -1,5 +1,0 @@
-//! What a POP3 server says in visits to a mailbox.
-
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| mailqos_probe::mailqos::fuzzing::pop3_reply(bytes));
