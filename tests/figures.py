@@ -653,6 +653,7 @@ def other_writers(rows, days):
         ("no moment", lambda of: of.drop_columns(["started_at"])),
         ("null moment", lambda of: of.set_column(1, "started_at", pa.nulls(len(of), pa.timestamp("us", tz="UTC")))),
         ("strange outcome", lambda of: of.set_column(2, "outcome", pa.array(["fine"] * len(of)))),
+        ("words for times", lambda of: of.set_column(of.schema.get_field_index("round_trip_us"), "round_trip_us", pa.array(["fast"] * len(of)))),
     ):
         folder = os.path.join(WORK, "wrong", name.replace(" ", "-"), "samples/site=a/date=2025-04-01")
         os.makedirs(folder)

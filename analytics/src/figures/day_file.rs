@@ -12,7 +12,7 @@ use std::{
 use mailqos_core::model::{Exclusion, Outcome, Stage};
 use polars::prelude::{
     BooleanChunked, ChunkApply as _, Column as Frame, DataFrame, DataType, Int64Chunked, ParallelStrategy,
-    ParquetReader, PolarsResult, SerReader as _, StringChunked, TimeUnit,
+    ParquetReader, PolarsError, PolarsResult, SerReader as _, StringChunked, TimeUnit,
 };
 
 use super::{
@@ -190,7 +190,16 @@ fn integers(frame: &DataFrame, name: &str) -> PolarsResult<Option<Int64Chunked>>
     let Ok(column) = frame.column(name) else {
         return Ok(None);
     };
-    Ok(Some(column.cast(&DataType::Int64)?.i64()?.clone()))
+    let numbers = match column.dtype() {
+        // pandas has no null among whole numbers: it makes them floats, and the nulls NaN.
+        kind if kind.is_float() => column.cast(&DataType::Int64)?,
+        kind if kind.is_integer() || *kind == DataType::Null => column.strict_cast(&DataType::Int64)?,
+        kind => {
+            let reason = format!("column {name:?} is of type {kind}, not of whole numbers");
+            return Err(PolarsError::SchemaMismatch(reason.into()));
+        }
+    };
+    Ok(Some(numbers.i64()?.clone()))
 }
 
 fn durations(frame: &DataFrame, name: &str) -> PolarsResult<Option<Durations>> {
@@ -367,7 +376,7 @@ impl Part {
         metrics: &[(Metric, String)],
         wanted: &Wanted,
     ) -> Result<Self, LakeError> {
-        let wrong = |error: polars::prelude::PolarsError| corrupt(file, error);
+        let wrong = |error: PolarsError| corrupt(file, error);
         let missing = |name: &str| corrupt(file, format!("it has no column {name:?}"));
         let monitors = text(frame, "monitor")
             .map_err(wrong)?
