@@ -62,6 +62,8 @@ pub struct Toll {
     pub reports_lost: u64,
     /// Those that arrived more than once.
     pub reports_doubled: u64,
+    /// Mails that were sent again since the process was killed before it could write down the server's reply: no mail system can know.
+    pub reports_in_doubt: u64,
     /// Foreign mails in the mailboxes of the monitors.
     pub foreign: u64,
     /// Those that are gone or changed, by a flag even.
@@ -125,6 +127,11 @@ impl fmt::Display for Toll {
         line("reports lost", self.reports_lost.to_string(), reports.clone())?;
         line("reports doubled", self.reports_doubled.to_string(), reports)?;
         line(
+            "mails sent again in doubt",
+            self.reports_in_doubt.to_string(),
+            "killed between the server's reply and the disk".to_owned(),
+        )?;
+        line(
             "foreign mails touched",
             self.foreign_touched.to_string(),
             of(self.foreign, "in the mailboxes"),
@@ -163,6 +170,7 @@ pub async fn run(plan: &Plan) -> Toll {
     toll.reports = reports.reports;
     toll.reports_lost = reports.reports_lost;
     toll.reports_doubled = reports.reports_doubled;
+    toll.reports_in_doubt = reports.reports_in_doubt;
     toll.analytics_memory = reports.analytics_memory;
     toll.secrets += reports.secrets;
     toll.add(reports.search);
