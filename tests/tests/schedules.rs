@@ -98,6 +98,51 @@ fn what_fails_waits_in_the_outbox_and_arrives_when_it_can() {
 }
 
 #[test]
+fn a_run_that_was_ordered_before_a_crash_is_not_ordered_again_with_other_figures() {
+    use sha2::Digest as _;
+    let setting = setting();
+    let text = DEFINITION.replace("period = \"last-week\"", "period = \"yesterday\"\ntimezone = \"UTC\"");
+    std::fs::write(setting.path("reports/weekly.toml"), text).unwrap();
+    pass_at(&setting, midnight(-3));
+    pass_at(&setting, midnight(-2));
+    assert_eq!(ledger(&setting), 1);
+    let more = |name: &str| {
+        let samples = simulation::samples(
+            &Habits::calm(name.parse().unwrap(), 1.0),
+            3,
+            &jiff::tz::TimeZone::UTC,
+            midnight(-6),
+            midnight(0),
+        );
+        simulation::write(&setting.data(), &"here".parse().unwrap(), samples).unwrap();
+    };
+    // As a crash leaves it: all is ordered, and not yet remembered. Meanwhile the figures have changed.
+    let crash = |ordered: bool| {
+        let file = setting.path("data/state/schedule.json");
+        let mut state: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        let due = state["reports"]["weekly"]["seen"].as_i64().unwrap();
+        state["reports"]["weekly"]["owed"] = serde_json::json!([{ "at": due, "look": 0, "told": false }]);
+        std::fs::write(file, state.to_string()).unwrap();
+        let hash = sha2::Sha256::digest(format!("weekly {}", UtcMicros(due)).as_bytes());
+        let key: String = hash[..12].iter().map(|byte| format!("{byte:02x}")).collect();
+        let folder = setting.path("data/state/outbox/runs").join(key);
+        if ordered {
+            std::fs::create_dir(&folder).unwrap();
+        }
+        folder
+    };
+    more("malmo");
+    let folder = crash(true);
+    pass_at(&setting, midnight(-2) + Micros::from_secs(60));
+    assert_eq!(ledger(&setting), 1, "it was ordered");
+    assert!(!folder.exists(), "the run is over");
+    // Else it would be made anew, and be another.
+    crash(false);
+    pass_at(&setting, midnight(-2) + Micros::from_secs(120));
+    assert_eq!(ledger(&setting), 2);
+}
+
+#[test]
 fn a_wrong_definition_is_named_and_holds_up_no_other() {
     let setting = setting();
     std::fs::write(

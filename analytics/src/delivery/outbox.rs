@@ -191,7 +191,13 @@ impl Outbox {
             ledger: Ledger::new(&folder),
             folder,
         };
-        for folder in [outbox.folder.clone(), outbox.pending(), outbox.dead(), outbox.locks()] {
+        for folder in [
+            outbox.folder.clone(),
+            outbox.pending(),
+            outbox.dead(),
+            outbox.runs(),
+            outbox.locks(),
+        ] {
             private_folder(&folder).map_err(failed(&folder))?;
         }
         Ok(outbox)
@@ -213,6 +219,11 @@ impl Outbox {
 
     fn dead(&self) -> PathBuf {
         self.folder.join("dead")
+    }
+
+    /// The orders of runs that are not yet known to be done, a folder each.
+    fn runs(&self) -> PathBuf {
+        self.folder.join("runs")
     }
 
     fn locks(&self) -> PathBuf {
@@ -238,17 +249,105 @@ impl Outbox {
     /// # Errors
     /// A file can't be read, or the outbox can't be written.
     pub fn submit(&self, request: &Request, now: UtcMicros) -> Result<Submitted, OutboxError> {
-        let mut unique = [0_u8; 8];
-        // Only the name of a folder that is renamed at once.
-        let _ = getrandom::fill(&mut unique);
-        let draft = self.folder.join(format!(".draft-{}", hex(&unique)));
-        let result = self.write(&draft, request, now);
+        let draft = self.draft();
+        let result = self.write(&draft, request, now).and_then(|submitted| {
+            if let Submitted::Waits(id) = &submitted {
+                self.place(&draft, id)?;
+            }
+            Ok(submitted)
+        });
         if result.is_err() || matches!(result, Ok(Submitted::Delivered(_))) {
             let _ = fs::remove_dir_all(&draft);
         }
         result
     }
 
+    /// Puts all deliveries of a run on disk, or none. After this they are not forgotten, and [`Self::is_ordered`] until
+    /// [`Self::close_run`]: a run that is made anew after a crash may have other figures by then, and would be delivered twice.
+    ///
+    /// # Errors
+    /// A file can't be read, or the outbox can't be written.
+    pub fn submit_run(&self, run: &str, requests: &[Request], now: UtcMicros) -> Result<Vec<Submitted>, OutboxError> {
+        let draft = self.draft();
+        let write = || -> Result<Vec<Submitted>, OutboxError> {
+            private_folder(&draft).map_err(failed(&draft))?;
+            let mut all = Vec::new();
+            for (index, request) in requests.iter().enumerate() {
+                let part = draft.join(format!("new-{index}"));
+                let submitted = self.write(&part, request, now)?;
+                match &submitted {
+                    Submitted::Waits(id) if !draft.join(id).exists() => {
+                        fs::rename(&part, draft.join(id)).map_err(failed(&part))?;
+                    }
+                    _ => fs::remove_dir_all(&part).map_err(failed(&part))?,
+                }
+                all.push(submitted);
+            }
+            sync(&draft).map_err(failed(&draft))?;
+            let place = self.runs().join(run_key(run));
+            fs::rename(&draft, &place).map_err(failed(&place))?;
+            sync(&self.runs()).map_err(failed(&place))?;
+            Ok(all)
+        };
+        let result = write();
+        if result.is_err() {
+            let _ = fs::remove_dir_all(&draft);
+        }
+        let all = result?;
+        self.place_run(&self.runs().join(run_key(run)))?;
+        Ok(all)
+    }
+
+    /// Whether the deliveries of a run were ordered already.
+    pub fn is_ordered(&self, run: &str) -> bool {
+        self.runs().join(run_key(run)).is_dir()
+    }
+
+    /// Forgets that a run was ordered: whoever makes it has written down that it is done, or that it is due anew. Its deliveries stay.
+    ///
+    /// # Errors
+    /// The outbox can't be written.
+    pub fn close_run(&self, run: &str) -> Result<(), OutboxError> {
+        let folder = self.runs().join(run_key(run));
+        if folder.is_dir() {
+            self.place_run(&folder)?;
+            fs::remove_dir_all(&folder).map_err(failed(&folder))?;
+        }
+        Ok(())
+    }
+
+    /// Lets the orders of a run wait with the others; those that a crash has left here, too.
+    fn place_run(&self, folder: &Path) -> Result<(), OutboxError> {
+        for entry in fs::read_dir(folder).map_err(failed(folder))? {
+            let entry = entry.map_err(failed(folder))?;
+            match self.place(&entry.path(), &entry.file_name().to_string_lossy()) {
+                // Somebody else who looked at the same time was faster.
+                Err(OutboxError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                placed => placed?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets an order wait with the others, unless the same one does already.
+    fn place(&self, from: &Path, id: &str) -> Result<(), OutboxError> {
+        let place = self.pending().join(id);
+        if place.exists() {
+            return fs::remove_dir_all(from).map_err(failed(from));
+        }
+        fs::rename(from, &place).map_err(failed(&place))?;
+        sync(&self.pending()).map_err(failed(&place))
+    }
+
+    /// A folder for what is not whole yet.
+    fn draft(&self) -> PathBuf {
+        let mut unique = [0_u8; 8];
+        // Only the name of a folder that is renamed at once.
+        let _ = getrandom::fill(&mut unique);
+        self.folder.join(format!(".draft-{}", hex(&unique)))
+    }
+
+    /// Writes an order down, where nobody looks for it yet.
     fn write(&self, draft: &Path, request: &Request, now: UtcMicros) -> Result<Submitted, OutboxError> {
         private_folder(draft).map_err(failed(draft))?;
         let mut hash = Sha256::new();
@@ -304,14 +403,6 @@ impl Outbox {
             tell_at: 0,
         };
         self.save(draft, &order)?;
-        let place = self.pending().join(&id);
-        if place.exists() {
-            // The same delivery waits already.
-            fs::remove_dir_all(draft).map_err(failed(draft))?;
-        } else {
-            fs::rename(draft, &place).map_err(failed(&place))?;
-            sync(&self.pending()).map_err(failed(&place))?;
-        }
         Ok(Submitted::Waits(id))
     }
 
@@ -458,8 +549,11 @@ impl Outbox {
         self.lock(&format!("target-{name}"))
     }
 
-    /// Removes what a crash has left of orders that were never acknowledged.
-    fn tidy(&self) {
+    /// Takes up the orders that a crash has left beside the others, and removes what it left of those that were never acknowledged.
+    fn tidy(&self) -> Result<(), OutboxError> {
+        for entry in fs::read_dir(self.runs()).map_err(failed(&self.folder))?.flatten() {
+            self.place_run(&entry.path())?;
+        }
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let is_draft = entry.file_name().to_string_lossy().starts_with(".draft-");
             let old = || {
@@ -470,6 +564,7 @@ impl Outbox {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
+        Ok(())
     }
 
     /// Delivers what is due; all targets at the same time, none held up by another.
@@ -480,7 +575,7 @@ impl Outbox {
     /// # Errors
     /// The outbox can't be read or written.
     pub async fn work_off(&self, config: &Config, now: UtcMicros) -> Result<Work, OutboxError> {
-        self.tidy();
+        self.tidy()?;
         // Side by side between targets, one after the other at a target: two files of one name must not meet half-written.
         let mut by_target: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for order in self.waiting()? {
@@ -804,6 +899,11 @@ fn order(folder: &Path) -> Result<Order, OutboxError> {
     })
 }
 
+/// The name of a run's folder.
+fn run_key(run: &str) -> String {
+    hex(&Sha256::digest(run.as_bytes())[..12])
+}
+
 fn is_id(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
@@ -914,6 +1014,40 @@ mod tests {
             Ok(Submitted::Waits(_))
         ));
         assert_eq!(outbox.ledger().expect("ledger").len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_run_is_ordered_whole_and_once() {
+        let folder = tempfile::tempdir().expect("folder");
+        let config = config(folder.path());
+        let outbox = Outbox::open(&config).expect("outbox");
+        let now = UtcMicros(1_000_000);
+        let both = [request(folder.path(), "a"), request(folder.path(), "b")];
+        let missing = Request {
+            items: vec![Item {
+                name: "none.pdf".into(),
+                path: folder.path().join("none.pdf"),
+            }],
+            ..request(folder.path(), "c")
+        };
+        // One that can't be read: none of them is ordered.
+        let [first, second] = both.clone();
+        assert!(outbox.submit_run("run", &[first, missing, second], now).is_err());
+        assert!(!outbox.is_ordered("run") && outbox.waiting().expect("read").is_empty());
+
+        assert_eq!(outbox.submit_run("run", &both, now).expect("ordered").len(), 2);
+        assert!(outbox.is_ordered("run") && !outbox.is_ordered("another run"));
+        let waiting = outbox.waiting().expect("read");
+        assert_eq!(waiting.len(), 2);
+        // As a crash leaves it: one order has not come to its place yet.
+        let left = outbox.runs().join(run_key("run")).join(&waiting[0].id);
+        fs::rename(outbox.pending().join(&waiting[0].id), &left).expect("moved");
+        let work = outbox.work_off(&config, now).await.expect("worked off");
+        assert_eq!((work.delivered.len(), left.exists()), (2, false));
+        assert!(outbox.is_ordered("run"));
+        outbox.close_run("run").expect("closed");
+        assert!(!outbox.is_ordered("run"));
+        outbox.close_run("run").expect("closed");
     }
 
     #[tokio::test]

@@ -213,7 +213,10 @@ async fn run_one(config: &Config, definition: &Definition, now: UtcMicros) -> Re
             due.left_out.len(),
         );
     }
+    let outbox = Outbox::open(config)?;
     for at in &due.made {
+        // A run that falls due anew, as after a clock that was wrong, is made anew.
+        outbox.close_run(&run(slug, *at))?;
         known.owed.push(Owed {
             at: at.0,
             ..Owed::default()
@@ -234,8 +237,18 @@ async fn run_one(config: &Config, definition: &Definition, now: UtcMicros) -> Re
         let at = UtcMicros(owed.at);
         let until = at + schedule.grace;
         let later = now + (now - at).clamp(PAUSES.0, PAUSES.1);
-        match make(config, definition, at, now, now < until).await {
-            Ok(true) => known.owed.retain(|other| other.at != owed.at),
+        let done = if outbox.is_ordered(&run(slug, at)) {
+            // A crash came before it was remembered. What it would say now is not what it said.
+            Ok(true)
+        } else {
+            make(config, &outbox, definition, at, now, now < until).await
+        };
+        let mut ordered = false;
+        match done {
+            Ok(true) => {
+                known.owed.retain(|other| other.at != owed.at);
+                ordered = true;
+            }
             Ok(false) => {
                 tracing::info!(report = %slug, due = %at, "waits for samples that are not settled yet");
                 owed.look = later.min(until).0;
@@ -251,8 +264,16 @@ async fn run_one(config: &Config, definition: &Definition, now: UtcMicros) -> Re
             *place = owed;
         }
         remember(config, slug, &known)?;
+        if ordered {
+            outbox.close_run(&run(slug, at))?;
+        }
     }
     result
+}
+
+/// What a run is called in the outbox.
+fn run(slug: &str, due: UtcMicros) -> String {
+    format!("{slug} {due}")
 }
 
 /// Tells people of definitions that can't be read, whenever one is wrong in a way that is new: nothing of them is made.
@@ -311,6 +332,7 @@ pub(crate) async fn say(config: &Config, id: &str, subject: &str, text: &str) ->
 /// Makes a run of a report and orders its deliveries; `false` if it is patient and some samples are not settled yet.
 async fn make(
     config: &Config,
+    outbox: &Outbox,
     definition: &Definition,
     due: UtcMicros,
     now: UtcMicros,
@@ -347,9 +369,9 @@ async fn make(
     let Some(requests) = requests else {
         return Ok(false);
     };
-    let outbox = Outbox::open(config)?;
-    for request in &requests {
-        match outbox.submit(request, now)? {
+    let submitted = outbox.submit_run(&run(&definition.slug, due), &requests, now)?;
+    for (request, submitted) in requests.iter().zip(submitted) {
+        match submitted {
             Submitted::Waits(id) => tracing::info!(target = %request.target, %id, "delivery ordered"),
             Submitted::Delivered(id) => tracing::info!(target = %request.target, %id, "delivered before"),
         }
