@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # ProFTPD: FTP in clear, with explicit TLS (1.2 and 1.3), explicit TLS 1.2 only, and implicit TLS. vsftpd: explicit TLS. With
 # both, a data connection must reuse the control connection's TLS session; vsftpd names a wrong address in its PASV replies.
+# The same once more, but for implicit TLS, on 127.0.0.2: with the ports that they name for data free on 127.0.0.1, a proxy
+# there can have all connections.
 . "$(dirname "$0")/common.sh"
 
 FTP=$ROOT/ftp
 VSFTPD=$ROOT/vsftpd VSFTPD_PORT=$((PORT_BASE + 23))
+FAR_VSFTPD=$ROOT/vsftpd-far FAR=$((PORT_BASE + 27)) FAR_TLS12=$((PORT_BASE + 28)) FAR_VSFTPD_PORT=$((PORT_BASE + 29))
 EXPLICIT=$((PORT_BASE + 21)) TLS12=$((PORT_BASE + 22)) IMPLICIT=$((PORT_BASE + 990))
 
 start_servers() {
@@ -15,7 +18,7 @@ start_servers() {
   printf 'reports:%s:%s:%s:reports:%s:/bin/false\n' "$(openssl passwd -6 "$PASSWORD")" "$(id -u nobody)" "$(id -g nobody)" \
     "$FTP/files" >"$FTP/users"
   chmod 600 "$FTP/users"
-  host() { # PORT TLSProtocol TLSOptions
+  host() { # PORT TLSProtocol FIRST_DATA_PORT TLSOptions
     cat <<CONF
   Port $1
   AuthOrder mod_auth_file.c
@@ -25,14 +28,14 @@ start_servers() {
   AllowOverwrite on
   AllowStoreRestart on
   AllowRetrieveRestart on
-  PassivePorts $((PORT_BASE + 200)) $((PORT_BASE + 299))
+  PassivePorts $3 $(($3 + 9))
   TLSEngine on
   TLSRequired off
   TLSProtocol $2
   TLSRSACertificateFile $ROOT/tls/server.rsa.pem
   TLSRSACertificateKeyFile $ROOT/tls/server.rsa.key
   TLSVerifyClient off
-  $3
+  $4
 CONF
   }
   rsa_certificate
@@ -54,45 +57,59 @@ SystemLog $FTP/proftpd.log
 TransferLog $FTP/transfer.log
 TLSLog $FTP/tls.log
 ControlsEngine off
-$(host $EXPLICIT "TLSv1.2 TLSv1.3" "")
+$(host $EXPLICIT "TLSv1.2 TLSv1.3" $((PORT_BASE + 200)) "")
 <VirtualHost 127.0.0.1>
-$(host $TLS12 TLSv1.2 "")
+$(host $TLS12 TLSv1.2 $((PORT_BASE + 210)) "")
 </VirtualHost>
 <VirtualHost 127.0.0.1>
-$(host $IMPLICIT "TLSv1.2 TLSv1.3" "TLSOptions UseImplicitSSL")
+$(host $IMPLICIT "TLSv1.2 TLSv1.3" $((PORT_BASE + 220)) "TLSOptions UseImplicitSSL")
+</VirtualHost>
+<VirtualHost 127.0.0.2>
+$(host $FAR "TLSv1.2 TLSv1.3" $((PORT_BASE + 230)) "")
+</VirtualHost>
+<VirtualHost 127.0.0.2>
+$(host $FAR_TLS12 TLSv1.2 $((PORT_BASE + 230)) "")
 </VirtualHost>
 CONF
   proftpd -c "$FTP/proftpd.conf" </dev/null >"$FTP/start.log" 2>&1 || { cat "$FTP/start.log" >&2; return 1; }
-  start_vsftpd
+  need vsftpd -- vsftpd
+  start_vsftpd "$VSFTPD" 127.0.0.1 "$VSFTPD_PORT" $((PORT_BASE + 300))
+  start_vsftpd "$FAR_VSFTPD" 127.0.0.2 "$FAR_VSFTPD_PORT" $((PORT_BASE + 310))
   listening $EXPLICIT $TLS12 $IMPLICIT $VSFTPD_PORT
   environment ftp "FTP_PORT=$EXPLICIT" "FTP_TLS12_PORT=$TLS12" "FTPS_PORT=$IMPLICIT" USER=reports "PASSWORD=$PASSWORD" \
-    "FOLDER=$FTP/files" "LOG=$FTP/proftpd.log" "VSFTPD_PORT=$VSFTPD_PORT" "VSFTPD_FOLDER=$VSFTPD/files"
+    "FOLDER=$FTP/files" "LOG=$FTP/proftpd.log" "VSFTPD_PORT=$VSFTPD_PORT" "VSFTPD_FOLDER=$VSFTPD/files" \
+    "FAR_PORT=$FAR" "FAR_TLS12_PORT=$FAR_TLS12" "FAR_DATA=$((PORT_BASE + 230))-$((PORT_BASE + 239))" \
+    "FAR_VSFTPD_PORT=$FAR_VSFTPD_PORT" "FAR_VSFTPD_DATA=$((PORT_BASE + 310))-$((PORT_BASE + 319))" \
+    "FAR_VSFTPD_FOLDER=$FAR_VSFTPD/files" "FAR_VSFTPD_LOG=$FAR_VSFTPD/vsftpd.log"
 }
 
 # Anonymous, since its users are those of the machine; it demands TLS and the reuse of the session all the same.
-start_vsftpd() {
-  need vsftpd -- vsftpd
-  mkdir -p "$VSFTPD/files/in" "$VSFTPD/empty"
-  chmod 755 "$VSFTPD" "$VSFTPD/files"
-  chown ftp:ftp "$VSFTPD/files/in" 2>/dev/null || chown nobody:nogroup "$VSFTPD/files/in"
-  cat >"$VSFTPD/vsftpd.conf" <<CONF
+start_vsftpd() { # FOLDER ADDRESS PORT FIRST_DATA_PORT
+  local folder=$1
+  mkdir -p "$folder/files/in" "$folder/empty"
+  chmod 755 "$folder" "$folder/files"
+  echo wrong >"$folder/banned"
+  chown ftp:ftp "$folder/files/in" 2>/dev/null || chown nobody:nogroup "$folder/files/in"
+  cat >"$folder/vsftpd.conf" <<CONF
 listen=YES
-listen_address=127.0.0.1
-listen_port=$VSFTPD_PORT
+listen_address=$2
+listen_port=$3
 background=NO
 anonymous_enable=YES
 no_anon_password=NO
-anon_root=$VSFTPD/files
+anon_root=$folder/files
 write_enable=YES
 anon_upload_enable=YES
 anon_mkdir_write_enable=YES
 anon_other_write_enable=YES
 anon_world_readable_only=NO
 anon_umask=022
-secure_chroot_dir=$VSFTPD/empty
+deny_email_enable=YES
+banned_email_file=$folder/banned
+secure_chroot_dir=$folder/empty
 pasv_address=192.0.2.1
-pasv_min_port=$((PORT_BASE + 300))
-pasv_max_port=$((PORT_BASE + 349))
+pasv_min_port=$4
+pasv_max_port=$(($4 + 9))
 ssl_enable=YES
 allow_anon_ssl=YES
 force_anon_logins_ssl=YES
@@ -101,11 +118,11 @@ require_ssl_reuse=YES
 ssl_ciphers=HIGH
 rsa_cert_file=$ROOT/tls/server.rsa.pem
 rsa_private_key_file=$ROOT/tls/server.rsa.key
-vsftpd_log_file=$VSFTPD/vsftpd.log
+vsftpd_log_file=$folder/vsftpd.log
 xferlog_enable=YES
 CONF
-  vsftpd "$VSFTPD/vsftpd.conf" </dev/null >"$VSFTPD/start.log" 2>&1 &
-  echo $! >"$VSFTPD/pid"
+  vsftpd "$folder/vsftpd.conf" </dev/null >"$folder/start.log" 2>&1 &
+  echo $! >"$folder/pid"
 }
 
 # Debian's ProFTPD has no directive of its own for a key of elliptic curves that all its versions read.
@@ -123,11 +140,12 @@ stop_servers() {
   rm -f "$ROOT/ftp.env"
   end "$FTP/pid"
   end "$VSFTPD/pid"
+  end "$FAR_VSFTPD/pid"
 }
 
 status_servers() {
   local pidfile state=0
-  for pidfile in "$FTP/pid" "$VSFTPD/pid"; do
+  for pidfile in "$FTP/pid" "$VSFTPD/pid" "$FAR_VSFTPD/pid"; do
     if alive "$pidfile"; then echo "$pidfile: running"; else echo "$pidfile: not running"; state=1; fi
   done
   return $state

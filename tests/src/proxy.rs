@@ -62,7 +62,15 @@ impl Proxy {
     /// # Errors
     /// When no port can be had.
     pub async fn start(server: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        Self::start_at(([127, 0, 0, 1], 0).into(), server).await
+    }
+
+    /// Listens on this address.
+    ///
+    /// # Errors
+    /// When somebody else has the port.
+    pub async fn start_at(address: SocketAddr, server: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let treatment = Arc::new(Mutex::new(Treatment::default()));
         let (connections, struck) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));

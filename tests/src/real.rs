@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 /// What one script published: `mail`, `ftp`, `share` or `sftp`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct RealServer(BTreeMap<String, String>);
 
 impl RealServer {

@@ -17,7 +17,7 @@ use mailqos_tests::{binaries, couriers};
 #[derive(Parser)]
 struct Arguments {
     /// The targets.
-    #[arg(long, value_delimiter = ',', default_value = "mail,ftp,share,sftp")]
+    #[arg(long, value_delimiter = ',', default_values = couriers::TARGETS)]
     targets: Vec<String>,
     /// How many faults each.
     #[arg(long, default_value_t = 50)]
@@ -40,7 +40,7 @@ async fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let mut well = true;
-    println!("target   faults  struck    once   twice    lost  half-visible");
+    println!("target    faults  struck    once   twice    lost  half-visible");
     for target in arguments.targets {
         let toll = couriers::run(&couriers::Plan {
             target: target.clone(),
@@ -51,7 +51,7 @@ async fn main() -> ExitCode {
         })
         .await;
         println!(
-            "{target:<8} {:>6} {:>7} {:>7} {:>7} {:>7} {:>13}",
+            "{target:<9} {:>6} {:>7} {:>7} {:>7} {:>7} {:>13}",
             arguments.faults, toll.struck, toll.once, toll.twice, toll.lost, toll.half_visible
         );
         for words in &toll.words {

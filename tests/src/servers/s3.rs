@@ -33,6 +33,8 @@ struct Object {
 struct Shared {
     objects: Mutex<BTreeMap<String, Object>>,
     away: AtomicBool,
+    full: AtomicBool,
+    refusing: AtomicBool,
     writes: AtomicU64,
 }
 
@@ -78,6 +80,16 @@ impl ObjectStore {
     /// From now on it is away, or there again.
     pub fn set_away(&self, away: bool) {
         self.shared.away.store(away, Ordering::SeqCst);
+    }
+
+    /// From now on it has no room for anything, or has again.
+    pub fn set_full(&self, full: bool) {
+        self.shared.full.store(full, Ordering::SeqCst);
+    }
+
+    /// From now on it knows nobody by the key that he has, or does again.
+    pub fn set_refusing(&self, refusing: bool) {
+        self.shared.refusing.store(refusing, Ordering::SeqCst);
     }
 
     /// How many objects were written, over all.
@@ -268,6 +280,12 @@ fn answer(request: &Request, shared: &Shared) -> Reply {
         .is_some_and(|field| field.contains(&credential))
     {
         return Reply::error("403 Forbidden", "AccessDenied");
+    }
+    if shared.refusing.load(Ordering::SeqCst) {
+        return Reply::error("403 Forbidden", "SignatureDoesNotMatch");
+    }
+    if request.method == "PUT" && shared.full.load(Ordering::SeqCst) {
+        return Reply::error("507 Insufficient Storage", "XMinioStorageFull");
     }
     let known = lock(&shared.objects).get(&request.path).cloned();
     match request.method.as_str() {
