@@ -74,9 +74,14 @@ async fn a_first_monitor_is_set_up_by_one_command() {
         "{said}"
     );
     assert_eq!(folder.config(), "");
+    // Editors find the schema that lies there.
+    let schema = folder.well(&["schema"]);
+    let schema = &schema[schema.find('{').unwrap()..];
+    std::fs::write(folder.0.path().join("mailqos.schema.json"), schema).unwrap();
     let said = folder.well(&[&arguments[..], &["--pin"]].concat());
     assert!(said.contains("✓ ok: round trip"), "{said}");
     let config = folder.config();
+    assert!(config.starts_with("#:schema ./mailqos.schema.json\n"), "{config}");
     assert!(
         config.contains("# The server under watch.") && config.contains("fingerprint = \""),
         "{config}"

@@ -93,6 +93,16 @@ impl Edit {
         }
     }
 
+    /// A comment above all that is there.
+    pub(super) fn begin_with(&mut self, comment: &str) {
+        let first = self.document.iter().next().map(|(key, _)| key.to_owned());
+        if let Some(mut key) = first.and_then(|first| self.document.key_mut(&first)) {
+            let prefix = key.leaf_decor().prefix().and_then(toml_edit::RawString::as_str);
+            let prefix = format!("{comment}\n{}", prefix.unwrap_or_default());
+            key.leaf_decor_mut().set_prefix(prefix);
+        }
+    }
+
     /// What follows the last table: comments.
     pub(super) fn end_with(&mut self, comment: &str) {
         self.document.set_trailing(comment);

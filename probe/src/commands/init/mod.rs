@@ -8,7 +8,7 @@ mod servers;
 
 use std::{
     io::{IsTerminal as _, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -383,6 +383,9 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     )?;
     let is_told = there.is_some_and(|there| !there.action_lists.is_empty());
     if fresh {
+        if let Some(schema) = schema(global.path()) {
+            edit.begin_with(&format!("#:schema {schema}"));
+        }
         edit.end_with(HINT);
     }
     secrets.keep()?;
@@ -404,6 +407,18 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
         }
     );
     Ok(code)
+}
+
+/// Where an editor finds the JSON Schema by which it completes the configuration: beside that, or where it was installed with this
+/// program.
+fn schema(configuration: &Path) -> Option<String> {
+    const FILE: &str = "mailqos.schema.json";
+    if configuration.with_file_name(FILE).is_file() {
+        return Some(format!("./{FILE}"));
+    }
+    let program = std::env::current_exe().ok()?;
+    let installed = program.parent()?.parent()?.join("share/mailqos").join(FILE);
+    installed.is_file().then(|| installed.display().to_string())
 }
 
 const PASSWORD: &str = "Password of the mailbox";
