@@ -3,7 +3,7 @@
 
 #![allow(clippy::expect_used, missing_docs)]
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, sync::LazyLock};
 
 use mailqos_core::config::{
     Action, Problems, Severity, load,
@@ -97,7 +97,8 @@ fn places(shape: &Shape) -> &'static [&'static str] {
 
 /// The complete configuration with a key of the table at a place set, or removed.
 fn with(place: &str, key: &str, value: Option<&str>) -> String {
-    let mut document: DocumentMut = COMPLETE.parse().expect("TOML");
+    static PARSED: LazyLock<DocumentMut> = LazyLock::new(|| COMPLETE.parse().expect("TOML"));
+    let mut document = PARSED.clone();
     let value = value.map(|text| text.parse::<Value>().expect("a value"));
     let words: Vec<&str> = place.split_whitespace().collect();
     let table = document.as_item_mut();
@@ -239,42 +240,61 @@ fn words_are_those_that_the_readers_take() {
 }
 
 #[test]
-#[ignore = "takes minutes without optimisation: cargo test -p mailqos-tests --test reference -- --ignored"]
 fn the_schema_refuses_nothing_that_the_readers_take_and_no_type_less() {
-    let folder = tempfile::tempdir().expect("a folder");
     let validator = jsonschema::draft7::new(&schema(&CONFIGURATION)).expect("a schema");
-    let mut wrong = Vec::new();
-    for (shape, key, place) in keys() {
-        for value in VALUES {
-            let text = with(place, key.name, Some(value));
-            let (problems, config) = read(folder.path(), &text);
-            let accepted = validator.is_valid(&json(&text));
-            if config.is_some() && !accepted {
-                wrong.push(format!(
-                    "{} {} = {value}: read, but refused by the schema",
-                    shape.head, key.name
-                ));
-            }
-            let is_wrong_type = problems.iter().any(|problem| {
-                let place = problem
-                    .place
-                    .as_ref()
-                    .map(|(source, span, _)| &source.text[span.clone()]);
-                problem.message.starts_with("expected ") && place == Some(*value)
-            });
-            if is_wrong_type && accepted {
-                wrong.push(format!(
-                    "{} {} = {value}: of a wrong type, but the schema allows it: {problems}",
-                    shape.head, key.name
-                ));
-            }
-        }
-    }
+    let all: Vec<_> = keys()
+        .flat_map(|key| VALUES.iter().map(move |value| (key, *value)))
+        .collect();
+    let compare = |part: &[((&Shape, &Key, &str), &str)]| -> Vec<String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let differences = part
+            .iter()
+            .filter_map(|((shape, key, place), value)| difference(folder.path(), &validator, shape, key, place, value));
+        differences.collect()
+    };
+    // Some thousand configurations: as many at once as there are processors.
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let wrong: Vec<String> = std::thread::scope(|scope| {
+        let parts = all.chunks(all.len().div_ceil(threads));
+        let running: Vec<_> = parts.map(|part| scope.spawn(|| compare(part))).collect();
+        running
+            .into_iter()
+            .flat_map(|thread| thread.join().expect("a thread"))
+            .collect()
+    });
     assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
 }
 
+/// How the readers and the schema differ over a value.
+fn difference(
+    folder: &Path,
+    validator: &jsonschema::Validator,
+    shape: &Shape,
+    key: &Key,
+    place: &str,
+    value: &str,
+) -> Option<String> {
+    let text = with(place, key.name, Some(value));
+    let (problems, config) = read(folder, &text);
+    let accepted = validator.is_valid(&json(&text));
+    let is_wrong_type = problems.iter().any(|problem| {
+        let place = problem
+            .place
+            .as_ref()
+            .map(|(source, span, _)| &source.text[span.clone()]);
+        problem.message.starts_with("expected ") && place == Some(value)
+    });
+    let words = if config.is_some() && !accepted {
+        "read, but refused by the schema".to_owned()
+    } else if is_wrong_type && accepted {
+        format!("of a wrong type, but the schema allows it: {problems}")
+    } else {
+        return None;
+    };
+    Some(format!("{} {} = {value}: {words}", shape.head, key.name))
+}
+
 #[test]
-#[ignore = "to be run by hand until every default has been compared"]
 fn defaults_are_what_holds_where_nothing_is_said() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut compared = 0;
