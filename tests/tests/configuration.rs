@@ -51,6 +51,21 @@ fn a_right_configuration_is_said_to_be_right() {
 }
 
 #[test]
+fn metrics_that_everybody_can_read_are_warned_of() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (address, warned) in [("127.0.0.1:9925", false), ("[::1]:9925", false), ("0.0.0.0:9925", true)] {
+        let text = FINE.replace("site = \"here\"", &format!("site = \"here\"\nmetrics = \"{address}\""));
+        let (code, stdout, stderr) = run("mailqos-probe", &write(&folder, text), &["check"]);
+        let said = stdout + &stderr;
+        assert_eq!(
+            (code, said.contains("not loopback")),
+            (Some(0), warned),
+            "{address}: {said}"
+        );
+    }
+}
+
+#[test]
 fn everything_wrong_is_said_at_once_with_place_and_remedy() {
     let folder = tempfile::tempdir().expect("a folder");
     let text = FINE
