@@ -113,3 +113,58 @@ fn programs_need_nothing_beside_them() {
     let left: Vec<_> = std::fs::read_dir(folder.path()).expect("the folder").collect();
     assert!(left.is_empty(), "left behind: {left:?}");
 }
+
+#[test]
+fn the_package_has_all_units_and_documents_and_every_file_that_it_names() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = std::fs::read_to_string(root.join("probe/Cargo.toml")).expect("the manifest");
+    let manifest: toml_edit::DocumentMut = text.parse().expect("TOML");
+    let assets = manifest["package"]["metadata"]["deb"]["assets"]
+        .as_array()
+        .expect("assets");
+    let sources: Vec<&str> = assets
+        .iter()
+        .filter_map(|asset| asset.as_array()?.get(0)?.as_str()?.strip_prefix("../"))
+        .collect();
+    // Files of a folder whose names end so, without the folders in it.
+    let files = |folder: &str, ending: &str| -> Vec<String> {
+        let entries = std::fs::read_dir(root.join(folder)).expect("a folder").flatten();
+        let names = entries.filter(|entry| entry.path().is_file());
+        let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names
+            .filter(|name| name.ends_with(ending))
+            .map(|name| format!("{folder}/{name}"))
+            .collect()
+    };
+    for source in sources
+        .iter()
+        .filter(|source| !source.starts_with("packaging/debian/made/"))
+    {
+        let found = match source.split_once('*') {
+            Some((folder, ending)) => !files(folder.trim_end_matches('/'), ending).is_empty(),
+            None => root.join(source).is_file(),
+        };
+        assert!(found, "the package names {source}, which is not there");
+    }
+    let packed = |path: &String| {
+        sources.iter().any(|source| match source.split_once('*') {
+            Some((folder, ending)) => path
+                .strip_prefix(folder)
+                .is_some_and(|name| !name.contains('/') && name.ends_with(ending)),
+            None => source == path,
+        })
+    };
+    let mut all = [files("packaging", ".service"), files("packaging", ".timer")].concat();
+    all.extend(
+        [
+            files("docs", ".md"),
+            files("docs/guide", ".md"),
+            files("docs", ".schema.json"),
+        ]
+        .concat(),
+    );
+    assert!(all.len() > 12, "{all:?}");
+    for path in all {
+        assert!(packed(&path), "{path} is not in the package");
+    }
+}
