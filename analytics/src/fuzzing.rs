@@ -42,6 +42,9 @@ pub fn import(bytes: &[u8]) {
         monitor: None,
         mappings: Vec::new(),
         outcomes: [("up".to_owned(), "ok".to_owned())].into(),
+        outcome: None,
+        delimiter: None,
+        time_format: None,
         timezone: TimeZone::get("Europe/Stockholm").unwrap_or(TimeZone::UTC),
         skip_duplicates: said.contains("skip"),
     };
