@@ -7,6 +7,7 @@
 
 FTP=$ROOT/ftp
 VSFTPD=$ROOT/vsftpd VSFTPD_PORT=$((PORT_BASE + 23))
+VSFTPD_PACKAGE=$ROOT/vsftpd-package
 FAR_VSFTPD=$ROOT/vsftpd-far FAR=$((PORT_BASE + 27)) FAR_TLS12=$((PORT_BASE + 28)) FAR_VSFTPD_PORT=$((PORT_BASE + 29))
 EXPLICIT=$((PORT_BASE + 21)) TLS12=$((PORT_BASE + 22)) IMPLICIT=$((PORT_BASE + 990))
 
@@ -72,7 +73,7 @@ $(host $FAR_TLS12 TLSv1.2 $((PORT_BASE + 230)) "")
 </VirtualHost>
 CONF
   proftpd -c "$FTP/proftpd.conf" </dev/null >"$FTP/start.log" 2>&1 || { cat "$FTP/start.log" >&2; return 1; }
-  need vsftpd -- vsftpd
+  unpack_vsftpd
   start_vsftpd "$VSFTPD" 127.0.0.1 "$VSFTPD_PORT" $((PORT_BASE + 300))
   start_vsftpd "$FAR_VSFTPD" 127.0.0.2 "$FAR_VSFTPD_PORT" $((PORT_BASE + 310))
   listening $EXPLICIT $TLS12 $IMPLICIT $VSFTPD_PORT
@@ -83,13 +84,26 @@ CONF
     "FAR_VSFTPD_FOLDER=$FAR_VSFTPD/files" "FAR_VSFTPD_LOG=$FAR_VSFTPD/vsftpd.log"
 }
 
+# Debian's vsftpd and ProFTPD exclude each other: this one is unpacked, and not installed.
+unpack_vsftpd() {
+  [ ! -x "$VSFTPD_PACKAGE/usr/sbin/vsftpd" ] || return 0
+  need /usr/lib/*/libwrap.so.0 -- libwrap0 libcap2 libpam0g
+  mkdir -p "$VSFTPD_PACKAGE"
+  cd "$VSFTPD_PACKAGE"
+  apt-get download -qq vsftpd >download.log 2>&1 || { apt-get update -qq >/dev/null 2>&1; apt-get download -qq vsftpd >download.log 2>&1; } ||
+    { cat download.log >&2; fail "could not download vsftpd"; }
+  dpkg -x vsftpd_*.deb .
+  cd - >/dev/null
+}
+
 # Anonymous, since its users are those of the machine; it demands TLS and the reuse of the session all the same.
 start_vsftpd() { # FOLDER ADDRESS PORT FIRST_DATA_PORT
-  local folder=$1
+  local folder=$1 user
+  user=$(id -un ftp 2>/dev/null) || user=nobody
   mkdir -p "$folder/files/in" "$folder/empty"
   chmod 755 "$folder" "$folder/files"
   echo wrong >"$folder/banned"
-  chown ftp:ftp "$folder/files/in" 2>/dev/null || chown nobody:nogroup "$folder/files/in"
+  chown "$user" "$folder/files/in"
   cat >"$folder/vsftpd.conf" <<CONF
 listen=YES
 listen_address=$2
@@ -97,6 +111,7 @@ listen_port=$3
 background=NO
 anonymous_enable=YES
 no_anon_password=NO
+ftp_username=$user
 anon_root=$folder/files
 write_enable=YES
 anon_upload_enable=YES
@@ -121,7 +136,7 @@ rsa_private_key_file=$ROOT/tls/server.rsa.key
 vsftpd_log_file=$folder/vsftpd.log
 xferlog_enable=YES
 CONF
-  vsftpd "$folder/vsftpd.conf" </dev/null >"$folder/start.log" 2>&1 &
+  "$VSFTPD_PACKAGE/usr/sbin/vsftpd" "$folder/vsftpd.conf" </dev/null >"$folder/start.log" 2>&1 &
   echo $! >"$folder/pid"
 }
 
