@@ -2,14 +2,14 @@
 //! cannot matter are left out by the statistics in the file's footer.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
-use mailqos_core::model::{Exclusion, Outcome, Stage};
+use mailqos_core::model::{Exclusion, Micros, Outcome, Stage};
 use polars::prelude::{
     BooleanChunked, ChunkApply as _, Column as Frame, DataFrame, DataType, Int64Chunked, ParallelStrategy,
     ParquetReader, PolarsError, PolarsResult, SerReader as _, StringChunked, TimeUnit,
@@ -17,7 +17,7 @@ use polars::prelude::{
 
 use super::{
     lake::{Column, LakeError, LakeFile, SeriesQuery},
-    series::{Durations, Metric, Series},
+    series::{Durations, HopDelay, Metric, Series},
 };
 
 /// Which monitors are wanted: by name, and between two names (the second one excluded).
@@ -325,6 +325,54 @@ pub(super) fn monitors(file: &LakeFile) -> Result<Vec<Arc<str>>, LakeError> {
     Ok(found.into_iter().map(|(monitor, _)| monitor).collect())
 }
 
+/// The stations of a mail, where they are known.
+type Way = Option<Arc<[HopDelay]>>;
+
+/// The stations of each mail; nothing where the file has none, or none of the form that this version knows.
+fn hops(frame: &DataFrame) -> Option<Vec<Way>> {
+    let column = frame.column("hops").ok()?;
+    let list = column.list().ok()?;
+    let inner = list.get_inner();
+    let stations = inner.struct_().ok()?;
+    let by = stations.field_by_name("by").ok()?.cast(&DataType::String).ok()?;
+    let delay = stations.field_by_name("delay_us").ok()?.cast(&DataType::Int64).ok()?;
+    let suspect = stations
+        .field_by_name("clock_suspect")
+        .ok()?
+        .cast(&DataType::Boolean)
+        .ok()?;
+    // A file names few stations, many times.
+    let mut names: BTreeMap<&str, Arc<str>> = BTreeMap::new();
+    let mut all: Vec<HopDelay> = Vec::with_capacity(stations.len());
+    for ((by, delay), suspect) in by
+        .str()
+        .ok()?
+        .iter()
+        .zip(delay.i64().ok()?.iter())
+        .zip(suspect.bool().ok()?.iter())
+    {
+        all.push(HopDelay {
+            by: by.map(|by| Arc::clone(names.entry(by).or_insert_with(|| Arc::from(by)))),
+            delay: delay.map(Micros),
+            clock_suspect: suspect == Some(true),
+        });
+    }
+    let mut ways = Vec::with_capacity(list.len());
+    let mut before = 0;
+    for chunk in list.downcast_iter() {
+        for (row, edges) in chunk.offsets().as_slice().windows(2).enumerate() {
+            let place = |edge: i64| usize::try_from(edge).ok().map(|edge| before + edge);
+            let stations = place(edges[0])
+                .zip(place(edges[1]))
+                .and_then(|(from, to)| all.get(from..to));
+            let known = chunk.validity().is_none_or(|valid| valid.get_bit(row));
+            ways.push(stations.filter(|_| known).map(Arc::from));
+        }
+        before += chunk.values().len();
+    }
+    Some(ways)
+}
+
 /// The decoded rows of a file that a batch needs.
 #[derive(Default)]
 pub(super) struct Part {
@@ -341,6 +389,7 @@ pub(super) struct Part {
     test_interval: Option<Durations>,
     max_round_trip: Option<Durations>,
     unverified: Option<Vec<bool>>,
+    hops: Option<Vec<Way>>,
     metrics: Vec<(Metric, Option<Durations>)>,
 }
 
@@ -359,7 +408,7 @@ impl Part {
                 Column::TestInterval => "test_interval_us",
                 Column::MaxRoundTrip => "max_round_trip_us",
                 Column::Unverified => "tls_unverified",
-                Column::Hops => continue,
+                Column::Hops => "hops",
             });
         }
         let metrics: Vec<(Metric, String)> = query.metrics.iter().map(|m| (*m, m.column())).collect();
@@ -445,6 +494,7 @@ impl Part {
             test_interval: durations(frame, "test_interval_us").map_err(wrong)?,
             max_round_trip: durations(frame, "max_round_trip_us").map_err(wrong)?,
             unverified,
+            hops: hops(frame),
             metrics: columns,
             started_at,
         })
@@ -529,7 +579,10 @@ impl Part {
                     Some(unverified) => rows.copy(unverified, &mut series.unverified),
                     None => series.unverified.resize(after, false),
                 },
-                Column::Hops => series.hops.resize(after, None),
+                Column::Hops => match &self.hops {
+                    Some(hops) => rows.each(|row| series.hops.push(hops.get(row).cloned().flatten())),
+                    None => series.hops.resize(after, None),
+                },
             }
         }
         for (metric, column) in &self.metrics {

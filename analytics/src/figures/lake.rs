@@ -169,8 +169,10 @@ impl SeriesQuery {
     }
 
     fn bytes_per_row(&self) -> usize {
+        // The stations of a mail, about.
+        let hops = if self.columns.contains(&Column::Hops) { 150 } else { 0 };
         // started_at, outcome, exclusion, provisional; then four bytes a duration; text is only on failures.
-        11 + 4 * self.metrics.len() + 8 * self.columns.len()
+        11 + 4 * self.metrics.len() + 8 * self.columns.len() + hops
     }
 }
 
