@@ -7,5 +7,7 @@ pub mod figures;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod lake;
+pub mod parallel;
 pub mod report;
 pub mod schedule;
+pub mod timing;

@@ -502,10 +502,10 @@ mod tests {
                 .map(|tick| tick.label)
                 .collect()
         };
-        assert_eq!(labels(1_240_000.0), ["0", "500", "1000", "1500\u{a0}ms"]);
+        assert_eq!(labels(1_240_000.0), ["0", "500", "1,000", "1,500\u{a0}ms"]);
         assert_eq!(labels(28e6), ["0", "10", "20", "30\u{a0}s"]);
         assert_eq!(labels(50e6), ["0", "15", "30", "45", "60\u{a0}s"]);
-        assert_eq!(labels(f64::NAN), ["0", "500", "1000\u{a0}µs"]);
+        assert_eq!(labels(f64::NAN), ["0", "500", "1,000\u{a0}µs"]);
         let log: Vec<String> = Axis::log(8e3, 40e6, 6, &english)
             .ticks
             .into_iter()

@@ -3,7 +3,7 @@
 use super::{
     Chart, Data, Datum, Measure,
     axis::{Axis, Stretch},
-    canvas::{At, Canvas, SMALL, TEXT, draw, text_width},
+    canvas::{At, Canvas, NAMES, SMALL, TEXT, draw, text_width},
     palette::Ink,
     plot::{Plot, headline, period, sentence},
     voice::Voice,
@@ -65,10 +65,10 @@ pub fn chart(data: &Budgets, voice: &dyn Voice) -> Chart {
             .iter()
             .map(|row| text_width(&row.name, TEXT).max(text_width(&row.promise, SMALL))),
     )
-    .min(share * 0.28);
-    let words = |row: &Budget| match row.spent() {
-        Some(spent) => voice.fill("{0} spent", &[&voice.share(spent)]),
-        None => voice.t("unknown").to_owned(),
+    .min(share * NAMES);
+    let words = |row: &Budget| {
+        row.spent()
+            .map_or_else(|| voice.t("unknown").to_owned(), |spent| state(spent, voice))
     };
     let texts = widest(
         &mut data
@@ -76,7 +76,7 @@ pub fn chart(data: &Budgets, voice: &dyn Voice) -> Chart {
             .iter()
             .map(|row| text_width(&words(row), TEXT).max(text_width(&row.amount, SMALL))),
     )
-    .min(share * 0.28);
+    .min(share * 0.3);
     let most = data
         .rows
         .iter()
@@ -170,11 +170,11 @@ fn bar(canvas: &mut Canvas<'_>, row: &Budget, plot: Plot, axis: &Axis, middle: f
         return;
     };
     canvas.rect(plot.left, top, x(spent.min(1.0)) - plot.left, tall, Ink::Accent);
-    canvas.title(format!("{}: {}", row.name, voice.share(spent)));
+    canvas.title(format!("{}: {}", row.name, state(spent, voice)));
     if spent > 1.0 {
         // Beyond the rule and taller: overspent is seen by its outline.
         canvas.rect(x(1.0), top - 3.0, x(spent) - x(1.0), tall + 6.0, Ink::Failed);
-        canvas.title(format!("{}: {}", row.name, voice.share(spent)));
+        canvas.title(format!("{}: {}", row.name, state(spent, voice)));
         if spent > axis.high {
             let end = plot.right;
             canvas.polygon(
@@ -190,7 +190,7 @@ fn bar(canvas: &mut Canvas<'_>, row: &Budget, plot: Plot, axis: &Axis, middle: f
         canvas.dashed("3 2");
         canvas.disc((to, middle), 4.5, ink);
         canvas.disc((to, middle), 3.0, Ink::Ground);
-        canvas.title(voice.fill("forecast {0}", &[&voice.share(forecast)]));
+        canvas.title(voice.fill("forecast {0}", &[&voice.whole_percent(forecast)]));
     }
 }
 
@@ -201,14 +201,51 @@ fn finding(data: &Budgets, voice: &dyn Voice) -> String {
     };
     let over = known.iter().filter(|(_, spent)| *spent > 1.0).count() as u64 + data.beyond.1;
     let all = known.len() as u64 + data.beyond.0;
-    let (worst, spent) = (worst.name.as_str(), voice.share(*spent));
-    if all == 1 {
-        return voice.fill("{1} of the error budget of {0} is spent.", &[worst, &spent]);
+    let (worst, share) = (worst.name.as_str(), voice.whole_percent(*spent));
+    let by = excess(*spent, voice);
+    match (over, all) {
+        (0, 1) => voice.fill("{1} of the error budget of {0} is spent.", &[worst, &share]),
+        (0, _) => voice.fill(
+            "No error budget is overspent; most is spent at {0}: {1}.",
+            &[worst, &share],
+        ),
+        (_, 1) => voice.fill("The error budget of {0} is overspent by {1}.", &[worst, &by]),
+        (1, _) => voice.fill(
+            "One of {0} error budgets is overspent: that of {1}, by {2}.",
+            &[&voice.count(all), worst, &by],
+        ),
+        _ => voice.fill(
+            "{0} of {1} error budgets are overspent, most of all that of {2}, by {3}.",
+            &[&voice.count(over), &voice.count(all), worst, &by],
+        ),
     }
-    voice.fill(
-        "Overspent error budgets: {0} of {1}; most is spent at {2}, {3}.",
-        &[&voice.count(over), &voice.count(all), worst, &spent],
-    )
+}
+
+/// What is spent, in words: `60 % spent`, `overspent by 57 %`.
+fn state(spent: f64, voice: &dyn Voice) -> String {
+    if spent > 1.0 {
+        voice.fill("overspent by {0}", &[&excess(spent, voice)])
+    } else {
+        voice.fill("{0} spent", &[&voice.whole_percent(spent)])
+    }
+}
+
+/// By how much a budget is overspent: `57 %`, `12 times`.
+fn excess(spent: f64, voice: &dyn Voice) -> String {
+    let over = spent - 1.0;
+    if over >= 9.995 {
+        // Nobody grasps 4,321 %; a budget of nothing is overspent by any number of times.
+        let times = if over < 1e6 {
+            voice.number(over, 0)
+        } else {
+            "∞".to_owned()
+        };
+        voice.fill("{0} times", &[&times])
+    } else if over < 0.01 {
+        format!("{}\u{202f}%", voice.number((over * 100.0).max(0.01), 2))
+    } else {
+        voice.whole_percent(over)
+    }
 }
 
 fn table(data: &Budgets, voice: &dyn Voice) -> Data {

@@ -13,7 +13,11 @@ use super::{
 };
 
 /// Distance of weeks and of days at least and at most; within them as large as the width lets them be.
-const SIZES: (f64, f64) = (4.0, 15.0);
+const SIZES: (f64, f64) = (4.0, 22.0);
+/// No wider for the sake of a name.
+const NAME: f64 = 214.0;
+/// How much wider bold letters are.
+const BOLD: f64 = 1.06;
 /// Between calendars beside each other.
 const GAP: f64 = 22.0;
 
@@ -34,19 +38,21 @@ pub fn chart(data: &Strip, first_day: i8, voice: &dyn Voice) -> Chart {
         .clamp(SIZES.0, SIZES.1)
         .floor();
     let wide = left + size * weeks as f64;
-    // Names are read rather than guessed: a calendar is as wide as its name and its figure, up to half the paper.
-    let texts = data
-        .rows
-        .iter()
-        .map(|row| text_width(&row.name, TEXT) * 1.06 + text_width(&row.figure, TEXT) + 10.0);
-    let needed = wide.max(texts.fold(100.0, f64::max).min(f64::from(width) / 2.0 - GAP)) + GAP;
+    // Names are read rather than guessed: a calendar is as wide as its name; its figure stands beside it or below.
+    let widest = |text: &dyn Fn(&strip::Row) -> f64| data.rows.iter().map(text).fold(100.0, f64::max);
+    let name = |row: &strip::Row| text_width(&row.name, TEXT) * BOLD;
+    let beside = widest(&|row| name(row) + text_width(&row.figure, TEXT) + 10.0);
+    let stacked = beside > wide.max(NAME);
+    let texts = if stacked { widest(&name) } else { beside };
+    let needed = wide.max(texts.min(NAME)) + GAP;
     let across = (((f64::from(width) + GAP) / needed).floor() as usize).clamp(1, data.rows.len().max(1));
     let pitch = (f64::from(width) + GAP) / across as f64;
     let mut states: Vec<strip::State> = data.rows.iter().flat_map(|row| &row.cells).map(Cell::state).collect();
     states.sort_unstable();
     states.dedup();
     let key = Key::of(&states, f64::from(width), voice);
-    let tall = 7.0 * size + 46.0;
+    let head = if stacked { 14.0 } else { 0.0 };
+    let tall = 7.0 * size + 50.0 + head;
     let lines = data.rows.len().max(1).div_ceil(across);
     let height = (key.height + tall * lines as f64).ceil();
     let finding = strip::finding(data, voice);
@@ -71,16 +77,24 @@ pub fn chart(data: &Strip, first_day: i8, voice: &dyn Voice) -> Chart {
             let x = (index % across) as f64 * pitch;
             let top = key.height + (index / across) as f64 * tall;
             let end = if across == 1 { x + wide } else { x + pitch - GAP };
-            let figure = text_width(&row.figure, TEXT);
-            let name = shorten(&row.name, end - x - figure - 8.0, TEXT);
+            let taken = if stacked {
+                0.0
+            } else {
+                text_width(&row.figure, TEXT) + 8.0
+            };
+            let name = shorten(&row.name, (end - x - taken) / BOLD, TEXT);
             canvas.strong(&name, x, top + 16.0, At::Start, Ink::Ink, TEXT);
             if name != row.name {
                 canvas.title(&row.name);
             }
-            canvas.text(&row.figure, end, top + 16.0, At::End, Ink::Grey, TEXT);
+            if stacked {
+                canvas.text(&row.figure, x, top + 16.0 + head, At::Start, Ink::Grey, TEXT);
+            } else {
+                canvas.text(&row.figure, end, top + 16.0, At::End, Ink::Grey, TEXT);
+            }
             let grid = Grid {
                 left: x + left,
-                top: top + 38.0,
+                top: top + 38.0 + head,
                 size,
                 first,
                 first_day,

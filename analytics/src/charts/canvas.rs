@@ -11,6 +11,10 @@ use plotters::{
 };
 
 use super::palette::{self, Ink};
+use crate::timing::Sum;
+
+/// How long all drawings took.
+pub static DRAWING: Sum = Sum::new();
 
 /// Units of the drawing in a pixel, since plotters knows whole numbers only.
 const FINE: f64 = 10.0;
@@ -21,6 +25,9 @@ const FAMILY: &str = "Inter, 'Helvetica Neue', Arial, sans-serif";
 pub(super) const TEXT: f64 = 12.0;
 /// Size of labels of second rank.
 pub(super) const SMALL: f64 = 11.0;
+
+/// Names beside bars and strips take no more than this share of the paper.
+pub(super) const NAMES: f64 = 0.36;
 
 /// Where a text begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +63,10 @@ pub(super) fn draw(
     alternative: &str,
     pen: impl FnOnce(&mut Canvas<'_>),
 ) -> String {
+    DRAWING.add(|| drawn(width, height, title, alternative, pen))
+}
+
+fn drawn(width: u32, height: u32, title: &str, alternative: &str, pen: impl FnOnce(&mut Canvas<'_>)) -> String {
     let fine = |pixels: u32| pixels.saturating_mul(FINE as u32);
     let mut raw = String::new();
     let extras = {

@@ -3,7 +3,7 @@
 use super::{
     Chart, Data, Datum,
     axis::Axis,
-    canvas::{At, SMALL, TEXT, draw, text_width},
+    canvas::{At, NAMES, SMALL, TEXT, draw, text_width},
     palette::Ink,
     plot::{Plot, headline, sentence},
     voice::{DASH, Measure, Voice},
@@ -92,7 +92,7 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
     let pitch = if rows.len() <= 12 { 26.0 } else { 18.0 };
     let widest =
         |texts: &mut dyn Iterator<Item = String>| texts.map(|text| text_width(&text, TEXT)).fold(0.0, f64::max).ceil();
-    let names = widest(&mut rows.iter().map(|row| row.name.clone())).min(f64::from(width) * 0.28);
+    let names = widest(&mut rows.iter().map(|row| row.name.clone())).min(f64::from(width) * NAMES);
     let change = |row: &Row| {
         row.change()
             .map_or_else(|| DASH.to_owned(), |change| data.measure.difference(change, voice))
@@ -217,6 +217,12 @@ fn finding(data: &Dumbbell, rows: &[Row], worse: &dyn Fn(f64) -> f64, voice: &dy
     let is_bad = |row: &Row, change: f64| row.stands_out(data.measure) && worse(change) > 0.0;
     let bad = changes.iter().filter(|(row, change)| is_bad(row, *change)).count() as u64;
     if bad == 0 && !last.stands_out(data.measure) {
+        if let [(only, _)] = changes[..] {
+            return voice.fill(
+                "{0} of {1} stayed as it was.",
+                &[&sentence(&[&data.metric]), &only.name],
+            );
+        }
         return voice.fill(
             "{0} stayed as it was at all of {1} monitors.",
             &[&sentence(&[&data.metric]), &voice.count(changes.len() as u64)],

@@ -26,6 +26,7 @@ pub mod voice;
 use mailqos_core::model::UtcMicros;
 use serde::Serialize;
 
+pub use canvas::DRAWING;
 pub use voice::{English, Measure, Voice};
 
 /// Width of a chart across the page.

@@ -3,7 +3,7 @@
 use super::{
     Chart, Data, Datum, Measure,
     axis::{Axis, Stretch},
-    canvas::{At, Canvas, SMALL, TEXT, draw, text_width},
+    canvas::{At, Canvas, NAMES, SMALL, TEXT, draw, text_width},
     palette::{CATEGORIES, Ink},
     plot::{Plot, headline, period, sentence},
     voice::Voice,
@@ -71,7 +71,7 @@ pub fn chart(data: &Phases, voice: &dyn Voice) -> Chart {
         .iter()
         .map(|row| text_width(&row.name, TEXT))
         .fold(0.0, f64::max)
-        .min(f64::from(width) * 0.28)
+        .min(f64::from(width) * NAMES)
         .ceil();
     let greatest = data.rows.iter().map(Row::total).fold(0.0, f64::max);
     let axis = Axis::from_zero(greatest, 6, voice);

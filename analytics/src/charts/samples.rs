@@ -443,6 +443,7 @@ pub(super) fn small_multiples(count: usize) -> (SmallMultiples, English) {
             small_multiples::Panel {
                 name: format!("{} → mailbox {}", CITIES[n % 8], n / 8 + 1),
                 figure: format!("{:.2}\u{a0}s", level / 1e6),
+                typical: Some([level, level * 2.0]),
                 buckets: one.buckets,
                 failures,
             }
@@ -492,6 +493,7 @@ pub(super) fn sparkline(values: &[Option<f64>]) -> Sparkline {
         width: 90,
         height: 22,
         values: values.to_vec(),
+        marked: None,
     }
 }
 

@@ -12,12 +12,15 @@ use super::{
     voice::Voice,
 };
 
-/// A panel is at least so wide.
-const PANEL: f64 = 150.0;
+/// A panel is at least so wide, and no wider for the sake of its name.
+const PANEL: (f64, f64) = (150.0, 212.0);
 /// Height of a panel's plot.
 const TALL: f64 = 58.0;
 /// Height of a panel with its name and its failures.
 const PITCH: f64 = TALL + 42.0;
+
+/// How much wider bold letters are.
+const BOLD: f64 = 1.06;
 
 /// What to draw.
 #[derive(Debug, Clone)]
@@ -41,6 +44,8 @@ pub struct Panel {
     pub name: String,
     /// A figure beside the name, such as its median; may be empty.
     pub figure: String,
+    /// Median and p95 over the whole period, where they are known: the buckets don't give them.
+    pub typical: Option<[f64; 2]>,
     /// The buckets, ascending.
     pub buckets: Vec<Bucket>,
     /// Tests that failed.
@@ -60,13 +65,20 @@ pub fn chart(data: &SmallMultiples, voice: &dyn Voice) -> Chart {
     let left = axis.label_width(TEXT).ceil() + 8.0;
     let gap = 16.0;
     let room = f64::from(width) - left;
-    let columns = ((room + gap) / (PANEL + gap))
+    // Panels are as wide as their names; where name and figure are too long for one line, the figure stands below.
+    let widest = |text: &dyn Fn(&Panel) -> f64| data.panels.iter().map(text).fold(0.0, f64::max);
+    let beside = widest(&|panel| name_width(panel) + 8.0 + text_width(&panel.figure, SMALL));
+    let stacked = beside > PANEL.1;
+    let needed = if stacked { widest(&name_width) } else { beside };
+    let columns = ((room + gap) / (needed.clamp(PANEL.0, PANEL.1) + gap))
         .floor()
         .clamp(1.0, data.panels.len().max(1) as f64);
     let wide = (room - gap * (columns - 1.0)) / columns;
+    let head = if stacked { 33.0 } else { 20.0 };
+    let pitch = PITCH + head - 20.0;
     let columns = columns as usize;
     let lines = data.panels.len().max(1).div_ceil(columns);
-    let height = (PITCH * lines as f64 + 16.0).ceil();
+    let height = (pitch * lines as f64 + 16.0).ceil();
     let finding = finding(data, range, voice);
     let title = if data.title.is_empty() {
         headline(&finding)
@@ -80,7 +92,7 @@ pub fn chart(data: &SmallMultiples, voice: &dyn Voice) -> Chart {
         for (index, panel) in data.panels.iter().enumerate() {
             let (column, line) = (index % columns, index / columns);
             let x = left + column as f64 * (wide + gap);
-            let top = line as f64 * PITCH + 20.0;
+            let top = line as f64 * pitch + head;
             let plot = Plot {
                 left: x,
                 right: x + wide,
@@ -96,13 +108,23 @@ pub fn chart(data: &SmallMultiples, voice: &dyn Voice) -> Chart {
                     canvas.text(&tick.label, plot.left - 6.0, y + 4.0, At::End, Ink::Grey, SMALL);
                 }
             }
-            let figure = text_width(&panel.figure, SMALL);
-            let name = shorten(&panel.name, wide - figure - 8.0, SMALL);
-            canvas.strong(&name, plot.left, top - 7.0, At::Start, Ink::Ink, SMALL);
+            let taken = if stacked {
+                0.0
+            } else {
+                text_width(&panel.figure, SMALL) + 8.0
+            };
+            // Bold is wider.
+            let name = shorten(&panel.name, (wide - taken) / BOLD, SMALL);
+            canvas.strong(&name, plot.left, top - head + 13.0, At::Start, Ink::Ink, SMALL);
             if name != panel.name {
                 canvas.title(&panel.name);
             }
-            canvas.text(&panel.figure, plot.right, top - 7.0, At::End, Ink::Grey, SMALL);
+            let (x, at) = if stacked {
+                (plot.left, At::Start)
+            } else {
+                (plot.right, At::End)
+            };
+            canvas.text(&panel.figure, x, top - 7.0, at, Ink::Grey, SMALL);
             let one = RoundTrip {
                 title: String::new(),
                 metric: data.metric.clone(),
@@ -137,6 +159,10 @@ pub fn chart(data: &SmallMultiples, voice: &dyn Voice) -> Chart {
     }
 }
 
+fn name_width(panel: &Panel) -> f64 {
+    text_width(&panel.name, SMALL) * BOLD
+}
+
 /// Few labels, since the panels are small.
 fn times(canvas: &mut super::canvas::Canvas<'_>, plot: Plot, span: Stretch, voice: &dyn Voice) {
     let ticks = time_ticks(span, plot.width(), SMALL, voice);
@@ -163,27 +189,6 @@ fn subtitle(data: &SmallMultiples, axis: &Axis, voice: &dyn Voice) -> String {
     format!("{}. {}", sentence(&parts), period(data.period, voice))
 }
 
-/// A panel's median of medians, weighed by count.
-fn typical(panel: &Panel) -> Option<f64> {
-    let mut medians: Vec<(f64, u64)> = panel
-        .buckets
-        .iter()
-        .flat_map(|bucket| {
-            let spread = bucket.spread.map(|spread| (spread[1], bucket.count));
-            spread.into_iter().chain(bucket.points.iter().map(|point| (point.1, 1)))
-        })
-        .filter(|(median, _)| median.is_finite())
-        .collect();
-    medians.sort_by(|one, other| one.0.total_cmp(&other.0));
-    let whole: u64 = medians.iter().map(|median| median.1).sum();
-    let mut seen = 0;
-    let middle = medians.iter().find(|(_, count)| {
-        seen += count;
-        seen * 2 >= whole
-    });
-    middle.map(|median| median.0)
-}
-
 fn finding(data: &SmallMultiples, range: Option<(f64, f64)>, voice: &dyn Voice) -> String {
     if range.is_none() {
         return voice.fill("No {0} was measured.", &[&data.metric]);
@@ -191,12 +196,12 @@ fn finding(data: &SmallMultiples, range: Option<(f64, f64)>, voice: &dyn Voice) 
     let known: Vec<(&Panel, f64)> = data
         .panels
         .iter()
-        .filter_map(|panel| Some((panel, typical(panel)?)))
+        .filter_map(|panel| Some((panel, panel.typical?[1])))
         .collect();
     let by = |one: &&(&Panel, f64), other: &&(&Panel, f64)| one.1.total_cmp(&other.1);
     match (known.iter().min_by(by), known.iter().max_by(by)) {
         (Some((low, least)), Some((high, greatest))) if known.len() > 1 => voice.fill(
-            "Median {0} reached from {1} ({2}) to {3} ({4}).",
+            "95 % had a {0} of at most {1} at {2}, of at most {3} at {4}.",
             &[
                 &data.metric,
                 &voice.duration(*least),
@@ -205,7 +210,10 @@ fn finding(data: &SmallMultiples, range: Option<(f64, f64)>, voice: &dyn Voice) 
                 &high.name,
             ],
         ),
-        (Some((_, value)), _) => voice.fill("Median {0} was {1}.", &[&data.metric, &voice.duration(*value)]),
+        (Some((_, value)), _) => voice.fill(
+            "95 % had a {0} of at most {1}.",
+            &[&data.metric, &voice.duration(*value)],
+        ),
         _ => voice.fill("No {0} was measured.", &[&data.metric]),
     }
 }
@@ -221,7 +229,8 @@ fn table(data: &SmallMultiples, voice: &dyn Voice) -> Data {
             vec![
                 Datum::text(&panel.name),
                 duration(range.map(|range| range.0)),
-                duration(typical(panel)),
+                duration(panel.typical.map(|[median, _]| median)),
+                duration(panel.typical.map(|[_, p95]| p95)),
                 duration(range.map(|range| range.1)),
                 Datum::count(
                     panel.failures.iter().filter(|failure| within(failure.at)).count() as u64,
@@ -231,7 +240,7 @@ fn table(data: &SmallMultiples, voice: &dyn Voice) -> Data {
         })
         .collect();
     Data {
-        heads: ["monitor", "lowest p5", "median", "highest p95", "failed tests"]
+        heads: ["monitor", "lowest p5", "median", "p95", "highest p95", "failed tests"]
             .map(|head| voice.t(head).to_owned())
             .into(),
         rows,
@@ -256,6 +265,7 @@ mod tests {
     fn a_monitor_without_values_keeps_its_place() {
         let (mut data, voice) = samples::small_multiples(3);
         data.panels[1].buckets.clear();
+        data.panels[1].typical = None;
         let chart = chart(&data, &voice);
         assert!(chart.svg.contains(">no values<"));
         assert_eq!(chart.data.rows[1][2].text, "–");

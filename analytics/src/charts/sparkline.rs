@@ -22,6 +22,8 @@ pub struct Sparkline {
     pub height: u32,
     /// Values at equal distances; `None` for unknown, which is a gap.
     pub values: Vec<Option<f64>>,
+    /// The value that it is about, where that is not the last.
+    pub marked: Option<usize>,
 }
 
 /// Draws it. Its scale reaches from the least to the greatest value; both are told in words.
@@ -73,9 +75,11 @@ pub fn chart(data: &Sparkline, voice: &dyn Voice) -> Chart {
                 line => canvas.path(line, Ink::Grey, 1.2),
             }
         }
-        match known.last() {
-            Some((index, value)) => canvas.disc(at((place(*index), *value)), 2.2, Ink::Accent),
-            None => {
+        let marked = known.iter().find(|(index, _)| data.marked == Some(*index));
+        match (marked, known.last()) {
+            (Some((index, value)), _) => canvas.disc(at((place(*index), *value)), 2.6, Ink::Failed),
+            (None, Some((index, value))) => canvas.disc(at((place(*index), *value)), 2.2, Ink::Accent),
+            (None, None) => {
                 let middle = f64::from(height) / 2.0;
                 canvas.line((plot.left, middle), (plot.right, middle), Ink::Mist, 0.75);
             }
@@ -98,7 +102,7 @@ pub fn chart(data: &Sparkline, voice: &dyn Voice) -> Chart {
         width,
         height,
         title: headline(&finding),
-        subtitle: String::new(),
+        subtitle: sentence(&[&data.metric]),
         alternative: finding,
         data: Data {
             heads: vec!["#".to_owned(), data.metric.clone()],

@@ -5,7 +5,7 @@ use mailqos_core::model::UtcMicros;
 use super::{
     Chart, Data, Datum, Measure,
     axis::{Stretch, place},
-    canvas::{At, Canvas, SMALL, TEXT, draw, text_width},
+    canvas::{At, Canvas, NAMES, SMALL, TEXT, draw, text_width},
     palette::Ink,
     plot::{Plot, hatched, headline, moment, period, sentence},
     voice::{DASH, Voice},
@@ -108,7 +108,7 @@ pub fn chart(data: &Strip, voice: &dyn Voice) -> Chart {
             .map(|row| text_width(text(row), TEXT))
             .fold(0.0, f64::max)
     };
-    let names = widest(|row| &row.name).min(f64::from(width) * 0.28).ceil();
+    let names = widest(|row| &row.name).min(f64::from(width) * NAMES).ceil();
     let figures = widest(|row| &row.figure).min(110.0).ceil();
     let left = names + 10.0;
     let right = f64::from(width) - if figures > 0.0 { figures + 10.0 } else { 2.0 };

@@ -92,7 +92,9 @@ impl dyn Voice + '_ {
             text.push('\u{2212}');
         }
         for (index, digit) in whole.chars().enumerate() {
-            if index > 0 && whole.len() > 4 && (whole.len() - index).is_multiple_of(3) {
+            // English groups from four digits on, languages with other signs from five.
+            let grouped = whole.len() > 4 || self.thousands() == Some(',');
+            if index > 0 && grouped && (whole.len() - index).is_multiple_of(3) {
                 text.extend(self.thousands());
             }
             text.push(digit);
@@ -139,6 +141,13 @@ impl dyn Voice + '_ {
     pub(super) fn shift(&self, micros: f64) -> String {
         let text = self.duration(micros);
         if micros > 0.0 { format!("+{text}") } else { text }
+    }
+
+    /// A share that may be more than all, in whole per cent; less than all is never shown as 100 %.
+    pub(super) fn whole_percent(&self, share: f64) -> String {
+        let percent = (share * 100.0).round();
+        let percent = if share < 1.0 { percent.min(99.0) } else { percent };
+        format!("{}\u{202f}%", self.number(percent, 0))
     }
 
     /// A share of 0 to 1 as per cent; as many nines as there are, never rounded to 0 or 100 %.

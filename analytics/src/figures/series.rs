@@ -572,6 +572,31 @@ impl Series {
         }
     }
 
+    /// Lets go of columns in which nothing stands: they read as before, and a year of them has to fit into memory.
+    pub fn leave_out_empty(&mut self) {
+        fn drop_if<T>(column: &mut Vec<T>, is_empty: impl Fn(&T) -> bool) {
+            if column.iter().all(is_empty) {
+                *column = Vec::new();
+            }
+        }
+        drop_if(&mut self.excluded, Option::is_none);
+        drop_if(&mut self.stage, Option::is_none);
+        drop_if(&mut self.error, Option::is_none);
+        drop_if(&mut self.smtp_reply_code, Option::is_none);
+        drop_if(&mut self.hops, Option::is_none);
+        drop_if(&mut self.unverified, |unverified| !unverified);
+        drop_if(&mut self.provisional, |provisional| !provisional);
+        for column in self
+            .metrics
+            .iter_mut()
+            .chain([&mut self.test_interval, &mut self.max_round_trip])
+        {
+            if column.iter().all(|value| value.is_none()) {
+                *column = Durations::default();
+            }
+        }
+    }
+
     /// Only those samples that lie in `period` are inside from now on; the others become context.
     pub fn confine(&mut self, period: &Period) {
         let first = self.started_at.partition_point(|at| *at < period.from.0);

@@ -112,7 +112,7 @@ fn letter(document: &Document, config: &Config) -> Result<Letter, MediaError> {
             .map(|c| if c.is_control() { ' ' } else { c })
             .take(200)
             .collect(),
-        text: media::email::text(document),
+        text: media::text::render(document),
         html: Some(page.html),
         pictures: pictures.collect(),
         ..Letter::default()

@@ -194,6 +194,11 @@ pub enum Block {
         /// The items.
         items: Vec<Vec<Span>>,
     },
+    /// Findings, each a sentence with a small chart beside it.
+    Findings {
+        /// The findings.
+        findings: Vec<Finding>,
+    },
     /// Large figures, three to six.
     KeyFigures {
         /// The figures.
@@ -241,6 +246,15 @@ pub struct Span {
     pub code: bool,
     /// Where it leads: `https:`, `http:`, `mailto:` or `#id`.
     pub link: Option<String>,
+}
+
+/// A finding.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    /// The sentence.
+    pub spans: Vec<Span>,
+    /// A chart as small as a word; its subtitle says what it shows.
+    pub chart: Option<ChartBlock>,
 }
 
 /// A large figure.
@@ -451,6 +465,15 @@ impl Span {
 }
 
 impl Block {
+    /// The charts that it shows itself, those of blocks within it left out.
+    pub fn charts(&self) -> Vec<&ChartBlock> {
+        match self {
+            Self::Chart(chart) => vec![chart],
+            Self::Findings { findings } => findings.iter().filter_map(|finding| finding.chart.as_ref()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// A paragraph of plain text.
     pub fn paragraph(text: impl Into<String>) -> Self {
         Self::Paragraph {
@@ -546,10 +569,7 @@ impl Document {
 
     /// The charts, in reading order.
     pub fn charts(&self) -> impl Iterator<Item = &ChartBlock> {
-        self.walk().into_iter().filter_map(|block| match block {
-            Block::Chart(chart) => Some(chart),
-            _ => None,
-        })
+        self.walk().into_iter().flat_map(Block::charts)
     }
 
     /// The tables, in reading order.

@@ -1,9 +1,6 @@
 //! What a report is made of: the samples of the selected monitors over a period, and the figures that most sections need.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Mutex, OnceLock},
-};
+use std::{collections::BTreeSet, sync::OnceLock};
 
 use mailqos_core::{
     config::{Config, Kind},
@@ -12,11 +9,14 @@ use mailqos_core::{
 };
 
 use super::provenance::{Columns, Origin, Part};
-use crate::figures::{
-    AlarmLog, Column, Counts, Lake, LakeError, Metric, Period, Series, SeriesQuery, Timeline,
-    patterns::{self, Found},
-    percentiles::CONTRACT,
-    service_level::{self, LevelReport},
+use crate::{
+    figures::{
+        AlarmLog, Column, Counts, Lake, LakeError, Metric, Period, Series, SeriesQuery, Timeline,
+        patterns::{self, Found},
+        percentiles::CONTRACT,
+        service_level::{self, LevelReport},
+    },
+    parallel,
 };
 
 /// The facts of one period.
@@ -163,20 +163,24 @@ impl Facts {
             let before = period.previous();
             let before_query = query(&before).metrics(&[Metric::RoundTrip]).for_outages();
             (
-                lake.map(&now_query, std::mem::take)?,
+                lake.map(&now_query, |series| {
+                    let mut series = std::mem::take(series);
+                    series.leave_out_empty();
+                    (Origin::of(&series, Columns::All), series)
+                })?,
                 lake.map(&before_query, |series| figures_before(&series, &before))?,
             )
         };
-        series.retain(|series| chosen.contains(&(series.site.to_string(), series.monitor.to_string())));
+        series.retain(|(_, series)| chosen.contains(&(series.site.to_string(), series.monitor.to_string())));
         let last_sample = series
             .iter()
-            .filter(|series| !series.inside.is_empty())
-            .map(|series| series.at(series.inside.end - 1))
+            .filter(|(_, series)| !series.inside.is_empty())
+            .map(|(_, series)| series.at(series.inside.end - 1))
             .max();
         let passed = passed(period, &series, last_sample, now);
         let mut monitors: Vec<Monitor> = series
             .into_iter()
-            .map(|series| {
+            .map(|(origin, series)| {
                 let before = before
                     .iter()
                     .find(|(site, id, _)| **site == *series.site && **id == *series.monitor)
@@ -187,7 +191,7 @@ impl Facts {
                         downtime: before.downtime,
                         origin: before.origin.clone(),
                     });
-                monitor(config, series, before, &passed)
+                monitor(config, (origin, series), before, &passed)
             })
             .collect();
         let several: BTreeSet<&str> = monitors.iter().map(|monitor| monitor.site.as_str()).collect();
@@ -227,28 +231,8 @@ impl Facts {
     /// What stands out from chance in the samples of all monitors; found when first asked for, on all cores.
     pub fn patterns(&self) -> &[Found] {
         self.patterns.get_or_init(|| {
-            let answers: Mutex<Vec<(usize, patterns::Answers)>> = Mutex::default();
-            let next = std::sync::atomic::AtomicUsize::new(0);
-            let threads = std::thread::available_parallelism().map_or(1, usize::from);
-            std::thread::scope(|scope| {
-                for _ in 0..threads.min(self.monitors.len()) {
-                    scope.spawn(|| {
-                        loop {
-                            let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                            let Some(monitor) = self.monitors.get(index) else {
-                                return;
-                            };
-                            let answer = patterns::ask(&monitor.series, &self.passed);
-                            if let Ok(mut answers) = answers.lock() {
-                                answers.push((index, answer));
-                            }
-                        }
-                    });
-                }
-            });
-            let mut answers = answers.into_inner().unwrap_or_default();
-            answers.sort_by_key(|(index, _)| *index);
-            patterns::find(answers.into_iter().map(|(_, answer)| answer).collect())
+            let ask = |monitor: &Monitor| patterns::ask(&monitor.series, &self.passed);
+            patterns::find(parallel::map(&self.monitors, ask))
         })
     }
 
@@ -291,20 +275,25 @@ fn levels(lake: &Lake, config: &Config, selection: &Selection, passed: &Period) 
 }
 
 /// A period that is not over ends one test interval after the last sample.
-fn passed(period: &Period, series: &[Series], last: Option<UtcMicros>, now: UtcMicros) -> Period {
+fn passed(period: &Period, series: &[(Origin, Series)], last: Option<UtcMicros>, now: UtcMicros) -> Period {
     if period.to <= now {
         return period.clone();
     }
     let interval = series
         .iter()
-        .filter_map(|series| series.test_interval.iter().last().flatten())
+        .filter_map(|(_, series)| series.test_interval.iter().last().flatten())
         .max()
         .unwrap_or(Micros::from_secs(300));
     let end = last.map_or(now, |last| (last + interval).min(now.max(last + Micros(1))));
     period.until(end).unwrap_or_else(|| period.clone())
 }
 
-fn monitor(config: Option<&Config>, series: Series, before: Option<Before>, passed: &Period) -> Monitor {
+fn monitor(
+    config: Option<&Config>,
+    (origin, series): (Origin, Series),
+    before: Option<Before>,
+    passed: &Period,
+) -> Monitor {
     let configured = config.and_then(|config| {
         config
             .monitors
@@ -333,7 +322,7 @@ fn monitor(config: Option<&Config>, series: Series, before: Option<Before>, pass
         counts: Counts::of(&series, series.inside.clone()),
         timeline: Timeline::of(&series, passed, configured.map(|monitor| monitor.test_interval)),
         before,
-        origin: Origin::of(&series, Columns::All),
+        origin,
         max_round_trip: in_samples.or(options.map(|options| options.max_round_trip)),
         unverified: series
             .unverified

@@ -1,12 +1,12 @@
 //! What the facts say, in sentences: the headline and what mattered.
 
-use mailqos_core::model::Micros;
+use mailqos_core::model::{Micros, UtcMicros};
 
 use super::{
     facts::Monitor,
     locale::{DASH, Locale},
 };
-use crate::figures::{Counts, Metric, Outage, percentiles};
+use crate::figures::{Counts, Metric, Outage, Values, percentiles};
 
 /// Figures over several monitors together.
 #[derive(Debug)]
@@ -15,8 +15,6 @@ pub struct Together {
     pub counts: Counts,
     /// The counted tests of the period before, of the monitors that had any.
     pub before: Option<Counts>,
-    /// p50, p90, p95, p99 of the round trip over all monitors, in microseconds.
-    pub round_trip: Option<[f64; 4]>,
     /// Outages in the period.
     pub outages: usize,
     /// Their downtime in the period, of all monitors.
@@ -32,7 +30,6 @@ impl Together {
     pub fn of(monitors: &[&Monitor]) -> Self {
         let mut counts = Counts::default();
         let mut before: Option<Counts> = None;
-        let mut trips = Vec::new();
         let (mut known, mut whole) = (0_i128, 0_i128);
         let (mut downtime, mut downtime_before) = (Micros::ZERO, Micros::ZERO);
         for monitor in monitors {
@@ -41,15 +38,11 @@ impl Together {
                 before.get_or_insert_default().add(&earlier.counts);
                 downtime_before = downtime_before + earlier.downtime;
             }
-            trips.extend(monitor.series.values(Metric::RoundTrip, monitor.series.inside.clone()));
             downtime = downtime + monitor.timeline.downtime;
             known += i128::from((monitor.timeline.period - monitor.timeline.unknown).0);
             whole += i128::from(monitor.timeline.period.0);
         }
         Self {
-            round_trip: (!trips.is_empty())
-                .then(|| percentiles(&mut trips, &percentiles::CONTRACT))
-                .and_then(|values| values.try_into().ok()),
             outages: monitors.iter().map(|monitor| monitor.timeline.outages.len()).sum(),
             coverage: (whole > 0).then(|| known as f64 / whole as f64),
             counts,
@@ -58,6 +51,20 @@ impl Together {
             downtime_before,
         }
     }
+}
+
+/// p50, p90, p95, p99 of the round trip over these monitors, in microseconds.
+pub fn round_trip(monitors: &[&Monitor]) -> Option<[f64; 4]> {
+    let mut trips = Values::default();
+    for monitor in monitors {
+        let series = &monitor.series;
+        series.values_into(Metric::RoundTrip, series.inside.clone(), &series.counting(), &mut trips);
+    }
+    let figures = match &mut trips {
+        Values::Narrow(trips) => percentiles(trips, &percentiles::CONTRACT),
+        Values::Wide(trips) => percentiles(trips, &percentiles::CONTRACT),
+    };
+    figures.try_into().ok()
 }
 
 /// The finding in one sentence, with its figure.
@@ -144,8 +151,39 @@ pub fn span_of(outage: &Outage, locale: &Locale) -> String {
     }
 }
 
-/// What mattered, each a sentence with its figures; the most important first.
-pub fn sentences(monitors: &[&Monitor], locale: &Locale) -> Vec<String> {
+/// A sentence with its figures, and what a small chart beside it shows.
+#[derive(Debug)]
+pub struct Sentence<'a> {
+    /// The sentence.
+    pub text: String,
+    /// What it is about; `None` where a chart would say no more.
+    pub about: Option<About<'a>>,
+}
+
+/// What a sentence is about.
+#[derive(Debug)]
+pub enum About<'a> {
+    /// The availability of monitors together, and a moment that matters.
+    Availability(Vec<&'a Monitor>, Option<UtcMicros>),
+    /// A percentile of a monitor's round trip.
+    RoundTrip(&'a Monitor, f64),
+}
+
+impl<'a> Sentence<'a> {
+    fn plain(text: String) -> Self {
+        Self { text, about: None }
+    }
+
+    fn about(text: String, about: About<'a>) -> Self {
+        Self {
+            text,
+            about: Some(about),
+        }
+    }
+}
+
+/// What mattered; the most important first.
+pub fn sentences<'a>(monitors: &[&'a Monitor], locale: &Locale) -> Vec<Sentence<'a>> {
     let mut said = Vec::new();
     let together = Together::of(monitors);
     if together.counts.tests() == 0 {
@@ -153,7 +191,7 @@ pub fn sentences(monitors: &[&Monitor], locale: &Locale) -> Vec<String> {
     }
     if let Some((monitor, outage)) = worst_outage(monitors) {
         let cause = cause(monitor, outage, locale);
-        said.push(locale.fill(
+        let text = locale.fill(
             "The longest outage hit {0} on {1} and lasted {2}, {3} in a row: {4}.",
             &[
                 &monitor.name,
@@ -162,19 +200,21 @@ pub fn sentences(monitors: &[&Monitor], locale: &Locale) -> Vec<String> {
                 &locale.count(outage.failed_tests, "one failed test", "{0} failed tests"),
                 &cause,
             ],
-        ));
+        );
+        let about = About::Availability(vec![monitor], Some(outage.from));
+        said.push(Sentence::about(text, about));
     }
     let failing: Vec<&&Monitor> = monitors.iter().filter(|monitor| monitor.counts.failed() > 0).collect();
     match (failing.len(), monitors.len()) {
-        (0, _) => said.push(locale.count(
+        (0, _) => said.push(Sentence::plain(locale.count(
             together.counts.tests(),
             "The one test succeeded.",
             "All {0} tests succeeded.",
-        )),
-        (some, all) if all > 1 && some < all => said.push(locale.fill(
+        ))),
+        (some, all) if all > 1 && some < all => said.push(Sentence::plain(locale.fill(
             "{0} of {1} monitors had no failure at all.",
             &[&locale.integer((all - some) as u64), &locale.integer(all as u64)],
-        )),
+        ))),
         _ => {}
     }
     if let Some(before) = together.before.filter(|before| before.tests() > 0)
@@ -182,28 +222,32 @@ pub fn sentences(monitors: &[&Monitor], locale: &Locale) -> Vec<String> {
         && let (Some(a), Some(b)) = (together.counts.availability_interval(), before.availability_interval())
     {
         // A change within what chance explains is none.
-        if a.low > b.high || a.high < b.low {
+        let text = if a.low > b.high || a.high < b.low {
             let text = if now > then {
                 "Availability rose by {0} against the period before, from {1}."
             } else {
                 "Availability fell by {0} against the period before, from {1}."
             };
-            said.push(locale.fill(
+            locale.fill(
                 text,
                 &[
                     locale.points((now - then).abs(), 2).trim_start_matches('+'),
                     &locale.share_said(before.ok, before.tests()),
                 ],
-            ));
+            )
         } else {
-            said.push(locale.fill(
+            locale.fill(
                 "Availability was that of the period before ({0}): the difference is within what chance explains.",
                 &[&locale.share_said(before.ok, before.tests())],
-            ));
-        }
+            )
+        };
+        said.push(Sentence::about(text, About::Availability(monitors.to_vec(), None)));
     }
     if let Some(monitor) = slowest_change(monitors) {
-        said.push(changed(monitor, locale));
+        said.push(Sentence::about(
+            changed(monitor, locale),
+            About::RoundTrip(monitor, 0.5),
+        ));
     }
     if monitors.len() > 1 {
         let p95 = |monitor: &&&Monitor| p95(monitor).unwrap_or(f64::MIN);
@@ -211,10 +255,11 @@ pub fn sentences(monitors: &[&Monitor], locale: &Locale) -> Vec<String> {
         if let Some(monitor) = slowest
             && let Some(value) = self::p95(monitor)
         {
-            said.push(locale.fill(
+            let text = locale.fill(
                 "{0} was the slowest: 95 % of its delivered mails took no longer than {1}.",
                 &[&monitor.name, &locale.duration(value)],
-            ));
+            );
+            said.push(Sentence::about(text, About::RoundTrip(monitor, 0.95)));
         }
     }
     said

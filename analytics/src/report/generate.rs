@@ -5,6 +5,7 @@ use std::{
     fs,
     io::Write as _,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use jiff::tz::TimeZone;
@@ -20,7 +21,11 @@ use super::{
     provenance::Provenance,
     sections::{Ids, Placed, View},
 };
-use crate::figures::{Calendar, Lake, LakeError, Period, PeriodError};
+use crate::{
+    charts::DRAWING,
+    figures::{Calendar, Lake, LakeError, Period, PeriodError},
+    timing,
+};
 
 /// Why a report can't be made.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +93,9 @@ pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -
         .or_else(|| Locale::new("en", period.timezone().clone()))
         .ok_or_else(|| MediaError::Template("there are no texts at all".into()))?
         .with(definition.theme.formats.clone());
-    let facts = Facts::load(source.lake, source.config, &definition.selection, period, source.now)?;
+    let facts = timing::told("reading", || {
+        Facts::load(source.lake, source.config, &definition.selection, period, source.now)
+    })?;
     let mut others = BTreeMap::new();
     for placed in &definition.template.sections {
         let key = key(placed, definition);
@@ -108,7 +115,8 @@ pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -
     let theme = definition.theme.resolve();
     let unsettled = facts.monitors.iter().any(|monitor| monitor.counts.provisional > 0);
     let provisional = facts.is_provisional() || unsettled;
-    Ok(groups(definition.each, &facts)
+    let begun = Instant::now();
+    let reports = groups(definition.each, &facts)
         .into_iter()
         .map(|(group, members)| {
             let mut document = document(definition, source, &facts, &others, &locale, group.as_deref(), &members);
@@ -124,7 +132,10 @@ pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -
                 provisional,
             }
         })
-        .collect())
+        .collect();
+    timing::tell("sections", begun.elapsed());
+    timing::tell("drawings, on all cores", DRAWING.take());
+    Ok(reports)
 }
 
 type Others = BTreeMap<String, Facts>;
@@ -340,13 +351,15 @@ pub fn write(
     fs::create_dir_all(folder).map_err(failed(folder))?;
     let mut files = Vec::new();
     for format in formats {
-        let bytes = match format {
-            Format::Html => media::html::render(&report.document, own)?.into_bytes(),
-            Format::Pdf => media::pdf::render(&report.document, own)?,
-            Format::Xlsx => media::data::xlsx::render(&report.document)?,
-            Format::Csv => media::data::csv::render(&report.document)?,
-            Format::Json => media::data::json::render(&report.document)?,
-        };
+        let bytes = timing::told(format.extension(), || {
+            Ok::<_, MediaError>(match format {
+                Format::Html => media::html::render(&report.document, own)?.into_bytes(),
+                Format::Pdf => media::pdf::render(&report.document, own)?,
+                Format::Xlsx => media::data::xlsx::render(&report.document)?,
+                Format::Csv => media::data::csv::render(&report.document)?,
+                Format::Json => media::data::json::render(&report.document)?,
+            })
+        })?;
         let path = folder.join(format!("{}.{}", report.stem, format.extension()));
         publish(&path, &bytes).map_err(failed(&path))?;
         files.push((*format, path));

@@ -13,6 +13,8 @@ use crate::figures::{Calendar, Column, Lake, LakeError, Metric, Period, PeriodEr
 const FORM: u32 = 1;
 /// How it begins in a file.
 const BEGIN: &str = r#"{"mailqos_provenance":"#;
+/// Bytes that are hashed at once, about.
+const CHUNK: usize = 64 << 10;
 /// No provenance is larger.
 const MAX_BYTES: u64 = 64 << 20;
 
@@ -115,24 +117,31 @@ impl Origin {
         let mut hash = Sha256::new();
         let metrics = columns.metrics().iter().map(|metric| series.metric(*metric));
         let metrics: Vec<_> = metrics.collect();
+        // A hash of many bytes at once is faster than many of few.
+        let mut bytes = Vec::with_capacity(2 * CHUNK);
         for row in series.inside.clone() {
-            hash.update(series.started_at[row].to_le_bytes());
+            bytes.extend(series.started_at[row].to_le_bytes());
             let outcome = Outcome::ALL.iter().position(|outcome| *outcome == series.outcome[row]);
-            hash.update([u8::try_from(outcome.unwrap_or(usize::MAX)).unwrap_or(u8::MAX)]);
+            bytes.push(u8::try_from(outcome.unwrap_or(usize::MAX)).unwrap_or(u8::MAX));
             for metric in &metrics {
                 let value = metric.get(row).map_or(i64::MIN, |value| value.0);
-                hash.update(value.to_le_bytes());
+                bytes.extend(value.to_le_bytes());
             }
             if columns == Columns::All {
                 let stage = series.stage.get(row).copied().flatten();
                 let error = series.error.get(row).and_then(Option::as_deref);
                 for text in [stage.map(|stage| stage.as_str()), error] {
                     let text = text.unwrap_or_default();
-                    hash.update((text.len() as u64).to_le_bytes());
-                    hash.update(text.as_bytes());
+                    bytes.extend((text.len() as u64).to_le_bytes());
+                    bytes.extend(text.as_bytes());
                 }
             }
+            if bytes.len() >= CHUNK {
+                hash.update(&bytes);
+                bytes.clear();
+            }
         }
+        hash.update(&bytes);
         Self {
             site: series.site.to_string(),
             monitor: series.monitor.to_string(),

@@ -4,6 +4,12 @@
 //! cargo run --release --package mailqos-tests --bin pages -- --output /tmp/pages
 //! ```
 //!
+//! The pictures of the documentation are made so, by `pdftoppm` of Poppler:
+//!
+//! ```text
+//! cargo run --release --package mailqos-tests --bin pages -- --output /tmp/pages --kind ordinary --pictures docs/pictures
+//! ```
+//!
 //! `ordinary` has nineteen months of two sites with outages, late mails, maintenance, shifts and alarms; `empty` no sample, `awful`
 //! only lost mails, `single` one sample, `one` a single monitor, `many` two hundred.
 
@@ -59,6 +65,9 @@ struct Arguments {
     /// The language of the reports.
     #[arg(long, default_value = "en")]
     language: String,
+    /// A folder for pictures of the first page of each template.
+    #[arg(long)]
+    pictures: Option<PathBuf>,
     /// Only the lakes.
     #[arg(long)]
     lakes: bool,
@@ -88,20 +97,40 @@ fn make(arguments: &Arguments) -> Outcomes<()> {
         }
         for template in &arguments.template {
             let name = format!("{template}-{}", arguments.language);
+            let reports = folder.join("reports").join(name);
             let made = Command::new(binaries::binary("mailqos-analytics"))
                 .arg("--config")
                 .arg(folder.join("mailqos.toml"))
                 .args(["report", "--template", template, "--format", "html,pdf"])
                 .args(["--period", &arguments.period, "--language", &arguments.language])
                 .arg("--output")
-                .arg(folder.join("reports").join(name))
+                .arg(&reports)
                 .status()?;
             if !made.success() {
                 return Err(format!("{template} of {kind}: {made}").into());
             }
+            if let Some(pictures) = &arguments.pictures {
+                fs::create_dir_all(pictures)?;
+                let pdf = reports.join(format!("{template}-{}.pdf", arguments.period));
+                picture(&pdf, &pictures.join(template))?;
+            }
         }
     }
     Ok(())
+}
+
+/// The first page as a PNG beside a path without its ending.
+fn picture(pdf: &Path, picture: &Path) -> Outcomes<()> {
+    let drawn = Command::new("pdftoppm")
+        .args(["-f", "1", "-singlefile", "-r", "76", "-png"])
+        .args([pdf, picture])
+        .status()
+        .map_err(|error| format!("pdftoppm of Poppler: {error}"))?;
+    if drawn.success() {
+        Ok(())
+    } else {
+        Err(format!("pdftoppm {}: {drawn}", pdf.display()).into())
+    }
 }
 
 /// A monitor: its id, its name, its tag, and half of its mails are faster, in seconds.

@@ -27,14 +27,21 @@ pub(in crate::report) static LANGUAGE: Language = Language {
     weekdays: ["Mo", "Di", "Mi", "Do", "Fr", "Sa", "So"],
     texts: &[
         (" on {0} objects", " auf {0} Objekten"),
+        ("1 bad test", "1 schlechter Test"),
         ("1 monitor", "1 Monitor"),
         ("1 outage", "1 Ausfall"),
+        (
+            "95 % had a {0} of at most {1} at {2}, of at most {3} at {4}.",
+            "{0}: 95 % höchstens {1} bei {2}, höchstens {3} bei {4}.",
+        ),
+        ("95 % had a {0} of at most {1}.", "{0}: 95 % höchstens {1}."),
         (
             "95 % intervals; Wilson's for shares, order statistics for percentiles, so that few tests are not read like many",
             "95-%-Intervalle; nach Wilson für Anteile, nach Ordnungsstatistiken für Perzentile, damit wenige Tests nicht wie viele gelesen werden",
         ),
         ("95 % within", "95 % binnen"),
         ("95 % within {0}", "95 % binnen {0}"),
+        ("95th percentile of the round trip", "95. Perzentil der Laufzeit"),
         ("99 % within", "99 % binnen"),
         (
             "; no outage lasted longer than one test",
@@ -85,7 +92,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Availability was that of the period before ({0}): the difference is within what chance explains.",
             "Die Verfügbarkeit war die des Zeitraums davor ({0}): der Unterschied liegt im Rahmen des Zufalls.",
         ),
-        ("Bad of allowed", "Schlecht von erlaubt"),
+        ("Bad and allowed", "Schlecht und erlaubt"),
         ("Became faster", "Schneller geworden"),
         ("Became slower", "Langsamer geworden"),
         ("Began", "Beginn"),
@@ -243,6 +250,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("No alarm rose.", "Kein Alarm wurde ausgelöst."),
         ("No error budget is known.", "Kein Fehlerbudget ist bekannt."),
         (
+            "No error budget is overspent; most is spent at {0}: {1}.",
+            "Kein Fehlerbudget ist überzogen; am meisten verbraucht ist bei {0}: {1}.",
+        ),
+        (
             "No lasting change of any metric stands out from chance (at a level of {0}).",
             "Keine dauerhafte Änderung eines Messwerts hebt sich vom Zufall ab (Niveau {0}).",
         ),
@@ -327,6 +338,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Eine Mail kann noch verspätet gefunden werden; bis dahin zählt sie als gescheitert.",
         ),
         ("One maintenance", "Eine Wartung"),
+        (
+            "One of {0} error budgets is overspent: that of {1}, by {2}.",
+            "Eines von {0} Fehlerbudgets ist überzogen: das von {1}, um {2}.",
+        ),
         ("One outage", "Ein Ausfall"),
         ("Outage", "Ausfall"),
         ("Outages", "Ausfälle"),
@@ -337,10 +352,6 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         (
             "Over the tests that got so far; in brackets the 95 % confidence interval",
             "Über die Tests, die so weit kamen; in Klammern das 95-%-Konfidenzintervall",
-        ),
-        (
-            "Overspent error budgets: {0} of {1}; most is spent at {2}, {3}.",
-            "Überzogene Fehlerbudgets: {0} von {1}; am meisten verbraucht ist bei {2}, {3}.",
         ),
         ("Page", "Seite"),
         ("Percentile", "Perzentil"),
@@ -408,6 +419,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         (
             "The error budget is what may fail; beside what was measured its 95 % confidence interval",
             "Das Fehlerbudget ist, was scheitern darf; neben dem Gemessenen sein 95-%-Konfidenzintervall",
+        ),
+        (
+            "The error budget of {0} is overspent by {1}.",
+            "Das Fehlerbudget von {0} ist um {1} überzogen.",
         ),
         ("The evidence", "Die Belege"),
         (
@@ -591,13 +606,14 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "median and range of 90 % of the tests",
             "Median und Spanne von 90 % der Tests",
         ),
-        ("median round trip", "mittlere Laufzeit"),
+        ("median round trip", "mittlere Laufzeit (Median)"),
         ("median {0}", "Median: {0}"),
         ("met", "gehalten"),
         ("missed", "verfehlt"),
         ("missed already", "schon verfehlt"),
         ("monitor", "Monitor"),
         ("no counted test", "kein gezählter Test"),
+        ("no downtime", "keine Ausfallzeit"),
         ("no monitors", "keine Monitore"),
         ("no test", "kein Test"),
         ("no tests", "keine Tests"),
@@ -620,7 +636,9 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "ordered, to try out the action list",
             "bestellt, um die Aktionsliste zu erproben",
         ),
+        ("overspent by {0}", "um {0} überzogen"),
         ("p5", "p5"),
+        ("p95", "p95"),
         ("p99 of all mails", "p99 aller Mails"),
         ("pick-up connection and login", "Abholverbindung und Anmeldung"),
         ("pick-up failed", "Abholung gescheitert"),
@@ -697,6 +715,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "{0} and {1} rise and fall together (rank correlation {2} over {3} hours): {4}.",
             "{0} und {1} steigen und fallen gemeinsam (Rangkorrelation {2} über {3} Stunden): {4}.",
         ),
+        ("{0} bad tests", "{0} schlechte Tests"),
         (
             "{0} became faster: its median round trip fell from {1} to {2}.",
             "{0} wurde schneller: die mittlere Laufzeit (Median) sank von {1} auf {2}.",
@@ -705,6 +724,9 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "{0} became slower: its median round trip rose from {1} to {2}.",
             "{0} wurde langsamer: die mittlere Laufzeit (Median) stieg von {1} auf {2}.",
         ),
+        ("{0} by day", "{0} je Tag"),
+        ("{0} by hour", "{0} je Stunde"),
+        ("{0} by week", "{0} je Woche"),
         (
             "{0} corrupt files of the lake were left out.",
             "{0} beschädigte Dateien des Bestands wurden ausgelassen.",
@@ -717,6 +739,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "{0} depends on the hour: longest from {1} with {2}, shortest from {3} with {4}.",
             "{0} hängt von der Stunde ab: am längsten ab {1} mit {2}, am kürzesten ab {3} mit {4}.",
         ),
+        ("{0} down", "{0} Ausfall"),
         ("{0} failed", "{0} gescheitert"),
         ("{0} failed tests", "{0} gescheiterte Tests"),
         (
@@ -770,6 +793,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("{0} of {1}", "{0} von {1}"),
         ("{0} of {1} alarms are listed.", "{0} von {1} Alarmen sind aufgeführt."),
         (
+            "{0} of {1} error budgets are overspent, most of all that of {2}, by {3}.",
+            "{0} von {1} Fehlerbudgets sind überzogen, am meisten das von {2}, um {3}.",
+        ),
+        (
             "{0} of {1} failures began between {2} and {3}, in which {4} of the tests lie.",
             "{0} von {1} Fehlern begannen zwischen {2} und {3}, wo {4} der Tests liegen.",
         ),
@@ -786,6 +813,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "{0} of {1} promises were kept; of the others too little is known.",
             "{0} von {1} Zusagen wurden gehalten; von den übrigen ist zu wenig bekannt.",
         ),
+        ("{0} of {1} stayed as it was.", "{1}: {0} ist gleich geblieben."),
         ("{0} of {1} tests", "{0} von {1} Tests"),
         (
             "{0} of {1} tests of {2} failed.",
@@ -814,6 +842,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "{0} fiel am {1} auf: {2}, wo {3} zu erwarten war.",
         ),
         ("{0} takes most of the time, {1}.", "Die meiste Zeit braucht: {0}, {1}."),
+        ("{0} times", "das {0}-Fache"),
         (
             "{0} was highest on {1} with {2} and lowest on {3} with {4}.",
             "{0}: am höchsten {1} mit {2}, am niedrigsten {3} mit {4}.",
@@ -845,6 +874,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "{0}, median and range of 90 % of the tests",
             "{0}, Median und Spanne von 90 % der Tests",
         ),
+        ("{0}, {1} allowed", "{0}, {1} erlaubt"),
         ("{0}: distribution", "{0}: Verteilung"),
         (
             "{0}: each promise and its error budget",

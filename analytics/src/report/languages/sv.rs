@@ -27,14 +27,21 @@ pub(in crate::report) static LANGUAGE: Language = Language {
     weekdays: ["mån", "tis", "ons", "tors", "fre", "lör", "sön"],
     texts: &[
         (" on {0} objects", " på {0} objekt"),
+        ("1 bad test", "1 dåligt test"),
         ("1 monitor", "1 monitor"),
         ("1 outage", "1 avbrott"),
+        (
+            "95 % had a {0} of at most {1} at {2}, of at most {3} at {4}.",
+            "{0}: 95 % högst {1} hos {2}, högst {3} hos {4}.",
+        ),
+        ("95 % had a {0} of at most {1}.", "{0}: 95 % högst {1}."),
         (
             "95 % intervals; Wilson's for shares, order statistics for percentiles, so that few tests are not read like many",
             "95-procentiga intervall; Wilsons för andelar, ordningsstatistik för percentiler, så att få tester inte läses som många",
         ),
         ("95 % within", "95 % inom"),
         ("95 % within {0}", "95 % inom {0}"),
+        ("95th percentile of the round trip", "95:e percentilen för gångtiden"),
         ("99 % within", "99 % inom"),
         (
             "; no outage lasted longer than one test",
@@ -85,7 +92,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Availability was that of the period before ({0}): the difference is within what chance explains.",
             "Tillgängligheten var som under perioden före ({0}): skillnaden ryms inom slumpen.",
         ),
-        ("Bad of allowed", "Dåligt av tillåtet"),
+        ("Bad and allowed", "Dåligt och tillåtet"),
         ("Became faster", "Blev snabbare"),
         ("Became slower", "Blev långsammare"),
         ("Began", "Började"),
@@ -243,6 +250,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("No alarm rose.", "Inget larm utlöstes."),
         ("No error budget is known.", "Ingen felbudget är känd."),
         (
+            "No error budget is overspent; most is spent at {0}: {1}.",
+            "Ingen felbudget är överskriden; mest är förbrukat hos {0}: {1}.",
+        ),
+        (
             "No lasting change of any metric stands out from chance (at a level of {0}).",
             "Ingen varaktig förändring av något mått skiljer sig från slumpen (nivå {0}).",
         ),
@@ -327,6 +338,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Ett brev kan ännu hittas sent; till dess räknas det som misslyckat.",
         ),
         ("One maintenance", "Ett underhåll"),
+        (
+            "One of {0} error budgets is overspent: that of {1}, by {2}.",
+            "En av {0} felbudgetar är överskriden: den för {1}, med {2}.",
+        ),
         ("One outage", "Ett avbrott"),
         ("Outage", "Avbrott"),
         ("Outages", "Avbrott"),
@@ -337,10 +352,6 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         (
             "Over the tests that got so far; in brackets the 95 % confidence interval",
             "Över de tester som kom så långt; inom parentes 95 % konfidensintervall",
-        ),
-        (
-            "Overspent error budgets: {0} of {1}; most is spent at {2}, {3}.",
-            "Överskridna felbudgetar: {0} av {1}; mest är förbrukat hos {2}, {3}.",
         ),
         ("Page", "Sida"),
         ("Percentile", "Percentil"),
@@ -408,6 +419,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         (
             "The error budget is what may fail; beside what was measured its 95 % confidence interval",
             "Felbudgeten är vad som får misslyckas; bredvid det uppmätta dess 95 % konfidensintervall",
+        ),
+        (
+            "The error budget of {0} is overspent by {1}.",
+            "Felbudgeten för {0} är överskriden med {1}.",
         ),
         ("The evidence", "Underlaget"),
         (
@@ -592,6 +607,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("missed already", "redan missat"),
         ("monitor", "monitor"),
         ("no counted test", "inget räknat test"),
+        ("no downtime", "inget driftstopp"),
         ("no monitors", "inga monitorer"),
         ("no test", "inget test"),
         ("no tests", "inga tester"),
@@ -614,7 +630,9 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "ordered, to try out the action list",
             "beställt, för att prova åtgärdslistan",
         ),
+        ("overspent by {0}", "överskriden med {0}"),
         ("p5", "p5"),
+        ("p95", "p95"),
         ("p99 of all mails", "p99 av alla brev"),
         ("pick-up connection and login", "hämtningsanslutning och inloggning"),
         ("pick-up failed", "hämtningen misslyckades"),
@@ -691,6 +709,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "{0} and {1} rise and fall together (rank correlation {2} over {3} hours): {4}.",
             "{0} och {1} stiger och faller tillsammans (rangkorrelation {2} över {3} timmar): {4}.",
         ),
+        ("{0} bad tests", "{0} dåliga tester"),
         (
             "{0} became faster: its median round trip fell from {1} to {2}.",
             "{0} blev snabbare: mediangångtiden sjönk från {1} till {2}.",
@@ -699,6 +718,9 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "{0} became slower: its median round trip rose from {1} to {2}.",
             "{0} blev långsammare: mediangångtiden steg från {1} till {2}.",
         ),
+        ("{0} by day", "{0} per dag"),
+        ("{0} by hour", "{0} per timme"),
+        ("{0} by week", "{0} per vecka"),
         (
             "{0} corrupt files of the lake were left out.",
             "{0} skadade filer i datalagret utelämnades.",
@@ -711,6 +733,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "{0} depends on the hour: longest from {1} with {2}, shortest from {3} with {4}.",
             "{0} beror på timmen: längst från {1} med {2}, kortast från {3} med {4}.",
         ),
+        ("{0} down", "{0} nere"),
         ("{0} failed", "{0} misslyckade"),
         ("{0} failed tests", "{0} misslyckade tester"),
         (
@@ -764,6 +787,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("{0} of {1}", "{0} av {1}"),
         ("{0} of {1} alarms are listed.", "{0} av {1} larm är upptagna."),
         (
+            "{0} of {1} error budgets are overspent, most of all that of {2}, by {3}.",
+            "{0} av {1} felbudgetar är överskridna, mest den för {2}, med {3}.",
+        ),
+        (
             "{0} of {1} failures began between {2} and {3}, in which {4} of the tests lie.",
             "{0} av {1} fel började mellan {2} och {3}, där {4} av testerna ligger.",
         ),
@@ -780,6 +807,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "{0} of {1} promises were kept; of the others too little is known.",
             "{0} av {1} löften hölls; om de övriga är för lite känt.",
         ),
+        ("{0} of {1} stayed as it was.", "{1}: {0} var oförändrad."),
         ("{0} of {1} tests", "{0} av {1} tester"),
         (
             "{0} of {1} tests of {2} failed.",
@@ -808,6 +836,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "{0} stack ut {1}: {2}, där {3} var väntat.",
         ),
         ("{0} takes most of the time, {1}.", "Mest tid tar: {0}, {1}."),
+        ("{0} times", "{0} gånger"),
         (
             "{0} was highest on {1} with {2} and lowest on {3} with {4}.",
             "{0}: högst {1} med {2}, lägst {3} med {4}.",
@@ -839,6 +868,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "{0}, median and range of 90 % of the tests",
             "{0}, median och spann för 90 % av testerna",
         ),
+        ("{0}, {1} allowed", "{0}, {1} tillåtet"),
         ("{0}: distribution", "{0}: fördelning"),
         (
             "{0}: each promise and its error budget",

@@ -1,4 +1,4 @@
-//! The HTML form of a mail: the first page in tables and inline styles, as mail programs need it, and its plain text.
+//! The HTML form of a mail: the first page in tables and inline styles, as mail programs need it.
 
 use std::path::Path;
 
@@ -8,35 +8,14 @@ use super::{
     MediaError, Medium, data_uri, raster,
     work::{Showing, Work},
 };
-use crate::report::document::{Block, Document, Picture, Span};
-
-macro_rules! partials {
-    ($($name:literal),+ $(,)?) => {
-        &[$(($name, include_str!(concat!("../../../../templates/email/", $name)))),+]
-    };
-}
+use crate::report::document::{Document, Picture};
 
 pub(super) static MEDIUM: Medium = Medium {
     name: "email",
     extension: "html",
     escape: tera::escape_html,
     filters: |_| {},
-    built_in: partials![
-        "page.html",
-        "spans.html",
-        "heading.html",
-        "paragraph.html",
-        "list.html",
-        "key-figures.html",
-        "table.html",
-        "chart.html",
-        "note.html",
-        "transcript.html",
-        "image.html",
-        "columns.html",
-        "group.html",
-        "page-break.html",
-    ],
+    built_in: partials!("email", "html"),
 };
 
 static SHOWING: Showing = Showing {
@@ -79,54 +58,6 @@ fn source(picture: &Picture) -> String {
             .unwrap_or_default();
     }
     data_uri(picture.media_type, &picture.bytes)
-}
-
-/// The first page of a document as plain text.
-pub fn text(document: &Document) -> String {
-    let mut text = format!("{}\n{}\n\n{}\n\n", document.title, document.period, document.headline);
-    for note in &document.notes {
-        text.push_str(&format!("{} {}\n\n", note.title, note.text));
-    }
-    for block in document.first_page() {
-        match block {
-            Block::Heading { text: heading, .. } => text.push_str(&format!("{heading}\n\n")),
-            Block::Paragraph { spans } => text.push_str(&format!("{}\n\n", plain(spans))),
-            Block::List { items, .. } => {
-                for item in items {
-                    text.push_str(&format!("- {}\n", plain(item)));
-                }
-                text.push('\n');
-            }
-            Block::KeyFigures { figures } => {
-                for figure in figures {
-                    text.push_str(&format!("{}: {}", figure.label, figure.value));
-                    if !figure.detail.is_empty() {
-                        text.push_str(&format!(" ({})", figure.detail));
-                    }
-                    text.push('\n');
-                }
-                text.push('\n');
-            }
-            Block::Chart(chart) => text.push_str(&format!("{}\n\n", chart.chart.alternative)),
-            Block::Note(note) => text.push_str(&format!("{} {}\n\n", note.title, note.text)),
-            // Tables are in the HTML form and in the attachment: as text they would break.
-            Block::Table(_)
-            | Block::Transcript(_)
-            | Block::Image { .. }
-            | Block::Columns { .. }
-            | Block::Group { .. }
-            | Block::PageBreak => {}
-        }
-    }
-    text.push_str(&format!(
-        "{} {} · {}\n",
-        document.words.made, document.made, document.producer
-    ));
-    text
-}
-
-fn plain(spans: &[Span]) -> String {
-    spans.iter().map(|span| span.text.as_str()).collect()
 }
 
 /// Mail programs show no data URIs: each picture of the page becomes a part of the mail, named by its Content-ID (RFC 2392).

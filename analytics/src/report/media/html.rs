@@ -8,35 +8,12 @@ use super::{
 };
 use crate::report::document::Document;
 
-macro_rules! partials {
-    ($($name:literal),+ $(,)?) => {
-        &[$(($name, include_str!(concat!("../../../../templates/html/", $name)))),+]
-    };
-}
-
 pub(super) static MEDIUM: Medium = Medium {
     name: "html",
     extension: "html",
     escape: tera::escape_html,
     filters: |_| {},
-    built_in: partials![
-        "page.html",
-        "style.html",
-        "script.html",
-        "spans.html",
-        "heading.html",
-        "paragraph.html",
-        "list.html",
-        "key-figures.html",
-        "table.html",
-        "chart.html",
-        "note.html",
-        "transcript.html",
-        "image.html",
-        "columns.html",
-        "group.html",
-        "page-break.html",
-    ],
+    built_in: partials!("html", "html", "style", "script"),
 };
 
 static SHOWING: Showing = Showing {

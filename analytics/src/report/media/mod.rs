@@ -3,6 +3,23 @@
 //! A user's own partial takes the place of the built-in one of its name, and an own layout extends the built-in page. What
 //! is a user's own runs in a process of its own, with limits of time and memory: see [`guard`].
 
+/// The built-in partials of a medium: its folder, the ending of their names, and those that only it has. All media have a page
+/// and a partial for each kind of block.
+macro_rules! partials {
+    ($folder:literal, $ending:literal $(, $own:literal)*) => {
+        partials!(@of $folder, $ending, [
+            "page", $($own,)* "spans", "heading", "paragraph", "list", "findings", "key-figures", "table", "chart", "note",
+            "transcript", "image", "columns", "group", "page-break",
+        ])
+    };
+    (@of $folder:literal, $ending:literal, [$($name:literal,)+]) => {
+        &[$((
+            concat!($name, ".", $ending),
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../templates/", $folder, "/", $name, ".", $ending)),
+        )),+]
+    };
+}
+
 pub mod data;
 pub mod email;
 pub mod guard;
@@ -10,6 +27,7 @@ pub mod html;
 pub mod pdf;
 mod raster;
 pub mod specimen;
+pub mod text;
 mod work;
 
 use std::{

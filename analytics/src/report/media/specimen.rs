@@ -11,8 +11,8 @@ use crate::{
     charts::{Chart, Data, Datum},
     report::{
         document::{
-            Block, Cell, ChartBlock, Column, Conversation, Document, KeyFigure, Line, Note, Picture, Row, Span, Status,
-            Table, Theme, Transcript, Words,
+            Block, Cell, ChartBlock, Column, Conversation, Document, Finding, KeyFigure, Line, Note, Picture, Row,
+            Span, Status, Table, Theme, Transcript, Words,
         },
         provenance::Provenance,
     },
@@ -71,8 +71,8 @@ pub fn document(theme: Theme, layout: Option<String>) -> Document {
         }],
         note: "A remark".to_owned(),
     };
-    let chart = ChartBlock {
-        id: "chart".to_owned(),
+    let chart = |id: &str| ChartBlock {
+        id: id.to_owned(),
         chart: Chart {
             svg: SVG.to_owned(),
             width: 20,
@@ -128,10 +128,16 @@ pub fn document(theme: Theme, layout: Option<String>) -> Document {
                 unit: "%",
             }],
         },
+        Block::Findings {
+            findings: vec![Finding {
+                spans: text("A finding, "),
+                chart: Some(chart("finding")),
+            }],
+        },
         Block::Note(note()),
         Block::PageBreak,
         Block::Table(table),
-        Block::Chart(chart),
+        Block::Chart(chart("chart")),
         Block::Transcript(transcript),
         Block::Image {
             picture,

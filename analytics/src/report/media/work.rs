@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{MediaError, Medium, Partials, guard, own_partials, pdf};
-use crate::report::document::{Block, Document, Picture};
+use crate::report::document::{Block, ChartBlock, Document, Picture};
 
 /// Makes of a chart's drawing (SVG) what its `picture` is.
 type Draw = fn(&str) -> Result<String, MediaError>;
@@ -178,24 +178,16 @@ fn adorn(
                 adorn(showing, document, blocks, &mut inner, shown, files)?;
                 fields.insert("blocks".into(), inner.into());
             }
-            Block::Chart(chart) => {
-                *shown += 1;
-                let svg = document.theme.drawing(&chart.chart.svg);
-                fields.remove("svg");
-                if !showing.drawings {
-                    fields.remove("data");
+            Block::Chart(chart) => adorn_chart(showing, document, chart, fields, shown, files)?,
+            Block::Findings { findings } => {
+                let mut inner = list(fields, "findings");
+                for (finding, value) in findings.iter().zip(&mut inner) {
+                    let fields = value.get_mut("chart").and_then(Value::as_object_mut);
+                    if let (Some(chart), Some(fields)) = (&finding.chart, fields) {
+                        adorn_chart(showing, document, chart, fields, shown, files)?;
+                    }
                 }
-                if let Some(drawn) = showing.drawn {
-                    fields.insert("picture".into(), drawn(&svg)?.into());
-                }
-                if showing.files {
-                    let name = format!("{shown}.svg");
-                    files.insert(name.clone(), STANDARD.encode(svg.as_bytes()));
-                    fields.insert("file".into(), name.into());
-                }
-                if showing.drawings {
-                    fields.insert("svg".into(), svg.into_owned().into());
-                }
+                fields.insert("findings".into(), inner.into());
             }
             Block::Image { picture, .. } => {
                 *shown += 1;
@@ -209,6 +201,34 @@ fn adorn(
             }
             _ => {}
         }
+    }
+    Ok(())
+}
+
+fn adorn_chart(
+    showing: &Showing,
+    document: &Document,
+    chart: &ChartBlock,
+    fields: &mut Map<String, Value>,
+    shown: &mut usize,
+    files: &mut BTreeMap<String, String>,
+) -> Result<(), MediaError> {
+    *shown += 1;
+    let svg = document.theme.drawing(&chart.chart.svg);
+    fields.remove("svg");
+    if !showing.drawings {
+        fields.remove("data");
+    }
+    if let Some(drawn) = showing.drawn {
+        fields.insert("picture".into(), drawn(&svg)?.into());
+    }
+    if showing.files {
+        let name = format!("{shown}.svg");
+        files.insert(name.clone(), STANDARD.encode(svg.as_bytes()));
+        fields.insert("file".into(), name.into());
+    }
+    if showing.drawings {
+        fields.insert("svg".into(), svg.into_owned().into());
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::report::{
     definition::Each,
     document::{Block, Cell, Column, Row, Status, Table},
     facts::Monitor,
-    findings::Together,
+    findings::{self, Together},
     locale::{DASH, decimals_for},
 };
 
@@ -49,9 +49,12 @@ impl Section for Groups {
         if groups.is_empty() {
             return vec![Block::paragraph(nothing)];
         }
-        let figures: Vec<(String, usize, Together)> = groups
+        let figures: Vec<(String, Vec<&Monitor>, Together)> = groups
             .into_iter()
-            .map(|(name, monitors)| (name, monitors.len(), Together::of(&monitors)))
+            .map(|(name, monitors)| {
+                let together = Together::of(&monitors);
+                (name, monitors, together)
+            })
             .collect();
         let decimals = figures
             .iter()
@@ -91,8 +94,9 @@ impl Section for Groups {
                         l.number(share.high * 100.0, decimals)
                     )
                 });
+                let round_trip = findings::round_trip(monitors);
                 let trip = |index: usize| {
-                    let value = together.round_trip.map(|values| values[index]);
+                    let value = round_trip.map(|values| values[index]);
                     Cell::number(
                         value.map_or_else(|| DASH.to_owned(), |value| l.duration(value)),
                         value.map(|value| value / 1e6),
@@ -103,7 +107,7 @@ impl Section for Groups {
                 Row {
                     cells: vec![
                         Cell::text(name),
-                        Cell::number(l.integer(*monitors as u64), Some(*monitors as f64)),
+                        Cell::number(l.integer(monitors.len() as u64), Some(monitors.len() as f64)),
                         Cell::number(l.integer(tests), Some(tests as f64)),
                         Cell::number(
                             l.share_bare(counts.ok, tests, decimals),

@@ -5,7 +5,7 @@ use mailqos_core::config::{Problems, Table};
 use super::{Section, View};
 use crate::report::{
     document::{Block, KeyFigure, Status},
-    findings::Together,
+    findings::{self, Together},
     locale::DASH,
 };
 
@@ -21,6 +21,7 @@ impl Section for KeyFigures {
         let l = view.locale;
         let together = Together::of(&view.monitors);
         let counts = &together.counts;
+        let round_trip_now = findings::round_trip(&view.monitors);
         let better = |change: f64| match change {
             c if c > 0.0 => Status::Good,
             c if c < 0.0 => Status::Bad,
@@ -60,7 +61,7 @@ impl Section for KeyFigures {
             .filter_map(|monitor| monitor.before.as_ref()?.round_trip)
             .map(|values| values[0])
             .collect();
-        if let (Some(now), [then]) = (together.round_trip, &medians[..])
+        if let (Some(now), [then]) = (round_trip_now, &medians[..])
             && *then > 0.0
         {
             let share = now[0] / then - 1.0;
@@ -78,15 +79,13 @@ impl Section for KeyFigures {
         }
         let round_trip = KeyFigure {
             label: l.t("Median round trip").to_owned(),
-            value: together
-                .round_trip
-                .map_or_else(|| DASH.to_owned(), |values| l.duration(values[0])),
-            detail: together.round_trip.map_or_else(String::new, |values| {
+            value: round_trip_now.map_or_else(|| DASH.to_owned(), |values| l.duration(values[0])),
+            detail: round_trip_now.map_or_else(String::new, |values| {
                 l.fill("95 % within {0}", &[&l.duration(values[2])])
             }),
             change,
             trend,
-            exact: together.round_trip.map(|values| values[0] / 1e6),
+            exact: round_trip_now.map(|values| values[0] / 1e6),
             unit: "s",
             ..KeyFigure::default()
         };

@@ -29,7 +29,13 @@ mod transcripts;
 mod trends;
 mod weekly_pattern;
 
-use std::{cell::RefCell, collections::BTreeMap};
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
 
 use mailqos_core::config::{FromToml, Problems, Table};
 
@@ -63,9 +69,22 @@ pub struct View<'a> {
 
 /// Gives ids that are unique in a document.
 #[derive(Debug, Default)]
-pub struct Ids(RefCell<BTreeMap<String, u32>>);
+pub struct Ids {
+    given: Mutex<BTreeMap<String, u32>>,
+    /// What all of them end with.
+    ending: String,
+}
 
 impl Ids {
+    /// Others for what stands below an id of these: they may be given at the same time as those for what stands elsewhere.
+    pub fn below(id: &str) -> Self {
+        Self {
+            given: Mutex::default(),
+            // No id has two hyphens in a row: none of these is one of those.
+            ending: format!("--{id}"),
+        }
+    }
+
     /// An id like `name`, unique in the document.
     pub fn unique(&self, name: &str) -> String {
         let mut id = String::new();
@@ -80,13 +99,14 @@ impl Ids {
             "" => "section",
             id => id,
         };
-        let mut given = self.0.borrow_mut();
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         let count = given.entry(id.to_owned()).or_insert(0);
         *count += 1;
+        let ending = &self.ending;
         if *count == 1 {
-            id.to_owned()
+            format!("{id}{ending}")
         } else {
-            format!("{id}-{count}")
+            format!("{id}-{count}{ending}")
         }
     }
 }

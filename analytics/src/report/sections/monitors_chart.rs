@@ -14,6 +14,7 @@ use super::{
 use crate::{
     charts::{Chart, WIDTH, lines, small_multiples},
     figures::{Metric, Unit, percentiles},
+    parallel,
     report::{
         document::{Block, ChartBlock},
         facts::Monitor,
@@ -87,17 +88,11 @@ impl MonitorsChart {
             length if length < VERY_LONG => Unit::Day,
             _ => Unit::Week,
         };
-        let mut lines: Vec<lines::Line> = monitors
-            .iter()
-            .map(|monitor| {
-                let mut values = monitor.series.values(self.metric, monitor.series.inside.clone());
-                lines::Line {
-                    name: monitor.name.clone(),
-                    median: (!values.is_empty()).then(|| percentiles(&mut values, &[0.5])[0]),
-                    buckets: buckets_by(&monitor.series, self.metric, period, unit),
-                }
-            })
-            .collect();
+        let mut lines = parallel::map(monitors, |monitor| lines::Line {
+            name: monitor.name.clone(),
+            median: self.typical(monitor).map(|[median, _]| median),
+            buckets: buckets_by(&monitor.series, self.metric, period, unit),
+        });
         let median = |line: &lines::Line| line.median.unwrap_or(f64::MIN);
         lines.sort_by(|a, b| median(b).total_cmp(&median(a)).then_with(|| a.name.cmp(&b.name)));
         lines::chart(
@@ -112,17 +107,22 @@ impl MonitorsChart {
         )
     }
 
+    /// Median and p95 of the period.
+    fn typical(&self, monitor: &Monitor) -> Option<[f64; 2]> {
+        let mut values = monitor.series.values(self.metric, monitor.series.inside.clone());
+        let known = (!values.is_empty()).then(|| percentiles(&mut values, &[0.5, 0.95]));
+        known.and_then(|known| known.try_into().ok())
+    }
+
     fn panels(&self, monitors: &[&Monitor], view: &View<'_>) -> Chart {
         let (l, period) = (view.locale, &view.facts.passed);
-        let panels = monitors
-            .iter()
-            .map(|monitor| small_multiples::Panel {
-                name: monitor.name.clone(),
-                figure: l.share(monitor.counts.ok, monitor.counts.tests()),
-                buckets: buckets(&monitor.series, self.metric, period),
-                failures: failures(monitor),
-            })
-            .collect();
+        let panels = parallel::map(monitors, |monitor| small_multiples::Panel {
+            name: monitor.name.clone(),
+            figure: l.share(monitor.counts.ok, monitor.counts.tests()),
+            typical: self.typical(monitor),
+            buckets: buckets(&monitor.series, self.metric, period),
+            failures: failures(monitor),
+        });
         small_multiples::chart(
             &small_multiples::SmallMultiples {
                 title: String::new(),

@@ -2,45 +2,72 @@
 
 use mailqos_core::config::{Problems, Table};
 
-use super::{Placed, Section, View, read_all};
-use crate::report::document::Block;
+use super::{Ids, Placed, Section, View, read_all};
+use crate::{
+    parallel,
+    report::{document::Block, facts::Monitor},
+};
 
 #[derive(Debug)]
 struct PerMonitor {
     sections: Vec<Placed>,
     new_page: bool,
+    /// Only monitors with an outage of at least so many failed tests.
+    min_failed_tests: u64,
 }
 
 pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
     let new_page = table.get("new_page", problems).unwrap_or(true);
+    let min_failed_tests = table.get("min_failed_tests", problems).unwrap_or(0_u32);
     let sections = read_all(table, "section", problems);
     if sections.is_empty() {
         problems.push(table.missing("section", "are the sections for each monitor, as [[section.section]]"));
         return None;
     }
-    Some(Box::new(PerMonitor { sections, new_page }))
+    Some(Box::new(PerMonitor {
+        sections,
+        new_page,
+        min_failed_tests: min_failed_tests.into(),
+    }))
 }
 
 impl Section for PerMonitor {
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
-        let mut blocks = Vec::new();
-        for monitor in &view.monitors {
+        let is_shown = |monitor: &&&Monitor| {
+            let mut outages = monitor.timeline.outages.iter();
+            self.min_failed_tests == 0 || outages.any(|outage| outage.failed_tests >= self.min_failed_tests)
+        };
+        let shown: Vec<(&Monitor, String)> = view
+            .monitors
+            .iter()
+            .filter(is_shown)
+            .map(|monitor| {
+                (
+                    *monitor,
+                    view.ids.unique(&format!("monitor-{}-{}", monitor.site, monitor.id)),
+                )
+            })
+            .collect();
+        let pages = parallel::map(&shown, |(monitor, id)| {
+            let mut blocks = Vec::new();
             if self.new_page {
                 blocks.push(Block::PageBreak);
             }
             blocks.push(Block::Heading {
                 level: 1,
                 text: monitor.name.clone(),
-                id: view.ids.unique(&format!("monitor-{}-{}", monitor.site, monitor.id)),
+                id: id.clone(),
             });
             let one = View {
                 monitors: vec![*monitor],
+                ids: &Ids::below(id),
                 ..view.clone()
             };
             for placed in &self.sections {
                 blocks.extend(placed.section.blocks(&one));
             }
-        }
-        blocks
+            blocks
+        });
+        pages.into_iter().flatten().collect()
     }
 }

@@ -5,6 +5,7 @@ use mailqos_core::config::{Problems, Table as Toml};
 use super::{Section, View};
 use crate::{
     figures::{DeliveredPercentile, Metric, Percentile, Summary, percentiles::delivered_percentile},
+    parallel,
     report::{
         document::{Block, Cell, Column, Row, Status, Table},
         locale::{DASH, Locale},
@@ -57,20 +58,16 @@ const QS: [f64; 4] = [0.5, 0.9, 0.95, 0.99];
 impl Section for Percentiles {
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let l = view.locale;
-        let figures: Vec<_> = view
-            .monitors
-            .iter()
-            .map(|monitor| {
-                let rows = monitor.series.inside.clone();
-                let mut values = monitor.series.values(self.metric, rows.clone());
-                let summary = Summary::of(&mut values, &QS);
-                let p95 = Percentile::of(&mut values, 0.95);
-                let delivered = (self.metric == Metric::RoundTrip)
-                    .then(|| delivered_percentile(&mut values, monitor.counts.tests() as usize, 0.99))
-                    .flatten();
-                (monitor, summary, p95, delivered)
-            })
-            .collect();
+        let figures = parallel::map(&view.monitors, |monitor| {
+            let rows = monitor.series.inside.clone();
+            let mut values = monitor.series.values(self.metric, rows.clone());
+            let summary = Summary::of(&mut values, &QS);
+            let p95 = Percentile::of(&mut values, 0.95);
+            let delivered = (self.metric == Metric::RoundTrip)
+                .then(|| delivered_percentile(&mut values, monitor.counts.tests() as usize, 0.99))
+                .flatten();
+            (*monitor, summary, p95, delivered)
+        });
         if figures.iter().all(|(_, summary, ..)| summary.is_none()) {
             return Vec::new();
         }

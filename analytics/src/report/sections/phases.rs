@@ -6,6 +6,7 @@ use super::{Section, View, round_trip::stretch};
 use crate::{
     charts::{WIDTH, phases},
     figures::{Metric, Series, percentiles},
+    parallel,
     report::document::{Block, ChartBlock},
 };
 
@@ -36,18 +37,14 @@ pub(super) fn read(_table: &mut Table, _problems: &mut Problems) -> Option<Box<d
 impl Section for Phases {
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let l = view.locale;
-        let rows: Vec<phases::Row> = view
-            .monitors
-            .iter()
-            .map(|monitor| phases::Row {
-                name: monitor.name.clone(),
-                parts: PHASES
-                    .iter()
-                    .map(|(_, metrics)| sum_of_medians(&monitor.series, metrics))
-                    .collect(),
-            })
-            .filter(|row: &phases::Row| row.parts.iter().any(Option::is_some))
-            .collect();
+        let mut rows = parallel::map(&view.monitors, |monitor| phases::Row {
+            name: monitor.name.clone(),
+            parts: PHASES
+                .iter()
+                .map(|(_, metrics)| sum_of_medians(&monitor.series, metrics))
+                .collect(),
+        });
+        rows.retain(|row| row.parts.iter().any(Option::is_some));
         rows.chunks(MOST)
             .map(|rows| {
                 let chart = phases::chart(

@@ -265,14 +265,21 @@ fn measured(entry: &Entry, judgement: &Judgement, l: &Locale) -> String {
     }
 }
 
-/// What is spent of the budget, in words: `27 of 43 min`.
+/// What is spent of the budget, in words: `14 bad tests, 8 allowed`.
 fn amount(judgement: &Judgement, l: &Locale) -> String {
-    let number = |value: f64| l.number(value, usize::from(value < 10.0 && value.fract() > 0.05));
     if let Some(tests) = judgement.tests {
-        return l.fill("{0} of {1} tests", &[&number(tests.spent), &number(tests.whole)]);
+        // Of a budget of 8.9 tests eight may fail.
+        let bad = l.count(tests.spent.round() as u64, "1 bad test", "{0} bad tests");
+        let allowed = l.integer((tests.whole + 1e-6) as u64);
+        return l.fill("{0}, {1} allowed", &[&bad, &allowed]);
     }
     judgement.time.map_or_else(String::new, |time| {
-        l.fill("{0} of {1}", &[&span(time.spent, l), &span(time.whole, l)])
+        let down = if time.spent < 0.5e6 {
+            l.t("no downtime").to_owned()
+        } else {
+            l.fill("{0} down", &[&span(time.spent, l)])
+        };
+        l.fill("{0}, {1} allowed", &[&down, &span(time.whole, l)])
     })
 }
 
@@ -410,7 +417,7 @@ fn table(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View<'_>) -
         wide(3, "Promise"),
         wide(3, "Measured"),
         wide(2, "Verdict"),
-        wide(2, "Bad of allowed"),
+        wide(3, "Bad and allowed"),
         Column::number(l.t("Spent"), "%"),
         Column::number(l.t("Burn rate"), ""),
     ]);

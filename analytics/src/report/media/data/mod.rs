@@ -7,7 +7,10 @@ pub mod xlsx;
 use mailqos_core::model::UtcMicros;
 use serde::Serialize;
 
-use crate::report::document::{Block, Document};
+use crate::{
+    charts::Datum,
+    report::document::{Block, ChartBlock, Document},
+};
 
 /// Figures that stand together: key figures, a table, the data of a chart.
 #[derive(Debug, Serialize)]
@@ -132,46 +135,37 @@ fn sheets(document: &Document) -> Vec<Sheet<'_>> {
                     .collect(),
                 note: &table.note,
             }),
-            Block::Chart(chart) => {
-                let data = &chart.chart.data;
-                let unit = |column: usize| {
-                    let datums = data.rows.iter().filter_map(|row| row.get(column));
-                    datums.map(|datum| datum.unit).find(|unit| !unit.is_empty())
-                };
-                sheets.push(Sheet {
-                    kind: "chart",
-                    id: &chart.id,
-                    chapter,
-                    title: &chart.chart.title,
-                    subtitle: &chart.chart.subtitle,
-                    columns: data
-                        .heads
-                        .iter()
-                        .enumerate()
-                        .map(|(index, head)| Head {
-                            head,
-                            unit: unit(index).unwrap_or_default(),
-                        })
-                        .collect(),
-                    rows: data
-                        .rows
-                        .iter()
-                        .map(|row| {
-                            row.iter()
-                                .map(|datum| Value {
-                                    text: &datum.text,
-                                    value: datum.value,
-                                    moment: datum.moment,
-                                    detail: "",
-                                })
-                                .collect()
-                        })
-                        .collect(),
-                    note: "",
-                });
-            }
-            _ => {}
+            _ => sheets.extend(block.charts().into_iter().map(|chart| drawn(chart, chapter))),
         }
     }
     sheets
+}
+
+/// What is drawn in a chart.
+fn drawn<'a>(chart: &'a ChartBlock, chapter: &'a str) -> Sheet<'a> {
+    let data = &chart.chart.data;
+    let unit = |column: usize| {
+        let datums = data.rows.iter().filter_map(|row| row.get(column));
+        datums.map(|datum| datum.unit).find(|unit| !unit.is_empty())
+    };
+    let head = |(index, head): (usize, &'a String)| Head {
+        head,
+        unit: unit(index).unwrap_or_default(),
+    };
+    let value = |datum: &'a Datum| Value {
+        text: &datum.text,
+        value: datum.value,
+        moment: datum.moment,
+        detail: "",
+    };
+    Sheet {
+        kind: "chart",
+        id: &chart.id,
+        chapter,
+        title: &chart.chart.title,
+        subtitle: &chart.chart.subtitle,
+        columns: data.heads.iter().enumerate().map(head).collect(),
+        rows: data.rows.iter().map(|row| row.iter().map(value).collect()).collect(),
+        note: "",
+    }
 }

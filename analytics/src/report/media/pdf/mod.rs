@@ -15,38 +15,17 @@ use super::{
     MediaError, Medium,
     work::{Showing, Work},
 };
-use crate::report::document::Document;
+use crate::{report::document::Document, timing};
 use fonts::FONTS;
 
 use world::Sheet;
-
-macro_rules! partials {
-    ($($name:literal),+ $(,)?) => {
-        &[$(($name, include_str!(concat!("../../../../../templates/pdf/", $name)))),+]
-    };
-}
 
 pub(super) static MEDIUM: Medium = Medium {
     name: "pdf",
     extension: "typ",
     escape,
     filters: |tera| tera.register_filter("string", |text: &str, _: Kwargs, _: &State<'_>| literal(text)),
-    built_in: partials![
-        "page.typ",
-        "spans.typ",
-        "heading.typ",
-        "paragraph.typ",
-        "list.typ",
-        "key-figures.typ",
-        "table.typ",
-        "chart.typ",
-        "note.typ",
-        "transcript.typ",
-        "image.typ",
-        "columns.typ",
-        "group.typ",
-        "page-break.typ",
-    ],
+    built_in: partials!("pdf", "typ"),
 };
 
 static SHOWING: Showing = Showing {
@@ -77,7 +56,7 @@ pub(super) fn compile(
     made_at: i64,
 ) -> Result<Vec<u8>, MediaError> {
     let sheet = Sheet::new(markup, files).ok_or_else(|| MediaError::Setting("no place for the markup".into()))?;
-    let compiled = typst::compile::<PagedDocument>(&sheet);
+    let compiled = timing::told("pdf layout", || typst::compile::<PagedDocument>(&sheet));
     for warning in &compiled.warnings {
         tracing::debug!("typst: {}", warning.message);
     }
@@ -90,10 +69,17 @@ pub(super) fn compile(
         standards,
         ..PdfOptions::default()
     };
-    if let Ok(accessible) = PdfStandards::new(&[PdfStandard::Ua_1]) {
-        match typst_pdf::pdf(&pages, &options(accessible)) {
+    // Accessible and archivable; what a layout or a name makes impossible is said, and given up.
+    for (wanted, without) in [
+        (&[PdfStandard::A_3a, PdfStandard::Ua_1][..], "not archivable (PDF/A-3a)"),
+        (&[PdfStandard::Ua_1][..], "tagged, but not accessible by PDF/UA-1"),
+    ] {
+        let Ok(standards) = PdfStandards::new(wanted) else {
+            continue;
+        };
+        match typst_pdf::pdf(&pages, &options(standards)) {
             Ok(bytes) => return Ok(bytes),
-            Err(errors) => tracing::warn!("the PDF is tagged, but not PDF/UA-1: {}", explain(&sheet, &errors)),
+            Err(errors) => tracing::warn!("the PDF is {without}: {}", explain(&sheet, &errors)),
         }
     }
     typst_pdf::pdf(&pages, &options(PdfStandards::default()))

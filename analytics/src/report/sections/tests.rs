@@ -1,0 +1,236 @@
+//! Each kind of section from a small lake whose samples are made up, as HTML and as plain text: what it says must not change
+//! unseen. Drawings are left out: charts have snapshots of their own.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use mailqos_core::{
+    config::{self, Config},
+    lake::DayWriter,
+    model::{Event, EventKind, Hop, Micros, Outcome, Sample, Stage, UtcMicros},
+};
+
+use super::kinds;
+use crate::{
+    figures::{Calendar, Lake, Period},
+    report::{
+        definition,
+        document::{Block, Document},
+        generate::{self, Source},
+        media,
+    },
+};
+
+/// 2026-03-02, a Monday, midnight UTC.
+const MONDAY: UtcMicros = UtcMicros(1_772_409_600_000_000);
+const HOUR: Micros = Micros::from_secs(3_600);
+const DAYS: i64 = 14;
+
+/// What a kind must be told; all others need nothing.
+fn options(kind: &str) -> &'static str {
+    match kind {
+        "heading" => "text = \"Ours & <b>theirs</b>\"",
+        "text" => "markdown = \"*Words* with a [link](https://example.com/?a=1&b=2) and `code`.\\n\\n1. one\\n2. two\"",
+        "image" => "file = \"house.svg\"\nalternative = \"Our house\"\ncaption = \"From the street\"",
+        "columns" => {
+            "[[section.column]]\n[[section.column.section]]\nkind = \"heading\"\ntext = \"Left\"\n\
+             [[section.column]]\n[[section.column.section]]\nkind = \"top\"\nfigure = \"p95\""
+        }
+        "top" => "figure = \"availability\"",
+        "per-monitor" => "[[section.section]]\nkind = \"key-figures\"",
+        _ => "",
+    }
+}
+
+const CONFIGURATION: &str = r#"
+site = "here"
+data = "data"
+timezone = "UTC"
+[account.probe]
+user = "probe@example.com"
+password = { env = "MAILQOS_NO_SUCH_VARIABLE" }
+[service_level.office]
+name = "Office mail"
+availability = "99%"
+delivered_within = { "5s" = "95%" }
+[object.lyon]
+name = "Lyon <plant>"
+address = "mail.example.com"
+tags = ["plant"]
+[monitor.lyon]
+name = "Lyon <plant>"
+object = "lyon"
+kind = "mail-qos"
+from = "a@example.com"
+to = "a@example.com"
+test_interval = "1h"
+smtp = { port = 587, account = "probe" }
+pickup = { protocol = "imap", account = "probe" }
+[object.oslo]
+name = "Oslo"
+address = "mail.example.net"
+tags = ["office"]
+[monitor.oslo]
+name = "Oslo"
+object = "oslo"
+kind = "mail-qos"
+from = "a@example.net"
+to = "a@example.net"
+test_interval = "1h"
+smtp = { port = 587, account = "probe" }
+pickup = { protocol = "imap", account = "probe" }
+"#;
+
+/// A test an hour of two monitors over two weeks: Lyon is slower from the second week on and had an outage of three hours.
+fn samples() -> Vec<Sample> {
+    let mut samples = Vec::new();
+    for (monitor, base) in [("lyon", 1_800), ("oslo", 900)] {
+        for hour in -DAYS * 24..DAYS * 24 {
+            let at = MONDAY + Micros(HOUR.0 * hour + 60_000_000);
+            let mut sample = Sample::new(monitor.parse().expect("an id"), at, Outcome::Ok);
+            // Spread without a random number: the hours of a day, and a step.
+            let spread = (hour * 7_919).rem_euclid(97) * 11;
+            let step = if monitor == "lyon" && hour >= 7 * 24 { 900 } else { 0 };
+            let part = |share: i64| Some(Micros((base + spread + step) * share));
+            sample.test_interval = Some(HOUR);
+            sample.max_round_trip = Some(Micros::from_secs(30));
+            sample.settled = Some(true);
+            if monitor == "lyon" && (58..61).contains(&hour) {
+                sample.outcome = Outcome::SmtpFailed;
+                sample.stage = Some(Stage::SmtpConnect);
+                sample.error = Some("connection refused <here>".into());
+                samples.push(sample);
+                continue;
+            }
+            (sample.smtp_connect, sample.smtp_send) = (part(20), part(120));
+            (sample.pickup_connect, sample.pickup_login, sample.pickup_receive) = (part(30), part(60), part(10));
+            (sample.round_trip, sample.round_trip_error) = (part(1_000), Some(Micros(120_000)));
+            sample.hops = Some(
+                [("mx.example.com", 200), ("store.example.com", 500)]
+                    .map(|(by, share)| Hop {
+                        by: Some(by.into()),
+                        from: None,
+                        at: None,
+                        delay: part(share),
+                        clock_suspect: false,
+                    })
+                    .into(),
+            );
+            if hour.rem_euclid(101) == 13 {
+                (sample.outcome, sample.round_trip) = (Outcome::Late, Some(Micros::from_secs(90)));
+            }
+            samples.push(sample);
+        }
+    }
+    samples
+}
+
+fn events() -> Vec<Event> {
+    let event = |hour: i64, kind| Event::new("lyon".parse().ok(), MONDAY + Micros(HOUR.0 * hour + 90_000_000), kind);
+    vec![
+        event(60, EventKind::AlarmRaised).text("3 tests failed in a row"),
+        event(61, EventKind::AlarmCleared),
+    ]
+}
+
+fn lake(folder: &Path) -> Config {
+    let site = "here".parse().expect("a site");
+    let data = folder.join("data");
+    let mut days: BTreeMap<_, Vec<Sample>> = BTreeMap::new();
+    for sample in samples() {
+        days.entry(sample.started_at.utc_date()).or_default().push(sample);
+    }
+    for (day, samples) in days {
+        let mut file = DayWriter::create(&data, &site, day).expect("a file");
+        for sample in samples {
+            file.push(sample).expect("in order");
+        }
+        file.publish(None).expect("published");
+    }
+    let events = events();
+    let mut file = DayWriter::<Event>::create(&data, &site, events[0].at.utc_date()).expect("a file");
+    for event in events {
+        file.push(event).expect("in order");
+    }
+    file.publish(None).expect("published");
+    let house = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 2 1\"><rect width=\"2\" height=\"1\"/></svg>";
+    fs::write(folder.join("house.svg"), house).expect("written");
+    fs::write(folder.join("mailqos.toml"), CONFIGURATION).expect("written");
+    config::load(&folder.join("mailqos.toml")).expect("the configuration is right")
+}
+
+fn document(folder: &Path, config: &Config, kind: &str) -> Document {
+    let file = folder.join("one.toml");
+    let text = format!("title = \"One\"\n[[section]]\nkind = {kind:?}\n{}\n", options(kind));
+    fs::write(&file, text).expect("written");
+    let definition = definition::load(Some(config), &file).unwrap_or_else(|problems| panic!("{kind}: {problems}"));
+    let lake = Lake::open(&folder.join("data")).expect("the lake");
+    let to = MONDAY + Micros(HOUR.0 * 24 * DAYS);
+    let period = Period::new(MONDAY, to, Calendar::new(jiff::tz::TimeZone::UTC)).expect("a period");
+    let source = Source {
+        lake: &lake,
+        config: Some(config),
+        now: to + HOUR,
+        made_at: None,
+    };
+    let mut reports = generate::documents(&definition, source, &period).expect("a report");
+    reports.remove(0).document
+}
+
+/// Without drawings, pictures and what is drawn in figures.
+fn without_drawings(html: &str) -> String {
+    let mut text = html.to_owned();
+    for (begin, end, instead) in [
+        ("<svg", "</svg>", "<svg/>"),
+        ("<details>", "</details>", ""),
+        ("src=\"data:", "\"", "src=\"…\""),
+    ] {
+        let mut rest = text.as_str();
+        let mut kept = String::new();
+        while let Some(at) = rest.find(begin) {
+            kept.push_str(&rest[..at]);
+            kept.push_str(instead);
+            let inside = &rest[at + begin.len()..];
+            rest = inside.find(end).map_or("", |at| &inside[at + end.len()..]);
+        }
+        kept.push_str(rest);
+        text = kept;
+    }
+    let lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn each_kind_says_what_it_said() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = lake(folder.path());
+    let mut seen = 0;
+    for (kind, _) in kinds() {
+        let mut document = document(folder.path(), &config, kind);
+        // The page that a page break or a monitor begins is shown, too.
+        document.blocks.retain(|block| !matches!(block, Block::PageBreak));
+        let page = media::html::render(&document, None).expect("a page");
+        let (_, main) = page.split_once("<main>").expect("the main part");
+        let (main, _) = main.split_once("</main>").expect("its end");
+        let text = media::text::render(&document);
+        let (_, text) = text.split_once("· times in UTC\n").expect("the cover");
+        let shown = format!("{}\n\n==== as plain text\n\n{}", without_drawings(main), text.trim());
+        insta::assert_snapshot!(kind, shown);
+        seen += 1;
+    }
+    assert!(seen >= 27, "{seen} kinds");
+}
+
+#[test]
+fn no_section_fails_without_samples() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = lake(folder.path());
+    fs::remove_dir_all(folder.path().join("data/samples")).expect("removed");
+    fs::remove_dir_all(folder.path().join("data/events")).expect("removed");
+    for (kind, _) in kinds() {
+        let document = document(folder.path(), &config, kind);
+        let page = media::html::render(&document, None).expect("a page");
+        let (_, main) = page.split_once("<main>").expect("the main part");
+        let (main, _) = main.split_once("</main>").expect("its end");
+        assert!(!main.contains("NaN") && !main.contains(">inf"), "{kind}: {main}");
+    }
+}

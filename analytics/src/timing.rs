@@ -1,0 +1,50 @@
+//! How long the parts of a report take, told at the level `debug`: `tests/report_speed.py` adds them up.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+/// Does a part of the work, and tells how long it took.
+pub fn told<T>(part: &str, work: impl FnOnce() -> T) -> T {
+    let begun = Instant::now();
+    let result = work();
+    tell(part, begun.elapsed());
+    result
+}
+
+/// Tells how long a part took.
+pub fn tell(part: &str, took: Duration) {
+    tracing::debug!(part, seconds = took.as_secs_f64(), "took");
+}
+
+/// Time that many small pieces of work took together, on all cores.
+#[derive(Debug)]
+pub struct Sum(AtomicU64);
+
+impl Sum {
+    /// Nothing yet.
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Does a piece of work.
+    pub fn add<T>(&self, work: impl FnOnce() -> T) -> T {
+        let begun = Instant::now();
+        let result = work();
+        let nanoseconds = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.0.fetch_add(nanoseconds, Ordering::Relaxed);
+        result
+    }
+
+    /// How long the pieces took since this was last asked.
+    pub fn take(&self) -> Duration {
+        Duration::from_nanos(self.0.swap(0, Ordering::Relaxed))
+    }
+}
+
+impl Default for Sum {
+    fn default() -> Self {
+        Self::new()
+    }
+}
