@@ -81,8 +81,8 @@ pub(super) fn run(source: &Source, figure: &Figure, all: bool, format: Format) -
     let explanations: Vec<Explanation> = source
         .lake
         .map(&query, |series| {
-            let row = question.rows(&series).pop()?;
-            Some(explain(source, figure, &series, &row, &question, all))
+            let row = question.rows(series).pop()?;
+            Some(explain(source, figure, series, &row, &question, all))
         })
         .map_err(lake_failure)?
         .into_iter()

@@ -44,7 +44,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     let found = source
         .lake
         .map(&query, |series| {
-            (series.inside.is_empty(), rows(&series, &period, args.format))
+            (series.inside.is_empty(), rows(series, &period, args.format))
         })
         .map_err(lake_failure)?;
     let mut table = Table::new([

@@ -47,7 +47,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     };
     let answers = source
         .lake
-        .map(&query, |series| patterns::ask(&series, &source.period))
+        .map(&query, |series| patterns::ask(series, &source.period))
         .map_err(lake_failure)?;
     let empty = answers.is_empty();
     let found = patterns::find(answers);

@@ -59,7 +59,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     question.metrics = vec![figure.metric()];
     let rows: Vec<Row> = source
         .lake
-        .map(&query(&source, &question), |series| question.rows(&series))
+        .map(&query(&source, &question), |series| question.rows(series))
         .map_err(lake_failure)?
         .into_iter()
         .flatten()

@@ -168,7 +168,7 @@ impl Facts {
                     series.leave_out_empty();
                     (Origin::of(&series, Columns::All), series)
                 })?,
-                lake.map(&before_query, |series| figures_before(&series, &before))?,
+                lake.map(&before_query, |series| figures_before(series, &before))?,
             )
         };
         series.retain(|(_, series)| chosen.contains(&(series.site.to_string(), series.monitor.to_string())));

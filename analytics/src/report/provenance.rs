@@ -213,7 +213,7 @@ impl Provenance {
             if part.columns == Columns::All {
                 query = query.columns(&[Column::Stage, Column::Error]);
             }
-            let now = lake.map(&query, |series| Origin::of(&series, part.columns))?;
+            let now = lake.map(&query, |series| Origin::of(series, part.columns))?;
             for then in &part.monitors {
                 let now = now
                     .iter()

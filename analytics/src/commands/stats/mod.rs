@@ -220,11 +220,11 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
             &query,
             |series| {
                 let lines = if spark {
-                    vec![sparkline(&series, &question)]
+                    vec![sparkline(series, &question)]
                 } else {
                     Vec::new()
                 };
-                render.render(&question.rows(&series), None, &lines)
+                render.render(&question.rows(series), None, &lines)
             },
             |rendered| answer.take(rendered),
         )?;
@@ -255,7 +255,7 @@ fn rows(source: &Source, shape: &Shape, period: &Period, by: Option<Unit>) -> Re
     if shape.group == Group::Monitor {
         let rows = source
             .lake
-            .map(&query(source, &whole), |series| whole.rows(&series))
+            .map(&query(source, &whole), |series| whole.rows(series))
             .map_err(lake_failure)?;
         return Ok(rows.into_iter().flatten().collect());
     }
@@ -272,7 +272,7 @@ fn rows(source: &Source, shape: &Shape, period: &Period, by: Option<Unit>) -> Re
             &query(source, &question),
             |series| {
                 let whose = (Arc::clone(&series.site), Arc::clone(&series.monitor));
-                (whose, shape.group.of(&series, source), question.share(&series))
+                (whose, shape.group.of(series, source), question.share(series))
             },
             |(whose, groups, share): (_, Vec<Whose>, Share)| {
                 if !share.is_empty() {

@@ -286,7 +286,7 @@ pub fn judge(
                         .values()
                         .find(|monitor| monitor.id.as_str() == &*series.monitor)
                         .map(|monitor| monitor.test_interval);
-                    Evidence::of(&series, level, &passed, &hours, interval)
+                    Evidence::of(series, level, &passed, &hours, interval)
                 })
             })?
             .into_iter()
