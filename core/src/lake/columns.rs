@@ -252,6 +252,7 @@ static SAMPLE: &[Column<Sample>] = &[
     micros!("pickup_receive_us", pickup_receive),
     micros!("round_trip_us", round_trip),
     micros!("round_trip_error_us", round_trip_error),
+    micros!("round_trip_likely_error_us", round_trip_likely_error),
     flag!("settled", settled),
     column!(
         "excluded",

@@ -45,7 +45,15 @@ pub fn remedy(stage: Stage, error: &str, endpoint: &Endpoint) -> Option<String> 
                 .to_owned()
         }
         SmtpGreeting | PickupGreeting if has("which is no ") => {
-            format!("something else answers on port {port}: usual are {usual}")
+            let what = match () {
+                () if has("sent \"+ok") => "a POP3 server",
+                () if has("sent \"* ok") || has("sent \"* preauth") => "an IMAP server",
+                () if has("sent \"220") => "an SMTP server",
+                () if has("sent \"ssh-") => "an SSH server",
+                () if has("sent \"http") => "a web server",
+                () => "something else",
+            };
+            format!("{what} answers on port {port}: usual are {usual}")
         }
         SmtpGreeting | PickupGreeting if (silent || has("closed the connection")) && *tls != TlsMode::Implicit => {
             format!(
@@ -67,7 +75,7 @@ pub fn remedy(stage: Stage, error: &str, endpoint: &Endpoint) -> Option<String> 
             "are user and password of the account right? Some servers want the whole mail address as user, or a password made for programs"
                 .to_owned()
         }
-        SmtpRcpt if has("relay") => {
+        SmtpRcpt if has("relay") || has("denied") || has("authentication required") || error.starts_with("530") => {
             "the server takes no mail for this address from this machine: give smtp an account, or have it permitted".to_owned()
         }
         SmtpRcpt if has("5.1.1") || has("unknown") || has("no such") => {
@@ -96,7 +104,8 @@ mod tests {
     #[test]
     fn what_goes_wrong_at_first_has_a_remedy() {
         use Stage::{
-            PickupConnect, PickupGreeting, PickupLogin, PickupTls, SmtpAuth, SmtpConnect, SmtpGreeting, SmtpTls,
+            PickupConnect, PickupGreeting, PickupLogin, PickupTls, SmtpAuth, SmtpConnect, SmtpGreeting, SmtpRcpt,
+            SmtpTls,
         };
         for (stage, error, port, tls, remedy) in [
             (
@@ -153,7 +162,21 @@ mod tests {
                 "the server sent \"220 x\", which is no POP3 reply",
                 25,
                 TlsMode::None,
-                "port 25",
+                "an SMTP server answers on port 25",
+            ),
+            (
+                PickupGreeting,
+                "the server sent \"+OK ready\", which is no IMAP response",
+                995,
+                TlsMode::Implicit,
+                "a POP3 server answers on port 995",
+            ),
+            (
+                SmtpRcpt,
+                "554 5.7.1 <probe@example.com>: Recipient address rejected: Access denied",
+                587,
+                TlsMode::StartTls,
+                "give smtp an account",
             ),
             (
                 SmtpAuth,

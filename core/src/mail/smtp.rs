@@ -290,6 +290,11 @@ impl Smtp {
         self.hello(None).await
     }
 
+    /// The name under which this end said EHLO.
+    pub fn client_name(&self) -> String {
+        self.client.to_string()
+    }
+
     /// Whether the server's reply to EHLO has this keyword.
     pub fn offers(&self, keyword: &str) -> bool {
         self.offered(keyword).is_some()

@@ -164,6 +164,8 @@ pub struct Sample {
     pub round_trip_error: Option<Micros>,
 
     // What follows goes beyond the contract; the columns have the same names, durations with `_us` behind.
+    /// The same, if the servers' clocks run on as they were learnt to run: how close the estimate most likely is.
+    pub round_trip_likely_error: Option<Micros>,
     /// `false` while the mail may still be found late; null and `true` mean settled.
     pub settled: Option<bool>,
     /// Why the sample does not count in availability.
@@ -257,6 +259,7 @@ impl Sample {
             pickup_receive: None,
             round_trip: None,
             round_trip_error: None,
+            round_trip_likely_error: None,
             settled: None,
             excluded: None,
             test_interval: None,

@@ -222,10 +222,14 @@ fn verdict(sample: &Sample, max_round_trip: Micros) -> String {
     if let (Some(round_trip), Some(error)) = (sample.round_trip, sample.round_trip_error) {
         let _ = write!(
             text,
-            ": round trip {} ± {}, allowed are {max_round_trip}",
+            ": round trip {} ± {}",
             milliseconds(round_trip),
-            milliseconds(error),
+            milliseconds(error)
         );
+        if let Some(likely) = sample.round_trip_likely_error.filter(|likely| *likely < error) {
+            let _ = write!(text, " (most likely ± {})", milliseconds(likely));
+        }
+        let _ = write!(text, ", allowed are {max_round_trip}");
     }
     if let Some(error) = &sample.error {
         let _ = write!(text, ": {error}");

@@ -17,8 +17,10 @@ const WINDOW: usize = 128;
 const OLDEST: Micros = Micros::from_secs(12 * 3600);
 /// With fewer readings that agree nothing is claimed.
 const FEWEST: usize = 5;
-/// So many readings in a row that contradict all others and agree among themselves: the clock was set.
+/// So many readings that contradict all others, but none since the first of them: the clock was set.
 const STEP: usize = 3;
+/// While one of the last so many readings contradicts the others nothing is claimed: a mail may have two stamps of a clock.
+const DOUBTED: usize = 2;
 /// The fastest that a clock runs away, in µs a second: what RFC 5905 allows (MAXFREQ).
 const FASTEST: f64 = 500.0;
 /// How fast a clock's rate may stray from a constant one, in µs for each second of a reading's age: temperature, for the most.
@@ -130,18 +132,17 @@ impl Region {
 /// One clock, as far as it is known.
 #[derive(Debug, Default)]
 struct Clock {
-    /// Readings that agree with one another, oldest first.
-    agreed: VecDeque<Reading>,
-    /// The last readings, if they contradict those that agree.
-    dissent: Vec<Reading>,
-    /// Of the last readings: which agreed.
+    /// The last readings, oldest first, and which agree with one another.
+    readings: VecDeque<(Reading, bool)>,
+    /// Of the last readings: which agreed. A clock that is set is learnt anew, but this stays.
     recent: VecDeque<bool>,
 }
 
 impl Clock {
-    fn region(&self, around: Moment, more: Option<&Reading>) -> Option<Region> {
+    /// What remains possible by these readings.
+    fn region<'a>(around: Moment, readings: impl Iterator<Item = &'a Reading>) -> Option<Region> {
         let mut region: Option<Region> = None;
-        for reading in more.into_iter().chain(self.agreed.iter().rev()) {
+        for reading in readings {
             if !region.get_or_insert_with(|| Region::new(around, reading)).cut(reading) {
                 return None;
             }
@@ -149,50 +150,77 @@ impl Clock {
         region
     }
 
+    /// Those that agree, the newest first.
+    fn agreed(&self) -> impl Iterator<Item = &Reading> {
+        self.readings
+            .iter()
+            .rev()
+            .filter_map(|(reading, agreed)| agreed.then_some(reading))
+    }
+
     fn note(&mut self, reading: Reading) {
         while self
-            .agreed
+            .readings
             .front()
-            .is_some_and(|oldest| self.agreed.len() >= WINDOW || reading.at - oldest.at > OLDEST)
+            .is_some_and(|(oldest, _)| self.readings.len() >= WINDOW || reading.at - oldest.at > OLDEST)
         {
-            self.agreed.pop_front();
+            self.readings.pop_front();
         }
-        let agrees = self.region(reading.at, Some(&reading)).is_some();
+        let agrees = Self::region(reading.at, std::iter::once(&reading).chain(self.agreed())).is_some();
         if self.recent.len() >= RECENT {
             self.recent.pop_front();
         }
         self.recent.push_back(agrees);
-        if agrees {
-            self.dissent.clear();
-            self.agreed.push_back(reading);
+        self.readings.push_back((reading, agrees));
+        if !agrees {
+            self.forget_what_was_before();
+        }
+    }
+
+    /// If the clock was set, what it showed before counts no more. It was if several readings contradict the others, and all
+    /// since the first of them agree: coarse ones in between may agree with what was before as well.
+    fn forget_what_was_before(&mut self) {
+        let against = self
+            .readings
+            .iter()
+            .enumerate()
+            .rev()
+            .filter(|(_, (_, agreed))| !agreed);
+        let Some((first, _)) = against.clone().nth(STEP - 1) else {
+            return;
+        };
+        let newest = self.readings.len() - 1;
+        let since = self.readings.range(first..).rev().map(|(reading, _)| reading);
+        if Self::region(self.readings[newest].0.at, since).is_none() {
             return;
         }
-        self.dissent.push(reading);
-        // The clock was set: what it showed before counts no more. Those of the newest that agree among themselves count.
-        if self.dissent.len() >= STEP {
-            let mut fresh = Self::default();
-            for reading in self.dissent.iter().rev() {
-                if fresh.region(reading.at, Some(reading)).is_none() {
-                    break;
-                }
-                fresh.agreed.push_front(*reading);
-            }
-            if fresh.agreed.len() >= STEP {
-                self.agreed = fresh.agreed;
-                self.dissent.clear();
-            } else if self.dissent.len() > RECENT {
-                self.dissent.remove(0);
-            }
+        self.readings.drain(..first);
+        for (_, agreed) in &mut self.readings {
+            *agreed = true;
         }
     }
 
     /// Between what the offset lies at a moment, if that can be said.
     fn offset(&self, at: Moment) -> Option<(i64, i64)> {
         let lies = self.recent.iter().filter(|agreed| !**agreed).count();
-        if self.agreed.len() < FEWEST || !self.dissent.is_empty() || lies > MOST_LIES {
+        let in_doubt = self.readings.iter().rev().take(DOUBTED).any(|(_, agreed)| !agreed);
+        if in_doubt || lies > MOST_LIES || self.agreed().count() < FEWEST {
             return None;
         }
-        self.region(at, None)?.offset()
+        Self::region(at, self.agreed())?.offset()
+    }
+}
+
+/// When a clock showed `stamp`, told by nothing but that it showed `reading` within these bounds, shortly before or after.
+pub(super) fn by_one_reading(reading: Stamp, bounds: Bounds, stamp: Stamp) -> Bounds {
+    let Reading { least, most, .. } = Reading::new(reading, bounds);
+    let apart = stamp.at.saturating_sub(reading.at).saturating_abs();
+    let apart = apart.saturating_add(stamp.resolution.0 + reading.resolution.0);
+    // Between the two it may have run ahead or behind.
+    let runs = (apart as f64 / 1e6 * FASTEST).ceil() as i64;
+    Bounds {
+        after: Moment::at_offset(stamp.at, most.saturating_add(runs)),
+        before: Moment::at_offset(stamp.at.saturating_add(stamp.resolution.0), least.saturating_sub(runs)),
     }
 }
 
@@ -287,7 +315,7 @@ mod tests {
                 }
             }
             let (_, clock) = &clocks.clocks["it"];
-            prop_assert!(clock.dissent.is_empty());
+            prop_assert!(clock.readings.iter().all(|(_, agreed)| *agreed));
             prop_assert!(clock.recent.iter().all(|agreed| *agreed));
         }
     }
@@ -334,9 +362,12 @@ mod tests {
         clocks.note("it", set.stamp(now), bounds(now - 3_000, now + 3_000));
         assert_eq!(clocks.when("it", set.stamp(now), Moment::of_micros(now)), None);
         // One that was wrong once is believed again.
-        let now = 220 * SECOND;
-        clocks.note("it", truth.stamp(now), bounds(now - 3_000, now + 3_000));
-        assert!(clocks.when("it", truth.stamp(now), Moment::of_micros(now)).is_some());
+        for (now, believed) in [(220, false), (240, true)] {
+            let now = now * SECOND;
+            clocks.note("it", truth.stamp(now), bounds(now - 3_000, now + 3_000));
+            let told = clocks.when("it", truth.stamp(now), Moment::of_micros(now));
+            assert_eq!(told.is_some(), believed);
+        }
     }
 
     #[test]
@@ -354,6 +385,22 @@ mod tests {
             clocks.note("it", truth.stamp(now), bounds(now - 3_000, now + 3_000));
             let told = clocks.when("it", truth.stamp(now), Moment::of_micros(now));
             assert_eq!(told.is_some(), (4..20).contains(&number) || number >= 24, "{number}");
+            if let Some(told) = told {
+                assert!(told.after <= Moment::of_micros(now) && Moment::of_micros(now) <= told.before);
+            }
+        }
+    }
+
+    #[test]
+    fn coarse_readings_that_agree_with_both_do_not_hide_that_a_clock_was_set() {
+        let mut clocks = Clocks::default();
+        for (number, now) in moments(60).enumerate() {
+            let offset = if number < 20 { 0 } else { SECOND };
+            let truth = Truth { offset, ppm: -50.0 };
+            clocks.note("it", truth.stamp(now), bounds(now - 3_000, now + 3_000));
+            clocks.note("it", truth.stamp(now + 400_000), bounds(now, now + 15 * SECOND));
+            let told = clocks.when("it", truth.stamp(now), Moment::of_micros(now));
+            assert_eq!(told.is_some(), (2..20).contains(&number) || number >= 22, "{number}");
             if let Some(told) = told {
                 assert!(told.after <= Moment::of_micros(now) && Moment::of_micros(now) <= told.before);
             }

@@ -161,7 +161,8 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    fn note_visit(&mut self, visit: &LastVisit) {
+    /// Notes a visit, and what it found of the mail.
+    fn note_visit(&mut self, visit: &LastVisit, finds: Vec<Found>) {
         self.pickups += 1;
         if let Some(transcript) = &visit.transcript {
             if self.visits.len() >= MOST_TRANSCRIPTS {
@@ -170,6 +171,15 @@ impl Progress {
             self.visits.push_back(transcript.clone());
         }
         self.last = Some(visit.clone());
+        for found in finds {
+            match &mut self.found {
+                Some(known) if known.receive.is_some() => self.duplicates += 1,
+                known => {
+                    *known = Some(found);
+                    self.found_by = Some(visit.clone());
+                }
+            }
+        }
     }
 
     /// What was said in the last visits.
@@ -320,33 +330,38 @@ impl Registry {
         };
         let mut changed = Vec::new();
         let mut waiting = lock(&self.waiting);
+        let mut finds: HashMap<[u8; 8], Vec<Found>> = HashMap::new();
         for found in visit.found {
             // A notification of a delay names our mail, but is not it.
             if bounce::read(&found.mail) == Some(bounce::Notice::Other) {
                 continue;
             }
             tracing::debug!(monitor = %found.token.monitor, folder = ?found.folder, landed = ?found.landed, "found");
-            let Some(waiting) = waiting.get(&found.token.nonce) else {
-                let mut settled = lock(&self.settled);
-                if let Some((_, sample)) = settled.iter_mut().find(|(nonce, _)| *nonce == found.token.nonce) {
-                    sample.duplicates = Some(sample.duplicates.unwrap_or(0) + 1);
-                    changed.push(sample.clone());
-                }
+            let nonce = found.token.nonce;
+            if waiting.contains_key(&nonce) {
+                finds.entry(nonce).or_default().push(found);
                 continue;
-            };
-            waiting.progress.send_modify(|progress| match &mut progress.found {
-                Some(known) if known.receive.is_some() => progress.duplicates += 1,
-                known => {
-                    *known = Some(found);
-                    progress.found_by = Some(last.clone());
-                }
-            });
+            }
+            let mut settled = lock(&self.settled);
+            if let Some((_, sample)) = settled.iter_mut().find(|(known, _)| *known == nonce) {
+                sample.duplicates = Some(sample.duplicates.unwrap_or(0) + 1);
+                changed.push(sample.clone());
+            }
         }
-        for waiting in waiting.values_mut().filter(|waiting| waiting.mailbox == *mailbox) {
-            let Some(plan) = &mut waiting.plan else { continue };
-            if plan.sent <= last.began {
+        for (nonce, waiting) in waiting.iter_mut() {
+            let finds = finds.remove(nonce).unwrap_or_default();
+            let mut was_for_it = !finds.is_empty();
+            if let Some(plan) = waiting.plan.as_mut().filter(|_| waiting.mailbox == *mailbox)
+                && plan.sent <= last.began
+            {
                 plan.advance(last.began, last.error.as_ref());
-                waiting.progress.send_modify(|progress| progress.note_visit(&last));
+                was_for_it = true;
+            }
+            if was_for_it {
+                // At once: who waits for the mail is not to see it without the visit that found it.
+                waiting
+                    .progress
+                    .send_modify(|progress| progress.note_visit(&last, finds));
             }
         }
         changed
@@ -583,5 +598,74 @@ impl Mailbox {
             }
             tokio::time::sleep(IN_USE_PAUSE).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mailqos_core::mail::Secret;
+
+    use super::*;
+
+    fn found(nonce: [u8; 8]) -> Found {
+        Found {
+            token: Token {
+                site: "here".parse().expect("a site"),
+                monitor: "mail-hq".parse().expect("an id"),
+                sent_at: UtcMicros(0),
+                nonce,
+            },
+            not_shown: None,
+            shown: Moment::of_micros(5),
+            receive: Some(Micros(1)),
+            received_at: None,
+            folder: None,
+            landed: None,
+            notified: None,
+            mail: Vec::new(),
+        }
+    }
+
+    fn visit(found: Vec<Found>) -> Visit {
+        let mut visit = Visit::failed(
+            Moment::of_micros(3),
+            PickupError::new(Stage::PickupReceive, "cut off after the mail"),
+        );
+        visit.found = found;
+        visit.transcript = Some(Arc::new(Transcript::begin("localhost", 110)));
+        visit
+    }
+
+    #[test]
+    fn who_waits_for_a_mail_sees_with_it_the_visit_that_found_it() {
+        let key = SigningKey::new(&Secret::new("a key of more than thirty-two characters")).expect("a key");
+        let registry = Registry::new(key, "here".parse().expect("a site"), HashMap::new());
+        let mailbox = |user: &str| Key {
+            server: "localhost".to_owned(),
+            port: 110,
+            imap: false,
+            folders: Vec::new(),
+            user: user.to_owned(),
+        };
+        let (progress, watch) = watch::channel(Progress::default());
+        // Another monitor's visit may find it before the server has said that it took it, or through another door.
+        let waiting = Waiting {
+            mailbox: mailbox("probe"),
+            watched: false,
+            plan: None,
+            progress,
+        };
+        lock(&registry.waiting).insert([1; 8], waiting);
+        registry.hand_out(&mailbox("probe"), visit(Vec::new()));
+        assert_eq!(watch.borrow().pickups, 0);
+        registry.hand_out(
+            &mailbox("the same by another name"),
+            visit(vec![found([1; 8]), found([1; 8])]),
+        );
+        let progress = watch.borrow();
+        assert!(progress.is_complete());
+        assert_eq!((progress.pickups, progress.duplicates), (1, 1));
+        assert!(progress.found_by.is_some() && progress.last.is_some());
+        assert_eq!(progress.conversations(PickupProtocol::Pop3).count(), 1);
     }
 }

@@ -40,7 +40,7 @@ use tokio::{
 use crate::record::{InFlight, RecordError, Recorder};
 use bounce::Notice;
 use clock::Clocks;
-use evidence::{Bounds, Evidence, Moment};
+use evidence::{Bounds, Evidence, Moment, RoundTrip};
 use mailbox::{Expected, Key, Mailbox, Progress, Registry, lock};
 use network::Network;
 use token::{KeyError, SigningKey, Token};
@@ -100,8 +100,18 @@ struct Sent {
     nonce: [u8; 8],
     at: UtcMicros,
     moment: Moment,
-    /// Between which moments the server took it, where that is known.
-    handed_over: Option<Bounds>,
+    /// How the server took it, where that is known.
+    handed_over: Option<HandOver>,
+}
+
+/// A mail's acceptance.
+struct HandOver {
+    /// The server stamped it then.
+    within: Bounds,
+    /// Its reply to the content.
+    reply: String,
+    /// The name under which this end said EHLO.
+    client: String,
 }
 
 impl Tester {
@@ -367,12 +377,16 @@ impl Tester {
             handed_over: None,
         };
         match result {
-            Ok(_) => {
-                smtp.quit();
-                sent.handed_over = asked.map(|after| Bounds {
-                    after,
-                    before: Moment::now(),
+            Ok(reply) => {
+                sent.handed_over = asked.map(|after| HandOver {
+                    within: Bounds {
+                        after,
+                        before: Moment::of(reply.at),
+                    },
+                    reply: reply.lines.join(" "),
+                    client: smtp.client_name(),
                 });
+                smtp.quit();
                 Ok(sent)
             }
             // The mail may have been taken: the evidence decides.
@@ -457,9 +471,14 @@ impl Tester {
         // After a restart the moment is known only as it was before DATA; the token tells the true one.
         let moment = sent.moment + (found.token.sent_at - sent.at);
         let hops = received::hops(&found.mail);
+        let is_of = |hand_over: &&HandOver| received::is_of_hand_over(&found.mail, &hand_over.reply, &hand_over.client);
         let evidence = Evidence {
             sent: moment,
-            handed_over: sent.handed_over,
+            handed_over: sent
+                .handed_over
+                .as_ref()
+                .filter(is_of)
+                .map(|hand_over| hand_over.within),
             not_shown: found.not_shown,
             shown: found.shown,
             hops: &hops,
@@ -468,12 +487,19 @@ impl Tester {
             notified: found.notified,
             route: &route(options),
         };
-        let (round_trip, error) = evidence.landing(&mut lock(&self.clocks)).round_trip(moment);
+        let landing = evidence.landing(&mut lock(&self.clocks));
+        let RoundTrip {
+            estimate: round_trip,
+            error,
+            likely_error,
+        } = landing.round_trip(moment);
         if options.precise {
-            self.registry.landed_after(&sample.monitor, round_trip - error);
+            self.registry
+                .landed_after(&sample.monitor, landing.likely.after - moment);
         }
         sample.round_trip = Some(round_trip);
         sample.round_trip_error = Some(error);
+        sample.round_trip_likely_error = Some(likely_error);
         sample.outcome = if round_trip <= options.max_round_trip {
             Outcome::Ok
         } else {

@@ -9,6 +9,8 @@ use super::head::{fields, without_comments};
 const MOST_HOPS: usize = 50;
 /// Characters kept of a server's name.
 const MOST_NAME: usize = 255;
+/// Characters of an identifier that can't be in a reply by chance.
+const SHORTEST_ID: usize = 6;
 /// A stamp that lies so far before that of the station before it comes from another clock: stamps are cut to seconds.
 const SUSPECT: Micros = Micros::from_secs(-2);
 
@@ -50,6 +52,34 @@ pub(super) fn is_filed(mail: &[u8]) -> bool {
             "via" => *value == "mailbox",
             _ => false,
         }
+    })
+}
+
+/// Whether the oldest field was written by the server that took the mail from us: it has the identifier that stands in the
+/// reply to the content, or the name under which we said EHLO. Where a server hides that field (for privacy), the oldest one
+/// is that of a station behind it.
+pub(super) fn is_of_hand_over(mail: &[u8], reply: &str, client: &str) -> bool {
+    let all = fields(mail, "Received");
+    let Some(oldest) = all.last().filter(|_| all.len() <= MOST_HOPS) else {
+        return false;
+    };
+    let bare = without_comments(oldest);
+    let clauses = bare.rsplit_once(';').map_or(&*bare, |(clauses, _)| clauses);
+    let words: Vec<&str> = clauses.split_whitespace().collect();
+    let told: Vec<&str> = reply
+        .split(|c: char| c.is_whitespace() || "=<>,;()".contains(c))
+        .collect();
+    words.windows(2).any(|pair| {
+        let [key, value] = pair else { return false };
+        if key.eq_ignore_ascii_case("from") {
+            return value.eq_ignore_ascii_case(client);
+        }
+        // Shorter ones might stand in a reply by chance; Gmail writes more behind its own (`x-y.1.2026…`).
+        let of_reply = |word: &&str| {
+            let rest = value.strip_prefix(*word).filter(|_| word.len() >= SHORTEST_ID);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        key.eq_ignore_ascii_case("id") && told.iter().any(of_reply)
     })
 }
 
@@ -294,6 +324,61 @@ mod tests {
                 "{what}"
             );
         }
+    }
+
+    #[test]
+    fn the_field_of_the_server_that_took_the_mail_is_told_from_that_of_one_behind_it() {
+        for (what, field, reply, ours) in [
+            (
+                "Postfix",
+                "from client (x [192.0.2.1])\r\n\tby mx (Postfix) with ESMTPSA id 4B1C2D3E4F\r\n\tfor <a@b>",
+                "2.0.0 Ok: queued as 4B1C2D3E4F",
+                true,
+            ),
+            (
+                "Exim",
+                "from [10.0.0.5] (helo=[10.0.0.6]) by mx with esmtps (Exim 4.96) id 1r6AbC-000000001Ab-2cDe for c@d",
+                "OK id=1r6AbC-000000001Ab-2cDe",
+                true,
+            ),
+            (
+                "Sendmail",
+                "from [10.0.0.9] (x [192.0.2.1]) by mx (8.17.1/8.17.1) with ESMTPS id 5ANI05XX001234",
+                "2.0.0 5ANI05XX001234 Message accepted for delivery",
+                true,
+            ),
+            (
+                "Gmail",
+                "from [10.0.0.9] (x. [192.0.2.1]) by smtp.gmail.com with ESMTPSA id a640c23a62f3a-b76.12.2026.11.23.10.00.05 for <a@b>",
+                "2.0.0 OK  1795456805 a640c23a62f3a-b76.12 - gsmtp",
+                true,
+            ),
+            (
+                "Exchange, by our name",
+                "from [10.0.0.5] (192.0.2.1) by EX1.corp.example (10.0.0.1) with Microsoft SMTP Server id 15.1.2507.39",
+                "2.6.0 <mq1@here> [InternalId=1, Hostname=EX1.corp.example] Queued mail for delivery",
+                true,
+            ),
+            (
+                "a content filter behind a server that hides its field",
+                "from localhost (localhost [127.0.0.1]) by mx (amavisd-new, port 10024) with ESMTP id Xy12AbCdEf34",
+                "2.0.0 Ok: queued as 4B1C2D3E4F",
+                false,
+            ),
+            (
+                "a short identifier",
+                "by mx with SMTP id 2",
+                "2.0.0 Ok: queued as 2",
+                false,
+            ),
+            ("nothing", "by mx with SMTP id", "", false),
+        ] {
+            let mail = format!(
+                "Received: from mx by mx with LMTP id zzzzzzzz; Mon, 23 Nov 2026 18:00:05 +0000\r\nReceived: {field}; Mon, 23 Nov 2026 18:00:05 +0000\r\n\r\n"
+            );
+            assert_eq!(is_of_hand_over(mail.as_bytes(), reply, "[10.0.0.5]"), ours, "{what}");
+        }
+        assert!(!is_of_hand_over(b"Subject: x\r\n\r\n", "2.0.0 Ok", "[10.0.0.5]"));
     }
 
     #[test]

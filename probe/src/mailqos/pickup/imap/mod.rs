@@ -137,7 +137,7 @@ enum Said {
     Data(Response),
     /// Without a tag: a status.
     Status(Status),
-    /// `+`: go on.
+    /// `+`: go on; what stands behind it.
     Continue(String),
     /// The end of the command with this tag.
     Tagged(String, Status),
@@ -170,7 +170,7 @@ impl Session {
         let first = self.wire.line(MAX_LINE).await.map_err(error)?;
         let text = String::from_utf8_lossy(&first);
         if let Some(rest) = text.strip_prefix('+') {
-            return Ok(Said::Continue(rest.trim().to_owned()));
+            return Ok(Said::Continue(rest.trim_end().to_owned()));
         }
         let Some((tag, rest)) = text.split_once(' ') else {
             return Err(self.nonsense(stage, &text));
@@ -254,7 +254,7 @@ impl Session {
                         "the server answered a command that was not sent",
                     ));
                 }
-                Said::Continue(challenge) => return Ok(Err(challenge.clone())),
+                Said::Continue(challenge) => return Ok(Err(challenge.trim().to_owned())),
                 Said::Status(status) if status.word == "BYE" => {
                     let text = self.wire.transcript().one_line(&status.text);
                     farewell = Some(format!("the server ended the conversation: {text}"));
@@ -435,7 +435,7 @@ async fn shake_hands(session: &mut Session, door: &Door, phases: &mut PickupPhas
         Said::Status(status) if status.word == "OK" || status.word == "PREAUTH" => status.word,
         Said::Status(status) => return Err(session.refusal(stage, "connection", status)),
         Said::Data(response) => return Err(session.nonsense(stage, &String::from_utf8_lossy(&response.text))),
-        Said::Continue(text) => return Err(session.nonsense(stage, &format!("+ {text}"))),
+        Said::Continue(text) => return Err(session.nonsense(stage, &format!("+{text}"))),
         Said::Tagged(tag, _) => return Err(session.nonsense(stage, tag)),
     };
     phases.greeting = Some(Micros::from(

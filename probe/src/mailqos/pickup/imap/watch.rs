@@ -177,7 +177,8 @@ pub(in crate::mailqos) async fn watch(
                     next: last + 1,
                     asked,
                     answered: Moment::of(session.wire.received_at()),
-                    announced: announced.map(|at| (*lowest, at)),
+                    // If the one that was announced is gone already, the lowest may have come later.
+                    announced: announced.filter(|_| *lowest == next).map(|at| (*lowest, at)),
                 };
                 next = checkpoint.next;
                 attention.landed();
