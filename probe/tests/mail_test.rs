@@ -222,6 +222,12 @@ async fn smtp_failures_are_named_by_their_stage() {
         ("TLS", Certificate(Shown::Expired), Stage::SmtpTls, "expired"),
         (
             "TLS",
+            Certificate(Shown::SelfSigned),
+            Stage::SmtpTls,
+            "vouches for itself (self-signed, with the rights of an authority); pin it with fingerprint",
+        ),
+        (
+            "TLS",
             Certificate(Shown::Untrusted),
             Stage::SmtpTls,
             "not trusted; name the authority with ca_file",
@@ -642,10 +648,12 @@ timeout = "8s""#;
 
 #[tokio::test]
 async fn a_precise_monitor_looks_closely_whatever_the_check_interval() {
-    for over_imap in [false, true] {
+    // With IDLE whose announcements come late, they come in the reply to something else.
+    for (over_imap, without) in [(false, vec![]), (true, vec!["IDLE".to_owned()]), (true, vec![])] {
         let options = Options {
             delays: Delays::Fixed(Duration::from_millis(250)),
-            imap_without: vec!["IDLE".to_owned()],
+            imap_without: without,
+            idle_lag: Duration::from_secs(60),
             ..Options::default()
         };
         let probe = if over_imap {

@@ -66,7 +66,7 @@ pub fn remedy(stage: Stage, error: &str, endpoint: &Endpoint) -> Option<String> 
         SmtpAuth if has("offers no authentication") => {
             format!("mails are handed in on another port, mostly: usual are {usual}")
         }
-        SmtpAuth | PickupLogin if silent => {
+        SmtpAuth | PickupLogin if silent || has("did not end within") => {
             "many servers let an address wait after wrong logins: has another monitor, or another program here, a wrong password? \
              A longer timeout shows it"
                 .to_owned()

@@ -273,13 +273,21 @@ pub(super) fn explain(error: &std::io::Error, server: &str) -> String {
                 C::NotValidForName | C::NotValidForNameContext { .. } => {
                     format!("the certificate is not for the name {server}")
                 }
-                other => format!("the certificate of {server} is not valid: {other:?}"),
+                C::Other(other) if is_self_signed(other) => format!(
+                    "the certificate of {server} vouches for itself (self-signed, with the rights of an authority); pin it with fingerprint"
+                ),
+                other => format!("the certificate of {server} is not valid: {other}"),
             }
         }
         TlsError::InvalidMessage(_) => "the server does not speak TLS on this port".to_owned(),
         TlsError::General(text) => text.clone(),
         other => other.to_string(),
     }
+}
+
+/// Whether a server shows an authority's certificate as its own.
+fn is_self_signed(error: &rustls::OtherError) -> bool {
+    error.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)
 }
 
 /// The `notAfter` of an X.509 certificate (RFC 5280, section 4.1): a walk over seven DER headers needs no parser crate.

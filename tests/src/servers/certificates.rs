@@ -20,13 +20,16 @@ pub enum Certificate {
     WrongName,
     /// Signed by the authority, expired in 2020.
     Expired,
+    /// Its own authority, as most tools make it where nobody signs (basic constraints CA:TRUE).
+    SelfSigned,
 }
 
-const ALL: [Certificate; 4] = [
+const ALL: [Certificate; 5] = [
     Certificate::Good,
     Certificate::Untrusted,
     Certificate::WrongName,
     Certificate::Expired,
+    Certificate::SelfSigned,
 ];
 
 /// A private authority with the TLS set-ups made from it.
@@ -113,7 +116,13 @@ fn issue(kind: Certificate, issuer: &CertifiedIssuer<'static, KeyPair>) -> (Stri
         _ => date_time_ymd(2099, 12, 31),
     };
     let key = KeyPair::generate().expect("a key of the server");
-    let certificate = params.signed_by(&key, issuer).expect("the server's certificate");
+    let certificate = if kind == Certificate::SelfSigned {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.self_signed(&key)
+    } else {
+        params.signed_by(&key, issuer)
+    };
+    let certificate = certificate.expect("the server's certificate");
     let fingerprint = Sha256::digest(certificate.der())
         .iter()
         .map(|byte| format!("{byte:02x}"))

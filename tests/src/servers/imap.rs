@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, io, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     Protocol, Shared,
@@ -639,21 +639,29 @@ impl Session {
             return Err(io::ErrorKind::NotFound.into());
         };
         self.connection.say("+ idling").await?;
+        // When what has changed is told.
+        let mut due = Some(Instant::now());
         loop {
-            let news = self.news(false);
-            if !news.is_empty() {
-                self.connection.reply(news.as_bytes()).await?;
-            }
             tokio::select! {
                 line = self.connection.command() => {
                     if line?.is_none_or(|line| !line.eq_ignore_ascii_case("DONE")) {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
-                    return self.connection.say(&format!("{tag} OK Idle completed.")).await;
+                    let news = self.news(false);
+                    let reply = format!("{news}{tag} OK Idle completed.\r\n");
+                    return self.connection.reply(reply.as_bytes()).await;
                 }
-                () = changed(&mut changes) => {}
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    due = None;
+                    let news = self.news(false);
+                    if !news.is_empty() {
+                        self.connection.reply(news.as_bytes()).await?;
+                    }
+                }
+                () = changed(&mut changes), if due.is_none() => {
+                    due = Some(Instant::now() + self.shared.options.idle_lag);
+                }
             }
-            tokio::time::sleep(self.shared.options.idle_lag).await;
         }
     }
 }

@@ -129,6 +129,8 @@ struct Session {
     capabilities: Vec<String>,
     /// The last literal's end.
     literal_at: Option<Instant>,
+    /// The server has said that there are more mails, in any reply; it does not say so again.
+    has_news: bool,
 }
 
 /// A line from the server.
@@ -143,6 +145,18 @@ enum Said {
     Tagged(String, Status),
 }
 
+impl Said {
+    /// Whether it says that there are more mails.
+    fn is_news(&self) -> bool {
+        matches!(self, Self::Data(response) if is_news(&response.text))
+    }
+}
+
+/// Whether a line says that there are more mails.
+fn is_news(line: &[u8]) -> bool {
+    line.len() >= 7 && line[line.len() - 7..].eq_ignore_ascii_case(b" EXISTS")
+}
+
 impl Session {
     fn new(wire: Wire, step: Duration) -> Self {
         Self {
@@ -151,6 +165,7 @@ impl Session {
             tag: 0,
             capabilities: Vec::new(),
             literal_at: None,
+            has_news: false,
         }
     }
 
@@ -262,6 +277,7 @@ impl Session {
                 Said::Status(_) | Said::Data(_) => {}
             }
             self.note_capabilities(&said);
+            self.has_news |= said.is_news();
             each(&said);
         }
     }

@@ -5,7 +5,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use mailqos_core::{
@@ -14,7 +14,8 @@ use mailqos_core::{
 };
 
 use super::{
-    Door, Lacks, MAX_LINE, MAX_REPLY, PickupError, Said, Session, log_in, reply, search, select_reply, shake_hands,
+    Door, Lacks, MAX_LINE, MAX_REPLY, PickupError, Said, Session, is_news, log_in, reply, search, select_reply,
+    shake_hands,
 };
 use crate::mailqos::{
     evidence::Moment,
@@ -139,9 +140,12 @@ pub(in crate::mailqos) async fn watch(
         announced: None,
     });
     let can_idle = session.has("IDLE");
+    session.has_news = false;
     loop {
         let announced = match attention.look() {
             Look::Stop => break,
+            // Said beside something else, and not said again.
+            _ if session.has_news => None,
             Look::Poll(at) if !can_idle || at - Moment::now() < IDLE_AT_LEAST => {
                 tokio::time::sleep_until(at.instant()).await;
                 None
@@ -154,11 +158,8 @@ pub(in crate::mailqos) async fn watch(
             Look::Wait => idle(&mut session, attention, None).await?,
         };
         let asked = Moment::now();
-        let mut news = announced.is_some();
-        if !news {
-            session
-                .must(Stage::PickupList, "NOOP", MAX_REPLY, |said| news |= is_news(said))
-                .await?;
+        if announced.is_none() && !session.has_news {
+            session.must(Stage::PickupList, "NOOP", MAX_REPLY, |_| {}).await?;
         }
         let mut checkpoint = Checkpoint {
             next,
@@ -166,7 +167,8 @@ pub(in crate::mailqos) async fn watch(
             answered: Moment::of(session.wire.received_at()),
             announced: None,
         };
-        if news {
+        if announced.is_some() || session.has_news {
+            session.has_news = false;
             let asked = Moment::now();
             let Some(mut uids) = search(&mut session, &format!("UID SEARCH UID {next}:*")).await? else {
                 return Ok(());
@@ -191,18 +193,6 @@ pub(in crate::mailqos) async fn watch(
     Ok(())
 }
 
-/// Whether it says that there are more mails.
-fn is_news(said: &Said) -> bool {
-    match said {
-        Said::Data(response) => ends_with_exists(&response.text),
-        _ => false,
-    }
-}
-
-fn ends_with_exists(line: &[u8]) -> bool {
-    line.len() >= 7 && line[line.len() - 7..].eq_ignore_ascii_case(b" EXISTS")
-}
-
 /// Waits until the server announces new mail, and tells when it did; or until a moment, or until attention turns elsewhere.
 async fn idle(
     session: &mut Session,
@@ -214,14 +204,11 @@ async fn idle(
     session.wire.begin(session.step, MAX_REPLY);
     session.send(stage, &format!("{tag} IDLE"), false).await?;
     let mut announced = None;
-    let mut news = |said: &Said, at: Instant| {
-        if is_news(said) {
-            announced.get_or_insert(Moment::of(at));
-        }
-    };
     loop {
         let said = session.said(stage).await?;
-        news(&said, session.wire.received_at());
+        if said.is_news() {
+            announced.get_or_insert(Moment::of(session.wire.received_at()));
+        }
         match said {
             Said::Continue(_) => break,
             Said::Tagged(_, status) => return Err(session.refusal(stage, "IDLE", &status)),
@@ -237,7 +224,7 @@ async fn idle(
         tokio::select! {
             line = session.wire.line(MAX_LINE) => {
                 let line = line.map_err(|error| Session::wire_error(stage, &error))?;
-                if ends_with_exists(&line) {
+                if is_news(&line) {
                     announced = Some(Moment::of(session.wire.received_at()));
                 } else if reply::Status::read(String::from_utf8_lossy(&line).trim_start_matches("* ")).is_some_and(|status| status.word == "BYE") {
                     return Err(PickupError::new(stage, "the server ended the watch"));
