@@ -704,6 +704,55 @@ async fn imap_servers_that_lack_capabilities_will_do() {
 }
 
 #[tokio::test]
+async fn a_server_of_imap4rev2_alone_will_do() {
+    let probe = Probe::over_imap(Options {
+        imap_rev2: true,
+        delays: Delays::Fixed(Duration::from_millis(250)),
+        ..Options::default()
+    })
+    .await;
+    probe.server.fill(PROBE, 5);
+    let samples = probe.run_several(&[], 3).await;
+    assert_all_true(&samples, &probe.server);
+    assert_eq!((probe.ours(), probe.server.foreign(PROBE)), (0, 5));
+    let commands = probe.server.commands(Protocol::Imap);
+    for command in ["UID EXPUNGE", "IDLE", "AUTHENTICATE PLAIN "] {
+        assert!(commands.iter().any(|line| line.contains(command)), "{command}");
+    }
+}
+
+#[tokio::test]
+async fn over_several_visits_each_mail_is_looked_into_once() {
+    for over_imap in [false, true] {
+        let probe = if over_imap {
+            Probe::over_imap(Options::default()).await
+        } else {
+            Probe::new(Options::default()).await
+        };
+        probe.server.fill(PROBE, 20);
+        let samples = probe.run_several(&[("horizon =", "idle = false\nhorizon =")], 4).await;
+        assert_all_true(&samples, &probe.server);
+        let commands = probe
+            .server
+            .commands(if over_imap { Protocol::Imap } else { Protocol::Pop3 });
+        let count = |what: &str| commands.iter().filter(|line| line.contains(what)).count();
+        let visits = samples.iter().filter_map(|sample| sample.pickups).sum::<i32>();
+        let visits = usize::try_from(visits).expect("a count");
+        if over_imap {
+            assert!(count("BODY.PEEK[HEADER]") <= 2 + 4, "{commands:?}");
+            assert!(count("SELECT") <= visits + 1, "{commands:?}");
+        } else {
+            assert!(count("TOP ") <= 20 + 4, "{commands:?}");
+            assert!(
+                count("UIDL") <= visits + 1 && count("LIST") <= 1 + visits,
+                "{commands:?}"
+            );
+        }
+        assert_eq!((probe.ours(), probe.server.foreign(PROBE)), (0, 20));
+    }
+}
+
+#[tokio::test]
 async fn imap_failures_are_named_by_their_stage() {
     use Fault::*;
     for (phase, fault, stage, words) in [
@@ -774,6 +823,35 @@ async fn a_mail_that_went_to_junk_is_found_there() {
     assert_true(&sample, &probe.server);
     assert_eq!(sample.folder.as_deref(), Some("Junk"));
     assert!(probe.server.mails(PROBE, "Junk").is_empty());
+}
+
+#[tokio::test]
+async fn what_the_receiving_system_thought_of_the_mail_is_kept() {
+    for over_imap in [false, true] {
+        let probe = if over_imap {
+            Probe::over_imap(Options::default()).await
+        } else {
+            Probe::new(Options::default()).await
+        };
+        let verdicts = "Authentication-Results: mx.example.com;\r\n\tspf=pass smtp.mailfrom=a@b;\r\n\tdkim=none; dmarc=fail\r\n\
+                        X-Spam-Status: Yes, score=7.3 required=5.0 tests=A,B\r\n";
+        probe
+            .server
+            .befall(None, Mishap::AddFields(verdicts.to_owned()), When::Always);
+        let sample = probe.run().await;
+        assert_true(&sample, &probe.server);
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        assert_eq!(
+            [
+                text(&sample.spf),
+                text(&sample.dkim),
+                text(&sample.dmarc),
+                text(&sample.spam_verdict)
+            ],
+            ["pass", "none", "fail", "spam"].map(str::to_owned)
+        );
+        assert_eq!(sample.spam_score, Some(7.3));
+    }
 }
 
 #[tokio::test]

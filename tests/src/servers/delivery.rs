@@ -139,6 +139,9 @@ impl Mail {
                 }
                 Mishap::ReplaceSubject(subject) => replace_field(&mut self.content, "Subject", Some(&subject)),
                 Mishap::StripField(name) => replace_field(&mut self.content, &name, None),
+                Mishap::AddFields(fields) => {
+                    self.content.splice(..0, fields.into_bytes());
+                }
                 Mishap::ReplaceBody(body) => {
                     self.content.truncate(header_end(&self.content));
                     self.content.extend_from_slice(body.as_bytes());

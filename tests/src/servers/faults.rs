@@ -104,6 +104,8 @@ pub enum Mishap {
     ReplaceSubject(String),
     /// All fields of this name are dropped.
     StripField(String),
+    /// Fields are put before all others, as by a filter on the way; each ends its line.
+    AddFields(String),
     /// The body is replaced.
     ReplaceBody(String),
     /// The Message-ID is replaced.

@@ -104,16 +104,21 @@ impl Session {
             .iter()
             .map(|name| format!("AUTH={name}"))
             .collect();
-        let mut capabilities = vec![
-            "IMAP4rev1",
-            "LITERAL+",
-            "ID",
-            "ENABLE",
-            "IDLE",
-            "NAMESPACE",
-            "UIDPLUS",
-            "MOVE",
-        ];
+        let rev2 = self.shared.options.imap_rev2;
+        let mut capabilities = if rev2 {
+            vec!["IMAP4rev2"]
+        } else {
+            vec![
+                "IMAP4rev1",
+                "LITERAL+",
+                "ID",
+                "ENABLE",
+                "IDLE",
+                "NAMESPACE",
+                "UIDPLUS",
+                "MOVE",
+            ]
+        };
         let in_clear = self.connection.tls.is_none();
         if in_clear {
             capabilities.push("STARTTLS");
@@ -121,7 +126,7 @@ impl Session {
         if in_clear && !self.shared.options.plaintext_login {
             capabilities.push("LOGINDISABLED");
         } else {
-            capabilities.push("SASL-IR");
+            capabilities.extend((!rev2).then_some("SASL-IR"));
             capabilities.extend(mechanisms.iter().map(String::as_str));
         }
         capabilities.retain(|capability| !self.without(capability));
@@ -472,9 +477,15 @@ impl Session {
                 }
             }
         }
-        let found: String = found.iter().map(|number| format!(" {number}")).collect();
+        let found = match (self.shared.options.imap_rev2, by_uid) {
+            (false, _) => format!("SEARCH {}", found.join(" ")),
+            (true, _) if found.is_empty() => format!("ESEARCH (TAG \"{tag}\") UID"),
+            (true, true) => format!("ESEARCH (TAG \"{tag}\") UID ALL {}", found.join(",")),
+            (true, false) => format!("ESEARCH (TAG \"{tag}\") ALL {}", found.join(",")),
+        };
+        let found = found.trim_end();
         self.connection
-            .reply(format!("{news}* SEARCH{found}\r\n{tag} OK Search completed.\r\n").as_bytes())
+            .reply(format!("{news}* {found}\r\n{tag} OK Search completed.\r\n").as_bytes())
             .await
     }
 

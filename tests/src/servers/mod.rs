@@ -96,6 +96,8 @@ pub struct Options {
     pub idle_lag: Duration,
     /// IMAP capabilities that the server does not have (`IDLE`, `UIDPLUS`, `LITERAL+`, `AUTH=PLAIN`).
     pub imap_without: Vec<String>,
+    /// IMAP is that of RFC 9051 alone: what belongs to it is not listed, and searches are answered with `ESEARCH`.
+    pub imap_rev2: bool,
 }
 
 /// The address of the default mailbox.
@@ -122,6 +124,7 @@ impl Default for Options {
             pop3_exclusive: false,
             idle_lag: Duration::ZERO,
             imap_without: Vec::new(),
+            imap_rev2: false,
         }
     }
 }
