@@ -716,7 +716,7 @@ async fn a_server_of_imap4rev2_alone_will_do() {
     assert_all_true(&samples, &probe.server);
     assert_eq!((probe.ours(), probe.server.foreign(PROBE)), (0, 5));
     let commands = probe.server.commands(Protocol::Imap);
-    for command in ["UID EXPUNGE", "IDLE", "AUTHENTICATE PLAIN "] {
+    for command in ["UID EXPUNGE", "IDLE"] {
         assert!(commands.iter().any(|line| line.contains(command)), "{command}");
     }
 }
