@@ -567,17 +567,17 @@ mod tests {
         assert!(certain(CALM) < Some(3_200_000), "{:?}", certain(CALM));
         // A server that says only when it queued the mail does not say when it landed.
         assert!(likely(World { filed: false, ..CALM }) > Some(14 * SECOND));
-        // Whose clock nothing reads in the test itself may have been set; the estimate is as good all the same.
+        // Whose clock nothing reads in the test itself may have been set; and it takes more mails to learn it.
         let relayed = World {
             one_host: false,
             ..CALM
         };
-        assert!(likely(relayed) < Some(1_500_000), "{:?}", likely(relayed));
+        assert!(likely(relayed) < Some(5 * SECOND), "{:?}", likely(relayed));
         assert!(certain(relayed) > Some(14 * SECOND));
         // One whose notifications are late by habit tells the more the better its habit is known; and it vouches for the clock.
         let announced = World { idle: true, ..relayed };
         assert!(likely(announced) < likely(relayed), "{:?}", likely(announced));
-        assert!(certain(announced) < Some(5 * SECOND), "{:?}", certain(announced));
+        assert!(certain(announced) < Some(10 * SECOND), "{:?}", certain(announced));
     }
 
     #[test]
