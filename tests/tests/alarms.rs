@@ -103,7 +103,7 @@ async fn in_maintenance_no_alarm_rises_and_no_sample_counts() {
             "disks",
         ],
     );
-    assert!(said.starts_with("maintenance disks of 1 monitors"), "{said}");
+    assert!(said.starts_with("maintenance disks of 1 monitor, "), "{said}");
     // A test that was under way when the maintenance began is none in maintenance.
     let begun = UtcMicros::now().0;
     let failed = |row: &mailqos_tests::lake::Row| {
