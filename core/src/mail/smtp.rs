@@ -763,7 +763,7 @@ impl State {
             && bytes[2].is_ascii_digit()
             && matches!(bytes.get(3), None | Some(b' ' | b'-'));
         if !is_reply {
-            let shown = one_line(&text, &[]);
+            let shown = wire.transcript().one_line(&text);
             return Poll::Ready(Err(self.fail(WireError::Broken(format!(
                 "the server sent {shown:?}, which is no SMTP reply"
             )))));
