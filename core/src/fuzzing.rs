@@ -216,7 +216,10 @@ pub fn http_reply(said: &[u8]) {
                 "{answer:?}"
             );
             let summary = answer.summary();
-            assert!(summary.chars().count() <= 300 && !summary.contains(['\r', '\n']), "{summary}");
+            assert!(
+                summary.chars().count() <= 300 && !summary.contains(['\r', '\n']),
+                "{summary}"
+            );
         }
         Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
     }
