@@ -261,7 +261,7 @@ impl Recorder {
     /// Takes the site's lock and reads the journal of an earlier life, which is sealed at once.
     ///
     /// # Errors
-    /// [`RecordError::Lock`] names the other probe; the file system may refuse.
+    /// [`RecordError::Locked`] names the other probe; the file system may refuse.
     pub async fn open(config: &Config) -> Result<Self, RecordError> {
         let (data, remote) = place(config).await?;
         let (uploads, orders) = channel::unbounded_channel();
