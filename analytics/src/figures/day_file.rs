@@ -10,12 +10,18 @@ use std::{
 };
 
 use mailqos_core::model::{Exclusion, Micros, Outcome, Stage};
+use parquet::file::{
+    metadata::{ColumnChunkMetaData, ParquetMetaData},
+    reader::{FileReader as _, SerializedFileReader},
+    statistics::Statistics,
+};
 use polars::prelude::{
     BooleanChunked, ChunkApply as _, Column as Frame, DataFrame, DataType, Int64Chunked, ParallelStrategy,
     ParquetReader, PolarsError, PolarsResult, SerReader as _, StringChunked, TimeUnit,
 };
 
 use super::{
+    columns::{Columns, Words},
     lake::{Column, LakeError, LakeFile, SeriesQuery},
     series::{Durations, HopDelay, Metric, Series},
 };
@@ -73,16 +79,15 @@ fn corrupt(file: &LakeFile, reason: impl ToString) -> LakeError {
     }
 }
 
-fn reader(file: &LakeFile) -> Result<ParquetReader<File>, LakeError> {
-    let source = File::open(&file.path).map_err(|error| LakeError::Unreadable {
+fn open(file: &LakeFile) -> Result<File, LakeError> {
+    File::open(&file.path).map_err(|error| LakeError::Unreadable {
         path: file.path.clone(),
         reason: error.to_string(),
-    })?;
-    Ok(ParquetReader::new(source))
+    })
 }
 
-/// The decoder may panic on bytes that no writer writes.
-fn guarded<T>(file: &LakeFile, what: &str, read: impl FnOnce() -> PolarsResult<T>) -> Result<T, LakeError> {
+/// A decoder may panic on bytes that no writer writes.
+fn guarded<T, E: ToString>(file: &LakeFile, what: &str, read: impl FnOnce() -> Result<T, E>) -> Result<T, LakeError> {
     match catch_unwind(AssertUnwindSafe(read)) {
         Ok(Ok(found)) => Ok(found),
         Ok(Err(error)) => Err(corrupt(file, error)),
@@ -90,91 +95,136 @@ fn guarded<T>(file: &LakeFile, what: &str, read: impl FnOnce() -> PolarsResult<T
     }
 }
 
+/// Opens a file by its footer.
+fn reader(file: &LakeFile) -> Result<SerializedFileReader<File>, LakeError> {
+    let source = open(file)?;
+    guarded(file, "its footer", || SerializedFileReader::new(source))
+}
+
 /// The row groups of a file.
 ///
 /// # Errors
 /// It can't be read, or is no Parquet file.
 pub(super) fn groups(file: &LakeFile) -> Result<Vec<Group>, LakeError> {
-    let mut reader = reader(file)?;
-    guarded(file, "its footer", || groups_of(&mut reader))
+    Ok(groups_of(reader(file)?.metadata()))
 }
 
-fn groups_of(reader: &mut ParquetReader<File>) -> PolarsResult<Vec<Group>> {
-    let metadata = reader.get_metadata()?;
-    let footer = &metadata.footer_buf;
-    let groups = metadata.row_groups.iter().map(|group| {
-        let chunk = |name: &str| group.columns_under_root_iter(name).and_then(|mut chunks| chunks.next());
-        let statistics = |name: &str| chunk(name)?.statistics(footer)?.ok();
+fn groups_of(metadata: &ParquetMetaData) -> Vec<Group> {
+    let groups = metadata.row_groups().iter().map(|group| {
+        let rows = usize::try_from(group.num_rows()).unwrap_or(0);
+        let chunk = |name: &str| {
+            let is = |chunk: &&ColumnChunkMetaData| matches!(chunk.column_path().parts(), [only] if only == name);
+            group.columns().iter().find(is)
+        };
+        let statistics = |name: &str| chunk(name)?.statistics();
         let monitors = statistics("monitor").and_then(|statistics| {
-            let statistics = statistics.as_binary()?;
             // Shortened bounds are still bounds, if they are still text.
-            let name = |bytes: &Option<Vec<u8>>| Some(Arc::from(std::str::from_utf8(bytes.as_ref()?).ok()?));
-            Some((name(&statistics.min_value)?, name(&statistics.max_value)?))
+            let name = |bytes: Option<&[u8]>| Some(Arc::from(std::str::from_utf8(bytes?).ok()?));
+            Some((name(statistics.min_bytes_opt())?, name(statistics.max_bytes_opt())?))
         });
         let none_excluded = chunk("excluded").is_none()
-            || statistics("excluded").is_some_and(|statistics| {
-                statistics
-                    .as_binary()
-                    .and_then(|binary| binary.null_count)
-                    .is_some_and(|nulls| usize::try_from(nulls) == Ok(group.num_rows()))
-            });
+            || statistics("excluded")
+                .and_then(Statistics::null_count_opt)
+                .is_some_and(|nulls| usize::try_from(nulls) == Ok(rows));
         let all_settled = chunk("settled").is_none()
-            || statistics("settled").is_some_and(|statistics| {
-                statistics
-                    .as_boolean()
-                    .is_some_and(|boolean| boolean.min_value == Some(true))
+            || statistics("settled").is_some_and(|statistics| match statistics {
+                Statistics::Boolean(settled) => settled.min_opt() == Some(&true),
+                _ => false,
             });
         Group {
-            rows: group.num_rows(),
+            rows,
             monitors,
             none_excluded,
             all_settled,
         }
     });
-    Ok(groups.collect())
+    groups.collect()
+}
+
+/// Columns of some row groups of a file: those that the probe wrote by our own decoder, and the others by polars.
+struct Decoded {
+    durations: BTreeMap<String, Durations>,
+    moments: BTreeMap<String, Vec<i64>>,
+    words: BTreeMap<String, Words>,
+    frame: DataFrame,
+}
+
+/// What a column is decoded to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Durations,
+    Moments,
+    Words,
+    /// As polars has it.
+    Any,
 }
 
 /// Decodes some columns, as far as the file has them, of the row groups that a question needs; `None` where there is none.
-fn decode(file: &LakeFile, columns: &[&str], wanted: &Wanted) -> Result<Option<DataFrame>, LakeError> {
-    let mut reader = reader(file)?;
-    guarded(file, "it", move || {
-        let groups = groups_of(&mut reader)?;
-        let needed: Vec<bool> = groups.iter().map(|group| wanted.may_be_in(group)).collect();
-        let kept = || {
-            groups
-                .iter()
-                .zip(&needed)
-                .filter(|(_, needed)| **needed)
-                .map(|(group, _)| group)
-        };
-        // Some writers note their own in-memory types (dictionaries, large strings). What is stored is what counts.
-        let mut metadata = (**reader.get_metadata()?).clone();
-        metadata.key_value_metadata = None;
-        let mut each = needed.iter();
-        metadata.row_groups.retain(|_| each.next().copied().unwrap_or(true));
-        metadata.num_rows = kept().map(|group| group.rows).sum();
-        if metadata.num_rows == 0 && !groups.is_empty() {
-            return Ok(None);
-        }
-        reader.set_metadata(Arc::new(metadata));
-        let schema = reader.schema()?;
-        let present: Vec<String> = columns
+fn decode(file: &LakeFile, columns: &[(&str, Form)], wanted: &Wanted) -> Result<Option<Decoded>, LakeError> {
+    let reader = reader(file)?;
+    let groups = groups_of(reader.metadata());
+    let needed: Vec<bool> = groups.iter().map(|group| wanted.may_be_in(group)).collect();
+    let kept = || {
+        groups
             .iter()
-            .filter(|column| match **column {
-                "excluded" => !kept().all(|group| group.none_excluded),
-                "settled" => !kept().all(|group| group.all_settled),
-                _ => true,
-            })
-            .filter(|column| schema.contains(column))
-            .map(|column| (*column).to_owned())
-            .collect();
-        reader
-            .with_columns(Some(present))
-            .read_parallel(ParallelStrategy::None)
-            .set_rechunk(false)
-            .finish()
-            .map(Some)
-    })
+            .zip(&needed)
+            .filter_map(|(group, needed)| needed.then_some(group))
+    };
+    if !groups.is_empty() && kept().map(|group| group.rows).sum::<usize>() == 0 {
+        return Ok(None);
+    }
+    let own = Columns::new(&reader, &needed);
+    let mut decoded = Decoded {
+        durations: BTreeMap::new(),
+        moments: BTreeMap::new(),
+        words: BTreeMap::new(),
+        frame: DataFrame::empty(),
+    };
+    let mut rest = Vec::new();
+    for (name, form) in columns {
+        let says_nothing = match *name {
+            "excluded" => kept().all(|group| group.none_excluded),
+            "settled" => kept().all(|group| group.all_settled),
+            _ => false,
+        };
+        if says_nothing || !own.has(name) {
+            continue;
+        }
+        // What it can't decode, damaged bytes among them, polars decodes or names.
+        let done = catch_unwind(AssertUnwindSafe(|| match form {
+            Form::Durations => Some(drop(decoded.durations.insert((*name).to_owned(), own.durations(name)?))),
+            Form::Moments => Some(drop(decoded.moments.insert((*name).to_owned(), own.moments(name)?))),
+            Form::Words => Some(drop(decoded.words.insert((*name).to_owned(), own.words(name)?))),
+            Form::Any => None,
+        }));
+        if !matches!(done, Ok(Some(()))) {
+            rest.push((*name).to_owned());
+        }
+    }
+    if !rest.is_empty() {
+        let source = open(file)?;
+        decoded.frame = guarded(file, "it", || by_polars(source, rest, &needed))?;
+        if decoded.frame.height() != own.rows() {
+            return Err(corrupt(file, "its columns are not equally long"));
+        }
+    }
+    Ok(Some(decoded))
+}
+
+fn by_polars(source: File, columns: Vec<String>, needed: &[bool]) -> PolarsResult<DataFrame> {
+    let mut reader = ParquetReader::new(source);
+    // Some writers note their own in-memory types (dictionaries, large strings). What is stored is what counts.
+    let mut metadata = (**reader.get_metadata()?).clone();
+    metadata.key_value_metadata = None;
+    let mut each = needed.iter();
+    metadata.row_groups.retain(|_| each.next().copied().unwrap_or(true));
+    metadata.num_rows = metadata.row_groups.iter().map(|group| group.num_rows()).sum();
+    reader.set_metadata(Arc::new(metadata));
+    reader
+        .with_columns(Some(columns))
+        .read_parallel(ParallelStrategy::None)
+        .set_rechunk(false)
+        .finish()
 }
 
 /// A column as text, if the file has it.
@@ -240,26 +290,98 @@ fn moments(column: &Frame) -> PolarsResult<Int64Chunked> {
     })
 }
 
-/// Calls `each` with every stretch of equal words, in order; `false` at a null.
-fn stretches(column: &StringChunked, mut each: impl FnMut(&str, Range<usize>)) -> bool {
-    if column.null_count() > 0 {
-        return false;
-    }
-    let mut row = 0;
-    for chunk in column.downcast_iter() {
-        // Equal views are equal words; unequal ones may be equal words in different places.
-        let views = chunk.views();
-        let mut begin = 0;
-        for end in 1..=views.len() {
-            if end < views.len() && views[end].as_u128() == views[begin].as_u128() {
-                continue;
+/// A column of words, as it was decoded.
+enum Text {
+    Words(Words),
+    Strings(StringChunked),
+}
+
+impl Text {
+    /// Calls `each` with every stretch of equal words, in order; `false` at a null.
+    fn stretches(&self, mut each: impl FnMut(&str, Range<usize>)) -> bool {
+        match self {
+            Self::Words(words) => {
+                let mut begin = 0;
+                for (word, end) in words.runs() {
+                    let Some(word) = word else { return false };
+                    each(word, begin..end);
+                    begin = end;
+                }
             }
-            each(chunk.value(begin), row + begin..row + end);
-            begin = end;
+            Self::Strings(column) => {
+                if column.null_count() > 0 {
+                    return false;
+                }
+                let mut row = 0;
+                for chunk in column.downcast_iter() {
+                    // Equal views are equal words; unequal ones may be equal words in different places.
+                    let views = chunk.views();
+                    let mut begin = 0;
+                    for end in 1..=views.len() {
+                        if end < views.len() && views[end].as_u128() == views[begin].as_u128() {
+                            continue;
+                        }
+                        each(chunk.value(begin), row + begin..row + end);
+                        begin = end;
+                    }
+                    row += views.len();
+                }
+            }
         }
-        row += views.len();
+        true
     }
-    true
+
+    /// What is made of each row's word.
+    fn each<T: Copy>(&self, of: impl Fn(Option<&str>) -> T) -> Vec<T> {
+        match self {
+            Self::Words(words) => words.each(of),
+            Self::Strings(column) => column.iter().map(of).collect(),
+        }
+    }
+
+    fn all_null(&self) -> bool {
+        match self {
+            Self::Words(words) => words.all_null(),
+            Self::Strings(column) => column.null_count() == column.len(),
+        }
+    }
+}
+
+impl Decoded {
+    /// A column of words, if the file has it.
+    fn text(&mut self, name: &str) -> PolarsResult<Option<Text>> {
+        match self.words.remove(name) {
+            Some(words) => Ok(Some(Text::Words(words))),
+            None => Ok(text(&self.frame, name)?.map(Text::Strings)),
+        }
+    }
+
+    /// A column of durations, if the file has it.
+    fn durations(&mut self, name: &str) -> PolarsResult<Option<Durations>> {
+        match self.durations.remove(name) {
+            Some(durations) => Ok(Some(durations)),
+            None => durations(&self.frame, name),
+        }
+    }
+
+    /// A column of moments without nulls, if the file has it; `Err(None)` where there is a null.
+    fn moments(&mut self, name: &str) -> Result<Option<Vec<i64>>, Option<PolarsError>> {
+        if let Some(moments) = self.moments.remove(name) {
+            return Ok(Some(moments));
+        }
+        let Ok(column) = self.frame.column(name) else {
+            return Ok(None);
+        };
+        let column = moments(column)?;
+        if column.null_count() > 0 {
+            return Err(None);
+        }
+        let mut values: Vec<i64> = Vec::with_capacity(column.len());
+        for chunk in column.downcast_iter() {
+            values.extend_from_slice(chunk.values());
+        }
+        Ok(Some(values))
+    }
 }
 
 /// The rows of one monitor: consecutive, or picked where the file is not sorted.
@@ -269,10 +391,10 @@ enum Rows {
 }
 
 /// Where each wanted monitor's rows are; `None` if a sample has no monitor.
-fn monitors_of(column: &StringChunked, wanted: &Wanted) -> Option<Vec<(Arc<str>, Rows)>> {
+fn monitors_of(column: &Text, wanted: &Wanted) -> Option<Vec<(Arc<str>, Rows)>> {
     let mut runs: Vec<(Arc<str>, Range<usize>)> = Vec::new();
     let mut last: Option<(String, bool)> = None;
-    let complete = stretches(column, |monitor, rows| {
+    let complete = column.stretches(|monitor, rows| {
         if let Some((name, is)) = &last
             && name == monitor
         {
@@ -315,10 +437,11 @@ fn monitors_of(column: &StringChunked, wanted: &Wanted) -> Option<Vec<(Arc<str>,
 /// It can't be read, or is no samples' file.
 pub(super) fn monitors(file: &LakeFile) -> Result<Vec<Arc<str>>, LakeError> {
     let wanted = Wanted::default();
-    let Some(frame) = decode(file, &["monitor"], &wanted)? else {
+    let Some(mut decoded) = decode(file, &[("monitor", Form::Words)], &wanted)? else {
         return Ok(Vec::new());
     };
-    let column = text(&frame, "monitor")
+    let column = decoded
+        .text("monitor")
         .map_err(|error| corrupt(file, error))?
         .ok_or_else(|| corrupt(file, "it has no column \"monitor\""))?;
     let found = monitors_of(&column, &wanted).ok_or_else(|| corrupt(file, "a sample has no monitor"))?;
@@ -399,52 +522,55 @@ impl Part {
     /// # Errors
     /// It can't be read, or is no samples' file.
     pub(super) fn read(file: &LakeFile, query: &SeriesQuery, wanted: &Wanted) -> Result<Self, LakeError> {
-        let mut columns = vec!["monitor", "started_at", "outcome", "excluded", "settled"];
+        let mut columns = vec![
+            ("monitor", Form::Words),
+            ("started_at", Form::Moments),
+            ("outcome", Form::Words),
+            ("excluded", Form::Words),
+            ("settled", Form::Any),
+        ];
         for column in &query.columns {
             columns.push(match column {
-                Column::Stage => "stage",
-                Column::Error => "error",
-                Column::SmtpReplyCode => "smtp_reply_code",
-                Column::TestInterval => "test_interval_us",
-                Column::MaxRoundTrip => "max_round_trip_us",
-                Column::Unverified => "tls_unverified",
-                Column::Hops => "hops",
+                Column::Stage => ("stage", Form::Words),
+                Column::Error => ("error", Form::Any),
+                Column::SmtpReplyCode => ("smtp_reply_code", Form::Any),
+                Column::TestInterval => ("test_interval_us", Form::Durations),
+                Column::MaxRoundTrip => ("max_round_trip_us", Form::Durations),
+                Column::Unverified => ("tls_unverified", Form::Any),
+                Column::Hops => ("hops", Form::Any),
             });
         }
         let metrics: Vec<(Metric, String)> = query.metrics.iter().map(|m| (*m, m.column())).collect();
-        columns.extend(metrics.iter().map(|(_, column)| column.as_str()));
+        columns.extend(metrics.iter().map(|(_, column)| (column.as_str(), Form::Durations)));
         match decode(file, &columns, wanted)? {
-            Some(frame) => Self::of(file, &frame, &metrics, wanted),
+            Some(decoded) => Self::of(file, decoded, &metrics, wanted),
             None => Ok(Self::default()),
         }
     }
 
     fn of(
         file: &LakeFile,
-        frame: &DataFrame,
+        mut decoded: Decoded,
         metrics: &[(Metric, String)],
         wanted: &Wanted,
     ) -> Result<Self, LakeError> {
         let wrong = |error: PolarsError| corrupt(file, error);
         let missing = |name: &str| corrupt(file, format!("it has no column {name:?}"));
-        let monitors = text(frame, "monitor")
+        let monitors = decoded
+            .text("monitor")
             .map_err(wrong)?
             .ok_or_else(|| missing("monitor"))?;
-        let at = frame.column("started_at").map_err(|_| missing("started_at"))?;
-        let at = moments(at).map_err(wrong)?;
-        if at.null_count() > 0 {
-            return Err(corrupt(file, "a sample has no started_at"));
-        }
-        let mut started_at: Vec<i64> = Vec::with_capacity(at.len());
-        for chunk in at.downcast_iter() {
-            started_at.extend_from_slice(chunk.values());
-        }
-        let outcomes = text(frame, "outcome")
+        let started_at = decoded
+            .moments("started_at")
+            .map_err(|error| error.map_or_else(|| corrupt(file, "a sample has no started_at"), wrong))?
+            .ok_or_else(|| missing("started_at"))?;
+        let outcomes = decoded
+            .text("outcome")
             .map_err(wrong)?
             .ok_or_else(|| missing("outcome"))?;
-        let mut outcome: Vec<Outcome> = Vec::with_capacity(outcomes.len());
+        let mut outcome: Vec<Outcome> = Vec::with_capacity(started_at.len());
         let mut unknown = None;
-        let complete = stretches(&outcomes, |word, rows| match word.parse::<Outcome>() {
+        let complete = outcomes.stretches(|word, rows| match word.parse::<Outcome>() {
             Ok(value) => outcome.resize(rows.end, value),
             Err(error) => {
                 unknown.get_or_insert(error.to_string());
@@ -456,32 +582,29 @@ impl Part {
         if !complete {
             return Err(corrupt(file, "a sample has no outcome"));
         }
-        let excluded = text(frame, "excluded")
+        let excluded = decoded
+            .text("excluded")
             .map_err(wrong)?
-            .filter(|column| column.null_count() < column.len())
+            .filter(|column| !column.all_null())
             // A reason that a later version adds is a reason all the same.
-            .map(|column| {
-                column
-                    .iter()
-                    .map(|word| word.map(|word| word.parse().unwrap_or(Exclusion::Maintenance)))
-                    .collect()
-            });
-        let stage = text(frame, "stage").map_err(wrong)?.map(|column| {
-            column
-                .iter()
-                .map(|word| word.and_then(|word| word.parse().ok()))
-                .collect()
-        });
+            .map(|column| column.each(|word| word.map(|word| word.parse().unwrap_or(Exclusion::Maintenance))));
+        let stage = decoded
+            .text("stage")
+            .map_err(wrong)?
+            .map(|column| column.each(|word| word.and_then(|word| word.parse().ok())));
+        let mut columns = Vec::with_capacity(metrics.len());
+        for (metric, name) in metrics {
+            columns.push((*metric, decoded.durations(name).map_err(wrong)?));
+        }
+        let test_interval = decoded.durations("test_interval_us").map_err(wrong)?;
+        let max_round_trip = decoded.durations("max_round_trip_us").map_err(wrong)?;
+        let frame = &decoded.frame;
         let provisional = booleans(frame, "settled")
             .map_err(wrong)?
             .map(|column| column.iter().map(|settled| settled == Some(false)).collect());
         let unverified = booleans(frame, "tls_unverified")
             .map_err(wrong)?
             .map(|column| column.iter().map(|unverified| unverified == Some(true)).collect());
-        let mut columns = Vec::with_capacity(metrics.len());
-        for (metric, name) in metrics {
-            columns.push((*metric, durations(frame, name).map_err(wrong)?));
-        }
         Ok(Self {
             monitors: monitors_of(&monitors, wanted).ok_or_else(|| corrupt(file, "a sample has no monitor"))?,
             places: Vec::new(),
@@ -491,8 +614,8 @@ impl Part {
             stage,
             error: text(frame, "error").map_err(wrong)?,
             smtp_reply_code: integers(frame, "smtp_reply_code").map_err(wrong)?,
-            test_interval: durations(frame, "test_interval_us").map_err(wrong)?,
-            max_round_trip: durations(frame, "max_round_trip_us").map_err(wrong)?,
+            test_interval,
+            max_round_trip,
             unverified,
             hops: hops(frame),
             metrics: columns,

@@ -5,6 +5,7 @@
 
 pub mod alarm_log;
 pub mod availability;
+mod columns;
 mod day_file;
 pub mod delivered_within;
 pub mod lake;

@@ -162,6 +162,14 @@ impl PartialEq for Durations {
 impl Eq for Durations {}
 
 impl Durations {
+    /// What stands for null in four bytes.
+    pub(super) const NULL: u32 = NULL_NARROW;
+
+    /// Values in four bytes each, [`Durations::NULL`] for null.
+    pub(super) fn narrow(values: Vec<u32>) -> Self {
+        Self(Store::Narrow(values))
+    }
+
     /// The value of a row.
     pub fn get(&self, row: usize) -> Option<Micros> {
         match &self.0 {
