@@ -590,6 +590,95 @@ def levels(rows, config, zone):
                 same(f"{site} {target}", row["measured_share"], ok / tests)
                 same(f"{site} {target} budget", row["budget_spent"], (tests - ok) / (0.01 * tests))
 
+    begin, end = zone.moment(datetime.date(2025, 3, 27)), zone.moment(datetime.date(2025, 4, 3))
+    rolling(rows, config, begin, end)
+    unfinished(rows, config, zone)
+
+
+def promised(rows, site, begin, end, hours):
+    """Tests and time of a monitor that count for its promises."""
+    of = [row for row in rows if (row["site"], row["monitor"]) == (site, "mail_oslo-2")]
+    walk = Walk(of, begin, end)
+    inside = lambda a, b: sum(max(0, min(b, d) - max(a, c)) for c, d in hours)
+    time = {state: sum(inside(a, b) for s, a, b in walk.stretches if s == state) for state in ("up", "down", "excluded", "unknown")}
+    counted = [
+        row for row in of
+        if row["outcome"] != "not_tested" and row.get("excluded") is None and any(c <= row["started_at"] < d for c, d in hours)
+    ]
+    return walk, time, counted
+
+
+def rolling(rows, config, begin, end):
+    """Seven days that end with the day asked for, around the clock."""
+    with open(config, "a") as file:
+        file.write(
+            '[service_level.seven]\nmonitors = ["mail_oslo-2"]\navailability = "99%"\nuptime = "98%"\nperiod = "7d"\n'
+            'timezone = "Europe/Berlin"\nmin_coverage = "10%"\n'
+        )
+    found = answer("--config", config, "sla", "seven", "--from", "2025-04-01", "--to", "2025-04-03")
+    for site in ("007", "nord"):
+        _, time, counted = promised(rows, site, begin, end, [(begin, end)])
+        tests, bad = len(counted), sum(row["outcome"] != "ok" for row in counted)
+        mine = [row for row in found if row["site"] == site]
+        same(f"{site} rolling promises", len(mine), 2)
+        for row in mine:
+            what = f"{site} rolling {row['target']}"
+            moments = [row["from"], row["to"]]
+            same(f"{what} period", moments, ["2025-03-27T00:00:00+01:00", "2025-04-03T00:00:00+02:00"])
+            for state, name in (("up", "up"), ("down", "down"), ("excluded", "maintenance"), ("unknown", "unknown")):
+                same(f"{what} {name}", row[f"{name}_minutes"], time[state] / 60 / SECOND)
+            same(f"{what} coverage", row["coverage"], (end - begin - time["unknown"]) / (end - begin))
+            if row["target"] == "uptime":
+                known = time["up"] + time["down"]
+                same(what, row["measured_share"], time["up"] / known)
+                same(f"{what} budget", row["budget_spent"], time["down"] / (0.02 * known))
+                same(f"{what} burn rate", row["burn_rate"], time["down"] / known / 0.02)
+            else:
+                same(what, [row["tests"], row["bad_tests"], row["measured_share"]], [tests, float(bad), 1 - bad / tests])
+                same(f"{what} budget", [row["budget_tests"], row["budget_spent"]], [0.01 * tests, bad / (0.01 * tests)])
+                same(f"{what} burn rate", row["burn_rate"], bad / tests / 0.01)
+                same(f"{what} interval", [row["low"], row["high"]], wilson(tests - bad, tests))
+            same(f"{what} is over", [row["forecast_spent"], row["chance_of_meeting"]], [None, None])
+
+
+def unfinished(rows, config, zone):
+    """A month of which some days have passed: budget, burn rates and forecast."""
+    with open(config, "a") as file:
+        file.write(
+            '[service_level.april]\nmonitors = ["mail_oslo-2"]\navailability = "99%"\nuptime = "98%"\nperiod = "month"\n'
+            'hours = ["Mon-Fri 07:00-19:00"]\nholidays = ["2025-04-01"]\ntimezone = "Europe/Berlin"\nmin_coverage = "10%"\n'
+        )
+    found = answer("--config", config, "sla", "april", "--from", "2025-04-01", "--to", "2025-04-05")
+    begin, until = zone.moment(datetime.date(2025, 4, 1)), zone.moment(datetime.date(2025, 4, 5))
+    days = [datetime.date(2025, 4, day) for day in range(2, 31)]
+    hours = [(zone.moment(day, 7), zone.moment(day, 19)) for day in days if day.weekday() < 5]
+    passed = [(a, b) for a, b in hours if b <= until]
+    service, gone = sum(b - a for a, b in hours), sum(b - a for a, b in passed)
+    # The last 24 hours of service are Thursday and Friday.
+    since = zone.moment(datetime.date(2025, 4, 3), 7)
+    for site in ("007", "nord"):
+        walk, time, counted = promised(rows, site, begin, until, passed)
+        inside = lambda a, b: sum(max(0, min(b, d) - max(a, c, since)) for c, d in passed)
+        late = {state: sum(inside(a, b) for s, a, b in walk.stretches if s == state) for state in ("up", "down")}
+        known = time["up"] + time["down"]
+        for row in (row for row in found if row["site"] == site):
+            what = f"{site} april {row['target']}"
+            same(f"{what} time", [row["service_minutes"], row["passed_minutes"]], [service / 60 / SECOND, gone / 60 / SECOND])
+            if row["target"] == "uptime":
+                allowed, all, bad, rest = 0.02, known, time["down"], service - gone
+                last, last_bad = late["up"] + late["down"], late["down"]
+            else:
+                allowed, all, bad = 0.01, len(counted), sum(test["outcome"] != "ok" for test in counted)
+                rest = all * (service - gone) / known
+                of_last = [test for test in counted if test["started_at"] >= since]
+                last, last_bad = len(of_last), sum(test["outcome"] != "ok" for test in of_last)
+            budget = allowed * (all + rest)
+            same(f"{what} verdict", row["verdict"], "missed" if bad > budget else "open")
+            same(f"{what} budget", row["budget_spent"], bad / budget)
+            same(f"{what} burn rate", row["burn_rate"], bad / all / allowed)
+            same(f"{what} burn rate of the last day", row["burn_rate_last_day"], last_bad / last / allowed if last else None)
+            same(f"{what} forecast", row["forecast_spent"], (bad + bad / all * rest) / budget)
+
 
 def other_writers(rows, days):
     """The same samples as other programs write them give the same answer, to the letter."""
