@@ -179,6 +179,17 @@ impl Action {
             },
         }
     }
+
+    /// Whether both reach people by the very same way: two addresses at one host have one [`Action::route`] and are two ways.
+    pub fn is_same_way(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Webhook(one), Self::Webhook(other)) => {
+                (one.service, &one.url, &one.key) == (other.service, &other.url, &other.key)
+            }
+            (Self::Command { words, .. }, Self::Command { words: others, .. }) => words == others,
+            _ => self.route() == other.route(),
+        }
+    }
 }
 
 impl Service {

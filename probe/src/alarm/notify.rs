@@ -269,13 +269,15 @@ async fn settle(alarms: &Alarms, report: Report) {
     let now = UtcMicros::now();
     let mut events = Vec::new();
     let (list, step) = &report.way;
-    let retry_for = find(alarms.config().action_lists.get(list), step).map_or(Micros::ZERO, |step| step.retry_for);
+    let config = alarms.config();
+    let retry_for = find(config.action_lists.get(list), step).map_or(Micros::ZERO, |step| step.retry_for);
     {
         let mut guard = alarms.lock();
         let kept = &mut *guard;
         kept.changed = true;
         kept.urgent = true;
         for (name, result) in report.channels {
+            let name = own_name(&config, list, step, name);
             events.extend(note_channel(
                 kept.channels.entry(name.clone()).or_default(),
                 name,
@@ -349,6 +351,18 @@ async fn settle(alarms: &Alarms, report: Report) {
     while notes.join_next().await.is_some() {}
 }
 
+/// The name of a channel: its route, or, where another way has the same route (another address at the same host), which step
+/// of which list it is. Otherwise one that works would hide one that is dead.
+fn own_name(config: &Config, list: &Name, key: &str, route: String) -> String {
+    let Some(own) = find(config.action_lists.get(list), key) else {
+        return route;
+    };
+    let mut others = config.action_lists.values().flat_map(|list| &list.steps);
+    let is_shared = own.action.route() == route
+        && others.any(|step| step.action.route() == route && !step.action.is_same_way(&own.action));
+    if is_shared { format!("{key} of {list}") } else { route }
+}
+
 /// What a channel answered; an event where it fails, and where it works again.
 fn note_channel(channel: &mut Channel, name: String, result: Result<(), String>, now: UtcMicros) -> Option<Event> {
     let event = |kind, text: String| {
@@ -363,7 +377,10 @@ fn note_channel(channel: &mut Channel, name: String, result: Result<(), String>,
             (failures > 0).then(|| {
                 event(
                     EventKind::ChannelRecovered,
-                    format!("accepts again, after {failures} failures"),
+                    format!(
+                        "accepts again, after {failures} failure{}",
+                        if failures == 1 { "" } else { "s" }
+                    ),
                 )
             })
         }
@@ -488,6 +505,29 @@ mod tests {
         assert_eq!(alarms.lock().channels["command sh"].failures, 0);
         alarms.close().await;
         recorder.close().await.expect("close");
+    }
+
+    #[test]
+    fn two_ways_at_one_host_are_two_channels() {
+        let folder = tempfile::tempdir().expect("folder");
+        let hook = |variable: &str| {
+            format!("{{ webhook = {{ kind = \"ntfy\", url = \"https://ntfy.example/{variable}\" }} }}")
+        };
+        let config = config(
+            folder.path(),
+            1,
+            &[hook("a"), hook("b"), "{ command = [\"true\"] }".to_owned()].join(", "),
+        );
+        let list: Name = "default".parse().expect("a name");
+        let name = |key: &str, route: &str| own_name(&config, &list, key, route.to_owned());
+        let route = "ntfy at ntfy.example";
+        assert_eq!(name(route, route), "ntfy at ntfy.example of default");
+        assert_eq!(
+            name("ntfy at ntfy.example #2", route),
+            "ntfy at ntfy.example #2 of default"
+        );
+        assert_eq!(name("command true", "command true"), "command true");
+        assert_eq!(name("no such step", route), route);
     }
 
     #[test]
