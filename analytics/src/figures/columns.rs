@@ -19,8 +19,8 @@ use parquet::{
 
 use super::series::Durations;
 
-/// What stands for null among the words of a column.
-const NO_WORD: u32 = u32::MAX;
+/// What stands for null among the values of a column.
+const NOTHING: u32 = u32::MAX;
 
 /// Some row groups of a file.
 pub(super) struct Columns<'a> {
@@ -103,18 +103,42 @@ impl<'a> Columns<'a> {
 
     /// A column of words.
     pub(super) fn words(&self, name: &str) -> Option<Words> {
-        let mut words = Words::default();
         let is_text = |column: &ColumnDescriptor| {
             column.physical_type() == Type::BYTE_ARRAY
                 && (matches!(column.logical_type_ref(), Some(LogicalType::String))
                     || column.converted_type() == ConvertedType::UTF8)
         };
-        self.pages(name, is_text, |page| match page.content {
-            Content::Dictionary(bytes) => words.learn(page.rows, bytes),
-            Content::Indices(indices) => words.append(page.rows, page.valid, indices),
+        self.coded(name, is_text, |bytes| {
+            let length = u32::from_le_bytes(*take(bytes)?) as usize;
+            let (word, rest) = bytes.split_at_checked(length)?;
+            *bytes = rest;
+            Some(std::str::from_utf8(word).ok()?.to_owned())
+        })
+    }
+
+    /// A column of whole numbers in four bytes.
+    pub(super) fn codes(&self, name: &str) -> Option<Coded<i32>> {
+        let is_code = |column: &ColumnDescriptor| {
+            column.physical_type() == Type::INT32
+                && column.logical_type_ref().is_none()
+                && matches!(column.converted_type(), ConvertedType::NONE | ConvertedType::INT_32)
+        };
+        self.coded(name, is_code, |bytes| Some(i32::from_le_bytes(*take(bytes)?)))
+    }
+
+    fn coded<T: Default>(
+        &self,
+        name: &str,
+        fits: impl Fn(&ColumnDescriptor) -> bool,
+        next: impl Fn(&mut &[u8]) -> Option<T>,
+    ) -> Option<Coded<T>> {
+        let mut values = Coded::default();
+        self.pages(name, fits, |page| match page.content {
+            Content::Dictionary(bytes) => values.learn(page.rows, bytes, &next),
+            Content::Indices(indices) => values.append(page.rows, page.valid, indices),
             Content::Deltas(_) => None,
         })?;
-        Some(words)
+        Some(values)
     }
 
     /// Gives `take` the pages of a column in order; `None` as soon as something is not as the probe writes it.
@@ -231,6 +255,13 @@ impl<'a> Decoded<'a> {
         };
         Some(Self { rows, valid, content })
     }
+}
+
+/// Takes so many bytes off the front.
+fn take<'a, const N: usize>(bytes: &mut &'a [u8]) -> Option<&'a [u8; N]> {
+    let (first, rest) = bytes.split_first_chunk::<N>()?;
+    *bytes = rest;
+    Some(first)
 }
 
 /// Takes an unsigned LEB128 number off the front.
@@ -448,65 +479,65 @@ impl<'a> Deltas<'a> {
     }
 }
 
-/// The words of a column: few different ones, in long runs.
+/// The words of a column.
+pub(super) type Words = Coded<String>;
+
+/// A column of few different values, in long runs.
 #[derive(Debug, Default)]
-pub(super) struct Words {
-    known: Vec<String>,
-    /// Where the words of the current row group begin.
+pub(super) struct Coded<T> {
+    known: Vec<T>,
+    /// Where the values of the current row group begin.
     begin: u32,
-    /// Each run's word, and the row behind its end.
+    /// Each run's value, and the row behind its end.
     runs: Vec<(u32, usize)>,
 }
 
-impl Words {
+impl<T> Coded<T> {
     /// How many rows there are.
     pub(super) fn len(&self) -> usize {
         self.runs.last().map_or(0, |(_, end)| *end)
     }
 
-    /// Whether no row has a word.
+    /// Whether no row has a value.
     pub(super) fn all_null(&self) -> bool {
-        self.runs.iter().all(|(word, _)| *word == NO_WORD)
+        self.runs.iter().all(|(value, _)| *value == NOTHING)
     }
 
-    /// Every stretch of rows with the same word, in order, with the row behind its end.
-    pub(super) fn runs(&self) -> impl Iterator<Item = (Option<&str>, usize)> {
-        let word = |word: u32| self.known.get(word as usize).map(String::as_str);
-        self.runs.iter().map(move |(index, end)| (word(*index), *end))
+    /// Every stretch of rows with the same value, in order, with the row behind its end.
+    pub(super) fn runs(&self) -> impl Iterator<Item = (Option<&T>, usize)> {
+        let value = |value: u32| self.known.get(value as usize);
+        self.runs.iter().map(move |(index, end)| (value(*index), *end))
     }
 
-    /// What is made of each row's word.
-    pub(super) fn each<T: Copy>(&self, of: impl Fn(Option<&str>) -> T) -> Vec<T> {
+    /// What is made of each row's value.
+    pub(super) fn each<V: Clone>(&self, of: impl Fn(Option<&T>) -> V) -> Vec<V> {
         let mut all = Vec::with_capacity(self.len());
-        for (word, end) in self.runs() {
-            all.resize(end, of(word));
+        for (value, end) in self.runs() {
+            all.resize(end, of(value));
         }
         all
     }
 
-    /// Reads the dictionary of a row group.
-    fn learn(&mut self, count: usize, mut bytes: &[u8]) -> Option<()> {
+    /// Reads the dictionary of a row group, value by value.
+    fn learn(&mut self, count: usize, mut bytes: &[u8], mut next: impl FnMut(&mut &[u8]) -> Option<T>) -> Option<()> {
         self.begin = u32::try_from(self.known.len()).ok()?;
         for _ in 0..count {
-            let (length, rest) = bytes.split_first_chunk::<4>()?;
-            let (word, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-            self.known.push(std::str::from_utf8(word).ok()?.to_owned());
-            bytes = rest;
+            self.known.push(next(&mut bytes)?);
         }
         Some(())
     }
 
-    fn push(&mut self, word: u32, count: usize) {
+    fn push(&mut self, value: u32, count: usize) {
         let end = self.len() + count;
         match self.runs.last_mut() {
-            Some((last, before)) if *last == word => *before = end,
-            _ => self.runs.push((word, end)),
+            Some((last, before)) if *last == value => *before = end,
+            _ => self.runs.push((value, end)),
         }
     }
 
     fn append(&mut self, rows: usize, valid: Option<Levels<'_>>, indices: &[u8]) -> Option<()> {
         let valid_rows = valid.map_or(rows, |levels| levels.valid);
-        let mut words: Vec<(u32, usize)> = Vec::new();
+        let mut values: Vec<(u32, usize)> = Vec::new();
         if valid_rows > 0 {
             let (bits, mut bytes) = indices.split_first()?;
             let bits = u32::from(*bits);
@@ -517,29 +548,29 @@ impl Words {
             while left > 0 {
                 match run(&mut bytes, bits, left)? {
                     Run::Same(index, count) => {
-                        words.push((self.word(index)?, count));
+                        values.push((self.known(index)?, count));
                         left -= count;
                     }
                     Run::Packed(packed, count) => {
                         for bit in (0..count).map(|index| index * bits as usize) {
-                            let mut word = [0_u8; 4];
+                            let mut value = [0_u8; 4];
                             let from = packed.get(bit / 8..).unwrap_or_default();
                             let length = from.len().min(4);
-                            word[..length].copy_from_slice(&from[..length]);
-                            let index = (u32::from_le_bytes(word) >> (bit % 8)) & ((1 << bits) - 1);
-                            words.push((self.word(index)?, 1));
+                            value[..length].copy_from_slice(&from[..length]);
+                            let index = (u32::from_le_bytes(value) >> (bit % 8)) & ((1 << bits) - 1);
+                            values.push((self.known(index)?, 1));
                         }
                         left -= count;
                     }
                 }
             }
         }
-        let mut words = words.into_iter();
-        let mut current = (NO_WORD, 0);
+        let mut values = values.into_iter();
+        let mut current = (NOTHING, 0);
         let mut take = |this: &mut Self, mut count: usize| {
             while count > 0 {
                 if current.1 == 0 {
-                    current = words.next()?;
+                    current = values.next()?;
                 }
                 let part = count.min(current.1);
                 this.push(current.0, part);
@@ -553,7 +584,7 @@ impl Words {
         };
         levels.runs(|run| match run {
             Run::Same(0, count) => {
-                self.push(NO_WORD, count);
+                self.push(NOTHING, count);
                 Some(())
             }
             Run::Same(_, count) => take(self, count),
@@ -562,7 +593,7 @@ impl Words {
                     if bits[row / 8] >> (row % 8) & 1 == 1 {
                         take(self, 1)?;
                     } else {
-                        self.push(NO_WORD, 1);
+                        self.push(NOTHING, 1);
                     }
                 }
                 Some(())
@@ -570,10 +601,10 @@ impl Words {
         })
     }
 
-    /// The number of a word of the current row group.
-    fn word(&self, index: u32) -> Option<u32> {
-        let word = self.begin.checked_add(index)?;
-        ((word as usize) < self.known.len()).then_some(word)
+    /// The place of a value of the current row group.
+    fn known(&self, index: u32) -> Option<u32> {
+        let place = self.begin.checked_add(index)?;
+        ((place as usize) < self.known.len()).then_some(place)
     }
 }
 
@@ -658,7 +689,7 @@ mod tests {
         let words = columns.words("word").map(|words| {
             let mut each = Vec::new();
             for (word, end) in words.runs() {
-                each.resize(end, word.map(str::to_owned));
+                each.resize(end, word.cloned());
             }
             each
         });

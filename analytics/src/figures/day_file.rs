@@ -21,7 +21,7 @@ use polars::prelude::{
 };
 
 use super::{
-    columns::{Columns, Words},
+    columns::{Coded, Columns, Words},
     lake::{Column, LakeError, LakeFile, SeriesQuery},
     series::{Durations, HopDelay, Metric, Series},
 };
@@ -66,10 +66,10 @@ pub(super) struct Group {
     pub(super) rows: usize,
     /// The least and the greatest monitor, where the writer noted them.
     pub(super) monitors: Option<(Arc<str>, Arc<str>)>,
-    /// No sample is marked as excluded.
-    none_excluded: bool,
     /// No sample is marked as provisional.
     all_settled: bool,
+    /// No certificate was accepted unverified.
+    all_verified: bool,
 }
 
 fn corrupt(file: &LakeFile, reason: impl ToString) -> LakeError {
@@ -109,6 +109,17 @@ pub(super) fn groups(file: &LakeFile) -> Result<Vec<Group>, LakeError> {
     Ok(groups_of(reader(file)?.metadata()))
 }
 
+/// Whether a chunk belongs to a column of the schema's top level.
+fn is_of(chunk: &ColumnChunkMetaData, name: &str) -> bool {
+    chunk.column_path().parts().first().is_some_and(|root| root == name)
+}
+
+/// Whether a chunk has no value, by its statistics.
+fn all_null(chunk: &ColumnChunkMetaData) -> bool {
+    let nulls = chunk.statistics().and_then(Statistics::null_count_opt);
+    nulls.is_some() && nulls == u64::try_from(chunk.num_values()).ok()
+}
+
 fn groups_of(metadata: &ParquetMetaData) -> Vec<Group> {
     let groups = metadata.row_groups().iter().map(|group| {
         let rows = usize::try_from(group.num_rows()).unwrap_or(0);
@@ -122,20 +133,19 @@ fn groups_of(metadata: &ParquetMetaData) -> Vec<Group> {
             let name = |bytes: Option<&[u8]>| Some(Arc::from(std::str::from_utf8(bytes?).ok()?));
             Some((name(statistics.min_bytes_opt())?, name(statistics.max_bytes_opt())?))
         });
-        let none_excluded = chunk("excluded").is_none()
-            || statistics("excluded")
-                .and_then(Statistics::null_count_opt)
-                .is_some_and(|nulls| usize::try_from(nulls) == Ok(rows));
-        let all_settled = chunk("settled").is_none()
-            || statistics("settled").is_some_and(|statistics| match statistics {
-                Statistics::Boolean(settled) => settled.min_opt() == Some(&true),
-                _ => false,
-            });
+        let all = |name: &str, expected: bool| {
+            chunk(name).is_none_or(|chunk| match chunk.statistics() {
+                Some(Statistics::Boolean(flags)) if !all_null(chunk) => {
+                    flags.min_opt() == Some(&expected) && flags.max_opt() == Some(&expected)
+                }
+                _ => all_null(chunk),
+            })
+        };
         Group {
             rows,
             monitors,
-            none_excluded,
-            all_settled,
+            all_settled: all("settled", true),
+            all_verified: all("tls_unverified", false),
         }
     });
     groups.collect()
@@ -146,6 +156,7 @@ struct Decoded {
     durations: BTreeMap<String, Durations>,
     moments: BTreeMap<String, Vec<i64>>,
     words: BTreeMap<String, Words>,
+    codes: BTreeMap<String, Coded<i32>>,
     frame: DataFrame,
 }
 
@@ -155,6 +166,7 @@ enum Form {
     Durations,
     Moments,
     Words,
+    Codes,
     /// As polars has it.
     Any,
 }
@@ -178,14 +190,28 @@ fn decode(file: &LakeFile, columns: &[(&str, Form)], wanted: &Wanted) -> Result<
         durations: BTreeMap::new(),
         moments: BTreeMap::new(),
         words: BTreeMap::new(),
+        codes: BTreeMap::new(),
         frame: DataFrame::empty(),
+    };
+    let nothing_but_nulls = |name: &str| {
+        let mut kept = reader
+            .metadata()
+            .row_groups()
+            .iter()
+            .zip(&needed)
+            .filter(|(_, needed)| **needed);
+        kept.all(|(group, _)| {
+            let mut leaves = group.columns().iter().filter(|chunk| is_of(chunk, name));
+            leaves.all(all_null)
+        })
     };
     let mut rest = Vec::new();
     for (name, form) in columns {
         let says_nothing = match *name {
-            "excluded" => kept().all(|group| group.none_excluded),
+            "monitor" | "started_at" | "outcome" => false,
             "settled" => kept().all(|group| group.all_settled),
-            _ => false,
+            "tls_unverified" => kept().all(|group| group.all_verified),
+            name => nothing_but_nulls(name),
         };
         if says_nothing || !own.has(name) {
             continue;
@@ -195,6 +221,7 @@ fn decode(file: &LakeFile, columns: &[(&str, Form)], wanted: &Wanted) -> Result<
             Form::Durations => Some(drop(decoded.durations.insert((*name).to_owned(), own.durations(name)?))),
             Form::Moments => Some(drop(decoded.moments.insert((*name).to_owned(), own.moments(name)?))),
             Form::Words => Some(drop(decoded.words.insert((*name).to_owned(), own.words(name)?))),
+            Form::Codes => Some(drop(decoded.codes.insert((*name).to_owned(), own.codes(name)?))),
             Form::Any => None,
         }));
         if !matches!(done, Ok(Some(()))) {
@@ -332,9 +359,9 @@ impl Text {
     }
 
     /// What is made of each row's word.
-    fn each<T: Copy>(&self, of: impl Fn(Option<&str>) -> T) -> Vec<T> {
+    fn each<T: Clone>(&self, of: impl Fn(Option<&str>) -> T) -> Vec<T> {
         match self {
-            Self::Words(words) => words.each(of),
+            Self::Words(words) => words.each(|word| of(word.map(String::as_str))),
             Self::Strings(column) => column.iter().map(of).collect(),
         }
     }
@@ -361,6 +388,17 @@ impl Decoded {
         match self.durations.remove(name) {
             Some(durations) => Ok(Some(durations)),
             None => durations(&self.frame, name),
+        }
+    }
+
+    /// A column of whole numbers in four bytes, if the file has it; greater ones are left out.
+    fn codes(&mut self, name: &str) -> PolarsResult<Option<Vec<Option<i32>>>> {
+        match self.codes.remove(name) {
+            Some(codes) => Ok(Some(codes.each(|code| code.copied()))),
+            None => Ok(integers(&self.frame, name)?.map(|column| {
+                let code = |code: Option<i64>| code.and_then(|code| i32::try_from(code).ok());
+                column.iter().map(code).collect()
+            })),
         }
     }
 
@@ -507,8 +545,8 @@ pub(super) struct Part {
     excluded: Option<Vec<Option<Exclusion>>>,
     provisional: Option<Vec<bool>>,
     stage: Option<Vec<Option<Stage>>>,
-    error: Option<StringChunked>,
-    smtp_reply_code: Option<Int64Chunked>,
+    error: Option<Vec<Option<Arc<str>>>>,
+    smtp_reply_code: Option<Vec<Option<i32>>>,
     test_interval: Option<Durations>,
     max_round_trip: Option<Durations>,
     unverified: Option<Vec<bool>>,
@@ -532,8 +570,8 @@ impl Part {
         for column in &query.columns {
             columns.push(match column {
                 Column::Stage => ("stage", Form::Words),
-                Column::Error => ("error", Form::Any),
-                Column::SmtpReplyCode => ("smtp_reply_code", Form::Any),
+                Column::Error => ("error", Form::Words),
+                Column::SmtpReplyCode => ("smtp_reply_code", Form::Codes),
                 Column::TestInterval => ("test_interval_us", Form::Durations),
                 Column::MaxRoundTrip => ("max_round_trip_us", Form::Durations),
                 Column::Unverified => ("tls_unverified", Form::Any),
@@ -596,6 +634,12 @@ impl Part {
         for (metric, name) in metrics {
             columns.push((*metric, decoded.durations(name).map_err(wrong)?));
         }
+        let error = decoded
+            .text("error")
+            .map_err(wrong)?
+            .filter(|column| !column.all_null())
+            .map(|column| column.each(|line| line.map(Arc::from)));
+        let smtp_reply_code = decoded.codes("smtp_reply_code").map_err(wrong)?;
         let test_interval = decoded.durations("test_interval_us").map_err(wrong)?;
         let max_round_trip = decoded.durations("max_round_trip_us").map_err(wrong)?;
         let frame = &decoded.frame;
@@ -612,8 +656,8 @@ impl Part {
             excluded,
             provisional,
             stage,
-            error: text(frame, "error").map_err(wrong)?,
-            smtp_reply_code: integers(frame, "smtp_reply_code").map_err(wrong)?,
+            error,
+            smtp_reply_code,
             test_interval,
             max_round_trip,
             unverified,
@@ -664,52 +708,27 @@ impl Part {
 
     fn add(&self, series: &mut Series, query: &SeriesQuery, rows: &Chosen<'_>) {
         let before = series.len();
-        let after = before + rows.len();
         rows.copy(&self.started_at, &mut series.started_at);
         rows.copy(&self.outcome, &mut series.outcome);
-        if let Some(excluded) = &self.excluded {
-            series.excluded.resize(before, None);
-            rows.copy(excluded, &mut series.excluded);
-        } else if !series.excluded.is_empty() {
-            series.excluded.resize(after, None);
-        }
-        if let Some(provisional) = &self.provisional {
-            series.provisional.resize(before, false);
-            rows.copy(provisional, &mut series.provisional);
-        } else if !series.provisional.is_empty() {
-            series.provisional.resize(after, false);
-        }
+        rows.add(self.excluded.as_deref(), before, &mut series.excluded);
+        rows.add(self.provisional.as_deref(), before, &mut series.provisional);
         for column in &query.columns {
             match column {
-                Column::Stage => match &self.stage {
-                    Some(stage) => rows.copy(stage, &mut series.stage),
-                    None => series.stage.resize(after, None),
-                },
-                Column::Error => match &self.error {
-                    Some(error) => rows.each(|row| series.error.push(error.get(row).map(Arc::from))),
-                    None => series.error.resize(after, None),
-                },
-                Column::SmtpReplyCode => match &self.smtp_reply_code {
-                    Some(code) => rows.each(|row| {
-                        let code = code.get(row).and_then(|code| i32::try_from(code).ok());
-                        series.smtp_reply_code.push(code);
-                    }),
-                    None => series.smtp_reply_code.resize(after, None),
-                },
-                Column::TestInterval => rows.durations(self.test_interval.as_ref(), &mut series.test_interval),
-                Column::MaxRoundTrip => rows.durations(self.max_round_trip.as_ref(), &mut series.max_round_trip),
-                Column::Unverified => match &self.unverified {
-                    Some(unverified) => rows.copy(unverified, &mut series.unverified),
-                    None => series.unverified.resize(after, false),
-                },
-                Column::Hops => match &self.hops {
-                    Some(hops) => rows.each(|row| series.hops.push(hops.get(row).cloned().flatten())),
-                    None => series.hops.resize(after, None),
-                },
+                Column::Stage => rows.add(self.stage.as_deref(), before, &mut series.stage),
+                Column::Error => rows.add(self.error.as_deref(), before, &mut series.error),
+                Column::SmtpReplyCode => {
+                    rows.add(self.smtp_reply_code.as_deref(), before, &mut series.smtp_reply_code);
+                }
+                Column::TestInterval => rows.durations(self.test_interval.as_ref(), before, &mut series.test_interval),
+                Column::MaxRoundTrip => {
+                    rows.durations(self.max_round_trip.as_ref(), before, &mut series.max_round_trip);
+                }
+                Column::Unverified => rows.add(self.unverified.as_deref(), before, &mut series.unverified),
+                Column::Hops => rows.add(self.hops.as_deref(), before, &mut series.hops),
             }
         }
         for (metric, column) in &self.metrics {
-            rows.durations(column.as_ref(), &mut series.metrics[*metric as usize]);
+            rows.durations(column.as_ref(), before, &mut series.metrics[*metric as usize]);
         }
     }
 }
@@ -728,22 +747,32 @@ impl Chosen<'_> {
         }
     }
 
-    fn each(&self, mut each: impl FnMut(usize)) {
-        match self {
-            Self::Range(rows) => rows.clone().for_each(each),
-            Self::Picked(rows) => rows.iter().for_each(|row| each(*row as usize)),
-        }
-    }
-
-    fn copy<T: Copy>(&self, from: &[T], to: &mut Vec<T>) {
+    fn copy<T: Clone>(&self, from: &[T], to: &mut Vec<T>) {
         match self {
             Self::Range(rows) => to.extend_from_slice(&from[rows.clone()]),
-            Self::Picked(rows) => to.extend(rows.iter().map(|row| from[*row as usize])),
+            Self::Picked(rows) => to.extend(rows.iter().map(|row| from[*row as usize].clone())),
         }
     }
 
-    fn durations(&self, from: Option<&Durations>, to: &mut Durations) {
+    /// Adds rows of a column behind the `before` rows that there are. As long as nothing stands in any file, a column stays
+    /// empty: it reads the same.
+    fn add<T: Clone + Default>(&self, from: Option<&[T]>, before: usize, to: &mut Vec<T>) {
+        match from {
+            Some(from) => {
+                to.resize(before, T::default());
+                self.copy(from, to);
+            }
+            None if to.is_empty() => {}
+            None => to.resize(before + self.len(), T::default()),
+        }
+    }
+
+    fn durations(&self, from: Option<&Durations>, before: usize, to: &mut Durations) {
+        if from.is_some() {
+            to.push_nulls(before - to.len());
+        }
         match (from, self) {
+            (None, _) if to.is_empty() => {}
             (None, _) => to.push_nulls(self.len()),
             (Some(from), Self::Range(rows)) => to.append_rows(from, rows.clone()),
             (Some(from), Self::Picked(rows)) => rows.iter().for_each(|row| to.push(from.get(*row as usize))),

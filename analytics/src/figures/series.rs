@@ -391,6 +391,28 @@ impl Values {
         }
     }
 
+    /// The median in microseconds, by reordering; `None` of nothing.
+    pub fn median(&mut self) -> Option<f64> {
+        fn middle<T: Copy + Ord + Into<i64>>(values: &mut [T]) -> Option<f64> {
+            let half = values.len() / 2;
+            if values.is_empty() {
+                return None;
+            }
+            let (below, upper, _) = values.select_nth_unstable(half);
+            let upper: i64 = (*upper).into();
+            let lower = if below.len() * 2 == values.len() {
+                values[..half].iter().max().copied().map_or(upper, Into::into)
+            } else {
+                upper
+            };
+            Some(f64::midpoint(lower as f64, upper as f64))
+        }
+        match self {
+            Self::Narrow(values) => middle(values),
+            Self::Wide(values) => middle(values),
+        }
+    }
+
     /// Adds another's.
     pub fn append(&mut self, more: &mut Self) {
         match (&mut *self, more) {

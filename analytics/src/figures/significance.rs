@@ -41,19 +41,19 @@ pub fn fisher(a: u64, b: u64, c: u64, d: u64) -> f64 {
 
 /// Ranks from 1, ties sharing their mean; and Σ(t³ − t) over the groups of ties.
 pub fn ranks(values: &[f64]) -> (Vec<f64>, f64) {
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
+    let mut order: Vec<(f64, usize)> = values.iter().copied().zip(0..).collect();
+    order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
     let mut ranks = vec![0.0; values.len()];
     let mut ties = 0.0;
     let mut first = 0;
     while first < order.len() {
         let mut last = first;
-        while last + 1 < order.len() && values[order[last + 1]] == values[order[first]] {
+        while last + 1 < order.len() && order[last + 1].0 == order[first].0 {
             last += 1;
         }
         let count = (last - first + 1) as f64;
         ties += count.powi(3) - count;
-        for index in &order[first..=last] {
+        for (_, index) in &order[first..=last] {
             ranks[*index] = (first + last) as f64 / 2.0 + 1.0;
         }
         first = last + 1;

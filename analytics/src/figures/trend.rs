@@ -103,13 +103,8 @@ pub fn slope(points: &[(f64, f64)]) -> Option<Slope> {
     if slopes.is_empty() {
         return None;
     }
-    slopes.sort_by(f64::total_cmp);
-    let middle = slopes.len() / 2;
-    let per_unit = if slopes.len().is_multiple_of(2) {
-        f64::midpoint(slopes[middle - 1], slopes[middle])
-    } else {
-        slopes[middle]
-    };
+    // Of some ten thousand slopes only a few ranks matter.
+    let per_unit = median(&mut slopes)?;
     let mut levels: Vec<f64> = points.iter().map(|(x, y)| y - per_unit * x).collect();
     let level = median(&mut levels)?;
     let residuals: Vec<f64> = points.iter().map(|(x, y)| y - per_unit * x).collect();
@@ -121,9 +116,10 @@ pub fn slope(points: &[(f64, f64)]) -> Option<Slope> {
     let count = slopes.len() as f64;
     let low = (((count - reach) / 2.0).floor().max(0.0)) as usize;
     let high = (((count + reach) / 2.0).ceil() as usize).min(slopes.len() - 1);
+    let mut at_rank = |rank: usize| *slopes.select_nth_unstable_by(rank, f64::total_cmp).1;
     Some(Slope {
         per_unit,
-        interval: (slopes[low], slopes[high]),
+        interval: (at_rank(low), at_rank(high)),
         at_first: level + per_unit * points[0].0,
         p: normal(kendall.z(inflation)),
     })

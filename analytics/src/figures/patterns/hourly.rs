@@ -1,8 +1,12 @@
 //! Habits of the day and what rises together, from the medians of the hours.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
-use super::super::{periods::Period, series::Metric, series::Series, significance, significance::median};
+use super::super::{
+    periods::Period,
+    series::{Metric, Series, Values},
+    significance::{self, median},
+};
 use super::{Asked, DAYS, FEW, LOOSE, Pattern, WORTH};
 
 /// Medians of each metric by the hour of local time.
@@ -14,10 +18,11 @@ pub(super) struct Hourly {
 }
 
 impl Hourly {
-    pub(super) fn of(series: &Series, period: &Period) -> Self {
-        let mut keys: Vec<(i64, u8, Vec<usize>)> = Vec::new();
+    /// `counting` is [`Series::counting`].
+    pub(super) fn of(series: &Series, period: &Period, counting: &[bool]) -> Self {
+        let mut keys: Vec<(i64, u8, Range<usize>)> = Vec::new();
         let mut offset = (i64::MIN, 0_i64);
-        for row in series.counted() {
+        for row in series.inside.clone().filter(|row| counting[*row]) {
             let at = series.started_at[row];
             // Clocks change at full quarters of an hour of UTC.
             let quarter = at.div_euclid(900_000_000);
@@ -31,24 +36,19 @@ impl Hourly {
                 (local.rem_euclid(86_400_000_000) / 3_600_000_000) as u8,
             );
             match keys.last_mut() {
-                Some(last) if (last.0, last.1) == (day, hour) => last.2.push(row),
-                _ => keys.push((day, hour, vec![row])),
+                Some(last) if (last.0, last.1) == (day, hour) => last.2.end = row + 1,
+                _ => keys.push((day, hour, row..row + 1)),
             }
         }
+        let mut values = Values::default();
+        let mut median = |metric: Metric, rows: &Range<usize>| {
+            values.clear();
+            series.values_into(metric, rows.clone(), counting, &mut values);
+            if values.len() >= FEW { values.median() } else { None }
+        };
         let medians = Metric::CONTRACT
             .iter()
-            .map(|metric| {
-                let column = series.metric(*metric);
-                keys.iter()
-                    .map(|(_, _, rows)| {
-                        let mut values: Vec<f64> = rows
-                            .iter()
-                            .filter_map(|row| column.get(*row).map(|value| value.0 as f64))
-                            .collect();
-                        if values.len() >= FEW { median(&mut values) } else { None }
-                    })
-                    .collect()
-            })
+            .map(|metric| keys.iter().map(|(_, _, rows)| median(*metric, rows)).collect())
             .collect();
         Self {
             hours: keys.iter().map(|(day, hour, _)| (*day, *hour)).collect(),

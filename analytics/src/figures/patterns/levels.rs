@@ -3,21 +3,25 @@
 use mailqos_core::model::UtcMicros;
 
 use super::super::{
-    percentiles::percentiles, periods::Period, periods::Unit, series::Metric, series::Series, significance,
-    significance::LEVEL, significance::median, trend,
+    periods::{Period, Unit},
+    series::{Metric, Series, Values},
+    significance::{self, LEVEL, median},
+    trend,
 };
 use super::{Asked, DAYS, FEW, Pattern, WEEKS, WORTH, worth};
 
-/// Slope, shifts, weekdays and single days of a metric, from its daily medians.
-pub(super) fn levels(series: &Series, period: &Period, metric: Metric, asked: &mut Vec<Asked>) {
+/// Slope, shifts, weekdays and single days of a metric, from its daily medians; `counting` is [`Series::counting`].
+pub(super) fn levels(series: &Series, period: &Period, metric: Metric, counting: &[bool], asked: &mut Vec<Asked>) {
     let mut days: Vec<(UtcMicros, i8, f64)> = Vec::new();
-    let mut first = None;
-    for (index, bucket) in period.buckets(Unit::Day).into_iter().enumerate() {
-        let mut values = series.values(metric, series.rows(bucket.start, bucket.end));
-        if values.len() >= FEW {
-            first.get_or_insert(index);
+    let mut values = Values::default();
+    for bucket in period.buckets(Unit::Day) {
+        values.clear();
+        series.values_into(metric, series.rows(bucket.start, bucket.end), counting, &mut values);
+        if values.len() >= FEW
+            && let Some(median) = values.median()
+        {
             let weekday = period.calendar.zoned(bucket.start).weekday().to_monday_one_offset();
-            days.push((bucket.start, weekday, percentiles(&mut values, &[0.5])[0]));
+            days.push((bucket.start, weekday, median));
         }
     }
     if days.len() < DAYS {

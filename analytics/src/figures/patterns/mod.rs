@@ -302,9 +302,10 @@ pub fn find(answers: Vec<Answers>) -> Vec<Found> {
 /// It needs the six metrics of the contracts; stages, reply codes and hops are used where they were read.
 pub fn ask(series: &Series, period: &Period) -> Answers {
     let mut asked = Vec::new();
-    let hours = Hourly::of(series, period);
+    let counting = series.counting();
+    let hours = Hourly::of(series, period, &counting);
     for metric in Metric::CONTRACT {
-        levels(series, period, metric, &mut asked);
+        levels(series, period, metric, &counting, &mut asked);
         hours.habit(metric, &mut asked);
     }
     for with in &Metric::CONTRACT[1..] {
