@@ -565,7 +565,7 @@ impl Batch {
     /// Puts the samples of a monitor, named by its number, in the place of what a series holds.
     fn read(&self, monitor: usize, query: &SeriesQuery, series: &mut Series) {
         series.restart(&self.site, &self.monitors[monitor]);
-        series.reserve(self.parts.iter().map(|part| part.count(monitor)).sum(), &query.metrics);
+        series.reserve(self.parts.iter().map(|part| part.count(monitor)).sum(), query);
         for part in &self.parts {
             part.add_to(series, query, monitor);
         }

@@ -4,7 +4,10 @@ use std::{ops::Range, sync::Arc};
 
 use mailqos_core::model::{Exclusion, Micros, Outcome, Stage, UtcMicros};
 
-use super::periods::Period;
+use super::{
+    lake::{Column, SeriesQuery},
+    periods::Period,
+};
 
 /// Column of durations in the lake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -594,11 +597,19 @@ impl Series {
         }
     }
 
-    pub(super) fn reserve(&mut self, rows: usize, metrics: &std::collections::BTreeSet<Metric>) {
+    pub(super) fn reserve(&mut self, rows: usize, query: &SeriesQuery) {
         self.started_at.reserve_exact(rows);
         self.outcome.reserve_exact(rows);
-        for metric in metrics {
+        for metric in &query.metrics {
             self.metrics[*metric as usize].reserve(rows);
+        }
+        for (column, durations) in [
+            (Column::TestInterval, &mut self.test_interval),
+            (Column::MaxRoundTrip, &mut self.max_round_trip),
+        ] {
+            if query.columns.contains(&column) {
+                durations.reserve(rows);
+            }
         }
     }
 

@@ -8,10 +8,10 @@ use super::super::{
     availability::Share, outages::Timeline, periods::Period, series::Metric, series::Series, significance,
     significance::median,
 };
-use super::{Asked, EVENTS, Pattern, worth};
+use super::{Asked, EVENTS, Hourly, Pattern, worth};
 
 /// What failures have in common. Tests that fail in a row are one event: they are no witnesses of their own.
-pub(super) fn failures(series: &Series, period: &Period, asked: &mut Vec<Asked>) {
+pub(super) fn failures(series: &Series, period: &Period, hours: &Hourly, asked: &mut Vec<Asked>) {
     let timeline = Timeline::of(series, period, None);
     let events: Vec<(usize, UtcMicros, Option<UtcMicros>)> = timeline
         .outages
@@ -24,14 +24,8 @@ pub(super) fn failures(series: &Series, period: &Period, asked: &mut Vec<Asked>)
         return;
     }
     let local = |row: usize| period.timezone().to_datetime(series.at(row).timestamp());
-    let (mut by_hour, mut by_day) = ([0_u64; 24], [0_u64; 7]);
-    let mut tests = 0_u64;
-    for row in series.counted() {
-        let local = local(row);
-        by_hour[local.hour() as usize % 24] += 1;
-        by_day[local.weekday().to_monday_zero_offset() as usize % 7] += 1;
-        tests += 1;
-    }
+    let (by_hour, by_day) = hours.tests();
+    let tests: u64 = by_hour.iter().sum();
     let (mut event_hour, mut event_day) = ([0_u64; 24], [0_u64; 7]);
     for (row, ..) in &events {
         let local = local(*row);
@@ -161,7 +155,8 @@ fn during(series: &Series, events: &[Event], asked: &mut Vec<Asked>) {
             let at = series.started_at[row].div_euclid(3_600_000_000);
             if at != hour.0 {
                 good.extend(median(&mut hour.1));
-                hour = (at, Vec::new());
+                hour.0 = at;
+                hour.1.clear();
             }
             hour.1.push(value.0 as f64);
         }

@@ -11,8 +11,8 @@ use super::{Asked, DAYS, FEW, LOOSE, Pattern, WORTH};
 
 /// Medians of each metric by the hour of local time.
 pub(super) struct Hourly {
-    /// Number of the local day and hour of the day of each hour with samples.
-    hours: Vec<(i64, u8)>,
+    /// Number of the local day since 1970, hour of the day, and how many tests counted, of each hour with such tests.
+    hours: Vec<(i64, u8, u64)>,
     /// By metric of the contracts, then by hour.
     medians: Vec<Vec<Option<f64>>>,
 }
@@ -21,6 +21,7 @@ impl Hourly {
     /// `counting` is [`Series::counting`].
     pub(super) fn of(series: &Series, period: &Period, counting: &[bool]) -> Self {
         let mut keys: Vec<(i64, u8, Range<usize>)> = Vec::new();
+        let mut counts: Vec<u64> = Vec::new();
         let mut offset = (i64::MIN, 0_i64);
         for row in series.inside.clone().filter(|row| counting[*row]) {
             let at = series.started_at[row];
@@ -35,9 +36,15 @@ impl Hourly {
                 local.div_euclid(86_400_000_000),
                 (local.rem_euclid(86_400_000_000) / 3_600_000_000) as u8,
             );
-            match keys.last_mut() {
-                Some(last) if (last.0, last.1) == (day, hour) => last.2.end = row + 1,
-                _ => keys.push((day, hour, row..row + 1)),
+            match (keys.last_mut(), counts.last_mut()) {
+                (Some(last), Some(count)) if (last.0, last.1) == (day, hour) => {
+                    last.2.end = row + 1;
+                    *count += 1;
+                }
+                _ => {
+                    keys.push((day, hour, row..row + 1));
+                    counts.push(1);
+                }
             }
         }
         let mut values = Values::default();
@@ -51,9 +58,24 @@ impl Hourly {
             .map(|metric| keys.iter().map(|(_, _, rows)| median(*metric, rows)).collect())
             .collect();
         Self {
-            hours: keys.iter().map(|(day, hour, _)| (*day, *hour)).collect(),
+            hours: keys
+                .iter()
+                .zip(counts)
+                .map(|((day, hour, _), count)| (*day, *hour, count))
+                .collect(),
             medians,
         }
+    }
+
+    /// How many tests lie in each hour of the day, and on each weekday from Monday on.
+    pub(super) fn tests(&self) -> ([u64; 24], [u64; 7]) {
+        let (mut by_hour, mut by_day) = ([0; 24], [0; 7]);
+        for (day, hour, count) in &self.hours {
+            by_hour[usize::from(*hour) % 24] += count;
+            // The first of January 1970 was a Thursday.
+            by_day[(day + 3).rem_euclid(7) as usize] += count;
+        }
+        (by_hour, by_day)
     }
 
     /// Whether the hour of the day matters: hourly medians against the middle of their own day.
@@ -63,7 +85,7 @@ impl Hourly {
         };
         let medians = &self.medians[place];
         let mut days: BTreeMap<i64, Vec<(u8, f64)>> = BTreeMap::new();
-        for ((day, hour), value) in self.hours.iter().zip(medians) {
+        for ((day, hour, _), value) in self.hours.iter().zip(medians) {
             if let Some(value) = value {
                 days.entry(*day).or_default().push((*hour, *value));
             }

@@ -312,7 +312,7 @@ pub fn ask(series: &Series, period: &Period) -> Answers {
         hours.correlation(*with, &mut asked);
     }
     hop(series, &mut asked);
-    failures(series, period, &mut asked);
+    failures(series, period, &hours, &mut asked);
     Answers {
         site: Arc::clone(&series.site),
         monitor: Arc::clone(&series.monitor),
