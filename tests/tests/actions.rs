@@ -4,7 +4,7 @@
 
 use mailqos_tests::{
     hooks::{Hooks, Manner},
-    servers::{MailServer, Options, PASSWORD, Protocol},
+    servers::{Authority, LogServer, MailServer, Options, PASSWORD, Protocol},
     setting::{Setting, until},
 };
 
@@ -102,6 +102,127 @@ actions = [
     let output = setting.run("mailqos-probe", &["actions", "test", "defalt"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("did you mean default?"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_service_is_told_in_its_own_form() {
+    let hooks = Hooks::start(Manner::Status(202)).await.unwrap();
+    let mut setting = Setting::new("lyon");
+    let key = "key = { env = \"PROBE_PASSWORD\" }";
+    setting.add(&format!(
+        r#"[action_list.default]
+actions = [
+  {{ webhook = {{ kind = "slack", url = {{ env = "SLACK" }} }} }},
+  {{ webhook = {{ kind = "teams", url = {{ env = "TEAMS" }} }} }},
+  {{ webhook = {{ kind = "pagerduty", url = "{}", {key} }} }},
+  {{ webhook = {{ kind = "opsgenie", url = "{}", {key} }} }},
+  {{ webhook = {{ kind = "ntfy", url = "{}", {key} }} }},
+]"#,
+        hooks.url("/pagerduty"),
+        hooks.url("/opsgenie"),
+        hooks.url("/ntfy/alarms"),
+    ));
+    let output = setting
+        .command("mailqos-probe")
+        .args(["actions", "test"])
+        .env("SLACK", hooks.url("/slack"))
+        .env("TEAMS", hooks.url("/teams"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said.matches('✓').count(), 5, "{said}");
+    assert!(!said.contains(PASSWORD), "{said}");
+    let taken = hooks.taken();
+    let of = |path: &str| {
+        let line = format!("POST {path} ");
+        let found = taken.iter().find(|hook| hook.line.starts_with(&line));
+        found.unwrap_or_else(|| panic!("nothing for {path}: {taken:?}"))
+    };
+    let subject = of("/slack").json()["text"].as_str().unwrap().to_owned();
+    assert!(subject.starts_with("TEST"), "{subject}");
+    assert_eq!(of("/slack").json()["blocks"][0]["type"], "header");
+    let card = of("/teams").json()["attachments"][0]["content"].clone();
+    assert_eq!(
+        (&card["type"], &card["body"][0]["text"]),
+        (&"AdaptiveCard".into(), &subject.clone().into())
+    );
+    let pagerduty = of("/pagerduty").json();
+    assert_eq!(
+        (&pagerduty["routing_key"], &pagerduty["event_action"]),
+        (&PASSWORD.into(), &"trigger".into())
+    );
+    let opsgenie = of("/opsgenie");
+    assert_eq!(opsgenie.json()["message"], subject);
+    assert!(
+        opsgenie.head.contains(&format!("GenieKey {PASSWORD}")),
+        "{}",
+        opsgenie.head
+    );
+    // What a test opens it closes again.
+    let alias = opsgenie.json()["alias"].as_str().unwrap().to_owned();
+    let close = taken
+        .iter()
+        .find(|hook| hook.line.contains("/close?identifierType=alias"));
+    assert!(close.is_some() && !alias.is_empty(), "{taken:?}");
+    let ntfy = of("/ntfy/");
+    assert_eq!(
+        (&ntfy.json()["topic"], &ntfy.json()["title"]),
+        (&"alarms".into(), &subject.into())
+    );
+    assert!(ntfy.head.contains(&format!("Bearer {PASSWORD}")), "{}", ntfy.head);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alarms_are_lines_in_a_log_over_tcp_and_tls() {
+    let mut setting = Setting::new("lyon");
+    let plain = LogServer::start(None).await.unwrap();
+    let authority = Authority::new();
+    let sealed = LogServer::start(Some(&authority)).await.unwrap();
+    std::fs::write(setting.path("log.pem"), authority.pem()).unwrap();
+    setting.add(&format!(
+        r#"[action_list.default]
+actions = [
+  {{ syslog = {{ server = "127.0.0.1", port = {}, transport = "tcp", facility = "local3" }} }},
+  {{ syslog = {{ server = "127.0.0.1", port = {}, transport = "tls", ca_file = "log.pem" }} }},
+]
+[action_list.stranger]
+actions = [{{ syslog = {{ server = "127.0.0.1", port = {}, transport = "tls" }} }}]"#,
+        plain.port(),
+        sealed.port(),
+        sealed.port(),
+    ));
+    let said = setting.succeed("mailqos-probe", &["actions", "test"]);
+    assert_eq!(said.matches('✓').count(), 2, "{said}");
+    for (log, priority) in [(&plain, "<157>1 "), (&sealed, "<29>1 ")] {
+        until("a line", || !log.heard().is_empty()).await;
+        let heard = log.heard();
+        // RFC 6587: the length, then the line.
+        let (length, line) = heard.split_once(' ').unwrap();
+        assert_eq!(length.parse(), Ok(line.len()), "{heard}");
+        assert!(line.starts_with(priority) && line.contains(" mailqos-probe "), "{line}");
+    }
+    let output = setting.run("mailqos-probe", &["actions", "test", "stranger"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("certificate"), "{said}");
+}
+
+#[test]
+fn lists_that_refer_to_each_other_in_a_circle_are_found_by_check() {
+    let mut setting = Setting::new("lyon");
+    setting.add(
+        "[action_list.default]\nactions = [{ list = \"second\" }]\n[action_list.second]\nactions = [{ list = \"third\" }]\n\
+         [action_list.third]\nactions = [{ list = \"second\" }]",
+    );
+    for arguments in [&["check"][..], &["run"]] {
+        let output = setting.run("mailqos-probe", arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(
+            said.contains("second") && said.contains("third") && said.contains("circle"),
+            "{said}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use mailqos_core::{
 };
 use mailqos_tests::{
     hooks::{Hooks, Manner},
-    servers::{MailServer, Options, Protocol},
+    servers::{Certificate, Fault, MailServer, Mishap, Options, Protocol, When},
     setting::{Setting, until},
 };
 
@@ -205,6 +205,81 @@ async fn a_slow_step_raises_an_alarm_of_good_tests() {
         "{what}"
     );
     assert!(setting.settled("mail1").iter().all(|row| row.outcome() == "ok"));
+    assert!(probe.stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn good_tests_raise_alarms_where_a_rule_says_so() {
+    let (mut setting, server, _hooks) = setting("lyon").await;
+    let filtered = MailServer::start(Options::default()).await.unwrap();
+    filtered.befall(None, Mishap::Junk, When::Always);
+    let expiring = Fault::Certificate(Certificate::Expiring);
+    server.inject(Protocol::Smtp, "TLS", expiring, When::Always);
+    for (id, rule) in [
+        ("certificate", "certificate = \"14d\""),
+        (
+            "percentile",
+            "percentiles = [{ of = \"smtp_send\", percentile = 95, over = \"1h\", most = \"1ms\", at_least = 3 }]",
+        ),
+    ] {
+        let mut monitor = setting.monitor(id, &server);
+        monitor.more = format!("alarm = {{ {rule} }}");
+        setting.add_monitor(&monitor);
+    }
+    let mut spam = setting.monitor("spam", &filtered);
+    spam.pickup = format!(
+        "protocol = \"imap\", port = {}, tls = \"implicit\", account = \"probe\", ca_file = \"spam.ca.pem\"",
+        filtered.imaps_port()
+    );
+    spam.more = "folders = [\"INBOX\", \"Junk\"]\nalarm = { spam_folders = [\"Junk\"] }".to_owned();
+    setting.add_monitor(&spam);
+    let probe = setting.start_probe();
+    for (id, what) in [
+        ("certificate", "the certificate of the SMTP server expires in"),
+        ("percentile", "the 95th percentile of sending over 1h took"),
+        ("spam", "the mail was found in the folder \"Junk\""),
+    ] {
+        // Alarms that come together are told together: the event is of one monitor.
+        let raised = || {
+            let events = events(&setting, "lyon").into_iter();
+            let of_it = |event: &Event| {
+                event.kind.as_str() == "alarm_raised"
+                    && event.monitor.as_ref().is_some_and(|monitor| monitor.as_str() == id)
+            };
+            events.filter(of_it).find_map(|event| event.text)
+        };
+        until(what, || raised().is_some()).await;
+        let said = raised().unwrap();
+        assert!(said.contains(what), "{said}");
+        assert!(setting.settled(id).iter().all(|row| row.outcome() == "ok"));
+    }
+    assert!(probe.stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_monitor_that_changes_to_and_fro_is_one_alarm() {
+    let (mut setting, server, hooks) = setting("lyon").await;
+    setting.add_monitor(&setting.monitor("mail1", &server));
+    let probe = setting.start_probe();
+    for round in 1..=5 {
+        until("a good test", || {
+            setting.settled("mail1").last().is_some_and(|row| row.outcome() == "ok")
+        })
+        .await;
+        assert!(hooks.taken().is_empty(), "two failures in a row are none here");
+        let refused = Fault::Reply("550 5.3.0 not now".into());
+        server.inject(Protocol::Smtp, "RCPT", refused, When::Times(1));
+        until("a failed test", || {
+            let rows = setting.settled("mail1");
+            rows.iter().filter(|row| row.outcome() == "smtp_failed").count() == round
+        })
+        .await;
+    }
+    until("the alarm", || !told(&hooks, "alarm").is_empty()).await;
+    let what = told(&hooks, "alarm")[0]["what"].as_str().unwrap().to_owned();
+    assert!(what.starts_with("good and failed tests alternate"), "{what}");
+    until("the recovery", || !told(&hooks, "recovery").is_empty()).await;
+    assert_eq!(told(&hooks, "alarm").len(), 1);
     assert!(probe.stop().success());
 }
 

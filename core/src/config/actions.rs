@@ -175,7 +175,10 @@ impl Action {
             Self::Syslog { to, .. } => match to {
                 LogPlace::Local(path) => format!("syslog {}", path.display()),
                 LogPlace::Udp { server, port } => format!("syslog udp {server}:{port}"),
-                LogPlace::Stream(endpoint) => format!("syslog tcp {}:{}", endpoint.server, endpoint.port),
+                LogPlace::Stream(endpoint) => {
+                    let way = if endpoint.tls == TlsMode::None { "tcp" } else { "tls" };
+                    format!("syslog {way} {}:{}", endpoint.server, endpoint.port)
+                }
             },
         }
     }
@@ -766,7 +769,7 @@ actions = [{ email = "boss@example.net", mail_server = "other", after = "10m", o
                 "slack at SLACK",
                 "webhook at hooks.example.net",
                 "command /usr/bin/siren",
-                "syslog tcp log.example.net:6514",
+                "syslog tls log.example.net:6514",
                 "syslog /dev/log",
                 "e-mail to boss@example.net through other",
             ]

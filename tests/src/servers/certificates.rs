@@ -20,15 +20,18 @@ pub enum Certificate {
     WrongName,
     /// Signed by the authority, expired in 2020.
     Expired,
+    /// As the good one, but not for much longer: it expires the day after tomorrow.
+    Expiring,
     /// Its own authority, as most tools make it where nobody signs (basic constraints CA:TRUE).
     SelfSigned,
 }
 
-const ALL: [Certificate; 5] = [
+const ALL: [Certificate; 6] = [
     Certificate::Good,
     Certificate::Untrusted,
     Certificate::WrongName,
     Certificate::Expired,
+    Certificate::Expiring,
     Certificate::SelfSigned,
 ];
 
@@ -113,6 +116,11 @@ fn issue(kind: Certificate, issuer: &CertifiedIssuer<'static, KeyPair>) -> (Stri
     params.not_before = date_time_ymd(2019, 1, 1);
     params.not_after = match kind {
         Certificate::Expired => date_time_ymd(2020, 1, 1),
+        Certificate::Expiring => {
+            let today = jiff::tz::TimeZone::UTC.to_datetime(jiff::Timestamp::now()).date();
+            let day = today + jiff::Span::new().days(2);
+            date_time_ymd(day.year().into(), day.month().unsigned_abs(), day.day().unsigned_abs())
+        }
         _ => date_time_ymd(2099, 12, 31),
     };
     let key = KeyPair::generate().expect("a key of the server");

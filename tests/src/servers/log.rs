@@ -1,0 +1,79 @@
+//! A log server that keeps what it hears over TCP, in clear or with TLS.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    net::TcpListener,
+    task::JoinSet,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{Authority, Certificate, lock};
+
+/// The running server; dropping it ends it.
+#[derive(Debug)]
+pub struct LogServer {
+    address: SocketAddr,
+    heard: Arc<Mutex<Vec<u8>>>,
+    _task: JoinSet<()>,
+}
+
+impl LogServer {
+    /// Starts it on a free port of the loopback interface; with an authority, it shows its certificate.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub async fn start(authority: Option<&Authority>) -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let heard = Arc::new(Mutex::default());
+        let kept = Arc::clone(&heard);
+        let tls = authority.map(|authority| TlsAcceptor::from(authority.config(Certificate::Good)));
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let mut conversations = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let (tls, kept) = (tls.clone(), Arc::clone(&kept));
+                conversations.spawn(async move {
+                    let _ = match tls {
+                        None => hear(stream, &kept).await,
+                        Some(tls) => match tls.accept(stream).await {
+                            Ok(stream) => hear(stream, &kept).await,
+                            Err(error) => Err(error),
+                        },
+                    };
+                });
+            }
+        });
+        Ok(Self {
+            address,
+            heard,
+            _task: task,
+        })
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// All that it has heard.
+    pub fn heard(&self) -> String {
+        String::from_utf8_lossy(&lock(&self.heard)).into_owned()
+    }
+}
+
+async fn hear(mut stream: impl AsyncRead + Unpin, kept: &Mutex<Vec<u8>>) -> io::Result<()> {
+    let mut space = [0; 4096];
+    loop {
+        match stream.read(&mut space).await? {
+            0 => return Ok(()),
+            count => lock(kept).extend_from_slice(&space[..count]),
+        }
+    }
+}
