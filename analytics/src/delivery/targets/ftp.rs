@@ -6,7 +6,7 @@ use mailqos_core::{config::TlsMode, mail::client_config};
 use rustls::client::Resumption;
 use suppaftp::{
     FtpError, Mode, Status,
-    tokio::{AsyncRustlsConnector, AsyncRustlsFtpStream},
+    tokio::{AsyncRustlsConnector, AsyncRustlsFtpStream, AsyncRustlsStream, TransferStream},
     types::FileType,
 };
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
@@ -23,10 +23,17 @@ const EXPLAINING: Duration = Duration::from_secs(3);
 /// The server doesn't know the command, or not these arguments (RFC 959, section 4.2).
 const UNKNOWN: [u32; 4] = [500, 501, 502, 504];
 
+/// How the TLS library's complaints of a certificate begin.
+const CERTIFICATE: &str = "invalid peer certificate: ";
+
+/// The data connection of a file on its way to the server.
+type Upload = TransferStream<AsyncRustlsStream>;
+
 /// A conversation with an FTP server.
 pub(super) struct Ftp<'a> {
     login: &'a Login,
     server: AsyncRustlsFtpStream,
+    active: bool,
     /// The target's own folder, from the server's root.
     root: String,
     /// The folder that was entered.
@@ -46,6 +53,7 @@ impl<'a> Ftp<'a> {
         Ok(Self {
             login,
             server,
+            active,
             now: root.clone(),
             root,
         })
@@ -56,25 +64,38 @@ impl<'a> Ftp<'a> {
         let _ = tokio::time::timeout(Duration::from_secs(5), self.server.quit()).await;
     }
 
-    async fn store(&mut self, name: &str, from: &Path, offset: u64) -> Result<(), DeliveryError> {
-        let step = format!("STOR {name}");
-        let unreadable = |source| DeliveryError::Io {
-            what: from.display().to_string(),
-            source,
-        };
-        let mut file = tokio::fs::File::open(from).await.map_err(unreadable)?;
-        file.seek(std::io::SeekFrom::Start(offset)).await.map_err(unreadable)?;
+    /// Another conversation in the same folder, in place of one that has fallen silent.
+    async fn renew(&mut self) -> Result<(), DeliveryError> {
+        self.server = connect(self.login, self.active).await?;
+        let now = self.now.clone();
+        self.login
+            .step(&format!("CWD {now}"), transient, self.server.cwd(&now))
+            .await
+    }
+
+    /// Asks the server to take a file from an offset on.
+    async fn begin(&mut self, name: &str, offset: u64) -> Result<Upload, DeliveryError> {
         let restart = usize::try_from(offset).unwrap_or(0);
         self.login
             .step("REST", transient, self.server.resume_transfer(restart))
             .await?;
-        let mut data = self
-            .login
-            .step(&step, transient, self.server.put_with_stream(name))
-            .await?;
-        let mut chunk = vec![0; CHUNK];
+        self.login
+            .step(&format!("STOR {name}"), transient, self.server.put_with_stream(name))
+            .await
+    }
+
+    /// Hands a file over from an offset on.
+    async fn fill(&mut self, mut data: Upload, name: &str, from: &Path, offset: u64) -> Result<(), DeliveryError> {
+        let step = format!("STOR {name}");
         let login = self.login;
         let written: Result<(), DeliveryError> = async {
+            let unreadable = |source| DeliveryError::Io {
+                what: from.display().to_string(),
+                source,
+            };
+            let mut file = tokio::fs::File::open(from).await.map_err(unreadable)?;
+            file.seek(std::io::SeekFrom::Start(offset)).await.map_err(unreadable)?;
+            let mut chunk = vec![0; CHUNK];
             loop {
                 let count = file.read(&mut chunk).await.map_err(unreadable)?;
                 if count == 0 {
@@ -85,18 +106,47 @@ impl<'a> Ftp<'a> {
         }
         .await;
         if let Err(broken) = written {
-            return Err(explained(self.login, step, self.server.abort(data), broken).await);
+            return Err(explained(login, step, self.server.abort(data), broken).await);
         }
-        self.login.step(&step, transient, data.finish()).await
+        login.step(&step, transient, data.finish()).await
     }
 }
 
-/// Replies of 4xx and broken connections may pass; 5xx is the server's last word.
+/// Replies of 4xx and broken connections may pass; 5xx is the server's last word, and a certificate is mended by a person.
 fn transient(error: &FtpError) -> bool {
     match error {
         FtpError::UnexpectedResponse(response) => (400..500).contains(&response.status.code()),
+        FtpError::SecureError(reason) => !reason.contains(CERTIFICATE),
         _ => true,
     }
+}
+
+/// What people can do about a refusal, beside the client's words.
+fn worded(error: DeliveryError, words: impl FnOnce(&str) -> Option<String>) -> DeliveryError {
+    match error {
+        DeliveryError::Server {
+            server,
+            step,
+            reason,
+            transient,
+        } => DeliveryError::Server {
+            server,
+            step,
+            reason: words(&reason).unwrap_or(reason),
+            transient,
+        },
+        other => other,
+    }
+}
+
+/// Of a handshake.
+fn handshake(error: DeliveryError) -> DeliveryError {
+    worded(error, |reason| {
+        let (_, why) = reason.split_once(CERTIFICATE)?;
+        Some(format!(
+            "the server's certificate is not accepted ({why}); if it is the right one, correct ca_file or fingerprint"
+        ))
+    })
 }
 
 async fn connect(login: &Login, active: bool) -> Result<AsyncRustlsFtpStream, DeliveryError> {
@@ -119,7 +169,10 @@ async fn connect(login: &Login, active: bool) -> Result<AsyncRustlsFtpStream, De
         let connector = connector()?;
         let address = (name, endpoint.port);
         let work = AsyncRustlsFtpStream::connect_secure_implicit(address, connector, name);
-        login.step("connection with TLS", transient, work).await?
+        login
+            .step("connection with TLS", transient, work)
+            .await
+            .map_err(handshake)?
     } else {
         let stream = login
             .step(
@@ -134,7 +187,8 @@ async fn connect(login: &Login, active: bool) -> Result<AsyncRustlsFtpStream, De
         if endpoint.tls == TlsMode::StartTls {
             login
                 .step("AUTH TLS", transient, plain.into_secure(connector()?, name))
-                .await?
+                .await
+                .map_err(handshake)?
         } else {
             plain
         }
@@ -144,7 +198,22 @@ async fn connect(login: &Login, active: bool) -> Result<AsyncRustlsFtpStream, De
     } else {
         (login.user.as_str(), login.password.expose())
     };
-    login.step("login", transient, server.login(user, password)).await?;
+    let mut refused = false;
+    let welcome = login
+        .step(
+            "login",
+            |error| {
+                refused = refusal(error) == Some(530);
+                transient(error)
+            },
+            server.login(user, password),
+        )
+        .await;
+    welcome.map_err(|error| {
+        worded(error, |reason| {
+            refused.then(|| format!("the user or the password is wrong ({reason})"))
+        })
+    })?;
     login
         .step("TYPE I", transient, server.transfer_type(FileType::Binary))
         .await?;
@@ -267,8 +336,8 @@ impl Shelf for Ftp<'_> {
         }
     }
 
-    async fn write(&mut self, name: &str, from: &Path, offset: u64) -> Result<(), DeliveryError> {
-        match self.store(name, from, offset).await {
+    async fn write(&mut self, name: &str, from: &Path, mut offset: u64) -> Result<(), DeliveryError> {
+        let data = match self.begin(name, offset).await {
             // A server that takes no REST takes the whole file.
             Err(DeliveryError::Server {
                 transient: false,
@@ -276,10 +345,23 @@ impl Shelf for Ftp<'_> {
                 ..
             }) if offset > 0 => {
                 tracing::debug!("goes on from the beginning: {reason}");
-                self.store(name, from, 0).await
+                offset = 0;
+                self.begin(name, 0).await?
             }
-            other => other,
-        }
+            // vsftpd says nothing while it keeps the file locked for a connection that it doesn't know to be dead, which may last for
+            // minutes; the lock is the file's, not the name's.
+            Err(silent @ DeliveryError::Deadline { .. }) => {
+                self.renew().await?;
+                if self.extent(name).await? == Extent::Absent || self.remove(name).await.is_err() {
+                    return Err(silent);
+                }
+                tracing::debug!("begins anew, as the server keeps what was written: {silent}");
+                offset = 0;
+                self.begin(name, 0).await?
+            }
+            begun => begun?,
+        };
+        self.fill(data, name, from, offset).await
     }
 
     async fn hash(&mut self, name: &str) -> Result<Option<Hash>, DeliveryError> {
