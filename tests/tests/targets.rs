@@ -8,7 +8,9 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use mailqos_core::model::{Micros, UtcMicros};
 use mailqos_tests::{
     hooks::{Hooks, Manner},
-    servers::{Fault, KEY_ID, Landing, MailServer, ObjectStore, Options, PASSWORD, Protocol, When},
+    servers::{
+        Authority, Fault, FtpServer, KEY_ID, Landing, MailServer, ObjectStore, Options, PASSWORD, Protocol, When,
+    },
     setting::{Setting, until},
 };
 
@@ -113,6 +115,25 @@ async fn a_recipient_refused_among_others_holds_nobody_up_and_nobody_gets_it_twi
     assert_eq!(entry["refused"][0][0], "nobody@example.com");
     let csv = setting.succeed("mailqos-analytics", &["outbox", "ledger", "--format", "csv"]);
     assert_eq!(csv.lines().count(), 7, "{csv}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_is_not_accepted_is_told_at_once() {
+    let mut setting = Setting::new("here");
+    let server = mail_server(&mut setting, "post", Options::default()).await;
+    setting.add("[target.people]\nkind = \"email\"\nto = [\"anna@example.com\"]");
+    file(&setting, "r.pdf", 1_000);
+    std::fs::write(setting.path("post.pem"), Authority::new().pem()).unwrap();
+    let output = setting.run("mailqos-analytics", &["deliver", "r.pdf", "--to", "people"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("the certificate of") && said.contains("mend the cause"),
+        "{said}"
+    );
+    std::fs::write(setting.path("post.pem"), server.authority().pem()).unwrap();
+    assert!(try_again(&setting).status.success());
+    until("the mail", || server.landings().len() == 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -241,6 +262,32 @@ async fn an_object_store_gets_files_once_it_is_there() {
     assert!(try_again(&setting).status.success());
     assert_eq!(store.names(), ["bucket/reports/2026/r.pdf"]);
     assert!(store.get("bucket/reports/2026/r.pdf").unwrap() == pdf);
+    assert_eq!(ledger(&setting)[0]["reply"], "size and SHA-256 checked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_the_server_keeps_locked_for_a_dead_connection_is_written_anew() {
+    let server = FtpServer::start().await.unwrap();
+    let mut setting = Setting::new("here");
+    setting.add(&format!(
+        "[target.site]\nkind = \"ftp\"\nserver = \"127.0.0.1\"\nport = {}\ntls = \"none\"\ntimeout = \"2s\"",
+        server.port()
+    ));
+    let pdf = file(&setting, "r.pdf", 200_000);
+    server.fall_silent();
+    let output = setting.run("mailqos-analytics", &["deliver", "r.pdf", "--to", "site"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("no answer within 2 s") && said.contains("tried again"),
+        "{said}"
+    );
+    let names = server.names();
+    assert!(names.len() == 1 && names[0].ends_with(".part"), "{names:?}");
+
+    let output = try_again(&setting);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(server.names(), ["r.pdf"]);
+    assert!(server.get("r.pdf").unwrap() == pdf);
     assert_eq!(ledger(&setting)[0]["reply"], "size and SHA-256 checked");
 }
 

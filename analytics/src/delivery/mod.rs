@@ -233,9 +233,11 @@ impl DeliveryError {
             Self::Server { reason, .. } => {
                 let reason = reason.to_ascii_lowercase();
                 // RFC 959, section 4.2.1: 452 and 552 are about room.
-                ["full", "no space", "quota", "room", "[452]", "[552]"]
+                ["full", "no space", "quota", "room"]
                     .iter()
                     .any(|word| reason.contains(word))
+                    || reason.starts_with("452")
+                    || reason.starts_with("552")
             }
             _ => false,
         }

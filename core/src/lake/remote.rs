@@ -420,17 +420,14 @@ pub struct Mirrored {
 }
 
 /// The innermost cause says most.
+/// What is at the bottom of it comes first: the rest may be cut.
 fn reason(error: &StoreError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        let words = inner.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        source = inner.source();
+    let text = error.to_string();
+    let innermost = std::iter::successors(std::error::Error::source(error), |inner| inner.source()).last();
+    match innermost.map(ToString::to_string) {
+        Some(words) if !text.contains(&words) => format!("{words} ({text})"),
+        _ => text,
     }
-    text
 }
 
 fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {

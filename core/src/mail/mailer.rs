@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lettre::{Address, Message, address::Envelope};
 
-use super::{CredentialError, DkimError, Reply, Smtp, SmtpError, dkim};
+use super::{CredentialError, DkimError, Reply, Smtp, SmtpError, dkim, tls::is_of_certificate};
 use crate::{
     config::{Account, MailServer},
     model::{Stage, UtcMicros},
@@ -57,11 +57,12 @@ pub enum MailError {
 }
 
 impl MailError {
-    /// Whether a later try may succeed: all but the server's final refusal (5xx).
+    /// Whether a later try may succeed: all but the server's final refusal (5xx), and a certificate that is not accepted.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Credentials(_) | Self::Dkim(_) => true,
             Self::TooLarge { .. } => false,
+            Self::Smtp(error) if error.stage == Stage::SmtpTls && is_of_certificate(&error.text) => false,
             Self::Smtp(error) => error.reply.as_ref().is_none_or(Reply::is_transient),
         }
     }

@@ -285,6 +285,11 @@ pub(super) fn explain(error: &std::io::Error, server: &str) -> String {
     }
 }
 
+/// Whether what was explained is a certificate that is not accepted: a person mends that, and no later try.
+pub(super) fn is_of_certificate(explained: &str) -> bool {
+    explained.contains("the certificate of ") || explained.contains("the certificate is not for the name")
+}
+
 /// Whether a server shows an authority's certificate as its own.
 fn is_self_signed(error: &rustls::OtherError) -> bool {
     error.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)

@@ -140,6 +140,10 @@ impl Login {
     fn line(&self, text: &str) -> String {
         // The FTP client says that a refusal is one, and the code twice.
         let text = text.strip_prefix("Invalid response: ").unwrap_or(text);
+        let text = match text.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
+            Some((code, rest)) if rest.starts_with(code) => rest,
+            _ => text,
+        };
         if self.password.expose().is_empty() {
             one_line(text, &[])
         } else {

@@ -337,7 +337,10 @@ fn failed(login: &Login, what: &str, error: &Error) -> DeliveryError {
         Some(Status::AccessDenied) => "the user may not write there (ACCESS_DENIED)".to_owned(),
         Some(Status::UserAccountLockedOut) => "the account is locked; unlock it (ACCOUNT_LOCKED_OUT)".to_owned(),
         Some(Status::SharingViolation) => "somebody has the file open (SHARING_VIOLATION)".to_owned(),
-        _ => login.line(&error.to_string()),
+        _ => {
+            let text = error.to_string();
+            login.line(text.strip_prefix("Transport error: IO Error: ").unwrap_or(&text))
+        }
     };
     worded(DeliveryError::Server {
         server: login.server(),
