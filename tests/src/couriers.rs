@@ -725,12 +725,14 @@ impl Far {
         }
     }
 
+    /// The mails that have the file. One that the server took once and delivered twice itself, as it does when it is killed before it
+    /// has noted the first, counts once: it has one id of the server's.
     fn mails(&self, name: &str, hash: &[u8]) -> usize {
-        let mut count = 0;
+        let mut taken = BTreeSet::new();
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let Ok(bytes) = fs::read(entry.path()) else { continue };
             let text = String::from_utf8_lossy(&bytes);
-            let Some((_, rest)) = text.split_once(&format!("filename=\"{name}\"")) else {
+            let Some((head, rest)) = text.split_once(&format!("filename=\"{name}\"")) else {
                 continue;
             };
             let body = rest.replace('\r', "");
@@ -740,10 +742,14 @@ impl Far {
                 .decode(body)
                 .is_ok_and(|bytes| Sha256::digest(&bytes)[..] == *hash)
             {
-                count += 1;
+                let id = head
+                    .split_once("(Postfix) with ")
+                    .and_then(|(_, rest)| rest.split_once(" id "))
+                    .and_then(|(_, rest)| rest.split_whitespace().next());
+                taken.insert(id.map_or_else(|| entry.path().display().to_string(), str::to_owned));
             }
         }
-        count
+        taken.len()
     }
 
     /// Makes room for the next.

@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rand::{RngExt as _, SeedableRng as _};
@@ -23,6 +23,9 @@ use tokio::{
 
 /// Of a packet that is lost TCP knows after this long, and after twice as long if it is lost again (RFC 6298, Linux).
 const RETRANSMISSION: Duration = Duration::from_millis(200);
+
+/// So long an address is waited for that somebody else has.
+const LETTING_GO: Duration = Duration::from_secs(10);
 
 /// So long a stalled connection stays open: longer than anybody waits.
 const STALLED: Duration = Duration::from_secs(300);
@@ -65,12 +68,20 @@ impl Proxy {
         Self::start_at(([127, 0, 0, 1], 0).into(), server).await
     }
 
-    /// Listens on this address.
+    /// Listens on this address; waits a while for who has it, such as a proxy that ends just now.
     ///
     /// # Errors
-    /// When somebody else has the port.
+    /// When somebody else keeps the port.
     pub async fn start_at(address: SocketAddr, server: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+        let begun = Instant::now();
+        let listener = loop {
+            match TcpListener::bind(address).await {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < LETTING_GO => {
+                    sleep(Duration::from_millis(50)).await;
+                }
+                bound => break bound?,
+            }
+        };
         let address = listener.local_addr()?;
         let treatment = Arc::new(Mutex::new(Treatment::default()));
         let (connections, struck) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
