@@ -8,8 +8,8 @@ set -euo pipefail
 
 # Where everything is kept; the end-to-end tests are told the same folder by MAILQOS_REAL_SERVERS.
 ROOT=${MAILQOS_REAL_SERVERS:-/tmp/mailqos-real}
-# All ports are counted from here.
-PORT_BASE=${MAILQOS_REAL_PORT_BASE:-42000}
+# All ports are counted from here: below those that Linux gives to outgoing connections (32768 and more), one of which may have any.
+PORT_BASE=${MAILQOS_REAL_PORT_BASE:-22000}
 # The password of every test account, with all that a careless client trips over.
 PASSWORD='pass "word\ß 1'
 PATH=$PATH:/usr/sbin:/sbin
