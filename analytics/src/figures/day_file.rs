@@ -217,12 +217,28 @@ fn decode(file: &LakeFile, columns: &[(&str, Form)], wanted: &Wanted) -> Result<
             continue;
         }
         // What it can't decode, damaged bytes among them, polars decodes or names.
-        let done = catch_unwind(AssertUnwindSafe(|| match form {
-            Form::Durations => Some(drop(decoded.durations.insert((*name).to_owned(), own.durations(name)?))),
-            Form::Moments => Some(drop(decoded.moments.insert((*name).to_owned(), own.moments(name)?))),
-            Form::Words => Some(drop(decoded.words.insert((*name).to_owned(), own.words(name)?))),
-            Form::Codes => Some(drop(decoded.codes.insert((*name).to_owned(), own.codes(name)?))),
-            Form::Any => None,
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            let name = (*name).to_owned();
+            match form {
+                Form::Durations => {
+                    let values = own.durations(&name)?;
+                    decoded.durations.insert(name, values);
+                }
+                Form::Moments => {
+                    let values = own.moments(&name)?;
+                    decoded.moments.insert(name, values);
+                }
+                Form::Words => {
+                    let values = own.words(&name)?;
+                    decoded.words.insert(name, values);
+                }
+                Form::Codes => {
+                    let values = own.codes(&name)?;
+                    decoded.codes.insert(name, values);
+                }
+                Form::Any => return None,
+            }
+            Some(())
         }));
         if !matches!(done, Ok(Some(()))) {
             rest.push((*name).to_owned());
