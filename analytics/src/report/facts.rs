@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::OnceLock};
 
 use mailqos_core::{
-    config::{Config, Kind},
+    config::Config,
     model::{Micros, UtcMicros},
     transcripts::Store,
 };
@@ -300,10 +300,6 @@ fn monitor(
             .values()
             .find(|monitor| monitor.id.as_str() == &*series.monitor)
     });
-    let options = configured.map(|monitor| {
-        let Kind::MailQos(options) = &monitor.kind;
-        options
-    });
     let in_samples = series
         .inside
         .clone()
@@ -323,7 +319,7 @@ fn monitor(
         timeline: Timeline::of(&series, passed, configured.map(|monitor| monitor.test_interval)),
         before,
         origin,
-        max_round_trip: in_samples.or(options.map(|options| options.max_round_trip)),
+        max_round_trip: in_samples.or(configured.map(|monitor| monitor.kind.max_round_trip())),
         unverified: series
             .unverified
             .get(series.inside.clone())

@@ -6,6 +6,7 @@ mod actions;
 mod alarm;
 mod calendar;
 mod hours;
+mod kind;
 mod maintenance;
 mod message;
 mod object_store;
@@ -29,6 +30,7 @@ pub use actions::{Action, ActionList, LogPlace, On, Service, Step, Template, Web
 pub use alarm::{AlarmRule, PercentileRule, Threshold, Timing};
 pub use calendar::{Calendar, Cron};
 pub use hours::{Hours, Span};
+pub use kind::{Kind, MailQos, PickupProtocol, Transcripts};
 pub use maintenance::{Maintenance, Window};
 pub use message::MessageShape;
 pub use object_store::ObjectStoreOptions;
@@ -187,66 +189,6 @@ pub struct Monitor {
     pub kind: Kind,
 }
 
-/// What a monitor tests; a new probe kind is a new variant.
-#[derive(Debug, Clone)]
-pub enum Kind {
-    /// A mail is sent and picked up: kind `mail-qos`.
-    MailQos(MailQos),
-}
-
-/// The options of kind `mail-qos`.
-#[derive(Debug, Clone)]
-pub struct MailQos {
-    /// The longest round trip that counts as good.
-    pub max_round_trip: Micros,
-    /// The wait before the first pick-up and between pick-ups; shorter than max round trip.
-    pub check_interval: Micros,
-    /// How long a mail is waited for before it is `lost`.
-    pub horizon: Micros,
-    /// Deadline of each step of a conversation.
-    pub timeout: Micros,
-    /// Envelope sender and From address.
-    pub from: String,
-    /// The mailbox's address: envelope recipient and To address.
-    pub to: String,
-    /// The server that takes the mail.
-    pub smtp: Endpoint,
-    /// The server whose mailbox is read.
-    pub pickup: Endpoint,
-    /// How the mailbox is read.
-    pub protocol: PickupProtocol,
-    /// The folders that are searched over IMAP, in this order; POP3 knows the inbox only.
-    pub folders: Vec<String>,
-    /// Over IMAP, the server's announcements of new mail (IDLE) are a further witness of the landing.
-    pub idle: bool,
-    /// Which tests leave a transcript.
-    pub transcripts: Transcripts,
-    /// What the test mail looks like.
-    pub message: MessageShape,
-    /// The mail is looked for at short gaps around its expected landing, whatever the check interval.
-    pub precise: bool,
-}
-
-/// Which tests leave a transcript of what was said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transcripts {
-    /// Those that failed.
-    Failed,
-    /// Each.
-    All,
-    /// None.
-    None,
-}
-
-/// How a mailbox is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PickupProtocol {
-    /// RFC 1939.
-    Pop3,
-    /// RFC 9051, RFC 3501.
-    Imap,
-}
-
 /// A server to talk to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
@@ -260,6 +202,18 @@ pub struct Endpoint {
     pub trust: Trust,
     /// Who logs in; nobody if absent.
     pub account: Option<AccountName>,
+}
+
+impl Endpoint {
+    /// Where it is and how it is talked to: `mail.example.com:587 STARTTLS`.
+    pub fn place(&self) -> String {
+        let tls = match self.tls {
+            TlsMode::None => "in clear",
+            TlsMode::StartTls => "STARTTLS",
+            TlsMode::Implicit => "TLS",
+        };
+        format!("{}:{} {tls}", self.server, self.port)
+    }
 }
 
 /// Encryption of a connection.

@@ -11,7 +11,13 @@ pub fn remedy(stage: Stage, error: &str, endpoint: &Endpoint) -> Option<String> 
     use Stage::{
         PickupConnect, PickupGreeting, PickupLogin, PickupTls, SmtpAuth, SmtpConnect, SmtpGreeting, SmtpRcpt, SmtpTls,
     };
-    let Endpoint { server, port, tls, .. } = endpoint;
+    let Endpoint {
+        server,
+        port,
+        tls,
+        account,
+        ..
+    } = endpoint;
     let smtp = matches!(stage, SmtpConnect | SmtpTls | SmtpGreeting | SmtpAuth | SmtpRcpt);
     let usual = if smtp {
         "587 with tls = \"starttls\", 465 with tls = \"implicit\""
@@ -66,14 +72,14 @@ pub fn remedy(stage: Stage, error: &str, endpoint: &Endpoint) -> Option<String> 
         SmtpAuth if has("offers no authentication") => {
             format!("mails are handed in on another port, mostly: usual are {usual}")
         }
-        SmtpAuth | PickupLogin if silent || has("did not end within") => {
+        SmtpAuth | PickupLogin if silent || has("did not end within") || has("not answered yet") => {
             "many servers let an address wait after wrong logins: has another monitor, or another program here, a wrong password? \
              A longer timeout shows it"
                 .to_owned()
         }
         SmtpAuth | PickupLogin if has("refused") || has("fail") || has("535") || has("invalid") || has("denied") => {
-            "are user and password of the account right? Some servers want the whole mail address as user, or a password made for programs"
-                .to_owned()
+            let account = account.as_ref().map_or_else(String::new, |name| format!(" {name}"));
+            format!("are user and password of the account{account} right? Some servers want the whole mail address as user, or a password made for programs")
         }
         SmtpRcpt if has("relay") || has("denied") || has("authentication required") || error.starts_with("530") => {
             "the server takes no mail for this address from this machine: give smtp an account, or have it permitted".to_owned()
@@ -96,7 +102,7 @@ mod tests {
             port,
             tls,
             trust: Trust::default(),
-            account: None,
+            account: Some("probe".parse().expect("a name")),
         };
         remedy(stage, error, &endpoint).unwrap_or_default()
     }
@@ -197,7 +203,7 @@ mod tests {
                 "login refused: [AUTHENTICATIONFAILED] Authentication failed.",
                 993,
                 TlsMode::Implicit,
-                "user and password",
+                "user and password of the account probe",
             ),
             (
                 PickupLogin,

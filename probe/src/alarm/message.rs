@@ -2,7 +2,7 @@
 
 use jiff::tz::TimeZone;
 use mailqos_core::{
-    config::{Config, Kind, Monitor},
+    config::Config,
     model::{Micros, Outcome, Sample, Stage, UtcMicros},
 };
 use serde_json::{Value, json};
@@ -307,7 +307,7 @@ fn describe(config: &Config, change: &Pending) -> Value {
         "name": monitor.map_or(change.monitor.as_str(), |monitor| &monitor.name),
         "object": object.map_or("", |object| &object.name),
         "address": object.map_or("", |object| &object.address),
-        "path": monitor.map(path).unwrap_or_default(),
+        "path": monitor.map(|monitor| monitor.kind.path()).unwrap_or_default(),
         "tags": monitor.map(|monitor| monitor.tags.iter().cloned().collect::<Vec<_>>()).unwrap_or_default(),
         "what": match change.why {
             Why::Cleared => "mail is good again".to_owned(),
@@ -439,15 +439,6 @@ pub(super) fn rough(duration: Micros) -> String {
     text[..end].to_owned()
 }
 
-/// The way of the test mails.
-fn path(monitor: &Monitor) -> String {
-    let Kind::MailQos(options) = &monitor.kind;
-    format!(
-        "{} → {}:{} → {} → {}:{}",
-        options.from, options.smtp.server, options.smtp.port, options.to, options.pickup.server, options.pickup.port
-    )
-}
-
 /// Subject and body of one message about one or more changes.
 fn write(config: &Config, changes: &[Pending]) -> (String, String) {
     let zone = &config.timezone;
@@ -503,7 +494,7 @@ fn write(config: &Config, changes: &[Pending]) -> (String, String) {
             if let Some(object) = config.objects.get(&monitor.object) {
                 line("Object", &format!("{} ({})", object.name, object.address));
             }
-            line("Path", &path(monitor));
+            line("Path", &monitor.kind.path());
         }
         line("Site", config.site.as_str());
         match pending.why {

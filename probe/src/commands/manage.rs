@@ -2,10 +2,7 @@
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
-use mailqos_core::{
-    config::{Config, Kind, PickupProtocol},
-    model::Micros,
-};
+use mailqos_core::{config::Config, model::Micros};
 use toml_edit::{Item, Table, Value};
 
 use super::{
@@ -371,7 +368,6 @@ pub(super) fn show_list(args: &ListArgs, global: &Global) -> Result<ExitCode, Fa
 pub(super) fn show(args: &ShowArgs, global: &Global) -> Result<ExitCode, Failure> {
     let config = global.config()?;
     let monitor = super::test::find(&config, &args.monitor)?;
-    let Kind::MailQos(options) = &monitor.kind;
     let object = config.objects.get(&monitor.object);
     let mut rows = vec![
         ("monitor", monitor.id.to_string()),
@@ -382,24 +378,9 @@ pub(super) fn show(args: &ShowArgs, global: &Global) -> Result<ExitCode, Failure
         ),
         ("enabled", monitor.enabled.to_string()),
         ("tags", monitor.tags.iter().cloned().collect::<Vec<_>>().join(" ")),
-        ("from", options.from.clone()),
-        ("to", options.to.clone()),
-        ("smtp", super::test::place(&options.smtp)),
-        (
-            "pickup",
-            format!(
-                "{} over {}",
-                super::test::place(&options.pickup),
-                match options.protocol {
-                    PickupProtocol::Pop3 => "POP3",
-                    PickupProtocol::Imap => "IMAP",
-                }
-            ),
-        ),
-        ("max_round_trip", options.max_round_trip.to_string()),
-        ("check_interval", options.check_interval.to_string()),
-        ("horizon", options.horizon.to_string()),
-        ("timeout", options.timeout.to_string()),
+    ];
+    rows.extend(monitor.kind.options());
+    rows.extend([
         ("alarm_after", monitor.alarm.after.to_string()),
         (
             "action_list",
@@ -409,7 +390,7 @@ pub(super) fn show(args: &ShowArgs, global: &Global) -> Result<ExitCode, Failure
                 .map_or("none", |list| list.as_ref())
                 .to_owned(),
         ),
-    ];
+    ]);
     rows.push(match &monitor.calendar {
         Some(calendar) => ("schedule", calendar.cron.as_str().to_owned()),
         None => ("test_interval", monitor.test_interval.to_string()),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use mailqos_core::{
-    config::{Config, Endpoint, Kind, MailQos, Monitor, PickupProtocol, TlsMode, nearest},
+    config::{Config, Kind, Monitor, nearest},
     mail::remedy,
     model::{Micros, Outcome, Sample, Stage},
     transcripts::Transcript,
@@ -46,26 +46,13 @@ impl Args {
 pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let config = Arc::new(global.config()?);
     let monitor = find(&config, &args.monitor)?;
-    let Kind::MailQos(options) = &monitor.kind;
     let mut stop = stop_signal().map_err(Failure::work)?;
     let recorder = if args.no_record { None } else { recorder(&config).await? };
     let tester = Tester::new(Arc::clone(&config), recorder.clone())
         .await
         .map_err(Failure::work)?;
     let mut notes = std::io::stderr();
-    let _ = writeln!(
-        notes,
-        "{}: sending through {}, then looking for the mail every {} in {} ({}), for {} at most",
-        monitor.id,
-        place(&options.smtp),
-        options.check_interval,
-        place(&options.pickup),
-        match options.protocol {
-            PickupProtocol::Pop3 => "POP3",
-            PickupProtocol::Imap => "IMAP",
-        },
-        options.max_round_trip,
-    );
+    let _ = writeln!(notes, "{}: {}", monitor.id, monitor.kind.plan());
     let testing = tester.test(monitor);
     tokio::pin!(testing);
     let result = tokio::select! {
@@ -81,8 +68,8 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     }
     let out = std::io::stdout();
     let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let mut text = draw(&result, options.max_round_trip, width(), colour);
-    if let Some(remedy) = what_to_do(options, result.sample.stage, result.sample.error.as_deref()) {
+    let mut text = draw(&result, &monitor.kind, width(), colour);
+    if let Some(remedy) = what_to_do(&monitor.kind, result.sample.stage, result.sample.error.as_deref()) {
         let _ = writeln!(text, "  {remedy}");
     }
     out.lock().write_all(text.as_bytes()).map_err(Failure::work)?;
@@ -126,15 +113,6 @@ async fn recorder(config: &Config) -> Result<Option<Recorder>, Failure> {
     }
 }
 
-pub(super) fn place(endpoint: &Endpoint) -> String {
-    let tls = match endpoint.tls {
-        TlsMode::None => "in clear",
-        TlsMode::StartTls => "STARTTLS",
-        TlsMode::Implicit => "TLS",
-    };
-    format!("{}:{} {tls}", endpoint.server, endpoint.port)
-}
-
 fn width() -> usize {
     std::env::var("COLUMNS")
         .ok()
@@ -144,7 +122,7 @@ fn width() -> usize {
 }
 
 /// The timeline: each phase a bar at its place in time with its milliseconds, then the outcome.
-fn draw(result: &TestResult, max_round_trip: Micros, width: usize, colour: bool) -> String {
+fn draw(result: &TestResult, kind: &Kind, width: usize, colour: bool) -> String {
     const LABELS: usize = 22;
     const VALUES: usize = 26;
     let TestResult { sample, timeline, .. } = result;
@@ -195,29 +173,23 @@ fn draw(result: &TestResult, max_round_trip: Micros, width: usize, colour: bool)
     } else {
         ("✗", "31")
     };
-    let _ = writeln!(
-        text,
-        "{}",
-        paint(&format!("{mark} {}", verdict(sample, max_round_trip)), code)
-    );
+    let _ = writeln!(text, "{}", paint(&format!("{mark} {}", verdict(sample, kind)), code));
     text
 }
 
 /// What a person can do about a failed test, where there is a likely remedy.
-pub(super) fn what_to_do(options: &MailQos, stage: Option<Stage>, error: Option<&str>) -> Option<String> {
+pub(super) fn what_to_do(kind: &Kind, stage: Option<Stage>, error: Option<&str>) -> Option<String> {
     let (stage, error) = (stage?, error?);
-    let endpoint = if stage.to_string().starts_with("smtp_") {
-        &options.smtp
-    } else {
-        &options.pickup
-    };
-    remedy(stage, error, endpoint).map(|remedy| format!("→ {remedy}"))
+    remedy(stage, error, kind.endpoint(stage)).map(|remedy| format!("→ {remedy}"))
 }
 
-fn verdict(sample: &Sample, max_round_trip: Micros) -> String {
+fn verdict(sample: &Sample, kind: &Kind) -> String {
     let mut text = sample.outcome.to_string();
     if let Some(stage) = sample.stage {
         let _ = write!(text, " at {stage}");
+        if stage != Stage::Bounced {
+            let _ = write!(text, " ({})", kind.endpoint(stage).place());
+        }
     }
     if let (Some(round_trip), Some(error)) = (sample.round_trip, sample.round_trip_error) {
         let _ = write!(
@@ -229,7 +201,7 @@ fn verdict(sample: &Sample, max_round_trip: Micros) -> String {
         if let Some(likely) = sample.round_trip_likely_error.filter(|likely| *likely < error) {
             let _ = write!(text, " (most likely ± {})", milliseconds(likely));
         }
-        let _ = write!(text, ", allowed are {max_round_trip}");
+        let _ = write!(text, ", allowed are {}", kind.max_round_trip());
     }
     if let Some(error) = &sample.error {
         let _ = write!(text, ": {error}");
@@ -284,6 +256,16 @@ mod tests {
         Sample::new("mail-hq".parse().expect("an id"), UtcMicros(0), outcome)
     }
 
+    fn kind() -> Kind {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("mailqos.toml");
+        let text = "site = \"here\"\n[object.o]\naddress = \"mail.example.com\"\n[monitor.m]\nobject = \"o\"\nmax_round_trip = \"30s\"\n\
+                    from = \"a@b.example\"\nto = \"a@b.example\"\nsmtp = { port = 587, tls = \"starttls\" }\npickup = { protocol = \"imap\", tls = \"implicit\" }\n";
+        std::fs::write(&path, text).expect("written");
+        let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        config.monitors["m"].kind.clone()
+    }
+
     fn phase(part: Part, name: &'static str, begin: i64, took: i64) -> Phase {
         Phase {
             part,
@@ -315,7 +297,7 @@ mod tests {
                 timeline,
                 conversations: Vec::new(),
             },
-            Micros(30_000_000),
+            &kind(),
             90,
             false,
         );
@@ -334,11 +316,14 @@ mod tests {
                 timeline,
                 conversations: Vec::new(),
             },
-            Micros(30_000_000),
+            &kind(),
             90,
             false,
         );
-        assert_eq!(text, "✗ smtp_failed at smtp_auth: 535 5.7.8 refused\n");
+        assert_eq!(
+            text,
+            "✗ smtp_failed at smtp_auth (mail.example.com:587 STARTTLS): 535 5.7.8 refused\n"
+        );
     }
 
     proptest! {

@@ -8,7 +8,6 @@ use std::{
 use clap::ValueEnum;
 use jiff::tz::TimeZone;
 use mailqos_core::{
-    config::Kind,
     model::{MonitorId, UtcMicros},
     transcripts::{Store, Transcript},
 };
@@ -83,11 +82,10 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     let text = match args.format {
         Format::Text => {
             let mut text = transcript.render(&config.timezone);
-            if let Some(monitor) = config.monitors.get(&args.monitor) {
-                let Kind::MailQos(options) = &monitor.kind;
-                if let Some(remedy) = what_to_do(options, transcript.stage, transcript.error.as_deref()) {
-                    text.push_str(&format!("\n{remedy}\n"));
-                }
+            if let Some(monitor) = config.monitors.get(&args.monitor)
+                && let Some(remedy) = what_to_do(&monitor.kind, transcript.stage, transcript.error.as_deref())
+            {
+                text.push_str(&format!("\n{remedy}\n"));
             }
             text
         }

@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 
 use super::{
     bounce,
-    pickup::{self, Door, Found, Judge, Memory, Verdict},
+    pickup::{self, Door, Found, Judge, Memory, Verdict, Whereabouts},
     received,
     token::{SigningKey, Token},
     verdicts,
@@ -106,6 +106,7 @@ fn visits(protocol: PickupProtocol, said: &[u8]) -> (Vec<Found>, String) {
         protocol,
         folders: vec!["INBOX".to_owned(), "Junk".to_owned()],
         step: Duration::from_secs(10),
+        whereabouts: Whereabouts::default(),
     };
     let credentials = Credentials::password("user", Secret::new("a password"));
     let mut memory = Memory::default();

@@ -20,7 +20,9 @@ use tokio::{
 use super::{
     bounce,
     evidence::Moment,
-    pickup::{self, Attention, Door, Found, Judge, Look, Memory, PickupError, PickupPhases, Verdict, Visit},
+    pickup::{
+        self, Attention, Door, Found, Judge, Look, Memory, PickupError, PickupPhases, Verdict, Visit, Whereabouts,
+    },
     token::{SigningKey, Token},
 };
 use mailqos_core::transcripts::Conversation;
@@ -184,13 +186,9 @@ impl Progress {
 
     /// What was said in the last visits.
     pub(super) fn conversations(&self, protocol: PickupProtocol) -> impl Iterator<Item = Conversation> + '_ {
-        let name = match protocol {
-            PickupProtocol::Pop3 => "POP3",
-            PickupProtocol::Imap => "IMAP",
-        };
         self.visits
             .iter()
-            .map(move |transcript| Conversation::of(name, transcript))
+            .map(move |transcript| Conversation::of(&protocol.to_string(), transcript))
     }
 
     /// Found, and read to its end.
@@ -409,6 +407,11 @@ impl Expected {
         }
         self.mailbox.changed();
     }
+
+    /// How far the visit to its mailbox has come that is being made.
+    pub(super) fn visit_is_at(&self) -> Option<Stage> {
+        self.mailbox.door.whereabouts.stage()
+    }
 }
 
 impl Drop for Expected {
@@ -492,6 +495,7 @@ impl Mailbox {
                 protocol: options.protocol,
                 folders: options.folders.clone(),
                 step: options.timeout.to_std(),
+                whereabouts: Whereabouts::default(),
             },
             account: account.cloned(),
             wake: Notify::new(),
@@ -567,6 +571,7 @@ impl Mailbox {
                 () = self.wake.notified() => continue,
             }
             let (visit, ending) = self.visit(&mut memory, &registry).await;
+            self.door.whereabouts.note(None);
             welcome = visit.error.is_none();
             if let Some(error) = &visit.error {
                 tracing::debug!(server = %self.key.server, user = %self.key.user, stage = %error.stage, "pick-up: {error}");
@@ -590,6 +595,7 @@ impl Mailbox {
             Err(error) => return (Visit::failed(began, error), None),
         };
         loop {
+            self.door.whereabouts.note(Some(Stage::PickupConnect));
             let (mut visit, ending) = pickup::visit(&self.door, credentials.as_ref(), memory, registry).await;
             let in_use = visit.error.as_ref().is_some_and(|error| error.in_use);
             if !in_use || (Moment::now() - began).to_std() + IN_USE_PAUSE > self.door.step {

@@ -219,7 +219,7 @@ impl Tester {
         };
         let deadline = sent.moment + options.max_round_trip;
         let progress = wait(expected.progress.clone(), deadline, options.timeout, &mut stopping).await;
-        let settled = self.judge(&mut sample, &sent, &progress, options, *stopping.borrow());
+        let settled = self.judge(&mut sample, &sent, &expected, &progress, options, *stopping.borrow());
         let pickup = progress
             .found_by
             .as_ref()
@@ -404,7 +404,15 @@ impl Tester {
     }
 
     /// What is known at max round trip; tells whether it is settled.
-    fn judge(&self, sample: &mut Sample, sent: &Sent, progress: &Progress, options: &MailQos, stopped: bool) -> bool {
+    fn judge(
+        &self,
+        sample: &mut Sample,
+        sent: &Sent,
+        expected: &Expected,
+        progress: &Progress,
+        options: &MailQos,
+        stopped: bool,
+    ) -> bool {
         if progress.is_complete() {
             sample.stage = None;
             sample.error = None;
@@ -441,11 +449,13 @@ impl Tester {
                 true
             }
             None if progress.last.is_none() => {
+                let stage = expected.visit_is_at().unwrap_or(Stage::PickupConnect);
                 sample.outcome = Outcome::PickupFailed;
-                sample.stage = Some(Stage::PickupConnect);
+                sample.stage = Some(stage);
                 sample.error = Some(format!(
-                    "no pick-up ended within {}",
-                    options.max_round_trip + options.timeout
+                    "no pick-up ended within {}: {}",
+                    options.max_round_trip + options.timeout,
+                    waits_for(stage)
                 ));
                 true
             }
@@ -677,6 +687,18 @@ fn is_kept(sample: &Sample, options: &MailQos) -> bool {
     }
 }
 
+/// What a visit waits for that does not end.
+fn waits_for(stage: Stage) -> &'static str {
+    match stage {
+        Stage::PickupTls => "encryption is not agreed on yet",
+        Stage::PickupGreeting => "the server has not greeted yet",
+        Stage::PickupLogin => "the login is not answered yet",
+        Stage::PickupList => "the mailbox is not listed yet",
+        Stage::PickupReceive => "the mails are not read yet",
+        _ => "there is no connection yet",
+    }
+}
+
 /// Through which servers the mails of a test go.
 fn route(options: &MailQos) -> String {
     let (smtp, pickup) = (&options.smtp, &options.pickup);
@@ -684,11 +706,10 @@ fn route(options: &MailQos) -> String {
 }
 
 fn max_round_trips(config: &Config) -> HashMap<MonitorId, Micros> {
-    let monitors = config.monitors.values().map(|monitor| {
-        let Kind::MailQos(options) = &monitor.kind;
-        (monitor.id.clone(), options.max_round_trip)
-    });
-    monitors.collect()
+    let monitors = config.monitors.values();
+    monitors
+        .map(|monitor| (monitor.id.clone(), monitor.kind.max_round_trip()))
+        .collect()
 }
 
 async fn keep(recorder: &Recorder, sample: &Sample) {

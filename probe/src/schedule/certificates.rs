@@ -6,8 +6,8 @@ use std::{
 };
 
 use mailqos_core::{
-    config::{Kind, Monitor},
-    model::{Micros, Sample, UtcMicros},
+    config::Monitor,
+    model::{Micros, Sample, Stage, UtcMicros},
 };
 
 /// So long before its end a certificate is warned of.
@@ -22,12 +22,12 @@ pub struct Certificates(Mutex<HashMap<String, UtcMicros>>);
 impl Certificates {
     /// Looks at the certificates that a test met.
     pub(super) fn look(&self, monitor: &Monitor, sample: &Sample) {
-        let Kind::MailQos(options) = &monitor.kind;
-        for (endpoint, expires_at) in [
-            (&options.smtp, sample.smtp_certificate_expires_at),
-            (&options.pickup, sample.pickup_certificate_expires_at),
+        for (stage, expires_at) in [
+            (Stage::SmtpTls, sample.smtp_certificate_expires_at),
+            (Stage::PickupTls, sample.pickup_certificate_expires_at),
         ] {
             let Some(expires_at) = expires_at else { continue };
+            let endpoint = monitor.kind.endpoint(stage);
             let server = format!("{} port {}", endpoint.server, endpoint.port);
             if let Some(warning) = self.warning(&server, expires_at, sample.started_at) {
                 tracing::warn!(monitor = %monitor.id, %server, expires_at = %expires_at, "{warning}");

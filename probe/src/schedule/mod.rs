@@ -18,8 +18,8 @@ use std::{
 };
 
 use mailqos_core::{
-    config::{Config, Kind, Monitor},
-    model::{Micros, MonitorId, UtcMicros},
+    config::{Config, Monitor},
+    model::{Micros, MonitorId, Stage, UtcMicros},
 };
 use tokio::{sync::watch, task::JoinSet};
 
@@ -107,13 +107,15 @@ struct Places {
 impl Places {
     fn new(config: &Config) -> Self {
         let of = config.monitors.values().map(|monitor| {
-            let Kind::MailQos(options) = &monitor.kind;
-            let pickup = format!("{}:{}", options.pickup.server, options.pickup.port);
-            let account = options.pickup.account.as_ref().map_or("", |account| account.as_str());
+            let (smtp, pickup) = (
+                monitor.kind.endpoint(Stage::SmtpConnect),
+                monitor.kind.endpoint(Stage::PickupConnect),
+            );
+            let account = pickup.account.as_ref().map_or("", |account| account.as_str());
             let keys = [
-                format!("smtp {}:{}", options.smtp.server, options.smtp.port),
-                format!("pickup {pickup}"),
-                format!("mailbox {pickup} {account}"),
+                format!("smtp {}:{}", smtp.server, smtp.port),
+                format!("pickup {}:{}", pickup.server, pickup.port),
+                format!("mailbox {}:{} {account}", pickup.server, pickup.port),
             ];
             (monitor.id.clone(), keys)
         });

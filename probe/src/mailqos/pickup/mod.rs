@@ -3,7 +3,11 @@
 pub(super) mod imap;
 mod pop3;
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use mailqos_core::{
     config::{Endpoint, PickupProtocol},
@@ -13,6 +17,7 @@ use mailqos_core::{
 
 use super::{
     evidence::Moment,
+    mailbox::lock,
     token::{SigningKey, Token},
 };
 
@@ -20,6 +25,20 @@ use super::{
 const STEPS_A_VISIT: u32 = 10;
 /// Bytes of a mail that are kept: its head and the beginning of its body.
 const KEPT_OF_MAIL: usize = 128 * 1024;
+
+/// How far the visit that is being made has come: for those who can't wait for its end.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Whereabouts(Arc<Mutex<Option<Stage>>>);
+
+impl Whereabouts {
+    pub(super) fn note(&self, stage: Option<Stage>) {
+        *lock(&self.0) = stage;
+    }
+
+    pub(super) fn stage(&self) -> Option<Stage> {
+        *lock(&self.0)
+    }
+}
 
 /// How a mailbox is reached.
 #[derive(Debug, Clone)]
@@ -30,6 +49,8 @@ pub(super) struct Door {
     pub(super) folders: Vec<String>,
     /// Deadline of each step.
     pub(super) step: Duration,
+    /// Where visits tell how far they are.
+    pub(super) whereabouts: Whereabouts,
 }
 
 /// What is to be done with a mail of ours.

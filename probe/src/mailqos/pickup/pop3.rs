@@ -19,7 +19,9 @@ use mailqos_core::{
 };
 use md5::{Digest as _, Md5};
 
-use super::{Door, Found, Judge, KEPT_OF_MAIL, PickupError, STEPS_A_VISIT, Verdict, Visit, note_renewed, renewed};
+use super::{
+    Door, Found, Judge, KEPT_OF_MAIL, PickupError, STEPS_A_VISIT, Verdict, Visit, Whereabouts, note_renewed, renewed,
+};
 use crate::mailqos::evidence::Moment;
 
 /// The longest line of a reply, and the most that is taken of a mail's line at once.
@@ -102,6 +104,7 @@ struct Session {
     step: Duration,
     /// Several commands may be sent at once.
     pipelining: bool,
+    whereabouts: Whereabouts,
 }
 
 /// An answer with `-ERR`.
@@ -128,6 +131,7 @@ impl Session {
     }
 
     async fn answer(&mut self, stage: Stage) -> Result<Answer, PickupError> {
+        self.whereabouts.note(Some(stage));
         let line = self
             .wire
             .line(MAX_LINE)
@@ -286,6 +290,7 @@ pub(super) async fn visit(
         wire,
         step: door.step,
         pipelining: false,
+        whereabouts: door.whereabouts.clone(),
     };
     let result = work(&mut session, door, credentials, memory, judge, &mut visit).await;
     visit.phases.tls = session.wire.tls_took();
@@ -953,6 +958,7 @@ pub(super) async fn replay(
         wire,
         step: door.step,
         pipelining: false,
+        whereabouts: door.whereabouts.clone(),
     };
     let result = work(&mut session, door, credentials, memory, judge, &mut visit).await;
     visit.error = result.err();

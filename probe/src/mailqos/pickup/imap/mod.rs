@@ -22,7 +22,8 @@ use mailqos_core::{
 };
 
 use super::{
-    Door, Found, Judge, KEPT_OF_MAIL, PickupError, PickupPhases, STEPS_A_VISIT, Verdict, Visit, note_renewed, renewed,
+    Door, Found, Judge, KEPT_OF_MAIL, PickupError, PickupPhases, STEPS_A_VISIT, Verdict, Visit, Whereabouts,
+    note_renewed, renewed,
 };
 use crate::mailqos::{evidence::Moment, token::Token};
 use reply::{Response, Status, Value};
@@ -131,6 +132,7 @@ struct Session {
     literal_at: Option<Instant>,
     /// The server has said that there are more mails, in any reply; it does not say so again.
     has_news: bool,
+    whereabouts: Whereabouts,
 }
 
 /// A line from the server.
@@ -158,7 +160,7 @@ fn is_news(line: &[u8]) -> bool {
 }
 
 impl Session {
-    fn new(wire: Wire, step: Duration) -> Self {
+    fn new(wire: Wire, step: Duration, whereabouts: Whereabouts) -> Self {
         Self {
             wire,
             step,
@@ -166,6 +168,7 @@ impl Session {
             capabilities: Vec::new(),
             literal_at: None,
             has_news: false,
+            whereabouts,
         }
     }
 
@@ -181,6 +184,7 @@ impl Session {
     }
 
     async fn said(&mut self, stage: Stage) -> Result<Said, PickupError> {
+        self.whereabouts.note(Some(stage));
         let error = |error: WireError| Self::wire_error(stage, &error);
         let first = self.wire.line(MAX_LINE).await.map_err(error)?;
         let text = String::from_utf8_lossy(&first);
@@ -401,7 +405,7 @@ pub(super) async fn visit(
     };
     visit.phases.connect = Some(Micros::from(began.elapsed()));
     visit.phases.tcp = Some(wire.tcp_took());
-    let mut session = Session::new(wire, door.step);
+    let mut session = Session::new(wire, door.step, door.whereabouts.clone());
     let result = work(&mut session, door, credentials, memory, judge, &mut visit).await;
     visit.phases.tls = session.wire.tls_took();
     visit.tls = session.wire.tls().cloned();
@@ -1025,7 +1029,7 @@ pub(super) async fn replay(
     judge: &dyn Judge,
 ) -> (Visit, Wire) {
     let mut visit = Visit::begin();
-    let mut session = Session::new(wire, door.step);
+    let mut session = Session::new(wire, door.step, door.whereabouts.clone());
     let result = work(&mut session, door, credentials, memory, judge, &mut visit).await;
     visit.error = result.err();
     (visit, session.wire)

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::mailqos::{
     evidence::Moment,
-    pickup::{Attention, Look, PickupPhases},
+    pickup::{Attention, Look, PickupPhases, Whereabouts},
 };
 
 /// What is remembered of a watch: changes of the folder.
@@ -120,7 +120,7 @@ pub(in crate::mailqos) async fn watch(
     let wire = Wire::connect(&door.endpoint, door.step)
         .await
         .map_err(|error| PickupError::wire(Stage::PickupConnect, &error))?;
-    let mut session = Session::new(wire, door.step);
+    let mut session = Session::new(wire, door.step, Whereabouts::default());
     let mut phases = PickupPhases::default();
     if shake_hands(&mut session, door, &mut phases).await? {
         log_in(&mut session, credentials, &mut lacks, &mut phases).await?;
