@@ -5,7 +5,7 @@ use std::{
     ffi::OsString,
     io,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, ExitCode, Stdio},
     sync::OnceLock,
 };
 
@@ -27,6 +27,20 @@ pub fn binary(name: &str) -> PathBuf {
         .get(name)
         .unwrap_or_else(|| panic!("there is no binary {name}"))
         .clone()
+}
+
+/// Builds the binaries, with cargo's progress shown, unless `MAILQOS_BIN` says where they are.
+///
+/// # Errors
+/// How the program is to end when they can't be built; why was said.
+pub fn ensure() -> Result<(), ExitCode> {
+    if std::env::var_os("MAILQOS_BIN").is_none()
+        && let Err(error) = build(Stdio::inherit())
+    {
+        eprintln!("the programs could not be built: {error}");
+        return Err(ExitCode::FAILURE);
+    }
+    Ok(())
 }
 
 /// Builds the binaries with cargo, in the profile and target folder of the running program; cargo's progress goes to

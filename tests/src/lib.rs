@@ -11,6 +11,7 @@ pub mod hooks;
 pub mod lake;
 #[cfg(unix)]
 pub mod measure;
+pub mod process;
 pub mod proxy;
 pub mod real;
 pub mod secrets;

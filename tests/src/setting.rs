@@ -257,13 +257,6 @@ impl Probe {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// The most memory it has had, in bytes (Linux only).
-    pub fn peak_memory(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-        Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
-    }
-
     /// Tells it to end (SIGTERM) and waits for that.
     ///
     /// # Panics

@@ -7,7 +7,7 @@
 //! mount -t tmpfs -o size=2m tmpfs /mnt/small && cargo run --package mailqos-tests --bin crash -- --data /mnt/small/data --fill
 //! ```
 
-use std::{path::PathBuf, process::ExitCode, process::Stdio, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use mailqos_tests::{binaries, crash};
@@ -41,11 +41,8 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if std::env::var_os("MAILQOS_BIN").is_none()
-        && let Err(error) = binaries::build(Stdio::inherit())
-    {
-        eprintln!("the programs could not be built: {error}");
-        return ExitCode::FAILURE;
+    if let Err(code) = binaries::ensure() {
+        return code;
     }
     let toll = crash::run(&crash::Plan {
         kills: arguments.kills,

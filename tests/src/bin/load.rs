@@ -16,6 +16,7 @@ use std::{
 
 use clap::Parser;
 use mailqos_tests::{
+    process as kernel,
     servers::{Delays, MailServer, Options, PASSWORD},
     setting::signal,
 };
@@ -109,7 +110,7 @@ async fn main() {
     let before = read(probe.id(), port);
     tokio::time::sleep(Duration::from_secs(args.measure)).await;
     let after = read(probe.id(), port);
-    let memory = peak_memory(probe.id());
+    let memory = kernel::peak_memory(probe.id()) as f64;
     signal(probe.id(), "TERM");
     let status = probe.wait().expect("the probe ends");
 
@@ -226,15 +227,6 @@ fn cpu(process: u32) -> f64 {
     };
     // The kernel counts in hundredths of a second wherever this runs.
     (ticks(11) + ticks(12)) / 100.0
-}
-
-fn peak_memory(process: u32) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .unwrap_or_default();
-    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0) * 1024.0
 }
 
 /// A mail by the Nagios plugin, with its two helpers, against the same servers; its processor time is that of its processes.

@@ -9,7 +9,7 @@
 //! With `MAILQOS_REAL_SERVERS` (see `tests/real`) files go to real FTP, SFTP and SMB servers, too. `--fuzzed FILE`, or the variable
 //! `MAILQOS_FUZZED`, names a file with a line `fuzz executions: N`.
 
-use std::{path::PathBuf, process::ExitCode, process::Stdio};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use mailqos_tests::{binaries, measure};
@@ -37,11 +37,8 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if std::env::var_os("MAILQOS_BIN").is_none()
-        && let Err(error) = binaries::build(Stdio::inherit())
-    {
-        eprintln!("the programs could not be built: {error}");
-        return ExitCode::FAILURE;
+    if let Err(code) = binaries::ensure() {
+        return code;
     }
     let toll = measure::run(&measure::Plan {
         faults: arguments.faults,

@@ -11,6 +11,7 @@ use mailqos_core::{
     lake::{DayReader, DayWriter, LakeError, Merged, day_path},
     model::{Micros, Outcome, Sample, SiteName, UtcMicros},
 };
+use mailqos_tests::process;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_distr::{Distribution as _, LogNormal};
 use rand_pcg::Pcg64Mcg;
@@ -70,11 +71,8 @@ fn run(arguments: &Arguments) -> Result<(), LakeError> {
     }
     writer.publish(None)?;
     println!("sealed in              {:>10.2} s", begun.elapsed().as_secs_f64());
-    if let Ok(status) = std::fs::read_to_string("/proc/self/status")
-        && let Some(peak) = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))
-    {
-        println!("peak memory            {:>12}", peak.trim());
-    }
+    let peak = process::peak_memory(std::process::id());
+    println!("peak memory            {:>9.1} MB", peak as f64 / 1e6);
     Ok(())
 }
 

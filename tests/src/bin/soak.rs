@@ -17,7 +17,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::Path,
-    process::{ExitCode, Stdio},
+    process::ExitCode,
     time::{Duration, Instant},
 };
 
@@ -26,7 +26,7 @@ use mailqos_core::model::{Micros, UtcMicros};
 use mailqos_tests::{
     binaries,
     hooks::{Hooks, Manner},
-    lake,
+    lake, process,
     servers::{Delays, MailServer, Mishap, Options, Protocol, ServerClock, When},
     setting::{Probe, Setting},
     shims,
@@ -78,12 +78,8 @@ impl Clock {
 }
 
 /// What a process has: memory now, in bytes, and open descriptors.
-fn watched(process: &Probe) -> (u64, u64) {
-    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    let descriptors = fs::read_dir(format!("/proc/{}/fd", process.id())).map_or(0, Iterator::count);
-    (kilobytes.unwrap_or(0) * 1024, descriptors as u64)
+fn watched(program: &Probe) -> (u64, u64) {
+    (process::memory(program.id()), process::descriptors(program.id()))
 }
 
 /// Memory and descriptors of one of the two programs, of a reading of both.
@@ -107,11 +103,8 @@ fn tested(log: &Path, place: &mut u64, count: &mut usize) {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if std::env::var_os("MAILQOS_BIN").is_none()
-        && let Err(error) = binaries::build(Stdio::inherit())
-    {
-        eprintln!("the programs could not be built: {error}");
-        return ExitCode::FAILURE;
+    if let Err(code) = binaries::ensure() {
+        return code;
     }
     if run(&arguments).await {
         ExitCode::SUCCESS

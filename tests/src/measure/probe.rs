@@ -22,7 +22,7 @@ use super::{PATIENCE, Path, Plan, Toll, secret_file, shapes, treatment};
 use crate::{
     crash::Said,
     hooks::{Hooks, Manner},
-    lake,
+    lake, process,
     proxy::{Proxy, Treatment},
     secrets,
     servers::{Delays, INBOX, KEY_ID, MailServer, ObjectStore, Options, Protocol, StoredMail},
@@ -247,7 +247,7 @@ pub(super) async fn run(plan: &Plan) -> Toll {
     let (killed, probe) = killing.await.expect("the killer ends");
     let weak = toggling.await.expect("the toggler ends");
     toll.paths.push(killed);
-    memory.fetch_max(probe.peak_memory().unwrap_or(0), Ordering::Relaxed);
+    memory.fetch_max(process::peak_memory(probe.id()), Ordering::Relaxed);
     let log = probe.log();
     assert!(probe.stop().success(), "the probe does not end well:\n{log}");
     listening.await.expect("the listener ends");
@@ -358,7 +358,7 @@ async fn kill(
         if end.load(Ordering::Relaxed) {
             break;
         }
-        memory.fetch_max(probe.peak_memory().unwrap_or(0), Ordering::Relaxed);
+        memory.fetch_max(process::peak_memory(probe.id()), Ordering::Relaxed);
         probe.kill();
         counted.injected += 1;
         probe = begin(&setting);

@@ -15,6 +15,7 @@ use rand_pcg::Pcg64Mcg;
 
 use super::{Path, Plan, Toll, secret_file, shapes, treatment};
 use crate::{
+    process,
     proxy::{Proxy, Treatment},
     secrets,
     servers::{KEY_ID, Landing, MailServer, ObjectStore, Options},
@@ -75,7 +76,8 @@ impl Office {
             if child.try_wait().expect("the state of analytics").is_some() {
                 return true;
             }
-            self.memory.fetch_max(peak(child.id()), Ordering::Relaxed);
+            self.memory
+                .fetch_max(process::peak_memory(child.id()), Ordering::Relaxed);
             if begun.elapsed() > life {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -96,15 +98,6 @@ impl Office {
             .succeed("mailqos-analytics", &["outbox", "list"])
             .is_empty()
     }
-}
-
-/// The most memory that a process has had, in bytes (Linux only).
-fn peak(process: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok())
-        .unwrap_or(0)
-        * 1024
 }
 
 pub(super) async fn run(plan: &Plan) -> Toll {
