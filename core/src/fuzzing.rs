@@ -112,7 +112,7 @@ pub fn schedule(text: &[u8]) {
     let text = String::from_utf8_lossy(text);
     let mut lines = text.lines();
     let expression = lines.next().unwrap_or_default();
-    let Ok(cron) = Cron::read(expression.to_owned()) else {
+    let Ok(cron) = expression.parse::<Cron>() else {
         return;
     };
     let zone = lines

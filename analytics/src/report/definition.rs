@@ -11,7 +11,7 @@ use jiff::{
     tz::TimeZone,
 };
 use mailqos_core::{
-    config::{Config, Problem, Problems, Table, nearest, parse},
+    config::{Config, Cron, Problem, Problems, Table, nearest, parse},
     model::{Micros, Name},
 };
 
@@ -184,7 +184,7 @@ pub enum Rule {
     /// On a day of January.
     Yearly(MonthDay, Time),
     /// A cron expression: minute, hour, day of month, month, day of week.
-    Cron(String),
+    Cron(Box<Cron>),
 }
 
 /// A day of a month.
@@ -540,7 +540,7 @@ fn formats_of(table: &mut Table, problems: &mut Problems) -> BTreeSet<Format> {
 }
 
 fn read_schedule(mut table: Table, problems: &mut Problems) -> Option<Schedule> {
-    let cron: Option<String> = table.get("cron", problems);
+    let cron: Option<Cron> = table.get("cron", problems);
     let every = table.word(
         "every",
         &[("day", 0), ("week", 1), ("month", 2), ("quarter", 3), ("year", 4)],
@@ -595,7 +595,7 @@ fn read_schedule(mut table: Table, problems: &mut Problems) -> Option<Schedule> 
         day
     };
     let rule = match (cron, every) {
-        (Some(cron), None) => Some(Rule::Cron(cron)),
+        (Some(cron), None) => Some(Rule::Cron(Box::new(cron))),
         (Some(_), Some(_)) => {
             problems.push(table.problem("cron", "both cron and every say when", "keep one of them"));
             None
@@ -617,7 +617,7 @@ fn read_schedule(mut table: Table, problems: &mut Problems) -> Option<Schedule> 
         (None, Some(3)) => month_day(problems, &table).map(|day| Rule::Quarterly(day, at)),
         (None, Some(_)) => month_day(problems, &table).map(|day| Rule::Yearly(day, at)),
         (None, None) => {
-            if table.node("every").is_none() {
+            if table.node("every").is_none() && table.node("cron").is_none() {
                 problems.push(table.missing(
                     "every",
                     "is day, week, month, quarter or year; or write cron = \"0 7 1 * *\"",
@@ -738,6 +738,7 @@ formats = ["docx"]
 [schedule]
 every = "month"
 on = "first-moonday"
+cron = "at seven"
 [[deliver]]
 to = "x"
 [[section]]

@@ -1,6 +1,6 @@
 //! A calendar: the moments that a cron expression names in a time zone.
 
-use std::str::FromStr as _;
+use std::str::FromStr;
 
 use chrono::{NaiveDate, TimeZone as _};
 use jiff::{civil::DateTime, tz::TimeZone};
@@ -40,13 +40,22 @@ impl PartialEq for Cron {
     }
 }
 
-impl Cron {
-    pub(crate) fn read(text: String) -> Result<Self, String> {
-        let pattern =
-            croner::Cron::from_str(&text).map_err(|error| format!("{text:?} is not {}: {error}", Self::expected()))?;
-        Ok(Self { text, pattern })
-    }
+impl Eq for Cron {}
 
+impl FromStr for Cron {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let pattern =
+            croner::Cron::from_str(text).map_err(|error| format!("{text:?} is not {}: {error}", Self::expected()))?;
+        Ok(Self {
+            text: text.to_owned(),
+            pattern,
+        })
+    }
+}
+
+impl Cron {
     /// As it was written.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -92,7 +101,7 @@ impl FromToml for Cron {
         "a cron expression such as \"*/15 8-18 * * 1-5\"".into()
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
-        Self::read(String::from_toml(node)?)
+        String::from_toml(node)?.parse()
     }
 }
 
