@@ -171,7 +171,7 @@ fn the_complete_configuration_is_accepted_and_fits_the_schema() {
     let folder = tempfile::tempdir().expect("a folder");
     let (problems, config) = read(folder.path(), COMPLETE);
     assert!(config.is_some(), "{problems}");
-    let validator = jsonschema::draft7::new(&schema(&CONFIGURATION)).expect("a schema");
+    let validator = jsonschema::draft7::new(&schema(&CONFIGURATION, "file")).expect("a schema");
     let errors: Vec<String> = validator
         .iter_errors(&json(COMPLETE))
         .map(|error| format!("{}: {error}", error.instance_path()))
@@ -241,7 +241,7 @@ fn words_are_those_that_the_readers_take() {
 
 #[test]
 fn the_schema_refuses_nothing_that_the_readers_take_and_no_type_less() {
-    let validator = jsonschema::draft7::new(&schema(&CONFIGURATION)).expect("a schema");
+    let validator = jsonschema::draft7::new(&schema(&CONFIGURATION, "file")).expect("a schema");
     let all: Vec<_> = keys()
         .flat_map(|key| VALUES.iter().map(move |value| (key, *value)))
         .collect();
@@ -344,7 +344,7 @@ fn keys() -> impl Iterator<Item = (&'static Shape, &'static Key, &'static str)> 
 #[test]
 fn what_is_generated_is_current() {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
-    let mut schema = serde_json::to_string_pretty(&schema(&CONFIGURATION)).expect("JSON");
+    let mut schema = serde_json::to_string_pretty(&schema(&CONFIGURATION, "file")).expect("JSON");
     schema.push('\n');
     let mut stale = Vec::new();
     for (name, text) in [("configuration.md", page()), ("mailqos.schema.json", schema)] {

@@ -1,4 +1,4 @@
-//! `mailqos-analytics templates`: lists, shows and checks report templates.
+//! `mailqos-analytics templates`: lists, shows, begins and checks report templates.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +8,7 @@ use std::{
 
 use clap::Subcommand;
 use mailqos_core::{
-    config::{Problem, Problems},
+    config::{Problem, Problems, reference::schema},
     model::Name,
 };
 
@@ -16,6 +16,7 @@ use super::{Failure, Global, print};
 use crate::report::{
     definition,
     media::{self, specimen},
+    reference::{FILES, REPORTS},
     sections, theme,
 };
 
@@ -54,6 +55,12 @@ enum Action {
     },
     /// The kinds of sections that a template or a definition can be composed of.
     Sections,
+    /// The JSON Schema of a kind of file, by which editors complete it.
+    Schema {
+        /// Which files.
+        #[arg(value_name = "KIND", default_value = FILES[0], value_parser = FILES)]
+        file: String,
+    },
     /// Says what is wrong with templates and definitions; all of the configuration's unless some are named.
     Check {
         /// Names of templates, or files of definitions.
@@ -125,6 +132,10 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
                 text.push_str(&format!("{kind}  {shows}\n"));
             }
             print(text)?;
+        }
+        Action::Schema { file } => {
+            let text = serde_json::to_string_pretty(&schema(&REPORTS, &file)).map_err(Failure::work)?;
+            print(text + "\n")?;
         }
         Action::Check { names } => {
             let mut problems = Problems::default();

@@ -11,5 +11,6 @@ pub mod locale;
 pub mod media;
 pub mod pattern_words;
 pub mod provenance;
+pub mod reference;
 pub mod sections;
 pub mod theme;

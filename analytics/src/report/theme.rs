@@ -64,7 +64,7 @@ pub struct ThemeOptions {
 }
 
 /// A colour, `#rrggbb`.
-struct Hex(String);
+pub(super) struct Hex(String);
 
 impl FromToml for Hex {
     fn expected() -> String {

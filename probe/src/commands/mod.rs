@@ -209,7 +209,7 @@ pub fn main() -> ExitCode {
 
 /// The JSON Schema of the configuration.
 fn schema() -> std::io::Result<Vec<u8>> {
-    let mut text = serde_json::to_vec_pretty(&config::reference::schema(&config::reference::CONFIGURATION))?;
+    let mut text = serde_json::to_vec_pretty(&config::reference::schema(&config::reference::CONFIGURATION, "file"))?;
     text.push(b'\n');
     Ok(text)
 }

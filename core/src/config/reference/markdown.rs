@@ -4,14 +4,17 @@ use std::fmt::Write as _;
 
 use super::{Key, Reference, Takes};
 
+/// So many tables are linked one by one.
+const MOST_LINKS: usize = 12;
+
 /// The tables of a reference, each with its keys.
 pub fn markdown(reference: &Reference) -> String {
     let mut text = String::new();
-    for (number, shape) in reference.tables.iter().enumerate() {
-        let head = if number == 0 {
-            shape.head.to_owned()
-        } else {
+    for shape in reference.tables {
+        let head = if shape.head.starts_with('[') {
             format!("`{}`", shape.head)
+        } else {
+            shape.head.to_owned()
         };
         let _ = write!(text, "\n## {head}\n\n{}\n\n", shape.about);
         text.push_str("| key | takes | unless said | meaning |\n| --- | --- | --- | --- |\n");
@@ -49,18 +52,25 @@ fn takes(key: &Key, reference: &Reference) -> String {
             let words: Vec<String> = words.iter().map(|word| format!("`\"{word}\"`")).collect();
             words.join(", ")
         }
-        Takes::Table(ids) | Takes::Tables(ids) | Takes::Named(ids) => {
-            let links: Vec<String> = reference
-                .tables
-                .iter()
-                .filter(|shape| ids.contains(&shape.id))
-                .map(|shape| format!("[`{}`](#{})", shape.head, anchor(shape.head)))
-                .collect();
-            links.join(", ")
-        }
+        Takes::Table(ids) | Takes::Tables(ids) | Takes::Named(ids) => links(ids, reference),
+        Takes::NameOrTable(ids) => format!("a name, or {}", links(ids, reference)),
         Takes::Secret => "a [secret](#secrets)".to_owned(),
         Takes::TextOrSecret => "a text in quotes, or a [secret](#secrets)".to_owned(),
         ref other => other.words(),
+    }
+}
+
+/// Links to tables; where there are many, to the first of them, which the others follow.
+fn links(ids: &[&str], reference: &Reference) -> String {
+    let links: Vec<String> = reference
+        .tables
+        .iter()
+        .filter(|shape| ids.contains(&shape.id))
+        .map(|shape| format!("[`{}`](#{})", shape.head, anchor(shape.head)))
+        .collect();
+    match links.as_slice() {
+        [first, ..] if links.len() > MOST_LINKS => format!("tables of {} kinds, from {first} on", links.len()),
+        _ => links.join(", "),
     }
 }
 

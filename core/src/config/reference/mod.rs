@@ -1,6 +1,6 @@
-//! The reference of TOML files: every table and key with its type, default and meaning, as data. What is documented
-//! (`docs/configuration.md`) and what editors complete (JSON Schema) is made from it; `tests/tests/reference.rs` holds its
-//! keys, words, types and defaults against the readers.
+//! References of TOML files: every table and key with its type, default and meaning, as data. What is documented
+//! (`docs/configuration.md`) and what editors complete (JSON Schema) is made from it; `tests/tests/reference.rs` holds the
+//! keys, words, types and defaults of [`CONFIGURATION`] against the readers. That of reports stands beside theirs.
 
 mod markdown;
 mod schema;
@@ -19,7 +19,7 @@ use super::FromToml;
 pub struct Reference {
     /// What files of this kind are called.
     pub title: &'static str,
-    /// The tables; the first one is the file itself.
+    /// The tables, files themselves first.
     pub tables: &'static [Shape],
 }
 
@@ -73,6 +73,8 @@ pub enum Takes {
     TextOrSecret,
     /// A table: one of these.
     Table(&'static [&'static str]),
+    /// The name of a file of its own, or a table: one of these.
+    NameOrTable(&'static [&'static str]),
     /// An array of tables, each one of these; or one table.
     Tables(&'static [&'static str]),
     /// A table of named tables, each one of these.
@@ -103,6 +105,7 @@ impl Takes {
             Self::Secret => "a secret".to_owned(),
             Self::TextOrSecret => "a text in quotes, or a secret".to_owned(),
             Self::Table(_) => "a table".to_owned(),
+            Self::NameOrTable(_) => "a name, or a table".to_owned(),
             Self::Tables(_) => "an array of tables".to_owned(),
             Self::Named(_) => "tables, each with a name".to_owned(),
             Self::Pairs(takes) => format!("a table of names, each with {}", takes.words()),

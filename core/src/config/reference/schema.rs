@@ -5,22 +5,20 @@ use serde_json::{Map, Value as Json, json};
 use super::{Key, Reference, Shape, Takes};
 use crate::config::table::NAME;
 
-/// The schema of files of a kind.
-pub fn schema(reference: &Reference) -> Json {
-    let mut definitions = Map::new();
-    for shape in reference.tables.iter().skip(1) {
-        definitions.insert(shape.id.to_owned(), table(shape));
-    }
+/// The schema of the files that a table of the reference, `file`, describes.
+pub fn schema(reference: &Reference, file: &str) -> Json {
+    let (root, tables): (Vec<&Shape>, Vec<&Shape>) = reference.tables.iter().partition(|shape| shape.id == file);
+    let mut definitions: Map<String, Json> = tables.iter().map(|shape| (shape.id.to_owned(), table(shape))).collect();
     definitions.insert("secret".to_owned(), secret());
-    let mut root = json!({
+    let mut schema = json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": reference.title,
     });
-    if let (Some(root), Some(Json::Object(first))) = (root.as_object_mut(), reference.tables.first().map(table)) {
-        root.extend(first);
-        root.insert("definitions".to_owned(), Json::Object(definitions));
+    if let (Some(schema), Some(Json::Object(file))) = (schema.as_object_mut(), root.first().map(|shape| table(shape))) {
+        schema.extend(file);
+        schema.insert("definitions".to_owned(), Json::Object(definitions));
     }
-    root
+    schema
 }
 
 fn table(shape: &Shape) -> Json {
@@ -67,6 +65,7 @@ fn takes(value: &Takes) -> Json {
             json!({ "anyOf": [{ "$ref": "#/definitions/secret" }, { "type": "string" }] })
         }
         Takes::Table(ids) => one_of(ids),
+        Takes::NameOrTable(ids) => json!({ "anyOf": [{ "type": "string" }, one_of(ids)] }),
         Takes::Tables(ids) => json!({ "anyOf": [{ "type": "array", "items": one_of(ids) }, one_of(ids)] }),
         Takes::Named(ids) => {
             json!({ "type": "object", "patternProperties": { NAME: one_of(ids) }, "additionalProperties": false })
