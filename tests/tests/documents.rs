@@ -84,6 +84,7 @@ fn documents() -> Vec<(PathBuf, String)> {
         "CONTRIBUTING.md",
         "SECURITY.md",
         "CHANGELOG.md",
+        "tests/fuzz/README.md",
     ] {
         paths.push(root().join(name));
     }
@@ -138,12 +139,46 @@ fn completed(example: &str) -> String {
     whole.to_string()
 }
 
+/// The schema of a kind of file, as it is published.
+fn validator(name: &str) -> jsonschema::Validator {
+    let text = fs::read_to_string(root().join(format!("docs/{name}.schema.json"))).expect("the schema");
+    jsonschema::draft7::new(&serde_json::from_str(&text).expect("JSON")).expect("a schema")
+}
+
+/// What a schema refuses of a file.
+fn refusals(validator: &jsonschema::Validator, text: &str, place: &str) -> Vec<String> {
+    validator
+        .iter_errors(&json(text))
+        .map(|error| format!("{place}: the schema refuses {}: {error}", error.instance_path()))
+        .collect()
+}
+
+#[test]
+fn what_is_shipped_fits_the_schemas() {
+    let mut wrong = Vec::new();
+    let mut read = 0;
+    for (folder, kind) in [
+        ("reports", "definition"),
+        ("templates", "template"),
+        ("templates/themes", "theme"),
+    ] {
+        let validator = validator(kind);
+        for entry in fs::read_dir(root().join(folder)).expect("a folder").flatten() {
+            let path = entry.path();
+            if path.extension().is_some_and(|extension| extension == "toml") {
+                let text = fs::read_to_string(&path).expect("a file");
+                wrong.extend(refusals(&validator, &text, &path.display().to_string()));
+                read += 1;
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(read > 10, "only {read} files were found");
+}
+
 #[test]
 fn every_configuration_and_definition_is_accepted() {
-    let schema: serde_json::Value =
-        serde_json::from_str(&fs::read_to_string(root().join("docs/mailqos.schema.json")).expect("the schema"))
-            .expect("JSON");
-    let validator = jsonschema::draft7::new(&schema).expect("a schema");
+    let (configuration, definitions) = (validator("mailqos"), validator("definition"));
     let mut wrong = Vec::new();
     let mut read = 0;
     for (path, text) in documents() {
@@ -179,7 +214,9 @@ fn every_configuration_and_definition_is_accepted() {
                 if definition.contains_key("schedule") && !definition.contains_key("period") {
                     definition.insert("period", toml_edit::value("last-month"));
                 }
-                fs::write(folder.path().join("reports/example.toml"), definition.to_string()).expect("a file");
+                let definition = definition.to_string();
+                wrong.extend(refusals(&definitions, &definition, &place));
+                fs::write(folder.path().join("reports/example.toml"), definition).expect("a file");
                 let output = Command::new(binary("mailqos-analytics"))
                     .args(["templates", "check"])
                     .current_dir(folder.path())
@@ -200,12 +237,7 @@ fn every_configuration_and_definition_is_accepted() {
             if let Err(problems) = mailqos_core::config::load(&file) {
                 wrong.push(format!("{place}: {problems}"));
             }
-            for error in validator.iter_errors(&json(&whole)) {
-                wrong.push(format!(
-                    "{place}: the schema refuses {}: {error}",
-                    error.instance_path()
-                ));
-            }
+            wrong.extend(refusals(&configuration, &whole, &place));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -233,50 +265,163 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
+/// The measures and benchmarks that documents name.
+const MEASURES: [(&str, &str); 10] = [
+    ("couriers", env!("CARGO_BIN_EXE_couriers")),
+    ("crash", env!("CARGO_BIN_EXE_crash")),
+    ("demo", env!("CARGO_BIN_EXE_demo")),
+    ("lake_of", env!("CARGO_BIN_EXE_lake_of")),
+    ("load", env!("CARGO_BIN_EXE_load")),
+    ("measure", env!("CARGO_BIN_EXE_measure")),
+    ("pages", env!("CARGO_BIN_EXE_pages")),
+    ("record", env!("CARGO_BIN_EXE_record")),
+    ("soak", env!("CARGO_BIN_EXE_soak")),
+    ("truth", env!("CARGO_BIN_EXE_truth")),
+];
+/// Programs of others, which documents may name without further ado.
+const OTHERS: [&str; 9] = [
+    "editor",
+    "export",
+    "for",
+    "install",
+    "mount",
+    "pip",
+    "podman",
+    "systemctl",
+    "systemd-analyze",
+];
+
+/// Commands in the running text, between backticks.
+fn inline_commands(text: &str) -> Vec<String> {
+    let mut open = false;
+    let prose: Vec<&str> = text
+        .lines()
+        .filter(|line| {
+            let fence = line.trim_start().starts_with("```");
+            open ^= fence;
+            !open && !fence
+        })
+        .collect();
+    let prose = prose.join(" ");
+    let spans = prose.split('`').skip(1).step_by(2);
+    let starts = [
+        "mailqos-probe ",
+        "mailqos-analytics ",
+        "cargo ",
+        "tests/real/",
+        "tests/fuzz/run",
+        "packaging/debian/build",
+    ];
+    spans
+        .filter(|span| starts.iter().any(|start| span.starts_with(start)))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// What is wrong with a command, if anything.
+fn wrong_command(command: &str, folder: &Path) -> Option<String> {
+    let mut words = words(command);
+    // Variables, and `sudo -u mailqos`, may stand before it.
+    while words.first().is_some_and(|word| word.contains('=')) {
+        words.remove(0);
+    }
+    if words.first().is_some_and(|word| word == "sudo") {
+        words.drain(
+            ..if words.get(1).is_some_and(|word| word == "-u") {
+                3
+            } else {
+                1
+            },
+        );
+    }
+    let (program, arguments) = words.split_first()?;
+    let after = |option: &str| {
+        let at = arguments.iter().position(|word| word == option)?;
+        arguments.get(at + 1).map(String::as_str)
+    };
+    let is_there = |path: &str| match root().join(path).exists() {
+        true => None,
+        false => Some(format!("there is no {path}")),
+    };
+    // What stands for something of the reader's own; the help is shown only if all that stands before it is right.
+    let helped = |program: &Path, arguments: &[String]| {
+        let arguments = arguments
+            .iter()
+            .filter(|word| !word.starts_with('['))
+            .map(|word| match word.trim_end_matches('…') {
+                name if name.chars().all(|c| c.is_ascii_uppercase()) => name.to_lowercase(),
+                said => said.to_owned(),
+            })
+            .filter(|word| !word.is_empty());
+        let output = Command::new(program)
+            .args(arguments)
+            .arg("--help")
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .output()
+            .expect("the program starts");
+        (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let measure = |name: &str, arguments: &[String]| match MEASURES.iter().find(|(known, _)| *known == name) {
+        Some((_, path)) => helped(Path::new(path), arguments),
+        None => Some(format!("there is no program {name}")),
+    };
+    let own = arguments
+        .iter()
+        .position(|word| word == "--")
+        .map_or(&[][..], |at| &arguments[at + 1..]);
+    match (program.as_str(), arguments.first().map(String::as_str)) {
+        ("mailqos-probe" | "mailqos-analytics", _) => helped(&binary(program), arguments),
+        ("cargo", Some("run")) => measure(after("--bin").unwrap_or_default(), own),
+        ("cargo", Some("demo")) => measure("demo", &arguments[1..]),
+        ("cargo", Some("install")) => after("--path").and_then(|path| is_there(&format!("{path}/Cargo.toml"))),
+        ("cargo", Some("test")) => after("--test").and_then(|test| is_there(&format!("tests/tests/{test}.rs"))),
+        ("cargo", Some("build")) => after("--bin").and_then(|program| is_there(&format!("tests/src/bin/{program}.rs"))),
+        ("cargo", Some("audit" | "clippy" | "deny" | "fmt")) => None,
+        ("python3", Some(script)) => is_there(script),
+        (path, _) if path.contains('/') => is_there(path),
+        (other, _) if OTHERS.contains(&other) => None,
+        _ => Some("nobody knows whether it works: add it to the tests of the documents".to_owned()),
+    }
+}
+
 #[test]
 fn every_command_is_understood() {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut wrong, mut tried) = (Vec::new(), 0);
     for (path, text) in documents() {
-        for (line, block) in blocks(&text, "sh") {
-            for command in block.lines().flat_map(|line| line.split("&&")) {
-                let words = words(command);
-                // `sudo -u mailqos` may stand before it.
-                let program = if words.first().is_some_and(|word| word == "sudo") {
-                    3
-                } else {
-                    0
-                };
-                if !words.get(program).is_some_and(|word| word.starts_with("mailqos-")) {
-                    continue;
-                }
-                // What stands for something of the reader's own.
-                let arguments: Vec<String> = words[program + 1..]
-                    .iter()
-                    .filter(|word| !word.starts_with('['))
-                    .map(|word| word.trim_end_matches('…').to_owned())
-                    .collect();
-                // The help is shown only if all that stands before it is right.
-                let output = Command::new(binary(&words[program]))
-                    .args(&arguments)
-                    .arg("--help")
-                    .current_dir(folder.path())
-                    .stdin(Stdio::null())
-                    .output()
-                    .expect("the binary starts");
-                tried += 1;
-                if !output.status.success() {
-                    wrong.push(format!(
-                        "{}:{line}: {command}\n{}",
-                        path.display(),
-                        String::from_utf8_lossy(&output.stderr)
-                    ));
-                }
+        let mut commands = inline_commands(&text);
+        for (_, block) in blocks(&text, "sh") {
+            commands.extend(block.lines().flat_map(|line| line.split("&&")).map(str::to_owned));
+        }
+        for command in commands {
+            tried += 1;
+            if let Some(reason) = wrong_command(&command, folder.path()) {
+                wrong.push(format!("{}: {command}\n{reason}", path.display()));
             }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(tried > 20, "only {tried} commands were found");
+    assert!(tried > 100, "only {tried} commands were found");
+}
+
+#[test]
+fn every_block_is_of_a_language_that_is_tried() {
+    let mut strange = Vec::new();
+    for (path, text) in documents() {
+        let mut open = false;
+        for (number, line) in text.lines().enumerate() {
+            if let Some(language) = line.trim_start().strip_prefix("```") {
+                open = !open;
+                // A query is for the reader's own engine, and a text is a picture.
+                if open && !["sh", "toml", "sql", "text"].contains(&language) {
+                    strange.push(format!("{}:{}: {language:?}", path.display(), number + 1));
+                }
+            }
+        }
+        assert!(!open, "{}: a block is not closed", path.display());
+    }
+    assert!(strange.is_empty(), "{strange:#?}");
 }
 
 #[test]
