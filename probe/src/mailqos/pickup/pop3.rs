@@ -115,6 +115,7 @@ enum Answer {
 
 impl Session {
     async fn send(&mut self, stage: Stage, line: &str, most: usize) -> Result<(), PickupError> {
+        self.whereabouts.note(Some(stage));
         self.wire.begin(self.step, most);
         self.wire
             .send(format!("{line}\r\n").as_bytes())
@@ -123,6 +124,7 @@ impl Session {
     }
 
     async fn send_secret(&mut self, stage: Stage, line: &Secret) -> Result<(), PickupError> {
+        self.whereabouts.note(Some(stage));
         self.wire.begin(self.step, MAX_REPLY);
         self.wire.secret(true);
         let result = self.wire.send(format!("{}\r\n", line.expose()).as_bytes()).await;
