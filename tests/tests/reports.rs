@@ -11,7 +11,7 @@ use std::{
 };
 
 use jiff::tz::TimeZone;
-use mailqos_core::model::{Micros, Outcome, Stage, UtcMicros};
+use mailqos_core::model::{Micros, Outcome, Sample, Stage, UtcMicros};
 use mailqos_tests::{
     binaries::binary,
     setting::{Setting, until},
@@ -35,6 +35,11 @@ const NAMES: [(&str, &str); 8] = [
 
 /// Monitors with the names and ids, a week of tests of each, with an outage on Wednesday.
 fn setting(names: &[(&str, &str)]) -> Setting {
+    setting_with(names, |_| ())
+}
+
+/// The same, with samples that are changed.
+fn setting_with(names: &[(&str, &str)], change: impl Fn(&mut Sample)) -> Setting {
     let mut setting = Setting::new("here");
     setting.replace("timezone = \"Europe/Stockholm\"", "timezone = \"UTC\"");
     let mut all = Vec::new();
@@ -62,6 +67,7 @@ fn setting(names: &[(&str, &str)]) -> Setting {
             number += 1;
             number % 2 == 0
         });
+        samples.iter_mut().for_each(&change);
         all.extend(samples);
     }
     simulation::write(&setting.data(), &"here".parse().unwrap(), all).unwrap();
@@ -181,6 +187,131 @@ fn names_are_shown_as_they_are_and_do_nothing() {
             assert!(text.contains(word), "{word} is not in the PDF");
         }
     }
+}
+
+#[test]
+fn a_report_for_each_object_tells_nothing_of_the_others() {
+    let names = [
+        ("north", "Customer <North>"),
+        ("south", "customer (north)"),
+        ("west", "West"),
+    ];
+    let mut setting = setting(&names);
+    setting.add("[monitor.west-too]\nobject = \"west\"\nname = \"West, too\"\nkind = \"mail-qos\"\nfrom = \"a@b.example\"\nto = \"a@b.example\"\nsmtp = { port = 587, account = \"probe\" }\npickup = { protocol = \"pop3\", account = \"probe\" }");
+    fs::create_dir_all(setting.path("reports")).unwrap();
+    // A section with a period of its own has samples of its own.
+    let definition = "title = \"Mail\"\neach = \"object\"\nformats = [\"html\", \"json\"]\n\
+                      [[section]]\nkind = \"availability-table\"\n[[section]]\nkind = \"availability-table\"\nperiod = \"2026-03\"\n\
+                      [[section]]\nkind = \"alarms\"\n[[section]]\nkind = \"outages\"\n";
+    fs::write(setting.path("reports/customers.toml"), definition).unwrap();
+    let made = report(&setting, &["customers"], "out");
+    let files = files(&made);
+    let pages: Vec<&PathBuf> = files
+        .iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "html"))
+        .collect();
+    let stems: Vec<_> = pages
+        .iter()
+        .map(|path| path.file_stem().unwrap().to_string_lossy())
+        .collect();
+    // Names that are alike in a file system make two files, not one.
+    let week = "2026-03-02_2026-03-08";
+    let expected = ["Customer-North", "West", "customer-north-2"].map(|name| format!("customers-{name}-{week}"));
+    assert_eq!(stems, expected);
+    for (page, own) in pages.iter().zip(["north", "west", "south"]) {
+        let json = fs::read_to_string(page.with_extension("json")).unwrap();
+        let text = fs::read_to_string(page).unwrap() + &json;
+        for (id, name) in &names {
+            let shown = text.contains(&name.replace('<', "&lt;").replace('>', "&gt;"));
+            assert_eq!(shown, id == &own, "{name} in {}", page.display());
+            assert_eq!(
+                text.contains(&format!("\"monitor\":\"{id}\"")),
+                id == &own,
+                "{id} in {}",
+                page.display()
+            );
+        }
+        let verified = setting.run("mailqos-analytics", &["report", "verify", page.to_str().unwrap()]);
+        assert!(verified.status.success(), "{}", said(&verified));
+    }
+    // By the command line; a monitor that is in none of the reports is named.
+    let template = ["--template", "executive-summary", "--format", "html"];
+    let by = |kind: &str, output: &str| report(&setting, &[&template[..], &["--per", kind]].concat(), output);
+    assert_eq!(self::files(&by("monitor", "monitors")).len(), 3);
+    assert_eq!(self::files(&by("site", "sites")).len(), 1);
+    let none = by("tag", "tags");
+    assert!(none.status.success() && none.stdout.is_empty());
+    let said = said(&none);
+    assert!(
+        said.contains("no tag: Customer <North>, customer (north), West"),
+        "{said}"
+    );
+    assert!(said.contains("no report was made"), "{said}");
+    assert_eq!(by("customer", "wrong").status.code(), Some(2));
+}
+
+#[test]
+fn a_report_says_that_certificates_were_not_verified() {
+    let names = [("north", "North"), ("south", "South")];
+    let setting = setting_with(&names, |sample| {
+        sample.tls_unverified = (sample.monitor.as_str() == "south").then_some(true);
+    });
+    let all = ["--template", "executive-summary", "--format", "html,pdf"];
+    let output = report(&setting, &all, "out");
+    let html = read(&files(&output), "html");
+    let warning = "accept any certificate at South: who answered there is not proven";
+    assert!(html.contains(warning), "no word of it");
+    let output = report(
+        &setting,
+        &["--template", "executive-summary", "--monitors", "north"],
+        "north",
+    );
+    assert!(!read(&files(&output), "html").contains("accept any certificate"));
+}
+
+#[test]
+fn nothing_but_paths_is_said_where_nobody_looks() {
+    let setting = setting(&NAMES[1..2]);
+    let output = report(&setting, &["--template", "monthly-operations"], "out");
+    let paths = files(&output);
+    assert_eq!(paths.len(), 2, "{paths:?}");
+    assert!(paths.iter().all(|path| path.is_file()), "{paths:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "progress is for terminals");
+}
+
+#[test]
+fn a_click_on_a_head_sorts_the_table() {
+    if !have("chromium") {
+        return;
+    }
+    let setting = setting(&[("a", "Carla"), ("b", "Berta"), ("c", "Anna")]);
+    fs::create_dir_all(setting.path("reports")).unwrap();
+    let definition = "title = \"Sorted\"\nformats = [\"html\"]\n[[section]]\nkind = \"percentile-table\"\n\
+                      [[section]]\nkind = \"metric-chart\"\n";
+    fs::write(setting.path("reports/sorted.toml"), definition).unwrap();
+    let page = read(&files(&report(&setting, &["sorted"], "out")), "html");
+    assert!(page.contains("<title>"), "no values when pointed at");
+    // The page clicks itself: twice on the medians, then twice on the names, and writes down what it sees.
+    let script = "<script>const seen = [], table = document.querySelector('table.sortable');\
+                  const look = () => seen.push([...table.tBodies[0].rows].map(row => row.cells[0].textContent.trim()).join());\
+                  for (const head of [3, 3, 0, 0]) { table.tHead.rows[0].cells[head].querySelector('button').click(); look(); }\
+                  document.title = seen.join(';') + ';' + table.tHead.rows[0].cells[0].getAttribute('aria-sort');</script></body>";
+    let clicked = setting.path("clicked.html");
+    fs::write(&clicked, page.replace("</body>", script)).unwrap();
+    let shown = Command::new("chromium")
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", setting.path("chromium").display()))
+        .arg(format!("file://{}", clicked.display()))
+        .stderr(Stdio::null())
+        .output()
+        .unwrap();
+    let shown = String::from_utf8_lossy(&shown.stdout);
+    let title = shown
+        .split("<title>")
+        .nth(1)
+        .and_then(|rest| rest.split("</title>").next());
+    let sorted = "Carla,Berta,Anna;Anna,Berta,Carla;Anna,Berta,Carla;Carla,Berta,Anna;descending";
+    assert_eq!(title, Some(sorted));
 }
 
 #[test]

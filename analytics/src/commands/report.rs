@@ -167,7 +167,10 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
         .or_else(|| definition.output.clone())
         .unwrap_or_else(|| PathBuf::from("."));
     if reports.is_empty() {
-        tracing::warn!("no monitor has a sample in the period {period}: there is nothing to report");
+        tracing::warn!(
+            "no report was made: no monitor with samples in the period {period} has a {}",
+            definition.each.word()
+        );
     }
     if args.deliver && definition.deliveries.is_empty() {
         return Err(Failure::usage(

@@ -96,6 +96,14 @@ impl Each {
         ("site", Self::Site),
     ];
 
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        Self::WORDS
+            .iter()
+            .find(|(_, each)| *each == self)
+            .map_or("", |(word, _)| word)
+    }
+
     /// The names of the groups that a monitor belongs to.
     pub fn names(self, monitor: &super::facts::Monitor) -> Vec<String> {
         match self {

@@ -14,7 +14,7 @@ use mailqos_core::{config::Config, model::UtcMicros};
 use super::{
     definition::{Definition, Each, Format},
     document::{Block, Document, Note, Status, Theme, Words},
-    facts::Facts,
+    facts::{Facts, Monitor},
     findings,
     locale::{DASH, Locale},
     media::{self, MediaError},
@@ -116,18 +116,16 @@ pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -
     let unsettled = facts.monitors.iter().any(|monitor| monitor.counts.provisional > 0);
     let provisional = facts.is_provisional() || unsettled;
     let begun = Instant::now();
+    let mut stems = BTreeSet::new();
     let reports = groups(definition.each, &facts)
         .into_iter()
         .map(|(group, members)| {
             let mut document = document(definition, source, &facts, &others, &locale, group.as_deref(), &members);
             document.theme = theme.clone();
-            let stem = [
-                Some(safe(&definition.slug)),
-                group.as_deref().map(safe),
-                Some(period_stem(period)),
-            ];
+            let stem = [Some(safe(&definition.slug)), group.as_deref().map(safe)];
+            let stem = stem.into_iter().flatten().collect::<Vec<_>>().join("-");
             Report {
-                stem: stem.into_iter().flatten().collect::<Vec<_>>().join("-"),
+                stem: format!("{}-{}", unlike(stem, &mut stems), period_stem(period)),
                 document,
                 provisional,
             }
@@ -138,7 +136,8 @@ pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -
     Ok(reports)
 }
 
-type Others = BTreeMap<String, Facts>;
+/// The facts of sections that have monitors or a period of their own.
+pub(super) type Others = BTreeMap<String, Facts>;
 
 fn key(placed: &Placed, definition: &Definition) -> String {
     let selection = placed.selection.as_ref().unwrap_or(&definition.selection);
@@ -151,10 +150,22 @@ fn groups(each: Each, facts: &Facts) -> Vec<(Option<String>, BTreeSet<usize>)> {
         return vec![(None, (0..facts.monitors.len()).collect())];
     }
     let mut groups: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+    let mut alone = Vec::new();
     for (index, monitor) in facts.monitors.iter().enumerate() {
-        for name in each.names(monitor) {
+        let names = each.names(monitor);
+        if names.is_empty() {
+            alone.push(monitor.name.as_str());
+        }
+        for name in names {
             groups.entry(name).or_default().insert(index);
         }
+    }
+    if !alone.is_empty() {
+        tracing::warn!(
+            "in no report, since the configuration gives them no {}: {}",
+            each.word(),
+            alone.join(", ")
+        );
     }
     groups
         .into_iter()
@@ -162,7 +173,18 @@ fn groups(each: Each, facts: &Facts) -> Vec<(Option<String>, BTreeSet<usize>)> {
         .collect()
 }
 
-fn document(
+/// The monitors of a section with facts of its own: those of the report's group, unless it names monitors itself. A report for
+/// one customer tells nothing of another's.
+fn of_group<'a>(facts: &'a Facts, placed: &Placed, each: Each, group: Option<&str>) -> Vec<&'a Monitor> {
+    let belongs = |monitor: &&Monitor| match group {
+        Some(group) if placed.selection.is_none() => each.names(monitor).iter().any(|name| name == group),
+        _ => true,
+    };
+    facts.monitors.iter().filter(belongs).collect()
+}
+
+/// The document of some of the monitors of the facts.
+pub(super) fn document(
     definition: &Definition,
     source: Source<'_>,
     facts: &Facts,
@@ -175,23 +197,23 @@ fn document(
     let monitors: Vec<_> = members.iter().map(|index| &facts.monitors[*index]).collect();
     let ids = Ids::default();
     let mut blocks = Vec::new();
+    let mut parts = BTreeMap::from([(String::new(), facts.parts(&monitors))]);
     for placed in &definition.template.sections {
-        let other = others.get(&key(placed, definition));
-        let view = match other {
-            Some(other) => View {
-                facts: other,
-                monitors: other.monitors.iter().collect(),
-                locale,
-                ids: &ids,
+        let key = key(placed, definition);
+        let other = others.get(&key);
+        let view = View {
+            facts: other.unwrap_or(facts),
+            monitors: match other {
+                Some(other) => of_group(other, placed, definition.each, group),
+                None => monitors.clone(),
             },
-            None => View {
-                facts,
-                monitors: monitors.clone(),
-                locale,
-                ids: &ids,
-            },
+            locale,
+            ids: &ids,
         };
         blocks.extend(placed.section.blocks(&view));
+        if let Some(other) = other {
+            parts.entry(key).or_insert_with(|| other.parts(&view.monitors));
+        }
     }
     level(&mut blocks);
     let title = match group {
@@ -199,11 +221,7 @@ fn document(
         None => l.text(&definition.template.title),
     };
     let made_at = source.made_at.or(facts.last_sample).unwrap_or(facts.period.to);
-    let mut parts = facts.parts(&monitors);
-    for other in others.values() {
-        parts.extend(other.parts(&other.monitors.iter().collect::<Vec<_>>()));
-    }
-    let provenance = Provenance::new(parts);
+    let provenance = Provenance::new(parts.into_values().flatten().collect());
     let objects: BTreeSet<&str> = monitors
         .iter()
         .filter_map(|monitor| monitor.object.as_deref())
@@ -268,7 +286,7 @@ fn level(blocks: &mut [Block]) {
 }
 
 /// What a reader must know before anything else.
-fn notes(facts: &Facts, monitors: &[&super::facts::Monitor], l: &Locale) -> Vec<Note> {
+fn notes(facts: &Facts, monitors: &[&Monitor], l: &Locale) -> Vec<Note> {
     let mut notes = Vec::new();
     let simulated: BTreeSet<&str> = monitors
         .iter()
@@ -410,6 +428,15 @@ pub fn period_stem(period: &Period) -> String {
     }
 }
 
+/// A name that is none of those taken, also where a file system takes capitals and small letters for the same.
+fn unlike(name: String, taken: &mut BTreeSet<String>) -> String {
+    let names = std::iter::once(name.clone()).chain((2_u32..).map(|number| format!("{name}-{number}")));
+    names
+        .into_iter()
+        .find(|name| taken.insert(name.to_lowercase()))
+        .unwrap_or(name)
+}
+
 /// A name that every file system takes: letters and digits of any script, `-`, `_` and `.`.
 fn safe(name: &str) -> String {
     let mut text = String::new();
@@ -438,6 +465,16 @@ mod tests {
         assert_eq!(safe("Lyon <script>"), "Lyon-script");
         assert_eq!(safe("東京"), "東京");
         assert_eq!(safe("///"), "report");
+    }
+
+    #[test]
+    fn no_report_takes_the_place_of_another() {
+        let mut taken = BTreeSet::new();
+        let mut name = |name: &str| unlike(name.to_owned(), &mut taken);
+        assert_eq!(name("mail-Lyon"), "mail-Lyon");
+        assert_eq!(name("mail-lyon"), "mail-lyon-2");
+        assert_eq!(name("mail-Lyon"), "mail-Lyon-3");
+        assert_eq!(name("mail-Oslo"), "mail-Oslo");
     }
 
     #[test]

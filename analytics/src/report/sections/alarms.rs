@@ -4,7 +4,7 @@ use mailqos_core::config::{Problems, Table as Toml};
 
 use super::{Section, View};
 use crate::{
-    figures::alarm_log::Alarm,
+    figures::alarm_log::{Alarm, Window},
     report::{
         document::{Block, Cell, Column, Note, Row, Status, Table},
         locale::DASH,
@@ -33,6 +33,21 @@ impl Section for Alarms {
         blocks.extend(self.windows(view));
         blocks
     }
+}
+
+/// The names of a section's monitors that a window is for, none where it is for all of its site; `None` where it is for others.
+fn concerned(window: &Window, view: &View<'_>) -> Option<Vec<String>> {
+    let here: Vec<_> = view
+        .monitors
+        .iter()
+        .filter(|monitor| monitor.site == *window.site)
+        .collect();
+    if window.monitors.is_empty() {
+        return (!here.is_empty()).then(Vec::new);
+    }
+    let named = here.iter().filter(|monitor| window.monitors.contains(&monitor.id));
+    let names: Vec<String> = named.map(|monitor| monitor.name.clone()).collect();
+    (!names.is_empty()).then_some(names)
 }
 
 /// A channel that was dead is told above all else: what it should have said may have reached nobody.
@@ -171,7 +186,13 @@ impl Alarms {
 
     fn windows(&self, view: &View<'_>) -> Vec<Block> {
         let l = view.locale;
-        let all = &view.facts.log.windows;
+        let all: Vec<(&Window, Vec<String>)> = view
+            .facts
+            .log
+            .windows
+            .iter()
+            .filter_map(|window| Some((window, concerned(window, view)?)))
+            .collect();
         if all.is_empty() {
             return Vec::new();
         }
@@ -180,9 +201,9 @@ impl Alarms {
             .rev()
             .take(self.limit)
             .rev()
-            .map(|window| {
-                let mut names: Vec<String> = window.monitors.iter().take(MOST_NAMES).cloned().collect();
-                let others = window.monitors.len() - names.len();
+            .map(|(window, concerned)| {
+                let mut names: Vec<String> = concerned.iter().take(MOST_NAMES).cloned().collect();
+                let others = concerned.len() - names.len();
                 if others > 0 {
                     names.push(l.count(others as u64, "one more", "{0} more"));
                 }

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
+use jiff::tz::TimeZone;
 use mailqos_core::{
     config::{self, Config},
     lake::DayWriter,
@@ -15,7 +16,9 @@ use crate::{
     report::{
         definition,
         document::{Block, Document},
-        generate::{self, Source},
+        facts::{Facts, Selection},
+        generate::{self, Others, Source},
+        locale::Locale,
         media,
     },
 };
@@ -158,22 +161,46 @@ fn lake(folder: &Path) -> Config {
     config::load(&folder.join("mailqos.toml")).expect("the configuration is right")
 }
 
-fn document(folder: &Path, config: &Config, kind: &str) -> Document {
-    let file = folder.join("one.toml");
-    let text = format!("title = \"One\"\n[[section]]\nkind = {kind:?}\n{}\n", options(kind));
-    fs::write(&file, text).expect("written");
-    let definition = definition::load(Some(config), &file).unwrap_or_else(|problems| panic!("{kind}: {problems}"));
-    let lake = Lake::open(&folder.join("data")).expect("the lake");
-    let to = MONDAY + Micros(HOUR.0 * 24 * DAYS);
-    let period = Period::new(MONDAY, to, Calendar::new(jiff::tz::TimeZone::UTC)).expect("a period");
-    let source = Source {
-        lake: &lake,
-        config: Some(config),
-        now: to + HOUR,
-        made_at: None,
-    };
-    let mut reports = generate::documents(&definition, source, &period).expect("a report");
-    reports.remove(0).document
+/// What all sections are made from, read once.
+struct Made {
+    config: Config,
+    lake: Lake,
+    facts: Facts,
+}
+
+impl Made {
+    fn new(folder: &Path, config: Config) -> Self {
+        let lake = Lake::open(&folder.join("data")).expect("the lake");
+        let to = MONDAY + Micros(HOUR.0 * 24 * DAYS);
+        let period = Period::new(MONDAY, to, Calendar::new(TimeZone::UTC)).expect("a period");
+        let facts = Facts::load(&lake, Some(&config), &Selection::default(), &period, to + HOUR).expect("facts");
+        Self { config, lake, facts }
+    }
+
+    fn document(&self, folder: &Path, kind: &str) -> Document {
+        let file = folder.join("one.toml");
+        let text = format!("title = \"One\"\n[[section]]\nkind = {kind:?}\n{}\n", options(kind));
+        fs::write(&file, text).expect("written");
+        let definition =
+            definition::load(Some(&self.config), &file).unwrap_or_else(|problems| panic!("{kind}: {problems}"));
+        let source = Source {
+            lake: &self.lake,
+            config: Some(&self.config),
+            now: self.facts.period.to + HOUR,
+            made_at: None,
+        };
+        let locale = Locale::new("en", TimeZone::UTC).expect("English");
+        let members = (0..self.facts.monitors.len()).collect();
+        generate::document(
+            &definition,
+            source,
+            &self.facts,
+            &Others::new(),
+            &locale,
+            None,
+            &members,
+        )
+    }
 }
 
 /// Without drawings, pictures and what is drawn in figures.
@@ -202,10 +229,10 @@ fn without_drawings(html: &str) -> String {
 #[test]
 fn each_kind_says_what_it_said() {
     let folder = tempfile::tempdir().expect("a folder");
-    let config = lake(folder.path());
+    let made = Made::new(folder.path(), lake(folder.path()));
     let mut seen = 0;
     for (kind, _) in kinds() {
-        let mut document = document(folder.path(), &config, kind);
+        let mut document = made.document(folder.path(), kind);
         // The page that a page break or a monitor begins is shown, too.
         document.blocks.retain(|block| !matches!(block, Block::PageBreak));
         let page = media::html::render(&document, None).expect("a page");
@@ -226,8 +253,9 @@ fn no_section_fails_without_samples() {
     let config = lake(folder.path());
     fs::remove_dir_all(folder.path().join("data/samples")).expect("removed");
     fs::remove_dir_all(folder.path().join("data/events")).expect("removed");
+    let made = Made::new(folder.path(), config);
     for (kind, _) in kinds() {
-        let document = document(folder.path(), &config, kind);
+        let document = made.document(folder.path(), kind);
         let page = media::html::render(&document, None).expect("a page");
         let (_, main) = page.split_once("<main>").expect("the main part");
         let (main, _) = main.split_once("</main>").expect("its end");
