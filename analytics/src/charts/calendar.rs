@@ -14,8 +14,10 @@ use super::{
 
 /// Distance of weeks and of days at least and at most; within them as large as the width lets them be.
 const SIZES: (f64, f64) = (4.0, 22.0);
-/// No wider for the sake of a name.
+/// No wider for the sake of a name: a longer one takes a second line.
 const NAME: f64 = 214.0;
+/// Between the base lines of a name and of what stands below it.
+const LINE: f64 = 14.0;
 /// How much wider bold letters are.
 const BOLD: f64 = 1.06;
 /// Between calendars beside each other.
@@ -51,7 +53,22 @@ pub fn chart(data: &Strip, first_day: i8, voice: &dyn Voice) -> Chart {
     states.sort_unstable();
     states.dedup();
     let key = Key::of(&states, f64::from(width), voice);
-    let head = if stacked { 14.0 } else { 0.0 };
+    let names: Vec<Vec<String>> = data
+        .rows
+        .iter()
+        .map(|row| {
+            if stacked {
+                two_lines(&row.name, (pitch - GAP) / BOLD)
+            } else {
+                vec![row.name.clone()]
+            }
+        })
+        .collect();
+    let head = if stacked {
+        LINE * names.iter().map(Vec::len).max().unwrap_or(1) as f64
+    } else {
+        0.0
+    };
     let tall = 7.0 * size + 50.0 + head;
     let lines = data.rows.len().max(1).div_ceil(across);
     let height = (key.height + tall * lines as f64).ceil();
@@ -76,21 +93,22 @@ pub fn chart(data: &Strip, first_day: i8, voice: &dyn Voice) -> Chart {
         for (index, row) in data.rows.iter().enumerate() {
             let x = (index % across) as f64 * pitch;
             let top = key.height + (index / across) as f64 * tall;
-            let end = if across == 1 { x + wide } else { x + pitch - GAP };
-            let taken = if stacked {
-                0.0
-            } else {
-                text_width(&row.figure, TEXT) + 8.0
-            };
-            let name = shorten(&row.name, (end - x - taken) / BOLD, TEXT);
-            canvas.strong(&name, x, top + 16.0, At::Start, Ink::Ink, TEXT);
-            if name != row.name {
-                canvas.title(&row.name);
+            let end = if across == 1 { x + wide.max(beside) } else { x + pitch - GAP };
+            for (line, part) in names[index].iter().enumerate() {
+                let base = top + 16.0 + LINE * line as f64;
+                canvas.strong(part, x, base, At::Start, Ink::Ink, TEXT);
+                if part.ends_with('…') {
+                    canvas.title(&row.name);
+                }
             }
+            let figure = |canvas: &mut Canvas<'_>, x, line: usize, at| {
+                let base = top + 16.0 + LINE * line as f64;
+                canvas.text(&row.figure, x, base, at, Ink::Grey, TEXT);
+            };
             if stacked {
-                canvas.text(&row.figure, x, top + 16.0 + head, At::Start, Ink::Grey, TEXT);
+                figure(canvas, x, names[index].len(), At::Start);
             } else {
-                canvas.text(&row.figure, end, top + 16.0, At::End, Ink::Grey, TEXT);
+                figure(canvas, end, 0, At::End);
             }
             let grid = Grid {
                 left: x + left,
@@ -118,6 +136,19 @@ pub fn chart(data: &Strip, first_day: i8, voice: &dyn Voice) -> Chart {
         subtitle: format!("{}. {}", sentence(&[each]), period(data.period, voice)),
         alternative: finding,
         data: strip::table(data, voice),
+    }
+}
+
+/// A name on two lines at most, broken between words, and cut where two are not enough.
+fn two_lines(name: &str, room: f64) -> Vec<String> {
+    if text_width(name, TEXT) <= room {
+        return vec![name.to_owned()];
+    }
+    let breaks = name.match_indices(' ').map(|(at, _)| at);
+    let first = breaks.take_while(|at| text_width(&name[..*at], TEXT) <= room).last();
+    match first {
+        Some(at) => vec![name[..at].to_owned(), shorten(name[at..].trim_start(), room, TEXT)],
+        None => vec![shorten(name, room, TEXT)],
     }
 }
 
@@ -190,6 +221,17 @@ mod tests {
     fn a_month_begins_on_its_weekday() {
         let (data, voice) = samples::strip_month(1);
         insta::assert_snapshot!(samples::shown(&chart(&data, 1, &voice)));
+    }
+
+    #[test]
+    fn a_long_name_takes_two_lines_before_it_is_cut() {
+        assert_eq!(two_lines("Lyon plant", 100.0), ["Lyon plant"]);
+        let lines = two_lines("Rotterdam harbour office · stockholm", 130.0);
+        assert_eq!(lines, ["Rotterdam harbour", "office · stockholm"]);
+        let lines = two_lines(&"endless ".repeat(20), 150.0);
+        assert!(lines.len() == 2 && lines[1].ends_with('…'), "{lines:?}");
+        let lines = two_lines(&"x".repeat(90), 150.0);
+        assert!(lines.len() == 1 && lines[0].ends_with('…'), "{lines:?}");
     }
 
     #[test]

@@ -257,6 +257,12 @@ fn finding(
     if values.is_empty() {
         return voice.fill("No {0} was measured.", &[&data.metric]);
     }
+    if let ([only], 1) = (values, tests) {
+        return voice.fill(
+            "The only test had a {0} of {1}.",
+            &[&data.metric, &voice.duration(*only)],
+        );
+    }
     // The first threshold that nearly all kept says most.
     let telling = thresholds
         .iter()

@@ -228,6 +228,16 @@ fn finding(data: &Dumbbell, rows: &[Row], worse: &dyn Fn(f64) -> f64, voice: &dy
             &[&sentence(&[&data.metric]), &voice.count(changes.len() as u64)],
         );
     }
+    if let [(only, change)] = changes[..] {
+        let text = if bad == 1 {
+            "{0} of {1} got worse by {2}."
+        } else {
+            "{0} of {1} got better by {2}."
+        };
+        let difference = data.measure.difference(change.abs(), voice);
+        let difference = difference.trim_start_matches('+');
+        return voice.fill(text, &[&sentence(&[&data.metric]), &only.name, difference]);
+    }
     let (row, change, text) = if bad == 0 {
         (
             last,

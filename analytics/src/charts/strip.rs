@@ -326,6 +326,15 @@ pub(super) fn finding(data: &Strip, voice: &dyn Voice) -> String {
     if tests == 0 {
         return voice.t("Nothing was tested.").to_owned();
     }
+    if tests == 1 {
+        return voice
+            .t(if failed == 0 {
+                "The only test succeeded."
+            } else {
+                "The only test failed."
+            })
+            .to_owned();
+    }
     if failed == 0 {
         return voice.fill("None of {0} tests failed.", &[&voice.count(tests)]);
     }

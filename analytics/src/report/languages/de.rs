@@ -144,6 +144,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Half had a {0} of at most {1}, 95 % of at most {2}",
             "{0}: die Hälfte höchstens {1}, 95 % höchstens {2}",
         ),
+        (
+            "Half of {0} tests had a {1} of at most {2}",
+            "{1}: bei der Hälfte von {0} Tests höchstens {2}",
+        ),
         ("How it was measured", "Wie gemessen wurde"),
         (
             "If it goes on so, {0} will be missed at {1}: {2} of its error budget will be spent.",
@@ -264,10 +268,6 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         (
             "No monitor belongs to an object of the configuration.",
             "Kein Monitor gehört zu einem Objekt der Konfiguration.",
-        ),
-        (
-            "No monitor can be ranked: of none is the figure known.",
-            "Kein Monitor kann eingeordnet werden: von keinem ist der Wert bekannt.",
         ),
         ("No monitor has a tag.", "Kein Monitor hat ein Etikett."),
         (
@@ -438,6 +438,9 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Der längste Ausfall traf {0} am {1} und dauerte {2}, {3} in Folge: {4}.",
         ),
         ("The one test succeeded.", "Der eine Test gelang."),
+        ("The only test failed.", "Der einzige Test scheiterte."),
+        ("The only test had a {0} of {1}", "Der einzige Test: {0} {1}"),
+        ("The only test had a {0} of {1}.", "Der einzige Test: {0} {1}."),
         (
             "The only test of the period failed",
             "Der einzige Test des Zeitraums scheiterte",
@@ -446,6 +449,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "The only test of the period succeeded",
             "Der einzige Test des Zeitraums gelang",
         ),
+        ("The only test succeeded.", "Der einzige Test gelang."),
         ("The period is not over.", "Der Zeitraum ist nicht zu Ende."),
         (
             "The probe was told to accept any certificate at {0}: who answered there is not proven.",
@@ -614,17 +618,23 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("monitor", "Monitor"),
         ("no counted test", "kein gezählter Test"),
         ("no downtime", "keine Ausfallzeit"),
+        (
+            "no monitor can be ranked, since of none is the figure known.",
+            "kein Monitor lässt sich einordnen, da von keinem der Wert bekannt ist.",
+        ),
         ("no monitors", "keine Monitore"),
         ("no test", "kein Test"),
         ("no tests", "keine Tests"),
         ("no values", "keine Werte"),
         ("nobody", "niemandem"),
         ("none", "keiner"),
+        ("none of {0} monitors.", "keiner von {0} Monitoren."),
         ("not decidable", "nicht entscheidbar"),
         ("not delivered", "nicht zugestellt"),
         ("not seen to clear", "Ende nicht gesehen"),
         ("not seen to end", "Ende nicht gesehen"),
         ("not tested", "nicht getestet"),
+        ("not the only monitor.", "der einzige Monitor nicht."),
         ("of", "von"),
         ("of the period is known", "des Zeitraums ist bekannt"),
         ("one failed test", "ein gescheiterter Test"),
@@ -803,6 +813,11 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         (
             "{0} of {1} failures began on {2}, on which {3} of the tests lie.",
             "{0} von {1} Fehlern begannen am {2}, wo {3} der Tests liegen.",
+        ),
+        ("{0} of {1} got better by {2}.", "{1}: {0} ist um {2} besser geworden."),
+        (
+            "{0} of {1} got worse by {2}.",
+            "{1}: {0} ist um {2} schlechter geworden.",
         ),
         ("{0} of {1} monitors", "{0} von {1} Monitoren"),
         (

@@ -144,6 +144,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Half had a {0} of at most {1}, 95 % of at most {2}",
             "{0}: hälften högst {1}, 95 % högst {2}",
         ),
+        (
+            "Half of {0} tests had a {1} of at most {2}",
+            "{1}: i hälften av {0} tester högst {2}",
+        ),
         ("How it was measured", "Hur det mättes"),
         (
             "If it goes on so, {0} will be missed at {1}: {2} of its error budget will be spent.",
@@ -264,10 +268,6 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         (
             "No monitor belongs to an object of the configuration.",
             "Ingen monitor hör till ett objekt i konfigurationen.",
-        ),
-        (
-            "No monitor can be ranked: of none is the figure known.",
-            "Ingen monitor kan rangordnas: värdet är inte känt för någon.",
         ),
         ("No monitor has a tag.", "Ingen monitor har en etikett."),
         (
@@ -435,8 +435,12 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Det längsta avbrottet drabbade {0} den {1} och varade {2}, {3} i rad: {4}.",
         ),
         ("The one test succeeded.", "Det enda testet lyckades."),
+        ("The only test failed.", "Det enda testet misslyckades."),
+        ("The only test had a {0} of {1}", "Det enda testet: {0} {1}"),
+        ("The only test had a {0} of {1}.", "Det enda testet: {0} {1}."),
         ("The only test of the period failed", "Periodens enda test misslyckades"),
         ("The only test of the period succeeded", "Periodens enda test lyckades"),
+        ("The only test succeeded.", "Det enda testet lyckades."),
         ("The period is not over.", "Perioden är inte slut."),
         (
             "The probe was told to accept any certificate at {0}: who answered there is not proven.",
@@ -608,17 +612,23 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("monitor", "monitor"),
         ("no counted test", "inget räknat test"),
         ("no downtime", "inget driftstopp"),
+        (
+            "no monitor can be ranked, since of none is the figure known.",
+            "ingen monitor kan rangordnas, eftersom värdet inte är känt för någon.",
+        ),
         ("no monitors", "inga monitorer"),
         ("no test", "inget test"),
         ("no tests", "inga tester"),
         ("no values", "inga värden"),
         ("nobody", "ingen"),
         ("none", "inget"),
+        ("none of {0} monitors.", "ingen av {0} monitorer."),
         ("not decidable", "kan inte avgöras"),
         ("not delivered", "inte levererat"),
         ("not seen to clear", "slut inte sett"),
         ("not seen to end", "slutet inte sett"),
         ("not tested", "inte testat"),
+        ("not the only monitor.", "inte den enda monitorn."),
         ("of", "av"),
         ("of the period is known", "av perioden är känd"),
         ("one failed test", "ett misslyckat test"),
@@ -798,6 +808,8 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "{0} of {1} failures began on {2}, on which {3} of the tests lie.",
             "{0} av {1} fel började på {2}, där {3} av testerna ligger.",
         ),
+        ("{0} of {1} got better by {2}.", "{1}: {0} förbättrades med {2}."),
+        ("{0} of {1} got worse by {2}.", "{1}: {0} försämrades med {2}."),
         ("{0} of {1} monitors", "{0} av {1} monitorer"),
         (
             "{0} of {1} monitors had no failure at all.",

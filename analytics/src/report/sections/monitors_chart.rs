@@ -60,6 +60,8 @@ impl Section for MonitorsChart {
         };
         let charts = match self.shape.unwrap_or(few) {
             _ if monitors.is_empty() => Vec::new(),
+            // Lines of nothing are an empty paper; panels still show when tests failed.
+            Shape::Lines if monitors.iter().all(|monitor| self.typical(monitor).is_none()) => Vec::new(),
             Shape::Lines => vec![self.lines(&monitors, view)],
             Shape::Panels => {
                 monitors.sort_by_key(|monitor| (std::cmp::Reverse(monitor.counts.failed()), monitor.id.clone()));

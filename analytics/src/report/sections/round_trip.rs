@@ -25,6 +25,8 @@ use crate::{
 
 /// Values in a bucket below which they are drawn themselves.
 const FEW: usize = 8;
+/// Fewer values have no 95th percentile that is worth a title: it would be the greatest of them.
+const ENOUGH: usize = 20;
 /// Buckets in a chart at most, unless they are days.
 const MOST: i64 = 180;
 /// Lengths of buckets to choose from, shorter than a day.
@@ -101,7 +103,17 @@ fn title(monitor: &Monitor, metric: Metric, name: &str, l: &Locale) -> String {
     if values.is_empty() {
         return l.fill("No {0} was measured", &[name]);
     }
+    if let [only] = values[..] {
+        return l.fill("The only test had a {0} of {1}", &[name, &l.duration(only as f64)]);
+    }
     let figures = percentiles(&mut values, &[0.5, 0.95]);
+    if values.len() < ENOUGH {
+        let count = l.integer(values.len() as u64);
+        return l.fill(
+            "Half of {0} tests had a {1} of at most {2}",
+            &[&count, name, &l.duration(figures[0])],
+        );
+    }
     l.fill(
         "Half had a {0} of at most {1}, 95 % of at most {2}",
         &[name, &l.duration(figures[0]), &l.duration(figures[1])],

@@ -6,7 +6,7 @@ use super::{Section, View};
 use crate::{
     figures::{Metric, percentiles},
     report::{
-        document::{Block, Cell, Column, Row, Table},
+        document::{Block, Cell, Column, Row, Span, Table},
         facts::Monitor,
         locale::{Locale, decimals_for},
     },
@@ -120,6 +120,18 @@ impl Figure {
     }
 }
 
+impl Top {
+    /// What is said where there is no list: also then of what.
+    fn instead(&self, text: &str, l: &Locale) -> Block {
+        Block::Paragraph {
+            spans: vec![
+                Span::strong(format!("{}: ", self.figure.title(self.best, l))),
+                Span::plain(text),
+            ],
+        }
+    }
+}
+
 impl Section for Top {
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let l = view.locale;
@@ -130,9 +142,7 @@ impl Section for Top {
             .collect();
         let known = ranked.len();
         if known == 0 {
-            return vec![Block::paragraph(
-                l.t("No monitor can be ranked: of none is the figure known."),
-            )];
+            return vec![self.instead(l.t("no monitor can be ranked, since of none is the figure known."), l)];
         }
         // Of availability more is better, of all else less.
         let rising = (self.figure == Figure::Availability) != self.best;
@@ -143,6 +153,12 @@ impl Section for Top {
         });
         if self.figure == Figure::Slower {
             ranked.retain(|(_, change)| if self.best { *change < 0.0 } else { *change > 0.0 });
+        }
+        if ranked.is_empty() {
+            return vec![self.instead(
+                &l.count(known as u64, "not the only monitor.", "none of {0} monitors."),
+                l,
+            )];
         }
         ranked.truncate(self.limit);
         let decimals = ranked
