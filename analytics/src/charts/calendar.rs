@@ -93,7 +93,11 @@ pub fn chart(data: &Strip, first_day: i8, voice: &dyn Voice) -> Chart {
         for (index, row) in data.rows.iter().enumerate() {
             let x = (index % across) as f64 * pitch;
             let top = key.height + (index / across) as f64 * tall;
-            let end = if across == 1 { x + wide.max(beside) } else { x + pitch - GAP };
+            let end = if across == 1 {
+                x + wide.max(beside)
+            } else {
+                x + pitch - GAP
+            };
             for (line, part) in names[index].iter().enumerate() {
                 let base = top + 16.0 + LINE * line as f64;
                 canvas.strong(part, x, base, At::Start, Ink::Ink, TEXT);

@@ -39,7 +39,7 @@ pub fn chart(data: &Distribution, voice: &dyn Voice) -> Chart {
         .copied()
         .filter(|value| value.is_finite() && *value >= 0.0)
         .collect();
-    values.sort_by(f64::total_cmp);
+    values.sort_unstable_by(f64::total_cmp);
     let tests = data.tests.max(values.len() as u64);
     let within = |limit: f64| values.partition_point(|value| *value <= limit) as u64;
     let share = |limit: f64| (tests > 0).then(|| within(limit) as f64 / tests as f64);

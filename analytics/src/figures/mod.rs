@@ -9,6 +9,7 @@ mod columns;
 mod day_file;
 pub mod delivered_within;
 pub mod lake;
+pub mod local_clock;
 pub mod outages;
 pub mod patterns;
 pub mod percentiles;

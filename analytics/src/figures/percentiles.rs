@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::HashMap};
 
 use mailqos_core::model::Micros;
 
-use super::availability::Z95;
+use super::{availability::Z95, series::Values};
 
 /// The percentiles that `stats` shows.
 pub const CONTRACT: [f64; 4] = [0.50, 0.90, 0.95, 0.99];
@@ -179,6 +179,17 @@ pub fn percentiles<T: Value>(values: &mut [T], qs: &[f64]) -> Vec<f64> {
     qs.iter().for_each(|q| needs(n, *q, &mut wanted));
     let ranked = Ranked::of(values, wanted);
     qs.iter().map(|q| ranked.percentile(n, *q)).collect()
+}
+
+impl Values {
+    /// As [`percentiles`], of all of them, in microseconds; `None` where there is none.
+    pub fn percentiles<const N: usize>(&mut self, qs: &[f64; N]) -> Option<[f64; N]> {
+        let found = match self {
+            Self::Narrow(values) => percentiles(values, qs),
+            Self::Wide(values) => percentiles(values, qs),
+        };
+        found.try_into().ok()
+    }
 }
 
 /// What is known of a metric's values, which are reordered; `None` of none. `tests` are the counted tests: of the

@@ -1,6 +1,9 @@
 //! What a report is made of: the samples of the selected monitors over a period, and the figures that most sections need.
 
-use std::{collections::BTreeSet, sync::OnceLock};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
 
 use mailqos_core::{
     config::Config,
@@ -11,7 +14,7 @@ use mailqos_core::{
 use super::provenance::{Columns, Origin, Part};
 use crate::{
     figures::{
-        AlarmLog, Column, Counts, Lake, LakeError, Metric, Period, Series, SeriesQuery, Timeline,
+        AlarmLog, Bucket, Column, Counts, Lake, LakeError, Metric, Period, Series, SeriesQuery, Timeline, Unit, Values,
         patterns::{self, Found},
         percentiles::CONTRACT,
         service_level::{self, LevelReport},
@@ -41,7 +44,11 @@ pub struct Facts {
     /// What this machine's probe has kept of conversations, where a configuration says where.
     pub transcripts: Option<Store>,
     patterns: OnceLock<Vec<Found>>,
+    buckets: Mutex<BucketsOf>,
 }
+
+/// The buckets of each period and unit that was asked for.
+type BucketsOf = HashMap<(UtcMicros, UtcMicros, Unit), Arc<[Bucket]>>;
 
 /// One monitor as seen from one site.
 #[derive(Debug)]
@@ -60,6 +67,10 @@ pub struct Monitor {
     pub series: Series,
     /// The counted tests of the period.
     pub counts: Counts,
+    /// Median, p90, p95, p99 of the round trip, in microseconds.
+    pub round_trip: Option<[f64; 4]>,
+    /// Of how many mails the round trip is known.
+    pub round_trips: usize,
     /// Up, down and unknown.
     pub timeline: Timeline,
     /// The period before; `None` where less than half of it is known.
@@ -119,6 +130,22 @@ impl Monitor {
     pub fn is_simulated(&self) -> bool {
         self.site == "simulated" || self.site.ends_with("-simulated")
     }
+
+    /// The values of a metric over the counted tests of the period.
+    pub fn values(&self, metric: Metric) -> Values {
+        values(&self.series, metric)
+    }
+
+    /// Percentiles of a metric over the counted tests of the period, in microseconds; `None` without a value.
+    pub fn percentiles<const N: usize>(&self, metric: Metric, qs: &[f64; N]) -> Option<[f64; N]> {
+        self.values(metric).percentiles(qs)
+    }
+}
+
+fn values(series: &Series, metric: Metric) -> Values {
+    let mut values = Values::default();
+    series.values_into(metric, series.inside.clone(), &series.counting(), &mut values);
+    values
 }
 
 impl Facts {
@@ -166,21 +193,23 @@ impl Facts {
                 lake.map(&now_query, |series| {
                     let mut series = std::mem::take(series);
                     series.leave_out_empty();
-                    (Origin::of(&series, Columns::All), series)
+                    let mut trips = values(&series, Metric::RoundTrip);
+                    let round_trip = (trips.len(), trips.percentiles(&CONTRACT));
+                    (Origin::of(&series, Columns::All), round_trip, series)
                 })?,
                 lake.map(&before_query, |series| figures_before(series, &before))?,
             )
         };
-        series.retain(|(_, series)| chosen.contains(&(series.site.to_string(), series.monitor.to_string())));
+        series.retain(|(.., series)| chosen.contains(&(series.site.to_string(), series.monitor.to_string())));
         let last_sample = series
             .iter()
-            .filter(|(_, series)| !series.inside.is_empty())
-            .map(|(_, series)| series.at(series.inside.end - 1))
+            .filter(|(.., series)| !series.inside.is_empty())
+            .map(|(.., series)| series.at(series.inside.end - 1))
             .max();
         let passed = passed(period, &series, last_sample, now);
         let mut monitors: Vec<Monitor> = series
             .into_iter()
-            .map(|(origin, series)| {
+            .map(|(origin, round_trip, series)| {
                 let before = before
                     .iter()
                     .find(|(site, id, _)| **site == *series.site && **id == *series.monitor)
@@ -191,7 +220,7 @@ impl Facts {
                         downtime: before.downtime,
                         origin: before.origin.clone(),
                     });
-                monitor(config, (origin, series), before, &passed)
+                monitor(config, (origin, round_trip, series), before, &passed)
             })
             .collect();
         let several: BTreeSet<&str> = monitors.iter().map(|monitor| monitor.site.as_str()).collect();
@@ -225,6 +254,7 @@ impl Facts {
             skipped,
             transcripts: config.map(Store::new),
             patterns: OnceLock::new(),
+            buckets: Mutex::default(),
         })
     }
 
@@ -234,6 +264,15 @@ impl Facts {
             let ask = |monitor: &Monitor| patterns::ask(&monitor.series, &self.passed);
             patterns::find(parallel::map(&self.monitors, ask))
         })
+    }
+
+    /// The buckets of a period, which monitors share: to find the hours of a year takes as long as to draw them.
+    pub fn buckets(&self, period: &Period, unit: Unit) -> Arc<[Bucket]> {
+        let mut known = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let buckets = known
+            .entry((period.from, period.to, unit))
+            .or_insert_with(|| period.buckets(unit).into());
+        Arc::clone(buckets)
     }
 
     /// What was read for some of the monitors.
@@ -274,14 +313,17 @@ fn levels(lake: &Lake, config: &Config, selection: &Selection, passed: &Period) 
     Ok(reports)
 }
 
+/// What was read of a monitor: where it is from; how many round trips, and their p50, p90, p95 and p99; its samples.
+type Read = (Origin, (usize, Option<[f64; 4]>), Series);
+
 /// A period that is not over ends one test interval after the last sample.
-fn passed(period: &Period, series: &[(Origin, Series)], last: Option<UtcMicros>, now: UtcMicros) -> Period {
+fn passed(period: &Period, series: &[Read], last: Option<UtcMicros>, now: UtcMicros) -> Period {
     if period.to <= now {
         return period.clone();
     }
     let interval = series
         .iter()
-        .filter_map(|(_, series)| series.test_interval.iter().last().flatten())
+        .filter_map(|(.., series)| series.test_interval.iter().last().flatten())
         .max()
         .unwrap_or(Micros::from_secs(300));
     let end = last.map_or(now, |last| (last + interval).min(now.max(last + Micros(1))));
@@ -290,7 +332,7 @@ fn passed(period: &Period, series: &[(Origin, Series)], last: Option<UtcMicros>,
 
 fn monitor(
     config: Option<&Config>,
-    (origin, series): (Origin, Series),
+    (origin, (round_trips, round_trip), series): Read,
     before: Option<Before>,
     passed: &Period,
 ) -> Monitor {
@@ -316,6 +358,8 @@ fn monitor(
         }),
         tags: configured.map(|monitor| monitor.tags.clone()).unwrap_or_default(),
         counts: Counts::of(&series, series.inside.clone()),
+        round_trip,
+        round_trips,
         timeline: Timeline::of(&series, passed, configured.map(|monitor| monitor.test_interval)),
         before,
         origin,
@@ -332,10 +376,7 @@ type Earlier = (std::sync::Arc<str>, std::sync::Arc<str>, Option<Before>);
 
 fn figures_before(series: &Series, period: &Period) -> Earlier {
     let counts = Counts::of(series, series.inside.clone());
-    let mut trips = series.values(Metric::RoundTrip, series.inside.clone());
-    let round_trip = (!trips.is_empty())
-        .then(|| crate::figures::percentiles(&mut trips, &CONTRACT))
-        .and_then(|values| values.try_into().ok());
+    let round_trip = values(series, Metric::RoundTrip).percentiles(&CONTRACT);
     let timeline = Timeline::of(series, period, None);
     // A period of which less than half is known is no measure for another.
     let before = (counts.tests() > 0 && timeline.coverage() >= 0.5).then_some(Before {

@@ -8,6 +8,9 @@ use super::{
 };
 use crate::figures::{Counts, Metric, Outage, Values, percentiles};
 
+/// Of fewer mails no percentile is told.
+const ENOUGH: usize = 20;
+
 /// Figures over several monitors together.
 #[derive(Debug)]
 pub struct Together {
@@ -55,16 +58,15 @@ impl Together {
 
 /// p50, p90, p95, p99 of the round trip over these monitors, in microseconds.
 pub fn round_trip(monitors: &[&Monitor]) -> Option<[f64; 4]> {
+    if let [only] = monitors {
+        return only.round_trip;
+    }
     let mut trips = Values::default();
     for monitor in monitors {
         let series = &monitor.series;
         series.values_into(Metric::RoundTrip, series.inside.clone(), &series.counting(), &mut trips);
     }
-    let figures = match &mut trips {
-        Values::Narrow(trips) => percentiles(trips, &percentiles::CONTRACT),
-        Values::Wide(trips) => percentiles(trips, &percentiles::CONTRACT),
-    };
-    figures.try_into().ok()
+    trips.percentiles(&percentiles::CONTRACT)
 }
 
 /// The finding in one sentence, with its figure.
@@ -265,14 +267,17 @@ pub fn sentences<'a>(monitors: &[&'a Monitor], locale: &Locale) -> Vec<Sentence<
     said
 }
 
+/// The percentiles of a monitor's round trip, where enough mails came for them to say something.
+fn enough(monitor: &Monitor) -> Option<[f64; 4]> {
+    monitor.round_trip.filter(|_| monitor.round_trips >= ENOUGH)
+}
+
 fn p95(monitor: &Monitor) -> Option<f64> {
-    let mut trips = monitor.series.values(Metric::RoundTrip, monitor.series.inside.clone());
-    (trips.len() >= 20).then(|| percentiles(&mut trips, &[0.95])[0])
+    enough(monitor).map(|figures| figures[2])
 }
 
 fn median(monitor: &Monitor) -> Option<f64> {
-    let mut trips = monitor.series.values(Metric::RoundTrip, monitor.series.inside.clone());
-    (trips.len() >= 20).then(|| percentiles(&mut trips, &[0.5])[0])
+    enough(monitor).map(|figures| figures[0])
 }
 
 /// The monitor whose median changed most, if by at least a quarter.

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     charts::DRAWING,
     figures::{Calendar, Lake, LakeError, Period, PeriodError},
-    timing,
+    parallel, timing,
 };
 
 /// Why a report can't be made.
@@ -367,8 +367,9 @@ pub fn write(
         move |source| ReportError::Write { path, source }
     };
     fs::create_dir_all(folder).map_err(failed(folder))?;
-    let mut files = Vec::new();
-    for format in formats {
+    // Each kind of file by itself, on all cores: one is written while another is still being set.
+    let formats: Vec<Format> = formats.iter().copied().collect();
+    let files = parallel::map(&formats, |format| {
         let bytes = timing::told(format.extension(), || {
             Ok::<_, MediaError>(match format {
                 Format::Html => media::html::render(&report.document, own)?.into_bytes(),
@@ -380,9 +381,9 @@ pub fn write(
         })?;
         let path = folder.join(format!("{}.{}", report.stem, format.extension()));
         publish(&path, &bytes).map_err(failed(&path))?;
-        files.push((*format, path));
-    }
-    Ok(files)
+        Ok((*format, path))
+    });
+    files.into_iter().collect()
 }
 
 /// Writes a file so that nobody ever sees half of it.

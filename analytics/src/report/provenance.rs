@@ -120,20 +120,20 @@ impl Origin {
         // A hash of many bytes at once is faster than many of few.
         let mut bytes = Vec::with_capacity(2 * CHUNK);
         for row in series.inside.clone() {
-            bytes.extend(series.started_at[row].to_le_bytes());
+            bytes.extend_from_slice(&series.started_at[row].to_le_bytes());
             let outcome = Outcome::ALL.iter().position(|outcome| *outcome == series.outcome[row]);
             bytes.push(u8::try_from(outcome.unwrap_or(usize::MAX)).unwrap_or(u8::MAX));
             for metric in &metrics {
                 let value = metric.get(row).map_or(i64::MIN, |value| value.0);
-                bytes.extend(value.to_le_bytes());
+                bytes.extend_from_slice(&value.to_le_bytes());
             }
             if columns == Columns::All {
                 let stage = series.stage.get(row).copied().flatten();
                 let error = series.error.get(row).and_then(Option::as_deref);
                 for text in [stage.map(|stage| stage.as_str()), error] {
                     let text = text.unwrap_or_default();
-                    bytes.extend((text.len() as u64).to_le_bytes());
-                    bytes.extend(text.as_bytes());
+                    bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
+                    bytes.extend_from_slice(text.as_bytes());
                 }
             }
             if bytes.len() >= CHUNK {

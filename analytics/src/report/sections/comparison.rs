@@ -5,7 +5,6 @@ use mailqos_core::config::{Problems, Table};
 use super::{Section, View};
 use crate::{
     charts::{Measure, WIDTH, dumbbell},
-    figures::{Metric, percentiles},
     report::document::{Block, ChartBlock},
 };
 
@@ -37,11 +36,10 @@ impl Section for Comparison {
                 let (before, after) = if self.availability {
                     (earlier.counts.availability()?, monitor.counts.availability()?)
                 } else {
-                    let mut values = monitor.series.values(Metric::RoundTrip, monitor.series.inside.clone());
-                    if values.len() < FEW || earlier.counts.tests() < FEW as u64 {
+                    if monitor.round_trips < FEW || earlier.counts.tests() < FEW as u64 {
                         return None;
                     }
-                    (earlier.round_trip?[0], percentiles(&mut values, &[0.5])[0])
+                    (earlier.round_trip?[0], monitor.round_trip?[0])
                 };
                 Some(dumbbell::Row {
                     name: monitor.name.clone(),

@@ -4,7 +4,8 @@ use mailqos_core::config::{Problems, Table};
 
 use super::{Section, View};
 use crate::{
-    figures::{Metric, percentiles},
+    figures::{Metric, Values},
+    parallel,
     report::document::{Block, Span},
 };
 
@@ -66,16 +67,11 @@ impl Section for Method {
             )),
         ]);
         let mut blocks = vec![Block::List { ordered: false, items }];
-        let mut errors = Vec::new();
-        for monitor in &view.monitors {
-            errors.extend(
-                monitor
-                    .series
-                    .values(Metric::RoundTripError, monitor.series.inside.clone()),
-            );
+        let mut errors = Values::default();
+        for mut more in parallel::map(&view.monitors, |monitor| monitor.values(Metric::RoundTripError)) {
+            errors.append(&mut more);
         }
-        if !errors.is_empty() {
-            let values = percentiles(&mut errors, &[0.5, 0.99]);
+        if let Some(values) = errors.percentiles(&[0.5, 0.99]) {
             blocks.push(Block::paragraph(l.fill(
                 "The landing of a mail was known to ± {0} in half of the tests, and to ± {1} in 99 % of them.",
                 &[&l.duration(values[0]), &l.duration(values[1])],

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     charts::{Chart, WIDTH, lines, small_multiples},
-    figures::{Metric, Unit, percentiles},
+    figures::{Metric, Unit},
     parallel,
     report::{
         document::{Block, ChartBlock},
@@ -111,9 +111,10 @@ impl MonitorsChart {
 
     /// Median and p95 of the period.
     fn typical(&self, monitor: &Monitor) -> Option<[f64; 2]> {
-        let mut values = monitor.series.values(self.metric, monitor.series.inside.clone());
-        let known = (!values.is_empty()).then(|| percentiles(&mut values, &[0.5, 0.95]));
-        known.and_then(|known| known.try_into().ok())
+        if self.metric == Metric::RoundTrip {
+            return monitor.round_trip.map(|figures| [figures[0], figures[2]]);
+        }
+        monitor.percentiles(self.metric, &[0.5, 0.95])
     }
 
     fn panels(&self, monitors: &[&Monitor], view: &View<'_>) -> Chart {

@@ -4,7 +4,7 @@ use mailqos_core::config::{Problems, Table as Toml};
 
 use super::{Section, View};
 use crate::{
-    figures::{DeliveredPercentile, Metric, Percentile, Summary, percentiles::delivered_percentile},
+    figures::{DeliveredPercentile, Metric, Summary, Values, percentiles::distribution},
     parallel,
     report::{
         document::{Block, Cell, Column, Row, Status, Table},
@@ -54,19 +54,26 @@ pub(in crate::report) fn metric_name(metric: Metric, l: &Locale) -> &'static str
 }
 
 const QS: [f64; 4] = [0.5, 0.9, 0.95, 0.99];
+/// The place of the percentile whose interval is told.
+const P95: usize = 2;
 
 impl Section for Percentiles {
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let l = view.locale;
         let figures = parallel::map(&view.monitors, |monitor| {
-            let rows = monitor.series.inside.clone();
-            let mut values = monitor.series.values(self.metric, rows.clone());
-            let summary = Summary::of(&mut values, &QS);
-            let p95 = Percentile::of(&mut values, 0.95);
-            let delivered = (self.metric == Metric::RoundTrip)
-                .then(|| delivered_percentile(&mut values, monitor.counts.tests() as usize, 0.99))
-                .flatten();
-            (*monitor, summary, p95, delivered)
+            let round_trip = self.metric == Metric::RoundTrip;
+            let tests = monitor.counts.tests() as usize;
+            let mut delivered = Vec::new();
+            let asked = round_trip.then_some((tests, &mut delivered));
+            let found = match &mut monitor.values(self.metric) {
+                Values::Narrow(values) => distribution(values, &QS, asked),
+                Values::Wide(values) => distribution(values, &QS, asked),
+            };
+            let none = (round_trip && tests > 0).then_some(DeliveredPercentile::NotDelivered);
+            let (summary, p95) = found.map_or((None, None), |mut found| {
+                (Some(found.summary), found.intervals.swap_remove(P95))
+            });
+            (*monitor, summary, p95, delivered.pop().or(none))
         });
         if figures.iter().all(|(_, summary, ..)| summary.is_none()) {
             return Vec::new();
@@ -87,11 +94,9 @@ impl Section for Percentiles {
             .iter()
             .map(|(monitor, summary, p95, delivered)| {
                 let of = |pick: fn(&Summary) -> f64| number(summary.as_ref().map(pick));
-                let interval = p95
-                    .and_then(|p95| p95.interval)
-                    .map_or_else(String::new, |(low, high)| {
-                        format!("({}–{})", l.bare(low, per), l.bare(high, per))
-                    });
+                let interval = p95.map_or_else(String::new, |(low, high)| {
+                    format!("({}–{})", l.bare(low, per), l.bare(high, per))
+                });
                 let mut cells = vec![
                     Cell::text(&monitor.name),
                     Cell::number(

@@ -5,9 +5,12 @@ use mailqos_core::config::{Problems, Table};
 use super::{Section, View, round_trip::stretch};
 use crate::{
     charts::{WIDTH, phases},
-    figures::{Metric, Series, percentiles},
+    figures::Metric,
     parallel,
-    report::document::{Block, ChartBlock},
+    report::{
+        document::{Block, ChartBlock},
+        facts::Monitor,
+    },
 };
 
 /// The phases in the order in which they happen, and what each is made of. The content is sent within transit, which begins
@@ -41,7 +44,7 @@ impl Section for Phases {
             name: monitor.name.clone(),
             parts: PHASES
                 .iter()
-                .map(|(_, metrics)| sum_of_medians(&monitor.series, metrics))
+                .map(|(_, metrics)| sum_of_medians(monitor, metrics))
                 .collect(),
         });
         rows.retain(|row| row.parts.iter().any(Option::is_some));
@@ -68,10 +71,9 @@ impl Section for Phases {
 }
 
 /// The medians of some metrics, added up; nothing where none has a value.
-fn sum_of_medians(series: &Series, metrics: &[Metric]) -> Option<f64> {
-    let medians = metrics.iter().filter_map(|metric| {
-        let mut values = series.values(*metric, series.inside.clone());
-        (!values.is_empty()).then(|| percentiles(&mut values, &[0.5])[0])
-    });
+fn sum_of_medians(monitor: &Monitor, metrics: &[Metric]) -> Option<f64> {
+    let medians = metrics
+        .iter()
+        .filter_map(|metric| Some(monitor.percentiles(*metric, &[0.5])?[0]));
     medians.reduce(|sum, median| sum + median)
 }

@@ -99,24 +99,29 @@ impl Section for MetricChart {
 
 /// The true median and p95 of the period: the chart itself knows only its buckets.
 fn title(monitor: &Monitor, metric: Metric, name: &str, l: &Locale) -> String {
-    let mut values = monitor.series.values(metric, monitor.series.inside.clone());
-    if values.is_empty() {
+    let (count, figures) = if metric == Metric::RoundTrip {
+        let figures = monitor.round_trip.map(|figures| [figures[0], figures[2]]);
+        (monitor.round_trips, figures)
+    } else {
+        let mut values = monitor.values(metric);
+        (values.len(), values.percentiles(&[0.5, 0.95]))
+    };
+    let Some([median, p95]) = figures else {
         return l.fill("No {0} was measured", &[name]);
+    };
+    if count == 1 {
+        return l.fill("The only test had a {0} of {1}", &[name, &l.duration(median)]);
     }
-    if let [only] = values[..] {
-        return l.fill("The only test had a {0} of {1}", &[name, &l.duration(only as f64)]);
-    }
-    let figures = percentiles(&mut values, &[0.5, 0.95]);
-    if values.len() < ENOUGH {
-        let count = l.integer(values.len() as u64);
+    if count < ENOUGH {
+        let count = l.integer(count as u64);
         return l.fill(
             "Half of {0} tests had a {1} of at most {2}",
-            &[&count, name, &l.duration(figures[0])],
+            &[&count, name, &l.duration(median)],
         );
     }
     l.fill(
         "Half had a {0} of at most {1}, 95 % of at most {2}",
-        &[name, &l.duration(figures[0]), &l.duration(figures[1])],
+        &[name, &l.duration(median), &l.duration(p95)],
     )
 }
 

@@ -16,7 +16,7 @@ use crate::{
         calendar,
         strip::{self, Cell, Row, Strip as Drawing},
     },
-    figures::{Counts, Period, Unit},
+    figures::{Bucket, Counts, Period, Unit},
     report::{
         document::{Block, ChartBlock},
         facts::Monitor,
@@ -70,6 +70,7 @@ impl Section for Strip {
         } else {
             Unit::Day
         });
+        let buckets = view.facts.buckets(&period, unit);
         let (shown, title) = self.worst(view);
         let parts = shown.chunks(MOST_ROWS);
         let several = parts.len() > 1;
@@ -82,7 +83,7 @@ impl Section for Strip {
                     period: stretch(&period),
                     rows: monitors
                         .iter()
-                        .map(|monitor| row(monitor, &period, unit, view.locale))
+                        .map(|monitor| row(monitor, &period, &buckets, view.locale))
                         .collect(),
                 };
                 let mut chart = if calendar {
@@ -130,13 +131,12 @@ impl Strip {
     }
 }
 
-fn row(monitor: &Monitor, period: &Period, unit: Unit, locale: &Locale) -> Row {
+fn row(monitor: &Monitor, period: &Period, buckets: &[Bucket], locale: &Locale) -> Row {
     Row {
         name: monitor.name.clone(),
         figure: locale.share(monitor.counts.ok, monitor.counts.tests()),
-        cells: period
-            .buckets(unit)
-            .into_iter()
+        cells: buckets
+            .iter()
             .map(|bucket| {
                 let rows = monitor.series.rows(bucket.start, bucket.end);
                 let counts = Counts::of(&monitor.series, rows);

@@ -3,13 +3,10 @@
 use mailqos_core::config::{Problems, Table as Toml};
 
 use super::{Section, View};
-use crate::{
-    figures::{Metric, percentiles},
-    report::{
-        document::{Block, Cell, Column, Row, Span, Table},
-        facts::Monitor,
-        locale::{Locale, decimals_for},
-    },
+use crate::report::{
+    document::{Block, Cell, Column, Row, Span, Table},
+    facts::Monitor,
+    locale::{Locale, decimals_for},
 };
 
 /// What monitors are ranked by.
@@ -55,21 +52,19 @@ impl Figure {
     /// The value of a monitor; nothing where it is not known.
     fn of(self, monitor: &Monitor) -> Option<f64> {
         let counts = &monitor.counts;
-        let quantile = |q: f64| {
-            let mut values = monitor.series.values(Metric::RoundTrip, monitor.series.inside.clone());
-            (!values.is_empty()).then(|| percentiles(&mut values, &[q])[0])
-        };
+        // The median, p90, p95, p99.
+        let round_trip = |place: usize| monitor.round_trip.map(|figures| figures[place]);
         match self {
             Self::Availability => counts.availability(),
             Self::Downtime => (counts.tests() > 0).then_some(monitor.timeline.downtime.0 as f64),
             Self::Outages => (counts.tests() > 0).then_some(monitor.timeline.outages.len() as f64),
-            Self::Median => quantile(0.5),
-            Self::P95 => quantile(0.95),
-            Self::P99 => quantile(0.99),
+            Self::Median => round_trip(0),
+            Self::P95 => round_trip(2),
+            Self::P99 => round_trip(3),
             Self::Slower => {
                 let then = monitor.before.as_ref()?.round_trip?[0];
                 (then > 0.0)
-                    .then(|| quantile(0.5).map(|now| now / then - 1.0))
+                    .then(|| round_trip(0).map(|now| now / then - 1.0))
                     .flatten()
             }
         }

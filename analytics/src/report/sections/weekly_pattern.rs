@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     charts::{Measure, WIDTH, heat_map},
-    figures::{Metric, percentiles},
+    figures::{Metric, local_clock::LocalClock, percentiles},
     report::document::{Block, ChartBlock},
 };
 
@@ -36,12 +36,11 @@ impl Section for WeeklyPattern {
                 let series = &monitor.series;
                 let column = series.metric(self.metric);
                 let mut values: [[Vec<i64>; 24]; 7] = Default::default();
+                let mut clock = LocalClock::new(l.zone());
                 for row in series.counted() {
                     let Some(value) = column.get(row) else { continue };
-                    let local = l.zone().to_datetime(series.at(row).timestamp());
-                    let day = usize::try_from(local.weekday().to_monday_zero_offset()).unwrap_or(0);
-                    let hour = usize::try_from(local.hour()).unwrap_or(0);
-                    values[day][hour].push(value.0);
+                    let local = clock.at(series.at(row));
+                    values[local.weekday()][usize::from(local.hour)].push(value.0);
                 }
                 let cells = values
                     .map(|day| day.map(|mut hour| (hour.len() >= FEW).then(|| percentiles(&mut hour, &[0.5])[0])));

@@ -1,0 +1,85 @@
+//! The local time of many tests one after the other: the zone is asked once in a quarter of an hour, not for each.
+
+use jiff::tz::TimeZone;
+use mailqos_core::model::UtcMicros;
+
+/// Clocks change at full quarters of an hour of UTC.
+const QUARTER: i64 = 900_000_000;
+const HOUR: i64 = 3_600_000_000;
+const DAY: i64 = 24 * HOUR;
+
+/// A zone's clock, read at moments that mostly follow each other.
+#[derive(Debug)]
+pub struct LocalClock<'a> {
+    zone: &'a TimeZone,
+    quarter: i64,
+    offset: i64,
+}
+
+/// What it shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shown {
+    /// The local day, counted from 1970-01-01.
+    pub day: i64,
+    /// The hour of the day, 0 to 23.
+    pub hour: u8,
+}
+
+impl Shown {
+    /// 0 for Monday to 6 for Sunday.
+    pub fn weekday(self) -> usize {
+        // 1970-01-01 was a Thursday.
+        (self.day + 3).rem_euclid(7) as usize
+    }
+}
+
+impl<'a> LocalClock<'a> {
+    /// Of a zone.
+    pub fn new(zone: &'a TimeZone) -> Self {
+        Self {
+            zone,
+            quarter: i64::MIN,
+            offset: 0,
+        }
+    }
+
+    /// What it shows at a moment.
+    pub fn at(&mut self, moment: UtcMicros) -> Shown {
+        let quarter = moment.0.div_euclid(QUARTER);
+        if quarter != self.quarter {
+            let seconds = self.zone.to_offset(moment.timestamp()).seconds();
+            (self.quarter, self.offset) = (quarter, i64::from(seconds) * 1_000_000);
+        }
+        let local = moment.0 + self.offset;
+        Shown {
+            day: local.div_euclid(DAY),
+            hour: (local.rem_euclid(DAY) / HOUR) as u8,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_shows_what_the_zone_says_also_when_clocks_change() {
+        for name in [
+            "Europe/Stockholm",
+            "Australia/Lord_Howe",
+            "Asia/Kathmandu",
+            "America/St_Johns",
+        ] {
+            let zone = TimeZone::get(name).expect("a zone");
+            let mut clock = LocalClock::new(&zone);
+            // From before 1970 through years of changes, in steps that are no divisor of an hour.
+            for step in -20_000..60_000_i64 {
+                let at = UtcMicros(step * 37 * 60_000_000 + 1_600_000_000_000_000 * i64::from(step > 0));
+                let shown = clock.at(at);
+                let local = zone.to_datetime(at.timestamp());
+                let expected = (local.weekday().to_monday_zero_offset() as usize, local.hour() as u8);
+                assert_eq!((shown.weekday(), shown.hour), expected, "{name} {local}");
+            }
+        }
+    }
+}
