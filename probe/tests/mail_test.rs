@@ -1056,3 +1056,29 @@ async fn a_test_does_not_wait_for_a_visit_without_end() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn a_pickup_that_hangs_fails_at_the_step_that_hangs() {
+    for (protocol, slow, hangs, stage) in [
+        (Protocol::Pop3, "GREETING", "LOGIN", Stage::PickupLogin),
+        (Protocol::Imap, "GREETING", "LOGIN", Stage::PickupLogin),
+        (Protocol::Imap, "LOGIN", "SELECT", Stage::PickupList),
+    ] {
+        let probe = match protocol {
+            Protocol::Imap => Probe::over_imap(Options::default()).await,
+            _ => Probe::new(Options::default()).await,
+        };
+        let late = Fault::Delay(Duration::from_millis(400));
+        probe.server.inject(protocol, slow, late, When::Always);
+        probe.server.inject(protocol, hangs, Fault::Stall, When::Always);
+        let sample = probe
+            .run_with(&[("\"3s\"", "\"500ms\""), ("\"100ms\"", "\"450ms\"")])
+            .await
+            .sample;
+        assert_eq!(
+            (sample.outcome, sample.stage),
+            (Outcome::PickupFailed, Some(stage)),
+            "{sample:?}"
+        );
+    }
+}
