@@ -260,7 +260,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("mailqos.toml");
         let text = "site = \"here\"\n[object.o]\naddress = \"mail.example.com\"\n[monitor.m]\nobject = \"o\"\nmax_round_trip = \"30s\"\n\
-                    from = \"a@b.example\"\nto = \"a@b.example\"\nsmtp = { port = 587, tls = \"starttls\" }\npickup = { protocol = \"imap\", tls = \"implicit\" }\n";
+                    from = \"a@b.example\"\nto = \"a@b.example\"\nsmtp = { port = 587, tls = \"starttls\", account = \"a\" }\n\
+                    pickup = { protocol = \"imap\", tls = \"implicit\", account = \"a\" }\n\
+                    [account.a]\nuser = \"a\"\npassword = { env = \"NONE\" }\n";
         std::fs::write(&path, text).expect("written");
         let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
         config.monitors["m"].kind.clone()
