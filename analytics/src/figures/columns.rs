@@ -19,6 +19,8 @@ use parquet::{
 
 use super::series::Durations;
 
+/// Room is made at once for so many rows at most: a damaged footer may claim any number.
+const ROOM: usize = 1 << 20;
 /// What stands for null among the values of a column.
 const NOTHING: u32 = u32::MAX;
 
@@ -54,7 +56,7 @@ impl<'a> Columns<'a> {
 
     /// A column of durations in microseconds.
     pub(super) fn durations(&self, name: &str) -> Option<Durations> {
-        let mut values: Vec<u32> = Vec::with_capacity(self.rows);
+        let mut values: Vec<u32> = Vec::with_capacity(self.rows.min(ROOM));
         let mut scratch: Vec<u32> = Vec::new();
         let is_number = |column: &ColumnDescriptor| {
             column.physical_type() == Type::INT64
@@ -83,7 +85,7 @@ impl<'a> Columns<'a> {
 
     /// A column of moments in microseconds, none of them null.
     pub(super) fn moments(&self, name: &str) -> Option<Vec<i64>> {
-        let mut values: Vec<i64> = Vec::with_capacity(self.rows);
+        let mut values: Vec<i64> = Vec::with_capacity(self.rows.min(ROOM));
         let is_moment = |column: &ColumnDescriptor| {
             column.physical_type() == Type::INT64
                 && match column.logical_type_ref() {

@@ -205,9 +205,19 @@ fn decode(file: &LakeFile, columns: &[(&str, Form)], wanted: &Wanted) -> Result<
             leaves.all(all_null)
         })
     };
+    // A damaged footer may claim any number of rows, and a null or a repeated word takes no room in a file; a moment does. Where
+    // the moments can't be decoded here, nothing is.
+    let mut trusted = true;
+    if columns.contains(&("started_at", Form::Moments)) {
+        match catch_unwind(AssertUnwindSafe(|| own.moments("started_at"))) {
+            Ok(Some(values)) => drop(decoded.moments.insert("started_at".to_owned(), values)),
+            _ => trusted = false,
+        }
+    }
     let mut rest = Vec::new();
     for (name, form) in columns {
         let says_nothing = match *name {
+            "started_at" if trusted => true,
             "monitor" | "started_at" | "outcome" => false,
             "settled" => kept().all(|group| group.all_settled),
             "tls_unverified" => kept().all(|group| group.all_verified),
@@ -220,13 +230,10 @@ fn decode(file: &LakeFile, columns: &[(&str, Form)], wanted: &Wanted) -> Result<
         let done = catch_unwind(AssertUnwindSafe(|| {
             let name = (*name).to_owned();
             match form {
+                _ if !trusted => return None,
                 Form::Durations => {
                     let values = own.durations(&name)?;
                     decoded.durations.insert(name, values);
-                }
-                Form::Moments => {
-                    let values = own.moments(&name)?;
-                    decoded.moments.insert(name, values);
                 }
                 Form::Words => {
                     let values = own.words(&name)?;
@@ -236,7 +243,7 @@ fn decode(file: &LakeFile, columns: &[(&str, Form)], wanted: &Wanted) -> Result<
                     let values = own.codes(&name)?;
                     decoded.codes.insert(name, values);
                 }
-                Form::Any => return None,
+                Form::Moments | Form::Any => return None,
             }
             Some(())
         }));

@@ -561,8 +561,7 @@ struct Batch {
 }
 
 impl Batch {
-    /// A monitor's samples in the time that the query looks at.
-    /// Puts the samples of a monitor, named by its number, in the place of what a series holds.
+    /// Puts the samples of a monitor, named by its number, in the time that the query looks at, in the place of what a series holds.
     fn read(&self, monitor: usize, query: &SeriesQuery, series: &mut Series) {
         series.restart(&self.site, &self.monitors[monitor]);
         series.reserve(self.parts.iter().map(|part| part.count(monitor)).sum(), query);

@@ -419,8 +419,7 @@ pub struct Mirrored {
     pub removed: usize,
 }
 
-/// The innermost cause says most.
-/// What is at the bottom of it comes first: the rest may be cut.
+/// An error in words: the innermost cause says most and comes first, as the rest may be cut.
 fn reason(error: &StoreError) -> String {
     let text = error.to_string();
     let innermost = std::iter::successors(std::error::Error::source(error), |inner| inner.source()).last();
