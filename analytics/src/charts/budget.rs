@@ -98,11 +98,7 @@ pub fn chart(data: &Budgets, voice: &dyn Voice) -> Chart {
     };
     let height = (plot.bottom + 22.0).ceil();
     let finding = finding(data, voice);
-    let title = if data.title.is_empty() {
-        headline(&finding)
-    } else {
-        data.title.clone()
-    };
+    let title = headline(&data.title, &finding);
     let passed = if data.passed.is_finite() {
         data.passed.clamp(0.0, 1.0)
     } else {

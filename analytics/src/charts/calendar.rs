@@ -73,11 +73,7 @@ pub fn chart(data: &Strip, first_day: i8, voice: &dyn Voice) -> Chart {
     let lines = data.rows.len().max(1).div_ceil(across);
     let height = (key.height + tall * lines as f64).ceil();
     let finding = strip::finding(data, voice);
-    let title = if data.title.is_empty() {
-        headline(&finding)
-    } else {
-        data.title.clone()
-    };
+    let title = headline(&data.title, &finding);
     let svg = draw(width, height as u32, &title, &finding, |canvas| {
         key.draw(canvas);
         if data.rows.is_empty() {

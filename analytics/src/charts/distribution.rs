@@ -89,11 +89,7 @@ pub fn chart(data: &Distribution, voice: &dyn Voice) -> Chart {
     };
     let height = (bars.bottom + 22.0).ceil();
     let finding = finding(&values, tests, &thresholds, &share, data, voice);
-    let title = if data.title.is_empty() {
-        headline(&finding)
-    } else {
-        data.title.clone()
-    };
+    let title = headline(&data.title, &finding);
     let svg = draw(width, height as u32, &title, &finding, |canvas| {
         let percent = Axis::share(0.0, 1.0, 5, voice);
         bars.value_axis_below(canvas, &axis, f64::from(width));

@@ -106,11 +106,7 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
     };
     let height = (plot.bottom + 22.0).ceil();
     let finding = finding(data, &rows, &worse, voice);
-    let title = if data.title.is_empty() {
-        headline(&finding)
-    } else {
-        data.title.clone()
-    };
+    let title = headline(&data.title, &finding);
     let svg = draw(width, height as u32, &title, &finding, |canvas| {
         // The key, hollow and full as in the rows.
         canvas.disc((plot.left + 4.0, 7.0), 4.5, Ink::Grey);

@@ -100,11 +100,7 @@ pub fn chart(data: &HeatMap, voice: &dyn Voice) -> Chart {
     let height = (plot.bottom + 2.0).ceil();
     let fits = text_width(&voice.number(greatest / size, decimals), FIGURE) + 2.0 <= room;
     let finding = finding(data, &known, voice);
-    let title = if data.title.is_empty() {
-        headline(&finding)
-    } else {
-        data.title.clone()
-    };
+    let title = headline(&data.title, &finding);
     let svg = draw(width, height as u32, &title, &finding, |canvas| {
         if !known.is_empty() {
             let end = |value: f64| data.measure.text(value, voice);

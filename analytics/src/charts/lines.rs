@@ -84,11 +84,7 @@ pub fn chart(data: &Lines, voice: &dyn Voice) -> Chart {
         bottom: height - 24.0,
     };
     let finding = finding(data, voice);
-    let title = if data.title.is_empty() {
-        headline(&finding)
-    } else {
-        data.title.clone()
-    };
+    let title = headline(&data.title, &finding);
     let svg = draw(width, height as u32, &title, &finding, |canvas| {
         plot.value_axis(canvas, &axis);
         if range.is_none() {

@@ -84,11 +84,7 @@ pub fn chart(data: &Phases, voice: &dyn Voice) -> Chart {
     };
     let height = (plot.bottom + 22.0).ceil();
     let finding = finding(data, voice);
-    let title = if data.title.is_empty() {
-        headline(&finding)
-    } else {
-        data.title.clone()
-    };
+    let title = headline(&data.title, &finding);
     let svg = draw(width, height as u32, &title, &finding, |canvas| {
         key.draw(canvas, data);
         plot.value_axis_below(canvas, &axis, f64::from(width));

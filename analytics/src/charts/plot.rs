@@ -150,15 +150,22 @@ pub(super) fn period(span: Stretch, voice: &dyn Voice) -> String {
 
 /// Parts joined by semicolons, with a capital in front.
 pub(super) fn sentence(parts: &[&str]) -> String {
-    let joined = parts.join("; ");
-    let mut letters = joined.chars();
-    match letters.next() {
-        Some(first) => first.to_uppercase().chain(letters).collect(),
-        None => joined,
-    }
+    capitalised(&parts.join("; "))
 }
 
-/// A sentence as a headline: without its full stop.
-pub(super) fn headline(finding: &str) -> String {
-    finding.strip_suffix('.').unwrap_or(finding).to_owned()
+/// The same with a capital in front.
+pub(super) fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// The title that a chart was given; where there is none, its finding without the full stop.
+pub(super) fn headline(given: &str, finding: &str) -> String {
+    if given.is_empty() {
+        finding.strip_suffix('.').unwrap_or(finding).to_owned()
+    } else {
+        given.to_owned()
+    }
 }

@@ -131,11 +131,7 @@ fn drawn(data: &RoundTrip, voice: &dyn Voice) -> Chart {
     let range = range(&data.buckets);
     let axis = axis(range, data.limit, 5, voice);
     let failures = failures(data, voice);
-    let title = if data.title.is_empty() {
-        headline(&facts.finding(data, voice))
-    } else {
-        data.title.clone()
-    };
+    let title = headline(&data.title, &facts.finding(data, voice));
     let alternative = [facts.finding(data, voice), facts.extremes(voice), failures.clone()]
         .into_iter()
         .filter(|sentence| !sentence.is_empty())

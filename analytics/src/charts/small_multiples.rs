@@ -80,11 +80,7 @@ pub fn chart(data: &SmallMultiples, voice: &dyn Voice) -> Chart {
     let lines = data.panels.len().max(1).div_ceil(columns);
     let height = (pitch * lines as f64 + 16.0).ceil();
     let finding = finding(data, range, voice);
-    let title = if data.title.is_empty() {
-        headline(&finding)
-    } else {
-        data.title.clone()
-    };
+    let title = headline(&data.title, &finding);
     let svg = draw(width, height as u32, &title, &finding, |canvas| {
         if data.panels.is_empty() {
             canvas.text(voice.t("no monitors"), left, 20.0, At::Start, Ink::Grey, TEXT);

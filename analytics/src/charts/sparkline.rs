@@ -66,7 +66,7 @@ pub fn chart(data: &Sparkline, voice: &dyn Voice) -> Chart {
         }
     };
     let at = |(x, value): (f64, f64)| (plot.x(x), plot.y(level(value)));
-    let svg = draw(width, height, &headline(&finding), &finding, |canvas| {
+    let svg = draw(width, height, &headline("", &finding), &finding, |canvas| {
         for run in known.chunk_by(|one, other| other.0 == one.0 + 1) {
             let points: Vec<(f64, f64)> = run.iter().map(|(index, value)| (place(*index), *value)).collect();
             let drawn: Vec<(f64, f64)> = m4(&points, width as usize).into_iter().map(at).collect();
@@ -101,7 +101,7 @@ pub fn chart(data: &Sparkline, voice: &dyn Voice) -> Chart {
         svg,
         width,
         height,
-        title: headline(&finding),
+        title: headline("", &finding),
         subtitle: sentence(&[&data.metric]),
         alternative: finding,
         data: Data {

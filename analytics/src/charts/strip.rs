@@ -130,11 +130,7 @@ pub fn chart(data: &Strip, voice: &dyn Voice) -> Chart {
     };
     let height = (plot.bottom + 24.0).ceil();
     let finding = finding(data, voice);
-    let title = if data.title.is_empty() {
-        headline(&finding)
-    } else {
-        data.title.clone()
-    };
+    let title = headline(&data.title, &finding);
     let svg = draw(width, height as u32, &title, &finding, |canvas| {
         key.draw(canvas);
         if data.rows.is_empty() {

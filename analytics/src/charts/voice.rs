@@ -2,6 +2,8 @@
 
 use jiff::tz::TimeZone;
 
+use super::plot;
+
 /// Keeps a number and its unit on one line.
 const JOIN: char = '\u{a0}';
 /// What stands for nothing.
@@ -67,6 +69,8 @@ impl dyn Voice + '_ {
     pub(crate) fn fill(&self, english: &'static str, values: &[&str]) -> String {
         let mut text = String::new();
         let mut rest = self.t(english);
+        // A sentence that begins with a word in English and with a value elsewhere still begins with a capital.
+        let capital = rest.starts_with('{') && english.starts_with(char::is_uppercase);
         while let Some(open) = rest.find('{') {
             text.push_str(&rest[..open]);
             let after = &rest[open + 1..];
@@ -77,7 +81,7 @@ impl dyn Voice + '_ {
             rest = after.get(close + 1..).unwrap_or("");
         }
         text.push_str(rest);
-        text
+        if capital { plot::capitalised(&text) } else { text }
     }
 
     /// A number with so many decimals; a dash for what is no number.

@@ -77,7 +77,7 @@ impl Cell {
             }
             Self::Text(text) => line.write_str(text),
             Self::Count(count) => write!(line, "{count}"),
-            Self::Number(value, _) | Self::Share(value, _) => write!(line, "{value:?}"),
+            Self::Number(value, _) | Self::Share(value, _) => line.write_str(zmij::Buffer::new().format(*value)),
             Self::Flag(flag) => write!(line, "{flag}"),
         };
     }

@@ -71,12 +71,13 @@ impl<'a> Columns<'a> {
                 return None;
             };
             match page.valid {
-                None => deltas.narrow_into(page.rows, &mut values)?,
-                Some(levels) => {
+                Some(levels) if levels.valid < page.rows => {
                     scratch.clear();
+                    scratch.reserve(levels.valid.min(ROOM));
                     deltas.narrow_into(levels.valid, &mut scratch)?;
                     levels.spread(&scratch, Durations::NULL, &mut values)?;
                 }
+                _ => deltas.narrow_into(page.rows, &mut values)?,
             }
             Some(())
         })?;
@@ -94,10 +95,8 @@ impl<'a> Columns<'a> {
                 }
         };
         self.pages(name, is_moment, |page| match (page.content, page.valid) {
-            (Content::Deltas(deltas), None) => deltas.each(page.rows, |value| values.push(value)),
-            (Content::Deltas(deltas), Some(levels)) if levels.valid == page.rows => {
-                deltas.each(page.rows, |value| values.push(value))
-            }
+            (Content::Deltas(_), Some(levels)) if levels.valid < page.rows => None,
+            (Content::Deltas(deltas), _) => deltas.each(page.rows, |some| values.extend_from_slice(some)),
             _ => None,
         })?;
         Some(values)
@@ -369,15 +368,20 @@ impl<'a> Levels<'a> {
                 Run::Same(0, count) => to.resize(to.len() + count, null),
                 Run::Same(_, count) => to.extend_from_slice(next(count)?),
                 Run::Packed(bits, count) => {
-                    for row in (0..count).step_by(8) {
-                        let (byte, rows) = (bits[row / 8], (count - row).min(8));
-                        if byte == u8::MAX && rows == 8 {
-                            to.extend_from_slice(next(8)?);
-                            continue;
+                    let mut row = 0;
+                    while row < count {
+                        // Most rows have a value: long stretches of them are added at once.
+                        let full = bits[row / 8..count / 8]
+                            .iter()
+                            .take_while(|byte| **byte == u8::MAX)
+                            .count();
+                        to.extend_from_slice(next(8 * full)?);
+                        row += 8 * full;
+                        for bit in row..count.min(row + 8) {
+                            let valid = bits[bit / 8] >> (bit % 8) & 1 == 1;
+                            to.push(if valid { *next(1)?.first()? } else { null });
                         }
-                        for bit in 0..rows {
-                            to.push(if byte >> bit & 1 == 1 { *next(1)?.first()? } else { null });
-                        }
+                        row += 8;
                     }
                 }
             }
@@ -414,8 +418,8 @@ impl<'a> Deltas<'a> {
         })
     }
 
-    /// Calls `each` with every value; there must be `count` of them.
-    fn each(&self, count: usize, mut each: impl FnMut(i64)) -> Option<()> {
+    /// Calls `each` with all values in order, some at a time; there must be `count` of them.
+    fn each(&self, count: usize, mut each: impl FnMut(&[i64])) -> Option<()> {
         if self.count != count {
             return None;
         }
@@ -424,9 +428,10 @@ impl<'a> Deltas<'a> {
         }
         let values = self.block / self.miniblocks;
         let (mut bytes, mut left, mut last) = (self.bytes, count - 1, self.first);
-        each(last);
+        each(&[last]);
         // Eight bytes more than a miniblock can have, so that each value is read as one word.
         let mut packed = [0_u8; MINIBLOCK * 8 + 8];
+        let mut unpacked = [0_i64; MINIBLOCK];
         while left > 0 {
             let least = zigzag(varint(&mut bytes)?);
             let (widths, rest) = bytes.split_at_checked(self.miniblocks)?;
@@ -438,13 +443,6 @@ impl<'a> Deltas<'a> {
                 let width = usize::from(*width);
                 let (used, here) = (values * width / 8, values.min(left));
                 left -= here;
-                if width == 0 {
-                    for _ in 0..here {
-                        last = last.wrapping_add(least);
-                        each(last);
-                    }
-                    continue;
-                }
                 // A value of more bits can reach over nine bytes.
                 if width > 57 {
                     return None;
@@ -456,13 +454,16 @@ impl<'a> Deltas<'a> {
                 }
                 bytes = rest;
                 packed[..miniblock.len()].copy_from_slice(miniblock);
-                let mask = u64::MAX >> (64 - width);
-                for bit in (0..here).map(|index| index * width) {
+                let mask = u64::MAX.checked_shr(64 - width as u32).unwrap_or(0);
+                let unpacked = &mut unpacked[..here];
+                for (index, value) in unpacked.iter_mut().enumerate() {
+                    let bit = index * width;
                     let word = packed[bit / 8..].first_chunk::<8>()?;
                     let delta = (u64::from_le_bytes(*word) >> (bit % 8)) & mask;
                     last = last.wrapping_add(least).wrapping_add(delta as i64);
-                    each(last);
+                    *value = last;
                 }
+                each(unpacked);
             }
         }
         Some(())
@@ -472,10 +473,12 @@ impl<'a> Deltas<'a> {
     fn narrow_into(&self, count: usize, to: &mut Vec<u32>) -> Option<()> {
         let mut high = 0_u64;
         let mut greatest = 0_u32;
-        self.each(count, |value| {
-            high |= value as u64;
-            greatest = greatest.max(value as u32);
-            to.push(value as u32);
+        self.each(count, |some| {
+            high = some.iter().fold(high, |high, value| high | *value as u64);
+            greatest = some
+                .iter()
+                .fold(greatest, |greatest, value| greatest.max(*value as u32));
+            to.extend(some.iter().map(|value| *value as u32));
         })?;
         (high >> 32 == 0 && greatest != Durations::NULL).then_some(())
     }

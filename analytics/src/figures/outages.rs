@@ -83,9 +83,7 @@ impl Timeline {
     ///
     /// `configured` is the monitor's test interval where the samples don't carry one.
     pub fn of(series: &Series, period: &Period, configured: Option<Micros>) -> Self {
-        let tests: Vec<usize> = (0..series.len())
-            .filter(|row| series.outcome[*row] != Outcome::NotTested)
-            .collect();
+        let mut tests = rows_of_tests(series).peekable();
         let mut fallback = configured;
         let mut timeline = Self {
             stretches: Vec::new(),
@@ -97,31 +95,33 @@ impl Timeline {
             unknown: Micros::ZERO,
         };
         let mut open: Option<Outage> = None;
-        let first = tests.first().map_or(period.to, |row| series.at(*row));
-        timeline.add(State::Unknown, period.from, first, period);
-        for (index, row) in tests.iter().enumerate() {
-            let at = series.at(*row);
-            let ok = series.outcome[*row] == Outcome::Ok;
+        let first = tests.peek().copied();
+        let began = first.map_or(period.to, |row| series.at(row));
+        timeline.add(State::Unknown, period.from, began, period);
+        while let Some(row) = tests.next() {
+            let at = series.at(row);
+            let ok = series.outcome[row] == Outcome::Ok;
             if ok && let Some(mut outage) = open.take() {
                 outage.to = Some(at);
                 timeline.close(outage, period);
             }
-            let counts = series.exclusion(*row).is_none();
+            let counts = series.exclusion(row).is_none();
             if !ok && counts {
                 open.get_or_insert(Outage {
                     from: at,
                     to: None,
                     downtime: Micros::ZERO,
                     failed_tests: 0,
-                    row: *row,
-                    began_earlier: index == 0 && at < period.from,
+                    row,
+                    began_earlier: first == Some(row) && at < period.from,
                 })
                 .failed_tests += 1;
             }
-            let next = tests.get(index + 1).map(|row| series.at(*row));
-            let interval = series.test_interval.get(*row).filter(|i| i.0 > 0).unwrap_or_else(|| {
-                *fallback.get_or_insert_with(|| usual_interval(series, &tests).unwrap_or(DEFAULT_INTERVAL))
-            });
+            let next = tests.peek().map(|row| series.at(*row));
+            let interval =
+                series.test_interval.get(row).filter(|i| i.0 > 0).unwrap_or_else(|| {
+                    *fallback.get_or_insert_with(|| usual_interval(series).unwrap_or(DEFAULT_INTERVAL))
+                });
             let limit = Micros(interval.0.saturating_mul(3));
             // The last test speaks for what follows only as long as the next could still come in time.
             let end = next.unwrap_or(period.to.max(at));
@@ -206,11 +206,16 @@ fn clipped(from: UtcMicros, to: UtcMicros, period: &Period) -> Micros {
     if to > from { to - from } else { Micros::ZERO }
 }
 
+fn rows_of_tests(series: &Series) -> impl Iterator<Item = usize> {
+    (0..series.len()).filter(|row| series.outcome[*row] != Outcome::NotTested)
+}
+
 /// The median time between tests, as a guess of the test interval.
-fn usual_interval(series: &Series, tests: &[usize]) -> Option<Micros> {
-    let mut gaps: Vec<i64> = tests
-        .windows(2)
-        .map(|pair| series.started_at[pair[1]] - series.started_at[pair[0]])
+fn usual_interval(series: &Series) -> Option<Micros> {
+    let moments = || rows_of_tests(series).map(|row| series.started_at[row]);
+    let mut gaps: Vec<i64> = moments()
+        .zip(moments().skip(1))
+        .map(|(before, after)| after - before)
         .collect();
     if gaps.is_empty() {
         return None;

@@ -15,18 +15,14 @@ pub trait Value: Copy + Ord + Into<i64> {
     fn sum(values: &[Self]) -> i128;
     /// A bin of which greater values are in no lesser one; fewer than [`BINS`] of them, each at most 0.4 % wide.
     fn bin(self) -> usize;
-    /// Sorts some hundred or thousand values.
-    fn sort(values: &mut [Self]);
 }
 
 /// More than there are bins: 256 for each power of two.
 const BINS: usize = 64 * 256;
 /// From so many values on they are put into bins first.
 const MANY: usize = 8192;
-/// From so many values on they are sorted by bins or digits.
-const SOME: usize = 64;
-/// So many values in one of 256 bins are sorted by insertion.
-const CROWD: usize = 24;
+/// Up to so many values are sorted rather than selected from.
+const FEW: usize = 48;
 
 impl Value for u32 {
     fn sum(values: &[Self]) -> i128 {
@@ -37,77 +33,6 @@ impl Value for u32 {
         // The highest nine bits and where they stand, as in a floating-point number.
         let shift = (31 - (self | 256).leading_zeros()) - 8;
         ((shift << 8) + (self >> shift)) as usize
-    }
-
-    fn sort(values: &mut [Self]) {
-        let (Some(least), Some(greatest)) = (values.iter().min().copied(), values.iter().max().copied()) else {
-            return;
-        };
-        if values.len() < SOME {
-            values.sort_unstable();
-            return;
-        }
-        // Into 256 equal bins between the extremes, and then, as most values are near their place, by insertion: hardly a
-        // comparison that could be guessed wrongly. Where many share a bin, digit by digit.
-        let shift = (32 - (greatest - least).leading_zeros()).saturating_sub(8);
-        let bin = |value: u32| ((value - least) >> shift) as usize & 255;
-        let mut places = [0_usize; 256];
-        for value in values.iter() {
-            places[bin(*value)] += 1;
-        }
-        if places.iter().any(|count| *count > CROWD) {
-            sort_by_digits(values);
-            return;
-        }
-        let mut other = values.to_vec();
-        let mut before = 0;
-        for place in &mut places {
-            (*place, before) = (before, before + *place);
-        }
-        for value in values.iter() {
-            let place = &mut places[bin(*value)];
-            other[*place] = *value;
-            *place += 1;
-        }
-        for end in 1..other.len() {
-            let value = other[end];
-            let mut at = end;
-            while at > 0 && other[at - 1] > value {
-                other[at] = other[at - 1];
-                at -= 1;
-            }
-            other[at] = value;
-        }
-        values.copy_from_slice(&other);
-    }
-}
-
-/// Byte by byte, from the lowest: without a comparison there is none that could be guessed wrongly.
-fn sort_by_digits(values: &mut [u32]) {
-    let used = values.iter().fold(0, |all, value| all | value);
-    let mut other = vec![0_u32; values.len()];
-    let (mut from, mut to) = (&mut *values, &mut other[..]);
-    let mut shift = 0;
-    while shift < 32 && used >> shift > 0 {
-        let digit = |value: u32| ((value >> shift) & 255) as usize;
-        let mut places = [0_usize; 256];
-        for value in from.iter() {
-            places[digit(*value)] += 1;
-        }
-        let mut before = 0;
-        for place in &mut places {
-            (*place, before) = (before, before + *place);
-        }
-        for value in from.iter() {
-            let place = &mut places[digit(*value)];
-            to[*place] = *value;
-            *place += 1;
-        }
-        std::mem::swap(&mut from, &mut to);
-        shift += 8;
-    }
-    if shift % 16 != 0 {
-        values.copy_from_slice(&other);
     }
 }
 
@@ -120,10 +45,6 @@ impl Value for i64 {
         let value = self.max(0) as u64;
         let shift = (63 - (value | 256).leading_zeros()) - 8;
         (u64::from(shift << 8) + (value >> shift)) as usize
-    }
-
-    fn sort(values: &mut [Self]) {
-        values.sort_unstable();
     }
 }
 
@@ -277,11 +198,7 @@ impl Ranked {
         ranks.sort_unstable();
         ranks.dedup();
         if values.len() < MANY {
-            if ranks.len() > 4 {
-                T::sort(values);
-            } else {
-                select(values, 0, &ranks);
-            }
+            select(values, 0, &ranks);
             return Self(ranks.into_iter().map(|rank| (rank, values[rank].into())).collect());
         }
         // Of many values, only those in the bins of the wanted ranks can be wanted. Two passes without a branch find them,
@@ -342,19 +259,28 @@ impl Ranked {
 
 /// Brings the values of ascending ranks to their places; `offset` is the rank of the first value.
 fn select<T: Copy + Ord>(values: &mut [T], offset: usize, ranks: &[usize]) {
-    // The middle rank first, so that each selection halves what the others have to look at.
-    if ranks.is_empty() || values.len() < 2 {
+    let (Some(first), Some(last)) = (ranks.first(), ranks.last()) else {
         return;
-    }
-    if values.len() <= 32 {
+    };
+    // The widest stretch in which no rank is wanted is cut off: nobody has to look at its values again. The ranks of the median
+    // and of high percentiles with their intervals are two crowds of neighbours.
+    let before = (first - offset, 0);
+    let between = ranks
+        .windows(2)
+        .zip(1..)
+        .map(|(pair, index)| (pair[1] - pair[0], index));
+    let after = (offset + values.len() - 1 - last, ranks.len() - 1);
+    let Some((widest, cut)) = between.chain([before, after]).max() else {
+        return;
+    };
+    if values.len() <= FEW || widest < values.len() / 5 {
         values.sort_unstable();
         return;
     }
-    let middle = ranks.len() / 2;
-    let at = ranks[middle] - offset;
+    let at = ranks[cut] - offset;
     let (below, _, above) = values.select_nth_unstable(at);
-    select(below, offset, &ranks[..middle]);
-    select(above, offset + at + 1, &ranks[middle + 1..]);
+    select(below, offset, &ranks[..cut]);
+    select(above, offset + at + 1, &ranks[cut + 1..]);
 }
 
 /// A percentile with its 95 % confidence interval.
@@ -520,21 +446,6 @@ mod tests {
                 let expected = by_sorting(&values, *q);
                 prop_assert!((value - expected).abs() <= 1e-9 * expected.abs().max(1.0), "{value} {expected}");
             }
-        }
-
-        #[test]
-        fn sorting_by_bins_and_by_digits_sorts(
-            values in prop::collection::vec(prop_oneof![0_u32..200, 0_u32..70_000, prop::num::u32::ANY], 0..3 * SOME),
-            mask in prop_oneof![Just(u32::MAX), Just(0xff), Just(0xffff), Just(0xff_ffff), Just(0)],
-        ) {
-            let mut found: Vec<u32> = values.iter().map(|value| value & mask).collect();
-            let mut expected = found.clone();
-            expected.sort_unstable();
-            let mut by_digits = found.clone();
-            u32::sort(&mut found);
-            prop_assert_eq!(&found, &expected);
-            sort_by_digits(&mut by_digits);
-            prop_assert_eq!(by_digits, expected);
         }
 
         #[test]

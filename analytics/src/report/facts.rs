@@ -33,6 +33,8 @@ pub struct Facts {
     pub before: Period,
     /// The monitors, by site and id.
     pub monitors: Vec<Monitor>,
+    /// What the configuration calls its monitors, by id: also those of which there is no sample.
+    pub names: HashMap<String, String>,
     /// The service levels of the configuration over those of their periods that touch this one, for these monitors.
     pub levels: Vec<LevelReport>,
     /// Alarms, dead channels and maintenance of these monitors.
@@ -238,6 +240,8 @@ impl Facts {
             // The alarm of a probe's own recording stands for no monitor; whoever reads of its monitors must know.
             sites.contains(site) && (id.starts_with("mailqos.") || chosen.contains(&(site.to_owned(), id.to_owned())))
         })?;
+        let configured = config.iter().flat_map(|config| config.monitors.values());
+        let names = configured.map(|monitor| (monitor.id.to_string(), monitor.name.clone()));
         let skipped = lake
             .skipped()
             .into_iter()
@@ -248,6 +252,7 @@ impl Facts {
             period: period.clone(),
             passed,
             monitors,
+            names: names.collect(),
             levels,
             log,
             last_sample,

@@ -588,6 +588,15 @@ mod tests {
     }
 
     #[test]
+    fn a_sentence_begins_with_a_capital_in_every_language() {
+        for (tag, expected) in [("en", "No login was measured"), ("sv", "Inloggning: inget mätt")] {
+            let locale = Locale::new(tag, TimeZone::UTC).expect("a language");
+            let metric = if tag == "sv" { "inloggning" } else { "login" };
+            assert_eq!(locale.fill("No {0} was measured", &[metric]), expected);
+        }
+    }
+
+    #[test]
     fn durations_have_three_digits_and_a_readable_unit() {
         let locale = english("UTC");
         let shown = [

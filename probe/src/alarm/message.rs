@@ -363,7 +363,13 @@ pub(super) fn summary(name: &str, why: Why, sample: &Sample, state: &State) -> S
             } else {
                 format!("{} tests in a row", state.failures)
             };
-            format!("{name}: {tests} failed: {}", why_failed(sample, state))
+            // A mail that came, but was slower than allowed, has not failed.
+            let what = if is_out_of_bounds(sample) {
+                "out of bounds"
+            } else {
+                "failed"
+            };
+            format!("{name}: {tests} {what}: {}", why_failed(sample, state))
         }
     }
 }
@@ -371,6 +377,11 @@ pub(super) fn summary(name: &str, why: Why, sample: &Sample, state: &State) -> S
 /// Whether it is told of the probe's own recording, not of a test.
 fn is_of_recorder(sample: &Sample) -> bool {
     sample.monitor.as_str() == super::RECORDER
+}
+
+/// Whether the mail was well, and only something about it is not as it must be: a threshold, a percentile, a certificate, the folder.
+fn is_out_of_bounds(sample: &Sample) -> bool {
+    sample.outcome == Outcome::Ok
 }
 
 /// Why the last test counts as failed.
@@ -457,11 +468,14 @@ fn write(config: &Config, changes: &[Pending]) -> (String, String) {
                 }
                 Why::Cleared => "mail is good again".to_owned(),
                 Why::Test => "a test of the action list; nothing has failed".to_owned(),
-                Why::Raised | Why::Escalated | Why::Reminder => format!(
-                    "{} failed test{} in a row",
-                    only.state.failures,
-                    if only.state.failures == 1 { "" } else { "s" }
-                ),
+                Why::Raised | Why::Escalated | Why::Reminder => {
+                    let (failures, s) = (only.state.failures, if only.state.failures == 1 { "" } else { "s" });
+                    if is_out_of_bounds(&only.sample) {
+                        format!("{failures} test{s} in a row out of bounds")
+                    } else {
+                        format!("{failures} failed test{s} in a row")
+                    }
+                }
             };
             format!("{}: {}: {what}", only.why.heading(), name(only))
         }
@@ -512,7 +526,12 @@ fn write(config: &Config, changes: &[Pending]) -> (String, String) {
                     );
                     continue;
                 }
-                line("Failed tests", &format!("{} in a row", state.failures));
+                let what = if is_out_of_bounds(sample) {
+                    "Out of bounds"
+                } else {
+                    "Failed tests"
+                };
+                line(what, &format!("{} in a row", state.failures));
                 line(
                     "Last good",
                     &state.last_ok.map_or_else(|| "not known".into(), |at| moment(at, zone)),

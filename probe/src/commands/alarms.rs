@@ -154,7 +154,12 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
         }
     }
     play(&config, from, to, &mut plays).await?;
-    let found: Vec<_> = plays.into_iter().map(|(name, replay)| (name, replay.end(to))).collect();
+    // An outage that is still open has lasted until now, not until a day that lies ahead.
+    let end = to.min(UtcMicros::now());
+    let found: Vec<_> = plays
+        .into_iter()
+        .map(|(name, replay)| (name, replay.end(end)))
+        .collect();
     let mut text = String::new();
     if args.format == Format::Json {
         let seconds = |found: &Found| found.median_delay().map(Micros::as_secs_f64);

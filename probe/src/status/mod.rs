@@ -89,6 +89,8 @@ pub struct Observed {
     seen: Mutex<HashMap<MonitorId, Seen>>,
     phases: Mutex<[Histogram; Timing::ALL.len()]>,
     file: PathBuf,
+    /// Held while the file is written: the regular writing may still be under way when the probe ends and writes its last.
+    writing: Mutex<()>,
 }
 
 /// Half an hour, for those who draw it.
@@ -118,11 +120,13 @@ impl Observed {
             seen: Mutex::new(seen.collect()),
             phases: Mutex::default(),
             file,
+            writing: Mutex::default(),
         }
     }
 
     /// Writes the last day down.
     pub fn keep(&self) {
+        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         // Copied first: tests that end meanwhile must not wait until ten thousand days are written as text.
         let days: HashMap<MonitorId, VecDeque<Bucket>> = {
             let seen = self.lock();

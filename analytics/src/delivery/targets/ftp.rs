@@ -9,11 +9,11 @@ use suppaftp::{
     tokio::{AsyncRustlsConnector, AsyncRustlsFtpStream, AsyncRustlsStream, TransferStream},
     types::FileType,
 };
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsConnector;
 
 use super::{
-    DeliveryError, Login,
+    DeliveryError, Login, Source,
     names::{Rules, parts},
     shelf::{CHUNK, Extent, Hash, Hashing, Shelf},
 };
@@ -89,19 +89,13 @@ impl<'a> Ftp<'a> {
         let step = format!("STOR {name}");
         let login = self.login;
         let written: Result<(), DeliveryError> = async {
-            let unreadable = |source| DeliveryError::Io {
-                what: from.display().to_string(),
-                source,
-            };
-            let mut file = tokio::fs::File::open(from).await.map_err(unreadable)?;
-            file.seek(std::io::SeekFrom::Start(offset)).await.map_err(unreadable)?;
-            let mut chunk = vec![0; CHUNK];
+            let mut source = Source::open(from, offset).await?;
             loop {
-                let count = file.read(&mut chunk).await.map_err(unreadable)?;
-                if count == 0 {
+                let piece = source.piece(CHUNK).await?;
+                if piece.is_empty() {
                     return login.step(&step, |_| true, data.flush()).await;
                 }
-                login.step(&step, |_| true, data.write_all(&chunk[..count])).await?;
+                login.step(&step, |_| true, data.write_all(&piece)).await?;
             }
         }
         .await;

@@ -7,12 +7,13 @@ mod object_store;
 mod sftp;
 mod smb;
 
-use std::time::Duration;
+use std::{io::SeekFrom, path::Path, time::Duration};
 
 use mailqos_core::{
     config::{Account, Config, Endpoint, FilesPlace, FilesTarget},
     mail::{Secret, one_line},
 };
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::{
     DeliveryError, Parcel, Progress, Receipt, Served, hex,
@@ -20,6 +21,42 @@ use super::{
     put,
     shelf::{self, File, Old, Shelf},
 };
+
+/// A file on its way to a target, read piece by piece.
+pub(super) struct Source<'a> {
+    path: &'a Path,
+    file: tokio::fs::File,
+}
+
+impl<'a> Source<'a> {
+    /// Opens a file at an offset.
+    async fn open(path: &'a Path, offset: u64) -> Result<Self, DeliveryError> {
+        let opened = async {
+            let mut file = tokio::fs::File::open(path).await?;
+            file.seek(SeekFrom::Start(offset)).await?;
+            Ok(file)
+        };
+        match opened.await {
+            Ok(file) => Ok(Self { path, file }),
+            Err(error) => Err(unreadable(path, error)),
+        }
+    }
+
+    /// The next so many bytes, fewer at the end, none behind it.
+    async fn piece(&mut self, most: usize) -> Result<Vec<u8>, DeliveryError> {
+        let mut piece = Vec::with_capacity(most);
+        let next = (&mut self.file).take(most as u64).read_to_end(&mut piece).await;
+        next.map_err(|error| unreadable(self.path, error))?;
+        Ok(piece)
+    }
+}
+
+fn unreadable(path: &Path, source: std::io::Error) -> DeliveryError {
+    DeliveryError::Io {
+        what: path.display().to_string(),
+        source,
+    }
+}
 
 /// What is done with a shelf that is open.
 pub(super) enum Task<'a> {

@@ -12,12 +12,12 @@ use russh_sftp::{
 };
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncSeekExt as _},
+    io::AsyncReadExt as _,
     process::{Child, Command},
 };
 
 use super::{
-    DeliveryError, Login,
+    DeliveryError, Login, Source,
     names::{Rules, parts},
     shelf::{Extent, Hash, Hashing, Shelf},
 };
@@ -134,26 +134,13 @@ impl<'a> Sftp<'a> {
 
     /// Writes from an offset to the end, several packets on their way at once; the server takes them in order.
     async fn fill(&self, handle: &str, what: &str, from: &Path, offset: u64) -> Result<(), DeliveryError> {
-        let unreadable = |source| DeliveryError::Io {
-            what: from.display().to_string(),
-            source,
-        };
-        let mut source = tokio::fs::File::open(from).await.map_err(unreadable)?;
-        source
-            .seek(std::io::SeekFrom::Start(offset))
-            .await
-            .map_err(unreadable)?;
+        let mut source = Source::open(from, offset).await?;
         let mut place = offset;
         let mut under_way = FuturesUnordered::new();
         let mut end = false;
         loop {
             while !end && under_way.len() < AT_ONCE {
-                let mut piece = Vec::new();
-                (&mut source)
-                    .take(self.write_size)
-                    .read_to_end(&mut piece)
-                    .await
-                    .map_err(unreadable)?;
+                let piece = source.piece(self.write_size as usize).await?;
                 if piece.is_empty() {
                     end = true;
                     break;

@@ -7,10 +7,9 @@ use ::smb::{
     FileCreateArgs, FileDispositionInformation, FileEndOfFileInformation, FileRenameInformation,
     FileStandardInformation, Resource, Status, UncPath, resource::File,
 };
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::{
-    DeliveryError, Login,
+    DeliveryError, Login, Source,
     names::{Rules, parts},
     shelf::{CHUNK, Extent, Hash, Hashing, Shelf},
 };
@@ -170,29 +169,20 @@ impl<'a> Smb<'a> {
 
     /// Writes from an offset to the end.
     async fn fill(&self, file: &File, what: &str, from: &Path, offset: u64) -> Result<(), DeliveryError> {
-        let unreadable = |source| DeliveryError::Io {
-            what: from.display().to_string(),
-            source,
-        };
-        let mut source = tokio::fs::File::open(from).await.map_err(unreadable)?;
-        source
-            .seek(std::io::SeekFrom::Start(offset))
-            .await
-            .map_err(unreadable)?;
+        let mut source = Source::open(from, offset).await?;
         let end = FileEndOfFileInformation { end_of_file: offset };
         step(self.login, what, file.set_info(end)).await?;
-        let mut chunk = vec![0; self.chunk];
         let mut place = offset;
         loop {
-            let count = source.read(&mut chunk).await.map_err(unreadable)?;
-            if count == 0 {
+            let piece = source.piece(self.chunk).await?;
+            if piece.is_empty() {
                 break;
             }
             let mut done = 0;
-            while done < count {
+            while done < piece.len() {
                 let wrote = self
                     .login
-                    .step(what, |_| true, file.write_block(&chunk[done..count], place, None))
+                    .step(what, |_| true, file.write_block(&piece[done..], place, None))
                     .await
                     .map_err(worded)?;
                 if wrote == 0 {

@@ -437,6 +437,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "The longest outage hit {0} on {1} and lasted {2}, {3} in a row: {4}.",
             "Der längste Ausfall traf {0} am {1} und dauerte {2}, {3} in Folge: {4}.",
         ),
+        ("The only monitor", "Der einzige Monitor"),
         ("The one test succeeded.", "Der eine Test gelang."),
         ("The only test failed.", "Der einzige Test scheiterte."),
         ("The only test had a {0} of {1}", "Der einzige Test: {0} {1}"),

@@ -434,6 +434,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "The longest outage hit {0} on {1} and lasted {2}, {3} in a row: {4}.",
             "Det längsta avbrottet drabbade {0} den {1} och varade {2}, {3} i rad: {4}.",
         ),
+        ("The only monitor", "Den enda monitorn"),
         ("The one test succeeded.", "Det enda testet lyckades."),
         ("The only test failed.", "Det enda testet misslyckades."),
         ("The only test had a {0} of {1}", "Det enda testet: {0} {1}"),

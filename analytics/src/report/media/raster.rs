@@ -10,7 +10,7 @@ use resvg::{
     },
 };
 
-use super::{MediaError, pdf::font_files};
+use super::{MediaError, pdf::drawn_font_files};
 
 /// Pixels of the picture for one of the drawing: two, for sharp screens.
 const SCALE: f32 = 2.0;
@@ -19,7 +19,7 @@ const MAX_SIDE: f32 = 8_000.0;
 
 static FONTS: LazyLock<Arc<Database>> = LazyLock::new(|| {
     let mut fonts = Database::new();
-    for file in font_files() {
+    for file in drawn_font_files() {
         fonts.load_font_source(Source::Binary(Arc::new(file)));
     }
     fonts.set_sans_serif_family("Inter");

@@ -224,7 +224,8 @@ fn adorn_chart(
     }
     if showing.files {
         let name = format!("{shown}.svg");
-        files.insert(name.clone(), STANDARD.encode(svg.as_bytes()));
+        let set = svg.replacen("Inter,", &format!("'{}', Inter,", pdf::DRAWN), 1);
+        files.insert(name.clone(), STANDARD.encode(set.as_bytes()));
         fields.insert("file".into(), name.into());
     }
     if showing.drawings {

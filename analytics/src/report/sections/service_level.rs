@@ -126,7 +126,9 @@ fn name_of(entry: &Entry, view: &View<'_>) -> String {
             .monitors
             .iter()
             .find(|monitor| monitor.site == **site && monitor.id == **id)
-            .map_or_else(|| id.to_string(), |monitor| monitor.name.clone()),
+            .map(|monitor| &monitor.name)
+            .or_else(|| view.facts.names.get(&**id))
+            .map_or_else(|| id.to_string(), Clone::clone),
     }
 }
 

@@ -9,6 +9,9 @@ use crate::report::{
     locale::{Locale, decimals_for},
 };
 
+/// The least change of the median that is told: less is rounded to 0 %.
+const LEAST_CHANGE: f64 = 0.005;
+
 /// What monitors are ranked by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Figure {
@@ -147,7 +150,11 @@ impl Section for Top {
             order.then_with(|| (&a.id, &a.site).cmp(&(&b.id, &b.site)))
         });
         if self.figure == Figure::Slower {
-            ranked.retain(|(_, change)| if self.best { *change < 0.0 } else { *change > 0.0 });
+            // What would be shown as no change is none.
+            ranked.retain(|(_, change)| {
+                let change = if self.best { -change } else { *change };
+                change >= LEAST_CHANGE
+            });
         }
         if ranked.is_empty() {
             return vec![self.instead(
@@ -176,10 +183,14 @@ impl Section for Top {
         vec![Block::Table(Table {
             id: view.ids.unique("top"),
             title: self.figure.title(self.best, l).to_owned(),
-            subtitle: l.fill(
-                "{0} of {1} monitors",
-                &[&l.integer(ranked.len() as u64), &l.integer(known as u64)],
-            ),
+            subtitle: if known == 1 {
+                l.t("The only monitor").to_owned()
+            } else {
+                l.fill(
+                    "{0} of {1} monitors",
+                    &[&l.integer(ranked.len() as u64), &l.integer(known as u64)],
+                )
+            },
             columns: vec![
                 Column {
                     width: 5,

@@ -6,7 +6,7 @@ mod pop3;
 use std::{
     pin::Pin,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use mailqos_core::{
@@ -203,17 +203,36 @@ impl Visit {
         }
     }
 
-    /// There is no connection, and why.
-    fn unconnected(&mut self, door: &Door, error: &WireError) {
-        let stage = if error.is_tls() {
-            Stage::PickupTls
-        } else {
-            Stage::PickupConnect
-        };
-        let mut transcript = Transcript::begin(&door.endpoint.server, door.endpoint.port);
-        transcript.note(&error.to_string());
-        self.transcript = Some(Arc::new(transcript));
-        self.error = Some(PickupError::wire(stage, error));
+    /// Opens the connection; `None` where that failed.
+    async fn connect(&mut self, door: &Door) -> Option<Wire> {
+        let began = Instant::now();
+        match Wire::connect(&door.endpoint, door.step).await {
+            Ok(wire) => {
+                self.phases.connect = Some(Micros::from(began.elapsed()));
+                self.phases.tcp = Some(wire.tcp_took());
+                Some(wire)
+            }
+            Err(error) => {
+                let stage = if error.is_tls() {
+                    Stage::PickupTls
+                } else {
+                    Stage::PickupConnect
+                };
+                let mut transcript = Transcript::begin(&door.endpoint.server, door.endpoint.port);
+                transcript.note(&error.to_string());
+                self.transcript = Some(Arc::new(transcript));
+                self.error = Some(PickupError::wire(stage, &error));
+                None
+            }
+        }
+    }
+
+    /// What the connection tells of itself when the work is done, and how that ended.
+    fn done(&mut self, wire: &Wire, result: Result<(), PickupError>) {
+        self.phases.tls = wire.tls_took();
+        self.tls = wire.tls().cloned();
+        self.transcript = Some(Arc::new(wire.transcript().clone()));
+        self.error = result.err();
     }
 
     pub(super) fn failed(began: Moment, error: PickupError) -> Self {
@@ -234,8 +253,8 @@ pub(super) struct Memory {
 
 /// A visit's connection, which is still to be ended; for POP3 that is when deletions count.
 pub(super) enum Ending {
-    Pop3(pop3::Ending),
-    Imap(imap::Ending),
+    Pop3(pop3::Session),
+    Imap(imap::Session),
 }
 
 impl Ending {
@@ -245,8 +264,8 @@ impl Ending {
     /// When the server did not confirm: what was to be deleted may still be there.
     pub(super) async fn end(self) -> Result<(), PickupError> {
         match self {
-            Self::Pop3(ending) => ending.end().await,
-            Self::Imap(ending) => ending.end().await,
+            Self::Pop3(session) => session.end().await,
+            Self::Imap(session) => session.end().await,
         }
     }
 }
@@ -260,10 +279,21 @@ pub(super) async fn replay(
     judge: &dyn Judge,
 ) -> (Visit, Wire) {
     let wire = Wire::scripted(said, door.step);
-    match door.protocol {
-        PickupProtocol::Pop3 => pop3::replay(wire, door, credentials, &mut memory.pop3, judge).await,
-        PickupProtocol::Imap => imap::replay(wire, door, credentials, &mut memory.imap, judge).await,
-    }
+    let mut visit = Visit::begin();
+    let (wire, result) = match door.protocol {
+        PickupProtocol::Pop3 => {
+            let memory = &mut memory.pop3;
+            let (session, result) = pop3::converse(wire, door, credentials, memory, judge, &mut visit).await;
+            (session.wire, result)
+        }
+        PickupProtocol::Imap => {
+            let memory = &mut memory.imap;
+            let (session, result) = imap::converse(wire, door, credentials, memory, judge, &mut visit).await;
+            (session.wire, result)
+        }
+    };
+    visit.error = result.err();
+    (visit, wire)
 }
 
 /// Visits a mailbox once. What was found is complete when this returns; the connection is to be ended then.
@@ -273,14 +303,25 @@ pub(super) async fn visit(
     memory: &mut Memory,
     judge: &dyn Judge,
 ) -> (Visit, Option<Ending>) {
-    match door.protocol {
+    let mut visit = Visit::begin();
+    let Some(wire) = visit.connect(door).await else {
+        return (visit, None);
+    };
+    let ending = match door.protocol {
         PickupProtocol::Pop3 => {
-            let (visit, ending) = pop3::visit(door, credentials, &mut memory.pop3, judge).await;
-            (visit, ending.map(Ending::Pop3))
+            let memory = &mut memory.pop3;
+            let (session, result) = pop3::converse(wire, door, credentials, memory, judge, &mut visit).await;
+            visit.done(&session.wire, result);
+            // What was deleted in this session counts only after QUIT; a conversation that stumbled over one command can
+            // still end well.
+            (visit.error.is_none() || !visit.found.is_empty()).then_some(Ending::Pop3(session))
         }
         PickupProtocol::Imap => {
-            let (visit, ending) = imap::visit(door, credentials, &mut memory.imap, judge).await;
-            (visit, ending.map(Ending::Imap))
+            let memory = &mut memory.imap;
+            let (session, result) = imap::converse(wire, door, credentials, memory, judge, &mut visit).await;
+            visit.done(&session.wire, result);
+            visit.error.is_none().then_some(Ending::Imap(session))
         }
-    }
+    };
+    (visit, ending)
 }

@@ -86,21 +86,9 @@ pub(super) struct Memory {
     unreadable: Option<(Moment, PickupError)>,
 }
 
-/// The session after the work, before QUIT.
-pub(in crate::mailqos) struct Ending {
-    session: Session,
-}
-
-impl Ending {
-    pub(super) async fn end(mut self) -> Result<(), PickupError> {
-        let result = self.session.command(Stage::PickupReceive, "QUIT", MAX_REPLY).await;
-        self.session.wire.close().await;
-        result.map(|_| ())
-    }
-}
-
-struct Session {
-    wire: Wire,
+/// A conversation with a POP3 server.
+pub(in crate::mailqos) struct Session {
+    pub(super) wire: Wire,
     step: Duration,
     /// Several commands may be sent at once.
     pipelining: bool,
@@ -114,6 +102,13 @@ enum Answer {
 }
 
 impl Session {
+    /// Ends it: only then counts what was deleted.
+    pub(super) async fn end(mut self) -> Result<(), PickupError> {
+        let result = self.command(Stage::PickupReceive, "QUIT", MAX_REPLY).await;
+        self.wire.close().await;
+        result.map(|_| ())
+    }
+
     async fn send(&mut self, stage: Stage, line: &str, most: usize) -> Result<(), PickupError> {
         self.whereabouts.note(Some(stage));
         self.wire.begin(self.step, most);
@@ -270,44 +265,23 @@ impl Way {
     }
 }
 
-/// Visits a mailbox once.
-pub(super) async fn visit(
+/// Does what a visit is for, on a connection that has just been opened; the session is still to be ended.
+pub(super) async fn converse(
+    wire: Wire,
     door: &Door,
     credentials: Option<&Credentials>,
     memory: &mut Memory,
     judge: &dyn Judge,
-) -> (Visit, Option<Ending>) {
-    let mut visit = Visit::begin();
-    let began = Instant::now();
-    let wire = match Wire::connect(&door.endpoint, door.step).await {
-        Ok(wire) => wire,
-        Err(error) => {
-            visit.unconnected(door, &error);
-            return (visit, None);
-        }
-    };
-    visit.phases.connect = Some(Micros::from(began.elapsed()));
-    visit.phases.tcp = Some(wire.tcp_took());
+    visit: &mut Visit,
+) -> (Session, Result<(), PickupError>) {
     let mut session = Session {
         wire,
         step: door.step,
         pipelining: false,
         whereabouts: door.whereabouts.clone(),
     };
-    let result = work(&mut session, door, credentials, memory, judge, &mut visit).await;
-    visit.phases.tls = session.wire.tls_took();
-    visit.tls = session.wire.tls().cloned();
-    visit.transcript = Some(Arc::new(session.wire.transcript().clone()));
-    match result {
-        Ok(()) => (visit, Some(Ending { session })),
-        Err(error) => {
-            // What was deleted in this session counts only after QUIT; a conversation that stumbled over one command
-            // can still end well.
-            let ending = (!visit.found.is_empty()).then_some(Ending { session });
-            visit.error = Some(error);
-            (visit, ending)
-        }
-    }
+    let result = work(&mut session, door, credentials, memory, judge, visit).await;
+    (session, result)
 }
 
 async fn work(
@@ -945,24 +919,4 @@ async fn examine(
     visit.found.push(found);
     session.command(stage, &format!("DELE {number}"), MAX_REPLY).await?;
     Ok(State::Taken)
-}
-
-/// A visit to a server that says what it says, whatever it hears.
-pub(super) async fn replay(
-    wire: Wire,
-    door: &Door,
-    credentials: Option<&Credentials>,
-    memory: &mut Memory,
-    judge: &dyn Judge,
-) -> (Visit, Wire) {
-    let mut visit = Visit::begin();
-    let mut session = Session {
-        wire,
-        step: door.step,
-        pipelining: false,
-        whereabouts: door.whereabouts.clone(),
-    };
-    let result = work(&mut session, door, credentials, memory, judge, &mut visit).await;
-    visit.error = result.err();
-    (visit, session.wire)
 }

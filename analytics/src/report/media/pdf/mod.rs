@@ -16,6 +16,7 @@ use super::{
     work::{Showing, Work},
 };
 use crate::{report::document::Document, timing};
+pub(super) use fonts::DRAWN;
 use fonts::FONTS;
 
 use world::Sheet;
@@ -35,9 +36,10 @@ static SHOWING: Showing = Showing {
     files: true,
 };
 
-/// The bundled fonts, as files.
-pub(super) fn font_files() -> impl Iterator<Item = &'static [u8]> {
-    fonts::FILES.into_iter()
+/// The bundled fonts, as files; for drawings, which have the first ones in a shape that is faster to set.
+pub(super) fn drawn_font_files() -> impl Iterator<Item = &'static [u8]> {
+    let drawn = fonts::DRAWN_FILES.iter().map(Vec::as_slice);
+    drawn.chain(fonts::FILES.into_iter().skip(fonts::DRAWN_FILES.len()))
 }
 
 /// The document as a PDF; `own` is the folder of the user's templates.

@@ -19,8 +19,10 @@ static LIBRARY: LazyLock<LazyHash<Library>> = LazyLock::new(|| LazyHash::new(Lib
 pub(super) struct Sheet {
     main: Source,
     files: BTreeMap<String, Bytes>,
-    /// The house's own fonts, and what they are looked up in together with the bundled ones.
-    own: Option<(Vec<Font>, LazyHash<FontBook>)>,
+    /// The house's own fonts.
+    own: Vec<Font>,
+    /// What the fonts are looked up in: the bundled ones, and the house's own.
+    book: LazyHash<FontBook>,
 }
 
 impl Sheet {
@@ -33,10 +35,6 @@ impl Sheet {
             .into_iter()
             .flat_map(|(_, bytes)| Font::iter(Bytes::new(bytes)))
             .collect();
-        let own = (!own.is_empty()).then(|| {
-            let book = FontBook::from_fonts(FONTS.all.iter().chain(&own));
-            (own, LazyHash::new(book))
-        });
         let path = VirtualPath::new("/report.typ").ok()?;
         let main = FileId::new(RootedPath::new(VirtualRoot::Project, path));
         Some(Self {
@@ -45,6 +43,7 @@ impl Sheet {
                 .into_iter()
                 .map(|(name, bytes)| (name, Bytes::new(bytes)))
                 .collect(),
+            book: FONTS.book(&own),
             own,
         })
     }
@@ -64,10 +63,7 @@ impl World for Sheet {
     }
 
     fn book(&self) -> &LazyHash<FontBook> {
-        match &self.own {
-            Some((_, book)) => book,
-            None => &FONTS.book,
-        }
+        &self.book
     }
 
     fn main(&self) -> FileId {
@@ -89,7 +85,7 @@ impl World for Sheet {
     }
 
     fn font(&self, index: usize) -> Option<Font> {
-        let own = || self.own.as_ref().and_then(|(own, _)| own.get(index - FONTS.all.len()));
+        let own = || self.own.get(index - FONTS.all.len());
         FONTS.all.get(index).or_else(own).cloned()
     }
 

@@ -106,24 +106,9 @@ impl Memory {
     }
 }
 
-/// The session after the work, before LOGOUT.
-pub(in crate::mailqos) struct Ending {
-    session: Session,
-}
-
-impl Ending {
-    pub(super) async fn end(mut self) -> Result<(), PickupError> {
-        let result = self
-            .session
-            .command(Stage::PickupReceive, "LOGOUT", MAX_REPLY, |_| {})
-            .await;
-        self.session.wire.close().await;
-        result.map(|_| ())
-    }
-}
-
-struct Session {
-    wire: Wire,
+/// A conversation with an IMAP server.
+pub(in crate::mailqos) struct Session {
+    pub(super) wire: Wire,
     step: Duration,
     tag: u32,
     /// In capitals.
@@ -160,6 +145,13 @@ fn is_news(line: &[u8]) -> bool {
 }
 
 impl Session {
+    /// Ends it.
+    pub(super) async fn end(mut self) -> Result<(), PickupError> {
+        let result = self.command(Stage::PickupReceive, "LOGOUT", MAX_REPLY, |_| {}).await;
+        self.wire.close().await;
+        result.map(|_| ())
+    }
+
     fn new(wire: Wire, step: Duration, whereabouts: Whereabouts) -> Self {
         Self {
             wire,
@@ -387,36 +379,18 @@ impl Way {
     }
 }
 
-/// Visits a mailbox once.
-pub(super) async fn visit(
+/// Does what a visit is for, on a connection that has just been opened; the session is still to be ended.
+pub(super) async fn converse(
+    wire: Wire,
     door: &Door,
     credentials: Option<&Credentials>,
     memory: &mut Memory,
     judge: &dyn Judge,
-) -> (Visit, Option<Ending>) {
-    let mut visit = Visit::begin();
-    let began = Instant::now();
-    let wire = match Wire::connect(&door.endpoint, door.step).await {
-        Ok(wire) => wire,
-        Err(error) => {
-            visit.unconnected(door, &error);
-            return (visit, None);
-        }
-    };
-    visit.phases.connect = Some(Micros::from(began.elapsed()));
-    visit.phases.tcp = Some(wire.tcp_took());
+    visit: &mut Visit,
+) -> (Session, Result<(), PickupError>) {
     let mut session = Session::new(wire, door.step, door.whereabouts.clone());
-    let result = work(&mut session, door, credentials, memory, judge, &mut visit).await;
-    visit.phases.tls = session.wire.tls_took();
-    visit.tls = session.wire.tls().cloned();
-    visit.transcript = Some(Arc::new(session.wire.transcript().clone()));
-    match result {
-        Ok(()) => (visit, Some(Ending { session })),
-        Err(error) => {
-            visit.error = Some(error);
-            (visit, None)
-        }
-    }
+    let result = work(&mut session, door, credentials, memory, judge, visit).await;
+    (session, result)
 }
 
 async fn work(
@@ -1018,19 +992,4 @@ async fn delete(session: &mut Session, folder: &mut Folder) -> Result<(), Pickup
         folder.doomed.clear();
     }
     Ok(())
-}
-
-/// A visit to a server that says what it says, whatever it hears.
-pub(super) async fn replay(
-    wire: Wire,
-    door: &Door,
-    credentials: Option<&Credentials>,
-    memory: &mut Memory,
-    judge: &dyn Judge,
-) -> (Visit, Wire) {
-    let mut visit = Visit::begin();
-    let mut session = Session::new(wire, door.step, door.whereabouts.clone());
-    let result = work(&mut session, door, credentials, memory, judge, &mut visit).await;
-    visit.error = result.err();
-    (visit, session.wire)
 }
