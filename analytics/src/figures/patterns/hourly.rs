@@ -22,16 +22,20 @@ impl Hourly {
     pub(super) fn of(series: &Series, period: &Period, counting: &[bool]) -> Self {
         let mut keys: Vec<(i64, u8, Range<usize>)> = Vec::new();
         let mut counts: Vec<u64> = Vec::new();
-        let mut offset = (i64::MIN, 0_i64);
+        let mut until = i64::MIN;
         for row in series.inside.clone().filter(|row| counting[*row]) {
             let at = series.started_at[row];
-            // Clocks change at full quarters of an hour of UTC.
-            let quarter = at.div_euclid(900_000_000);
-            if quarter != offset.0 {
-                let seconds = period.timezone().to_offset(series.at(row).timestamp()).seconds();
-                offset = (quarter, i64::from(seconds) * 1_000_000);
+            if at < until
+                && let (Some(last), Some(count)) = (keys.last_mut(), counts.last_mut())
+            {
+                last.2.end = row + 1;
+                *count += 1;
+                continue;
             }
-            let local = at + offset.1;
+            // Clocks change, and hours begin, at full quarters of an hour of UTC.
+            until = (at.div_euclid(900_000_000) + 1).saturating_mul(900_000_000);
+            let seconds = period.timezone().to_offset(series.at(row).timestamp()).seconds();
+            let local = at + i64::from(seconds) * 1_000_000;
             let (day, hour) = (
                 local.div_euclid(86_400_000_000),
                 (local.rem_euclid(86_400_000_000) / 3_600_000_000) as u8,
