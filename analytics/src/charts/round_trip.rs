@@ -143,9 +143,13 @@ fn drawn(data: &RoundTrip, voice: &dyn Voice) -> Chart {
     let lane = if failures.is_empty() { 0.0 } else { 17.0 };
     let above = data.limit.filter(|limit| *limit > axis.high).map_or(0.0, |_| 12.0);
     let height = 190.0 + flags + shifts + above + lane + 24.0;
+    let names = [(voice.t("median"), TEXT), (&failed(data, voice), SMALL)]
+        .map(|(text, size)| text_width(text, size) + 10.0)
+        .into_iter()
+        .fold(58.0, f64::max);
     let plot = Plot {
         left: (axis.label_width(TEXT) + 8.0).max(24.0),
-        right: f64::from(width) - 58.0,
+        right: f64::from(width) - names,
         top: 12.0 + flags + shifts + above,
         bottom: height - 24.0 - lane,
     };
@@ -352,6 +356,17 @@ fn subtitle(data: &RoundTrip, axis: &Axis, facts: &Facts, voice: &dyn Voice) -> 
     format!("{}. {}", sentence(&parts), period(data.period, voice))
 }
 
+/// How many tests failed, and how, where all failed alike.
+fn failed(data: &RoundTrip, voice: &dyn Voice) -> String {
+    let count = data.failures.len();
+    match data.failures.first() {
+        Some(first) if data.failures.iter().all(|failure| failure.kind == first.kind) => {
+            counted(first.kind, count, voice)
+        }
+        _ => voice.fill("{0} failed", &[&voice.count(count as u64)]),
+    }
+}
+
 struct Drawing<'a> {
     data: &'a RoundTrip,
     buckets: &'a [&'a Bucket],
@@ -523,14 +538,32 @@ impl Drawing<'_> {
             .fill("max {0} {1}", &[&self.data.metric, &self.voice.duration(limit)]);
         if limit > self.axis.high {
             let text = self.voice.fill("{0}, beyond the scale ↑", &[&text]);
-            self.plot
-                .framed(canvas, &text, self.plot.right, self.plot.top - 5.0, At::End);
+            let (x, at) = self.beside_flags(&text, At::End);
+            self.plot.framed(canvas, &text, x, self.plot.top - 5.0, at);
             return;
         }
         let y = self.y(limit);
         canvas.line((self.plot.left, y), (self.plot.right, y), Ink::Ink, 1.0);
         let above = if y - self.plot.top > 14.0 { y - 4.0 } else { y + 12.0 };
-        self.plot.framed(canvas, &text, self.plot.left + 4.0, above, At::Start);
+        let (x, at) = self.beside_flags(&text, At::Start);
+        self.plot.framed(canvas, &text, x, above, at);
+    }
+
+    /// Where a text stands: at the end of the plot that is preferred, or at the other one where a flag would cross it.
+    fn beside_flags(&self, text: &str, preferred: At) -> (f64, At) {
+        let width = text_width(text, SMALL) + 4.0;
+        let (left, right) = (self.plot.left + 4.0, self.plot.right);
+        let crossed = |from: f64| {
+            let mut flags = self.data.alarms.iter().map(|(at, _)| self.x(at.0));
+            flags.any(|x| (from - 10.0..from + width).contains(&x))
+        };
+        let (at_start, at_end) = (crossed(left), crossed(right - width));
+        match preferred {
+            At::End if at_end && !at_start => (left, At::Start),
+            At::End => (right, At::End),
+            _ if at_start && !at_end => (right, At::End),
+            _ => (left, At::Start),
+        }
     }
 
     fn shifts(&self, canvas: &mut Canvas<'_>, above: f64) {
@@ -598,16 +631,7 @@ impl Drawing<'_> {
             return;
         }
         self.ticks(canvas);
-        let kinds = KINDS
-            .iter()
-            .filter(|(kind, ..)| self.data.failures.iter().any(|failure| failure.kind == *kind))
-            .count();
-        let text = match (kinds, self.data.failures.first()) {
-            (1, Some(first)) => counted(first.kind, self.data.failures.len(), self.voice),
-            _ => self
-                .voice
-                .fill("{0} failed", &[&self.voice.count(self.data.failures.len() as u64)]),
-        };
+        let text = failed(self.data, self.voice);
         let base = self.plot.bottom + 13.0;
         canvas.text(&text, self.plot.right + 6.0, base, At::Start, Ink::Failed, SMALL);
         canvas.title(failures(self.data, self.voice));

@@ -70,7 +70,7 @@ impl dyn Voice + '_ {
         let mut text = String::new();
         let mut rest = self.t(english);
         // A sentence that begins with a word in English and with a value elsewhere still begins with a capital.
-        let capital = rest.starts_with('{') && english.starts_with(char::is_uppercase);
+        let capital = rest.starts_with('{') && !english.starts_with(|c: char| c == '{' || c.is_lowercase());
         while let Some(open) = rest.find('{') {
             text.push_str(&rest[..open]);
             let after = &rest[open + 1..];

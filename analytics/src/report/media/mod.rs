@@ -214,12 +214,19 @@ impl Partials {
             context.insert_value(name.clone(), value);
         }
         let kind = |block: &Value| block.get("kind").and_then(Value::as_str).map(str::to_owned);
-        // What stands before the first page break is the first page; a list of contents may follow it.
-        let first = blocks
-            .iter()
-            .position(|block| kind(block).as_deref() == Some("page_break"));
+        let is_one_of = |kinds: &'static [&str]| {
+            move |block: &Value| kind(block).is_some_and(|kind| kinds.contains(&kind.as_str()))
+        };
+        // What stands before the first page break is the first page; a list of contents may follow it, or its opening.
+        let first = blocks.iter().position(is_one_of(&["page_break"]));
         let (first, rest) = blocks.split_at(first.unwrap_or(blocks.len()));
-        context.insert("first_page", &self.blocks(medium, &common, first)?);
+        let opening = first.iter().position(is_one_of(&["heading", "table", "chart"]));
+        let (opening, remainder) = first.split_at(opening.unwrap_or(first.len()));
+        let opening = self.blocks(medium, &common, opening)?;
+        let remainder = self.blocks(medium, &common, remainder)?;
+        context.insert("first_page", &format!("{opening}{remainder}"));
+        context.insert("opening", &opening);
+        context.insert("remainder", &remainder);
         context.insert("content", &self.blocks(medium, &common, rest)?);
         let own = layout.map(|layout| format!("{layout}.{}", self.extension));
         let page = own.filter(|layout| self.own.contains_key(layout));

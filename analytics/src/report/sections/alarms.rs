@@ -165,12 +165,12 @@ impl Alarms {
                 .t("Told: when a channel first confirmed to have taken a message about it")
                 .to_owned(),
             columns: vec![
-                wide(2, "Rose"),
-                wide(2, "Cleared"),
-                wide(2, "Monitor"),
-                wide(2, "Told"),
-                wide(2, "Looked after by"),
-                wide(4, "What"),
+                wide(6, "Rose"),
+                wide(6, "Cleared"),
+                wide(6, "Monitor"),
+                wide(4, "Told"),
+                wide(5, "Looked after by"),
+                wide(8, "What"),
             ],
             rows,
             note: if all > self.limit {

@@ -2,7 +2,7 @@
 
 use mailqos_core::config::{Problems, Table};
 
-use super::{Section, View};
+use super::{Section, View, rows_a_chart};
 use crate::{
     charts::{Measure, WIDTH, dumbbell},
     report::document::{Block, ChartBlock},
@@ -10,8 +10,6 @@ use crate::{
 
 /// Fewer values say nothing about a change.
 const FEW: usize = 20;
-/// Rows in one chart at most.
-const MOST: usize = 40;
 
 #[derive(Debug)]
 struct Comparison {
@@ -48,7 +46,7 @@ impl Section for Comparison {
                 })
             })
             .collect();
-        rows.chunks(MOST)
+        rows.chunks(rows_a_chart(rows.len()))
             .map(|rows| {
                 let chart = dumbbell::chart(
                     &dumbbell::Dumbbell {

@@ -80,7 +80,7 @@ impl Section for Coverage {
                 .to_owned(),
             columns: vec![
                 Column {
-                    width: 3,
+                    width: 5,
                     ..Column::text(l.t("Monitor"))
                 },
                 Column::measured(l.t("Up"), "s"),

@@ -237,6 +237,20 @@ pub fn read_all(table: &mut Table, key: &'static str, problems: &mut Problems) -
         .collect()
 }
 
+/// Rows in one chart at most.
+const MOST_ROWS: usize = 40;
+/// Charts of so many rows stand two on a printed page; of more, one, with the rest of the page left blank.
+const HALF_A_PAGE: usize = 25;
+
+/// How many rows each of several charts gets: all of them as long as they fit into one, else even parts.
+fn rows_a_chart(rows: usize) -> usize {
+    if rows <= MOST_ROWS {
+        MOST_ROWS
+    } else {
+        rows.div_ceil(rows.div_ceil(HALF_A_PAGE))
+    }
+}
+
 /// The values at a key: a list, or a single one.
 pub fn strings<T: FromToml>(table: &mut Table, key: &'static str, problems: &mut Problems) -> Vec<T> {
     table.node(key).map_or_else(Vec::new, |node| {

@@ -88,15 +88,15 @@ impl Section for Outages {
             ..Column::text(l.t(head))
         };
         let mut columns = vec![
-            wide(2, "Began"),
-            wide(2, "Ended"),
+            wide(5, "Began"),
+            wide(5, "Ended"),
             Column::measured(l.t("Downtime"), "s"),
             Column::number(l.t("Failed tests"), ""),
         ];
         if several {
-            columns.push(wide(3, "Monitor"));
+            columns.push(wide(6, "Monitor"));
         }
-        columns.push(wide(4, "Cause"));
+        columns.push(wide(9, "Cause"));
         vec![Block::Table(Table {
             id: view.ids.unique("outages"),
             title: l.count(all as u64, "One outage", "{0} outages"),

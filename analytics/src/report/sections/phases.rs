@@ -2,7 +2,7 @@
 
 use mailqos_core::config::{Problems, Table};
 
-use super::{Section, View, round_trip::stretch};
+use super::{Section, View, round_trip::stretch, rows_a_chart};
 use crate::{
     charts::{WIDTH, phases},
     figures::Metric,
@@ -27,8 +27,6 @@ const PHASES: [(&str, &[Metric]); 7] = [
     ),
     ("receive", &[Metric::PickupReceive]),
 ];
-/// Bars in one chart at most.
-const MOST: usize = 40;
 
 #[derive(Debug)]
 struct Phases;
@@ -48,7 +46,7 @@ impl Section for Phases {
                 .collect(),
         });
         rows.retain(|row| row.parts.iter().any(Option::is_some));
-        rows.chunks(MOST)
+        rows.chunks(rows_a_chart(rows.len()))
             .map(|rows| {
                 let chart = phases::chart(
                     &phases::Phases {

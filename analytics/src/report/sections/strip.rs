@@ -8,6 +8,7 @@ use mailqos_core::{
 use super::{
     Section, View,
     round_trip::{stretch, window},
+    rows_a_chart,
 };
 use crate::{
     charts::{
@@ -24,8 +25,6 @@ use crate::{
     },
 };
 
-/// Rows in one chart at most.
-const MOST_ROWS: usize = 40;
 /// Periods up to this length have a cell per hour.
 const SHORT: Micros = Micros::from_secs(8 * 86_400);
 
@@ -72,8 +71,8 @@ impl Section for Strip {
         });
         let buckets = view.facts.buckets(&period, unit);
         let (shown, title) = self.worst(view);
-        let parts = shown.chunks(MOST_ROWS);
-        let several = parts.len() > 1;
+        let parts = shown.chunks(rows_a_chart(shown.len()));
+        let count = parts.len();
         parts
             .enumerate()
             .map(|(index, monitors)| {
@@ -92,8 +91,7 @@ impl Section for Strip {
                 } else {
                     strip::chart(&drawing, view.locale)
                 };
-                if several {
-                    let count = shown.len().div_ceil(MOST_ROWS);
+                if count > 1 {
                     chart.title = format!("{} ({}/{count})", chart.title, index + 1);
                 }
                 Block::Chart(ChartBlock {
