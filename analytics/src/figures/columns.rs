@@ -5,14 +5,16 @@
 //! writers, are refused here (`None`) and left to polars, which reads all of them, and says what is wrong with a damaged one.
 //! The format: <https://parquet.apache.org/docs/file-format/data-pages/encodings/>.
 
-use std::fs::File;
+use std::{fs::File, sync::Arc};
 
 use parquet::{
     basic::{ConvertedType, Encoding, LogicalType, Repetition, TimeUnit, Type},
     column::page::Page,
     file::{
-        metadata::RowGroupMetaData,
-        reader::{FileReader as _, SerializedFileReader},
+        metadata::{ParquetMetaData, RowGroupMetaData},
+        properties::{ReaderProperties, ReaderPropertiesPtr},
+        reader::RowGroupReader as _,
+        serialized_reader::SerializedRowGroupReader,
     },
     schema::types::ColumnDescriptor,
 };
@@ -26,18 +28,22 @@ const NOTHING: u32 = u32::MAX;
 
 /// Some row groups of a file.
 pub(super) struct Columns<'a> {
-    file: &'a SerializedFileReader<File>,
+    file: Arc<File>,
+    metadata: &'a ParquetMetaData,
+    properties: ReaderPropertiesPtr,
     groups: Vec<usize>,
     rows: usize,
 }
 
 impl<'a> Columns<'a> {
-    /// Those row groups that are marked as needed, one mark for each.
-    pub(super) fn new(file: &'a SerializedFileReader<File>, needed: &[bool]) -> Self {
+    /// Those row groups of a file that are marked as needed, one mark for each.
+    pub(super) fn new(file: File, metadata: &'a ParquetMetaData, needed: &[bool]) -> Self {
         let groups: Vec<usize> = (0..needed.len()).filter(|group| needed[*group]).collect();
-        let rows = |group: &usize| usize::try_from(file.metadata().row_group(*group).num_rows()).unwrap_or(0);
+        let rows = |group: &usize| usize::try_from(metadata.row_group(*group).num_rows()).unwrap_or(0);
         Self {
-            file,
+            file: Arc::new(file),
+            metadata,
+            properties: Arc::new(ReaderProperties::builder().build()),
             rows: groups.iter().map(rows).sum(),
             groups,
         }
@@ -50,14 +56,13 @@ impl<'a> Columns<'a> {
 
     /// Whether the file has the column.
     pub(super) fn has(&self, name: &str) -> bool {
-        let root = self.file.metadata().file_metadata().schema();
+        let root = self.metadata.file_metadata().schema();
         root.get_fields().iter().any(|field| field.name() == name)
     }
 
     /// A column of durations in microseconds.
     pub(super) fn durations(&self, name: &str) -> Option<Durations> {
         let mut values: Vec<u32> = Vec::with_capacity(self.rows.min(ROOM));
-        let mut scratch: Vec<u32> = Vec::new();
         let is_number = |column: &ColumnDescriptor| {
             column.physical_type() == Type::INT64
                 && match column.logical_type_ref() {
@@ -72,12 +77,9 @@ impl<'a> Columns<'a> {
             };
             match page.valid {
                 Some(levels) if levels.valid < page.rows => {
-                    scratch.clear();
-                    scratch.reserve(levels.valid.min(ROOM));
-                    deltas.narrow_into(levels.valid, &mut scratch)?;
-                    levels.spread(&scratch, Durations::NULL, &mut values)?;
+                    deltas.narrow_into(levels.valid, &levels.gaps()?, &mut values)?;
                 }
-                _ => deltas.narrow_into(page.rows, &mut values)?,
+                _ => deltas.narrow_into(page.rows, &[], &mut values)?,
             }
             Some(())
         })?;
@@ -96,7 +98,7 @@ impl<'a> Columns<'a> {
         };
         self.pages(name, is_moment, |page| match (page.content, page.valid) {
             (Content::Deltas(_), Some(levels)) if levels.valid < page.rows => None,
-            (Content::Deltas(deltas), _) => deltas.each(page.rows, |some| values.extend_from_slice(some)),
+            (Content::Deltas(deltas), _) => deltas.each(page.rows, |value| values.push(value)),
             _ => None,
         })?;
         Some(values)
@@ -150,7 +152,9 @@ impl<'a> Columns<'a> {
         mut take: impl FnMut(Decoded<'_>) -> Option<()>,
     ) -> Option<()> {
         for group in &self.groups {
-            let group = self.file.get_row_group(*group).ok()?;
+            let (file, properties) = (Arc::clone(&self.file), Arc::clone(&self.properties));
+            let group = self.metadata.row_group(*group);
+            let group = SerializedRowGroupReader::new(file, group, None, properties).ok()?;
             let rows = usize::try_from(group.metadata().num_rows()).ok()?;
             let column = place(group.metadata(), name)?;
             let described = group.metadata().column(column).column_descr();
@@ -355,38 +359,35 @@ impl<'a> Levels<'a> {
         Some(())
     }
 
-    /// Puts the values into their rows, and `null` into the others.
-    fn spread<T: Copy>(&self, values: &[T], null: T, to: &mut Vec<T>) -> Option<()> {
-        let mut values = values;
-        let mut next = |count: usize| {
-            let (first, rest) = values.split_at_checked(count)?;
-            values = rest;
-            Some(first)
+    /// The stretches of rows that are null: the first row, and how many.
+    fn gaps(&self) -> Option<Vec<(usize, usize)>> {
+        let mut gaps: Vec<(usize, usize)> = Vec::new();
+        let mut row = 0;
+        let mut null = |row: usize, count: usize| match gaps.last_mut() {
+            Some((from, length)) if *from + *length == row => *length += count,
+            _ => gaps.push((row, count)),
         };
         self.runs(|run| {
-            match run {
-                Run::Same(0, count) => to.resize(to.len() + count, null),
-                Run::Same(_, count) => to.extend_from_slice(next(count)?),
-                Run::Packed(bits, count) => {
-                    let mut row = 0;
-                    while row < count {
-                        // Most rows have a value: long stretches of them are added at once.
-                        let full = bits[row / 8..count / 8]
-                            .iter()
-                            .take_while(|byte| **byte == u8::MAX)
-                            .count();
-                        to.extend_from_slice(next(8 * full)?);
-                        row += 8 * full;
-                        for bit in row..count.min(row + 8) {
-                            let valid = bits[bit / 8] >> (bit % 8) & 1 == 1;
-                            to.push(if valid { *next(1)?.first()? } else { null });
-                        }
-                        row += 8;
+            row += match run {
+                Run::Same(value, count) => {
+                    if value == 0 {
+                        null(row, count);
                     }
+                    count
                 }
-            }
+                Run::Packed(bits, count) => {
+                    for bit in (0..count).step_by(8).filter(|bit| bits[bit / 8] != u8::MAX) {
+                        let byte = bits[bit / 8];
+                        (0..(count - bit).min(8))
+                            .filter(|place| byte >> place & 1 == 0)
+                            .for_each(|place| null(row + bit + place, 1));
+                    }
+                    count
+                }
+            };
             Some(())
-        })
+        })?;
+        Some(gaps)
     }
 }
 
@@ -418,8 +419,8 @@ impl<'a> Deltas<'a> {
         })
     }
 
-    /// Calls `each` with all values in order, some at a time; there must be `count` of them.
-    fn each(&self, count: usize, mut each: impl FnMut(&[i64])) -> Option<()> {
+    /// Calls `each` with every value; there must be `count` of them.
+    fn each(&self, count: usize, mut each: impl FnMut(i64)) -> Option<()> {
         if self.count != count {
             return None;
         }
@@ -428,10 +429,9 @@ impl<'a> Deltas<'a> {
         }
         let values = self.block / self.miniblocks;
         let (mut bytes, mut left, mut last) = (self.bytes, count - 1, self.first);
-        each(&[last]);
+        each(last);
         // Eight bytes more than a miniblock can have, so that each value is read as one word.
         let mut packed = [0_u8; MINIBLOCK * 8 + 8];
-        let mut unpacked = [0_i64; MINIBLOCK];
         while left > 0 {
             let least = zigzag(varint(&mut bytes)?);
             let (widths, rest) = bytes.split_at_checked(self.miniblocks)?;
@@ -455,31 +455,42 @@ impl<'a> Deltas<'a> {
                 bytes = rest;
                 packed[..miniblock.len()].copy_from_slice(miniblock);
                 let mask = u64::MAX.checked_shr(64 - width as u32).unwrap_or(0);
-                let unpacked = &mut unpacked[..here];
-                for (index, value) in unpacked.iter_mut().enumerate() {
-                    let bit = index * width;
+                for bit in (0..here).map(|index| index * width) {
                     let word = packed[bit / 8..].first_chunk::<8>()?;
                     let delta = (u64::from_le_bytes(*word) >> (bit % 8)) & mask;
                     last = last.wrapping_add(least).wrapping_add(delta as i64);
-                    *value = last;
+                    each(last);
                 }
-                each(unpacked);
             }
         }
         Some(())
     }
 
-    /// Adds all values in four bytes each; `None` where one of them needs more.
-    fn narrow_into(&self, count: usize, to: &mut Vec<u32>) -> Option<()> {
+    /// Adds all values in four bytes each, and null in the gaps between them; `None` where one of them needs more.
+    fn narrow_into(&self, count: usize, gaps: &[(usize, usize)], to: &mut Vec<u32>) -> Option<()> {
+        let begin = to.len();
+        let mut gaps = gaps.iter();
+        let mut gap = gaps.next();
+        let row = |gap: Option<&(usize, usize)>| gap.map_or(usize::MAX, |(row, _)| begin + row);
+        let mut stop = row(gap);
+        let mut fill = |to: &mut Vec<u32>| {
+            to.resize(to.len() + gap.map_or(0, |(_, length)| *length), Durations::NULL);
+            gap = gaps.next();
+            row(gap)
+        };
         let mut high = 0_u64;
         let mut greatest = 0_u32;
-        self.each(count, |some| {
-            high = some.iter().fold(high, |high, value| high | *value as u64);
-            greatest = some
-                .iter()
-                .fold(greatest, |greatest, value| greatest.max(*value as u32));
-            to.extend(some.iter().map(|value| *value as u32));
+        self.each(count, |value| {
+            if to.len() == stop {
+                stop = fill(to);
+            }
+            high |= value as u64;
+            greatest = greatest.max(value as u32);
+            to.push(value as u32);
         })?;
+        if to.len() == stop {
+            fill(to);
+        }
         (high >> 32 == 0 && greatest != Durations::NULL).then_some(())
     }
 }
@@ -615,12 +626,11 @@ impl<T> Coded<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use parquet::{
         basic::Compression,
         data_type::{ByteArray, ByteArrayType, Int64Type},
         file::{
+            metadata::ParquetMetaDataReader,
             properties::{WriterProperties, WriterVersion},
             writer::SerializedFileWriter,
         },
@@ -689,8 +699,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("rows.parquet");
         std::fs::write(&path, file).expect("a file");
-        let reader = SerializedFileReader::new(File::open(path).expect("a file")).ok()?;
-        let columns = Columns::new(&reader, &vec![true; reader.metadata().num_row_groups()]);
+        let file = File::open(path).expect("a file");
+        let metadata = ParquetMetaDataReader::new().parse_and_finish(&file).ok()?;
+        let columns = Columns::new(file, &metadata, &vec![true; metadata.num_row_groups()]);
         let words = columns.words("word").map(|words| {
             let mut each = Vec::new();
             for (word, end) in words.runs() {
@@ -773,8 +784,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("rows.parquet");
         std::fs::write(&path, file).expect("a file");
-        let reader = SerializedFileReader::new(File::open(path).expect("a file")).expect("a file");
-        let columns = Columns::new(&reader, &[true]);
+        let file = File::open(path).expect("a file");
+        let metadata = ParquetMetaDataReader::new().parse_and_finish(&file).expect("a footer");
+        let columns = Columns::new(file, &metadata, &[true]);
         assert!(columns.durations("at").is_none() && columns.durations("word").is_none());
         assert!(columns.moments("took").is_none() && columns.words("took").is_none());
         assert!(columns.words("none").is_none() && !columns.has("none") && columns.has("took"));

@@ -7,13 +7,14 @@ use std::{
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    time::SystemTime,
 };
 
 use mailqos_core::model::{Exclusion, Micros, Outcome, Stage};
 use parquet::file::{
-    metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetStatisticsPolicy},
-    reader::{FileReader as _, SerializedFileReader},
-    serialized_reader::ReadOptionsBuilder,
+    metadata::{
+        ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader, ParquetStatisticsPolicy,
+    },
     statistics::Statistics,
 };
 use polars::prelude::{
@@ -96,24 +97,51 @@ fn guarded<T, E: ToString>(file: &LakeFile, what: &str, read: impl FnOnce() -> R
     }
 }
 
-/// Opens a file by its footer. What it notes of encodings and sizes nobody asks for, and would be a third of the work.
-fn reader(file: &LakeFile) -> Result<SerializedFileReader<File>, LakeError> {
-    let source = open(file)?;
-    let options = ReadOptionsBuilder::new()
-        .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll)
-        .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll)
-        .build();
-    guarded(file, "its footer", || {
-        SerializedFileReader::new_with_options(source, options)
-    })
+/// A file's footer, and of which file it is.
+#[derive(Debug)]
+pub(super) struct Footer {
+    metadata: ParquetMetaData,
+    of: Option<Identity>,
 }
 
-/// The row groups of a file.
+/// What tells a file from another that takes its place: today's is replaced while it is read.
+type Identity = (u64, u64, SystemTime);
+
+fn identity(source: &File) -> Option<Identity> {
+    let about = source.metadata().ok()?;
+    #[cfg(unix)]
+    let number = std::os::unix::fs::MetadataExt::ino(&about);
+    #[cfg(not(unix))]
+    let number = 0;
+    Some((number, about.len(), about.modified().ok()?))
+}
+
+impl Footer {
+    /// Reads it. What it notes of encodings and sizes nobody asks for, and would be a third of the work.
+    fn read(file: &LakeFile, source: &File) -> Result<Self, LakeError> {
+        let options = ParquetMetaDataOptions::new()
+            .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll)
+            .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll);
+        let reader = ParquetMetaDataReader::new().with_metadata_options(Some(options));
+        Ok(Self {
+            of: identity(source),
+            metadata: guarded(file, "its footer", || reader.parse_and_finish(source))?,
+        })
+    }
+
+    /// About how many bytes it holds.
+    pub(super) fn size(&self) -> usize {
+        self.metadata.memory_size()
+    }
+}
+
+/// The row groups of a file, and the footer that they are from.
 ///
 /// # Errors
 /// It can't be read, or is no Parquet file.
-pub(super) fn groups(file: &LakeFile) -> Result<Vec<Group>, LakeError> {
-    Ok(groups_of(reader(file)?.metadata()))
+pub(super) fn groups(file: &LakeFile) -> Result<(Vec<Group>, Footer), LakeError> {
+    let footer = Footer::read(file, &open(file)?)?;
+    Ok((groups_of(&footer.metadata), footer))
 }
 
 /// Whether a chunk belongs to a column of the schema's top level.
@@ -179,9 +207,24 @@ enum Form {
 }
 
 /// Decodes some columns, as far as the file has them, of the row groups that a question needs; `None` where there is none.
-fn decode(file: &LakeFile, columns: &[(&str, Form)], wanted: &Wanted) -> Result<Option<Decoded>, LakeError> {
-    let reader = reader(file)?;
-    let groups = groups_of(reader.metadata());
+/// `known` is the footer, if it has been read.
+fn decode(
+    file: &LakeFile,
+    known: Option<&Footer>,
+    columns: &[(&str, Form)],
+    wanted: &Wanted,
+) -> Result<Option<Decoded>, LakeError> {
+    let source = open(file)?;
+    let read;
+    let footer = match known {
+        Some(known) if known.of.is_some() && known.of == identity(&source) => known,
+        _ => {
+            read = Footer::read(file, &source)?;
+            &read
+        }
+    };
+    let metadata = &footer.metadata;
+    let groups = groups_of(metadata);
     let needed: Vec<bool> = groups.iter().map(|group| wanted.may_be_in(group)).collect();
     let kept = || {
         groups
@@ -192,7 +235,7 @@ fn decode(file: &LakeFile, columns: &[(&str, Form)], wanted: &Wanted) -> Result<
     if !groups.is_empty() && kept().map(|group| group.rows).sum::<usize>() == 0 {
         return Ok(None);
     }
-    let own = Columns::new(&reader, &needed);
+    let own = Columns::new(source, metadata, &needed);
     let mut decoded = Decoded {
         durations: BTreeMap::new(),
         moments: BTreeMap::new(),
@@ -201,12 +244,7 @@ fn decode(file: &LakeFile, columns: &[(&str, Form)], wanted: &Wanted) -> Result<
         frame: DataFrame::empty(),
     };
     let nothing_but_nulls = |name: &str| {
-        let mut kept = reader
-            .metadata()
-            .row_groups()
-            .iter()
-            .zip(&needed)
-            .filter(|(_, needed)| **needed);
+        let mut kept = metadata.row_groups().iter().zip(&needed).filter(|(_, needed)| **needed);
         kept.all(|(group, _)| {
             let mut leaves = group.columns().iter().filter(|chunk| is_of(chunk, name));
             leaves.all(all_null)
@@ -505,7 +543,7 @@ fn monitors_of(column: &Text, wanted: &Wanted) -> Option<Vec<(Arc<str>, Rows)>> 
 /// It can't be read, or is no samples' file.
 pub(super) fn monitors(file: &LakeFile) -> Result<Vec<Arc<str>>, LakeError> {
     let wanted = Wanted::default();
-    let Some(mut decoded) = decode(file, &[("monitor", Form::Words)], &wanted)? else {
+    let Some(mut decoded) = decode(file, None, &[("monitor", Form::Words)], &wanted)? else {
         return Ok(Vec::new());
     };
     let column = decoded
@@ -585,11 +623,16 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Reads what a query needs of a file.
+    /// Reads what a query needs of a file; `known` is its footer, if it has been read.
     ///
     /// # Errors
     /// It can't be read, or is no samples' file.
-    pub(super) fn read(file: &LakeFile, query: &SeriesQuery, wanted: &Wanted) -> Result<Self, LakeError> {
+    pub(super) fn read(
+        file: &LakeFile,
+        known: Option<&Footer>,
+        query: &SeriesQuery,
+        wanted: &Wanted,
+    ) -> Result<Self, LakeError> {
         let mut columns = vec![
             ("monitor", Form::Words),
             ("started_at", Form::Moments),
@@ -610,7 +653,7 @@ impl Part {
         }
         let metrics: Vec<(Metric, String)> = query.metrics.iter().map(|m| (*m, m.column())).collect();
         columns.extend(metrics.iter().map(|(_, column)| (column.as_str(), Form::Durations)));
-        match decode(file, &columns, wanted)? {
+        match decode(file, known, &columns, wanted)? {
             Some(decoded) => Self::of(file, decoded, &metrics, wanted),
             None => Ok(Self::default()),
         }

@@ -6,7 +6,7 @@
 //! batches of monitors.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -21,13 +21,15 @@ use mailqos_core::{
 };
 
 use super::{
-    day_file::{self, Group, Part, Wanted},
+    day_file::{self, Footer, Group, Part, Wanted},
     periods::Period,
     series::{Metric, Series},
 };
 
 /// About how many bytes of decoded samples are held at a time.
 const BUDGET: usize = 384 * 1024 * 1024;
+/// Footers that several batches need are kept up to so many bytes of them; else each batch reads them anew.
+const FOOTERS: usize = 256 * 1024 * 1024;
 
 /// Why the lake could not be read.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -432,8 +434,8 @@ impl Lake {
         let found = self.in_parallel(&files, day_file::groups)?;
         Ok(found
             .iter()
-            .filter_map(|(_, groups)| groups.as_ref())
-            .flatten()
+            .filter_map(|(_, found)| found.as_ref())
+            .flat_map(|(groups, _)| groups)
             .filter(|group| wanted.may_be_in(group))
             .map(|group| group.rows)
             .sum())
@@ -550,8 +552,12 @@ pub struct SeriesIter<'lake> {
 /// Which monitors to read of which files.
 struct Plan<'lake> {
     files: Vec<&'lake LakeFile>,
+    footers: Footers,
     wanted: Wanted,
 }
+
+/// The footers of files that several batches read, as far as they were kept.
+type Footers = Arc<HashMap<PathBuf, Footer>>;
 
 /// The decoded parts of a batch, and their monitors.
 struct Batch {
@@ -597,8 +603,8 @@ impl<'lake> SeriesIter<'lake> {
         let found = self.lake.in_parallel(&files, day_file::groups)?;
         let groups: Vec<&Group> = found
             .iter()
-            .filter_map(|(_, groups)| groups.as_ref())
-            .flatten()
+            .filter_map(|(_, found)| found.as_ref())
+            .flat_map(|(groups, _)| groups)
             .collect();
         let readable: Vec<&LakeFile> = found
             .iter()
@@ -615,6 +621,7 @@ impl<'lake> SeriesIter<'lake> {
         if count <= 1 {
             return Ok(VecDeque::from([Plan {
                 files: readable,
+                footers: Footers::default(),
                 wanted,
             }]));
         }
@@ -624,12 +631,18 @@ impl<'lake> SeriesIter<'lake> {
                 *edges.entry(Arc::clone(least)).or_default() += group.rows;
             }
         }
+        let sizes = found.iter().filter_map(|(_, found)| found.as_ref());
+        let keep = sizes.map(|(_, footer)| footer.size()).sum::<usize>() <= FOOTERS;
+        let kept = found.into_iter().filter(|_| keep);
+        let kept = kept.filter_map(|(index, found)| Some((files[index].path.clone(), found?.1)));
+        let footers: Footers = Arc::new(kept.collect());
         let mut plans: VecDeque<Plan<'lake>> = VecDeque::new();
         let (mut from, mut sum) = (None, 0_usize);
         for (edge, rows) in edges {
             if sum > 0 && (sum + rows).saturating_mul(per_row) > BUDGET {
                 plans.push_back(Plan {
                     files: readable.clone(),
+                    footers: Arc::clone(&footers),
                     wanted: Wanted {
                         from: from.replace(Arc::clone(&edge)),
                         to: Some(edge),
@@ -642,13 +655,14 @@ impl<'lake> SeriesIter<'lake> {
         }
         plans.push_back(Plan {
             files: readable.clone(),
+            footers: Arc::clone(&footers),
             wanted: Wanted { from, ..names() },
         });
         if self.lake.skip_corrupt {
             // A file that is corrupt further back must be left out of the first batch as well.
-            let sound = self
-                .lake
-                .in_parallel(&readable, |file| Part::read(file, &self.query, &names()).map(|_| ()))?;
+            let sound = self.lake.in_parallel(&readable, |file| {
+                Part::read(file, None, &self.query, &names()).map(|_| ())
+            })?;
             let sound: Vec<&LakeFile> = sound
                 .into_iter()
                 .filter_map(|(index, sound)| sound.map(|()| readable[index]))
@@ -667,7 +681,9 @@ impl<'lake> SeriesIter<'lake> {
         let site = Arc::clone(&first.site);
         let mut parts: Vec<Part> = self
             .lake
-            .in_parallel(&plan.files, |file| Part::read(file, &self.query, &plan.wanted))?
+            .in_parallel(&plan.files, |file| {
+                Part::read(file, plan.footers.get(&file.path), &self.query, &plan.wanted)
+            })?
             .into_iter()
             .filter_map(|(_, part)| part)
             .collect();

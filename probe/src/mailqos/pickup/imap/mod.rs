@@ -8,7 +8,6 @@ mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
