@@ -89,11 +89,11 @@ unpack_vsftpd() {
   [ ! -x "$VSFTPD_PACKAGE/usr/sbin/vsftpd" ] || return 0
   need /usr/lib/*/libwrap.so.0 -- libwrap0 libcap2 libpam0g
   mkdir -p "$VSFTPD_PACKAGE"
-  cd "$VSFTPD_PACKAGE"
+  cd "$VSFTPD_PACKAGE" || exit 1
   apt-get download -qq vsftpd >download.log 2>&1 || { apt-get update -qq >/dev/null 2>&1; apt-get download -qq vsftpd >download.log 2>&1; } ||
     { cat download.log >&2; fail "could not download vsftpd"; }
   dpkg -x vsftpd_*.deb .
-  cd - >/dev/null
+  cd - >/dev/null || exit 1
 }
 
 # Anonymous, since its users are those of the machine; it demands TLS and the reuse of the session all the same.

@@ -28,7 +28,7 @@ use super::{
 
 /// About how many bytes of decoded samples are held at a time.
 const BUDGET: usize = 384 * 1024 * 1024;
-/// Footers that several batches need are kept up to so many bytes of them; else each batch reads them anew.
+/// Footers that several batches need are kept up to so many bytes of them; each batch reads the others anew.
 const FOOTERS: usize = 256 * 1024 * 1024;
 
 /// Why the lake could not be read.
@@ -431,11 +431,11 @@ impl Lake {
             ..Wanted::default()
         };
         let files: Vec<&LakeFile> = self.series(query).sites.into_iter().flatten().collect();
-        let found = self.in_parallel(&files, day_file::groups)?;
+        let found = self.in_parallel(&files, |file| Ok(day_file::groups(file)?.0))?;
         Ok(found
             .iter()
-            .filter_map(|(_, found)| found.as_ref())
-            .flat_map(|(groups, _)| groups)
+            .filter_map(|(_, groups)| groups.as_ref())
+            .flatten()
             .filter(|group| wanted.may_be_in(group))
             .map(|group| group.rows)
             .sum())
@@ -600,7 +600,13 @@ impl<'lake> SeriesIter<'lake> {
             ..Wanted::default()
         };
         let per_row = self.query.bytes_per_row();
-        let found = self.lake.in_parallel(&files, day_file::groups)?;
+        let held = AtomicUsize::new(0);
+        let found = self.lake.in_parallel(&files, |file| {
+            let (groups, footer) = day_file::groups(file)?;
+            let size = footer.size();
+            let fits = held.fetch_add(size, Ordering::Relaxed) + size <= FOOTERS;
+            Ok((groups, fits.then_some(footer)))
+        })?;
         let groups: Vec<&Group> = found
             .iter()
             .filter_map(|(_, found)| found.as_ref())
@@ -631,10 +637,9 @@ impl<'lake> SeriesIter<'lake> {
                 *edges.entry(Arc::clone(least)).or_default() += group.rows;
             }
         }
-        let sizes = found.iter().filter_map(|(_, found)| found.as_ref());
-        let keep = sizes.map(|(_, footer)| footer.size()).sum::<usize>() <= FOOTERS;
-        let kept = found.into_iter().filter(|_| keep);
-        let kept = kept.filter_map(|(index, found)| Some((files[index].path.clone(), found?.1)));
+        let kept = found
+            .into_iter()
+            .filter_map(|(index, found)| Some((files[index].path.clone(), found?.1?)));
         let footers: Footers = Arc::new(kept.collect());
         let mut plans: VecDeque<Plan<'lake>> = VecDeque::new();
         let (mut from, mut sum) = (None, 0_usize);
