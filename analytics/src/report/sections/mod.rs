@@ -240,7 +240,7 @@ pub fn read_all(table: &mut Table, key: &'static str, problems: &mut Problems) -
 /// Rows in one chart at most.
 const MOST_ROWS: usize = 40;
 /// Charts of so many rows stand two on a printed page; of more, one, with the rest of the page left blank.
-const HALF_A_PAGE: usize = 25;
+const HALF_A_PAGE: usize = 21;
 
 /// How many rows each of several charts gets: all of them as long as they fit into one, else even parts.
 fn rows_a_chart(rows: usize) -> usize {
