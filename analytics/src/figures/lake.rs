@@ -1,6 +1,6 @@
 //! Reads the sample lake: only the files, row groups and columns that a question needs, one monitor's series at a time.
 //!
-//! Parquet is decoded by polars, a file at a time. Not by one lazy frame over all: files may differ in columns and types
+//! Parquet is decoded a file at a time: what the probe wrote by `columns`, all else by polars. Not by one lazy frame over all: files may differ in columns and types
 //! (older ones, other writers'), a corrupt one must be named, and the samples are already sorted by monitor and time, so
 //! that no engine has to group what lies together. How much is decoded at a time is bounded; what is larger is read in
 //! batches of monitors.
