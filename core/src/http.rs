@@ -7,7 +7,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Method, Uri,
     body::Bytes,
-    header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT},
+    header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, USER_AGENT},
 };
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
@@ -48,8 +48,6 @@ pub struct Response {
     pub body: Vec<u8>,
     /// The content went on beyond the limit.
     pub truncated: bool,
-    /// `Retry-After`, where the server gave it in seconds.
-    pub retry_after: Option<Duration>,
 }
 
 impl Response {
@@ -224,12 +222,6 @@ where
             status: answer.status().as_u16(),
             body: Vec::new(),
             truncated: false,
-            retry_after: answer
-                .headers()
-                .get(RETRY_AFTER)
-                .and_then(|value| value.to_str().ok())
-                .and_then(|text| text.trim().parse().ok())
-                .map(Duration::from_secs),
         };
         while let Some(frame) = answer.frame().await {
             let Ok(data) = frame.map_err(broken)?.into_data() else {
