@@ -56,9 +56,9 @@ impl Response {
         (200..300).contains(&self.status)
     }
 
-    /// Status and the beginning of the content in one line, for messages.
-    pub fn summary(&self) -> String {
-        let text = one_line(&String::from_utf8_lossy(&self.body), &[]);
+    /// Status and the beginning of the content in one line, for messages, without these secrets.
+    pub fn summary(&self, secrets: &[Secret]) -> String {
+        let text = one_line(&String::from_utf8_lossy(&self.body), secrets);
         let separator = if text.is_empty() { "" } else { ": " };
         format!("HTTP {}{separator}{text}", self.status)
     }
