@@ -143,7 +143,15 @@ fn render(hook: &Webhook, context: &Value) -> Result<Value, String> {
             built_in(hook.service).ok_or("there is no template")?,
         ),
     };
-    fill(name, text, context)
+    let content = fill(name, text, context)?;
+    // The service's key or topic is put into it.
+    if matches!(hook.service, Service::PagerDuty | Service::Ntfy) && !content.is_object() {
+        let service = hook.service.as_str();
+        return Err(format!(
+            "the template {name} makes no JSON object, and {service} takes nothing else"
+        ));
+    }
+    Ok(content)
 }
 
 /// What a template makes of a message.
@@ -254,6 +262,21 @@ mod tests {
             shown.push_str(&format!("{}\n{pretty}\n\n", service.as_str()));
         }
         insta::assert_snapshot!(shown);
+    }
+
+    #[test]
+    fn content_that_has_no_room_for_the_key_is_found_beforehand() {
+        for (content, fine) in [("{}", true), ("[]", false), ("7", false), ("null", false)] {
+            let folder = tempfile::tempdir().expect("folder");
+            let path = folder.path().join("mailqos.toml");
+            let text = format!(
+                "site = \"here\"\n[action_list.default]\n\
+                 actions = [{{ webhook = {{ kind = \"pagerduty\", key = {{ env = \"X\" }}, body = \"{content}\" }} }}]\n"
+            );
+            std::fs::write(&path, text).expect("write");
+            let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+            assert_eq!(!check(&config).has_errors(), fine, "{content}");
+        }
     }
 
     #[test]
