@@ -13,6 +13,7 @@ use rustls::{
 };
 use sha2::{Digest as _, Sha256};
 
+use super::one_line;
 use crate::{config::Trust, model::UtcMicros};
 
 /// What a TLS handshake showed.
@@ -42,7 +43,8 @@ impl TlsSession {
         })
     }
 
-    /// Who has issued the certificate: the common name, or else the organisation.
+    /// Who has issued the certificate: the common name, or else the organisation. In one line without control characters, since
+    /// it is shown before anybody trusts it.
     pub fn issuer(&self) -> Option<String> {
         let certificate = CertificateDer::from(self.certificate.as_deref()?);
         let parsed = webpki::EndEntityCert::try_from(&certificate).ok()?;
@@ -62,7 +64,7 @@ fn attribute_of(name: &[u8], attribute: &[u8]) -> Option<String> {
         let (_, identifier, value) = der(pair)?;
         if identifier == attribute {
             let (_, text, _) = der(value)?;
-            return Some(String::from_utf8_lossy(text).into_owned());
+            return Some(one_line(&String::from_utf8_lossy(text), &[]));
         }
     }
     None
@@ -362,6 +364,28 @@ mod tests {
             assert!(error.contains("ca.pem"), "{error}");
             std::fs::write(&path, "no certificate\n").expect("write");
         }
+    }
+
+    #[test]
+    fn an_issuer_can_not_steer_a_terminal() {
+        let text = b"x\x1b[2Jy\r\nz";
+        let pair = [
+            &[
+                0x30,
+                7 + text.len() as u8,
+                0x06,
+                3,
+                0x55,
+                0x04,
+                0x03,
+                0x0c,
+                text.len() as u8,
+            ][..],
+            text,
+        ]
+        .concat();
+        let name = [&[0x31, pair.len() as u8][..], &pair].concat();
+        assert_eq!(attribute_of(&name, &[0x55, 0x04, 0x03]).as_deref(), Some("x [2Jy z"));
     }
 
     proptest! {
