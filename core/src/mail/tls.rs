@@ -289,7 +289,7 @@ pub(super) fn explain(error: &std::io::Error, server: &str) -> String {
 
 /// Whether what was explained is a certificate that is not accepted: a person mends that, and no later try.
 pub(super) fn is_of_certificate(explained: &str) -> bool {
-    explained.contains("the certificate of ") || explained.contains("the certificate is not for the name")
+    explained.contains("the certificate")
 }
 
 /// Whether a server shows an authority's certificate as its own.
@@ -363,6 +363,24 @@ mod tests {
             let error = client_config(&trust).expect_err("nothing to trust").to_string();
             assert!(error.contains("ca.pem"), "{error}");
             std::fs::write(&path, "no certificate\n").expect("write");
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_accepted_is_told_from_other_trouble() {
+        let pinned = Pinned {
+            fingerprint: Some([0; 32]),
+            provider: Arc::new(ring::default_provider()),
+        };
+        let name = ServerName::try_from("mail.example.com").expect("a name");
+        let now = UnixTime::since_unix_epoch(std::time::Duration::ZERO);
+        let error = pinned
+            .verify_server_cert(&CertificateDer::from(vec![1]), &[], &name, &[], now)
+            .expect_err("another certificate");
+        let expired = TlsError::InvalidCertificate(rustls::CertificateError::Expired);
+        for (error, is_of) in [(error, true), (expired, true), (TlsError::HandshakeNotComplete, false)] {
+            let text = explain(&std::io::Error::other(error), "mail.example.com");
+            assert_eq!(is_of_certificate(&text), is_of, "{text}");
         }
     }
 
