@@ -487,10 +487,8 @@ impl Wire {
 
     /// Ends the connection politely, but soon.
     pub async fn close(mut self) {
-        if let Stream::Plain(stream) = &mut self.stream {
-            let _ = tokio::time::timeout(CLOSING, stream.shutdown()).await;
-        } else if let Stream::Tls(stream) = &mut self.stream {
-            let _ = tokio::time::timeout(CLOSING, stream.shutdown()).await;
+        if let Some(mut writer) = self.stream.writer() {
+            let _ = tokio::time::timeout(CLOSING, writer.shutdown()).await;
         }
     }
 

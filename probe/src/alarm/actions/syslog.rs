@@ -102,11 +102,7 @@ fn host_name() -> String {
 }
 
 fn cut(text: &str) -> &str {
-    let mut end = text.len().min(MOST_LINE);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
+    &text[..text.floor_char_boundary(MOST_LINE)]
 }
 
 /// RFC 5424, section 6. The byte order mark says that the text is UTF-8.
