@@ -138,6 +138,8 @@ pub struct Alarms {
     maintenance: Maintenance,
     kept: Arc<Mutex<Kept>>,
     file: Arc<PathBuf>,
+    /// Held while the file is written: what the worker was writing when it was aborted is written on beside the last of the probe.
+    writing: Arc<Mutex<()>>,
     wake: Arc<Notify>,
     worker: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
@@ -161,6 +163,7 @@ impl Alarms {
             maintenance,
             kept: Arc::new(Mutex::new(kept)),
             file: Arc::new(file),
+            writing: Arc::default(),
             wake: Arc::default(),
             worker: Arc::default(),
         };
@@ -536,25 +539,30 @@ impl Alarms {
         self.keep().await;
     }
 
-    /// Writes the states down if they have changed: whole, under a temporary name first.
+    /// Writes the states down if they have changed, on a thread of its own.
     async fn keep(&self) {
         let alarms = self.clone();
-        let written = tokio::task::spawn_blocking(move || {
-            // As text under the lock: some milliseconds for ten thousand states. Copies of them all would stay in the memory of each
-            // thread that made one.
-            let bytes = {
-                let mut kept = alarms.lock();
-                if !kept.changed {
-                    return Ok(());
-                }
-                kept.changed = false;
-                kept.urgent = false;
-                serde_json::to_vec(&*kept).map_err(std::io::Error::other)?
-            };
-            crate::record::write_whole(&alarms.file, &bytes)
-        })
-        .await
-        .unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        if let Err(error) = tokio::task::spawn_blocking(move || alarms.write_down()).await {
+            tracing::error!("writing the alarm states ended unexpectedly: {error}");
+        }
+    }
+
+    /// Writes the states down if they have changed: whole, under a temporary name first.
+    fn write_down(&self) {
+        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        // As text under the lock: some milliseconds for ten thousand states. Copies of them all would stay in the memory of each
+        // thread that made one.
+        let text = {
+            let mut kept = self.lock();
+            if !kept.changed {
+                return;
+            }
+            (kept.changed, kept.urgent) = (false, false);
+            serde_json::to_vec(&*kept)
+        };
+        let written = text
+            .map_err(std::io::Error::other)
+            .and_then(|bytes| crate::record::write_whole(&self.file, &bytes));
         if let Err(error) = written {
             let mut kept = self.lock();
             (kept.changed, kept.urgent) = (true, true);
