@@ -110,6 +110,30 @@ struct Kept {
     changed: bool,
 }
 
+impl Kept {
+    /// Forgets monitors that the configuration no longer has; the alarms of the others are told by the lists that they have now.
+    fn adapt(&mut self, config: &Config) {
+        let is_there = |id: &MonitorId| id.as_str() == RECORDER || config.monitors.contains_key(id);
+        self.states.retain(|id, _| is_there(id));
+        self.episodes.retain(|id, _| is_there(id));
+        self.simulations.retain(|id, _| is_there(id));
+        for (id, episode) in &mut self.episodes {
+            episode.list = list_of(config, id);
+            episode.next = None;
+        }
+        (self.changed, self.urgent) = (true, true);
+    }
+}
+
+/// The action list that tells of a monitor; of the probe's own recording the default one does.
+fn list_of(config: &Config, monitor: &MonitorId) -> Option<Name> {
+    if monitor.as_str() == RECORDER {
+        let default = config.action_lists.get_key_value("default");
+        return default.map(|(name, _)| name.clone());
+    }
+    config.monitors.get(monitor)?.action_list.clone()
+}
+
 /// An alarm that is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenAlarm {
@@ -156,7 +180,8 @@ impl Alarms {
     /// Reads the states of an earlier life, and begins to send what it left.
     pub async fn open(config: Arc<Config>, recorder: Recorder, maintenance: Maintenance) -> Self {
         let file = config.state.join(format!("site={}", config.site)).join("alarms.json");
-        let kept = read(&file);
+        let mut kept = read(&file);
+        kept.adapt(&config);
         let alarms = Self {
             config: Arc::new(RwLock::new(config)),
             recorder,
@@ -224,17 +249,7 @@ impl Alarms {
 
     /// Goes over to another configuration: monitors that are gone are forgotten, the others keep their states.
     pub fn reload(&self, config: Arc<Config>) {
-        {
-            let mut kept = self.lock();
-            kept.states.retain(|id, _| config.monitors.contains_key(id));
-            kept.episodes.retain(|id, _| config.monitors.contains_key(id));
-            kept.simulations.retain(|id, _| config.monitors.contains_key(id));
-            for (id, episode) in &mut kept.episodes {
-                episode.list = config.monitors.get(id).and_then(|monitor| monitor.action_list.clone());
-                episode.next = None;
-            }
-            (kept.changed, kept.urgent) = (true, true);
-        }
+        self.lock().adapt(&config);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
         self.wake.notify_one();
     }
@@ -332,9 +347,7 @@ impl Alarms {
                     let mut state = State::default();
                     state.begin_alarm(now, format!("the probe can't keep its samples: {problem}"));
                     kept.states.insert(id.clone(), state);
-                    let config = self.config();
-                    let default = config.action_lists.keys().find(|name| name.as_str() == "default");
-                    let episode = Episode::new(now, default.cloned(), sample.clone());
+                    let episode = Episode::new(now, list_of(&self.config(), &id), sample.clone());
                     kept.episodes.insert(id.clone(), episode);
                     (EventKind::AlarmRaised, Why::Raised)
                 }

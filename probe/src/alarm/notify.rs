@@ -104,6 +104,11 @@ fn take_steps(alarms: &Alarms, config: &Config, now: UtcMicros) -> Option<UtcMic
             episode.next = Some(Next::At(open.until));
             continue;
         }
+        // Nobody tests it, and no test could end the reminders.
+        if config.monitors.get(monitor).is_some_and(|monitor| !monitor.enabled) {
+            episode.next = Some(Next::Never);
+            continue;
+        }
         let Some((name, list)) = episode
             .list
             .as_ref()
@@ -503,6 +508,36 @@ mod tests {
         }
         assert!(alarms.lock().episodes["m0"].notified_at.is_some());
         assert_eq!(alarms.lock().channels["command sh"].failures, 0);
+        alarms.close().await;
+        recorder.close().await.expect("close");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_alarm_of_the_recorder_outlives_another_configuration_and_no_monitor_that_is_gone_does() {
+        let folder = tempfile::tempdir().expect("folder");
+        let both = config(folder.path(), 2, &count_into(folder.path()));
+        let one = config(folder.path(), 1, &count_into(folder.path()));
+        let recorder = Recorder::open(&both).await.expect("open");
+        let alarms = Alarms::open(both.clone(), recorder.clone(), Maintenance::open(both)).await;
+        all(&alarms, Outcome::Lost).await;
+        alarms.recording(Some("no space left")).await;
+        let open = |alarms: &Alarms| {
+            alarms
+                .open_alarms()
+                .into_keys()
+                .map(|id| id.to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(open(&alarms), ["m0", "m1", super::super::RECORDER]);
+        alarms.reload(one.clone());
+        assert_eq!(open(&alarms), ["m0", super::super::RECORDER]);
+        assert!(alarms.lock().episodes[super::super::RECORDER].list.is_some());
+        alarms.recording(None).await;
+        alarms.close().await;
+        // While the probe was stopped, monitors may go, too.
+        let none = config(folder.path(), 0, &count_into(folder.path()));
+        let alarms = Alarms::open(none.clone(), recorder.clone(), Maintenance::open(none)).await;
+        assert_eq!(open(&alarms), [""; 0]);
         alarms.close().await;
         recorder.close().await.expect("close");
     }
