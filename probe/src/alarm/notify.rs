@@ -307,7 +307,11 @@ async fn settle(alarms: &Alarms, report: Report) {
                 match &result {
                     Ok(accepted) => {
                         let (Accepted::Confirmed(words) | Accepted::Unconfirmed(words)) = accepted;
-                        if let Some(episode) = kept.episodes.get_mut(&pending.monitor) {
+                        if let Some(episode) = kept
+                            .episodes
+                            .get_mut(&pending.monitor)
+                            .filter(|episode| episode.is_told_by(pending))
+                        {
                             if matches!(accepted, Accepted::Confirmed(_)) {
                                 episode.notified_at.get_or_insert(now);
                             }
@@ -444,6 +448,23 @@ mod tests {
         while tests.join_next().await.is_some() {}
     }
 
+    /// A message about an alarm of the monitor `m0`.
+    fn pending(why: Why, incident: &str) -> Pending {
+        Pending {
+            id: String::new(),
+            monitor: "m0".parse().expect("a name"),
+            why,
+            sample: Box::new(Sample::new("m0".parse().expect("a name"), UtcMicros(0), Outcome::Lost)),
+            state: super::super::State::default(),
+            list: None,
+            step: String::new(),
+            incident: incident.to_owned(),
+            created: UtcMicros(0),
+            tries: 0,
+            next_try: UtcMicros(0),
+        }
+    }
+
     async fn told(folder: &Path, lines: usize) -> String {
         let mut text = String::new();
         for _ in 0..1200 {
@@ -542,6 +563,59 @@ mod tests {
         recorder.close().await.expect("close");
     }
 
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_late_message_about_an_earlier_alarm_says_nothing_of_the_next_one() {
+        let folder = tempfile::tempdir().expect("folder");
+        let config = config(folder.path(), 1, "{ command = [\"true\"], at_failure = 100 }");
+        let recorder = Recorder::open(&config).await.expect("open");
+        let alarms = Alarms::open(config.clone(), recorder.clone(), Maintenance::open(config.clone())).await;
+        all(&alarms, Outcome::Lost).await;
+        let (list, step): Way = ("default".parse().expect("a name"), "command true".to_owned());
+        let raised_at = alarms.lock().episodes["m0"].raised_at;
+        let message = |why: Why, created: UtcMicros, incident: &str| Pending {
+            id: incident.to_owned(),
+            list: Some(list.clone()),
+            step: step.clone(),
+            created,
+            next_try: created + Micros::from_secs(3600),
+            ..pending(why, incident)
+        };
+        let before = raised_at - Micros(1);
+        let messages = [
+            (message(Why::Raised, raised_at, "new"), true),
+            (message(Why::Raised, before, "old"), false),
+            (message(Why::Cleared, before, "end of old"), false),
+        ];
+        for (message, counts) in messages {
+            {
+                let mut kept = alarms.lock();
+                let episode = kept.episodes.get_mut(&message.monitor).expect("open");
+                episode.notified_at = None;
+                let taken = Taken {
+                    times: 1,
+                    last: raised_at,
+                    incident: "of its own".to_owned(),
+                };
+                episode.taken.insert(step.clone(), taken);
+                kept.outbox = vec![message.clone()];
+            }
+            let incident = message.incident.clone();
+            let report = Report {
+                way: (list.clone(), step.clone()),
+                results: vec![(vec![message], Ok(Accepted::Confirmed("fine".to_owned())))],
+                channels: Vec::new(),
+            };
+            settle(&alarms, report).await;
+            let kept = alarms.lock();
+            let episode = &kept.episodes["m0"];
+            assert!(kept.outbox.is_empty());
+            assert_eq!(episode.notified_at.is_some(), counts, "{incident}");
+            assert_eq!(episode.taken[&step].incident == incident, counts, "{incident}");
+        }
+        alarms.close().await;
+        recorder.close().await.expect("close");
+    }
+
     #[test]
     fn two_ways_at_one_host_are_two_channels() {
         let folder = tempfile::tempdir().expect("folder");
@@ -605,26 +679,13 @@ mod tests {
         let action = "{ webhook = { kind = \"pagerduty\", key = { env = \"X\" } } }";
         let config = config(folder.path(), 1, action);
         let step = &config.action_lists["default"].steps[0];
-        let pending = |number: usize, why: Why, incident: &str| Pending {
-            id: format!("{number}"),
-            monitor: "m0".parse().expect("a name"),
-            why,
-            sample: Box::new(Sample::new("m0".parse().expect("a name"), UtcMicros(0), Outcome::Lost)),
-            state: super::super::State::default(),
-            list: None,
-            step: String::new(),
-            incident: incident.to_owned(),
-            created: UtcMicros(0),
-            tries: 0,
-            next_try: UtcMicros(0),
-        };
-        let few: Vec<Pending> = (0..3).map(|n| pending(n, Why::Raised, &format!("i{n}"))).collect();
+        let few: Vec<Pending> = (0..3).map(|n| pending(Why::Raised, &format!("i{n}"))).collect();
         assert_eq!(divide(step, few).len(), 3);
-        let many: Vec<Pending> = (0..500).map(|n| pending(n, Why::Raised, &format!("i{n}"))).collect();
+        let many: Vec<Pending> = (0..500).map(|n| pending(Why::Raised, &format!("i{n}"))).collect();
         let groups = divide(step, many);
         assert_eq!(groups.len(), 1);
         assert!(groups[0].iter().all(|change| change.incident == "i0/and-others"));
-        let ends = (0..4).map(|n| pending(n, Why::Cleared, if n < 3 { "i0/and-others" } else { "i9" }));
+        let ends = (0..4).map(|n| pending(Why::Cleared, if n < 3 { "i0/and-others" } else { "i9" }));
         assert_eq!(divide(step, ends.collect()).len(), 2);
     }
 }
