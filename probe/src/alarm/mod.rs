@@ -495,7 +495,7 @@ impl Alarms {
         for step in episode.end(list, &episode::keys(list)) {
             let incident = episode.taken.get(&step).map(|taken| taken.incident.clone());
             let pending = Pending {
-                id: self.id_of(monitor, sample, Why::Cleared, &step),
+                id: self.id_of(monitor, sample, Why::Cleared, &step, 1),
                 monitor: monitor.clone(),
                 why: Why::Cleared,
                 sample: Box::new(sample.clone()),
@@ -511,10 +511,10 @@ impl Alarms {
         }
     }
 
-    /// Unique, and fit for a Message-ID.
-    fn id_of(&self, monitor: &MonitorId, sample: &Sample, why: Why, step: &str) -> String {
+    /// Unique, and fit for a Message-ID: between two reminders there need not be another test.
+    fn id_of(&self, monitor: &MonitorId, sample: &Sample, why: Why, step: &str, times: u32) -> String {
         format!(
-            "{monitor}.{}.{}.{:08x}",
+            "{monitor}.{}.{}.{:08x}.{times}",
             sample.started_at.0,
             why.as_str(),
             crc32fast::hash(step.as_bytes())

@@ -131,7 +131,7 @@ fn take_steps(alarms: &Alarms, config: &Config, now: UtcMicros) -> Option<UtcMic
             taken.times += 1;
             taken.last = now;
             outbox.push(Pending {
-                id: alarms.id_of(monitor, &episode.sample, why, &step),
+                id: alarms.id_of(monitor, &episode.sample, why, &step, taken.times),
                 monitor: monitor.clone(),
                 why,
                 sample: episode.sample.clone(),
