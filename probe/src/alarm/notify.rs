@@ -1,7 +1,7 @@
 //! The worker that takes the steps of action lists: what is due together for one way is one message, sent again until it is accepted.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     time::Duration,
 };
 
@@ -9,7 +9,7 @@ use mailqos_core::{
     config::{Action, ActionList, Config, Step},
     model::{Event, EventKind, Micros, Name, UtcMicros},
 };
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 
 use super::{
     Accepted, Alarms, Channel, Pending, Telling, Why, carry_out,
@@ -44,7 +44,7 @@ struct Report {
 /// Takes steps and sends messages until it is aborted.
 pub(super) async fn work(alarms: Alarms) {
     let mut sending: JoinSet<Report> = JoinSet::new();
-    let mut busy: HashSet<Way> = HashSet::new();
+    let mut busy: HashMap<task::Id, Way> = HashMap::new();
     let mut recent: HashMap<Way, VecDeque<UtcMicros>> = HashMap::new();
     let mut kept_at = UtcMicros::now();
     loop {
@@ -62,21 +62,21 @@ pub(super) async fn work(alarms: Alarms) {
         }
         for (way, changes) in ready {
             recent.entry(way.clone()).or_default().push_back(now);
-            busy.insert(way.clone());
-            sending.spawn(send(alarms.clone(), config.clone(), way, changes));
+            let task = sending.spawn(send(alarms.clone(), config.clone(), way.clone(), changes));
+            busy.insert(task.id(), way);
         }
         let nap = next.map_or(LONGEST_NAP, |at| (at - UtcMicros::now()).to_std().min(LONGEST_NAP));
         tokio::select! {
             () = alarms.wake.notified() => {}
-            Some(report) = sending.join_next(), if !sending.is_empty() => match report {
-                Ok(report) => {
-                    busy.remove(&report.way);
+            Some(ended) = sending.join_next_with_id(), if !sending.is_empty() => match ended {
+                Ok((task, report)) => {
+                    busy.remove(&task);
                     settle(&alarms, report).await;
                 }
                 Err(error) => {
                     // What it was sending is still in the outbox.
                     tracing::error!("a message ended unexpectedly: {error}");
-                    busy.clear();
+                    busy.remove(&error.id());
                 }
             },
             () = tokio::time::sleep(nap) => {}
@@ -160,7 +160,7 @@ fn take_steps(alarms: &Alarms, config: &Config, now: UtcMicros) -> Option<UtcMic
 /// The messages that are to be sent now, by way; and when the next ones are.
 fn gather(
     alarms: &Alarms,
-    busy: &HashSet<Way>,
+    busy: &HashMap<task::Id, Way>,
     recent: &mut HashMap<Way, VecDeque<UtcMicros>>,
     now: UtcMicros,
 ) -> (BTreeMap<Way, Vec<Pending>>, Option<UtcMicros>) {
@@ -179,7 +179,7 @@ fn gather(
         *span = (span.0.min(pending.created), span.1.max(pending.created));
     }
     ways.retain(|way, (first, last)| {
-        if busy.contains(way) {
+        if busy.values().any(|known| known == way) {
             return false;
         }
         let sent = recent.entry(way.clone()).or_default();
