@@ -24,7 +24,10 @@ use mailqos_core::{
     model::{Event, EventKind, Exclusion, Micros, MonitorId, Name, Outcome, Sample, UtcMicros},
 };
 use serde::{Deserialize, Serialize};
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::{
+    sync::Notify,
+    task::{JoinHandle, JoinSet},
+};
 
 pub(crate) use actions::{Accepted, carry_out};
 pub use episode::Acknowledgement;
@@ -269,14 +272,13 @@ impl Alarms {
 
     /// Takes a test's sample into account.
     pub async fn tested(&self, monitor: &Monitor, sample: &Sample) {
-        let events = self.take(monitor, sample);
-        for event in events {
+        if let Some(event) = self.take(monitor, sample) {
             self.note(event).await;
         }
     }
 
-    /// Moves the monitor's state; what happened comes back as events.
-    fn take(&self, monitor: &Monitor, sample: &Sample) -> Vec<Event> {
+    /// Moves the monitor's state; what happened comes back as an event.
+    fn take(&self, monitor: &Monitor, sample: &Sample) -> Option<Event> {
         let now = UtcMicros::now();
         let mut guard = self.lock();
         let kept = &mut *guard;
@@ -284,7 +286,7 @@ impl Alarms {
         let simulation = kept.simulations.get(&monitor.id);
         // A good test that had begun before the simulation must not end the alarm that was ordered.
         if simulation.is_some() && sample.excluded.is_none() {
-            return Vec::new();
+            return None;
         }
         let ordered = simulation
             .filter(|_| sample.excluded == Some(Exclusion::SimulatedFailure))
@@ -313,10 +315,9 @@ impl Alarms {
                     episode.next = None;
                     self.wake.notify_one();
                 }
-                let held = state.held_by.as_ref().filter(|_| state.held_by != held_before);
-                let Some(holder) = held else { return Vec::new() };
+                let holder = state.held_by.as_ref().filter(|_| state.held_by != held_before)?;
                 tracing::info!(monitor = %monitor.id, %holder, "the alarm waits: the other explains it");
-                return vec![event(EventKind::AlarmHeld, format!("follows from {holder}"))];
+                return Some(event(EventKind::AlarmHeld, format!("follows from {holder}")));
             }
         }
         kept.urgent = true;
@@ -329,7 +330,7 @@ impl Alarms {
         if monitor.action_list.is_none() && why == Why::Raised {
             tracing::warn!(monitor = %monitor.id, "no action list: nobody is told");
         }
-        vec![event(kind, message::summary(&monitor.name, why, sample, &state))]
+        Some(event(kind, message::summary(&monitor.name, why, sample, &state)))
     }
 
     /// How the probe's own recording goes: an alarm of its own rises when samples can't be kept, by the default action list, and
@@ -415,22 +416,24 @@ impl Alarms {
             kept.changed = true;
             kept.urgent = true;
         }
-        for monitor in &found {
+        self.wake.notify_one();
+        let events = found.iter().map(|monitor| {
             let mut event = Event::new(Some(monitor.clone()), now, EventKind::Acknowledged);
             event.text = note.map(str::to_owned);
             event.actor = Some(by.to_owned());
-            self.note(event).await;
-        }
-        self.wake.notify_one();
+            event
+        });
+        self.note_all(events).await;
         found
     }
 
     /// Lets monitors count as failed for a time, at once as often as raises their alarms.
     pub async fn simulate(&self, monitors: &[MonitorId], lasts: Micros, by: &str) {
         let now = UtcMicros::now();
+        let until = now + lasts;
         let config = self.config();
+        let mut events = Vec::new();
         for monitor in monitors.iter().filter_map(|id| config.monitors.get(id)) {
-            let until = now + lasts;
             let simulation = Simulation {
                 until,
                 by: by.to_owned(),
@@ -439,13 +442,14 @@ impl Alarms {
             let mut event = Event::new(Some(monitor.id.clone()), now, EventKind::SimulationStarted);
             event.actor = Some(by.to_owned());
             event.until = Some(until);
-            self.note(event).await;
+            events.push(event);
             for number in 0..monitor.alarm.after {
                 let mut sample = Sample::new(monitor.id.clone(), now + Micros(i64::from(number)), Outcome::NotTested);
                 sample.excluded = Some(Exclusion::SimulatedFailure);
-                self.tested(monitor, &sample).await;
+                events.extend(self.take(monitor, &sample));
             }
         }
+        self.note_all(events).await;
     }
 
     /// Lets monitors count as they are again; returns those that did not.
@@ -461,10 +465,11 @@ impl Alarms {
             kept.changed = true;
             kept.urgent = true;
         }
-        for monitor in &ended {
-            let event = Event::new(Some(monitor.clone()), UtcMicros::now(), EventKind::SimulationEnded);
-            self.note(event).await;
-        }
+        let now = UtcMicros::now();
+        let events = ended
+            .iter()
+            .map(|monitor| Event::new(Some(monitor.clone()), now, EventKind::SimulationEnded));
+        self.note_all(events).await;
         ended
     }
 
@@ -581,6 +586,16 @@ impl Alarms {
             (kept.changed, kept.urgent) = (true, true);
             tracing::error!("the alarm states can't be kept: {}: {error}", self.file.display());
         }
+    }
+
+    /// Records events side by side: one by one, those of ten thousand monitors would wait for the disk ten thousand times.
+    async fn note_all(&self, events: impl IntoIterator<Item = Event>) {
+        let mut notes = JoinSet::new();
+        for event in events {
+            let alarms = self.clone();
+            notes.spawn(async move { alarms.note(event).await });
+        }
+        while notes.join_next().await.is_some() {}
     }
 
     async fn note(&self, event: Event) {

@@ -352,12 +352,7 @@ async fn settle(alarms: &Alarms, report: Report) {
         }
     }
     alarms.keep().await;
-    let mut notes: JoinSet<()> = JoinSet::new();
-    for event in events {
-        let alarms = alarms.clone();
-        notes.spawn(async move { alarms.note(event).await });
-    }
-    while notes.join_next().await.is_some() {}
+    alarms.note_all(events).await;
 }
 
 /// The name of a channel: its route, or, where another way has the same route (another address at the same host), which step
