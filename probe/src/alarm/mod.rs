@@ -387,7 +387,10 @@ impl Alarms {
             if theirs.is_some_and(|theirs| matches!(theirs.status, Status::Failed | Status::Alarm)) {
                 return true;
             }
-            let since = state.failing_since.unwrap_or(now);
+            // It changes to and fro, and is good at the moment.
+            let Some(since) = state.failing_since else {
+                return false;
+            };
             let last = theirs.and_then(|theirs| theirs.last.as_ref());
             let tested = last.is_some_and(|last| last.started_at >= since);
             !tested && now - since < Micros(options.test_interval.0.saturating_mul(2))
