@@ -565,7 +565,7 @@ fn write(config: &Config, changes: &[Pending]) -> (String, String) {
     }
     if changes.len() > MOST_TOLD {
         body.push_str(&format!(
-            "\n… and {} more; mailqos-probe knows them all.\n",
+            "\n… and {} more; `mailqos-probe status` shows them all.\n",
             changes.len() - MOST_TOLD
         ));
     }

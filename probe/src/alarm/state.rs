@@ -246,8 +246,8 @@ impl State {
                 .filter(|(_, count)| *count >= percentile.at_least as usize);
             let value = value.map(|(values, _)| quantile(values, percentile.percentile / 100.0));
             let words = format!(
-                "the {}th percentile of {} over {}",
-                percentile.percentile,
+                "the {} percentile of {} over {}",
+                ordinal(percentile.percentile),
                 percentile.timing.words(),
                 percentile.over
             );
@@ -321,6 +321,18 @@ impl State {
         let count = values.len();
         Some((values, count))
     }
+}
+
+/// A number as an ordinal: 50th, 91st, 99.9th.
+fn ordinal(number: f64) -> String {
+    let ending = match (number % 10.0, number % 100.0) {
+        (_, 11.0 | 12.0 | 13.0) => "th",
+        (1.0, _) => "st",
+        (2.0, _) => "nd",
+        (3.0, _) => "rd",
+        _ => "th",
+    };
+    format!("{number}{ending}")
 }
 
 /// Linear interpolation between closest ranks: (n − 1)·q.
@@ -508,6 +520,12 @@ mod tests {
             "{:?}",
             state.reason
         );
+    }
+
+    #[test]
+    fn ordinals_are_english() {
+        let told = [1.0, 2.0, 11.0, 12.5, 50.0, 91.0, 93.0, 99.9].map(ordinal);
+        assert_eq!(told, ["1st", "2nd", "11th", "12.5th", "50th", "91st", "93rd", "99.9th"]);
     }
 
     #[test]
