@@ -3,6 +3,7 @@
 use std::{io::Write as _, process::ExitCode, time::Duration};
 
 use jiff::{Timestamp, tz::TimeZone};
+use mailqos_core::config::Config;
 use serde_json::Value;
 
 use super::{
@@ -51,9 +52,19 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
         return Ok(plugin(&args, global).await);
     }
     let config = global.config()?;
-    let colour = terminal::is_coloured();
     let live = args.watch && args.format == Format::Table && terminal::size().is_some();
     let _screen = live.then(Screen::enter);
+    tokio::select! {
+        shown = show_states(&args, &config, live) => shown?,
+        // Also while the probe is being asked: the terminal is left as it was.
+        _ = tokio::signal::ctrl_c(), if args.watch => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows the states once, or again and again until that fails.
+async fn show_states(args: &Args, config: &Config, live: bool) -> Result<(), Failure> {
+    let colour = terminal::is_coloured();
     loop {
         let size = terminal::size();
         let request = Request::Status {
@@ -62,41 +73,24 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
             // Of ten thousand monitors a screen shows fifty: the probe has better things to do than to describe them all.
             most: size.filter(|_| live).map(|(_, lines)| lines),
         };
-        let answer = match ask(&config, &request).await {
-            Ok(answer) => answer,
-            // It is being restarted, perhaps.
-            Err(error @ ControlError::NotRunning { .. }) if live => {
-                show(&error.to_string(), true);
-                if pause().await {
-                    continue;
-                }
-                break;
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let text = match args.format {
-            Format::Table => {
+        let text = match (ask(config, &request).await, args.format) {
+            (Ok(answer), Format::Table) => {
                 let table = table(&answer, &config.timezone, size.map(|(columns, _)| columns), colour);
                 match size {
                     Some((_, lines)) if live => table.fitting(lines),
                     _ => table.whole(),
                 }
             }
-            _ => format!("{answer}\n"),
+            (Ok(answer), _) => format!("{answer}\n"),
+            // It is being restarted, perhaps.
+            (Err(error @ ControlError::NotRunning { .. }), _) if live => error.to_string(),
+            (Err(error), _) => return Err(error.into()),
         };
         show(&text, live);
-        if !args.watch || !pause().await {
-            break;
+        if !args.watch {
+            return Ok(());
         }
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Waits until it is time to show it again; false if that is no longer wanted.
-async fn pause() -> bool {
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => false,
-        () = tokio::time::sleep(AGAIN) => true,
+        tokio::time::sleep(AGAIN).await;
     }
 }
 
