@@ -7,7 +7,7 @@ use mailqos_core::{
     model::{Event, EventKind, Micros, UtcMicros},
 };
 
-use super::{Failure, Format, Global};
+use super::{Failure, Format, Global, terminal};
 use crate::{
     control::{Request, ask},
     record::Days,
@@ -109,5 +109,5 @@ fn line(event: &Event, config: &Config) -> String {
     if let Some(until) = event.until {
         line.push_str(&format!(" until {}", local(until)));
     }
-    line.trim_end().to_owned()
+    terminal::plain(line.trim_end())
 }

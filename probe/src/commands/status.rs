@@ -329,8 +329,8 @@ impl Columns {
     }
 }
 
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
+fn text(value: &Value) -> String {
+    terminal::plain(value.as_str().unwrap_or_default())
 }
 
 fn rows(answer: &Value) -> impl Iterator<Item = &Value> + Clone {
@@ -354,7 +354,7 @@ fn table(answer: &Value, zone: &TimeZone, screen: Option<usize>, colour: bool) -
     let is_named = |monitor: &&Value| monitor["name"].is_string() && monitor["name"] != monitor["id"];
     let widest = |key: &str| {
         rows(answer)
-            .map(|monitor| width(text(&monitor[key])))
+            .map(|monitor| width(&text(&monitor[key])))
             .max()
             .unwrap_or(0)
     };
@@ -390,7 +390,7 @@ fn table(answer: &Value, zone: &TimeZone, screen: Option<usize>, colour: bool) -
     };
     for monitor in rows(answer) {
         let state = text(&monitor["state"]);
-        let code = match state {
+        let code = match state.as_str() {
             "ok" => "32",
             "failed" => "33",
             "alarm" => "31;1",
@@ -398,9 +398,9 @@ fn table(answer: &Value, zone: &TimeZone, screen: Option<usize>, colour: bool) -
             _ => "2",
         };
         let row = columns.row(
-            &paint(code, column(state, Columns::STATE)),
-            text(&monitor["id"]),
-            text(&monitor["name"]),
+            &paint(code, column(&state, Columns::STATE)),
+            &text(&monitor["id"]),
+            &text(&monitor["name"]),
             &round_trip(monitor),
             &clock.short(&monitor["last"]["started_at"]),
             &sparkline(&monitor["day"], columns.bars, colour),
@@ -439,7 +439,9 @@ fn table(answer: &Value, zone: &TimeZone, screen: Option<usize>, colour: bool) -
         probe["left_out"],
     ));
     if let Some(problem) = probe["recorder_problem"].as_str() {
-        table.foot.push(paint("31;1", format!("RECORDING: {problem}")));
+        table
+            .foot
+            .push(paint("31;1", format!("RECORDING: {}", terminal::plain(problem))));
     }
     for channel in answer["channels"].as_array().into_iter().flatten() {
         if channel["failures"].as_u64().unwrap_or(0) > 0 {
@@ -530,7 +532,7 @@ fn remark(monitor: &Value, clock: &Clock<'_>) -> String {
     if monitor["failures"].as_u64().unwrap_or(0) > 0 && monitor["state"] != "ok" {
         parts.push(format!("{} failed: {}", monitor["failures"], text(&monitor["reason"])));
     }
-    parts.join("; ")
+    terminal::plain(&parts.join("; "))
 }
 
 /// Answers as a monitoring plugin does: one line, what is measured behind a bar, and 0, 1, 2 or 3
@@ -615,7 +617,8 @@ fn verdict(answer: &Value) -> (u8, String) {
             Some(format!("'{} round trip'={took:.0}ms", text(&monitor["id"])))
         }));
     }
-    (code, format!("{} | {}", line.replace('|', "/"), measured.join(" ")))
+    let line = terminal::plain(&line).replace('|', "/");
+    (code, format!("{line} | {}", measured.join(" ")))
 }
 
 #[cfg(test)]

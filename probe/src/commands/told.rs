@@ -9,7 +9,7 @@ use mailqos_core::{
 };
 use serde_json::Value;
 
-use super::{Failure, Global};
+use super::{Failure, Global, terminal};
 use crate::control::{ControlError, Request, ask};
 
 #[derive(Debug, clap::Args)]
@@ -165,7 +165,7 @@ pub(super) async fn maintenance(args: MaintenanceArgs, global: &Global) -> Resul
             let answer = ask(&config, &Request::MaintenanceList).await?;
             for row in answer.as_array().into_iter().flatten() {
                 let monitors = names(&row["monitors"]);
-                print(&format!(
+                print(&terminal::plain(&format!(
                     "{:<24} {:<6} {} – {}  {}  {}",
                     row["name"].as_str().unwrap_or_default(),
                     if row["open"] == true { "open" } else { "comes" },
@@ -177,7 +177,7 @@ pub(super) async fn maintenance(args: MaintenanceArgs, global: &Global) -> Resul
                         monitors.join(", ")
                     },
                     row["reason"].as_str().unwrap_or_default(),
-                ));
+                )));
             }
         }
     }
