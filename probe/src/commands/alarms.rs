@@ -151,9 +151,9 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
             }
         }
     }
-    play(&config, from, to, &mut plays).await?;
-    // An outage that is still open has lasted until now, not until a day that lies ahead.
+    // An outage that is still open has lasted until now, not until a day that lies ahead; and no such day has samples.
     let end = to.min(UtcMicros::now());
+    play(&config, from, end, &mut plays).await?;
     let found: Vec<_> = plays
         .into_iter()
         .map(|(name, replay)| (name, replay.end(end)))
