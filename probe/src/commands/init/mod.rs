@@ -269,7 +269,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     let mut smtp = Server::ask(asking, Role::Smtp, &address, smtp, ca_file.clone())?;
     let protocol = asking.choice(args.protocol, "The mailbox is read over", &["imap", "pop3"], "imap")?;
     let role = if protocol == "imap" { Role::Imap } else { Role::Pop3 };
-    let of_preset = preset.map(|preset| if role == Role::Imap { preset.imap } else { preset.pop3 });
+    let of_preset = preset.map(|preset| preset.pickup(role));
     let pickup = Said {
         server: args
             .pickup_server
