@@ -171,8 +171,13 @@ impl Maintenance {
             return Err(format!("there is a maintenance {} already", window.name));
         }
         inner.kept.added.push(window);
+        // What can't be kept is not begun: whoever is told so takes it that alarms are raised.
+        let kept = self.keep(&inner.kept);
+        if kept.is_err() {
+            inner.kept.added.pop();
+        }
         inner.plan();
-        self.keep(&inner.kept)
+        kept
     }
 
     /// Ends an added window now.
@@ -452,12 +457,9 @@ mod tests {
         assert_eq!(kinds(8), ["maintenance_ended disks"]);
     }
 
-    #[test]
-    fn an_added_window_survives_a_restart_and_ends_when_told() {
-        let folder = tempfile::tempdir().expect("folder");
-        let config = config(folder.path());
-        let now = UtcMicros::now();
-        let added = Added {
+    /// An hour of the monitor `b`.
+    fn window(now: UtcMicros) -> Added {
+        Added {
             name: "disks".into(),
             monitors: vec!["object:p".into()],
             from: now,
@@ -465,7 +467,15 @@ mod tests {
             reason: Some("new disks".into()),
             by: Some("anna".into()),
             pause: false,
-        };
+        }
+    }
+
+    #[test]
+    fn an_added_window_survives_a_restart_and_ends_when_told() {
+        let folder = tempfile::tempdir().expect("folder");
+        let config = config(folder.path());
+        let now = UtcMicros::now();
+        let added = window(now);
         let maintenance = Maintenance::open(config.clone());
         maintenance.add(added.clone()).expect("fine");
         assert!(maintenance.add(added.clone()).is_err(), "twice");
@@ -481,6 +491,17 @@ mod tests {
             ..added
         };
         assert!(maintenance.add(backwards).is_err());
+        let nowhere = Maintenance {
+            file: Arc::new(folder.path().join("mailqos.toml/maintenance.json")),
+            ..Maintenance::open(config.clone())
+        };
+        let unkept = Added {
+            name: "z".into(),
+            monitors: vec!["a".into()],
+            ..window(now)
+        };
+        assert!(nowhere.add(unkept).is_err());
+        assert_eq!(nowhere.open_for(&id("a"), now), None, "it can't be kept");
         assert_eq!(maintenance.turns(now).len(), 1);
         drop(maintenance);
         let maintenance = Maintenance::open(config);
