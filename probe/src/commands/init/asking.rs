@@ -1,6 +1,6 @@
 //! Questions: what was said by a flag is not asked, what is usual is the default, what can't be is asked again.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, path::PathBuf};
 
 use inquire::{InquireError, Select, Text, validator::Validation};
 use mailqos_core::model::Micros;
@@ -81,6 +81,11 @@ impl Asking {
             None => Ok(choices.get(start).copied().unwrap_or_default().to_owned()),
         }
     }
+}
+
+/// Paths in the configuration refer to its folder, those typed here to this one.
+pub(super) fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
 }
 
 /// A text that is there, and in one word.

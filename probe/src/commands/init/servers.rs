@@ -10,7 +10,7 @@ use mailqos_core::{
 };
 use toml_edit::Value;
 
-use super::asking::{Asking, is_host, is_port, is_word};
+use super::asking::{Asking, absolute, is_host, is_port, is_word};
 use crate::commands::{Failure, edit::inline};
 
 /// How long a step of trying a connection may take.
@@ -229,8 +229,7 @@ impl Server {
                 }
                 (AUTHORITY, _) => {
                     let path = asking.text(None, "File of the authority (PEM)", "--ca-file", None, is_word)?;
-                    let path = PathBuf::from(path);
-                    self.endpoint.trust.ca_file = Some(std::path::absolute(&path).unwrap_or(path));
+                    self.endpoint.trust.ca_file = Some(absolute(path.into()));
                 }
                 (CHANGE, _) => self.change(asking)?,
                 (KEEP, _) => return Ok(()),
