@@ -26,8 +26,8 @@ use crate::{
 /// An answer's head larger than this is refused.
 const MOST_HEAD: usize = 64 * 1024;
 
-/// What is asked of a server.
-#[derive(Debug, Clone)]
+/// What is asked of a server. It has no `Debug`: there are secrets in the content, too.
+#[derive(Clone)]
 pub struct Request {
     /// `GET`, `POST` …
     pub method: String,
