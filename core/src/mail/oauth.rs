@@ -17,7 +17,7 @@ use oauth2::{
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
-use super::{Secret, SecretError, SecretSource, one_line};
+use super::{Secret, SecretError, SecretSource, hex, one_line};
 use crate::{
     config::Trust,
     http::{self, HttpError, Place},
@@ -434,8 +434,7 @@ fn meaning(code: &str, said: &str) -> Option<&'static str> {
 
 /// Tells from which refresh token a kept one came, without keeping that.
 fn mark(first: &Secret) -> String {
-    let digest = Sha256::digest(first.expose());
-    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(first.expose())[..8])
 }
 
 /// The refresh token that the server gave in place of `first`.

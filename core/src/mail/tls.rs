@@ -226,8 +226,8 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-/// Two hexadecimal digits a byte.
-fn hex(bytes: &[u8]) -> String {
+/// Two hexadecimal digits a byte, as fingerprints are written.
+pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
