@@ -214,7 +214,7 @@ pub(crate) fn check(config: &Config) -> Problems {
         for (what, telling) in &examples {
             if let Err(error) = render(hook, &telling.context) {
                 problems.push(template.node.problem(error, format!("found with {what}")).help(
-                    "a value in JSON is written {{ subject | json }}; the README lists what a template is given",
+                    "a value in JSON is written {{ subject | json }}; docs/alarms.md lists what a template is given",
                 ));
                 break;
             }
