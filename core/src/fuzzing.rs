@@ -215,7 +215,7 @@ pub fn http_reply(said: &[u8]) {
                 answer.body.len() <= MOST && (100..1000).contains(&answer.status),
                 "{answer:?}"
             );
-            let summary = answer.summary();
+            let summary = answer.summary(&[]);
             assert!(
                 summary.chars().count() <= 300 && !summary.contains(['\r', '\n']),
                 "{summary}"

@@ -7,7 +7,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Method, Uri,
     body::Bytes,
-    header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT},
+    header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, USER_AGENT},
 };
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
@@ -26,8 +26,8 @@ use crate::{
 /// An answer's head larger than this is refused.
 const MOST_HEAD: usize = 64 * 1024;
 
-/// What is asked of a server.
-#[derive(Debug, Clone)]
+/// What is asked of a server. It has no `Debug`: there are secrets in the content, too.
+#[derive(Clone)]
 pub struct Request {
     /// `GET`, `POST` …
     pub method: String,
@@ -48,8 +48,6 @@ pub struct Response {
     pub body: Vec<u8>,
     /// The content went on beyond the limit.
     pub truncated: bool,
-    /// `Retry-After`, where the server gave it in seconds.
-    pub retry_after: Option<Duration>,
 }
 
 impl Response {
@@ -58,9 +56,9 @@ impl Response {
         (200..300).contains(&self.status)
     }
 
-    /// Status and the beginning of the content in one line, for messages.
-    pub fn summary(&self) -> String {
-        let text = one_line(&String::from_utf8_lossy(&self.body), &[]);
+    /// Status and the beginning of the content in one line, for messages, without these secrets.
+    pub fn summary(&self, secrets: &[Secret]) -> String {
+        let text = one_line(&String::from_utf8_lossy(&self.body), secrets);
         let separator = if text.is_empty() { "" } else { ": " };
         format!("HTTP {}{separator}{text}", self.status)
     }
@@ -224,12 +222,6 @@ where
             status: answer.status().as_u16(),
             body: Vec::new(),
             truncated: false,
-            retry_after: answer
-                .headers()
-                .get(RETRY_AFTER)
-                .and_then(|value| value.to_str().ok())
-                .and_then(|text| text.trim().parse().ok())
-                .map(Duration::from_secs),
         };
         while let Some(frame) = answer.frame().await {
             let Ok(data) = frame.map_err(broken)?.into_data() else {
@@ -244,14 +236,21 @@ where
         }
         Ok(response)
     };
-    // Whichever ends first ends the connection: an answer without end is left in the middle.
-    tokio::pin!(connection);
+    // Whichever ends first ends the connection: an answer without end is left in the middle. A connection that breaks behind a
+    // complete answer takes nothing from it: whoever asked would ask again, and tell people twice.
+    let mut connection = Box::pin(connection);
     tokio::pin!(asking);
     tokio::select! {
         response = &mut asking => response,
         ended = &mut connection => {
-            ended.map_err(broken)?;
-            asking.await
+            drop(connection);
+            match asking.await {
+                Ok(response) => Ok(response),
+                Err(error) => {
+                    ended.map_err(broken)?;
+                    Err(error)
+                }
+            }
         }
     }
 }
@@ -308,8 +307,12 @@ fn compose(request: &Request, place: &Place) -> Result<hyper::Request<Full<Bytes
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{
+        pin::Pin,
+        task::{Context, Poll, Waker},
+    };
     use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        io::{AsyncReadExt as _, AsyncWriteExt as _, ReadBuf},
         net::TcpListener,
     };
 
@@ -401,6 +404,73 @@ mod tests {
             send(&request(&url), &Trust::default(), SOON, 10).await,
             Err(HttpError::Broken { .. })
         ));
+    }
+
+    /// A server that says all at once when it has heard something, and then resets the connection.
+    struct Reset {
+        said: std::io::Cursor<&'static [u8]>,
+        heard: bool,
+        waiting: Option<Waker>,
+    }
+
+    impl Reset {
+        fn saying(text: &'static str) -> Self {
+            Self {
+                said: std::io::Cursor::new(text.as_bytes()),
+                heard: false,
+                waiting: None,
+            }
+        }
+    }
+
+    impl AsyncRead for Reset {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<std::io::Result<()>> {
+            if !self.heard {
+                self.waiting = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            if self.said.position() == self.said.get_ref().len() as u64 {
+                return Poll::Ready(Err(std::io::ErrorKind::ConnectionReset.into()));
+            }
+            Pin::new(&mut self.said).poll_read(cx, buffer)
+        }
+    }
+
+    impl AsyncWrite for Reset {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+            self.heard = true;
+            if let Some(waiting) = self.waiting.take() {
+                waiting.wake();
+            }
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_complete_answer_counts_though_the_connection_breaks_behind_it() {
+        let place = Place::parse("http://script/").expect("an address");
+        for _ in 0..20 {
+            let stream = Reset::saying("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            let answer = exchange(stream, &request("http://script/"), &place, 100)
+                .await
+                .expect("an answer");
+            assert_eq!((answer.status, answer.body.as_slice()), (200, &b"ok"[..]));
+        }
+        let stream = Reset::saying("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok");
+        let broken = exchange(stream, &request("http://script/"), &place, 100).await;
+        assert!(matches!(broken, Err(HttpError::Broken { .. })));
     }
 
     #[test]

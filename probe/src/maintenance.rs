@@ -17,9 +17,9 @@ use crate::record::Recorder;
 /// A window of more monitors than this is one event, that of the whole site.
 const MOST_EVENTS: usize = 1_000;
 
-/// A window that was added while the probe runs.
+/// A window with its beginning and its end, such as is added while the probe runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Added {
+pub struct Occasion {
     /// Its name.
     pub name: String,
     /// Which monitors, as selections; all if empty.
@@ -58,7 +58,6 @@ struct Planned {
     window: Window,
     /// The occurrence that was looked up last.
     occurrence: Option<(UtcMicros, UtcMicros)>,
-    added: bool,
 }
 
 impl Planned {
@@ -75,7 +74,7 @@ impl Planned {
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Kept {
-    added: Vec<Added>,
+    added: Vec<Occasion>,
     /// The windows whose beginning is on record, with their ends.
     begun: BTreeMap<String, UtcMicros>,
 }
@@ -158,7 +157,7 @@ impl Maintenance {
     ///
     /// # Errors
     /// It is impossible, selects nothing, or can't be kept.
-    pub fn add(&self, window: Added) -> Result<(), String> {
+    pub fn add(&self, window: Occasion) -> Result<(), String> {
         if window.to <= window.from || window.to <= UtcMicros::now() {
             return Err("the window has ended before it begins".to_owned());
         }
@@ -171,8 +170,13 @@ impl Maintenance {
             return Err(format!("there is a maintenance {} already", window.name));
         }
         inner.kept.added.push(window);
+        // What can't be kept is not begun: whoever is told so takes it that alarms are raised.
+        let kept = self.keep(&inner.kept);
+        if kept.is_err() {
+            inner.kept.added.pop();
+        }
         inner.plan();
-        self.keep(&inner.kept)
+        kept
     }
 
     /// Ends an added window now.
@@ -193,33 +197,25 @@ impl Maintenance {
         self.keep(&inner.kept)
     }
 
-    /// All windows that are open or still come: name, occurrence, selection, reason, who added it.
-    #[expect(clippy::type_complexity, reason = "a row of a listing")]
-    pub fn list(
-        &self,
-        now: UtcMicros,
-    ) -> Vec<(
-        String,
-        (UtcMicros, UtcMicros),
-        Vec<String>,
-        Option<String>,
-        Option<String>,
-    )> {
-        let mut rows = Vec::new();
+    /// All windows that are open or still come, each with its present or next occurrence.
+    pub fn list(&self, now: UtcMicros) -> Vec<Occasion> {
+        let mut windows = Vec::new();
         for planned in &mut self.lock().planned {
             planned.at(now);
-            if let Some(occurrence) = planned.occurrence {
-                rows.push((
-                    planned.name.clone(),
-                    occurrence,
-                    planned.monitors.clone(),
-                    planned.reason.clone(),
-                    planned.by.clone(),
-                ));
+            if let Some((from, to)) = planned.occurrence {
+                windows.push(Occasion {
+                    name: planned.name.clone(),
+                    monitors: planned.monitors.clone(),
+                    from,
+                    to,
+                    reason: planned.reason.clone(),
+                    by: planned.by.clone(),
+                    pause: planned.pause,
+                });
             }
         }
-        rows.sort_by_key(|row| row.1);
-        rows
+        windows.sort_by_key(|window| (window.from, window.to));
+        windows
     }
 
     fn keep(&self, kept: &Kept) -> Result<(), String> {
@@ -328,7 +324,6 @@ impl Inner {
             pause: window.pause,
             window: window.when.clone(),
             occurrence: None,
-            added: false,
         });
         let added = self.kept.added.iter().map(|window| Planned {
             name: window.name.clone(),
@@ -341,10 +336,8 @@ impl Inner {
                 to: window.to,
             },
             occurrence: None,
-            added: true,
         });
         self.planned = fixed.chain(added).collect();
-        self.planned.sort_by_key(|planned| planned.added);
         self.of_monitor.clear();
         for (index, planned) in self.planned.iter().enumerate() {
             // Monitors that an added window names may be gone by now.
@@ -415,7 +408,7 @@ mod tests {
         // The night of tomorrow, and one that was added over its second half.
         let day = UtcMicros::now().0 / 86_400_000_000 + 1;
         let hour = |hour: i64| UtcMicros(day * 86_400_000_000) + Micros::from_secs(hour * 1800);
-        let added = Added {
+        let added = Occasion {
             name: "disks".into(),
             monitors: vec!["a".into()],
             from: hour(5),
@@ -452,12 +445,9 @@ mod tests {
         assert_eq!(kinds(8), ["maintenance_ended disks"]);
     }
 
-    #[test]
-    fn an_added_window_survives_a_restart_and_ends_when_told() {
-        let folder = tempfile::tempdir().expect("folder");
-        let config = config(folder.path());
-        let now = UtcMicros::now();
-        let added = Added {
+    /// An hour of the monitor `b`.
+    fn window(now: UtcMicros) -> Occasion {
+        Occasion {
             name: "disks".into(),
             monitors: vec!["object:p".into()],
             from: now,
@@ -465,22 +455,40 @@ mod tests {
             reason: Some("new disks".into()),
             by: Some("anna".into()),
             pause: false,
-        };
+        }
+    }
+
+    #[test]
+    fn an_added_window_survives_a_restart_and_ends_when_told() {
+        let folder = tempfile::tempdir().expect("folder");
+        let config = config(folder.path());
+        let now = UtcMicros::now();
+        let added = window(now);
         let maintenance = Maintenance::open(config.clone());
         maintenance.add(added.clone()).expect("fine");
         assert!(maintenance.add(added.clone()).is_err(), "twice");
-        let nobody = Added {
+        let nobody = Occasion {
             name: "x".into(),
             monitors: vec!["nobody".into()],
             ..added.clone()
         };
         assert!(maintenance.add(nobody).is_err());
-        let backwards = Added {
+        let backwards = Occasion {
             name: "y".into(),
             to: now - Micros(1),
             ..added
         };
         assert!(maintenance.add(backwards).is_err());
+        let nowhere = Maintenance {
+            file: Arc::new(folder.path().join("mailqos.toml/maintenance.json")),
+            ..Maintenance::open(config.clone())
+        };
+        let unkept = Occasion {
+            name: "z".into(),
+            ..window(now)
+        };
+        assert!(nowhere.add(unkept).is_err(), "it can't be kept");
+        assert!(nowhere.list(now).iter().all(|window| window.name != "z"));
         assert_eq!(maintenance.turns(now).len(), 1);
         drop(maintenance);
         let maintenance = Maintenance::open(config);

@@ -14,6 +14,10 @@ use crate::{
 /// sends twice what was taken once.
 const ACCEPTING: Duration = Duration::from_secs(600);
 
+/// How long a whole conversation may take: a large report over a slow line takes its time, but a server that takes byte after byte
+/// must not hold up all other mails for ever.
+const WHOLE: Duration = Duration::from_secs(3 * 3600);
+
 /// A way to send mails: a mail server and the account for it.
 #[derive(Debug, Clone)]
 pub struct Mailer {
@@ -133,6 +137,7 @@ impl Mailer {
         };
         let mut smtp = Smtp::new(&self.server.endpoint, self.server.timeout.to_std());
         smtp.report_failures_only();
+        smtp.limit(WHOLE);
         if let Some(limit) = self.accepting {
             smtp.wait_for_acceptance(limit);
         }

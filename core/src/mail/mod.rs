@@ -24,6 +24,6 @@ pub use remedy::remedy;
 pub use sasl::Credentials;
 pub use secret::{Secret, SecretError, SecretSource};
 pub use smtp::{Reply, Smtp, SmtpError, SmtpPhases};
-pub use tls::{TlsSession, TrustError, client_config};
+pub use tls::{TlsSession, TrustError, client_config, hex};
 pub use transcript::{Chunk, Direction, Transcript, one_line};
 pub use wire::{Wire, WireError};

@@ -17,7 +17,7 @@ use oauth2::{
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
-use super::{Secret, SecretError, SecretSource, one_line};
+use super::{Secret, SecretError, SecretSource, hex, one_line};
 use crate::{
     config::Trust,
     http::{self, HttpError, Place},
@@ -33,6 +33,8 @@ const MARGIN: Duration = Duration::from_secs(300);
 const USUAL_LIFE: Duration = Duration::from_secs(600);
 /// A token is taken to live no longer, whatever its server says: the sum with the present moment must exist.
 const LONGEST_LIFE: Duration = Duration::from_secs(30 * 86_400);
+/// Where a token could not be renewed and still serves, the token server is left alone for this time.
+const RENEWED_AGAIN: Duration = Duration::from_secs(30);
 /// Where even a new token was rejected, rejected ones are not replaced before this time.
 const FUTILE_FOR: Duration = Duration::from_secs(600);
 
@@ -157,8 +159,10 @@ impl OAuth {
                 })
             }
             // The token server has a bad moment, and the token still serves.
-            Err(error) => match state.token.as_ref().filter(|token| now < token.expires_at) {
+            Err(error) => match state.token.as_mut().filter(|token| now < token.expires_at) {
                 Some(token) => {
+                    // A server that is silent must not hold up each login of the account for as long as it may take.
+                    token.replace_at = token.expires_at.min(Instant::now() + RENEWED_AGAIN);
                     tracing::warn!(client = %self.client_id, "the access token could not be renewed yet: {error}");
                     Ok(Fetched {
                         token: token.secret.clone(),
@@ -430,8 +434,7 @@ fn meaning(code: &str, said: &str) -> Option<&'static str> {
 
 /// Tells from which refresh token a kept one came, without keeping that.
 fn mark(first: &Secret) -> String {
-    let digest = Sha256::digest(first.expose());
-    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(first.expose())[..8])
 }
 
 /// The refresh token that the server gave in place of `first`.
@@ -533,6 +536,24 @@ mod tests {
                 .count(),
             1
         );
+    }
+
+    #[tokio::test]
+    async fn while_a_token_serves_a_dead_token_server_is_not_asked_each_time() {
+        let oauth = OAuth::new(
+            "http://127.0.0.1:1/token".to_owned(),
+            "client".to_owned(),
+            PathBuf::from("/nowhere/kept"),
+        );
+        let now = Instant::now();
+        oauth.state.lock().await.token = Some(Token {
+            secret: Secret::new("t"),
+            replace_at: now,
+            expires_at: now + MARGIN,
+        });
+        assert!(!oauth.token().await.expect("it still serves").fresh);
+        let replace_at = oauth.state.lock().await.token.as_ref().map(|token| token.replace_at);
+        assert!(replace_at >= Some(now + RENEWED_AGAIN));
     }
 
     proptest! {

@@ -517,13 +517,11 @@ impl Smtp {
         let result = connection.message(content).await;
         self.connection = Some(connection);
         let uncertain = self.lane.release() && self.lane.replies() == self.told;
-        let result = result.map_err(|error| SmtpError {
+        result.map_err(|error| SmtpError {
             uncertain,
             ..self.failed(stage, &error)
-        });
-        result?;
-        let reply = self.last_reply();
-        match reply {
+        })?;
+        match self.last_reply() {
             Some(reply) if reply.is_success() => {
                 let started = self.lane.lock().wire.as_ref().map_or(began, Wire::started);
                 self.phases.data = Some(Micros::from(reply.at.saturating_duration_since(began)));
@@ -774,18 +772,12 @@ impl State {
         let more = bytes.get(3) == Some(&b'-');
         let words = text.get(4..).unwrap_or("").to_owned();
         // A reply without text is legal, but lettre stumbles over it.
-        let mut given = if words.trim().is_empty() {
+        let given = if words.trim().is_empty() {
             "(none)"
         } else {
             words.as_str()
         };
-        while given.len() > LETTRE_LINE {
-            given = given
-                .char_indices()
-                .take_while(|(at, _)| *at < LETTRE_LINE)
-                .last()
-                .map_or("", |(at, _)| &given[..at]);
-        }
+        let given = &given[..given.floor_char_boundary(LETTRE_LINE)];
         self.ready.extend_from_slice(&bytes[..3]);
         self.ready.push(if more { b'-' } else { b' ' });
         self.ready.extend_from_slice(given.as_bytes());
@@ -803,10 +795,7 @@ impl State {
         let (Some(held), Some(wire)) = (&self.held, &mut self.wire) else {
             return Poll::Ready(Ok(()));
         };
-        if !self.complete {
-            return Poll::Ready(Ok(()));
-        }
-        if self.sent_of_held == held.len() {
+        if !self.complete || self.sent_of_held == held.len() {
             return Poll::Ready(Ok(()));
         }
         while self.sent_of_held < held.len() {

@@ -13,6 +13,7 @@ use rustls::{
 };
 use sha2::{Digest as _, Sha256};
 
+use super::one_line;
 use crate::{config::Trust, model::UtcMicros};
 
 /// What a TLS handshake showed.
@@ -42,7 +43,8 @@ impl TlsSession {
         })
     }
 
-    /// Who has issued the certificate: the common name, or else the organisation.
+    /// Who has issued the certificate: the common name, or else the organisation. In one line without control characters, since
+    /// it is shown before anybody trusts it.
     pub fn issuer(&self) -> Option<String> {
         let certificate = CertificateDer::from(self.certificate.as_deref()?);
         let parsed = webpki::EndEntityCert::try_from(&certificate).ok()?;
@@ -62,7 +64,7 @@ fn attribute_of(name: &[u8], attribute: &[u8]) -> Option<String> {
         let (_, identifier, value) = der(pair)?;
         if identifier == attribute {
             let (_, text, _) = der(value)?;
-            return Some(String::from_utf8_lossy(text).into_owned());
+            return Some(one_line(&String::from_utf8_lossy(text), &[]));
         }
     }
     None
@@ -224,8 +226,8 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-/// Two hexadecimal digits a byte.
-fn hex(bytes: &[u8]) -> String {
+/// Two hexadecimal digits a byte, as fingerprints are written.
+pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
@@ -287,7 +289,7 @@ pub(super) fn explain(error: &std::io::Error, server: &str) -> String {
 
 /// Whether what was explained is a certificate that is not accepted: a person mends that, and no later try.
 pub(super) fn is_of_certificate(explained: &str) -> bool {
-    explained.contains("the certificate of ") || explained.contains("the certificate is not for the name")
+    explained.contains("the certificate")
 }
 
 /// Whether a server shows an authority's certificate as its own.
@@ -362,6 +364,46 @@ mod tests {
             assert!(error.contains("ca.pem"), "{error}");
             std::fs::write(&path, "no certificate\n").expect("write");
         }
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_accepted_is_told_from_other_trouble() {
+        let pinned = Pinned {
+            fingerprint: Some([0; 32]),
+            provider: Arc::new(ring::default_provider()),
+        };
+        let name = ServerName::try_from("mail.example.com").expect("a name");
+        let now = UnixTime::since_unix_epoch(std::time::Duration::ZERO);
+        let error = pinned
+            .verify_server_cert(&CertificateDer::from(vec![1]), &[], &name, &[], now)
+            .expect_err("another certificate");
+        let expired = TlsError::InvalidCertificate(rustls::CertificateError::Expired);
+        for (error, is_of) in [(error, true), (expired, true), (TlsError::HandshakeNotComplete, false)] {
+            let text = explain(&std::io::Error::other(error), "mail.example.com");
+            assert_eq!(is_of_certificate(&text), is_of, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_issuer_can_not_steer_a_terminal() {
+        let text = b"x\x1b[2Jy\r\nz";
+        let pair = [
+            &[
+                0x30,
+                7 + text.len() as u8,
+                0x06,
+                3,
+                0x55,
+                0x04,
+                0x03,
+                0x0c,
+                text.len() as u8,
+            ][..],
+            text,
+        ]
+        .concat();
+        let name = [&[0x31, pair.len() as u8][..], &pair].concat();
+        assert_eq!(attribute_of(&name, &[0x55, 0x04, 0x03]).as_deref(), Some("x [2Jy z"));
     }
 
     proptest! {

@@ -291,19 +291,16 @@ impl Wire {
         };
         let begun = Instant::now();
         let handshake = TlsConnector::from(config).connect(name, stream);
-        let stream = match timeout_at(tokio::time::Instant::now() + self.step, handshake).await {
-            Err(_) => {
-                return Err(WireError::Tls(format!(
-                    "the handshake did not end within {}",
-                    Micros::from(self.step)
-                )));
-            }
-            Ok(Err(error)) => {
-                let reason = tls::explain(&error, &self.server);
+        let ended = timeout_at(tokio::time::Instant::now() + self.step, handshake)
+            .await
+            .map_err(|_| format!("the handshake did not end within {}", Micros::from(self.step)))
+            .and_then(|ended| ended.map_err(|error| tls::explain(&error, &self.server)));
+        let stream = match ended {
+            Ok(stream) => stream,
+            Err(reason) => {
                 self.transcript.note(&format!("TLS failed: {reason}"));
                 return Err(WireError::Tls(reason));
             }
-            Ok(Ok(stream)) => stream,
         };
         self.tls_took = Some(Micros::from(begun.elapsed()));
         let session = tls::describe(stream.get_ref().1);
@@ -487,10 +484,8 @@ impl Wire {
 
     /// Ends the connection politely, but soon.
     pub async fn close(mut self) {
-        if let Stream::Plain(stream) = &mut self.stream {
-            let _ = tokio::time::timeout(CLOSING, stream.shutdown()).await;
-        } else if let Stream::Tls(stream) = &mut self.stream {
-            let _ = tokio::time::timeout(CLOSING, stream.shutdown()).await;
+        if let Some(mut writer) = self.stream.writer() {
+            let _ = tokio::time::timeout(CLOSING, writer.shutdown()).await;
         }
     }
 

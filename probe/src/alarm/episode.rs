@@ -8,7 +8,7 @@ use mailqos_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::Why;
+use super::{Pending, Why};
 
 /// Somebody looks after it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +140,11 @@ impl Episode {
             return None;
         }
         Hours::first_in_all(&step.hours, begin.max(now))
+    }
+
+    /// Whether a message tells of this alarm, and not of an earlier one of the monitor, or of that one's end.
+    pub(super) fn is_told_by(&self, message: &Pending) -> bool {
+        message.why != Why::Cleared && message.created >= self.raised_at
     }
 
     /// The steps that are told of the end.

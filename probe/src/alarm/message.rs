@@ -4,11 +4,11 @@ use jiff::tz::TimeZone;
 use mailqos_core::{
     config::Config,
     model::{Micros, Outcome, Sample, Stage, UtcMicros},
+    transcripts::Store,
 };
 use serde_json::{Value, json};
 
 use super::{Pending, State, Why};
-use mailqos_core::transcripts::Store;
 
 /// Ten thousand alarms in a minute are one message that can still be read: so many are told in full.
 const MOST_TOLD: usize = 50;
@@ -107,7 +107,7 @@ impl Why {
 impl Telling {
     /// Writes the message about these alarms.
     pub(crate) fn write(config: &Config, changes: &[Pending]) -> Self {
-        let (subject, body) = write(config, changes);
+        let (subject, body) = (subject(config, changes), body(config, changes));
         let first = changes.first();
         let kind = match first {
             Some(first) if changes.iter().all(|change| change.why == first.why) => match first.why {
@@ -304,7 +304,7 @@ fn describe(config: &Config, change: &Pending) -> Value {
     json!({
         "kind": change.why.as_str(),
         "monitor": change.monitor.as_str(),
-        "name": monitor.map_or(change.monitor.as_str(), |monitor| &monitor.name),
+        "name": name_of(config, change),
         "object": object.map_or("", |object| &object.name),
         "address": object.map_or("", |object| &object.address),
         "path": monitor.map(|monitor| monitor.kind.path()).unwrap_or_default(),
@@ -329,16 +329,12 @@ fn describe(config: &Config, change: &Pending) -> Value {
 }
 
 fn line(config: &Config, change: &Pending) -> Line {
-    let name = config
-        .monitors
-        .get(&change.monitor)
-        .map_or(change.monitor.as_str(), |monitor| &monitor.name);
     Line {
         at: change.created,
         severity: change.why.severity(),
         kind: change.why.as_str(),
         monitor: change.monitor.to_string(),
-        text: summary(name, change.why, &change.sample, &change.state),
+        text: summary(name_of(config, change), change.why, &change.sample, &change.state),
     }
 }
 
@@ -450,16 +446,17 @@ pub(super) fn rough(duration: Micros) -> String {
     text[..end].to_owned()
 }
 
-/// Subject and body of one message about one or more changes.
-fn write(config: &Config, changes: &[Pending]) -> (String, String) {
-    let zone = &config.timezone;
-    let name = |pending: &Pending| {
-        config
-            .monitors
-            .get(&pending.monitor)
-            .map_or_else(|| pending.monitor.to_string(), |monitor| monitor.name.clone())
-    };
-    let subject = match changes {
+/// What people call the monitor; its id where it is not in the configuration.
+fn name_of<'all>(config: &'all Config, change: &'all Pending) -> &'all str {
+    config
+        .monitors
+        .get(&change.monitor)
+        .map_or(change.monitor.as_str(), |monitor| &monitor.name)
+}
+
+/// The subject of one message about one or more changes.
+fn subject(config: &Config, changes: &[Pending]) -> String {
+    match changes {
         [only] => {
             let what = match only.why {
                 Why::Cleared if is_of_recorder(&only.sample) => "samples are kept again".to_owned(),
@@ -477,7 +474,7 @@ fn write(config: &Config, changes: &[Pending]) -> (String, String) {
                     }
                 }
             };
-            format!("{}: {}: {what}", only.why.heading(), name(only))
+            format!("{}: {}: {what}", only.why.heading(), name_of(config, only))
         }
         several => {
             let mut words = Vec::new();
@@ -490,7 +487,12 @@ fn write(config: &Config, changes: &[Pending]) -> (String, String) {
             }
             words.join("; ")
         }
-    };
+    }
+}
+
+/// The body of one message about one or more changes.
+fn body(config: &Config, changes: &[Pending]) -> String {
+    let zone = &config.timezone;
     let mut body = String::new();
     let mut line = |label: &str, value: &str| {
         if !value.is_empty() {
@@ -502,7 +504,7 @@ fn write(config: &Config, changes: &[Pending]) -> (String, String) {
             line("\n----", " ");
         }
         let (sample, state) = (&pending.sample, &pending.state);
-        line(pending.why.heading(), &name(pending));
+        line(pending.why.heading(), name_of(config, pending));
         line("", "");
         if let Some(monitor) = config.monitors.get(&pending.monitor) {
             if let Some(object) = config.objects.get(&monitor.object) {
@@ -565,12 +567,12 @@ fn write(config: &Config, changes: &[Pending]) -> (String, String) {
     }
     if changes.len() > MOST_TOLD {
         body.push_str(&format!(
-            "\n… and {} more; mailqos-probe knows them all.\n",
+            "\n… and {} more; `mailqos-probe status` shows them all.\n",
             changes.len() - MOST_TOLD
         ));
     }
     body.push_str("\n-- \nmailqos\n");
-    (subject, body)
+    body
 }
 
 #[cfg(test)]
@@ -630,8 +632,8 @@ pub(super) mod tests {
     #[test]
     fn an_alarm_and_its_recovery_in_words() {
         for why in [Why::Raised, Why::Cleared, Why::Escalated] {
-            let (subject, body) = write(&config(), &[pending(why)]);
-            insta::assert_snapshot!(format!("alarm_{why:?}"), format!("{subject}\n\n{body}"));
+            let told = Telling::write(&config(), &[pending(why)]);
+            insta::assert_snapshot!(format!("alarm_{why:?}"), format!("{}\n\n{}", told.subject, told.body));
         }
     }
 
@@ -642,9 +644,12 @@ pub(super) mod tests {
             change.monitor = super::super::RECORDER.parse().expect("a name");
             change.sample.monitor = change.monitor.clone();
             change.state.reason = Some("the probe can't keep its samples: no space left on device".into());
-            let (subject, body) = write(&config(), std::slice::from_ref(&change));
-            let line = summary("mailqos.recorder", why, &change.sample, &change.state);
-            insta::assert_snapshot!(format!("recorder_{why:?}"), format!("{subject}\n\n{body}\n{line}"));
+            let told = Telling::write(&config(), std::slice::from_ref(&change));
+            let line = &told.lines[0].text;
+            insta::assert_snapshot!(
+                format!("recorder_{why:?}"),
+                format!("{}\n\n{}\n{line}", told.subject, told.body)
+            );
         }
     }
 

@@ -24,7 +24,10 @@ use mailqos_core::{
     model::{Event, EventKind, Exclusion, Micros, MonitorId, Name, Outcome, Sample, UtcMicros},
 };
 use serde::{Deserialize, Serialize};
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::{
+    sync::Notify,
+    task::{JoinHandle, JoinSet},
+};
 
 pub(crate) use actions::{Accepted, carry_out};
 pub use episode::Acknowledgement;
@@ -110,6 +113,30 @@ struct Kept {
     changed: bool,
 }
 
+impl Kept {
+    /// Forgets monitors that the configuration no longer has; the alarms of the others are told by the lists that they have now.
+    fn adapt(&mut self, config: &Config) {
+        let is_there = |id: &MonitorId| id.as_str() == RECORDER || config.monitors.contains_key(id);
+        self.states.retain(|id, _| is_there(id));
+        self.episodes.retain(|id, _| is_there(id));
+        self.simulations.retain(|id, _| is_there(id));
+        for (id, episode) in &mut self.episodes {
+            episode.list = list_of(config, id);
+            episode.next = None;
+        }
+        (self.changed, self.urgent) = (true, true);
+    }
+}
+
+/// The action list that tells of a monitor; of the probe's own recording the default one does.
+fn list_of(config: &Config, monitor: &MonitorId) -> Option<Name> {
+    if monitor.as_str() == RECORDER {
+        let default = config.action_lists.get_key_value("default");
+        return default.map(|(name, _)| name.clone());
+    }
+    config.monitors.get(monitor)?.action_list.clone()
+}
+
 /// An alarm that is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenAlarm {
@@ -138,6 +165,8 @@ pub struct Alarms {
     maintenance: Maintenance,
     kept: Arc<Mutex<Kept>>,
     file: Arc<PathBuf>,
+    /// Held while the file is written: what the worker was writing when it was aborted is written on beside the last of the probe.
+    writing: Arc<Mutex<()>>,
     wake: Arc<Notify>,
     worker: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
@@ -154,13 +183,15 @@ impl Alarms {
     /// Reads the states of an earlier life, and begins to send what it left.
     pub async fn open(config: Arc<Config>, recorder: Recorder, maintenance: Maintenance) -> Self {
         let file = config.state.join(format!("site={}", config.site)).join("alarms.json");
-        let kept = read(&file);
+        let mut kept = read(&file);
+        kept.adapt(&config);
         let alarms = Self {
             config: Arc::new(RwLock::new(config)),
             recorder,
             maintenance,
             kept: Arc::new(Mutex::new(kept)),
             file: Arc::new(file),
+            writing: Arc::default(),
             wake: Arc::default(),
             worker: Arc::default(),
         };
@@ -221,17 +252,7 @@ impl Alarms {
 
     /// Goes over to another configuration: monitors that are gone are forgotten, the others keep their states.
     pub fn reload(&self, config: Arc<Config>) {
-        {
-            let mut kept = self.lock();
-            kept.states.retain(|id, _| config.monitors.contains_key(id));
-            kept.episodes.retain(|id, _| config.monitors.contains_key(id));
-            kept.simulations.retain(|id, _| config.monitors.contains_key(id));
-            for (id, episode) in &mut kept.episodes {
-                episode.list = config.monitors.get(id).and_then(|monitor| monitor.action_list.clone());
-                episode.next = None;
-            }
-            (kept.changed, kept.urgent) = (true, true);
-        }
+        self.lock().adapt(&config);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
         self.wake.notify_one();
     }
@@ -251,14 +272,13 @@ impl Alarms {
 
     /// Takes a test's sample into account.
     pub async fn tested(&self, monitor: &Monitor, sample: &Sample) {
-        let events = self.take(monitor, sample);
-        for event in events {
+        if let Some(event) = self.take(monitor, sample) {
             self.note(event).await;
         }
     }
 
-    /// Moves the monitor's state; what happened comes back as events.
-    fn take(&self, monitor: &Monitor, sample: &Sample) -> Vec<Event> {
+    /// Moves the monitor's state; what happened comes back as an event.
+    fn take(&self, monitor: &Monitor, sample: &Sample) -> Option<Event> {
         let now = UtcMicros::now();
         let mut guard = self.lock();
         let kept = &mut *guard;
@@ -266,7 +286,7 @@ impl Alarms {
         let simulation = kept.simulations.get(&monitor.id);
         // A good test that had begun before the simulation must not end the alarm that was ordered.
         if simulation.is_some() && sample.excluded.is_none() {
-            return Vec::new();
+            return None;
         }
         let ordered = simulation
             .filter(|_| sample.excluded == Some(Exclusion::SimulatedFailure))
@@ -295,10 +315,9 @@ impl Alarms {
                     episode.next = None;
                     self.wake.notify_one();
                 }
-                let held = state.held_by.as_ref().filter(|_| state.held_by != held_before);
-                let Some(holder) = held else { return Vec::new() };
+                let holder = state.held_by.as_ref().filter(|_| state.held_by != held_before)?;
                 tracing::info!(monitor = %monitor.id, %holder, "the alarm waits: the other explains it");
-                return vec![event(EventKind::AlarmHeld, format!("follows from {holder}"))];
+                return Some(event(EventKind::AlarmHeld, format!("follows from {holder}")));
             }
         }
         kept.urgent = true;
@@ -311,7 +330,7 @@ impl Alarms {
         if monitor.action_list.is_none() && why == Why::Raised {
             tracing::warn!(monitor = %monitor.id, "no action list: nobody is told");
         }
-        vec![event(kind, message::summary(&monitor.name, why, sample, &state))]
+        Some(event(kind, message::summary(&monitor.name, why, sample, &state)))
     }
 
     /// How the probe's own recording goes: an alarm of its own rises when samples can't be kept, by the default action list, and
@@ -329,9 +348,7 @@ impl Alarms {
                     let mut state = State::default();
                     state.begin_alarm(now, format!("the probe can't keep its samples: {problem}"));
                     kept.states.insert(id.clone(), state);
-                    let config = self.config();
-                    let default = config.action_lists.keys().find(|name| name.as_str() == "default");
-                    let episode = Episode::new(now, default.cloned(), sample.clone());
+                    let episode = Episode::new(now, list_of(&self.config(), &id), sample.clone());
                     kept.episodes.insert(id.clone(), episode);
                     (EventKind::AlarmRaised, Why::Raised)
                 }
@@ -370,7 +387,10 @@ impl Alarms {
             if theirs.is_some_and(|theirs| matches!(theirs.status, Status::Failed | Status::Alarm)) {
                 return true;
             }
-            let since = state.failing_since.unwrap_or(now);
+            // It changes to and fro, and is good at the moment.
+            let Some(since) = state.failing_since else {
+                return false;
+            };
             let last = theirs.and_then(|theirs| theirs.last.as_ref());
             let tested = last.is_some_and(|last| last.started_at >= since);
             !tested && now - since < Micros(options.test_interval.0.saturating_mul(2))
@@ -399,22 +419,24 @@ impl Alarms {
             kept.changed = true;
             kept.urgent = true;
         }
-        for monitor in &found {
+        self.wake.notify_one();
+        let events = found.iter().map(|monitor| {
             let mut event = Event::new(Some(monitor.clone()), now, EventKind::Acknowledged);
             event.text = note.map(str::to_owned);
             event.actor = Some(by.to_owned());
-            self.note(event).await;
-        }
-        self.wake.notify_one();
+            event
+        });
+        self.note_all(events).await;
         found
     }
 
     /// Lets monitors count as failed for a time, at once as often as raises their alarms.
     pub async fn simulate(&self, monitors: &[MonitorId], lasts: Micros, by: &str) {
         let now = UtcMicros::now();
+        let until = now + lasts;
         let config = self.config();
+        let mut events = Vec::new();
         for monitor in monitors.iter().filter_map(|id| config.monitors.get(id)) {
-            let until = now + lasts;
             let simulation = Simulation {
                 until,
                 by: by.to_owned(),
@@ -423,13 +445,14 @@ impl Alarms {
             let mut event = Event::new(Some(monitor.id.clone()), now, EventKind::SimulationStarted);
             event.actor = Some(by.to_owned());
             event.until = Some(until);
-            self.note(event).await;
+            events.push(event);
             for number in 0..monitor.alarm.after {
                 let mut sample = Sample::new(monitor.id.clone(), now + Micros(i64::from(number)), Outcome::NotTested);
                 sample.excluded = Some(Exclusion::SimulatedFailure);
-                self.tested(monitor, &sample).await;
+                events.extend(self.take(monitor, &sample));
             }
         }
+        self.note_all(events).await;
     }
 
     /// Lets monitors count as they are again; returns those that did not.
@@ -445,10 +468,11 @@ impl Alarms {
             kept.changed = true;
             kept.urgent = true;
         }
-        for monitor in &ended {
-            let event = Event::new(Some(monitor.clone()), UtcMicros::now(), EventKind::SimulationEnded);
-            self.note(event).await;
-        }
+        let now = UtcMicros::now();
+        let events = ended
+            .iter()
+            .map(|monitor| Event::new(Some(monitor.clone()), now, EventKind::SimulationEnded));
+        self.note_all(events).await;
         ended
     }
 
@@ -479,7 +503,7 @@ impl Alarms {
         for step in episode.end(list, &episode::keys(list)) {
             let incident = episode.taken.get(&step).map(|taken| taken.incident.clone());
             let pending = Pending {
-                id: self.id_of(monitor, sample, Why::Cleared, &step),
+                id: self.id_of(monitor, sample, Why::Cleared, &step, 1),
                 monitor: monitor.clone(),
                 why: Why::Cleared,
                 sample: Box::new(sample.clone()),
@@ -495,10 +519,10 @@ impl Alarms {
         }
     }
 
-    /// Unique, and fit for a Message-ID.
-    fn id_of(&self, monitor: &MonitorId, sample: &Sample, why: Why, step: &str) -> String {
+    /// Unique, and fit for a Message-ID: between two reminders there need not be another test.
+    fn id_of(&self, monitor: &MonitorId, sample: &Sample, why: Why, step: &str, times: u32) -> String {
         format!(
-            "{monitor}.{}.{}.{:08x}",
+            "{monitor}.{}.{}.{:08x}.{times}",
             sample.started_at.0,
             why.as_str(),
             crc32fast::hash(step.as_bytes())
@@ -536,30 +560,45 @@ impl Alarms {
         self.keep().await;
     }
 
-    /// Writes the states down if they have changed: whole, under a temporary name first.
+    /// Writes the states down if they have changed, on a thread of its own.
     async fn keep(&self) {
         let alarms = self.clone();
-        let written = tokio::task::spawn_blocking(move || {
-            // As text under the lock: some milliseconds for ten thousand states. Copies of them all would stay in the memory of each
-            // thread that made one.
-            let bytes = {
-                let mut kept = alarms.lock();
-                if !kept.changed {
-                    return Ok(());
-                }
-                kept.changed = false;
-                kept.urgent = false;
-                serde_json::to_vec(&*kept).map_err(std::io::Error::other)?
-            };
-            crate::record::write_whole(&alarms.file, &bytes)
-        })
-        .await
-        .unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        if let Err(error) = tokio::task::spawn_blocking(move || alarms.write_down()).await {
+            tracing::error!("writing the alarm states ended unexpectedly: {error}");
+        }
+    }
+
+    /// Writes the states down if they have changed: whole, under a temporary name first.
+    fn write_down(&self) {
+        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        // As text under the lock: some milliseconds for ten thousand states. Copies of them all would stay in the memory of each
+        // thread that made one.
+        let text = {
+            let mut kept = self.lock();
+            if !kept.changed {
+                return;
+            }
+            (kept.changed, kept.urgent) = (false, false);
+            serde_json::to_vec(&*kept)
+        };
+        let written = text
+            .map_err(std::io::Error::other)
+            .and_then(|bytes| crate::record::write_whole(&self.file, &bytes));
         if let Err(error) = written {
             let mut kept = self.lock();
             (kept.changed, kept.urgent) = (true, true);
             tracing::error!("the alarm states can't be kept: {}: {error}", self.file.display());
         }
+    }
+
+    /// Records events side by side: one by one, those of ten thousand monitors would wait for the disk ten thousand times.
+    async fn note_all(&self, events: impl IntoIterator<Item = Event>) {
+        let mut notes = JoinSet::new();
+        for event in events {
+            let alarms = self.clone();
+            notes.spawn(async move { alarms.note(event).await });
+        }
+        while notes.join_next().await.is_some() {}
     }
 
     async fn note(&self, event: Event) {

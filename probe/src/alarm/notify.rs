@@ -1,7 +1,7 @@
 //! The worker that takes the steps of action lists: what is due together for one way is one message, sent again until it is accepted.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     time::Duration,
 };
 
@@ -9,7 +9,7 @@ use mailqos_core::{
     config::{Action, ActionList, Config, Step},
     model::{Event, EventKind, Micros, Name, UtcMicros},
 };
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 
 use super::{
     Accepted, Alarms, Channel, Pending, Telling, Why, carry_out,
@@ -44,7 +44,7 @@ struct Report {
 /// Takes steps and sends messages until it is aborted.
 pub(super) async fn work(alarms: Alarms) {
     let mut sending: JoinSet<Report> = JoinSet::new();
-    let mut busy: HashSet<Way> = HashSet::new();
+    let mut busy: HashMap<task::Id, Way> = HashMap::new();
     let mut recent: HashMap<Way, VecDeque<UtcMicros>> = HashMap::new();
     let mut kept_at = UtcMicros::now();
     loop {
@@ -62,21 +62,21 @@ pub(super) async fn work(alarms: Alarms) {
         }
         for (way, changes) in ready {
             recent.entry(way.clone()).or_default().push_back(now);
-            busy.insert(way.clone());
-            sending.spawn(send(alarms.clone(), config.clone(), way, changes));
+            let task = sending.spawn(send(alarms.clone(), config.clone(), way.clone(), changes));
+            busy.insert(task.id(), way);
         }
         let nap = next.map_or(LONGEST_NAP, |at| (at - UtcMicros::now()).to_std().min(LONGEST_NAP));
         tokio::select! {
             () = alarms.wake.notified() => {}
-            Some(report) = sending.join_next(), if !sending.is_empty() => match report {
-                Ok(report) => {
-                    busy.remove(&report.way);
+            Some(ended) = sending.join_next_with_id(), if !sending.is_empty() => match ended {
+                Ok((task, report)) => {
+                    busy.remove(&task);
                     settle(&alarms, report).await;
                 }
                 Err(error) => {
                     // What it was sending is still in the outbox.
                     tracing::error!("a message ended unexpectedly: {error}");
-                    busy.clear();
+                    busy.remove(&error.id());
                 }
             },
             () = tokio::time::sleep(nap) => {}
@@ -104,6 +104,11 @@ fn take_steps(alarms: &Alarms, config: &Config, now: UtcMicros) -> Option<UtcMic
             episode.next = Some(Next::At(open.until));
             continue;
         }
+        // Nobody tests it, and no test could end the reminders.
+        if config.monitors.get(monitor).is_some_and(|monitor| !monitor.enabled) {
+            episode.next = Some(Next::Never);
+            continue;
+        }
         let Some((name, list)) = episode
             .list
             .as_ref()
@@ -126,7 +131,7 @@ fn take_steps(alarms: &Alarms, config: &Config, now: UtcMicros) -> Option<UtcMic
             taken.times += 1;
             taken.last = now;
             outbox.push(Pending {
-                id: alarms.id_of(monitor, &episode.sample, why, &step),
+                id: alarms.id_of(monitor, &episode.sample, why, &step, taken.times),
                 monitor: monitor.clone(),
                 why,
                 sample: episode.sample.clone(),
@@ -155,7 +160,7 @@ fn take_steps(alarms: &Alarms, config: &Config, now: UtcMicros) -> Option<UtcMic
 /// The messages that are to be sent now, by way; and when the next ones are.
 fn gather(
     alarms: &Alarms,
-    busy: &HashSet<Way>,
+    busy: &HashMap<task::Id, Way>,
     recent: &mut HashMap<Way, VecDeque<UtcMicros>>,
     now: UtcMicros,
 ) -> (BTreeMap<Way, Vec<Pending>>, Option<UtcMicros>) {
@@ -174,7 +179,7 @@ fn gather(
         *span = (span.0.min(pending.created), span.1.max(pending.created));
     }
     ways.retain(|way, (first, last)| {
-        if busy.contains(way) {
+        if busy.values().any(|known| known == way) {
             return false;
         }
         let sent = recent.entry(way.clone()).or_default();
@@ -302,7 +307,11 @@ async fn settle(alarms: &Alarms, report: Report) {
                 match &result {
                     Ok(accepted) => {
                         let (Accepted::Confirmed(words) | Accepted::Unconfirmed(words)) = accepted;
-                        if let Some(episode) = kept.episodes.get_mut(&pending.monitor) {
+                        if let Some(episode) = kept
+                            .episodes
+                            .get_mut(&pending.monitor)
+                            .filter(|episode| episode.is_told_by(pending))
+                        {
                             if matches!(accepted, Accepted::Confirmed(_)) {
                                 episode.notified_at.get_or_insert(now);
                             }
@@ -343,12 +352,7 @@ async fn settle(alarms: &Alarms, report: Report) {
         }
     }
     alarms.keep().await;
-    let mut notes: JoinSet<()> = JoinSet::new();
-    for event in events {
-        let alarms = alarms.clone();
-        notes.spawn(async move { alarms.note(event).await });
-    }
-    while notes.join_next().await.is_some() {}
+    alarms.note_all(events).await;
 }
 
 /// The name of a channel: its route, or, where another way has the same route (another address at the same host), which step
@@ -439,6 +443,23 @@ mod tests {
         while tests.join_next().await.is_some() {}
     }
 
+    /// A message about an alarm of the monitor `m0`.
+    fn pending(why: Why, incident: &str) -> Pending {
+        Pending {
+            id: String::new(),
+            monitor: "m0".parse().expect("a name"),
+            why,
+            sample: Box::new(Sample::new("m0".parse().expect("a name"), UtcMicros(0), Outcome::Lost)),
+            state: super::super::State::default(),
+            list: None,
+            step: String::new(),
+            incident: incident.to_owned(),
+            created: UtcMicros(0),
+            tries: 0,
+            next_try: UtcMicros(0),
+        }
+    }
+
     async fn told(folder: &Path, lines: usize) -> String {
         let mut text = String::new();
         for _ in 0..1200 {
@@ -507,6 +528,89 @@ mod tests {
         recorder.close().await.expect("close");
     }
 
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_alarm_of_the_recorder_outlives_another_configuration_and_no_monitor_that_is_gone_does() {
+        let folder = tempfile::tempdir().expect("folder");
+        let both = config(folder.path(), 2, &count_into(folder.path()));
+        let one = config(folder.path(), 1, &count_into(folder.path()));
+        let recorder = Recorder::open(&both).await.expect("open");
+        let alarms = Alarms::open(both.clone(), recorder.clone(), Maintenance::open(both)).await;
+        all(&alarms, Outcome::Lost).await;
+        alarms.recording(Some("no space left")).await;
+        let open = |alarms: &Alarms| {
+            alarms
+                .open_alarms()
+                .into_keys()
+                .map(|id| id.to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(open(&alarms), ["m0", "m1", super::super::RECORDER]);
+        alarms.reload(one.clone());
+        assert_eq!(open(&alarms), ["m0", super::super::RECORDER]);
+        assert!(alarms.lock().episodes[super::super::RECORDER].list.is_some());
+        alarms.recording(None).await;
+        alarms.close().await;
+        // While the probe was stopped, monitors may go, too.
+        let none = config(folder.path(), 0, &count_into(folder.path()));
+        let alarms = Alarms::open(none.clone(), recorder.clone(), Maintenance::open(none)).await;
+        assert_eq!(open(&alarms), [""; 0]);
+        alarms.close().await;
+        recorder.close().await.expect("close");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_late_message_about_an_earlier_alarm_says_nothing_of_the_next_one() {
+        let folder = tempfile::tempdir().expect("folder");
+        let config = config(folder.path(), 1, "{ command = [\"true\"], at_failure = 100 }");
+        let recorder = Recorder::open(&config).await.expect("open");
+        let alarms = Alarms::open(config.clone(), recorder.clone(), Maintenance::open(config.clone())).await;
+        all(&alarms, Outcome::Lost).await;
+        let (list, step): Way = ("default".parse().expect("a name"), "command true".to_owned());
+        let raised_at = alarms.lock().episodes["m0"].raised_at;
+        let message = |why: Why, created: UtcMicros, incident: &str| Pending {
+            id: incident.to_owned(),
+            list: Some(list.clone()),
+            step: step.clone(),
+            created,
+            next_try: created + Micros::from_secs(3600),
+            ..pending(why, incident)
+        };
+        let before = raised_at - Micros(1);
+        let messages = [
+            (message(Why::Raised, raised_at, "new"), true),
+            (message(Why::Raised, before, "old"), false),
+            (message(Why::Cleared, before, "end of old"), false),
+        ];
+        for (message, counts) in messages {
+            {
+                let mut kept = alarms.lock();
+                let episode = kept.episodes.get_mut(&message.monitor).expect("open");
+                episode.notified_at = None;
+                let taken = Taken {
+                    times: 1,
+                    last: raised_at,
+                    incident: "of its own".to_owned(),
+                };
+                episode.taken.insert(step.clone(), taken);
+                kept.outbox = vec![message.clone()];
+            }
+            let incident = message.incident.clone();
+            let report = Report {
+                way: (list.clone(), step.clone()),
+                results: vec![(vec![message], Ok(Accepted::Confirmed("fine".to_owned())))],
+                channels: Vec::new(),
+            };
+            settle(&alarms, report).await;
+            let kept = alarms.lock();
+            let episode = &kept.episodes["m0"];
+            assert!(kept.outbox.is_empty());
+            assert_eq!(episode.notified_at.is_some(), counts, "{incident}");
+            assert_eq!(episode.taken[&step].incident == incident, counts, "{incident}");
+        }
+        alarms.close().await;
+        recorder.close().await.expect("close");
+    }
+
     #[test]
     fn two_ways_at_one_host_are_two_channels() {
         let folder = tempfile::tempdir().expect("folder");
@@ -570,26 +674,13 @@ mod tests {
         let action = "{ webhook = { kind = \"pagerduty\", key = { env = \"X\" } } }";
         let config = config(folder.path(), 1, action);
         let step = &config.action_lists["default"].steps[0];
-        let pending = |number: usize, why: Why, incident: &str| Pending {
-            id: format!("{number}"),
-            monitor: "m0".parse().expect("a name"),
-            why,
-            sample: Box::new(Sample::new("m0".parse().expect("a name"), UtcMicros(0), Outcome::Lost)),
-            state: super::super::State::default(),
-            list: None,
-            step: String::new(),
-            incident: incident.to_owned(),
-            created: UtcMicros(0),
-            tries: 0,
-            next_try: UtcMicros(0),
-        };
-        let few: Vec<Pending> = (0..3).map(|n| pending(n, Why::Raised, &format!("i{n}"))).collect();
+        let few: Vec<Pending> = (0..3).map(|n| pending(Why::Raised, &format!("i{n}"))).collect();
         assert_eq!(divide(step, few).len(), 3);
-        let many: Vec<Pending> = (0..500).map(|n| pending(n, Why::Raised, &format!("i{n}"))).collect();
+        let many: Vec<Pending> = (0..500).map(|n| pending(Why::Raised, &format!("i{n}"))).collect();
         let groups = divide(step, many);
         assert_eq!(groups.len(), 1);
         assert!(groups[0].iter().all(|change| change.incident == "i0/and-others"));
-        let ends = (0..4).map(|n| pending(n, Why::Cleared, if n < 3 { "i0/and-others" } else { "i9" }));
+        let ends = (0..4).map(|n| pending(Why::Cleared, if n < 3 { "i0/and-others" } else { "i9" }));
         assert_eq!(divide(step, ends.collect()).len(), 2);
     }
 }

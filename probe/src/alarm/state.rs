@@ -116,7 +116,8 @@ impl State {
             None if sample.outcome == Outcome::NotTested || sample.excluded.is_some() => return None,
             None => self.judge(sample, rule),
         };
-        let began = self.flap(bad.is_some(), rule);
+        // In alarm it is no news; out of it, it has begun just now, or the alarm waits for another monitor.
+        let flaps = self.flap(bad.is_some(), rule);
         if let Some(reason) = bad {
             self.fail(sample.started_at, reason);
         } else {
@@ -143,14 +144,14 @@ impl State {
         } else {
             false
         };
-        if self.status == Status::Alarm || !(due || began) {
+        if self.status == Status::Alarm || !(due || flaps) {
             return None;
         }
         self.held_by = held_by(self);
         if self.held_by.is_some() {
             return None;
         }
-        if began && !due {
+        if flaps && !due {
             self.reason = Some(format!(
                 "good and failed tests alternate: {} changes in {CHANGES} tests",
                 self.changes()
@@ -212,13 +213,13 @@ impl State {
         ((self.verdicts ^ (self.verdicts >> 1)) & mask).count_ones()
     }
 
-    /// Remembers a verdict; tells whether flapping begins with it.
+    /// Remembers a verdict; tells whether the monitor flaps.
     fn flap(&mut self, bad: bool, rule: &AlarmRule) -> bool {
         self.verdicts = (self.verdicts << 1) | u32::from(bad);
         self.known = (self.known + 1).min(CHANGES + 1);
-        let before = self.flapping;
-        self.flapping = rule.flapping && self.changes() > if before { FLAPPING_TO } else { FLAPPING_FROM - 1 };
-        self.flapping && !before
+        let least = if self.flapping { FLAPPING_TO } else { FLAPPING_FROM - 1 };
+        self.flapping = rule.flapping && self.changes() > least;
+        self.flapping
     }
 
     /// What is wrong with a test, if anything: its outcome, a threshold, a certificate, the folder.
@@ -245,8 +246,8 @@ impl State {
                 .filter(|(_, count)| *count >= percentile.at_least as usize);
             let value = value.map(|(values, _)| quantile(values, percentile.percentile / 100.0));
             let words = format!(
-                "the {}th percentile of {} over {}",
-                percentile.percentile,
+                "the {} percentile of {} over {}",
+                ordinal(percentile.percentile),
                 percentile.timing.words(),
                 percentile.over
             );
@@ -320,6 +321,18 @@ impl State {
         let count = values.len();
         Some((values, count))
     }
+}
+
+/// A number as an ordinal: 50th, 91st, 99.9th.
+fn ordinal(number: f64) -> String {
+    let ending = match (number % 10.0, number % 100.0) {
+        (_, 11.0 | 12.0 | 13.0) => "th",
+        (1.0, _) => "st",
+        (2.0, _) => "nd",
+        (3.0, _) => "rd",
+        _ => "th",
+    };
+    format!("{number}{ending}")
 }
 
 /// Linear interpolation between closest ranks: (n − 1)·q.
@@ -510,6 +523,12 @@ mod tests {
     }
 
     #[test]
+    fn ordinals_are_english() {
+        let told = [1.0, 2.0, 11.0, 12.5, 50.0, 91.0, 93.0, 99.9].map(ordinal);
+        assert_eq!(told, ["1st", "2nd", "11th", "12.5th", "50th", "91st", "93rd", "99.9th"]);
+    }
+
+    #[test]
     fn changing_to_and_fro_is_one_alarm_that_clears_when_it_has_settled() {
         let rule = AlarmRule::default();
         let mut state = State::default();
@@ -523,6 +542,19 @@ mod tests {
             changes.extend(step(&mut state, &sample(outcome, at), &rule).map(|change| (at, change)));
         }
         assert_eq!(changes, [(10, Change::Raised), (75, Change::Cleared)]);
+    }
+
+    #[test]
+    fn changing_to_and_fro_that_another_explains_waits_for_it_too() {
+        let rule = AlarmRule::default();
+        let mut state = State::default();
+        let outcome = |at: i64| if at % 2 == 0 { Outcome::Lost } else { Outcome::Ok };
+        for at in 0..15 {
+            let change = state.step(&sample(outcome(at), at), &rule, None, |_| "gate".parse().ok());
+            assert_eq!(change, None);
+        }
+        assert!(state.flapping && state.held_by.is_some());
+        assert_eq!(step(&mut state, &sample(outcome(15), 15), &rule), Some(Change::Raised));
     }
 
     #[test]

@@ -1,17 +1,13 @@
 //! `mailqos-probe actions`: tries out an action list for real, or tells something by it.
 
-use std::{
-    io::{Read as _, Write as _},
-    process::ExitCode,
-    time::Instant,
-};
+use std::{io::Read as _, process::ExitCode, time::Instant};
 
 use mailqos_core::{
     config::{Action, ActionList, Config, On, Step, nearest},
     model::Micros,
 };
 
-use super::{Failure, Global};
+use super::{Failure, Global, print_line};
 use crate::alarm::{Accepted, Telling, Why, carry_out};
 
 #[derive(Debug, clap::Args)]
@@ -72,11 +68,7 @@ async fn tell(config: &Config, list: &ActionList) -> Result<ExitCode, Failure> {
     for step in steps {
         let route = step.action.route();
         match carry_out(config, step, &telling).await.result {
-            Ok(Accepted::Confirmed(words)) => {
-                accepted = true;
-                tracing::info!("{route}: {words}");
-            }
-            Ok(Accepted::Unconfirmed(words)) => {
+            Ok(Accepted::Confirmed(words) | Accepted::Unconfirmed(words)) => {
                 accepted = true;
                 tracing::info!("{route}: {words}");
             }
@@ -129,7 +121,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
                 format!("✗ {route}: {error}")
             }
         };
-        let _ = writeln!(std::io::stdout(), "{line}");
+        print_line(&line)?;
     }
     if failed == 0 {
         Ok(ExitCode::SUCCESS)

@@ -1,6 +1,6 @@
 //! `mailqos-probe alarms replay`: what other settings would have raised over the samples that exist.
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use jiff::civil::Date;
 use mailqos_core::{
@@ -8,7 +8,7 @@ use mailqos_core::{
     model::{Micros, Sample, UtcMicros},
 };
 
-use super::{Failure, Format, Global};
+use super::{Failure, Format, Global, select, write_out};
 use crate::{
     alarm::{Found, Replay},
     record::Days,
@@ -114,7 +114,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     let Command::Replay(args) = args.command;
     if [args.alarm_after, args.clear_after].contains(&Some(0)) {
         return Err(Failure::Usage(
-            "alarm_after and clear_after are 1 at the least".to_owned(),
+            "--alarm-after and --clear-after are at least 1".to_owned(),
         ));
     }
     let config = global.config()?;
@@ -122,9 +122,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
         Some(path) => Some(mailqos_core::config::load(path).map_err(|problems| Failure::Usage(problems.to_string()))?),
         None => None,
     };
-    let chosen = config
-        .select(&args.monitors)
-        .map_err(|pattern| Failure::Usage(format!("{pattern:?} names no monitor")))?;
+    let chosen = select(&config, &args.monitors)?;
     let moment = |date: Date| -> Result<UtcMicros, Failure> {
         let midnight = date.to_datetime(jiff::civil::Time::midnight());
         Ok(config.timezone.to_timestamp(midnight).map_err(Failure::work)?.into())
@@ -153,9 +151,9 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
             }
         }
     }
-    play(&config, from, to, &mut plays).await?;
-    // An outage that is still open has lasted until now, not until a day that lies ahead.
+    // An outage that is still open has lasted until now, not until a day that lies ahead; and no such day has samples.
     let end = to.min(UtcMicros::now());
+    play(&config, from, end, &mut plays).await?;
     let found: Vec<_> = plays
         .into_iter()
         .map(|(name, replay)| (name, replay.end(end)))
@@ -197,7 +195,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
             worth = args.worth
         ));
     }
-    std::io::stdout().write_all(text.as_bytes()).map_err(Failure::work)?;
+    write_out(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,10 +1,10 @@
 //! `mailqos-probe check`: all that is wrong with the configuration.
 
-use std::{io::Write as _, process::ExitCode};
+use std::process::ExitCode;
 
 use mailqos_core::config::Severity;
 
-use super::{Failure, Global};
+use super::{Failure, Global, print_line};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {}
@@ -15,9 +15,7 @@ pub(super) fn run(_args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let plural = |count: usize| if count == 1 { "" } else { "s" };
     let monitors = config.monitors.len();
     let enabled = config.monitors.values().filter(|monitor| monitor.enabled).count();
-    // A reader who has left is no failure.
-    let _ = writeln!(
-        std::io::stdout(),
+    print_line(&format!(
         "{}: {}; site {}, {monitors} monitor{} ({enabled} enabled) on {} object{}",
         config.file.display(),
         if warnings == 0 {
@@ -29,6 +27,6 @@ pub(super) fn run(_args: Args, global: &Global) -> Result<ExitCode, Failure> {
         plural(monitors),
         config.objects.len(),
         plural(config.objects.len()),
-    );
+    ))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,9 @@
 //! Changes to the configuration files that keep what was there, comments and order included: what is written is checked, and taken back if wrong.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 
 use mailqos_core::config;
 use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, Value};
@@ -152,20 +155,39 @@ impl Edit {
     }
 }
 
-/// Under a temporary name first: a probe that reads it anew never sees half of it.
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| Failure::Work(format!("{}: {error}", path.display()));
+    replace(path, text).map_err(|error| Failure::Work(format!("{}: {error}", path.display())))
+}
+
+/// Under a temporary name first: a probe that reads it anew never sees half of it. Who may read it stays as it was, and at no moment
+/// anybody else: there may be secrets in it.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+    // A link stays one: what it leads to is written anew.
+    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder)?;
+    }
+    let before = std::fs::metadata(&path).ok();
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let temporary = path.with_file_name(name);
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).map_err(failed)?;
+    // It may be left over from an earlier life, with a mode of its own.
+    let _ = std::fs::remove_file(&temporary);
+    let mut options = std::fs::File::options();
+    options.write(true).create_new(true);
+    if before.is_some() {
+        options.mode(0o600);
     }
-    std::fs::write(&temporary, text).map_err(failed)?;
-    if let Ok(metadata) = std::fs::metadata(path) {
-        std::fs::set_permissions(&temporary, metadata.permissions()).map_err(failed)?;
+    let mut file = options.open(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    if let Some(before) = before {
+        // Root edits it, and the probe's user must be able to read it still. Others can't give files away.
+        let _ = std::os::unix::fs::fchown(&file, Some(before.uid()), Some(before.gid()));
+        file.set_permissions(before.permissions())?;
     }
-    std::fs::rename(&temporary, path).map_err(failed)
+    file.sync_all()?;
+    std::fs::rename(&temporary, &path)
 }
 
 /// The main file and those that it includes.
@@ -210,4 +232,33 @@ pub(super) fn inline(pairs: impl IntoIterator<Item = (&'static str, Value)>) -> 
 /// A list of texts.
 pub(super) fn list(texts: &[String]) -> Value {
     Value::Array(texts.iter().map(String::as_str).collect::<Array>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_file_keeps_its_mode_and_a_link_stays_one() {
+        let folder = tempfile::tempdir().expect("folder");
+        let (file, link) = (folder.path().join("real.toml"), folder.path().join("mailqos.toml"));
+        std::fs::write(&file, "old").expect("written");
+        std::os::unix::fs::symlink(&file, &link).expect("a link");
+        let leftover = folder.path().join("real.toml.new");
+        std::fs::write(&leftover, "half").expect("written");
+        for mode in [0o600, 0o640] {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("a mode");
+            write(&link, "new").unwrap_or_else(|failure| panic!("{failure:?}"));
+            assert_eq!(std::fs::read_to_string(&file).expect("a file"), "new");
+            assert_eq!(
+                std::fs::metadata(&file).expect("a file").permissions().mode() & 0o777,
+                mode
+            );
+            assert!(link.is_symlink() && !leftover.exists());
+        }
+        let fresh = folder.path().join("conf.d/fresh.toml");
+        write(&fresh, "new").unwrap_or_else(|failure| panic!("{failure:?}"));
+        assert_eq!(std::fs::read_to_string(&fresh).expect("a file"), "new");
+    }
 }

@@ -7,7 +7,7 @@ use mailqos_core::{
     model::{Event, EventKind, Micros, UtcMicros},
 };
 
-use super::{Failure, Format, Global};
+use super::{Failure, Format, Global, select, terminal};
 use crate::{
     control::{Request, ask},
     record::Days,
@@ -30,9 +30,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let config = global.config()?;
-    let chosen = config
-        .select(&args.monitors)
-        .map_err(|pattern| Failure::Usage(format!("{pattern:?} names no monitor")))?;
+    let chosen = select(&config, &args.monitors)?;
     // What happened a moment ago is in the journal of the running probe, if one runs.
     let _ = ask(&config, &Request::Seal).await;
     let from = UtcMicros::now() - args.since;
@@ -109,5 +107,5 @@ fn line(event: &Event, config: &Config) -> String {
     if let Some(until) = event.until {
         line.push_str(&format!(" until {}", local(until)));
     }
-    line.trim_end().to_owned()
+    terminal::plain(line.trim_end())
 }

@@ -1,6 +1,6 @@
 //! `add`, `list`, `show`, `enable`, `disable`, `remove`: objects, accounts and monitors in the configuration files.
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use mailqos_core::{config::Config, model::Micros};
 use toml_edit::{Item, Table, Value};
@@ -8,7 +8,7 @@ use toml_edit::{Item, Table, Value};
 use super::{
     Failure, Format, Global,
     edit::{Edit, inline, list},
-    terminal,
+    print_line, select, terminal,
 };
 
 #[derive(Debug, clap::Args)]
@@ -172,10 +172,6 @@ pub(super) struct RemoveArgs {
     id: String,
 }
 
-fn print(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
-}
-
 fn set(table: &mut Table, key: &str, value: Option<impl Into<Value>>) {
     if let Some(value) = value {
         table.insert(key, Item::Value(value.into()));
@@ -282,10 +278,10 @@ pub(super) fn add(args: AddArgs, global: &Global) -> Result<ExitCode, Failure> {
     };
     edit.add(kind, &id, "", table)?;
     let path = edit.save()?;
-    print(&format!(
+    print_line(&format!(
         "{kind} {id} added to {}; a running probe takes it with: mailqos-probe reload",
         path.display()
-    ));
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -311,9 +307,7 @@ pub(super) fn show_list(args: &ListArgs, global: &Global) -> Result<ExitCode, Fa
             .iter()
             .map(|(id, account)| vec![("id", id.to_string()), ("user", account.user.clone())])
             .collect(),
-        What::Monitor => config
-            .select(&args.monitors)
-            .map_err(|pattern| Failure::Usage(format!("{pattern:?} names no monitor")))?
+        What::Monitor => select(&config, &args.monitors)?
             .into_iter()
             .map(|monitor| {
                 let when = match &monitor.calendar {
@@ -349,11 +343,11 @@ pub(super) fn show_list(args: &ListArgs, global: &Global) -> Result<ExitCode, Fa
                     .into()
             })
             .collect();
-        print(&serde_json::Value::Array(rows).to_string());
+        print_line(&serde_json::Value::Array(rows).to_string())?;
         return Ok(ExitCode::SUCCESS);
     }
     let Some(first) = rows.first() else {
-        print("none");
+        print_line("none")?;
         return Ok(ExitCode::SUCCESS);
     };
     let head: Vec<&str> = first.iter().map(|(key, _)| *key).collect();
@@ -361,7 +355,7 @@ pub(super) fn show_list(args: &ListArgs, global: &Global) -> Result<ExitCode, Fa
         .iter()
         .map(|row| row.iter().map(|(_, value)| value.clone()).collect())
         .collect();
-    print(terminal::table(&head, &rows).trim_end());
+    print_line(terminal::table(&head, &rows).trim_end())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -404,20 +398,18 @@ pub(super) fn show(args: &ShowArgs, global: &Global) -> Result<ExitCode, Failure
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value.into()))
             .collect();
-        print(&serde_json::Value::Object(object).to_string());
+        print_line(&serde_json::Value::Object(object).to_string())?;
         return Ok(ExitCode::SUCCESS);
     }
     for (key, value) in rows {
-        print(format!("{key:<16} {value}").trim_end());
+        print_line(format!("{key:<16} {value}").trim_end())?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn switch(args: &SwitchArgs, enabled: bool, global: &Global) -> Result<ExitCode, Failure> {
     let config: Config = global.config()?;
-    let chosen = config
-        .select(&args.monitors)
-        .map_err(|pattern| Failure::Usage(format!("{pattern:?} names no monitor")))?;
+    let chosen = select(&config, &args.monitors)?;
     // Each file once, and the whole checked once: there may be ten thousand monitors.
     let mut edits = Edit::all(global.path())?;
     let mut lines = String::new();
@@ -434,7 +426,7 @@ pub(super) fn switch(args: &SwitchArgs, enabled: bool, global: &Global) -> Resul
         lines.push_str(&format!("{id}: {}\n", if enabled { "enabled" } else { "disabled" }));
     }
     Edit::save_all(&edits)?;
-    print(lines.trim_end());
+    print_line(lines.trim_end())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -445,6 +437,6 @@ pub(super) fn remove(args: &RemoveArgs, global: &Global) -> Result<ExitCode, Fai
         table.remove(&args.id);
     }
     let path = edit.save()?;
-    print(&format!("{kind} {} removed from {}", args.id, path.display()));
+    print_line(&format!("{kind} {} removed from {}", args.id, path.display()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -22,7 +22,11 @@ use std::{
 };
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
-use mailqos_core::config::{self, Config};
+use jiff::tz::TimeZone;
+use mailqos_core::{
+    config::{self, Config, Monitor},
+    model::UtcMicros,
+};
 
 /// Measures the round trip of e-mail, around the clock, and raises alarms.
 #[derive(Debug, Parser)]
@@ -150,7 +154,11 @@ impl Global {
     pub(crate) fn config_with_warnings(&self) -> Result<Config, Failure> {
         let config = self.config()?;
         match self.log_format {
-            LogFormat::Text => eprint!("{}", config.warnings.render(std::io::stderr().is_terminal())),
+            LogFormat::Text => {
+                let mut notes = std::io::stderr();
+                let warnings = config.warnings.render(notes.is_terminal());
+                let _ = notes.write_all(warnings.as_bytes());
+            }
             // Who reads the log is a program, and wants all of it in one form.
             LogFormat::Json => config
                 .warnings
@@ -214,13 +222,46 @@ fn schema() -> std::io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Prints what was made; a reader who has left is no failure.
+/// Prints what was made.
 fn print(made: std::io::Result<Vec<u8>>) -> Result<ExitCode, Failure> {
-    let made = made.map_err(Failure::work)?;
-    match std::io::stdout().write_all(&made) {
+    write_out(&made.map_err(Failure::work)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes a line to standard output.
+fn print_line(line: &str) -> Result<(), Failure> {
+    write_out(format!("{line}\n").as_bytes())
+}
+
+/// Writes to standard output; a reader who has left is no failure.
+fn write_out(bytes: &[u8]) -> Result<(), Failure> {
+    match std::io::stdout().write_all(bytes) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::work(error)),
-        _ => Ok(ExitCode::SUCCESS),
+        _ => Ok(()),
     }
+}
+
+/// The monitors that are selected.
+fn select<'config>(config: &'config Config, patterns: &[String]) -> Result<Vec<&'config Monitor>, Failure> {
+    config
+        .select(patterns)
+        .map_err(|pattern| Failure::Usage(format!("{pattern:?} names no monitor")))
+}
+
+/// A moment as people write it: in this zone, or with an offset of its own.
+fn moment(text: &str, zone: &TimeZone) -> Result<UtcMicros, Failure> {
+    if let Ok(timestamp) = text.parse::<jiff::Timestamp>() {
+        return Ok(timestamp.into());
+    }
+    text.parse::<jiff::civil::DateTime>()
+        .ok()
+        .and_then(|local| zone.to_timestamp(local).ok())
+        .map(UtcMicros::from)
+        .ok_or_else(|| {
+            Failure::Usage(format!(
+                "{text:?} is no date and time; write 2026-12-01T22:00 for local time, or 2026-12-01T21:00:00Z"
+            ))
+        })
 }
 
 fn end(failure: Failure) -> ExitCode {

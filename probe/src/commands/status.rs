@@ -3,6 +3,7 @@
 use std::{io::Write as _, process::ExitCode, time::Duration};
 
 use jiff::{Timestamp, tz::TimeZone};
+use mailqos_core::config::Config;
 use serde_json::Value;
 
 use super::{
@@ -51,9 +52,19 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
         return Ok(plugin(&args, global).await);
     }
     let config = global.config()?;
-    let colour = terminal::is_coloured();
     let live = args.watch && args.format == Format::Table && terminal::size().is_some();
     let _screen = live.then(Screen::enter);
+    tokio::select! {
+        shown = show_states(&args, &config, live) => shown?,
+        // Also while the probe is being asked: the terminal is left as it was.
+        _ = tokio::signal::ctrl_c(), if args.watch => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows the states once, or again and again until that fails.
+async fn show_states(args: &Args, config: &Config, live: bool) -> Result<(), Failure> {
+    let colour = terminal::is_coloured();
     loop {
         let size = terminal::size();
         let request = Request::Status {
@@ -62,41 +73,24 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
             // Of ten thousand monitors a screen shows fifty: the probe has better things to do than to describe them all.
             most: size.filter(|_| live).map(|(_, lines)| lines),
         };
-        let answer = match ask(&config, &request).await {
-            Ok(answer) => answer,
-            // It is being restarted, perhaps.
-            Err(error @ ControlError::NotRunning { .. }) if live => {
-                show(&error.to_string(), true);
-                if pause().await {
-                    continue;
-                }
-                break;
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let text = match args.format {
-            Format::Table => {
+        let text = match (ask(config, &request).await, args.format) {
+            (Ok(answer), Format::Table) => {
                 let table = table(&answer, &config.timezone, size.map(|(columns, _)| columns), colour);
                 match size {
                     Some((_, lines)) if live => table.fitting(lines),
                     _ => table.whole(),
                 }
             }
-            _ => format!("{answer}\n"),
+            (Ok(answer), _) => format!("{answer}\n"),
+            // It is being restarted, perhaps.
+            (Err(error @ ControlError::NotRunning { .. }), _) if live => error.to_string(),
+            (Err(error), _) => return Err(error.into()),
         };
         show(&text, live);
-        if !args.watch || !pause().await {
-            break;
+        if !args.watch {
+            return Ok(());
         }
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Waits until it is time to show it again; false if that is no longer wanted.
-async fn pause() -> bool {
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => false,
-        () = tokio::time::sleep(AGAIN) => true,
+        tokio::time::sleep(AGAIN).await;
     }
 }
 
@@ -335,8 +329,8 @@ impl Columns {
     }
 }
 
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
+fn text(value: &Value) -> String {
+    terminal::plain(value.as_str().unwrap_or_default())
 }
 
 fn rows(answer: &Value) -> impl Iterator<Item = &Value> + Clone {
@@ -360,7 +354,7 @@ fn table(answer: &Value, zone: &TimeZone, screen: Option<usize>, colour: bool) -
     let is_named = |monitor: &&Value| monitor["name"].is_string() && monitor["name"] != monitor["id"];
     let widest = |key: &str| {
         rows(answer)
-            .map(|monitor| width(text(&monitor[key])))
+            .map(|monitor| width(&text(&monitor[key])))
             .max()
             .unwrap_or(0)
     };
@@ -396,7 +390,7 @@ fn table(answer: &Value, zone: &TimeZone, screen: Option<usize>, colour: bool) -
     };
     for monitor in rows(answer) {
         let state = text(&monitor["state"]);
-        let code = match state {
+        let code = match state.as_str() {
             "ok" => "32",
             "failed" => "33",
             "alarm" => "31;1",
@@ -404,9 +398,9 @@ fn table(answer: &Value, zone: &TimeZone, screen: Option<usize>, colour: bool) -
             _ => "2",
         };
         let row = columns.row(
-            &paint(code, column(state, Columns::STATE)),
-            text(&monitor["id"]),
-            text(&monitor["name"]),
+            &paint(code, column(&state, Columns::STATE)),
+            &text(&monitor["id"]),
+            &text(&monitor["name"]),
             &round_trip(monitor),
             &clock.short(&monitor["last"]["started_at"]),
             &sparkline(&monitor["day"], columns.bars, colour),
@@ -445,7 +439,9 @@ fn table(answer: &Value, zone: &TimeZone, screen: Option<usize>, colour: bool) -
         probe["left_out"],
     ));
     if let Some(problem) = probe["recorder_problem"].as_str() {
-        table.foot.push(paint("31;1", format!("RECORDING: {problem}")));
+        table
+            .foot
+            .push(paint("31;1", format!("RECORDING: {}", terminal::plain(problem))));
     }
     for channel in answer["channels"].as_array().into_iter().flatten() {
         if channel["failures"].as_u64().unwrap_or(0) > 0 {
@@ -536,7 +532,7 @@ fn remark(monitor: &Value, clock: &Clock<'_>) -> String {
     if monitor["failures"].as_u64().unwrap_or(0) > 0 && monitor["state"] != "ok" {
         parts.push(format!("{} failed: {}", monitor["failures"], text(&monitor["reason"])));
     }
-    parts.join("; ")
+    terminal::plain(&parts.join("; "))
 }
 
 /// Answers as a monitoring plugin does: one line, what is measured behind a bar, and 0, 1, 2 or 3
@@ -621,7 +617,8 @@ fn verdict(answer: &Value) -> (u8, String) {
             Some(format!("'{} round trip'={took:.0}ms", text(&monitor["id"])))
         }));
     }
-    (code, format!("{} | {}", line.replace('|', "/"), measured.join(" ")))
+    let line = terminal::plain(&line).replace('|', "/");
+    (code, format!("{line} | {}", measured.join(" ")))
 }
 
 #[cfg(test)]

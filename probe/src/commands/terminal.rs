@@ -30,6 +30,11 @@ pub(super) fn cut(text: &str, columns: usize) -> String {
     kept
 }
 
+/// The text without control characters, which could steer the terminal: it may be a server's, or somebody else's.
+pub(super) fn plain(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
 /// The text in exactly so many columns: cut, or filled up.
 pub(super) fn column(text: &str, columns: usize) -> String {
     let mut text = cut(text, columns);
@@ -110,6 +115,11 @@ mod tests {
         assert_eq!(cut("Göteborg", 8), "Göteborg");
         assert_eq!(cut("Göteborg", 5), "Göte…");
         assert_eq!(cut("x", 0), "");
+    }
+
+    #[test]
+    fn nothing_steers_the_terminal() {
+        assert_eq!(plain("Göte\x1b[2J\u{9b}\r\nborg"), "Göte [2J   borg");
     }
 
     #[test]

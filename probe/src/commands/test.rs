@@ -1,11 +1,6 @@
 //! `mailqos-probe test`: one test of a monitor now, and its timeline in the terminal.
 
-use std::{
-    fmt::Write as _,
-    io::{IsTerminal as _, Write as _},
-    process::ExitCode,
-    sync::Arc,
-};
+use std::{fmt::Write as _, io::Write as _, process::ExitCode, sync::Arc};
 
 use mailqos_core::{
     config::{Config, Kind, Monitor, nearest},
@@ -14,7 +9,7 @@ use mailqos_core::{
     transcripts::Transcript,
 };
 
-use super::{Failure, Global, run::stop_signal};
+use super::{Failure, Global, run::stop_signal, terminal, write_out};
 use crate::{
     mailqos::{Part, Phase, TestResult, Tester, Timeline},
     record::{RecordError, Recorder},
@@ -66,18 +61,15 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     if let Some(recorder) = recorder {
         recorder.close().await.map_err(Failure::work)?;
     }
-    let out = std::io::stdout();
-    let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let mut text = draw(&result, &monitor.kind, width(), colour);
+    let mut text = draw(&result, &monitor.kind, width(), terminal::is_coloured());
     if let Some(remedy) = what_to_do(&monitor.kind, result.sample.stage, result.sample.error.as_deref()) {
         let _ = writeln!(text, "  {remedy}");
     }
-    out.lock().write_all(text.as_bytes()).map_err(Failure::work)?;
     if args.transcript {
         let transcript = Transcript::new(&config.site, &result.sample, result.conversations);
-        let text = format!("\n{}", transcript.render(&config.timezone));
-        out.lock().write_all(text.as_bytes()).map_err(Failure::work)?;
+        let _ = write!(text, "\n{}", transcript.render(&config.timezone));
     }
+    write_out(text.as_bytes())?;
     Ok(if result.sample.outcome == Outcome::Ok {
         ExitCode::SUCCESS
     } else {
@@ -105,7 +97,10 @@ async fn recorder(config: &Config) -> Result<Option<Recorder>, Failure> {
     match Recorder::open(config).await {
         Ok(recorder) => Ok(Some(recorder)),
         Err(RecordError::Locked { holder, .. }) => {
-            eprintln!("not kept in the lake, which is written by {holder}; --no-record silences this note");
+            let _ = writeln!(
+                std::io::stderr(),
+                "not kept in the lake, which is written by {holder}; --no-record silences this note"
+            );
             Ok(None)
         }
         Err(error @ (RecordError::Remote(_) | RecordError::Secret(_))) => Err(Failure::Usage(error.to_string())),

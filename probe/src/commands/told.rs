@@ -1,15 +1,14 @@
 //! Commands that tell the running probe something: `ack`, `maintenance`, `simulate`, `reload`.
 
-use std::{io::Write as _, process::ExitCode};
+use std::process::ExitCode;
 
-use jiff::{civil::DateTime, tz::TimeZone};
 use mailqos_core::{
     config::Config,
     model::{Micros, UtcMicros},
 };
 use serde_json::Value;
 
-use super::{Failure, Global};
+use super::{Failure, Global, moment, print_line, terminal};
 use crate::control::{ControlError, Request, ask};
 
 #[derive(Debug, clap::Args)]
@@ -94,10 +93,6 @@ impl From<ControlError> for Failure {
     }
 }
 
-fn print(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
-}
-
 fn names(value: &Value) -> Vec<&str> {
     value
         .as_array()
@@ -119,7 +114,7 @@ pub(super) async fn ack(args: AckArgs, global: &Global) -> Result<ExitCode, Fail
     if found.is_empty() {
         return Err(Failure::Work("none of these monitors is in alarm".to_owned()));
     }
-    print(&format!("acknowledged: {}", found.join(", ")));
+    print_line(&format!("acknowledged: {}", found.join(", ")))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -135,7 +130,7 @@ pub(super) async fn maintenance(args: MaintenanceArgs, global: &Global) -> Resul
             pause,
             by,
         } => {
-            let from = from.map(|text| moment(&config, &text)).transpose()?;
+            let from = from.map(|text| moment(&text, &config.timezone)).transpose()?;
             let request = Request::MaintenanceAdd {
                 name,
                 monitors,
@@ -146,7 +141,7 @@ pub(super) async fn maintenance(args: MaintenanceArgs, global: &Global) -> Resul
                 pause,
             };
             let answer = ask(&config, &request).await?;
-            print(&format!(
+            print_line(&format!(
                 "maintenance {} of {}, {} until {}",
                 answer["name"].as_str().unwrap_or_default(),
                 match answer["monitors"].as_u64() {
@@ -155,17 +150,17 @@ pub(super) async fn maintenance(args: MaintenanceArgs, global: &Global) -> Resul
                 },
                 local(&config, &answer["from"]),
                 local(&config, &answer["until"]),
-            ));
+            ))?;
         }
         MaintenanceCommand::End { name } => {
             ask(&config, &Request::MaintenanceEnd { name: name.clone() }).await?;
-            print(&format!("maintenance {name} has ended"));
+            print_line(&format!("maintenance {name} has ended"))?;
         }
         MaintenanceCommand::List => {
             let answer = ask(&config, &Request::MaintenanceList).await?;
             for row in answer.as_array().into_iter().flatten() {
                 let monitors = names(&row["monitors"]);
-                print(&format!(
+                print_line(&terminal::plain(&format!(
                     "{:<24} {:<6} {} – {}  {}  {}",
                     row["name"].as_str().unwrap_or_default(),
                     if row["open"] == true { "open" } else { "comes" },
@@ -177,7 +172,7 @@ pub(super) async fn maintenance(args: MaintenanceArgs, global: &Global) -> Resul
                         monitors.join(", ")
                     },
                     row["reason"].as_str().unwrap_or_default(),
-                ));
+                )))?;
             }
         }
     }
@@ -188,10 +183,10 @@ pub(super) async fn reload(global: &Global) -> Result<ExitCode, Failure> {
     // What is wrong is shown here, with pictures; the probe looks once more.
     let config = global.config_with_warnings()?;
     let answer = ask(&config, &Request::Reload).await?;
-    print(&format!(
+    print_line(&format!(
         "reloaded: {}",
         answer["reloaded"].as_str().unwrap_or_default()
-    ));
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -205,10 +200,10 @@ pub(super) async fn simulate(args: SimulateArgs, global: &Global) -> Result<Exit
             },
         )
         .await?;
-        print(&format!(
+        print_line(&format!(
             "count as they are again: {}",
             names(&answer["ended"]).join(", ")
-        ));
+        ))?;
         return Ok(ExitCode::SUCCESS);
     }
     let request = Request::Simulate {
@@ -217,31 +212,22 @@ pub(super) async fn simulate(args: SimulateArgs, global: &Global) -> Result<Exit
         by: args.by,
     };
     let answer = ask(&config, &request).await?;
-    print(&format!(
+    print_line(&format!(
         "count as failed until {}: {}",
         local(&config, &answer["until"]),
         names(&answer["simulated"]).join(", ")
-    ));
+    ))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// A moment in the configuration's zone, or with an offset of its own.
-fn moment(config: &Config, text: &str) -> Result<UtcMicros, Failure> {
-    if let Ok(timestamp) = text.parse::<jiff::Timestamp>() {
-        return Ok(timestamp.into());
-    }
-    text.parse::<DateTime>()
-        .ok()
-        .and_then(|local| config.timezone.to_timestamp(local).ok())
-        .map(UtcMicros::from)
-        .ok_or_else(|| Failure::Usage(format!("{text:?} is no date and time; write 2026-12-01T22:00")))
 }
 
 /// A moment of an answer, in the configuration's zone.
 fn local(config: &Config, value: &Value) -> String {
-    let zone: &TimeZone = &config.timezone;
     match value.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok()) {
-        Some(timestamp) => zone.to_datetime(timestamp).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Some(timestamp) => config
+            .timezone
+            .to_datetime(timestamp)
+            .strftime("%Y-%m-%d %H:%M:%S")
+            .to_string(),
         None => "?".to_owned(),
     }
 }

@@ -1,18 +1,14 @@
 //! `mailqos-probe transcript`: what was said in a test.
 
-use std::{
-    io::{self, Write as _},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use clap::ValueEnum;
-use jiff::tz::TimeZone;
 use mailqos_core::{
-    model::{MonitorId, UtcMicros},
+    model::MonitorId,
     transcripts::{Store, Transcript},
 };
 
-use super::{Failure, Global, test::what_to_do};
+use super::{Failure, Global, moment, print_line, test::what_to_do, write_out};
 
 /// A test is meant by a time that lies so near its beginning, in µs.
 const NEAR: i64 = 60_000_000;
@@ -50,14 +46,13 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
             args.monitor
         )));
     };
-    let mut out = io::stdout().lock();
     if args.list {
         for started_at in kept {
             let line = match store.get(&args.monitor, started_at) {
                 Ok(transcript) => summary(&transcript),
                 Err(error) => format!("can't be read: {error}"),
             };
-            writeln!(out, "{started_at}  {line}").map_err(Failure::work)?;
+            print_line(&format!("{started_at}  {line}"))?;
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -91,7 +86,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         }
         Format::Json => serde_json::to_string_pretty(&transcript).map_err(Failure::work)? + "\n",
     };
-    out.write_all(text.as_bytes()).map_err(Failure::work)?;
+    write_out(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -104,20 +99,4 @@ fn summary(transcript: &Transcript) -> String {
         line = format!("{line}: {error}");
     }
     line
-}
-
-/// A moment as people write it.
-fn moment(text: &str, timezone: &TimeZone) -> Result<UtcMicros, Failure> {
-    if let Ok(timestamp) = text.parse::<jiff::Timestamp>() {
-        return Ok(UtcMicros(timestamp.as_microsecond()));
-    }
-    text.parse::<jiff::civil::DateTime>()
-        .ok()
-        .and_then(|civil| timezone.to_ambiguous_timestamp(civil).compatible().ok())
-        .map(|timestamp| UtcMicros(timestamp.as_microsecond()))
-        .ok_or_else(|| {
-            Failure::Usage(format!(
-                "{text:?} is no time; write 2026-11-23T18:00:05Z, or 2026-11-23T18:00 for local time"
-            ))
-        })
 }

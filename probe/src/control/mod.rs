@@ -104,6 +104,16 @@ pub enum ControlError {
         /// What the system said.
         reason: String,
     },
+    /// This user may not ask.
+    #[error("this user may not ask the probe of site {site} ({folder}: {reason}); ask as the user that runs it, or as root", folder = folder.display())]
+    NotAllowed {
+        /// The site.
+        site: String,
+        /// Where its socket is.
+        folder: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
     /// The conversation broke.
     #[error("the probe did not answer: {0}")]
     Broken(String),
@@ -125,14 +135,13 @@ pub async fn ask(config: &Config, request: &Request) -> Result<Value, ControlErr
     let folder = folder(config);
     let broken = |error: &dyn std::fmt::Display| ControlError::Broken(error.to_string());
     let conversation = async {
-        let mut stream =
-            UnixStream::connect(folder.join("socket"))
-                .await
-                .map_err(|error| ControlError::NotRunning {
-                    site: config.site.to_string(),
-                    folder: folder.clone(),
-                    reason: error.to_string(),
-                })?;
+        let mut stream = UnixStream::connect(folder.join("socket")).await.map_err(|error| {
+            let (site, folder, reason) = (config.site.to_string(), folder.clone(), error.to_string());
+            match error.kind() {
+                std::io::ErrorKind::PermissionDenied => ControlError::NotAllowed { site, folder, reason },
+                _ => ControlError::NotRunning { site, folder, reason },
+            }
+        })?;
         let mut line = serde_json::to_vec(request).map_err(|error| broken(&error))?;
         line.push(b'\n');
         stream.write_all(&line).await.map_err(|error| broken(&error))?;

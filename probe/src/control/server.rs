@@ -21,7 +21,7 @@ use super::{MOST_REQUEST, PATIENCE, Request, folder};
 use crate::{
     alarm::Alarms,
     mailqos::Tester,
-    maintenance::{Added, Maintenance},
+    maintenance::{Maintenance, Occasion},
     record::Recorder,
     schedule::{self, Board},
     status::{Observed, StateWord},
@@ -146,7 +146,7 @@ impl Live {
             } => {
                 let from = from.unwrap_or(now);
                 let name = name.unwrap_or_else(|| format!("added-{}", from.0 / 1_000_000));
-                self.maintenance.add(Added {
+                self.maintenance.add(Occasion {
                     name: name.clone(),
                     monitors: monitors.clone(),
                     from,
@@ -164,9 +164,16 @@ impl Live {
                 Ok(json!({ "ended": name }))
             }
             Request::MaintenanceList => {
-                let rows = self.maintenance.list(now).into_iter();
-                let rows = rows.map(|(name, (from, to), monitors, reason, by)| {
-                    json!({ "name": name, "from": from.to_string(), "until": to.to_string(), "open": from <= now, "monitors": monitors, "reason": reason, "by": by })
+                let rows = self.maintenance.list(now).into_iter().map(|window| {
+                    json!({
+                        "name": window.name,
+                        "from": window.from.to_string(),
+                        "until": window.to.to_string(),
+                        "open": window.from <= now,
+                        "monitors": window.monitors,
+                        "reason": window.reason,
+                        "by": window.by,
+                    })
                 });
                 Ok(Value::Array(rows.collect()))
             }

@@ -1,18 +1,23 @@
 //! The OpenMetrics endpoint: text for Prometheus and its kin, over HTTP, to those who may reach its address.
 
-use std::{convert::Infallible, fmt::Write as _, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{
+    convert::Infallible,
+    fmt::Write as _,
+    sync::{Arc, PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
 use http_body_util::Full;
 use hyper::{Method, Request, Response, StatusCode, body::Bytes, body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use mailqos_core::{
-    config::Timing,
+    config::{Monitor, Timing},
     model::{Outcome, UtcMicros},
 };
 use tokio::{net::TcpListener, sync::Semaphore};
 
 use super::{Histogram, StateWord};
-use crate::control::Live;
+use crate::{control::Live, schedule::Board};
 
 /// How long a client may take for its request.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -110,12 +115,15 @@ fn seconds(at: UtcMicros) -> f64 {
     at.0 as f64 / 1e6
 }
 
+/// A monitor, and the labels by which it is told from others.
+type Labelled<'config> = (String, &'config Monitor);
+
 /// Everything, as OpenMetrics asks: families one after the other, `# EOF` at the end.
 pub fn write(live: &Live) -> String {
     let now = UtcMicros::now();
     let config = live.config();
     let mut text = String::new();
-    let monitors: Vec<(String, &mailqos_core::config::Monitor)> = config
+    let monitors: Vec<Labelled<'_>> = config
         .monitors
         .values()
         .map(|monitor| {
@@ -130,59 +138,70 @@ pub fn write(live: &Live) -> String {
         config.site,
         env!("CARGO_PKG_VERSION")
     );
-    {
-        let seen = live.observed.lock();
-        family(
-            &mut text,
-            "mailqos_tests",
-            "counter",
-            "",
-            "Tests since the probe was started, by outcome.",
-        );
-        for (labels, monitor) in &monitors {
-            let Some(seen) = seen.get(&monitor.id) else { continue };
-            for (outcome, count) in Outcome::ALL.iter().zip(seen.outcomes) {
-                let _ = writeln!(text, "mailqos_tests_total{{{labels},outcome=\"{outcome}\"}} {count}");
-            }
-        }
-        let name = "mailqos_round_trip_seconds";
-        family(&mut text, name, "histogram", "seconds", "Round trips of mails.");
-        for (labels, monitor) in &monitors {
-            if let Some(seen) = seen.get(&monitor.id) {
-                histogram(&mut text, name, labels, &seen.round_trip);
-            }
-        }
-        let name = "mailqos_certificate_expiry_timestamp_seconds";
-        family(
-            &mut text,
-            name,
-            "gauge",
-            "seconds",
-            "When the servers' certificates expire.",
-        );
-        for (labels, monitor) in &monitors {
-            let expires = seen.get(&monitor.id).map(|seen| seen.expires).unwrap_or_default();
-            for (server, at) in ["smtp", "pickup"].iter().zip(expires) {
-                if let Some(at) = at {
-                    let _ = writeln!(text, "{name}{{{labels},server=\"{server}\"}} {}", seconds(at));
-                }
-            }
-        }
-    }
-    let name = "mailqos_phase_seconds";
-    family(&mut text, name, "histogram", "seconds", "Parts of all tests.");
-    for (phase, timing) in live.observed.phases().iter().zip(Timing::ALL) {
-        histogram(&mut text, name, &format!("phase=\"{}\"", timing.as_str()), phase);
-    }
-    let states = live.alarms.states();
+    tests(&mut text, live, &monitors);
+    phases(&mut text, live);
+    states(&mut text, live, &monitors, now);
+    starts(&mut text, &live.board);
+    troubles(&mut text, live);
+    text.push_str("# EOF\n");
+    text
+}
+
+/// The numbers, the outcomes and the round trips of tests, and when certificates expire.
+fn tests(text: &mut String, live: &Live, monitors: &[Labelled<'_>]) {
+    let seen = live.observed.lock();
     family(
-        &mut text,
-        "mailqos_monitor_state",
-        "stateset",
+        text,
+        "mailqos_tests",
+        "counter",
         "",
-        "What monitors are at.",
+        "Tests since the probe was started, by outcome.",
     );
-    for (labels, monitor) in &monitors {
+    for (labels, monitor) in monitors {
+        let Some(seen) = seen.get(&monitor.id) else { continue };
+        for (outcome, count) in Outcome::ALL.iter().zip(seen.outcomes) {
+            let _ = writeln!(text, "mailqos_tests_total{{{labels},outcome=\"{outcome}\"}} {count}");
+        }
+    }
+    let name = "mailqos_round_trip_seconds";
+    family(text, name, "histogram", "seconds", "Round trips of mails.");
+    for (labels, monitor) in monitors {
+        if let Some(seen) = seen.get(&monitor.id) {
+            histogram(text, name, labels, &seen.round_trip);
+        }
+    }
+    let name = "mailqos_certificate_expiry_timestamp_seconds";
+    family(text, name, "gauge", "seconds", "When the servers' certificates expire.");
+    for (labels, monitor) in monitors {
+        let expires = seen.get(&monitor.id).map(|seen| seen.expires).unwrap_or_default();
+        for (server, at) in ["smtp", "pickup"].iter().zip(expires) {
+            if let Some(at) = at {
+                let _ = writeln!(text, "{name}{{{labels},server=\"{server}\"}} {}", seconds(at));
+            }
+        }
+    }
+}
+
+/// How long the parts of tests took.
+fn phases(text: &mut String, live: &Live) {
+    let name = "mailqos_phase_seconds";
+    family(text, name, "histogram", "seconds", "Parts of all tests.");
+    let phases = live
+        .observed
+        .phases
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    for (phase, timing) in phases.iter().zip(Timing::ALL) {
+        histogram(text, name, &format!("phase=\"{}\"", timing.as_str()), phase);
+    }
+}
+
+/// What the monitors are at.
+fn states(text: &mut String, live: &Live, monitors: &[Labelled<'_>], now: UtcMicros) {
+    let states = live.alarms.states();
+    family(text, "mailqos_monitor_state", "stateset", "", "What monitors are at.");
+    for (labels, monitor) in monitors {
         let maintained = live.maintenance.open_for(&monitor.id, now).is_some();
         let word = StateWord::of(monitor, states.get(&monitor.id), maintained, now);
         for state in StateWord::ALL {
@@ -195,35 +214,34 @@ pub fn write(live: &Live) -> String {
         }
     }
     let name = "mailqos_last_test_timestamp_seconds";
-    family(&mut text, name, "gauge", "seconds", "When the last test began.");
-    for (labels, monitor) in &monitors {
+    family(text, name, "gauge", "seconds", "When the last test began.");
+    for (labels, monitor) in monitors {
         if let Some(last) = states.get(&monitor.id).and_then(|state| state.last.as_ref()) {
             let _ = writeln!(text, "{name}{{{labels}}} {}", seconds(last.started_at));
         }
     }
     let name = "mailqos_last_round_trip_seconds";
     family(
-        &mut text,
+        text,
         name,
         "gauge",
         "seconds",
         "The round trip of the last test, if its mail landed.",
     );
-    for (labels, monitor) in &monitors {
+    for (labels, monitor) in monitors {
         let last = states.get(&monitor.id).and_then(|state| state.last.as_ref());
         if let Some(took) = last.and_then(|last| last.round_trip) {
             let _ = writeln!(text, "{name}{{{labels}}} {}", took.as_secs_f64());
         }
     }
+}
+
+/// How tests are started.
+fn starts(text: &mut String, board: &Board) {
     let name = "mailqos_start_lateness_seconds";
-    family(&mut text, name, "histogram", "seconds", "How late tests were started.");
-    let board = &live.board;
-    let lateness = board
-        .lateness
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-        .clone();
-    histogram(&mut text, name, "", &lateness);
+    family(text, name, "histogram", "seconds", "How late tests were started.");
+    let lateness = board.lateness.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    histogram(text, name, "", &lateness);
     for (name, kind, help, value) in [
         ("mailqos_tests_running", "gauge", "Tests that run now.", &board.running),
         (
@@ -245,14 +263,18 @@ pub fn write(live: &Live) -> String {
             &board.left_out,
         ),
     ] {
-        family(&mut text, name, kind, "", help);
+        family(text, name, kind, "", help);
         let suffix = if kind == "counter" { "_total" } else { "" };
         let _ = writeln!(text, "{name}{suffix} {}", value.load(Ordering::Relaxed));
     }
+}
+
+/// Channels that do not accept, samples that can't be kept.
+fn troubles(text: &mut String, live: &Live) {
     let channels = live.alarms.channels();
     let name = "mailqos_channel_failures";
     family(
-        &mut text,
+        text,
         name,
         "gauge",
         "",
@@ -263,23 +285,11 @@ pub fn write(live: &Live) -> String {
     }
     let health = live.recorder.health();
     family(
-        &mut text,
+        text,
         "mailqos_recorder_held_entries",
         "gauge",
         "",
         "Entries that the disk refuses, held in memory.",
     );
     let _ = writeln!(text, "mailqos_recorder_held_entries {}", health.held);
-    text.push_str("# EOF\n");
-    text
-}
-
-impl super::Observed {
-    /// The parts of all tests.
-    fn phases(&self) -> [Histogram; Timing::ALL.len()] {
-        self.phases
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clone()
-    }
 }

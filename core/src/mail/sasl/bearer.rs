@@ -25,8 +25,8 @@ pub(super) fn initial(mechanism: Mechanism, user: &str, token: &Secret) -> Secre
 
 impl Bearer {
     /// The answer to the server's complaint, upon which it gives its final reply.
-    pub(super) fn answer(&mut self, mechanism: Mechanism, challenge: &[u8]) -> Secret {
-        self.complaint = Some(read(challenge));
+    pub(super) fn answer(&mut self, mechanism: Mechanism, challenge: &[u8], token: &Secret) -> Secret {
+        self.complaint = Some(read(challenge, token));
         // RFC 7628, section 3.2.3: a single 0x01.
         Secret::new(if mechanism == Mechanism::OAuthBearer {
             "\x01"
@@ -40,10 +40,11 @@ impl Bearer {
     }
 }
 
-/// The server's reason: a JSON object of which all parts are optional.
-fn read(challenge: &[u8]) -> String {
+/// The server's reason: a JSON object of which all parts are optional. The token is taken out, should the server repeat it.
+fn read(challenge: &[u8], token: &Secret) -> String {
+    let without_token = |text: &str| one_line(text, std::slice::from_ref(token));
     let Ok(serde_json::Value::Object(members)) = serde_json::from_slice(challenge) else {
-        let text = one_line(&String::from_utf8_lossy(challenge), &[]);
+        let text = without_token(&String::from_utf8_lossy(challenge));
         return if text.is_empty() {
             "the token was rejected".to_owned()
         } else {
@@ -51,8 +52,8 @@ fn read(challenge: &[u8]) -> String {
         };
     };
     let member = |name: &str| match members.get(name)? {
-        serde_json::Value::String(text) => Some(text.clone()),
-        other @ serde_json::Value::Number(_) => Some(other.to_string()),
+        serde_json::Value::String(text) => Some(without_token(text)),
+        number @ serde_json::Value::Number(_) => Some(number.to_string()),
         _ => None,
     };
     let status = member("status").unwrap_or_default();
@@ -96,7 +97,7 @@ mod tests {
     #[test]
     fn a_complaint_is_answered_and_explained() {
         for (mechanism, answer) in [(Mechanism::OAuthBearer, "\x01"), (Mechanism::XOAuth2, "")] {
-            let mut dialogue = mechanism.begin(&Credentials::token("u", Secret::new("t")));
+            let mut dialogue = mechanism.begin(&Credentials::token("u", Secret::new("ya29.vF9df")));
             dialogue.initial();
             let complaint = br#"{"status":"401","schemes":"bearer mac","scope":"https://mail.google.com/"}"#;
             assert_eq!(dialogue.answer(complaint).expect("an answer").expose(), answer);
@@ -111,8 +112,13 @@ mod tests {
             (b"", "the token was rejected"),
             (b"no\r\njson", "the token was rejected: no json"),
             (b"{\"status\":400}", "the server could not use the token (status 400)"),
+            (b"ya29.vF9df is none", "the token was rejected: (secret) is none"),
+            (
+                b"{\"status\":\"ya29.vF9df\",\"scope\":\"for ya29.vF9df\"}",
+                "the token was rejected: (secret); the server asks for the scope for (secret)",
+            ),
         ] {
-            assert_eq!(read(challenge), expected);
+            assert_eq!(read(challenge, &Secret::new("ya29.vF9df")), expected);
         }
     }
 }

@@ -234,7 +234,7 @@ impl Dialogue {
         let secret = &self.credentials.secret;
         match (&mut self.role, self.mechanism, self.step) {
             (Role::Scram(scram), ..) => scram.answer(challenge, secret, &self.credentials.memory.scram),
-            (Role::Bearer(bearer), mechanism, 2) => Ok(bearer.answer(mechanism, challenge)),
+            (Role::Bearer(bearer), mechanism, 2) => Ok(bearer.answer(mechanism, challenge, secret)),
             // The words of the challenge vary ("Username:", "User Name", translations); their order does not.
             (Role::Password, Mechanism::Login, 1) => Ok(Secret::new(self.credentials.user.clone())),
             (Role::Password, Mechanism::Login, 2) => Ok(secret.clone()),

@@ -19,38 +19,36 @@ pub(super) async fn send(
     deadline: Duration,
 ) -> Result<Accepted, String> {
     let lines = &telling.lines;
+    let count = match lines.len() {
+        1 => "1 line".to_owned(),
+        count => format!("{count} lines"),
+    };
     match to {
         LogPlace::Local(path) => {
             local(path, facility, lines).await?;
-            Ok(Accepted::Confirmed(format!(
-                "{} line(s) at {}",
-                lines.len(),
-                path.display()
-            )))
+            Ok(Accepted::Confirmed(format!("{count} at {}", path.display())))
         }
         LogPlace::Udp { server, port } => {
             udp(server, *port, facility, lines).await?;
             Ok(Accepted::Unconfirmed(format!(
-                "{} line(s) sent to {server}:{port}; UDP confirms nothing",
-                lines.len()
+                "{count} sent to {server}:{port}; UDP confirms nothing"
             )))
         }
         LogPlace::Stream(endpoint) => {
             let failed = |error: mailqos_core::mail::WireError| error.to_string();
             let mut wire = Wire::connect(endpoint, deadline).await.map_err(failed)?;
             wire.begin(deadline, 0);
+            let host = host_name();
             for line in lines {
-                let text = rfc5424(facility, line, &host_name());
+                let text = rfc5424(facility, line, &host);
                 // Octet counting (RFC 6587, section 3.4.1): a line may contain anything.
                 let framed = format!("{} {text}", text.len());
                 wire.send(framed.as_bytes()).await.map_err(failed)?;
             }
             wire.close().await;
             Ok(Accepted::Confirmed(format!(
-                "{} line(s) taken by {}:{}",
-                lines.len(),
-                endpoint.server,
-                endpoint.port
+                "{count} taken by {}:{}",
+                endpoint.server, endpoint.port
             )))
         }
     }
@@ -80,11 +78,10 @@ async fn udp(server: &str, port: u16, facility: u8, lines: &[Line]) -> Result<()
     };
     let socket = UdpSocket::bind((any, 0)).await.map_err(failed)?;
     socket.connect(address).await.map_err(failed)?;
+    let host = host_name();
     for line in lines {
-        socket
-            .send(rfc5424(facility, line, &host_name()).as_bytes())
-            .await
-            .map_err(failed)?;
+        let text = rfc5424(facility, line, &host);
+        socket.send(text.as_bytes()).await.map_err(failed)?;
     }
     Ok(())
 }
@@ -102,23 +99,28 @@ fn host_name() -> String {
 }
 
 fn cut(text: &str) -> &str {
-    let mut end = text.len().min(MOST_LINE);
-    while !text.is_char_boundary(end) {
-        end -= 1;
+    &text[..text.floor_char_boundary(MOST_LINE)]
+}
+
+/// Whose alarm it is, and what is told of it; a notice is nobody's.
+fn words(line: &Line) -> String {
+    let text = cut(&line.text);
+    if line.monitor.is_empty() {
+        text.to_owned()
+    } else {
+        format!("{}: {text}", line.monitor)
     }
-    &text[..end]
 }
 
 /// RFC 5424, section 6. The byte order mark says that the text is UTF-8.
 fn rfc5424(facility: u8, line: &Line, host: &str) -> String {
     let priority = facility * 8 + line.severity;
     format!(
-        "<{priority}>1 {at} {host} mailqos-probe {process} {kind} - \u{feff}{monitor}: {text}",
+        "<{priority}>1 {at} {host} mailqos-probe {process} {kind} - \u{feff}{words}",
         at = line.at,
         process = std::process::id(),
         kind = line.kind,
-        monitor = line.monitor,
-        text = cut(&line.text),
+        words = words(line),
     )
 }
 
@@ -126,13 +128,12 @@ fn rfc5424(facility: u8, line: &Line, host: &str) -> String {
 fn rfc3164(facility: u8, line: &Line) -> String {
     let local = jiff::tz::TimeZone::system().to_datetime(UtcMicros::now().timestamp());
     format!(
-        "<{}>{} mailqos-probe[{}]: {} {}: {}",
+        "<{}>{} mailqos-probe[{}]: {} {}",
         facility * 8 + line.severity,
         local.strftime("%b %e %H:%M:%S"),
         std::process::id(),
         line.kind,
-        line.monitor,
-        cut(&line.text)
+        words(line)
     )
 }
 
@@ -163,6 +164,12 @@ mod tests {
             ..line()
         };
         assert!(rfc5424(23, &long, "host").len() < 2048);
+        let notice = Line {
+            kind: "notice",
+            monitor: String::new(),
+            ..line()
+        };
+        assert!(rfc5424(3, &notice, "host").ends_with(" notice - \u{feff}Göteborg: 3 tests in a row failed"));
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mailqos_core::{
     config::{Action, Config, Problems, Service, Webhook},
     http::{self, Request, Response},
-    mail::{Secret, one_line},
+    mail::{Secret, SecretSource, one_line},
 };
 use serde_json::Value;
 use tera::{Context, Kwargs, State, Tera};
@@ -31,17 +31,23 @@ fn built_in(service: Service) -> Option<&'static str> {
 pub(super) async fn send(hook: &Webhook, telling: &Telling, deadline: Duration) -> Result<String, String> {
     let secret = |error: mailqos_core::mail::SecretError| error.to_string();
     let url = hook.url.fetch().await.map_err(secret)?;
+    let mut secrets = vec![url.clone()];
     let key = match &hook.key {
         Some(key) => Some(key.fetch().await.map_err(secret)?),
         None => None,
     };
+    secrets.extend(key.clone());
     let mut headers = vec![("content-type".to_owned(), Secret::new("application/json"))];
     for (name, value) in &hook.headers {
-        headers.push((name.clone(), value.fetch().await.map_err(secret)?));
+        let fetched = value.fetch().await.map_err(secret)?;
+        if !matches!(value, SecretSource::Literal(_)) {
+            secrets.push(fetched.clone());
+        }
+        headers.push((name.clone(), fetched));
     }
     let content = render(hook, &telling.context)?;
     let (url, body) = address(hook.service, &url, key.as_ref(), content, telling, &mut headers)?;
-    let secrets: Vec<Secret> = std::iter::once(url.clone()).chain(key).collect();
+    secrets.push(url.clone());
     let request = Request {
         method: hook.method.clone(),
         url,
@@ -51,11 +57,11 @@ pub(super) async fn send(hook: &Webhook, telling: &Telling, deadline: Duration) 
     let answer = http::send(&request, &hook.trust, deadline, MOST_ANSWER)
         .await
         .map_err(|error| one_line(&error.to_string(), &secrets))?;
-    judge(&answer).map_err(|text| one_line(&text, &secrets))
+    judge(&answer, &secrets)
 }
 
 /// Only a success is an acceptance: a redirect has delivered nothing.
-fn judge(answer: &Response) -> Result<String, String> {
+fn judge(answer: &Response, secrets: &[Secret]) -> Result<String, String> {
     if answer.is_success() {
         return Ok(format!("HTTP {}", answer.status));
     }
@@ -65,7 +71,7 @@ fn judge(answer: &Response) -> Result<String, String> {
         404 | 410 => " (does the webhook still exist?)",
         _ => "",
     };
-    Err(format!("{}{hint}", answer.summary()))
+    Err(format!("{}{hint}", answer.summary(secrets)))
 }
 
 /// Puts the service's key and place into the request.
@@ -137,7 +143,15 @@ fn render(hook: &Webhook, context: &Value) -> Result<Value, String> {
             built_in(hook.service).ok_or("there is no template")?,
         ),
     };
-    fill(name, text, context)
+    let content = fill(name, text, context)?;
+    // The service's key or topic is put into it.
+    if matches!(hook.service, Service::PagerDuty | Service::Ntfy) && !content.is_object() {
+        let service = hook.service.as_str();
+        return Err(format!(
+            "the template {name} makes no JSON object, and {service} takes nothing else"
+        ));
+    }
+    Ok(content)
 }
 
 /// What a template makes of a message.
@@ -200,7 +214,7 @@ pub(crate) fn check(config: &Config) -> Problems {
         for (what, telling) in &examples {
             if let Err(error) = render(hook, &telling.context) {
                 problems.push(template.node.problem(error, format!("found with {what}")).help(
-                    "a value in JSON is written {{ subject | json }}; the README lists what a template is given",
+                    "a value in JSON is written {{ subject | json }}; docs/alarms.md lists what a template is given",
                 ));
                 break;
             }
@@ -213,7 +227,7 @@ pub(crate) fn check(config: &Config) -> Problems {
 mod tests {
     use super::*;
     use crate::alarm::{Why, message::tests::pending};
-    use mailqos_core::{config::Trust, mail::SecretSource};
+    use mailqos_core::config::Trust;
 
     fn hook(service: Service) -> Webhook {
         Webhook {
@@ -248,6 +262,35 @@ mod tests {
             shown.push_str(&format!("{}\n{pretty}\n\n", service.as_str()));
         }
         insta::assert_snapshot!(shown);
+    }
+
+    #[test]
+    fn content_that_has_no_room_for_the_key_is_found_beforehand() {
+        for (content, fine) in [("{}", true), ("[]", false), ("7", false), ("null", false)] {
+            let folder = tempfile::tempdir().expect("folder");
+            let path = folder.path().join("mailqos.toml");
+            let text = format!(
+                "site = \"here\"\n[action_list.default]\n\
+                 actions = [{{ webhook = {{ kind = \"pagerduty\", key = {{ env = \"X\" }}, body = \"{content}\" }} }}]\n"
+            );
+            std::fs::write(&path, text).expect("write");
+            let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+            assert_eq!(!check(&config).has_errors(), fine, "{content}");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_the_server_repeats_is_not_told() {
+        let secret = Secret::new("hunter2hunter2");
+        // What is told of the content ends in the middle of the secret.
+        let answer = Response {
+            status: 401,
+            body: format!("{}{}", "x".repeat(195), secret.expose()).into_bytes(),
+            truncated: false,
+        };
+        let error = judge(&answer, &[secret]).expect_err("refused");
+        assert!(!error.contains("hunt"), "{error}");
+        assert!(error.ends_with("(is the key or token right?)"), "{error}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Questions: what was said by a flag is not asked, what is usual is the default, what can't be is asked again.
 
+use std::{net::IpAddr, path::PathBuf};
+
 use inquire::{InquireError, Select, Text, validator::Validation};
 use mailqos_core::model::Micros;
 
@@ -81,6 +83,11 @@ impl Asking {
     }
 }
 
+/// Paths in the configuration refer to its folder, those typed here to this one.
+pub(super) fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
 /// A text that is there, and in one word.
 pub(super) fn is_word(text: &str) -> Result<(), String> {
     match text {
@@ -93,8 +100,8 @@ pub(super) fn is_word(text: &str) -> Result<(), String> {
 /// A host name or an IP address, and nothing else.
 pub(super) fn is_host(text: &str) -> Result<(), String> {
     is_word(text)?;
-    let allowed = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
-    if !text.chars().all(allowed) || text.rsplit_once(':').is_some_and(|(host, _)| !host.contains(':')) {
+    let allowed = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if !text.chars().all(allowed) && text.parse::<IpAddr>().is_err() {
         return Err("only the host name or IP address, without protocol, port or path".to_owned());
     }
     Ok(())
@@ -147,7 +154,7 @@ mod tests {
             (
                 is_host,
                 &["mail.example.com", "192.0.2.1", "::1", "bücher.example"],
-                &["", "a b", "https://x", "x:25", "a@b"],
+                &["", "a b", "https://x", "x:25", "a@b", "[::1]", "[::1]:25", "::1:x"],
             ),
             (is_mail_address, &["a@b.example"], &["", "a", "a@", "a b@c.example"]),
             (is_port, &["1", "65535"], &["0", "65536", "-1", "smtp", ""]),

@@ -11,13 +11,92 @@ use mailqos_core::mail::Secret;
 use toml_edit::Value;
 
 use super::{
-    asking::{Asking, is_word},
+    asking::{Asking, absolute, is_word},
     presets::{Preset, Tokens},
 };
 use crate::commands::{Failure, edit::inline};
 
+/// What is asked for.
+pub(super) const PASSWORD: &str = "Password of the mailbox";
+
+// How a new account logs in. (No doc comment: clap would take it for that of the command.)
+#[derive(Debug, clap::Args)]
+pub(super) struct LoginArgs {
+    /// The password is in this environment variable …
+    #[arg(long, conflicts_with = "password_file")]
+    password_env: Option<String>,
+    /// … or in this file.
+    #[arg(long)]
+    password_file: Option<PathBuf>,
+    /// How to log in: with a password or with OAuth 2.0 tokens.
+    #[arg(long, value_parser = ["password", "oauth"])]
+    login: Option<String>,
+    /// OAuth 2.0: the application's id.
+    #[arg(long)]
+    client_id: Option<String>,
+    /// OAuth 2.0: the application's secret is in this environment variable …
+    #[arg(long, conflicts_with = "client_secret_file")]
+    client_secret_env: Option<String>,
+    /// … or in this file.
+    #[arg(long)]
+    client_secret_file: Option<PathBuf>,
+    /// OAuth 2.0: a refresh token is in this environment variable …
+    #[arg(long, conflicts_with = "refresh_token_file")]
+    refresh_token_env: Option<String>,
+    /// … or in this file.
+    #[arg(long)]
+    refresh_token_file: Option<PathBuf>,
+    /// OAuth 2.0 of Microsoft 365: the tenant's id or domain.
+    #[arg(long)]
+    tenant: Option<String>,
+    /// OAuth 2.0: the address of the token server; that of the provider, if not said.
+    #[arg(long)]
+    token_url: Option<String>,
+    /// OAuth 2.0: what the token is for; what the provider needs, if not said.
+    #[arg(long)]
+    scope: Option<String>,
+}
+
+impl LoginArgs {
+    /// Asks for what was not said; the key of the account's table, and what stands there.
+    pub(super) fn ask(
+        self,
+        asking: Asking,
+        preset: Option<&'static Preset>,
+        secrets: &mut Secrets,
+    ) -> Result<(&'static str, Value), Failure> {
+        if !self.is_with_tokens(asking, preset)? {
+            let said = (self.password_env, self.password_file.map(absolute));
+            let flags = "--password-env or --password-file";
+            return Ok(("password", secrets.place(said, PASSWORD, "password", flags)?));
+        }
+        let tokens = Application {
+            preset: preset.filter(|preset| preset.oauth.is_some()),
+            client_id: self.client_id,
+            client_secret: (self.client_secret_env, self.client_secret_file.map(absolute)),
+            refresh_token: (self.refresh_token_env, self.refresh_token_file.map(absolute)),
+            tenant: self.tenant,
+            token_url: self.token_url,
+            scope: self.scope,
+        };
+        Ok(("oauth", tokens.value(secrets)?))
+    }
+
+    fn is_with_tokens(&self, asking: Asking, preset: Option<&Preset>) -> Result<bool, Failure> {
+        Ok(match (self.login.as_deref(), preset.and_then(|preset| preset.oauth)) {
+            (Some(login), _) => login == "oauth",
+            (None, Some(Tokens::Only)) => true,
+            (None, _) if self.client_id.is_some() => true,
+            (None, Some(Tokens::OrPassword)) if asking.ask => {
+                asking.choice(None, "Log in with", &["oauth", "password"], "oauth")? == "oauth"
+            }
+            (None, _) => false,
+        })
+    }
+}
+
 /// An environment variable or a file.
-pub(super) type Source = (Option<String>, Option<PathBuf>);
+type Source = (Option<String>, Option<PathBuf>);
 
 /// Where secrets go that are typed.
 pub(super) struct Secrets {
@@ -39,7 +118,7 @@ impl Secrets {
     }
 
     /// Where a secret is; one that is typed will be in a file that nobody else can read.
-    pub(super) fn place(&mut self, said: Source, what: &str, kind: &str, flags: &str) -> Result<Value, Failure> {
+    fn place(&mut self, said: Source, what: &str, kind: &str, flags: &str) -> Result<Value, Failure> {
         match said {
             (Some(name), _) => return Ok(inline([("env", name.into())])),
             (None, Some(path)) => return Ok(inline([("file", path.display().to_string().into())])),
@@ -130,19 +209,19 @@ fn write(path: &Path, secret: &Secret, fresh: bool) -> Result<(), Failure> {
 }
 
 /// An application that fetches tokens (OAuth 2.0), as far as it is said.
-pub(super) struct Application {
-    pub(super) preset: Option<&'static Preset>,
-    pub(super) client_id: Option<String>,
-    pub(super) client_secret: Source,
-    pub(super) refresh_token: Source,
-    pub(super) tenant: Option<String>,
-    pub(super) token_url: Option<String>,
-    pub(super) scope: Option<String>,
+struct Application {
+    preset: Option<&'static Preset>,
+    client_id: Option<String>,
+    client_secret: Source,
+    refresh_token: Source,
+    tenant: Option<String>,
+    token_url: Option<String>,
+    scope: Option<String>,
 }
 
 impl Application {
     /// Its place in the configuration.
-    pub(super) fn value(self, secrets: &mut Secrets) -> Result<Value, Failure> {
+    fn value(self, secrets: &mut Secrets) -> Result<Value, Failure> {
         let asking = secrets.asking;
         let mut pairs: Vec<(&'static str, Value)> = Vec::new();
         let microsoft = self.preset.is_some_and(|preset| preset.oauth == Some(Tokens::Only));

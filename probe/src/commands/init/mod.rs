@@ -20,9 +20,9 @@ use mailqos_core::{
 use toml_edit::Table;
 
 use super::{Failure, Global, edit::Edit, test};
-use asking::{Asking, is_duration, is_host, is_mail_address, is_shorter_than, is_word};
-use login::{Application, Secrets};
-use presets::{PRESETS, Preset, Tokens};
+use asking::{Asking, absolute, is_duration, is_host, is_mail_address, is_shorter_than, is_word};
+use login::{LoginArgs, PASSWORD, Secrets};
+use presets::{PRESETS, Preset};
 use servers::{Role, Said, Server};
 
 /// What a new configuration ends with.
@@ -79,39 +79,8 @@ pub(super) struct Args {
     /// The name to log in with; the mailbox's address, if not said.
     #[arg(long)]
     user: Option<String>,
-    /// The password is in this environment variable …
-    #[arg(long, conflicts_with = "password_file")]
-    password_env: Option<String>,
-    /// … or in this file.
-    #[arg(long)]
-    password_file: Option<PathBuf>,
-    /// How to log in: with a password or with OAuth 2.0 tokens.
-    #[arg(long, value_parser = ["password", "oauth"])]
-    login: Option<String>,
-    /// OAuth 2.0: the application's id.
-    #[arg(long)]
-    client_id: Option<String>,
-    /// OAuth 2.0: the application's secret is in this environment variable …
-    #[arg(long, conflicts_with = "client_secret_file")]
-    client_secret_env: Option<String>,
-    /// … or in this file.
-    #[arg(long)]
-    client_secret_file: Option<PathBuf>,
-    /// OAuth 2.0: a refresh token is in this environment variable …
-    #[arg(long, conflicts_with = "refresh_token_file")]
-    refresh_token_env: Option<String>,
-    /// … or in this file.
-    #[arg(long)]
-    refresh_token_file: Option<PathBuf>,
-    /// OAuth 2.0 of Microsoft 365: the tenant's id or domain.
-    #[arg(long)]
-    tenant: Option<String>,
-    /// OAuth 2.0: the address of the token server; that of the provider, if not said.
-    #[arg(long)]
-    token_url: Option<String>,
-    /// OAuth 2.0: what the token is for; what the provider needs, if not said.
-    #[arg(long)]
-    scope: Option<String>,
+    #[command(flatten)]
+    login: LoginArgs,
     /// The longest round trip that counts as good.
     #[arg(long)]
     max_round_trip: Option<Micros>,
@@ -209,8 +178,6 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     let asking = Asking {
         ask: !args.yes && std::io::stdin().is_terminal(),
     };
-    // Paths in the configuration refer to its folder, those typed here to this one.
-    let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
     let ca_file = args.ca_file.map(absolute);
     let mut edit = Edit::main(global.path())?;
     let fresh = !edit.document.contains_key("site");
@@ -269,7 +236,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     let mut smtp = Server::ask(asking, Role::Smtp, &address, smtp, ca_file.clone())?;
     let protocol = asking.choice(args.protocol, "The mailbox is read over", &["imap", "pop3"], "imap")?;
     let role = if protocol == "imap" { Role::Imap } else { Role::Pop3 };
-    let of_preset = preset.map(|preset| if role == Role::Imap { preset.imap } else { preset.pop3 });
+    let of_preset = preset.map(|preset| preset.pickup(role));
     let pickup = Said {
         server: args
             .pickup_server
@@ -286,37 +253,12 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     }
 
     let mut secrets = Secrets::new(asking, global.path(), &plan.account);
-    let mut with_password = false;
     let login = if plan.is_new_account {
-        let with_tokens = match (args.login.as_deref(), preset.and_then(|preset| preset.oauth)) {
-            (Some(login), _) => login == "oauth",
-            (None, Some(Tokens::Only)) => true,
-            (None, _) if args.client_id.is_some() => true,
-            (None, Some(Tokens::OrPassword)) if asking.ask => {
-                asking.choice(None, "Log in with", &["oauth", "password"], "oauth")? == "oauth"
-            }
-            (None, _) => false,
-        };
-        with_password = !with_tokens;
-        Some(if with_tokens {
-            let tokens = Application {
-                preset: preset.filter(|preset| preset.oauth.is_some()),
-                client_id: args.client_id,
-                client_secret: (args.client_secret_env, args.client_secret_file.map(absolute)),
-                refresh_token: (args.refresh_token_env, args.refresh_token_file.map(absolute)),
-                tenant: args.tenant,
-                token_url: args.token_url,
-                scope: args.scope,
-            };
-            ("oauth", tokens.value(&mut secrets)?)
-        } else {
-            let said = (args.password_env, args.password_file.map(absolute));
-            let flags = "--password-env or --password-file";
-            ("password", secrets.place(said, PASSWORD, "password", flags)?)
-        })
+        Some(args.login.ask(asking, preset, &mut secrets)?)
     } else {
         None
     };
+    let with_password = matches!(login, Some(("password", _)));
     let duration = |said: Option<Micros>, what: &str, flag: &str, usual: &str| {
         asking.text(said.map(|said| said.to_string()), what, flag, Some(usual), is_duration)
     };
@@ -420,8 +362,6 @@ fn schema(configuration: &Path) -> Option<String> {
     let installed = program.parent()?.parent()?.join("share/mailqos").join(FILE);
     installed.is_file().then(|| installed.display().to_string())
 }
-
-const PASSWORD: &str = "Password of the mailbox";
 
 /// Which object, account and monitor: of what is there, or new.
 fn plan(

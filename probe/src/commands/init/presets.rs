@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::servers::Role;
+
 /// Port and encryption of a server.
 type Port = (u16, &'static str);
 
@@ -13,11 +15,11 @@ pub(super) struct Preset {
     title: &'static str,
     /// Its SMTP server for those who log in.
     pub(super) smtp: (&'static str, Port),
-    /// Its IMAP server.
-    pub(super) imap: (&'static str, Port),
-    /// Its POP3 server.
-    pub(super) pop3: (&'static str, Port),
-    /// It takes tokens, under this name of `oauth.preset`; and only tokens, or passwords as well.
+    /// Its IMAP server; all of these take TLS from the first byte.
+    imap: &'static str,
+    /// Its POP3 server, likewise.
+    pop3: &'static str,
+    /// It takes tokens, under its word as `oauth.preset`; and only tokens, or passwords as well.
     pub(super) oauth: Option<Tokens>,
     /// What whoever sets it up should know.
     pub(super) hint: &'static str,
@@ -43,8 +45,8 @@ pub(super) const PRESETS: [Preset; 7] = [
         word: "microsoft-365",
         title: "Microsoft 365",
         smtp: ("smtp.office365.com", SUBMISSION),
-        imap: ("outlook.office365.com", IMAPS),
-        pop3: ("outlook.office365.com", POP3S),
+        imap: "outlook.office365.com",
+        pop3: "outlook.office365.com",
         oauth: Some(Tokens::Only),
         hint: "register an application in Entra ID with the permissions SMTP.SendAsApp and IMAP.AccessAsApp (or POP.AccessAsApp), give it access to the mailbox, and allow authenticated SMTP for the mailbox",
     },
@@ -52,8 +54,8 @@ pub(super) const PRESETS: [Preset; 7] = [
         word: "google-workspace",
         title: "Google Workspace, Gmail",
         smtp: ("smtp.gmail.com", SUBMISSION),
-        imap: ("imap.gmail.com", IMAPS),
-        pop3: ("pop.gmail.com", POP3S),
+        imap: "imap.gmail.com",
+        pop3: "pop.gmail.com",
         oauth: Some(Tokens::OrPassword),
         hint: "an OAuth client with a refresh token for the scope https://mail.google.com/, or an app password of an account with two-step verification",
     },
@@ -61,8 +63,8 @@ pub(super) const PRESETS: [Preset; 7] = [
         word: "fastmail",
         title: "Fastmail",
         smtp: ("smtp.fastmail.com", SMTPS),
-        imap: ("imap.fastmail.com", IMAPS),
-        pop3: ("pop.fastmail.com", POP3S),
+        imap: "imap.fastmail.com",
+        pop3: "pop.fastmail.com",
         oauth: None,
         hint: "an app password: Settings, Privacy & Security",
     },
@@ -70,8 +72,8 @@ pub(super) const PRESETS: [Preset; 7] = [
         word: "yahoo",
         title: "Yahoo Mail",
         smtp: ("smtp.mail.yahoo.com", SMTPS),
-        imap: ("imap.mail.yahoo.com", IMAPS),
-        pop3: ("pop.mail.yahoo.com", POP3S),
+        imap: "imap.mail.yahoo.com",
+        pop3: "pop.mail.yahoo.com",
         oauth: None,
         hint: "an app password: Account security",
     },
@@ -79,8 +81,8 @@ pub(super) const PRESETS: [Preset; 7] = [
         word: "zoho",
         title: "Zoho Mail",
         smtp: ("smtp.zoho.com", SMTPS),
-        imap: ("imap.zoho.com", IMAPS),
-        pop3: ("pop.zoho.com", POP3S),
+        imap: "imap.zoho.com",
+        pop3: "pop.zoho.com",
         oauth: None,
         hint: "IMAP or POP must be switched on in the settings; with two-step verification an app password; other regions have other servers (zoho.eu, zoho.in)",
     },
@@ -88,8 +90,8 @@ pub(super) const PRESETS: [Preset; 7] = [
         word: "gmx",
         title: "GMX",
         smtp: ("mail.gmx.net", SUBMISSION),
-        imap: ("imap.gmx.net", IMAPS),
-        pop3: ("pop.gmx.net", POP3S),
+        imap: "imap.gmx.net",
+        pop3: "pop.gmx.net",
         oauth: None,
         hint: "IMAP and POP3 must be switched on in the settings",
     },
@@ -97,8 +99,8 @@ pub(super) const PRESETS: [Preset; 7] = [
         word: "ionos",
         title: "IONOS",
         smtp: ("smtp.ionos.com", SMTPS),
-        imap: ("imap.ionos.com", IMAPS),
-        pop3: ("pop.ionos.com", POP3S),
+        imap: "imap.ionos.com",
+        pop3: "pop.ionos.com",
         oauth: None,
         hint: "the password of the mailbox; other countries have other servers (ionos.de, ionos.fr)",
     },
@@ -112,6 +114,17 @@ pub(in crate::commands) fn words() -> Vec<&'static str> {
     std::iter::once(OTHER)
         .chain(PRESETS.iter().map(|preset| preset.word))
         .collect()
+}
+
+impl Preset {
+    /// Its server of mailboxes.
+    pub(super) fn pickup(&self, role: Role) -> (&'static str, Port) {
+        if role == Role::Imap {
+            (self.imap, IMAPS)
+        } else {
+            (self.pop3, POP3S)
+        }
+    }
 }
 
 impl fmt::Display for Preset {

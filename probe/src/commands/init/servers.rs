@@ -5,12 +5,12 @@ use std::{io::Write as _, path::PathBuf, time::Duration};
 use inquire::Select;
 use mailqos_core::{
     config::{Endpoint, TlsMode, Trust},
-    mail::{Smtp, TlsSession, Wire},
+    mail::{Smtp, TlsSession, Wire, hex},
     model::UtcMicros,
 };
 use toml_edit::Value;
 
-use super::asking::{Asking, is_host, is_port, is_word};
+use super::asking::{Asking, absolute, is_host, is_port, is_word};
 use crate::commands::{Failure, edit::inline};
 
 /// How long a step of trying a connection may take.
@@ -229,8 +229,7 @@ impl Server {
                 }
                 (AUTHORITY, _) => {
                     let path = asking.text(None, "File of the authority (PEM)", "--ca-file", None, is_word)?;
-                    let path = PathBuf::from(path);
-                    self.endpoint.trust.ca_file = Some(std::path::absolute(&path).unwrap_or(path));
+                    self.endpoint.trust.ca_file = Some(absolute(path.into()));
                 }
                 (CHANGE, _) => self.change(asking)?,
                 (KEEP, _) => return Ok(()),
@@ -277,10 +276,6 @@ async fn open(role: Role, endpoint: &Endpoint) -> Result<Option<TlsSession>, Str
     Ok(session)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// What a handshake showed, in lines of their own.
 fn describe(session: Option<&TlsSession>) -> String {
     let Some(session) = session else { return String::new() };
@@ -299,8 +294,12 @@ fn describe(session: Option<&TlsSession>) -> String {
         text.push_str(&format!("\n    issued by    {issuer}"));
     }
     if let Some(at) = session.expires_at {
-        let days = (at - UtcMicros::now()).0 / 86_400_000_000;
-        text.push_str(&format!("\n    valid until  {} ({days} days)", at.utc_date()));
+        let left = match (at - UtcMicros::now()).0.div_euclid(86_400_000_000) {
+            1 => "1 day".to_owned(),
+            days if days < 0 => "expired".to_owned(),
+            days => format!("{days} days"),
+        };
+        text.push_str(&format!("\n    valid until  {} ({left})", at.utc_date()));
     }
     if let Some(fingerprint) = session.fingerprint {
         text.push_str(&format!("\n    SHA-256      {}", hex(&fingerprint)));
