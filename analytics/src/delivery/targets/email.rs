@@ -353,10 +353,6 @@ impl<'a> Content<'a> {
         servers: &[Name],
     ) -> Result<Self, DeliveryError> {
         let letter = &parcel.letter;
-        let unreadable = |path: &std::path::Path| {
-            let what = path.display().to_string();
-            move |source| DeliveryError::Io { what, source }
-        };
         // Without a form of its own, the first page among the files is the mail's HTML form.
         let page = match &letter.html {
             Some(_) => None,
@@ -365,7 +361,9 @@ impl<'a> Content<'a> {
         let mut html = letter.html.clone();
         let mut files = Vec::new();
         for (index, item) in parcel.items.iter().enumerate() {
-            let bytes = tokio::fs::read(&item.path).await.map_err(unreadable(&item.path))?;
+            let bytes = tokio::fs::read(&item.path)
+                .await
+                .map_err(DeliveryError::io(&item.path))?;
             if Some(index) == page {
                 html = Some(String::from_utf8_lossy(&bytes).into_owned());
             } else {
