@@ -92,15 +92,19 @@ impl Shelf for Folder {
         fs::rename(self.now.join(part), &path)
             .await
             .map_err(DeliveryError::io(&path))?;
-        // Makes the name last; a network file system may refuse to sync a folder, which does no harm there.
-        match fs::File::open(&self.now).await {
-            Ok(folder) => match folder.sync_all().await {
-                Err(error) if !matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput) => {
-                    Err(DeliveryError::io(&self.now)(error))
-                }
-                _ => Ok(()),
-            },
-            Err(error) => Err(DeliveryError::io(&self.now)(error)),
+        // Makes the name last. A network file system may refuse to sync a folder, and a drop box lets nobody open it: the file has its
+        // name all the same.
+        let synced = async { fs::File::open(&self.now).await?.sync_all().await };
+        match synced.await {
+            Err(error)
+                if !matches!(
+                    error.kind(),
+                    io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied
+                ) =>
+            {
+                Err(DeliveryError::io(&self.now)(error))
+            }
+            _ => Ok(()),
         }
     }
 
