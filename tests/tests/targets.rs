@@ -291,6 +291,25 @@ async fn a_file_that_the_server_keeps_locked_for_a_dead_connection_is_written_an
     assert_eq!(ledger(&setting)[0]["reply"], "size and SHA-256 checked");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_the_server_refuses_is_what_is_told() {
+    let server = FtpServer::start().await.unwrap();
+    let mut setting = Setting::new("here");
+    setting.add(&format!(
+        "[target.site]\nkind = \"ftp\"\nserver = \"127.0.0.1\"\nport = {}\ntls = \"none\"",
+        server.port()
+    ));
+    file(&setting, "r.pdf", 1_000);
+    server.refuse_new_names();
+    let output = setting.run("mailqos-analytics", &["deliver", "r.pdf", "--to", "site"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    // There is no old file: that it can't be removed is not the cause.
+    assert!(
+        said.contains("RNTO r.pdf: 550 names stay") && !said.contains("DELE"),
+        "{said}"
+    );
+}
+
 #[test]
 fn old_files_are_removed_by_rule_and_only_ours() {
     let mut setting = Setting::new("here");

@@ -32,6 +32,7 @@ struct Files {
 struct Shared {
     files: Mutex<Files>,
     silent: AtomicBool,
+    names_stay: AtomicBool,
 }
 
 impl Shared {
@@ -83,6 +84,11 @@ impl FtpServer {
     /// The next file's connection falls silent in the middle. The file stays locked: who wants to write it waits for ever.
     pub fn fall_silent(&self) {
         self.shared.silent.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on no file gets another name.
+    pub fn refuse_new_names(&self) {
+        self.shared.names_stay.store(true, Ordering::SeqCst);
     }
 
     /// The names of all files.
@@ -149,6 +155,7 @@ async fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
                 name.clone_into(&mut renamed);
                 "350 to what?".to_owned()
             }
+            "RNTO" if shared.names_stay.load(Ordering::SeqCst) => "550 names stay".to_owned(),
             "RNTO" => {
                 let mut files = shared.files();
                 match files.whole.remove(&renamed) {

@@ -365,11 +365,12 @@ impl Shelf for Ftp<'_> {
     async fn publish(&mut self, part: &str, name: &str) -> Result<(), DeliveryError> {
         let step = format!("RNTO {name}");
         match self.login.step(&step, transient, self.server.rename(part, name)).await {
-            // Some servers rename over no file: then the old one goes first.
-            Err(DeliveryError::Server { transient: false, .. }) => {
-                self.login
-                    .step(&format!("DELE {name}"), transient, self.server.rm(name))
-                    .await?;
+            // Some servers rename over no file: then the old one goes first. Where there is none, something else was refused.
+            Err(refused @ DeliveryError::Server { transient: false, .. }) => {
+                if self.extent(name).await? == Extent::Absent {
+                    return Err(refused);
+                }
+                self.remove(name).await?;
                 self.login.step(&step, transient, self.server.rename(part, name)).await
             }
             other => other,
