@@ -477,12 +477,16 @@ impl Outbox {
     /// # Errors
     /// The outbox can't be written.
     pub fn retry(&self, id: &str, now: UtcMicros) -> Result<Named, OutboxError> {
-        let Some((folder, mut order)) = self.find(id)? else {
+        let Some((_, order)) = self.find(id)? else {
             return Ok(Named::Unknown);
         };
         // Who delivers it writes down who was served: that must not be overwritten.
         let Some(_lock) = self.lock_target(&order.target)? else {
             return Ok(Named::Busy);
+        };
+        // What was read before the lock may have been delivered, or tried, meanwhile.
+        let Some((folder, mut order)) = self.find(id)? else {
+            return Ok(Named::Unknown);
         };
         order.next_attempt_at = now.0;
         order.ordered_at = now.0;
