@@ -4,7 +4,8 @@
 
 use mailqos_core::model::{Micros, UtcMicros};
 use mailqos_tests::{
-    setting::Setting,
+    hooks::{Hooks, Manner},
+    setting::{Setting, until},
     simulation::{self, Habits},
 };
 
@@ -40,9 +41,10 @@ fn setting() -> Setting {
     setting
 }
 
+/// A pass so many days from now, at midnight: no report falls due between two of them on the same day.
 fn pass(setting: &Setting, day: i64) -> std::process::Output {
-    let now = UtcMicros::now() + Micros::from_secs(day * 86_400);
-    setting.run("mailqos-analytics", &["schedule", "run-due", "--now", &now.to_string()])
+    let now = midnight(day).to_string();
+    setting.run("mailqos-analytics", &["schedule", "run-due", "--now", &now])
 }
 
 fn ledger(setting: &Setting) -> usize {
@@ -156,6 +158,32 @@ fn a_wrong_definition_is_named_and_holds_up_no_other() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("did you mean \"executive-summary\""), "{said}");
     assert_eq!(ledger(&setting), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_definition_is_told_once_and_what_is_due_does_not_wait_for_it() {
+    let mut setting = setting();
+    let hooks = Hooks::start(Manner::Silent).await.unwrap();
+    setting.add(&format!(
+        "[delivery]\naction_list = \"bosses\"\n[action_list.bosses]\n\
+         actions = [{{ webhook = {{ url = \"{}\", body = '{{}}' }}, timeout = \"60s\" }}]",
+        hooks.url("/told")
+    ));
+    assert!(pass(&setting, 0).status.success());
+    std::fs::write(setting.path("reports/a-broken.toml"), "perid = \"last-week\"\n").unwrap();
+    let now = midnight(1).to_string();
+    let mut command = setting.command("mailqos-analytics");
+    let _telling = setting.start(command.args(["schedule", "run-due", "--now", &now]));
+    until("somebody is being told", || !hooks.taken().is_empty()).await;
+    until("the report is ordered", || {
+        setting
+            .succeed("mailqos-analytics", &["outbox", "list"])
+            .contains("shelf")
+    })
+    .await;
+    assert_eq!(pass(&setting, 1).status.code(), Some(1));
+    assert_eq!(ledger(&setting), 1);
+    assert_eq!(hooks.taken().len(), 1);
 }
 
 /// Midnight UTC so many days from now.

@@ -862,7 +862,7 @@ impl Outbox {
 }
 
 /// Whether a moment has come, or is so far away that the clock by which it was set must have been wrong.
-pub(super) fn is_due(at: i64, now: UtcMicros, pause: Micros) -> bool {
+pub(crate) fn is_due(at: i64, now: UtcMicros, pause: Micros) -> bool {
     at <= now.0 || at > now.0.saturating_add(pause.0.saturating_mul(2))
 }
 
