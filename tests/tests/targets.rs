@@ -51,6 +51,13 @@ fn ledger(setting: &Setting) -> Vec<serde_json::Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// How many pieces there are, which stands in the subject of each: (1/3).
+fn pieces_of(mail: &Landing) -> usize {
+    let subject = mail.field("Subject").unwrap();
+    let (_, count) = subject.trim_end_matches(')').rsplit_once('/').unwrap();
+    count.parse().unwrap()
+}
+
 /// The attached files of a mail: names and contents.
 fn attached(mail: &Landing) -> Vec<(String, Vec<u8>)> {
     let text = String::from_utf8_lossy(&mail.content).replace('\r', "");
@@ -187,16 +194,8 @@ async fn who_cannot_take_a_large_file_gets_it_in_pieces_or_a_link() {
     let large = file(&setting, "large.pdf", 2_000_000);
     setting.succeed("mailqos-analytics", &["deliver", "large.pdf", "--to", "people"]);
     until("a piece", || !server.landings().is_empty()).await;
-    // How many there are stands in each subject: (1/3).
-    let subject = server.landings()[0].field("Subject").unwrap();
-    let count: usize = subject
-        .trim_end_matches(')')
-        .rsplit_once('/')
-        .unwrap()
-        .1
-        .parse()
-        .unwrap();
-    assert!(count > 1, "{subject}");
+    let count = pieces_of(&server.landings()[0]);
+    assert!(count > 1, "{count}");
     until("all pieces", || server.landings().len() == count).await;
     let mut mails = server.landings();
     mails.sort_by_key(|mail| mail.field("Subject"));
@@ -226,6 +225,45 @@ async fn who_cannot_take_a_large_file_gets_it_in_pieces_or_a_link() {
         }
     }
     assert!(std::fs::read(setting.path("shelf/2026/10 x/medium.pdf")).unwrap() == medium);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_pieces_gets_no_whole_from_a_server_that_takes_more() {
+    let mut setting = Setting::new("here");
+    let small = Options {
+        max_size: 1_500_000,
+        ..Options::default()
+    };
+    let first = mail_server(&mut setting, "first", small).await;
+    let second = mail_server(&mut setting, "second", Options::default()).await;
+    setting.add(
+        "[target.people]\nkind = \"email\"\nmail_server = \"first\"\nfallback = \"second\"\n\
+         to = [\"anna@example.com\", \"ben@example.com\"]",
+    );
+    file(&setting, "large.pdf", 2_000_000);
+    // Of the first piece, Anna has to wait.
+    let later = Fault::Reply("450 4.2.0 greylisted".into());
+    first.inject(Protocol::Smtp, "RCPT", later, When::Times(1));
+    let output = setting.run("mailqos-analytics", &["deliver", "large.pdf", "--to", "people"]);
+    assert_eq!(output.status.code(), Some(1));
+    let pieces = |server: &MailServer, user: &str| {
+        let mails = server.landings();
+        mails.iter().filter(|mail| mail.to.starts_with(user)).count()
+    };
+    until("a piece", || !first.landings().is_empty()).await;
+    let whole = pieces_of(&first.landings()[0]);
+    until("all pieces but one", || first.landings().len() == 2 * whole - 1).await;
+    assert_eq!(pieces(&first, "ben"), whole);
+    first.refuse(Protocol::Smtp);
+    assert!(try_again(&setting).status.success());
+    until("the last piece", || !second.landings().is_empty()).await;
+    let subjects: Vec<_> = second.landings().iter().map(|mail| mail.field("Subject")).collect();
+    assert_eq!(pieces(&second, "anna"), 1, "{subjects:?}");
+    assert_eq!(pieces(&second, "ben"), 0, "{subjects:?}");
+    assert!(
+        subjects[0].as_ref().unwrap().ends_with(&format!("(1/{whole})")),
+        "{subjects:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
