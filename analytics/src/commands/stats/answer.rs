@@ -74,8 +74,8 @@ pub(super) struct Rendered {
 }
 
 impl<'a> Answer<'a> {
-    pub(super) fn new(format: Format, shape: &'a Shape, source: &'a Source) -> Result<Self, Failure> {
-        Ok(Self {
+    pub(super) fn new(format: Format, shape: &'a Shape, source: &'a Source) -> Self {
+        Self {
             renderer: Renderer {
                 format,
                 shape,
@@ -85,7 +85,7 @@ impl<'a> Answer<'a> {
             out: Vec::new(),
             table: Table::default(),
             rows: 0,
-        })
+        }
     }
 
     pub(super) fn compared_with(&mut self, period: Period) {
@@ -449,6 +449,7 @@ impl Renderer<'_> {
         cells
     }
 }
+
 /// `10s`, `5min`.
 pub(in crate::commands) fn limit_name(limit: Micros) -> String {
     match limit.0 / 1_000_000 {

@@ -194,7 +194,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         full: args.full,
         ..Shape::of_monitors(source.period.calendar.clone(), &args.metrics, &args.percentiles)
     };
-    let mut answer = Answer::new(args.format, &shape, &source)?;
+    let mut answer = Answer::new(args.format, &shape, &source);
     if let Some(with) = args.compare {
         let now = rows(&source, &shape, &source.period, None)?;
         let before = match with {
