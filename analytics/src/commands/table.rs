@@ -2,10 +2,11 @@
 
 use std::io::IsTerminal as _;
 
-use mailqos_core::model::Micros;
+use mailqos_core::model::{Micros, UtcMicros};
 use polars::prelude::{Column, DataFrame, NamedFrom as _, ParquetWriter, Series};
 
 use super::{Failure, print};
+use crate::figures::Calendar;
 
 /// How an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -114,6 +115,11 @@ pub fn per_cent(value: f64, of: u64) -> String {
         }
         decimals += 1;
     }
+}
+
+/// A moment in RFC 3339, to the second, with the zone's offset at that moment.
+pub fn moment(calendar: &Calendar, at: UtcMicros) -> String {
+    calendar.zoned(at).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
 }
 
 /// Microseconds as seconds.

@@ -3,6 +3,7 @@
 use mailqos_core::model::UtcMicros;
 
 use super::Group;
+use crate::commands::table::moment;
 use crate::figures::{
     percentiles::CONTRACT,
     periods::{Calendar, Period, Unit},
@@ -96,8 +97,7 @@ impl Shape {
 
     /// RFC 3339 with the zone's offset at that moment.
     pub(super) fn bucket(&self, row: &Row) -> Option<String> {
-        let bucket = self.calendar.zoned(row.bucket?);
-        Some(bucket.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string())
+        Some(moment(&self.calendar, row.bucket?))
     }
 }
 
