@@ -251,6 +251,25 @@ fn a_report_for_each_object_tells_nothing_of_the_others() {
 }
 
 #[test]
+fn monitors_and_sites_that_are_asked_for_must_exist() {
+    let setting = setting(&NAMES[..1]);
+    for (option, value, wrong, near) in [
+        (
+            "--site",
+            "her",
+            "the lake has no site \"her\"",
+            "did you mean \"here\"?",
+        ),
+        ("--monitors", "skript", "selects no monitor", "did you mean \"script\"?"),
+    ] {
+        let output = report(&setting, &["--template", "executive-summary", option, value], "out");
+        assert_eq!(output.status.code(), Some(2));
+        let said = said(&output);
+        assert!(said.contains(wrong) && said.contains(near), "{said}");
+    }
+}
+
+#[test]
 fn a_report_says_that_certificates_were_not_verified() {
     let names = [("north", "North"), ("south", "South")];
     let setting = setting_with(&names, |sample| {

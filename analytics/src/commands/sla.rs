@@ -4,13 +4,13 @@ use std::{path::PathBuf, process::ExitCode};
 
 use jiff::civil::Weekday;
 use mailqos_core::{
-    config::{Config, LevelTarget, nearest},
+    config::{Config, LevelTarget},
     model::{Micros, UtcMicros},
 };
 
 use super::{
     Failure, Global, print,
-    source::{SourceArgs, lake_failure, weekday},
+    source::{SourceArgs, lake_failure, suggestion, weekday},
     table::{Cell, Format, Table, moment, per_cent},
 };
 use crate::figures::service_level::{self, Entry, Judgement, LevelReport, Value, Verdict, Why};
@@ -142,12 +142,10 @@ fn levels<'a>(name: Option<&str>, config: &'a Config) -> Result<Levels<'a>, Fail
     let Some(name) = name else { return Ok(all) };
     let found: Levels<'a> = all.iter().filter(|(id, _)| *id == name).copied().collect();
     if found.is_empty() {
-        let names = || all.iter().map(|(id, _)| *id);
-        let help = match nearest(name, names()) {
-            Some(near) => format!("did you mean {near:?}?"),
-            None => format!("there are {}", names().collect::<Vec<_>>().join(", ")),
-        };
-        return Err(Failure::usage(format!("there is no service level {name:?}"), help));
+        return Err(Failure::usage(
+            format!("there is no service level {name:?}"),
+            suggestion("service level", name, all.iter().map(|(id, _)| *id)),
+        ));
     }
     Ok(found)
 }

@@ -299,7 +299,7 @@ impl From<LakeError> for Failure {
 }
 
 /// "did you mean", or what there is.
-fn suggestion<'a>(what: &str, wanted: &str, known: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn suggestion<'a>(what: &str, wanted: &str, known: impl Iterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.collect();
     if known.is_empty() {
         return format!("there is no {what} at all");
