@@ -267,7 +267,9 @@ fn line(order: &Order, state: &str) -> String {
         .as_ref()
         .map_or_else(String::new, |error| format!(": {error}"));
     format!(
-        "{}  {state}  {}  {files}  {} attempts{next}{error}\n",
-        order.id, order.target, order.attempts
+        "{}  {state}  {}  {files}  {}{next}{error}\n",
+        order.id,
+        order.target,
+        order.tries()
     )
 }

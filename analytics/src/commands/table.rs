@@ -122,6 +122,11 @@ pub fn moment(calendar: &Calendar, at: UtcMicros) -> String {
     calendar.zoned(at).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
 }
 
+/// `1 file`, `2 files`: English adds an s to all things that are counted here.
+pub fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Microseconds as seconds.
 pub fn seconds(time: Micros) -> f64 {
     time.0 as f64 / 1e6
@@ -370,6 +375,14 @@ mod tests {
         assert_eq!(per_cent(0.998877, 40_000), "99.89 %");
         assert_eq!(per_cent(0.999_999_999_9, 105_000), "over 99.999 %");
         assert_eq!(per_cent(0.000_000_000_1, 105_000), "under 0.001 %");
+    }
+
+    #[test]
+    fn one_is_no_more_than_one() {
+        assert_eq!(
+            [0, 1, 2].map(|count| counted(count, "file")),
+            ["0 files", "1 file", "2 files"]
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{
     print,
     source::{SourceArgs, lake_failure},
     stats::{Asked, Shape, query},
-    table::{Cell, Format, Table},
+    table::{Cell, Format, Table, counted},
 };
 use crate::figures::stats::Row;
 
@@ -136,10 +136,11 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
             .take(10)
             .collect();
         print(format!(
-            "\n{} monitors have no {}: {}.\n",
-            unknown.len(),
-            figure,
-            names.join(", ")
+            "\n{} {} no {figure}: {}{}.\n",
+            counted(unknown.len() as u64, "monitor"),
+            if unknown.len() == 1 { "has" } else { "have" },
+            names.join(", "),
+            if unknown.len() > names.len() { ", …" } else { "" }
         ))?;
     }
     source.remarks(rows.is_empty());

@@ -101,6 +101,16 @@ pub struct Order {
     pub tell_at: i64,
 }
 
+impl Order {
+    /// How often it was tried, in words.
+    pub fn tries(&self) -> String {
+        match self.attempts {
+            1 => "1 attempt".to_owned(),
+            several => format!("{several} attempts"),
+        }
+    }
+}
+
 /// A file of an order.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub struct StoredFile {
