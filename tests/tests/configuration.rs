@@ -4,7 +4,10 @@
 
 use std::process::{Command, Stdio};
 
-use mailqos_tests::{binaries::binary, setting::Setting};
+use mailqos_tests::{
+    binaries::binary,
+    setting::{Setting, words_of},
+};
 
 /// Runs a command on a configuration; returns exit code, standard output and standard error.
 fn run(name: &str, config: &std::path::Path, arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -151,7 +154,7 @@ fn a_secret_that_cannot_be_had_is_named_and_not_shown() {
     setting.add("smtp = { port = 1, account = \"absent\" }\npickup = { port = 1, account = \"absent\" }");
     setting.add("[account.absent]\nuser = \"a\"\npassword = { env = \"NO_SUCH_VARIABLE\" }");
     let output = setting.run("mailqos-probe", &["test", "mail"]);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let said = words_of(&output);
     assert!(!output.status.success() && said.contains("NO_SUCH_VARIABLE"), "{said}");
 }
 

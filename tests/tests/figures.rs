@@ -9,7 +9,7 @@ use std::{
 };
 
 use mailqos_core::model::{Micros, Outcome, Sample, UtcMicros};
-use mailqos_tests::{binaries::binary, simulation};
+use mailqos_tests::{binaries::binary, setting::complaint_of, simulation};
 use serde_json::Value;
 
 /// 2026-03-10, midnight UTC.
@@ -80,12 +80,7 @@ fn json(data: &Path, arguments: &[&str]) -> Vec<Value> {
 /// Refused with this exit code and these words.
 fn refused(data: &Path, arguments: &[&str], code: i32, words: &[&str]) {
     let output = run(data, arguments);
-    // The message is broken into lines for the terminal.
-    let said: Vec<String> = String::from_utf8_lossy(&output.stderr)
-        .split_whitespace()
-        .map(str::to_owned)
-        .collect();
-    let said = said.join(" ").replace("│ ", "");
+    let said = complaint_of(&output);
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
     assert!(output.stdout.is_empty(), "{arguments:?} wrote data");
     for word in words {

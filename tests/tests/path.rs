@@ -234,17 +234,12 @@ async fn alarm_and_recovery_are_mailed_by_another_server() {
     })
     .await
     .unwrap();
-    std::fs::write(setting.path("alerts.ca.pem"), alerts.authority().pem()).unwrap();
+    setting.add_mail_server("alerts", "alerts@example.net", &alerts);
     setting.replace(
         "test_interval = \"5s\"",
         "test_interval = \"1s\"\nalarm_after = 2\naction_list = \"default\"",
     );
-    setting.add("[account.alerts]\nuser = \"alerts@example.net\"\npassword = { env = \"PROBE_PASSWORD\" }");
     setting.add("[operator.anna]\nemail = [\"anna@example.net\"]");
-    setting.add(&format!(
-        "[mail_server.alerts]\nserver = \"127.0.0.1\"\nport = {}\ntls = \"starttls\"\naccount = \"alerts\"\nfrom = \"alerts@example.net\"\nca_file = \"alerts.ca.pem\"",
-        alerts.smtp_port()
-    ));
     setting.add("[action_list.default]\nactions = [{ email = [\"anna\"], mail_server = \"alerts\" }]");
     setting.add_monitor(&setting.monitor("mail1", &tested));
 

@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use mailqos_tests::{
     binaries::binary,
     servers::{MailServer, Options, PASSWORD, PROBE},
+    setting::words_of,
 };
 
 struct Folder(tempfile::TempDir);
@@ -25,7 +26,7 @@ impl Folder {
 
     fn well(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
-        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let said = words_of(&output);
         assert!(output.status.success(), "{arguments:?}: {said}");
         said
     }

@@ -8,6 +8,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use mailqos_core::model::{Micros, UtcMicros};
 use mailqos_tests::{
     hooks::{Hooks, Manner},
+    secrets::secret_file,
     servers::{
         Authority, Fault, FtpServer, KEY_ID, Landing, MailServer, ObjectStore, Options, PASSWORD, Protocol, When,
     },
@@ -25,12 +26,7 @@ async fn mail_server(setting: &mut Setting, name: &str, options: Options) -> Mai
     })
     .await
     .unwrap();
-    std::fs::write(setting.path(&format!("{name}.pem")), server.authority().pem()).unwrap();
-    setting.add(&format!(
-        "[account.{name}]\nuser = \"reports@example.com\"\npassword = {{ env = \"PROBE_PASSWORD\" }}\n\
-         [mail_server.{name}]\nserver = \"127.0.0.1\"\nport = {}\ntls = \"starttls\"\naccount = \"{name}\"\nfrom = \"reports@example.com\"\nca_file = \"{name}.pem\"",
-        server.smtp_port()
-    ));
+    setting.add_mail_server(name, "reports@example.com", &server);
     server
 }
 
@@ -44,11 +40,6 @@ fn file(setting: &Setting, name: &str, size: usize) -> Vec<u8> {
 
 fn try_again(setting: &Setting) -> std::process::Output {
     setting.run("mailqos-analytics", &["outbox", "retry"])
-}
-
-fn ledger(setting: &Setting) -> Vec<serde_json::Value> {
-    let text = setting.succeed("mailqos-analytics", &["outbox", "ledger"]);
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// How many pieces there are, which stands in the subject of each: (1/3).
@@ -117,7 +108,7 @@ async fn a_recipient_refused_among_others_holds_nobody_up_and_nobody_gets_it_twi
     let others = || mails.iter().filter(|mail| !mail.to.starts_with("eva"));
     assert!(others().all(|mail| !String::from_utf8_lossy(&mail.content).contains("eva@")));
     assert_eq!(mails[0].field("Reply-To").unwrap(), "desk@example.com");
-    let entry = &ledger(&setting)[0];
+    let entry = &setting.ledger()[0];
     assert_eq!(entry["accepted"].as_array().unwrap().len(), 5);
     assert_eq!(entry["refused"][0][0], "nobody@example.com");
     let csv = setting.succeed("mailqos-analytics", &["outbox", "ledger", "--format", "csv"]);
@@ -169,7 +160,7 @@ async fn another_server_stands_in_and_a_path_in_alarm_is_avoided() {
     std::fs::write(state.join("alarms.json"), r#"{"states":{"path":{"status":"alarm"}}}"#).unwrap();
     deliver();
     until("the mail around the alarm", || second.landings().len() == 2).await;
-    let last = ledger(&setting).pop().unwrap();
+    let last = setting.ledger().pop().unwrap();
     let reply = last["reply"].as_str().unwrap();
     assert!(
         reply.contains("not through first: the monitor path is in alarm"),
@@ -270,9 +261,7 @@ async fn who_has_pieces_gets_no_whole_from_a_server_that_takes_more() {
 async fn an_object_store_gets_files_once_it_is_there() {
     let store = ObjectStore::start().await.unwrap();
     let mut setting = Setting::new("here");
-    let secret = setting.path("s3.secret");
-    std::fs::write(&secret, SECRET).unwrap();
-    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    secret_file(&setting.path("s3.secret"), SECRET);
     setting.add(&format!(
         "[account.store]\nuser = \"{KEY_ID}\"\npassword = {{ file = \"s3.secret\" }}\n\
          [target.bucket]\nkind = \"object-store\"\nurl = \"s3://bucket/reports\"\nendpoint = \"{}\"\nallow_http = true\nregion = \"eu-north-1\"\naccount = \"store\"",
@@ -300,7 +289,7 @@ async fn an_object_store_gets_files_once_it_is_there() {
     assert!(try_again(&setting).status.success());
     assert_eq!(store.names(), ["bucket/reports/2026/r.pdf"]);
     assert!(store.get("bucket/reports/2026/r.pdf").unwrap() == pdf);
-    assert_eq!(ledger(&setting)[0]["reply"], "size and SHA-256 checked");
+    assert_eq!(setting.ledger()[0]["reply"], "size and SHA-256 checked");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -326,7 +315,7 @@ async fn a_file_that_the_server_keeps_locked_for_a_dead_connection_is_written_an
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(server.names(), ["r.pdf"]);
     assert!(server.get("r.pdf").unwrap() == pdf);
-    assert_eq!(ledger(&setting)[0]["reply"], "size and SHA-256 checked");
+    assert_eq!(setting.ledger()[0]["reply"], "size and SHA-256 checked");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -371,7 +360,7 @@ fn old_files_are_removed_by_rule_and_only_ours() {
     };
     assert_eq!(later(29), ["a.pdf", "b.pdf", "theirs.pdf"]);
     assert_eq!(later(31), ["b.pdf", "theirs.pdf"]);
-    let lines = ledger(&setting);
+    let lines = setting.ledger();
     assert!(
         lines
             .iter()

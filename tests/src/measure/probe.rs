@@ -18,13 +18,13 @@ use rand_pcg::Pcg64Mcg;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use super::{PATIENCE, Path, Plan, Toll, secret_file, shapes, treatment};
+use super::{PATIENCE, Path, Plan, Toll, shapes, treatment};
 use crate::{
     crash::Said,
     hooks::{Hooks, Manner},
     lake, lock, process,
     proxy::{Proxy, Treatment},
-    secrets,
+    secrets::{self, secret_file},
     servers::{Delays, INBOX, KEY_ID, MailServer, ObjectStore, Options, Protocol, StoredMail},
     setting::{Probe, Setting},
 };
