@@ -29,6 +29,13 @@ pub fn binary(name: &str) -> PathBuf {
         .clone()
 }
 
+/// A command of one of the binaries, which says what it says without colours and in long lines.
+pub fn command(name: &str) -> Command {
+    let mut command = Command::new(binary(name));
+    command.env("NO_COLOR", "1").env("COLUMNS", "200").stdin(Stdio::null());
+    command
+}
+
 /// Builds the binaries, with cargo's progress shown, unless `MAILQOS_BIN` says where they are.
 ///
 /// # Errors

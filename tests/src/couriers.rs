@@ -22,6 +22,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     proxy::{Proxy, Treatment},
     real::RealServer,
+    secrets::secret_file,
     servers::{KEY_ID, ObjectStore},
     setting::Setting,
 };
@@ -220,13 +221,8 @@ pub async fn run(plan: &Plan) -> Toll {
 fn setting(far: &Far) -> Setting {
     let port = far.port();
     let mut setting = Setting::new("couriers");
-    let write = |name: &str, text: &str| {
-        let path = setting.path(name);
-        fs::write(&path, text).expect("a file");
-        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("mode");
-    };
-    write("password", far.password());
-    write("trust", &far.trust());
+    secret_file(&setting.path("password"), far.password());
+    set(&setting, "trust", &far.trust());
     let user = far.user();
     let target = match far.kind.as_str() {
         "mail" => format!(

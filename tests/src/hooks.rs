@@ -3,13 +3,18 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
-    task::JoinHandle,
+    task::JoinSet,
+};
+
+use crate::{
+    http::{Request, serve_each},
+    lock,
 };
 
 /// How requests are answered.
@@ -55,7 +60,7 @@ struct Shared {
 pub struct Hooks {
     address: SocketAddr,
     shared: Arc<Shared>,
-    task: JoinHandle<()>,
+    _task: JoinSet<()>,
 }
 
 impl Hooks {
@@ -71,12 +76,11 @@ impl Hooks {
             taken: Mutex::default(),
         });
         let for_task = shared.clone();
-        let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, for_task.clone()));
-            }
-        });
-        Ok(Self { address, shared, task })
+        Ok(Self {
+            address,
+            shared,
+            _task: serve_each(listener, move |stream| serve(stream, for_task.clone())),
+        })
     }
 
     /// Its port.
@@ -100,47 +104,12 @@ impl Hooks {
     }
 }
 
-impl Drop for Hooks {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> Option<()> {
-    let mut heard = Vec::new();
-    let mut space = vec![0; 64 * 1024];
-    let end = loop {
-        if let Some(at) = heard.windows(4).position(|window| window == b"\r\n\r\n") {
-            break at;
-        }
-        let count = stream.read(&mut space).await.ok().filter(|count| *count > 0)?;
-        heard.extend_from_slice(&space[..count]);
-    };
-    let head = String::from_utf8_lossy(&heard[..end]).into_owned();
-    let length: usize = head
-        .lines()
-        .find_map(|line| {
-            line.to_ascii_lowercase()
-                .strip_prefix("content-length:")?
-                .trim()
-                .parse()
-                .ok()
-        })
-        .unwrap_or(0);
-    let mut body = heard.split_off(end + 4);
-    while body.len() < length {
-        let count = stream.read(&mut space).await.ok().filter(|count| *count > 0)?;
-        body.extend_from_slice(&space[..count]);
-    }
-    let (line, fields) = head.split_once("\r\n").unwrap_or((&head, ""));
+    let request = Request::read(&mut stream, &mut Vec::new()).await.ok()??;
     lock(&shared.taken).push(Hook {
-        line: line.to_owned(),
-        head: fields.to_owned(),
-        body: String::from_utf8_lossy(&body).into_owned(),
+        line: request.line,
+        head: request.head,
+        body: String::from_utf8_lossy(&request.body).into_owned(),
     });
     let manner = *lock(&shared.manner);
     match manner {
@@ -152,6 +121,7 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> Option<()> {
         Manner::Endless => {
             let head = "HTTP/1.1 200 OK\r\nContent-Length: 10737418240\r\n\r\n";
             stream.write_all(head.as_bytes()).await.ok()?;
+            let space = vec![0; 64 * 1024];
             for _ in 0..160 * 1024 {
                 stream.write_all(&space).await.ok()?;
             }

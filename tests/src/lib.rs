@@ -8,6 +8,7 @@ pub mod couriers;
 #[cfg(unix)]
 pub mod crash;
 pub mod hooks;
+mod http;
 pub mod lake;
 #[cfg(unix)]
 pub mod measure;
@@ -22,3 +23,8 @@ pub mod shims;
 pub mod simulation;
 pub mod token;
 pub mod toml;
+
+/// Locks; a test that panicked elsewhere must not hide its own message behind a poisoned lock.
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -5,7 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -20,6 +20,8 @@ use tokio::{
     task::JoinSet,
     time::sleep,
 };
+
+use crate::lock;
 
 /// Of a packet that is lost TCP knows after this long, and after twice as long if it is lost again (RFC 6298, Linux).
 const RETRANSMISSION: Duration = Duration::from_millis(200);
@@ -112,7 +114,7 @@ impl Proxy {
 
     /// How connections that begin from now on are treated.
     pub fn treat(&self, treatment: Treatment) {
-        *self.treatment.lock().unwrap_or_else(PoisonError::into_inner) = treatment;
+        *lock(&self.treatment) = treatment;
     }
 
     /// Cuts the connections that exist: whoever keeps one for later needs another.
@@ -145,7 +147,7 @@ async fn take(
             taken = listener.accept() => {
                 let Ok((client, _)) = taken else { continue };
                 let number = connections.fetch_add(1, Ordering::Relaxed);
-                let treatment = treatment.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let treatment = lock(&treatment).clone();
                 if treatment.refuse {
                     struck.fetch_add(1, Ordering::Relaxed);
                 } else {
@@ -179,7 +181,7 @@ struct Course {
 impl Course {
     /// How much later the next piece comes, beside what every piece has to wait.
     fn lost(&self) -> Duration {
-        let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut random = lock(&self.random);
         let (mut pause, mut next) = (Duration::ZERO, RETRANSMISSION);
         while random.random_range(0..100) < self.treatment.loss {
             pause += next;

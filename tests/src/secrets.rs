@@ -1,4 +1,4 @@
-//! Recognisable secrets, and the search for them in all that programs have written.
+//! Recognisable secrets: files that have them, and the search for them in all that programs have written.
 
 use std::{
     fs,
@@ -6,6 +6,16 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+/// Writes a secret into a file that only its owner can read: the programs take it from no other.
+///
+/// # Panics
+/// When it can't be written.
+pub fn secret_file(path: &Path, secret: &str) {
+    fs::write(path, secret).expect("a file");
+    #[cfg(unix)]
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("only for its owner");
+}
 
 /// A secret as it may be seen: plain, quoted, in the forms in which it travels for these users, escaped for a URL, and cut off.
 pub fn shapes(secret: &str, users: &[&str]) -> Vec<String> {

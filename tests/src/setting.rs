@@ -143,6 +143,19 @@ impl Setting {
         .expect("writing into a string");
     }
 
+    /// Adds a server that takes alarms and reports, with an account of its name for a user whose password is [`PASSWORD`].
+    ///
+    /// # Panics
+    /// When the authority's file can't be written.
+    pub fn add_mail_server(&mut self, name: &str, user: &str, server: &MailServer) {
+        std::fs::write(self.path(&format!("{name}.pem")), server.authority().pem()).expect("the authority's file");
+        self.add(&format!(
+            "[account.{name}]\nuser = \"{user}\"\npassword = {{ env = \"PROBE_PASSWORD\" }}\n\
+             [mail_server.{name}]\nserver = \"127.0.0.1\"\nport = {}\ntls = \"starttls\"\naccount = \"{name}\"\nfrom = \"{user}\"\nca_file = \"{name}.pem\"",
+            server.smtp_port()
+        ));
+    }
+
     /// Writes the configuration file.
     ///
     /// # Panics
@@ -190,6 +203,16 @@ impl Setting {
             String::from_utf8_lossy(&output.stderr)
         );
         String::from_utf8(output.stdout).expect("standard output is text")
+    }
+
+    /// What the ledger of deliveries says, a line each.
+    ///
+    /// # Panics
+    /// When it can't be read.
+    pub fn ledger(&self) -> Vec<serde_json::Value> {
+        let text = self.succeed("mailqos-analytics", &["outbox", "ledger"]);
+        let lines = text.lines().map(serde_json::from_str);
+        lines.collect::<Result<_, _>>().expect("JSON")
     }
 
     /// Starts `mailqos-probe run`; what it says goes to `probe.log`.
@@ -296,6 +319,18 @@ impl Drop for Probe {
             eprintln!("the probe said:\n{}", told.join("\n"));
         }
     }
+}
+
+/// What a command said, on both its ways.
+pub fn words_of(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
+}
+
+/// What a command said on standard error, on one line: messages are broken for the terminal.
+pub fn complaint_of(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let words: Vec<&str> = said.split_whitespace().collect();
+    words.join(" ").replace("│ ", "")
 }
 
 /// Sends a signal by name. The standard library has only SIGKILL, and `kill` is on every Unix.

@@ -5,7 +5,7 @@
 use mailqos_tests::{
     hooks::{Hooks, Manner},
     servers::{Authority, LogServer, MailServer, Options, PASSWORD, Protocol},
-    setting::{Setting, until},
+    setting::{Setting, until, words_of},
 };
 
 async fn alert_server(setting: &mut Setting, name: &str) -> MailServer {
@@ -19,12 +19,7 @@ async fn alert_server(setting: &mut Setting, name: &str) -> MailServer {
     })
     .await
     .unwrap();
-    std::fs::write(setting.path(&format!("{name}.pem")), server.authority().pem()).unwrap();
-    setting.add(&format!(
-        "[account.{name}]\nuser = \"{name}@example.net\"\npassword = {{ env = \"PROBE_PASSWORD\" }}\n\
-         [mail_server.{name}]\nserver = \"127.0.0.1\"\nport = {}\ntls = \"starttls\"\naccount = \"{name}\"\nfrom = \"{name}@example.net\"\nca_file = \"{name}.pem\"",
-        server.smtp_port()
-    ));
+    setting.add_mail_server(name, &format!("{name}@example.net"), &server);
     server
 }
 
@@ -91,7 +86,7 @@ actions = [
         .env("SLACK", silent.url("/services/T0/secret-path"))
         .output()
         .unwrap();
-    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    let said = words_of(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert_eq!(said.matches('✗').count(), 3, "{said}");
     assert!(
@@ -129,7 +124,7 @@ actions = [
         .env("TEAMS", hooks.url("/teams"))
         .output()
         .unwrap();
-    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    let said = words_of(&output);
     assert_eq!(said.matches('✓').count(), 5, "{said}");
     assert!(!said.contains(PASSWORD), "{said}");
     let taken = hooks.taken();
@@ -202,7 +197,7 @@ actions = [{{ syslog = {{ server = "127.0.0.1", port = {}, transport = "tls" }} 
         assert!(line.starts_with(priority) && line.contains(" mailqos-probe "), "{line}");
     }
     let output = setting.run("mailqos-probe", &["actions", "test", "stranger"]);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let said = words_of(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("certificate"), "{said}");
 }

@@ -2,19 +2,17 @@
 
 #![allow(clippy::expect_used, missing_docs)]
 
-use std::process::{Command, Stdio};
-
-use mailqos_tests::{binaries::binary, setting::Setting};
+use mailqos_tests::{
+    binaries::command,
+    setting::{Setting, words_of},
+};
 
 /// Runs a command on a configuration; returns exit code, standard output and standard error.
 fn run(name: &str, config: &std::path::Path, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::new(binary(name))
+    let output = command(name)
         .arg("--config")
         .arg(config)
         .args(arguments)
-        .env("NO_COLOR", "1")
-        .env("COLUMNS", "200")
-        .stdin(Stdio::null())
         .output()
         .expect("the binary starts");
     let text = |bytes| String::from_utf8(bytes).expect("text");
@@ -151,7 +149,7 @@ fn a_secret_that_cannot_be_had_is_named_and_not_shown() {
     setting.add("smtp = { port = 1, account = \"absent\" }\npickup = { port = 1, account = \"absent\" }");
     setting.add("[account.absent]\nuser = \"a\"\npassword = { env = \"NO_SUCH_VARIABLE\" }");
     let output = setting.run("mailqos-probe", &["test", "mail"]);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let said = words_of(&output);
     assert!(!output.status.success() && said.contains("NO_SUCH_VARIABLE"), "{said}");
 }
 
@@ -159,11 +157,7 @@ fn a_secret_that_cannot_be_had_is_named_and_not_shown() {
 fn wrong_usage_is_exit_code_2() {
     for name in ["mailqos-probe", "mailqos-analytics"] {
         for arguments in [&["no-such-command"][..], &["--no-such-option"], &[]] {
-            let output = Command::new(binary(name))
-                .args(arguments)
-                .stdin(Stdio::null())
-                .output()
-                .expect("the binary starts");
+            let output = command(name).args(arguments).output().expect("the binary starts");
             assert_eq!(output.status.code(), Some(2), "{name} {arguments:?}");
         }
     }

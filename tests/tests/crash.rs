@@ -43,7 +43,10 @@ async fn a_disk_that_fails_at_random_costs_no_sample_that_was_acknowledged() {
     })
     .await;
     println!("{toll:?}");
-    assert!(toll.acknowledged > 0 && toll.failed > 0, "nothing was tested: {toll:?}");
+    assert!(
+        toll.acknowledged > 0 && toll.failed > 0 && toll.opened > 0,
+        "nothing was tested: {toll:?}"
+    );
     assert_eq!((toll.lost, toll.doubled, toll.unreadable), (0, 0, 0), "{toll:?}");
 }
 

@@ -3,13 +3,10 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
-use std::{
-    path::Path,
-    process::{Command, Output},
-};
+use std::{path::Path, process::Output};
 
 use mailqos_core::model::{Micros, Outcome, Sample, UtcMicros};
-use mailqos_tests::{binaries::binary, simulation};
+use mailqos_tests::{binaries::command, setting::complaint_of, simulation};
 use serde_json::Value;
 
 /// 2026-03-10, midnight UTC.
@@ -45,7 +42,7 @@ fn usual() -> tempfile::TempDir {
 }
 
 fn run(data: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(binary("mailqos-analytics"));
+    let mut command = command("mailqos-analytics");
     command.arg(arguments[0]).arg("--data").arg(data).args(&arguments[1..]);
     if !arguments
         .iter()
@@ -53,7 +50,7 @@ fn run(data: &Path, arguments: &[&str]) -> Output {
     {
         command.args(["--from", "2026-03-10", "--to", "2026-03-11"]);
     }
-    command.env("COLUMNS", "200").output().expect("it starts")
+    command.output().expect("it starts")
 }
 
 /// What it wrote, in a format; nothing in it is NaN or infinite.
@@ -80,12 +77,7 @@ fn json(data: &Path, arguments: &[&str]) -> Vec<Value> {
 /// Refused with this exit code and these words.
 fn refused(data: &Path, arguments: &[&str], code: i32, words: &[&str]) {
     let output = run(data, arguments);
-    // The message is broken into lines for the terminal.
-    let said: Vec<String> = String::from_utf8_lossy(&output.stderr)
-        .split_whitespace()
-        .map(str::to_owned)
-        .collect();
-    let said = said.join(" ").replace("│ ", "");
+    let said = complaint_of(&output);
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
     assert!(output.stdout.is_empty(), "{arguments:?} wrote data");
     for word in words {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use mailqos_core::model::{Micros, UtcMicros};
 use mailqos_tests::{
-    setting::{Setting, find_bytes},
+    setting::{Setting, find_bytes, words_of},
     simulation::{self, Habits},
 };
 
@@ -26,7 +26,7 @@ fn refused(medium: &str, partial: &str, text: &str) -> String {
         .env("PLANTED", SECRET)
         .output()
         .expect("the program starts");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let said = words_of(&output);
     assert_eq!(
         output.status.code(),
         Some(2),

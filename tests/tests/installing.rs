@@ -8,18 +8,15 @@ use std::{
     process::{Command, Stdio},
 };
 
-use mailqos_tests::binaries::binary;
+use mailqos_tests::binaries::command;
 
 const PROGRAMS: [&str; 2] = ["mailqos-probe", "mailqos-analytics"];
 
 /// Runs a program in a folder, and gives what it says on standard output.
 fn said(name: &str, folder: &Path, arguments: &[&str]) -> String {
-    let output = Command::new(binary(name))
+    let output = command(name)
         .args(arguments)
         .current_dir(folder)
-        .env("NO_COLOR", "1")
-        .env("COLUMNS", "200")
-        .stdin(Stdio::null())
         .output()
         .expect("the binary starts");
     let stdout = String::from_utf8(output.stdout).expect("text");

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use mailqos_core::model::{Micros, UtcMicros};
 use mailqos_tests::{
     lake::{self, Row},
+    secrets::secret_file,
     servers::{KEY_ID, MailServer, ObjectStore, Options, PROBE},
     setting::{Setting, until},
 };
@@ -19,9 +20,7 @@ fn setting(store: &ObjectStore, server: &MailServer) -> Setting {
     let mut setting = Setting::new("cloud");
     setting.replace("data = \"data\"", "data = \"s3://bucket/some/lake\"");
     setting.replace("test_interval = \"5s\"", "test_interval = \"1s\"");
-    let secret = setting.path("s3.secret");
-    std::fs::write(&secret, SECRET).expect("a file");
-    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("mode");
+    secret_file(&setting.path("s3.secret"), SECRET);
     setting.add(&format!(
         "[account.store]\nuser = \"{KEY_ID}\"\npassword = {{ file = \"s3.secret\" }}\n\
          [object_store]\nendpoint = \"{}\"\nallow_http = true\nregion = \"eu-north-1\"\naccount = \"store\"",

@@ -141,12 +141,13 @@ async fn mails_become_samples_figures_a_report_and_files_in_a_folder() {
         .filter(|row| row.monitor() == "good" && row.outcome() == "ok")
     {
         let started = UtcMicros(row.number("started_at").unwrap());
-        let landing = good.landings().into_iter().find(|landing| {
-            token::find(&landing.content)
-                .is_some_and(|token| token.sent_at > started && token.sent_at < started + Micros::from_secs(1))
+        // A monitor has one mail on its way at a time: the next that was sent is the test's.
+        let mails = good.landings().into_iter().filter_map(|landing| {
+            let sent_at = token::find(&landing.content)?.sent_at;
+            (sent_at > started).then_some((sent_at, landing.at))
         });
-        let landing = landing.expect("each sample has its mail");
-        let truth = (landing.at - token::find(&landing.content).unwrap().sent_at).0;
+        let (sent_at, landed_at) = mails.min().expect("each sample has its mail");
+        let truth = (landed_at - sent_at).0;
         let (found, error) = (
             row.number("round_trip_us").unwrap(),
             row.number("round_trip_error_us").unwrap(),
@@ -233,17 +234,12 @@ async fn alarm_and_recovery_are_mailed_by_another_server() {
     })
     .await
     .unwrap();
-    std::fs::write(setting.path("alerts.ca.pem"), alerts.authority().pem()).unwrap();
+    setting.add_mail_server("alerts", "alerts@example.net", &alerts);
     setting.replace(
         "test_interval = \"5s\"",
         "test_interval = \"1s\"\nalarm_after = 2\naction_list = \"default\"",
     );
-    setting.add("[account.alerts]\nuser = \"alerts@example.net\"\npassword = { env = \"PROBE_PASSWORD\" }");
     setting.add("[operator.anna]\nemail = [\"anna@example.net\"]");
-    setting.add(&format!(
-        "[mail_server.alerts]\nserver = \"127.0.0.1\"\nport = {}\ntls = \"starttls\"\naccount = \"alerts\"\nfrom = \"alerts@example.net\"\nca_file = \"alerts.ca.pem\"",
-        alerts.smtp_port()
-    ));
     setting.add("[action_list.default]\nactions = [{ email = [\"anna\"], mail_server = \"alerts\" }]");
     setting.add_monitor(&setting.monitor("mail1", &tested));
 
@@ -298,7 +294,7 @@ async fn a_mail_in_flight_is_settled_after_a_crash() {
     let row = setting.settled("mail1").remove(0);
     let started = UtcMicros(row.number("started_at").unwrap());
     assert!(
-        started < sent && sent < started + Micros::from_secs(5),
+        started < sent && sent < started + Micros::from_secs(30),
         "the sample is that of the first mail: {row:?}"
     );
     assert_eq!(row.outcome(), "ok", "{row:?}");

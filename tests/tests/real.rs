@@ -12,7 +12,7 @@ use mailqos_tests::{
     couriers, lake,
     real::RealServer,
     servers::PASSWORD,
-    setting::{MonitorText, Setting, until},
+    setting::{MonitorText, Setting, until, words_of},
     simulation::{self, Habits},
 };
 
@@ -286,7 +286,7 @@ async fn a_wrong_password_on_dovecot_is_a_failed_login() {
     wrong.smtp = wrong.smtp.replace("\"probe\"", "\"wrong\"");
     setting.add_monitor(&wrong);
     let output = setting.run("mailqos-probe", &["test", "wrong"]);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let said = words_of(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("535"), "{said}");
 }

@@ -14,7 +14,7 @@ use jiff::tz::TimeZone;
 use mailqos_core::model::{Micros, Outcome, Sample, Stage, UtcMicros};
 use mailqos_tests::{
     binaries::binary,
-    setting::{Setting, until},
+    setting::{Setting, complaint_of, until},
     simulation::{self, Habits},
 };
 
@@ -103,15 +103,6 @@ fn read(files: &[PathBuf], extension: &str) -> String {
         .find(|path| path.extension().is_some_and(|e| e == extension));
     let bytes = fs::read(path.unwrap_or_else(|| panic!("no {extension} in {files:?}"))).unwrap();
     String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// What it said, on one line: messages are broken for the terminal.
-fn said(output: &Output) -> String {
-    let words: Vec<String> = String::from_utf8_lossy(&output.stderr)
-        .split_whitespace()
-        .map(str::to_owned)
-        .collect();
-    words.join(" ").replace("│ ", "")
 }
 
 /// Whether a tool that only looks is on this machine.
@@ -232,7 +223,7 @@ fn a_report_for_each_object_tells_nothing_of_the_others() {
             );
         }
         let verified = setting.run("mailqos-analytics", &["report", "verify", page.to_str().unwrap()]);
-        assert!(verified.status.success(), "{}", said(&verified));
+        assert!(verified.status.success(), "{}", complaint_of(&verified));
     }
     // By the command line; a monitor that is in none of the reports is named.
     let template = ["--template", "executive-summary", "--format", "html"];
@@ -241,13 +232,32 @@ fn a_report_for_each_object_tells_nothing_of_the_others() {
     assert_eq!(self::files(&by("site", "sites")).len(), 1);
     let none = by("tag", "tags");
     assert!(none.status.success() && none.stdout.is_empty());
-    let said = said(&none);
+    let said = complaint_of(&none);
     assert!(
         said.contains("no tag: Customer <North>, customer (north), West"),
         "{said}"
     );
     assert!(said.contains("no report was made"), "{said}");
     assert_eq!(by("customer", "wrong").status.code(), Some(2));
+}
+
+#[test]
+fn monitors_and_sites_that_are_asked_for_must_exist() {
+    let setting = setting(&NAMES[..1]);
+    for (option, value, wrong, near) in [
+        (
+            "--site",
+            "her",
+            "the lake has no site \"her\"",
+            "did you mean \"here\"?",
+        ),
+        ("--monitors", "skript", "selects no monitor", "did you mean \"script\"?"),
+    ] {
+        let output = report(&setting, &["--template", "executive-summary", option, value], "out");
+        assert_eq!(output.status.code(), Some(2));
+        let said = complaint_of(&output);
+        assert!(said.contains(wrong) && said.contains(near), "{said}");
+    }
 }
 
 #[test]
@@ -340,7 +350,7 @@ fn the_same_samples_give_the_same_bytes_and_can_be_verified() {
     assert_eq!(verifiable.len(), 3);
     for file in &verifiable {
         let output = verify(&setting, file);
-        assert!(output.status.success(), "{}: {}", file.display(), said(&output));
+        assert!(output.status.success(), "{}: {}", file.display(), complaint_of(&output));
     }
     // What the file says is changed.
     let html = verifiable
@@ -353,7 +363,11 @@ fn the_same_samples_give_the_same_bytes_and_can_be_verified() {
     fs::write(&forged, format!("{}9{}", &text[..at], &text[at..])).unwrap();
     let output = verify(&setting, &forged);
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("has been changed"), "{}", said(&output));
+    assert!(
+        complaint_of(&output).contains("has been changed"),
+        "{}",
+        complaint_of(&output)
+    );
     // What the lake holds is changed: one sample less.
     let mut samples = simulation::samples(
         &Habits::calm("script".parse().unwrap(), 1.0),
@@ -395,8 +409,8 @@ fn a_template_without_end_is_stopped() {
             &["--template", "executive-summary", "--format", "html"],
             "out",
         );
-        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-        assert!(said(&output).contains(word), "{}", said(&output));
+        assert_eq!(output.status.code(), Some(1), "{}", complaint_of(&output));
+        assert!(complaint_of(&output).contains(word), "{}", complaint_of(&output));
         let made = fs::read_dir(setting.path("out")).map_or(0, Iterator::count);
         assert_eq!(made, 0, "a part of the page is there");
     }
@@ -412,7 +426,7 @@ fn what_is_missing_is_warned_of_and_leaves_a_placeholder() {
     fs::write(setting.path("reports/house.toml"), definition).unwrap();
     let output = report(&setting, &["house"], "out");
     let files = files(&output);
-    let said = said(&output);
+    let said = complaint_of(&output);
     for word in ["no-logo.svg", "no-font.ttf", "no-image.png"] {
         assert!(said.contains(word), "{word} is not warned of: {said}");
     }

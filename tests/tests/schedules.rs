@@ -4,7 +4,8 @@
 
 use mailqos_core::model::{Micros, UtcMicros};
 use mailqos_tests::{
-    setting::Setting,
+    hooks::{Hooks, Manner},
+    setting::{Setting, until},
     simulation::{self, Habits},
 };
 
@@ -40,29 +41,27 @@ fn setting() -> Setting {
     setting
 }
 
+/// A pass so many days from now, at midnight: no report falls due between two of them on the same day.
 fn pass(setting: &Setting, day: i64) -> std::process::Output {
-    let now = UtcMicros::now() + Micros::from_secs(day * 86_400);
-    setting.run("mailqos-analytics", &["schedule", "run-due", "--now", &now.to_string()])
-}
-
-fn ledger(setting: &Setting) -> usize {
-    setting
-        .succeed("mailqos-analytics", &["outbox", "ledger"])
-        .lines()
-        .count()
+    let now = midnight(day).to_string();
+    setting.run("mailqos-analytics", &["schedule", "run-due", "--now", &now])
 }
 
 #[test]
 fn what_is_due_is_delivered_once_also_what_fell_due_in_between() {
     let setting = setting();
     assert!(pass(&setting, 0).status.success());
-    assert_eq!(ledger(&setting), 0, "a new definition owes nothing of the time before");
+    assert_eq!(
+        setting.ledger().len(),
+        0,
+        "a new definition owes nothing of the time before"
+    );
     assert!(pass(&setting, 1).status.success());
-    assert_eq!(ledger(&setting), 1);
+    assert_eq!(setting.ledger().len(), 1);
     assert!(pass(&setting, 1).status.success());
-    assert_eq!(ledger(&setting), 1, "not twice");
+    assert_eq!(setting.ledger().len(), 1, "not twice");
     assert!(pass(&setting, 4).status.success());
-    assert_eq!(ledger(&setting), 4, "each of the three days in between");
+    assert_eq!(setting.ledger().len(), 4, "each of the three days in between");
     let mut names = Vec::new();
     for year in std::fs::read_dir(setting.path("shelf")).unwrap().flatten() {
         for file in std::fs::read_dir(year.path()).unwrap().flatten() {
@@ -85,7 +84,7 @@ fn what_fails_waits_in_the_outbox_and_arrives_when_it_can() {
     assert_eq!(failed.status.code(), Some(1));
     let said = String::from_utf8_lossy(&failed.stderr).into_owned();
     assert!(said.contains("shelf") && said.contains("tried again"), "{said}");
-    assert_eq!(ledger(&setting), 0);
+    assert_eq!(setting.ledger().len(), 0);
     assert!(
         setting
             .succeed("mailqos-analytics", &["outbox", "list"])
@@ -93,7 +92,7 @@ fn what_fails_waits_in_the_outbox_and_arrives_when_it_can() {
     );
     std::fs::remove_file(setting.path("shelf")).unwrap();
     setting.succeed("mailqos-analytics", &["outbox", "retry"]);
-    assert_eq!(ledger(&setting), 1);
+    assert_eq!(setting.ledger().len(), 1);
     assert!(setting.succeed("mailqos-analytics", &["outbox", "list"]).is_empty());
 }
 
@@ -105,7 +104,7 @@ fn a_run_that_was_ordered_before_a_crash_is_not_ordered_again_with_other_figures
     std::fs::write(setting.path("reports/weekly.toml"), text).unwrap();
     pass_at(&setting, midnight(-3));
     pass_at(&setting, midnight(-2));
-    assert_eq!(ledger(&setting), 1);
+    assert_eq!(setting.ledger().len(), 1);
     let more = |name: &str| {
         let samples = simulation::samples(
             &Habits::calm(name.parse().unwrap(), 1.0),
@@ -134,12 +133,12 @@ fn a_run_that_was_ordered_before_a_crash_is_not_ordered_again_with_other_figures
     more("malmo");
     let folder = crash(true);
     pass_at(&setting, midnight(-2) + Micros::from_secs(60));
-    assert_eq!(ledger(&setting), 1, "it was ordered");
+    assert_eq!(setting.ledger().len(), 1, "it was ordered");
     assert!(!folder.exists(), "the run is over");
     // Else it would be made anew, and be another.
     crash(false);
     pass_at(&setting, midnight(-2) + Micros::from_secs(120));
-    assert_eq!(ledger(&setting), 2);
+    assert_eq!(setting.ledger().len(), 2);
 }
 
 #[test]
@@ -155,7 +154,33 @@ fn a_wrong_definition_is_named_and_holds_up_no_other() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("did you mean \"executive-summary\""), "{said}");
-    assert_eq!(ledger(&setting), 1);
+    assert_eq!(setting.ledger().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_definition_is_told_once_and_what_is_due_does_not_wait_for_it() {
+    let mut setting = setting();
+    let hooks = Hooks::start(Manner::Silent).await.unwrap();
+    setting.add(&format!(
+        "[delivery]\naction_list = \"bosses\"\n[action_list.bosses]\n\
+         actions = [{{ webhook = {{ url = \"{}\", body = '{{}}' }}, timeout = \"60s\" }}]",
+        hooks.url("/told")
+    ));
+    assert!(pass(&setting, 0).status.success());
+    std::fs::write(setting.path("reports/a-broken.toml"), "perid = \"last-week\"\n").unwrap();
+    let now = midnight(1).to_string();
+    let mut command = setting.command("mailqos-analytics");
+    let _telling = setting.start(command.args(["schedule", "run-due", "--now", &now]));
+    until("somebody is being told", || !hooks.taken().is_empty()).await;
+    until("the report is ordered", || {
+        setting
+            .succeed("mailqos-analytics", &["outbox", "list"])
+            .contains("shelf")
+    })
+    .await;
+    assert_eq!(pass(&setting, 1).status.code(), Some(1));
+    assert_eq!(setting.ledger().len(), 1);
+    assert_eq!(hooks.taken().len(), 1);
 }
 
 /// Midnight UTC so many days from now.
@@ -185,14 +210,11 @@ fn what_fell_due_meanwhile_is_made_as_the_definition_says() {
         definition(catch_up, catch_up);
     }
     pass_at(&setting, midnight(-5));
-    assert_eq!(ledger(&setting), 0);
+    assert_eq!(setting.ledger().len(), 0);
     // Three runs fell due; nobody was there.
     pass_at(&setting, midnight(-2));
     let runs = |report: &str| -> Vec<String> {
-        let text = setting.succeed("mailqos-analytics", &["outbox", "ledger"]);
-        let lines = text
-            .lines()
-            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let lines = setting.ledger().into_iter();
         lines
             .filter(|line| line["report"] == report)
             .map(|line| line["files"][0]["name"].as_str().unwrap().to_owned())
@@ -219,9 +241,9 @@ fn a_report_waits_for_its_period_but_not_for_ever() {
     pass_at(&setting, hour(0));
     pass_at(&setting, hour(7));
     pass_at(&setting, hour(12));
-    assert_eq!(ledger(&setting), 0, "today is not over");
+    assert_eq!(setting.ledger().len(), 0, "today is not over");
     pass_at(&setting, hour(13));
-    assert_eq!(ledger(&setting), 1, "it has waited long enough");
+    assert_eq!(setting.ledger().len(), 1, "it has waited long enough");
     for year in std::fs::read_dir(setting.path("shelf")).unwrap().flatten() {
         for file in std::fs::read_dir(year.path()).unwrap().flatten() {
             assert!(
@@ -267,10 +289,7 @@ fn a_run_that_waits_or_fails_is_owed_whatever_falls_due_after_it() {
         pass_at(&setting, hour(hours));
     }
     let runs = || -> Vec<String> {
-        let text = setting.succeed("mailqos-analytics", &["outbox", "ledger"]);
-        let lines = text
-            .lines()
-            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let lines = setting.ledger().into_iter();
         lines
             .map(|line| line["run"].as_str().unwrap()[..10].to_owned())
             .collect()
@@ -292,9 +311,9 @@ fn a_clock_that_was_ahead_stops_no_report() {
     let setting = setting();
     pass_at(&setting, midnight(5));
     pass_at(&setting, midnight(6));
-    let made = ledger(&setting);
+    let made = setting.ledger().len();
     // The clock is right again.
     pass_at(&setting, midnight(0));
     pass_at(&setting, midnight(1));
-    assert_eq!(ledger(&setting), made + 1);
+    assert_eq!(setting.ledger().len(), made + 1);
 }

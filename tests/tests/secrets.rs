@@ -3,11 +3,9 @@
 #![cfg(unix)]
 #![allow(clippy::expect_used, missing_docs)]
 
-use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
-
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use mailqos_tests::{
-    secrets::{search, shapes},
+    secrets::{search, secret_file, shapes},
     servers::{Fault, MailServer, Options, PROBE, Protocol, When},
     setting::{Setting, find_bytes, until},
 };
@@ -40,8 +38,7 @@ async fn no_secret_is_found_in_anything_that_was_written() {
     let secrets = tempfile::tempdir().expect("a folder");
     let file = |name: &str, secret: &str| {
         let path = secrets.path().join(name);
-        std::fs::write(&path, secret).expect("a file");
-        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("only for its owner");
+        secret_file(&path, secret);
         path.display().to_string()
     };
     let (mailbox, alerts_file, signing) = (

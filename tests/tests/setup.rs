@@ -2,30 +2,29 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
-use std::process::{Command, Output};
+use std::process::Output;
 
 use mailqos_tests::{
-    binaries::binary,
+    binaries::command,
     servers::{MailServer, Options, PASSWORD, PROBE},
+    setting::words_of,
 };
 
 struct Folder(tempfile::TempDir);
 
 impl Folder {
     fn run(&self, arguments: &[&str]) -> Output {
-        Command::new(binary("mailqos-probe"))
+        command("mailqos-probe")
             .args(arguments)
             .current_dir(self.0.path())
             .env("PROBE_PASSWORD", PASSWORD)
-            .env("NO_COLOR", "1")
-            .stdin(std::process::Stdio::null())
             .output()
             .unwrap()
     }
 
     fn well(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
-        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let said = words_of(&output);
         assert!(output.status.success(), "{arguments:?}: {said}");
         said
     }

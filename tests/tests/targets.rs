@@ -8,6 +8,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use mailqos_core::model::{Micros, UtcMicros};
 use mailqos_tests::{
     hooks::{Hooks, Manner},
+    secrets::secret_file,
     servers::{
         Authority, Fault, FtpServer, KEY_ID, Landing, MailServer, ObjectStore, Options, PASSWORD, Protocol, When,
     },
@@ -25,12 +26,7 @@ async fn mail_server(setting: &mut Setting, name: &str, options: Options) -> Mai
     })
     .await
     .unwrap();
-    std::fs::write(setting.path(&format!("{name}.pem")), server.authority().pem()).unwrap();
-    setting.add(&format!(
-        "[account.{name}]\nuser = \"reports@example.com\"\npassword = {{ env = \"PROBE_PASSWORD\" }}\n\
-         [mail_server.{name}]\nserver = \"127.0.0.1\"\nport = {}\ntls = \"starttls\"\naccount = \"{name}\"\nfrom = \"reports@example.com\"\nca_file = \"{name}.pem\"",
-        server.smtp_port()
-    ));
+    setting.add_mail_server(name, "reports@example.com", &server);
     server
 }
 
@@ -46,9 +42,11 @@ fn try_again(setting: &Setting) -> std::process::Output {
     setting.run("mailqos-analytics", &["outbox", "retry"])
 }
 
-fn ledger(setting: &Setting) -> Vec<serde_json::Value> {
-    let text = setting.succeed("mailqos-analytics", &["outbox", "ledger"]);
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+/// How many pieces there are, which stands in the subject of each: (1/3).
+fn pieces_of(mail: &Landing) -> usize {
+    let subject = mail.field("Subject").unwrap();
+    let (_, count) = subject.trim_end_matches(')').rsplit_once('/').unwrap();
+    count.parse().unwrap()
 }
 
 /// The attached files of a mail: names and contents.
@@ -110,7 +108,7 @@ async fn a_recipient_refused_among_others_holds_nobody_up_and_nobody_gets_it_twi
     let others = || mails.iter().filter(|mail| !mail.to.starts_with("eva"));
     assert!(others().all(|mail| !String::from_utf8_lossy(&mail.content).contains("eva@")));
     assert_eq!(mails[0].field("Reply-To").unwrap(), "desk@example.com");
-    let entry = &ledger(&setting)[0];
+    let entry = &setting.ledger()[0];
     assert_eq!(entry["accepted"].as_array().unwrap().len(), 5);
     assert_eq!(entry["refused"][0][0], "nobody@example.com");
     let csv = setting.succeed("mailqos-analytics", &["outbox", "ledger", "--format", "csv"]);
@@ -162,7 +160,7 @@ async fn another_server_stands_in_and_a_path_in_alarm_is_avoided() {
     std::fs::write(state.join("alarms.json"), r#"{"states":{"path":{"status":"alarm"}}}"#).unwrap();
     deliver();
     until("the mail around the alarm", || second.landings().len() == 2).await;
-    let last = ledger(&setting).pop().unwrap();
+    let last = setting.ledger().pop().unwrap();
     let reply = last["reply"].as_str().unwrap();
     assert!(
         reply.contains("not through first: the monitor path is in alarm"),
@@ -187,16 +185,8 @@ async fn who_cannot_take_a_large_file_gets_it_in_pieces_or_a_link() {
     let large = file(&setting, "large.pdf", 2_000_000);
     setting.succeed("mailqos-analytics", &["deliver", "large.pdf", "--to", "people"]);
     until("a piece", || !server.landings().is_empty()).await;
-    // How many there are stands in each subject: (1/3).
-    let subject = server.landings()[0].field("Subject").unwrap();
-    let count: usize = subject
-        .trim_end_matches(')')
-        .rsplit_once('/')
-        .unwrap()
-        .1
-        .parse()
-        .unwrap();
-    assert!(count > 1, "{subject}");
+    let count = pieces_of(&server.landings()[0]);
+    assert!(count > 1, "{count}");
     until("all pieces", || server.landings().len() == count).await;
     let mut mails = server.landings();
     mails.sort_by_key(|mail| mail.field("Subject"));
@@ -229,12 +219,49 @@ async fn who_cannot_take_a_large_file_gets_it_in_pieces_or_a_link() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_has_pieces_gets_no_whole_from_a_server_that_takes_more() {
+    let mut setting = Setting::new("here");
+    let small = Options {
+        max_size: 1_500_000,
+        ..Options::default()
+    };
+    let first = mail_server(&mut setting, "first", small).await;
+    let second = mail_server(&mut setting, "second", Options::default()).await;
+    setting.add(
+        "[target.people]\nkind = \"email\"\nmail_server = \"first\"\nfallback = \"second\"\n\
+         to = [\"anna@example.com\", \"ben@example.com\"]",
+    );
+    file(&setting, "large.pdf", 2_000_000);
+    // Of the first piece, Anna has to wait.
+    let later = Fault::Reply("450 4.2.0 greylisted".into());
+    first.inject(Protocol::Smtp, "RCPT", later, When::Times(1));
+    let output = setting.run("mailqos-analytics", &["deliver", "large.pdf", "--to", "people"]);
+    assert_eq!(output.status.code(), Some(1));
+    let pieces = |server: &MailServer, user: &str| {
+        let mails = server.landings();
+        mails.iter().filter(|mail| mail.to.starts_with(user)).count()
+    };
+    until("a piece", || !first.landings().is_empty()).await;
+    let whole = pieces_of(&first.landings()[0]);
+    until("all pieces but one", || first.landings().len() == 2 * whole - 1).await;
+    assert_eq!(pieces(&first, "ben"), whole);
+    first.refuse(Protocol::Smtp);
+    assert!(try_again(&setting).status.success());
+    until("the last piece", || !second.landings().is_empty()).await;
+    let subjects: Vec<_> = second.landings().iter().map(|mail| mail.field("Subject")).collect();
+    assert_eq!(pieces(&second, "anna"), 1, "{subjects:?}");
+    assert_eq!(pieces(&second, "ben"), 0, "{subjects:?}");
+    assert!(
+        subjects[0].as_ref().unwrap().ends_with(&format!("(1/{whole})")),
+        "{subjects:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_object_store_gets_files_once_it_is_there() {
     let store = ObjectStore::start().await.unwrap();
     let mut setting = Setting::new("here");
-    let secret = setting.path("s3.secret");
-    std::fs::write(&secret, SECRET).unwrap();
-    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    secret_file(&setting.path("s3.secret"), SECRET);
     setting.add(&format!(
         "[account.store]\nuser = \"{KEY_ID}\"\npassword = {{ file = \"s3.secret\" }}\n\
          [target.bucket]\nkind = \"object-store\"\nurl = \"s3://bucket/reports\"\nendpoint = \"{}\"\nallow_http = true\nregion = \"eu-north-1\"\naccount = \"store\"",
@@ -262,7 +289,7 @@ async fn an_object_store_gets_files_once_it_is_there() {
     assert!(try_again(&setting).status.success());
     assert_eq!(store.names(), ["bucket/reports/2026/r.pdf"]);
     assert!(store.get("bucket/reports/2026/r.pdf").unwrap() == pdf);
-    assert_eq!(ledger(&setting)[0]["reply"], "size and SHA-256 checked");
+    assert_eq!(setting.ledger()[0]["reply"], "size and SHA-256 checked");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -288,7 +315,26 @@ async fn a_file_that_the_server_keeps_locked_for_a_dead_connection_is_written_an
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(server.names(), ["r.pdf"]);
     assert!(server.get("r.pdf").unwrap() == pdf);
-    assert_eq!(ledger(&setting)[0]["reply"], "size and SHA-256 checked");
+    assert_eq!(setting.ledger()[0]["reply"], "size and SHA-256 checked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_the_server_refuses_is_what_is_told() {
+    let server = FtpServer::start().await.unwrap();
+    let mut setting = Setting::new("here");
+    setting.add(&format!(
+        "[target.site]\nkind = \"ftp\"\nserver = \"127.0.0.1\"\nport = {}\ntls = \"none\"",
+        server.port()
+    ));
+    file(&setting, "r.pdf", 1_000);
+    server.refuse_new_names();
+    let output = setting.run("mailqos-analytics", &["deliver", "r.pdf", "--to", "site"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    // There is no old file: that it can't be removed is not the cause.
+    assert!(
+        said.contains("RNTO r.pdf: 550 names stay") && !said.contains("DELE"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -314,7 +360,7 @@ fn old_files_are_removed_by_rule_and_only_ours() {
     };
     assert_eq!(later(29), ["a.pdf", "b.pdf", "theirs.pdf"]);
     assert_eq!(later(31), ["b.pdf", "theirs.pdf"]);
-    let lines = ledger(&setting);
+    let lines = setting.ledger();
     assert!(
         lines
             .iter()

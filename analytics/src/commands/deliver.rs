@@ -110,9 +110,6 @@ pub(super) async fn send(config: &Config, requests: &[Request], now: UtcMicros) 
         }
     }
     let work = outbox.work_off(config, UtcMicros::now()).await.map_err(Failure::work)?;
-    for target in &work.busy {
-        eprintln!("{target}: a running schedule delivers it: see `mailqos-analytics outbox list`");
-    }
     tell(&work);
     outbox.tell(config, UtcMicros::now()).await.map_err(Failure::work)?;
     let mine = |target: &str| requests.iter().any(|request| request.target.as_str() == target);
@@ -126,6 +123,9 @@ pub(super) async fn send(config: &Config, requests: &[Request], now: UtcMicros) 
 
 /// Says on standard error what working off the outbox did.
 pub(super) fn tell(work: &Work) {
+    for target in &work.busy {
+        eprintln!("{target}: a running schedule delivers to it just now: see `mailqos-analytics outbox list`");
+    }
     for entry in &work.delivered {
         eprintln!("{}: {} ({})", entry.target, entry.places.join(", "), entry.reply);
         for (recipient, reply) in &entry.refused {

@@ -73,7 +73,7 @@ struct SampleShown {
 ///
 /// # Errors
 /// The lake can't be read.
-pub(super) fn run(source: &Source, figure: &Figure, all: bool, format: Format) -> Result<ExitCode, Failure> {
+pub(super) fn run(source: &Source, figure: &Figure, all: bool) -> Result<ExitCode, Failure> {
     let asked: Vec<Asked> = figure.percentile().cloned().into_iter().collect();
     let shape = Shape::of_monitors(source.period.calendar.clone(), &[figure.metric()], &asked);
     let question = shape.question(&source.period, None);
@@ -89,7 +89,7 @@ pub(super) fn run(source: &Source, figure: &Figure, all: bool, format: Format) -
         .flatten()
         .collect();
     source.remarks(explanations.is_empty());
-    match format {
+    match source.format {
         Format::Json => print(json(&explanations)?)?,
         Format::Table => {
             for explanation in &explanations {
@@ -97,7 +97,7 @@ pub(super) fn run(source: &Source, figure: &Figure, all: bool, format: Format) -
                 print(table(std::slice::from_ref(explanation), false).bytes(Format::Table)?)?;
             }
         }
-        Format::Csv | Format::Parquet => table(&explanations, true).print(format)?,
+        format @ (Format::Csv | Format::Parquet) => table(&explanations, true).print(format)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -257,11 +257,11 @@ impl std::str::FromStr for Figure {
             "mttr" | "mttr_s" => Self::Mttr,
             "mtbf" | "mtbf_s" => Self::Mtbf,
             "delivered_within_max_round_trip" => Self::Within(None),
-            "delivered_within_10s" => Self::Within(Some(0)),
-            "delivered_within_30s" => Self::Within(Some(1)),
-            "delivered_within_1min" => Self::Within(Some(2)),
-            "delivered_within_5min" => Self::Within(Some(3)),
             _ => {
+                if let Some(limit) = text.strip_prefix("delivered_within_") {
+                    let index = LIMITS.iter().position(|known| limit_name(*known) == limit);
+                    return Ok(Self::Within(Some(index.ok_or_else(wrong)?)));
+                }
                 if let Some(which) = Which::named(text) {
                     return Ok(Self::Tests(which));
                 }
@@ -410,12 +410,56 @@ fn ranks(n: usize, asked: &Asked) -> String {
     let (low, fraction) = needed_ranks(n, q);
     if fraction > 0.0 {
         format!(
-            "({n} − 1)·{q} = {:.4}: between the {}th and {}th of {n} in ascending order",
+            "({n} − 1)·{q} = {:.4}: between the {} and {} of {n} in ascending order",
             low as f64 + fraction,
-            low + 1,
-            low + 2
+            ordinal(low + 1),
+            ordinal(low + 2)
         )
     } else {
-        format!("({n} − 1)·{q} = {low}: the {}th of {n} in ascending order", low + 1)
+        format!(
+            "({n} − 1)·{q} = {low}: the {} of {n} in ascending order",
+            ordinal(low + 1)
+        )
+    }
+}
+
+/// `1st`, `2nd`, `11th`.
+fn ordinal(number: usize) -> String {
+    let ending = match (number % 100, number % 10) {
+        (11..=13, _) => "th",
+        (_, 1) => "st",
+        (_, 2) => "nd",
+        (_, 3) => "rd",
+        _ => "th",
+    };
+    format!("{number}{ending}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_are_counted_in_english() {
+        let shown = [1, 2, 3, 4, 11, 12, 13, 21, 102, 111, 1_003].map(ordinal);
+        let right = [
+            "1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "102nd", "111th", "1003rd",
+        ];
+        assert_eq!(shown, right);
+    }
+
+    #[test]
+    fn each_figure_is_found_by_the_name_that_it_shows() {
+        let limits = LIMITS.map(|limit| format!("delivered_within_{}", limit_name(limit)));
+        let others = "availability delivery_rate coverage availability_by_time downtime unknown maintenance outages longest_outage mttr \
+                      mtbf tests ok not_tested excluded provisional delivered_within_max_round_trip delivered_p99.9 round_trip_count \
+                      smtp_send_p95";
+        for name in others.split_whitespace().chain(limits.iter().map(String::as_str)) {
+            assert_eq!(
+                name.parse::<Figure>().map(|figure| figure.to_string()),
+                Ok(name.to_owned())
+            );
+        }
+        assert!("delivered_within_11s".parse::<Figure>().is_err());
     }
 }

@@ -16,7 +16,7 @@ use mailqos_core::{
 
 use super::{
     Failure, Global, print,
-    table::{Cell, Format, Table},
+    table::{Cell, Format, Table, counted},
 };
 use crate::lake::{
     self, UpkeepError,
@@ -272,10 +272,10 @@ fn verify(data: &Path, sites: &[SiteName]) -> Result<ExitCode, Failure> {
         text += &format!("{}: {}\n", finding.path.display(), finding.problem);
     }
     text += &format!(
-        "{} files with {} rows read, {} problems\n",
-        verdict.files,
-        verdict.rows,
-        verdict.findings.len()
+        "{} with {} read, {}\n",
+        counted(verdict.files, "file"),
+        counted(verdict.rows, "row"),
+        counted(verdict.findings.len() as u64, "problem")
     );
     print(text)?;
     for path in upkeep::aside(data)? {
@@ -303,10 +303,15 @@ fn repair(data: &Path, sites: &[SiteName], apply: bool) -> Result<ExitCode, Fail
     {
         // Whole rows of a file that is not as it was written: one of them differs, and nothing says which.
         let doubtful = *lost == Some(0) && *kept > 0;
-        let lost = lost.map_or("an unknown number".to_owned(), |lost| lost.to_string());
+        let lost = match lost {
+            None => "an unknown number are lost".to_owned(),
+            Some(1) => "1 is lost".to_owned(),
+            Some(lost) => format!("{lost} are lost"),
+        };
         text += &format!(
-            "{}: {problem}\n  {kept} rows can be read, {lost} are lost{}",
+            "{}: {problem}\n  {} can be read, {lost}{}",
             path.display(),
+            counted(*kept, "row"),
             if doubtful {
                 " (but some value may have been altered, and nothing tells which: a copy of the file would be better)"
             } else {
@@ -318,7 +323,7 @@ fn repair(data: &Path, sites: &[SiteName], apply: bool) -> Result<ExitCode, Fail
             None => "; would be rebuilt\n".to_owned(),
         };
     }
-    text += &format!("{} damaged files\n", repairs.len());
+    text += &format!("{}\n", counted(repairs.len() as u64, "damaged file"));
     print(text)?;
     remind(apply, !repairs.is_empty());
     Ok(ExitCode::SUCCESS)
@@ -343,7 +348,11 @@ fn retain(data: &Path, sites: &[SiteName], keep_days: u16, apply: bool) -> Resul
         text += &format!("{}\n", day.path.display());
     }
     let verb = if apply { "deleted" } else { "would be deleted" };
-    text += &format!("{} files, {bytes} bytes {verb}\n", days.len());
+    text += &format!(
+        "{}, {} {verb}\n",
+        counted(days.len() as u64, "file"),
+        counted(bytes, "byte")
+    );
     print(text)?;
     remind(apply, !days.is_empty());
     Ok(ExitCode::SUCCESS)
@@ -368,8 +377,12 @@ fn import(data: &Path, args: ImportArgs) -> Result<ExitCode, Failure> {
         .unwrap_or_default();
     let verb = if args.apply { "imported" } else { "would be imported" };
     print(format!(
-        "{} rows{span}\n{} samples on {} days {verb} into site {}, {} left out as duplicates\n",
-        imported.rows, imported.new, imported.days, plan.site, imported.duplicates
+        "{}{span}\n{} on {} {verb} into site {}, {} left out as duplicates\n",
+        counted(imported.rows, "row"),
+        counted(imported.new, "sample"),
+        counted(imported.days, "day"),
+        plan.site,
+        imported.duplicates
     ))?;
     remind(args.apply, imported.new > 0);
     Ok(ExitCode::SUCCESS)
@@ -401,9 +414,10 @@ fn export(data: &Path, sites: Vec<SiteName>, args: ExportArgs) -> Result<ExitCod
             export::lake(data, &choice, &folder)?
         }
         (_, Some(file)) => {
-            let mut out = std::io::BufWriter::new(std::fs::File::create(&file)?);
+            let unwritten = |error: std::io::Error| Failure::work(format!("{}: {error}", file.display()));
+            let mut out = std::io::BufWriter::new(std::fs::File::create(&file).map_err(unwritten)?);
             let count = export::csv(data, &choice, &mut out)?;
-            out.flush()?;
+            out.flush().map_err(unwritten)?;
             count
         }
         (_, None) => match export::csv(data, &choice, std::io::stdout().lock()) {
@@ -411,6 +425,6 @@ fn export(data: &Path, sites: Vec<SiteName>, args: ExportArgs) -> Result<ExitCod
             count => count?,
         },
     };
-    eprintln!("{count} samples exported");
+    eprintln!("{} exported", counted(count, "sample"));
     Ok(ExitCode::SUCCESS)
 }

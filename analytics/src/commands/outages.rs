@@ -7,19 +7,15 @@ use mailqos_core::model::{Micros, UtcMicros};
 use super::{
     Failure, Global,
     source::{SourceArgs, lake_failure},
-    table::{Cell, Format, Table, long, seconds},
+    table::{Cell, Format, Table, long, moment, seconds},
 };
-use crate::figures::{Column, Metric, Period, Series, SeriesQuery, Timeline};
+use crate::figures::{Column, Metric, Period, Series, Timeline};
 
 /// Options of `outages`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     source: SourceArgs,
-
-    /// How the answer is written.
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
 }
 
 /// Runs the command.
@@ -28,14 +24,10 @@ pub struct Args {
 /// Wrong usage, or a lake that can't be read.
 pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     let source = args.source.open(global)?;
-    let query = SeriesQuery {
-        sites: source.sites.clone(),
-        monitors: source.monitors.clone(),
-        ..SeriesQuery::new(source.period.clone())
-            .metrics(&[Metric::RoundTrip])
-            .columns(&[Column::Stage, Column::Error])
-            .for_outages()
-    };
+    let query = source
+        .query(&source.period)
+        .metrics(&[Metric::RoundTrip])
+        .columns(&[Column::Stage, Column::Error]);
     // A period that is not over ends now: what has not been is not unknown.
     let period = source
         .period
@@ -44,7 +36,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     let found = source
         .lake
         .map(&query, |series| {
-            (series.inside.is_empty(), rows(series, &period, args.format))
+            (series.inside.is_empty(), rows(series, &period, source.format))
         })
         .map_err(lake_failure)?;
     let mut table = Table::new([
@@ -63,17 +55,14 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     for row in found.iter().flat_map(|(_, rows)| rows) {
         table.push(row.clone());
     }
-    source.print(table, args.format)?;
+    source.print(table)?;
     source.remarks(found.iter().all(|(empty, _)| *empty));
     Ok(ExitCode::SUCCESS)
 }
 
 /// A row for each outage that touches the period.
 fn rows(series: &Series, period: &Period, format: Format) -> Vec<Vec<Cell>> {
-    let moment = |at: UtcMicros| {
-        let zoned = period.calendar.zoned(at);
-        zoned.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
-    };
+    let moment = |at: UtcMicros| moment(&period.calendar, at);
     let time = |time: Micros| match format {
         Format::Table => Cell::Text(long(time)),
         _ => Cell::number(Some(seconds(time)), 0),

@@ -67,7 +67,7 @@ enum Format {
 /// Runs the command.
 ///
 /// # Errors
-/// The outbox can't be read or written, or has no such delivery.
+/// The outbox can't be read or written, has no such delivery, or somebody else delivers what is to be dropped.
 pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let config = global.load()?;
     let outbox = Outbox::open(&config).map_err(Failure::work)?;
@@ -111,16 +111,20 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
             } else {
                 ids
             };
+            let mut busy = false;
             for id in &ids {
                 match outbox.retry(id, now).map_err(Failure::work)? {
                     Named::Done => {}
                     Named::Unknown => return Err(unknown(id)),
-                    Named::Busy => eprintln!("{id}: a running schedule delivers to its target just now"),
+                    Named::Busy => {
+                        busy = true;
+                        eprintln!("{id}: not tried again: a running schedule delivers to its target just now");
+                    }
                 }
             }
             let work = outbox.work_off(&config, now).await.map_err(Failure::work)?;
             tell(&work);
-            if !work.is_well() {
+            if busy || !work.is_well() {
                 return Ok(ExitCode::FAILURE);
             }
         }
@@ -263,7 +267,9 @@ fn line(order: &Order, state: &str) -> String {
         .as_ref()
         .map_or_else(String::new, |error| format!(": {error}"));
     format!(
-        "{}  {state}  {}  {files}  {} attempts{next}{error}\n",
-        order.id, order.target, order.attempts
+        "{}  {state}  {}  {files}  {}{next}{error}\n",
+        order.id,
+        order.target,
+        order.tries()
     )
 }

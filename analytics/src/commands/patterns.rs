@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     figures::{
-        Column, Metric, SeriesQuery,
+        Column, Metric,
         patterns::{self, Found, Pattern},
         significance::LEVEL,
     },
@@ -25,10 +25,6 @@ use crate::{
 pub struct Args {
     #[command(flatten)]
     source: SourceArgs,
-
-    /// How the answer is written.
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
 }
 
 /// Runs the command.
@@ -37,14 +33,11 @@ pub struct Args {
 /// Wrong usage, or a lake that can't be read.
 pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     let source = args.source.open(global)?;
-    let query = SeriesQuery {
-        sites: source.sites.clone(),
-        monitors: source.monitors.clone(),
-        ..SeriesQuery::new(source.period.clone())
-            .metrics(&Metric::CONTRACT)
-            .columns(&[Column::Stage, Column::SmtpReplyCode, Column::Hops])
-            .for_outages()
-    };
+    let query = source.query(&source.period).metrics(&Metric::CONTRACT).columns(&[
+        Column::Stage,
+        Column::SmtpReplyCode,
+        Column::Hops,
+    ]);
     let answers = source
         .lake
         .map(&query, |series| patterns::ask(series, &source.period))
@@ -55,12 +48,11 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     let locale = Locale::new("en", source.period.timezone().clone())
         .ok_or_else(|| Failure::work("there are no texts at all"))?;
     let told = pattern_words::told(found.iter());
-    match args.format {
-        Format::Table => {
-            words(&told, empty, &locale)?;
-            source.print_left_out()?;
-        }
-        format => source.print(flat(&told, &locale), format)?,
+    if source.format == Format::Table {
+        words(&told, empty, &locale)?;
+        source.print_left_out()?;
+    } else {
+        source.print(flat(&told, &locale))?;
     }
     Ok(ExitCode::SUCCESS)
 }

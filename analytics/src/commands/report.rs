@@ -7,9 +7,17 @@ use std::{
 };
 
 use jiff::tz::TimeZone;
-use mailqos_core::{config::Config, model::UtcMicros};
+use mailqos_core::{
+    config::{Config, glob, nearest},
+    model::UtcMicros,
+};
 
-use super::{Failure, Global, deliver::send, preview, print, progress, source::lake_failure};
+use super::{
+    Failure, Global,
+    deliver::send,
+    preview, print, progress,
+    source::{lake_failure, suggestion},
+};
 use crate::{
     figures::{Lake, LakeError, Period, PeriodError},
     report::{
@@ -364,6 +372,19 @@ fn verify(args: &Verify, global: &Global) -> Result<ExitCode, Failure> {
 
 /// What was asked for on the command line must exist.
 fn known(lake: &Lake, config: Option<&Config>, selection: &Selection) -> Result<(), Failure> {
+    let sites = lake.sites();
+    for pattern in &selection.sites {
+        let mut known = sites
+            .iter()
+            .map(|site| &**site)
+            .chain(config.map(|config| config.site.as_str()));
+        if !known.any(|site| glob(pattern, site)) {
+            return Err(Failure::usage(
+                format!("the lake has no site {pattern:?}"),
+                suggestion("site", pattern, sites.iter().map(|site| &**site)),
+            ));
+        }
+    }
     let monitors = lake.monitors(None).map_err(lake_failure)?;
     for pattern in &selection.monitors {
         let one = Selection {
@@ -372,7 +393,7 @@ fn known(lake: &Lake, config: Option<&Config>, selection: &Selection) -> Result<
         };
         let in_configuration = config.is_some_and(|config| config.select(std::slice::from_ref(pattern)).is_ok());
         if !in_configuration && !monitors.iter().any(|(site, id)| one.includes(config, site, id)) {
-            let near = mailqos_core::config::nearest(pattern, monitors.iter().map(|(_, id)| &**id));
+            let near = nearest(pattern, monitors.iter().map(|(_, id)| &**id));
             return Err(Failure::usage(
                 format!("{pattern:?} selects no monitor of the lake or the configuration"),
                 near.map_or_else(

@@ -96,10 +96,13 @@ async fn pass(config: &Arc<Config>, now: UtcMicros) -> Result<bool, Failure> {
 
 async fn make(config: &Arc<Config>, now: UtcMicros) -> Result<bool, Failure> {
     let (definitions, wrong) = definitions(config)?;
-    schedule::tell_wrong(config, &wrong, now).await.map_err(Failure::work)?;
-    let failures = schedule::run_due(config, definitions, now)
-        .await
-        .map_err(Failure::work)?;
+    // What is right does not wait until somebody has heard of what is wrong.
+    let (told, made) = tokio::join!(
+        schedule::tell_wrong(config, &wrong, now),
+        schedule::run_due(config, definitions, now)
+    );
+    let failures = made.map_err(Failure::work)?;
+    told.map_err(Failure::work)?;
     for (slug, error) in &failures {
         tracing::error!(report = %slug, "due, and not made: {error}; it is tried again");
     }

@@ -4,19 +4,16 @@ use std::{path::PathBuf, process::ExitCode};
 
 use jiff::civil::Weekday;
 use mailqos_core::{
-    config::{Config, LevelTarget, nearest},
+    config::{Config, LevelTarget},
     model::{Micros, UtcMicros},
 };
 
 use super::{
     Failure, Global, print,
-    source::{SourceArgs, lake_failure, weekday},
-    table::{Cell, Format, Table, per_cent},
+    source::{SourceArgs, lake_failure, suggestion, weekday},
+    table::{Cell, Format, Table, moment, per_cent},
 };
-use crate::figures::{
-    Calendar,
-    service_level::{self, Entry, Judgement, LevelReport, Value, Verdict, Why},
-};
+use crate::figures::service_level::{self, Entry, Judgement, LevelReport, Value, Verdict, Why};
 
 /// Whether the service levels of the configuration were met: what was measured, the error budget and what of it is spent,
 /// how fast it is spent, and how the period will end.
@@ -91,6 +88,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         year_start: args.year_start,
         data: args.data.clone(),
         skip_corrupt: args.skip_corrupt,
+        format: args.format,
     };
     let mut source = source.open(global)?;
     let config = match source.config.take() {
@@ -118,12 +116,11 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     }
     // Nothing spent out of nothing tested is no figure; say where the tests may be.
     source.remarks(rows(&reports).all(|(_, entry, _)| entry.tests == 0));
-    match args.format {
-        Format::Table => {
-            print_table(&reports)?;
-            source.print_left_out()?;
-        }
-        format => source.print(flat(&reports), format)?,
+    if source.format == Format::Table {
+        print_table(&reports)?;
+        source.print_left_out()?;
+    } else {
+        source.print(flat(&reports))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -145,12 +142,10 @@ fn levels<'a>(name: Option<&str>, config: &'a Config) -> Result<Levels<'a>, Fail
     let Some(name) = name else { return Ok(all) };
     let found: Levels<'a> = all.iter().filter(|(id, _)| *id == name).copied().collect();
     if found.is_empty() {
-        let names = || all.iter().map(|(id, _)| *id);
-        let help = match nearest(name, names()) {
-            Some(near) => format!("did you mean {near:?}?"),
-            None => format!("there are {}", names().collect::<Vec<_>>().join(", ")),
-        };
-        return Err(Failure::usage(format!("there is no service level {name:?}"), help));
+        return Err(Failure::usage(
+            format!("there is no service level {name:?}"),
+            suggestion("service level", name, all.iter().map(|(id, _)| *id)),
+        ));
     }
     Ok(found)
 }
@@ -191,10 +186,6 @@ fn why(verdict: Verdict) -> Option<&'static str> {
 
 fn minutes(time: Micros) -> f64 {
     time.0 as f64 / 60e6
-}
-
-fn moment(calendar: &Calendar, at: UtcMicros) -> String {
-    calendar.zoned(at).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
 }
 
 /// Each target of each monitor with all its figures.

@@ -10,7 +10,7 @@ use super::{
     table::{Cell, Format, Table},
 };
 use crate::figures::{
-    lake::{Lake, LakeError},
+    lake::{Lake, LakeError, SeriesQuery},
     periods::{Calendar, Period, PeriodError},
 };
 
@@ -58,6 +58,10 @@ pub struct SourceArgs {
     /// Leave out corrupt files, naming them, instead of failing.
     #[arg(long)]
     pub skip_corrupt: bool,
+
+    /// How the answer is written.
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: Format,
 }
 
 /// `monday` or `mon`.
@@ -87,6 +91,8 @@ pub struct Source {
     pub sites: BTreeSet<String>,
     /// The configuration, unless `--data` made it needless.
     pub config: Option<Config>,
+    /// How the answer is written.
+    pub format: Format,
 }
 
 impl SourceArgs {
@@ -149,6 +155,7 @@ impl SourceArgs {
             monitors: BTreeSet::new(),
             sites: self.site.iter().cloned().collect(),
             config,
+            format: self.format,
         };
         source.check_sites()?;
         source.select(&self.monitor)?;
@@ -218,20 +225,28 @@ impl Source {
         Ok(())
     }
 
+    /// What is asked of the lake: the samples of these monitors in a period, with what outages are made of.
+    pub fn query(&self, period: &Period) -> SeriesQuery {
+        SeriesQuery {
+            sites: self.sites.clone(),
+            monitors: self.monitors.clone(),
+            ..SeriesQuery::new(period.clone()).for_outages()
+        }
+    }
+
     /// Prints a table, and in it which corrupt files were left out.
     ///
     /// # Errors
     /// It can't be written.
-    pub fn print(&self, mut table: Table, format: Format) -> Result<(), Failure> {
-        let skipped = self.lake.skipped();
-        if format != Format::Table {
-            if self.lake.skips() {
-                table.add_column("skipped_files", &Cell::Count(skipped.len() as u64));
-            }
-            return table.print(format);
+    pub fn print(&self, mut table: Table) -> Result<(), Failure> {
+        if self.format == Format::Table {
+            table.print(self.format)?;
+            return self.print_left_out();
         }
-        table.print(format)?;
-        self.print_left_out()
+        if self.lake.skips() {
+            table.add_column("skipped_files", &Cell::Count(self.lake.skipped().len() as u64));
+        }
+        table.print(self.format)
     }
 
     /// Prints below an answer for the eye which corrupt files were left out of it.
@@ -284,7 +299,7 @@ impl From<LakeError> for Failure {
 }
 
 /// "did you mean", or what there is.
-fn suggestion<'a>(what: &str, wanted: &str, known: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn suggestion<'a>(what: &str, wanted: &str, known: impl Iterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.collect();
     if known.is_empty() {
         return format!("there is no {what} at all");

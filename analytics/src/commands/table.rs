@@ -2,10 +2,11 @@
 
 use std::io::IsTerminal as _;
 
-use mailqos_core::model::Micros;
+use mailqos_core::model::{Micros, UtcMicros};
 use polars::prelude::{Column, DataFrame, NamedFrom as _, ParquetWriter, Series};
 
 use super::{Failure, print};
+use crate::figures::Calendar;
 
 /// How an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -114,6 +115,16 @@ pub fn per_cent(value: f64, of: u64) -> String {
         }
         decimals += 1;
     }
+}
+
+/// A moment in RFC 3339, to the second, with the zone's offset at that moment.
+pub fn moment(calendar: &Calendar, at: UtcMicros) -> String {
+    calendar.zoned(at).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+}
+
+/// `1 file`, `2 files`: English adds an s to all things that are counted here.
+pub fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Microseconds as seconds.
@@ -364,6 +375,14 @@ mod tests {
         assert_eq!(per_cent(0.998877, 40_000), "99.89 %");
         assert_eq!(per_cent(0.999_999_999_9, 105_000), "over 99.999 %");
         assert_eq!(per_cent(0.000_000_000_1, 105_000), "under 0.001 %");
+    }
+
+    #[test]
+    fn one_is_no_more_than_one() {
+        assert_eq!(
+            [0, 1, 2].map(|count| counted(count, "file")),
+            ["0 files", "1 file", "2 files"]
+        );
     }
 
     #[test]

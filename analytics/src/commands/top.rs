@@ -8,7 +8,7 @@ use super::{
     print,
     source::{SourceArgs, lake_failure},
     stats::{Asked, Shape, query},
-    table::{Cell, Format, Table},
+    table::{Cell, Format, Table, counted},
 };
 use crate::figures::stats::Row;
 
@@ -30,10 +30,6 @@ pub struct Args {
     /// Only the worst, or only the best.
     #[arg(long, value_enum, value_name = "END")]
     only: Option<End>,
-
-    /// How the answer is written.
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -119,7 +115,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
                 match figure.value(row, &question) {
                     Found::Is(value) => cell(value),
                     // Numbers and words don't share a column of a file.
-                    Found::NotDelivered if matches!(args.format, Format::Table | Format::Json) => {
+                    Found::NotDelivered if matches!(source.format, Format::Table | Format::Json) => {
                         Cell::Text("not delivered".into())
                     }
                     Found::NotDelivered | Found::None => Cell::None,
@@ -132,18 +128,19 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
             ]);
         }
     }
-    source.print(table, args.format)?;
-    if args.format == Format::Table && !unknown.is_empty() {
+    source.print(table)?;
+    if source.format == Format::Table && !unknown.is_empty() {
         let names: Vec<&str> = unknown
             .iter()
             .filter_map(|row| row.whose.monitor.as_deref())
             .take(10)
             .collect();
         print(format!(
-            "\n{} monitors have no {}: {}.\n",
-            unknown.len(),
-            figure,
-            names.join(", ")
+            "\n{} {} no {figure}: {}{}.\n",
+            counted(unknown.len() as u64, "monitor"),
+            if unknown.len() == 1 { "has" } else { "have" },
+            names.join(", "),
+            if unknown.len() > names.len() { ", …" } else { "" }
         ))?;
     }
     source.remarks(rows.is_empty());

@@ -69,7 +69,7 @@ fn files(order: &Order) -> String {
 fn words(order: &Order, dead: bool) -> String {
     let reason = order.last_error.as_deref().unwrap_or("no reason given");
     let mut text = format!(
-        "{} {} to {} after {} attempt{}.\nOrdered: {}\nWhy: {reason}\n",
+        "{} {} to {} after {}.\nOrdered: {}\nWhy: {reason}\n",
         files(order),
         if dead {
             "was not delivered"
@@ -77,8 +77,7 @@ fn words(order: &Order, dead: bool) -> String {
             "is not delivered yet"
         },
         order.target,
-        order.attempts,
-        if order.attempts == 1 { "" } else { "s" },
+        order.tries(),
         UtcMicros(order.ordered_at),
     );
     for served in order.done.values() {

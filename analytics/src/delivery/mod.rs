@@ -9,7 +9,11 @@ pub mod outbox;
 mod shelf;
 mod targets;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use mailqos_core::{
     config::{Config, FilesTarget, Target},
@@ -203,6 +207,22 @@ pub enum Again {
 }
 
 impl DeliveryError {
+    /// A file or folder that can't be read or written.
+    fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
+        let what = path.display().to_string();
+        move |source| Self::Io { what, source }
+    }
+
+    /// A server's refusal in other words, where there are better ones.
+    fn reworded(mut self, words: impl FnOnce(&str) -> Option<String>) -> Self {
+        if let Self::Server { reason, .. } = &mut self
+            && let Some(better) = words(reason)
+        {
+            *reason = better;
+        }
+        self
+    }
+
     /// When another try may succeed.
     pub fn again(&self) -> Again {
         match self {

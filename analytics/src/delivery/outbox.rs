@@ -101,6 +101,16 @@ pub struct Order {
     pub tell_at: i64,
 }
 
+impl Order {
+    /// How often it was tried, in words.
+    pub fn tries(&self) -> String {
+        match self.attempts {
+            1 => "1 attempt".to_owned(),
+            several => format!("{several} attempts"),
+        }
+    }
+}
+
 /// A file of an order.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub struct StoredFile {
@@ -318,7 +328,12 @@ impl Outbox {
 
     /// Lets the orders of a run wait with the others; those that a crash has left here, too.
     fn place_run(&self, folder: &Path) -> Result<(), OutboxError> {
-        for entry in fs::read_dir(folder).map_err(failed(folder))? {
+        let entries = match fs::read_dir(folder) {
+            // Whoever made the run has closed it meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(failed(folder))?,
+        };
+        for entry in entries {
             let entry = entry.map_err(failed(folder))?;
             match self.place(&entry.path(), &entry.file_name().to_string_lossy()) {
                 // Somebody else who looked at the same time was faster.
@@ -339,10 +354,10 @@ impl Outbox {
         sync(&self.pending()).map_err(failed(&place))
     }
 
-    /// A folder for what is not whole yet.
+    /// A folder for what is not whole yet, or no more.
     fn draft(&self) -> PathBuf {
         let mut unique = [0_u8; 8];
-        // Only the name of a folder that is renamed at once.
+        // Only a name that nobody else has.
         let _ = getrandom::fill(&mut unique);
         self.folder.join(format!(".draft-{}", hex(&unique)))
     }
@@ -477,12 +492,16 @@ impl Outbox {
     /// # Errors
     /// The outbox can't be written.
     pub fn retry(&self, id: &str, now: UtcMicros) -> Result<Named, OutboxError> {
-        let Some((folder, mut order)) = self.find(id)? else {
+        let Some((_, order)) = self.find(id)? else {
             return Ok(Named::Unknown);
         };
         // Who delivers it writes down who was served: that must not be overwritten.
         let Some(_lock) = self.lock_target(&order.target)? else {
             return Ok(Named::Busy);
+        };
+        // What was read before the lock may have been delivered, or tried, meanwhile.
+        let Some((folder, mut order)) = self.find(id)? else {
+            return Ok(Named::Unknown);
         };
         order.next_attempt_at = now.0;
         order.ordered_at = now.0;
@@ -525,10 +544,14 @@ impl Outbox {
         Ok(None)
     }
 
+    /// Takes an order out at once and whole: a part of one that a crash leaves in its place would be taken for it when it is ordered
+    /// again, and never be delivered.
     fn forget(&self, id: &str) -> Result<(), OutboxError> {
         for folder in [self.pending().join(id), self.dead().join(id)] {
             if folder.is_dir() {
-                fs::remove_dir_all(&folder).map_err(failed(&folder))?;
+                let gone = self.draft();
+                fs::rename(&folder, &gone).map_err(failed(&folder))?;
+                fs::remove_dir_all(&gone).map_err(failed(&gone))?;
             }
         }
         Ok(())
@@ -849,7 +872,7 @@ impl Outbox {
 }
 
 /// Whether a moment has come, or is so far away that the clock by which it was set must have been wrong.
-pub(super) fn is_due(at: i64, now: UtcMicros, pause: Micros) -> bool {
+pub(crate) fn is_due(at: i64, now: UtcMicros, pause: Micros) -> bool {
     at <= now.0 || at > now.0.saturating_add(pause.0.saturating_mul(2))
 }
 
@@ -883,6 +906,8 @@ fn orders(folder: &Path) -> Result<Vec<Order>, OutboxError> {
         let path = entry.map_err(failed(folder))?.path();
         match order(&path) {
             Ok(order) => orders.push(order),
+            // It was delivered meanwhile.
+            Err(_) if !path.exists() => {}
             Err(error) => tracing::error!("{error}"),
         }
     }
@@ -1048,6 +1073,34 @@ mod tests {
         outbox.close_run("run").expect("closed");
         assert!(!outbox.is_ordered("run"));
         outbox.close_run("run").expect("closed");
+    }
+
+    #[test]
+    fn a_run_that_is_closed_while_others_look_for_it_holds_nobody_up() {
+        let folder = tempfile::tempdir().expect("folder");
+        let outbox = Outbox::open(&config(folder.path())).expect("outbox");
+        outbox
+            .place_run(&outbox.runs().join(run_key("run")))
+            .expect("nothing to do");
+    }
+
+    #[test]
+    fn an_order_that_is_dropped_can_be_ordered_again() {
+        let folder = tempfile::tempdir().expect("folder");
+        let outbox = Outbox::open(&config(folder.path())).expect("outbox");
+        let now = UtcMicros(1_000_000);
+        let order = || outbox.submit(&request(folder.path(), "a"), now).expect("submitted");
+        let Submitted::Waits(id) = order() else {
+            panic!("it waits");
+        };
+        assert_eq!(outbox.drop_order(&id).expect("dropped"), Named::Done);
+        let left = fs::read_dir(&outbox.folder).expect("a folder").flatten();
+        assert!(
+            left.map(|entry| entry.file_name())
+                .all(|name| !name.to_string_lossy().starts_with(".draft-"))
+        );
+        assert_eq!(order(), Submitted::Waits(id));
+        assert_eq!(outbox.waiting().expect("read").len(), 1);
     }
 
     #[tokio::test]

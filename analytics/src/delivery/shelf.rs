@@ -203,12 +203,8 @@ fn temporary(name: &str, hash: &Hash) -> String {
 
 /// Size and SHA-256 of a file of this machine.
 pub(super) async fn local(path: &Path) -> Result<(u64, Hash), DeliveryError> {
-    let unreadable = |source| DeliveryError::Io {
-        what: path.display().to_string(),
-        source,
-    };
-    let mut file = tokio::fs::File::open(path).await.map_err(unreadable)?;
-    read(&mut file).await.map_err(unreadable)
+    let mut file = tokio::fs::File::open(path).await.map_err(DeliveryError::io(path))?;
+    read(&mut file).await.map_err(DeliveryError::io(path))
 }
 
 /// Size and SHA-256 of all that can be read.

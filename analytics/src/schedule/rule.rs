@@ -21,7 +21,9 @@ impl Rule {
         if let Self::Cron(cron) = self {
             return cron.next(after, zone);
         }
-        let mut local = zone.to_datetime(after.timestamp());
+        // A local time that is left out comes late, when those after it have passed: no gap is longer than a day.
+        let now = zone.to_datetime(after.timestamp());
+        let mut local = now.checked_sub(Span::new().days(1)).unwrap_or(now);
         for _ in 0..STEPS {
             local = self.next_local(local)?;
             let moment: UtcMicros = local.to_zoned_datetime(zone.clone()).ok()?.timestamp().into();
@@ -136,6 +138,11 @@ mod tests {
         // 2026-03-29 has no 02:30 in Berlin: 03:30 summer time it is.
         assert_eq!(
             next(&rule, "2026-03-28T12:00:00Z", "Europe/Berlin"),
+            "2026-03-29T01:30:00Z"
+        );
+        // The clock shows 03:20 then, and the 02:30 of the day is still to come.
+        assert_eq!(
+            next(&rule, "2026-03-29T01:20:00Z", "Europe/Berlin"),
             "2026-03-29T01:30:00Z"
         );
         assert_eq!(

@@ -17,7 +17,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 use crate::{
     delivery::{
         notice,
-        outbox::{Outbox, OutboxError, Submitted},
+        outbox::{Outbox, OutboxError, Submitted, is_due},
     },
     figures::{Lake, LakeError, Period, PeriodError},
     lake::place::{self, PlaceError},
@@ -114,6 +114,9 @@ struct Unreadable {
 
 /// So many reports are made at once, over all passes: more would only take each other's processors and memory.
 static MAKING: Semaphore = Semaphore::const_new(4);
+
+/// The lock of whoever tells people of wrong definitions: a name that nobody gives a definition.
+const TELLING: &str = "..telling";
 
 /// What waits or has failed is looked at again after as long as it has been due, but not sooner nor later than this.
 const PAUSES: (Micros, Micros) = (Micros::from_secs(60), Micros::from_secs(3_600));
@@ -230,8 +233,7 @@ async fn run_one(config: &Config, definition: &Definition, now: UtcMicros) -> Re
     }
     let mut result = Ok(());
     for mut owed in known.owed.clone() {
-        // A moment that is too far away was set by a clock that was wrong.
-        if owed.look > now.0 && owed.look <= (now + PAUSES.1).0 {
+        if !is_due(owed.look, now, PAUSES.1) {
             continue;
         }
         let at = UtcMicros(owed.at);
@@ -276,11 +278,15 @@ fn run(slug: &str, due: UtcMicros) -> String {
     format!("{slug} {due}")
 }
 
-/// Tells people of definitions that can't be read, whenever one is wrong in a way that is new: nothing of them is made.
+/// Tells people of definitions that can't be read, whenever one is wrong in a way that is new: nothing of them is made. Where somebody
+/// else tells of them just now, it is left to them.
 ///
 /// # Errors
 /// It can't be remembered.
 pub(crate) async fn tell_wrong(config: &Config, wrong: &[Wrong], now: UtcMicros) -> Result<(), ScheduleError> {
+    let Some(_lock) = lock(config, TELLING)? else {
+        return Ok(());
+    };
     let known = read_state(&state_file(config))?.wrong;
     let mut all = BTreeMap::new();
     for (file, problems) in wrong {
@@ -290,7 +296,7 @@ pub(crate) async fn tell_wrong(config: &Config, wrong: &[Wrong], now: UtcMicros)
             _ => Some(now.0),
         };
         let mut told = Unreadable { text, tell };
-        if tell.is_some_and(|tell| tell <= now.0) {
+        if tell.is_some_and(|tell| is_due(tell, now, PAUSES.0)) {
             let subject = format!("the report definition {file} is wrong");
             let words = format!(
                 "Nothing of it is made until it is mended; then what fell due is made as its catch_up says.\n\n{}",

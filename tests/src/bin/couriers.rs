@@ -8,7 +8,7 @@
 //!
 //! The disk of the far end is filled where it is a small file system of its own: `mount -t tmpfs -o size=60m tmpfs FOLDER`.
 
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 
 use clap::Parser;
 use mailqos_tests::{binaries, couriers};
@@ -33,11 +33,8 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if std::env::var_os("MAILQOS_BIN").is_none()
-        && let Err(error) = binaries::build(Stdio::inherit())
-    {
-        eprintln!("the programs could not be built: {error}");
-        return ExitCode::FAILURE;
+    if let Err(code) = binaries::ensure() {
+        return code;
     }
     let mut well = true;
     println!("target    faults  struck    once   twice    lost  half-visible");

@@ -187,7 +187,7 @@ fn read(process: u32, port: u16) -> Reading {
     stream.read_to_string(&mut text).expect("an answer");
     let mut reading = Reading {
         at: Instant::now(),
-        cpu: cpu(process),
+        cpu: kernel::processor(process),
         outcomes: BTreeMap::new(),
         lateness: Vec::new(),
         left_out: 0.0,
@@ -215,20 +215,6 @@ fn read(process: u32, port: u16) -> Reading {
     reading
 }
 
-/// Processor seconds of a process, in user and system mode (Linux).
-fn cpu(process: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |at: usize| {
-        fields
-            .get(at)
-            .and_then(|field| field.parse::<f64>().ok())
-            .unwrap_or(0.0)
-    };
-    // The kernel counts in hundredths of a second wherever this runs.
-    (ticks(11) + ticks(12)) / 100.0
-}
-
 /// A mail by the Nagios plugin, with its two helpers, against the same servers; its processor time is that of its processes.
 fn compare(smtp: u16, imap: u16) {
     const FOLDER: &str = "/usr/lib/nagios/plugins";
@@ -238,7 +224,7 @@ fn compare(smtp: u16, imap: u16) {
         return;
     }
     let rounds = 10;
-    let before = children();
+    let before = kernel::processor_of_children();
     let begun = Instant::now();
     let mut good = 0;
     for _ in 0..rounds {
@@ -265,23 +251,10 @@ fn compare(smtp: u16, imap: u16) {
         }
     }
     let seconds = begun.elapsed().as_secs_f64();
-    let cpu = children() - before;
+    let cpu = kernel::processor_of_children() - before;
     println!(
         "check_email_delivery   {good} of {rounds} good, {:.2} s per 1,000 tests, {:.1} s elapsed for each",
         cpu / f64::from(good.max(1)) * 1000.0,
         seconds / f64::from(good.max(1))
     );
-}
-
-/// Processor seconds of the processes that this one has started and that have ended.
-fn children() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |at: usize| {
-        fields
-            .get(at)
-            .and_then(|field| field.parse::<f64>().ok())
-            .unwrap_or(0.0)
-    };
-    (ticks(13) + ticks(14)) / 100.0
 }

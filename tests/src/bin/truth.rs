@@ -21,7 +21,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     os::unix::fs::MetadataExt as _,
     path::PathBuf,
-    process::{ExitCode, Stdio},
+    process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -210,11 +210,8 @@ async fn main() -> ExitCode {
     if arguments.kinds.is_empty() {
         arguments.kinds = KINDS.to_vec();
     }
-    if std::env::var_os("MAILQOS_BIN").is_none()
-        && let Err(error) = binaries::build(Stdio::inherit())
-    {
-        eprintln!("the programs could not be built: {error}");
-        return ExitCode::FAILURE;
+    if let Err(code) = binaries::ensure() {
+        return code;
     }
     let mut setting = Setting::new("truth");
     setting.replace("test_interval = \"5s\"", "test_interval = \"2s\"");

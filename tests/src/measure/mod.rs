@@ -261,10 +261,3 @@ fn shapes(planted: &[&str], users: &[&str]) -> Vec<String> {
         .flat_map(|secret| secrets::shapes(secret, users))
         .collect()
 }
-
-/// A file for its owner only.
-fn secret_file(path: &std::path::Path, secret: &str) {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::write(path, secret).expect("a file");
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("mode");
-}

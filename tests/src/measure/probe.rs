@@ -7,7 +7,7 @@ use std::{
     io::{Read as _, Seek as _, SeekFrom},
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -18,13 +18,13 @@ use rand_pcg::Pcg64Mcg;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use super::{PATIENCE, Path, Plan, Toll, secret_file, shapes, treatment};
+use super::{PATIENCE, Path, Plan, Toll, shapes, treatment};
 use crate::{
     crash::Said,
     hooks::{Hooks, Manner},
-    lake, process,
+    lake, lock, process,
     proxy::{Proxy, Treatment},
-    secrets,
+    secrets::{self, secret_file},
     servers::{Delays, INBOX, KEY_ID, MailServer, ObjectStore, Options, Protocol, StoredMail},
     setting::{Probe, Setting},
 };
@@ -290,10 +290,6 @@ pub(super) async fn run(plan: &Plan) -> Toll {
     toll.secrets = planted.len() as u64;
     toll.search = secrets::search(&setting.path(""), &shapes(&planted, &users));
     toll
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Strikes a path again and again, each time until it works again.

@@ -13,11 +13,11 @@ use mailqos_core::model::{Micros, UtcMicros};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 
-use super::{Path, Plan, Toll, secret_file, shapes, treatment};
+use super::{Path, Plan, Toll, shapes, treatment};
 use crate::{
     process,
     proxy::{Proxy, Treatment},
-    secrets,
+    secrets::{self, secret_file},
     servers::{KEY_ID, Landing, MailServer, ObjectStore, Options},
     setting::Setting,
     simulation::{self, Habits},

@@ -16,7 +16,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::lock;
+use crate::{http::serve_each, lock};
 
 /// So many bytes arrive of a file whose connection falls silent.
 const ARRIVED: usize = 50_000;
@@ -32,6 +32,7 @@ struct Files {
 struct Shared {
     files: Mutex<Files>,
     silent: AtomicBool,
+    names_stay: AtomicBool,
 }
 
 impl Shared {
@@ -58,20 +59,10 @@ impl FtpServer {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared::default());
         let for_task = shared.clone();
-        let mut task = JoinSet::new();
-        task.spawn(async move {
-            let mut conversations = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                let shared = for_task.clone();
-                conversations.spawn(async move {
-                    let _ = serve(stream, &shared).await;
-                });
-            }
-        });
         Ok(Self {
             address,
             shared,
-            _task: task,
+            _task: serve_each(listener, move |stream| serve(stream, for_task.clone())),
         })
     }
 
@@ -85,6 +76,11 @@ impl FtpServer {
         self.shared.silent.store(true, Ordering::SeqCst);
     }
 
+    /// From now on no file gets another name.
+    pub fn refuse_new_names(&self) {
+        self.shared.names_stay.store(true, Ordering::SeqCst);
+    }
+
     /// The names of all files.
     pub fn names(&self) -> Vec<String> {
         self.shared.files().whole.keys().cloned().collect()
@@ -96,7 +92,7 @@ impl FtpServer {
     }
 }
 
-async fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
+async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
     let mut control = BufReader::new(stream);
     let (mut data, mut offset, mut renamed) = (None, 0, String::new());
     let mut reply = "220 ready".to_owned();
@@ -141,7 +137,7 @@ async fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
                     let bytes = shared.files().whole.get(name).cloned().unwrap_or_default();
                     connection.write_all(&bytes).await?;
                 } else {
-                    take(&mut connection, shared, name, std::mem::take(&mut offset)).await?;
+                    take(&mut connection, &shared, name, std::mem::take(&mut offset)).await?;
                 }
                 "226 done".to_owned()
             }
@@ -149,6 +145,7 @@ async fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
                 name.clone_into(&mut renamed);
                 "350 to what?".to_owned()
             }
+            "RNTO" if shared.names_stay.load(Ordering::SeqCst) => "550 names stay".to_owned(),
             "RNTO" => {
                 let mut files = shared.files();
                 match files.whole.remove(&renamed) {

@@ -13,7 +13,8 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Authority, Certificate, lock};
+use super::{Authority, Certificate};
+use crate::{http::serve_each, lock};
 
 /// The running server; dropping it ends it.
 #[derive(Debug)]
@@ -34,20 +35,13 @@ impl LogServer {
         let heard = Arc::new(Mutex::default());
         let kept = Arc::clone(&heard);
         let tls = authority.map(|authority| TlsAcceptor::from(authority.config(Certificate::Good)));
-        let mut task = JoinSet::new();
-        task.spawn(async move {
-            let mut conversations = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                let (tls, kept) = (tls.clone(), Arc::clone(&kept));
-                conversations.spawn(async move {
-                    let _ = match tls {
-                        None => hear(stream, &kept).await,
-                        Some(tls) => match tls.accept(stream).await {
-                            Ok(stream) => hear(stream, &kept).await,
-                            Err(error) => Err(error),
-                        },
-                    };
-                });
+        let task = serve_each(listener, move |stream| {
+            let (tls, kept) = (tls.clone(), Arc::clone(&kept));
+            async move {
+                match tls {
+                    None => hear(stream, &kept).await,
+                    Some(tls) => hear(tls.accept(stream).await?, &kept).await,
+                }
             }
         });
         Ok(Self {

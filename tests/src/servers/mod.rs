@@ -32,7 +32,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -58,6 +58,8 @@ pub use mailboxes::{INBOX, JUNK, StoredMail};
 pub use s3::{KEY_ID, ObjectStore};
 pub use sasl::TokenBook;
 pub use tokens::TokenServer;
+
+use crate::lock;
 
 use connection::Connection;
 use mailboxes::Mailboxes;
@@ -131,11 +133,6 @@ impl Default for Options {
             imap_rev2: false,
         }
     }
-}
-
-/// Locks; a test that panicked elsewhere must not hide its own message behind a poisoned lock.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What all servers and sessions share.

@@ -7,16 +7,21 @@ use std::{
     net::SocketAddr,
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use mailqos_core::model::UtcMicros;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
-    task::JoinHandle,
+    task::JoinSet,
+};
+
+use crate::{
+    http::{self, serve_each},
+    lock,
 };
 
 /// Who may ask.
@@ -43,7 +48,7 @@ struct Shared {
 pub struct ObjectStore {
     address: SocketAddr,
     shared: Arc<Shared>,
-    task: JoinHandle<()>,
+    _task: JoinSet<()>,
 }
 
 impl ObjectStore {
@@ -56,15 +61,11 @@ impl ObjectStore {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared::default());
         let for_task = shared.clone();
-        let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let shared = for_task.clone();
-                tokio::spawn(async move {
-                    let _ = serve(stream, &shared).await;
-                });
-            }
-        });
-        Ok(Self { address, shared, task })
+        Ok(Self {
+            address,
+            shared,
+            _task: serve_each(listener, move |stream| serve(stream, for_task.clone())),
+        })
     }
 
     /// Its port.
@@ -127,12 +128,6 @@ impl ObjectStore {
     }
 }
 
-impl Drop for ObjectStore {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 impl Shared {
     fn put(&self, name: &str, bytes: Vec<u8>) -> String {
         let number = self.writes.fetch_add(1, Ordering::SeqCst);
@@ -147,16 +142,11 @@ impl Shared {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 struct Request {
     method: String,
     path: String,
     query: BTreeMap<String, String>,
-    fields: BTreeMap<String, String>,
-    body: Vec<u8>,
+    http: http::Request,
 }
 
 struct Reply {
@@ -183,13 +173,14 @@ impl Reply {
     }
 }
 
-async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
+async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
     let mut heard = Vec::new();
-    while let Some(request) = read(&mut stream, &mut heard).await? {
+    while let Some(request) = http::Request::read(&mut stream, &mut heard).await? {
+        let request = Request::of(request);
         let reply = if shared.away.load(Ordering::SeqCst) {
             Reply::error("503 Service Unavailable", "SlowDown")
         } else {
-            answer(&request, shared)
+            answer(&request, &shared)
         };
         let body = if request.method == "HEAD" { &[] } else { &reply.body[..] };
         let head = format!(
@@ -204,53 +195,25 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     Ok(())
 }
 
-async fn read(stream: &mut TcpStream, heard: &mut Vec<u8>) -> io::Result<Option<Request>> {
-    let mut space = vec![0; 64 * 1024];
-    let end = loop {
-        if let Some(at) = heard.windows(4).position(|window| window == b"\r\n\r\n") {
-            break at;
+impl Request {
+    fn of(http: http::Request) -> Self {
+        let mut words = http.line.split(' ');
+        let method = words.next().unwrap_or_default().to_owned();
+        let target = words.next().unwrap_or_default();
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let query = query
+            .split('&')
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+            .map(|(name, value)| (decoded(name), decoded(value)))
+            .collect();
+        let path = decoded(path).trim_matches('/').to_owned();
+        Self {
+            method,
+            path,
+            query,
+            http,
         }
-        let count = stream.read(&mut space).await?;
-        if count == 0 {
-            return Ok(None);
-        }
-        heard.extend_from_slice(&space[..count]);
-    };
-    let head = String::from_utf8_lossy(&heard[..end]).into_owned();
-    heard.drain(..end + 4);
-    let mut lines = head.lines();
-    let mut words = lines.next().unwrap_or_default().split(' ');
-    let method = words.next().unwrap_or_default().to_owned();
-    let target = words.next().unwrap_or_default();
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let fields: BTreeMap<String, String> = lines
-        .filter_map(|line| line.split_once(':'))
-        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
-        .collect();
-    let length: usize = fields
-        .get("content-length")
-        .and_then(|length| length.parse().ok())
-        .unwrap_or(0);
-    while heard.len() < length {
-        let count = stream.read(&mut space).await?;
-        if count == 0 {
-            return Ok(None);
-        }
-        heard.extend_from_slice(&space[..count]);
     }
-    let body = heard.drain(..length).collect();
-    let query = query
-        .split('&')
-        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .map(|(name, value)| (decoded(name), decoded(value)))
-        .collect();
-    Ok(Some(Request {
-        method,
-        path: decoded(path).trim_matches('/').to_owned(),
-        query,
-        fields,
-        body,
-    }))
 }
 
 fn decoded(text: &str) -> String {
@@ -275,8 +238,8 @@ fn decoded(text: &str) -> String {
 fn answer(request: &Request, shared: &Shared) -> Reply {
     let credential = format!("Credential={KEY_ID}/");
     if !request
-        .fields
-        .get("authorization")
+        .http
+        .field("authorization")
         .is_some_and(|field| field.contains(&credential))
     {
         return Reply::error("403 Forbidden", "AccessDenied");
@@ -303,12 +266,12 @@ fn answer(request: &Request, shared: &Shared) -> Reply {
             },
         },
         "PUT" => {
-            let only_new = request.fields.contains_key("if-none-match");
-            let same = |tag: &String| known.as_ref().is_some_and(|object| object.e_tag == *tag);
-            if (only_new && known.is_some()) || request.fields.get("if-match").is_some_and(|tag| !same(tag)) {
+            let only_new = request.http.field("if-none-match").is_some();
+            let same = |tag: &str| known.as_ref().is_some_and(|object| object.e_tag == tag);
+            if (only_new && known.is_some()) || request.http.field("if-match").is_some_and(|tag| !same(tag)) {
                 return Reply::error("412 Precondition Failed", "PreconditionFailed");
             }
-            let e_tag = shared.put(&request.path, request.body.clone());
+            let e_tag = shared.put(&request.path, request.http.body.clone());
             Reply {
                 fields: format!("ETag: {e_tag}\r\n"),
                 ..Reply::new("200 OK")
@@ -319,7 +282,7 @@ fn answer(request: &Request, shared: &Shared) -> Reply {
             Reply::new("204 No Content")
         }
         "POST" if request.query.contains_key("delete") => {
-            let text = String::from_utf8_lossy(&request.body).into_owned();
+            let text = String::from_utf8_lossy(&request.http.body).into_owned();
             let mut reply = "<?xml version=\"1.0\"?><DeleteResult>".to_owned();
             for key in text.split("<Key>").skip(1).filter_map(|part| part.split_once("</Key>")) {
                 lock(&shared.objects).remove(&format!("{}/{}", request.path, key.0));

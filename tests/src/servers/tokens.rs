@@ -6,12 +6,16 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
-    task::JoinHandle,
+    task::JoinSet,
 };
 
-use super::{TokenBook, lock};
+use super::TokenBook;
+use crate::{
+    http::{Request, serve_each},
+    lock,
+};
 
 /// What the server knows.
 #[derive(Debug, Default)]
@@ -29,13 +33,7 @@ struct Shared {
 pub struct TokenServer {
     shared: Arc<Shared>,
     port: u16,
-    task: JoinHandle<()>,
-}
-
-impl Drop for TokenServer {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    _task: JoinSet<()>,
 }
 
 impl TokenServer {
@@ -54,15 +52,11 @@ impl TokenServer {
             ..Shared::default()
         });
         let served = shared.clone();
-        let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let shared = served.clone();
-                tokio::spawn(async move {
-                    let _: io::Result<()> = serve(stream, &shared).await;
-                });
-            }
-        });
-        Ok(Self { shared, port, task })
+        Ok(Self {
+            shared,
+            port,
+            _task: serve_each(listener, move |stream| serve(stream, served.clone())),
+        })
     }
 
     /// Its address, for `token_url`.
@@ -81,30 +75,13 @@ impl TokenServer {
     }
 }
 
-async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
-    let mut heard = Vec::new();
-    let form = loop {
-        let mut space = [0; 4096];
-        let count = stream.read(&mut space).await?;
-        if count == 0 || heard.len() > 64 * 1024 {
-            return Ok(());
-        }
-        heard.extend_from_slice(&space[..count]);
-        let text = String::from_utf8_lossy(&heard).into_owned();
-        let Some((head, body)) = text.split_once("\r\n\r\n") else {
-            continue;
-        };
-        let length = head.lines().find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            let is_length = name.eq_ignore_ascii_case("content-length");
-            is_length.then(|| value.trim().parse::<usize>().ok()).flatten()
-        });
-        if body.len() >= length.unwrap_or(0) {
-            break body.to_owned();
-        }
+async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
+    let Some(request) = Request::read(&mut stream, &mut Vec::new()).await? else {
+        return Ok(());
     };
+    let form = String::from_utf8_lossy(&request.body).into_owned();
     lock(&shared.requests).push(form.clone());
-    let (status, json) = answer(shared, &form);
+    let (status, json) = answer(&shared, &form);
     let reply = format!(
         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{json}",
         json.len()

@@ -60,7 +60,6 @@ pub(super) struct Answer<'a> {
 /// Turns rows into what is written, on any thread.
 #[derive(Clone)]
 pub(super) struct Renderer<'a> {
-    format: Format,
     shape: &'a Shape,
     source: &'a Source,
     compared: Option<Period>,
@@ -74,10 +73,9 @@ pub(super) struct Rendered {
 }
 
 impl<'a> Answer<'a> {
-    pub(super) fn new(format: Format, shape: &'a Shape, source: &'a Source) -> Result<Self, Failure> {
-        Ok(Self {
+    pub(super) fn new(shape: &'a Shape, source: &'a Source) -> Self {
+        Self {
             renderer: Renderer {
-                format,
                 shape,
                 source,
                 compared: None,
@@ -85,7 +83,7 @@ impl<'a> Answer<'a> {
             out: Vec::new(),
             table: Table::default(),
             rows: 0,
-        })
+        }
     }
 
     pub(super) fn compared_with(&mut self, period: Period) {
@@ -107,7 +105,7 @@ impl<'a> Answer<'a> {
         if self.rows == 0 {
             self.begin()?;
         }
-        if self.renderer.format == Format::Json && self.rows > 0 {
+        if self.renderer.source.format == Format::Json && self.rows > 0 {
             self.out.write_all(b",\n")?;
         }
         self.rows += rendered.rows;
@@ -123,7 +121,7 @@ impl<'a> Answer<'a> {
     }
 
     fn begin(&mut self) -> Result<(), Failure> {
-        match self.renderer.format {
+        match self.renderer.source.format {
             Format::Json => self.out.write_all(b"[\n")?,
             Format::Csv => {
                 let head = self.renderer.columns().join(",");
@@ -140,7 +138,7 @@ impl<'a> Answer<'a> {
         if self.rows == 0 {
             self.begin()?;
         }
-        let format = self.renderer.format;
+        let format = self.renderer.source.format;
         if format == Format::Json {
             self.out.write_all(if self.rows == 0 { b"]\n" } else { b"\n]\n" })?;
         }
@@ -170,7 +168,7 @@ impl Renderer<'_> {
         let skipped = self.skipped();
         let mut line = String::new();
         for (number, row) in rows.iter().enumerate() {
-            match self.format {
+            match self.source.format {
                 Format::Json => {
                     if number > 0 {
                         rendered.bytes.extend_from_slice(b",\n");
@@ -449,6 +447,7 @@ impl Renderer<'_> {
         cells
     }
 }
+
 /// `10s`, `5min`.
 pub(in crate::commands) fn limit_name(limit: Micros) -> String {
     match limit.0 / 1_000_000 {

@@ -1,11 +1,10 @@
 //! The contract's JSON of a row, to which all other figures are added where they are asked for.
 
-use mailqos_core::model::UtcMicros;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{answer::limit_name, shape::Shape};
 use crate::{
-    commands::table::seconds,
+    commands::table::{moment, seconds},
     figures::{
         DeliveredPercentile, Distribution, availability::share, delivered_within::LIMITS, periods::Period, stats::Row,
     },
@@ -44,13 +43,9 @@ struct JsonBefore<'a>(&'a Period, Option<&'a Row>, &'a Shape);
 
 impl Serialize for JsonBefore<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let moment = |at: UtcMicros| {
-            let zoned = self.0.calendar.zoned(at);
-            zoned.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
-        };
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("from", &moment(self.0.from))?;
-        map.serialize_entry("to", &moment(self.0.to))?;
+        map.serialize_entry("from", &moment(&self.0.calendar, self.0.from))?;
+        map.serialize_entry("to", &moment(&self.0.calendar, self.0.to))?;
         match self.1 {
             Some(row) => figures(&mut map, row, self.2)?,
             None => map.serialize_entry("tests", &0)?,

@@ -75,10 +75,6 @@ pub struct Args {
     /// With --explain: all samples instead of the first and last ones.
     #[arg(long, requires = "explain")]
     all: bool,
-
-    /// How the answer is written.
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -174,7 +170,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
             ..args.source.clone()
         }
         .open(global)?;
-        return explain::run(&source, &figure, args.all, args.format);
+        return explain::run(&source, &figure, args.all);
     }
     if args.compare.is_some() && args.by != By::Total {
         return Err(Failure::usage(
@@ -194,7 +190,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         full: args.full,
         ..Shape::of_monitors(source.period.calendar.clone(), &args.metrics, &args.percentiles)
     };
-    let mut answer = Answer::new(args.format, &shape, &source)?;
+    let mut answer = Answer::new(&shape, &source);
     if let Some(with) = args.compare {
         let now = rows(&source, &shape, &source.period, None)?;
         let before = match with {
@@ -214,7 +210,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     } else if args.group == Group::Monitor {
         let question = shape.question(&source.period, args.by.unit());
         let query = query(&source, &question);
-        let spark = args.format == Format::Table && args.by == By::Total;
+        let spark = source.format == Format::Table && args.by == By::Total;
         let render = answer.renderer();
         source.lake.for_each(
             &query,
@@ -240,13 +236,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
 }
 
 pub(super) fn query(source: &Source, question: &Question) -> SeriesQuery {
-    SeriesQuery {
-        sites: source.sites.clone(),
-        monitors: source.monitors.clone(),
-        ..SeriesQuery::new(question.period.clone())
-            .metrics(&question.metrics)
-            .for_outages()
-    }
+    source.query(&question.period).metrics(&question.metrics)
 }
 
 /// The rows of a period, of monitors or groups, in order.

@@ -3,6 +3,7 @@
 use mailqos_core::model::UtcMicros;
 
 use super::Group;
+use crate::commands::table::moment;
 use crate::figures::{
     percentiles::CONTRACT,
     periods::{Calendar, Period, Unit},
@@ -61,13 +62,11 @@ impl Shape {
     /// The contracts' figures of single monitors.
     pub(in crate::commands) fn of_monitors(calendar: Calendar, metrics: &[Metric], asked: &[Asked]) -> Self {
         let mut all = Metric::CONTRACT.to_vec();
-        all.extend(
-            metrics
-                .iter()
-                .copied()
-                .filter(|metric| !Metric::CONTRACT.contains(metric)),
-        );
-        all.dedup();
+        for metric in metrics {
+            if !all.contains(metric) {
+                all.push(*metric);
+            }
+        }
         let mut percentiles: Vec<Asked> = ["p50", "p90", "p95", "p99"]
             .into_iter()
             .zip(CONTRACT)
@@ -98,14 +97,26 @@ impl Shape {
 
     /// RFC 3339 with the zone's offset at that moment.
     pub(super) fn bucket(&self, row: &Row) -> Option<String> {
-        let bucket = self.calendar.zoned(row.bucket?);
-        Some(bucket.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string())
+        Some(moment(&self.calendar, row.bucket?))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_metric_or_percentile_that_is_asked_for_twice_is_there_once() {
+        let calendar = Calendar::new(jiff::tz::TimeZone::UTC);
+        let metrics = [Metric::SmtpTls, Metric::PickupList, Metric::SmtpTls, Metric::RoundTrip];
+        let asked = ["75", "95", "75.0"].map(|text| percentile(text).expect("a percentile"));
+        let shape = Shape::of_monitors(calendar, &metrics, &asked);
+        assert_eq!(
+            shape.metrics[Metric::CONTRACT.len()..],
+            [Metric::SmtpTls, Metric::PickupList]
+        );
+        assert_eq!(shape.percentiles.len(), CONTRACT.len() + 1);
+    }
 
     #[test]
     fn percentiles_are_read_exactly() {

@@ -18,6 +18,11 @@ use super::{DeliveryError, Parcel, Progress, Receipt, Served, put};
 
 /// How often a mail is made smaller for a server before it is given up.
 const ROUNDS: usize = 6;
+/// How the keys of mails begin: what is done of them is kept on disk under these.
+const WHOLE: &str = "whole";
+const SPLIT: &str = "split";
+const LINK: &str = "link";
+const LEAVE: &str = "leave";
 /// What head, text and the seams between the parts have at the most.
 const AROUND: u64 = 200_000;
 
@@ -80,7 +85,8 @@ pub(in crate::delivery) async fn deliver(
     let all: Vec<&String> = target.to.iter().chain(&target.cc).chain(&target.bcc).collect();
     let mut limits: BTreeMap<&String, u64> = BTreeMap::new();
     for address in &all {
-        if let Some(limit) = target.limits.get(*address).copied().or(target.attachments) {
+        let said = || target.limits.get(*address).copied().or(target.attachments);
+        if let Some(limit) = begun(address, progress).or_else(said) {
             limits.insert(address, limit);
         }
     }
@@ -199,6 +205,22 @@ fn refuse(to: &[&String], mail: &Mail<'_>, reply: &str, progress: &mut Progress<
 
 fn key(address: &str, mail: &str) -> String {
     format!("{address} {mail}")
+}
+
+/// The limit by which an attempt before has begun to serve a recipient: who has a piece gets the other pieces, and who has the files, or
+/// the mail without them, gets no other mail, whatever another server would take.
+fn begun(address: &str, progress: &Progress<'_>) -> Option<u64> {
+    let begins = format!("{address} ");
+    let served = progress.done.iter().filter(|(_, served)| !served.refused);
+    let mails = served.filter_map(|(key, _)| key.strip_prefix(&begins));
+    mails
+        .filter_map(|mail| match mail.split(' ').collect::<Vec<_>>()[..] {
+            [SPLIT, limit, _] => limit.parse().ok(),
+            [LINK | LEAVE] => Some(0),
+            [WHOLE] => Some(u64::MAX),
+            _ => None,
+        })
+        .min()
 }
 
 /// What became of all recipients, also in the attempts before.
@@ -353,10 +375,6 @@ impl<'a> Content<'a> {
         servers: &[Name],
     ) -> Result<Self, DeliveryError> {
         let letter = &parcel.letter;
-        let unreadable = |path: &std::path::Path| {
-            let what = path.display().to_string();
-            move |source| DeliveryError::Io { what, source }
-        };
         // Without a form of its own, the first page among the files is the mail's HTML form.
         let page = match &letter.html {
             Some(_) => None,
@@ -365,7 +383,9 @@ impl<'a> Content<'a> {
         let mut html = letter.html.clone();
         let mut files = Vec::new();
         for (index, item) in parcel.items.iter().enumerate() {
-            let bytes = tokio::fs::read(&item.path).await.map_err(unreadable(&item.path))?;
+            let bytes = tokio::fs::read(&item.path)
+                .await
+                .map_err(DeliveryError::io(&item.path))?;
             if Some(index) == page {
                 html = Some(String::from_utf8_lossy(&bytes).into_owned());
             } else {
@@ -400,7 +420,7 @@ impl<'a> Content<'a> {
         };
         match variant {
             Variant::Whole => vec![Mail {
-                key: "whole".into(),
+                key: WHOLE.into(),
                 part: None,
                 note: None,
                 attached: self
@@ -413,7 +433,7 @@ impl<'a> Content<'a> {
                     .collect(),
             }],
             Variant::Link => vec![Mail {
-                key: "link".into(),
+                key: LINK.into(),
                 part: None,
                 note: Some(format!(
                     "The files are too large for this mail. They are here:\n\n{}",
@@ -422,7 +442,7 @@ impl<'a> Content<'a> {
                 attached: Vec::new(),
             }],
             Variant::Leave => vec![Mail {
-                key: "leave".into(),
+                key: LEAVE.into(),
                 part: None,
                 note: Some(format!(
                     "These files are too large for this mail and not in it:\n\n{}",
@@ -436,7 +456,7 @@ impl<'a> Content<'a> {
                 bins.into_iter()
                     .enumerate()
                     .map(|(index, (attached, cut))| Mail {
-                        key: format!("split {limit} {}/{count}", index + 1),
+                        key: format!("{SPLIT} {limit} {}/{count}", index + 1),
                         part: Some((index + 1, count)),
                         note: cut.map(|name| joined(&name)),
                         attached,
@@ -587,7 +607,7 @@ impl<'a> Content<'a> {
         // Whoever gets the same report twice, after a reply that was lost, sees it once: mail programs know it by this.
         let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
         hash.update(letter.id.as_bytes());
-        if mail.key != "whole" {
+        if mail.key != WHOLE {
             hash.update(mail.key.as_bytes());
         }
         let id = super::hex(&hash.finish().as_ref()[..16]);

@@ -7,11 +7,11 @@ use std::{
 
 use tokio::{
     fs,
-    io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _},
+    io::{AsyncSeekExt as _, AsyncWriteExt as _},
 };
 
 use super::{
-    DeliveryError,
+    DeliveryError, Source,
     shelf::{CHUNK, Extent, Hash, Shelf, local},
 };
 
@@ -30,20 +30,12 @@ impl Folder {
     }
 }
 
-fn failed(path: &Path) -> impl Fn(io::Error) -> DeliveryError + use<> {
-    let what = path.display().to_string();
-    move |source| DeliveryError::Io {
-        what: what.clone(),
-        source,
-    }
-}
-
 impl Shelf for Folder {
     async fn enter(&mut self, below: &[String], make: bool) -> Result<bool, DeliveryError> {
         let folder = below.iter().fold(self.root.clone(), |folder, part| folder.join(part));
         if make {
-            fs::create_dir_all(&folder).await.map_err(failed(&folder))?;
-        } else if !fs::try_exists(&folder).await.map_err(failed(&folder))? {
+            fs::create_dir_all(&folder).await.map_err(DeliveryError::io(&folder))?;
+        } else if !fs::try_exists(&folder).await.map_err(DeliveryError::io(&folder))? {
             return Ok(false);
         }
         self.now = folder;
@@ -54,38 +46,37 @@ impl Shelf for Folder {
         let path = self.now.join(name);
         match fs::metadata(&path).await {
             Ok(found) if found.is_file() => Ok(Extent::Bytes(found.len())),
-            Ok(_) => Err(failed(&path)(io::Error::other("it is in the way, and no file"))),
+            Ok(_) => Err(DeliveryError::io(&path)(io::Error::other(
+                "it is in the way, and no file",
+            ))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Extent::Absent),
-            Err(error) => Err(failed(&path)(error)),
+            Err(error) => Err(DeliveryError::io(&path)(error)),
         }
     }
 
     async fn write(&mut self, name: &str, from: &Path, offset: u64) -> Result<(), DeliveryError> {
         let path = self.now.join(name);
-        let mut source = fs::File::open(from).await.map_err(failed(from))?;
-        source.seek(io::SeekFrom::Start(offset)).await.map_err(failed(from))?;
+        let mut source = Source::open(from, offset).await?;
         let mut file = fs::OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
             .open(&path)
             .await
-            .map_err(failed(&path))?;
-        let written = async {
-            file.set_len(offset).await?;
-            file.seek(io::SeekFrom::Start(offset)).await?;
-            let mut chunk = vec![0; CHUNK];
-            loop {
-                let count = source.read(&mut chunk).await?;
-                if count == 0 {
-                    break;
-                }
-                file.write_all(&chunk[..count]).await?;
+            .map_err(DeliveryError::io(&path))?;
+        file.set_len(offset).await.map_err(DeliveryError::io(&path))?;
+        file.seek(io::SeekFrom::Start(offset))
+            .await
+            .map_err(DeliveryError::io(&path))?;
+        loop {
+            let piece = source.piece(CHUNK).await?;
+            if piece.is_empty() {
+                break;
             }
-            file.flush().await?;
-            file.sync_all().await
-        };
-        written.await.map_err(failed(&path))
+            file.write_all(&piece).await.map_err(DeliveryError::io(&path))?;
+        }
+        file.flush().await.map_err(DeliveryError::io(&path))?;
+        file.sync_all().await.map_err(DeliveryError::io(&path))
     }
 
     async fn hash(&mut self, name: &str) -> Result<Option<Hash>, DeliveryError> {
@@ -98,23 +89,29 @@ impl Shelf for Folder {
 
     async fn publish(&mut self, part: &str, name: &str) -> Result<(), DeliveryError> {
         let path = self.now.join(name);
-        fs::rename(self.now.join(part), &path).await.map_err(failed(&path))?;
-        // Makes the name last; a network file system may refuse to sync a folder, which does no harm there.
-        match fs::File::open(&self.now).await {
-            Ok(folder) => match folder.sync_all().await {
-                Err(error) if !matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput) => {
-                    Err(failed(&self.now)(error))
-                }
-                _ => Ok(()),
-            },
-            Err(error) => Err(failed(&self.now)(error)),
+        fs::rename(self.now.join(part), &path)
+            .await
+            .map_err(DeliveryError::io(&path))?;
+        // Makes the name last. A network file system may refuse to sync a folder, and a drop box lets nobody open it: the file has its
+        // name all the same.
+        let synced = async { fs::File::open(&self.now).await?.sync_all().await };
+        match synced.await {
+            Err(error)
+                if !matches!(
+                    error.kind(),
+                    io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied
+                ) =>
+            {
+                Err(DeliveryError::io(&self.now)(error))
+            }
+            _ => Ok(()),
         }
     }
 
     async fn remove(&mut self, name: &str) -> Result<(), DeliveryError> {
         let path = self.now.join(name);
         match fs::remove_file(&path).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&path)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(DeliveryError::io(&path)(error)),
             _ => Ok(()),
         }
     }

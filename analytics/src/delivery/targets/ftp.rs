@@ -115,27 +115,9 @@ fn transient(error: &FtpError) -> bool {
     }
 }
 
-/// What people can do about a refusal, beside the client's words.
-fn worded(error: DeliveryError, words: impl FnOnce(&str) -> Option<String>) -> DeliveryError {
-    match error {
-        DeliveryError::Server {
-            server,
-            step,
-            reason,
-            transient,
-        } => DeliveryError::Server {
-            server,
-            step,
-            reason: words(&reason).unwrap_or(reason),
-            transient,
-        },
-        other => other,
-    }
-}
-
-/// Of a handshake.
+/// Says of a handshake what people can do about the certificate.
 fn handshake(error: DeliveryError) -> DeliveryError {
-    worded(error, |reason| {
+    error.reworded(|reason| {
         let (_, why) = reason.split_once(CERTIFICATE)?;
         Some(format!(
             "the server's certificate is not accepted ({why}); if it is the right one, correct ca_file or fingerprint"
@@ -204,9 +186,7 @@ async fn connect(login: &Login, active: bool) -> Result<AsyncRustlsFtpStream, De
         )
         .await;
     welcome.map_err(|error| {
-        worded(error, |reason| {
-            refused.then(|| format!("the user or the password is wrong ({reason})"))
-        })
+        error.reworded(|reason| refused.then(|| format!("the user or the password is wrong ({reason})")))
     })?;
     login
         .step("TYPE I", transient, server.transfer_type(FileType::Binary))
@@ -385,11 +365,12 @@ impl Shelf for Ftp<'_> {
     async fn publish(&mut self, part: &str, name: &str) -> Result<(), DeliveryError> {
         let step = format!("RNTO {name}");
         match self.login.step(&step, transient, self.server.rename(part, name)).await {
-            // Some servers rename over no file: then the old one goes first.
-            Err(DeliveryError::Server { transient: false, .. }) => {
-                self.login
-                    .step(&format!("DELE {name}"), transient, self.server.rm(name))
-                    .await?;
+            // Some servers rename over no file: then the old one goes first. Where there is none, something else was refused.
+            Err(refused @ DeliveryError::Server { transient: false, .. }) => {
+                if self.extent(name).await? == Extent::Absent {
+                    return Err(refused);
+                }
+                self.remove(name).await?;
                 self.login.step(&step, transient, self.server.rename(part, name)).await
             }
             other => other,

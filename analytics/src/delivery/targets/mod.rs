@@ -36,25 +36,16 @@ impl<'a> Source<'a> {
             file.seek(SeekFrom::Start(offset)).await?;
             Ok(file)
         };
-        match opened.await {
-            Ok(file) => Ok(Self { path, file }),
-            Err(error) => Err(unreadable(path, error)),
-        }
+        let file = opened.await.map_err(DeliveryError::io(path))?;
+        Ok(Self { path, file })
     }
 
     /// The next so many bytes, fewer at the end, none behind it.
     async fn piece(&mut self, most: usize) -> Result<Vec<u8>, DeliveryError> {
         let mut piece = Vec::with_capacity(most);
         let next = (&mut self.file).take(most as u64).read_to_end(&mut piece).await;
-        next.map_err(|error| unreadable(self.path, error))?;
+        next.map_err(DeliveryError::io(self.path))?;
         Ok(piece)
-    }
-}
-
-fn unreadable(path: &Path, source: std::io::Error) -> DeliveryError {
-    DeliveryError::Io {
-        what: path.display().to_string(),
-        source,
     }
 }
 
@@ -188,21 +179,31 @@ impl Login {
         }
     }
 
-    /// A step with its deadline.
+    /// A step with its deadline; a failure is told in the client's words.
     async fn step<T, E: std::fmt::Display>(
         &self,
         step: &str,
         transient: impl FnOnce(&E) -> bool,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, DeliveryError> {
+        let failed = |error: E| DeliveryError::Server {
+            server: self.server(),
+            step: step.to_owned(),
+            transient: transient(&error),
+            reason: self.line(&error.to_string()),
+        };
+        self.within(step, failed, work).await
+    }
+
+    /// A step with its deadline; a failure is told in words of the caller's own.
+    async fn within<T, E>(
+        &self,
+        step: &str,
+        failed: impl FnOnce(E) -> DeliveryError,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, DeliveryError> {
         match tokio::time::timeout(self.limit, work).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(DeliveryError::Server {
-                server: self.server(),
-                step: step.to_owned(),
-                transient: transient(&error),
-                reason: self.line(&error.to_string()),
-            }),
+            Ok(done) => done.map_err(failed),
             Err(_) => Err(DeliveryError::Deadline {
                 server: self.server(),
                 step: step.to_owned(),

@@ -65,10 +65,7 @@ impl Shelf for Store {
     }
 
     async fn write(&mut self, name: &str, from: &Path, _offset: u64) -> Result<(), DeliveryError> {
-        let bytes = tokio::fs::read(from).await.map_err(|source| DeliveryError::Io {
-            what: from.display().to_string(),
-            source,
-        })?;
+        let bytes = tokio::fs::read(from).await.map_err(DeliveryError::io(from))?;
         self.remote.replace(&self.key(name), bytes).await.map_err(failed)
     }
 

@@ -393,15 +393,7 @@ fn is_absent(error: &Error) -> bool {
 }
 
 async fn step<T>(login: &Login, what: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T, DeliveryError> {
-    match tokio::time::timeout(login.limit, work).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(failed(login, what, &error)),
-        Err(_) => Err(DeliveryError::Deadline {
-            server: login.server(),
-            step: what.to_owned(),
-            limit: login.limit,
-        }),
-    }
+    login.within(what, |error| failed(login, what, &error), work).await
 }
 
 fn failed(login: &Login, what: &str, error: &Error) -> DeliveryError {

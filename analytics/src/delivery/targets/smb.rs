@@ -291,15 +291,7 @@ impl Shelf for Smb<'_> {
 }
 
 async fn step<T>(login: &Login, what: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T, DeliveryError> {
-    match tokio::time::timeout(login.limit, work).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(failed(login, what, &error)),
-        Err(_) => Err(DeliveryError::Deadline {
-            server: login.server(),
-            step: what.to_owned(),
-            limit: login.limit,
-        }),
-    }
+    login.within(what, |error| failed(login, what, &error), work).await
 }
 
 fn status(error: &Error) -> Option<Status> {
@@ -345,30 +337,17 @@ fn failed(login: &Login, what: &str, error: &Error) -> DeliveryError {
 
 /// Statuses that the client hands on as text only.
 fn worded(error: DeliveryError) -> DeliveryError {
-    match error {
-        DeliveryError::Server {
-            server,
-            step,
-            reason,
-            transient,
-        } => {
-            let small = reason.to_ascii_lowercase().replace([' ', '_'], "");
-            let reason = if small.contains("diskfull") || small.contains("0xc000007f") {
-                format!("the share is full; make room there ({reason})")
-            } else if small.contains("quotaexceeded") || small.contains("0xc0000044") || small.contains("0xc0000802") {
-                format!("the user's quota is used up; make room there ({reason})")
-            } else if small.contains("mediawriteprotected") {
-                format!("the share can only be read ({reason})")
-            } else {
-                reason
-            };
-            DeliveryError::Server {
-                server,
-                step,
-                reason,
-                transient,
-            }
+    error.reworded(|reason| {
+        let small = reason.to_ascii_lowercase().replace([' ', '_'], "");
+        let says = |words: &[&str]| words.iter().any(|word| small.contains(word));
+        if says(&["diskfull", "0xc000007f"]) {
+            Some(format!("the share is full; make room there ({reason})"))
+        } else if says(&["quotaexceeded", "0xc0000044", "0xc0000802"]) {
+            Some(format!("the user's quota is used up; make room there ({reason})"))
+        } else if says(&["mediawriteprotected"]) {
+            Some(format!("the share can only be read ({reason})"))
+        } else {
+            None
         }
-        other => other,
-    }
+    })
 }
