@@ -485,14 +485,15 @@ pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&
 
 /// The text as pictures may show it: what may be a secret is masked, byte for byte, so that places stay right.
 ///
-/// Masked are the quoted texts of accounts other than `user` and `domain`, and those behind any key that sounds like a
-/// secret; by lines, so that it works in a file that is no TOML, where a syntax error stands beside a password.
+/// Masked are the values of accounts other than `user` and `domain`, and those behind any key that sounds like a secret: what stands
+/// in quotes, and a value that should and does not. It goes by lines, so that it works in a file that is no TOML, where a syntax
+/// error stands beside a password.
 fn hide_secrets(text: &str) -> String {
     const TELLING: [&str; 8] = ["pass", "pwd", "secret", "token", "key", "auth", "cookie", "url"];
     let mut shown = String::with_capacity(text.len());
     let mut in_account = false;
-    // Inside a text of several lines, whose closing quotes are these.
-    let mut several: Option<&str> = None;
+    // Inside a text of several lines, which ends with these quotes.
+    let mut several: Option<&'static str> = None;
     for line in text.split_inclusive('\n') {
         let trimmed = line.trim_start();
         if several.is_none() && trimmed.starts_with('[') {
@@ -501,7 +502,9 @@ fn hide_secrets(text: &str) -> String {
         let key = trimmed.split('=').next().unwrap_or("").trim();
         let from = if several.is_some() {
             Some(0)
-        } else if in_account && !matches!(key, "user" | "domain") && !trimmed.starts_with(['[', '#']) {
+        } else if holds_accounts(trimmed)
+            || (in_account && !matches!(key, "user" | "domain") && !trimmed.starts_with(['[', '#']))
+        {
             line.find('=').map(|at| at + 1)
         } else {
             let lower = line.to_ascii_lowercase();
@@ -511,35 +514,68 @@ fn hide_secrets(text: &str) -> String {
                 .min()
                 .and_then(|word| line[word..].find('=').map(|equals| word + equals + 1))
         };
-        let Some(from) = from else {
-            shown.push_str(line);
-            continue;
-        };
+        let from = from.unwrap_or(line.len());
         shown.push_str(&line[..from]);
-        // TOML's own signs stay, so that the picture is still to be understood.
-        let mut quote: Option<char> = None;
-        for character in line[from..].chars() {
-            match (several.is_some() || quote.is_some(), character) {
-                (_, '\n' | '\r') => shown.push(character),
-                (false, '"' | '\'') => {
-                    quote = Some(character);
-                    shown.push(character);
-                }
-                (true, c) if several.is_none() && quote == Some(c) => {
-                    quote = None;
-                    shown.push(c);
-                }
-                (false, c) => shown.push(c),
-                (true, c) => shown.extend(std::iter::repeat_n('*', c.len_utf8())),
-            }
-        }
-        for marks in ["\"\"\"", "'''"] {
-            if several.is_none_or(|open| open == marks) && line[from..].matches(marks).count() % 2 == 1 {
-                several = if several.is_some() { None } else { Some(marks) };
-            }
-        }
+        several = mask(&line[from..], several, &mut shown);
     }
     shown
+}
+
+/// `account.NAME.KEY = …` and `account = { … }`, outside a table of accounts.
+fn holds_accounts(line: &str) -> bool {
+    line.strip_prefix("account").map(str::trim_start).is_some_and(|rest| {
+        let value = rest.strip_prefix('=').map(str::trim_start);
+        rest.starts_with('.') || value.is_some_and(|value| value.starts_with('{'))
+    })
+}
+
+/// Adds the end of a line with its values masked; TOML's own signs stay, so that the picture is still to be understood. `open` are the
+/// quotes of a text that began on a line before; given back are those of one that goes on.
+fn mask(line: &str, mut open: Option<&'static str>, shown: &mut String) -> Option<&'static str> {
+    let stars = |shown: &mut String, text: &str| {
+        for character in text.chars() {
+            match character {
+                '\n' | '\r' => shown.push(character),
+                _ => shown.extend(std::iter::repeat_n('*', character.len_utf8())),
+            }
+        }
+    };
+    let value = line.trim();
+    let is_bare =
+        open.is_none() && !value.starts_with(['"', '\'', '{', '[', '#']) && !matches!(value, "true" | "false");
+    if is_bare {
+        stars(shown, line);
+        return None;
+    }
+    let mut rest = line;
+    while let Some(first) = rest.chars().next() {
+        let (length, is_secret) = match open {
+            Some(quotes) if rest.starts_with(quotes) => {
+                open = None;
+                (quotes.len(), false)
+            }
+            // What is escaped ends no text.
+            Some(quotes) if first == '\\' && quotes.starts_with('"') => {
+                (rest.chars().take(2).map(char::len_utf8).sum::<usize>(), true)
+            }
+            Some(_) => (first.len_utf8(), true),
+            None => {
+                open = ["\"\"\"", "'''", "\"", "'"]
+                    .into_iter()
+                    .find(|quotes| rest.starts_with(quotes));
+                (open.map_or(first.len_utf8(), str::len), false)
+            }
+        };
+        let (part, after) = rest.split_at(length);
+        if is_secret {
+            stars(shown, part);
+        } else {
+            shown.push_str(part);
+        }
+        rest = after;
+    }
+    // Only a text in three quotes goes on.
+    open.filter(|quotes| quotes.len() == 3)
 }
 
 /// A text file beside the configuration, if it is no larger than so many bytes.
@@ -679,16 +715,21 @@ mod tests {
             "[object.b]\naddress = \"mail\"\nsmtp = { password = 'hunter2', x = 1 }\n",
             "[account]\nc = { user = \"u\", password = \"hunter2\" }\n",
             "signing_key = \"\"\"\nhunter2\n\"\"\"\ndata = \"hers\"\n",
+            // What is escaped, or of another kind, ends no text; quotes may have been forgotten.
+            "key = \"a\\\"hunter2\"\nkey = '''it's hunter2'''\nurl = 'a\"hunter2'\npassword = hunter2\n",
+            "account.d.pasword = \"hunter2\"\naccount = { e = { pasword = \"hunter2\" } }\n",
+            "# password = \"hunter2\"\n",
         );
         let shown = hide_secrets(text);
         assert!(!shown.contains("hunter2"), "{shown}");
         assert!(shown.contains("\"anna\"") && shown.contains("\"mail\""), "{shown}");
+        assert!(shown.contains("\"hers\""), "{shown}");
         assert_eq!(shown.len(), text.len());
     }
 
     proptest! {
         #[test]
-        fn masking_moves_nothing(text in "([a-z\\[\\]=\"'ß\n ]|account|password|\"\"\"){0,40}") {
+        fn masking_moves_nothing(text in "([a-z\\[\\]=\"'ß\\\\\n ]|account|password|\"\"\"){0,40}") {
             let shown = hide_secrets(&text);
             prop_assert_eq!(shown.len(), text.len());
             prop_assert_eq!(shown.lines().count(), text.lines().count());
