@@ -2,13 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::Read as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use super::{
     Config, Endpoint, Hours, Node, Problem, Problems, Table, TlsMode, Trust, nearest,
     read::{duration, host, mail_server_of, recipients, reference, secret, trust},
+    table::file_text,
 };
 use crate::{
     http::Place,
@@ -583,7 +583,7 @@ fn template(table: &mut Table, problems: &mut Problems) -> Option<Template> {
     }
     let node = table.node("template")?;
     let path: PathBuf = node.read(problems)?;
-    match read_template(&path) {
+    match file_text(&path, MOST_TEMPLATE) {
         Ok(text) => Some(Template {
             text,
             name: path.display().to_string(),
@@ -597,17 +597,6 @@ fn template(table: &mut Table, problems: &mut Problems) -> Option<Template> {
             None
         }
     }
-}
-
-fn read_template(path: &Path) -> std::io::Result<String> {
-    let mut text = String::new();
-    std::fs::File::open(path)?
-        .take(MOST_TEMPLATE + 1)
-        .read_to_string(&mut text)?;
-    if text.len() as u64 > MOST_TEMPLATE {
-        return Err(std::io::Error::other("larger than 256 KiB"));
-    }
-    Ok(text)
 }
 
 /// Names with values, such as header fields; a name that sounds like a secret needs one for its value.

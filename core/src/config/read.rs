@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::Read as _,
+    io::ErrorKind,
     path::{Path, PathBuf},
     str::FromStr as _,
 };
@@ -14,7 +14,7 @@ use super::{
     Account, Action, AlarmRule, Calendar, Config, DataLocation, Dkim, Endpoint, Kind, Limits, MailQos, MailServer,
     MessageShape, Monitor, Object, ObjectStoreOptions, Operator, PickupProtocol, Problem, Problems, Table, TlsMode,
     Transcripts, Trust, account, message,
-    table::{Node, nearest, parse},
+    table::{Node, file_text, nearest, parse},
 };
 use crate::{
     mail::{Secret, SecretSource},
@@ -66,34 +66,18 @@ pub(crate) fn of_text(path: &Path, text: String, mut problems: Problems) -> Resu
 }
 
 fn read_text(path: &Path, problems: &mut Problems) -> Option<String> {
-    let read = || -> std::io::Result<String> {
-        let mut text = String::new();
-        std::fs::File::open(path)?
-            .take(MAX_FILE + 1)
-            .read_to_string(&mut text)?;
-        Ok(text)
+    let error = match file_text(path, MAX_FILE) {
+        Ok(text) => return Some(text),
+        Err(error) => error,
     };
-    match read() {
-        Ok(text) if text.len() as u64 > MAX_FILE => {
-            problems.push(
-                Problem::error(format!("{} is larger than 32 MiB", path.display()))
-                    .help("split it, and name the folder of the parts in include = [\"…\"]"),
-            );
-            None
-        }
-        Ok(text) => Some(text),
-        Err(error) => {
-            let help = match error.kind() {
-                std::io::ErrorKind::NotFound => {
-                    "name the file with --config FILE; the README shows a first one in ten lines".to_owned()
-                }
-                std::io::ErrorKind::InvalidData => "save it as UTF-8".to_owned(),
-                _ => format!("see who may read it: ls -l {}", path.display()),
-            };
-            problems.push(Problem::error(format!("can't read {}: {error}", path.display())).help(help));
-            None
-        }
-    }
+    let help = match error.kind() {
+        ErrorKind::NotFound => "name the file with --config FILE; the README shows a first one in ten lines".to_owned(),
+        ErrorKind::InvalidData => "save it as UTF-8".to_owned(),
+        ErrorKind::FileTooLarge => "split it, and name the folder of the parts in include = [\"…\"]".to_owned(),
+        _ => format!("see who may read it: ls -l {}", path.display()),
+    };
+    problems.push(Problem::error(format!("can't read {}: {error}", path.display())).help(help));
+    None
 }
 
 fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config> {

@@ -1,7 +1,14 @@
 //! A TOML table that is read key by key: wrong types are noted with their place, keys that nobody asked for are refused
 //! with a suggestion, and reading goes on, so that all problems are found at once.
 
-use std::{collections::BTreeSet, ops::Range, path::Path, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    io::{ErrorKind, Read as _},
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde_json::{Value as Json, json};
 use toml_edit::{Document, Item, Value};
@@ -578,15 +585,18 @@ fn mask(line: &str, mut open: Option<&'static str>, shown: &mut String) -> Optio
     open.filter(|quotes| quotes.len() == 3)
 }
 
-/// A text file beside the configuration, if it is no larger than so many bytes.
+/// A text file, if it is no larger than so many bytes.
+///
+/// # Errors
+/// It can't be read, is larger ([`ErrorKind::FileTooLarge`]) or no UTF-8 ([`ErrorKind::InvalidData`]).
 pub(super) fn file_text(path: &Path, most: u64) -> std::io::Result<String> {
-    use std::io::Read as _;
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(most + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > most {
-        return Err(std::io::Error::other(format!("it is larger than {most} bytes")));
+    let mut bytes = Vec::new();
+    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        let reason = format!("it is larger than {} KiB", most / 1024);
+        return Err(std::io::Error::new(ErrorKind::FileTooLarge, reason));
     }
-    Ok(text)
+    String::from_utf8(bytes).map_err(|_| std::io::Error::new(ErrorKind::InvalidData, "it is not UTF-8"))
 }
 
 /// Parses a TOML text; a syntax error is noted.
