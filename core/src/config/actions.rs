@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Config, Endpoint, Hours, Node, Problem, Problems, Table, TlsMode, Trust, nearest,
-    read::{duration, host, mail_server_of, recipients, reference, secret, trust},
+    Config, Endpoint, Hours, Node, Problem, Problems, Table, TlsMode, Trust,
+    read::{duration, host, mail_server_of, no_such, recipients, reference, secret, trust},
     table::file_text,
 };
 use crate::{
@@ -469,24 +469,14 @@ fn read_entry(
         }
         ["syslog"] => step.action = syslog(table, problems)?,
         ["list"] => {
-            let name: Name = table.get("list", problems)?;
+            let node = table.node("list")?;
+            let name: Name = node.read(problems)?;
             if !names.contains(&name) {
-                let help = match nearest(name.as_ref(), names.iter().map(AsRef::as_ref)) {
-                    Some(near) => format!("did you mean {near:?}?"),
-                    None => format!("add [action_list.{name}]"),
-                };
-                problems.push(
-                    table
-                        .problem(
-                            "list",
-                            format!("there is no action_list {:?}", name.as_ref()),
-                            "not known",
-                        )
-                        .help(help),
-                );
+                let known = names.iter().map(AsRef::as_ref);
+                problems.push(no_such(&node, "action_list", name.as_ref(), known));
                 return None;
             }
-            let problem = table.problem("list", "", "leads back");
+            let problem = node.problem("", "leads back");
             return Some(Entry::List(step, name, Box::new(problem)));
         }
         [] => {

@@ -14,7 +14,7 @@ use super::{
     Account, Action, AlarmRule, Calendar, Config, DataLocation, Dkim, Endpoint, Kind, Limits, MailQos, MailServer,
     MessageShape, Monitor, Object, ObjectStoreOptions, Operator, PickupProtocol, Problem, Problems, Table, TlsMode,
     Transcripts, Trust, account, message,
-    table::{Node, file_text, nearest, parse},
+    table::{Node, did_you_mean, file_text, parse},
 };
 use crate::{
     mail::{Secret, SecretSource},
@@ -563,14 +563,8 @@ fn operators(tables: Vec<(Name, Table)>, problems: &mut Problems) -> BTreeMap<Na
                 group.push((member, node));
                 continue;
             }
-            let help = match nearest(member.as_str(), names.iter().map(AsRef::as_ref)) {
-                Some(near) => format!("did you mean {near:?}?"),
-                None => format!("add [operator.{member}]"),
-            };
-            problems.push(
-                node.problem(format!("there is no operator {:?}", member.as_str()), "not known")
-                    .help(help),
-            );
+            let known = names.iter().map(AsRef::as_ref);
+            problems.push(no_such(&node, "operator", member.as_str(), known));
         }
         let email: Option<Vec<String>> = if table.node("members").is_none() {
             table.require(
@@ -877,20 +871,27 @@ pub(super) fn reference<N, V>(
 where
     N: super::FromToml + Ord + AsRef<str>,
 {
-    let name: N = table.get(key, problems)?;
+    reference_at(&table.node(key)?, what, known, problems)
+}
+
+/// The same, where the name is a value by itself, such as one of a list.
+pub(super) fn reference_at<N, V>(node: &Node, what: &str, known: &BTreeMap<N, V>, problems: &mut Problems) -> Option<N>
+where
+    N: super::FromToml + Ord + AsRef<str>,
+{
+    let name: N = node.read(problems)?;
     if !known.contains_key(&name) && !problems.broken(what).any(|broken| broken == name.as_ref()) {
         let names = known.keys().map(AsRef::as_ref).chain(problems.broken(what));
-        let help = match nearest(name.as_ref(), names) {
-            Some(near) => format!("did you mean {near:?}?"),
-            None => format!("add [{what}.{}]", name.as_ref()),
-        };
-        problems.push(
-            table
-                .problem(key, format!("there is no {what} {:?}", name.as_ref()), "not known")
-                .help(help),
-        );
+        let problem = no_such(node, what, name.as_ref(), names);
+        problems.push(problem);
     }
     Some(name)
+}
+
+/// The problem that a value names something that is not there.
+pub(super) fn no_such<'a>(node: &Node, what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Problem {
+    node.problem(format!("there is no {what} {name:?}"), "not known")
+        .help(did_you_mean(name, known, || format!("add [{what}.{name}]")))
 }
 
 fn mail_server(mut table: Table, plaintext: bool, config: &Config, problems: &mut Problems) -> Option<MailServer> {
@@ -996,10 +997,9 @@ pub(super) fn recipients(
             addresses.extend(operator.email.iter().cloned());
         } else if !problems.broken("operator").any(|broken| broken == text) {
             let names = config.operators.keys().map(AsRef::as_ref);
-            let help = match nearest(&text, names.chain(problems.broken("operator"))) {
-                Some(near) => format!("did you mean {near:?}?"),
-                None => format!("write a mail address, or add [operator.{text}]"),
-            };
+            let help = did_you_mean(&text, names.chain(problems.broken("operator")), || {
+                format!("write a mail address, or add [operator.{text}]")
+            });
             problems.push(
                 table
                     .problem(key, format!("there is no operator {text:?}"), "not known")

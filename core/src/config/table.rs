@@ -321,10 +321,9 @@ impl Table {
             return Some(*value);
         }
         let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        let help = match nearest(&text, all.iter().copied()) {
-            Some(word) => format!("did you mean {word:?}?"),
-            None => format!("write one of: {}", all.join(", ")),
-        };
+        let help = did_you_mean(&text, all.iter().copied(), || {
+            format!("write one of: {}", all.join(", "))
+        });
         problems.push(
             node.problem(format!("{text:?} is not known here"), "not known")
                 .help(help),
@@ -439,13 +438,10 @@ impl Table {
             if self.asked.contains(entry.key.as_str()) {
                 continue;
             }
-            let help = match nearest(&entry.key, self.asked.iter().copied()) {
-                Some(known) => format!("did you mean {known:?}?"),
-                None => format!(
-                    "known here: {}",
-                    self.asked.iter().copied().collect::<Vec<_>>().join(", ")
-                ),
-            };
+            let known = || self.asked.iter().copied();
+            let help = did_you_mean(&entry.key, known(), || {
+                format!("known here: {}", known().collect::<Vec<_>>().join(", "))
+            });
             problems.push(
                 Problem::error(format!("unknown key {:?}", entry.key))
                     .at(&entry.source, entry.key_span.clone(), "not known here")
@@ -488,6 +484,15 @@ pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&
         .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)
+}
+
+/// "did you mean", or what is to be said where no known word is like it.
+pub(super) fn did_you_mean<'a>(
+    word: &str,
+    known: impl Iterator<Item = &'a str>,
+    otherwise: impl FnOnce() -> String,
+) -> String {
+    nearest(word, known).map_or_else(otherwise, |near| format!("did you mean {near:?}?"))
 }
 
 /// The text as pictures may show it: what may be a secret is masked, byte for byte, so that places stay right.
