@@ -366,6 +366,8 @@ fn read_entry(
     problems: &mut Problems,
 ) -> Option<Entry> {
     const KINDS: [&str; 5] = ["email", "webhook", "command", "syslog", "list"];
+    // Where the kind is not clear, these are not unknown.
+    const OF_ONE_KIND: [&str; 3] = ["mail_server", "fallback", "environment"];
     let chosen: Vec<&str> = KINDS.into_iter().filter(|key| table.node(key).is_some()).collect();
     let words = [("both", On::Both), ("alarm", On::Alarm), ("recovery", On::Recovery)];
     let on = table.word("on", &words, problems).unwrap_or(On::Both);
@@ -434,8 +436,9 @@ fn read_entry(
                         .help("name operators or mail addresses"),
                 );
             }
-            let mail_server = mail_server_of(table, config, problems)?;
+            let mail_server = mail_server_of(table, config, problems);
             let fallback = reference(table, "fallback", "mail_server", &config.mail_servers, problems);
+            let mail_server = mail_server?;
             if fallback.as_ref() == Some(&mail_server) {
                 problems.push(
                     table
@@ -451,7 +454,9 @@ fn read_entry(
         }
         ["webhook"] => step.action = Action::Webhook(Box::new(webhook(table, plaintext, problems)?)),
         ["command"] => {
-            let words: Vec<String> = table.get("command", problems)?;
+            let words: Option<Vec<String>> = table.get("command", problems);
+            let environment = pairs(table, "environment", plaintext, problems);
+            let words = words?;
             if words.first().is_none_or(String::is_empty) {
                 problems.push(
                     table
@@ -459,7 +464,6 @@ fn read_entry(
                         .help("write [\"PROGRAM\", \"ARGUMENT\"]"),
                 );
             }
-            let environment = pairs(table, "environment", plaintext, problems);
             for (name, _) in &environment {
                 if name.is_empty() || name.contains(['=', '\0']) {
                     problems.push(table.problem("environment", format!("{name:?} is no name of a variable"), "here"));
@@ -480,10 +484,12 @@ fn read_entry(
             return Some(Entry::List(step, name, Box::new(problem)));
         }
         [] => {
+            let _ = OF_ONE_KIND.map(|key| table.node(key));
             problems.push(table.missing("email", "whom a mail goes to; or webhook, command, syslog or list"));
             return None;
         }
         several => {
+            let _ = OF_ONE_KIND.map(|key| table.node(key));
             problems.push(
                 table
                     .problem(
@@ -789,6 +795,26 @@ actions = [{ syslog = { facility = "local9" } }]
 actions = []
 "#
         ));
+    }
+
+    #[test]
+    fn keys_beside_what_is_wrong_are_known() {
+        let said = problems_of(
+            r#"
+[action_list.default]
+actions = [
+  { email = "anna", fallback = "other" },
+  { command = 5, environment = { LEVEL = "2" } },
+  { emial = "anna", mail_server = "alerts" },
+]
+[target.readers]
+kind = "email"
+to = "anna"
+attachments = "5MB"
+"#,
+        );
+        assert_eq!(said.matches("unknown key").count(), 1, "{said}");
+        assert_eq!(said.matches("\"mail_server\" is missing").count(), 2, "{said}");
     }
 
     #[test]

@@ -507,6 +507,7 @@ fn email(
             mail_servers.push(name);
         }
     }
+    let attachments = table.get::<Bytes>("attachments", problems).map(|size| size.0);
     mail_server?;
     Some(EmailTarget {
         mail_servers,
@@ -514,7 +515,7 @@ fn email(
         cc,
         bcc,
         reply_to,
-        attachments: table.get::<Bytes>("attachments", problems).map(|size| size.0),
+        attachments,
         limits,
         too_large,
         patience,
