@@ -721,7 +721,7 @@ pub(super) fn endpoint(
         );
     }
     let account = reference(table, "account", "account", &config.accounts, problems);
-    warn_of_login(table, service, account.as_ref(), config, problems);
+    warn_of_login(table, service, server.as_deref(), account.as_ref(), config, problems);
     let trust = if service.upgrade.is_empty() {
         Trust::default()
     } else {
@@ -751,8 +751,9 @@ pub(super) fn endpoint(
 
 /// What is known beforehand of logins that will not do.
 fn warn_of_login(
-    table: &mut Table,
+    table: &Table,
     service: Service,
+    server: Option<&str>,
     name: Option<&AccountName>,
     config: &Config,
     problems: &mut Problems,
@@ -760,10 +761,8 @@ fn warn_of_login(
     let Some((name, account)) = name.and_then(|name| Some((name, config.accounts.get(name)?))) else {
         return;
     };
-    let mut ignored = Problems::default();
     let is_mail = [SMTP, POP3, IMAP].iter().any(|mail| mail.what == service.what);
-    let server: String = table.get("server", &mut ignored).unwrap_or_default();
-    let server = server.to_ascii_lowercase();
+    let server = server.unwrap_or_default().to_ascii_lowercase();
     let has_token = account.oauth().is_some();
     if has_token && !is_mail {
         problems.push(
@@ -1543,6 +1542,18 @@ mod tests {
         let text = GOOD.replace("port = 25 }", "port = 25, account = \"probe\", insecure = true }");
         let config = load_text(&text).unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(config.warnings.count(Severity::Warning), 2, "{}", config.warnings);
+    }
+
+    #[test]
+    fn a_login_that_microsoft_refuses_is_warned_of_wherever_the_server_is_named() {
+        let named = GOOD.replace(
+            "account = \"probe\"",
+            "server = \"outlook.office365.com\", account = \"probe\"",
+        );
+        for text in [named, GOOD.replace("mail.example.com", "outlook.office365.com")] {
+            let told = problems_of(&text);
+            assert!(told.contains("takes no passwords over POP3"), "{told}");
+        }
     }
 
     #[test]
