@@ -228,10 +228,12 @@ fn percentile(table: &mut Table, problems: &mut Problems) -> Option<PercentileRu
     })
 }
 
-/// Puts monitors in the place of patterns, and refuses those that depend on each other in a circle.
+/// Puts monitors in the place of patterns, and refuses those that depend on each other in a circle; `complete` says whether all
+/// monitors are known.
 pub(super) fn resolve(
     monitors: &mut BTreeMap<MonitorId, Monitor>,
     depends_on: Vec<(MonitorId, Vec<(String, Node)>)>,
+    complete: bool,
     problems: &mut Problems,
 ) {
     let mut places: BTreeMap<MonitorId, Node> = BTreeMap::new();
@@ -245,7 +247,7 @@ pub(super) fn resolve(
                     .filter(|monitor| monitor.is_selected(pattern))
                     .map(|monitor| monitor.id.clone())
                     .collect();
-                if found.is_empty() {
+                if found.is_empty() && complete {
                     problems.push(
                         node.problem(format!("{pattern:?} names no monitor"), "nothing to depend on")
                             .help("write a monitor's id, object:NAME, tag:NAME or a pattern such as \"gate-*\""),
@@ -358,6 +360,19 @@ mod tests {
              [monitor.b]\nobject = \"o\"\ndepends_on = [\"c\", \"nobody\"]\n[monitor.c]\nobject = \"o\"\ndepends_on = [\"b\", \"c\"]\n"
         )
         .expect_err("wrong"));
+    }
+
+    #[test]
+    fn a_monitor_that_is_wrong_itself_is_not_called_missing() {
+        let said = load_text(
+            "[monitor.gate]\nobject = \"none\"\n[monitor.b]\nobject = \"o\"\ndepends_on = \"gate\"\n\
+             [maintenance.m]\nhours = \"01:00-02:00\"\nmonitors = \"gate\"\n[monitor.G]\nobject = 5\n",
+        )
+        .expect_err("wrong");
+        assert!(
+            said.contains("there is no object") && !said.contains("names no monitor"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     mail::{Secret, SecretSource},
-    model::{AccountName, InvalidName, Micros, Name, UtcMicros},
+    model::{AccountName, InvalidName, Micros, MonitorId, Name, UtcMicros},
 };
 
 /// A configuration file larger than this is refused.
@@ -205,7 +205,7 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
     }
     config.targets = super::target::read(named.take("target"), &config, problems);
     config.delivery = super::target::read_delivery(&mut root, &config, problems);
-    let monitors = named.take::<crate::model::MonitorId>("monitor");
+    let monitors = named.take::<MonitorId>("monitor");
     let complete = named.complete;
     if let Some(defaults) = &defaults {
         // A monitor of nothing but the defaults: finds what is wrong with them even where no monitor uses them.
@@ -219,7 +219,7 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
         alone.finish(problems);
     }
     let mut depends_on = Vec::new();
-    let mut monitors_complete = complete;
+    let mut monitors_complete = complete && named.monitors_complete;
     for (id, table) in monitors {
         let table = match &defaults {
             Some(defaults) => table.over(defaults),
@@ -239,23 +239,9 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
             config.service_levels.insert(name, level);
         }
     }
-    if complete {
-        super::alarm::resolve(&mut config.monitors, depends_on, problems);
-    }
-    for (name, mut table) in named.take::<Name>("maintenance") {
-        for node in table.get::<Vec<Node>>("monitors", problems).unwrap_or_default() {
-            let selects = |pattern: &String| config.monitors.values().any(|monitor| monitor.is_selected(pattern));
-            if let Some(pattern) = node
-                .read::<String>(problems)
-                .filter(|pattern| complete && !selects(pattern))
-            {
-                problems.push(
-                    node.problem(format!("{pattern:?} names no monitor"), "nothing to maintain")
-                        .help("write a monitor's id, object:NAME, tag:NAME or a pattern such as \"mail-*\""),
-                );
-            }
-        }
-        let read = super::maintenance::read(name, table, &config.timezone, problems);
+    super::alarm::resolve(&mut config.monitors, depends_on, monitors_complete, problems);
+    for (name, table) in named.take::<Name>("maintenance") {
+        let read = super::maintenance::read(name, table, &config, monitors_complete, problems);
         config.maintenance.extend(read);
     }
     root.finish(problems);
@@ -265,7 +251,9 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
 /// The tables of named things of all files, and whether all of them could be read.
 struct Named {
     tables: BTreeMap<&'static str, Vec<(String, Table)>>,
+    /// All but monitors.
     complete: bool,
+    monitors_complete: bool,
 }
 
 impl Default for Named {
@@ -273,6 +261,7 @@ impl Default for Named {
         Self {
             tables: BTreeMap::new(),
             complete: true,
+            monitors_complete: true,
         }
     }
 }
@@ -294,9 +283,13 @@ impl Named {
                     found.push((name.0, inner));
                 }
             }
-            // Nothing needs these to be complete: one left out here leads to no false complaint.
-            self.complete &=
-                matches!(key, "monitor" | "service_level") || problems.count(super::Severity::Error) == before;
+            let all_read = problems.count(super::Severity::Error) == before;
+            match key {
+                "monitor" => self.monitors_complete &= all_read,
+                // Nothing refers to these.
+                "service_level" | "maintenance" => {}
+                _ => self.complete &= all_read,
+            }
         }
     }
 
@@ -1276,7 +1269,7 @@ pub(super) fn at_least_one(table: &mut Table, key: &'static str, default: u32, p
 }
 
 fn monitor(
-    id: crate::model::MonitorId,
+    id: MonitorId,
     mut table: Table,
     config: &Config,
     complete: bool,
@@ -1387,7 +1380,7 @@ fn monitor(
 
 /// An alarm that travels through the server whose failure it reports does not arrive.
 fn warn_of_own_server(
-    id: &crate::model::MonitorId,
+    id: &MonitorId,
     list: &Name,
     smtp: &Endpoint,
     table: &Table,
