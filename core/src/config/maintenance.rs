@@ -2,7 +2,7 @@
 
 use jiff::{civil::DateTime, tz::TimeZone};
 
-use super::{Config, Cron, FromToml, Hours, Node, Problems, Table};
+use super::{Config, Cron, FromToml, Hours, Node, Problems, Severity, Table};
 use crate::model::{Micros, Name, UtcMicros};
 
 /// The longest window.
@@ -117,6 +117,7 @@ pub(super) fn read(
     let words = [("run", false), ("pause", true)];
     let pause = table.word("tests", &words, problems).unwrap_or(false);
     let own_zone = table.get("timezone", problems).unwrap_or_else(|| zone.clone());
+    let before = problems.count(Severity::Error);
     let weekly = Hours::read(&mut table, zone, problems);
     let from = table.get::<Moment>("from", problems);
     let to = table.get::<Moment>("to", problems);
@@ -125,7 +126,12 @@ pub(super) fn read(
         let least = Micros::from_secs(1);
         super::read::duration(&mut table, "lasts", least, least, LONGEST, problems)
     });
-    let when = window(&table, weekly, from, to, cron, lasts, own_zone, problems);
+    // What was said wrong is not what was not said.
+    let when = if problems.count(Severity::Error) == before {
+        window(&table, weekly, from, to, cron, lasts, own_zone, problems)
+    } else {
+        None
+    };
     table.finish(problems);
     Some(Maintenance {
         name,
