@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Config, Endpoint, Hours, Node, Problem, Problems, Table, TlsMode, Trust,
-    read::{duration, host, mail_server_of, no_such, recipients, reference, secret, trust},
+    read::{duration, host, mail_server_of, no_such, reference, secret, some_recipients, trust},
     table::file_text,
 };
 use crate::{
@@ -428,14 +428,7 @@ fn read_entry(
     }
     match chosen.as_slice() {
         ["email"] => {
-            let to = recipients(table, "email", config, problems);
-            if to.is_empty() && !problems.has_errors() {
-                problems.push(
-                    table
-                        .problem("email", "nobody gets this mail", "empty")
-                        .help("name operators or mail addresses"),
-                );
-            }
+            let to = some_recipients(table, "email", config, problems);
             let mail_server = mail_server_of(table, config, problems);
             let fallback = reference(table, "fallback", "mail_server", &config.mail_servers, problems);
             let mail_server = mail_server?;
@@ -798,7 +791,7 @@ actions = []
     }
 
     #[test]
-    fn keys_beside_what_is_wrong_are_known() {
+    fn what_stands_beside_something_wrong_is_read_as_well() {
         let said = problems_of(
             r#"
 [action_list.default]
@@ -806,13 +799,17 @@ actions = [
   { email = "anna", fallback = "other" },
   { command = 5, environment = { LEVEL = "2" } },
   { emial = "anna", mail_server = "alerts" },
+  { email = ["nobody"], mail_server = "alerts" },
 ]
+[operator.nobody]
+members = []
 [target.readers]
 kind = "email"
-to = "anna"
+to = []
 attachments = "5MB"
 "#,
         );
+        assert_eq!(said.matches("nobody gets this mail").count(), 2, "{said}");
         assert_eq!(said.matches("unknown key").count(), 1, "{said}");
         assert_eq!(said.matches("\"mail_server\" is missing").count(), 2, "{said}");
     }

@@ -473,7 +473,14 @@ pub(super) fn secret(node: &Node, plaintext: bool, problems: &mut Problems) -> O
     let file = table.get("file", problems).map(SecretSource::File);
     let credential = table.get::<Name>("credential", problems);
     let credential = credential.map(|name| SecretSource::Credential(name.to_string()));
-    let command = table.get::<Vec<String>>("command", problems).map(SecretSource::Command);
+    let command = table.get::<Vec<String>>("command", problems);
+    if command
+        .as_ref()
+        .is_some_and(|words| words.first().is_none_or(String::is_empty))
+    {
+        problems.push(table.problem("command", "no program is named", "empty").help(help));
+    }
+    let command = command.map(SecretSource::Command);
     let mut found = [env, file, credential, command].into_iter().flatten();
     let source = found.next();
     if source.is_none() || found.next().is_some() {
@@ -1001,6 +1008,25 @@ pub(super) fn recipients(
     }
     let mut seen = BTreeSet::new();
     addresses.retain(|address| seen.insert(address.clone()));
+    addresses
+}
+
+/// The same, where there must be somebody; operators may be groups without an address.
+pub(super) fn some_recipients(
+    table: &mut Table,
+    key: &'static str,
+    config: &Config,
+    problems: &mut Problems,
+) -> Vec<String> {
+    let addresses = recipients(table, key, config, problems);
+    let all_known = |names: Vec<String>| names.iter().all(|name| config.operators.contains_key(name.as_str()));
+    if addresses.is_empty() && table.get(key, &mut Problems::default()).is_some_and(all_known) {
+        problems.push(
+            table
+                .problem(key, "nobody gets this mail", "empty")
+                .help("name operators or mail addresses"),
+        );
+    }
     addresses
 }
 

@@ -11,6 +11,7 @@ use super::{
     object_store,
     read::{
         FTP, SMB, duration, endpoint, host, mail_address, mail_server_of, no_such, recipients, reference, reference_at,
+        some_recipients,
     },
 };
 use crate::model::{AccountName, Micros, Name};
@@ -464,7 +465,7 @@ fn email(
     if table.node("to").is_none() {
         problems.push(table.missing("to", "operators or mail addresses"));
     }
-    let to = recipients(table, "to", config, problems);
+    let to = some_recipients(table, "to", config, problems);
     let mut cc = recipients(table, "cc", config, problems);
     let mut bcc = recipients(table, "bcc", config, problems);
     // Nobody gets a mail twice.
