@@ -241,7 +241,7 @@ fn today() -> Date {
 }
 
 /// What is to be said of a secret that expires on this day; nothing while that is far.
-pub fn expiry(expires: Date, today: Date) -> Option<String> {
+fn expiry(expires: Date, today: Date) -> Option<String> {
     let days = expires.since(today).ok()?.get_days();
     match days {
         ..0 => Some(format!("expired on {expires}")),

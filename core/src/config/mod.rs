@@ -25,7 +25,6 @@ use std::{
 
 use jiff::tz::TimeZone;
 
-pub use account::expiry;
 pub use actions::{Action, ActionList, LogPlace, On, Service, Step, Template, Webhook};
 pub use alarm::{AlarmRule, PercentileRule, Threshold, Timing};
 pub use calendar::{Calendar, Cron};
@@ -287,7 +286,6 @@ impl Config {
         }
         let mut chosen = BTreeMap::new();
         for pattern in patterns {
-            let before = chosen.len();
             let mut hit = false;
             for monitor in self.monitors.values() {
                 if monitor.is_selected(pattern) {
@@ -295,7 +293,7 @@ impl Config {
                     chosen.insert(monitor.id.clone(), monitor);
                 }
             }
-            if !hit && chosen.len() == before {
+            if !hit {
                 return Err(pattern.clone());
             }
         }
