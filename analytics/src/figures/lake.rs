@@ -243,7 +243,7 @@ impl Lake {
         &self.folder
     }
 
-    /// The events of each site from a moment to another, in order. A site that has none is left out.
+    /// The events of each site from a moment to another, in order; the sites by name. A site that has none is left out.
     ///
     /// # Errors
     /// A file can't be read.
@@ -489,6 +489,7 @@ fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// What is in a folder, by name.
 fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, LakeError> {
     let unreadable = |error: std::io::Error| LakeError::Unreadable {
         path: folder.to_owned(),
@@ -501,6 +502,8 @@ fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, LakeError> {
             found.push((name, entry.path()));
         }
     }
+    // In no order of the file system's: what is listed first is shown first where moments are equal.
+    found.sort();
     Ok(found)
 }
 
