@@ -27,11 +27,3 @@ pub fn delivered_within(series: &Series, rows: Range<usize>, limits: &[Micros]) 
         .map(|limit| Share::new(trips.partition_point(|trip| *trip <= limit.0) as u64, tests))
         .collect()
 }
-
-/// Each delivered round trip of the rows, ascending, and all counted tests: what the delivered-within curve is drawn from.
-pub fn delivery_curve(series: &Series, rows: Range<usize>) -> (Vec<Micros>, u64) {
-    let tests = series.counted_in(rows.clone()).count() as u64;
-    let mut trips = series.values(Metric::RoundTrip, rows);
-    trips.sort_unstable();
-    (trips.into_iter().map(Micros).collect(), tests)
-}

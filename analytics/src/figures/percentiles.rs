@@ -181,6 +181,7 @@ fn highest_rank(n: usize, q: f64) -> usize {
     low + usize::from(fraction > 0.0)
 }
 
+/// Adds the ranks that a percentile is made of.
 fn needs(n: usize, q: f64, wanted: &mut Vec<usize>) {
     let (low, fraction) = rank(n, q);
     wanted.push(low);
@@ -382,12 +383,12 @@ pub fn delivered_percentile(delivered: &mut [i64], tests: usize, q: f64) -> Opti
     if tests == 0 {
         return None;
     }
-    let (low, fraction) = rank(tests, q);
-    let high = low + usize::from(fraction > 0.0);
-    if high >= delivered.len() {
+    if highest_rank(tests, q) >= delivered.len() {
         return Some(DeliveredPercentile::NotDelivered);
     }
-    let ranked = Ranked::of(delivered, vec![low, high]);
+    let mut wanted = Vec::with_capacity(2);
+    needs(tests, q, &mut wanted);
+    let ranked = Ranked::of(delivered, wanted);
     Some(DeliveredPercentile::Within(ranked.percentile(tests, q)))
 }
 
