@@ -63,22 +63,6 @@ pub struct Summary {
     pub percentiles: Vec<f64>,
 }
 
-impl Summary {
-    /// Of values in any order, which are reordered; `None` of none.
-    ///
-    /// Each `q` lies in [0, 1].
-    pub fn of<T: Value>(values: &mut [T], qs: &[f64]) -> Option<Self> {
-        let (min, max) = (values.iter().min()?, values.iter().max()?);
-        Some(Self {
-            count: values.len() as u64,
-            min: Micros((*min).into()),
-            mean: T::sum(values) as f64 / values.len() as f64,
-            max: Micros((*max).into()),
-            percentiles: percentiles(values, qs),
-        })
-    }
-}
-
 /// What is known of a metric: its summary with the intervals of its percentiles, and the percentiles over all tests.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Distribution {
