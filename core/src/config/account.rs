@@ -6,7 +6,8 @@ use jiff::civil::Date;
 
 use super::{
     Account, Node, Problem, Problems, Severity, Table,
-    read::{is_loopback, secret, trust},
+    server::{is_loopback, trust},
+    value::secret,
 };
 use crate::{
     http::Place,

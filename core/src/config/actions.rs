@@ -7,8 +7,11 @@ use std::{
 
 use super::{
     Config, Endpoint, Hours, Node, Problem, Problems, Table, TlsMode, Trust,
-    read::{duration, host, mail_server_of, no_such, reference, secret, some_recipients, trust},
+    mail_server::mail_server_of,
+    operator::some_recipients,
+    server::trust,
     table::file_text,
+    value::{duration, host, no_such, reference, secret},
 };
 use crate::{
     http::Place,

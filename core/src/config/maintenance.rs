@@ -2,7 +2,7 @@
 
 use jiff::{civil::DateTime, tz::TimeZone};
 
-use super::{Config, Cron, FromToml, Hours, Node, Problems, Severity, Table};
+use super::{Config, Cron, FromToml, Hours, Node, Problems, Severity, Table, value::duration};
 use crate::model::{Micros, Name, UtcMicros};
 
 /// The longest window.
@@ -124,7 +124,7 @@ pub(super) fn read(
     let cron = table.get::<Cron>("cron", problems);
     let lasts = table.node("lasts").map(|_| {
         let least = Micros::from_secs(1);
-        super::read::duration(&mut table, "lasts", least, least, LONGEST, problems)
+        duration(&mut table, "lasts", least, least, LONGEST, problems)
     });
     // What was said wrong is not what was not said.
     let when = if problems.count(Severity::Error) == before {

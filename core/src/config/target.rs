@@ -7,12 +7,12 @@ use std::{
 
 use super::{
     Config, Endpoint, ObjectStoreOptions, Problems, Table, TlsMode, Trust,
+    mail_server::mail_server_of,
     message::Bytes,
     object_store,
-    read::{
-        FTP, SMB, duration, endpoint, host, mail_address, mail_server_of, no_such, recipients, reference, reference_at,
-        some_recipients,
-    },
+    operator::{recipients, some_recipients},
+    server::{FTP, SMB, endpoint},
+    value::{duration, host, mail_address, no_such, reference, reference_at},
 };
 use crate::model::{AccountName, Micros, Name};
 
