@@ -1,6 +1,6 @@
 //! Entries for the fuzz targets: what reports and figures are made from. Not part of what the program offers.
 
-use std::{fs, sync::LazyLock};
+use std::sync::LazyLock;
 
 use jiff::tz::TimeZone;
 use mailqos_core::{fuzzing::in_file, model::UtcMicros};
@@ -120,6 +120,5 @@ pub fn report_template(text: &[u8]) {
         if let Err(error) = html::render(&REPORT, Some(own)) {
             assert!(!error.to_string().is_empty());
         }
-        let _ = fs::metadata(file);
     });
 }

@@ -150,11 +150,6 @@ fn levels<'a>(name: Option<&str>, config: &'a Config) -> Result<Levels<'a>, Fail
     Ok(found)
 }
 
-/// The share of the budget that is spent; of nothing tested, nothing is known.
-fn spent(judgement: &Judgement) -> Option<f64> {
-    (judgement.verdict != Verdict::NotDecidable(Why::NoTests)).then(|| judgement.spent())?
-}
-
 /// A promise in words.
 fn promise(target: &LevelTarget) -> String {
     match target {
@@ -276,7 +271,7 @@ fn flat(reports: &[LevelReport]) -> Table {
             number(judgement.tests.map(|amount| amount.spent)),
             number(judgement.time.map(|amount| amount.whole / 60e6)),
             number(judgement.time.map(|amount| amount.spent / 60e6)),
-            number(spent(judgement)),
+            number(judgement.spent()),
             number(judgement.burn_rate),
             number(judgement.burn_rate_last_day),
             number(forecast.map(|forecast| forecast.spent)),
@@ -368,7 +363,7 @@ fn shown(entry: &Entry, judgement: &Judgement, is_over: bool) -> Vec<Cell> {
         Cell::text(measured),
         Cell::Text(format!("{}{maybe}", word(judgement.verdict, is_over))),
         Cell::text(budget),
-        Cell::text(spent(judgement).map(percent)),
+        Cell::text(judgement.spent().map(percent)),
         Cell::number(judgement.burn_rate, 2),
         Cell::text(ends),
         Cell::number(Some(minutes(entry.maintenance)), 0),

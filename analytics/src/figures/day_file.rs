@@ -14,6 +14,7 @@ use mailqos_core::model::{Exclusion, Micros, Outcome, Stage};
 use parquet::file::{
     metadata::{
         ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader, ParquetStatisticsPolicy,
+        RowGroupMetaData,
     },
     statistics::Statistics,
 };
@@ -123,10 +124,14 @@ impl Footer {
             .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll)
             .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll);
         let reader = ParquetMetaDataReader::new().with_metadata_options(Some(options));
-        Ok(Self {
-            of: identity(source),
-            metadata: guarded(file, "its footer", || reader.parse_and_finish(source))?,
-        })
+        let of = identity(source);
+        let metadata = guarded(file, "its footer", || reader.parse_and_finish(source))?;
+        // Rows are added up and numbered in four bytes; a damaged footer may claim any number.
+        let add = |sum: u32, group: &RowGroupMetaData| sum.checked_add(u32::try_from(group.num_rows()).ok()?);
+        if metadata.row_groups().iter().try_fold(0, add).is_none() {
+            return Err(corrupt(file, "its footer claims more rows than there can be"));
+        }
+        Ok(Self { metadata, of })
     }
 
     /// About how many bytes it holds.
@@ -165,8 +170,10 @@ fn groups_of(metadata: &ParquetMetaData) -> Vec<Group> {
         let statistics = |name: &str| chunk(name)?.statistics();
         let monitors = statistics("monitor").and_then(|statistics| {
             // Shortened bounds are still bounds, if they are still text.
-            let name = |bytes: Option<&[u8]>| Some(Arc::from(std::str::from_utf8(bytes?).ok()?));
-            Some((name(statistics.min_bytes_opt())?, name(statistics.max_bytes_opt())?))
+            let name = |bytes: Option<&[u8]>| Some(Arc::<str>::from(std::str::from_utf8(bytes?).ok()?));
+            let bounds = (name(statistics.min_bytes_opt())?, name(statistics.max_bytes_opt())?);
+            // Bounds in the wrong order, of a damaged footer, say nothing.
+            (bounds.0 <= bounds.1).then_some(bounds)
         });
         let all = |name: &str, expected: bool| {
             chunk(name).is_none_or(|chunk| match chunk.statistics() {
@@ -850,5 +857,57 @@ impl Chosen<'_> {
             (Some(from), Self::Range(rows)) => to.append_rows(from, rows.clone()),
             (Some(from), Self::Picked(rows)) => rows.iter().for_each(|row| to.push(from.get(*row as usize))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parquet::{
+        data_type::{ByteArray, ByteArrayType},
+        file::{properties::WriterProperties, statistics::ValueStatistics, writer::SerializedFileWriter},
+        schema::parser::parse_message_type,
+    };
+
+    use super::*;
+
+    /// The row groups of a file whose footer claims these bounds of its monitors.
+    fn claimed(least: &str, greatest: &str) -> Vec<Group> {
+        let schema =
+            Arc::new(parse_message_type("message rows { required binary monitor (UTF8); }").expect("a schema"));
+        let mut file = Vec::new();
+        let mut writer = SerializedFileWriter::new(&mut file, schema, Arc::new(WriterProperties::new())).expect("one");
+        let mut columns = writer.next_row_group().expect("a row group");
+        let mut column = columns.next_column().expect("a column").expect("a column");
+        let names = [ByteArray::from("a"), ByteArray::from("b")];
+        column
+            .typed::<ByteArrayType>()
+            .write_batch(&names, None, None)
+            .expect("values");
+        column.close().expect("a column");
+        columns.close().expect("a row group");
+        let metadata = writer.close().expect("a file");
+        let mut metadata = metadata.into_builder();
+        let groups = metadata.take_row_groups().into_iter().map(|group| {
+            let mut group = group.into_builder();
+            let columns = group.take_columns().into_iter().map(|column| {
+                let bound = |name: &str| Some(ByteArray::from(name));
+                let bounds = ValueStatistics::new(bound(least), bound(greatest), None, Some(0), false);
+                let column = column.into_builder().set_statistics(Statistics::ByteArray(bounds));
+                column.build().expect("a column")
+            });
+            group.set_column_metadata(columns.collect()).build().expect("a group")
+        });
+        groups_of(&metadata.set_row_groups(groups.collect()).build())
+    }
+
+    #[test]
+    fn bounds_of_names_in_the_wrong_order_say_nothing() {
+        let wanted = |name: &str| Wanted {
+            names: [name.to_owned()].into(),
+            ..Wanted::default()
+        };
+        let right = &claimed("a", "b")[0];
+        assert!(wanted("a").may_be_in(right) && !wanted("c").may_be_in(right));
+        assert!(wanted("a").may_be_in(&claimed("b", "a")[0]));
     }
 }

@@ -1,13 +1,8 @@
 //! Delivered within x: the share of counted tests whose mail landed within x. Lost mails stay in the denominator.
 
-use std::ops::Range;
-
 use mailqos_core::model::Micros;
 
-use super::{
-    availability::Share,
-    series::{Metric, Series},
-};
+use super::series::Values;
 
 /// The limits that reports show, besides max round trip.
 pub const LIMITS: [Micros; 4] = [
@@ -17,21 +12,15 @@ pub const LIMITS: [Micros; 4] = [
     Micros::from_secs(300),
 ];
 
-/// Over the rows of a series, the share that landed within each limit; `None` without a counted test.
-pub fn delivered_within(series: &Series, rows: Range<usize>, limits: &[Micros]) -> Option<Vec<Share>> {
-    let tests = series.counted_in(rows.clone()).count() as u64;
-    let mut trips = series.values(Metric::RoundTrip, rows);
-    trips.sort_unstable();
-    limits
-        .iter()
-        .map(|limit| Share::new(trips.partition_point(|trip| *trip <= limit.0) as u64, tests))
-        .collect()
-}
-
-/// Each delivered round trip of the rows, ascending, and all counted tests: what the delivered-within curve is drawn from.
-pub fn delivery_curve(series: &Series, rows: Range<usize>) -> (Vec<Micros>, u64) {
-    let tests = series.counted_in(rows.clone()).count() as u64;
-    let mut trips = series.values(Metric::RoundTrip, rows);
-    trips.sort_unstable();
-    (trips.into_iter().map(Micros).collect(), tests)
+impl Values {
+    /// How many are not greater than a limit.
+    pub(super) fn up_to(&self, limit: Micros) -> u64 {
+        match self {
+            Self::Narrow(values) => match u32::try_from(limit.0) {
+                Ok(limit) => values.iter().map(|value| u64::from(*value <= limit)).sum(),
+                Err(_) => values.len() as u64,
+            },
+            Self::Wide(values) => values.iter().map(|value| u64::from(*value <= limit.0)).sum(),
+        }
+    }
 }

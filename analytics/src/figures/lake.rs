@@ -1,16 +1,16 @@
 //! Reads the sample lake: only the files, row groups and columns that a question needs, one monitor's series at a time.
 //!
-//! Parquet is decoded a file at a time: what the probe wrote by `columns`, all else by polars. Not by one lazy frame over all: files may differ in columns and types
-//! (older ones, other writers'), a corrupt one must be named, and the samples are already sorted by monitor and time, so
-//! that no engine has to group what lies together. How much is decoded at a time is bounded; what is larger is read in
-//! batches of monitors.
+//! Parquet is decoded a file at a time: what the probe wrote by `columns`, all else by polars. Not by one lazy frame over
+//! all: files may differ in columns and types (older ones, other writers'), a corrupt one must be named, and the samples
+//! are already sorted by monitor and time, so that no engine has to group what lies together. How much is decoded at a
+//! time is bounded; what is larger is read in batches of monitors.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -25,6 +25,7 @@ use super::{
     periods::Period,
     series::{Metric, Series},
 };
+use crate::parallel;
 
 /// About how many bytes of decoded samples are held at a time.
 const BUDGET: usize = 384 * 1024 * 1024;
@@ -243,7 +244,7 @@ impl Lake {
         &self.folder
     }
 
-    /// The events of each site from a moment to another, in order. A site that has none is left out.
+    /// The events of each site from a moment to another, in order; the sites by name. A site that has none is left out.
     ///
     /// # Errors
     /// A file can't be read.
@@ -283,9 +284,7 @@ impl Lake {
         if !self.skip_corrupt {
             return Err(LakeError::Corrupt { path, reason });
         }
-        if let Ok(mut skipped) = self.skipped.lock() {
-            skipped.insert(path, reason);
-        }
+        self.note_skipped(path, reason);
         Ok(Vec::new())
     }
 
@@ -447,41 +446,36 @@ impl Lake {
         files: &[&LakeFile],
         read: impl Fn(&LakeFile) -> Result<T, LakeError> + Sync,
     ) -> Result<Vec<(usize, Option<T>)>, LakeError> {
-        let next = AtomicUsize::new(0);
-        let results: Mutex<Vec<(usize, Result<T, LakeError>)>> = Mutex::default();
-        std::thread::scope(|scope| {
-            for _ in 0..threads().min(files.len()) {
-                scope.spawn(|| {
-                    loop {
-                        let index = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(file) = files.get(index) else { return };
-                        let result = read(file);
-                        let failed = result.is_err() && !self.skip_corrupt;
-                        if let Ok(mut results) = results.lock() {
-                            results.push((index, result));
-                        }
-                        if failed {
-                            next.store(files.len(), Ordering::Relaxed);
-                        }
-                    }
-                });
+        let failed = AtomicBool::new(false);
+        let results = parallel::map(files, |file| {
+            // What was not begun when one failed is not missed.
+            if failed.load(Ordering::Relaxed) {
+                return None;
             }
+            let result = read(file);
+            if result.is_err() && !self.skip_corrupt {
+                failed.store(true, Ordering::Relaxed);
+            }
+            Some(result)
         });
-        let mut results = results.into_inner().unwrap_or_default();
-        results.sort_by_key(|(index, _)| *index);
-        results
-            .into_iter()
+        let begun = results.into_iter().enumerate();
+        begun
+            .filter_map(|(index, result)| Some((index, result?)))
             .map(|(index, result)| match result {
                 Ok(result) => Ok((index, Some(result))),
                 Err(LakeError::Corrupt { path, reason }) if self.skip_corrupt => {
-                    if let Ok(mut skipped) = self.skipped.lock() {
-                        skipped.insert(path, reason);
-                    }
+                    self.note_skipped(path, reason);
                     Ok((index, None))
                 }
                 Err(error) => Err(error),
             })
             .collect()
+    }
+
+    fn note_skipped(&self, path: PathBuf, reason: String) {
+        if let Ok(mut skipped) = self.skipped.lock() {
+            skipped.insert(path, reason);
+        }
     }
 }
 
@@ -489,6 +483,7 @@ fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// What is in a folder, by name.
 fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, LakeError> {
     let unreadable = |error: std::io::Error| LakeError::Unreadable {
         path: folder.to_owned(),
@@ -501,6 +496,8 @@ fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, LakeError> {
             found.push((name, entry.path()));
         }
     }
+    // In no order of the file system's: what is listed first is shown first where moments are equal.
+    found.sort();
     Ok(found)
 }
 

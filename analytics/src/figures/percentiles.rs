@@ -63,22 +63,6 @@ pub struct Summary {
     pub percentiles: Vec<f64>,
 }
 
-impl Summary {
-    /// Of values in any order, which are reordered; `None` of none.
-    ///
-    /// Each `q` lies in [0, 1].
-    pub fn of<T: Value>(values: &mut [T], qs: &[f64]) -> Option<Self> {
-        let (min, max) = (values.iter().min()?, values.iter().max()?);
-        Some(Self {
-            count: values.len() as u64,
-            min: Micros((*min).into()),
-            mean: T::sum(values) as f64 / values.len() as f64,
-            max: Micros((*max).into()),
-            percentiles: percentiles(values, qs),
-        })
-    }
-}
-
 /// What is known of a metric: its summary with the intervals of its percentiles, and the percentiles over all tests.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Distribution {
@@ -181,6 +165,7 @@ fn highest_rank(n: usize, q: f64) -> usize {
     low + usize::from(fraction > 0.0)
 }
 
+/// Adds the ranks that a percentile is made of.
 fn needs(n: usize, q: f64, wanted: &mut Vec<usize>) {
     let (low, fraction) = rank(n, q);
     wanted.push(low);
@@ -382,12 +367,12 @@ pub fn delivered_percentile(delivered: &mut [i64], tests: usize, q: f64) -> Opti
     if tests == 0 {
         return None;
     }
-    let (low, fraction) = rank(tests, q);
-    let high = low + usize::from(fraction > 0.0);
-    if high >= delivered.len() {
+    if highest_rank(tests, q) >= delivered.len() {
         return Some(DeliveredPercentile::NotDelivered);
     }
-    let ranked = Ranked::of(delivered, vec![low, high]);
+    let mut wanted = Vec::with_capacity(2);
+    needs(tests, q, &mut wanted);
+    let ranked = Ranked::of(delivered, wanted);
     Some(DeliveredPercentile::Within(ranked.percentile(tests, q)))
 }
 

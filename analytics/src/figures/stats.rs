@@ -410,17 +410,6 @@ impl Values {
             Self::Wide(values) => distribution(values, qs, delivered),
         }
     }
-
-    /// How many are not greater than a limit.
-    fn up_to(&self, limit: Micros) -> u64 {
-        match self {
-            Self::Narrow(values) => match u32::try_from(limit.0) {
-                Ok(limit) => values.iter().map(|value| u64::from(*value <= limit)).sum(),
-                Err(_) => values.len() as u64,
-            },
-            Self::Wide(values) => values.iter().map(|value| u64::from(*value <= limit.0)).sum(),
-        }
-    }
 }
 
 #[cfg(test)]

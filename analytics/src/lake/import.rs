@@ -117,7 +117,9 @@ enum Value {
 /// The file or the lake can't be read or written, or what is in the file is not right.
 pub fn import(data: &Path, file: &Path, plan: &Plan, apply: bool) -> Result<Imported, UpkeepError> {
     let samples = if file.extension().is_some_and(|extension| extension == "parquet") {
-        if plan.mappings.is_empty() && plan.outcomes.is_empty() && plan.monitor.is_none() {
+        let is_ours =
+            plan.mappings.is_empty() && plan.outcomes.is_empty() && plan.monitor.is_none() && plan.outcome.is_none();
+        if is_ours {
             DayReader::<Sample>::open(file)?
                 .ok_or_else(|| UpkeepError::Import(format!("{}: there is no such file", file.display())))?
                 .collect::<Result<Vec<_>, _>>()?
@@ -531,6 +533,25 @@ mod tests {
         assert_eq!((samples[1].outcome, samples[1].round_trip), (Outcome::Lost, None));
         let refused = imported("Zeit;Dauer;Ergebnis\n2026-03-01;1;ok\n", &plan).expect_err("another form");
         assert!(refused.contains("is not written as"), "{refused}");
+    }
+
+    #[test]
+    fn an_outcome_that_is_said_holds_for_a_file_of_our_own_form_as_well() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = UtcMicros(1_772_366_400_000_000);
+        let lost = Sample::new("m1".parse().expect("a name"), at, Outcome::Lost);
+        let from = folder.path().join("from");
+        write_into(&from, &"lyon".parse().expect("a name"), vec![lost], None).expect("write");
+        let plan = Plan {
+            monitor: None,
+            outcomes: BTreeMap::new(),
+            outcome: Some(Outcome::Ok),
+            ..plan(&[])
+        };
+        let day = |data: &Path| day_path::<Sample>(data, &plan.site, at.utc_date());
+        let data = folder.path().join("lake");
+        import(&data, &day(&from), &plan, true).expect("imported");
+        assert_eq!(read_day::<Sample>(&day(&data)).expect("read")[0].outcome, Outcome::Ok);
     }
 
     #[test]

@@ -68,16 +68,38 @@ async fn fetch(address: &str, config: Option<&Config>, mirror: &Path) -> Result<
     Ok(())
 }
 
-/// Beside the state, or in the user's own cache.
+/// Beside the state, or in the user's own cache. Each lake has its own: one that is brought up to date loses what another has.
 fn mirror_folder(address: &str, config: Option<&Config>) -> Result<PathBuf, PlaceError> {
-    if let Some(config) = config {
+    if let Some(config) = config
+        && matches!(&config.data, DataLocation::ObjectStore(own) if own == address)
+    {
         return Ok(config.state.join("mirror"));
+    }
+    let digest = Sha256::digest(address);
+    let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    if let Some(config) = config {
+        return Ok(config.state.join("mirrors").join(name));
     }
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
     let cache = cache.ok_or(PlaceError::NoCache)?;
-    let digest = Sha256::digest(address);
-    let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     Ok(cache.join("mailqos").join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_lakes_are_never_mirrored_into_one_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("mailqos.toml");
+        std::fs::write(&path, "site = \"here\"\ndata = \"s3://own/lake\"\n").expect("a file");
+        let config = mailqos_core::config::load(&path).expect("a configuration");
+        let of = |address| mirror_folder(address, Some(&config)).expect("a folder");
+        assert_eq!(of("s3://own/lake"), config.state.join("mirror"));
+        assert_ne!(of("s3://other/lake"), of("s3://own/lake"));
+        assert_ne!(of("s3://other/lake"), of("s3://third/lake"));
+    }
 }

@@ -6,7 +6,8 @@ use jiff::civil::Date;
 
 use super::{
     Account, Node, Problem, Problems, Severity, Table,
-    read::{is_loopback, secret, trust},
+    server::{is_loopback, trust},
+    value::secret,
 };
 use crate::{
     http::Place,
@@ -241,11 +242,13 @@ fn today() -> Date {
 }
 
 /// What is to be said of a secret that expires on this day; nothing while that is far.
-pub fn expiry(expires: Date, today: Date) -> Option<String> {
+fn expiry(expires: Date, today: Date) -> Option<String> {
     let days = expires.since(today).ok()?.get_days();
     match days {
-        ..0 => Some(format!("has expired on {expires}")),
-        0..=WARNED_DAYS => Some(format!("expires on {expires}, in {days} days")),
+        ..0 => Some(format!("expired on {expires}")),
+        0 => Some(format!("expires today, on {expires}")),
+        1 => Some(format!("expires tomorrow, on {expires}")),
+        2..=WARNED_DAYS => Some(format!("expires on {expires}, in {days} days")),
         _ => None,
     }
 }
@@ -330,7 +333,7 @@ mod tests {
             ),
             (
                 "oauth = { token_url = \"https://a/t\", client_id = \"c\", client_secret = { env = \"S\" }, secret_expires = \"2020-01-31\" }",
-                "the client secret has expired on 2020-01-31",
+                "the client secret expired on 2020-01-31",
             ),
         ] {
             let (_, problems) = account(&format!("user = \"u\"\n{text}"));
@@ -345,8 +348,9 @@ mod tests {
     fn the_end_of_a_secret_is_announced_a_month_before() {
         let day = |text: &str| text.parse::<Date>().expect("a day");
         for (today, expected) in [
-            ("2027-02-01", Some("has expired on 2027-01-31")),
-            ("2027-01-31", Some("expires on 2027-01-31, in 0 days")),
+            ("2027-02-01", Some("expired on 2027-01-31")),
+            ("2027-01-31", Some("expires today, on 2027-01-31")),
+            ("2027-01-30", Some("expires tomorrow, on 2027-01-31")),
             ("2027-01-01", Some("expires on 2027-01-31, in 30 days")),
             ("2026-12-31", None),
         ] {

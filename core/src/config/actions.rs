@@ -2,13 +2,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::Read as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use super::{
-    Config, Endpoint, Hours, Node, Problem, Problems, Table, TlsMode, Trust, nearest,
-    read::{duration, host, mail_server_of, recipients, reference, secret, trust},
+    Config, Endpoint, Hours, Node, Problem, Problems, Table, TlsMode, Trust,
+    mail_server::mail_server_of,
+    operator::some_recipients,
+    server::trust,
+    table::file_text,
+    value::{duration, host, no_such, reference, secret},
 };
 use crate::{
     http::Place,
@@ -366,6 +369,8 @@ fn read_entry(
     problems: &mut Problems,
 ) -> Option<Entry> {
     const KINDS: [&str; 5] = ["email", "webhook", "command", "syslog", "list"];
+    // Where the kind is not clear, these are not unknown.
+    const OF_ONE_KIND: [&str; 3] = ["mail_server", "fallback", "environment"];
     let chosen: Vec<&str> = KINDS.into_iter().filter(|key| table.node(key).is_some()).collect();
     let words = [("both", On::Both), ("alarm", On::Alarm), ("recovery", On::Recovery)];
     let on = table.word("on", &words, problems).unwrap_or(On::Both);
@@ -426,16 +431,10 @@ fn read_entry(
     }
     match chosen.as_slice() {
         ["email"] => {
-            let to = recipients(table, "email", config, problems);
-            if to.is_empty() && !problems.has_errors() {
-                problems.push(
-                    table
-                        .problem("email", "nobody gets this mail", "empty")
-                        .help("name operators or mail addresses"),
-                );
-            }
-            let mail_server = mail_server_of(table, config, problems)?;
+            let to = some_recipients(table, "email", config, problems);
+            let mail_server = mail_server_of(table, config, problems);
             let fallback = reference(table, "fallback", "mail_server", &config.mail_servers, problems);
+            let mail_server = mail_server?;
             if fallback.as_ref() == Some(&mail_server) {
                 problems.push(
                     table
@@ -451,7 +450,9 @@ fn read_entry(
         }
         ["webhook"] => step.action = Action::Webhook(Box::new(webhook(table, plaintext, problems)?)),
         ["command"] => {
-            let words: Vec<String> = table.get("command", problems)?;
+            let words: Option<Vec<String>> = table.get("command", problems);
+            let environment = pairs(table, "environment", plaintext, problems);
+            let words = words?;
             if words.first().is_none_or(String::is_empty) {
                 problems.push(
                     table
@@ -459,7 +460,6 @@ fn read_entry(
                         .help("write [\"PROGRAM\", \"ARGUMENT\"]"),
                 );
             }
-            let environment = pairs(table, "environment", plaintext, problems);
             for (name, _) in &environment {
                 if name.is_empty() || name.contains(['=', '\0']) {
                     problems.push(table.problem("environment", format!("{name:?} is no name of a variable"), "here"));
@@ -469,31 +469,23 @@ fn read_entry(
         }
         ["syslog"] => step.action = syslog(table, problems)?,
         ["list"] => {
-            let name: Name = table.get("list", problems)?;
+            let node = table.node("list")?;
+            let name: Name = node.read(problems)?;
             if !names.contains(&name) {
-                let help = match nearest(name.as_ref(), names.iter().map(AsRef::as_ref)) {
-                    Some(near) => format!("did you mean {near:?}?"),
-                    None => format!("add [action_list.{name}]"),
-                };
-                problems.push(
-                    table
-                        .problem(
-                            "list",
-                            format!("there is no action_list {:?}", name.as_ref()),
-                            "not known",
-                        )
-                        .help(help),
-                );
+                let known = names.iter().map(AsRef::as_ref);
+                problems.push(no_such(&node, "action_list", name.as_ref(), known));
                 return None;
             }
-            let problem = table.problem("list", "", "leads back");
+            let problem = node.problem("", "leads back");
             return Some(Entry::List(step, name, Box::new(problem)));
         }
         [] => {
+            let _ = OF_ONE_KIND.map(|key| table.node(key));
             problems.push(table.missing("email", "whom a mail goes to; or webhook, command, syslog or list"));
             return None;
         }
         several => {
+            let _ = OF_ONE_KIND.map(|key| table.node(key));
             problems.push(
                 table
                     .problem(
@@ -583,7 +575,7 @@ fn template(table: &mut Table, problems: &mut Problems) -> Option<Template> {
     }
     let node = table.node("template")?;
     let path: PathBuf = node.read(problems)?;
-    match read_template(&path) {
+    match file_text(&path, MOST_TEMPLATE) {
         Ok(text) => Some(Template {
             text,
             name: path.display().to_string(),
@@ -597,17 +589,6 @@ fn template(table: &mut Table, problems: &mut Problems) -> Option<Template> {
             None
         }
     }
-}
-
-fn read_template(path: &Path) -> std::io::Result<String> {
-    let mut text = String::new();
-    std::fs::File::open(path)?
-        .take(MOST_TEMPLATE + 1)
-        .read_to_string(&mut text)?;
-    if text.len() as u64 > MOST_TEMPLATE {
-        return Err(std::io::Error::other("larger than 256 KiB"));
-    }
-    Ok(text)
 }
 
 /// Names with values, such as header fields; a name that sounds like a secret needs one for its value.
@@ -810,6 +791,30 @@ actions = [{ syslog = { facility = "local9" } }]
 actions = []
 "#
         ));
+    }
+
+    #[test]
+    fn what_stands_beside_something_wrong_is_read_as_well() {
+        let said = problems_of(
+            r#"
+[action_list.default]
+actions = [
+  { email = "anna", fallback = "other" },
+  { command = 5, environment = { LEVEL = "2" } },
+  { emial = "anna", mail_server = "alerts" },
+  { email = ["nobody"], mail_server = "alerts" },
+]
+[operator.nobody]
+members = []
+[target.readers]
+kind = "email"
+to = []
+attachments = "5MB"
+"#,
+        );
+        assert_eq!(said.matches("nobody gets this mail").count(), 2, "{said}");
+        assert_eq!(said.matches("unknown key").count(), 1, "{said}");
+        assert_eq!(said.matches("\"mail_server\" is missing").count(), 2, "{said}");
     }
 
     #[test]

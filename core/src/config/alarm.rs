@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Monitor, Node, Problem, Problems, Severity, Table, glob, read::duration};
+use super::{
+    Monitor, Node, Problem, Problems, Severity, Table,
+    value::{at_least_one, duration},
+};
 use crate::model::{Micros, MonitorId, Sample};
 
 /// When a monitor's alarm rises and clears.
@@ -143,7 +146,7 @@ impl Default for AlarmRule {
 pub(super) fn read(table: &mut Table, folders: &[String], problems: &mut Problems) -> (AlarmRule, Vec<(String, Node)>) {
     const DAY: Micros = Micros::from_secs(86_400);
     let mut rule = AlarmRule {
-        after: super::read::at_least_one(table, "alarm_after", 3, problems),
+        after: at_least_one(table, "alarm_after", 3, problems),
         ..AlarmRule::default()
     };
     let depends_on = table
@@ -164,7 +167,7 @@ pub(super) fn read(table: &mut Table, folders: &[String], problems: &mut Problem
     if rule.either && rule.after_time.is_none() {
         problems.push(inner.missing("after_time", "either of alarm_after and after_time, says either = true"));
     }
-    rule.clear_after = super::read::at_least_one(&mut inner, "clear_after", 1, problems);
+    rule.clear_after = at_least_one(&mut inner, "clear_after", 1, problems);
     rule.flapping = inner.get("flapping", problems).unwrap_or(true);
     for timing in Timing::ALL {
         if let Some(most) = optional(&mut inner, timing.as_str(), DAY, problems) {
@@ -224,14 +227,16 @@ fn percentile(table: &mut Table, problems: &mut Problems) -> Option<PercentileRu
         percentile,
         over,
         most: most?,
-        at_least: super::read::at_least_one(table, "at_least", 10, problems),
+        at_least: at_least_one(table, "at_least", 10, problems),
     })
 }
 
-/// Puts monitors in the place of patterns, and refuses those that depend on each other in a circle.
+/// Puts monitors in the place of patterns, and refuses those that depend on each other in a circle; `complete` says whether all
+/// monitors are known.
 pub(super) fn resolve(
     monitors: &mut BTreeMap<MonitorId, Monitor>,
     depends_on: Vec<(MonitorId, Vec<(String, Node)>)>,
+    complete: bool,
     problems: &mut Problems,
 ) {
     let mut places: BTreeMap<MonitorId, Node> = BTreeMap::new();
@@ -245,7 +250,7 @@ pub(super) fn resolve(
                     .filter(|monitor| monitor.is_selected(pattern))
                     .map(|monitor| monitor.id.clone())
                     .collect();
-                if found.is_empty() {
+                if found.is_empty() && complete {
                     problems.push(
                         node.problem(format!("{pattern:?} names no monitor"), "nothing to depend on")
                             .help("write a monitor's id, object:NAME, tag:NAME or a pattern such as \"gate-*\""),
@@ -307,19 +312,6 @@ fn circle(monitors: &BTreeMap<MonitorId, Monitor>) -> Option<Vec<MonitorId>> {
     None
 }
 
-impl Monitor {
-    /// Whether a pattern selects it: `tag:NAME`, `object:NAME`, an id or a glob of ids.
-    pub fn is_selected(&self, pattern: &str) -> bool {
-        if let Some(tag) = pattern.strip_prefix("tag:") {
-            self.tags.iter().any(|own| glob(tag, own))
-        } else if let Some(object) = pattern.strip_prefix("object:") {
-            glob(object, self.object.as_str())
-        } else {
-            glob(pattern, self.id.as_str())
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -358,6 +350,19 @@ mod tests {
              [monitor.b]\nobject = \"o\"\ndepends_on = [\"c\", \"nobody\"]\n[monitor.c]\nobject = \"o\"\ndepends_on = [\"b\", \"c\"]\n"
         )
         .expect_err("wrong"));
+    }
+
+    #[test]
+    fn a_monitor_that_is_wrong_itself_is_not_called_missing() {
+        let said = load_text(
+            "[monitor.gate]\nobject = \"none\"\n[monitor.b]\nobject = \"o\"\ndepends_on = \"gate\"\n\
+             [maintenance.m]\nhours = \"01:00-02:00\"\nmonitors = \"gate\"\n[monitor.G]\nobject = 5\n",
+        )
+        .expect_err("wrong");
+        assert!(
+            said.contains("there is no object") && !said.contains("names no monitor"),
+            "{said}"
+        );
     }
 
     #[test]

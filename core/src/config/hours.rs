@@ -82,6 +82,7 @@ impl Hours {
             .filter_map(move |span| self.occurrence(date, *span))
     }
 
+    /// `None` where a change of the clocks leaves nothing of it, such as of 02:30 to 03:00.
     fn occurrence(&self, date: Date, span: Span) -> Option<(UtcMicros, UtcMicros)> {
         let last = if span.to > span.from {
             date
@@ -92,7 +93,8 @@ impl Hours {
             let timestamp = self.zone.to_timestamp(date.to_datetime(time)).ok()?;
             Some(UtcMicros::from(timestamp))
         };
-        Some((moment(date, span.from)?, moment(last, span.to)?))
+        let (begin, end) = (moment(date, span.from)?, moment(last, span.to)?);
+        (begin < end).then_some((begin, end))
     }
 
     /// The first moment, not before `at`, that lies within all of these; `None` if there is none in sight.
@@ -244,6 +246,21 @@ mod tests {
             office.next(at("2026-03-30T06:30:00Z")),
             Some((at("2026-03-30T06:00:00Z"), at("2026-03-30T16:00:00Z")))
         );
+    }
+
+    #[test]
+    fn hours_that_a_change_of_the_clocks_leaves_out_come_the_day_after() {
+        // On 2026-03-29 there is no time from 02:00 to 03:00.
+        for (text, next) in [
+            ("02:30-03:00", "2026-03-30T00:30:00Z"),
+            ("02:00-03:00", "2026-03-30T00:00:00Z"),
+            ("02:00-03:30", "2026-03-29T01:00:00Z"),
+        ] {
+            let (begin, end) = hours(&format!("hours = \"{text}\""))
+                .next(at("2026-03-29T00:55:00Z"))
+                .expect("one");
+            assert!(begin == at(next) && begin < end, "{text}: {begin} to {end}");
+        }
     }
 
     #[test]

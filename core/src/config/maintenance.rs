@@ -2,7 +2,7 @@
 
 use jiff::{civil::DateTime, tz::TimeZone};
 
-use super::{Cron, FromToml, Hours, Node, Problems, Table};
+use super::{Config, Cron, FromToml, Hours, Node, Problems, Severity, Table, value::duration};
 use crate::model::{Micros, Name, UtcMicros};
 
 /// The longest window.
@@ -61,7 +61,10 @@ impl Window {
 }
 
 /// A local date and time, or a moment with its offset.
-pub(super) struct Moment(Option<UtcMicros>, Option<DateTime>);
+pub(super) enum Moment {
+    Local(DateTime),
+    Fixed(UtcMicros),
+}
 
 impl FromToml for Moment {
     fn expected() -> String {
@@ -70,37 +73,65 @@ impl FromToml for Moment {
     fn from_toml(node: &Node) -> Result<Self, String> {
         let text = String::from_toml(node)?;
         if let Ok(timestamp) = text.parse::<jiff::Timestamp>() {
-            return Ok(Self(Some(timestamp.into()), None));
+            return Ok(Self::Fixed(timestamp.into()));
         }
-        match text.parse::<DateTime>() {
-            Ok(local) => Ok(Self(None, Some(local))),
-            Err(_) => Err(format!("{text:?} is not {}", Self::expected())),
-        }
+        text.parse()
+            .map(Self::Local)
+            .map_err(|_| format!("{text:?} is not {}", Self::expected()))
     }
 }
 
 impl Moment {
-    fn in_zone(&self, zone: &TimeZone) -> Option<UtcMicros> {
-        self.0.or_else(|| zone.to_timestamp(self.1?).ok().map(UtcMicros::from))
+    /// At the end of the year 9999, the last moment that there is.
+    fn in_zone(&self, zone: &TimeZone) -> UtcMicros {
+        match self {
+            Self::Local(local) => zone.to_timestamp(*local).unwrap_or(jiff::Timestamp::MAX).into(),
+            Self::Fixed(moment) => *moment,
+        }
     }
 }
 
-/// Reads a table `[maintenance.NAME]`.
-pub(super) fn read(name: Name, mut table: Table, zone: &TimeZone, problems: &mut Problems) -> Option<Maintenance> {
+/// Reads a table `[maintenance.NAME]`; `complete` says whether all monitors are known.
+pub(super) fn read(
+    name: Name,
+    mut table: Table,
+    config: &Config,
+    complete: bool,
+    problems: &mut Problems,
+) -> Option<Maintenance> {
+    let zone = &config.timezone;
     let reason = table.get("reason", problems);
-    let monitors = table.get("monitors", problems).unwrap_or_default();
+    let mut monitors = Vec::new();
+    for node in table.get::<Vec<Node>>("monitors", problems).unwrap_or_default() {
+        let Some(pattern) = node.read::<String>(problems) else {
+            continue;
+        };
+        if complete && !config.monitors.values().any(|monitor| monitor.is_selected(&pattern)) {
+            problems.push(
+                node.problem(format!("{pattern:?} names no monitor"), "nothing to maintain")
+                    .help("write a monitor's id, object:NAME, tag:NAME or a pattern such as \"mail-*\""),
+            );
+        }
+        monitors.push(pattern);
+    }
     let words = [("run", false), ("pause", true)];
     let pause = table.word("tests", &words, problems).unwrap_or(false);
     let own_zone = table.get("timezone", problems).unwrap_or_else(|| zone.clone());
+    let before = problems.count(Severity::Error);
     let weekly = Hours::read(&mut table, zone, problems);
     let from = table.get::<Moment>("from", problems);
     let to = table.get::<Moment>("to", problems);
     let cron = table.get::<Cron>("cron", problems);
     let lasts = table.node("lasts").map(|_| {
         let least = Micros::from_secs(1);
-        super::read::duration(&mut table, "lasts", least, least, LONGEST, problems)
+        duration(&mut table, "lasts", least, least, LONGEST, problems)
     });
-    let when = window(&table, weekly, from, to, cron, lasts, own_zone, problems);
+    // What was said wrong is not what was not said.
+    let when = if problems.count(Severity::Error) == before {
+        window(&table, weekly, from, to, cron, lasts, own_zone, problems)
+    } else {
+        None
+    };
     table.finish(problems);
     Some(Maintenance {
         name,
@@ -135,9 +166,9 @@ fn window(
             Some(Window::Weekly(hours))
         }
         (None, Some(from), None) => {
-            let from = from.in_zone(&zone)?;
+            let from = from.in_zone(&zone);
             let to = match (to, lasts) {
-                (Some(to), None) => to.in_zone(&zone)?,
+                (Some(to), None) => to.in_zone(&zone),
                 (None, Some(lasts)) => from + lasts,
                 _ => {
                     problems.push(table.problem("from", "when does it end?", "begins here").help(HELP));
@@ -205,7 +236,7 @@ fn window(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, load};
+    use crate::config::load;
 
     fn load_text(text: &str) -> Result<Config, String> {
         let folder = tempfile::tempdir().expect("folder");

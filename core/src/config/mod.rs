@@ -7,15 +7,20 @@ mod alarm;
 mod calendar;
 mod hours;
 mod kind;
+mod mail_server;
 mod maintenance;
 mod message;
+mod monitor;
 mod object_store;
+mod operator;
 mod problem;
 mod read;
 pub mod reference;
+mod server;
 mod service_level;
 mod table;
 mod target;
+mod value;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,7 +30,6 @@ use std::{
 
 use jiff::tz::TimeZone;
 
-pub use account::expiry;
 pub use actions::{Action, ActionList, LogPlace, On, Service, Step, Template, Webhook};
 pub use alarm::{AlarmRule, PercentileRule, Threshold, Timing};
 pub use calendar::{Calendar, Cron};
@@ -276,6 +280,11 @@ pub struct Dkim {
 }
 
 impl Config {
+    /// The account of an endpoint, if it names one.
+    pub fn account(&self, name: Option<&AccountName>) -> Option<&Account> {
+        self.accounts.get(name?)
+    }
+
     /// The monitors that a selection names: by id, object, tag (`tag:NAME`, `object:NAME`) or glob (`mail-*`); all for an
     /// empty selection.
     ///
@@ -287,7 +296,6 @@ impl Config {
         }
         let mut chosen = BTreeMap::new();
         for pattern in patterns {
-            let before = chosen.len();
             let mut hit = false;
             for monitor in self.monitors.values() {
                 if monitor.is_selected(pattern) {
@@ -295,11 +303,24 @@ impl Config {
                     chosen.insert(monitor.id.clone(), monitor);
                 }
             }
-            if !hit && chosen.len() == before {
+            if !hit {
                 return Err(pattern.clone());
             }
         }
         Ok(chosen.into_values().collect())
+    }
+}
+
+impl Monitor {
+    /// Whether a pattern selects it: `tag:NAME`, `object:NAME`, an id or a glob of ids.
+    pub fn is_selected(&self, pattern: &str) -> bool {
+        if let Some(tag) = pattern.strip_prefix("tag:") {
+            self.tags.iter().any(|own| glob(tag, own))
+        } else if let Some(object) = pattern.strip_prefix("object:") {
+            glob(object, self.object.as_str())
+        } else {
+            glob(pattern, self.id.as_str())
+        }
     }
 }
 

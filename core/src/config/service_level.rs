@@ -6,7 +6,7 @@ use jiff::{civil::Date, tz::TimeZone};
 
 use super::{
     Config, FromToml, Hours, Node, Problem, Problems, Table, hours,
-    table::{file_text, nearest},
+    table::{did_you_mean, file_text},
 };
 use crate::model::{Micros, Name, UtcMicros};
 
@@ -286,10 +286,9 @@ pub(super) fn read(
     if complete {
         for pattern in &monitors {
             if config.select(std::slice::from_ref(pattern)).is_err() {
-                let help = match nearest(pattern, config.monitors.keys().map(AsRef::as_ref)) {
-                    Some(near) => format!("did you mean {near:?}?"),
-                    None => "write ids of monitors, globs (\"mail-*\"), \"tag:NAME\" or \"object:NAME\"".to_owned(),
-                };
+                let help = did_you_mean(pattern, config.monitors.keys().map(AsRef::as_ref), || {
+                    "write ids of monitors, globs (\"mail-*\"), \"tag:NAME\" or \"object:NAME\"".to_owned()
+                });
                 problems.push(
                     table
                         .problem("monitors", format!("{pattern:?} selects no monitor"), "selects nothing")

@@ -1,7 +1,14 @@
 //! A TOML table that is read key by key: wrong types are noted with their place, keys that nobody asked for are refused
 //! with a suggestion, and reading goes on, so that all problems are found at once.
 
-use std::{collections::BTreeSet, ops::Range, path::Path, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    io::{ErrorKind, Read as _},
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde_json::{Value as Json, json};
 use toml_edit::{Document, Item, Value};
@@ -314,10 +321,9 @@ impl Table {
             return Some(*value);
         }
         let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        let help = match nearest(&text, all.iter().copied()) {
-            Some(word) => format!("did you mean {word:?}?"),
-            None => format!("write one of: {}", all.join(", ")),
-        };
+        let help = did_you_mean(&text, all.iter().copied(), || {
+            format!("write one of: {}", all.join(", "))
+        });
         problems.push(
             node.problem(format!("{text:?} is not known here"), "not known")
                 .help(help),
@@ -432,13 +438,10 @@ impl Table {
             if self.asked.contains(entry.key.as_str()) {
                 continue;
             }
-            let help = match nearest(&entry.key, self.asked.iter().copied()) {
-                Some(known) => format!("did you mean {known:?}?"),
-                None => format!(
-                    "known here: {}",
-                    self.asked.iter().copied().collect::<Vec<_>>().join(", ")
-                ),
-            };
+            let known = || self.asked.iter().copied();
+            let help = did_you_mean(&entry.key, known(), || {
+                format!("known here: {}", known().collect::<Vec<_>>().join(", "))
+            });
             problems.push(
                 Problem::error(format!("unknown key {:?}", entry.key))
                     .at(&entry.source, entry.key_span.clone(), "not known here")
@@ -483,16 +486,26 @@ pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&
         .map(|(_, candidate)| candidate)
 }
 
+/// "did you mean", or what is to be said where no known word is like it.
+pub(super) fn did_you_mean<'a>(
+    word: &str,
+    known: impl Iterator<Item = &'a str>,
+    otherwise: impl FnOnce() -> String,
+) -> String {
+    nearest(word, known).map_or_else(otherwise, |near| format!("did you mean {near:?}?"))
+}
+
 /// The text as pictures may show it: what may be a secret is masked, byte for byte, so that places stay right.
 ///
-/// Masked are the quoted texts of accounts other than `user` and `domain`, and those behind any key that sounds like a
-/// secret; by lines, so that it works in a file that is no TOML, where a syntax error stands beside a password.
+/// Masked are the values of accounts other than `user` and `domain`, and those behind any key that sounds like a secret: what stands
+/// in quotes, and a value that should and does not. It goes by lines, so that it works in a file that is no TOML, where a syntax
+/// error stands beside a password.
 fn hide_secrets(text: &str) -> String {
     const TELLING: [&str; 8] = ["pass", "pwd", "secret", "token", "key", "auth", "cookie", "url"];
     let mut shown = String::with_capacity(text.len());
     let mut in_account = false;
-    // Inside a text of several lines, whose closing quotes are these.
-    let mut several: Option<&str> = None;
+    // Inside a text of several lines, which ends with these quotes.
+    let mut several: Option<&'static str> = None;
     for line in text.split_inclusive('\n') {
         let trimmed = line.trim_start();
         if several.is_none() && trimmed.starts_with('[') {
@@ -501,7 +514,9 @@ fn hide_secrets(text: &str) -> String {
         let key = trimmed.split('=').next().unwrap_or("").trim();
         let from = if several.is_some() {
             Some(0)
-        } else if in_account && !matches!(key, "user" | "domain") && !trimmed.starts_with(['[', '#']) {
+        } else if holds_accounts(trimmed)
+            || (in_account && !matches!(key, "user" | "domain") && !trimmed.starts_with(['[', '#']))
+        {
             line.find('=').map(|at| at + 1)
         } else {
             let lower = line.to_ascii_lowercase();
@@ -511,46 +526,82 @@ fn hide_secrets(text: &str) -> String {
                 .min()
                 .and_then(|word| line[word..].find('=').map(|equals| word + equals + 1))
         };
-        let Some(from) = from else {
-            shown.push_str(line);
-            continue;
-        };
+        let from = from.unwrap_or(line.len());
         shown.push_str(&line[..from]);
-        // TOML's own signs stay, so that the picture is still to be understood.
-        let mut quote: Option<char> = None;
-        for character in line[from..].chars() {
-            match (several.is_some() || quote.is_some(), character) {
-                (_, '\n' | '\r') => shown.push(character),
-                (false, '"' | '\'') => {
-                    quote = Some(character);
-                    shown.push(character);
-                }
-                (true, c) if several.is_none() && quote == Some(c) => {
-                    quote = None;
-                    shown.push(c);
-                }
-                (false, c) => shown.push(c),
-                (true, c) => shown.extend(std::iter::repeat_n('*', c.len_utf8())),
-            }
-        }
-        for marks in ["\"\"\"", "'''"] {
-            if several.is_none_or(|open| open == marks) && line[from..].matches(marks).count() % 2 == 1 {
-                several = if several.is_some() { None } else { Some(marks) };
-            }
-        }
+        several = mask(&line[from..], several, &mut shown);
     }
     shown
 }
 
-/// A text file beside the configuration, if it is no larger than so many bytes.
-pub(super) fn file_text(path: &Path, most: u64) -> std::io::Result<String> {
-    use std::io::Read as _;
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(most + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > most {
-        return Err(std::io::Error::other(format!("it is larger than {most} bytes")));
+/// `account.NAME.KEY = …` and `account = { … }`, outside a table of accounts.
+fn holds_accounts(line: &str) -> bool {
+    line.strip_prefix("account").map(str::trim_start).is_some_and(|rest| {
+        let value = rest.strip_prefix('=').map(str::trim_start);
+        rest.starts_with('.') || value.is_some_and(|value| value.starts_with('{'))
+    })
+}
+
+/// Adds the end of a line with its values masked; TOML's own signs stay, so that the picture is still to be understood. `open` are the
+/// quotes of a text that began on a line before; given back are those of one that goes on.
+fn mask(line: &str, mut open: Option<&'static str>, shown: &mut String) -> Option<&'static str> {
+    let stars = |shown: &mut String, text: &str| {
+        for character in text.chars() {
+            match character {
+                '\n' | '\r' => shown.push(character),
+                _ => shown.extend(std::iter::repeat_n('*', character.len_utf8())),
+            }
+        }
+    };
+    let value = line.trim();
+    let is_bare =
+        open.is_none() && !value.starts_with(['"', '\'', '{', '[', '#']) && !matches!(value, "true" | "false");
+    if is_bare {
+        stars(shown, line);
+        return None;
     }
-    Ok(text)
+    let mut rest = line;
+    while let Some(first) = rest.chars().next() {
+        let (length, is_secret) = match open {
+            Some(quotes) if rest.starts_with(quotes) => {
+                open = None;
+                (quotes.len(), false)
+            }
+            // What is escaped ends no text.
+            Some(quotes) if first == '\\' && quotes.starts_with('"') => {
+                (rest.chars().take(2).map(char::len_utf8).sum::<usize>(), true)
+            }
+            Some(_) => (first.len_utf8(), true),
+            None => {
+                open = ["\"\"\"", "'''", "\"", "'"]
+                    .into_iter()
+                    .find(|quotes| rest.starts_with(quotes));
+                (open.map_or(first.len_utf8(), str::len), false)
+            }
+        };
+        let (part, after) = rest.split_at(length);
+        if is_secret {
+            stars(shown, part);
+        } else {
+            shown.push_str(part);
+        }
+        rest = after;
+    }
+    // Only a text in three quotes goes on.
+    open.filter(|quotes| quotes.len() == 3)
+}
+
+/// A text file, if it is no larger than so many bytes.
+///
+/// # Errors
+/// It can't be read, is larger ([`ErrorKind::FileTooLarge`]) or no UTF-8 ([`ErrorKind::InvalidData`]).
+pub(super) fn file_text(path: &Path, most: u64) -> std::io::Result<String> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        let reason = format!("it is larger than {} KiB", most / 1024);
+        return Err(std::io::Error::new(ErrorKind::FileTooLarge, reason));
+    }
+    String::from_utf8(bytes).map_err(|_| std::io::Error::new(ErrorKind::InvalidData, "it is not UTF-8"))
 }
 
 /// Parses a TOML text; a syntax error is noted.
@@ -679,16 +730,21 @@ mod tests {
             "[object.b]\naddress = \"mail\"\nsmtp = { password = 'hunter2', x = 1 }\n",
             "[account]\nc = { user = \"u\", password = \"hunter2\" }\n",
             "signing_key = \"\"\"\nhunter2\n\"\"\"\ndata = \"hers\"\n",
+            // What is escaped, or of another kind, ends no text; quotes may have been forgotten.
+            "key = \"a\\\"hunter2\"\nkey = '''it's hunter2'''\nurl = 'a\"hunter2'\npassword = hunter2\n",
+            "account.d.pasword = \"hunter2\"\naccount = { e = { pasword = \"hunter2\" } }\n",
+            "# password = \"hunter2\"\n",
         );
         let shown = hide_secrets(text);
         assert!(!shown.contains("hunter2"), "{shown}");
         assert!(shown.contains("\"anna\"") && shown.contains("\"mail\""), "{shown}");
+        assert!(shown.contains("\"hers\""), "{shown}");
         assert_eq!(shown.len(), text.len());
     }
 
     proptest! {
         #[test]
-        fn masking_moves_nothing(text in "([a-z\\[\\]=\"'ß\n ]|account|password|\"\"\"){0,40}") {
+        fn masking_moves_nothing(text in "([a-z\\[\\]=\"'ß\\\\\n ]|account|password|\"\"\"){0,40}") {
             let shown = hide_secrets(&text);
             prop_assert_eq!(shown.len(), text.len());
             prop_assert_eq!(shown.lines().count(), text.lines().count());

@@ -6,10 +6,13 @@ use std::{
 };
 
 use super::{
-    Config, Endpoint, ObjectStoreOptions, Problem, Problems, Table, TlsMode, Trust,
+    Config, Endpoint, ObjectStoreOptions, Problems, Table, TlsMode, Trust,
+    mail_server::mail_server_of,
     message::Bytes,
-    nearest, object_store,
-    read::{FTP, SMB, duration, endpoint, host, mail_address, mail_server_of, recipients, reference},
+    object_store,
+    operator::{recipients, some_recipients},
+    server::{FTP, SMB, endpoint},
+    value::{duration, host, mail_address, no_such, reference, reference_at},
 };
 use crate::model::{AccountName, Micros, Name};
 
@@ -462,7 +465,7 @@ fn email(
     if table.node("to").is_none() {
         problems.push(table.missing("to", "operators or mail addresses"));
     }
-    let to = recipients(table, "to", config, problems);
+    let to = some_recipients(table, "to", config, problems);
     let mut cc = recipients(table, "cc", config, problems);
     let mut bcc = recipients(table, "bcc", config, problems);
     // Nobody gets a mail twice.
@@ -499,23 +502,13 @@ fn email(
     let mail_server = mail_server_of(table, config, problems);
     let mut mail_servers = Vec::from_iter(mail_server.clone());
     for node in table.node("fallback").map(|node| node.as_list()).unwrap_or_default() {
-        let Some(name) = node.read::<Name>(problems) else {
-            continue;
-        };
-        if !config.mail_servers.contains_key(&name) {
-            let known = config.mail_servers.keys().map(Name::as_str);
-            let help = match nearest(name.as_str(), known) {
-                Some(near) => format!("did you mean {near:?}?"),
-                None => format!("add [mail_server.{name}]"),
-            };
-            problems.push(
-                node.problem(format!("there is no mail server {:?}", name.as_str()), "not known")
-                    .help(help),
-            );
-        } else if !mail_servers.contains(&name) {
+        if let Some(name) = reference_at(&node, "mail_server", &config.mail_servers, problems)
+            && !mail_servers.contains(&name)
+        {
             mail_servers.push(name);
         }
     }
+    let attachments = table.get::<Bytes>("attachments", problems).map(|size| size.0);
     mail_server?;
     Some(EmailTarget {
         mail_servers,
@@ -523,7 +516,7 @@ fn email(
         cc,
         bcc,
         reply_to,
-        attachments: table.get::<Bytes>("attachments", problems).map(|size| size.0),
+        attachments,
         limits,
         too_large,
         patience,
@@ -531,38 +524,17 @@ fn email(
 }
 
 fn link_to(table: &mut Table, all: &BTreeMap<Name, Option<String>>, problems: &mut Problems) -> Option<Name> {
-    let name: Name = table.get("link_to", problems)?;
-    let problem: Option<Problem> = match all.get(&name) {
-        Some(Some(kind)) if kind == "email" => Some(
-            table
-                .problem("link_to", format!("{name} sends mails"), "no place for files")
-                .help("name a target that keeps files, such as a share or an object store"),
-        ),
-        Some(_) => None,
-        None => {
-            let known = all.keys().map(Name::as_str);
-            let help = match nearest(name.as_str(), known) {
-                Some(near) => format!("did you mean {near:?}?"),
-                None => format!("add [target.{name}]"),
-            };
-            Some(
-                table
-                    .problem(
-                        "link_to",
-                        format!("there is no target {:?}", name.as_str()),
-                        "not known",
-                    )
-                    .help(help),
-            )
-        }
+    let node = table.node("link_to")?;
+    let name: Name = node.read(problems)?;
+    let problem = match all.get(&name) {
+        Some(Some(kind)) if kind == "email" => node
+            .problem(format!("{name} sends mails"), "no place for files")
+            .help("name a target that keeps files, such as a share or an object store"),
+        Some(_) => return Some(name),
+        None => no_such(&node, "target", name.as_str(), all.keys().map(Name::as_str)),
     };
-    match problem {
-        Some(problem) => {
-            problems.push(problem);
-            None
-        }
-        None => Some(name),
-    }
+    problems.push(problem);
+    None
 }
 
 impl Sftp {

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use super::super::{
+    local_clock::{LocalClock, Shown},
     periods::Period,
     series::{Metric, Series, Values},
     significance::{self, median},
@@ -11,8 +12,8 @@ use super::{Asked, DAYS, FEW, LOOSE, Pattern, WORTH};
 
 /// Medians of each metric by the hour of local time.
 pub(super) struct Hourly {
-    /// Number of the local day since 1970, hour of the day, and how many tests counted, of each hour with such tests.
-    hours: Vec<(i64, u8, u64)>,
+    /// Each hour with tests that counted, and how many they were.
+    hours: Vec<(Shown, u64)>,
     /// By metric of the contracts, then by hour.
     medians: Vec<Vec<Option<f64>>>,
 }
@@ -20,34 +21,19 @@ pub(super) struct Hourly {
 impl Hourly {
     /// `counting` is [`Series::counting`].
     pub(super) fn of(series: &Series, period: &Period, counting: &[bool]) -> Self {
-        let mut keys: Vec<(i64, u8, Range<usize>)> = Vec::new();
-        let mut counts: Vec<u64> = Vec::new();
-        let mut until = i64::MIN;
+        let mut clock = LocalClock::new(period.timezone());
+        let mut hours: Vec<(Shown, u64)> = Vec::new();
+        let mut rows_of: Vec<Range<usize>> = Vec::new();
         for row in series.inside.clone().filter(|row| counting[*row]) {
-            let at = series.started_at[row];
-            if at < until
-                && let (Some(last), Some(count)) = (keys.last_mut(), counts.last_mut())
-            {
-                last.2.end = row + 1;
-                *count += 1;
-                continue;
-            }
-            // Clocks change, and hours begin, at full quarters of an hour of UTC.
-            until = (at.div_euclid(900_000_000) + 1).saturating_mul(900_000_000);
-            let seconds = period.timezone().to_offset(series.at(row).timestamp()).seconds();
-            let local = at + i64::from(seconds) * 1_000_000;
-            let (day, hour) = (
-                local.div_euclid(86_400_000_000),
-                (local.rem_euclid(86_400_000_000) / 3_600_000_000) as u8,
-            );
-            match (keys.last_mut(), counts.last_mut()) {
-                (Some(last), Some(count)) if (last.0, last.1) == (day, hour) => {
-                    last.2.end = row + 1;
+            let shown = clock.at(series.at(row));
+            match (hours.last_mut(), rows_of.last_mut()) {
+                (Some((last, count)), Some(rows)) if *last == shown => {
                     *count += 1;
+                    rows.end = row + 1;
                 }
                 _ => {
-                    keys.push((day, hour, row..row + 1));
-                    counts.push(1);
+                    hours.push((shown, 1));
+                    rows_of.push(row..row + 1);
                 }
             }
         }
@@ -59,25 +45,17 @@ impl Hourly {
         };
         let medians = Metric::CONTRACT
             .iter()
-            .map(|metric| keys.iter().map(|(_, _, rows)| median(*metric, rows)).collect())
+            .map(|metric| rows_of.iter().map(|rows| median(*metric, rows)).collect())
             .collect();
-        Self {
-            hours: keys
-                .iter()
-                .zip(counts)
-                .map(|((day, hour, _), count)| (*day, *hour, count))
-                .collect(),
-            medians,
-        }
+        Self { hours, medians }
     }
 
     /// How many tests lie in each hour of the day, and on each weekday from Monday on.
     pub(super) fn tests(&self) -> ([u64; 24], [u64; 7]) {
         let (mut by_hour, mut by_day) = ([0; 24], [0; 7]);
-        for (day, hour, count) in &self.hours {
-            by_hour[usize::from(*hour) % 24] += count;
-            // The first of January 1970 was a Thursday.
-            by_day[(day + 3).rem_euclid(7) as usize] += count;
+        for (shown, count) in &self.hours {
+            by_hour[usize::from(shown.hour)] += count;
+            by_day[shown.weekday()] += count;
         }
         (by_hour, by_day)
     }
@@ -89,9 +67,9 @@ impl Hourly {
         };
         let medians = &self.medians[place];
         let mut days: BTreeMap<i64, Vec<(u8, f64)>> = BTreeMap::new();
-        for ((day, hour, _), value) in self.hours.iter().zip(medians) {
+        for ((shown, _), value) in self.hours.iter().zip(medians) {
             if let Some(value) = value {
-                days.entry(*day).or_default().push((*hour, *value));
+                days.entry(shown.day).or_default().push((shown.hour, *value));
             }
         }
         // Days that were seen in full: half a day would be compared with another middle.

@@ -175,6 +175,9 @@ impl Verdict {
 impl Judgement {
     /// Share of the error budget that is spent, by what the target counts; `None` where nothing is known.
     pub fn spent(&self) -> Option<f64> {
+        if self.value == Value::Unknown {
+            return None;
+        }
         self.tests.or(self.time)?.share()
     }
 }

@@ -195,6 +195,18 @@ fn a_period_that_runs_is_forecast() {
 }
 
 #[test]
+fn of_a_period_that_runs_without_tests_nothing_is_known() {
+    let level = level("availability = \"99%\"\nuptime = \"99%\"");
+    let period = month();
+    let until = period.calendar.midnight(jiff::civil::date(2026, 10, 16));
+    let entry = judged(&level, &period, until, &series(&period, until, |_| None));
+    for judgement in &entry.targets {
+        assert_eq!(judgement.verdict, Verdict::NotDecidable(Why::NoTests));
+        assert_eq!((judgement.value, judgement.spent()), (Value::Unknown, None));
+    }
+}
+
+#[test]
 fn a_percentile_counts_lost_mail_as_slow() {
     let level = level("percentile = { round_trip = { p95 = \"10s\" } }");
     let period = month();

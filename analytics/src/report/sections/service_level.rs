@@ -267,8 +267,11 @@ fn measured(entry: &Entry, judgement: &Judgement, l: &Locale) -> String {
     }
 }
 
-/// What is spent of the budget, in words: `14 bad tests, 8 allowed`.
+/// What is spent of the budget, in words: `14 bad tests, 8 allowed`; empty where that is not known.
 fn amount(judgement: &Judgement, l: &Locale) -> String {
+    if judgement.value == Value::Unknown {
+        return String::new();
+    }
     if let Some(tests) = judgement.tests {
         // Of a budget of 8.9 tests eight may fail.
         let bad = l.count(tests.spent.round() as u64, "1 bad test", "{0} bad tests");
