@@ -481,6 +481,35 @@ async fn a_password_that_is_missing_is_the_probes_own_trouble() {
 }
 
 #[tokio::test]
+async fn a_password_that_is_mended_in_the_configuration_serves_from_then_on() {
+    let probe = Probe::new(Options {
+        smtp_auth_required: false,
+        ..Options::default()
+    })
+    .await;
+    let taken = Fault::Reply("235 2.7.0 fine".into());
+    probe.server.inject(Protocol::Smtp, "AUTH", taken, When::Always);
+    let config = |password: &str| {
+        let change = [
+            ("site = \"here\"", "site = \"here\"\nallow_plaintext_secrets = true"),
+            ("{ file = \"password\" }", &format!("{password:?}")),
+            ("\"3s\"", "\"1s\""),
+        ];
+        Arc::new(probe.config(&change))
+    };
+    let (wrong, right) = (config("wrong"), config(PASSWORD));
+    let tester = Tester::new(wrong.clone(), None).await.expect("tester");
+    let mut stages = Vec::new();
+    for config in [wrong, right] {
+        tester.reload(config.clone());
+        let monitor = config.monitors.values().next().expect("monitor");
+        stages.push(tester.test(monitor).await.sample.stage);
+    }
+    tester.shutdown().await;
+    assert_eq!(stages, [Some(Stage::PickupLogin), None]);
+}
+
+#[tokio::test]
 async fn the_servers_clock_does_not_matter() {
     let probe = Probe::new(Options {
         clock: ServerClock::off_by(Micros::from_secs(-37), 20.0),

@@ -3,7 +3,10 @@
 use std::{
     collections::{HashMap, VecDeque},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,6 +14,7 @@ use mailqos_core::{
     config::{Account, MailQos, PickupProtocol},
     mail::{Credentials, TlsSession, Transcript},
     model::{Micros, MonitorId, Sample, SiteName, Stage, UtcMicros},
+    transcripts::Conversation,
 };
 use tokio::{
     sync::{Notify, watch},
@@ -25,7 +29,6 @@ use super::{
     },
     token::{SigningKey, Token},
 };
-use mailqos_core::transcripts::Conversation;
 
 /// A mail of ours that nobody waits for is cleared when it is so much older than its max round trip: until then the
 /// process that sent it may still be running (`mailqos-probe test` beside `mailqos-probe run`).
@@ -198,14 +201,25 @@ impl Progress {
 }
 
 struct Waiting {
-    mailbox: Key,
+    mailbox: MailboxId,
     /// The mailbox is to be watched meanwhile.
     watched: bool,
     plan: Option<Plan>,
     progress: watch::Sender<Progress>,
 }
 
-/// What tells mailboxes apart.
+/// Tells mailboxes apart, also two that are the same but reached in different ways: before the configuration changed, and since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct MailboxId(u64);
+
+impl MailboxId {
+    fn new() -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        Self(COUNT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// By what monitors find the mailbox that they share.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     server: String,
@@ -261,7 +275,7 @@ impl Registry {
         lock(&self.waiting).insert(
             nonce,
             Waiting {
-                mailbox: mailbox.key.clone(),
+                mailbox: mailbox.id,
                 watched: options.protocol == PickupProtocol::Imap && (options.idle || options.precise),
                 plan: None,
                 progress,
@@ -294,10 +308,10 @@ impl Registry {
     }
 
     /// Whether a mailbox is to be watched.
-    fn is_watched(&self, mailbox: &Key) -> bool {
+    fn is_watched(&self, mailbox: MailboxId) -> bool {
         lock(&self.waiting)
             .values()
-            .any(|waiting| waiting.watched && waiting.mailbox == *mailbox)
+            .any(|waiting| waiting.watched && waiting.mailbox == mailbox)
     }
 
     /// Remembers a settled test, to recognise duplicates of its mail.
@@ -309,16 +323,16 @@ impl Registry {
         settled.push_back((nonce, sample));
     }
 
-    fn next_due(&self, mailbox: &Key) -> Option<Moment> {
+    fn next_due(&self, mailbox: MailboxId) -> Option<Moment> {
         lock(&self.waiting)
             .values()
-            .filter(|waiting| waiting.mailbox == *mailbox)
+            .filter(|waiting| waiting.mailbox == mailbox)
             .filter_map(|waiting| waiting.plan.map(|plan| plan.next))
             .min()
     }
 
     /// Hands out what a visit found; gives back the samples that have one duplicate more.
-    fn hand_out(&self, mailbox: &Key, visit: Visit) -> Vec<Sample> {
+    fn hand_out(&self, mailbox: MailboxId, visit: Visit) -> Vec<Sample> {
         let last = LastVisit {
             began: visit.began,
             phases: visit.phases,
@@ -349,7 +363,7 @@ impl Registry {
         for (nonce, waiting) in waiting.iter_mut() {
             let finds = finds.remove(nonce).unwrap_or_default();
             let mut was_for_it = !finds.is_empty();
-            if let Some(plan) = waiting.plan.as_mut().filter(|_| waiting.mailbox == *mailbox)
+            if let Some(plan) = waiting.plan.as_mut().filter(|_| waiting.mailbox == mailbox)
                 && plan.sent <= last.began
             {
                 plan.advance(last.began, last.error.as_ref());
@@ -423,9 +437,10 @@ impl Drop for Expected {
 
 /// One mailbox; its visits are made one after the other.
 pub(super) struct Mailbox {
+    id: MailboxId,
     key: Key,
     door: Door,
-    account: Option<Account>,
+    account: Mutex<Option<Account>>,
     /// For the visits: there may be another plan.
     wake: Notify,
     /// For the watch: there may be something else to do.
@@ -453,7 +468,7 @@ impl Attention for Director {
         let waiting = lock(&self.registry.waiting);
         let mut mine = waiting
             .values()
-            .filter(|waiting| waiting.watched && waiting.mailbox == self.mailbox.key)
+            .filter(|waiting| waiting.watched && waiting.mailbox == self.mailbox.id)
             .peekable();
         let now = Moment::now();
         if mine.peek().is_some() {
@@ -476,7 +491,7 @@ impl Attention for Director {
     fn landed(&self) {
         let now = Moment::now();
         for waiting in lock(&self.registry.waiting).values_mut() {
-            if waiting.mailbox == self.mailbox.key
+            if waiting.mailbox == self.mailbox.id
                 && let Some(plan) = waiting.plan.as_mut().filter(|plan| plan.precise_from.is_some())
             {
                 plan.next = plan.next.min(now);
@@ -489,6 +504,7 @@ impl Attention for Director {
 impl Mailbox {
     pub(super) fn new(key: Key, options: &MailQos, account: Option<&Account>) -> Self {
         Self {
+            id: MailboxId::new(),
             key,
             door: Door {
                 endpoint: options.pickup.clone(),
@@ -497,10 +513,20 @@ impl Mailbox {
                 step: options.timeout.to_std(),
                 whereabouts: Whereabouts::default(),
             },
-            account: account.cloned(),
+            account: Mutex::new(account.cloned()),
             wake: Notify::new(),
             attention: Notify::new(),
         }
+    }
+
+    /// Whether these options lead to it through the same door.
+    pub(super) fn is_reached_as(&self, options: &MailQos) -> bool {
+        self.door.endpoint == options.pickup && self.door.step == options.timeout.to_std()
+    }
+
+    /// Visits log in by this account from now on: the same user's, whose password may be another.
+    pub(super) fn log_in_by(&self, account: Option<&Account>) {
+        *lock(&self.account) = account.cloned();
     }
 
     fn changed(&self) {
@@ -531,7 +557,8 @@ impl Mailbox {
     }
 
     async fn credentials(&self) -> Result<Option<Credentials>, PickupError> {
-        let Some(account) = &self.account else { return Ok(None) };
+        let account = lock(&self.account).clone();
+        let Some(account) = account else { return Ok(None) };
         match account.credentials().await {
             Ok(credentials) => Ok(Some(credentials)),
             Err(error) => Err(PickupError {
@@ -541,7 +568,8 @@ impl Mailbox {
         }
     }
 
-    /// Visits the mailbox whenever somebody's plan says so; `duplicates` takes the samples of settled tests whose mail came again.
+    /// Visits the mailbox whenever somebody's plan says so, until nobody can have one any more; `duplicates` takes the samples of
+    /// settled tests whose mail came again.
     pub(super) async fn serve(
         self: Arc<Self>,
         registry: Arc<Registry>,
@@ -556,18 +584,20 @@ impl Mailbox {
                 Some((began, watch)) => watch.0.is_finished() && Moment::now() - *began > WATCH_AGAIN,
                 None => true,
             };
-            if welcome && due_again && registry.is_watched(&self.key) {
+            if welcome && due_again && registry.is_watched(self.id) {
                 watching = Some((Moment::now(), self.watch(&registry, &memory)));
             }
-            let due = registry.next_due(&self.key);
-            let patience = async {
-                match due {
-                    Some(due) => tokio::time::sleep_until(due.instant()).await,
-                    None => std::future::pending().await,
-                }
-            };
+            if Arc::strong_count(&self) == 1 {
+                // The configuration leads elsewhere now, and the last mail that was waited for here is settled.
+                return;
+            }
+            let due = registry.next_due(self.id);
+            // Without a plan, now and then, to see that nobody waits any more.
+            let until = due.map_or_else(|| tokio::time::Instant::now() + LINGER.to_std(), Moment::instant);
             tokio::select! {
-                () = patience => {}
+                () = tokio::time::sleep_until(until) => if due.is_none() {
+                    continue;
+                },
                 () = self.wake.notified() => continue,
             }
             let (visit, ending) = self.visit(&mut memory, &registry).await;
@@ -576,7 +606,7 @@ impl Mailbox {
             if let Some(error) = &visit.error {
                 tracing::debug!(server = %self.key.server, user = %self.key.user, stage = %error.stage, "pick-up: {error}");
             }
-            for sample in registry.hand_out(&self.key, visit) {
+            for sample in registry.hand_out(self.id, visit) {
                 let _ = duplicates.send(sample);
             }
             if let Some(ending) = ending
@@ -642,32 +672,59 @@ mod tests {
         visit
     }
 
+    fn registry() -> Registry {
+        let key = SigningKey::new(&Secret::new("a key of more than thirty-two characters")).expect("a key");
+        Registry::new(key, "here".parse().expect("a site"), HashMap::new())
+    }
+
+    #[test]
+    fn a_mailbox_that_is_reached_in_another_way_has_its_own_plans() {
+        let registry = registry();
+        let (before, since) = (MailboxId::new(), MailboxId::new());
+        let (progress, watch) = watch::channel(Progress::default());
+        let plan = Plan {
+            sent: Moment::of_micros(0),
+            check_interval: Micros::from_secs(1),
+            deadline: Moment::of_micros(60_000_000),
+            next: Moment::of_micros(1_000_000),
+            precise_from: None,
+            by_visits: true,
+        };
+        let waiting = Waiting {
+            mailbox: since,
+            watched: true,
+            plan: Some(plan),
+            progress,
+        };
+        lock(&registry.waiting).insert([1; 8], waiting);
+        assert_eq!(
+            (registry.next_due(before), registry.next_due(since)),
+            (None, Some(plan.next))
+        );
+        assert!(!registry.is_watched(before) && registry.is_watched(since));
+        // What fails on the old way says nothing of the new one.
+        registry.hand_out(before, visit(Vec::new()));
+        assert!(watch.borrow().last.is_none());
+        registry.hand_out(since, visit(Vec::new()));
+        assert!(watch.borrow().last.is_some());
+    }
+
     #[test]
     fn who_waits_for_a_mail_sees_with_it_the_visit_that_found_it() {
-        let key = SigningKey::new(&Secret::new("a key of more than thirty-two characters")).expect("a key");
-        let registry = Registry::new(key, "here".parse().expect("a site"), HashMap::new());
-        let mailbox = |user: &str| Key {
-            server: "localhost".to_owned(),
-            port: 110,
-            imap: false,
-            folders: Vec::new(),
-            user: user.to_owned(),
-        };
+        let registry = registry();
+        let (mine, same_by_another_name) = (MailboxId::new(), MailboxId::new());
         let (progress, watch) = watch::channel(Progress::default());
         // Another monitor's visit may find it before the server has said that it took it, or through another door.
         let waiting = Waiting {
-            mailbox: mailbox("probe"),
+            mailbox: mine,
             watched: false,
             plan: None,
             progress,
         };
         lock(&registry.waiting).insert([1; 8], waiting);
-        registry.hand_out(&mailbox("probe"), visit(Vec::new()));
+        registry.hand_out(mine, visit(Vec::new()));
         assert_eq!(watch.borrow().pickups, 0);
-        registry.hand_out(
-            &mailbox("the same by another name"),
-            visit(vec![found([1; 8]), found([1; 8])]),
-        );
+        registry.hand_out(same_by_another_name, visit(vec![found([1; 8]), found([1; 8])]));
         let progress = watch.borrow();
         assert!(progress.is_complete());
         assert_eq!((progress.pickups, progress.duplicates), (1, 1));

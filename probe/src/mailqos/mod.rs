@@ -152,16 +152,20 @@ impl Tester {
 
     /// Goes over to another configuration; mails in flight are waited for as before.
     pub fn reload(&self, config: Arc<Config>) {
-        let ways = |config: &Config| {
-            let pickups = config.monitors.values().map(|monitor| {
+        {
+            // A mailbox that is reached as before goes on with what it remembers. Of the others tests from now on go the new
+            // way; the mails in flight hold their old one.
+            let mut mailboxes = lock(&self.mailboxes);
+            let before = std::mem::take(&mut *mailboxes);
+            for monitor in config.monitors.values() {
                 let Kind::MailQos(options) = &monitor.kind;
-                options.pickup.clone()
-            });
-            format!("{:?} {:?}", config.accounts, pickups.collect::<Vec<_>>())
-        };
-        if ways(&self.config()) != ways(&config) {
-            // Tests from now on go the new way; the mails in flight hold their old one.
-            lock(&self.mailboxes).clear();
+                let account = config.account(options.pickup.account.as_ref());
+                let key = Key::of(options, account);
+                if let Some(mailbox) = before.get(&key).filter(|mailbox| mailbox.is_reached_as(options)) {
+                    mailbox.log_in_by(account);
+                    mailboxes.insert(key, mailbox.clone());
+                }
+            }
         }
         self.registry.reload(max_round_trips(&config));
         self.network.reload(&config.references);
