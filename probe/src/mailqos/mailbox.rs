@@ -356,8 +356,14 @@ impl Registry {
             }
             let mut settled = lock(&self.settled);
             if let Some((_, sample)) = settled.iter_mut().find(|(known, _)| *known == nonce) {
-                sample.duplicates = Some(sample.duplicates.unwrap_or(0) + 1);
-                changed.push(sample.clone());
+                match &mut sample.duplicates {
+                    Some(count) => {
+                        *count += 1;
+                        changed.push(sample.clone());
+                    }
+                    // Its test had given up before it saw the mail: this is the mail itself.
+                    unseen => *unseen = Some(0),
+                }
             }
         }
         for (nonce, waiting) in waiting.iter_mut() {
@@ -639,7 +645,7 @@ impl Mailbox {
 
 #[cfg(test)]
 mod tests {
-    use mailqos_core::mail::Secret;
+    use mailqos_core::{mail::Secret, model::Outcome};
 
     use super::*;
 
@@ -707,6 +713,20 @@ mod tests {
         assert!(watch.borrow().last.is_none());
         registry.hand_out(since, visit(Vec::new()));
         assert!(watch.borrow().last.is_some());
+    }
+
+    #[test]
+    fn a_mail_that_its_test_never_saw_is_no_duplicate() {
+        let registry = registry();
+        let mailbox = MailboxId::new();
+        let monitor = "mail-hq".parse().expect("an id");
+        let sample = Sample::new(monitor, UtcMicros(0), Outcome::PickupFailed);
+        registry.settled([2; 8], sample);
+        let counted = || {
+            let changed = registry.hand_out(mailbox, visit(vec![found([2; 8])]));
+            changed.iter().map(|sample| sample.duplicates).collect::<Vec<_>>()
+        };
+        assert_eq!((counted(), counted()), (vec![], vec![Some(1)]));
     }
 
     #[test]
