@@ -1087,6 +1087,42 @@ async fn a_test_does_not_wait_for_a_visit_without_end() {
 }
 
 #[tokio::test]
+async fn a_mailbox_that_hangs_in_the_end_does_not_make_the_mail_lost() {
+    let probe = Probe::new(Options {
+        pop3_without: vec!["PIPELINING".to_owned()],
+        delays: Delays::Fixed(Duration::from_secs(30)),
+        ..Options::default()
+    })
+    .await;
+    let config = Arc::new(probe.config(&[("\"3s\"", "\"800ms\""), ("\"100ms\"", "\"300ms\"")]));
+    let tester = Tester::new(config.clone(), None).await.expect("tester");
+    let monitor = config.monitors.values().next().expect("monitor");
+    let hangs = async {
+        // The first visit finds nothing; from then on each step is in time, but there are too many of them.
+        let ended = |commands: Vec<String>| commands.iter().any(|line| line.starts_with("QUIT"));
+        while !ended(probe.server.commands(Protocol::Pop3)) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        probe.server.fill(PROBE, 50);
+        let slow = Fault::Delay(Duration::from_millis(700));
+        probe.server.inject(Protocol::Pop3, "TOP", slow, When::Always);
+    };
+    let (result, ()) = tokio::join!(tester.test(monitor), hangs);
+    tester.shutdown().await;
+    let sample = result.sample;
+    assert_eq!(
+        (sample.outcome, sample.stage, sample.settled),
+        (Outcome::PickupFailed, Some(Stage::PickupReceive), None),
+        "{sample:?}"
+    );
+    let error = sample.error.unwrap();
+    assert!(
+        error.contains("the last pick-up did not end within 1s800ms: the mails are not read yet"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
 async fn a_pickup_that_hangs_fails_at_the_step_that_hangs() {
     for (protocol, slow, hangs, stage) in [
         (Protocol::Pop3, "GREETING", "LOGIN", Stage::PickupLogin),

@@ -194,6 +194,11 @@ impl Progress {
             .map(move |transcript| Conversation::of(&protocol.to_string(), transcript))
     }
 
+    /// A visit that began at this moment or later has ended.
+    pub(super) fn has_looked_at(&self, moment: Moment) -> bool {
+        self.last.as_ref().is_some_and(|visit| visit.began >= moment)
+    }
+
     /// Found, and read to its end.
     pub(super) fn is_complete(&self) -> bool {
         self.found.as_ref().is_some_and(|found| found.receive.is_some())
@@ -607,7 +612,6 @@ impl Mailbox {
                 () = self.wake.notified() => continue,
             }
             let (visit, ending) = self.visit(&mut memory, &registry).await;
-            self.door.whereabouts.note(None);
             welcome = visit.error.is_none();
             if let Some(error) = &visit.error {
                 tracing::debug!(server = %self.key.server, user = %self.key.user, stage = %error.stage, "pick-up: {error}");
@@ -620,6 +624,7 @@ impl Mailbox {
             {
                 tracing::debug!(server = %self.key.server, user = %self.key.user, "pick-up's end: {error}");
             }
+            self.door.whereabouts.note(None);
         }
     }
 
@@ -632,10 +637,9 @@ impl Mailbox {
         };
         loop {
             self.door.whereabouts.note(Some(Stage::PickupConnect));
-            let (mut visit, ending) = pickup::visit(&self.door, credentials.as_ref(), memory, registry).await;
+            let (visit, ending) = pickup::visit(&self.door, credentials.as_ref(), memory, registry).await;
             let in_use = visit.error.as_ref().is_some_and(|error| error.in_use);
             if !in_use || (Moment::now() - began).to_std() + IN_USE_PAUSE > self.door.step {
-                visit.began = began;
                 return (visit, ending);
             }
             tokio::time::sleep(IN_USE_PAUSE).await;

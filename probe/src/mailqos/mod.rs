@@ -452,12 +452,17 @@ impl Tester {
                 sample.error = Some(error.text.clone());
                 true
             }
-            None if progress.last.is_none() => {
+            None if !progress.has_looked_at(sent.moment + options.max_round_trip) => {
                 let stage = expected.visit_is_at().unwrap_or(Stage::PickupConnect);
                 sample.outcome = Outcome::PickupFailed;
                 sample.stage = Some(stage);
+                let what = match progress.last {
+                    None => "no pick-up ended within",
+                    // Those before it looked too early: whether the mail has landed since, nobody knows.
+                    Some(_) => "the last pick-up did not end within",
+                };
                 sample.error = Some(format!(
-                    "no pick-up ended within {}: {}",
+                    "{what} {}: {}",
                     options.max_round_trip + options.timeout,
                     waits_for(stage)
                 ));
@@ -735,9 +740,7 @@ async fn wait(
     grace: Micros,
     stopping: &mut watch::Receiver<bool>,
 ) -> Progress {
-    let decided = |progress: &Progress| {
-        progress.is_complete() || progress.last.as_ref().is_some_and(|visit| visit.began >= deadline)
-    };
+    let decided = |progress: &Progress| progress.is_complete() || progress.has_looked_at(deadline);
     tokio::select! {
         _ = progress.wait_for(decided) => {}
         () = sleep_until((deadline + grace).instant()) => {}
