@@ -318,7 +318,7 @@ async fn pickup_failures_are_named_by_their_stage() {
             "GREETING",
             Reply("-ERR [SYS/TEMP] later".into()),
             Stage::PickupGreeting,
-            "later",
+            "connection refused: [SYS/TEMP] later",
         ),
         ("GREETING", Garbage, Stage::PickupGreeting, ""),
         ("LOGIN", Reply("-ERR [AUTH] wrong".into()), Stage::PickupLogin, "wrong"),

@@ -297,7 +297,7 @@ async fn work(
     session.wire.begin(session.step, MAX_REPLY);
     let greeting = match session.answer(stage).await? {
         Answer::Ok(text) => text,
-        Answer::Err(text) => return Err(session.refusal(stage, "the connection", &text)),
+        Answer::Err(text) => return Err(session.refusal(stage, "connection", &text)),
     };
     visit.phases.greeting = Some(Micros::from(
         session.wire.received_at().saturating_duration_since(connected),
@@ -404,8 +404,7 @@ async fn log_in_with(
             }
             Err(Refused { text, judged }) => (text, judged),
         };
-        last = session.refusal(stage, "the login was", &text);
-        last.text = last.text.replacen("the refused:", "login refused:", 1);
+        last = session.refusal(stage, "login", &text);
         let upper = text.to_ascii_uppercase();
         if last.in_use || upper.contains("[SYS/") || upper.contains("[LOGIN-DELAY]") {
             return Err(last);
@@ -418,7 +417,7 @@ async fn log_in_with(
     }
     memory
         .lacks
-        .retain(|what| matches!(*what, "CAPA" | "UIDL" | "TOP") || *what == "APOP");
+        .retain(|what| matches!(*what, "CAPA" | "UIDL" | "TOP" | "APOP"));
     last.refused = true;
     Err(last)
 }
