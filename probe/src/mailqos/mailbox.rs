@@ -664,7 +664,6 @@ mod tests {
             not_shown: None,
             shown: Moment::of_micros(5),
             receive: Some(Micros(1)),
-            received_at: None,
             folder: None,
             landed: None,
             notified: None,

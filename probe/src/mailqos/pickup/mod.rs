@@ -167,8 +167,6 @@ pub(super) struct Found {
     pub(super) shown: Moment,
     /// How long it took to retrieve it; `None` if that failed.
     pub(super) receive: Option<Micros>,
-    /// When its last byte had been received.
-    pub(super) received_at: Option<Moment>,
     /// The folder in which it lay.
     pub(super) folder: Option<String>,
     /// When it landed, by the server's own clock (INTERNALDATE).

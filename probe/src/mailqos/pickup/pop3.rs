@@ -108,6 +108,11 @@ impl Session {
         result.map(|_| ())
     }
 
+    /// How long after this moment the last answer came.
+    fn since(&self, began: Instant) -> Micros {
+        Micros::from(self.wire.received_at().saturating_duration_since(began))
+    }
+
     async fn send(&mut self, stage: Stage, line: &str, most: usize) -> Result<(), PickupError> {
         self.whereabouts.note(Some(stage));
         self.wire.begin(self.step, most);
@@ -299,9 +304,7 @@ async fn work(
         Answer::Ok(text) => text,
         Answer::Err(text) => return Err(session.refusal(stage, "connection", &text)),
     };
-    visit.phases.greeting = Some(Micros::from(
-        session.wire.received_at().saturating_duration_since(connected),
-    ));
+    visit.phases.greeting = Some(session.since(connected));
     let mut capabilities = None;
     if !memory.lacks.contains("CAPA") {
         capabilities = session.capabilities(stage).await?;
@@ -398,8 +401,7 @@ async fn log_in_with(
     for way in ways {
         let (text, judged) = match exchange(session, way, credentials, stamp.as_deref()).await? {
             Ok(()) => {
-                let took = session.wire.received_at().saturating_duration_since(began);
-                visit.phases.login = Some(Micros::from(took));
+                visit.phases.login = Some(session.since(began));
                 return Ok(Moment::of(began));
             }
             Err(Refused { text, judged }) => (text, judged),
@@ -844,7 +846,7 @@ async fn examine(
             }
         }
     }
-    let began = Instant::now();
+    let mut receive = None;
     let mail = match top {
         Some(top) => top,
         None => {
@@ -856,7 +858,10 @@ async fn examine(
             if size.is_none_or(|size: u64| size > MAX_WITHOUT_TOP) {
                 return Ok(State::Foreign);
             }
-            session.mail(&format!("RETR {number}"), MAX_MAIL).await?
+            let began = Instant::now();
+            let mail = session.mail(&format!("RETR {number}"), MAX_MAIL).await?;
+            receive = Some(session.since(began));
+            mail
         }
     };
     let Some(token) = judge.key().find(&mail) else {
@@ -885,34 +890,27 @@ async fn examine(
         not_shown: known.not_shown,
         shown: known.shown,
         receive: None,
-        received_at: None,
         folder: None,
         landed: None,
         notified: None,
         mail,
     };
     if verdict == Verdict::Take {
-        if !memory.lacks.contains("TOP") {
+        if receive.is_none() {
             let began = Instant::now();
             match session.mail(&format!("RETR {number}"), MAX_MAIL).await {
                 Ok(mail) => {
                     is_it(&mail).inspect_err(|_| session.wire.withhold(mark))?;
                     found.mail = mail;
-                    found.receive = Some(Micros::from(
-                        session.wire.received_at().saturating_duration_since(began),
-                    ));
+                    receive = Some(session.since(began));
                 }
                 Err(error) => {
                     visit.found.push(found);
                     return Err(error);
                 }
             }
-        } else {
-            found.receive = Some(Micros::from(
-                session.wire.received_at().saturating_duration_since(began),
-            ));
         }
-        found.received_at = Some(Moment::of(session.wire.received_at()));
+        found.receive = receive;
     }
     visit.found.push(found);
     session.command(stage, &format!("DELE {number}"), MAX_REPLY).await?;

@@ -932,7 +932,6 @@ async fn take(
             not_shown: ours.seen.not_shown,
             shown: ours.seen.shown,
             receive: None,
-            received_at: None,
             folder: Some(name.to_owned()),
             landed: ours.date,
             notified: ours.seen.announced,
@@ -952,7 +951,6 @@ async fn take(
                     };
                     let ended = session.literal_at.unwrap_or_else(|| session.wire.received_at());
                     found.receive = Some(Micros::from(ended.saturating_duration_since(began)));
-                    found.received_at = Some(Moment::of(ended));
                     found.mail = content;
                 }
                 Err(error) => {
