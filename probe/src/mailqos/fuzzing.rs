@@ -227,6 +227,21 @@ mod tests {
     }
 
     #[test]
+    fn another_mail_by_the_identifier_of_ours_is_not_deleted() {
+        let listed = "+OK ready\r\n+OK\r\nUSER\r\nUIDL\r\nTOP\r\nSASL PLAIN\r\n.\r\n+OK\r\n+OK\r\n1 aaa\r\n.\r\n";
+        let ours = format!("+OK\r\nX-MailQoS-Token: {}\r\n\r\n.\r\n", seeded_token());
+        let next = String::from_utf8_lossy(NEXT_VISIT);
+        let deletions = |second: &str| {
+            let said = format!("{listed}{ours}{ours}+OK\r\n{next}{listed}{second}x");
+            let (taken, sent) = visits(PickupProtocol::Pop3, said.as_bytes());
+            assert_eq!(taken.len(), 1, "{sent}");
+            sent.matches("DELE").count()
+        };
+        assert_eq!(deletions(&format!("{ours}+OK\r\n")), 2);
+        assert_eq!(deletions("+OK\r\nSubject: hello\r\n\r\n.\r\n"), 1);
+    }
+
+    #[test]
     fn the_seeds_lead_to_the_depths() {
         assert!(
             seeds("token").iter().all(|seed| key().find(seed) == Some(seeded())),

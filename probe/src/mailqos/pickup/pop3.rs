@@ -69,8 +69,8 @@ enum State {
     Old,
     /// Is none of ours, or none of our business.
     Foreign,
-    /// Was taken already, but is still there: the deletion did not count.
-    Taken,
+    /// Was taken already, but is still there: the deletion did not count. What tells our mail.
+    Taken([u8; 8]),
 }
 
 /// What is remembered between visits.
@@ -600,16 +600,20 @@ async fn look(
     let shown = Moment::of(listed);
     let before = memory.listed;
     let first = memory.seen.is_empty() && before.is_none();
+    let fresh = Seen {
+        not_shown: before,
+        shown,
+        state: State::New,
+        failures: 0,
+    };
 
     // What was there at the last visit and is gone is forgotten; what is new is remembered with its bounds.
     let mut seen = HashMap::with_capacity(entries.len());
     for entry in &entries {
         if let Some(identifier) = &entry.identifier {
             let known = memory.seen.remove(identifier).unwrap_or(Seen {
-                not_shown: before,
-                shown,
                 state: if first { State::Old } else { State::New },
-                failures: 0,
+                ..fresh
             });
             seen.insert(identifier.clone(), known);
         }
@@ -625,23 +629,16 @@ async fn look(
             Some(identifier) => memory.seen.get(identifier).copied(),
             None => None,
         }
-        .unwrap_or(Seen {
-            not_shown: before,
-            shown,
-            state: State::New,
-            failures: 0,
-        })
+        .unwrap_or(fresh)
     };
     let (mut new, mut old, mut without) = (NEW_A_VISIT, OLD_A_VISIT, WITHOUT_UIDL);
-    let mut unknown = Vec::new();
+    let (mut unknown, mut taken) = (Vec::new(), Vec::new());
     for entry in entries.iter().rev() {
         let known = of(entry, memory);
         let budget = match (known.state, &entry.identifier) {
             (State::Foreign, _) => continue,
-            (State::Taken, _) => {
-                session
-                    .command(Stage::PickupReceive, &format!("DELE {}", entry.number), MAX_REPLY)
-                    .await?;
+            (State::Taken(nonce), _) => {
+                taken.push((entry, nonce));
                 continue;
             }
             (_, None) => &mut without,
@@ -667,20 +664,24 @@ async fn look(
         }
         for (entry, known) in batch {
             let top = tops.remove(&entry.number).and_then(Result::ok);
-            let state = match examine(session, entry, *known, top, memory, judge, visit).await {
-                Ok(state) => state,
+            match examine(session, entry, *known, top, memory, judge, visit).await {
+                Ok(state) => note_state(memory, entry, state),
                 Err(error) => {
                     if !visit.found.iter().any(|found| found.receive.is_none()) {
                         note_failure(memory, entry, &error);
                     }
                     return Err(error);
                 }
-            };
-            if let Some(identifier) = &entry.identifier
-                && let Some(seen) = memory.seen.get_mut(identifier)
-            {
-                seen.state = state;
             }
+        }
+    }
+    for (entry, nonce) in taken {
+        if !delete_again(session, entry, nonce, memory, judge).await?
+            && let Some(identifier) = &entry.identifier
+        {
+            // Since when it has been there, nobody can tell; the next visit looks into it.
+            let not_shown = None;
+            memory.seen.insert(identifier.clone(), Seen { not_shown, ..fresh });
         }
     }
     if without > 0 {
@@ -693,6 +694,40 @@ async fn look(
         }),
         _ => Ok(()),
     }
+}
+
+fn note_state(memory: &mut Memory, entry: &Entry, state: State) {
+    if let Some(identifier) = &entry.identifier
+        && let Some(seen) = memory.seen.get_mut(identifier)
+    {
+        seen.state = state;
+    }
+}
+
+/// Deletes a mail of ours that an earlier visit took, if it is the one behind its identifier: a server may give that to another
+/// mail once ours is gone (RFC 1939, section 7). Tells whether it was.
+async fn delete_again(
+    session: &mut Session,
+    entry: &Entry,
+    nonce: [u8; 8],
+    memory: &Memory,
+    judge: &dyn Judge,
+) -> Result<bool, PickupError> {
+    let (stage, number) = (Stage::PickupReceive, entry.number);
+    let (command, most) = if memory.lacks.contains("TOP") {
+        (format!("RETR {number}"), MAX_MAIL)
+    } else {
+        (format!("TOP {number} {TOP_LINES}"), MAX_TOP)
+    };
+    let mark = session.wire.mark();
+    let mail = session.mail(&command, most).await?;
+    let is_ours = judge.key().find(&mail).is_some_and(|token| token.nonce == nonce);
+    if is_ours {
+        session.command(stage, &format!("DELE {number}"), MAX_REPLY).await?;
+    } else {
+        session.wire.withhold(mark);
+    }
+    Ok(is_ours)
 }
 
 /// A mail that can't be read must not end every visit; but the fault may as well be the connection's.
@@ -914,5 +949,5 @@ async fn examine(
     }
     visit.found.push(found);
     session.command(stage, &format!("DELE {number}"), MAX_REPLY).await?;
-    Ok(State::Taken)
+    Ok(State::Taken(token.nonce))
 }
