@@ -242,6 +242,34 @@ mod tests {
     }
 
     #[test]
+    fn without_a_validity_no_uid_is_remembered() {
+        let said = |validity: &str| {
+            let selected = format!(
+                "* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN UIDPLUS] ready\r\nA1 OK [CAPABILITY IMAP4rev1 UIDPLUS] in\r\n\
+                 * 1 EXISTS\r\n* OK {validity} ok\r\n* OK [UIDNEXT 2] ok\r\nA2 OK selected\r\n"
+            );
+            let field = format!("X-MailQoS-Token: {}\r\n\r\n", seeded_token());
+            let length = field.len();
+            // Taken, and marked; then the connection ends before it is removed.
+            let taken = format!(
+                "* SEARCH 1\r\nA3 OK found\r\n* 1 FETCH (UID 1 BODY[HEADER] {{{length}}}\r\n{field})\r\nA4 OK read\r\n\
+                 * 1 FETCH (UID 1 BODY[] {{{length}}}\r\n{field})\r\nA5 OK read\r\nA6 OK marked\r\n"
+            );
+            let next = String::from_utf8_lossy(NEXT_VISIT);
+            visits(
+                PickupProtocol::Imap,
+                format!("{selected}{taken}{next}{selected}x").as_bytes(),
+            )
+        };
+        let stores = |validity: &str| {
+            let (taken, sent) = said(validity);
+            assert_eq!(taken.len(), 1, "{sent}");
+            sent.matches("UID STORE 1").count()
+        };
+        assert_eq!((stores("[UIDVALIDITY 7]"), stores("[NOSUCH]")), (2, 1));
+    }
+
+    #[test]
     fn the_seeds_lead_to_the_depths() {
         assert!(
             seeds("token").iter().all(|seed| key().find(seed) == Some(seeded())),

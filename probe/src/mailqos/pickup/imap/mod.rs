@@ -693,8 +693,8 @@ async fn look(
     };
     let opened = session.wire.received_at();
     let folder = memory.folders.entry(name.to_owned()).or_default();
-    if folder.validity != validity {
-        // The UIDs of before mean nothing any more (RFC 9051, section 2.3.1.1).
+    if validity.is_none() || folder.validity != validity {
+        // The UIDs of before mean nothing any more; without a validity they never did (RFC 3501, section 6.3.1).
         *folder = Folder {
             validity,
             ..Folder::default()
