@@ -119,7 +119,7 @@ fn visits(protocol: PickupProtocol, said: &[u8]) -> (Vec<Found>, String) {
             None => (said, None),
         };
         rest = next;
-        let (visit, wire) = RUNTIME.with_borrow(|runtime| {
+        let visit = RUNTIME.with_borrow(|runtime| {
             runtime.block_on(pickup::replay(
                 this.to_vec(),
                 &door,
@@ -133,8 +133,8 @@ fn visits(protocol: PickupProtocol, said: &[u8]) -> (Vec<Found>, String) {
             "only what is signed is ours"
         );
         taken.extend(visit.found);
-        let sent: String = wire
-            .transcript()
+        let transcript = visit.transcript.expect("what was said");
+        let sent: String = transcript
             .chunks()
             .filter(|chunk| chunk.direction == Direction::Sent)
             .map(|chunk| String::from_utf8_lossy(&chunk.bytes).into_owned())
