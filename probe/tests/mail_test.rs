@@ -642,6 +642,23 @@ async fn what_a_server_refuses_for_now_is_tried_again() {
 }
 
 #[tokio::test]
+async fn the_timeline_shows_the_attempt_that_succeeded_where_it_was_made() {
+    let probe = Probe::new(Options::default()).await;
+    let refusal = Fault::Reply("450 4.7.1 Greylisted, try again later".into());
+    probe.server.inject(Protocol::Smtp, "RCPT", refusal, When::Times(2));
+    let phases = probe.run_with(&[]).await.timeline.phases;
+    let phase = |name: &str| phases.iter().find(|phase| phase.name == name).expect("a phase");
+    // The two pauses come before it.
+    assert!(phases[0].begin > Micros::from_millis(500), "{phases:?}");
+    // The stamp is put into the mail after DATA was answered and before the content was.
+    let (data, transit) = (phase("data"), phase("round trip"));
+    assert!(
+        data.begin <= transit.begin && transit.begin <= data.begin + data.took + Micros::from_millis(100),
+        "{phases:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_mail_has_the_shape_that_is_asked_for() {
     let shape = r#"message = { size = "5MB", subject = "Prüfung der Laufzeit — ein Betreff, der länger ist als eine Zeile sein darf", headers = { X-Department = "IT" }, body = "Grüße = gut. " }
 max_round_trip = "9s"

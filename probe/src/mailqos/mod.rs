@@ -49,6 +49,8 @@ pub use timeline::{Part, Phase, Timeline};
 
 /// The longest pause between two attempts to hand a mail over.
 const LONGEST_PAUSE: Micros = Micros::from_secs(60);
+/// Attempts to hand a mail over whose conversations are kept.
+const MOST_TRANSCRIPTS: usize = 8;
 
 /// The test could not be prepared.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +95,28 @@ struct Offer {
     to: Address,
     /// When the offering must have ended.
     until: Moment,
+}
+
+/// The attempts to hand a mail over.
+#[derive(Default)]
+struct Attempts {
+    /// When the last one began: it is the one that the sample tells of.
+    began: Option<Moment>,
+    /// What was said in the first ones.
+    said: Vec<mail::Transcript>,
+}
+
+impl Attempts {
+    fn note(&mut self, began: Moment, smtp: &Smtp) {
+        self.began = Some(began);
+        if self.said.len() < MOST_TRANSCRIPTS {
+            self.said.extend(smtp.transcript());
+        }
+    }
+
+    fn conversations(&self) -> impl Iterator<Item = Conversation> + '_ {
+        self.said.iter().map(|transcript| Conversation::of("SMTP", transcript))
+    }
 }
 
 /// A mail that was handed over.
@@ -192,13 +216,14 @@ impl Tester {
         sample.max_round_trip = Some(options.max_round_trip);
         sample.tls_unverified = (options.smtp.trust.insecure || options.pickup.trust.insecure).then_some(true);
         let mut stopping = self.stopping.subscribe();
-        let mut said = Vec::new();
+        let mut attempts = Attempts::default();
         let result = tokio::select! {
-            result = self.send(options, &mut sample, &mut said) => result,
+            result = self.send(options, &mut sample, &mut attempts) => result,
             _ = stopping.wait_for(|stop| *stop) => {
                 Err(("the probe was stopped before the mail was sent".to_owned(), None))
             }
         };
+        let smtp = attempts.began.map(|began| began - started);
         let (sent, expected) = match result {
             Ok(sent) => sent,
             Err((error, stage)) => {
@@ -211,9 +236,9 @@ impl Tester {
                 };
                 self.network.doubt(&mut sample).await;
                 self.record(&sample).await;
-                let conversations: Vec<_> = smtp_conversations(&said).collect();
+                let conversations: Vec<_> = attempts.conversations().collect();
                 self.keep_transcript(&sample, options, &conversations).await;
-                let timeline = Timeline::of(&sample, Some(Micros::ZERO), None, None);
+                let timeline = Timeline::of(&sample, smtp, None, None);
                 return TestResult {
                     sample,
                     timeline,
@@ -229,10 +254,11 @@ impl Tester {
             .as_ref()
             .or(progress.last.as_ref())
             .map(|visit| visit.began - started);
-        let timeline = Timeline::of(&sample, Some(Micros::ZERO), Some(sent.moment - started), pickup);
+        let timeline = Timeline::of(&sample, smtp, Some(sent.moment - started), pickup);
         self.network.doubt(&mut sample).await;
         self.record(&sample).await;
-        let conversations: Vec<_> = smtp_conversations(&said)
+        let conversations: Vec<_> = attempts
+            .conversations()
             .chain(progress.conversations(options.protocol))
             .collect();
         self.keep_transcript(&sample, options, &conversations).await;
@@ -271,7 +297,7 @@ impl Tester {
         self: &Arc<Self>,
         options: &MailQos,
         sample: &mut Sample,
-        said: &mut Vec<mail::Transcript>,
+        attempts: &mut Attempts,
     ) -> Result<(Sent, Expected), (String, Option<Stage>)> {
         let own = |error: String| (error, None);
         let smtp_credentials = self.credentials(&options.smtp).await.map_err(own)?;
@@ -303,9 +329,11 @@ impl Tester {
             until: patience + options.timeout,
         };
         let mut pause = first_pause(options.max_round_trip);
-        for attempt in 1.. {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
             sample.smtp_attempts = Some(attempt);
-            let handed_over = self.hand_over(options, sample, &offer, &mut token, said).await;
+            let handed_over = self.hand_over(options, sample, &offer, &mut token, attempts).await;
             let error = match handed_over {
                 Ok(sent) => {
                     if sample.stage.is_none() {
@@ -334,7 +362,6 @@ impl Tester {
             sleep_until(again.instant()).await;
             pause = Micros((pause.0 * 2).min(LONGEST_PAUSE.0));
         }
-        Err(own("the mail was never offered".to_owned()))
     }
 
     /// Offers the mail to the server once. A mail that may have been taken counts as sent, with a stage in the sample.
@@ -344,13 +371,14 @@ impl Tester {
         sample: &mut Sample,
         offer: &Offer,
         token: &mut Token,
-        said: &mut Vec<mail::Transcript>,
+        attempts: &mut Attempts,
     ) -> Result<Sent, SmtpError> {
         let Offer { draft, from, to, .. } = offer;
         let mut smtp = Smtp::new(&options.smtp, options.timeout.to_std());
         // In whole seconds: it is told to people.
         let left = (offer.until - Moment::now()).to_std();
         smtp.limit(Duration::from_secs(left.as_secs() + 1));
+        let began = Moment::now();
         let (mut asked, mut stamp) = (None, None);
         let result = async {
             smtp.open().await?;
@@ -371,9 +399,7 @@ impl Tester {
         }
         .await;
         note_smtp(sample, &smtp, result.as_ref());
-        if said.len() < MOST_ATTEMPTS {
-            said.extend(smtp.transcript());
-        }
+        attempts.note(began, &smtp);
         let mut sent = Sent {
             nonce: token.nonce,
             at: token.sent_at,
@@ -678,13 +704,6 @@ impl Tester {
 /// The pause before a mail is offered again: a server that sends all away at first wants some seconds, mostly minutes.
 fn first_pause(max_round_trip: Micros) -> Micros {
     Micros((max_round_trip.0 / 24).clamp(200_000, 5_000_000))
-}
-
-/// Attempts to hand a mail over whose conversations are kept.
-const MOST_ATTEMPTS: usize = 8;
-
-fn smtp_conversations(said: &[mail::Transcript]) -> impl Iterator<Item = Conversation> + '_ {
-    said.iter().map(|transcript| Conversation::of("SMTP", transcript))
 }
 
 /// Whether the transcript of a test is kept.
