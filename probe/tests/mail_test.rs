@@ -6,9 +6,13 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use mailqos_core::{
     config::Config,
+    lake::{day_path, read_day},
     model::{Micros, Outcome, Sample, Stage},
 };
-use mailqos_probe::mailqos::{TestResult, Tester};
+use mailqos_probe::{
+    mailqos::{TestResult, Tester},
+    record::Recorder,
+};
 use mailqos_tests::servers::{
     Certificate as Shown, Delays, Fault, INBOX, MailServer, Mishap, Options, PASSWORD, PROBE, Protocol, ServerClock,
     When,
@@ -415,6 +419,44 @@ async fn a_mail_that_does_not_come_is_lost_provisionally() {
         (Outcome::Lost, None, Some(false))
     );
     assert!(sample.round_trip.is_none() && sample.smtp_send.is_some());
+}
+
+#[tokio::test]
+async fn a_mail_whose_horizon_ended_while_the_probe_was_gone_is_looked_for_once_more() {
+    let probe = Probe::new(Options {
+        delays: Delays::Fixed(Duration::from_millis(1500)),
+        ..Options::default()
+    })
+    .await;
+    let config = Arc::new(probe.config(&[("\"3s\"", "\"400ms\""), ("\"10s\"\nsmtp", "\"1s\"\nsmtp")]));
+    let recorder = Recorder::open(&config).await.expect("recorder");
+    let tester = Tester::new(config.clone(), recorder.clone()).await.expect("tester");
+    let monitor = config.monitors.values().next().expect("monitor");
+    let provisional = tester.test(monitor).await.sample;
+    assert_eq!((provisional.outcome, provisional.settled), (Outcome::Lost, Some(false)));
+    tester.shutdown().await;
+    recorder.close().await.expect("closed");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let recorder = Recorder::open(&config).await.expect("recorder");
+    let tester = Tester::new(config.clone(), recorder.clone()).await.expect("tester");
+    tester.resume().await;
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while !recorder.in_flight().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("settled");
+    tester.shutdown().await;
+    recorder.close().await.expect("closed");
+    let day = provisional.started_at.utc_date();
+    let path = day_path::<Sample>(&probe.folder.path().join("data"), &config.site, day);
+    let samples = read_day::<Sample>(&path).expect("samples");
+    let told: Vec<_> = samples
+        .iter()
+        .map(|sample| (sample.outcome, sample.is_provisional()))
+        .collect();
+    assert_eq!(told, [(Outcome::Late, false)]);
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ use std::{
 use mailqos_core::{
     config::{Account, Config, Endpoint, Kind, MailQos, Monitor, Transcripts},
     mail::Credentials,
-    model::{Exclusion, Micros, MonitorId, Outcome, Sample, UtcMicros},
+    model::{Exclusion, Micros, MonitorId, Outcome, Sample, Stage, UtcMicros},
     transcripts::{Conversation, Store, Transcript},
 };
 use tokio::{
@@ -296,8 +296,14 @@ impl Tester {
             };
             let Kind::MailQos(options) = &monitor.kind;
             if sample.outcome == Outcome::NotTested {
-                sample.outcome = Outcome::Lost;
                 sample.error = Some("the probe was stopped while the mail was on its way".to_owned());
+                if sample.send_uncertain == Some(true) {
+                    // If it does not land, it was never taken, as far as anybody knows.
+                    sample.outcome = Outcome::SmtpFailed;
+                    sample.stage = Some(Stage::SmtpData);
+                } else {
+                    sample.outcome = Outcome::Lost;
+                }
             }
             let sent = Sent {
                 nonce: mail.nonce,
@@ -306,7 +312,9 @@ impl Tester {
                 handed_over: None,
             };
             let mut options = options.clone();
-            options.horizon = mail.horizon_at - mail.sent_at;
+            // However long the probe was gone: no mail is lost before the mailbox was looked into.
+            let once = (Moment::now() - sent.moment) + options.max_round_trip + options.timeout;
+            options.horizon = (mail.horizon_at - mail.sent_at).max(once);
             let expected = self.registry.expect(sent.nonce, &self.mailbox(&options), &options);
             expected.sent(&sample.monitor, sent.moment, &options);
             let tester = self.clone();

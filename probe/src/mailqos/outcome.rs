@@ -38,6 +38,7 @@ impl Tester {
         sample.pickups = Some(progress.pickups);
         if stopped {
             sample.outcome = Outcome::NotTested;
+            sample.stage = None;
             sample.error = Some("the probe was stopped while the mail was on its way".to_owned());
             sample.settled = Some(false);
             return false;
