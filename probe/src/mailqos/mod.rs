@@ -322,9 +322,14 @@ impl Tester {
         }
     }
 
+    /// Tells the tests that run to end: each records what it knows, and returns.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
     /// Ends all waiting; what is in flight stays on record for the next life.
     pub async fn shutdown(&self) {
-        self.stopping.send_replace(true);
+        self.stop();
         let tasks = std::mem::take(&mut *lock(&self.tasks));
         for task in tasks {
             task.abort();
