@@ -12,7 +12,8 @@ use std::{
 use jiff::civil::Date;
 use mailqos_core::{
     lake::{
-        DayReader, DayWriter, LakeError, Merged, Record, Remote, RemoteError, Version, aside_folder, day_path, read_day,
+        DayReader, DayWriter, LakeError, Merged, Record, Remote, RemoteError, Version, aside_folder, day_path,
+        read_day, this_process,
     },
     model::{Event, Micros, Sample, SiteName, UtcMicros},
 };
@@ -215,10 +216,9 @@ impl Uploader {
                 Some(version)
             }
         };
-        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "this host".into());
         let claim = Claim {
             owner: self.owner.clone(),
-            name: format!("process {} on {}, last seen {now}", std::process::id(), host.trim()),
+            name: format!("{}, last seen {now}", this_process()),
             renewed_at: now,
         };
         let bytes = serde_json::to_vec(&claim).map_err(|error| RecordError::Encode(error.to_string()))?;
