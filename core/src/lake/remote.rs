@@ -80,8 +80,6 @@ pub struct Version {
 pub struct Object {
     /// Relative to the lake, with `/`.
     pub name: String,
-    /// In bytes.
-    pub size: u64,
     /// For conditions, and to tell whether it changed.
     pub version: Version,
 }
@@ -311,7 +309,6 @@ impl Remote {
         let objects = found.into_iter().filter_map(|meta| {
             Some(Object {
                 name: meta.location.as_ref().get(start..)?.to_owned(),
-                size: meta.size,
                 version: Version {
                     e_tag: meta.e_tag,
                     version: meta.version,
