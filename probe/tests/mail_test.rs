@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{path::Path, sync::Arc, time::Duration};
+mod common;
 
+use std::{sync::Arc, time::Duration};
+
+use common::{IN_FILE, load, monitor, text, write};
 use mailqos_core::{
     config::Config,
     lake::{day_path, read_day},
@@ -46,46 +49,38 @@ impl Probe {
         probe
     }
 
-    fn config(&self, change: &[(&str, &str)]) -> Config {
-        let folder = self.folder.path();
-        write(&folder.join("ca.pem"), self.server.authority().pem());
-        write(&folder.join("password"), PASSWORD);
+    async fn over(imap: bool, options: Options) -> Self {
+        if imap {
+            Self::over_imap(options).await
+        } else {
+            Self::new(options).await
+        }
+    }
+
+    fn config(&self, change: &[(&str, &str)]) -> Arc<Config> {
         let (smtp, pickup) = (self.smtp, self.pickup);
-        let mut text = format!(
-            r#"
-site = "here"
-[account.probe]
-user = "{PROBE}"
-password = {{ file = "password" }}
-[object.server]
-address = "localhost"
-[monitor.mail]
-object = "server"
-from = "{PROBE}"
-to = "{PROBE}"
-max_round_trip = "3s"
+        let options = format!(
+            r#"max_round_trip = "3s"
 check_interval = "100ms"
 timeout = "1s"
 test_interval = "1m"
 horizon = "10s"
 smtp = {{ port = {}, tls = "{}", account = "probe", ca_file = "ca.pem" }}
-pickup = {{ protocol = "{}", port = {}, tls = "{}", account = "probe", ca_file = "ca.pem" }}
-"#,
+pickup = {{ protocol = "{}", port = {}, tls = "{}", account = "probe", ca_file = "ca.pem" }}"#,
             smtp.0, smtp.1, self.protocol, pickup.0, pickup.1
         );
+        let mut text = text(IN_FILE, &options);
         for (from, to) in change {
             assert!(text.contains(from), "{from} is in the configuration");
             text = text.replace(from, to);
         }
-        let path = folder.join("mailqos.toml");
-        write(&path, &text);
-        mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"))
+        load(self.folder.path(), &self.server, &text)
     }
 
     async fn run_with(&self, change: &[(&str, &str)]) -> TestResult {
-        let config = Arc::new(self.config(change));
+        let config = self.config(change);
         let tester = Tester::new(config.clone(), None).await.expect("tester");
-        let result = tester.test(config.monitors.values().next().expect("monitor")).await;
+        let result = tester.test(monitor(&config)).await;
         // The deletion counts when the session has ended.
         tokio::time::timeout(Duration::from_secs(1), async {
             while result.sample.outcome == Outcome::Ok
@@ -102,12 +97,11 @@ pickup = {{ protocol = "{}", port = {}, tls = "{}", account = "probe", ca_file =
 
     /// Several tests in a row by one tester, which learns.
     async fn run_several(&self, change: &[(&str, &str)], count: usize) -> Vec<Sample> {
-        let config = Arc::new(self.config(change));
+        let config = self.config(change);
         let tester = Tester::new(config.clone(), None).await.expect("tester");
-        let monitor = config.monitors.values().next().expect("monitor");
         let mut samples = Vec::new();
         for _ in 0..count {
-            samples.push(tester.test(monitor).await.sample);
+            samples.push(tester.test(monitor(&config)).await.sample);
         }
         tester.shutdown().await;
         samples
@@ -124,12 +118,6 @@ pickup = {{ protocol = "{}", port = {}, tls = "{}", account = "probe", ca_file =
             .filter(|mail| !mail.foreign)
             .count()
     }
-}
-
-fn write(path: &Path, text: &str) {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::write(path, text).expect("write");
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("chmod");
 }
 
 fn assert_true(sample: &Sample, server: &MailServer) {
@@ -428,11 +416,10 @@ async fn a_mail_whose_horizon_ended_while_the_probe_was_gone_is_looked_for_once_
         ..Options::default()
     })
     .await;
-    let config = Arc::new(probe.config(&[("\"3s\"", "\"400ms\""), ("\"10s\"\nsmtp", "\"1s\"\nsmtp")]));
+    let config = probe.config(&[("\"3s\"", "\"400ms\""), ("\"10s\"\nsmtp", "\"1s\"\nsmtp")]);
     let recorder = Recorder::open(&config).await.expect("recorder");
     let tester = Tester::new(config.clone(), recorder.clone()).await.expect("tester");
-    let monitor = config.monitors.values().next().expect("monitor");
-    let provisional = tester.test(monitor).await.sample;
+    let provisional = tester.test(monitor(&config)).await.sample;
     assert_eq!((provisional.outcome, provisional.settled), (Outcome::Lost, Some(false)));
     tester.shutdown().await;
     recorder.close().await.expect("closed");
@@ -486,11 +473,11 @@ async fn monitors_that_share_a_mailbox_share_its_pickups() {
         ..Options::default()
     })
     .await;
-    let config = Arc::new(probe.config(&[]));
+    let config = probe.config(&[]);
     let tester = Tester::new(config.clone(), None).await.expect("tester");
     let mut tests = tokio::task::JoinSet::new();
     for number in 0..10 {
-        let mut monitor = config.monitors.values().next().expect("monitor").clone();
+        let mut monitor = monitor(&config).clone();
         monitor.id = format!("mail-{number}").parse().expect("name");
         let tester = tester.clone();
         tests.spawn(async move { tester.test(&monitor).await.sample });
@@ -512,12 +499,8 @@ async fn a_password_that_is_missing_is_the_probes_own_trouble() {
     let probe = Probe::new(Options::default()).await;
     let config = probe.config(&[]);
     std::fs::remove_file(probe.folder.path().join("password")).expect("removed");
-    let config = Arc::new(config);
     let tester = Tester::new(config.clone(), None).await.expect("tester");
-    let sample = tester
-        .test(config.monitors.values().next().expect("monitor"))
-        .await
-        .sample;
+    let sample = tester.test(monitor(&config)).await.sample;
     assert_eq!((sample.outcome, sample.stage), (Outcome::NotTested, None));
     assert!(sample.error.expect("error").contains("password"));
 }
@@ -537,15 +520,14 @@ async fn a_password_that_is_mended_in_the_configuration_serves_from_then_on() {
             ("{ file = \"password\" }", &format!("{password:?}")),
             ("\"3s\"", "\"1s\""),
         ];
-        Arc::new(probe.config(&change))
+        probe.config(&change)
     };
     let (wrong, right) = (config("wrong"), config(PASSWORD));
     let tester = Tester::new(wrong.clone(), None).await.expect("tester");
     let mut stages = Vec::new();
     for config in [wrong, right] {
         tester.reload(config.clone());
-        let monitor = config.monitors.values().next().expect("monitor");
-        stages.push(tester.test(monitor).await.sample.stage);
+        stages.push(tester.test(monitor(&config)).await.sample.stage);
     }
     tester.shutdown().await;
     assert_eq!(stages, [Some(Stage::PickupLogin), None]);
@@ -706,11 +688,7 @@ async fn a_mail_has_the_shape_that_is_asked_for() {
 max_round_trip = "9s"
 timeout = "8s""#;
     for over_imap in [false, true] {
-        let probe = if over_imap {
-            Probe::over_imap(Options::default()).await
-        } else {
-            Probe::new(Options::default()).await
-        };
+        let probe = Probe::over(over_imap, Options::default()).await;
         let change = [("max_round_trip = \"3s\"\n", ""), ("timeout = \"1s\"", shape)];
         let sample = probe.run_with(&change).await.sample;
         assert_true(&sample, &probe.server);
@@ -744,11 +722,7 @@ async fn a_precise_monitor_looks_closely_whatever_the_check_interval() {
             idle_lag: Duration::from_secs(60),
             ..Options::default()
         };
-        let probe = if over_imap {
-            Probe::over_imap(options).await
-        } else {
-            Probe::new(options).await
-        };
+        let probe = Probe::over(over_imap, options).await;
         let precise = "check_interval = \"1500ms\"\nprecise = true";
         let samples = probe.run_several(&[("check_interval = \"100ms\"", precise)], 3).await;
         assert_all_true(&samples, &probe.server);
@@ -812,11 +786,7 @@ async fn a_server_of_imap4rev2_alone_will_do() {
 #[tokio::test]
 async fn over_several_visits_each_mail_is_looked_into_once() {
     for over_imap in [false, true] {
-        let probe = if over_imap {
-            Probe::over_imap(Options::default()).await
-        } else {
-            Probe::new(Options::default()).await
-        };
+        let probe = Probe::over(over_imap, Options::default()).await;
         probe.server.fill(PROBE, 20);
         let samples = probe.run_several(&[("horizon =", "idle = false\nhorizon =")], 4).await;
         assert_all_true(&samples, &probe.server);
@@ -875,7 +845,7 @@ async fn imap_failures_are_named_by_their_stage() {
 #[tokio::test]
 async fn a_wrong_imap_password_is_tried_twice_only() {
     let probe = Probe::over_imap(Options::default()).await;
-    let config = Arc::new(probe.config(&[("\"3s\"", "\"1s\"")]));
+    let config = probe.config(&[("\"3s\"", "\"1s\"")]);
     write(&probe.folder.path().join("password"), "wrong");
     probe.server.inject(
         Protocol::Smtp,
@@ -884,10 +854,7 @@ async fn a_wrong_imap_password_is_tried_twice_only() {
         When::Always,
     );
     let tester = Tester::new(config.clone(), None).await.expect("tester");
-    let sample = tester
-        .test(config.monitors.values().next().expect("monitor"))
-        .await
-        .sample;
+    let sample = tester.test(monitor(&config)).await.sample;
     tester.shutdown().await;
     let logins = |line: &String| line.contains("AUTHENTICATE") || line.contains("LOGIN ");
     let tried = probe
@@ -916,11 +883,7 @@ async fn a_mail_that_went_to_junk_is_found_there() {
 #[tokio::test]
 async fn what_the_receiving_system_thought_of_the_mail_is_kept() {
     for over_imap in [false, true] {
-        let probe = if over_imap {
-            Probe::over_imap(Options::default()).await
-        } else {
-            Probe::new(Options::default()).await
-        };
+        let probe = Probe::over(over_imap, Options::default()).await;
         let verdicts = "Authentication-Results: mx.example.com;\r\n\tspf=pass smtp.mailfrom=a@b;\r\n\tdkim=none; dmarc=fail\r\n\
                         X-Spam-Status: Yes, score=7.3 required=5.0 tests=A,B\r\n";
         probe
@@ -1027,11 +990,7 @@ async fn mark_deleted(probe: &Probe, number: u32) {
 #[tokio::test]
 async fn a_mail_that_comes_back_is_lost_and_says_why() {
     for imap in [false, true] {
-        let probe = if imap {
-            Probe::over_imap(Options::default()).await
-        } else {
-            Probe::new(Options::default()).await
-        };
+        let probe = Probe::over(imap, Options::default()).await;
         probe.server.befall(None, Mishap::Bounce("5.2.2".into()), When::Always);
         let sample = probe.run().await;
         assert_eq!(
@@ -1050,11 +1009,7 @@ async fn a_notification_of_a_delay_is_no_failure() {
             delays: Delays::Fixed(Duration::from_millis(300)),
             ..Options::default()
         };
-        let probe = if imap {
-            Probe::over_imap(options).await
-        } else {
-            Probe::new(options).await
-        };
+        let probe = Probe::over(imap, options).await;
         probe.server.befall(None, Mishap::Warn, When::Always);
         let sample = probe.run().await;
         assert_eq!(
@@ -1077,11 +1032,7 @@ async fn when_the_server_is_silent_after_the_content_the_mailbox_decides() {
         (true, Fault::Reset, false),
         (false, Fault::Stall, false),
     ] {
-        let probe = if imap {
-            Probe::over_imap(Options::default()).await
-        } else {
-            Probe::new(Options::default()).await
-        };
+        let probe = Probe::over(imap, Options::default()).await;
         probe
             .server
             .inject(Protocol::Smtp, "CONTENT", fault.clone(), When::Always);
@@ -1153,9 +1104,8 @@ async fn a_mailbox_that_hangs_in_the_end_does_not_make_the_mail_lost() {
         ..Options::default()
     })
     .await;
-    let config = Arc::new(probe.config(&[("\"3s\"", "\"800ms\""), ("\"100ms\"", "\"300ms\"")]));
+    let config = probe.config(&[("\"3s\"", "\"800ms\""), ("\"100ms\"", "\"300ms\"")]);
     let tester = Tester::new(config.clone(), None).await.expect("tester");
-    let monitor = config.monitors.values().next().expect("monitor");
     let hangs = async {
         // The first visit finds nothing; from then on each step is in time, but there are too many of them.
         let ended = |commands: Vec<String>| commands.iter().any(|line| line.starts_with("QUIT"));
@@ -1166,7 +1116,7 @@ async fn a_mailbox_that_hangs_in_the_end_does_not_make_the_mail_lost() {
         let slow = Fault::Delay(Duration::from_millis(700));
         probe.server.inject(Protocol::Pop3, "TOP", slow, When::Always);
     };
-    let (result, ()) = tokio::join!(tester.test(monitor), hangs);
+    let (result, ()) = tokio::join!(tester.test(monitor(&config)), hangs);
     tester.shutdown().await;
     let sample = result.sample;
     assert_eq!(
