@@ -30,8 +30,8 @@ use super::{
     token::{SigningKey, Token},
 };
 
-/// A mail of ours that nobody waits for is cleared when it is so much older than its max round trip: until then the
-/// process that sent it may still be running (`mailqos-probe test` beside `mailqos-probe run`).
+/// A mail of ours that nobody waits for here is cleared when it is so much older than its horizon: until then the process that
+/// sent it may wait for it (`mailqos-probe run`, whose late mails `mailqos-probe test` comes upon).
 const CLEAR_AFTER: Micros = Micros::from_secs(600);
 /// The same, for mails of other sites and of monitors that are gone.
 const CLEAR_FOREIGN_SITE_AFTER: Micros = Micros::from_secs(3 * 86_400);
@@ -250,7 +250,8 @@ impl Key {
 pub(super) struct Registry {
     key: SigningKey,
     site: SiteName,
-    max_round_trips: Mutex<HashMap<MonitorId, Micros>>,
+    /// How long each monitor waits for a mail.
+    horizons: Mutex<HashMap<MonitorId, Micros>>,
     waiting: Mutex<HashMap<[u8; 8], Waiting>>,
     settled: Mutex<VecDeque<([u8; 8], Sample)>>,
     /// The last round trips of precise monitors: the least that each can have been.
@@ -258,11 +259,11 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    pub(super) fn new(key: SigningKey, site: SiteName, max_round_trips: HashMap<MonitorId, Micros>) -> Self {
+    pub(super) fn new(key: SigningKey, site: SiteName, horizons: HashMap<MonitorId, Micros>) -> Self {
         Self {
             key,
             site,
-            max_round_trips: Mutex::new(max_round_trips),
+            horizons: Mutex::new(horizons),
             waiting: Mutex::default(),
             settled: Mutex::default(),
             history: Mutex::default(),
@@ -270,8 +271,8 @@ impl Registry {
     }
 
     /// Goes over to other monitors.
-    pub(super) fn reload(&self, max_round_trips: HashMap<MonitorId, Micros>) {
-        *lock(&self.max_round_trips) = max_round_trips;
+    pub(super) fn reload(&self, horizons: HashMap<MonitorId, Micros>) {
+        *lock(&self.horizons) = horizons;
     }
 
     /// Expects a mail; nobody looks for it before [`Registry::sent`].
@@ -404,8 +405,8 @@ impl Judge for Registry {
             return Verdict::Clear;
         }
         let age = UtcMicros::now() - token.sent_at;
-        let patience = match lock(&self.max_round_trips).get(&token.monitor).copied() {
-            Some(max) if token.site == self.site => max + CLEAR_AFTER,
+        let patience = match lock(&self.horizons).get(&token.monitor).copied() {
+            Some(horizon) if token.site == self.site => horizon + CLEAR_AFTER,
             _ => CLEAR_FOREIGN_SITE_AFTER,
         };
         if age > patience { Verdict::Clear } else { Verdict::Leave }
@@ -716,6 +717,24 @@ mod tests {
         assert!(watch.borrow().last.is_none());
         registry.hand_out(since, visit(Vec::new()));
         assert!(watch.borrow().last.is_some());
+    }
+
+    #[test]
+    fn what_another_process_may_wait_for_is_left_alone() {
+        let registry = registry();
+        registry.reload(HashMap::from([(
+            "mail-hq".parse().expect("an id"),
+            Micros::from_secs(24 * 3600),
+        )]));
+        let verdict = |hours: i64| {
+            let sent_at = UtcMicros::now() - Micros::from_secs(hours * 3600);
+            let token = Token {
+                sent_at,
+                ..found([3; 8]).token
+            };
+            registry.verdict(&token)
+        };
+        assert_eq!((verdict(23), verdict(25)), (Verdict::Leave, Verdict::Clear));
     }
 
     #[test]

@@ -93,10 +93,10 @@ impl Tester {
             Some(source) => SigningKey::new(&source.fetch().await.map_err(KeyError::Secret)?)?,
             None => SigningKey::of_folder(&config.state)?,
         };
-        let max_round_trips = max_round_trips(&config);
+        let horizons = horizons(&config);
         let (duplicates, mut found) = tokio::sync::mpsc::unbounded_channel();
         let tester = Arc::new(Self {
-            registry: Arc::new(Registry::new(key.clone(), config.site.clone(), max_round_trips)),
+            registry: Arc::new(Registry::new(key.clone(), config.site.clone(), horizons)),
             recorder: recorder.into(),
             network: Network::new(&config.references),
             key,
@@ -136,7 +136,7 @@ impl Tester {
                 }
             }
         }
-        self.registry.reload(max_round_trips(&config));
+        self.registry.reload(horizons(&config));
         self.network.reload(&config.references);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
@@ -399,11 +399,12 @@ fn is_kept(sample: &Sample, options: &MailQos) -> bool {
     }
 }
 
-fn max_round_trips(config: &Config) -> HashMap<MonitorId, Micros> {
-    let monitors = config.monitors.values();
-    monitors
-        .map(|monitor| (monitor.id.clone(), monitor.kind.max_round_trip()))
-        .collect()
+fn horizons(config: &Config) -> HashMap<MonitorId, Micros> {
+    let of = |monitor: &Monitor| {
+        let Kind::MailQos(options) = &monitor.kind;
+        (monitor.id.clone(), options.horizon)
+    };
+    config.monitors.values().map(of).collect()
 }
 
 async fn keep(recorder: &Recorder, sample: &Sample) {
