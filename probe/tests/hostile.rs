@@ -3,8 +3,9 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod common;
+
 use std::{
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -12,12 +13,10 @@ use std::{
     time::Duration,
 };
 
-use mailqos_core::{
-    config::Config,
-    model::{Outcome, Sample, Stage},
-};
+use common::{IN_FILE, load, monitor, text};
+use mailqos_core::model::{Outcome, Sample, Stage};
 use mailqos_probe::mailqos::Tester;
-use mailqos_tests::servers::{MailServer, Options, PASSWORD, PROBE};
+use mailqos_tests::servers::{MailServer, Options};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
@@ -165,39 +164,16 @@ impl Hostile {
     }
 }
 
-fn write(path: &Path, text: &str) {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::write(path, text).expect("write");
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("chmod");
-}
-
-fn config(folder: &Path, server: &MailServer, protocol: &str, port: u16) -> Config {
-    write(&folder.join("ca.pem"), server.authority().pem());
-    write(&folder.join("password"), PASSWORD);
+fn options(server: &MailServer, protocol: &str, port: u16) -> String {
     let smtp = server.smtps_port();
-    let text = format!(
-        r#"
-site = "here"
-[account.probe]
-user = "{PROBE}"
-password = {{ file = "password" }}
-[object.server]
-address = "localhost"
-[monitor.mail]
-object = "server"
-from = "{PROBE}"
-to = "{PROBE}"
-max_round_trip = "2s"
+    format!(
+        r#"max_round_trip = "2s"
 check_interval = "100ms"
 timeout = "1s"
 test_interval = "1m"
 smtp = {{ port = {smtp}, tls = "implicit", account = "probe", ca_file = "ca.pem" }}
-pickup = {{ protocol = "{protocol}", port = {port}, tls = "none", account = "probe" }}
-"#
-    );
-    let path = folder.join("mailqos.toml");
-    write(&path, &text);
-    mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"))
+pickup = {{ protocol = "{protocol}", port = {port}, tls = "none", account = "probe" }}"#
+    )
 }
 
 async fn run(imap: bool, at: At, attack: Attack) -> (Sample, u64) {
@@ -205,10 +181,10 @@ async fn run(imap: bool, at: At, attack: Attack) -> (Sample, u64) {
     let mail = MailServer::start(Options::default()).await.expect("server");
     let (hostile, port) = Hostile::start(imap, at, attack).await;
     let protocol = if imap { "imap" } else { "pop3" };
-    let config = Arc::new(config(folder.path(), &mail, protocol, port));
+    let text = text(IN_FILE, &options(&mail, protocol, port));
+    let config = load(folder.path(), &mail, &text);
     let tester = Tester::new(config.clone(), None).await.expect("tester");
-    let monitor = config.monitors.values().next().expect("monitor");
-    let result = tokio::time::timeout(HANGS, tester.test(monitor))
+    let result = tokio::time::timeout(HANGS, tester.test(monitor(&config)))
         .await
         .expect("an outcome");
     tester.shutdown().await;

@@ -2,14 +2,17 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{path::Path, sync::Arc};
+mod common;
 
+use std::sync::Arc;
+
+use common::{IN_FILE, load, monitor, text, write};
 use mailqos_core::{
     config::Config,
     model::{Outcome, Sample, Stage},
 };
 use mailqos_probe::mailqos::Tester;
-use mailqos_tests::servers::{MailServer, Options, PASSWORD, PROBE, Protocol, TokenBook, TokenServer};
+use mailqos_tests::servers::{MailServer, Options, PROBE, Protocol, TokenBook, TokenServer};
 
 /// A setting with one mail server.
 struct Probe {
@@ -28,55 +31,35 @@ impl Probe {
         Self {
             folder: tempfile::tempdir().expect("folder"),
             server: MailServer::start(options).await.expect("server"),
-            account: "password = { file = \"password\" }".to_owned(),
+            account: IN_FILE.to_owned(),
         }
     }
 
     fn config(&self, protocol: &str) -> Arc<Config> {
-        let folder = self.folder.path();
-        write(&folder.join("ca.pem"), self.server.authority().pem());
-        write(&folder.join("password"), PASSWORD);
         let port = match protocol {
             "imap" => self.server.imaps_port(),
             _ => self.server.pop3s_port(),
         };
-        let text = format!(
-            r#"
-site = "here"
-[account.probe]
-user = "{PROBE}"
-{account}
-[object.server]
-address = "localhost"
-[monitor.mail]
-object = "server"
-from = "{PROBE}"
-to = "{PROBE}"
-max_round_trip = "3s"
+        let options = format!(
+            r#"max_round_trip = "3s"
 check_interval = "100ms"
 timeout = "2s"
 horizon = "10s"
 idle = false
 smtp = {{ port = {}, tls = "implicit", account = "probe", ca_file = "ca.pem" }}
-pickup = {{ protocol = "{protocol}", port = {port}, tls = "implicit", account = "probe", ca_file = "ca.pem" }}
-"#,
+pickup = {{ protocol = "{protocol}", port = {port}, tls = "implicit", account = "probe", ca_file = "ca.pem" }}"#,
             self.server.smtps_port(),
-            account = self.account,
         );
-        let path = folder.join("mailqos.toml");
-        write(&path, &text);
-        let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
-        Arc::new(config)
+        load(self.folder.path(), &self.server, &text(&self.account, &options))
     }
 
     /// Tests in a row by one tester.
     async fn run(&self, protocol: &str, count: usize) -> Vec<Sample> {
         let config = self.config(protocol);
         let tester = Tester::new(config.clone(), None).await.expect("tester");
-        let monitor = config.monitors.values().next().expect("monitor");
         let mut samples = Vec::new();
         for _ in 0..count {
-            samples.push(tester.test(monitor).await.sample);
+            samples.push(tester.test(monitor(&config)).await.sample);
         }
         tester.shutdown().await;
         samples
@@ -96,12 +79,6 @@ pickup = {{ protocol = "{protocol}", port = {port}, tls = "implicit", account = 
             })
             .collect()
     }
-}
-
-fn write(path: &Path, text: &str) {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::write(path, text).expect("write");
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("chmod");
 }
 
 fn protocol(name: &str) -> Protocol {
@@ -263,10 +240,9 @@ async fn a_rejected_token_is_replaced_once() {
             let (probe, tokens, book) = with_tokens(&[mechanism], "").await;
             let config = probe.config(pickup);
             let tester = Tester::new(config.clone(), None).await.expect("tester");
-            let monitor = config.monitors.values().next().expect("monitor");
-            assert_eq!(tester.test(monitor).await.sample.outcome, Outcome::Ok);
+            assert_eq!(tester.test(monitor(&config)).await.sample.outcome, Outcome::Ok);
             book.revoke_all();
-            let sample = tester.test(monitor).await.sample;
+            let sample = tester.test(monitor(&config)).await.sample;
             assert_eq!(sample.outcome, Outcome::Ok, "{mechanism} {pickup}: {sample:?}");
             assert_eq!(tokens.requests().len(), 2, "{mechanism} {pickup}");
             tester.shutdown().await;

@@ -2,13 +2,20 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{path::Path, sync::Arc, time::Duration};
+mod common;
 
+use std::{sync::Arc, time::Duration};
+
+use common::{IN_FILE, load, monitor, text, write};
 use mailqos_core::{
     config::Config,
+    lake::{day_path, read_day},
     model::{Micros, Outcome, Sample, Stage},
 };
-use mailqos_probe::mailqos::{TestResult, Tester};
+use mailqos_probe::{
+    mailqos::{TestResult, Tester},
+    record::Recorder,
+};
 use mailqos_tests::servers::{
     Certificate as Shown, Delays, Fault, INBOX, MailServer, Mishap, Options, PASSWORD, PROBE, Protocol, ServerClock,
     When,
@@ -42,46 +49,38 @@ impl Probe {
         probe
     }
 
-    fn config(&self, change: &[(&str, &str)]) -> Config {
-        let folder = self.folder.path();
-        write(&folder.join("ca.pem"), self.server.authority().pem());
-        write(&folder.join("password"), PASSWORD);
+    async fn over(imap: bool, options: Options) -> Self {
+        if imap {
+            Self::over_imap(options).await
+        } else {
+            Self::new(options).await
+        }
+    }
+
+    fn config(&self, change: &[(&str, &str)]) -> Arc<Config> {
         let (smtp, pickup) = (self.smtp, self.pickup);
-        let mut text = format!(
-            r#"
-site = "here"
-[account.probe]
-user = "{PROBE}"
-password = {{ file = "password" }}
-[object.server]
-address = "localhost"
-[monitor.mail]
-object = "server"
-from = "{PROBE}"
-to = "{PROBE}"
-max_round_trip = "3s"
+        let options = format!(
+            r#"max_round_trip = "3s"
 check_interval = "100ms"
 timeout = "1s"
 test_interval = "1m"
 horizon = "10s"
 smtp = {{ port = {}, tls = "{}", account = "probe", ca_file = "ca.pem" }}
-pickup = {{ protocol = "{}", port = {}, tls = "{}", account = "probe", ca_file = "ca.pem" }}
-"#,
+pickup = {{ protocol = "{}", port = {}, tls = "{}", account = "probe", ca_file = "ca.pem" }}"#,
             smtp.0, smtp.1, self.protocol, pickup.0, pickup.1
         );
+        let mut text = text(IN_FILE, &options);
         for (from, to) in change {
             assert!(text.contains(from), "{from} is in the configuration");
             text = text.replace(from, to);
         }
-        let path = folder.join("mailqos.toml");
-        write(&path, &text);
-        mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"))
+        load(self.folder.path(), &self.server, &text)
     }
 
     async fn run_with(&self, change: &[(&str, &str)]) -> TestResult {
-        let config = Arc::new(self.config(change));
+        let config = self.config(change);
         let tester = Tester::new(config.clone(), None).await.expect("tester");
-        let result = tester.test(config.monitors.values().next().expect("monitor")).await;
+        let result = tester.test(monitor(&config)).await;
         // The deletion counts when the session has ended.
         tokio::time::timeout(Duration::from_secs(1), async {
             while result.sample.outcome == Outcome::Ok
@@ -98,12 +97,11 @@ pickup = {{ protocol = "{}", port = {}, tls = "{}", account = "probe", ca_file =
 
     /// Several tests in a row by one tester, which learns.
     async fn run_several(&self, change: &[(&str, &str)], count: usize) -> Vec<Sample> {
-        let config = Arc::new(self.config(change));
+        let config = self.config(change);
         let tester = Tester::new(config.clone(), None).await.expect("tester");
-        let monitor = config.monitors.values().next().expect("monitor");
         let mut samples = Vec::new();
         for _ in 0..count {
-            samples.push(tester.test(monitor).await.sample);
+            samples.push(tester.test(monitor(&config)).await.sample);
         }
         tester.shutdown().await;
         samples
@@ -120,12 +118,6 @@ pickup = {{ protocol = "{}", port = {}, tls = "{}", account = "probe", ca_file =
             .filter(|mail| !mail.foreign)
             .count()
     }
-}
-
-fn write(path: &Path, text: &str) {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::write(path, text).expect("write");
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("chmod");
 }
 
 fn assert_true(sample: &Sample, server: &MailServer) {
@@ -318,7 +310,7 @@ async fn pickup_failures_are_named_by_their_stage() {
             "GREETING",
             Reply("-ERR [SYS/TEMP] later".into()),
             Stage::PickupGreeting,
-            "later",
+            "connection refused: [SYS/TEMP] later",
         ),
         ("GREETING", Garbage, Stage::PickupGreeting, ""),
         ("LOGIN", Reply("-ERR [AUTH] wrong".into()), Stage::PickupLogin, "wrong"),
@@ -418,6 +410,43 @@ async fn a_mail_that_does_not_come_is_lost_provisionally() {
 }
 
 #[tokio::test]
+async fn a_mail_whose_horizon_ended_while_the_probe_was_gone_is_looked_for_once_more() {
+    let probe = Probe::new(Options {
+        delays: Delays::Fixed(Duration::from_millis(1500)),
+        ..Options::default()
+    })
+    .await;
+    let config = probe.config(&[("\"3s\"", "\"400ms\""), ("\"10s\"\nsmtp", "\"1s\"\nsmtp")]);
+    let recorder = Recorder::open(&config).await.expect("recorder");
+    let tester = Tester::new(config.clone(), recorder.clone()).await.expect("tester");
+    let provisional = tester.test(monitor(&config)).await.sample;
+    assert_eq!((provisional.outcome, provisional.settled), (Outcome::Lost, Some(false)));
+    tester.shutdown().await;
+    recorder.close().await.expect("closed");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let recorder = Recorder::open(&config).await.expect("recorder");
+    let tester = Tester::new(config.clone(), recorder.clone()).await.expect("tester");
+    tester.resume().await;
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while !recorder.in_flight().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("settled");
+    tester.shutdown().await;
+    recorder.close().await.expect("closed");
+    let day = provisional.started_at.utc_date();
+    let path = day_path::<Sample>(&probe.folder.path().join("data"), &config.site, day);
+    let samples = read_day::<Sample>(&path).expect("samples");
+    let told: Vec<_> = samples
+        .iter()
+        .map(|sample| (sample.outcome, sample.is_provisional()))
+        .collect();
+    assert_eq!(told, [(Outcome::Late, false)]);
+}
+
+#[tokio::test]
 async fn when_the_reply_to_the_content_is_missing_the_mailbox_decides() {
     let probe = Probe::new(Options::default()).await;
     probe
@@ -444,11 +473,11 @@ async fn monitors_that_share_a_mailbox_share_its_pickups() {
         ..Options::default()
     })
     .await;
-    let config = Arc::new(probe.config(&[]));
+    let config = probe.config(&[]);
     let tester = Tester::new(config.clone(), None).await.expect("tester");
     let mut tests = tokio::task::JoinSet::new();
     for number in 0..10 {
-        let mut monitor = config.monitors.values().next().expect("monitor").clone();
+        let mut monitor = monitor(&config).clone();
         monitor.id = format!("mail-{number}").parse().expect("name");
         let tester = tester.clone();
         tests.spawn(async move { tester.test(&monitor).await.sample });
@@ -470,14 +499,38 @@ async fn a_password_that_is_missing_is_the_probes_own_trouble() {
     let probe = Probe::new(Options::default()).await;
     let config = probe.config(&[]);
     std::fs::remove_file(probe.folder.path().join("password")).expect("removed");
-    let config = Arc::new(config);
     let tester = Tester::new(config.clone(), None).await.expect("tester");
-    let sample = tester
-        .test(config.monitors.values().next().expect("monitor"))
-        .await
-        .sample;
+    let sample = tester.test(monitor(&config)).await.sample;
     assert_eq!((sample.outcome, sample.stage), (Outcome::NotTested, None));
     assert!(sample.error.expect("error").contains("password"));
+}
+
+#[tokio::test]
+async fn a_password_that_is_mended_in_the_configuration_serves_from_then_on() {
+    let probe = Probe::new(Options {
+        smtp_auth_required: false,
+        ..Options::default()
+    })
+    .await;
+    let taken = Fault::Reply("235 2.7.0 fine".into());
+    probe.server.inject(Protocol::Smtp, "AUTH", taken, When::Always);
+    let config = |password: &str| {
+        let change = [
+            ("site = \"here\"", "site = \"here\"\nallow_plaintext_secrets = true"),
+            ("{ file = \"password\" }", &format!("{password:?}")),
+            ("\"3s\"", "\"1s\""),
+        ];
+        probe.config(&change)
+    };
+    let (wrong, right) = (config("wrong"), config(PASSWORD));
+    let tester = Tester::new(wrong.clone(), None).await.expect("tester");
+    let mut stages = Vec::new();
+    for config in [wrong, right] {
+        tester.reload(config.clone());
+        stages.push(tester.test(monitor(&config)).await.sample.stage);
+    }
+    tester.shutdown().await;
+    assert_eq!(stages, [Some(Stage::PickupLogin), None]);
 }
 
 #[tokio::test]
@@ -613,16 +666,29 @@ async fn what_a_server_refuses_for_now_is_tried_again() {
 }
 
 #[tokio::test]
+async fn the_timeline_shows_the_attempt_that_succeeded_where_it_was_made() {
+    let probe = Probe::new(Options::default()).await;
+    let refusal = Fault::Reply("450 4.7.1 Greylisted, try again later".into());
+    probe.server.inject(Protocol::Smtp, "RCPT", refusal, When::Times(2));
+    let phases = probe.run_with(&[]).await.timeline.phases;
+    let phase = |name: &str| phases.iter().find(|phase| phase.name == name).expect("a phase");
+    // The two pauses come before it.
+    assert!(phases[0].begin > Micros::from_millis(500), "{phases:?}");
+    // The stamp is put into the mail after DATA was answered and before the content was.
+    let (data, transit) = (phase("data"), phase("round trip"));
+    assert!(
+        data.begin <= transit.begin && transit.begin <= data.begin + data.took + Micros::from_millis(100),
+        "{phases:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_mail_has_the_shape_that_is_asked_for() {
     let shape = r#"message = { size = "5MB", subject = "Prüfung der Laufzeit — ein Betreff, der länger ist als eine Zeile sein darf", headers = { X-Department = "IT" }, body = "Grüße = gut. " }
 max_round_trip = "9s"
 timeout = "8s""#;
     for over_imap in [false, true] {
-        let probe = if over_imap {
-            Probe::over_imap(Options::default()).await
-        } else {
-            Probe::new(Options::default()).await
-        };
+        let probe = Probe::over(over_imap, Options::default()).await;
         let change = [("max_round_trip = \"3s\"\n", ""), ("timeout = \"1s\"", shape)];
         let sample = probe.run_with(&change).await.sample;
         assert_true(&sample, &probe.server);
@@ -656,11 +722,7 @@ async fn a_precise_monitor_looks_closely_whatever_the_check_interval() {
             idle_lag: Duration::from_secs(60),
             ..Options::default()
         };
-        let probe = if over_imap {
-            Probe::over_imap(options).await
-        } else {
-            Probe::new(options).await
-        };
+        let probe = Probe::over(over_imap, options).await;
         let precise = "check_interval = \"1500ms\"\nprecise = true";
         let samples = probe.run_several(&[("check_interval = \"100ms\"", precise)], 3).await;
         assert_all_true(&samples, &probe.server);
@@ -724,11 +786,7 @@ async fn a_server_of_imap4rev2_alone_will_do() {
 #[tokio::test]
 async fn over_several_visits_each_mail_is_looked_into_once() {
     for over_imap in [false, true] {
-        let probe = if over_imap {
-            Probe::over_imap(Options::default()).await
-        } else {
-            Probe::new(Options::default()).await
-        };
+        let probe = Probe::over(over_imap, Options::default()).await;
         probe.server.fill(PROBE, 20);
         let samples = probe.run_several(&[("horizon =", "idle = false\nhorizon =")], 4).await;
         assert_all_true(&samples, &probe.server);
@@ -787,7 +845,7 @@ async fn imap_failures_are_named_by_their_stage() {
 #[tokio::test]
 async fn a_wrong_imap_password_is_tried_twice_only() {
     let probe = Probe::over_imap(Options::default()).await;
-    let config = Arc::new(probe.config(&[("\"3s\"", "\"1s\"")]));
+    let config = probe.config(&[("\"3s\"", "\"1s\"")]);
     write(&probe.folder.path().join("password"), "wrong");
     probe.server.inject(
         Protocol::Smtp,
@@ -796,10 +854,7 @@ async fn a_wrong_imap_password_is_tried_twice_only() {
         When::Always,
     );
     let tester = Tester::new(config.clone(), None).await.expect("tester");
-    let sample = tester
-        .test(config.monitors.values().next().expect("monitor"))
-        .await
-        .sample;
+    let sample = tester.test(monitor(&config)).await.sample;
     tester.shutdown().await;
     let logins = |line: &String| line.contains("AUTHENTICATE") || line.contains("LOGIN ");
     let tried = probe
@@ -828,11 +883,7 @@ async fn a_mail_that_went_to_junk_is_found_there() {
 #[tokio::test]
 async fn what_the_receiving_system_thought_of_the_mail_is_kept() {
     for over_imap in [false, true] {
-        let probe = if over_imap {
-            Probe::over_imap(Options::default()).await
-        } else {
-            Probe::new(Options::default()).await
-        };
+        let probe = Probe::over(over_imap, Options::default()).await;
         let verdicts = "Authentication-Results: mx.example.com;\r\n\tspf=pass smtp.mailfrom=a@b;\r\n\tdkim=none; dmarc=fail\r\n\
                         X-Spam-Status: Yes, score=7.3 required=5.0 tests=A,B\r\n";
         probe
@@ -939,11 +990,7 @@ async fn mark_deleted(probe: &Probe, number: u32) {
 #[tokio::test]
 async fn a_mail_that_comes_back_is_lost_and_says_why() {
     for imap in [false, true] {
-        let probe = if imap {
-            Probe::over_imap(Options::default()).await
-        } else {
-            Probe::new(Options::default()).await
-        };
+        let probe = Probe::over(imap, Options::default()).await;
         probe.server.befall(None, Mishap::Bounce("5.2.2".into()), When::Always);
         let sample = probe.run().await;
         assert_eq!(
@@ -962,11 +1009,7 @@ async fn a_notification_of_a_delay_is_no_failure() {
             delays: Delays::Fixed(Duration::from_millis(300)),
             ..Options::default()
         };
-        let probe = if imap {
-            Probe::over_imap(options).await
-        } else {
-            Probe::new(options).await
-        };
+        let probe = Probe::over(imap, options).await;
         probe.server.befall(None, Mishap::Warn, When::Always);
         let sample = probe.run().await;
         assert_eq!(
@@ -989,11 +1032,7 @@ async fn when_the_server_is_silent_after_the_content_the_mailbox_decides() {
         (true, Fault::Reset, false),
         (false, Fault::Stall, false),
     ] {
-        let probe = if imap {
-            Probe::over_imap(Options::default()).await
-        } else {
-            Probe::new(Options::default()).await
-        };
+        let probe = Probe::over(imap, Options::default()).await;
         probe
             .server
             .inject(Protocol::Smtp, "CONTENT", fault.clone(), When::Always);
@@ -1053,6 +1092,41 @@ async fn a_test_does_not_wait_for_a_visit_without_end() {
     let error = sample.error.unwrap();
     assert!(
         error.contains("no pick-up ended within 1s500ms: the mails are not read yet"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_mailbox_that_hangs_in_the_end_does_not_make_the_mail_lost() {
+    let probe = Probe::new(Options {
+        pop3_without: vec!["PIPELINING".to_owned()],
+        delays: Delays::Fixed(Duration::from_secs(30)),
+        ..Options::default()
+    })
+    .await;
+    let config = probe.config(&[("\"3s\"", "\"800ms\""), ("\"100ms\"", "\"300ms\"")]);
+    let tester = Tester::new(config.clone(), None).await.expect("tester");
+    let hangs = async {
+        // The first visit finds nothing; from then on each step is in time, but there are too many of them.
+        let ended = |commands: Vec<String>| commands.iter().any(|line| line.starts_with("QUIT"));
+        while !ended(probe.server.commands(Protocol::Pop3)) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        probe.server.fill(PROBE, 50);
+        let slow = Fault::Delay(Duration::from_millis(700));
+        probe.server.inject(Protocol::Pop3, "TOP", slow, When::Always);
+    };
+    let (result, ()) = tokio::join!(tester.test(monitor(&config)), hangs);
+    tester.shutdown().await;
+    let sample = result.sample;
+    assert_eq!(
+        (sample.outcome, sample.stage, sample.settled),
+        (Outcome::PickupFailed, Some(Stage::PickupReceive), None),
+        "{sample:?}"
+    );
+    let error = sample.error.unwrap();
+    assert!(
+        error.contains("the last pick-up did not end within 1s800ms: the mails are not read yet"),
         "{error}"
     );
 }

@@ -77,13 +77,7 @@ impl SiteLock {
             Err(TryLockError::Error(source)) => return Err(error(source)),
         }
         // What stands in the file is for people; the stale text of a crashed process is overwritten here.
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "this host".into());
-        let text = format!(
-            "process {} on {}, since {}\n",
-            std::process::id(),
-            host.trim(),
-            UtcMicros::now()
-        );
+        let text = format!("{}, since {}\n", this_process(), UtcMicros::now());
         // A full disk must not keep a probe from starting: without a text the holder has no name, but is the holder.
         let _ = file
             .set_len(0)
@@ -143,6 +137,12 @@ impl SiteLock {
     fn is_there(&self) -> bool {
         work_folder(&self.data).join(format!("{}.lock", self.site)).exists()
     }
+}
+
+/// This process, for people: `process 12 on probe1`.
+pub fn this_process() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "this host".into());
+    format!("process {} on {}", std::process::id(), host.trim())
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use jiff::civil::Date;
 
 pub use columns::{Cell, Column, Hold, Record};
 pub use day_file::{DayReader, DayWriter, Intact, LakeError, Merged, SealedUpTo, intact, read_day, salvage};
-pub use lock::{LockError, SiteLock};
+pub use lock::{LockError, SiteLock, this_process};
 pub use remote::{Mirrored, Object, Remote, RemoteError, Version};
 
 use crate::model::{SiteName, UtcMicros};

@@ -17,6 +17,7 @@ use object_store::{
 };
 use tokio::task::JoinSet;
 
+use super::work_folder;
 use crate::{
     config::ObjectStoreOptions,
     mail::{Secret, one_line},
@@ -79,8 +80,6 @@ pub struct Version {
 pub struct Object {
     /// Relative to the lake, with `/`.
     pub name: String,
-    /// In bytes.
-    pub size: u64,
     /// For conditions, and to tell whether it changed.
     pub version: Version,
 }
@@ -310,7 +309,6 @@ impl Remote {
         let objects = found.into_iter().filter_map(|meta| {
             Some(Object {
                 name: meta.location.as_ref().get(start..)?.to_owned(),
-                size: meta.size,
                 version: Version {
                     e_tag: meta.e_tag,
                     version: meta.version,
@@ -373,14 +371,14 @@ impl Remote {
             while fetching.len() < AT_ONCE
                 && let Some(object) = missing.next()
             {
-                let (remote, path) = (self.clone(), folder.join(&object.name));
+                let (remote, folder) = (self.clone(), folder.to_owned());
                 fetching.spawn(async move {
                     let Some((version, bytes)) = remote.get(&object.name).await? else {
                         // It was removed since the listing.
                         return Ok(None);
                     };
-                    write_whole(&path, &bytes).map_err(|error| RemoteError::Mirror {
-                        path,
+                    write_whole(&folder, &object.name, &bytes).map_err(|error| RemoteError::Mirror {
+                        path: folder.join(&object.name),
                         reason: error.to_string(),
                     })?;
                     Ok(Some((object.name, version, bytes.len() as u64)))
@@ -396,14 +394,14 @@ impl Remote {
                 Some(Ok(Ok(None))) => {}
                 Some(Ok(Err(error))) => {
                     // What was fetched need not be fetched again.
-                    let _ = write_whole(&index, &serde_json::to_vec(&held).unwrap_or_default());
+                    let _ = write_whole(folder, VERSIONS, &serde_json::to_vec(&held).unwrap_or_default());
                     return Err(error);
                 }
                 Some(Err(_)) => return Err(trouble(folder, std::io::Error::other("a transfer was broken off"))),
             }
         }
         let bytes = serde_json::to_vec(&held).map_err(|error| trouble(&index, error.into()))?;
-        write_whole(&index, &bytes).map_err(|error| trouble(&index, error))?;
+        write_whole(folder, VERSIONS, &bytes).map_err(|error| trouble(&index, error))?;
         Ok(mirrored)
     }
 }
@@ -429,11 +427,13 @@ fn reason(error: &StoreError) -> String {
     }
 }
 
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let temporary = path.with_extension("fetched");
+/// Replaces a file of a mirror. It is written where the lake's writers work: nothing but day files stands in the trees, whatever
+/// moment a reader chooses; and each process has a file of its own there.
+fn write_whole(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    let (path, work) = (folder.join(name), work_folder(folder));
+    fs::create_dir_all(path.parent().unwrap_or(folder))?;
+    fs::create_dir_all(&work)?;
+    let temporary = work.join(format!("{}.{}.fetched", name.replace('/', "."), std::process::id()));
     fs::write(&temporary, bytes)?;
     fs::rename(&temporary, path)
 }
@@ -497,6 +497,8 @@ mod tests {
         );
         assert_eq!(remote.mirror(folder.path(), all).await.expect("mirror"), told(0, 0, 1));
         assert_eq!(fs::read(folder.path().join(name(22))).expect("read"), b"333");
+        // Nothing half fetched is left.
+        assert_eq!(fs::read_dir(work_folder(folder.path())).expect("list").count(), 0);
         assert!(!folder.path().join(name(23)).exists());
         assert!(!folder.path().join("writers").exists());
     }

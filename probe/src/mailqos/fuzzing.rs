@@ -119,7 +119,7 @@ fn visits(protocol: PickupProtocol, said: &[u8]) -> (Vec<Found>, String) {
             None => (said, None),
         };
         rest = next;
-        let (visit, wire) = RUNTIME.with_borrow(|runtime| {
+        let visit = RUNTIME.with_borrow(|runtime| {
             runtime.block_on(pickup::replay(
                 this.to_vec(),
                 &door,
@@ -133,8 +133,8 @@ fn visits(protocol: PickupProtocol, said: &[u8]) -> (Vec<Found>, String) {
             "only what is signed is ours"
         );
         taken.extend(visit.found);
-        let sent: String = wire
-            .transcript()
+        let transcript = visit.transcript.expect("what was said");
+        let sent: String = transcript
             .chunks()
             .filter(|chunk| chunk.direction == Direction::Sent)
             .map(|chunk| String::from_utf8_lossy(&chunk.bytes).into_owned())
@@ -224,6 +224,49 @@ mod tests {
             .collect();
         paths.sort();
         paths.iter().map(|path| std::fs::read(path).expect("a seed")).collect()
+    }
+
+    #[test]
+    fn another_mail_by_the_identifier_of_ours_is_not_deleted() {
+        let listed = "+OK ready\r\n+OK\r\nUSER\r\nUIDL\r\nTOP\r\nSASL PLAIN\r\n.\r\n+OK\r\n+OK\r\n1 aaa\r\n.\r\n";
+        let ours = format!("+OK\r\nX-MailQoS-Token: {}\r\n\r\n.\r\n", seeded_token());
+        let next = String::from_utf8_lossy(NEXT_VISIT);
+        let deletions = |second: &str| {
+            let said = format!("{listed}{ours}{ours}+OK\r\n{next}{listed}{second}x");
+            let (taken, sent) = visits(PickupProtocol::Pop3, said.as_bytes());
+            assert_eq!(taken.len(), 1, "{sent}");
+            sent.matches("DELE").count()
+        };
+        assert_eq!(deletions(&format!("{ours}+OK\r\n")), 2);
+        assert_eq!(deletions("+OK\r\nSubject: hello\r\n\r\n.\r\n"), 1);
+    }
+
+    #[test]
+    fn without_a_validity_no_uid_is_remembered() {
+        let said = |validity: &str| {
+            let selected = format!(
+                "* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN UIDPLUS] ready\r\nA1 OK [CAPABILITY IMAP4rev1 UIDPLUS] in\r\n\
+                 * 1 EXISTS\r\n* OK {validity} ok\r\n* OK [UIDNEXT 2] ok\r\nA2 OK selected\r\n"
+            );
+            let field = format!("X-MailQoS-Token: {}\r\n\r\n", seeded_token());
+            let length = field.len();
+            // Taken, and marked; then the connection ends before it is removed.
+            let taken = format!(
+                "* SEARCH 1\r\nA3 OK found\r\n* 1 FETCH (UID 1 BODY[HEADER] {{{length}}}\r\n{field})\r\nA4 OK read\r\n\
+                 * 1 FETCH (UID 1 BODY[] {{{length}}}\r\n{field})\r\nA5 OK read\r\nA6 OK marked\r\n"
+            );
+            let next = String::from_utf8_lossy(NEXT_VISIT);
+            visits(
+                PickupProtocol::Imap,
+                format!("{selected}{taken}{next}{selected}x").as_bytes(),
+            )
+        };
+        let stores = |validity: &str| {
+            let (taken, sent) = said(validity);
+            assert_eq!(taken.len(), 1, "{sent}");
+            sent.matches("UID STORE 1").count()
+        };
+        assert_eq!((stores("[UIDVALIDITY 7]"), stores("[NOSUCH]")), (2, 1));
     }
 
     #[test]

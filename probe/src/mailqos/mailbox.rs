@@ -3,7 +3,10 @@
 use std::{
     collections::{HashMap, VecDeque},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,6 +14,7 @@ use mailqos_core::{
     config::{Account, MailQos, PickupProtocol},
     mail::{Credentials, TlsSession, Transcript},
     model::{Micros, MonitorId, Sample, SiteName, Stage, UtcMicros},
+    transcripts::Conversation,
 };
 use tokio::{
     sync::{Notify, watch},
@@ -25,10 +29,9 @@ use super::{
     },
     token::{SigningKey, Token},
 };
-use mailqos_core::transcripts::Conversation;
 
-/// A mail of ours that nobody waits for is cleared when it is so much older than its max round trip: until then the
-/// process that sent it may still be running (`mailqos-probe test` beside `mailqos-probe run`).
+/// A mail of ours that nobody waits for here is cleared when it is so much older than its horizon: until then the process that
+/// sent it may wait for it (`mailqos-probe run`, whose late mails `mailqos-probe test` comes upon).
 const CLEAR_AFTER: Micros = Micros::from_secs(600);
 /// The same, for mails of other sites and of monitors that are gone.
 const CLEAR_FOREIGN_SITE_AFTER: Micros = Micros::from_secs(3 * 86_400);
@@ -191,6 +194,11 @@ impl Progress {
             .map(move |transcript| Conversation::of(&protocol.to_string(), transcript))
     }
 
+    /// A visit that began at this moment or later has ended.
+    pub(super) fn has_looked_at(&self, moment: Moment) -> bool {
+        self.last.as_ref().is_some_and(|visit| visit.began >= moment)
+    }
+
     /// Found, and read to its end.
     pub(super) fn is_complete(&self) -> bool {
         self.found.as_ref().is_some_and(|found| found.receive.is_some())
@@ -198,14 +206,25 @@ impl Progress {
 }
 
 struct Waiting {
-    mailbox: Key,
+    mailbox: MailboxId,
     /// The mailbox is to be watched meanwhile.
     watched: bool,
     plan: Option<Plan>,
     progress: watch::Sender<Progress>,
 }
 
-/// What tells mailboxes apart.
+/// Tells mailboxes apart, also two that are the same but reached in different ways: before the configuration changed, and since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct MailboxId(u64);
+
+impl MailboxId {
+    fn new() -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        Self(COUNT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// By what monitors find the mailbox that they share.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     server: String,
@@ -231,7 +250,8 @@ impl Key {
 pub(super) struct Registry {
     key: SigningKey,
     site: SiteName,
-    max_round_trips: Mutex<HashMap<MonitorId, Micros>>,
+    /// How long each monitor waits for a mail.
+    horizons: Mutex<HashMap<MonitorId, Micros>>,
     waiting: Mutex<HashMap<[u8; 8], Waiting>>,
     settled: Mutex<VecDeque<([u8; 8], Sample)>>,
     /// The last round trips of precise monitors: the least that each can have been.
@@ -239,11 +259,11 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    pub(super) fn new(key: SigningKey, site: SiteName, max_round_trips: HashMap<MonitorId, Micros>) -> Self {
+    pub(super) fn new(key: SigningKey, site: SiteName, horizons: HashMap<MonitorId, Micros>) -> Self {
         Self {
             key,
             site,
-            max_round_trips: Mutex::new(max_round_trips),
+            horizons: Mutex::new(horizons),
             waiting: Mutex::default(),
             settled: Mutex::default(),
             history: Mutex::default(),
@@ -251,8 +271,8 @@ impl Registry {
     }
 
     /// Goes over to other monitors.
-    pub(super) fn reload(&self, max_round_trips: HashMap<MonitorId, Micros>) {
-        *lock(&self.max_round_trips) = max_round_trips;
+    pub(super) fn reload(&self, horizons: HashMap<MonitorId, Micros>) {
+        *lock(&self.horizons) = horizons;
     }
 
     /// Expects a mail; nobody looks for it before [`Registry::sent`].
@@ -261,7 +281,7 @@ impl Registry {
         lock(&self.waiting).insert(
             nonce,
             Waiting {
-                mailbox: mailbox.key.clone(),
+                mailbox: mailbox.id,
                 watched: options.protocol == PickupProtocol::Imap && (options.idle || options.precise),
                 plan: None,
                 progress,
@@ -294,10 +314,10 @@ impl Registry {
     }
 
     /// Whether a mailbox is to be watched.
-    fn is_watched(&self, mailbox: &Key) -> bool {
+    fn is_watched(&self, mailbox: MailboxId) -> bool {
         lock(&self.waiting)
             .values()
-            .any(|waiting| waiting.watched && waiting.mailbox == *mailbox)
+            .any(|waiting| waiting.watched && waiting.mailbox == mailbox)
     }
 
     /// Remembers a settled test, to recognise duplicates of its mail.
@@ -309,16 +329,16 @@ impl Registry {
         settled.push_back((nonce, sample));
     }
 
-    fn next_due(&self, mailbox: &Key) -> Option<Moment> {
+    fn next_due(&self, mailbox: MailboxId) -> Option<Moment> {
         lock(&self.waiting)
             .values()
-            .filter(|waiting| waiting.mailbox == *mailbox)
+            .filter(|waiting| waiting.mailbox == mailbox)
             .filter_map(|waiting| waiting.plan.map(|plan| plan.next))
             .min()
     }
 
     /// Hands out what a visit found; gives back the samples that have one duplicate more.
-    fn hand_out(&self, mailbox: &Key, visit: Visit) -> Vec<Sample> {
+    fn hand_out(&self, mailbox: MailboxId, visit: Visit) -> Vec<Sample> {
         let last = LastVisit {
             began: visit.began,
             phases: visit.phases,
@@ -342,14 +362,20 @@ impl Registry {
             }
             let mut settled = lock(&self.settled);
             if let Some((_, sample)) = settled.iter_mut().find(|(known, _)| *known == nonce) {
-                sample.duplicates = Some(sample.duplicates.unwrap_or(0) + 1);
-                changed.push(sample.clone());
+                match &mut sample.duplicates {
+                    Some(count) => {
+                        *count += 1;
+                        changed.push(sample.clone());
+                    }
+                    // Its test had given up before it saw the mail: this is the mail itself.
+                    unseen => *unseen = Some(0),
+                }
             }
         }
         for (nonce, waiting) in waiting.iter_mut() {
             let finds = finds.remove(nonce).unwrap_or_default();
             let mut was_for_it = !finds.is_empty();
-            if let Some(plan) = waiting.plan.as_mut().filter(|_| waiting.mailbox == *mailbox)
+            if let Some(plan) = waiting.plan.as_mut().filter(|_| waiting.mailbox == mailbox)
                 && plan.sent <= last.began
             {
                 plan.advance(last.began, last.error.as_ref());
@@ -379,8 +405,8 @@ impl Judge for Registry {
             return Verdict::Clear;
         }
         let age = UtcMicros::now() - token.sent_at;
-        let patience = match lock(&self.max_round_trips).get(&token.monitor).copied() {
-            Some(max) if token.site == self.site => max + CLEAR_AFTER,
+        let patience = match lock(&self.horizons).get(&token.monitor).copied() {
+            Some(horizon) if token.site == self.site => horizon + CLEAR_AFTER,
             _ => CLEAR_FOREIGN_SITE_AFTER,
         };
         if age > patience { Verdict::Clear } else { Verdict::Leave }
@@ -423,9 +449,10 @@ impl Drop for Expected {
 
 /// One mailbox; its visits are made one after the other.
 pub(super) struct Mailbox {
+    id: MailboxId,
     key: Key,
     door: Door,
-    account: Option<Account>,
+    account: Mutex<Option<Account>>,
     /// For the visits: there may be another plan.
     wake: Notify,
     /// For the watch: there may be something else to do.
@@ -453,7 +480,7 @@ impl Attention for Director {
         let waiting = lock(&self.registry.waiting);
         let mut mine = waiting
             .values()
-            .filter(|waiting| waiting.watched && waiting.mailbox == self.mailbox.key)
+            .filter(|waiting| waiting.watched && waiting.mailbox == self.mailbox.id)
             .peekable();
         let now = Moment::now();
         if mine.peek().is_some() {
@@ -476,7 +503,7 @@ impl Attention for Director {
     fn landed(&self) {
         let now = Moment::now();
         for waiting in lock(&self.registry.waiting).values_mut() {
-            if waiting.mailbox == self.mailbox.key
+            if waiting.mailbox == self.mailbox.id
                 && let Some(plan) = waiting.plan.as_mut().filter(|plan| plan.precise_from.is_some())
             {
                 plan.next = plan.next.min(now);
@@ -489,6 +516,7 @@ impl Attention for Director {
 impl Mailbox {
     pub(super) fn new(key: Key, options: &MailQos, account: Option<&Account>) -> Self {
         Self {
+            id: MailboxId::new(),
             key,
             door: Door {
                 endpoint: options.pickup.clone(),
@@ -497,10 +525,20 @@ impl Mailbox {
                 step: options.timeout.to_std(),
                 whereabouts: Whereabouts::default(),
             },
-            account: account.cloned(),
+            account: Mutex::new(account.cloned()),
             wake: Notify::new(),
             attention: Notify::new(),
         }
+    }
+
+    /// Whether these options lead to it through the same door.
+    pub(super) fn is_reached_as(&self, options: &MailQos) -> bool {
+        self.door.endpoint == options.pickup && self.door.step == options.timeout.to_std()
+    }
+
+    /// Visits log in by this account from now on: the same user's, whose password may be another.
+    pub(super) fn log_in_by(&self, account: Option<&Account>) {
+        *lock(&self.account) = account.cloned();
     }
 
     fn changed(&self) {
@@ -531,7 +569,8 @@ impl Mailbox {
     }
 
     async fn credentials(&self) -> Result<Option<Credentials>, PickupError> {
-        let Some(account) = &self.account else { return Ok(None) };
+        let account = lock(&self.account).clone();
+        let Some(account) = account else { return Ok(None) };
         match account.credentials().await {
             Ok(credentials) => Ok(Some(credentials)),
             Err(error) => Err(PickupError {
@@ -541,7 +580,8 @@ impl Mailbox {
         }
     }
 
-    /// Visits the mailbox whenever somebody's plan says so; `duplicates` takes the samples of settled tests whose mail came again.
+    /// Visits the mailbox whenever somebody's plan says so, until nobody can have one any more; `duplicates` takes the samples of
+    /// settled tests whose mail came again.
     pub(super) async fn serve(
         self: Arc<Self>,
         registry: Arc<Registry>,
@@ -556,27 +596,28 @@ impl Mailbox {
                 Some((began, watch)) => watch.0.is_finished() && Moment::now() - *began > WATCH_AGAIN,
                 None => true,
             };
-            if welcome && due_again && registry.is_watched(&self.key) {
+            if welcome && due_again && registry.is_watched(self.id) {
                 watching = Some((Moment::now(), self.watch(&registry, &memory)));
             }
-            let due = registry.next_due(&self.key);
-            let patience = async {
-                match due {
-                    Some(due) => tokio::time::sleep_until(due.instant()).await,
-                    None => std::future::pending().await,
-                }
-            };
+            if Arc::strong_count(&self) == 1 {
+                // The configuration leads elsewhere now, and the last mail that was waited for here is settled.
+                return;
+            }
+            let due = registry.next_due(self.id);
+            // Without a plan, now and then, to see that nobody waits any more.
+            let until = due.map_or_else(|| tokio::time::Instant::now() + LINGER.to_std(), Moment::instant);
             tokio::select! {
-                () = patience => {}
+                () = tokio::time::sleep_until(until) => if due.is_none() {
+                    continue;
+                },
                 () = self.wake.notified() => continue,
             }
             let (visit, ending) = self.visit(&mut memory, &registry).await;
-            self.door.whereabouts.note(None);
             welcome = visit.error.is_none();
             if let Some(error) = &visit.error {
                 tracing::debug!(server = %self.key.server, user = %self.key.user, stage = %error.stage, "pick-up: {error}");
             }
-            for sample in registry.hand_out(&self.key, visit) {
+            for sample in registry.hand_out(self.id, visit) {
                 let _ = duplicates.send(sample);
             }
             if let Some(ending) = ending
@@ -584,6 +625,7 @@ impl Mailbox {
             {
                 tracing::debug!(server = %self.key.server, user = %self.key.user, "pick-up's end: {error}");
             }
+            self.door.whereabouts.note(None);
         }
     }
 
@@ -596,10 +638,9 @@ impl Mailbox {
         };
         loop {
             self.door.whereabouts.note(Some(Stage::PickupConnect));
-            let (mut visit, ending) = pickup::visit(&self.door, credentials.as_ref(), memory, registry).await;
+            let (visit, ending) = pickup::visit(&self.door, credentials.as_ref(), memory, registry).await;
             let in_use = visit.error.as_ref().is_some_and(|error| error.in_use);
             if !in_use || (Moment::now() - began).to_std() + IN_USE_PAUSE > self.door.step {
-                visit.began = began;
                 return (visit, ending);
             }
             tokio::time::sleep(IN_USE_PAUSE).await;
@@ -609,7 +650,7 @@ impl Mailbox {
 
 #[cfg(test)]
 mod tests {
-    use mailqos_core::mail::Secret;
+    use mailqos_core::{mail::Secret, model::Outcome};
 
     use super::*;
 
@@ -624,7 +665,6 @@ mod tests {
             not_shown: None,
             shown: Moment::of_micros(5),
             receive: Some(Micros(1)),
-            received_at: None,
             folder: None,
             landed: None,
             notified: None,
@@ -642,32 +682,91 @@ mod tests {
         visit
     }
 
+    fn registry() -> Registry {
+        let key = SigningKey::new(&Secret::new("a key of more than thirty-two characters")).expect("a key");
+        Registry::new(key, "here".parse().expect("a site"), HashMap::new())
+    }
+
+    #[test]
+    fn a_mailbox_that_is_reached_in_another_way_has_its_own_plans() {
+        let registry = registry();
+        let (before, since) = (MailboxId::new(), MailboxId::new());
+        let (progress, watch) = watch::channel(Progress::default());
+        let plan = Plan {
+            sent: Moment::of_micros(0),
+            check_interval: Micros::from_secs(1),
+            deadline: Moment::of_micros(60_000_000),
+            next: Moment::of_micros(1_000_000),
+            precise_from: None,
+            by_visits: true,
+        };
+        let waiting = Waiting {
+            mailbox: since,
+            watched: true,
+            plan: Some(plan),
+            progress,
+        };
+        lock(&registry.waiting).insert([1; 8], waiting);
+        assert_eq!(
+            (registry.next_due(before), registry.next_due(since)),
+            (None, Some(plan.next))
+        );
+        assert!(!registry.is_watched(before) && registry.is_watched(since));
+        // What fails on the old way says nothing of the new one.
+        registry.hand_out(before, visit(Vec::new()));
+        assert!(watch.borrow().last.is_none());
+        registry.hand_out(since, visit(Vec::new()));
+        assert!(watch.borrow().last.is_some());
+    }
+
+    #[test]
+    fn what_another_process_may_wait_for_is_left_alone() {
+        let registry = registry();
+        registry.reload(HashMap::from([(
+            "mail-hq".parse().expect("an id"),
+            Micros::from_secs(24 * 3600),
+        )]));
+        let verdict = |hours: i64| {
+            let sent_at = UtcMicros::now() - Micros::from_secs(hours * 3600);
+            let token = Token {
+                sent_at,
+                ..found([3; 8]).token
+            };
+            registry.verdict(&token)
+        };
+        assert_eq!((verdict(23), verdict(25)), (Verdict::Leave, Verdict::Clear));
+    }
+
+    #[test]
+    fn a_mail_that_its_test_never_saw_is_no_duplicate() {
+        let registry = registry();
+        let mailbox = MailboxId::new();
+        let monitor = "mail-hq".parse().expect("an id");
+        let sample = Sample::new(monitor, UtcMicros(0), Outcome::PickupFailed);
+        registry.settled([2; 8], sample);
+        let counted = || {
+            let changed = registry.hand_out(mailbox, visit(vec![found([2; 8])]));
+            changed.iter().map(|sample| sample.duplicates).collect::<Vec<_>>()
+        };
+        assert_eq!((counted(), counted()), (vec![], vec![Some(1)]));
+    }
+
     #[test]
     fn who_waits_for_a_mail_sees_with_it_the_visit_that_found_it() {
-        let key = SigningKey::new(&Secret::new("a key of more than thirty-two characters")).expect("a key");
-        let registry = Registry::new(key, "here".parse().expect("a site"), HashMap::new());
-        let mailbox = |user: &str| Key {
-            server: "localhost".to_owned(),
-            port: 110,
-            imap: false,
-            folders: Vec::new(),
-            user: user.to_owned(),
-        };
+        let registry = registry();
+        let (mine, same_by_another_name) = (MailboxId::new(), MailboxId::new());
         let (progress, watch) = watch::channel(Progress::default());
         // Another monitor's visit may find it before the server has said that it took it, or through another door.
         let waiting = Waiting {
-            mailbox: mailbox("probe"),
+            mailbox: mine,
             watched: false,
             plan: None,
             progress,
         };
         lock(&registry.waiting).insert([1; 8], waiting);
-        registry.hand_out(&mailbox("probe"), visit(Vec::new()));
+        registry.hand_out(mine, visit(Vec::new()));
         assert_eq!(watch.borrow().pickups, 0);
-        registry.hand_out(
-            &mailbox("the same by another name"),
-            visit(vec![found([1; 8]), found([1; 8])]),
-        );
+        registry.hand_out(same_by_another_name, visit(vec![found([1; 8]), found([1; 8])]));
         let progress = watch.borrow();
         assert!(progress.is_complete());
         assert_eq!((progress.pickups, progress.duplicates), (1, 1));

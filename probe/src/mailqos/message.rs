@@ -197,25 +197,7 @@ fn quoted_printable(text: &str) -> String {
 }
 
 fn rfc5322(moment: UtcMicros) -> String {
-    let zoned = jiff::tz::TimeZone::UTC.to_datetime(moment.timestamp());
-    let day = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
-        .get(usize::try_from(zoned.weekday().to_monday_zero_offset()).unwrap_or(0))
-        .copied()
-        .unwrap_or("Mon");
-    let month = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ]
-    .get(usize::try_from(zoned.month() - 1).unwrap_or(0))
-    .copied()
-    .unwrap_or("Jan");
-    format!(
-        "{day}, {:02} {month} {:04} {:02}:{:02}:{:02} +0000",
-        zoned.day(),
-        zoned.year(),
-        zoned.hour(),
-        zoned.minute(),
-        zoned.second()
-    )
+    moment.timestamp().strftime("%a, %d %b %Y %H:%M:%S +0000").to_string()
 }
 
 #[cfg(test)]

@@ -1,17 +1,20 @@
 //! The mail test, kind `mail-qos`: from its start to its sample.
 //!
-//! `token` (what makes a mail ours) · `message` (the mail) · `mailbox` (who waits, when it is looked for) · `pickup` (one
-//! visit) · `evidence` (where the landing must lie) · `clock` (what servers' stamps mean). The SMTP conversation is `mailqos_core::mail::Smtp`.
+//! `token` (what makes a mail ours) · `message` (the mail) · `hand_over` (its sending) · `mailbox` (who waits, when it is looked
+//! for) · `pickup` (one visit) · `evidence` (where the landing must lie) · `clock` (what servers' stamps mean) · `outcome` (what
+//! all that comes to). The SMTP conversation is `mailqos_core::mail::Smtp`.
 
 mod bounce;
 mod clock;
 mod evidence;
 #[doc(hidden)]
 pub mod fuzzing;
+mod hand_over;
 mod head;
 mod mailbox;
 mod message;
 mod network;
+mod outcome;
 mod pickup;
 mod received;
 mod timeline;
@@ -21,13 +24,11 @@ mod verdicts;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError, RwLock},
-    time::{Duration, Instant},
 };
 
-use lettre::Address;
 use mailqos_core::{
     config::{Account, Config, Endpoint, Kind, MailQos, Monitor, Transcripts},
-    mail::{self, Credentials, Reply, Smtp, SmtpError, one_line},
+    mail::Credentials,
     model::{Exclusion, Micros, MonitorId, Outcome, Sample, Stage, UtcMicros},
     transcripts::{Conversation, Store, Transcript},
 };
@@ -38,17 +39,14 @@ use tokio::{
 };
 
 use crate::record::{InFlight, RecordError, Recorder};
-use bounce::Notice;
 use clock::Clocks;
-use evidence::{Bounds, Evidence, Moment, RoundTrip};
+use evidence::Moment;
+use hand_over::{Attempts, Sent};
 use mailbox::{Expected, Key, Mailbox, Progress, Registry, lock};
 use network::Network;
-use token::{KeyError, SigningKey, Token};
+use token::{KeyError, SigningKey};
 
 pub use timeline::{Part, Phase, Timeline};
-
-/// The longest pause between two attempts to hand a mail over.
-const LONGEST_PAUSE: Micros = Micros::from_secs(60);
 
 /// The test could not be prepared.
 #[derive(Debug, thiserror::Error)]
@@ -85,35 +83,6 @@ pub struct Tester {
     stopping: watch::Sender<bool>,
 }
 
-/// What is offered to the server.
-struct Offer {
-    draft: message::Draft,
-    credentials: Option<Credentials>,
-    from: Address,
-    to: Address,
-    /// When the offering must have ended.
-    until: Moment,
-}
-
-/// A mail that was handed over.
-struct Sent {
-    nonce: [u8; 8],
-    at: UtcMicros,
-    moment: Moment,
-    /// How the server took it, where that is known.
-    handed_over: Option<HandOver>,
-}
-
-/// A mail's acceptance.
-struct HandOver {
-    /// The server stamped it then.
-    within: Bounds,
-    /// Its reply to the content.
-    reply: String,
-    /// The name under which this end said EHLO.
-    client: String,
-}
-
 impl Tester {
     /// Prepares tests: reads the signing key, or makes one. Without a recorder nothing is kept.
     ///
@@ -124,10 +93,10 @@ impl Tester {
             Some(source) => SigningKey::new(&source.fetch().await.map_err(KeyError::Secret)?)?,
             None => SigningKey::of_folder(&config.state)?,
         };
-        let max_round_trips = max_round_trips(&config);
+        let horizons = horizons(&config);
         let (duplicates, mut found) = tokio::sync::mpsc::unbounded_channel();
         let tester = Arc::new(Self {
-            registry: Arc::new(Registry::new(key.clone(), config.site.clone(), max_round_trips)),
+            registry: Arc::new(Registry::new(key.clone(), config.site.clone(), horizons)),
             recorder: recorder.into(),
             network: Network::new(&config.references),
             key,
@@ -152,18 +121,22 @@ impl Tester {
 
     /// Goes over to another configuration; mails in flight are waited for as before.
     pub fn reload(&self, config: Arc<Config>) {
-        let ways = |config: &Config| {
-            let pickups = config.monitors.values().map(|monitor| {
+        {
+            // A mailbox that is reached as before goes on with what it remembers. Of the others tests from now on go the new
+            // way; the mails in flight hold their old one.
+            let mut mailboxes = lock(&self.mailboxes);
+            let before = std::mem::take(&mut *mailboxes);
+            for monitor in config.monitors.values() {
                 let Kind::MailQos(options) = &monitor.kind;
-                options.pickup.clone()
-            });
-            format!("{:?} {:?}", config.accounts, pickups.collect::<Vec<_>>())
-        };
-        if ways(&self.config()) != ways(&config) {
-            // Tests from now on go the new way; the mails in flight hold their old one.
-            lock(&self.mailboxes).clear();
+                let account = config.account(options.pickup.account.as_ref());
+                let key = Key::of(options, account);
+                if let Some(mailbox) = before.get(&key).filter(|mailbox| mailbox.is_reached_as(options)) {
+                    mailbox.log_in_by(account);
+                    mailboxes.insert(key, mailbox.clone());
+                }
+            }
         }
-        self.registry.reload(max_round_trips(&config));
+        self.registry.reload(horizons(&config));
         self.network.reload(&config.references);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
@@ -188,13 +161,14 @@ impl Tester {
         sample.max_round_trip = Some(options.max_round_trip);
         sample.tls_unverified = (options.smtp.trust.insecure || options.pickup.trust.insecure).then_some(true);
         let mut stopping = self.stopping.subscribe();
-        let mut said = Vec::new();
+        let mut attempts = Attempts::default();
         let result = tokio::select! {
-            result = self.send(options, &mut sample, &mut said) => result,
+            result = self.send(options, &mut sample, &mut attempts) => result,
             _ = stopping.wait_for(|stop| *stop) => {
                 Err(("the probe was stopped before the mail was sent".to_owned(), None))
             }
         };
+        let smtp = attempts.began.map(|began| began - started);
         let (sent, expected) = match result {
             Ok(sent) => sent,
             Err((error, stage)) => {
@@ -207,9 +181,9 @@ impl Tester {
                 };
                 self.network.doubt(&mut sample).await;
                 self.record(&sample).await;
-                let conversations: Vec<_> = smtp_conversations(&said).collect();
+                let conversations: Vec<_> = attempts.conversations().collect();
                 self.keep_transcript(&sample, options, &conversations).await;
-                let timeline = Timeline::of(&sample, Some(Micros::ZERO), None, None);
+                let timeline = Timeline::of(&sample, smtp, None, None);
                 return TestResult {
                     sample,
                     timeline,
@@ -225,10 +199,11 @@ impl Tester {
             .as_ref()
             .or(progress.last.as_ref())
             .map(|visit| visit.began - started);
-        let timeline = Timeline::of(&sample, Some(Micros::ZERO), Some(sent.moment - started), pickup);
+        let timeline = Timeline::of(&sample, smtp, Some(sent.moment - started), pickup);
         self.network.doubt(&mut sample).await;
         self.record(&sample).await;
-        let conversations: Vec<_> = smtp_conversations(&said)
+        let conversations: Vec<_> = attempts
+            .conversations()
             .chain(progress.conversations(options.protocol))
             .collect();
         self.keep_transcript(&sample, options, &conversations).await;
@@ -236,11 +211,11 @@ impl Tester {
             self.registry.settled(sent.nonce, sample.clone());
         } else {
             self.note_in_flight(&sample, sent.nonce, sent.at, options).await;
-        }
-        if !settled && !*stopping.borrow() {
-            let tester = self.clone();
-            let (sample, options) = (sample.clone(), options.clone());
-            self.spawn(async move { tester.settle(sample, sent, expected, &options).await });
+            if !*stopping.borrow() {
+                let tester = self.clone();
+                let (sample, options) = (sample.clone(), options.clone());
+                self.spawn(async move { tester.settle(sample, sent, expected, &options).await });
+            }
         }
         TestResult {
             sample,
@@ -260,270 +235,6 @@ impl Tester {
         if let Ok(Err(error)) = saved {
             tracing::warn!(monitor = %sample.monitor, "the transcript of a test was not kept: {error}");
         }
-    }
-
-    /// Sends the mail; on success it is being looked for.
-    async fn send(
-        self: &Arc<Self>,
-        options: &MailQos,
-        sample: &mut Sample,
-        said: &mut Vec<mail::Transcript>,
-    ) -> Result<(Sent, Expected), (String, Option<Stage>)> {
-        let own = |error: String| (error, None);
-        let smtp_credentials = self.credentials(&options.smtp).await.map_err(own)?;
-        // A missing password of the mailbox would only be found out with a mail on its way.
-        let _ = self.credentials(&options.pickup).await.map_err(own)?;
-        let address = |text: &str| {
-            text.parse::<Address>()
-                .map_err(|error| own(format!("{text:?} is no mail address: {error}")))
-        };
-        let (from, to) = (address(&options.from)?, address(&options.to)?);
-        let mut nonce = [0; 8];
-        getrandom::fill(&mut nonce).map_err(|error| own(format!("no random numbers: {error}")))?;
-        let mut token = Token {
-            site: self.config().site.clone(),
-            monitor: sample.monitor.clone(),
-            sent_at: UtcMicros::now(),
-            nonce,
-        };
-        let expected = self.registry.expect(nonce, &self.mailbox(options), options);
-        let draft = message::Draft::new(options).map_err(|error| own(format!("no random numbers: {error}")))?;
-        sample.message_bytes = i32::try_from(draft.write(&self.key, &token).len()).ok();
-        let began = Moment::now();
-        let patience = began + options.max_round_trip;
-        let offer = Offer {
-            draft,
-            credentials: smtp_credentials,
-            from,
-            to,
-            until: patience + options.timeout,
-        };
-        let mut pause = first_pause(options.max_round_trip);
-        for attempt in 1.. {
-            sample.smtp_attempts = Some(attempt);
-            let handed_over = self.hand_over(options, sample, &offer, &mut token, said).await;
-            let error = match handed_over {
-                Ok(sent) => {
-                    if sample.stage.is_none() {
-                        sample.smtp_elapsed = Some(if attempt == 1 {
-                            sample.smtp_send.unwrap_or_default()
-                        } else {
-                            Moment::now() - began
-                        });
-                    }
-                    expected.sent(&sample.monitor, sent.moment, options);
-                    return Ok((sent, expected));
-                }
-                Err(error) => error,
-            };
-            let stage = (!error.own_network).then_some(error.stage);
-            // Greylisting, a full queue, a server that is busy: what it calls temporary is tried again while there is time.
-            let again = Moment::now() + pause;
-            if !error.is_transient() || again >= patience {
-                let text = match attempt {
-                    1 => error.text,
-                    _ => format!("{} (after {attempt} attempts)", error.text),
-                };
-                return Err((text, stage));
-            }
-            tracing::debug!(monitor = %sample.monitor, attempt, "refused for now, tried again in {pause}: {}", error.text);
-            sleep_until(again.instant()).await;
-            pause = Micros((pause.0 * 2).min(LONGEST_PAUSE.0));
-        }
-        Err(own("the mail was never offered".to_owned()))
-    }
-
-    /// Offers the mail to the server once. A mail that may have been taken counts as sent, with a stage in the sample.
-    async fn hand_over(
-        &self,
-        options: &MailQos,
-        sample: &mut Sample,
-        offer: &Offer,
-        token: &mut Token,
-        said: &mut Vec<mail::Transcript>,
-    ) -> Result<Sent, SmtpError> {
-        let Offer { draft, from, to, .. } = offer;
-        let mut smtp = Smtp::new(&options.smtp, options.timeout.to_std());
-        // In whole seconds: it is told to people.
-        let left = (offer.until - Moment::now()).to_std();
-        smtp.limit(Duration::from_secs(left.as_secs() + 1));
-        let (mut asked, mut stamp) = (None, None);
-        let result = async {
-            smtp.open().await?;
-            if let Some(credentials) = &offer.credentials {
-                smtp.authenticate(credentials).await?;
-            }
-            asked = Some(Moment::now());
-            let size = draft.write(&self.key, token).len();
-            smtp.envelope(Some(from), std::slice::from_ref(to), size, false).await?;
-            self.note_in_flight(sample, token.nonce, UtcMicros::now(), options)
-                .await;
-            smtp.data(|| {
-                token.sent_at = UtcMicros::now();
-                stamp = Some(Instant::now());
-                draft.write(&self.key, token)
-            })
-            .await
-        }
-        .await;
-        note_smtp(sample, &smtp, result.as_ref());
-        if said.len() < MOST_ATTEMPTS {
-            said.extend(smtp.transcript());
-        }
-        let mut sent = Sent {
-            nonce: token.nonce,
-            at: token.sent_at,
-            moment: stamp.map_or_else(Moment::now, Moment::of),
-            handed_over: None,
-        };
-        match result {
-            Ok(reply) => {
-                sent.handed_over = asked.map(|after| HandOver {
-                    within: Bounds {
-                        after,
-                        before: Moment::of(reply.at),
-                    },
-                    reply: reply.lines.join(" "),
-                    client: smtp.client_name(),
-                });
-                smtp.quit();
-                Ok(sent)
-            }
-            // The mail may have been taken: the evidence decides.
-            Err(error) if error.uncertain && stamp.is_some() => {
-                sample.stage = Some(error.stage);
-                sample.error = Some(format!("{}; whether the server took the mail is not known", error.text));
-                sample.send_uncertain = Some(true);
-                Ok(sent)
-            }
-            Err(error) => {
-                smtp.quit();
-                Err(error)
-            }
-        }
-    }
-
-    /// What is known at max round trip; tells whether it is settled.
-    fn judge(
-        &self,
-        sample: &mut Sample,
-        sent: &Sent,
-        expected: &Expected,
-        progress: &Progress,
-        options: &MailQos,
-        stopped: bool,
-    ) -> bool {
-        if progress.is_complete() {
-            sample.stage = None;
-            sample.error = None;
-            self.note_found(sample, sent, progress, options);
-            return true;
-        }
-        if let Some(visit) = &progress.last {
-            note_visit(sample, visit);
-        }
-        sample.pickups = Some(progress.pickups);
-        if stopped {
-            sample.outcome = Outcome::NotTested;
-            sample.error = Some("the probe was stopped while the mail was on its way".to_owned());
-            sample.settled = Some(false);
-            return false;
-        }
-        let error = progress.last.as_ref().and_then(|visit| visit.error.as_ref());
-        if sample.stage.is_some() {
-            // Send uncertain, and nothing landed so far.
-            sample.outcome = Outcome::SmtpFailed;
-            sample.settled = Some(false);
-            return false;
-        }
-        match error {
-            Some(error) if error.own_network => {
-                sample.outcome = Outcome::NotTested;
-                sample.error = Some(error.text.clone());
-                true
-            }
-            Some(error) => {
-                sample.outcome = Outcome::PickupFailed;
-                sample.stage = Some(error.stage);
-                sample.error = Some(error.text.clone());
-                true
-            }
-            None if progress.last.is_none() => {
-                let stage = expected.visit_is_at().unwrap_or(Stage::PickupConnect);
-                sample.outcome = Outcome::PickupFailed;
-                sample.stage = Some(stage);
-                sample.error = Some(format!(
-                    "no pick-up ended within {}: {}",
-                    options.max_round_trip + options.timeout,
-                    waits_for(stage)
-                ));
-                true
-            }
-            None => {
-                sample.outcome = Outcome::Lost;
-                sample.error = Some(format!(
-                    "not in the mailbox {} after it was sent",
-                    options.max_round_trip
-                ));
-                sample.settled = Some(false);
-                false
-            }
-        }
-    }
-
-    /// Fills in what is known of a mail that landed.
-    fn note_found(&self, sample: &mut Sample, sent: &Sent, progress: &Progress, options: &MailQos) {
-        let Some(found) = &progress.found else { return };
-        if let Some(Notice::Failed { status, reason }) = bounce::read(&found.mail) {
-            note_bounce(sample, progress, status.as_deref(), reason.as_deref());
-            return;
-        }
-        // After a restart the moment is known only as it was before DATA; the token tells the true one.
-        let moment = sent.moment + (found.token.sent_at - sent.at);
-        let hops = received::hops(&found.mail);
-        let is_of = |hand_over: &&HandOver| received::is_of_hand_over(&found.mail, &hand_over.reply, &hand_over.client);
-        let evidence = Evidence {
-            sent: moment,
-            handed_over: sent
-                .handed_over
-                .as_ref()
-                .filter(is_of)
-                .map(|hand_over| hand_over.within),
-            not_shown: found.not_shown,
-            shown: found.shown,
-            hops: &hops,
-            filed: received::is_filed(&found.mail),
-            internal_date: found.landed,
-            notified: found.notified,
-            route: &route(options),
-        };
-        let landing = evidence.landing(&mut lock(&self.clocks));
-        let RoundTrip {
-            estimate: round_trip,
-            error,
-            likely_error,
-        } = landing.round_trip(moment);
-        if options.precise {
-            self.registry
-                .landed_after(&sample.monitor, landing.likely.after - moment);
-        }
-        sample.round_trip = Some(round_trip);
-        sample.round_trip_error = Some(error);
-        sample.round_trip_likely_error = Some(likely_error);
-        sample.outcome = if round_trip <= options.max_round_trip {
-            Outcome::Ok
-        } else {
-            Outcome::Late
-        };
-        if let Some(visit) = progress.found_by.as_ref() {
-            note_visit(sample, visit);
-        }
-        sample.pickup_receive = found.receive;
-        sample.pickups = Some(progress.pickups.max(1));
-        sample.folder = found.folder.clone();
-        sample.duplicates = Some(progress.duplicates);
-        note_verdicts(sample, &found.mail);
-        sample.hops = (!hops.is_empty()).then_some(hops);
     }
 
     /// Puts on record that a mail is on its way, with what is known of its test.
@@ -585,8 +296,14 @@ impl Tester {
             };
             let Kind::MailQos(options) = &monitor.kind;
             if sample.outcome == Outcome::NotTested {
-                sample.outcome = Outcome::Lost;
                 sample.error = Some("the probe was stopped while the mail was on its way".to_owned());
+                if sample.send_uncertain == Some(true) {
+                    // If it does not land, it was never taken, as far as anybody knows.
+                    sample.outcome = Outcome::SmtpFailed;
+                    sample.stage = Some(Stage::SmtpData);
+                } else {
+                    sample.outcome = Outcome::Lost;
+                }
             }
             let sent = Sent {
                 nonce: mail.nonce,
@@ -595,7 +312,9 @@ impl Tester {
                 handed_over: None,
             };
             let mut options = options.clone();
-            options.horizon = mail.horizon_at - mail.sent_at;
+            // However long the probe was gone: no mail is lost before the mailbox was looked into.
+            let once = (Moment::now() - sent.moment) + options.max_round_trip + options.timeout;
+            options.horizon = (mail.horizon_at - mail.sent_at).max(once);
             let expected = self.registry.expect(sent.nonce, &self.mailbox(&options), &options);
             expected.sent(&sample.monitor, sent.moment, &options);
             let tester = self.clone();
@@ -603,9 +322,14 @@ impl Tester {
         }
     }
 
+    /// Tells the tests that run to end: each records what it knows, and returns.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
     /// Ends all waiting; what is in flight stays on record for the next life.
     pub async fn shutdown(&self) {
-        self.stopping.send_replace(true);
+        self.stop();
         let tasks = std::mem::take(&mut *lock(&self.tasks));
         for task in tasks {
             task.abort();
@@ -666,18 +390,6 @@ impl Tester {
     }
 }
 
-/// The pause before a mail is offered again: a server that sends all away at first wants some seconds, mostly minutes.
-fn first_pause(max_round_trip: Micros) -> Micros {
-    Micros((max_round_trip.0 / 24).clamp(200_000, 5_000_000))
-}
-
-/// Attempts to hand a mail over whose conversations are kept.
-const MOST_ATTEMPTS: usize = 8;
-
-fn smtp_conversations(said: &[mail::Transcript]) -> impl Iterator<Item = Conversation> + '_ {
-    said.iter().map(|transcript| Conversation::of("SMTP", transcript))
-}
-
 /// Whether the transcript of a test is kept.
 fn is_kept(sample: &Sample, options: &MailQos) -> bool {
     match options.transcripts {
@@ -687,29 +399,12 @@ fn is_kept(sample: &Sample, options: &MailQos) -> bool {
     }
 }
 
-/// What a visit waits for that does not end.
-fn waits_for(stage: Stage) -> &'static str {
-    match stage {
-        Stage::PickupTls => "encryption is not agreed on yet",
-        Stage::PickupGreeting => "the server has not greeted yet",
-        Stage::PickupLogin => "the login is not answered yet",
-        Stage::PickupList => "the mailbox is not listed yet",
-        Stage::PickupReceive => "the mails are not read yet",
-        _ => "there is no connection yet",
-    }
-}
-
-/// Through which servers the mails of a test go.
-fn route(options: &MailQos) -> String {
-    let (smtp, pickup) = (&options.smtp, &options.pickup);
-    format!("{}:{} to {}:{}", smtp.server, smtp.port, pickup.server, pickup.port)
-}
-
-fn max_round_trips(config: &Config) -> HashMap<MonitorId, Micros> {
-    let monitors = config.monitors.values();
-    monitors
-        .map(|monitor| (monitor.id.clone(), monitor.kind.max_round_trip()))
-        .collect()
+fn horizons(config: &Config) -> HashMap<MonitorId, Micros> {
+    let of = |monitor: &Monitor| {
+        let Kind::MailQos(options) = &monitor.kind;
+        (monitor.id.clone(), options.horizon)
+    };
+    config.monitors.values().map(of).collect()
 }
 
 async fn keep(recorder: &Recorder, sample: &Sample) {
@@ -731,78 +426,11 @@ async fn wait(
     grace: Micros,
     stopping: &mut watch::Receiver<bool>,
 ) -> Progress {
-    let decided = |progress: &Progress| {
-        progress.is_complete() || progress.last.as_ref().is_some_and(|visit| visit.began >= deadline)
-    };
+    let decided = |progress: &Progress| progress.is_complete() || progress.has_looked_at(deadline);
     tokio::select! {
         _ = progress.wait_for(decided) => {}
         () = sleep_until((deadline + grace).instant()) => {}
         _ = stopping.wait_for(|stop| *stop) => {}
     }
     progress.borrow().clone()
-}
-
-/// Fills in what a notification says of a mail that will not land.
-fn note_bounce(sample: &mut Sample, progress: &Progress, status: Option<&str>, reason: Option<&str>) {
-    sample.outcome = Outcome::Lost;
-    sample.stage = Some(Stage::Bounced);
-    let mut text = "the mail came back".to_owned();
-    for part in [status, reason].into_iter().flatten() {
-        text = format!("{text}: {part}");
-    }
-    sample.error = Some(one_line(&text, &[]));
-    if let Some(visit) = progress.found_by.as_ref() {
-        note_visit(sample, visit);
-    }
-    sample.pickups = Some(progress.pickups.max(1));
-}
-
-/// Fills in what the receiving system thought of the mail.
-fn note_verdicts(sample: &mut Sample, mail: &[u8]) {
-    let verdicts = verdicts::read(mail);
-    sample.spf = verdicts.spf;
-    sample.dkim = verdicts.dkim;
-    sample.dmarc = verdicts.dmarc;
-    sample.spam_verdict = verdicts.spam.map(str::to_owned);
-    sample.spam_score = verdicts.score;
-}
-
-fn note_visit(sample: &mut Sample, visit: &mailbox::LastVisit) {
-    let phases = &visit.phases;
-    sample.pickup_tcp = phases.tcp;
-    sample.pickup_tls = phases.tls;
-    sample.pickup_connect = phases.connect;
-    sample.pickup_greeting = phases.greeting;
-    sample.pickup_login = phases.login;
-    sample.pickup_list = phases.list;
-    if let Some(tls) = &visit.tls {
-        sample.pickup_tls_version = Some(tls.version.clone());
-        sample.pickup_tls_cipher = Some(tls.cipher.clone());
-        sample.pickup_certificate_expires_at = tls.expires_at;
-    }
-}
-
-fn note_smtp(sample: &mut Sample, smtp: &Smtp, result: Result<&Reply, &SmtpError>) {
-    let phases = &smtp.phases;
-    sample.smtp_tcp = phases.tcp;
-    sample.smtp_tls = phases.tls;
-    sample.smtp_connect = phases.connect;
-    sample.smtp_greeting = phases.greeting;
-    sample.smtp_ehlo = phases.ehlo;
-    sample.smtp_auth = phases.auth;
-    sample.smtp_envelope = phases.envelope;
-    sample.smtp_data = phases.data;
-    sample.smtp_send = phases.send;
-    if let Some(tls) = smtp.tls() {
-        sample.smtp_tls_version = Some(tls.version);
-        sample.smtp_tls_cipher = Some(tls.cipher);
-        sample.smtp_certificate_expires_at = tls.expires_at;
-    }
-    let last = smtp.last_reply();
-    let reply = match result {
-        Ok(reply) => Some(reply),
-        Err(error) => error.reply.as_ref().or(last.as_ref()),
-    };
-    sample.smtp_reply_code = reply.map(|reply| i32::from(reply.code));
-    sample.smtp_enhanced_status = reply.and_then(|reply| reply.enhanced_status().map(str::to_owned));
 }

@@ -55,9 +55,6 @@ impl Network {
         ));
         sample.outcome = Outcome::NotTested;
         sample.stage = None;
-        if sample.settled == Some(false) {
-            sample.settled = Some(true);
-        }
     }
 
     async fn is_there(&self) -> bool {

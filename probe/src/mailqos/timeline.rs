@@ -34,12 +34,10 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// Lays a sample's phases one after the other. `smtp` and `pickup` are the beginnings of the connections, `sent` the
-    /// moment from which the round trip counts; each counted from the start of the test.
+    /// Lays a sample's phases one after the other. `smtp` and `pickup` are the beginnings of the connections that the sample
+    /// tells of, `sent` the moment from which the round trip counts; each counted from the start of the test.
     pub(super) fn of(sample: &Sample, smtp: Option<Micros>, sent: Option<Micros>, pickup: Option<Micros>) -> Self {
         let mut timeline = Self::default();
-        // With STARTTLS the handshake comes after the greeting, and `connect` is TCP alone.
-        let implicit = |connect: Option<Micros>, tcp: Option<Micros>| connect.zip(tcp).is_some_and(|(c, t)| c.0 > t.0);
         if let Some(begin) = smtp {
             let mut names = [
                 ("connect", sample.smtp_tcp),
@@ -50,9 +48,7 @@ impl Timeline {
                 ("envelope", sample.smtp_envelope),
                 ("data", sample.smtp_data),
             ];
-            if sample.smtp_tls.is_some()
-                && !implicit_tls(sample.smtp_connect, sample.smtp_tcp, sample.smtp_tls, implicit)
-            {
+            if is_upgraded(sample.smtp_connect, sample.smtp_tcp, sample.smtp_tls) {
                 names[1..4].rotate_left(1);
             }
             timeline.lay(Part::Smtp, begin, &names);
@@ -74,9 +70,7 @@ impl Timeline {
                 ("list", sample.pickup_list),
                 ("receive", sample.pickup_receive),
             ];
-            if sample.pickup_tls.is_some()
-                && !implicit_tls(sample.pickup_connect, sample.pickup_tcp, sample.pickup_tls, implicit)
-            {
+            if is_upgraded(sample.pickup_connect, sample.pickup_tcp, sample.pickup_tls) {
                 names[1..3].rotate_left(1);
             }
             timeline.lay(Part::Pickup, begin, &names);
@@ -99,16 +93,9 @@ impl Timeline {
     }
 }
 
-/// Whether the handshake is part of `connect`.
-fn implicit_tls(
-    connect: Option<Micros>,
-    tcp: Option<Micros>,
-    tls: Option<Micros>,
-    longer: impl Fn(Option<Micros>, Option<Micros>) -> bool,
-) -> bool {
-    longer(connect, tcp)
-        && connect
-            .zip(tcp)
-            .zip(tls)
-            .is_some_and(|((c, t), tls)| c.0 - t.0 >= tls.0)
+/// Whether the handshake came after the greeting (STARTTLS): `connect` is TCP alone then.
+fn is_upgraded(connect: Option<Micros>, tcp: Option<Micros>, tls: Option<Micros>) -> bool {
+    let Some(tls) = tls else { return false };
+    let (connect, tcp) = (connect.unwrap_or_default(), tcp.unwrap_or_default());
+    connect <= tcp || connect - tcp < tls
 }

@@ -11,7 +11,10 @@ use std::{
 
 use jiff::civil::Date;
 use mailqos_core::{
-    lake::{DayReader, DayWriter, LakeError, Merged, Record, Remote, RemoteError, Version, day_path, read_day},
+    lake::{
+        DayReader, DayWriter, LakeError, Merged, Record, Remote, RemoteError, Version, aside_folder, day_path,
+        read_day, this_process,
+    },
     model::{Event, Micros, Sample, SiteName, UtcMicros},
 };
 use tokio::sync::{mpsc, oneshot};
@@ -213,10 +216,9 @@ impl Uploader {
                 Some(version)
             }
         };
-        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "this host".into());
         let claim = Claim {
             owner: self.owner.clone(),
-            name: format!("process {} on {}, last seen {now}", std::process::id(), host.trim()),
+            name: format!("{}, last seen {now}", this_process()),
             renewed_at: now,
         };
         let bytes = serde_json::to_vec(&claim).map_err(|error| RecordError::Encode(error.to_string()))?;
@@ -292,10 +294,12 @@ impl Uploader {
                 .split('/')
                 .find_map(|part| part.strip_prefix("date=")?.parse().ok())
                 .ok_or_else(|| RecordError::Encode(format!("{name} is the name of no day file")))?;
-            let path = mailqos_core::lake::aside_folder(&data).join(format!("theirs.{site}.{date}.parquet"));
+            let samples = name.starts_with(Sample::FOLDER);
+            let kind = if samples { Sample::FOLDER } else { Event::FOLDER };
+            let path = aside_folder(&data).join(format!("{kind}.{site}.{date}.theirs.parquet"));
             write_whole(&path, &theirs).map_err(|source| RecordError::io(&path, source))?;
             let _sealing = locked(&shared.sealing);
-            let result = if name.starts_with(Sample::FOLDER) {
+            let result = if samples {
                 merge::<Sample>(&data, &site, date, &path)
             } else {
                 merge::<Event>(&data, &site, date, &path)
@@ -333,12 +337,15 @@ impl Uploader {
             .collect();
         for name in old {
             let path = self.data.join(&name);
-            if fs::remove_file(&path).is_ok() {
-                if let Some(day) = path.parent() {
-                    let _ = fs::remove_dir(day);
-                }
-                self.sent.remove(&name);
+            match fs::remove_file(&path) {
+                // Removed by an earlier life that did not come to note it, or as too old.
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => continue,
+                _ => {}
             }
+            if let Some(day) = path.parent() {
+                let _ = fs::remove_dir(day);
+            }
+            self.sent.remove(&name);
         }
     }
 }

@@ -46,14 +46,17 @@ impl Certificates {
             return None;
         }
         warned.insert(server.to_owned(), now);
-        Some(if left < Micros::ZERO {
-            "the server's certificate has expired".to_owned()
-        } else {
-            format!(
-                "the server's certificate expires in {} days: renew it, or its clients will turn away",
-                left.0 / 86_400_000_000
-            )
-        })
+        if left < Micros::ZERO {
+            return Some("the server's certificate has expired".to_owned());
+        }
+        let when = match left.0 / 86_400_000_000 {
+            0 => "within a day".to_owned(),
+            1 => "in 1 day".to_owned(),
+            days => format!("in {days} days"),
+        };
+        Some(format!(
+            "the server's certificate expires {when}: renew it, or its clients will turn away"
+        ))
     }
 }
 
@@ -71,6 +74,14 @@ mod tests {
         let said = warning(20 * day, 7 * day).expect("a warning");
         assert!(said.contains("in 13 days"), "{said}");
         assert_eq!(warning(20 * day, 8 * day - 1), None);
+        for (now, when) in [
+            (18 * day, "in 2 days"),
+            (19 * day, "in 1 day:"),
+            (20 * day, "within a day"),
+        ] {
+            let said = warning(20 * day, now).expect("a warning");
+            assert!(said.contains(when), "{said}");
+        }
         let expired = warning(20 * day, 21 * day).expect("a warning");
         assert!(expired.contains("has expired"), "{expired}");
     }

@@ -37,6 +37,8 @@ const LONGEST_NAP: Duration = Duration::from_millis(500);
 const LATE: Micros = Micros::from_millis(1000);
 /// Those that wait for a place are looked through no more often than this.
 const LOOK_THROUGH: Duration = Duration::from_millis(10);
+/// How long tests that run may take to end when the probe is stopped: a look at the network, a disk that is slow.
+const ENDING: Duration = Duration::from_secs(10);
 
 /// What the scheduler counts.
 #[derive(Debug, Default)]
@@ -129,25 +131,26 @@ impl Places {
 
     /// Takes a place, if there is one.
     fn take(&mut self, monitor: &MonitorId) -> bool {
-        if self.running >= self.limits.tests {
-            return false;
+        let is_free = self.running < self.limits.tests && self.of.contains_key(monitor) && !self.is_full(monitor);
+        if is_free {
+            self.hold(monitor);
         }
+        is_free
+    }
+
+    /// Whether a server or the mailbox of a monitor has as many tests as it may.
+    fn is_full(&self, monitor: &MonitorId) -> bool {
         let limits = [self.limits.per_server, self.limits.per_server, self.limits.per_mailbox];
-        let Some(keys) = self.of.get(monitor) else { return false };
-        let full = keys
-            .iter()
-            .zip(limits)
-            .any(|(key, limit)| limit.is_some_and(|limit| self.taken.get(key).copied().unwrap_or(0) >= limit));
-        if full {
-            return false;
-        }
-        for (key, limit) in keys.iter().zip(limits) {
-            if limit.is_some() {
-                *self.taken.entry(key.clone()).or_default() += 1;
-            }
+        let mut limited = self.of.get(monitor).into_iter().flatten().zip(limits);
+        limited.any(|(key, limit)| limit.is_some_and(|limit| self.taken.get(key).copied().unwrap_or(0) >= limit))
+    }
+
+    /// A test of this monitor runs, whether there is a place or not.
+    fn hold(&mut self, monitor: &MonitorId) {
+        for key in self.of.get(monitor).into_iter().flatten() {
+            *self.taken.entry(key.clone()).or_default() += 1;
         }
         self.running += 1;
-        true
     }
 
     fn give_back(&mut self, monitor: &MonitorId) {
@@ -200,7 +203,7 @@ impl Queue {
     }
 }
 
-/// Starts tests until `stop` becomes `true`; tests that run then are told by the tester.
+/// Starts tests until `stop` becomes `true`, and waits for those that run then: each records its sample before it ends.
 pub async fn run(parts: Parts, mut configs: watch::Receiver<Arc<Config>>, mut stop: watch::Receiver<bool>) {
     let mut config = configs.borrow_and_update().clone();
     let mut queue = Queue::default();
@@ -260,15 +263,12 @@ pub async fn run(parts: Parts, mut configs: watch::Receiver<Arc<Config>>, mut st
             changed = configs.changed() => if changed.is_ok() {
                 config = configs.borrow_and_update().clone();
                 plan_all(&mut queue, &config, &parts.alarms);
-                let mut renewed = Places::new(&config);
-                // What runs holds its place in the new order, too.
-                renewed.limits = mailqos_core::config::Limits { tests: u32::MAX, ..renewed.limits };
+                places = Places::new(&config);
+                // What runs holds its place in the new order, too, even where there are fewer places.
                 for id in busy.keys().filter(|id| !waiting.iter().any(|(_, waits)| waits == *id)) {
-                    renewed.take(id);
+                    places.hold(id);
                 }
-                renewed.limits = config.limits;
-                renewed.running = u32::try_from(running.len()).unwrap_or(u32::MAX);
-                places = renewed;
+                places.running = u32::try_from(running.len()).unwrap_or(u32::MAX);
             },
             Some(ended) = running.join_next(), if !running.is_empty() => match ended {
                 Ok(id) => {
@@ -288,8 +288,11 @@ pub async fn run(parts: Parts, mut configs: watch::Receiver<Arc<Config>>, mut st
             () = tokio::time::sleep(nap) => {}
         }
     }
-    // The tester ends them; their samples are recorded as they end.
-    tokio::spawn(async move { while running.join_next().await.is_some() {} });
+    parts.tester.stop();
+    let ended = tokio::time::timeout(ENDING, async { while running.join_next().await.is_some() {} }).await;
+    if ended.is_err() {
+        tracing::warn!(tests = running.len(), "tests that run do not end, and are broken off");
+    }
 }
 
 /// Plans every monitor that has no start yet, or another interval than before.
@@ -416,6 +419,14 @@ mod tests {
         assert!(places.take(&id(0)) && !places.take(&id(1)));
         places.give_back(&id(0));
         assert!(places.take(&id(1)));
+        // Two run already when the limit comes down to one: both have to end.
+        let mut places = Places::new(&config("per_mailbox = 1"));
+        places.hold(&id(0));
+        places.hold(&id(1));
+        places.give_back(&id(0));
+        assert!(!places.take(&id(0)));
+        places.give_back(&id(1));
+        assert!(places.take(&id(0)));
     }
 
     #[test]

@@ -167,8 +167,6 @@ pub(super) struct Found {
     pub(super) shown: Moment,
     /// How long it took to retrieve it; `None` if that failed.
     pub(super) receive: Option<Micros>,
-    /// When its last byte had been received.
-    pub(super) received_at: Option<Moment>,
     /// The folder in which it lay.
     pub(super) folder: Option<String>,
     /// When it landed, by the server's own clock (INTERNALDATE).
@@ -258,6 +256,13 @@ pub(super) enum Ending {
 }
 
 impl Ending {
+    fn wire(&self) -> &Wire {
+        match self {
+            Self::Pop3(session) => &session.wire,
+            Self::Imap(session) => &session.wire,
+        }
+    }
+
     /// Ends the conversation politely.
     ///
     /// # Errors
@@ -270,30 +275,41 @@ impl Ending {
     }
 }
 
-/// A visit to a server that says what it says, whatever it hears; besides what it yielded, the connection with its transcript.
+/// Does what a visit is for, on a connection that has just been opened.
+async fn converse(
+    wire: Wire,
+    door: &Door,
+    credentials: Option<&Credentials>,
+    memory: &mut Memory,
+    judge: &dyn Judge,
+    visit: &mut Visit,
+) -> Ending {
+    let (ending, result) = match door.protocol {
+        PickupProtocol::Pop3 => {
+            let (session, result) = pop3::converse(wire, door, credentials, &mut memory.pop3, judge, visit).await;
+            (Ending::Pop3(session), result)
+        }
+        PickupProtocol::Imap => {
+            let (session, result) = imap::converse(wire, door, credentials, &mut memory.imap, judge, visit).await;
+            (Ending::Imap(session), result)
+        }
+    };
+    visit.done(ending.wire(), result);
+    ending
+}
+
+/// A visit to a server that says what it says, whatever it hears.
 pub(super) async fn replay(
     said: Vec<u8>,
     door: &Door,
     credentials: Option<&Credentials>,
     memory: &mut Memory,
     judge: &dyn Judge,
-) -> (Visit, Wire) {
+) -> Visit {
     let wire = Wire::scripted(said, door.step);
     let mut visit = Visit::begin();
-    let (wire, result) = match door.protocol {
-        PickupProtocol::Pop3 => {
-            let memory = &mut memory.pop3;
-            let (session, result) = pop3::converse(wire, door, credentials, memory, judge, &mut visit).await;
-            (session.wire, result)
-        }
-        PickupProtocol::Imap => {
-            let memory = &mut memory.imap;
-            let (session, result) = imap::converse(wire, door, credentials, memory, judge, &mut visit).await;
-            (session.wire, result)
-        }
-    };
-    visit.error = result.err();
-    (visit, wire)
+    converse(wire, door, credentials, memory, judge, &mut visit).await;
+    visit
 }
 
 /// Visits a mailbox once. What was found is complete when this returns; the connection is to be ended then.
@@ -307,21 +323,12 @@ pub(super) async fn visit(
     let Some(wire) = visit.connect(door).await else {
         return (visit, None);
     };
-    let ending = match door.protocol {
-        PickupProtocol::Pop3 => {
-            let memory = &mut memory.pop3;
-            let (session, result) = pop3::converse(wire, door, credentials, memory, judge, &mut visit).await;
-            visit.done(&session.wire, result);
-            // What was deleted in this session counts only after QUIT; a conversation that stumbled over one command can
-            // still end well.
-            (visit.error.is_none() || !visit.found.is_empty()).then_some(Ending::Pop3(session))
-        }
-        PickupProtocol::Imap => {
-            let memory = &mut memory.imap;
-            let (session, result) = imap::converse(wire, door, credentials, memory, judge, &mut visit).await;
-            visit.done(&session.wire, result);
-            visit.error.is_none().then_some(Ending::Imap(session))
-        }
+    let ending = converse(wire, door, credentials, memory, judge, &mut visit).await;
+    let worth_an_end = match ending {
+        // What was deleted in this session counts only after QUIT; a conversation that stumbled over one command can still
+        // end well.
+        Ending::Pop3(_) => visit.error.is_none() || !visit.found.is_empty(),
+        Ending::Imap(_) => visit.error.is_none(),
     };
-    (visit, ending)
+    (visit, worth_an_end.then_some(ending))
 }

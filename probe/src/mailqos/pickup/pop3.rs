@@ -69,8 +69,8 @@ enum State {
     Old,
     /// Is none of ours, or none of our business.
     Foreign,
-    /// Was taken already, but is still there: the deletion did not count.
-    Taken,
+    /// Was taken already, but is still there: the deletion did not count. What tells our mail.
+    Taken([u8; 8]),
 }
 
 /// What is remembered between visits.
@@ -106,6 +106,11 @@ impl Session {
         let result = self.command(Stage::PickupReceive, "QUIT", MAX_REPLY).await;
         self.wire.close().await;
         result.map(|_| ())
+    }
+
+    /// How long after this moment the last answer came.
+    fn since(&self, began: Instant) -> Micros {
+        Micros::from(self.wire.received_at().saturating_duration_since(began))
     }
 
     async fn send(&mut self, stage: Stage, line: &str, most: usize) -> Result<(), PickupError> {
@@ -297,11 +302,9 @@ async fn work(
     session.wire.begin(session.step, MAX_REPLY);
     let greeting = match session.answer(stage).await? {
         Answer::Ok(text) => text,
-        Answer::Err(text) => return Err(session.refusal(stage, "the connection", &text)),
+        Answer::Err(text) => return Err(session.refusal(stage, "connection", &text)),
     };
-    visit.phases.greeting = Some(Micros::from(
-        session.wire.received_at().saturating_duration_since(connected),
-    ));
+    visit.phases.greeting = Some(session.since(connected));
     let mut capabilities = None;
     if !memory.lacks.contains("CAPA") {
         capabilities = session.capabilities(stage).await?;
@@ -398,14 +401,12 @@ async fn log_in_with(
     for way in ways {
         let (text, judged) = match exchange(session, way, credentials, stamp.as_deref()).await? {
             Ok(()) => {
-                let took = session.wire.received_at().saturating_duration_since(began);
-                visit.phases.login = Some(Micros::from(took));
+                visit.phases.login = Some(session.since(began));
                 return Ok(Moment::of(began));
             }
             Err(Refused { text, judged }) => (text, judged),
         };
-        last = session.refusal(stage, "the login was", &text);
-        last.text = last.text.replacen("the refused:", "login refused:", 1);
+        last = session.refusal(stage, "login", &text);
         let upper = text.to_ascii_uppercase();
         if last.in_use || upper.contains("[SYS/") || upper.contains("[LOGIN-DELAY]") {
             return Err(last);
@@ -418,7 +419,7 @@ async fn log_in_with(
     }
     memory
         .lacks
-        .retain(|what| matches!(*what, "CAPA" | "UIDL" | "TOP") || *what == "APOP");
+        .retain(|what| matches!(*what, "CAPA" | "UIDL" | "TOP" | "APOP"));
     last.refused = true;
     Err(last)
 }
@@ -599,16 +600,20 @@ async fn look(
     let shown = Moment::of(listed);
     let before = memory.listed;
     let first = memory.seen.is_empty() && before.is_none();
+    let fresh = Seen {
+        not_shown: before,
+        shown,
+        state: State::New,
+        failures: 0,
+    };
 
     // What was there at the last visit and is gone is forgotten; what is new is remembered with its bounds.
     let mut seen = HashMap::with_capacity(entries.len());
     for entry in &entries {
         if let Some(identifier) = &entry.identifier {
             let known = memory.seen.remove(identifier).unwrap_or(Seen {
-                not_shown: before,
-                shown,
                 state: if first { State::Old } else { State::New },
-                failures: 0,
+                ..fresh
             });
             seen.insert(identifier.clone(), known);
         }
@@ -624,23 +629,16 @@ async fn look(
             Some(identifier) => memory.seen.get(identifier).copied(),
             None => None,
         }
-        .unwrap_or(Seen {
-            not_shown: before,
-            shown,
-            state: State::New,
-            failures: 0,
-        })
+        .unwrap_or(fresh)
     };
     let (mut new, mut old, mut without) = (NEW_A_VISIT, OLD_A_VISIT, WITHOUT_UIDL);
-    let mut unknown = Vec::new();
+    let (mut unknown, mut taken) = (Vec::new(), Vec::new());
     for entry in entries.iter().rev() {
         let known = of(entry, memory);
         let budget = match (known.state, &entry.identifier) {
             (State::Foreign, _) => continue,
-            (State::Taken, _) => {
-                session
-                    .command(Stage::PickupReceive, &format!("DELE {}", entry.number), MAX_REPLY)
-                    .await?;
+            (State::Taken(nonce), _) => {
+                taken.push((entry, nonce));
                 continue;
             }
             (_, None) => &mut without,
@@ -666,20 +664,24 @@ async fn look(
         }
         for (entry, known) in batch {
             let top = tops.remove(&entry.number).and_then(Result::ok);
-            let state = match examine(session, entry, *known, top, memory, judge, visit).await {
-                Ok(state) => state,
+            match examine(session, entry, *known, top, memory, judge, visit).await {
+                Ok(state) => note_state(memory, entry, state),
                 Err(error) => {
                     if !visit.found.iter().any(|found| found.receive.is_none()) {
                         note_failure(memory, entry, &error);
                     }
                     return Err(error);
                 }
-            };
-            if let Some(identifier) = &entry.identifier
-                && let Some(seen) = memory.seen.get_mut(identifier)
-            {
-                seen.state = state;
             }
+        }
+    }
+    for (entry, nonce) in taken {
+        if !delete_again(session, entry, nonce, memory, judge).await?
+            && let Some(identifier) = &entry.identifier
+        {
+            // Since when it has been there, nobody can tell; the next visit looks into it.
+            let not_shown = None;
+            memory.seen.insert(identifier.clone(), Seen { not_shown, ..fresh });
         }
     }
     if without > 0 {
@@ -692,6 +694,40 @@ async fn look(
         }),
         _ => Ok(()),
     }
+}
+
+fn note_state(memory: &mut Memory, entry: &Entry, state: State) {
+    if let Some(identifier) = &entry.identifier
+        && let Some(seen) = memory.seen.get_mut(identifier)
+    {
+        seen.state = state;
+    }
+}
+
+/// Deletes a mail of ours that an earlier visit took, if it is the one behind its identifier: a server may give that to another
+/// mail once ours is gone (RFC 1939, section 7). Tells whether it was.
+async fn delete_again(
+    session: &mut Session,
+    entry: &Entry,
+    nonce: [u8; 8],
+    memory: &Memory,
+    judge: &dyn Judge,
+) -> Result<bool, PickupError> {
+    let (stage, number) = (Stage::PickupReceive, entry.number);
+    let (command, most) = if memory.lacks.contains("TOP") {
+        (format!("RETR {number}"), MAX_MAIL)
+    } else {
+        (format!("TOP {number} {TOP_LINES}"), MAX_TOP)
+    };
+    let mark = session.wire.mark();
+    let mail = session.mail(&command, most).await?;
+    let is_ours = judge.key().find(&mail).is_some_and(|token| token.nonce == nonce);
+    if is_ours {
+        session.command(stage, &format!("DELE {number}"), MAX_REPLY).await?;
+    } else {
+        session.wire.withhold(mark);
+    }
+    Ok(is_ours)
 }
 
 /// A mail that can't be read must not end every visit; but the fault may as well be the connection's.
@@ -845,7 +881,7 @@ async fn examine(
             }
         }
     }
-    let began = Instant::now();
+    let mut receive = None;
     let mail = match top {
         Some(top) => top,
         None => {
@@ -857,7 +893,10 @@ async fn examine(
             if size.is_none_or(|size: u64| size > MAX_WITHOUT_TOP) {
                 return Ok(State::Foreign);
             }
-            session.mail(&format!("RETR {number}"), MAX_MAIL).await?
+            let began = Instant::now();
+            let mail = session.mail(&format!("RETR {number}"), MAX_MAIL).await?;
+            receive = Some(session.since(began));
+            mail
         }
     };
     let Some(token) = judge.key().find(&mail) else {
@@ -886,36 +925,29 @@ async fn examine(
         not_shown: known.not_shown,
         shown: known.shown,
         receive: None,
-        received_at: None,
         folder: None,
         landed: None,
         notified: None,
         mail,
     };
     if verdict == Verdict::Take {
-        if !memory.lacks.contains("TOP") {
+        if receive.is_none() {
             let began = Instant::now();
             match session.mail(&format!("RETR {number}"), MAX_MAIL).await {
                 Ok(mail) => {
                     is_it(&mail).inspect_err(|_| session.wire.withhold(mark))?;
                     found.mail = mail;
-                    found.receive = Some(Micros::from(
-                        session.wire.received_at().saturating_duration_since(began),
-                    ));
+                    receive = Some(session.since(began));
                 }
                 Err(error) => {
                     visit.found.push(found);
                     return Err(error);
                 }
             }
-        } else {
-            found.receive = Some(Micros::from(
-                session.wire.received_at().saturating_duration_since(began),
-            ));
         }
-        found.received_at = Some(Moment::of(session.wire.received_at()));
+        found.receive = receive;
     }
     visit.found.push(found);
     session.command(stage, &format!("DELE {number}"), MAX_REPLY).await?;
-    Ok(State::Taken)
+    Ok(State::Taken(token.nonce))
 }

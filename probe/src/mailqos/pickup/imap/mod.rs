@@ -693,8 +693,8 @@ async fn look(
     };
     let opened = session.wire.received_at();
     let folder = memory.folders.entry(name.to_owned()).or_default();
-    if folder.validity != validity {
-        // The UIDs of before mean nothing any more (RFC 9051, section 2.3.1.1).
+    if validity.is_none() || folder.validity != validity {
+        // The UIDs of before mean nothing any more; without a validity they never did (RFC 3501, section 6.3.1).
         *folder = Folder {
             validity,
             ..Folder::default()
@@ -932,7 +932,6 @@ async fn take(
             not_shown: ours.seen.not_shown,
             shown: ours.seen.shown,
             receive: None,
-            received_at: None,
             folder: Some(name.to_owned()),
             landed: ours.date,
             notified: ours.seen.announced,
@@ -952,7 +951,6 @@ async fn take(
                     };
                     let ended = session.literal_at.unwrap_or_else(|| session.wire.received_at());
                     found.receive = Some(Micros::from(ended.saturating_duration_since(began)));
-                    found.received_at = Some(Moment::of(ended));
                     found.mail = content;
                 }
                 Err(error) => {

@@ -1,6 +1,8 @@
 //! What an IMAP server says, taken apart: as far as this client needs it, and never trusting its shape (RFC 3501, 9051).
 
-use mailqos_core::model::{Micros, UtcMicros};
+use mailqos_core::model::UtcMicros;
+
+use crate::mailqos::received;
 
 /// Lists within lists that are followed.
 const MAX_DEPTH: usize = 32;
@@ -234,38 +236,10 @@ pub(super) fn uids(values: &[Value]) -> Option<Vec<u64>> {
     Some(uids)
 }
 
-/// `17-Jul-1996 02:44:25 -0700`.
+/// `17-Jul-1996 02:44:25 -0700`: but for its hyphens a date as mails have it.
 fn internal_date(text: &str) -> Option<UtcMicros> {
-    const MONTHS: [&str; 12] = [
-        "JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC",
-    ];
-    let mut words = text.split_whitespace();
-    let (date, time, zone) = (words.next()?, words.next()?, words.next()?);
-    let mut date = date.split('-');
-    let (day, month, year) = (date.next()?, date.next()?.to_ascii_uppercase(), date.next()?);
-    let month = MONTHS.iter().position(|name| *name == month)?;
-    let mut clock = time.split(':');
-    let (hour, minute, second) = (clock.next()?, clock.next()?, clock.next()?);
-    // A leap second counts as the second after it.
-    let second: i64 = second.parse().ok().filter(|second| (0..=60).contains(second))?;
-    let civil = jiff::civil::DateTime::new(
-        year.parse().ok()?,
-        i8::try_from(month + 1).ok()?,
-        day.parse().ok()?,
-        hour.parse().ok()?,
-        minute.parse().ok()?,
-        0,
-        0,
-    )
-    .ok()?;
-    let (sign, digits) = zone.split_at_checked(1)?;
-    let digits: i64 = digits
-        .parse()
-        .ok()
-        .filter(|digits| (0..2400).contains(digits) && zone.len() == 5)?;
-    let ahead = (digits / 100 * 3600 + digits % 100 * 60) * if sign == "-" { -1 } else { 1 };
-    let moment = jiff::tz::TimeZone::UTC.to_timestamp(civil).ok()?;
-    Some(UtcMicros(moment.as_microsecond()) + Micros::from_secs(second - ahead))
+    let (date, rest) = text.trim().split_once(' ')?;
+    received::date(&format!("{} {rest}", date.replace('-', " ")))
 }
 
 /// A folder's name in modified UTF-7 (RFC 3501, section 5.1.3).
@@ -333,6 +307,15 @@ mod tests {
         assert_eq!(fetched.uid, 77);
         assert_eq!(fetched.section.as_deref(), Some(&b"A: 1"[..]));
         assert_eq!(fetched.date, Some(UtcMicros(837_596_665_000_000)));
+    }
+
+    #[test]
+    fn days_of_one_digit_have_a_blank_before_them() {
+        assert_eq!(
+            internal_date(" 7-Jul-1996 02:44:25 -0700"),
+            Some(UtcMicros(836_732_665_000_000))
+        );
+        assert_eq!(internal_date("07-Jul-1996"), None);
     }
 
     #[test]

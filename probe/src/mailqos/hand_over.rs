@@ -1,0 +1,254 @@
+//! Hands a mail over to the SMTP server, again where it is refused for now.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use lettre::Address;
+use mailqos_core::{
+    config::MailQos,
+    mail::{self, Credentials, Reply, Smtp, SmtpError},
+    model::{Micros, Sample, Stage, UtcMicros},
+    transcripts::Conversation,
+};
+use tokio::time::sleep_until;
+
+use super::{
+    Tester,
+    evidence::{Bounds, Moment},
+    mailbox::Expected,
+    message,
+    token::Token,
+};
+
+/// The longest pause between two attempts to hand a mail over.
+const LONGEST_PAUSE: Micros = Micros::from_secs(60);
+/// Attempts to hand a mail over whose conversations are kept.
+const MOST_TRANSCRIPTS: usize = 8;
+
+/// What is offered to the server.
+struct Offer {
+    draft: message::Draft,
+    credentials: Option<Credentials>,
+    from: Address,
+    to: Address,
+    /// When the offering must have ended.
+    until: Moment,
+}
+
+/// The attempts to hand a mail over.
+#[derive(Default)]
+pub(super) struct Attempts {
+    /// When the last one began: it is the one that the sample tells of.
+    pub(super) began: Option<Moment>,
+    /// What was said in the first ones.
+    said: Vec<mail::Transcript>,
+}
+
+impl Attempts {
+    fn note(&mut self, began: Moment, smtp: &Smtp) {
+        self.began = Some(began);
+        if self.said.len() < MOST_TRANSCRIPTS {
+            self.said.extend(smtp.transcript());
+        }
+    }
+
+    pub(super) fn conversations(&self) -> impl Iterator<Item = Conversation> + '_ {
+        self.said.iter().map(|transcript| Conversation::of("SMTP", transcript))
+    }
+}
+
+/// A mail that was handed over.
+pub(super) struct Sent {
+    pub(super) nonce: [u8; 8],
+    /// What its token says.
+    pub(super) at: UtcMicros,
+    /// The same, by the clock that round trips are measured with.
+    pub(super) moment: Moment,
+    /// How the server took it, where that is known.
+    pub(super) handed_over: Option<HandOver>,
+}
+
+/// A mail's acceptance.
+pub(super) struct HandOver {
+    /// The server stamped it then.
+    pub(super) within: Bounds,
+    /// Its reply to the content.
+    pub(super) reply: String,
+    /// The name under which this end said EHLO.
+    pub(super) client: String,
+}
+
+impl Tester {
+    /// Sends the mail; on success it is being looked for.
+    pub(super) async fn send(
+        self: &Arc<Self>,
+        options: &MailQos,
+        sample: &mut Sample,
+        attempts: &mut Attempts,
+    ) -> Result<(Sent, Expected), (String, Option<Stage>)> {
+        let own = |error: String| (error, None);
+        let smtp_credentials = self.credentials(&options.smtp).await.map_err(own)?;
+        // A missing password of the mailbox would only be found out with a mail on its way.
+        let _ = self.credentials(&options.pickup).await.map_err(own)?;
+        let address = |text: &str| {
+            text.parse::<Address>()
+                .map_err(|error| own(format!("{text:?} is no mail address: {error}")))
+        };
+        let (from, to) = (address(&options.from)?, address(&options.to)?);
+        let mut nonce = [0; 8];
+        getrandom::fill(&mut nonce).map_err(|error| own(format!("no random numbers: {error}")))?;
+        let mut token = Token {
+            site: self.config().site.clone(),
+            monitor: sample.monitor.clone(),
+            sent_at: UtcMicros::now(),
+            nonce,
+        };
+        let expected = self.registry.expect(nonce, &self.mailbox(options), options);
+        let draft = message::Draft::new(options).map_err(|error| own(format!("no random numbers: {error}")))?;
+        sample.message_bytes = i32::try_from(draft.write(&self.key, &token).len()).ok();
+        let began = Moment::now();
+        let patience = began + options.max_round_trip;
+        let offer = Offer {
+            draft,
+            credentials: smtp_credentials,
+            from,
+            to,
+            until: patience + options.timeout,
+        };
+        let mut pause = first_pause(options.max_round_trip);
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            sample.smtp_attempts = Some(attempt);
+            let handed_over = self.hand_over(options, sample, &offer, &mut token, attempts).await;
+            let error = match handed_over {
+                Ok(sent) => {
+                    if sample.stage.is_none() {
+                        sample.smtp_elapsed = Some(if attempt == 1 {
+                            sample.smtp_send.unwrap_or_default()
+                        } else {
+                            Moment::now() - began
+                        });
+                    }
+                    expected.sent(&sample.monitor, sent.moment, options);
+                    return Ok((sent, expected));
+                }
+                Err(error) => error,
+            };
+            let stage = (!error.own_network).then_some(error.stage);
+            // Greylisting, a full queue, a server that is busy: what it calls temporary is tried again while there is time.
+            let again = Moment::now() + pause;
+            if !error.is_transient() || again >= patience {
+                let text = match attempt {
+                    1 => error.text,
+                    _ => format!("{} (after {attempt} attempts)", error.text),
+                };
+                return Err((text, stage));
+            }
+            tracing::debug!(monitor = %sample.monitor, attempt, "refused for now, tried again in {pause}: {}", error.text);
+            sleep_until(again.instant()).await;
+            pause = Micros((pause.0 * 2).min(LONGEST_PAUSE.0));
+        }
+    }
+
+    /// Offers the mail to the server once. A mail that may have been taken counts as sent, with a stage in the sample.
+    async fn hand_over(
+        &self,
+        options: &MailQos,
+        sample: &mut Sample,
+        offer: &Offer,
+        token: &mut Token,
+        attempts: &mut Attempts,
+    ) -> Result<Sent, SmtpError> {
+        let Offer { draft, from, to, .. } = offer;
+        let mut smtp = Smtp::new(&options.smtp, options.timeout.to_std());
+        // In whole seconds: it is told to people.
+        let left = (offer.until - Moment::now()).to_std();
+        smtp.limit(Duration::from_secs(left.as_secs() + 1));
+        let began = Moment::now();
+        let (mut asked, mut stamp) = (None, None);
+        let result = async {
+            smtp.open().await?;
+            if let Some(credentials) = &offer.credentials {
+                smtp.authenticate(credentials).await?;
+            }
+            asked = Some(Moment::now());
+            let size = draft.write(&self.key, token).len();
+            smtp.envelope(Some(from), std::slice::from_ref(to), size, false).await?;
+            self.note_in_flight(sample, token.nonce, UtcMicros::now(), options)
+                .await;
+            smtp.data(|| {
+                token.sent_at = UtcMicros::now();
+                stamp = Some(Instant::now());
+                draft.write(&self.key, token)
+            })
+            .await
+        }
+        .await;
+        note_smtp(sample, &smtp, result.as_ref());
+        attempts.note(began, &smtp);
+        let mut sent = Sent {
+            nonce: token.nonce,
+            at: token.sent_at,
+            moment: stamp.map_or_else(Moment::now, Moment::of),
+            handed_over: None,
+        };
+        match result {
+            Ok(reply) => {
+                sent.handed_over = asked.map(|after| HandOver {
+                    within: Bounds {
+                        after,
+                        before: Moment::of(reply.at),
+                    },
+                    reply: reply.lines.join(" "),
+                    client: smtp.client_name(),
+                });
+                smtp.quit();
+                Ok(sent)
+            }
+            // The mail may have been taken: the evidence decides.
+            Err(error) if error.uncertain && stamp.is_some() => {
+                sample.stage = Some(error.stage);
+                sample.error = Some(format!("{}; whether the server took the mail is not known", error.text));
+                sample.send_uncertain = Some(true);
+                Ok(sent)
+            }
+            Err(error) => {
+                smtp.quit();
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The pause before a mail is offered again: a server that sends all away at first wants some seconds, mostly minutes.
+fn first_pause(max_round_trip: Micros) -> Micros {
+    Micros((max_round_trip.0 / 24).clamp(200_000, 5_000_000))
+}
+
+fn note_smtp(sample: &mut Sample, smtp: &Smtp, result: Result<&Reply, &SmtpError>) {
+    let phases = &smtp.phases;
+    sample.smtp_tcp = phases.tcp;
+    sample.smtp_tls = phases.tls;
+    sample.smtp_connect = phases.connect;
+    sample.smtp_greeting = phases.greeting;
+    sample.smtp_ehlo = phases.ehlo;
+    sample.smtp_auth = phases.auth;
+    sample.smtp_envelope = phases.envelope;
+    sample.smtp_data = phases.data;
+    sample.smtp_send = phases.send;
+    if let Some(tls) = smtp.tls() {
+        sample.smtp_tls_version = Some(tls.version);
+        sample.smtp_tls_cipher = Some(tls.cipher);
+        sample.smtp_certificate_expires_at = tls.expires_at;
+    }
+    let last = smtp.last_reply();
+    let reply = match result {
+        Ok(reply) => Some(reply),
+        Err(error) => error.reply.as_ref().or(last.as_ref()),
+    };
+    sample.smtp_reply_code = reply.map(|reply| i32::from(reply.code));
+    sample.smtp_enhanced_status = reply.and_then(|reply| reply.enhanced_status().map(str::to_owned));
+}

@@ -1,0 +1,205 @@
+//! What a test comes to: its outcome, and what its sample says of the mail and of the pick-ups.
+
+use mailqos_core::{
+    config::MailQos,
+    mail::one_line,
+    model::{Outcome, Sample, Stage},
+};
+
+use super::{
+    Tester,
+    bounce::{self, Notice},
+    evidence::{Evidence, RoundTrip},
+    hand_over::{HandOver, Sent},
+    mailbox::{Expected, LastVisit, Progress, lock},
+    received, verdicts,
+};
+
+impl Tester {
+    /// What is known at max round trip; tells whether it is settled.
+    pub(super) fn judge(
+        &self,
+        sample: &mut Sample,
+        sent: &Sent,
+        expected: &Expected,
+        progress: &Progress,
+        options: &MailQos,
+        stopped: bool,
+    ) -> bool {
+        if progress.is_complete() {
+            sample.stage = None;
+            sample.error = None;
+            self.note_found(sample, sent, progress, options);
+            return true;
+        }
+        if let Some(visit) = &progress.last {
+            note_visit(sample, visit);
+        }
+        sample.pickups = Some(progress.pickups);
+        if stopped {
+            sample.outcome = Outcome::NotTested;
+            sample.stage = None;
+            sample.error = Some("the probe was stopped while the mail was on its way".to_owned());
+            sample.settled = Some(false);
+            return false;
+        }
+        let error = progress.last.as_ref().and_then(|visit| visit.error.as_ref());
+        if sample.stage.is_some() {
+            // Send uncertain, and nothing landed so far.
+            sample.outcome = Outcome::SmtpFailed;
+            sample.settled = Some(false);
+            return false;
+        }
+        match error {
+            Some(error) if error.own_network => {
+                sample.outcome = Outcome::NotTested;
+                sample.error = Some(error.text.clone());
+                true
+            }
+            Some(error) => {
+                sample.outcome = Outcome::PickupFailed;
+                sample.stage = Some(error.stage);
+                sample.error = Some(error.text.clone());
+                true
+            }
+            None if !progress.has_looked_at(sent.moment + options.max_round_trip) => {
+                let stage = expected.visit_is_at().unwrap_or(Stage::PickupConnect);
+                sample.outcome = Outcome::PickupFailed;
+                sample.stage = Some(stage);
+                let what = match progress.last {
+                    None => "no pick-up ended within",
+                    // Those before it looked too early: whether the mail has landed since, nobody knows.
+                    Some(_) => "the last pick-up did not end within",
+                };
+                sample.error = Some(format!(
+                    "{what} {}: {}",
+                    options.max_round_trip + options.timeout,
+                    waits_for(stage)
+                ));
+                true
+            }
+            None => {
+                sample.outcome = Outcome::Lost;
+                sample.error = Some(format!(
+                    "not in the mailbox {} after it was sent",
+                    options.max_round_trip
+                ));
+                sample.settled = Some(false);
+                false
+            }
+        }
+    }
+
+    /// Fills in what is known of a mail that landed.
+    pub(super) fn note_found(&self, sample: &mut Sample, sent: &Sent, progress: &Progress, options: &MailQos) {
+        let Some(found) = &progress.found else { return };
+        if let Some(Notice::Failed { status, reason }) = bounce::read(&found.mail) {
+            note_bounce(sample, progress, status.as_deref(), reason.as_deref());
+            return;
+        }
+        // After a restart the moment is known only as it was before DATA; the token tells the true one.
+        let moment = sent.moment + (found.token.sent_at - sent.at);
+        let hops = received::hops(&found.mail);
+        let is_of = |hand_over: &&HandOver| received::is_of_hand_over(&found.mail, &hand_over.reply, &hand_over.client);
+        let evidence = Evidence {
+            sent: moment,
+            handed_over: sent
+                .handed_over
+                .as_ref()
+                .filter(is_of)
+                .map(|hand_over| hand_over.within),
+            not_shown: found.not_shown,
+            shown: found.shown,
+            hops: &hops,
+            filed: received::is_filed(&found.mail),
+            internal_date: found.landed,
+            notified: found.notified,
+            route: &route(options),
+        };
+        let landing = evidence.landing(&mut lock(&self.clocks));
+        let RoundTrip {
+            estimate: round_trip,
+            error,
+            likely_error,
+        } = landing.round_trip(moment);
+        if options.precise {
+            self.registry
+                .landed_after(&sample.monitor, landing.likely.after - moment);
+        }
+        sample.round_trip = Some(round_trip);
+        sample.round_trip_error = Some(error);
+        sample.round_trip_likely_error = Some(likely_error);
+        sample.outcome = if round_trip <= options.max_round_trip {
+            Outcome::Ok
+        } else {
+            Outcome::Late
+        };
+        if let Some(visit) = progress.found_by.as_ref() {
+            note_visit(sample, visit);
+        }
+        sample.pickup_receive = found.receive;
+        sample.pickups = Some(progress.pickups.max(1));
+        sample.folder = found.folder.clone();
+        sample.duplicates = Some(progress.duplicates);
+        note_verdicts(sample, &found.mail);
+        sample.hops = (!hops.is_empty()).then_some(hops);
+    }
+}
+
+/// What a visit waits for that does not end.
+fn waits_for(stage: Stage) -> &'static str {
+    match stage {
+        Stage::PickupTls => "encryption is not agreed on yet",
+        Stage::PickupGreeting => "the server has not greeted yet",
+        Stage::PickupLogin => "the login is not answered yet",
+        Stage::PickupList => "the mailbox is not listed yet",
+        Stage::PickupReceive => "the mails are not read yet",
+        _ => "there is no connection yet",
+    }
+}
+
+/// Through which servers the mails of a test go.
+fn route(options: &MailQos) -> String {
+    let (smtp, pickup) = (&options.smtp, &options.pickup);
+    format!("{}:{} to {}:{}", smtp.server, smtp.port, pickup.server, pickup.port)
+}
+
+/// Fills in what a notification says of a mail that will not land.
+fn note_bounce(sample: &mut Sample, progress: &Progress, status: Option<&str>, reason: Option<&str>) {
+    sample.outcome = Outcome::Lost;
+    sample.stage = Some(Stage::Bounced);
+    let mut text = "the mail came back".to_owned();
+    for part in [status, reason].into_iter().flatten() {
+        text = format!("{text}: {part}");
+    }
+    sample.error = Some(one_line(&text, &[]));
+    if let Some(visit) = progress.found_by.as_ref() {
+        note_visit(sample, visit);
+    }
+    sample.pickups = Some(progress.pickups.max(1));
+}
+
+/// Fills in what the receiving system thought of the mail.
+fn note_verdicts(sample: &mut Sample, mail: &[u8]) {
+    let verdicts = verdicts::read(mail);
+    sample.spf = verdicts.spf;
+    sample.dkim = verdicts.dkim;
+    sample.dmarc = verdicts.dmarc;
+    sample.spam_verdict = verdicts.spam.map(str::to_owned);
+    sample.spam_score = verdicts.score;
+}
+
+fn note_visit(sample: &mut Sample, visit: &LastVisit) {
+    let phases = &visit.phases;
+    sample.pickup_tcp = phases.tcp;
+    sample.pickup_tls = phases.tls;
+    sample.pickup_connect = phases.connect;
+    sample.pickup_greeting = phases.greeting;
+    sample.pickup_login = phases.login;
+    sample.pickup_list = phases.list;
+    if let Some(tls) = &visit.tls {
+        sample.pickup_tls_version = Some(tls.version.clone());
+        sample.pickup_tls_cipher = Some(tls.cipher.clone());
+        sample.pickup_certificate_expires_at = tls.expires_at;
+    }
+}
