@@ -5,9 +5,9 @@ use mailqos_core::model::UtcMicros;
 
 use super::{
     Chart,
-    canvas::{At, Canvas, SMALL, TEXT, draw, shorten, text_width},
+    canvas::{At, Canvas, SMALL, TEXT, shorten, text_width},
     palette::Ink,
-    plot::{headline, period, sentence},
+    plot::{Said, period, sentence},
     strip::{self, Cell, Key, Strip},
     voice::Voice,
 };
@@ -73,8 +73,7 @@ pub fn chart(data: &Strip, first_day: i8, voice: &dyn Voice) -> Chart {
     let lines = data.rows.len().max(1).div_ceil(across);
     let height = (key.height + tall * lines as f64).ceil();
     let finding = strip::finding(data, voice);
-    let title = headline(&data.title, &finding);
-    let svg = draw(width, height as u32, &title, &finding, |canvas| {
+    let pen = |canvas: &mut Canvas<'_>| {
         key.draw(canvas);
         if data.rows.is_empty() {
             canvas.text(
@@ -126,17 +125,15 @@ pub fn chart(data: &Strip, first_day: i8, voice: &dyn Voice) -> Chart {
                 grid.day(canvas, date(cell.span.from), cell, voice);
             }
         }
-    });
+    };
     let each = voice.t("a cell is a day, a column a week");
-    Chart {
-        svg,
-        width,
-        height: height as u32,
-        title,
+    Said {
+        title: &data.title,
         subtitle: format!("{}. {}", sentence(&[each]), period(data.period, voice)),
-        alternative: finding,
+        finding,
         data: strip::table(data, voice),
     }
+    .chart(width, height, pen)
 }
 
 /// A name on two lines at most, broken between words, and cut where two are not enough.

@@ -3,9 +3,9 @@
 use super::{
     Chart, Data, Datum, Measure,
     axis::{Axis, Stretch},
-    canvas::{At, Canvas, SMALL, TEXT, draw, text_width},
+    canvas::{At, Canvas, SMALL, TEXT, text_width},
     palette::Ink,
-    plot::{Plot, headline, period, sentence},
+    plot::{Plot, Said, period, sentence},
     voice::{DASH, Voice},
 };
 
@@ -89,8 +89,7 @@ pub fn chart(data: &Distribution, voice: &dyn Voice) -> Chart {
     };
     let height = (bars.bottom + 22.0).ceil();
     let finding = finding(&values, tests, &thresholds, &share, data, voice);
-    let title = headline(&data.title, &finding);
-    let svg = draw(width, height as u32, &title, &finding, |canvas| {
+    let pen = |canvas: &mut Canvas<'_>| {
         let percent = Axis::share(0.0, 1.0, 5, voice);
         bars.value_axis_below(canvas, &axis, f64::from(width));
         for tick in &axis.ticks {
@@ -138,12 +137,9 @@ pub fn chart(data: &Distribution, voice: &dyn Voice) -> Chart {
             curve.framed(canvas, &text, curve.right - 3.0, base, At::End);
         }
         histogram(canvas, bars, &axis, &values, voice);
-    });
-    Chart {
-        svg,
-        width,
-        height: height as u32,
-        title,
+    };
+    Said {
+        title: &data.title,
         subtitle: format!(
             "{}. {}",
             sentence(&[
@@ -153,9 +149,10 @@ pub fn chart(data: &Distribution, voice: &dyn Voice) -> Chart {
             ]),
             period(data.period, voice)
         ),
-        alternative: finding,
+        finding,
         data: table(&axis, &thresholds, &within, tests, voice),
     }
+    .chart(width, height, pen)
 }
 
 /// A threshold and where its text stands.

@@ -3,9 +3,9 @@
 use super::{
     Chart, Data, Datum,
     axis::Axis,
-    canvas::{At, NAMES, SMALL, TEXT, draw, text_width},
+    canvas::{At, Canvas, NAMES, SMALL, TEXT, text_width},
     palette::Ink,
-    plot::{Plot, headline, sentence},
+    plot::{Plot, Said, sentence},
     voice::{DASH, Measure, Voice},
 };
 
@@ -106,8 +106,7 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
     };
     let height = (plot.bottom + 22.0).ceil();
     let finding = finding(data, &rows, &worse, voice);
-    let title = headline(&data.title, &finding);
-    let svg = draw(width, height as u32, &title, &finding, |canvas| {
+    let pen = |canvas: &mut Canvas<'_>| {
         // The key, hollow and full as in the rows.
         canvas.disc((plot.left + 4.0, 7.0), 4.5, Ink::Grey);
         canvas.disc((plot.left + 4.0, 7.0), 3.0, Ink::Ground);
@@ -147,7 +146,7 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
             };
             canvas.text(&change(row), f64::from(width), y + 4.0, At::End, ink, TEXT);
         }
-    });
+    };
     let cut = if axis.is_cut() && axis.scale == super::axis::Scale::Linear {
         voice.t("the scale does not begin at zero")
     } else if axis.is_cut() {
@@ -175,13 +174,10 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
         .into_iter()
         .filter(|part| !part.is_empty())
         .collect();
-    Chart {
-        svg,
-        width,
-        height: height as u32,
-        title,
+    Said {
+        title: &data.title,
         subtitle: format!("{}. {} → {}", sentence(&parts), data.before, data.after),
-        alternative: finding,
+        finding,
         data: Data {
             heads: vec![
                 voice.t("monitor").to_owned(),
@@ -203,6 +199,7 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
                 .collect(),
         },
     }
+    .chart(width, height, pen)
 }
 
 fn finding(data: &Dumbbell, rows: &[Row], worse: &dyn Fn(f64) -> f64, voice: &dyn Voice) -> String {

@@ -3,9 +3,9 @@
 use super::{
     Chart, Data, Datum, Measure,
     axis::{Scale, Stretch, place},
-    canvas::{At, Canvas, TEXT, draw, shorten, text_width},
+    canvas::{At, Canvas, TEXT, shorten, text_width},
     palette::{CATEGORIES, Ink},
-    plot::{Plot, headline, moment, period, sentence},
+    plot::{Plot, Said, moment, period, sentence},
     reduce::m4,
     round_trip::{self, Bucket},
     voice::Voice,
@@ -84,8 +84,7 @@ pub fn chart(data: &Lines, voice: &dyn Voice) -> Chart {
         bottom: height - 24.0,
     };
     let finding = finding(data, voice);
-    let title = headline(&data.title, &finding);
-    let svg = draw(width, height as u32, &title, &finding, |canvas| {
+    let pen = |canvas: &mut Canvas<'_>| {
         plot.value_axis(canvas, &axis);
         if range.is_none() {
             let (x, y) = ((plot.left + plot.right) / 2.0, (plot.top + plot.bottom) / 2.0);
@@ -106,7 +105,7 @@ pub fn chart(data: &Lines, voice: &dyn Voice) -> Chart {
         }
         label(canvas, ends, data, plot, names);
         plot.time_axis(canvas, data.period, plot.bottom, voice);
-    });
+    };
     let beyond = data.lines.len() - named;
     let metric = voice.fill("median {0}", &[&data.metric]);
     let mut parts = vec![metric.as_str()];
@@ -117,15 +116,13 @@ pub fn chart(data: &Lines, voice: &dyn Voice) -> Chart {
     if beyond > 0 {
         parts.push(&rest);
     }
-    Chart {
-        svg,
-        width,
-        height: height as u32,
-        title,
+    Said {
+        title: &data.title,
         subtitle: format!("{}. {}", sentence(&parts), period(data.period, voice)),
-        alternative: finding,
+        finding,
         data: table(data, voice),
     }
+    .chart(width, height, pen)
 }
 
 /// Draws a line with its gaps; gives the height at which it ends.

@@ -3,9 +3,9 @@
 use super::{
     Chart, Data, Datum, Measure,
     axis::{Axis, Stretch},
-    canvas::{At, Canvas, NAMES, SMALL, TEXT, draw, text_width},
+    canvas::{At, Canvas, NAMES, SMALL, TEXT, text_width},
     palette::{CATEGORIES, Ink},
-    plot::{Plot, headline, period, sentence},
+    plot::{Plot, Said, period, sentence},
     voice::Voice,
 };
 
@@ -84,8 +84,7 @@ pub fn chart(data: &Phases, voice: &dyn Voice) -> Chart {
     };
     let height = (plot.bottom + 22.0).ceil();
     let finding = finding(data, voice);
-    let title = headline(&data.title, &finding);
-    let svg = draw(width, height as u32, &title, &finding, |canvas| {
+    let pen = |canvas: &mut Canvas<'_>| {
         key.draw(canvas, data);
         plot.value_axis_below(canvas, &axis, f64::from(width));
         for (index, row) in data.rows.iter().enumerate() {
@@ -101,16 +100,14 @@ pub fn chart(data: &Phases, voice: &dyn Voice) -> Chart {
             );
         }
         canvas.line((plot.left, plot.top), (plot.left, plot.bottom), Ink::Mist, 1.0);
-    });
-    Chart {
-        svg,
-        width,
-        height: height as u32,
-        title,
+    };
+    Said {
+        title: &data.title,
         subtitle: format!("{}. {}", sentence(&[&data.measure]), period(data.period, voice)),
-        alternative: finding,
+        finding,
         data: table(data, voice),
     }
+    .chart(width, height, pen)
 }
 
 fn bar(

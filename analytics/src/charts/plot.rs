@@ -1,14 +1,44 @@
-//! What charts with axes share: the plot's place on the paper, its grid, its labels, and how moments are written.
+//! What charts share: the words around a drawing, the plot's place on the paper, its grid, its labels, and how moments are written.
 
 use jiff::{ZonedDateTime, civil::Time};
 use mailqos_core::model::UtcMicros;
 
 use super::{
+    Chart, Data,
     axis::{Axis, Stretch, place, time_ticks},
-    canvas::{At, Canvas, SMALL, TEXT, text_width},
+    canvas::{At, Canvas, SMALL, TEXT, draw, text_width},
     palette::Ink,
     voice::Voice,
 };
+
+/// What is said of a chart besides its drawing.
+pub(super) struct Said<'a> {
+    /// The title that it was given; empty for its finding.
+    pub(super) title: &'a str,
+    /// What is drawn, in which unit, over which period and zone.
+    pub(super) subtitle: String,
+    /// What it shows, for those who can't see it.
+    pub(super) finding: String,
+    /// What is drawn, as a table.
+    pub(super) data: Data,
+}
+
+impl Said<'_> {
+    /// The chart of which this is said, drawn by a pen on a paper of this size.
+    pub(super) fn chart(self, width: u32, height: f64, pen: impl FnOnce(&mut Canvas<'_>)) -> Chart {
+        let height = height as u32;
+        let title = headline(self.title, &self.finding);
+        Chart {
+            svg: draw(width, height, &title, &self.finding, pen),
+            width,
+            height,
+            title,
+            subtitle: self.subtitle,
+            alternative: self.finding,
+            data: self.data,
+        }
+    }
+}
 
 /// Where values are drawn.
 #[derive(Debug, Clone, Copy)]

@@ -5,9 +5,9 @@ use mailqos_core::model::UtcMicros;
 use super::{
     Chart, Data, Datum, Measure,
     axis::{Axis, Scale, Stretch, place},
-    canvas::{At, Canvas, SMALL, TEXT, draw, text_width},
+    canvas::{At, Canvas, SMALL, TEXT, text_width},
     palette::Ink,
-    plot::{Plot, headline, moment, period, sentence},
+    plot::{Plot, Said, headline, moment, period, sentence},
     reduce::{envelope, m4},
     voice::Voice,
 };
@@ -131,8 +131,9 @@ fn drawn(data: &RoundTrip, voice: &dyn Voice) -> Chart {
     let range = range(&data.buckets);
     let axis = axis(range, data.limit, 5, voice);
     let failures = failures(data, voice);
-    let title = headline(&data.title, &facts.finding(data, voice));
-    let alternative = [facts.finding(data, voice), facts.extremes(voice), failures.clone()]
+    let finding = facts.finding(data, voice);
+    let title = headline(&data.title, &finding);
+    let alternative = [finding, facts.extremes(voice), failures.clone()]
         .into_iter()
         .filter(|sentence| !sentence.is_empty())
         .collect::<Vec<_>>()
@@ -153,7 +154,7 @@ fn drawn(data: &RoundTrip, voice: &dyn Voice) -> Chart {
         top: 12.0 + flags + shifts + above,
         bottom: height - 24.0 - lane,
     };
-    let svg = draw(width, height as u32, &title, &alternative, |canvas| {
+    let pen = |canvas: &mut Canvas<'_>| {
         let drawing = Drawing {
             data,
             buckets: &buckets,
@@ -174,16 +175,14 @@ fn drawn(data: &RoundTrip, voice: &dyn Voice) -> Chart {
         drawing.limit(canvas);
         drawing.failures(canvas, lane);
         plot.time_axis(canvas, data.period, plot.bottom + lane, voice);
-    });
-    Chart {
-        svg,
-        width,
-        height: height as u32,
-        title,
+    };
+    Said {
+        title: &title,
         subtitle: subtitle(data, &axis, &facts, voice),
-        alternative,
+        finding: alternative,
         data: table(&buckets, data, voice),
     }
+    .chart(width, height, pen)
 }
 
 /// Least and greatest of the values that would be drawn.

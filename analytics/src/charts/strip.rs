@@ -5,9 +5,9 @@ use mailqos_core::model::UtcMicros;
 use super::{
     Chart, Data, Datum, Measure,
     axis::{Stretch, place},
-    canvas::{At, Canvas, NAMES, SMALL, TEXT, draw, text_width},
+    canvas::{At, Canvas, NAMES, SMALL, TEXT, text_width},
     palette::Ink,
-    plot::{Plot, hatched, headline, moment, period, sentence},
+    plot::{Plot, Said, hatched, moment, period, sentence},
     voice::{DASH, Voice},
 };
 
@@ -130,8 +130,7 @@ pub fn chart(data: &Strip, voice: &dyn Voice) -> Chart {
     };
     let height = (plot.bottom + 24.0).ceil();
     let finding = finding(data, voice);
-    let title = headline(&data.title, &finding);
-    let svg = draw(width, height as u32, &title, &finding, |canvas| {
+    let pen = |canvas: &mut Canvas<'_>| {
         key.draw(canvas);
         if data.rows.is_empty() {
             canvas.text(
@@ -150,17 +149,15 @@ pub fn chart(data: &Strip, voice: &dyn Voice) -> Chart {
             canvas.name(&row.figure, f64::from(width), middle + 4.0, At::End, figures);
         }
         plot.time_axis(canvas, data.period, plot.bottom + 2.0, voice);
-    });
+    };
     let each = cell_name(data, voice);
-    Chart {
-        svg,
-        width,
-        height: height as u32,
-        title,
+    Said {
+        title: &data.title,
         subtitle: format!("{}. {}", sentence(&[&each]), period(data.period, voice)),
-        alternative: finding,
+        finding,
         data: table(data, voice),
     }
+    .chart(width, height, pen)
 }
 
 /// Cells wide enough to be seen: neighbours joined, their tests added up.
