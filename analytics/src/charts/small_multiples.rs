@@ -125,6 +125,7 @@ pub fn chart(data: &SmallMultiples, voice: &dyn Voice) -> Chart {
                 metric: data.metric.clone(),
                 width,
                 period: data.period,
+                median: None,
                 buckets: panel.buckets.clone(),
                 limit: None,
                 failures: panel.failures.clone(),
