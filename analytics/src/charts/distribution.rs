@@ -6,6 +6,7 @@ use super::{
     canvas::{At, Canvas, SMALL, TEXT, text_width},
     palette::Ink,
     plot::{Plot, Said, period, sentence},
+    reduce::median,
     voice::{DASH, Voice},
 };
 
@@ -131,7 +132,7 @@ pub fn chart(data: &Distribution, voice: &dyn Voice) -> Chart {
         );
         let lost = tests - values.len() as u64;
         if lost > 0 {
-            let text = voice.fill("{0} never arrived", &[&voice.count(lost)]);
+            let text = voice.fill("{0} not seen to arrive", &[&voice.count(lost)]);
             let y = curve.y(values.len() as f64 / tests as f64);
             let base = if y - curve.top > 16.0 { y - 5.0 } else { y + 14.0 };
             curve.framed(canvas, &text, curve.right - 3.0, base, At::End);
@@ -267,7 +268,7 @@ fn finding(
             &[&voice.duration(*limit), &voice.share(share), &voice.count(tests)],
         ),
         None => {
-            let median = values.get((values.len() - 1) / 2).copied().unwrap_or(0.0);
+            let median = median(values.to_vec()).unwrap_or_default();
             voice.fill("Median {0} was {1}.", &[&data.metric, &voice.duration(median)])
         }
     }
@@ -320,7 +321,7 @@ mod tests {
         data.tests = 40_000;
         let chart = chart(&data, &voice);
         assert!(chart.svg.len() < 40_000, "{} bytes", chart.svg.len());
-        assert!(chart.svg.contains("20,000 never arrived"));
+        assert!(chart.svg.contains("20,000 not seen to arrive"));
         assert!(chart.alternative.contains("50.0"), "{}", chart.alternative);
     }
 

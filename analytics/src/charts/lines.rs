@@ -6,7 +6,7 @@ use super::{
     canvas::{At, Canvas, TEXT, shorten, text_width},
     palette::{CATEGORIES, Ink},
     plot::{Plot, Said, moment, period, sentence},
-    reduce::m4,
+    reduce::{m4, median},
     round_trip::{self, Bucket},
     voice::Voice,
 };
@@ -46,14 +46,11 @@ pub struct Line {
 }
 
 impl Line {
-    /// Its values: a bucket's median, or the middle one of its points.
+    /// Its values: the median of each bucket.
     fn values(&self) -> impl Iterator<Item = (&Bucket, f64)> {
         self.buckets.iter().filter_map(|bucket| {
-            let value = bucket.spread.map(|spread| spread[1]).or_else(|| {
-                let mut points: Vec<f64> = bucket.points.iter().map(|point| point.1).collect();
-                points.sort_by(f64::total_cmp);
-                points.get(points.len().saturating_sub(1) / 2).copied()
-            })?;
+            let of_points = || median(bucket.points.iter().map(|point| point.1).collect());
+            let value = bucket.spread.map(|spread| spread[1]).or_else(of_points)?;
             (value.is_finite() && value >= 0.0).then_some((bucket, value))
         })
     }

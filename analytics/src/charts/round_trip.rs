@@ -8,7 +8,7 @@ use super::{
     canvas::{At, Canvas, SMALL, TEXT, text_width},
     palette::Ink,
     plot::{Plot, Said, headline, moment, period, sentence},
-    reduce::{envelope, m4},
+    reduce::{envelope, m4, median},
     voice::Voice,
 };
 
@@ -627,9 +627,14 @@ impl Drawing<'_> {
 }
 
 fn table(buckets: &[&Bucket], data: &RoundTrip, voice: &dyn Voice) -> Data {
-    let heads =
-        ["from", "tests with a value", "p5", "median", "p95", "failed tests"].map(|head| voice.t(head).to_owned());
     let together = buckets.len().div_ceil(MOST_ROWS).max(1);
+    // Of joined buckets no percentile is known, only those of each.
+    let [low, middle, high] = if together == 1 {
+        ["p5", "median", "p95"]
+    } else {
+        ["lowest p5", "middle median", "highest p95"]
+    };
+    let heads = ["from", "tests with a value", low, middle, high, "failed tests"].map(|head| voice.t(head).to_owned());
     let rows = buckets
         .chunks(together)
         .map(|chunk| {
@@ -647,7 +652,6 @@ fn table(buckets: &[&Bucket], data: &RoundTrip, voice: &dyn Voice) -> Data {
                         .flat_map(|bucket| bucket.points.iter().map(|point| point.1)),
                 );
             }
-            medians.sort_by(f64::total_cmp);
             let failed = data
                 .failures
                 .iter()
@@ -657,7 +661,7 @@ fn table(buckets: &[&Bucket], data: &RoundTrip, voice: &dyn Voice) -> Data {
                 Datum::moment(moment(UtcMicros(start), voice), UtcMicros(start)),
                 Datum::count(chunk.iter().map(|bucket| bucket.count).sum(), voice),
                 duration(values.iter().map(|spread| spread[0]).reduce(f64::min)),
-                duration(medians.get(medians.len().saturating_sub(1) / 2).copied()),
+                duration(median(medians)),
                 duration(values.iter().map(|spread| spread[2]).reduce(f64::max)),
                 Datum::count(failed as u64, voice),
             ]

@@ -215,7 +215,8 @@ fn spreads(series: &Series, metric: Metric, edges: impl Iterator<Item = (UtcMicr
         .filter_map(|(from, to)| {
             let rows = series.rows(from, to);
             let mut values = series.values(metric, rows.clone());
-            if values.is_empty() {
+            // Where all tests failed there is no value, but failures to tell of.
+            if values.is_empty() && series.counted_in(rows.clone()).next().is_none() {
                 return None;
             }
             let few = values.len() < FEW;
