@@ -56,7 +56,7 @@ impl Row {
             return false;
         };
         match measure {
-            Measure::Duration => change.abs() >= before * EVERYDAY,
+            Measure::Duration => change != 0.0 && change.abs() >= before * EVERYDAY,
             Measure::Share => change.abs() >= EVERYDAY_POINTS,
         }
     }
@@ -266,6 +266,25 @@ mod tests {
         let (data, voice) = samples::dumbbell(4);
         let chart = chart(&data, &voice);
         insta::assert_snapshot!(samples::shown(&chart));
+    }
+
+    #[test]
+    fn zero_that_stays_zero_is_no_change() {
+        let (mut data, voice) = samples::dumbbell(1);
+        (data.rows[0].before, data.rows[0].after) = (Some(0.0), Some(0.0));
+        let chart = chart(&data, &voice);
+        assert!(chart.alternative.contains("stayed as it was"), "{}", chart.alternative);
+    }
+
+    #[test]
+    fn shares_of_all_are_drawn_on_an_axis_that_ends_there() {
+        let (mut data, voice) = samples::dumbbell(2);
+        data.measure = Measure::Share;
+        for row in &mut data.rows {
+            (row.before, row.after) = (Some(1.0), Some(1.0));
+        }
+        let svg = chart(&data, &voice).svg;
+        assert_eq!(svg.matches(">100").count(), 1, "{svg}");
     }
 
     #[test]
