@@ -235,7 +235,7 @@ fn excess(spent: f64, voice: &dyn Voice) -> String {
         };
         voice.fill("{0} times", &[&times])
     } else if over < 0.01 {
-        format!("{}\u{202f}%", voice.number((over * 100.0).max(0.01), 2))
+        voice.percent((over * 100.0).max(0.01), 2)
     } else {
         voice.whole_percent(over)
     }
