@@ -195,7 +195,7 @@ fn finding(data: &Lines, voice: &dyn Voice) -> String {
     let by = |one: &&(&Line, f64), other: &&(&Line, f64)| one.1.total_cmp(&other.1);
     match (known.iter().min_by(by), known.iter().max_by(by)) {
         (Some((low, least)), Some((high, greatest))) if known.len() > 1 => voice.fill(
-            "Median {0} reached from {1} ({2}) to {3} ({4}).",
+            "Median {0} ranged from {1} ({2}) to {3} ({4}).",
             &[
                 &data.metric,
                 &voice.duration(*least),

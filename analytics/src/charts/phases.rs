@@ -203,7 +203,7 @@ fn finding(data: &Phases, voice: &dyn Voice) -> String {
     let most = sums.iter().enumerate().max_by(|one, other| one.1.total_cmp(other.1));
     match most {
         Some((phase, sum)) if whole > 0.0 => voice.fill(
-            "{0} takes most of the time, {1}.",
+            "{0} takes the most time, {1}.",
             &[&sentence(&[&data.phases[phase]]), &voice.share(sum / whole)],
         ),
         _ => voice.t("Where the time goes is unknown.").to_owned(),

@@ -81,7 +81,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Die Verfügbarkeit fiel gegenüber dem Zeitraum davor um {0}, von {1}.",
         ),
         (
-            "Availability reached from {0} ({1}) to {2} ({3})",
+            "Availability ranged from {0} ({1}) to {2} ({3})",
             "Die Verfügbarkeit reichte von {0} ({1}) bis {2} ({3})",
         ),
         (
@@ -228,7 +228,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("Median", "Median"),
         ("Median round trip", "Mittlere Laufzeit (Median)"),
         (
-            "Median {0} reached from {1} ({2}) to {3} ({4}).",
+            "Median {0} ranged from {1} ({2}) to {3} ({4}).",
             "{0}: Mediane von {1} ({2}) bis {3} ({4}).",
         ),
         ("Median {0} was {1}.", "{0}: Median {1}."),
@@ -337,7 +337,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "One mail may still be found late; until then it counts as failed.",
             "Eine Mail kann noch verspätet gefunden werden; bis dahin zählt sie als gescheitert.",
         ),
-        ("One maintenance", "Eine Wartung"),
+        ("One maintenance window", "Eine Wartung"),
         (
             "One of {0} error budgets is overspent: that of {1}, by {2}.",
             "Eines von {0} Fehlerbudgets ist überzogen: das von {1}, um {2}.",
@@ -791,7 +791,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "{0} mails may still be found late; until then they count as failed.",
             "{0} Mails können noch verspätet gefunden werden; bis dahin zählen sie als gescheitert.",
         ),
-        ("{0} maintenances", "{0} Wartungen"),
+        ("{0} maintenance windows", "{0} Wartungen"),
         ("{0} messages not accepted", "{0} Nachrichten nicht angenommen"),
         ("{0} monitors", "{0} Monitore"),
         ("{0} monitors together", "{0} Monitore zusammen"),
@@ -858,7 +858,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "{0} stood out on {1}: {2}, where {3} was to be expected.",
             "{0} fiel am {1} auf: {2}, wo {3} zu erwarten war.",
         ),
-        ("{0} takes most of the time, {1}.", "Die meiste Zeit braucht: {0}, {1}."),
+        ("{0} takes the most time, {1}.", "Die meiste Zeit braucht: {0}, {1}."),
         ("{0} times", "das {0}-Fache"),
         (
             "{0} was highest on {1} with {2} and lowest on {3} with {4}.",

@@ -81,7 +81,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Tillgängligheten föll med {0} mot perioden före, från {1}.",
         ),
         (
-            "Availability reached from {0} ({1}) to {2} ({3})",
+            "Availability ranged from {0} ({1}) to {2} ({3})",
             "Tillgängligheten sträckte sig från {0} ({1}) till {2} ({3})",
         ),
         (
@@ -228,7 +228,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("Median", "Median"),
         ("Median round trip", "Mediangångtid"),
         (
-            "Median {0} reached from {1} ({2}) to {3} ({4}).",
+            "Median {0} ranged from {1} ({2}) to {3} ({4}).",
             "{0}: medianer från {1} ({2}) till {3} ({4}).",
         ),
         ("Median {0} was {1}.", "{0}: median {1}."),
@@ -337,7 +337,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "One mail may still be found late; until then it counts as failed.",
             "Ett brev kan ännu hittas sent; till dess räknas det som misslyckat.",
         ),
-        ("One maintenance", "Ett underhåll"),
+        ("One maintenance window", "Ett underhåll"),
         (
             "One of {0} error budgets is overspent: that of {1}, by {2}.",
             "En av {0} felbudgetar är överskriden: den för {1}, med {2}.",
@@ -785,7 +785,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "{0} mails may still be found late; until then they count as failed.",
             "{0} brev kan ännu hittas sent; till dess räknas de som misslyckade.",
         ),
-        ("{0} maintenances", "{0} underhåll"),
+        ("{0} maintenance windows", "{0} underhåll"),
         ("{0} messages not accepted", "{0} meddelanden inte mottagna"),
         ("{0} monitors", "{0} monitorer"),
         ("{0} monitors together", "{0} monitorer tillsammans"),
@@ -849,7 +849,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "{0} stood out on {1}: {2}, where {3} was to be expected.",
             "{0} stack ut {1}: {2}, där {3} var väntat.",
         ),
-        ("{0} takes most of the time, {1}.", "Mest tid tar: {0}, {1}."),
+        ("{0} takes the most time, {1}.", "Mest tid tar: {0}, {1}."),
         ("{0} times", "{0} gånger"),
         (
             "{0} was highest on {1} with {2} and lowest on {3} with {4}.",

@@ -237,7 +237,7 @@ impl Alarms {
         };
         vec![Block::Table(Table {
             id: view.ids.unique("maintenance"),
-            title: l.count(all.len() as u64, "One maintenance", "{0} maintenances"),
+            title: l.count(all.len() as u64, "One maintenance window", "{0} maintenance windows"),
             subtitle: l.t("Its tests do not count in availability").to_owned(),
             columns: vec![wide(2, "From"), wide(2, "To"), wide(3, "Monitors"), wide(4, "What for")],
             rows,

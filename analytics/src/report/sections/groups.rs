@@ -71,7 +71,7 @@ impl Section for Groups {
                 if figures.len() > 1 && low.counts.tests() > 0 && high.counts.tests() > 0 =>
             {
                 l.fill(
-                    "Availability reached from {0} ({1}) to {2} ({3})",
+                    "Availability ranged from {0} ({1}) to {2} ({3})",
                     &[
                         &l.share(low.counts.ok, low.counts.tests()),
                         worst,
