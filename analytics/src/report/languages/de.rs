@@ -154,10 +154,6 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Wenn es so weitergeht, wird {0} bei {1} verfehlt: {2} des Fehlerbudgets werden verbraucht sein.",
         ),
         (
-            "In all, {0} of {1} promises were missed.",
-            "Insgesamt wurden {0} von {1} Zusagen verfehlt.",
-        ),
-        (
             "In brackets, nine of ten draws of the days to come from the days that were.",
             "In Klammern neun von zehn Ziehungen der kommenden Tage aus den vergangenen.",
         ),
@@ -174,6 +170,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         (
             "Its tests do not count in availability",
             "Ihre Tests zählen nicht für die Verfügbarkeit",
+        ),
+        (
+            "Kept: {0} of {1} promises; of the others too little is known.",
+            "Gehalten: {0} von {1} Zusagen; von den übrigen ist zu wenig bekannt.",
         ),
         ("Key figures", "Kennzahlen"),
         ("Kruskal–Wallis", "Kruskal–Wallis"),
@@ -241,6 +241,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("Metric", "Messwert"),
         ("Min", "Min."),
         ("Missed already.", "Schon verfehlt."),
+        (
+            "Missed in all: {0} of {1} promises.",
+            "Verfehlt insgesamt: {0} von {1} Zusagen.",
+        ),
         ("Missed.", "Verfehlt."),
         ("Monitor", "Monitor"),
         ("Monitors", "Monitore"),
@@ -365,7 +369,6 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("Picture missing", "Bild fehlt"),
         ("Promise", "Zusage"),
         ("Provisional.", "Vorläufig."),
-        ("Rank", "Rang"),
         ("Receive", "Empfang"),
         ("Report", "Bericht"),
         ("Rose", "Ausgelöst"),
@@ -802,7 +805,6 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("{0} of tests in time", "{0} der Tests rechtzeitig"),
         ("{0} of the period passed", "{0} des Zeitraums vergangen"),
         ("{0} of the time up", "{0} der Zeit in Betrieb"),
-        ("{0} of {1}", "{0} von {1}"),
         ("{0} of {1} alarms are listed.", "{0} von {1} Alarmen sind aufgeführt."),
         (
             "{0} of {1} error budgets are overspent, most of all that of {2}, by {3}.",
@@ -824,18 +826,11 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("{0} of {1} monitors", "{0} von {1} Monitoren"),
         (
             "{0} of {1} monitors had no failure at all.",
-            "{0} von {1} Monitoren hatten gar keinen Fehler.",
-        ),
-        (
-            "{0} of {1} promises were kept; of the others too little is known.",
-            "{0} von {1} Zusagen wurden gehalten; von den übrigen ist zu wenig bekannt.",
+            "Bei {0} von {1} Monitoren scheiterte kein einziger Test.",
         ),
         ("{0} of {1} stayed as it was.", "{1}: {0} ist gleich geblieben."),
         ("{0} of {1} tests", "{0} von {1} Tests"),
-        (
-            "{0} of {1} tests of {2} failed.",
-            "{0} von {1} Tests von {2} scheiterten.",
-        ),
+        ("{0} of {1} tests of {2} failed.", "{2}: {0} von {1} Tests gescheitert."),
         ("{0} outages", "{0} Ausfälle"),
         (
             "{0} questions were asked of the samples; p is the chance that anything as clear as this comes up by chance in all of them (Holm). Nothing above {1} is told, nor a difference of less than a twentieth.",

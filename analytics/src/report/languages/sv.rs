@@ -154,10 +154,6 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Om det fortsätter så missas {0} hos {1}: {2} av felbudgeten kommer att vara förbrukad.",
         ),
         (
-            "In all, {0} of {1} promises were missed.",
-            "Totalt missades {0} av {1} löften.",
-        ),
-        (
             "In brackets, nine of ten draws of the days to come from the days that were.",
             "Inom parentes nio av tio dragningar av kommande dagar ur de gångna.",
         ),
@@ -174,6 +170,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         (
             "Its tests do not count in availability",
             "Dess tester räknas inte i tillgängligheten",
+        ),
+        (
+            "Kept: {0} of {1} promises; of the others too little is known.",
+            "Hållna: {0} av {1} löften; om de övriga är för lite känt.",
         ),
         ("Key figures", "Nyckeltal"),
         ("Kruskal–Wallis", "Kruskal–Wallis"),
@@ -241,6 +241,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("Metric", "Mått"),
         ("Min", "Min"),
         ("Missed already.", "Redan missat."),
+        (
+            "Missed in all: {0} of {1} promises.",
+            "Missade totalt: {0} av {1} löften.",
+        ),
         ("Missed.", "Missat."),
         ("Monitor", "Monitor"),
         ("Monitors", "Monitorer"),
@@ -365,7 +369,6 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("Picture missing", "Bild saknas"),
         ("Promise", "Löfte"),
         ("Provisional.", "Preliminärt."),
-        ("Rank", "Plats"),
         ("Receive", "Mottagning"),
         ("Report", "Rapport"),
         ("Rose", "Utlöst"),
@@ -519,7 +522,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("a cell is a day", "en cell är en dag"),
         (
             "a cell is a day, a column a week",
-            "en ruta är en dag, en kolumn en vecka",
+            "en cell är en dag, en kolumn en vecka",
         ),
         ("a cell is a week", "en cell är en vecka"),
         ("a cell is an hour", "en cell är en timme"),
@@ -746,7 +749,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "{0} beror på timmen: längst från {1} med {2}, kortast från {3} med {4}.",
         ),
         ("{0} down", "{0} nere"),
-        ("{0} failed", "{0} misslyckade"),
+        ("{0} failed", "misslyckade: {0}"),
         ("{0} failed tests", "{0} misslyckade tester"),
         (
             "{0} fell on {1} from {2} to {3}, by {4}, and stayed there.",
@@ -778,9 +781,9 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "{0} är kortast på {1}: {2} mot {3} övriga dagar, {4} mindre.",
         ),
         ("{0} lasting changes", "{0} varaktiga förändringar"),
-        ("{0} late", "{0} sena"),
+        ("{0} late", "sena: {0}"),
         ("{0} lines left out", "{0} rader utelämnade"),
-        ("{0} lost", "{0} förlorade"),
+        ("{0} lost", "förlorade: {0}"),
         (
             "{0} mails may still be found late; until then they count as failed.",
             "{0} brev kan ännu hittas sent; till dess räknas de som misslyckade.",
@@ -790,13 +793,12 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("{0} monitors", "{0} monitorer"),
         ("{0} monitors together", "{0} monitorer tillsammans"),
         ("{0} more", "{0} till"),
-        ("{0} not fetched", "{0} inte hämtade"),
+        ("{0} not fetched", "inte hämtade: {0}"),
         ("{0} not seen to arrive", "{0} utan känd ankomst"),
-        ("{0} not sent", "{0} inte skickade"),
+        ("{0} not sent", "inte skickade: {0}"),
         ("{0} of tests in time", "{0} av testerna i tid"),
         ("{0} of the period passed", "{0} av perioden har gått"),
         ("{0} of the time up", "{0} av tiden uppe"),
-        ("{0} of {1}", "{0} av {1}"),
         ("{0} of {1} alarms are listed.", "{0} av {1} larm är upptagna."),
         (
             "{0} of {1} error budgets are overspent, most of all that of {2}, by {3}.",
@@ -817,15 +819,11 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "{0} of {1} monitors had no failure at all.",
             "{0} av {1} monitorer hade inget fel alls.",
         ),
-        (
-            "{0} of {1} promises were kept; of the others too little is known.",
-            "{0} av {1} löften hölls; om de övriga är för lite känt.",
-        ),
         ("{0} of {1} stayed as it was.", "{1}: {0} var oförändrad."),
         ("{0} of {1} tests", "{0} av {1} tester"),
         (
             "{0} of {1} tests of {2} failed.",
-            "{0} av {1} tester av {2} misslyckades.",
+            "{0} av {1} tester hos {2} misslyckades.",
         ),
         ("{0} outages", "{0} avbrott"),
         (

@@ -195,7 +195,7 @@ fn verdict_note(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View
             format!(
                 " {}",
                 l.fill(
-                    "In all, {0} of {1} promises were missed.",
+                    "Missed in all: {0} of {1} promises.",
                     &[&l.integer(missed), &l.integer(all)]
                 )
             )
@@ -216,7 +216,7 @@ fn verdict_note(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View
             (Status::Good, l.t("Met."), text)
         } else {
             let rest = l.fill(
-                "{0} of {1} promises were kept; of the others too little is known.",
+                "Kept: {0} of {1} promises; of the others too little is known.",
                 &[&l.integer(all - undecided), &l.integer(all)],
             );
             (Status::Unknown, l.t("Met where it is known."), rest)
