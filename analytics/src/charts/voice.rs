@@ -124,7 +124,7 @@ impl dyn Voice + '_ {
     }
 
     /// A whole number.
-    pub(super) fn count(&self, value: u64) -> String {
+    pub(crate) fn count(&self, value: u64) -> String {
         self.number(value as f64, 0)
     }
 
