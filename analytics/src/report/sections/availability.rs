@@ -69,7 +69,7 @@ impl Section for Availability {
                 .t("Share of counted tests whose mail landed within max round trip; in brackets the 95 % confidence interval")
                 .to_owned(),
             columns: vec![
-                Column { width: 3, ..Column::text(l.t("Monitor")) },
+                Column::wide(3, l.t("Monitor")),
                 Column::number(l.t("Tests"), ""),
                 Column::number(l.t("Late"), ""),
                 Column::number(l.t("Lost"), ""),

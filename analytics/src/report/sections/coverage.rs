@@ -79,10 +79,7 @@ impl Section for Coverage {
                 .t("Time without tests for more than three test intervals is unknown: neither up nor down")
                 .to_owned(),
             columns: vec![
-                Column {
-                    width: 5,
-                    ..Column::text(l.t("Monitor"))
-                },
+                Column::wide(5, l.t("Monitor")),
                 Column::measured(l.t("Up"), "s"),
                 Column::measured(l.t("Down"), "s"),
                 Column::measured(l.t("Maintenance"), "s"),

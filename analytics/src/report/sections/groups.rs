@@ -153,10 +153,7 @@ impl Section for Groups {
                 .t("All monitors of each together, the worst first; in brackets the 95 % confidence interval")
                 .to_owned(),
             columns: vec![
-                Column {
-                    width: 3,
-                    ..Column::text(head)
-                },
+                Column::wide(3, head),
                 Column::number(l.t("Monitors"), ""),
                 Column::number(l.t("Tests"), ""),
                 Column {

@@ -99,10 +99,7 @@ impl Section for Hops {
                 .t("From the Received fields, in the order of the way; the time since the server before, by the clocks of both")
                 .to_owned(),
             columns: vec![
-                Column {
-                    width: 4,
-                    ..Column::text(l.t("Server"))
-                },
+                Column::wide(4, l.t("Server")),
                 Column::number(l.t("Mails"), ""),
                 Column::measured(l.t("Median"), "s"),
                 Column::measured("p95", "s"),

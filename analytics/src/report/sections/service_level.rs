@@ -407,19 +407,15 @@ fn table(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View<'_>) -
         cells.extend([minutes(entry.maintenance), minutes(entry.unknown)]);
         Row { cells, strong: false }
     });
-    let wide = |width, head: &'static str| Column {
-        width,
-        ..Column::text(l.t(head))
-    };
     let mut columns = Vec::new();
     if several {
-        columns.push(wide(3, "Monitor"));
+        columns.push(Column::wide(3, l.t("Monitor")));
     }
     columns.extend([
-        wide(3, "Promise"),
-        wide(3, "Measured"),
-        wide(2, "Verdict"),
-        wide(3, "Bad and allowed"),
+        Column::wide(3, l.t("Promise")),
+        Column::wide(3, l.t("Measured")),
+        Column::wide(2, l.t("Verdict")),
+        Column::wide(3, l.t("Bad and allowed")),
         Column::number(l.t("Spent"), "%"),
         Column::number(l.t("Burn rate"), ""),
     ]);

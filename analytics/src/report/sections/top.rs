@@ -192,10 +192,7 @@ impl Section for Top {
                 )
             },
             columns: vec![
-                Column {
-                    width: 5,
-                    ..Column::text(l.t("Monitor"))
-                },
+                Column::wide(5, l.t("Monitor")),
                 self.figure.column(l),
                 Column::number(l.t("Tests"), ""),
             ],

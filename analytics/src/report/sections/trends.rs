@@ -48,15 +48,15 @@ impl Section for Trends {
             .collect();
         let mut columns = Vec::new();
         if several {
-            columns.push(wide(3, l.t("Monitor")));
+            columns.push(Column::wide(3, l.t("Monitor")));
         }
         columns.extend([
-            wide(3, l.t("Metric")),
-            wide(4, l.t("What happened")),
+            Column::wide(3, l.t("Metric")),
+            Column::wide(4, l.t("What happened")),
             Column::measured(l.t("From"), "s"),
             Column::measured(l.t("To"), "s"),
             Column::measured(l.t("Change"), "%"),
-            wide(3, l.t("Strength")),
+            Column::wide(3, l.t("Strength")),
         ]);
         let cut = if all > self.limit {
             l.fill(
@@ -77,13 +77,6 @@ impl Section for Trends {
             note: cut
                 + l.t("Slopes by Theil and Sen, with Mann and Kendall's significance; shifts located by PELT, with Pettitt's significance; corrected for the number of questions (Holm)."),
         })]
-    }
-}
-
-fn wide(width: u8, head: &'static str) -> Column {
-    Column {
-        width,
-        ..Column::text(head)
     }
 }
 
