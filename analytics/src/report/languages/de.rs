@@ -97,6 +97,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("Became slower", "Langsamer geworden"),
         ("Began", "Beginn"),
         ("Burn rate", "Verbrauchsrate"),
+        (
+            "Can be kept: {0} of {1} promises; of the others too little is known.",
+            "Können gehalten werden: {0} von {1} Zusagen; von den übrigen ist zu wenig bekannt.",
+        ),
         ("Capacity and patterns", "Auslastung und Muster"),
         ("Cause", "Ursache"),
         ("Certificates not verified.", "Zertifikate nicht geprüft."),

@@ -97,6 +97,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("Became slower", "Blev långsammare"),
         ("Began", "Började"),
         ("Burn rate", "Förbrukningstakt"),
+        (
+            "Can be kept: {0} of {1} promises; of the others too little is known.",
+            "Kan hållas: {0} av {1} löften; om de övriga är för lite känt.",
+        ),
         ("Capacity and patterns", "Kapacitet och mönster"),
         ("Cause", "Orsak"),
         ("Certificates not verified.", "Certifikat inte kontrollerade."),
