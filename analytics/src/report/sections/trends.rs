@@ -142,8 +142,7 @@ fn row(found: &Found, several: bool, view: &View<'_>) -> Option<Row> {
         ),
         _ => return None,
     };
-    let change = (to / from - 1.0) * 100.0;
-    let sign = if change > 0.0 { "+" } else { "" };
+    let change = to / from - 1.0;
     let mut cells = Vec::new();
     if several {
         cells.push(Cell::text(name_of(found, view)));
@@ -153,7 +152,7 @@ fn row(found: &Found, several: bool, view: &View<'_>) -> Option<Row> {
         Cell::text(happened).detail(detail),
         Cell::number(l.duration(from), Some(from / 1e6)),
         Cell::number(l.duration(to), Some(to / 1e6)),
-        Cell::number(format!("{sign}{}\u{202f}%", l.number(change, 0)), Some(change)),
+        Cell::number(l.change(change), Some(change * 100.0)),
         Cell::text(pattern_words::test(&found.pattern, l)).detail(pattern_words::strength(found.p, l)),
     ]);
     Some(Row { cells, strong: false })
