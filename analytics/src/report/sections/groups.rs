@@ -94,8 +94,7 @@ impl Section for Groups {
                         value.map(|value| value / 1e6),
                     )
                 };
-                let before = together.before.as_ref().and_then(|before| before.availability());
-                let change = counts.availability().zip(before).map(|(now, then)| now - then);
+                let change = together.compared.and_then(|compared| compared.change());
                 Row {
                     cells: vec![
                         Cell::text(name),

@@ -9,6 +9,7 @@ use super::{Section, View};
 use crate::report::{
     document::{Block, Cell, Column, Row, Span, Table},
     facts::Monitor,
+    findings,
     locale::{Locale, decimals_for},
 };
 
@@ -68,10 +69,8 @@ impl Figure {
             Self::P95 => round_trip(2),
             Self::P99 => round_trip(3),
             Self::Slower => {
-                let then = monitor.before.as_ref()?.round_trip?[0];
-                (then > 0.0)
-                    .then(|| round_trip(0).map(|now| now / then - 1.0))
-                    .flatten()
+                let (then, now) = findings::medians(monitor)?;
+                (then > 0.0).then(|| now / then - 1.0)
             }
         }
     }
