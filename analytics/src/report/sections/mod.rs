@@ -216,13 +216,7 @@ pub fn read_all(table: &mut Table, key: &'static str, problems: &mut Problems) -
         .tables(key, problems)
         .into_iter()
         .filter_map(|mut section| {
-            let words: Vec<(&str, Read)> = KINDS.iter().map(|(kind, _, read)| (*kind, *read)).collect();
-            let Some(read) = section.word("kind", &words, problems) else {
-                if section.node("kind").is_none() {
-                    problems.push(section.missing("kind", "says what the section shows"));
-                }
-                return None;
-            };
+            let read = reader(&mut section, problems)?;
             let monitors: Vec<String> = strings(&mut section, "monitors", problems);
             let sites = strings(&mut section, "sites", problems);
             let period: Option<String> = section.get("period", problems);
@@ -235,6 +229,40 @@ pub fn read_all(table: &mut Table, key: &'static str, problems: &mut Problems) -
             placed
         })
         .collect()
+}
+
+/// Reads the sections within another, which show its monitors and its period.
+fn read_within(table: &mut Table, key: &'static str, problems: &mut Problems) -> Vec<Box<dyn Section>> {
+    table
+        .tables(key, problems)
+        .into_iter()
+        .filter_map(|mut section| {
+            let read = reader(&mut section, problems)?;
+            for key in ["monitors", "sites", "period"] {
+                if section.node(key).is_some() {
+                    let message = format!("a section within another has no {key} of its own");
+                    problems.push(
+                        section
+                            .problem(key, message, "here")
+                            .help("say it of the section around it, or leave it out"),
+                    );
+                }
+            }
+            let within = read(&mut section, problems);
+            section.finish(problems);
+            within
+        })
+        .collect()
+}
+
+/// The reader of a section's kind.
+fn reader(section: &mut Table, problems: &mut Problems) -> Option<Read> {
+    let words: Vec<(&str, Read)> = KINDS.iter().map(|(kind, _, read)| (*kind, *read)).collect();
+    let read = section.word("kind", &words, problems);
+    if section.node("kind").is_none() {
+        problems.push(section.missing("kind", "says what the section shows"));
+    }
+    read
 }
 
 /// Rows in one chart at most.
