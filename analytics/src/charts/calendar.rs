@@ -29,7 +29,7 @@ pub fn chart(data: &Strip, first_day: i8, voice: &dyn Voice) -> Chart {
     let date = |at: UtcMicros| ZonedDateTime::new(at.timestamp(), voice.zone().clone()).date();
     let (first, last) = (
         date(data.period.from),
-        date(UtcMicros(data.period.to.0 - 1).max(data.period.from)),
+        date(UtcMicros(data.period.to.0.saturating_sub(1)).max(data.period.from)),
     );
     let weeks = week(last, first, first_day) + 1;
     let days: Vec<String> = (0..7)
