@@ -446,7 +446,7 @@ fn labelled(moments: &[UtcMicros], step: Step, voice: &dyn Voice, weekdays: bool
             let new_month = new_year || before.as_ref().is_none_or(|before| before.month() != zoned.month());
             let new_day = before.as_ref().is_none_or(|before| before.date() != zoned.date());
             let first = before.is_none();
-            let (day, month) = (zoned.day(), voice.month(zoned.month()));
+            let (day, month) = (voice.nth(zoned.day()), voice.month(zoned.month()));
             let weekday = || voice.weekday(zoned.weekday().to_monday_one_offset());
             let clock = format!("{:02}:{:02}", zoned.hour(), zoned.minute());
             let label = match step {
@@ -454,11 +454,11 @@ fn labelled(moments: &[UtcMicros], step: Step, voice: &dyn Voice, weekdays: bool
                 Step::Minutes(_) | Step::Hours(_) if new_day && !first => format!("{day} {month}"),
                 Step::Minutes(_) | Step::Hours(_) => clock,
                 Step::Days(_) if !weekdays && new_month => format!("{day} {month}"),
-                Step::Days(_) if !weekdays => day.to_string(),
+                Step::Days(_) if !weekdays => day,
                 Step::Days(_) if new_month => format!("{} {day} {month}", weekday()),
                 Step::Days(_) => format!("{} {day}", weekday()),
                 Step::Mondays if new_month => format!("{day} {month}"),
-                Step::Mondays => day.to_string(),
+                Step::Mondays => day,
                 Step::Months(_) if new_year => format!("{month} {}", zoned.year()),
                 Step::Months(_) => month,
                 Step::Years(_) => zoned.year().to_string(),

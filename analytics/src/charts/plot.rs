@@ -145,7 +145,12 @@ pub(super) fn hatched(canvas: &mut Canvas<'_>, corner: (f64, f64), size: (f64, f
 /// A moment in the chart's zone: the day, and the time if it isn't midnight.
 pub(super) fn moment(at: UtcMicros, voice: &dyn Voice) -> String {
     let zoned = ZonedDateTime::new(at.timestamp(), voice.zone().clone());
-    let day = format!("{} {} {}", zoned.day(), voice.month(zoned.month()), zoned.year());
+    let day = format!(
+        "{} {} {}",
+        voice.nth(zoned.day()),
+        voice.month(zoned.month()),
+        zoned.year()
+    );
     if zoned.time() == Time::midnight() {
         day
     } else {
@@ -165,14 +170,14 @@ pub(super) fn period(span: Stretch, voice: &dyn Voice) -> String {
     // The last day is part of the period; its end is the next midnight.
     let last = to.date().yesterday().unwrap_or(to.date());
     let month = |date: jiff::civil::Date| voice.month(date.month());
-    let end = format!("{} {} {}", last.day(), month(last), last.year());
+    let end = format!("{} {} {}", voice.nth(last.day()), month(last), last.year());
     let first = from.date();
     if first == last {
         format!("{end}, {zone}")
     } else if (first.year(), first.month()) == (last.year(), last.month()) {
-        format!("{}–{end}, {zone}", first.day())
+        format!("{}–{end}, {zone}", voice.nth(first.day()))
     } else if first.year() == last.year() {
-        format!("{} {} – {end}, {zone}", first.day(), month(first))
+        format!("{} {} – {end}, {zone}", voice.nth(first.day()), month(first))
     } else {
         format!("{} – {end}, {zone}", moment(span.from, voice))
     }

@@ -41,6 +41,11 @@ pub trait Voice: Sync {
         "\u{202f}%"
     }
 
+    /// The day of a month as it stands in a date.
+    fn nth(&self, day: i8) -> String {
+        day.to_string()
+    }
+
     /// Short name of a month, 1 to 12.
     fn month(&self, month: i8) -> String {
         const NAMES: [&str; 12] = [

@@ -510,6 +510,10 @@ impl Voice for Locale {
         self.language.percent
     }
 
+    fn nth(&self, day: i8) -> String {
+        Self::nth(self, day)
+    }
+
     fn month(&self, month: i8) -> String {
         self.short_month(month).to_owned()
     }
@@ -557,6 +561,7 @@ fn unit_of(micros: f64) -> (&'static str, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::charts::axis::{Stretch, time_ticks};
     use proptest::prelude::*;
 
     fn english(zone: &str) -> Locale {
@@ -661,6 +666,24 @@ mod tests {
         let locale = english("UTC").with(formats);
         assert_eq!(locale.number(1_234_567.8, 1), "1234567,8");
         assert_eq!(locale.integer(1_234_567), "1234567");
+    }
+
+    #[test]
+    fn charts_write_dates_as_the_language_does() {
+        let zone = TimeZone::get("Europe/Berlin").expect("a zone");
+        let german = Locale::new("de", zone).expect("German");
+        let ticks = |from: i64, days: i64| {
+            let from = UtcMicros(from);
+            let span = Stretch {
+                from,
+                to: UtcMicros(from.0 + days * 86_400_000_000),
+            };
+            let ticks = time_ticks(span, 600.0, 12.0, &german);
+            ticks.into_iter().map(|tick| tick.label).collect::<Vec<_>>()
+        };
+        // From 1 October 2026, midnight in Berlin.
+        assert_eq!(ticks(1_790_805_600_000_000, 31), ["5. Okt", "12.", "19.", "26."]);
+        assert_eq!(ticks(1_790_805_600_000_000, 2)[1..], ["12:00", "2. Okt", "12:00"]);
     }
 
     #[test]
