@@ -7,7 +7,10 @@ use jiff::{
 };
 use mailqos_core::model::UtcMicros;
 
-use super::{canvas::text_width, voice::Voice};
+use super::{
+    canvas::{text_width, widest},
+    voice::Voice,
+};
 
 /// Labels of an axis at most.
 pub const MOST: usize = 7;
@@ -243,10 +246,7 @@ impl Axis {
 
     /// Width of the widest label.
     pub(super) fn label_width(&self, size: f64) -> f64 {
-        self.ticks
-            .iter()
-            .map(|tick| text_width(&tick.label, size))
-            .fold(0.0, f64::max)
+        widest(self.ticks.iter().map(|tick| tick.label.as_str()), size)
     }
 }
 

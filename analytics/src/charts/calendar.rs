@@ -5,7 +5,7 @@ use mailqos_core::model::UtcMicros;
 
 use super::{
     Chart,
-    canvas::{At, Canvas, SMALL, TEXT, shorten, text_width},
+    canvas::{At, BOLD, Canvas, SMALL, TEXT, shorten, text_width, widest},
     palette::Ink,
     plot::{Said, period, sentence},
     strip::{self, Cell, Key, Strip},
@@ -18,8 +18,6 @@ const SIZES: (f64, f64) = (4.0, 22.0);
 const NAME: f64 = 214.0;
 /// Between the base lines of a name and of what stands below it.
 const LINE: f64 = 14.0;
-/// How much wider bold letters are.
-const BOLD: f64 = 1.06;
 /// Between calendars beside each other.
 const GAP: f64 = 22.0;
 
@@ -35,17 +33,17 @@ pub fn chart(data: &Strip, first_day: i8, voice: &dyn Voice) -> Chart {
     let days: Vec<String> = (0..7)
         .map(|row| voice.weekday((first_day - 1 + row).rem_euclid(7) + 1))
         .collect();
-    let left = days.iter().map(|day| text_width(day, SMALL)).fold(0.0, f64::max).ceil() + 6.0;
+    let left = widest(days.iter().map(String::as_str), SMALL).ceil() + 6.0;
     let size = ((f64::from(width) - left) / weeks as f64)
         .clamp(SIZES.0, SIZES.1)
         .floor();
     let wide = left + size * weeks as f64;
     // Names are read rather than guessed: a calendar is as wide as its name; its figure stands beside it or below.
-    let widest = |text: &dyn Fn(&strip::Row) -> f64| data.rows.iter().map(text).fold(100.0, f64::max);
+    let width_of = |text: &dyn Fn(&strip::Row) -> f64| data.rows.iter().map(text).fold(100.0, f64::max);
     let name = |row: &strip::Row| text_width(&row.name, TEXT) * BOLD;
-    let beside = widest(&|row| name(row) + text_width(&row.figure, TEXT) + 10.0);
+    let beside = width_of(&|row| name(row) + text_width(&row.figure, TEXT) + 10.0);
     let stacked = beside > wide.max(NAME);
-    let texts = if stacked { widest(&name) } else { beside };
+    let texts = if stacked { width_of(&name) } else { beside };
     let needed = wide.max(texts.min(NAME)) + GAP;
     let across = (((f64::from(width) + GAP) / needed).floor() as usize).clamp(1, data.rows.len().max(1));
     let pitch = (f64::from(width) + GAP) / across as f64;

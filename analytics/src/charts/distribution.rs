@@ -110,15 +110,7 @@ pub fn chart(data: &Distribution, voice: &dyn Voice) -> Chart {
             canvas.text(&mark.text, x, base, at, Ink::Ink, SMALL);
         }
         if values.is_empty() {
-            let centre = (curve.left + curve.right) / 2.0;
-            canvas.text(
-                voice.t("no values"),
-                centre,
-                (curve.top + curve.bottom) / 2.0,
-                At::Middle,
-                Ink::Grey,
-                TEXT,
-            );
+            curve.no_values(canvas, TEXT, voice);
             return;
         }
         steps(canvas, curve, &axis, &values, tests);

@@ -3,7 +3,7 @@
 use super::{
     Chart, Data, Datum,
     axis::Axis,
-    canvas::{At, Canvas, NAMES, SMALL, TEXT, text_width},
+    canvas::{At, Canvas, NAMES, SMALL, TEXT, text_width, widest},
     palette::Ink,
     plot::{Plot, Said, sentence},
     voice::{DASH, Measure, Voice},
@@ -90,17 +90,18 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
         Measure::Duration => Axis::from_zero(greatest, 6, voice),
     };
     let pitch = if rows.len() <= 12 { 26.0 } else { 18.0 };
-    let widest =
-        |texts: &mut dyn Iterator<Item = String>| texts.map(|text| text_width(&text, TEXT)).fold(0.0, f64::max).ceil();
-    let names = widest(&mut rows.iter().map(|row| row.name.clone())).min(f64::from(width) * NAMES);
+    let names = widest(rows.iter().map(|row| row.name.as_str()), TEXT)
+        .ceil()
+        .min(f64::from(width) * NAMES);
     let change = |row: &Row| {
         row.change()
             .map_or_else(|| DASH.to_owned(), |change| data.measure.difference(change, voice))
     };
-    let changes = widest(&mut rows.iter().map(change));
+    let changes: Vec<String> = rows.iter().map(change).collect();
+    let room = widest(changes.iter().map(String::as_str), TEXT).ceil();
     let plot = Plot {
         left: names + 18.0,
-        right: f64::from(width) - changes - 22.0,
+        right: f64::from(width) - room - 22.0,
         top: 22.0,
         bottom: 22.0 + pitch * rows.len().max(1) as f64,
     };
@@ -115,7 +116,7 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
         canvas.disc((second, 7.0), 4.5, Ink::Accent);
         canvas.text(&data.after, second + 9.0, 11.0, At::Start, Ink::Grey, SMALL);
         plot.value_axis_below(canvas, &axis, f64::from(width));
-        for (index, row) in rows.iter().enumerate() {
+        for (index, (row, change)) in rows.iter().zip(&changes).enumerate() {
             let y = plot.top + pitch * (index as f64 + 0.5);
             canvas.name(&row.name, names + 2.0, y + 4.0, At::End, names);
             let x = |value: f64| plot.x(axis.place(value));
@@ -144,7 +145,7 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
                 (false, true) => Ink::Ink,
                 (false, false) => Ink::Grey,
             };
-            canvas.text(&change(row), f64::from(width), y + 4.0, At::End, ink, TEXT);
+            canvas.text(change, f64::from(width), y + 4.0, At::End, ink, TEXT);
         }
     };
     let cut = if axis.is_cut() && axis.scale == super::axis::Scale::Linear {

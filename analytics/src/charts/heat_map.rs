@@ -3,7 +3,7 @@
 use super::{
     Chart, Data, Datum,
     axis::Stretch,
-    canvas::{At, Canvas, SMALL, TEXT, text_width},
+    canvas::{At, Canvas, SMALL, TEXT, text_width, widest},
     palette::{Ink, RAMP},
     plot::{Plot, Said, period, sentence},
     voice::{Measure, Voice},
@@ -83,12 +83,7 @@ pub fn chart(data: &HeatMap, voice: &dyn Voice) -> Chart {
         .map(|row| (row + usize::try_from(data.first_day).unwrap_or(1).saturating_sub(1)) % 7)
         .collect();
     let names: Vec<String> = days.iter().map(|day| voice.weekday(*day as i8 + 1)).collect();
-    let left = names
-        .iter()
-        .map(|name| text_width(name, TEXT))
-        .fold(0.0, f64::max)
-        .ceil()
-        + 8.0;
+    let left = widest(names.iter().map(String::as_str), TEXT).ceil() + 8.0;
     let room = (f64::from(width) - left) / 24.0;
     let tall = room.clamp(16.0, 24.0);
     let plot = Plot {

@@ -3,7 +3,7 @@
 use super::{
     Chart, Data, Datum, Measure,
     axis::{Scale, Stretch, place},
-    canvas::{At, Canvas, TEXT, shorten, text_width},
+    canvas::{At, Canvas, TEXT, widest},
     palette::{CATEGORIES, Ink},
     plot::{Plot, Said, moment, period, sentence},
     reduce::{m4, median},
@@ -68,11 +68,7 @@ pub fn chart(data: &Lines, voice: &dyn Voice) -> Chart {
     let axis = round_trip::axis(range, None, 5, voice);
     let named = usize::from(CATEGORIES).min(data.lines.len());
     let most = f64::from(width) * NAMES;
-    let names = data.lines[..named]
-        .iter()
-        .map(|line| text_width(&line.name, TEXT))
-        .fold(0.0, f64::max)
-        .min(most);
+    let names = widest(data.lines[..named].iter().map(|line| line.name.as_str()), TEXT).min(most);
     let height = 250.0_f64.max(named as f64 * PITCH + 60.0);
     let plot = Plot {
         left: (axis.label_width(TEXT) + 8.0).max(24.0),
@@ -84,8 +80,7 @@ pub fn chart(data: &Lines, voice: &dyn Voice) -> Chart {
     let pen = |canvas: &mut Canvas<'_>| {
         plot.value_axis(canvas, &axis);
         if range.is_none() {
-            let (x, y) = ((plot.left + plot.right) / 2.0, (plot.top + plot.bottom) / 2.0);
-            canvas.text(voice.t("no values"), x, y, At::Middle, Ink::Grey, TEXT);
+            plot.no_values(canvas, TEXT, voice);
         }
         let mut ends = Vec::new();
         // The first is drawn last: nothing lies over it.
@@ -162,11 +157,7 @@ fn label(canvas: &mut Canvas<'_>, mut ends: Vec<(f64, usize)>, data: &Lines, plo
         let (line, ink) = (&data.lines[index], Ink::Category(index as u8));
         canvas.line((plot.right - 1.0, y), (plot.right + 7.0, height), ink, 1.0);
         // The stroke has the colour; the name is dark enough to be read.
-        let shown = shorten(&line.name, room, TEXT);
-        canvas.text(&shown, plot.right + 10.0, height + 4.0, At::Start, Ink::Ink, TEXT);
-        if shown != line.name {
-            canvas.title(&line.name);
-        }
+        canvas.name(&line.name, plot.right + 10.0, height + 4.0, At::Start, room);
     }
 }
 

@@ -3,9 +3,9 @@
 use super::{
     Chart, Data, Datum, Measure,
     axis::{Axis, Stretch},
-    canvas::{At, Canvas, NAMES, SMALL, TEXT, text_width},
+    canvas::{At, Canvas, NAMES, SMALL, TEXT, text_width, widest},
     palette::{CATEGORIES, Ink},
-    plot::{Plot, Said, period, sentence},
+    plot::{Plot, Said, in_lines, period, sentence},
     voice::Voice,
 };
 
@@ -66,11 +66,7 @@ pub fn chart(data: &Phases, voice: &dyn Voice) -> Chart {
         4..=12 => 28.0,
         _ => 20.0,
     };
-    let names = data
-        .rows
-        .iter()
-        .map(|row| text_width(&row.name, TEXT))
-        .fold(0.0, f64::max)
+    let names = widest(data.rows.iter().map(|row| row.name.as_str()), TEXT)
         .min(f64::from(width) * NAMES)
         .ceil();
     let greatest = data.rows.iter().map(Row::total).fold(0.0, f64::max);
@@ -157,29 +153,18 @@ struct Key {
 
 impl Key {
     fn of(data: &Phases, width: f64) -> Self {
-        let (mut x, mut line) = (0.0, 0.0);
-        let entries = data
+        let has = |phase| data.rows.iter().any(|row| row.known().any(|(known, _)| known == phase));
+        let shown: Vec<(usize, &String)> = data
             .phases
             .iter()
             .enumerate()
-            .filter(|(phase, _)| {
-                data.rows
-                    .iter()
-                    .any(|row| row.known().any(|(known, _)| known == *phase))
-            })
-            .map(|(phase, name)| {
-                let needed = 14.0 + text_width(name, SMALL);
-                if x > 0.0 && x + needed > width {
-                    (x, line) = (0.0, line + 16.0);
-                }
-                let entry = (phase, x, line);
-                x += needed + 14.0;
-                entry
-            })
+            .filter(|(phase, _)| has(*phase))
             .collect();
+        let (places, height) = in_lines(shown.iter().map(|(_, name)| 14.0 + text_width(name, SMALL)), width);
+        let entries = shown.iter().zip(places);
         Self {
-            entries,
-            height: line + 16.0,
+            entries: entries.map(|((phase, _), (x, line))| (*phase, x, line)).collect(),
+            height,
         }
     }
 

@@ -112,6 +112,12 @@ impl Plot {
         hatched(canvas, (from, self.top), (width, self.bottom - self.top), title);
     }
 
+    /// Says in the middle that there is nothing to draw.
+    pub(super) fn no_values(&self, canvas: &mut Canvas<'_>, size: f64, voice: &dyn Voice) {
+        let (x, y) = ((self.left + self.right) / 2.0, (self.top + self.bottom) / 2.0);
+        canvas.text(voice.t("no values"), x, y, At::Middle, Ink::Grey, size);
+    }
+
     /// A label that can be read across lines and bands.
     pub(super) fn framed(&self, canvas: &mut Canvas<'_>, text: &str, x: f64, base: f64, at: At) {
         let width = text_width(text, SMALL) + 4.0;
@@ -123,6 +129,22 @@ impl Plot {
         canvas.rect(left, base - 10.0, width, 12.0, Ink::Ground);
         canvas.text(text, x, base, at, Ink::Ink, SMALL);
     }
+}
+
+/// Where the entries of a key stand, each so wide, in lines as wide as the paper: left end and top; and how high all are.
+pub(super) fn in_lines(widths: impl Iterator<Item = f64>, paper: f64) -> (Vec<(f64, f64)>, f64) {
+    let (mut x, mut line) = (0.0, 0.0);
+    let places = widths
+        .map(|width| {
+            if x > 0.0 && x + width > paper {
+                (x, line) = (0.0, line + 16.0);
+            }
+            let place = (x, line);
+            x += width + 14.0;
+            place
+        })
+        .collect();
+    (places, line + 16.0)
 }
 
 /// An area that can be told without its colour: light strokes from bottom left to top right, on a shade.

@@ -166,8 +166,7 @@ fn drawn(data: &RoundTrip, voice: &dyn Voice) -> Chart {
         };
         drawing.ground(canvas);
         if range.is_none() {
-            let (x, y) = ((plot.left + plot.right) / 2.0, (plot.top + plot.bottom) / 2.0);
-            canvas.text(voice.t("no values"), x, y, At::Middle, Ink::Grey, TEXT);
+            plot.no_values(canvas, TEXT, voice);
         }
         drawing.values(canvas);
         drawing.peak(canvas);

@@ -5,7 +5,7 @@ use mailqos_core::model::UtcMicros;
 use super::{
     Chart, Data, Datum, Measure,
     axis::{Axis, Scale, Stretch, place, time_ticks},
-    canvas::{At, Canvas, SMALL, TEXT, shorten, text_width},
+    canvas::{At, BOLD, Canvas, SMALL, TEXT, shorten, text_width},
     palette::Ink,
     plot::{Plot, Said, period, sentence},
     round_trip::{self, Bucket, Failure, RoundTrip},
@@ -18,9 +18,6 @@ const PANEL: (f64, f64) = (150.0, 212.0);
 const TALL: f64 = 58.0;
 /// Height of a panel with its name and its failures.
 const PITCH: f64 = TALL + 42.0;
-
-/// How much wider bold letters are.
-const BOLD: f64 = 1.06;
 
 /// What to draw.
 #[derive(Debug, Clone)]
@@ -134,8 +131,7 @@ pub fn chart(data: &SmallMultiples, voice: &dyn Voice) -> Chart {
                 shifts: Vec::new(),
             };
             if round_trip::range(&panel.buckets).is_none() {
-                let (x, y) = ((plot.left + plot.right) / 2.0, plot.top + TALL / 2.0);
-                canvas.text(voice.t("no values"), x, y, At::Middle, Ink::Grey, SMALL);
+                plot.no_values(canvas, SMALL, voice);
             }
             round_trip::lines(canvas, &one, &axis, plot, voice);
             // Times are named below the last panel of each column.
