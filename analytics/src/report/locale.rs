@@ -334,18 +334,22 @@ impl Locale {
 
     /// By how much something changed, as a share of what it was: `+12 %`.
     pub fn change(&self, share: f64) -> String {
-        let sign = if share > 0.0 { "+" } else { "" };
-        format!("{sign}{}", (self as &dyn Voice).percent(share * 100.0, 0))
+        format!("{}{}", self.signed(share * 100.0, 0), self.language.percent)
     }
 
     /// A difference of shares, in percentage points.
     pub fn points(&self, difference: f64, decimals: usize) -> String {
-        let sign = if difference > 0.0 { "+" } else { "" };
-        format!(
-            "{sign}{}{JOIN}{}",
-            self.number(difference * 100.0, decimals),
-            self.t("pp")
-        )
+        format!("{}{JOIN}{}", self.signed(difference * 100.0, decimals), self.t("pp"))
+    }
+
+    /// A number with its sign, but for what is rounded to nothing.
+    fn signed(&self, number: f64, decimals: usize) -> String {
+        let text = self.number(number, decimals);
+        if number > 0.0 && text.bytes().any(|digit| (b'1'..=b'9').contains(&digit)) {
+            format!("+{text}")
+        } else {
+            text
+        }
     }
 
     /// A date: `3 October 2026`.
@@ -684,6 +688,15 @@ mod tests {
         // From 1 October 2026, midnight in Berlin.
         assert_eq!(ticks(1_790_805_600_000_000, 31), ["5. Okt", "12.", "19.", "26."]);
         assert_eq!(ticks(1_790_805_600_000_000, 2)[1..], ["12:00", "2. Okt", "12:00"]);
+    }
+
+    #[test]
+    fn what_is_rounded_to_nothing_has_no_sign() {
+        let locale = english("UTC");
+        let shown = [0.12, 0.001, -0.001, -0.12].map(|share| locale.change(share).replace('\u{202f}', " "));
+        assert_eq!(shown, ["+12 %", "0 %", "0 %", "−12 %"]);
+        assert_eq!(locale.points(0.000_01, 2), "0.00\u{a0}pp");
+        assert_eq!(locale.points(0.000_1, 2), "+0.01\u{a0}pp");
     }
 
     #[test]

@@ -33,7 +33,7 @@ mod weekly_pattern;
 mod tests;
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     sync::{Mutex, PoisonError},
 };
 
@@ -70,7 +70,7 @@ pub struct View<'a> {
 /// Gives ids that are unique in a document.
 #[derive(Debug, Default)]
 pub struct Ids {
-    given: Mutex<BTreeMap<String, u32>>,
+    given: Mutex<BTreeSet<String>>,
     /// What all of them end with.
     ending: String,
 }
@@ -100,14 +100,10 @@ impl Ids {
             id => id,
         };
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = given.entry(id.to_owned()).or_insert(0);
-        *count += 1;
-        let ending = &self.ending;
-        if *count == 1 {
-            format!("{id}{ending}")
-        } else {
-            format!("{id}-{count}{ending}")
-        }
+        let numbered = (2_u32..).map(|number| format!("{id}-{number}"));
+        let mut ids = std::iter::once(id.to_owned()).chain(numbered);
+        let unique = ids.find(|id| given.insert(id.clone())).unwrap_or_default();
+        unique + &self.ending
     }
 }
 

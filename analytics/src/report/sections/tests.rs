@@ -10,7 +10,7 @@ use mailqos_core::{
     model::{Event, EventKind, Hop, Micros, Outcome, Sample, Stage, UtcMicros},
 };
 
-use super::kinds;
+use super::{Ids, kinds};
 use crate::{
     figures::{Calendar, Lake, Period},
     report::{
@@ -250,6 +250,14 @@ fn each_kind_says_what_it_said() {
         seen += 1;
     }
     assert!(seen >= 27, "{seen} kinds");
+}
+
+#[test]
+fn no_id_is_given_twice() {
+    let ids = Ids::default();
+    let given = ["Lyon", "lyon", "lyon-2", "lyon"].map(|name| ids.unique(name));
+    assert_eq!(given, ["lyon", "lyon-2", "lyon-2-2", "lyon-3"]);
+    assert_eq!(Ids::below("x").unique("lyon"), "lyon--x");
 }
 
 #[test]
