@@ -7,7 +7,10 @@ use jiff::{
 };
 use mailqos_core::model::UtcMicros;
 
-use super::{canvas::text_width, voice::Voice};
+use super::{
+    canvas::{text_width, widest},
+    voice::Voice,
+};
 
 /// Labels of an axis at most.
 pub const MOST: usize = 7;
@@ -53,9 +56,13 @@ const UNITS: [(f64, &str, &[f64]); 5] = [
 ];
 
 /// What is round on a log axis, in microseconds.
-const ROUND: [f64; 22] = [
+const ROUND: [f64; 23] = [
     1.0, 10.0, 100.0, 1e3, 2e3, 5e3, 10e3, 20e3, 50e3, 100e3, 200e3, 500e3, 1e6, 2e6, 5e6, 10e6, 30e6, 60e6, 300e6,
-    900e6, 3_600e6, 14_400e6,
+    900e6, 3_600e6, 14_400e6, 86_400e6,
+];
+/// What else is, where of those hardly any lies between the ends.
+const ROUND_TOO: [f64; 14] = [
+    2.0, 5.0, 20.0, 50.0, 200.0, 500.0, 20e6, 120e6, 600e6, 1_800e6, 7_200e6, 28_800e6, 43_200e6, 172_800e6,
 ];
 
 impl Axis {
@@ -124,7 +131,11 @@ impl Axis {
             least
         };
         let (low, high) = (least / 1.15, (greatest * 1.15).max(least * 4.0));
-        let within: Vec<f64> = ROUND.into_iter().filter(|value| (low..=high).contains(value)).collect();
+        let mut within: Vec<f64> = ROUND.into_iter().filter(|value| (low..=high).contains(value)).collect();
+        if within.len() < 2 {
+            within.extend(ROUND_TOO.into_iter().filter(|value| (low..=high).contains(value)));
+            within.sort_by(f64::total_cmp);
+        }
         let every = within.len().div_ceil(most.clamp(2, MOST)).max(1);
         let ticks = within
             .iter()
@@ -160,19 +171,32 @@ impl Axis {
         } else {
             least
         };
-        let room = (greatest - least).max(greatest * 1e-6) * 100.0;
+        let room = if least < greatest {
+            (greatest - least) * 100.0
+        } else {
+            // All alike: any room shows it.
+            greatest * 0.1
+        };
         let step = (-7..3)
             .flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10_f64.powi(power)))
             .find(|step| (room / step).ceil() as usize + 2 <= most)
             .unwrap_or(50.0);
         let first = (least * 100.0 / step + 1e-6).floor().max(0.0);
-        let last = (greatest * 100.0 / step - 1e-6).ceil().max(first + 1.0);
+        let last = (greatest * 100.0 / step - 1e-6).ceil();
+        // An axis has a length, and no share is more than all.
+        let (first, last) = if last > first {
+            (first, last)
+        } else if first > 0.0 {
+            (first - 1.0, first)
+        } else {
+            (first, first + 1.0)
+        };
         let decimals = (-step.log10().floor()).clamp(0.0, 7.0) as usize;
         let ticks = (0..=(last - first) as usize)
             .map(|n| (first + n as f64) * step)
             .map(|percent| Tick {
                 value: percent / 100.0,
-                label: format!("{}\u{202f}%", voice.number(percent, decimals)),
+                label: voice.percent(percent, decimals),
             })
             .collect();
         Self {
@@ -222,10 +246,7 @@ impl Axis {
 
     /// Width of the widest label.
     pub(super) fn label_width(&self, size: f64) -> f64 {
-        self.ticks
-            .iter()
-            .map(|tick| text_width(&tick.label, size))
-            .fold(0.0, f64::max)
+        widest(self.ticks.iter().map(|tick| tick.label.as_str()), size)
     }
 }
 
@@ -425,7 +446,7 @@ fn labelled(moments: &[UtcMicros], step: Step, voice: &dyn Voice, weekdays: bool
             let new_month = new_year || before.as_ref().is_none_or(|before| before.month() != zoned.month());
             let new_day = before.as_ref().is_none_or(|before| before.date() != zoned.date());
             let first = before.is_none();
-            let (day, month) = (zoned.day(), voice.month(zoned.month()));
+            let (day, month) = (voice.nth(zoned.day()), voice.month(zoned.month()));
             let weekday = || voice.weekday(zoned.weekday().to_monday_one_offset());
             let clock = format!("{:02}:{:02}", zoned.hour(), zoned.minute());
             let label = match step {
@@ -433,11 +454,11 @@ fn labelled(moments: &[UtcMicros], step: Step, voice: &dyn Voice, weekdays: bool
                 Step::Minutes(_) | Step::Hours(_) if new_day && !first => format!("{day} {month}"),
                 Step::Minutes(_) | Step::Hours(_) => clock,
                 Step::Days(_) if !weekdays && new_month => format!("{day} {month}"),
-                Step::Days(_) if !weekdays => day.to_string(),
+                Step::Days(_) if !weekdays => day,
                 Step::Days(_) if new_month => format!("{} {day} {month}", weekday()),
                 Step::Days(_) => format!("{} {day}", weekday()),
                 Step::Mondays if new_month => format!("{day} {month}"),
-                Step::Mondays => day.to_string(),
+                Step::Mondays => day,
                 Step::Months(_) if new_year => format!("{month} {}", zoned.year()),
                 Step::Months(_) => month,
                 Step::Years(_) => zoned.year().to_string(),
@@ -512,6 +533,32 @@ mod tests {
             .map(|tick| tick.label)
             .collect();
         assert_eq!(log, ["10\u{a0}ms", "100\u{a0}ms", "1\u{a0}s", "10\u{a0}s"]);
+    }
+
+    #[test]
+    fn shares_that_are_all_alike_get_an_axis_that_ends_at_all() {
+        let english = English(TimeZone::UTC);
+        for share in [0.0, 0.000_3, 0.5, 0.995, 1.0] {
+            let axis = Axis::share(share, share, 6, &english);
+            let (first, last) = (&axis.ticks[0], &axis.ticks[axis.ticks.len() - 1]);
+            assert!(last.value <= 1.0 && axis.ticks.len() >= 2, "{axis:?}");
+            assert!(first.value <= share + 1e-9 && share <= last.value + 1e-9, "{axis:?}");
+            let labels: std::collections::BTreeSet<&str> = axis.ticks.iter().map(|tick| &*tick.label).collect();
+            assert_eq!(labels.len(), axis.ticks.len(), "{axis:?}");
+        }
+    }
+
+    #[test]
+    fn a_log_axis_has_labels_wherever_it_lies() {
+        let english = English(TimeZone::UTC);
+        let mut least = 1.0;
+        while least < 86_400e6 {
+            let axis = Axis::log(least, least * 1.01, 7, &english);
+            assert!(!axis.ticks.is_empty(), "{axis:?}");
+            least *= 1.1;
+        }
+        let hours = Axis::log(5.0 * 3_600e6, 15.0 * 3_600e6, 7, &english);
+        assert!(hours.ticks.len() >= 2, "{hours:?}");
     }
 
     fn zones() -> impl Strategy<Value = &'static str> {

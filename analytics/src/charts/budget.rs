@@ -3,9 +3,9 @@
 use super::{
     Chart, Data, Datum, Measure,
     axis::{Axis, Stretch},
-    canvas::{At, Canvas, NAMES, SMALL, TEXT, draw, text_width},
+    canvas::{At, Canvas, NAMES, SMALL, TEXT, text_width},
     palette::Ink,
-    plot::{Plot, headline, period, sentence},
+    plot::{Plot, Said, period, sentence},
     voice::Voice,
 };
 
@@ -98,13 +98,12 @@ pub fn chart(data: &Budgets, voice: &dyn Voice) -> Chart {
     };
     let height = (plot.bottom + 22.0).ceil();
     let finding = finding(data, voice);
-    let title = headline(&data.title, &finding);
     let passed = if data.passed.is_finite() {
         data.passed.clamp(0.0, 1.0)
     } else {
         0.0
     };
-    let svg = draw(width, height as u32, &title, &finding, |canvas| {
+    let pen = |canvas: &mut Canvas<'_>| {
         plot.value_axis_below(canvas, &axis, share);
         let whole = plot.x(axis.place(1.0));
         canvas.line((whole, plot.top - 4.0), (whole, plot.bottom), Ink::Ink, 1.0);
@@ -138,7 +137,7 @@ pub fn chart(data: &Budgets, voice: &dyn Voice) -> Chart {
                 canvas.text(&text, x + 4.0, plot.top - 7.0, At::Start, Ink::Grey, SMALL);
             }
         }
-    });
+    };
     let mut parts = vec![voice.t("share of each error budget that is spent")];
     if passed < 1.0 {
         parts.push(voice.t("dotted: share of the period that has passed"));
@@ -146,15 +145,13 @@ pub fn chart(data: &Budgets, voice: &dyn Voice) -> Chart {
     if data.rows.iter().any(|row| row.forecast().is_some()) {
         parts.push(voice.t("hollow: where it will end if it goes on so"));
     }
-    Chart {
-        svg,
-        width,
-        height: height as u32,
-        title,
+    Said {
+        title: &data.title,
         subtitle: format!("{}. {}", sentence(&parts), period(data.period, voice)),
-        alternative: finding,
+        finding,
         data: table(data, voice),
     }
+    .chart(width, height, pen)
 }
 
 fn bar(canvas: &mut Canvas<'_>, row: &Budget, plot: Plot, axis: &Axis, middle: f64, voice: &dyn Voice) {
@@ -238,7 +235,7 @@ fn excess(spent: f64, voice: &dyn Voice) -> String {
         };
         voice.fill("{0} times", &[&times])
     } else if over < 0.01 {
-        format!("{}\u{202f}%", voice.number((over * 100.0).max(0.01), 2))
+        voice.percent((over * 100.0).max(0.01), 2)
     } else {
         voice.whole_percent(over)
     }

@@ -5,9 +5,9 @@ use mailqos_core::model::UtcMicros;
 
 use super::{
     Chart,
-    canvas::{At, Canvas, SMALL, TEXT, draw, shorten, text_width},
+    canvas::{At, BOLD, Canvas, SMALL, TEXT, shorten, text_width, widest},
     palette::Ink,
-    plot::{headline, period, sentence},
+    plot::{Said, period, sentence},
     strip::{self, Cell, Key, Strip},
     voice::Voice,
 };
@@ -18,8 +18,6 @@ const SIZES: (f64, f64) = (4.0, 22.0);
 const NAME: f64 = 214.0;
 /// Between the base lines of a name and of what stands below it.
 const LINE: f64 = 14.0;
-/// How much wider bold letters are.
-const BOLD: f64 = 1.06;
 /// Between calendars beside each other.
 const GAP: f64 = 22.0;
 
@@ -29,23 +27,23 @@ pub fn chart(data: &Strip, first_day: i8, voice: &dyn Voice) -> Chart {
     let date = |at: UtcMicros| ZonedDateTime::new(at.timestamp(), voice.zone().clone()).date();
     let (first, last) = (
         date(data.period.from),
-        date(UtcMicros(data.period.to.0 - 1).max(data.period.from)),
+        date(UtcMicros(data.period.to.0.saturating_sub(1)).max(data.period.from)),
     );
     let weeks = week(last, first, first_day) + 1;
     let days: Vec<String> = (0..7)
         .map(|row| voice.weekday((first_day - 1 + row).rem_euclid(7) + 1))
         .collect();
-    let left = days.iter().map(|day| text_width(day, SMALL)).fold(0.0, f64::max).ceil() + 6.0;
+    let left = widest(days.iter().map(String::as_str), SMALL).ceil() + 6.0;
     let size = ((f64::from(width) - left) / weeks as f64)
         .clamp(SIZES.0, SIZES.1)
         .floor();
     let wide = left + size * weeks as f64;
     // Names are read rather than guessed: a calendar is as wide as its name; its figure stands beside it or below.
-    let widest = |text: &dyn Fn(&strip::Row) -> f64| data.rows.iter().map(text).fold(100.0, f64::max);
+    let width_of = |text: &dyn Fn(&strip::Row) -> f64| data.rows.iter().map(text).fold(100.0, f64::max);
     let name = |row: &strip::Row| text_width(&row.name, TEXT) * BOLD;
-    let beside = widest(&|row| name(row) + text_width(&row.figure, TEXT) + 10.0);
+    let beside = width_of(&|row| name(row) + text_width(&row.figure, TEXT) + 10.0);
     let stacked = beside > wide.max(NAME);
-    let texts = if stacked { widest(&name) } else { beside };
+    let texts = if stacked { width_of(&name) } else { beside };
     let needed = wide.max(texts.min(NAME)) + GAP;
     let across = (((f64::from(width) + GAP) / needed).floor() as usize).clamp(1, data.rows.len().max(1));
     let pitch = (f64::from(width) + GAP) / across as f64;
@@ -73,8 +71,7 @@ pub fn chart(data: &Strip, first_day: i8, voice: &dyn Voice) -> Chart {
     let lines = data.rows.len().max(1).div_ceil(across);
     let height = (key.height + tall * lines as f64).ceil();
     let finding = strip::finding(data, voice);
-    let title = headline(&data.title, &finding);
-    let svg = draw(width, height as u32, &title, &finding, |canvas| {
+    let pen = |canvas: &mut Canvas<'_>| {
         key.draw(canvas);
         if data.rows.is_empty() {
             canvas.text(
@@ -126,17 +123,15 @@ pub fn chart(data: &Strip, first_day: i8, voice: &dyn Voice) -> Chart {
                 grid.day(canvas, date(cell.span.from), cell, voice);
             }
         }
-    });
+    };
     let each = voice.t("a cell is a day, a column a week");
-    Chart {
-        svg,
-        width,
-        height: height as u32,
-        title,
+    Said {
+        title: &data.title,
         subtitle: format!("{}. {}", sentence(&[each]), period(data.period, voice)),
-        alternative: finding,
+        finding,
         data: strip::table(data, voice),
     }
+    .chart(width, height, pen)
 }
 
 /// A name on two lines at most, broken between words, and cut where two are not enough.

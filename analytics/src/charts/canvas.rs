@@ -26,6 +26,9 @@ pub(super) const TEXT: f64 = 12.0;
 /// Size of labels of second rank.
 pub(super) const SMALL: f64 = 11.0;
 
+/// How much wider bold letters are.
+pub(super) const BOLD: f64 = 1.06;
+
 /// Names beside bars and strips take no more than this share of the paper.
 pub(super) const NAMES: f64 = 0.36;
 
@@ -219,6 +222,11 @@ fn escape(text: &str, into: &mut String) {
 pub(super) fn text_width(text: &str, size: f64) -> f64 {
     let em: f64 = text.chars().map(char_width).sum();
     em * size
+}
+
+/// How wide the widest of some texts will be, about.
+pub(super) fn widest<'a>(texts: impl Iterator<Item = &'a str>, size: f64) -> f64 {
+    texts.map(|text| text_width(text, size)).fold(0.0, f64::max)
 }
 
 fn char_width(c: char) -> f64 {

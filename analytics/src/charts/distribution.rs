@@ -3,9 +3,10 @@
 use super::{
     Chart, Data, Datum, Measure,
     axis::{Axis, Stretch},
-    canvas::{At, Canvas, SMALL, TEXT, draw, text_width},
+    canvas::{At, Canvas, SMALL, TEXT, text_width},
     palette::Ink,
-    plot::{Plot, headline, period, sentence},
+    plot::{Plot, Said, period, sentence},
+    reduce::median,
     voice::{DASH, Voice},
 };
 
@@ -89,8 +90,7 @@ pub fn chart(data: &Distribution, voice: &dyn Voice) -> Chart {
     };
     let height = (bars.bottom + 22.0).ceil();
     let finding = finding(&values, tests, &thresholds, &share, data, voice);
-    let title = headline(&data.title, &finding);
-    let svg = draw(width, height as u32, &title, &finding, |canvas| {
+    let pen = |canvas: &mut Canvas<'_>| {
         let percent = Axis::share(0.0, 1.0, 5, voice);
         bars.value_axis_below(canvas, &axis, f64::from(width));
         for tick in &axis.ticks {
@@ -110,15 +110,7 @@ pub fn chart(data: &Distribution, voice: &dyn Voice) -> Chart {
             canvas.text(&mark.text, x, base, at, Ink::Ink, SMALL);
         }
         if values.is_empty() {
-            let centre = (curve.left + curve.right) / 2.0;
-            canvas.text(
-                voice.t("no values"),
-                centre,
-                (curve.top + curve.bottom) / 2.0,
-                At::Middle,
-                Ink::Grey,
-                TEXT,
-            );
+            curve.no_values(canvas, TEXT, voice);
             return;
         }
         steps(canvas, curve, &axis, &values, tests);
@@ -132,18 +124,15 @@ pub fn chart(data: &Distribution, voice: &dyn Voice) -> Chart {
         );
         let lost = tests - values.len() as u64;
         if lost > 0 {
-            let text = voice.fill("{0} never arrived", &[&voice.count(lost)]);
+            let text = voice.fill("{0} not seen to arrive", &[&voice.count(lost)]);
             let y = curve.y(values.len() as f64 / tests as f64);
             let base = if y - curve.top > 16.0 { y - 5.0 } else { y + 14.0 };
             curve.framed(canvas, &text, curve.right - 3.0, base, At::End);
         }
         histogram(canvas, bars, &axis, &values, voice);
-    });
-    Chart {
-        svg,
-        width,
-        height: height as u32,
-        title,
+    };
+    Said {
+        title: &data.title,
         subtitle: format!(
             "{}. {}",
             sentence(&[
@@ -153,9 +142,10 @@ pub fn chart(data: &Distribution, voice: &dyn Voice) -> Chart {
             ]),
             period(data.period, voice)
         ),
-        alternative: finding,
+        finding,
         data: table(&axis, &thresholds, &within, tests, voice),
     }
+    .chart(width, height, pen)
 }
 
 /// A threshold and where its text stands.
@@ -270,7 +260,7 @@ fn finding(
             &[&voice.duration(*limit), &voice.share(share), &voice.count(tests)],
         ),
         None => {
-            let median = values.get((values.len() - 1) / 2).copied().unwrap_or(0.0);
+            let median = median(values.to_vec()).unwrap_or_default();
             voice.fill("Median {0} was {1}.", &[&data.metric, &voice.duration(median)])
         }
     }
@@ -323,7 +313,7 @@ mod tests {
         data.tests = 40_000;
         let chart = chart(&data, &voice);
         assert!(chart.svg.len() < 40_000, "{} bytes", chart.svg.len());
-        assert!(chart.svg.contains("20,000 never arrived"));
+        assert!(chart.svg.contains("20,000 not seen to arrive"));
         assert!(chart.alternative.contains("50.0"), "{}", chart.alternative);
     }
 

@@ -3,9 +3,9 @@
 use super::{
     Chart, Data, Datum,
     axis::Axis,
-    canvas::{At, NAMES, SMALL, TEXT, draw, text_width},
+    canvas::{At, Canvas, NAMES, SMALL, TEXT, text_width, widest},
     palette::Ink,
-    plot::{Plot, headline, sentence},
+    plot::{Plot, Said, sentence},
     voice::{DASH, Measure, Voice},
 };
 
@@ -56,7 +56,7 @@ impl Row {
             return false;
         };
         match measure {
-            Measure::Duration => change.abs() >= before * EVERYDAY,
+            Measure::Duration => change != 0.0 && change.abs() >= before * EVERYDAY,
             Measure::Share => change.abs() >= EVERYDAY_POINTS,
         }
     }
@@ -90,24 +90,24 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
         Measure::Duration => Axis::from_zero(greatest, 6, voice),
     };
     let pitch = if rows.len() <= 12 { 26.0 } else { 18.0 };
-    let widest =
-        |texts: &mut dyn Iterator<Item = String>| texts.map(|text| text_width(&text, TEXT)).fold(0.0, f64::max).ceil();
-    let names = widest(&mut rows.iter().map(|row| row.name.clone())).min(f64::from(width) * NAMES);
+    let names = widest(rows.iter().map(|row| row.name.as_str()), TEXT)
+        .ceil()
+        .min(f64::from(width) * NAMES);
     let change = |row: &Row| {
         row.change()
             .map_or_else(|| DASH.to_owned(), |change| data.measure.difference(change, voice))
     };
-    let changes = widest(&mut rows.iter().map(change));
+    let changes: Vec<String> = rows.iter().map(change).collect();
+    let room = widest(changes.iter().map(String::as_str), TEXT).ceil();
     let plot = Plot {
         left: names + 18.0,
-        right: f64::from(width) - changes - 22.0,
+        right: f64::from(width) - room - 22.0,
         top: 22.0,
         bottom: 22.0 + pitch * rows.len().max(1) as f64,
     };
     let height = (plot.bottom + 22.0).ceil();
     let finding = finding(data, &rows, &worse, voice);
-    let title = headline(&data.title, &finding);
-    let svg = draw(width, height as u32, &title, &finding, |canvas| {
+    let pen = |canvas: &mut Canvas<'_>| {
         // The key, hollow and full as in the rows.
         canvas.disc((plot.left + 4.0, 7.0), 4.5, Ink::Grey);
         canvas.disc((plot.left + 4.0, 7.0), 3.0, Ink::Ground);
@@ -116,7 +116,7 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
         canvas.disc((second, 7.0), 4.5, Ink::Accent);
         canvas.text(&data.after, second + 9.0, 11.0, At::Start, Ink::Grey, SMALL);
         plot.value_axis_below(canvas, &axis, f64::from(width));
-        for (index, row) in rows.iter().enumerate() {
+        for (index, (row, change)) in rows.iter().zip(&changes).enumerate() {
             let y = plot.top + pitch * (index as f64 + 0.5);
             canvas.name(&row.name, names + 2.0, y + 4.0, At::End, names);
             let x = |value: f64| plot.x(axis.place(value));
@@ -145,9 +145,9 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
                 (false, true) => Ink::Ink,
                 (false, false) => Ink::Grey,
             };
-            canvas.text(&change(row), f64::from(width), y + 4.0, At::End, ink, TEXT);
+            canvas.text(change, f64::from(width), y + 4.0, At::End, ink, TEXT);
         }
-    });
+    };
     let cut = if axis.is_cut() && axis.scale == super::axis::Scale::Linear {
         voice.t("the scale does not begin at zero")
     } else if axis.is_cut() {
@@ -175,13 +175,10 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
         .into_iter()
         .filter(|part| !part.is_empty())
         .collect();
-    Chart {
-        svg,
-        width,
-        height: height as u32,
-        title,
+    Said {
+        title: &data.title,
         subtitle: format!("{}. {} → {}", sentence(&parts), data.before, data.after),
-        alternative: finding,
+        finding,
         data: Data {
             heads: vec![
                 voice.t("monitor").to_owned(),
@@ -203,6 +200,7 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
                 .collect(),
         },
     }
+    .chart(width, height, pen)
 }
 
 fn finding(data: &Dumbbell, rows: &[Row], worse: &dyn Fn(f64) -> f64, voice: &dyn Voice) -> String {
@@ -269,6 +267,25 @@ mod tests {
         let (data, voice) = samples::dumbbell(4);
         let chart = chart(&data, &voice);
         insta::assert_snapshot!(samples::shown(&chart));
+    }
+
+    #[test]
+    fn zero_that_stays_zero_is_no_change() {
+        let (mut data, voice) = samples::dumbbell(1);
+        (data.rows[0].before, data.rows[0].after) = (Some(0.0), Some(0.0));
+        let chart = chart(&data, &voice);
+        assert!(chart.alternative.contains("stayed as it was"), "{}", chart.alternative);
+    }
+
+    #[test]
+    fn shares_of_all_are_drawn_on_an_axis_that_ends_there() {
+        let (mut data, voice) = samples::dumbbell(2);
+        data.measure = Measure::Share;
+        for row in &mut data.rows {
+            (row.before, row.after) = (Some(1.0), Some(1.0));
+        }
+        let svg = chart(&data, &voice).svg;
+        assert_eq!(svg.matches(">100").count(), 1, "{svg}");
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use super::{
     Chart, Data, Datum,
     axis::Stretch,
-    canvas::{At, Canvas, SMALL, TEXT, draw, text_width},
+    canvas::{At, Canvas, SMALL, TEXT, text_width, widest},
     palette::{Ink, RAMP},
-    plot::{Plot, headline, period, sentence},
+    plot::{Plot, Said, period, sentence},
     voice::{Measure, Voice},
 };
 
@@ -83,12 +83,7 @@ pub fn chart(data: &HeatMap, voice: &dyn Voice) -> Chart {
         .map(|row| (row + usize::try_from(data.first_day).unwrap_or(1).saturating_sub(1)) % 7)
         .collect();
     let names: Vec<String> = days.iter().map(|day| voice.weekday(*day as i8 + 1)).collect();
-    let left = names
-        .iter()
-        .map(|name| text_width(name, TEXT))
-        .fold(0.0, f64::max)
-        .ceil()
-        + 8.0;
+    let left = widest(names.iter().map(String::as_str), TEXT).ceil() + 8.0;
     let room = (f64::from(width) - left) / 24.0;
     let tall = room.clamp(16.0, 24.0);
     let plot = Plot {
@@ -100,8 +95,7 @@ pub fn chart(data: &HeatMap, voice: &dyn Voice) -> Chart {
     let height = (plot.bottom + 2.0).ceil();
     let fits = text_width(&voice.number(greatest / size, decimals), FIGURE) + 2.0 <= room;
     let finding = finding(data, &known, voice);
-    let title = headline(&data.title, &finding);
-    let svg = draw(width, height as u32, &title, &finding, |canvas| {
+    let pen = |canvas: &mut Canvas<'_>| {
         if !known.is_empty() {
             let end = |value: f64| data.measure.text(value, voice);
             key(canvas, f64::from(width), &end(low), &end(greatest));
@@ -135,21 +129,19 @@ pub fn chart(data: &HeatMap, voice: &dyn Voice) -> Chart {
                 }
             }
         }
-    });
+    };
     let in_unit = format!("{}, {unit}", data.metric);
-    Chart {
-        svg,
-        width,
-        height: height as u32,
-        title,
+    Said {
+        title: &data.title,
         subtitle: format!(
             "{}. {}",
             sentence(&[&in_unit, voice.t("by weekday and local hour in which a test began")]),
             period(data.period, voice)
         ),
-        alternative: finding,
+        finding,
         data: table(data, &days, voice),
     }
+    .chart(width, height, pen)
 }
 
 /// The ramp with its ends, at the right above the cells.

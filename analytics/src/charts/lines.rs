@@ -3,10 +3,10 @@
 use super::{
     Chart, Data, Datum, Measure,
     axis::{Scale, Stretch, place},
-    canvas::{At, Canvas, TEXT, draw, shorten, text_width},
+    canvas::{At, Canvas, TEXT, widest},
     palette::{CATEGORIES, Ink},
-    plot::{Plot, headline, moment, period, sentence},
-    reduce::m4,
+    plot::{Plot, Said, moment, period, sentence},
+    reduce::{m4, median},
     round_trip::{self, Bucket},
     voice::Voice,
 };
@@ -46,14 +46,11 @@ pub struct Line {
 }
 
 impl Line {
-    /// Its values: a bucket's median, or the middle one of its points.
+    /// Its values: the median of each bucket.
     fn values(&self) -> impl Iterator<Item = (&Bucket, f64)> {
         self.buckets.iter().filter_map(|bucket| {
-            let value = bucket.spread.map(|spread| spread[1]).or_else(|| {
-                let mut points: Vec<f64> = bucket.points.iter().map(|point| point.1).collect();
-                points.sort_by(f64::total_cmp);
-                points.get(points.len().saturating_sub(1) / 2).copied()
-            })?;
+            let of_points = || median(bucket.points.iter().map(|point| point.1).collect());
+            let value = bucket.spread.map(|spread| spread[1]).or_else(of_points)?;
             (value.is_finite() && value >= 0.0).then_some((bucket, value))
         })
     }
@@ -71,11 +68,7 @@ pub fn chart(data: &Lines, voice: &dyn Voice) -> Chart {
     let axis = round_trip::axis(range, None, 5, voice);
     let named = usize::from(CATEGORIES).min(data.lines.len());
     let most = f64::from(width) * NAMES;
-    let names = data.lines[..named]
-        .iter()
-        .map(|line| text_width(&line.name, TEXT))
-        .fold(0.0, f64::max)
-        .min(most);
+    let names = widest(data.lines[..named].iter().map(|line| line.name.as_str()), TEXT).min(most);
     let height = 250.0_f64.max(named as f64 * PITCH + 60.0);
     let plot = Plot {
         left: (axis.label_width(TEXT) + 8.0).max(24.0),
@@ -84,12 +77,10 @@ pub fn chart(data: &Lines, voice: &dyn Voice) -> Chart {
         bottom: height - 24.0,
     };
     let finding = finding(data, voice);
-    let title = headline(&data.title, &finding);
-    let svg = draw(width, height as u32, &title, &finding, |canvas| {
+    let pen = |canvas: &mut Canvas<'_>| {
         plot.value_axis(canvas, &axis);
         if range.is_none() {
-            let (x, y) = ((plot.left + plot.right) / 2.0, (plot.top + plot.bottom) / 2.0);
-            canvas.text(voice.t("no values"), x, y, At::Middle, Ink::Grey, TEXT);
+            plot.no_values(canvas, TEXT, voice);
         }
         let mut ends = Vec::new();
         // The first is drawn last: nothing lies over it.
@@ -106,7 +97,7 @@ pub fn chart(data: &Lines, voice: &dyn Voice) -> Chart {
         }
         label(canvas, ends, data, plot, names);
         plot.time_axis(canvas, data.period, plot.bottom, voice);
-    });
+    };
     let beyond = data.lines.len() - named;
     let metric = voice.fill("median {0}", &[&data.metric]);
     let mut parts = vec![metric.as_str()];
@@ -117,15 +108,13 @@ pub fn chart(data: &Lines, voice: &dyn Voice) -> Chart {
     if beyond > 0 {
         parts.push(&rest);
     }
-    Chart {
-        svg,
-        width,
-        height: height as u32,
-        title,
+    Said {
+        title: &data.title,
         subtitle: format!("{}. {}", sentence(&parts), period(data.period, voice)),
-        alternative: finding,
+        finding,
         data: table(data, voice),
     }
+    .chart(width, height, pen)
 }
 
 /// Draws a line with its gaps; gives the height at which it ends.
@@ -168,11 +157,7 @@ fn label(canvas: &mut Canvas<'_>, mut ends: Vec<(f64, usize)>, data: &Lines, plo
         let (line, ink) = (&data.lines[index], Ink::Category(index as u8));
         canvas.line((plot.right - 1.0, y), (plot.right + 7.0, height), ink, 1.0);
         // The stroke has the colour; the name is dark enough to be read.
-        let shown = shorten(&line.name, room, TEXT);
-        canvas.text(&shown, plot.right + 10.0, height + 4.0, At::Start, Ink::Ink, TEXT);
-        if shown != line.name {
-            canvas.title(&line.name);
-        }
+        canvas.name(&line.name, plot.right + 10.0, height + 4.0, At::Start, room);
     }
 }
 
@@ -201,7 +186,7 @@ fn finding(data: &Lines, voice: &dyn Voice) -> String {
     let by = |one: &&(&Line, f64), other: &&(&Line, f64)| one.1.total_cmp(&other.1);
     match (known.iter().min_by(by), known.iter().max_by(by)) {
         (Some((low, least)), Some((high, greatest))) if known.len() > 1 => voice.fill(
-            "Median {0} reached from {1} ({2}) to {3} ({4}).",
+            "Median {0} ranged from {1} ({2}) to {3} ({4}).",
             &[
                 &data.metric,
                 &voice.duration(*least),

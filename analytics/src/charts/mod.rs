@@ -27,6 +27,7 @@ use mailqos_core::model::UtcMicros;
 use serde::Serialize;
 
 pub use canvas::DRAWING;
+use voice::DASH;
 pub use voice::{English, Measure, Voice};
 
 /// Width of a chart across the page.
@@ -102,14 +103,15 @@ impl Datum {
 
     /// A duration in microseconds or a share, as the measure says; a dash for none.
     pub(crate) fn measured(value: Option<f64>, measure: Measure, voice: &dyn Voice) -> Self {
+        let value = value.filter(|value| value.is_finite());
         let (scale, unit) = match measure {
             Measure::Duration => (1e-6, "s"),
             Measure::Share => (100.0, "%"),
         };
         Self {
-            value: value.filter(|value| value.is_finite()).map(|value| value * scale),
+            value: value.map(|value| value * scale),
             unit,
-            ..Self::text(measure.text_or_dash(value, voice))
+            ..Self::text(value.map_or_else(|| DASH.to_owned(), |value| measure.text(value, voice)))
         }
     }
 }

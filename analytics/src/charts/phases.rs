@@ -3,9 +3,9 @@
 use super::{
     Chart, Data, Datum, Measure,
     axis::{Axis, Stretch},
-    canvas::{At, Canvas, NAMES, SMALL, TEXT, draw, text_width},
+    canvas::{At, Canvas, NAMES, SMALL, TEXT, text_width, widest},
     palette::{CATEGORIES, Ink},
-    plot::{Plot, headline, period, sentence},
+    plot::{Plot, Said, in_lines, period, sentence},
     voice::Voice,
 };
 
@@ -66,11 +66,7 @@ pub fn chart(data: &Phases, voice: &dyn Voice) -> Chart {
         4..=12 => 28.0,
         _ => 20.0,
     };
-    let names = data
-        .rows
-        .iter()
-        .map(|row| text_width(&row.name, TEXT))
-        .fold(0.0, f64::max)
+    let names = widest(data.rows.iter().map(|row| row.name.as_str()), TEXT)
         .min(f64::from(width) * NAMES)
         .ceil();
     let greatest = data.rows.iter().map(Row::total).fold(0.0, f64::max);
@@ -84,8 +80,7 @@ pub fn chart(data: &Phases, voice: &dyn Voice) -> Chart {
     };
     let height = (plot.bottom + 22.0).ceil();
     let finding = finding(data, voice);
-    let title = headline(&data.title, &finding);
-    let svg = draw(width, height as u32, &title, &finding, |canvas| {
+    let pen = |canvas: &mut Canvas<'_>| {
         key.draw(canvas, data);
         plot.value_axis_below(canvas, &axis, f64::from(width));
         for (index, row) in data.rows.iter().enumerate() {
@@ -101,16 +96,14 @@ pub fn chart(data: &Phases, voice: &dyn Voice) -> Chart {
             );
         }
         canvas.line((plot.left, plot.top), (plot.left, plot.bottom), Ink::Mist, 1.0);
-    });
-    Chart {
-        svg,
-        width,
-        height: height as u32,
-        title,
+    };
+    Said {
+        title: &data.title,
         subtitle: format!("{}. {}", sentence(&[&data.measure]), period(data.period, voice)),
-        alternative: finding,
+        finding,
         data: table(data, voice),
     }
+    .chart(width, height, pen)
 }
 
 fn bar(
@@ -160,29 +153,18 @@ struct Key {
 
 impl Key {
     fn of(data: &Phases, width: f64) -> Self {
-        let (mut x, mut line) = (0.0, 0.0);
-        let entries = data
+        let has = |phase| data.rows.iter().any(|row| row.known().any(|(known, _)| known == phase));
+        let shown: Vec<(usize, &String)> = data
             .phases
             .iter()
             .enumerate()
-            .filter(|(phase, _)| {
-                data.rows
-                    .iter()
-                    .any(|row| row.known().any(|(known, _)| known == *phase))
-            })
-            .map(|(phase, name)| {
-                let needed = 14.0 + text_width(name, SMALL);
-                if x > 0.0 && x + needed > width {
-                    (x, line) = (0.0, line + 16.0);
-                }
-                let entry = (phase, x, line);
-                x += needed + 14.0;
-                entry
-            })
+            .filter(|(phase, _)| has(*phase))
             .collect();
+        let (places, height) = in_lines(shown.iter().map(|(_, name)| 14.0 + text_width(name, SMALL)), width);
+        let entries = shown.iter().zip(places);
         Self {
-            entries,
-            height: line + 16.0,
+            entries: entries.map(|((phase, _), (x, line))| (*phase, x, line)).collect(),
+            height,
         }
     }
 
@@ -206,7 +188,7 @@ fn finding(data: &Phases, voice: &dyn Voice) -> String {
     let most = sums.iter().enumerate().max_by(|one, other| one.1.total_cmp(other.1));
     match most {
         Some((phase, sum)) if whole > 0.0 => voice.fill(
-            "{0} takes most of the time, {1}.",
+            "{0} takes the most time, {1}.",
             &[&sentence(&[&data.phases[phase]]), &voice.share(sum / whole)],
         ),
         _ => voice.t("Where the time goes is unknown.").to_owned(),

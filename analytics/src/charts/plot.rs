@@ -1,14 +1,44 @@
-//! What charts with axes share: the plot's place on the paper, its grid, its labels, and how moments are written.
+//! What charts share: the words around a drawing, the plot's place on the paper, its grid, its labels, and how moments are written.
 
 use jiff::{ZonedDateTime, civil::Time};
 use mailqos_core::model::UtcMicros;
 
 use super::{
+    Chart, Data,
     axis::{Axis, Stretch, place, time_ticks},
-    canvas::{At, Canvas, SMALL, TEXT, text_width},
+    canvas::{At, Canvas, SMALL, TEXT, draw, text_width},
     palette::Ink,
     voice::Voice,
 };
+
+/// What is said of a chart besides its drawing.
+pub(super) struct Said<'a> {
+    /// The title that it was given; empty for its finding.
+    pub(super) title: &'a str,
+    /// What is drawn, in which unit, over which period and zone.
+    pub(super) subtitle: String,
+    /// What it shows, for those who can't see it.
+    pub(super) finding: String,
+    /// What is drawn, as a table.
+    pub(super) data: Data,
+}
+
+impl Said<'_> {
+    /// The chart of which this is said, drawn by a pen on a paper of this size.
+    pub(super) fn chart(self, width: u32, height: f64, pen: impl FnOnce(&mut Canvas<'_>)) -> Chart {
+        let height = height as u32;
+        let title = headline(self.title, &self.finding);
+        Chart {
+            svg: draw(width, height, &title, &self.finding, pen),
+            width,
+            height,
+            title,
+            subtitle: self.subtitle,
+            alternative: self.finding,
+            data: self.data,
+        }
+    }
+}
 
 /// Where values are drawn.
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +112,12 @@ impl Plot {
         hatched(canvas, (from, self.top), (width, self.bottom - self.top), title);
     }
 
+    /// Says in the middle that there is nothing to draw.
+    pub(super) fn no_values(&self, canvas: &mut Canvas<'_>, size: f64, voice: &dyn Voice) {
+        let (x, y) = ((self.left + self.right) / 2.0, (self.top + self.bottom) / 2.0);
+        canvas.text(voice.t("no values"), x, y, At::Middle, Ink::Grey, size);
+    }
+
     /// A label that can be read across lines and bands.
     pub(super) fn framed(&self, canvas: &mut Canvas<'_>, text: &str, x: f64, base: f64, at: At) {
         let width = text_width(text, SMALL) + 4.0;
@@ -93,6 +129,22 @@ impl Plot {
         canvas.rect(left, base - 10.0, width, 12.0, Ink::Ground);
         canvas.text(text, x, base, at, Ink::Ink, SMALL);
     }
+}
+
+/// Where the entries of a key stand, each so wide, in lines as wide as the paper: left end and top; and how high all are.
+pub(super) fn in_lines(widths: impl Iterator<Item = f64>, paper: f64) -> (Vec<(f64, f64)>, f64) {
+    let (mut x, mut line) = (0.0, 0.0);
+    let places = widths
+        .map(|width| {
+            if x > 0.0 && x + width > paper {
+                (x, line) = (0.0, line + 16.0);
+            }
+            let place = (x, line);
+            x += width + 14.0;
+            place
+        })
+        .collect();
+    (places, line + 16.0)
 }
 
 /// An area that can be told without its colour: light strokes from bottom left to top right, on a shade.
@@ -115,7 +167,12 @@ pub(super) fn hatched(canvas: &mut Canvas<'_>, corner: (f64, f64), size: (f64, f
 /// A moment in the chart's zone: the day, and the time if it isn't midnight.
 pub(super) fn moment(at: UtcMicros, voice: &dyn Voice) -> String {
     let zoned = ZonedDateTime::new(at.timestamp(), voice.zone().clone());
-    let day = format!("{} {} {}", zoned.day(), voice.month(zoned.month()), zoned.year());
+    let day = format!(
+        "{} {} {}",
+        voice.nth(zoned.day()),
+        voice.month(zoned.month()),
+        zoned.year()
+    );
     if zoned.time() == Time::midnight() {
         day
     } else {
@@ -135,14 +192,14 @@ pub(super) fn period(span: Stretch, voice: &dyn Voice) -> String {
     // The last day is part of the period; its end is the next midnight.
     let last = to.date().yesterday().unwrap_or(to.date());
     let month = |date: jiff::civil::Date| voice.month(date.month());
-    let end = format!("{} {} {}", last.day(), month(last), last.year());
+    let end = format!("{} {} {}", voice.nth(last.day()), month(last), last.year());
     let first = from.date();
     if first == last {
         format!("{end}, {zone}")
     } else if (first.year(), first.month()) == (last.year(), last.month()) {
-        format!("{}–{end}, {zone}", first.day())
+        format!("{}–{end}, {zone}", voice.nth(first.day()))
     } else if first.year() == last.year() {
-        format!("{} {} – {end}, {zone}", first.day(), month(first))
+        format!("{} {} – {end}, {zone}", voice.nth(first.day()), month(first))
     } else {
         format!("{} – {end}, {zone}", moment(span.from, voice))
     }

@@ -1,4 +1,4 @@
-//! Ten thousand points into the width of a chart, without hiding an extreme.
+//! Many values as fewer: ten thousand points in the width of a chart, without hiding an extreme; some values by their median.
 
 /// A point of a line: how far along, 0 to 1, and its value.
 pub(super) type Point = (f64, f64);
@@ -56,11 +56,27 @@ pub(super) fn envelope(points: &[(f64, f64, f64)], columns: usize) -> Vec<(f64, 
         .collect()
 }
 
+/// The median: of an even number of values, the middle between the two in the middle.
+pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_unstable_by(f64::total_cmp);
+    let upper = *values.get(values.len() / 2)?;
+    let lower = values[(values.len() - 1) / 2];
+    Some(lower / 2.0 + upper / 2.0)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn the_median_lies_between_the_two_in_the_middle() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![3.0]), Some(3.0));
+        assert_eq!(median(vec![4.0, 1.0]), Some(2.5));
+        assert_eq!(median(vec![9.0, 1.0, 2.0]), Some(2.0));
+    }
 
     proptest! {
         #[test]

@@ -5,10 +5,10 @@ use mailqos_core::model::UtcMicros;
 use super::{
     Chart, Data, Datum, Measure,
     axis::{Axis, Scale, Stretch, place},
-    canvas::{At, Canvas, SMALL, TEXT, draw, text_width},
+    canvas::{At, Canvas, SMALL, TEXT, text_width},
     palette::Ink,
-    plot::{Plot, headline, moment, period, sentence},
-    reduce::{envelope, m4},
+    plot::{Plot, Said, headline, moment, period, sentence},
+    reduce::{envelope, m4, median},
     voice::Voice,
 };
 
@@ -28,6 +28,8 @@ pub struct RoundTrip {
     pub width: u32,
     /// The period.
     pub period: Stretch,
+    /// The median over the whole period, in microseconds, where there is one: the buckets don't give it.
+    pub median: Option<f64>,
     /// The buckets, ascending; a gap between two is a gap of the line.
     pub buckets: Vec<Bucket>,
     /// The greatest round trip allowed, in microseconds.
@@ -131,8 +133,9 @@ fn drawn(data: &RoundTrip, voice: &dyn Voice) -> Chart {
     let range = range(&data.buckets);
     let axis = axis(range, data.limit, 5, voice);
     let failures = failures(data, voice);
-    let title = headline(&data.title, &facts.finding(data, voice));
-    let alternative = [facts.finding(data, voice), facts.extremes(voice), failures.clone()]
+    let finding = finding(data, voice);
+    let title = headline(&data.title, &finding);
+    let alternative = [finding, facts.extremes(voice), failures.clone()]
         .into_iter()
         .filter(|sentence| !sentence.is_empty())
         .collect::<Vec<_>>()
@@ -153,7 +156,7 @@ fn drawn(data: &RoundTrip, voice: &dyn Voice) -> Chart {
         top: 12.0 + flags + shifts + above,
         bottom: height - 24.0 - lane,
     };
-    let svg = draw(width, height as u32, &title, &alternative, |canvas| {
+    let pen = |canvas: &mut Canvas<'_>| {
         let drawing = Drawing {
             data,
             buckets: &buckets,
@@ -163,8 +166,7 @@ fn drawn(data: &RoundTrip, voice: &dyn Voice) -> Chart {
         };
         drawing.ground(canvas);
         if range.is_none() {
-            let (x, y) = ((plot.left + plot.right) / 2.0, (plot.top + plot.bottom) / 2.0);
-            canvas.text(voice.t("no values"), x, y, At::Middle, Ink::Grey, TEXT);
+            plot.no_values(canvas, TEXT, voice);
         }
         drawing.values(canvas);
         drawing.peak(canvas);
@@ -174,16 +176,14 @@ fn drawn(data: &RoundTrip, voice: &dyn Voice) -> Chart {
         drawing.limit(canvas);
         drawing.failures(canvas, lane);
         plot.time_axis(canvas, data.period, plot.bottom + lane, voice);
-    });
-    Chart {
-        svg,
-        width,
-        height: height as u32,
-        title,
+    };
+    Said {
+        title: &title,
         subtitle: subtitle(data, &axis, &facts, voice),
-        alternative,
+        finding: alternative,
         data: table(&buckets, data, voice),
     }
+    .chart(width, height, pen)
 }
 
 /// Least and greatest of the values that would be drawn.
@@ -233,8 +233,6 @@ pub(super) fn lines(canvas: &mut Canvas<'_>, data: &RoundTrip, axis: &Axis, plot
 
 /// What the values are like as a whole.
 struct Facts {
-    /// The typical value: the median of the medians, weighed by count.
-    typical: Option<f64>,
     /// Buckets with the lowest and the highest median.
     calm: Option<(i64, f64)>,
     worst: Option<(i64, f64)>,
@@ -245,58 +243,25 @@ struct Facts {
 impl Facts {
     fn of(buckets: &[&Bucket], data: &RoundTrip) -> Self {
         let good = |value: &f64| value.is_finite() && *value >= 0.0;
-        let mut medians: Vec<(i64, f64, u64)> = buckets
+        let mut medians: Vec<(i64, f64)> = buckets
             .iter()
-            .filter_map(|bucket| bucket.spread.map(|spread| (bucket.start, spread[1], bucket.count)))
-            .filter(|(_, median, _)| good(median))
+            .filter_map(|bucket| bucket.spread.map(|spread| (bucket.start, spread[1])))
+            .filter(|(_, median)| good(median))
             .collect();
         if medians.is_empty() {
             medians = buckets
                 .iter()
-                .flat_map(|bucket| bucket.points.iter().map(|(at, value)| (at.0, *value, 1)))
-                .filter(|(_, value, _)| good(value))
+                .flat_map(|bucket| bucket.points.iter().map(|(at, value)| (at.0, *value)))
+                .filter(|(_, value)| good(value))
                 .collect();
         }
         medians.sort_by(|one, other| one.1.total_cmp(&other.1));
-        let whole: u64 = medians.iter().map(|median| median.2).sum();
-        let mut seen = 0;
-        let typical = medians
-            .iter()
-            .find(|(_, _, count)| {
-                seen += count;
-                seen * 2 >= whole
-            })
-            .map(|median| median.1);
-        let end =
-            |median: Option<&(i64, f64, u64)>| median.map(|(at, value, _)| ((*at).max(data.period.from.0), *value));
+        let end = |median: Option<&(i64, f64)>| median.map(|(at, value)| ((*at).max(data.period.from.0), *value));
         Self {
-            typical,
             calm: end(medians.first()),
             worst: end(medians.last()),
             points: buckets.iter().any(|bucket| !bucket.points.is_empty()),
             band: buckets.iter().any(|bucket| bucket.spread.is_some()),
-        }
-    }
-
-    fn finding(&self, data: &RoundTrip, voice: &dyn Voice) -> String {
-        let Some(typical) = self.typical else {
-            return voice.fill("No {0} was measured.", &[&data.metric]);
-        };
-        match data
-            .shifts
-            .iter()
-            .max_by(|one, other| shift(one).abs().total_cmp(&shift(other).abs()))
-        {
-            Some(change) => voice.fill(
-                "Median {0} went from {1} to {2} on {3}.",
-                &[
-                    &data.metric,
-                    &voice.duration(change.before),
-                    &voice.duration(change.after),
-                    &moment(change.at, voice),
-                ],
-            ),
-            None => voice.fill("Median {0} was {1}.", &[&data.metric, &voice.duration(typical)]),
         }
     }
 
@@ -313,6 +278,28 @@ impl Facts {
             ),
             _ => String::new(),
         }
+    }
+}
+
+fn finding(data: &RoundTrip, voice: &dyn Voice) -> String {
+    let Some(median) = data.median else {
+        return voice.fill("No {0} was measured.", &[&data.metric]);
+    };
+    match data
+        .shifts
+        .iter()
+        .max_by(|one, other| shift(one).abs().total_cmp(&shift(other).abs()))
+    {
+        Some(change) => voice.fill(
+            "Median {0} went from {1} to {2} on {3}.",
+            &[
+                &data.metric,
+                &voice.duration(change.before),
+                &voice.duration(change.after),
+                &moment(change.at, voice),
+            ],
+        ),
+        None => voice.fill("Median {0} was {1}.", &[&data.metric, &voice.duration(median)]),
     }
 }
 
@@ -639,9 +626,14 @@ impl Drawing<'_> {
 }
 
 fn table(buckets: &[&Bucket], data: &RoundTrip, voice: &dyn Voice) -> Data {
-    let heads =
-        ["from", "tests with a value", "p5", "median", "p95", "failed tests"].map(|head| voice.t(head).to_owned());
     let together = buckets.len().div_ceil(MOST_ROWS).max(1);
+    // Of joined buckets no percentile is known, only those of each.
+    let [low, middle, high] = if together == 1 {
+        ["p5", "median", "p95"]
+    } else {
+        ["lowest p5", "middle median", "highest p95"]
+    };
+    let heads = ["from", "tests with a value", low, middle, high, "failed tests"].map(|head| voice.t(head).to_owned());
     let rows = buckets
         .chunks(together)
         .map(|chunk| {
@@ -659,7 +651,6 @@ fn table(buckets: &[&Bucket], data: &RoundTrip, voice: &dyn Voice) -> Data {
                         .flat_map(|bucket| bucket.points.iter().map(|point| point.1)),
                 );
             }
-            medians.sort_by(f64::total_cmp);
             let failed = data
                 .failures
                 .iter()
@@ -669,7 +660,7 @@ fn table(buckets: &[&Bucket], data: &RoundTrip, voice: &dyn Voice) -> Data {
                 Datum::moment(moment(UtcMicros(start), voice), UtcMicros(start)),
                 Datum::count(chunk.iter().map(|bucket| bucket.count).sum(), voice),
                 duration(values.iter().map(|spread| spread[0]).reduce(f64::min)),
-                duration(medians.get(medians.len().saturating_sub(1) / 2).copied()),
+                duration(median(medians)),
                 duration(values.iter().map(|spread| spread[2]).reduce(f64::max)),
                 Datum::count(failed as u64, voice),
             ]
@@ -721,10 +712,24 @@ mod tests {
         let (mut data, voice) = samples::round_trip_small();
         data.buckets.clear();
         data.failures.clear();
+        data.median = None;
         let chart = chart(&data, &voice);
         assert!(chart.svg.contains("no values"));
         assert_eq!(chart.title, "No round trip was measured");
         assert!(!chart.svg.contains("NaN"));
+    }
+
+    #[test]
+    fn the_median_told_is_that_of_the_period_not_of_its_buckets() {
+        let (mut data, voice) = samples::round_trip_small();
+        data.shifts.clear();
+        data.median = Some(1_234_000.0);
+        let chart = chart(&data, &voice);
+        assert!(
+            chart.alternative.starts_with("Median round trip was 1.23\u{a0}s."),
+            "{}",
+            chart.alternative
+        );
     }
 
     #[test]

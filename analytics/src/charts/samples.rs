@@ -128,6 +128,7 @@ fn round_trip(period: Stretch, bucket: i64, level: impl Fn(f64) -> f64) -> Round
         metric: "round trip".into(),
         width: WIDTH,
         period,
+        median: Some(level(0.5)),
         buckets,
         limit: Some(30e6),
         failures: Vec::new(),

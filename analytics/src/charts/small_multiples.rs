@@ -5,9 +5,9 @@ use mailqos_core::model::UtcMicros;
 use super::{
     Chart, Data, Datum, Measure,
     axis::{Axis, Scale, Stretch, place, time_ticks},
-    canvas::{At, SMALL, TEXT, draw, shorten, text_width},
+    canvas::{At, BOLD, Canvas, SMALL, TEXT, shorten, text_width},
     palette::Ink,
-    plot::{Plot, headline, period, sentence},
+    plot::{Plot, Said, period, sentence},
     round_trip::{self, Bucket, Failure, RoundTrip},
     voice::Voice,
 };
@@ -18,9 +18,6 @@ const PANEL: (f64, f64) = (150.0, 212.0);
 const TALL: f64 = 58.0;
 /// Height of a panel with its name and its failures.
 const PITCH: f64 = TALL + 42.0;
-
-/// How much wider bold letters are.
-const BOLD: f64 = 1.06;
 
 /// What to draw.
 #[derive(Debug, Clone)]
@@ -80,8 +77,7 @@ pub fn chart(data: &SmallMultiples, voice: &dyn Voice) -> Chart {
     let lines = data.panels.len().max(1).div_ceil(columns);
     let height = (pitch * lines as f64 + 16.0).ceil();
     let finding = finding(data, range, voice);
-    let title = headline(&data.title, &finding);
-    let svg = draw(width, height as u32, &title, &finding, |canvas| {
+    let pen = |canvas: &mut Canvas<'_>| {
         if data.panels.is_empty() {
             canvas.text(voice.t("no monitors"), left, 20.0, At::Start, Ink::Grey, TEXT);
         }
@@ -126,6 +122,7 @@ pub fn chart(data: &SmallMultiples, voice: &dyn Voice) -> Chart {
                 metric: data.metric.clone(),
                 width,
                 period: data.period,
+                median: None,
                 buckets: panel.buckets.clone(),
                 limit: None,
                 failures: panel.failures.clone(),
@@ -134,8 +131,7 @@ pub fn chart(data: &SmallMultiples, voice: &dyn Voice) -> Chart {
                 shifts: Vec::new(),
             };
             if round_trip::range(&panel.buckets).is_none() {
-                let (x, y) = ((plot.left + plot.right) / 2.0, plot.top + TALL / 2.0);
-                canvas.text(voice.t("no values"), x, y, At::Middle, Ink::Grey, SMALL);
+                plot.no_values(canvas, SMALL, voice);
             }
             round_trip::lines(canvas, &one, &axis, plot, voice);
             // Times are named below the last panel of each column.
@@ -143,16 +139,14 @@ pub fn chart(data: &SmallMultiples, voice: &dyn Voice) -> Chart {
                 times(canvas, plot, data.period, voice);
             }
         }
-    });
-    Chart {
-        svg,
-        width,
-        height: height as u32,
-        title,
+    };
+    Said {
+        title: &data.title,
         subtitle: subtitle(data, &axis, voice),
-        alternative: finding,
+        finding,
         data: table(data, voice),
     }
+    .chart(width, height, pen)
 }
 
 fn name_width(panel: &Panel) -> f64 {
@@ -160,7 +154,7 @@ fn name_width(panel: &Panel) -> f64 {
 }
 
 /// Few labels, since the panels are small.
-fn times(canvas: &mut super::canvas::Canvas<'_>, plot: Plot, span: Stretch, voice: &dyn Voice) {
+fn times(canvas: &mut Canvas<'_>, plot: Plot, span: Stretch, voice: &dyn Voice) {
     let ticks = time_ticks(span, plot.width(), SMALL, voice);
     let every = ticks.len().div_ceil(4).max(1);
     for tick in ticks.iter().step_by(every) {

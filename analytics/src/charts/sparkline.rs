@@ -2,9 +2,9 @@
 
 use super::{
     Chart, Data, Datum, Measure,
-    canvas::draw,
+    canvas::Canvas,
     palette::Ink,
-    plot::{Plot, headline, sentence},
+    plot::{Plot, Said, sentence},
     reduce::m4,
     voice::Voice,
 };
@@ -66,7 +66,7 @@ pub fn chart(data: &Sparkline, voice: &dyn Voice) -> Chart {
         }
     };
     let at = |(x, value): (f64, f64)| (plot.x(x), plot.y(level(value)));
-    let svg = draw(width, height, &headline("", &finding), &finding, |canvas| {
+    let pen = |canvas: &mut Canvas<'_>| {
         for run in known.chunk_by(|one, other| other.0 == one.0 + 1) {
             let points: Vec<(f64, f64)> = run.iter().map(|(index, value)| (place(*index), *value)).collect();
             let drawn: Vec<(f64, f64)> = m4(&points, width as usize).into_iter().map(at).collect();
@@ -84,7 +84,7 @@ pub fn chart(data: &Sparkline, voice: &dyn Voice) -> Chart {
                 canvas.line((plot.left, middle), (plot.right, middle), Ink::Mist, 0.75);
             }
         }
-    });
+    };
     let rows = data
         .values
         .iter()
@@ -97,18 +97,16 @@ pub fn chart(data: &Sparkline, voice: &dyn Voice) -> Chart {
             ]
         })
         .collect();
-    Chart {
-        svg,
-        width,
-        height,
-        title: headline("", &finding),
+    Said {
+        title: "",
         subtitle: sentence(&[&data.metric]),
-        alternative: finding,
+        finding,
         data: Data {
             heads: vec!["#".to_owned(), data.metric.clone()],
             rows,
         },
     }
+    .chart(width, f64::from(height), pen)
 }
 
 #[cfg(test)]

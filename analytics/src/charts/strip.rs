@@ -5,9 +5,9 @@ use mailqos_core::model::UtcMicros;
 use super::{
     Chart, Data, Datum, Measure,
     axis::{Stretch, place},
-    canvas::{At, Canvas, NAMES, SMALL, TEXT, draw, text_width},
+    canvas::{At, Canvas, NAMES, SMALL, TEXT, text_width, widest},
     palette::Ink,
-    plot::{Plot, hatched, headline, moment, period, sentence},
+    plot::{Plot, Said, hatched, in_lines, moment, period, sentence},
     voice::{DASH, Voice},
 };
 
@@ -102,14 +102,12 @@ pub fn chart(data: &Strip, voice: &dyn Voice) -> Chart {
         9..=20 => 20.0,
         _ => 16.0,
     };
-    let widest = |text: fn(&Row) -> &str| {
-        data.rows
-            .iter()
-            .map(|row| text_width(text(row), TEXT))
-            .fold(0.0, f64::max)
-    };
-    let names = widest(|row| &row.name).min(f64::from(width) * NAMES).ceil();
-    let figures = widest(|row| &row.figure).min(110.0).ceil();
+    let names = widest(data.rows.iter().map(|row| row.name.as_str()), TEXT)
+        .min(f64::from(width) * NAMES)
+        .ceil();
+    let figures = widest(data.rows.iter().map(|row| row.figure.as_str()), TEXT)
+        .min(110.0)
+        .ceil();
     let left = names + 10.0;
     let right = f64::from(width) - if figures > 0.0 { figures + 10.0 } else { 2.0 };
     let rows: Vec<Vec<Cell>> = data
@@ -130,8 +128,7 @@ pub fn chart(data: &Strip, voice: &dyn Voice) -> Chart {
     };
     let height = (plot.bottom + 24.0).ceil();
     let finding = finding(data, voice);
-    let title = headline(&data.title, &finding);
-    let svg = draw(width, height as u32, &title, &finding, |canvas| {
+    let pen = |canvas: &mut Canvas<'_>| {
         key.draw(canvas);
         if data.rows.is_empty() {
             canvas.text(
@@ -150,17 +147,15 @@ pub fn chart(data: &Strip, voice: &dyn Voice) -> Chart {
             canvas.name(&row.figure, f64::from(width), middle + 4.0, At::End, figures);
         }
         plot.time_axis(canvas, data.period, plot.bottom + 2.0, voice);
-    });
+    };
     let each = cell_name(data, voice);
-    Chart {
-        svg,
-        width,
-        height: height as u32,
-        title,
+    Said {
+        title: &data.title,
         subtitle: format!("{}. {}", sentence(&[&each]), period(data.period, voice)),
-        alternative: finding,
+        finding,
         data: table(data, voice),
     }
+    .chart(width, height, pen)
 }
 
 /// Cells wide enough to be seen: neighbours joined, their tests added up.
@@ -265,30 +260,21 @@ pub(super) fn mark(
 
 /// What the cells mean: only what is there, in lines as wide as the paper.
 pub(super) struct Key {
-    entries: Vec<(State, f64, f64, String)>,
+    entries: Vec<(State, f64, f64, &'static str)>,
     pub(super) height: f64,
 }
 
 impl Key {
     pub(super) fn of(states: &[State], width: f64, voice: &dyn Voice) -> Self {
-        let (mut x, mut line) = (0.0, 0.0);
-        let entries = STATES
-            .iter()
-            .filter(|(state, _)| states.contains(state))
-            .map(|(state, text)| {
-                let text = voice.t(text).to_owned();
-                let needed = 15.0 + text_width(&text, SMALL);
-                if x > 0.0 && x + needed > width {
-                    (x, line) = (0.0, line + 16.0);
-                }
-                let entry = (*state, x, line, text);
-                x += needed + 14.0;
-                entry
-            })
-            .collect();
+        let shown = STATES.iter().filter(|(state, _)| states.contains(state));
+        let shown: Vec<(State, &'static str)> = shown.map(|(state, text)| (*state, voice.t(text))).collect();
+        let (places, height) = in_lines(shown.iter().map(|(_, text)| 15.0 + text_width(text, SMALL)), width);
+        let entries = shown.into_iter().zip(places);
         Self {
-            entries,
-            height: line + 16.0,
+            entries: entries
+                .map(|((state, text), (x, line))| (state, x, line, text))
+                .collect(),
+            height,
         }
     }
 

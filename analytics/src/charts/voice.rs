@@ -9,6 +9,9 @@ const JOIN: char = '\u{a0}';
 /// What stands for nothing.
 pub const DASH: &str = "–";
 
+/// Decimals of a share in per cent at most: one test in ten thousand million.
+const MOST_DECIMALS: i32 = 8;
+
 const SECOND: f64 = 1e6;
 const MINUTE: f64 = 60.0 * SECOND;
 const HOUR: f64 = 60.0 * MINUTE;
@@ -31,6 +34,16 @@ pub trait Voice: Sync {
     /// Between the digits of thousands, if anything.
     fn thousands(&self) -> Option<char> {
         Some(',')
+    }
+
+    /// What follows a number in per cent.
+    fn percent_sign(&self) -> &'static str {
+        "\u{202f}%"
+    }
+
+    /// The day of a month as it stands in a date.
+    fn nth(&self, day: i8) -> String {
+        day.to_string()
     }
 
     /// Short name of a month, 1 to 12.
@@ -85,7 +98,7 @@ impl dyn Voice + '_ {
     }
 
     /// A number with so many decimals; a dash for what is no number.
-    pub(super) fn number(&self, value: f64, decimals: usize) -> String {
+    pub(crate) fn number(&self, value: f64, decimals: usize) -> String {
         if !value.is_finite() {
             return DASH.to_owned();
         }
@@ -110,8 +123,13 @@ impl dyn Voice + '_ {
         text
     }
 
+    /// A number in per cent with so many decimals.
+    pub(crate) fn percent(&self, percent: f64, decimals: usize) -> String {
+        format!("{}{}", self.number(percent, decimals), self.percent_sign())
+    }
+
     /// A whole number.
-    pub(super) fn count(&self, value: u64) -> String {
+    pub(crate) fn count(&self, value: u64) -> String {
         self.number(value as f64, 0)
     }
 
@@ -151,24 +169,21 @@ impl dyn Voice + '_ {
     pub(super) fn whole_percent(&self, share: f64) -> String {
         let percent = (share * 100.0).round();
         let percent = if share < 1.0 { percent.min(99.0) } else { percent };
-        format!("{}\u{202f}%", self.number(percent, 0))
+        self.percent(percent, 0)
     }
 
     /// A share of 0 to 1 as per cent; as many nines as there are, never rounded to 0 or 100 %.
     pub(super) fn share(&self, share: f64) -> String {
         let percent = share * 100.0;
-        let decimals = (0..=4)
+        let decimals = (0..=MOST_DECIMALS)
             .find(|decimals| {
                 let scale = 10_f64.powi(*decimals);
                 let rounded = (percent * scale).round() / scale;
                 let swallowed = (rounded == 100.0 && share < 1.0) || (rounded == 0.0 && share > 0.0);
                 !swallowed && (*decimals >= 1 || share == 1.0 || share == 0.0)
             })
-            .unwrap_or(4);
-        format!(
-            "{}\u{202f}%",
-            self.number(percent, usize::try_from(decimals).unwrap_or(0))
-        )
+            .unwrap_or(MOST_DECIMALS);
+        self.percent(percent, usize::try_from(decimals).unwrap_or(0))
     }
 }
 
@@ -188,11 +203,6 @@ impl Measure {
             Self::Duration => voice.duration(value),
             Self::Share => voice.share(value),
         }
-    }
-
-    /// A value with its unit; a dash for none.
-    pub(super) fn text_or_dash(self, value: Option<f64>, voice: &dyn Voice) -> String {
-        value.map_or_else(|| DASH.to_owned(), |value| self.text(value, voice))
     }
 
     /// A difference with its sign; that of shares in percentage points.
@@ -224,6 +234,8 @@ mod tests {
         assert_eq!(voice.duration(300e6), "5\u{a0}min");
         assert_eq!(voice.shift(-1_200.0), "\u{2212}1.20\u{a0}ms");
         assert_eq!(voice.share(0.999_96), "99.996\u{202f}%");
+        assert_eq!(voice.share(1.0 - 1.0 / 5_356_800.0), "99.99998\u{202f}%");
+        assert_eq!(voice.share(1.0 / 5_356_800.0), "0.00002\u{202f}%");
         assert_eq!(voice.share(1.0), "100\u{202f}%");
         assert_eq!(voice.share(0.5), "50.0\u{202f}%");
         assert_eq!(voice.number(26_784.0, 0), "26,784");

@@ -733,6 +733,21 @@ mod tests {
     }
 
     #[test]
+    fn what_a_section_within_another_can_not_have_is_refused() {
+        let folder = tempfile::tempdir().expect("folder");
+        let file = folder.path().join("within.toml");
+        let text = "title = \"x\"\n[[section]]\nkind = \"per-monitor\"\n[[section.section]]\nkind = \"outages\"\nperiod = \"last-year\"\n";
+        std::fs::write(&file, text).expect("written");
+        let problems = load(None, &file).expect_err("it would be ignored").to_string();
+        assert!(
+            problems.contains("a section within another has no period of its own"),
+            "{problems}"
+        );
+        std::fs::write(&file, text.replace("period = \"last-year\"", "limit = 3")).expect("written");
+        assert!(load(None, &file).is_ok());
+    }
+
+    #[test]
     fn all_that_is_wrong_is_said_at_once() {
         let folder = tempfile::tempdir().expect("folder");
         let file = folder.path().join("broken.toml");

@@ -135,6 +135,7 @@ impl Names<'_> {
         let date = |moment: UtcMicros| self.period.timezone().to_datetime(moment.timestamp()).date();
         let (from, last) = (date(self.period.from), date(UtcMicros(self.period.to.0 - 1)));
         let made = date(self.run);
+        // The week around a new year is one of another year than its first day.
         let week = from.iso_week_date();
         let mut context = tera::Context::new();
         context.insert(
@@ -146,6 +147,7 @@ impl Names<'_> {
                 "quarter": format!("{}", (from.month() - 1) / 3 + 1),
                 "month": format!("{:02}", from.month()),
                 "week": format!("{:02}", week.week()),
+                "week_year": format!("{:04}", week.year()),
                 "day": format!("{:02}", from.day()),
             }),
         );

@@ -491,6 +491,14 @@ impl Column {
         }
     }
 
+    /// A column of texts that takes so much of the width, compared with the others.
+    pub fn wide(width: u8, head: impl Into<String>) -> Self {
+        Self {
+            width,
+            ..Self::text(head)
+        }
+    }
+
     /// A column of numbers in a unit, which may be empty.
     pub fn number(head: impl Into<String>, unit: impl Into<String>) -> Self {
         Self {
@@ -525,6 +533,14 @@ impl Cell {
             text: text.into(),
             value,
             ..Self::default()
+        }
+    }
+
+    /// A moment as it is shown, and exactly.
+    pub fn moment(text: impl Into<String>, moment: UtcMicros) -> Self {
+        Self {
+            moment: Some(moment),
+            ..Self::text(text)
         }
     }
 

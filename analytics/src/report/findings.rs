@@ -16,30 +16,55 @@ const ENOUGH: usize = 20;
 pub struct Together {
     /// The counted tests.
     pub counts: Counts,
-    /// The counted tests of the period before, of the monitors that had any.
-    pub before: Option<Counts>,
+    /// The counted tests against those of the period before; `None` where of no monitor both are known.
+    pub compared: Option<Compared>,
     /// Outages in the period.
     pub outages: usize,
     /// Their downtime in the period, of all monitors.
     pub downtime: Micros,
-    /// The same, in the period before.
-    pub downtime_before: Micros,
+    /// The same, in the period before; `None` unless it is known of all of them.
+    pub downtime_before: Option<Micros>,
     /// Known time / period, of all monitors together; `None` without a monitor.
     pub coverage: Option<f64>,
+}
+
+/// Counted tests of two periods, of the monitors of which both are known: one that is new tells nothing of a change.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Compared {
+    /// Of the period.
+    pub now: Counts,
+    /// Of the period before.
+    pub before: Counts,
+}
+
+impl Compared {
+    /// The change of availability; `None` without a counted test.
+    pub fn change(&self) -> Option<f64> {
+        Some(self.now.availability()? - self.before.availability()?)
+    }
+
+    /// Whether the change is more than what chance explains.
+    pub fn is_certain(&self) -> bool {
+        self.now
+            .availability_interval()
+            .zip(self.before.availability_interval())
+            .is_some_and(|(now, before)| now.low > before.high || now.high < before.low)
+    }
 }
 
 impl Together {
     /// Of these monitors.
     pub fn of(monitors: &[&Monitor]) -> Self {
         let mut counts = Counts::default();
-        let mut before: Option<Counts> = None;
+        let mut compared: Option<Compared> = None;
         let (mut known, mut whole) = (0_i128, 0_i128);
-        let (mut downtime, mut downtime_before) = (Micros::ZERO, Micros::ZERO);
+        let mut downtime = Micros::ZERO;
         for monitor in monitors {
             counts.add(&monitor.counts);
-            if let Some(earlier) = &monitor.before {
-                before.get_or_insert_default().add(&earlier.counts);
-                downtime_before = downtime_before + earlier.downtime;
+            if let Some(earlier) = monitor.before.as_ref().filter(|_| monitor.counts.tests() > 0) {
+                let compared = compared.get_or_insert_default();
+                compared.now.add(&monitor.counts);
+                compared.before.add(&earlier.counts);
             }
             downtime = downtime + monitor.timeline.downtime;
             known += i128::from((monitor.timeline.period - monitor.timeline.unknown).0);
@@ -49,11 +74,17 @@ impl Together {
             outages: monitors.iter().map(|monitor| monitor.timeline.outages.len()).sum(),
             coverage: (whole > 0).then(|| known as f64 / whole as f64),
             counts,
-            before,
+            compared,
             downtime,
-            downtime_before,
+            downtime_before: downtime_before(monitors),
         }
     }
+}
+
+fn downtime_before(monitors: &[&Monitor]) -> Option<Micros> {
+    let times = monitors.iter().map(|monitor| Some(monitor.before.as_ref()?.downtime));
+    let times: Vec<Micros> = times.collect::<Option<_>>()?;
+    times.into_iter().reduce(|sum, time| sum + time)
 }
 
 /// p50, p90, p95, p99 of the round trip over these monitors, in microseconds.
@@ -89,13 +120,11 @@ pub fn headline(monitors: &[&Monitor], locale: &Locale) -> String {
         };
         return locale.t(text).to_owned();
     }
-    let limits: std::collections::BTreeSet<Micros> =
-        monitors.iter().filter_map(|monitor| monitor.max_round_trip).collect();
     let share = locale.share_said(counts.ok, counts.tests());
     let tests = locale.integer(counts.tests());
-    let main = match limits.first() {
-        Some(limit) if limits.len() == 1 => {
-            let limit = locale.span(*limit);
+    let main = match common_limit(monitors) {
+        Some(limit) => {
+            let limit = locale.span(limit);
             if counts.failed() == 0 {
                 locale.fill("Mail was delivered within {0} in all {1} tests", &[&limit, &tests])
             } else if counts.ok == 0 {
@@ -111,7 +140,8 @@ pub fn headline(monitors: &[&Monitor], locale: &Locale) -> String {
         _ if counts.ok == 0 => locale.fill("Mail was delivered in time in none of {0} tests", &[&tests]),
         _ => locale.fill("Mail was delivered in time in {0} of {1} tests", &[&share, &tests]),
     };
-    if counts.ok == 0 && counts.late == 0 {
+    // Of a mailbox that could not be read nobody knows what arrived in it.
+    if counts.ok == 0 && counts.late == 0 && counts.pickup_failed == 0 && counts.provisional == 0 {
         return main + locale.t("; none arrived at all");
     }
     let Some((monitor, outage)) = worst_outage(monitors) else {
@@ -133,6 +163,14 @@ pub fn headline(monitors: &[&Monitor], locale: &Locale) -> String {
         )
     };
     main + &rest
+}
+
+/// The longest round trip that counts as good, where all monitors with counted tests have the same.
+fn common_limit(monitors: &[&Monitor]) -> Option<Micros> {
+    let tested = monitors.iter().filter(|monitor| monitor.counts.tests() > 0);
+    let mut limits = tested.map(|monitor| monitor.max_round_trip);
+    let first = limits.next()??;
+    limits.all(|limit| limit == Some(first)).then_some(first)
 }
 
 /// The outage with the greatest downtime, if it lasted for more than one failed test.
@@ -206,8 +244,8 @@ pub fn sentences<'a>(monitors: &[&'a Monitor], locale: &Locale) -> Vec<Sentence<
         let about = About::Availability(vec![monitor], Some(outage.from));
         said.push(Sentence::about(text, about));
     }
-    let failing: Vec<&&Monitor> = monitors.iter().filter(|monitor| monitor.counts.failed() > 0).collect();
-    match (failing.len(), monitors.len()) {
+    let count = |wanted: fn(&Counts) -> bool| monitors.iter().filter(|monitor| wanted(&monitor.counts)).count();
+    match (count(|counts| counts.failed() > 0), count(|counts| counts.tests() > 0)) {
         (0, _) => said.push(Sentence::plain(locale.count(
             together.counts.tests(),
             "The one test succeeded.",
@@ -219,13 +257,13 @@ pub fn sentences<'a>(monitors: &[&'a Monitor], locale: &Locale) -> Vec<Sentence<
         ))),
         _ => {}
     }
-    if let Some(before) = together.before.filter(|before| before.tests() > 0)
-        && let (Some(now), Some(then)) = (together.counts.availability(), before.availability())
-        && let (Some(a), Some(b)) = (together.counts.availability_interval(), before.availability_interval())
+    if let Some(compared) = together.compared
+        && let Some(change) = compared.change()
     {
+        let before = compared.before;
         // A change within what chance explains is none.
-        let text = if a.low > b.high || a.high < b.low {
-            let text = if now > then {
+        let text = if compared.is_certain() {
+            let text = if change > 0.0 {
                 "Availability rose by {0} against the period before, from {1}."
             } else {
                 "Availability fell by {0} against the period before, from {1}."
@@ -233,7 +271,7 @@ pub fn sentences<'a>(monitors: &[&'a Monitor], locale: &Locale) -> Vec<Sentence<
             locale.fill(
                 text,
                 &[
-                    locale.points((now - then).abs(), 2).trim_start_matches('+'),
+                    locale.points(change.abs(), 2).trim_start_matches('+'),
                     &locale.share_said(before.ok, before.tests()),
                 ],
             )
@@ -245,24 +283,22 @@ pub fn sentences<'a>(monitors: &[&'a Monitor], locale: &Locale) -> Vec<Sentence<
         };
         said.push(Sentence::about(text, About::Availability(monitors.to_vec(), None)));
     }
-    if let Some(monitor) = slowest_change(monitors) {
-        said.push(Sentence::about(
-            changed(monitor, locale),
-            About::RoundTrip(monitor, 0.5),
-        ));
+    if let Some((monitor, medians)) = most_changed(monitors) {
+        let text = changed(monitor, medians, locale);
+        said.push(Sentence::about(text, About::RoundTrip(monitor, 0.5)));
     }
-    if monitors.len() > 1 {
-        let p95 = |monitor: &&&Monitor| p95(monitor).unwrap_or(f64::MIN);
-        let slowest = monitors.iter().max_by(|a, b| p95(a).total_cmp(&p95(b)));
-        if let Some(monitor) = slowest
-            && let Some(value) = self::p95(monitor)
-        {
-            let text = locale.fill(
-                "{0} was the slowest: 95 % of its delivered mails took no longer than {1}.",
-                &[&monitor.name, &locale.duration(value)],
-            );
-            said.push(Sentence::about(text, About::RoundTrip(monitor, 0.95)));
-        }
+    let known = monitors
+        .iter()
+        .filter_map(|monitor| Some((*monitor, enough(monitor)?[2])));
+    let known: Vec<(&Monitor, f64)> = known.collect();
+    if known.len() > 1
+        && let Some((monitor, p95)) = known.into_iter().max_by(|a, b| a.1.total_cmp(&b.1))
+    {
+        let text = locale.fill(
+            "{0} was the slowest: 95 % of its delivered mails took no longer than {1}.",
+            &[&monitor.name, &locale.duration(p95)],
+        );
+        said.push(Sentence::about(text, About::RoundTrip(monitor, 0.95)));
     }
     said
 }
@@ -272,36 +308,25 @@ fn enough(monitor: &Monitor) -> Option<[f64; 4]> {
     monitor.round_trip.filter(|_| monitor.round_trips >= ENOUGH)
 }
 
-fn p95(monitor: &Monitor) -> Option<f64> {
-    enough(monitor).map(|figures| figures[2])
+/// The median round trip of the period before and that of this one, where enough mails came in both to compare them.
+pub fn medians(monitor: &Monitor) -> Option<(f64, f64)> {
+    let before = monitor.before.as_ref()?;
+    let came = before.counts.ok + before.counts.late;
+    let then = before.round_trip.filter(|_| came >= ENOUGH as u64)?;
+    Some((then[0], enough(monitor)?[0]))
 }
 
-fn median(monitor: &Monitor) -> Option<f64> {
-    enough(monitor).map(|figures| figures[0])
-}
-
-/// The monitor whose median changed most, if by at least a quarter.
-fn slowest_change<'a>(monitors: &[&'a Monitor]) -> Option<&'a Monitor> {
-    let factor = |monitor: &Monitor| {
-        let then = monitor.before.as_ref()?.round_trip?[0];
-        let change = (median(monitor)? / then).ln().abs();
-        change.is_finite().then_some(change)
-    };
+/// The monitor whose median changed most, if by at least a quarter; and the median before and now.
+fn most_changed<'a>(monitors: &[&'a Monitor]) -> Option<(&'a Monitor, (f64, f64))> {
+    let factor = |(then, now): (f64, f64)| (now / then).ln().abs();
     monitors
         .iter()
-        .filter_map(|monitor| Some((*monitor, factor(monitor)?)))
-        .filter(|(_, change)| *change >= 1.25_f64.ln())
-        .max_by(|a, b| a.1.total_cmp(&b.1))
-        .map(|(monitor, _)| monitor)
+        .filter_map(|monitor| Some((*monitor, medians(monitor)?)))
+        .filter(|(_, medians)| factor(*medians).is_finite() && factor(*medians) >= 1.25_f64.ln())
+        .max_by(|a, b| factor(a.1).total_cmp(&factor(b.1)))
 }
 
-fn changed(monitor: &Monitor, locale: &Locale) -> String {
-    let now = median(monitor).unwrap_or_default();
-    let then = monitor
-        .before
-        .as_ref()
-        .and_then(|before| before.round_trip)
-        .map_or(now, |values| values[0]);
+fn changed(monitor: &Monitor, (then, now): (f64, f64), locale: &Locale) -> String {
     let text = if now > then {
         "{0} became slower: its median round trip rose from {1} to {2}."
     } else {

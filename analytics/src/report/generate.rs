@@ -438,10 +438,13 @@ fn unlike(name: String, taken: &mut BTreeSet<String>) -> String {
         .unwrap_or(name)
 }
 
+/// Bytes of a name that becomes part of a file's at most: two of them and a period fit into the 255 that file systems take.
+const MAX_NAME: usize = 80;
+
 /// A name that every file system takes: letters and digits of any script, `-`, `_` and `.`.
 fn safe(name: &str) -> String {
     let mut text = String::new();
-    for c in name.chars().take(80) {
+    for c in name[..name.floor_char_boundary(MAX_NAME)].chars() {
         if c.is_alphanumeric() || matches!(c, '-' | '_' | '.') {
             text.push(c);
         } else if !text.ends_with('-') {
@@ -466,6 +469,8 @@ mod tests {
         assert_eq!(safe("Lyon <script>"), "Lyon-script");
         assert_eq!(safe("東京"), "東京");
         assert_eq!(safe("///"), "report");
+        let long = safe(&"東".repeat(300));
+        assert!(long.starts_with('東') && long.len() <= MAX_NAME, "{long}");
     }
 
     #[test]

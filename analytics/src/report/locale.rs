@@ -9,8 +9,8 @@ use crate::{
     figures::{Calendar, Period},
 };
 
-/// What stands for nothing.
-pub const DASH: &str = "–";
+pub use crate::charts::voice::DASH;
+
 /// Keeps a number and its unit on one line.
 const JOIN: char = '\u{a0}';
 
@@ -58,7 +58,7 @@ impl Dates {
                 let day = jiff::civil::date(2026, 10, 3);
                 let shown = jiff::fmt::strtime::format(form, day).map_err(|error| error.to_string())?;
                 if shown.chars().count() > 40 || !["3", "10"].iter().all(|part| shown.contains(part)) {
-                    return Err("it must show day and month".to_owned());
+                    return Err("it must show day and month in figures".to_owned());
                 }
                 Ok(Self::Form(form.to_owned()))
             }
@@ -148,12 +148,13 @@ impl Locale {
         self.formats.decimal.unwrap_or(self.language.decimal)
     }
 
-    /// Between the digits of thousands, if anything.
+    /// Between the digits of thousands, if anything: never the decimal sign, with which 1,234 could be two numbers.
     fn thousands(&self) -> Option<char> {
-        match &self.formats.thousands {
+        let sign = match &self.formats.thousands {
             Some(own) => own.chars().next(),
             None => Some(self.language.thousands),
-        }
+        };
+        sign.filter(|sign| *sign != self.decimal())
     }
 
     /// The tags of the languages there are.
@@ -227,39 +228,12 @@ impl Locale {
 
     /// A whole number, in groups of three.
     pub fn integer(&self, number: u64) -> String {
-        let digits = number.to_string();
-        let thousands = self.thousands();
-        if digits.len() <= 4 && thousands != Some(',') {
-            return digits;
-        }
-        let mut text = String::new();
-        for (index, digit) in digits.chars().enumerate() {
-            if index > 0 && (digits.len() - index).is_multiple_of(3) {
-                text.extend(thousands);
-            }
-            text.push(digit);
-        }
-        text
+        (self as &dyn Voice).count(number)
     }
 
-    /// A number with so many decimals.
+    /// A number with so many decimals; a dash for what is no number.
     pub fn number(&self, number: f64, decimals: usize) -> String {
-        let text = format!("{:.decimals$}", number.abs());
-        let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
-        let mut out = String::new();
-        if number < 0.0 && text.bytes().any(|digit| (b'1'..=b'9').contains(&digit)) {
-            out.push('−');
-        }
-        out.push_str(
-            &whole
-                .parse()
-                .map_or_else(|_| whole.to_owned(), |whole| self.integer(whole)),
-        );
-        if !fraction.is_empty() {
-            out.push(self.decimal());
-            out.push_str(fraction);
-        }
-        out
+        (self as &dyn Voice).number(number, decimals)
     }
 
     /// A duration of microseconds with its unit, in three significant digits: `1.34 s`, `240 ms`, `42 min`.
@@ -324,12 +298,7 @@ impl Locale {
         if whole == 0 {
             return DASH.to_owned();
         }
-        let decimals = decimals_for(whole);
-        format!(
-            "{}{}",
-            self.number(truncated(part as f64 / whole as f64, decimals), decimals),
-            self.language.percent
-        )
+        self.percent(part as f64 / whole as f64, decimals_for(whole))
     }
 
     /// A share of counted tests as it stands in a sentence or large: two decimals are enough unless the nines go on.
@@ -342,11 +311,7 @@ impl Locale {
         if whole == 0 || decimals_for(whole) <= 2 || !plain {
             return self.share(part, whole);
         }
-        format!(
-            "{}{}",
-            self.number(truncated(part as f64 / whole as f64, 2), 2),
-            self.language.percent
-        )
+        self.percent(part as f64 / whole as f64, 2)
     }
 
     /// The number of a share in per cent, without the sign.
@@ -354,26 +319,37 @@ impl Locale {
         if whole == 0 {
             return DASH.to_owned();
         }
-        self.number(truncated(part as f64 / whole as f64, decimals), decimals)
+        self.percent_bare(part as f64 / whole as f64, decimals)
     }
 
     /// A share that is not counted, such as a coverage, in per cent.
     pub fn percent(&self, share: f64, decimals: usize) -> String {
-        format!(
-            "{}{}",
-            self.number(truncated(share, decimals), decimals),
-            self.language.percent
-        )
+        (self as &dyn Voice).percent(truncated(share, decimals), decimals)
+    }
+
+    /// The number of such a share, without the sign.
+    pub fn percent_bare(&self, share: f64, decimals: usize) -> String {
+        self.number(truncated(share, decimals), decimals)
+    }
+
+    /// By how much something changed, as a share of what it was: `+12 %`.
+    pub fn change(&self, share: f64) -> String {
+        format!("{}{}", self.signed(share * 100.0, 0), self.language.percent)
     }
 
     /// A difference of shares, in percentage points.
     pub fn points(&self, difference: f64, decimals: usize) -> String {
-        let sign = if difference > 0.0 { "+" } else { "" };
-        format!(
-            "{sign}{}{JOIN}{}",
-            self.number(difference * 100.0, decimals),
-            self.t("pp")
-        )
+        format!("{}{JOIN}{}", self.signed(difference * 100.0, decimals), self.t("pp"))
+    }
+
+    /// A number with its sign, but for what is rounded to nothing.
+    fn signed(&self, number: f64, decimals: usize) -> String {
+        let text = self.number(number, decimals);
+        if number > 0.0 && text.bytes().any(|digit| (b'1'..=b'9').contains(&digit)) {
+            format!("+{text}")
+        } else {
+            text
+        }
     }
 
     /// A date: `3 October 2026`.
@@ -534,6 +510,14 @@ impl Voice for Locale {
         Self::thousands(self)
     }
 
+    fn percent_sign(&self) -> &'static str {
+        self.language.percent
+    }
+
+    fn nth(&self, day: i8) -> String {
+        Self::nth(self, day)
+    }
+
     fn month(&self, month: i8) -> String {
         self.short_month(month).to_owned()
     }
@@ -581,6 +565,7 @@ fn unit_of(micros: f64) -> (&'static str, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::charts::axis::{Stretch, time_ticks};
     use proptest::prelude::*;
 
     fn english(zone: &str) -> Locale {
@@ -674,6 +659,49 @@ mod tests {
         assert_eq!(period("2026-10-03", "2026-10-10"), "03.10.2026 – 09.10.2026");
         assert_eq!(period("2026-10-01", "2026-11-01"), "October 2026");
         assert!(Dates::parse("%Q").is_err() && Dates::parse("x").is_err());
+    }
+
+    #[test]
+    fn a_sign_never_stands_for_both_decimals_and_thousands() {
+        let formats = Formats {
+            decimal: Some(','),
+            ..Formats::default()
+        };
+        let locale = english("UTC").with(formats);
+        assert_eq!(locale.number(1_234_567.8, 1), "1234567,8");
+        assert_eq!(locale.integer(1_234_567), "1234567");
+    }
+
+    #[test]
+    fn charts_write_dates_as_the_language_does() {
+        let zone = TimeZone::get("Europe/Berlin").expect("a zone");
+        let german = Locale::new("de", zone).expect("German");
+        let ticks = |from: i64, days: i64| {
+            let from = UtcMicros(from);
+            let span = Stretch {
+                from,
+                to: UtcMicros(from.0 + days * 86_400_000_000),
+            };
+            let ticks = time_ticks(span, 600.0, 12.0, &german);
+            ticks.into_iter().map(|tick| tick.label).collect::<Vec<_>>()
+        };
+        // From 1 October 2026, midnight in Berlin.
+        assert_eq!(ticks(1_790_805_600_000_000, 31), ["5. Okt", "12.", "19.", "26."]);
+        assert_eq!(ticks(1_790_805_600_000_000, 2)[1..], ["12:00", "2. Okt", "12:00"]);
+    }
+
+    #[test]
+    fn what_is_rounded_to_nothing_has_no_sign() {
+        let locale = english("UTC");
+        let shown = [0.12, 0.001, -0.001, -0.12].map(|share| locale.change(share).replace('\u{202f}', " "));
+        assert_eq!(shown, ["+12 %", "0 %", "0 %", "−12 %"]);
+        assert_eq!(locale.points(0.000_01, 2), "0.00\u{a0}pp");
+        assert_eq!(locale.points(0.000_1, 2), "+0.01\u{a0}pp");
+    }
+
+    #[test]
+    fn what_is_no_number_is_a_dash() {
+        assert_eq!(english("UTC").number(f64::NAN, 1), DASH);
     }
 
     proptest! {

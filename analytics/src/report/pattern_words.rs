@@ -14,8 +14,7 @@ use crate::{
 /// The sentence, without the monitor's name and the strength.
 pub fn sentence(pattern: &Pattern, l: &Locale) -> String {
     let name = |metric: Metric| metric_name(metric, l);
-    let percent = |share: f64| format!("{}\u{202f}%", l.number(share * 100.0, 0));
-    let more = |a: f64, b: f64| percent((a / b - 1.0).abs());
+    let more = |a: f64, b: f64| (l as &dyn Voice).percent((a / b - 1.0).abs() * 100.0, 0);
     match pattern {
         Pattern::Trend {
             metric,
@@ -192,8 +191,8 @@ pub fn sentence(pattern: &Pattern, l: &Locale) -> String {
                     &kind,
                     &l.integer(share.part),
                     &l.integer(share.whole),
-                    &percent(share.low),
-                    &percent(share.high),
+                    &l.percent(share.low, 0),
+                    &l.percent(share.high, 0),
                 ],
             )
         }

@@ -444,7 +444,11 @@ pub const REPORTS: Reference = Reference {
             "column",
             "[[section.column]]",
             "A column.",
-            &[&[Key::new("section", Takes::Tables(SECTIONS), "Its sections.")]],
+            &[&[Key::new(
+                "section",
+                Takes::Tables(SECTIONS),
+                "Its sections, without monitors, sites and period of their own.",
+            )]],
         ),
         section(
             "section.percentile-table",
@@ -591,7 +595,12 @@ pub const REPORTS: Reference = Reference {
             &[
                 kind!("per-monitor"),
                 &[
-                    Key::new("section", Takes::Tables(SECTIONS), "The sections of each.").required(),
+                    Key::new(
+                        "section",
+                        Takes::Tables(SECTIONS),
+                        "The sections of each, without monitors, sites and period of their own.",
+                    )
+                    .required(),
                     Key::new("new_page", SWITCH, "Each monitor begins on a new page.").default("true"),
                     Key::new(
                         "min_failed_tests",

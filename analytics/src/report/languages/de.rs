@@ -81,7 +81,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Die Verfügbarkeit fiel gegenüber dem Zeitraum davor um {0}, von {1}.",
         ),
         (
-            "Availability reached from {0} ({1}) to {2} ({3})",
+            "Availability ranged from {0} ({1}) to {2} ({3})",
             "Die Verfügbarkeit reichte von {0} ({1}) bis {2} ({3})",
         ),
         (
@@ -97,6 +97,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("Became slower", "Langsamer geworden"),
         ("Began", "Beginn"),
         ("Burn rate", "Verbrauchsrate"),
+        (
+            "Can be kept: {0} of {1} promises; of the others too little is known.",
+            "Können gehalten werden: {0} von {1} Zusagen; von den übrigen ist zu wenig bekannt.",
+        ),
         ("Capacity and patterns", "Auslastung und Muster"),
         ("Cause", "Ursache"),
         ("Certificates not verified.", "Zertifikate nicht geprüft."),
@@ -154,10 +158,6 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Wenn es so weitergeht, wird {0} bei {1} verfehlt: {2} des Fehlerbudgets werden verbraucht sein.",
         ),
         (
-            "In all, {0} of {1} promises were missed.",
-            "Insgesamt wurden {0} von {1} Zusagen verfehlt.",
-        ),
-        (
             "In brackets, nine of ten draws of the days to come from the days that were.",
             "In Klammern neun von zehn Ziehungen der kommenden Tage aus den vergangenen.",
         ),
@@ -174,6 +174,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         (
             "Its tests do not count in availability",
             "Ihre Tests zählen nicht für die Verfügbarkeit",
+        ),
+        (
+            "Kept: {0} of {1} promises; of the others too little is known.",
+            "Gehalten: {0} von {1} Zusagen; von den übrigen ist zu wenig bekannt.",
         ),
         ("Key figures", "Kennzahlen"),
         ("Kruskal–Wallis", "Kruskal–Wallis"),
@@ -228,7 +232,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("Median", "Median"),
         ("Median round trip", "Mittlere Laufzeit (Median)"),
         (
-            "Median {0} reached from {1} ({2}) to {3} ({4}).",
+            "Median {0} ranged from {1} ({2}) to {3} ({4}).",
             "{0}: Mediane von {1} ({2}) bis {3} ({4}).",
         ),
         ("Median {0} was {1}.", "{0}: Median {1}."),
@@ -241,6 +245,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("Metric", "Messwert"),
         ("Min", "Min."),
         ("Missed already.", "Schon verfehlt."),
+        (
+            "Missed in all: {0} of {1} promises.",
+            "Verfehlt insgesamt: {0} von {1} Zusagen.",
+        ),
         ("Missed.", "Verfehlt."),
         ("Monitor", "Monitor"),
         ("Monitors", "Monitore"),
@@ -337,7 +345,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "One mail may still be found late; until then it counts as failed.",
             "Eine Mail kann noch verspätet gefunden werden; bis dahin zählt sie als gescheitert.",
         ),
-        ("One maintenance", "Eine Wartung"),
+        ("One maintenance window", "Eine Wartung"),
         (
             "One of {0} error budgets is overspent: that of {1}, by {2}.",
             "Eines von {0} Fehlerbudgets ist überzogen: das von {1}, um {2}.",
@@ -365,7 +373,6 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("Picture missing", "Bild fehlt"),
         ("Promise", "Zusage"),
         ("Provisional.", "Vorläufig."),
-        ("Rank", "Rang"),
         ("Receive", "Empfang"),
         ("Report", "Bericht"),
         ("Rose", "Ausgelöst"),
@@ -614,6 +621,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("median round trip", "mittlere Laufzeit (Median)"),
         ("median {0}", "Median: {0}"),
         ("met", "gehalten"),
+        ("middle median", "mittlerer Median"),
         ("missed", "verfehlt"),
         ("missed already", "schon verfehlt"),
         ("monitor", "Monitor"),
@@ -790,18 +798,17 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "{0} mails may still be found late; until then they count as failed.",
             "{0} Mails können noch verspätet gefunden werden; bis dahin zählen sie als gescheitert.",
         ),
-        ("{0} maintenances", "{0} Wartungen"),
+        ("{0} maintenance windows", "{0} Wartungen"),
         ("{0} messages not accepted", "{0} Nachrichten nicht angenommen"),
         ("{0} monitors", "{0} Monitore"),
         ("{0} monitors together", "{0} Monitore zusammen"),
         ("{0} more", "{0} weitere"),
-        ("{0} never arrived", "{0} kamen nie an"),
         ("{0} not fetched", "{0} nicht abgeholt"),
+        ("{0} not seen to arrive", "{0} ohne bekannte Ankunft"),
         ("{0} not sent", "{0} nicht gesendet"),
         ("{0} of tests in time", "{0} der Tests rechtzeitig"),
         ("{0} of the period passed", "{0} des Zeitraums vergangen"),
         ("{0} of the time up", "{0} der Zeit in Betrieb"),
-        ("{0} of {1}", "{0} von {1}"),
         ("{0} of {1} alarms are listed.", "{0} von {1} Alarmen sind aufgeführt."),
         (
             "{0} of {1} error budgets are overspent, most of all that of {2}, by {3}.",
@@ -823,18 +830,11 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("{0} of {1} monitors", "{0} von {1} Monitoren"),
         (
             "{0} of {1} monitors had no failure at all.",
-            "{0} von {1} Monitoren hatten gar keinen Fehler.",
-        ),
-        (
-            "{0} of {1} promises were kept; of the others too little is known.",
-            "{0} von {1} Zusagen wurden gehalten; von den übrigen ist zu wenig bekannt.",
+            "Bei {0} von {1} Monitoren scheiterte kein einziger Test.",
         ),
         ("{0} of {1} stayed as it was.", "{1}: {0} ist gleich geblieben."),
         ("{0} of {1} tests", "{0} von {1} Tests"),
-        (
-            "{0} of {1} tests of {2} failed.",
-            "{0} von {1} Tests von {2} scheiterten.",
-        ),
+        ("{0} of {1} tests of {2} failed.", "{2}: {0} von {1} Tests gescheitert."),
         ("{0} outages", "{0} Ausfälle"),
         (
             "{0} questions were asked of the samples; p is the chance that anything as clear as this comes up by chance in all of them (Holm). Nothing above {1} is told, nor a difference of less than a twentieth.",
@@ -857,7 +857,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "{0} stood out on {1}: {2}, where {3} was to be expected.",
             "{0} fiel am {1} auf: {2}, wo {3} zu erwarten war.",
         ),
-        ("{0} takes most of the time, {1}.", "Die meiste Zeit braucht: {0}, {1}."),
+        ("{0} takes the most time, {1}.", "Die meiste Zeit braucht: {0}, {1}."),
         ("{0} times", "das {0}-Fache"),
         (
             "{0} was highest on {1} with {2} and lowest on {3} with {4}.",

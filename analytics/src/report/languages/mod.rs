@@ -9,10 +9,10 @@ mod tests {
 
     use super::{de, sv};
 
-    /// The texts in the calls of `t`, `fill`, `count` and `wide` of a source.
+    /// The texts in the calls of `t`, `fill` and `count` of a source.
     fn keys(source: &str, keys: &mut BTreeSet<String>) {
         let source = source.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-        for name in ["t(", "fill(", "count(", "wide("] {
+        for name in ["t(", "fill(", "count("] {
             for (at, _) in source.match_indices(name) {
                 let before = source[..at].chars().next_back();
                 if before.is_some_and(|c| c.is_alphanumeric() || c == '_') {

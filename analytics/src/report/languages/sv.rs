@@ -81,7 +81,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Tillgängligheten föll med {0} mot perioden före, från {1}.",
         ),
         (
-            "Availability reached from {0} ({1}) to {2} ({3})",
+            "Availability ranged from {0} ({1}) to {2} ({3})",
             "Tillgängligheten sträckte sig från {0} ({1}) till {2} ({3})",
         ),
         (
@@ -97,6 +97,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("Became slower", "Blev långsammare"),
         ("Began", "Började"),
         ("Burn rate", "Förbrukningstakt"),
+        (
+            "Can be kept: {0} of {1} promises; of the others too little is known.",
+            "Kan hållas: {0} av {1} löften; om de övriga är för lite känt.",
+        ),
         ("Capacity and patterns", "Kapacitet och mönster"),
         ("Cause", "Orsak"),
         ("Certificates not verified.", "Certifikat inte kontrollerade."),
@@ -154,10 +158,6 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Om det fortsätter så missas {0} hos {1}: {2} av felbudgeten kommer att vara förbrukad.",
         ),
         (
-            "In all, {0} of {1} promises were missed.",
-            "Totalt missades {0} av {1} löften.",
-        ),
-        (
             "In brackets, nine of ten draws of the days to come from the days that were.",
             "Inom parentes nio av tio dragningar av kommande dagar ur de gångna.",
         ),
@@ -174,6 +174,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         (
             "Its tests do not count in availability",
             "Dess tester räknas inte i tillgängligheten",
+        ),
+        (
+            "Kept: {0} of {1} promises; of the others too little is known.",
+            "Hållna: {0} av {1} löften; om de övriga är för lite känt.",
         ),
         ("Key figures", "Nyckeltal"),
         ("Kruskal–Wallis", "Kruskal–Wallis"),
@@ -228,7 +232,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("Median", "Median"),
         ("Median round trip", "Mediangångtid"),
         (
-            "Median {0} reached from {1} ({2}) to {3} ({4}).",
+            "Median {0} ranged from {1} ({2}) to {3} ({4}).",
             "{0}: medianer från {1} ({2}) till {3} ({4}).",
         ),
         ("Median {0} was {1}.", "{0}: median {1}."),
@@ -241,6 +245,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("Metric", "Mått"),
         ("Min", "Min"),
         ("Missed already.", "Redan missat."),
+        (
+            "Missed in all: {0} of {1} promises.",
+            "Missade totalt: {0} av {1} löften.",
+        ),
         ("Missed.", "Missat."),
         ("Monitor", "Monitor"),
         ("Monitors", "Monitorer"),
@@ -337,7 +345,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "One mail may still be found late; until then it counts as failed.",
             "Ett brev kan ännu hittas sent; till dess räknas det som misslyckat.",
         ),
-        ("One maintenance", "Ett underhåll"),
+        ("One maintenance window", "Ett underhåll"),
         (
             "One of {0} error budgets is overspent: that of {1}, by {2}.",
             "En av {0} felbudgetar är överskriden: den för {1}, med {2}.",
@@ -365,7 +373,6 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("Picture missing", "Bild saknas"),
         ("Promise", "Löfte"),
         ("Provisional.", "Preliminärt."),
-        ("Rank", "Plats"),
         ("Receive", "Mottagning"),
         ("Report", "Rapport"),
         ("Rose", "Utlöst"),
@@ -519,7 +526,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("a cell is a day", "en cell är en dag"),
         (
             "a cell is a day, a column a week",
-            "en ruta är en dag, en kolumn en vecka",
+            "en cell är en dag, en kolumn en vecka",
         ),
         ("a cell is a week", "en cell är en vecka"),
         ("a cell is an hour", "en cell är en timme"),
@@ -608,6 +615,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("median round trip", "mediangångtid"),
         ("median {0}", "median: {0}"),
         ("met", "hållet"),
+        ("middle median", "mittersta medianen"),
         ("missed", "missat"),
         ("missed already", "redan missat"),
         ("monitor", "monitor"),
@@ -745,7 +753,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "{0} beror på timmen: längst från {1} med {2}, kortast från {3} med {4}.",
         ),
         ("{0} down", "{0} nere"),
-        ("{0} failed", "{0} misslyckade"),
+        ("{0} failed", "misslyckade: {0}"),
         ("{0} failed tests", "{0} misslyckade tester"),
         (
             "{0} fell on {1} from {2} to {3}, by {4}, and stayed there.",
@@ -777,25 +785,24 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "{0} är kortast på {1}: {2} mot {3} övriga dagar, {4} mindre.",
         ),
         ("{0} lasting changes", "{0} varaktiga förändringar"),
-        ("{0} late", "{0} sena"),
+        ("{0} late", "sena: {0}"),
         ("{0} lines left out", "{0} rader utelämnade"),
-        ("{0} lost", "{0} förlorade"),
+        ("{0} lost", "förlorade: {0}"),
         (
             "{0} mails may still be found late; until then they count as failed.",
             "{0} brev kan ännu hittas sent; till dess räknas de som misslyckade.",
         ),
-        ("{0} maintenances", "{0} underhåll"),
+        ("{0} maintenance windows", "{0} underhåll"),
         ("{0} messages not accepted", "{0} meddelanden inte mottagna"),
         ("{0} monitors", "{0} monitorer"),
         ("{0} monitors together", "{0} monitorer tillsammans"),
         ("{0} more", "{0} till"),
-        ("{0} never arrived", "{0} kom aldrig fram"),
-        ("{0} not fetched", "{0} inte hämtade"),
-        ("{0} not sent", "{0} inte skickade"),
+        ("{0} not fetched", "inte hämtade: {0}"),
+        ("{0} not seen to arrive", "{0} utan känd ankomst"),
+        ("{0} not sent", "inte skickade: {0}"),
         ("{0} of tests in time", "{0} av testerna i tid"),
         ("{0} of the period passed", "{0} av perioden har gått"),
         ("{0} of the time up", "{0} av tiden uppe"),
-        ("{0} of {1}", "{0} av {1}"),
         ("{0} of {1} alarms are listed.", "{0} av {1} larm är upptagna."),
         (
             "{0} of {1} error budgets are overspent, most of all that of {2}, by {3}.",
@@ -816,15 +823,11 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "{0} of {1} monitors had no failure at all.",
             "{0} av {1} monitorer hade inget fel alls.",
         ),
-        (
-            "{0} of {1} promises were kept; of the others too little is known.",
-            "{0} av {1} löften hölls; om de övriga är för lite känt.",
-        ),
         ("{0} of {1} stayed as it was.", "{1}: {0} var oförändrad."),
         ("{0} of {1} tests", "{0} av {1} tester"),
         (
             "{0} of {1} tests of {2} failed.",
-            "{0} av {1} tester av {2} misslyckades.",
+            "{0} av {1} tester hos {2} misslyckades.",
         ),
         ("{0} outages", "{0} avbrott"),
         (
@@ -848,7 +851,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "{0} stood out on {1}: {2}, where {3} was to be expected.",
             "{0} stack ut {1}: {2}, där {3} var väntat.",
         ),
-        ("{0} takes most of the time, {1}.", "Mest tid tar: {0}, {1}."),
+        ("{0} takes the most time, {1}.", "Mest tid tar: {0}, {1}."),
         ("{0} times", "{0} gånger"),
         (
             "{0} was highest on {1} with {2} and lowest on {3} with {4}.",

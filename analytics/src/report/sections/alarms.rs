@@ -1,13 +1,16 @@
 //! The alarm log: what rang, who was told and looked after it, which ways of telling were dead, which maintenance was planned.
 
-use mailqos_core::config::{Problems, Table as Toml};
+use mailqos_core::{
+    config::{Problems, Table as Toml},
+    model::UtcMicros,
+};
 
 use super::{Section, View};
 use crate::{
-    figures::alarm_log::{Alarm, Window},
+    figures::alarm_log::{Alarm, DeadChannel, Window},
     report::{
         document::{Block, Cell, Column, Note, Row, Status, Table},
-        locale::DASH,
+        locale::{DASH, Locale},
     },
 };
 
@@ -53,7 +56,7 @@ fn concerned(window: &Window, view: &View<'_>) -> Option<Vec<String>> {
 /// A channel that was dead is told above all else: what it should have said may have reached nobody.
 fn dead_channels(view: &View<'_>) -> Vec<Block> {
     let l = view.locale;
-    let note = |dead: &crate::figures::alarm_log::DeadChannel| {
+    let note = |dead: &DeadChannel| {
         let from = l.moment_in_period(dead.from);
         let text = match dead.to {
             Some(to) => l.fill(
@@ -72,6 +75,10 @@ fn dead_channels(view: &View<'_>) -> Vec<Block> {
         })
     };
     view.facts.log.dead_channels.iter().map(note).collect()
+}
+
+fn moment_cell(at: Option<UtcMicros>, l: &Locale) -> Cell {
+    at.map_or_else(|| Cell::text(DASH), |at| Cell::moment(l.moment_in_period(at), at))
 }
 
 impl Alarms {
@@ -107,13 +114,6 @@ impl Alarms {
         let rows = alarms
             .iter()
             .map(|(alarm, name)| {
-                let moment = |at: Option<mailqos_core::model::UtcMicros>| match at {
-                    Some(at) => Cell {
-                        moment: Some(at),
-                        ..Cell::text(l.moment_in_period(at))
-                    },
-                    None => Cell::text(DASH),
-                };
                 let told = match (alarm.raised_at, alarm.told_at) {
                     (Some(raised), Some(told)) => {
                         let took = told - raised;
@@ -146,18 +146,15 @@ impl Alarms {
                     None => Cell::text(DASH)
                         .detail(l.t("not seen to clear"))
                         .status(Status::Unknown),
-                    cleared => moment(cleared),
+                    cleared => moment_cell(cleared, l),
                 };
+                let raised = moment_cell(alarm.raised_at, l);
                 Row {
-                    cells: vec![moment(alarm.raised_at), ended, Cell::text(name), told, by, about],
+                    cells: vec![raised, ended, Cell::text(name), told, by, about],
                     strong: false,
                 }
             })
             .collect();
-        let wide = |width, head: &'static str| Column {
-            width,
-            ..Column::text(l.t(head))
-        };
         vec![Block::Table(Table {
             id: view.ids.unique("alarms"),
             title: l.count(all as u64, "One alarm", "{0} alarms"),
@@ -165,12 +162,12 @@ impl Alarms {
                 .t("Told: when a channel first confirmed to have taken a message about it")
                 .to_owned(),
             columns: vec![
-                wide(6, "Rose"),
-                wide(6, "Cleared"),
-                wide(6, "Monitor"),
-                wide(4, "Told"),
-                wide(5, "Looked after by"),
-                wide(8, "What"),
+                Column::wide(6, l.t("Rose")),
+                Column::wide(6, l.t("Cleared")),
+                Column::wide(6, l.t("Monitor")),
+                Column::wide(4, l.t("Told")),
+                Column::wide(5, l.t("Looked after by")),
+                Column::wide(8, l.t("What")),
             ],
             rows,
             note: if all > self.limit {
@@ -210,20 +207,10 @@ impl Alarms {
                 if names.is_empty() {
                     names.push(l.t("all").to_owned());
                 }
-                let end = match window.to {
-                    Some(to) => Cell {
-                        moment: Some(to),
-                        ..Cell::text(l.moment_in_period(to))
-                    },
-                    None => Cell::text(DASH),
-                };
                 Row {
                     cells: vec![
-                        Cell {
-                            moment: Some(window.from),
-                            ..Cell::text(l.moment_in_period(window.from))
-                        },
-                        end,
+                        moment_cell(Some(window.from), l),
+                        moment_cell(window.to, l),
                         Cell::text(names.join(", ")),
                         Cell::text(&window.text).detail(window.by.clone().unwrap_or_default()),
                     ],
@@ -231,15 +218,16 @@ impl Alarms {
                 }
             })
             .collect();
-        let wide = |width, head: &'static str| Column {
-            width,
-            ..Column::text(l.t(head))
-        };
         vec![Block::Table(Table {
             id: view.ids.unique("maintenance"),
-            title: l.count(all.len() as u64, "One maintenance", "{0} maintenances"),
+            title: l.count(all.len() as u64, "One maintenance window", "{0} maintenance windows"),
             subtitle: l.t("Its tests do not count in availability").to_owned(),
-            columns: vec![wide(2, "From"), wide(2, "To"), wide(3, "Monitors"), wide(4, "What for")],
+            columns: vec![
+                Column::wide(2, l.t("From")),
+                Column::wide(2, l.t("To")),
+                Column::wide(3, l.t("Monitors")),
+                Column::wide(4, l.t("What for")),
+            ],
             rows,
             note: if all.len() > self.limit {
                 l.fill(

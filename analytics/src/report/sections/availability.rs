@@ -40,11 +40,11 @@ impl Section for Availability {
                     .push(span_cell(monitor.counts.tests() > 0, monitor.timeline.downtime, l));
                 let coverage = monitor.timeline.coverage();
                 row.cells.push(
-                    Cell::number(
-                        l.percent(coverage, 1).replace(['\u{202f}', '%'], ""),
-                        Some(coverage * 100.0),
-                    )
-                    .status(if coverage < 0.9 { Status::Warn } else { Status::Neutral }),
+                    Cell::number(l.percent_bare(coverage, 1), Some(coverage * 100.0)).status(if coverage < 0.9 {
+                        Status::Warn
+                    } else {
+                        Status::Neutral
+                    }),
                 );
                 row
             })
@@ -69,7 +69,7 @@ impl Section for Availability {
                 .t("Share of counted tests whose mail landed within max round trip; in brackets the 95 % confidence interval")
                 .to_owned(),
             columns: vec![
-                Column { width: 3, ..Column::text(l.t("Monitor")) },
+                Column::wide(3, l.t("Monitor")),
                 Column::number(l.t("Tests"), ""),
                 Column::number(l.t("Late"), ""),
                 Column::number(l.t("Lost"), ""),
@@ -89,19 +89,12 @@ impl Section for Availability {
 fn row(name: &str, counts: &Counts, decimals: usize, l: &Locale) -> Row {
     let tests = counts.tests();
     let count = |count: u64| {
-        let cell = Cell::number(
-            if tests == 0 { DASH.to_owned() } else { l.integer(count) },
-            Some(count as f64),
-        );
+        if tests == 0 {
+            return Cell::text(DASH);
+        }
+        let cell = Cell::number(l.integer(count), Some(count as f64));
         if count > 0 { cell.status(Status::Bad) } else { cell }
     };
-    let interval = counts.availability_interval().map_or_else(String::new, |share| {
-        format!(
-            "({}–{})",
-            l.number(share.low * 100.0, decimals),
-            l.number(share.high * 100.0, decimals)
-        )
-    });
     let late = Cell {
         status: if counts.late > 0 { Status::Warn } else { Status::Neutral },
         ..count(counts.late)
@@ -114,11 +107,7 @@ fn row(name: &str, counts: &Counts, decimals: usize, l: &Locale) -> Row {
             count(counts.lost),
             count(counts.smtp_failed),
             count(counts.pickup_failed),
-            Cell::number(
-                l.share_bare(counts.ok, tests, decimals),
-                counts.availability().map(|share| share * 100.0),
-            )
-            .detail(interval),
+            availability_cell(counts, decimals, l),
             Cell::number(
                 l.share_bare(counts.ok + counts.late, tests, decimals),
                 counts.delivery_rate().map(|share| share * 100.0),
@@ -126,6 +115,22 @@ fn row(name: &str, counts: &Counts, decimals: usize, l: &Locale) -> Row {
         ],
         strong: false,
     }
+}
+
+/// The availability in per cent, without the sign, and its confidence interval.
+pub(super) fn availability_cell(counts: &Counts, decimals: usize, l: &Locale) -> Cell {
+    let interval = counts.availability_interval().map_or_else(String::new, |share| {
+        format!(
+            "({}–{})",
+            l.number(share.low * 100.0, decimals),
+            l.number(share.high * 100.0, decimals)
+        )
+    });
+    Cell::number(
+        l.share_bare(counts.ok, counts.tests(), decimals),
+        counts.availability().map(|share| share * 100.0),
+    )
+    .detail(interval)
 }
 
 fn span_cell(known: bool, span: mailqos_core::model::Micros, l: &Locale) -> Cell {

@@ -2,7 +2,7 @@
 
 use mailqos_core::config::{Problems, Table};
 
-use super::{Placed, Section, View, read_all};
+use super::{Section, View, read_within};
 use crate::report::document::Block;
 
 /// No page has room for more.
@@ -10,15 +10,15 @@ const MOST: usize = 3;
 
 #[derive(Debug)]
 struct Columns {
-    columns: Vec<Vec<Placed>>,
+    columns: Vec<Vec<Box<dyn Section>>>,
 }
 
 pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
-    let columns: Vec<Vec<Placed>> = table
+    let columns: Vec<Vec<Box<dyn Section>>> = table
         .tables("column", problems)
         .into_iter()
         .map(|mut column| {
-            let sections = read_all(&mut column, "section", problems);
+            let sections = read_within(&mut column, "section", problems);
             column.finish(problems);
             sections
         })
@@ -36,7 +36,7 @@ pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn
 impl Section for Columns {
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let columns = self.columns.iter().map(|column| {
-            let blocks = column.iter().flat_map(|placed| placed.section.blocks(view));
+            let blocks = column.iter().flat_map(|section| section.blocks(view));
             // A page can't break within a column.
             blocks.filter(|block| !matches!(block, Block::PageBreak)).collect()
         });

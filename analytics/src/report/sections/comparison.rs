@@ -5,11 +5,11 @@ use mailqos_core::config::{Problems, Table};
 use super::{Section, View, rows_a_chart};
 use crate::{
     charts::{Measure, WIDTH, dumbbell},
-    report::document::{Block, ChartBlock},
+    report::{
+        document::{Block, ChartBlock},
+        findings,
+    },
 };
-
-/// Fewer values say nothing about a change.
-const FEW: usize = 20;
 
 #[derive(Debug)]
 struct Comparison {
@@ -30,14 +30,11 @@ impl Section for Comparison {
             .monitors
             .iter()
             .filter_map(|monitor| {
-                let earlier = monitor.before.as_ref()?;
                 let (before, after) = if self.availability {
+                    let earlier = monitor.before.as_ref()?;
                     (earlier.counts.availability()?, monitor.counts.availability()?)
                 } else {
-                    if monitor.round_trips < FEW || earlier.counts.tests() < FEW as u64 {
-                        return None;
-                    }
-                    (earlier.round_trip?[0], monitor.round_trip?[0])
+                    findings::medians(monitor)?
                 };
                 Some(dumbbell::Row {
                     name: monitor.name.clone(),

@@ -40,7 +40,7 @@ impl Section for Coverage {
                 };
                 let by_time = timeline.availability().map_or_else(
                     || Cell::text(DASH),
-                    |share| Cell::number(l.percent(share, 2).replace(['\u{202f}', '%'], ""), Some(share * 100.0)),
+                    |share| Cell::number(l.percent_bare(share, 2), Some(share * 100.0)),
                 );
                 Row {
                     cells: vec![
@@ -54,7 +54,7 @@ impl Section for Coverage {
                             Status::Neutral
                         }),
                         Cell::number(
-                            l.percent(timeline.coverage(), 1).replace(['\u{202f}', '%'], ""),
+                            l.percent_bare(timeline.coverage(), 1),
                             Some(timeline.coverage() * 100.0),
                         ),
                         by_time,
@@ -79,10 +79,7 @@ impl Section for Coverage {
                 .t("Time without tests for more than three test intervals is unknown: neither up nor down")
                 .to_owned(),
             columns: vec![
-                Column {
-                    width: 5,
-                    ..Column::text(l.t("Monitor"))
-                },
+                Column::wide(5, l.t("Monitor")),
                 Column::measured(l.t("Up"), "s"),
                 Column::measured(l.t("Down"), "s"),
                 Column::measured(l.t("Maintenance"), "s"),

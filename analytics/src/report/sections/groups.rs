@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mailqos_core::config::{Problems, Table as Toml};
 
-use super::{Section, View};
+use super::{Section, View, availability::availability_cell};
 use crate::report::{
     definition::Each,
     document::{Block, Cell, Column, Row, Status, Table},
@@ -49,7 +49,7 @@ impl Section for Groups {
         if groups.is_empty() {
             return vec![Block::paragraph(nothing)];
         }
-        let figures: Vec<(String, Vec<&Monitor>, Together)> = groups
+        let mut figures: Vec<(String, Vec<&Monitor>, Together)> = groups
             .into_iter()
             .map(|(name, monitors)| {
                 let together = Together::of(&monitors);
@@ -61,7 +61,6 @@ impl Section for Groups {
             .map(|(_, _, together)| decimals_for(together.counts.tests()));
         let decimals = decimals.max().unwrap_or(2);
         // The worst first.
-        let mut figures = figures;
         figures.sort_by(|(a_name, _, a), (b_name, _, b)| {
             let share = |together: &Together| together.counts.availability().unwrap_or(2.0);
             share(a).total_cmp(&share(b)).then_with(|| a_name.cmp(b_name))
@@ -71,7 +70,7 @@ impl Section for Groups {
                 if figures.len() > 1 && low.counts.tests() > 0 && high.counts.tests() > 0 =>
             {
                 l.fill(
-                    "Availability reached from {0} ({1}) to {2} ({3})",
+                    "Availability ranged from {0} ({1}) to {2} ({3})",
                     &[
                         &l.share(low.counts.ok, low.counts.tests()),
                         worst,
@@ -87,13 +86,6 @@ impl Section for Groups {
             .map(|(name, monitors, together)| {
                 let counts = &together.counts;
                 let tests = counts.tests();
-                let interval = counts.availability_interval().map_or_else(String::new, |share| {
-                    format!(
-                        "({}–{})",
-                        l.number(share.low * 100.0, decimals),
-                        l.number(share.high * 100.0, decimals)
-                    )
-                });
                 let round_trip = findings::round_trip(monitors);
                 let trip = |index: usize| {
                     let value = round_trip.map(|values| values[index]);
@@ -102,18 +94,13 @@ impl Section for Groups {
                         value.map(|value| value / 1e6),
                     )
                 };
-                let before = together.before.as_ref().and_then(|before| before.availability());
-                let change = counts.availability().zip(before).map(|(now, then)| now - then);
+                let change = together.compared.and_then(|compared| compared.change());
                 Row {
                     cells: vec![
                         Cell::text(name),
                         Cell::number(l.integer(monitors.len() as u64), Some(monitors.len() as f64)),
                         Cell::number(l.integer(tests), Some(tests as f64)),
-                        Cell::number(
-                            l.share_bare(counts.ok, tests, decimals),
-                            counts.availability().map(|share| share * 100.0),
-                        )
-                        .detail(interval),
+                        availability_cell(counts, decimals, l),
                         Cell::number(
                             change.map_or_else(|| DASH.to_owned(), |change| l.points(change, 2)),
                             change.map(|change| change * 100.0),
@@ -153,10 +140,7 @@ impl Section for Groups {
                 .t("All monitors of each together, the worst first; in brackets the 95 % confidence interval")
                 .to_owned(),
             columns: vec![
-                Column {
-                    width: 3,
-                    ..Column::text(head)
-                },
+                Column::wide(3, head),
                 Column::number(l.t("Monitors"), ""),
                 Column::number(l.t("Tests"), ""),
                 Column {

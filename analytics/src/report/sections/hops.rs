@@ -7,7 +7,10 @@ use mailqos_core::config::{Problems, Table as Toml};
 use super::{Section, View};
 use crate::{
     figures::percentiles,
-    report::document::{Block, Cell, Column, Row, Table},
+    report::{
+        document::{Block, Cell, Column, Row, Table},
+        locale::DASH,
+    },
 };
 
 #[derive(Debug)]
@@ -27,7 +30,7 @@ pub(super) fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn 
 struct Station {
     mails: u64,
     suspect: u64,
-    /// The sum of its places in the path, to list stations in the order in which mails pass them.
+    /// The sum of its first places in the paths, to list stations in the order in which mails pass them.
     places: u64,
     delays: Vec<i64>,
 }
@@ -46,8 +49,11 @@ impl Section for Hops {
                 mails += 1;
                 for (place, hop) in hops.iter().enumerate() {
                     let station = stations.entry(hop.by.as_deref().unwrap_or("?")).or_default();
-                    station.mails += 1;
-                    station.places += place as u64;
+                    // A mail may pass a server twice, and is one mail.
+                    if !hops[..place].iter().any(|earlier| earlier.by == hop.by) {
+                        station.mails += 1;
+                        station.places += place as u64;
+                    }
                     station.suspect += u64::from(hop.clock_suspect);
                     station
                         .delays
@@ -76,7 +82,7 @@ impl Section for Hops {
                 let cell = |index: usize| {
                     let value = values.as_ref().map(|values| values[index]);
                     Cell::number(
-                        value.map_or_else(|| super::super::locale::DASH.to_owned(), |value| l.duration(value)),
+                        value.map_or_else(|| DASH.to_owned(), |value| l.duration(value)),
                         value.map(|value| value / 1e6),
                     )
                 };
@@ -99,10 +105,7 @@ impl Section for Hops {
                 .t("From the Received fields, in the order of the way; the time since the server before, by the clocks of both")
                 .to_owned(),
             columns: vec![
-                Column {
-                    width: 4,
-                    ..Column::text(l.t("Server"))
-                },
+                Column::wide(4, l.t("Server")),
                 Column::number(l.t("Mails"), ""),
                 Column::measured(l.t("Median"), "s"),
                 Column::measured("p95", "s"),

@@ -33,7 +33,7 @@ mod weekly_pattern;
 mod tests;
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     sync::{Mutex, PoisonError},
 };
 
@@ -70,7 +70,7 @@ pub struct View<'a> {
 /// Gives ids that are unique in a document.
 #[derive(Debug, Default)]
 pub struct Ids {
-    given: Mutex<BTreeMap<String, u32>>,
+    given: Mutex<BTreeSet<String>>,
     /// What all of them end with.
     ending: String,
 }
@@ -100,14 +100,10 @@ impl Ids {
             id => id,
         };
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = given.entry(id.to_owned()).or_insert(0);
-        *count += 1;
-        let ending = &self.ending;
-        if *count == 1 {
-            format!("{id}{ending}")
-        } else {
-            format!("{id}-{count}{ending}")
-        }
+        let numbered = (2_u32..).map(|number| format!("{id}-{number}"));
+        let mut ids = std::iter::once(id.to_owned()).chain(numbered);
+        let unique = ids.find(|id| given.insert(id.clone())).unwrap_or_default();
+        unique + &self.ending
     }
 }
 
@@ -216,13 +212,7 @@ pub fn read_all(table: &mut Table, key: &'static str, problems: &mut Problems) -
         .tables(key, problems)
         .into_iter()
         .filter_map(|mut section| {
-            let words: Vec<(&str, Read)> = KINDS.iter().map(|(kind, _, read)| (*kind, *read)).collect();
-            let Some(read) = section.word("kind", &words, problems) else {
-                if section.node("kind").is_none() {
-                    problems.push(section.missing("kind", "says what the section shows"));
-                }
-                return None;
-            };
+            let read = reader(&mut section, problems)?;
             let monitors: Vec<String> = strings(&mut section, "monitors", problems);
             let sites = strings(&mut section, "sites", problems);
             let period: Option<String> = section.get("period", problems);
@@ -235,6 +225,40 @@ pub fn read_all(table: &mut Table, key: &'static str, problems: &mut Problems) -
             placed
         })
         .collect()
+}
+
+/// Reads the sections within another, which show its monitors and its period.
+fn read_within(table: &mut Table, key: &'static str, problems: &mut Problems) -> Vec<Box<dyn Section>> {
+    table
+        .tables(key, problems)
+        .into_iter()
+        .filter_map(|mut section| {
+            let read = reader(&mut section, problems)?;
+            for key in ["monitors", "sites", "period"] {
+                if section.node(key).is_some() {
+                    let message = format!("a section within another has no {key} of its own");
+                    problems.push(
+                        section
+                            .problem(key, message, "here")
+                            .help("say it of the section around it, or leave it out"),
+                    );
+                }
+            }
+            let within = read(&mut section, problems);
+            section.finish(problems);
+            within
+        })
+        .collect()
+}
+
+/// The reader of a section's kind.
+fn reader(section: &mut Table, problems: &mut Problems) -> Option<Read> {
+    let words: Vec<(&str, Read)> = KINDS.iter().map(|(kind, _, read)| (*kind, *read)).collect();
+    let read = section.word("kind", &words, problems);
+    if section.node("kind").is_none() {
+        problems.push(section.missing("kind", "says what the section shows"));
+    }
+    read
 }
 
 /// Rows in one chart at most.

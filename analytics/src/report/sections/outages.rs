@@ -49,20 +49,13 @@ impl Section for Outages {
             .map(|(monitor, outage)| {
                 let duration = Cell::number(findings::span_of(outage, l), Some(outage.downtime.0 as f64 / 1e6));
                 let mut cells = vec![
-                    Cell {
-                        moment: Some(outage.from),
-                        detail: if outage.began_earlier {
-                            l.t("began before the period").to_owned()
-                        } else {
-                            String::new()
-                        },
-                        ..Cell::text(l.moment_in_period(outage.from))
-                    },
+                    Cell::moment(l.moment_in_period(outage.from), outage.from).detail(if outage.began_earlier {
+                        l.t("began before the period")
+                    } else {
+                        ""
+                    }),
                     match outage.to {
-                        Some(to) => Cell {
-                            moment: Some(to),
-                            ..Cell::text(l.moment_in_period(to))
-                        },
+                        Some(to) => Cell::moment(l.moment_in_period(to), to),
                         None => Cell::text(DASH).detail(l.t("not seen to end")).status(Status::Unknown),
                     },
                     duration,
@@ -83,20 +76,16 @@ impl Section for Outages {
         } else {
             String::new()
         };
-        let wide = |width, head: &'static str| Column {
-            width,
-            ..Column::text(l.t(head))
-        };
         let mut columns = vec![
-            wide(5, "Began"),
-            wide(5, "Ended"),
+            Column::wide(5, l.t("Began")),
+            Column::wide(5, l.t("Ended")),
             Column::measured(l.t("Downtime"), "s"),
             Column::number(l.t("Failed tests"), ""),
         ];
         if several {
-            columns.push(wide(6, "Monitor"));
+            columns.push(Column::wide(6, l.t("Monitor")));
         }
-        columns.push(wide(9, "Cause"));
+        columns.push(Column::wide(9, l.t("Cause")));
         vec![Block::Table(Table {
             id: view.ids.unique("outages"),
             title: l.count(all as u64, "One outage", "{0} outages"),

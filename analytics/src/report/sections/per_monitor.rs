@@ -2,7 +2,7 @@
 
 use mailqos_core::config::{Problems, Table};
 
-use super::{Ids, Placed, Section, View, read_all};
+use super::{Ids, Section, View, read_within};
 use crate::{
     parallel,
     report::{document::Block, facts::Monitor},
@@ -10,7 +10,7 @@ use crate::{
 
 #[derive(Debug)]
 struct PerMonitor {
-    sections: Vec<Placed>,
+    sections: Vec<Box<dyn Section>>,
     new_page: bool,
     /// Only monitors with an outage of at least so many failed tests.
     min_failed_tests: u64,
@@ -19,7 +19,7 @@ struct PerMonitor {
 pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
     let new_page = table.get("new_page", problems).unwrap_or(true);
     let min_failed_tests = table.get("min_failed_tests", problems).unwrap_or(0_u32);
-    let sections = read_all(table, "section", problems);
+    let sections = read_within(table, "section", problems);
     if sections.is_empty() {
         problems.push(table.missing("section", "are the sections for each monitor, as [[section.section]]"));
         return None;
@@ -63,8 +63,8 @@ impl Section for PerMonitor {
                 ids: &Ids::below(id),
                 ..view.clone()
             };
-            for placed in &self.sections {
-                blocks.extend(placed.section.blocks(&one));
+            for section in &self.sections {
+                blocks.extend(section.blocks(&one));
             }
             blocks
         });

@@ -122,10 +122,7 @@ impl Section for Percentiles {
             })
             .collect();
         let mut columns = vec![
-            Column {
-                width: 3,
-                ..Column::text(l.t("Monitor"))
-            },
+            Column::wide(3, l.t("Monitor")),
             Column::number(l.t("Values"), ""),
             Column::number(l.t("Min"), unit),
             Column::number(l.t("Median"), unit),

@@ -63,7 +63,8 @@ impl Section for MetricChart {
                 let window = window(&monitor.series, &view.facts.passed);
                 let several = view.monitors.len() > 1;
                 let name = view.locale.inline(metric_name(self.metric, view.locale));
-                let mut title = title(monitor, self.metric, &name, view.locale);
+                let figures = Figures::of(monitor, self.metric);
+                let mut title = figures.title(&name, view.locale);
                 if several {
                     title = format!("{}: {title}", monitor.name);
                 }
@@ -73,6 +74,7 @@ impl Section for MetricChart {
                         metric: name,
                         width: WIDTH,
                         period: stretch(&window),
+                        median: figures.percentiles.map(|[median, _]| median),
                         buckets: buckets(&monitor.series, self.metric, &window),
                         limit: monitor
                             .max_round_trip
@@ -97,32 +99,47 @@ impl Section for MetricChart {
     }
 }
 
-/// The true median and p95 of the period: the chart itself knows only its buckets.
-fn title(monitor: &Monitor, metric: Metric, name: &str, l: &Locale) -> String {
-    let (count, figures) = if metric == Metric::RoundTrip {
-        let figures = monitor.round_trip.map(|figures| [figures[0], figures[2]]);
-        (monitor.round_trips, figures)
-    } else {
+/// Figures of the whole period: the chart itself knows only its buckets.
+struct Figures {
+    /// Of how many tests the metric is known.
+    count: usize,
+    /// Median and p95.
+    percentiles: Option<[f64; 2]>,
+}
+
+impl Figures {
+    fn of(monitor: &Monitor, metric: Metric) -> Self {
+        if metric == Metric::RoundTrip {
+            return Self {
+                count: monitor.round_trips,
+                percentiles: monitor.round_trip.map(|figures| [figures[0], figures[2]]),
+            };
+        }
         let mut values = monitor.values(metric);
-        (values.len(), values.percentiles(&[0.5, 0.95]))
-    };
-    let Some([median, p95]) = figures else {
-        return l.fill("No {0} was measured", &[name]);
-    };
-    if count == 1 {
-        return l.fill("The only test had a {0} of {1}", &[name, &l.duration(median)]);
+        Self {
+            count: values.len(),
+            percentiles: values.percentiles(&[0.5, 0.95]),
+        }
     }
-    if count < ENOUGH {
-        let count = l.integer(count as u64);
-        return l.fill(
-            "Half of {0} tests had a {1} of at most {2}",
-            &[&count, name, &l.duration(median)],
-        );
+
+    fn title(&self, name: &str, l: &Locale) -> String {
+        let Some([median, p95]) = self.percentiles else {
+            return l.fill("No {0} was measured", &[name]);
+        };
+        if self.count == 1 {
+            return l.fill("The only test had a {0} of {1}", &[name, &l.duration(median)]);
+        }
+        if self.count < ENOUGH {
+            return l.fill(
+                "Half of {0} tests had a {1} of at most {2}",
+                &[&l.integer(self.count as u64), name, &l.duration(median)],
+            );
+        }
+        l.fill(
+            "Half had a {0} of at most {1}, 95 % of at most {2}",
+            &[name, &l.duration(median), &l.duration(p95)],
+        )
     }
-    l.fill(
-        "Half had a {0} of at most {1}, 95 % of at most {2}",
-        &[name, &l.duration(median), &l.duration(p95)],
-    )
 }
 
 /// A period as charts take it.
@@ -198,7 +215,8 @@ fn spreads(series: &Series, metric: Metric, edges: impl Iterator<Item = (UtcMicr
         .filter_map(|(from, to)| {
             let rows = series.rows(from, to);
             let mut values = series.values(metric, rows.clone());
-            if values.is_empty() {
+            // Where all tests failed there is no value, but failures to tell of.
+            if values.is_empty() && series.counted_in(rows.clone()).next().is_none() {
                 return None;
             }
             let few = values.len() < FEW;

@@ -135,11 +135,9 @@ fn name_of(entry: &Entry, view: &View<'_>) -> String {
 /// The promise in words.
 fn promise(target: &LevelTarget, l: &Locale) -> String {
     let share = |share: &mailqos_core::config::Percent| {
-        let text = share.to_string();
-        format!(
-            "{}\u{202f}%",
-            text.replace('.', &(l as &dyn Voice).decimal().to_string())
-        )
+        let voice: &dyn Voice = l;
+        let text = share.to_string().replace('.', &voice.decimal().to_string());
+        format!("{text}{}", voice.percent_sign())
     };
     match target {
         LevelTarget::Availability(goal) => l.fill("{0} of tests in time", &[&share(goal)]),
@@ -164,12 +162,15 @@ fn verdict_note(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View
     let all = rows.len() as u64;
     let missed = of(|verdict| verdict == Verdict::Missed);
     let undecided = of(|verdict| matches!(verdict, Verdict::NotDecidable(_)));
-    let threatened: Vec<&(&Entry, &Judgement)> = rows
+    let threatened = rows
         .iter()
         .filter(|(_, judgement)| {
             judgement.verdict == Verdict::Open && judgement.forecast.is_some_and(|forecast| forecast.spent > 1.0)
         })
-        .collect();
+        .max_by(|a, b| {
+            let ends = |row: &(&Entry, &Judgement)| row.1.forecast.map_or(0.0, |forecast| forecast.spent);
+            ends(a).total_cmp(&ends(b))
+        });
     let worst = rows
         .iter()
         .filter(|(_, judgement)| judgement.verdict == Verdict::Missed)
@@ -195,7 +196,7 @@ fn verdict_note(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View
             format!(
                 " {}",
                 l.fill(
-                    "In all, {0} of {1} promises were missed.",
+                    "Missed in all: {0} of {1} promises.",
                     &[&l.integer(missed), &l.integer(all)]
                 )
             )
@@ -216,12 +217,12 @@ fn verdict_note(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View
             (Status::Good, l.t("Met."), text)
         } else {
             let rest = l.fill(
-                "{0} of {1} promises were kept; of the others too little is known.",
+                "Kept: {0} of {1} promises; of the others too little is known.",
                 &[&l.integer(all - undecided), &l.integer(all)],
             );
             (Status::Unknown, l.t("Met where it is known."), rest)
         }
-    } else if let Some((entry, judgement)) = threatened.first() {
+    } else if let Some((entry, judgement)) = threatened {
         let forecast = judgement.forecast.map_or(0.0, |forecast| forecast.spent);
         let text = l.fill(
             "If it goes on so, {0} will be missed at {1}: {2} of its error budget will be spent.",
@@ -233,15 +234,19 @@ fn verdict_note(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View
         );
         (Status::Warn, l.t("In danger."), text)
     } else {
-        (
-            Status::Good,
-            l.t("On course."),
+        let text = if undecided == 0 {
             l.count(
                 all,
                 "The promise can be kept.",
                 "All {0} promises can be kept if it goes on so.",
-            ),
-        )
+            )
+        } else {
+            l.fill(
+                "Can be kept: {0} of {1} promises; of the others too little is known.",
+                &[&l.integer(all - undecided), &l.integer(all)],
+            )
+        };
+        (Status::Good, l.t("On course."), text)
     };
     if !report.is_over {
         text.push(' ');
@@ -373,7 +378,7 @@ fn table(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View<'_>) -
         let percent = |share: Option<f64>| {
             share.map_or_else(
                 || Cell::text(DASH),
-                |share| Cell::number(l.number(share * 100.0, 0), Some(share * 100.0)),
+                |share| Cell::number(l.percent_bare(share, 0), Some(share * 100.0)),
             )
         };
         let minutes = |time: Micros| {
@@ -410,19 +415,15 @@ fn table(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View<'_>) -
         cells.extend([minutes(entry.maintenance), minutes(entry.unknown)]);
         Row { cells, strong: false }
     });
-    let wide = |width, head: &'static str| Column {
-        width,
-        ..Column::text(l.t(head))
-    };
     let mut columns = Vec::new();
     if several {
-        columns.push(wide(3, "Monitor"));
+        columns.push(Column::wide(3, l.t("Monitor")));
     }
     columns.extend([
-        wide(3, "Promise"),
-        wide(3, "Measured"),
-        wide(2, "Verdict"),
-        wide(3, "Bad and allowed"),
+        Column::wide(3, l.t("Promise")),
+        Column::wide(3, l.t("Measured")),
+        Column::wide(2, l.t("Verdict")),
+        Column::wide(3, l.t("Bad and allowed")),
         Column::number(l.t("Spent"), "%"),
         Column::number(l.t("Burn rate"), ""),
     ]);

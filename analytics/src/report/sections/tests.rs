@@ -10,13 +10,14 @@ use mailqos_core::{
     model::{Event, EventKind, Hop, Micros, Outcome, Sample, Stage, UtcMicros},
 };
 
-use super::kinds;
+use super::{Ids, kinds};
 use crate::{
     figures::{Calendar, Lake, Period},
     report::{
         definition,
         document::{Block, Document},
         facts::{Facts, Selection},
+        findings::{self, Together},
         generate::{self, Others, Source},
         locale::Locale,
         media,
@@ -136,10 +137,14 @@ fn events() -> Vec<Event> {
 }
 
 fn lake(folder: &Path) -> Config {
+    lake_of(folder, samples())
+}
+
+fn lake_of(folder: &Path, samples: Vec<Sample>) -> Config {
     let site = "here".parse().expect("a site");
     let data = folder.join("data");
     let mut days: BTreeMap<_, Vec<Sample>> = BTreeMap::new();
-    for sample in samples() {
+    for sample in samples {
         days.entry(sample.started_at.utc_date()).or_default().push(sample);
     }
     for (day, samples) in days {
@@ -245,6 +250,55 @@ fn each_kind_says_what_it_said() {
         seen += 1;
     }
     assert!(seen >= 27, "{seen} kinds");
+}
+
+#[test]
+fn no_id_is_given_twice() {
+    let ids = Ids::default();
+    let given = ["Lyon", "lyon", "lyon-2", "lyon"].map(|name| ids.unique(name));
+    assert_eq!(given, ["lyon", "lyon-2", "lyon-2-2", "lyon-3"]);
+    assert_eq!(Ids::below("x").unique("lyon"), "lyon--x");
+}
+
+#[test]
+fn what_is_compared_is_of_the_same_monitors() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let is_kept = |sample: &Sample| sample.monitor.as_str() == "lyon" || sample.started_at >= MONDAY;
+    let kept = samples().into_iter().filter(is_kept).collect();
+    let made = Made::new(folder.path(), lake_of(folder.path(), kept));
+    let monitors: Vec<_> = made.facts.monitors.iter().collect();
+    let together = Together::of(&monitors);
+    let compared = together.compared.expect("Lyon's");
+    assert_eq!(compared.now, monitors[0].counts, "Oslo is new");
+    assert_eq!(together.downtime_before, None, "Oslo's is not known");
+    // One of two medians of the period before is no median of both.
+    let document = made.document(folder.path(), "key-figures");
+    let Block::KeyFigures { figures } = &document.blocks[0] else {
+        panic!("key figures");
+    };
+    assert_eq!(figures[1].change, "");
+}
+
+#[test]
+fn nothing_is_said_of_monitors_without_counted_tests_nor_of_mail_that_nobody_looked_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let broken = samples().into_iter().map(|mut sample| {
+        sample.outcome = match sample.monitor.as_str() {
+            "lyon" => Outcome::PickupFailed,
+            _ => Outcome::NotTested,
+        };
+        sample.round_trip = None;
+        sample
+    });
+    let made = Made::new(folder.path(), lake_of(folder.path(), broken.collect()));
+    let monitors: Vec<_> = made.facts.monitors.iter().collect();
+    assert_eq!(monitors.len(), 2);
+    let locale = Locale::new("en", TimeZone::UTC).expect("English");
+    let headline = findings::headline(&monitors, &locale);
+    assert!(!headline.contains("none arrived"), "{headline}");
+    for sentence in findings::sentences(&monitors, &locale) {
+        assert!(!sentence.text.contains("had no failure"), "{}", sentence.text);
+    }
 }
 
 #[test]

@@ -67,6 +67,10 @@ fn blocks(markdown: &str, ids: &Ids) -> Vec<Block> {
                     items.push(std::mem::take(&mut spans));
                 }
             }
+            // Paragraphs of one item follow each other.
+            Event::Start(Tag::Paragraph | Tag::CodeBlock(_)) if list.is_some() && !spans.is_empty() => {
+                spans.push(Span::plain(" "));
+            }
             Event::End(TagEnd::Paragraph) if list.is_none() => {
                 blocks.push(Block::Paragraph {
                     spans: std::mem::take(&mut spans),
@@ -119,6 +123,17 @@ mod tests {
     fn markdown_becomes_blocks_and_html_stays_text() {
         let text = "# Why\n\nMail is **vital**, see [here](https://example.com) or [not](javascript:x).\n\n- one\n- *two*\n\n<script>alert(1)</script>";
         insta::assert_debug_snapshot!(blocks(text, &Ids::default()));
+    }
+
+    #[test]
+    fn paragraphs_of_an_item_do_not_run_into_each_other() {
+        let blocks = blocks("- one\n\n  two\n- three\n", &Ids::default());
+        let [Block::List { items, .. }] = &blocks[..] else {
+            panic!("{blocks:?}");
+        };
+        let text = |item: &[Span]| item.iter().map(|span| span.text.as_str()).collect::<String>();
+        let items: Vec<String> = items.iter().map(|item| text(item)).collect();
+        assert_eq!(items, ["one two", "three"]);
     }
 
     proptest! {

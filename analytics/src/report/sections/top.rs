@@ -1,11 +1,15 @@
 //! The worst and the best monitors by a figure.
 
-use mailqos_core::config::{Problems, Table as Toml};
+use mailqos_core::{
+    config::{Problems, Table as Toml},
+    model::Micros,
+};
 
 use super::{Section, View};
 use crate::report::{
     document::{Block, Cell, Column, Row, Span, Table},
     facts::Monitor,
+    findings,
     locale::{Locale, decimals_for},
 };
 
@@ -65,10 +69,8 @@ impl Figure {
             Self::P95 => round_trip(2),
             Self::P99 => round_trip(3),
             Self::Slower => {
-                let then = monitor.before.as_ref()?.round_trip?[0];
-                (then > 0.0)
-                    .then(|| round_trip(0).map(|now| now / then - 1.0))
-                    .flatten()
+                let (then, now) = findings::medians(monitor)?;
+                (then > 0.0).then(|| now / then - 1.0)
             }
         }
     }
@@ -79,14 +81,10 @@ impl Figure {
                 let counts = &monitor.counts;
                 Cell::number(l.share_bare(counts.ok, counts.tests(), decimals), Some(value * 100.0))
             }
-            Self::Downtime => Cell::number(l.span(mailqos_core::model::Micros(value as i64)), Some(value / 1e6)),
+            Self::Downtime => Cell::number(l.about(Micros(value as i64)), Some(value / 1e6)),
             Self::Outages => Cell::number(l.integer(value as u64), Some(value)),
             Self::Median | Self::P95 | Self::P99 => Cell::number(l.duration(value), Some(value / 1e6)),
-            Self::Slower => {
-                let sign = if value > 0.0 { "+" } else { "" };
-                let text = format!("{sign}{}\u{202f}%", l.number(value * 100.0, 0));
-                Cell::number(text, Some(value * 100.0))
-            }
+            Self::Slower => Cell::number(l.change(value), Some(value * 100.0)),
         }
     }
 
@@ -179,23 +177,21 @@ impl Section for Top {
                 strong: false,
             })
             .collect();
-        let unranked = view.monitors.len() - known;
+        let all = view.monitors.len();
+        let unranked = all - known;
         vec![Block::Table(Table {
             id: view.ids.unique("top"),
             title: self.figure.title(self.best, l).to_owned(),
-            subtitle: if known == 1 {
+            subtitle: if all == 1 {
                 l.t("The only monitor").to_owned()
             } else {
                 l.fill(
                     "{0} of {1} monitors",
-                    &[&l.integer(ranked.len() as u64), &l.integer(known as u64)],
+                    &[&l.integer(ranked.len() as u64), &l.integer(all as u64)],
                 )
             },
             columns: vec![
-                Column {
-                    width: 5,
-                    ..Column::text(l.t("Monitor"))
-                },
+                Column::wide(5, l.t("Monitor")),
                 self.figure.column(l),
                 Column::number(l.t("Tests"), ""),
             ],

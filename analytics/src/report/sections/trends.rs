@@ -48,15 +48,15 @@ impl Section for Trends {
             .collect();
         let mut columns = Vec::new();
         if several {
-            columns.push(wide(3, l.t("Monitor")));
+            columns.push(Column::wide(3, l.t("Monitor")));
         }
         columns.extend([
-            wide(3, l.t("Metric")),
-            wide(4, l.t("What happened")),
+            Column::wide(3, l.t("Metric")),
+            Column::wide(4, l.t("What happened")),
             Column::measured(l.t("From"), "s"),
             Column::measured(l.t("To"), "s"),
             Column::measured(l.t("Change"), "%"),
-            wide(3, l.t("Strength")),
+            Column::wide(3, l.t("Strength")),
         ]);
         let cut = if all > self.limit {
             l.fill(
@@ -77,13 +77,6 @@ impl Section for Trends {
             note: cut
                 + l.t("Slopes by Theil and Sen, with Mann and Kendall's significance; shifts located by PELT, with Pettitt's significance; corrected for the number of questions (Holm)."),
         })]
-    }
-}
-
-fn wide(width: u8, head: &'static str) -> Column {
-    Column {
-        width,
-        ..Column::text(head)
     }
 }
 
@@ -149,8 +142,7 @@ fn row(found: &Found, several: bool, view: &View<'_>) -> Option<Row> {
         ),
         _ => return None,
     };
-    let change = (to / from - 1.0) * 100.0;
-    let sign = if change > 0.0 { "+" } else { "" };
+    let change = to / from - 1.0;
     let mut cells = Vec::new();
     if several {
         cells.push(Cell::text(name_of(found, view)));
@@ -160,7 +152,7 @@ fn row(found: &Found, several: bool, view: &View<'_>) -> Option<Row> {
         Cell::text(happened).detail(detail),
         Cell::number(l.duration(from), Some(from / 1e6)),
         Cell::number(l.duration(to), Some(to / 1e6)),
-        Cell::number(format!("{sign}{}\u{202f}%", l.number(change, 0)), Some(change)),
+        Cell::number(l.change(change), Some(change * 100.0)),
         Cell::text(pattern_words::test(&found.pattern, l)).detail(pattern_words::strength(found.p, l)),
     ]);
     Some(Row { cells, strong: false })

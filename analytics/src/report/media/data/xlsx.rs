@@ -1,5 +1,7 @@
 //! XLSX: a workbook with real numbers and dates. Tables of one kind, such as those of each monitor, share a sheet.
 
+use std::collections::BTreeSet;
+
 use jiff::{civil::DateTime, tz::TimeZone};
 use mailqos_core::model::UtcMicros;
 use rust_xlsxwriter::{DocProperties, ExcelDateTime, Format, FormatAlign, Workbook, Worksheet, XlsxError};
@@ -25,6 +27,19 @@ struct Stack<'a> {
     columns: &'a [Head<'a>],
     kind: &'static str,
     sheets: Vec<&'a Sheet<'a>>,
+}
+
+impl Stack<'_> {
+    /// Where each of its tables stands: in its chapter; where a chapter has several, with its title, which tells them apart.
+    fn places(&self) -> Vec<String> {
+        let chapters: BTreeSet<&str> = self.sheets.iter().map(|sheet| sheet.chapter).collect();
+        let place = |sheet: &&Sheet<'_>| match sheet.chapter {
+            chapter if chapters.len() == self.sheets.len() => chapter.to_owned(),
+            "" => sheet.title.to_owned(),
+            chapter => format!("{chapter}: {}", sheet.title),
+        };
+        self.sheets.iter().map(place).collect()
+    }
 }
 
 /// How cells look.
@@ -172,15 +187,14 @@ fn fill(
         }
     }
     let columns = column;
-    let rows = stack
-        .sheets
-        .iter()
-        .flat_map(|part| part.rows.iter().map(move |row| (part.chapter, row)));
+    let places: Vec<String> = stack.places();
+    let parts = stack.sheets.iter().zip(&places);
+    let rows = parts.flat_map(|(part, place)| part.rows.iter().map(move |row| (place, row)));
     let mut last = 0;
-    for (number, (chapter, row)) in (1..).zip(rows.take(MAX_ROWS - 1)) {
+    for (number, (place, row)) in (1..).zip(rows.take(MAX_ROWS - 1)) {
         let mut column = 0;
         if several {
-            sheet.write_string(number, column, cut(chapter))?;
+            sheet.write_string(number, column, cut(place))?;
             column += 1;
         }
         for (value, detailed) in row.iter().zip(&detailed) {
@@ -278,6 +292,37 @@ mod tests {
         assert_eq!(name("AB X", &mut names), "AB X 2");
         assert_eq!(name("***", &mut names), "Sheet");
         assert!(name(&"é".repeat(99), &mut names).chars().count() <= MAX_NAME);
+    }
+
+    #[test]
+    fn tables_of_one_chapter_are_told_apart_by_their_titles() {
+        let sheet = |chapter, title| Sheet {
+            kind: "chart",
+            id: "distribution",
+            chapter,
+            title,
+            subtitle: "",
+            columns: Vec::new(),
+            rows: Vec::new(),
+            note: "",
+        };
+        let places = |sheets: &[Sheet<'_>]| {
+            let stack = Stack {
+                columns: &[],
+                kind: "chart",
+                sheets: sheets.iter().collect(),
+            };
+            stack.places()
+        };
+        assert_eq!(places(&[sheet("Lyon", "a"), sheet("Oslo", "b")]), ["Lyon", "Oslo"]);
+        assert_eq!(
+            places(&[sheet("", "Lyon: a"), sheet("", "Oslo: a")]),
+            ["Lyon: a", "Oslo: a"]
+        );
+        assert_eq!(
+            places(&[sheet("East", "Oslo"), sheet("East", "Bonn")]),
+            ["East: Oslo", "East: Bonn"]
+        );
     }
 
     #[test]
