@@ -729,7 +729,7 @@ mod tests {
             "[account.a]\nuser = \"anna\"\npasword = \"hunter2\"\n",
             "[object.b]\naddress = \"mail\"\nsmtp = { password = 'hunter2', x = 1 }\n",
             "[account]\nc = { user = \"u\", password = \"hunter2\" }\n",
-            "signing_key = \"\"\"\nhunter2\n\"\"\"\ndata = \"hers\"\n",
+            "signing_key = \"\"\"\nhunter2\n\"\"\"\n[object.c]\naddress = \"hers\"\n",
             // What is escaped, or of another kind, ends no text; quotes may have been forgotten.
             "key = \"a\\\"hunter2\"\nkey = '''it's hunter2'''\nurl = 'a\"hunter2'\npassword = hunter2\n",
             "account.d.pasword = \"hunter2\"\naccount = { e = { pasword = \"hunter2\" } }\n",
