@@ -85,16 +85,12 @@ impl Global {
         mailqos_core::config::load(&self.config_file()).ok()
     }
 
-    /// Reads the configuration; its warnings go to standard error.
+    /// Reads the configuration. What is unwise in it, `mailqos-probe check` and `schedule` say: not each question for a figure.
     ///
     /// # Errors
     /// All that is wrong with it, as wrong configuration (exit code 2).
     pub fn load(&self) -> Result<Config, Failure> {
-        let config = mailqos_core::config::load(&self.config_file()).map_err(Failure::Configuration)?;
-        if !config.warnings.is_empty() {
-            eprint!("{}", config.warnings.render(std::io::stderr().is_terminal()));
-        }
-        Ok(config)
+        mailqos_core::config::load(&self.config_file()).map_err(Failure::Configuration)
     }
 }
 

@@ -177,7 +177,7 @@ async fn serve(config: Config, global: &Global) -> Result<ExitCode, Failure> {
                 "give this user a state folder that it can write: `state` in the configuration",
             )
         })?;
-    warn_of_silence(&config);
+    warn(&config);
     let (all, _) = definitions(&config)?;
     let scheduled = all.iter().filter(|definition| definition.schedule.is_some()).count();
     tracing::info!(reports = scheduled, folder = %config.reports.display(), "schedules run");
@@ -228,7 +228,7 @@ async fn serve(config: Config, global: &Global) -> Result<ExitCode, Failure> {
 fn reload(global: &Global, config: &std::sync::RwLock<Arc<Config>>) {
     match mailqos_core::config::load(&global.config_file()) {
         Ok(new) => {
-            warn_of_silence(&new);
+            warn(&new);
             *config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(new);
             tracing::info!("the configuration has been read anew");
         }
@@ -239,8 +239,11 @@ fn reload(global: &Global, config: &std::sync::RwLock<Arc<Config>>) {
     }
 }
 
-/// Nobody would hear of what fails.
-fn warn_of_silence(config: &Config) {
+/// What is unwise in the configuration, and whether nobody would hear of what fails.
+fn warn(config: &Config) {
+    for warning in config.warnings.iter() {
+        tracing::warn!(remedy = warning.help.as_deref(), "{warning}");
+    }
     if let Some(list) = &config.delivery.action_list {
         if !notice::is_possible() {
             tracing::warn!(
