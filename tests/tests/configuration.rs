@@ -151,6 +151,14 @@ fn a_secret_that_cannot_be_had_is_named_and_not_shown() {
     let output = setting.run("mailqos-probe", &["test", "mail"]);
     let said = words_of(&output);
     assert!(!output.status.success() && said.contains("NO_SUCH_VARIABLE"), "{said}");
+    // It may be there where the probe runs: a warning.
+    let output = setting.run("mailqos-probe", &["check"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let told = said.contains("account absent: the environment variable NO_SUCH_VARIABLE is not set");
+    assert!(
+        output.status.success() && told && said.contains("with 1 warning"),
+        "{said}"
+    );
 }
 
 #[test]

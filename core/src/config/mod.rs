@@ -285,6 +285,47 @@ impl Config {
         self.accounts.get(name?)
     }
 
+    /// All secrets that the configuration names, each with what it is for; those that are not asked for any more are left out.
+    pub fn secrets(&self) -> Vec<(String, &SecretSource)> {
+        let mut found = Vec::new();
+        if let Some(key) = &self.signing_key {
+            found.push(("signing_key".to_owned(), key));
+        }
+        for (name, account) in &self.accounts {
+            match &account.login {
+                Login::Password(password) => found.push((format!("the password of account {name}"), password)),
+                Login::OAuth(oauth) => {
+                    let secret = oauth.client_secret.as_ref();
+                    found.extend(secret.map(|secret| (format!("client_secret of account {name}"), secret)));
+                    // The server gave another one, which is kept.
+                    let token = oauth.refresh_token.as_ref().filter(|_| !oauth.kept.exists());
+                    found.extend(token.map(|token| (format!("refresh_token of account {name}"), token)));
+                }
+            }
+        }
+        for (name, server) in &self.mail_servers {
+            let key = server.dkim.as_ref().map(|dkim| &dkim.key);
+            found.extend(key.map(|key| (format!("the DKIM key of mail server {name}"), key)));
+        }
+        for (name, list) in &self.action_lists {
+            for step in &list.steps {
+                match &step.action {
+                    Action::Webhook(webhook) => {
+                        let headers = webhook.headers.iter().map(|(_, value)| value);
+                        let sources = std::iter::once(&webhook.url).chain(&webhook.key).chain(headers);
+                        found.extend(sources.map(|source| (format!("a webhook of action list {name}"), source)));
+                    }
+                    Action::Command { environment, .. } => {
+                        let sources = environment.iter().map(|(_, value)| value);
+                        found.extend(sources.map(|source| (format!("a program of action list {name}"), source)));
+                    }
+                    Action::Email { .. } | Action::Syslog { .. } => {}
+                }
+            }
+        }
+        found
+    }
+
     /// The monitors that a selection names: by id, object, tag (`tag:NAME`, `object:NAME`) or glob (`mail-*`); all for an
     /// empty selection.
     ///

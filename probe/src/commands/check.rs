@@ -1,17 +1,41 @@
-//! `mailqos-probe check`: all that is wrong with the configuration.
+//! `mailqos-probe check`: all that is wrong with the configuration, and which of its secrets can't be had.
 
 use std::process::ExitCode;
 
-use mailqos_core::config::Severity;
+use mailqos_core::{
+    config::{Config, Severity},
+    mail::SecretSource,
+};
 
 use super::{Failure, Global, print_line};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {}
 
-pub(super) fn run(_args: Args, global: &Global) -> Result<ExitCode, Failure> {
+/// The secrets that can't be had from here. Programs that give one are not run: what they do beside that is not known.
+async fn missing_secrets(config: &Config) -> Vec<String> {
+    let mut told = Vec::new();
+    for (what, source) in config.secrets() {
+        if matches!(source, SecretSource::Command(_)) {
+            continue;
+        }
+        if let Err(error) = source.fetch().await {
+            let line = format!("{what}: {error}");
+            if !told.contains(&line) {
+                told.push(line);
+            }
+        }
+    }
+    told
+}
+
+pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let config = global.config_with_warnings()?;
-    let warnings = config.warnings.count(Severity::Warning);
+    let missing = missing_secrets(&config).await;
+    for line in &missing {
+        tracing::warn!("{line}; the probe needs it where it runs, as the user that it runs as");
+    }
+    let warnings = config.warnings.count(Severity::Warning) + missing.len();
     let plural = |count: usize| if count == 1 { "" } else { "s" };
     let monitors = config.monitors.len();
     let enabled = config.monitors.values().filter(|monitor| monitor.enabled).count();

@@ -193,7 +193,7 @@ pub fn main() -> ExitCode {
             Command::Run(args) => run::run(args, &global).await,
             Command::Test(args) => test::run(args, &global).await,
             Command::Transcript(args) => transcript::run(&args, &global),
-            Command::Check(args) => check::run(args, &global),
+            Command::Check(args) => check::run(args, &global).await,
             Command::Alarms(args) => alarms::run(args, &global).await,
             Command::Actions(args) => actions::run(args, &global).await,
             Command::Status(args) => status::run(args, &global).await,
