@@ -247,9 +247,8 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     };
     let mut pickup = Server::ask(asking, role, &address, pickup, ca_file)?;
     if !args.offline {
-        for server in [&mut smtp, &mut pickup] {
-            server.try_it(args.pin, asking).await?;
-        }
+        smtp.try_it(args.pin, None, asking).await?;
+        pickup.try_it(args.pin, smtp.authority(), asking).await?;
     }
 
     let mut secrets = Secrets::new(asking, global.path(), &plan.account);

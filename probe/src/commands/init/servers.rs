@@ -1,6 +1,10 @@
 //! The two servers of a first monitor: their ports and encryption, tried as it goes, changed until they answer.
 
-use std::{io::Write as _, path::PathBuf, time::Duration};
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use inquire::Select;
 use mailqos_core::{
@@ -184,7 +188,8 @@ impl Server {
     }
 
     /// Opens the connection, and shows the certificate. What fails is tried again, changed or kept as it is, whatever is wanted.
-    pub(super) async fn try_it(&mut self, pin: bool, asking: Asking) -> Result<(), Failure> {
+    /// `authority` is the file that vouches for another server, most likely for this one as well.
+    pub(super) async fn try_it(&mut self, pin: bool, authority: Option<&Path>, asking: Asking) -> Result<(), Failure> {
         loop {
             let mut notes = std::io::stderr();
             let place = format!(
@@ -228,7 +233,8 @@ impl Server {
                     return Ok(());
                 }
                 (AUTHORITY, _) => {
-                    let path = asking.text(None, "File of the authority (PEM)", "--ca-file", None, is_word)?;
+                    let usual = authority.and_then(Path::to_str);
+                    let path = asking.text(None, "File of the authority (PEM)", "--ca-file", usual, is_word)?;
                     self.endpoint.trust.ca_file = Some(absolute(path.into()));
                 }
                 (CHANGE, _) => self.change(asking)?,
@@ -236,6 +242,11 @@ impl Server {
                 _ => {}
             }
         }
+    }
+
+    /// The file of the authority that its certificate must come from.
+    pub(super) fn authority(&self) -> Option<&Path> {
+        self.endpoint.trust.ca_file.as_deref()
     }
 
     fn pin(&mut self, fingerprint: [u8; 32]) {
