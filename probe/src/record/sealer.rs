@@ -27,6 +27,12 @@ use super::{
 
 /// How many samples and events are in memory at the most while sealing, whatever waits in the journal.
 const BATCH: usize = 50_000;
+/// How long after a start the first samples are sealed, if the seal interval is longer; each next time takes twice as long.
+const FIRST: Duration = Duration::from_secs(10);
+
+/// A seal that is done within this costs nothing worth saving.
+const LIGHT: Duration = Duration::from_millis(500);
+
 /// How soon a failed seal is tried again, if the seal interval is longer.
 const RETRY: Duration = Duration::from_secs(15);
 
@@ -73,8 +79,9 @@ struct Run {
 
 impl Sealer {
     pub(super) fn run(mut self, inbox: &mpsc::Receiver<Seal>) {
-        // What an earlier life left is sealed at once.
+        // What an earlier life left is sealed at once, and what is measured first soon: somebody waits for the first report.
         let mut seal_at = Instant::now();
+        let mut soon = FIRST;
         loop {
             let (answer, close) = match inbox.recv_timeout(seal_at.saturating_duration_since(Instant::now())) {
                 Ok(Seal::Now(answer)) => (Some(answer), false),
@@ -83,13 +90,16 @@ impl Sealer {
                 // No handle is left: nothing more comes, and what is in the journal waits for the next start.
                 Err(mpsc::RecvTimeoutError::Disconnected) => return self.end_writer(),
             };
+            let began = Instant::now();
             let result = self.seal();
-            let wait = if result.is_ok() {
-                self.interval
+            let wait = if result.is_err() { RETRY } else { soon };
+            seal_at = Instant::now() + wait.min(self.interval);
+            // A large day is not written anew more often than it must be.
+            soon = if began.elapsed() < LIGHT {
+                soon.saturating_mul(2)
             } else {
-                self.interval.min(RETRY)
+                self.interval
             };
-            seal_at = Instant::now() + wait;
             if close {
                 self.end_writer();
                 // The answer means that the next probe may come.
