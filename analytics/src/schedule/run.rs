@@ -3,10 +3,12 @@
 use std::{
     collections::BTreeMap,
     io::Write as _,
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use futures_util::FutureExt as _;
 use mailqos_core::{
     config::{Config, Problems},
     model::{Micros, UtcMicros},
@@ -60,6 +62,9 @@ pub enum ScheduleError {
         /// Why.
         reason: String,
     },
+    /// The program has a fault.
+    #[error("a fault of mailqos, please report it: {0}")]
+    Panicked(String),
 }
 
 /// A definition's runs that fell due since somebody looked last.
@@ -165,7 +170,7 @@ pub async fn run_due(
         if definition.schedule.is_some() {
             let config = Arc::clone(config);
             making.spawn(async move {
-                let result = run_one(&config, &definition, now).await;
+                let result = caught(run_one(&config, &definition, now)).await;
                 (definition.slug, result)
             });
         }
@@ -175,6 +180,7 @@ pub async fn run_due(
         match joined {
             Ok((_, Ok(()))) => {}
             Ok((slug, Err(error))) => failures.push((slug, error)),
+            // It was told to stop, with all of the program.
             Err(error) => failures.push(("a report".to_owned(), failed(&config.state, error))),
         }
     }
@@ -243,7 +249,7 @@ async fn run_one(config: &Config, definition: &Definition, now: UtcMicros) -> Re
             // A crash came before it was remembered. What it would say now is not what it said.
             Ok(true)
         } else {
-            make(config, &outbox, definition, at, now, now < until).await
+            caught(make(config, &outbox, definition, at, now, now < until)).await
         };
         let mut ordered = false;
         match done {
@@ -271,6 +277,20 @@ async fn run_one(config: &Config, definition: &Definition, now: UtcMicros) -> Re
         }
     }
     result
+}
+
+/// A panic becomes a failure like any other: people are told of it by the report's name, and it is tried again as seldom.
+async fn caught<T>(work: impl Future<Output = Result<T, ScheduleError>>) -> Result<T, ScheduleError> {
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(result) => result,
+        Err(panic) => {
+            let text = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(ScheduleError::Panicked(text.unwrap_or("no reason given").to_owned()))
+        }
+    }
 }
 
 /// What a run is called in the outbox.
@@ -471,4 +491,19 @@ fn change_state(config: &Config, change: impl FnOnce(&mut State)) -> Result<(), 
         std::fs::File::open(folder)?.sync_all()
     };
     write().map_err(|error| failed(&path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_failure_with_its_reason() {
+        async fn work(value: Option<u8>) -> Result<u8, ScheduleError> {
+            Ok(value.expect("there is a value"))
+        }
+        assert!(matches!(caught(work(Some(1))).await, Ok(1)));
+        let error = caught(work(None)).await.expect_err("it panicked").to_string();
+        assert!(error.contains("there is a value"), "{error}");
+    }
 }
