@@ -92,6 +92,8 @@ struct State {
 struct Known {
     /// Up to when its runs are known: those that fell due until then are made, owed or left out.
     seen: i64,
+    /// By which rule; empty where an earlier version has written it.
+    rule: String,
     /// Runs that are owed, oldest first: they are made, whatever falls due after them.
     owed: Vec<Owed>,
 }
@@ -198,22 +200,8 @@ async fn run_one(config: &Config, definition: &Definition, now: UtcMicros) -> Re
     };
     // Only who has the lock changes what is known of the definition.
     let before = read_state(&state_file(config))?.reports.remove(slug);
-    let mut known = match before.clone() {
-        Some(known) if known.seen <= (now + AHEAD).0 => known,
-        Some(known) => {
-            tracing::error!(
-                report = %slug,
-                "the clock has been at {} and is at {now}: what falls due from now on is made",
-                UtcMicros(known.seen)
-            );
-            Known { seen: now.0, ..known }
-        }
-        // A definition that is new owes nothing of the time before.
-        None => Known {
-            seen: now.0,
-            owed: Vec::new(),
-        },
-    };
+    let rule = schedule.rule.text();
+    let mut known = known(slug, before.clone(), rule, now);
     let due = due(definition, schedule, config, UtcMicros(known.seen), now);
     if let Some(first) = due.left_out.first() {
         tracing::warn!(
@@ -277,6 +265,40 @@ async fn run_one(config: &Config, definition: &Definition, now: UtcMicros) -> Re
         }
     }
     result
+}
+
+/// From when on a definition's runs are looked up, and those that it owes.
+fn known(slug: &str, before: Option<Known>, rule: String, now: UtcMicros) -> Known {
+    match before {
+        Some(known) if known.seen > (now + AHEAD).0 => {
+            tracing::error!(
+                report = %slug,
+                "the clock has been at {} and is at {now}: what falls due from now on is made",
+                UtcMicros(known.seen)
+            );
+            Known {
+                seen: now.0,
+                rule,
+                ..known
+            }
+        }
+        // By another rule much may have been due since the last run; nobody waits for that.
+        Some(known) if known.rule != rule && !known.rule.is_empty() => {
+            tracing::info!(report = %slug, "its rule has changed: what falls due from now on is made");
+            Known {
+                seen: known.seen.max(now.0),
+                rule,
+                ..known
+            }
+        }
+        Some(known) => Known { rule, ..known },
+        // A definition that is new owes nothing of the time before.
+        None => Known {
+            seen: now.0,
+            rule,
+            owed: Vec::new(),
+        },
+    }
 }
 
 /// A panic becomes a failure like any other: people are told of it by the report's name, and it is tried again as seldom.
@@ -496,6 +518,33 @@ fn change_state(config: &Config, change: impl FnOnce(&mut State)) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rule_that_has_changed_begins_when_it_is_seen() {
+        let owed = vec![Owed {
+            at: 5,
+            ..Owed::default()
+        }];
+        let before = |rule: &str| {
+            Some(Known {
+                seen: 10,
+                rule: rule.to_owned(),
+                owed: owed.clone(),
+            })
+        };
+        let (month, now) = ("month on 1 at 07:00:00", UtcMicros(1_000));
+        let seen = |before| {
+            let known = known("monthly", before, month.to_owned(), now);
+            assert_eq!(known.rule, month);
+            (known.seen, known.owed.len())
+        };
+        assert_eq!(seen(before(month)), (10, 1));
+        assert_eq!(seen(before("cron 0 * * * *")), (1_000, 1));
+        // What an earlier version has written names no rule.
+        let earlier = serde_json::from_str("{\"seen\": 10, \"owed\": [{\"at\": 5}]}").expect("it can be read");
+        assert_eq!(seen(Some(earlier)), (10, 1));
+        assert_eq!(seen(None), (1_000, 0));
+    }
 
     #[tokio::test]
     async fn a_panic_is_a_failure_with_its_reason() {
