@@ -114,7 +114,11 @@ pub(super) async fn send(config: &Config, requests: &[Request], now: UtcMicros) 
     outbox.tell(config, UtcMicros::now()).await.map_err(Failure::work)?;
     let mine = |target: &str| requests.iter().any(|request| request.target.as_str() == target);
     let failed = work.failed.iter().chain(&work.dead).any(|order| mine(&order.target));
-    Ok(if failed || !work.trouble.is_empty() {
+    let refused = work
+        .delivered
+        .iter()
+        .any(|entry| mine(&entry.target) && !entry.refused.is_empty());
+    Ok(if failed || refused || !work.trouble.is_empty() {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS

@@ -18,7 +18,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Again, DeliveryError, Inline, Item, Letter, Parcel, Progress, Receipt, Served, deliver, hex,
+    Again, DeliveryError, Inline, Item, Letter, Parcel, Progress, Receipt, Served,
+    dead::Ill,
+    deliver, hex,
     ledger::{Entry, Ledger, Line, Removal, removable},
     shelf::Old,
     sweep,
@@ -166,9 +168,10 @@ pub struct Work {
 }
 
 impl Work {
-    /// Whether nothing failed.
+    /// Whether nothing failed, for no recipient.
     pub fn is_well(&self) -> bool {
-        self.failed.is_empty() && self.dead.is_empty() && self.trouble.is_empty()
+        let refused = self.delivered.iter().any(|entry| !entry.refused.is_empty());
+        self.failed.is_empty() && self.dead.is_empty() && self.trouble.is_empty() && !refused
     }
 }
 
@@ -205,6 +208,7 @@ impl Outbox {
             outbox.folder.clone(),
             outbox.pending(),
             outbox.dead(),
+            outbox.refused(),
             outbox.runs(),
             outbox.locks(),
         ] {
@@ -229,6 +233,11 @@ impl Outbox {
 
     fn dead(&self) -> PathBuf {
         self.folder.join("dead")
+    }
+
+    /// What was delivered, but not to all, until somebody is told.
+    fn refused(&self) -> PathBuf {
+        self.folder.join("refused")
     }
 
     /// The orders of runs that are not yet known to be done, a folder each.
@@ -425,16 +434,24 @@ impl Outbox {
     pub(super) fn remember_told(
         &self,
         order: &Order,
-        dead: bool,
+        ill: Ill,
         told: bool,
         again: UtcMicros,
     ) -> Result<(), OutboxError> {
         let Some(_lock) = self.lock_target(&order.target)? else {
             return Ok(());
         };
-        let folder = if dead { self.dead() } else { self.pending() }.join(&order.id);
+        let folder = match ill {
+            Ill::GivenUp => self.dead(),
+            Ill::Stuck => self.pending(),
+            Ill::Refused => self.refused(),
+        };
+        let folder = folder.join(&order.id);
         if !folder.is_dir() {
             return Ok(());
+        }
+        if ill == Ill::Refused && told {
+            return self.discard(&folder);
         }
         let order = Order {
             told,
@@ -477,6 +494,11 @@ impl Outbox {
     /// The outbox can't be read.
     pub fn given_up(&self) -> Result<Vec<Order>, OutboxError> {
         orders(&self.dead())
+    }
+
+    /// The orders that were delivered, but not to all, and that nobody was told of yet.
+    pub(super) fn not_to_all(&self) -> Result<Vec<Order>, OutboxError> {
+        orders(&self.refused())
     }
 
     /// The ledger, oldest first.
@@ -549,9 +571,41 @@ impl Outbox {
     fn forget(&self, id: &str) -> Result<(), OutboxError> {
         for folder in [self.pending().join(id), self.dead().join(id)] {
             if folder.is_dir() {
-                let gone = self.draft();
-                fs::rename(&folder, &gone).map_err(failed(&folder))?;
-                fs::remove_dir_all(&gone).map_err(failed(&gone))?;
+                self.discard(&folder)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn discard(&self, folder: &Path) -> Result<(), OutboxError> {
+        let gone = self.draft();
+        fs::rename(folder, &gone).map_err(failed(folder))?;
+        fs::remove_dir_all(&gone).map_err(failed(&gone))
+    }
+
+    /// Takes out an order that the ledger has. One that a server refused for some recipients stays beside the others, without its
+    /// files, until people are told.
+    fn retire(&self, config: &Config, id: &str) -> Result<(), OutboxError> {
+        let folder = self.pending().join(id);
+        let order = order(&folder)?;
+        if config.delivery.action_list.is_none() || !order.done.values().any(|served| served.refused) {
+            return self.forget(id);
+        }
+        let order = Order {
+            told: false,
+            tell_at: 0,
+            ..order
+        };
+        self.save(&folder, &order)?;
+        let place = self.refused().join(id);
+        if place.is_dir() {
+            fs::remove_dir_all(&place).map_err(failed(&place))?;
+        }
+        fs::rename(&folder, &place).map_err(failed(&place))?;
+        sync(&self.refused()).map_err(failed(&place))?;
+        for entry in fs::read_dir(&place).into_iter().flatten().flatten() {
+            if entry.file_name() != "order.json" {
+                let _ = fs::remove_file(entry.path());
             }
         }
         Ok(())
@@ -642,7 +696,9 @@ impl Outbox {
         for id in ids {
             if delivered.contains(id) {
                 // A crash came between the ledger and here, or somebody else was faster.
-                self.forget(id)?;
+                if self.pending().join(id).is_dir() {
+                    self.retire(config, id)?;
+                }
                 continue;
             }
             let folder = self.pending().join(id);
@@ -701,7 +757,7 @@ impl Outbox {
                     })))?;
                 }
                 self.ledger.add(&Line::Delivered(Box::new(entry.clone())))?;
-                self.forget(&order.id)?;
+                self.retire(config, &order.id)?;
                 work.delivered.push(entry);
                 return Ok(());
             }
@@ -1073,6 +1129,48 @@ mod tests {
         outbox.close_run("run").expect("closed");
         assert!(!outbox.is_ordered("run"));
         outbox.close_run("run").expect("closed");
+    }
+
+    #[test]
+    fn what_was_refused_for_some_stays_until_somebody_is_told() {
+        let folder = tempfile::tempdir().expect("folder");
+        let mut config = config(folder.path());
+        let outbox = Outbox::open(&config).expect("outbox");
+        let now = UtcMicros(1_000_000);
+        let refuse = |config: &Config, occasion: &str| {
+            let submitted = outbox
+                .submit(&request(folder.path(), occasion), now)
+                .expect("submitted");
+            let Submitted::Waits(id) = submitted else {
+                panic!("it waits");
+            };
+            let place = outbox.pending().join(&id);
+            let mut order = order(&place).expect("an order");
+            order.told = true;
+            let served = Served {
+                recipient: "a@example.com".into(),
+                at: String::new(),
+                reply: "550 5.1.1 nobody".into(),
+                refused: true,
+            };
+            order.done.insert("a@example.com whole".into(), served);
+            outbox.save(&place, &order).expect("saved");
+            outbox.retire(config, &id).expect("retired");
+            assert!(outbox.waiting().expect("read").is_empty());
+        };
+        // There is nobody to tell.
+        refuse(&config, "a");
+        assert!(outbox.not_to_all().expect("read").is_empty());
+        config.delivery.action_list = Some("bosses".parse().expect("a name"));
+        refuse(&config, "b");
+        let left = outbox.not_to_all().expect("read").remove(0);
+        assert!(!left.told && !outbox.refused().join(&left.id).join("file-0").exists());
+        for (told, count) in [(false, 1), (true, 0)] {
+            outbox
+                .remember_told(&left, Ill::Refused, told, now)
+                .expect("remembered");
+            assert_eq!(outbox.not_to_all().expect("read").len(), count);
+        }
     }
 
     #[test]
