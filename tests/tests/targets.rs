@@ -422,6 +422,10 @@ async fn somebody_is_told_of_what_is_given_up() {
             .succeed("mailqos-analytics", &["outbox", "show", id])
             .contains("\"told\": true")
     );
+    // Tried again by a person, it fails anew; no schedule runs.
+    let output = setting.run("mailqos-analytics", &["outbox", "retry", id]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(hooks.taken().len(), 2);
     setting.succeed("mailqos-analytics", &["outbox", "drop", id]);
     assert!(setting.succeed("mailqos-analytics", &["outbox", "list"]).is_empty());
 }
