@@ -629,7 +629,12 @@ impl Outbox {
     /// Takes up the orders that a crash has left beside the others, and removes what it left of those that were never acknowledged.
     fn tidy(&self) -> Result<(), OutboxError> {
         for entry in fs::read_dir(self.runs()).map_err(failed(&self.folder))?.flatten() {
-            self.place_run(&entry.path())?;
+            let path = entry.path();
+            if entry.file_type().is_ok_and(|kind| !kind.is_dir()) {
+                tracing::error!("{} is none of the outbox's files; remove it", path.display());
+                continue;
+            }
+            self.place_run(&path)?;
         }
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let is_draft = entry.file_name().to_string_lossy().starts_with(".draft-");
@@ -1180,6 +1185,14 @@ mod tests {
         outbox
             .place_run(&outbox.runs().join(run_key("run")))
             .expect("nothing to do");
+    }
+
+    #[test]
+    fn a_stray_file_holds_nobody_up() {
+        let folder = tempfile::tempdir().expect("folder");
+        let outbox = Outbox::open(&config(folder.path())).expect("outbox");
+        fs::write(outbox.runs().join("stray"), "x").expect("written");
+        outbox.tidy().expect("it goes on");
     }
 
     #[test]
