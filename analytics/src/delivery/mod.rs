@@ -252,10 +252,10 @@ impl DeliveryError {
             }
             Self::Server { reason, .. } => {
                 let reason = reason.to_ascii_lowercase();
-                // RFC 959, section 4.2.1: 452 and 552 are about room.
-                ["full", "no space", "quota", "room"]
-                    .iter()
-                    .any(|word| reason.contains(word))
+                let mut words = reason.split(|c: char| !c.is_alphanumeric());
+                // RFC 959, section 4.2.1: 452 and 552 are about room. "Unsuccessful" is not.
+                words.any(|word| matches!(word, "full" | "room"))
+                    || ["no space", "quota"].iter().any(|words| reason.contains(words))
                     || reason.starts_with("452")
                     || reason.starts_with("552")
             }
@@ -390,4 +390,40 @@ pub async fn try_out(config: &Config, name: &Name) -> Result<String, DeliveryErr
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_full_where_it_says_so() {
+        let full = |reason: &str| {
+            DeliveryError::Server {
+                server: "far:21".into(),
+                step: "STOR r.pdf".into(),
+                reason: reason.into(),
+                transient: true,
+            }
+            .is_full()
+        };
+        for reason in [
+            "452 later",
+            "552 Exceeded",
+            "disk full",
+            "STATUS_DISK_FULL",
+            "426 no space left on device",
+            "the user's quota is used up",
+            "Failure; is there room?",
+        ] {
+            assert!(full(reason), "{reason}");
+        }
+        for reason in [
+            "426 transfer unsuccessful",
+            "not successfully closed",
+            "451 fullness of time",
+        ] {
+            assert!(!full(reason), "{reason}");
+        }
+    }
 }
