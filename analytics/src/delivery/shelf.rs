@@ -95,12 +95,18 @@ pub(super) async fn put(
 /// Puts one file; tells whether what is there was read.
 async fn put_one(shelf: &mut impl Shelf, file: &File, target: &FilesTarget) -> Result<bool, DeliveryError> {
     let (size, hash) = local(&file.path).await?;
-    let there = shelf.extent(&file.name).await?;
-    if matches!(there, Extent::Bytes(bytes) if bytes == size) && shelf.hash(&file.name).await? == Some(hash) {
-        // Delivered by an attempt whose end nobody heard of.
-        return Ok(true);
-    }
-    if there != Extent::Absent && target.existing == Existing::Refuse {
+    let another = match shelf.extent(&file.name).await? {
+        Extent::Absent => false,
+        Extent::Bytes(bytes) if bytes != size => true,
+        there => match shelf.hash(&file.name).await? {
+            // Delivered by an attempt whose end nobody heard of.
+            Some(read) if read == hash => return Ok(true),
+            // Where nothing is said and nothing can be read, nothing is there, for all that anybody can know.
+            None => there != Extent::Unknown,
+            Some(_) => true,
+        },
+    };
+    if another && target.existing == Existing::Refuse {
         return Err(DeliveryError::Exists(shelf.place(&file.name)));
     }
     if shelf_writes_at_once(shelf) {
@@ -245,5 +251,108 @@ impl Hashing {
         let mut hash = [0; 32];
         hash.copy_from_slice(self.context.finish().as_ref());
         (self.size, hash)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use mailqos_core::config::FilesPlace;
+
+    use super::*;
+
+    /// A shelf in memory.
+    struct Memory {
+        files: BTreeMap<String, Vec<u8>>,
+        /// Whether it says how large files are.
+        sizes: bool,
+    }
+
+    impl Shelf for Memory {
+        async fn enter(&mut self, _: &[String], _: bool) -> Result<bool, DeliveryError> {
+            Ok(true)
+        }
+
+        async fn extent(&mut self, name: &str) -> Result<Extent, DeliveryError> {
+            let there = self.files.get(name);
+            Ok(match there {
+                _ if !self.sizes => Extent::Unknown,
+                Some(bytes) => Extent::Bytes(bytes.len() as u64),
+                None => Extent::Absent,
+            })
+        }
+
+        async fn write(&mut self, name: &str, from: &Path, offset: u64) -> Result<(), DeliveryError> {
+            let bytes = std::fs::read(from).map_err(DeliveryError::io(from))?;
+            let file = self.files.entry(name.to_owned()).or_default();
+            file.truncate(offset as usize);
+            file.extend_from_slice(&bytes[offset as usize..]);
+            Ok(())
+        }
+
+        async fn hash(&mut self, name: &str) -> Result<Option<Hash>, DeliveryError> {
+            Ok(self.files.get(name).map(|bytes| {
+                let mut hashing = Hashing::default();
+                hashing.update(bytes);
+                hashing.finish().1
+            }))
+        }
+
+        async fn publish(&mut self, part: &str, name: &str) -> Result<(), DeliveryError> {
+            let file = self.files.remove(part).unwrap_or_default();
+            self.files.insert(name.to_owned(), file);
+            Ok(())
+        }
+
+        async fn remove(&mut self, name: &str) -> Result<(), DeliveryError> {
+            self.files.remove(name);
+            Ok(())
+        }
+
+        fn place(&self, name: &str) -> String {
+            name.to_owned()
+        }
+    }
+
+    fn memory(sizes: bool) -> Memory {
+        Memory {
+            files: BTreeMap::new(),
+            sizes,
+        }
+    }
+
+    #[tokio::test]
+    async fn refusing_needs_another_file_that_is_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("r.pdf");
+        std::fs::write(&path, "%PDF").expect("written");
+        let file = File {
+            name: "r.pdf".into(),
+            path,
+        };
+        let target = FilesTarget {
+            place: FilesPlace::Folder {
+                path: folder.path().into(),
+            },
+            existing: Existing::Refuse,
+            verify: Verify::Hash,
+            keep: None,
+            keep_last: None,
+            url: None,
+            patience: None,
+        };
+        for sizes in [true, false] {
+            let mut shelf = memory(sizes);
+            // The second time it is found to be there.
+            for _ in 0..2 {
+                assert!(put_one(&mut shelf, &file, &target).await.expect("put"));
+                assert_eq!(shelf.files["r.pdf"], b"%PDF");
+            }
+            shelf.files.insert("r.pdf".into(), b"another".to_vec());
+            let refused = put_one(&mut shelf, &file, &target).await;
+            assert!(matches!(refused, Err(DeliveryError::Exists(_))), "{refused:?}");
+            assert_eq!(shelf.files.len(), 1);
+        }
     }
 }
