@@ -41,8 +41,9 @@ pub(super) trait Shelf {
     fn write(&mut self, name: &str, from: &Path, offset: u64)
     -> impl Future<Output = Result<(), DeliveryError>> + Send;
 
-    /// The SHA-256 of a file, read back; `None` where the target lets nobody read.
-    fn hash(&mut self, name: &str) -> impl Future<Output = Result<Option<Hash>, DeliveryError>> + Send;
+    /// The SHA-256 of a file, read back; `None` where the target lets nobody read. Of one that is longer than it should be, no more than
+    /// shows that is read, and another hash comes of it.
+    fn hash(&mut self, name: &str, size: u64) -> impl Future<Output = Result<Option<Hash>, DeliveryError>> + Send;
 
     /// Gives a whole file its name, over one that has it.
     fn publish(&mut self, part: &str, name: &str) -> impl Future<Output = Result<(), DeliveryError>> + Send;
@@ -98,7 +99,7 @@ async fn put_one(shelf: &mut impl Shelf, file: &File, target: &FilesTarget) -> R
     let another = match shelf.extent(&file.name).await? {
         Extent::Absent => false,
         Extent::Bytes(bytes) if bytes != size => true,
-        there => match shelf.hash(&file.name).await? {
+        there => match shelf.hash(&file.name, size).await? {
             // Delivered by an attempt whose end nobody heard of.
             Some(read) if read == hash => return Ok(true),
             // Where nothing is said and nothing can be read, nothing is there, for all that anybody can know.
@@ -161,7 +162,7 @@ async fn check(
         _ => None,
     };
     let (wrong, read) = match (wrong, target.verify) {
-        (None, Verify::Hash) => match shelf.hash(name).await? {
+        (None, Verify::Hash) => match shelf.hash(name, size).await? {
             Some(there) if there != hash => (Some("what arrived reads differently".to_owned()), true),
             Some(_) => (None, true),
             None => (None, false),
@@ -190,7 +191,7 @@ pub(super) async fn sweep(shelf: &mut impl Shelf, below: &[String], old: &[Old])
             Extent::Bytes(bytes) if bytes != old.size => {
                 tracing::info!(place = %shelf.place(&old.name), "stays: somebody has changed it");
             }
-            _ => match shelf.hash(&old.name).await? {
+            _ => match shelf.hash(&old.name, old.size).await? {
                 Some(hash) if super::hex(&hash) != old.sha256 => {
                     tracing::info!(place = %shelf.place(&old.name), "stays: somebody has changed it");
                 }
@@ -209,8 +210,13 @@ fn temporary(name: &str, hash: &Hash) -> String {
 
 /// Size and SHA-256 of a file of this machine.
 pub(super) async fn local(path: &Path) -> Result<(u64, Hash), DeliveryError> {
-    let mut file = tokio::fs::File::open(path).await.map_err(DeliveryError::io(path))?;
-    read(&mut file).await.map_err(DeliveryError::io(path))
+    beginning(path, u64::MAX).await
+}
+
+/// Size and SHA-256 of the first so many bytes of a file of this machine.
+pub(super) async fn beginning(path: &Path, most: u64) -> Result<(u64, Hash), DeliveryError> {
+    let file = tokio::fs::File::open(path).await.map_err(DeliveryError::io(path))?;
+    read(&mut file.take(most)).await.map_err(DeliveryError::io(path))
 }
 
 /// Size and SHA-256 of all that can be read.
@@ -245,6 +251,11 @@ impl Hashing {
     pub(super) fn update(&mut self, bytes: &[u8]) {
         self.context.update(bytes);
         self.size += bytes.len() as u64;
+    }
+
+    /// How many bytes it has seen.
+    pub(super) fn size(&self) -> u64 {
+        self.size
     }
 
     pub(super) fn finish(self) -> (u64, Hash) {
@@ -291,7 +302,7 @@ mod tests {
             Ok(())
         }
 
-        async fn hash(&mut self, name: &str) -> Result<Option<Hash>, DeliveryError> {
+        async fn hash(&mut self, name: &str, _: u64) -> Result<Option<Hash>, DeliveryError> {
             Ok(self.files.get(name).map(|bytes| {
                 let mut hashing = Hashing::default();
                 hashing.update(bytes);

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     DeliveryError, Source,
-    shelf::{CHUNK, Extent, Hash, Shelf, local},
+    shelf::{CHUNK, Extent, Hash, Shelf, beginning},
 };
 
 /// The folder, and the one below it that was entered.
@@ -79,8 +79,8 @@ impl Shelf for Folder {
         file.sync_all().await.map_err(DeliveryError::io(&path))
     }
 
-    async fn hash(&mut self, name: &str) -> Result<Option<Hash>, DeliveryError> {
-        match local(&self.now.join(name)).await {
+    async fn hash(&mut self, name: &str, size: u64) -> Result<Option<Hash>, DeliveryError> {
+        match beginning(&self.now.join(name), size.saturating_add(1)).await {
             Ok((_, hash)) => Ok(Some(hash)),
             Err(DeliveryError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => Ok(None),
             Err(error) => Err(error),

@@ -338,7 +338,7 @@ impl Shelf for Ftp<'_> {
         self.fill(data, name, from, offset).await
     }
 
-    async fn hash(&mut self, name: &str) -> Result<Option<Hash>, DeliveryError> {
+    async fn hash(&mut self, name: &str, size: u64) -> Result<Option<Hash>, DeliveryError> {
         let step = format!("RETR {name}");
         let mut data = match self
             .login
@@ -354,7 +354,15 @@ impl Shelf for Ftp<'_> {
         loop {
             match self.login.step(&step, |_| true, data.read(&mut chunk)).await {
                 Ok(0) => break,
-                Ok(count) => hashing.update(&chunk[..count]),
+                Ok(count) => {
+                    hashing.update(&chunk[..count]);
+                    if hashing.size() > size {
+                        // Whatever more comes is not waited for, nor is a server that goes on sending asked to stop.
+                        drop(data);
+                        self.renew().await?;
+                        return Ok(Some(hashing.finish().1));
+                    }
+                }
                 Err(broken) => return Err(explained(self.login, step, self.server.abort(data), broken).await),
             }
         }

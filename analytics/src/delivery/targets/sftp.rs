@@ -323,7 +323,7 @@ impl Shelf for Sftp<'_> {
         written.and(closed.map(|_| ()))
     }
 
-    async fn hash(&mut self, name: &str) -> Result<Option<Hash>, DeliveryError> {
+    async fn hash(&mut self, name: &str, size: u64) -> Result<Option<Hash>, DeliveryError> {
         let what = format!("reading {}", self.at(name));
         let opened = self
             .session
@@ -335,14 +335,10 @@ impl Shelf for Sftp<'_> {
             Err(error) => return Err(failed(self.login, &what, &error)),
         };
         let mut hashing = Hashing::default();
-        let mut place = 0;
-        loop {
-            match self.session.read(handle.as_str(), place, self.read_size).await {
+        while hashing.size() <= size {
+            match self.session.read(handle.as_str(), hashing.size(), self.read_size).await {
                 Ok(data) if data.data.is_empty() => break,
-                Ok(data) => {
-                    hashing.update(&data.data);
-                    place += data.data.len() as u64;
-                }
+                Ok(data) => hashing.update(&data.data),
                 Err(Error::Status(status)) if status.status_code == StatusCode::Eof => break,
                 Err(error) => return Err(failed(self.login, &what, &error)),
             }
