@@ -360,12 +360,13 @@ fn old_files_are_removed_by_rule_and_only_ours() {
     };
     assert_eq!(later(29), ["a.pdf", "b.pdf", "theirs.pdf"]);
     assert_eq!(later(31), ["b.pdf", "theirs.pdf"]);
-    let lines = setting.ledger();
-    assert!(
-        lines
-            .iter()
-            .any(|line| line["removed_at"].is_string() && line["name"] == "a.pdf")
-    );
+    for (name, reason) in [("a.pdf", "removed"), ("b.pdf", "changed")] {
+        let lines = setting.ledger().into_iter();
+        let line = lines.filter(|line| line["removed_at"].is_string() && line["name"] == name);
+        assert_eq!(line.map(|line| line["reason"].clone()).collect::<Vec<_>>(), [reason]);
+    }
+    let csv = setting.succeed("mailqos-analytics", &["outbox", "ledger", "--format", "csv"]);
+    assert!(csv.contains(",removed,shelf,,,,a.pdf,"), "{csv}");
 }
 
 /// Whoever takes what an action list tells of deliveries that fail at once.

@@ -229,10 +229,10 @@ fn csv(lines: &[Line]) -> Result<String, Failure> {
                 }
             }
             Line::Removed(removal) => {
-                let name = format!("{}/{}", removal.folder, removal.name);
+                let name = removal.path();
                 let record = [
                     &removal.removed_at,
-                    "removed",
+                    removal.reason.word(),
                     &removal.target,
                     "",
                     "",

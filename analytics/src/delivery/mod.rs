@@ -24,6 +24,7 @@ use mailqos_core::{
 use serde::{Deserialize, Serialize};
 
 use self::{
+    ledger::Reason,
     shelf::{File, Old},
     targets::{Done, Task, at_place, email, rules},
 };
@@ -311,11 +312,16 @@ async fn put(config: &Config, target: &FilesTarget, parcel: &Parcel) -> Result<R
     }
 }
 
-/// Removes files that were put before from a folder of a target, unless somebody has changed them; tells which are gone.
-async fn sweep(config: &Config, target: &FilesTarget, folder: &str, old: &[Old]) -> Result<Vec<String>, DeliveryError> {
+/// Removes files that were put before from a folder of a target, unless somebody has changed them; tells what became of each.
+async fn sweep(
+    config: &Config,
+    target: &FilesTarget,
+    folder: &str,
+    old: &[Old],
+) -> Result<Vec<(String, Reason)>, DeliveryError> {
     let below = names::parts(folder, rules(&target.place))?;
     match at_place(config, &target.place, &below, Task::Sweep(old)).await? {
-        Done::Swept(gone) => Ok(gone),
+        Done::Swept(swept) => Ok(swept),
         Done::Put(_) => Ok(Vec::new()),
     }
 }

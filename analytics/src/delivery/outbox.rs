@@ -904,13 +904,14 @@ impl Outbox {
             }
             for (folder, old) in by_folder {
                 match sweep(config, files, &folder, &old).await {
-                    Ok(gone) => {
-                        for file in gone {
+                    Ok(swept) => {
+                        for (file, reason) in swept {
                             let removal = Removal {
                                 removed_at: now.to_string(),
                                 target: name.to_string(),
                                 folder: folder.clone(),
                                 name: file,
+                                reason,
                             };
                             self.ledger.add(&Line::Removed(removal.clone()))?;
                             removals.push(removal);

@@ -7,7 +7,7 @@ use mailqos_core::config::{Existing, FilesTarget, Verify};
 use ring::digest::{Context, SHA256};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use super::{Again, DeliveryError, Receipt};
+use super::{Again, DeliveryError, Receipt, ledger::Reason};
 
 /// How much is read or written between two looks at the clock.
 pub(super) const CHUNK: usize = 64 << 10;
@@ -31,7 +31,8 @@ pub(super) trait Shelf {
     /// Whether a file appears at once and whole when it is written, so that it needs no name for the time before.
     const AT_ONCE: bool = false;
 
-    /// Goes into a folder below the target's own; where there is none, makes it or says `false`.
+    /// Goes into a folder below the target's own; where there is none, makes it or says `false`. A target's own folder that is not there
+    /// is made or an error: what it has is not gone, if it is only not mounted.
     fn enter(&mut self, below: &[String], make: bool) -> impl Future<Output = Result<bool, DeliveryError>> + Send;
 
     /// The size of a file.
@@ -179,28 +180,31 @@ async fn check(
     }
 }
 
-/// Removes files that were put before; one that somebody has changed or replaced stays. Tells which are gone.
-pub(super) async fn sweep(shelf: &mut impl Shelf, below: &[String], old: &[Old]) -> Result<Vec<String>, DeliveryError> {
+/// Removes files that were put before; one that somebody has changed or replaced stays. Tells what became of each.
+pub(super) async fn sweep(
+    shelf: &mut impl Shelf,
+    below: &[String],
+    old: &[Old],
+) -> Result<Vec<(String, Reason)>, DeliveryError> {
     if !shelf.enter(below, false).await? {
-        return Ok(old.iter().map(|old| old.name.clone()).collect());
+        return Ok(old.iter().map(|old| (old.name.clone(), Reason::Gone)).collect());
     }
-    let mut gone = Vec::new();
+    let mut swept = Vec::new();
     for old in old {
-        match shelf.extent(&old.name).await? {
-            Extent::Absent => {}
-            Extent::Bytes(bytes) if bytes != old.size => {
-                tracing::info!(place = %shelf.place(&old.name), "stays: somebody has changed it");
-            }
+        let reason = match shelf.extent(&old.name).await? {
+            Extent::Absent => Reason::Gone,
+            Extent::Bytes(bytes) if bytes != old.size => Reason::Changed,
             _ => match shelf.hash(&old.name, old.size).await? {
-                Some(hash) if super::hex(&hash) != old.sha256 => {
-                    tracing::info!(place = %shelf.place(&old.name), "stays: somebody has changed it");
+                Some(hash) if super::hex(&hash) != old.sha256 => Reason::Changed,
+                _ => {
+                    shelf.remove(&old.name).await?;
+                    Reason::Removed
                 }
-                _ => shelf.remove(&old.name).await?,
             },
-        }
-        gone.push(old.name.clone());
+        };
+        swept.push((old.name.clone(), reason));
     }
-    Ok(gone)
+    Ok(swept)
 }
 
 /// The name under which a file is written before it is whole: its own for each content, so that no two are mixed.
@@ -331,6 +335,29 @@ mod tests {
             files: BTreeMap::new(),
             sizes,
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_swept_says_why() {
+        let mut shelf = memory(true);
+        let old = ["ours", "theirs", "longer", "gone"].map(|name| {
+            let mut hashing = Hashing::default();
+            hashing.update(b"ours");
+            let (size, hash) = hashing.finish();
+            let sha256 = super::super::hex(&hash);
+            let name = name.to_owned();
+            Old { name, size, sha256 }
+        });
+        for (name, bytes) in [("ours", &b"ours"[..]), ("theirs", b"hers"), ("longer", b"ours, too")] {
+            shelf.files.insert(name.into(), bytes.into());
+        }
+        let swept = sweep(&mut shelf, &[], &old).await.expect("swept");
+        let reasons: Vec<Reason> = swept.into_iter().map(|(_, reason)| reason).collect();
+        assert_eq!(
+            reasons,
+            [Reason::Removed, Reason::Changed, Reason::Changed, Reason::Gone]
+        );
+        assert!(shelf.files.keys().eq(["longer", "theirs"]));
     }
 
     #[tokio::test]

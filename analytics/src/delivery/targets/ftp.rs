@@ -41,13 +41,16 @@ pub(super) struct Ftp<'a> {
 }
 
 impl<'a> Ftp<'a> {
-    pub(super) async fn open(login: &'a Login, path: &str, active: bool) -> Result<Self, DeliveryError> {
+    /// Goes into the target's own folder, which is made if that is wanted.
+    pub(super) async fn open(login: &'a Login, path: &str, active: bool, make: bool) -> Result<Self, DeliveryError> {
         let mut server = connect(login, active).await?;
         if path.starts_with('/') {
             login.step("CWD /", transient, server.cwd("/")).await?;
         }
         for part in parts(path, Rules::Unix)? {
-            enter(login, &mut server, &part, true).await?;
+            if !enter(login, &mut server, &part, make).await? {
+                return Err(login.absent(format!("CWD {part}")));
+            }
         }
         let root = login.step("PWD", transient, server.pwd()).await?;
         Ok(Self {

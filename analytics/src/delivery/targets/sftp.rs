@@ -50,7 +50,8 @@ pub(super) struct Sftp<'a> {
 }
 
 impl<'a> Sftp<'a> {
-    pub(super) async fn open(login: &'a Login, options: &Options) -> Result<Self, DeliveryError> {
+    /// Goes into the target's own folder, which is made if that is wanted.
+    pub(super) async fn open(login: &'a Login, options: &Options, make: bool) -> Result<Self, DeliveryError> {
         let failed = |step: &str, reason: String, transient: bool| DeliveryError::Server {
             server: login.server(),
             step: step.to_owned(),
@@ -123,7 +124,9 @@ impl<'a> Sftp<'a> {
         };
         sftp.now = sftp.root.clone();
         let own = parts(&options.path, Rules::Unix)?;
-        sftp.enter(&own, true).await?;
+        if !sftp.enter(&own, make).await? {
+            return Err(login.absent(format!("folder {}", options.path)));
+        }
         sftp.root = sftp.now.clone();
         Ok(sftp)
     }

@@ -203,12 +203,15 @@ fn read() -> FileAccessMask {
 impl Shelf for Smb<'_> {
     async fn enter(&mut self, below: &[String], make: bool) -> Result<bool, DeliveryError> {
         let mut folder = String::new();
-        for part in self.own.iter().chain(below) {
+        for (index, part) in self.own.iter().chain(below).enumerate() {
             if !folder.is_empty() {
                 folder.push('\\');
             }
             folder.push_str(part);
             if !self.folder(&folder, make).await? {
+                if index < self.own.len() {
+                    return Err(self.login.absent(format!("folder {folder}")));
+                }
                 return Ok(false);
             }
         }
