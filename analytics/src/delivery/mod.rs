@@ -16,7 +16,7 @@ use std::{
 };
 
 use mailqos_core::{
-    config::{Config, FilesTarget, Target},
+    config::{Config, FilesTarget, Target, TooLarge},
     mail::CredentialError,
     model::Name,
 };
@@ -308,7 +308,7 @@ async fn put(config: &Config, target: &FilesTarget, parcel: &Parcel) -> Result<R
     let below = names::parts(&parcel.folder, rules)?;
     match at_place(config, &target.place, &below, Task::Put(&files, target)).await? {
         Done::Put(receipt) => Ok(receipt),
-        Done::Swept(_) => Ok(Receipt::default()),
+        Done::Swept(_) | Done::Abandoned => Ok(Receipt::default()),
     }
 }
 
@@ -322,8 +322,33 @@ async fn sweep(
     let below = names::parts(folder, rules(&target.place))?;
     match at_place(config, &target.place, &below, Task::Sweep(old)).await? {
         Done::Swept(swept) => Ok(swept),
-        Done::Put(_) => Ok(Vec::new()),
+        Done::Put(_) | Done::Abandoned => Ok(Vec::new()),
     }
+}
+
+/// Removes what was begun at a target of files that are given up: their names, and their SHA-256 in hexadecimal.
+async fn abandon(config: &Config, target: &Name, folder: &str, files: &[(&str, &str)]) -> Result<(), DeliveryError> {
+    let target = match config.targets.get(target) {
+        // Mails are whole or none, but for the files that they link to.
+        Some(Target::Email(email)) => match &email.too_large {
+            TooLarge::Link(name) => config.targets.get(name),
+            TooLarge::Split | TooLarge::Leave => None,
+        },
+        other => other,
+    };
+    let Some(Target::Files(target)) = target else {
+        return Ok(());
+    };
+    let rules = rules(&target.place);
+    let names = names::distinct(files.iter().map(|(name, _)| *name), rules);
+    let parts: Vec<String> = names
+        .iter()
+        .zip(files)
+        .map(|(name, (_, sha256))| shelf::unfinished(name, sha256))
+        .collect();
+    let below = names::parts(folder, rules)?;
+    at_place(config, &target.place, &below, Task::Abandon(&parts)).await?;
+    Ok(())
 }
 
 /// Tries a target: writes and removes a small file, or sends a small mail.

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Again, DeliveryError, Inline, Item, Letter, Parcel, Progress, Receipt, Served,
+    Again, DeliveryError, Inline, Item, Letter, Parcel, Progress, Receipt, Served, abandon,
     dead::Ill,
     deliver, hex,
     ledger::{Entry, Ledger, Line, Removal, removable},
@@ -719,7 +719,11 @@ impl Outbox {
             self.reserve(&folder, order_recipients(config, &order))
                 .map_err(failed(&folder))?;
             let (order, result) = self.attempt(config, order).await;
+            let dead = work.dead.len();
             self.settle(config, order, result, now(), work)?;
+            for order in &work.dead[dead..] {
+                clear_away(config, order).await;
+            }
         }
         Ok(())
     }
@@ -930,6 +934,24 @@ impl Outbox {
             private_file(&file, &text).map_err(failed(&file))?;
         }
         Ok(removals)
+    }
+}
+
+/// Removes what attempts have left of the files of an order that was given up. Where that fails, it stays.
+async fn clear_away(config: &Config, order: &Order) {
+    let Ok(target) = order.target.parse::<Name>() else {
+        return;
+    };
+    let files = order
+        .files
+        .iter()
+        .map(|file| (file.name.as_str(), file.sha256.as_str()));
+    let files: Vec<_> = files.collect();
+    if let Err(error) = abandon(config, &target, &order.folder, &files).await {
+        tracing::warn!(
+            target_name = %order.target, id = %order.id,
+            "what is there of files that were given up may stay (.NAME….part): {error}"
+        );
     }
 }
 
@@ -1213,6 +1235,25 @@ mod tests {
         );
         assert_eq!(order(), Submitted::Waits(id));
         assert_eq!(outbox.waiting().expect("read").len(), 1);
+    }
+
+    #[tokio::test]
+    async fn nothing_half_done_stays_of_what_is_given_up() {
+        let folder = tempfile::tempdir().expect("folder");
+        let config = config(folder.path());
+        let outbox = Outbox::open(&config).expect("outbox");
+        let mut now = UtcMicros(1_000_000);
+        outbox.submit(&request(folder.path(), "a"), now).expect("submitted");
+        // A folder is in the way of the file's name; an attempt before has left a part.
+        let shelf = folder.path().join("shelf");
+        fs::create_dir_all(shelf.join("r.pdf")).expect("made");
+        let part = shelf.join(format!(".r.pdf.{}.part", &hex(&Sha256::digest(b"%PDF"))[..8]));
+        fs::write(&part, "%P").expect("written");
+        assert_eq!(outbox.work_off(&config, now).await.expect("tried").failed.len(), 1);
+        assert!(part.exists());
+        now = now + config.delivery.patience + config.delivery.longest_pause;
+        assert_eq!(outbox.work_off(&config, now).await.expect("tried").dead.len(), 1);
+        assert!(!part.exists());
     }
 
     #[tokio::test]

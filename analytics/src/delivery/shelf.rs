@@ -207,9 +207,26 @@ pub(super) async fn sweep(
     Ok(swept)
 }
 
+/// Removes what is there of files that are not whole, and never will be.
+pub(super) async fn abandon(shelf: &mut impl Shelf, below: &[String], parts: &[String]) -> Result<(), DeliveryError> {
+    if shelf_writes_at_once(shelf) || !shelf.enter(below, false).await? {
+        return Ok(());
+    }
+    for part in parts {
+        shelf.remove(part).await?;
+    }
+    Ok(())
+}
+
 /// The name under which a file is written before it is whole: its own for each content, so that no two are mixed.
 fn temporary(name: &str, hash: &Hash) -> String {
-    format!(".{name}.{}.part", super::hex(&hash[..4]))
+    unfinished(name, &super::hex(hash))
+}
+
+/// Likewise, by the SHA-256 in hexadecimal.
+pub(super) fn unfinished(name: &str, sha256: &str) -> String {
+    let content: String = sha256.chars().take(8).collect();
+    format!(".{name}.{content}.part")
 }
 
 /// Size and SHA-256 of a file of this machine.

@@ -54,6 +54,7 @@ impl<'a> Source<'a> {
 pub(super) enum Task<'a> {
     Put(&'a [File], &'a FilesTarget),
     Sweep(&'a [Old]),
+    Abandon(&'a [String]),
 }
 
 impl Task<'_> {
@@ -67,12 +68,14 @@ impl Task<'_> {
 pub(super) enum Done {
     Put(Receipt),
     Swept(Vec<(String, Reason)>),
+    Abandoned,
 }
 
 async fn work(shelf: &mut impl Shelf, below: &[String], task: Task<'_>) -> Result<Done, DeliveryError> {
     match task {
         Task::Put(files, target) => shelf::put(shelf, below, files, target).await.map(Done::Put),
         Task::Sweep(old) => shelf::sweep(shelf, below, old).await.map(Done::Swept),
+        Task::Abandon(parts) => shelf::abandon(shelf, below, parts).await.map(|()| Done::Abandoned),
     }
 }
 
