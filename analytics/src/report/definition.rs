@@ -602,6 +602,22 @@ fn read_schedule(mut table: Table, problems: &mut Problems) -> Option<Schedule> 
         }
         day
     };
+    // What would be ignored is refused.
+    let (with, unused, remedy): (&str, &[&'static str], &str) = match (&cron, every) {
+        (Some(_), None) => ("cron", &["on", "at"], "leave it out: the expression says when"),
+        (None, Some(0)) => (
+            "every = \"day\"",
+            &["on"],
+            "leave it out; or write every = \"week\", \"month\", \"quarter\" or \"year\"",
+        ),
+        _ => ("", &[], ""),
+    };
+    for key in unused {
+        if table.node(key).is_some() {
+            let message = format!("{key} means nothing with {with}");
+            problems.push(table.problem(key, message, "here").help(remedy));
+        }
+    }
     let rule = match (cron, every) {
         (Some(cron), None) => Some(Rule::Cron(Box::new(cron))),
         (Some(_), Some(_)) => {
@@ -730,6 +746,33 @@ mod tests {
             }
         }
         assert!(count >= 2, "{count} definitions");
+    }
+
+    #[test]
+    fn what_a_schedule_would_ignore_is_refused() {
+        let folder = tempfile::tempdir().expect("folder");
+        let file = folder.path().join("often.toml");
+        for (lines, refused) in [
+            ("every = \"day\"\nat = \"08:00\"", &[][..]),
+            ("every = \"week\"\non = \"friday\"", &[]),
+            ("cron = \"0 7 * * *\"", &[]),
+            (
+                "every = \"day\"\non = \"monday\"",
+                &["7:6: on means nothing with every = \"day\""],
+            ),
+            (
+                "cron = \"0 7 * * *\"\non = \"1\"\nat = \"08:00\"",
+                &["7:6: on means nothing with cron", "8:6: at means nothing with cron"],
+            ),
+        ] {
+            let text =
+                format!("title = \"x\"\nperiod = \"yesterday\"\n[[section]]\nkind = \"phases\"\n[schedule]\n{lines}\n");
+            std::fs::write(&file, text).expect("written");
+            let said = load(None, &file).map_or_else(|problems| problems.to_string(), |_| String::new());
+            let found = said.matches("means nothing").count();
+            assert_eq!((found, said.is_empty()), (refused.len(), refused.is_empty()), "{said}");
+            assert!(refused.iter().all(|words| said.contains(words)), "{said}");
+        }
     }
 
     #[test]
