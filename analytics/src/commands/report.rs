@@ -174,12 +174,6 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
         .clone()
         .or_else(|| definition.output.clone())
         .unwrap_or_else(|| PathBuf::from("."));
-    if reports.is_empty() {
-        tracing::warn!(
-            "no report was made: no monitor with samples in the period {period} has a {}",
-            definition.each.word()
-        );
-    }
     if args.deliver && definition.deliveries.is_empty() {
         return Err(Failure::usage(
             "the report has no deliveries",
