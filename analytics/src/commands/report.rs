@@ -8,7 +8,7 @@ use std::{
 
 use jiff::tz::TimeZone;
 use mailqos_core::{
-    config::{Config, glob, nearest},
+    config::{Config, did_you_mean, glob},
     model::UtcMicros,
 };
 
@@ -387,13 +387,11 @@ fn known(lake: &Lake, config: Option<&Config>, selection: &Selection) -> Result<
         };
         let in_configuration = config.is_some_and(|config| config.select(std::slice::from_ref(pattern)).is_ok());
         if !in_configuration && !monitors.iter().any(|(site, id)| one.includes(config, site, id)) {
-            let near = nearest(pattern, monitors.iter().map(|(_, id)| &**id));
             return Err(Failure::usage(
                 format!("{pattern:?} selects no monitor of the lake or the configuration"),
-                near.map_or_else(
-                    || "`stats` lists the monitors that have samples".to_owned(),
-                    |near| format!("did you mean {near:?}?"),
-                ),
+                did_you_mean(pattern, monitors.iter().map(|(_, id)| &**id), || {
+                    "`stats` lists the monitors that have samples".to_owned()
+                }),
             ));
         }
     }

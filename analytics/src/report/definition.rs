@@ -11,7 +11,7 @@ use jiff::{
     tz::TimeZone,
 };
 use mailqos_core::{
-    config::{Config, Cron, Problem, Problems, Table, nearest, parse},
+    config::{Config, Cron, Problem, Problems, Table, did_you_mean, parse},
     model::{Micros, Name},
 };
 
@@ -279,10 +279,10 @@ pub fn template_text(config: Option<&Config>, name: &str) -> Result<(PathBuf, St
         return Ok((PathBuf::from(format!("templates/{name}.toml")), (*text).to_owned()));
     }
     let names = template_names(config);
-    let help = match nearest(name, names.iter().map(String::as_str)) {
-        Some(near) => format!("did you mean {near:?}?"),
-        None => format!("there are {}", names.into_iter().collect::<Vec<_>>().join(", ")),
-    };
+    let known = || names.iter().map(String::as_str);
+    let help = did_you_mean(name, known(), || {
+        format!("there are {}", known().collect::<Vec<_>>().join(", "))
+    });
     Err(Problem::error(format!("there is no report template {name:?}")).help(help))
 }
 
@@ -469,10 +469,9 @@ fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut P
                 && !config.targets.contains_key(target)
             {
                 let known = config.targets.keys().map(Name::as_str);
-                let help = match nearest(target.as_str(), known.clone()) {
-                    Some(near) => format!("did you mean {near:?}?"),
-                    None => format!("there are: {}", known.collect::<Vec<_>>().join(", ")),
-                };
+                let help = did_you_mean(target.as_str(), known.clone(), || {
+                    format!("there are: {}", known.collect::<Vec<_>>().join(", "))
+                });
                 problems.push(
                     delivery
                         .problem(
