@@ -60,15 +60,17 @@ impl Outbox {
             .map(|(order, ill)| words(order, *ill))
             .collect::<Vec<_>>()
             .join("\n\n");
-        let ids: Vec<String> = open
+        let ids: Vec<&str> = open.iter().map(|(order, _)| order.id.as_str()).collect();
+        // What is told anew has another id, as a mail that is known already may never be shown.
+        let id: String = open
             .iter()
             .map(|(order, ill)| match ill {
-                // Not what was told while it was stuck.
+                Ill::GivenUp => format!("{}-{}", order.id, order.attempts),
+                Ill::Stuck => order.id.clone(),
                 Ill::Refused => format!("{}-refused", order.id),
-                _ => order.id.clone(),
             })
             .collect();
-        let told = notice::tell(config, list.as_str(), &ids.concat(), &subject, &text).await;
+        let told = notice::tell(config, list.as_str(), &id, &subject, &text).await;
         if let Err(reason) = &told {
             tracing::error!(
                 "of {} nobody could be told by the action list {list}: {reason}",

@@ -455,7 +455,8 @@ impl Outbox {
         }
         let order = Order {
             told,
-            tell_at: again.0,
+            // What fails anew after people were told is told at once.
+            tell_at: if told { 0 } else { again.0 },
             ..self::order(&folder)?
         };
         self.save(&folder, &order)
@@ -528,6 +529,7 @@ impl Outbox {
         order.next_attempt_at = now.0;
         order.ordered_at = now.0;
         order.told = false;
+        order.tell_at = 0;
         let pending = self.pending().join(id);
         self.save(&folder, &order)?;
         if folder != pending {
@@ -1283,6 +1285,13 @@ mod tests {
                 .as_deref()
                 .is_some_and(|error| error.contains("shelf"))
         );
+        // Who was told hears at once when it fails anew.
+        let later = now + Micros::from_secs(300);
+        outbox
+            .remember_told(&dead[0], Ill::GivenUp, true, later)
+            .expect("remembered");
+        let told = outbox.given_up().expect("dead letters").remove(0);
+        assert_eq!((told.told, told.tell_at), (true, 0));
         fs::remove_file(folder.path().join("shelf")).expect("mended");
         assert_eq!(outbox.retry(&dead[0].id, now).expect("retried"), Named::Done);
         assert_eq!(outbox.work_off(&config, now).await.expect("tried").delivered.len(), 1);
