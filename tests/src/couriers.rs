@@ -98,8 +98,8 @@ pub struct Toll {
     pub twice: u64,
     /// Not arrived, or not as they were sent.
     pub lost: u64,
-    /// Times at which something that was not whole had its final name.
-    pub half_visible: u64,
+    /// Times at which something that was not whole had its final name; none where that can't be seen: in a mailbox and an object store.
+    pub half_visible: Option<u64>,
     /// The faults that had an effect: the first attempt failed or was slowed down, or the process was killed.
     pub struck: u64,
     /// What was lost or came twice, for people.
@@ -173,7 +173,10 @@ pub async fn run(plan: &Plan) -> Toll {
         return Toll::default();
     };
     let mut random = Pcg64Mcg::seed_from_u64(plan.seed);
-    let mut toll = Toll::default();
+    let mut toll = Toll {
+        half_visible: far.is_watched().then_some(0),
+        ..Toll::default()
+    };
     let possible: Vec<Fault> = Fault::ALL
         .into_iter()
         .filter(|fault| plan.only.is_empty() || plan.only.contains(fault))
@@ -192,7 +195,7 @@ pub async fn run(plan: &Plan) -> Toll {
         let struck = deliver(&setting, &far, &name, fault, moment, plan.size).await;
         toll.struck += u64::from(struck);
         let half = watch.end();
-        toll.half_visible += half;
+        toll.half_visible = toll.half_visible.map(|before| before + half);
         let copies = far.copies(&name, &hash, delivered(&setting, &name));
         match copies {
             1 => toll.once += 1,
@@ -673,14 +676,19 @@ impl Far {
         }
     }
 
+    /// Whether it can be seen what is not whole: where files lie in a folder.
+    fn is_watched(&self) -> bool {
+        self.kind != "mail" && self.store.is_none()
+    }
+
     /// Looks all the time whether something under the final name is not whole.
     fn watch(&self, name: &str, size: u64) -> Watch {
         let (end, half) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (path, is_mail) = (self.folder.join(name), self.kind == "mail");
+        let (path, watched) = (self.folder.join(name), self.is_watched());
         let (thread_end, thread_half) = (Arc::clone(&end), Arc::clone(&half));
         let thread = thread::spawn(move || {
             while !thread_end.load(Ordering::Relaxed) {
-                if !is_mail && fs::metadata(&path).is_ok_and(|found| found.len() != size) {
+                if watched && fs::metadata(&path).is_ok_and(|found| found.len() != size) {
                     thread_half.fetch_add(1, Ordering::Relaxed);
                 }
                 thread::sleep(Duration::from_millis(2));

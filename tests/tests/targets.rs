@@ -83,7 +83,7 @@ async fn a_recipient_refused_among_others_holds_nobody_up_and_nobody_gets_it_twi
     until("four mails", || server.landings().len() == 4).await;
     let output = try_again(&setting);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{said}");
+    assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("nobody@example.com was refused"), "{said}");
     until("the fifth mail", || server.landings().len() == 5).await;
     assert!(try_again(&setting).status.success());
@@ -360,24 +360,51 @@ fn old_files_are_removed_by_rule_and_only_ours() {
     };
     assert_eq!(later(29), ["a.pdf", "b.pdf", "theirs.pdf"]);
     assert_eq!(later(31), ["b.pdf", "theirs.pdf"]);
-    let lines = setting.ledger();
+    for (name, reason) in [("a.pdf", "removed"), ("b.pdf", "changed")] {
+        let lines = setting.ledger().into_iter();
+        let line = lines.filter(|line| line["removed_at"].is_string() && line["name"] == name);
+        assert_eq!(line.map(|line| line["reason"].clone()).collect::<Vec<_>>(), [reason]);
+    }
+    let csv = setting.succeed("mailqos-analytics", &["outbox", "ledger", "--format", "csv"]);
+    assert!(csv.contains(",removed,shelf,,,,a.pdf,"), "{csv}");
+}
+
+/// Whoever takes what an action list tells of deliveries that fail at once.
+async fn bosses(setting: &mut Setting) -> Hooks {
+    let hooks = Hooks::start(Manner::Status(200)).await.unwrap();
+    setting.add(&format!(
+        "[delivery]\npatience = \"0s\"\naction_list = \"bosses\"\n\
+         [action_list.bosses]\nactions = [{{ webhook = {{ url = \"{}\", body = '{{ \"subject\": {{{{ subject | json }}}}, \"text\": {{{{ body | json }}}} }}' }} }}]",
+        hooks.url("/told")
+    ));
+    hooks
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_is_told_whom_a_mail_did_not_reach() {
+    let mut setting = Setting::new("here");
+    let hooks = bosses(&mut setting).await;
+    let _server = mail_server(&mut setting, "post", Options::default()).await;
+    setting.add("[target.people]\nkind = \"email\"\nto = [\"anna@example.com\", \"nobody@example.com\"]");
+    file(&setting, "r.pdf", 1_000);
+    let output = setting.run("mailqos-analytics", &["deliver", "r.pdf", "--to", "people"]);
+    assert_eq!(output.status.code(), Some(1));
+    until("somebody was told", || !hooks.taken().is_empty()).await;
+    let told = hooks.taken()[0].json();
+    assert_eq!(told["subject"], "[mailqos here] not delivered to all of people: r.pdf");
     assert!(
-        lines
-            .iter()
-            .any(|line| line["removed_at"].is_string() && line["name"] == "a.pdf")
+        told["text"].as_str().unwrap().contains("Refused: nobody@example.com"),
+        "{told}"
     );
+    setting.succeed("mailqos-analytics", &["schedule", "run-due"]);
+    assert_eq!(hooks.taken().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn somebody_is_told_of_what_is_given_up() {
-    let hooks = Hooks::start(Manner::Status(200)).await.unwrap();
     let mut setting = Setting::new("here");
-    setting.add(&format!(
-        "[delivery]\npatience = \"0s\"\naction_list = \"bosses\"\n\
-         [action_list.bosses]\nactions = [{{ webhook = {{ url = \"{}\", body = '{{ \"subject\": {{{{ subject | json }}}}, \"text\": {{{{ body | json }}}} }}' }} }}]\n\
-         [target.nowhere]\nkind = \"ftp\"\nserver = \"127.0.0.1\"\nport = 1\ntls = \"none\"",
-        hooks.url("/told")
-    ));
+    let hooks = bosses(&mut setting).await;
+    setting.add("[target.nowhere]\nkind = \"ftp\"\nserver = \"127.0.0.1\"\nport = 1\ntls = \"none\"");
     file(&setting, "r.pdf", 1_000);
     let output = setting.run("mailqos-analytics", &["deliver", "r.pdf", "--to", "nowhere"]);
     assert_eq!(output.status.code(), Some(1));
@@ -396,6 +423,10 @@ async fn somebody_is_told_of_what_is_given_up() {
             .succeed("mailqos-analytics", &["outbox", "show", id])
             .contains("\"told\": true")
     );
+    // Tried again by a person, it fails anew; no schedule runs.
+    let output = setting.run("mailqos-analytics", &["outbox", "retry", id]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(hooks.taken().len(), 2);
     setting.succeed("mailqos-analytics", &["outbox", "drop", id]);
     assert!(setting.succeed("mailqos-analytics", &["outbox", "list"]).is_empty());
 }

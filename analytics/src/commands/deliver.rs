@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use mailqos_core::{
-    config::{Config, nearest},
+    config::{Config, did_you_mean},
     model::{Name, UtcMicros},
 };
 
@@ -91,11 +91,13 @@ pub(super) fn target_of(config: &Config, name: &str) -> Result<Name, Failure> {
             let known = config.targets.keys().map(Name::as_str);
             Failure::usage(
                 format!("there is no target {name:?}"),
-                match nearest(name, known.clone()) {
-                    Some(near) => format!("did you mean {near:?}?"),
-                    None if config.targets.is_empty() => "write a [target.NAME] into the configuration".to_owned(),
-                    None => format!("there are {}", known.collect::<Vec<_>>().join(", ")),
-                },
+                did_you_mean(name, known.clone(), || {
+                    if config.targets.is_empty() {
+                        "write a [target.NAME] into the configuration".to_owned()
+                    } else {
+                        format!("there are {}", known.collect::<Vec<_>>().join(", "))
+                    }
+                }),
             )
         })
 }
@@ -114,7 +116,11 @@ pub(super) async fn send(config: &Config, requests: &[Request], now: UtcMicros) 
     outbox.tell(config, UtcMicros::now()).await.map_err(Failure::work)?;
     let mine = |target: &str| requests.iter().any(|request| request.target.as_str() == target);
     let failed = work.failed.iter().chain(&work.dead).any(|order| mine(&order.target));
-    Ok(if failed || !work.trouble.is_empty() {
+    let refused = work
+        .delivered
+        .iter()
+        .any(|entry| mine(&entry.target) && !entry.refused.is_empty());
+    Ok(if failed || refused || !work.trouble.is_empty() {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS

@@ -124,6 +124,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
             }
             let work = outbox.work_off(&config, now).await.map_err(Failure::work)?;
             tell(&work);
+            outbox.tell(&config, UtcMicros::now()).await.map_err(Failure::work)?;
             if busy || !work.is_well() {
                 return Ok(ExitCode::FAILURE);
             }
@@ -228,10 +229,10 @@ fn csv(lines: &[Line]) -> Result<String, Failure> {
                 }
             }
             Line::Removed(removal) => {
-                let name = format!("{}/{}", removal.folder, removal.name);
+                let name = removal.path();
                 let record = [
                     &removal.removed_at,
-                    "removed",
+                    removal.reason.word(),
                     &removal.target,
                     "",
                     "",

@@ -157,7 +157,7 @@ fn matters(path: &Path) -> bool {
 fn pages(args: &report::Args, global: &Global) -> (Vec<(String, String)>, String) {
     match make(args, global) {
         Ok(pages) if pages.is_empty() => {
-            let text = "no report was made: no monitor with samples in the period has what reports are divided by";
+            let text = "no report was made: no monitor has samples in the period and what reports are divided by";
             (vec![("Nothing".to_owned(), plain(text))], text.to_owned())
         }
         Ok(pages) => {

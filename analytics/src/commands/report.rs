@@ -8,7 +8,7 @@ use std::{
 
 use jiff::tz::TimeZone;
 use mailqos_core::{
-    config::{Config, glob, nearest},
+    config::{Config, did_you_mean, glob},
     model::UtcMicros,
 };
 
@@ -174,12 +174,6 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
         .clone()
         .or_else(|| definition.output.clone())
         .unwrap_or_else(|| PathBuf::from("."));
-    if reports.is_empty() {
-        tracing::warn!(
-            "no report was made: no monitor with samples in the period {period} has a {}",
-            definition.each.word()
-        );
-    }
     if args.deliver && definition.deliveries.is_empty() {
         return Err(Failure::usage(
             "the report has no deliveries",
@@ -393,13 +387,11 @@ fn known(lake: &Lake, config: Option<&Config>, selection: &Selection) -> Result<
         };
         let in_configuration = config.is_some_and(|config| config.select(std::slice::from_ref(pattern)).is_ok());
         if !in_configuration && !monitors.iter().any(|(site, id)| one.includes(config, site, id)) {
-            let near = nearest(pattern, monitors.iter().map(|(_, id)| &**id));
             return Err(Failure::usage(
                 format!("{pattern:?} selects no monitor of the lake or the configuration"),
-                near.map_or_else(
-                    || "`stats` lists the monitors that have samples".to_owned(),
-                    |near| format!("did you mean {near:?}?"),
-                ),
+                did_you_mean(pattern, monitors.iter().map(|(_, id)| &**id), || {
+                    "`stats` lists the monitors that have samples".to_owned()
+                }),
             ));
         }
     }

@@ -10,6 +10,7 @@ use tokio_cron_scheduler::{Job, JobScheduler};
 use super::{Failure, Global, print};
 use crate::{
     delivery::{
+        ledger::Reason,
         notice,
         outbox::{Outbox, Work},
     },
@@ -115,7 +116,12 @@ async fn deliver(config: &Config, now: UtcMicros) -> Result<bool, Failure> {
     say(&work);
     outbox.tell(config, now).await.map_err(Failure::work)?;
     for removal in outbox.sweep(config, now).await.map_err(Failure::work)? {
-        tracing::info!(target = %removal.target, "{}/{} is no longer kept", removal.folder, removal.name);
+        let what = match removal.reason {
+            Reason::Removed => "is no longer kept: it was removed",
+            Reason::Gone => "is no longer kept: it was gone",
+            Reason::Changed => "is no longer looked after: somebody has changed it, and it stays",
+        };
+        tracing::info!(target = %removal.target, "{} {what}", removal.path());
     }
     Ok(work.is_well())
 }

@@ -304,14 +304,13 @@ pub(super) fn suggestion<'a>(what: &str, wanted: &str, known: impl Iterator<Item
     if known.is_empty() {
         return format!("there is no {what} at all");
     }
-    if let Some(near) = mailqos_core::config::nearest(wanted, known.iter().copied()) {
-        return format!("did you mean {near:?}?");
-    }
-    let shown = known.iter().take(10).copied().collect::<Vec<_>>().join(", ");
-    let more = if known.len() > 10 {
-        format!(" and {} more", known.len() - 10)
-    } else {
-        String::new()
-    };
-    format!("there are {shown}{more}")
+    mailqos_core::config::did_you_mean(wanted, known.iter().copied(), || {
+        let shown = known.iter().take(10).copied().collect::<Vec<_>>().join(", ");
+        let more = if known.len() > 10 {
+            format!(" and {} more", known.len() - 10)
+        } else {
+            String::new()
+        };
+        format!("there are {shown}{more}")
+    })
 }

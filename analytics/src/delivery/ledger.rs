@@ -48,7 +48,7 @@ pub struct Entry {
     pub attempts: u32,
 }
 
-/// A file that was delivered and has been removed by the target's rule.
+/// A file that was delivered and is looked after no longer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Removal {
     /// When, RFC 3339.
@@ -59,6 +59,44 @@ pub struct Removal {
     pub folder: String,
     /// Its name there.
     pub name: String,
+    /// Why.
+    #[serde(default)]
+    pub reason: Reason,
+}
+
+impl Removal {
+    /// Its path below the target's own folder.
+    pub fn path(&self) -> String {
+        if self.folder.is_empty() {
+            self.name.clone()
+        } else {
+            format!("{}/{}", self.folder, self.name)
+        }
+    }
+}
+
+/// Why a file is looked after no longer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// It was removed by the target's rule.
+    #[default]
+    Removed,
+    /// Somebody had removed it before.
+    Gone,
+    /// Somebody has changed it; it stays.
+    Changed,
+}
+
+impl Reason {
+    /// Its word in tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Removed => "removed",
+            Self::Gone => "gone",
+            Self::Changed => "changed",
+        }
+    }
 }
 
 /// A line of the ledger.
@@ -67,7 +105,7 @@ pub struct Removal {
 pub enum Line {
     /// Something has arrived.
     Delivered(Box<Entry>),
-    /// Something old was removed.
+    /// Something old was removed, or was removed or changed by somebody else.
     Removed(Removal),
 }
 
@@ -220,6 +258,17 @@ mod tests {
     }
 
     #[test]
+    fn a_removal_has_a_path_and_a_reason_also_from_earlier_versions() {
+        let text = r#"{"removed_at":"2026-04-02T00:00:00Z","target":"shelf","folder":"","name":"b.pdf"}"#;
+        let Ok(Line::Removed(mut removal)) = serde_json::from_str(text) else {
+            panic!("a removal");
+        };
+        assert_eq!((removal.path().as_str(), removal.reason), ("b.pdf", Reason::Removed));
+        removal.folder = "2026/04".into();
+        assert_eq!(removal.path(), "2026/04/b.pdf");
+    }
+
+    #[test]
     fn only_what_is_old_and_still_there_is_removed() {
         let lines = [
             delivered("2026-01-01T07:00:05Z", "2026-01-01T07:00:00Z", "a.pdf"),
@@ -232,6 +281,7 @@ mod tests {
                 target: "shelf".into(),
                 folder: "2026".into(),
                 name: "b.pdf".into(),
+                reason: Reason::Changed,
             }),
         ];
         let before = moment("2026-03-15T00:00:00Z");

@@ -16,7 +16,7 @@ use std::{
 };
 
 use mailqos_core::{
-    config::{Config, FilesTarget, Target},
+    config::{Config, FilesTarget, Target, TooLarge},
     mail::CredentialError,
     model::Name,
 };
@@ -24,6 +24,7 @@ use mailqos_core::{
 use serde::{Deserialize, Serialize};
 
 use self::{
+    ledger::Reason,
     shelf::{File, Old},
     targets::{Done, Task, at_place, email, rules},
 };
@@ -252,10 +253,10 @@ impl DeliveryError {
             }
             Self::Server { reason, .. } => {
                 let reason = reason.to_ascii_lowercase();
-                // RFC 959, section 4.2.1: 452 and 552 are about room.
-                ["full", "no space", "quota", "room"]
-                    .iter()
-                    .any(|word| reason.contains(word))
+                let mut words = reason.split(|c: char| !c.is_alphanumeric());
+                // RFC 959, section 4.2.1: 452 and 552 are about room. "Unsuccessful" is not.
+                words.any(|word| matches!(word, "full" | "room"))
+                    || ["no space", "quota"].iter().any(|words| reason.contains(words))
                     || reason.starts_with("452")
                     || reason.starts_with("552")
             }
@@ -307,17 +308,47 @@ async fn put(config: &Config, target: &FilesTarget, parcel: &Parcel) -> Result<R
     let below = names::parts(&parcel.folder, rules)?;
     match at_place(config, &target.place, &below, Task::Put(&files, target)).await? {
         Done::Put(receipt) => Ok(receipt),
-        Done::Swept(_) => Ok(Receipt::default()),
+        Done::Swept(_) | Done::Abandoned => Ok(Receipt::default()),
     }
 }
 
-/// Removes files that were put before from a folder of a target, unless somebody has changed them; tells which are gone.
-async fn sweep(config: &Config, target: &FilesTarget, folder: &str, old: &[Old]) -> Result<Vec<String>, DeliveryError> {
+/// Removes files that were put before from a folder of a target, unless somebody has changed them; tells what became of each.
+async fn sweep(
+    config: &Config,
+    target: &FilesTarget,
+    folder: &str,
+    old: &[Old],
+) -> Result<Vec<(String, Reason)>, DeliveryError> {
     let below = names::parts(folder, rules(&target.place))?;
     match at_place(config, &target.place, &below, Task::Sweep(old)).await? {
-        Done::Swept(gone) => Ok(gone),
-        Done::Put(_) => Ok(Vec::new()),
+        Done::Swept(swept) => Ok(swept),
+        Done::Put(_) | Done::Abandoned => Ok(Vec::new()),
     }
+}
+
+/// Removes what was begun at a target of files that are given up: their names, and their SHA-256 in hexadecimal.
+async fn abandon(config: &Config, target: &Name, folder: &str, files: &[(&str, &str)]) -> Result<(), DeliveryError> {
+    let target = match config.targets.get(target) {
+        // Mails are whole or none, but for the files that they link to.
+        Some(Target::Email(email)) => match &email.too_large {
+            TooLarge::Link(name) => config.targets.get(name),
+            TooLarge::Split | TooLarge::Leave => None,
+        },
+        other => other,
+    };
+    let Some(Target::Files(target)) = target else {
+        return Ok(());
+    };
+    let rules = rules(&target.place);
+    let names = names::distinct(files.iter().map(|(name, _)| *name), rules);
+    let parts: Vec<String> = names
+        .iter()
+        .zip(files)
+        .map(|(name, (_, sha256))| shelf::unfinished(name, sha256))
+        .collect();
+    let below = names::parts(folder, rules)?;
+    at_place(config, &target.place, &below, Task::Abandon(&parts)).await?;
+    Ok(())
 }
 
 /// Tries a target: writes and removes a small file, or sends a small mail.
@@ -390,4 +421,40 @@ pub async fn try_out(config: &Config, name: &Name) -> Result<String, DeliveryErr
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_full_where_it_says_so() {
+        let full = |reason: &str| {
+            DeliveryError::Server {
+                server: "far:21".into(),
+                step: "STOR r.pdf".into(),
+                reason: reason.into(),
+                transient: true,
+            }
+            .is_full()
+        };
+        for reason in [
+            "452 later",
+            "552 Exceeded",
+            "disk full",
+            "STATUS_DISK_FULL",
+            "426 no space left on device",
+            "the user's quota is used up",
+            "Failure; is there room?",
+        ] {
+            assert!(full(reason), "{reason}");
+        }
+        for reason in [
+            "426 transfer unsuccessful",
+            "not successfully closed",
+            "451 fullness of time",
+        ] {
+            assert!(!full(reason), "{reason}");
+        }
+    }
 }

@@ -18,7 +18,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Again, DeliveryError, Inline, Item, Letter, Parcel, Progress, Receipt, Served, deliver, hex,
+    Again, DeliveryError, Inline, Item, Letter, Parcel, Progress, Receipt, Served, abandon,
+    dead::Ill,
+    deliver, hex,
     ledger::{Entry, Ledger, Line, Removal, removable},
     shelf::Old,
     sweep,
@@ -166,9 +168,10 @@ pub struct Work {
 }
 
 impl Work {
-    /// Whether nothing failed.
+    /// Whether nothing failed, for no recipient.
     pub fn is_well(&self) -> bool {
-        self.failed.is_empty() && self.dead.is_empty() && self.trouble.is_empty()
+        let refused = self.delivered.iter().any(|entry| !entry.refused.is_empty());
+        self.failed.is_empty() && self.dead.is_empty() && self.trouble.is_empty() && !refused
     }
 }
 
@@ -205,6 +208,7 @@ impl Outbox {
             outbox.folder.clone(),
             outbox.pending(),
             outbox.dead(),
+            outbox.refused(),
             outbox.runs(),
             outbox.locks(),
         ] {
@@ -229,6 +233,11 @@ impl Outbox {
 
     fn dead(&self) -> PathBuf {
         self.folder.join("dead")
+    }
+
+    /// What was delivered, but not to all, until somebody is told.
+    fn refused(&self) -> PathBuf {
+        self.folder.join("refused")
     }
 
     /// The orders of runs that are not yet known to be done, a folder each.
@@ -425,20 +434,29 @@ impl Outbox {
     pub(super) fn remember_told(
         &self,
         order: &Order,
-        dead: bool,
+        ill: Ill,
         told: bool,
         again: UtcMicros,
     ) -> Result<(), OutboxError> {
         let Some(_lock) = self.lock_target(&order.target)? else {
             return Ok(());
         };
-        let folder = if dead { self.dead() } else { self.pending() }.join(&order.id);
+        let folder = match ill {
+            Ill::GivenUp => self.dead(),
+            Ill::Stuck => self.pending(),
+            Ill::Refused => self.refused(),
+        };
+        let folder = folder.join(&order.id);
         if !folder.is_dir() {
             return Ok(());
         }
+        if ill == Ill::Refused && told {
+            return self.discard(&folder);
+        }
         let order = Order {
             told,
-            tell_at: again.0,
+            // What fails anew after people were told is told at once.
+            tell_at: if told { 0 } else { again.0 },
             ..self::order(&folder)?
         };
         self.save(&folder, &order)
@@ -479,6 +497,11 @@ impl Outbox {
         orders(&self.dead())
     }
 
+    /// The orders that were delivered, but not to all, and that nobody was told of yet.
+    pub(super) fn not_to_all(&self) -> Result<Vec<Order>, OutboxError> {
+        orders(&self.refused())
+    }
+
     /// The ledger, oldest first.
     ///
     /// # Errors
@@ -506,6 +529,7 @@ impl Outbox {
         order.next_attempt_at = now.0;
         order.ordered_at = now.0;
         order.told = false;
+        order.tell_at = 0;
         let pending = self.pending().join(id);
         self.save(&folder, &order)?;
         if folder != pending {
@@ -549,9 +573,41 @@ impl Outbox {
     fn forget(&self, id: &str) -> Result<(), OutboxError> {
         for folder in [self.pending().join(id), self.dead().join(id)] {
             if folder.is_dir() {
-                let gone = self.draft();
-                fs::rename(&folder, &gone).map_err(failed(&folder))?;
-                fs::remove_dir_all(&gone).map_err(failed(&gone))?;
+                self.discard(&folder)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn discard(&self, folder: &Path) -> Result<(), OutboxError> {
+        let gone = self.draft();
+        fs::rename(folder, &gone).map_err(failed(folder))?;
+        fs::remove_dir_all(&gone).map_err(failed(&gone))
+    }
+
+    /// Takes out an order that the ledger has. One that a server refused for some recipients stays beside the others, without its
+    /// files, until people are told.
+    fn retire(&self, config: &Config, id: &str) -> Result<(), OutboxError> {
+        let folder = self.pending().join(id);
+        let order = order(&folder)?;
+        if config.delivery.action_list.is_none() || !order.done.values().any(|served| served.refused) {
+            return self.forget(id);
+        }
+        let order = Order {
+            told: false,
+            tell_at: 0,
+            ..order
+        };
+        self.save(&folder, &order)?;
+        let place = self.refused().join(id);
+        if place.is_dir() {
+            fs::remove_dir_all(&place).map_err(failed(&place))?;
+        }
+        fs::rename(&folder, &place).map_err(failed(&place))?;
+        sync(&self.refused()).map_err(failed(&place))?;
+        for entry in fs::read_dir(&place).into_iter().flatten().flatten() {
+            if entry.file_name() != "order.json" {
+                let _ = fs::remove_file(entry.path());
             }
         }
         Ok(())
@@ -575,7 +631,12 @@ impl Outbox {
     /// Takes up the orders that a crash has left beside the others, and removes what it left of those that were never acknowledged.
     fn tidy(&self) -> Result<(), OutboxError> {
         for entry in fs::read_dir(self.runs()).map_err(failed(&self.folder))?.flatten() {
-            self.place_run(&entry.path())?;
+            let path = entry.path();
+            if entry.file_type().is_ok_and(|kind| !kind.is_dir()) {
+                tracing::error!("{} is none of the outbox's files; remove it", path.display());
+                continue;
+            }
+            self.place_run(&path)?;
         }
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let is_draft = entry.file_name().to_string_lossy().starts_with(".draft-");
@@ -642,7 +703,9 @@ impl Outbox {
         for id in ids {
             if delivered.contains(id) {
                 // A crash came between the ledger and here, or somebody else was faster.
-                self.forget(id)?;
+                if self.pending().join(id).is_dir() {
+                    self.retire(config, id)?;
+                }
                 continue;
             }
             let folder = self.pending().join(id);
@@ -658,7 +721,11 @@ impl Outbox {
             self.reserve(&folder, order_recipients(config, &order))
                 .map_err(failed(&folder))?;
             let (order, result) = self.attempt(config, order).await;
+            let dead = work.dead.len();
             self.settle(config, order, result, now(), work)?;
+            for order in &work.dead[dead..] {
+                clear_away(config, order).await;
+            }
         }
         Ok(())
     }
@@ -701,7 +768,7 @@ impl Outbox {
                     })))?;
                 }
                 self.ledger.add(&Line::Delivered(Box::new(entry.clone())))?;
-                self.forget(&order.id)?;
+                self.retire(config, &order.id)?;
                 work.delivered.push(entry);
                 return Ok(());
             }
@@ -843,13 +910,14 @@ impl Outbox {
             }
             for (folder, old) in by_folder {
                 match sweep(config, files, &folder, &old).await {
-                    Ok(gone) => {
-                        for file in gone {
+                    Ok(swept) => {
+                        for (file, reason) in swept {
                             let removal = Removal {
                                 removed_at: now.to_string(),
                                 target: name.to_string(),
                                 folder: folder.clone(),
                                 name: file,
+                                reason,
                             };
                             self.ledger.add(&Line::Removed(removal.clone()))?;
                             removals.push(removal);
@@ -868,6 +936,24 @@ impl Outbox {
             private_file(&file, &text).map_err(failed(&file))?;
         }
         Ok(removals)
+    }
+}
+
+/// Removes what attempts have left of the files of an order that was given up. Where that fails, it stays.
+async fn clear_away(config: &Config, order: &Order) {
+    let Ok(target) = order.target.parse::<Name>() else {
+        return;
+    };
+    let files = order
+        .files
+        .iter()
+        .map(|file| (file.name.as_str(), file.sha256.as_str()));
+    let files: Vec<_> = files.collect();
+    if let Err(error) = abandon(config, &target, &order.folder, &files).await {
+        tracing::warn!(
+            target_name = %order.target, id = %order.id,
+            "what is there of files that were given up may stay (.NAME….part): {error}"
+        );
     }
 }
 
@@ -1076,12 +1162,62 @@ mod tests {
     }
 
     #[test]
+    fn what_was_refused_for_some_stays_until_somebody_is_told() {
+        let folder = tempfile::tempdir().expect("folder");
+        let mut config = config(folder.path());
+        let outbox = Outbox::open(&config).expect("outbox");
+        let now = UtcMicros(1_000_000);
+        let refuse = |config: &Config, occasion: &str| {
+            let submitted = outbox
+                .submit(&request(folder.path(), occasion), now)
+                .expect("submitted");
+            let Submitted::Waits(id) = submitted else {
+                panic!("it waits");
+            };
+            let place = outbox.pending().join(&id);
+            let mut order = order(&place).expect("an order");
+            order.told = true;
+            let served = Served {
+                recipient: "a@example.com".into(),
+                at: String::new(),
+                reply: "550 5.1.1 nobody".into(),
+                refused: true,
+            };
+            order.done.insert("a@example.com whole".into(), served);
+            outbox.save(&place, &order).expect("saved");
+            outbox.retire(config, &id).expect("retired");
+            assert!(outbox.waiting().expect("read").is_empty());
+        };
+        // There is nobody to tell.
+        refuse(&config, "a");
+        assert!(outbox.not_to_all().expect("read").is_empty());
+        config.delivery.action_list = Some("bosses".parse().expect("a name"));
+        refuse(&config, "b");
+        let left = outbox.not_to_all().expect("read").remove(0);
+        assert!(!left.told && !outbox.refused().join(&left.id).join("file-0").exists());
+        for (told, count) in [(false, 1), (true, 0)] {
+            outbox
+                .remember_told(&left, Ill::Refused, told, now)
+                .expect("remembered");
+            assert_eq!(outbox.not_to_all().expect("read").len(), count);
+        }
+    }
+
+    #[test]
     fn a_run_that_is_closed_while_others_look_for_it_holds_nobody_up() {
         let folder = tempfile::tempdir().expect("folder");
         let outbox = Outbox::open(&config(folder.path())).expect("outbox");
         outbox
             .place_run(&outbox.runs().join(run_key("run")))
             .expect("nothing to do");
+    }
+
+    #[test]
+    fn a_stray_file_holds_nobody_up() {
+        let folder = tempfile::tempdir().expect("folder");
+        let outbox = Outbox::open(&config(folder.path())).expect("outbox");
+        fs::write(outbox.runs().join("stray"), "x").expect("written");
+        outbox.tidy().expect("it goes on");
     }
 
     #[test]
@@ -1101,6 +1237,25 @@ mod tests {
         );
         assert_eq!(order(), Submitted::Waits(id));
         assert_eq!(outbox.waiting().expect("read").len(), 1);
+    }
+
+    #[tokio::test]
+    async fn nothing_half_done_stays_of_what_is_given_up() {
+        let folder = tempfile::tempdir().expect("folder");
+        let config = config(folder.path());
+        let outbox = Outbox::open(&config).expect("outbox");
+        let mut now = UtcMicros(1_000_000);
+        outbox.submit(&request(folder.path(), "a"), now).expect("submitted");
+        // A folder is in the way of the file's name; an attempt before has left a part.
+        let shelf = folder.path().join("shelf");
+        fs::create_dir_all(shelf.join("r.pdf")).expect("made");
+        let part = shelf.join(format!(".r.pdf.{}.part", &hex(&Sha256::digest(b"%PDF"))[..8]));
+        fs::write(&part, "%P").expect("written");
+        assert_eq!(outbox.work_off(&config, now).await.expect("tried").failed.len(), 1);
+        assert!(part.exists());
+        now = now + config.delivery.patience + config.delivery.longest_pause;
+        assert_eq!(outbox.work_off(&config, now).await.expect("tried").dead.len(), 1);
+        assert!(!part.exists());
     }
 
     #[tokio::test]
@@ -1130,6 +1285,13 @@ mod tests {
                 .as_deref()
                 .is_some_and(|error| error.contains("shelf"))
         );
+        // Who was told hears at once when it fails anew.
+        let later = now + Micros::from_secs(300);
+        outbox
+            .remember_told(&dead[0], Ill::GivenUp, true, later)
+            .expect("remembered");
+        let told = outbox.given_up().expect("dead letters").remove(0);
+        assert_eq!((told.told, told.tell_at), (true, 0));
         fs::remove_file(folder.path().join("shelf")).expect("mended");
         assert_eq!(outbox.retry(&dead[0].id, now).expect("retried"), Named::Done);
         assert_eq!(outbox.work_off(&config, now).await.expect("tried").delivered.len(), 1);

@@ -7,7 +7,7 @@ use mailqos_core::config::{Existing, FilesTarget, Verify};
 use ring::digest::{Context, SHA256};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use super::{Again, DeliveryError, Receipt};
+use super::{Again, DeliveryError, Receipt, ledger::Reason};
 
 /// How much is read or written between two looks at the clock.
 pub(super) const CHUNK: usize = 64 << 10;
@@ -31,7 +31,8 @@ pub(super) trait Shelf {
     /// Whether a file appears at once and whole when it is written, so that it needs no name for the time before.
     const AT_ONCE: bool = false;
 
-    /// Goes into a folder below the target's own; where there is none, makes it or says `false`.
+    /// Goes into a folder below the target's own; where there is none, makes it or says `false`. A target's own folder that is not there
+    /// is made or an error: what it has is not gone, if it is only not mounted.
     fn enter(&mut self, below: &[String], make: bool) -> impl Future<Output = Result<bool, DeliveryError>> + Send;
 
     /// The size of a file.
@@ -41,8 +42,9 @@ pub(super) trait Shelf {
     fn write(&mut self, name: &str, from: &Path, offset: u64)
     -> impl Future<Output = Result<(), DeliveryError>> + Send;
 
-    /// The SHA-256 of a file, read back; `None` where the target lets nobody read.
-    fn hash(&mut self, name: &str) -> impl Future<Output = Result<Option<Hash>, DeliveryError>> + Send;
+    /// The SHA-256 of a file, read back; `None` where the target lets nobody read. Of one that is longer than it should be, no more than
+    /// shows that is read, and another hash comes of it.
+    fn hash(&mut self, name: &str, size: u64) -> impl Future<Output = Result<Option<Hash>, DeliveryError>> + Send;
 
     /// Gives a whole file its name, over one that has it.
     fn publish(&mut self, part: &str, name: &str) -> impl Future<Output = Result<(), DeliveryError>> + Send;
@@ -95,12 +97,18 @@ pub(super) async fn put(
 /// Puts one file; tells whether what is there was read.
 async fn put_one(shelf: &mut impl Shelf, file: &File, target: &FilesTarget) -> Result<bool, DeliveryError> {
     let (size, hash) = local(&file.path).await?;
-    let there = shelf.extent(&file.name).await?;
-    if matches!(there, Extent::Bytes(bytes) if bytes == size) && shelf.hash(&file.name).await? == Some(hash) {
-        // Delivered by an attempt whose end nobody heard of.
-        return Ok(true);
-    }
-    if there != Extent::Absent && target.existing == Existing::Refuse {
+    let another = match shelf.extent(&file.name).await? {
+        Extent::Absent => false,
+        Extent::Bytes(bytes) if bytes != size => true,
+        there => match shelf.hash(&file.name, size).await? {
+            // Delivered by an attempt whose end nobody heard of.
+            Some(read) if read == hash => return Ok(true),
+            // Where nothing is said and nothing can be read, nothing is there, for all that anybody can know.
+            None => there != Extent::Unknown,
+            Some(_) => true,
+        },
+    };
+    if another && target.existing == Existing::Refuse {
         return Err(DeliveryError::Exists(shelf.place(&file.name)));
     }
     if shelf_writes_at_once(shelf) {
@@ -155,7 +163,7 @@ async fn check(
         _ => None,
     };
     let (wrong, read) = match (wrong, target.verify) {
-        (None, Verify::Hash) => match shelf.hash(name).await? {
+        (None, Verify::Hash) => match shelf.hash(name, size).await? {
             Some(there) if there != hash => (Some("what arrived reads differently".to_owned()), true),
             Some(_) => (None, true),
             None => (None, false),
@@ -172,39 +180,64 @@ async fn check(
     }
 }
 
-/// Removes files that were put before; one that somebody has changed or replaced stays. Tells which are gone.
-pub(super) async fn sweep(shelf: &mut impl Shelf, below: &[String], old: &[Old]) -> Result<Vec<String>, DeliveryError> {
+/// Removes files that were put before; one that somebody has changed or replaced stays. Tells what became of each.
+pub(super) async fn sweep(
+    shelf: &mut impl Shelf,
+    below: &[String],
+    old: &[Old],
+) -> Result<Vec<(String, Reason)>, DeliveryError> {
     if !shelf.enter(below, false).await? {
-        return Ok(old.iter().map(|old| old.name.clone()).collect());
+        return Ok(old.iter().map(|old| (old.name.clone(), Reason::Gone)).collect());
     }
-    let mut gone = Vec::new();
+    let mut swept = Vec::new();
     for old in old {
-        match shelf.extent(&old.name).await? {
-            Extent::Absent => {}
-            Extent::Bytes(bytes) if bytes != old.size => {
-                tracing::info!(place = %shelf.place(&old.name), "stays: somebody has changed it");
-            }
-            _ => match shelf.hash(&old.name).await? {
-                Some(hash) if super::hex(&hash) != old.sha256 => {
-                    tracing::info!(place = %shelf.place(&old.name), "stays: somebody has changed it");
+        let reason = match shelf.extent(&old.name).await? {
+            Extent::Absent => Reason::Gone,
+            Extent::Bytes(bytes) if bytes != old.size => Reason::Changed,
+            _ => match shelf.hash(&old.name, old.size).await? {
+                Some(hash) if super::hex(&hash) != old.sha256 => Reason::Changed,
+                _ => {
+                    shelf.remove(&old.name).await?;
+                    Reason::Removed
                 }
-                _ => shelf.remove(&old.name).await?,
             },
-        }
-        gone.push(old.name.clone());
+        };
+        swept.push((old.name.clone(), reason));
     }
-    Ok(gone)
+    Ok(swept)
+}
+
+/// Removes what is there of files that are not whole, and never will be.
+pub(super) async fn abandon(shelf: &mut impl Shelf, below: &[String], parts: &[String]) -> Result<(), DeliveryError> {
+    if shelf_writes_at_once(shelf) || !shelf.enter(below, false).await? {
+        return Ok(());
+    }
+    for part in parts {
+        shelf.remove(part).await?;
+    }
+    Ok(())
 }
 
 /// The name under which a file is written before it is whole: its own for each content, so that no two are mixed.
 fn temporary(name: &str, hash: &Hash) -> String {
-    format!(".{name}.{}.part", super::hex(&hash[..4]))
+    unfinished(name, &super::hex(hash))
+}
+
+/// Likewise, by the SHA-256 in hexadecimal.
+pub(super) fn unfinished(name: &str, sha256: &str) -> String {
+    let content: String = sha256.chars().take(8).collect();
+    format!(".{name}.{content}.part")
 }
 
 /// Size and SHA-256 of a file of this machine.
 pub(super) async fn local(path: &Path) -> Result<(u64, Hash), DeliveryError> {
-    let mut file = tokio::fs::File::open(path).await.map_err(DeliveryError::io(path))?;
-    read(&mut file).await.map_err(DeliveryError::io(path))
+    beginning(path, u64::MAX).await
+}
+
+/// Size and SHA-256 of the first so many bytes of a file of this machine.
+pub(super) async fn beginning(path: &Path, most: u64) -> Result<(u64, Hash), DeliveryError> {
+    let file = tokio::fs::File::open(path).await.map_err(DeliveryError::io(path))?;
+    read(&mut file.take(most)).await.map_err(DeliveryError::io(path))
 }
 
 /// Size and SHA-256 of all that can be read.
@@ -241,9 +274,140 @@ impl Hashing {
         self.size += bytes.len() as u64;
     }
 
+    /// How many bytes it has seen.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
     pub(super) fn finish(self) -> (u64, Hash) {
         let mut hash = [0; 32];
         hash.copy_from_slice(self.context.finish().as_ref());
         (self.size, hash)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use mailqos_core::config::FilesPlace;
+
+    use super::*;
+
+    /// A shelf in memory.
+    struct Memory {
+        files: BTreeMap<String, Vec<u8>>,
+        /// Whether it says how large files are.
+        sizes: bool,
+    }
+
+    impl Shelf for Memory {
+        async fn enter(&mut self, _: &[String], _: bool) -> Result<bool, DeliveryError> {
+            Ok(true)
+        }
+
+        async fn extent(&mut self, name: &str) -> Result<Extent, DeliveryError> {
+            let there = self.files.get(name);
+            Ok(match there {
+                _ if !self.sizes => Extent::Unknown,
+                Some(bytes) => Extent::Bytes(bytes.len() as u64),
+                None => Extent::Absent,
+            })
+        }
+
+        async fn write(&mut self, name: &str, from: &Path, offset: u64) -> Result<(), DeliveryError> {
+            let bytes = std::fs::read(from).map_err(DeliveryError::io(from))?;
+            let file = self.files.entry(name.to_owned()).or_default();
+            file.truncate(offset as usize);
+            file.extend_from_slice(&bytes[offset as usize..]);
+            Ok(())
+        }
+
+        async fn hash(&mut self, name: &str, _: u64) -> Result<Option<Hash>, DeliveryError> {
+            Ok(self.files.get(name).map(|bytes| {
+                let mut hashing = Hashing::default();
+                hashing.update(bytes);
+                hashing.finish().1
+            }))
+        }
+
+        async fn publish(&mut self, part: &str, name: &str) -> Result<(), DeliveryError> {
+            let file = self.files.remove(part).unwrap_or_default();
+            self.files.insert(name.to_owned(), file);
+            Ok(())
+        }
+
+        async fn remove(&mut self, name: &str) -> Result<(), DeliveryError> {
+            self.files.remove(name);
+            Ok(())
+        }
+
+        fn place(&self, name: &str) -> String {
+            name.to_owned()
+        }
+    }
+
+    fn memory(sizes: bool) -> Memory {
+        Memory {
+            files: BTreeMap::new(),
+            sizes,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_swept_says_why() {
+        let mut shelf = memory(true);
+        let old = ["ours", "theirs", "longer", "gone"].map(|name| {
+            let mut hashing = Hashing::default();
+            hashing.update(b"ours");
+            let (size, hash) = hashing.finish();
+            let sha256 = super::super::hex(&hash);
+            let name = name.to_owned();
+            Old { name, size, sha256 }
+        });
+        for (name, bytes) in [("ours", &b"ours"[..]), ("theirs", b"hers"), ("longer", b"ours, too")] {
+            shelf.files.insert(name.into(), bytes.into());
+        }
+        let swept = sweep(&mut shelf, &[], &old).await.expect("swept");
+        let reasons: Vec<Reason> = swept.into_iter().map(|(_, reason)| reason).collect();
+        assert_eq!(
+            reasons,
+            [Reason::Removed, Reason::Changed, Reason::Changed, Reason::Gone]
+        );
+        assert!(shelf.files.keys().eq(["longer", "theirs"]));
+    }
+
+    #[tokio::test]
+    async fn refusing_needs_another_file_that_is_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("r.pdf");
+        std::fs::write(&path, "%PDF").expect("written");
+        let file = File {
+            name: "r.pdf".into(),
+            path,
+        };
+        let target = FilesTarget {
+            place: FilesPlace::Folder {
+                path: folder.path().into(),
+            },
+            existing: Existing::Refuse,
+            verify: Verify::Hash,
+            keep: None,
+            keep_last: None,
+            url: None,
+            patience: None,
+        };
+        for sizes in [true, false] {
+            let mut shelf = memory(sizes);
+            // The second time it is found to be there.
+            for _ in 0..2 {
+                assert!(put_one(&mut shelf, &file, &target).await.expect("put"));
+                assert_eq!(shelf.files["r.pdf"], b"%PDF");
+            }
+            shelf.files.insert("r.pdf".into(), b"another".to_vec());
+            let refused = put_one(&mut shelf, &file, &target).await;
+            assert!(matches!(refused, Err(DeliveryError::Exists(_))), "{refused:?}");
+            assert_eq!(shelf.files.len(), 1);
+        }
     }
 }

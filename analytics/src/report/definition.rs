@@ -11,7 +11,7 @@ use jiff::{
     tz::TimeZone,
 };
 use mailqos_core::{
-    config::{Config, Cron, Problem, Problems, Table, nearest, parse},
+    config::{Config, Cron, Problem, Problems, Table, did_you_mean, parse},
     model::{Micros, Name},
 };
 
@@ -279,10 +279,10 @@ pub fn template_text(config: Option<&Config>, name: &str) -> Result<(PathBuf, St
         return Ok((PathBuf::from(format!("templates/{name}.toml")), (*text).to_owned()));
     }
     let names = template_names(config);
-    let help = match nearest(name, names.iter().map(String::as_str)) {
-        Some(near) => format!("did you mean {near:?}?"),
-        None => format!("there are {}", names.into_iter().collect::<Vec<_>>().join(", ")),
-    };
+    let known = || names.iter().map(String::as_str);
+    let help = did_you_mean(name, known(), || {
+        format!("there are {}", known().collect::<Vec<_>>().join(", "))
+    });
     Err(Problem::error(format!("there is no report template {name:?}")).help(help))
 }
 
@@ -469,10 +469,9 @@ fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut P
                 && !config.targets.contains_key(target)
             {
                 let known = config.targets.keys().map(Name::as_str);
-                let help = match nearest(target.as_str(), known.clone()) {
-                    Some(near) => format!("did you mean {near:?}?"),
-                    None => format!("there are: {}", known.collect::<Vec<_>>().join(", ")),
-                };
+                let help = did_you_mean(target.as_str(), known.clone(), || {
+                    format!("there are: {}", known.collect::<Vec<_>>().join(", "))
+                });
                 problems.push(
                     delivery
                         .problem(
@@ -602,6 +601,22 @@ fn read_schedule(mut table: Table, problems: &mut Problems) -> Option<Schedule> 
         }
         day
     };
+    // What would be ignored is refused.
+    let (with, unused, remedy): (&str, &[&'static str], &str) = match (&cron, every) {
+        (Some(_), None) => ("cron", &["on", "at"], "leave it out: the expression says when"),
+        (None, Some(0)) => (
+            "every = \"day\"",
+            &["on"],
+            "leave it out; or write every = \"week\", \"month\", \"quarter\" or \"year\"",
+        ),
+        _ => ("", &[], ""),
+    };
+    for key in unused {
+        if table.node(key).is_some() {
+            let message = format!("{key} means nothing with {with}");
+            problems.push(table.problem(key, message, "here").help(remedy));
+        }
+    }
     let rule = match (cron, every) {
         (Some(cron), None) => Some(Rule::Cron(Box::new(cron))),
         (Some(_), Some(_)) => {
@@ -730,6 +745,33 @@ mod tests {
             }
         }
         assert!(count >= 2, "{count} definitions");
+    }
+
+    #[test]
+    fn what_a_schedule_would_ignore_is_refused() {
+        let folder = tempfile::tempdir().expect("folder");
+        let file = folder.path().join("often.toml");
+        for (lines, refused) in [
+            ("every = \"day\"\nat = \"08:00\"", &[][..]),
+            ("every = \"week\"\non = \"friday\"", &[]),
+            ("cron = \"0 7 * * *\"", &[]),
+            (
+                "every = \"day\"\non = \"monday\"",
+                &["7:6: on means nothing with every = \"day\""],
+            ),
+            (
+                "cron = \"0 7 * * *\"\non = \"1\"\nat = \"08:00\"",
+                &["7:6: on means nothing with cron", "8:6: at means nothing with cron"],
+            ),
+        ] {
+            let text =
+                format!("title = \"x\"\nperiod = \"yesterday\"\n[[section]]\nkind = \"phases\"\n[schedule]\n{lines}\n");
+            std::fs::write(&file, text).expect("written");
+            let said = load(None, &file).map_or_else(|problems| problems.to_string(), |_| String::new());
+            let found = said.matches("means nothing").count();
+            assert_eq!((found, said.is_empty()), (refused.len(), refused.is_empty()), "{said}");
+            assert!(refused.iter().all(|words| said.contains(words)), "{said}");
+        }
     }
 
     #[test]

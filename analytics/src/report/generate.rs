@@ -117,7 +117,7 @@ pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -
     let provisional = facts.is_provisional() || unsettled;
     let begun = Instant::now();
     let mut stems = BTreeSet::new();
-    let reports = groups(definition.each, &facts)
+    let reports: Vec<Report> = groups(definition.each, &facts)
         .into_iter()
         .map(|(group, members)| {
             let mut document = document(definition, source, &facts, &others, &locale, group.as_deref(), &members);
@@ -131,6 +131,9 @@ pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -
             }
         })
         .collect();
+    if reports.is_empty() {
+        tracing::warn!("{}", none(definition.each, facts.monitors.is_empty(), period));
+    }
     timing::tell("sections", begun.elapsed());
     timing::tell("drawings, on all cores", DRAWING.take());
     Ok(reports)
@@ -171,6 +174,20 @@ fn groups(each: Each, facts: &Facts) -> Vec<(Option<String>, BTreeSet<usize>)> {
         .into_iter()
         .map(|(name, members)| (Some(name), members))
         .collect()
+}
+
+/// Why there is no report at all.
+fn none(each: Each, no_samples: bool, period: &Period) -> String {
+    if no_samples {
+        return format!("no report was made: no monitor has samples in the period {period}");
+    }
+    let word = each.word();
+    let article = if word.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        "an"
+    } else {
+        "a"
+    };
+    format!("no report was made: none of the monitors with samples in the period {period} has {article} {word}")
 }
 
 /// The monitors of a section with facts of its own: those of the report's group, unless it names monitors itself. A report for
@@ -471,6 +488,19 @@ mod tests {
         assert_eq!(safe("///"), "report");
         let long = safe(&"東".repeat(300));
         assert!(long.starts_with('東') && long.len() <= MAX_NAME, "{long}");
+    }
+
+    #[test]
+    fn that_there_is_no_report_has_its_reason() {
+        let period = Period::between("2026-10-01", "2026-11-01", Calendar::new(TimeZone::UTC)).expect("a period");
+        for (each, no_samples, words) in [
+            (Each::Object, true, "no monitor has samples in the period 2026-10-01"),
+            (Each::Object, false, "has an object"),
+            (Each::Tag, false, "has a tag"),
+        ] {
+            let said = none(each, no_samples, &period);
+            assert!(said.contains(words), "{said}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use mailqos_core::config::{Config, FromToml, Node, Problem, Problems, Table, nearest, parse};
+use mailqos_core::config::{Config, FromToml, Node, Problem, Problems, Table, did_you_mean, parse};
 use typst::{
     foundations::Bytes,
     text::{Font, FontStyle},
@@ -155,14 +155,17 @@ fn file_table(config: Option<&Config>, name: &str, node: Option<&Node>, problems
     let file = folder(config).join(format!("{name}.toml"));
     if !plain || !file.is_file() {
         let names = names(config);
-        let help = match nearest(name, names.iter().map(String::as_str)) {
-            Some(near) => format!("did you mean {near:?}?"),
-            None if names.is_empty() => format!(
-                "write one with `templates theme {HOUSE}`; themes are files in {}",
-                folder(config).display()
-            ),
-            None => format!("there are {}", names.join(", ")),
-        };
+        let help = did_you_mean(name, names.iter().map(String::as_str), || {
+            if names.is_empty() {
+                let folder = folder(config);
+                format!(
+                    "write one with `templates theme {HOUSE}`; themes are files in {}",
+                    folder.display()
+                )
+            } else {
+                format!("there are {}", names.join(", "))
+            }
+        });
         let message = format!("there is no theme {name:?}");
         let problem = match node {
             Some(node) => node.problem(message, "not known"),

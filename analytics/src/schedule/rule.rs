@@ -13,6 +13,18 @@ use crate::report::definition::{MonthDay, Rule};
 const STEPS: i32 = 4_000;
 
 impl Rule {
+    /// The rule in words that stay the same from version to version: by them it is known again.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Daily(at) => format!("day at {at}"),
+            Self::Weekly(day, at) => format!("week on {day:?} at {at}"),
+            Self::Monthly(day, at) => format!("month on {} at {at}", day.text()),
+            Self::Quarterly(day, at) => format!("quarter on {} at {at}", day.text()),
+            Self::Yearly(day, at) => format!("year on {} at {at}", day.text()),
+            Self::Cron(cron) => format!("cron {}", cron.as_str()),
+        }
+    }
+
     /// The first moment after `after` at which the rule is due; `None` where there is none.
     ///
     /// A local time that a daylight-saving change leaves out is due at the next one that exists; one that comes twice is
@@ -52,6 +64,17 @@ impl Rule {
             Self::Yearly(day, at) => first(after, *at, months(date, 12).filter_map(|month| day_of(month, *day))),
             // It follows the local time by itself.
             Self::Cron(_) => None,
+        }
+    }
+}
+
+impl MonthDay {
+    fn text(self) -> String {
+        match self {
+            Self::Day(day) => day.to_string(),
+            Self::Last => "last".to_owned(),
+            Self::First(day) => format!("first {day:?}"),
+            Self::LastOf(day) => format!("last {day:?}"),
         }
     }
 }
@@ -110,6 +133,33 @@ mod tests {
 
     fn seven() -> Time {
         Time::constant(7, 0, 0, 0)
+    }
+
+    #[test]
+    fn a_rule_is_known_again_by_its_words() {
+        let texts: Vec<String> = [
+            Rule::Daily(seven()),
+            Rule::Weekly(Weekday::Monday, seven()),
+            Rule::Monthly(MonthDay::LastOf(Weekday::Friday), seven()),
+            Rule::Quarterly(MonthDay::Day(2), seven()),
+            Rule::Yearly(MonthDay::Last, seven()),
+            Rule::Cron(Box::new("0 7 * * *".parse().expect("a cron expression"))),
+        ]
+        .iter()
+        .map(Rule::text)
+        .collect();
+        // Others would make all that is known of rules look changed.
+        assert_eq!(
+            texts,
+            [
+                "day at 07:00:00",
+                "week on Monday at 07:00:00",
+                "month on last Friday at 07:00:00",
+                "quarter on 2 at 07:00:00",
+                "year on last at 07:00:00",
+                "cron 0 7 * * *",
+            ]
+        );
     }
 
     #[test]

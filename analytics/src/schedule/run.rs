@@ -3,10 +3,12 @@
 use std::{
     collections::BTreeMap,
     io::Write as _,
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use futures_util::FutureExt as _;
 use mailqos_core::{
     config::{Config, Problems},
     model::{Micros, UtcMicros},
@@ -60,6 +62,9 @@ pub enum ScheduleError {
         /// Why.
         reason: String,
     },
+    /// The program has a fault.
+    #[error("a fault of mailqos, please report it: {0}")]
+    Panicked(String),
 }
 
 /// A definition's runs that fell due since somebody looked last.
@@ -87,6 +92,8 @@ struct State {
 struct Known {
     /// Up to when its runs are known: those that fell due until then are made, owed or left out.
     seen: i64,
+    /// By which rule; empty where an earlier version has written it.
+    rule: String,
     /// Runs that are owed, oldest first: they are made, whatever falls due after them.
     owed: Vec<Owed>,
 }
@@ -165,7 +172,7 @@ pub async fn run_due(
         if definition.schedule.is_some() {
             let config = Arc::clone(config);
             making.spawn(async move {
-                let result = run_one(&config, &definition, now).await;
+                let result = caught(run_one(&config, &definition, now)).await;
                 (definition.slug, result)
             });
         }
@@ -175,6 +182,7 @@ pub async fn run_due(
         match joined {
             Ok((_, Ok(()))) => {}
             Ok((slug, Err(error))) => failures.push((slug, error)),
+            // It was told to stop, with all of the program.
             Err(error) => failures.push(("a report".to_owned(), failed(&config.state, error))),
         }
     }
@@ -192,22 +200,8 @@ async fn run_one(config: &Config, definition: &Definition, now: UtcMicros) -> Re
     };
     // Only who has the lock changes what is known of the definition.
     let before = read_state(&state_file(config))?.reports.remove(slug);
-    let mut known = match before.clone() {
-        Some(known) if known.seen <= (now + AHEAD).0 => known,
-        Some(known) => {
-            tracing::error!(
-                report = %slug,
-                "the clock has been at {} and is at {now}: what falls due from now on is made",
-                UtcMicros(known.seen)
-            );
-            Known { seen: now.0, ..known }
-        }
-        // A definition that is new owes nothing of the time before.
-        None => Known {
-            seen: now.0,
-            owed: Vec::new(),
-        },
-    };
+    let rule = schedule.rule.text();
+    let mut known = known(slug, before.clone(), rule, now);
     let due = due(definition, schedule, config, UtcMicros(known.seen), now);
     if let Some(first) = due.left_out.first() {
         tracing::warn!(
@@ -243,7 +237,7 @@ async fn run_one(config: &Config, definition: &Definition, now: UtcMicros) -> Re
             // A crash came before it was remembered. What it would say now is not what it said.
             Ok(true)
         } else {
-            make(config, &outbox, definition, at, now, now < until).await
+            caught(make(config, &outbox, definition, at, now, now < until)).await
         };
         let mut ordered = false;
         match done {
@@ -271,6 +265,54 @@ async fn run_one(config: &Config, definition: &Definition, now: UtcMicros) -> Re
         }
     }
     result
+}
+
+/// From when on a definition's runs are looked up, and those that it owes.
+fn known(slug: &str, before: Option<Known>, rule: String, now: UtcMicros) -> Known {
+    match before {
+        Some(known) if known.seen > (now + AHEAD).0 => {
+            tracing::error!(
+                report = %slug,
+                "the clock has been at {} and is at {now}: what falls due from now on is made",
+                UtcMicros(known.seen)
+            );
+            Known {
+                seen: now.0,
+                rule,
+                ..known
+            }
+        }
+        // By another rule much may have been due since the last run; nobody waits for that.
+        Some(known) if known.rule != rule && !known.rule.is_empty() => {
+            tracing::info!(report = %slug, "its rule has changed: what falls due from now on is made");
+            Known {
+                seen: known.seen.max(now.0),
+                rule,
+                ..known
+            }
+        }
+        Some(known) => Known { rule, ..known },
+        // A definition that is new owes nothing of the time before.
+        None => Known {
+            seen: now.0,
+            rule,
+            owed: Vec::new(),
+        },
+    }
+}
+
+/// A panic becomes a failure like any other: people are told of it by the report's name, and it is tried again as seldom.
+async fn caught<T>(work: impl Future<Output = Result<T, ScheduleError>>) -> Result<T, ScheduleError> {
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(result) => result,
+        Err(panic) => {
+            let text = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(ScheduleError::Panicked(text.unwrap_or("no reason given").to_owned()))
+        }
+    }
 }
 
 /// What a run is called in the outbox.
@@ -471,4 +513,46 @@ fn change_state(config: &Config, change: impl FnOnce(&mut State)) -> Result<(), 
         std::fs::File::open(folder)?.sync_all()
     };
     write().map_err(|error| failed(&path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_that_has_changed_begins_when_it_is_seen() {
+        let owed = vec![Owed {
+            at: 5,
+            ..Owed::default()
+        }];
+        let before = |rule: &str| {
+            Some(Known {
+                seen: 10,
+                rule: rule.to_owned(),
+                owed: owed.clone(),
+            })
+        };
+        let (month, now) = ("month on 1 at 07:00:00", UtcMicros(1_000));
+        let seen = |before| {
+            let known = known("monthly", before, month.to_owned(), now);
+            assert_eq!(known.rule, month);
+            (known.seen, known.owed.len())
+        };
+        assert_eq!(seen(before(month)), (10, 1));
+        assert_eq!(seen(before("cron 0 * * * *")), (1_000, 1));
+        // What an earlier version has written names no rule.
+        let earlier = serde_json::from_str("{\"seen\": 10, \"owed\": [{\"at\": 5}]}").expect("it can be read");
+        assert_eq!(seen(Some(earlier)), (10, 1));
+        assert_eq!(seen(None), (1_000, 0));
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_failure_with_its_reason() {
+        async fn work(value: Option<u8>) -> Result<u8, ScheduleError> {
+            Ok(value.expect("there is a value"))
+        }
+        assert!(matches!(caught(work(Some(1))).await, Ok(1)));
+        let error = caught(work(None)).await.expect_err("it panicked").to_string();
+        assert!(error.contains("there is a value"), "{error}");
+    }
 }

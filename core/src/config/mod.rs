@@ -42,7 +42,7 @@ pub use problem::{Problem, Problems, Severity};
 pub use read::load;
 pub(crate) use read::of_text;
 pub use service_level::{Holidays, LevelPeriod, Percent, ServiceHours, ServiceLevel, Target as LevelTarget};
-pub use table::{FromToml, Node, Source, Table, nearest, parse};
+pub use table::{FromToml, Node, Source, Table, did_you_mean, nearest, parse};
 pub use target::{DeliveryOptions, EmailTarget, Existing, FilesPlace, FilesTarget, Sftp, Target, TooLarge, Verify};
 
 use crate::{

@@ -487,7 +487,7 @@ pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&
 }
 
 /// "did you mean", or what is to be said where no known word is like it.
-pub(super) fn did_you_mean<'a>(
+pub fn did_you_mean<'a>(
     word: &str,
     known: impl Iterator<Item = &'a str>,
     otherwise: impl FnOnce() -> String,

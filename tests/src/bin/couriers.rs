@@ -47,14 +47,17 @@ async fn main() -> ExitCode {
             only: Vec::new(),
         })
         .await;
+        let half = toll
+            .half_visible
+            .map_or_else(|| "–".to_owned(), |half| half.to_string());
         println!(
-            "{target:<9} {:>6} {:>7} {:>7} {:>7} {:>7} {:>13}",
-            arguments.faults, toll.struck, toll.once, toll.twice, toll.lost, toll.half_visible
+            "{target:<9} {:>6} {:>7} {:>7} {:>7} {:>7} {half:>13}",
+            arguments.faults, toll.struck, toll.once, toll.twice, toll.lost
         );
         for words in &toll.words {
             println!("  {words}");
         }
-        well &= toll.once == arguments.faults as u64 && toll.half_visible == 0;
+        well &= toll.once == arguments.faults as u64 && toll.half_visible.unwrap_or(0) == 0;
     }
     if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

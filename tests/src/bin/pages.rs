@@ -89,8 +89,13 @@ fn make(arguments: &Arguments) -> Outcomes<()> {
     for kind in &arguments.kind {
         let folder = arguments.output.join(kind);
         if !folder.exists() {
-            fs::create_dir_all(&folder)?;
-            lake(kind, &folder)?;
+            // One that a failure leaves half-made must not be taken for a lake the next time.
+            fs::create_dir_all(&arguments.output)?;
+            let making = tempfile::Builder::new()
+                .prefix(&format!(".{kind}-"))
+                .tempdir_in(&arguments.output)?;
+            lake(kind, making.path())?;
+            fs::rename(making.keep(), &folder)?;
         }
         if arguments.lakes {
             continue;

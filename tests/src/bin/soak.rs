@@ -309,6 +309,13 @@ async fn run(arguments: &Arguments) -> bool {
         // Descriptors come and go with what is done at the moment; those that leak do so with each test.
         last.1 > first.1 + 30
     };
+    // The first third fills caches. Memory comes and goes, too: what leaks grows on.
+    let third = |of: Of, which: usize| -> f64 {
+        let bounds = |n: usize| readings.len() * n / 3;
+        let some = &readings[bounds(which)..bounds(which + 1)];
+        some.iter().map(|reading| of(reading).0 as f64).sum::<f64>() / some.len().max(1) as f64
+    };
+    let grows = |of: Of| readings.len() >= 3 && third(of, 2) > 1.5 * third(of, 1);
     well && missing == 0
         && doubled == 0
         && hung == 0
@@ -316,4 +323,6 @@ async fn run(arguments: &Arguments) -> bool {
         && (alarms > 0) == (nights > 0)
         && !leaks(|reading| reading.0)
         && !leaks(|reading| reading.1)
+        && !grows(|reading| reading.0)
+        && !grows(|reading| reading.1)
 }

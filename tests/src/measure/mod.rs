@@ -213,7 +213,7 @@ async fn real(plan: &Plan, target: &str, toll: &mut Toll) {
         survived: counted.struck.saturating_sub(counted.lost),
     });
     toll.reports += counted.once + counted.twice + counted.lost;
-    toll.reports_lost += counted.lost + counted.half_visible;
+    toll.reports_lost += counted.lost + counted.half_visible.unwrap_or(0);
     toll.reports_doubled += counted.twice;
 }
 

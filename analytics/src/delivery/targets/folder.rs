@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     DeliveryError, Source,
-    shelf::{CHUNK, Extent, Hash, Shelf, local},
+    shelf::{CHUNK, Extent, Hash, Shelf, beginning},
 };
 
 /// The folder, and the one below it that was entered.
@@ -28,6 +28,23 @@ impl Folder {
             now: root.to_owned(),
         }
     }
+
+    /// Fails where the folder is not there, or has nothing in it, as one where nothing is mounted.
+    async fn mounted(&self) -> Result<(), DeliveryError> {
+        let first = async { fs::read_dir(&self.root).await?.next_entry().await };
+        let absent = match first.await {
+            Ok(first) => first.is_none(),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        if absent {
+            let words = "it is empty or not there; is it mounted?";
+            return Err(DeliveryError::io(&self.root)(io::Error::new(
+                io::ErrorKind::NotFound,
+                words,
+            )));
+        }
+        Ok(())
+    }
 }
 
 impl Shelf for Folder {
@@ -36,7 +53,10 @@ impl Shelf for Folder {
         if make {
             fs::create_dir_all(&folder).await.map_err(DeliveryError::io(&folder))?;
         } else if !fs::try_exists(&folder).await.map_err(DeliveryError::io(&folder))? {
+            self.mounted().await?;
             return Ok(false);
+        } else if below.is_empty() {
+            self.mounted().await?;
         }
         self.now = folder;
         Ok(true)
@@ -79,8 +99,8 @@ impl Shelf for Folder {
         file.sync_all().await.map_err(DeliveryError::io(&path))
     }
 
-    async fn hash(&mut self, name: &str) -> Result<Option<Hash>, DeliveryError> {
-        match local(&self.now.join(name)).await {
+    async fn hash(&mut self, name: &str, size: u64) -> Result<Option<Hash>, DeliveryError> {
+        match beginning(&self.now.join(name), size.saturating_add(1)).await {
             Ok((_, hash)) => Ok(Some(hash)),
             Err(DeliveryError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => Ok(None),
             Err(error) => Err(error),
@@ -118,5 +138,28 @@ impl Shelf for Folder {
 
     fn place(&self, name: &str) -> String {
         self.now.join(name).display().to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_folder_that_is_not_mounted_has_lost_nothing() {
+        let outer = tempfile::tempdir().expect("a folder");
+        let root = outer.path().join("mount");
+        let mut shelf = Folder::new(&root);
+        let below = ["2026".to_owned()];
+        for _ in 0..2 {
+            assert!(shelf.enter(&[], false).await.is_err());
+            assert!(shelf.enter(&below, false).await.is_err());
+            let _ = std::fs::create_dir(&root);
+        }
+        std::fs::write(root.join("other.pdf"), "x").expect("written");
+        assert!(shelf.enter(&[], false).await.expect("there"));
+        assert!(!shelf.enter(&below, false).await.expect("asked"));
+        assert!(shelf.enter(&below, true).await.expect("made"));
+        assert!(shelf.enter(&below, false).await.expect("there"));
     }
 }

@@ -41,13 +41,16 @@ pub(super) struct Ftp<'a> {
 }
 
 impl<'a> Ftp<'a> {
-    pub(super) async fn open(login: &'a Login, path: &str, active: bool) -> Result<Self, DeliveryError> {
+    /// Goes into the target's own folder, which is made if that is wanted.
+    pub(super) async fn open(login: &'a Login, path: &str, active: bool, make: bool) -> Result<Self, DeliveryError> {
         let mut server = connect(login, active).await?;
         if path.starts_with('/') {
             login.step("CWD /", transient, server.cwd("/")).await?;
         }
         for part in parts(path, Rules::Unix)? {
-            enter(login, &mut server, &part, true).await?;
+            if !enter(login, &mut server, &part, make).await? {
+                return Err(login.absent(format!("CWD {part}")));
+            }
         }
         let root = login.step("PWD", transient, server.pwd()).await?;
         Ok(Self {
@@ -338,7 +341,7 @@ impl Shelf for Ftp<'_> {
         self.fill(data, name, from, offset).await
     }
 
-    async fn hash(&mut self, name: &str) -> Result<Option<Hash>, DeliveryError> {
+    async fn hash(&mut self, name: &str, size: u64) -> Result<Option<Hash>, DeliveryError> {
         let step = format!("RETR {name}");
         let mut data = match self
             .login
@@ -354,7 +357,15 @@ impl Shelf for Ftp<'_> {
         loop {
             match self.login.step(&step, |_| true, data.read(&mut chunk)).await {
                 Ok(0) => break,
-                Ok(count) => hashing.update(&chunk[..count]),
+                Ok(count) => {
+                    hashing.update(&chunk[..count]);
+                    if hashing.size() > size {
+                        // Whatever more comes is not waited for, nor is a server that goes on sending asked to stop.
+                        drop(data);
+                        self.renew().await?;
+                        return Ok(Some(hashing.finish().1));
+                    }
+                }
                 Err(broken) => return Err(explained(self.login, step, self.server.abort(data), broken).await),
             }
         }

@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::{
     DeliveryError, Parcel, Progress, Receipt, Served, hex,
+    ledger::Reason,
     names::{self, Rules},
     put,
     shelf::{self, File, Old, Shelf},
@@ -53,18 +54,28 @@ impl<'a> Source<'a> {
 pub(super) enum Task<'a> {
     Put(&'a [File], &'a FilesTarget),
     Sweep(&'a [Old]),
+    Abandon(&'a [String]),
+}
+
+impl Task<'_> {
+    /// Whether the target's own folder is made where there is none.
+    fn makes(&self) -> bool {
+        matches!(self, Self::Put(..))
+    }
 }
 
 /// What came of it.
 pub(super) enum Done {
     Put(Receipt),
-    Swept(Vec<String>),
+    Swept(Vec<(String, Reason)>),
+    Abandoned,
 }
 
 async fn work(shelf: &mut impl Shelf, below: &[String], task: Task<'_>) -> Result<Done, DeliveryError> {
     match task {
         Task::Put(files, target) => shelf::put(shelf, below, files, target).await.map(Done::Put),
         Task::Sweep(old) => shelf::sweep(shelf, below, old).await.map(Done::Swept),
+        Task::Abandon(parts) => shelf::abandon(shelf, below, parts).await.map(|()| Done::Abandoned),
     }
 }
 
@@ -88,7 +99,7 @@ pub(super) async fn at_place(
             if let Task::Put(files @ [_, _, ..], target) = task {
                 let mut all = Receipt::default();
                 for file in files {
-                    let mut shelf = ftp::Ftp::open(&login, path, *active).await?;
+                    let mut shelf = ftp::Ftp::open(&login, path, *active, true).await?;
                     let put = shelf::put(&mut shelf, below, std::slice::from_ref(file), target).await;
                     shelf.close().await;
                     let receipt = put?;
@@ -97,7 +108,7 @@ pub(super) async fn at_place(
                 }
                 return Ok(Done::Put(all));
             }
-            let mut shelf = ftp::Ftp::open(&login, path, *active).await?;
+            let mut shelf = ftp::Ftp::open(&login, path, *active, task.makes()).await?;
             let done = work(&mut shelf, below, task).await;
             shelf.close().await;
             done
@@ -107,7 +118,7 @@ pub(super) async fn at_place(
             if let Some(user) = &options.user {
                 login.user.clone_from(user);
             }
-            work(&mut sftp::Sftp::open(&login, options).await?, below, task).await
+            work(&mut sftp::Sftp::open(&login, options, task.makes()).await?, below, task).await
         }
         FilesPlace::Smb {
             endpoint,
@@ -162,6 +173,16 @@ impl Login {
 
     fn server(&self) -> String {
         format!("{}:{}", self.endpoint.server, self.endpoint.port)
+    }
+
+    /// The target's own folder is not there.
+    fn absent(&self, step: String) -> DeliveryError {
+        DeliveryError::Server {
+            server: self.server(),
+            step,
+            reason: "the target's folder is not there".to_owned(),
+            transient: true,
+        }
     }
 
     /// What a server said, in one line and without the password.

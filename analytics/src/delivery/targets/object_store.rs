@@ -69,7 +69,7 @@ impl Shelf for Store {
         self.remote.replace(&self.key(name), bytes).await.map_err(failed)
     }
 
-    async fn hash(&mut self, name: &str) -> Result<Option<Hash>, DeliveryError> {
+    async fn hash(&mut self, name: &str, _size: u64) -> Result<Option<Hash>, DeliveryError> {
         match self.remote.get(&self.key(name)).await {
             Ok(Some((_, bytes))) => {
                 let mut hashing = Hashing::default();

@@ -50,7 +50,8 @@ pub(super) struct Sftp<'a> {
 }
 
 impl<'a> Sftp<'a> {
-    pub(super) async fn open(login: &'a Login, options: &Options) -> Result<Self, DeliveryError> {
+    /// Goes into the target's own folder, which is made if that is wanted.
+    pub(super) async fn open(login: &'a Login, options: &Options, make: bool) -> Result<Self, DeliveryError> {
         let failed = |step: &str, reason: String, transient: bool| DeliveryError::Server {
             server: login.server(),
             step: step.to_owned(),
@@ -123,7 +124,9 @@ impl<'a> Sftp<'a> {
         };
         sftp.now = sftp.root.clone();
         let own = parts(&options.path, Rules::Unix)?;
-        sftp.enter(&own, true).await?;
+        if !sftp.enter(&own, make).await? {
+            return Err(login.absent(format!("folder {}", options.path)));
+        }
         sftp.root = sftp.now.clone();
         Ok(sftp)
     }
@@ -323,7 +326,7 @@ impl Shelf for Sftp<'_> {
         written.and(closed.map(|_| ()))
     }
 
-    async fn hash(&mut self, name: &str) -> Result<Option<Hash>, DeliveryError> {
+    async fn hash(&mut self, name: &str, size: u64) -> Result<Option<Hash>, DeliveryError> {
         let what = format!("reading {}", self.at(name));
         let opened = self
             .session
@@ -335,14 +338,10 @@ impl Shelf for Sftp<'_> {
             Err(error) => return Err(failed(self.login, &what, &error)),
         };
         let mut hashing = Hashing::default();
-        let mut place = 0;
-        loop {
-            match self.session.read(handle.as_str(), place, self.read_size).await {
+        while hashing.size() <= size {
+            match self.session.read(handle.as_str(), hashing.size(), self.read_size).await {
                 Ok(data) if data.data.is_empty() => break,
-                Ok(data) => {
-                    hashing.update(&data.data);
-                    place += data.data.len() as u64;
-                }
+                Ok(data) => hashing.update(&data.data),
                 Err(Error::Status(status)) if status.status_code == StatusCode::Eof => break,
                 Err(error) => return Err(failed(self.login, &what, &error)),
             }

@@ -203,12 +203,15 @@ fn read() -> FileAccessMask {
 impl Shelf for Smb<'_> {
     async fn enter(&mut self, below: &[String], make: bool) -> Result<bool, DeliveryError> {
         let mut folder = String::new();
-        for part in self.own.iter().chain(below) {
+        for (index, part) in self.own.iter().chain(below).enumerate() {
             if !folder.is_empty() {
                 folder.push('\\');
             }
             folder.push_str(part);
             if !self.folder(&folder, make).await? {
+                if index < self.own.len() {
+                    return Err(self.login.absent(format!("folder {folder}")));
+                }
                 return Ok(false);
             }
         }
@@ -236,24 +239,26 @@ impl Shelf for Smb<'_> {
         written.and(closed)
     }
 
-    async fn hash(&mut self, name: &str) -> Result<Option<Hash>, DeliveryError> {
+    async fn hash(&mut self, name: &str, size: u64) -> Result<Option<Hash>, DeliveryError> {
         let Some(file) = self.file(name, CreateDisposition::Open, read()).await? else {
             return Ok(None);
         };
         let what = format!("reading {}", self.at(name));
         let mut hashing = Hashing::default();
         let mut chunk = vec![0; self.chunk];
-        let mut place = 0;
-        loop {
+        while hashing.size() <= size {
             let count = self
                 .login
-                .step(&what, |_| true, file.read_block(&mut chunk, place, None, false))
+                .step(
+                    &what,
+                    |_| true,
+                    file.read_block(&mut chunk, hashing.size(), None, false),
+                )
                 .await?;
             if count == 0 {
                 break;
             }
             hashing.update(&chunk[..count]);
-            place += count as u64;
         }
         step(self.login, &what, file.close()).await?;
         Ok(Some(hashing.finish().1))
