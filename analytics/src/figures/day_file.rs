@@ -777,6 +777,54 @@ impl Part {
         }
     }
 
+    /// The longest test interval of a monitor, where it may be longer than 71 minutes.
+    pub(super) fn longest_interval(&self, monitor: usize) -> Option<Micros> {
+        let intervals = self.test_interval.as_ref().filter(|column| column.may_be_long())?;
+        match self.rows(monitor)? {
+            Rows::Range(rows) => rows.clone().filter_map(|row| intervals.get(row)).max(),
+            Rows::Picked(rows) => rows.iter().filter_map(|row| intervals.get(*row as usize)).max(),
+        }
+    }
+
+    /// The same without the rows of other monitors than those that were wanted: of many files at once, they take much room.
+    pub(super) fn of_wanted(mut self, query: &SeriesQuery) -> Self {
+        fn known<T>(column: Vec<T>) -> Option<Vec<T>> {
+            (!column.is_empty()).then_some(column)
+        }
+        fn measured(column: &mut Durations) -> Option<Durations> {
+            (!column.is_empty()).then(|| std::mem::take(column))
+        }
+        let names: Vec<Arc<str>> = self.monitors().cloned().collect();
+        self.place(&names);
+        let mut series = Series::default();
+        let mut monitors = Vec::with_capacity(names.len());
+        for (number, name) in names.into_iter().enumerate() {
+            let first = series.len();
+            self.add_to(&mut series, query, number);
+            monitors.push((name, Rows::Range(first..series.len())));
+        }
+        Self {
+            monitors,
+            places: Vec::new(),
+            test_interval: measured(&mut series.test_interval),
+            max_round_trip: measured(&mut series.max_round_trip),
+            metrics: query
+                .metrics
+                .iter()
+                .map(|metric| (*metric, measured(&mut series.metrics[*metric as usize])))
+                .collect(),
+            started_at: series.started_at,
+            outcome: series.outcome,
+            excluded: known(series.excluded),
+            provisional: known(series.provisional),
+            stage: known(series.stage),
+            error: known(series.error),
+            smtp_reply_code: known(series.smtp_reply_code),
+            unverified: known(series.unverified),
+            hops: known(series.hops),
+        }
+    }
+
     /// Adds a monitor's rows to its series.
     pub(super) fn add_to(&self, series: &mut Series, query: &SeriesQuery, monitor: usize) {
         match self.rows(monitor) {
