@@ -383,6 +383,10 @@ fn booleans(frame: &DataFrame, name: &str) -> PolarsResult<Option<BooleanChunked
 
 /// A column of moments in microseconds.
 fn moments(column: &Frame) -> PolarsResult<Int64Chunked> {
+    if let kind @ (DataType::Date | DataType::Time | DataType::Duration(_)) = column.dtype() {
+        let reason = format!("column {:?} is of type {kind}, not of moments", column.name());
+        return Err(PolarsError::SchemaMismatch(reason.into()));
+    }
     let physical = column.to_physical_repr().cast(&DataType::Int64)?;
     let values = physical.i64()?;
     Ok(match column.dtype() {
@@ -911,12 +915,13 @@ impl Chosen<'_> {
 #[cfg(test)]
 mod tests {
     use parquet::{
-        data_type::{ByteArray, ByteArrayType},
+        data_type::{ByteArray, ByteArrayType, Int32Type},
         file::{properties::WriterProperties, statistics::ValueStatistics, writer::SerializedFileWriter},
         schema::parser::parse_message_type,
     };
 
     use super::*;
+    use crate::figures::{Calendar, Period};
 
     /// The row groups of a file whose footer claims these bounds of its monitors.
     fn claimed(least: &str, greatest: &str) -> Vec<Group> {
@@ -946,6 +951,39 @@ mod tests {
             group.set_column_metadata(columns.collect()).build().expect("a group")
         });
         groups_of(&metadata.set_row_groups(groups.collect()).build())
+    }
+
+    #[test]
+    fn a_date_is_no_moment() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("samples.parquet");
+        let schema = "message rows { required binary monitor (UTF8); required int32 started_at (DATE);
+            required binary outcome (UTF8); }";
+        let schema = Arc::new(parse_message_type(schema).expect("a schema"));
+        let file = File::create(&path).expect("a file");
+        let mut writer = SerializedFileWriter::new(file, schema, Arc::new(WriterProperties::new())).expect("one");
+        let mut group = writer.next_row_group().expect("a row group");
+        for word in ["m", "", "ok"] {
+            let mut column = group.next_column().expect("a column").expect("a column");
+            let written = if word.is_empty() {
+                column.typed::<Int32Type>().write_batch(&[20_000], None, None)
+            } else {
+                let word = [ByteArray::from(word)];
+                column.typed::<ByteArrayType>().write_batch(&word, None, None)
+            };
+            written.expect("a value");
+            column.close().expect("a column");
+        }
+        group.close().expect("a row group");
+        writer.close().expect("a file");
+        let file = LakeFile {
+            site: "here".into(),
+            date: jiff::civil::date(2024, 10, 4),
+            path,
+        };
+        let day = Period::between("2024-10-04", "2024-10-05", Calendar::new(jiff::tz::TimeZone::UTC)).expect("a day");
+        let read = Part::read(&file, None, &SeriesQuery::new(day), &Wanted::default());
+        assert!(matches!(read, Err(LakeError::Corrupt { .. })));
     }
 
     #[test]
