@@ -289,6 +289,24 @@ impl Lake {
         Ok(all)
     }
 
+    /// Whether there are events of earlier UTC days than that of a moment.
+    ///
+    /// # Errors
+    /// A folder can't be read.
+    pub fn has_events_before(&self, moment: UtcMicros) -> Result<bool, LakeError> {
+        let folder = self.folder.with_file_name(Event::FOLDER);
+        if !folder.is_dir() {
+            return Ok(false);
+        }
+        let is_earlier = |(date, _): &(String, PathBuf)| date.parse().is_ok_and(|date: Date| date < moment.utc_date());
+        for (_, path) in partitions(&folder, "site")? {
+            if partitions(&path, "date")?.iter().any(is_earlier) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn events_of(&self, path: &Path) -> Result<Vec<Event>, LakeError> {
         let reason = match read_day::<Event>(path) {
             Ok(events) => return Ok(events),

@@ -72,6 +72,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ),
         ("All {0} promises were kept.", "Alle {0} Zusagen wurden gehalten."),
         ("All {0} tests succeeded.", "Alle {0} Tests gelangen."),
+        (
+            "An alarm that rose more than {0} days before the period and did not clear in it would not be listed.",
+            "Ein Alarm, der mehr als {0} Tage vor dem Zeitraum ausgelöst wurde und in ihm nicht endete, wäre nicht aufgeführt.",
+        ),
         ("As of {0}.", "Stand {0}."),
         ("Availability", "Verfügbarkeit"),
         ("Availability and round trip", "Verfügbarkeit und Laufzeit"),

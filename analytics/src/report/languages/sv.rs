@@ -72,6 +72,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ),
         ("All {0} promises were kept.", "Alla {0} löften hölls."),
         ("All {0} tests succeeded.", "Alla {0} tester lyckades."),
+        (
+            "An alarm that rose more than {0} days before the period and did not clear in it would not be listed.",
+            "Ett larm som utlöstes mer än {0} dagar före perioden och inte upphörde under den visas inte.",
+        ),
         ("As of {0}.", "Läget {0}."),
         ("Availability", "Tillgänglighet"),
         ("Availability and round trip", "Tillgänglighet och gångtid"),

@@ -12,9 +12,9 @@ use mailqos_core::{
 
 use super::{Ids, kinds};
 use crate::{
-    figures::{Calendar, Lake, Period},
+    figures::{AlarmLog, Calendar, Lake, Period},
     report::{
-        definition,
+        definition::{self, Definition},
         document::{Block, Document},
         facts::{Facts, Selection},
         findings::{self, Together},
@@ -182,18 +182,30 @@ impl Made {
         Self { config, lake, facts }
     }
 
-    fn document(&self, folder: &Path, kind: &str) -> Document {
+    /// A definition of one section.
+    fn definition(&self, folder: &Path, kind: &str, options: &str) -> Definition {
         let file = folder.join("one.toml");
-        let text = format!("title = \"One\"\n[[section]]\nkind = {kind:?}\n{}\n", options(kind));
+        let text = format!("title = \"One\"\n[[section]]\nkind = {kind:?}\n{options}\n");
         fs::write(&file, text).expect("written");
-        let definition =
-            definition::load(Some(&self.config), &file).unwrap_or_else(|problems| panic!("{kind}: {problems}"));
-        let source = Source {
+        definition::load(Some(&self.config), &file).unwrap_or_else(|problems| panic!("{kind}: {problems}"))
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source {
             lake: &self.lake,
             config: Some(&self.config),
             now: self.facts.period.to + HOUR,
             made_at: None,
-        };
+        }
+    }
+
+    fn document(&self, folder: &Path, kind: &str) -> Document {
+        self.document_with(folder, kind, options(kind))
+    }
+
+    fn document_with(&self, folder: &Path, kind: &str, options: &str) -> Document {
+        let definition = self.definition(folder, kind, options);
+        let source = self.source();
         let locale = Locale::new("en", TimeZone::UTC).expect("English");
         let members = (0..self.facts.monitors.len()).collect();
         generate::document(
@@ -315,4 +327,18 @@ fn no_section_fails_without_samples() {
         let (main, _) = main.split_once("</main>").expect("its end");
         assert!(!main.contains("NaN") && !main.contains(">inf"), "{kind}: {main}");
     }
+}
+
+#[test]
+fn an_alarm_that_may_be_open_since_long_before_is_told_of() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut made = Made::new(folder.path(), lake(folder.path()));
+    let unlisted = "more than 31 days before";
+    let text = |made: &Made| media::text::render(&made.document(folder.path(), "alarms"));
+    assert!(!text(&made).contains(unlisted));
+    let later = made.facts.period.to + Micros::from_secs(60 * 86_400);
+    let later = Period::new(later, later + HOUR, Calendar::new(TimeZone::UTC)).expect("a period");
+    made.facts.log = AlarmLog::load(&made.lake, &later, &|_, _| true).expect("the log");
+    let text = text(&made).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("No alarm rose.") && text.contains(unlisted), "{text}");
 }
