@@ -108,6 +108,19 @@ fn one_more_failure_than_the_budget_misses() {
 }
 
 #[test]
+fn a_budget_that_is_spent_to_the_last_test_is_not_overspent() {
+    // 207 of 1,440 tests may be bad; in floating point that is a little less.
+    let level = level("availability = \"85.625%\"");
+    let period = Period::between("2026-10-01", "2026-10-06", month().calendar).expect("five days");
+    let until = period.from + Micros::from_secs(4 * 86_400);
+    for (failures, verdict) in [(207, Verdict::Open), (208, Verdict::Missed)] {
+        let series = series(&period, until, |n| if n < failures { BAD } else { GOOD });
+        let entry = judged(&level, &period, until, &series);
+        assert_eq!(entry.verdict(), verdict, "{failures} failures");
+    }
+}
+
+#[test]
 fn only_service_hours_count_and_maintenance_does_not() {
     let level = level("availability = \"99%\"\nuptime = \"99%\"\nhours = \"Mon-Fri 07:00-19:00\"");
     let period = month();
