@@ -330,6 +330,22 @@ fn no_section_fails_without_samples() {
 }
 
 #[test]
+fn a_limit_that_changed_is_not_told_as_that_of_all() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let changed = samples().into_iter().map(|mut sample| {
+        if sample.started_at < MONDAY + HOUR {
+            sample.max_round_trip = Some(Micros::from_secs(60));
+        }
+        sample
+    });
+    let made = Made::new(folder.path(), lake_of(folder.path(), changed.collect()));
+    let monitors: Vec<_> = made.facts.monitors.iter().collect();
+    let locale = Locale::new("en", TimeZone::UTC).expect("English");
+    let headline = findings::headline(&monitors, &locale);
+    assert!(headline.starts_with("Mail was delivered in time in "), "{headline}");
+}
+
+#[test]
 fn an_alarm_that_may_be_open_since_long_before_is_told_of() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut made = Made::new(folder.path(), lake(folder.path()));
