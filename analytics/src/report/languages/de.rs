@@ -60,6 +60,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "A burn rate of 1 spends the error budget exactly at the period's end. Maintenance and unknown time, both within service hours, do not count.",
             "Eine Verbrauchsrate von 1 verbraucht das Fehlerbudget genau bis zum Ende des Zeitraums. Wartung und unbekannte Zeit, beide innerhalb der Servicezeiten, zählen nicht.",
         ),
+        (
+            "A section's period is not over.",
+            "Der Zeitraum eines Abschnitts ist nicht zu Ende.",
+        ),
         ("Alarm channel dead", "Alarmweg tot"),
         (
             "All monitors of each together, the worst first; in brackets the 95 % confidence interval",
@@ -136,6 +140,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         (
             "Figures are over the time until {0}.",
             "Die Zahlen gelten für die Zeit bis {0}.",
+        ),
+        (
+            "Figures of {0} are over the time until {1}.",
+            "Die Zahlen zu {0} gelten für die Zeit bis {1}.",
         ),
         ("Finding", "Befund"),
         ("Fisher", "Fisher"),

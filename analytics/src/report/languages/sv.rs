@@ -60,6 +60,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "A burn rate of 1 spends the error budget exactly at the period's end. Maintenance and unknown time, both within service hours, do not count.",
             "En förbrukningstakt på 1 förbrukar felbudgeten precis till periodens slut. Underhåll och okänd tid, båda inom servicetiderna, räknas inte.",
         ),
+        ("A section's period is not over.", "Ett avsnitts period är inte slut."),
         ("Alarm channel dead", "Larmväg död"),
         (
             "All monitors of each together, the worst first; in brackets the 95 % confidence interval",
@@ -136,6 +137,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         (
             "Figures are over the time until {0}.",
             "Siffrorna gäller tiden fram till {0}.",
+        ),
+        (
+            "Figures of {0} are over the time until {1}.",
+            "Siffrorna för {0} gäller tiden fram till {1}.",
         ),
         ("Finding", "Slutsats"),
         ("Fisher", "Fisher"),

@@ -346,6 +346,20 @@ fn a_limit_that_changed_is_not_told_as_that_of_all() {
 }
 
 #[test]
+fn what_sections_of_another_period_are_made_of_is_told_as_well() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = Made::new(folder.path(), lake(folder.path()));
+    let definition = made.definition(folder.path(), "coverage", "period = \"current-month\"");
+    let reports = generate::documents(&definition, made.source(), &made.facts.period).expect("a report");
+    let titles: Vec<&str> = reports[0].document.notes.iter().map(|note| &*note.title).collect();
+    assert_eq!(titles, ["A section's period is not over."]);
+    assert!(reports[0].provisional);
+    let without = made.definition(folder.path(), "coverage", "");
+    let reports = generate::documents(&without, made.source(), &made.facts.period).expect("a report");
+    assert!(reports[0].document.notes.is_empty() && !reports[0].provisional);
+}
+
+#[test]
 fn an_alarm_that_may_be_open_since_long_before_is_told_of() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut made = Made::new(folder.path(), lake(folder.path()));
