@@ -223,7 +223,12 @@ pub(super) fn document(
         Some(group) => format!("{}: {group}", l.text(&definition.template.title)),
         None => l.text(&definition.template.title),
     };
-    let made_at = source.made_at.or(facts.last_sample).unwrap_or(facts.period.to);
+    // Where there is no sample at all, the files have a date all the same.
+    let last_sample = facts
+        .last_sample
+        .or(seen.iter().filter_map(|(facts, _)| facts.last_sample).max());
+    let data_until = source.made_at.or(last_sample);
+    let made_at = data_until.unwrap_or(facts.period.to);
     let provenance = Provenance::new(parts.into_values().flatten().collect());
     let objects: BTreeSet<&str> = monitors
         .iter()
@@ -242,7 +247,7 @@ pub(super) fn document(
         zone: l.zone_name(),
         scope,
         language: l.tag().to_owned(),
-        made: l.moment(made_at),
+        made: data_until.map_or_else(|| DASH.to_owned(), |at| l.moment(at)),
         made_at,
         producer: concat!("mailqos ", env!("CARGO_PKG_VERSION")).to_owned(),
         data_hash: provenance.sha256.clone(),

@@ -326,6 +326,10 @@ fn no_section_fails_without_samples() {
         let (_, main) = page.split_once("<main>").expect("the main part");
         let (main, _) = main.split_once("</main>").expect("its end");
         assert!(!main.contains("NaN") && !main.contains(">inf"), "{kind}: {main}");
+        assert!(page.contains("Data until –"), "{kind}");
+        let json = media::data::json::render(&document).expect("JSON");
+        let json: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+        assert!(json["made"].is_null(), "{}", json["made"]);
     }
 }
 
