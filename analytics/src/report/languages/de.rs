@@ -609,6 +609,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "vom Augenblick, bevor der Inhalt dem SMTP-Server übergeben wird, bis zur Ankunft der Mail im Postfach; stets mit den Grenzen, in denen die Ankunft liegen muss",
         ),
         ("grey: changes of less than {0}", "grau: Änderungen unter {0}"),
+        (
+            "grey: changes within chance or of less than {0}",
+            "grau: Änderungen im Bereich des Zufalls oder unter {0}",
+        ),
         ("grey: {0} more", "grau: {0} weitere"),
         ("hatched is maintenance", "schraffiert ist Wartung"),
         ("highest p95", "höchstes p95"),

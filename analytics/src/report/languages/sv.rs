@@ -600,6 +600,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "från ögonblicket just innan innehållet lämnas till SMTP-servern tills brevet ligger i brevlådan; alltid med de gränser som ankomsten måste ligga inom",
         ),
         ("grey: changes of less than {0}", "grått: ändringar under {0}"),
+        (
+            "grey: changes within chance or of less than {0}",
+            "grått: ändringar inom slumpen eller under {0}",
+        ),
         ("grey: {0} more", "grått: {0} till"),
         ("hatched is maintenance", "streckat är underhåll"),
         ("highest p95", "högsta p95"),
