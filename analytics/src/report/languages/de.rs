@@ -659,6 +659,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("not seen to clear", "Ende nicht gesehen"),
         ("not seen to end", "Ende nicht gesehen"),
         ("not tested", "nicht getestet"),
+        (
+            "not the one monitor of which the figure is known.",
+            "der einzige Monitor, dessen Wert bekannt ist, nicht.",
+        ),
         ("not the only monitor.", "der einzige Monitor nicht."),
         ("of", "von"),
         ("of the period is known", "des Zeitraums ist bekannt"),

@@ -650,6 +650,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("not seen to clear", "slut inte sett"),
         ("not seen to end", "slutet inte sett"),
         ("not tested", "inte testat"),
+        (
+            "not the one monitor of which the figure is known.",
+            "inte den enda monitor vars värde är känt.",
+        ),
         ("not the only monitor.", "inte den enda monitorn."),
         ("of", "av"),
         ("of the period is known", "av perioden är känd"),

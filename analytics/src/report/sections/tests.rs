@@ -364,6 +364,17 @@ fn what_sections_of_another_period_are_made_of_is_told_as_well() {
 }
 
 #[test]
+fn the_one_of_several_monitors_that_is_known_is_not_called_the_only_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let is_kept = |sample: &Sample| sample.monitor.as_str() == "lyon" || sample.started_at >= MONDAY;
+    let kept = samples().into_iter().filter(is_kept).collect();
+    let made = Made::new(folder.path(), lake_of(folder.path(), kept));
+    let faster = "figure = \"slower\"\nend = \"best\"";
+    let text = media::text::render(&made.document_with(folder.path(), "top", faster));
+    assert!(text.contains("not the one monitor"), "{text}");
+}
+
+#[test]
 fn an_alarm_that_may_be_open_since_long_before_is_told_of() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut made = Made::new(folder.path(), lake(folder.path()));
