@@ -94,15 +94,21 @@ impl Plot {
         }
     }
 
-    /// Ticks and labels of time below `base`.
-    pub(super) fn time_axis(&self, canvas: &mut Canvas<'_>, period: Stretch, base: f64, voice: &dyn Voice) {
+    /// Ticks and labels of time below `base`; the paper ends at `edge`.
+    pub(super) fn time_axis(
+        &self,
+        canvas: &mut Canvas<'_>,
+        period: Stretch,
+        (base, edge): (f64, f64),
+        voice: &dyn Voice,
+    ) {
         let ticks = time_ticks(period, self.width(), TEXT, voice);
         for tick in ticks {
             let x = self.x(place(period, tick.at));
             canvas.line((x, base), (x, base + 4.0), Ink::Mist, 1.0);
             let half = text_width(&tick.label, TEXT) / 2.0;
             // At the ends labels lean inwards rather than leave the paper.
-            let middle = x.max(half + 1.0).min(self.right + 50.0 - half);
+            let middle = x.max(half + 1.0).min(edge - half);
             canvas.text(&tick.label, middle, base + 17.0, At::Middle, Ink::Grey, TEXT);
         }
     }
