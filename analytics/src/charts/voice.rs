@@ -1,6 +1,9 @@
 //! In which zone and language a chart speaks.
 
-use jiff::tz::TimeZone;
+use jiff::{
+    civil::{Date, Time},
+    tz::TimeZone,
+};
 
 use super::plot;
 
@@ -39,6 +42,21 @@ pub trait Voice: Sync {
     /// What follows a number in per cent.
     fn percent_sign(&self) -> &'static str {
         "\u{202f}%"
+    }
+
+    /// A time of day: `14:05`, with seconds `14:05:09`.
+    fn clock(&self, time: Time, seconds: bool) -> String {
+        let clock = format!("{:02}:{:02}", time.hour(), time.minute());
+        if seconds {
+            format!("{clock}:{:02}", time.second())
+        } else {
+            clock
+        }
+    }
+
+    /// A date, where it is not written in the language's way.
+    fn own_date(&self, _date: Date) -> Option<String> {
+        None
     }
 
     /// The day of a month as it stands in a date.

@@ -1,6 +1,9 @@
 //! How a report speaks: its language, its numbers, durations, shares and dates.
 
-use jiff::tz::TimeZone;
+use jiff::{
+    civil::{Date, Time},
+    tz::TimeZone,
+};
 use mailqos_core::model::{Micros, UtcMicros};
 
 use super::languages::{de, sv};
@@ -65,7 +68,7 @@ impl Dates {
         }
     }
 
-    fn of(&self, day: jiff::civil::Date) -> Option<String> {
+    fn of(&self, day: Date) -> Option<String> {
         match self {
             Self::Language => None,
             // It was tried when it was read.
@@ -463,7 +466,7 @@ impl Locale {
         self.zone.to_datetime(moment.timestamp())
     }
 
-    fn time(&self, time: jiff::civil::Time, seconds: bool) -> String {
+    fn time(&self, time: Time, seconds: bool) -> String {
         let (hour, half) = match time.hour() {
             hour if !self.formats.twelve_hours => (format!("{hour:02}"), ""),
             0 => ("12".to_owned(), "\u{a0}am"),
@@ -512,6 +515,14 @@ impl Voice for Locale {
 
     fn percent_sign(&self) -> &'static str {
         self.language.percent
+    }
+
+    fn clock(&self, time: Time, seconds: bool) -> String {
+        self.time(time, seconds)
+    }
+
+    fn own_date(&self, date: Date) -> Option<String> {
+        self.formats.dates.of(date)
     }
 
     fn nth(&self, day: i8) -> String {
@@ -688,6 +699,32 @@ mod tests {
         // From 1 October 2026, midnight in Berlin.
         assert_eq!(ticks(1_790_805_600_000_000, 31), ["5. Okt", "12.", "19.", "26."]);
         assert_eq!(ticks(1_790_805_600_000_000, 2)[1..], ["12:00", "2. Okt", "12:00"]);
+    }
+
+    #[test]
+    fn charts_write_dates_and_times_as_the_house_does() {
+        let formats = Formats {
+            dates: Dates::parse("iso").expect("a form"),
+            twelve_hours: true,
+            ..Formats::default()
+        };
+        let locale = english("UTC").with(formats);
+        // From 1 October 2026, midnight.
+        let from = UtcMicros(1_790_812_800_000_000);
+        let span = |hours: i64| Stretch {
+            from,
+            to: from + Micros::from_secs(3_600 * hours),
+        };
+        let labels = |hours: i64| {
+            let ticks = time_ticks(span(hours), 600.0, 12.0, &locale);
+            ticks
+                .into_iter()
+                .map(|tick| tick.label.replace(JOIN, " "))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(labels(24), ["12:00 am", "6:00 am", "12:00 pm", "6:00 pm"]);
+        assert_eq!(labels(48)[2], "2026-10-02");
+        assert_eq!(labels(31 * 24)[0], "2026-10-05");
     }
 
     #[test]
