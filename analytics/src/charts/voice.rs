@@ -89,6 +89,18 @@ impl Voice for English {
     }
 }
 
+/// The unit in which a duration of microseconds reads best, and the microseconds of one.
+pub(crate) fn unit_of(micros: f64) -> (&'static str, f64) {
+    // The half of the last digit belongs to the unit above: 999.6 ms is 1.00 s.
+    match micros.abs() {
+        size if size < 999.5 => ("µs", 1.0),
+        size if size < 999_500.0 => ("ms", 1e3),
+        size if size < 119.5 * SECOND => ("s", SECOND),
+        size if size < 119.5 * MINUTE => ("min", MINUTE),
+        _ => ("h", HOUR),
+    }
+}
+
 fn name(names: &[&str], number: i8) -> String {
     let index = usize::try_from(number).unwrap_or(0).saturating_sub(1);
     names.get(index).copied().unwrap_or(DASH).to_owned()
@@ -152,20 +164,8 @@ impl dyn Voice + '_ {
     }
 
     /// Microseconds with three significant digits, in the unit that reads best.
-    pub(super) fn duration(&self, micros: f64) -> String {
-        let size = micros.abs();
-        // The half of the last digit belongs to the unit above: 999.6 ms is 1.00 s.
-        let (divisor, unit) = if size < 999.5 {
-            (1.0, "µs")
-        } else if size < 999_500.0 {
-            (1e3, "ms")
-        } else if size < 119.5 * SECOND {
-            (SECOND, "s")
-        } else if size < 119.5 * MINUTE {
-            (MINUTE, "min")
-        } else {
-            (HOUR, "h")
-        };
+    pub(crate) fn duration(&self, micros: f64) -> String {
+        let (unit, divisor) = unit_of(micros);
         let value = micros / divisor;
         let decimals = if divisor == 1.0 || value.abs() >= 99.95 || value == value.trunc() {
             0

@@ -8,7 +8,7 @@ use mailqos_core::model::{Micros, UtcMicros};
 
 use super::languages::{de, sv};
 use crate::{
-    charts::Voice,
+    charts::{Voice, voice::unit_of},
     figures::{Calendar, Period},
 };
 
@@ -241,8 +241,7 @@ impl Locale {
 
     /// A duration of microseconds with its unit, in three significant digits: `1.34 s`, `240 ms`, `42 min`.
     pub fn duration(&self, micros: f64) -> String {
-        let (unit, per) = unit_of(micros);
-        self.in_unit(micros, unit, per)
+        (self as &dyn Voice).duration(micros)
     }
 
     /// A span of time as people say it: `42 min`, `3 h 10 min`, `2 d 4 h`.
@@ -284,16 +283,6 @@ impl Locale {
     /// A duration in a given unit without naming it, with decimals that suit the unit, all alike in a column.
     pub fn bare(&self, micros: f64, per: f64) -> String {
         self.number(micros / per, if per < 1e6 { usize::from(per > 1.0) } else { 2 })
-    }
-
-    fn in_unit(&self, micros: f64, unit: &str, per: f64) -> String {
-        let value = micros / per;
-        let decimals = match value.abs() {
-            v if v < 9.995 => 2,
-            v if v < 99.95 => 1,
-            _ => 0,
-        };
-        format!("{}{JOIN}{unit}", self.number(value, decimals))
     }
 
     /// A share of counted tests in per cent, with as many decimals as their number supports, and never 100 % or 0 % by rounding.
@@ -563,16 +552,6 @@ fn truncated(share: f64, decimals: usize) -> f64 {
     }
 }
 
-fn unit_of(micros: f64) -> (&'static str, f64) {
-    match micros.abs() {
-        m if m < 999.5 => ("µs", 1.0),
-        m if m < 999_500.0 => ("ms", 1e3),
-        m if m < 600e6 => ("s", 1e6),
-        m if m < 36_000e6 => ("min", 60e6),
-        _ => ("h", 3_600e6),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -609,7 +588,7 @@ mod tests {
         assert_eq!(
             shown,
             [
-                "0.00 µs", "340 µs", "1.34 ms", "240 ms", "1.34 s", "61.0 s", "42.0 min", "25.0 h"
+                "0 µs", "340 µs", "1.34 ms", "240 ms", "1.34 s", "61 s", "42 min", "25 h"
             ]
         );
     }
