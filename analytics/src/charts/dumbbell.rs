@@ -43,6 +43,8 @@ pub struct Row {
     pub before: Option<f64>,
     /// Its value in the later period, if known.
     pub after: Option<f64>,
+    /// Chance explains the change.
+    pub by_chance: bool,
 }
 
 impl Row {
@@ -50,8 +52,12 @@ impl Row {
         Some(self.after? - self.before?)
     }
 
-    /// Whether the change is more than everyday life.
+    /// Whether the change is more than everyday life, and more than chance.
     fn stands_out(&self, measure: Measure) -> bool {
+        !self.by_chance && self.is_large(measure)
+    }
+
+    fn is_large(&self, measure: Measure) -> bool {
         let Some((before, change)) = self.before.zip(self.change()) else {
             return false;
         };
@@ -72,6 +78,7 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
             name: row.name.clone(),
             before: finite(row.before),
             after: finite(row.after),
+            by_chance: row.by_chance,
         })
         .collect();
     let worse = |change: f64| if data.less_is_better { change } else { -change };
@@ -167,7 +174,12 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
                 .trim_start_matches('+')
                 .to_owned(),
         };
-        voice.fill("grey: changes of less than {0}", &[&least])
+        let text = if rows.iter().any(|row| row.by_chance && row.is_large(data.measure)) {
+            "grey: changes within chance or of less than {0}"
+        } else {
+            "grey: changes of less than {0}"
+        };
+        voice.fill(text, &[&least])
     } else {
         String::new()
     };
@@ -205,12 +217,15 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
 
 fn finding(data: &Dumbbell, rows: &[Row], worse: &dyn Fn(f64) -> f64, voice: &dyn Voice) -> String {
     let changes: Vec<(&Row, f64)> = rows.iter().filter_map(|row| Some((row, row.change()?))).collect();
-    let (Some((first, change)), Some((last, gain))) = (changes.first(), changes.last()) else {
+    let Some(first) = changes.first() else {
         return voice.t("Nothing can be compared.").to_owned();
     };
     let is_bad = |row: &Row, change: f64| row.stands_out(data.measure) && worse(change) > 0.0;
     let bad = changes.iter().filter(|(row, change)| is_bad(row, *change)).count() as u64;
-    if bad == 0 && !last.stands_out(data.measure) {
+    // What stands out is told, even where chance made a greater change elsewhere.
+    let standing = || changes.iter().filter(|(row, _)| row.stands_out(data.measure));
+    let (first, change) = standing().next().unwrap_or(first);
+    let Some((last, gain)) = standing().next_back() else {
         if let [(only, _)] = changes[..] {
             return voice.fill(
                 "{0} of {1} stayed as it was.",
@@ -221,7 +236,7 @@ fn finding(data: &Dumbbell, rows: &[Row], worse: &dyn Fn(f64) -> f64, voice: &dy
             "{0} stayed as it was at all of {1} monitors.",
             &[&sentence(&[&data.metric]), &voice.count(changes.len() as u64)],
         );
-    }
+    };
     if let [(only, change)] = changes[..] {
         let text = if bad == 1 {
             "{0} of {1} got worse by {2}."
@@ -267,6 +282,22 @@ mod tests {
         let (data, voice) = samples::dumbbell(4);
         let chart = chart(&data, &voice);
         insta::assert_snapshot!(samples::shown(&chart));
+    }
+
+    #[test]
+    fn what_chance_explains_is_not_told_as_a_change() {
+        let (mut data, voice) = samples::dumbbell(3);
+        (data.measure, data.less_is_better) = (Measure::Share, false);
+        for (row, after) in data.rows.iter_mut().zip([0.90, 0.98, 0.995]) {
+            (row.before, row.after, row.by_chance) = (Some(0.99), Some(after), after < 0.95);
+        }
+        let text = chart(&data, &voice).alternative;
+        let second = &data.rows[1].name;
+        assert!(text.contains("got worse at 1 of 3") && text.contains(second), "{text}");
+        data.rows.truncate(1);
+        let only = chart(&data, &voice);
+        assert!(only.alternative.contains("stayed as it was"), "{}", only.alternative);
+        assert!(only.subtitle.contains("within chance"), "{}", only.subtitle);
     }
 
     #[test]

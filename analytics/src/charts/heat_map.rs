@@ -121,7 +121,11 @@ pub fn chart(data: &HeatMap, voice: &dyn Voice) -> Chart {
                 };
                 let ink = Ink::Ramp(step(*value));
                 canvas.rect(x, top, room - 1.0, tall - 1.0, ink);
-                canvas.title(format!("{name} {hour:02}:00: {}", data.measure.text(*value, voice)));
+                canvas.title(format!(
+                    "{name} {}: {}",
+                    clock(hour, voice),
+                    data.measure.text(*value, voice)
+                ));
                 if fits {
                     let text = voice.number(value / size, decimals);
                     let middle = x + (room - 1.0) / 2.0;
@@ -156,7 +160,8 @@ fn key(canvas: &mut Canvas<'_>, right: f64, low: &str, high: &str) {
 
 fn finding(data: &HeatMap, known: &[(usize, usize, f64)], voice: &dyn Voice) -> String {
     let by = |one: &&(usize, usize, f64), other: &&(usize, usize, f64)| one.2.total_cmp(&other.2);
-    let when = |cell: &(usize, usize, f64)| format!("{} {:02}:00", voice.weekday(cell.0 as i8 + 1), cell.1);
+    let when =
+        |cell: &(usize, usize, f64)| format!("{} {}", voice.weekday(cell.0 as i8 + 1), clock(cell.1 as i8, voice));
     let metric = sentence(&[&data.metric]);
     match (known.iter().max_by(by), known.iter().min_by(by)) {
         (Some(high), Some(low)) if high.2 > low.2 => voice.fill(
@@ -177,12 +182,17 @@ fn finding(data: &HeatMap, known: &[(usize, usize, f64)], voice: &dyn Voice) -> 
     }
 }
 
+/// The beginning of an hour.
+fn clock(hour: i8, voice: &dyn Voice) -> String {
+    voice.clock(jiff::civil::time(hour, 0, 0, 0), false)
+}
+
 fn table(data: &HeatMap, days: &[usize], voice: &dyn Voice) -> Data {
     let mut heads = vec![voice.t("hour").to_owned()];
     heads.extend(days.iter().map(|day| voice.weekday(*day as i8 + 1)));
     let rows = (0..24)
         .map(|hour| {
-            let mut row = vec![Datum::text(format!("{hour:02}:00"))];
+            let mut row = vec![Datum::text(clock(hour as i8, voice))];
             row.extend(days.iter().map(|day| {
                 let value = data.cells[*day][hour].filter(|value| value.is_finite());
                 Datum::measured(value, data.measure, voice)

@@ -96,7 +96,7 @@ pub fn chart(data: &Lines, voice: &dyn Voice) -> Chart {
             }
         }
         label(canvas, ends, data, plot, names);
-        plot.time_axis(canvas, data.period, plot.bottom, voice);
+        plot.time_axis(canvas, data.period, (plot.bottom, f64::from(width)), voice);
     };
     let beyond = data.lines.len() - named;
     let metric = voice.fill("median {0}", &[&data.metric]);

@@ -1,6 +1,9 @@
 //! What charts share: the words around a drawing, the plot's place on the paper, its grid, its labels, and how moments are written.
 
-use jiff::{ZonedDateTime, civil::Time};
+use jiff::{
+    ZonedDateTime,
+    civil::{Date, Time},
+};
 use mailqos_core::model::UtcMicros;
 
 use super::{
@@ -94,15 +97,21 @@ impl Plot {
         }
     }
 
-    /// Ticks and labels of time below `base`.
-    pub(super) fn time_axis(&self, canvas: &mut Canvas<'_>, period: Stretch, base: f64, voice: &dyn Voice) {
+    /// Ticks and labels of time below `base`; the paper ends at `edge`.
+    pub(super) fn time_axis(
+        &self,
+        canvas: &mut Canvas<'_>,
+        period: Stretch,
+        (base, edge): (f64, f64),
+        voice: &dyn Voice,
+    ) {
         let ticks = time_ticks(period, self.width(), TEXT, voice);
         for tick in ticks {
             let x = self.x(place(period, tick.at));
             canvas.line((x, base), (x, base + 4.0), Ink::Mist, 1.0);
             let half = text_width(&tick.label, TEXT) / 2.0;
             // At the ends labels lean inwards rather than leave the paper.
-            let middle = x.max(half + 1.0).min(self.right + 50.0 - half);
+            let middle = x.max(half + 1.0).min(edge - half);
             canvas.text(&tick.label, middle, base + 17.0, At::Middle, Ink::Grey, TEXT);
         }
     }
@@ -167,17 +176,24 @@ pub(super) fn hatched(canvas: &mut Canvas<'_>, corner: (f64, f64), size: (f64, f
 /// A moment in the chart's zone: the day, and the time if it isn't midnight.
 pub(super) fn moment(at: UtcMicros, voice: &dyn Voice) -> String {
     let zoned = ZonedDateTime::new(at.timestamp(), voice.zone().clone());
-    let day = format!(
-        "{} {} {}",
-        voice.nth(zoned.day()),
-        voice.month(zoned.month()),
-        zoned.year()
-    );
+    let day = day(zoned.date(), voice);
     if zoned.time() == Time::midnight() {
         day
     } else {
-        format!("{day}, {:02}:{:02}", zoned.hour(), zoned.minute())
+        format!("{day}, {}", voice.clock(zoned.time(), false))
     }
+}
+
+fn day(date: Date, voice: &dyn Voice) -> String {
+    let language = || {
+        format!(
+            "{} {} {}",
+            voice.nth(date.day()),
+            voice.month(date.month()),
+            date.year()
+        )
+    };
+    voice.own_date(date).unwrap_or_else(language)
 }
 
 /// A period in the chart's zone, which is named.
@@ -191,11 +207,13 @@ pub(super) fn period(span: Stretch, voice: &dyn Voice) -> String {
     }
     // The last day is part of the period; its end is the next midnight.
     let last = to.date().yesterday().unwrap_or(to.date());
-    let month = |date: jiff::civil::Date| voice.month(date.month());
-    let end = format!("{} {} {}", voice.nth(last.day()), month(last), last.year());
+    let month = |date: Date| voice.month(date.month());
+    let end = day(last, voice);
     let first = from.date();
     if first == last {
         format!("{end}, {zone}")
+    } else if voice.own_date(first).is_some() {
+        format!("{} – {end}, {zone}", day(first, voice))
     } else if (first.year(), first.month()) == (last.year(), last.month()) {
         format!("{}–{end}, {zone}", voice.nth(first.day()))
     } else if first.year() == last.year() {
@@ -224,5 +242,69 @@ pub(super) fn headline(given: &str, finding: &str) -> String {
         finding.strip_suffix('.').unwrap_or(finding).to_owned()
     } else {
         given.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+    use mailqos_core::model::Micros;
+
+    use super::*;
+    use crate::charts::voice::English;
+
+    /// 1 October 2026, midnight UTC.
+    const FROM: UtcMicros = UtcMicros(1_790_812_800_000_000);
+
+    fn hours(hours: f64) -> Stretch {
+        Stretch {
+            from: FROM,
+            to: FROM + Micros((hours * 3_600e6) as i64),
+        }
+    }
+
+    /// Writes dates and times its own way.
+    struct House;
+
+    impl Voice for House {
+        fn zone(&self) -> &TimeZone {
+            static UTC: TimeZone = TimeZone::UTC;
+            &UTC
+        }
+
+        fn clock(&self, time: Time, _seconds: bool) -> String {
+            format!("{} o'clock", time.hour())
+        }
+
+        fn own_date(&self, date: Date) -> Option<String> {
+            Some(date.to_string())
+        }
+    }
+
+    #[test]
+    fn dates_and_times_are_written_as_the_house_does() {
+        assert_eq!(period(hours(24.0), &House), "2026-10-01, UTC");
+        assert_eq!(period(hours(48.0), &House), "2026-10-01 – 2026-10-02, UTC");
+        assert_eq!(period(hours(6.0), &House), "2026-10-01 – 2026-10-01, 6 o'clock, UTC");
+    }
+
+    #[test]
+    fn no_label_of_time_leaves_the_paper() {
+        let plot = Plot {
+            left: 40.0,
+            right: 298.0,
+            top: 0.0,
+            bottom: 50.0,
+        };
+        let english = English(TimeZone::UTC);
+        // The last label, of 18:00, is at the very end.
+        let svg = draw(300, 80, "", "", |canvas| {
+            plot.time_axis(canvas, hours(18.01), (50.0, 300.0), &english);
+        });
+        let last = svg.rsplit("<text x=\"").next().and_then(|text| text.split_once('"'));
+        let (x, rest) = last.expect("a label");
+        assert!(rest.contains(">18:00<"), "{svg}");
+        let x: f64 = x.parse().expect("a number");
+        assert!(x + text_width("18:00", TEXT) / 2.0 <= 300.1, "{svg}");
     }
 }

@@ -175,7 +175,7 @@ fn drawn(data: &RoundTrip, voice: &dyn Voice) -> Chart {
         drawing.shifts(canvas, above);
         drawing.limit(canvas);
         drawing.failures(canvas, lane);
-        plot.time_axis(canvas, data.period, plot.bottom + lane, voice);
+        plot.time_axis(canvas, data.period, (plot.bottom + lane, f64::from(width)), voice);
     };
     Said {
         title: &title,

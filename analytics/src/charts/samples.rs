@@ -367,6 +367,7 @@ pub(super) fn dumbbell(count: usize) -> (Dumbbell, English) {
                 name: format!("{} → mailbox {}", CITIES[n % 8], n / 8 + 1),
                 before: (n != 3).then_some(before),
                 after: Some(before * (0.7 + 0.7 * dice.throw())),
+                by_chance: false,
             }
         })
         .collect();

@@ -146,7 +146,7 @@ pub fn chart(data: &Strip, voice: &dyn Voice) -> Chart {
             strip(canvas, plot, cells, data.period, (middle, pitch * 0.8), voice);
             canvas.name(&row.figure, f64::from(width), middle + 4.0, At::End, figures);
         }
-        plot.time_axis(canvas, data.period, plot.bottom + 2.0, voice);
+        plot.time_axis(canvas, data.period, (plot.bottom + 2.0, f64::from(width)), voice);
     };
     let each = cell_name(data, voice);
     Said {

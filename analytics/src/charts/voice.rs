@@ -1,6 +1,9 @@
 //! In which zone and language a chart speaks.
 
-use jiff::tz::TimeZone;
+use jiff::{
+    civil::{Date, Time},
+    tz::TimeZone,
+};
 
 use super::plot;
 
@@ -41,6 +44,21 @@ pub trait Voice: Sync {
         "\u{202f}%"
     }
 
+    /// A time of day: `14:05`, with seconds `14:05:09`.
+    fn clock(&self, time: Time, seconds: bool) -> String {
+        let clock = format!("{:02}:{:02}", time.hour(), time.minute());
+        if seconds {
+            format!("{clock}:{:02}", time.second())
+        } else {
+            clock
+        }
+    }
+
+    /// A date, where it is not written in the language's way.
+    fn own_date(&self, _date: Date) -> Option<String> {
+        None
+    }
+
     /// The day of a month as it stands in a date.
     fn nth(&self, day: i8) -> String {
         day.to_string()
@@ -68,6 +86,18 @@ pub struct English(pub TimeZone);
 impl Voice for English {
     fn zone(&self) -> &TimeZone {
         &self.0
+    }
+}
+
+/// The unit in which a duration of microseconds reads best, and the microseconds of one.
+pub(crate) fn unit_of(micros: f64) -> (&'static str, f64) {
+    // The half of the last digit belongs to the unit above: 999.6 ms is 1.00 s.
+    match micros.abs() {
+        size if size < 999.5 => ("µs", 1.0),
+        size if size < 999_500.0 => ("ms", 1e3),
+        size if size < 119.5 * SECOND => ("s", SECOND),
+        size if size < 119.5 * MINUTE => ("min", MINUTE),
+        _ => ("h", HOUR),
     }
 }
 
@@ -134,20 +164,8 @@ impl dyn Voice + '_ {
     }
 
     /// Microseconds with three significant digits, in the unit that reads best.
-    pub(super) fn duration(&self, micros: f64) -> String {
-        let size = micros.abs();
-        // The half of the last digit belongs to the unit above: 999.6 ms is 1.00 s.
-        let (divisor, unit) = if size < 999.5 {
-            (1.0, "µs")
-        } else if size < 999_500.0 {
-            (1e3, "ms")
-        } else if size < 119.5 * SECOND {
-            (SECOND, "s")
-        } else if size < 119.5 * MINUTE {
-            (MINUTE, "min")
-        } else {
-            (HOUR, "h")
-        };
+    pub(crate) fn duration(&self, micros: f64) -> String {
+        let (unit, divisor) = unit_of(micros);
         let value = micros / divisor;
         let decimals = if divisor == 1.0 || value.abs() >= 99.95 || value == value.trunc() {
             0

@@ -124,7 +124,8 @@ fn language(text: &str) -> Result<String, String> {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Says whether a report was made from the samples that the lake holds, and if not, what differs.
+    /// Says whether a report was made from the samples that the lake holds, and if not, what differs. Compared are start, outcome,
+    /// the six times, stage and error of each sample.
     Verify(Verify),
 }
 

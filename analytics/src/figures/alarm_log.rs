@@ -8,7 +8,9 @@ use serde_json::Value;
 use super::{Lake, LakeError, Period};
 
 /// What was open when a period began is looked for so far back.
-const LOOK_BACK: Micros = Micros::from_secs(31 * 86_400);
+const LOOK_BACK: Micros = Micros::from_secs(LOOK_BACK_DAYS * 86_400);
+/// The same in days.
+pub const LOOK_BACK_DAYS: i64 = 31;
 
 /// The alarm log of a period.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub struct AlarmLog {
     pub dead_channels: Vec<DeadChannel>,
     /// Maintenance windows that were open in it.
     pub windows: Vec<Window>,
+    /// There are older events than those that were read: an alarm that rose so long before may be open, and not among these.
+    pub is_cut: bool,
 }
 
 /// An alarm.
@@ -83,8 +87,12 @@ impl AlarmLog {
     /// # Errors
     /// The lake can't be read.
     pub fn load(lake: &Lake, period: &Period, chosen: &dyn Fn(&str, &str) -> bool) -> Result<Self, LakeError> {
-        let mut log = Self::default();
-        for (site, events) in lake.events(period.from - LOOK_BACK, period.to)? {
+        let first = period.from - LOOK_BACK;
+        let mut log = Self {
+            is_cut: lake.has_events_before(first)?,
+            ..Self::default()
+        };
+        for (site, events) in lake.events(first, period.to)? {
             log.tell(&site, &events, chosen);
         }
         log.keep(period);

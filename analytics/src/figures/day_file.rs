@@ -383,6 +383,10 @@ fn booleans(frame: &DataFrame, name: &str) -> PolarsResult<Option<BooleanChunked
 
 /// A column of moments in microseconds.
 fn moments(column: &Frame) -> PolarsResult<Int64Chunked> {
+    if let kind @ (DataType::Date | DataType::Time | DataType::Duration(_)) = column.dtype() {
+        let reason = format!("column {:?} is of type {kind}, not of moments", column.name());
+        return Err(PolarsError::SchemaMismatch(reason.into()));
+    }
     let physical = column.to_physical_repr().cast(&DataType::Int64)?;
     let values = physical.i64()?;
     Ok(match column.dtype() {
@@ -777,6 +781,54 @@ impl Part {
         }
     }
 
+    /// The longest test interval of a monitor, where it may be longer than 71 minutes.
+    pub(super) fn longest_interval(&self, monitor: usize) -> Option<Micros> {
+        let intervals = self.test_interval.as_ref().filter(|column| column.may_be_long())?;
+        match self.rows(monitor)? {
+            Rows::Range(rows) => rows.clone().filter_map(|row| intervals.get(row)).max(),
+            Rows::Picked(rows) => rows.iter().filter_map(|row| intervals.get(*row as usize)).max(),
+        }
+    }
+
+    /// The same without the rows of other monitors than those that were wanted: of many files at once, they take much room.
+    pub(super) fn of_wanted(mut self, query: &SeriesQuery) -> Self {
+        fn known<T>(column: Vec<T>) -> Option<Vec<T>> {
+            (!column.is_empty()).then_some(column)
+        }
+        fn measured(column: &mut Durations) -> Option<Durations> {
+            (!column.is_empty()).then(|| std::mem::take(column))
+        }
+        let names: Vec<Arc<str>> = self.monitors().cloned().collect();
+        self.place(&names);
+        let mut series = Series::default();
+        let mut monitors = Vec::with_capacity(names.len());
+        for (number, name) in names.into_iter().enumerate() {
+            let first = series.len();
+            self.add_to(&mut series, query, number);
+            monitors.push((name, Rows::Range(first..series.len())));
+        }
+        Self {
+            monitors,
+            places: Vec::new(),
+            test_interval: measured(&mut series.test_interval),
+            max_round_trip: measured(&mut series.max_round_trip),
+            metrics: query
+                .metrics
+                .iter()
+                .map(|metric| (*metric, measured(&mut series.metrics[*metric as usize])))
+                .collect(),
+            started_at: series.started_at,
+            outcome: series.outcome,
+            excluded: known(series.excluded),
+            provisional: known(series.provisional),
+            stage: known(series.stage),
+            error: known(series.error),
+            smtp_reply_code: known(series.smtp_reply_code),
+            unverified: known(series.unverified),
+            hops: known(series.hops),
+        }
+    }
+
     /// Adds a monitor's rows to its series.
     pub(super) fn add_to(&self, series: &mut Series, query: &SeriesQuery, monitor: usize) {
         match self.rows(monitor) {
@@ -863,12 +915,13 @@ impl Chosen<'_> {
 #[cfg(test)]
 mod tests {
     use parquet::{
-        data_type::{ByteArray, ByteArrayType},
+        data_type::{ByteArray, ByteArrayType, Int32Type},
         file::{properties::WriterProperties, statistics::ValueStatistics, writer::SerializedFileWriter},
         schema::parser::parse_message_type,
     };
 
     use super::*;
+    use crate::figures::{Calendar, Period};
 
     /// The row groups of a file whose footer claims these bounds of its monitors.
     fn claimed(least: &str, greatest: &str) -> Vec<Group> {
@@ -898,6 +951,39 @@ mod tests {
             group.set_column_metadata(columns.collect()).build().expect("a group")
         });
         groups_of(&metadata.set_row_groups(groups.collect()).build())
+    }
+
+    #[test]
+    fn a_date_is_no_moment() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("samples.parquet");
+        let schema = "message rows { required binary monitor (UTF8); required int32 started_at (DATE);
+            required binary outcome (UTF8); }";
+        let schema = Arc::new(parse_message_type(schema).expect("a schema"));
+        let file = File::create(&path).expect("a file");
+        let mut writer = SerializedFileWriter::new(file, schema, Arc::new(WriterProperties::new())).expect("one");
+        let mut group = writer.next_row_group().expect("a row group");
+        for word in ["m", "", "ok"] {
+            let mut column = group.next_column().expect("a column").expect("a column");
+            let written = if word.is_empty() {
+                column.typed::<Int32Type>().write_batch(&[20_000], None, None)
+            } else {
+                let word = [ByteArray::from(word)];
+                column.typed::<ByteArrayType>().write_batch(&word, None, None)
+            };
+            written.expect("a value");
+            column.close().expect("a column");
+        }
+        group.close().expect("a row group");
+        writer.close().expect("a file");
+        let file = LakeFile {
+            site: "here".into(),
+            date: jiff::civil::date(2024, 10, 4),
+            path,
+        };
+        let day = Period::between("2024-10-04", "2024-10-05", Calendar::new(jiff::tz::TimeZone::UTC)).expect("a day");
+        let read = Part::read(&file, None, &SeriesQuery::new(day), &Wanted::default());
+        assert!(matches!(read, Err(LakeError::Corrupt { .. })));
     }
 
     #[test]

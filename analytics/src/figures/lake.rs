@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -31,6 +32,9 @@ use crate::parallel;
 const BUDGET: usize = 384 * 1024 * 1024;
 /// Footers that several batches need are kept up to so many bytes of them; each batch reads the others anew.
 const FOOTERS: usize = 256 * 1024 * 1024;
+
+/// No context is longer: that of the longest test interval that can be configured.
+const MOST_CONTEXT: Micros = Micros::from_secs(3 * 31 * 86_400);
 
 /// Why the lake could not be read.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -106,7 +110,8 @@ pub struct SeriesQuery {
     pub monitors: BTreeSet<String>,
     /// The period whose samples are `inside`.
     pub period: Period,
-    /// How far before and after the period samples are read as context, for outages that go over its edges.
+    /// How far before and after the period samples are read as context, for outages that go over its edges: at least, and of
+    /// monitors with long test intervals as far as they need.
     pub context: Micros,
     /// Which metrics to read.
     pub metrics: BTreeSet<Metric>,
@@ -155,7 +160,8 @@ impl SeriesQuery {
         self
     }
 
-    /// With the samples of a day before and after, and the test interval: what outages need.
+    /// With the samples of a day before and after, and the test interval: what outages need. Of a monitor whose test interval
+    /// is longer than eight hours, three of which are known, samples are read from further away.
     #[must_use]
     pub fn for_outages(mut self) -> Self {
         self.context = Micros::from_secs(86_400);
@@ -163,12 +169,20 @@ impl SeriesQuery {
         self
     }
 
-    fn first(&self) -> UtcMicros {
-        self.period.from - self.context
+    /// The context that a monitor of this test interval needs.
+    fn context_of(&self, interval: Option<Micros>) -> Micros {
+        match interval {
+            Some(interval) if self.context > Micros::ZERO => {
+                let three = Micros(interval.0.saturating_mul(3));
+                self.context.max(three.min(MOST_CONTEXT))
+            }
+            _ => self.context,
+        }
     }
 
-    fn last(&self) -> UtcMicros {
-        self.period.to + self.context
+    /// The UTC days of the period and its context.
+    fn days(&self, context: Micros) -> RangeInclusive<Date> {
+        (self.period.from - context).utc_date()..=UtcMicros((self.period.to + context).0 - 1).utc_date()
     }
 
     fn bytes_per_row(&self) -> usize {
@@ -275,6 +289,24 @@ impl Lake {
         Ok(all)
     }
 
+    /// Whether there are events of earlier UTC days than that of a moment.
+    ///
+    /// # Errors
+    /// A folder can't be read.
+    pub fn has_events_before(&self, moment: UtcMicros) -> Result<bool, LakeError> {
+        let folder = self.folder.with_file_name(Event::FOLDER);
+        if !folder.is_dir() {
+            return Ok(false);
+        }
+        let is_earlier = |(date, _): &(String, PathBuf)| date.parse().is_ok_and(|date: Date| date < moment.utc_date());
+        for (_, path) in partitions(&folder, "site")? {
+            if partitions(&path, "date")?.iter().any(is_earlier) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn events_of(&self, path: &Path) -> Result<Vec<Event>, LakeError> {
         let reason = match read_day::<Event>(path) {
             Ok(events) => return Ok(events),
@@ -333,10 +365,10 @@ impl Lake {
     /// The series of each (site, monitor) that a query selects, ordered by site and monitor. Those without any sample are
     /// left out.
     pub fn series<'lake>(&'lake self, query: &SeriesQuery) -> SeriesIter<'lake> {
-        let (first, last) = (query.first().utc_date(), UtcMicros(query.last().0 - 1).utc_date());
+        let days = query.days(query.context);
         let mut sites: VecDeque<Vec<&LakeFile>> = VecDeque::new();
         for file in &self.files {
-            if file.date < first || file.date > last {
+            if !days.contains(&file.date) {
                 continue;
             }
             if !query.sites.is_empty() && !query.sites.contains(&*file.site) {
@@ -561,6 +593,8 @@ struct Batch {
     site: Arc<str>,
     parts: Vec<Part>,
     monitors: Vec<Arc<str>>,
+    /// The context of each.
+    contexts: Vec<Micros>,
 }
 
 impl Batch {
@@ -571,7 +605,8 @@ impl Batch {
         for part in &self.parts {
             part.add_to(series, query, monitor);
         }
-        let (first, last) = (query.first().0, query.last().0);
+        let context = self.contexts[monitor];
+        let (first, last) = ((query.period.from - context).0, (query.period.to + context).0);
         let sorted = series.started_at.is_sorted();
         let inside = |at: &i64| first <= *at && *at < last;
         let whole =
@@ -694,7 +729,59 @@ impl<'lake> SeriesIter<'lake> {
         for part in &mut parts {
             part.place(&monitors);
         }
-        Ok(Some(Batch { site, parts, monitors }))
+        let contexts = (0..monitors.len())
+            .map(|monitor| {
+                let intervals = parts.iter().filter_map(|part| part.longest_interval(monitor));
+                self.query.context_of(intervals.max())
+            })
+            .collect();
+        let mut batch = Batch {
+            site,
+            parts,
+            monitors,
+            contexts,
+        };
+        self.widen(&mut batch)?;
+        Ok(Some(batch))
+    }
+
+    /// Adds the samples of those monitors that need more context than was read.
+    fn widen(&self, batch: &mut Batch) -> Result<(), LakeError> {
+        let read = self.query.days(self.query.context);
+        let widest = batch.contexts.iter().max().copied().unwrap_or_default();
+        let days = self.query.days(widest);
+        let missing =
+            |file: &&LakeFile| file.site == batch.site && days.contains(&file.date) && !read.contains(&file.date);
+        if days == read {
+            return Ok(());
+        }
+        let files: Vec<&LakeFile> = self.lake.files.iter().filter(missing).collect();
+        let monitors = batch.monitors.iter().zip(&batch.contexts);
+        let wanted = Wanted {
+            names: monitors
+                .filter(|(_, context)| **context > self.query.context)
+                .map(|(monitor, _)| monitor.to_string())
+                .collect(),
+            ..Wanted::default()
+        };
+        let more = self.lake.in_parallel(&files, |file| {
+            Ok(Part::read(file, None, &self.query, &wanted)?.of_wanted(&self.query))
+        })?;
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        for (index, part) in more {
+            let place = if files[index].date < *read.start() {
+                &mut before
+            } else {
+                &mut after
+            };
+            place.extend(part);
+        }
+        let parts = before.into_iter().chain(std::mem::take(&mut batch.parts)).chain(after);
+        batch.parts = parts.collect();
+        for part in &mut batch.parts {
+            part.place(&batch.monitors);
+        }
+        Ok(())
     }
 
     fn next_batch(&mut self) -> Result<Option<Batch>, LakeError> {
@@ -747,5 +834,67 @@ impl Iterator for SeriesIter<'_> {
                 Some(Err(error))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+    use mailqos_core::{
+        lake::DayWriter,
+        model::{Outcome, Sample},
+    };
+
+    use super::*;
+    use crate::figures::{Calendar, Timeline};
+
+    /// 2026-03-02, midnight UTC.
+    const MONDAY: UtcMicros = UtcMicros(1_772_409_600_000_000);
+
+    fn hours(hours: i64) -> Micros {
+        Micros::from_secs(3_600 * hours)
+    }
+
+    #[test]
+    fn the_context_of_a_monitor_is_as_long_as_three_of_its_test_intervals() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let site = "here".parse().expect("a site");
+        let often = (-60..60).map(|hour| ("often", hour, 1));
+        let rarely = [-54, -30, 6, 60].map(|hour| ("rarely", hour, 24));
+        let mut days: BTreeMap<Date, Vec<Sample>> = BTreeMap::new();
+        for (monitor, hour, interval) in often.chain(rarely) {
+            let at = MONDAY + hours(hour);
+            let mut sample = Sample::new(monitor.parse().expect("an id"), at, Outcome::Ok);
+            sample.test_interval = Some(hours(interval));
+            days.entry(at.utc_date()).or_default().push(sample);
+        }
+        for (day, samples) in days {
+            let mut file = DayWriter::create(folder.path(), &site, day).expect("a file");
+            for sample in samples {
+                file.push(sample).expect("in order");
+            }
+            file.publish(None).expect("published");
+        }
+        let lake = Lake::open(folder.path()).expect("the lake");
+        let period = Period::new(MONDAY, MONDAY + hours(24), Calendar::new(TimeZone::UTC)).expect("a day");
+        let query = SeriesQuery::new(period.clone()).for_outages();
+        let all: Vec<Series> = lake.series(&query).collect::<Result<_, _>>().expect("read");
+        let [often, rarely] = &all[..] else {
+            panic!("two monitors: {all:?}");
+        };
+        assert_eq!((often.len(), often.inside.len()), (72, 24), "a day before and after");
+        assert_eq!((rarely.len(), rarely.inside.clone()), (4, 2..3));
+        assert_eq!(rarely.test_interval.iter().collect::<Vec<_>>(), [Some(hours(24)); 4]);
+        for series in &all {
+            let timeline = Timeline::of(series, &period, None);
+            assert_eq!(
+                (timeline.up, timeline.unknown),
+                (hours(24), Micros::ZERO),
+                "{}",
+                series.monitor
+            );
+        }
+        let in_parallel = lake.map(&query, |series| series.len()).expect("read");
+        assert_eq!(in_parallel, [72, 4]);
     }
 }

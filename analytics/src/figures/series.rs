@@ -279,6 +279,11 @@ impl Durations {
         }
     }
 
+    /// Whether a value may be longer than 71 minutes.
+    pub(super) fn may_be_long(&self) -> bool {
+        matches!(self.0, Store::Wide(_))
+    }
+
     fn widened(&mut self) -> &mut Vec<i64> {
         if let Store::Narrow(values) = &self.0 {
             self.0 = Store::Wide(values.iter().map(|value| widen(*value)).collect());

@@ -32,7 +32,8 @@ pub struct Document {
     pub scope: String,
     /// Language tag, such as `en`.
     pub language: String,
-    /// When the report was made, in the report's zone and language. Comes from the data or a flag, so that it can be reproduced.
+    /// When the report was made, in the report's zone and language; a dash where it has no data. Comes from the data or a flag, so
+    /// that it can be reproduced.
     pub made: String,
     /// The same moment.
     pub made_at: UtcMicros,

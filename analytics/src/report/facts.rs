@@ -79,6 +79,8 @@ pub struct Monitor {
     pub before: Option<Before>,
     /// The longest round trip that counts as good, as the last sample or the configuration says.
     pub max_round_trip: Option<Micros>,
+    /// The same, where it held for all counted tests of the period.
+    pub limit: Option<Micros>,
     /// How many samples the period has, and their hash.
     pub origin: Origin,
     /// A certificate was accepted unverified in a test of the period.
@@ -352,6 +354,13 @@ fn monitor(
         .clone()
         .rev()
         .find_map(|row| series.max_round_trip.get(row));
+    let max_round_trip = in_samples.or(configured.map(|monitor| monitor.kind.max_round_trip()));
+    let is_limit = |row| {
+        series
+            .max_round_trip
+            .get(row)
+            .is_none_or(|limit| Some(limit) == max_round_trip)
+    };
     Monitor {
         site: series.site.to_string(),
         id: series.monitor.to_string(),
@@ -368,7 +377,8 @@ fn monitor(
         timeline: Timeline::of(&series, passed, configured.map(|monitor| monitor.test_interval)),
         before,
         origin,
-        max_round_trip: in_samples.or(configured.map(|monitor| monitor.kind.max_round_trip())),
+        max_round_trip,
+        limit: max_round_trip.filter(|_| series.counted().all(is_limit)),
         unverified: series
             .unverified
             .get(series.inside.clone())

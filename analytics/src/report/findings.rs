@@ -165,10 +165,10 @@ pub fn headline(monitors: &[&Monitor], locale: &Locale) -> String {
     main + &rest
 }
 
-/// The longest round trip that counts as good, where all monitors with counted tests have the same.
+/// The longest round trip that counts as good, where it is the same for all counted tests of all monitors.
 fn common_limit(monitors: &[&Monitor]) -> Option<Micros> {
     let tested = monitors.iter().filter(|monitor| monitor.counts.tests() > 0);
-    let mut limits = tested.map(|monitor| monitor.max_round_trip);
+    let mut limits = tested.map(|monitor| monitor.limit);
     let first = limits.next()??;
     limits.all(|limit| limit == Some(first)).then_some(first)
 }

@@ -113,8 +113,9 @@ pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -
         );
     }
     let theme = definition.theme.resolve();
-    let unsettled = facts.monitors.iter().any(|monitor| monitor.counts.provisional > 0);
-    let provisional = facts.is_provisional() || unsettled;
+    let unsettled = |facts: &Facts| facts.monitors.iter().any(|monitor| monitor.counts.provisional > 0);
+    let mut all = std::iter::once(&facts).chain(others.values());
+    let provisional = all.any(|facts| facts.is_provisional() || unsettled(facts));
     let begun = Instant::now();
     let mut stems = BTreeSet::new();
     let reports: Vec<Report> = groups(definition.each, &facts)
@@ -215,6 +216,7 @@ pub(super) fn document(
     let ids = Ids::default();
     let mut blocks = Vec::new();
     let mut parts = BTreeMap::from([(String::new(), facts.parts(&monitors))]);
+    let mut seen = vec![(facts, monitors.clone())];
     for placed in &definition.template.sections {
         let key = key(placed, definition);
         let other = others.get(&key);
@@ -230,6 +232,7 @@ pub(super) fn document(
         blocks.extend(placed.section.blocks(&view));
         if let Some(other) = other {
             parts.entry(key).or_insert_with(|| other.parts(&view.monitors));
+            seen.push((other, view.monitors));
         }
     }
     level(&mut blocks);
@@ -237,7 +240,12 @@ pub(super) fn document(
         Some(group) => format!("{}: {group}", l.text(&definition.template.title)),
         None => l.text(&definition.template.title),
     };
-    let made_at = source.made_at.or(facts.last_sample).unwrap_or(facts.period.to);
+    // Where there is no sample at all, the files have a date all the same.
+    let last_sample = facts
+        .last_sample
+        .or(seen.iter().filter_map(|(facts, _)| facts.last_sample).max());
+    let data_until = source.made_at.or(last_sample);
+    let made_at = data_until.unwrap_or(facts.period.to);
     let provenance = Provenance::new(parts.into_values().flatten().collect());
     let objects: BTreeSet<&str> = monitors
         .iter()
@@ -256,12 +264,12 @@ pub(super) fn document(
         zone: l.zone_name(),
         scope,
         language: l.tag().to_owned(),
-        made: l.moment(made_at),
+        made: data_until.map_or_else(|| DASH.to_owned(), |at| l.moment(at)),
         made_at,
         producer: concat!("mailqos ", env!("CARGO_PKG_VERSION")).to_owned(),
         data_hash: provenance.sha256.clone(),
         provenance,
-        notes: notes(facts, &monitors, l),
+        notes: notes(&seen, l),
         theme: Theme::default(),
         layout: definition.template.layout.clone(),
         words: Words {
@@ -302,11 +310,12 @@ fn level(blocks: &mut [Block]) {
     }
 }
 
-/// What a reader must know before anything else.
-fn notes(facts: &Facts, monitors: &[&Monitor], l: &Locale) -> Vec<Note> {
+/// What a reader must know before anything else: of the report's facts and monitors, which come first, and of those of sections
+/// that have their own.
+fn notes(seen: &[(&Facts, Vec<&Monitor>)], l: &Locale) -> Vec<Note> {
     let mut notes = Vec::new();
-    let simulated: BTreeSet<&str> = monitors
-        .iter()
+    let monitors = || seen.iter().flat_map(|(_, monitors)| monitors).copied();
+    let simulated: BTreeSet<&str> = monitors()
         .filter(|monitor| monitor.is_simulated())
         .map(|monitor| monitor.site.as_str())
         .collect();
@@ -321,14 +330,44 @@ fn notes(facts: &Facts, monitors: &[&Monitor], l: &Locale) -> Vec<Note> {
             ),
         });
     }
-    if facts.is_provisional() {
+    let mut running = BTreeSet::new();
+    for (index, (facts, _)) in seen.iter().enumerate() {
+        if !facts.is_provisional() || !running.insert((facts.period.from, facts.period.to)) {
+            continue;
+        }
+        let until = l.moment(facts.passed.to);
+        let (title, text) = if index == 0 {
+            (
+                l.t("The period is not over."),
+                l.fill("Figures are over the time until {0}.", &[&until]),
+            )
+        } else {
+            (
+                l.t("A section's period is not over."),
+                l.fill(
+                    "Figures of {0} are over the time until {1}.",
+                    &[&l.period(&facts.period), &until],
+                ),
+            )
+        };
         notes.push(Note {
             status: Status::Neutral,
-            title: l.t("The period is not over.").to_owned(),
-            text: l.fill("Figures are over the time until {0}.", &[&l.moment(facts.passed.to)]),
+            title: title.to_owned(),
+            text,
         });
     }
-    let unsettled: u64 = monitors.iter().map(|monitor| monitor.counts.provisional).sum();
+    // Periods may overlap: each mail once.
+    let unsettled: BTreeSet<(&str, &str, i64)> = monitors()
+        .filter(|monitor| monitor.counts.provisional > 0)
+        .flat_map(|monitor| {
+            let series = &monitor.series;
+            let rows = series
+                .counted()
+                .filter(move |row| series.provisional.get(*row) == Some(&true));
+            rows.map(move |row| (&*monitor.site, &*monitor.id, series.started_at[row]))
+        })
+        .collect();
+    let unsettled = unsettled.len() as u64;
     if unsettled > 0 {
         notes.push(Note {
             status: Status::Neutral,
@@ -340,9 +379,9 @@ fn notes(facts: &Facts, monitors: &[&Monitor], l: &Locale) -> Vec<Note> {
             ),
         });
     }
-    let unverified: Vec<&str> = monitors
-        .iter()
-        .filter(|monitor| monitor.unverified)
+    let mut told = BTreeSet::new();
+    let unverified: Vec<&str> = monitors()
+        .filter(|monitor| monitor.unverified && told.insert((&monitor.site, &monitor.id)))
         .map(|monitor| monitor.name.as_str())
         .collect();
     if !unverified.is_empty() {
@@ -355,12 +394,13 @@ fn notes(facts: &Facts, monitors: &[&Monitor], l: &Locale) -> Vec<Note> {
             ),
         });
     }
-    if !facts.skipped.is_empty() {
+    let skipped: BTreeSet<&String> = seen.iter().flat_map(|(facts, _)| &facts.skipped).collect();
+    if !skipped.is_empty() {
         notes.push(Note {
             status: Status::Bad,
             title: l.t("Data is missing.").to_owned(),
             text: l.count(
-                facts.skipped.len() as u64,
+                skipped.len() as u64,
                 "One corrupt file of the lake was left out.",
                 "{0} corrupt files of the lake were left out.",
             ),

@@ -1,11 +1,14 @@
 //! How a report speaks: its language, its numbers, durations, shares and dates.
 
-use jiff::tz::TimeZone;
+use jiff::{
+    civil::{Date, Time},
+    tz::TimeZone,
+};
 use mailqos_core::model::{Micros, UtcMicros};
 
 use super::languages::{de, sv};
 use crate::{
-    charts::Voice,
+    charts::{Voice, voice::unit_of},
     figures::{Calendar, Period},
 };
 
@@ -65,7 +68,7 @@ impl Dates {
         }
     }
 
-    fn of(&self, day: jiff::civil::Date) -> Option<String> {
+    fn of(&self, day: Date) -> Option<String> {
         match self {
             Self::Language => None,
             // It was tried when it was read.
@@ -238,8 +241,7 @@ impl Locale {
 
     /// A duration of microseconds with its unit, in three significant digits: `1.34 s`, `240 ms`, `42 min`.
     pub fn duration(&self, micros: f64) -> String {
-        let (unit, per) = unit_of(micros);
-        self.in_unit(micros, unit, per)
+        (self as &dyn Voice).duration(micros)
     }
 
     /// A span of time as people say it: `42 min`, `3 h 10 min`, `2 d 4 h`.
@@ -281,16 +283,6 @@ impl Locale {
     /// A duration in a given unit without naming it, with decimals that suit the unit, all alike in a column.
     pub fn bare(&self, micros: f64, per: f64) -> String {
         self.number(micros / per, if per < 1e6 { usize::from(per > 1.0) } else { 2 })
-    }
-
-    fn in_unit(&self, micros: f64, unit: &str, per: f64) -> String {
-        let value = micros / per;
-        let decimals = match value.abs() {
-            v if v < 9.995 => 2,
-            v if v < 99.95 => 1,
-            _ => 0,
-        };
-        format!("{}{JOIN}{unit}", self.number(value, decimals))
     }
 
     /// A share of counted tests in per cent, with as many decimals as their number supports, and never 100 % or 0 % by rounding.
@@ -463,7 +455,7 @@ impl Locale {
         self.zone.to_datetime(moment.timestamp())
     }
 
-    fn time(&self, time: jiff::civil::Time, seconds: bool) -> String {
+    fn time(&self, time: Time, seconds: bool) -> String {
         let (hour, half) = match time.hour() {
             hour if !self.formats.twelve_hours => (format!("{hour:02}"), ""),
             0 => ("12".to_owned(), "\u{a0}am"),
@@ -514,6 +506,14 @@ impl Voice for Locale {
         self.language.percent
     }
 
+    fn clock(&self, time: Time, seconds: bool) -> String {
+        self.time(time, seconds)
+    }
+
+    fn own_date(&self, date: Date) -> Option<String> {
+        self.formats.dates.of(date)
+    }
+
     fn nth(&self, day: i8) -> String {
         Self::nth(self, day)
     }
@@ -549,16 +549,6 @@ fn truncated(share: f64, decimals: usize) -> f64 {
         1.0 / scale
     } else {
         rounded
-    }
-}
-
-fn unit_of(micros: f64) -> (&'static str, f64) {
-    match micros.abs() {
-        m if m < 999.5 => ("µs", 1.0),
-        m if m < 999_500.0 => ("ms", 1e3),
-        m if m < 600e6 => ("s", 1e6),
-        m if m < 36_000e6 => ("min", 60e6),
-        _ => ("h", 3_600e6),
     }
 }
 
@@ -598,7 +588,7 @@ mod tests {
         assert_eq!(
             shown,
             [
-                "0.00 µs", "340 µs", "1.34 ms", "240 ms", "1.34 s", "61.0 s", "42.0 min", "25.0 h"
+                "0 µs", "340 µs", "1.34 ms", "240 ms", "1.34 s", "61 s", "42 min", "25 h"
             ]
         );
     }
@@ -688,6 +678,32 @@ mod tests {
         // From 1 October 2026, midnight in Berlin.
         assert_eq!(ticks(1_790_805_600_000_000, 31), ["5. Okt", "12.", "19.", "26."]);
         assert_eq!(ticks(1_790_805_600_000_000, 2)[1..], ["12:00", "2. Okt", "12:00"]);
+    }
+
+    #[test]
+    fn charts_write_dates_and_times_as_the_house_does() {
+        let formats = Formats {
+            dates: Dates::parse("iso").expect("a form"),
+            twelve_hours: true,
+            ..Formats::default()
+        };
+        let locale = english("UTC").with(formats);
+        // From 1 October 2026, midnight.
+        let from = UtcMicros(1_790_812_800_000_000);
+        let span = |hours: i64| Stretch {
+            from,
+            to: from + Micros::from_secs(3_600 * hours),
+        };
+        let labels = |hours: i64| {
+            let ticks = time_ticks(span(hours), 600.0, 12.0, &locale);
+            ticks
+                .into_iter()
+                .map(|tick| tick.label.replace(JOIN, " "))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(labels(24), ["12:00 am", "6:00 am", "12:00 pm", "6:00 pm"]);
+        assert_eq!(labels(48)[2], "2026-10-02");
+        assert_eq!(labels(31 * 24)[0], "2026-10-05");
     }
 
     #[test]

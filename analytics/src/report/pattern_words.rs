@@ -102,9 +102,9 @@ pub fn sentence(pattern: &Pattern, l: &Locale) -> String {
             "{0} depends on the hour: longest from {1} with {2}, shortest from {3} with {4}.",
             &[
                 name(*metric),
-                &hour(*slowest),
+                &hour(*slowest, l),
                 &l.duration(*slow),
-                &hour(*fastest),
+                &hour(*fastest, l),
                 &l.duration(*fast),
             ],
         ),
@@ -166,8 +166,8 @@ pub fn sentence(pattern: &Pattern, l: &Locale) -> String {
             &[
                 &l.integer(*events),
                 &l.integer(*of),
-                &hour(*at),
-                &hour((*at + 1) % 24),
+                &hour(*at, l),
+                &hour((*at + 1) % 24, l),
                 &l.percent(*tests, 1),
             ],
         ),
@@ -253,8 +253,9 @@ pub fn test(pattern: &Pattern, l: &Locale) -> &'static str {
     })
 }
 
-fn hour(hour: u8) -> String {
-    format!("{hour:02}:00")
+fn hour(hour: u8, l: &Locale) -> String {
+    let time = jiff::civil::time(i8::try_from(hour % 24).unwrap_or_default(), 0, 0, 0);
+    (l as &dyn Voice).clock(time, false)
 }
 
 fn weekday(day: i8, l: &Locale) -> String {

@@ -1,5 +1,6 @@
 //! What a report was made from: of each period the monitors, with the number and the hash of their samples. It travels in
-//! the report, so that anyone with the lake can say whether the data is still the same, and if not, where it differs.
+//! the report, so that anyone with the lake can say whether the data is still the same, and if not, where it differs. Of each
+//! sample what [`Columns`] says is hashed; sections may show more of it, such as its hops.
 
 use std::io::Read as _;
 
@@ -195,7 +196,7 @@ impl Provenance {
         origins.map(|origin| origin.samples).sum()
     }
 
-    /// What differs in a lake; nothing where it holds the very same samples.
+    /// What differs in a lake; nothing where it holds the same samples, as far as they are hashed: see [`Columns`].
     ///
     /// # Errors
     /// The lake can't be read.

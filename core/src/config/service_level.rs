@@ -112,8 +112,9 @@ impl Percent {
     }
 
     /// Whether `part` of `whole` is at least this share.
-    pub fn is_reached(self, part: u64, whole: u64) -> bool {
-        u128::from(part) * u128::from(Self::WHOLE) >= u128::from(whole) * u128::from(self.0)
+    pub fn is_reached(self, part: impl Into<u128>, whole: impl Into<u128>) -> bool {
+        let (part, whole): (u128, u128) = (part.into(), whole.into());
+        part.saturating_mul(Self::WHOLE.into()) >= whole.saturating_mul(self.0.into())
     }
 
     /// The number of per cent: `99.9`.
@@ -551,7 +552,7 @@ holidays_file = "days.txt"
             assert_eq!(Percent::parse(text), None, "{text}");
         }
         let share = Percent::parse("99.9").expect("a share");
-        assert!(share.is_reached(999, 1000) && !share.is_reached(998, 999));
+        assert!(share.is_reached(999_u64, 1000_u64) && !share.is_reached(998_u64, 999_u64));
     }
 
     #[test]

@@ -219,12 +219,17 @@ impl Evidence {
         let by_time = matches!(target, LevelTarget::Uptime(_));
         // What the rest of the period will add, at the pace of what is known.
         let known = (self.up + self.down).0 as f64;
-        let to_come = (self.service - self.passed).0.max(0) as f64;
-        let rest = match (is_over, by_time) {
-            (true, _) => 0.0,
-            (false, true) => to_come,
-            (false, false) if known > 0.0 => sum.all * to_come / known,
-            (false, false) => 0.0,
+        let to_come = if is_over {
+            0
+        } else {
+            (self.service - self.passed).0.max(0)
+        };
+        let rest = if by_time {
+            to_come as f64
+        } else if known > 0.0 {
+            sum.all * to_come as f64 / known
+        } else {
+            0.0
         };
         let whole = sum.all + rest;
         let budget = Amount {
@@ -233,7 +238,7 @@ impl Evidence {
         };
         let (value, interval, met) = self.value(index, target, sum);
         let burn = |tally: Tally| (tally.all > 0.0).then(|| tally.bad / tally.all / allowed);
-        let verdict = self.verdict(target, level, sum, (budget, is_over), (met, interval));
+        let verdict = self.verdict(target, level, sum, (to_come, is_over), (met, interval));
         let goal = match target {
             LevelTarget::Percentile { limit, .. } => limit.0 as f64,
             other => other.share().as_f64(),
@@ -248,7 +253,7 @@ impl Evidence {
             is_certain: certain && matches!(verdict, Verdict::Met | Verdict::Missed),
             tests: (!by_time && sum.all > 0.0).then_some(budget),
             time: matches!(target, LevelTarget::Availability(_) | LevelTarget::Uptime(_)).then(|| Amount {
-                whole: allowed * (known + if is_over { 0.0 } else { to_come }),
+                whole: allowed * (known + to_come as f64),
                 spent: self.down.0 as f64,
             }),
             burn_rate: burn(sum),
@@ -307,7 +312,7 @@ impl Evidence {
         target: &LevelTarget,
         level: &ServiceLevel,
         sum: Tally,
-        (budget, is_over): (Amount, bool),
+        (to_come, is_over): (i64, bool),
         (met, interval): (bool, Option<(f64, f64)>),
     ) -> Verdict {
         if sum.all <= 0.0 {
@@ -317,28 +322,39 @@ impl Evidence {
                 Verdict::Open
             };
         }
+        // In whole numbers: what is spent to the last test is not more than the budget.
+        let (all, bad) = (sum.all as u128, sum.bad as u128);
+        let time = |time: Micros| time.0.max(0).unsigned_abs();
+        let (known, counting) = (time(self.up + self.down), time(self.passed - self.maintenance));
+        let by_time = matches!(target, LevelTarget::Uptime(_));
+        // Whether more is bad than may be, if all of so much time goes on at the pace of what is known, and without a fault.
+        let is_spent = |whole: u64| {
+            let (bad, all) = if by_time {
+                (bad, whole.into())
+            } else if known == 0 {
+                (bad, all)
+            } else {
+                (bad * u128::from(known), all * u128::from(whole))
+            };
+            !target.share().is_reached(all.saturating_sub(bad), all)
+        };
         if !is_over {
             // At the pace of tests so far, even a faultless rest is too short.
-            return if budget.spent > budget.whole {
+            return if is_spent(known + to_come.unsigned_abs()) {
                 Verdict::Missed
             } else {
                 Verdict::Open
             };
         }
-        let known = (self.passed - self.unknown - self.maintenance).0 as f64;
-        let counting = (self.passed - self.maintenance).0 as f64;
-        let coverage = if counting > 0.0 { known / counting } else { 0.0 };
-        if coverage < level.min_coverage.as_f64() {
+        if counting == 0 || !level.min_coverage.is_reached(known, counting) {
             // Missed all the same where it would be even if all that is not known had been good.
-            let all_good = budget.whole / coverage.max(1e-9);
-            return if budget.spent > all_good {
+            return if known > 0 && is_spent(counting) {
                 Verdict::Missed
             } else {
                 Verdict::NotDecidable(Why::Coverage)
             };
         }
-        let by_time = matches!(target, LevelTarget::Uptime(_));
-        if !by_time && budget.whole < 1.0 {
+        if !by_time && !target.share().is_reached(all.saturating_sub(1), all) {
             // Too coarse a measure, unless it misses beyond chance.
             let goal = target.share().as_f64();
             let clearly = match target {

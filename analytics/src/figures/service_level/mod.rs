@@ -189,9 +189,11 @@ impl Entry {
         worst.unwrap_or(Verdict::NotDecidable(Why::NoTests))
     }
 
-    /// Share of the service time that is known, of what has passed; `None` where none has.
+    /// Share of the service time outside maintenance that is known, of what has passed; `None` where none has. By it the
+    /// verdict is found.
     pub fn coverage(&self) -> Option<f64> {
-        (self.passed.0 > 0).then(|| (self.passed - self.unknown).0 as f64 / self.passed.0 as f64)
+        let counting = self.passed - self.maintenance;
+        (counting.0 > 0).then(|| (counting - self.unknown).0 as f64 / counting.0 as f64)
     }
 }
 

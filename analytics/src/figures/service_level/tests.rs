@@ -108,6 +108,35 @@ fn one_more_failure_than_the_budget_misses() {
 }
 
 #[test]
+fn a_budget_that_is_spent_to_the_last_test_is_not_overspent() {
+    // 207 of 1,440 tests may be bad; in floating point that is a little less.
+    let level = level("availability = \"85.625%\"");
+    let period = Period::between("2026-10-01", "2026-10-06", month().calendar).expect("five days");
+    let until = period.from + Micros::from_secs(4 * 86_400);
+    for (failures, verdict) in [(207, Verdict::Open), (208, Verdict::Missed)] {
+        let series = series(&period, until, |n| if n < failures { BAD } else { GOOD });
+        let entry = judged(&level, &period, until, &series);
+        assert_eq!(entry.verdict(), verdict, "{failures} failures");
+    }
+}
+
+#[test]
+fn the_coverage_that_is_told_is_that_by_which_is_judged() {
+    let level = level("availability = \"99%\"\nmin_coverage = \"80%\"");
+    let period = month();
+    // 4,000 tests in maintenance, 3,500 good ones, then nothing: of the time outside maintenance 71 % is known.
+    let series = series(&period, period.to, |n| match n {
+        0..4_000 => Some((Outcome::SmtpFailed, 0, true)),
+        4_000..7_500 => GOOD,
+        _ => None,
+    });
+    let entry = judged(&level, &period, period.to, &series);
+    assert_eq!(entry.verdict(), Verdict::NotDecidable(Why::Coverage));
+    let coverage = entry.coverage().expect("a share");
+    assert!((0.70..0.72).contains(&coverage), "{coverage}");
+}
+
+#[test]
 fn only_service_hours_count_and_maintenance_does_not() {
     let level = level("availability = \"99%\"\nuptime = \"99%\"\nhours = \"Mon-Fri 07:00-19:00\"");
     let period = month();

@@ -60,6 +60,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "A burn rate of 1 spends the error budget exactly at the period's end. Maintenance and unknown time, both within service hours, do not count.",
             "Eine Verbrauchsrate von 1 verbraucht das Fehlerbudget genau bis zum Ende des Zeitraums. Wartung und unbekannte Zeit, beide innerhalb der Servicezeiten, zählen nicht.",
         ),
+        (
+            "A section's period is not over.",
+            "Der Zeitraum eines Abschnitts ist nicht zu Ende.",
+        ),
         ("Alarm channel dead", "Alarmweg tot"),
         (
             "All monitors of each together, the worst first; in brackets the 95 % confidence interval",
@@ -72,6 +76,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ),
         ("All {0} promises were kept.", "Alle {0} Zusagen wurden gehalten."),
         ("All {0} tests succeeded.", "Alle {0} Tests gelangen."),
+        (
+            "An alarm that rose more than {0} days before the period and did not clear in it would not be listed.",
+            "Ein Alarm, der mehr als {0} Tage vor dem Zeitraum ausgelöst wurde und in ihm nicht endete, wäre nicht aufgeführt.",
+        ),
         ("As of {0}.", "Stand {0}."),
         ("Availability", "Verfügbarkeit"),
         ("Availability and round trip", "Verfügbarkeit und Laufzeit"),
@@ -132,6 +140,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         (
             "Figures are over the time until {0}.",
             "Die Zahlen gelten für die Zeit bis {0}.",
+        ),
+        (
+            "Figures of {0} are over the time until {1}.",
+            "Die Zahlen zu {0} gelten für die Zeit bis {1}.",
         ),
         ("Finding", "Befund"),
         ("Fisher", "Fisher"),
@@ -597,6 +609,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "vom Augenblick, bevor der Inhalt dem SMTP-Server übergeben wird, bis zur Ankunft der Mail im Postfach; stets mit den Grenzen, in denen die Ankunft liegen muss",
         ),
         ("grey: changes of less than {0}", "grau: Änderungen unter {0}"),
+        (
+            "grey: changes within chance or of less than {0}",
+            "grau: Änderungen im Bereich des Zufalls oder unter {0}",
+        ),
         ("grey: {0} more", "grau: {0} weitere"),
         ("hatched is maintenance", "schraffiert ist Wartung"),
         ("highest p95", "höchstes p95"),
@@ -643,6 +659,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("not seen to clear", "Ende nicht gesehen"),
         ("not seen to end", "Ende nicht gesehen"),
         ("not tested", "nicht getestet"),
+        (
+            "not the one monitor of which the figure is known.",
+            "der einzige Monitor, dessen Wert bekannt ist, nicht.",
+        ),
         ("not the only monitor.", "der einzige Monitor nicht."),
         ("of", "von"),
         ("of the period is known", "des Zeitraums ist bekannt"),

@@ -60,6 +60,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "A burn rate of 1 spends the error budget exactly at the period's end. Maintenance and unknown time, both within service hours, do not count.",
             "En förbrukningstakt på 1 förbrukar felbudgeten precis till periodens slut. Underhåll och okänd tid, båda inom servicetiderna, räknas inte.",
         ),
+        ("A section's period is not over.", "Ett avsnitts period är inte slut."),
         ("Alarm channel dead", "Larmväg död"),
         (
             "All monitors of each together, the worst first; in brackets the 95 % confidence interval",
@@ -72,6 +73,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ),
         ("All {0} promises were kept.", "Alla {0} löften hölls."),
         ("All {0} tests succeeded.", "Alla {0} tester lyckades."),
+        (
+            "An alarm that rose more than {0} days before the period and did not clear in it would not be listed.",
+            "Ett larm som utlöstes mer än {0} dagar före perioden och inte upphörde under den visas inte.",
+        ),
         ("As of {0}.", "Läget {0}."),
         ("Availability", "Tillgänglighet"),
         ("Availability and round trip", "Tillgänglighet och gångtid"),
@@ -132,6 +137,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         (
             "Figures are over the time until {0}.",
             "Siffrorna gäller tiden fram till {0}.",
+        ),
+        (
+            "Figures of {0} are over the time until {1}.",
+            "Siffrorna för {0} gäller tiden fram till {1}.",
         ),
         ("Finding", "Slutsats"),
         ("Fisher", "Fisher"),
@@ -591,6 +600,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "från ögonblicket just innan innehållet lämnas till SMTP-servern tills brevet ligger i brevlådan; alltid med de gränser som ankomsten måste ligga inom",
         ),
         ("grey: changes of less than {0}", "grått: ändringar under {0}"),
+        (
+            "grey: changes within chance or of less than {0}",
+            "grått: ändringar inom slumpen eller under {0}",
+        ),
         ("grey: {0} more", "grått: {0} till"),
         ("hatched is maintenance", "streckat är underhåll"),
         ("highest p95", "högsta p95"),
@@ -637,6 +650,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("not seen to clear", "slut inte sett"),
         ("not seen to end", "slutet inte sett"),
         ("not tested", "inte testat"),
+        (
+            "not the one monitor of which the figure is known.",
+            "inte den enda monitor vars värde är känt.",
+        ),
         ("not the only monitor.", "inte den enda monitorn."),
         ("of", "av"),
         ("of the period is known", "av perioden är känd"),

@@ -7,7 +7,7 @@ use mailqos_core::{
 
 use super::{Section, View};
 use crate::{
-    figures::alarm_log::{Alarm, DeadChannel, Window},
+    figures::alarm_log::{Alarm, DeadChannel, LOOK_BACK_DAYS, Window},
     report::{
         document::{Block, Cell, Column, Note, Row, Status, Table},
         locale::{DASH, Locale},
@@ -102,8 +102,18 @@ impl Alarms {
             .iter()
             .filter_map(|alarm| Some((alarm, name(alarm)?)))
             .collect();
+        let unseen = if view.facts.log.is_cut {
+            let days = u64::try_from(LOOK_BACK_DAYS).unwrap_or_default();
+            l.fill(
+                "An alarm that rose more than {0} days before the period and did not clear in it would not be listed.",
+                &[&l.integer(days)],
+            )
+        } else {
+            String::new()
+        };
         if alarms.is_empty() {
-            return vec![Block::paragraph(l.t("No alarm rose."))];
+            let text = format!("{} {unseen}", l.t("No alarm rose."));
+            return vec![Block::paragraph(text.trim_end())];
         }
         let all = alarms.len();
         let untold = |alarm: &Alarm| alarm.told_at.is_none() && alarm.raised_at.is_some();
@@ -171,12 +181,13 @@ impl Alarms {
             ],
             rows,
             note: if all > self.limit {
-                l.fill(
+                let listed = l.fill(
                     "{0} of {1} alarms are listed.",
                     &[&l.integer(self.limit as u64), &l.integer(all as u64)],
-                )
+                );
+                format!("{listed} {unseen}").trim_end().to_owned()
             } else {
-                String::new()
+                unseen
             },
         })]
     }

@@ -7,7 +7,7 @@ use crate::{
     charts::{Measure, WIDTH, dumbbell},
     report::{
         document::{Block, ChartBlock},
-        findings,
+        findings::{self, Compared},
     },
 };
 
@@ -30,16 +30,22 @@ impl Section for Comparison {
             .monitors
             .iter()
             .filter_map(|monitor| {
-                let (before, after) = if self.availability {
-                    let earlier = monitor.before.as_ref()?;
-                    (earlier.counts.availability()?, monitor.counts.availability()?)
+                let (before, after, by_chance) = if self.availability {
+                    let compared = Compared {
+                        now: monitor.counts,
+                        before: monitor.before.as_ref()?.counts,
+                    };
+                    let (before, now) = (compared.before.availability()?, compared.now.availability()?);
+                    (before, now, !compared.is_certain())
                 } else {
-                    findings::medians(monitor)?
+                    let (before, now) = findings::medians(monitor)?;
+                    (before, now, false)
                 };
                 Some(dumbbell::Row {
                     name: monitor.name.clone(),
                     before: Some(before),
                     after: Some(after),
+                    by_chance,
                 })
             })
             .collect();

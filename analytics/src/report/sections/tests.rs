@@ -12,9 +12,9 @@ use mailqos_core::{
 
 use super::{Ids, kinds};
 use crate::{
-    figures::{Calendar, Lake, Period},
+    figures::{AlarmLog, Calendar, Lake, Period},
     report::{
-        definition,
+        definition::{self, Definition},
         document::{Block, Document},
         facts::{Facts, Selection},
         findings::{self, Together},
@@ -182,18 +182,30 @@ impl Made {
         Self { config, lake, facts }
     }
 
-    fn document(&self, folder: &Path, kind: &str) -> Document {
+    /// A definition of one section.
+    fn definition(&self, folder: &Path, kind: &str, options: &str) -> Definition {
         let file = folder.join("one.toml");
-        let text = format!("title = \"One\"\n[[section]]\nkind = {kind:?}\n{}\n", options(kind));
+        let text = format!("title = \"One\"\n[[section]]\nkind = {kind:?}\n{options}\n");
         fs::write(&file, text).expect("written");
-        let definition =
-            definition::load(Some(&self.config), &file).unwrap_or_else(|problems| panic!("{kind}: {problems}"));
-        let source = Source {
+        definition::load(Some(&self.config), &file).unwrap_or_else(|problems| panic!("{kind}: {problems}"))
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source {
             lake: &self.lake,
             config: Some(&self.config),
             now: self.facts.period.to + HOUR,
             made_at: None,
-        };
+        }
+    }
+
+    fn document(&self, folder: &Path, kind: &str) -> Document {
+        self.document_with(folder, kind, options(kind))
+    }
+
+    fn document_with(&self, folder: &Path, kind: &str, options: &str) -> Document {
+        let definition = self.definition(folder, kind, options);
+        let source = self.source();
         let locale = Locale::new("en", TimeZone::UTC).expect("English");
         let members = (0..self.facts.monitors.len()).collect();
         generate::document(
@@ -314,5 +326,64 @@ fn no_section_fails_without_samples() {
         let (_, main) = page.split_once("<main>").expect("the main part");
         let (main, _) = main.split_once("</main>").expect("its end");
         assert!(!main.contains("NaN") && !main.contains(">inf"), "{kind}: {main}");
+        assert!(page.contains("Data until –"), "{kind}");
+        let json = media::data::json::render(&document).expect("JSON");
+        let json: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+        assert!(json["made"].is_null(), "{}", json["made"]);
     }
+}
+
+#[test]
+fn a_limit_that_changed_is_not_told_as_that_of_all() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let changed = samples().into_iter().map(|mut sample| {
+        if sample.started_at < MONDAY + HOUR {
+            sample.max_round_trip = Some(Micros::from_secs(60));
+        }
+        sample
+    });
+    let made = Made::new(folder.path(), lake_of(folder.path(), changed.collect()));
+    let monitors: Vec<_> = made.facts.monitors.iter().collect();
+    let locale = Locale::new("en", TimeZone::UTC).expect("English");
+    let headline = findings::headline(&monitors, &locale);
+    assert!(headline.starts_with("Mail was delivered in time in "), "{headline}");
+}
+
+#[test]
+fn what_sections_of_another_period_are_made_of_is_told_as_well() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = Made::new(folder.path(), lake(folder.path()));
+    let definition = made.definition(folder.path(), "coverage", "period = \"current-month\"");
+    let reports = generate::documents(&definition, made.source(), &made.facts.period).expect("a report");
+    let titles: Vec<&str> = reports[0].document.notes.iter().map(|note| &*note.title).collect();
+    assert_eq!(titles, ["A section's period is not over."]);
+    assert!(reports[0].provisional);
+    let without = made.definition(folder.path(), "coverage", "");
+    let reports = generate::documents(&without, made.source(), &made.facts.period).expect("a report");
+    assert!(reports[0].document.notes.is_empty() && !reports[0].provisional);
+}
+
+#[test]
+fn the_one_of_several_monitors_that_is_known_is_not_called_the_only_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let is_kept = |sample: &Sample| sample.monitor.as_str() == "lyon" || sample.started_at >= MONDAY;
+    let kept = samples().into_iter().filter(is_kept).collect();
+    let made = Made::new(folder.path(), lake_of(folder.path(), kept));
+    let faster = "figure = \"slower\"\nend = \"best\"";
+    let text = media::text::render(&made.document_with(folder.path(), "top", faster));
+    assert!(text.contains("not the one monitor"), "{text}");
+}
+
+#[test]
+fn an_alarm_that_may_be_open_since_long_before_is_told_of() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut made = Made::new(folder.path(), lake(folder.path()));
+    let unlisted = "more than 31 days before";
+    let text = |made: &Made| media::text::render(&made.document(folder.path(), "alarms"));
+    assert!(!text(&made).contains(unlisted));
+    let later = made.facts.period.to + Micros::from_secs(60 * 86_400);
+    let later = Period::new(later, later + HOUR, Calendar::new(TimeZone::UTC)).expect("a period");
+    made.facts.log = AlarmLog::load(&made.lake, &later, &|_, _| true).expect("the log");
+    let text = text(&made).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("No alarm rose.") && text.contains(unlisted), "{text}");
 }

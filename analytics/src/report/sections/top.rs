@@ -155,10 +155,12 @@ impl Section for Top {
             });
         }
         if ranked.is_empty() {
-            return vec![self.instead(
-                &l.count(known as u64, "not the only monitor.", "none of {0} monitors."),
-                l,
-            )];
+            let text = match (known, view.monitors.len()) {
+                (1, 1) => l.t("not the only monitor.").to_owned(),
+                (1, _) => l.t("not the one monitor of which the figure is known.").to_owned(),
+                _ => l.fill("none of {0} monitors.", &[&l.integer(known as u64)]),
+            };
+            return vec![self.instead(&text, l)];
         }
         ranked.truncate(self.limit);
         let decimals = ranked

@@ -41,15 +41,17 @@ impl Section for Transcripts {
         let Some(store) = &view.facts.transcripts else {
             return Vec::new();
         };
-        let mut kept: Vec<_> = view
-            .monitors
-            .iter()
+        let monitors = view.monitors.iter();
+        let mut outages: Vec<(&Monitor, &Outage)> = monitors
             .flat_map(|monitor| monitor.timeline.outages.iter().map(|outage| (*monitor, outage)))
-            .filter_map(|(monitor, outage)| Some((monitor, outage, find(store, monitor, outage.from)?)))
             .collect();
-        // Those of the longest outages, in the order in which they happened.
-        kept.sort_by_key(|(_, outage, _)| std::cmp::Reverse(outage.downtime));
-        kept.truncate(self.limit);
+        // Those of the longest outages, of which no more are read than are shown, in the order in which they happened.
+        outages.sort_by_key(|(_, outage)| std::cmp::Reverse(outage.downtime));
+        let mut kept: Vec<_> = outages
+            .into_iter()
+            .filter_map(|(monitor, outage)| Some((monitor, outage, find(store, monitor, outage.from)?)))
+            .take(self.limit)
+            .collect();
         kept.sort_by_key(|(monitor, outage, _)| (outage.from, monitor.id.clone()));
         let mut blocks = Vec::new();
         if !kept.is_empty() {

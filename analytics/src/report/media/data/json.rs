@@ -16,7 +16,8 @@ struct Report<'a> {
     period: Span<'a>,
     scope: &'a str,
     language: &'a str,
-    made: String,
+    /// None where there is no data.
+    made: Option<String>,
     producer: &'a str,
     data_sha256: &'a str,
     notes: &'a [Note],
@@ -48,7 +49,7 @@ pub fn render(document: &Document) -> Result<Vec<u8>, MediaError> {
         },
         scope: &document.scope,
         language: &document.language,
-        made: document.made_at.to_string(),
+        made: (document.made != document.words.dash).then(|| document.made_at.to_string()),
         producer: &document.producer,
         data_sha256: &document.data_hash,
         notes: &document.notes,

@@ -29,7 +29,17 @@ struct Stack<'a> {
     sheets: Vec<&'a Sheet<'a>>,
 }
 
-impl Stack<'_> {
+/// A row, and the number of its table.
+type Numbered<'a> = (usize, &'a [Value<'a>]);
+
+impl<'a> Stack<'a> {
+    /// The rows of all its tables.
+    fn rows(&self) -> Vec<Numbered<'a>> {
+        let parts = self.sheets.iter().enumerate();
+        let rows = parts.flat_map(|(number, part)| part.rows.iter().map(move |row| (number, row.as_slice())));
+        rows.collect()
+    }
+
     /// Where each of its tables stands: in its chapter; where a chapter has several, with its title, which tells them apart.
     fn places(&self) -> Vec<String> {
         let chapters: BTreeSet<&str> = self.sheets.iter().map(|sheet| sheet.chapter).collect();
@@ -109,7 +119,11 @@ pub fn render(document: &Document) -> Result<Vec<u8>, MediaError> {
             let ids = stack.sheets.iter().map(|sheet| sheet.id);
             ids.fold(first.id, common).trim_end_matches('-')
         };
-        fill(book.add_worksheet(), stack, document, &look, name(wanted, &mut names))?;
+        let rows = stack.rows();
+        for rows in in_sheets(&rows, MAX_ROWS - 1) {
+            let sheet = book.add_worksheet();
+            fill(sheet, (stack, rows), document, &look, name(wanted, &mut names))?;
+        }
     }
     Ok(book.save_to_buffer()?)
 }
@@ -143,7 +157,7 @@ fn cover(sheet: &mut Worksheet, document: &Document, look: &Look, name: String) 
 
 fn fill(
     sheet: &mut Worksheet,
-    stack: &Stack<'_>,
+    (stack, rows): (&Stack<'_>, &[Numbered<'_>]),
     document: &Document,
     look: &Look,
     name: String,
@@ -187,14 +201,12 @@ fn fill(
         }
     }
     let columns = column;
-    let places: Vec<String> = stack.places();
-    let parts = stack.sheets.iter().zip(&places);
-    let rows = parts.flat_map(|(part, place)| part.rows.iter().map(move |row| (place, row)));
+    let places = stack.places();
     let mut last = 0;
-    for (number, (place, row)) in (1..).zip(rows.take(MAX_ROWS - 1)) {
+    for (number, (part, row)) in (1..).zip(rows) {
         let mut column = 0;
         if several {
-            sheet.write_string(number, column, cut(place))?;
+            sheet.write_string(number, column, cut(&places[*part]))?;
             column += 1;
         }
         for (value, detailed) in row.iter().zip(&detailed) {
@@ -214,6 +226,15 @@ fn fill(
         sheet.autofilter(0, 0, last, columns - 1)?;
     }
     Ok(())
+}
+
+/// Rows by sheets that take so many: what does not fit into one goes on in the next.
+fn in_sheets<T>(rows: &[T], most: usize) -> Vec<&[T]> {
+    if rows.is_empty() {
+        vec![rows]
+    } else {
+        rows.chunks(most).collect()
+    }
 }
 
 fn write(sheet: &mut Worksheet, row: u32, column: u16, value: &Value<'_>, look: &Look) -> Result<(), XlsxError> {
@@ -292,6 +313,14 @@ mod tests {
         assert_eq!(name("AB X", &mut names), "AB X 2");
         assert_eq!(name("***", &mut names), "Sheet");
         assert!(name(&"é".repeat(99), &mut names).chars().count() <= MAX_NAME);
+    }
+
+    #[test]
+    fn no_row_is_left_out() {
+        let rows = [1, 2, 3, 4, 5];
+        assert_eq!(in_sheets(&rows, 2), [&[1, 2][..], &[3, 4], &[5]]);
+        assert_eq!(in_sheets(&rows, 5), [&rows[..]]);
+        assert_eq!(in_sheets(&rows[..0], 5), [&rows[..0]], "its head is shown all the same");
     }
 
     #[test]
