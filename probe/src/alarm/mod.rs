@@ -82,6 +82,9 @@ pub(crate) struct Pending {
     tries: u32,
     /// When it is tried next.
     next_try: UtcMicros,
+    /// The recipients of a mail who have not got it, where others have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    left: Vec<String>,
 }
 
 /// How a way of telling does.
@@ -514,6 +517,7 @@ impl Alarms {
                 created: now,
                 tries: 0,
                 next_try: now,
+                left: Vec::new(),
             };
             kept.outbox.push(pending);
         }
