@@ -11,7 +11,7 @@ use std::{
 };
 
 use mailqos_core::{
-    config::{Account, MailQos, PickupProtocol},
+    config::{Account, LONGEST_HORIZON, MailQos, PickupProtocol},
     mail::{Credentials, TlsSession, Transcript},
     model::{Micros, MonitorId, Sample, SiteName, Stage, UtcMicros},
     transcripts::Conversation,
@@ -33,8 +33,8 @@ use super::{
 /// A mail of ours that nobody waits for here is cleared when it is so much older than its horizon: until then the process that
 /// sent it may wait for it (`mailqos-probe run`, whose late mails `mailqos-probe test` comes upon).
 const CLEAR_AFTER: Micros = Micros::from_secs(600);
-/// The same, for mails of other sites and of monitors that are gone.
-const CLEAR_FOREIGN_SITE_AFTER: Micros = Micros::from_secs(3 * 86_400);
+/// The age at which a mail of another site, or of a monitor that is gone, is cleared: its horizon is not known here.
+const CLEAR_FOREIGN_SITE_AFTER: Micros = Micros(LONGEST_HORIZON.0 + CLEAR_AFTER.0);
 /// The longest pause between pick-ups for a late mail.
 const SPARSEST: Micros = Micros::from_secs(15 * 60);
 /// How long a mailbox in use by somebody else is left alone before the next try.
@@ -726,15 +726,19 @@ mod tests {
             "mail-hq".parse().expect("an id"),
             Micros::from_secs(24 * 3600),
         )]));
-        let verdict = |hours: i64| {
+        let verdict = |site: &str, hours: i64| {
             let sent_at = UtcMicros::now() - Micros::from_secs(hours * 3600);
             let token = Token {
+                site: site.parse().expect("a site"),
                 sent_at,
                 ..found([3; 8]).token
             };
             registry.verdict(&token)
         };
-        assert_eq!((verdict(23), verdict(25)), (Verdict::Leave, Verdict::Clear));
+        let (leave, clear) = (Verdict::Leave, Verdict::Clear);
+        assert_eq!((verdict("here", 23), verdict("here", 25)), (leave, clear));
+        // How long the other site waits is not known here: a month at the most.
+        assert_eq!((verdict("there", 30 * 24), verdict("there", 31 * 24)), (leave, clear));
     }
 
     #[test]
