@@ -253,6 +253,8 @@ pub(super) struct Registry {
     /// How long each monitor waits for a mail.
     horizons: Mutex<HashMap<MonitorId, Micros>>,
     waiting: Mutex<HashMap<[u8; 8], Waiting>>,
+    /// The largest size that a mail has been asked to have.
+    largest: AtomicU64,
     settled: Mutex<VecDeque<([u8; 8], Sample)>>,
     /// The last round trips of precise monitors: the least that each can have been.
     history: Mutex<HashMap<MonitorId, VecDeque<Micros>>>,
@@ -265,6 +267,7 @@ impl Registry {
             site,
             horizons: Mutex::new(horizons),
             waiting: Mutex::default(),
+            largest: AtomicU64::new(0),
             settled: Mutex::default(),
             history: Mutex::default(),
         }
@@ -278,6 +281,8 @@ impl Registry {
     /// Expects a mail; nobody looks for it before [`Registry::sent`].
     pub(super) fn expect(self: &Arc<Self>, nonce: [u8; 8], mailbox: &Arc<Mailbox>, options: &MailQos) -> Expected {
         let (progress, watch) = watch::channel(Progress::default());
+        self.largest
+            .fetch_max(options.message.size.unwrap_or_default(), Ordering::Relaxed);
         lock(&self.waiting).insert(
             nonce,
             Waiting {
@@ -410,6 +415,10 @@ impl Judge for Registry {
             _ => CLEAR_FOREIGN_SITE_AFTER,
         };
         if age > patience { Verdict::Clear } else { Verdict::Leave }
+    }
+
+    fn largest(&self) -> u64 {
+        self.largest.load(Ordering::Relaxed)
     }
 }
 

@@ -48,7 +48,8 @@ const BATCH: usize = 16;
 const UNREADABLE_AFTER: u8 = 3;
 /// How long visits go on telling that a mail could not be read: it may be the one that is waited for.
 const UNREADABLE_FOR: Micros = Micros::from_secs(600);
-/// A mail that must be retrieved to be looked into (no TOP) may be so large.
+/// A mail that must be retrieved to be looked into (no TOP) may be so much larger than ours: small ones, what gateways add, and
+/// notifications that hold ours.
 const MAX_WITHOUT_TOP: u64 = 256 * 1024;
 
 /// What is known of a mail in the mailbox.
@@ -890,7 +891,7 @@ async fn examine(
                 Answer::Ok(text) => text.split_whitespace().nth(1).and_then(|size| size.parse().ok()),
                 Answer::Err(_) => None,
             };
-            if size.is_none_or(|size: u64| size > MAX_WITHOUT_TOP) {
+            if size.is_none_or(|size: u64| size > MAX_WITHOUT_TOP + judge.largest()) {
                 return Ok(State::Foreign);
             }
             let began = Instant::now();
