@@ -258,6 +258,25 @@ mod tests {
     }
 
     #[test]
+    fn a_mailbox_that_does_not_let_go_of_a_mail_ends_no_visit() {
+        let listed =
+            "+OK ready\r\n+OK\r\nUSER\r\nUIDL\r\nTOP\r\nSASL PLAIN\r\n.\r\n+OK\r\n+OK\r\n2 bbb\r\n1 aaa\r\n.\r\n";
+        let ours = format!("+OK\r\nX-MailQoS-Token: {}\r\n\r\n.\r\n", seeded_token());
+        let foreign = "+OK\r\nSubject: hello\r\n\r\n.\r\n";
+        let next = String::from_utf8_lossy(NEXT_VISIT);
+        let refused = "-ERR read-only\r\n";
+        let first = format!("{listed}{ours}{ours}{refused}{foreign}");
+        let said = format!("{first}{next}{listed}{ours}{refused}x");
+        let (taken, sent) = visits(PickupProtocol::Pop3, said.as_bytes());
+        assert_eq!((taken.len(), sent.matches("DELE").count()), (1, 2), "{sent}");
+        assert_eq!(
+            sent.matches("TOP 1").count() + sent.matches("TOP 2").count(),
+            3,
+            "{sent}"
+        );
+    }
+
+    #[test]
     fn without_a_validity_no_uid_is_remembered() {
         let said = |validity: &str| {
             let selected = format!(
