@@ -178,7 +178,11 @@ impl Progress {
         self.last = Some(visit.clone());
         for found in finds {
             match &mut self.found {
-                Some(known) if known.receive.is_some() => self.duplicates += 1,
+                // A notification of a failure is no copy of the mail: it does not count beside the mail, and gives way to it.
+                Some(known) if known.receive.is_some() && bounce::read(&found.mail).is_some() => {
+                    tracing::debug!(monitor = %found.token.monitor, "a notification beside the mail");
+                }
+                Some(known) if known.receive.is_some() && bounce::read(&known.mail).is_none() => self.duplicates += 1,
                 known => {
                     *known = Some(found);
                     self.found_by = Some(visit.clone());
@@ -356,13 +360,18 @@ impl Registry {
         let mut finds: HashMap<[u8; 8], Vec<Found>> = HashMap::new();
         for found in visit.found {
             // A notification of a delay names our mail, but is not it.
-            if bounce::read(&found.mail) == Some(bounce::Notice::Other) {
+            let notice = bounce::read(&found.mail);
+            if notice == Some(bounce::Notice::Other) {
                 continue;
             }
             tracing::debug!(monitor = %found.token.monitor, folder = ?found.folder, landed = ?found.landed, "found");
             let nonce = found.token.nonce;
             if waiting.contains_key(&nonce) {
                 finds.entry(nonce).or_default().push(found);
+                continue;
+            }
+            // Nor is one of a failure, once its test is settled: there are no two mails then.
+            if notice.is_some() {
                 continue;
             }
             let mut settled = lock(&self.settled);
@@ -762,6 +771,41 @@ mod tests {
             changed.iter().map(|sample| sample.duplicates).collect::<Vec<_>>()
         };
         assert_eq!((counted(), counted()), (vec![], vec![Some(1)]));
+    }
+
+    #[test]
+    fn a_notification_beside_the_mail_is_no_duplicate() {
+        let bounce = |nonce| Found {
+            mail: b"From: MAILER-DAEMON@relay.example\r\nX-Failed-Recipients: a@b.example\r\n\r\nno such user\r\n"
+                .to_vec(),
+            ..found(nonce)
+        };
+        let visited = LastVisit {
+            began: Moment::of_micros(3),
+            phases: PickupPhases::default(),
+            tls: None,
+            error: None,
+            transcript: None,
+        };
+        let after = |finds: Vec<Found>| {
+            let mut progress = Progress::default();
+            progress.note_visit(&visited, finds);
+            let found = progress.found.expect("found");
+            (progress.duplicates, bounce::read(&found.mail).is_some())
+        };
+        let nonce = [4; 8];
+        assert_eq!(after(vec![found(nonce), bounce(nonce)]), (0, false));
+        assert_eq!(after(vec![bounce(nonce), found(nonce)]), (0, false));
+        assert_eq!(after(vec![bounce(nonce), bounce(nonce)]), (0, true));
+        assert_eq!(after(vec![found(nonce), found(nonce)]), (1, false));
+        // After the test was settled, too.
+        let registry = registry();
+        let mut sample = Sample::new("mail-hq".parse().expect("an id"), UtcMicros(0), Outcome::Ok);
+        sample.duplicates = Some(0);
+        registry.settled(nonce, sample);
+        let mailbox = MailboxId::new();
+        assert!(registry.hand_out(mailbox, visit(vec![bounce(nonce)])).is_empty());
+        assert_eq!(registry.hand_out(mailbox, visit(vec![found(nonce)])).len(), 1);
     }
 
     #[test]
