@@ -127,7 +127,15 @@ impl Kept {
             episode.list = list_of(config, id);
             episode.next = None;
         }
+        self.mend_clock(UtcMicros::now());
         (self.changed, self.urgent) = (true, true);
+    }
+
+    /// What was put off under a clock that was ahead is not put off until then.
+    fn mend_clock(&mut self, now: UtcMicros) {
+        for pending in &mut self.outbox {
+            pending.next_try = pending.next_try.min(now + notify::LONGEST_PAUSE);
+        }
     }
 }
 

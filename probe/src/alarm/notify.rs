@@ -168,7 +168,8 @@ fn gather(
     now: UtcMicros,
 ) -> (BTreeMap<Way, Vec<Pending>>, Option<UtcMicros>) {
     let mut ways: BTreeMap<Way, (UtcMicros, UtcMicros)> = BTreeMap::new();
-    let kept = alarms.lock();
+    let mut kept = alarms.lock();
+    kept.mend_clock(now);
     let mut next: Option<UtcMicros> = None;
     let mut earlier = |at: UtcMicros| next = Some(next.map_or(at, |known: UtcMicros| known.min(at)));
     for pending in &kept.outbox {
@@ -178,15 +179,24 @@ fn gather(
             continue;
         }
         let way = (list.clone(), pending.step.clone());
-        let span = ways.entry(way).or_insert((pending.created, pending.created));
-        *span = (span.0.min(pending.created), span.1.max(pending.created));
+        // What came about under a clock that was ahead has waited long enough.
+        let created = if pending.created > now {
+            now - LONGEST_GATHERING
+        } else {
+            pending.created
+        };
+        let span = ways.entry(way).or_insert((created, created));
+        *span = (span.0.min(created), span.1.max(created));
     }
     ways.retain(|way, (first, last)| {
         if busy.values().any(|known| known == way) {
             return false;
         }
         let sent = recent.entry(way.clone()).or_default();
-        while sent.front().is_some_and(|at| now - *at >= LONGEST_GATHERING) {
+        while sent
+            .front()
+            .is_some_and(|at| *at > now || now - *at >= LONGEST_GATHERING)
+        {
             sent.pop_front();
         }
         let full = *first + LONGEST_GATHERING;
@@ -673,6 +683,42 @@ mod tests {
         settle(&alarms, answer(Ok(Accepted::Confirmed("taken".to_owned())))).await;
         assert!(alarms.lock().outbox.is_empty());
         alarms.close().await;
+        recorder.close().await.expect("close");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_clock_that_was_ahead_keeps_no_message() {
+        let folder = tempfile::tempdir().expect("folder");
+        let config = config(folder.path(), 1, "{ command = [\"true\"], at_failure = 100 }");
+        let recorder = Recorder::open(&config).await.expect("open");
+        let alarms = Alarms::open(config.clone(), recorder.clone(), Maintenance::open(config)).await;
+        // Its worker would send what is ready.
+        alarms.clone().close().await;
+        let now = UtcMicros::now();
+        let soon = now + Micros::from_secs(60);
+        let later = now + Micros::from_secs(86_400);
+        let message = |id: &str, created: UtcMicros, next_try: UtcMicros| Pending {
+            id: id.to_owned(),
+            list: Some("default".parse().expect("a name")),
+            step: id.to_owned(),
+            created,
+            next_try,
+            ..pending(Why::Raised, id)
+        };
+        {
+            let mut kept = alarms.lock();
+            kept.outbox = vec![
+                message("tried", now, later),
+                message("usual", now, soon),
+                message("new", later, now),
+            ];
+            kept.mend_clock(now);
+            let tried: Vec<_> = kept.outbox.iter().map(|pending| pending.next_try).collect();
+            assert_eq!(tried, [now + LONGEST_PAUSE, soon, now]);
+        }
+        let (ready, _) = gather(&alarms, &HashMap::new(), &mut HashMap::new(), now);
+        let ready: Vec<_> = ready.into_values().flatten().map(|pending| pending.id).collect();
+        assert_eq!(ready, ["new"]);
         recorder.close().await.expect("close");
     }
 
