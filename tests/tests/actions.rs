@@ -235,7 +235,8 @@ actions = [{{ syslog = {{ server = "127.0.0.1", port = {}, transport = "tls" }} 
         sealed.port(),
     ));
     let said = setting.succeed("mailqos-probe", &["actions", "test"]);
-    assert_eq!(said.matches('✓').count(), 2, "{said}");
+    // A log server never says that it has a line.
+    assert_eq!(said.matches('~').count(), 2, "{said}");
     for (log, priority) in [(&plain, "<157>1 "), (&sealed, "<29>1 ")] {
         until("a line", || !log.heard().is_empty()).await;
         let heard = log.heard();
