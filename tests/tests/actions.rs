@@ -4,7 +4,7 @@
 
 use mailqos_tests::{
     hooks::{Hooks, Manner},
-    servers::{Authority, LogServer, MailServer, Options, PASSWORD, Protocol},
+    servers::{Authority, Fault, LogServer, MailServer, Options, PASSWORD, Protocol, When},
     setting::{Setting, until, words_of},
 };
 
@@ -100,6 +100,54 @@ actions = [
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_recipient_who_is_refused_for_now_is_told_all_the_same() {
+    let mut setting = Setting::new("lyon");
+    let first = alert_server(&mut setting, "first").await;
+    let second = alert_server(&mut setting, "second").await;
+    let tested = MailServer::start(Options::default()).await.unwrap();
+    tested.refuse(Protocol::Smtp);
+    setting.replace("test_interval = \"5s\"", "test_interval = \"1s\"\nalarm_after = 2");
+    setting.add(
+        r#"[action_list.default]
+actions = [{ email = ["anna@example.net", "first@example.net"], mail_server = "first" }]
+[action_list.secure]
+actions = [{ email = ["anna@example.net", "first@example.net"], mail_server = "first", fallback = "second" }]"#,
+    );
+    let not_now = || {
+        first.inject(
+            Protocol::Smtp,
+            "RCPT",
+            Fault::Reply("450 4.2.0 later".into()),
+            When::Times(1),
+        )
+    };
+    not_now();
+    let said = setting.succeed("mailqos-probe", &["actions", "test", "secure"]);
+    assert!(said.starts_with('✓') && said.contains("through second"), "{said}");
+    let told = |server: &MailServer| server.landings().iter().map(|mail| mail.to.clone()).collect::<Vec<_>>();
+    until("both mails", || !told(&first).is_empty() && !told(&second).is_empty()).await;
+    assert_eq!(
+        (told(&first), told(&second)),
+        (
+            vec!["first@example.net".to_owned()],
+            vec!["anna@example.net".to_owned()]
+        )
+    );
+    // It is the same mail.
+    let names_both = second.landings()[0].field("To").unwrap().contains("first@example.net");
+    assert!(names_both);
+
+    not_now();
+    setting.add_monitor(&setting.monitor("mail1", &tested));
+    let probe = setting.start_probe();
+    until("the mail to the other", || told(&first).len() == 2).await;
+    until("the mail to her", || told(&first).len() >= 3).await;
+    let log = probe.log();
+    assert!(probe.stop().success(), "{log}");
+    assert_eq!(told(&first)[1..], ["first@example.net", "anna@example.net"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_service_is_told_in_its_own_form() {
     let hooks = Hooks::start(Manner::Status(202)).await.unwrap();
     let mut setting = Setting::new("lyon");
@@ -187,7 +235,8 @@ actions = [{{ syslog = {{ server = "127.0.0.1", port = {}, transport = "tls" }} 
         sealed.port(),
     ));
     let said = setting.succeed("mailqos-probe", &["actions", "test"]);
-    assert_eq!(said.matches('✓').count(), 2, "{said}");
+    // A log server never says that it has a line.
+    assert_eq!(said.matches('~').count(), 2, "{said}");
     for (log, priority) in [(&plain, "<157>1 "), (&sealed, "<29>1 ")] {
         until("a line", || !log.heard().is_empty()).await;
         let heard = log.heard();

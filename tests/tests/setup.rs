@@ -146,7 +146,11 @@ fn what_was_there_is_kept_and_what_is_wrong_is_not_written() {
     assert_eq!(rows.as_array().map(Vec::len), Some(2));
     let shown = folder.well(&["show", "new-1"]);
     assert!(shown.contains("new.example:993 TLS over IMAP"), "{shown}");
-    folder.well(&["disable", "included"]);
+    let said = folder.well(&["disable", "included"]);
+    assert!(
+        said.starts_with("included: disabled\n") && said.contains("mailqos-probe reload"),
+        "{said}"
+    );
     let included = std::fs::read_to_string(folder.0.path().join("more/a.toml")).unwrap();
     assert!(
         included.starts_with("# more\n") && included.contains("# inner") && included.contains("enabled = false"),
@@ -167,7 +171,8 @@ fn what_was_there_is_kept_and_what_is_wrong_is_not_written() {
         assert_eq!(output.status.code(), Some(2), "{wrong:?}: {output:?}");
         assert_eq!(folder.config(), config, "{wrong:?}");
     }
-    folder.well(&["remove", "monitor", "new-1"]);
+    let said = folder.well(&["remove", "monitor", "new-1"]);
+    assert!(said.contains("mailqos-probe reload"), "{said}");
     folder.well(&["remove", "object", "new"]);
     folder.well(&["remove", "account", "other"]);
     assert!(folder.config().starts_with(before));

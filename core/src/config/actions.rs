@@ -9,7 +9,7 @@ use super::{
     Config, Endpoint, Hours, Node, Problem, Problems, Table, TlsMode, Trust,
     mail_server::mail_server_of,
     operator::some_recipients,
-    server::trust,
+    server::{port, trust},
     table::file_text,
     value::{duration, host, no_such, reference, secret},
 };
@@ -664,11 +664,11 @@ fn syslog(table: &mut Table, problems: &mut Problems) -> Option<Action> {
             host(&server, "server", &inner, problems);
             LogPlace::Udp {
                 server,
-                port: inner.get("port", problems).unwrap_or(514),
+                port: port(&mut inner, 514, problems),
             }
         }
         Transport::Tcp | Transport::Tls => {
-            let (tls, port) = match transport {
+            let (tls, usual) = match transport {
                 Transport::Tls => (TlsMode::Implicit, 6514),
                 _ => (TlsMode::None, 514),
             };
@@ -676,7 +676,7 @@ fn syslog(table: &mut Table, problems: &mut Problems) -> Option<Action> {
             host(&server, "server", &inner, problems);
             LogPlace::Stream(Endpoint {
                 server,
-                port: inner.get("port", problems).unwrap_or(port),
+                port: port(&mut inner, usual, problems),
                 tls,
                 trust: trust(&mut inner, problems),
                 account: None,

@@ -37,6 +37,7 @@ pub use hours::{Hours, Span};
 pub use kind::{Kind, MailQos, PickupProtocol, Transcripts};
 pub use maintenance::{Maintenance, Window};
 pub use message::MessageShape;
+pub use monitor::LONGEST_HORIZON;
 pub use object_store::ObjectStoreOptions;
 pub use problem::{Problem, Problems, Severity};
 pub use read::load;

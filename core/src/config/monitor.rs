@@ -26,6 +26,9 @@ pub(super) fn object(id: &ObjectId, mut table: Table, problems: &mut Problems) -
     })
 }
 
+/// The longest that a mail may be waited for.
+pub const LONGEST_HORIZON: Micros = Micros::from_secs(30 * 86_400);
+
 /// Keys that make no sense as defaults.
 const OWN_KEYS: [&str; 2] = ["object", "name"];
 
@@ -198,7 +201,7 @@ fn waits(table: &mut Table, problems: &mut Problems) -> (Micros, Micros, Micros)
                 .help("a mail must be looked for at least once before it is too late; shorten check_interval or raise max_round_trip"),
         );
     }
-    let horizon = duration(table, "horizon", DAY, SECOND, Micros::from_secs(30 * 86_400), problems);
+    let horizon = duration(table, "horizon", DAY, SECOND, LONGEST_HORIZON, problems);
     if horizon < max_round_trip {
         problems.push(
             table

@@ -91,14 +91,7 @@ pub(super) fn endpoint(
         TlsMode::StartTls => upgrade,
         TlsMode::Implicit => implicit,
     };
-    let port = table.get("port", problems).unwrap_or(usual);
-    if port == 0 {
-        problems.push(
-            table
-                .problem("port", "0 is no port", "this port")
-                .help(format!("usual here: {usual}")),
-        );
-    }
+    let port = port(table, usual, problems);
     let account = reference(table, "account", "account", &config.accounts, problems);
     warn_of_login(table, service, server.as_deref(), account.as_ref(), config, problems);
     let trust = if service.upgrade.is_empty() {
@@ -126,6 +119,19 @@ pub(super) fn endpoint(
         trust,
         account,
     })
+}
+
+/// Reads the port.
+pub(super) fn port(table: &mut Table, usual: u16, problems: &mut Problems) -> u16 {
+    let port = table.get("port", problems).unwrap_or(usual);
+    if port == 0 {
+        problems.push(
+            table
+                .problem("port", "0 is no port", "this port")
+                .help(format!("usual here: {usual}")),
+        );
+    }
+    port
 }
 
 /// What is known beforehand of logins that will not do.
@@ -229,11 +235,65 @@ pub(super) fn trust(table: &mut Table, problems: &mut Problems) -> Trust {
 fn fingerprint(text: &str) -> Option<[u8; 32]> {
     let digits: Vec<u8> = text.bytes().filter(|b| *b != b':').collect();
     let mut bytes = [0; 32];
-    if digits.len() != 64 {
+    // The digits are looked at, too: numbers may have a sign.
+    if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
         return None;
     }
     for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
         *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
     }
     Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load;
+
+    #[test]
+    fn a_fingerprint_has_digits_only() {
+        let right = ["AB:cd", &":01".repeat(30)].concat();
+        let bytes = fingerprint(&right).expect("a fingerprint");
+        assert_eq!(bytes[..3], [0xab, 0xcd, 1]);
+        for wrong in [
+            right.replace("cd", "+d"),
+            right.replace("cd", "c"),
+            right.replace("cd", "cg"),
+        ] {
+            assert_eq!(fingerprint(&wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn nothing_listens_on_port_0() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("mailqos.toml");
+        let text = r#"
+site = "here"
+[account.a]
+user = "a"
+password = { env = "X" }
+[target.keys]
+kind = "sftp"
+server = "files.example.net"
+account = "a"
+port = 0
+[target.share]
+kind = "smb"
+server = "files.example.net"
+share = "reports"
+port = 0
+[action_list.default]
+actions = [
+  { syslog = { server = "log.example.net", port = 0 } },
+  { syslog = { server = "log.example.net", transport = "tls", port = 0 } },
+]
+"#;
+        std::fs::write(&path, text).expect("write");
+        let said = load(&path).expect_err("it is wrong").to_string();
+        assert_eq!(said.matches("0 is no port").count(), 4, "{said}");
+        for usual in ["22", "445", "514", "6514"] {
+            assert!(said.contains(&format!("usual here: {usual}")), "{said}");
+        }
+    }
 }

@@ -11,7 +11,7 @@ use super::{
     message::Bytes,
     object_store,
     operator::{recipients, some_recipients},
-    server::{FTP, SMB, endpoint},
+    server::{FTP, SMB, endpoint, port},
     value::{duration, host, mail_address, no_such, reference, reference_at},
 };
 use crate::model::{AccountName, Micros, Name};
@@ -436,7 +436,7 @@ fn sftp(table: &mut Table, config: &Config, problems: &mut Problems) -> Option<S
         }
     }
     Some(Sftp {
-        port: table.get("port", problems).unwrap_or(22),
+        port: port(table, 22, problems),
         account,
         user,
         key_file,

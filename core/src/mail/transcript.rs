@@ -139,15 +139,30 @@ impl Transcript {
         self.began_at
     }
 
-    /// The chunks, secrets taken out also where the server repeated them.
+    /// The chunks, secrets taken out also where the server repeated them, be it in two chunks.
     pub fn chunks(&self) -> impl Iterator<Item = Chunk> + '_ {
-        self.chunks.iter().map(|chunk| {
-            let mut chunk = chunk.clone();
-            for secret in &self.secrets {
-                replace(&mut chunk.bytes, secret.expose().as_bytes());
+        let mut chunks = self.chunks.clone();
+        for direction in [Direction::Sent, Direction::Received, Direction::Note] {
+            let mut run: Vec<&mut Chunk> = Vec::new();
+            for chunk in chunks.iter_mut().filter(|chunk| chunk.direction == direction) {
+                // What stands before and after a gap was not said in one breath.
+                let ends = direction == Direction::Note || chunk.omitted > 0;
+                run.push(chunk);
+                if ends {
+                    self.mask(&mut run);
+                    run.clear();
+                }
             }
-            chunk
-        })
+            self.mask(&mut run);
+        }
+        chunks.into_iter()
+    }
+
+    /// Takes the secrets out of chunks that follow each other.
+    fn mask(&self, run: &mut [&mut Chunk]) {
+        for secret in &self.secrets {
+            replace(run, secret.expose().as_bytes());
+        }
     }
 
     /// A server's words as one line of at most 200 characters: no control characters, no secrets.
@@ -191,12 +206,32 @@ pub(super) fn without_secret(line: &[u8]) -> Vec<u8> {
     format!("{}\r\n", shown.trim_end()).into_bytes()
 }
 
-fn replace(bytes: &mut Vec<u8>, secret: &[u8]) {
+/// Puts a mark where a secret begins, and leaves the rest of it out.
+fn replace(run: &mut [&mut Chunk], secret: &[u8]) {
     const MARK: &[u8] = b"(secret)";
+    let text: Vec<u8> = run.iter().flat_map(|chunk| &chunk.bytes).copied().collect();
+    let mut places = Vec::new();
     let mut at = 0;
-    while let Some(found) = bytes[at..].windows(secret.len()).position(|window| window == secret) {
-        bytes.splice(at + found..at + found + secret.len(), MARK.iter().copied());
-        at += found + MARK.len();
+    while let Some(found) = text[at..].windows(secret.len()).position(|window| window == secret) {
+        places.push(at + found);
+        at += found + secret.len();
+    }
+    if places.is_empty() {
+        return;
+    }
+    let mut places = places.into_iter().peekable();
+    let (mut at, mut hidden_to) = (0, 0);
+    for chunk in run {
+        for byte in std::mem::take(&mut chunk.bytes) {
+            if places.next_if_eq(&at).is_some() {
+                chunk.bytes.extend_from_slice(MARK);
+                hidden_to = at + secret.len();
+            }
+            if at >= hidden_to {
+                chunk.bytes.push(byte);
+            }
+            at += 1;
+        }
     }
 }
 
@@ -256,6 +291,34 @@ mod tests {
             b"535 (secret) is wrong, (secret)!\r\n"
         );
         assert_eq!(transcript.one_line("no\r\n\u{1b}[31mhunter2"), "no [31m(secret)");
+    }
+
+    #[test]
+    fn a_secret_that_comes_in_several_chunks_is_taken_out() {
+        let mut transcript = Transcript::begin("host", 110);
+        transcript.hide(&Secret::new("hunter2"));
+        for (direction, bytes) in [
+            (Direction::Received, &b"-ERR hun"[..]),
+            (Direction::Sent, b"QUIT\r\n"),
+            (Direction::Received, b"te"),
+            (Direction::Received, b"r2 is no password, hunter2!\r\nhun"),
+        ] {
+            transcript.record(Instant::now(), direction, bytes);
+        }
+        // What is missing may be what makes the difference.
+        transcript.chunks.last_mut().expect("chunk").omitted = 9;
+        transcript.record(Instant::now(), Direction::Received, b"ter2");
+        let said: Vec<_> = transcript.chunks().skip(1).map(|chunk| chunk.bytes).collect();
+        assert_eq!(
+            said,
+            [
+                &b"-ERR (secret)"[..],
+                b"QUIT\r\n",
+                b"",
+                b" is no password, (secret)!\r\nhun",
+                b"ter2",
+            ]
+        );
     }
 
     #[test]

@@ -291,6 +291,7 @@ fn example(config: &Config, why: Why) -> Pending {
         created: now,
         tries: 0,
         next_try: now,
+        left: Vec::new(),
         monitor,
     }
 }

@@ -82,6 +82,9 @@ pub(crate) struct Pending {
     tries: u32,
     /// When it is tried next.
     next_try: UtcMicros,
+    /// The recipients of a mail who have not got it, where others have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    left: Vec<String>,
 }
 
 /// How a way of telling does.
@@ -124,7 +127,15 @@ impl Kept {
             episode.list = list_of(config, id);
             episode.next = None;
         }
+        self.mend_clock(UtcMicros::now());
         (self.changed, self.urgent) = (true, true);
+    }
+
+    /// What was put off under a clock that was ahead is not put off until then.
+    fn mend_clock(&mut self, now: UtcMicros) {
+        for pending in &mut self.outbox {
+            pending.next_try = pending.next_try.min(now + notify::LONGEST_PAUSE);
+        }
     }
 }
 
@@ -514,6 +525,7 @@ impl Alarms {
                 created: now,
                 tries: 0,
                 next_try: now,
+                left: Vec::new(),
             };
             kept.outbox.push(pending);
         }

@@ -28,6 +28,8 @@ const MOST_INCIDENTS: usize = 10;
 const AND_OTHERS: &str = "/and-others";
 /// The states are written down at least this often; what matters more, at once.
 const KEEP: Micros = Micros::from_secs(60);
+/// The longest pause between two tries.
+pub(super) const LONGEST_PAUSE: Micros = Micros::from_secs(600);
 /// The longest that the worker sleeps.
 const LONGEST_NAP: Duration = Duration::from_secs(5);
 
@@ -142,6 +144,7 @@ fn take_steps(alarms: &Alarms, config: &Config, now: UtcMicros) -> Option<UtcMic
                 created: now,
                 tries: 0,
                 next_try: now,
+                left: Vec::new(),
             });
             next = Some(now);
         }
@@ -165,7 +168,8 @@ fn gather(
     now: UtcMicros,
 ) -> (BTreeMap<Way, Vec<Pending>>, Option<UtcMicros>) {
     let mut ways: BTreeMap<Way, (UtcMicros, UtcMicros)> = BTreeMap::new();
-    let kept = alarms.lock();
+    let mut kept = alarms.lock();
+    kept.mend_clock(now);
     let mut next: Option<UtcMicros> = None;
     let mut earlier = |at: UtcMicros| next = Some(next.map_or(at, |known: UtcMicros| known.min(at)));
     for pending in &kept.outbox {
@@ -175,15 +179,24 @@ fn gather(
             continue;
         }
         let way = (list.clone(), pending.step.clone());
-        let span = ways.entry(way).or_insert((pending.created, pending.created));
-        *span = (span.0.min(pending.created), span.1.max(pending.created));
+        // What came about under a clock that was ahead has waited long enough.
+        let created = if pending.created > now {
+            now - LONGEST_GATHERING
+        } else {
+            pending.created
+        };
+        let span = ways.entry(way).or_insert((created, created));
+        *span = (span.0.min(created), span.1.max(created));
     }
     ways.retain(|way, (first, last)| {
         if busy.values().any(|known| known == way) {
             return false;
         }
         let sent = recent.entry(way.clone()).or_default();
-        while sent.front().is_some_and(|at| now - *at >= LONGEST_GATHERING) {
+        while sent
+            .front()
+            .is_some_and(|at| *at > now || now - *at >= LONGEST_GATHERING)
+        {
             sent.pop_front();
         }
         let full = *first + LONGEST_GATHERING;
@@ -231,7 +244,8 @@ async fn send(alarms: Alarms, config: std::sync::Arc<Config>, way: Way, changes:
             report.results.push((group, Ok(Accepted::Unconfirmed(words))));
             continue;
         }
-        let outcome = carry_out(&config, step, &Telling::write(&config, &group)).await;
+        let left = group.first().map(|first| first.left.clone()).unwrap_or_default();
+        let outcome = carry_out(&config, step, &Telling::write(&config, &group), &left).await;
         report.channels.extend(outcome.channels);
         report.results.push((group, outcome.result));
     }
@@ -248,7 +262,12 @@ fn find<'config>(list: Option<&'config ActionList>, key: &str) -> Option<&'confi
 fn divide(step: &Step, changes: Vec<Pending>) -> Vec<Vec<Pending>> {
     let counts = matches!(&step.action, Action::Webhook(hook) if hook.service.counts_incidents());
     if !counts {
-        return vec![changes];
+        // Who got the one need not have got the other.
+        let mut by_recipients: BTreeMap<Vec<String>, Vec<Pending>> = BTreeMap::new();
+        for change in changes {
+            by_recipients.entry(change.left.clone()).or_default().push(change);
+        }
+        return by_recipients.into_values().collect();
     }
     let mut groups: Vec<Vec<Pending>> = Vec::new();
     let (ends, mut begins): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.why == Why::Cleared);
@@ -306,41 +325,46 @@ async fn settle(alarms: &Alarms, report: Report) {
                 };
                 match &result {
                     Ok(accepted) => {
-                        let (Accepted::Confirmed(words) | Accepted::Unconfirmed(words)) = accepted;
+                        let words = accepted.words();
                         if let Some(episode) = kept
                             .episodes
                             .get_mut(&pending.monitor)
                             .filter(|episode| episode.is_told_by(pending))
                         {
-                            if matches!(accepted, Accepted::Confirmed(_)) {
+                            if accepted.is_confirmed() {
                                 episode.notified_at.get_or_insert(now);
                             }
                             if let Some(taken) = episode.taken.get_mut(step) {
                                 taken.incident.clone_from(&change.incident);
                             }
                         }
-                        if pending.why == Why::Escalated {
+                        if pending.why == Why::Escalated && pending.left.is_empty() {
                             events.push(event(change, EventKind::AlarmEscalated, format!("told also: {step}")));
                         }
                         let text = format!("{} told by action list {list}: {words}", pending.why.as_str());
                         let detail = serde_json::json!({
                             "list": list.as_str(),
                             "why": pending.why.as_str(),
-                            "confirmed": matches!(accepted, Accepted::Confirmed(_)),
+                            "confirmed": accepted.is_confirmed(),
                         });
                         let sent = event(change, EventKind::NotificationSent, text);
                         events.push(Event {
                             detail: Some(detail.to_string()),
                             ..sent
                         });
-                        false
+                        let Accepted::Partly(_, left) = accepted else {
+                            return false;
+                        };
+                        pending.left.clone_from(left);
+                        let old = put_off(pending, now, retry_for);
+                        if old {
+                            let text = format!("given up for {}: {words}", left.join(", "));
+                            events.push(event(change, EventKind::NotificationFailed, text));
+                        }
+                        !old
                     }
                     Err(error) => {
-                        pending.tries += 1;
-                        // 5 s, 10 s, 20 s … 10 min.
-                        let pause = Micros::from_secs((5i64 << pending.tries.min(8).saturating_sub(1)).min(600));
-                        pending.next_try = now + pause;
-                        let old = pending.next_try - pending.created > retry_for;
+                        let old = put_off(pending, now, retry_for);
                         if pending.tries == 1 || old {
                             let end = if old { "given up: " } else { "" };
                             events.push(event(change, EventKind::NotificationFailed, format!("{end}{error}")));
@@ -353,6 +377,15 @@ async fn settle(alarms: &Alarms, report: Report) {
     }
     alarms.keep().await;
     alarms.note_all(events).await;
+}
+
+/// Puts a message off that was not accepted; tells whether it is too old to be tried again.
+fn put_off(pending: &mut Pending, now: UtcMicros, retry_for: Micros) -> bool {
+    pending.tries += 1;
+    // 5 s, 10 s, 20 s … 10 min.
+    let pause = Micros::from_secs(5i64 << pending.tries.min(8).saturating_sub(1)).min(LONGEST_PAUSE);
+    pending.next_try = now + pause;
+    pending.next_try - pending.created > retry_for
 }
 
 /// The name of a channel: its route, or, where another way has the same route (another address at the same host), which step
@@ -457,6 +490,7 @@ mod tests {
             created: UtcMicros(0),
             tries: 0,
             next_try: UtcMicros(0),
+            left: Vec::new(),
         }
     }
 
@@ -608,6 +642,83 @@ mod tests {
             assert_eq!(episode.taken[&step].incident == incident, counts, "{incident}");
         }
         alarms.close().await;
+        recorder.close().await.expect("close");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_was_refused_for_now_is_told_again_alone() {
+        let folder = tempfile::tempdir().expect("folder");
+        let config = config(folder.path(), 1, "{ command = [\"true\"], at_failure = 100 }");
+        let recorder = Recorder::open(&config).await.expect("open");
+        let alarms = Alarms::open(config.clone(), recorder.clone(), Maintenance::open(config.clone())).await;
+        all(&alarms, Outcome::Lost).await;
+        let (list, step): Way = ("default".parse().expect("a name"), "command true".to_owned());
+        let raised_at = alarms.lock().episodes["m0"].raised_at;
+        let message = Pending {
+            id: "one".to_owned(),
+            list: Some(list.clone()),
+            step: step.clone(),
+            created: raised_at,
+            next_try: raised_at + Micros::from_secs(300),
+            ..pending(Why::Raised, "one")
+        };
+        alarms.lock().outbox = vec![message.clone()];
+        let left = vec!["a@b.example".to_owned()];
+        let answer = |result: Result<Accepted, String>| Report {
+            way: (list.clone(), step.clone()),
+            results: vec![(vec![message.clone()], result)],
+            channels: Vec::new(),
+        };
+        settle(&alarms, answer(Ok(Accepted::Partly("taken".to_owned(), left.clone())))).await;
+        {
+            let kept = alarms.lock();
+            assert!(kept.episodes["m0"].notified_at.is_some());
+            assert_eq!((kept.outbox[0].tries, &kept.outbox[0].left), (1, &left));
+            assert!(kept.outbox[0].next_try > UtcMicros::now());
+            let both = vec![pending(Why::Raised, "two"), kept.outbox[0].clone()];
+            let step = &config.action_lists["default"].steps[0];
+            let recipients: Vec<_> = divide(step, both).iter().map(|group| group[0].left.len()).collect();
+            assert_eq!(recipients, [0, 1]);
+        }
+        settle(&alarms, answer(Ok(Accepted::Confirmed("taken".to_owned())))).await;
+        assert!(alarms.lock().outbox.is_empty());
+        alarms.close().await;
+        recorder.close().await.expect("close");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_clock_that_was_ahead_keeps_no_message() {
+        let folder = tempfile::tempdir().expect("folder");
+        let config = config(folder.path(), 1, "{ command = [\"true\"], at_failure = 100 }");
+        let recorder = Recorder::open(&config).await.expect("open");
+        let alarms = Alarms::open(config.clone(), recorder.clone(), Maintenance::open(config)).await;
+        // Its worker would send what is ready.
+        alarms.clone().close().await;
+        let now = UtcMicros::now();
+        let soon = now + Micros::from_secs(60);
+        let later = now + Micros::from_secs(86_400);
+        let message = |id: &str, created: UtcMicros, next_try: UtcMicros| Pending {
+            id: id.to_owned(),
+            list: Some("default".parse().expect("a name")),
+            step: id.to_owned(),
+            created,
+            next_try,
+            ..pending(Why::Raised, id)
+        };
+        {
+            let mut kept = alarms.lock();
+            kept.outbox = vec![
+                message("tried", now, later),
+                message("usual", now, soon),
+                message("new", later, now),
+            ];
+            kept.mend_clock(now);
+            let tried: Vec<_> = kept.outbox.iter().map(|pending| pending.next_try).collect();
+            assert_eq!(tried, [now + LONGEST_PAUSE, soon, now]);
+        }
+        let (ready, _) = gather(&alarms, &HashMap::new(), &mut HashMap::new(), now);
+        let ready: Vec<_> = ready.into_values().flatten().map(|pending| pending.id).collect();
+        assert_eq!(ready, ["new"]);
         recorder.close().await.expect("close");
     }
 

@@ -67,10 +67,10 @@ async fn tell(config: &Config, list: &ActionList) -> Result<ExitCode, Failure> {
     let mut accepted = false;
     for step in steps {
         let route = step.action.route();
-        match carry_out(config, step, &telling).await.result {
-            Ok(Accepted::Confirmed(words) | Accepted::Unconfirmed(words)) => {
+        match carry_out(config, step, &telling, &[]).await.result {
+            Ok(taken) => {
                 accepted = true;
-                tracing::info!("{route}: {words}");
+                tracing::info!("{route}: {}", taken.words());
             }
             Err(error) => tracing::error!("{route}: {error}"),
         }
@@ -105,16 +105,18 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
         let route = step.action.route();
         let begun = Instant::now();
         let telling = Telling::test(&config, Why::Test);
-        let mut outcome = carry_out(&config, step, &telling).await;
+        let mut outcome = carry_out(&config, step, &telling, &[]).await;
         let counts = matches!(&step.action, Action::Webhook(hook) if hook.service.counts_incidents());
         if counts && outcome.result.is_ok() {
             // What the test has opened is closed again.
             let end = Telling::test(&config, Why::Cleared).of_incident(&telling.incident);
-            outcome = carry_out(&config, step, &end).await;
+            outcome = carry_out(&config, step, &end, &[]).await;
         }
         let took = Micros(Micros::from(begun.elapsed()).0 / 1000 * 1000);
         let line = match outcome.result {
-            Ok(Accepted::Confirmed(words)) => format!("✓ {route}: accepted in {took} ({words})"),
+            Ok(Accepted::Confirmed(words) | Accepted::Partly(words, _)) => {
+                format!("✓ {route}: accepted in {took} ({words})")
+            }
             Ok(Accepted::Unconfirmed(words)) => format!("~ {route}: {words}"),
             Err(error) => {
                 failed += 1;

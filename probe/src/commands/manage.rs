@@ -11,6 +11,9 @@ use super::{
     print_line, select, terminal,
 };
 
+/// How a running probe gets to know of a change.
+const RELOAD: &str = "mailqos-probe reload";
+
 #[derive(Debug, clap::Args)]
 pub(super) struct AddArgs {
     #[command(subcommand)]
@@ -279,7 +282,7 @@ pub(super) fn add(args: AddArgs, global: &Global) -> Result<ExitCode, Failure> {
     edit.add(kind, &id, "", table)?;
     let path = edit.save()?;
     print_line(&format!(
-        "{kind} {id} added to {}; a running probe takes it with: mailqos-probe reload",
+        "{kind} {id} added to {}; a running probe takes it with: {RELOAD}",
         path.display()
     ))?;
     Ok(ExitCode::SUCCESS)
@@ -426,7 +429,8 @@ pub(super) fn switch(args: &SwitchArgs, enabled: bool, global: &Global) -> Resul
         lines.push_str(&format!("{id}: {}\n", if enabled { "enabled" } else { "disabled" }));
     }
     Edit::save_all(&edits)?;
-    print_line(lines.trim_end())?;
+    lines.push_str(&format!("a running probe takes this with: {RELOAD}"));
+    print_line(&lines)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -437,6 +441,10 @@ pub(super) fn remove(args: &RemoveArgs, global: &Global) -> Result<ExitCode, Fai
         table.remove(&args.id);
     }
     let path = edit.save()?;
-    print_line(&format!("{kind} {} removed from {}", args.id, path.display()))?;
+    print_line(&format!(
+        "{kind} {} removed from {}; a running probe takes this with: {RELOAD}",
+        args.id,
+        path.display()
+    ))?;
     Ok(ExitCode::SUCCESS)
 }

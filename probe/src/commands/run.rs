@@ -2,7 +2,7 @@
 
 use std::{
     process::ExitCode,
-    sync::{Arc, RwLock},
+    sync::{Arc, OnceLock, RwLock},
     time::{Duration, Instant},
 };
 
@@ -188,24 +188,52 @@ async fn note(recorder: &Recorder, kind: EventKind) {
     }
 }
 
-/// Becomes `true` at the first SIGTERM or SIGINT; the second ends the process at once.
+/// Becomes `true` at the first SIGTERM or SIGINT from now on; the second ends the process at once.
 pub(super) fn stop_signal() -> std::io::Result<watch::Receiver<bool>> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (told, stop) = watch::channel(false);
+    static TOLD: OnceLock<watch::Sender<bool>> = OnceLock::new();
+    if let Some(told) = TOLD.get() {
+        // What is begun now nobody has told to stop, whatever went before.
+        told.send_replace(false);
+        return Ok(told.subscribe());
+    }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let told = TOLD.get_or_init(|| watch::Sender::new(false));
+    let stop = told.subscribe();
     tokio::spawn(async move {
         loop {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
+            let nothing_to_end = told.is_closed();
             if told.send_replace(true) {
                 // All that was acknowledged is in the journal; the next start seals it.
                 tracing::warn!("told to stop twice: ending without sealing");
-                std::process::exit(1);
+            } else if !nothing_to_end {
+                continue;
             }
+            std::process::exit(1);
         }
     });
     Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_signal_stops_what_is_begun_after_a_stop() {
+        for _ in 0..2 {
+            let mut stop = stop_signal().expect("signals");
+            assert!(!*stop.borrow());
+            let kill = format!("kill -INT {}", std::process::id());
+            let killed = std::process::Command::new("sh").args(["-c", &kill]).status();
+            assert!(killed.expect("a shell").success());
+            let told = tokio::time::timeout(Duration::from_secs(10), stop.wait_for(|told| *told)).await;
+            assert!(told.expect("in time").is_ok());
+        }
+    }
 }

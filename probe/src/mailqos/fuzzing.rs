@@ -68,6 +68,10 @@ impl Judge for Seeds {
     fn verdict(&self, _: &Token) -> Verdict {
         self.verdict
     }
+
+    fn largest(&self) -> u64 {
+        1_000_000
+    }
 }
 
 thread_local! {
@@ -239,6 +243,37 @@ mod tests {
         };
         assert_eq!(deletions(&format!("{ours}+OK\r\n")), 2);
         assert_eq!(deletions("+OK\r\nSubject: hello\r\n\r\n.\r\n"), 1);
+    }
+
+    #[test]
+    fn without_top_a_mail_of_ours_is_read_however_large_it_was_asked_to_be() {
+        let listed = "+OK ready\r\n-ERR\r\n+OK\r\n+OK\r\n+OK\r\n1 aaa\r\n.\r\n-ERR no TOP\r\n";
+        let ours = format!("+OK\r\nX-MailQoS-Token: {}\r\n\r\n.\r\n", seeded_token());
+        let taken = |size: u64| {
+            let said = format!("{listed}+OK 1 {size}\r\n+OK 1 {size}\r\n{ours}+OK\r\nx");
+            visits(PickupProtocol::Pop3, said.as_bytes()).0.len()
+        };
+        // Beside it foreign mails are not all fetched.
+        assert_eq!((taken(1_100_000), taken(2_000_000)), (1, 0));
+    }
+
+    #[test]
+    fn a_mailbox_that_does_not_let_go_of_a_mail_ends_no_visit() {
+        let listed =
+            "+OK ready\r\n+OK\r\nUSER\r\nUIDL\r\nTOP\r\nSASL PLAIN\r\n.\r\n+OK\r\n+OK\r\n2 bbb\r\n1 aaa\r\n.\r\n";
+        let ours = format!("+OK\r\nX-MailQoS-Token: {}\r\n\r\n.\r\n", seeded_token());
+        let foreign = "+OK\r\nSubject: hello\r\n\r\n.\r\n";
+        let next = String::from_utf8_lossy(NEXT_VISIT);
+        let refused = "-ERR read-only\r\n";
+        let first = format!("{listed}{ours}{ours}{refused}{foreign}");
+        let said = format!("{first}{next}{listed}{ours}{refused}x");
+        let (taken, sent) = visits(PickupProtocol::Pop3, said.as_bytes());
+        assert_eq!((taken.len(), sent.matches("DELE").count()), (1, 2), "{sent}");
+        assert_eq!(
+            sent.matches("TOP 1").count() + sent.matches("TOP 2").count(),
+            3,
+            "{sent}"
+        );
     }
 
     #[test]

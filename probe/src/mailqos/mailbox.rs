@@ -11,7 +11,7 @@ use std::{
 };
 
 use mailqos_core::{
-    config::{Account, MailQos, PickupProtocol},
+    config::{Account, LONGEST_HORIZON, MailQos, PickupProtocol},
     mail::{Credentials, TlsSession, Transcript},
     model::{Micros, MonitorId, Sample, SiteName, Stage, UtcMicros},
     transcripts::Conversation,
@@ -33,8 +33,8 @@ use super::{
 /// A mail of ours that nobody waits for here is cleared when it is so much older than its horizon: until then the process that
 /// sent it may wait for it (`mailqos-probe run`, whose late mails `mailqos-probe test` comes upon).
 const CLEAR_AFTER: Micros = Micros::from_secs(600);
-/// The same, for mails of other sites and of monitors that are gone.
-const CLEAR_FOREIGN_SITE_AFTER: Micros = Micros::from_secs(3 * 86_400);
+/// The age at which a mail of another site, or of a monitor that is gone, is cleared: its horizon is not known here.
+const CLEAR_FOREIGN_SITE_AFTER: Micros = Micros(LONGEST_HORIZON.0 + CLEAR_AFTER.0);
 /// The longest pause between pick-ups for a late mail.
 const SPARSEST: Micros = Micros::from_secs(15 * 60);
 /// How long a mailbox in use by somebody else is left alone before the next try.
@@ -178,7 +178,11 @@ impl Progress {
         self.last = Some(visit.clone());
         for found in finds {
             match &mut self.found {
-                Some(known) if known.receive.is_some() => self.duplicates += 1,
+                // A notification of a failure is no copy of the mail: it does not count beside the mail, and gives way to it.
+                Some(known) if known.receive.is_some() && bounce::read(&found.mail).is_some() => {
+                    tracing::debug!(monitor = %found.token.monitor, "a notification beside the mail");
+                }
+                Some(known) if known.receive.is_some() && bounce::read(&known.mail).is_none() => self.duplicates += 1,
                 known => {
                     *known = Some(found);
                     self.found_by = Some(visit.clone());
@@ -253,6 +257,8 @@ pub(super) struct Registry {
     /// How long each monitor waits for a mail.
     horizons: Mutex<HashMap<MonitorId, Micros>>,
     waiting: Mutex<HashMap<[u8; 8], Waiting>>,
+    /// The largest size that a mail has been asked to have.
+    largest: AtomicU64,
     settled: Mutex<VecDeque<([u8; 8], Sample)>>,
     /// The last round trips of precise monitors: the least that each can have been.
     history: Mutex<HashMap<MonitorId, VecDeque<Micros>>>,
@@ -265,6 +271,7 @@ impl Registry {
             site,
             horizons: Mutex::new(horizons),
             waiting: Mutex::default(),
+            largest: AtomicU64::new(0),
             settled: Mutex::default(),
             history: Mutex::default(),
         }
@@ -278,6 +285,8 @@ impl Registry {
     /// Expects a mail; nobody looks for it before [`Registry::sent`].
     pub(super) fn expect(self: &Arc<Self>, nonce: [u8; 8], mailbox: &Arc<Mailbox>, options: &MailQos) -> Expected {
         let (progress, watch) = watch::channel(Progress::default());
+        self.largest
+            .fetch_max(options.message.size.unwrap_or_default(), Ordering::Relaxed);
         lock(&self.waiting).insert(
             nonce,
             Waiting {
@@ -351,13 +360,18 @@ impl Registry {
         let mut finds: HashMap<[u8; 8], Vec<Found>> = HashMap::new();
         for found in visit.found {
             // A notification of a delay names our mail, but is not it.
-            if bounce::read(&found.mail) == Some(bounce::Notice::Other) {
+            let notice = bounce::read(&found.mail);
+            if notice == Some(bounce::Notice::Other) {
                 continue;
             }
             tracing::debug!(monitor = %found.token.monitor, folder = ?found.folder, landed = ?found.landed, "found");
             let nonce = found.token.nonce;
             if waiting.contains_key(&nonce) {
                 finds.entry(nonce).or_default().push(found);
+                continue;
+            }
+            // Nor is one of a failure, once its test is settled: there are no two mails then.
+            if notice.is_some() {
                 continue;
             }
             let mut settled = lock(&self.settled);
@@ -410,6 +424,10 @@ impl Judge for Registry {
             _ => CLEAR_FOREIGN_SITE_AFTER,
         };
         if age > patience { Verdict::Clear } else { Verdict::Leave }
+    }
+
+    fn largest(&self) -> u64 {
+        self.largest.load(Ordering::Relaxed)
     }
 }
 
@@ -726,15 +744,19 @@ mod tests {
             "mail-hq".parse().expect("an id"),
             Micros::from_secs(24 * 3600),
         )]));
-        let verdict = |hours: i64| {
+        let verdict = |site: &str, hours: i64| {
             let sent_at = UtcMicros::now() - Micros::from_secs(hours * 3600);
             let token = Token {
+                site: site.parse().expect("a site"),
                 sent_at,
                 ..found([3; 8]).token
             };
             registry.verdict(&token)
         };
-        assert_eq!((verdict(23), verdict(25)), (Verdict::Leave, Verdict::Clear));
+        let (leave, clear) = (Verdict::Leave, Verdict::Clear);
+        assert_eq!((verdict("here", 23), verdict("here", 25)), (leave, clear));
+        // How long the other site waits is not known here: a month at the most.
+        assert_eq!((verdict("there", 30 * 24), verdict("there", 31 * 24)), (leave, clear));
     }
 
     #[test]
@@ -749,6 +771,41 @@ mod tests {
             changed.iter().map(|sample| sample.duplicates).collect::<Vec<_>>()
         };
         assert_eq!((counted(), counted()), (vec![], vec![Some(1)]));
+    }
+
+    #[test]
+    fn a_notification_beside_the_mail_is_no_duplicate() {
+        let bounce = |nonce| Found {
+            mail: b"From: MAILER-DAEMON@relay.example\r\nX-Failed-Recipients: a@b.example\r\n\r\nno such user\r\n"
+                .to_vec(),
+            ..found(nonce)
+        };
+        let visited = LastVisit {
+            began: Moment::of_micros(3),
+            phases: PickupPhases::default(),
+            tls: None,
+            error: None,
+            transcript: None,
+        };
+        let after = |finds: Vec<Found>| {
+            let mut progress = Progress::default();
+            progress.note_visit(&visited, finds);
+            let found = progress.found.expect("found");
+            (progress.duplicates, bounce::read(&found.mail).is_some())
+        };
+        let nonce = [4; 8];
+        assert_eq!(after(vec![found(nonce), bounce(nonce)]), (0, false));
+        assert_eq!(after(vec![bounce(nonce), found(nonce)]), (0, false));
+        assert_eq!(after(vec![bounce(nonce), bounce(nonce)]), (0, true));
+        assert_eq!(after(vec![found(nonce), found(nonce)]), (1, false));
+        // After the test was settled, too.
+        let registry = registry();
+        let mut sample = Sample::new("mail-hq".parse().expect("an id"), UtcMicros(0), Outcome::Ok);
+        sample.duplicates = Some(0);
+        registry.settled(nonce, sample);
+        let mailbox = MailboxId::new();
+        assert!(registry.hand_out(mailbox, visit(vec![bounce(nonce)])).is_empty());
+        assert_eq!(registry.hand_out(mailbox, visit(vec![found(nonce)])).len(), 1);
     }
 
     #[test]

@@ -192,7 +192,11 @@ impl Tester {
             }
         };
         let deadline = sent.moment + options.max_round_trip;
-        let progress = wait(expected.progress.clone(), deadline, options.timeout, &mut stopping).await;
+        // Meanwhile it is put on record that the server took the mail. The sample comes after it, which ends the record.
+        let (progress, ()) = tokio::join!(
+            wait(expected.progress.clone(), deadline, options.timeout, &mut stopping),
+            self.note_in_flight(&sample, sent.nonce, sent.at, options)
+        );
         let settled = self.judge(&mut sample, &sent, &expected, &progress, options, *stopping.borrow());
         let pickup = progress
             .found_by
@@ -288,6 +292,7 @@ impl Tester {
             let Some(monitor) = config.monitors.get(&sample.monitor) else {
                 // Nobody knows any more where to look for it.
                 sample.outcome = Outcome::NotTested;
+                sample.stage = None;
                 sample.error =
                     Some("the probe was stopped while the mail was on its way, and the monitor is gone".to_owned());
                 sample.settled = Some(true);
@@ -295,16 +300,7 @@ impl Tester {
                 continue;
             };
             let Kind::MailQos(options) = &monitor.kind;
-            if sample.outcome == Outcome::NotTested {
-                sample.error = Some("the probe was stopped while the mail was on its way".to_owned());
-                if sample.send_uncertain == Some(true) {
-                    // If it does not land, it was never taken, as far as anybody knows.
-                    sample.outcome = Outcome::SmtpFailed;
-                    sample.stage = Some(Stage::SmtpData);
-                } else {
-                    sample.outcome = Outcome::Lost;
-                }
-            }
+            unless_found(&mut sample);
             let sent = Sent {
                 nonce: mail.nonce,
                 at: mail.sent_at,
@@ -390,6 +386,31 @@ impl Tester {
     }
 }
 
+/// What a test comes to that an earlier life of the probe could not end, should its mail not be found.
+fn unless_found(sample: &mut Sample) {
+    if sample.outcome != Outcome::NotTested {
+        // It was judged at max round trip.
+        return;
+    }
+    let error;
+    (sample.outcome, sample.stage, error) = if sample.send_uncertain == Some(true) {
+        // If it does not land, it was never taken, as far as anybody knows.
+        let error = "the probe was stopped while the mail was on its way";
+        (Outcome::SmtpFailed, Some(Stage::SmtpData), error)
+    } else if sample.smtp_send.is_some() {
+        (
+            Outcome::Lost,
+            None,
+            "the probe was stopped while the mail was on its way",
+        )
+    } else {
+        // The server may never have been given it: that it is missing is not the server's doing.
+        let error = "the probe was stopped before the server's acceptance of the mail was on record, and the mail was not found";
+        (Outcome::NotTested, None, error)
+    };
+    sample.error = Some(error.to_owned());
+}
+
 /// Whether the transcript of a test is kept.
 fn is_kept(sample: &Sample, options: &MailQos) -> bool {
     match options.transcripts {
@@ -433,4 +454,29 @@ async fn wait(
         _ = stopping.wait_for(|stop| *stop) => {}
     }
     progress.borrow().clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mail_that_may_never_have_been_sent_is_not_lost() {
+        let ended = |send: Option<Micros>, uncertain: Option<bool>, outcome: Outcome| {
+            let mut sample = Sample::new("m".parse().expect("an id"), UtcMicros(0), outcome);
+            sample.smtp_send = send;
+            sample.send_uncertain = uncertain;
+            unless_found(&mut sample);
+            (sample.outcome, sample.stage)
+        };
+        let not_tested = Outcome::NotTested;
+        assert_eq!(ended(None, None, not_tested), (not_tested, None));
+        assert_eq!(ended(Some(Micros(1)), None, not_tested), (Outcome::Lost, None));
+        assert_eq!(
+            ended(None, Some(true), not_tested),
+            (Outcome::SmtpFailed, Some(Stage::SmtpData))
+        );
+        let judged = Outcome::PickupFailed;
+        assert_eq!(ended(None, None, judged), (judged, None));
+    }
 }

@@ -74,6 +74,17 @@ pub enum KeyError {
     /// Too short to protect anything.
     #[error("the signing key has {0} bytes; at least 16 are needed (make one: openssl rand -base64 32)")]
     Short(usize),
+    /// The key file holds too little.
+    #[error(
+        "the signing key {path} has {bytes} bytes; at least 16 are needed: put the key back from a copy, or remove the file, and a new key is made (mails that are on their way are then not known as ours)",
+        path = path.display()
+    )]
+    ShortFile {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        bytes: usize,
+    },
 }
 
 /// The key that signs tokens.
@@ -111,9 +122,16 @@ impl SigningKey {
             path: path.clone(),
             source,
         };
+        let short = |error| match error {
+            KeyError::Short(bytes) => KeyError::ShortFile {
+                path: path.clone(),
+                bytes,
+            },
+            other => other,
+        };
         for _ in 0..2 {
             match std::fs::read_to_string(&path) {
-                Ok(text) => return Self::new(&Secret::new(text.trim())),
+                Ok(text) => return Self::new(&Secret::new(text.trim())).map_err(short),
                 Err(found) if found.kind() == io::ErrorKind::NotFound => make_key(state, &path).map_err(error)?,
                 Err(found) => return Err(error(found)),
             }
@@ -372,6 +390,20 @@ mod tests {
             assert_eq!(key().find(&bytes), None, "changed at {at}");
         }
         assert_eq!(key().find(&text.as_bytes()[..text.len() - 1]), None);
+    }
+
+    #[test]
+    fn a_key_file_that_holds_too_little_is_named() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("signing.key");
+        for text in ["", "short\n"] {
+            std::fs::write(&path, text).expect("write");
+            let error = SigningKey::of_folder(folder.path()).expect_err("too short").to_string();
+            assert!(
+                error.contains(&path.display().to_string()) && error.contains("remove the file"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -136,7 +136,7 @@ pub struct InFlight {
     pub sent_at: UtcMicros,
     /// Until when the mail is waited for.
     pub horizon_at: UtcMicros,
-    /// What is known of the test so far.
+    /// What is known of the test so far; `smtp_send` is there once the server has accepted the mail.
     pub sample: Sample,
 }
 
@@ -361,7 +361,8 @@ impl Recorder {
         self.write(Entry::Event(event)).await
     }
 
-    /// Puts on record that a mail is about to be sent. It is forgotten when the settled sample of the same test is recorded.
+    /// Puts on record that a mail is about to be sent, and, in place of that, that it was. It is forgotten when the settled sample of
+    /// the same test is recorded.
     ///
     /// # Errors
     /// As for [`Recorder::record`].

@@ -166,13 +166,15 @@ impl Uploader {
         let mut unsent = files.len();
         if result.is_ok() {
             for file in files {
-                match self.send(&file).await {
-                    Ok(()) => unsent -= 1,
-                    Err(error) => {
-                        result = Err(error);
-                        break;
-                    }
+                // Days that were kept for long take long to send: another probe must not take the claim for one of a probe that is gone.
+                result = match self.renew().await {
+                    Ok(()) => self.send(&file).await,
+                    Err(error) => Err(error),
+                };
+                if result.is_err() {
+                    break;
                 }
+                unsent -= 1;
             }
         }
         locked(&self.shared.counts).unsent = unsent;

@@ -259,8 +259,9 @@ pub async fn run(parts: Parts, mut configs: watch::Receiver<Arc<Config>>, mut st
             nap = nap.min(LOOK_THROUGH);
         }
         tokio::select! {
-            _ = stop.changed() => {}
-            changed = configs.changed() => if changed.is_ok() {
+            // Of who is gone nothing more is heard, which would be heard at once and forever.
+            Ok(()) = stop.changed() => {}
+            Ok(()) = configs.changed() => {
                 config = configs.borrow_and_update().clone();
                 plan_all(&mut queue, &config, &parts.alarms);
                 places = Places::new(&config);

@@ -14,8 +14,23 @@ use super::message::Telling;
 pub(crate) enum Accepted {
     /// The other end has taken it; its words.
     Confirmed(String),
+    /// It has taken it for some; those whom it refused for now, and who are to be told again.
+    Partly(String, Vec<String>),
     /// It was handed over, and nothing ever confirms it.
     Unconfirmed(String),
+}
+
+impl Accepted {
+    /// What was said of it.
+    pub(crate) fn words(&self) -> &str {
+        let (Self::Confirmed(words) | Self::Partly(words, _) | Self::Unconfirmed(words)) = self;
+        words
+    }
+
+    /// Whether somebody has it for sure.
+    pub(crate) fn is_confirmed(&self) -> bool {
+        !matches!(self, Self::Unconfirmed(_))
+    }
 }
 
 /// How it went.
@@ -27,8 +42,8 @@ pub(crate) struct Outcome {
     pub(crate) channels: Vec<(String, Result<(), String>)>,
 }
 
-/// Carries out an action, once.
-pub(crate) async fn carry_out(config: &Config, step: &Step, telling: &Telling) -> Outcome {
+/// Carries out an action, once; a mail goes to those in `only`, unless nobody is.
+pub(crate) async fn carry_out(config: &Config, step: &Step, telling: &Telling, only: &[String]) -> Outcome {
     let deadline = step.timeout.to_std();
     let late = || format!("did not end within {}", step.timeout);
     if let Action::Email {
@@ -38,19 +53,23 @@ pub(crate) async fn carry_out(config: &Config, step: &Step, telling: &Telling) -
     } = &step.action
     {
         let mut channels = Vec::new();
-        let mut failures = Vec::new();
+        let (mut replies, mut failures) = (Vec::new(), Vec::new());
+        let mut left: Vec<String> = Vec::new();
         for name in std::iter::once(mail_server).chain(fallback) {
             let channel = format!("e-mail through {name}");
-            let sent = tokio::time::timeout(deadline, email::send(config, name, to, telling))
+            // The fallback is for those whom the first did not take it for.
+            let rest = if left.is_empty() { only } else { left.as_slice() };
+            let sent = tokio::time::timeout(deadline, email::send(config, name, to, rest, telling))
                 .await
                 .unwrap_or_else(|_| Err(late()));
             match sent {
-                Ok(reply) => {
-                    channels.push((channel.clone(), Ok(())));
-                    return Outcome {
-                        result: Ok(Accepted::Confirmed(format!("{channel}: {reply}"))),
-                        channels,
-                    };
+                Ok((reply, refused)) => {
+                    replies.push(format!("{channel}: {reply}"));
+                    channels.push((channel, Ok(())));
+                    left = refused;
+                    if left.is_empty() {
+                        break;
+                    }
                 }
                 Err(error) => {
                     failures.push(format!("{name}: {error}"));
@@ -59,7 +78,7 @@ pub(crate) async fn carry_out(config: &Config, step: &Step, telling: &Telling) -
             }
         }
         return Outcome {
-            result: Err(failures.join("; ")),
+            result: mailed(replies, failures, left),
             channels,
         };
     }
@@ -81,4 +100,17 @@ pub(crate) async fn carry_out(config: &Config, step: &Step, telling: &Telling) -
         result,
         channels: vec![channel],
     }
+}
+
+/// What the answers of mail servers come to; `left` are those who are to be told again.
+fn mailed(replies: Vec<String>, failures: Vec<String>, left: Vec<String>) -> Result<Accepted, String> {
+    if replies.is_empty() {
+        return Err(failures.join("; "));
+    }
+    let words = [replies, failures].concat().join("; ");
+    Ok(if left.is_empty() {
+        Accepted::Confirmed(words)
+    } else {
+        Accepted::Partly(words, left)
+    })
 }

@@ -46,8 +46,9 @@ pub(super) async fn send(
                 wire.send(framed.as_bytes()).await.map_err(failed)?;
             }
             wire.close().await;
-            Ok(Accepted::Confirmed(format!(
-                "{count} taken by {}:{}",
+            // RFC 6587, section 3.1, and RFC 5425: no answer ever comes back.
+            Ok(Accepted::Unconfirmed(format!(
+                "{count} sent to {}:{}; syslog confirms nothing",
                 endpoint.server, endpoint.port
             )))
         }
@@ -170,6 +171,25 @@ mod tests {
             ..line()
         };
         assert!(rfc5424(3, &notice, "host").ends_with(" notice - \u{feff}Göteborg: 3 tests in a row failed"));
+    }
+
+    #[tokio::test]
+    async fn a_connection_confirms_nothing() {
+        let log = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+        let endpoint = mailqos_core::config::Endpoint {
+            server: "127.0.0.1".to_owned(),
+            port: log.local_addr().expect("an address").port(),
+            tls: mailqos_core::config::TlsMode::None,
+            trust: mailqos_core::config::Trust::default(),
+            account: None,
+        };
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("mailqos.toml");
+        std::fs::write(&path, "site = \"here\"\n").expect("write");
+        let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        let telling = Telling::notice(&config, "1", "hello", "hello");
+        let sent = send(&LogPlace::Stream(endpoint), 3, &telling, Duration::from_secs(10)).await;
+        assert!(matches!(sent, Ok(Accepted::Unconfirmed(_))), "{sent:?}");
     }
 
     #[tokio::test]

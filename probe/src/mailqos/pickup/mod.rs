@@ -70,6 +70,8 @@ pub(super) trait Judge: Send + Sync {
     fn key(&self) -> &SigningKey;
     /// What is to be done with a mail of ours.
     fn verdict(&self, token: &Token) -> Verdict;
+    /// How large a mail of ours may be: what was asked for, as nothing is known of what gateways add.
+    fn largest(&self) -> u64;
 }
 
 /// What a watch over a mailbox is to do.
