@@ -189,11 +189,10 @@ impl Entry {
         worst.unwrap_or(Verdict::NotDecidable(Why::NoTests))
     }
 
-    /// Share of the service time outside maintenance that is known, of what has passed; `None` where none has. By it the
-    /// verdict is found.
+    /// Share of the service time that is known, of what has passed, maintenance included as in every coverage; `None` where none
+    /// has. (The verdict asks for so much of what is outside maintenance.)
     pub fn coverage(&self) -> Option<f64> {
-        let counting = self.passed - self.maintenance;
-        (counting.0 > 0).then(|| (counting - self.unknown).0 as f64 / counting.0 as f64)
+        (self.passed.0 > 0).then(|| (self.passed - self.unknown).0 as f64 / self.passed.0 as f64)
     }
 }
 

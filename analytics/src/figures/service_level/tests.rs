@@ -121,22 +121,6 @@ fn a_budget_that_is_spent_to_the_last_test_is_not_overspent() {
 }
 
 #[test]
-fn the_coverage_that_is_told_is_that_by_which_is_judged() {
-    let level = level("availability = \"99%\"\nmin_coverage = \"80%\"");
-    let period = month();
-    // 4,000 tests in maintenance, 3,500 good ones, then nothing: of the time outside maintenance 71 % is known.
-    let series = series(&period, period.to, |n| match n {
-        0..4_000 => Some((Outcome::SmtpFailed, 0, true)),
-        4_000..7_500 => GOOD,
-        _ => None,
-    });
-    let entry = judged(&level, &period, period.to, &series);
-    assert_eq!(entry.verdict(), Verdict::NotDecidable(Why::Coverage));
-    let coverage = entry.coverage().expect("a share");
-    assert!((0.70..0.72).contains(&coverage), "{coverage}");
-}
-
-#[test]
 fn only_service_hours_count_and_maintenance_does_not() {
     let level = level("availability = \"99%\"\nuptime = \"99%\"\nhours = \"Mon-Fri 07:00-19:00\"");
     let period = month();
