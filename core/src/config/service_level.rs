@@ -106,9 +106,9 @@ impl Percent {
         self.0 as f64 / Self::WHOLE as f64
     }
 
-    /// The rest to all, as a share: the error budget.
-    pub fn rest(self) -> f64 {
-        (Self::WHOLE - self.0) as f64 / Self::WHOLE as f64
+    /// What is left to all, of so much: the error budget. The product comes first, so that whole numbers stay whole.
+    pub fn rest_of(self, whole: f64) -> f64 {
+        whole * (Self::WHOLE - self.0) as f64 / Self::WHOLE as f64
     }
 
     /// Whether `part` of `whole` is at least this share.

@@ -213,7 +213,7 @@ impl Evidence {
     }
 
     fn judgement(&mut self, index: usize, target: &LevelTarget, level: &ServiceLevel, is_over: bool) -> Judgement {
-        let allowed = target.share().rest();
+        let share = target.share();
         let mut sum = Tally::default();
         self.tallies[index].iter().for_each(|tally| sum.add(*tally));
         let by_time = matches!(target, LevelTarget::Uptime(_));
@@ -233,18 +233,18 @@ impl Evidence {
         };
         let whole = sum.all + rest;
         let budget = Amount {
-            whole: allowed * whole,
+            whole: share.rest_of(whole),
             spent: sum.bad,
         };
         let (value, interval, met) = self.value(index, target, sum);
-        let burn = |tally: Tally| (tally.all > 0.0).then(|| tally.bad / tally.all / allowed);
+        let burn = |tally: Tally| (tally.all > 0.0).then(|| tally.bad / share.rest_of(tally.all));
         let verdict = self.verdict(target, level, sum, (to_come, is_over), (met, interval));
         let goal = match target {
             LevelTarget::Percentile { limit, .. } => limit.0 as f64,
-            other => other.share().as_f64(),
+            _ => share.as_f64(),
         };
         let certain = interval.is_some_and(|(low, high)| low > goal || high < goal);
-        let forecast = (!is_over).then(|| self.forecast(index, sum, rest, budget)).flatten();
+        let forecast = (!is_over).then(|| self.forecast(index, target, sum, rest)).flatten();
         Judgement {
             target: target.clone(),
             value,
@@ -253,7 +253,7 @@ impl Evidence {
             is_certain: certain && matches!(verdict, Verdict::Met | Verdict::Missed),
             tests: (!by_time && sum.all > 0.0).then_some(budget),
             time: matches!(target, LevelTarget::Availability(_) | LevelTarget::Uptime(_)).then(|| Amount {
-                whole: allowed * (known + to_come as f64),
+                whole: share.rest_of(known + to_come as f64),
                 spent: self.down.0 as f64,
             }),
             burn_rate: burn(sum),
@@ -374,11 +374,12 @@ impl Evidence {
 
     /// The rate so far, and how much the days so far differ: the days to come are drawn from those that were, with
     /// replacement (the bootstrap of Efron 1979, by whole days because failures come in bunches).
-    fn forecast(&self, index: usize, sum: Tally, rest: f64, budget: Amount) -> Option<Forecast> {
-        if sum.all <= 0.0 || budget.whole <= 0.0 {
+    fn forecast(&self, index: usize, target: &LevelTarget, sum: Tally, rest: f64) -> Option<Forecast> {
+        if sum.all <= 0.0 {
             return None;
         }
-        let spent = (sum.bad + sum.bad / sum.all * rest) / budget.whole;
+        let budget = |whole: f64| target.share().rest_of(whole);
+        let spent = (sum.bad + sum.bad / sum.all * rest) / budget(sum.all + rest);
         let days: Vec<Tally> = self.tallies[index]
             .iter()
             .filter(|tally| tally.all > 0.0)
@@ -391,7 +392,6 @@ impl Evidence {
                 chance: None,
             });
         }
-        let allowed = budget.whole / (sum.all + rest);
         // The same question gets the same answer.
         let mut random = SplitMix64(0x5eed ^ days.len() as u64);
         let mut ends: Vec<f64> = (0..DRAWS)
@@ -405,7 +405,7 @@ impl Evidence {
                         bad: day.bad * part,
                     });
                 }
-                (sum.bad + drawn.bad) / (allowed * (sum.all + drawn.all))
+                (sum.bad + drawn.bad) / budget(sum.all + drawn.all)
             })
             .collect();
         ends.sort_by(f64::total_cmp);

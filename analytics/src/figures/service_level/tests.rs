@@ -117,6 +117,8 @@ fn a_budget_that_is_spent_to_the_last_test_is_not_overspent() {
         let series = series(&period, until, |n| if n < failures { BAD } else { GOOD });
         let entry = judged(&level, &period, until, &series);
         assert_eq!(entry.verdict(), verdict, "{failures} failures");
+        let spent = entry.targets[0].spent().expect("a share");
+        assert_eq!(spent > 1.0, verdict == Verdict::Missed, "{failures} failures: {spent}");
     }
 }
 
