@@ -78,13 +78,13 @@ struct ImportArgs {
     /// The site that the samples go to.
     #[arg(long, value_name = "SITE")]
     into: SiteName,
-    /// The monitor of all rows, where the file has no column for it.
+    /// The monitor of all rows, whatever the file says.
     #[arg(long, value_name = "ID")]
     as_monitor: Option<MonitorId>,
     /// Where a column of ours comes from, such as started_at=time or round_trip_us=latency:ms (units: min, s, ms, us).
     #[arg(long, value_name = "OURS=THEIRS")]
     column: Vec<Mapping>,
-    /// The outcome of all rows, where the file has no column for it.
+    /// The outcome of all rows, whatever the file says, unless --column names one for it.
     #[arg(long, value_name = "OUTCOME")]
     as_outcome: Option<Outcome>,
     /// What parts the fields of a CSV file: one sign, or `tab` [default: what its head suggests].

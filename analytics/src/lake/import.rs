@@ -67,13 +67,13 @@ impl std::str::FromStr for Mapping {
 pub struct Plan {
     /// The site that the samples go to.
     pub site: SiteName,
-    /// The monitor of all rows, where the file has no column for it.
+    /// The monitor of all rows, whatever the file says.
     pub monitor: Option<MonitorId>,
     /// Columns that have other names or units.
     pub mappings: Vec<Mapping>,
     /// Outcomes by the file's words.
     pub outcomes: BTreeMap<String, String>,
-    /// The outcome of all rows, where the file has no column for it.
+    /// The outcome of all rows, whatever the file says, unless a mapping names a column for it.
     pub outcome: Option<Outcome>,
     /// What parts the fields of a CSV file; what its head suggests, unless said.
     pub delimiter: Option<u8>,
@@ -117,14 +117,12 @@ enum Value {
 /// The file or the lake can't be read or written, or what is in the file is not right.
 pub fn import(data: &Path, file: &Path, plan: &Plan, apply: bool) -> Result<Imported, UpkeepError> {
     let samples = if file.extension().is_some_and(|extension| extension == "parquet") {
-        let is_ours =
-            plan.mappings.is_empty() && plan.outcomes.is_empty() && plan.monitor.is_none() && plan.outcome.is_none();
-        if is_ours {
-            DayReader::<Sample>::open(file)?
-                .ok_or_else(|| UpkeepError::Import(format!("{}: there is no such file", file.display())))?
-                .collect::<Result<Vec<_>, _>>()?
-        } else {
+        let is_mapped = !(plan.mappings.is_empty() && plan.outcomes.is_empty());
+        let is_given = plan.monitor.is_some() || plan.outcome.is_some();
+        if is_mapped || is_given && !is_ours(file)? {
             parquet(file, plan)?
+        } else {
+            ours(file, plan)?
         }
     } else {
         csv(file, plan)?
@@ -362,8 +360,37 @@ fn csv(file: &Path, plan: &Plan) -> Result<Vec<Sample>, UpkeepError> {
     collector.end(file)
 }
 
+/// Whether mailqos wrote a Parquet file.
+fn is_ours(file: &Path) -> Result<bool, UpkeepError> {
+    let open = File::open(file).map_err(UpkeepError::io(file))?;
+    let mut reader = ParquetReader::new(open);
+    let metadata = reader.get_metadata().map_err(unreadable(file))?;
+    let writer = metadata.created_by.as_deref();
+    Ok(writer.is_some_and(|writer| writer.starts_with("mailqos ")))
+}
+
+/// The samples of a file of our own form, all columns as they are, but for what is said of all rows.
+fn ours(file: &Path, plan: &Plan) -> Result<Vec<Sample>, UpkeepError> {
+    let reader = DayReader::<Sample>::open(file)?
+        .ok_or_else(|| UpkeepError::Import(format!("{}: there is no such file", file.display())))?;
+    let mut samples = reader.collect::<Result<Vec<_>, _>>()?;
+    for sample in &mut samples {
+        if let Some(monitor) = &plan.monitor {
+            sample.monitor = monitor.clone();
+        }
+        if let Some(outcome) = plan.outcome {
+            sample.outcome = outcome;
+        }
+    }
+    Ok(samples)
+}
+
+fn unreadable(file: &Path) -> impl Fn(polars::error::PolarsError) -> UpkeepError {
+    move |error| UpkeepError::Import(format!("{}: {error}", file.display()))
+}
+
 fn parquet(file: &Path, plan: &Plan) -> Result<Vec<Sample>, UpkeepError> {
-    let error = |error: polars::error::PolarsError| UpkeepError::Import(format!("{}: {error}", file.display()));
+    let error = unreadable(file);
     let open = File::open(file).map_err(UpkeepError::io(file))?;
     let frame = ParquetReader::new(open).finish().map_err(error)?;
     let names: Vec<String> = frame.get_column_names().iter().map(ToString::to_string).collect();
@@ -493,7 +520,7 @@ fn moment(text: &str, plan: &Plan) -> Result<i64, String> {
 
 #[cfg(test)]
 mod tests {
-    use mailqos_core::lake::read_day;
+    use mailqos_core::{lake::read_day, model::Hop};
 
     use super::*;
 
@@ -539,11 +566,19 @@ mod tests {
     fn an_outcome_that_is_said_holds_for_a_file_of_our_own_form_as_well() {
         let folder = tempfile::tempdir().expect("a folder");
         let at = UtcMicros(1_772_366_400_000_000);
-        let lost = Sample::new("m1".parse().expect("a name"), at, Outcome::Lost);
+        let mut lost = Sample::new("m1".parse().expect("a name"), at, Outcome::Lost);
+        let hops = vec![Hop {
+            by: Some("mx.example.com".to_owned()),
+            from: None,
+            at: None,
+            delay: None,
+            clock_suspect: false,
+        }];
+        lost.hops = Some(hops.clone());
         let from = folder.path().join("from");
         write_into(&from, &"lyon".parse().expect("a name"), vec![lost], None).expect("write");
         let plan = Plan {
-            monitor: None,
+            monitor: Some("m2".parse().expect("a name")),
             outcomes: BTreeMap::new(),
             outcome: Some(Outcome::Ok),
             ..plan(&[])
@@ -551,7 +586,9 @@ mod tests {
         let day = |data: &Path| day_path::<Sample>(data, &plan.site, at.utc_date());
         let data = folder.path().join("lake");
         import(&data, &day(&from), &plan, true).expect("imported");
-        assert_eq!(read_day::<Sample>(&day(&data)).expect("read")[0].outcome, Outcome::Ok);
+        let there = read_day::<Sample>(&day(&data)).expect("read").remove(0);
+        assert_eq!((there.monitor.as_str(), there.outcome), ("m2", Outcome::Ok));
+        assert_eq!(there.hops, Some(hops));
     }
 
     #[test]
