@@ -17,6 +17,7 @@ use std::{
 
 use jiff::civil::Date;
 use mailqos_core::{
+    config::Config,
     lake::{Record as _, read_day},
     model::{Event, Micros, UtcMicros},
 };
@@ -113,6 +114,8 @@ pub struct SeriesQuery {
     /// How far before and after the period samples are read as context, for outages that go over its edges: at least, and of
     /// monitors with long test intervals as far as they need.
     pub context: Micros,
+    /// The test intervals of monitors as they are configured: samples, of other tools for one, may carry none.
+    pub intervals: BTreeMap<String, Micros>,
     /// Which metrics to read.
     pub metrics: BTreeSet<Metric>,
     /// Which further columns to read.
@@ -127,6 +130,7 @@ impl SeriesQuery {
             monitors: BTreeSet::new(),
             period,
             context: Micros::ZERO,
+            intervals: BTreeMap::new(),
             metrics: BTreeSet::new(),
             columns: BTreeSet::new(),
         }
@@ -169,9 +173,19 @@ impl SeriesQuery {
         self
     }
 
-    /// The context that a monitor of this test interval needs.
-    fn context_of(&self, interval: Option<Micros>) -> Micros {
-        match interval {
+    /// With context that is long enough for the test intervals as configured, too.
+    #[must_use]
+    pub fn intervals(mut self, config: &Config) -> Self {
+        let monitors = config.monitors.values();
+        self.intervals = monitors
+            .map(|monitor| (monitor.id.to_string(), monitor.test_interval))
+            .collect();
+        self
+    }
+
+    /// The context that a monitor needs whose samples carry this test interval.
+    fn context_of(&self, monitor: &str, interval: Option<Micros>) -> Micros {
+        match interval.max(self.intervals.get(monitor).copied()) {
             Some(interval) if self.context > Micros::ZERO => {
                 let three = Micros(interval.0.saturating_mul(3));
                 self.context.max(three.min(MOST_CONTEXT))
@@ -729,10 +743,12 @@ impl<'lake> SeriesIter<'lake> {
         for part in &mut parts {
             part.place(&monitors);
         }
-        let contexts = (0..monitors.len())
-            .map(|monitor| {
-                let intervals = parts.iter().filter_map(|part| part.longest_interval(monitor));
-                self.query.context_of(intervals.max())
+        let contexts = monitors
+            .iter()
+            .enumerate()
+            .map(|(index, monitor)| {
+                let intervals = parts.iter().filter_map(|part| part.longest_interval(index));
+                self.query.context_of(monitor, intervals.max())
             })
             .collect();
         let mut batch = Batch {
@@ -861,11 +877,13 @@ mod tests {
         let site = "here".parse().expect("a site");
         let often = (-60..60).map(|hour| ("often", hour, 1));
         let rarely = [-54, -30, 6, 60].map(|hour| ("rarely", hour, 24));
+        // Its samples carry no test interval.
+        let silent = [-54, -30, 6, 60].map(|hour| ("silent", hour, 0));
         let mut days: BTreeMap<Date, Vec<Sample>> = BTreeMap::new();
-        for (monitor, hour, interval) in often.chain(rarely) {
+        for (monitor, hour, interval) in often.chain(rarely).chain(silent) {
             let at = MONDAY + hours(hour);
             let mut sample = Sample::new(monitor.parse().expect("an id"), at, Outcome::Ok);
-            sample.test_interval = Some(hours(interval));
+            sample.test_interval = (interval > 0).then_some(hours(interval));
             days.entry(at.utc_date()).or_default().push(sample);
         }
         for (day, samples) in days {
@@ -877,16 +895,18 @@ mod tests {
         }
         let lake = Lake::open(folder.path()).expect("the lake");
         let period = Period::new(MONDAY, MONDAY + hours(24), Calendar::new(TimeZone::UTC)).expect("a day");
-        let query = SeriesQuery::new(period.clone()).for_outages();
+        let mut query = SeriesQuery::new(period.clone()).for_outages();
+        query.intervals.insert("silent".to_owned(), hours(24));
         let all: Vec<Series> = lake.series(&query).collect::<Result<_, _>>().expect("read");
-        let [often, rarely] = &all[..] else {
-            panic!("two monitors: {all:?}");
+        let [often, rarely, silent] = &all[..] else {
+            panic!("three monitors: {all:?}");
         };
         assert_eq!((often.len(), often.inside.len()), (72, 24), "a day before and after");
         assert_eq!((rarely.len(), rarely.inside.clone()), (4, 2..3));
         assert_eq!(rarely.test_interval.iter().collect::<Vec<_>>(), [Some(hours(24)); 4]);
+        assert_eq!((silent.len(), silent.inside.clone()), (4, 2..3));
         for series in &all {
-            let timeline = Timeline::of(series, &period, None);
+            let timeline = Timeline::of(series, &period, Some(hours(24)));
             assert_eq!(
                 (timeline.up, timeline.unknown),
                 (hours(24), Micros::ZERO),
@@ -895,6 +915,6 @@ mod tests {
             );
         }
         let in_parallel = lake.map(&query, |series| series.len()).expect("read");
-        assert_eq!(in_parallel, [72, 4]);
+        assert_eq!(in_parallel, [72, 4, 4]);
     }
 }

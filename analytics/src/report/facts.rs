@@ -176,7 +176,7 @@ impl Facts {
                 .monitors(chosen.iter().map(|(_, id)| id.clone()))
                 .sites(sites.iter().copied())
         };
-        let now_query = query(period)
+        let mut now_query = query(period)
             .metrics(&Metric::ALL)
             .columns(&[
                 Column::Stage,
@@ -188,6 +188,9 @@ impl Facts {
                 Column::Unverified,
             ])
             .for_outages();
+        if let Some(config) = config {
+            now_query = now_query.intervals(config);
+        }
         let (mut series, before) = if chosen.is_empty() {
             (Vec::new(), Vec::new())
         } else {

@@ -280,6 +280,7 @@ pub fn judge(
             .sites(known.iter().map(|(site, _)| site.to_string()))
             .monitors(known.iter().map(|(_, monitor)| monitor.to_string()))
             .metrics(&metrics(level))
+            .intervals(config)
             .for_outages();
         evidence = lake
             .map(&query, |series| {
