@@ -101,7 +101,8 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
             print(format!("{text}\n"))?;
         }
         Action::Retry { ids } => {
-            let ids = if ids.is_empty() {
+            let are_all = ids.is_empty();
+            let ids = if are_all {
                 outbox
                     .waiting()
                     .map_err(Failure::work)?
@@ -115,6 +116,8 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
             for id in &ids {
                 match outbox.retry(id, now).map_err(Failure::work)? {
                     Named::Done => {}
+                    // It was delivered, or dropped, since they were listed.
+                    Named::Unknown if are_all => {}
                     Named::Unknown => return Err(unknown(id)),
                     Named::Busy => {
                         busy = true;

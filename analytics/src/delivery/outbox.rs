@@ -560,9 +560,11 @@ impl Outbox {
             return Ok(None);
         }
         for folder in [self.pending().join(id), self.dead().join(id)] {
-            if folder.is_dir() {
-                let order = order(&folder)?;
-                return Ok(Some((folder, order)));
+            match order(&folder) {
+                Ok(order) => return Ok(Some((folder, order))),
+                // It isn't here, or was delivered just now.
+                Err(_) if !folder.is_dir() => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(None)
