@@ -24,8 +24,7 @@ use mailqos_core::{
 use serde::{Deserialize, Serialize};
 
 use self::{
-    ledger::Reason,
-    shelf::{File, Old},
+    shelf::{File, Old, Swept},
     targets::{Done, Task, at_place, email, rules},
 };
 
@@ -312,17 +311,17 @@ async fn put(config: &Config, target: &FilesTarget, parcel: &Parcel) -> Result<R
     }
 }
 
-/// Removes files that were put before from a folder of a target, unless somebody has changed them; tells what became of each.
-async fn sweep(
-    config: &Config,
-    target: &FilesTarget,
-    folder: &str,
-    old: &[Old],
-) -> Result<Vec<(String, Reason)>, DeliveryError> {
-    let below = names::parts(folder, rules(&target.place))?;
-    match at_place(config, &target.place, &below, Task::Sweep(old)).await? {
-        Done::Swept(swept) => Ok(swept),
-        Done::Put(_) | Done::Abandoned => Ok(Vec::new()),
+/// Removes files that were put before from a folder of a target, unless somebody has changed them; tells what became of each, also where
+/// it ends early.
+async fn sweep(config: &Config, target: &FilesTarget, folder: &str, old: &[Old]) -> Swept {
+    let done = async {
+        let below = names::parts(folder, rules(&target.place))?;
+        at_place(config, &target.place, &below, Task::Sweep(old)).await
+    };
+    match done.await {
+        Ok(Done::Swept(swept)) => swept,
+        Ok(Done::Put(_) | Done::Abandoned) => (Vec::new(), Ok(())),
+        Err(error) => (Vec::new(), Err(error)),
     }
 }
 
@@ -409,7 +408,7 @@ pub async fn try_out(config: &Config, name: &Name) -> Result<String, DeliveryErr
                 size,
                 sha256: hex(&hash),
             };
-            sweep(config, files, "", &[old]).await?;
+            sweep(config, files, "", &[old]).await.1?;
             Ok(format!(
                 "{} ({}, and removed again)",
                 receipt.places.join(", "),

@@ -911,24 +911,21 @@ impl Outbox {
                 });
             }
             for (folder, old) in by_folder {
-                match sweep(config, files, &folder, &old).await {
-                    Ok(swept) => {
-                        for (file, reason) in swept {
-                            let removal = Removal {
-                                removed_at: now.to_string(),
-                                target: name.to_string(),
-                                folder: folder.clone(),
-                                name: file,
-                                reason,
-                            };
-                            self.ledger.add(&Line::Removed(removal.clone()))?;
-                            removals.push(removal);
-                        }
-                    }
-                    Err(error) => {
-                        tracing::warn!(target = %name, "old files stay for now: {error}");
-                        break;
-                    }
+                let (swept, end) = sweep(config, files, &folder, &old).await;
+                for (file, reason) in swept {
+                    let removal = Removal {
+                        removed_at: now.to_string(),
+                        target: name.to_string(),
+                        folder: folder.clone(),
+                        name: file,
+                        reason,
+                    };
+                    self.ledger.add(&Line::Removed(removal.clone()))?;
+                    removals.push(removal);
+                }
+                if let Err(error) = end {
+                    tracing::warn!(target = %name, "old files stay for now: {error}");
+                    break;
                 }
             }
         }

@@ -71,6 +71,9 @@ pub(super) struct Old {
     pub(super) sha256: String,
 }
 
+/// What became of files that were put before, and why it ended, if it ended early.
+pub(super) type Swept = (Vec<(String, Reason)>, Result<(), DeliveryError>);
+
 /// Puts files into a folder of the shelf.
 pub(super) async fn put(
     shelf: &mut impl Shelf,
@@ -180,42 +183,46 @@ async fn check(
     }
 }
 
-/// Removes files that were put before; one that somebody has changed or replaced stays. Tells what became of each.
-pub(super) async fn sweep(
-    shelf: &mut impl Shelf,
-    below: &[String],
-    old: &[Old],
-) -> Result<Vec<(String, Reason)>, DeliveryError> {
-    if !shelf.enter(below, false).await? {
-        return Ok(old.iter().map(|old| (old.name.clone(), Reason::Gone)).collect());
-    }
+/// Removes files that were put before; one that somebody has changed or replaced stays. Tells what became of each, also where it ends
+/// early: what was removed can't be found anew.
+pub(super) async fn sweep(shelf: &mut impl Shelf, below: &[String], old: &[Old]) -> Swept {
     let mut swept = Vec::new();
-    for old in old {
-        let reason = match shelf.extent(&old.name).await? {
-            Extent::Absent => Reason::Gone,
-            Extent::Bytes(bytes) if bytes != old.size => Reason::Changed,
-            _ => match shelf.hash(&old.name, old.size).await? {
-                Some(hash) if super::hex(&hash) != old.sha256 => Reason::Changed,
-                _ => {
-                    shelf.remove(&old.name).await?;
-                    Reason::Removed
-                }
-            },
-        };
-        swept.push((old.name.clone(), reason));
+    let end: Result<(), DeliveryError> = async {
+        if !shelf.enter(below, false).await? {
+            swept.extend(old.iter().map(|old| (old.name.clone(), Reason::Gone)));
+            return Ok(());
+        }
+        for old in old {
+            let reason = match shelf.extent(&old.name).await? {
+                Extent::Absent => Reason::Gone,
+                Extent::Bytes(bytes) if bytes != old.size => Reason::Changed,
+                _ => match shelf.hash(&old.name, old.size).await? {
+                    Some(hash) if super::hex(&hash) != old.sha256 => Reason::Changed,
+                    _ => {
+                        shelf.remove(&old.name).await?;
+                        Reason::Removed
+                    }
+                },
+            };
+            swept.push((old.name.clone(), reason));
+        }
+        Ok(())
     }
-    Ok(swept)
+    .await;
+    (swept, end)
 }
 
-/// Removes what is there of files that are not whole, and never will be.
+/// Removes what is there of files that are not whole, and never will be. One that can't be removed keeps no other.
 pub(super) async fn abandon(shelf: &mut impl Shelf, below: &[String], parts: &[String]) -> Result<(), DeliveryError> {
     if shelf_writes_at_once(shelf) || !shelf.enter(below, false).await? {
         return Ok(());
     }
+    let mut end = Ok(());
     for part in parts {
-        shelf.remove(part).await?;
+        let removed = shelf.remove(part).await;
+        end = end.and(removed);
     }
-    Ok(())
+    end
 }
 
 /// The name under which a file is written before it is whole: its own for each content, so that no two are mixed.
@@ -299,6 +306,8 @@ mod tests {
         files: BTreeMap<String, Vec<u8>>,
         /// Whether it says how large files are.
         sizes: bool,
+        /// A file that can't be removed.
+        stays: &'static str,
     }
 
     impl Shelf for Memory {
@@ -338,6 +347,9 @@ mod tests {
         }
 
         async fn remove(&mut self, name: &str) -> Result<(), DeliveryError> {
+            if name == self.stays {
+                return Err(DeliveryError::Outside(name.to_owned()));
+            }
             self.files.remove(name);
             Ok(())
         }
@@ -351,6 +363,7 @@ mod tests {
         Memory {
             files: BTreeMap::new(),
             sizes,
+            stays: "",
         }
     }
 
@@ -368,13 +381,41 @@ mod tests {
         for (name, bytes) in [("ours", &b"ours"[..]), ("theirs", b"hers"), ("longer", b"ours, too")] {
             shelf.files.insert(name.into(), bytes.into());
         }
-        let swept = sweep(&mut shelf, &[], &old).await.expect("swept");
+        let (swept, end) = sweep(&mut shelf, &[], &old).await;
+        end.expect("swept");
         let reasons: Vec<Reason> = swept.into_iter().map(|(_, reason)| reason).collect();
         assert_eq!(
             reasons,
             [Reason::Removed, Reason::Changed, Reason::Changed, Reason::Gone]
         );
         assert!(shelf.files.keys().eq(["longer", "theirs"]));
+    }
+
+    #[tokio::test]
+    async fn what_stays_hides_nothing_of_what_was_removed() {
+        let names = ["a", "b", "c"].map(str::to_owned);
+        let mut hashing = Hashing::default();
+        hashing.update(b"x");
+        let (size, hash) = hashing.finish();
+        let filled = || {
+            let mut shelf = memory(true);
+            shelf.files = names.iter().map(|name| (name.clone(), b"x".to_vec())).collect();
+            shelf.stays = "b";
+            shelf
+        };
+        let old = names.clone().map(|name| Old {
+            name,
+            size,
+            sha256: super::super::hex(&hash),
+        });
+        let mut shelf = filled();
+        let (swept, end) = sweep(&mut shelf, &[], &old).await;
+        assert_eq!(swept, [("a".to_owned(), Reason::Removed)]);
+        assert!(end.is_err() && shelf.files.keys().eq(["b", "c"]));
+
+        let mut shelf = filled();
+        assert!(abandon(&mut shelf, &[], &names).await.is_err());
+        assert!(shelf.files.keys().eq(["b"]), "{:?}", shelf.files.keys());
     }
 
     #[tokio::test]

@@ -17,10 +17,9 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::{
     DeliveryError, Parcel, Progress, Receipt, Served, hex,
-    ledger::Reason,
     names::{self, Rules},
     put,
-    shelf::{self, File, Old, Shelf},
+    shelf::{self, File, Old, Shelf, Swept},
 };
 
 /// A file on its way to a target, read piece by piece.
@@ -67,14 +66,14 @@ impl Task<'_> {
 /// What came of it.
 pub(super) enum Done {
     Put(Receipt),
-    Swept(Vec<(String, Reason)>),
+    Swept(Swept),
     Abandoned,
 }
 
 async fn work(shelf: &mut impl Shelf, below: &[String], task: Task<'_>) -> Result<Done, DeliveryError> {
     match task {
         Task::Put(files, target) => shelf::put(shelf, below, files, target).await.map(Done::Put),
-        Task::Sweep(old) => shelf::sweep(shelf, below, old).await.map(Done::Swept),
+        Task::Sweep(old) => Ok(Done::Swept(shelf::sweep(shelf, below, old).await)),
         Task::Abandon(parts) => shelf::abandon(shelf, below, parts).await.map(|()| Done::Abandoned),
     }
 }
