@@ -376,12 +376,16 @@ impl Shelf for Ftp<'_> {
     async fn publish(&mut self, part: &str, name: &str) -> Result<(), DeliveryError> {
         let step = format!("RNTO {name}");
         match self.login.step(&step, transient, self.server.rename(part, name)).await {
-            // Some servers rename over no file: then the old one goes first. Where there is none, something else was refused.
+            // Some servers rename over no file: then the old one goes first. Where there is none, something else was refused; those that
+            // tell no sizes say so only when it is to go.
             Err(refused @ DeliveryError::Server { transient: false, .. }) => {
                 if self.extent(name).await? == Extent::Absent {
                     return Err(refused);
                 }
-                self.remove(name).await?;
+                match self.remove(name).await {
+                    Err(DeliveryError::Server { transient: false, .. }) => return Err(refused),
+                    removed => removed?,
+                }
                 self.login.step(&step, transient, self.server.rename(part, name)).await
             }
             other => other,
