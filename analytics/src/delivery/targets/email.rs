@@ -85,8 +85,11 @@ pub(in crate::delivery) async fn deliver(
     let all: Vec<&String> = target.to.iter().chain(&target.cc).chain(&target.bcc).collect();
     let mut limits: BTreeMap<&String, u64> = BTreeMap::new();
     for address in &all {
-        let said = || target.limits.get(*address).copied().or(target.attachments);
-        if let Some(limit) = begun(address, progress).or_else(said) {
+        let limit = match begun(address, progress) {
+            Some(Variant::Split(limit)) => Some(limit),
+            _ => target.limits.get(*address).copied().or(target.attachments),
+        };
+        if let Some(limit) = limit {
             limits.insert(address, limit);
         }
     }
@@ -96,14 +99,8 @@ pub(in crate::delivery) async fn deliver(
     for _ in 0..ROUNDS {
         let mut groups: BTreeMap<Variant, Vec<&String>> = BTreeMap::new();
         for address in &all {
-            let variant = match limits.get(address) {
-                Some(limit) if total > *limit => match &target.too_large {
-                    TooLarge::Split => Variant::Split(*limit),
-                    TooLarge::Link(_) => Variant::Link,
-                    TooLarge::Leave => Variant::Leave,
-                },
-                _ => Variant::Whole,
-            };
+            let limit = limits.get(address).copied();
+            let variant = variant(begun(address, progress), limit, total, &target.too_large);
             groups.entry(variant).or_default().push(address);
         }
         let mut smaller = false;
@@ -207,20 +204,36 @@ fn key(address: &str, mail: &str) -> String {
     format!("{address} {mail}")
 }
 
-/// The limit by which an attempt before has begun to serve a recipient: who has a piece gets the other pieces, and who has the files, or
-/// the mail without them, gets no other mail, whatever another server would take.
-fn begun(address: &str, progress: &Progress<'_>) -> Option<u64> {
+/// What an attempt before has begun to serve a recipient with.
+fn begun(address: &str, progress: &Progress<'_>) -> Option<Variant> {
     let begins = format!("{address} ");
     let served = progress.done.iter().filter(|(_, served)| !served.refused);
     let mails = served.filter_map(|(key, _)| key.strip_prefix(&begins));
     mails
         .filter_map(|mail| match mail.split(' ').collect::<Vec<_>>()[..] {
-            [SPLIT, limit, _] => limit.parse().ok(),
-            [LINK | LEAVE] => Some(0),
-            [WHOLE] => Some(u64::MAX),
+            [SPLIT, limit, _] => limit.parse().ok().map(Variant::Split),
+            [LINK] => Some(Variant::Link),
+            [LEAVE] => Some(Variant::Leave),
+            [WHOLE] => Some(Variant::Whole),
             _ => None,
         })
         .min()
+}
+
+/// What a recipient gets. Who has a piece gets the other pieces, and who has the files, or the mail without them, gets no other mail,
+/// whatever another server would take or the configuration says by now.
+fn variant(begun: Option<Variant>, limit: Option<u64>, total: u64, too_large: &TooLarge) -> Variant {
+    match (begun, limit) {
+        // The pieces that are left may have to be smaller.
+        (Some(Variant::Split(_)), Some(limit)) => Variant::Split(limit),
+        (Some(begun), _) => begun,
+        (None, Some(limit)) if total > limit => match too_large {
+            TooLarge::Split => Variant::Split(limit),
+            TooLarge::Link(_) => Variant::Link,
+            TooLarge::Leave => Variant::Leave,
+        },
+        (None, _) => Variant::Whole,
+    }
 }
 
 /// What became of all recipients, also in the attempts before.
@@ -860,6 +873,35 @@ mod tests {
         assert_ne!(id(&text), id(&linked));
         assert!(!linked.contains("application/pdf"), "{linked}");
         assert!(linked.contains("https://files.example.com/r.pdf"), "{linked}");
+    }
+
+    #[test]
+    fn who_was_served_otherwise_gets_no_other_mail() {
+        let link = TooLarge::Link("share".parse().expect("a name"));
+        let after = |mails: &[&str], limit: Option<u64>, too_large: &TooLarge| {
+            let mut progress = Progress::forgotten();
+            for mail in mails {
+                let served = Served {
+                    recipient: "anna@example.com".into(),
+                    at: String::new(),
+                    reply: "250 OK".into(),
+                    refused: false,
+                };
+                progress.done.insert(key("anna@example.com", mail), served);
+            }
+            variant(begun("anna@example.com", &progress), limit, 30_000, too_large)
+        };
+        assert_eq!(after(&[], Some(20_000), &link), Variant::Link);
+        assert_eq!(after(&[], Some(30_000), &link), Variant::Whole);
+        assert_eq!(after(&[], None, &link), Variant::Whole);
+        // The configuration has changed since.
+        for limit in [None, Some(20_000)] {
+            assert_eq!(after(&[LINK], limit, &TooLarge::Split), Variant::Link);
+            assert_eq!(after(&[LEAVE], limit, &TooLarge::Split), Variant::Leave);
+            assert_eq!(after(&[WHOLE], limit, &TooLarge::Split), Variant::Whole);
+        }
+        let pieces = ["split 20000 1/2", "split 15000 1/2"];
+        assert_eq!(after(&pieces, Some(15_000), &link), Variant::Split(15_000));
     }
 
     #[test]
