@@ -16,7 +16,7 @@ use std::{
 };
 
 use mailqos_core::{
-    config::{Config, FilesTarget, Target, TooLarge},
+    config::{Config, FilesTarget, Target},
     mail::CredentialError,
     model::Name,
 };
@@ -193,6 +193,17 @@ pub enum DeliveryError {
     /// A name would lead out of the target's folder.
     #[error("{0:?} would lead out of the target's folder")]
     Outside(String),
+    /// The target could not be opened: nothing was begun there.
+    #[error("{0}")]
+    Unopened(Box<DeliveryError>),
+    /// The files can't be put to the target that a mail links to.
+    #[error("{error}")]
+    Linked {
+        /// That target's name.
+        target: Name,
+        /// Why.
+        error: Box<DeliveryError>,
+    },
 }
 
 /// When another try may succeed; the sooner comes first.
@@ -238,6 +249,19 @@ impl DeliveryError {
             | Self::Io { .. }
             | Self::Deadline { .. }
             | Self::Differs { .. } => Again::Soon,
+            Self::Unopened(error) | Self::Linked { error, .. } => error.again(),
+        }
+    }
+
+    /// The target at which something may be begun that the attempt has failed to end: `own`, or the one that the mail links to. `None`
+    /// where it did not come as far, or who goes there again would only be refused, or wait, once more.
+    fn left_at<'a>(&'a self, own: &'a str) -> Option<&'a str> {
+        match self {
+            Self::Linked { target, error } => error.left_at(target.as_str()),
+            Self::Server { .. } | Self::Io { .. } | Self::Exists(_) | Self::Differs { .. } => {
+                (self.again() != Again::WhenMended).then_some(own)
+            }
+            _ => None,
         }
     }
 
@@ -327,15 +351,8 @@ async fn sweep(config: &Config, target: &FilesTarget, folder: &str, old: &[Old])
 
 /// Removes what was begun at a target of files that are given up: their names, and their SHA-256 in hexadecimal.
 async fn abandon(config: &Config, target: &Name, folder: &str, files: &[(&str, &str)]) -> Result<(), DeliveryError> {
-    let target = match config.targets.get(target) {
-        // Mails are whole or none, but for the files that they link to.
-        Some(Target::Email(email)) => match &email.too_large {
-            TooLarge::Link(name) => config.targets.get(name),
-            TooLarge::Split | TooLarge::Leave => None,
-        },
-        other => other,
-    };
-    let Some(Target::Files(target)) = target else {
+    // Mails are whole or none.
+    let Some(Target::Files(target)) = config.targets.get(target) else {
         return Ok(());
     };
     let rules = rules(&target.place);
@@ -425,6 +442,45 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_clears_away_where_nothing_was_begun_or_who_comes_is_refused() {
+        let server = |transient: bool| DeliveryError::Server {
+            server: "far:21".into(),
+            step: "STOR r.pdf".into(),
+            reason: "426 broken off".into(),
+            transient,
+        };
+        let linked = |error: DeliveryError| DeliveryError::Linked {
+            target: "share".parse().expect("a name"),
+            error: Box::new(error),
+        };
+        let unopened = |error: DeliveryError| DeliveryError::Unopened(Box::new(error));
+        assert_eq!(server(true).left_at("own"), Some("own"));
+        assert_eq!(linked(server(true)).left_at("own"), Some("share"));
+        assert_eq!(DeliveryError::Exists("r.pdf".into()).left_at("own"), Some("own"));
+        let deadline = DeliveryError::Deadline {
+            server: "far:21".into(),
+            step: "STOR r.pdf".into(),
+            limit: Duration::from_secs(30),
+        };
+        for error in [
+            server(false),
+            unopened(server(true)),
+            unopened(server(false)),
+            linked(unopened(server(true))),
+            deadline,
+            DeliveryError::NoTarget("own".into()),
+        ] {
+            assert_eq!(error.left_at("own"), None, "{error:?}");
+        }
+        // When it is tried again, and what is said of it, stays the same.
+        assert_eq!(linked(unopened(server(false))).again(), Again::WhenMended);
+        assert_eq!(
+            linked(unopened(server(true))).to_string(),
+            "far:21: STOR r.pdf: 426 broken off"
+        );
+    }
 
     #[test]
     fn a_server_is_full_where_it_says_so() {

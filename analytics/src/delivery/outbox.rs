@@ -723,13 +723,40 @@ impl Outbox {
             self.reserve(&folder, order_recipients(config, &order))
                 .map_err(failed(&folder))?;
             let (order, result) = self.attempt(config, order).await;
+            let left_at = match &result {
+                Ok(_) => None,
+                Err(error) => error.left_at(target).map(str::to_owned),
+            };
             let dead = work.dead.len();
             self.settle(config, order, result, now(), work)?;
-            for order in &work.dead[dead..] {
-                clear_away(config, order).await;
+            if let (Some(place), Some(order)) = (left_at, work.dead.get(dead)) {
+                self.clear_away(config, &place, order).await;
             }
         }
         Ok(())
+    }
+
+    /// Removes what attempts have left of the files of an order that was given up. Where that fails, or somebody delivers to a target that
+    /// is not the order's own, it stays.
+    async fn clear_away(&self, config: &Config, place: &str, order: &Order) {
+        let Ok(target) = place.parse::<Name>() else {
+            return;
+        };
+        let lock = (place != order.target).then(|| self.lock_target(place));
+        if !matches!(lock, None | Some(Ok(Some(_)))) {
+            return;
+        }
+        let files = order
+            .files
+            .iter()
+            .map(|file| (file.name.as_str(), file.sha256.as_str()));
+        let files: Vec<_> = files.collect();
+        if let Err(error) = abandon(config, &target, &order.folder, &files).await {
+            tracing::warn!(
+                target_name = %target, id = %order.id,
+                "what is there of files that were given up may stay (.NAME….part): {error}"
+            );
+        }
     }
 
     /// Writes down what became of an attempt, at once: what is not written is done again.
@@ -935,24 +962,6 @@ impl Outbox {
             private_file(&file, &text).map_err(failed(&file))?;
         }
         Ok(removals)
-    }
-}
-
-/// Removes what attempts have left of the files of an order that was given up. Where that fails, it stays.
-async fn clear_away(config: &Config, order: &Order) {
-    let Ok(target) = order.target.parse::<Name>() else {
-        return;
-    };
-    let files = order
-        .files
-        .iter()
-        .map(|file| (file.name.as_str(), file.sha256.as_str()));
-    let files: Vec<_> = files.collect();
-    if let Err(error) = abandon(config, &target, &order.folder, &files).await {
-        tracing::warn!(
-            target_name = %order.target, id = %order.id,
-            "what is there of files that were given up may stay (.NAME….part): {error}"
-        );
     }
 }
 
@@ -1255,6 +1264,36 @@ mod tests {
         now = now + config.delivery.patience + config.delivery.longest_pause;
         assert_eq!(outbox.work_off(&config, now).await.expect("tried").dead.len(), 1);
         assert!(!part.exists());
+    }
+
+    #[tokio::test]
+    async fn what_a_mail_was_to_link_to_is_cleared_away_unless_somebody_delivers_there() {
+        for busy in [false, true] {
+            let folder = tempfile::tempdir().expect("folder");
+            let file = folder.path().join("mailqos.toml");
+            let text = "site = \"here\"\n[target.shelf]\nkind = \"folder\"\npath = \"shelf\"\n\
+                        [mail_server.a]\nserver = \"a.example.com\"\nfrom = \"reports@example.com\"\n\
+                        [target.people]\nkind = \"email\"\nto = [\"a@example.com\"]\nattachments = \"1kB\"\nlink_to = \"shelf\"\n";
+            fs::write(&file, text).expect("written");
+            let config = mailqos_core::config::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
+            let outbox = Outbox::open(&config).expect("outbox");
+            let mut now = UtcMicros(1_000_000);
+            let mut request = request(folder.path(), "a");
+            request.target = "people".parse().expect("a name");
+            let bytes = vec![b'x'; 3_000];
+            fs::write(&request.items[0].path, &bytes).expect("written");
+            outbox.submit(&request, now).expect("submitted");
+            let shelf = folder.path().join("shelf");
+            fs::create_dir_all(shelf.join("r.pdf")).expect("made");
+            let part = shelf.join(format!(".r.pdf.{}.part", &hex(&Sha256::digest(&bytes))[..8]));
+            fs::write(&part, "x").expect("written");
+            let lock = busy.then(|| outbox.lock_target("shelf").expect("a lock"));
+            assert_eq!(outbox.work_off(&config, now).await.expect("tried").failed.len(), 1);
+            now = now + config.delivery.patience + config.delivery.longest_pause;
+            assert_eq!(outbox.work_off(&config, now).await.expect("tried").dead.len(), 1);
+            assert_eq!(part.exists(), busy);
+            drop(lock);
+        }
     }
 
     #[tokio::test]

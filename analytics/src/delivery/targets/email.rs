@@ -335,7 +335,12 @@ async fn link(config: &Config, target: &EmailTarget, parcel: &Parcel) -> Result<
     let Some(Target::Files(place)) = config.targets.get(name) else {
         return Err(DeliveryError::NoTarget(name.to_string()));
     };
-    let receipt = put(config, place, parcel).await?;
+    let receipt = put(config, place, parcel)
+        .await
+        .map_err(|error| DeliveryError::Linked {
+            target: name.clone(),
+            error: Box::new(error),
+        })?;
     let lines = receipt.places.iter().zip(&parcel.items).map(|(at, item)| {
         let at = address_of(place, parcel, at).unwrap_or_else(|| at.clone());
         format!("{}: {at}", item.name)

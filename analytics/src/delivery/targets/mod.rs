@@ -98,7 +98,7 @@ pub(super) async fn at_place(
             if let Task::Put(files @ [_, _, ..], target) = task {
                 let mut all = Receipt::default();
                 for file in files {
-                    let mut shelf = ftp::Ftp::open(&login, path, *active, true).await?;
+                    let mut shelf = ftp::Ftp::open(&login, path, *active, true).await.map_err(unopened)?;
                     let put = shelf::put(&mut shelf, below, std::slice::from_ref(file), target).await;
                     shelf.close().await;
                     let receipt = put?;
@@ -107,7 +107,9 @@ pub(super) async fn at_place(
                 }
                 return Ok(Done::Put(all));
             }
-            let mut shelf = ftp::Ftp::open(&login, path, *active, task.makes()).await?;
+            let mut shelf = ftp::Ftp::open(&login, path, *active, task.makes())
+                .await
+                .map_err(unopened)?;
             let done = work(&mut shelf, below, task).await;
             shelf.close().await;
             done
@@ -117,7 +119,10 @@ pub(super) async fn at_place(
             if let Some(user) = &options.user {
                 login.user.clone_from(user);
             }
-            work(&mut sftp::Sftp::open(&login, options, task.makes()).await?, below, task).await
+            let mut shelf = sftp::Sftp::open(&login, options, task.makes())
+                .await
+                .map_err(unopened)?;
+            work(&mut shelf, below, task).await
         }
         FilesPlace::Smb {
             endpoint,
@@ -126,7 +131,7 @@ pub(super) async fn at_place(
             timeout,
         } => {
             let login = Login::of(config, endpoint, timeout.to_std()).await?;
-            let mut shelf = smb::Smb::open(&login, share, path).await?;
+            let mut shelf = smb::Smb::open(&login, share, path).await.map_err(unopened)?;
             let done = work(&mut shelf, below, task).await;
             shelf.close().await;
             done
@@ -135,6 +140,10 @@ pub(super) async fn at_place(
             work(&mut object_store::Store::open(config, url, options).await?, below, task).await
         }
     }
+}
+
+fn unopened(error: DeliveryError) -> DeliveryError {
+    DeliveryError::Unopened(Box::new(error))
 }
 
 /// Which names a place takes.
