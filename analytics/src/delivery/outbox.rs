@@ -95,6 +95,9 @@ pub struct Order {
     /// Nothing but a person can mend why it failed last, such as a wrong password.
     #[serde(default)]
     pub stuck: bool,
+    /// When it became so, in microseconds since 1970 UTC.
+    #[serde(default)]
+    pub stuck_at: i64,
     /// Somebody was told that it was given up or is stuck.
     #[serde(default)]
     pub told: bool,
@@ -423,6 +426,7 @@ impl Outbox {
             run: request.run.clone(),
             done: BTreeMap::new(),
             stuck: false,
+            stuck_at: 0,
             told: false,
             tell_at: 0,
         };
@@ -430,7 +434,7 @@ impl Outbox {
         Ok(Submitted::Waits(id))
     }
 
-    /// Writes down whether people were told of an order. One that is delivered or retried just now is left alone: it may have changed.
+    /// Writes down whether people were told of an order; the lock of its target is held, unless it was refused for some.
     pub(super) fn remember_told(
         &self,
         order: &Order,
@@ -438,9 +442,6 @@ impl Outbox {
         told: bool,
         again: UtcMicros,
     ) -> Result<(), OutboxError> {
-        let Some(_lock) = self.lock_target(&order.target)? else {
-            return Ok(());
-        };
         let folder = match ill {
             Ill::GivenUp => self.dead(),
             Ill::Stuck => self.pending(),
@@ -528,6 +529,7 @@ impl Outbox {
         };
         order.next_attempt_at = now.0;
         order.ordered_at = now.0;
+        order.stuck = false;
         order.told = false;
         order.tell_at = 0;
         let pending = self.pending().join(id);
@@ -615,7 +617,7 @@ impl Outbox {
         Ok(())
     }
 
-    fn lock_target(&self, target: &str) -> Result<Option<fs::File>, OutboxError> {
+    pub(super) fn lock_target(&self, target: &str) -> Result<Option<fs::File>, OutboxError> {
         // A name from an order is no path.
         let name: String = target
             .chars()
@@ -807,6 +809,7 @@ impl Outbox {
         order.last_error = Some(error.to_string());
         let stuck = again == Again::WhenMended;
         if stuck && !order.stuck {
+            order.stuck_at = now.0;
             order.told = false;
         }
         order.stuck = stuck;
@@ -1294,6 +1297,51 @@ mod tests {
             assert_eq!(part.exists(), busy);
             drop(lock);
         }
+    }
+
+    #[test]
+    fn what_is_stuck_again_is_told_anew() {
+        let folder = tempfile::tempdir().expect("folder");
+        let config = config(folder.path());
+        let outbox = Outbox::open(&config).expect("outbox");
+        let mut now = UtcMicros(1_000_000);
+        let submitted = outbox.submit(&request(folder.path(), "a"), now).expect("submitted");
+        let Submitted::Waits(id) = submitted else {
+            panic!("it waits");
+        };
+        let place = outbox.pending().join(&id);
+        let mut fail = |transient: bool| {
+            now = now + Micros::from_secs(1);
+            let error = DeliveryError::Server {
+                server: "far:21".into(),
+                step: "login".into(),
+                reason: "530".into(),
+                transient,
+            };
+            let there = order(&place).expect("an order");
+            outbox
+                .settle(&config, there, Err(error), now, &mut Work::default())
+                .expect("written");
+            (order(&place).expect("an order"), now)
+        };
+        let told = |order: &Order| {
+            let again = UtcMicros(order.stuck_at);
+            outbox
+                .remember_told(order, Ill::Stuck, true, again)
+                .expect("remembered");
+        };
+        let (first, _) = fail(false);
+        told(&first);
+        let (same, _) = fail(false);
+        assert!(same.told && Ill::Stuck.notice(&same) == Ill::Stuck.notice(&first));
+        // By itself, and after somebody has tried to mend it.
+        fail(true);
+        let (second, at) = fail(false);
+        assert!(!second.told && Ill::Stuck.notice(&second) != Ill::Stuck.notice(&first));
+        told(&second);
+        assert_eq!(outbox.retry(&id, at).expect("retried"), Named::Done);
+        let (third, _) = fail(false);
+        assert!(!third.told && Ill::Stuck.notice(&third) != Ill::Stuck.notice(&second));
     }
 
     #[tokio::test]
