@@ -117,8 +117,8 @@ impl Edit {
         Ok(self.path)
     }
 
-    /// Writes the files that have changed; if the configuration is then wrong, everything is as it was before.
-    pub(super) fn save_all(edits: &[Self]) -> Result<(), Failure> {
+    /// Writes the files that have changed, and tells whether any had; if the configuration is then wrong, everything is as it was before.
+    pub(super) fn save_all(edits: &[Self]) -> Result<bool, Failure> {
         let mut written: Vec<&Self> = Vec::new();
         let mut failed = None;
         for edit in edits {
@@ -141,7 +141,9 @@ impl Edit {
                 problems.errors()
             )));
         }
-        let Some(failure) = failed else { return Ok(()) };
+        let Some(failure) = failed else {
+            return Ok(!written.is_empty());
+        };
         for edit in written {
             match &edit.before {
                 Some(text) => write(&edit.path, text)?,
