@@ -494,6 +494,62 @@ mod tests {
         }
     }
 
+    /// A message of the way `list`, `step`, created and tried next at these moments.
+    fn message(why: Why, id: &str, (list, step): &Way, created: UtcMicros, next_try: UtcMicros) -> Pending {
+        Pending {
+            id: id.to_owned(),
+            list: Some(list.clone()),
+            step: step.clone(),
+            created,
+            next_try,
+            ..pending(why, id)
+        }
+    }
+
+    /// Where `m0` is in alarm, and nothing is sent but by the test: the worker has ended, and no step was due.
+    struct Scene {
+        config: Arc<Config>,
+        recorder: Recorder,
+        alarms: Alarms,
+        way: Way,
+        raised_at: UtcMicros,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Scene {
+        async fn begin() -> Self {
+            let folder = tempfile::tempdir().expect("folder");
+            let config = config(folder.path(), 1, "{ command = [\"true\"], at_failure = 100 }");
+            let recorder = Recorder::open(&config).await.expect("open");
+            let alarms = Alarms::open(config.clone(), recorder.clone(), Maintenance::open(config.clone())).await;
+            all(&alarms, Outcome::Lost).await;
+            alarms.clone().close().await;
+            let raised_at = alarms.lock().episodes["m0"].raised_at;
+            Self {
+                config,
+                recorder,
+                alarms,
+                way: ("default".parse().expect("a name"), "command true".to_owned()),
+                raised_at,
+                _folder: folder,
+            }
+        }
+
+        /// Settles this result for a message.
+        async fn settle(&self, message: &Pending, result: Result<Accepted, String>) {
+            let report = Report {
+                way: self.way.clone(),
+                results: vec![(vec![message.clone()], result)],
+                channels: Vec::new(),
+            };
+            settle(&self.alarms, report).await;
+        }
+
+        async fn end(self) {
+            self.recorder.close().await.expect("close");
+        }
+    }
+
     async fn told(folder: &Path, lines: usize) -> String {
         let mut text = String::new();
         for _ in 0..1200 {
@@ -594,30 +650,18 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_late_message_about_an_earlier_alarm_says_nothing_of_the_next_one() {
-        let folder = tempfile::tempdir().expect("folder");
-        let config = config(folder.path(), 1, "{ command = [\"true\"], at_failure = 100 }");
-        let recorder = Recorder::open(&config).await.expect("open");
-        let alarms = Alarms::open(config.clone(), recorder.clone(), Maintenance::open(config.clone())).await;
-        all(&alarms, Outcome::Lost).await;
-        let (list, step): Way = ("default".parse().expect("a name"), "command true".to_owned());
-        let raised_at = alarms.lock().episodes["m0"].raised_at;
-        let message = |why: Why, created: UtcMicros, incident: &str| Pending {
-            id: incident.to_owned(),
-            list: Some(list.clone()),
-            step: step.clone(),
-            created,
-            next_try: created + Micros::from_secs(3600),
-            ..pending(why, incident)
-        };
+        let scene = Scene::begin().await;
+        let (raised_at, step) = (scene.raised_at, &scene.way.1);
+        let message = |why, id, created: UtcMicros| message(why, id, &scene.way, created, created);
         let before = raised_at - Micros(1);
         let messages = [
-            (message(Why::Raised, raised_at, "new"), true),
-            (message(Why::Raised, before, "old"), false),
-            (message(Why::Cleared, before, "end of old"), false),
+            (message(Why::Raised, "new", raised_at), true),
+            (message(Why::Raised, "old", before), false),
+            (message(Why::Cleared, "end of old", before), false),
         ];
         for (message, counts) in messages {
             {
-                let mut kept = alarms.lock();
+                let mut kept = scene.alarms.lock();
                 let episode = kept.episodes.get_mut(&message.monitor).expect("open");
                 episode.notified_at = None;
                 let taken = Taken {
@@ -628,85 +672,58 @@ mod tests {
                 episode.taken.insert(step.clone(), taken);
                 kept.outbox = vec![message.clone()];
             }
-            let incident = message.incident.clone();
-            let report = Report {
-                way: (list.clone(), step.clone()),
-                results: vec![(vec![message], Ok(Accepted::Confirmed("fine".to_owned())))],
-                channels: Vec::new(),
-            };
-            settle(&alarms, report).await;
-            let kept = alarms.lock();
+            scene.settle(&message, Ok(Accepted::Confirmed("fine".to_owned()))).await;
+            let kept = scene.alarms.lock();
             let episode = &kept.episodes["m0"];
             assert!(kept.outbox.is_empty());
-            assert_eq!(episode.notified_at.is_some(), counts, "{incident}");
-            assert_eq!(episode.taken[&step].incident == incident, counts, "{incident}");
+            assert_eq!(episode.notified_at.is_some(), counts, "{}", message.id);
+            assert_eq!(
+                episode.taken[step].incident == message.incident,
+                counts,
+                "{}",
+                message.id
+            );
         }
-        alarms.close().await;
-        recorder.close().await.expect("close");
+        scene.end().await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn who_was_refused_for_now_is_told_again_alone() {
-        let folder = tempfile::tempdir().expect("folder");
-        let config = config(folder.path(), 1, "{ command = [\"true\"], at_failure = 100 }");
-        let recorder = Recorder::open(&config).await.expect("open");
-        let alarms = Alarms::open(config.clone(), recorder.clone(), Maintenance::open(config.clone())).await;
-        all(&alarms, Outcome::Lost).await;
-        let (list, step): Way = ("default".parse().expect("a name"), "command true".to_owned());
-        let raised_at = alarms.lock().episodes["m0"].raised_at;
-        let message = Pending {
-            id: "one".to_owned(),
-            list: Some(list.clone()),
-            step: step.clone(),
-            created: raised_at,
-            next_try: raised_at + Micros::from_secs(300),
-            ..pending(Why::Raised, "one")
-        };
-        alarms.lock().outbox = vec![message.clone()];
+        let scene = Scene::begin().await;
+        let message = message(Why::Raised, "one", &scene.way, scene.raised_at, scene.raised_at);
+        scene.alarms.lock().outbox = vec![message.clone()];
         let left = vec!["a@b.example".to_owned()];
-        let answer = |result: Result<Accepted, String>| Report {
-            way: (list.clone(), step.clone()),
-            results: vec![(vec![message.clone()], result)],
-            channels: Vec::new(),
-        };
-        settle(&alarms, answer(Ok(Accepted::Partly("taken".to_owned(), left.clone())))).await;
+        let before = UtcMicros::now();
+        let partly = Accepted::Partly("taken".to_owned(), left.clone());
+        scene.settle(&message, Ok(partly)).await;
         {
-            let kept = alarms.lock();
+            let kept = scene.alarms.lock();
             assert!(kept.episodes["m0"].notified_at.is_some());
             assert_eq!((kept.outbox[0].tries, &kept.outbox[0].left), (1, &left));
-            assert!(kept.outbox[0].next_try > UtcMicros::now());
+            assert!(kept.outbox[0].next_try >= before + Micros::from_secs(5));
             let both = vec![pending(Why::Raised, "two"), kept.outbox[0].clone()];
-            let step = &config.action_lists["default"].steps[0];
+            let step = &scene.config.action_lists["default"].steps[0];
             let recipients: Vec<_> = divide(step, both).iter().map(|group| group[0].left.len()).collect();
             assert_eq!(recipients, [0, 1]);
         }
-        settle(&alarms, answer(Ok(Accepted::Confirmed("taken".to_owned())))).await;
-        assert!(alarms.lock().outbox.is_empty());
-        alarms.close().await;
-        recorder.close().await.expect("close");
+        let taken = Accepted::Confirmed("taken".to_owned());
+        scene.settle(&message, Ok(taken)).await;
+        assert!(scene.alarms.lock().outbox.is_empty());
+        scene.end().await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_clock_that_was_ahead_keeps_no_message() {
-        let folder = tempfile::tempdir().expect("folder");
-        let config = config(folder.path(), 1, "{ command = [\"true\"], at_failure = 100 }");
-        let recorder = Recorder::open(&config).await.expect("open");
-        let alarms = Alarms::open(config.clone(), recorder.clone(), Maintenance::open(config)).await;
-        // Its worker would send what is ready.
-        alarms.clone().close().await;
+        let scene = Scene::begin().await;
         let now = UtcMicros::now();
         let soon = now + Micros::from_secs(60);
         let later = now + Micros::from_secs(86_400);
-        let message = |id: &str, created: UtcMicros, next_try: UtcMicros| Pending {
-            id: id.to_owned(),
-            list: Some("default".parse().expect("a name")),
-            step: id.to_owned(),
-            created,
-            next_try,
-            ..pending(Why::Raised, id)
+        let message = |id: &str, created, next_try| {
+            let way = (scene.way.0.clone(), id.to_owned());
+            message(Why::Raised, id, &way, created, next_try)
         };
         {
-            let mut kept = alarms.lock();
+            let mut kept = scene.alarms.lock();
             kept.outbox = vec![
                 message("tried", now, later),
                 message("usual", now, soon),
@@ -716,10 +733,10 @@ mod tests {
             let tried: Vec<_> = kept.outbox.iter().map(|pending| pending.next_try).collect();
             assert_eq!(tried, [now + LONGEST_PAUSE, soon, now]);
         }
-        let (ready, _) = gather(&alarms, &HashMap::new(), &mut HashMap::new(), now);
+        let (ready, _) = gather(&scene.alarms, &HashMap::new(), &mut HashMap::new(), now);
         let ready: Vec<_> = ready.into_values().flatten().map(|pending| pending.id).collect();
         assert_eq!(ready, ["new"]);
-        recorder.close().await.expect("close");
+        scene.end().await;
     }
 
     #[test]
