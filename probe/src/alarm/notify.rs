@@ -12,7 +12,7 @@ use mailqos_core::{
 use tokio::task::{self, JoinSet};
 
 use super::{
-    Accepted, Alarms, Channel, Pending, Telling, Why, carry_out,
+    Accepted, Alarms, Channel, Pending, Refused, Telling, Why, carry_out,
     episode::{self, Next, Taken},
 };
 
@@ -39,7 +39,7 @@ type Way = (Name, String);
 /// What became of messages of one way.
 struct Report {
     way: Way,
-    results: Vec<(Vec<Pending>, Result<Accepted, String>)>,
+    results: Vec<(Vec<Pending>, Result<Accepted, Refused>)>,
     channels: Vec<(String, Result<(), String>)>,
 }
 
@@ -229,7 +229,7 @@ async fn send(alarms: Alarms, config: std::sync::Arc<Config>, way: Way, changes:
     };
     let Some(step) = find(config.action_lists.get(&report.way.0), &report.way.1) else {
         let error = format!("the action list {} no longer has: {}", report.way.0, report.way.1);
-        report.results.push((changes, Err(error)));
+        report.results.push((changes, Err(error.into())));
         return report;
     };
     for group in divide(step, changes) {
@@ -364,6 +364,16 @@ async fn settle(alarms: &Alarms, report: Report) {
                         !old
                     }
                     Err(error) => {
+                        if let Some(left) = &error.left {
+                            let lost: Vec<String> = pending.left.extract_if(.., |who| !left.contains(who)).collect();
+                            if !lost.is_empty() {
+                                let text = format!("given up for {}: {error}", lost.join(", "));
+                                events.push(event(change, EventKind::NotificationFailed, text));
+                            }
+                            if left.is_empty() {
+                                return false;
+                            }
+                        }
                         let old = put_off(pending, now, retry_for);
                         if pending.tries == 1 || old {
                             let end = if old { "given up: " } else { "" };
@@ -439,7 +449,10 @@ mod tests {
     use mailqos_core::model::{Outcome, Sample};
 
     use super::*;
-    use crate::{maintenance::Maintenance, record::Recorder};
+    use crate::{
+        maintenance::Maintenance,
+        record::{Days, Recorder},
+    };
 
     /// A configuration of so many monitors, whose alarms a program counts in the file `told`.
     fn config(folder: &Path, monitors: usize, action: &str) -> Arc<Config> {
@@ -536,7 +549,7 @@ mod tests {
         }
 
         /// Settles this result for a message.
-        async fn settle(&self, message: &Pending, result: Result<Accepted, String>) {
+        async fn settle(&self, message: &Pending, result: Result<Accepted, Refused>) {
             let report = Report {
                 way: self.way.clone(),
                 results: vec![(vec![message.clone()], result)],
@@ -545,8 +558,19 @@ mod tests {
             settle(&self.alarms, report).await;
         }
 
-        async fn end(self) {
+        /// What is on record of the notifications.
+        async fn end(self) -> Vec<Event> {
             self.recorder.close().await.expect("close");
+            let days = Days::open(&self.config).await.expect("days");
+            let mut events = Vec::new();
+            let (mut date, last) = (self.raised_at.utc_date(), UtcMicros::now().utc_date());
+            while date <= last {
+                events.extend(days.read::<Event>(date).await.expect("events"));
+                date = date.tomorrow().expect("a day");
+            }
+            let kinds = [EventKind::NotificationSent, EventKind::NotificationFailed];
+            events.retain(|event| kinds.contains(&event.kind));
+            events
         }
     }
 
@@ -692,7 +716,7 @@ mod tests {
         let scene = Scene::begin().await;
         let message = message(Why::Raised, "one", &scene.way, scene.raised_at, scene.raised_at);
         scene.alarms.lock().outbox = vec![message.clone()];
-        let left = vec!["a@b.example".to_owned()];
+        let left = vec!["a@b.example".to_owned(), "c@d.example".to_owned()];
         let before = UtcMicros::now();
         let partly = Accepted::Partly("taken".to_owned(), left.clone());
         scene.settle(&message, Ok(partly)).await;
@@ -706,10 +730,26 @@ mod tests {
             let recipients: Vec<_> = divide(step, both).iter().map(|group| group[0].left.len()).collect();
             assert_eq!(recipients, [0, 1]);
         }
-        let taken = Accepted::Confirmed("taken".to_owned());
-        scene.settle(&message, Ok(taken)).await;
+        // Whom even that try refuses for good is given up at once; nobody else is.
+        for rest in [&left[..], &left[..1], &[]] {
+            let refused = Refused {
+                text: "refused".to_owned(),
+                left: Some(rest.to_vec()),
+            };
+            scene.settle(&message, Err(refused)).await;
+            let kept = scene.alarms.lock();
+            let waiting: Vec<_> = kept.outbox.iter().flat_map(|pending| &pending.left).collect();
+            assert_eq!(waiting, rest.iter().collect::<Vec<_>>());
+        }
         assert!(scene.alarms.lock().outbox.is_empty());
-        scene.end().await;
+        let events = scene.end().await;
+        let failed: Vec<_> = events
+            .iter()
+            .filter(|event| event.kind == EventKind::NotificationFailed)
+            .map(|event| event.text.as_deref())
+            .collect();
+        let given_up = ["c@d.example", "a@b.example"].map(|who| format!("given up for {who}: refused"));
+        assert_eq!(failed, given_up.each_ref().map(|text| Some(text.as_str())));
     }
 
     #[tokio::test(flavor = "multi_thread")]
