@@ -317,6 +317,8 @@ async fn settle(alarms: &Alarms, report: Report) {
             let event = |change: &Pending, kind, text: String| {
                 let mut event = Event::new(Some(change.monitor.clone()), now, kind).text(text);
                 event.actor = Some(step.clone());
+                // Which alarm of the monitor it is about.
+                event.detail = Some(serde_json::json!({ "created": change.created.0 }).to_string());
                 event
             };
             kept.outbox.retain_mut(|pending| {
@@ -346,6 +348,7 @@ async fn settle(alarms: &Alarms, report: Report) {
                             "list": list.as_str(),
                             "why": pending.why.as_str(),
                             "confirmed": accepted.is_confirmed(),
+                            "created": pending.created.0,
                         });
                         let sent = event(change, EventKind::NotificationSent, text);
                         events.push(Event {
@@ -750,6 +753,10 @@ mod tests {
             .collect();
         let given_up = ["c@d.example", "a@b.example"].map(|who| format!("given up for {who}: refused"));
         assert_eq!(failed, given_up.each_ref().map(|text| Some(text.as_str())));
+        let created = format!("\"created\":{}", message.created.0);
+        for event in events {
+            assert!(event.detail.is_some_and(|detail| detail.contains(&created)));
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]
