@@ -30,7 +30,7 @@ use std::{
 
 use jiff::tz::TimeZone;
 
-pub use actions::{Action, ActionList, LogPlace, On, Service, Step, Template, Webhook};
+pub use actions::{Action, ActionList, LogPlace, On, Service, Step, Template, Webhook, sounds_secret};
 pub use alarm::{AlarmRule, PercentileRule, Threshold, Timing};
 pub use calendar::{Calendar, Cron};
 pub use hours::{Hours, Span};
