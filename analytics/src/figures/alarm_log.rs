@@ -231,11 +231,16 @@ impl AlarmLog {
 }
 
 impl Alarm {
-    /// Whether it had been told when a channel took a message: those of its end don't count.
+    /// Whether it had been told when a channel took a message: those of its end, and late ones about an alarm before it, don't count.
     fn follow(&mut self, event: &Event) {
+        let detail = detail(event);
+        if let (Some(created), Some(raised_at)) = (detail["created"].as_i64(), self.raised_at)
+            && created < raised_at.0
+        {
+            return;
+        }
         match event.kind {
             EventKind::NotificationSent => {
-                let detail = detail(event);
                 if detail["confirmed"] == true && detail["why"] != "recovery" {
                     self.told_at.get_or_insert(event.at);
                 }
@@ -283,6 +288,16 @@ mod tests {
         }
     }
 
+    /// The same about a message that came about in this minute.
+    fn about(minute: i64, event: Event) -> Event {
+        let mut detail = detail(&event);
+        detail["created"] = at(minute).0.into();
+        Event {
+            detail: Some(detail.to_string()),
+            ..event
+        }
+    }
+
     fn sent(minute: i64, why: &str, confirmed: bool) -> Event {
         Event {
             detail: Some(serde_json::json!({ "why": why, "confirmed": confirmed }).to_string()),
@@ -318,6 +333,21 @@ mod tests {
         assert_eq!((first.told_at, first.refused), (Some(at(9)), 1));
         assert_eq!(first.acknowledged, Some(("anna".to_owned(), at(12))));
         assert_eq!((log.alarms[1].told_at, log.alarms[1].simulated), (None, false));
+    }
+
+    #[test]
+    fn a_late_message_about_an_earlier_alarm_says_nothing_of_the_next_one() {
+        let log = log(&[
+            event(5, EventKind::AlarmRaised, "m"),
+            event(20, EventKind::AlarmCleared, "m"),
+            event(30, EventKind::AlarmRaised, "m"),
+            about(5, sent(31, "alarm", true)),
+            about(5, event(32, EventKind::NotificationFailed, "m")),
+            about(30, event(33, EventKind::NotificationFailed, "m")),
+            about(30, sent(34, "alarm", true)),
+        ]);
+        let told: Vec<_> = log.alarms.iter().map(|alarm| (alarm.told_at, alarm.refused)).collect();
+        assert_eq!(told, [(None, 0), (Some(at(34)), 1)]);
     }
 
     #[test]

@@ -298,6 +298,21 @@ mod tests {
     }
 
     #[test]
+    fn the_first_refresh_token_is_needed_also_where_another_one_is_kept() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("mailqos.toml");
+        let text = "site = \"here\"\n[account.a]\nuser = \"u\"\n[account.a.oauth]\npreset = \"google-workspace\"\n\
+                    client_id = \"c\"\nrefresh_token = { env = \"X\" }\n";
+        std::fs::write(&path, text).expect("write");
+        let config = crate::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        let kept = &config.accounts["a"].oauth().expect("OAuth").kept;
+        std::fs::create_dir_all(kept.parent().expect("its folder")).expect("a folder");
+        std::fs::write(kept, "").expect("write");
+        let secrets: Vec<_> = config.secrets().into_iter().map(|(what, _)| what).collect();
+        assert_eq!(secrets, ["refresh_token of account a"]);
+    }
+
+    #[test]
     fn what_can_not_work_is_said() {
         for (text, expected) in [
             ("", "\"password\" is missing"),

@@ -591,6 +591,13 @@ fn template(table: &mut Table, problems: &mut Problems) -> Option<Template> {
     }
 }
 
+/// Whether a name, as of a header field, sounds as if its value were a secret.
+pub fn sounds_secret(name: &str) -> bool {
+    const TELLING: [&str; 7] = ["auth", "cookie", "key", "pass", "pwd", "secret", "token"];
+    let name = name.to_ascii_lowercase();
+    TELLING.iter().any(|word| name.contains(word))
+}
+
 /// Names with values, such as header fields; a name that sounds like a secret needs one for its value.
 fn pairs(
     table: &mut Table,
@@ -598,14 +605,12 @@ fn pairs(
     plaintext: bool,
     problems: &mut Problems,
 ) -> Vec<(String, SecretSource)> {
-    const TELLING: [&str; 7] = ["auth", "cookie", "key", "pass", "pwd", "secret", "token"];
     let Some(inner) = table.table(key, problems) else {
         return Vec::new();
     };
     let mut found = Vec::new();
     for (name, node) in inner.into_pairs() {
-        let telling = TELLING.iter().any(|word| name.to_ascii_lowercase().contains(word));
-        if let Some(value) = secret(&node, plaintext || !telling, problems) {
+        if let Some(value) = secret(&node, plaintext || !sounds_secret(&name), problems) {
             found.push((name, value));
         }
     }

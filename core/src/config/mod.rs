@@ -30,7 +30,7 @@ use std::{
 
 use jiff::tz::TimeZone;
 
-pub use actions::{Action, ActionList, LogPlace, On, Service, Step, Template, Webhook};
+pub use actions::{Action, ActionList, LogPlace, On, Service, Step, Template, Webhook, sounds_secret};
 pub use alarm::{AlarmRule, PercentileRule, Threshold, Timing};
 pub use calendar::{Calendar, Cron};
 pub use hours::{Hours, Span};
@@ -286,7 +286,7 @@ impl Config {
         self.accounts.get(name?)
     }
 
-    /// All secrets that the configuration names, each with what it is for; those that are not asked for any more are left out.
+    /// All secrets that the configuration names, each with what it is for.
     pub fn secrets(&self) -> Vec<(String, &SecretSource)> {
         let mut found = Vec::new();
         if let Some(key) = &self.signing_key {
@@ -298,8 +298,7 @@ impl Config {
                 Login::OAuth(oauth) => {
                     let secret = oauth.client_secret.as_ref();
                     found.extend(secret.map(|secret| (format!("client_secret of account {name}"), secret)));
-                    // The server gave another one, which is kept.
-                    let token = oauth.refresh_token.as_ref().filter(|_| !oauth.kept.exists());
+                    let token = oauth.refresh_token.as_ref();
                     found.extend(token.map(|token| (format!("refresh_token of account {name}"), token)));
                 }
             }

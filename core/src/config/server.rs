@@ -41,12 +41,14 @@ pub(super) const IMAP: Service = Service {
     tls: TlsMode::Implicit,
     upgrade: "starttls",
 };
+
 pub(super) const FTP: Service = Service {
     what: "the FTP server",
     ports: [21, 21, 990],
     tls: TlsMode::StartTls,
     upgrade: "explicit",
 };
+
 pub(super) const SMB: Service = Service {
     what: "the file server",
     ports: [445, 445, 445],

@@ -98,6 +98,8 @@ pub struct SmtpError {
     pub text: String,
     /// The server's refusal, if it was one.
     pub reply: Option<Reply>,
+    /// The recipients, where it was them that the server refused, all of them and each by itself.
+    pub refused: Vec<(Address, Reply)>,
     /// The content was sent completely, and no reply came: the mail may have been taken.
     pub uncertain: bool,
     /// It was this machine, not the server, that could not.
@@ -487,7 +489,10 @@ impl Smtp {
             }
         }
         match refusal {
-            Some(error) if results.iter().all(|(_, reply)| !reply.is_success()) => Err(error),
+            Some(error) if results.iter().all(|(_, reply)| !reply.is_success()) => Err(SmtpError {
+                refused: results,
+                ..error
+            }),
             _ => {
                 self.phases.envelope = Some(Micros::from(self.last_reply_at().saturating_duration_since(began)));
                 Ok(results)
@@ -604,6 +609,7 @@ impl Smtp {
                 None => one_line(&text, &[]),
             }),
             reply: Some(reply),
+            refused: Vec::new(),
             uncertain: false,
             own_network: false,
         }
@@ -614,6 +620,7 @@ impl Smtp {
             stage,
             text,
             reply: None,
+            refused: Vec::new(),
             uncertain: false,
             own_network: false,
         }
@@ -636,6 +643,7 @@ fn wire_error(stage: Stage, error: &WireError) -> SmtpError {
         stage,
         text: one_line(&error.to_string(), &[]),
         reply: None,
+        refused: Vec::new(),
         uncertain: false,
         own_network: error.is_own_network(),
     }

@@ -29,7 +29,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-pub(crate) use actions::{Accepted, carry_out};
+pub(crate) use actions::{Accepted, Refused, carry_out};
 pub use episode::Acknowledgement;
 use episode::Episode;
 pub(crate) use message::Telling;

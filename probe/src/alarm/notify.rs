@@ -12,7 +12,7 @@ use mailqos_core::{
 use tokio::task::{self, JoinSet};
 
 use super::{
-    Accepted, Alarms, Channel, Pending, Telling, Why, carry_out,
+    Accepted, Alarms, Channel, Pending, Refused, Telling, Why, carry_out,
     episode::{self, Next, Taken},
 };
 
@@ -39,7 +39,7 @@ type Way = (Name, String);
 /// What became of messages of one way.
 struct Report {
     way: Way,
-    results: Vec<(Vec<Pending>, Result<Accepted, String>)>,
+    results: Vec<(Vec<Pending>, Result<Accepted, Refused>)>,
     channels: Vec<(String, Result<(), String>)>,
 }
 
@@ -229,7 +229,7 @@ async fn send(alarms: Alarms, config: std::sync::Arc<Config>, way: Way, changes:
     };
     let Some(step) = find(config.action_lists.get(&report.way.0), &report.way.1) else {
         let error = format!("the action list {} no longer has: {}", report.way.0, report.way.1);
-        report.results.push((changes, Err(error)));
+        report.results.push((changes, Err(error.into())));
         return report;
     };
     for group in divide(step, changes) {
@@ -317,6 +317,8 @@ async fn settle(alarms: &Alarms, report: Report) {
             let event = |change: &Pending, kind, text: String| {
                 let mut event = Event::new(Some(change.monitor.clone()), now, kind).text(text);
                 event.actor = Some(step.clone());
+                // Which alarm of the monitor it is about.
+                event.detail = Some(serde_json::json!({ "created": change.created.0 }).to_string());
                 event
             };
             kept.outbox.retain_mut(|pending| {
@@ -346,6 +348,7 @@ async fn settle(alarms: &Alarms, report: Report) {
                             "list": list.as_str(),
                             "why": pending.why.as_str(),
                             "confirmed": accepted.is_confirmed(),
+                            "created": pending.created.0,
                         });
                         let sent = event(change, EventKind::NotificationSent, text);
                         events.push(Event {
@@ -364,6 +367,16 @@ async fn settle(alarms: &Alarms, report: Report) {
                         !old
                     }
                     Err(error) => {
+                        if let Some(left) = &error.left {
+                            let lost: Vec<String> = pending.left.extract_if(.., |who| !left.contains(who)).collect();
+                            if !lost.is_empty() {
+                                let text = format!("given up for {}: {error}", lost.join(", "));
+                                events.push(event(change, EventKind::NotificationFailed, text));
+                            }
+                            if left.is_empty() {
+                                return false;
+                            }
+                        }
                         let old = put_off(pending, now, retry_for);
                         if pending.tries == 1 || old {
                             let end = if old { "given up: " } else { "" };
@@ -439,7 +452,10 @@ mod tests {
     use mailqos_core::model::{Outcome, Sample};
 
     use super::*;
-    use crate::{maintenance::Maintenance, record::Recorder};
+    use crate::{
+        maintenance::Maintenance,
+        record::{Days, Recorder},
+    };
 
     /// A configuration of so many monitors, whose alarms a program counts in the file `told`.
     fn config(folder: &Path, monitors: usize, action: &str) -> Arc<Config> {
@@ -491,6 +507,73 @@ mod tests {
             tries: 0,
             next_try: UtcMicros(0),
             left: Vec::new(),
+        }
+    }
+
+    /// A message of the way `list`, `step`, created and tried next at these moments.
+    fn message(why: Why, id: &str, (list, step): &Way, created: UtcMicros, next_try: UtcMicros) -> Pending {
+        Pending {
+            id: id.to_owned(),
+            list: Some(list.clone()),
+            step: step.clone(),
+            created,
+            next_try,
+            ..pending(why, id)
+        }
+    }
+
+    /// Where `m0` is in alarm, and nothing is sent but by the test: the worker has ended, and no step was due.
+    struct Scene {
+        config: Arc<Config>,
+        recorder: Recorder,
+        alarms: Alarms,
+        way: Way,
+        raised_at: UtcMicros,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Scene {
+        async fn begin() -> Self {
+            let folder = tempfile::tempdir().expect("folder");
+            let config = config(folder.path(), 1, "{ command = [\"true\"], at_failure = 100 }");
+            let recorder = Recorder::open(&config).await.expect("open");
+            let alarms = Alarms::open(config.clone(), recorder.clone(), Maintenance::open(config.clone())).await;
+            all(&alarms, Outcome::Lost).await;
+            alarms.clone().close().await;
+            let raised_at = alarms.lock().episodes["m0"].raised_at;
+            Self {
+                config,
+                recorder,
+                alarms,
+                way: ("default".parse().expect("a name"), "command true".to_owned()),
+                raised_at,
+                _folder: folder,
+            }
+        }
+
+        /// Settles this result for a message.
+        async fn settle(&self, message: &Pending, result: Result<Accepted, Refused>) {
+            let report = Report {
+                way: self.way.clone(),
+                results: vec![(vec![message.clone()], result)],
+                channels: Vec::new(),
+            };
+            settle(&self.alarms, report).await;
+        }
+
+        /// What is on record of the notifications.
+        async fn end(self) -> Vec<Event> {
+            self.recorder.close().await.expect("close");
+            let days = Days::open(&self.config).await.expect("days");
+            let mut events = Vec::new();
+            let (mut date, last) = (self.raised_at.utc_date(), UtcMicros::now().utc_date());
+            while date <= last {
+                events.extend(days.read::<Event>(date).await.expect("events"));
+                date = date.tomorrow().expect("a day");
+            }
+            let kinds = [EventKind::NotificationSent, EventKind::NotificationFailed];
+            events.retain(|event| kinds.contains(&event.kind));
+            events
         }
     }
 
@@ -594,30 +677,18 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_late_message_about_an_earlier_alarm_says_nothing_of_the_next_one() {
-        let folder = tempfile::tempdir().expect("folder");
-        let config = config(folder.path(), 1, "{ command = [\"true\"], at_failure = 100 }");
-        let recorder = Recorder::open(&config).await.expect("open");
-        let alarms = Alarms::open(config.clone(), recorder.clone(), Maintenance::open(config.clone())).await;
-        all(&alarms, Outcome::Lost).await;
-        let (list, step): Way = ("default".parse().expect("a name"), "command true".to_owned());
-        let raised_at = alarms.lock().episodes["m0"].raised_at;
-        let message = |why: Why, created: UtcMicros, incident: &str| Pending {
-            id: incident.to_owned(),
-            list: Some(list.clone()),
-            step: step.clone(),
-            created,
-            next_try: created + Micros::from_secs(3600),
-            ..pending(why, incident)
-        };
+        let scene = Scene::begin().await;
+        let (raised_at, step) = (scene.raised_at, &scene.way.1);
+        let message = |why, id, created: UtcMicros| message(why, id, &scene.way, created, created);
         let before = raised_at - Micros(1);
         let messages = [
-            (message(Why::Raised, raised_at, "new"), true),
-            (message(Why::Raised, before, "old"), false),
-            (message(Why::Cleared, before, "end of old"), false),
+            (message(Why::Raised, "new", raised_at), true),
+            (message(Why::Raised, "old", before), false),
+            (message(Why::Cleared, "end of old", before), false),
         ];
         for (message, counts) in messages {
             {
-                let mut kept = alarms.lock();
+                let mut kept = scene.alarms.lock();
                 let episode = kept.episodes.get_mut(&message.monitor).expect("open");
                 episode.notified_at = None;
                 let taken = Taken {
@@ -628,85 +699,78 @@ mod tests {
                 episode.taken.insert(step.clone(), taken);
                 kept.outbox = vec![message.clone()];
             }
-            let incident = message.incident.clone();
-            let report = Report {
-                way: (list.clone(), step.clone()),
-                results: vec![(vec![message], Ok(Accepted::Confirmed("fine".to_owned())))],
-                channels: Vec::new(),
-            };
-            settle(&alarms, report).await;
-            let kept = alarms.lock();
+            scene.settle(&message, Ok(Accepted::Confirmed("fine".to_owned()))).await;
+            let kept = scene.alarms.lock();
             let episode = &kept.episodes["m0"];
             assert!(kept.outbox.is_empty());
-            assert_eq!(episode.notified_at.is_some(), counts, "{incident}");
-            assert_eq!(episode.taken[&step].incident == incident, counts, "{incident}");
+            assert_eq!(episode.notified_at.is_some(), counts, "{}", message.id);
+            assert_eq!(
+                episode.taken[step].incident == message.incident,
+                counts,
+                "{}",
+                message.id
+            );
         }
-        alarms.close().await;
-        recorder.close().await.expect("close");
+        scene.end().await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn who_was_refused_for_now_is_told_again_alone() {
-        let folder = tempfile::tempdir().expect("folder");
-        let config = config(folder.path(), 1, "{ command = [\"true\"], at_failure = 100 }");
-        let recorder = Recorder::open(&config).await.expect("open");
-        let alarms = Alarms::open(config.clone(), recorder.clone(), Maintenance::open(config.clone())).await;
-        all(&alarms, Outcome::Lost).await;
-        let (list, step): Way = ("default".parse().expect("a name"), "command true".to_owned());
-        let raised_at = alarms.lock().episodes["m0"].raised_at;
-        let message = Pending {
-            id: "one".to_owned(),
-            list: Some(list.clone()),
-            step: step.clone(),
-            created: raised_at,
-            next_try: raised_at + Micros::from_secs(300),
-            ..pending(Why::Raised, "one")
-        };
-        alarms.lock().outbox = vec![message.clone()];
-        let left = vec!["a@b.example".to_owned()];
-        let answer = |result: Result<Accepted, String>| Report {
-            way: (list.clone(), step.clone()),
-            results: vec![(vec![message.clone()], result)],
-            channels: Vec::new(),
-        };
-        settle(&alarms, answer(Ok(Accepted::Partly("taken".to_owned(), left.clone())))).await;
+        let scene = Scene::begin().await;
+        let message = message(Why::Raised, "one", &scene.way, scene.raised_at, scene.raised_at);
+        scene.alarms.lock().outbox = vec![message.clone()];
+        let left = vec!["a@b.example".to_owned(), "c@d.example".to_owned()];
+        let before = UtcMicros::now();
+        let partly = Accepted::Partly("taken".to_owned(), left.clone());
+        scene.settle(&message, Ok(partly)).await;
         {
-            let kept = alarms.lock();
+            let kept = scene.alarms.lock();
             assert!(kept.episodes["m0"].notified_at.is_some());
             assert_eq!((kept.outbox[0].tries, &kept.outbox[0].left), (1, &left));
-            assert!(kept.outbox[0].next_try > UtcMicros::now());
+            assert!(kept.outbox[0].next_try >= before + Micros::from_secs(5));
             let both = vec![pending(Why::Raised, "two"), kept.outbox[0].clone()];
-            let step = &config.action_lists["default"].steps[0];
+            let step = &scene.config.action_lists["default"].steps[0];
             let recipients: Vec<_> = divide(step, both).iter().map(|group| group[0].left.len()).collect();
             assert_eq!(recipients, [0, 1]);
         }
-        settle(&alarms, answer(Ok(Accepted::Confirmed("taken".to_owned())))).await;
-        assert!(alarms.lock().outbox.is_empty());
-        alarms.close().await;
-        recorder.close().await.expect("close");
+        // Whom even that try refuses for good is given up at once; nobody else is.
+        for rest in [&left[..], &left[..1], &[]] {
+            let refused = Refused {
+                text: "refused".to_owned(),
+                left: Some(rest.to_vec()),
+            };
+            scene.settle(&message, Err(refused)).await;
+            let kept = scene.alarms.lock();
+            let waiting: Vec<_> = kept.outbox.iter().flat_map(|pending| &pending.left).collect();
+            assert_eq!(waiting, rest.iter().collect::<Vec<_>>());
+        }
+        assert!(scene.alarms.lock().outbox.is_empty());
+        let events = scene.end().await;
+        let failed: Vec<_> = events
+            .iter()
+            .filter(|event| event.kind == EventKind::NotificationFailed)
+            .map(|event| event.text.as_deref())
+            .collect();
+        let given_up = ["c@d.example", "a@b.example"].map(|who| format!("given up for {who}: refused"));
+        assert_eq!(failed, given_up.each_ref().map(|text| Some(text.as_str())));
+        let created = format!("\"created\":{}", message.created.0);
+        for event in events {
+            assert!(event.detail.is_some_and(|detail| detail.contains(&created)));
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_clock_that_was_ahead_keeps_no_message() {
-        let folder = tempfile::tempdir().expect("folder");
-        let config = config(folder.path(), 1, "{ command = [\"true\"], at_failure = 100 }");
-        let recorder = Recorder::open(&config).await.expect("open");
-        let alarms = Alarms::open(config.clone(), recorder.clone(), Maintenance::open(config)).await;
-        // Its worker would send what is ready.
-        alarms.clone().close().await;
+        let scene = Scene::begin().await;
         let now = UtcMicros::now();
         let soon = now + Micros::from_secs(60);
         let later = now + Micros::from_secs(86_400);
-        let message = |id: &str, created: UtcMicros, next_try: UtcMicros| Pending {
-            id: id.to_owned(),
-            list: Some("default".parse().expect("a name")),
-            step: id.to_owned(),
-            created,
-            next_try,
-            ..pending(Why::Raised, id)
+        let message = |id: &str, created, next_try| {
+            let way = (scene.way.0.clone(), id.to_owned());
+            message(Why::Raised, id, &way, created, next_try)
         };
         {
-            let mut kept = alarms.lock();
+            let mut kept = scene.alarms.lock();
             kept.outbox = vec![
                 message("tried", now, later),
                 message("usual", now, soon),
@@ -716,10 +780,10 @@ mod tests {
             let tried: Vec<_> = kept.outbox.iter().map(|pending| pending.next_try).collect();
             assert_eq!(tried, [now + LONGEST_PAUSE, soon, now]);
         }
-        let (ready, _) = gather(&alarms, &HashMap::new(), &mut HashMap::new(), now);
+        let (ready, _) = gather(&scene.alarms, &HashMap::new(), &mut HashMap::new(), now);
         let ready: Vec<_> = ready.into_values().flatten().map(|pending| pending.id).collect();
         assert_eq!(ready, ["new"]);
-        recorder.close().await.expect("close");
+        scene.end().await;
     }
 
     #[test]

@@ -33,7 +33,10 @@ pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failur
     let config = global.config_with_warnings()?;
     let missing = missing_secrets(&config).await;
     for line in &missing {
-        tracing::warn!("{line}; the probe needs it where it runs, as the user that it runs as");
+        tracing::warn!(
+            "{}: {line}; mailqos needs it where it runs, as the user that it runs as",
+            config.file.display()
+        );
     }
     let warnings = config.warnings.count(Severity::Warning) + missing.len();
     let plural = |count: usize| if count == 1 { "" } else { "s" };

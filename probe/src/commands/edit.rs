@@ -117,8 +117,8 @@ impl Edit {
         Ok(self.path)
     }
 
-    /// Writes the files that have changed; if the configuration is then wrong, everything is as it was before.
-    pub(super) fn save_all(edits: &[Self]) -> Result<(), Failure> {
+    /// Writes the files that have changed, and tells whether any had; if the configuration is then wrong, everything is as it was before.
+    pub(super) fn save_all(edits: &[Self]) -> Result<bool, Failure> {
         let mut written: Vec<&Self> = Vec::new();
         let mut failed = None;
         for edit in edits {
@@ -141,7 +141,9 @@ impl Edit {
                 problems.errors()
             )));
         }
-        let Some(failure) = failed else { return Ok(()) };
+        let Some(failure) = failed else {
+            return Ok(!written.is_empty());
+        };
         for edit in written {
             match &edit.before {
                 Some(text) => write(&edit.path, text)?,
@@ -162,7 +164,7 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
 /// Under a temporary name first: a probe that reads it anew never sees half of it. Who may read it stays as it was, and at no moment
 /// anybody else: there may be secrets in it.
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+    use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
     // A link stays one: what it leads to is written anew.
     let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -182,9 +184,14 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let mut file = options.open(&temporary)?;
     file.write_all(text.as_bytes())?;
     if let Some(before) = before {
-        // Root edits it, and the probe's user must be able to read it still. Others can't give files away.
-        let _ = std::os::unix::fs::fchown(&file, Some(before.uid()), Some(before.gid()));
-        file.set_permissions(before.permissions())?;
+        // Root edits it, and the probe's user must be able to read it still. Others can't give files away, but to a group of theirs.
+        let group = Some(before.gid());
+        let stays = fchown(&file, Some(before.uid()), group).is_ok() || fchown(&file, None, group).is_ok();
+        let mut permissions = before.permissions();
+        if !stays {
+            permissions.set_mode(permissions.mode() & !0o070);
+        }
+        file.set_permissions(permissions)?;
     }
     file.sync_all()?;
     std::fs::rename(&temporary, &path)

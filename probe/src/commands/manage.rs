@@ -8,11 +8,13 @@ use toml_edit::{Item, Table, Value};
 use super::{
     Failure, Format, Global,
     edit::{Edit, inline, list},
-    print_line, select, terminal,
+    print_line, select, terminal, write_out,
 };
 
-/// How a running probe gets to know of a change.
-const RELOAD: &str = "mailqos-probe reload";
+/// Says how a running probe gets to know of a change that was written.
+fn hint_at_reload() {
+    tracing::info!("a running probe takes this with: mailqos-probe reload");
+}
 
 #[derive(Debug, clap::Args)]
 pub(super) struct AddArgs {
@@ -281,10 +283,8 @@ pub(super) fn add(args: AddArgs, global: &Global) -> Result<ExitCode, Failure> {
     };
     edit.add(kind, &id, "", table)?;
     let path = edit.save()?;
-    print_line(&format!(
-        "{kind} {id} added to {}; a running probe takes it with: {RELOAD}",
-        path.display()
-    ))?;
+    print_line(&format!("{kind} {id} added to {}", path.display()))?;
+    hint_at_reload();
     Ok(ExitCode::SUCCESS)
 }
 
@@ -428,9 +428,11 @@ pub(super) fn switch(args: &SwitchArgs, enabled: bool, global: &Global) -> Resul
         }
         lines.push_str(&format!("{id}: {}\n", if enabled { "enabled" } else { "disabled" }));
     }
-    Edit::save_all(&edits)?;
-    lines.push_str(&format!("a running probe takes this with: {RELOAD}"));
-    print_line(&lines)?;
+    let written = Edit::save_all(&edits)?;
+    write_out(lines.as_bytes())?;
+    if written {
+        hint_at_reload();
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -441,10 +443,7 @@ pub(super) fn remove(args: &RemoveArgs, global: &Global) -> Result<ExitCode, Fai
         table.remove(&args.id);
     }
     let path = edit.save()?;
-    print_line(&format!(
-        "{kind} {} removed from {}; a running probe takes this with: {RELOAD}",
-        args.id,
-        path.display()
-    ))?;
+    print_line(&format!("{kind} {} removed from {}", args.id, path.display()))?;
+    hint_at_reload();
     Ok(ExitCode::SUCCESS)
 }

@@ -3,7 +3,7 @@
 use std::{process::Stdio, time::Duration};
 
 use mailqos_core::{
-    config::glob,
+    config::{glob, sounds_secret},
     mail::{SecretSource, one_line},
 };
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -54,7 +54,7 @@ pub(super) async fn run(
     for (name, value) in environment {
         let fetched = value.fetch().await.map_err(|error| error.to_string())?;
         command.env(name, fetched.expose());
-        if !matches!(value, SecretSource::Literal(_)) {
+        if sounds_secret(name) || !matches!(value, SecretSource::Literal(_)) {
             secrets.push(fetched);
         }
     }
@@ -139,11 +139,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_is_told_with_the_programs_words_and_without_secrets() {
-        let own = [(
-            "OWN".to_owned(),
-            SecretSource::Command(vec!["echo".into(), "hunter2".into()]),
-        )];
-        let error = run(&words("echo no siren: $OWN >&2; exit 3"), &own, &telling())
+        let own = [
+            (
+                "OWN".to_owned(),
+                SecretSource::Command(vec!["echo".into(), "hunter2".into()]),
+            ),
+            (
+                "TOKEN".to_owned(),
+                SecretSource::Literal(Secret::new("hunter2, in clear")),
+            ),
+        ];
+        let error = run(&words("echo no siren: $OWN $TOKEN >&2; exit 3"), &own, &telling())
             .await
             .expect_err("exit code 3");
         assert!(

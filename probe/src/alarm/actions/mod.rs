@@ -33,11 +33,27 @@ impl Accepted {
     }
 }
 
+/// Why nobody has taken a message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub(crate) struct Refused {
+    /// What was said.
+    pub(crate) text: String,
+    /// Those for whom the mail was who are to be told again; all of them if absent.
+    pub(crate) left: Option<Vec<String>>,
+}
+
+impl From<String> for Refused {
+    fn from(text: String) -> Self {
+        Self { text, left: None }
+    }
+}
+
 /// How it went.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     /// Whether the message was accepted; otherwise why not.
-    pub(crate) result: Result<Accepted, String>,
+    pub(crate) result: Result<Accepted, Refused>,
     /// The channels that were tried, and how each did: the mail server and its fallback are two.
     pub(crate) channels: Vec<(String, Result<(), String>)>,
 }
@@ -54,27 +70,36 @@ pub(crate) async fn carry_out(config: &Config, step: &Step, telling: &Telling, o
     {
         let mut channels = Vec::new();
         let (mut replies, mut failures) = (Vec::new(), Vec::new());
-        let mut left: Vec<String> = Vec::new();
+        // Those who are to be told still, once a server has said whom it refuses.
+        let mut left: Option<Vec<String>> = None;
         for name in std::iter::once(mail_server).chain(fallback) {
             let channel = format!("e-mail through {name}");
             // The fallback is for those whom the first did not take it for.
-            let rest = if left.is_empty() { only } else { left.as_slice() };
+            let rest = left.as_deref().unwrap_or(only);
             let sent = tokio::time::timeout(deadline, email::send(config, name, to, rest, telling))
                 .await
-                .unwrap_or_else(|_| Err(late()));
+                .unwrap_or_else(|_| Err(late().into()));
             match sent {
                 Ok((reply, refused)) => {
                     replies.push(format!("{channel}: {reply}"));
                     channels.push((channel, Ok(())));
-                    left = refused;
-                    if left.is_empty() {
-                        break;
+                    left = Some(refused);
+                }
+                // A full mailbox of those who are left says nothing of the channel, which takes mail for others.
+                Err(email::Failed::Recipients(error, for_now)) if !rest.is_empty() => {
+                    failures.push(format!("{name}: {error}"));
+                    // The fallback is not the last word about those whom the first refused for now.
+                    if name == mail_server {
+                        left = Some(for_now);
                     }
                 }
-                Err(error) => {
+                Err(email::Failed::Recipients(error, _) | email::Failed::Otherwise(error)) => {
                     failures.push(format!("{name}: {error}"));
                     channels.push((channel, Err(error)));
                 }
+            }
+            if left.as_ref().is_some_and(Vec::is_empty) {
+                break;
             }
         }
         return Outcome {
@@ -97,20 +122,100 @@ pub(crate) async fn carry_out(config: &Config, step: &Step, telling: &Telling, o
         .unwrap_or_else(|_| Err(late()));
     let channel = (step.action.route(), result.as_ref().map(|_| ()).map_err(Clone::clone));
     Outcome {
-        result,
+        result: result.map_err(Refused::from),
         channels: vec![channel],
     }
 }
 
 /// What the answers of mail servers come to; `left` are those who are to be told again.
-fn mailed(replies: Vec<String>, failures: Vec<String>, left: Vec<String>) -> Result<Accepted, String> {
+fn mailed(replies: Vec<String>, failures: Vec<String>, left: Option<Vec<String>>) -> Result<Accepted, Refused> {
     if replies.is_empty() {
-        return Err(failures.join("; "));
+        let text = failures.join("; ");
+        return Err(Refused { text, left });
     }
     let words = [replies, failures].concat().join("; ");
-    Ok(if left.is_empty() {
-        Accepted::Confirmed(words)
-    } else {
-        Accepted::Partly(words, left)
+    Ok(match left.filter(|left| !left.is_empty()) {
+        Some(left) => Accepted::Partly(words, left),
+        None => Accepted::Confirmed(words),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use mailqos_tests::servers::{Fault, MailServer, Options, Protocol, When};
+
+    use super::*;
+    use crate::alarm::Why;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_full_mailbox_of_one_is_no_failure_of_the_channel() {
+        let open = || Options {
+            users: vec![("anna@example.net".to_owned(), "x".to_owned())],
+            smtp_auth_required: false,
+            ..Options::default()
+        };
+        let first = MailServer::start(open()).await.expect("a server");
+        let second = MailServer::start(open()).await.expect("a server");
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("mailqos.toml");
+        let server = |name: &str, server: &MailServer| {
+            let port = server.smtp_port();
+            format!(
+                "[mail_server.{name}]\nserver = \"127.0.0.1\"\nport = {port}\ntls = \"none\"\nfrom = \"q@example.net\"\n"
+            )
+        };
+        let text = format!(
+            "site = \"here\"\n{}{}[action_list.default]\nactions = [{{ email = [\"full@example.net\", \"anna@example.net\", \
+             \"gone@example.net\"], mail_server = \"first\", fallback = \"second\" }}]\n",
+            server("first", &first),
+            server("second", &second)
+        );
+        std::fs::write(&path, text).expect("write");
+        let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        let step = &config.action_lists["default"].steps[0];
+        let telling = Telling::test(&config, Why::Test);
+        // Mailboxes that the servers do not have are refused for good, but the first one that is named is only full.
+        let fill = || {
+            let reply = Fault::Reply("452 4.2.2 mailbox full".to_owned());
+            first.inject(Protocol::Smtp, "RCPT", reply, When::Times(1));
+        };
+        let [full, gone] = ["full@example.net", "gone@example.net"].map(str::to_owned);
+
+        // To all: the fallback is for the one that is full.
+        fill();
+        let outcome = carry_out(&config, step, &telling, &[]).await;
+        let Ok(Accepted::Partly(words, left)) = outcome.result else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(left, [full.as_str()], "{words}");
+        assert!(
+            words.contains("gone@example.net was refused: 550") && words.contains("second: full@"),
+            "{words}"
+        );
+        assert_eq!(outcome.channels, [("e-mail through first".to_owned(), Ok(()))]);
+
+        // Alone: those who are refused for good are tried no more, and the fallback has no say in that.
+        let rest = [full.clone(), gone];
+        for (is_full, expected) in [(true, vec![full]), (false, Vec::new())] {
+            if is_full {
+                fill();
+            }
+            let outcome = carry_out(&config, step, &telling, &rest).await;
+            let refused = outcome.result.expect_err("refused");
+            assert_eq!(refused.left, Some(expected), "{refused}");
+            assert!(refused.text.contains("gone@example.net was refused: 550"), "{refused}");
+            assert!(outcome.channels.is_empty(), "{:?}", outcome.channels);
+        }
+
+        // A server that takes mail for none of them all may well be dead.
+        first.inject(
+            Protocol::Smtp,
+            "RCPT",
+            Fault::Reply("550 5.7.1 no relaying".to_owned()),
+            When::Always,
+        );
+        let outcome = carry_out(&config, step, &telling, &[]).await;
+        let failed: Vec<_> = outcome.channels.iter().map(|(_, result)| result.is_err()).collect();
+        assert_eq!(failed, [true, false], "{outcome:?}");
+    }
 }

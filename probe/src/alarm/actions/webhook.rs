@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mailqos_core::{
-    config::{Action, Config, Problems, Service, Webhook},
+    config::{Action, Config, Problems, Service, Webhook, sounds_secret},
     http::{self, Request, Response},
     mail::{Secret, SecretSource, one_line},
 };
@@ -40,7 +40,7 @@ pub(super) async fn send(hook: &Webhook, telling: &Telling, deadline: Duration) 
     let mut headers = vec![("content-type".to_owned(), Secret::new("application/json"))];
     for (name, value) in &hook.headers {
         let fetched = value.fetch().await.map_err(secret)?;
-        if !matches!(value, SecretSource::Literal(_)) {
+        if sounds_secret(name) || !matches!(value, SecretSource::Literal(_)) {
             secrets.push(fetched.clone());
         }
         headers.push((name.clone(), fetched));
@@ -228,6 +228,7 @@ mod tests {
     use super::*;
     use crate::alarm::{Why, message::tests::pending};
     use mailqos_core::config::Trust;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     fn hook(service: Service) -> Webhook {
         Webhook {
@@ -291,6 +292,38 @@ mod tests {
         let error = judge(&answer, &[secret]).expect_err("refused");
         assert!(!error.contains("hunt"), "{error}");
         assert!(error.ends_with("(is the key or token right?)"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_literal_behind_a_name_that_sounds_like_a_secret_is_not_told() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let server = async {
+            let (mut stream, _) = listener.accept().await.expect("a client");
+            let mut heard = Vec::new();
+            while !heard.windows(4).any(|end| end == b"\r\n\r\n") {
+                stream.read_buf(&mut heard).await.expect("a request");
+            }
+            let heard = String::from_utf8_lossy(&heard).to_lowercase();
+            let own: Vec<&str> = heard.lines().filter(|line| line.starts_with("x-")).collect();
+            let own = own.join("; ");
+            let answer = format!("HTTP/1.1 400 No\r\ncontent-length: {}\r\n\r\n{own}", own.len());
+            stream.write_all(answer.as_bytes()).await.expect("an answer");
+            stream
+        };
+        let literal = |text: &str| SecretSource::Literal(Secret::new(text));
+        let hook = Webhook {
+            url: literal(&format!("http://{address}/")),
+            headers: vec![
+                ("X-Auth".into(), literal("hunter2")),
+                ("X-From".into(), literal("lyon")),
+            ],
+            ..hook(Service::Slack)
+        };
+        let telling = Telling::write(&crate::alarm::message::tests::config(), &[pending(Why::Raised)]);
+        let (sent, _stream) = tokio::join!(send(&hook, &telling, Duration::from_secs(60)), server);
+        let error = sent.expect_err("refused");
+        assert!(error.contains("x-from: lyon") && !error.contains("hunter2"), "{error}");
     }
 
     #[test]
