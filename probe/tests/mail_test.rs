@@ -447,6 +447,40 @@ async fn a_mail_whose_horizon_ended_while_the_probe_was_gone_is_looked_for_once_
 }
 
 #[tokio::test]
+async fn a_stop_while_a_mail_is_being_taken_does_not_make_it_lost() {
+    for (imap, phase, command) in [
+        (false, "RETR", "RETR"),
+        (false, "DELE", "DELE"),
+        (true, "FETCH", "BODY.PEEK[])"),
+        (true, "STORE", "STORE"),
+        (true, "EXPUNGE", "EXPUNGE"),
+    ] {
+        let probe = Probe::over(imap, Options::default()).await;
+        let protocol = if imap { Protocol::Imap } else { Protocol::Pop3 };
+        let slow = Fault::Delay(Duration::from_millis(500));
+        probe.server.inject(protocol, phase, slow, When::Always);
+        let config = probe.config(&[]);
+        let tester = Tester::new(config.clone(), None).await.expect("tester");
+        let stopped = async {
+            let has_come = |commands: Vec<String>| commands.iter().any(|line| line.contains(command));
+            while !has_come(probe.server.commands(protocol)) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            tester.stop().await;
+        };
+        let (result, ()) = tokio::join!(tester.test(monitor(&config)), stopped);
+        // Time for whatever a visit that went on would do.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        tester.shutdown().await;
+        let sample = result.sample;
+        assert!(
+            sample.outcome == Outcome::Ok || (sample.settled == Some(false) && probe.ours() == 1),
+            "{command}: {sample:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn when_the_reply_to_the_content_is_missing_the_mailbox_decides() {
     let probe = Probe::new(Options::default()).await;
     probe
