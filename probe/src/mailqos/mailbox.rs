@@ -157,6 +157,8 @@ pub(super) struct Progress {
     /// Pick-ups since it was sent.
     pub(super) pickups: i32,
     pub(super) last: Option<LastVisit>,
+    /// One of them ended without an error.
+    pub(super) looked: bool,
     pub(super) found: Option<Found>,
     /// The visit that found it.
     pub(super) found_by: Option<LastVisit>,
@@ -169,6 +171,7 @@ impl Progress {
     /// Notes a visit, and what it found of the mail.
     fn note_visit(&mut self, visit: &LastVisit, finds: Vec<Found>) {
         self.pickups += 1;
+        self.looked |= visit.error.is_none();
         if let Some(transcript) = &visit.transcript {
             if self.visits.len() >= MOST_TRANSCRIPTS {
                 self.visits.pop_front();

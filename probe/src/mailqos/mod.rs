@@ -287,6 +287,8 @@ impl Tester {
         } else if is_stopped {
             // It stays on record for the next life.
             return;
+        } else {
+            self.give_up(&mut sample, &expected, &progress).await;
         }
         sample.settled = Some(true);
         self.record(&sample).await;
@@ -326,7 +328,7 @@ impl Tester {
                 handed_over: None,
             };
             let mut options = options.clone();
-            // However long the probe was gone: no mail is lost before the mailbox was looked into.
+            // However long the probe was gone: there is time to look into the mailbox once.
             let once = (Moment::now() - sent.moment) + options.max_round_trip + options.timeout;
             options.horizon = (mail.horizon_at - mail.sent_at).max(once);
             let expected = self.registry.expect(sent.nonce, &self.mailbox(&options), &options);
