@@ -1196,8 +1196,13 @@ async fn a_mailbox_that_hangs_in_the_end_does_not_make_the_mail_lost() {
         ..Options::default()
     })
     .await;
-    let config = probe.config(&[("\"3s\"", "\"800ms\""), ("\"100ms\"", "\"300ms\"")]);
-    let tester = Tester::new(config.clone(), None).await.expect("tester");
+    let config = probe.config(&[
+        ("\"3s\"", "\"800ms\""),
+        ("\"100ms\"", "\"300ms\""),
+        ("\"10s\"\nsmtp", "\"60s\"\nsmtp"),
+    ]);
+    let recorder = Recorder::open(&config).await.expect("recorder");
+    let tester = Tester::new(config.clone(), recorder.clone()).await.expect("tester");
     let hangs = async {
         // The first visit finds nothing; from then on each step is in time, but there are too many of them.
         let ended = |commands: Vec<String>| commands.iter().any(|line| line.starts_with("QUIT"));
@@ -1209,11 +1214,10 @@ async fn a_mailbox_that_hangs_in_the_end_does_not_make_the_mail_lost() {
         probe.server.inject(Protocol::Pop3, "TOP", slow, When::Always);
     };
     let (result, ()) = tokio::join!(tester.test(monitor(&config)), hangs);
-    tester.shutdown().await;
     let sample = result.sample;
     assert_eq!(
         (sample.outcome, sample.stage, sample.settled),
-        (Outcome::PickupFailed, Some(Stage::PickupReceive), None),
+        (Outcome::PickupFailed, Some(Stage::PickupReceive), Some(false)),
         "{sample:?}"
     );
     let error = sample.error.unwrap();
@@ -1221,6 +1225,15 @@ async fn a_mailbox_that_hangs_in_the_end_does_not_make_the_mail_lost() {
         error.contains("the last pick-up did not end within 1s800ms: the mails are not read yet"),
         "{error}"
     );
+    // Found later, it is late.
+    probe.server.heal();
+    let mail = probe.server.accepted().remove(0);
+    probe.server.put(PROBE, INBOX, [mail.content.to_vec()]);
+    until_settled(&recorder).await;
+    tester.shutdown().await;
+    recorder.close().await.expect("closed");
+    let samples = recorded(&probe, &config, sample.started_at);
+    assert_eq!(outcomes(&samples), [(Outcome::Late, false)], "{samples:?}");
 }
 
 #[tokio::test]

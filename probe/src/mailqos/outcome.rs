@@ -60,17 +60,20 @@ impl Tester {
                 let stage = expected.visit_is_at().unwrap_or(Stage::PickupConnect);
                 sample.outcome = Outcome::PickupFailed;
                 sample.stage = Some(stage);
-                let what = match progress.last {
-                    None => "no pick-up ended within",
-                    // Those before it looked too early: whether the mail has landed since, nobody knows.
-                    Some(_) => "the last pick-up did not end within",
+                let has_looked = progress.last.is_some();
+                let what = if has_looked {
+                    // Those before it looked too early: whether the mail has landed since, it will tell.
+                    sample.settled = Some(false);
+                    "the last pick-up did not end within"
+                } else {
+                    "no pick-up ended within"
                 };
                 sample.error = Some(format!(
                     "{what} {}: {}",
                     options.max_round_trip + options.timeout,
                     waits_for(stage)
                 ));
-                true
+                !has_looked
             }
             None => {
                 sample.outcome = Outcome::Lost;
