@@ -277,6 +277,35 @@ mod tests {
     }
 
     #[test]
+    fn mails_that_a_mailbox_does_not_let_go_of_are_tried_a_few_times_and_a_few_at_once() {
+        let ready = "+OK ready\r\n+OK\r\nUSER\r\nUIDL\r\nTOP\r\nSASL PLAIN\r\n.\r\n+OK\r\n+OK\r\n";
+        let ours = format!("+OK\r\nX-MailQoS-Token: {}\r\n\r\n.\r\n", seeded_token());
+        let refused = "-ERR read-only\r\n";
+        let next = String::from_utf8_lossy(NEXT_VISIT);
+        // How many times deletion was tried, where each visit after the one that takes them tries so many mails again.
+        let deletions = |mails: usize, again: &[usize]| {
+            let listed: String = (1..=mails).map(|number| format!("{number} mail{number}\r\n")).collect();
+            let listed = format!("{ready}{listed}.\r\n");
+            let taken = format!("{ours}{ours}{refused}").repeat(mails);
+            let mut said = format!("{ready}.\r\n{next}{listed}{taken}");
+            for count in again {
+                said += &format!("{next}{listed}{}", format!("{ours}{refused}").repeat(*count));
+            }
+            let (taken, sent) = visits(PickupProtocol::Pop3, format!("{said}x").as_bytes());
+            assert_eq!(taken.len(), mails, "{sent}");
+            sent.matches("DELE ").count()
+        };
+        assert_eq!(deletions(1, &[1, 1, 1, 0, 0]), 1 + 3);
+        assert_eq!(deletions(40, &[32, 32, 32, 8, 8, 8, 0]), 40 + 3 * 40);
+        // One that can't be read ends no more visits than that either.
+        let listed = format!("{ready}1 mail1\r\n.\r\n");
+        let broken = format!("{next}{listed}-ERR no\r\n");
+        let said = format!("{listed}{ours}{ours}{refused}{}{next}{listed}x", broken.repeat(5));
+        let (_, sent) = visits(PickupProtocol::Pop3, said.as_bytes());
+        assert_eq!(sent.matches("TOP ").count(), 1 + 3, "{sent}");
+    }
+
+    #[test]
     fn without_a_validity_no_uid_is_remembered() {
         let said = |validity: &str| {
             let selected = format!(

@@ -157,6 +157,8 @@ pub(super) struct Progress {
     /// Pick-ups since it was sent.
     pub(super) pickups: i32,
     pub(super) last: Option<LastVisit>,
+    /// One of them ended without an error.
+    pub(super) looked: bool,
     pub(super) found: Option<Found>,
     /// The visit that found it.
     pub(super) found_by: Option<LastVisit>,
@@ -169,6 +171,7 @@ impl Progress {
     /// Notes a visit, and what it found of the mail.
     fn note_visit(&mut self, visit: &LastVisit, finds: Vec<Found>) {
         self.pickups += 1;
+        self.looked |= visit.error.is_none();
         if let Some(transcript) = &visit.transcript {
             if self.visits.len() >= MOST_TRANSCRIPTS {
                 self.visits.pop_front();
@@ -486,6 +489,30 @@ impl Drop for Watching {
     }
 }
 
+/// A visit that is being made. Where it is broken off, the mails that it has read are handed out all the same: they may be
+/// deleted already.
+struct Visiting<'a> {
+    registry: &'a Registry,
+    visit: Visit,
+}
+
+impl Visiting<'_> {
+    fn end(mut self) -> Visit {
+        std::mem::replace(&mut self.visit, Visit::begin())
+    }
+}
+
+impl Drop for Visiting<'_> {
+    fn drop(&mut self) {
+        let mut visit = std::mem::replace(&mut self.visit, Visit::begin());
+        visit.found.retain(|found| found.receive.is_some());
+        if !visit.found.is_empty() {
+            // As if of a mailbox that nobody waits in: whose mail was not found learns nothing from half a visit.
+            self.registry.hand_out(MailboxId::new(), visit);
+        }
+    }
+}
+
 /// Directs the watch over a mailbox by what is waited for in it.
 struct Director {
     mailbox: Arc<Mailbox>,
@@ -630,7 +657,12 @@ impl Mailbox {
                 },
                 () = self.wake.notified() => continue,
             }
-            let (visit, ending) = self.visit(&mut memory, &registry).await;
+            let mut visiting = Visiting {
+                registry: &registry,
+                visit: Visit::begin(),
+            };
+            let ending = self.visit(&mut memory, &registry, &mut visiting.visit).await;
+            let visit = visiting.end();
             welcome = visit.error.is_none();
             if let Some(error) = &visit.error {
                 tracing::debug!(server = %self.key.server, user = %self.key.user, stage = %error.stage, "pick-up: {error}");
@@ -648,18 +680,21 @@ impl Mailbox {
     }
 
     /// One visit; a mailbox that somebody else holds is tried again within a step's deadline.
-    async fn visit(&self, memory: &mut Memory, registry: &Registry) -> (Visit, Option<pickup::Ending>) {
+    async fn visit(&self, memory: &mut Memory, registry: &Registry, visit: &mut Visit) -> Option<pickup::Ending> {
         let began = Moment::now();
         let credentials = match self.credentials().await {
             Ok(credentials) => credentials,
-            Err(error) => return (Visit::failed(began, error), None),
+            Err(error) => {
+                *visit = Visit::failed(began, error);
+                return None;
+            }
         };
         loop {
             self.door.whereabouts.note(Some(Stage::PickupConnect));
-            let (visit, ending) = pickup::visit(&self.door, credentials.as_ref(), memory, registry).await;
+            let ending = pickup::visit(&self.door, credentials.as_ref(), memory, registry, visit).await;
             let in_use = visit.error.as_ref().is_some_and(|error| error.in_use);
             if !in_use || (Moment::now() - began).to_std() + IN_USE_PAUSE > self.door.step {
-                return (visit, ending);
+                return ending;
             }
             tokio::time::sleep(IN_USE_PAUSE).await;
         }

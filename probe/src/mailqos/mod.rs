@@ -24,6 +24,7 @@ mod verdicts;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
 };
 
 use mailqos_core::{
@@ -47,6 +48,9 @@ use network::Network;
 use token::{KeyError, SigningKey};
 
 pub use timeline::{Part, Phase, Timeline};
+
+/// How long the records of mails that are found at the very end may take.
+const SETTLING: Duration = Duration::from_secs(5);
 
 /// The test could not be prepared.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +82,10 @@ pub struct Tester {
     clocks: Mutex<Clocks>,
     transcripts: Arc<Store>,
     duplicates: tokio::sync::mpsc::UnboundedSender<Sample>,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// What visits the mailboxes, and what keeps the duplicates that it comes upon.
+    visits: Mutex<Vec<JoinHandle<()>>>,
+    /// Who waits for mails beyond max round trip.
+    settling: Mutex<Vec<JoinHandle<()>>>,
     network: Network,
     stopping: watch::Sender<bool>,
 }
@@ -106,11 +113,12 @@ impl Tester {
             last_start: Mutex::default(),
             clocks: Mutex::default(),
             duplicates,
-            tasks: Mutex::default(),
+            visits: Mutex::default(),
+            settling: Mutex::default(),
             stopping: watch::Sender::new(false),
         });
         if let Some(recorder) = tester.recorder.clone() {
-            tester.spawn(async move {
+            spawn(&tester.visits, async move {
                 while let Some(sample) = found.recv().await {
                     keep(&recorder, &sample).await;
                 }
@@ -218,7 +226,9 @@ impl Tester {
             if !*stopping.borrow() {
                 let tester = self.clone();
                 let (sample, options) = (sample.clone(), options.clone());
-                self.spawn(async move { tester.settle(sample, sent, expected, &options).await });
+                spawn(&self.settling, async move {
+                    tester.settle(sample, sent, expected, &options).await;
+                });
             }
         }
         TestResult {
@@ -261,14 +271,24 @@ impl Tester {
     async fn settle(self: Arc<Self>, mut sample: Sample, sent: Sent, expected: Expected, options: &MailQos) {
         let horizon = sent.moment + options.horizon;
         let mut watch = expected.progress.clone();
-        // Either way the last state tells.
-        let _ = timeout_at(horizon.instant(), watch.wait_for(Progress::is_complete)).await;
+        let mut stopping = self.stopping.subscribe();
+        // However it ends, the last state tells.
+        tokio::select! {
+            _ = timeout_at(horizon.instant(), watch.wait_for(Progress::is_complete)) => {}
+            _ = stopping.wait_for(|stop| *stop) => {}
+        }
+        let is_stopped = *stopping.borrow();
         let progress = expected.progress.borrow().clone();
         if progress.is_complete() {
             // It landed: what is told about the time before was true then.
             sample.stage = None;
             sample.error = None;
             self.note_found(&mut sample, &sent, &progress, options);
+        } else if is_stopped {
+            // It stays on record for the next life.
+            return;
+        } else {
+            self.give_up(&mut sample, &expected, &progress).await;
         }
         sample.settled = Some(true);
         self.record(&sample).await;
@@ -308,35 +328,42 @@ impl Tester {
                 handed_over: None,
             };
             let mut options = options.clone();
-            // However long the probe was gone: no mail is lost before the mailbox was looked into.
+            // However long the probe was gone: there is time to look into the mailbox once.
             let once = (Moment::now() - sent.moment) + options.max_round_trip + options.timeout;
             options.horizon = (mail.horizon_at - mail.sent_at).max(once);
             let expected = self.registry.expect(sent.nonce, &self.mailbox(&options), &options);
             expected.sent(&sample.monitor, sent.moment, &options);
             let tester = self.clone();
-            self.spawn(async move { tester.settle(sample, sent, expected, &options).await });
+            spawn(&self.settling, async move {
+                tester.settle(sample, sent, expected, &options).await;
+            });
         }
     }
 
     /// Tells the tests that run to end: each records what it knows, and returns.
-    pub fn stop(&self) {
+    pub async fn stop(&self) {
+        // The visits first: they would go on to take mails, and delete them, for tests that have given up. What they have read
+        // by now is handed out.
+        let visits = std::mem::take(&mut *lock(&self.visits));
+        visits.iter().for_each(JoinHandle::abort);
+        for visit in visits {
+            let _ = visit.await;
+        }
         self.stopping.send_replace(true);
     }
 
     /// Ends all waiting; what is in flight stays on record for the next life.
     pub async fn shutdown(&self) {
-        self.stop();
-        let tasks = std::mem::take(&mut *lock(&self.tasks));
-        for task in tasks {
-            task.abort();
-            let _ = task.await;
+        self.stop().await;
+        let settling = std::mem::take(&mut *lock(&self.settling));
+        let deadline = tokio::time::Instant::now() + SETTLING;
+        for mut test in settling {
+            // It ends by itself; its mail may have been found at the last moment.
+            if timeout_at(deadline, &mut test).await.is_err() {
+                test.abort();
+                let _ = test.await;
+            }
         }
-    }
-
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let mut tasks = lock(&self.tasks);
-        tasks.retain(|task| !task.is_finished());
-        tasks.push(tokio::spawn(task));
     }
 
     fn mailbox(self: &Arc<Self>, options: &MailQos) -> Arc<Mailbox> {
@@ -348,7 +375,8 @@ impl Tester {
         }
         let mailbox = Arc::new(Mailbox::new(key.clone(), options, account.as_ref()));
         mailboxes.insert(key, mailbox.clone());
-        self.spawn(mailbox.clone().serve(self.registry.clone(), self.duplicates.clone()));
+        let serving = mailbox.clone().serve(self.registry.clone(), self.duplicates.clone());
+        spawn(&self.visits, serving);
         mailbox
     }
 
@@ -384,6 +412,12 @@ impl Tester {
             keep(recorder, sample).await;
         }
     }
+}
+
+fn spawn(tasks: &Mutex<Vec<JoinHandle<()>>>, task: impl Future<Output = ()> + Send + 'static) {
+    let mut tasks = lock(tasks);
+    tasks.retain(|task| !task.is_finished());
+    tasks.push(tokio::spawn(task));
 }
 
 /// What a test comes to that an earlier life of the probe could not end, should its mail not be found.

@@ -12,6 +12,7 @@ use super::{
     evidence::{Evidence, RoundTrip},
     hand_over::{HandOver, Sent},
     mailbox::{Expected, LastVisit, Progress, lock},
+    pickup::PickupError,
     received, verdicts,
 };
 
@@ -51,32 +52,28 @@ impl Tester {
             return false;
         }
         match error {
-            Some(error) if error.own_network => {
-                sample.outcome = Outcome::NotTested;
-                sample.error = Some(error.text.clone());
-                true
-            }
             Some(error) => {
-                sample.outcome = Outcome::PickupFailed;
-                sample.stage = Some(error.stage);
-                sample.error = Some(error.text.clone());
+                note_error(sample, error);
                 true
             }
             None if !progress.has_looked_at(sent.moment + options.max_round_trip) => {
                 let stage = expected.visit_is_at().unwrap_or(Stage::PickupConnect);
                 sample.outcome = Outcome::PickupFailed;
                 sample.stage = Some(stage);
-                let what = match progress.last {
-                    None => "no pick-up ended within",
-                    // Those before it looked too early: whether the mail has landed since, nobody knows.
-                    Some(_) => "the last pick-up did not end within",
+                let has_looked = progress.last.is_some();
+                let what = if has_looked {
+                    // Those before it looked too early: whether the mail has landed since, it will tell.
+                    sample.settled = Some(false);
+                    "the last pick-up did not end within"
+                } else {
+                    "no pick-up ended within"
                 };
                 sample.error = Some(format!(
                     "{what} {}: {}",
                     options.max_round_trip + options.timeout,
                     waits_for(stage)
                 ));
-                true
+                !has_looked
             }
             None => {
                 sample.outcome = Outcome::Lost;
@@ -88,6 +85,29 @@ impl Tester {
                 false
             }
         }
+    }
+
+    /// What a test comes to whose mail was not found before the horizon ended.
+    pub(super) async fn give_up(&self, sample: &mut Sample, expected: &Expected, progress: &Progress) {
+        if sample.outcome != Outcome::Lost || progress.looked {
+            return;
+        }
+        // Since the probe was started again, nobody has seen the mailbox: that the mail is lost can't be told.
+        if let Some(visit) = &progress.last {
+            note_visit(sample, visit);
+            sample.pickups = Some(progress.pickups);
+        }
+        match progress.last.as_ref().and_then(|visit| visit.error.as_ref()) {
+            Some(error) => note_error(sample, error),
+            None => {
+                let stage = expected.visit_is_at().unwrap_or(Stage::PickupConnect);
+                sample.outcome = Outcome::PickupFailed;
+                sample.stage = Some(stage);
+                let error = format!("no pick-up ended since the probe was started: {}", waits_for(stage));
+                sample.error = Some(error);
+            }
+        }
+        self.network.doubt(sample).await;
     }
 
     /// Fills in what is known of a mail that landed.
@@ -144,6 +164,18 @@ impl Tester {
         note_verdicts(sample, &found.mail);
         sample.hops = (!hops.is_empty()).then_some(hops);
     }
+}
+
+/// Fills in why the mailbox could not be looked into.
+fn note_error(sample: &mut Sample, error: &PickupError) {
+    if error.own_network {
+        sample.outcome = Outcome::NotTested;
+        sample.stage = None;
+    } else {
+        sample.outcome = Outcome::PickupFailed;
+        sample.stage = Some(error.stage);
+    }
+    sample.error = Some(error.text.clone());
 }
 
 /// What a visit waits for that does not end.

@@ -289,7 +289,7 @@ pub async fn run(parts: Parts, mut configs: watch::Receiver<Arc<Config>>, mut st
             () = tokio::time::sleep(nap) => {}
         }
     }
-    parts.tester.stop();
+    parts.tester.stop().await;
     let ended = tokio::time::timeout(ENDING, async { while running.join_next().await.is_some() {} }).await;
     if ended.is_err() {
         tracing::warn!(tests = running.len(), "tests that run do not end, and are broken off");

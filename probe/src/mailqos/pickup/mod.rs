@@ -192,7 +192,7 @@ pub(super) struct Visit {
 }
 
 impl Visit {
-    fn begin() -> Self {
+    pub(super) fn begin() -> Self {
         Self {
             transcript: None,
             began: Moment::now(),
@@ -314,23 +314,23 @@ pub(super) async fn replay(
     visit
 }
 
-/// Visits a mailbox once. What was found is complete when this returns; the connection is to be ended then.
+/// Visits a mailbox once. What was found is complete when this returns; the connection is to be ended then. Where it is broken
+/// off before, `visit` holds what it has found by then.
 pub(super) async fn visit(
     door: &Door,
     credentials: Option<&Credentials>,
     memory: &mut Memory,
     judge: &dyn Judge,
-) -> (Visit, Option<Ending>) {
-    let mut visit = Visit::begin();
-    let Some(wire) = visit.connect(door).await else {
-        return (visit, None);
-    };
-    let ending = converse(wire, door, credentials, memory, judge, &mut visit).await;
+    visit: &mut Visit,
+) -> Option<Ending> {
+    *visit = Visit::begin();
+    let wire = visit.connect(door).await?;
+    let ending = converse(wire, door, credentials, memory, judge, visit).await;
     let worth_an_end = match ending {
         // What was deleted in this session counts only after QUIT; a conversation that stumbled over one command can still
         // end well.
         Ending::Pop3(_) => visit.error.is_none() || !visit.found.is_empty(),
         Ending::Imap(_) => visit.error.is_none(),
     };
-    (visit, worth_an_end.then_some(ending))
+    worth_an_end.then_some(ending)
 }

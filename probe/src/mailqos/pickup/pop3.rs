@@ -40,6 +40,10 @@ const TOP_LINES: usize = 60;
 const NEW_A_VISIT: usize = 256;
 /// Older ones, from before the first visit, that are looked into in one visit.
 const OLD_A_VISIT: usize = 32;
+/// Mails that were taken and are still there, whose deletion is tried again in one visit.
+const TAKEN_A_VISIT: usize = 32;
+/// Visits that try to delete such a mail again before it is let lie.
+const LET_LIE_AFTER: u8 = 3;
 /// Without UIDL nothing can be remembered: the newest so many are looked into each time.
 const WITHOUT_UIDL: usize = 64;
 /// Commands that are sent at once where the server has PIPELINING (RFC 2449, section 6.6).
@@ -58,7 +62,7 @@ struct Seen {
     not_shown: Option<Moment>,
     shown: Moment,
     state: State,
-    /// Visits in which it could not be read.
+    /// Visits in which it could not be read; once it is taken, in which it was to be deleted again.
     failures: u8,
 }
 
@@ -651,7 +655,9 @@ async fn look(
         let budget = match (known.state, &entry.identifier) {
             (State::Foreign, _) => continue,
             (State::Taken(nonce), _) => {
-                taken.push((entry, nonce));
+                if taken.len() < TAKEN_A_VISIT {
+                    taken.push((entry, nonce));
+                }
                 continue;
             }
             (_, None) => &mut without,
@@ -689,6 +695,8 @@ async fn look(
         }
     }
     for (entry, nonce) in taken {
+        // Whatever comes of it: neither a mailbox that refuses nor a mail that can't be read is to cost every visit something.
+        note_deletion(memory, entry);
         if !delete_again(session, entry, nonce, memory, judge).await?
             && let Some(identifier) = &entry.identifier
         {
@@ -714,6 +722,19 @@ fn note_state(memory: &mut Memory, entry: &Entry, state: State) {
         && let Some(seen) = memory.seen.get_mut(identifier)
     {
         seen.state = state;
+        seen.failures = 0;
+    }
+}
+
+/// A mail of ours that is still there is let lie after some tries: what deletes it then is the next start.
+fn note_deletion(memory: &mut Memory, entry: &Entry) {
+    if let Some(identifier) = &entry.identifier
+        && let Some(seen) = memory.seen.get_mut(identifier)
+    {
+        seen.failures += 1;
+        if seen.failures >= LET_LIE_AFTER {
+            seen.state = State::Foreign;
+        }
     }
 }
 

@@ -46,6 +46,8 @@ const BATCH: usize = 16;
 const LOOKED_INTO: usize = 64;
 /// So many of those that the search takes for ours.
 const TAKEN_FOR_OURS: usize = 1024;
+/// So many mails of ours that are left for others are remembered.
+const MOST_LEFT: usize = 256;
 /// Bytes of a body that are looked at where the head has no token: it may have survived there only, or in a bounce.
 const BODY_BYTES: usize = 16 * 1024;
 /// How many times a mail that can't be read is tried, after all others; given up too soon, ours would count as lost.
@@ -68,6 +70,7 @@ struct Ours {
     token: Token,
     seen: Seen,
     date: Option<UtcMicros>,
+    /// Empty once it has been left for others: it may lie there for a month.
     head: Vec<u8>,
 }
 
@@ -748,6 +751,7 @@ async fn look(
             other => other?,
         }
     }
+    forget_gone(session, folder, &memory.lacks).await?;
     Ok(None)
 }
 
@@ -922,9 +926,12 @@ async fn take(
 ) -> Result<(), PickupError> {
     let uids: Vec<u64> = folder.ours.keys().copied().collect();
     for uid in uids {
-        let Some(ours) = folder.ours.get(&uid) else { continue };
+        let Some(ours) = folder.ours.get_mut(&uid) else {
+            continue;
+        };
         let verdict = judge.verdict(&ours.token);
         if verdict == Verdict::Leave {
+            ours.head = Vec::new();
             continue;
         }
         let mut found = Found {
@@ -966,6 +973,27 @@ async fn take(
     Ok(())
 }
 
+/// Forgets mails that were left for others, once they are many: most are gone by then, since those who waited have taken them.
+async fn forget_gone(session: &mut Session, folder: &mut Folder, lacks: &Lacks) -> Result<(), PickupError> {
+    if folder.ours.len() <= MOST_LEFT {
+        return Ok(());
+    }
+    let command = format!("UID SEARCH UID {}", set(folder.ours.keys().copied()));
+    if !lacks.contains("SEARCH")
+        && let Some(there) = search(session, &command).await?
+    {
+        let there: HashSet<u64> = there.into_iter().collect();
+        folder.ours.retain(|uid, _| there.contains(uid));
+    }
+    if folder.ours.len() > MOST_LEFT {
+        // The next start looks into the oldest again. So many at once that not every visit has to search.
+        while folder.ours.len() > MOST_LEFT / 2 {
+            folder.ours.pop_first();
+        }
+    }
+    Ok(())
+}
+
 /// Deletes what is doomed, and nothing else.
 async fn delete(session: &mut Session, folder: &mut Folder) -> Result<(), PickupError> {
     if folder.doomed.is_empty() {
@@ -989,4 +1017,82 @@ async fn delete(session: &mut Session, folder: &mut Folder) -> Result<(), Pickup
         folder.doomed.clear();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mailqos::token::SigningKey;
+
+    /// Leaves every mail for others.
+    struct Leaves(SigningKey);
+
+    impl Judge for Leaves {
+        fn key(&self) -> &SigningKey {
+            &self.0
+        }
+
+        fn verdict(&self, _: &Token) -> Verdict {
+            Verdict::Leave
+        }
+
+        fn largest(&self) -> u64 {
+            0
+        }
+    }
+
+    fn folder(mails: u64) -> Folder {
+        let token = Token {
+            site: "there".parse().expect("a site"),
+            monitor: "mail".parse().expect("an id"),
+            sent_at: UtcMicros(0),
+            nonce: [1; 8],
+        };
+        let ours = Ours {
+            token,
+            seen: Seen {
+                not_shown: None,
+                shown: Moment::of_micros(0),
+                announced: None,
+                tries: 0,
+            },
+            date: None,
+            head: b"a head".to_vec(),
+        };
+        Folder {
+            ours: (1..=mails).map(|uid| (uid, ours.clone())).collect(),
+            ..Folder::default()
+        }
+    }
+
+    fn session(said: &str) -> Session {
+        let step = Duration::from_secs(10);
+        let wire = Wire::scripted(said.as_bytes().to_vec(), step);
+        Session::new(wire, step, Whereabouts::default())
+    }
+
+    #[tokio::test]
+    async fn of_mails_that_are_left_for_others_little_is_remembered() {
+        let key = SigningKey::new(&Secret::new("a key of more than thirty-two characters")).expect("a key");
+        let (mut folder_of_one, mut visit) = (folder(1), Visit::begin());
+        take(&mut session(""), "INBOX", &mut folder_of_one, &Leaves(key), &mut visit)
+            .await
+            .expect("taken");
+        assert!(folder_of_one.ours[&1].head.is_empty() && visit.found.is_empty());
+
+        let left = async |mails: u64, said: &str, lacks: &Lacks| {
+            let (mut folder, mut session) = (folder(mails), session(said));
+            session.wire.limit(Duration::from_secs(10));
+            forget_gone(&mut session, &mut folder, lacks).await.expect("forgotten");
+            folder.ours.into_keys().collect::<Vec<_>>()
+        };
+        let none = Lacks::new();
+        // Few cost nothing.
+        assert_eq!(left(256, "", &none).await.len(), 256);
+        assert_eq!(left(300, "* SEARCH 7 300\r\nA1 OK found\r\n", &none).await, [7, 300]);
+        // Those that no search can tell of are at least not too many: the newest.
+        let newest: Vec<u64> = (173..=300).collect();
+        assert_eq!(left(300, "A1 BAD no such search\r\n", &none).await, newest);
+        assert_eq!(left(300, "", &Lacks::from(["SEARCH"])).await, newest);
+    }
 }
