@@ -56,7 +56,8 @@ pub struct Report {
     pub stem: String,
     /// What it says.
     pub document: Document,
-    /// The period is not over, or some of its samples are not settled: it may yet say something else.
+    /// The report's period is not over, or some samples are not settled: it may yet say something else. That the period of a
+    /// section of its own is not over is no reason: no wait settles that.
     pub provisional: bool,
 }
 
@@ -115,7 +116,7 @@ pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -
     let theme = definition.theme.resolve();
     let unsettled = |facts: &Facts| facts.monitors.iter().any(|monitor| monitor.counts.provisional > 0);
     let mut all = std::iter::once(&facts).chain(others.values());
-    let provisional = all.any(|facts| facts.is_provisional() || unsettled(facts));
+    let provisional = facts.is_provisional() || all.any(unsettled);
     let begun = Instant::now();
     let mut stems = BTreeSet::new();
     let reports: Vec<Report> = groups(definition.each, &facts)
