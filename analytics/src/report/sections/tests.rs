@@ -273,22 +273,30 @@ fn no_id_is_given_twice() {
 }
 
 #[test]
-fn what_is_compared_is_of_the_same_monitors() {
+fn a_change_is_told_only_where_the_period_before_is_known_of_all() {
     let folder = tempfile::tempdir().expect("a folder");
     let is_kept = |sample: &Sample| sample.monitor.as_str() == "lyon" || sample.started_at >= MONDAY;
     let kept = samples().into_iter().filter(is_kept).collect();
     let made = Made::new(folder.path(), lake_of(folder.path(), kept));
     let monitors: Vec<_> = made.facts.monitors.iter().collect();
+    let compared = Together::of(&monitors[..1]).compared.expect("Lyon's");
+    assert_eq!(compared.now, monitors[0].counts);
     let together = Together::of(&monitors);
-    let compared = together.compared.expect("Lyon's");
-    assert_eq!(compared.now, monitors[0].counts, "Oslo is new");
+    assert!(together.compared.is_none(), "Oslo is new");
     assert_eq!(together.downtime_before, None, "Oslo's is not known");
-    // One of two medians of the period before is no median of both.
+    // One of two figures of the period before is no figure of both.
     let document = made.document(folder.path(), "key-figures");
     let Block::KeyFigures { figures } = &document.blocks[0] else {
         panic!("key figures");
     };
-    assert_eq!(figures[1].change, "");
+    assert_eq!(
+        figures.iter().map(|figure| &*figure.change).collect::<Vec<_>>(),
+        [""; 4]
+    );
+    let locale = Locale::new("en", TimeZone::UTC).expect("English");
+    for sentence in findings::sentences(&monitors, &locale) {
+        assert!(!sentence.text.contains("period before"), "{}", sentence.text);
+    }
 }
 
 #[test]
