@@ -355,6 +355,14 @@ fn a_limit_that_changed_is_not_told_as_that_of_all() {
     let locale = Locale::new("en", TimeZone::UTC).expect("English");
     let headline = findings::headline(&monitors, &locale);
     assert!(headline.starts_with("Mail was delivered in time in "), "{headline}");
+    let is_drawn = |made: &Made| {
+        let document = made.document(folder.path(), "metric-chart");
+        let mut charts = document.blocks.iter().flat_map(Block::charts);
+        charts.any(|block| block.chart.svg.contains("max round trip"))
+    };
+    assert!(!is_drawn(&made));
+    let other = tempfile::tempdir().expect("a folder");
+    assert!(is_drawn(&Made::new(other.path(), lake(other.path()))));
 }
 
 #[test]
