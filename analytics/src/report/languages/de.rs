@@ -104,6 +104,14 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("Became faster", "Schneller geworden"),
         ("Became slower", "Langsamer geworden"),
         ("Began", "Beginn"),
+        (
+            "Beyond chance, {0} got worse at none of {2} monitors; most gained {3} with {4}.",
+            "{0}: über den Zufall hinaus bei keinem von {2} Monitoren schlechter; am meisten gewann {3} mit {4}.",
+        ),
+        (
+            "Beyond chance, {0} got worse at {1} of {2} monitors, most at {3} with {4}.",
+            "{0}: über den Zufall hinaus schlechter bei {1} von {2} Monitoren, am meisten bei {3} mit {4}.",
+        ),
         ("Burn rate", "Verbrauchsrate"),
         (
             "Can be kept: {0} of {1} promises; of the others too little is known.",
@@ -272,6 +280,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ),
         ("Most outages", "Die meisten Ausfälle"),
         ("No alarm rose.", "Kein Alarm wurde ausgelöst."),
+        (
+            "No change of {0} is more than chance explains.",
+            "{0}: keine Änderung geht über den Zufall hinaus.",
+        ),
         ("No error budget is known.", "Kein Fehlerbudget ist bekannt."),
         (
             "No error budget is overspent; most is spent at {0}: {1}.",

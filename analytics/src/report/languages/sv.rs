@@ -101,6 +101,14 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("Became faster", "Blev snabbare"),
         ("Became slower", "Blev långsammare"),
         ("Began", "Började"),
+        (
+            "Beyond chance, {0} got worse at none of {2} monitors; most gained {3} with {4}.",
+            "{0}: utöver slumpen sämre hos ingen av {2} monitorer; mest förbättrades {3} med {4}.",
+        ),
+        (
+            "Beyond chance, {0} got worse at {1} of {2} monitors, most at {3} with {4}.",
+            "{0}: utöver slumpen sämre hos {1} av {2} monitorer, mest hos {3} med {4}.",
+        ),
         ("Burn rate", "Förbrukningstakt"),
         (
             "Can be kept: {0} of {1} promises; of the others too little is known.",
@@ -269,6 +277,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ),
         ("Most outages", "Flest avbrott"),
         ("No alarm rose.", "Inget larm utlöstes."),
+        (
+            "No change of {0} is more than chance explains.",
+            "{0}: ingen förändring går utöver slumpen.",
+        ),
         ("No error budget is known.", "Ingen felbudget är känd."),
         (
             "No error budget is overspent; most is spent at {0}: {1}.",
