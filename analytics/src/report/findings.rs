@@ -143,7 +143,7 @@ pub fn headline(monitors: &[&Monitor], locale: &Locale) -> String {
     };
     // Of a mailbox that could not be read nobody knows what arrived in it.
     if counts.ok == 0 && counts.late == 0 && counts.pickup_failed == 0 && counts.provisional == 0 {
-        return main + locale.t("; none arrived at all");
+        return main + locale.t("; none was seen to arrive");
     }
     let Some((monitor, outage)) = worst_outage(monitors) else {
         return if counts.failed() == 0 {

@@ -47,7 +47,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "; no outage lasted longer than one test",
             "; kein Ausfall dauerte länger als einen Test",
         ),
-        ("; none arrived at all", "; keine kam überhaupt an"),
+        ("; none was seen to arrive", "; eine Ankunft wurde nie beobachtet"),
         (
             "; the longest outage was {0}, at {1}",
             "; der längste Ausfall dauerte {0}, bei {1}",

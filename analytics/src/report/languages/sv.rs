@@ -47,7 +47,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "; no outage lasted longer than one test",
             "; inget avbrott varade längre än ett test",
         ),
-        ("; none arrived at all", "; inget kom fram alls"),
+        ("; none was seen to arrive", "; ingen ankomst observerades"),
         (
             "; the longest outage was {0}, at {1}",
             "; det längsta avbrottet var {0}, hos {1}",
