@@ -183,10 +183,11 @@ impl dyn Voice + '_ {
         if micros > 0.0 { format!("+{text}") } else { text }
     }
 
-    /// A share that may be more than all, in whole per cent; less than all is never shown as 100 %.
+    /// A share that may be more than all, in whole per cent; less than all is never shown as 100 %, nor more than nothing as 0 %.
     pub(super) fn whole_percent(&self, share: f64) -> String {
         let percent = (share * 100.0).round();
         let percent = if share < 1.0 { percent.min(99.0) } else { percent };
+        let percent = if share > 0.0 { percent.max(1.0) } else { percent };
         self.percent(percent, 0)
     }
 
@@ -256,6 +257,11 @@ mod tests {
         assert_eq!(voice.share(1.0 / 5_356_800.0), "0.00002\u{202f}%");
         assert_eq!(voice.share(1.0), "100\u{202f}%");
         assert_eq!(voice.share(0.5), "50.0\u{202f}%");
+        let whole = [0.0, 0.001, 0.004_5, 0.5, 0.999, 1.0, 1.57].map(|share| voice.whole_percent(share));
+        assert_eq!(
+            whole,
+            ["0", "1", "1", "50", "99", "100", "157"].map(|number| format!("{number}\u{202f}%"))
+        );
         assert_eq!(voice.number(26_784.0, 0), "26,784");
         assert_eq!(voice.number(f64::NAN, 0), DASH);
         assert_eq!(voice.number(-0.001, 1), "0.0");
