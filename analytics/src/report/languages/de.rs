@@ -114,8 +114,8 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ),
         ("Burn rate", "Verbrauchsrate"),
         (
-            "Can be kept: {0} of {1} promises; of the others too little is known.",
-            "Können gehalten werden: {0} von {1} Zusagen; von den übrigen ist zu wenig bekannt.",
+            "Can be kept if it goes on so: {0} of {1} promises; of the rest too little is known.",
+            "Einhaltbar, wenn es so weitergeht: {0} von {1} Zusagen; vom Rest ist zu wenig bekannt.",
         ),
         ("Capacity and patterns", "Auslastung und Muster"),
         ("Cause", "Ursache"),
@@ -196,8 +196,8 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Ihre Tests zählen nicht für die Verfügbarkeit",
         ),
         (
-            "Kept: {0} of {1} promises; of the others too little is known.",
-            "Gehalten: {0} von {1} Zusagen; von den übrigen ist zu wenig bekannt.",
+            "Kept: {0} of {1} promises; of the rest too little is known.",
+            "Gehalten: {0} von {1} Zusagen; vom Rest ist zu wenig bekannt.",
         ),
         ("Key figures", "Kennzahlen"),
         ("Kruskal–Wallis", "Kruskal–Wallis"),

@@ -111,8 +111,8 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ),
         ("Burn rate", "Förbrukningstakt"),
         (
-            "Can be kept: {0} of {1} promises; of the others too little is known.",
-            "Kan hållas: {0} av {1} löften; om de övriga är för lite känt.",
+            "Can be kept if it goes on so: {0} of {1} promises; of the rest too little is known.",
+            "Kan hållas om det fortsätter så: {0} av {1} löften; om resten är för lite känt.",
         ),
         ("Capacity and patterns", "Kapacitet och mönster"),
         ("Cause", "Orsak"),
@@ -193,8 +193,8 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Dess tester räknas inte i tillgängligheten",
         ),
         (
-            "Kept: {0} of {1} promises; of the others too little is known.",
-            "Hållna: {0} av {1} löften; om de övriga är för lite känt.",
+            "Kept: {0} of {1} promises; of the rest too little is known.",
+            "Hållna: {0} av {1} löften; om resten är för lite känt.",
         ),
         ("Key figures", "Nyckeltal"),
         ("Kruskal–Wallis", "Kruskal–Wallis"),

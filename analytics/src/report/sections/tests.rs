@@ -12,10 +12,13 @@ use mailqos_core::{
 
 use super::{Ids, kinds};
 use crate::{
-    figures::{AlarmLog, Calendar, Lake, Period},
+    figures::{
+        AlarmLog, Calendar, Lake, Period,
+        service_level::{Verdict, Why},
+    },
     report::{
         definition::{self, Definition},
-        document::{Block, Document},
+        document::{Block, Document, Note, Status},
         facts::{Facts, Selection},
         findings::{self, Together},
         generate::{self, Others, Source},
@@ -363,6 +366,30 @@ fn a_limit_that_changed_is_not_told_as_that_of_all() {
     assert!(!is_drawn(&made));
     let other = tempfile::tempdir().expect("a folder");
     assert!(is_drawn(&Made::new(other.path(), lake(other.path()))));
+}
+
+#[test]
+fn a_level_of_which_some_is_not_known_is_not_called_good() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut made = Made::new(folder.path(), lake(folder.path()));
+    let entries = made.facts.levels.iter_mut().flat_map(|level| &mut level.entries);
+    for judgement in entries.flat_map(|entry| &mut entry.targets) {
+        (judgement.verdict, judgement.forecast) = (Verdict::Open, None);
+    }
+    let note = |made: &Made| {
+        let blocks = made.document(folder.path(), "service-level").blocks;
+        blocks.into_iter().find_map(|block| match block {
+            Block::Note(Note { status, text, .. }) => Some((status, text)),
+            _ => None,
+        })
+    };
+    let (status, _) = note(&made).expect("a note");
+    assert_eq!(status, Status::Good);
+    made.facts.levels[0].entries[0].targets[0].verdict = Verdict::NotDecidable(Why::NoTests);
+    let (status, text) = note(&made).expect("a note");
+    assert_eq!(status, Status::Unknown);
+    let expected = "Can be kept if it goes on so: 3 of 4 promises; of the rest too little is known.";
+    assert!(text.starts_with(expected), "{text}");
 }
 
 #[test]
