@@ -101,6 +101,15 @@ pub(crate) fn unit_of(micros: f64) -> (&'static str, f64) {
     }
 }
 
+/// The text of a value, with a plus where it is shown as more than nothing; that of less brings its own sign.
+fn with_sign(value: f64, text: String) -> String {
+    if value > 0.0 && text.bytes().any(|digit| (b'1'..=b'9').contains(&digit)) {
+        format!("+{text}")
+    } else {
+        text
+    }
+}
+
 fn name(names: &[&str], number: i8) -> String {
     let index = usize::try_from(number).unwrap_or(0).saturating_sub(1);
     names.get(index).copied().unwrap_or(DASH).to_owned()
@@ -177,10 +186,14 @@ impl dyn Voice + '_ {
         format!("{}{JOIN}{unit}", self.number(value, decimals))
     }
 
+    /// A number with its sign, but for what is rounded to nothing.
+    pub(crate) fn signed(&self, value: f64, decimals: usize) -> String {
+        with_sign(value, self.number(value, decimals))
+    }
+
     /// A difference with its sign.
     pub(super) fn shift(&self, micros: f64) -> String {
-        let text = self.duration(micros);
-        if micros > 0.0 { format!("+{text}") } else { text }
+        with_sign(micros, self.duration(micros))
     }
 
     /// A share that may be more than all, in whole per cent; less than all is never shown as 100 %, nor more than nothing as 0 %.
@@ -231,8 +244,7 @@ impl Measure {
             Self::Share => {
                 let points = value * 100.0;
                 let decimals = if points.abs() < 0.095 { 3 } else { 2 };
-                let sign = if points > 0.0 { "+" } else { "" };
-                format!("{sign}{}{JOIN}{}", voice.number(points, decimals), voice.t("pp"))
+                format!("{}{JOIN}{}", voice.signed(points, decimals), voice.t("pp"))
             }
         }
     }
@@ -252,6 +264,10 @@ mod tests {
         assert_eq!(voice.duration(30e6), "30\u{a0}s");
         assert_eq!(voice.duration(300e6), "5\u{a0}min");
         assert_eq!(voice.shift(-1_200.0), "\u{2212}1.20\u{a0}ms");
+        assert_eq!(voice.shift(0.3), "0\u{a0}µs");
+        let points = |difference| Measure::Share.difference(difference, voice);
+        assert_eq!(points(1.0 / 43_200.0 - 1.0 / 44_640.0), "0.000\u{a0}pp");
+        assert_eq!(points(0.001), "+0.10\u{a0}pp");
         assert_eq!(voice.share(0.999_96), "99.996\u{202f}%");
         assert_eq!(voice.share(1.0 - 1.0 / 5_356_800.0), "99.99998\u{202f}%");
         assert_eq!(voice.share(1.0 / 5_356_800.0), "0.00002\u{202f}%");

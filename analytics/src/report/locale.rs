@@ -341,12 +341,7 @@ impl Locale {
 
     /// A number with its sign, but for what is rounded to nothing.
     fn signed(&self, number: f64, decimals: usize) -> String {
-        let text = self.number(number, decimals);
-        if number > 0.0 && text.bytes().any(|digit| (b'1'..=b'9').contains(&digit)) {
-            format!("+{text}")
-        } else {
-            text
-        }
+        (self as &dyn Voice).signed(number, decimals)
     }
 
     /// A date: `3 October 2026`.
