@@ -241,11 +241,10 @@ pub(super) fn document(
         Some(group) => format!("{}: {group}", l.text(&definition.template.title)),
         None => l.text(&definition.template.title),
     };
-    // Where there is no sample at all, the files have a date all the same.
-    let last_sample = facts
-        .last_sample
-        .or(seen.iter().filter_map(|(facts, _)| facts.last_sample).max());
+    // Sections of another period may have later data.
+    let last_sample = seen.iter().filter_map(|(facts, _)| facts.last_sample).max();
     let data_until = source.made_at.or(last_sample);
+    // Where there is no sample at all, the files have a date all the same.
     let made_at = data_until.unwrap_or(facts.period.to);
     let provenance = Provenance::new(parts.into_values().flatten().collect());
     let objects: BTreeSet<&str> = monitors

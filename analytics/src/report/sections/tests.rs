@@ -404,6 +404,13 @@ fn what_sections_of_another_period_are_made_of_is_told_as_well() {
     let without = made.definition(folder.path(), "coverage", "");
     let reports = generate::documents(&without, made.source(), &made.facts.period).expect("a report");
     assert!(reports[0].document.notes.is_empty() && !reports[0].provisional);
+    let before = made.facts.period.previous();
+    let made_at = |definition: &Definition| {
+        let reports = generate::documents(definition, made.source(), &before).expect("a report");
+        reports[0].document.made_at
+    };
+    assert_eq!(Some(made_at(&definition)), made.facts.last_sample);
+    assert!(made_at(&without) < before.to);
 }
 
 #[test]
