@@ -427,6 +427,25 @@ fn the_one_of_several_monitors_that_is_known_is_not_called_the_only_one() {
 }
 
 #[test]
+fn a_mail_that_passes_a_server_twice_is_one_mail_with_a_clock_in_doubt() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let twice = samples().into_iter().map(|mut sample| {
+        for hop in sample.hops.iter_mut().flatten() {
+            (hop.by, hop.clock_suspect) = (Some("mx.example.com".into()), true);
+        }
+        sample
+    });
+    let made = Made::new(folder.path(), lake_of(folder.path(), twice.collect()));
+    let document = made.document(folder.path(), "hops");
+    let table = document.blocks.iter().find_map(|block| match block {
+        Block::Table(table) => Some(table),
+        _ => None,
+    });
+    let cells = &table.expect("a table").rows[0].cells;
+    assert_eq!((&*cells[0].text, &cells[1].text), ("mx.example.com", &cells[4].text));
+}
+
+#[test]
 fn an_alarm_that_may_be_open_since_long_before_is_told_of() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut made = Made::new(folder.path(), lake(folder.path()));
