@@ -623,7 +623,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("grey: changes of less than {0}", "grau: Änderungen unter {0}"),
         (
             "grey: changes within chance or of less than {0}",
-            "grau: Änderungen im Bereich des Zufalls oder unter {0}",
+            "grau: Änderungen im Rahmen des Zufalls oder unter {0}",
         ),
         ("grey: {0} more", "grau: {0} weitere"),
         ("hatched is maintenance", "schraffiert ist Wartung"),
