@@ -163,7 +163,11 @@ impl Axis {
     /// An axis of shares from about the least, or from zero where that is not far, to about the greatest.
     pub fn share(least: f64, greatest: f64, most: usize, voice: &dyn Voice) -> Self {
         let bound = |value: f64| if value.is_finite() { value.clamp(0.0, 1.0) } else { 0.0 };
-        let greatest = bound(greatest).max(1e-6);
+        let greatest = match bound(greatest) {
+            some if some > 0.0 => some.max(1e-6),
+            // Nothing at all has no size of its own to be shown at.
+            _ => 1.0,
+        };
         let least = bound(least).min(greatest);
         let most = most.clamp(3, MOST);
         let least = if least < greatest * 0.5 || greatest <= 1e-6 {
@@ -546,6 +550,10 @@ mod tests {
             assert!(first.value <= share + 1e-9 && share <= last.value + 1e-9, "{axis:?}");
             let labels: std::collections::BTreeSet<&str> = axis.ticks.iter().map(|tick| &*tick.label).collect();
             assert_eq!(labels.len(), axis.ticks.len(), "{axis:?}");
+        }
+        for nothing in [0.0, f64::NAN] {
+            let axis = Axis::share(nothing, nothing, 6, &english);
+            assert!(axis.low == 0.0 && axis.high == 1.0, "{axis:?}");
         }
     }
 

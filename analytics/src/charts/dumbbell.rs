@@ -222,10 +222,16 @@ fn finding(data: &Dumbbell, rows: &[Row], worse: &dyn Fn(f64) -> f64, voice: &dy
     };
     let is_bad = |row: &Row, change: f64| row.stands_out(data.measure) && worse(change) > 0.0;
     let bad = changes.iter().filter(|(row, change)| is_bad(row, *change)).count() as u64;
-    // What stands out is told, even where chance made a greater change elsewhere.
+    // What stands out is told, even where chance made a greater change elsewhere; then it is said that others changed, too.
+    let by_chance = changes
+        .iter()
+        .any(|(row, _)| row.by_chance && row.is_large(data.measure));
     let standing = || changes.iter().filter(|(row, _)| row.stands_out(data.measure));
     let (first, change) = standing().next().unwrap_or(first);
     let Some((last, gain)) = standing().next_back() else {
+        if by_chance {
+            return voice.fill("No change of {0} is more than chance explains.", &[&data.metric]);
+        }
         if let [(only, _)] = changes[..] {
             return voice.fill(
                 "{0} of {1} stayed as it was.",
@@ -247,23 +253,22 @@ fn finding(data: &Dumbbell, rows: &[Row], worse: &dyn Fn(f64) -> f64, voice: &dy
         let difference = difference.trim_start_matches('+');
         return voice.fill(text, &[&sentence(&[&data.metric]), &only.name, difference]);
     }
-    let (row, change, text) = if bad == 0 {
-        (
-            last,
-            *gain,
-            "{0} got worse at none of {2} monitors; most gained {3} with {4}.",
-        )
+    let (row, change) = if bad == 0 { (last, *gain) } else { (first, *change) };
+    let text = match (bad, by_chance) {
+        (0, false) => "{0} got worse at none of {2} monitors; most gained {3} with {4}.",
+        (0, true) => "Beyond chance, {0} got worse at none of {2} monitors; most gained {3} with {4}.",
+        (_, false) => "{0} got worse at {1} of {2} monitors, most at {3} with {4}.",
+        (_, true) => "Beyond chance, {0} got worse at {1} of {2} monitors, most at {3} with {4}.",
+    };
+    let metric = if by_chance {
+        data.metric.clone()
     } else {
-        (
-            first,
-            *change,
-            "{0} got worse at {1} of {2} monitors, most at {3} with {4}.",
-        )
+        sentence(&[&data.metric])
     };
     voice.fill(
         text,
         &[
-            &sentence(&[&data.metric]),
+            &metric,
             &voice.count(bad),
             &voice.count(changes.len() as u64),
             &row.name,
@@ -293,10 +298,19 @@ mod tests {
         }
         let text = chart(&data, &voice).alternative;
         let second = &data.rows[1].name;
-        assert!(text.contains("got worse at 1 of 3") && text.contains(second), "{text}");
+        let beyond = format!(
+            "Beyond chance, {} got worse at 1 of 3 monitors, most at {second}",
+            data.metric
+        );
+        assert!(text.starts_with(&beyond), "{text}");
+        data.rows[1].after = Some(0.999);
+        let text = chart(&data, &voice).alternative;
+        assert!(text.contains("got worse at none of 3 monitors; most gained"), "{text}");
+        assert!(text.starts_with("Beyond chance, "), "{text}");
         data.rows.truncate(1);
         let only = chart(&data, &voice);
-        assert!(only.alternative.contains("stayed as it was"), "{}", only.alternative);
+        let expected = format!("No change of {} is more than chance explains.", data.metric);
+        assert_eq!(only.alternative, expected);
         assert!(only.subtitle.contains("within chance"), "{}", only.subtitle);
     }
 

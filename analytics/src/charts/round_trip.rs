@@ -77,7 +77,7 @@ pub enum Kind {
     NotFetched,
     /// Mail could not be sent.
     NotSent,
-    /// Mail never came.
+    /// Mail was not seen to come.
     Lost,
 }
 

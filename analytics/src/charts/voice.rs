@@ -101,6 +101,15 @@ pub(crate) fn unit_of(micros: f64) -> (&'static str, f64) {
     }
 }
 
+/// The text of a value, with a plus where it is shown as more than nothing; that of less brings its own sign.
+fn with_sign(value: f64, text: String) -> String {
+    if value > 0.0 && text.bytes().any(|digit| (b'1'..=b'9').contains(&digit)) {
+        format!("+{text}")
+    } else {
+        text
+    }
+}
+
 fn name(names: &[&str], number: i8) -> String {
     let index = usize::try_from(number).unwrap_or(0).saturating_sub(1);
     names.get(index).copied().unwrap_or(DASH).to_owned()
@@ -177,16 +186,21 @@ impl dyn Voice + '_ {
         format!("{}{JOIN}{unit}", self.number(value, decimals))
     }
 
-    /// A difference with its sign.
-    pub(super) fn shift(&self, micros: f64) -> String {
-        let text = self.duration(micros);
-        if micros > 0.0 { format!("+{text}") } else { text }
+    /// A number with its sign, but for what is rounded to nothing.
+    pub(crate) fn signed(&self, value: f64, decimals: usize) -> String {
+        with_sign(value, self.number(value, decimals))
     }
 
-    /// A share that may be more than all, in whole per cent; less than all is never shown as 100 %.
+    /// A difference with its sign.
+    pub(super) fn shift(&self, micros: f64) -> String {
+        with_sign(micros, self.duration(micros))
+    }
+
+    /// A share that may be more than all, in whole per cent; less than all is never shown as 100 %, nor more than nothing as 0 %.
     pub(super) fn whole_percent(&self, share: f64) -> String {
         let percent = (share * 100.0).round();
         let percent = if share < 1.0 { percent.min(99.0) } else { percent };
+        let percent = if share > 0.0 { percent.max(1.0) } else { percent };
         self.percent(percent, 0)
     }
 
@@ -230,8 +244,7 @@ impl Measure {
             Self::Share => {
                 let points = value * 100.0;
                 let decimals = if points.abs() < 0.095 { 3 } else { 2 };
-                let sign = if points > 0.0 { "+" } else { "" };
-                format!("{sign}{}{JOIN}{}", voice.number(points, decimals), voice.t("pp"))
+                format!("{}{JOIN}{}", voice.signed(points, decimals), voice.t("pp"))
             }
         }
     }
@@ -251,11 +264,20 @@ mod tests {
         assert_eq!(voice.duration(30e6), "30\u{a0}s");
         assert_eq!(voice.duration(300e6), "5\u{a0}min");
         assert_eq!(voice.shift(-1_200.0), "\u{2212}1.20\u{a0}ms");
+        assert_eq!(voice.shift(0.3), "0\u{a0}µs");
+        let points = |difference| Measure::Share.difference(difference, voice);
+        assert_eq!(points(1.0 / 43_200.0 - 1.0 / 44_640.0), "0.000\u{a0}pp");
+        assert_eq!(points(0.001), "+0.10\u{a0}pp");
         assert_eq!(voice.share(0.999_96), "99.996\u{202f}%");
         assert_eq!(voice.share(1.0 - 1.0 / 5_356_800.0), "99.99998\u{202f}%");
         assert_eq!(voice.share(1.0 / 5_356_800.0), "0.00002\u{202f}%");
         assert_eq!(voice.share(1.0), "100\u{202f}%");
         assert_eq!(voice.share(0.5), "50.0\u{202f}%");
+        let whole = [0.0, 0.001, 0.004_5, 0.5, 0.999, 1.0, 1.57].map(|share| voice.whole_percent(share));
+        assert_eq!(
+            whole,
+            ["0", "1", "1", "50", "99", "100", "157"].map(|number| format!("{number}\u{202f}%"))
+        );
         assert_eq!(voice.number(26_784.0, 0), "26,784");
         assert_eq!(voice.number(f64::NAN, 0), DASH);
         assert_eq!(voice.number(-0.001, 1), "0.0");

@@ -16,7 +16,7 @@ const ENOUGH: usize = 20;
 pub struct Together {
     /// The counted tests.
     pub counts: Counts,
-    /// The counted tests against those of the period before; `None` where of no monitor both are known.
+    /// The counted tests against those of the period before; `None` unless both are known of all monitors that were tested.
     pub compared: Option<Compared>,
     /// Outages in the period.
     pub outages: usize,
@@ -28,7 +28,7 @@ pub struct Together {
     pub coverage: Option<f64>,
 }
 
-/// Counted tests of two periods, of the monitors of which both are known: one that is new tells nothing of a change.
+/// Counted tests of two periods, of the same monitors: one that is new tells nothing of a change.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Compared {
     /// Of the period.
@@ -73,8 +73,9 @@ impl Together {
         Self {
             outages: monitors.iter().map(|monitor| monitor.timeline.outages.len()).sum(),
             coverage: (whole > 0).then(|| known as f64 / whole as f64),
+            // The change of some, beside the figure of all, would be read as that of all.
+            compared: compared.filter(|compared| compared.now.tests() == counts.tests()),
             counts,
-            compared,
             downtime,
             downtime_before: downtime_before(monitors),
         }
@@ -142,7 +143,7 @@ pub fn headline(monitors: &[&Monitor], locale: &Locale) -> String {
     };
     // Of a mailbox that could not be read nobody knows what arrived in it.
     if counts.ok == 0 && counts.late == 0 && counts.pickup_failed == 0 && counts.provisional == 0 {
-        return main + locale.t("; none arrived at all");
+        return main + locale.t("; none was seen to arrive");
     }
     let Some((monitor, outage)) = worst_outage(monitors) else {
         return if counts.failed() == 0 {

@@ -56,7 +56,8 @@ pub struct Report {
     pub stem: String,
     /// What it says.
     pub document: Document,
-    /// The period is not over, or some of its samples are not settled: it may yet say something else.
+    /// The report's period is not over, or some samples are not settled: it may yet say something else. That the period of a
+    /// section of its own is not over is no reason: no wait settles that.
     pub provisional: bool,
 }
 
@@ -115,7 +116,7 @@ pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -
     let theme = definition.theme.resolve();
     let unsettled = |facts: &Facts| facts.monitors.iter().any(|monitor| monitor.counts.provisional > 0);
     let mut all = std::iter::once(&facts).chain(others.values());
-    let provisional = all.any(|facts| facts.is_provisional() || unsettled(facts));
+    let provisional = facts.is_provisional() || all.any(unsettled);
     let begun = Instant::now();
     let mut stems = BTreeSet::new();
     let reports: Vec<Report> = groups(definition.each, &facts)
@@ -240,11 +241,10 @@ pub(super) fn document(
         Some(group) => format!("{}: {group}", l.text(&definition.template.title)),
         None => l.text(&definition.template.title),
     };
-    // Where there is no sample at all, the files have a date all the same.
-    let last_sample = facts
-        .last_sample
-        .or(seen.iter().filter_map(|(facts, _)| facts.last_sample).max());
+    // Sections of another period may have later data.
+    let last_sample = seen.iter().filter_map(|(facts, _)| facts.last_sample).max();
     let data_until = source.made_at.or(last_sample);
+    // Where there is no sample at all, the files have a date all the same.
     let made_at = data_until.unwrap_or(facts.period.to);
     let provenance = Provenance::new(parts.into_values().flatten().collect());
     let objects: BTreeSet<&str> = monitors

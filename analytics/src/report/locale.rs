@@ -273,11 +273,16 @@ impl Locale {
         self.span(Micros(span.0.saturating_add(MINUTE / 2).div_euclid(MINUTE) * MINUTE))
     }
 
-    /// The unit in which a column of durations is readable, chosen by its median, and the microseconds of one.
+    /// The unit in which a column of durations is readable, chosen by its median, and the microseconds of one. Up to ten minutes
+    /// it is no greater than seconds: in minutes, what is short in the column would be all zeros.
     pub fn unit_for(values: impl Iterator<Item = f64>) -> (&'static str, f64) {
         let mut values: Vec<f64> = values.filter(|value| *value > 0.0).collect();
         values.sort_by(f64::total_cmp);
-        unit_of(values.get(values.len() / 2).copied().unwrap_or(1_000.0))
+        let median = values.get(values.len() / 2).copied().unwrap_or(1_000.0);
+        match unit_of(median) {
+            ("min", _) if median < 600e6 => ("s", 1e6),
+            unit => unit,
+        }
     }
 
     /// A duration in a given unit without naming it, with decimals that suit the unit, all alike in a column.
@@ -336,12 +341,7 @@ impl Locale {
 
     /// A number with its sign, but for what is rounded to nothing.
     fn signed(&self, number: f64, decimals: usize) -> String {
-        let text = self.number(number, decimals);
-        if number > 0.0 && text.bytes().any(|digit| (b'1'..=b'9').contains(&digit)) {
-            format!("+{text}")
-        } else {
-            text
-        }
+        (self as &dyn Voice).signed(number, decimals)
     }
 
     /// A date: `3 October 2026`.
@@ -591,6 +591,15 @@ mod tests {
                 "0 µs", "340 µs", "1.34 ms", "240 ms", "1.34 s", "61 s", "42 min", "25 h"
             ]
         );
+    }
+
+    #[test]
+    fn a_column_of_durations_is_in_seconds_up_to_ten_minutes() {
+        let unit = |median| Locale::unit_for([0.2e6, median, 700e6].into_iter());
+        assert_eq!(unit(0.4e6), ("ms", 1e3));
+        assert_eq!(unit(130e6), ("s", 1e6));
+        assert_eq!(unit(599e6), ("s", 1e6));
+        assert_eq!(unit(600e6), ("min", 60e6));
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "; no outage lasted longer than one test",
             "; kein Ausfall dauerte länger als einen Test",
         ),
-        ("; none arrived at all", "; keine kam überhaupt an"),
+        ("; none was seen to arrive", "; eine Ankunft wurde nie beobachtet"),
         (
             "; the longest outage was {0}, at {1}",
             "; der längste Ausfall dauerte {0}, bei {1}",
@@ -104,10 +104,18 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("Became faster", "Schneller geworden"),
         ("Became slower", "Langsamer geworden"),
         ("Began", "Beginn"),
+        (
+            "Beyond chance, {0} got worse at none of {2} monitors; most gained {3} with {4}.",
+            "{0}: über den Zufall hinaus bei keinem von {2} Monitoren schlechter; am meisten gewann {3} mit {4}.",
+        ),
+        (
+            "Beyond chance, {0} got worse at {1} of {2} monitors, most at {3} with {4}.",
+            "{0}: über den Zufall hinaus schlechter bei {1} von {2} Monitoren, am meisten bei {3} mit {4}.",
+        ),
         ("Burn rate", "Verbrauchsrate"),
         (
-            "Can be kept: {0} of {1} promises; of the others too little is known.",
-            "Können gehalten werden: {0} von {1} Zusagen; von den übrigen ist zu wenig bekannt.",
+            "Can be kept if it goes on so: {0} of {1} promises; of the rest too little is known.",
+            "Einhaltbar, wenn es so weitergeht: {0} von {1} Zusagen; vom Rest ist zu wenig bekannt.",
         ),
         ("Capacity and patterns", "Auslastung und Muster"),
         ("Cause", "Ursache"),
@@ -188,8 +196,8 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Ihre Tests zählen nicht für die Verfügbarkeit",
         ),
         (
-            "Kept: {0} of {1} promises; of the others too little is known.",
-            "Gehalten: {0} von {1} Zusagen; von den übrigen ist zu wenig bekannt.",
+            "Kept: {0} of {1} promises; of the rest too little is known.",
+            "Gehalten: {0} von {1} Zusagen; vom Rest ist zu wenig bekannt.",
         ),
         ("Key figures", "Kennzahlen"),
         ("Kruskal–Wallis", "Kruskal–Wallis"),
@@ -272,6 +280,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ),
         ("Most outages", "Die meisten Ausfälle"),
         ("No alarm rose.", "Kein Alarm wurde ausgelöst."),
+        (
+            "No change of {0} is more than chance explains.",
+            "{0}: keine Änderung geht über den Zufall hinaus.",
+        ),
         ("No error budget is known.", "Kein Fehlerbudget ist bekannt."),
         (
             "No error budget is overspent; most is spent at {0}: {1}.",
@@ -611,7 +623,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("grey: changes of less than {0}", "grau: Änderungen unter {0}"),
         (
             "grey: changes within chance or of less than {0}",
-            "grau: Änderungen im Bereich des Zufalls oder unter {0}",
+            "grau: Änderungen im Rahmen des Zufalls oder unter {0}",
         ),
         ("grey: {0} more", "grau: {0} weitere"),
         ("hatched is maintenance", "schraffiert ist Wartung"),

@@ -47,7 +47,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "; no outage lasted longer than one test",
             "; inget avbrott varade längre än ett test",
         ),
-        ("; none arrived at all", "; inget kom fram alls"),
+        ("; none was seen to arrive", "; ingen ankomst observerades"),
         (
             "; the longest outage was {0}, at {1}",
             "; det längsta avbrottet var {0}, hos {1}",
@@ -101,10 +101,18 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("Became faster", "Blev snabbare"),
         ("Became slower", "Blev långsammare"),
         ("Began", "Började"),
+        (
+            "Beyond chance, {0} got worse at none of {2} monitors; most gained {3} with {4}.",
+            "{0}: utöver slumpen sämre hos ingen av {2} monitorer; mest förbättrades {3} med {4}.",
+        ),
+        (
+            "Beyond chance, {0} got worse at {1} of {2} monitors, most at {3} with {4}.",
+            "{0}: utöver slumpen sämre hos {1} av {2} monitorer, mest hos {3} med {4}.",
+        ),
         ("Burn rate", "Förbrukningstakt"),
         (
-            "Can be kept: {0} of {1} promises; of the others too little is known.",
-            "Kan hållas: {0} av {1} löften; om de övriga är för lite känt.",
+            "Can be kept if it goes on so: {0} of {1} promises; of the rest too little is known.",
+            "Kan hållas om det fortsätter så: {0} av {1} löften; om resten är för lite känt.",
         ),
         ("Capacity and patterns", "Kapacitet och mönster"),
         ("Cause", "Orsak"),
@@ -185,8 +193,8 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Dess tester räknas inte i tillgängligheten",
         ),
         (
-            "Kept: {0} of {1} promises; of the others too little is known.",
-            "Hållna: {0} av {1} löften; om de övriga är för lite känt.",
+            "Kept: {0} of {1} promises; of the rest too little is known.",
+            "Hållna: {0} av {1} löften; om resten är för lite känt.",
         ),
         ("Key figures", "Nyckeltal"),
         ("Kruskal–Wallis", "Kruskal–Wallis"),
@@ -269,6 +277,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ),
         ("Most outages", "Flest avbrott"),
         ("No alarm rose.", "Inget larm utlöstes."),
+        (
+            "No change of {0} is more than chance explains.",
+            "{0}: ingen förändring går utöver slumpen.",
+        ),
         ("No error budget is known.", "Ingen felbudget är känd."),
         (
             "No error budget is overspent; most is spent at {0}: {1}.",

@@ -29,6 +29,7 @@ pub(super) fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn 
 #[derive(Default)]
 struct Station {
     mails: u64,
+    /// Of these, those that it passed with a clock in doubt.
     suspect: u64,
     /// The sum of its first places in the paths, to list stations in the order in which mails pass them.
     places: u64,
@@ -50,11 +51,12 @@ impl Section for Hops {
                 for (place, hop) in hops.iter().enumerate() {
                     let station = stations.entry(hop.by.as_deref().unwrap_or("?")).or_default();
                     // A mail may pass a server twice, and is one mail.
-                    if !hops[..place].iter().any(|earlier| earlier.by == hop.by) {
+                    let mut earlier = hops[..place].iter().filter(|earlier| earlier.by == hop.by);
+                    if earlier.clone().next().is_none() {
                         station.mails += 1;
                         station.places += place as u64;
                     }
-                    station.suspect += u64::from(hop.clock_suspect);
+                    station.suspect += u64::from(hop.clock_suspect && !earlier.any(|earlier| earlier.clock_suspect));
                     station
                         .delays
                         .extend(hop.delay.filter(|_| !hop.clock_suspect).map(|delay| delay.0));

@@ -77,7 +77,7 @@ impl Section for MetricChart {
                         median: figures.percentiles.map(|[median, _]| median),
                         buckets: buckets(&monitor.series, self.metric, &window),
                         limit: monitor
-                            .max_round_trip
+                            .limit
                             .filter(|_| self.metric == Metric::RoundTrip)
                             .map(|limit| limit.0 as f64),
                         failures: failures(monitor),

@@ -217,7 +217,7 @@ fn verdict_note(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View
             (Status::Good, l.t("Met."), text)
         } else {
             let rest = l.fill(
-                "Kept: {0} of {1} promises; of the others too little is known.",
+                "Kept: {0} of {1} promises; of the rest too little is known.",
                 &[&l.integer(all - undecided), &l.integer(all)],
             );
             (Status::Unknown, l.t("Met where it is known."), rest)
@@ -234,19 +234,21 @@ fn verdict_note(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View
         );
         (Status::Warn, l.t("In danger."), text)
     } else {
-        let text = if undecided == 0 {
-            l.count(
+        let title = l.t("On course.");
+        if undecided == 0 {
+            let text = l.count(
                 all,
                 "The promise can be kept.",
                 "All {0} promises can be kept if it goes on so.",
-            )
+            );
+            (Status::Good, title, text)
         } else {
-            l.fill(
-                "Can be kept: {0} of {1} promises; of the others too little is known.",
+            let text = l.fill(
+                "Can be kept if it goes on so: {0} of {1} promises; of the rest too little is known.",
                 &[&l.integer(all - undecided), &l.integer(all)],
-            )
-        };
-        (Status::Good, l.t("On course."), text)
+            );
+            (Status::Unknown, title, text)
+        }
     };
     if !report.is_over {
         text.push(' ');

@@ -12,10 +12,13 @@ use mailqos_core::{
 
 use super::{Ids, kinds};
 use crate::{
-    figures::{AlarmLog, Calendar, Lake, Period},
+    figures::{
+        AlarmLog, Calendar, Lake, Period,
+        service_level::{Verdict, Why},
+    },
     report::{
         definition::{self, Definition},
-        document::{Block, Document},
+        document::{Block, Document, Note, Status},
         facts::{Facts, Selection},
         findings::{self, Together},
         generate::{self, Others, Source},
@@ -273,22 +276,30 @@ fn no_id_is_given_twice() {
 }
 
 #[test]
-fn what_is_compared_is_of_the_same_monitors() {
+fn a_change_is_told_only_where_the_period_before_is_known_of_all() {
     let folder = tempfile::tempdir().expect("a folder");
     let is_kept = |sample: &Sample| sample.monitor.as_str() == "lyon" || sample.started_at >= MONDAY;
     let kept = samples().into_iter().filter(is_kept).collect();
     let made = Made::new(folder.path(), lake_of(folder.path(), kept));
     let monitors: Vec<_> = made.facts.monitors.iter().collect();
+    let compared = Together::of(&monitors[..1]).compared.expect("Lyon's");
+    assert_eq!(compared.now, monitors[0].counts);
     let together = Together::of(&monitors);
-    let compared = together.compared.expect("Lyon's");
-    assert_eq!(compared.now, monitors[0].counts, "Oslo is new");
+    assert!(together.compared.is_none(), "Oslo is new");
     assert_eq!(together.downtime_before, None, "Oslo's is not known");
-    // One of two medians of the period before is no median of both.
+    // One of two figures of the period before is no figure of both.
     let document = made.document(folder.path(), "key-figures");
     let Block::KeyFigures { figures } = &document.blocks[0] else {
         panic!("key figures");
     };
-    assert_eq!(figures[1].change, "");
+    assert_eq!(
+        figures.iter().map(|figure| &*figure.change).collect::<Vec<_>>(),
+        [""; 4]
+    );
+    let locale = Locale::new("en", TimeZone::UTC).expect("English");
+    for sentence in findings::sentences(&monitors, &locale) {
+        assert!(!sentence.text.contains("period before"), "{}", sentence.text);
+    }
 }
 
 #[test]
@@ -307,7 +318,7 @@ fn nothing_is_said_of_monitors_without_counted_tests_nor_of_mail_that_nobody_loo
     assert_eq!(monitors.len(), 2);
     let locale = Locale::new("en", TimeZone::UTC).expect("English");
     let headline = findings::headline(&monitors, &locale);
-    assert!(!headline.contains("none arrived"), "{headline}");
+    assert!(!headline.contains("seen to arrive"), "{headline}");
     for sentence in findings::sentences(&monitors, &locale) {
         assert!(!sentence.text.contains("had no failure"), "{}", sentence.text);
     }
@@ -347,6 +358,38 @@ fn a_limit_that_changed_is_not_told_as_that_of_all() {
     let locale = Locale::new("en", TimeZone::UTC).expect("English");
     let headline = findings::headline(&monitors, &locale);
     assert!(headline.starts_with("Mail was delivered in time in "), "{headline}");
+    let is_drawn = |made: &Made| {
+        let document = made.document(folder.path(), "metric-chart");
+        let mut charts = document.blocks.iter().flat_map(Block::charts);
+        charts.any(|block| block.chart.svg.contains("max round trip"))
+    };
+    assert!(!is_drawn(&made));
+    let other = tempfile::tempdir().expect("a folder");
+    assert!(is_drawn(&Made::new(other.path(), lake(other.path()))));
+}
+
+#[test]
+fn a_level_of_which_some_is_not_known_is_not_called_good() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut made = Made::new(folder.path(), lake(folder.path()));
+    let entries = made.facts.levels.iter_mut().flat_map(|level| &mut level.entries);
+    for judgement in entries.flat_map(|entry| &mut entry.targets) {
+        (judgement.verdict, judgement.forecast) = (Verdict::Open, None);
+    }
+    let note = |made: &Made| {
+        let blocks = made.document(folder.path(), "service-level").blocks;
+        blocks.into_iter().find_map(|block| match block {
+            Block::Note(Note { status, text, .. }) => Some((status, text)),
+            _ => None,
+        })
+    };
+    let (status, _) = note(&made).expect("a note");
+    assert_eq!(status, Status::Good);
+    made.facts.levels[0].entries[0].targets[0].verdict = Verdict::NotDecidable(Why::NoTests);
+    let (status, text) = note(&made).expect("a note");
+    assert_eq!(status, Status::Unknown);
+    let expected = "Can be kept if it goes on so: 3 of 4 promises; of the rest too little is known.";
+    assert!(text.starts_with(expected), "{text}");
 }
 
 #[test]
@@ -357,10 +400,17 @@ fn what_sections_of_another_period_are_made_of_is_told_as_well() {
     let reports = generate::documents(&definition, made.source(), &made.facts.period).expect("a report");
     let titles: Vec<&str> = reports[0].document.notes.iter().map(|note| &*note.title).collect();
     assert_eq!(titles, ["A section's period is not over."]);
-    assert!(reports[0].provisional);
+    assert!(!reports[0].provisional, "no wait settles that");
     let without = made.definition(folder.path(), "coverage", "");
     let reports = generate::documents(&without, made.source(), &made.facts.period).expect("a report");
     assert!(reports[0].document.notes.is_empty() && !reports[0].provisional);
+    let before = made.facts.period.previous();
+    let made_at = |definition: &Definition| {
+        let reports = generate::documents(definition, made.source(), &before).expect("a report");
+        reports[0].document.made_at
+    };
+    assert_eq!(Some(made_at(&definition)), made.facts.last_sample);
+    assert!(made_at(&without) < before.to);
 }
 
 #[test]
@@ -371,7 +421,28 @@ fn the_one_of_several_monitors_that_is_known_is_not_called_the_only_one() {
     let made = Made::new(folder.path(), lake_of(folder.path(), kept));
     let faster = "figure = \"slower\"\nend = \"best\"";
     let text = media::text::render(&made.document_with(folder.path(), "top", faster));
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(text.contains("not the one monitor"), "{text}");
+    assert!(text.contains("Of one monitor the figure is not known."), "{text}");
+}
+
+#[test]
+fn a_mail_that_passes_a_server_twice_is_one_mail_with_a_clock_in_doubt() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let twice = samples().into_iter().map(|mut sample| {
+        for hop in sample.hops.iter_mut().flatten() {
+            (hop.by, hop.clock_suspect) = (Some("mx.example.com".into()), true);
+        }
+        sample
+    });
+    let made = Made::new(folder.path(), lake_of(folder.path(), twice.collect()));
+    let document = made.document(folder.path(), "hops");
+    let table = document.blocks.iter().find_map(|block| match block {
+        Block::Table(table) => Some(table),
+        _ => None,
+    });
+    let cells = &table.expect("a table").rows[0].cells;
+    assert_eq!((&*cells[0].text, &cells[1].text), ("mx.example.com", &cells[4].text));
 }
 
 #[test]

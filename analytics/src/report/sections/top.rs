@@ -137,6 +137,15 @@ impl Section for Top {
             .filter_map(|monitor| Some((*monitor, self.figure.of(monitor)?)))
             .collect();
         let known = ranked.len();
+        let all = view.monitors.len();
+        let unranked = match all - known {
+            0 => String::new(),
+            some => l.count(
+                some as u64,
+                "Of one monitor the figure is not known.",
+                "Of {0} monitors the figure is not known.",
+            ),
+        };
         if known == 0 {
             return vec![self.instead(l.t("no monitor can be ranked, since of none is the figure known."), l)];
         }
@@ -155,12 +164,12 @@ impl Section for Top {
             });
         }
         if ranked.is_empty() {
-            let text = match (known, view.monitors.len()) {
+            let text = match (known, all) {
                 (1, 1) => l.t("not the only monitor.").to_owned(),
                 (1, _) => l.t("not the one monitor of which the figure is known.").to_owned(),
                 _ => l.fill("none of {0} monitors.", &[&l.integer(known as u64)]),
             };
-            return vec![self.instead(&text, l)];
+            return vec![self.instead(format!("{text} {unranked}").trim_end(), l)];
         }
         ranked.truncate(self.limit);
         let decimals = ranked
@@ -179,8 +188,6 @@ impl Section for Top {
                 strong: false,
             })
             .collect();
-        let all = view.monitors.len();
-        let unranked = all - known;
         vec![Block::Table(Table {
             id: view.ids.unique("top"),
             title: self.figure.title(self.best, l).to_owned(),
@@ -198,15 +205,7 @@ impl Section for Top {
                 Column::number(l.t("Tests"), ""),
             ],
             rows,
-            note: if unranked > 0 {
-                l.count(
-                    unranked as u64,
-                    "Of one monitor the figure is not known.",
-                    "Of {0} monitors the figure is not known.",
-                )
-            } else {
-                String::new()
-            },
+            note: unranked,
         })]
     }
 }
