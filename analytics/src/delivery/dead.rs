@@ -39,6 +39,9 @@ impl Ill {
     }
 }
 
+/// What people have not been told of yet.
+type Untold = Vec<(Order, Ill)>;
+
 impl Outbox {
     /// Tells of the deliveries that were given up, are stuck or did not reach all, and that nobody was told of yet. What fails is tried again later.
     ///
@@ -95,7 +98,7 @@ impl Outbox {
 
     /// What people are to be told of now, with the locks of its targets. What somebody delivers or retries just now is told later, as it
     /// is then.
-    fn untold(&self, now: UtcMicros) -> Result<(Vec<(Order, Ill)>, Vec<File>), OutboxError> {
+    fn untold(&self, now: UtcMicros) -> Result<(Untold, Vec<File>), OutboxError> {
         let mut locks = BTreeMap::new();
         for (order, ill) in self.all_untold(now)? {
             if ill != Ill::Refused && !locks.contains_key(&order.target) {
@@ -109,7 +112,7 @@ impl Outbox {
         Ok((open, locks.into_values().flatten().collect()))
     }
 
-    fn all_untold(&self, now: UtcMicros) -> Result<Vec<(Order, Ill)>, OutboxError> {
+    fn all_untold(&self, now: UtcMicros) -> Result<Untold, OutboxError> {
         let dead = self.given_up()?.into_iter().map(|order| (order, Ill::GivenUp));
         let stuck = self.waiting()?.into_iter().filter(|order| order.stuck);
         let refused = self.not_to_all()?.into_iter().map(|order| (order, Ill::Refused));

@@ -17,7 +17,7 @@ use std::{
 
 use mailqos_core::{
     config::{Config, FilesTarget, Target},
-    mail::CredentialError,
+    mail::{CredentialError, hex},
     model::Name,
 };
 
@@ -433,10 +433,6 @@ pub async fn try_out(config: &Config, name: &Name) -> Result<String, DeliveryErr
             ))
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use std::{
 use futures_util::future::join_all;
 use mailqos_core::{
     config::{Config, DeliveryOptions, Target},
+    mail::hex,
     model::{Micros, Name, UtcMicros},
 };
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     Again, DeliveryError, Inline, Item, Letter, Parcel, Progress, Receipt, Served, abandon,
     dead::Ill,
-    deliver, hex,
+    deliver,
     ledger::{Entry, Ledger, Line, Removal, removable},
     shelf::Old,
     sweep,

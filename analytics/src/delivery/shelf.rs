@@ -3,7 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use mailqos_core::config::{Existing, FilesTarget, Verify};
+use mailqos_core::{
+    config::{Existing, FilesTarget, Verify},
+    mail::hex,
+};
 use ring::digest::{Context, SHA256};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
@@ -197,7 +200,7 @@ pub(super) async fn sweep(shelf: &mut impl Shelf, below: &[String], old: &[Old])
                 Extent::Absent => Reason::Gone,
                 Extent::Bytes(bytes) if bytes != old.size => Reason::Changed,
                 _ => match shelf.hash(&old.name, old.size).await? {
-                    Some(hash) if super::hex(&hash) != old.sha256 => Reason::Changed,
+                    Some(hash) if hex(&hash) != old.sha256 => Reason::Changed,
                     _ => {
                         shelf.remove(&old.name).await?;
                         Reason::Removed
@@ -227,7 +230,7 @@ pub(super) async fn abandon(shelf: &mut impl Shelf, below: &[String], parts: &[S
 
 /// The name under which a file is written before it is whole: its own for each content, so that no two are mixed.
 fn temporary(name: &str, hash: &Hash) -> String {
-    unfinished(name, &super::hex(hash))
+    unfinished(name, &hex(hash))
 }
 
 /// Likewise, by the SHA-256 in hexadecimal.
@@ -374,7 +377,7 @@ mod tests {
             let mut hashing = Hashing::default();
             hashing.update(b"ours");
             let (size, hash) = hashing.finish();
-            let sha256 = super::super::hex(&hash);
+            let sha256 = hex(&hash);
             let name = name.to_owned();
             Old { name, size, sha256 }
         });
@@ -406,7 +409,7 @@ mod tests {
         let old = names.clone().map(|name| Old {
             name,
             size,
-            sha256: super::super::hex(&hash),
+            sha256: hex(&hash),
         });
         let mut shelf = filled();
         let (swept, end) = sweep(&mut shelf, &[], &old).await;

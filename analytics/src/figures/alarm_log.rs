@@ -240,10 +240,8 @@ impl Alarm {
             return;
         }
         match event.kind {
-            EventKind::NotificationSent => {
-                if detail["confirmed"] == true && detail["why"] != "recovery" {
-                    self.told_at.get_or_insert(event.at);
-                }
+            EventKind::NotificationSent if detail["confirmed"] == true && detail["why"] != "recovery" => {
+                self.told_at.get_or_insert(event.at);
             }
             EventKind::NotificationFailed => self.refused += 1,
             EventKind::Acknowledged => {

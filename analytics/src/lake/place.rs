@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use mailqos_core::{
     config::{Config, DataLocation, ObjectStoreOptions},
     lake::{Remote, RemoteError},
+    mail::hex,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -76,7 +77,7 @@ fn mirror_folder(address: &str, config: Option<&Config>) -> Result<PathBuf, Plac
         return Ok(config.state.join("mirror"));
     }
     let digest = Sha256::digest(address);
-    let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let name = hex(&digest[..8]);
     if let Some(config) = config {
         return Ok(config.state.join("mirrors").join(name));
     }

@@ -4,7 +4,10 @@
 
 use std::io::Read as _;
 
-use mailqos_core::model::{Outcome, UtcMicros};
+use mailqos_core::{
+    mail::hex,
+    model::{Outcome, UtcMicros},
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -147,7 +150,7 @@ impl Origin {
             site: series.site.to_string(),
             monitor: series.monitor.to_string(),
             samples: series.inside.len() as u64,
-            sha256: hexadecimal(hash),
+            sha256: hex(&hash.finalize()),
         }
     }
 }
@@ -247,11 +250,7 @@ fn sum(parts: &[Part]) -> String {
             hash.update(line);
         }
     }
-    hexadecimal(hash)
-}
-
-fn hexadecimal(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash.finalize())
 }
 
 fn read(bytes: &[u8]) -> Option<Provenance> {

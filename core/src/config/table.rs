@@ -504,15 +504,14 @@ fn hide_secrets(text: &str) -> String {
     const TELLING: [&str; 8] = ["pass", "pwd", "secret", "token", "key", "auth", "cookie", "url"];
     let mut shown = String::with_capacity(text.len());
     let mut in_account = false;
-    // Inside a text of several lines, which ends with these quotes.
-    let mut several: Option<&'static str> = None;
+    let mut open = Open::default();
     for line in text.split_inclusive('\n') {
         let trimmed = line.trim_start();
-        if several.is_none() && trimmed.starts_with('[') {
+        if !open.is_any() && trimmed.starts_with('[') {
             in_account = trimmed.trim_start_matches('[').trim_start().starts_with("account");
         }
         let key = trimmed.split('=').next().unwrap_or("").trim();
-        let from = if several.is_some() {
+        let from = if open.is_any() {
             Some(0)
         } else if holds_accounts(trimmed)
             || (in_account && !matches!(key, "user" | "domain") && !trimmed.starts_with(['[', '#']))
@@ -526,9 +525,11 @@ fn hide_secrets(text: &str) -> String {
                 .min()
                 .and_then(|word| line[word..].find('=').map(|equals| word + equals + 1))
         };
-        let from = from.unwrap_or(line.len());
-        shown.push_str(&line[..from]);
-        several = mask(&line[from..], several, &mut shown);
+        let (plain, secret) = line.split_at(from.unwrap_or(line.len()));
+        shown.push_str(plain);
+        if !secret.is_empty() {
+            mask(secret, &mut open, &mut shown);
+        }
     }
     shown
 }
@@ -541,29 +542,38 @@ fn holds_accounts(line: &str) -> bool {
     })
 }
 
-/// Adds the end of a line with its values masked; TOML's own signs stay, so that the picture is still to be understood. `open` are the
-/// quotes of a text that began on a line before; given back are those of one that goes on.
-fn mask(line: &str, mut open: Option<&'static str>, shown: &mut String) -> Option<&'static str> {
-    let stars = |shown: &mut String, text: &str| {
-        for character in text.chars() {
-            match character {
-                '\n' | '\r' => shown.push(character),
-                _ => shown.extend(std::iter::repeat_n('*', character.len_utf8())),
-            }
-        }
-    };
+/// What a masked line leaves open for the next.
+#[derive(Default)]
+struct Open {
+    /// The quotes that end a text of several lines.
+    quotes: Option<&'static str>,
+    /// Brackets and braces.
+    depth: usize,
+}
+
+impl Open {
+    fn is_any(&self) -> bool {
+        self.quotes.is_some() || self.depth > 0
+    }
+}
+
+/// Adds the end of a line with its values masked; TOML's own signs and the keys of inline tables stay, so that the picture is still to be
+/// understood. `open` is what began on a line before.
+fn mask(line: &str, open: &mut Open, shown: &mut String) {
     let value = line.trim();
     let is_bare =
-        open.is_none() && !value.starts_with(['"', '\'', '{', '[', '#']) && !matches!(value, "true" | "false");
+        !open.is_any() && !value.starts_with(['"', '\'', '{', '[', '#']) && !matches!(value, "true" | "false");
     if is_bare {
-        stars(shown, line);
-        return None;
+        stars(line, shown);
+        return;
     }
     let mut rest = line;
+    // The last of TOML's own signs, or a value.
+    let mut before = ' ';
     while let Some(first) = rest.chars().next() {
-        let (length, is_secret) = match open {
+        let (length, is_secret) = match open.quotes {
             Some(quotes) if rest.starts_with(quotes) => {
-                open = None;
+                open.quotes = None;
                 (quotes.len(), false)
             }
             // What is escaped ends no text.
@@ -572,22 +582,60 @@ fn mask(line: &str, mut open: Option<&'static str>, shown: &mut String) -> Optio
             }
             Some(_) => (first.len_utf8(), true),
             None => {
-                open = ["\"\"\"", "'''", "\"", "'"]
+                open.quotes = ["\"\"\"", "'''", "\"", "'"]
                     .into_iter()
                     .find(|quotes| rest.starts_with(quotes));
-                (open.map_or(first.len_utf8(), str::len), false)
+                match (open.quotes, first) {
+                    (Some(quotes), _) => {
+                        before = '"';
+                        (quotes.len(), false)
+                    }
+                    (None, '#') => (rest.len(), true),
+                    (None, '[' | '{' | ']' | '}' | ',' | '=') => {
+                        match first {
+                            '[' | '{' => open.depth += 1,
+                            ']' | '}' => open.depth = open.depth.saturating_sub(1),
+                            _ => {}
+                        }
+                        before = first;
+                        (1, false)
+                    }
+                    (None, _) if first.is_whitespace() => (first.len_utf8(), false),
+                    (None, _) => {
+                        let length = word(rest);
+                        let word = &rest[..length];
+                        let is_key = matches!(before, '{' | ',') && rest[length..].trim_start().starts_with('=');
+                        before = '"';
+                        (length, !is_key && !matches!(word, "true" | "false"))
+                    }
+                }
             }
         };
         let (part, after) = rest.split_at(length);
         if is_secret {
-            stars(shown, part);
+            stars(part, shown);
         } else {
             shown.push_str(part);
         }
         rest = after;
     }
     // Only a text in three quotes goes on.
-    open.filter(|quotes| quotes.len() == 3)
+    open.quotes = open.quotes.filter(|quotes| quotes.len() == 3);
+}
+
+/// The length of what a text begins with, up to a sign of TOML's.
+fn word(text: &str) -> usize {
+    text.find(|c: char| c.is_whitespace() || "[]{},=#\"'".contains(c))
+        .unwrap_or(text.len())
+}
+
+fn stars(text: &str, shown: &mut String) {
+    for character in text.chars() {
+        match character {
+            '\n' | '\r' => shown.push(character),
+            _ => shown.extend(std::iter::repeat_n('*', character.len_utf8())),
+        }
+    }
 }
 
 /// A text file, if it is no larger than so many bytes.
@@ -734,11 +782,14 @@ mod tests {
             "key = \"a\\\"hunter2\"\nkey = '''it's hunter2'''\nurl = 'a\"hunter2'\npassword = hunter2\n",
             "account.d.pasword = \"hunter2\"\naccount = { e = { pasword = \"hunter2\" } }\n",
             "# password = \"hunter2\"\n",
+            "smtp = { password = hunter2, port = 25 }\npassword = \"hun\"hunter2\"\n",
+            "tokens = [ # and the [others\n  \"hunter2\", hunter2,\n  'hunter2',\n]\nsite = \"lyon\"\n",
         );
         let shown = hide_secrets(text);
         assert!(!shown.contains("hunter2"), "{shown}");
         assert!(shown.contains("\"anna\"") && shown.contains("\"mail\""), "{shown}");
-        assert!(shown.contains("\"hers\""), "{shown}");
+        assert!(shown.contains("\"hers\"") && shown.contains("\"lyon\""), "{shown}");
+        assert!(shown.contains(", port = **"), "{shown}");
         assert_eq!(shown.len(), text.len());
     }
 

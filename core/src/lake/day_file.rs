@@ -36,7 +36,10 @@ use super::{
     columns::{Cell, Column, Hold, Record},
     day_path, work_folder,
 };
-use crate::model::{Hop, Micros, SiteName, UtcMicros};
+use crate::{
+    mail::hex,
+    model::{Hop, Micros, SiteName, UtcMicros},
+};
 
 /// Rows of a row group at most: some hundred monitors' day at five minutes. It ends a little earlier at the end of a monitor's
 /// rows, so that readers who take some monitors at a time read each group once.
@@ -288,7 +291,7 @@ fn checksum(bytes: &[u8], place: &std::ops::Range<usize>) -> String {
     hasher.update(&bytes[..place.start]);
     hasher.update(UNSEALED);
     hasher.update(&bytes[place.end..]);
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hasher.finalize())
 }
 
 /// What a file's checksum says of it.

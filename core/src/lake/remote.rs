@@ -31,6 +31,8 @@ const REQUEST: Duration = Duration::from_secs(120);
 const RETRYING: Duration = Duration::from_secs(20);
 /// The largest object that is read.
 const LARGEST: u64 = 2 * 1024 * 1024 * 1024;
+/// So long after it was last written, nobody writes a file of a mirror any more.
+const ABANDONED: Duration = Duration::from_secs(3600);
 /// Objects that are fetched at once.
 const AT_ONCE: usize = 8;
 /// Which version of which object a mirror holds.
@@ -400,6 +402,7 @@ impl Remote {
                 Some(Err(_)) => return Err(trouble(folder, std::io::Error::other("a transfer was broken off"))),
             }
         }
+        sweep(&work_folder(folder));
         let bytes = serde_json::to_vec(&held).map_err(|error| trouble(&index, error.into()))?;
         write_whole(folder, VERSIONS, &bytes).map_err(|error| trouble(&index, error))?;
         Ok(mirrored)
@@ -436,6 +439,18 @@ fn write_whole(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     let temporary = work.join(format!("{}.{}.fetched", name.replace('/', "."), std::process::id()));
     fs::write(&temporary, bytes)?;
     fs::rename(&temporary, path)
+}
+
+/// Removes what processes have left that were ended while they wrote; nobody writes for so long.
+fn sweep(work: &Path) {
+    for entry in fs::read_dir(work).into_iter().flatten().flatten() {
+        let modified = entry.metadata().and_then(|data| data.modified());
+        let is_left = modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > ABANDONED));
+        if is_left && entry.path().extension().is_some_and(|ending| ending == "fetched") {
+            // The next mirroring tries again.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 #[cfg(test)]
@@ -497,7 +512,11 @@ mod tests {
         );
         assert_eq!(remote.mirror(folder.path(), all).await.expect("mirror"), told(0, 0, 1));
         assert_eq!(fs::read(folder.path().join(name(22))).expect("read"), b"333");
-        // Nothing half fetched is left.
+        // Nothing half fetched is left, also of a process that was killed.
+        let left = fs::File::create(work_folder(folder.path()).join("samples.1.fetched")).expect("made");
+        let long_ago = std::time::SystemTime::now() - 2 * ABANDONED;
+        left.set_modified(long_ago).expect("set");
+        assert_eq!(remote.mirror(folder.path(), all).await.expect("mirror"), told(0, 0, 0));
         assert_eq!(fs::read_dir(work_folder(folder.path())).expect("list").count(), 0);
         assert!(!folder.path().join(name(23)).exists());
         assert!(!folder.path().join("writers").exists());

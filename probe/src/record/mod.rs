@@ -625,7 +625,7 @@ mod tests {
     async fn a_folder_deleted_underneath_costs_no_sample() {
         let folder = tempfile::tempdir().expect("folder");
         let recorder = Recorder::open(&config(folder.path())).await.expect("open");
-        // After the first seal the sealer rests: what follows happens to the journal alone.
+        // After a seal the sealer rests for seconds: what follows happens to the journal alone.
         recorder.seal().await.expect("seal");
         recorder.record(sample(1, Outcome::Ok)).await.expect("record");
         std::fs::remove_dir_all(folder.path().join("data")).expect("remove");
@@ -641,7 +641,7 @@ mod tests {
     async fn what_the_disk_refuses_is_held_and_written_later() {
         let folder = tempfile::tempdir().expect("folder");
         let recorder = Recorder::open(&config(folder.path())).await.expect("open");
-        // After the first seal the sealer rests: what follows happens to the journal alone.
+        // After a seal the sealer rests for seconds: what follows happens to the journal alone.
         recorder.seal().await.expect("seal");
         recorder.record(sample(1, Outcome::Ok)).await.expect("record");
         // A file where the state's folder was: nothing can be written there, not even by root.

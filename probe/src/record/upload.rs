@@ -15,6 +15,7 @@ use mailqos_core::{
         DayReader, DayWriter, LakeError, Merged, Record, Remote, RemoteError, Version, aside_folder, day_path,
         read_day, this_process,
     },
+    mail::hex,
     model::{Event, Micros, Sample, SiteName, UtcMicros},
 };
 use tokio::sync::{mpsc, oneshot};
@@ -96,7 +97,7 @@ impl Uploader {
             _ => {
                 let mut bytes = [0; 16];
                 getrandom::fill(&mut bytes).map_err(|error| RecordError::Random(error.to_string()))?;
-                let owner: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                let owner = hex(&bytes);
                 write_whole(&path, owner.as_bytes()).map_err(|source| RecordError::io(&path, source))?;
                 owner
             }

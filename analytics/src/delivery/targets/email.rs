@@ -10,7 +10,7 @@ use lettre::{
 };
 use mailqos_core::{
     config::{Config, EmailTarget, FilesTarget, Kind, MailServer, Target, TooLarge},
-    mail::{MailError, Mailer, Reply, one_line},
+    mail::{MailError, Mailer, Reply, hex, one_line},
     model::{MonitorId, Name, UtcMicros},
 };
 
@@ -628,7 +628,7 @@ impl<'a> Content<'a> {
         if mail.key != WHOLE {
             hash.update(mail.key.as_bytes());
         }
-        let id = super::hex(&hash.finish().as_ref()[..16]);
+        let id = hex(&hash.finish().as_ref()[..16]);
         let builder = builder
             .subject(subject)
             .message_id(Some(format!("<{id}.mailqos@{}>", self.domain)))

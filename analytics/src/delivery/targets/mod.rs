@@ -16,7 +16,7 @@ use mailqos_core::{
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::{
-    DeliveryError, Parcel, Progress, Receipt, Served, hex,
+    DeliveryError, Parcel, Progress, Receipt, Served,
     names::{self, Rules},
     put,
     shelf::{self, File, Old, Shelf, Swept},

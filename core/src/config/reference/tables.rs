@@ -72,7 +72,7 @@ pub const CONFIGURATION: Reference = Reference {
                 Key::new("patience", DURATION, "How long a delivery is tried; a target may have its own.").default("\"3d\""),
                 Key::new("first_pause", DURATION, "The pause after the first attempt; doubled with each.").default("\"30s\""),
                 Key::new("longest_pause", DURATION, "The longest pause between two attempts.").default("\"1h\""),
-                Key::new("action_list", NAME, "Who is told of what was given up, and of reports that can't be made.").otherwise("the log alone says it"),
+                Key::new("action_list", NAME, "Who is told of what was given up, of recipients that were refused, and of reports that can't be made.").otherwise("the log alone says it"),
             ]],
         },
         Shape {

@@ -11,7 +11,7 @@ use std::{
 use mailqos_core::{
     config::TlsMode,
     mail::{
-        Credentials, Secret, Wire, explained,
+        Credentials, Secret, Wire, explained, hex,
         sasl::{self, MAX_CHALLENGES, Mechanism},
     },
     model::{Micros, Stage},
@@ -515,7 +515,7 @@ async fn exchange(
         Way::Apop => {
             let stamp = stamp.unwrap_or_default();
             let digest = Md5::digest(format!("{stamp}{}", credentials.secret.expose()));
-            let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            let digest = hex(&digest);
             session
                 .send_secret(stage, &Secret::new(format!("APOP {} {digest}", credentials.user)))
                 .await?;
