@@ -547,13 +547,13 @@ fn holds_accounts(line: &str) -> bool {
 struct Open {
     /// The quotes that end a text of several lines.
     quotes: Option<&'static str>,
-    /// Brackets and braces.
-    depth: usize,
+    /// Brackets and braces, the innermost last.
+    brackets: Vec<char>,
 }
 
 impl Open {
     fn is_any(&self) -> bool {
-        self.quotes.is_some() || self.depth > 0
+        self.quotes.is_some() || !self.brackets.is_empty()
     }
 }
 
@@ -593,8 +593,8 @@ fn mask(line: &str, open: &mut Open, shown: &mut String) {
                     (None, '#') => (rest.len(), true),
                     (None, '[' | '{' | ']' | '}' | ',' | '=') => {
                         match first {
-                            '[' | '{' => open.depth += 1,
-                            ']' | '}' => open.depth = open.depth.saturating_sub(1),
+                            '[' | '{' => open.brackets.push(first),
+                            ']' | '}' => drop(open.brackets.pop()),
                             _ => {}
                         }
                         before = first;
@@ -604,7 +604,9 @@ fn mask(line: &str, open: &mut Open, shown: &mut String) {
                     (None, _) => {
                         let length = word(rest);
                         let word = &rest[..length];
-                        let is_key = matches!(before, '{' | ',') && rest[length..].trim_start().starts_with('=');
+                        let is_key = open.brackets.last() == Some(&'{')
+                            && matches!(before, '{' | ',')
+                            && rest[length..].trim_start().starts_with('=');
                         before = '"';
                         (length, !is_key && !matches!(word, "true" | "false"))
                     }
@@ -782,14 +784,14 @@ mod tests {
             "key = \"a\\\"hunter2\"\nkey = '''it's hunter2'''\nurl = 'a\"hunter2'\npassword = hunter2\n",
             "account.d.pasword = \"hunter2\"\naccount = { e = { pasword = \"hunter2\" } }\n",
             "# password = \"hunter2\"\n",
-            "smtp = { password = hunter2, port = 25 }\npassword = \"hun\"hunter2\"\n",
-            "tokens = [ # and the [others\n  \"hunter2\", hunter2,\n  'hunter2',\n]\nsite = \"lyon\"\n",
+            "smtp = { password = hunter2, port = 25 }\npassword = \"hun\"ha,hunter2=x\"\n",
+            "tokens = [ # and the [others\n  \"hunter2\", hunter2,\n  'hunter2', a,hunter2==\n]\nsite = \"lyon\"\n",
         );
         let shown = hide_secrets(text);
         assert!(!shown.contains("hunter2"), "{shown}");
         assert!(shown.contains("\"anna\"") && shown.contains("\"mail\""), "{shown}");
         assert!(shown.contains("\"hers\"") && shown.contains("\"lyon\""), "{shown}");
-        assert!(shown.contains(", port = **"), "{shown}");
+        assert!(shown.contains("{ pasword = \""), "{shown}");
         assert_eq!(shown.len(), text.len());
     }
 
