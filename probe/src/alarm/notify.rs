@@ -355,9 +355,16 @@ async fn settle(alarms: &Alarms, report: Report) {
                             detail: Some(detail.to_string()),
                             ..sent
                         });
-                        let Accepted::Partly(_, left) = accepted else {
+                        let Accepted::Partly { left, gone, .. } = accepted else {
                             return false;
                         };
+                        if !gone.is_empty() {
+                            let text = format!("given up for {}: {words}", gone.join(", "));
+                            events.push(event(change, EventKind::NotificationFailed, text));
+                        }
+                        if left.is_empty() {
+                            return false;
+                        }
                         pending.left.clone_from(left);
                         let old = put_off(pending, now, retry_for);
                         if old {
@@ -721,7 +728,11 @@ mod tests {
         scene.alarms.lock().outbox = vec![message.clone()];
         let left = vec!["a@b.example".to_owned(), "c@d.example".to_owned()];
         let before = UtcMicros::now();
-        let partly = Accepted::Partly("taken".to_owned(), left.clone());
+        let partly = Accepted::Partly {
+            words: "taken".to_owned(),
+            left: left.clone(),
+            gone: vec!["e@f.example".to_owned()],
+        };
         scene.settle(&message, Ok(partly)).await;
         {
             let kept = scene.alarms.lock();
@@ -731,7 +742,7 @@ mod tests {
             let both = vec![pending(Why::Raised, "two"), kept.outbox[0].clone()];
             let step = &scene.config.action_lists["default"].steps[0];
             let recipients: Vec<_> = divide(step, both).iter().map(|group| group[0].left.len()).collect();
-            assert_eq!(recipients, [0, 1]);
+            assert_eq!(recipients, [0, 2]);
         }
         // Whom even that try refuses for good is given up at once; nobody else is.
         for rest in [&left[..], &left[..1], &[]] {
@@ -751,7 +762,12 @@ mod tests {
             .filter(|event| event.kind == EventKind::NotificationFailed)
             .map(|event| event.text.as_deref())
             .collect();
-        let given_up = ["c@d.example", "a@b.example"].map(|who| format!("given up for {who}: refused"));
+        let given_up = [
+            ("e@f.example", "taken"),
+            ("c@d.example", "refused"),
+            ("a@b.example", "refused"),
+        ]
+        .map(|(who, words)| format!("given up for {who}: {words}"));
         assert_eq!(failed, given_up.each_ref().map(|text| Some(text.as_str())));
         let created = format!("\"created\":{}", message.created.0);
         for event in events {

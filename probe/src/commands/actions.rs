@@ -114,7 +114,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
         }
         let took = Micros(Micros::from(begun.elapsed()).0 / 1000 * 1000);
         let line = match outcome.result {
-            Ok(Accepted::Confirmed(words) | Accepted::Partly(words, _)) => {
+            Ok(Accepted::Confirmed(words) | Accepted::Partly { words, .. }) => {
                 format!("✓ {route}: accepted in {took} ({words})")
             }
             Ok(Accepted::Unconfirmed(words)) => format!("~ {route}: {words}"),

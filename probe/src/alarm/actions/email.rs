@@ -15,10 +15,17 @@ use crate::alarm::message::Telling;
 
 /// Why nobody got a mail.
 pub(super) enum Failed {
-    /// The server refused the recipients, each by itself: why, and those whom it refused for now.
-    Recipients(String, Vec<String>),
+    /// The server refused the recipients, each by itself: why, and whom.
+    Recipients(String, Refusals),
     /// Anything else.
     Otherwise(String),
+}
+
+/// Whom a server refused.
+#[derive(Default)]
+pub(super) struct Refusals {
+    pub(super) for_now: Vec<String>,
+    pub(super) for_good: Vec<String>,
 }
 
 impl From<String> for Failed {
@@ -28,14 +35,14 @@ impl From<String> for Failed {
 }
 
 /// Sends the message through one mail server, to those of its recipients in `only` unless nobody is; returns the reply that accepted
-/// it, and for whom it was refused for now.
+/// it, and who was refused.
 pub(super) async fn send(
     config: &Config,
     server: &Name,
     to: &[String],
     only: &[String],
     telling: &Telling,
-) -> Result<(String, Vec<String>), Failed> {
+) -> Result<(String, Refusals), Failed> {
     let Some(options) = config.mail_servers.get(server) else {
         return Err(format!("there is no mail server {server} any more").into());
     };
@@ -43,30 +50,33 @@ pub(super) async fn send(
     let mail = compose(&options.from, to, only, telling, server, config.site.as_str())?;
     match mailer.send(&mail).await {
         Ok(delivered) => {
-            let (mut words, left) = refusals(&delivered.refused, to, server);
+            let (mut words, refused) = refusals(&delivered.refused, to, server);
             words.insert(0, delivered.reply.to_string());
-            Ok((words.join("; but "), left))
+            Ok((words.join("; but "), refused))
         }
         Err(MailError::Smtp(error)) if !error.refused.is_empty() => {
-            let (words, left) = refusals(&error.refused, to, server);
-            Err(Failed::Recipients(words.join("; "), left))
+            let (words, refused) = refusals(&error.refused, to, server);
+            Err(Failed::Recipients(words.join("; "), refused))
         }
         Err(error) => Err(error.to_string().into()),
     }
 }
 
-/// What a server said of those whom it refused, and those of `to` whom it refused for now.
-fn refusals(refused: &[(Address, Reply)], to: &[String], server: &Name) -> (Vec<String>, Vec<String>) {
-    let (mut words, mut left) = (Vec::new(), Vec::new());
+/// What a server said of those of `to` whom it refused, and who they are.
+fn refusals(refused: &[(Address, Reply)], to: &[String], server: &Name) -> (Vec<String>, Refusals) {
+    let (mut words, mut all) = (Vec::new(), Refusals::default());
     for (address, refusal) in refused {
         tracing::warn!("{address} is refused by {server}: {refusal}");
         words.push(format!("{address} was refused: {refusal}"));
-        if refusal.is_transient() {
-            let is_it = |text: &&String| mailbox(text).is_ok_and(|mailbox| mailbox.email == *address);
-            left.extend(to.iter().filter(is_it).cloned());
-        }
+        let list = if refusal.is_transient() {
+            &mut all.for_now
+        } else {
+            &mut all.for_good
+        };
+        let is_it = |text: &&String| mailbox(text).is_ok_and(|mailbox| mailbox.email == *address);
+        list.extend(to.iter().filter(is_it).cloned());
     }
-    (words, left)
+    (words, all)
 }
 
 fn mailbox(address: &str) -> Result<Mailbox, String> {

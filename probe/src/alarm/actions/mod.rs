@@ -14,8 +14,15 @@ use super::message::Telling;
 pub(crate) enum Accepted {
     /// The other end has taken it; its words.
     Confirmed(String),
-    /// It has taken it for some; those whom it refused for now, and who are to be told again.
-    Partly(String, Vec<String>),
+    /// It has taken it for some.
+    Partly {
+        /// Its words.
+        words: String,
+        /// Those whom it refused for now, and who are to be told again.
+        left: Vec<String>,
+        /// Those whom it refused for good.
+        gone: Vec<String>,
+    },
     /// It was handed over, and nothing ever confirms it.
     Unconfirmed(String),
 }
@@ -23,7 +30,7 @@ pub(crate) enum Accepted {
 impl Accepted {
     /// What was said of it.
     pub(crate) fn words(&self) -> &str {
-        let (Self::Confirmed(words) | Self::Partly(words, _) | Self::Unconfirmed(words)) = self;
+        let (Self::Confirmed(words) | Self::Partly { words, .. } | Self::Unconfirmed(words)) = self;
         words
     }
 
@@ -72,6 +79,7 @@ pub(crate) async fn carry_out(config: &Config, step: &Step, telling: &Telling, o
         let (mut replies, mut failures) = (Vec::new(), Vec::new());
         // Those who are to be told still, once a server has said whom it refuses.
         let mut left: Option<Vec<String>> = None;
+        let mut gone = Vec::new();
         for name in std::iter::once(mail_server).chain(fallback) {
             let channel = format!("e-mail through {name}");
             // The fallback is for those whom the first did not take it for.
@@ -83,14 +91,16 @@ pub(crate) async fn carry_out(config: &Config, step: &Step, telling: &Telling, o
                 Ok((reply, refused)) => {
                     replies.push(format!("{channel}: {reply}"));
                     channels.push((channel, Ok(())));
-                    left = Some(refused);
+                    left = Some(refused.for_now);
+                    gone.extend(refused.for_good);
                 }
                 // A full mailbox of those who are left says nothing of the channel, which takes mail for others.
-                Err(email::Failed::Recipients(error, for_now)) if !rest.is_empty() => {
+                Err(email::Failed::Recipients(error, refused)) if !rest.is_empty() => {
                     failures.push(format!("{name}: {error}"));
                     // The fallback is not the last word about those whom the first refused for now.
                     if name == mail_server {
-                        left = Some(for_now);
+                        left = Some(refused.for_now);
+                        gone.extend(refused.for_good);
                     }
                 }
                 Err(email::Failed::Recipients(error, _) | email::Failed::Otherwise(error)) => {
@@ -103,7 +113,7 @@ pub(crate) async fn carry_out(config: &Config, step: &Step, telling: &Telling, o
             }
         }
         return Outcome {
-            result: mailed(replies, failures, left),
+            result: mailed(replies, failures, left, gone),
             channels,
         };
     }
@@ -127,16 +137,23 @@ pub(crate) async fn carry_out(config: &Config, step: &Step, telling: &Telling, o
     }
 }
 
-/// What the answers of mail servers come to; `left` are those who are to be told again.
-fn mailed(replies: Vec<String>, failures: Vec<String>, left: Option<Vec<String>>) -> Result<Accepted, Refused> {
+/// What the answers of mail servers come to; `left` are those who are to be told again, `gone` those who were refused for good.
+fn mailed(
+    replies: Vec<String>,
+    failures: Vec<String>,
+    left: Option<Vec<String>>,
+    gone: Vec<String>,
+) -> Result<Accepted, Refused> {
     if replies.is_empty() {
         let text = failures.join("; ");
         return Err(Refused { text, left });
     }
     let words = [replies, failures].concat().join("; ");
-    Ok(match left.filter(|left| !left.is_empty()) {
-        Some(left) => Accepted::Partly(words, left),
-        None => Accepted::Confirmed(words),
+    let left = left.unwrap_or_default();
+    Ok(if left.is_empty() && gone.is_empty() {
+        Accepted::Confirmed(words)
+    } else {
+        Accepted::Partly { words, left, gone }
     })
 }
 
@@ -184,10 +201,19 @@ mod tests {
         // To all: the fallback is for the one that is full.
         fill();
         let outcome = carry_out(&config, step, &telling, &[]).await;
-        let Ok(Accepted::Partly(words, left)) = outcome.result else {
+        let Ok(Accepted::Partly {
+            words,
+            left,
+            gone: lost,
+        }) = outcome.result
+        else {
             panic!("{outcome:?}");
         };
-        assert_eq!(left, [full.as_str()], "{words}");
+        assert_eq!(
+            (left.as_slice(), lost.as_slice()),
+            (&[full.clone()][..], &[gone.clone()][..]),
+            "{words}"
+        );
         assert!(
             words.contains("gone@example.net was refused: 550") && words.contains("second: full@"),
             "{words}"
