@@ -480,7 +480,7 @@ async fn a_mail_whose_horizon_ended_while_the_probe_was_gone_is_looked_for_once_
 
 #[tokio::test]
 async fn a_mail_that_nobody_could_look_for_since_the_start_is_not_lost() {
-    let slow = Fault::Delay(Duration::from_millis(1600));
+    let slow = Fault::Delay(Duration::from_secs(6));
     for (faults, words) in [
         (
             vec![("GREETING", Fault::Reply("-ERR [SYS/TEMP] later".into()))],
@@ -493,7 +493,7 @@ async fn a_mail_that_nobody_could_look_for_since_the_start_is_not_lost() {
         ),
     ] {
         let probe = Probe::new(Options::default()).await;
-        let config = probe.config(&[("\"3s\"", "\"400ms\""), ("\"1s\"", "\"2s\"")]);
+        let config = probe.config(&[("\"3s\"", "\"400ms\""), ("\"1s\"", "\"10s\"")]);
         for (phase, fault) in faults {
             probe.server.inject(Protocol::Pop3, phase, fault, When::Always);
         }
@@ -1177,8 +1177,8 @@ async fn a_test_does_not_wait_for_a_visit_without_end() {
     probe.server.inject(Protocol::Pop3, "TOP", slow, When::Always);
     let sample = probe.run_with(&[("\"3s\"", "\"500ms\"")]).await.sample;
     assert_eq!(
-        (sample.outcome, sample.stage),
-        (Outcome::PickupFailed, Some(Stage::PickupReceive)),
+        (sample.outcome, sample.stage, sample.settled),
+        (Outcome::PickupFailed, Some(Stage::PickupReceive), Some(false)),
         "{sample:?}"
     );
     let error = sample.error.unwrap();
@@ -1189,7 +1189,13 @@ async fn a_test_does_not_wait_for_a_visit_without_end() {
 }
 
 #[tokio::test]
-async fn a_mailbox_that_hangs_in_the_end_does_not_make_the_mail_lost() {
+async fn where_the_mailbox_hangs_in_the_end_the_horizon_decides() {
+    for (lands, horizon, outcome) in [(true, "60s", Outcome::Late), (false, "10s", Outcome::Lost)] {
+        where_the_mailbox_hangs(lands, horizon, outcome).await;
+    }
+}
+
+async fn where_the_mailbox_hangs(lands: bool, horizon: &str, outcome: Outcome) {
     let probe = Probe::new(Options {
         pop3_without: vec!["PIPELINING".to_owned()],
         delays: Delays::Fixed(Duration::from_secs(30)),
@@ -1199,7 +1205,7 @@ async fn a_mailbox_that_hangs_in_the_end_does_not_make_the_mail_lost() {
     let config = probe.config(&[
         ("\"3s\"", "\"800ms\""),
         ("\"100ms\"", "\"300ms\""),
-        ("\"10s\"\nsmtp", "\"60s\"\nsmtp"),
+        ("\"10s\"\nsmtp", &format!("\"{horizon}\"\nsmtp")),
     ]);
     let recorder = Recorder::open(&config).await.expect("recorder");
     let tester = Tester::new(config.clone(), recorder.clone()).await.expect("tester");
@@ -1225,15 +1231,16 @@ async fn a_mailbox_that_hangs_in_the_end_does_not_make_the_mail_lost() {
         error.contains("the last pick-up did not end within 1s800ms: the mails are not read yet"),
         "{error}"
     );
-    // Found later, it is late.
     probe.server.heal();
-    let mail = probe.server.accepted().remove(0);
-    probe.server.put(PROBE, INBOX, [mail.content.to_vec()]);
+    if lands {
+        let mail = probe.server.accepted().remove(0);
+        probe.server.put(PROBE, INBOX, [mail.content.to_vec()]);
+    }
     until_settled(&recorder).await;
     tester.shutdown().await;
     recorder.close().await.expect("closed");
     let samples = recorded(&probe, &config, sample.started_at);
-    assert_eq!(outcomes(&samples), [(Outcome::Late, false)], "{samples:?}");
+    assert_eq!(outcomes(&samples), [(outcome, false)], "{samples:?}");
 }
 
 #[tokio::test]

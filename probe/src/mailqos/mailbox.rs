@@ -17,7 +17,7 @@ use mailqos_core::{
     transcripts::Conversation,
 };
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, mpsc::UnboundedSender, watch},
     task::JoinHandle,
 };
 
@@ -157,8 +157,8 @@ pub(super) struct Progress {
     /// Pick-ups since it was sent.
     pub(super) pickups: i32,
     pub(super) last: Option<LastVisit>,
-    /// One of them ended without an error.
-    pub(super) looked: bool,
+    /// When the last of them began that ended without an error.
+    pub(super) looked_at: Option<Moment>,
     pub(super) found: Option<Found>,
     /// The visit that found it.
     pub(super) found_by: Option<LastVisit>,
@@ -171,7 +171,9 @@ impl Progress {
     /// Notes a visit, and what it found of the mail.
     fn note_visit(&mut self, visit: &LastVisit, finds: Vec<Found>) {
         self.pickups += 1;
-        self.looked |= visit.error.is_none();
+        if visit.error.is_none() {
+            self.looked_at = Some(visit.began);
+        }
         if let Some(transcript) = &visit.transcript {
             if self.visits.len() >= MOST_TRANSCRIPTS {
                 self.visits.pop_front();
@@ -493,6 +495,7 @@ impl Drop for Watching {
 /// deleted already.
 struct Visiting<'a> {
     registry: &'a Registry,
+    duplicates: &'a UnboundedSender<Sample>,
     visit: Visit,
 }
 
@@ -508,7 +511,9 @@ impl Drop for Visiting<'_> {
         visit.found.retain(|found| found.receive.is_some());
         if !visit.found.is_empty() {
             // As if of a mailbox that nobody waits in: whose mail was not found learns nothing from half a visit.
-            self.registry.hand_out(MailboxId::new(), visit);
+            for sample in self.registry.hand_out(MailboxId::new(), visit) {
+                let _ = self.duplicates.send(sample);
+            }
         }
     }
 }
@@ -627,11 +632,7 @@ impl Mailbox {
 
     /// Visits the mailbox whenever somebody's plan says so, until nobody can have one any more; `duplicates` takes the samples of
     /// settled tests whose mail came again.
-    pub(super) async fn serve(
-        self: Arc<Self>,
-        registry: Arc<Registry>,
-        duplicates: tokio::sync::mpsc::UnboundedSender<Sample>,
-    ) {
+    pub(super) async fn serve(self: Arc<Self>, registry: Arc<Registry>, duplicates: UnboundedSender<Sample>) {
         let mut memory = Memory::default();
         let mut watching: Option<(Moment, Watching)> = None;
         // Only where a visit has just succeeded: a watch must not double the tries of a wrong password.
@@ -659,6 +660,7 @@ impl Mailbox {
             }
             let mut visiting = Visiting {
                 registry: &registry,
+                duplicates: &duplicates,
                 visit: Visit::begin(),
             };
             let ending = self.visit(&mut memory, &registry, &mut visiting.visit).await;

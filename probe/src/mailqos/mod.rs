@@ -82,9 +82,9 @@ pub struct Tester {
     clocks: Mutex<Clocks>,
     transcripts: Arc<Store>,
     duplicates: tokio::sync::mpsc::UnboundedSender<Sample>,
-    /// What visits the mailboxes, and what keeps the duplicates that it comes upon.
+    /// What visits the mailboxes.
     visits: Mutex<Vec<JoinHandle<()>>>,
-    /// Who waits for mails beyond max round trip.
+    /// Who waits for mails beyond max round trip, and who keeps the duplicates that visits come upon.
     settling: Mutex<Vec<JoinHandle<()>>>,
     network: Network,
     stopping: watch::Sender<bool>,
@@ -118,8 +118,15 @@ impl Tester {
             stopping: watch::Sender::new(false),
         });
         if let Some(recorder) = tester.recorder.clone() {
-            spawn(&tester.visits, async move {
-                while let Some(sample) = found.recv().await {
+            let mut stopping = tester.stopping.subscribe();
+            spawn(&tester.settling, async move {
+                loop {
+                    let sample = tokio::select! {
+                        biased;
+                        Some(sample) = found.recv() => sample,
+                        // No visit is made any more.
+                        _ = stopping.wait_for(|stop| *stop) => break,
+                    };
                     keep(&recorder, &sample).await;
                 }
             });
@@ -205,14 +212,18 @@ impl Tester {
             wait(expected.progress.clone(), deadline, options.timeout, &mut stopping),
             self.note_in_flight(&sample, sent.nonce, sent.at, options)
         );
-        let settled = self.judge(&mut sample, &sent, &expected, &progress, options, *stopping.borrow());
+        let mut settled = self.judge(&mut sample, &sent, &expected, &progress, options, *stopping.borrow());
         let pickup = progress
             .found_by
             .as_ref()
             .or(progress.last.as_ref())
             .map(|visit| visit.began - started);
         let timeline = Timeline::of(&sample, smtp, Some(sent.moment - started), pickup);
-        self.network.doubt(&mut sample).await;
+        if self.network.doubt(&mut sample).await {
+            // Whatever becomes of the mail, nothing can be told by it.
+            sample.settled = None;
+            settled = true;
+        }
         self.record(&sample).await;
         let conversations: Vec<_> = attempts
             .conversations()
@@ -223,13 +234,12 @@ impl Tester {
             self.registry.settled(sent.nonce, sample.clone());
         } else {
             self.note_in_flight(&sample, sent.nonce, sent.at, options).await;
-            if !*stopping.borrow() {
-                let tester = self.clone();
-                let (sample, options) = (sample.clone(), options.clone());
-                spawn(&self.settling, async move {
-                    tester.settle(sample, sent, expected, &options).await;
-                });
-            }
+            // Also of a test that is told to stop: its mail may have been taken since it was judged.
+            let tester = self.clone();
+            let (sample, options) = (sample.clone(), options.clone());
+            spawn(&self.settling, async move {
+                tester.settle(sample, sent, expected, &options).await;
+            });
         }
         TestResult {
             sample,
@@ -288,7 +298,8 @@ impl Tester {
             // It stays on record for the next life.
             return;
         } else {
-            self.give_up(&mut sample, &expected, &progress).await;
+            self.give_up(&mut sample, sent.moment, &expected, &progress, options)
+                .await;
         }
         sample.settled = Some(true);
         self.record(&sample).await;

@@ -32,8 +32,8 @@ impl Network {
         *lock(&self.references) = references.to_vec();
     }
 
-    /// Takes back a failure that is the probe's own.
-    pub(super) async fn doubt(&self, sample: &mut Sample) {
+    /// Takes back a failure that is the probe's own; tells whether it is.
+    pub(super) async fn doubt(&self, sample: &mut Sample) -> bool {
         let by_network = matches!(sample.outcome, Outcome::SmtpFailed | Outcome::PickupFailed)
             && matches!(
                 sample.stage,
@@ -47,7 +47,7 @@ impl Network {
                 )
             );
         if !by_network || lock(&self.references).is_empty() || self.is_there().await {
-            return;
+            return false;
         }
         let before = sample.error.take().unwrap_or_default();
         sample.error = Some(format!(
@@ -55,6 +55,7 @@ impl Network {
         ));
         sample.outcome = Outcome::NotTested;
         sample.stage = None;
+        true
     }
 
     async fn is_there(&self) -> bool {

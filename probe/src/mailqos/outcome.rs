@@ -3,13 +3,13 @@
 use mailqos_core::{
     config::MailQos,
     mail::one_line,
-    model::{Outcome, Sample, Stage},
+    model::{Micros, Outcome, Sample, Stage},
 };
 
 use super::{
     Tester,
     bounce::{self, Notice},
-    evidence::{Evidence, RoundTrip},
+    evidence::{Evidence, Moment, RoundTrip},
     hand_over::{HandOver, Sent},
     mailbox::{Expected, LastVisit, Progress, lock},
     pickup::PickupError,
@@ -60,10 +60,9 @@ impl Tester {
                 let stage = expected.visit_is_at().unwrap_or(Stage::PickupConnect);
                 sample.outcome = Outcome::PickupFailed;
                 sample.stage = Some(stage);
-                let has_looked = progress.last.is_some();
-                let what = if has_looked {
-                    // Those before it looked too early: whether the mail has landed since, it will tell.
-                    sample.settled = Some(false);
+                // Those before it looked too early, if there were any: whether the mail has landed, it will tell.
+                sample.settled = Some(false);
+                let what = if progress.last.is_some() {
                     "the last pick-up did not end within"
                 } else {
                     "no pick-up ended within"
@@ -73,14 +72,10 @@ impl Tester {
                     options.max_round_trip + options.timeout,
                     waits_for(stage)
                 ));
-                !has_looked
+                false
             }
             None => {
-                sample.outcome = Outcome::Lost;
-                sample.error = Some(format!(
-                    "not in the mailbox {} after it was sent",
-                    options.max_round_trip
-                ));
+                note_lost(sample, options.max_round_trip);
                 sample.settled = Some(false);
                 false
             }
@@ -88,8 +83,21 @@ impl Tester {
     }
 
     /// What a test comes to whose mail was not found before the horizon ended.
-    pub(super) async fn give_up(&self, sample: &mut Sample, expected: &Expected, progress: &Progress) {
-        if sample.outcome != Outcome::Lost || progress.looked {
+    pub(super) async fn give_up(
+        &self,
+        sample: &mut Sample,
+        sent: Moment,
+        expected: &Expected,
+        progress: &Progress,
+        options: &MailQos,
+    ) {
+        // The pick-up at max round trip told nothing; one after it has.
+        if sample.outcome == Outcome::PickupFailed
+            && progress.looked_at.is_some_and(|at| at >= sent + options.max_round_trip)
+        {
+            note_lost(sample, options.horizon);
+        }
+        if sample.outcome != Outcome::Lost || progress.looked_at.is_some() {
             return;
         }
         // Since the probe was started again, nobody has seen the mailbox: that the mail is lost can't be told.
@@ -164,6 +172,13 @@ impl Tester {
         note_verdicts(sample, &found.mail);
         sample.hops = (!hops.is_empty()).then_some(hops);
     }
+}
+
+/// Fills in that the mail was not there so long after it was sent.
+fn note_lost(sample: &mut Sample, after: Micros) {
+    sample.outcome = Outcome::Lost;
+    sample.stage = None;
+    sample.error = Some(format!("not in the mailbox {after} after it was sent"));
 }
 
 /// Fills in why the mailbox could not be looked into.
