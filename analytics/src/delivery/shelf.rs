@@ -239,6 +239,12 @@ pub(super) fn unfinished(name: &str, sha256: &str) -> String {
     format!(".{name}.{content}.part")
 }
 
+/// Somebody else has given a part its name meanwhile, or removed it: what has that name now is no old file, and stays.
+pub(super) fn vanished(place: String) -> DeliveryError {
+    let reason = "it is not there any more, to be given its name".to_owned();
+    DeliveryError::Differs { place, reason }
+}
+
 /// Size and SHA-256 of a file of this machine.
 pub(super) async fn local(path: &Path) -> Result<(u64, Hash), DeliveryError> {
     beginning(path, u64::MAX).await
