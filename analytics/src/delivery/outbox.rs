@@ -956,7 +956,11 @@ impl Outbox {
                 }
                 if let Err(error) = end {
                     tracing::warn!(target = %name, "old files stay for now: {error}");
-                    break;
+                    // What is refused in one folder may be let go in another; who is not let in does not knock again.
+                    let is_inside = !matches!(error, DeliveryError::Unopened(_) | DeliveryError::Credentials(_));
+                    if !(is_inside && error.again() == Again::WhenMended) {
+                        break;
+                    }
                 }
             }
         }
