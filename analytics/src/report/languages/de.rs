@@ -112,6 +112,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Beyond chance, {0} got worse at {1} of {2} monitors, most at {3} with {4}.",
             "{0}: über den Zufall hinaus schlechter bei {1} von {2} Monitoren, am meisten bei {3} mit {4}.",
         ),
+        (
+            "Beyond chance, {0} hardly changed.",
+            "{0}: über den Zufall hinaus kaum verändert.",
+        ),
         ("Burn rate", "Verbrauchsrate"),
         (
             "Can be kept if it goes on so: {0} of {1} promises; of the rest too little is known.",

@@ -109,6 +109,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Beyond chance, {0} got worse at {1} of {2} monitors, most at {3} with {4}.",
             "{0}: utöver slumpen sämre hos {1} av {2} monitorer, mest hos {3} med {4}.",
         ),
+        (
+            "Beyond chance, {0} hardly changed.",
+            "{0}: utöver slumpen knappt förändrad.",
+        ),
         ("Burn rate", "Förbrukningstakt"),
         (
             "Can be kept if it goes on so: {0} of {1} promises; of the rest too little is known.",
