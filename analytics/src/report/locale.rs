@@ -538,13 +538,19 @@ pub fn decimals_for(tests: u64) -> usize {
     }
 }
 
-/// Per cent, cut rather than rounded upward: 99.996 % is no 100.00 %; and what is more than nothing does not become nothing.
+/// Per cent, never rounded to all or nothing: 99.996 % is no 100.00 %, nor is 100.004 %; and what is more than nothing does not become
+/// nothing.
 fn truncated(share: f64, decimals: usize) -> f64 {
     let scale = 10_f64.powi(i32::try_from(decimals).unwrap_or(0));
     let percent = share * 100.0;
     let rounded = (percent * scale).round() / scale;
-    if percent < 100.0 && rounded >= 100.0 {
+    // What a division is off by is no difference.
+    if (percent - 100.0).abs() < 1e-9 {
+        100.0
+    } else if percent < 100.0 && rounded >= 100.0 {
         100.0 - 1.0 / scale
+    } else if percent > 100.0 && rounded <= 100.0 {
+        100.0 + 1.0 / scale
     } else if percent > 0.0 && rounded <= 0.0 {
         1.0 / scale
     } else {
@@ -722,6 +728,21 @@ mod tests {
         assert_eq!(shown, ["+12 %", "0 %", "0 %", "−12 %"]);
         assert_eq!(locale.points(0.000_01, 2), "0.00\u{a0}pp");
         assert_eq!(locale.points(0.000_1, 2), "+0.01\u{a0}pp");
+    }
+
+    #[test]
+    fn what_is_more_than_all_is_not_said_to_be_all() {
+        let locale = english("UTC");
+        let shown = [
+            (1.003, 0),
+            (1.000_01, 2),
+            (1.0, 0),
+            (1.0 + 1e-15, 2),
+            (1.0 - 1e-15, 0),
+            (1.57, 0),
+        ]
+        .map(|(share, decimals)| locale.percent_bare(share, decimals));
+        assert_eq!(shown, ["101", "100.01", "100", "100.00", "100", "157"]);
     }
 
     #[test]
