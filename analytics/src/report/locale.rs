@@ -13,6 +13,7 @@ use crate::{
 };
 
 pub use crate::charts::voice::DASH;
+pub(crate) use crate::charts::voice::is_nothing;
 
 /// Keeps a number and its unit on one line.
 const JOIN: char = '\u{a0}';
@@ -334,9 +335,9 @@ impl Locale {
         format!("{}{}", self.signed(share * 100.0, 0), self.language.percent)
     }
 
-    /// A difference of shares, in percentage points.
-    pub fn points(&self, difference: f64, decimals: usize) -> String {
-        format!("{}{JOIN}{}", self.signed(difference * 100.0, decimals), self.t("pp"))
+    /// A difference of shares, in percentage points; as charts write it.
+    pub fn points(&self, difference: f64) -> String {
+        (self as &dyn Voice).points(difference)
     }
 
     /// A number with its sign, but for what is rounded to nothing.
@@ -726,8 +727,9 @@ mod tests {
         let locale = english("UTC");
         let shown = [0.12, 0.001, -0.001, -0.12].map(|share| locale.change(share).replace('\u{202f}', " "));
         assert_eq!(shown, ["+12 %", "0 %", "0 %", "−12 %"]);
-        assert_eq!(locale.points(0.000_01, 2), "0.00\u{a0}pp");
-        assert_eq!(locale.points(0.000_1, 2), "+0.01\u{a0}pp");
+        assert_eq!(locale.points(0.000_004), "0.000\u{a0}pp");
+        assert_eq!(locale.points(0.000_01), "+0.001\u{a0}pp");
+        assert_eq!(locale.points(-0.001), "\u{2212}0.10\u{a0}pp");
     }
 
     #[test]

@@ -97,6 +97,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Die Verfügbarkeit stieg gegenüber dem Zeitraum davor um {0}, von {1}.",
         ),
         (
+            "Availability was that of the period before ({0}).",
+            "Die Verfügbarkeit war die des Zeitraums davor ({0}).",
+        ),
+        (
             "Availability was that of the period before ({0}): the difference is within what chance explains.",
             "Die Verfügbarkeit war die des Zeitraums davor ({0}): der Unterschied liegt im Rahmen des Zufalls.",
         ),

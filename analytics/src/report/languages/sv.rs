@@ -94,6 +94,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Tillgängligheten steg med {0} mot perioden före, från {1}.",
         ),
         (
+            "Availability was that of the period before ({0}).",
+            "Tillgängligheten var som under perioden före ({0}).",
+        ),
+        (
             "Availability was that of the period before ({0}): the difference is within what chance explains.",
             "Tillgängligheten var som under perioden före ({0}): skillnaden ryms inom slumpen.",
         ),
