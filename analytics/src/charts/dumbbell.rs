@@ -230,7 +230,13 @@ fn finding(data: &Dumbbell, rows: &[Row], worse: &dyn Fn(f64) -> f64, voice: &dy
     let (first, change) = standing().next().unwrap_or(first);
     let Some((last, gain)) = standing().next_back() else {
         if by_chance {
-            return voice.fill("No change of {0} is more than chance explains.", &[&data.metric]);
+            let all = changes.iter().all(|(row, change)| row.by_chance || *change == 0.0);
+            let text = if all {
+                "No change of {0} is more than chance explains."
+            } else {
+                "Beyond chance, {0} hardly changed."
+            };
+            return voice.fill(text, &[&data.metric]);
         }
         if let [(only, _)] = changes[..] {
             return voice.fill(
@@ -307,6 +313,11 @@ mod tests {
         let text = chart(&data, &voice).alternative;
         assert!(text.contains("got worse at none of 3 monitors; most gained"), "{text}");
         assert!(text.starts_with("Beyond chance, "), "{text}");
+        // What is more than chance, but small, is not said to be by chance.
+        data.rows[1].after = Some(0.990_1);
+        data.rows.truncate(2);
+        let hardly = chart(&data, &voice).alternative;
+        assert_eq!(hardly, format!("Beyond chance, {} hardly changed.", data.metric));
         data.rows.truncate(1);
         let only = chart(&data, &voice);
         let expected = format!("No change of {} is more than chance explains.", data.metric);

@@ -101,9 +101,14 @@ pub(crate) fn unit_of(micros: f64) -> (&'static str, f64) {
     }
 }
 
+/// Whether a number is nothing as it is written.
+pub(crate) fn is_nothing(text: &str) -> bool {
+    !text.bytes().any(|digit| (b'1'..=b'9').contains(&digit))
+}
+
 /// The text of a value, with a plus where it is shown as more than nothing; that of less brings its own sign.
 fn with_sign(value: f64, text: String) -> String {
-    if value > 0.0 && text.bytes().any(|digit| (b'1'..=b'9').contains(&digit)) {
+    if value > 0.0 && !is_nothing(&text) {
         format!("+{text}")
     } else {
         text
@@ -144,7 +149,7 @@ impl dyn Voice + '_ {
         let plain = format!("{:.decimals$}", value.abs());
         let (whole, fraction) = plain.split_once('.').unwrap_or((&plain, ""));
         let mut text = String::new();
-        if value < 0.0 && plain.bytes().any(|byte| (b'1'..=b'9').contains(&byte)) {
+        if value < 0.0 && !is_nothing(&plain) {
             text.push('\u{2212}');
         }
         for (index, digit) in whole.chars().enumerate() {
@@ -189,6 +194,13 @@ impl dyn Voice + '_ {
     /// A number with its sign, but for what is rounded to nothing.
     pub(crate) fn signed(&self, value: f64, decimals: usize) -> String {
         with_sign(value, self.number(value, decimals))
+    }
+
+    /// A difference of shares with its sign, in percentage points; a small one with a decimal more.
+    pub(crate) fn points(&self, difference: f64) -> String {
+        let points = difference * 100.0;
+        let decimals = if points.abs() < 0.095 { 3 } else { 2 };
+        format!("{}{JOIN}{}", self.signed(points, decimals), self.t("pp"))
     }
 
     /// A difference with its sign.
@@ -241,11 +253,7 @@ impl Measure {
     pub(super) fn difference(self, value: f64, voice: &dyn Voice) -> String {
         match self {
             Self::Duration => voice.shift(value),
-            Self::Share => {
-                let points = value * 100.0;
-                let decimals = if points.abs() < 0.095 { 3 } else { 2 };
-                format!("{}{JOIN}{}", voice.signed(points, decimals), voice.t("pp"))
-            }
+            Self::Share => voice.points(value),
         }
     }
 }

@@ -1,9 +1,12 @@
 //! `mailqos-analytics schedule`: runs the report schedules until told to stop.
 
-use std::{io::IsTerminal as _, process::ExitCode, sync::Arc};
+use std::{io::IsTerminal as _, process::ExitCode, sync::Arc, time::Instant};
 
 use clap::Subcommand;
-use mailqos_core::{config::Config, model::UtcMicros};
+use mailqos_core::{
+    config::Config,
+    model::{Micros, UtcMicros},
+};
 use tokio::sync::RwLock;
 use tokio_cron_scheduler::{Job, JobScheduler};
 
@@ -111,10 +114,13 @@ async fn make(config: &Arc<Config>, now: UtcMicros) -> Result<bool, Failure> {
 }
 
 async fn deliver(config: &Config, now: UtcMicros) -> Result<bool, Failure> {
+    let began = Instant::now();
     let outbox = Outbox::open(config).map_err(Failure::work)?;
     let work = outbox.work_off(config, now).await.map_err(Failure::work)?;
     say(&work);
-    outbox.tell(config, now).await.map_err(Failure::work)?;
+    // To deliver may have taken long: when people are told again counts from the end.
+    let after = now + Micros::from(began.elapsed());
+    outbox.tell(config, after).await.map_err(Failure::work)?;
     for removal in outbox.sweep(config, now).await.map_err(Failure::work)? {
         let what = match removal.reason {
             Reason::Removed => "is no longer kept: it was removed",

@@ -1,16 +1,19 @@
 //! Tells people of deliveries that were given up, that only a person can help, or that did not reach all, by an action list, until
 //! somebody's way has accepted it.
 
-use std::{collections::BTreeMap, fs::File};
+use std::{collections::BTreeMap, fs, time::Instant};
 
 use mailqos_core::{
     config::Config,
+    mail::hex,
     model::{Micros, UtcMicros},
 };
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::{
     notice,
-    outbox::{Order, Outbox, OutboxError, is_due},
+    outbox::{Order, Outbox, OutboxError, failed, is_due, private_file, sync},
 };
 
 /// After a failure people are told again no sooner.
@@ -32,15 +35,25 @@ impl Ill {
     pub(super) fn notice(self, order: &Order) -> String {
         let id = &order.id;
         match self {
-            Self::GivenUp => format!("{id}-{}", order.attempts),
+            // The same files may be ordered again, and given up after as many attempts.
+            Self::GivenUp => format!("{id}-{}-{}", order.ordered_at, order.attempts),
             Self::Stuck => format!("{id}-stuck-{}", order.stuck_at),
             Self::Refused => format!("{id}-refused"),
         }
     }
 }
 
-/// What people have not been told of yet.
-type Untold = Vec<(Order, Ill)>;
+/// What people were told of, by the name of its notice: not in the orders, so that nobody who delivers waits for who tells.
+type Notices = BTreeMap<String, Told>;
+
+/// What became of a notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Told {
+    /// Somebody's way has accepted it.
+    told: bool,
+    /// When it is told again where none has, in microseconds since 1970 UTC.
+    again: i64,
+}
 
 impl Outbox {
     /// Tells of the deliveries that were given up, are stuck or did not reach all, and that nobody was told of yet. What fails is tried again later.
@@ -54,11 +67,13 @@ impl Outbox {
         let Some(_lock) = self.lock("dead-letters")? else {
             return Ok(());
         };
-        // Held until it is written down who was told: else they would be told again.
-        let (open, _locks) = self.untold(now)?;
+        let (open, mut notices) = self.untold(now)?;
         if open.is_empty() {
             return Ok(());
         }
+        // Before anything is told: who can't write down that people were told, would tell them again and again.
+        self.remember(&mut notices, &open, false, now + PAUSE)?;
+        let began = Instant::now();
         // Many at once are one message.
         let subject = match open.as_slice() {
             [(only, Ill::GivenUp)] => format!("not delivered to {}: {}", only.target, files(only)),
@@ -82,7 +97,11 @@ impl Outbox {
             .collect::<Vec<_>>()
             .join("\n\n");
         let ids: Vec<&str> = open.iter().map(|(order, _)| order.id.as_str()).collect();
-        let id: String = open.iter().map(|(order, ill)| ill.notice(order)).collect();
+        let mut id: String = open.iter().map(|(order, ill)| ill.notice(order)).collect();
+        if open.len() > 1 {
+            // It becomes part of a Message-ID, which must fit into a line.
+            id = hex(&Sha256::digest(&id)[..12]);
+        }
         let told = notice::tell(config, list.as_str(), &id, &subject, &text).await;
         if let Err(reason) = &told {
             tracing::error!(
@@ -90,37 +109,66 @@ impl Outbox {
                 ids.join(", ")
             );
         }
-        for (order, ill) in open {
-            self.remember_told(&order, ill, told.is_ok(), now + PAUSE)?;
-        }
-        Ok(())
+        let again = now + Micros::from(began.elapsed()) + PAUSE;
+        self.remember(&mut notices, &open, told.is_ok(), again)?;
+        self.discard_told(&notices)
     }
 
-    /// What people are to be told of now, with the locks of its targets. What somebody delivers or retries just now is told later, as it
-    /// is then.
-    fn untold(&self, now: UtcMicros) -> Result<(Untold, Vec<File>), OutboxError> {
-        let mut locks = BTreeMap::new();
-        for (order, ill) in self.all_untold(now)? {
-            if ill != Ill::Refused && !locks.contains_key(&order.target) {
-                let lock = self.lock_target(&order.target)?;
-                locks.insert(order.target, lock);
-            }
-        }
-        let is_ours = |order: &Order, ill| ill == Ill::Refused || locks.get(&order.target).is_some_and(Option::is_some);
-        let mut open = self.all_untold(now)?;
-        open.retain(|(order, ill)| is_ours(order, *ill));
-        Ok((open, locks.into_values().flatten().collect()))
-    }
-
-    fn all_untold(&self, now: UtcMicros) -> Result<Untold, OutboxError> {
+    /// What people are to be told of now, and what is known of the notices of all that is ill.
+    fn untold(&self, now: UtcMicros) -> Result<(Vec<(Order, Ill)>, Notices), OutboxError> {
+        // One that can't be read is written anew.
+        let known: Notices = fs::read(self.told())
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
+        self.discard_told(&known)?;
         let dead = self.given_up()?.into_iter().map(|order| (order, Ill::GivenUp));
         let stuck = self.waiting()?.into_iter().filter(|order| order.stuck);
         let refused = self.not_to_all()?.into_iter().map(|order| (order, Ill::Refused));
-        Ok(dead
+        let mut open: Vec<_> = dead
             .chain(stuck.map(|order| (order, Ill::Stuck)))
             .chain(refused)
-            .filter(|(order, _)| !order.told && is_due(order.tell_at, now, PAUSE))
-            .collect())
+            .collect();
+        let mut notices = Notices::new();
+        open.retain(|(order, ill)| {
+            let notice = ill.notice(order);
+            let Some(told) = known.get(&notice) else { return true };
+            notices.insert(notice, *told);
+            !told.told && is_due(told.again, now, PAUSE)
+        });
+        Ok((open, notices))
+    }
+
+    /// Writes down what became of notices; the lock is held.
+    fn remember(
+        &self,
+        notices: &mut Notices,
+        open: &[(Order, Ill)],
+        told: bool,
+        again: UtcMicros,
+    ) -> Result<(), OutboxError> {
+        let again = again.0;
+        notices.extend(
+            open.iter()
+                .map(|(order, ill)| (ill.notice(order), Told { told, again })),
+        );
+        let (path, new) = (self.told(), self.told().with_extension("new"));
+        let written = || {
+            private_file(&new, &serde_json::to_vec(notices)?)?;
+            fs::rename(&new, &path)?;
+            path.parent().map_or(Ok(()), sync)
+        };
+        written().map_err(failed(&path))
+    }
+
+    /// Takes out what arrived, but not at all, and people were told of.
+    fn discard_told(&self, notices: &Notices) -> Result<(), OutboxError> {
+        for order in self.not_to_all()? {
+            if notices.get(&Ill::Refused.notice(&order)).is_some_and(|told| told.told) {
+                self.discard(&self.refused().join(&order.id))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -172,25 +220,35 @@ fn words(order: &Order, ill: Ill) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::{
         super::{
-            Item, Letter,
-            outbox::{Request, Submitted},
+            Item, Letter, Served,
+            outbox::{Named, Request, Submitted},
         },
         *,
     };
 
-    #[tokio::test]
-    async fn people_are_told_once_also_while_somebody_delivers_to_the_target() {
-        let folder = tempfile::tempdir().expect("folder");
-        let file = folder.path().join("mailqos.toml");
+    /// An outbox with a delivery that was given up, as another file of its name is there.
+    async fn given_up(folder: &Path, now: UtcMicros) -> (Config, Outbox, String) {
+        let file = folder.join("mailqos.toml");
         let text = "site = \"here\"\n[target.shelf]\nkind = \"folder\"\npath = \"shelf\"\nexisting = \"refuse\"\n";
-        std::fs::write(&file, text).expect("written");
-        let config = mailqos_core::config::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
+        fs::write(&file, text).expect("written");
+        let mut config = mailqos_core::config::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
+        // No program knows it: telling fails.
+        config.delivery.action_list = Some("nobody".parse().expect("a name"));
+        fs::create_dir_all(folder.join("shelf")).expect("made");
+        fs::write(folder.join("shelf/r.pdf"), "another").expect("written");
         let outbox = Outbox::open(&config).expect("outbox");
-        let mut now = UtcMicros(1_000_000);
-        let path = folder.path().join("r.pdf");
-        std::fs::write(&path, "%PDF").expect("written");
+        let id = order(&config, &outbox, folder, now).await;
+        (config, outbox, id)
+    }
+
+    /// Orders the delivery and has it given up.
+    async fn order(config: &Config, outbox: &Outbox, folder: &Path, now: UtcMicros) -> String {
+        let path = folder.join("r.pdf");
+        fs::write(&path, "%PDF").expect("written");
         let request = Request {
             target: "shelf".parse().expect("a name"),
             folder: String::new(),
@@ -203,32 +261,105 @@ mod tests {
             report: String::new(),
             run: String::new(),
         };
-        let submitted = outbox.submit(&request, now).expect("submitted");
-        assert!(matches!(submitted, Submitted::Waits(_)));
-        // Another file of that name is there: it is given up.
-        std::fs::create_dir_all(folder.path().join("shelf")).expect("made");
-        std::fs::write(folder.path().join("shelf/r.pdf"), "another").expect("written");
-        assert_eq!(outbox.work_off(&config, now).await.expect("tried").dead.len(), 1);
+        let Ok(Submitted::Waits(id)) = outbox.submit(&request, now) else {
+            panic!("it waits");
+        };
+        assert_eq!(outbox.work_off(config, now).await.expect("tried").dead.len(), 1);
+        id
+    }
 
+    /// As if people were told, or could not be.
+    fn told(outbox: &Outbox, told: bool, now: UtcMicros) {
+        let (open, mut notices) = outbox.untold(now).expect("read");
+        outbox
+            .remember(&mut notices, &open, told, now + PAUSE)
+            .expect("written");
+    }
+
+    fn count(outbox: &Outbox, now: UtcMicros) -> usize {
+        outbox.untold(now).expect("read").0.len()
+    }
+
+    #[tokio::test]
+    async fn people_are_told_once_also_while_somebody_delivers_to_the_target() {
+        let folder = tempfile::tempdir().expect("folder");
+        let mut now = UtcMicros(1_000_000);
+        let (config, outbox, id) = given_up(folder.path(), now).await;
         let lock = outbox.lock("target-shelf").expect("asked").expect("free");
-        assert!(outbox.untold(now).expect("read").0.is_empty());
-        drop(lock);
-        for (told, open) in [(false, 1), (true, 1), (true, 0)] {
-            let (untold, locks) = outbox.untold(now).expect("read");
-            assert_eq!((untold.len(), locks.len()), (open, open));
-            for (order, ill) in untold {
-                outbox
-                    .remember_told(&order, ill, told, now + PAUSE)
-                    .expect("remembered");
-            }
-            drop(locks);
-            assert!(outbox.untold(now).expect("read").0.is_empty());
+        for (is_told, open) in [(false, 1), (true, 1), (true, 0)] {
+            assert_eq!(count(&outbox, now), open);
+            told(&outbox, is_told, now);
+            assert_eq!(count(&outbox, now), 0);
             now = now + PAUSE;
         }
-        // What is told anew is another notice.
-        let id = outbox.given_up().expect("read")[0].id.clone();
-        outbox.retry(&id, now).expect("retried");
+        drop(lock);
+        // What is given up again is told anew, whether it was tried or ordered again.
+        assert_eq!(outbox.retry(&id, now).expect("retried"), Named::Done);
         assert_eq!(outbox.work_off(&config, now).await.expect("tried").dead.len(), 1);
-        assert_eq!(outbox.untold(now).expect("read").0.len(), 1);
+        assert_eq!(count(&outbox, now), 1);
+        told(&outbox, true, now);
+        for _ in 0..2 {
+            now = now + PAUSE;
+            assert_eq!(order(&config, &outbox, folder.path(), now).await, id);
+            assert_eq!(count(&outbox, now), 1);
+            told(&outbox, true, now);
+        }
+        // Of what is gone nothing is kept.
+        assert_eq!(outbox.untold(now).expect("read").1.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_can_t_be_told_is_told_again_after_the_pause_and_nobody_waits() {
+        let folder = tempfile::tempdir().expect("folder");
+        let now = UtcMicros(1_000_000);
+        let (config, outbox, _) = given_up(folder.path(), now).await;
+        let read = || -> Notices { serde_json::from_slice(&fs::read(outbox.told()).expect("there")).expect("notices") };
+        // What can't be written down is not told.
+        let new = outbox.told().with_extension("new");
+        fs::create_dir(&new).expect("made");
+        assert!(outbox.tell(&config, now).await.is_err());
+        fs::remove_dir(&new).expect("removed");
+        // One that is damaged counts as none; the target is busy.
+        fs::write(outbox.told(), "{").expect("written");
+        let lock = outbox.lock("target-shelf").expect("asked").expect("free");
+        outbox.tell(&config, now).await.expect("written down");
+        let notices = read();
+        let told = notices.values().next().expect("one");
+        // From when the telling has ended.
+        assert!(!told.told && told.again > (now + PAUSE).0, "{told:?}");
+        outbox.tell(&config, now).await.expect("nothing to tell");
+        assert_eq!(read(), notices);
+        drop(lock);
+        outbox
+            .work_off(&config, now)
+            .await
+            .expect("the file is in nobody's way");
+        assert!(outbox.told().exists());
+        let later = UtcMicros(told.again);
+        assert_eq!(count(&outbox, later), 1);
+    }
+
+    #[tokio::test]
+    async fn what_did_not_reach_all_is_forgotten_once_people_were_told() {
+        let folder = tempfile::tempdir().expect("folder");
+        let now = UtcMicros(1_000_000);
+        let (_, outbox, id) = given_up(folder.path(), now).await;
+        let served = Served {
+            recipient: "a@example.com".into(),
+            at: String::new(),
+            reply: "550 5.1.1 nobody".into(),
+            refused: true,
+        };
+        let mut order = outbox.given_up().expect("read").remove(0);
+        order.done.insert("a@example.com whole".into(), served);
+        let place = outbox.refused().join(&id);
+        fs::create_dir(&place).expect("made");
+        fs::write(place.join("order.json"), serde_json::to_vec(&order).expect("JSON")).expect("written");
+        for (is_told, left) in [(false, 1), (true, 0)] {
+            told(&outbox, is_told, UtcMicros(now.0 + 2 * PAUSE.0 * i64::from(is_told)));
+            // As the next who tells does, too: a crash may come before.
+            outbox.untold(now).expect("read");
+            assert_eq!(outbox.not_to_all().expect("read").len(), left);
+        }
     }
 }

@@ -254,13 +254,11 @@ impl DeliveryError {
     }
 
     /// The target at which something may be begun that the attempt has failed to end: `own`, or the one that the mail links to. `None`
-    /// where it did not come as far, or who goes there again would only be refused, or wait, once more.
+    /// where it did not come as far, as where the log-in was refused, or who goes there again would only wait once more.
     fn left_at<'a>(&'a self, own: &'a str) -> Option<&'a str> {
         match self {
             Self::Linked { target, error } => error.left_at(target.as_str()),
-            Self::Server { .. } | Self::Io { .. } | Self::Exists(_) | Self::Differs { .. } => {
-                (self.again() != Again::WhenMended).then_some(own)
-            }
+            Self::Server { .. } | Self::Io { .. } | Self::Exists(_) | Self::Differs { .. } => Some(own),
             _ => None,
         }
     }
@@ -440,7 +438,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_clears_away_where_nothing_was_begun_or_who_comes_is_refused() {
+    fn nobody_clears_away_where_nothing_was_begun_or_nobody_answers() {
         let server = |transient: bool| DeliveryError::Server {
             server: "far:21".into(),
             step: "STOR r.pdf".into(),
@@ -453,6 +451,8 @@ mod tests {
         };
         let unopened = |error: DeliveryError| DeliveryError::Unopened(Box::new(error));
         assert_eq!(server(true).left_at("own"), Some("own"));
+        // Such as a rename that is refused for good: what was written is there.
+        assert_eq!(server(false).left_at("own"), Some("own"));
         assert_eq!(linked(server(true)).left_at("own"), Some("share"));
         assert_eq!(DeliveryError::Exists("r.pdf".into()).left_at("own"), Some("own"));
         let deadline = DeliveryError::Deadline {
@@ -461,7 +461,6 @@ mod tests {
             limit: Duration::from_secs(30),
         };
         for error in [
-            server(false),
             unopened(server(true)),
             unopened(server(false)),
             linked(unopened(server(true))),

@@ -19,9 +19,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Again, DeliveryError, Inline, Item, Letter, Parcel, Progress, Receipt, Served, abandon,
-    dead::Ill,
-    deliver,
+    Again, DeliveryError, Inline, Item, Letter, Parcel, Progress, Receipt, Served, abandon, deliver,
     ledger::{Entry, Ledger, Line, Removal, removable},
     shelf::Old,
     sweep,
@@ -99,12 +97,6 @@ pub struct Order {
     /// When it became so, in microseconds since 1970 UTC.
     #[serde(default)]
     pub stuck_at: i64,
-    /// Somebody was told that it was given up or is stuck.
-    #[serde(default)]
-    pub told: bool,
-    /// When somebody is told next, in microseconds since 1970 UTC.
-    #[serde(default)]
-    pub tell_at: i64,
 }
 
 impl Order {
@@ -239,8 +231,13 @@ impl Outbox {
         self.folder.join("dead")
     }
 
+    /// What people were told of.
+    pub(super) fn told(&self) -> PathBuf {
+        self.folder.join("told.json")
+    }
+
     /// What was delivered, but not to all, until somebody is told.
-    fn refused(&self) -> PathBuf {
+    pub(super) fn refused(&self) -> PathBuf {
         self.folder.join("refused")
     }
 
@@ -428,40 +425,9 @@ impl Outbox {
             done: BTreeMap::new(),
             stuck: false,
             stuck_at: 0,
-            told: false,
-            tell_at: 0,
         };
         self.save(draft, &order)?;
         Ok(Submitted::Waits(id))
-    }
-
-    /// Writes down whether people were told of an order; the lock of its target is held, unless it was refused for some.
-    pub(super) fn remember_told(
-        &self,
-        order: &Order,
-        ill: Ill,
-        told: bool,
-        again: UtcMicros,
-    ) -> Result<(), OutboxError> {
-        let folder = match ill {
-            Ill::GivenUp => self.dead(),
-            Ill::Stuck => self.pending(),
-            Ill::Refused => self.refused(),
-        };
-        let folder = folder.join(&order.id);
-        if !folder.is_dir() {
-            return Ok(());
-        }
-        if ill == Ill::Refused && told {
-            return self.discard(&folder);
-        }
-        let order = Order {
-            told,
-            // What fails anew after people were told is told at once.
-            tell_at: if told { 0 } else { again.0 },
-            ..self::order(&folder)?
-        };
-        self.save(&folder, &order)
     }
 
     fn save(&self, folder: &Path, order: &Order) -> Result<(), OutboxError> {
@@ -531,8 +497,6 @@ impl Outbox {
         order.next_attempt_at = now.0;
         order.ordered_at = now.0;
         order.stuck = false;
-        order.told = false;
-        order.tell_at = 0;
         let pending = self.pending().join(id);
         self.save(&folder, &order)?;
         if folder != pending {
@@ -584,7 +548,7 @@ impl Outbox {
         Ok(())
     }
 
-    fn discard(&self, folder: &Path) -> Result<(), OutboxError> {
+    pub(super) fn discard(&self, folder: &Path) -> Result<(), OutboxError> {
         let gone = self.draft();
         fs::rename(folder, &gone).map_err(failed(folder))?;
         fs::remove_dir_all(&gone).map_err(failed(&gone))
@@ -598,12 +562,6 @@ impl Outbox {
         if config.delivery.action_list.is_none() || !order.done.values().any(|served| served.refused) {
             return self.forget(id);
         }
-        let order = Order {
-            told: false,
-            tell_at: 0,
-            ..order
-        };
-        self.save(&folder, &order)?;
         let place = self.refused().join(id);
         if place.is_dir() {
             fs::remove_dir_all(&place).map_err(failed(&place))?;
@@ -811,7 +769,6 @@ impl Outbox {
         let stuck = again == Again::WhenMended;
         if stuck && !order.stuck {
             order.stuck_at = now.0;
-            order.told = false;
         }
         order.stuck = stuck;
         let folder = self.pending().join(&order.id);
@@ -824,7 +781,6 @@ impl Outbox {
             .unwrap_or(config.delivery.patience);
         let over = now - UtcMicros(order.ordered_at) > patience;
         if again == Again::Never || over {
-            order.told = false;
             self.save(&folder, &order)?;
             let place = self.dead().join(&order.id);
             if place.is_dir() {
@@ -956,7 +912,11 @@ impl Outbox {
                 }
                 if let Err(error) = end {
                     tracing::warn!(target = %name, "old files stay for now: {error}");
-                    break;
+                    // What is refused in one folder may be let go in another; who is not let in does not knock again.
+                    let is_inside = !matches!(error, DeliveryError::Unopened(_) | DeliveryError::Credentials(_));
+                    if !(is_inside && error.again() == Again::WhenMended) {
+                        break;
+                    }
                 }
             }
         }
@@ -1058,7 +1018,7 @@ fn private_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Writes a file of this user's own. One that is there is overwritten in place and then cut, so that its room is used.
-fn private_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn private_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(false);
     owner_only(&mut options);
@@ -1068,13 +1028,13 @@ fn private_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-fn sync(folder: &Path) -> io::Result<()> {
+pub(super) fn sync(folder: &Path) -> io::Result<()> {
     fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::dead::Ill, *};
 
     fn config(folder: &Path) -> Config {
         let file = folder.join("mailqos.toml");
@@ -1174,7 +1134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_for_some_stays_until_somebody_is_told() {
+    fn what_was_refused_for_some_stays_where_somebody_can_be_told() {
         let folder = tempfile::tempdir().expect("folder");
         let mut config = config(folder.path());
         let outbox = Outbox::open(&config).expect("outbox");
@@ -1188,7 +1148,6 @@ mod tests {
             };
             let place = outbox.pending().join(&id);
             let mut order = order(&place).expect("an order");
-            order.told = true;
             let served = Served {
                 recipient: "a@example.com".into(),
                 at: String::new(),
@@ -1206,13 +1165,7 @@ mod tests {
         config.delivery.action_list = Some("bosses".parse().expect("a name"));
         refuse(&config, "b");
         let left = outbox.not_to_all().expect("read").remove(0);
-        assert!(!left.told && !outbox.refused().join(&left.id).join("file-0").exists());
-        for (told, count) in [(false, 1), (true, 0)] {
-            outbox
-                .remember_told(&left, Ill::Refused, told, now)
-                .expect("remembered");
-            assert_eq!(outbox.not_to_all().expect("read").len(), count);
-        }
+        assert!(!outbox.refused().join(&left.id).join("file-0").exists());
     }
 
     #[test]
@@ -1301,7 +1254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stuck_again_is_told_anew() {
+    fn what_is_stuck_again_is_another_notice() {
         let folder = tempfile::tempdir().expect("folder");
         let config = config(folder.path());
         let outbox = Outbox::open(&config).expect("outbox");
@@ -1325,24 +1278,16 @@ mod tests {
                 .expect("written");
             (order(&place).expect("an order"), now)
         };
-        let told = |order: &Order| {
-            let again = UtcMicros(order.stuck_at);
-            outbox
-                .remember_told(order, Ill::Stuck, true, again)
-                .expect("remembered");
-        };
         let (first, _) = fail(false);
-        told(&first);
         let (same, _) = fail(false);
-        assert!(same.told && Ill::Stuck.notice(&same) == Ill::Stuck.notice(&first));
+        assert_eq!(Ill::Stuck.notice(&same), Ill::Stuck.notice(&first));
         // By itself, and after somebody has tried to mend it.
         fail(true);
         let (second, at) = fail(false);
-        assert!(!second.told && Ill::Stuck.notice(&second) != Ill::Stuck.notice(&first));
-        told(&second);
+        assert_ne!(Ill::Stuck.notice(&second), Ill::Stuck.notice(&first));
         assert_eq!(outbox.retry(&id, at).expect("retried"), Named::Done);
         let (third, _) = fail(false);
-        assert!(!third.told && Ill::Stuck.notice(&third) != Ill::Stuck.notice(&second));
+        assert_ne!(Ill::Stuck.notice(&third), Ill::Stuck.notice(&second));
     }
 
     #[tokio::test]
@@ -1372,13 +1317,6 @@ mod tests {
                 .as_deref()
                 .is_some_and(|error| error.contains("shelf"))
         );
-        // Who was told hears at once when it fails anew.
-        let later = now + Micros::from_secs(300);
-        outbox
-            .remember_told(&dead[0], Ill::GivenUp, true, later)
-            .expect("remembered");
-        let told = outbox.given_up().expect("dead letters").remove(0);
-        assert_eq!((told.told, told.tell_at), (true, 0));
         fs::remove_file(folder.path().join("shelf")).expect("mended");
         assert_eq!(outbox.retry(&dead[0].id, now).expect("retried"), Named::Done);
         assert_eq!(outbox.work_off(&config, now).await.expect("tried").delivered.len(), 1);

@@ -186,33 +186,38 @@ async fn check(
     }
 }
 
-/// Removes files that were put before; one that somebody has changed or replaced stays. Tells what became of each, also where it ends
-/// early: what was removed can't be found anew.
+/// Removes files that were put before; one that somebody has changed or replaced stays. One that the target does not let go keeps no
+/// other. Tells what became of each, also where it ends early: what was removed can't be found anew.
 pub(super) async fn sweep(shelf: &mut impl Shelf, below: &[String], old: &[Old]) -> Swept {
-    let mut swept = Vec::new();
-    let end: Result<(), DeliveryError> = async {
-        if !shelf.enter(below, false).await? {
-            swept.extend(old.iter().map(|old| (old.name.clone(), Reason::Gone)));
-            return Ok(());
-        }
-        for old in old {
-            let reason = match shelf.extent(&old.name).await? {
-                Extent::Absent => Reason::Gone,
-                Extent::Bytes(bytes) if bytes != old.size => Reason::Changed,
-                _ => match shelf.hash(&old.name, old.size).await? {
-                    Some(hash) if hex(&hash) != old.sha256 => Reason::Changed,
-                    _ => {
-                        shelf.remove(&old.name).await?;
-                        Reason::Removed
-                    }
-                },
-            };
-            swept.push((old.name.clone(), reason));
-        }
-        Ok(())
+    match shelf.enter(below, false).await {
+        Ok(true) => {}
+        Ok(false) => return (old.iter().map(|old| (old.name.clone(), Reason::Gone)).collect(), Ok(())),
+        Err(error) => return (Vec::new(), Err(error)),
     }
-    .await;
+    let (mut swept, mut end) = (Vec::new(), Ok(()));
+    for old in old {
+        match sweep_one(shelf, old).await {
+            Ok(reason) => swept.push((old.name.clone(), reason)),
+            Err(error) if error.again() == Again::WhenMended => end = end.and(Err(error)),
+            Err(error) => return (swept, Err(error)),
+        }
+    }
     (swept, end)
+}
+
+async fn sweep_one(shelf: &mut impl Shelf, old: &Old) -> Result<Reason, DeliveryError> {
+    match shelf.extent(&old.name).await? {
+        Extent::Absent => return Ok(Reason::Gone),
+        Extent::Bytes(bytes) if bytes != old.size => return Ok(Reason::Changed),
+        _ => {}
+    }
+    match shelf.hash(&old.name, old.size).await? {
+        Some(hash) if hex(&hash) != old.sha256 => Ok(Reason::Changed),
+        _ => {
+            shelf.remove(&old.name).await?;
+            Ok(Reason::Removed)
+        }
+    }
 }
 
 /// Removes what is there of files that are not whole, and never will be. One that can't be removed keeps no other.
@@ -237,6 +242,12 @@ fn temporary(name: &str, hash: &Hash) -> String {
 pub(super) fn unfinished(name: &str, sha256: &str) -> String {
     let content: String = sha256.chars().take(8).collect();
     format!(".{name}.{content}.part")
+}
+
+/// Somebody else has given a part its name meanwhile, or removed it: what has that name now is no old file, and stays.
+pub(super) fn vanished(place: String) -> DeliveryError {
+    let reason = "it is not there any more, to be given its name".to_owned();
+    DeliveryError::Differs { place, reason }
 }
 
 /// Size and SHA-256 of a file of this machine.
@@ -311,6 +322,8 @@ mod tests {
         sizes: bool,
         /// A file that can't be removed.
         stays: &'static str,
+        /// Whether that is because the connection breaks.
+        breaks: bool,
     }
 
     impl Shelf for Memory {
@@ -351,7 +364,12 @@ mod tests {
 
         async fn remove(&mut self, name: &str) -> Result<(), DeliveryError> {
             if name == self.stays {
-                return Err(DeliveryError::Outside(name.to_owned()));
+                return Err(DeliveryError::Server {
+                    server: "far:21".into(),
+                    step: format!("DELE {name}"),
+                    reason: "550".into(),
+                    transient: self.breaks,
+                });
             }
             self.files.remove(name);
             Ok(())
@@ -367,6 +385,7 @@ mod tests {
             files: BTreeMap::new(),
             sizes,
             stays: "",
+            breaks: false,
         }
     }
 
@@ -411,10 +430,15 @@ mod tests {
             size,
             sha256: hex(&hash),
         });
-        let mut shelf = filled();
-        let (swept, end) = sweep(&mut shelf, &[], &old).await;
-        assert_eq!(swept, [("a".to_owned(), Reason::Removed)]);
-        assert!(end.is_err() && shelf.files.keys().eq(["b", "c"]));
+        // Where the server lets one file not go, the others go; where the connection breaks, it ends.
+        for (breaks, removed, left) in [(false, &["a", "c"][..], &["b"][..]), (true, &["a"], &["b", "c"])] {
+            let mut shelf = filled();
+            shelf.breaks = breaks;
+            let (swept, end) = sweep(&mut shelf, &[], &old).await;
+            assert!(swept.iter().all(|(_, reason)| *reason == Reason::Removed));
+            assert!(swept.iter().map(|(name, _)| name).eq(removed), "{swept:?}");
+            assert!(end.is_err() && shelf.files.keys().eq(left));
+        }
 
         let mut shelf = filled();
         assert!(abandon(&mut shelf, &[], &names).await.is_err());

@@ -6,7 +6,7 @@ use std::{
 };
 
 use mailqos_core::{
-    config::Config,
+    config::{self, Config},
     model::{Micros, UtcMicros},
     transcripts::Store,
 };
@@ -176,7 +176,11 @@ impl Facts {
                 .monitors(chosen.iter().map(|(_, id)| id.clone()))
                 .sites(sites.iter().copied())
         };
-        let mut now_query = query(period)
+        let with_intervals = |query: SeriesQuery| match config {
+            Some(config) => query.intervals(config),
+            None => query,
+        };
+        let now_query = query(period)
             .metrics(&Metric::ALL)
             .columns(&[
                 Column::Stage,
@@ -188,14 +192,12 @@ impl Facts {
                 Column::Unverified,
             ])
             .for_outages();
-        if let Some(config) = config {
-            now_query = now_query.intervals(config);
-        }
+        let now_query = with_intervals(now_query);
         let (mut series, before) = if chosen.is_empty() {
             (Vec::new(), Vec::new())
         } else {
             let before = period.previous();
-            let before_query = query(&before).metrics(&[Metric::RoundTrip]).for_outages();
+            let before_query = with_intervals(query(&before).metrics(&[Metric::RoundTrip]).for_outages());
             (
                 lake.map(&now_query, |series| {
                     let mut series = std::mem::take(series);
@@ -204,7 +206,7 @@ impl Facts {
                     let round_trip = (trips.len(), trips.percentiles(&CONTRACT));
                     (Origin::of(&series, Columns::All), round_trip, series)
                 })?,
-                lake.map(&before_query, |series| figures_before(series, &before))?,
+                lake.map(&before_query, |series| figures_before(config, series, &before))?,
             )
         };
         series.retain(|(.., series)| chosen.contains(&(series.site.to_string(), series.monitor.to_string())));
@@ -340,18 +342,19 @@ fn passed(period: &Period, series: &[Read], last: Option<UtcMicros>, now: UtcMic
     period.until(end).unwrap_or_else(|| period.clone())
 }
 
+/// What the configuration says of a monitor.
+fn configured<'a>(config: Option<&'a Config>, series: &Series) -> Option<&'a config::Monitor> {
+    let mut monitors = config?.monitors.values();
+    monitors.find(|monitor| monitor.id.as_str() == &*series.monitor)
+}
+
 fn monitor(
     config: Option<&Config>,
     (origin, (round_trips, round_trip), series): Read,
     before: Option<Before>,
     passed: &Period,
 ) -> Monitor {
-    let configured = config.and_then(|config| {
-        config
-            .monitors
-            .values()
-            .find(|monitor| monitor.id.as_str() == &*series.monitor)
-    });
+    let configured = configured(config, &series);
     let in_samples = series
         .inside
         .clone()
@@ -392,10 +395,11 @@ fn monitor(
 
 type Earlier = (std::sync::Arc<str>, std::sync::Arc<str>, Option<Before>);
 
-fn figures_before(series: &Series, period: &Period) -> Earlier {
+fn figures_before(config: Option<&Config>, series: &Series, period: &Period) -> Earlier {
     let counts = Counts::of(series, series.inside.clone());
     let round_trip = values(series, Metric::RoundTrip).percentiles(&CONTRACT);
-    let timeline = Timeline::of(series, period, None);
+    let interval = configured(config, series).map(|monitor| monitor.test_interval);
+    let timeline = Timeline::of(series, period, interval);
     // A period of which less than half is known is no measure for another.
     let before = (counts.tests() > 0 && timeline.coverage() >= 0.5).then_some(Before {
         counts,

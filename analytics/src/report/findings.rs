@@ -4,7 +4,7 @@ use mailqos_core::model::{Micros, UtcMicros};
 
 use super::{
     facts::Monitor,
-    locale::{DASH, Locale},
+    locale::{DASH, Locale, is_nothing},
 };
 use crate::figures::{Counts, Metric, Outage, Values, percentiles};
 
@@ -261,27 +261,7 @@ pub fn sentences<'a>(monitors: &[&'a Monitor], locale: &Locale) -> Vec<Sentence<
     if let Some(compared) = together.compared
         && let Some(change) = compared.change()
     {
-        let before = compared.before;
-        // A change within what chance explains is none.
-        let text = if compared.is_certain() {
-            let text = if change > 0.0 {
-                "Availability rose by {0} against the period before, from {1}."
-            } else {
-                "Availability fell by {0} against the period before, from {1}."
-            };
-            locale.fill(
-                text,
-                &[
-                    locale.points(change.abs(), 2).trim_start_matches('+'),
-                    &locale.share_said(before.ok, before.tests()),
-                ],
-            )
-        } else {
-            locale.fill(
-                "Availability was that of the period before ({0}): the difference is within what chance explains.",
-                &[&locale.share_said(before.ok, before.tests())],
-            )
-        };
+        let text = compared_words(&compared, change, locale);
         said.push(Sentence::about(text, About::Availability(monitors.to_vec(), None)));
     }
     if let Some((monitor, medians)) = most_changed(monitors) {
@@ -302,6 +282,27 @@ pub fn sentences<'a>(monitors: &[&'a Monitor], locale: &Locale) -> Vec<Sentence<
         said.push(Sentence::about(text, About::RoundTrip(monitor, 0.95)));
     }
     said
+}
+
+/// What became of availability. A change within what chance explains is none, nor is one that is nothing as it is written.
+fn compared_words(compared: &Compared, change: f64, locale: &Locale) -> String {
+    let before = locale.share_said(compared.before.ok, compared.before.tests());
+    let points = locale.points(change.abs());
+    let text = match (compared.is_certain(), is_nothing(&points)) {
+        (false, _) => {
+            "Availability was that of the period before ({0}): the difference is within what chance explains."
+        }
+        (true, true) => "Availability was that of the period before ({0}).",
+        (true, false) => {
+            let text = if change > 0.0 {
+                "Availability rose by {0} against the period before, from {1}."
+            } else {
+                "Availability fell by {0} against the period before, from {1}."
+            };
+            return locale.fill(text, &[points.trim_start_matches('+'), &before]);
+        }
+    };
+    locale.fill(text, &[&before])
 }
 
 /// The percentiles of a monitor's round trip, where enough mails came for them to say something.
@@ -369,4 +370,44 @@ pub fn outcome_word(outcome: mailqos_core::model::Outcome, locale: &Locale) -> &
         Outcome::PickupFailed => "pick-up failed",
         Outcome::NotTested => "not tested",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+
+    use super::*;
+
+    #[test]
+    fn a_change_that_is_nothing_as_it_is_written_is_no_rise_or_fall() {
+        let counts = |ok, lost| Counts {
+            ok,
+            lost,
+            ..Counts::default()
+        };
+        // So many tests that even the smallest change is more than chance explains.
+        let compared = |before: u64, now: u64| Compared {
+            now: counts(10_000_000_000, now),
+            before: counts(10_000_000_000, before),
+        };
+        let locale = Locale::new("en", TimeZone::UTC).expect("English");
+        let said = |before: u64, now: u64| {
+            let compared = compared(before, now);
+            assert!(compared.is_certain());
+            let change = compared.change().expect("a change");
+            compared_words(&compared, change, &locale).replace(['\u{a0}', '\u{202f}'], " ")
+        };
+        assert_eq!(
+            said(1_000_000, 1_040_000),
+            "Availability was that of the period before (99.990 %)."
+        );
+        assert_eq!(
+            said(1_000_000, 1_300_000),
+            "Availability fell by 0.003 pp against the period before, from 99.990 %."
+        );
+        assert_eq!(
+            said(3_000_000_000, 1_000_000),
+            "Availability rose by 23.07 pp against the period before, from 76.92 %."
+        );
+    }
 }

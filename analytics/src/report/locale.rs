@@ -13,6 +13,7 @@ use crate::{
 };
 
 pub use crate::charts::voice::DASH;
+pub(crate) use crate::charts::voice::is_nothing;
 
 /// Keeps a number and its unit on one line.
 const JOIN: char = '\u{a0}';
@@ -334,9 +335,9 @@ impl Locale {
         format!("{}{}", self.signed(share * 100.0, 0), self.language.percent)
     }
 
-    /// A difference of shares, in percentage points.
-    pub fn points(&self, difference: f64, decimals: usize) -> String {
-        format!("{}{JOIN}{}", self.signed(difference * 100.0, decimals), self.t("pp"))
+    /// A difference of shares, in percentage points; as charts write it.
+    pub fn points(&self, difference: f64) -> String {
+        (self as &dyn Voice).points(difference)
     }
 
     /// A number with its sign, but for what is rounded to nothing.
@@ -538,13 +539,19 @@ pub fn decimals_for(tests: u64) -> usize {
     }
 }
 
-/// Per cent, cut rather than rounded upward: 99.996 % is no 100.00 %; and what is more than nothing does not become nothing.
+/// Per cent, never rounded to all or nothing: 99.996 % is no 100.00 %, nor is 100.004 %; and what is more than nothing does not become
+/// nothing.
 fn truncated(share: f64, decimals: usize) -> f64 {
     let scale = 10_f64.powi(i32::try_from(decimals).unwrap_or(0));
     let percent = share * 100.0;
     let rounded = (percent * scale).round() / scale;
-    if percent < 100.0 && rounded >= 100.0 {
+    // What a division is off by is no difference.
+    if (percent - 100.0).abs() < 1e-9 {
+        100.0
+    } else if percent < 100.0 && rounded >= 100.0 {
         100.0 - 1.0 / scale
+    } else if percent > 100.0 && rounded <= 100.0 {
+        100.0 + 1.0 / scale
     } else if percent > 0.0 && rounded <= 0.0 {
         1.0 / scale
     } else {
@@ -720,8 +727,24 @@ mod tests {
         let locale = english("UTC");
         let shown = [0.12, 0.001, -0.001, -0.12].map(|share| locale.change(share).replace('\u{202f}', " "));
         assert_eq!(shown, ["+12 %", "0 %", "0 %", "−12 %"]);
-        assert_eq!(locale.points(0.000_01, 2), "0.00\u{a0}pp");
-        assert_eq!(locale.points(0.000_1, 2), "+0.01\u{a0}pp");
+        assert_eq!(locale.points(0.000_004), "0.000\u{a0}pp");
+        assert_eq!(locale.points(0.000_01), "+0.001\u{a0}pp");
+        assert_eq!(locale.points(-0.001), "\u{2212}0.10\u{a0}pp");
+    }
+
+    #[test]
+    fn what_is_more_than_all_is_not_said_to_be_all() {
+        let locale = english("UTC");
+        let shown = [
+            (1.003, 0),
+            (1.000_01, 2),
+            (1.0, 0),
+            (1.0 + 1e-15, 2),
+            (1.0 - 1e-15, 0),
+            (1.57, 0),
+        ]
+        .map(|(share, decimals)| locale.percent_bare(share, decimals));
+        assert_eq!(shown, ["101", "100.01", "100", "100.00", "100", "157"]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     DeliveryError, Login, Source,
     names::{Rules, parts},
-    shelf::{CHUNK, Extent, Hash, Hashing, Shelf},
+    shelf::{CHUNK, Extent, Hash, Hashing, Shelf, vanished},
 };
 
 /// How long the server may take to say why it broke a data connection.
@@ -379,11 +379,17 @@ impl Shelf for Ftp<'_> {
             // Some servers rename over no file: then the old one goes first. Where there is none, something else was refused; those that
             // tell no sizes say so only when it is to go.
             Err(refused @ DeliveryError::Server { transient: false, .. }) => {
-                if self.extent(name).await? == Extent::Absent {
+                let there = self.extent(name).await?;
+                if there == Extent::Absent {
                     return Err(refused);
                 }
+                if self.extent(part).await? == Extent::Absent {
+                    return Err(vanished(self.place(part)));
+                }
                 match self.remove(name).await {
-                    Err(DeliveryError::Server { transient: false, .. }) => return Err(refused),
+                    Err(DeliveryError::Server { transient: false, .. }) if there == Extent::Unknown => {
+                        return Err(refused);
+                    }
                     removed => removed?,
                 }
                 self.login.step(&step, transient, self.server.rename(part, name)).await
@@ -416,5 +422,101 @@ impl Shelf for Ftp<'_> {
 
     fn place(&self, name: &str) -> String {
         format!("ftp://{}{}/{name}", self.login.server(), self.now.trim_end_matches('/'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mailqos_core::{
+        config::{Endpoint, Trust},
+        mail::Secret,
+    };
+    use tokio::io::AsyncBufReadExt as _;
+
+    use super::*;
+
+    /// Publishes `p` as `n` at a server that renames over no file, or as `answers` has it; with the commands that it heard.
+    async fn publish(answers: &[(&str, &str)]) -> (Result<(), DeliveryError>, Vec<String>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let login = Login {
+            endpoint: Endpoint {
+                server: "127.0.0.1".into(),
+                port: listener.local_addr().expect("an address").port(),
+                tls: TlsMode::None,
+                trust: Trust::default(),
+                account: None,
+            },
+            user: String::new(),
+            domain: None,
+            password: Secret::new(""),
+            limit: Duration::from_secs(30),
+        };
+        let server = async {
+            let (mut stream, _) = listener.accept().await.expect("a client");
+            let (read, mut write) = stream.split();
+            let mut lines = tokio::io::BufReader::new(read).lines();
+            write.write_all(b"220 here\r\n").await.expect("written");
+            let mut heard = Vec::new();
+            while let Ok(Some(line)) = lines.next_line().await {
+                let own = answers.iter().find(|(command, _)| *command == line);
+                let answer =
+                    own.map(|(_, answer)| *answer)
+                        .unwrap_or_else(|| match line.split(' ').next().unwrap_or("") {
+                            "USER" => "331 who?",
+                            "PASS" => "230 welcome",
+                            "EPSV" => "229 here (|||1|)",
+                            "PWD" => "257 \"/\"",
+                            "RNFR" => "350 to?",
+                            "RNTO" => "553 there is one",
+                            "DELE" => "250 gone",
+                            "SIZE" => "213 3",
+                            "QUIT" => "221 bye",
+                            _ => "200 well",
+                        });
+                write
+                    .write_all(format!("{answer}\r\n").as_bytes())
+                    .await
+                    .expect("written");
+                heard.push(line);
+            }
+            heard
+        };
+        let client = async {
+            let mut ftp = Ftp::open(&login, "", false, false).await.expect("opened");
+            let published = ftp.publish("p", "n").await;
+            ftp.close().await;
+            published
+        };
+        tokio::join!(client, server)
+    }
+
+    fn step_of(published: Result<(), DeliveryError>) -> String {
+        match published {
+            Err(DeliveryError::Server { step, .. }) => step,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_old_file_goes_only_where_the_new_one_is_there() {
+        let is_removed = |heard: &[String]| heard.iter().any(|line| line == "DELE n");
+        let (published, heard) = publish(&[]).await;
+        assert_eq!(step_of(published), "RNTO n");
+        assert!(is_removed(&heard) && heard.iter().filter(|line| *line == "RNTO n").count() == 2);
+        // Somebody else has given it its name meanwhile: what is there now was just delivered.
+        let (published, heard) = publish(&[("RNFR p", "550 no such file"), ("SIZE p", "550 no such file")]).await;
+        assert!(matches!(published, Err(DeliveryError::Differs { .. })), "{published:?}");
+        assert!(!is_removed(&heard), "{heard:?}");
+    }
+
+    #[tokio::test]
+    async fn what_was_refused_is_said() {
+        // There is one, and it may not be removed.
+        let (published, _) = publish(&[("DELE n", "553 it stays")]).await;
+        assert_eq!(step_of(published), "DELE n");
+        // Who says no sizes may have meant something else.
+        let unknown = [("SIZE n", "500 what?"), ("SIZE p", "500 what?")];
+        let (published, _) = publish(&[unknown[0], unknown[1], ("DELE n", "550 there is none")]).await;
+        assert_eq!(step_of(published), "RNTO n");
     }
 }

@@ -19,7 +19,7 @@ use tokio::{
 use super::{
     DeliveryError, Login, Source,
     names::{Rules, parts},
-    shelf::{Extent, Hash, Hashing, Shelf},
+    shelf::{Extent, Hash, Hashing, Shelf, vanished},
 };
 
 /// What every server takes in one packet.
@@ -368,6 +368,9 @@ impl Shelf for Sftp<'_> {
             };
         }
         if self.extent(name).await? != Extent::Absent {
+            if self.extent(part).await? == Extent::Absent {
+                return Err(vanished(self.place(part)));
+            }
             step(self.login, &what, self.session.remove(new.as_str())).await?;
         }
         step(self.login, &what, self.session.rename(old, new)).await.map(|_| ())

@@ -97,6 +97,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Die Verfügbarkeit stieg gegenüber dem Zeitraum davor um {0}, von {1}.",
         ),
         (
+            "Availability was that of the period before ({0}).",
+            "Die Verfügbarkeit war die des Zeitraums davor ({0}).",
+        ),
+        (
             "Availability was that of the period before ({0}): the difference is within what chance explains.",
             "Die Verfügbarkeit war die des Zeitraums davor ({0}): der Unterschied liegt im Rahmen des Zufalls.",
         ),
@@ -111,6 +115,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         (
             "Beyond chance, {0} got worse at {1} of {2} monitors, most at {3} with {4}.",
             "{0}: über den Zufall hinaus schlechter bei {1} von {2} Monitoren, am meisten bei {3} mit {4}.",
+        ),
+        (
+            "Beyond chance, {0} hardly changed.",
+            "{0}: über den Zufall hinaus kaum verändert.",
         ),
         ("Burn rate", "Verbrauchsrate"),
         (

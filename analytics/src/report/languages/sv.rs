@@ -94,6 +94,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Tillgängligheten steg med {0} mot perioden före, från {1}.",
         ),
         (
+            "Availability was that of the period before ({0}).",
+            "Tillgängligheten var som under perioden före ({0}).",
+        ),
+        (
             "Availability was that of the period before ({0}): the difference is within what chance explains.",
             "Tillgängligheten var som under perioden före ({0}): skillnaden ryms inom slumpen.",
         ),
@@ -108,6 +112,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         (
             "Beyond chance, {0} got worse at {1} of {2} monitors, most at {3} with {4}.",
             "{0}: utöver slumpen sämre hos {1} av {2} monitorer, mest hos {3} med {4}.",
+        ),
+        (
+            "Beyond chance, {0} hardly changed.",
+            "{0}: utöver slumpen knappt förändrad.",
         ),
         ("Burn rate", "Förbrukningstakt"),
         (

@@ -102,7 +102,7 @@ impl Section for Groups {
                         Cell::number(l.integer(tests), Some(tests as f64)),
                         availability_cell(counts, decimals, l),
                         Cell::number(
-                            change.map_or_else(|| DASH.to_owned(), |change| l.points(change, 2)),
+                            change.map_or_else(|| DASH.to_owned(), |change| l.points(change)),
                             change.map(|change| change * 100.0),
                         ),
                         trip(0),

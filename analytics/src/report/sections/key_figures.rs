@@ -7,7 +7,7 @@ use crate::report::{
     document::{Block, KeyFigure, Status},
     facts::Monitor,
     findings::{self, Together},
-    locale::{DASH, Locale},
+    locale::{DASH, Locale, is_nothing},
 };
 
 #[derive(Debug)]
@@ -46,9 +46,10 @@ fn availability(together: &Together, l: &Locale) -> KeyFigure {
     if let Some(compared) = together.compared
         && let Some(difference) = compared.change()
     {
-        change = l.fill("{0} against the period before", &[&l.points(difference, 2)]);
-        // A change that chance explains is not judged.
-        if compared.is_certain() {
+        let points = l.points(difference);
+        change = l.fill("{0} against the period before", &[&points]);
+        // A change that chance explains is not judged, nor one that is nothing as it is written.
+        if compared.is_certain() && !is_nothing(&points) {
             trend = better(difference);
         }
     }
@@ -135,5 +136,41 @@ fn coverage(together: &Together, l: &Locale) -> KeyFigure {
         exact: together.coverage.map(|share| share * 100.0),
         unit: "%",
         ..KeyFigure::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+
+    use super::*;
+    use crate::{figures::Counts, report::findings::Compared};
+
+    #[test]
+    fn a_change_that_is_nothing_as_it_is_written_has_no_colour() {
+        let counts = |lost| Counts {
+            ok: 10_000_000_000,
+            lost,
+            ..Counts::default()
+        };
+        let locale = Locale::new("en", TimeZone::UTC).expect("English");
+        for (lost, change, trend) in [
+            (1_040_000, "0.000\u{a0}pp", Status::Neutral),
+            (1_300_000, "\u{2212}0.003\u{a0}pp", Status::Bad),
+        ] {
+            let compared = Compared {
+                now: counts(lost),
+                before: counts(1_000_000),
+            };
+            assert!(compared.is_certain());
+            let together = Together {
+                counts: compared.now,
+                compared: Some(compared),
+                ..Together::of(&[])
+            };
+            let figure = availability(&together, &locale);
+            assert!(figure.change.starts_with(change), "{}", figure.change);
+            assert_eq!(figure.trend, trend);
+        }
     }
 }

@@ -276,6 +276,30 @@ fn no_id_is_given_twice() {
 }
 
 #[test]
+fn a_period_is_judged_by_the_configured_interval_when_it_is_the_one_before_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // The samples carry no interval, and of six tests but one was made: by them it would be six hours.
+    let kept = samples().into_iter().enumerate().filter_map(|(index, mut sample)| {
+        sample.test_interval = None;
+        (index % 6 == 0).then_some(sample)
+    });
+    let made = Made::new(folder.path(), lake_of(folder.path(), kept.collect()));
+    let before = made.facts.period.previous();
+    let then = Facts::load(
+        &made.lake,
+        Some(&made.config),
+        &Selection::default(),
+        &before,
+        made.facts.period.to,
+    );
+    for (then, now) in then.expect("facts").monitors.iter().zip(&made.facts.monitors) {
+        assert_eq!(then.id, now.id);
+        assert!(then.timeline.coverage() < 0.5, "{}", then.timeline.coverage());
+        assert!(now.before.is_none(), "less than half of it is known");
+    }
+}
+
+#[test]
 fn a_change_is_told_only_where_the_period_before_is_known_of_all() {
     let folder = tempfile::tempdir().expect("a folder");
     let is_kept = |sample: &Sample| sample.monitor.as_str() == "lyon" || sample.started_at >= MONDAY;
