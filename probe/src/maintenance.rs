@@ -372,12 +372,17 @@ mod tests {
     use mailqos_core::model::Micros;
 
     fn config(folder: &Path) -> Arc<Config> {
+        config_of(folder, "02:00-03:00")
+    }
+
+    /// The same with a night of these hours.
+    fn config_of(folder: &Path, night: &str) -> Arc<Config> {
         let path = folder.join("mailqos.toml");
         let text = "site = \"here\"\ntimezone = \"UTC\"\n[defaults]\nfrom = \"a@b.example\"\nto = \"a@b.example\"\nsmtp = {}\npickup = { account = \"a\" }\n\
                     [account.a]\nuser = \"a\"\npassword = { env = \"X\" }\n[object.o]\naddress = \"localhost\"\ntags = [\"t\"]\n[object.p]\naddress = \"localhost\"\n\
                     [monitor.a]\nobject = \"o\"\n[monitor.b]\nobject = \"p\"\n\
                     [maintenance.night]\nhours = \"02:00-03:00\"\nmonitors = [\"tag:t\"]\ntests = \"pause\"\n";
-        std::fs::write(&path, text).expect("write");
+        std::fs::write(&path, text.replace("02:00-03:00", night)).expect("write");
         Arc::new(mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}")))
     }
 
@@ -461,8 +466,10 @@ mod tests {
     #[test]
     fn an_added_window_survives_a_restart_and_ends_when_told() {
         let folder = tempfile::tempdir().expect("folder");
-        let config = config(folder.path());
         let now = UtcMicros::now();
+        // Not now, whenever this is run.
+        let noon = (now.0 / 3_600_000_000 + 12) % 24;
+        let config = config_of(folder.path(), &format!("{noon:02}:00-{noon:02}:30"));
         let added = window(now);
         let maintenance = Maintenance::open(config.clone());
         maintenance.add(added.clone()).expect("fine");
