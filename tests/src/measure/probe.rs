@@ -227,7 +227,13 @@ pub(super) async fn run(plan: &Plan) -> Toll {
     let setting = Arc::new(setting);
     let memory = Arc::new(AtomicU64::new(0));
     let end = Arc::new(AtomicBool::new(false));
-    let listening = tokio::spawn(listen(setting.path("probe.log"), Arc::clone(&heard), Arc::clone(&end)));
+    // It is listened as long as somebody waits for the probe to work again.
+    let silence = Arc::new(AtomicBool::new(false));
+    let listening = tokio::spawn(listen(
+        setting.path("probe.log"),
+        Arc::clone(&heard),
+        Arc::clone(&silence),
+    ));
     let killing = tokio::spawn(kill(
         Arc::clone(&setting),
         good("smtp"),
@@ -252,6 +258,7 @@ pub(super) async fn run(plan: &Plan) -> Toll {
     memory.fetch_max(process::peak_memory(probe.id()), Ordering::Relaxed);
     let log = probe.log();
     assert!(probe.stop().success(), "the probe does not end well:\n{log}");
+    silence.store(true, Ordering::Relaxed);
     listening.await.expect("the listener ends");
 
     // What was acknowledged is in the store, or is sent there by the next lives.
@@ -414,12 +421,9 @@ async fn listen(log: PathBuf, heard: Arc<Mutex<Heard>>, end: Arc<AtomicBool>) {
             }
         }
         rest.drain(..whole);
-        // The probe still has its last words to say when the end is told; they follow in the last look.
+        // Nobody writes any more: what was not read yet follows in one more look.
         if ending && bytes.is_empty() {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            if std::fs::metadata(&log).is_ok_and(|metadata| metadata.len() == place) {
-                return;
-            }
+            return;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
