@@ -224,8 +224,8 @@ mod tests {
 
     use super::{
         super::{
-            Item, Letter, Served,
-            outbox::{Named, Request, Submitted},
+            Served,
+            outbox::{Named, Submitted, tests::request},
         },
         *,
     };
@@ -247,21 +247,7 @@ mod tests {
 
     /// Orders the delivery and has it given up.
     async fn order(config: &Config, outbox: &Outbox, folder: &Path, now: UtcMicros) -> String {
-        let path = folder.join("r.pdf");
-        fs::write(&path, "%PDF").expect("written");
-        let request = Request {
-            target: "shelf".parse().expect("a name"),
-            folder: String::new(),
-            letter: Letter::default(),
-            items: vec![Item {
-                name: "r.pdf".into(),
-                path,
-            }],
-            occasion: "a".into(),
-            report: String::new(),
-            run: String::new(),
-        };
-        let Ok(Submitted::Waits(id)) = outbox.submit(&request, now) else {
+        let Ok(Submitted::Waits(id)) = outbox.submit(&request(folder, "a"), now) else {
             panic!("it waits");
         };
         assert_eq!(outbox.work_off(config, now).await.expect("tried").dead.len(), 1);

@@ -1033,7 +1033,7 @@ pub(super) fn sync(folder: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::{super::dead::Ill, *};
 
     fn config(folder: &Path) -> Config {
@@ -1046,7 +1046,8 @@ mod tests {
         mailqos_core::config::load(&file).unwrap_or_else(|problems| panic!("{problems}"))
     }
 
-    fn request(folder: &Path, occasion: &str) -> Request {
+    /// An order of a file for a target `shelf`.
+    pub(in crate::delivery) fn request(folder: &Path, occasion: &str) -> Request {
         let path = folder.join("r.pdf");
         fs::write(&path, b"%PDF").expect("written");
         Request {
