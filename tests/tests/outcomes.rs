@@ -366,10 +366,17 @@ async fn smtp_troubles() {
         ("RCPT", &["smtp_rcpt"], "550 5.1.1 no such user"),
         ("DATA", &["smtp_data"], "554 5.5.1 no"),
         ("CONTENT", &["smtp_data"], "554 5.7.1 spam"),
+        // A second digit beyond RFC 5321's changes nothing (section 4.2.1): Courier and many filters answer 571.
+        ("MAIL", &["smtp_rcpt"], "571 Sender not allowed"),
+        ("RCPT", &["smtp_rcpt"], "571 5.7.1 Delivery not authorized, message refused"),
+        ("CONTENT", &["smtp_data"], "571 Delivery not authorized here"),
+        ("CONTENT", &["smtp_data"], "599 no"),
     ] {
-        let trouble = Trouble::new(&format!("refused-{}", phase.to_lowercase()), "smtp_failed", stages)
+        let code = reply.split(' ').next().unwrap_or_default();
+        let id = format!("refused-{}-{code}", phase.to_lowercase());
+        let trouble = Trouble::new(&id, "smtp_failed", stages)
             .make(move |server| server.inject(Smtp, phase, Fault::Reply(reply.into()), When::Always));
-        troubles.push(trouble.saying(&["55", "535"]));
+        troubles.push(trouble.saying(&["55", "535", "57", "59"]));
     }
     suffer("smtp-troubles", troubles).await;
 }

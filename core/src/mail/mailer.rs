@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lettre::{Address, Message, address::Envelope};
 
-use super::{CredentialError, DkimError, Reply, Smtp, SmtpError, dkim, tls::is_of_certificate};
+use super::{CredentialError, DkimError, Reply, Smtp, SmtpError, dkim, tls_failure::is_of_certificate};
 use crate::{
     config::{Account, MailServer},
     model::{Stage, UtcMicros},

@@ -2,9 +2,11 @@
 //! reports alike.
 
 mod account;
+mod certificate;
 mod dkim;
 mod generated;
 mod mailer;
+mod mask;
 pub mod oauth;
 mod refusals;
 mod remedy;
@@ -12,6 +14,8 @@ pub mod sasl;
 mod secret;
 mod smtp;
 mod tls;
+mod tls_failure;
+mod token_response;
 mod transcript;
 mod wire;
 

@@ -17,7 +17,7 @@ use oauth2::{
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
-use super::{Secret, SecretError, SecretSource, hex, one_line};
+use super::{Secret, SecretError, SecretSource, hex, one_line, token_response};
 use crate::{
     config::Trust,
     http::{self, HttpError, Place},
@@ -332,8 +332,9 @@ impl<'c> AsyncHttpClient<'c> for Transport {
                 Err(said) => http::replay(said, &request, MOST).await?,
             };
             let body = if response.truncated { Vec::new() } else { response.body };
+            let (status, body) = token_response::regular(response.status, body);
             oauth2::http::Response::builder()
-                .status(response.status)
+                .status(status)
                 .body(body)
                 .map_err(|error| HttpError::Url(error.to_string()))
         })

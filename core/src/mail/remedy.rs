@@ -29,6 +29,14 @@ pub fn remedy(stage: Stage, error: &str, endpoint: &Endpoint) -> Option<String> 
     let silent = has("no answer within");
     Some(match stage {
         _ if refusals::explain(error).is_some() => return None,
+        SmtpConnect | PickupConnect
+            if has("could not be resolved") && (has("name server did not answer") || has("temporary failure")) =>
+        {
+            format!(
+                "this machine's name server gives no answer, so nothing is known about {server} itself: see \
+                 /etc/resolv.conf, and try: getent hosts {server}"
+            )
+        }
         SmtpConnect | PickupConnect if has("could not be resolved") => {
             format!("is the name {server} spelt right? If so, can this machine look up names: getent hosts {server}")
         }
@@ -41,8 +49,17 @@ pub fn remedy(stage: Stage, error: &str, endpoint: &Endpoint) -> Option<String> 
         SmtpTls | PickupTls if has("does not speak tls") && *tls == TlsMode::Implicit => {
             format!("port {port} begins in clear: set tls = \"starttls\", or take another port (usual are {usual})")
         }
+        SmtpTls | PickupTls if has("only in the common name") => {
+            "until the certificate is reissued, pin it with fingerprint".to_owned()
+        }
         SmtpTls | PickupTls if has("is not for the name") => {
             "name the server as its certificate does (server = …), or pin the certificate with fingerprint".to_owned()
+        }
+        SmtpTls | PickupTls if has("intermediate certificate") => {
+            format!(
+                "to see what the server sends: openssl s_client -connect {server}:{port} -showcerts{}",
+                if *tls == TlsMode::StartTls { format!(" -starttls {}", starttls(stage, *port)) } else { String::new() }
+            )
         }
         SmtpTls | PickupTls if has("has expired") => "whoever runs the server has to renew it".to_owned(),
         SmtpTls | PickupTls if has("not the pinned one") => {
@@ -91,6 +108,15 @@ pub fn remedy(stage: Stage, error: &str, endpoint: &Endpoint) -> Option<String> 
     })
 }
 
+/// What `openssl s_client -starttls` calls the protocol of a port.
+fn starttls(stage: Stage, port: u16) -> &'static str {
+    match (stage, port) {
+        (Stage::SmtpTls, _) => "smtp",
+        (_, 110) => "pop3",
+        _ => "imap",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +146,20 @@ mod tests {
                 587,
                 TlsMode::StartTls,
                 "spelt right",
+            ),
+            (
+                SmtpConnect,
+                "the name mail.example.com could not be resolved: the name server did not answer within 4s",
+                587,
+                TlsMode::StartTls,
+                "name server gives no answer",
+            ),
+            (
+                PickupConnect,
+                "the name x could not be resolved: failed to lookup address information: Temporary failure in name resolution",
+                995,
+                TlsMode::Implicit,
+                "name server gives no answer",
             ),
             (
                 PickupConnect,

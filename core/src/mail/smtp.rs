@@ -763,11 +763,13 @@ impl State {
             .map(|c| if c.is_control() { ' ' } else { c })
             .collect();
         let bytes = text.as_bytes();
+        // RFC 5321, section 4.2.1: a client that doesn't know a code goes by its first digit. Codes such
+        // as 571 (Courier, many filters) and 699 are in use.
         let is_reply = bytes.len() >= 3
             && matches!(bytes[0], b'2'..=b'5')
-            && matches!(bytes[1], b'0'..=b'5')
+            && bytes[1].is_ascii_digit()
             && bytes[2].is_ascii_digit()
-            && matches!(bytes.get(3), None | Some(b' ' | b'-'));
+            && !bytes.get(3).is_some_and(u8::is_ascii_alphanumeric);
         if !is_reply {
             let shown = wire.transcript().one_line(&text);
             return Poll::Ready(Err(self.fail(WireError::Broken(format!(
@@ -786,7 +788,8 @@ impl State {
             words.as_str()
         };
         let given = &given[..given.floor_char_boundary(LETTRE_LINE)];
-        self.ready.extend_from_slice(&bytes[..3]);
+        // lettre refuses a second digit above 5; it needs the first one only.
+        self.ready.extend_from_slice(&[bytes[0], bytes[1].min(b'5'), bytes[2]]);
         self.ready.push(if more { b'-' } else { b' ' });
         self.ready.extend_from_slice(given.as_bytes());
         self.ready.extend_from_slice(b"\r\n");

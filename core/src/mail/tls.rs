@@ -6,14 +6,20 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme, WantsVerifier,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
 };
 use sha2::{Digest as _, Sha256};
 
-use super::one_line;
+use super::{
+    certificate::Certificate,
+    tls_failure::{Explaining, unless_short_key},
+};
 use crate::{config::Trust, model::UtcMicros};
 
 /// What a TLS handshake showed.
@@ -46,28 +52,8 @@ impl TlsSession {
     /// Who has issued the certificate: the common name, or else the organisation. In one line without control characters, since
     /// it is shown before anybody trusts it.
     pub fn issuer(&self) -> Option<String> {
-        let certificate = CertificateDer::from(self.certificate.as_deref()?);
-        let parsed = webpki::EndEntityCert::try_from(&certificate).ok()?;
-        // X.520: id-at-commonName 2.5.4.3, id-at-organizationName 2.5.4.10.
-        [[0x55, 0x04, 0x03], [0x55, 0x04, 0x0a]]
-            .iter()
-            .find_map(|attribute| attribute_of(parsed.issuer(), attribute))
+        Certificate::parse(self.certificate.as_deref()?)?.issuer_name()
     }
-}
-
-/// The value of an attribute of a distinguished name (RFC 5280, section 4.1.2.4): sets of pairs, one after the other.
-fn attribute_of(name: &[u8], attribute: &[u8]) -> Option<String> {
-    let mut rest = name;
-    while let Some((_, set, after)) = der(rest) {
-        rest = after;
-        let (_, pair, _) = der(set)?;
-        let (_, identifier, value) = der(pair)?;
-        if identifier == attribute {
-            let (_, text, _) = der(value)?;
-            return Some(one_line(&String::from_utf8_lossy(text), &[]));
-        }
-    }
-    None
 }
 
 /// Why no certificate can be trusted at all.
@@ -117,11 +103,26 @@ pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>, TrustError> {
             }))
             .with_no_client_auth()
     } else if let Some(path) = &trust.ca_file {
-        builder.with_root_certificates(read_roots(path)?).with_no_client_auth()
+        explaining(builder, read_roots(path)?, provider)?
     } else {
-        builder.with_root_certificates(platform_roots()?).with_no_client_auth()
+        explaining(builder, platform_roots()?, provider)?
     };
     Ok(Arc::new(config))
+}
+
+/// Trusts the certificates that these authorities vouch for.
+fn explaining(
+    builder: ConfigBuilder<ClientConfig, WantsVerifier>,
+    roots: RootCertStore,
+    provider: Arc<CryptoProvider>,
+) -> Result<ClientConfig, TrustError> {
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|error| TrustError::Tls(error.to_string()))?;
+    Ok(builder
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Explaining(verifier)))
+        .with_no_client_auth())
 }
 
 fn read_roots(path: &std::path::Path) -> Result<RootCertStore, TrustError> {
@@ -205,6 +206,7 @@ impl ServerCertVerifier for Pinned {
             signature,
             &self.provider.signature_verification_algorithms,
         )
+        .map_err(|error| unless_short_key(error, certificate))
     }
 
     fn verify_tls13_signature(
@@ -219,6 +221,7 @@ impl ServerCertVerifier for Pinned {
             signature,
             &self.provider.signature_verification_algorithms,
         )
+        .map_err(|error| unless_short_key(error, certificate))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -247,109 +250,16 @@ pub(super) fn describe(connection: &rustls::ClientConnection) -> TlsSession {
         cipher: connection
             .negotiated_cipher_suite()
             .map_or_else(String::new, |suite| format!("{:?}", suite.suite())),
-        expires_at: certificate.and_then(|certificate| not_after(certificate)),
+        expires_at: certificate.and_then(|certificate| Certificate::parse(certificate)?.not_after()),
         fingerprint: certificate.map(|certificate| Sha256::digest(certificate).into()),
         certificate: certificate.map(|certificate| certificate.to_vec()),
     }
 }
 
-/// What a TLS error means to a person, with the remedy where there is one.
-pub(super) fn explain(error: &std::io::Error, server: &str) -> String {
-    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) else {
-        return match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => "the server closed the connection during the handshake".to_owned(),
-            _ => error.to_string(),
-        };
-    };
-    match tls {
-        TlsError::InvalidCertificate(reason) => {
-            use rustls::CertificateError as C;
-            match reason {
-                C::UnknownIssuer => format!(
-                    "the certificate of {server} comes from an authority that is not trusted; name the authority with ca_file, or pin the certificate with fingerprint"
-                ),
-                C::Expired | C::ExpiredContext { .. } => format!("the certificate of {server} has expired"),
-                C::NotValidYet | C::NotValidYetContext { .. } => {
-                    format!("the certificate of {server} is not valid yet; is this machine's clock right?")
-                }
-                C::NotValidForName | C::NotValidForNameContext { .. } => {
-                    format!("the certificate is not for the name {server}")
-                }
-                C::Other(other) if is_self_signed(other) => format!(
-                    "the certificate of {server} vouches for itself (self-signed, with the rights of an authority); pin it with fingerprint"
-                ),
-                other => format!("the certificate of {server} is not valid: {other}"),
-            }
-        }
-        TlsError::InvalidMessage(_) => "the server does not speak TLS on this port".to_owned(),
-        TlsError::General(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
-/// Whether what was explained is a certificate that is not accepted: a person mends that, and no later try.
-pub(super) fn is_of_certificate(explained: &str) -> bool {
-    explained.contains("the certificate")
-}
-
-/// Whether a server shows an authority's certificate as its own.
-fn is_self_signed(error: &rustls::OtherError) -> bool {
-    error.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)
-}
-
-/// The `notAfter` of an X.509 certificate (RFC 5280, section 4.1): a walk over seven DER headers needs no parser crate.
-fn not_after(certificate: &[u8]) -> Option<UtcMicros> {
-    let (_, certificate, _) = der(certificate)?;
-    let (_, mut rest, _) = der(certificate)?;
-    // version (optional, tag [0]), serial number, signature algorithm, issuer.
-    let (tag, _, after) = der(rest)?;
-    if tag == 0xa0 {
-        rest = after;
-    }
-    for _ in 0..3 {
-        rest = der(rest)?.2;
-    }
-    let (_, validity, _) = der(rest)?;
-    let (_, _, rest) = der(validity)?;
-    let (tag, text, _) = der(rest)?;
-    let text = std::str::from_utf8(text).ok()?;
-    let (year, rest) = match tag {
-        // UTCTime: two digits, 1950 to 2049.
-        0x17 => {
-            let year: i16 = text.get(..2)?.parse().ok()?;
-            (if year < 50 { 2000 + year } else { 1900 + year }, text.get(2..)?)
-        }
-        0x18 => (text.get(..4)?.parse().ok()?, text.get(4..)?),
-        _ => return None,
-    };
-    let number = |at: usize| rest.get(at..at + 2)?.parse::<i8>().ok();
-    let moment =
-        jiff::civil::DateTime::new(year, number(0)?, number(2)?, number(4)?, number(6)?, number(8)?, 0).ok()?;
-    Some(jiff::tz::TimeZone::UTC.to_timestamp(moment).ok()?.into())
-}
-
-/// Tag, content and what follows of a DER element.
-fn der(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, rest) = bytes.split_first()?;
-    let (&length, mut rest) = rest.split_first()?;
-    let mut size = usize::from(length);
-    if length & 0x80 != 0 {
-        let count = usize::from(length & 0x7f);
-        if count == 0 || count > 4 {
-            return None;
-        }
-        let (digits, after) = rest.split_at_checked(count)?;
-        size = digits.iter().fold(0, |size, digit| size << 8 | usize::from(*digit));
-        rest = after;
-    }
-    let (content, after) = rest.split_at_checked(size)?;
-    Some((tag, content, after))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use crate::mail::tls_failure::{explain, is_of_certificate};
 
     #[test]
     fn a_missing_or_empty_ca_file_is_named() {
@@ -381,36 +291,6 @@ mod tests {
         for (error, is_of) in [(error, true), (expired, true), (TlsError::HandshakeNotComplete, false)] {
             let text = explain(&std::io::Error::other(error), "mail.example.com");
             assert_eq!(is_of_certificate(&text), is_of, "{text}");
-        }
-    }
-
-    #[test]
-    fn an_issuer_can_not_steer_a_terminal() {
-        let text = b"x\x1b[2Jy\r\nz";
-        let pair = [
-            &[
-                0x30,
-                7 + text.len() as u8,
-                0x06,
-                3,
-                0x55,
-                0x04,
-                0x03,
-                0x0c,
-                text.len() as u8,
-            ][..],
-            text,
-        ]
-        .concat();
-        let name = [&[0x31, pair.len() as u8][..], &pair].concat();
-        assert_eq!(attribute_of(&name, &[0x55, 0x04, 0x03]).as_deref(), Some("x [2Jy z"));
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = not_after(&bytes);
-            let _ = attribute_of(&bytes, &[0x55, 0x04, 0x03]);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::Secret;
+use super::{Secret, mask};
 use crate::model::{Micros, UtcMicros};
 
 /// Bytes kept of one conversation; of the rest only the size is known.
@@ -149,20 +149,13 @@ impl Transcript {
                 let ends = direction == Direction::Note || chunk.omitted > 0;
                 run.push(chunk);
                 if ends {
-                    self.mask(&mut run);
+                    mask(&mut run, &self.secrets);
                     run.clear();
                 }
             }
-            self.mask(&mut run);
+            mask(&mut run, &self.secrets);
         }
         chunks.into_iter()
-    }
-
-    /// Takes the secrets out of chunks that follow each other.
-    fn mask(&self, run: &mut [&mut Chunk]) {
-        for secret in &self.secrets {
-            replace(run, secret.expose().as_bytes());
-        }
     }
 
     /// A server's words as one line of at most 200 characters: no control characters, no secrets.
@@ -206,16 +199,10 @@ pub(super) fn without_secret(line: &[u8]) -> Vec<u8> {
     format!("{}\r\n", shown.trim_end()).into_bytes()
 }
 
-/// Puts a mark where a secret begins, and leaves the rest of it out.
-fn replace(run: &mut [&mut Chunk], secret: &[u8]) {
-    const MARK: &[u8] = b"(secret)";
+/// Puts a mark where a secret begins and drops the rest of it, across the chunks of a run.
+fn mask(run: &mut [&mut Chunk], secrets: &[Secret]) {
     let text: Vec<u8> = run.iter().flat_map(|chunk| &chunk.bytes).copied().collect();
-    let mut places = Vec::new();
-    let mut at = 0;
-    while let Some(found) = text[at..].windows(secret.len()).position(|window| window == secret) {
-        places.push(at + found);
-        at += found + secret.len();
-    }
+    let places = mask::places(&text, secrets);
     if places.is_empty() {
         return;
     }
@@ -223,9 +210,9 @@ fn replace(run: &mut [&mut Chunk], secret: &[u8]) {
     let (mut at, mut hidden_to) = (0, 0);
     for chunk in run {
         for byte in std::mem::take(&mut chunk.bytes) {
-            if places.next_if_eq(&at).is_some() {
-                chunk.bytes.extend_from_slice(MARK);
-                hidden_to = at + secret.len();
+            if let Some(place) = places.next_if(|place| place.start == at) {
+                chunk.bytes.extend_from_slice(mask::MARK.as_bytes());
+                hidden_to = place.end;
             }
             if at >= hidden_to {
                 chunk.bytes.push(byte);
@@ -238,10 +225,7 @@ fn replace(run: &mut [&mut Chunk], secret: &[u8]) {
 /// A text from outside as one line of at most 200 characters: no control characters, no secrets.
 pub fn one_line(text: &str, secrets: &[Secret]) -> String {
     const MOST: usize = 200;
-    let mut text = text.to_owned();
-    for secret in secrets.iter().filter(|secret| !secret.expose().is_empty()) {
-        text = text.replace(secret.expose(), "(secret)");
-    }
+    let text = mask::masked(text, secrets);
     let mut line = String::new();
     for word in text
         .split(|c: char| c.is_whitespace() || c.is_control())

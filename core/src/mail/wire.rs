@@ -21,6 +21,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::{
     Secret,
     tls::{self, TlsSession, TrustError},
+    tls_failure,
     transcript::{self, Direction, Transcript},
 };
 use crate::{
@@ -178,16 +179,7 @@ impl Wire {
     pub async fn connect(endpoint: &Endpoint, step: Duration) -> Result<Self, WireError> {
         let started = Instant::now();
         let transcript = Transcript::begin(&endpoint.server, endpoint.port);
-        let tcp = tokio::time::timeout(step, connect_any(&endpoint.server, endpoint.port))
-            .await
-            .unwrap_or_else(|_| {
-                Err(WireError::Connect {
-                    server: endpoint.server.clone(),
-                    port: endpoint.port,
-                    reason: format!("no answer within {}", Micros::from(step)),
-                    own_network: false,
-                })
-            })?;
+        let tcp = connect_any(&endpoint.server, endpoint.port, step).await?;
         // Small writes must leave at once: the product measures milliseconds (Nagle and delayed ACK cost 40 of them).
         let _ = tcp.set_nodelay(true);
         let peer = tcp.peer_addr().map_err(|error| WireError::Broken(error.to_string()))?;
@@ -294,7 +286,7 @@ impl Wire {
         let ended = timeout_at(tokio::time::Instant::now() + self.step, handshake)
             .await
             .map_err(|_| format!("the handshake did not end within {}", Micros::from(self.step)))
-            .and_then(|ended| ended.map_err(|error| tls::explain(&error, &self.server)));
+            .and_then(|ended| ended.map_err(|error| tls_failure::explain(&error, &self.server)));
         let stream = match ended {
             Ok(stream) => stream,
             Err(reason) => {
@@ -562,20 +554,37 @@ fn broken(error: &io::Error) -> WireError {
     }
 }
 
-/// Connects to the first address that answers; the next one is tried beside it when one keeps silent (RFC 8305).
-async fn connect_any(server: &str, port: u16) -> Result<TcpStream, WireError> {
+/// Resolves the name and connects to the first address that answers, all within `limit`. A name server that keeps silent is
+/// reported as such: it is not the mail server, and no firewall in front of it.
+async fn connect_any(server: &str, port: u16, limit: Duration) -> Result<TcpStream, WireError> {
+    let deadline = tokio::time::Instant::now() + limit;
     let resolve = |reason: String| WireError::Resolve {
         server: server.to_owned(),
         reason,
         own_network: no_network(),
     };
-    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((server, port))
+    let addresses: Vec<SocketAddr> = timeout_at(deadline, tokio::net::lookup_host((server, port)))
         .await
+        .map_err(|_| resolve(format!("the name server did not answer within {}", Micros::from(limit))))?
         .map_err(|error| resolve(error.to_string()))?
         .collect();
     if addresses.is_empty() {
         return Err(resolve("it has no address".to_owned()));
     }
+    timeout_at(deadline, connect_first(server, port, addresses))
+        .await
+        .unwrap_or_else(|_| {
+            Err(WireError::Connect {
+                server: server.to_owned(),
+                port,
+                reason: format!("no answer within {}", Micros::from(limit)),
+                own_network: false,
+            })
+        })
+}
+
+/// Connects to the first address that answers; the next one is tried beside it when one keeps silent (RFC 8305).
+async fn connect_first(server: &str, port: u16, addresses: Vec<SocketAddr>) -> Result<TcpStream, WireError> {
     let mut waiting = interleave(addresses).into_iter();
     let mut attempts = JoinSet::new();
     let mut last = None;

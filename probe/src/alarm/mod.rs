@@ -223,6 +223,13 @@ impl Alarms {
         state.is_some_and(|state| matches!(state.status, Status::Failed | Status::Alarm) && state.good == 0)
     }
 
+    /// Whether the monitor has an open alarm.
+    pub fn is_raised(&self, monitor: &MonitorId) -> bool {
+        let kept = self.lock();
+        let state = kept.states.get(monitor);
+        state.is_some_and(|state| state.status == Status::Alarm)
+    }
+
     /// Whether tests of the monitor are left out now.
     pub fn is_paused(&self, monitor: &MonitorId, at: UtcMicros) -> bool {
         self.maintenance.open_for(monitor, at).is_some_and(|open| open.pause)

@@ -221,7 +221,7 @@ pub async fn run(parts: Parts, mut configs: watch::Receiver<Arc<Config>>, mut st
                 continue;
             };
             // From now, not from the slot: what a suspended machine missed is not made up for.
-            queue.plan(&id, next(&config, monitor, now));
+            queue.plan(&id, next_after(&config, monitor, &parts.alarms, now));
             let may_overlap = monitor.overlap && !waiting.iter().any(|(_, waits)| *waits == id);
             if busy.contains_key(&id) && !may_overlap {
                 parts.board.left_out.fetch_add(1, Ordering::Relaxed);
@@ -275,7 +275,7 @@ pub async fn run(parts: Parts, mut configs: watch::Receiver<Arc<Config>>, mut st
                 Ok(id) => {
                     places.give_back(&id);
                     let started = busy.remove(&id);
-                    retest(&mut queue, &config, &parts.alarms, &id, started);
+                    plan_after(&mut queue, &config, &parts.alarms, &id, started);
                 }
                 Err(error) => {
                     // A test that fell over must not keep its monitor from being tested: start all who are not running anew.
@@ -315,19 +315,47 @@ fn plan_all(queue: &mut Queue, config: &Config, alarms: &Alarms) {
         match queue.planned.get(&monitor.id) {
             // Its slot is where it was, or it is tested sooner since it fails.
             Some(planned) if *planned <= start => {}
+            // An open alarm has its tests further apart.
+            Some(_) if retests_later(monitor) && alarms.is_raised(&monitor.id) => {}
             _ => queue.plan(&monitor.id, start),
         }
     }
 }
 
-/// A monitor that fails is tested again sooner, if it says so.
-fn retest(queue: &mut Queue, config: &Config, alarms: &Alarms, id: &MonitorId, started: Option<UtcMicros>) {
-    let Some(interval) = config.monitors.get(id).and_then(|monitor| monitor.retest_interval) else {
+/// Plans the next test of a monitor whose test has ended, by its retest interval: a shorter one applies as soon as
+/// a test fails, so that an alarm is raised sooner; a longer one while an alarm is open, so that a server that hangs
+/// ties up less. After a good test the slots apply again.
+fn plan_after(queue: &mut Queue, config: &Config, alarms: &Alarms, id: &MonitorId, started: Option<UtcMicros>) {
+    let Some(monitor) = config.monitors.get(id).filter(|monitor| monitor.enabled) else {
         return;
     };
-    if alarms.is_failing(id) {
-        let now = UtcMicros::now();
-        queue.plan_earlier(id, (started.unwrap_or(now) + interval).max(now));
+    let Some(interval) = monitor.retest_interval else {
+        return;
+    };
+    let now = UtcMicros::now();
+    let again = (started.unwrap_or(now) + interval).max(now);
+    if retests_later(monitor) {
+        if alarms.is_raised(id) {
+            queue.plan(id, again);
+        } else {
+            queue.plan_earlier(id, next(config, monitor, now));
+        }
+    } else if alarms.is_failing(id) {
+        queue.plan_earlier(id, again);
+    }
+}
+
+/// Whether the retest interval is longer than the time between two tests.
+fn retests_later(monitor: &Monitor) -> bool {
+    let slower = |interval: Micros| monitor.calendar.is_none() && interval > monitor.test_interval;
+    monitor.retest_interval.is_some_and(slower)
+}
+
+/// The start after the one at `now`.
+fn next_after(config: &Config, monitor: &Monitor, alarms: &Alarms, now: UtcMicros) -> UtcMicros {
+    match monitor.retest_interval {
+        Some(interval) if retests_later(monitor) && alarms.is_raised(&monitor.id) => now + interval,
+        _ => next(config, monitor, now),
     }
 }
 
