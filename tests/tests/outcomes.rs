@@ -368,7 +368,11 @@ async fn smtp_troubles() {
         ("CONTENT", &["smtp_data"], "554 5.7.1 spam"),
         // A second digit beyond RFC 5321's changes nothing (section 4.2.1): Courier and many filters answer 571.
         ("MAIL", &["smtp_rcpt"], "571 Sender not allowed"),
-        ("RCPT", &["smtp_rcpt"], "571 5.7.1 Delivery not authorized, message refused"),
+        (
+            "RCPT",
+            &["smtp_rcpt"],
+            "571 5.7.1 Delivery not authorized, message refused",
+        ),
         ("CONTENT", &["smtp_data"], "571 Delivery not authorized here"),
         ("CONTENT", &["smtp_data"], "599 no"),
     ] {

@@ -90,7 +90,10 @@ pub(super) fn masked(text: &str, secrets: &[Secret]) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut at = 0;
     for place in places {
-        let (start, end) = (text.floor_char_boundary(place.start), text.ceil_char_boundary(place.end));
+        let (start, end) = (
+            text.floor_char_boundary(place.start),
+            text.ceil_char_boundary(place.end),
+        );
         if start > at || at == 0 {
             shown.push_str(&text[at.min(start)..start]);
             shown.push_str(MARK);
@@ -184,7 +187,9 @@ fn escaped(secret: &str) -> Vec<Vec<u8>> {
         secret.replace('\'', "''"),
         secret.replace('&', "&-"),
         json.replace('/', "\\/"),
-        json.chars().map(|c| if c.is_ascii() { c.to_string() } else { utf16_escape(c) }).collect(),
+        json.chars()
+            .map(|c| if c.is_ascii() { c.to_string() } else { utf16_escape(c) })
+            .collect(),
         json.to_owned(),
         html("&#39;"),
         html("&#x27;"),
@@ -201,9 +206,27 @@ fn escaped(secret: &str) -> Vec<Vec<u8>> {
             byte if byte.is_ascii_alphanumeric() || b"-._*".contains(&byte) => char::from(byte).to_string(),
             byte => format!("%{byte:02X}"),
         }),
-        by_byte(&|byte| if special(byte) { format!("\\x{byte:02x}") } else { char::from(byte).to_string() }),
-        by_byte(&|byte| if special(byte) { format!("\\{byte:03o}") } else { char::from(byte).to_string() }),
-        by_byte(&|byte| if byte.is_ascii_graphic() { char::from(byte).to_string() } else { format!("\\{byte:03o}") }),
+        by_byte(&|byte| {
+            if special(byte) {
+                format!("\\x{byte:02x}")
+            } else {
+                char::from(byte).to_string()
+            }
+        }),
+        by_byte(&|byte| {
+            if special(byte) {
+                format!("\\{byte:03o}")
+            } else {
+                char::from(byte).to_string()
+            }
+        }),
+        by_byte(&|byte| {
+            if byte.is_ascii_graphic() {
+                char::from(byte).to_string()
+            } else {
+                format!("\\{byte:03o}")
+            }
+        }),
         by_byte(&|byte| {
             if byte.is_ascii_graphic() && byte != b'=' || byte == b' ' {
                 char::from(byte).to_string()
@@ -218,7 +241,10 @@ fn escaped(secret: &str) -> Vec<Vec<u8>> {
 /// `\uXXXX`, as JSON writes a character beyond ASCII for readers of ASCII.
 fn utf16_escape(c: char) -> String {
     let mut units = [0; 2];
-    c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect()
+    c.encode_utf16(&mut units)
+        .iter()
+        .map(|unit| format!("\\u{unit:04x}"))
+        .collect()
 }
 
 /// Characters beyond ASCII as they look once another character set was applied to them.
@@ -230,11 +256,23 @@ fn other_characters(secret: &str) -> Vec<Vec<u8>> {
     // UTF-8 read as Latin-1 and written as UTF-8 again.
     let twice: String = secret.bytes().map(char::from).collect();
     let each = |instead: &str| -> Vec<u8> {
-        let shown = |c: char| if c.is_ascii() { c.to_string() } else { instead.to_owned() };
+        let shown = |c: char| {
+            if c.is_ascii() {
+                c.to_string()
+            } else {
+                instead.to_owned()
+            }
+        };
         secret.chars().map(shown).collect::<String>().into_bytes()
     };
     let bytes = |instead: &str| -> Vec<u8> {
-        let shown = |byte: u8| if byte.is_ascii() { char::from(byte).to_string() } else { instead.to_owned() };
+        let shown = |byte: u8| {
+            if byte.is_ascii() {
+                char::from(byte).to_string()
+            } else {
+                instead.to_owned()
+            }
+        };
         secret.bytes().map(shown).collect::<String>().into_bytes()
     };
     let mut forms = vec![
@@ -316,7 +354,10 @@ mod tests {
         let secret = "correct horse battery";
         for (text, expected) in [
             ("-ERR too many words: se battery", "-ERR too many words: se battery"),
-            ("-ERR too many words: rect horse battery", "-ERR too many words: (secret)"),
+            (
+                "-ERR too many words: rect horse battery",
+                "-ERR too many words: (secret)",
+            ),
             ("BAD LOGIN probe correct horse b…", "BAD LOGIN probe (secret)…"),
             ("the battery is empty", "the battery is empty"),
             ("correct\r\n horse  BATTERY!", "(secret)!"),

@@ -156,7 +156,10 @@ fn day(at: crate::model::UtcMicros) -> String {
 /// RFC 9525, section 6.3: the names are in subjectAltName, and nowhere else.
 fn wrong_name(presented: &[String], certificate: Option<Certificate<'_>>, server: &str) -> String {
     let shown = |name: &String| {
-        let name = name.strip_prefix("DnsName(\"").and_then(|name| name.strip_suffix("\")")).unwrap_or(name);
+        let name = name
+            .strip_prefix("DnsName(\"")
+            .and_then(|name| name.strip_suffix("\")"))
+            .unwrap_or(name);
         super::one_line(name, &[])
     };
     if presented.is_empty() {
@@ -183,11 +186,7 @@ fn wrong_name(presented: &[String], certificate: Option<Certificate<'_>>, server
 }
 
 /// Tells a missing intermediate certificate from an authority that nobody here trusts.
-fn unknown_issuer(
-    certificate: Option<Certificate<'_>>,
-    intermediates: &[CertificateDer<'_>],
-    server: &str,
-) -> String {
+fn unknown_issuer(certificate: Option<Certificate<'_>>, intermediates: &[CertificateDer<'_>], server: &str) -> String {
     let Some(certificate) = certificate else {
         return format!("the certificate of {server} comes from an authority that is not trusted");
     };
@@ -200,7 +199,9 @@ fn unknown_issuer(
     let sent: Vec<Certificate<'_>> = intermediates.iter().filter_map(|der| Certificate::parse(der)).collect();
     let issuer_of = |of: &Certificate<'_>| sent.iter().find(|other| other.subject == of.issuer).copied();
     let authority = |certificate: &Certificate<'_>| {
-        certificate.issuer_name().map_or_else(|| "an unnamed authority".to_owned(), |name| format!("{name:?}"))
+        certificate
+            .issuer_name()
+            .map_or_else(|| "an unnamed authority".to_owned(), |name| format!("{name:?}"))
     };
     let Some(mut last) = issuer_of(&certificate) else {
         return format!(
@@ -253,7 +254,9 @@ pub(super) fn explain(error: &std::io::Error, server: &str) -> String {
         TlsError::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::MessageTooLarge) => {
             "the server does not speak TLS on this port".to_owned()
         }
-        TlsError::InvalidMessage(_) => format!("the server does not speak TLS on this port, or breaks its rules: {tls}"),
+        TlsError::InvalidMessage(_) => {
+            format!("the server does not speak TLS on this port, or breaks its rules: {tls}")
+        }
         TlsError::PeerMisbehaved(_) => format!("the server breaks the rules of TLS; does it need an update? ({tls})"),
         TlsError::General(text) => text.clone(),
         other => other.to_string(),
@@ -307,12 +310,18 @@ mod tests {
     #[test]
     fn alerts_and_incompatible_servers_are_explained() {
         for (error, expected) in [
-            (TlsError::AlertReceived(AlertDescription::ProtocolVersion), "TLS 1.1 or older"),
+            (
+                TlsError::AlertReceived(AlertDescription::ProtocolVersion),
+                "TLS 1.1 or older",
+            ),
             (
                 TlsError::PeerIncompatible(PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig),
                 "TLS 1.1 or older",
             ),
-            (TlsError::AlertReceived(AlertDescription::HandshakeFailure), "no cipher in common"),
+            (
+                TlsError::AlertReceived(AlertDescription::HandshakeFailure),
+                "no cipher in common",
+            ),
             (
                 TlsError::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon),
                 "no cipher in common",
@@ -375,7 +384,9 @@ mod tests {
         let sent: Vec<CertificateDer<'_>> = sent.iter().map(|issued| issued.der.clone()).collect();
         let name = ServerName::try_from("mail.example.com").expect("a name");
         let now = UnixTime::now();
-        verifier.verify_server_cert(certificate, &sent, &name, &[], now).map_or_else(explained, |_| "fine".to_owned())
+        verifier
+            .verify_server_cert(certificate, &sent, &name, &[], now)
+            .map_or_else(explained, |_| "fine".to_owned())
     }
 
     #[test]
@@ -389,7 +400,9 @@ mod tests {
             let names = ["a", "b", "c", "d"].map(|name| format!("{name}.example.org"));
             it.subject_alt_names = CertificateParams::new(names).expect("names").subject_alt_names;
         });
-        let expired = issued("mail", Some(&root), |it| it.not_after = rcgen::date_time_ymd(2020, 1, 2));
+        let expired = issued("mail", Some(&root), |it| {
+            it.not_after = rcgen::date_time_ymd(2020, 1, 2)
+        });
         let old_link = issued("R3", Some(&root), |it| {
             authority(it);
             it.not_after = rcgen::date_time_ymd(2020, 1, 2);
@@ -403,14 +416,30 @@ mod tests {
         for (certificate, sent, expected) in [
             (&good, vec![&intermediate], "fine"),
             (&good, vec![], "lacks the intermediate certificate"),
-            (&good, vec![&other], "\"R11\", whose own certificate the server does not send"),
+            (
+                &good,
+                vec![&other],
+                "\"R11\", whose own certificate the server does not send",
+            ),
             (&only_common_name, vec![], "only in the Common Name"),
-            (&elsewhere, vec![], "but for a.example.org, b.example.org, c.example.org and 1 more"),
+            (
+                &elsewhere,
+                vec![],
+                "but for a.example.org, b.example.org, c.example.org and 1 more",
+            ),
             (&expired, vec![], "has expired (on 2020-01-02)"),
-            (&below_old, vec![&old_link], "a certificate of its authority in the chain has expired"),
+            (
+                &below_old,
+                vec![&old_link],
+                "a certificate of its authority in the chain has expired",
+            ),
             (&for_clients, vec![], "not meant for servers"),
             (&self_signed, vec![], "is self-signed"),
-            (&issued("mail", Some(&other), |_| {}), vec![&other], "not trusted (\"Elsewhere\")"),
+            (
+                &issued("mail", Some(&other), |_| {}),
+                vec![&other],
+                "not trusted (\"Elsewhere\")",
+            ),
         ] {
             let text = said_of(&root, &certificate.der, &sent);
             assert!(text.contains(expected), "{expected}: {text}");

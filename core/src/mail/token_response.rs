@@ -25,7 +25,11 @@ pub(super) fn regular(status: u16, body: Vec<u8>) -> (u16, Vec<u8>) {
     } else if is_error {
         regular_error(&mut fields);
     }
-    let status = if is_error && (200..300).contains(&status) { 400 } else { status };
+    let status = if is_error && (200..300).contains(&status) {
+        400
+    } else {
+        status
+    };
     match serde_json::to_vec(&Value::Object(fields)) {
         Ok(regular) => (status, regular),
         Err(_) => (status, body),
@@ -46,7 +50,10 @@ fn regular_token(fields: &mut Map<String, Value>) {
             None => fields.shift_remove("expires_in"),
         };
     }
-    if !fields.get("token_type").is_some_and(|kind| kind.as_str().is_some_and(|kind| !kind.is_empty())) {
+    if !fields
+        .get("token_type")
+        .is_some_and(|kind| kind.as_str().is_some_and(|kind| !kind.is_empty()))
+    {
         fields.insert("token_type".to_owned(), Value::from("Bearer"));
     }
     if let Some(Value::Array(scopes)) = fields.get("scope") {
@@ -56,7 +63,10 @@ fn regular_token(fields: &mut Map<String, Value>) {
     } else if fields.get("scope").is_some_and(|scope| !scope.is_string()) {
         fields.shift_remove("scope");
     }
-    if fields.get("refresh_token").is_some_and(|token| token.as_str().is_none_or(str::is_empty)) {
+    if fields
+        .get("refresh_token")
+        .is_some_and(|token| token.as_str().is_none_or(str::is_empty))
+    {
         fields.shift_remove("refresh_token");
     }
 }
@@ -64,7 +74,9 @@ fn regular_token(fields: &mut Map<String, Value>) {
 fn regular_error(fields: &mut Map<String, Value>) {
     if let Some(Value::Object(error)) = fields.get("error") {
         let word = |key: &str| error.get(key).and_then(Value::as_str).map(str::to_owned);
-        let code = word("status").or_else(|| word("type")).unwrap_or_else(|| "error".to_owned());
+        let code = word("status")
+            .or_else(|| word("type"))
+            .unwrap_or_else(|| "error".to_owned());
         let description = word("message").unwrap_or_default();
         fields.insert("error".to_owned(), Value::from(code));
         fields.insert("error_description".to_owned(), Value::from(description));
@@ -136,7 +148,12 @@ mod tests {
             assert_eq!(status, 200, "{body}");
             assert_eq!(fields["access_token"], "T", "{body}");
             assert_eq!(fields["expires_in"], 3599, "{body}");
-            assert!(fields["token_type"].as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")), "{body}");
+            assert!(
+                fields["token_type"]
+                    .as_str()
+                    .is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")),
+                "{body}"
+            );
             assert!(fields.get("scope").is_none_or(Value::is_string), "{body}");
             assert!(fields.get("refresh_token").is_none(), "{body}");
         }
@@ -145,18 +162,37 @@ mod tests {
             r#"{"expires_in":-1,"access_token":"T"}"#,
             r#"{"expires_in":[],"access_token":"T"}"#,
         ] {
-            assert!(told(200, body).1.get("expires_in").is_none(), "{body}: the default applies");
+            assert!(
+                told(200, body).1.get("expires_in").is_none(),
+                "{body}: the default applies"
+            );
         }
     }
 
     #[test]
     fn errors_are_errors_with_any_status_and_in_any_form() {
         for (status, body, code) in [
-            (200, r#"{"error":"bad_verification_code","error_description":null}"#, "bad_verification_code"),
+            (
+                200,
+                r#"{"error":"bad_verification_code","error_description":null}"#,
+                "bad_verification_code",
+            ),
             (200, r#"{"ok":false,"error":"invalid_auth"}"#, "invalid_auth"),
-            (403, r#"{"error":{"code":403,"message":"no","status":"PERMISSION_DENIED"}}"#, "PERMISSION_DENIED"),
-            (400, r#"{"error":"invalid_grant","error_description":["a"]}"#, "invalid_grant"),
-            (200, "error=incorrect_client_credentials&error_description=no", "incorrect_client_credentials"),
+            (
+                403,
+                r#"{"error":{"code":403,"message":"no","status":"PERMISSION_DENIED"}}"#,
+                "PERMISSION_DENIED",
+            ),
+            (
+                400,
+                r#"{"error":"invalid_grant","error_description":["a"]}"#,
+                "invalid_grant",
+            ),
+            (
+                200,
+                "error=incorrect_client_credentials&error_description=no",
+                "incorrect_client_credentials",
+            ),
         ] {
             let (status, fields) = told(status, body);
             assert!(status >= 400, "{body}");
