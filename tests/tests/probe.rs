@@ -224,6 +224,29 @@ async fn calendars_retests_and_limits_decide_when_tests_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_open_alarm_is_tested_at_the_longer_retest_interval() {
+    let mut setting = Setting::new("lyon");
+    let broken = MailServer::start(Options::default()).await.unwrap();
+    broken.refuse(Protocol::Smtp);
+    for (id, more) in [
+        ("usual", "test_interval = \"1s\""),
+        ("hourly", "test_interval = \"1s\"\nretest_interval = \"1h\""),
+        ("slower", "test_interval = \"1s\"\nretest_interval = \"4s\""),
+    ] {
+        let mut monitor = setting.monitor(id, &broken);
+        monitor.more = format!("{more}\nalarm = {{ failures = 2 }}");
+        setting.add_monitor(&monitor);
+    }
+    let probe = setting.start_probe();
+    until("tests", || setting.settled("usual").len() >= 12).await;
+    // The alarm is raised at the usual pace; then the next test is an hour away.
+    assert_eq!(setting.settled("hourly").len(), 2);
+    let slower = setting.settled("slower").len();
+    assert!((3..=6).contains(&slower), "{slower} of 12 tests");
+    assert!(probe.stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_password_is_a_credential_of_the_service_manager() {
     use std::os::unix::fs::PermissionsExt as _;
     let mut setting = Setting::new("lyon");

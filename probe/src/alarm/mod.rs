@@ -223,11 +223,11 @@ impl Alarms {
         state.is_some_and(|state| matches!(state.status, Status::Failed | Status::Alarm) && state.good == 0)
     }
 
-    /// Whether the monitor has an open alarm.
-    pub fn is_raised(&self, monitor: &MonitorId) -> bool {
+    /// Whether the monitor has an open alarm, and its last test failed.
+    pub fn is_in_alarm(&self, monitor: &MonitorId) -> bool {
         let kept = self.lock();
         let state = kept.states.get(monitor);
-        state.is_some_and(|state| state.status == Status::Alarm)
+        state.is_some_and(|state| state.status == Status::Alarm && state.good == 0)
     }
 
     /// Whether tests of the monitor are left out now.

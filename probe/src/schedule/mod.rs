@@ -316,7 +316,7 @@ fn plan_all(queue: &mut Queue, config: &Config, alarms: &Alarms) {
             // Its slot is where it was, or it is tested sooner since it fails.
             Some(planned) if *planned <= start => {}
             // An open alarm has its tests further apart.
-            Some(_) if retests_later(monitor) && alarms.is_raised(&monitor.id) => {}
+            Some(_) if retests_later(monitor) && alarms.is_in_alarm(&monitor.id) => {}
             _ => queue.plan(&monitor.id, start),
         }
     }
@@ -335,7 +335,7 @@ fn plan_after(queue: &mut Queue, config: &Config, alarms: &Alarms, id: &MonitorI
     let now = UtcMicros::now();
     let again = (started.unwrap_or(now) + interval).max(now);
     if retests_later(monitor) {
-        if alarms.is_raised(id) {
+        if alarms.is_in_alarm(id) {
             queue.plan(id, again);
         } else {
             queue.plan_earlier(id, next(config, monitor, now));
@@ -354,7 +354,7 @@ fn retests_later(monitor: &Monitor) -> bool {
 /// The start after the one at `now`.
 fn next_after(config: &Config, monitor: &Monitor, alarms: &Alarms, now: UtcMicros) -> UtcMicros {
     match monitor.retest_interval {
-        Some(interval) if retests_later(monitor) && alarms.is_raised(&monitor.id) => now + interval,
+        Some(interval) if retests_later(monitor) && alarms.is_in_alarm(&monitor.id) => now + interval,
         _ => next(config, monitor, now),
     }
 }

@@ -688,7 +688,7 @@ const MONITOR: &[Key] = &[
     Key::new(
         "retest_interval",
         DURATION,
-        "Time between the starts of two tests while it fails.",
+        "Time between the starts of two tests of a monitor that fails. A shorter one than `test_interval` applies from the first failed test on, so that an alarm is raised sooner; a longer one while an alarm is open, so that a server that hangs ties up less.",
     )
     .otherwise("the test interval"),
     Key::new("overlap", SWITCH, "A test may begin while the one before still runs.").default("false"),
