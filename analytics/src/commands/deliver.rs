@@ -8,9 +8,12 @@ use mailqos_core::{
 };
 
 use super::{Failure, Global};
-use crate::delivery::{
-    Item, Letter,
-    outbox::{Outbox, Request, Submitted, Work},
+use crate::{
+    delivery::{
+        Item, Letter,
+        outbox::{Outbox, Request, Submitted, Work},
+    },
+    report::naming::Names,
 };
 
 /// Options of `deliver`.
@@ -64,11 +67,20 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
         text: names,
         ..Letter::default()
     };
+    let stem = args.files.first().and_then(|path| path.file_stem());
+    let stem = stem.map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let names = Names::of_day(&config, &stem, now);
     let mut requests = Vec::new();
     for target in &args.to {
+        let target = target_of(&config, target)?;
+        let folders = names.folders(&config, &target, &args.folder);
+        let (folder, linked_folder) = folders.map_err(|error| {
+            Failure::usage(format!("[target.{target}]: {error}"), "see docs/delivery.md for the variables")
+        })?;
         requests.push(Request {
-            target: target_of(&config, target)?,
-            folder: args.folder.clone(),
+            target,
+            folder,
+            linked_folder,
             letter: letter.clone(),
             items: items.clone(),
             // Said by a person, now: not a repetition of another delivery.

@@ -285,7 +285,13 @@ fn list(config: &Config) -> Result<ExitCode, Failure> {
         }
     }
     if text.is_empty() {
-        text = format!("no definition in {} has a [schedule]\n", config.reports.display());
+        let folder = config.reports.display();
+        text = match (definitions.len(), wrong.len()) {
+            (0, 0) => format!("there is no definition in {folder}\n"),
+            (_, 0) => format!("no definition in {folder} has a [schedule]\n"),
+            (_, 1) => format!("1 definition in {folder} can't be read, and no other has a [schedule]\n"),
+            (_, count) => format!("{count} definitions in {folder} can't be read, and no other has a [schedule]\n"),
+        };
     }
     print(text)?;
     Ok(if wrong.is_empty() {

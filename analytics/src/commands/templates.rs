@@ -157,6 +157,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
             }
             // Layouts and partials are tried on a document with a block of every kind, once for each that is used.
             let mut tried = BTreeMap::new();
+            let mut definitions = Vec::new();
             let found = templates
                 .iter()
                 .map(|name| definition::of_template(config, name))
@@ -166,9 +167,15 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
                 match found {
                     Ok(definition) => {
                         let layout = definition.template.layout.clone();
-                        tried.entry(layout).or_insert(definition.theme);
+                        tried.entry(layout).or_insert_with(|| definition.theme.clone());
+                        definitions.push(definition);
                     }
                     Err(found) => problems.append(found),
+                }
+            }
+            if let Some(config) = config {
+                for (_, found) in among(&definitions, config) {
+                    problems.append(found);
                 }
             }
             if let Some(config) = config {

@@ -23,6 +23,7 @@ use mailqos_core::{
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::names::comparable;
 use self::{
     shelf::{File, Old, Swept},
     targets::{Done, Task, at_place, email, rules},
@@ -35,6 +36,8 @@ pub struct Parcel {
     pub items: Vec<Item>,
     /// Folder at the target, below the one that the target names; `/` between its parts; may be empty.
     pub folder: String,
+    /// The same at the target that a mail links to.
+    pub linked_folder: String,
     /// What a mail says.
     pub letter: Letter,
 }
@@ -187,6 +190,9 @@ pub enum DeliveryError {
         /// How long was waited.
         limit: Duration,
     },
+    /// Recipients whom no server has answered for.
+    #[error("not delivered yet to {}", .0.join(", "))]
+    Due(Vec<String>),
     /// A mail can't be written.
     #[error("the mail can't be written: {0}")]
     Letter(String),
@@ -248,6 +254,7 @@ impl DeliveryError {
             | Self::Store { .. }
             | Self::Io { .. }
             | Self::Deadline { .. }
+            | Self::Due(_)
             | Self::Differs { .. } => Again::Soon,
             Self::Unopened(error) | Self::Linked { error, .. } => error.again(),
         }
@@ -390,6 +397,7 @@ pub async fn try_out(config: &Config, name: &Name) -> Result<String, DeliveryErr
             path: path.clone(),
         }],
         folder: String::new(),
+        linked_folder: String::new(),
         letter: Letter {
             subject: "mailqos tries this target".to_owned(),
             text: "If you can read this, reports reach you.\n".to_owned(),

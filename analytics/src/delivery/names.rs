@@ -101,6 +101,11 @@ fn unended(name: &str) -> String {
     format!("{}{}", &name[..kept], "_".repeat(name.len() - kept))
 }
 
+/// A name or path as those targets compare it that take upper and lower case for the same.
+pub(crate) fn comparable(name: &str) -> String {
+    name.trim_matches('/').to_lowercase()
+}
+
 /// Safe names, none of them twice; upper and lower case are one on a share.
 pub(super) fn distinct<'a>(names: impl Iterator<Item = &'a str>, rules: Rules) -> Vec<String> {
     let mut taken = BTreeSet::new();

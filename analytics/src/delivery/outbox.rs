@@ -63,6 +63,9 @@ pub struct Order {
     pub target: String,
     /// Folder below the target's own.
     pub folder: String,
+    /// The same at the target that a mail links to.
+    #[serde(default)]
+    pub linked_folder: String,
     /// What a mail says.
     pub subject: String,
     /// The mail's text.
@@ -127,6 +130,8 @@ pub struct Request {
     pub target: Name,
     /// Folder below the target's own.
     pub folder: String,
+    /// The same at the target that a mail links to.
+    pub linked_folder: String,
     /// What a mail says; its id is set by the outbox.
     pub letter: Letter,
     /// The files.
@@ -406,6 +411,7 @@ impl Outbox {
             id: id.clone(),
             target: request.target.to_string(),
             folder: request.folder.clone(),
+            linked_folder: request.linked_folder.clone(),
             subject: request.letter.subject.clone(),
             text: request.letter.text.clone(),
             html: request.letter.html.clone(),
@@ -712,7 +718,8 @@ impl Outbox {
             .iter()
             .map(|file| (file.name.as_str(), file.sha256.as_str()));
         let files: Vec<_> = files.collect();
-        if let Err(error) = abandon(config, &target, &order.folder, &files).await {
+        let folder = if place == order.target { &order.folder } else { &order.linked_folder };
+        if let Err(error) = abandon(config, &target, folder, &files).await {
             tracing::warn!(
                 target_name = %target, id = %order.id,
                 "what is there of files that were given up may stay (.NAME….part): {error}"
@@ -750,6 +757,7 @@ impl Outbox {
                     self.ledger.add(&Line::Delivered(Box::new(Entry {
                         id: format!("{}-linked", order.id),
                         target,
+                        folder: order.linked_folder.clone(),
                         places: linked.places,
                         reply: linked.reply,
                         refused: Vec::new(),
@@ -832,6 +840,7 @@ impl Outbox {
                 })
                 .collect(),
             folder: order.folder.clone(),
+            linked_folder: order.linked_folder.clone(),
             letter: Letter {
                 subject: order.subject.clone(),
                 text: order.text.clone(),
@@ -856,6 +865,7 @@ impl Outbox {
             }),
         };
         let result = deliver(config, &target, &parcel, &mut progress).await;
+        let result = result.and_then(|receipt| accounted_for(config, &target, receipt));
         order.done = std::mem::take(&mut progress.done);
         drop(progress);
         (order, result)
@@ -934,6 +944,21 @@ pub(crate) fn is_due(at: i64, now: UtcMicros, pause: Micros) -> bool {
     at <= now.0 || at > now.0.saturating_add(pause.0.saturating_mul(2))
 }
 
+/// A receipt for a mail, if it says of every recipient what became of them: a delivery that was not made for somebody
+/// must not be entered as made, whatever the way of delivery believes.
+fn accounted_for(config: &Config, target: &Name, receipt: Receipt) -> Result<Receipt, DeliveryError> {
+    let Some(Target::Email(email)) = config.targets.get(target) else {
+        return Ok(receipt);
+    };
+    let is_known = |address: &str| {
+        receipt.accepted.iter().any(|served| served.recipient == address)
+            || receipt.refused.iter().any(|(refused, _)| refused == address)
+    };
+    let people = email.recipients().into_iter().map(|person| person.address.clone());
+    let due: Vec<String> = people.filter(|address| !is_known(address)).collect();
+    if due.is_empty() { Ok(receipt) } else { Err(DeliveryError::Due(due)) }
+}
+
 fn order_recipients(config: &Config, order: &Order) -> usize {
     match order
         .target
@@ -941,7 +966,7 @@ fn order_recipients(config: &Config, order: &Order) -> usize {
         .ok()
         .and_then(|name| config.targets.get(&name))
     {
-        Some(Target::Email(target)) => target.to.len() + target.cc.len() + target.bcc.len(),
+        Some(Target::Email(target)) => target.recipients().len(),
         _ => 0,
     }
 }
@@ -1053,6 +1078,7 @@ pub(super) mod tests {
         Request {
             target: "shelf".parse().expect("a name"),
             folder: String::new(),
+            linked_folder: String::new(),
             letter: Letter::default(),
             items: vec![Item {
                 name: "r.pdf".into(),

@@ -16,6 +16,7 @@ use mailqos_core::{
 };
 
 use super::{
+    deliveries,
     facts::Selection,
     locale::Locale,
     media,
@@ -231,6 +232,8 @@ pub struct Delivery {
     pub name: String,
     /// Only these formats; all if empty.
     pub formats: BTreeSet<Format>,
+    /// Runs may share a name: the newest report replaces the one before.
+    pub overwrite: bool,
 }
 
 macro_rules! built_in {
@@ -459,54 +462,9 @@ fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut P
     if schedule.is_some() && period.is_none() {
         problems.push(table.missing("period", "says what a scheduled report covers, such as \"last-month\""));
     }
-    let deliveries = table
-        .tables("deliver", problems)
-        .into_iter()
-        .filter_map(|mut delivery| {
-            let target: Option<Name> =
-                delivery.require("target", "names a [target.NAME] of the configuration", problems);
-            if let (Some(target), Some(config)) = (&target, config)
-                && !config.targets.contains_key(target)
-            {
-                let known = config.targets.keys().map(Name::as_str);
-                let help = did_you_mean(target.as_str(), known.clone(), || {
-                    format!("there are: {}", known.collect::<Vec<_>>().join(", "))
-                });
-                problems.push(
-                    delivery
-                        .problem(
-                            "target",
-                            format!("there is no target {:?}", target.as_str()),
-                            "not known",
-                        )
-                        .help(help),
-                );
-            }
-            let path: String = delivery.get("path", problems).unwrap_or_default();
-            let name: String = delivery.get("name", problems).unwrap_or_default();
-            if path.split(['/', '\\']).any(|part| part.trim() == "..") {
-                problems.push(delivery.problem("path", "the folder would lie outside of the target's own", "here"));
-            }
-            if !name.is_empty() && each != Each::All && !(name.contains("report.stem") || path.contains("report.stem"))
-            {
-                problems.push(
-                    delivery
-                        .problem("name", "several reports would have one name", "here")
-                        .help("write {{ report.stem }} into it, which differs from report to report"),
-                );
-            }
-            let formats = formats_of(&mut delivery, problems);
-            delivery.finish(problems);
-            Some(Delivery {
-                target: target?,
-                path,
-                name,
-                formats,
-            })
-        })
-        .collect();
+    let (deliveries, places) = deliveries::read(&mut table, config, each, problems);
     table.finish(problems);
-    Some(Definition {
+    let definition = Definition {
         slug: slug.into_owned(),
         template,
         selection,
@@ -519,7 +477,11 @@ fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut P
         theme,
         schedule,
         deliveries,
-    })
+    };
+    if let Some(config) = config {
+        deliveries::check(&definition, &places, config, problems);
+    }
+    Some(definition)
 }
 
 fn formats(table: &mut Table, problems: &mut Problems) -> BTreeSet<Format> {
@@ -527,12 +489,13 @@ fn formats(table: &mut Table, problems: &mut Problems) -> BTreeSet<Format> {
     if said.is_empty() { Format::USUAL.into() } else { said }
 }
 
-fn formats_of(table: &mut Table, problems: &mut Problems) -> BTreeSet<Format> {
+pub(super) fn formats_of(table: &mut Table, problems: &mut Problems) -> BTreeSet<Format> {
     let words: Vec<String> = strings(table, "formats", problems);
     words
         .iter()
         .filter_map(|word| {
-            let known = Format::ALL.iter().find(|(name, _)| name == word);
+            let word = word.trim().trim_start_matches('.').to_lowercase();
+            let known = Format::ALL.iter().find(|(name, _)| *name == word);
             if known.is_none() {
                 let all: Vec<&str> = Format::ALL.iter().map(|(name, _)| *name).collect();
                 problems.push(
@@ -553,7 +516,8 @@ fn read_schedule(mut table: Table, problems: &mut Problems) -> Option<Schedule> 
         &[("day", 0), ("week", 1), ("month", 2), ("quarter", 3), ("year", 4)],
         problems,
     );
-    let on: Option<String> = table.get("on", problems);
+    // `on = 1` and `on = "Monday"` are what people write.
+    let on = table.get::<String>("on", problems).map(|on| on.trim().to_lowercase().replace([' ', '_'], "-"));
     let at: String = table.get("at", problems).unwrap_or_else(|| "07:00".to_owned());
     let at = match at.parse::<Time>() {
         Ok(at) => at,
@@ -659,14 +623,14 @@ fn read_schedule(mut table: Table, problems: &mut Problems) -> Option<Schedule> 
 
 /// A weekday by its English name.
 pub fn weekday(text: &str) -> Option<Weekday> {
-    Some(match text {
-        "monday" => Weekday::Monday,
-        "tuesday" => Weekday::Tuesday,
-        "wednesday" => Weekday::Wednesday,
-        "thursday" => Weekday::Thursday,
-        "friday" => Weekday::Friday,
-        "saturday" => Weekday::Saturday,
-        "sunday" => Weekday::Sunday,
+    Some(match text.to_lowercase().as_str() {
+        "monday" | "mon" => Weekday::Monday,
+        "tuesday" | "tue" => Weekday::Tuesday,
+        "wednesday" | "wed" => Weekday::Wednesday,
+        "thursday" | "thu" => Weekday::Thursday,
+        "friday" | "fri" => Weekday::Friday,
+        "saturday" | "sat" => Weekday::Saturday,
+        "sunday" | "sun" => Weekday::Sunday,
         _ => return None,
     })
 }

@@ -12,6 +12,7 @@ use super::{
     document::Document,
     generate::Report,
     media::{self, MediaError},
+    naming::{NameError, Names},
 };
 use crate::{
     delivery::{Inline, Item, Letter, outbox::Request},
@@ -22,15 +23,8 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum DispatchError {
     /// The template of a name is wrong.
-    #[error("deliver.{key} {template:?}: {reason}")]
-    Name {
-        /// Whose.
-        key: &'static str,
-        /// The template.
-        template: String,
-        /// Why.
-        reason: String,
-    },
+    #[error(transparent)]
+    Name(#[from] NameError),
     /// The mail can't be written.
     #[error(transparent)]
     Media(#[from] MediaError),
@@ -58,19 +52,16 @@ pub fn requests(
             } else {
                 Letter::default()
             };
-            let names = Names {
-                definition,
-                report,
-                period,
-                run,
-            };
+            let names = Names::of_report(definition, &report.stem, period, run);
             let named = match delivery.name.as_str() {
                 "" => None,
-                template => Some(names.fill("name", template)?),
+                template => Some(names.fill("deliver.name", template)?),
             };
+            let (folder, linked_folder) = names.folders(config, &delivery.target, &delivery.path)?;
             Ok(Request {
                 target: delivery.target.clone(),
-                folder: names.fill("path", &delivery.path)?,
+                folder,
+                linked_folder,
                 letter,
                 items: files
                     .iter()
@@ -117,57 +108,6 @@ fn letter(document: &Document, config: &Config) -> Result<Letter, MediaError> {
         pictures: pictures.collect(),
         ..Letter::default()
     })
-}
-
-/// What names of folders and files are made of.
-struct Names<'a> {
-    definition: &'a Definition,
-    report: &'a Report,
-    period: &'a Period,
-    run: UtcMicros,
-}
-
-impl Names<'_> {
-    fn fill(&self, key: &'static str, template: &str) -> Result<String, DispatchError> {
-        if !template.contains('{') {
-            return Ok(template.to_owned());
-        }
-        let date = |moment: UtcMicros| self.period.timezone().to_datetime(moment.timestamp()).date();
-        let (from, last) = (date(self.period.from), date(UtcMicros(self.period.to.0 - 1)));
-        let made = date(self.run);
-        // The week around a new year is one of another year than its first day.
-        let week = from.iso_week_date();
-        let mut context = tera::Context::new();
-        context.insert(
-            "period",
-            &serde_json::json!({
-                "from": from.to_string(),
-                "to": last.to_string(),
-                "year": format!("{:04}", from.year()),
-                "quarter": format!("{}", (from.month() - 1) / 3 + 1),
-                "month": format!("{:02}", from.month()),
-                "week": format!("{:02}", week.week()),
-                "week_year": format!("{:04}", week.year()),
-                "day": format!("{:02}", from.day()),
-            }),
-        );
-        // What comes from people's names is one part of a path, never several.
-        let part = |text: &str| text.replace(['/', '\\'], "-");
-        context.insert(
-            "report",
-            &serde_json::json!({
-                "slug": part(&self.definition.slug),
-                "title": part(&self.definition.template.title),
-                "stem": part(&self.report.stem),
-                "date": made.to_string(),
-            }),
-        );
-        tera::Tera::one_off(template, &context, false).map_err(|error| DispatchError::Name {
-            key,
-            template: template.to_owned(),
-            reason: std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string),
-        })
-    }
 }
 
 fn name(path: &Path) -> String {

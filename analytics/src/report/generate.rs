@@ -18,6 +18,7 @@ use super::{
     findings,
     locale::{DASH, Locale},
     media::{self, MediaError},
+    naming::period_stem,
     provenance::Provenance,
     sections::{Ids, Placed, View},
 };
@@ -464,26 +465,6 @@ fn publish(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         let _ = fs::remove_file(&temporary);
     }
     written
-}
-
-/// A period in a file's name: `2026-10`, `2026`, `2026-10-03`, `2026-10-03_2026-10-09`.
-pub fn period_stem(period: &Period) -> String {
-    let zone = period.timezone();
-    let date = |moment: UtcMicros| zone.to_datetime(moment.timestamp()).date();
-    let (first, last) = (date(period.from), date(UtcMicros(period.to.0 - 1)));
-    if first == last {
-        first.to_string()
-    } else if first.day() == 1
-        && first.month() == 1
-        && (last.month(), last.day()) == (12, 31)
-        && first.year() == last.year()
-    {
-        format!("{:04}", first.year())
-    } else if first.day() == 1 && last == first.last_of_month() {
-        format!("{:04}-{:02}", first.year(), first.month())
-    } else {
-        format!("{first}_{last}")
-    }
 }
 
 /// A name that is none of those taken, also where a file system takes capitals and small letters for the same.

@@ -1,6 +1,7 @@
 //! Reports: definitions and templates (what to show), sections (figures → blocks), media (blocks → files).
 
 pub mod definition;
+mod deliveries;
 pub mod dispatch;
 pub mod document;
 pub mod facts;
@@ -9,8 +10,11 @@ pub mod generate;
 mod languages;
 pub mod locale;
 pub mod media;
+pub mod naming;
 pub mod pattern_words;
 pub mod provenance;
 pub mod reference;
 pub mod sections;
 pub mod theme;
+
+pub(crate) use deliveries::among;

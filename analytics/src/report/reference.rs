@@ -180,7 +180,7 @@ pub const REPORTS: Reference = Reference {
                     Key::new("output", PATH, "The folder of its files.")
                         .otherwise("the current one; of scheduled reports one in the state folder"),
                     Key::new("schedule", Takes::Table(&["schedule"]), "When it is made by itself."),
-                    Key::new("deliver", Takes::Tables(&["deliver"]), "Where it goes."),
+                    Key::new("deliver", Takes::NamesOrTables(&["deliver"]), "Where it goes: names of targets, or tables."),
                 ],
                 LAYOUT,
             ],
@@ -301,6 +301,12 @@ pub const REPORTS: Reference = Reference {
                 Key::new("target", NAME, "A `[target.NAME]` of the configuration.").required(),
                 Key::new("path", TEXT, "Folders below the target's own.").default("\"\""),
                 Key::new("name", TEXT, "The files' name, without the ending.").otherwise("that of the report's files"),
+                Key::new(
+                    "overwrite",
+                    Takes::of::<bool>(),
+                    "Runs may share a name: the newest report replaces the one before.",
+                )
+                .default("false"),
                 Key::new("formats", Takes::SomeOf(FORMATS), "Only these.")
                     .otherwise("all; by mail, all but the page, which is the mail itself"),
             ]],
@@ -686,7 +692,7 @@ mod tests {
             (None, _) if (shape.id, key.name) == ("schedule", "every") => "\"month\"".to_owned(),
             (None, Takes::Table(["schedule"])) => "{ every = \"day\" }".to_owned(),
             (None, Takes::Table(_)) => "{}".to_owned(),
-            (None, Takes::Tables(["deliver"])) => "[{ target = \"x\" }]".to_owned(),
+            (None, Takes::NamesOrTables(["deliver"])) => "[{ target = \"x\" }]".to_owned(),
             (None, Takes::Words(words) | Takes::SomeOf(words)) => format!("{:?}", words[0]),
             (None, Takes::Tables(["column"])) => {
                 "[{ section = [{ kind = \"phases\" }] }, { section = [{ kind = \"phases\" }] }]".to_owned()

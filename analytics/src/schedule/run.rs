@@ -24,6 +24,7 @@ use crate::{
     figures::{Lake, LakeError, Period, PeriodError},
     lake::place::{self, PlaceError},
     report::{
+        among,
         definition::{CatchUp, Definition, Schedule},
         dispatch::{self, DispatchError},
         generate::{self, ReportError, Source},
@@ -435,12 +436,20 @@ pub(crate) type Wrong = (PathBuf, Problems);
 /// # Errors
 /// The folder can't be listed.
 pub fn definitions(config: &Config) -> std::io::Result<(Vec<Definition>, Vec<Wrong>)> {
-    let (mut good, mut wrong) = (Vec::new(), Vec::new());
+    let (mut good, mut files, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
     for file in crate::report::definition::files(config)? {
         match crate::report::definition::load(Some(config), &file) {
-            Ok(definition) => good.push(definition),
+            Ok(definition) => {
+                good.push(definition);
+                files.push(file);
+            }
             Err(problems) => wrong.push((file, problems)),
         }
+    }
+    // The first of two that would write the same file is made; the other one waits until that is mended.
+    for (number, problems) in among(&good, config).into_iter().rev() {
+        good.remove(number);
+        wrong.push((files.remove(number), problems));
     }
     Ok((good, wrong))
 }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     http::Place,
-    mail::{Secret, SecretSource},
+    mail::{Person, Secret, SecretSource},
     model::{Micros, Name, UtcMicros},
 };
 
@@ -68,8 +68,8 @@ pub enum On {
 pub enum Action {
     /// A mail to operators or addresses.
     Email {
-        /// Mail addresses, those of operators resolved.
-        to: Vec<String>,
+        /// Recipients, those of operators resolved.
+        to: Vec<Person>,
         /// Through which mail server.
         mail_server: Name,
         /// Through which, if that one can't.
@@ -161,7 +161,10 @@ impl Action {
     /// No secret is in it.
     pub fn route(&self) -> String {
         match self {
-            Self::Email { to, mail_server, .. } => format!("e-mail to {} through {mail_server}", to.join(", ")),
+            Self::Email { to, mail_server, .. } => {
+                let addresses: Vec<&str> = to.iter().map(|person| person.address.as_str()).collect();
+                format!("e-mail to {} through {mail_server}", addresses.join(", "))
+            }
             Self::Webhook(webhook) => {
                 let service = webhook.service.as_str();
                 match &webhook.url {

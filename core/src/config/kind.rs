@@ -3,7 +3,10 @@
 use std::fmt;
 
 use super::{Endpoint, MessageShape};
-use crate::model::{Micros, Stage};
+use crate::{
+    mail::Person,
+    model::{Micros, Stage},
+};
 
 /// What a monitor tests.
 #[derive(Debug, Clone)]
@@ -23,10 +26,10 @@ pub struct MailQos {
     pub horizon: Micros,
     /// Deadline of each step of a conversation.
     pub timeout: Micros,
-    /// Envelope sender and From address.
-    pub from: String,
-    /// The mailbox's address: envelope recipient and To address.
-    pub to: String,
+    /// Envelope sender and `From`.
+    pub from: Person,
+    /// The mailbox: envelope recipient and `To`.
+    pub to: Person,
     /// The server that takes the mail.
     pub smtp: Endpoint,
     /// The server whose mailbox is read.
@@ -94,7 +97,7 @@ impl Kind {
         let (smtp, pickup) = (&options.smtp, &options.pickup);
         format!(
             "{} → {}:{} → {} → {}:{}",
-            options.from, smtp.server, smtp.port, options.to, pickup.server, pickup.port
+            options.from.address, smtp.server, smtp.port, options.to.address, pickup.server, pickup.port
         )
     }
 
@@ -102,8 +105,8 @@ impl Kind {
     pub fn options(&self) -> Vec<(&'static str, String)> {
         let Self::MailQos(options) = self;
         vec![
-            ("from", options.from.clone()),
-            ("to", options.to.clone()),
+            ("from", options.from.to_string()),
+            ("to", options.to.to_string()),
             ("smtp", options.smtp.place()),
             (
                 "pickup",

@@ -3,9 +3,12 @@
 use super::{
     Config, Dkim, MailServer, Problem, Problems, Severity, Table,
     server::{SMTP, endpoint},
-    value::{SECOND, duration, mail_address, reference, secret},
+    value::{SECOND, duration, reference, secret},
 };
-use crate::model::{Micros, Name};
+use crate::{
+    mail::Person,
+    model::{Micros, Name},
+};
 
 pub(super) fn mail_server(
     mut table: Table,
@@ -14,10 +17,7 @@ pub(super) fn mail_server(
     problems: &mut Problems,
 ) -> Option<MailServer> {
     let endpoint = endpoint(&mut table, SMTP, None, config, problems);
-    let from: Option<String> = table.require("from", "the sender of the mails", problems);
-    if let Some(from) = &from {
-        mail_address(from, "from", &table, problems);
-    }
+    let from: Option<Person> = table.require("from", "the sender of the mails", problems);
     let timeout = duration(
         &mut table,
         "timeout",
@@ -26,13 +26,10 @@ pub(super) fn mail_server(
         Micros::from_secs(600),
         problems,
     );
-    let return_path: Option<String> = table.get("return_path", problems);
-    if let Some(address) = &return_path {
-        mail_address(address, "return_path", &table, problems);
-    }
+    let return_path = table.get::<Person>("return_path", problems).map(|person| person.address);
     let dkim = table
         .table("dkim", problems)
-        .and_then(|table| dkim(table, plaintext, from.as_deref(), problems));
+        .and_then(|table| dkim(table, plaintext, from.as_ref().map(|from| from.address.as_str()), problems));
     table.finish(problems);
     Some(MailServer {
         endpoint: endpoint?,

@@ -44,11 +44,13 @@ pub use read::load;
 pub(crate) use read::of_text;
 pub use service_level::{Holidays, LevelPeriod, Percent, ServiceHours, ServiceLevel, Target as LevelTarget};
 pub use table::{FromToml, Node, Source, Table, did_you_mean, nearest, parse};
-pub use target::{DeliveryOptions, EmailTarget, Existing, FilesPlace, FilesTarget, Sftp, Target, TooLarge, Verify};
+pub use target::{
+    DeliveryOptions, EmailTarget, Existing, FilesPlace, FilesTarget, Sftp, Target, TooLarge, Verify, foreign_variable,
+};
 
 use crate::{
     mail::{
-        Login, SecretSource,
+        Login, Person, SecretSource,
         sasl::{Mechanism, Memory},
     },
     model::{AccountName, Micros, MonitorId, Name, ObjectId, SiteName},
@@ -249,7 +251,7 @@ pub struct Operator {
     /// What people call them; the name unless said otherwise.
     pub name: String,
     /// Their mail addresses; those of its members, where it is a group.
-    pub email: Vec<String>,
+    pub email: Vec<Person>,
     /// The most bytes of files that a mail to them may have.
     pub attachments: Option<u64>,
 }
@@ -260,7 +262,7 @@ pub struct MailServer {
     /// The server.
     pub endpoint: Endpoint,
     /// Sender of the mails.
-    pub from: String,
+    pub from: Person,
     /// Where bounces go, if not to the sender.
     pub return_path: Option<String>,
     /// How the mails are signed.

@@ -7,9 +7,12 @@ use super::{
     Problem, Problems, Severity, Table, Transcripts, alarm, message,
     server::{IMAP, POP3, SMTP, Service, endpoint},
     table::Node,
-    value::{DAY, SECOND, duration, host, mail_address, reference, tags},
+    value::{DAY, SECOND, duration, host, reference, tags},
 };
-use crate::model::{Micros, MonitorId, Name, ObjectId, UtcMicros};
+use crate::{
+    mail::Person,
+    model::{Micros, MonitorId, Name, ObjectId, UtcMicros},
+};
 
 pub(super) fn object(id: &ObjectId, mut table: Table, problems: &mut Problems) -> Option<Object> {
     let name = table.get("name", problems).unwrap_or_else(|| id.to_string());
@@ -65,8 +68,8 @@ struct Options {
     check_interval: Micros,
     horizon: Micros,
     timeout: Micros,
-    from: Option<String>,
-    to: Option<String>,
+    from: Option<Person>,
+    to: Option<Person>,
     protocol: PickupProtocol,
     folders: Vec<String>,
     idle: bool,
@@ -96,14 +99,8 @@ fn options(
         Micros::from_secs(600),
         problems,
     );
-    let mut address_of = |key: &'static str| {
-        let value: Option<String> = table.get(key, problems);
-        if let Some(value) = &value {
-            mail_address(value, key, table, problems);
-        }
-        value
-    };
-    let (from, to) = (address_of("from"), address_of("to"));
+    let from = table.get("from", problems);
+    let to = table.get("to", problems);
     let smtp = table.table("smtp", problems);
     let smtp = read_endpoint(smtp, SMTP, address, config, problems);
     let mut pickup = table.table("pickup", problems);

@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Config, Operator, Problems, Table, message,
     table::{Node, did_you_mean},
-    value::{mail_address, no_such},
+    value::no_such,
 };
-use crate::model::Name;
+use crate::{
+    mail::{Person, split_list},
+    model::Name,
+};
 
 /// Reads all operators; the members of groups are put in their places.
 pub(super) fn operators(tables: Vec<(Name, Table)>, problems: &mut Problems) -> BTreeMap<Name, Operator> {
@@ -28,18 +31,14 @@ pub(super) fn operators(tables: Vec<(Name, Table)>, problems: &mut Problems) -> 
             let known = names.iter().map(AsRef::as_ref);
             problems.push(no_such(&node, "operator", member.as_str(), known));
         }
-        let email: Option<Vec<String>> = if table.node("members").is_none() {
-            table.require(
-                "email",
-                "the mail address, or several; a group has members instead",
-                problems,
-            )
-        } else {
-            Some(table.get("email", problems).unwrap_or_default())
-        };
-        for address in email.iter().flatten() {
-            mail_address(address, "email", &table, problems);
+        let is_group = table.node("members").is_some();
+        if !is_group && table.node("email").is_none() {
+            problems.push(table.missing("email", "the mail address, or several; a group has members instead"));
         }
+        let email = match table.node("email") {
+            Some(node) => people(&node, problems),
+            None => is_group.then(Vec::new),
+        };
         let attachments = table.get::<message::Bytes>("attachments", problems).map(|size| size.0);
         table.finish(problems);
         let Some(email) = email else {
@@ -56,7 +55,7 @@ pub(super) fn operators(tables: Vec<(Name, Table)>, problems: &mut Problems) -> 
             },
         );
     }
-    let single: BTreeMap<Name, Vec<String>> = read
+    let single: BTreeMap<Name, Vec<Person>> = read
         .iter()
         .map(|(name, operator)| (name.clone(), operator.email.clone()))
         .collect();
@@ -72,7 +71,7 @@ pub(super) fn operators(tables: Vec<(Name, Table)>, problems: &mut Problems) -> 
             }
             if seen.insert(member.clone()) {
                 for address in single.get(member).into_iter().flatten() {
-                    if !operator.email.contains(address) {
+                    if operator.email.iter().all(|known| known.address != address.address) {
                         operator.email.push(address.clone());
                     }
                 }
@@ -83,35 +82,70 @@ pub(super) fn operators(tables: Vec<(Name, Table)>, problems: &mut Problems) -> 
     read
 }
 
-/// Mail addresses, each written plain or as the name of an operator.
+/// What stands at a key as a text with one or several parts, or a list of such, each with its place.
+fn parts(node: &Node, problems: &mut Problems) -> Vec<(String, Node)> {
+    let mut parts = Vec::new();
+    for item in node.as_list() {
+        if let Some(text) = item.read::<String>(problems) {
+            parts.extend(split_list(&text).into_iter().map(|part| (part, item.clone())));
+        }
+    }
+    parts
+}
+
+fn person(text: &str, node: &Node, problems: &mut Problems) -> Option<Person> {
+    match text.parse() {
+        Ok(person) => Some(person),
+        Err(error) => {
+            let error: crate::mail::PersonError = error;
+            problems.push(
+                node.problem(error.to_string(), "this address")
+                    .help("write it as \"anna@example.com\" or \"Anna Berg <anna@example.com>\""),
+            );
+            None
+        }
+    }
+}
+
+/// People, each an address with or without a display name; `None` where one of them is wrong.
+pub(super) fn people(node: &Node, problems: &mut Problems) -> Option<Vec<Person>> {
+    let parts = parts(node, problems);
+    if parts.is_empty() {
+        return None;
+    }
+    parts.iter().map(|(text, node)| person(text, node, problems)).collect()
+}
+
+/// Mail addresses, each written as such, with or without a display name, or as the name of an operator.
 pub(super) fn recipients(
     table: &mut Table,
     key: &'static str,
     config: &Config,
     problems: &mut Problems,
-) -> Vec<String> {
-    let mut addresses = Vec::new();
-    for text in table.get::<Vec<String>>(key, problems).unwrap_or_default() {
+) -> Vec<Person> {
+    let mut all: Vec<Person> = Vec::new();
+    let Some(node) = table.node(key) else {
+        return all;
+    };
+    for (text, node) in parts(&node, problems) {
         if text.contains('@') {
-            mail_address(&text, key, table, problems);
-            addresses.push(text);
+            all.extend(person(&text, &node, problems));
         } else if let Some(operator) = config.operators.get(text.as_str()) {
-            addresses.extend(operator.email.iter().cloned());
+            all.extend(operator.email.iter().cloned());
         } else if !problems.broken("operator").any(|broken| broken == text) {
             let names = config.operators.keys().map(AsRef::as_ref);
             let help = did_you_mean(&text, names.chain(problems.broken("operator")), || {
                 format!("write a mail address, or add [operator.{text}]")
             });
             problems.push(
-                table
-                    .problem(key, format!("there is no operator {text:?}"), "not known")
+                node.problem(format!("there is no operator {text:?}"), "not known")
                     .help(help),
             );
         }
     }
     let mut seen = BTreeSet::new();
-    addresses.retain(|address| seen.insert(address.clone()));
-    addresses
+    all.retain(|person| seen.insert(person.address.clone()));
+    all
 }
 
 /// The same, where there must be somebody; operators may be groups without an address.
@@ -120,10 +154,13 @@ pub(super) fn some_recipients(
     key: &'static str,
     config: &Config,
     problems: &mut Problems,
-) -> Vec<String> {
+) -> Vec<Person> {
     let addresses = recipients(table, key, config, problems);
-    let all_known = |names: Vec<String>| names.iter().all(|name| config.operators.contains_key(name.as_str()));
-    if addresses.is_empty() && table.get(key, &mut Problems::default()).is_some_and(all_known) {
+    let all_known = |node: &Node| {
+        let parts = parts(node, &mut Problems::default());
+        parts.iter().all(|(name, _)| config.operators.contains_key(name.as_str()))
+    };
+    if addresses.is_empty() && table.node(key).as_ref().is_some_and(all_known) {
         problems.push(
             table
                 .problem(key, "nobody gets this mail", "empty")

@@ -147,11 +147,17 @@ impl FromToml for Percent {
         "a share such as \"99.9%\"".into()
     }
     fn schema() -> serde_json::Value {
-        serde_json::json!({ "type": "string", "pattern": r"^[0-9]{1,3}(\.[0-9]{0,7})?\s*%$" })
+        serde_json::json!({ "anyOf": [
+            { "type": "string", "pattern": r"^\s*[0-9]{1,3}(\.[0-9]{0,7})?\s*%?\s*$" },
+            { "type": "number", "minimum": 1, "maximum": 100 },
+        ] })
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
-        let text = String::from_toml(node)?;
-        let number = text.strip_suffix('%').map(str::trim);
+        // `99.9` and `"99.9"` are what people write; of a number up to 1 nobody knows whether it is a share of 1 or of 100.
+        let text = String::from_toml(node).or_else(|_| f64::from_toml(node).map(|number| number.to_string()))?;
+        let text = text.trim();
+        let is_percent = |text: &&str| text.parse::<f64>().is_ok_and(|number| number > 1.0);
+        let number = text.strip_suffix('%').map(str::trim).or(Some(text).filter(is_percent));
         match number {
             Some("100" | "100.0" | "100.00") => Err(
                 "100 % leaves nothing that may fail: one late mail would miss it; write what is really promised, such as \"99.95%\""

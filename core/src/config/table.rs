@@ -31,7 +31,8 @@ enum Data {
     Integer(i64),
     Float(f64),
     Boolean(bool),
-    Datetime,
+    /// As it is written: `2026-03-31`, `07:00:00`.
+    Datetime(String),
     Array(Vec<Node>),
     Table(Vec<Entry>),
 }
@@ -51,7 +52,7 @@ impl Data {
             Self::Integer(_) => "a whole number",
             Self::Float(_) => "a number",
             Self::Boolean(_) => "true or false",
-            Self::Datetime => "a date or time",
+            Self::Datetime(_) => "a date or time",
             Self::Array(_) => "an array",
             Self::Table(_) => "a table",
         }
@@ -72,6 +73,9 @@ impl Node {
 
 /// What a TOML value can be read as.
 pub trait FromToml: Sized {
+    /// Whether it is a list, whose key may be written in the singular or the plural.
+    const IS_LIST: bool = false;
+
     /// What is expected, for messages and the reference: `"a whole number from 1 to 65535"`.
     fn expected() -> String;
 
@@ -94,9 +98,14 @@ impl FromToml for String {
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
         match &node.data {
-            Data::Text(text) => Ok(text.clone()),
+            Data::Text(text) | Data::Datetime(text) => Ok(text.clone()),
+            // `on = 1`, `user = 4711`.
+            Data::Integer(number) => Ok(number.to_string()),
             _ => Err(String::new()),
         }
+    }
+    fn schema() -> Json {
+        json!({ "type": ["string", "integer"] })
     }
 }
 
@@ -105,11 +114,16 @@ impl FromToml for bool {
         "true or false".into()
     }
     fn schema() -> Json {
-        json!({ "type": "boolean" })
+        json!({ "anyOf": [{ "type": "boolean" }, { "type": "string", "enum": ["true", "false", "yes", "no", "on", "off"] }] })
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
         match node.data {
             Data::Boolean(value) => Ok(value),
+            Data::Text(ref text) => match text.trim() {
+                "true" | "yes" | "on" => Ok(true),
+                "false" | "no" | "off" => Ok(false),
+                other => Err(format!("{other:?} is neither true nor false")),
+            },
             _ => Err(String::new()),
         }
     }
@@ -120,12 +134,16 @@ impl FromToml for f64 {
         "a number".into()
     }
     fn schema() -> Json {
-        json!({ "type": "number" })
+        json!({ "anyOf": [{ "type": "number" }, { "type": "string", "pattern": r"^\s*[-+]?[0-9.]+([eE][-+]?[0-9]+)?\s*$" }] })
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
         match node.data {
             Data::Float(value) if value.is_finite() => Ok(value),
             Data::Integer(value) => Ok(value as f64),
+            Data::Text(ref text) => {
+                let number = text.trim().parse::<f64>().ok().filter(|value| value.is_finite());
+                number.ok_or_else(|| format!("{text:?} is not a number"))
+            }
             _ => Err(String::new()),
         }
     }
@@ -138,12 +156,20 @@ macro_rules! integer {
                 format!("a whole number from {} to {}", <$type>::MIN, <$type>::MAX)
             }
             fn schema() -> Json {
-                json!({ "type": "integer", "minimum": <$type>::MIN, "maximum": <$type>::MAX })
+                json!({ "anyOf": [
+                    { "type": "integer", "minimum": <$type>::MIN, "maximum": <$type>::MAX },
+                    { "type": "string", "pattern": r"^\s*[-+]?[0-9]+\s*$" },
+                ] })
             }
             fn from_toml(node: &Node) -> Result<Self, String> {
                 match node.data {
                     Data::Integer(value) => Self::try_from(value)
                         .map_err(|_| format!("{value} is not {}", Self::expected())),
+                    // `port = "587"`.
+                    Data::Text(ref text) => text
+                        .trim()
+                        .parse()
+                        .map_err(|_| format!("{text:?} is not {}", Self::expected())),
                     _ => Err(String::new()),
                 }
             }
@@ -166,7 +192,7 @@ macro_rules! parsed {
             }
             fn from_toml(node: &Node) -> Result<Self, String> {
                 match &node.data {
-                    Data::Text(text) => text.parse().map_err(|error| format!("{error}")),
+                    Data::Text(text) | Data::Datetime(text) => text.trim().parse().map_err(|error| format!("{error}")),
                     _ => Err(String::new()),
                 }
             }
@@ -180,6 +206,7 @@ parsed!(
     AccountName => "an account's name", NAME;
     SiteName => "a site's name", NAME;
     Name => "a name", NAME;
+    crate::mail::Person => "a mail address, such as \"anna@example.com\" or \"Anna Berg <anna@example.com>\"", ".*@.*";
     jiff::civil::Date => "a date in quotes, such as \"2026-03-31\"", r"^[-+]?[0-9]+-?[0-9]{2}-?[0-9]{2}";
 );
 
@@ -214,6 +241,8 @@ impl FromToml for PathBuf {
 
 /// One value or an array of them.
 impl<T: FromToml> FromToml for Vec<T> {
+    const IS_LIST: bool = true;
+
     fn expected() -> String {
         format!("{}, or an array of such", T::expected())
     }
@@ -269,9 +298,20 @@ impl Node {
                 span: self.span.clone(),
                 entries: entries.clone(),
                 asked: BTreeSet::new(),
+                lists: BTreeSet::new(),
             }),
             _ => None,
         }
+    }
+
+    /// The value as a table; another type is noted.
+    fn table(&self, problems: &mut Problems) -> Option<Table> {
+        let table = self.as_table();
+        if table.is_none() {
+            let found = self.data.kind();
+            problems.push(self.problem(format!("expected a table, found {found}"), found));
+        }
+        table
     }
 
     /// The value as a list of values; a single one is a list of one.
@@ -290,17 +330,40 @@ pub struct Table {
     span: Range<usize>,
     entries: Vec<Entry>,
     asked: BTreeSet<&'static str>,
+    /// Keys of lists that were asked for.
+    lists: BTreeSet<&'static str>,
+}
+
+/// The other number of a key of a list: `monitors` for `monitor`, `tag` for `tags`.
+pub(super) fn other_number(key: &str) -> String {
+    match key.strip_suffix("sses").map(|stem| format!("{stem}ss")) {
+        Some(singular) => singular,
+        None if key.ends_with("ss") => format!("{key}es"),
+        None => key.strip_suffix('s').map_or_else(|| format!("{key}s"), str::to_owned),
+    }
 }
 
 impl Table {
     /// The value of a key, if it is there and of the right type; a wrong type is noted.
     pub fn get<T: FromToml>(&mut self, key: &'static str, problems: &mut Problems) -> Option<T> {
-        self.node(key)?.read(problems)
+        let node = if T::IS_LIST { self.list(key) } else { self.node(key) };
+        node?.read(problems)
+    }
+
+    /// The value of a key of a list as it stands. Whoever writes `monitor` for `monitors`, or the other way round, means
+    /// the same.
+    pub fn list(&mut self, key: &'static str) -> Option<Node> {
+        self.lists.insert(key);
+        let exact = self.node(key);
+        let other = other_number(key);
+        let entry = || self.entries.iter().find(|entry| entry.key == other);
+        exact.or_else(|| entry().map(|entry| entry.node.clone()))
     }
 
     /// The value of a key; its absence is noted as well. `why` says what it is for.
     pub fn require<T: FromToml>(&mut self, key: &'static str, why: &str, problems: &mut Problems) -> Option<T> {
-        if self.node(key).is_none() {
+        let node = if T::IS_LIST { self.list(key) } else { self.node(key) };
+        if node.is_none() {
             problems.push(self.missing(key, why));
         }
         self.get(key, problems)
@@ -317,7 +380,8 @@ impl Table {
     pub fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)], problems: &mut Problems) -> Option<T> {
         let node = self.node(key)?;
         let text: String = node.read(problems)?;
-        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+        let same = |text: &str| text.trim().to_lowercase().replace(['_', ' '], "-");
+        if let Some((_, value)) = words.iter().find(|(word, _)| same(word) == same(&text)) {
             return Some(*value);
         }
         let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
@@ -342,18 +406,12 @@ impl Table {
 
     /// The table at a key; another type is noted.
     pub fn table(&mut self, key: &'static str, problems: &mut Problems) -> Option<Table> {
-        let node = self.node(key)?;
-        let table = node.as_table();
-        if table.is_none() {
-            let found = node.data.kind();
-            problems.push(node.problem(format!("expected a table, found {found}"), found));
-        }
-        table
+        self.node(key)?.table(problems)
     }
 
     /// The tables at a key, in an array of tables.
     pub fn tables(&mut self, key: &'static str, problems: &mut Problems) -> Vec<Table> {
-        let Some(node) = self.node(key) else {
+        let Some(node) = self.list(key) else {
             return Vec::new();
         };
         node.as_list()
@@ -374,7 +432,10 @@ impl Table {
     where
         N: std::str::FromStr<Err = crate::model::InvalidName>,
     {
-        let Some(table) = self.table(key, problems) else {
+        let Some(node) = self.list(key) else {
+            return Vec::new();
+        };
+        let Some(table) = node.table(problems) else {
             return Vec::new();
         };
         let mut found = Vec::new();
@@ -438,6 +499,16 @@ impl Table {
             if self.asked.contains(entry.key.as_str()) {
                 continue;
             }
+            if let Some(key) = self.lists.iter().find(|key| other_number(key) == entry.key) {
+                if self.entries.iter().any(|entry| entry.key == *key) {
+                    problems.push(
+                        Problem::error(format!("{:?} and {key:?} mean the same", entry.key))
+                            .at(&entry.source, entry.key_span.clone(), "once more")
+                            .help(format!("write all of it as {key}")),
+                    );
+                }
+                continue;
+            }
             let known = || self.asked.iter().copied();
             let help = did_you_mean(&entry.key, known(), || {
                 format!("known here: {}", known().collect::<Vec<_>>().join(", "))
@@ -461,7 +532,10 @@ impl Table {
 
 fn merge(own: &mut Vec<Entry>, below: &[Entry]) {
     for entry in below {
+        // What the table says itself in the other number goes before.
+        let has_other_number = own.iter().any(|mine| mine.key == other_number(&entry.key));
         match own.iter_mut().find(|mine| mine.key == entry.key) {
+            None if has_other_number => {}
             None => own.push(entry.clone()),
             Some(mine) => {
                 if let (Data::Table(mine), Data::Table(theirs)) = (&mut mine.node.data, &entry.node.data) {
@@ -674,6 +748,7 @@ pub fn parse(path: &Path, text: String, problems: &mut Problems) -> Option<Table
                 source,
                 entries,
                 asked: BTreeSet::new(),
+                lists: BTreeSet::new(),
             })
         }
         Err(error) => {
@@ -741,7 +816,7 @@ fn value_node(source: &Arc<Source>, value: &Value, around: &Range<usize>) -> Nod
         Value::Integer(number) => Data::Integer(*number.value()),
         Value::Float(number) => Data::Float(*number.value()),
         Value::Boolean(value) => Data::Boolean(*value.value()),
-        Value::Datetime(_) => Data::Datetime,
+        Value::Datetime(moment) => Data::Datetime(moment.value().to_string()),
         Value::Array(items) => Data::Array(items.iter().map(|item| value_node(source, item, &span)).collect()),
         Value::InlineTable(table) => Data::Table(
             table

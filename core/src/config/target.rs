@@ -6,15 +6,18 @@ use std::{
 };
 
 use super::{
-    Config, Endpoint, ObjectStoreOptions, Problems, Table, TlsMode, Trust,
+    Config, Endpoint, ObjectStoreOptions, Problem, Problems, Severity, Table, TlsMode, Trust,
     mail_server::mail_server_of,
     message::Bytes,
     object_store,
     operator::{recipients, some_recipients},
     server::{FTP, SMB, endpoint, port},
-    value::{duration, host, mail_address, no_such, reference, reference_at},
+    value::{duration, host, no_such, reference, reference_at},
 };
-use crate::model::{AccountName, Micros, Name};
+use crate::{
+    mail::Person,
+    model::{AccountName, Micros, Name},
+};
 
 /// What holds for all deliveries: the table `delivery`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +57,9 @@ pub enum Target {
 pub struct FilesTarget {
     /// Where.
     pub place: FilesPlace,
+    /// The folders of the path from the first one with a variable on, as a template: they lie below `place`. Mostly
+    /// empty.
+    pub below: String,
     /// What happens where another file of the name is there.
     pub existing: Existing,
     /// How it is checked that a file has arrived.
@@ -158,16 +164,16 @@ pub struct EmailTarget {
     /// Through which mail servers: the first, and those that stand in for it, in this order.
     pub mail_servers: Vec<Name>,
     /// Recipients, those of operators resolved.
-    pub to: Vec<String>,
+    pub to: Vec<Person>,
     /// Further recipients, shown.
-    pub cc: Vec<String>,
+    pub cc: Vec<Person>,
     /// Further recipients, not shown.
-    pub bcc: Vec<String>,
-    /// Where answers go.
-    pub reply_to: Option<String>,
+    pub bcc: Vec<Person>,
+    /// Where answers go; to the sender, if empty.
+    pub reply_to: Vec<Person>,
     /// The most bytes that the files of one mail may have, for recipients without a limit of their own.
     pub attachments: Option<u64>,
-    /// The limits of the recipients that have one.
+    /// The limits of the recipients that have one, by their addresses.
     pub limits: BTreeMap<String, u64>,
     /// What recipients get for whom the files are too large.
     pub too_large: TooLarge,
@@ -178,12 +184,17 @@ pub struct EmailTarget {
 /// What recipients get for whom the files are too large.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TooLarge {
-    /// Several mails; a file that is too large by itself comes in pieces.
-    Split,
     /// The files are put to another target, and the mail says where they are.
     Link(Name),
     /// The mail without the files; it says which there were.
     Leave,
+}
+
+impl EmailTarget {
+    /// All who get the mail, each once.
+    pub fn recipients(&self) -> Vec<&Person> {
+        self.to.iter().chain(&self.cc).chain(&self.bcc).collect()
+    }
 }
 
 impl Target {
@@ -296,7 +307,7 @@ fn files(
     config: &Config,
     problems: &mut Problems,
 ) -> Option<FilesTarget> {
-    let place = place(table, kind, config, problems);
+    let (place, below) = place(table, kind, config, problems);
     let existing = [("replace", Existing::Replace), ("refuse", Existing::Refuse)];
     let verify = [("hash", Verify::Hash), ("size", Verify::Size)];
     let keep = table
@@ -329,10 +340,88 @@ fn files(
         url,
         patience,
         place: place?,
+        below,
     })
 }
 
-fn place(table: &mut Table, kind: Word, config: &Config, problems: &mut Problems) -> Option<FilesPlace> {
+/// A path or URL as it stands up to its first folder with a variable, and the template of the folders from there on.
+fn split_template(text: &str, separators: &[char]) -> (String, String) {
+    match ["{{", "{%"].iter().filter_map(|sign| text.find(sign)).min() {
+        None => (text.to_owned(), String::new()),
+        Some(at) => match text[..at].rfind(separators) {
+            // The root stays one.
+            Some(0) => (text[..1].to_owned(), text[1..].to_owned()),
+            Some(end) => (text[..end].to_owned(), text[end + 1..].to_owned()),
+            None => (String::new(), text.to_owned()),
+        },
+    }
+}
+
+/// Notes what looks like a variable of another program: a folder of that very name would be made.
+fn no_foreign_variables(table: &Table, key: &str, text: &str, problems: &mut Problems) {
+    if let Some(sign) = foreign_variable(text) {
+        problems.push(
+            table
+                .problem(key, format!("{sign} would be a folder of that very name"), "no variable")
+                .help("write variables as in {{ period.year }}-{{ period.month }}: see docs/delivery.md"),
+        );
+    }
+}
+
+/// A sign that stands for a part of a date in other programs, such as `%Y`, `{year}` or `$(date)`.
+pub fn foreign_variable(text: &str) -> Option<String> {
+    let dates = ["%Y", "%y", "%m", "%d", "%H", "%M", "%F", "%j", "%V", "$(date", "${"];
+    if let Some(sign) = dates.iter().find(|sign| text.contains(**sign)) {
+        return Some((*sign).to_owned());
+    }
+    let mut rest = text;
+    while let Some(at) = rest.find('{') {
+        let after = &rest[at + 1..];
+        if after.starts_with(['{', '%', '#']) {
+            let end = after.find('}').map_or(after.len(), |end| end + 1);
+            rest = after[end..].trim_start_matches('}');
+            continue;
+        }
+        let end = after.find('}')?;
+        let word = &after[..end];
+        let is_word = word.chars().all(|c| c.is_ascii_alphanumeric() || "._- ".contains(c));
+        if is_word && !word.trim().is_empty() {
+            return Some(format!("{{{word}}}"));
+        }
+        rest = &after[end..];
+    }
+    None
+}
+
+/// The path of a target on a server, split at its first variable.
+fn path_and_below(table: &mut Table, separators: &[char], problems: &mut Problems) -> (String, String) {
+    let text: String = table.get("path", problems).unwrap_or_default();
+    no_foreign_variables(table, "path", &text, problems);
+    split_template(&text, separators)
+}
+
+/// A local folder, split at its first variable.
+fn folder_and_below(table: &mut Table, problems: &mut Problems) -> (Option<PathBuf>, String) {
+    let path: Option<PathBuf> = table.require("path", "the folder", problems);
+    let text: String = table.get("path", &mut Problems::default()).unwrap_or_default();
+    no_foreign_variables(table, "path", &text, problems);
+    let (own, below) = split_template(&text, &['/', '\\']);
+    if below.is_empty() {
+        return (path, below);
+    }
+    // The path begins with the folder of the configuration, unless it is absolute.
+    let begin = path.as_ref().and_then(|path| path.to_str()?.strip_suffix(&text).map(str::to_owned));
+    let own = format!("{}{own}", begin.unwrap_or_default());
+    let own = if own.is_empty() { ".".to_owned() } else { own };
+    (path.map(|_| PathBuf::from(own)), below)
+}
+
+fn place(
+    table: &mut Table,
+    kind: Word,
+    config: &Config,
+    problems: &mut Problems,
+) -> (Option<FilesPlace>, String) {
     let timeout = |table: &mut Table, problems: &mut Problems| {
         duration(
             table,
@@ -344,34 +433,41 @@ fn place(table: &mut Table, kind: Word, config: &Config, problems: &mut Problems
         )
     };
     match kind {
-        Word::Folder => table
-            .require("path", "the folder", problems)
-            .map(|path| FilesPlace::Folder { path }),
+        Word::Folder => {
+            let (path, below) = folder_and_below(table, problems);
+            (path.map(|path| FilesPlace::Folder { path }), below)
+        }
         Word::Ftp => {
             let endpoint = endpoint(table, FTP, None, config, problems);
             let modes = [("passive", false), ("active", true)];
             let active = table.word("mode", &modes, problems).unwrap_or(false);
-            let path = table.get("path", problems).unwrap_or_default();
+            let (path, below) = path_and_below(table, &['/'], problems);
             let timeout = timeout(table, problems);
-            Some(FilesPlace::Ftp {
-                endpoint: endpoint?,
+            let place = endpoint.map(|endpoint| FilesPlace::Ftp {
+                endpoint,
                 path,
                 active,
                 timeout,
-            })
+            });
+            (place, below)
         }
-        Word::Sftp => sftp(table, config, problems).map(|sftp| FilesPlace::Sftp(Box::new(sftp))),
+        Word::Sftp => {
+            let (path, below) = path_and_below(table, &['/'], problems);
+            let sftp = sftp(table, path, config, problems);
+            (sftp.map(|sftp| FilesPlace::Sftp(Box::new(sftp))), below)
+        }
         Word::Smb => {
             let endpoint = endpoint(table, SMB, None, config, problems);
             let share: Option<String> = table.require("share", "the share's name", problems);
-            let path = table.get("path", problems).unwrap_or_default();
+            let (path, below) = path_and_below(table, &['/', '\\'], problems);
             let timeout = timeout(table, problems);
-            Some(FilesPlace::Smb {
-                endpoint: endpoint?,
-                share: share?,
+            let place = endpoint.zip(share).map(|(endpoint, share)| FilesPlace::Smb {
+                endpoint,
+                share,
                 path,
                 timeout,
-            })
+            });
+            (place, below)
         }
         Word::ObjectStore => {
             let url: Option<String> = table.require(
@@ -396,16 +492,25 @@ fn place(table: &mut Table, kind: Word, config: &Config, problems: &mut Problems
             let read = object_store::options(table, problems, |table, problems| {
                 reference(table, "account", "account", &config.accounts, problems)
             });
-            Some(FilesPlace::ObjectStore {
-                url: url?,
+            let (url, below) = match url {
+                Some(text) => {
+                    no_foreign_variables(table, "url", &text, problems);
+                    let (url, below) = split_template(&text, &['/']);
+                    (Some(url), below)
+                }
+                None => (None, String::new()),
+            };
+            let place = url.map(|url| FilesPlace::ObjectStore {
+                url,
                 options: if own { read } else { config.object_store.clone() },
-            })
+            });
+            (place, below)
         }
-        Word::Email => None,
+        Word::Email => (None, String::new()),
     }
 }
 
-fn sftp(table: &mut Table, config: &Config, problems: &mut Problems) -> Option<Sftp> {
+fn sftp(table: &mut Table, path: String, config: &Config, problems: &mut Problems) -> Option<Sftp> {
     let server: Option<String> = table.require("server", "host name or IP address of the SSH server", problems);
     if let Some(server) = &server {
         host(server, "server", table, problems);
@@ -442,7 +547,7 @@ fn sftp(table: &mut Table, config: &Config, problems: &mut Problems) -> Option<S
         key_file,
         host_keys,
         known_hosts,
-        path: table.get("path", problems).unwrap_or_default(),
+        path,
         timeout: duration(
             table,
             "timeout",
@@ -469,36 +574,20 @@ fn email(
     let mut cc = recipients(table, "cc", config, problems);
     let mut bcc = recipients(table, "bcc", config, problems);
     // Nobody gets a mail twice.
-    let mut seen: BTreeSet<String> = to.iter().cloned().collect();
-    cc.retain(|address| seen.insert(address.clone()));
-    bcc.retain(|address| seen.insert(address.clone()));
-    let reply_to: Option<String> = table.get("reply_to", problems);
-    if let Some(address) = &reply_to {
-        mail_address(address, "reply_to", table, problems);
-    }
+    let mut seen: BTreeSet<String> = to.iter().map(|person| person.address.clone()).collect();
+    cc.retain(|person| seen.insert(person.address.clone()));
+    bcc.retain(|person| seen.insert(person.address.clone()));
+    let reply_to = recipients(table, "reply_to", config, problems);
     let mut limits = BTreeMap::new();
     for operator in config.operators.values() {
         let Some(limit) = operator.attachments else { continue };
-        for address in operator.email.iter().filter(|address| seen.contains(*address)) {
-            let least: &mut u64 = limits.entry(address.clone()).or_insert(limit);
+        for person in operator.email.iter().filter(|person| seen.contains(&person.address)) {
+            let least: &mut u64 = limits.entry(person.address.clone()).or_insert(limit);
             *least = limit.min(*least);
         }
     }
     let link_to = link_to(table, all, problems);
-    let words = [("split", false), ("leave", true)];
-    let too_large = match (link_to, table.word("too_large", &words, problems)) {
-        (Some(target), None) => TooLarge::Link(target),
-        (None, Some(true)) => TooLarge::Leave,
-        (None, _) => TooLarge::Split,
-        (Some(_), Some(_)) => {
-            problems.push(table.problem(
-                "too_large",
-                "link_to says what is done with files that are too large",
-                "leave out one of them",
-            ));
-            TooLarge::Split
-        }
-    };
+    let too_large = too_large(link_to, table, problems);
     let mail_server = mail_server_of(table, config, problems);
     let mut mail_servers = Vec::from_iter(mail_server.clone());
     for node in table.node("fallback").map(|node| node.as_list()).unwrap_or_default() {
@@ -521,6 +610,36 @@ fn email(
         too_large,
         patience,
     })
+}
+
+/// What is done with files that are too large. Earlier versions split them over several mails (`"split"`).
+fn too_large(link_to: Option<Name>, table: &mut Table, problems: &mut Problems) -> TooLarge {
+    let word = table.word("too_large", &[("leave", false), ("split", true)], problems);
+    if word == Some(true) {
+        problems.push(Problem {
+            severity: Severity::Warning,
+            ..table
+                .problem(
+                    "too_large",
+                    "files are no longer split over several mails: mail clients do not put them together again",
+                    "as \"leave\"",
+                )
+                .help("name a target for them with link_to, or write too_large = \"leave\"")
+        });
+    }
+    match link_to {
+        Some(target) => {
+            if word == Some(false) {
+                problems.push(table.problem(
+                    "too_large",
+                    "link_to says what is done with files that are too large",
+                    "leave out one of them",
+                ));
+            }
+            TooLarge::Link(target)
+        }
+        None => TooLarge::Leave,
+    }
 }
 
 fn link_to(table: &mut Table, all: &BTreeMap<Name, Option<String>>, problems: &mut Problems) -> Option<Name> {
@@ -546,6 +665,44 @@ impl Sftp {
             tls: TlsMode::None,
             trust: Trust::default(),
             account: self.account.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_split_before_its_first_variable() {
+        for (text, own, below) in [
+            ("reports", "reports", ""),
+            ("/srv/reports/", "/srv/reports/", ""),
+            ("reports/{{ period.year }}", "reports", "{{ period.year }}"),
+            ("reports/y{{ period.year }}/m", "reports", "y{{ period.year }}/m"),
+            ("/{{ period.year }}", "/", "{{ period.year }}"),
+            ("{{ period.year }}/x", "", "{{ period.year }}/x"),
+            ("a/{% if 1 %}b{% endif %}/c", "a", "{% if 1 %}b{% endif %}/c"),
+            ("s3://bucket/a/{{ period.year }}", "s3://bucket/a", "{{ period.year }}"),
+        ] {
+            assert_eq!(split_template(text, &['/']), (own.to_owned(), below.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn variables_of_other_programs_are_recognised() {
+        for (text, sign) in [
+            ("reports/%Y/%m", Some("%Y")),
+            ("reports/{year}", Some("{year}")),
+            ("{{ period.year }}/{month}", Some("{month}")),
+            ("$(date +%F)", Some("%F")),
+            ("reports/{{ period.year }}-{{ period.month }}", None),
+            ("{% if period.month == \"01\" %}a{% endif %}", None),
+            ("100% done", None),
+            ("{A1B2-C3D4}", Some("{A1B2-C3D4}")),
+            ("plain", None),
+        ] {
+            assert_eq!(foreign_variable(text).as_deref(), sign, "{text}");
         }
     }
 }

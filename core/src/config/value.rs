@@ -1,11 +1,6 @@
 //! Values that many tables have: durations within bounds, secrets, names of other things, addresses.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    str::FromStr as _,
-};
-
-use lettre::Address;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     FromToml, Problem, Problems, Table,
@@ -126,16 +121,6 @@ pub(super) fn host(text: &str, key: &str, table: &Table, problems: &mut Problems
             )
             .help(help),
     );
-}
-
-pub(super) fn mail_address(text: &str, key: &str, table: &Table, problems: &mut Problems) {
-    if Address::from_str(text).is_err() {
-        problems.push(
-            table
-                .problem(key, format!("{text:?} is no mail address"), "this address")
-                .help("write it plain, such as \"probe@example.com\""),
-        );
-    }
 }
 
 /// The name of something that must exist.

@@ -16,7 +16,7 @@ use lettre::{
     Address,
     transport::smtp::{
         client::{AsyncSmtpConnection, AsyncTokioStream},
-        commands::{Data, Mail, Rcpt, Starttls},
+        commands::{Data, Mail, Rcpt, Rset, Starttls},
         extension::{ClientId, MailBodyParameter, MailParameter, RcptParameter},
     },
 };
@@ -100,6 +100,8 @@ pub struct SmtpError {
     pub reply: Option<Reply>,
     /// The recipients, where it was them that the server refused, all of them and each by itself.
     pub refused: Vec<(Address, Reply)>,
+    /// How many recipients the server had accepted before it broke off.
+    pub taken: usize,
     /// The content was sent completely, and no reply came: the mail may have been taken.
     pub uncertain: bool,
     /// It was this machine, not the server, that could not.
@@ -484,7 +486,10 @@ impl Smtp {
                             refusal = Some(error);
                         }
                     }
-                    _ => return Err(error),
+                    _ => {
+                        let taken = results.iter().filter(|(_, reply)| reply.is_success()).count();
+                        return Err(SmtpError { taken, ..error });
+                    }
                 },
             }
         }
@@ -498,6 +503,21 @@ impl Smtp {
                 Ok(results)
             }
         }
+    }
+
+    /// Ends the open transaction, so that another can begin.
+    ///
+    /// # Errors
+    /// The server refuses, or the connection is lost.
+    pub async fn reset(&mut self) -> Result<(), SmtpError> {
+        self.command(Stage::SmtpRcpt, Rset).await.map(drop)
+    }
+
+    /// The most recipients of a transaction, where the server states them (RFC 9422).
+    pub fn recipients_limit(&self) -> Option<usize> {
+        let words = self.offered("LIMITS")?;
+        let at = words.iter().position(|word| word == "RCPTMAX")?;
+        words.get(at + 1)?.parse().ok().filter(|most| *most > 0)
     }
 
     /// DATA and the content, which is made only after the server said that it waits for it: `content` can stamp the moment.
@@ -610,6 +630,7 @@ impl Smtp {
             }),
             reply: Some(reply),
             refused: Vec::new(),
+            taken: 0,
             uncertain: false,
             own_network: false,
         }
@@ -621,6 +642,7 @@ impl Smtp {
             text,
             reply: None,
             refused: Vec::new(),
+            taken: 0,
             uncertain: false,
             own_network: false,
         }
@@ -644,6 +666,7 @@ fn wire_error(stage: Stage, error: &WireError) -> SmtpError {
         text: one_line(&error.to_string(), &[]),
         reply: None,
         refused: Vec::new(),
+        taken: 0,
         uncertain: false,
         own_network: error.is_own_network(),
     }

@@ -8,7 +8,7 @@ use std::{
 use lettre::Address;
 use mailqos_core::{
     config::MailQos,
-    mail::{self, Credentials, Reply, Smtp, SmtpError},
+    mail::{self, Credentials, Person, Reply, Smtp, SmtpError},
     model::{Micros, Sample, Stage, UtcMicros},
     transcripts::Conversation,
 };
@@ -92,10 +92,7 @@ impl Tester {
         let smtp_credentials = self.credentials(&options.smtp).await.map_err(own)?;
         // A missing password of the mailbox would only be found out with a mail on its way.
         let _ = self.credentials(&options.pickup).await.map_err(own)?;
-        let address = |text: &str| {
-            text.parse::<Address>()
-                .map_err(|error| own(format!("{text:?} is no mail address: {error}")))
-        };
+        let address = |person: &Person| person.mailbox().map_err(|error| own(error.to_string()));
         let (from, to) = (address(&options.from)?, address(&options.to)?);
         let mut nonce = [0; 8];
         getrandom::fill(&mut nonce).map_err(|error| own(format!("no random numbers: {error}")))?;

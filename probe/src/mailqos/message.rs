@@ -1,7 +1,11 @@
 //! The test mail itself: the token three times, and words for a person who finds it.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use mailqos_core::{config::MailQos, model::UtcMicros};
+use mailqos_core::{
+    config::MailQos,
+    mail::{addresses, unstructured},
+    model::UtcMicros,
+};
 
 use super::token::{SigningKey, Token};
 
@@ -10,15 +14,16 @@ const TOKEN: usize = 150;
 
 /// Where the filler stands apart from the words.
 const BOUNDARY: &str = "=_mailqos";
-/// The longest encoded word (RFC 2047, section 2) holds so many bytes of text.
-const ENCODED_WORD: usize = 42;
 /// Characters of a line of Base64.
 const LINE: usize = 76;
 
 /// A mail but for its token: what takes time to make is made before the clock runs.
 pub(super) struct Draft {
+    /// The fields' values, folded.
     from: String,
     to: String,
+    /// The sender's.
+    domain: String,
     subject: String,
     headers: String,
     body: Option<String>,
@@ -36,12 +41,15 @@ impl Draft {
         let headers = shape
             .headers
             .iter()
-            .map(|(name, value)| format!("{name}: {}\r\n", encoded(value)))
+            .map(|(name, value)| format!("{name}: {}\r\n", unstructured(name, value)))
             .collect();
+        let mut from = options.from.clone();
+        from.name.get_or_insert_with(|| "mailqos".to_owned());
         let mut draft = Self {
-            from: options.from.clone(),
-            to: options.to.clone(),
-            subject: encoded(shape.subject.as_deref().unwrap_or("mailqos test")),
+            from: addresses("From", [&from]),
+            to: addresses("To", [&options.to]),
+            domain: from.domain().to_owned(),
+            subject: unstructured("Subject", shape.subject.as_deref().unwrap_or("mailqos test")),
             headers,
             body: shape.body.clone(),
             filler: None,
@@ -88,11 +96,11 @@ impl Draft {
         let Self {
             from,
             to,
+            domain,
             subject,
             headers,
             ..
         } = self;
-        let domain = from.rsplit_once('@').map_or("localhost", |(_, domain)| domain);
         let date = rfc5322(sent_at);
         let mut words = String::new();
         if let Some(body) = &self.body {
@@ -120,8 +128,8 @@ impl Draft {
             ),
         };
         format!(
-            "From: mailqos <{from}>\r\n\
-             To: <{to}>\r\n\
+            "From: {from}\r\n\
+             To: {to}\r\n\
              Subject: {subject}\r\n {token}\r\n\
              Date: {date}\r\n\
              Message-ID: <mq1.{nonce:016x}@{domain}>\r\n\
@@ -133,40 +141,6 @@ impl Draft {
              {content}"
         )
     }
-}
-
-/// A field's text: as it is, or in encoded words (RFC 2047) on lines of their own.
-fn encoded(text: &str) -> String {
-    let plain = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-    if plain && !text.contains("=?") && text.split(' ').all(|word| word.len() < 900) {
-        // Folded at blanks, so that no line comes near the longest allowed (RFC 5322, section 2.1.1).
-        let mut lines = vec![String::new()];
-        for word in text.split(' ') {
-            match lines.last_mut() {
-                Some(line) if line.is_empty() => line.push_str(word),
-                Some(line) if line.len() + word.len() < 70 => {
-                    line.push(' ');
-                    line.push_str(word);
-                }
-                _ => lines.push(word.to_owned()),
-            }
-        }
-        return lines.join("\r\n ");
-    }
-    let mut words = Vec::new();
-    let mut part = String::new();
-    for character in text.chars() {
-        if part.len() + character.len_utf8() > ENCODED_WORD {
-            words.push(std::mem::take(&mut part));
-        }
-        part.push(character);
-    }
-    words.push(part);
-    let words: Vec<String> = words
-        .iter()
-        .map(|part| format!("=?utf-8?B?{}?=", STANDARD.encode(part)))
-        .collect();
-    words.join("\r\n ")
 }
 
 /// A text in quoted-printable (RFC 2045, section 6.7).

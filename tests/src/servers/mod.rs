@@ -86,6 +86,13 @@ pub struct Options {
     pub smtp_auth_required: bool,
     /// The largest mail that is taken.
     pub max_size: usize,
+    /// Whether the reply to EHLO says so (RFC 1870); without it, the server finds out when it has the content.
+    pub states_size: bool,
+    /// The most recipients of a transaction, and how the next one is refused: Postfix says `452 4.5.3`, RFC 821 had 552,
+    /// others say 550, or 421 and close.
+    pub max_recipients: Option<(usize, String)>,
+    /// Whether the reply to EHLO says so (RFC 9422).
+    pub states_max_recipients: bool,
     /// The SASL mechanisms of all protocols.
     pub mechanisms: Vec<String>,
     /// Those of them that fail whatever the client says.
@@ -122,6 +129,9 @@ impl Default for Options {
             plaintext_login: false,
             smtp_auth_required: true,
             max_size: 50_000_000,
+            states_size: true,
+            max_recipients: None,
+            states_max_recipients: false,
             mechanisms: vec!["PLAIN".to_owned(), "LOGIN".to_owned()],
             broken_mechanisms: Vec::new(),
             tokens: TokenBook::default(),

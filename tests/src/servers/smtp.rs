@@ -44,10 +44,13 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
         match verb.as_str() {
             "EHLO" => {
                 rest.clone_into(&mut client.helo);
-                let mut reply = format!(
-                    "250-{}\r\n250-PIPELINING\r\n250-SIZE {}\r\n",
-                    options.host_name, options.max_size
-                );
+                let mut reply = format!("250-{}\r\n250-PIPELINING\r\n", options.host_name);
+                if options.states_size {
+                    reply += &format!("250-SIZE {}\r\n", options.max_size);
+                }
+                if let Some((most, _)) = options.max_recipients.as_ref().filter(|_| options.states_max_recipients) {
+                    reply += &format!("250-LIMITS MAILMAX=100 RCPTMAX={most}\r\n");
+                }
                 if client.tls.is_none() {
                     reply += "250-STARTTLS\r\n";
                 }
@@ -104,7 +107,7 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
                             .parse::<usize>()
                             .ok()
                     });
-                    if size.is_some_and(|size| size > options.max_size) {
+                    if size.is_some_and(|size| options.states_size && size > options.max_size) {
                         connection.say("552 5.3.4 Message size exceeds fixed limit").await?;
                     } else {
                         from = Some(address);
@@ -114,6 +117,14 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
                 None => connection.say("501 5.1.7 Bad sender address syntax").await?,
             },
             "RCPT" if from.is_none() => connection.say("503 5.5.1 Error: need MAIL command").await?,
+            "RCPT" if options.max_recipients.as_ref().is_some_and(|(most, _)| to.len() >= *most) => {
+                let refusal = options.max_recipients.as_ref().map_or("", |(_, refusal)| refusal);
+                connection.say(refusal).await?;
+                // RFC 5321, section 3.8.
+                if refusal.starts_with("421") {
+                    return connection.close().await;
+                }
+            }
             "RCPT" => match path(rest, "TO:") {
                 Some((address, _)) if shared.mailboxes.exists(&address) => {
                     to.push(address);
@@ -133,6 +144,12 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
                 let Some(content) = content(&mut connection, options.max_size).await? else {
                     return Ok(());
                 };
+                // RFC 5321, section 4.5.3.1.6; Exchange refuses such a mail, Postfix cuts its lines.
+                if content.iter().flatten().any(|content| has_long_line(content)) {
+                    (from, to) = (None, Vec::new());
+                    connection.say("554 5.6.0 Error: a line is longer than 998 octets").await?;
+                    continue;
+                }
                 let (sender, recipients) = (from.take().unwrap_or_default(), std::mem::take(&mut to));
                 if connection.meet("CONTENT").await? == Met::Answered {
                     continue;
@@ -191,6 +208,10 @@ fn path(arguments: &str, keyword: &str) -> Option<(String, String)> {
     let (address, parameters) = rest.split_once('>')?;
     (head.eq_ignore_ascii_case(keyword) && (address.is_empty() || address.contains('@')))
         .then(|| (address.to_owned(), parameters.to_owned()))
+}
+
+fn has_long_line(content: &[u8]) -> bool {
+    content.split(|byte| *byte == b'\n').any(|line| line.len() > 999)
 }
 
 /// The mail's content without dot-stuffing: `None` at the end of the connection, `Some(None)` if it is too large.

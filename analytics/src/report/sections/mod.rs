@@ -277,7 +277,7 @@ fn rows_a_chart(rows: usize) -> usize {
 
 /// The values at a key: a list, or a single one.
 pub fn strings<T: FromToml>(table: &mut Table, key: &'static str, problems: &mut Problems) -> Vec<T> {
-    table.node(key).map_or_else(Vec::new, |node| {
+    table.list(key).map_or_else(Vec::new, |node| {
         node.as_list().iter().filter_map(|item| item.read(problems)).collect()
     })
 }

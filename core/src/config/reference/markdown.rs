@@ -52,7 +52,7 @@ fn takes(key: &Key, reference: &Reference) -> String {
             let words: Vec<String> = words.iter().map(|word| format!("`\"{word}\"`")).collect();
             words.join(", ")
         }
-        Takes::Table(ids) | Takes::Tables(ids) | Takes::Named(ids) => links(ids, reference),
+        Takes::Table(ids) | Takes::NamesOrTables(ids) | Takes::Tables(ids) | Takes::Named(ids) => links(ids, reference),
         Takes::NameOrTable(ids) => format!("a name, or {}", links(ids, reference)),
         Takes::Secret => "a [secret](#secrets)".to_owned(),
         Takes::TextOrSecret => "a text in quotes, or a [secret](#secrets)".to_owned(),

@@ -75,6 +75,8 @@ pub enum Takes {
     Table(&'static [&'static str]),
     /// The name of a file of its own, or a table: one of these.
     NameOrTable(&'static [&'static str]),
+    /// Names, or tables, each one of these; or one of them.
+    NamesOrTables(&'static [&'static str]),
     /// An array of tables, each one of these; or one table.
     Tables(&'static [&'static str]),
     /// A table of named tables, each one of these.
@@ -92,6 +94,21 @@ impl Takes {
         }
     }
 
+    /// Whether it is a list, whose key may be written in the singular or the plural.
+    pub fn is_list(&self) -> bool {
+        match self {
+            Self::SomeOf(_) | Self::NamesOrTables(_) | Self::Tables(_) | Self::Named(_) => true,
+            Self::Type { schema, .. } => {
+                let schema = schema();
+                let shapes = schema["anyOf"].as_array().cloned().unwrap_or_default();
+                shapes.iter().any(|shape| shape["type"] == "array")
+            }
+            Self::Words(_) | Self::Secret | Self::TextOrSecret | Self::Table(_) | Self::NameOrTable(_) | Self::Pairs(_) => {
+                false
+            }
+        }
+    }
+
     /// In words.
     pub fn words(&self) -> String {
         let list = |words: &[&str]| {
@@ -106,6 +123,7 @@ impl Takes {
             Self::TextOrSecret => "a text in quotes, or a secret".to_owned(),
             Self::Table(_) => "a table".to_owned(),
             Self::NameOrTable(_) => "a name, or a table".to_owned(),
+            Self::NamesOrTables(_) => "names, or an array of tables".to_owned(),
             Self::Tables(_) => "an array of tables".to_owned(),
             Self::Named(_) => "tables, each with a name".to_owned(),
             Self::Pairs(takes) => format!("a table of names, each with {}", takes.words()),

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::{Key, Reference, Shape, Takes};
-use crate::config::table::NAME;
+use crate::config::table::{NAME, other_number};
 
 /// The schema of the files that a table of the reference, `file`, describes.
 pub fn schema(reference: &Reference, file: &str) -> Json {
@@ -22,8 +22,15 @@ pub fn schema(reference: &Reference, file: &str) -> Json {
 }
 
 fn table(shape: &Shape) -> Json {
-    let properties: Map<String, Json> = shape.keys().map(|key| (key.name.to_owned(), property(key))).collect();
-    let required: Vec<&str> = shape.keys().filter(|key| key.required).map(|key| key.name).collect();
+    let mut properties: Map<String, Json> = shape.keys().map(|key| (key.name.to_owned(), property(key))).collect();
+    for key in shape.keys().filter(|key| key.takes.is_list()) {
+        let mut same = property(key);
+        same["description"] = json!(format!("The same as `{}`.", key.name));
+        properties.entry(other_number(key.name)).or_insert(same);
+    }
+    // A list may stand there in the other number.
+    let is_required = |key: &&Key| key.required && !key.takes.is_list();
+    let required: Vec<&str> = shape.keys().filter(is_required).map(|key| key.name).collect();
     let mut schema = json!({
         "description": shape.about,
         "type": "object",
@@ -55,9 +62,9 @@ fn property(key: &Key) -> Json {
 fn takes(value: &Takes) -> Json {
     match value {
         Takes::Type { schema, .. } => schema(),
-        Takes::Words(words) => json!({ "type": "string", "enum": words }),
+        Takes::Words(words) => one_word(words),
         Takes::SomeOf(words) => {
-            let word = json!({ "type": "string", "enum": words });
+            let word = one_word(words);
             json!({ "anyOf": [word, { "type": "array", "items": word }] })
         }
         // In clear, where `allow_plaintext_secrets` permits it.
@@ -66,12 +73,31 @@ fn takes(value: &Takes) -> Json {
         }
         Takes::Table(ids) => one_of(ids),
         Takes::NameOrTable(ids) => json!({ "anyOf": [{ "type": "string" }, one_of(ids)] }),
+        Takes::NamesOrTables(ids) => {
+            let item = json!({ "anyOf": [{ "type": "string", "pattern": NAME }, one_of(ids)] });
+            json!({ "anyOf": [item, { "type": "array", "items": item }] })
+        }
         Takes::Tables(ids) => json!({ "anyOf": [{ "type": "array", "items": one_of(ids) }, one_of(ids)] }),
         Takes::Named(ids) => {
             json!({ "type": "object", "patternProperties": { NAME: one_of(ids) }, "additionalProperties": false })
         }
         Takes::Pairs(inner) => json!({ "type": "object", "additionalProperties": takes(inner) }),
     }
+}
+
+/// One of some words; the reader takes capitals, and `_` for `-`, for the same.
+fn one_word(words: &[&str]) -> Json {
+    let word = |word: &&str| -> String {
+        let letter = |c: char| match c {
+            '-' | '_' | ' ' => "[-_ ]".to_owned(),
+            c if c.is_ascii_alphabetic() => format!("[{}{}]", c.to_ascii_uppercase(), c.to_ascii_lowercase()),
+            c if c.is_ascii_alphanumeric() => c.to_string(),
+            c => format!("\\{c}"),
+        };
+        word.chars().map(letter).collect()
+    };
+    let patterns: Vec<String> = words.iter().map(word).collect();
+    json!({ "anyOf": [{ "type": "string", "enum": words }, { "type": "string", "pattern": format!("^({})$", patterns.join("|")) }] })
 }
 
 fn one_of(ids: &[&str]) -> Json {

@@ -17,6 +17,7 @@ use crate::{
 };
 
 const TEXT: Takes = Takes::of::<String>();
+const PERSON: Takes = Takes::of::<crate::mail::Person>();
 const TEXTS: Takes = Takes::of::<Vec<String>>();
 const DURATION: Takes = Takes::of::<Micros>();
 const SWITCH: Takes = Takes::of::<bool>();
@@ -227,8 +228,8 @@ pub const CONFIGURATION: Reference = Reference {
                     Key::new("port", PORT, "TCP port.").otherwise("587 with `starttls`, 465 with `implicit`, 25 with `none`"),
                     Key::new("tls", Takes::Words(&["none", "starttls", "implicit"]), "Encryption, as of `smtp`.").default("\"starttls\""),
                     Key::new("account", ACCOUNT, "Who logs in.").otherwise("nobody"),
-                    Key::new("from", TEXT, "The sender of the mails.").required(),
-                    Key::new("return_path", TEXT, "Where bounces go.").otherwise("`from`"),
+                    Key::new("from", PERSON, "The sender of the mails.").required(),
+                    Key::new("return_path", PERSON, "Where bounces go.").otherwise("`from`"),
                     Key::new("timeout", DURATION, "Deadline of each step of the conversation.").default("\"30s\""),
                     Key::new("dkim", Takes::Table(&["mail_server.dkim"]), "How the mails are signed.").otherwise("they are not"),
                 ],
@@ -465,15 +466,15 @@ pub const CONFIGURATION: Reference = Reference {
             about: "Reports are mailed.",
             keys: &[&[
                 Key::new("kind", Takes::Words(&["email"]), "The kind.").required(),
-                Key::new("to", TEXTS, "Operators, groups or mail addresses.").required(),
+                Key::new("to", TEXTS, "Operators, groups or mail addresses, with or without names: `Anna Berg <anna@example.com>`.").required(),
                 Key::new("cc", TEXTS, "Further recipients, shown.").default("[]"),
                 Key::new("bcc", TEXTS, "Further recipients, not shown.").default("[]"),
-                Key::new("reply_to", TEXT, "Where answers go.").otherwise("the sender"),
+                Key::new("reply_to", TEXTS, "Where answers go: operators, groups or mail addresses.").otherwise("the sender"),
                 Key::new("mail_server", NAME, "Through which mail server.").otherwise("the only one there is"),
                 Key::new("fallback", Takes::of::<Vec<Name>>(), "Mail servers that stand in for it, in this order.").default("[]"),
                 Key::new("attachments", SIZE, "The most bytes of files in one mail, for recipients without a limit of their own.").otherwise("the server's limit"),
                 Key::new("link_to", NAME, "For whom that is too much, the files are put to this target, and the mail says where they are."),
-                Key::new("too_large", Takes::Words(&["split", "leave"]), "Without `link_to`: several mails, or the mail without the files.").default("\"split\""),
+                Key::new("too_large", Takes::Words(&["leave", "split"]), "Without `link_to`: the mail without the files. (`\"split\"`, into several mails, is no longer done.)").default("\"leave\""),
                 PATIENCE,
             ]],
         },
@@ -628,8 +629,8 @@ const MONITOR: &[Key] = &[
     )
     .default("\"mail-qos\""),
     Key::new("enabled", SWITCH, "Whether it is tested at all.").default("true"),
-    Key::new("from", TEXT, "The sender of the test mails."),
-    Key::new("to", TEXT, "The mailbox's address."),
+    Key::new("from", PERSON, "The sender of the test mails."),
+    Key::new("to", PERSON, "The mailbox's address."),
     Key::new(
         "smtp",
         Takes::Table(&["monitor.smtp"]),

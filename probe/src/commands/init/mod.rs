@@ -433,7 +433,7 @@ fn mailbox_of(there: Option<&Config>, plan: &Plan) -> Option<String> {
     let of_monitor = monitors.find_map(|monitor| {
         let config::Kind::MailQos(options) = &monitor.kind;
         let account = options.pickup.account.as_ref()?;
-        (account.as_str() == plan.account).then(|| options.to.clone())
+        (account.as_str() == plan.account).then(|| options.to.address.clone())
     });
     let user = there
         .accounts
