@@ -30,6 +30,14 @@ async fn mail_server(setting: &mut Setting, name: &str, options: Options) -> Mai
     server
 }
 
+/// The same with further mailboxes, called `post`.
+async fn mail_server_for(setting: &mut Setting, mut users: Vec<(String, String)>, options: Options) -> MailServer {
+    users.push(("reports@example.com".to_owned(), PASSWORD.to_owned()));
+    let server = MailServer::start(Options { users, ..options }).await.unwrap();
+    setting.add_mail_server("post", "reports@example.com", &server);
+    server
+}
+
 fn file(setting: &Setting, name: &str, size: usize) -> Vec<u8> {
     let bytes: Vec<u8> = (0..size as u32)
         .map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8)
@@ -42,17 +50,10 @@ fn try_again(setting: &Setting) -> std::process::Output {
     setting.run("mailqos-analytics", &["outbox", "retry"])
 }
 
-/// How many pieces there are, which stands in the subject of each: (1/3).
-fn pieces_of(mail: &Landing) -> usize {
-    let subject = mail.field("Subject").unwrap();
-    let (_, count) = subject.trim_end_matches(')').rsplit_once('/').unwrap();
-    count.parse().unwrap()
-}
-
 /// The attached files of a mail: names and contents.
 fn attached(mail: &Landing) -> Vec<(String, Vec<u8>)> {
     let text = String::from_utf8_lossy(&mail.content).replace('\r', "");
-    text.split("Content-Disposition: attachment; filename=\"")
+    text.split("Content-Disposition: attachment;\n filename=\"")
         .skip(1)
         .map(|part| {
             let (name, rest) = part.split_once('"').unwrap();
@@ -169,7 +170,7 @@ async fn another_server_stands_in_and_a_path_in_alarm_is_avoided() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_cannot_take_a_large_file_gets_it_in_pieces_or_a_link() {
+async fn who_cannot_take_a_large_file_gets_a_mail_that_says_so_or_a_link() {
     let mut setting = Setting::new("here");
     let small = Options {
         max_size: 1_500_000,
@@ -177,22 +178,19 @@ async fn who_cannot_take_a_large_file_gets_it_in_pieces_or_a_link() {
     };
     let server = mail_server(&mut setting, "post", small).await;
     setting.add(
-        "[operator.ben]\nemail = \"ben@example.com\"\nattachments = \"100kB\"\n\
-         [target.people]\nkind = \"email\"\nto = [\"anna@example.com\"]\n\
+        "[operator.ben]\nemail = \"Ben Roe <ben@example.com>\"\nattachments = \"100kB\"\n\
+         [target.people]\nkind = \"email\"\nto = \"\\\"Berg, Anna\\\" <anna@example.com>\"\n\
          [target.linked]\nkind = \"email\"\nto = [\"ben\", \"cem@example.com\"]\nlink_to = \"shelf\"\n\
-         [target.shelf]\nkind = \"folder\"\npath = \"shelf\"\nurl = \"https://files.example.com/reports/\"",
+         [target.shelf]\nkind = \"folder\"\npath = \"shelf/{{ report.slug }}\"\nurl = \"https://files.example.com/reports/\"",
     );
-    let large = file(&setting, "large.pdf", 2_000_000);
+    file(&setting, "large.pdf", 2_000_000);
     setting.succeed("mailqos-analytics", &["deliver", "large.pdf", "--to", "people"]);
-    until("a piece", || !server.landings().is_empty()).await;
-    let count = pieces_of(&server.landings()[0]);
-    assert!(count > 1, "{count}");
-    until("all pieces", || server.landings().len() == count).await;
-    let mut mails = server.landings();
-    mails.sort_by_key(|mail| mail.field("Subject"));
-    assert!(mails[0].field("Subject").unwrap().ends_with(&format!("(1/{count})")));
-    let whole: Vec<u8> = mails.iter().flat_map(|mail| attached(mail).remove(0).1).collect();
-    assert!(whole == large, "{} bytes of {}", whole.len(), large.len());
+    until("a mail", || !server.landings().is_empty()).await;
+    let mails = server.landings();
+    let text = String::from_utf8_lossy(&mails[0].content);
+    assert!(text.contains("not in it") && text.contains("large.pdf (2.0 MB)"), "{text}");
+    assert!(text.contains("To: \"Berg, Anna\" <anna@example.com>"), "{text}");
+    assert!(attached(&mails[0]).is_empty());
 
     let medium = file(&setting, "medium.pdf", 300_000);
     let folder = ["--folder", "2026/10 x"];
@@ -200,14 +198,14 @@ async fn who_cannot_take_a_large_file_gets_it_in_pieces_or_a_link() {
         "mailqos-analytics",
         &[&["deliver", "medium.pdf", "--to", "linked"], &folder[..]].concat(),
     );
-    until("both", || server.landings().len() == count + 2).await;
-    for mail in &server.landings()[count..] {
+    until("both", || server.landings().len() == 3).await;
+    for mail in &server.landings()[1..] {
         let text = String::from_utf8_lossy(&mail.content)
             .replace("=\r\n", "")
             .replace("=3D", "=");
         if mail.to.starts_with("ben") {
             assert!(
-                text.contains("https://files.example.com/reports/2026/10%20x/medium.pdf"),
+                text.contains("https://files.example.com/reports/medium/2026/10%20x/medium.pdf"),
                 "{text}"
             );
             assert!(attached(mail).is_empty());
@@ -215,11 +213,30 @@ async fn who_cannot_take_a_large_file_gets_it_in_pieces_or_a_link() {
             assert!(attached(mail)[0].1 == medium);
         }
     }
-    assert!(std::fs::read(setting.path("shelf/2026/10 x/medium.pdf")).unwrap() == medium);
+    assert!(std::fs::read(setting.path("shelf/medium/2026/10 x/medium.pdf")).unwrap() == medium);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_has_pieces_gets_no_whole_from_a_server_that_takes_more() {
+async fn a_mail_that_nobody_takes_is_never_recorded_as_delivered() {
+    let mut setting = Setting::new("here");
+    let tiny = Options {
+        max_size: 200,
+        ..Options::default()
+    };
+    let server = mail_server(&mut setting, "post", tiny).await;
+    setting.add("[target.people]\nkind = \"email\"\nto = [\"anna@example.com\", \"ben@example.com\"]");
+    file(&setting, "large.pdf", 2_000_000);
+    let output = setting.run("mailqos-analytics", &["deliver", "large.pdf", "--to", "people"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("not even a notice") && said.contains("raise its limit"), "{said}");
+    assert!(setting.ledger().is_empty() && server.accepted().is_empty());
+    let waiting = setting.succeed("mailqos-analytics", &["outbox", "list"]);
+    assert_eq!(waiting.lines().count(), 1, "{waiting}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_a_mail_gets_no_other_from_a_server_that_takes_more() {
     let mut setting = Setting::new("here");
     let small = Options {
         max_size: 1_500_000,
@@ -232,29 +249,49 @@ async fn who_has_pieces_gets_no_whole_from_a_server_that_takes_more() {
          to = [\"anna@example.com\", \"ben@example.com\"]",
     );
     file(&setting, "large.pdf", 2_000_000);
-    // Of the first piece, Anna has to wait.
     let later = Fault::Reply("450 4.2.0 greylisted".into());
     first.inject(Protocol::Smtp, "RCPT", later, When::Times(1));
     let output = setting.run("mailqos-analytics", &["deliver", "large.pdf", "--to", "people"]);
     assert_eq!(output.status.code(), Some(1));
-    let pieces = |server: &MailServer, user: &str| {
-        let mails = server.landings();
-        mails.iter().filter(|mail| mail.to.starts_with(user)).count()
-    };
-    until("a piece", || !first.landings().is_empty()).await;
-    let whole = pieces_of(&first.landings()[0]);
-    until("all pieces but one", || first.landings().len() == 2 * whole - 1).await;
-    assert_eq!(pieces(&first, "ben"), whole);
+    until("Ben's mail", || first.landings().len() == 1).await;
     first.refuse(Protocol::Smtp);
     assert!(try_again(&setting).status.success());
-    until("the last piece", || !second.landings().is_empty()).await;
-    let subjects: Vec<_> = second.landings().iter().map(|mail| mail.field("Subject")).collect();
-    assert_eq!(pieces(&second, "anna"), 1, "{subjects:?}");
-    assert_eq!(pieces(&second, "ben"), 0, "{subjects:?}");
-    assert!(
-        subjects[0].as_ref().unwrap().ends_with(&format!("(1/{whole})")),
-        "{subjects:?}"
-    );
+    until("Anna's mail", || second.landings().len() == 1).await;
+    assert_eq!(first.landings()[0].to, "ben@example.com");
+    assert_eq!(second.landings()[0].to, "anna@example.com");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_and_twenty_recipients_all_get_it_in_folded_lines() {
+    let mut setting = Setting::new("here");
+    let user = |number: usize| format!("person.number.{number}@example.com");
+    let server = mail_server_for(
+        &mut setting,
+        (0..120).map(|number| (user(number), PASSWORD.to_owned())).collect(),
+        // RFC 821 had 552 for too many recipients.
+        Options {
+            max_recipients: Some((50, "552 Too many recipients".into())),
+            ..Options::default()
+        },
+    )
+    .await;
+    let to: Vec<String> = (0..120).map(|number| format!("\"Person Number {number} <{}>\"", user(number))).collect();
+    setting.add(&format!("[target.people]\nkind = \"email\"\nto = [{}]", to.join(", ")));
+    file(&setting, "r.pdf", 1_000);
+    setting.succeed("mailqos-analytics", &["deliver", "r.pdf", "--to", "people"]);
+    let mails = server.accepted();
+    let mut all: Vec<String> = mails.iter().flat_map(|mail| mail.to.clone()).collect();
+    assert_eq!(all.len(), 120);
+    all.sort();
+    all.dedup();
+    assert_eq!((all.len(), mails.len()), (120, 3));
+    for mail in &mails {
+        let text = String::from_utf8_lossy(&mail.content);
+        let head = text.split("\r\n\r\n").next().unwrap();
+        assert!(head.lines().all(|line| line.len() <= 78), "{head}");
+        assert_eq!(head.matches("@example.com>").count(), 121, "{head}");
+    }
+    assert_eq!(setting.ledger()[0]["accepted"].as_array().unwrap().len(), 120);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -77,7 +77,8 @@ fn describe(target: &Target) -> String {
     match target {
         Target::Email(email) => {
             let servers: Vec<&str> = email.mail_servers.iter().map(Name::as_str).collect();
-            let recipients = [email.to.as_slice(), &email.cc, &email.bcc].concat().join(", ");
+            let recipients: Vec<String> = email.recipients().into_iter().map(ToString::to_string).collect();
+            let recipients = recipients.join(", ");
             format!("mail to {recipients} through {}", servers.join(", else "))
         }
         Target::Files(files) => match &files.place {

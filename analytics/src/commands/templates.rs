@@ -174,7 +174,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
                 }
             }
             if let Some(config) = config {
-                for (_, found) in among(&definitions, config) {
+                for (_, found) in crate::report::among(&definitions, config) {
                     problems.append(found);
                 }
             }

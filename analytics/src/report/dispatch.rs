@@ -103,7 +103,7 @@ fn letter(document: &Document, config: &Config) -> Result<Letter, MediaError> {
             .map(|c| if c.is_control() { ' ' } else { c })
             .take(200)
             .collect(),
-        text: media::text::render(document),
+        text: page.text,
         html: Some(page.html),
         pictures: pictures.collect(),
         ..Letter::default()

@@ -134,6 +134,8 @@ pub struct Words {
     pub of: &'static str,
     /// Before the page number: `Page`.
     pub page: &'static str,
+    /// What is left out of a mail: `{0} more in the full report`.
+    pub more: &'static str,
     /// Summary of the disclosure of a chart's data.
     pub data: &'static str,
     /// Before the moment at which the report was made.

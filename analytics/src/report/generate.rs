@@ -277,6 +277,7 @@ pub(super) fn document(
             contents: l.t("Contents"),
             of: l.t("of"),
             page: l.t("Page"),
+            more: l.t("{0} more in the full report"),
             data: l.t("The data of this chart"),
             made: l.t("Data until"),
             data_hash: l.t("SHA-256 of the data"),

@@ -170,10 +170,7 @@ fn time(moment: UtcMicros, zone: &TimeZone) -> String {
 /// with days, `2026-10-03T14` for an hour, `2026-10-03T1400-1730`, `2026-10-03T2200_2026-10-04T0200`.
 pub fn period_stem(period: &Period) -> String {
     let zone = period.timezone();
-    let begins_day = |moment: UtcMicros| {
-        let midnight = date(moment, zone).to_zoned(zone.clone());
-        midnight.is_ok_and(|midnight| midnight.timestamp() == moment.timestamp())
-    };
+    let begins_day = |moment: UtcMicros| period.calendar.midnight(date(moment, zone)) == moment;
     let (first, last) = (date(period.from, zone), date(UtcMicros(period.to.0 - 1), zone));
     if !begins_day(period.from) || !begins_day(period.to) {
         let local = zone.to_datetime(period.from.timestamp());

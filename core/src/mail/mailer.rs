@@ -425,6 +425,7 @@ fn is_crowded(reply: &Reply) -> bool {
             "recipients per message",
             "recipients per mail",
             "recipients exceeded",
+            "recipients reached",
             "reciplimit",
             "recipientlimit",
         ]
@@ -476,6 +477,10 @@ mod tests {
             "554 Message rejected: Message length is more than 10485760 bytes long: '13700000'.",
             "552 Error: message too large",
             "554 5.3.4 Error: message file too big",
+            // Public reports: nodemailer #1047, wildduck #762 (Haraka), nodemailer #400 (Gmail, over several lines).
+            "550 Error reading data, max message size exceeded",
+            "550 Message too big!",
+            "552 5.2.3 Your message exceeded Google's message size limits. Please visit 5.2.3 http://support.google.com/mail",
         ] {
             assert!(is_too_large(&reply(text)) && is_size_refused(&reply(text)), "{text}");
         }
@@ -515,6 +520,11 @@ mod tests {
             "451 4.5.3 Error: too many recipients",
             "554 5.5.3 Maximum number of recipients reached",
             "550 Too many recipients, max 50",
+            // Public reports: go-smtp #195, jakarta mail #20, listmonk #1300, mailpit #205.
+            "552 5.5.3 Maximum limit of 50 recipients reached",
+            "552 Maximum limit of 50 recipients reached",
+            "452 #4.5.3 Too many recipients.",
+            "450 Too many recipient attempts",
         ] {
             let results = vec![("a@example.com", "250 Ok"), ("b@example.com", text)];
             let results = results

@@ -145,7 +145,7 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
                     return Ok(());
                 };
                 // RFC 5321, section 4.5.3.1.6; Exchange refuses such a mail, Postfix cuts its lines.
-                if content.iter().flatten().any(|content| has_long_line(content)) {
+                if content.as_deref().is_some_and(has_long_line) {
                     (from, to) = (None, Vec::new());
                     connection.say("554 5.6.0 Error: a line is longer than 998 octets").await?;
                     continue;

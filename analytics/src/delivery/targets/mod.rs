@@ -16,9 +16,8 @@ use mailqos_core::{
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::{
-    DeliveryError, Parcel, Progress, Receipt, Served,
+    DeliveryError, Parcel, Progress, Receipt,
     names::{self, Rules},
-    put,
     shelf::{self, File, Old, Shelf, Swept},
 };
 

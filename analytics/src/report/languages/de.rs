@@ -843,6 +843,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("{0} monitors", "{0} Monitore"),
         ("{0} monitors together", "{0} Monitore zusammen"),
         ("{0} more", "{0} weitere"),
+        ("{0} more in the full report", "{0} weitere im vollständigen Bericht"),
         ("{0} not fetched", "{0} nicht abgeholt"),
         ("{0} not seen to arrive", "{0} ohne bekannte Ankunft"),
         ("{0} not sent", "{0} nicht gesendet"),

@@ -834,6 +834,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("{0} monitors", "{0} monitorer"),
         ("{0} monitors together", "{0} monitorer tillsammans"),
         ("{0} more", "{0} till"),
+        ("{0} more in the full report", "{0} till i den fullständiga rapporten"),
         ("{0} not fetched", "inte hämtade: {0}"),
         ("{0} not seen to arrive", "{0} utan känd ankomst"),
         ("{0} not sent", "inte skickade: {0}"),

@@ -1,11 +1,13 @@
-//! The HTML form of a mail: the first page in tables and inline styles, as mail programs need it.
+//! The HTML form of a mail: a page composed for mail, in tables and inline styles, as mail clients need it.
 
 use std::path::Path;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::{
-    MediaError, Medium, data_uri, raster,
+    MediaError, Medium, data_uri,
+    mail_page::{MEASURES, compose},
+    raster, text,
     work::{Showing, Work},
 };
 use crate::report::document::{Document, Picture};
@@ -25,28 +27,50 @@ static SHOWING: Showing = Showing {
     files: false,
 };
 
-/// The HTML of a mail, and the pictures that it shows.
+/// The longest page: Gmail cuts what is longer than 102 kB, and a note on where the files are may still be added.
+const LONGEST: usize = 95_000;
+
+/// The text and the HTML of a mail, and the pictures that it shows.
 #[derive(Debug)]
 pub struct Page {
+    /// The same in plain text.
+    pub text: String,
     /// The HTML form; it names its pictures by `cid:`.
     pub html: String,
     /// Of each picture what the HTML calls it, its media type, and the file.
     pub pictures: Vec<(String, String, Vec<u8>)>,
 }
 
-/// The first page of a document as the HTML of a mail; `own` is the folder of the user's templates.
+/// A document as the HTML of a mail: as much of it as a mail client shows; `own` is the folder of the user's templates.
 ///
 /// # Errors
 /// A user's partial is wrong.
 pub fn render(document: &Document, own: Option<&Path>) -> Result<Page, MediaError> {
-    let first = Document {
-        blocks: document.first_page().to_vec(),
-        ..document.clone()
-    };
-    let page = Work::new(&MEDIUM, &SHOWING, &first, own)?.done(&MEDIUM)?;
-    let page = String::from_utf8(page).map_err(|error| MediaError::Template(error.to_string()))?;
-    let (html, pictures) = pictures_apart(&page);
-    Ok(Page { html, pictures })
+    let mut measures = MEASURES.iter().peekable();
+    loop {
+        let Some(measure) = measures.next() else {
+            return Err(MediaError::Template("there is no measure of a mail".to_owned()));
+        };
+        let composed = compose(document, measure);
+        let page = Work::new(&MEDIUM, &SHOWING, &composed, own)?.done(&MEDIUM)?;
+        let page = String::from_utf8(page).map_err(|error| MediaError::Template(error.to_string()))?;
+        let (html, pictures) = pictures_apart(&page);
+        let is_short = html.len() <= LONGEST;
+        if is_short || measures.peek().is_none() {
+            if !is_short {
+                tracing::warn!(
+                    "the mail's page has {} kB even at its shortest, and Gmail cuts what is longer than 102 kB: \
+                     shorten the layout in templates/email",
+                    html.len() / 1_000
+                );
+            }
+            return Ok(Page {
+                text: text::render(&composed),
+                html,
+                pictures,
+            });
+        }
+    }
 }
 
 /// Drawings become PNG.

@@ -22,6 +22,7 @@ macro_rules! partials {
 
 pub mod data;
 pub mod email;
+mod mail_page;
 pub mod guard;
 pub mod html;
 pub mod pdf;

@@ -25,6 +25,7 @@ pub fn document(theme: Theme, layout: Option<String>) -> Document {
     let text = |text: &str| vec![Span::plain(text), Span::strong("strong")];
     let words = Words {
         contents: "Contents",
+        more: "{0} more in the full report",
         of: "of",
         page: "Page",
         data: "The data of this chart",
