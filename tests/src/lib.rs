@@ -11,6 +11,8 @@ pub mod hooks;
 mod http;
 pub mod lake;
 #[cfg(unix)]
+pub mod mail_couriers;
+#[cfg(unix)]
 pub mod measure;
 pub mod process;
 pub mod proxy;

@@ -8,6 +8,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use mailqos_core::model::{Micros, UtcMicros};
 use mailqos_tests::{
     hooks::{Hooks, Manner},
+    mail_couriers,
     secrets::secret_file,
     servers::{
         Authority, Fault, FtpServer, KEY_ID, Landing, MailServer, ObjectStore, Options, PASSWORD, Protocol, When,
@@ -292,6 +293,18 @@ async fn a_hundred_and_twenty_recipients_all_get_it_in_folded_lines() {
         assert_eq!(head.matches("@example.com>").count(), 121, "{head}");
     }
     assert_eq!(setting.ledger()[0]["accepted"].as_array().unwrap().len(), 120);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_habit_of_a_mail_server_loses_or_doubles_a_mail() {
+    for habit in mail_couriers::HABITS {
+        let count = mail_couriers::run(habit, 1).await;
+        let all = mail_couriers::Count {
+            once: 7,
+            ..Default::default()
+        };
+        assert_eq!(count, all, "{}", habit.name);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

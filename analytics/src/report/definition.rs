@@ -11,7 +11,7 @@ use jiff::{
     tz::TimeZone,
 };
 use mailqos_core::{
-    config::{Config, Cron, Problem, Problems, Table, did_you_mean, parse},
+    config::{Config, Cron, Problem, Problems, Table, did_you_mean, parse, time_of_day},
     model::{Micros, Name},
 };
 
@@ -493,6 +493,8 @@ pub(super) fn formats_of(table: &mut Table, problems: &mut Problems) -> BTreeSet
     let words: Vec<String> = strings(table, "formats", problems);
     words
         .iter()
+        // `formats = "pdf, html"`.
+        .flat_map(|word| word.split(','))
         .filter_map(|word| {
             let word = word.trim().trim_start_matches('.').to_lowercase();
             let known = Format::ALL.iter().find(|(name, _)| *name == word);
@@ -519,9 +521,9 @@ fn read_schedule(mut table: Table, problems: &mut Problems) -> Option<Schedule> 
     // `on = 1` and `on = "Monday"` are what people write.
     let on = table.get::<String>("on", problems).map(|on| on.trim().to_lowercase().replace([' ', '_'], "-"));
     let at: String = table.get("at", problems).unwrap_or_else(|| "07:00".to_owned());
-    let at = match at.parse::<Time>() {
-        Ok(at) => at,
-        Err(_) => {
+    let at = match time_of_day(&at) {
+        Some(at) => at,
+        None => {
             problems.push(
                 table
                     .problem("at", format!("{at:?} is no time of day"), "here")

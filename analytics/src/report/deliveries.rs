@@ -180,3 +180,141 @@ pub(crate) fn among(definitions: &[Definition], config: &Config) -> Vec<(usize, 
     }
     wrong
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::report::definition;
+
+    const TARGETS: &str = "site = \"here\"\ntimezone = \"Europe/Berlin\"\n\
+        [target.archive]\nkind = \"folder\"\npath = \"archive\"\n\
+        [target.dated]\nkind = \"folder\"\npath = \"dated/{{ period.year }}/{{ period.month }}/{{ period.day }}\"\n\
+        [mail_server.a]\nserver = \"a.example.com\"\nfrom = \"reports@example.com\"\n\
+        [target.people]\nkind = \"email\"\nto = \"anna@example.com\"\n\
+        [target.linked]\nkind = \"email\"\nto = \"anna@example.com\"\nlink_to = \"archive\"\n";
+
+    fn config(folder: &Path) -> Config {
+        let file = folder.join("mailqos.toml");
+        std::fs::write(&file, TARGETS).expect("written");
+        mailqos_core::config::load(&file).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    /// What is wrong with a definition that has these lines, or nothing.
+    fn wrong(lines: &str, schedule: &str, deliver: &str) -> String {
+        let folder = tempfile::tempdir().expect("folder");
+        let config = config(folder.path());
+        let file = folder.path().join("r.toml");
+        let text = format!(
+            "title = \"x\"\n{lines}\n{deliver}\n[schedule]\n{schedule}\n[[section]]\nkind = \"phases\"\n"
+        );
+        std::fs::write(&file, text).expect("written");
+        definition::load(Some(&config), &file).map_or_else(|problems| problems.to_string(), |_| String::new())
+    }
+
+    #[test]
+    fn names_that_two_runs_would_share_are_refused() {
+        let hourly = ("period = \"last-hour\"", "cron = \"0 * * * *\"");
+        let daily = ("period = \"yesterday\"", "every = \"day\"");
+        let monthly = ("period = \"last-month\"", "every = \"month\"");
+        let yearly = ("period = \"last-year\"", "every = \"year\"");
+        for ((period, schedule), deliver, shared) in [
+            // The default name has the hour.
+            (hourly, "deliver = \"archive\"", false),
+            (hourly, "deliver = { target = \"archive\", name = \"{{ period.from }}\" }", true),
+            (hourly, "deliver = { target = \"archive\", name = \"{{ period.from }}-{{ period.hour }}\" }", false),
+            (hourly, "deliver = { target = \"archive\", path = \"{{ period.hour }}\", name = \"{{ period.from }}\" }", false),
+            (hourly, "deliver = { target = \"archive\", name = \"{{ period.stem }}\" }", false),
+            (hourly, "deliver = { target = \"archive\", name = \"{{ report.date }}-{{ report.time }}\" }", false),
+            (hourly, "deliver = { target = \"archive\", name = \"{{ period.hour }}\" }", true),
+            (daily, "deliver = { target = \"archive\", name = \"{{ period.day }}\" }", true),
+            (daily, "deliver = { target = \"archive\", name = \"{{ period.month }}-{{ period.day }}\" }", true),
+            (daily, "deliver = { target = \"archive\", name = \"{{ period.from }}\" }", false),
+            (daily, "deliver = { target = \"archive\", name = \"{{ period.year }}-{{ period.week }}\" }", true),
+            (monthly, "deliver = { target = \"archive\", name = \"{{ period.month }}\" }", true),
+            (monthly, "deliver = { target = \"archive\", name = \"{{ period.year }}\" }", true),
+            (monthly, "deliver = { target = \"archive\", name = \"{{ period.year }}-{{ period.month }}\" }", false),
+            (monthly, "deliver = { target = \"archive\", name = \"latest\" }", true),
+            (monthly, "deliver = { target = \"archive\", name = \"latest\", overwrite = true }", false),
+            (yearly, "deliver = { target = \"archive\", name = \"{{ period.year }}\" }", false),
+            (yearly, "deliver = { target = \"archive\", name = \"{{ report.slug }}\" }", true),
+            // The target's own path tells them apart, or does not.
+            (daily, "deliver = { target = \"dated\", name = \"r\" }", false),
+            (hourly, "deliver = { target = \"dated\", name = \"r\" }", true),
+            // A mail is no file, but what it links to is one.
+            (daily, "deliver = { target = \"people\", name = \"r\" }", false),
+            (daily, "deliver = { target = \"linked\", name = \"r\" }", true),
+            // The same period: a newer report of it replaces the one before.
+            (("period = \"current-month\"", "every = \"day\""), "deliver = \"archive\"", false),
+            (("period = \"last-24h\"", "cron = \"0 * * * *\""), "deliver = \"archive\"", false),
+        ] {
+            let said = wrong(period, schedule, deliver);
+            assert_eq!(said.contains("would overwrite"), shared, "{schedule} {deliver}: {said}");
+            assert_eq!(said.is_empty(), !shared, "{schedule} {deliver}: {said}");
+        }
+    }
+
+    #[test]
+    fn the_short_form_names_targets() {
+        let monthly = "every = \"month\"\non = 1";
+        let fine = |deliver: &str| wrong("period = \"last-month\"", monthly, deliver);
+        assert_eq!(fine("deliver = [\"people\", \"archive\"]"), "");
+        assert_eq!(fine("deliver = \"people\""), "");
+        assert_eq!(fine("deliver = [\"people\", { target = \"archive\", path = \"x\" }]"), "");
+        assert_eq!(fine("delivers = \"people\""), "");
+        let said = fine("deliver = [\"people\", \"archiv\"]");
+        assert!(said.contains("there is no target \"archiv\"") && said.contains("did you mean \"archive\"?"), "{said}");
+        assert!(fine("deliver = 1").contains("expected a name"));
+        let said = fine("deliver = { target = \"archive\", path = \"{{ periode.year }}\" }");
+        assert!(said.contains("deliver.path \"{{ periode.year }}\""), "{said}");
+        for sign in ["%Y", "{year}"] {
+            let said = fine(&format!("deliver = {{ target = \"archive\", path = \"{sign}\" }}"));
+            assert!(said.contains(&format!("{sign} would stand in the name as it is")), "{said}");
+        }
+    }
+
+    #[test]
+    fn schedules_are_read_as_people_write_them() {
+        for (schedule, problem) in [
+            ("every = \"month\"\non = 1", ""),
+            ("every = \"month\"\non = \"1\"", ""),
+            ("every = \"Month\"\non = \"Last\"", ""),
+            ("every = \"month\"\non = \"first monday\"", ""),
+            ("every = \"week\"\non = \"Monday\"", ""),
+            ("every = \"week\"\non = \"Fri\"\nat = 06:30:00", ""),
+            ("every = \"day\"\nat = \"7:00\"", ""),
+            ("every = \"day\"\nat = 7\ngrace = \"30 minutes\"", ""),
+            ("every = \"month\"\non = 32", "is no day of a month"),
+        ] {
+            let said = wrong("period = \"last-month\"\nformat = \"PDF, .html\"\nmonitor = \"*\"", schedule, "deliver = \"people\"");
+            assert_eq!(said.is_empty(), problem.is_empty(), "{schedule}: {said}");
+            assert!(said.contains(problem), "{schedule}: {said}");
+        }
+    }
+
+    #[test]
+    fn two_definitions_that_write_one_file_are_found() {
+        let folder = tempfile::tempdir().expect("folder");
+        let config = config(folder.path());
+        let load = |name: &str, period: &str, file_name: &str| {
+            let file = folder.path().join(name);
+            let text = format!(
+                "title = \"x\"\nperiod = \"{period}\"\n[schedule]\nevery = \"month\"\n[[section]]\nkind = \"phases\"\n\
+                 [[deliver]]\ntarget = \"archive\"\nname = \"{file_name}\"\n"
+            );
+            std::fs::write(&file, text).expect("written");
+            definition::load(Some(&config), &file).unwrap_or_else(|problems| panic!("{problems}"))
+        };
+        let stem = "{{ report.stem }}";
+        let apart = [load("a.toml", "last-month", stem), load("b.toml", "last-month", stem)];
+        assert!(among(&apart, &config).is_empty());
+        let name = "mail-{{ period.stem }}";
+        let same = [load("a.toml", "last-month", name), load("b.toml", "last-month", "Mail-{{ period.stem }}")];
+        let found = among(&same, &config);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].0, 1);
+        let said = found[0].1.to_string();
+        assert!(said.contains("which the definition a writes too"), "{said}");
+    }
+}

@@ -72,10 +72,17 @@ impl FromToml for Hex {
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
         let text = String::from_toml(node)?;
-        if rgb(&text).is_some() {
-            Ok(Self(text.to_ascii_lowercase()))
+        // `#abc` and `0a5fa8` are what style sheets and people write.
+        let digits = text.trim().trim_start_matches('#').to_ascii_lowercase();
+        let long = match digits.len() {
+            3 => digits.chars().flat_map(|digit| [digit, digit]).collect(),
+            _ => digits,
+        };
+        let colour = format!("#{long}");
+        if rgb(&colour).is_some() {
+            Ok(Self(colour))
         } else {
-            Err(format!("{text:?} is no colour"))
+            Err(format!("{text:?} is not a colour"))
         }
     }
 }

@@ -115,6 +115,18 @@ impl Hours {
     }
 }
 
+/// A time of day as people write it: `07:00`, `7:00`, `07:00:00` or the hour alone.
+pub fn time_of_day(text: &str) -> Option<Time> {
+    let text = text.trim();
+    let loose = || {
+        let (hour, minute) = text.split_once(':').unwrap_or((text, "00"));
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let fits = (1..=2).contains(&hour.len()) && minute.len() == 2 && digits(hour) && digits(minute);
+        fits.then(|| Time::new(hour.parse().ok()?, minute.parse().ok()?, 0, 0).ok()).flatten()
+    };
+    text.parse().ok().or_else(loose)
+}
+
 impl FromToml for Span {
     fn expected() -> String {
         "a time of day such as \"08:00-18:00\"; \"22:00-06:00\" goes over midnight".into()
@@ -132,7 +144,7 @@ impl std::str::FromStr for Span {
         let (from, to) = text.split_once(['-', '–']).ok_or(())?;
         let time = |text: &str| match text.trim() {
             "24:00" => Some(Time::midnight()),
-            text => text.parse::<Time>().ok(),
+            text => time_of_day(text),
         };
         Ok(Self {
             from: time(from).ok_or(())?,

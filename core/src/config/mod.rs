@@ -5,6 +5,7 @@ mod account;
 mod actions;
 mod alarm;
 mod calendar;
+mod from_toml;
 mod hours;
 mod kind;
 mod mail_server;
@@ -33,7 +34,7 @@ use jiff::tz::TimeZone;
 pub use actions::{Action, ActionList, LogPlace, On, Service, Step, Template, Webhook, sounds_secret};
 pub use alarm::{AlarmRule, PercentileRule, Threshold, Timing};
 pub use calendar::{Calendar, Cron};
-pub use hours::{Hours, Span};
+pub use hours::{Hours, Span, time_of_day};
 pub use kind::{Kind, MailQos, PickupProtocol, Transcripts};
 pub use maintenance::{Maintenance, Window};
 pub use message::MessageShape;
@@ -43,7 +44,8 @@ pub use problem::{Problem, Problems, Severity};
 pub use read::load;
 pub(crate) use read::of_text;
 pub use service_level::{Holidays, LevelPeriod, Percent, ServiceHours, ServiceLevel, Target as LevelTarget};
-pub use table::{FromToml, Node, Source, Table, did_you_mean, nearest, parse};
+pub use from_toml::FromToml;
+pub use table::{Node, Source, Table, did_you_mean, nearest, parse};
 pub use target::{
     DeliveryOptions, EmailTarget, Existing, FilesPlace, FilesTarget, Sftp, Target, TooLarge, Verify, foreign_variable,
 };

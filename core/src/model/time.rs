@@ -150,7 +150,10 @@ impl FromStr for Micros {
             rest = rest[digits..].trim_start();
             let end = rest.find(|c: char| !c.is_alphabetic()).unwrap_or(rest.len());
             let unit = match &rest[..end] {
-                "min" => "m",
+                "min" | "mins" | "minute" | "minutes" => "m",
+                "sec" | "secs" | "second" | "seconds" => "s",
+                "hr" | "hrs" | "hour" | "hours" => "h",
+                "day" | "days" => "d",
                 "µs" => "us",
                 unit => unit,
             };
@@ -198,6 +201,8 @@ mod tests {
         assert_eq!("1h30m".parse(), Ok(Micros::from_secs(5400)));
         assert_eq!("2.5 s".parse(), Ok(Micros::from_millis(2500)));
         assert_eq!("250ms".parse(), Ok(Micros::from_millis(250)));
+        assert_eq!("1 hour 30 minutes".parse(), Ok(Micros::from_secs(5400)));
+        assert_eq!("2 days".parse(), "48h".parse::<Micros>());
         for wrong in ["", "5", "s", "5 parsecs", "-1s", "1e99999w", "99999999999999w"] {
             assert!(wrong.parse::<Micros>().is_err(), "{wrong}");
         }

@@ -11,7 +11,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use mailqos_tests::{binaries, couriers};
+use mailqos_tests::{binaries, couriers, mail_couriers};
 
 /// Delivers files through faults.
 #[derive(Parser)]
@@ -25,6 +25,9 @@ struct Arguments {
     /// Bytes of each file.
     #[arg(long, default_value_t = 20_000_000)]
     size: usize,
+    /// How many reports go through mail servers with each of the habits of servers in the wild; these run in this process.
+    #[arg(long, default_value_t = 3)]
+    mail_habits: usize,
     /// What everything random is drawn from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -58,6 +61,18 @@ async fn main() -> ExitCode {
             println!("  {words}");
         }
         well &= toll.once == arguments.faults as u64 && toll.half_visible.unwrap_or(0) == 0;
+    }
+    if arguments.mail_habits > 0 {
+        println!("\nmail through a server with the habit   recipients    once   twice    lost  claimed but absent");
+        for habit in mail_couriers::HABITS {
+            let count = mail_couriers::run(habit, arguments.mail_habits).await;
+            let recipients = count.once + count.twice + count.lost;
+            println!(
+                "{:<38} {recipients:>10} {:>7} {:>7} {:>7} {:>19}",
+                habit.name, count.once, count.twice, count.lost, count.claimed
+            );
+            well &= count.once == recipients && count.claimed == 0;
+        }
     }
     if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::{Key, Reference, Shape, Takes};
-use crate::config::table::{NAME, other_number};
+use crate::config::{from_toml::NAME, table::other_number};
 
 /// The schema of the files that a table of the reference, `file`, describes.
 pub fn schema(reference: &Reference, file: &str) -> Json {
