@@ -455,6 +455,7 @@ mod tests {
             path,
         };
         let target = FilesTarget {
+            below: String::new(),
             place: FilesPlace::Folder {
                 path: folder.path().into(),
             },

@@ -75,8 +75,8 @@ impl FromToml for Node {
     fn expected() -> String {
         "a value".into()
     }
-    fn schema() -> Json {
-        json!({})
+    fn schema() -> serde_json::Value {
+        serde_json::json!({})
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
         Ok(node.clone())
