@@ -165,7 +165,12 @@ pub async fn run(habit: &Habit, deliveries: usize) -> Count {
         let name = format!("report-{number}.pdf");
         std::fs::write(setting.path(&name), vec![b'x'; SIZE]).expect("a file");
         for (phase, reply, times) in habit.faults {
-            server.inject(Protocol::Smtp, phase, Fault::Reply((*reply).to_owned()), When::Times(*times));
+            server.inject(
+                Protocol::Smtp,
+                phase,
+                Fault::Reply((*reply).to_owned()),
+                When::Times(*times),
+            );
         }
         let known = setting.ledger().len();
         setting.run("mailqos-analytics", &["deliver", &name, "--to", "far"]);

@@ -189,7 +189,10 @@ async fn who_cannot_take_a_large_file_gets_a_mail_that_says_so_or_a_link() {
     until("a mail", || !server.landings().is_empty()).await;
     let mails = server.landings();
     let text = String::from_utf8_lossy(&mails[0].content);
-    assert!(text.contains("not in it") && text.contains("large.pdf (2.0 MB)"), "{text}");
+    assert!(
+        text.contains("not in it") && text.contains("large.pdf (2.0 MB)"),
+        "{text}"
+    );
     assert!(text.contains("To: \"Berg, Anna\" <anna@example.com>"), "{text}");
     assert!(attached(&mails[0]).is_empty());
 
@@ -230,7 +233,10 @@ async fn a_mail_that_nobody_takes_is_never_recorded_as_delivered() {
     let output = setting.run("mailqos-analytics", &["deliver", "large.pdf", "--to", "people"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("not even a notice") && said.contains("raise its limit"), "{said}");
+    assert!(
+        said.contains("not even a notice") && said.contains("raise its limit"),
+        "{said}"
+    );
     assert!(setting.ledger().is_empty() && server.accepted().is_empty());
     let waiting = setting.succeed("mailqos-analytics", &["outbox", "list"]);
     assert_eq!(waiting.lines().count(), 1, "{waiting}");
@@ -276,7 +282,9 @@ async fn a_hundred_and_twenty_recipients_all_get_it_in_folded_lines() {
         },
     )
     .await;
-    let to: Vec<String> = (0..120).map(|number| format!("\"Person Number {number} <{}>\"", user(number))).collect();
+    let to: Vec<String> = (0..120)
+        .map(|number| format!("\"Person Number {number} <{}>\"", user(number)))
+        .collect();
     setting.add(&format!("[target.people]\nkind = \"email\"\nto = [{}]", to.join(", ")));
     file(&setting, "r.pdf", 1_000);
     setting.succeed("mailqos-analytics", &["deliver", "r.pdf", "--to", "people"]);

@@ -75,7 +75,10 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
         let target = target_of(&config, target)?;
         let folders = names.folders(&config, &target, &args.folder);
         let (folder, linked_folder) = folders.map_err(|error| {
-            Failure::usage(format!("[target.{target}]: {error}"), "see docs/delivery.md for the variables")
+            Failure::usage(
+                format!("[target.{target}]: {error}"),
+                "see docs/delivery.md for the variables",
+            )
         })?;
         requests.push(Request {
             target,

@@ -718,7 +718,11 @@ impl Outbox {
             .iter()
             .map(|file| (file.name.as_str(), file.sha256.as_str()));
         let files: Vec<_> = files.collect();
-        let folder = if place == order.target { &order.folder } else { &order.linked_folder };
+        let folder = if place == order.target {
+            &order.folder
+        } else {
+            &order.linked_folder
+        };
         if let Err(error) = abandon(config, &target, folder, &files).await {
             tracing::warn!(
                 target_name = %target, id = %order.id,
@@ -956,7 +960,11 @@ fn accounted_for(config: &Config, target: &Name, receipt: Receipt) -> Result<Rec
     };
     let people = email.recipients().into_iter().map(|person| person.address.clone());
     let due: Vec<String> = people.filter(|address| !is_known(address)).collect();
-    if due.is_empty() { Ok(receipt) } else { Err(DeliveryError::Due(due)) }
+    if due.is_empty() {
+        Ok(receipt)
+    } else {
+        Err(DeliveryError::Due(due))
+    }
 }
 
 fn order_recipients(config: &Config, order: &Order) -> usize {

@@ -519,7 +519,9 @@ fn read_schedule(mut table: Table, problems: &mut Problems) -> Option<Schedule> 
         problems,
     );
     // `on = 1` and `on = "Monday"` are what people write.
-    let on = table.get::<String>("on", problems).map(|on| on.trim().to_lowercase().replace([' ', '_'], "-"));
+    let on = table
+        .get::<String>("on", problems)
+        .map(|on| on.trim().to_lowercase().replace([' ', '_'], "-"));
     let at: String = table.get("at", problems).unwrap_or_else(|| "07:00".to_owned());
     let at = match time_of_day(&at) {
         Some(at) => at,

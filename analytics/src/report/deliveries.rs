@@ -45,12 +45,7 @@ fn shorthand(node: &Node, config: Option<&Config>, problems: &mut Problems) -> O
     })
 }
 
-fn delivery(
-    mut delivery: Table,
-    config: Option<&Config>,
-    each: Each,
-    problems: &mut Problems,
-) -> Option<Delivery> {
+fn delivery(mut delivery: Table, config: Option<&Config>, each: Each, problems: &mut Problems) -> Option<Delivery> {
     let target: Option<Name> = delivery.require("target", "names a [target.NAME] of the configuration", problems);
     if let (Some(target), Some(node)) = (&target, delivery.node("target")) {
         known(&node, target, config, problems);
@@ -134,7 +129,11 @@ fn is_of(error: &NameError, delivery: &Delivery) -> bool {
 impl std::fmt::Display for Clash {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
-            target, file, runs, other, ..
+            target,
+            file,
+            runs,
+            other,
+            ..
         } = self;
         match other {
             Some(other) => write!(
@@ -206,9 +205,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let config = config(folder.path());
         let file = folder.path().join("r.toml");
-        let text = format!(
-            "title = \"x\"\n{lines}\n{deliver}\n[schedule]\n{schedule}\n[[section]]\nkind = \"phases\"\n"
-        );
+        let text =
+            format!("title = \"x\"\n{lines}\n{deliver}\n[schedule]\n{schedule}\n[[section]]\nkind = \"phases\"\n");
         std::fs::write(&file, text).expect("written");
         definition::load(Some(&config), &file).map_or_else(|problems| problems.to_string(), |_| String::new())
     }
@@ -222,23 +220,87 @@ mod tests {
         for ((period, schedule), deliver, shared) in [
             // The default name has the hour.
             (hourly, "deliver = \"archive\"", false),
-            (hourly, "deliver = { target = \"archive\", name = \"{{ period.from }}\" }", true),
-            (hourly, "deliver = { target = \"archive\", name = \"{{ period.from }}-{{ period.hour }}\" }", false),
-            (hourly, "deliver = { target = \"archive\", path = \"{{ period.hour }}\", name = \"{{ period.from }}\" }", false),
-            (hourly, "deliver = { target = \"archive\", name = \"{{ period.stem }}\" }", false),
-            (hourly, "deliver = { target = \"archive\", name = \"{{ report.date }}-{{ report.time }}\" }", false),
-            (hourly, "deliver = { target = \"archive\", name = \"{{ period.hour }}\" }", true),
-            (daily, "deliver = { target = \"archive\", name = \"{{ period.day }}\" }", true),
-            (daily, "deliver = { target = \"archive\", name = \"{{ period.month }}-{{ period.day }}\" }", true),
-            (daily, "deliver = { target = \"archive\", name = \"{{ period.from }}\" }", false),
-            (daily, "deliver = { target = \"archive\", name = \"{{ period.year }}-{{ period.week }}\" }", true),
-            (monthly, "deliver = { target = \"archive\", name = \"{{ period.month }}\" }", true),
-            (monthly, "deliver = { target = \"archive\", name = \"{{ period.year }}\" }", true),
-            (monthly, "deliver = { target = \"archive\", name = \"{{ period.year }}-{{ period.month }}\" }", false),
+            (
+                hourly,
+                "deliver = { target = \"archive\", name = \"{{ period.from }}\" }",
+                true,
+            ),
+            (
+                hourly,
+                "deliver = { target = \"archive\", name = \"{{ period.from }}-{{ period.hour }}\" }",
+                false,
+            ),
+            (
+                hourly,
+                "deliver = { target = \"archive\", path = \"{{ period.hour }}\", name = \"{{ period.from }}\" }",
+                false,
+            ),
+            (
+                hourly,
+                "deliver = { target = \"archive\", name = \"{{ period.stem }}\" }",
+                false,
+            ),
+            (
+                hourly,
+                "deliver = { target = \"archive\", name = \"{{ report.date }}-{{ report.time }}\" }",
+                false,
+            ),
+            (
+                hourly,
+                "deliver = { target = \"archive\", name = \"{{ period.hour }}\" }",
+                true,
+            ),
+            (
+                daily,
+                "deliver = { target = \"archive\", name = \"{{ period.day }}\" }",
+                true,
+            ),
+            (
+                daily,
+                "deliver = { target = \"archive\", name = \"{{ period.month }}-{{ period.day }}\" }",
+                true,
+            ),
+            (
+                daily,
+                "deliver = { target = \"archive\", name = \"{{ period.from }}\" }",
+                false,
+            ),
+            (
+                daily,
+                "deliver = { target = \"archive\", name = \"{{ period.year }}-{{ period.week }}\" }",
+                true,
+            ),
+            (
+                monthly,
+                "deliver = { target = \"archive\", name = \"{{ period.month }}\" }",
+                true,
+            ),
+            (
+                monthly,
+                "deliver = { target = \"archive\", name = \"{{ period.year }}\" }",
+                true,
+            ),
+            (
+                monthly,
+                "deliver = { target = \"archive\", name = \"{{ period.year }}-{{ period.month }}\" }",
+                false,
+            ),
             (monthly, "deliver = { target = \"archive\", name = \"latest\" }", true),
-            (monthly, "deliver = { target = \"archive\", name = \"latest\", overwrite = true }", false),
-            (yearly, "deliver = { target = \"archive\", name = \"{{ period.year }}\" }", false),
-            (yearly, "deliver = { target = \"archive\", name = \"{{ report.slug }}\" }", true),
+            (
+                monthly,
+                "deliver = { target = \"archive\", name = \"latest\", overwrite = true }",
+                false,
+            ),
+            (
+                yearly,
+                "deliver = { target = \"archive\", name = \"{{ period.year }}\" }",
+                false,
+            ),
+            (
+                yearly,
+                "deliver = { target = \"archive\", name = \"{{ report.slug }}\" }",
+                true,
+            ),
             // The target's own path tells them apart, or does not.
             (daily, "deliver = { target = \"dated\", name = \"r\" }", false),
             (hourly, "deliver = { target = \"dated\", name = \"r\" }", true),
@@ -246,8 +308,16 @@ mod tests {
             (daily, "deliver = { target = \"people\", name = \"r\" }", false),
             (daily, "deliver = { target = \"linked\", name = \"r\" }", true),
             // The same period: a newer report of it replaces the one before.
-            (("period = \"current-month\"", "every = \"day\""), "deliver = \"archive\"", false),
-            (("period = \"last-24h\"", "cron = \"0 * * * *\""), "deliver = \"archive\"", false),
+            (
+                ("period = \"current-month\"", "every = \"day\""),
+                "deliver = \"archive\"",
+                false,
+            ),
+            (
+                ("period = \"last-24h\"", "cron = \"0 * * * *\""),
+                "deliver = \"archive\"",
+                false,
+            ),
         ] {
             let said = wrong(period, schedule, deliver);
             assert_eq!(said.contains("would overwrite"), shared, "{schedule} {deliver}: {said}");
@@ -261,16 +331,25 @@ mod tests {
         let fine = |deliver: &str| wrong("period = \"last-month\"", monthly, deliver);
         assert_eq!(fine("deliver = [\"people\", \"archive\"]"), "");
         assert_eq!(fine("deliver = \"people\""), "");
-        assert_eq!(fine("deliver = [\"people\", { target = \"archive\", path = \"x\" }]"), "");
+        assert_eq!(
+            fine("deliver = [\"people\", { target = \"archive\", path = \"x\" }]"),
+            ""
+        );
         assert_eq!(fine("delivers = \"people\""), "");
         let said = fine("deliver = [\"people\", \"archiv\"]");
-        assert!(said.contains("there is no target \"archiv\"") && said.contains("did you mean \"archive\"?"), "{said}");
+        assert!(
+            said.contains("there is no target \"archiv\"") && said.contains("did you mean \"archive\"?"),
+            "{said}"
+        );
         assert!(fine("deliver = 1").contains("expected a name"));
         let said = fine("deliver = { target = \"archive\", path = \"{{ periode.year }}\" }");
         assert!(said.contains("deliver.path \"{{ periode.year }}\""), "{said}");
         for sign in ["%Y", "{year}"] {
             let said = fine(&format!("deliver = {{ target = \"archive\", path = \"{sign}\" }}"));
-            assert!(said.contains(&format!("{sign} would stand in the name as it is")), "{said}");
+            assert!(
+                said.contains(&format!("{sign} would stand in the name as it is")),
+                "{said}"
+            );
         }
     }
 
@@ -287,7 +366,11 @@ mod tests {
             ("every = \"day\"\nat = 7\ngrace = \"30 minutes\"", ""),
             ("every = \"month\"\non = 32", "is no day of a month"),
         ] {
-            let said = wrong("period = \"last-month\"\nformat = \"PDF, .html\"\nmonitor = \"*\"", schedule, "deliver = \"people\"");
+            let said = wrong(
+                "period = \"last-month\"\nformat = \"PDF, .html\"\nmonitor = \"*\"",
+                schedule,
+                "deliver = \"people\"",
+            );
             assert_eq!(said.is_empty(), problem.is_empty(), "{schedule}: {said}");
             assert!(said.contains(problem), "{schedule}: {said}");
         }
@@ -310,7 +393,10 @@ mod tests {
         let apart = [load("a.toml", "last-month", stem), load("b.toml", "last-month", stem)];
         assert!(among(&apart, &config).is_empty());
         let name = "mail-{{ period.stem }}";
-        let same = [load("a.toml", "last-month", name), load("b.toml", "last-month", "Mail-{{ period.stem }}")];
+        let same = [
+            load("a.toml", "last-month", name),
+            load("b.toml", "last-month", "Mail-{{ period.stem }}"),
+        ];
         let found = among(&same, &config);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].0, 1);

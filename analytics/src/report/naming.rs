@@ -244,7 +244,9 @@ fn sample_runs(definition: &Definition, zone: &TimeZone) -> Vec<UtcMicros> {
     let mut consecutive = |from: UtcMicros, most: usize| {
         let mut after = from;
         for _ in 0..most {
-            let Some(next) = schedule.rule.next(after, zone) else { break };
+            let Some(next) = schedule.rule.next(after, zone) else {
+                break;
+            };
             found.push(next);
             after = next;
         }
@@ -305,7 +307,11 @@ impl Writes {
                     clashes.push(Clash {
                         delivery: number,
                         target,
-                        file: if folder.is_empty() { name } else { format!("{folder}/{name}") },
+                        file: if folder.is_empty() {
+                            name
+                        } else {
+                            format!("{folder}/{name}")
+                        },
                         runs: (known.run, run),
                         other: (known.slug != written.slug).then(|| known.slug.clone()),
                     });
@@ -338,7 +344,11 @@ fn places(
         template if definition.each != Each::All && !template.contains("report.stem") => format!("{template}-{stem}"),
         template => names.fill("deliver.name", template)?,
     };
-    let formats = if delivery.formats.is_empty() { &definition.formats } else { &delivery.formats };
+    let formats = if delivery.formats.is_empty() {
+        &definition.formats
+    } else {
+        &delivery.formats
+    };
     let files = formats.iter().map(|format| format!("{name}.{}", format.extension()));
     Ok(files
         .map(|file| (target.to_string(), comparable(&folder), comparable(&file)))
@@ -364,9 +374,17 @@ mod tests {
             ("2025-12-31T23:00:00Z", "2026-12-31T23:00:00Z", "2026"),
             ("2026-10-03T12:00:00Z", "2026-10-03T13:00:00Z", "2026-10-03T14"),
             ("2026-10-03T12:30:00Z", "2026-10-03T13:30:00Z", "2026-10-03T1430-1530"),
-            ("2026-10-03T20:00:00Z", "2026-10-04T00:00:00Z", "2026-10-03T2200_2026-10-04T0200"),
+            (
+                "2026-10-03T20:00:00Z",
+                "2026-10-04T00:00:00Z",
+                "2026-10-03T2200_2026-10-04T0200",
+            ),
             // From 22 to 24 o'clock: the end is of the next day.
-            ("2026-10-03T20:00:00Z", "2026-10-03T22:00:00Z", "2026-10-03T2200_2026-10-04T0000"),
+            (
+                "2026-10-03T20:00:00Z",
+                "2026-10-03T22:00:00Z",
+                "2026-10-03T2200_2026-10-04T0000",
+            ),
             // The hour that comes twice.
             ("2026-10-25T00:00:00Z", "2026-10-25T01:00:00Z", "2026-10-25T02"),
             ("2026-10-25T01:00:00Z", "2026-10-25T02:00:00Z", "2026-10-25T02b"),
@@ -380,7 +398,13 @@ mod tests {
 
     #[test]
     fn no_two_hours_of_a_year_have_one_name() {
-        for zone in ["Europe/Berlin", "Australia/Lord_Howe", "America/Asuncion", "UTC", "Asia/Kolkata"] {
+        for zone in [
+            "Europe/Berlin",
+            "Australia/Lord_Howe",
+            "America/Asuncion",
+            "UTC",
+            "Asia/Kolkata",
+        ] {
             let calendar = Calendar::new(TimeZone::get(zone).expect("a zone"));
             let mut names = HashSet::new();
             for hour in 0..366 * 24 {

@@ -180,7 +180,11 @@ pub const REPORTS: Reference = Reference {
                     Key::new("output", PATH, "The folder of its files.")
                         .otherwise("the current one; of scheduled reports one in the state folder"),
                     Key::new("schedule", Takes::Table(&["schedule"]), "When it is made by itself."),
-                    Key::new("deliver", Takes::NamesOrTables(&["deliver"]), "Where it goes: names of targets, or tables."),
+                    Key::new(
+                        "deliver",
+                        Takes::NamesOrTables(&["deliver"]),
+                        "Where it goes: names of targets, or tables.",
+                    ),
                 ],
                 LAYOUT,
             ],

@@ -218,7 +218,12 @@ mod tests {
         assert_eq!(read::<String>("2026-03-31"), Some("2026-03-31".to_owned()));
         assert_eq!(read::<String>("07:00:00"), Some("07:00:00".to_owned()));
         assert_eq!(read::<String>("true"), None);
-        for (text, value) in [("\"yes\"", true), ("\"off\"", false), ("\"true\"", true), ("false", false)] {
+        for (text, value) in [
+            ("\"yes\"", true),
+            ("\"off\"", false),
+            ("\"true\"", true),
+            ("false", false),
+        ] {
             assert_eq!(read::<bool>(text), Some(value), "{text}");
         }
         assert_eq!(read::<bool>("\"maybe\""), None);
@@ -244,7 +249,10 @@ mod tests {
             (tags, names, title, problems.to_string())
         };
         let (tags, keys, title, problems) = lists("tag = \"a\"\nhost_keys = [\"k\"]\ntitle = \"t\"\n");
-        assert_eq!((tags, keys, title), (Some(vec!["a".into()]), Some(vec!["k".into()]), Some("t".into())));
+        assert_eq!(
+            (tags, keys, title),
+            (Some(vec!["a".into()]), Some(vec!["k".into()]), Some("t".into()))
+        );
         assert_eq!(problems, "");
         assert!(lists("tag = \"a\"\ntags = \"b\"\n").3.contains("mean the same"));
         assert!(lists("titles = \"t\"\n").3.contains("unknown key \"titles\""));

@@ -122,7 +122,8 @@ pub fn time_of_day(text: &str) -> Option<Time> {
         let (hour, minute) = text.split_once(':').unwrap_or((text, "00"));
         let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
         let fits = (1..=2).contains(&hour.len()) && minute.len() == 2 && digits(hour) && digits(minute);
-        fits.then(|| Time::new(hour.parse().ok()?, minute.parse().ok()?, 0, 0).ok()).flatten()
+        fits.then(|| Time::new(hour.parse().ok()?, minute.parse().ok()?, 0, 0).ok())
+            .flatten()
     };
     text.parse().ok().or_else(loose)
 }

@@ -26,10 +26,17 @@ pub(super) fn mail_server(
         Micros::from_secs(600),
         problems,
     );
-    let return_path = table.get::<Person>("return_path", problems).map(|person| person.address);
-    let dkim = table
-        .table("dkim", problems)
-        .and_then(|table| dkim(table, plaintext, from.as_ref().map(|from| from.address.as_str()), problems));
+    let return_path = table
+        .get::<Person>("return_path", problems)
+        .map(|person| person.address);
+    let dkim = table.table("dkim", problems).and_then(|table| {
+        dkim(
+            table,
+            plaintext,
+            from.as_ref().map(|from| from.address.as_str()),
+            problems,
+        )
+    });
     table.finish(problems);
     Some(MailServer {
         endpoint: endpoint?,

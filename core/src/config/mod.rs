@@ -34,6 +34,7 @@ use jiff::tz::TimeZone;
 pub use actions::{Action, ActionList, LogPlace, On, Service, Step, Template, Webhook, sounds_secret};
 pub use alarm::{AlarmRule, PercentileRule, Threshold, Timing};
 pub use calendar::{Calendar, Cron};
+pub use from_toml::FromToml;
 pub use hours::{Hours, Span, time_of_day};
 pub use kind::{Kind, MailQos, PickupProtocol, Transcripts};
 pub use maintenance::{Maintenance, Window};
@@ -44,7 +45,6 @@ pub use problem::{Problem, Problems, Severity};
 pub use read::load;
 pub(crate) use read::of_text;
 pub use service_level::{Holidays, LevelPeriod, Percent, ServiceHours, ServiceLevel, Target as LevelTarget};
-pub use from_toml::FromToml;
 pub use table::{Node, Source, Table, did_you_mean, nearest, parse};
 pub use target::{
     DeliveryOptions, EmailTarget, Existing, FilesPlace, FilesTarget, Sftp, Target, TooLarge, Verify, foreign_variable,

@@ -158,7 +158,9 @@ pub(super) fn some_recipients(
     let addresses = recipients(table, key, config, problems);
     let all_known = |node: &Node| {
         let parts = parts(node, &mut Problems::default());
-        parts.iter().all(|(name, _)| config.operators.contains_key(name.as_str()))
+        parts
+            .iter()
+            .all(|(name, _)| config.operators.contains_key(name.as_str()))
     };
     if addresses.is_empty() && table.node(key).as_ref().is_some_and(all_known) {
         problems.push(

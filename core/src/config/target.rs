@@ -362,7 +362,11 @@ fn no_foreign_variables(table: &Table, key: &str, text: &str, problems: &mut Pro
     if let Some(sign) = foreign_variable(text) {
         problems.push(
             table
-                .problem(key, format!("{sign} would be a folder of that very name"), "no variable")
+                .problem(
+                    key,
+                    format!("{sign} would be a folder of that very name"),
+                    "no variable",
+                )
                 .help("write variables as in {{ period.year }}-{{ period.month }}: see docs/delivery.md"),
         );
     }
@@ -410,18 +414,15 @@ fn folder_and_below(table: &mut Table, problems: &mut Problems) -> (Option<PathB
         return (path, below);
     }
     // The path begins with the folder of the configuration, unless it is absolute.
-    let begin = path.as_ref().and_then(|path| path.to_str()?.strip_suffix(&text).map(str::to_owned));
+    let begin = path
+        .as_ref()
+        .and_then(|path| path.to_str()?.strip_suffix(&text).map(str::to_owned));
     let own = format!("{}{own}", begin.unwrap_or_default());
     let own = if own.is_empty() { ".".to_owned() } else { own };
     (path.map(|_| PathBuf::from(own)), below)
 }
 
-fn place(
-    table: &mut Table,
-    kind: Word,
-    config: &Config,
-    problems: &mut Problems,
-) -> (Option<FilesPlace>, String) {
+fn place(table: &mut Table, kind: Word, config: &Config, problems: &mut Problems) -> (Option<FilesPlace>, String) {
     let timeout = |table: &mut Table, problems: &mut Problems| {
         duration(
             table,
@@ -685,7 +686,11 @@ mod tests {
             ("a/{% if 1 %}b{% endif %}/c", "a", "{% if 1 %}b{% endif %}/c"),
             ("s3://bucket/a/{{ period.year }}", "s3://bucket/a", "{{ period.year }}"),
         ] {
-            assert_eq!(split_template(text, &['/']), (own.to_owned(), below.to_owned()), "{text}");
+            assert_eq!(
+                split_template(text, &['/']),
+                (own.to_owned(), below.to_owned()),
+                "{text}"
+            );
         }
     }
 

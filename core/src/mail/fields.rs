@@ -37,7 +37,11 @@ impl Head {
     #[must_use]
     pub fn people<'a>(self, name: &str, people: impl IntoIterator<Item = &'a Person>) -> Self {
         let value = addresses(name, people);
-        if value.is_empty() { self } else { self.field(name, &value) }
+        if value.is_empty() {
+            self
+        } else {
+            self.field(name, &value)
+        }
     }
 
     /// `Date`.
@@ -50,7 +54,10 @@ impl Head {
     /// `Message-ID`, of what stands between the angle brackets.
     #[must_use]
     pub fn message_id(self, id: &str) -> Self {
-        let id: String = id.chars().filter(|c| c.is_ascii_graphic() && !"<>".contains(*c)).collect();
+        let id: String = id
+            .chars()
+            .filter(|c| c.is_ascii_graphic() && !"<>".contains(*c))
+            .collect();
         self.field("Message-ID", &format!("<{id}>"))
     }
 
@@ -90,7 +97,11 @@ impl Folding {
 
     /// The columns that are left on the first line, where nothing stands on it yet, or of a line of its own.
     fn room(&self) -> usize {
-        if self.text.is_empty() { LINE.saturating_sub(self.column) } else { LINE - 1 }
+        if self.text.is_empty() {
+            LINE.saturating_sub(self.column)
+        } else {
+            LINE - 1
+        }
     }
 
     /// Adds a piece behind a blank; the blank becomes a fold where the line would get too long.
@@ -198,7 +209,11 @@ fn display_name(name: &str, room: usize) -> Vec<String> {
         return encoded_words(&name, room);
     }
     if name.chars().all(is_plain) {
-        return name.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect();
+        return name
+            .split(' ')
+            .filter(|word| !word.is_empty())
+            .map(str::to_owned)
+            .collect();
     }
     vec![format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))]
 }
@@ -220,7 +235,13 @@ pub type Disposition = FileField<false>;
 impl<const IS_TYPE: bool> FileField<IS_TYPE> {
     /// The field: a media type, or `attachment` or `inline`; and the file's name.
     pub fn new(value: &str, name: &str) -> Self {
-        let tame = |c: char| if is_forbidden(c) || matches!(c, '"' | '\\' | '/') { '_' } else { c };
+        let tame = |c: char| {
+            if is_forbidden(c) || matches!(c, '"' | '\\' | '/') {
+                '_'
+            } else {
+                c
+            }
+        };
         Self {
             value: value.to_owned(),
             name: name.chars().map(tame).collect(),
@@ -364,7 +385,11 @@ mod tests {
     #[test]
     fn a_hundred_and_twenty_recipients_fit_into_lines() {
         let people: Vec<Person> = (0..120)
-            .map(|number| format!("Person {number} <person.number.{number}@example.com>").parse().expect("a person"))
+            .map(|number| {
+                format!("Person {number} <person.number.{number}@example.com>")
+                    .parse()
+                    .expect("a person")
+            })
             .collect();
         let head = Head::new().people("To", &people);
         assert!(longest(&head.0) <= 78, "{}", head.0);
@@ -408,7 +433,10 @@ mod tests {
         };
         let disposition = |name: &str| written(&|| Disposition::new("attachment", name).display());
         let named = |name: &str| written(&|| NamedType::new("application/pdf", name).display());
-        assert_eq!(disposition("r.pdf"), "Content-Disposition: attachment;\r\n filename=\"r.pdf\"\r\n");
+        assert_eq!(
+            disposition("r.pdf"),
+            "Content-Disposition: attachment;\r\n filename=\"r.pdf\"\r\n"
+        );
         assert_eq!(named("r.pdf"), "Content-Type: application/pdf;\r\n name=\"r.pdf\"\r\n");
         assert_eq!(
             disposition("Bericht für Köln.pdf"),

@@ -119,12 +119,7 @@ impl Mailer {
     ///
     /// `record` is told of each transaction that a server has accepted before the next one begins; where it fails, no
     /// further one does.
-    pub async fn send(
-        &self,
-        envelope: &Envelope,
-        content: Vec<u8>,
-        record: &mut Record<'_>,
-    ) -> Outcome {
+    pub async fn send(&self, envelope: &Envelope, content: Vec<u8>, record: &mut Record<'_>) -> Outcome {
         let mut run = Run {
             outcome: Outcome {
                 left: envelope.to().to_vec(),
@@ -302,7 +297,11 @@ impl Run {
         let broken_off = error.stage == Stage::SmtpRcpt && error.taken > 0 && !error.uncertain;
         if broken_off {
             // Where that was not the limit, halves find it.
-            let fewer = if self.is_reduced { recipients / 2 } else { recipients.saturating_sub(1) };
+            let fewer = if self.is_reduced {
+                recipients / 2
+            } else {
+                recipients.saturating_sub(1)
+            };
             self.most = self.most.min(fewer).min(error.taken).max(1);
             self.is_reduced = true;
         } else if crowded && recipients > 1 {
@@ -398,7 +397,8 @@ pub fn is_too_large(reply: &Reply) -> bool {
 /// The same of a reply to MAIL, DATA or the content, where 552 has no other common meaning than the size. Gmail blocks some
 /// types of attachments with `552-5.7.0`, which is not about the size.
 fn is_size_refused(reply: &Reply) -> bool {
-    let is_other = |status: &str| status.starts_with("5.7.") || status.starts_with("5.1.") || status.starts_with("5.6.");
+    let is_other =
+        |status: &str| status.starts_with("5.7.") || status.starts_with("5.1.") || status.starts_with("5.6.");
     is_too_large(reply)
         || reply.code == 552 && !is_crowded(reply) && !is_full(reply) && !reply.enhanced_status().is_some_and(is_other)
 }
@@ -539,7 +539,12 @@ mod tests {
     #[test]
     fn a_refusal_of_its_own_is_no_matter_of_room() {
         let sort = |texts: &[&str]| {
-            let of = |(number, text): (usize, &&str)| (format!("a{number}@example.com").parse().expect("an address"), reply(text));
+            let of = |(number, text): (usize, &&str)| {
+                (
+                    format!("a{number}@example.com").parse().expect("an address"),
+                    reply(text),
+                )
+            };
             Sorted::of(texts.iter().enumerate().map(of).collect())
         };
         let sorted = sort(&[
@@ -550,7 +555,10 @@ mod tests {
             "450 4.2.0 Greylisted",
             "452 4.2.2 Over quota",
         ]);
-        assert_eq!((sorted.refused.len(), sorted.too_large.len(), sorted.postponed.len()), (4, 1, 0));
+        assert_eq!(
+            (sorted.refused.len(), sorted.too_large.len(), sorted.postponed.len()),
+            (4, 1, 0)
+        );
         // As the first of a transaction it is said of the recipient; unless it is about a number all the same.
         let sorted = sort(&["552 no", "550 5.5.3 Too many recipients"]);
         let transient: Vec<bool> = sorted.refused.iter().map(|(_, reply)| reply.is_transient()).collect();

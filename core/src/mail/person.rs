@@ -142,7 +142,8 @@ fn phrase(text: &str) -> Result<Option<String>, PersonError> {
 
 /// Characters that end a line of a header field, or that change the direction in which it is read.
 pub(super) fn is_forbidden(character: char) -> bool {
-    character.is_control() || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    character.is_control()
+        || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// As people write it; quoted where a comma or another special character is in the name.
@@ -239,15 +240,31 @@ mod tests {
             (" <anna@example.com> ", None, "anna@example.com"),
             ("Anna Berg <anna@example.com>", Some("Anna Berg"), "anna@example.com"),
             ("Anna Berg<anna@example.com>", Some("Anna Berg"), "anna@example.com"),
-            ("\"Berg, Anna\" <anna@example.com>", Some("Berg, Anna"), "anna@example.com"),
+            (
+                "\"Berg, Anna\" <anna@example.com>",
+                Some("Berg, Anna"),
+                "anna@example.com",
+            ),
             ("Berg, Anna <anna@example.com>", Some("Berg, Anna"), "anna@example.com"),
-            ("\"a \\\"b\\\" \\\\c\" <x@example.com>", Some("a \"b\" \\c"), "x@example.com"),
+            (
+                "\"a \\\"b\\\" \\\\c\" <x@example.com>",
+                Some("a \"b\" \\c"),
+                "x@example.com",
+            ),
             ("\"\" <x@example.com>", None, "x@example.com"),
             ("J. R. Smith <x@example.com>", Some("J. R. Smith"), "x@example.com"),
-            ("Jörg Müller <joerg@example.com>", Some("Jörg Müller"), "joerg@example.com"),
+            (
+                "Jörg Müller <joerg@example.com>",
+                Some("Jörg Müller"),
+                "joerg@example.com",
+            ),
             ("山田 太郎 <taro@example.com>", Some("山田 太郎"), "taro@example.com"),
             ("anna@example.com (Anna Berg)", Some("Anna Berg"), "anna@example.com"),
-            ("anna@example.com <anna@example.com>", Some("anna@example.com"), "anna@example.com"),
+            (
+                "anna@example.com <anna@example.com>",
+                Some("anna@example.com"),
+                "anna@example.com",
+            ),
             ("\"Mail\" Team <x@example.com>", Some("Mail Team"), "x@example.com"),
         ] {
             assert_eq!(read(text), (name.map(str::to_owned), address.to_owned()), "{text}");

@@ -48,7 +48,11 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
                 if options.states_size {
                     reply += &format!("250-SIZE {}\r\n", options.max_size);
                 }
-                if let Some((most, _)) = options.max_recipients.as_ref().filter(|_| options.states_max_recipients) {
+                if let Some((most, _)) = options
+                    .max_recipients
+                    .as_ref()
+                    .filter(|_| options.states_max_recipients)
+                {
                     reply += &format!("250-LIMITS MAILMAX=100 RCPTMAX={most}\r\n");
                 }
                 if client.tls.is_none() {
@@ -117,7 +121,12 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
                 None => connection.say("501 5.1.7 Bad sender address syntax").await?,
             },
             "RCPT" if from.is_none() => connection.say("503 5.5.1 Error: need MAIL command").await?,
-            "RCPT" if options.max_recipients.as_ref().is_some_and(|(most, _)| to.len() >= *most) => {
+            "RCPT"
+                if options
+                    .max_recipients
+                    .as_ref()
+                    .is_some_and(|(most, _)| to.len() >= *most) =>
+            {
                 let refusal = options.max_recipients.as_ref().map_or("", |(_, refusal)| refusal);
                 connection.say(refusal).await?;
                 // RFC 5321, section 3.8.
@@ -147,7 +156,9 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
                 // RFC 5321, section 4.5.3.1.6; Exchange refuses such a mail, Postfix cuts its lines.
                 if content.as_deref().is_some_and(has_long_line) {
                     (from, to) = (None, Vec::new());
-                    connection.say("554 5.6.0 Error: a line is longer than 998 octets").await?;
+                    connection
+                        .say("554 5.6.0 Error: a line is longer than 998 octets")
+                        .await?;
                     continue;
                 }
                 let (sender, recipients) = (from.take().unwrap_or_default(), std::mem::take(&mut to));

@@ -81,10 +81,16 @@ pub(super) fn compose(document: &Document, measure: &Measure) -> Document {
     let first = document.first_page();
     let is_telling = |block: &Block| {
         let within = walk(block);
-        within.iter().any(|block| matches!(block, Block::Findings { .. } | Block::Table(_) | Block::Chart(_)))
+        within
+            .iter()
+            .any(|block| matches!(block, Block::Findings { .. } | Block::Table(_) | Block::Chart(_)))
     };
     // A first page with nothing but a title is none.
-    let source = if first.iter().any(is_telling) { first } else { &document.blocks };
+    let source = if first.iter().any(is_telling) {
+        first
+    } else {
+        &document.blocks
+    };
     let mut composer = Composer {
         left: *measure,
         more: document.words.more,
@@ -263,7 +269,10 @@ fn short_table(table: &Table, measure: &Measure, more: &str) -> Table {
         let kept = columns(&short, measure.columns);
         short.columns = kept.iter().map(|column| short.columns[*column].clone()).collect();
         for row in &mut short.rows {
-            row.cells = kept.iter().filter_map(|column| row.cells.get(*column).cloned()).collect();
+            row.cells = kept
+                .iter()
+                .filter_map(|column| row.cells.get(*column).cloned())
+                .collect();
         }
     }
     for cell in short.rows.iter_mut().flat_map(|row| &mut row.cells) {
@@ -344,7 +353,9 @@ mod tests {
         assert_eq!(names[0], "Monitor 0");
         assert_eq!(table.note, "190 more in the full report");
         let whole = compose(&with(vec![Block::Table(monitors(10))]), &MEASURES[0]);
-        assert!(matches!(whole.blocks.first(), Some(Block::Table(table)) if table.rows.len() == 10 && table.note.is_empty()));
+        assert!(
+            matches!(whole.blocks.first(), Some(Block::Table(table)) if table.rows.len() == 10 && table.note.is_empty())
+        );
     }
 
     #[test]
@@ -357,7 +368,13 @@ mod tests {
         let figures = Block::KeyFigures {
             figures: vec![KeyFigure::default(); 9],
         };
-        let blocks = vec![heading("Tables"), Block::Table(monitors(1)), figures.clone(), heading("Empty"), Block::PageBreak];
+        let blocks = vec![
+            heading("Tables"),
+            Block::Table(monitors(1)),
+            figures.clone(),
+            heading("Empty"),
+            Block::PageBreak,
+        ];
         let composed = compose(&with([blocks, vec![figures]].concat()), &MEASURES[0]);
         let kinds: Vec<&str> = composed
             .blocks

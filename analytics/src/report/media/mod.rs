@@ -22,9 +22,9 @@ macro_rules! partials {
 
 pub mod data;
 pub mod email;
-mod mail_page;
 pub mod guard;
 pub mod html;
+mod mail_page;
 pub mod pdf;
 mod raster;
 pub mod specimen;

@@ -103,9 +103,12 @@ impl Takes {
                 let shapes = schema["anyOf"].as_array().cloned().unwrap_or_default();
                 shapes.iter().any(|shape| shape["type"] == "array")
             }
-            Self::Words(_) | Self::Secret | Self::TextOrSecret | Self::Table(_) | Self::NameOrTable(_) | Self::Pairs(_) => {
-                false
-            }
+            Self::Words(_)
+            | Self::Secret
+            | Self::TextOrSecret
+            | Self::Table(_)
+            | Self::NameOrTable(_)
+            | Self::Pairs(_) => false,
         }
     }
 

@@ -21,7 +21,9 @@ impl Fate {
     pub(super) fn of(address: &str, progress: &Progress<'_>) -> Self {
         let known = || {
             let of_theirs = progress.done.iter().filter(|(_, served)| served.recipient == address);
-            of_theirs.filter(|(key, _)| !key.contains(" split ")).map(|(_, served)| served)
+            of_theirs
+                .filter(|(key, _)| !key.contains(" split "))
+                .map(|(_, served)| served)
         };
         let accepted = known().filter(|served| !served.refused).max_by(|a, b| a.at.cmp(&b.at));
         match (accepted, known().next()) {
@@ -78,7 +80,11 @@ impl<'a> Fates<'a> {
                 Fate::Refused(served) => receipt.refused.push((person.address.clone(), served.reply)),
             }
         }
-        if due.is_empty() { Ok(receipt) } else { Err(DeliveryError::Due(due)) }
+        if due.is_empty() {
+            Ok(receipt)
+        } else {
+            Err(DeliveryError::Due(due))
+        }
     }
 }
 

@@ -73,7 +73,10 @@ impl<'a> Content<'a> {
                 }),
             }
         }
-        let first = target.mail_servers.first().and_then(|name| config.mail_servers.get(name));
+        let first = target
+            .mail_servers
+            .first()
+            .and_then(|name| config.mail_servers.get(name));
         let domain = first.map_or("localhost", |server| server.from.domain()).to_owned();
         Ok(Self {
             config,
@@ -175,7 +178,10 @@ impl<'a> Content<'a> {
         let note = self.note(form);
         if form == Form::Notice {
             let note = note.unwrap_or_else(|| "It is too large for this mail.".to_owned());
-            return Ok(Written::One(SinglePart::plain(format!("{}\n\n{note}\n", letter.subject))));
+            return Ok(Written::One(SinglePart::plain(format!(
+                "{}\n\n{note}\n",
+                letter.subject
+            ))));
         }
         let text = match &note {
             Some(note) => format!("{note}\n\n{}", letter.text),
@@ -204,7 +210,9 @@ impl<'a> Content<'a> {
                 .body(Body::new(picture.bytes));
             related = related.singlepart(part);
         }
-        let alternative = MultiPart::alternative().singlepart(SinglePart::plain(text)).multipart(related);
+        let alternative = MultiPart::alternative()
+            .singlepart(SinglePart::plain(text))
+            .multipart(related);
         Ok(Written::Several(alternative))
     }
 
@@ -226,7 +234,9 @@ impl<'a> Content<'a> {
             return None;
         }
         if let Some(links) = &self.links {
-            return Some(format!("The files are too large for this mail. They are here:\n\n{links}"));
+            return Some(format!(
+                "The files are too large for this mail. They are here:\n\n{links}"
+            ));
         }
         let mut names: Vec<String> = self
             .files
@@ -237,7 +247,10 @@ impl<'a> Content<'a> {
         if self.files.len() > NAMED {
             names.push(format!("and {} more", self.files.len() - NAMED));
         }
-        Some(format!("These files are too large for this mail and not in it:\n\n{}", names.join("\n")))
+        Some(format!(
+            "These files are too large for this mail and not in it:\n\n{}",
+            names.join("\n")
+        ))
     }
 }
 

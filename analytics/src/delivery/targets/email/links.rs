@@ -5,7 +5,11 @@ use mailqos_core::config::{Config, EmailTarget, FilesTarget, Target, TooLarge};
 use crate::delivery::{DeliveryError, Parcel, Receipt, put};
 
 /// Puts the files where those find them who can't take them; gives the lines that say so, and what became of the files.
-pub(super) async fn link(config: &Config, target: &EmailTarget, parcel: &Parcel) -> Result<(String, Receipt), DeliveryError> {
+pub(super) async fn link(
+    config: &Config,
+    target: &EmailTarget,
+    parcel: &Parcel,
+) -> Result<(String, Receipt), DeliveryError> {
     let TooLarge::Link(name) = &target.too_large else {
         return Ok(Default::default());
     };

@@ -100,7 +100,12 @@ fn queue<'a>(
         });
         // A mail for an address beyond ASCII can't pass servers that know no SMTPUTF8 (RFC 6531): only they wait for it.
         let (plain, foreign): (Vec<_>, Vec<_>) = due.partition(|person| person.address.is_ascii());
-        queue.extend([plain, foreign].into_iter().filter(|people| !people.is_empty()).map(|people| (form, people)));
+        queue.extend(
+            [plain, foreign]
+                .into_iter()
+                .filter(|people| !people.is_empty())
+                .map(|people| (form, people)),
+        );
     }
     queue
 }

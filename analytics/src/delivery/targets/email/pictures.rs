@@ -14,7 +14,10 @@ pub(super) fn halved(picture: &Inline) -> Inline {
             ..PixmapPaint::default()
         };
         small.draw_pixmap(0, 0, large.as_ref(), &paint, Transform::from_scale(0.5, 0.5), None);
-        small.encode_png().ok().filter(|bytes| bytes.len() < picture.bytes.len())
+        small
+            .encode_png()
+            .ok()
+            .filter(|bytes| bytes.len() < picture.bytes.len())
     })();
     Inline {
         bytes: smaller.unwrap_or_else(|| picture.bytes.clone()),
@@ -58,7 +61,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_said_in_words() {
-        let html = "<p><img src=\"cid:a@x\" alt=\"Delays &amp; losses\" style=\"b\">x<img alt=\"c\" src=\"cid:b@x\"></p>";
+        let html =
+            "<p><img src=\"cid:a@x\" alt=\"Delays &amp; losses\" style=\"b\">x<img alt=\"c\" src=\"cid:b@x\"></p>";
         assert_eq!(
             without_missing(html, |id| id == "b@x"),
             "<p><span style=\"color:#565d66;font-size:12px;\">Delays &amp; losses</span>x<img alt=\"c\" src=\"cid:b@x\"></p>"

@@ -151,7 +151,10 @@ impl Content<'_> {
         let account = self.config.account(server.endpoint.account.as_ref());
         let mut record = |accepted: &[(Address, Reply)], refused: &[(Address, Reply)]| {
             let refused = refused.iter().filter(|(_, reply)| !reply.is_transient());
-            let all = accepted.iter().map(|it| (it, false)).chain(refused.map(|it| (it, true)));
+            let all = accepted
+                .iter()
+                .map(|it| (it, false))
+                .chain(refused.map(|it| (it, true)));
             for ((address, reply), is_refused) in all {
                 let recipient = address.to_string();
                 let served = Served {

@@ -13,7 +13,10 @@ use crate::delivery::DeliveryError;
 pub(super) type Servers<'a> = Vec<(Name, &'a MailServer)>;
 
 /// The servers in the order in which they are tried: those last through which a monitor is in alarm.
-pub(super) fn servers<'a>(config: &'a Config, target: &EmailTarget) -> Result<(Servers<'a>, Option<String>), DeliveryError> {
+pub(super) fn servers<'a>(
+    config: &'a Config,
+    target: &EmailTarget,
+) -> Result<(Servers<'a>, Option<String>), DeliveryError> {
     let mut servers = Vec::new();
     for name in &target.mail_servers {
         let server = config

@@ -55,7 +55,9 @@ fn parcel(folder: &Path, file: usize, picture: usize) -> Parcel {
 }
 
 fn users(count: usize) -> Vec<(String, String)> {
-    (0..count).map(|number| (format!("p{number}@example.com"), "x".to_owned())).collect()
+    (0..count)
+        .map(|number| (format!("p{number}@example.com"), "x".to_owned()))
+        .collect()
 }
 
 fn to(count: usize) -> String {
@@ -101,7 +103,10 @@ async fn the_mail_has_text_html_and_attachment_and_hides_bcc() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    assert!(!text.contains("hidden@example.com") && !text.contains("not-shown"), "{text}");
+    assert!(
+        !text.contains("hidden@example.com") && !text.contains("not-shown"),
+        "{text}"
+    );
     assert_eq!(content.envelope(server, &all).expect("an envelope").to().len(), 2);
     let id = |text: &str| {
         let line = text.lines().find(|line| line.starts_with("Message-ID"));
@@ -206,7 +211,14 @@ async fn delivered(config: &Config, parcel: &Parcel, server: &MailServer, people
 #[tokio::test(flavor = "multi_thread")]
 async fn no_report_is_too_large_to_arrive() {
     // The file alone; the pictures as well; the page; the text: all the ways in which a server says so.
-    for (limit, says_so) in [(600_000, true), (600_000, false), (90_000, true), (90_000, false), (3_000, true), (3_000, false)] {
+    for (limit, says_so) in [
+        (600_000, true),
+        (600_000, false),
+        (90_000, true),
+        (90_000, false),
+        (3_000, true),
+        (3_000, false),
+    ] {
         let folder = tempfile::tempdir().expect("folder");
         let server = server(Options {
             users: users(2),
@@ -215,7 +227,11 @@ async fn no_report_is_too_large_to_arrive() {
             ..Options::default()
         })
         .await;
-        let config = config(folder.path(), server.smtp_port(), &format!("{}link_to = \"share\"\n", to(2)));
+        let config = config(
+            folder.path(),
+            server.smtp_port(),
+            &format!("{}link_to = \"share\"\n", to(2)),
+        );
         let parcel = parcel(folder.path(), 1_000_000, 100_000);
         let (mails, attempts) = delivered(&config, &parcel, &server, 2).await;
         assert_eq!((mails, attempts), (vec![1, 1], 1), "{limit} {says_so}");
@@ -238,7 +254,9 @@ async fn a_server_that_takes_nothing_leaves_everybody_due() {
     let config = config(folder.path(), server.smtp_port(), &to(2));
     let parcel = parcel(folder.path(), 10_000, 10_000);
     let mut progress = Progress::forgotten();
-    let error = deliver(&config, people(&config), &parcel, &mut progress).await.expect_err("nobody got it");
+    let error = deliver(&config, people(&config), &parcel, &mut progress)
+        .await
+        .expect_err("nobody got it");
     assert!(error.to_string().contains("not even a notice"), "{error}");
     assert_eq!(error.again(), crate::delivery::Again::WhenMended);
     assert!(progress.done.is_empty());
@@ -251,9 +269,18 @@ async fn every_refusal_of_a_size_leads_to_a_smaller_mail() {
         ("MAIL", "523 Message length exceeds administrative limit"),
         ("CONTENT", "552 5.2.3 Message exceeds maximum fixed size"),
         ("CONTENT", "554 5.3.4 Error: message file too big"),
-        ("CONTENT", "550 5.2.3 RESOLVER.RST.SendSizeLimit.Org; message too large for this organization"),
-        ("CONTENT", "552 Requested mail action aborted: exceeded storage allocation"),
-        ("CONTENT", "523 Message length (1 bytes) exceeds administrative limit(0)"),
+        (
+            "CONTENT",
+            "550 5.2.3 RESOLVER.RST.SendSizeLimit.Org; message too large for this organization",
+        ),
+        (
+            "CONTENT",
+            "552 Requested mail action aborted: exceeded storage allocation",
+        ),
+        (
+            "CONTENT",
+            "523 Message length (1 bytes) exceeds administrative limit(0)",
+        ),
         ("RCPT", "552 5.3.4 message too large for this recipient"),
     ] {
         let folder = tempfile::tempdir().expect("folder");
@@ -324,15 +351,24 @@ async fn whoever_is_refused_for_now_is_due_and_alone() {
         ..Options::default()
     })
     .await;
-    server.inject(Protocol::Smtp, "RCPT", Fault::Reply("450 4.2.0 Greylisted".into()), When::Times(1));
+    server.inject(
+        Protocol::Smtp,
+        "RCPT",
+        Fault::Reply("450 4.2.0 Greylisted".into()),
+        When::Times(1),
+    );
     let lines = format!("{}cc = \"nobody@example.com\"\n", to(3));
     let config = config(folder.path(), server.smtp_port(), &lines);
     let parcel = parcel(folder.path(), 1_000, 1_000);
     let mut progress = Progress::forgotten();
-    let error = deliver(&config, people(&config), &parcel, &mut progress).await.expect_err("one is due");
+    let error = deliver(&config, people(&config), &parcel, &mut progress)
+        .await
+        .expect_err("one is due");
     assert!(error.to_string().contains("p0@example.com: 450"), "{error}");
     assert_eq!(error.again(), crate::delivery::Again::Soon);
-    let receipt = deliver(&config, people(&config), &parcel, &mut progress).await.expect("all are known");
+    let receipt = deliver(&config, people(&config), &parcel, &mut progress)
+        .await
+        .expect("all are known");
     assert_eq!((receipt.accepted.len(), receipt.refused.len()), (3, 1));
     for number in 0..3 {
         assert_eq!(accepted(&server, &format!("p{number}@example.com")).len(), 1);
