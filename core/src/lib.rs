@@ -4,6 +4,7 @@
 //! This crate knows no scheduler, no statistics and no report.
 
 pub mod config;
+pub mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod http;

@@ -22,7 +22,7 @@ use crate::lake::{
     self, UpkeepError,
     export::{self, Choice},
     import::{self, Mapping, Plan},
-    upkeep::{self, Repair, Verdict},
+    upkeep::{self, Remedy, Repair, Verdict},
 };
 
 /// Options of `lake`.
@@ -268,7 +268,7 @@ fn verify(data: &Path, sites: &[SiteName]) -> Result<ExitCode, Failure> {
     upkeep::verify::<Sample>(data, sites, &mut verdict)?;
     upkeep::verify::<Event>(data, sites, &mut verdict)?;
     let mut text = String::new();
-    for finding in &verdict.findings {
+    for finding in verdict.findings.iter().chain(&verdict.remarks) {
         text += &format!("{}: {}\n", finding.path.display(), finding.problem);
     }
     text += &format!(
@@ -293,25 +293,28 @@ fn repair(data: &Path, sites: &[SiteName], apply: bool) -> Result<ExitCode, Fail
     let mut repairs = upkeep::repair::<Sample>(data, sites, apply)?;
     repairs.extend(upkeep::repair::<Event>(data, sites, apply)?);
     let mut text = String::new();
-    for Repair {
-        path,
-        problem,
-        kept,
-        lost,
-        aside,
-    } in &repairs
-    {
+    let (mut rebuilt, mut left) = (0, 0);
+    for Repair { path, problem, remedy } in &repairs {
+        text += &format!("{}: {problem}\n", path.display());
+        let (kept, lost, aside) = match remedy {
+            Remedy::Left => {
+                left += 1;
+                text += "  it can't be read here and is not known to be damaged: left as it is\n";
+                continue;
+            }
+            Remedy::Rebuilt { kept, lost, aside } => (*kept, *lost, aside),
+        };
+        rebuilt += 1;
         // Whole rows of a file that is not as it was written: one of them differs, and nothing says which.
-        let doubtful = *lost == Some(0) && *kept > 0;
+        let doubtful = lost == Some(0) && kept > 0 && problem.contains("checksum");
         let lost = match lost {
             None => "an unknown number are lost".to_owned(),
             Some(1) => "1 is lost".to_owned(),
             Some(lost) => format!("{lost} are lost"),
         };
         text += &format!(
-            "{}: {problem}\n  {} can be read, {lost}{}",
-            path.display(),
-            counted(*kept, "row"),
+            "  {} can be read, {lost}{}",
+            counted(kept, "row"),
             if doubtful {
                 " (but some value may have been altered, and nothing tells which: a copy of the file would be better)"
             } else {
@@ -319,13 +322,17 @@ fn repair(data: &Path, sites: &[SiteName], apply: bool) -> Result<ExitCode, Fail
             }
         );
         text += &match aside {
-            Some(aside) => format!("; rebuilt, the damaged file is kept as {}\n", aside.display()),
+            Some(aside) => format!("; rebuilt, the file as it was is kept as {}\n", aside.display()),
             None => "; would be rebuilt\n".to_owned(),
         };
     }
-    text += &format!("{}\n", counted(repairs.len() as u64, "damaged file"));
+    text += &format!("{} to rebuild", counted(rebuilt, "file"));
+    if left > 0 {
+        text += &format!(", {left} left as they are");
+    }
+    text += "\n";
     print(text)?;
-    remind(apply, !repairs.is_empty());
+    remind(apply, rebuilt > 0);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -342,7 +349,7 @@ fn retain(data: &Path, sites: &[SiteName], keep_days: u16, apply: bool) -> Resul
     let (mut text, mut bytes) = (String::new(), 0);
     for day in &days {
         if apply {
-            upkeep::delete(day)?;
+            upkeep::delete_all(day)?;
         }
         bytes += day.bytes;
         text += &format!("{}\n", day.path.display());

@@ -1062,7 +1062,7 @@ pub(super) fn private_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 pub(super) fn sync(folder: &Path) -> io::Result<()> {
-    fs::File::open(folder)?.sync_all()
+    mailqos_core::files::sync_folder(folder)
 }
 
 #[cfg(test)]

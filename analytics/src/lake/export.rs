@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, io::Write, path::Path};
 
 use mailqos_core::{
-    lake::{Cell, Column, DayReader, DayWriter, Hold, Record as _},
+    lake::{Cell, Column, DayWriter, Hold, Record as _},
     model::{Hop, Sample, SiteName, UtcMicros},
 };
 
@@ -49,7 +49,7 @@ pub fn csv(data: &Path, choice: &Choice, out: impl Write) -> Result<u64, UpkeepE
     writer.write_record(head).map_err(error)?;
     let mut count = 0;
     for day in choice.days(data)? {
-        for sample in DayReader::<Sample>::open(&day.path)?.into_iter().flatten() {
+        for sample in day.rows::<Sample>()? {
             let sample = sample?;
             if choice.has(&sample) {
                 let cells = columns.iter().map(|column| shown(column, (column.get)(&sample)));
@@ -96,7 +96,7 @@ pub fn lake(data: &Path, choice: &Choice, folder: &Path) -> Result<u64, UpkeepEr
     let mut count = 0;
     for day in choice.days(data)? {
         let mut writer: Option<DayWriter<Sample>> = None;
-        for sample in DayReader::<Sample>::open(&day.path)?.into_iter().flatten() {
+        for sample in day.rows::<Sample>()? {
             let sample = sample?;
             if choice.has(&sample) {
                 let writer = match &mut writer {

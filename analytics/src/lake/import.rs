@@ -179,7 +179,7 @@ pub fn import(data: &Path, file: &Path, plan: &Plan, apply: bool) -> Result<Impo
     }
     if apply {
         for day in days.into_values() {
-            write_into(data, &plan.site, day.into_values().collect(), None)?;
+            write_into(data, &plan.site, day.into_values().collect())?;
         }
     }
     Ok(imported)
@@ -392,7 +392,12 @@ fn unreadable(file: &Path) -> impl Fn(polars::error::PolarsError) -> UpkeepError
 fn parquet(file: &Path, plan: &Plan) -> Result<Vec<Sample>, UpkeepError> {
     let error = unreadable(file);
     let open = File::open(file).map_err(UpkeepError::io(file))?;
-    let frame = ParquetReader::new(open).finish().map_err(error)?;
+    let mut reader = ParquetReader::new(open);
+    // Some writers note their own in-memory types (dictionaries, large strings). What is stored is what counts.
+    let mut metadata = (**reader.get_metadata().map_err(&error)?).clone();
+    metadata.key_value_metadata = None;
+    reader.set_metadata(metadata.into());
+    let frame = reader.finish().map_err(&error)?;
     let names: Vec<String> = frame.get_column_names().iter().map(ToString::to_string).collect();
     let columns = columns(file, plan, &names)?;
     let mut collector = collector(plan);
@@ -576,7 +581,7 @@ mod tests {
         }];
         lost.hops = Some(hops.clone());
         let from = folder.path().join("from");
-        write_into(&from, &"lyon".parse().expect("a name"), vec![lost], None).expect("write");
+        write_into(&from, &"lyon".parse().expect("a name"), vec![lost]).expect("write");
         let plan = Plan {
             monitor: Some("m2".parse().expect("a name")),
             outcomes: BTreeMap::new(),

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
 use mailqos_core::{
-    lake::{DayReader, LakeError, LockError, Record},
-    model::SiteName,
+    lake::{DayReader, LakeError, LockError, Merged, Record, open_sorted, read_sorted},
+    model::{Sample, SiteName},
 };
 
 /// Why the lake can't be looked after.
@@ -53,8 +53,26 @@ pub struct Day {
     pub date: Date,
     /// Its file.
     pub path: PathBuf,
-    /// The file's size.
+    /// Other Parquet files in its folder: copies, or what another program put there. Their rows count, each once.
+    pub others: Vec<PathBuf>,
+    /// The size of all of them.
     pub bytes: u64,
+}
+
+impl Day {
+    /// All rows of the day in the order of their keys, each key once, from all of its files.
+    ///
+    /// # Errors
+    /// A file can't be read.
+    pub fn rows<R: Record>(&self) -> Result<Box<dyn Iterator<Item = Result<R, LakeError>>>, UpkeepError> {
+        let mut rows = open_sorted::<R>(&self.path)?;
+        for other in &self.others {
+            let own: Vec<R> = rows.collect::<Result<_, _>>()?;
+            let merged = Merged::new(read_sorted::<R>(other)?.into_iter().map(Ok), own.into_iter());
+            rows = Box::new(merged.collect::<Vec<_>>().into_iter());
+        }
+        Ok(rows)
+    }
 }
 
 /// What stands in one of the lake's trees.
@@ -85,22 +103,34 @@ pub fn list<R: Record>(data: &Path, sites: &[SiteName]) -> Result<Tree, UpkeepEr
                 tree.strays.push(date_folder);
                 continue;
             };
+            let own = date_folder.join(format!("{}.parquet", R::FOLDER));
+            let (mut bytes, mut others, mut is_there) = (0, Vec::new(), false);
             for path in entries(&date_folder)? {
-                if path.file_name() != Some(format!("{}.parquet", R::FOLDER).as_ref()) {
-                    tree.strays.push(path);
+                let size = match std::fs::metadata(&path) {
+                    Ok(metadata) => metadata.len(),
+                    // Retention may take it away meanwhile.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                    Err(error) => return Err(UpkeepError::io(&path)(error)),
+                };
+                if path == own {
+                    (is_there, bytes) = (true, bytes + size);
                     continue;
                 }
-                match std::fs::metadata(&path) {
-                    Ok(metadata) => tree.days.push(Day {
-                        site: site.clone(),
-                        date,
-                        bytes: metadata.len(),
-                        path,
-                    }),
-                    // Retention may take it away meanwhile.
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(UpkeepError::io(&path)(error)),
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                if name.ends_with(".parquet") && !name.starts_with(['.', '_']) && path.is_file() {
+                    others.push(path.clone());
+                    bytes += size;
                 }
+                tree.strays.push(path);
+            }
+            if is_there || !others.is_empty() {
+                tree.days.push(Day {
+                    site: site.clone(),
+                    date,
+                    path: own,
+                    others,
+                    bytes,
+                });
             }
         }
     }
@@ -155,7 +185,7 @@ pub struct SiteInfo {
 /// A folder can't be read.
 pub fn info(data: &Path, sites: &[SiteName]) -> Result<Vec<SiteInfo>, UpkeepError> {
     let mut infos: Vec<SiteInfo> = Vec::new();
-    for day in list::<mailqos_core::model::Sample>(data, sites)?.days {
+    for day in list::<Sample>(data, sites)?.days {
         let known = infos.last().is_some_and(|info| info.site == day.site);
         if !known {
             infos.push(SiteInfo {
@@ -179,8 +209,15 @@ pub fn info(data: &Path, sites: &[SiteName]) -> Result<Vec<SiteInfo>, UpkeepErro
         info.last = day.date;
         info.days += 1;
         info.bytes += day.bytes;
-        match DayReader::<mailqos_core::model::Sample>::open(&day.path) {
-            Ok(reader) => info.rows += reader.map_or(0, |reader| reader.row_count()),
+        let count = if day.others.is_empty() {
+            DayReader::<Sample>::open(&day.path)
+                .map(|reader| reader.map_or(0, |reader| reader.row_count()))
+                .map_err(UpkeepError::from)
+        } else {
+            day.rows::<Sample>().map(|rows| rows.count() as u64)
+        };
+        match count {
+            Ok(count) => info.rows += count,
             Err(_) => info.unreadable += 1,
         }
     }

@@ -1,18 +1,20 @@
 //! Is every file sound? What can be rebuilt? What is old enough to go?
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
 use jiff::civil::Date;
 use mailqos_core::{
     lake::{
-        DayReader, DayWriter, Intact, LakeError, Record, SealedUpTo, SiteLock, aside_folder, day_path, intact, salvage,
-        set_aside,
+        DayReader, Intact, LakeError, Record, SealedUpTo, SiteLock, aside_folder, day_path, intact, keep_aside,
+        merge_into_day, read_sorted, rewrite_day, salvage,
     },
     model::{SiteName, UtcMicros},
 };
+
+use polars::prelude::{ParquetReader, SerReader as _};
 
 use super::{Day, UpkeepError, entries, list};
 
@@ -34,69 +36,167 @@ pub struct Verdict {
     pub rows: u64,
     /// What is wrong; nothing if all is well.
     pub findings: Vec<Finding>,
+    /// What is worth knowing and costs nothing but time or tidiness.
+    pub remarks: Vec<Finding>,
 }
 
-/// Opens every file of a tree and reads it whole: schema, order, uniqueness, and that each row is in the day it began in.
+/// Opens every file of a tree and reads it whole: schema, order, uniqueness, and that each row is in the day it began in. Of files
+/// that other programs wrote, what Parquet itself promises is checked as well: the footer, the number of rows, and the checksums
+/// of pages where there are any.
 ///
 /// # Errors
 /// A folder can't be read; what is wrong with a file is no error but a finding.
 pub fn verify<R: Record>(data: &Path, sites: &[SiteName], verdict: &mut Verdict) -> Result<(), UpkeepError> {
     let tree = list::<R>(data, sites)?;
     for path in tree.strays {
-        let problem = "does not belong into the tree of day files".to_owned();
+        let problem = stray::<R>(&path);
         verdict.findings.push(Finding { path, problem });
     }
     for day in tree.days {
         verdict.files += 1;
+        let finding = |problem: String| Finding {
+            path: day.path.clone(),
+            problem,
+        };
         match check::<R>(&day) {
-            Ok(rows) => verdict.rows += rows,
-            Err(problem) => verdict.findings.push(Finding {
-                path: day.path,
-                problem,
-            }),
+            Condition::Sound { rows, remark } => {
+                verdict.rows += rows;
+                verdict.remarks.extend(remark.map(finding));
+            }
+            Condition::Untidy { rows, problem } => {
+                verdict.rows += rows;
+                verdict.findings.push(finding(problem));
+            }
+            Condition::Unread(problem) | Condition::Damaged(problem) => verdict.findings.push(finding(problem)),
         }
     }
     Ok(())
 }
 
-/// The rows of a sound file, or what is wrong with it.
-fn check<R: Record>(day: &Day) -> Result<u64, String> {
+/// What a file is that does not belong into the tree. Copies that a synchronising program or a person made are read by every
+/// Parquet reader, and count twice there; mailqos counts each row once.
+fn stray<R: Record>(path: &Path) -> String {
+    let day = path.with_file_name(format!("{}.parquet", R::FOLDER));
+    let is_parquet = path.extension().is_some_and(|ending| ending == "parquet") && path.is_file();
+    let rows = is_parquet.then(|| Some((read_sorted::<R>(path).ok()?, read_sorted::<R>(&day).ok()?)));
+    let Some(Some((theirs, ours))) = rows else {
+        return "does not belong into the tree of day files".to_owned();
+    };
+    let known: BTreeSet<(&str, i64)> = ours.iter().map(R::key).collect();
+    let new = theirs.iter().filter(|row| !known.contains(&row.key())).count();
+    let kind = R::FOLDER;
+    match new {
+        0 if theirs.is_empty() => "a second file in the folder of a day; it is empty and can be deleted".to_owned(),
+        0 => format!(
+            "a second file in the folder of a day: all of its {} {kind} are in {kind}.parquet, too, and mailqos counts them once; \
+             other readers count them twice: delete it",
+            theirs.len()
+        ),
+        new => format!(
+            "a second file in the folder of a day: {new} of its {} {kind} are not in {kind}.parquet, and mailqos counts each once; \
+             other readers count the rest twice: move it out of the lake, and bring it in with `lake import --skip-duplicates`",
+            theirs.len()
+        ),
+    }
+}
+
+/// What a day file is like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Condition {
+    /// All is as it should be, or as another program may leave it.
+    Sound { rows: u64, remark: Option<String> },
+    /// It can be read, and breaks a promise of the lake: a row is there twice, or in the wrong day.
+    Untidy { rows: u64, problem: String },
+    /// It can't be read here, and may be sound: encrypted, of another version, of another content, or the disk refuses.
+    Unread(String),
+    /// No writer wrote these bytes.
+    Damaged(String),
+}
+
+/// Reads a day file whole.
+fn check<R: Record>(day: &Day) -> Condition {
+    let failed = |error: LakeError| {
+        let damaged = error.is_damage_of(&day.path) || matches!(intact(&day.path), Ok(Intact::No));
+        if !damaged {
+            return Condition::Unread(cause(&error));
+        }
+        // A second opinion: no file is damaged that another reader here reads to its end.
+        match polars_rows(&day.path) {
+            Ok(rows) if !matches!(intact(&day.path), Ok(Intact::No)) => Condition::Unread(format!(
+                "{}; but another reader finds {rows} sound rows in it: it is left as it is",
+                cause(&error)
+            )),
+            _ => Condition::Damaged(cause(&error)),
+        }
+    };
     let reader = match DayReader::<R>::open(&day.path) {
         Ok(Some(reader)) => reader,
-        // Gone since it was listed.
-        Ok(None) => return Ok(0),
-        Err(error) => return Err(cause(&error)),
+        // Gone since it was listed, or the day has other files only.
+        Ok(None) => return Condition::Sound { rows: 0, remark: None },
+        Err(error) => return failed(error),
     };
-    let stated = reader.row_count();
-    let mut last: Option<(String, i64)> = None;
-    let mut rows = 0;
+    let (stated, writer) = (reader.row_count(), reader.other_writer().map(str::to_owned));
+    let (mut seen, mut last) = (BTreeSet::new(), None::<(String, i64)>);
+    let (mut rows, mut unsorted, mut problem) = (0, None, None);
     for row in reader {
-        let row = row.map_err(|error| cause(&error))?;
+        let row = match row {
+            Ok(row) => row,
+            Err(error) => return failed(error),
+        };
         let (monitor, at) = row.key();
-        if let Some((last_monitor, last_at)) = &last {
-            match (last_monitor.as_str(), *last_at).cmp(&(monitor, at)) {
-                std::cmp::Ordering::Less => {}
-                std::cmp::Ordering::Equal => {
-                    return Err(format!("row {rows}: {monitor} at {} is there twice", UtcMicros(at)));
-                }
-                std::cmp::Ordering::Greater => return Err(format!("row {rows} is not in its order")),
-            }
+        let key = (monitor.to_owned(), at);
+        if unsorted.is_none() && last.as_ref().is_some_and(|last| *last > key) {
+            unsorted = Some(rows);
+        }
+        // As long as rows are in order, the last one tells.
+        let is_twice = last.as_ref() == Some(&key) || (unsorted.is_some() && seen.contains(&key));
+        if is_twice {
+            problem.get_or_insert_with(|| format!("row {rows}: {monitor} at {} is there twice", UtcMicros(at)));
         }
         let date = UtcMicros(at).utc_date();
         if date != day.date {
-            return Err(format!("row {rows}: {monitor} at {} belongs to {date}", UtcMicros(at)));
+            problem.get_or_insert_with(|| format!("row {rows}: {monitor} at {} belongs to {date}", UtcMicros(at)));
         }
-        last = Some((monitor.to_owned(), at));
+        if writer.is_some() {
+            seen.insert(key.clone());
+        }
+        last = Some(key);
         rows += 1;
     }
     if rows != stated {
-        return Err(format!("it has {rows} rows and says {stated}"));
+        return Condition::Damaged(format!("it has {rows} rows and says {stated}"));
     }
     match intact(&day.path) {
-        Ok(Intact::Yes | Intact::Unknown) => Ok(rows),
-        Ok(Intact::No) => Err("its checksum does not fit: some byte is not as it was written".to_owned()),
-        Err(error) => Err(cause(&error)),
+        Ok(Intact::Yes | Intact::Unknown | Intact::Foreign) => {}
+        Ok(Intact::No) => {
+            let text = "its checksum does not fit: some byte is not as it was written";
+            return Condition::Damaged(text.to_owned());
+        }
+        Err(error) => return Condition::Unread(cause(&error)),
     }
+    if let (None, Some(row), None) = (&writer, unsorted, &problem) {
+        problem = Some(format!("row {row} is not in its order"));
+    }
+    match problem {
+        Some(problem) => Condition::Untidy { rows, problem },
+        None => Condition::Sound {
+            rows,
+            remark: writer.map(|writer| {
+                let order = unsorted.map_or("", |_| ", and not in the order of the lake, which costs readers time");
+                format!("sound; written by another program ({writer}){order}")
+            }),
+        },
+    }
+}
+
+/// How many rows the reader of the figures finds when it decodes a whole file.
+fn polars_rows(path: &Path) -> Result<usize, String> {
+    let read = std::panic::catch_unwind(|| {
+        let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+        let frame = ParquetReader::new(file).finish();
+        frame.map(|frame| frame.height()).map_err(|error| error.to_string())
+    });
+    read.unwrap_or_else(|_| Err("it can't be decoded".to_owned()))
 }
 
 /// What is wrong, without the path, which stands beside.
@@ -106,26 +206,40 @@ fn cause(error: &LakeError) -> String {
         LakeError::Parquet { source, .. } => source.to_string(),
         LakeError::Column { column, reason, .. } => format!("column {column}: {reason}"),
         LakeError::Order { row, .. } => format!("row {row} is not in its order"),
+        LakeError::Unsupported { reason, .. } => format!("it can't be read by this program: {reason}"),
     }
 }
 
 /// What a repair did, or would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repair {
-    /// The damaged file.
+    /// The file.
     pub path: PathBuf,
     /// What was wrong.
     pub problem: String,
-    /// Rows that could be read.
-    pub kept: u64,
-    /// Rows that are known to be lost; `None` if nobody knows.
-    pub lost: Option<u64>,
-    /// Where the damaged file is kept; `None` if nothing was done.
-    pub aside: Option<PathBuf>,
+    /// What is done about it.
+    pub remedy: Remedy,
 }
 
-/// Rebuilds damaged day files from what can be read of them, and keeps the damaged ones aside. Without `apply` it only says
-/// what it would do.
+/// What is done about a file with a problem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remedy {
+    /// Nothing: it can't be read here, and may be sound.
+    Left,
+    /// It is written again from what can be read of it.
+    Rebuilt {
+        /// Rows that could be read.
+        kept: u64,
+        /// Rows that are known to be lost; `None` if nobody knows.
+        lost: Option<u64>,
+        /// Where a copy of the file as it was is kept; `None` if nothing was done.
+        aside: Option<PathBuf>,
+    },
+}
+
+/// Rebuilds damaged day files from what can be read of them, and files whose rows are twice or in the wrong day. A copy of each as
+/// it was is kept aside first. A file that can't be read here and may be sound is left as it is. Without `apply` it only says what
+/// it would do.
 ///
 /// # Errors
 /// A site's lock is held by a running probe, or the file system refuses.
@@ -133,36 +247,23 @@ pub fn repair<R: Record>(data: &Path, sites: &[SiteName], apply: bool) -> Result
     let mut repairs = Vec::new();
     let mut locks: BTreeMap<SiteName, SiteLock> = BTreeMap::new();
     for day in list::<R>(data, sites)?.days {
-        let Err(problem) = check::<R>(&day) else { continue };
-        if apply && !locks.contains_key(&day.site) {
+        let mut condition = check::<R>(&day);
+        let is_wrong = |condition: &Condition| matches!(condition, Condition::Untidy { .. } | Condition::Damaged(_));
+        if apply && is_wrong(&condition) && !locks.contains_key(&day.site) {
             locks.insert(day.site.clone(), SiteLock::take(data, &day.site)?);
             // A probe that ended meanwhile may have replaced the file.
-            if check::<R>(&day).is_ok() {
-                continue;
-            }
+            condition = check::<R>(&day);
         }
-        let (rows, lost) = match salvage::<R>(&day.path) {
-            Ok((rows, lost)) => (rows, Some(lost)),
-            Err(LakeError::Io { path, source }) => return Err(UpkeepError::Io { path, source }),
-            Err(_) => (Vec::new(), None),
+        let (problem, remedy) = match condition {
+            Condition::Sound { .. } => continue,
+            Condition::Unread(problem) => (problem, Remedy::Left),
+            Condition::Untidy { problem, .. } | Condition::Damaged(problem) => (problem, rebuild::<R>(data, &day, apply)?),
         };
-        let sealed = DayReader::<R>::open(&day.path)
-            .ok()
-            .flatten()
-            .and_then(|reader| reader.sealed());
-        let mut repair = Repair {
-            path: day.path.clone(),
+        repairs.push(Repair {
+            path: day.path,
             problem,
-            kept: rows.len() as u64,
-            lost,
-            aside: None,
-        };
-        if apply {
-            let aside = set_aside::<R>(data, &day.site, day.date)?;
-            repair.kept = write_into::<R>(data, &day.site, rows, sealed.as_ref().map(|sealed| (day.date, sealed)))?;
-            repair.aside = Some(aside);
-        }
-        repairs.push(repair);
+            remedy,
+        });
     }
     if apply {
         for lock in locks.values() {
@@ -172,16 +273,45 @@ pub fn repair<R: Record>(data: &Path, sites: &[SiteName], apply: bool) -> Result
     Ok(repairs)
 }
 
-/// Merges rows into the days that they belong to, whatever is there already; gives how many there are.
+/// Writes what can be read of a file into the days that it belongs to; with `apply`, after a copy of it was put aside. The file
+/// itself goes last, when all of its rows are elsewhere.
+fn rebuild<R: Record>(data: &Path, day: &Day, apply: bool) -> Result<Remedy, UpkeepError> {
+    let (rows, lost) = match salvage::<R>(&day.path) {
+        Ok((rows, lost)) => (rows, Some(lost)),
+        Err(LakeError::Io { path, source }) => return Err(UpkeepError::Io { path, source }),
+        Err(_) => (Vec::new(), None),
+    };
+    let mut remedy = Remedy::Rebuilt {
+        kept: rows.len() as u64,
+        lost,
+        aside: None,
+    };
+    if !apply {
+        return Ok(remedy);
+    }
+    let reader = DayReader::<R>::open(&day.path).ok().flatten();
+    let sealed = reader.and_then(|reader| reader.sealed());
+    let copy = keep_aside::<R>(data, &day.site, day.date)?;
+    let (own, others): (Vec<R>, Vec<R>) = rows
+        .into_iter()
+        .partition(|row| UtcMicros(row.key().1).utc_date() == day.date);
+    let mut written = write_into::<R>(data, &day.site, others)?;
+    if own.is_empty() {
+        delete(day)?;
+    } else {
+        written += rewrite_day::<R>(data, &day.site, day.date, own, sealed.as_ref())?;
+    }
+    if let Remedy::Rebuilt { kept, aside, .. } = &mut remedy {
+        (*kept, *aside) = (written, Some(copy));
+    }
+    Ok(remedy)
+}
+
+/// Merges rows into the days that they belong to, whatever is there already and whoever wrote it; returns how many rows they are.
 ///
 /// # Errors
 /// A day file can't be read or written.
-pub(super) fn write_into<R: Record>(
-    data: &Path,
-    site: &SiteName,
-    rows: Vec<R>,
-    sealed: Option<(Date, &SealedUpTo)>,
-) -> Result<u64, UpkeepError> {
+pub(super) fn write_into<R: Record>(data: &Path, site: &SiteName, rows: Vec<R>) -> Result<u64, UpkeepError> {
     let mut days: BTreeMap<Date, BTreeMap<(String, i64), R>> = BTreeMap::new();
     for row in rows {
         let (monitor, at) = row.key();
@@ -195,16 +325,8 @@ pub(super) fn write_into<R: Record>(
     for (date, rows) in days {
         count += rows.len() as u64;
         let earlier = DayReader::<R>::open(&day_path::<R>(data, site, date))?;
-        let contained = match (&earlier, sealed) {
-            (Some(earlier), _) => earlier.sealed(),
-            (None, Some((of, sealed))) if of == date => Some(sealed.clone()),
-            _ => None,
-        };
-        let mut writer = DayWriter::create(data, site, date)?;
-        for row in mailqos_core::lake::Merged::new(earlier.into_iter().flatten(), rows.into_values()) {
-            writer.push(row?)?;
-        }
-        writer.publish(contained.as_ref())?;
+        let contained: Option<SealedUpTo> = earlier.and_then(|earlier| earlier.sealed());
+        merge_into_day(data, site, date, rows.into_values().collect(), contained.as_ref())?;
     }
     Ok(count)
 }
@@ -235,7 +357,21 @@ pub fn outdated<R: Record>(
     Ok(days)
 }
 
-/// Deletes a day. Readers that have it open read on.
+/// Deletes a day that is too old, with whatever copies of it are there. Readers that have a file open read on.
+///
+/// # Errors
+/// The file system refuses.
+pub fn delete_all(day: &Day) -> Result<(), UpkeepError> {
+    for path in &day.others {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(UpkeepError::io(path)(error)),
+            _ => {}
+        }
+    }
+    delete(day)
+}
+
+/// Deletes the file of a day. Readers that have it open read on.
 ///
 /// # Errors
 /// The file system refuses.
@@ -271,7 +407,7 @@ mod tests {
     fn a_sound_lake_passes_and_what_is_wrong_is_found_and_repaired() {
         let data = tempfile::tempdir().expect("folder");
         let data = data.path();
-        write_into(data, &site(), vec![sample(2), sample(1), sample(DAY + 1)], None).expect("write");
+        write_into(data, &site(), vec![sample(2), sample(1), sample(DAY + 1)]).expect("write");
         let verdict = |expected: usize| {
             let mut verdict = Verdict::default();
             verify::<Sample>(data, &[], &mut verdict).expect("verify");
@@ -293,8 +429,12 @@ mod tests {
         assert_eq!(repair::<Sample>(data, &[], false).expect("repair").len(), 2);
         verdict(2);
         let done = repair::<Sample>(data, &[], true).expect("repair");
-        assert_eq!((done[0].kept, done[0].lost), (0, None));
-        assert_eq!((done[1].kept, done[1].lost), (2, Some(0)));
+        let rebuilt = |repair: &Repair| match &repair.remedy {
+            Remedy::Rebuilt { kept, lost, aside } => (*kept, *lost, aside.is_some()),
+            Remedy::Left => panic!("{repair:?}"),
+        };
+        assert_eq!(rebuilt(&done[0]), (0, None, true));
+        assert_eq!(rebuilt(&done[1]), (2, Some(0), true));
         assert_eq!(verdict(0).rows, 2);
         assert_eq!(aside(data).expect("list").len(), 2);
     }
@@ -304,7 +444,7 @@ mod tests {
         let data = tempfile::tempdir().expect("folder");
         let days = [0, 5, 8, 9, 10];
         let rows = days.map(|day| sample(day * DAY)).to_vec();
-        write_into(data.path(), &site(), rows, None).expect("write");
+        write_into(data.path(), &site(), rows).expect("write");
         let today = UtcMicros(10 * DAY).utc_date();
         let old = |keep| outdated::<Sample>(data.path(), &[], today, keep).expect("list");
         assert_eq!(old(5).len(), 1);

@@ -672,18 +672,13 @@ fn read_layout(config: Option<&Config>, table: &mut Table, problems: &mut Proble
 }
 
 pub(super) fn read_file(file: &Path) -> Result<String, Problem> {
-    let size = std::fs::metadata(file).map(|metadata| metadata.len());
-    match size {
-        Ok(size) if size > MAX_FILE => Err(Problem::error(format!(
-            "{} is larger than {} MiB",
-            file.display(),
-            MAX_FILE >> 20
-        ))),
-        _ => std::fs::read_to_string(file).map_err(|error| {
-            Problem::error(format!("{}: {error}", file.display()))
-                .help("name the file of a definition, or a name in the folder of reports")
-        }),
-    }
+    mailqos_core::files::read_text(file, MAX_FILE).map_err(|error| {
+        let problem = Problem::error(format!("{}: {error}", file.display()));
+        match error.kind() {
+            std::io::ErrorKind::FileTooLarge => problem,
+            _ => problem.help("name the file of a definition, or a name in the folder of reports"),
+        }
+    })
 }
 
 #[cfg(test)]

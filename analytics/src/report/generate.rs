@@ -455,12 +455,7 @@ fn publish(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
-        fs::File::open(if folder.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            folder
-        })?
-        .sync_all()
+        mailqos_core::files::sync_folder(folder)
     })();
     if written.is_err() {
         let _ = fs::remove_file(&temporary);

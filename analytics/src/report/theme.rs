@@ -403,10 +403,7 @@ fn usual(name: &str) -> (&'static str, &'static str) {
 /// A font from a file; the error says which and why.
 fn face(file: &Path) -> Result<Face, String> {
     let told = |error: std::io::Error| format!("{}: {error}", file.display());
-    if std::fs::metadata(file).map_err(told)?.len() > MAX_FONT {
-        return Err(format!("{}: larger than {} MB", file.display(), MAX_FONT >> 20));
-    }
-    let bytes = std::fs::read(file).map_err(told)?;
+    let bytes = mailqos_core::files::read(file, MAX_FONT).map_err(told)?;
     let font = Font::new(Bytes::new(bytes.clone()), 0).ok_or_else(|| {
         format!(
             "{}: no font; take a TrueType or OpenType file (.ttf, .otf)",

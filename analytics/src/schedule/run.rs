@@ -519,7 +519,7 @@ fn change_state(config: &Config, change: impl FnOnce(&mut State)) -> Result<(), 
         file.write_all(&serde_json::to_vec_pretty(&state)?)?;
         file.sync_all()?;
         std::fs::rename(&new, &path)?;
-        std::fs::File::open(folder)?.sync_all()
+        mailqos_core::files::sync_folder(folder)
     };
     write().map_err(|error| failed(&path, error))
 }

@@ -44,6 +44,7 @@ pub use object_store::ObjectStoreOptions;
 pub use problem::{Problem, Problems, Severity};
 pub use read::load;
 pub(crate) use read::of_text;
+pub use server::MAX_CA_FILE;
 pub use service_level::{Holidays, LevelPeriod, Percent, ServiceHours, ServiceLevel, Target as LevelTarget};
 pub use table::{Node, Source, Table, did_you_mean, nearest, parse};
 pub use target::{

@@ -70,6 +70,7 @@ fn read_text(path: &Path, problems: &mut Problems) -> Option<String> {
         ErrorKind::NotFound => "name the file with --config FILE; the README shows a first one in ten lines".to_owned(),
         ErrorKind::InvalidData => "save it as UTF-8".to_owned(),
         ErrorKind::FileTooLarge => "split it, and name the folder of the parts in include = [\"…\"]".to_owned(),
+        ErrorKind::InvalidInput | ErrorKind::TimedOut => "name a text file".to_owned(),
         _ => format!("see who may read it: ls -l {}", path.display()),
     };
     problems.push(Problem::error(format!("can't read {}: {error}", path.display())).help(help));

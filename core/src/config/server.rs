@@ -8,6 +8,9 @@ use super::{
 };
 use crate::model::AccountName;
 
+/// The largest file of trusted certificates that is read: a platform's whole store is a quarter of that.
+pub const MAX_CA_FILE: u64 = 1024 * 1024;
+
 /// What stands in the table of a server to talk to.
 #[derive(Clone, Copy)]
 pub(super) struct Service {
@@ -186,7 +189,7 @@ pub(super) fn is_loopback(server: &str) -> bool {
 pub(super) fn trust(table: &mut Table, problems: &mut Problems) -> Trust {
     let ca_file: Option<PathBuf> = table.get("ca_file", problems);
     if let Some(path) = &ca_file
-        && let Err(error) = std::fs::File::open(path)
+        && let Err(error) = crate::files::read(path, MAX_CA_FILE)
     {
         problems.push(
             table

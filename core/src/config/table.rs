@@ -3,8 +3,6 @@
 
 use std::{
     collections::BTreeSet,
-    fs::File,
-    io::{ErrorKind, Read as _},
     ops::Range,
     path::Path,
     sync::Arc,
@@ -15,6 +13,7 @@ use toml_edit::{Document, Item, Value};
 use super::FromToml;
 pub use super::problem::Source;
 use super::problem::{Problem, Problems};
+use crate::files;
 
 /// A TOML value and its place.
 #[derive(Debug, Clone)]
@@ -527,18 +526,13 @@ fn stars(text: &str, shown: &mut String) {
     }
 }
 
-/// A text file, if it is no larger than so many bytes.
+/// A text file of a limited size, without the byte order mark that some editors put before it.
 ///
 /// # Errors
-/// It can't be read, is larger ([`ErrorKind::FileTooLarge`]) or no UTF-8 ([`ErrorKind::InvalidData`]).
-pub(super) fn file_text(path: &Path, most: u64) -> std::io::Result<String> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > most {
-        let reason = format!("it is larger than {} KiB", most / 1024);
-        return Err(std::io::Error::new(ErrorKind::FileTooLarge, reason));
-    }
-    String::from_utf8(bytes).map_err(|_| std::io::Error::new(ErrorKind::InvalidData, "it is not UTF-8"))
+/// It can't be read, is larger ([`ErrorKind::FileTooLarge`](std::io::ErrorKind::FileTooLarge)) or is not UTF-8
+/// ([`ErrorKind::InvalidData`](std::io::ErrorKind::InvalidData)).
+pub(super) fn file_text(path: &Path, limit: u64) -> std::io::Result<String> {
+    files::read_text(path, limit)
 }
 
 /// Parses a TOML text; a syntax error is noted.

@@ -4,23 +4,20 @@
 //! all. Row groups are small enough that one monitor's rows are read without most of the others'.
 
 use std::{
-    collections::HashMap,
     fs::File,
-    io::{Seek as _, SeekFrom, Write as _},
+    io::Write as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use parquet::{
     basic::{Compression, Encoding, ZstdLevel},
-    column::{reader::ColumnReader, writer::ColumnWriter},
+    column::writer::ColumnWriter,
     data_type::ByteArray,
     errors::ParquetError,
     file::{
         metadata::{KeyValue, SortingColumn},
         properties::{EnabledStatistics, WriterProperties},
-        reader::{FileReader as _, RowGroupReader},
-        serialized_reader::SerializedFileReader,
         writer::SerializedFileWriter,
     },
     schema::{
@@ -30,32 +27,23 @@ use parquet::{
 };
 
 use jiff::civil::Date;
-use sha2::{Digest as _, Sha256};
 
 use super::{
-    columns::{Cell, Column, Hold, Record},
+    checksum::{CHECKSUM_KEY, UNSEALED, write_checksum},
+    columns::{Cell, Hold, Record},
     day_path, work_folder,
 };
-use crate::{
-    mail::hex,
-    model::{Hop, Micros, SiteName, UtcMicros},
-};
+use crate::model::SiteName;
 
 /// Rows of a row group at most: some hundred monitors' day at five minutes. It ends a little earlier at the end of a monitor's
 /// rows, so that readers who take some monitors at a time read each group once.
 const ROW_GROUP: usize = 32 * 1024;
 /// Metadata key of the version of the columns.
-const VERSION_KEY: &str = "mailqos.columns";
+pub(super) const VERSION_KEY: &str = "mailqos.columns";
 /// The version of the columns that this program writes.
 const VERSION: &str = "2";
 /// Metadata key of the journal position.
-const POSITION_KEY: &str = "mailqos.journal";
-/// Metadata key of the checksum: SHA-256 over the whole file, with [`UNSEALED`] where the checksum stands.
-const CHECKSUM_KEY: &str = "mailqos.sha256";
-/// What stands in the checksum's place while it is computed.
-const UNSEALED: [u8; 64] = [b'0'; 64];
-/// The first version of the columns whose files have a checksum.
-const CHECKSUM_SINCE: u32 = 2;
+pub(super) const POSITION_KEY: &str = "mailqos.journal";
 /// Definition levels of a hop's field: a null list, an empty one, a null field, a value.
 const HOP_LEVELS: [i16; 4] = [0, 1, 2, 3];
 
@@ -78,6 +66,14 @@ pub enum LakeError {
         /// Why.
         source: ParquetError,
     },
+    /// It is a Parquet file that this program can't decode, and not damaged for all that is known.
+    #[error("{path} can't be read by this program: {reason}", path = path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// What it can't do, and what to do about it.
+        reason: String,
+    },
     /// A column is not what it should be.
     #[error("{path}: column {column}: {reason}", path = path.display())]
     Column {
@@ -99,11 +95,11 @@ pub enum LakeError {
 }
 
 impl LakeError {
-    /// Whether the content of this file is wrong; a disk that can't be read or written is another matter.
+    /// Whether the content of this file is damaged: that its bytes cannot be those that a writer wrote. A disk that can't be
+    /// read or written is another matter, and so is a sound file that this program can't decode or that holds something else.
     pub fn is_damage_of(&self, file: &Path) -> bool {
         match self {
-            Self::Io { .. } => false,
-            Self::Column { path, .. } | Self::Order { path, .. } => path == file,
+            Self::Io { .. } | Self::Unsupported { .. } | Self::Column { .. } | Self::Order { .. } => false,
             Self::Parquet { path, source } => {
                 let disk = match source {
                     ParquetError::External(inner) => inner
@@ -127,14 +123,14 @@ pub struct SealedUpTo {
     pub position: u64,
 }
 
-fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> LakeError + '_ {
+pub(super) fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> LakeError + '_ {
     |source| LakeError::Io {
         path: path.to_owned(),
         source,
     }
 }
 
-fn parquet_error(path: &Path) -> impl FnOnce(ParquetError) -> LakeError + '_ {
+pub(super) fn parquet_error(path: &Path) -> impl FnOnce(ParquetError) -> LakeError + '_ {
     |source| LakeError::Parquet {
         path: path.to_owned(),
         source,
@@ -249,88 +245,10 @@ impl<R: Record> DayWriter<R> {
         std::fs::rename(&self.temporary, &self.path).map_err(io_error(&self.path))?;
         // The new names of folders are as volatile as that of the file: date, site, samples, the lake.
         for folder in folder.ancestors().take(4) {
-            File::open(folder)
-                .and_then(|folder| folder.sync_all())
-                .map_err(io_error(folder))?;
+            crate::files::sync_folder(folder).map_err(io_error(folder))?;
         }
         Ok(self.written)
     }
-}
-
-/// Computes the checksum of a file that is complete but for it, writes it into its place, and makes the file durable.
-fn write_checksum(path: &Path) -> std::io::Result<()> {
-    let bytes = std::fs::read(path)?;
-    let mut file = std::fs::OpenOptions::new().write(true).open(path)?;
-    if let Some(place) = checksum_place(&bytes) {
-        file.seek(SeekFrom::Start(place.start as u64))?;
-        file.write_all(checksum(&bytes, &place).as_bytes())?;
-    }
-    file.sync_all()
-}
-
-/// Where the checksum stands: in the footer, behind its key.
-fn checksum_place(bytes: &[u8]) -> Option<std::ops::Range<usize>> {
-    let tail = bytes.len().checked_sub(8)?;
-    let length = u32::from_le_bytes(bytes[tail..tail + 4].try_into().ok()?);
-    let footer = tail.checked_sub(usize::try_from(length).ok()?)?;
-    let key = CHECKSUM_KEY.as_bytes();
-    let at = bytes[footer..tail]
-        .windows(key.len())
-        .position(|window| window == key)?;
-    // Between the two stands what Thrift writes before a text: its field and its length.
-    let behind = footer + at + key.len();
-    let start = (behind..behind + 8).find(|start| {
-        let digits = bytes.get(*start..start + UNSEALED.len());
-        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-    })?;
-    Some(start..start + UNSEALED.len())
-}
-
-fn checksum(bytes: &[u8], place: &std::ops::Range<usize>) -> String {
-    let mut hasher = Sha256::new();
-    hasher.update(&bytes[..place.start]);
-    hasher.update(UNSEALED);
-    hasher.update(&bytes[place.end..]);
-    hex(&hasher.finalize())
-}
-
-/// What a file's checksum says of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Intact {
-    /// Every byte is as it was written.
-    Yes,
-    /// Some byte is not.
-    No,
-    /// It was written before there were checksums.
-    Unknown,
-}
-
-/// Reads a day file whole and compares its checksum.
-///
-/// # Errors
-/// The file system refuses.
-pub fn intact(path: &Path) -> Result<Intact, LakeError> {
-    let bytes = std::fs::read(path).map_err(io_error(path))?;
-    let Some(place) = checksum_place(&bytes) else {
-        let file = File::open(path).map_err(io_error(path))?;
-        let old = SerializedFileReader::new(file).ok().and_then(|reader| version(&reader));
-        return Ok(match old {
-            Some(version) if version < CHECKSUM_SINCE => Intact::Unknown,
-            _ => Intact::No,
-        });
-    };
-    Ok(if checksum(&bytes, &place).as_bytes() == &bytes[place] {
-        Intact::Yes
-    } else {
-        Intact::No
-    })
-}
-
-/// The version of the columns that a file was written with.
-fn version(reader: &SerializedFileReader<File>) -> Option<u32> {
-    let metadata = reader.metadata().file_metadata().key_value_metadata()?;
-    let value = metadata.iter().find(|pair| pair.key == VERSION_KEY)?.value.as_ref()?;
-    value.parse().ok()
 }
 
 impl<R: Record> Drop for DayWriter<R> {
@@ -511,295 +429,6 @@ fn hop_levels(cells: &[Cell], field: usize) -> (Vec<Cell>, Vec<i16>, Vec<i16>) {
     (values, definitions, repetitions)
 }
 
-/// Reads a day file, one row group at a time.
-pub struct DayReader<R: Record> {
-    path: PathBuf,
-    reader: SerializedFileReader<File>,
-    group: usize,
-    rows: std::vec::IntoIter<R>,
-}
-
-impl<R: Record> DayReader<R> {
-    /// Opens the file; `None` if there is none.
-    ///
-    /// # Errors
-    /// It can't be read, or is no Parquet file.
-    pub fn open(path: &Path) -> Result<Option<Self>, LakeError> {
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(io_error(path)(error)),
-        };
-        Ok(Some(Self {
-            path: path.to_owned(),
-            reader: guarded(path, || SerializedFileReader::new(file).map_err(parquet_error(path)))?,
-            group: 0,
-            rows: Vec::new().into_iter(),
-        }))
-    }
-
-    /// How many rows the file has.
-    pub fn row_count(&self) -> u64 {
-        u64::try_from(self.reader.metadata().file_metadata().num_rows()).unwrap_or(0)
-    }
-
-    /// Up to where a journal is contained, if a probe wrote the file.
-    pub fn sealed(&self) -> Option<SealedUpTo> {
-        let metadata = self.reader.metadata().file_metadata().key_value_metadata()?;
-        let value = metadata.iter().find(|pair| pair.key == POSITION_KEY)?.value.as_ref()?;
-        let (journal, position) = value.split_once(' ')?;
-        Some(SealedUpTo {
-            journal: journal.to_owned(),
-            position: position.parse().ok()?,
-        })
-    }
-
-    fn next_group(&mut self) -> Result<bool, LakeError> {
-        if self.group >= self.reader.num_row_groups() {
-            return Ok(false);
-        }
-        let group = self
-            .reader
-            .get_row_group(self.group)
-            .map_err(parquet_error(&self.path))?;
-        self.group += 1;
-        self.rows = read_group::<R>(&self.path, group.as_ref())?.into_iter();
-        Ok(true)
-    }
-}
-
-impl<R: Record> Iterator for DayReader<R> {
-    type Item = Result<R, LakeError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(row) = self.rows.next() {
-                return Some(Ok(row));
-            }
-            match self.next_group() {
-                Ok(true) => {}
-                Ok(false) => return None,
-                Err(error) => {
-                    self.group = usize::MAX;
-                    return Some(Err(error));
-                }
-            }
-        }
-    }
-}
-
-/// All rows of a day file; none if there is no file.
-///
-/// # Errors
-/// It can't be read.
-pub fn read_day<R: Record>(path: &Path) -> Result<Vec<R>, LakeError> {
-    match DayReader::open(path)? {
-        Some(reader) => reader.collect(),
-        None => Ok(Vec::new()),
-    }
-}
-
-/// What can be read of a day file, in no order, and how many rows can't.
-///
-/// # Errors
-/// Nothing can be read at all: its end, where a Parquet file says what is in it, is missing or damaged.
-pub fn salvage<R: Record>(path: &Path) -> Result<(Vec<R>, u64), LakeError> {
-    let Some(reader) = DayReader::<R>::open(path)? else {
-        return Ok((Vec::new(), 0));
-    };
-    let (mut rows, mut lost) = (Vec::new(), 0);
-    for index in 0..reader.reader.num_row_groups() {
-        let count = reader.reader.metadata().row_group(index).num_rows();
-        let group = reader.reader.get_row_group(index).map_err(parquet_error(path));
-        match group.and_then(|group| read_group::<R>(path, group.as_ref())) {
-            Ok(found) => rows.extend(found),
-            Err(_) => lost += u64::try_from(count).unwrap_or(0),
-        }
-    }
-    Ok((rows, lost))
-}
-
-/// The decoder may panic on bytes that no writer writes.
-fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, LakeError>) -> Result<T, LakeError> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).unwrap_or_else(|_| {
-        let reason = "it is damaged, and can't be decoded".to_owned();
-        Err(parquet_error(path)(ParquetError::General(reason)))
-    })
-}
-
-fn read_group<R: Record>(path: &Path, group: &dyn RowGroupReader) -> Result<Vec<R>, LakeError> {
-    guarded(path, || decode_group(path, group))
-}
-
-fn decode_group<R: Record>(path: &Path, group: &dyn RowGroupReader) -> Result<Vec<R>, LakeError> {
-    let count = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
-    let mut rows = Vec::new();
-    // A column that this file does not have stays null; one that only this file has is passed over.
-    let mut leaves: HashMap<String, usize> = HashMap::new();
-    for (index, column) in group.metadata().columns().iter().enumerate() {
-        leaves.insert(column.column_path().string(), index);
-    }
-    for column in R::columns() {
-        let error = |reason: String| LakeError::Column {
-            path: path.to_owned(),
-            column: column.name.to_owned(),
-            reason,
-        };
-        let cells = if column.holds == Hold::Hops {
-            read_hops(path, group, &leaves, column.name, count)?
-        } else {
-            match leaves.get(column.name) {
-                Some(&leaf) => Some(read_column(path, group, leaf, count)?.0),
-                None if column.required => return Err(error("it is missing".into())),
-                None => None,
-            }
-        };
-        let Some(cells) = cells else { continue };
-        if cells.len() != count {
-            return Err(error(format!("it has {} rows, not {count}", cells.len())));
-        }
-        // Only now: how many rows a damaged file says that it has means nothing.
-        rows.resize(count, R::blank());
-        set_all(column, &mut rows, cells).map_err(error)?;
-    }
-    Ok(rows)
-}
-
-fn set_all<R>(column: &Column<R>, rows: &mut [R], cells: Vec<Cell>) -> Result<(), String> {
-    for (row, cell) in rows.iter_mut().zip(cells) {
-        (column.set)(row, cell)?;
-    }
-    Ok(())
-}
-
-type Levels = (Vec<i16>, Vec<i16>);
-
-/// A leaf column's cells, null ones in their place, and its levels.
-fn read_column(
-    path: &Path,
-    group: &dyn RowGroupReader,
-    leaf: usize,
-    count: usize,
-) -> Result<(Vec<Cell>, Levels), LakeError> {
-    let wrong = |reason: &str| LakeError::Column {
-        path: path.to_owned(),
-        column: group.metadata().column(leaf).column_path().string(),
-        reason: reason.to_owned(),
-    };
-    let maximum = group.metadata().column(leaf).column_descr().max_def_level();
-    let (mut definitions, mut repetitions) = (Vec::new(), Vec::new());
-    let reader = group.get_column_reader(leaf).map_err(parquet_error(path))?;
-    macro_rules! read {
-        ($reader:expr, $cell:expr) => {{
-            let mut reader = $reader;
-            let mut values = Vec::new();
-            let mut done = 0;
-            while done < count {
-                let (records, _, _) = reader
-                    .read_records(
-                        count - done,
-                        Some(&mut definitions),
-                        Some(&mut repetitions),
-                        &mut values,
-                    )
-                    .map_err(parquet_error(path))?;
-                if records == 0 {
-                    return Err(wrong("it ends early"));
-                }
-                done += records;
-            }
-            values.into_iter().map($cell).collect::<Vec<Cell>>()
-        }};
-    }
-    let values = match reader {
-        ColumnReader::Int64ColumnReader(reader) => read!(reader, Cell::Int),
-        ColumnReader::Int32ColumnReader(reader) => read!(reader, |value: i32| Cell::Int(i64::from(value))),
-        ColumnReader::BoolColumnReader(reader) => read!(reader, Cell::Bool),
-        ColumnReader::DoubleColumnReader(reader) => read!(reader, Cell::Real),
-        ColumnReader::ByteArrayColumnReader(reader) => {
-            read!(reader, |value: ByteArray| Cell::Text(
-                String::from_utf8_lossy(value.data()).into_owned()
-            ))
-        }
-        _ => return Err(wrong("it has a type that no column of ours has")),
-    };
-    if maximum == 0 {
-        return Ok((values, (definitions, repetitions)));
-    }
-    let mut values = values.into_iter();
-    let cells = definitions
-        .iter()
-        .map(|level| {
-            if *level == maximum {
-                values.next().unwrap_or(Cell::Null)
-            } else {
-                Cell::Null
-            }
-        })
-        .collect();
-    Ok((cells, (definitions, repetitions)))
-}
-
-fn read_hops(
-    path: &Path,
-    group: &dyn RowGroupReader,
-    leaves: &HashMap<String, usize>,
-    name: &str,
-    count: usize,
-) -> Result<Option<Vec<Cell>>, LakeError> {
-    let leaf = |field: &str| leaves.get(&format!("{name}.list.element.{field}")).copied();
-    let Some(first) = leaf("by") else {
-        return Ok(None);
-    };
-    let (by, (definitions, repetitions)) = read_column(path, group, first, count)?;
-    let mut fields = Vec::new();
-    for field in ["from", "at", "delay_us", "clock_suspect"] {
-        fields.push(match leaf(field) {
-            Some(leaf) => read_column(path, group, leaf, count)?.0.into_iter(),
-            None => Vec::new().into_iter(),
-        });
-    }
-    let [null, empty, ..] = HOP_LEVELS;
-    let mut rows: Vec<Cell> = Vec::with_capacity(count);
-    for ((by, definition), repetition) in by.into_iter().zip(definitions).zip(repetitions) {
-        let mut next = || {
-            fields
-                .iter_mut()
-                .map(|field| field.next().unwrap_or(Cell::Null))
-                .collect::<Vec<_>>()
-        };
-        let others = next();
-        if definition == null {
-            rows.push(Cell::Null);
-            continue;
-        }
-        if repetition == 0 {
-            rows.push(Cell::Hops(Vec::new()));
-        }
-        if definition == empty {
-            continue;
-        }
-        let text = |cell: &Cell| match cell {
-            Cell::Text(text) => Some(text.clone()),
-            _ => None,
-        };
-        let int = |cell: Option<&Cell>| match cell {
-            Some(Cell::Int(value)) => Some(*value),
-            _ => None,
-        };
-        if let Some(Cell::Hops(hops)) = rows.last_mut() {
-            hops.push(Hop {
-                by: text(&by),
-                from: others.first().and_then(text),
-                at: int(others.get(1)).map(UtcMicros),
-                delay: int(others.get(2)).map(Micros),
-                clock_suspect: others.get(3) == Some(&Cell::Bool(true)),
-            });
-        }
-    }
-    Ok(Some(rows))
-}
-
 /// Two sorted runs as one, each key once: where both have it, the later one stays if it replaces the earlier.
 pub struct Merged<R, A: Iterator, B: Iterator> {
     earlier: std::iter::Peekable<A>,
@@ -856,7 +485,11 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Outcome, Sample, Stage};
+    use crate::{
+        lake::{DayReader, Intact, intact, read_day},
+        model::{Hop, Micros, Outcome, Sample, Stage, UtcMicros},
+    };
+    use parquet::file::reader::FileReader as _;
     use proptest::prelude::*;
 
     fn hop() -> impl Strategy<Value = Hop> {
@@ -963,7 +596,7 @@ mod tests {
         let path = write(folder.path(), &samples, None);
         let reader = DayReader::<Sample>::open(&path).expect("open").expect("there");
         assert_eq!(
-            (reader.row_count(), reader.reader.num_row_groups()),
+            (reader.row_count(), reader.file().num_row_groups()),
             (samples.len() as u64, 2)
         );
         assert_eq!(reader.collect::<Result<Vec<_>, _>>().expect("read"), samples);
@@ -982,7 +615,7 @@ mod tests {
             .collect();
         let path = write(folder.path(), &samples, None);
         let reader = DayReader::<Sample>::open(&path).expect("open").expect("there");
-        let metadata = reader.reader.metadata();
+        let metadata = reader.file().metadata();
         let rows: Vec<i64> = metadata.row_groups().iter().map(|group| group.num_rows()).collect();
         assert_eq!(rows, [86 * 288, 86 * 288, 28 * 288]);
         assert_eq!(reader.collect::<Result<Vec<_>, _>>().expect("read"), samples);

@@ -5,9 +5,11 @@
 //! stands in these two trees: polars refuses a folder with files of several endings, hidden ones too. Locks and files that are
 //! being written are in `<data>/.mailqos`, which is on the same file system.
 
+mod checksum;
 mod columns;
 mod day_file;
 mod lock;
+mod reader;
 mod remote;
 
 use std::path::{Path, PathBuf};
@@ -15,9 +17,11 @@ use std::path::{Path, PathBuf};
 use jiff::civil::Date;
 
 pub use columns::{Cell, Column, Hold, Record};
-pub use day_file::{DayReader, DayWriter, Intact, LakeError, Merged, SealedUpTo, intact, read_day, salvage};
+pub use checksum::{Intact, intact};
+pub use day_file::{DayWriter, LakeError, Merged, SealedUpTo};
+pub use reader::{DayReader, Salvaged, merge_into_day, open_sorted, read_day, read_sorted, rewrite_day, salvage};
 pub use lock::{LockError, SiteLock, this_process};
-pub use remote::{Mirrored, Object, Remote, RemoteError, Version};
+pub use remote::{Conditions, Habits, Mirrored, Object, Remote, RemoteError, Version};
 
 use crate::model::{SiteName, UtcMicros};
 
@@ -33,11 +37,12 @@ pub fn day_path<R: Record>(data: &Path, site: &SiteName, date: Date) -> PathBuf 
         .join(format!("{}.parquet", R::FOLDER))
 }
 
-/// Moves a day file that can't be read out of the tree, under a name of its own, and gives its new place.
+/// Copies a day file to the folder of those that are kept aside, durably, under a name of its own, and returns the copy's place.
+/// The file itself stays where it is.
 ///
 /// # Errors
-/// The file system refuses.
-pub fn set_aside<R: Record>(data: &Path, site: &SiteName, date: Date) -> Result<PathBuf, LakeError> {
+/// The file system refuses, or the copy is not like the file.
+pub fn keep_aside<R: Record>(data: &Path, site: &SiteName, date: Date) -> Result<PathBuf, LakeError> {
     let path = day_path::<R>(data, site, date);
     let folder = aside_folder(data);
     let error = |path: &Path, source| LakeError::Io {
@@ -47,11 +52,20 @@ pub fn set_aside<R: Record>(data: &Path, site: &SiteName, date: Date) -> Result<
     std::fs::create_dir_all(&folder).map_err(|source| error(&folder, source))?;
     let moment = UtcMicros::now().0;
     let aside = folder.join(format!("{}.{site}.{date}.{moment}.parquet", R::FOLDER));
-    std::fs::rename(&path, &aside).map_err(|source| error(&path, source))?;
+    let bytes = std::fs::read(&path).map_err(|source| error(&path, source))?;
+    std::fs::write(&aside, &bytes)
+        .and_then(|()| std::fs::File::open(&aside)?.sync_all())
+        .and_then(|()| crate::files::sync_folder(&folder))
+        .and_then(|()| std::fs::read(&aside))
+        .and_then(|copy| {
+            let same = copy == bytes;
+            same.then_some(()).ok_or_else(|| std::io::Error::other("the copy differs from the file"))
+        })
+        .map_err(|source| error(&aside, source))?;
     Ok(aside)
 }
 
-/// Where damaged day files are kept.
+/// Where copies of damaged day files are kept.
 pub fn aside_folder(data: &Path) -> PathBuf {
     work_folder(data).join("aside")
 }

@@ -12,6 +12,8 @@ mod person;
 mod refusals;
 mod remedy;
 pub mod sasl;
+#[cfg(unix)]
+mod mounted;
 mod secret;
 mod smtp;
 mod tls;

@@ -2,7 +2,7 @@
 //! before they expire.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::Write as _,
     path::{Path, PathBuf},
     pin::Pin,
     time::{Duration, Instant},
@@ -440,9 +440,7 @@ fn mark(first: &Secret) -> String {
 
 /// The refresh token that the server gave in place of `first`.
 fn read_kept(path: &Path, first: &Secret) -> Option<Secret> {
-    let mut text = String::new();
-    let file = std::fs::File::open(path).ok()?;
-    file.take(MOST as u64).read_to_string(&mut text).ok()?;
+    let text = crate::files::read_text(path, MOST as u64).ok()?;
     let (of, token) = text.trim_end().split_once('\n')?;
     (of == mark(first) && !token.is_empty()).then(|| Secret::new(token))
 }

@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    io::Read as _,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -11,8 +10,14 @@ use std::{
 use tokio::io::AsyncReadExt as _;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+#[cfg(unix)]
+use super::mounted;
+use crate::files;
+
 /// The longest secret that is read: an OAuth token is at most a few KiB.
 const MAX_SECRET: u64 = 64 * 1024;
+/// How long a secret's file may take: that of a file server that is gone takes for ever.
+const FILE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a secret's command may take.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -43,7 +48,8 @@ impl fmt::Debug for Secret {
 pub enum SecretSource {
     /// An environment variable.
     Env(String),
-    /// A file that nobody but its owner can read; a line end behind the secret is dropped.
+    /// A file that nobody but its owner can read, or one that an orchestrator mounted; a byte order mark before the secret and a
+    /// line end behind it are dropped.
     File(PathBuf),
     /// A credential of the service manager: a file of this name in the folder that it gives (systemd's `LoadCredential`).
     Credential(String),
@@ -68,12 +74,16 @@ pub enum SecretError {
         source: std::io::Error,
     },
     /// The file can be read by others.
-    #[error("the secret file {path} can be read by others (mode {mode:o}); run: chmod 600 {path}", path = path.display())]
+    #[error("the secret file {path} can be read or written by others (mode {mode:o}{owner}); {remedy}", path = path.display())]
     Exposed {
         /// The file.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
+        /// Whose it is, if not this user's.
+        owner: String,
+        /// What is to be done about it, by whoever can.
+        remedy: String,
     },
     /// The command could not be started, failed or took too long.
     #[error("the secret command {program:?} {reason}")]
@@ -102,8 +112,8 @@ impl SecretSource {
                     .into_encoded_bytes(),
                 format!("the environment variable {name}"),
             ),
-            Self::File(path) => (read_file(path)?, format!("the file {}", path.display())),
-            Self::Credential(name) => (read_credential(name)?, format!("the credential {name}")),
+            Self::File(path) => (read_in_time(path, true).await?, format!("the file {}", path.display())),
+            Self::Credential(name) => (read_in_time(&credential(name)?, false).await?, format!("the credential {name}")),
             Self::Command(words) => {
                 let program = words.first().cloned().unwrap_or_default();
                 let bytes = run(words).await.map_err(|reason| SecretError::Command {
@@ -113,10 +123,10 @@ impl SecretSource {
                 (bytes, format!("the command {program:?}"))
             }
         };
-        let mut text = match String::from_utf8(bytes) {
+        let mut text = match files::text(bytes) {
             Ok(text) => text,
-            Err(error) => {
-                error.into_bytes().zeroize();
+            Err(mut bytes) => {
+                bytes.zeroize();
                 return Err(SecretError::Unusable(from));
             }
         };
@@ -130,41 +140,45 @@ impl SecretSource {
     }
 }
 
-/// The manager keeps others out of the folder; its files may have a mode that lets the group read.
-fn read_credential(name: &str) -> Result<Vec<u8>, SecretError> {
+/// Where the service manager put a credential. It keeps others out of the folder; the files may have a mode that lets the group
+/// read.
+fn credential(name: &str) -> Result<PathBuf, SecretError> {
     let folder = std::env::var_os("CREDENTIALS_DIRECTORY")
         .ok_or_else(|| SecretError::NoVariable("CREDENTIALS_DIRECTORY (of systemd, with LoadCredential)".to_owned()))?;
-    let path = Path::new(&folder).join(name);
-    let error = |source| SecretError::File {
-        path: path.clone(),
-        source,
-    };
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(&path).map_err(error)?;
-    file.take(MAX_SECRET + 2).read_to_end(&mut bytes).map_err(error)?;
-    Ok(bytes)
+    Ok(Path::new(&folder).join(name))
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, SecretError> {
+/// Reads a file off the threads that serve the network, and gives up on one that doesn't answer.
+async fn read_in_time(path: &Path, guarded: bool) -> Result<Vec<u8>, SecretError> {
+    let owned = path.to_owned();
+    let reading = tokio::task::spawn_blocking(move || read_file(&owned, guarded));
+    match tokio::time::timeout(FILE_DEADLINE, reading).await {
+        Ok(Ok(read)) => read,
+        Ok(Err(error)) => Err(SecretError::File {
+            path: path.to_owned(),
+            source: std::io::Error::other(error),
+        }),
+        Err(_) => Err(SecretError::File {
+            path: path.to_owned(),
+            source: std::io::Error::new(
+                std::io::ErrorKind::TimedOut,
+                format!("it could not be read within {FILE_DEADLINE:?}"),
+            ),
+        }),
+    }
+}
+
+fn read_file(path: &Path, guarded: bool) -> Result<Vec<u8>, SecretError> {
     let error = |source| SecretError::File {
         path: path.to_owned(),
         source,
     };
-    let file = std::fs::File::open(path).map_err(error)?;
+    let mut file = files::open(path).map_err(error)?;
     #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        let mode = file.metadata().map_err(error)?.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(SecretError::Exposed {
-                path: path.to_owned(),
-                mode,
-            });
-        }
+    if guarded {
+        mounted::check(path, &file.metadata().map_err(error)?)?;
     }
-    let mut bytes = Vec::new();
-    file.take(MAX_SECRET + 2).read_to_end(&mut bytes).map_err(error)?;
-    Ok(bytes)
+    files::read_open(&mut file, MAX_SECRET + 2).map_err(error)
 }
 
 async fn run(words: &[String]) -> Result<Vec<u8>, String> {

@@ -132,7 +132,8 @@ fn read_roots(path: &std::path::Path) -> Result<RootCertStore, TrustError> {
         reason,
     };
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|e| error(e.to_string()))? {
+    let pem = crate::files::read(path, crate::config::MAX_CA_FILE).map_err(|e| error(e.to_string()))?;
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
         roots
             .add(certificate.map_err(|e| error(e.to_string()))?)
             .map_err(|e| error(e.to_string()))?;

@@ -3,14 +3,20 @@
 use std::process::ExitCode;
 
 use mailqos_core::{
-    config::{Config, Severity},
+    config::{Config, DataLocation, Severity},
     mail::SecretSource,
 };
 
 use super::{Failure, Global, print_line};
+use crate::record::Recorder;
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    /// Also tries the object store in which the lake is: writes an object, tries what the store makes of conditions and
+    /// checksums, and deletes the object.
+    #[arg(long)]
+    connect: bool,
+}
 
 /// The secrets that can't be had from here. Programs that give one are not run: what they do beside that is not known.
 async fn missing_secrets(config: &Config) -> Vec<String> {
@@ -29,7 +35,7 @@ async fn missing_secrets(config: &Config) -> Vec<String> {
     told
 }
 
-pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failure> {
+pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let config = global.config_with_warnings()?;
     let missing = missing_secrets(&config).await;
     for line in &missing {
@@ -55,5 +61,23 @@ pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failur
         config.objects.len(),
         plural(config.objects.len()),
     ))?;
+    if args.connect {
+        connect(&config).await?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the store of the lake can do.
+async fn connect(config: &Config) -> Result<(), Failure> {
+    match Recorder::try_store(config).await {
+        Ok(None) => print_line("the lake is in a folder: there is no object store to try"),
+        Ok(Some(habits)) => {
+            let DataLocation::ObjectStore(address) = &config.data else {
+                return Ok(());
+            };
+            print_line(&format!("{address}: it can be written and read"))?;
+            habits.told().into_iter().try_for_each(|line| print_line(&format!("  {line}")))
+        }
+        Err(error) => Err(Failure::work(format!("the object store of the lake can't be used: {error}"))),
+    }
 }

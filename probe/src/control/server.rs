@@ -332,6 +332,7 @@ impl Live {
         self.tester.reload(new.clone());
         self.maintenance.reload(new.clone());
         self.alarms.reload(new.clone());
+        self.recorder.reload(new.clone());
         self.observed.forget(&new);
         self.configs.send_replace(new.clone());
         let text = format!("{} monitors: {added} new, {gone} gone", new.monitors.len());

@@ -214,11 +214,20 @@ fn make_key(state: &Path, path: &Path) -> io::Result<()> {
     file.write_all(b"\n")?;
     file.sync_all()?;
     // A link fails where a key exists: of two probes that start at once, one makes the key and both use it.
-    let linked = std::fs::hard_link(&temporary, path);
-    std::fs::remove_file(&temporary)?;
+    let linked = match std::fs::hard_link(&temporary, path) {
+        // Network file systems and those in user space often have no links.
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !path.exists() => {
+            std::fs::rename(&temporary, path)
+        }
+        linked => linked,
+    };
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     match linked {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => std::fs::File::open(state)?.sync_all(),
+        _ => mailqos_core::files::sync_folder(state),
     }
 }
 

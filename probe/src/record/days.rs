@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use jiff::civil::Date;
 use mailqos_core::{
     config::Config,
-    lake::{Record, Remote, day_path, read_day},
+    lake::{Record, Remote, day_path, read_sorted},
     model::SiteName,
 };
 
@@ -27,7 +27,7 @@ impl Days {
         let (folder, remote) = place(config).await?;
         Ok(Self {
             folder,
-            remote,
+            remote: remote.map(|(remote, _)| remote),
             site: config.site.clone(),
         })
     }
@@ -41,7 +41,7 @@ impl Days {
         // A day that lies here too is at least as new as the one in the store.
         let remote = self.remote.as_ref().filter(|_| !path.exists());
         let Some(remote) = remote else {
-            return Ok(read_day(&path)?);
+            return Ok(read_sorted(&path)?);
         };
         let name = day_path::<R>(Path::new(""), &self.site, date);
         let Some((_, bytes)) = remote.get(&name.to_string_lossy()).await? else {
@@ -49,6 +49,6 @@ impl Days {
         };
         let copy = tempfile::NamedTempFile::new().map_err(|source| RecordError::io(&std::env::temp_dir(), source))?;
         std::fs::write(copy.path(), bytes).map_err(|source| RecordError::io(copy.path(), source))?;
-        Ok(read_day(copy.path())?)
+        Ok(read_sorted(copy.path())?)
     }
 }

@@ -202,7 +202,7 @@ impl Segment {
         };
         file.write_all(bytes)
             .and_then(|()| file.sync_all())
-            .and_then(|()| File::open(folder)?.sync_all())
+            .and_then(|()| mailqos_core::files::sync_folder(folder))
             .map_err(|source| {
                 let _ = std::fs::remove_file(&path);
                 RecordError::io(&path, source)

@@ -24,7 +24,8 @@ use std::{
 
 use mailqos_core::{
     config::{Config, DataLocation},
-    lake::{LakeError, LockError, Remote, RemoteError, SiteLock},
+    lake::{Habits, LakeError, LockError, Remote, RemoteError, SiteLock},
+    mail::Secret,
     model::{Event, Micros, MonitorId, Sample, SiteName, UtcMicros},
 };
 use tokio::sync::{mpsc as channel, oneshot};
@@ -234,7 +235,7 @@ pub(crate) fn write_whole(path: &std::path::Path, bytes: &[u8]) -> std::io::Resu
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)?;
-    std::fs::File::open(folder)?.sync_all()
+    mailqos_core::files::sync_folder(folder)
 }
 
 /// A handle to the one writer of a site; clones are the same writer.
@@ -247,7 +248,7 @@ pub struct Recorder {
 }
 
 /// The folder in which days are written, and the object store to which they go from there.
-async fn place(config: &Config) -> Result<(PathBuf, Option<Remote>), RecordError> {
+async fn place(config: &Config) -> Result<(PathBuf, Option<(Remote, Option<Secret>)>), RecordError> {
     Ok(match &config.data {
         DataLocation::Folder(folder) => (folder.clone(), None),
         DataLocation::ObjectStore(address) => (config.state.join("lake"), Some(open_remote(config, address).await?)),
@@ -269,7 +270,7 @@ impl Recorder {
         let recorder = Self::begin(config, data.clone(), uploads.clone()).await?;
         if let Some(remote) = remote {
             let shared = Arc::clone(&recorder.shared);
-            let uploader = Uploader::open(remote, data, &config.state, config.site.clone(), shared).await?;
+            let uploader = Uploader::open(remote, data, Arc::new(config.clone()), shared).await?;
             tokio::spawn(uploader.run(orders));
         }
         Ok(recorder)
@@ -284,7 +285,7 @@ impl Recorder {
             return Ok(0);
         };
         let (data, remote) = place(config).await?;
-        Ok(retention::remove_old(data, config.site.clone(), retention, remote).await)
+        Ok(retention::remove_old(data, config.site.clone(), retention, remote.map(|(remote, _)| remote)).await)
     }
 
     async fn begin(
@@ -406,6 +407,28 @@ impl Recorder {
         ask(&self.sealer, Seal::Now).await
     }
 
+    /// Takes over how the object store is reached, and its key, from a configuration that was read again.
+    pub fn reload(&self, config: Arc<Config>) {
+        if let Some(uploads) = &self.uploads {
+            let _ = uploads.send(Upload::Reloaded(config));
+        }
+    }
+
+    /// Tries everything that a lake in an object store needs, and says what was found out about the store; `None` if the lake is
+    /// in a folder.
+    ///
+    /// # Errors
+    /// The store refuses or can't be reached.
+    pub async fn try_store(config: &Config) -> Result<Option<Habits>, RecordError> {
+        match &config.data {
+            DataLocation::Folder(_) => Ok(None),
+            DataLocation::ObjectStore(address) => {
+                let (remote, _) = open_remote(config, address).await?;
+                Ok(Some(remote.try_all().await?))
+            }
+        }
+    }
+
     /// Seals and gives the lock back; other handles then find the recorder closed.
     ///
     /// # Errors
@@ -429,7 +452,7 @@ impl Recorder {
 }
 
 /// The lake's object store, as the configuration says.
-async fn open_remote(config: &Config, address: &str) -> Result<Remote, RecordError> {
+async fn open_remote(config: &Config, address: &str) -> Result<(Remote, Option<Secret>), RecordError> {
     let account = config.account(config.object_store.account.as_ref());
     let secret = match account {
         Some(account) => {
@@ -441,7 +464,7 @@ async fn open_remote(config: &Config, address: &str) -> Result<Remote, RecordErr
     let credentials = account
         .zip(secret.as_ref())
         .map(|(account, secret)| (account.user.as_str(), secret));
-    Ok(Remote::open(address, &config.object_store, credentials)?)
+    Ok((Remote::open(address, &config.object_store, credentials)?, secret))
 }
 
 async fn ask<C, T>(

@@ -12,7 +12,10 @@ use std::{
 
 use jiff::civil::Date;
 use mailqos_core::{
-    lake::{DayReader, DayWriter, LakeError, Merged, Record, SealedUpTo, SiteLock, day_path, set_aside},
+    lake::{
+        DayReader, Intact, LakeError, Record, SealedUpTo, SiteLock, day_path, intact, keep_aside, merge_into_day,
+        rewrite_day, salvage,
+    },
     model::{Event, Sample, SiteName, UtcMicros},
 };
 use tokio::sync::oneshot;
@@ -242,19 +245,10 @@ impl Sealer {
             let path = day_path::<R>(&self.data, &self.site, date);
             let mut result = self.seal_day(run, date, &rows, sealed);
             if let Err(source) = &result
-                && source.is_damage_of(&path)
+                && is_damaged(&path, source)
             {
                 // Not the disk, but the file: it must not keep the day from going on.
-                match set_aside::<R>(&self.data, &self.site, date) {
-                    Ok(aside) => {
-                        tracing::error!(
-                            "a day file is damaged: {source}; it is kept as {}, and the day goes on without it: `mailqos-analytics lake repair` brings back what can be read",
-                            aside.display()
-                        );
-                        result = self.seal_day(run, date, &rows, sealed);
-                    }
-                    Err(error) => result = Err(error),
-                }
+                result = self.go_on(run, date, &rows, (sealed, source));
             }
             if let Err(error) = result {
                 run.failed.insert((R::FOLDER, date));
@@ -270,43 +264,99 @@ impl Sealer {
         rows: &[(u64, R)],
         sealed: &SealedUpTo,
     ) -> Result<(), LakeError> {
-        let earlier = DayReader::<R>::open(&day_path::<R>(&self.data, &self.site, date))?;
+        let path = day_path::<R>(&self.data, &self.site, date);
+        let earlier = DayReader::<R>::open(&path)?;
         let contained = earlier
             .as_ref()
             .and_then(DayReader::sealed)
             .filter(|contained| contained.journal == sealed.journal)
             .map_or(0, |contained| contained.position);
-        let mut later: Vec<R> = Vec::new();
-        let mut sorted: Vec<&R> = rows
-            .iter()
-            .filter(|(position, _)| *position >= contained)
-            .map(|(_, row)| row)
-            .collect();
-        // Stable: the same key stays in the order of the journal.
-        sorted.sort_by(|a, b| a.key().cmp(&b.key()));
-        for row in sorted {
-            match later.last_mut() {
-                Some(last) if last.key() == row.key() => {
-                    if row.replaces(last) {
-                        *last = row.clone();
-                    }
-                }
-                _ => later.push(row.clone()),
-            }
-        }
+        let later = later(rows, contained);
         if later.is_empty() {
             return Ok(());
         }
-        let merged = later.len();
-        let mut writer = DayWriter::create(&self.data, &self.site, date)?;
-        for row in Merged::new(earlier.into_iter().flatten(), later.into_iter()) {
-            writer.push(row?)?;
+        if let Some((earlier, writer)) = earlier.as_ref().and_then(|day| Some((day, day.other_writer()?))) {
+            // Once: from then on the file is one of ours again.
+            tracing::warn!(
+                "{} was written by another program ({writer}); its rows are taken over, and it is written as a day file again",
+                path.display()
+            );
+            let columns = earlier.other_columns();
+            if !columns.is_empty() {
+                let aside = keep_aside::<R>(&self.data, &self.site, date)?;
+                tracing::warn!(
+                    "columns that mailqos doesn't know ({}) are not taken over; the file that has them is kept as {}",
+                    columns.join(", "),
+                    aside.display()
+                );
+            }
         }
-        run.report.rows += writer.publish(Some(sealed))?;
+        let merged = later.len();
+        run.report.rows += merge_into_day(&self.data, &self.site, date, later, Some(sealed))?;
         run.report.files += 1;
         run.report.merged += merged;
         Ok(())
     }
+
+    /// Writes a day whose file is damaged from what can be read of it and the new rows. The damaged one is kept.
+    fn go_on<R: Record>(
+        &self,
+        run: &mut Run,
+        date: Date,
+        rows: &[(u64, R)],
+        (sealed, source): (&SealedUpTo, &LakeError),
+    ) -> Result<(), LakeError> {
+        let path = day_path::<R>(&self.data, &self.site, date);
+        let aside = keep_aside::<R>(&self.data, &self.site, date)?;
+        let (mut all, lost) = match salvage::<R>(&path) {
+            Ok((rows, lost)) => (rows, lost.to_string()),
+            Err(LakeError::Io { path, source }) => return Err(LakeError::Io { path, source }),
+            Err(_) => (Vec::new(), "all".to_owned()),
+        };
+        tracing::error!(
+            rows = all.len(),
+            lost,
+            "a day file is damaged: {source}; it is kept as {}, and the day goes on with the rows that could be read",
+            aside.display()
+        );
+        // Whatever position the damaged file names: what it contained up to there may be what can't be read.
+        let later = later(rows, 0);
+        let merged = later.len();
+        all.extend(later);
+        run.report.rows += rewrite_day(&self.data, &self.site, date, all, Some(sealed))?;
+        run.report.files += 1;
+        run.report.merged += merged;
+        Ok(())
+    }
+}
+
+/// Whether a day file is damaged. One whose rows make no sense is, if this program wrote it and some byte has changed since.
+fn is_damaged(path: &Path, error: &LakeError) -> bool {
+    let nonsense = matches!(error, LakeError::Column { path: of, .. } | LakeError::Order { path: of, .. } if of == path);
+    error.is_damage_of(path) || nonsense && matches!(intact(path), Ok(Intact::No))
+}
+
+/// The rows from a position of the journal on, sorted, each key once.
+fn later<R: Record>(rows: &[(u64, R)], contained: u64) -> Vec<R> {
+    let mut later: Vec<R> = Vec::new();
+    let mut sorted: Vec<&R> = rows
+        .iter()
+        .filter(|(position, _)| *position >= contained)
+        .map(|(_, row)| row)
+        .collect();
+    // Stable: the same key stays in the order of the journal.
+    sorted.sort_by(|a, b| a.key().cmp(&b.key()));
+    for row in sorted {
+        match later.last_mut() {
+            Some(last) if last.key() == row.key() => {
+                if row.replaces(last) {
+                    *last = row.clone();
+                }
+            }
+            _ => later.push(row.clone()),
+        }
+    }
+    later
 }
 
 fn add<R>(days: &mut Days<R>, at: UtcMicros, position: u64, row: R) {

@@ -11,16 +11,17 @@ use std::{
 
 use jiff::civil::Date;
 use mailqos_core::{
+    config::{Config, DataLocation, LONGEST_HORIZON},
     lake::{
-        DayReader, DayWriter, LakeError, Merged, Record, Remote, RemoteError, Version, aside_folder, day_path,
-        read_day, this_process,
+        DayReader, Habits, LakeError, Merged, Record, Remote, RemoteError, Version, aside_folder, day_path, read_sorted,
+        rewrite_day, this_process,
     },
-    mail::hex,
+    mail::{Login, Secret, SecretSource, hex},
     model::{Event, Micros, Sample, SiteName, UtcMicros},
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{RecordError, Shared, locked, write_whole};
+use super::{RecordError, Shared, locked, open_remote, write_whole};
 
 /// How soon a failed pass is tried again.
 const RETRY: Duration = Duration::from_secs(15);
@@ -32,11 +33,22 @@ const RENEWING: Micros = Micros::from_secs(5 * 60);
 const STALE: Micros = Micros::from_secs(20 * 60);
 /// Days are kept here too for so long after they were sent: a mail may settle late, up to the longest horizon.
 const KEPT_DAYS: i64 = 40;
+/// Which files were sent.
+const SENT: &str = "uploads.json";
 /// What of an earlier life of ours is written over without a question.
 const OWNER: &str = "owner.id";
 
+/// How long after its end a day is sent to a store that never replaces an object: all of its tests are recorded by then.
+const COMPLETE: Micros = Micros::from_secs(3 * 3600);
+/// How long a claim stands in a store that ignores conditions before it is read back: whoever wrote it last has the site.
+const SETTLING: Duration = Duration::from_secs(3);
+/// So many objects in a row that the store does not answer for end a pass: it is the store then, not the objects.
+const UNANSWERED: usize = 3;
+/// What is known of the store.
+const HABITS: &str = "store.json";
+
 /// A file as it was sent.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 struct Sent {
     size: u64,
     modified_ns: u128,
@@ -58,18 +70,27 @@ struct Claim {
 pub(super) enum Upload {
     /// Day files were written.
     Sealed,
+    /// The configuration was read again.
+    Reloaded(Arc<Config>),
     /// Send all, give the claim back, and end.
     Close(oneshot::Sender<()>),
 }
 
 pub(super) struct Uploader {
     remote: Remote,
+    /// How the store is reached, and with which secret it was opened.
+    config: Arc<Config>,
+    opened_with: Option<Secret>,
     data: PathBuf,
     site: SiteName,
-    index: PathBuf,
+    folder: PathBuf,
     sent: BTreeMap<String, Sent>,
+    /// What could not be sent in the last pass, and why.
+    stuck: BTreeMap<String, String>,
     owner: String,
     claim: Option<(Version, UtcMicros)>,
+    /// Whether what the store makes of conditions was tried in this life.
+    tried: bool,
     shared: Arc<Shared>,
 }
 
@@ -79,37 +100,29 @@ impl Uploader {
     /// # Errors
     /// Another probe writes for this site; the state folder can't be written.
     pub(super) async fn open(
-        remote: Remote,
+        (remote, opened_with): (Remote, Option<Secret>),
         data: PathBuf,
-        state: &Path,
-        site: SiteName,
+        config: Arc<Config>,
         shared: Arc<Shared>,
     ) -> Result<Self, RecordError> {
-        let folder = state.join(format!("site={site}"));
-        let index = folder.join("uploads.json");
-        let sent = fs::read(&index)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .unwrap_or_default();
-        let path = folder.join(OWNER);
-        let owner = match fs::read_to_string(&path) {
-            Ok(owner) if !owner.trim().is_empty() => owner.trim().to_owned(),
-            _ => {
-                let mut bytes = [0; 16];
-                getrandom::fill(&mut bytes).map_err(|error| RecordError::Random(error.to_string()))?;
-                let owner = hex(&bytes);
-                write_whole(&path, owner.as_bytes()).map_err(|source| RecordError::io(&path, source))?;
-                owner
-            }
-        };
+        let site = config.site.clone();
+        let folder = config.state.join(format!("site={site}"));
+        let sent = kept(&folder.join(SENT)).unwrap_or_default();
+        if let Some(habits) = kept(&folder.join(HABITS)) {
+            remote.expect(habits);
+        }
         let mut uploader = Self {
             remote,
+            config,
+            opened_with,
             data,
             site,
-            index,
             sent,
-            owner,
+            stuck: BTreeMap::new(),
+            owner: owner(&folder)?,
+            folder,
             claim: None,
+            tried: false,
             shared,
         };
         // A store that answers slowly or not at all must not keep the tests waiting; the first pass claims the site then.
@@ -120,7 +133,7 @@ impl Uploader {
         match renewed {
             Err(error @ RecordError::Claimed { .. }) => Err(error),
             Err(error) => {
-                uploader.problem(&error);
+                uploader.problem(&error.to_string());
                 Ok(uploader)
             }
             Ok(()) => Ok(uploader),
@@ -135,98 +148,212 @@ impl Uploader {
                 order = orders.recv() => order,
                 () = tokio::time::sleep(wait) => Some(Upload::Sealed),
             };
-            let ended = self.pass().await.is_ok();
+            let force = match &order {
+                Some(Upload::Reloaded(config)) => {
+                    self.config = Arc::clone(config);
+                    true
+                }
+                _ => false,
+            };
+            self.refresh(force).await;
+            let mut ended = self.pass().await;
+            if matches!(&ended, Err(denied) if *denied) && self.refresh(true).await {
+                // The key was changed: that of now may be right.
+                ended = self.pass().await;
+            }
             match order {
                 None => return,
                 Some(Upload::Close(done)) => {
-                    if ended && self.claim.is_some() {
+                    if ended.is_ok() && self.claim.is_some() {
                         let _ = self.remote.delete(&self.claim_name()).await;
                     }
                     let _ = done.send(());
                     return;
                 }
-                Some(Upload::Sealed) => {}
+                Some(Upload::Sealed | Upload::Reloaded(_)) => {}
             }
-            wait = if ended { RENEWING.to_std() } else { RETRY };
+            wait = if ended.is_ok() { RENEWING.to_std() } else { RETRY };
         }
     }
 
-    fn problem(&self, error: &RecordError) {
+    /// Opens the store again if the secret or, after a reload, the way to it has changed; says whether it did. A program that
+    /// gives the secret is asked only if that is forced: it may be slow, or ask somebody.
+    async fn refresh(&mut self, force: bool) -> bool {
+        let DataLocation::ObjectStore(address) = &self.config.data else {
+            return false;
+        };
+        let account = self.config.account(self.config.object_store.account.as_ref());
+        let is_program = account.is_some_and(|account| match &account.login {
+            Login::Password(source) => matches!(source, SecretSource::Command(_)),
+            Login::OAuth(_) => true,
+        });
+        if is_program && !force {
+            return false;
+        }
+        match open_remote(&self.config, address).await {
+            Ok((remote, secret)) => {
+                let is_new = secret != self.opened_with;
+                if is_new || force {
+                    remote.expect(self.remote.habits());
+                    (self.remote, self.opened_with) = (remote, secret);
+                }
+                if is_new {
+                    tracing::info!("the object store is asked with another key from now on");
+                }
+                is_new
+            }
+            Err(error) => {
+                tracing::warn!("the object store is still asked with the key of before: {error}");
+                false
+            }
+        }
+    }
+
+    fn problem(&self, text: &str) {
         let mut counts = locked(&self.shared.counts);
-        let text = error.to_string();
-        if counts.upload_problem.as_ref() != Some(&text) {
+        if counts.upload_problem.as_deref() != Some(text) {
             tracing::error!("day files can't be sent; they are kept and sent later: {text}");
         }
-        counts.upload_problem = Some(text);
+        counts.upload_problem = Some(text.to_owned());
     }
 
-    /// Sends what has changed since it was sent.
-    async fn pass(&mut self) -> Result<(), RecordError> {
-        let mut result = self.renew().await;
+    /// Sends what has changed since it was sent, each file by itself: one that is refused does not hold up the others. The error
+    /// says whether the store did not accept who asks.
+    async fn pass(&mut self) -> Result<(), bool> {
         let files = self.changed();
-        let mut unsent = files.len();
-        if result.is_ok() {
-            for file in files {
-                // Days that were kept for long take long to send: another probe must not take the claim for one of a probe that is gone.
-                result = match self.renew().await {
-                    Ok(()) => self.send(&file).await,
-                    Err(error) => Err(error),
-                };
-                if result.is_err() {
+        let total = files.len();
+        let mut unsent: BTreeMap<String, RecordError> = BTreeMap::new();
+        let mut lasting = self.renew().await.err();
+        let mut unanswered = 0;
+        for file in files {
+            if lasting.is_some() {
+                break;
+            }
+            // Days that were kept for long take long to send: another probe must not take the claim for one of a probe that is
+            // gone.
+            let sent = match self.renew().await {
+                Ok(()) => self.send(&file).await,
+                Err(error) => {
+                    lasting = Some(error);
                     break;
                 }
-                unsent -= 1;
+            };
+            match sent {
+                Ok(()) => unanswered = 0,
+                Err(error) => {
+                    let is_of_store = matches!(&error, RecordError::Remote(error) if error.is_of_store());
+                    unanswered = if is_of_store { unanswered + 1 } else { 0 };
+                    if unanswered >= UNANSWERED {
+                        lasting = Some(error);
+                        break;
+                    }
+                    unsent.insert(file, error);
+                }
             }
         }
-        locked(&self.shared.counts).unsent = unsent;
-        match &result {
-            Ok(()) => {
+        let is_denied = |error: &RecordError| matches!(error, RecordError::Remote(error) if error.is_denial());
+        let denied = lasting.iter().chain(unsent.values()).any(is_denied);
+        self.stuck = unsent.iter().map(|(name, error)| (name.clone(), error.to_string())).collect();
+        locked(&self.shared.counts).unsent = self.changed().len();
+        self.keep_habits();
+        match (lasting, self.stuck.iter().next()) {
+            (Some(error), _) => self.problem(&error.to_string()),
+            (None, Some((_, reason))) => {
+                let others = match self.stuck.len() {
+                    1 => String::new(),
+                    count => format!(" (and {} more)", count - 1),
+                };
+                self.problem(&format!(
+                    "{} of {total} day files can't be sent: {reason}{others}; the others were sent",
+                    self.stuck.len()
+                ));
+            }
+            (None, None) => {
                 if locked(&self.shared.counts).upload_problem.take().is_some() {
                     tracing::warn!("day files can be sent again to {}", self.remote.address());
                 }
                 self.tidy();
+                return Ok(());
             }
-            Err(error) => self.problem(error),
         }
-        result
+        Err(denied)
+    }
+
+    /// Keeps what was learnt of the store: a restart need not learn it again at the cost of refused requests.
+    fn keep_habits(&self) {
+        let path = self.folder.join(HABITS);
+        let habits = self.remote.habits();
+        if kept::<Habits>(&path).unwrap_or_default() != habits {
+            let written = serde_json::to_vec(&habits).map(|bytes| write_whole(&path, &bytes));
+            if let Ok(Err(error)) = written {
+                tracing::warn!("{}: {error}", path.display());
+            }
+        }
     }
 
     fn claim_name(&self) -> String {
         format!("writers/site={}.json", self.site)
     }
 
-    /// Claims the site, or renews the claim.
+    /// Claims the site, or renews the claim. In a store that doesn't keep conditions the claim is looked at more often, as nothing
+    /// else keeps another probe from writing.
     async fn renew(&mut self) -> Result<(), RecordError> {
         let now = UtcMicros::now();
-        if self.claim.as_ref().is_some_and(|(_, at)| now - *at < RENEWING) {
+        let habits = self.remote.habits();
+        let is_fresh = self.claim.as_ref().is_some_and(|(_, at)| (Micros(0)..RENEWING).contains(&(now - *at)));
+        if is_fresh && habits.guards() || habits.write_once && self.claim.is_some() {
             return Ok(());
         }
         let name = self.claim_name();
-        let known = match self.remote.get(&name).await? {
-            None => None,
-            Some((version, bytes)) => {
-                if let Ok(claim) = serde_json::from_slice::<Claim>(&bytes)
-                    && claim.owner != self.owner
-                    && now - claim.renewed_at < STALE
-                {
-                    self.claim = None;
-                    return Err(RecordError::Claimed {
-                        address: self.remote.address().to_owned(),
-                        site: self.site.clone(),
-                        holder: claim.name,
-                    });
-                }
-                Some(version)
-            }
-        };
+        let known = self.claimed_by_us(&name).await?;
+        if is_fresh && known.is_some() {
+            return Ok(());
+        }
         let claim = Claim {
             owner: self.owner.clone(),
             name: format!("{}, last seen {now}", this_process()),
             renewed_at: now,
         };
         let bytes = serde_json::to_vec(&claim).map_err(|error| RecordError::Encode(error.to_string()))?;
-        self.claim = Some((self.remote.put(&name, bytes, known.as_ref()).await?, now));
+        let mut version = match self.remote.put(&name, bytes.clone(), known.as_ref()).await {
+            // An earlier claim stays for ever there; it says who was first.
+            Err(RemoteError::WriteOnce(_)) => known.unwrap_or_default(),
+            put => put?,
+        };
+        if !self.tried {
+            self.remote.try_conditions(&name, &bytes).await?;
+            self.tried = true;
+            let habits = self.remote.habits();
+            if !habits.guards() && !habits.write_once {
+                tracing::warn!("{}: {}", self.remote.address(), habits.told().join("; "));
+                tokio::time::sleep(SETTLING).await;
+            }
+            // What was tried may have made it another version.
+            if let Some(seen) = self.claimed_by_us(&name).await? {
+                version = seen;
+            }
+        }
+        self.claim = Some((version, now));
         Ok(())
+    }
+
+    /// The version of the claim, if there is one and it is ours or that of a probe that is gone.
+    async fn claimed_by_us(&mut self, name: &str) -> Result<Option<Version>, RecordError> {
+        let Some((version, bytes)) = self.remote.get(name).await? else {
+            return Ok(None);
+        };
+        if let Ok(claim) = serde_json::from_slice::<Claim>(&bytes)
+            && claim.owner != self.owner
+            && UtcMicros::now() - claim.renewed_at < STALE
+        {
+            self.claim = None;
+            return Err(RecordError::Claimed {
+                address: self.remote.address().to_owned(),
+                site: self.site.clone(),
+                holder: claim.name,
+            });
+        }
+        Ok(Some(version))
     }
 
     /// Day files that are not as they were sent, oldest first, by their names in the lake.
@@ -241,13 +368,15 @@ impl Uploader {
                 let name = format!("{folder}/{day}/{kind}.parquet");
                 if let Some((size, modified_ns)) = stamp(&self.data.join(&name)) {
                     let same = |sent: &Sent| (sent.size, sent.modified_ns) == (size, modified_ns);
-                    if !self.sent.get(&name).is_some_and(same) {
+                    let may_go = !self.remote.habits().write_once || is_complete(&self.data.join(&name), kind, &day);
+                    if may_go && !self.sent.get(&name).is_some_and(same) {
                         changed.push(name);
                     }
                 }
             }
         }
-        changed.sort_unstable();
+        // What could not be sent last time comes last: whatever it is about, it must not take the place of the others.
+        changed.sort_unstable_by_key(|name| (self.stuck.contains_key(name), name.clone()));
         changed
     }
 
@@ -270,7 +399,8 @@ impl Uploader {
                     self.sent.insert(name.to_owned(), sent);
                     let bytes =
                         serde_json::to_vec(&self.sent).map_err(|error| RecordError::Encode(error.to_string()))?;
-                    return write_whole(&self.index, &bytes).map_err(|source| RecordError::io(&self.index, source));
+                    let index = self.folder.join(SENT);
+                    return write_whole(&index, &bytes).map_err(|source| RecordError::io(&index, source));
                 }
                 Err(RemoteError::Changed(_)) if attempt < 2 => {
                     // The state folder is a new one, or a second writer was there: either way its rows must stay.
@@ -353,6 +483,41 @@ impl Uploader {
     }
 }
 
+/// What a small file of the state says; nothing if it can't be read.
+fn kept<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// The random name under which this state folder claims its site; made at the first start.
+fn owner(folder: &Path) -> Result<String, RecordError> {
+    let path = folder.join(OWNER);
+    match fs::read_to_string(&path) {
+        Ok(owner) if !owner.trim().is_empty() => Ok(owner.trim().to_owned()),
+        _ => {
+            let mut bytes = [0; 16];
+            getrandom::fill(&mut bytes).map_err(|error| RecordError::Random(error.to_string()))?;
+            let owner = hex(&bytes);
+            write_whole(&path, owner.as_bytes()).map_err(|source| RecordError::io(&path, source))?;
+            Ok(owner)
+        }
+    }
+}
+
+/// Whether nothing of a day changes any more: it is over, all of its tests are recorded, and none of its samples is provisional.
+/// At the latest that is so when the longest horizon has ended.
+fn is_complete(path: &Path, kind: &str, folder: &str) -> bool {
+    let Some(date) = folder.strip_prefix("date=").and_then(|date| date.parse::<Date>().ok()) else {
+        return false;
+    };
+    let is_over = |after: Micros| (UtcMicros::now() - after - Micros::from_secs(86_400)).utc_date() >= date;
+    if !is_over(COMPLETE) {
+        return false;
+    }
+    kind != Sample::FOLDER
+        || is_over(LONGEST_HORIZON + COMPLETE)
+        || read_sorted::<Sample>(path).is_ok_and(|samples| !samples.iter().any(Sample::is_provisional))
+}
+
 /// Size and time of a file.
 fn stamp(path: &Path) -> Option<(u64, u128)> {
     let metadata = fs::metadata(path).ok()?;
@@ -360,15 +525,13 @@ fn stamp(path: &Path) -> Option<(u64, u128)> {
     Some((metadata.len(), modified.as_nanos()))
 }
 
+/// Adds the rows of another file to a day's, whoever wrote either.
 fn merge<R: Record>(data: &Path, site: &SiteName, date: Date, theirs: &Path) -> Result<(), LakeError> {
     let path = day_path::<R>(data, site, date);
     let sealed = DayReader::<R>::open(&path)?.as_ref().and_then(DayReader::sealed);
-    let ours: Vec<R> = read_day(&path)?;
-    let mut writer = DayWriter::create(data, site, date)?;
-    let theirs = DayReader::<R>::open(theirs)?;
-    for row in Merged::new(theirs.into_iter().flatten(), ours.into_iter()) {
-        writer.push(row?)?;
-    }
-    writer.publish(sealed.as_ref())?;
+    let ours: Vec<R> = read_sorted(&path)?;
+    let theirs: Vec<R> = read_sorted(theirs)?;
+    let merged = Merged::new(theirs.into_iter().map(Ok), ours.into_iter());
+    rewrite_day(data, site, date, merged.collect::<Result<_, _>>()?, sealed.as_ref())?;
     Ok(())
 }

@@ -114,16 +114,10 @@ impl Shelf for Folder {
             .map_err(DeliveryError::io(&path))?;
         // Makes the name last. A network file system may refuse to sync a folder, and a drop box lets nobody open it: the file has its
         // name all the same.
-        let synced = async { fs::File::open(&self.now).await?.sync_all().await };
-        match synced.await {
-            Err(error)
-                if !matches!(
-                    error.kind(),
-                    io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied
-                ) =>
-            {
-                Err(DeliveryError::io(&self.now)(error))
-            }
+        let folder = self.now.clone();
+        let synced = tokio::task::spawn_blocking(move || mailqos_core::files::sync_folder(&folder)).await;
+        match synced.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(DeliveryError::io(&self.now)(error)),
             _ => Ok(()),
         }
     }

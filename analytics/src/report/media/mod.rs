@@ -147,11 +147,7 @@ fn own_partials(medium: &Medium, own: Option<&Path>) -> Result<BTreeMap<String, 
         if !name.ends_with(&format!(".{}", medium.extension)) || name.starts_with('.') {
             continue;
         }
-        if std::fs::metadata(&path).map_err(failed(&path))?.len() > MAX_PARTIAL {
-            let text = format!("{}: larger than {} MB", path.display(), MAX_PARTIAL >> 20);
-            return Err(MediaError::Template(text));
-        }
-        let text = std::fs::read_to_string(&path).map_err(failed(&path))?;
+        let text = mailqos_core::files::read_text(&path, MAX_PARTIAL).map_err(failed(&path))?;
         found.insert(name, (path, text));
     }
     Ok(found)

@@ -62,13 +62,8 @@ pub(in crate::report) fn picture(file: &std::path::Path, alternative: &str, widt
         Some(extension) if extension == "svg" => "image/svg+xml",
         _ => return Err(format!("{}: neither PNG, JPEG nor SVG", file.display())),
     };
-    let size = std::fs::metadata(file)
-        .map_err(|error| format!("{}: {error}", file.display()))?
-        .len();
-    if size > MAX_BYTES {
-        return Err(format!("{}: larger than {} MB", file.display(), MAX_BYTES >> 20));
-    }
-    let bytes = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let bytes =
+        mailqos_core::files::read(file, MAX_BYTES).map_err(|error| format!("{}: {error}", file.display()))?;
     Ok(Picture {
         name,
         media_type,

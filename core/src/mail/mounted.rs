@@ -1,0 +1,122 @@
+//! Who may read the file of a secret.
+//!
+//! A file is accepted if one of these holds:
+//! 1. Nobody but its owner can read or write it.
+//! 2. It belongs to root, this process runs as somebody else and in the file's group, the group can only read, and all others can
+//!    do nothing: what root has given to this program.
+//! 3. An orchestrator mounted it: it belongs to root or to this user, only its owner can write it, and it lies where only
+//!    orchestrators put files: below `/run/secrets` (Docker, Podman, Kubernetes' service accounts), in a volume of Kubernetes
+//!    (whose files are reached by a link to a folder such as `..2026_11_30_16_20_05.1`), or on a read-only mount of its own that
+//!    is in memory or holds nothing but this file. Such a file is within the container alone, whatever its mode is there.
+
+use std::{
+    fs::Metadata,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::{Component, Path},
+};
+
+use super::SecretError;
+
+/// Refuses a file that others can read.
+pub(super) fn check(path: &Path, about: &Metadata) -> Result<(), SecretError> {
+    let mode = about.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let me = rustix::process::geteuid().as_raw();
+    let owner = about.uid();
+    let only_owner_writes = mode & 0o022 == 0;
+    let from_root = owner == 0 && me != 0 && mode & 0o007 == 0 && in_group(about.gid());
+    let mounted = (owner == 0 || owner == me) && path.canonicalize().is_ok_and(|real| is_mounted(&real));
+    if only_owner_writes && (from_root || mounted) {
+        return Ok(());
+    }
+    let shown = path.display();
+    let remedy = if owner == me {
+        format!("run: chmod 600 {shown}")
+    } else {
+        format!(
+            "give this user (id {me}) a copy of its own that nobody else can read, or let root own it, with mode 440 and a group \
+             of this user; in a container, mount it below /run/secrets"
+        )
+    };
+    Err(SecretError::Exposed {
+        path: path.to_owned(),
+        mode,
+        owner: if owner == me {
+            String::new()
+        } else {
+            format!(", owned by user {owner}")
+        },
+        remedy,
+    })
+}
+
+fn in_group(group: u32) -> bool {
+    rustix::process::getegid().as_raw() == group
+        || rustix::process::getgroups().is_ok_and(|groups| groups.iter().any(|own| own.as_raw() == group))
+}
+
+/// Whether a file, by its path without links, lies where only orchestrators put files.
+fn is_mounted(real: &Path) -> bool {
+    real.starts_with("/run/secrets")
+        || real.starts_with("/var/run/secrets")
+        || real.components().any(|part| match part {
+            Component::Normal(name) => name.as_encoded_bytes().starts_with(b"..") && name.len() > 2,
+            _ => false,
+        })
+        || std::fs::read_to_string("/proc/self/mountinfo").is_ok_and(|mounts| has_own_mount(real, &mounts))
+}
+
+/// Whether a file is on a read-only mount that is in memory, or on one that holds nothing else; by the text of
+/// `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+fn has_own_mount(real: &Path, mounts: &str) -> bool {
+    let mut best: Option<(usize, bool)> = None;
+    for line in mounts.lines() {
+        let Some((head, tail)) = line.split_once(" - ") else {
+            continue;
+        };
+        let mut words = head.split(' ').skip(4);
+        let (Some(point), Some(options)) = (words.next(), words.next()) else {
+            continue;
+        };
+        // Spaces, tabs, line ends and backslashes in names are written in octal.
+        let point = point.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\");
+        let point = Path::new(&point);
+        let depth = point.components().count();
+        if real.starts_with(point) && best.is_none_or(|(deepest, _)| depth >= deepest) {
+            let in_memory = matches!(tail.split(' ').next(), Some("tmpfs" | "ramfs"));
+            let read_only = options.split(',').any(|option| option == "ro");
+            best = Some((depth, read_only && (in_memory || point == real)));
+        }
+    }
+    best.is_some_and(|(_, own)| own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_of_orchestrators_are_told_from_others() {
+        let mounts = "\
+22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw
+23 22 0:21 / /run rw,nosuid - tmpfs tmpfs rw
+24 22 0:22 / /etc/mail\\040keys ro,relatime - tmpfs tmpfs rw
+25 22 8:1 /srv/p /app/password ro,relatime - ext4 /dev/sda1 rw
+26 22 8:1 /srv/q /app/other rw,relatime - ext4 /dev/sda1 rw
+";
+        for (path, own) in [
+            ("/etc/mailqos/password", false),
+            ("/run/password", false),
+            ("/etc/mail keys/password", true),
+            ("/app/password", true),
+            ("/app/other", false),
+        ] {
+            assert_eq!(has_own_mount(Path::new(path), mounts), own, "{path}");
+        }
+        assert!(is_mounted(Path::new("/etc/keys/..2026_11_30_16_20_05.123/password")));
+        assert!(is_mounted(Path::new("/run/secrets/kubernetes.io/serviceaccount/token")));
+        assert!(!is_mounted(Path::new("/etc/keys/password")));
+    }
+}
