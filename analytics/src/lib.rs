@@ -9,5 +9,6 @@ pub mod fuzzing;
 pub mod lake;
 pub mod parallel;
 pub mod report;
+pub mod rounding;
 pub mod schedule;
 pub mod timing;

@@ -182,6 +182,34 @@ fn cannot_sync(error: &io::Error) -> bool {
     is_errno || kinds.contains(&error.kind())
 }
 
+/// Whether an error of a lock is not one of the disk: no lock service answers (NFS), or there is no such call (some file systems in
+/// user space and shares).
+pub(crate) fn gives_no_locks(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        [Errno::NOLCK, Errno::OPNOTSUPP, Errno::NOTSUP, Errno::NOSYS, Errno::INVAL]
+            .iter()
+            .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    }
+    #[cfg(not(unix))]
+    {
+        error.kind() == io::ErrorKind::Unsupported
+    }
+}
+
+/// An error of a lock, saying what it means where the file system has no locks.
+pub fn lock_error(error: io::Error) -> io::Error {
+    if gives_no_locks(&error) {
+        io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("this file system gives no locks ({error}); put the folder of the state on a local disk"),
+        )
+    } else {
+        error
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

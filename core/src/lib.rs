@@ -12,3 +12,4 @@ pub mod lake;
 pub mod mail;
 pub mod model;
 pub mod transcripts;
+pub mod zones;

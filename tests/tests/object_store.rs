@@ -6,11 +6,14 @@
 
 use std::collections::BTreeSet;
 
-use mailqos_core::model::{Micros, UtcMicros};
+use mailqos_core::{
+    lake::DayWriter,
+    model::{Micros, Outcome, Sample, UtcMicros},
+};
 use mailqos_tests::{
     lake::{self, Row},
     secrets::secret_file,
-    servers::{KEY_ID, MailServer, ObjectStore, Options, PROBE},
+    servers::{KEY_ID, MailServer, ObjectStore, Options, PROBE, StoreHabits},
     setting::{Setting, until},
 };
 
@@ -122,4 +125,171 @@ async fn a_lake_in_an_object_store_loses_nothing() {
     for text in [words, String::from_utf8_lossy(&refused.stderr).into_owned()] {
         assert!(!text.contains(SECRET));
     }
+}
+
+/// What `stats` counts of all tests.
+fn counted(setting: &Setting) -> u64 {
+    let day = Micros::from_secs(86_400);
+    let (from, to) = (UtcMicros::now() - day, UtcMicros::now() + day + day);
+    let (from, to) = (from.utc_date().to_string(), to.utc_date().to_string());
+    let arguments = ["stats", "--from", &from, "--to", &to, "--format", "json"];
+    let stats: serde_json::Value = serde_json::from_str(&setting.succeed("mailqos-analytics", &arguments)).expect("JSON");
+    let sum = |key: &str| stats[0][key].as_u64().unwrap_or_default();
+    sum("tests") + sum("not_tested")
+}
+
+/// A probe replaces its day in the store again and again, loses its state, and goes on; the store has what was measured once.
+async fn lives_with(name: &str, habits: StoreHabits, told: &str) {
+    let store = ObjectStore::start_with(habits).await.expect("a store");
+    let server = MailServer::start(Options::default()).await.expect("an embedded server");
+    let first = setting(&store, &server);
+    let checked = first.succeed("mailqos-probe", &["check", "--connect"]);
+    assert!(checked.contains(told), "{name}: {checked}");
+    assert!(!store.names().iter().any(|name| name.contains("check-")), "{name}: {:?}", store.names());
+    let probe = first.start_probe();
+    until("a day is in the store", || !rows(&store).is_empty()).await;
+    let before = rows(&store).len();
+    until("it was replaced", || rows(&store).len() > before).await;
+    let log = probe.log();
+    assert!(probe.stop().success(), "{name}");
+    assert!(!log.contains("can't be sent"), "{name}: {log}");
+    let kept = starts(&rows(&store));
+    assert_eq!(kept.len(), rows(&store).len(), "{name}: none is there twice");
+    // Another machine, or a lost state folder.
+    let second = setting(&store, &server);
+    let probe = second.start_probe();
+    until("more samples came", || starts(&rows(&store)).len() >= kept.len() + 2).await;
+    assert!(probe.stop().success(), "{name}");
+    let all = rows(&store);
+    assert!(kept.is_subset(&starts(&all)), "{name}: nothing is lost");
+    assert_eq!(starts(&all).len(), all.len(), "{name}: none is there twice");
+    assert_eq!(counted(&second), all.len() as u64, "{name}");
+    // What has not changed is not fetched again.
+    let reads = store.reads();
+    assert_eq!(counted(&second), all.len() as u64, "{name}");
+    assert_eq!(store.reads(), reads, "{name}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stores_with_other_habits_get_every_sample_once() {
+    let none = StoreHabits::default();
+    tokio::join!(
+        lives_with("unquoted", StoreHabits { unquoted: true, ..none }, "without quotes"),
+        lives_with("no conditions", StoreHabits { refuses_conditions: true, ..none }, "knows no conditional writes"),
+        lives_with("object lock", StoreHabits { wants_checksum: true, versioned: true, ..none }, "wants a checksum"),
+        lives_with("versions", StoreHabits { versioned: true, ..none }, "keeps conditions"),
+        lives_with("no ETag", StoreHabits { no_etag: true, ..none }, "keeps conditions"),
+        lives_with("ignoring", StoreHabits { ignores_conditions: true, ..none }, "ignores conditions"),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_store_that_ignores_conditions_the_second_probe_of_a_site_gives_way() {
+    let store = ObjectStore::start_with(StoreHabits {
+        ignores_conditions: true,
+        ..StoreHabits::default()
+    })
+    .await
+    .expect("a store");
+    let server = MailServer::start(Options::default()).await.expect("an embedded server");
+    let settings = [setting(&store, &server), setting(&store, &server)];
+    let [one, other] = settings.each_ref().map(Setting::start_probe);
+    until("one of them has the site", || !rows(&store).is_empty()).await;
+    until("the other one gave way", || {
+        [&one, &other].iter().any(|probe| probe.log().contains("another probe writes for the site cloud"))
+    })
+    .await;
+    let before = starts(&rows(&store));
+    until("the first one goes on", || starts(&rows(&store)).len() >= before.len() + 2).await;
+    assert!(before.is_subset(&starts(&rows(&store))), "nothing was overwritten");
+    for probe in [one, other] {
+        probe.kill();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_never_replaces_gets_a_day_once_it_is_complete() {
+    let store = ObjectStore::start_with(StoreHabits {
+        write_once: true,
+        ..StoreHabits::default()
+    })
+    .await
+    .expect("a store");
+    let server = MailServer::start(Options::default()).await.expect("an embedded server");
+    let setting = setting(&store, &server);
+    let checked = setting.succeed("mailqos-probe", &["check", "--connect"]);
+    assert!(checked.contains("never replaces an object"), "{checked}");
+    // A day of last week, which an earlier life of the probe could not send.
+    let old = UtcMicros::now() - Micros::from_secs(7 * 86_400);
+    let site = "cloud".parse().expect("a name");
+    let sample = Sample::new("mail".parse().expect("a name"), old, Outcome::Ok);
+    let mut day = DayWriter::create(&setting.path("state/lake"), &site, old.utc_date()).expect("a day");
+    day.push(sample).expect("a row");
+    day.publish(None).expect("published");
+    let probe = setting.start_probe();
+    until("the old day is there", || {
+        store.names().iter().any(|name| name.contains(&format!("date={}", old.utc_date())))
+    })
+    .await;
+    assert!(probe.stop().success());
+    // Today would be there for ever as it was at its first upload.
+    let today = format!("samples/site=cloud/date={}", UtcMicros::now().utc_date());
+    assert!(!store.names().iter().any(|name| name.contains(&today)), "{:?}", store.names());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_refused_object_holds_up_no_other_and_is_named() {
+    let store = ObjectStore::start().await.expect("a store");
+    let server = MailServer::start(Options::default()).await.expect("an embedded server");
+    let setting = setting(&store, &server);
+    // Events come before samples in the order of their names.
+    store.set_refused("/events/");
+    let probe = setting.start_probe();
+    until("samples are in the store", || rows(&store).len() >= 2).await;
+    until("it is said which file is stuck, and why", || {
+        let log = probe.log();
+        log.contains("day files can't be sent") && log.contains("/events/") && log.contains("AccessDenied")
+    })
+    .await;
+    let status = setting.run("mailqos-probe", &["status", "--format", "json"]);
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(status.contains("AccessDenied"), "{status}");
+    store.set_refused("");
+    until("it is sent, too", || store.names().iter().any(|name| name.contains("/events/"))).await;
+    assert!(probe.stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_key_is_used_without_a_restart_and_a_token_of_another_key_never() {
+    let store = ObjectStore::start().await.expect("a store");
+    let server = MailServer::start(Options::default()).await.expect("an embedded server");
+    let mut setting = setting(&store, &server);
+    let mut command = setting.command("mailqos-probe");
+    command.arg("run").env("AWS_SESSION_TOKEN", "of-somebody-else").env("AWS_ACCESS_KEY_ID", "AKIAOTHER");
+    let probe = setting.start(&mut command);
+    until("samples are in the store", || !rows(&store).is_empty()).await;
+    store.set_key("AKIANEWNEWNEWNEW");
+    until("the old key is refused", || probe.log().contains("AccessDenied")).await;
+    let before = rows(&store).len();
+    setting.replace(KEY_ID, "AKIANEWNEWNEWNEW");
+    setting.write();
+    setting.succeed("mailqos-probe", &["reload"]);
+    until("the new key is used", || rows(&store).len() > before).await;
+    assert!(probe.stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_no_lake_has_stops_nobody() {
+    let store = ObjectStore::start().await.expect("a store");
+    let server = MailServer::start(Options::default()).await.expect("an embedded server");
+    let setting = setting(&store, &server);
+    let probe = setting.start_probe();
+    until("samples are in the store", || rows(&store).len() >= 2).await;
+    assert!(probe.stop().success());
+    let expected = rows(&store).len() as u64;
+    // <https://github.com/developmentseed/obstore/issues/429>: one such key made the listing of all others fail.
+    for key in ["samples//x.parquet", "samples/./y.parquet", "samples/site=cloud/../z.parquet"] {
+        store.put(&format!("bucket/some/lake/{key}"), b"x");
+    }
+    assert_eq!(counted(&setting), expected);
 }

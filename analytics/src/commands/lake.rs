@@ -151,7 +151,7 @@ fn delimiter(text: &str) -> Result<u8, String> {
 }
 
 fn timezone(text: &str) -> Result<TimeZone, String> {
-    TimeZone::get(text).map_err(|_| "write an IANA name such as Europe/Berlin or UTC".into())
+    mailqos_core::zones::get(text).map_err(|_| "write an IANA name such as Europe/Berlin or UTC".into())
 }
 
 fn moment(text: &str) -> Result<UtcMicros, String> {

@@ -273,7 +273,7 @@ fn definition(args: &Args, config: Option<&Config>) -> Result<Definition, Failur
         definition.language = language.clone();
     }
     if let Some(name) = &args.timezone {
-        definition.timezone = Some(TimeZone::get(name).map_err(|_| {
+        definition.timezone = Some(mailqos_core::zones::get(name).map_err(|_| {
             Failure::usage(
                 format!("{name:?} is no time zone"),
                 "write an IANA name such as Europe/Berlin, Australia/Lord_Howe or UTC",

@@ -11,9 +11,12 @@ use mailqos_core::{
 use super::{
     Failure, Global, print,
     source::{SourceArgs, lake_failure, suggestion, weekday},
-    table::{Cell, Format, Table, moment, per_cent},
+    table::{Cell, Format, Table, moment, per_cent, per_cent_beside},
 };
-use crate::figures::service_level::{self, Entry, Judgement, LevelReport, Value, Verdict, Why};
+use crate::{
+    figures::service_level::{self, Amount, Entry, Judgement, LevelReport, Value, Verdict, Why},
+    rounding::decimals_apart,
+};
 
 /// Whether the service levels of the configuration were met: what was measured, the error budget and what of it is spent,
 /// how fast it is spent, and how the period will end.
@@ -335,17 +338,39 @@ fn shown(entry: &Entry, judgement: &Judgement, is_over: bool) -> Vec<Cell> {
     };
     let measured = match judgement.value {
         Value::Unknown => None,
-        Value::Share(share) => Some(per_cent(share, entry.tests)),
-        Value::Time(micros) => Some(format!("{:.3} s", micros / 1e6)),
+        Value::Share(share) => Some(match &judgement.target {
+            LevelTarget::Availability(goal) | LevelTarget::Uptime(goal) | LevelTarget::DeliveredWithin { share: goal, .. } => {
+                per_cent_beside(share, goal.as_f64(), entry.tests)
+            }
+            LevelTarget::Percentile { .. } => per_cent(share, entry.tests),
+        }),
+        Value::Time(micros) => Some(match &judgement.target {
+            LevelTarget::Percentile { limit, .. } => {
+                let (value, limit) = (micros / 1e6, limit.0 as f64 / 1e6);
+                let decimals = decimals_apart(value, limit, 3);
+                format!("{value:.decimals$} s")
+            }
+            _ => format!("{:.3} s", micros / 1e6),
+        }),
         Value::NotDelivered => Some("not delivered".to_owned()),
     };
+    // Of a budget of 8.9 tests eight may fail.
+    let tests_of = |tests: Amount| format!("{:.0} tests", (tests.whole + 1e-6).floor());
+    let minutes_of = |time: Amount| {
+        let decimals = decimals_apart(time.spent / 60e6, time.whole / 60e6, 1);
+        format!("{:.decimals$} min", time.whole / 60e6)
+    };
     let budget = match (judgement.time, judgement.tests) {
-        (Some(time), Some(tests)) => Some(format!("{:.0} tests, {:.1} min", tests.whole, time.whole / 60e6)),
-        (Some(time), None) => Some(format!("{:.1} min", time.whole / 60e6)),
-        (None, Some(tests)) => Some(format!("{:.0} tests", tests.whole)),
+        (Some(time), Some(tests)) => Some(format!("{}, {}", tests_of(tests), minutes_of(time))),
+        (Some(time), None) => Some(minutes_of(time)),
+        (None, Some(tests)) => Some(tests_of(tests)),
         (None, None) => None,
     };
-    let percent = |share: f64| format!("{:.0} %", share * 100.0);
+    // What is spent of a budget must not look like all of it unless it is.
+    let percent = |share: f64| {
+        let decimals = decimals_apart(share * 100.0, 100.0, 0);
+        format!("{:.decimals$} %", share * 100.0)
+    };
     let ends = judgement.forecast.map(|forecast| {
         let range = forecast.interval.map_or_else(String::new, |(low, high)| {
             format!(" ({:.0}–{:.0})", low * 100.0, high * 100.0)

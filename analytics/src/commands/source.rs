@@ -108,7 +108,7 @@ impl SourceArgs {
             None
         };
         let timezone = match (&self.timezone, &config) {
-            (Some(name), _) => TimeZone::get(name).map_err(|_| {
+            (Some(name), _) => mailqos_core::zones::get(name).map_err(|_| {
                 Failure::usage(
                     format!("{name:?} is no time zone"),
                     "write an IANA name such as Europe/Berlin, Australia/Lord_Howe or UTC",
@@ -257,6 +257,9 @@ impl Source {
         for (path, reason) in self.lake.skipped() {
             print(format!("\nLeft out: {} ({reason}).\n", path.display()))?;
         }
+        for text in self.lake.doubles() {
+            print(format!("\nCounted once: {text}.\n"))?;
+        }
         Ok(())
     }
 
@@ -264,6 +267,9 @@ impl Source {
     pub fn remarks(&self, empty: bool) {
         for (path, reason) in self.lake.skipped() {
             tracing::warn!("left out the corrupt file {}: {reason}", path.display());
+        }
+        for text in self.lake.doubles() {
+            tracing::warn!("{text}");
         }
         if !empty {
             return;

@@ -6,7 +6,7 @@ use mailqos_core::model::{Micros, UtcMicros};
 use polars::prelude::{Column, DataFrame, NamedFrom as _, ParquetWriter, Series};
 
 use super::{Failure, print};
-use crate::figures::Calendar;
+use crate::{figures::Calendar, rounding::decimals_apart};
 
 /// How an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -114,6 +114,17 @@ pub fn per_cent(value: f64, of: u64) -> String {
             return if value < 0.5 { "under 0.001 %" } else { "over 99.999 %" }.to_owned();
         }
         decimals += 1;
+    }
+}
+
+/// The same beside what was promised: with as many decimals as it takes to see whether it was reached.
+pub fn per_cent_beside(value: f64, goal: f64, of: u64) -> String {
+    let usual = (of.max(1).ilog10() as usize).saturating_sub(2).clamp(1, 4);
+    let decimals = decimals_apart(value * 100.0, goal * 100.0, usual);
+    if decimals > usual {
+        format!("{:.decimals$} %", value * 100.0)
+    } else {
+        per_cent(value, of)
     }
 }
 

@@ -265,7 +265,7 @@ impl Outbox {
         match lock.try_lock() {
             Ok(()) => Ok(Some(lock)),
             Err(fs::TryLockError::WouldBlock) => Ok(None),
-            Err(fs::TryLockError::Error(error)) => Err(failed(&path)(error)),
+            Err(fs::TryLockError::Error(error)) => Err(failed(&path)(mailqos_core::files::lock_error(error))),
         }
     }
 

@@ -6,6 +6,7 @@ use std::{
     fs::File,
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
     sync::Arc,
     time::SystemTime,
 };
@@ -616,6 +617,8 @@ fn hops(frame: &DataFrame) -> Option<Vec<Way>> {
 /// The decoded rows of a file that a batch needs.
 #[derive(Default)]
 pub(super) struct Part {
+    /// The file that it is of.
+    pub(super) path: PathBuf,
     monitors: Vec<(Arc<str>, Rows)>,
     /// Where the rows of each monitor of the batch are among `monitors`.
     places: Vec<Option<u32>>,
@@ -664,10 +667,12 @@ impl Part {
         }
         let metrics: Vec<(Metric, String)> = query.metrics.iter().map(|m| (*m, m.column())).collect();
         columns.extend(metrics.iter().map(|(_, column)| (column.as_str(), Form::Durations)));
-        match decode(file, known, &columns, wanted)? {
-            Some(decoded) => Self::of(file, decoded, &metrics, wanted),
-            None => Ok(Self::default()),
-        }
+        let mut part = match decode(file, known, &columns, wanted)? {
+            Some(decoded) => Self::of(file, decoded, &metrics, wanted)?,
+            None => Self::default(),
+        };
+        part.path.clone_from(&file.path);
+        Ok(part)
     }
 
     fn of(
@@ -734,6 +739,7 @@ impl Part {
             .map_err(wrong)?
             .map(|column| column.iter().map(|unverified| unverified == Some(true)).collect());
         Ok(Self {
+            path: PathBuf::new(),
             monitors: monitors_of(&monitors, wanted).ok_or_else(|| corrupt(file, "a sample has no monitor"))?,
             places: Vec::new(),
             outcome,
@@ -808,6 +814,7 @@ impl Part {
             monitors.push((name, Rows::Range(first..series.len())));
         }
         Self {
+            path: self.path,
             monitors,
             places: Vec::new(),
             test_interval: measured(&mut series.test_interval),

@@ -74,7 +74,13 @@ pub struct Lake {
     files: Vec<LakeFile>,
     skip_corrupt: bool,
     skipped: Mutex<BTreeMap<PathBuf, String>>,
+    /// What is named like a copy of a site or a day, and was passed over.
+    passed_over: Vec<PathBuf>,
+    doubles: Doubles,
 }
+
+/// How many rows of which file, and of which monitor, are in another file as well: the most that any question met.
+type Doubles = Mutex<BTreeMap<PathBuf, BTreeMap<Arc<str>, usize>>>;
 
 #[derive(Debug, Clone)]
 pub(super) struct LakeFile {
@@ -217,12 +223,21 @@ impl Lake {
             return Err(LakeError::NotFound(data.to_owned()));
         }
         let folder = data.join("samples");
-        let mut files = Vec::new();
+        let (mut files, mut passed_over) = (Vec::new(), Vec::new());
         if folder.is_dir() {
-            for (site, path) in partitions(&folder, "site")? {
+            let sites = partitions(&folder, "site")?;
+            let names: BTreeSet<String> = sites.iter().map(|(site, _)| site.clone()).collect();
+            for (site, path) in sites {
+                if is_copy(&site, &names) {
+                    passed_over.push(path);
+                    continue;
+                }
                 let site: Arc<str> = site.into();
                 for (date, path) in partitions(&path, "date")? {
-                    let Ok(date) = date.parse::<Date>() else { continue };
+                    let Ok(date) = date.parse::<Date>() else {
+                        passed_over.push(path);
+                        continue;
+                    };
                     for (name, path) in entries(&path)? {
                         if name.ends_with(".parquet") && !name.starts_with(['.', '_']) {
                             files.push(LakeFile {
@@ -241,6 +256,8 @@ impl Lake {
             files,
             skip_corrupt: false,
             skipped: Mutex::default(),
+            passed_over,
+            doubles: Mutex::default(),
         })
     }
 
@@ -265,6 +282,27 @@ impl Lake {
                 .collect(),
             Err(_) => Vec::new(),
         }
+    }
+
+    /// What was found twice so far and counts once, or is named like a copy and was passed over: one line each, for people. A
+    /// synchronising program or a person made it, and every other reader counts it twice.
+    pub fn doubles(&self) -> Vec<String> {
+        let passed_over = self.passed_over.iter().map(|path| {
+            format!(
+                "{} is named like a copy of another folder, and was passed over; move it out of the lake",
+                path.display()
+            )
+        });
+        let doubles = self.doubles.lock().map(|doubles| doubles.clone()).unwrap_or_default();
+        let doubles = doubles.into_iter().map(|(path, monitors)| {
+            let count: usize = monitors.values().sum();
+            let rows = if count == 1 { "1 sample".to_owned() } else { format!("{count} samples") };
+            format!(
+                "{rows} of {} are there a second time and were counted once; move copies of day files out of the lake",
+                path.display()
+            )
+        });
+        passed_over.chain(doubles).collect()
     }
 
     /// The folder of the samples.
@@ -558,6 +596,16 @@ fn partitions(folder: &Path, key: &str) -> Result<Vec<(String, PathBuf)>, LakeEr
         .collect())
 }
 
+/// Whether a site is named like a copy of another one that is there: `here (1)`, `here - Copy`, `here.sync-conflict-…`,
+/// `here~`, `here.bak`. No site that a probe writes for has such a name.
+fn is_copy(site: &str, all: &BTreeSet<String>) -> bool {
+    let rest = |name: &String| site.strip_prefix(name.as_str()).map(str::to_ascii_lowercase);
+    all.iter().filter(|name| *name != site).filter_map(rest).any(|rest| {
+        let marks = [" (", " - copy", ".sync-conflict", "~", ".bak", ".orig", " copy", " conflicted", "_conflict", ".old"];
+        marks.iter().any(|mark| rest.starts_with(mark))
+    })
+}
+
 /// The value of a partition: other writers escape what is no letter or digit in it (`Main%20office`), as in an address.
 fn unescaped(name: &str) -> String {
     let mut bytes = Vec::with_capacity(name.len());
@@ -588,7 +636,7 @@ pub struct SeriesIter<'lake> {
     sites: VecDeque<Vec<&'lake LakeFile>>,
     /// The batches of the current site that have not been read.
     batches: VecDeque<Plan<'lake>>,
-    batch: Option<(Batch, usize)>,
+    batch: Option<(Batch<'lake>, usize)>,
     failed: bool,
 }
 
@@ -603,7 +651,8 @@ struct Plan<'lake> {
 type Footers = Arc<HashMap<PathBuf, Footer>>;
 
 /// The decoded parts of a batch, and their monitors.
-struct Batch {
+struct Batch<'lake> {
+    doubles: &'lake Doubles,
     site: Arc<str>,
     parts: Vec<Part>,
     monitors: Vec<Arc<str>>,
@@ -611,17 +660,19 @@ struct Batch {
     contexts: Vec<Micros>,
 }
 
-impl Batch {
+impl Batch<'_> {
     /// Puts the samples of a monitor, named by its number, in the time that the query looks at, in the place of what a series holds.
     fn read(&self, monitor: usize, query: &SeriesQuery, series: &mut Series) {
         series.restart(&self.site, &self.monitors[monitor]);
         series.reserve(self.parts.iter().map(|part| part.count(monitor)).sum(), query);
+        let mut ends = Vec::with_capacity(self.parts.len());
         for part in &self.parts {
             part.add_to(series, query, monitor);
+            ends.push(series.len());
         }
         let context = self.contexts[monitor];
         let (first, last) = ((query.period.from - context).0, (query.period.to + context).0);
-        let sorted = series.started_at.is_sorted();
+        let sorted = series.started_at.is_sorted_by(|a, b| a < b);
         let inside = |at: &i64| first <= *at && *at < last;
         let whole =
             sorted && series.started_at.first().is_none_or(inside) && series.started_at.last().is_none_or(inside);
@@ -631,10 +682,45 @@ impl Batch {
                 .collect();
             if !sorted {
                 rows.sort_by_key(|row| series.started_at[*row as usize]);
+                self.drop_doubles(monitor, series, &mut rows, &ends);
             }
             *series = series.select(&rows);
         }
         series.confine(&query.period);
+    }
+}
+
+impl Batch<'_> {
+    /// Keeps one of several rows of a monitor with the same start, and notes of which file the others were: a settled one, and
+    /// that of the day's own file.
+    fn drop_doubles(&self, monitor: usize, series: &Series, rows: &mut Vec<u32>, ends: &[usize]) {
+        let part = |row: u32| ends.partition_point(|end| *end <= row as usize);
+        let rank = |row: u32| {
+            let settled = !series.provisional.get(row as usize).copied().unwrap_or(false);
+            let own = self.parts.get(part(row)).is_some_and(|part| part.path.ends_with("samples.parquet"));
+            (settled, own)
+        };
+        let mut dropped: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut kept: Vec<u32> = Vec::with_capacity(rows.len());
+        for row in rows.drain(..) {
+            let place = kept.last_mut();
+            match place.filter(|last| series.started_at[**last as usize] == series.started_at[row as usize]) {
+                Some(last) => {
+                    let lost = if rank(row) > rank(*last) { std::mem::replace(last, row) } else { row };
+                    *dropped.entry(part(lost)).or_default() += 1;
+                }
+                None => kept.push(row),
+            }
+        }
+        *rows = kept;
+        let Ok(mut doubles) = self.doubles.lock() else { return };
+        for (part, count) in dropped {
+            if let Some(part) = self.parts.get(part) {
+                let of = doubles.entry(part.path.clone()).or_default();
+                let most = of.entry(Arc::clone(&self.monitors[monitor])).or_default();
+                *most = count.max(*most);
+            }
+        }
     }
 }
 
@@ -725,7 +811,7 @@ impl<'lake> SeriesIter<'lake> {
         Ok(plans)
     }
 
-    fn read(&self, plan: &Plan<'_>) -> Result<Option<Batch>, LakeError> {
+    fn read(&self, plan: &Plan<'_>) -> Result<Option<Batch<'lake>>, LakeError> {
         let Some(first) = plan.files.first() else {
             return Ok(None);
         };
@@ -752,6 +838,7 @@ impl<'lake> SeriesIter<'lake> {
             })
             .collect();
         let mut batch = Batch {
+            doubles: &self.lake.doubles,
             site,
             parts,
             monitors,
@@ -762,7 +849,7 @@ impl<'lake> SeriesIter<'lake> {
     }
 
     /// Adds the samples of those monitors that need more context than was read.
-    fn widen(&self, batch: &mut Batch) -> Result<(), LakeError> {
+    fn widen(&self, batch: &mut Batch<'_>) -> Result<(), LakeError> {
         let read = self.query.days(self.query.context);
         let widest = batch.contexts.iter().max().copied().unwrap_or_default();
         let days = self.query.days(widest);
@@ -800,7 +887,7 @@ impl<'lake> SeriesIter<'lake> {
         Ok(())
     }
 
-    fn next_batch(&mut self) -> Result<Option<Batch>, LakeError> {
+    fn next_batch(&mut self) -> Result<Option<Batch<'lake>>, LakeError> {
         loop {
             if let Some(plan) = self.batches.pop_front() {
                 if let Some(batch) = self.read(&plan)? {

@@ -15,6 +15,9 @@ pub enum PlaceError {
     /// Nobody said where it is.
     #[error("there is no lake: name its folder with --data DIR")]
     Unknown,
+    /// What was named is no place.
+    #[error("{0}; {1}")]
+    NoPlace(String, String),
     /// There is no folder to mirror an object store into.
     #[error("there is no place to keep what is fetched from the object store: set XDG_CACHE_HOME or HOME")]
     NoCache,
@@ -33,8 +36,11 @@ pub enum PlaceError {
 /// There is no lake, or the store can't be reached.
 pub async fn folder(data: Option<&Path>, config: Option<&Config>) -> Result<PathBuf, PlaceError> {
     let (address, config) = match (data, config) {
-        (Some(data), config) => match data.to_str().filter(|text| text.contains("://")) {
-            Some(address) => (address.to_owned(), config),
+        (Some(data), config) => match data.to_str() {
+            Some(text) => match DataLocation::parse(text, Path::new("")).map_err(|(why, help)| PlaceError::NoPlace(why, help))? {
+                DataLocation::ObjectStore(address) => (address, config),
+                DataLocation::Folder(_) => return Ok(data.to_owned()),
+            },
             None => return Ok(data.to_owned()),
         },
         (None, Some(config)) => match &config.data {

@@ -43,6 +43,8 @@ pub struct Facts {
     pub last_sample: Option<UtcMicros>,
     /// Corrupt files that were left out.
     pub skipped: Vec<String>,
+    /// What was found twice and counts once, or is named like a copy and was passed over.
+    pub doubles: Vec<String>,
     /// What this machine's probe has kept of conversations, where a configuration says where.
     pub transcripts: Option<Store>,
     patterns: OnceLock<Vec<Found>>,
@@ -264,6 +266,7 @@ impl Facts {
             log,
             last_sample,
             skipped,
+            doubles: lake.doubles(),
             transcripts: config.map(Store::new),
             patterns: OnceLock::new(),
             buckets: Mutex::default(),

@@ -396,6 +396,12 @@ fn notes(seen: &[(&Facts, Vec<&Monitor>)], l: &Locale) -> Vec<Note> {
             ),
         });
     }
+    let doubles: BTreeSet<&String> = seen.iter().flat_map(|(facts, _)| &facts.doubles).collect();
+    notes.extend(doubles.into_iter().map(|text| Note {
+        status: Status::Warn,
+        title: l.t("Copies of samples counted once").to_owned(),
+        text: text.clone(),
+    }));
     let skipped: BTreeSet<&String> = seen.iter().flat_map(|(facts, _)| &facts.skipped).collect();
     if !skipped.is_empty() {
         notes.push(Note {

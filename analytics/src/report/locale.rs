@@ -10,6 +10,7 @@ use super::languages::{de, sv};
 use crate::{
     charts::{Voice, voice::unit_of},
     figures::{Calendar, Period},
+    rounding::{decimals_apart, exact_span},
 };
 
 pub use crate::charts::voice::DASH;
@@ -263,6 +264,47 @@ impl Locale {
             3_600..=86_399 => two(seconds / 3_600, "h", seconds % 3_600 / 60, "min"),
             _ => two(seconds / 86_400, "d", seconds % 86_400 / 3_600, "h"),
         }
+    }
+
+    /// A share beside what was promised: with as many decimals as it takes to see whether it was reached, at least so many.
+    pub fn share_beside(&self, share: f64, goal: f64, least: usize) -> String {
+        let decimals = decimals_apart(share * 100.0, goal * 100.0, least);
+        self.percent(share, decimals)
+    }
+
+    /// A duration beside its limit: with as many decimals as it takes to see on which side it is.
+    pub fn duration_beside(&self, micros: f64, limit: f64) -> String {
+        let (unit, divisor) = unit_of(limit);
+        let short = self.duration(micros);
+        let decimals = decimals_apart(micros / divisor, limit / divisor, 0);
+        // Three digits are what other durations have.
+        let usual = match (micros / divisor).abs() {
+            _ if divisor == 1.0 => 0,
+            value if value >= 99.95 => 0,
+            value if value >= 9.995 => 1,
+            _ => 2,
+        };
+        if decimals <= usual {
+            return short;
+        }
+        format!("{}{JOIN}{unit}", self.number(micros / divisor, decimals))
+    }
+
+    /// Two spans of time, one measured and one allowed: as people say them, or as exactly as it takes to see which is longer.
+    pub fn spans_beside(&self, spent: f64, whole: f64) -> (String, String) {
+        // From ten minutes on, seconds say nothing.
+        let plain = |micros: f64| {
+            let unit = if micros > 600e6 { 60e6 } else { 1e6 };
+            self.span(Micros(((micros / unit).round() * unit) as i64))
+        };
+        let (short, limit) = (plain(spent), plain(whole));
+        let is_seen = short != limit || (spent - whole).abs() < 1.0;
+        if is_seen && (spent <= whole || spent > whole + 60e6) {
+            return (short, limit);
+        }
+        let decimals = decimals_apart(spent / 1e6, whole / 1e6, 0);
+        let exact = |micros: f64| exact_span(micros, decimals, JOIN, |value, decimals| self.number(value, decimals));
+        (exact(spent), exact(whole))
     }
 
     /// A span that is known to the test interval only: from two minutes on without seconds.

@@ -489,7 +489,7 @@ fn lock(config: &Config, slug: &str) -> Result<Option<std::fs::File>, ScheduleEr
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-        Err(std::fs::TryLockError::Error(error)) => Err(failed(&path, error)),
+        Err(std::fs::TryLockError::Error(error)) => Err(failed(&path, mailqos_core::files::lock_error(error))),
     }
 }
 
@@ -507,7 +507,7 @@ fn change_state(config: &Config, change: impl FnOnce(&mut State)) -> Result<(), 
     let lock = || -> std::io::Result<std::fs::File> {
         std::fs::create_dir_all(folder)?;
         let file = std::fs::File::create(path.with_extension("lock"))?;
-        file.lock()?;
+        file.lock().map_err(mailqos_core::files::lock_error)?;
         Ok(file)
     };
     let _lock = lock().map_err(|error| failed(&path, error))?;

@@ -153,7 +153,7 @@ impl FromToml for jiff::tz::TimeZone {
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
         match &node.data {
-            Data::Text(name) => Self::get(name).map_err(|_| format!("{name:?} is not {}", Self::expected())),
+            Data::Text(name) => crate::zones::get(name).map_err(|_| format!("{name:?} is not {}", Self::expected())),
             _ => Err(String::new()),
         }
     }
@@ -169,11 +169,26 @@ impl FromToml for PathBuf {
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
         match &node.data {
-            Data::Text(text) if text.is_empty() => Err("the path is empty".into()),
-            Data::Text(text) => Ok(node.folder().join(text)),
+            Data::Text(text) if text.trim().is_empty() => Err("the path is empty".into()),
+            Data::Text(text) => match not_a_path(text) {
+                Some(reason) => Err(reason),
+                None => Ok(node.folder().join(text)),
+            },
             _ => Err(String::new()),
         }
     }
+}
+
+/// Why a text that stands where a path should is none; `None` if it may be one.
+pub(super) fn not_a_path(text: &str) -> Option<String> {
+    if text == "~" || text.starts_with("~/") {
+        return Some(format!("{text:?} begins with ~, which only a shell replaces: write the whole path"));
+    }
+    let (scheme, rest) = text.split_once("://")?;
+    Some(match scheme {
+        "file" => format!("{text:?} is an address, not a path: write {:?}", format!("/{}", rest.trim_start_matches('/'))),
+        _ => format!("{text:?} is an address, not a path"),
+    })
 }
 
 /// One value or an array of them.

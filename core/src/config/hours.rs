@@ -1,4 +1,5 @@
-//! Times of day on days of the week, in a time zone: when an action may be carried out, when a recurring maintenance is.
+//! Times of day on days of the week, in a time zone: when an action may be carried out, when a recurring maintenance is, when a
+//! service is promised. They follow the clock on the wall: an hour that it shows twice counts twice, one that it skips not at all.
 
 use jiff::{
     civil::{Date, Time, Weekday},
@@ -79,22 +80,46 @@ impl Hours {
         self.spans
             .iter()
             .filter(move |_| on)
-            .filter_map(move |span| self.occurrence(date, *span))
+            .flat_map(move |span| self.occurrences(date, *span))
     }
 
-    /// `None` where a change of the clocks leaves nothing of it, such as of 02:30 to 03:00.
-    fn occurrence(&self, date: Date, span: Span) -> Option<(UtcMicros, UtcMicros)> {
-        let last = if span.to > span.from {
-            date
-        } else {
-            date.tomorrow().ok()?
+    /// When the clock on the wall shows a time of a span that begins on this date: an hour that a change of the clocks repeats is
+    /// in it twice, of one that is skipped there is nothing.
+    fn occurrences(&self, date: Date, span: Span) -> Vec<(UtcMicros, UtcMicros)> {
+        let last = if span.to > span.from { Ok(date) } else { date.tomorrow() };
+        let Ok(last) = last else { return Vec::new() };
+        let (from, to) = (date.to_datetime(span.from), last.to_datetime(span.to));
+        let (begins, ends) = (self.zone.to_ambiguous_timestamp(from), self.zone.to_ambiguous_timestamp(to));
+        if !(begins.is_ambiguous() || ends.is_ambiguous()) {
+            let both = begins.compatible().and_then(|begin| Ok((begin.into(), ends.compatible()?.into())));
+            return both.into_iter().filter(|(begin, end): &(UtcMicros, UtcMicros)| begin < end).collect();
+        }
+        // Between two changes of the clocks, the wall shows a time once.
+        let (Ok(mut since), Ok(until)) = (begins.earlier(), ends.later()) else {
+            return Vec::new();
         };
-        let moment = |date: Date, time: Time| {
-            let timestamp = self.zone.to_timestamp(date.to_datetime(time)).ok()?;
-            Some(UtcMicros::from(timestamp))
-        };
-        let (begin, end) = (moment(date, span.from)?, moment(last, span.to)?);
-        (begin < end).then_some((begin, end))
+        since -= jiff::SignedDuration::from_hours(3);
+        let mut changes: Vec<jiff::Timestamp> = self
+            .zone
+            .following(since)
+            .map(|change| change.timestamp())
+            .take_while(|change| *change < until)
+            .collect();
+        changes.push(until + jiff::SignedDuration::from_hours(3));
+        let mut found: Vec<(UtcMicros, UtcMicros)> = Vec::new();
+        for change in changes {
+            let offset = self.zone.to_offset(since);
+            if let (Ok(begin), Ok(end)) = (offset.to_timestamp(from), offset.to_timestamp(to)) {
+                let (begin, end) = (UtcMicros::from(begin.max(since)), UtcMicros::from(end.min(change)));
+                match found.last_mut() {
+                    _ if begin >= end => {}
+                    Some((_, before)) if *before == begin => *before = end,
+                    _ => found.push((begin, end)),
+                }
+            }
+            since = change;
+        }
+        found
     }
 
     /// The first moment, not before `at`, that lies within all of these; `None` if there is none in sight.
@@ -273,6 +298,28 @@ mod tests {
                 .next(at("2026-03-29T00:55:00Z"))
                 .expect("one");
             assert!(begin == at(next) && begin < end, "{text}: {begin} to {end}");
+        }
+    }
+
+    #[test]
+    fn an_hour_that_comes_twice_counts_twice_however_it_is_written() {
+        // In Stockholm, 02:00 to 03:00 came twice on 25 October 2026, and not at all on 29 March.
+        let minutes = |text: &str, date: Date| {
+            let spans = hours(&format!("hours = \"{text}\"")).on(date).collect::<Vec<_>>();
+            let length = spans.iter().map(|(begin, end)| (end.0 - begin.0) / 60_000_000).sum::<i64>();
+            (spans.len(), length)
+        };
+        let (fold, gap) = (jiff::civil::date(2026, 10, 25), jiff::civil::date(2026, 3, 29));
+        for (text, twice, skipped) in [
+            ("02:30-02:45", (2, 30), (0, 0)),
+            ("02:00-03:00", (1, 120), (0, 0)),
+            ("01:30-02:30", (2, 90), (1, 30)),
+            ("02:30-03:30", (2, 90), (1, 30)),
+            ("01:00-04:00", (1, 240), (1, 120)),
+            ("00:00-24:00", (1, 1500), (1, 1380)),
+        ] {
+            assert_eq!(minutes(text, fold), twice, "{text}");
+            assert_eq!(minutes(text, gap), skipped, "{text}");
         }
     }
 

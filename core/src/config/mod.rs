@@ -144,6 +144,55 @@ pub enum DataLocation {
     ObjectStore(String),
 }
 
+impl DataLocation {
+    /// The schemes of object stores.
+    const SCHEMES: [&str; 7] = ["s3", "s3a", "az", "azure", "abfs", "abfss", "gs"];
+
+    /// Where a text says that the lake is; a relative folder is one in `folder`.
+    ///
+    /// # Errors
+    /// It is no place that can be meant: why, and what to write.
+    pub fn parse(text: &str, folder: &std::path::Path) -> Result<Self, (String, String)> {
+        let store = "write a folder, or the address of an object store: s3://bucket/prefix, az://container/prefix or \
+                     gs://bucket/prefix";
+        if text.trim().is_empty() {
+            return Err(("the place of the lake is empty".to_owned(), store.to_owned()));
+        }
+        if let Some((scheme, rest)) = text.split_once("://") {
+            let bucket = rest.split('/').next().unwrap_or_default();
+            if Self::SCHEMES.contains(&scheme) {
+                if bucket.trim().is_empty() {
+                    let reason = format!("{text:?} names no bucket");
+                    return Err((reason, format!("write {scheme}://bucket/prefix")));
+                }
+                return Ok(Self::ObjectStore(text.to_owned()));
+            }
+            let help = match scheme.to_ascii_lowercase().as_str() {
+                "http" | "https" => format!(
+                    "if this is an object store, write data = \"s3://bucket/prefix\", and endpoint = {:?} in [object_store]",
+                    format!("{scheme}://{bucket}")
+                ),
+                "file" => format!("write the path alone: {:?}", format!("/{}", rest.trim_start_matches('/'))),
+                "gcs" => format!("write {:?}", format!("gs://{rest}")),
+                "smb" | "cifs" | "nfs" | "sftp" | "ftp" => "mount it, and write the folder".to_owned(),
+                lower if Self::SCHEMES.contains(&lower) => format!("write {:?}", format!("{lower}://{rest}")),
+                _ => store.to_owned(),
+            };
+            return Err((format!("{text:?} is not a place where a lake can be"), help));
+        }
+        if let Some((scheme, rest)) = text.split_once(':')
+            && Self::SCHEMES.contains(&scheme)
+        {
+            let meant = format!("{scheme}://{}", rest.trim_start_matches('/'));
+            return Err((format!("{text:?} looks like the address of an object store"), format!("write {meant:?}")));
+        }
+        match from_toml::not_a_path(text) {
+            Some(reason) => Err((reason, "only shells know ~; environment variables are not replaced either".to_owned())),
+            None => Ok(Self::Folder(folder.join(text))),
+        }
+    }
+}
+
 /// Credentials, referred to by name.
 #[derive(Debug, Clone)]
 pub struct Account {

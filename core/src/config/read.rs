@@ -15,7 +15,10 @@ use super::{
     target,
     value::{DAY, SECOND, at_least_one, duration, reference, secret},
 };
-use crate::model::{InvalidName, Micros, MonitorId, Name};
+use crate::{
+    model::{InvalidName, Micros, MonitorId, Name},
+    zones,
+};
 
 /// A configuration file larger than this is refused.
 const MAX_FILE: u64 = 32 * 1024 * 1024;
@@ -176,15 +179,27 @@ fn top_of_file(
         problems,
     );
     let data = match root.get::<String>("data", problems) {
-        Some(text) if text.contains("://") => DataLocation::ObjectStore(text),
-        Some(text) => DataLocation::Folder(folder.join(text)),
+        Some(text) => match DataLocation::parse(&text, folder) {
+            Ok(data) => data,
+            Err((reason, help)) => {
+                problems.push(root.problem("data", reason, "here").help(help));
+                DataLocation::Folder(folder.join("data"))
+            }
+        },
         None => DataLocation::Folder(folder.join("data")),
     };
     let state = root.get("state", problems).unwrap_or_else(|| match &data {
         DataLocation::Folder(data) => data.join("state"),
         DataLocation::ObjectStore(_) => folder.join("state"),
     });
-    let timezone = root.get("timezone", problems).unwrap_or_else(TimeZone::system);
+    let timezone = match root.get("timezone", problems) {
+        Some(zone) => zone,
+        None => zones::system().unwrap_or_else(|reason| {
+            let help = "write timezone = \"Europe/Berlin\", or another IANA name, at the top of the file; or correct TZ";
+            problems.push(Problem::error(reason).help(help));
+            TimeZone::UTC
+        }),
+    };
     let seal_interval = duration(root, "seal_interval", Micros::from_secs(300), SECOND, DAY, problems);
     let signing_key = root
         .node("signing_key")

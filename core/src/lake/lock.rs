@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::work_folder;
+use crate::files;
 use crate::model::{SiteName, UtcMicros};
 
 /// Why a site's lock can't be had.
@@ -21,6 +22,19 @@ pub enum LockError {
         site: SiteName,
         /// Who holds the lock: process, host, since when.
         holder: String,
+    },
+    /// The file system has no locks, or none that it can give.
+    #[error(
+        "{path}: this file system gives no locks ({source}), and without one a second probe could not be kept from writing the same \
+         days; put data on a local disk or an object store, or let the file server keep locks (NFS: the lock service, or \
+         version 4; CIFS: mount without nobrl; local to one machine: the mount option local_lock=flock)",
+        path = path.display()
+    )]
+    Unsupported {
+        /// The lock's file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::sync::Arc<std::io::Error>,
     },
     /// The file system refused.
     #[error("{path}: {source}", path = path.display())]
@@ -72,6 +86,12 @@ impl SiteLock {
                         "" => "another process".into(),
                         holder => holder.to_owned(),
                     },
+                });
+            }
+            Err(TryLockError::Error(source)) if files::gives_no_locks(&source) => {
+                return Err(LockError::Unsupported {
+                    path,
+                    source: source.into(),
                 });
             }
             Err(TryLockError::Error(source)) => return Err(error(source)),

@@ -587,3 +587,132 @@ fn read_hops(
     }
     Ok(Some(rows))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        lake::{Intact, intact},
+        model::{Outcome, Sample},
+    };
+
+    const MINUTE: i64 = 60_000_000;
+
+    fn folder() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lakes/foreign")
+    }
+
+    /// The samples that `make.py` writes.
+    fn expected() -> Vec<Sample> {
+        let own = folder().with_file_name("columns-2").join("samples.parquet");
+        let base = read_day::<Sample>(&own).expect("our own file");
+        let first = base[0].started_at;
+        let hop = |by: Option<&str>, from: Option<&str>| Hop {
+            by: by.map(str::to_owned),
+            from: from.map(str::to_owned),
+            at: None,
+            delay: None,
+            clock_suspect: by.is_none(),
+        };
+        let samples = (0..12).map(|index: i64| {
+            let mut sample = base[usize::try_from(index % 2).expect("a number")].clone();
+            sample.monitor = format!("m{}", index / 6).parse().expect("a name");
+            sample.started_at = first + Micros(index % 6 * MINUTE);
+            sample.hops = match index % 3 {
+                0 => {
+                    let mut hops = vec![hop(Some("a.example.com"), None), hop(None, Some("b"))];
+                    (hops[0].at, hops[0].delay) = (Some(sample.started_at), Some(Micros(5 * index)));
+                    Some(hops)
+                }
+                1 => Some(Vec::new()),
+                _ => None,
+            };
+            sample
+        });
+        samples.collect()
+    }
+
+    fn files() -> Vec<(String, PathBuf)> {
+        let entries = std::fs::read_dir(folder()).expect("a folder");
+        let files = entries.map(|entry| entry.expect("an entry").path());
+        let parquet = files.filter(|path| path.extension().is_some_and(|ending| ending == "parquet"));
+        parquet
+            .map(|path| (path.file_stem().expect("a name").to_string_lossy().into_owned(), path))
+            .collect()
+    }
+
+    #[test]
+    fn files_of_pyarrow_duckdb_pandas_and_polars_are_read_as_they_are() {
+        let expected = expected();
+        let mut tried = 0;
+        for (name, path) in files() {
+            match name.as_str() {
+                "encrypted-footer" | "encrypted-columns" => continue,
+                "empty" => assert_eq!(read_sorted::<Sample>(&path).expect("read"), []),
+                "pandas-floats" => {
+                    let short = |sample: &Sample| (sample.monitor.clone(), sample.started_at, sample.outcome, sample.round_trip);
+                    let found: Vec<_> = read_sorted::<Sample>(&path).expect("read").iter().map(short).collect();
+                    assert_eq!(found, expected.iter().map(short).collect::<Vec<_>>());
+                }
+                _ => {
+                    let found = read_sorted::<Sample>(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+                    assert_eq!(found, expected, "{name}");
+                }
+            }
+            let reader = DayReader::<Sample>::open(&path).expect("open").expect("there");
+            assert!(reader.other_writer().is_some(), "{name}");
+            assert_eq!(intact(&path).expect("read"), Intact::Foreign, "{name}");
+            tried += 1;
+        }
+        assert!(tried >= 24, "{tried} files");
+    }
+
+    #[test]
+    fn an_encrypted_file_is_named_and_is_not_damaged() {
+        for name in ["encrypted-footer", "encrypted-columns"] {
+            let path = folder().join(format!("{name}.parquet"));
+            let error = read_day::<Sample>(&path).expect_err("nobody has the key");
+            assert!(matches!(error, LakeError::Unsupported { .. }), "{name}: {error}");
+            assert!(!error.is_damage_of(&path) && error.to_string().contains("encrypt"), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_day_that_another_program_wrote_goes_on_with_all_of_its_rows() {
+        let site: SiteName = "here".parse().expect("a name");
+        let all = expected();
+        let mut new = Sample::new("m1".parse().expect("a name"), all[0].started_at + Micros(30 * MINUTE), Outcome::Ok);
+        new.round_trip = Some(Micros(1));
+        for (name, path) in files() {
+            let data = tempfile::tempdir().expect("a folder");
+            let day = day_path::<Sample>(data.path(), &site, new.started_at.utc_date());
+            std::fs::create_dir_all(day.parent().expect("a folder")).expect("a folder");
+            std::fs::copy(&path, &day).expect("a copy");
+            let merge = || merge_into_day(data.path(), &site, new.started_at.utc_date(), vec![new.clone()], None);
+            if name.starts_with("encrypted") {
+                merge().expect_err("nobody has the key");
+                assert_eq!(std::fs::read(&day).expect("read"), std::fs::read(&path).expect("read"), "{name}");
+                continue;
+            }
+            let before = read_sorted::<Sample>(&path).expect("read");
+            assert_eq!(merge().expect("merged"), before.len() as u64 + 1, "{name}");
+            let after = read_day::<Sample>(&day).expect("read");
+            assert_eq!(after[..before.len()], before, "{name}");
+            assert_eq!(after.last(), Some(&new), "{name}");
+            assert_eq!(intact(&day).expect("read"), Intact::Yes, "{name}");
+        }
+    }
+
+    #[test]
+    fn of_rows_with_the_same_key_the_settled_one_stays() {
+        let mut provisional = expected().remove(0);
+        provisional.settled = Some(false);
+        let settled = Sample {
+            settled: Some(true),
+            ..provisional.clone()
+        };
+        for rows in [[&provisional, &settled], [&settled, &provisional]] {
+            assert_eq!(sorted(rows.map(Clone::clone).to_vec()), [settled.clone()]);
+        }
+    }
+}

@@ -298,8 +298,15 @@ impl State {
         };
         if value > limit {
             self.exceeded.insert(key);
-            let digits = Micros(value.0 / 1000 * 1000);
-            return Some(format!("{words} took {digits}, allowed are {most}"));
+            // Milliseconds are enough, unless they hide by how much the limit was exceeded.
+            let short = Micros(value.0 / 1000 * 1000);
+            let shown = if short > limit { short } else { value };
+            let until = if value > most {
+                String::new()
+            } else {
+                format!(" (this clears at {limit})")
+            };
+            return Some(format!("{words} took {shown}, allowed are {most}{until}"));
         }
         self.exceeded.remove(&key);
         None

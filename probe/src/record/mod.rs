@@ -50,6 +50,9 @@ pub enum RecordError {
         /// The lock's own words.
         lock: LockError,
     },
+    /// The file system gives no locks.
+    #[error("{0}")]
+    NoLock(LockError),
     /// The file system refused.
     #[error("{path}: {source}", path = path.display())]
     Io {
@@ -114,6 +117,7 @@ impl From<LockError> for RecordError {
     fn from(lock: LockError) -> Self {
         match lock {
             LockError::Io { path, source } => Self::Io { path, source },
+            LockError::Unsupported { .. } => Self::NoLock(lock),
             LockError::Held { ref holder, .. } => Self::Locked {
                 holder: holder.clone(),
                 lock,

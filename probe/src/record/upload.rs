@@ -322,6 +322,17 @@ impl Uploader {
         };
         if !self.tried {
             self.remote.try_conditions(&name, &bytes).await?;
+            // Whether objects are replaced at all must be known before the first day goes there.
+            let again = serde_json::to_vec(&Claim {
+                renewed_at: now + Micros(1),
+                ..claim
+            });
+            let again = again.map_err(|error| RecordError::Encode(error.to_string()))?;
+            let current = self.claimed_by_us(&name).await?;
+            match self.remote.put(&name, again, current.as_ref()).await {
+                Ok(_) | Err(RemoteError::WriteOnce(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
             self.tried = true;
             let habits = self.remote.habits();
             if !habits.guards() && !habits.write_once {

@@ -55,7 +55,7 @@ pub use faults::{Fault, Mishap, Protocol, When};
 pub use ftp::FtpServer;
 pub use log::LogServer;
 pub use mailboxes::{INBOX, JUNK, StoredMail};
-pub use s3::{KEY_ID, ObjectStore};
+pub use s3::{KEY_ID, ObjectStore, StoreHabits};
 pub use sasl::TokenBook;
 pub use tokens::TokenServer;
 

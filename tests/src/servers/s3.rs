@@ -24,6 +24,30 @@ use crate::{
     lock,
 };
 
+/// What a store does differently from Amazon's.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StoreHabits {
+    /// ETags have no quotes in answers, and conditions with quotes never hold: Ceph's gateway and what is built on it
+    /// (<https://github.com/versity/versitygw/issues/1710> is another one: `If-Match` fails when it should succeed).
+    pub unquoted: bool,
+    /// Conditions are refused with 501: Backblaze B2, "A header you provided implies functionality that is not implemented"
+    /// (<https://github.com/sathinduga/obsidian-s3-sync-and-backup/issues/78>).
+    pub refuses_conditions: bool,
+    /// Conditions are passed over, as if they were not there: proxies and small servers
+    /// (<https://github.com/developmentseed/multistore/issues/120>), and Amazon's own before August 2024.
+    pub ignores_conditions: bool,
+    /// An object without Content-MD5 or x-amz-checksum-… is refused: Amazon and Backblaze, with an object lock in force
+    /// (<https://github.com/apache/arrow-rs-object-store/issues/190>, <https://github.com/zmanda/amanda/issues/275>).
+    pub wants_checksum: bool,
+    /// An object is never replaced or deleted: stores under a retention that keeps the first version (S3 "compliance" of several
+    /// vendors, Azure's immutable storage).
+    pub write_once: bool,
+    /// Answers have no ETag (<https://github.com/FilenCloudDienste/filen-s3/issues/146>).
+    pub no_etag: bool,
+    /// Answers name a version, listings don't: any bucket with versioning.
+    pub versioned: bool,
+}
+
 /// Who may ask.
 pub const KEY_ID: &str = "AKIATESTTESTTEST";
 
@@ -41,6 +65,12 @@ struct Shared {
     full: AtomicBool,
     refusing: AtomicBool,
     writes: AtomicU64,
+    reads: AtomicU64,
+    habits: StoreHabits,
+    /// Objects whose names contain one of these are refused.
+    refused: Mutex<Vec<String>>,
+    /// Who may ask instead of [`KEY_ID`].
+    key: Mutex<Option<String>>,
 }
 
 /// The running server; dropping it ends it.
@@ -57,9 +87,20 @@ impl ObjectStore {
     /// # Errors
     /// When no port can be had.
     pub async fn start() -> io::Result<Self> {
+        Self::start_with(StoreHabits::default()).await
+    }
+
+    /// Starts one with habits of its own.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub async fn start_with(habits: StoreHabits) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared {
+            habits,
+            ..Shared::default()
+        });
         let for_task = shared.clone();
         Ok(Self {
             address,
@@ -91,6 +132,23 @@ impl ObjectStore {
     /// From now on it knows nobody by the key that he has, or does again.
     pub fn set_refusing(&self, refusing: bool) {
         self.shared.refusing.store(refusing, Ordering::SeqCst);
+    }
+
+    /// From now on it refuses to write objects whose names contain this; nothing more if it is empty.
+    pub fn set_refused(&self, part: &str) {
+        let mut refused = lock(&self.shared.refused);
+        refused.clear();
+        refused.extend((!part.is_empty()).then(|| part.to_owned()));
+    }
+
+    /// From now on only this key may ask.
+    pub fn set_key(&self, id: &str) {
+        *lock(&self.shared.key) = Some(id.to_owned());
+    }
+
+    /// How many objects were read, over all.
+    pub fn reads(&self) -> u64 {
+        self.shared.reads.load(Ordering::SeqCst)
     }
 
     /// How many objects were written, over all.
@@ -129,6 +187,37 @@ impl ObjectStore {
 }
 
 impl Shared {
+    /// The fields of an answer that name an object's version.
+    fn described(&self, e_tag: &str) -> String {
+        let mut fields = match self.habits {
+            StoreHabits { no_etag: true, .. } => String::new(),
+            StoreHabits { unquoted: true, .. } => format!("ETag: {}\r\n", e_tag.trim_matches('"')),
+            _ => format!("ETag: {e_tag}\r\n"),
+        };
+        if self.habits.versioned {
+            let _ = write!(fields, "x-amz-version-id: v{}\r\n", e_tag.trim_matches('"'));
+        }
+        fields
+    }
+
+    /// Why a PUT is refused before its conditions are looked at.
+    fn refusal(&self, request: &Request, is_there: bool) -> Option<Reply> {
+        let has = |name: &str| request.http.field(name).is_some();
+        let has_condition = has("if-match") || has("if-none-match");
+        if self.habits.refuses_conditions && has_condition {
+            return Some(Reply::error("501 Not Implemented", "NotImplemented"));
+        }
+        if self.habits.wants_checksum && !has("content-md5") && !has("x-amz-checksum-sha256") {
+            let text = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters";
+            return Some(Reply {
+                body: format!("<Error><Code>InvalidRequest</Code><Message>{text}</Message></Error>").into_bytes(),
+                ..Reply::new("400 Bad Request")
+            });
+        }
+        (self.habits.write_once && is_there && !has("if-none-match"))
+            .then(|| Reply::error("403 Forbidden", "AccessDenied"))
+    }
+
     fn put(&self, name: &str, bytes: Vec<u8>) -> String {
         let number = self.writes.fetch_add(1, Ordering::SeqCst);
         let e_tag = format!("\"{number:08x}\"");
@@ -236,7 +325,12 @@ fn decoded(text: &str) -> String {
 }
 
 fn answer(request: &Request, shared: &Shared) -> Reply {
-    let credential = format!("Credential={KEY_ID}/");
+    let key = lock(&shared.key).clone().unwrap_or_else(|| KEY_ID.to_owned());
+    let credential = format!("Credential={key}/");
+    // A token belongs to a key that was given out for a while; this one was not.
+    if request.http.field("x-amz-security-token").is_some() {
+        return Reply::error("403 Forbidden", "InvalidToken");
+    }
     if !request
         .http
         .field("authorization")
@@ -256,27 +350,40 @@ fn answer(request: &Request, shared: &Shared) -> Reply {
         "GET" | "HEAD" => match known {
             None => Reply::error("404 Not Found", "NoSuchKey"),
             Some(object) => Reply {
-                fields: format!(
-                    "ETag: {}\r\nLast-Modified: {}\r\n",
-                    object.e_tag,
-                    http_date(object.modified)
-                ),
+                fields: {
+                    shared.reads.fetch_add(1, Ordering::SeqCst);
+                    let modified = http_date(object.modified);
+                    format!("{}Last-Modified: {modified}\r\n", shared.described(&object.e_tag))
+                },
                 body: object.bytes,
                 ..Reply::new("200 OK")
             },
         },
+        "PUT" if lock(&shared.refused).iter().any(|part| request.path.contains(part)) => {
+            Reply::error("403 Forbidden", "AccessDenied")
+        }
         "PUT" => {
+            if let Some(refusal) = shared.refusal(request, known.is_some()) {
+                return refusal;
+            }
             let only_new = request.http.field("if-none-match").is_some();
-            let same = |tag: &str| known.as_ref().is_some_and(|object| object.e_tag == tag);
-            if (only_new && known.is_some()) || request.http.field("if-match").is_some_and(|tag| !same(tag)) {
+            let same = |tag: &str| {
+                let is = |object: &Object| match shared.habits.unquoted {
+                    true => object.e_tag.trim_matches('"') == tag,
+                    false => object.e_tag == tag,
+                };
+                known.as_ref().is_some_and(is)
+            };
+            if !shared.habits.ignores_conditions && (only_new && known.is_some()) || request.http.field("if-match").is_some_and(|tag| !same(tag))) {
                 return Reply::error("412 Precondition Failed", "PreconditionFailed");
             }
             let e_tag = shared.put(&request.path, request.http.body.clone());
             Reply {
-                fields: format!("ETag: {e_tag}\r\n"),
+                fields: shared.described(&e_tag),
                 ..Reply::new("200 OK")
             }
         }
+        "DELETE" if shared.habits.write_once => Reply::error("403 Forbidden", "AccessDenied"),
         "DELETE" => {
             lock(&shared.objects).remove(&request.path);
             Reply::new("204 No Content")
@@ -309,7 +416,7 @@ fn list(request: &Request, shared: &Shared) -> Reply {
             text,
             "<Contents><Key>{key}</Key><LastModified>{}</LastModified><ETag>{}</ETag><Size>{}</Size></Contents>",
             object.modified,
-            object.e_tag,
+            if shared.habits.no_etag { "" } else { object.e_tag.trim_matches(if shared.habits.unquoted { '"' } else { '\0' }) },
             object.bytes.len()
         );
     }

@@ -152,6 +152,9 @@ impl<'a> Answer<'a> {
             for (path, reason) in self.renderer.source.lake.skipped() {
                 writeln!(self.out, "\nLeft out: {} ({reason}).", path.display())?;
             }
+            for text in self.renderer.source.lake.doubles() {
+                writeln!(self.out, "\nCounted once: {text}.")?;
+            }
         }
         print(&self.out)?;
         Ok(self.rows == 0)

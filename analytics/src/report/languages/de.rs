@@ -135,6 +135,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("Clock in doubt", "Uhr zweifelhaft"),
         ("Confidence", "Konfidenz"),
         ("Contents", "Inhalt"),
+        ("Copies of samples counted once", "Kopien von Messungen nur einmal gezählt"),
         ("Corrupt file left out", "Beschädigte Datei ausgelassen"),
         ("Counted tests", "Gezählte Tests"),
         ("Coverage", "Abdeckung"),

@@ -132,6 +132,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("Clock in doubt", "Tveksam klocka"),
         ("Confidence", "Konfidens"),
         ("Contents", "Innehåll"),
+        ("Copies of samples counted once", "Kopior av mätningar räknade en gång"),
         ("Corrupt file left out", "Skadad fil utelämnad"),
         ("Counted tests", "Räknade tester"),
         ("Coverage", "Täckning"),

@@ -26,6 +26,13 @@ impl Section for Coverage {
                 text: file.clone(),
             }));
         }
+        for text in &view.facts.doubles {
+            blocks.push(Block::Note(Note {
+                status: Status::Warn,
+                title: l.t("Copies of samples counted once").to_owned(),
+                text: text.clone(),
+            }));
+        }
         if view.monitors.is_empty() {
             return blocks;
         }

@@ -229,7 +229,7 @@ fn verdict_note(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View
             &[
                 &promise(&judgement.target, l),
                 &name_of(entry, view),
-                &l.percent(forecast, 0),
+                &l.share_beside(forecast, 1.0, 0),
             ],
         );
         (Status::Warn, l.t("In danger."), text)
@@ -265,11 +265,22 @@ fn verdict_note(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View
 fn measured(entry: &Entry, judgement: &Judgement, l: &Locale) -> String {
     match judgement.value {
         Value::Unknown => DASH.to_owned(),
-        Value::Share(share) => match judgement.tests {
-            Some(_) => l.share((share * entry.tests as f64).round() as u64, entry.tests),
-            None => l.percent(share, 2),
+        Value::Share(share) => {
+            let least = match judgement.tests {
+                Some(_) => super::super::locale::decimals_for(entry.tests),
+                None => 2,
+            };
+            match &judgement.target {
+                LevelTarget::Availability(goal)
+                | LevelTarget::Uptime(goal)
+                | LevelTarget::DeliveredWithin { share: goal, .. } => l.share_beside(share, goal.as_f64(), least),
+                LevelTarget::Percentile { .. } => l.percent(share, least),
+            }
+        }
+        Value::Time(micros) => match &judgement.target {
+            LevelTarget::Percentile { limit, .. } => l.duration_beside(micros, limit.0 as f64),
+            _ => l.duration(micros),
         },
-        Value::Time(micros) => l.duration(micros),
         Value::NotDelivered => l.t("not delivered").to_owned(),
     }
 }
@@ -286,23 +297,14 @@ fn amount(judgement: &Judgement, l: &Locale) -> String {
         return l.fill("{0}, {1} allowed", &[&bad, &allowed]);
     }
     judgement.time.map_or_else(String::new, |time| {
-        let down = if time.spent < 0.5e6 {
+        let (spent, whole) = l.spans_beside(time.spent, time.whole);
+        let down = if time.spent < 0.5e6 && time.spent <= time.whole {
             l.t("no downtime").to_owned()
         } else {
-            l.fill("{0} down", &[&span(time.spent, l)])
+            l.fill("{0} down", &[&spent])
         };
-        l.fill("{0}, {1} allowed", &[&down, &span(time.whole, l)])
+        l.fill("{0}, {1} allowed", &[&down, &whole])
     })
-}
-
-fn span(micros: f64, l: &Locale) -> String {
-    // Above a minute, seconds say nothing.
-    let micros = if micros > 600e6 {
-        (micros / 60e6).round() * 60e6
-    } else {
-        (micros / 1e6).round() * 1e6
-    };
-    l.span(Micros(micros as i64))
 }
 
 fn chart(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View<'_>) -> Block {

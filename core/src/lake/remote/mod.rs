@@ -10,7 +10,6 @@ mod mirror;
 mod refusal;
 
 use std::{
-    path::Path,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
@@ -414,6 +413,12 @@ impl Remote {
     /// # Errors
     /// [`RemoteError::Changed`] if it is not as it was known; the store refuses or can't be reached.
     pub async fn put(&self, name: &str, bytes: Vec<u8>, known: Option<&Version>) -> Result<Version, RemoteError> {
+        if known.is_some() && self.habits().write_once {
+            return match self.get(name).await? {
+                Some((current, content)) if content == bytes => Ok(current),
+                _ => Err(RemoteError::WriteOnce(format!("{}/{name}", self.address))),
+            };
+        }
         // Each round learns something about the store, or is the last one.
         for _ in 0..4 {
             let habits = self.habits();

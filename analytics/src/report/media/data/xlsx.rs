@@ -68,7 +68,7 @@ struct Look {
 pub fn render(document: &Document) -> Result<Vec<u8>, MediaError> {
     let all = sheets(document);
     let look = Look {
-        zone: TimeZone::get(&document.zone).unwrap_or(TimeZone::UTC),
+        zone: mailqos_core::zones::get(&document.zone).unwrap_or(TimeZone::UTC),
         head: Format::new().set_bold().set_text_wrap().set_align(FormatAlign::Top),
         moment: Format::new().set_num_format("yyyy-mm-dd hh:mm:ss"),
         whole: Format::new().set_num_format("#,##0"),
