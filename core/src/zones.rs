@@ -24,6 +24,8 @@ impl Version {
 #[derive(Debug)]
 struct Rules {
     database: TimeZoneDatabase,
+    /// `2026f`.
+    number: String,
     /// For people: `2026f, built in; those of the system are 2025b`.
     told: String,
 }
@@ -37,6 +39,7 @@ fn choose(own: Option<Version>, system: Option<Version>) -> Rules {
     let name = |version: &Option<Version>| version.as_ref().map_or("of unknown version", |version| &version.0).to_owned();
     if system.is_some() && system > own {
         return Rules {
+            number: name(&system),
             told: format!("{}, of the system; built in are {}", name(&system), name(&own)),
             database: jiff::tz::db().clone(),
         };
@@ -46,6 +49,7 @@ fn choose(own: Option<Version>, system: Option<Version>) -> Rules {
         _ => format!("; those of the system are {}", name(&system)),
     };
     Rules {
+        number: name(&own),
         told: format!("{}, built in{other}", name(&own)),
         database: TimeZoneDatabase::bundled(),
     }
@@ -94,6 +98,11 @@ pub fn system() -> Result<TimeZone, String> {
         Some(name) => get(name).unwrap_or(zone),
         None => zone,
     })
+}
+
+/// Which rules are used: `2026f`.
+pub fn number() -> &'static str {
+    &rules().number
 }
 
 /// Which rules are used, for people: `2026f, built in; those of the system are 2025b`.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use mailqos_core::{
     config::{Config, DataLocation, Severity},
     mail::SecretSource,
+    zones,
 };
 
 use super::{Failure, Global, print_line};
@@ -61,6 +62,8 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
         config.objects.len(),
         plural(config.objects.len()),
     ))?;
+    let zone = config.timezone.iana_name().unwrap_or("UTC");
+    print_line(&format!("times in {zone}; rules of time zones: {}", zones::version()))?;
     if args.connect {
         connect(&config).await?;
     }

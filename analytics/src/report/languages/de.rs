@@ -410,6 +410,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("Report", "Bericht"),
         ("Rose", "Ausgelöst"),
         ("Round trip", "Laufzeit"),
+        ("Rules of the time zone: tzdata {0}.", "Regeln der Zeitzone: tzdata {0}."),
         ("SHA-256 of the data", "SHA-256 der Daten"),
         ("SMTP connection", "SMTP-Verbindung"),
         ("SMTP login", "SMTP-Anmeldung"),

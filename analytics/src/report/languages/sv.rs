@@ -407,6 +407,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("Report", "Rapport"),
         ("Rose", "Utlöst"),
         ("Round trip", "Gångtid"),
+        ("Rules of the time zone: tzdata {0}.", "Tidszonens regler: tzdata {0}."),
         ("SHA-256 of the data", "Datas SHA-256"),
         ("SMTP connection", "SMTP-anslutning"),
         ("SMTP login", "SMTP-inloggning"),

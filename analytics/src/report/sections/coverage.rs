@@ -1,6 +1,9 @@
 //! Coverage and data quality: how much of the period is known, and what was left out.
 
-use mailqos_core::config::{Problems, Table as Toml};
+use mailqos_core::{
+    config::{Problems, Table as Toml},
+    zones,
+};
 
 use super::{Section, View};
 use crate::report::{
@@ -98,7 +101,11 @@ impl Section for Coverage {
                 Column::number(l.t("Unsettled"), ""),
             ],
             rows,
-            note: String::new(),
+            note: match l.zone_name().as_str() {
+                "UTC" => String::new(),
+                // Days and hours of earlier reports may differ where a country has changed its clocks since.
+                _ => l.fill("Rules of the time zone: tzdata {0}.", &[zones::number()]),
+            },
         }));
         blocks
     }
