@@ -19,7 +19,7 @@ pub fn decimals_apart(value: f64, limit: f64, least: usize) -> usize {
 }
 
 /// Spans of time in units down to seconds with so many decimals: `45 min 0.4 s`.
-pub fn exact_span(micros: f64, decimals: usize, join: &str, number: impl Fn(f64, usize) -> String) -> String {
+pub fn exact_span(micros: f64, decimals: usize, join: char, number: &dyn Fn(f64, usize) -> String) -> String {
     let scale = 10_f64.powi(i32::try_from(decimals).unwrap_or(0));
     let seconds = (micros.max(0.0) / 1e6 * scale).round() / scale;
     let whole = seconds as u64;
@@ -33,7 +33,7 @@ pub fn exact_span(micros: f64, decimals: usize, join: &str, number: impl Fn(f64,
     if rest > 0.0 || parts.is_empty() {
         parts.push(format!("{}{join}s", number(rest, decimals)));
     }
-    parts.join(join)
+    parts.join(&join.to_string())
 }
 
 #[cfg(test)]
@@ -56,10 +56,10 @@ mod tests {
             assert_eq!(decimals_apart(value, limit, least), expected, "{value} {limit}");
         }
         let number = |value: f64, decimals: usize| format!("{value:.decimals$}");
-        assert_eq!(exact_span(2_700_400_000.0, 1, " ", number), "45 min 0.4 s");
-        assert_eq!(exact_span(2_699_999_000.0, 0, " ", number), "45 min");
-        assert_eq!(exact_span(90_061_000_000.0, 0, " ", number), "1 d 1 h 1 min 1 s");
-        assert_eq!(exact_span(0.0, 1, " ", number), "0.0 s");
+        assert_eq!(exact_span(2_700_400_000.0, 1, ' ', &number), "45 min 0.4 s");
+        assert_eq!(exact_span(2_699_999_000.0, 0, ' ', &number), "45 min");
+        assert_eq!(exact_span(90_061_000_000.0, 0, ' ', &number), "1 d 1 h 1 min 1 s");
+        assert_eq!(exact_span(0.0, 1, ' ', &number), "0.0 s");
     }
 
     proptest! {

@@ -303,7 +303,7 @@ impl Locale {
             return (short, limit);
         }
         let decimals = decimals_apart(spent / 1e6, whole / 1e6, 0);
-        let exact = |micros: f64| exact_span(micros, decimals, JOIN, |value, decimals| self.number(value, decimals));
+        let exact = |micros: f64| exact_span(micros, decimals, JOIN, &|value, decimals| self.number(value, decimals));
         (exact(spent), exact(whole))
     }
 
