@@ -396,12 +396,7 @@ fn notes(seen: &[(&Facts, Vec<&Monitor>)], l: &Locale) -> Vec<Note> {
             ),
         });
     }
-    let doubles: BTreeSet<&String> = seen.iter().flat_map(|(facts, _)| &facts.doubles).collect();
-    notes.extend(doubles.into_iter().map(|text| Note {
-        status: Status::Warn,
-        title: l.t("Copies of samples counted once").to_owned(),
-        text: text.clone(),
-    }));
+    notes.extend(doubles(seen, l));
     let skipped: BTreeSet<&String> = seen.iter().flat_map(|(facts, _)| &facts.skipped).collect();
     if !skipped.is_empty() {
         notes.push(Note {
@@ -415,6 +410,17 @@ fn notes(seen: &[(&Facts, Vec<&Monitor>)], l: &Locale) -> Vec<Note> {
         });
     }
     notes
+}
+
+/// What was found twice in the lake and counts once.
+fn doubles(seen: &[(Arc<Facts>, Period)], l: &Locale) -> Vec<Note> {
+    let doubles: BTreeSet<&String> = seen.iter().flat_map(|(facts, _)| &facts.doubles).collect();
+    let note = |text: &String| Note {
+        status: Status::Warn,
+        title: l.t("Copies of samples counted once").to_owned(),
+        text: text.clone(),
+    };
+    doubles.into_iter().map(note).collect()
 }
 
 /// Writes a report's files and gives their paths.

@@ -10,7 +10,7 @@ use std::{
 use parquet::file::{reader::FileReader as _, serialized_reader::SerializedFileReader};
 use sha2::{Digest as _, Sha256};
 
-use super::day_file::{LakeError, VERSION_KEY, io_error};
+use super::error::{LakeError, VERSION_KEY, io_error};
 use crate::mail::hex;
 
 /// Metadata key of the checksum: SHA-256 over the whole file, with [`UNSEALED`] where the checksum stands.

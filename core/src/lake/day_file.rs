@@ -31,6 +31,7 @@ use jiff::civil::Date;
 use super::{
     checksum::{CHECKSUM_KEY, UNSEALED, write_checksum},
     columns::{Cell, Hold, Record},
+    error::{LakeError, POSITION_KEY, VERSION_KEY, io_error, parquet_error},
     day_path, work_folder,
 };
 use crate::model::SiteName;
@@ -38,80 +39,10 @@ use crate::model::SiteName;
 /// Rows of a row group at most: some hundred monitors' day at five minutes. It ends a little earlier at the end of a monitor's
 /// rows, so that readers who take some monitors at a time read each group once.
 const ROW_GROUP: usize = 32 * 1024;
-/// Metadata key of the version of the columns.
-pub(super) const VERSION_KEY: &str = "mailqos.columns";
 /// The version of the columns that this program writes.
 const VERSION: &str = "2";
-/// Metadata key of the journal position.
-pub(super) const POSITION_KEY: &str = "mailqos.journal";
 /// Definition levels of a hop's field: a null list, an empty one, a null field, a value.
 const HOP_LEVELS: [i16; 4] = [0, 1, 2, 3];
-
-/// Why a day file can't be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum LakeError {
-    /// The file system refused.
-    #[error("{path}: {source}", path = path.display())]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It is no Parquet file, or damaged.
-    #[error("{path}: {source}", path = path.display())]
-    Parquet {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: ParquetError,
-    },
-    /// It is a Parquet file that this program can't decode, and not damaged for all that is known.
-    #[error("{path} can't be read by this program: {reason}", path = path.display())]
-    Unsupported {
-        /// The file.
-        path: PathBuf,
-        /// What it can't do, and what to do about it.
-        reason: String,
-    },
-    /// A column is not what it should be.
-    #[error("{path}: column {column}: {reason}", path = path.display())]
-    Column {
-        /// The file.
-        path: PathBuf,
-        /// The column.
-        column: String,
-        /// Why.
-        reason: String,
-    },
-    /// Its rows are not in the order of their keys, or a key is there twice.
-    #[error("{path}: row {row} is not behind the one before it", path = path.display())]
-    Order {
-        /// The file.
-        path: PathBuf,
-        /// The row, from 0.
-        row: u64,
-    },
-}
-
-impl LakeError {
-    /// Whether the content of this file is damaged: that its bytes cannot be those that a writer wrote. A disk that can't be
-    /// read or written is another matter, and so is a sound file that this program can't decode or that holds something else.
-    pub fn is_damage_of(&self, file: &Path) -> bool {
-        match self {
-            Self::Io { .. } | Self::Unsupported { .. } | Self::Column { .. } | Self::Order { .. } => false,
-            Self::Parquet { path, source } => {
-                let disk = match source {
-                    ParquetError::External(inner) => inner
-                        .downcast_ref::<std::io::Error>()
-                        .is_some_and(|error| error.kind() != std::io::ErrorKind::UnexpectedEof),
-                    _ => false,
-                };
-                path == file && !disk
-            }
-        }
-    }
-}
 
 /// Up to where a journal's records are contained in a day file: the journal's name (it begins anew when the state folder was
 /// lost) and the position behind the last record.
@@ -121,20 +52,6 @@ pub struct SealedUpTo {
     pub journal: String,
     /// Every record before this position is contained.
     pub position: u64,
-}
-
-pub(super) fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> LakeError + '_ {
-    |source| LakeError::Io {
-        path: path.to_owned(),
-        source,
-    }
-}
-
-pub(super) fn parquet_error(path: &Path) -> impl FnOnce(ParquetError) -> LakeError + '_ {
-    |source| LakeError::Parquet {
-        path: path.to_owned(),
-        source,
-    }
 }
 
 /// Writes one day file. Nothing is visible under its name until [`DayWriter::publish`].

@@ -8,6 +8,7 @@
 mod checksum;
 mod columns;
 mod day_file;
+mod error;
 mod lock;
 mod reader;
 mod remote;
@@ -18,7 +19,8 @@ use jiff::civil::Date;
 
 pub use columns::{Cell, Column, Hold, Record};
 pub use checksum::{Intact, intact};
-pub use day_file::{DayWriter, LakeError, Merged, SealedUpTo};
+pub use day_file::{DayWriter, Merged, SealedUpTo};
+pub use error::LakeError;
 pub use reader::{DayReader, Salvaged, merge_into_day, open_sorted, read_day, read_sorted, rewrite_day, salvage};
 pub use lock::{LockError, SiteLock, this_process};
 pub use remote::{Conditions, Habits, Mirrored, Object, Remote, RemoteError, Version};

@@ -27,7 +27,8 @@ use parquet::{
 use super::{
     checksum::is_our_name,
     columns::{Cell, Column, Hold, Record},
-    day_file::{DayWriter, LakeError, Merged, POSITION_KEY, SealedUpTo, io_error, parquet_error},
+    day_file::{DayWriter, Merged, SealedUpTo},
+    error::{LakeError, POSITION_KEY, io_error, parquet_error},
     day_path,
 };
 use crate::model::{Hop, Micros, SiteName, UtcMicros};

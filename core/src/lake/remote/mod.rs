@@ -6,6 +6,7 @@
 //! (object lock), some never replace an object. No habit makes an object overwrite rows of another writer.
 
 mod dialect;
+mod habits;
 mod mirror;
 mod refusal;
 
@@ -25,13 +26,14 @@ use object_store::{
 };
 use sha2::{Digest as _, Sha256};
 
+pub use habits::{Conditions, Habits, Version};
 pub use mirror::Mirrored;
 
 use crate::{
     config::{MAX_CA_FILE, ObjectStoreOptions},
     mail::{Secret, hex, one_line},
 };
-use dialect::{Connector, Dialect, NO_ETAG};
+use dialect::{Connector, Dialect};
 use refusal::Refusal;
 
 /// Deadline of a connection.
@@ -91,107 +93,6 @@ impl RemoteError {
     /// Whether the store doesn't accept who asks.
     pub fn is_denial(&self) -> bool {
         matches!(self, Self::Store { status: Some(401 | 403), .. })
-    }
-}
-
-/// A version of an object, for conditions.
-#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
-pub struct Version {
-    e_tag: Option<String>,
-    version: Option<String>,
-    /// SHA-256 of the content, where it was seen: what tells versions apart in a store without ETags.
-    #[serde(default)]
-    digest: Option<String>,
-    /// Size and time, where it was listed.
-    #[serde(default)]
-    stamp: Option<String>,
-}
-
-impl Version {
-    /// Whether it is the same version, as far as the two can be compared: some answers quote ETags, some mark them as weak, and
-    /// not all of them name a version.
-    pub fn is(&self, other: &Self) -> bool {
-        if let (Some(own), Some(other)) = (&self.digest, &other.digest) {
-            return own == other;
-        }
-        if let (Some(own), Some(other)) = (self.tag(), other.tag()) {
-            return own == other;
-        }
-        match (&self.version, &other.version) {
-            (Some(own), Some(other)) => own == other,
-            _ => self.stamp.is_some() && self.stamp == other.stamp,
-        }
-    }
-
-    /// Whether the store gave it an ETag.
-    pub(super) fn has_tag(&self) -> bool {
-        self.tag().is_some()
-    }
-
-    /// The ETag without quotes and without the mark of a weak one.
-    fn tag(&self) -> Option<&str> {
-        let tag = self.e_tag.as_deref().filter(|tag| *tag != NO_ETAG)?;
-        let tag = tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"');
-        (!tag.is_empty()).then_some(tag)
-    }
-}
-
-/// What a store makes of conditions.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Conditions {
-    /// What HTTP says (RFC 9110, section 13.1).
-    #[default]
-    Kept,
-    /// The same, if the ETag stands there without quotes.
-    Unquoted,
-    /// It refuses requests with conditions.
-    Refused,
-    /// It does as if there were none.
-    Ignored,
-}
-
-/// What is known of how a store behaves.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Habits {
-    /// What it makes of conditions.
-    pub conditions: Conditions,
-    /// It wants a checksum with each object.
-    pub checksum: bool,
-    /// It never replaces an object.
-    pub write_once: bool,
-}
-
-impl Habits {
-    /// What follows from them, for people.
-    pub fn told(self) -> Vec<&'static str> {
-        let mut told = vec![match self.conditions {
-            Conditions::Kept => "it keeps conditions: no writer overwrites another's rows",
-            Conditions::Unquoted => "it keeps conditions, with ETags without quotes",
-            Conditions::Refused => {
-                "it knows no conditional writes: each object is read before and after it is written, and only one probe may \
-                 write for a site"
-            }
-            Conditions::Ignored => {
-                "it ignores conditions: each object is read before and after it is written, and only one probe may write for a \
-                 site"
-            }
-        }];
-        if self.checksum {
-            told.push("it wants a checksum with each object, and gets one");
-        }
-        if self.write_once {
-            told.push(
-                "it never replaces an object: a day is sent once it is complete, a few hours after its end; another probe of the \
-                 same site can't be noticed",
-            );
-        }
-        told
-    }
-
-    /// Whether the store itself keeps two writers apart.
-    pub fn guards(self) -> bool {
-        matches!(self.conditions, Conditions::Kept | Conditions::Unquoted)
     }
 }
 
@@ -257,63 +158,24 @@ impl Remote {
         };
         let refused = |error: StoreError| wrong(one_line(&error.to_string(), &[]));
         let dialect = Arc::new(Dialect::default());
-        let connector = || Connector(Arc::clone(&dialect));
         let mut summing: Option<Arc<dyn ObjectStore>> = None;
-        let store: Arc<dyn ObjectStore> = match scheme {
+        let way = Way {
+            bucket,
+            options,
+            credentials,
+            client,
+            retry,
+            connector: Connector(Arc::clone(&dialect)),
+        };
+        let store = match scheme {
             "s3" | "s3a" => {
-                let mut builder = s3_environment(credentials.is_some())
-                    .with_bucket_name(bucket)
-                    .with_client_options(client)
-                    .with_http_connector(connector())
-                    .with_retry(retry);
-                if let Some(region) = &options.region {
-                    builder = builder.with_region(region);
-                }
-                if let Some(endpoint) = &options.endpoint {
-                    builder = builder.with_endpoint(endpoint);
-                }
-                if let Some((id, secret)) = credentials {
-                    builder = builder.with_access_key_id(id).with_secret_access_key(secret.expose());
-                }
+                let builder = way.s3();
                 let with = builder.clone().with_checksum_algorithm(Checksum::SHA256);
                 summing = Some(Arc::new(with.build().map_err(refused)?));
-                Arc::new(builder.build().map_err(refused)?)
+                Arc::new(builder.build().map_err(refused)?) as Arc<dyn ObjectStore>
             }
-            "az" | "azure" | "abfs" | "abfss" => {
-                // An account of the configuration is the whole of who asks: nothing of the environment is added to it.
-                let mut builder = match credentials {
-                    Some(_) => MicrosoftAzureBuilder::new(),
-                    None => MicrosoftAzureBuilder::from_env(),
-                }
-                .with_container_name(bucket)
-                .with_client_options(client)
-                .with_http_connector(connector())
-                .with_retry(retry);
-                if let Some(endpoint) = &options.endpoint {
-                    builder = builder.with_endpoint(endpoint.clone());
-                }
-                if let Some((account, key)) = credentials {
-                    builder = builder.with_account(account).with_access_key(key.expose());
-                }
-                Arc::new(builder.build().map_err(refused)?)
-            }
-            "gs" => {
-                let mut builder = match credentials {
-                    Some(_) => GoogleCloudStorageBuilder::new(),
-                    None => GoogleCloudStorageBuilder::from_env(),
-                }
-                .with_bucket_name(bucket)
-                .with_client_options(client)
-                .with_http_connector(connector())
-                .with_retry(retry);
-                if let Some(endpoint) = &options.endpoint {
-                    builder = builder.with_base_url(endpoint.trim_end_matches('/'));
-                }
-                if let Some((_, key)) = credentials {
-                    builder = builder.with_service_account_key(key.expose());
-                }
-                Arc::new(builder.build().map_err(refused)?)
-            }
+            "az" | "azure" | "abfs" | "abfss" => Arc::new(way.azure().build().map_err(refused)?),
+            "gs" => Arc::new(way.google().build().map_err(refused)?),
             other => {
                 return Err(wrong(format!(
                     "{other}:// is not an object store that mailqos knows; write s3://, az:// or gs://"
@@ -681,6 +543,75 @@ impl Remote {
             })
         });
         Ok(objects.collect())
+    }
+}
+
+/// How a client of a store is made.
+struct Way<'a> {
+    bucket: &'a str,
+    options: &'a ObjectStoreOptions,
+    credentials: Option<(&'a str, &'a Secret)>,
+    client: ClientOptions,
+    retry: RetryConfig,
+    connector: Connector,
+}
+
+impl Way<'_> {
+    fn s3(self) -> AmazonS3Builder {
+        let mut builder = s3_environment(self.credentials.is_some())
+            .with_bucket_name(self.bucket)
+            .with_client_options(self.client)
+            .with_http_connector(self.connector)
+            .with_retry(self.retry);
+        if let Some(region) = &self.options.region {
+            builder = builder.with_region(region);
+        }
+        if let Some(endpoint) = &self.options.endpoint {
+            builder = builder.with_endpoint(endpoint);
+        }
+        if let Some((id, secret)) = self.credentials {
+            builder = builder.with_access_key_id(id).with_secret_access_key(secret.expose());
+        }
+        builder
+    }
+
+    /// An account of the configuration is the whole of who asks: nothing of the environment is added to it.
+    fn azure(self) -> MicrosoftAzureBuilder {
+        let builder = match self.credentials {
+            Some(_) => MicrosoftAzureBuilder::new(),
+            None => MicrosoftAzureBuilder::from_env(),
+        };
+        let mut builder = builder
+            .with_container_name(self.bucket)
+            .with_client_options(self.client)
+            .with_http_connector(self.connector)
+            .with_retry(self.retry);
+        if let Some(endpoint) = &self.options.endpoint {
+            builder = builder.with_endpoint(endpoint.clone());
+        }
+        if let Some((account, key)) = self.credentials {
+            builder = builder.with_account(account).with_access_key(key.expose());
+        }
+        builder
+    }
+
+    fn google(self) -> GoogleCloudStorageBuilder {
+        let builder = match self.credentials {
+            Some(_) => GoogleCloudStorageBuilder::new(),
+            None => GoogleCloudStorageBuilder::from_env(),
+        };
+        let mut builder = builder
+            .with_bucket_name(self.bucket)
+            .with_client_options(self.client)
+            .with_http_connector(self.connector)
+            .with_retry(self.retry);
+        if let Some(endpoint) = &self.options.endpoint {
+            builder = builder.with_base_url(endpoint.trim_end_matches('/'));
+        }
+        if let Some((_, key)) = self.credentials {
+            builder = builder.with_service_account_key(key.expose());
+        }
+        builder
     }
 }
 

@@ -1,0 +1,104 @@
+//! What a store makes of conditions, and what tells versions of an object apart.
+
+use super::dialect::NO_ETAG;
+
+/// A version of an object, for conditions.
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
+pub struct Version {
+    pub(super) e_tag: Option<String>,
+    pub(super) version: Option<String>,
+    /// SHA-256 of the content, where it was seen: what tells versions apart in a store without ETags.
+    #[serde(default)]
+    pub(super) digest: Option<String>,
+    /// Size and time, where it was listed.
+    #[serde(default)]
+    pub(super) stamp: Option<String>,
+}
+
+impl Version {
+    /// Whether it is the same version, as far as the two can be compared: some answers quote ETags, some mark them as weak, and
+    /// not all of them name a version.
+    pub fn is(&self, other: &Self) -> bool {
+        if let (Some(own), Some(other)) = (&self.digest, &other.digest) {
+            return own == other;
+        }
+        if let (Some(own), Some(other)) = (self.tag(), other.tag()) {
+            return own == other;
+        }
+        match (&self.version, &other.version) {
+            (Some(own), Some(other)) => own == other,
+            _ => self.stamp.is_some() && self.stamp == other.stamp,
+        }
+    }
+
+    /// Whether the store gave it an ETag.
+    pub(super) fn has_tag(&self) -> bool {
+        self.tag().is_some()
+    }
+
+    /// The ETag without quotes and without the mark of a weak one.
+    pub(super) fn tag(&self) -> Option<&str> {
+        let tag = self.e_tag.as_deref().filter(|tag| *tag != NO_ETAG)?;
+        let tag = tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"');
+        (!tag.is_empty()).then_some(tag)
+    }
+}
+
+/// What a store makes of conditions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Conditions {
+    /// What HTTP says (RFC 9110, section 13.1).
+    #[default]
+    Kept,
+    /// The same, if the ETag stands there without quotes.
+    Unquoted,
+    /// It refuses requests with conditions.
+    Refused,
+    /// It does as if there were none.
+    Ignored,
+}
+
+/// What is known of how a store behaves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Habits {
+    /// What it makes of conditions.
+    pub conditions: Conditions,
+    /// It wants a checksum with each object.
+    pub checksum: bool,
+    /// It never replaces an object.
+    pub write_once: bool,
+}
+
+impl Habits {
+    /// What follows from them, for people.
+    pub fn told(self) -> Vec<&'static str> {
+        let mut told = vec![match self.conditions {
+            Conditions::Kept => "it keeps conditions: no writer overwrites another's rows",
+            Conditions::Unquoted => "it keeps conditions, with ETags without quotes",
+            Conditions::Refused => {
+                "it knows no conditional writes: each object is read before and after it is written, and only one probe may \
+                 write for a site"
+            }
+            Conditions::Ignored => {
+                "it ignores conditions: each object is read before and after it is written, and only one probe may write for a \
+                 site"
+            }
+        }];
+        if self.checksum {
+            told.push("it wants a checksum with each object, and gets one");
+        }
+        if self.write_once {
+            told.push(
+                "it never replaces an object: a day is sent once it is complete, a few hours after its end; another probe of the \
+                 same site can't be noticed",
+            );
+        }
+        told
+    }
+
+    /// Whether the store itself keeps two writers apart.
+    pub fn guards(self) -> bool {
+        matches!(self.conditions, Conditions::Kept | Conditions::Unquoted)
+    }
+}
