@@ -413,7 +413,7 @@ fn notes(seen: &[(&Facts, Vec<&Monitor>)], l: &Locale) -> Vec<Note> {
 }
 
 /// What was found twice in the lake and counts once.
-fn doubles(seen: &[(Arc<Facts>, Period)], l: &Locale) -> Vec<Note> {
+fn doubles(seen: &[(&Facts, Vec<&Monitor>)], l: &Locale) -> Vec<Note> {
     let doubles: BTreeSet<&String> = seen.iter().flat_map(|(facts, _)| &facts.doubles).collect();
     let note = |text: &String| Note {
         status: Status::Warn,
