@@ -579,4 +579,31 @@ mod tests {
         let problems = load(Path::new("/nonexistent/mailqos.toml")).expect_err("nothing there");
         assert!(problems.to_string().contains("--config"), "{problems}");
     }
+
+    #[test]
+    fn places_where_no_lake_can_be_are_refused_with_what_was_meant() {
+        for (data, meant) in [
+            ("https://minio.example.com/bucket", "endpoint = \"https://minio.example.com\" in [object_store]"),
+            ("file:///var/lib/mailqos", "write the path alone: \"/var/lib/mailqos\""),
+            ("s3:/bucket/lake", "write \"s3://bucket/lake\""),
+            ("s3:bucket", "write \"s3://bucket\""),
+            ("S3://bucket", "write \"s3://bucket\""),
+            ("gcs://bucket/lake", "write \"gs://bucket/lake\""),
+            ("s3://", "write s3://bucket/prefix"),
+            ("s3:///lake", "write s3://bucket/prefix"),
+            ("smb://server/share", "mount it"),
+            ("~/lake", "only a shell replaces"),
+            ("", "write a folder"),
+            ("  ", "write a folder"),
+        ] {
+            let problems = problems_of(&format!("site = \"here\"\ndata = {data:?}\n"));
+            assert!(problems.contains(meant), "{data:?}: {problems}");
+        }
+        for data in ["lake", "/var/lib/lake", "./~", "a:b", "s3/bucket", "s3://bucket", "gs://bucket/lake"] {
+            load_text(&format!("site = \"here\"\ndata = {data:?}\n")).unwrap_or_else(|problems| panic!("{problems}"));
+        }
+        for (key, path) in [("state", "~/state"), ("reports", "file:///reports"), ("templates", " ")] {
+            assert!(load_text(&format!("site = \"here\"\n{key} = {path:?}\n")).is_err(), "{key} = {path:?}");
+        }
+    }
 }

@@ -243,4 +243,44 @@ mod tests {
             assert_eq!(source.fetch().await.is_ok(), fine, "{mode:o}");
         }
     }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn what_an_orchestrator_mounts_is_taken_unless_others_can_write_it() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        // As kubelet writes a volume: `..data` leads to a folder of its own, and each name leads through it.
+        let folder = tempfile::tempdir().expect("folder");
+        let version = folder.path().join("..2026_11_30_16_20_05.1234567");
+        std::fs::create_dir(&version).expect("a folder");
+        symlink(version.file_name().expect("a name"), folder.path().join("..data")).expect("a link");
+        symlink("..data/password", folder.path().join("password")).expect("a link");
+        let file = version.join("password");
+        std::fs::write(&file, "pass word\n").expect("write");
+        let source = SecretSource::File(folder.path().join("password"));
+        for (mode, fine) in [(0o444, true), (0o440, true), (0o644, true), (0o640, true), (0o666, false), (0o460, false)] {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("chmod");
+            let fetched = source.fetch().await;
+            assert_eq!(fetched.is_ok(), fine, "{mode:o}: {fetched:?}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_mark_before_a_secret_is_no_part_of_it_and_an_empty_pipe_ends() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("secret");
+        // As PowerShell and Notepad save texts.
+        let wide: Vec<u8> = "\u{feff}pass word\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for bytes in ["\u{feff}pass word\r\n".as_bytes(), &wide] {
+            std::fs::write(&path, bytes).expect("write");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("chmod");
+            assert_eq!(SecretSource::File(path.clone()).fetch().await.expect("a secret").expose(), "pass word");
+        }
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&pipe).status().expect("mkfifo");
+        assert!(made.success());
+        let refused = SecretSource::File(pipe).fetch().await.expect_err("nobody writes").to_string();
+        assert!(refused.contains("named pipe"), "{refused}");
+    }
 }
