@@ -455,16 +455,19 @@ impl Recorder {
     }
 }
 
-/// The lake's object store, as the configuration says.
-async fn open_remote(config: &Config, address: &str) -> Result<(Remote, Option<Secret>), RecordError> {
-    let account = config.account(config.object_store.account.as_ref());
-    let secret = match account {
-        Some(account) => {
-            let secret = account.credentials().await.map(|credentials| credentials.secret);
-            Some(secret.map_err(|error| RecordError::Secret(error.to_string()))?)
-        }
-        None => None,
+/// The secret of who asks the object store, if the configuration names an account.
+async fn store_secret(config: &Config) -> Result<Option<Secret>, RecordError> {
+    let Some(account) = config.account(config.object_store.account.as_ref()) else {
+        return Ok(None);
     };
+    let secret = account.credentials().await.map(|credentials| credentials.secret);
+    secret.map(Some).map_err(|error| RecordError::Secret(error.to_string()))
+}
+
+/// The lake's object store, as the configuration says, and the secret that it was opened with.
+async fn open_remote(config: &Config, address: &str) -> Result<(Remote, Option<Secret>), RecordError> {
+    let secret = store_secret(config).await?;
+    let account = config.account(config.object_store.account.as_ref());
     let credentials = account
         .zip(secret.as_ref())
         .map(|(account, secret)| (account.user.as_str(), secret));

@@ -21,7 +21,7 @@ use mailqos_core::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{RecordError, Shared, locked, open_remote, write_whole};
+use super::{RecordError, Shared, locked, open_remote, store_secret, write_whole};
 
 /// How soon a failed pass is tried again.
 const RETRY: Duration = Duration::from_secs(15);
@@ -190,13 +190,16 @@ impl Uploader {
         if is_program && !force {
             return false;
         }
-        match open_remote(&self.config, address).await {
+        let opened = match store_secret(&self.config).await {
+            Ok(secret) if !force && secret == self.opened_with => return false,
+            Ok(_) => open_remote(&self.config, address).await,
+            Err(error) => Err(error),
+        };
+        match opened {
             Ok((remote, secret)) => {
                 let is_new = secret != self.opened_with;
-                if is_new || force {
-                    remote.expect(self.remote.habits());
-                    (self.remote, self.opened_with) = (remote, secret);
-                }
+                remote.expect(self.remote.habits());
+                (self.remote, self.opened_with) = (remote, secret);
                 if is_new {
                     tracing::info!("the object store is asked with another key from now on");
                 }
