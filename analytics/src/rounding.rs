@@ -24,7 +24,11 @@ pub fn exact_span(micros: f64, decimals: usize, join: char, number: &dyn Fn(f64,
     let seconds = (micros.max(0.0) / 1e6 * scale).round() / scale;
     let whole = seconds as u64;
     let mut parts = Vec::new();
-    for (count, unit) in [(whole / 86_400, "d"), (whole % 86_400 / 3_600, "h"), (whole % 3_600 / 60, "min")] {
+    for (count, unit) in [
+        (whole / 86_400, "d"),
+        (whole % 86_400 / 3_600, "h"),
+        (whole % 3_600 / 60, "min"),
+    ] {
         if count > 0 {
             parts.push(format!("{count}{join}{unit}"));
         }

@@ -173,9 +173,16 @@ fn cannot_sync(error: &io::Error) -> bool {
     #[cfg(unix)]
     let is_errno = {
         use rustix::io::Errno;
-        [Errno::INVAL, Errno::NOTSUP, Errno::OPNOTSUPP, Errno::NOSYS, Errno::BADF, Errno::ISDIR]
-            .iter()
-            .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+        [
+            Errno::INVAL,
+            Errno::NOTSUP,
+            Errno::OPNOTSUPP,
+            Errno::NOSYS,
+            Errno::BADF,
+            Errno::ISDIR,
+        ]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
     };
     #[cfg(not(unix))]
     let is_errno = false;
@@ -188,9 +195,15 @@ pub(crate) fn gives_no_locks(error: &io::Error) -> bool {
     #[cfg(unix)]
     {
         use rustix::io::Errno;
-        [Errno::NOLCK, Errno::OPNOTSUPP, Errno::NOTSUP, Errno::NOSYS, Errno::INVAL]
-            .iter()
-            .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+        [
+            Errno::NOLCK,
+            Errno::OPNOTSUPP,
+            Errno::NOTSUP,
+            Errno::NOSYS,
+            Errno::INVAL,
+        ]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
     }
     #[cfg(not(unix))]
     {
@@ -238,7 +251,10 @@ mod tests {
         assert_eq!(refused(folder.path()), io::ErrorKind::InvalidInput);
         assert_eq!(refused(Path::new("/dev/zero")), io::ErrorKind::InvalidInput);
         let pipe = folder.path().join("pipe");
-        let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
+        let made = std::process::Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .expect("mkfifo");
         assert!(made.success());
         assert_eq!(refused(&pipe), io::ErrorKind::TimedOut);
         let writer = {

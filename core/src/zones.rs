@@ -36,7 +36,12 @@ fn rules() -> &'static Rules {
 }
 
 fn choose(own: Option<Version>, system: Option<Version>) -> Rules {
-    let name = |version: &Option<Version>| version.as_ref().map_or("of unknown version", |version| &version.0).to_owned();
+    let name = |version: &Option<Version>| {
+        version
+            .as_ref()
+            .map_or("of unknown version", |version| &version.0)
+            .to_owned()
+    };
     if system.is_some() && system > own {
         return Rules {
             number: name(&system),
@@ -69,7 +74,11 @@ fn system_version() -> Option<Version> {
     };
     first_line("tzdata.zi")
         .and_then(|line| Version::parse(line.strip_prefix("# version ")?))
-        .or_else(|| ["+VERSION", "version"].iter().find_map(|name| Version::parse(&first_line(name)?)))
+        .or_else(|| {
+            ["+VERSION", "version"]
+                .iter()
+                .find_map(|name| Version::parse(&first_line(name)?))
+        })
 }
 
 /// A zone by its IANA name.
@@ -121,7 +130,10 @@ mod tests {
         assert_eq!(told("2026f", "2025b"), "2026f, built in; those of the system are 2025b");
         assert_eq!(told("2025b", "2026a"), "2026a, of the system; built in are 2025b");
         assert_eq!(told("2026f", "2026f"), "2026f, built in");
-        assert_eq!(told("2026f", ""), "2026f, built in; those of the system are of unknown version");
+        assert_eq!(
+            told("2026f", ""),
+            "2026f, built in; those of the system are of unknown version"
+        );
         for text in ["", "2026", "2026f"] {
             assert_eq!(version(text).is_some(), text.len() >= 4, "{text}");
         }

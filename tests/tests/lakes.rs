@@ -29,19 +29,37 @@ fn lake_of(setting: &Setting, file: &Path) -> PathBuf {
 }
 
 fn tests_of(setting: &Setting, more: &[&str]) -> (u64, String) {
-    let mut arguments = vec!["stats", "--from", DAY, "--to", "2026-11-24", "--timezone", "UTC", "--format", "json"];
+    let mut arguments = vec![
+        "stats",
+        "--from",
+        DAY,
+        "--to",
+        "2026-11-24",
+        "--timezone",
+        "UTC",
+        "--format",
+        "json",
+    ];
     arguments.extend(more);
     let output = setting.run("mailqos-analytics", &arguments);
     assert!(output.status.success(), "{}", complaint_of(&output));
     let rows: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let tests = rows.as_array().expect("rows").iter().map(|row| row["tests"].as_u64().unwrap_or_default());
+    let tests = rows
+        .as_array()
+        .expect("rows")
+        .iter()
+        .map(|row| row["tests"].as_u64().unwrap_or_default());
     (tests.sum(), complaint_of(&output))
 }
 
 #[test]
 fn files_of_other_programs_are_verified_kept_exported_and_imported() {
-    let files = std::fs::read_dir(foreign()).expect("a folder").map(|entry| entry.expect("an entry").path());
-    let files: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|ending| ending == "parquet")).collect();
+    let files = std::fs::read_dir(foreign())
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path());
+    let files: Vec<PathBuf> = files
+        .filter(|path| path.extension().is_some_and(|ending| ending == "parquet"))
+        .collect();
     assert!(files.len() > 25, "{files:?}");
     for file in files {
         let name = file.file_stem().expect("a name").to_string_lossy().into_owned();
@@ -52,12 +70,25 @@ fn files_of_other_programs_are_verified_kept_exported_and_imported() {
         let verified = setting.run("mailqos-analytics", &["lake", "verify"]);
         let repaired = setting.run("mailqos-analytics", &["lake", "repair", "--apply"]);
         assert!(repaired.status.success(), "{name}: {}", complaint_of(&repaired));
-        assert_eq!(std::fs::read(&path).expect("still there"), before, "{name}: {}", words_of(&repaired));
+        assert_eq!(
+            std::fs::read(&path).expect("still there"),
+            before,
+            "{name}: {}",
+            words_of(&repaired)
+        );
         assert!(!setting.data().join(".mailqos/aside").exists(), "{name}");
         if name.starts_with("encrypted") {
             assert_eq!(verified.status.code(), Some(1), "{name}");
-            assert!(words_of(&verified).contains("encrypted"), "{name}: {}", words_of(&verified));
-            assert!(words_of(&repaired).contains("left as it is"), "{name}: {}", words_of(&repaired));
+            assert!(
+                words_of(&verified).contains("encrypted"),
+                "{name}: {}",
+                words_of(&verified)
+            );
+            assert!(
+                words_of(&repaired).contains("left as it is"),
+                "{name}: {}",
+                words_of(&repaired)
+            );
             continue;
         }
         assert!(verified.status.success(), "{name}: {}", words_of(&verified));
@@ -66,7 +97,10 @@ fn files_of_other_programs_are_verified_kept_exported_and_imported() {
         let exported = setting.succeed("mailqos-analytics", &["lake", "export"]);
         assert_eq!(exported.lines().count() as u64, rows + 1, "{name}");
         let text = file.to_string_lossy().into_owned();
-        let imported = setting.run("mailqos-analytics", &["lake", "import", &text, "--into", "there", "--apply"]);
+        let imported = setting.run(
+            "mailqos-analytics",
+            &["lake", "import", &text, "--into", "there", "--apply"],
+        );
         assert!(imported.status.success(), "{name}: {}", complaint_of(&imported));
         assert_eq!(tests_of(&setting, &["--site", "there"]).0, rows, "{name}");
     }
@@ -89,18 +123,31 @@ fn copies_of_a_day_count_once_and_are_named() {
         std::fs::copy(&path, &copy).expect("a copy");
         let (tests, said) = tests_of(&setting, &[]);
         assert_eq!(tests, 12, "{}", copy.display());
-        assert!(said.contains(&copy.display().to_string()) && said.contains("counted once"), "{said}");
+        assert!(
+            said.contains(&copy.display().to_string()) && said.contains("counted once"),
+            "{said}"
+        );
         let verified = setting.run("mailqos-analytics", &["lake", "verify"]);
         assert_eq!(verified.status.code(), Some(1));
         let words = words_of(&verified);
-        assert!(words.contains("all of its 12 samples are in samples.parquet, too"), "{words}");
+        assert!(
+            words.contains("all of its 12 samples are in samples.parquet, too"),
+            "{words}"
+        );
         std::fs::remove_file(copy).expect("removed");
     }
     // A copy of the whole site, and of the day.
     let day = path.parent().expect("a folder").to_owned();
     let site = day.parent().expect("a folder").to_owned();
-    for folder in [day.with_file_name(format!("date={DAY} (1)")), site.with_file_name("site=here - Copy")] {
-        let inner = if folder.starts_with(&site) { folder.clone() } else { folder.join(format!("date={DAY}")) };
+    for folder in [
+        day.with_file_name(format!("date={DAY} (1)")),
+        site.with_file_name("site=here - Copy"),
+    ] {
+        let inner = if folder.starts_with(&site) {
+            folder.clone()
+        } else {
+            folder.join(format!("date={DAY}"))
+        };
         std::fs::create_dir_all(&inner).expect("a folder");
         std::fs::copy(&path, inner.join("samples.parquet")).expect("a copy");
         let (tests, said) = tests_of(&setting, &[]);
@@ -111,7 +158,13 @@ fn copies_of_a_day_count_once_and_are_named() {
     // A file of its own with rows that no other has counts whole.
     std::fs::rename(&path, path.with_file_name("part-00000.snappy.parquet")).expect("renamed");
     assert_eq!(tests_of(&setting, &[]).0, 12);
-    assert_eq!(setting.succeed("mailqos-analytics", &["lake", "export"]).lines().count(), 13);
+    assert_eq!(
+        setting
+            .succeed("mailqos-analytics", &["lake", "export"])
+            .lines()
+            .count(),
+        13
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,10 +181,18 @@ async fn todays_file_that_another_program_rewrote_goes_on() {
     std::fs::copy(foreign().join("pyarrow-unsorted.parquet"), day.join("samples.parquet")).expect("a copy");
     let probe = setting.start_probe();
     until("samples are sealed", || setting.rows().len() >= 15).await;
-    assert!(probe.log().contains("was written by another program"), "{}", probe.log());
+    assert!(
+        probe.log().contains("was written by another program"),
+        "{}",
+        probe.log()
+    );
     assert!(probe.stop().success());
     assert!(!setting.data().join(".mailqos/aside").exists());
-    let of_others = setting.rows().iter().filter(|row| row.text("monitor").is_some_and(|monitor| monitor != "mail")).count();
+    let of_others = setting
+        .rows()
+        .iter()
+        .filter(|row| row.text("monitor").is_some_and(|monitor| monitor != "mail"))
+        .count();
     assert_eq!(of_others, 12);
 }
 
@@ -139,9 +200,7 @@ async fn todays_file_that_another_program_rewrote_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn file_systems_without_folder_sync_links_and_locks_are_lived_with_or_explained() {
     let server = MailServer::start(Options::default()).await.expect("an embedded server");
-    let library = |setting: &Setting| {
-        mailqos_tests::shims::build("odd", &setting.path(".")).expect("a C compiler")
-    };
+    let library = |setting: &Setting| mailqos_tests::shims::build("odd", &setting.path(".")).expect("a C compiler");
     for errno in ["22", "95"] {
         let mut setting = Setting::new("here");
         setting.replace("test_interval = \"5s\"", "test_interval = \"1s\"");
@@ -164,10 +223,16 @@ async fn file_systems_without_folder_sync_links_and_locks_are_lived_with_or_expl
         setting.add_monitor(&setting.monitor("mail", &server));
         setting.write();
         let mut command = setting.command("mailqos-probe");
-        command.arg("run").env("LD_PRELOAD", library(&setting)).env("MAILQOS_ODD_LOCK", errno);
+        command
+            .arg("run")
+            .env("LD_PRELOAD", library(&setting))
+            .env("MAILQOS_ODD_LOCK", errno);
         let output = command.output().expect("it ends");
         assert_eq!(output.status.code(), Some(1));
         let said = complaint_of(&output);
-        assert!(said.contains("gives no locks") && !said.contains("the disk is in trouble"), "{said}");
+        assert!(
+            said.contains("gives no locks") && !said.contains("the disk is in trouble"),
+            "{said}"
+        );
     }
 }

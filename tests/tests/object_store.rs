@@ -133,7 +133,8 @@ fn counted(setting: &Setting) -> u64 {
     let (from, to) = (UtcMicros::now() - day, UtcMicros::now() + day + day);
     let (from, to) = (from.utc_date().to_string(), to.utc_date().to_string());
     let arguments = ["stats", "--from", &from, "--to", &to, "--format", "json"];
-    let stats: serde_json::Value = serde_json::from_str(&setting.succeed("mailqos-analytics", &arguments)).expect("JSON");
+    let stats: serde_json::Value =
+        serde_json::from_str(&setting.succeed("mailqos-analytics", &arguments)).expect("JSON");
     let sum = |key: &str| stats[0][key].as_u64().unwrap_or_default();
     sum("tests") + sum("not_tested")
 }
@@ -145,7 +146,11 @@ async fn lives_with(name: &str, habits: StoreHabits, told: &str) {
     let first = setting(&store, &server);
     let checked = first.succeed("mailqos-probe", &["check", "--connect"]);
     assert!(checked.contains(told), "{name}: {checked}");
-    assert!(!store.names().iter().any(|name| name.contains("check-")), "{name}: {:?}", store.names());
+    assert!(
+        !store.names().iter().any(|name| name.contains("check-")),
+        "{name}: {:?}",
+        store.names()
+    );
     let probe = first.start_probe();
     until("a day is in the store", || !rows(&store).is_empty()).await;
     let before = rows(&store).len();
@@ -175,11 +180,40 @@ async fn stores_with_other_habits_get_every_sample_once() {
     let none = StoreHabits::default();
     tokio::join!(
         lives_with("unquoted", StoreHabits { unquoted: true, ..none }, "without quotes"),
-        lives_with("no conditions", StoreHabits { refuses_conditions: true, ..none }, "knows no conditional writes"),
-        lives_with("object lock", StoreHabits { wants_checksum: true, versioned: true, ..none }, "wants a checksum"),
-        lives_with("versions", StoreHabits { versioned: true, ..none }, "keeps conditions"),
+        lives_with(
+            "no conditions",
+            StoreHabits {
+                refuses_conditions: true,
+                ..none
+            },
+            "knows no conditional writes"
+        ),
+        lives_with(
+            "object lock",
+            StoreHabits {
+                wants_checksum: true,
+                versioned: true,
+                ..none
+            },
+            "wants a checksum"
+        ),
+        lives_with(
+            "versions",
+            StoreHabits {
+                versioned: true,
+                ..none
+            },
+            "keeps conditions"
+        ),
         lives_with("no ETag", StoreHabits { no_etag: true, ..none }, "keeps conditions"),
-        lives_with("ignoring", StoreHabits { ignores_conditions: true, ..none }, "ignores conditions"),
+        lives_with(
+            "ignoring",
+            StoreHabits {
+                ignores_conditions: true,
+                ..none
+            },
+            "ignores conditions"
+        ),
     );
 }
 
@@ -196,11 +230,16 @@ async fn in_a_store_that_ignores_conditions_the_second_probe_of_a_site_gives_way
     let [one, other] = settings.each_ref().map(Setting::start_probe);
     until("one of them has the site", || !rows(&store).is_empty()).await;
     until("the other one gave way", || {
-        [&one, &other].iter().any(|probe| probe.log().contains("another probe writes for the site cloud"))
+        [&one, &other]
+            .iter()
+            .any(|probe| probe.log().contains("another probe writes for the site cloud"))
     })
     .await;
     let before = starts(&rows(&store));
-    until("the first one goes on", || starts(&rows(&store)).len() >= before.len() + 2).await;
+    until("the first one goes on", || {
+        starts(&rows(&store)).len() >= before.len() + 2
+    })
+    .await;
     assert!(before.is_subset(&starts(&rows(&store))), "nothing was overwritten");
     for probe in [one, other] {
         probe.kill();
@@ -228,13 +267,20 @@ async fn a_store_that_never_replaces_gets_a_day_once_it_is_complete() {
     day.publish(None).expect("published");
     let probe = setting.start_probe();
     until("the old day is there", || {
-        store.names().iter().any(|name| name.contains(&format!("date={}", old.utc_date())))
+        store
+            .names()
+            .iter()
+            .any(|name| name.contains(&format!("date={}", old.utc_date())))
     })
     .await;
     assert!(probe.stop().success());
     // Today would be there for ever as it was at its first upload.
     let today = format!("samples/site=cloud/date={}", UtcMicros::now().utc_date());
-    assert!(!store.names().iter().any(|name| name.contains(&today)), "{:?}", store.names());
+    assert!(
+        !store.names().iter().any(|name| name.contains(&today)),
+        "{:?}",
+        store.names()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -255,7 +301,10 @@ async fn one_refused_object_holds_up_no_other_and_is_named() {
     let status = String::from_utf8_lossy(&status.stdout).into_owned();
     assert!(status.contains("AccessDenied"), "{status}");
     store.set_refused("");
-    until("it is sent, too", || store.names().iter().any(|name| name.contains("/events/"))).await;
+    until("it is sent, too", || {
+        store.names().iter().any(|name| name.contains("/events/"))
+    })
+    .await;
     assert!(probe.stop().success());
 }
 
@@ -265,7 +314,10 @@ async fn a_new_key_is_used_without_a_restart_and_a_token_of_another_key_never() 
     let server = MailServer::start(Options::default()).await.expect("an embedded server");
     let mut setting = setting(&store, &server);
     let mut command = setting.command("mailqos-probe");
-    command.arg("run").env("AWS_SESSION_TOKEN", "of-somebody-else").env("AWS_ACCESS_KEY_ID", "AKIAOTHER");
+    command
+        .arg("run")
+        .env("AWS_SESSION_TOKEN", "of-somebody-else")
+        .env("AWS_ACCESS_KEY_ID", "AKIAOTHER");
     let probe = setting.start(&mut command);
     until("samples are in the store", || !rows(&store).is_empty()).await;
     store.set_key("AKIANEWNEWNEWNEW");
@@ -288,7 +340,11 @@ async fn a_key_that_no_lake_has_stops_nobody() {
     assert!(probe.stop().success());
     let expected = rows(&store).len() as u64;
     // <https://github.com/developmentseed/obstore/issues/429>: one such key made the listing of all others fail.
-    for key in ["samples//x.parquet", "samples/./y.parquet", "samples/site=cloud/../z.parquet"] {
+    for key in [
+        "samples//x.parquet",
+        "samples/./y.parquet",
+        "samples/site=cloud/../z.parquet",
+    ] {
         store.put(&format!("bucket/some/lake/{key}"), b"x");
     }
     assert_eq!(counted(&setting), expected);

@@ -339,9 +339,9 @@ fn shown(entry: &Entry, judgement: &Judgement, is_over: bool) -> Vec<Cell> {
     let measured = match judgement.value {
         Value::Unknown => None,
         Value::Share(share) => Some(match &judgement.target {
-            LevelTarget::Availability(goal) | LevelTarget::Uptime(goal) | LevelTarget::DeliveredWithin { share: goal, .. } => {
-                per_cent_beside(share, goal.as_f64(), entry.tests)
-            }
+            LevelTarget::Availability(goal)
+            | LevelTarget::Uptime(goal)
+            | LevelTarget::DeliveredWithin { share: goal, .. } => per_cent_beside(share, goal.as_f64(), entry.tests),
             LevelTarget::Percentile { .. } => per_cent(share, entry.tests),
         }),
         Value::Time(micros) => Some(match &judgement.target {

@@ -296,7 +296,11 @@ impl Lake {
         let doubles = self.doubles.lock().map(|doubles| doubles.clone()).unwrap_or_default();
         let doubles = doubles.into_iter().map(|(path, monitors)| {
             let count: usize = monitors.values().sum();
-            let rows = if count == 1 { "1 sample".to_owned() } else { format!("{count} samples") };
+            let rows = if count == 1 {
+                "1 sample".to_owned()
+            } else {
+                format!("{count} samples")
+            };
             format!(
                 "{rows} of {} are there a second time and were counted once; move copies of day files out of the lake",
                 path.display()
@@ -601,7 +605,18 @@ fn partitions(folder: &Path, key: &str) -> Result<Vec<(String, PathBuf)>, LakeEr
 fn is_copy(site: &str, all: &BTreeSet<String>) -> bool {
     let rest = |name: &String| site.strip_prefix(name.as_str()).map(str::to_ascii_lowercase);
     all.iter().filter(|name| *name != site).filter_map(rest).any(|rest| {
-        let marks = [" (", " - copy", ".sync-conflict", "~", ".bak", ".orig", " copy", " conflicted", "_conflict", ".old"];
+        let marks = [
+            " (",
+            " - copy",
+            ".sync-conflict",
+            "~",
+            ".bak",
+            ".orig",
+            " copy",
+            " conflicted",
+            "_conflict",
+            ".old",
+        ];
         marks.iter().any(|mark| rest.starts_with(mark))
     })
 }
@@ -697,7 +712,10 @@ impl Batch<'_> {
         let part = |row: u32| ends.partition_point(|end| *end <= row as usize);
         let rank = |row: u32| {
             let settled = !series.provisional.get(row as usize).copied().unwrap_or(false);
-            let own = self.parts.get(part(row)).is_some_and(|part| part.path.ends_with("samples.parquet"));
+            let own = self
+                .parts
+                .get(part(row))
+                .is_some_and(|part| part.path.ends_with("samples.parquet"));
             (settled, own)
         };
         let mut dropped: BTreeMap<usize, usize> = BTreeMap::new();
@@ -706,7 +724,11 @@ impl Batch<'_> {
             let place = kept.last_mut();
             match place.filter(|last| series.started_at[**last as usize] == series.started_at[row as usize]) {
                 Some(last) => {
-                    let lost = if rank(row) > rank(*last) { std::mem::replace(last, row) } else { row };
+                    let lost = if rank(row) > rank(*last) {
+                        std::mem::replace(last, row)
+                    } else {
+                        row
+                    };
                     *dropped.entry(part(lost)).or_default() += 1;
                 }
                 None => kept.push(row),

@@ -37,10 +37,12 @@ pub enum PlaceError {
 pub async fn folder(data: Option<&Path>, config: Option<&Config>) -> Result<PathBuf, PlaceError> {
     let (address, config) = match (data, config) {
         (Some(data), config) => match data.to_str() {
-            Some(text) => match DataLocation::parse(text, Path::new("")).map_err(|(why, help)| PlaceError::NoPlace(why, help))? {
-                DataLocation::ObjectStore(address) => (address, config),
-                DataLocation::Folder(_) => return Ok(data.to_owned()),
-            },
+            Some(text) => {
+                match DataLocation::parse(text, Path::new("")).map_err(|(why, help)| PlaceError::NoPlace(why, help))? {
+                    DataLocation::ObjectStore(address) => (address, config),
+                    DataLocation::Folder(_) => return Ok(data.to_owned()),
+                }
+            }
             None => return Ok(data.to_owned()),
         },
         (None, Some(config)) => match &config.data {

@@ -257,7 +257,9 @@ pub fn repair<R: Record>(data: &Path, sites: &[SiteName], apply: bool) -> Result
         let (problem, remedy) = match condition {
             Condition::Sound { .. } => continue,
             Condition::Unread(problem) => (problem, Remedy::Left),
-            Condition::Untidy { problem, .. } | Condition::Damaged(problem) => (problem, rebuild::<R>(data, &day, apply)?),
+            Condition::Untidy { problem, .. } | Condition::Damaged(problem) => {
+                (problem, rebuild::<R>(data, &day, apply)?)
+            }
         };
         repairs.push(Repair {
             path: day.path,

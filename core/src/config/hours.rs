@@ -89,10 +89,18 @@ impl Hours {
         let last = if span.to > span.from { Ok(date) } else { date.tomorrow() };
         let Ok(last) = last else { return Vec::new() };
         let (from, to) = (date.to_datetime(span.from), last.to_datetime(span.to));
-        let (begins, ends) = (self.zone.to_ambiguous_timestamp(from), self.zone.to_ambiguous_timestamp(to));
+        let (begins, ends) = (
+            self.zone.to_ambiguous_timestamp(from),
+            self.zone.to_ambiguous_timestamp(to),
+        );
         if !(begins.is_ambiguous() || ends.is_ambiguous()) {
-            let both = begins.compatible().and_then(|begin| Ok((begin.into(), ends.compatible()?.into())));
-            return both.into_iter().filter(|(begin, end): &(UtcMicros, UtcMicros)| begin < end).collect();
+            let both = begins
+                .compatible()
+                .and_then(|begin| Ok((begin.into(), ends.compatible()?.into())));
+            return both
+                .into_iter()
+                .filter(|(begin, end): &(UtcMicros, UtcMicros)| begin < end)
+                .collect();
         }
         // Between two changes of the clocks, the wall shows a time once.
         let (Ok(mut since), Ok(until)) = (begins.earlier(), ends.later()) else {
@@ -306,7 +314,10 @@ mod tests {
         // In Stockholm, 02:00 to 03:00 came twice on 25 October 2026, and not at all on 29 March.
         let minutes = |text: &str, date: Date| {
             let spans = hours(&format!("hours = \"{text}\"")).on(date).collect::<Vec<_>>();
-            let length = spans.iter().map(|(begin, end)| (end.0 - begin.0) / 60_000_000).sum::<i64>();
+            let length = spans
+                .iter()
+                .map(|(begin, end)| (end.0 - begin.0) / 60_000_000)
+                .sum::<i64>();
             (spans.len(), length)
         };
         let (fold, gap) = (jiff::civil::date(2026, 10, 25), jiff::civil::date(2026, 3, 29));

@@ -195,7 +195,8 @@ fn top_of_file(
     let timezone = match root.get("timezone", problems) {
         Some(zone) => zone,
         None => zones::system().unwrap_or_else(|reason| {
-            let help = "write timezone = \"Europe/Berlin\", or another IANA name, at the top of the file; or correct TZ";
+            let help =
+                "write timezone = \"Europe/Berlin\", or another IANA name, at the top of the file; or correct TZ";
             problems.push(Problem::error(reason).help(help));
             TimeZone::UTC
         }),
@@ -583,7 +584,10 @@ mod tests {
     #[test]
     fn places_where_no_lake_can_be_are_refused_with_what_was_meant() {
         for (data, meant) in [
-            ("https://minio.example.com/bucket", "endpoint = \"https://minio.example.com\" in [object_store]"),
+            (
+                "https://minio.example.com/bucket",
+                "endpoint = \"https://minio.example.com\" in [object_store]",
+            ),
             ("file:///var/lib/mailqos", "write the path alone: \"/var/lib/mailqos\""),
             ("s3:/bucket/lake", "write \"s3://bucket/lake\""),
             ("s3:bucket", "write \"s3://bucket\""),
@@ -599,11 +603,22 @@ mod tests {
             let problems = problems_of(&format!("site = \"here\"\ndata = {data:?}\n"));
             assert!(problems.contains(meant), "{data:?}: {problems}");
         }
-        for data in ["lake", "/var/lib/lake", "./~", "a:b", "s3/bucket", "s3://bucket", "gs://bucket/lake"] {
+        for data in [
+            "lake",
+            "/var/lib/lake",
+            "./~",
+            "a:b",
+            "s3/bucket",
+            "s3://bucket",
+            "gs://bucket/lake",
+        ] {
             load_text(&format!("site = \"here\"\ndata = {data:?}\n")).unwrap_or_else(|problems| panic!("{problems}"));
         }
         for (key, path) in [("state", "~/state"), ("reports", "file:///reports"), ("templates", " ")] {
-            assert!(load_text(&format!("site = \"here\"\n{key} = {path:?}\n")).is_err(), "{key} = {path:?}");
+            assert!(
+                load_text(&format!("site = \"here\"\n{key} = {path:?}\n")).is_err(),
+                "{key} = {path:?}"
+            );
         }
     }
 }

@@ -31,8 +31,9 @@ use jiff::civil::Date;
 use super::{
     checksum::{CHECKSUM_KEY, UNSEALED, write_checksum},
     columns::{Cell, Hold, Record},
+    day_path,
     error::{LakeError, POSITION_KEY, VERSION_KEY, io_error, parquet_error},
-    day_path, work_folder,
+    work_folder,
 };
 use crate::model::SiteName;
 

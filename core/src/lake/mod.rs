@@ -17,12 +17,12 @@ use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
 
-pub use columns::{Cell, Column, Hold, Record};
 pub use checksum::{Intact, intact};
+pub use columns::{Cell, Column, Hold, Record};
 pub use day_file::{DayWriter, Merged, SealedUpTo};
 pub use error::LakeError;
-pub use reader::{DayReader, Salvaged, merge_into_day, open_sorted, read_day, read_sorted, rewrite_day, salvage};
 pub use lock::{LockError, SiteLock, this_process};
+pub use reader::{DayReader, Salvaged, merge_into_day, open_sorted, read_day, read_sorted, rewrite_day, salvage};
 pub use remote::{Conditions, Habits, Mirrored, Object, Remote, RemoteError, Version};
 
 use crate::model::{SiteName, UtcMicros};
@@ -61,7 +61,8 @@ pub fn keep_aside<R: Record>(data: &Path, site: &SiteName, date: Date) -> Result
         .and_then(|()| std::fs::read(&aside))
         .and_then(|copy| {
             let same = copy == bytes;
-            same.then_some(()).ok_or_else(|| std::io::Error::other("the copy differs from the file"))
+            same.then_some(())
+                .ok_or_else(|| std::io::Error::other("the copy differs from the file"))
         })
         .map_err(|source| error(&aside, source))?;
     Ok(aside)

@@ -28,8 +28,8 @@ use super::{
     checksum::is_our_name,
     columns::{Cell, Column, Hold, Record},
     day_file::{DayWriter, Merged, SealedUpTo},
-    error::{LakeError, POSITION_KEY, io_error, parquet_error},
     day_path,
+    error::{LakeError, POSITION_KEY, io_error, parquet_error},
 };
 use crate::model::{Hop, Micros, SiteName, UtcMicros};
 
@@ -285,11 +285,7 @@ fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, LakeError>) -> Resul
     }
 }
 
-fn read_group<R: Record>(
-    path: &Path,
-    reader: &SerializedFileReader<File>,
-    index: usize,
-) -> Result<Vec<R>, LakeError> {
+fn read_group<R: Record>(path: &Path, reader: &SerializedFileReader<File>, index: usize) -> Result<Vec<R>, LakeError> {
     guarded(path, || {
         let group = reader.get_row_group(index).map_err(parquet_error(path))?;
         let root = reader.metadata().file_metadata().schema();
@@ -377,9 +373,10 @@ impl Form {
             (_, Physical::INT96) => holds == Hold::Timestamp,
             (Hold::Word, Physical::BYTE_ARRAY | Physical::FIXED_LEN_BYTE_ARRAY) => true,
             (Hold::Timestamp, physical) => physical == Physical::INT64,
-            (Hold::Long | Hold::Int | Hold::Real, physical) => {
-                !matches!(physical, Physical::BYTE_ARRAY | Physical::FIXED_LEN_BYTE_ARRAY | Physical::BOOLEAN)
-            }
+            (Hold::Long | Hold::Int | Hold::Real, physical) => !matches!(
+                physical,
+                Physical::BYTE_ARRAY | Physical::FIXED_LEN_BYTE_ARRAY | Physical::BOOLEAN
+            ),
             (Hold::Bool, physical) => matches!(physical, Physical::BOOLEAN | Physical::INT32),
             _ => false,
         };
@@ -522,7 +519,11 @@ fn element_level(root: &Type, path: &[String]) -> Option<i16> {
             Repetition::OPTIONAL => level += 1,
             Repetition::REPEATED => return Some(level + 1),
         }
-        fields = if node.is_group() { node.get_fields() } else { return None };
+        fields = if node.is_group() {
+            node.get_fields()
+        } else {
+            return None;
+        };
     }
     None
 }
@@ -557,7 +558,10 @@ fn read_hops(
     }
     let mut rows: Vec<Cell> = Vec::new();
     for ((by, definition), repetition) in by.into_iter().zip(definitions).zip(repetitions) {
-        let others: Vec<Cell> = fields.iter_mut().map(|field| field.next().unwrap_or(Cell::Null)).collect();
+        let others: Vec<Cell> = fields
+            .iter_mut()
+            .map(|field| field.next().unwrap_or(Cell::Null))
+            .collect();
         if definition < element - 1 {
             rows.push(Cell::Null);
             continue;
@@ -651,7 +655,14 @@ mod tests {
                 "encrypted-footer" | "encrypted-columns" => continue,
                 "empty" => assert_eq!(read_sorted::<Sample>(&path).expect("read"), []),
                 "pandas-floats" => {
-                    let short = |sample: &Sample| (sample.monitor.clone(), sample.started_at, sample.outcome, sample.round_trip);
+                    let short = |sample: &Sample| {
+                        (
+                            sample.monitor.clone(),
+                            sample.started_at,
+                            sample.outcome,
+                            sample.round_trip,
+                        )
+                    };
                     let found: Vec<_> = read_sorted::<Sample>(&path).expect("read").iter().map(short).collect();
                     assert_eq!(found, expected.iter().map(short).collect::<Vec<_>>());
                 }
@@ -674,7 +685,10 @@ mod tests {
             let path = folder().join(format!("{name}.parquet"));
             let error = read_day::<Sample>(&path).expect_err("nobody has the key");
             assert!(matches!(error, LakeError::Unsupported { .. }), "{name}: {error}");
-            assert!(!error.is_damage_of(&path) && error.to_string().contains("encrypt"), "{name}: {error}");
+            assert!(
+                !error.is_damage_of(&path) && error.to_string().contains("encrypt"),
+                "{name}: {error}"
+            );
         }
     }
 
@@ -682,7 +696,11 @@ mod tests {
     fn a_day_that_another_program_wrote_goes_on_with_all_of_its_rows() {
         let site: SiteName = "here".parse().expect("a name");
         let all = expected();
-        let mut new = Sample::new("m1".parse().expect("a name"), all[0].started_at + Micros(30 * MINUTE), Outcome::Ok);
+        let mut new = Sample::new(
+            "m1".parse().expect("a name"),
+            all[0].started_at + Micros(30 * MINUTE),
+            Outcome::Ok,
+        );
         new.round_trip = Some(Micros(1));
         for (name, path) in files() {
             let data = tempfile::tempdir().expect("a folder");
@@ -692,7 +710,11 @@ mod tests {
             let merge = || merge_into_day(data.path(), &site, new.started_at.utc_date(), vec![new.clone()], None);
             if name.starts_with("encrypted") {
                 merge().expect_err("nobody has the key");
-                assert_eq!(std::fs::read(&day).expect("read"), std::fs::read(&path).expect("read"), "{name}");
+                assert_eq!(
+                    std::fs::read(&day).expect("read"),
+                    std::fs::read(&path).expect("read"),
+                    "{name}"
+                );
                 continue;
             }
             let before = read_sorted::<Sample>(&path).expect("read");

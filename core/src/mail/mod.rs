@@ -7,13 +7,13 @@ mod dkim;
 mod fields;
 mod mailer;
 mod mask;
+#[cfg(unix)]
+mod mounted;
 pub mod oauth;
 mod person;
 mod refusals;
 mod remedy;
 pub mod sasl;
-#[cfg(unix)]
-mod mounted;
 mod secret;
 mod smtp;
 mod tls;

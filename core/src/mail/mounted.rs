@@ -81,7 +81,10 @@ fn has_own_mount(real: &Path, mounts: &str) -> bool {
             continue;
         };
         // Spaces, tabs, line ends and backslashes in names are written in octal.
-        let point = point.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\");
+        let point = point
+            .replace("\\040", " ")
+            .replace("\\011", "\t")
+            .replace("\\134", "\\");
         let point = Path::new(&point);
         let depth = point.components().count();
         if real.starts_with(point) && best.is_none_or(|(deepest, _)| depth >= deepest) {

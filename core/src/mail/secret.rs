@@ -113,7 +113,10 @@ impl SecretSource {
                 format!("the environment variable {name}"),
             ),
             Self::File(path) => (read_in_time(path, true).await?, format!("the file {}", path.display())),
-            Self::Credential(name) => (read_in_time(&credential(name)?, false).await?, format!("the credential {name}")),
+            Self::Credential(name) => (
+                read_in_time(&credential(name)?, false).await?,
+                format!("the credential {name}"),
+            ),
             Self::Command(words) => {
                 let program = words.first().cloned().unwrap_or_default();
                 let bytes = run(words).await.map_err(|reason| SecretError::Command {
@@ -257,7 +260,14 @@ mod tests {
         let file = version.join("password");
         std::fs::write(&file, "pass word\n").expect("write");
         let source = SecretSource::File(folder.path().join("password"));
-        for (mode, fine) in [(0o444, true), (0o440, true), (0o644, true), (0o640, true), (0o666, false), (0o460, false)] {
+        for (mode, fine) in [
+            (0o444, true),
+            (0o440, true),
+            (0o644, true),
+            (0o640, true),
+            (0o666, false),
+            (0o460, false),
+        ] {
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("chmod");
             let fetched = source.fetch().await;
             assert_eq!(fetched.is_ok(), fine, "{mode:o}: {fetched:?}");
@@ -271,16 +281,34 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("secret");
         // As PowerShell and Notepad save texts.
-        let wide: Vec<u8> = "\u{feff}pass word\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let wide: Vec<u8> = "\u{feff}pass word\r\n"
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
         for bytes in ["\u{feff}pass word\r\n".as_bytes(), &wide] {
             std::fs::write(&path, bytes).expect("write");
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("chmod");
-            assert_eq!(SecretSource::File(path.clone()).fetch().await.expect("a secret").expose(), "pass word");
+            assert_eq!(
+                SecretSource::File(path.clone())
+                    .fetch()
+                    .await
+                    .expect("a secret")
+                    .expose(),
+                "pass word"
+            );
         }
         let pipe = folder.path().join("pipe");
-        let made = std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&pipe).status().expect("mkfifo");
+        let made = std::process::Command::new("mkfifo")
+            .args(["-m", "600"])
+            .arg(&pipe)
+            .status()
+            .expect("mkfifo");
         assert!(made.success());
-        let refused = SecretSource::File(pipe).fetch().await.expect_err("nobody writes").to_string();
+        let refused = SecretSource::File(pipe)
+            .fetch()
+            .await
+            .expect_err("nobody writes")
+            .to_string();
         assert!(refused.contains("named pipe"), "{refused}");
     }
 }

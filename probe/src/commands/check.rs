@@ -79,8 +79,13 @@ async fn connect(config: &Config) -> Result<(), Failure> {
                 return Ok(());
             };
             print_line(&format!("{address}: it can be written and read"))?;
-            habits.told().into_iter().try_for_each(|line| print_line(&format!("  {line}")))
+            habits
+                .told()
+                .into_iter()
+                .try_for_each(|line| print_line(&format!("  {line}")))
         }
-        Err(error) => Err(Failure::work(format!("the object store of the lake can't be used: {error}"))),
+        Err(error) => Err(Failure::work(format!(
+            "the object store of the lake can't be used: {error}"
+        ))),
     }
 }

@@ -332,7 +332,8 @@ impl Sealer {
 
 /// Whether a day file is damaged. One whose rows make no sense is, if this program wrote it and some byte has changed since.
 fn is_damaged(path: &Path, error: &LakeError) -> bool {
-    let nonsense = matches!(error, LakeError::Column { path: of, .. } | LakeError::Order { path: of, .. } if of == path);
+    let nonsense =
+        matches!(error, LakeError::Column { path: of, .. } | LakeError::Order { path: of, .. } if of == path);
     error.is_damage_of(path) || nonsense && matches!(intact(path), Ok(Intact::No))
 }
 

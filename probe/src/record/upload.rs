@@ -13,8 +13,8 @@ use jiff::civil::Date;
 use mailqos_core::{
     config::{Config, DataLocation, LONGEST_HORIZON},
     lake::{
-        DayReader, Habits, LakeError, Merged, Record, Remote, RemoteError, Version, aside_folder, day_path, read_sorted,
-        rewrite_day, this_process,
+        DayReader, Habits, LakeError, Merged, Record, Remote, RemoteError, Version, aside_folder, day_path,
+        read_sorted, rewrite_day, this_process,
     },
     mail::{Login, Secret, SecretSource, hex},
     model::{Event, Micros, Sample, SiteName, UtcMicros},
@@ -256,7 +256,10 @@ impl Uploader {
         }
         let is_denied = |error: &RecordError| matches!(error, RecordError::Remote(error) if error.is_denial());
         let denied = lasting.iter().chain(unsent.values()).any(is_denied);
-        self.stuck = unsent.iter().map(|(name, error)| (name.clone(), error.to_string())).collect();
+        self.stuck = unsent
+            .iter()
+            .map(|(name, error)| (name.clone(), error.to_string()))
+            .collect();
         locked(&self.shared.counts).unsent = self.changed().len();
         self.keep_habits();
         match (lasting, self.stuck.iter().next()) {
@@ -303,7 +306,10 @@ impl Uploader {
     async fn renew(&mut self) -> Result<(), RecordError> {
         let now = UtcMicros::now();
         let habits = self.remote.habits();
-        let is_fresh = self.claim.as_ref().is_some_and(|(_, at)| (Micros(0)..RENEWING).contains(&(now - *at)));
+        let is_fresh = self
+            .claim
+            .as_ref()
+            .is_some_and(|(_, at)| (Micros(0)..RENEWING).contains(&(now - *at)));
         if is_fresh && habits.guards() || habits.write_once && self.claim.is_some() {
             return Ok(());
         }

@@ -135,7 +135,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("Clock in doubt", "Uhr zweifelhaft"),
         ("Confidence", "Konfidenz"),
         ("Contents", "Inhalt"),
-        ("Copies of samples counted once", "Kopien von Messungen nur einmal gezählt"),
+        (
+            "Copies of samples counted once",
+            "Kopien von Messungen nur einmal gezählt",
+        ),
         ("Corrupt file left out", "Beschädigte Datei ausgelassen"),
         ("Counted tests", "Gezählte Tests"),
         ("Coverage", "Abdeckung"),
@@ -410,7 +413,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("Report", "Bericht"),
         ("Rose", "Ausgelöst"),
         ("Round trip", "Laufzeit"),
-        ("Rules of the time zone: tzdata {0}.", "Regeln der Zeitzone: tzdata {0}."),
+        (
+            "Rules of the time zone: tzdata {0}.",
+            "Regeln der Zeitzone: tzdata {0}.",
+        ),
         ("SHA-256 of the data", "SHA-256 der Daten"),
         ("SMTP connection", "SMTP-Verbindung"),
         ("SMTP login", "SMTP-Anmeldung"),

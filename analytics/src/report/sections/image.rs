@@ -62,8 +62,7 @@ pub(in crate::report) fn picture(file: &std::path::Path, alternative: &str, widt
         Some(extension) if extension == "svg" => "image/svg+xml",
         _ => return Err(format!("{}: neither PNG, JPEG nor SVG", file.display())),
     };
-    let bytes =
-        mailqos_core::files::read(file, MAX_BYTES).map_err(|error| format!("{}: {error}", file.display()))?;
+    let bytes = mailqos_core::files::read(file, MAX_BYTES).map_err(|error| format!("{}: {error}", file.display()))?;
     Ok(Picture {
         name,
         media_type,

@@ -18,7 +18,8 @@ use md5::{Digest as _, Md5};
 use object_store::{
     ClientOptions,
     client::{
-        HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpResponseBody, HttpService, ReqwestConnector,
+        HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
+        ReqwestConnector,
     },
     path::Path as Key,
 };
@@ -71,7 +72,8 @@ impl Layer {
     async fn answer(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let is_put = request.method() == Method::PUT;
         let query = request.uri().query().unwrap_or_default();
-        let is_list = request.method() == Method::GET && ["list-type=2", "comp=list"].iter().any(|of| query.contains(of));
+        let is_list =
+            request.method() == Method::GET && ["list-type=2", "comp=list"].iter().any(|of| query.contains(of));
         if is_put
             && self.dialect.digest.load(Ordering::Relaxed)
             && let Some(bytes) = request.body().as_bytes()
@@ -101,14 +103,27 @@ impl Layer {
 impl Dialect {
     /// A listing without the keys that the library can't handle: one of them would make it refuse all others.
     fn tame(&self, text: &str) -> String {
-        let text = without(text, ("<Contents>", "</Contents>"), ("<Key>", "</Key>"), |key| self.is_tame(key));
-        let text = without(&text, ("<Blob>", "</Blob>"), ("<Name>", "</Name>"), |key| self.is_tame(key));
-        without(&text, ("<CommonPrefixes>", "</CommonPrefixes>"), ("<Prefix>", "</Prefix>"), |key| self.is_tame(key))
+        let text = without(text, ("<Contents>", "</Contents>"), ("<Key>", "</Key>"), |key| {
+            self.is_tame(key)
+        });
+        let text = without(&text, ("<Blob>", "</Blob>"), ("<Name>", "</Name>"), |key| {
+            self.is_tame(key)
+        });
+        without(
+            &text,
+            ("<CommonPrefixes>", "</CommonPrefixes>"),
+            ("<Prefix>", "</Prefix>"),
+            |key| self.is_tame(key),
+        )
     }
 
     fn is_tame(&self, key: &str) -> bool {
         let tame = Key::parse(key).is_ok();
-        let first = !tame && self.said.lock().is_ok_and(|mut said| said.len() < 100 && said.insert(key.to_owned()));
+        let first = !tame
+            && self
+                .said
+                .lock()
+                .is_ok_and(|mut said| said.len() < 100 && said.insert(key.to_owned()));
         if first {
             let shown = crate::mail::one_line(key, &[]);
             tracing::warn!(
@@ -128,7 +143,9 @@ fn without(text: &str, element: (&str, &str), name: (&str, &str), wanted: impl F
             break;
         };
         let whole = &rest[begin..end];
-        let key = whole.split_once(name.0).and_then(|(_, behind)| behind.split_once(name.1));
+        let key = whole
+            .split_once(name.0)
+            .and_then(|(_, behind)| behind.split_once(name.1));
         kept.push_str(&rest[..begin]);
         if key.is_none_or(|(key, _)| wanted(key)) {
             kept.push_str(whole);

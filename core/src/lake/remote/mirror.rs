@@ -60,7 +60,10 @@ impl Remote {
         }
         let mut missing = there
             .into_values()
-            .filter(|object| !held.get(&object.name).is_some_and(|held| held.is(&object.version)) || !folder.join(&object.name).exists())
+            .filter(|object| {
+                !held.get(&object.name).is_some_and(|held| held.is(&object.version))
+                    || !folder.join(&object.name).exists()
+            })
             .collect::<Vec<_>>()
             .into_iter();
         let mut fetching = JoinSet::new();

@@ -92,7 +92,13 @@ impl RemoteError {
 
     /// Whether the store doesn't accept who asks.
     pub fn is_denial(&self) -> bool {
-        matches!(self, Self::Store { status: Some(401 | 403), .. })
+        matches!(
+            self,
+            Self::Store {
+                status: Some(401 | 403),
+                ..
+            }
+        )
     }
 }
 
@@ -144,7 +150,8 @@ impl Remote {
             .with_connect_timeout(CONNECTING)
             .with_allow_http(options.allow_http);
         if let Some(file) = &options.ca_file {
-            let pem = crate::files::read(file, MAX_CA_FILE).map_err(|error| wrong(format!("{}: {error}", file.display())))?;
+            let pem =
+                crate::files::read(file, MAX_CA_FILE).map_err(|error| wrong(format!("{}: {error}", file.display())))?;
             let certificates = object_store::Certificate::from_pem_bundle(&pem)
                 .map_err(|error| wrong(format!("{}: {error}", file.display())))?;
             for certificate in certificates {
@@ -302,7 +309,10 @@ impl Remote {
                 Err(error) => error,
             };
             let refusal = Refusal::of(&error);
-            let is_conflict = matches!(error, StoreError::Precondition { .. } | StoreError::AlreadyExists { .. });
+            let is_conflict = matches!(
+                error,
+                StoreError::Precondition { .. } | StoreError::AlreadyExists { .. }
+            );
             if !is_conflict && !knows_no_conditions(&refusal) && !refuses_to_replace(&refusal) {
                 return Err(self.error(name, &error));
             }
@@ -645,18 +655,31 @@ fn s3_environment(has_account: bool) -> AmazonS3Builder {
 /// name the one or the other.
 fn wants_checksum(refusal: &Refusal) -> bool {
     refusal.status.is_some_and(|status| (400..500).contains(&status))
-        && ["content-md5", "x-amz-checksum", "x-amz-sdk-checksum", "MissingContentMD5", "checksum is required"]
-            .iter()
-            .any(|words| refusal.says(words))
+        && [
+            "content-md5",
+            "x-amz-checksum",
+            "x-amz-sdk-checksum",
+            "MissingContentMD5",
+            "checksum is required",
+        ]
+        .iter()
+        .any(|words| refusal.says(words))
 }
 
 /// Backblaze: "501 NotImplemented: A header you provided implies functionality that is not implemented".
 fn knows_no_conditions(refusal: &Refusal) -> bool {
     refusal.status == Some(501)
         || matches!(refusal.status, Some(400 | 405 | 422))
-            && ["NotImplemented", "not implemented", "if-none-match", "if-match", "unsupported header", "not supported"]
-                .iter()
-                .any(|words| refusal.says(words))
+            && [
+                "NotImplemented",
+                "not implemented",
+                "if-none-match",
+                "if-match",
+                "unsupported header",
+                "not supported",
+            ]
+            .iter()
+            .any(|words| refusal.says(words))
 }
 
 /// Stores under a retention that forbids replacing answer with one of these.

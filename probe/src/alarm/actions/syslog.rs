@@ -127,7 +127,9 @@ fn rfc5424(facility: u8, line: &Line, host: &str) -> String {
 
 /// RFC 3164, section 4.1, without a host: the only form that every local daemon (journald among them) understands.
 fn rfc3164(facility: u8, line: &Line) -> String {
-    let local = mailqos_core::zones::system().unwrap_or(jiff::tz::TimeZone::UTC).to_datetime(UtcMicros::now().timestamp());
+    let local = mailqos_core::zones::system()
+        .unwrap_or(jiff::tz::TimeZone::UTC)
+        .to_datetime(UtcMicros::now().timestamp());
     format!(
         "<{}>{} mailqos-probe[{}]: {} {}",
         facility * 8 + line.severity,
