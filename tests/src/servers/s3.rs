@@ -374,7 +374,8 @@ fn answer(request: &Request, shared: &Shared) -> Reply {
                 };
                 known.as_ref().is_some_and(is)
             };
-            if !shared.habits.ignores_conditions && (only_new && known.is_some()) || request.http.field("if-match").is_some_and(|tag| !same(tag))) {
+            let changed = (only_new && known.is_some()) || request.http.field("if-match").is_some_and(|tag| !same(tag));
+            if changed && !shared.habits.ignores_conditions {
                 return Reply::error("412 Precondition Failed", "PreconditionFailed");
             }
             let e_tag = shared.put(&request.path, request.http.body.clone());
@@ -416,7 +417,13 @@ fn list(request: &Request, shared: &Shared) -> Reply {
             text,
             "<Contents><Key>{key}</Key><LastModified>{}</LastModified><ETag>{}</ETag><Size>{}</Size></Contents>",
             object.modified,
-            if shared.habits.no_etag { "" } else { object.e_tag.trim_matches(if shared.habits.unquoted { '"' } else { '\0' }) },
+            if shared.habits.no_etag {
+                ""
+            } else {
+                object
+                    .e_tag
+                    .trim_matches(if shared.habits.unquoted { '"' } else { '\0' })
+            },
             object.bytes.len()
         );
     }
