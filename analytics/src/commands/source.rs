@@ -290,6 +290,9 @@ impl Source {
 /// A lake that can't be read, with the remedy.
 pub fn lake_failure(error: LakeError) -> Failure {
     match &error {
+        LakeError::Undecodable { .. } => {
+            Failure::work_help(&error, "or leave it out with --skip-corrupt; every answer then says so")
+        }
         LakeError::Corrupt { .. } => Failure::work_help(
             &error,
             "restore it from a backup, or leave it out with --skip-corrupt; every answer then says so",

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
+    io::{Read as _, Seek as _, SeekFrom},
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
@@ -118,6 +119,21 @@ fn identity(source: &File) -> Option<Identity> {
     Some((number, about.len(), about.modified().ok()?))
 }
 
+/// Whether the footer of a file is encrypted: it ends with `PARE` then, in place of `PAR1`.
+fn is_encrypted(mut source: &File) -> bool {
+    let mut end = [0; 4];
+    let read = source.seek(SeekFrom::End(-4)).and_then(|_| source.read_exact(&mut end));
+    let is = read.is_ok() && &end == b"PARE";
+    source.rewind().is_ok() && is
+}
+
+fn encrypted(file: &LakeFile, what: &str) -> LakeError {
+    LakeError::Undecodable {
+        path: file.path.clone(),
+        reason: format!("{what} is encrypted; write it again without encryption, with the program that has its key"),
+    }
+}
+
 impl Footer {
     /// Reads it. What it notes of encodings and sizes nobody asks for, and would be a third of the work.
     fn read(file: &LakeFile, source: &File) -> Result<Self, LakeError> {
@@ -126,6 +142,9 @@ impl Footer {
             .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll);
         let reader = ParquetMetaDataReader::new().with_metadata_options(Some(options));
         let of = identity(source);
+        if is_encrypted(source) {
+            return Err(encrypted(file, "its footer"));
+        }
         let metadata = guarded(file, "its footer", || reader.parse_and_finish(source))?;
         // Rows are added up and numbered in four bytes; a damaged footer may claim any number.
         let add = |sum: u32, group: &RowGroupMetaData| sum.checked_add(u32::try_from(group.num_rows()).ok()?);
@@ -242,6 +261,15 @@ fn decode(
     };
     if !groups.is_empty() && kept().map(|group| group.rows).sum::<usize>() == 0 {
         return Ok(None);
+    }
+    let locked = |name: &str| {
+        let chunks = metadata.row_groups().iter().flat_map(|group| group.columns());
+        chunks
+            .filter(|chunk| is_of(chunk, name))
+            .any(|chunk| chunk.crypto_metadata().is_some())
+    };
+    if let Some((name, _)) = columns.iter().find(|(name, _)| locked(name)) {
+        return Err(encrypted(file, &format!("column {name}")));
     }
     let own = Columns::new(source, metadata, &needed);
     let mut decoded = Decoded {

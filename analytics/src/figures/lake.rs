@@ -51,6 +51,14 @@ pub enum LakeError {
         /// What the system says.
         reason: String,
     },
+    /// The file can't be decoded here, and is not known to be damaged.
+    #[error("{path} can't be read here: {reason}")]
+    Undecodable {
+        /// The file.
+        path: PathBuf,
+        /// What can't be done.
+        reason: String,
+    },
     /// The file is no samples' file.
     #[error("{path} is corrupt: {reason}")]
     Corrupt {
@@ -551,7 +559,9 @@ impl Lake {
             .filter_map(|(index, result)| Some((index, result?)))
             .map(|(index, result)| match result {
                 Ok(result) => Ok((index, Some(result))),
-                Err(LakeError::Corrupt { path, reason }) if self.skip_corrupt => {
+                Err(LakeError::Corrupt { path, reason } | LakeError::Undecodable { path, reason })
+                    if self.skip_corrupt =>
+                {
                     self.note_skipped(path, reason);
                     Ok((index, None))
                 }
