@@ -89,6 +89,13 @@ fn files_of_other_programs_are_verified_kept_exported_and_imported() {
                 "{name}: {}",
                 words_of(&repaired)
             );
+            let refused = setting.run("mailqos-analytics", &["stats", "--from", DAY, "--to", "2026-11-24"]);
+            let said = complaint_of(&refused);
+            assert_eq!(refused.status.code(), Some(1), "{name}");
+            assert!(
+                said.contains("encrypted") && !said.contains("is corrupt"),
+                "{name}: {said}"
+            );
             continue;
         }
         assert!(verified.status.success(), "{name}: {}", words_of(&verified));
