@@ -182,11 +182,16 @@ impl FromToml for PathBuf {
 /// Why a text that stands where a path should is none; `None` if it may be one.
 pub(super) fn not_a_path(text: &str) -> Option<String> {
     if text == "~" || text.starts_with("~/") {
-        return Some(format!("{text:?} begins with ~, which only a shell replaces: write the whole path"));
+        return Some(format!(
+            "{text:?} begins with ~, which only a shell replaces: write the whole path"
+        ));
     }
     let (scheme, rest) = text.split_once("://")?;
     Some(match scheme {
-        "file" => format!("{text:?} is an address, not a path: write {:?}", format!("/{}", rest.trim_start_matches('/'))),
+        "file" => format!(
+            "{text:?} is an address, not a path: write {:?}",
+            format!("/{}", rest.trim_start_matches('/'))
+        ),
         _ => format!("{text:?} is an address, not a path"),
     })
 }

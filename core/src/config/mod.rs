@@ -172,7 +172,10 @@ impl DataLocation {
                     "if this is an object store, write data = \"s3://bucket/prefix\", and endpoint = {:?} in [object_store]",
                     format!("{scheme}://{bucket}")
                 ),
-                "file" => format!("write the path alone: {:?}", format!("/{}", rest.trim_start_matches('/'))),
+                "file" => format!(
+                    "write the path alone: {:?}",
+                    format!("/{}", rest.trim_start_matches('/'))
+                ),
                 "gcs" => format!("write {:?}", format!("gs://{rest}")),
                 "smb" | "cifs" | "nfs" | "sftp" | "ftp" => "mount it, and write the folder".to_owned(),
                 lower if Self::SCHEMES.contains(&lower) => format!("write {:?}", format!("{lower}://{rest}")),
@@ -184,10 +187,16 @@ impl DataLocation {
             && Self::SCHEMES.contains(&scheme)
         {
             let meant = format!("{scheme}://{}", rest.trim_start_matches('/'));
-            return Err((format!("{text:?} looks like the address of an object store"), format!("write {meant:?}")));
+            return Err((
+                format!("{text:?} looks like the address of an object store"),
+                format!("write {meant:?}"),
+            ));
         }
         match from_toml::not_a_path(text) {
-            Some(reason) => Err((reason, "only shells know ~; environment variables are not replaced either".to_owned())),
+            Some(reason) => Err((
+                reason,
+                "only shells know ~; environment variables are not replaced either".to_owned(),
+            )),
             None => Ok(Self::Folder(folder.join(text))),
         }
     }

@@ -1,12 +1,7 @@
 //! A TOML table that is read key by key: wrong types are noted with their place, keys that nobody asked for are refused
 //! with a suggestion, and reading goes on, so that all problems are found at once.
 
-use std::{
-    collections::BTreeSet,
-    ops::Range,
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, ops::Range, path::Path, sync::Arc};
 
 use toml_edit::{Document, Item, Value};
 
