@@ -22,6 +22,9 @@ pub struct MailQos {
     pub max_round_trip: Micros,
     /// The wait before the first pick-up and between pick-ups; shorter than max round trip.
     pub check_interval: Micros,
+    /// The most pick-ups for each mail beyond those of the check interval, made where it is expected to
+    /// land; twice as many looks where a watch over IMAP makes them.
+    pub extra_pickups: u8,
     /// How long a mail is waited for before it is `lost`.
     pub horizon: Micros,
     /// Deadline of each step of a conversation.

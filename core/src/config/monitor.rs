@@ -66,6 +66,7 @@ struct Options {
     tags: BTreeSet<String>,
     max_round_trip: Micros,
     check_interval: Micros,
+    extra_pickups: u8,
     horizon: Micros,
     timeout: Micros,
     from: Option<Person>,
@@ -127,6 +128,7 @@ fn options(
         tags: tags(table, problems),
         max_round_trip,
         check_interval,
+        extra_pickups: extra_pickups(table, problems),
         horizon,
         timeout,
         from,
@@ -211,6 +213,25 @@ fn waits(table: &mut Table, problems: &mut Problems) -> (Micros, Micros, Micros)
         );
     }
     (max_round_trip, check_interval, horizon)
+}
+
+/// How many pick-ups may be made for each mail where it is expected, beside those of the check interval.
+fn extra_pickups(table: &mut Table, problems: &mut Problems) -> u8 {
+    const MOST: u32 = 20;
+    const DEFAULT: u8 = 5;
+    let count: Option<u32> = table.get("extra_pickups", problems);
+    if let Some(count) = count.filter(|count| *count > MOST) {
+        problems.push(
+            table
+                .problem(
+                    "extra_pickups",
+                    format!("{count} extra pick-ups for each mail are too many"),
+                    format!("at most {MOST}"),
+                )
+                .help("to look for mails as often as it takes, set precise = true instead"),
+        );
+    }
+    count.map_or(DEFAULT, |count| u8::try_from(count).unwrap_or(u8::MAX))
 }
 
 /// When tests start: test interval, retest interval, calendar.
@@ -380,6 +401,7 @@ pub(super) fn monitor(
         kind: Kind::MailQos(MailQos {
             max_round_trip: options.max_round_trip,
             check_interval: options.check_interval,
+            extra_pickups: options.extra_pickups,
             horizon: options.horizon,
             timeout: options.timeout,
             from: options.from?,

@@ -164,7 +164,7 @@ pub struct Sample {
     pub round_trip_error: Option<Micros>,
 
     // What follows goes beyond the contract; the columns have the same names, durations with `_us` behind.
-    /// The same, if the servers' clocks run on as they were learnt to run: how close the estimate most likely is.
+    /// Half the width of the interval in which the landing lies with 99 %, calibrated by the mails before.
     pub round_trip_likely_error: Option<Micros>,
     /// `false` while the mail may still be found late; null and `true` mean settled.
     pub settled: Option<bool>,

@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 use mailqos_core::{
     config::Config,
-    model::{Micros, Outcome, Sample, Stage, UtcMicros},
+    model::{Micros, Outcome, RoundTrip, Sample, Stage, UtcMicros},
     transcripts::Store,
 };
 use serde_json::{Value, json};
@@ -326,6 +326,8 @@ fn describe(config: &Config, change: &Pending) -> Value {
         "duration_seconds": since.map(|since| (sample.started_at - since).0 / 1_000_000),
         "failures": state.failures,
         "round_trip_ms": sample.round_trip.map(Micros::as_millis_f64),
+        "round_trip_error_ms": sample.round_trip_error.map(Micros::as_millis_f64),
+        "round_trip_likely_error_ms": sample.round_trip_likely_error.map(Micros::as_millis_f64),
     })
 }
 
@@ -554,12 +556,8 @@ fn body(config: &Config, changes: &[Pending]) -> String {
                     line("Duration", &rough(sample.started_at - since));
                 }
                 line("Failed tests", &state.failures.to_string());
-                if let Some(time) = sample.round_trip {
-                    let error = sample.round_trip_error.unwrap_or_default();
-                    line(
-                        "Round trip",
-                        &format!("{:.2} s ± {:.2} s", time.as_secs_f64(), error.as_secs_f64()),
-                    );
+                if let Some(round_trip) = RoundTrip::of(sample) {
+                    line("Round trip", &round_trip.to_string());
                 }
             }
         }

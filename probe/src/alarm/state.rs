@@ -53,6 +53,12 @@ pub struct Last {
     pub outcome: Outcome,
     /// The round trip.
     pub round_trip: Option<Micros>,
+    /// Half of the interval that certainly contains it.
+    #[serde(default)]
+    pub round_trip_error: Option<Micros>,
+    /// Half of the interval that contains it with 99 %.
+    #[serde(default)]
+    pub round_trip_likely_error: Option<Micros>,
 }
 
 /// The state of one monitor.
@@ -110,6 +116,8 @@ impl State {
             started_at: sample.started_at,
             outcome: sample.outcome,
             round_trip: sample.round_trip,
+            round_trip_error: sample.round_trip_error,
+            round_trip_likely_error: sample.round_trip_likely_error,
         });
         let bad = match ordered {
             Some(reason) => Some(reason.to_owned()),

@@ -3,7 +3,10 @@
 use std::{io::Write as _, process::ExitCode, time::Duration};
 
 use jiff::{Timestamp, tz::TimeZone};
-use mailqos_core::config::Config;
+use mailqos_core::{
+    config::Config,
+    model::{Micros, RoundTrip},
+};
 use serde_json::Value;
 
 use super::{
@@ -254,6 +257,7 @@ impl Clock<'_> {
 struct Columns {
     id: usize,
     name: usize,
+    took: usize,
     bars: usize,
     at: bool,
     next: bool,
@@ -261,7 +265,8 @@ struct Columns {
 
 impl Columns {
     const STATE: usize = 11;
-    const ROUND_TRIP: usize = 10;
+    const ROUND_TRIP: usize = 22;
+    const BRIEF: usize = 10;
     const MOMENT: usize = 8;
 
     /// Gives up what is missed least, until ids and names have room.
@@ -270,6 +275,7 @@ impl Columns {
         let mut columns = Self {
             id: ids,
             name: names,
+            took: Self::ROUND_TRIP,
             bars: 24,
             at: true,
             next: true,
@@ -278,6 +284,7 @@ impl Columns {
         // One long name must not push everything else aside.
         columns.id = columns.id.min(40);
         for give_up in [
+            |columns: &mut Self| columns.took = Self::BRIEF,
             |columns: &mut Self| columns.name = columns.name.min(20),
             |columns: &mut Self| columns.bars = 12,
             |columns: &mut Self| columns.name = 0,
@@ -303,7 +310,7 @@ impl Columns {
             + self.id
             + 1
             + name
-            + Self::ROUND_TRIP
+            + self.took
             + 1
             + self.bars
             + optional(self.at)
@@ -317,7 +324,7 @@ impl Columns {
         if self.name > 0 {
             row = format!("{row} {}", column(name, self.name));
         }
-        row = format!("{row} {took:>10}", took = cut(took, Self::ROUND_TRIP));
+        row = format!("{row} {took:>width$}", took = cut(took, self.took), width = self.took);
         if self.at {
             row = format!("{row} {}", column(at, Self::MOMENT));
         }
@@ -337,12 +344,18 @@ fn rows(answer: &Value) -> impl Iterator<Item = &Value> + Clone {
     answer["monitors"].as_array().into_iter().flatten()
 }
 
-fn round_trip(monitor: &Value) -> String {
-    match monitor["last"]["round_trip_ms"].as_f64() {
-        Some(took) if took < 10_000.0 => format!("{took:.0} ms"),
-        Some(took) => format!("{:.1} s", took / 1000.0),
-        None => "–".to_owned(),
-    }
+/// The round trip of a monitor's last test, with its interval where there is room for it.
+fn round_trip(monitor: &Value, is_brief: bool) -> String {
+    let micros = |key: &str| monitor["last"][key].as_f64().map(|ms| Micros((ms * 1e3) as i64));
+    let Some(estimate) = micros("round_trip_ms") else {
+        return "–".to_owned();
+    };
+    let round_trip = RoundTrip {
+        estimate,
+        error: micros("round_trip_error_ms"),
+        likely_error: micros("round_trip_likely_error_ms"),
+    };
+    if is_brief { round_trip.brief() } else { round_trip.to_string() }
 }
 
 /// The table, for a screen of so many columns, or as wide as it becomes.
@@ -401,7 +414,7 @@ fn table(answer: &Value, zone: &TimeZone, screen: Option<usize>, colour: bool) -
             &paint(code, column(&state, Columns::STATE)),
             &text(&monitor["id"]),
             &text(&monitor["name"]),
-            &round_trip(monitor),
+            &round_trip(monitor, columns.took < Columns::ROUND_TRIP),
             &clock.short(&monitor["last"]["started_at"]),
             &sparkline(&monitor["day"], columns.bars, colour),
             &clock.short(&monitor["next"]),
@@ -631,7 +644,9 @@ mod tests {
         day[40] = json!({ "tests": 6, "failed": 0, "round_trip_ms": 200.0 });
         day[44] = json!({ "tests": 6, "failed": 2, "round_trip_ms": 800.0 });
         day[46] = json!({ "tests": 6, "failed": 6, "round_trip_ms": null });
-        let last = |at: &str, took: Value| json!({ "started_at": at, "round_trip_ms": took });
+        let last = |at: &str, took: Value| {
+            json!({ "started_at": at, "round_trip_ms": took, "round_trip_error_ms": 900.0, "round_trip_likely_error_ms": 21.0 })
+        };
         json!({
             "probe": { "site": "lyon", "running": 1, "waiting": 0, "late": 2, "left_out": 0, "recorder_problem": null },
             "totals": { "ok": 1, "alarm": 2, "maintenance": 1 },

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, io::Write as _, process::ExitCode, sync::Arc};
 use mailqos_core::{
     config::{Config, Kind, Monitor, nearest},
     mail::remedy,
-    model::{Micros, Outcome, Sample, Stage},
+    model::{Micros, Outcome, RoundTrip, Sample, Stage},
     transcripts::Transcript,
 };
 
@@ -140,8 +140,8 @@ fn draw(result: &TestResult, kind: &Kind, width: usize, colour: bool) -> String 
         };
         let shown = if last == Some(phase.part) { "" } else { part };
         last = Some(phase.part);
-        let value = match (phase.part, sample.round_trip_error) {
-            (Part::Transit, Some(error)) => format!("{} ± {}", milliseconds(phase.took), milliseconds(error)),
+        let value = match (phase.part, RoundTrip::of(sample)) {
+            (Part::Transit, Some(round_trip)) => round_trip.to_string(),
             _ => milliseconds(phase.took),
         };
         let (before, bar) = place_bar(phase, end, cells);
@@ -169,6 +169,10 @@ fn draw(result: &TestResult, kind: &Kind, width: usize, colour: bool) -> String 
         ("✗", "31")
     };
     let _ = writeln!(text, "{}", paint(&format!("{mark} {}", verdict(sample, kind)), code));
+    let round_trip = RoundTrip::of(sample).filter(|known| known.likely_error < known.error);
+    if let Some(bounds) = round_trip.and_then(RoundTrip::bounds) {
+        let _ = writeln!(text, "  99 % sure; certain is a round trip of {bounds}");
+    }
     text
 }
 
@@ -186,17 +190,8 @@ fn verdict(sample: &Sample, kind: &Kind) -> String {
             let _ = write!(text, " ({})", kind.endpoint(stage).place());
         }
     }
-    if let (Some(round_trip), Some(error)) = (sample.round_trip, sample.round_trip_error) {
-        let _ = write!(
-            text,
-            ": round trip {} ± {}",
-            milliseconds(round_trip),
-            milliseconds(error)
-        );
-        if let Some(likely) = sample.round_trip_likely_error.filter(|likely| *likely < error) {
-            let _ = write!(text, " (most likely ± {})", milliseconds(likely));
-        }
-        let _ = write!(text, ", allowed are {}", kind.max_round_trip());
+    if let Some(round_trip) = RoundTrip::of(sample) {
+        let _ = write!(text, ": round trip {round_trip}, at most {} is good", kind.max_round_trip());
     }
     if let Some(error) = &sample.error {
         let _ = write!(text, ": {error}");

@@ -249,6 +249,8 @@ impl Live {
                     "started_at": last.started_at.to_string(),
                     "outcome": last.outcome.as_str(),
                     "round_trip_ms": last.round_trip.map(Micros::as_millis_f64),
+                    "round_trip_error_ms": last.round_trip_error.map(Micros::as_millis_f64),
+                    "round_trip_likely_error_ms": last.round_trip_likely_error.map(Micros::as_millis_f64),
                 })),
                 "last_good": time(state.and_then(|state| state.last_ok)),
                 "failures": state.map_or(0, |state| state.failures),

@@ -1,13 +1,18 @@
-//! Clocks of others, learnt from what they stamp: interval-based clock synchronisation (K. Marzullo and S. Owicki,
-//! "Maintaining the Time in a Distributed System", 1983; RFC 5905, section 11.2.1).
+//! Clocks of others, learnt from what they stamp: interval-based clock synchronisation (K. Marzullo and
+//! S. Owicki, "Maintaining the Time in a Distributed System", 1983; RFC 5905, section 11.2.1).
 //!
-//! Each stamp whose moment is known within bounds says that the clock's offset lies in an interval. All that agree, over a
-//! sliding window, leave a region of (offset, rate); its extent at a moment bounds the offset there. Stamps that are cut to
-//! whole seconds thus bound the offset far more closely than a second, since they fall on all parts of it.
+//! Each stamp whose moment is known within bounds says that the clock's offset lies in an interval. All
+//! intervals that agree, over a sliding window, leave a region of (offset, rate); its extent at a moment
+//! bounds the offset there. Stamps that are truncated to whole seconds thus bound the offset far more
+//! closely than a second, since they fall on all parts of it.
+//!
+//! One name may stand for several clocks (a cluster), and one clock may be set. Where the readings
+//! contradict one another too often, only the spread of those that are known closely is claimed.
+//! Nothing that is learnt here is ever part of a guarantee.
 
 use std::collections::{HashMap, VecDeque};
 
-use mailqos_core::model::Micros;
+use mailqos_core::model::{Micros, UtcMicros};
 
 use super::evidence::{Bounds, Moment};
 
@@ -19,7 +24,7 @@ const OLDEST: Micros = Micros::from_secs(12 * 3600);
 const FEWEST: usize = 5;
 /// So many readings that contradict all others, but none since the first of them: the clock was set.
 const STEP: usize = 3;
-/// While one of the last so many readings contradicts the others nothing is claimed: a mail may have two stamps of a clock.
+/// While one of the last so many readings contradicts the others, the clock is not relied on.
 const DOUBTED: usize = 2;
 /// The fastest that a clock runs away, in µs a second: what RFC 5905 allows (MAXFREQ).
 const FASTEST: f64 = 500.0;
@@ -30,6 +35,18 @@ const MOST_LIES: usize = 4;
 const RECENT: usize = 32;
 /// Clocks that are remembered; those that were read last stay.
 const MOST_CLOCKS: usize = 512;
+/// A reading this close tells where a clock that contradicts itself may be.
+const CLOSE: i64 = 2_500_000;
+/// With fewer close readings nothing is claimed of a clock that contradicts itself.
+const FEWEST_CLOSE: usize = 12;
+/// Clocks, and readings of each, that are kept across restarts.
+const MOST_KEPT: usize = 128;
+const READINGS_KEPT: usize = 64;
+/// By how much a reading widens when it is kept across a restart: at once, and per second of the pause.
+/// The machine's own clock counts the pause, and a clock under NTP runs away by up to 15 ppm (RFC 5905,
+/// PHI).
+const RESTART_SLACK: i64 = 10_000;
+const RESTART_PPM: f64 = 20.0;
 
 /// What a clock showed: somewhere from `at` to `at + resolution`, in µs of its own count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,8 +217,8 @@ impl Clock {
         }
     }
 
-    /// Between what the offset lies at a moment, if that can be said.
-    fn offset(&self, at: Moment) -> Option<(i64, i64)> {
+    /// Between what the offset lies at a moment if it is one clock that runs on, if that can be said.
+    fn steady(&self, at: Moment) -> Option<(i64, i64)> {
         let lies = self.recent.iter().filter(|agreed| !**agreed).count();
         let in_doubt = self.readings.iter().rev().take(DOUBTED).any(|(_, agreed)| !agreed);
         if in_doubt || lies > MOST_LIES || self.agreed().count() < FEWEST {
@@ -209,18 +226,19 @@ impl Clock {
         }
         Self::region(at, self.agreed())?.offset()
     }
-}
 
-/// When a clock showed `stamp`, told by nothing but that it showed `reading` within these bounds, shortly before or after.
-pub(super) fn by_one_reading(reading: Stamp, bounds: Bounds, stamp: Stamp) -> Bounds {
-    let Reading { least, most, .. } = Reading::new(reading, bounds);
-    let apart = stamp.at.saturating_sub(reading.at).saturating_abs();
-    let apart = apart.saturating_add(stamp.resolution.0 + reading.resolution.0);
-    // Between the two it may have run ahead or behind.
-    let runs = (apart as f64 / 1e6 * FASTEST).ceil() as i64;
-    Bounds {
-        after: Moment::at_offset(stamp.at, most.saturating_add(runs)),
-        before: Moment::at_offset(stamp.at.saturating_add(stamp.resolution.0), least.saturating_sub(runs)),
+    /// Between what the offset lies if it is any of those seen lately: several clocks behind one name.
+    fn varied(&self) -> Option<(i64, i64)> {
+        let close = || {
+            let readings = self.readings.iter().map(|(reading, _)| reading);
+            readings.filter(|reading| reading.most - reading.least <= CLOSE)
+        };
+        if close().count() < FEWEST_CLOSE {
+            return None;
+        }
+        let least = close().map(|reading| reading.least).min()?;
+        let most = close().map(|reading| reading.most).max()?;
+        Some((least, most))
     }
 }
 
@@ -247,15 +265,105 @@ impl Clocks {
         clock.note(Reading::new(stamp, bounds));
     }
 
-    /// When, by our clock, a clock showed this, if that can be said; `around` is any moment near it.
-    pub(super) fn when(&self, name: &str, stamp: Stamp, around: Moment) -> Option<Bounds> {
-        let (_, clock) = self.clocks.get(name)?;
-        let (least, most) = clock.offset(around)?;
-        Some(Bounds {
+    /// When, by our clock, a clock showed this, if that can be said; `around` is any moment near it. The
+    /// first of these names tells that is known to be one steady clock, or else the first that is known
+    /// at all.
+    pub(super) fn when(&self, names: &[String], stamp: Stamp, around: Moment) -> Option<(Bounds, Habit)> {
+        let known = || names.iter().filter_map(|name| self.clocks.get(name));
+        let steady = known().find_map(|(_, clock)| Some((clock.steady(around)?, Habit::Steady)));
+        let told = steady.or_else(|| known().find_map(|(_, clock)| Some((clock.varied()?, Habit::Varied))));
+        let ((least, most), habit) = told?;
+        let bounds = Bounds {
             after: Moment::at_offset(stamp.at, most),
             before: Moment::at_offset(stamp.at.saturating_add(stamp.resolution.0), least),
-        })
+        };
+        Some((bounds, habit))
     }
+
+    /// What is worth keeping across a restart, the clocks read last first.
+    pub(super) fn kept(&self, anchor: Anchor) -> Vec<KeptClock> {
+        let mut clocks: Vec<_> = self.clocks.iter().collect();
+        clocks.sort_by_key(|(_, (read, _))| std::cmp::Reverse(*read));
+        let kept = clocks.into_iter().take(MOST_KEPT).map(|(name, (_, clock))| KeptClock {
+            name: name.clone(),
+            readings: {
+                let skipped = clock.readings.len().saturating_sub(READINGS_KEPT);
+                let readings = clock.readings.iter().skip(skipped);
+                readings
+                    .map(|(reading, agreed)| {
+                        let Reading { at, least, most } = *reading;
+                        let offset = |value: i64| value.saturating_sub(anchor.0);
+                        (anchor.wall(at).0, offset(least), offset(most), *agreed)
+                    })
+                    .collect()
+            },
+        });
+        kept.collect()
+    }
+
+    /// Goes on with what an earlier process learnt, which ended `pause` ago.
+    pub(super) fn of_kept(kept: Vec<KeptClock>, anchor: Anchor, pause: Micros) -> Self {
+        let slack = RESTART_SLACK.saturating_add((pause.0.max(0) as f64 / 1e6 * RESTART_PPM) as i64);
+        let mut clocks = Self::default();
+        for (count, KeptClock { name, readings }) in kept.into_iter().take(MOST_KEPT).rev().enumerate() {
+            let mut clock = Clock::default();
+            for (at, least, most, agreed) in readings.into_iter().take(READINGS_KEPT) {
+                let offset = |value: i64| value.saturating_add(anchor.0);
+                let reading = Reading {
+                    at: anchor.moment(UtcMicros(at)),
+                    least: offset(least).saturating_sub(slack),
+                    most: offset(most).saturating_add(slack),
+                };
+                let is_in_order = clock.readings.back().is_none_or(|(last, _)| last.at <= reading.at);
+                if reading.least <= reading.most && is_in_order && reading.at <= Moment::now() {
+                    clock.readings.push_back((reading, agreed));
+                    clock.recent.push_back(agreed);
+                }
+            }
+            while clock.recent.len() > RECENT {
+                clock.recent.pop_front();
+            }
+            // Where the machine's own clock was set meanwhile, the first mails tell.
+            clocks.count = count as u64 + 1;
+            clocks.clocks.insert(name, (clocks.count, clock));
+        }
+        clocks
+    }
+}
+
+/// What a clock is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Habit {
+    /// One clock that runs on.
+    Steady,
+    /// Several clocks, or one that is set now and then.
+    Varied,
+}
+
+/// The wall clock at the beginning of this process's monotonic one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Anchor(i64);
+
+impl Anchor {
+    pub(super) fn now() -> Self {
+        Self(Moment::of_micros(0).on_wall().0)
+    }
+
+    fn wall(self, moment: Moment) -> UtcMicros {
+        UtcMicros((moment - Moment::of_micros(0)).0.saturating_add(self.0))
+    }
+
+    fn moment(self, wall: UtcMicros) -> Moment {
+        Moment::of_micros(wall.0.saturating_sub(self.0))
+    }
+}
+
+/// A clock as it is kept across restarts: moments and offsets by the wall clock, in µs.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub(super) struct KeptClock {
+    name: String,
+    /// Moment, least and most offset, whether it agreed with the others; the oldest first.
+    readings: Vec<(i64, i64, i64, bool)>,
 }
 
 #[cfg(test)]
@@ -292,6 +400,12 @@ mod tests {
         }
     }
 
+    /// What a steady clock tells.
+    fn when(clocks: &Clocks, stamp: Stamp, around: i64) -> Option<Bounds> {
+        let told = clocks.when(&["it".to_owned()], stamp, Moment::of_micros(around));
+        told.and_then(|(bounds, habit)| (habit == Habit::Steady).then_some(bounds))
+    }
+
     fn width(bounds: Bounds) -> i64 {
         (bounds.before - bounds.after).0
     }
@@ -310,7 +424,7 @@ mod tests {
                 now += gap;
                 let stamp = truth.stamp(now);
                 clocks.note("it", stamp, bounds(now - before, now + after));
-                if let Some(told) = clocks.when("it", stamp, Moment::of_micros(now)) {
+                if let Some(told) = when(&clocks, stamp, now) {
                     prop_assert!(told.after <= Moment::of_micros(now) && Moment::of_micros(now) <= told.before);
                 }
             }
@@ -337,9 +451,7 @@ mod tests {
             clocks.note("it", truth.stamp(now), bounds(now - 3_000, now + 3_000));
             last = now;
         }
-        let told = clocks
-            .when("it", truth.stamp(last), Moment::of_micros(last))
-            .expect("it is known");
+        let told = when(&clocks, truth.stamp(last), last).expect("it is known");
         // The second itself is all that remains, but for a rest.
         assert!(width(told) < 1_200_000, "{}", width(told));
     }
@@ -351,7 +463,7 @@ mod tests {
         let mut told = Vec::new();
         for now in moments(6) {
             clocks.note("it", truth.stamp(now), bounds(now - 3_000, now + 3_000));
-            told.push(clocks.when("it", truth.stamp(now), Moment::of_micros(now)).is_some());
+            told.push(when(&clocks, truth.stamp(now), now).is_some());
         }
         assert_eq!(told, [false, false, false, false, true, true]);
         let set = Truth {
@@ -360,12 +472,12 @@ mod tests {
         };
         let now = 200 * SECOND;
         clocks.note("it", set.stamp(now), bounds(now - 3_000, now + 3_000));
-        assert_eq!(clocks.when("it", set.stamp(now), Moment::of_micros(now)), None);
+        assert_eq!(when(&clocks, set.stamp(now), now), None);
         // One that was wrong once is believed again.
         for (now, believed) in [(220, false), (240, true)] {
             let now = now * SECOND;
             clocks.note("it", truth.stamp(now), bounds(now - 3_000, now + 3_000));
-            let told = clocks.when("it", truth.stamp(now), Moment::of_micros(now));
+            let told = when(&clocks, truth.stamp(now), now);
             assert_eq!(told.is_some(), believed);
         }
     }
@@ -383,7 +495,7 @@ mod tests {
         for (number, now) in moments(40).enumerate() {
             let truth = if number < 20 { before } else { after };
             clocks.note("it", truth.stamp(now), bounds(now - 3_000, now + 3_000));
-            let told = clocks.when("it", truth.stamp(now), Moment::of_micros(now));
+            let told = when(&clocks, truth.stamp(now), now);
             assert_eq!(told.is_some(), (4..20).contains(&number) || number >= 24, "{number}");
             if let Some(told) = told {
                 assert!(told.after <= Moment::of_micros(now) && Moment::of_micros(now) <= told.before);
@@ -399,7 +511,7 @@ mod tests {
             let truth = Truth { offset, ppm: -50.0 };
             clocks.note("it", truth.stamp(now), bounds(now - 3_000, now + 3_000));
             clocks.note("it", truth.stamp(now + 400_000), bounds(now, now + 15 * SECOND));
-            let told = clocks.when("it", truth.stamp(now), Moment::of_micros(now));
+            let told = when(&clocks, truth.stamp(now), now);
             assert_eq!(told.is_some(), (2..20).contains(&number) || number >= 22, "{number}");
             if let Some(told) = told {
                 assert!(told.after <= Moment::of_micros(now) && Moment::of_micros(now) <= told.before);
@@ -408,17 +520,56 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_contradicts_itself_is_not_relied_on() {
-        // Two machines under one name, ten seconds apart.
+    fn a_clock_that_contradicts_itself_is_not_taken_for_one() {
+        // Three machines behind one name, up to ten seconds apart.
         let mut clocks = Clocks::default();
         for (number, now) in moments(60).enumerate() {
-            let offset = if number * number % 5 < 2 { 0 } else { 10 * SECOND };
+            let offset = [0, -3 * SECOND, 7 * SECOND][number * number % 11 % 3];
             let truth = Truth { offset, ppm: 0.0 };
             clocks.note("it", truth.stamp(now), bounds(now - 3_000, now + 3_000));
-            if number > 12 {
-                assert_eq!(clocks.when("it", truth.stamp(now), Moment::of_micros(now)), None);
+            if number > 20 {
+                assert_eq!(when(&clocks, truth.stamp(now), now), None);
+                let told = clocks.when(&["it".to_owned()], truth.stamp(now), Moment::of_micros(now));
+                let (told, habit) = told.expect("the spread is known");
+                assert_eq!(habit, Habit::Varied);
+                assert!(told.after <= Moment::of_micros(now) && Moment::of_micros(now) <= told.before);
+                assert!((9 * SECOND..13 * SECOND).contains(&width(told)), "{told:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_was_learnt_is_known_after_a_restart_less_closely_the_longer_the_pause_was() {
+        let truth = Truth {
+            offset: 37 * SECOND,
+            ppm: 0.0,
+        };
+        let now = Moment::now();
+        let past = (now - Moment::of_micros(0)).0 - 700 * SECOND;
+        let mut clocks = Clocks::default();
+        for moment in moments(30) {
+            let at = past + moment;
+            clocks.note("it", truth.stamp(at), bounds(at - 3_000, at + 3_000));
+        }
+        let at = past + 600 * SECOND;
+        let known = width(when(&clocks, truth.stamp(at), at).expect("it is known"));
+        let anchor = Anchor::now();
+        let after = |pause: i64| {
+            let again = Clocks::of_kept(clocks.kept(anchor), anchor, Micros(pause));
+            let told = when(&again, truth.stamp(at), at).expect("it is still known");
+            assert!(told.after <= Moment::of_micros(at) && Moment::of_micros(at) <= told.before);
+            width(told)
+        };
+        let (soon, later) = (after(10 * SECOND), after(6 * 3600 * SECOND));
+        assert!(known < soon && soon < known + 100_000, "{known} {soon}");
+        assert!(soon + 500_000 < later, "{soon} {later}");
+        // By another process's monotonic clock, it is the same.
+        let other = Anchor(anchor.0 + 5_000 * SECOND);
+        let again = Clocks::of_kept(clocks.kept(anchor), other, Micros(10 * SECOND));
+        let stamp = truth.stamp(at);
+        let told = when(&again, stamp, at - 5_000 * SECOND).expect("it is still known");
+        let at = Moment::of_micros(at - 5_000 * SECOND);
+        assert!(told.after <= at && at <= told.before);
     }
 
     #[test]

@@ -1,27 +1,30 @@
 //! Where the landing of a mail must lie: each piece of evidence bounds it from one side or both.
 //!
-//! Two kinds of evidence are kept apart. What this test itself saw is *certain*: it lands after it was sent, it was not there
-//! when a pick-up listed the mailbox before, it was there when one listed it later or when the server announced it. What was
-//! learnt of a server (how much its clock is ahead, how late it announces) is *likely*: a clock may have been set since the
-//! last mail, by less than the pick-ups of this one could show; an announcement may come later than ever before. So what is
-//! likely makes the estimate, and is certain only as far as one such lie is survived: where the clock was read in this very
-//! test, or where clock and announcement, which know nothing of each other, both vouch for it.
+//! Two kinds of evidence are kept apart. What this test itself saw is *certain*: the mail landed after it
+//! was sent, it was not there when a pick-up asked for the list before, it was there when a list showed it
+//! or when the server announced it. Everything that servers say about time is not: the name in a field
+//! may be that of several machines, a clock may have been set a moment ago by less than the pick-ups of
+//! this mail can show, a field may be missing or out of order, an announcement may come later than ever
+//! before. No agreement between them proves anything about this mail. So what was learnt of stamps and
+//! announcements only *predicts* the landing; how far that is to be trusted is measured (`calibration`),
+//! and makes the calibrated interval, which is the estimate, but never the guarantee.
 
 use std::{sync::OnceLock, time::Instant};
 
 use mailqos_core::model::{Hop, Micros, UtcMicros};
 
-use super::clock::{Clocks, Stamp, by_one_reading};
+use super::{
+    clock::{Habit, Stamp},
+    learnt::Learnt,
+};
 
-/// A server that files a mail has stamped it so long before it could be seen, mostly (Dovecot's LMTP: 2 ms, on a machine with ten
-/// times the work it can do: 59 ms).
+/// A server that files a mail has stamped it so long before it could be seen, mostly (Dovecot's LMTP: 2 ms,
+/// on a machine with ten times the work it can do: 59 ms).
 const FILING: Micros = Micros::from_millis(75);
-/// And at most, beside twice the time that the server took for taking the mail, which shows how busy it is.
-const SLOW_FILING: Micros = Micros::from_secs(1);
-/// Notifications come later by a server's habit; by so much more now and then (some ms on a calm machine, 350 ms on one with
-/// several times the work it can do).
+/// Announcements come later by a server's habit; by so much more now and then (some ms on a calm machine,
+/// 350 ms on one with several times the work it can do).
 const NOTIFYING: Micros = Micros::from_millis(400);
-/// Stamps of mails are cut to seconds.
+/// Stamps of mails are truncated to seconds.
 const SECOND: Micros = Micros::from_secs(1);
 
 /// A moment on this process's monotonic clock; earlier processes' moments are negative.
@@ -51,9 +54,13 @@ impl Moment {
         Self(stamp.saturating_sub(offset))
     }
 
-    #[cfg(test)]
     pub(super) fn of_micros(micros: i64) -> Self {
         Self(micros)
+    }
+
+    /// When it was, by the wall clock.
+    pub(super) fn on_wall(self) -> UtcMicros {
+        UtcMicros::now() + (self - Self::now())
     }
 
     /// A moment that is known by the wall clock only: it lies in an earlier process.
@@ -115,15 +122,24 @@ impl Bounds {
         };
         (both.after <= both.before).then_some(both)
     }
+
+    fn widened(self, margin: Micros) -> Self {
+        Self {
+            after: self.after - margin,
+            before: self.before + margin,
+        }
+    }
 }
 
 /// When a mail landed, as far as that can be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Landing {
-    /// It lies here even if a clock was set since the last mail, or an announcement came later than ever before.
+    /// It lies here, whatever servers say.
     pub(super) certain: Bounds,
-    /// It lies here if neither happened. Within what is certain.
+    /// It lies here with 99 %: calibrated, or the same as what is certain. Within what is certain.
     pub(super) likely: Bounds,
+    /// It lies here if the servers go on as they went before: good enough to plan by.
+    pub(super) expected: Bounds,
 }
 
 /// A round trip and how well it is known.
@@ -133,14 +149,14 @@ pub(super) struct RoundTrip {
     pub(super) estimate: Micros,
     /// The truth is within so much of it.
     pub(super) error: Micros,
-    /// The truth is within so much of it unless a server's habit was broken.
+    /// The truth is within so much of it with 99 %.
     pub(super) likely_error: Micros,
 }
 
 impl Landing {
     /// The round trip; errors are rounded up: the truth is inside.
     pub(super) fn round_trip(self, sent: Moment) -> RoundTrip {
-        let Self { certain, likely } = self;
+        let Self { certain, likely, .. } = self;
         let width = likely.before - likely.after;
         let middle = likely.after + Micros(width.0 / 2);
         RoundTrip {
@@ -170,148 +186,210 @@ pub(super) struct Evidence<'a> {
     pub(super) internal_date: Option<UtcMicros>,
     /// When the mailbox's server announced new mail, which this was (IDLE).
     pub(super) notified: Option<Moment>,
+    /// Time that this machine's monotonic clock did not count since the mail was sent, as far as the wall
+    /// clock shows: it does not run while a machine is suspended.
+    pub(super) uncounted: Micros,
     /// Through which servers it went: what tells clocks of one name apart.
     pub(super) route: &'a str,
 }
 
+/// What was learnt says that the landing lies here.
+struct Prediction {
+    bounds: Bounds,
+    /// Predictions of one kind are as good as one another.
+    group: String,
+}
+
 impl Evidence<'_> {
-    /// Between which moments the mail landed. What vouches for that is learnt from what this test saw, and from nothing else:
-    /// what was learnt must not teach, or one lie would breed others.
-    pub(super) fn landing(&self, clocks: &mut Clocks) -> Landing {
+    /// Between which moments the mail landed. The prediction is made before anything is learnt from this
+    /// mail, as it is for the mails by which predictions are judged.
+    pub(super) fn landing(&self, learnt: &mut Learnt) -> Landing {
         let shown = self.notified.map_or(self.shown, |notified| notified.min(self.shown));
-        let seen = Bounds::new(self.sent, self.not_shown, shown);
-        let stamps = self.stamps(seen);
-        for said in &stamps {
-            clocks.note(&said.clock, said.stamp, said.known);
-        }
-        let mut certain = self.read_in_this_test(&stamps, seen, clocks);
-        let stamped = Self::stamped(&stamps, seen, clocks);
-        let announced = self.announced("IDLE", certain, clocks);
-        if let (Some(stamped), Some(announced)) = (stamped, announced) {
-            // Whichever of the two is wrong, the other's bound holds.
-            let after = certain.after.max(stamped.after.min(announced.after));
-            if after <= certain.before {
-                certain.after = after;
+        let mut certain = Bounds::new(self.sent, self.not_shown, shown);
+        certain.before = certain.before + self.uncounted;
+        let stamps = self.stamps(certain);
+        let prediction = self.predict(&stamps, learnt);
+        let (mut likely, mut expected) = (certain, certain);
+        if let Some(Prediction { bounds, group }) = prediction {
+            expected = bounds.and(certain).unwrap_or(certain);
+            if let Some(margin) = learnt.calibration.margin(&group) {
+                // A prediction that even then contradicts what was seen is wrong altogether.
+                likely = bounds.widened(margin).and(certain).unwrap_or(certain);
+            }
+            if self.uncounted == Micros::ZERO {
+                learnt.calibration.note(&group, bounds, certain);
             }
         }
-        // How late a server announces shows better beside its stamps; but it is wrong where they are, and vouches for nothing.
-        let likely = stamped.and_then(|stamped| stamped.and(certain)).unwrap_or(certain);
-        let announced = self.announced("IDLE beside its stamps", likely, clocks);
-        let likely = announced.and_then(|announced| announced.and(likely)).unwrap_or(likely);
-        Landing { certain, likely }
+        if self.uncounted == Micros::ZERO {
+            self.learn(&stamps, certain, learnt);
+        } else {
+            likely = certain;
+        }
+        Landing {
+            certain,
+            likely,
+            expected,
+        }
     }
 
-    /// What remains by the stamps of a clock that this test itself has read: the server that took the mail put a stamp on it,
-    /// and its reply tells when. Two machines under one name do not make one clock: it must have agreed with itself so far.
-    fn read_in_this_test(&self, stamps: &[Said], seen: Bounds, clocks: &Clocks) -> Bounds {
-        let Some((first, bounds)) = stamps.first().zip(self.handed_over).filter(|(first, _)| first.taken) else {
-            return seen;
+    /// Where the landing lies by what was learnt, if that says when it was at the latest.
+    fn predict(&self, stamps: &[Said], learnt: &Learnt) -> Option<Prediction> {
+        let mut all: Option<Bounds> = None;
+        let mut worst = Habit::Steady;
+        let mut witnesses = String::new();
+        let mut add = |bounds: Bounds| {
+            all = Some(match all {
+                None => bounds,
+                // Witnesses that contradict one another tell nothing.
+                Some(so_far) => so_far.and(bounds)?,
+            });
+            Some(())
         };
-        if clocks.when(&first.clock, first.stamp, bounds.before).is_none() {
-            return seen;
-        }
-        let busy = Micros(2 * (bounds.before - bounds.after).0);
-        let mut certain = seen;
-        for said in stamps[1..].iter().filter(|said| said.clock == first.clock) {
-            let when = by_one_reading(first.stamp, bounds, said.stamp);
-            certain.after = certain.after.max(when.after);
-            if said.filed {
-                certain.before = certain.before.min(when.before + SLOW_FILING + busy);
+        let filed = stamps.iter().filter(|said| said.place.is_of_landing());
+        for said in filed {
+            if let Some((when, habit)) = learnt.clocks.when(&said.clocks, said.stamp, self.shown) {
+                let before = when.before + FILING;
+                add(Bounds {
+                    after: when.after,
+                    before,
+                })?;
+                worst = if habit == Habit::Steady { worst } else { habit };
+                witnesses.push(if said.place == Place::Dated { 'd' } else { 'f' });
             }
         }
-        // Set meanwhile, otherwise.
-        if certain.after <= certain.before { certain } else { seen }
+        if let Some(stamp) = self.announcement() {
+            let clocks = [self.announcing()];
+            if let Some((when, habit)) = learnt.clocks.when(&clocks, stamp, self.shown) {
+                add(when)?;
+                worst = if habit == Habit::Steady { worst } else { habit };
+                witnesses.push('a');
+            }
+        }
+        let mut bounds = all?;
+        for said in stamps.iter().filter(|said| !said.place.is_of_landing()) {
+            // A mail lands after it has passed the stations before.
+            if let Some((when, Habit::Steady)) = learnt.clocks.when(&said.clocks, said.stamp, self.shown) {
+                bounds.after = bounds.after.max(when.after).min(bounds.before);
+            }
+        }
+        let habit = match worst {
+            Habit::Steady => "steady",
+            Habit::Varied => "varied",
+        };
+        let group = format!("{} {habit} {witnesses}", self.route);
+        Some(Prediction { bounds, group })
     }
 
-    /// What the stamps say by all that is known of their clocks; nothing if they contradict what was seen.
-    fn stamped(stamps: &[Said], seen: Bounds, clocks: &Clocks) -> Option<Bounds> {
-        let mut stamped = None;
+    /// Learns from this mail what its servers' clocks are like.
+    fn learn(&self, stamps: &[Said], certain: Bounds, learnt: &mut Learnt) {
         for said in stamps {
-            let Some(when) = clocks.when(&said.clock, said.stamp, seen.before) else {
-                continue;
-            };
-            let so_far = stamped.unwrap_or(seen);
-            let before = if said.filed {
-                when.before + FILING
-            } else {
-                so_far.before
-            };
-            let after = when.after;
-            let Some(narrower) = so_far.and(Bounds { after, before }) else {
-                tracing::debug!(clock = said.clock, "the stamps of a mail contradict its pick-ups");
-                return None;
-            };
-            stamped = Some(narrower);
+            for clock in &said.clocks {
+                learnt.clocks.note(clock, said.stamp, said.known);
+            }
         }
-        stamped
+        if let Some(stamp) = self.announcement() {
+            learnt.clocks.note(&self.announcing(), stamp, certain);
+        }
     }
 
-    /// What the server's announcement says, by the habit that shows where the landing is known to be.
-    fn announced(&self, by: &str, known: Bounds, clocks: &mut Clocks) -> Option<Bounds> {
-        let name = format!("{} {by}", self.route);
-        let stamp = Stamp {
-            at: (self.notified? - NOTIFYING).0,
+    /// What the server's announcement says, as if it were the stamp of a clock.
+    fn announcement(&self) -> Option<Stamp> {
+        self.notified.map(|notified| Stamp {
+            at: (notified - NOTIFYING).0,
             resolution: NOTIFYING,
-        };
-        clocks.note(&name, stamp, known);
-        clocks.when(&name, stamp, known.before)
+        })
+    }
+
+    fn announcing(&self) -> String {
+        format!("{} IDLE", self.route)
     }
 
     /// Each stamp, and when it was written as far as is known without it.
-    fn stamps(&self, seen: Bounds) -> Vec<Said> {
+    fn stamps(&self, certain: Bounds) -> Vec<Said> {
         let mut stamps = Vec::new();
-        let filed_within = Bounds {
-            after: (seen.after - FILING).max(self.sent),
-            before: seen.before,
-        };
         for (number, hop) in self.hops.iter().enumerate() {
-            let (Some(by), Some(at)) = (&hop.by, hop.at) else {
-                continue;
+            let Some(at) = hop.at else { continue };
+            let place = if self.filed && number + 1 == self.hops.len() {
+                Place::Filed
+            } else if number == 0 && self.handed_over.is_some() {
+                Place::Taken
+            } else {
+                Place::Passed(self.hops.len() - 1 - number)
             };
-            let filed = self.filed && number + 1 == self.hops.len();
-            let taken = number == 0 && self.handed_over.is_some();
-            let known = match self.handed_over {
-                Some(handed_over) if taken => handed_over,
-                _ if filed => filed_within,
-                _ => Bounds {
-                    after: self.sent,
-                    before: seen.before,
-                },
-            };
-            stamps.push(Said {
-                clock: format!("{} by {}", self.route, by.to_ascii_lowercase()),
-                stamp: stamp(at),
-                known,
-                filed,
-                taken,
-            });
+            stamps.push(self.said(place, hop.by.as_deref(), at, certain));
         }
         if let Some(at) = self.internal_date {
-            stamps.push(Said {
-                clock: format!("{} INTERNALDATE", self.route),
-                stamp: stamp(at),
-                known: filed_within,
-                filed: true,
-                taken: false,
-            });
+            stamps.push(self.said(Place::Dated, None, at, certain));
         }
         stamps
+    }
+
+    /// A stamp that was written at this place of the way. A clock belongs to a machine seen at one place:
+    /// machines elsewhere may bear the same name. Where names change from mail to mail, all machines at
+    /// the place may have the same time nevertheless.
+    fn said(&self, place: Place, by: Option<&str>, at: UtcMicros, certain: Bounds) -> Said {
+        let anybody = format!("{} {place}", self.route);
+        let by = by.map(|name| format!("{anybody} by {}", name.to_ascii_lowercase()));
+        let known = match (place, self.handed_over) {
+            (Place::Taken, Some(handed_over)) => handed_over,
+            (Place::Filed | Place::Dated, _) => Bounds {
+                after: (certain.after - FILING).max(self.sent),
+                before: certain.before,
+            },
+            _ => Bounds {
+                after: self.sent,
+                before: certain.before,
+            },
+        };
+        Said {
+            clocks: by.into_iter().chain([anybody]).collect(),
+            stamp: stamp(at),
+            known,
+            place,
+        }
+    }
+}
+
+/// Where on a mail's way a stamp was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// By the server that took the mail from us, while we handed it over.
+    Taken,
+    /// By a station so many before the last.
+    Passed(usize),
+    /// By what filed the mail: it landed then, or a little later.
+    Filed,
+    /// By the mailbox's server, likewise (INTERNALDATE).
+    Dated,
+}
+
+impl Place {
+    fn is_of_landing(self) -> bool {
+        matches!(self, Self::Filed | Self::Dated)
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Taken => f.write_str("taken"),
+            Self::Passed(before) => write!(f, "passed {before} before the last"),
+            Self::Filed => f.write_str("filed"),
+            Self::Dated => f.write_str("INTERNALDATE"),
+        }
     }
 }
 
 /// A server's stamp.
 #[derive(Debug)]
 struct Said {
-    /// Whose clock.
-    clock: String,
+    /// Whose clock: that of a machine of this name at this place, or of any at this place.
+    clocks: Vec<String>,
     /// What it showed.
     stamp: Stamp,
     /// When that was, as far as is known without it.
     known: Bounds,
-    /// The mail landed then, or a little later; otherwise it was still on its way.
-    filed: bool,
-    /// It is the first server's, which wrote it while we handed the mail over.
-    taken: bool,
+    place: Place,
 }
 
 fn stamp(at: UtcMicros) -> Stamp {
@@ -327,273 +405,4 @@ fn stamp(at: UtcMicros) -> Stamp {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn the_truth_is_inside(sent in 0..1_000_000_i64, delay in 0..1_000_000_i64, polls in proptest::collection::vec(0..2_000_000_i64, 0..20)) {
-            let landing = sent + delay;
-            let mut polls = polls;
-            polls.sort_unstable();
-            let not_shown = polls.iter().rev().find(|poll| **poll < landing).map(|poll| Moment(*poll));
-            let shown = polls.iter().find(|poll| **poll >= landing).map_or(3_000_000, |poll| *poll);
-            let certain = Bounds::new(Moment(sent), not_shown, Moment(shown));
-            for likely in [certain, Bounds { after: Moment(landing), before: Moment(landing) }, Bounds { before: Moment(landing), ..certain }] {
-                let RoundTrip { estimate, error, likely_error } = Landing { certain, likely }.round_trip(Moment(sent));
-                prop_assert!((estimate.0 - delay).abs() <= likely_error.0);
-                prop_assert!(0 <= likely_error.0 && likely_error.0 <= error.0 && estimate.0 >= 0);
-            }
-        }
-    }
-
-    const SECOND: i64 = 1_000_000;
-
-    fn hop(by: &str, at: i64) -> Hop {
-        Hop {
-            by: Some(by.to_owned()),
-            from: None,
-            at: Some(UtcMicros(at.div_euclid(SECOND) * SECOND)),
-            delay: None,
-            clock_suspect: false,
-        }
-    }
-
-    /// Servers, and what befalls them.
-    #[derive(Debug, Clone, Copy)]
-    struct World {
-        check_interval: i64,
-        /// How far the mailbox server's clock is ahead at first, and how much it gains.
-        ahead: i64,
-        ppm: f64,
-        /// It is set by so much before this mail.
-        set: Option<(usize, i64)>,
-        /// The server that takes the mail is the one that files it.
-        one_host: bool,
-        /// It stamps when it files, not when it queues.
-        filed: bool,
-        internal_date: bool,
-        /// It announces half a second late.
-        idle: bool,
-        /// This announcement comes so much later.
-        late: Option<(usize, i64)>,
-    }
-
-    const CALM: World = World {
-        check_interval: 15 * SECOND,
-        ahead: 37 * SECOND,
-        ppm: 20.0,
-        set: None,
-        one_host: true,
-        filed: true,
-        internal_date: false,
-        idle: false,
-        late: None,
-    };
-
-    impl World {
-        fn shows(self, number: usize, at: i64) -> i64 {
-            let set = self.set.filter(|(first, _)| number >= *first).map_or(0, |(_, by)| by);
-            at + self.ahead + set + (at as f64 * self.ppm / 1e6).round() as i64
-        }
-
-        /// A mail a minute, delays in µs; gives back what is said of each landing, and its truth.
-        fn said(self, delays: &[i64]) -> Vec<(Landing, Moment)> {
-            let mut clocks = Clocks::default();
-            let mut said = Vec::new();
-            for (number, delay) in delays.iter().enumerate() {
-                let at = i64::try_from(number).expect("small");
-                let sent = at * 60 * SECOND + at * 7_654_321 % SECOND;
-                let landed = sent + delay;
-                let visits = delay / self.check_interval + 1;
-                let taken_at = sent + 1_500;
-                let taken = if self.one_host {
-                    hop("MX", self.shows(number, taken_at))
-                } else {
-                    hop("relay", taken_at)
-                };
-                let stamped = if self.filed { landed - 2_000 } else { sent + 2_000 };
-                let date = self.shows(number, landed - 2_000).div_euclid(SECOND) * SECOND;
-                let late = self.late.filter(|(which, _)| number == *which).map_or(0, |(_, by)| by);
-                let evidence = Evidence {
-                    sent: Moment(sent),
-                    handed_over: Some(Bounds {
-                        after: Moment(sent - 3_000),
-                        before: Moment(sent + 4_000),
-                    }),
-                    not_shown: (visits > 1).then_some(Moment(sent + (visits - 1) * self.check_interval)),
-                    shown: Moment(sent + visits * self.check_interval),
-                    hops: &[taken, hop("mx", self.shows(number, stamped))],
-                    filed: self.filed,
-                    internal_date: self.internal_date.then_some(UtcMicros(date)),
-                    notified: self.idle.then_some(Moment(landed + 500_000 + landed % 7_000 + late)),
-                    route: "here",
-                };
-                said.push((evidence.landing(&mut clocks), Moment(landed)));
-            }
-            said
-        }
-    }
-
-    fn is_within(landed: Moment, bounds: Bounds) -> bool {
-        bounds.after <= landed && landed <= bounds.before
-    }
-
-    fn width(bounds: Bounds) -> i64 {
-        (bounds.before - bounds.after).0
-    }
-
-    fn world() -> impl Strategy<Value = World> {
-        let clock = (
-            -100 * SECOND..100 * SECOND,
-            prop_oneof![-200.0..-20.0_f64, 20.0..200.0_f64],
-        );
-        let check_interval = prop_oneof![Just(SECOND), Just(5 * SECOND), Just(15 * SECOND)];
-        let server = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
-        (check_interval, clock, server).prop_map(|(check_interval, (ahead, ppm), server)| {
-            let (one_host, filed, internal_date, idle) = server;
-            World {
-                check_interval,
-                ahead,
-                ppm,
-                one_host,
-                filed,
-                internal_date,
-                idle,
-                ..CALM
-            }
-        })
-    }
-
-    fn delays() -> impl Strategy<Value = Vec<i64>> {
-        // Mails of every haste, and such that are always fast.
-        prop_oneof![
-            proptest::collection::vec(50_000..60 * SECOND, 1..60),
-            proptest::collection::vec(50_000..2 * SECOND, 1..60),
-            proptest::collection::vec(
-                (0.0..1.0_f64).prop_map(|part| (50_000.0 * 1_200_f64.powf(part)) as i64),
-                1..60
-            ),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn the_landing_is_within_what_all_evidence_says(world in world(), delays in delays()) {
-            for (landing, landed) in world.said(&delays) {
-                prop_assert!(is_within(landed, landing.certain), "{landing:?} {landed:?}");
-                prop_assert!(is_within(landed, landing.likely), "{landing:?} {landed:?}");
-                prop_assert!(landing.certain.after <= landing.likely.after && landing.likely.before <= landing.certain.before);
-            }
-        }
-
-        #[test]
-        fn no_clock_that_is_set_puts_the_truth_outside(
-            world in world(),
-            delays in delays(),
-            first in 0..60_usize,
-            by in prop_oneof![-14 * SECOND..-SECOND, SECOND..14 * SECOND, -SECOND..SECOND, -1000 * SECOND..1000 * SECOND],
-        ) {
-            let world = World { set: Some((first, by)), ..world };
-            for (landing, landed) in world.said(&delays) {
-                prop_assert!(is_within(landed, landing.certain), "{landing:?} {landed:?}");
-            }
-        }
-
-        #[test]
-        fn no_late_announcement_puts_the_truth_outside(
-            world in world(),
-            delays in delays(),
-            late in 0..60_usize,
-            by in 0..30 * SECOND,
-        ) {
-            let world = World { idle: true, late: Some((late, by)), ..world };
-            for (landing, landed) in world.said(&delays) {
-                prop_assert!(is_within(landed, landing.certain), "{landing:?} {landed:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn where_two_stamps_of_a_mail_disagree_the_truth_is_still_inside() {
-        let mut clocks = Clocks::default();
-        for number in 0..60_i64 {
-            let sent = number * 60 * SECOND + number * 7_654_321 % SECOND;
-            let landed = sent + 1_234_567;
-            // Now and then the one server's stamp is wrong.
-            let wrong = match number {
-                35 => 30 * SECOND,
-                40 => -30 * SECOND,
-                _ => 0,
-            };
-            let filed = landed - 2_000;
-            let evidence = Evidence {
-                sent: Moment(sent),
-                handed_over: None,
-                not_shown: None,
-                shown: Moment(sent + 15 * SECOND),
-                hops: &[hop("mx", filed + 37 * SECOND + wrong)],
-                filed: true,
-                internal_date: Some(UtcMicros((filed - 90 * SECOND).div_euclid(SECOND) * SECOND)),
-                notified: None,
-                route: "here",
-            };
-            let landing = evidence.landing(&mut clocks);
-            assert!(
-                is_within(Moment(landed), landing.certain),
-                "{number}: {landing:?} {landed}"
-            );
-        }
-    }
-
-    /// Delays of all sizes, drawn without chance.
-    fn many_delays() -> Vec<i64> {
-        (0..60)
-            .map(|number| 900_000 + number * 5_123_457 % (20 * SECOND))
-            .collect()
-    }
-
-    #[test]
-    fn after_thirty_mails_a_second_is_left_of_fifteen() {
-        let widest = |world: World, of: fn(&Landing) -> Bounds| {
-            let said = world.said(&many_delays());
-            said[30..].iter().map(|(landing, _)| width(of(landing))).max()
-        };
-        let likely = |world| widest(world, |landing| landing.likely);
-        let certain = |world| widest(world, |landing| landing.certain);
-        assert!(likely(CALM) < Some(1_500_000));
-        // Two stamps of one clock, a second's resolution each, and what filing may take.
-        assert!(certain(CALM) < Some(3_200_000), "{:?}", certain(CALM));
-        // A server that says only when it queued the mail does not say when it landed.
-        assert!(likely(World { filed: false, ..CALM }) > Some(14 * SECOND));
-        // Whose clock nothing reads in the test itself may have been set; and it takes more mails to learn it.
-        let relayed = World {
-            one_host: false,
-            ..CALM
-        };
-        assert!(likely(relayed) < Some(5 * SECOND), "{:?}", likely(relayed));
-        assert!(certain(relayed) > Some(14 * SECOND));
-        // One whose notifications are late by habit tells the more the better its habit is known; and it vouches for the clock.
-        let announced = World { idle: true, ..relayed };
-        assert!(likely(announced) < likely(relayed), "{:?}", likely(announced));
-        assert!(certain(announced) < Some(10 * SECOND), "{:?}", certain(announced));
-    }
-
-    #[test]
-    fn after_a_clock_was_set_it_is_learnt_anew() {
-        for by in [-14, -5, -1, 1, 5, 14] {
-            let world = World {
-                set: Some((30, by * SECOND)),
-                ..CALM
-            };
-            let mut delays = many_delays();
-            delays.extend(many_delays());
-            let said = world.said(&delays);
-            for (landing, landed) in &said[60..] {
-                assert!(is_within(*landed, landing.likely), "{by}: {landing:?} {landed:?}");
-                assert!(width(landing.likely) < 1_500_000, "{by}: {landing:?}");
-            }
-        }
-    }
-}
+mod tests;

@@ -24,6 +24,8 @@ use tokio::{
 use super::{
     bounce,
     evidence::Moment,
+    expectation::Limits,
+    learnt::Learnt,
     pickup::{
         self, Attention, Door, Found, Judge, Look, Memory, PickupError, PickupPhases, Verdict, Visit, Whereabouts,
     },
@@ -47,6 +49,13 @@ const MOST_TRANSCRIPTS: usize = 4;
 const LINGER: Micros = Micros::from_secs(90);
 /// A watch that has failed is tried again after this.
 const WATCH_AGAIN: Micros = Micros::from_secs(60);
+/// With a longer check interval no extra pick-ups are made: somebody wants few (servers that announce
+/// LOGIN-DELAY, RFC 2449, section 6.5, refuse more).
+const RARE: Micros = Micros::from_secs(120);
+/// After a visit that failed, extra ones are made again after this.
+const SPARED: Micros = Micros::from_secs(15 * 60);
+/// Mailboxes of which it is remembered what visits were like.
+const MOST_VISITED: usize = 4096;
 /// Round trips that a precise monitor's expectation rests on.
 const HISTORY: usize = 64;
 
@@ -80,29 +89,48 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// When a mail is looked for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) sent: Moment,
     pub(super) check_interval: Micros,
     pub(super) deadline: Moment,
     next: Moment,
+    /// When it is looked for by the check interval.
+    check: Moment,
+    /// Extra looks where the mail is expected, earliest first.
+    looks: Vec<Moment>,
     /// For precise monitors: from when on the mail is looked for at short gaps.
     precise_from: Option<Moment>,
-    /// Visits are the only means to look (POP3).
+    /// Visits are the only means to look: nothing watches the mailbox meanwhile.
     by_visits: bool,
 }
 
 impl Plan {
     pub(super) fn new(sent: Moment, options: &MailQos) -> Self {
         let deadline = sent + options.max_round_trip;
+        let check = (sent + options.check_interval).min(deadline);
         Self {
             sent,
             check_interval: options.check_interval,
             deadline,
-            next: (sent + options.check_interval).min(deadline),
+            next: check,
+            check,
+            looks: Vec::new(),
             precise_from: None,
-            by_visits: options.protocol == PickupProtocol::Pop3,
+            by_visits: !is_watched(options),
         }
+    }
+
+    /// Looks for the mail at these times after its sending, too.
+    fn looking(mut self, looks: &[Micros]) -> Self {
+        self.looks = looks.iter().map(|look| self.sent + *look).collect();
+        self.next = self.next_visit();
+        self
+    }
+
+    fn next_visit(&self) -> Moment {
+        let look = self.looks.first().filter(|_| self.by_visits);
+        look.map_or(self.check, |look| self.check.min(*look))
     }
 
     /// Looks for the mail at short gaps from so long after its sending.
@@ -118,21 +146,36 @@ impl Plan {
     /// When a watch is to look next.
     fn next_poll(&self) -> Option<Moment> {
         let now = Moment::now();
-        let from = self.precise_from.filter(|_| now < self.deadline)?;
-        Some(from.max(now + POLLS.gap(now - self.sent)))
+        if now >= self.deadline {
+            return None;
+        }
+        if let Some(from) = self.precise_from {
+            return Some(from.max(now + POLLS.gap(now - self.sent)));
+        }
+        // One that has just been made, a little early, is not made again.
+        let soon = now + POLLS.shortest + POLLS.shortest;
+        self.looks.iter().find(|look| **look > soon).copied()
     }
 
     /// After a pick-up that began at `began`: when the next one is due.
     fn advance(&mut self, began: Moment, error: Option<&PickupError>) {
+        let now = Moment::now();
+        // Those that have passed while a slow server was visited are not made up for.
+        self.looks.retain(|look| *look > now);
+        if error.is_some() {
+            self.looks.clear();
+        }
+        if began >= self.check || error.is_some() {
+            self.check = (began + self.check_interval).min(self.deadline);
+        }
         if began < self.deadline {
             self.next = match error {
                 // Each refused login may cost the account and this address a penalty, or lock it: one more try suffices.
                 Some(error) if error.refused => self.deadline,
                 None if self.by_visits && self.precise_from.is_some() => {
-                    let now = Moment::now();
                     (now + VISITS.gap(now - self.sent)).min(self.deadline)
                 }
-                _ => (began + self.check_interval).min(self.deadline),
+                _ => self.next_visit(),
             };
         } else {
             let pause = Micros(((began - self.sent).0 / 10).clamp(self.check_interval.0.min(SPARSEST.0), SPARSEST.0));
@@ -223,7 +266,7 @@ struct Waiting {
 }
 
 /// Tells mailboxes apart, also two that are the same but reached in different ways: before the configuration changed, and since.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct MailboxId(u64);
 
 impl MailboxId {
@@ -267,6 +310,24 @@ pub(super) struct Registry {
     settled: Mutex<VecDeque<([u8; 8], Sample)>>,
     /// The last round trips of precise monitors: the least that each can have been.
     history: Mutex<HashMap<MonitorId, VecDeque<Micros>>>,
+    /// What visits to each mailbox were like lately.
+    visited: Mutex<HashMap<MailboxId, Visited>>,
+    /// What was learnt from earlier mails.
+    pub(super) learnt: Mutex<Learnt>,
+}
+
+/// What visits to a mailbox were like lately.
+#[derive(Debug, Clone, Copy, Default)]
+struct Visited {
+    /// How long they took, a moving average.
+    took: Micros,
+    /// After one that failed, no extra ones are made until then.
+    spared_until: Option<Moment>,
+}
+
+/// Whether a mailbox is watched while mails of this monitor are on their way.
+fn is_watched(options: &MailQos) -> bool {
+    options.protocol == PickupProtocol::Imap && (options.idle || options.precise)
 }
 
 impl Registry {
@@ -279,6 +340,8 @@ impl Registry {
             largest: AtomicU64::new(0),
             settled: Mutex::default(),
             history: Mutex::default(),
+            visited: Mutex::default(),
+            learnt: Mutex::default(),
         }
     }
 
@@ -296,7 +359,7 @@ impl Registry {
             nonce,
             Waiting {
                 mailbox: mailbox.id,
-                watched: options.protocol == PickupProtocol::Imap && (options.idle || options.precise),
+                watched: is_watched(options),
                 plan: None,
                 progress,
             },
@@ -307,6 +370,44 @@ impl Registry {
             registry: self.clone(),
             mailbox: mailbox.clone(),
             progress: watch,
+        }
+    }
+
+    /// When a mail is to be looked for beside the check interval.
+    fn looks(&self, monitor: &MonitorId, mailbox: MailboxId, nonce: [u8; 8], options: &MailQos) -> Vec<Micros> {
+        let visited = lock(&self.visited).get(&mailbox).copied().unwrap_or_default();
+        if options.check_interval > RARE || visited.spared_until.is_some_and(|until| Moment::now() < until) {
+            return Vec::new();
+        }
+        // Looks over the connection of a watch cost next to nothing.
+        let (times, cost) = if is_watched(options) {
+            (2, Micros::ZERO)
+        } else {
+            (1, visited.took)
+        };
+        let limits = Limits {
+            count: times * usize::from(options.extra_pickups),
+            cost,
+            check_interval: options.check_interval,
+            max_round_trip: options.max_round_trip,
+        };
+        let learnt = lock(&self.learnt);
+        learnt.expectations.looks(monitor, limits, u64::from_le_bytes(nonce))
+    }
+
+    /// Notes what a visit was like: a server that refuses one is spared extra ones for a while.
+    fn note_visited(&self, mailbox: MailboxId, visit: &Visit) {
+        let now = Moment::now();
+        let mut all = lock(&self.visited);
+        if all.len() >= MOST_VISITED {
+            all.clear();
+        }
+        let visited = all.entry(mailbox).or_default();
+        if visit.error.is_some() {
+            visited.spared_until = Some(now + SPARED);
+        } else {
+            let took = now - visit.began;
+            visited.took = Micros((3 * visited.took.0 + took.0) / 4);
         }
     }
 
@@ -347,12 +448,13 @@ impl Registry {
         lock(&self.waiting)
             .values()
             .filter(|waiting| waiting.mailbox == mailbox)
-            .filter_map(|waiting| waiting.plan.map(|plan| plan.next))
+            .filter_map(|waiting| waiting.plan.as_ref().map(|plan| plan.next))
             .min()
     }
 
     /// Hands out what a visit found; gives back the samples that have one duplicate more.
     fn hand_out(&self, mailbox: MailboxId, visit: Visit) -> Vec<Sample> {
+        self.note_visited(mailbox, &visit);
         let last = LastVisit {
             began: visit.began,
             phases: visit.phases,
@@ -450,6 +552,8 @@ impl Expected {
         let mut plan = Plan::new(sent, options);
         if options.precise {
             plan = plan.precise(self.registry.precise_from(monitor));
+        } else {
+            plan = plan.looking(&self.registry.looks(monitor, self.mailbox.id, self.nonce, options));
         }
         if let Some(waiting) = lock(&self.registry.waiting).get_mut(&self.nonce) {
             waiting.plan = Some(plan);
@@ -752,13 +856,15 @@ mod tests {
             check_interval: Micros::from_secs(1),
             deadline: Moment::of_micros(60_000_000),
             next: Moment::of_micros(1_000_000),
+            check: Moment::of_micros(1_000_000),
+            looks: Vec::new(),
             precise_from: None,
             by_visits: true,
         };
         let waiting = Waiting {
             mailbox: since,
             watched: true,
-            plan: Some(plan),
+            plan: Some(plan.clone()),
             progress,
         };
         lock(&registry.waiting).insert([1; 8], waiting);

@@ -1,16 +1,20 @@
 //! The mail test, kind `mail-qos`: from its start to its sample.
 //!
 //! `token` (what makes a mail ours) · `message` (the mail) · `hand_over` (its sending) · `mailbox` (who waits, when it is looked
-//! for) · `pickup` (one visit) · `evidence` (where the landing must lie) · `clock` (what servers' stamps mean) · `outcome` (what
+//! for) · `pickup` (one visit) · `evidence` (where the landing must lie) · `clock` (what servers' stamps mean) ·
+//! `calibration` (how far that is to be trusted) · `expectation` (when to look) · `learnt` (all that, kept across restarts) · `outcome` (what
 //! all that comes to). The SMTP conversation is `mailqos_core::mail::Smtp`.
 
 mod bounce;
+mod calibration;
 mod clock;
 mod evidence;
+mod expectation;
 #[doc(hidden)]
 pub mod fuzzing;
 mod hand_over;
 mod head;
+mod learnt;
 mod mailbox;
 mod message;
 mod network;
@@ -40,9 +44,9 @@ use tokio::{
 };
 
 use crate::record::{InFlight, RecordError, Recorder};
-use clock::Clocks;
 use evidence::Moment;
 use hand_over::{Attempts, Sent};
+use learnt::Learnt;
 use mailbox::{Expected, Key, Mailbox, Progress, Registry, lock};
 use network::Network;
 use token::{KeyError, SigningKey};
@@ -79,7 +83,6 @@ pub struct Tester {
     registry: Arc<Registry>,
     mailboxes: Mutex<HashMap<Key, Arc<Mailbox>>>,
     last_start: Mutex<HashMap<MonitorId, UtcMicros>>,
-    clocks: Mutex<Clocks>,
     transcripts: Arc<Store>,
     duplicates: tokio::sync::mpsc::UnboundedSender<Sample>,
     /// What visits the mailboxes.
@@ -102,8 +105,10 @@ impl Tester {
         };
         let horizons = horizons(&config);
         let (duplicates, mut found) = tokio::sync::mpsc::unbounded_channel();
+        let registry = Registry::new(key.clone(), config.site.clone(), horizons);
+        *lock(&registry.learnt) = Learnt::load(&learnt::file_of(&config));
         let tester = Arc::new(Self {
-            registry: Arc::new(Registry::new(key.clone(), config.site.clone(), horizons)),
+            registry: Arc::new(registry),
             recorder: recorder.into(),
             network: Network::new(&config.references),
             key,
@@ -111,7 +116,6 @@ impl Tester {
             config: RwLock::new(config),
             mailboxes: Mutex::default(),
             last_start: Mutex::default(),
-            clocks: Mutex::default(),
             duplicates,
             visits: Mutex::default(),
             settling: Mutex::default(),
@@ -225,6 +229,7 @@ impl Tester {
             settled = true;
         }
         self.record(&sample).await;
+        self.keep_learnt(false).await;
         let conversations: Vec<_> = attempts
             .conversations()
             .chain(progress.conversations(options.protocol))
@@ -374,6 +379,22 @@ impl Tester {
                 test.abort();
                 let _ = test.await;
             }
+        }
+        self.keep_learnt(true).await;
+    }
+
+    /// Writes down what was learnt from mails, now and then or at once.
+    async fn keep_learnt(&self, at_once: bool) {
+        if self.recorder.is_none() {
+            return;
+        }
+        let Some(bytes) = lock(&self.registry.learnt).due(at_once) else {
+            return;
+        };
+        let file = learnt::file_of(&self.config());
+        let written = tokio::task::spawn_blocking(move || crate::record::write_whole(&file, &bytes)).await;
+        if let Ok(Err(error)) = written {
+            tracing::warn!("what was learnt about the servers' clocks was not kept: {error}");
         }
     }
 

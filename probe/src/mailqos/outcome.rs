@@ -3,13 +3,13 @@
 use mailqos_core::{
     config::MailQos,
     mail::one_line,
-    model::{Micros, Outcome, Sample, Stage},
+    model::{Micros, Outcome, Sample, Stage, UtcMicros},
 };
 
 use super::{
     Tester,
     bounce::{self, Notice},
-    evidence::{Evidence, Moment, RoundTrip},
+    evidence::{Bounds, Evidence, Moment, RoundTrip},
     hand_over::{HandOver, Sent},
     mailbox::{Expected, LastVisit, Progress, lock},
     pickup::PickupError,
@@ -142,9 +142,19 @@ impl Tester {
             filed: received::is_filed(&found.mail),
             internal_date: found.landed,
             notified: found.notified,
+            uncounted: uncounted(found.token.sent_at, moment),
             route: &route(options),
         };
-        let landing = evidence.landing(&mut lock(&self.clocks));
+        let landing = {
+            let mut learnt = lock(&self.registry.learnt);
+            let landing = evidence.landing(&mut learnt);
+            let Bounds { after, before } = landing.expected;
+            learnt
+                .expectations
+                .note(&sample.monitor, after - moment, before - moment);
+            learnt.change();
+            landing
+        };
         let RoundTrip {
             estimate: round_trip,
             error,
@@ -152,7 +162,7 @@ impl Tester {
         } = landing.round_trip(moment);
         if options.precise {
             self.registry
-                .landed_after(&sample.monitor, landing.likely.after - moment);
+                .landed_after(&sample.monitor, landing.expected.after - moment);
         }
         sample.round_trip = Some(round_trip);
         sample.round_trip_error = Some(error);
@@ -172,6 +182,16 @@ impl Tester {
         note_verdicts(sample, &found.mail);
         sample.hops = (!hops.is_empty()).then_some(hops);
     }
+}
+
+/// Time since the mail was sent that the wall clock counted and the monotonic one did not. The latter
+/// stands still while a machine is suspended; the former may have been set, and nobody can tell which.
+fn uncounted(sent_at: UtcMicros, sent: Moment) -> Micros {
+    let monotonic = Moment::now() - sent;
+    let ahead = (UtcMicros::now() - sent_at) - monotonic;
+    // NTP slews a clock by up to 500 ppm.
+    let slewed = Micros::from_millis(50) + Micros(monotonic.0 / 2_000);
+    if ahead > slewed { ahead } else { Micros::ZERO }
 }
 
 /// Fills in that the mail was not there so long after it was sent.

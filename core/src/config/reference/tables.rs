@@ -668,6 +668,12 @@ const MONITOR: &[Key] = &[
     )
     .default("\"5s\""),
     Key::new(
+        "extra_pickups",
+        COUNT,
+        "The most pick-ups for each mail beyond those of the check interval, from 0 to 20, made close together where the mail is expected to land, so that its round trip is known closely. None are made with a check interval over 2m, after a failed pick-up, or for precise monitors.",
+    )
+    .default("5"),
+    Key::new(
         "horizon",
         DURATION,
         "How long a mail is waited for before it is lost; not shorter than max round trip.",

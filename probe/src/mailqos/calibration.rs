@@ -1,0 +1,166 @@
+//! The calibrated interval: split conformal prediction (V. Vovk, A. Gammerman and G. Shafer, "Algorithmic
+//! Learning in a Random World", 2005; J. Lei et al., "Distribution-Free Predictive Inference for
+//! Regression", JASA 2018) on landings that are themselves known only within bounds.
+//!
+//! What was learnt of the servers predicts an interval for each landing. A mail whose own pick-ups bracket
+//! the landing closely shows how far that prediction could have been off at worst: by as much as its
+//! bracket reaches beyond the prediction. If landings come as they came before, then widening the next
+//! prediction by the ⌈(n + 1) · 99 %⌉-th smallest of the last n such scores covers it with a probability
+//! of at least 99 %, whatever the distribution of the errors. Taking the worst case in each bracket only
+//! adds to that. With fewer than 99 scores there is no such quantile, and nothing is claimed.
+
+use std::collections::{HashMap, VecDeque};
+
+use mailqos_core::model::Micros;
+
+use super::evidence::Bounds;
+
+/// The share of landings that the calibrated interval covers at least, in percent.
+const COVERAGE: usize = 99;
+/// Scores by which a prediction is judged, the last ones.
+const WINDOW: usize = 400;
+/// Only brackets at most this wide tell how good a prediction was.
+const CLOSE: Micros = Micros::from_millis(1_500);
+/// Kinds of predictions that are remembered; those that were judged last stay.
+const MOST_GROUPS: usize = 256;
+
+/// The scores of one kind of prediction: by one way through the servers, from the same witnesses.
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
+struct Group {
+    /// Which judgement of all was its last.
+    last: u64,
+    /// In µs, oldest first.
+    scores: VecDeque<i64>,
+}
+
+/// How good predictions were, kind by kind.
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
+pub(super) struct Calibration {
+    groups: HashMap<String, Group>,
+    count: u64,
+}
+
+impl Calibration {
+    /// By how much a prediction of this kind must be widened to cover the landing with 99 %; nothing with
+    /// too few scores.
+    pub(super) fn margin(&self, group: &str) -> Option<Micros> {
+        let scores = &self.groups.get(group)?.scores;
+        let rank = ((scores.len() + 1) * COVERAGE).div_ceil(100);
+        let mut sorted: Vec<i64> = scores.iter().copied().collect();
+        sorted.sort_unstable();
+        sorted.get(rank.checked_sub(1)?).copied().map(Micros)
+    }
+
+    /// A prediction that was made without this mail's own bracket, and the bracket.
+    pub(super) fn note(&mut self, group: &str, predicted: Bounds, certain: Bounds) {
+        if certain.before - certain.after > CLOSE {
+            return;
+        }
+        self.count += 1;
+        if !self.groups.contains_key(group) && self.groups.len() >= MOST_GROUPS {
+            let oldest = self.groups.iter().min_by_key(|(_, group)| group.last);
+            if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
+                self.groups.remove(&oldest);
+            }
+        }
+        let group = self.groups.entry(group.to_owned()).or_default();
+        group.last = self.count;
+        if group.scores.len() >= WINDOW {
+            group.scores.pop_front();
+        }
+        let short = (predicted.after - certain.after).max(certain.before - predicted.before);
+        group.scores.push_back(short.0.max(0));
+    }
+
+    /// As it was kept by an earlier process: never more than this one would keep.
+    pub(super) fn limited(mut self) -> Self {
+        if self.groups.len() > MOST_GROUPS {
+            return Self::default();
+        }
+        for group in self.groups.values_mut() {
+            group.scores.retain(|score| *score >= 0);
+            let surplus = group.scores.len().saturating_sub(WINDOW);
+            group.scores.drain(..surplus);
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mailqos::evidence::Moment;
+
+    fn bounds(after: i64, before: i64) -> Bounds {
+        Bounds {
+            after: Moment::of_micros(after),
+            before: Moment::of_micros(before),
+        }
+    }
+
+    #[test]
+    fn nothing_is_claimed_with_fewer_scores_than_a_quantile_needs() {
+        let mut calibration = Calibration::default();
+        for number in 0..98 {
+            calibration.note("way", bounds(100, 200), bounds(100 - number, 200));
+            assert_eq!(calibration.margin("way"), None);
+        }
+        calibration.note("way", bounds(100, 200), bounds(150, 1_200));
+        assert_eq!(calibration.margin("way"), Some(Micros(1_000)));
+        assert_eq!(calibration.margin("another way"), None);
+        // With 199 the second largest suffices.
+        for _ in 0..100 {
+            calibration.note("way", bounds(100, 200), bounds(150, 160));
+        }
+        assert_eq!(calibration.margin("way"), Some(Micros(97)));
+    }
+
+    #[test]
+    fn wide_brackets_tell_nothing_and_only_so_much_is_remembered() {
+        let mut calibration = Calibration::default();
+        calibration.note("way", bounds(0, 1), bounds(0, CLOSE.0 + 1));
+        assert!(calibration.groups.is_empty());
+        for number in 0..2 * MOST_GROUPS {
+            for _ in 0..3 {
+                calibration.note(&number.to_string(), bounds(0, 1), bounds(0, 1));
+            }
+        }
+        assert_eq!(calibration.groups.len(), MOST_GROUPS);
+        for _ in 0..2 * WINDOW {
+            calibration.note("way", bounds(0, 1), bounds(0, 1));
+        }
+        assert_eq!(calibration.groups["way"].scores.len(), WINDOW);
+    }
+
+    proptest! {
+        /// The share of landings that are covered, over many mails of any distribution of errors.
+        #[test]
+        fn ninety_nine_in_a_hundred_are_covered(seed in any::<u64>(), heavy in 1..6_i32, gap in 1_000..600_000_i64) {
+            let mut state = seed | 1;
+            let mut random = || {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                (state >> 11) as f64 / (1_u64 << 53) as f64
+            };
+            let mut calibration = Calibration::default();
+            let (mut claimed, mut covered) = (0, 0);
+            for _ in 0..4_000 {
+                // The error of the prediction has heavy tails.
+                let error = (100_000.0 * (random() - 0.5) / random().max(1e-6).powf(1.0 / f64::from(heavy))) as i64;
+                let landed = (random() * 1e7) as i64;
+                let predicted = bounds(landed + error - 200_000, landed + error + 200_000);
+                if let Some(Micros(margin)) = calibration.margin("way") {
+                    claimed += 1;
+                    covered += i32::from(error.abs() <= 200_000 + margin);
+                }
+                let before = (random() * gap as f64) as i64;
+                calibration.note("way", predicted, bounds(landed - before, landed + gap - before));
+            }
+            // Four standard deviations of the share below 99 %.
+            prop_assert!(f64::from(covered) >= f64::from(claimed) * (0.99 - 4.0 * 0.0016), "{covered} of {claimed}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! When a mail is expected to land: extra pick-ups at these moments bracket the landing closely, whatever
+//! the check interval, and they are few.
+
+use std::collections::{HashMap, VecDeque};
+
+use mailqos_core::model::{Micros, MonitorId};
+
+/// Round trips that an expectation rests on.
+const HISTORY: usize = 64;
+/// With fewer the mail is looked for at doubling intervals.
+const FEWEST: usize = 8;
+/// Monitors whose round trips are remembered.
+const MOST_MONITORS: usize = 4096;
+/// How far apart looks are, and the time that a look takes, together: the width of a bracket.
+const BRACKET: Micros = Micros::from_millis(550);
+const SHORTEST_GAP: Micros = Micros::from_millis(200);
+const LONGEST_GAP: Micros = Micros::from_millis(500);
+/// Looks go half as far apart if they catch so large a share of the mails nevertheless.
+const CAUGHT: f64 = 0.85;
+/// One mail in this many is looked for around a round trip drawn from the history, so that slow mails are
+/// bracketed, too: what is learnt from brackets must hold for all.
+const DRAWN: u64 = 8;
+/// Candidates for the first look.
+const MOST_CANDIDATES: i64 = 600;
+
+/// What limits the looks for a mail.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// How many.
+    pub(super) count: usize,
+    /// How long one takes.
+    pub(super) cost: Micros,
+    /// The mail is looked for this often anyhow.
+    pub(super) check_interval: Micros,
+    /// Later looks would not count.
+    pub(super) max_round_trip: Micros,
+}
+
+/// The round trips of each monitor's last mails: the least and the most that each can have been, in µs.
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
+pub(super) struct Expectations {
+    monitors: HashMap<MonitorId, VecDeque<(i64, i64)>>,
+}
+
+impl Expectations {
+    /// A mail's round trip lay between these.
+    pub(super) fn note(&mut self, monitor: &MonitorId, least: Micros, most: Micros) {
+        if !self.monitors.contains_key(monitor) && self.monitors.len() >= MOST_MONITORS {
+            // Monitors that are gone: the others are learnt again within a few mails.
+            self.monitors.clear();
+        }
+        let known = self.monitors.entry(monitor.clone()).or_default();
+        if known.len() >= HISTORY {
+            known.pop_front();
+        }
+        let least = least.0.max(0);
+        known.push_back((least, most.0.max(least)));
+    }
+
+    /// How long after it was sent a mail is to be looked for, earliest first. `chance` is any number that
+    /// differs from mail to mail.
+    pub(super) fn looks(&self, monitor: &MonitorId, limits: Limits, chance: u64) -> Vec<Micros> {
+        let gap = Micros((BRACKET.0 - limits.cost.0).clamp(SHORTEST_GAP.0, LONGEST_GAP.0));
+        if limits.count == 0 || limits.check_interval <= gap {
+            return Vec::new();
+        }
+        let count = i64::try_from(limits.count).unwrap_or(i64::MAX);
+        let history = self.monitors.get(monitor).filter(|known| known.len() >= FEWEST);
+        let looks: Vec<i64> = match history {
+            None => (0..count.min(20)).map(|number| gap.0 << number).collect(),
+            Some(known) => {
+                let drawn = usize::try_from(chance / DRAWN).unwrap_or_default() % known.len();
+                let (first, gap) = if chance.is_multiple_of(DRAWN) {
+                    let (least, most) = known[drawn];
+                    let middle = least + (most - least) / 2;
+                    ((middle - gap.0 * (count - 1) / 2).max(gap.0), gap.0)
+                } else {
+                    best(known, gap.0, count)
+                };
+                (0..count).map(|number| first + number * gap).collect()
+            }
+        };
+        let in_time = |look: &i64| *look < limits.max_round_trip.0;
+        looks.into_iter().filter(in_time).map(Micros).collect()
+    }
+
+    /// As it was kept by an earlier process: never more than this one would keep.
+    pub(super) fn limited(mut self) -> Self {
+        if self.monitors.len() > MOST_MONITORS {
+            return Self::default();
+        }
+        for known in self.monitors.values_mut() {
+            known.retain(|(least, most)| 0 <= *least && least <= most);
+            let surplus = known.len().saturating_sub(HISTORY);
+            known.drain(..surplus);
+        }
+        self
+    }
+}
+
+/// The first look and the gap by which so many looks bracket the largest share of the mails closely.
+fn best(known: &VecDeque<(i64, i64)>, gap: i64, count: i64) -> (i64, i64) {
+    let (close, first) = best_first(known, (gap / 2).max(SHORTEST_GAP.0), count);
+    if close >= CAUGHT {
+        return (first, (gap / 2).max(SHORTEST_GAP.0));
+    }
+    (best_first(known, gap, count).1, gap)
+}
+
+/// The share of the mails that so many looks at this gap bracket closely at best, and the first of them.
+fn best_first(known: &VecDeque<(i64, i64)>, gap: i64, count: i64) -> (f64, i64) {
+    let latest = known.iter().map(|(_, most)| *most).max().unwrap_or_default().max(gap);
+    let step = ((latest - gap) / MOST_CANDIDATES).max(gap / 4).max(1);
+    let share = |first: i64| {
+        // What lands before the first look is bracketed by the sending.
+        let from = if first <= gap { 0 } else { first };
+        let until = first + (count - 1) * gap;
+        let within = known.iter().map(|(least, most)| {
+            let width = (most - least).max(1) as f64;
+            let inside = (*most).min(until) - (*least).max(from);
+            if inside < 0 {
+                0.0
+            } else {
+                (inside.max(1) as f64 / width).min(1.0)
+            }
+        });
+        within.sum::<f64>() / known.len().max(1) as f64
+    };
+    let mut best = (share(gap), gap);
+    let mut first = gap;
+    while first < latest {
+        first += step;
+        let share = share(first);
+        if share > best.0 + 1e-9 {
+            best = (share, first);
+        }
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        count: 5,
+        cost: Micros(50_000),
+        check_interval: Micros::from_secs(15),
+        max_round_trip: Micros::from_secs(90),
+    };
+
+    fn monitor() -> MonitorId {
+        "mail".parse().expect("an id")
+    }
+
+    fn seconds(looks: &[Micros]) -> Vec<f64> {
+        looks.iter().map(|look| look.as_secs_f64()).collect()
+    }
+
+    fn of(round_trips: &[(f64, f64)]) -> Expectations {
+        let mut expectations = Expectations::default();
+        for (least, most) in round_trips {
+            let micros = |seconds: &f64| Micros((seconds * 1e6) as i64);
+            expectations.note(&monitor(), micros(least), micros(most));
+        }
+        expectations
+    }
+
+    #[test]
+    fn at_first_a_mail_is_looked_for_at_doubling_intervals() {
+        let looks = Expectations::default().looks(&monitor(), LIMITS, 1);
+        assert_eq!(seconds(&looks), [0.5, 1.0, 2.0, 4.0, 8.0]);
+    }
+
+    #[test]
+    fn looks_are_made_where_the_mails_land() {
+        let looks = of(&[(60.1, 62.0); 20]).looks(&monitor(), LIMITS, 1);
+        let looks = seconds(&looks);
+        assert_eq!(looks.len(), 5);
+        assert!(looks[0] <= 60.3 && 61.9 <= looks[4], "{looks:?}");
+        // Mails that are always fast are bracketed more closely.
+        let looks = of(&[(0.05, 0.2); 20]).looks(&monitor(), LIMITS, 1);
+        assert!(looks[0] <= Micros::from_millis(250), "{looks:?}");
+        // Now and then it is a round trip drawn from all.
+        let mut slow = vec![(0.5, 1.0); 20];
+        slow[7] = (30.0, 30.0);
+        let looks = of(&slow).looks(&monitor(), LIMITS, 8 * 7);
+        assert!(looks[0] < Micros::from_secs(30) && Micros::from_secs(30) < looks[4]);
+    }
+
+    #[test]
+    fn there_are_none_where_they_would_tell_nothing() {
+        let none = |limits: Limits| Expectations::default().looks(&monitor(), limits, 1).is_empty();
+        assert!(none(Limits { count: 0, ..LIMITS }));
+        assert!(none(Limits { check_interval: Micros::from_millis(200), ..LIMITS }));
+        assert!(none(Limits { max_round_trip: Micros::from_millis(300), ..LIMITS }));
+        // A slow server is looked at less closely together, not more often.
+        let slow = Limits { cost: Micros::from_secs(3), ..LIMITS };
+        assert_eq!(Expectations::default().looks(&monitor(), slow, 1).len(), 5);
+    }
+
+    proptest! {
+        #[test]
+        fn looks_are_few_in_order_and_in_time(
+            round_trips in proptest::collection::vec((0.0..90.0_f64, 0.0..30.0_f64), 0..80),
+            count in 0..20_usize,
+            chance in any::<u64>(),
+        ) {
+            let round_trips: Vec<_> = round_trips.into_iter().map(|(least, width)| (least, least + width)).collect();
+            let looks = of(&round_trips).looks(&monitor(), Limits { count, ..LIMITS }, chance);
+            prop_assert!(looks.len() <= count);
+            prop_assert!(looks.is_sorted());
+            prop_assert!(looks.iter().all(|look| Micros::ZERO < *look && *look < LIMITS.max_round_trip));
+        }
+    }
+}

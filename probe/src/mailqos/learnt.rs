@@ -1,0 +1,191 @@
+//! What was learnt of servers from earlier mails, and its keeping across restarts.
+//!
+//! The file is a convenience: nothing that is guaranteed rests on it. A file that is damaged, of another
+//! version, or too large is ignored, and everything is learnt again.
+
+use std::path::{Path, PathBuf};
+
+use mailqos_core::{
+    config::Config,
+    model::{Micros, UtcMicros},
+};
+
+use super::{
+    calibration::Calibration,
+    clock::{Anchor, Clocks, KeptClock},
+    evidence::Moment,
+    expectation::Expectations,
+};
+
+/// The version of the file; another version is ignored.
+const VERSION: u32 = 1;
+/// A larger file is not read; far more than this program writes.
+const MOST_BYTES: u64 = 16 * 1024 * 1024;
+/// The file is written at most this often.
+const KEEP_EVERY: Micros = Micros::from_secs(60);
+/// How old quantiles and expectations may be.
+const OLDEST: Micros = Micros::from_secs(30 * 24 * 3600);
+
+/// Everything that was learnt from earlier mails.
+#[derive(Debug, Default)]
+pub(super) struct Learnt {
+    pub(super) clocks: Clocks,
+    pub(super) calibration: Calibration,
+    pub(super) expectations: Expectations,
+    /// Something was learnt since it was last kept, at this moment if it ever was.
+    changed: bool,
+    kept: Option<Moment>,
+}
+
+/// The file.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Kept {
+    version: u32,
+    at: UtcMicros,
+    clocks: Vec<KeptClock>,
+    calibration: Calibration,
+    expectations: Expectations,
+}
+
+/// Where a site's probe keeps it.
+pub(super) fn file_of(config: &Config) -> PathBuf {
+    config.state.join(format!("site={}", config.site)).join("learnt.json")
+}
+
+impl Learnt {
+    /// What an earlier process kept, if it can be read.
+    pub(super) fn load(file: &Path) -> Self {
+        match std::fs::metadata(file) {
+            Ok(metadata) if metadata.is_file() && metadata.len() <= MOST_BYTES => {}
+            Ok(_) => {
+                tracing::warn!(file = %file.display(), "what was learnt about the servers' clocks is not read: too large, or not a file");
+                return Self::default();
+            }
+            Err(_) => return Self::default(),
+        }
+        let read = std::fs::read(file).map_err(|error| error.to_string());
+        let kept = read.and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).map_err(|error| error.to_string()));
+        match kept {
+            Ok(kept) if kept.version == VERSION => Self::of(kept, UtcMicros::now()),
+            Ok(kept) => {
+                tracing::info!(version = kept.version, "what another version learnt about the servers' clocks is ignored");
+                Self::default()
+            }
+            Err(error) => {
+                tracing::warn!(file = %file.display(), "what was learnt about the servers' clocks is damaged and will be learnt again: {error}");
+                Self::default()
+            }
+        }
+    }
+
+    fn of(kept: Kept, now: UtcMicros) -> Self {
+        let pause = now - kept.at;
+        if pause > OLDEST {
+            return Self::default();
+        }
+        // A file from the future: this machine's own clock was set, so that no offset means anything.
+        let clocks = if pause >= Micros::ZERO {
+            Clocks::of_kept(kept.clocks, Anchor::now(), pause)
+        } else {
+            Clocks::default()
+        };
+        Self {
+            clocks,
+            calibration: kept.calibration.limited(),
+            expectations: kept.expectations.limited(),
+            changed: false,
+            kept: None,
+        }
+    }
+
+    /// Something was learnt.
+    pub(super) fn change(&mut self) {
+        self.changed = true;
+    }
+
+    /// The file's bytes, if it is time to write it.
+    pub(super) fn due(&mut self, at_once: bool) -> Option<Vec<u8>> {
+        let now = Moment::now();
+        let is_due = at_once || self.kept.is_none_or(|kept| now - kept >= KEEP_EVERY);
+        if !self.changed || !is_due {
+            return None;
+        }
+        (self.changed, self.kept) = (false, Some(now));
+        let kept = Kept {
+            version: VERSION,
+            at: UtcMicros::now(),
+            clocks: self.clocks.kept(Anchor::now()),
+            calibration: self.calibration.clone(),
+            expectations: self.expectations.clone(),
+        };
+        serde_json::to_vec(&kept).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn learnt() -> Learnt {
+        let mut learnt = Learnt::default();
+        let monitor = "mail".parse().expect("an id");
+        for number in 0..10 {
+            let millis = Micros::from_millis(number);
+            learnt.expectations.note(&monitor, millis, millis + millis);
+        }
+        learnt.change();
+        learnt
+    }
+
+    fn is_empty(learnt: &Learnt) -> bool {
+        serde_json::to_string(&learnt.expectations).expect("JSON") == r#"{"monitors":{}}"#
+    }
+
+    #[test]
+    fn what_is_kept_is_read_again_and_nothing_is_written_without_need() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("learnt.json");
+        let mut before = learnt();
+        std::fs::write(&file, before.due(false).expect("due")).expect("written");
+        assert!(before.due(true).is_none(), "nothing is new");
+        before.change();
+        assert!(before.due(false).is_none(), "too soon");
+        assert!(before.due(true).is_some());
+        let json = |learnt: &Learnt| serde_json::to_value(&learnt.expectations).expect("JSON");
+        assert_eq!(json(&Learnt::load(&file)), json(&before));
+    }
+
+    #[test]
+    fn a_file_that_is_damaged_or_of_another_version_is_ignored() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("learnt.json");
+        assert!(is_empty(&Learnt::load(&file)));
+        let whole = String::from_utf8(learnt().due(true).expect("due")).expect("text");
+        for end in [0, 1, whole.len() / 2, whole.len() - 1] {
+            std::fs::write(&file, &whole[..end]).expect("written");
+            assert!(is_empty(&Learnt::load(&file)), "{end} bytes");
+        }
+        for (what, text) in [
+            ("another version", whole.replacen(r#""version":1"#, r#""version":2"#, 1)),
+            ("another kind", "[]".to_owned()),
+            ("too old", whole.replacen(r#""at":"#, r#""at":-"#, 1)),
+            ("binary", "\0\u{1}\u{2}".to_owned()),
+        ] {
+            assert_ne!(text, whole);
+            std::fs::write(&file, text).expect("written");
+            assert!(is_empty(&Learnt::load(&file)), "{what}");
+        }
+        std::fs::remove_file(&file).expect("removed");
+        std::fs::create_dir(&file).expect("a folder");
+        assert!(is_empty(&Learnt::load(&file)), "a folder");
+    }
+
+    #[test]
+    fn offsets_of_a_future_mean_nothing() {
+        let mut file: Kept = serde_json::from_slice(&learnt().due(true).expect("due")).expect("JSON");
+        let now = file.at - Micros::from_secs(60);
+        file.clocks = serde_json::from_str(r#"[{"name":"it","readings":[[1,2,3,true]]}]"#).expect("JSON");
+        let learnt = Learnt::of(file, now);
+        assert!(!is_empty(&learnt) && learnt.clocks.kept(Anchor::now()).is_empty());
+    }
+}
