@@ -265,7 +265,7 @@ struct Columns {
 
 impl Columns {
     const STATE: usize = 11;
-    const ROUND_TRIP: usize = 22;
+    const ROUND_TRIP: usize = 24;
     const BRIEF: usize = 10;
     const MOMENT: usize = 8;
 

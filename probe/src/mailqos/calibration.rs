@@ -135,6 +135,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+
         /// The share of landings that are covered, over many mails of any distribution of errors.
         #[test]
         fn ninety_nine_in_a_hundred_are_covered(seed in any::<u64>(), heavy in 1..6_i32, gap in 1_000..600_000_i64) {
@@ -147,7 +149,7 @@ mod tests {
             };
             let mut calibration = Calibration::default();
             let (mut claimed, mut covered) = (0, 0);
-            for _ in 0..4_000 {
+            for _ in 0..2_000 {
                 // The error of the prediction has heavy tails.
                 let error = (100_000.0 * (random() - 0.5) / random().max(1e-6).powf(1.0 / f64::from(heavy))) as i64;
                 let landed = (random() * 1e7) as i64;
@@ -160,7 +162,7 @@ mod tests {
                 calibration.note("way", predicted, bounds(landed - before, landed + gap - before));
             }
             // Four standard deviations of the share below 99 %.
-            prop_assert!(f64::from(covered) >= f64::from(claimed) * (0.99 - 4.0 * 0.0016), "{covered} of {claimed}");
+            prop_assert!(f64::from(covered) >= f64::from(claimed) * (0.99 - 4.0 * 0.0023), "{covered} of {claimed}");
         }
     }
 }

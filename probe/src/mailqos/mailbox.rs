@@ -99,6 +99,8 @@ pub(super) struct Plan {
     check: Moment,
     /// Extra looks where the mail is expected, earliest first.
     looks: Vec<Moment>,
+    /// How often the mailbox may be visited at once because a watch has seen new mail.
+    on_landing: u8,
     /// For precise monitors: from when on the mail is looked for at short gaps.
     precise_from: Option<Moment>,
     /// Visits are the only means to look: nothing watches the mailbox meanwhile.
@@ -116,13 +118,15 @@ impl Plan {
             next: check,
             check,
             looks: Vec::new(),
+            on_landing: 0,
             precise_from: None,
             by_visits: !is_watched(options),
         }
     }
 
     /// Looks for the mail at these times after its sending, too.
-    fn looking(mut self, looks: &[Micros]) -> Self {
+    fn looking(mut self, looks: &[Micros], extra: u8) -> Self {
+        self.on_landing = if looks.is_empty() { 0 } else { extra };
         self.looks = looks.iter().map(|look| self.sent + *look).collect();
         self.next = self.next_visit();
         self
@@ -164,6 +168,7 @@ impl Plan {
         self.looks.retain(|look| *look > now);
         if error.is_some() {
             self.looks.clear();
+            self.on_landing = 0;
         }
         if began >= self.check || error.is_some() {
             self.check = (began + self.check_interval).min(self.deadline);
@@ -553,7 +558,8 @@ impl Expected {
         if options.precise {
             plan = plan.precise(self.registry.precise_from(monitor));
         } else {
-            plan = plan.looking(&self.registry.looks(monitor, self.mailbox.id, self.nonce, options));
+            let looks = self.registry.looks(monitor, self.mailbox.id, self.nonce, options);
+            plan = plan.looking(&looks, options.extra_pickups);
         }
         if let Some(waiting) = lock(&self.registry.waiting).get_mut(&self.nonce) {
             waiting.plan = Some(plan);
@@ -653,13 +659,18 @@ impl Attention for Director {
         })
     }
 
-    /// Precise monitors do not wait for the next check.
+    /// The next check is not waited for. Foreign mails land as well: there is a limit unless a monitor is
+    /// precise.
     fn landed(&self) {
         let now = Moment::now();
         for waiting in lock(&self.registry.waiting).values_mut() {
-            if waiting.mailbox == self.mailbox.id
-                && let Some(plan) = waiting.plan.as_mut().filter(|plan| plan.precise_from.is_some())
-            {
+            let Some(plan) = waiting.plan.as_mut().filter(|_| waiting.mailbox == self.mailbox.id) else {
+                continue;
+            };
+            if plan.precise_from.is_some() {
+                plan.next = plan.next.min(now);
+            } else if plan.on_landing > 0 && now < plan.deadline {
+                plan.on_landing -= 1;
                 plan.next = plan.next.min(now);
             }
         }
@@ -858,6 +869,7 @@ mod tests {
             next: Moment::of_micros(1_000_000),
             check: Moment::of_micros(1_000_000),
             looks: Vec::new(),
+            on_landing: 0,
             precise_from: None,
             by_visits: true,
         };

@@ -7,6 +7,8 @@ use super::head::{fields, without_comments};
 
 /// Fields that are read; a loop writes ever more of them.
 const MOST_HOPS: usize = 50;
+/// Words at the end of a field among which its date is looked for if no semicolon comes before it.
+const MOST_WORDS: usize = 16;
 /// Characters kept of a server's name.
 const MOST_NAME: usize = 255;
 /// Characters of an identifier that can't be in a reply by chance.
@@ -86,7 +88,7 @@ pub(super) fn is_of_hand_over(mail: &[u8], reply: &str, client: &str) -> bool {
 fn hop(value: &str) -> Hop {
     // Comments may hold semicolons, too.
     let bare = without_comments(value);
-    let (clauses, stamp) = bare.rsplit_once(';').unwrap_or((&bare, ""));
+    let (clauses, at) = split_stamp(&bare);
     let words: Vec<&str> = clauses.split_whitespace().collect();
     let behind = |key: &str| {
         let at = words.iter().position(|word| word.eq_ignore_ascii_case(key))?;
@@ -101,10 +103,25 @@ fn hop(value: &str) -> Hop {
     Hop {
         by: behind("by"),
         from: behind("from"),
-        at: date(stamp),
+        at,
         delay: None,
         clock_suspect: false,
     }
+}
+
+/// The clauses of a field and its stamp. Some servers write no semicolon between them: SendGrid (Go's way
+/// to write a moment: SpamScope/mail-parser issue 71), OS/400 (fame_modules pull request 106), and others
+/// (elixir-mail pull request 96).
+fn split_stamp(bare: &str) -> (&str, Option<UtcMicros>) {
+    if let Some((clauses, stamp)) = bare.rsplit_once(';') {
+        return (clauses, date(stamp));
+    }
+    let begins = |at: &usize| bare.as_bytes()[*at].is_ascii_alphanumeric() && bare.as_bytes()[*at - 1].is_ascii_whitespace();
+    let found = (1..bare.len()).filter(begins).rev().take(MOST_WORDS).find_map(|at| {
+        // From the end, a date is whole as soon as it can be read, but for its weekday, which does not matter.
+        date(&bare[at..]).map(|stamp| (&bare[..at], Some(stamp)))
+    });
+    found.unwrap_or((bare, None))
 }
 
 /// A date of RFC 5322, section 3.3, its obsolete zones included, and with fractions of seconds where a server writes them.
@@ -115,8 +132,16 @@ pub(super) fn date(text: &str) -> Option<UtcMicros> {
     let bare = without_comments(text).replace(',', " ").to_ascii_lowercase();
     let mut words = bare.split_whitespace().peekable();
     words.next_if(|word| word.starts_with(|c: char| c.is_ascii_alphabetic()));
-    let (day, month, year) = (words.next()?, words.next()?, words.next()?);
-    let month = MONTHS.iter().position(|name| month.starts_with(name))?;
+    let first = words.next()?;
+    let (day, month, year) = match first.split('-').collect::<Vec<_>>()[..] {
+        // As Go writes it.
+        [year, month, day] if year.len() == 4 => (day, month.parse::<usize>().ok()?.checked_sub(1)?, year),
+        _ => {
+            let (month, year) = (words.next()?, words.next()?);
+            let month = MONTHS.iter().position(|name| month.starts_with(name))?;
+            (first, month, year)
+        }
+    };
     let year: i16 = year.parse().ok()?;
     let year = match year {
         0..=49 => year + 2000,
@@ -308,6 +333,24 @@ mod tests {
             (
                 "a comment without end",
                 "from a by b; Mon, 23 Nov 2026 18:00:05 +0000 (UTC",
+                Some("a"),
+                Some("b"),
+            ),
+            (
+                "SendGrid",
+                "by filter0948p1iad2.sendgrid.net with SMTP id filter0948p1iad2-19514-5EEA473C-34\r\n 2026-11-23 18:00:05.000000452 +0000 UTC m=+349867.495769315",
+                None,
+                Some("filter0948p1iad2.sendgrid.net"),
+            ),
+            (
+                "OS/400",
+                "by S657771C.example.com (IBM OS/400 ANYMAIL/400 MIME V5R4M0) Mon, 23 Nov 2026  23:30:05 +0530",
+                None,
+                Some("S657771C.example.com"),
+            ),
+            (
+                "no semicolon",
+                "from a by b with ESMTP id 12 Mon, 23 Nov 2026 18:00:05 +0000",
                 Some("a"),
                 Some("b"),
             ),

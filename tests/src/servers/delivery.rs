@@ -170,6 +170,7 @@ impl Mail {
     fn land(&self, folder: &str) {
         let now = UtcMicros::now();
         let host = &self.shared.options.host_name;
+        let ahead = self.shared.machine();
         let lmtp = format!(
             "Return-Path: <{}>\r\nDelivered-To: {}\r\nReceived: from {host}\r\n\tby {host} with LMTP\r\n\tid {}\r\n\t(envelope-from <{}>)\r\n\tfor <{}>; {}\r\n",
             self.from,
@@ -177,11 +178,11 @@ impl Mail {
             next_queue_id(&self.shared),
             self.from,
             self.recipient,
-            self.shared.server_date(now),
+            self.shared.server_date(now + ahead),
         );
         let mail = [lmtp.as_bytes(), self.received.as_bytes(), &self.content].concat();
         let content: Arc<[u8]> = mail.clone().into();
-        let clock = |moment| self.shared.server_time(moment);
+        let clock = |moment| self.shared.server_time(moment + ahead);
         let landed = self.shared.mailboxes.put(&self.recipient, folder, [mail], false, clock);
         if let Some(at) = landed {
             let landing = Landing {

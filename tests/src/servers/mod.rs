@@ -39,7 +39,7 @@ use std::{
 };
 
 use mailqos_core::model::{Micros, UtcMicros};
-use rand::SeedableRng as _;
+use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
@@ -80,6 +80,9 @@ pub struct Options {
     pub delays: Delays,
     /// The servers' clock.
     pub clock: ServerClock,
+    /// Machines behind the one name that file mails, each as likely as any other: how far the clock of each
+    /// is ahead of `clock`. With none, the machine that took a mail files it.
+    pub cluster: Vec<Micros>,
     /// Credentials are taken without TLS too.
     pub plaintext_login: bool,
     /// Mails are taken only after AUTH.
@@ -126,6 +129,7 @@ impl Default for Options {
             users: vec![(PROBE.to_owned(), PASSWORD.to_owned())],
             delays: Delays::Fixed(Duration::from_millis(20)),
             clock: ServerClock::right(),
+            cluster: Vec::new(),
             plaintext_login: false,
             smtp_auth_required: true,
             max_size: 50_000_000,
@@ -175,6 +179,15 @@ impl Shared {
 
     fn server_time(&self, moment: UtcMicros) -> UtcMicros {
         lock(&self.clock).at(moment)
+    }
+
+    /// How far the clock of a machine that files a mail is ahead.
+    fn machine(&self) -> Micros {
+        let cluster = &self.options.cluster;
+        if cluster.is_empty() {
+            return Micros::ZERO;
+        }
+        cluster[lock(&self.random).random_range(0..cluster.len())]
     }
 
     fn server_date(&self, moment: UtcMicros) -> String {
