@@ -52,7 +52,10 @@ impl RoundTrip {
         let step = 10_i64.pow(6 - digits);
         let least = self.estimate.0.saturating_sub(half.0).max(0).div_euclid(step) * step;
         let most = self.estimate.0.saturating_add(half.0);
-        let most = most.div_euclid(step).saturating_add(i64::from(most.rem_euclid(step) > 0)).saturating_mul(step);
+        let most = most
+            .div_euclid(step)
+            .saturating_add(i64::from(most.rem_euclid(step) > 0))
+            .saturating_mul(step);
         format!("{}–{} s", seconds(least, digits), seconds(most, digits))
     }
 }
@@ -99,23 +102,60 @@ mod tests {
     #[test]
     fn people_read_what_is_known_and_no_more() {
         for (estimate, likely, error, shown, whole) in [
-            (3_709, Some(195), Some(3_240), "3.7 s (3.5–4.0 s)", "3.7 s (3.5–4.0 s), certainly 0.4–7.0 s"),
-            (3_700, Some(200), Some(3_240), "3.7 s (3.5–3.9 s)", "3.7 s (3.5–3.9 s), certainly 0.4–7.0 s"),
+            (
+                3_709,
+                Some(195),
+                Some(3_240),
+                "3.7 s (3.5–4.0 s)",
+                "3.7 s (3.5–4.0 s), certainly 0.4–7.0 s",
+            ),
+            (
+                3_700,
+                Some(200),
+                Some(3_240),
+                "3.7 s (3.5–3.9 s)",
+                "3.7 s (3.5–3.9 s), certainly 0.4–7.0 s",
+            ),
             (342, Some(18), Some(18), "0.34 s (0.32–0.36 s)", "0.34 s (0.32–0.36 s)"),
-            (342, Some(2), Some(30), "0.342 s (0.340–0.344 s)", "0.342 s (0.340–0.344 s), certainly 0.31–0.38 s"),
+            (
+                342,
+                Some(2),
+                Some(30),
+                "0.342 s (0.340–0.344 s)",
+                "0.342 s (0.340–0.344 s), certainly 0.31–0.38 s",
+            ),
             // As the samples of earlier versions: only what is certain.
             (7_500, None, Some(7_500), "7.5 s (0.0–15.0 s)", "7.5 s (0.0–15.0 s)"),
-            (80_000, Some(40_000), Some(60_000), "80 s (40–120 s)", "80 s (40–120 s), certainly 20–140 s"),
+            (
+                80_000,
+                Some(40_000),
+                Some(60_000),
+                "80 s (40–120 s)",
+                "80 s (40–120 s), certainly 20–140 s",
+            ),
             (1_340, None, None, "1.340 s", "1.340 s"),
             // Never below nothing.
-            (100, Some(300), Some(400), "0.1 s (0.0–0.4 s)", "0.1 s (0.0–0.4 s), certainly 0.0–0.5 s"),
+            (
+                100,
+                Some(300),
+                Some(400),
+                "0.1 s (0.0–0.4 s)",
+                "0.1 s (0.0–0.4 s), certainly 0.0–0.5 s",
+            ),
         ] {
             let round_trip = text(estimate, likely, error);
-            assert_eq!((round_trip.to_string(), format!("{round_trip:#}")), (shown.to_owned(), whole.to_owned()));
+            assert_eq!(
+                (round_trip.to_string(), format!("{round_trip:#}")),
+                (shown.to_owned(), whole.to_owned())
+            );
         }
         assert_eq!(text(3_709, Some(195), Some(3_240)).brief(), "3.7 s");
         assert_eq!(text(0, Some(0), Some(0)).to_string(), "0.000 s (0.000–0.000 s)");
-        let extreme = RoundTrip { estimate: Micros(i64::MAX), error: Some(Micros(i64::MAX)), likely_error: None };
+        let extreme = RoundTrip {
+            estimate: Micros(i64::MAX),
+            error: Some(Micros(i64::MAX)),
+            likely_error: None,
+        };
         let _ = extreme.to_string();
     }
 }

@@ -305,16 +305,7 @@ impl Columns {
     fn width(self) -> usize {
         let optional = |is: bool| if is { Self::MOMENT + 1 } else { 0 };
         let name = if self.name > 0 { self.name + 1 } else { 0 };
-        Self::STATE
-            + 1
-            + self.id
-            + 1
-            + name
-            + self.took
-            + 1
-            + self.bars
-            + optional(self.at)
-            + optional(self.next)
+        Self::STATE + 1 + self.id + 1 + name + self.took + 1 + self.bars + optional(self.at) + optional(self.next)
     }
 
     /// A row of texts; those that there is no room for are left out.
@@ -355,7 +346,11 @@ fn round_trip(monitor: &Value, is_brief: bool) -> String {
         error: micros("round_trip_error_ms"),
         likely_error: micros("round_trip_likely_error_ms"),
     };
-    if is_brief { round_trip.brief() } else { round_trip.to_string() }
+    if is_brief {
+        round_trip.brief()
+    } else {
+        round_trip.to_string()
+    }
 }
 
 /// The table, for a screen of so many columns, or as wide as it becomes.
@@ -644,9 +639,7 @@ mod tests {
         day[40] = json!({ "tests": 6, "failed": 0, "round_trip_ms": 200.0 });
         day[44] = json!({ "tests": 6, "failed": 2, "round_trip_ms": 800.0 });
         day[46] = json!({ "tests": 6, "failed": 6, "round_trip_ms": null });
-        let last = |at: &str, took: Value| {
-            json!({ "started_at": at, "round_trip_ms": took, "round_trip_error_ms": 900.0, "round_trip_likely_error_ms": 21.0 })
-        };
+        let last = |at: &str, took: Value| json!({ "started_at": at, "round_trip_ms": took, "round_trip_error_ms": 900.0, "round_trip_likely_error_ms": 21.0 });
         json!({
             "probe": { "site": "lyon", "running": 1, "waiting": 0, "late": 2, "left_out": 0, "recorder_problem": null },
             "totals": { "ok": 1, "alarm": 2, "maintenance": 1 },

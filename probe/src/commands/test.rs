@@ -191,7 +191,11 @@ fn verdict(sample: &Sample, kind: &Kind) -> String {
         }
     }
     if let Some(round_trip) = RoundTrip::of(sample) {
-        let _ = write!(text, ": round trip {round_trip}, at most {} is good", kind.max_round_trip());
+        let _ = write!(
+            text,
+            ": round trip {round_trip}, at most {} is good",
+            kind.max_round_trip()
+        );
     }
     if let Some(error) = &sample.error {
         let _ = write!(text, ": {error}");

@@ -24,6 +24,8 @@ const FILING: Micros = Micros::from_millis(75);
 /// Announcements come later by a server's habit; by so much more now and then (some ms on a calm machine,
 /// 350 ms on one with several times the work it can do).
 const NOTIFYING: Micros = Micros::from_millis(400);
+/// The middle of a bracket wider than this is no good estimate.
+const COARSE: Micros = Micros::from_millis(1_500);
 /// Stamps of mails are truncated to seconds.
 const SECOND: Micros = Micros::from_secs(1);
 
@@ -156,13 +158,20 @@ pub(super) struct RoundTrip {
 impl Landing {
     /// The round trip; errors are rounded up: the truth is inside.
     pub(super) fn round_trip(self, sent: Moment) -> RoundTrip {
-        let Self { certain, likely, .. } = self;
-        let width = likely.before - likely.after;
-        let middle = likely.after + Micros(width.0 / 2);
+        let Self {
+            certain,
+            likely,
+            expected,
+        } = self;
+        // Where the pick-ups are coarse and no quantile is known yet, a prediction is still the best guess.
+        let is_guessed = likely == certain && certain.before - certain.after > COARSE;
+        let best = if is_guessed { expected } else { likely };
+        let middle = best.after + Micros((best.before - best.after).0 / 2);
+        let reach = |bounds: Bounds| (middle - bounds.after).max(bounds.before - middle);
         RoundTrip {
             estimate: middle - sent,
-            error: (middle - certain.after).max(certain.before - middle),
-            likely_error: likely.before - middle,
+            error: reach(certain),
+            likely_error: reach(likely),
         }
     }
 }

@@ -8,15 +8,16 @@ use mailqos_core::model::{Micros, MonitorId};
 /// Round trips that an expectation rests on.
 const HISTORY: usize = 64;
 /// With fewer the mail is looked for at doubling intervals.
-const FEWEST: usize = 8;
+const FEWEST: usize = 4;
 /// Monitors whose round trips are remembered.
 const MOST_MONITORS: usize = 4096;
 /// How far apart looks are, and the time that a look takes, together: the width of a bracket.
 const BRACKET: Micros = Micros::from_millis(550);
 const SHORTEST_GAP: Micros = Micros::from_millis(200);
 const LONGEST_GAP: Micros = Micros::from_millis(500);
-/// Looks go half as far apart if they catch so large a share of the mails nevertheless.
-const CAUGHT: f64 = 0.85;
+/// The soonest look, and how wide a bracket counts at most where no look catches the mail, in µs.
+const SOONEST: i64 = 100_000;
+const MISSED: i64 = 3_000_000;
 /// One mail in this many is looked for around a round trip drawn from the history, so that slow mails are
 /// bracketed, too: what is learnt from brackets must hold for all.
 const DRAWN: u64 = 8;
@@ -98,44 +99,39 @@ impl Expectations {
     }
 }
 
-/// The first look and the gap by which so many looks bracket the largest share of the mails closely.
+/// The first look and the gap by which so many looks bracket the mails most closely on average.
 fn best(known: &VecDeque<(i64, i64)>, gap: i64, count: i64) -> (i64, i64) {
-    let (close, first) = best_first(known, (gap / 2).max(SHORTEST_GAP.0), count);
-    if close >= CAUGHT {
-        return (first, (gap / 2).max(SHORTEST_GAP.0));
-    }
-    (best_first(known, gap, count).1, gap)
-}
-
-/// The share of the mails that so many looks at this gap bracket closely at best, and the first of them.
-fn best_first(known: &VecDeque<(i64, i64)>, gap: i64, count: i64) -> (f64, i64) {
-    let latest = known.iter().map(|(_, most)| *most).max().unwrap_or_default().max(gap);
-    let step = ((latest - gap) / MOST_CANDIDATES).max(gap / 4).max(1);
-    let share = |first: i64| {
-        // What lands before the first look is bracketed by the sending.
-        let from = if first <= gap { 0 } else { first };
-        let until = first + (count - 1) * gap;
-        let within = known.iter().map(|(least, most)| {
-            let width = (most - least).max(1) as f64;
-            let inside = (*most).min(until) - (*least).max(from);
-            if inside < 0 {
-                0.0
-            } else {
-                (inside.max(1) as f64 / width).min(1.0)
+    let latest = known.iter().map(|(_, most)| *most).max().unwrap_or_default();
+    let step = (latest / MOST_CANDIDATES).max(SOONEST / 2);
+    let mut best = (f64::INFINITY, gap, gap);
+    for gap in [gap, (gap / 2).max(SHORTEST_GAP.0)] {
+        let mut first = SOONEST;
+        while first <= latest.max(gap) {
+            let width = mean_width(known, first, gap, count);
+            // Later looks and larger gaps catch the mail with fewer of them.
+            if width < best.0 * 0.99 {
+                best = (width, first, gap);
             }
-        });
-        within.sum::<f64>() / known.len().max(1) as f64
-    };
-    let mut best = (share(gap), gap);
-    let mut first = gap;
-    while first < latest {
-        first += step;
-        let share = share(first);
-        if share > best.0 + 1e-9 {
-            best = (share, first);
+            first += step;
         }
     }
-    best
+    (best.1, best.2)
+}
+
+/// How wide the brackets around these round trips are on average, in µs; each may have been anything
+/// between its bounds.
+fn mean_width(known: &VecDeque<(i64, i64)>, first: i64, gap: i64, count: i64) -> f64 {
+    let until = first + (count - 1) * gap;
+    let mean_of = |&(least, most): &(i64, i64)| {
+        let whole = (most - least).max(1) as f64;
+        // What lands between these, and how wide the bracket is there.
+        let part = |from: i64, to: i64, width: i64| {
+            let inside = most.max(least + 1).min(to) - least.max(from);
+            inside.max(0) as f64 / whole * width.min(MISSED) as f64
+        };
+        part(0, first, first) + part(first, until, gap) + part(until, i64::MAX, MISSED)
+    };
+    known.iter().map(mean_of).sum::<f64>() / known.len().max(1) as f64
 }
 
 #[cfg(test)]
@@ -194,10 +190,19 @@ mod tests {
     fn there_are_none_where_they_would_tell_nothing() {
         let none = |limits: Limits| Expectations::default().looks(&monitor(), limits, 1).is_empty();
         assert!(none(Limits { count: 0, ..LIMITS }));
-        assert!(none(Limits { check_interval: Micros::from_millis(200), ..LIMITS }));
-        assert!(none(Limits { max_round_trip: Micros::from_millis(300), ..LIMITS }));
+        assert!(none(Limits {
+            check_interval: Micros::from_millis(200),
+            ..LIMITS
+        }));
+        assert!(none(Limits {
+            max_round_trip: Micros::from_millis(300),
+            ..LIMITS
+        }));
         // A slow server is looked at less closely together, not more often.
-        let slow = Limits { cost: Micros::from_secs(3), ..LIMITS };
+        let slow = Limits {
+            cost: Micros::from_secs(3),
+            ..LIMITS
+        };
         assert_eq!(Expectations::default().looks(&monitor(), slow, 1).len(), 5);
     }
 

@@ -68,7 +68,10 @@ impl Learnt {
         match kept {
             Ok(kept) if kept.version == VERSION => Self::of(kept, UtcMicros::now()),
             Ok(kept) => {
-                tracing::info!(version = kept.version, "what another version learnt about the servers' clocks is ignored");
+                tracing::info!(
+                    version = kept.version,
+                    "what another version learnt about the servers' clocks is ignored"
+                );
                 Self::default()
             }
             Err(error) => {

@@ -116,7 +116,8 @@ fn split_stamp(bare: &str) -> (&str, Option<UtcMicros>) {
     if let Some((clauses, stamp)) = bare.rsplit_once(';') {
         return (clauses, date(stamp));
     }
-    let begins = |at: &usize| bare.as_bytes()[*at].is_ascii_alphanumeric() && bare.as_bytes()[*at - 1].is_ascii_whitespace();
+    let begins =
+        |at: &usize| bare.as_bytes()[*at].is_ascii_alphanumeric() && bare.as_bytes()[*at - 1].is_ascii_whitespace();
     let found = (1..bare.len()).filter(begins).rev().take(MOST_WORDS).find_map(|at| {
         // From the end, a date is whole as soon as it can be read, but for its weekday, which does not matter.
         date(&bare[at..]).map(|stamp| (&bare[..at], Some(stamp)))

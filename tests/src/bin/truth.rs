@@ -306,7 +306,16 @@ async fn main() -> ExitCode {
     let rows = setting.rows();
     println!(
         "{:<18} {:>6} {:>10} {:>10} {:>10} {:>11} {:>11} {:>12} {:>10} {:>8}",
-        "kind", "mails", "guaranteed", "worst miss", "width", "calibrated", "width", "median error", "p99 error", "pick-ups"
+        "kind",
+        "mails",
+        "guaranteed",
+        "worst miss",
+        "width",
+        "calibrated",
+        "width",
+        "median error",
+        "p99 error",
+        "pick-ups"
     );
     let mut as_promised = true;
     for (kind, ..) in arguments.kinds {

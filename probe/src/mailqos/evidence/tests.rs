@@ -154,7 +154,10 @@ fn calm() -> World {
         extra: 5,
         cost: 30_000,
         announced: None,
-        cluster: vec![Machine { ahead: 37 * SECOND, ppm: 20.0 }],
+        cluster: vec![Machine {
+            ahead: 37 * SECOND,
+            ppm: 20.0,
+        }],
         writes: Writes::Truncated,
         one_name: false,
         fresh_names: false,
@@ -213,8 +216,14 @@ impl World {
             // A cluster is a few seconds apart; one that forgot its zone is an hour off.
             let Machine { ahead, ppm } = cluster[0];
             let apart = if seed.is_multiple_of(5) { HOUR } else { 3 * SECOND };
-            cluster.push(Machine { ahead: ahead + apart, ppm });
-            cluster.push(Machine { ahead: ahead - 2 * SECOND, ppm: -ppm });
+            cluster.push(Machine {
+                ahead: ahead + apart,
+                ppm,
+            });
+            cluster.push(Machine {
+                ahead: ahead - 2 * SECOND,
+                ppm: -ppm,
+            });
         }
         let writes = [
             Writes::Truncated,
@@ -272,26 +281,39 @@ impl World {
                 let shown = at + random.between(1_000, cost);
                 let notified = self.announced.map(|late| landed + late + random.between(0, 5_000));
                 let notified = notified.filter(|notified| *notified < shown);
-                return Seen { not_shown, shown, notified };
+                return Seen {
+                    not_shown,
+                    shown,
+                    notified,
+                };
             }
             not_shown = Some(at);
             free = at + cost;
         }
         let shown = landed + 2 * self.check_interval;
-        Seen { not_shown, shown, notified: None }
+        Seen {
+            not_shown,
+            shown,
+            notified: None,
+        }
     }
 
     /// The fields of a mail.
     fn hops(&self, random: &mut Random, machine: Machine, sent: i64, stamped: i64) -> Vec<Hop> {
         let name = |random: &mut Random, name: &str| {
-            let fresh = self.fresh_names.then(|| format!("{}.prod.example", random.next() % 10_000));
+            let fresh = self
+                .fresh_names
+                .then(|| format!("{}.prod.example", random.next() % 10_000));
             Some(fresh.unwrap_or_else(|| name.to_owned()))
         };
         let first = if self.one_name { "MX" } else { "relay" };
         let taker = Machine { ahead: 0, ppm: 0.0 };
         let mut hops = vec![
             hop(name(random, first), Some(taker.shows(sent + 1_500, Writes::Truncated))),
-            hop(name(random, "filter"), Some(taker.shows(sent + 5_000, Writes::Truncated))),
+            hop(
+                name(random, "filter"),
+                Some(taker.shows(sent + 5_000, Writes::Truncated)),
+            ),
             hop(name(random, "mx"), Some(machine.shows(stamped, self.writes))),
         ];
         if random.happens(self.odd) {
@@ -324,13 +346,28 @@ impl World {
                 cluster[node].ahead += random.between(-self.set.1, self.set.1);
             }
             let machine = cluster[node];
-            let late = if random.happens(self.busy) { random.between(0, 2 * SECOND) } else { 2_000 };
-            let stamped = if self.filed { (landed - late).max(sent) } else { sent + 20_000 };
+            let late = if random.happens(self.busy) {
+                random.between(0, 2 * SECOND)
+            } else {
+                2_000
+            };
+            let stamped = if self.filed {
+                (landed - late).max(sent)
+            } else {
+                sent + 20_000
+            };
             let hops = self.hops(&mut random, machine, sent, stamped);
-            let Seen { not_shown, shown, notified } = self.seen(&learnt, &mut random, sent, landed);
+            let Seen {
+                not_shown,
+                shown,
+                notified,
+            } = self.seen(&learnt, &mut random, sent, landed);
             let evidence = Evidence {
                 sent: Moment(sent),
-                handed_over: Some(Bounds { after: Moment(sent - 3_000), before: Moment(sent + 4_000) }),
+                handed_over: Some(Bounds {
+                    after: Moment(sent - 3_000),
+                    before: Moment(sent + 4_000),
+                }),
                 not_shown: not_shown.map(Moment),
                 shown: Moment(shown),
                 hops: &hops,
@@ -344,8 +381,13 @@ impl World {
             };
             let landing = evidence.landing(&mut learnt);
             let Bounds { after, before } = landing.expected;
-            learnt.expectations.note(&monitor(), after - Moment(sent), before - Moment(sent));
-            told.push(Told { landing, landed: Moment(landed) });
+            learnt
+                .expectations
+                .note(&monitor(), after - Moment(sent), before - Moment(sent));
+            told.push(Told {
+                landing,
+                landed: Moment(landed),
+            });
             now = shown;
         }
         told
@@ -432,6 +474,27 @@ fn once_it_is_calibrated_a_slow_mail_is_known_far_more_closely_than_by_its_pick_
     assert!(covered(&slow) >= 0.95);
 }
 
+/// Without extra pick-ups nothing can be calibrated, but clocks are learnt even from coarse pick-ups.
+#[test]
+fn where_nothing_is_calibrated_the_prediction_is_still_the_estimate() {
+    let told = World { extra: 0, ..calm() }.told(90);
+    let mut errors: Vec<i64> = told[60..]
+        .iter()
+        .map(|told| {
+            let RoundTrip {
+                estimate,
+                error,
+                likely_error,
+            } = told.landing.round_trip(Moment(0));
+            let off = (estimate.0 - told.landed.0).abs();
+            assert!(off <= likely_error.0 && likely_error.0 <= error.0);
+            off
+        })
+        .collect();
+    errors.sort_unstable();
+    assert!(errors[15] < 2_500_000, "{errors:?}");
+}
+
 /// Issue 18, A3: two machines of one name, five seconds apart; the mail lands after eight seconds, and a
 /// pick-up every fifteen finds it.
 #[test]
@@ -442,7 +505,10 @@ fn two_machines_of_one_name_do_not_make_one_clock() {
                 pause: 2 * SECOND,
                 delay: (8 * SECOND, 0.0),
                 extra,
-                cluster: vec![Machine { ahead: -behind * SECOND, ppm: 0.0 }],
+                cluster: vec![Machine {
+                    ahead: -behind * SECOND,
+                    ppm: 0.0,
+                }],
                 one_name: true,
                 ..calm()
             };
@@ -462,7 +528,10 @@ fn two_machines_of_one_name_do_not_make_one_clock() {
 #[test]
 fn after_a_clock_was_set_it_is_learnt_again() {
     for by in [-120, -14, -5, -1, 1, 5, 14, 120] {
-        let set = World { set: (0.006, by * SECOND), ..calm() };
+        let set = World {
+            set: (0.006, by * SECOND),
+            ..calm()
+        };
         let told = set.told(500);
         for told in &told {
             assert!(told.is_within(told.landing.certain), "{by}: {told:?}");
