@@ -1,6 +1,7 @@
 //! From the configuration to samples and events: schedules tests, runs them, records their samples, raises alarms.
 
 pub mod alarm;
+pub mod boot;
 pub mod commands;
 pub mod control;
 pub mod mailqos;

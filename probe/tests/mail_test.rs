@@ -450,6 +450,7 @@ async fn resumed(probe: &Probe, config: &Arc<Config>) -> Sample {
     sample.settled = Some(false);
     let recorder = Recorder::open(config).await.expect("recorder");
     let mail = InFlight {
+        boot: None,
         nonce: token.nonce,
         sent_at,
         horizon_at: sent_at + Micros::from_secs(10),

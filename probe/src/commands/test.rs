@@ -169,9 +169,10 @@ fn draw(result: &TestResult, kind: &Kind, width: usize, colour: bool) -> String 
         ("✗", "31")
     };
     let _ = writeln!(text, "{}", paint(&format!("{mark} {}", verdict(sample, kind)), code));
-    let round_trip = RoundTrip::of(sample).filter(|known| known.likely_error < known.error);
+    let is_calibrated = |known: &RoundTrip| known.likely_error.is_some_and(|likely| Some(likely) < known.error);
+    let round_trip = RoundTrip::of(sample).filter(is_calibrated);
     if let Some(bounds) = round_trip.and_then(RoundTrip::bounds) {
-        let _ = writeln!(text, "  99 % sure; certain is a round trip of {bounds}");
+        let _ = writeln!(text, "  certainly {bounds}; the interval above covers 99 %");
     }
     text
 }
@@ -275,7 +276,8 @@ mod tests {
     fn each_phase_is_a_bar_with_its_milliseconds() {
         let mut sample = sample(Outcome::Ok);
         sample.round_trip = Some(Micros(2_034_000));
-        sample.round_trip_error = Some(Micros(501_200));
+        sample.round_trip_error = Some(Micros(1_501_200));
+        sample.round_trip_likely_error = Some(Micros(210_000));
         let timeline = Timeline {
             phases: vec![
                 phase(Part::Smtp, "connect", 0, 1_234),

@@ -330,6 +330,12 @@ struct Visited {
     spared_until: Option<Moment>,
 }
 
+impl Visited {
+    fn is_spared(self) -> bool {
+        self.spared_until.is_some_and(|until| Moment::now() < until)
+    }
+}
+
 /// Whether a mailbox is watched while mails of this monitor are on their way.
 fn is_watched(options: &MailQos) -> bool {
     options.protocol == PickupProtocol::Imap && (options.idle || options.precise)
@@ -381,7 +387,7 @@ impl Registry {
     /// When a mail is to be looked for beside the check interval.
     fn looks(&self, monitor: &MonitorId, mailbox: MailboxId, nonce: [u8; 8], options: &MailQos) -> Vec<Micros> {
         let visited = lock(&self.visited).get(&mailbox).copied().unwrap_or_default();
-        if options.check_interval > RARE || visited.spared_until.is_some_and(|until| Moment::now() < until) {
+        if options.check_interval > RARE || visited.is_spared() {
             return Vec::new();
         }
         // Looks over the connection of a watch cost next to nothing.
@@ -890,6 +896,41 @@ mod tests {
         assert!(watch.borrow().last.is_none());
         registry.hand_out(since, visit(Vec::new()));
         assert!(watch.borrow().last.is_some());
+    }
+
+    /// As Outlook.com did: "-ERR Exceeded the login limit for a 15 minute period. Reduce the frequency of
+    /// requests to the POP3 server" (frappe issue 242).
+    #[test]
+    fn a_server_that_refuses_a_visit_is_spared_extra_ones() {
+        let registry = registry();
+        let (mine, other) = (MailboxId::new(), MailboxId::new());
+        let is_spared = |mailbox: MailboxId| lock(&registry.visited).get(&mailbox).is_some_and(|visited| visited.is_spared());
+        let mut good = visit(Vec::new());
+        good.error = None;
+        registry.hand_out(mine, good);
+        assert!(!is_spared(mine));
+        registry.hand_out(mine, visit(Vec::new()));
+        assert!(is_spared(mine) && !is_spared(other));
+        // Nor are those made that were planned already; those of the check interval are.
+        let now = Moment::now();
+        let in_seconds = |seconds: i64| now + Micros::from_secs(seconds);
+        let mut plan = Plan {
+            sent: now,
+            check_interval: Micros::from_secs(15),
+            deadline: in_seconds(90),
+            next: in_seconds(5),
+            check: in_seconds(15),
+            looks: vec![in_seconds(10), in_seconds(20), in_seconds(30)],
+            on_landing: 5,
+            precise_from: None,
+            by_visits: true,
+        };
+        plan.advance(in_seconds(5), None);
+        assert_eq!(plan.next, in_seconds(10));
+        plan.advance(in_seconds(10), Some(&PickupError::new(Stage::PickupLogin, "-ERR Exceeded the login limit")));
+        assert_eq!((plan.next, plan.looks.len(), plan.on_landing), (in_seconds(25), 0, 0));
+        plan.advance(in_seconds(25), None);
+        assert_eq!(plan.next, in_seconds(40));
     }
 
     #[test]

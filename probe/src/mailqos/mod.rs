@@ -43,7 +43,10 @@ use tokio::{
     time::{sleep_until, timeout_at},
 };
 
-use crate::record::{InFlight, RecordError, Recorder};
+use crate::{
+    boot::Boot,
+    record::{InFlight, RecordError, Recorder},
+};
 use evidence::Moment;
 use hand_over::{Attempts, Sent};
 use learnt::Learnt;
@@ -275,6 +278,7 @@ impl Tester {
             nonce,
             sent_at,
             horizon_at: sent_at + options.horizon,
+            boot: Boot::now(),
             sample,
         };
         if let Err(error) = recorder.note_in_flight(mail).await {
@@ -340,7 +344,10 @@ impl Tester {
             let sent = Sent {
                 nonce: mail.nonce,
                 at: mail.sent_at,
-                moment: Moment::of_wall(mail.sent_at),
+                moment: match mail.boot.and_then(|boot| boot.ago(mail.sent_at)) {
+                    Some(ago) => Moment::now() - ago,
+                    None => Moment::of_wall(mail.sent_at),
+                },
                 handed_over: None,
             };
             let mut options = options.clone();

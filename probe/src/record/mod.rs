@@ -31,6 +31,7 @@ use mailqos_core::{
 use tokio::sync::{mpsc as channel, oneshot};
 
 pub use days::Days;
+use crate::boot::Boot;
 use journal::Entry;
 use sealer::{Seal, Sealer};
 use upload::{Upload, Uploader};
@@ -141,6 +142,9 @@ pub struct InFlight {
     pub sent_at: UtcMicros,
     /// Until when the mail is waited for.
     pub horizon_at: UtcMicros,
+    /// The clock that nobody sets, as it was then.
+    #[serde(default)]
+    pub boot: Option<Boot>,
     /// What is known of the test so far; `smtp_send` is there once the server has accepted the mail.
     pub sample: Sample,
 }
@@ -579,6 +583,7 @@ mod tests {
         let mut provisional = sample(1, Outcome::Lost);
         provisional.settled = Some(false);
         let mail = InFlight {
+            boot: None,
             nonce: [1; 8],
             sent_at: UtcMicros(2),
             horizon_at: UtcMicros(9),

@@ -19,7 +19,7 @@ use std::{
 
 use mailqos_core::{
     config::{Config, Monitor},
-    model::{Micros, MonitorId, Stage, UtcMicros},
+    model::{Micros, MonitorId, RoundTrip, Stage, UtcMicros},
 };
 use tokio::{sync::watch, task::JoinSet};
 
@@ -397,7 +397,7 @@ async fn one(
     tracing::info!(
         monitor = %sample.monitor,
         outcome = %sample.outcome,
-        round_trip_ms = sample.round_trip.map(|time| (time.as_millis_f64() * 10.0).round() / 10.0),
+        round_trip = RoundTrip::of(sample).map(|round_trip| format!("{round_trip:#}")),
         error = sample.error.as_deref(),
         "tested"
     );
