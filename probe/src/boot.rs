@@ -53,9 +53,15 @@ mod tests {
         assert!(close(boot.ago(sent)));
         // When the mail was sent the wall clock was an hour ahead.
         let hour = Micros::from_secs(3600);
-        let ahead = Boot { began: boot.began + hour, ..boot.clone() };
+        let ahead = Boot {
+            began: boot.began + hour,
+            ..boot.clone()
+        };
         assert!(close(ahead.ago(sent + hour)));
-        let other = Boot { id: "another boot".to_owned(), ..boot };
+        let other = Boot {
+            id: "another boot".to_owned(),
+            ..boot
+        };
         assert_eq!(other.ago(sent), None);
     }
 }

@@ -704,7 +704,7 @@ async fn announcements_of_new_mail_narrow_the_landing() {
             ..Options::default()
         })
         .await;
-        let idle = format!("check_interval = \"1500ms\"\nidle = {idle}");
+        let idle = format!("check_interval = \"1500ms\"\nextra_pickups = 0\nidle = {idle}");
         let samples = probe.run_several(&[("check_interval = \"100ms\"", &idle)], 2).await;
         assert_all_true(&samples, &probe.server);
         // The first visit decides whether the mailbox is watched at all; without a watch half the check interval remains, until
@@ -801,6 +801,32 @@ timeout = "8s""#;
         assert!(text.split("\r\n").all(|line| line.len() <= 998 && line.is_ascii()));
         assert!(text.contains("Subject: =?utf-8?B?UHLDvGZ1bmc"));
         assert!(text.contains("Gr=C3=BC=C3=9Fe =3D gut.=20\r\n"));
+        assert_eq!(probe.ours(), 0);
+    }
+}
+
+#[tokio::test]
+async fn extra_pickups_bracket_the_landing_long_before_the_check_interval_ends() {
+    for (over_imap, idle) in [(false, true), (true, true), (true, false)] {
+        let options = Options {
+            delays: Delays::Fixed(Duration::from_millis(1_200)),
+            clock: ServerClock::off_by(Micros::from_secs(-37), 20.0),
+            ..Options::default()
+        };
+        let probe = Probe::over(over_imap, options).await;
+        let slow = format!("check_interval = \"50s\"\nidle = {idle}");
+        let changes = [
+            ("max_round_trip = \"3s\"", "max_round_trip = \"60s\""),
+            ("horizon = \"10s\"", "horizon = \"120s\""),
+            ("check_interval = \"100ms\"", &slow),
+        ];
+        let samples = probe.run_several(&changes, 2).await;
+        assert_all_true(&samples, &probe.server);
+        // The first mail, too: nobody watches the mailbox yet.
+        for sample in samples {
+            let error = sample.round_trip_error.expect("an error");
+            assert!(error < Micros::from_secs(10), "{over_imap} {idle} {error}");
+        }
         assert_eq!(probe.ours(), 0);
     }
 }

@@ -24,7 +24,7 @@ async fn a_failed_test_can_be_shown_as_it_was() {
     setting.add_monitor(&refused);
     // Few enough visits that all are kept, the first one as well, which looks into everybody's mails.
     let mut lost = setting.monitor("lost", &lossy);
-    lost.more = "check_interval = \"1500ms\"".to_owned();
+    lost.more = "check_interval = \"1500ms\"\nextra_pickups = 0".to_owned();
     setting.add_monitor(&lost);
     let healthy = MailServer::start(Options::default()).await.expect("an embedded server");
     let mut all = setting.monitor("all", &healthy);

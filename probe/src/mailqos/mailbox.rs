@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -120,8 +120,14 @@ impl Plan {
             looks: Vec::new(),
             on_landing: 0,
             precise_from: None,
-            by_visits: !is_watched(options),
+            by_visits: true,
         }
+    }
+
+    /// A watch looks into the mailbox meanwhile.
+    fn watched(mut self) -> Self {
+        self.by_visits = false;
+        self
     }
 
     /// Looks for the mail at these times after its sending, too.
@@ -385,16 +391,17 @@ impl Registry {
     }
 
     /// When a mail is to be looked for beside the check interval.
-    fn looks(&self, monitor: &MonitorId, mailbox: MailboxId, nonce: [u8; 8], options: &MailQos) -> Vec<Micros> {
+    fn looks(&self, monitor: &MonitorId, expected: &Expected, plan: &Plan, options: &MailQos) -> Vec<Micros> {
+        let mailbox = expected.mailbox.id;
         let visited = lock(&self.visited).get(&mailbox).copied().unwrap_or_default();
         if options.check_interval > RARE || visited.is_spared() {
             return Vec::new();
         }
         // Looks over the connection of a watch cost next to nothing.
-        let (times, cost) = if is_watched(options) {
-            (2, Micros::ZERO)
-        } else {
+        let (times, cost) = if plan.by_visits {
             (1, visited.took)
+        } else {
+            (2, Micros::ZERO)
         };
         let limits = Limits {
             count: times * usize::from(options.extra_pickups),
@@ -403,7 +410,9 @@ impl Registry {
             max_round_trip: options.max_round_trip,
         };
         let learnt = lock(&self.learnt);
-        learnt.expectations.looks(monitor, limits, u64::from_le_bytes(nonce))
+        learnt
+            .expectations
+            .looks(monitor, limits, u64::from_le_bytes(expected.nonce))
     }
 
     /// Notes what a visit was like: a server that refuses one is spared extra ones for a while.
@@ -561,10 +570,13 @@ impl Expected {
     /// The mail is on its way: from now on it is looked for.
     pub(super) fn sent(&self, monitor: &MonitorId, sent: Moment, options: &MailQos) {
         let mut plan = Plan::new(sent, options);
+        if is_watched(options) && self.mailbox.is_watching.load(Ordering::Relaxed) {
+            plan = plan.watched();
+        }
         if options.precise {
             plan = plan.precise(self.registry.precise_from(monitor));
         } else {
-            let looks = self.registry.looks(monitor, self.mailbox.id, self.nonce, options);
+            let looks = self.registry.looks(monitor, self, &plan, options);
             plan = plan.looking(&looks, options.extra_pickups);
         }
         if let Some(waiting) = lock(&self.registry.waiting).get_mut(&self.nonce) {
@@ -596,6 +608,24 @@ pub(super) struct Mailbox {
     wake: Notify,
     /// For the watch: there may be something else to do.
     attention: Notify,
+    /// A watch is running.
+    is_watching: AtomicBool,
+}
+
+/// Marks a mailbox as watched, as long as this lives.
+struct Mark<'a>(&'a AtomicBool);
+
+impl<'a> Mark<'a> {
+    fn set(is_watching: &'a AtomicBool) -> Self {
+        is_watching.store(true, Ordering::Relaxed);
+        Self(is_watching)
+    }
+}
+
+impl Drop for Mark<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 /// A watch that runs; it ends with this.
@@ -699,6 +729,7 @@ impl Mailbox {
             account: Mutex::new(account.cloned()),
             wake: Notify::new(),
             attention: Notify::new(),
+            is_watching: AtomicBool::new(false),
         }
     }
 
@@ -727,6 +758,7 @@ impl Mailbox {
         let (lacks, witness) = memory.imap.for_watch();
         Watching(tokio::spawn(async move {
             let mailbox = &director.mailbox;
+            let _mark = Mark::set(&mailbox.is_watching);
             let watched = match mailbox.credentials().await {
                 Ok(credentials) => {
                     pickup::imap::watch(&mailbox.door, credentials.as_ref(), lacks, witness, &director).await
@@ -904,7 +936,11 @@ mod tests {
     fn a_server_that_refuses_a_visit_is_spared_extra_ones() {
         let registry = registry();
         let (mine, other) = (MailboxId::new(), MailboxId::new());
-        let is_spared = |mailbox: MailboxId| lock(&registry.visited).get(&mailbox).is_some_and(|visited| visited.is_spared());
+        let is_spared = |mailbox: MailboxId| {
+            lock(&registry.visited)
+                .get(&mailbox)
+                .is_some_and(|visited| visited.is_spared())
+        };
         let mut good = visit(Vec::new());
         good.error = None;
         registry.hand_out(mine, good);
@@ -927,7 +963,10 @@ mod tests {
         };
         plan.advance(in_seconds(5), None);
         assert_eq!(plan.next, in_seconds(10));
-        plan.advance(in_seconds(10), Some(&PickupError::new(Stage::PickupLogin, "-ERR Exceeded the login limit")));
+        plan.advance(
+            in_seconds(10),
+            Some(&PickupError::new(Stage::PickupLogin, "-ERR Exceeded the login limit")),
+        );
         assert_eq!((plan.next, plan.looks.len(), plan.on_landing), (in_seconds(25), 0, 0));
         plan.advance(in_seconds(25), None);
         assert_eq!(plan.next, in_seconds(40));

@@ -30,8 +30,8 @@ use mailqos_core::{
 };
 use tokio::sync::{mpsc as channel, oneshot};
 
-pub use days::Days;
 use crate::boot::Boot;
+pub use days::Days;
 use journal::Entry;
 use sealer::{Seal, Sealer};
 use upload::{Upload, Uploader};

@@ -254,7 +254,11 @@ impl World {
             fresh_names: random.happens(0.2),
             filed: random.happens(0.7),
             internal_date: random.happens(0.4),
-            dated: if random.happens(0.3) { random.between(-HOUR, HOUR) } else { 0 },
+            dated: if random.happens(0.3) {
+                random.between(-HOUR, HOUR)
+            } else {
+                0
+            },
             silent: if random.happens(0.3) { 0.3 } else { 0.0 },
             set: ([0.0, 0.01, 0.05][random.next() as usize % 3], 15 * SECOND),
             odd: [0.0, 0.02, 0.3][random.next() as usize % 3],
@@ -538,11 +542,18 @@ fn reported() -> Vec<(&'static str, World)> {
     vec![
         (
             "postalserver/postal 417: one of two machines writes local time as UTC, five hours off",
-            World { cluster: vec![machine(0), machine(-5 * HOUR)], ..calm() },
+            World {
+                cluster: vec![machine(0), machine(-5 * HOUR)],
+                ..calm()
+            },
         ),
         (
             "grommunio/gromox 215: INTERNALDATE is local time that claims to be UTC, eight hours off",
-            World { internal_date: true, dated: 8 * HOUR, ..calm() },
+            World {
+                internal_date: true,
+                dated: 8 * HOUR,
+                ..calm()
+            },
         ),
         (
             "greenmail 211: between noon and one o'clock INTERNALDATE is twelve hours early",
@@ -555,31 +566,57 @@ fn reported() -> Vec<(&'static str, World)> {
         ),
         (
             "cyberdefenders/email-header-analyzer 20: stations are out of order by their own clocks",
-            World { odd: 0.3, cluster: vec![machine(-97 * SECOND)], ..calm() },
+            World {
+                odd: 0.3,
+                cluster: vec![machine(-97 * SECOND)],
+                ..calm()
+            },
         ),
         (
             "Stack Overflow 35487911: Exchange Online has another name for each connection, a relay is 100 s ahead",
-            World { fresh_names: true, cluster: vec![machine(100 * SECOND), machine(0)], ..calm() },
+            World {
+                fresh_names: true,
+                cluster: vec![machine(100 * SECOND), machine(0)],
+                ..calm()
+            },
         ),
         (
             "dovecot/core 231: NTP lets a clock jump by a tenth of a second now and then",
-            World { set: (0.02, 100_000), ..calm() },
+            World {
+                set: (0.02, 100_000),
+                ..calm()
+            },
         ),
         (
             "Isgec/ITIL-Server 5: two minutes ahead, corrected in the evening",
-            World { set: (0.004, 120 * SECOND), ..calm() },
+            World {
+                set: (0.004, 120 * SECOND),
+                ..calm()
+            },
         ),
         (
             "chatmail/relay 72: Dovecot announces new mail half a second late",
-            World { announced: Some(517_000), ..calm() },
+            World {
+                announced: Some(517_000),
+                ..calm()
+            },
         ),
         (
             "d99kris/nmail 112: an announcement is not made now and then",
-            World { announced: Some(50_000), silent: 0.3, ..calm() },
+            World {
+                announced: Some(50_000),
+                silent: 0.3,
+                ..calm()
+            },
         ),
         (
             "OfflineIMAP/offlineimap 186: an hour off, by daylight saving",
-            World { internal_date: true, dated: -HOUR, cluster: vec![machine(HOUR), machine(0)], ..calm() },
+            World {
+                internal_date: true,
+                dated: -HOUR,
+                cluster: vec![machine(HOUR), machine(0)],
+                ..calm()
+            },
         ),
     ]
 }
