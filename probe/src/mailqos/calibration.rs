@@ -13,7 +13,7 @@ use std::collections::{HashMap, VecDeque};
 
 use mailqos_core::model::Micros;
 
-use super::evidence::Bounds;
+use super::moment::Bounds;
 
 /// The share of landings that the calibrated interval covers at least, in percent.
 const COVERAGE: usize = 99;
@@ -91,7 +91,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::mailqos::evidence::Moment;
+    use crate::mailqos::moment::Moment;
 
     fn bounds(after: i64, before: i64) -> Bounds {
         Bounds {

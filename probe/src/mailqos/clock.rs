@@ -14,7 +14,7 @@ use std::collections::{HashMap, VecDeque};
 
 use mailqos_core::model::{Micros, UtcMicros};
 
-use super::evidence::{Bounds, Moment};
+use super::moment::{Bounds, Moment};
 
 /// Readings that a clock is judged by.
 const WINDOW: usize = 128;

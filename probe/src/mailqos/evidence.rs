@@ -9,10 +9,9 @@
 //! announcements only *predicts* the landing; how far that is to be trusted is measured (`calibration`),
 //! and makes the calibrated interval, which is the estimate, but never the guarantee.
 
-use std::{sync::OnceLock, time::Instant};
-
 use mailqos_core::model::{Hop, Micros, UtcMicros};
 
+pub(super) use super::moment::{Bounds, Moment};
 use super::{
     clock::{Habit, Stamp},
     learnt::Learnt,
@@ -28,110 +27,6 @@ const NOTIFYING: Micros = Micros::from_millis(400);
 const COARSE: Micros = Micros::from_millis(1_500);
 /// Stamps of mails are truncated to seconds.
 const SECOND: Micros = Micros::from_secs(1);
-
-/// A moment on this process's monotonic clock; earlier processes' moments are negative.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Moment(i64);
-
-impl Moment {
-    pub(super) fn now() -> Self {
-        Self::of(Instant::now())
-    }
-
-    pub(super) fn of(instant: Instant) -> Self {
-        static ANCHOR: OnceLock<Instant> = OnceLock::new();
-        let anchor = *ANCHOR.get_or_init(Instant::now);
-        let since = Micros::from(instant.saturating_duration_since(anchor));
-        let before = Micros::from(anchor.saturating_duration_since(instant));
-        Self(since.0 - before.0)
-    }
-
-    /// How far a clock that shows `stamp` now is ahead of ours.
-    pub(super) fn offset_of(self, stamp: i64) -> i64 {
-        stamp.saturating_sub(self.0)
-    }
-
-    /// When a clock that is ahead of ours by `offset` shows `stamp`.
-    pub(super) fn at_offset(stamp: i64, offset: i64) -> Self {
-        Self(stamp.saturating_sub(offset))
-    }
-
-    pub(super) fn of_micros(micros: i64) -> Self {
-        Self(micros)
-    }
-
-    /// When it was, by the wall clock.
-    pub(super) fn on_wall(self) -> UtcMicros {
-        UtcMicros::now() + (self - Self::now())
-    }
-
-    /// A moment that is known by the wall clock only: it lies in an earlier process.
-    pub(super) fn of_wall(moment: UtcMicros) -> Self {
-        Self::now() - (UtcMicros::now() - moment)
-    }
-
-    /// For timers.
-    pub(super) fn instant(self) -> tokio::time::Instant {
-        tokio::time::Instant::now() + (self - Self::now()).to_std()
-    }
-}
-
-impl std::ops::Sub for Moment {
-    type Output = Micros;
-    fn sub(self, other: Self) -> Micros {
-        Micros(self.0.saturating_sub(other.0))
-    }
-}
-
-impl std::ops::Add<Micros> for Moment {
-    type Output = Self;
-    fn add(self, duration: Micros) -> Self {
-        Self(self.0.saturating_add(duration.0))
-    }
-}
-
-impl std::ops::Sub<Micros> for Moment {
-    type Output = Self;
-    fn sub(self, duration: Micros) -> Self {
-        Self(self.0.saturating_sub(duration.0))
-    }
-}
-
-/// The landing lies between these moments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Bounds {
-    /// Not before.
-    pub(super) after: Moment,
-    /// Not later.
-    pub(super) before: Moment,
-}
-
-impl Bounds {
-    /// What the sending and a pick-up tell: it lands after it was sent, and was there when it was listed.
-    pub(super) fn new(sent: Moment, not_shown: Option<Moment>, shown: Moment) -> Self {
-        let after = not_shown.map_or(sent, |moment| moment.max(sent));
-        Self {
-            after,
-            before: shown.max(after),
-        }
-    }
-
-    /// What lies within both, if there is anything.
-    fn and(self, other: Self) -> Option<Self> {
-        let both = Self {
-            after: self.after.max(other.after),
-            before: self.before.min(other.before),
-        };
-        (both.after <= both.before).then_some(both)
-    }
-
-    fn widened(self, margin: Micros) -> Self {
-        Self {
-            after: self.after - margin,
-            before: self.before + margin,
-        }
-    }
-}
 
 /// When a mail landed, as far as that can be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,8 +13,8 @@ use mailqos_core::{
 use super::{
     calibration::Calibration,
     clock::{Anchor, Clocks, KeptClock},
-    evidence::Moment,
     expectation::Expectations,
+    moment::Moment,
 };
 
 /// The version of the file; another version is ignored.

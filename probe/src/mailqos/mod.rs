@@ -17,6 +17,7 @@ mod head;
 mod learnt;
 mod mailbox;
 mod message;
+mod moment;
 mod network;
 mod outcome;
 mod pickup;
