@@ -54,6 +54,8 @@ environment = {**os.environ, "RUST_LOG": "mailqos_analytics::timing=debug,warn",
 runs = [run(command, environment) for _ in range(arguments.runs + 1)][1:]
 took, processor, memory, said = min(runs)
 html = os.path.join(output, f"{arguments.template}-2025.html")
+if not os.path.exists(html):
+    html = html[:-len("html")] + "zip"
 pdf = os.path.join(output, f"{arguments.template}-2025.pdf")
 print(f"{arguments.template}, {arguments.monitors} monitors, a year: {took:.2f} s, {processor:.2f} s of processor time, {memory:.0f} MB"
       f" (runs {', '.join(f'{run[0]:.2f}' for run in runs)} s)")
@@ -64,7 +66,7 @@ for part in PARTS:
     print(f"  {part:24}{times.get(part, 0):8.2f} s")
 print(f"  {'HTML':24}{os.path.getsize(html) / 1e6:8.1f} MB")
 print(f"  {'PDF':24}{os.path.getsize(pdf) / 1e6:8.1f} MB")
-if arguments.chromium:
+if arguments.chromium and html.endswith(".html"):
     printed = os.path.join(arguments.work, "chromium.pdf")
     command = [arguments.chromium, "--headless", "--no-sandbox", "--disable-gpu", f"--print-to-pdf={printed}", "--no-pdf-header-footer",
                f"file://{os.path.abspath(html)}"]

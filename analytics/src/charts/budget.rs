@@ -103,7 +103,7 @@ pub fn chart(data: &Budgets, voice: &dyn Voice) -> Chart {
     } else {
         0.0
     };
-    let pen = |canvas: &mut Canvas<'_>| {
+    let pen = |canvas: &mut Canvas| {
         plot.value_axis_below(canvas, &axis, share);
         let whole = plot.x(axis.place(1.0));
         canvas.line((whole, plot.top - 4.0), (whole, plot.bottom), Ink::Ink, 1.0);
@@ -154,7 +154,7 @@ pub fn chart(data: &Budgets, voice: &dyn Voice) -> Chart {
     .chart(width, height, pen)
 }
 
-fn bar(canvas: &mut Canvas<'_>, row: &Budget, plot: Plot, axis: &Axis, middle: f64, voice: &dyn Voice) {
+fn bar(canvas: &mut Canvas, row: &Budget, plot: Plot, axis: &Axis, middle: f64, voice: &dyn Voice) {
     let (top, tall) = (middle - 8.0, 16.0);
     let x = |share: f64| plot.x(axis.place(share));
     canvas.rect(plot.left, top, x(1.0) - plot.left, tall, Ink::Shade);
@@ -256,12 +256,12 @@ fn table(data: &Budgets, voice: &dyn Voice) -> Data {
             ]
         })
         .collect();
-    Data {
-        heads: ["service level", "promise", "budget spent", "amount", "forecast"]
+    Data::new(
+        ["service level", "promise", "budget spent", "amount", "forecast"]
             .map(|head| voice.t(head).to_owned())
             .into(),
         rows,
-    }
+    )
 }
 
 #[cfg(test)]

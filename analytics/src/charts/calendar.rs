@@ -71,7 +71,7 @@ pub fn chart(data: &Strip, first_day: i8, voice: &dyn Voice) -> Chart {
     let lines = data.rows.len().max(1).div_ceil(across);
     let height = (key.height + tall * lines as f64).ceil();
     let finding = strip::finding(data, voice);
-    let pen = |canvas: &mut Canvas<'_>| {
+    let pen = |canvas: &mut Canvas| {
         key.draw(canvas);
         if data.rows.is_empty() {
             canvas.text(
@@ -98,7 +98,7 @@ pub fn chart(data: &Strip, first_day: i8, voice: &dyn Voice) -> Chart {
                     canvas.title(&row.name);
                 }
             }
-            let figure = |canvas: &mut Canvas<'_>, x, line: usize, at| {
+            let figure = |canvas: &mut Canvas, x, line: usize, at| {
                 let base = top + 16.0 + LINE * line as f64;
                 canvas.text(&row.figure, x, base, at, Ink::Grey, TEXT);
             };
@@ -119,8 +119,10 @@ pub fn chart(data: &Strip, first_day: i8, voice: &dyn Voice) -> Chart {
                 canvas.text(day, grid.left - 5.0, base, At::End, Ink::Grey, SMALL.min(size + 1.0));
             }
             grid.months(canvas, last, voice);
-            for cell in row.cells.iter().filter(|cell| cell.span.to > cell.span.from) {
-                grid.day(canvas, date(cell.span.from), cell, voice);
+            for layer in strip::LAYERS {
+                for cell in row.cells.iter().filter(|cell| cell.span.to > cell.span.from) {
+                    grid.day(canvas, (date(cell.span.from), cell), layer, voice);
+                }
             }
         }
     };
@@ -173,7 +175,7 @@ impl Grid {
     }
 
     /// Each month's name above the week in which its first day lies, where there is room.
-    fn months(&self, canvas: &mut Canvas<'_>, last: Date, voice: &dyn Voice) {
+    fn months(&self, canvas: &mut Canvas, last: Date, voice: &dyn Voice) {
         let mut free = f64::MIN;
         let mut day = self.first;
         while day <= last {
@@ -190,20 +192,23 @@ impl Grid {
         }
     }
 
-    fn day(&self, canvas: &mut Canvas<'_>, day: Date, cell: &Cell, voice: &dyn Voice) {
+    /// A day: where all is well, its place says which; what failed says more when pointed at.
+    fn day(&self, canvas: &mut Canvas, (day, cell): (Date, &Cell), layer: strip::Layer, voice: &dyn Voice) {
         let (x, y) = self.place(day);
         let side = self.size - 1.0;
         if cell.state() == strip::State::Unknown {
-            canvas.line(
-                (x + side * 0.3, y + side / 2.0),
-                (x + side * 0.7, y + side / 2.0),
-                Ink::Mist,
-                0.75,
-            );
-            canvas.title(cell.words(voice));
-        } else {
-            strip::mark(canvas, (x, y), (side, side), cell, (0.0, &cell.words(voice)));
+            if layer == strip::Layer::Calm {
+                let middle = y + side / 2.0;
+                canvas.line((x + side * 0.3, middle), (x + side * 0.7, middle), Ink::Mist, 0.75);
+            }
+            return;
         }
+        let words = if layer == strip::Layer::Calm {
+            String::new()
+        } else {
+            cell.words(voice)
+        };
+        strip::mark(canvas, ((x, y), (side, side)), cell, (0.0, &words), layer);
     }
 }
 

@@ -1,22 +1,17 @@
-//! Paper and pen of all charts: plotters draws, in tenths of a pixel; what it drew is then set for page and print.
+//! Paper and pen of all charts. What looks alike and follows each other becomes one path, or one group of texts: a drawing of a
+//! thousand cells has a dozen elements, each with its attributes once.
 
 use std::fmt::Write as _;
 
-use plotters::{
-    backend::{DrawingBackend, SVGBackend},
-    style::{
-        Color, FontDesc, FontFamily, FontStyle, ShapeStyle, TextStyle,
-        text_anchor::{HPos, Pos, VPos},
-    },
-};
+use serde::Serialize;
 
-use super::palette::{self, Ink};
+use super::{palette::Ink, widths::WIDTHS};
 use crate::timing::Sum;
 
 /// How long all drawings took.
 pub static DRAWING: Sum = Sum::new();
 
-/// Units of the drawing in a pixel, since plotters knows whole numbers only.
+/// Places of the paper in a pixel: a tenth is as fine as anybody sees.
 const FINE: f64 = 10.0;
 /// The typeface; a page that has another may override it.
 const FAMILY: &str = "Inter, 'Helvetica Neue', Arial, sans-serif";
@@ -43,149 +38,228 @@ pub(super) enum At {
     End,
 }
 
-/// What plotters can't say about an element.
-#[derive(Debug, Default, Clone)]
-struct Extra {
+/// How an element looks: all that does not depend on its place.
+#[derive(Debug, Clone, PartialEq)]
+enum Look {
+    /// A filled area.
+    Area(Ink),
+    /// A line: its width, its dashes, and whether it has several parts, whose joins are round.
+    Line(Ink, f64, &'static str, bool),
+    /// A disc and its radius.
+    Disc(Ink, f64),
+    /// A text: its size, where its place is, and whether it stands out.
+    Text(Ink, f64, At, bool),
+}
+
+/// An element of a drawing; places are in tenths of a pixel.
+#[derive(Debug, Clone)]
+struct Element {
+    look: Look,
+    shape: Shape,
     /// Shown when pointed at, and read out.
     title: String,
-    /// Lengths of dashes and gaps.
-    dashes: &'static str,
+}
+
+#[derive(Debug, Clone)]
+enum Shape {
+    /// Left, top, width, height.
+    Rect(i64, i64, i64, i64),
+    /// A line through points, or the outline of an area.
+    Points(Vec<(i64, i64)>),
+    /// A text at a place.
+    Text(String, i64, i64),
+}
+
+/// What is said of a place that somebody points at, where the table of the data has it, or a cell of its own would say it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub(super) struct Hover {
+    /// The edges of the columns, in pixels from the left.
+    x: Edges,
+    /// The edges of the rows, in pixels from the top; without any, there is one row of the plot's height.
+    y: Edges,
+    /// The name of each column. Without names, the table of the data says all: it has a row for each column, and in it a cell
+    /// for each row, if there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    names: Vec<String>,
+    /// Whether a name is that of an edge: a column is from its own to the next.
+    between: bool,
+    /// What each row says of its columns, separated by `;`: words that take the place of `{1}`, `{2}` …, separated by `|`; and
+    /// behind `*` of how many columns from this one on it is said.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cells: Vec<String>,
+    /// The sentence: `{0}` is the name of the column.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    says: String,
+}
+
+/// Where columns or rows begin, and where the last one ends.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+enum Edges {
+    /// All equally wide, to a pixel: the first and the last edge, and how many columns or rows there are.
+    Even { from: i64, to: i64, count: usize },
+    /// Each.
+    Each(Vec<i64>),
+}
+
+impl Default for Edges {
+    fn default() -> Self {
+        Self::Each(Vec::new())
+    }
+}
+
+impl Edges {
+    fn of(edges: impl IntoIterator<Item = f64>) -> Self {
+        let edges: Vec<f64> = edges.into_iter().collect();
+        let count = edges.len().saturating_sub(1);
+        let whole = |edge: &f64| edge.round() as i64;
+        let (Some(first), Some(last)) = (edges.first(), edges.last()) else {
+            return Self::default();
+        };
+        let at = |number: usize| first + (last - first) * number as f64 / count.max(1) as f64;
+        if count > 2
+            && edges
+                .iter()
+                .enumerate()
+                .all(|(number, edge)| (edge - at(number)).abs() <= 1.0)
+        {
+            let (from, to) = (whole(first), whole(last));
+            return Self::Even { from, to, count };
+        }
+        Self::Each(edges.iter().map(whole).collect())
+    }
+}
+
+impl Hover {
+    /// Columns and rows of which the table of the data has the values.
+    pub(super) fn table(x: impl IntoIterator<Item = f64>, y: impl IntoIterator<Item = f64>) -> Self {
+        Self {
+            x: Edges::of(x),
+            y: Edges::of(y),
+            ..Self::default()
+        }
+    }
+
+    /// With names of the columns, what each cell says, and the sentence in which it is said.
+    #[must_use]
+    pub(super) fn saying(mut self, names: Vec<String>, cells: Vec<Vec<String>>, says: impl Into<String>) -> Self {
+        let joined = |row: Vec<String>| {
+            let mut runs: Vec<(String, usize)> = Vec::new();
+            for cell in row {
+                match runs.last_mut() {
+                    Some((last, count)) if *last == cell => *count += 1,
+                    _ => runs.push((cell, 1)),
+                }
+            }
+            let said = |(cell, count): (String, usize)| match count {
+                1 => cell,
+                count => format!("{cell}*{count}"),
+            };
+            runs.into_iter().map(said).collect::<Vec<_>>().join(";")
+        };
+        (self.names, self.says) = (names, says.into());
+        self.cells = cells.into_iter().map(joined).collect();
+        self
+    }
+
+    /// The names are those of edges: there is one more than there are columns.
+    #[must_use]
+    pub(super) fn between(mut self) -> Self {
+        self.between = true;
+        self
+    }
+
+    /// As JSON that can stand in a page.
+    pub(super) fn json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default().replace('<', "\\u003c")
+    }
 }
 
 /// A drawing under way. Coordinates are pixels from the top left.
-pub(super) struct Canvas<'a> {
-    backend: SVGBackend<'a>,
-    extras: Vec<Extra>,
+#[derive(Debug, Default)]
+pub(super) struct Canvas {
+    elements: Vec<Element>,
 }
 
 /// Draws on a paper of the size; gives the whole SVG.
-pub(super) fn draw(
-    width: u32,
-    height: u32,
-    title: &str,
-    alternative: &str,
-    pen: impl FnOnce(&mut Canvas<'_>),
-) -> String {
-    DRAWING.add(|| drawn(width, height, title, alternative, pen))
-}
-
-fn drawn(width: u32, height: u32, title: &str, alternative: &str, pen: impl FnOnce(&mut Canvas<'_>)) -> String {
-    let fine = |pixels: u32| pixels.saturating_mul(FINE as u32);
-    let mut raw = String::new();
-    let extras = {
-        let mut canvas = Canvas {
-            backend: SVGBackend::with_string(&mut raw, (fine(width), fine(height))),
-            extras: Vec::new(),
-        };
+pub(super) fn draw(width: u32, height: u32, title: &str, alternative: &str, pen: impl FnOnce(&mut Canvas)) -> String {
+    DRAWING.add(|| {
+        let mut canvas = Canvas::default();
         pen(&mut canvas);
-        // A drawing into a String can't fail.
-        let _ = canvas.backend.present();
-        canvas.extras
-    };
-    set(&raw, &extras, width, height, title, alternative)
+        set(&canvas.elements, (width, height), title, alternative)
+    })
 }
 
-fn fine(pixels: f64) -> i32 {
+fn fine(pixels: f64) -> i64 {
     // Beyond the paper by far, and safe to subtract.
-    (pixels * FINE).round().clamp(-1e6, 1e6) as i32
+    (pixels * FINE).round().clamp(-1e6, 1e6) as i64
 }
 
-impl Canvas<'_> {
-    fn drawn(&mut self) {
-        self.extras.push(Extra::default());
-    }
-
-    fn stroke(ink: Ink, width: f64) -> ShapeStyle {
-        ShapeStyle {
-            color: ink.rgb().to_rgba(),
-            filled: false,
-            stroke_width: (width * FINE).round().max(1.0) as u32,
-        }
+impl Canvas {
+    fn add(&mut self, look: Look, shape: Shape) {
+        let title = String::new();
+        self.elements.push(Element { look, shape, title });
     }
 
     /// The last element says so when pointed at.
     pub(super) fn title(&mut self, title: impl Into<String>) {
-        if let Some(extra) = self.extras.last_mut() {
-            extra.title = title.into();
+        if let Some(element) = self.elements.last_mut() {
+            element.title = title.into();
         }
     }
 
     /// The last element is dashed.
     pub(super) fn dashed(&mut self, dashes: &'static str) {
-        if let Some(extra) = self.extras.last_mut() {
-            extra.dashes = dashes;
+        if let Some(Element {
+            look: Look::Line(_, _, own, _),
+            ..
+        }) = self.elements.last_mut()
+        {
+            *own = dashes;
         }
     }
 
     /// A straight line.
     pub(super) fn line(&mut self, from: (f64, f64), to: (f64, f64), ink: Ink, width: f64) {
-        let style = Self::stroke(ink, width);
-        let points = [(fine(from.0), fine(from.1)), (fine(to.0), fine(to.1))];
-        let _ = self.backend.draw_line(points[0], points[1], &style);
-        self.drawn();
+        let points = [from, to].map(|(x, y)| (fine(x), fine(y)));
+        self.add(Look::Line(ink, width, "", false), Shape::Points(points.into()));
     }
 
     /// A line through points.
     pub(super) fn path(&mut self, points: &[(f64, f64)], ink: Ink, width: f64) {
-        let style = Self::stroke(ink, width);
         let points = points.iter().map(|(x, y)| (fine(*x), fine(*y)));
-        let _ = self.backend.draw_path(points, &style);
-        self.drawn();
+        self.add(Look::Line(ink, width, "", true), Shape::Points(points.collect()));
     }
 
     /// An area.
     pub(super) fn polygon(&mut self, points: &[(f64, f64)], ink: Ink) {
         let points = points.iter().map(|(x, y)| (fine(*x), fine(*y)));
-        let _ = self.backend.fill_polygon(points, &ink.rgb());
-        self.drawn();
+        self.add(Look::Area(ink), Shape::Points(points.collect()));
     }
 
     /// A filled rectangle.
     pub(super) fn rect(&mut self, left: f64, top: f64, width: f64, height: f64, ink: Ink) {
-        let from = (fine(left), fine(top));
-        let to = (fine(left + width.max(0.0)), fine(top + height.max(0.0)));
-        let _ = self.backend.draw_rect(from, to, &ink.rgb(), true);
-        self.drawn();
+        let (x, y) = (fine(left), fine(top));
+        let (right, bottom) = (fine(left + width.max(0.0)), fine(top + height.max(0.0)));
+        self.add(Look::Area(ink), Shape::Rect(x, y, right - x, bottom - y));
     }
 
     /// A disc.
     pub(super) fn disc(&mut self, centre: (f64, f64), radius: f64, ink: Ink) {
-        let _ = self.backend.draw_circle(
-            (fine(centre.0), fine(centre.1)),
-            (radius * FINE) as u32,
-            &ink.rgb(),
-            true,
-        );
-        self.drawn();
+        let points = vec![(fine(centre.0), fine(centre.1))];
+        self.add(Look::Disc(ink, radius), Shape::Points(points));
     }
 
     /// A text on its base line.
     pub(super) fn text(&mut self, text: &str, x: f64, base: f64, at: At, ink: Ink, size: f64) {
-        self.write(text, x, base, at, ink, size, FontStyle::Normal);
+        let shape = Shape::Text(text.to_owned(), fine(x), fine(base));
+        self.add(Look::Text(ink, size, at, false), shape);
     }
 
     /// A text that stands out.
     pub(super) fn strong(&mut self, text: &str, x: f64, base: f64, at: At, ink: Ink, size: f64) {
-        self.write(text, x, base, at, ink, size, FontStyle::Bold);
-    }
-
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "the pen's own; all callers go by the two above"
-    )]
-    fn write(&mut self, text: &str, x: f64, base: f64, at: At, ink: Ink, size: f64, weight: FontStyle) {
-        let h = match at {
-            At::Start => HPos::Left,
-            At::Middle => HPos::Center,
-            At::End => HPos::Right,
-        };
-        let style = TextStyle {
-            font: FontDesc::new(FontFamily::SansSerif, size * FINE, weight),
-            color: ink.rgb().to_backend_color(),
-            pos: Pos::new(h, VPos::Bottom),
-        };
-        let _ = self.backend.draw_text(&printable(text), &style, (fine(x), fine(base)));
-        self.drawn();
+        let shape = Shape::Text(text.to_owned(), fine(x), fine(base));
+        self.add(Look::Text(ink, size, at, true), shape);
     }
 
     /// A name in the room that there is for it; the whole name when pointed at if it had to be cut.
@@ -218,7 +292,7 @@ fn escape(text: &str, into: &mut String) {
     }
 }
 
-/// How wide a text will be, about: widths of Inter, which is wider than Arial.
+/// How wide a text will be: in Inter, which pages embed and print has; of characters that it lacks, about.
 pub(super) fn text_width(text: &str, size: f64) -> f64 {
     let em: f64 = text.chars().map(char_width).sum();
     em * size
@@ -230,15 +304,20 @@ pub(super) fn widest<'a>(texts: impl Iterator<Item = &'a str>, size: f64) -> f64
 }
 
 fn char_width(c: char) -> f64 {
+    let code = c as u32;
+    let run = WIDTHS.partition_point(|(first, _)| *first <= code).checked_sub(1);
+    let known = run.and_then(|run| {
+        let (first, widths) = WIDTHS[run];
+        widths.get((code - first) as usize)
+    });
+    if let Some(thousandths) = known {
+        return f64::from(*thousandths) / 1_000.0;
+    }
     match c {
-        'i' | 'j' | 'l' | 'I' | '.' | ',' | ':' | ';' | '\'' | '|' | '!' => 0.28,
-        ' ' | '\u{a0}' | '\u{202f}' | 'f' | 't' | 'r' | '(' | ')' | '[' | ']' | '/' | '-' => 0.37,
-        'm' | 'M' | 'W' | '%' | '@' | '…' | '—' => 0.92,
-        'w' | 'A'..='Z' | '+' | '=' | '<' | '>' | '−' | '&' => 0.70,
         '\u{300}'..='\u{36f}' | '\u{200b}'..='\u{200f}' | '\u{fe00}'..='\u{fe0f}' => 0.0,
         '\u{1100}'..='\u{11ff}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7af}' | '\u{ff00}'..='\u{ff60}' => 1.05,
         c if c as u32 >= 0x1_f000 => 1.35,
-        _ => 0.60,
+        _ => 0.66,
     }
 }
 
@@ -265,24 +344,223 @@ pub(super) fn shorten(text: &str, room: f64, size: f64) -> String {
     shown
 }
 
-/// The attributes of a tag that plotters wrote.
-fn attributes(tag: &str) -> impl Iterator<Item = (&str, &str)> {
-    tag.split("\" ").filter_map(|part| {
-        let (key, value) = part.split_once("=\"")?;
-        let key = key.rsplit(' ').next()?;
-        Some((key, value.trim_end_matches(['"', '/', '>'])))
-    })
+/// Writes tenths of a pixel as pixels.
+fn pixels(tenths: i64, svg: &mut String) {
+    let (whole, tenth) = (tenths.abs() / 10, tenths.abs() % 10);
+    if tenths < 0 {
+        svg.push('-');
+    }
+    // Writing to a String can't fail.
+    if whole > 0 || tenth == 0 {
+        let _ = write!(svg, "{whole}");
+    }
+    if tenth > 0 {
+        let _ = write!(svg, ".{tenth}");
+    }
 }
 
-/// Tenths of a pixel as pixels.
-fn pixels(tenths: f64) -> String {
-    let value = (tenths / FINE * 100.0).round() / 100.0;
-    format!("{value}")
+/// The commands of a path (SVG 2, 9.3), relative to the place before, so that numbers are short.
+#[derive(Default)]
+struct Path {
+    commands: String,
+    at: (i64, i64),
+    last: char,
 }
 
-/// What plotters drew, in pixels, with classes, titles and dashes, and nothing that is said twice.
-fn set(raw: &str, extras: &[Extra], width: u32, height: u32, title: &str, alternative: &str) -> String {
-    let mut svg = String::with_capacity(raw.len());
+impl Path {
+    fn number(&mut self, tenths: i64, first: bool) {
+        if !first && tenths >= 0 {
+            self.commands.push(' ');
+        }
+        pixels(tenths, &mut self.commands);
+    }
+
+    fn begin(&mut self, (x, y): (i64, i64)) {
+        // The first place of a path is absolute anyway.
+        self.commands.push(if self.commands.is_empty() { 'M' } else { 'm' });
+        self.number(x - self.at.0, true);
+        self.number(y - self.at.1, false);
+        (self.at, self.last) = ((x, y), 'm');
+    }
+
+    fn line(&mut self, (x, y): (i64, i64)) {
+        let (dx, dy) = (x - self.at.0, y - self.at.1);
+        let command = match (dx, dy) {
+            (_, 0) => 'h',
+            (0, _) => 'v',
+            _ => 'l',
+        };
+        let is_new = command != self.last;
+        if is_new {
+            self.commands.push(command);
+        }
+        if command != 'v' {
+            self.number(dx, is_new);
+        }
+        if command != 'h' {
+            self.number(dy, is_new && command == 'v');
+        }
+        (self.at, self.last) = ((x, y), command);
+    }
+
+    fn close(&mut self, begin: (i64, i64)) {
+        self.commands.push('z');
+        (self.at, self.last) = (begin, 'z');
+    }
+
+    fn add(&mut self, shape: &Shape, is_area: bool) {
+        match shape {
+            Shape::Rect(x, y, width, height) => {
+                self.begin((*x, *y));
+                self.line((x + width, *y));
+                self.line((x + width, y + height));
+                self.line((*x, y + height));
+                self.close((*x, *y));
+            }
+            Shape::Points(points) => {
+                let Some((first, rest)) = points.split_first() else {
+                    return;
+                };
+                self.begin(*first);
+                rest.iter().for_each(|point| self.line(*point));
+                if is_area {
+                    self.close(*first);
+                }
+            }
+            Shape::Text(..) => {}
+        }
+    }
+}
+
+/// The attributes of a look: of the element, or of the group of those that share it.
+fn attributes(look: &Look, svg: &mut String) {
+    // Writing to a String can't fail.
+    let _ = match look {
+        Look::Area(ink) | Look::Disc(ink, _) => write!(svg, " fill=\"{}\" class=\"{}\"", ink.hex(), ink.class()),
+        Look::Line(ink, width, dashes, joined) => {
+            let _ = write!(svg, " fill=\"none\" stroke=\"{}\" stroke-width=\"{width}\"", ink.hex());
+            if !dashes.is_empty() {
+                let _ = write!(svg, " stroke-dasharray=\"{dashes}\"");
+            }
+            if *joined {
+                svg.push_str(" stroke-linejoin=\"round\" stroke-linecap=\"round\"");
+            }
+            write!(svg, " class=\"{}-line\"", ink.class())
+        }
+        Look::Text(ink, size, at, strong) => {
+            match at {
+                At::Start => {}
+                At::Middle => svg.push_str(" text-anchor=\"middle\""),
+                At::End => svg.push_str(" text-anchor=\"end\""),
+            }
+            if *strong {
+                svg.push_str(" font-weight=\"600\"");
+            }
+            write!(
+                svg,
+                " font-size=\"{size}\" fill=\"{}\" class=\"{}\"",
+                ink.hex(),
+                ink.class()
+            )
+        }
+    };
+}
+
+/// Ends an element that may have a title and a text.
+fn end(name: &str, text: &str, title: &str, svg: &mut String) {
+    if text.is_empty() && title.is_empty() {
+        svg.push_str("/>\n");
+        return;
+    }
+    svg.push('>');
+    if !title.is_empty() {
+        svg.push_str("<title>");
+        escape(title, svg);
+        svg.push_str("</title>");
+    }
+    escape(text, svg);
+    let _ = writeln!(svg, "</{name}>");
+}
+
+/// The height of several rectangles, where it is that of all of them and has a middle in tenths of a pixel.
+fn common_height(elements: &[Element]) -> Option<i64> {
+    let height = |element: &Element| match (&element.look, &element.shape) {
+        (Look::Area(_), Shape::Rect(_, _, _, height)) => Some(*height),
+        _ => None,
+    };
+    let first = height(elements.first()?)?;
+    let is_common =
+        elements.len() > 3 && first % 2 == 0 && elements.iter().all(|element| height(element) == Some(first));
+    is_common.then_some(first)
+}
+
+/// Elements that follow each other and look alike.
+fn run(elements: &[Element], svg: &mut String) {
+    let Some(first) = elements.first() else { return };
+    let place = |key: &str, tenths: i64, svg: &mut String| {
+        let _ = write!(svg, " {key}=\"");
+        pixels(tenths, svg);
+        svg.push('"');
+    };
+    if let Look::Area(_) | Look::Line(..) = first.look {
+        if let Some(height) = common_height(elements) {
+            // Rectangles of one height are thick lines, which take half as many numbers.
+            let Look::Area(ink) = first.look else { return };
+            let mut path = Path::default();
+            for element in elements {
+                if let Shape::Rect(x, y, width, _) = element.shape {
+                    let y = y + height / 2;
+                    path.add(&Shape::Points(vec![(x, y), (x + width, y)]), false);
+                }
+            }
+            let _ = write!(svg, "<path d=\"{}\"", path.commands);
+            attributes(&Look::Line(ink, height as f64 / FINE, "", false), svg);
+            return end("path", "", &first.title, svg);
+        }
+        let mut path = Path::default();
+        let is_area = matches!(first.look, Look::Area(_));
+        elements.iter().for_each(|element| path.add(&element.shape, is_area));
+        let _ = write!(svg, "<path d=\"{}\"", path.commands);
+        attributes(&first.look, svg);
+        return end("path", "", &first.title, svg);
+    }
+    let grouped = elements.len() > 1;
+    if grouped {
+        svg.push_str("<g");
+        attributes(&first.look, svg);
+        svg.push_str(">\n");
+    }
+    for element in elements {
+        let (name, text) = match (&element.shape, &element.look) {
+            (Shape::Text(text, x, y), _) => {
+                svg.push_str("<text");
+                place("x", *x, svg);
+                place("y", *y, svg);
+                ("text", text.as_str())
+            }
+            (Shape::Points(points), Look::Disc(_, radius)) => {
+                let (x, y) = points.first().copied().unwrap_or_default();
+                svg.push_str("<circle");
+                place("cx", x, svg);
+                place("cy", y, svg);
+                place("r", fine(*radius), svg);
+                ("circle", "")
+            }
+            _ => continue,
+        };
+        if !grouped {
+            attributes(&element.look, svg);
+        }
+        end(name, text, &element.title, svg);
+    }
+    if grouped {
+        svg.push_str("</g>\n");
+    }
+}
+
+/// The elements as SVG.
+fn set(elements: &[Element], (width, height): (u32, u32), title: &str, alternative: &str) -> String {
+    let mut svg = String::new();
     // Writing to a String can't fail.
     let _ = write!(
         svg,
@@ -292,82 +570,16 @@ fn set(raw: &str, extras: &[Extra], width: u32, height: u32, title: &str, altern
     svg.push_str("</title>\n<desc>");
     escape(alternative, &mut svg);
     svg.push_str("</desc>\n");
-    let mut extras = extras.iter();
-    let mut lines = raw.lines().skip(1);
-    while let Some(line) = lines.next() {
-        let Some(tag) = line.strip_prefix('<').filter(|tag| !tag.starts_with('/')) else {
-            continue;
+    // A path has one title: what has its own stands alone. Texts and discs keep theirs within a group.
+    let alike = |one: &Element, other: &Element| {
+        let shares = match one.look {
+            Look::Area(_) | Look::Line(..) => one.title.is_empty() && other.title.is_empty(),
+            Look::Disc(..) | Look::Text(..) => true,
         };
-        let name = tag.split(' ').next().unwrap_or(tag);
-        let _ = write!(svg, "<{name}");
-        let (mut classes, text) = (Vec::new(), name == "text");
-        for (key, value) in attributes(tag) {
-            match key {
-                "x" | "y" | "x1" | "y1" | "x2" | "y2" | "cx" | "cy" | "r" | "width" | "height" | "stroke-width" => {
-                    if key == "stroke-width" && name == "circle" {
-                        continue;
-                    }
-                    let _ = write!(svg, " {key}=\"{}\"", pixels(value.parse().unwrap_or(0.0)));
-                }
-                // plotters divides the size by this.
-                "font-size" => {
-                    let _ = write!(
-                        svg,
-                        " {key}=\"{}\"",
-                        pixels((value.parse::<f64>().unwrap_or(0.0) * 1.24).round())
-                    );
-                }
-                "points" => {
-                    let _ = write!(svg, " points=\"");
-                    for (index, point) in value.split_ascii_whitespace().enumerate() {
-                        let (x, y) = point.split_once(',').unwrap_or((point, "0"));
-                        let comma = if index == 0 { "" } else { " " };
-                        let part = |digits: &str| pixels(digits.parse().unwrap_or(0.0));
-                        let _ = write!(svg, "{comma}{},{}", part(x), part(y));
-                    }
-                    svg.push('"');
-                }
-                "fill" | "stroke" if value != "none" => {
-                    let _ = write!(svg, " {key}=\"{value}\"");
-                    if let Some(class) = palette::class(value) {
-                        classes.push(if key == "stroke" {
-                            format!("{class}-line")
-                        } else {
-                            class.to_owned()
-                        });
-                    }
-                }
-                "fill" => svg.push_str(" fill=\"none\""),
-                "text-anchor" if value != "start" => {
-                    let _ = write!(svg, " {key}=\"{value}\"");
-                }
-                "font-weight" => svg.push_str(" font-weight=\"600\""),
-                _ => {}
-            }
-        }
-        let extra = extras.next().cloned().unwrap_or_default();
-        if !extra.dashes.is_empty() {
-            let _ = write!(svg, " stroke-dasharray=\"{}\"", extra.dashes);
-        }
-        if name == "polyline" {
-            svg.push_str(" stroke-linejoin=\"round\" stroke-linecap=\"round\"");
-        }
-        if !classes.is_empty() {
-            let _ = write!(svg, " class=\"{}\"", classes.join(" "));
-        }
-        let content = if text { lines.next().unwrap_or("") } else { "" };
-        if content.is_empty() && extra.title.is_empty() {
-            svg.push_str("/>\n");
-            continue;
-        }
-        svg.push('>');
-        if !extra.title.is_empty() {
-            svg.push_str("<title>");
-            escape(&extra.title, &mut svg);
-            svg.push_str("</title>");
-        }
-        svg.push_str(content);
-        let _ = writeln!(svg, "</{name}>");
+        shares && one.look == other.look
+    };
+    for elements in elements.chunk_by(alike) {
+        run(elements, &mut svg);
     }
     svg.push_str("</svg>\n");
     svg
@@ -396,6 +608,80 @@ mod tests {
             canvas.text("", 1.0, 2.0, At::Start, Ink::Grey, TEXT);
         });
         insta::assert_snapshot!(svg);
+    }
+
+    #[test]
+    fn what_looks_alike_is_one_path() {
+        let cells = |titled: bool| {
+            draw(1_000, 50, "A", "B", |canvas| {
+                for cell in 0..1_000 {
+                    canvas.rect(f64::from(cell), 2.0, 0.8, 20.0 + f64::from(cell % 2), Ink::Calm);
+                    if titled && cell == 500 {
+                        canvas.title("its own");
+                    }
+                }
+                for cell in 0..1_000 {
+                    canvas.line((f64::from(cell), 30.0), (f64::from(cell), 34.0), Ink::Failed, 1.0);
+                }
+            })
+        };
+        assert_eq!(cells(false).matches("<path").count(), 2);
+        assert_eq!(
+            cells(true).matches("<path").count(),
+            4,
+            "what has its own title stands alone"
+        );
+        let svg = cells(false);
+        assert!(svg.len() < 30_000, "{} bytes for 2,000 marks", svg.len());
+        let dark = ["class=\"calm\"", "class=\"failed-line\""];
+        assert!(dark.iter().all(|class| svg.contains(class)));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_path_goes_where_it_was_told(points in proptest::collection::vec((-999_i64..9_999, -999_i64..9_999), 2..40)) {
+            let mut points = points;
+            points.dedup();
+            // Another program may leave out what has no length.
+            proptest::prop_assume!(points.len() > 1);
+            let mut path = Path::default();
+            path.add(&Shape::Points(points.clone()), false);
+            path.add(&Shape::Rect(points[0].0, points[0].1, 30, 40), true);
+            let seen = usvg_points(&path.commands);
+            let (x, y) = points[0];
+            let mut expected = points;
+            expected.extend([(x, y), (x + 30, y), (x + 30, y + 40), (x, y + 40)]);
+            proptest::prop_assert_eq!(seen, expected, "{}", path.commands);
+        }
+    }
+
+    /// The points of a path as another program reads them, in tenths.
+    fn usvg_points(commands: &str) -> Vec<(i64, i64)> {
+        let svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 9 9\"><path d=\"{commands}\" stroke=\"red\"/></svg>"
+        );
+        let tree = resvg::usvg::Tree::from_str(&svg, &resvg::usvg::Options::default()).expect("SVG");
+        let mut seen = Vec::new();
+        for node in tree.root().children() {
+            let resvg::usvg::Node::Path(path) = node else { continue };
+            for segment in path.data().segments() {
+                use resvg::tiny_skia::PathSegment::{Close, LineTo, MoveTo};
+                if let MoveTo(point) | LineTo(point) = segment {
+                    seen.push(((point.x * 10.0).round() as i64, (point.y * 10.0).round() as i64));
+                } else {
+                    assert_eq!(segment, Close);
+                }
+            }
+        }
+        seen
+    }
+
+    #[test]
+    fn widths_are_those_of_the_font() {
+        assert_eq!(text_width("0123456789", 10.0), 64.8, "digits are equally wide");
+        assert!((text_width("Wi", 1_000.0) - (949.0 + 238.0)).abs() < 1e-9);
+        assert!(text_width("東京", 10.0) > 20.0);
+        assert!(text_width("Łódź Ωж", 10.0) > 30.0);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{
     Chart, Data, Datum, Measure,
     axis::{Axis, Stretch},
-    canvas::{At, Canvas, SMALL, TEXT, text_width},
+    canvas::{At, Canvas, Hover, SMALL, TEXT, text_width},
     palette::Ink,
     plot::{Plot, Said, period, sentence},
     reduce::median,
@@ -90,7 +90,8 @@ pub fn chart(data: &Distribution, voice: &dyn Voice) -> Chart {
     };
     let height = (bars.bottom + 22.0).ceil();
     let finding = finding(&values, tests, &thresholds, &share, data, voice);
-    let pen = |canvas: &mut Canvas<'_>| {
+    let bins = bins(bars, &axis, &values);
+    let pen = |canvas: &mut Canvas| {
         let percent = Axis::share(0.0, 1.0, 5, voice);
         bars.value_axis_below(canvas, &axis, f64::from(width));
         for tick in &axis.ticks {
@@ -129,7 +130,7 @@ pub fn chart(data: &Distribution, voice: &dyn Voice) -> Chart {
             let base = if y - curve.top > 16.0 { y - 5.0 } else { y + 14.0 };
             curve.framed(canvas, &text, curve.right - 3.0, base, At::End);
         }
-        histogram(canvas, bars, &axis, &values, voice);
+        histogram(canvas, bars, &bins, voice);
     };
     Said {
         title: &data.title,
@@ -146,6 +147,7 @@ pub fn chart(data: &Distribution, voice: &dyn Voice) -> Chart {
         data: table(&axis, &thresholds, &within, tests, voice),
     }
     .chart(width, height, pen)
+    .hovering(&hover(bars, &axis, &bins, voice))
 }
 
 /// A threshold and where its text stands.
@@ -184,7 +186,7 @@ fn marks(thresholds: &[f64], axis: &Axis, (left, right): (f64, f64), text: impl 
 }
 
 /// The curve: exact where there are few values, one point a column where there are many.
-fn steps(canvas: &mut Canvas<'_>, plot: Plot, axis: &Axis, values: &[f64], tests: u64) {
+fn steps(canvas: &mut Canvas, plot: Plot, axis: &Axis, values: &[f64], tests: u64) {
     let y = |count: usize| plot.y(count as f64 / tests as f64);
     let mut points = vec![(plot.left, y(0))];
     if values.len() <= COLUMNS {
@@ -205,13 +207,34 @@ fn steps(canvas: &mut Canvas<'_>, plot: Plot, axis: &Axis, values: &[f64], tests
     canvas.path(&points, Ink::Accent, 1.8);
 }
 
-fn histogram(canvas: &mut Canvas<'_>, plot: Plot, axis: &Axis, values: &[f64], voice: &dyn Voice) {
+/// How many values each bar stands for.
+fn bins(plot: Plot, axis: &Axis, values: &[f64]) -> Vec<u64> {
     let count = ((plot.width() / 9.0) as usize).clamp(8, 120);
     let mut bins = vec![0_u64; count];
     for value in values {
         let bin = ((axis.place(*value) * count as f64) as usize).min(count - 1);
         bins[bin] += 1;
     }
+    bins
+}
+
+/// What is said of each bar.
+fn hover(plot: Plot, axis: &Axis, bins: &[u64], voice: &dyn Voice) -> Hover {
+    let count = bins.len();
+    let room = plot.width() / count as f64;
+    let edge = |bin: usize| voice.duration(axis.low * (axis.high / axis.low).powf(bin as f64 / count as f64));
+    let names = (0..=count).map(edge);
+    let tests = bins.iter().map(|tests| voice.count(*tests)).collect();
+    Hover::table(
+        (0..=count).map(|bin| plot.left + bin as f64 * room),
+        [plot.top, plot.bottom],
+    )
+    .saying(names.collect(), vec![tests], "{0}: {1}")
+    .between()
+}
+
+fn histogram(canvas: &mut Canvas, plot: Plot, bins: &[u64], voice: &dyn Voice) {
+    let count = bins.len();
     let most = bins.iter().copied().max().unwrap_or(0).max(1);
     canvas.line((plot.left, plot.bottom), (plot.right, plot.bottom), Ink::Mist, 1.0);
     let room = plot.width() / count as f64;
@@ -225,8 +248,6 @@ fn histogram(canvas: &mut Canvas<'_>, plot: Plot, axis: &Axis, values: &[f64], v
             tall,
             Ink::Calm,
         );
-        let edge = |bin: usize| voice.duration(axis.low * (axis.high / axis.low).powf(bin as f64 / count as f64));
-        canvas.title(format!("{} – {}: {}", edge(bin), edge(bin + 1), voice.count(*tests)));
     }
     let text = voice.fill("tests, up to {0} in a bar", &[&voice.count(most)]);
     canvas.text(&text, plot.left + 5.0, plot.top - 6.0, At::Start, Ink::Grey, SMALL);
@@ -287,12 +308,12 @@ fn table(axis: &Axis, thresholds: &[f64], within: &dyn Fn(f64) -> u64, tests: u6
             ]
         })
         .collect();
-    Data {
-        heads: ["within", "tests", "share of all tests"]
+    Data::new(
+        ["within", "tests", "share of all tests"]
             .map(|head| voice.t(head).to_owned())
             .into(),
         rows,
-    }
+    )
 }
 
 #[cfg(test)]

@@ -114,7 +114,7 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
     };
     let height = (plot.bottom + 22.0).ceil();
     let finding = finding(data, &rows, &worse, voice);
-    let pen = |canvas: &mut Canvas<'_>| {
+    let pen = |canvas: &mut Canvas| {
         // The key, hollow and full as in the rows.
         canvas.disc((plot.left + 4.0, 7.0), 4.5, Ink::Grey);
         canvas.disc((plot.left + 4.0, 7.0), 3.0, Ink::Ground);
@@ -191,15 +191,14 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
         title: &data.title,
         subtitle: format!("{}. {} → {}", sentence(&parts), data.before, data.after),
         finding,
-        data: Data {
-            heads: vec![
+        data: Data::new(
+            vec![
                 voice.t("monitor").to_owned(),
                 data.before.clone(),
                 data.after.clone(),
                 voice.t("change").to_owned(),
             ],
-            rows: rows
-                .iter()
+            rows.iter()
                 .map(|row| {
                     let datum = |value| Datum::measured(value, data.measure, voice);
                     let both = row.before.zip(row.after);
@@ -210,7 +209,7 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
                     vec![Datum::text(&row.name), datum(row.before), datum(row.after), difference]
                 })
                 .collect(),
-        },
+        ),
     }
     .chart(width, height, pen)
 }

@@ -3,7 +3,7 @@
 use super::{
     Chart, Data, Datum,
     axis::Stretch,
-    canvas::{At, Canvas, SMALL, TEXT, text_width, widest},
+    canvas::{At, Canvas, Hover, SMALL, TEXT, text_width, widest},
     palette::{Ink, RAMP},
     plot::{Plot, Said, period, sentence},
     voice::{Measure, Voice},
@@ -82,6 +82,12 @@ pub fn chart(data: &HeatMap, voice: &dyn Voice) -> Chart {
     let days: Vec<usize> = (0..7)
         .map(|row| (row + usize::try_from(data.first_day).unwrap_or(1).saturating_sub(1)) % 7)
         .collect();
+    // By rows and columns of the drawing.
+    let of = |row: usize, hour: usize| {
+        let found = known.iter().find(|cell| cell.0 == days[row] && cell.1 == hour);
+        (row, hour, found.map(|cell| cell.2))
+    };
+    let cells: Vec<(usize, usize, Option<f64>)> = (0..7 * 24).map(|cell| of(cell / 24, cell % 24)).collect();
     let names: Vec<String> = days.iter().map(|day| voice.weekday(*day as i8 + 1)).collect();
     let left = widest(names.iter().map(String::as_str), TEXT).ceil() + 8.0;
     let room = (f64::from(width) - left) / 24.0;
@@ -95,7 +101,7 @@ pub fn chart(data: &HeatMap, voice: &dyn Voice) -> Chart {
     let height = (plot.bottom + 2.0).ceil();
     let fits = text_width(&voice.number(greatest / size, decimals), FIGURE) + 2.0 <= room;
     let finding = finding(data, &known, voice);
-    let pen = |canvas: &mut Canvas<'_>| {
+    let pen = |canvas: &mut Canvas| {
         if !known.is_empty() {
             let end = |value: f64| data.measure.text(value, voice);
             key(canvas, f64::from(width), &end(low), &end(greatest));
@@ -105,33 +111,36 @@ pub fn chart(data: &HeatMap, voice: &dyn Voice) -> Chart {
             let x = plot.left + (hour as f64 + 0.5) * room;
             canvas.text(&hour.to_string(), x, plot.top - 5.0, At::Middle, Ink::Grey, SMALL);
         }
-        for (row, (day, name)) in days.iter().zip(&names).enumerate() {
-            let top = plot.top + row as f64 * tall;
-            canvas.text(name, plot.left - 8.0, top + tall / 2.0 + 4.0, At::End, Ink::Ink, TEXT);
-            for hour in 0..24 {
-                let x = plot.left + f64::from(hour) * room;
-                let Some((_, _, value)) = known.iter().find(|cell| cell.0 == *day && cell.1 == hour as usize) else {
-                    canvas.line(
-                        (x + room * 0.35, top + tall / 2.0),
-                        (x + room * 0.65, top + tall / 2.0),
-                        Ink::Mist,
-                        0.75,
-                    );
-                    continue;
-                };
-                let ink = Ink::Ramp(step(*value));
-                canvas.rect(x, top, room - 1.0, tall - 1.0, ink);
-                canvas.title(format!(
-                    "{name} {}: {}",
-                    clock(hour, voice),
-                    data.measure.text(*value, voice)
-                ));
-                if fits {
-                    let text = voice.number(value / size, decimals);
-                    let middle = x + (room - 1.0) / 2.0;
-                    canvas.text(&text, middle, top + tall / 2.0 + 3.2, At::Middle, ink.text_on(), FIGURE);
+        for (row, name) in names.iter().enumerate() {
+            let base = plot.top + row as f64 * tall + tall / 2.0 + 4.0;
+            canvas.text(name, plot.left - 8.0, base, At::End, Ink::Ink, TEXT);
+        }
+        // Step by step, so that the cells of a step are one path.
+        for of in (0..RAMP).map(Some).chain([None]) {
+            for (day, hour, _) in cells.iter().filter(|cell| cell.2.map(step) == of) {
+                let (x, top) = (plot.left + *hour as f64 * room, plot.top + *day as f64 * tall);
+                match of {
+                    Some(of) => canvas.rect(x, top, room - 1.0, tall - 1.0, Ink::Ramp(of)),
+                    None => {
+                        let middle = top + tall / 2.0;
+                        canvas.line((x + room * 0.35, middle), (x + room * 0.65, middle), Ink::Mist, 0.75);
+                    }
                 }
             }
+        }
+        for (day, hour, value) in cells.iter().filter(|_| fits) {
+            let Some(value) = value else { continue };
+            let text = voice.number(value / size, decimals);
+            let middle = plot.left + *hour as f64 * room + (room - 1.0) / 2.0;
+            let base = plot.top + *day as f64 * tall + tall / 2.0 + 3.2;
+            canvas.text(
+                &text,
+                middle,
+                base,
+                At::Middle,
+                Ink::Ramp(step(*value)).text_on(),
+                FIGURE,
+            );
         }
     };
     let in_unit = format!("{}, {unit}", data.metric);
@@ -146,10 +155,14 @@ pub fn chart(data: &HeatMap, voice: &dyn Voice) -> Chart {
         data: table(data, &days, voice),
     }
     .chart(width, height, pen)
+    .hovering(&Hover::table(
+        (0..=24).map(|hour| plot.left + f64::from(hour) * room),
+        (0..=7).map(|day| plot.top + f64::from(day) * tall),
+    ))
 }
 
 /// The ramp with its ends, at the right above the cells.
-fn key(canvas: &mut Canvas<'_>, right: f64, low: &str, high: &str) {
+fn key(canvas: &mut Canvas, right: f64, low: &str, high: &str) {
     let ramp = right - text_width(high, SMALL) - 8.0 - f64::from(RAMP) * 12.0;
     canvas.text(low, ramp - 5.0, 11.0, At::End, Ink::Grey, SMALL);
     for step in 0..RAMP {
@@ -200,7 +213,7 @@ fn table(data: &HeatMap, days: &[usize], voice: &dyn Voice) -> Data {
             row
         })
         .collect();
-    Data { heads, rows }
+    Data::new(heads, rows)
 }
 
 #[cfg(test)]

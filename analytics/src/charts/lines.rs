@@ -77,7 +77,7 @@ pub fn chart(data: &Lines, voice: &dyn Voice) -> Chart {
         bottom: height - 24.0,
     };
     let finding = finding(data, voice);
-    let pen = |canvas: &mut Canvas<'_>| {
+    let pen = |canvas: &mut Canvas| {
         plot.value_axis(canvas, &axis);
         if range.is_none() {
             plot.no_values(canvas, TEXT, voice);
@@ -118,14 +118,7 @@ pub fn chart(data: &Lines, voice: &dyn Voice) -> Chart {
 }
 
 /// Draws a line with its gaps; gives the height at which it ends.
-fn trace(
-    canvas: &mut Canvas<'_>,
-    line: &Line,
-    span: Stretch,
-    plot: Plot,
-    y: impl Fn(f64) -> f64,
-    ink: Ink,
-) -> Option<f64> {
+fn trace(canvas: &mut Canvas, line: &Line, span: Stretch, plot: Plot, y: impl Fn(f64) -> f64, ink: Ink) -> Option<f64> {
     let values: Vec<(&Bucket, f64)> = line.values().collect();
     let stroke = if ink == Ink::Mist { 0.75 } else { 1.8 };
     for run in values.chunk_by(|one, other| one.0.end == other.0.start) {
@@ -150,7 +143,7 @@ fn trace(
 }
 
 /// Names at the right, each as near to the end of its line as the others let it, with a stroke that leads there.
-fn label(canvas: &mut Canvas<'_>, mut ends: Vec<(f64, usize)>, data: &Lines, plot: Plot, room: f64) {
+fn label(canvas: &mut Canvas, mut ends: Vec<(f64, usize)>, data: &Lines, plot: Plot, room: f64) {
     ends.sort_by(|one, other| one.0.total_cmp(&other.0));
     let heights = spread(&ends.iter().map(|end| end.0).collect::<Vec<_>>(), plot.top, plot.bottom);
     for ((y, index), height) in ends.into_iter().zip(heights) {
@@ -232,7 +225,7 @@ fn table(data: &Lines, voice: &dyn Voice) -> Data {
             row
         })
         .collect();
-    Data { heads, rows }
+    Data::new(heads, rows)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod axis;
 pub mod budget;
 pub mod calendar;
 mod canvas;
+mod data;
 pub mod distribution;
 pub mod dumbbell;
 pub mod heat_map;
@@ -22,11 +23,14 @@ pub mod small_multiples;
 pub mod sparkline;
 pub mod strip;
 pub mod voice;
+#[rustfmt::skip]
+mod widths;
 
 use mailqos_core::model::UtcMicros;
 use serde::Serialize;
 
 pub use canvas::DRAWING;
+pub use data::{Data, Figure};
 use voice::DASH;
 pub use voice::{English, Measure, Voice};
 
@@ -36,9 +40,10 @@ pub const WIDTH: u32 = 720;
 pub const HALF: u32 = 352;
 
 /// A drawn chart. Title and subtitle are set by the page, not drawn.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Chart {
     /// A whole `<svg>` element with a `viewBox`; safe to put into a page as it is.
+    #[serde(skip)]
     pub svg: String,
     /// Width of the view box.
     pub width: u32,
@@ -51,16 +56,21 @@ pub struct Chart {
     /// The finding in a sentence, for those who can't see it.
     pub alternative: String,
     /// What is drawn, as a table.
+    #[serde(skip)]
     pub data: Data,
+    /// What is said of the place that somebody points at, as JSON for the script of a page; empty where the drawing's own
+    /// titles say all.
+    #[serde(skip)]
+    pub hover: String,
 }
 
-/// What is drawn, as a table.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Data {
-    /// Heads of the columns.
-    pub heads: Vec<String>,
-    /// The rows.
-    pub rows: Vec<Vec<Datum>>,
+impl Chart {
+    /// With something to say of the place that somebody points at.
+    #[must_use]
+    fn hovering(mut self, hover: &canvas::Hover) -> Self {
+        self.hover = hover.json();
+        self
+    }
 }
 
 /// A cell of what is drawn: as it is shown, and exactly.

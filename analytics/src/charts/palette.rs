@@ -2,8 +2,6 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
 
-use plotters::style::RGBColor;
-
 /// What a colour is for. Each has a colour of its own, so that a class can be told from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ink {
@@ -113,22 +111,14 @@ impl Ink {
         }
     }
 
-    pub(super) fn rgb(self) -> RGBColor {
-        let part = |at: usize| {
-            let digits = self.hex().get(at..at + 2).unwrap_or("00");
-            u8::from_str_radix(digits, 16).unwrap_or(0)
-        };
-        RGBColor(part(1), part(3), part(5))
+    /// The class of what has this colour.
+    pub(super) fn class(self) -> &'static str {
+        self.entry().0
     }
 }
 
 fn entries() -> impl Iterator<Item = Entry> {
     PLAIN.into_iter().chain(STEPS).chain(KINDS)
-}
-
-/// The class of a colour.
-pub(super) fn class(hex: &str) -> Option<&'static str> {
-    entries().find(|(_, light, _)| *light == hex).map(|(class, _, _)| class)
 }
 
 /// The inks with colours of a house's own in the place of some.

@@ -80,7 +80,7 @@ pub fn chart(data: &Phases, voice: &dyn Voice) -> Chart {
     };
     let height = (plot.bottom + 22.0).ceil();
     let finding = finding(data, voice);
-    let pen = |canvas: &mut Canvas<'_>| {
+    let pen = |canvas: &mut Canvas| {
         key.draw(canvas, data);
         plot.value_axis_below(canvas, &axis, f64::from(width));
         for (index, row) in data.rows.iter().enumerate() {
@@ -107,7 +107,7 @@ pub fn chart(data: &Phases, voice: &dyn Voice) -> Chart {
 }
 
 fn bar(
-    canvas: &mut Canvas<'_>,
+    canvas: &mut Canvas,
     (data, row): (&Phases, &Row),
     plot: Plot,
     axis: &Axis,
@@ -168,7 +168,7 @@ impl Key {
         }
     }
 
-    fn draw(&self, canvas: &mut Canvas<'_>, data: &Phases) {
+    fn draw(&self, canvas: &mut Canvas, data: &Phases) {
         for (phase, x, line) in &self.entries {
             canvas.rect(*x, line + 2.0, 10.0, 10.0, ink(*phase));
             let name = data.phases.get(*phase).map_or("", String::as_str);
@@ -210,7 +210,7 @@ fn table(data: &Phases, voice: &dyn Voice) -> Data {
             cells
         })
         .collect();
-    Data { heads, rows }
+    Data::new(heads, rows)
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub(super) struct Said<'a> {
 
 impl Said<'_> {
     /// The chart of which this is said, drawn by a pen on a paper of this size.
-    pub(super) fn chart(self, width: u32, height: f64, pen: impl FnOnce(&mut Canvas<'_>)) -> Chart {
+    pub(super) fn chart(self, width: u32, height: f64, pen: impl FnOnce(&mut Canvas)) -> Chart {
         let height = height as u32;
         let title = headline(self.title, &self.finding);
         Chart {
@@ -39,6 +39,7 @@ impl Said<'_> {
             subtitle: self.subtitle,
             alternative: self.finding,
             data: self.data,
+            hover: String::new(),
         }
     }
 }
@@ -68,7 +69,7 @@ impl Plot {
     }
 
     /// Grid lines with their labels; the base line stronger where it is zero.
-    pub(super) fn value_axis(&self, canvas: &mut Canvas<'_>, axis: &Axis) {
+    pub(super) fn value_axis(&self, canvas: &mut Canvas, axis: &Axis) {
         for tick in &axis.ticks {
             let y = self.y(axis.place(tick.value));
             let ink = if tick.value == 0.0 { Ink::Mist } else { Ink::Hair };
@@ -83,7 +84,7 @@ impl Plot {
     }
 
     /// Vertical grid lines with labels below; those that would overlap are left out.
-    pub(super) fn value_axis_below(&self, canvas: &mut Canvas<'_>, axis: &Axis, edge: f64) {
+    pub(super) fn value_axis_below(&self, canvas: &mut Canvas, axis: &Axis, edge: f64) {
         let mut free = f64::MIN;
         for tick in &axis.ticks {
             let x = self.x(axis.place(tick.value));
@@ -98,13 +99,7 @@ impl Plot {
     }
 
     /// Ticks and labels of time below `base`; the paper ends at `edge`.
-    pub(super) fn time_axis(
-        &self,
-        canvas: &mut Canvas<'_>,
-        period: Stretch,
-        (base, edge): (f64, f64),
-        voice: &dyn Voice,
-    ) {
+    pub(super) fn time_axis(&self, canvas: &mut Canvas, period: Stretch, (base, edge): (f64, f64), voice: &dyn Voice) {
         let ticks = time_ticks(period, self.width(), TEXT, voice);
         for tick in ticks {
             let x = self.x(place(period, tick.at));
@@ -117,18 +112,18 @@ impl Plot {
     }
 
     /// A shade over the whole height; its title when pointed at.
-    pub(super) fn shade(&self, canvas: &mut Canvas<'_>, from: f64, width: f64, title: &str) {
+    pub(super) fn shade(&self, canvas: &mut Canvas, from: f64, width: f64, title: &str) {
         hatched(canvas, (from, self.top), (width, self.bottom - self.top), title);
     }
 
     /// Says in the middle that there is nothing to draw.
-    pub(super) fn no_values(&self, canvas: &mut Canvas<'_>, size: f64, voice: &dyn Voice) {
+    pub(super) fn no_values(&self, canvas: &mut Canvas, size: f64, voice: &dyn Voice) {
         let (x, y) = ((self.left + self.right) / 2.0, (self.top + self.bottom) / 2.0);
         canvas.text(voice.t("no values"), x, y, At::Middle, Ink::Grey, size);
     }
 
     /// A label that can be read across lines and bands.
-    pub(super) fn framed(&self, canvas: &mut Canvas<'_>, text: &str, x: f64, base: f64, at: At) {
+    pub(super) fn framed(&self, canvas: &mut Canvas, text: &str, x: f64, base: f64, at: At) {
         let width = text_width(text, SMALL) + 4.0;
         let left = match at {
             At::Start => x - 2.0,
@@ -157,7 +152,7 @@ pub(super) fn in_lines(widths: impl Iterator<Item = f64>, paper: f64) -> (Vec<(f
 }
 
 /// An area that can be told without its colour: light strokes from bottom left to top right, on a shade.
-pub(super) fn hatched(canvas: &mut Canvas<'_>, corner: (f64, f64), size: (f64, f64), title: &str) {
+pub(super) fn hatched(canvas: &mut Canvas, corner: (f64, f64), size: (f64, f64), title: &str) {
     let ((left, top), (width, height)) = (corner, size);
     let bottom = top + height;
     canvas.rect(left, top, width, height, Ink::Shade);

@@ -5,7 +5,7 @@ use mailqos_core::model::UtcMicros;
 use super::{
     Chart, Data, Datum, Measure,
     axis::{Axis, Scale, Stretch, place},
-    canvas::{At, Canvas, SMALL, TEXT, text_width},
+    canvas::{At, Canvas, Hover, SMALL, TEXT, text_width},
     palette::Ink,
     plot::{Plot, Said, headline, moment, period, sentence},
     reduce::{envelope, m4, median},
@@ -156,7 +156,7 @@ fn drawn(data: &RoundTrip, voice: &dyn Voice) -> Chart {
         top: 12.0 + flags + shifts + above,
         bottom: height - 24.0 - lane,
     };
-    let pen = |canvas: &mut Canvas<'_>| {
+    let pen = |canvas: &mut Canvas| {
         let drawing = Drawing {
             data,
             buckets: &buckets,
@@ -184,6 +184,7 @@ fn drawn(data: &RoundTrip, voice: &dyn Voice) -> Chart {
         data: table(&buckets, data, voice),
     }
     .chart(width, height, pen)
+    .hovering(&hover(&buckets, data, plot))
 }
 
 /// Least and greatest of the values that would be drawn.
@@ -218,7 +219,7 @@ pub(super) fn axis(range: Option<(f64, f64)>, limit: Option<f64>, most: usize, v
 }
 
 /// Lines, bands, points and failures in a plot that is drawn elsewhere, without labels.
-pub(super) fn lines(canvas: &mut Canvas<'_>, data: &RoundTrip, axis: &Axis, plot: Plot, voice: &dyn Voice) {
+pub(super) fn lines(canvas: &mut Canvas, data: &RoundTrip, axis: &Axis, plot: Plot, voice: &dyn Voice) {
     let buckets: Vec<&Bucket> = data.buckets.iter().collect();
     let drawing = Drawing {
         data,
@@ -371,7 +372,7 @@ impl Drawing<'_> {
         self.plot.y(self.axis.place(value))
     }
 
-    fn ground(&self, canvas: &mut Canvas<'_>) {
+    fn ground(&self, canvas: &mut Canvas) {
         for window in self.data.maintenance.iter().take(500) {
             let (from, to) = (self.x(window.from.0), self.x(window.to.0));
             let width = (to - from).max(1.0);
@@ -404,7 +405,7 @@ impl Drawing<'_> {
         runs
     }
 
-    fn values(&self, canvas: &mut Canvas<'_>) {
+    fn values(&self, canvas: &mut Canvas) {
         let columns = (self.plot.width() as usize).max(1);
         let middle = |bucket: &Bucket| place(self.data.period, UtcMicros(bucket.start / 2 + bucket.end / 2));
         // Line and band go on to the ends of the first and the last bucket.
@@ -475,7 +476,7 @@ impl Drawing<'_> {
     }
 
     /// The value of a peak that stands alone.
-    fn peak(&self, canvas: &mut Canvas<'_>) {
+    fn peak(&self, canvas: &mut Canvas) {
         let runs = self.runs();
         let mut tops: Vec<(f64, i64)> = runs
             .iter()
@@ -498,7 +499,7 @@ impl Drawing<'_> {
     }
 
     /// Names at the right end of line and band, each where there is room.
-    fn label(&self, canvas: &mut Canvas<'_>) {
+    fn label(&self, canvas: &mut Canvas) {
         let runs = self.runs();
         let Some((_, spread)) = runs.last().and_then(|run| run.last()) else {
             return;
@@ -516,7 +517,7 @@ impl Drawing<'_> {
         canvas.text("p5", x, low, At::Start, Ink::Grey, SMALL);
     }
 
-    fn limit(&self, canvas: &mut Canvas<'_>) {
+    fn limit(&self, canvas: &mut Canvas) {
         let Some(limit) = self.data.limit.filter(|limit| limit.is_finite() && *limit > 0.0) else {
             return;
         };
@@ -553,7 +554,7 @@ impl Drawing<'_> {
         }
     }
 
-    fn shifts(&self, canvas: &mut Canvas<'_>, above: f64) {
+    fn shifts(&self, canvas: &mut Canvas, above: f64) {
         let base = self.plot.top - above - 5.0;
         let mut free = self.plot.left;
         for change in &self.data.shifts {
@@ -583,7 +584,7 @@ impl Drawing<'_> {
         }
     }
 
-    fn flags(&self, canvas: &mut Canvas<'_>, top: f64) {
+    fn flags(&self, canvas: &mut Canvas, top: f64) {
         let mut free = f64::MIN;
         for (at, text) in &self.data.alarms {
             let x = self.x(at.0);
@@ -599,7 +600,7 @@ impl Drawing<'_> {
     }
 
     /// Failed tests as ticks below the plot.
-    fn ticks(&self, canvas: &mut Canvas<'_>) {
+    fn ticks(&self, canvas: &mut Canvas) {
         let top = self.plot.bottom + 3.0;
         for (kind, height, ink) in KINDS {
             let mut before = f64::MIN;
@@ -613,7 +614,7 @@ impl Drawing<'_> {
         }
     }
 
-    fn failures(&self, canvas: &mut Canvas<'_>, lane: f64) {
+    fn failures(&self, canvas: &mut Canvas, lane: f64) {
         if lane == 0.0 {
             return;
         }
@@ -625,8 +626,21 @@ impl Drawing<'_> {
     }
 }
 
+/// Where the rows of the table are drawn: a row goes on to the next one's begin.
+fn hover(buckets: &[&Bucket], data: &RoundTrip, plot: Plot) -> Hover {
+    let x = |at: i64| plot.x(place(data.period, UtcMicros(at)));
+    let begins = buckets.chunks(together(buckets)).filter_map(|chunk| chunk.first());
+    let edges = begins.map(|bucket| x(bucket.start));
+    Hover::table(edges.chain(buckets.last().map(|bucket| x(bucket.end))), [])
+}
+
+/// How many buckets a row of the table is about.
+fn together(buckets: &[&Bucket]) -> usize {
+    buckets.len().div_ceil(MOST_ROWS).max(1)
+}
+
 fn table(buckets: &[&Bucket], data: &RoundTrip, voice: &dyn Voice) -> Data {
-    let together = buckets.len().div_ceil(MOST_ROWS).max(1);
+    let together = together(buckets);
     // Of joined buckets no percentile is known, only those of each.
     let [low, middle, high] = if together == 1 {
         ["p5", "median", "p95"]
@@ -666,10 +680,7 @@ fn table(buckets: &[&Bucket], data: &RoundTrip, voice: &dyn Voice) -> Data {
             ]
         })
         .collect();
-    Data {
-        heads: heads.into(),
-        rows,
-    }
+    Data::new(heads.into(), rows)
 }
 
 #[cfg(test)]
@@ -737,9 +748,9 @@ mod tests {
         let (data, voice) = samples::round_trip_many();
         let chart = chart(&data, &voice);
         assert!(chart.svg.len() < 150_000, "{} bytes", chart.svg.len());
-        assert!(chart.data.rows.len() <= MOST_ROWS);
+        assert!(chart.data.len() <= MOST_ROWS);
         assert!(
-            chart.data.rows.iter().any(|row| row[4].text == "9.87\u{a0}s"),
+            chart.data.rows().any(|row| row[4].text == "9.87\u{a0}s"),
             "the peak is in the table"
         );
     }

@@ -4,7 +4,7 @@ use jiff::{civil::date, tz::TimeZone};
 use mailqos_core::model::UtcMicros;
 
 use super::{
-    Chart, English, Measure, WIDTH,
+    Chart, English, Figure, Measure, WIDTH,
     axis::Stretch,
     budget::{Budget, Budgets},
     distribution::Distribution,
@@ -50,17 +50,8 @@ pub(super) fn paris() -> English {
 
 /// As it is drawn and told.
 pub(super) fn shown(chart: &Chart) -> String {
-    let rows: Vec<String> = chart
-        .data
-        .rows
-        .iter()
-        .map(|row| {
-            row.iter()
-                .map(|datum| datum.text.as_str())
-                .collect::<Vec<_>>()
-                .join(" | ")
-        })
-        .collect();
+    let cells = |row: Vec<Figure<'_>>| row.iter().map(|cell| cell.text).collect::<Vec<_>>().join(" | ");
+    let rows: Vec<String> = chart.data.rows().map(cells).collect();
     format!(
         "{}\n{}\n{}\n{}×{}\n{}\n{}\n{}",
         chart.title,

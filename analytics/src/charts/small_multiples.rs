@@ -77,7 +77,7 @@ pub fn chart(data: &SmallMultiples, voice: &dyn Voice) -> Chart {
     let lines = data.panels.len().max(1).div_ceil(columns);
     let height = (pitch * lines as f64 + 16.0).ceil();
     let finding = finding(data, range, voice);
-    let pen = |canvas: &mut Canvas<'_>| {
+    let pen = |canvas: &mut Canvas| {
         if data.panels.is_empty() {
             canvas.text(voice.t("no monitors"), left, 20.0, At::Start, Ink::Grey, TEXT);
         }
@@ -154,7 +154,7 @@ fn name_width(panel: &Panel) -> f64 {
 }
 
 /// Few labels, since the panels are small.
-fn times(canvas: &mut Canvas<'_>, plot: Plot, span: Stretch, voice: &dyn Voice) {
+fn times(canvas: &mut Canvas, plot: Plot, span: Stretch, voice: &dyn Voice) {
     let ticks = time_ticks(span, plot.width(), SMALL, voice);
     let every = ticks.len().div_ceil(4).max(1);
     for tick in ticks.iter().step_by(every) {
@@ -229,12 +229,12 @@ fn table(data: &SmallMultiples, voice: &dyn Voice) -> Data {
             ]
         })
         .collect();
-    Data {
-        heads: ["monitor", "lowest p5", "median", "p95", "highest p95", "failed tests"]
+    Data::new(
+        ["monitor", "lowest p5", "median", "p95", "highest p95", "failed tests"]
             .map(|head| voice.t(head).to_owned())
             .into(),
         rows,
-    }
+    )
 }
 
 #[cfg(test)]
@@ -258,6 +258,6 @@ mod tests {
         data.panels[1].typical = None;
         let chart = chart(&data, &voice);
         assert!(chart.svg.contains(">no values<"));
-        assert_eq!(chart.data.rows[1][2].text, "–");
+        assert_eq!(chart.data.rows().nth(1).expect("a row")[2].text, "–");
     }
 }

@@ -66,7 +66,7 @@ pub fn chart(data: &Sparkline, voice: &dyn Voice) -> Chart {
         }
     };
     let at = |(x, value): (f64, f64)| (plot.x(x), plot.y(level(value)));
-    let pen = |canvas: &mut Canvas<'_>| {
+    let pen = |canvas: &mut Canvas| {
         for run in known.chunk_by(|one, other| other.0 == one.0 + 1) {
             let points: Vec<(f64, f64)> = run.iter().map(|(index, value)| (place(*index), *value)).collect();
             let drawn: Vec<(f64, f64)> = m4(&points, width as usize).into_iter().map(at).collect();
@@ -101,10 +101,7 @@ pub fn chart(data: &Sparkline, voice: &dyn Voice) -> Chart {
         title: "",
         subtitle: sentence(&[&data.metric]),
         finding,
-        data: Data {
-            heads: vec!["#".to_owned(), data.metric.clone()],
-            rows,
-        },
+        data: Data::new(vec!["#".to_owned(), data.metric.clone()], rows),
     }
     .chart(width, f64::from(height), pen)
 }

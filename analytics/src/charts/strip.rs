@@ -5,7 +5,7 @@ use mailqos_core::model::UtcMicros;
 use super::{
     Chart, Data, Datum, Measure,
     axis::{Stretch, place},
-    canvas::{At, Canvas, NAMES, SMALL, TEXT, text_width, widest},
+    canvas::{At, Canvas, Hover, NAMES, SMALL, TEXT, text_width, widest},
     palette::Ink,
     plot::{Plot, Said, hatched, in_lines, moment, period, sentence},
     voice::{DASH, Voice},
@@ -128,7 +128,7 @@ pub fn chart(data: &Strip, voice: &dyn Voice) -> Chart {
     };
     let height = (plot.bottom + 24.0).ceil();
     let finding = finding(data, voice);
-    let pen = |canvas: &mut Canvas<'_>| {
+    let pen = |canvas: &mut Canvas| {
         key.draw(canvas);
         if data.rows.is_empty() {
             canvas.text(
@@ -140,11 +140,23 @@ pub fn chart(data: &Strip, voice: &dyn Voice) -> Chart {
                 TEXT,
             );
         }
-        for (index, (row, cells)) in data.rows.iter().zip(&rows).enumerate() {
-            let middle = plot.top + pitch * (index as f64 + 0.5);
-            canvas.name(&row.name, left - 10.0, middle + 4.0, At::End, names);
-            strip(canvas, plot, cells, data.period, (middle, pitch * 0.8), voice);
-            canvas.name(&row.figure, f64::from(width), middle + 4.0, At::End, figures);
+        let middle = |index: usize| plot.top + pitch * (index as f64 + 0.5);
+        // Where nothing is drawn above it, this line says that nothing is known.
+        for index in 0..rows.len() {
+            let y = middle(index);
+            canvas.line((plot.left, y), (plot.right, y), Ink::Mist, 0.75);
+        }
+        // State by state, so that what looks alike is one path.
+        for layer in LAYERS {
+            for (index, cells) in rows.iter().enumerate() {
+                strip(canvas, plot, cells, data.period, (middle(index), pitch * 0.8), layer);
+            }
+        }
+        for (index, row) in data.rows.iter().enumerate() {
+            canvas.name(&row.name, left - 10.0, middle(index) + 4.0, At::End, names);
+        }
+        for (index, row) in data.rows.iter().enumerate() {
+            canvas.name(&row.figure, f64::from(width), middle(index) + 4.0, At::End, figures);
         }
         plot.time_axis(canvas, data.period, (plot.bottom + 2.0, f64::from(width)), voice);
     };
@@ -156,6 +168,35 @@ pub fn chart(data: &Strip, voice: &dyn Voice) -> Chart {
         data: table(data, voice),
     }
     .chart(width, height, pen)
+    .hovering(&hover(&rows, data.period, plot, voice))
+}
+
+/// What is said of each cell, where all rows have the same ones.
+fn hover(rows: &[Vec<Cell>], whole: Stretch, plot: Plot, voice: &dyn Voice) -> Hover {
+    let Some(first) = rows.first() else {
+        return Hover::default();
+    };
+    let alike = |row: &Vec<Cell>| {
+        let spans = row.iter().zip(first);
+        row.len() == first.len() && spans.fold(true, |all, (one, other)| all && one.span == other.span)
+    };
+    if !rows.iter().all(alike) {
+        return Hover::default();
+    }
+    let x = |at: UtcMicros| plot.x(place(whole, at));
+    let edges = first.iter().map(|cell| x(cell.span.from));
+    let edges = edges.chain(first.last().map(|cell| x(cell.span.to)));
+    let tall = (plot.bottom - plot.top) / rows.len() as f64;
+    let said = |cell: &Cell| match cell.state() {
+        State::Maintenance => voice.t("maintenance").to_owned(),
+        State::Unknown => voice.t("no tests").to_owned(),
+        _ => format!("{}|{}", voice.count(cell.failed), voice.count(cell.tests)),
+    };
+    Hover::table(edges, (0..=rows.len()).map(|row| plot.top + row as f64 * tall)).saying(
+        first.iter().map(|cell| moment(cell.span.from, voice)).collect(),
+        rows.iter().map(|row| row.iter().map(said).collect()).collect(),
+        voice.t("{0}: {1} of {2} tests failed"),
+    )
 }
 
 /// Cells wide enough to be seen: neighbours joined, their tests added up.
@@ -188,28 +229,36 @@ fn joined(row: &Row, whole: Stretch, width: f64) -> Vec<Cell> {
     cells
 }
 
-fn strip(
-    canvas: &mut Canvas<'_>,
-    plot: Plot,
-    cells: &[Cell],
-    whole: Stretch,
-    (middle, tall): (f64, f64),
-    voice: &dyn Voice,
-) {
+/// What is drawn of all cells before the next is drawn of any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layer {
+    /// What succeeded.
+    Calm,
+    /// What failed.
+    Failed,
+    /// Maintenance.
+    Hatched,
+}
+
+/// All of them, from the bottom to the top.
+pub(super) const LAYERS: [Layer; 3] = [Layer::Calm, Layer::Failed, Layer::Hatched];
+
+fn strip(canvas: &mut Canvas, plot: Plot, cells: &[Cell], whole: Stretch, (middle, tall): (f64, f64), layer: Layer) {
     let top = middle - tall / 2.0;
     let x = |at: UtcMicros| plot.x(place(whole, at));
-    // Where nothing is drawn above it, this line says that nothing is known.
-    canvas.line((plot.left, middle), (plot.right, middle), Ink::Mist, 0.75);
     let usual = cells
         .get(cells.len() / 2)
         .map_or(0.0, |cell| x(cell.span.to) - x(cell.span.from));
     let gap = if usual >= 4.0 { 1.0 } else { 0.0 };
-    // Without gaps equal neighbours are one area.
+    // Without gaps neighbours that look alike in this layer are one area.
+    let looks = |cell: &Cell| match (cell.state(), layer) {
+        (State::Ok | State::Some, Layer::Calm) => Some(State::Ok),
+        (State::Some, Layer::Failed) => Some(State::Some),
+        (State::Maintenance, Layer::Hatched) => Some(State::Maintenance),
+        _ => None,
+    };
     let runs = cells.chunk_by(|one, other| {
-        gap == 0.0
-            && one.span.to == other.span.from
-            && one.state() == other.state()
-            && matches!(one.state(), State::Ok | State::Maintenance)
+        gap == 0.0 && one.span.to == other.span.from && looks(one).is_some() && looks(one) == looks(other)
     });
     for run in runs {
         let (Some(first), Some(last)) = (run.first(), run.last()) else {
@@ -217,45 +266,54 @@ fn strip(
         };
         let (from, to) = (x(first.span.from), x(last.span.to));
         let width = (to - from - gap).max(0.5);
-        let words = if run.len() == 1 {
-            first.words(voice)
-        } else {
-            String::new()
-        };
-        mark(canvas, (from, top), (width, tall), first, (tall * 0.1, &words));
+        if run.len() > 1 && layer == Layer::Calm {
+            // What failed lies on top of it.
+            canvas.rect(from, top, width, tall, Ink::Calm);
+            continue;
+        }
+        if run.len() > 1 && layer == Layer::Failed {
+            let bottom = top + tall;
+            let steps = run.iter().flat_map(|cell| {
+                let above = bottom - part(cell, tall);
+                [(x(cell.span.from), above), (x(cell.span.to), above)]
+            });
+            let outline: Vec<_> = [(from, bottom)]
+                .into_iter()
+                .chain(steps)
+                .chain([(to, bottom)])
+                .collect();
+            canvas.polygon(&outline, Ink::Failed);
+            continue;
+        }
+        mark(canvas, ((from, top), (width, tall)), first, (tall * 0.1, ""), layer);
     }
+}
+
+/// How tall the failed part of a cell is: never too little to be seen, never as much as all.
+fn part(cell: &Cell, tall: f64) -> f64 {
+    let share = cell.failed as f64 / cell.tests.max(1) as f64;
+    (tall * (0.14 + 0.7 * share)).max(2.0)
 }
 
 /// A cell: its state by colour and by shape. Where all failed it goes beyond its row on both sides by so much: an outage is
 /// found by its outline.
 pub(super) fn mark(
-    canvas: &mut Canvas<'_>,
-    (left, top): (f64, f64),
-    (width, tall): (f64, f64),
+    canvas: &mut Canvas,
+    ((left, top), (width, tall)): ((f64, f64), (f64, f64)),
     cell: &Cell,
     (beyond, words): (f64, &str),
+    layer: Layer,
 ) {
-    match cell.state() {
-        State::Ok => {
-            canvas.rect(left, top, width, tall, Ink::Calm);
-            canvas.title(words);
-        }
-        State::Some => {
-            let share = cell.failed as f64 / cell.tests as f64;
-            // Never too little to be seen, never as much as all.
-            let part = (tall * (0.14 + 0.7 * share)).max(2.0);
-            canvas.rect(left, top, width, tall - part, Ink::Calm);
-            canvas.title(words);
-            canvas.rect(left, top + tall - part, width, part, Ink::Failed);
-            canvas.title(words);
-        }
-        State::All => {
-            canvas.rect(left, top - beyond, width, tall + 2.0 * beyond, Ink::Failed);
-            canvas.title(words);
-        }
-        State::Maintenance => hatched(canvas, (left, top), (width, tall), words),
-        State::Unknown => {}
+    let part = part(cell, tall);
+    match (cell.state(), layer) {
+        (State::Ok, Layer::Calm) => canvas.rect(left, top, width, tall, Ink::Calm),
+        (State::Some, Layer::Calm) => canvas.rect(left, top, width, tall - part, Ink::Calm),
+        (State::Some, Layer::Failed) => canvas.rect(left, top + tall - part, width, part, Ink::Failed),
+        (State::All, Layer::Failed) => canvas.rect(left, top - beyond, width, tall + 2.0 * beyond, Ink::Failed),
+        (State::Maintenance, Layer::Hatched) => return hatched(canvas, (left, top), (width, tall), words),
+        _ => return,
     }
+    canvas.title(words);
 }
 
 /// What the cells mean: only what is there, in lines as wide as the paper.
@@ -278,7 +336,7 @@ impl Key {
         }
     }
 
-    pub(super) fn draw(&self, canvas: &mut Canvas<'_>) {
+    pub(super) fn draw(&self, canvas: &mut Canvas) {
         for (state, x, line, text) in &self.entries {
             let (x, top) = (*x, line + 2.0);
             match state {
@@ -405,10 +463,7 @@ pub(super) fn table(data: &Strip, voice: &dyn Voice) -> Data {
             ]
         })
         .collect();
-    Data {
-        heads: heads.map(|head| voice.t(head).to_owned()).into(),
-        rows,
-    }
+    Data::new(heads.map(|head| voice.t(head).to_owned()).into(), rows)
 }
 
 #[cfg(test)]
@@ -426,12 +481,11 @@ mod tests {
     fn a_failed_hour_of_a_year_is_still_seen() {
         let (data, voice) = samples::strip_year_of_hours();
         let chart = chart(&data, &voice);
-        assert_eq!(
-            chart.svg.matches("class=\"failed\"").count(),
-            data.rows.len() + 1,
-            "a mark a row, and the key"
-        );
-        assert!(chart.svg.len() < 60_000, "{} bytes", chart.svg.len());
+        // As areas, or as thick lines.
+        let paths = chart.svg.lines().filter(|line| line.contains("class=\"failed"));
+        let marks: usize = paths.map(|path| path.matches(['M', 'm']).count()).sum();
+        assert_eq!(marks, data.rows.len() + 1, "a mark a row, and the key");
+        assert!(chart.svg.len() < 15_000, "{} bytes", chart.svg.len());
     }
 
     proptest::proptest! {

@@ -158,6 +158,36 @@ impl Footer {
     pub(super) fn size(&self) -> usize {
         self.metadata.memory_size()
     }
+
+    /// Estimates how many bytes a decoded row takes of those columns of a query in which there is anything.
+    pub(super) fn bytes_per_row(&self, query: &SeriesQuery) -> usize {
+        let share = |name: &str| {
+            let (mut values, mut rows) = (0.0_f64, 0.0);
+            for group in self.metadata.row_groups() {
+                rows += group.num_rows() as f64;
+                for chunk in group.columns().iter().filter(|chunk| is_of(chunk, name)).take(1) {
+                    let nulls = chunk.statistics().and_then(Statistics::null_count_opt).unwrap_or(0);
+                    values += chunk.num_values() as f64 - nulls as f64;
+                }
+            }
+            if rows > 0.0 { values / rows } else { 0.0 }
+        };
+        let full = |name: &str, bytes: usize| if share(name) > 0.0 { bytes } else { 0 };
+        let sparse = |name: &str, bytes: usize| if share(name) > SPARSE { bytes } else { 0 };
+        let metrics: usize = query.metrics.iter().map(|metric| full(&metric.column(), 4)).sum();
+        let columns = query.columns.iter().map(|column| match column {
+            Column::Stage => sparse("stage", 1),
+            Column::Error => sparse("error", 16),
+            Column::SmtpReplyCode => sparse("smtp_reply_code", 8),
+            Column::TestInterval => full("test_interval_us", 4),
+            Column::MaxRoundTrip => full("max_round_trip_us", 4),
+            Column::Unverified => full("tls_unverified", 1),
+            // The stations of a mail, about: a third of them is the first leaf's share of rows.
+            Column::Hops => full("hops", 150),
+        });
+        // started_at and outcome; exclusion and provisional state, where there is any.
+        9 + full("excluded", 1) + full("settled", 1) + metrics + columns.sum::<usize>()
+    }
 }
 
 /// The row groups of a file, and the footer that they are from.
@@ -642,6 +672,28 @@ fn hops(frame: &DataFrame) -> Option<Vec<Way>> {
     Some(ways)
 }
 
+/// A column with something in fewer rows than this share of them is held without the others.
+const SPARSE: f64 = 0.1;
+
+/// A column of which most rows may have nothing: errors and what belongs to them take little room.
+enum Filled<T> {
+    All(Vec<T>),
+    /// The rows that have something, ascending.
+    Few(Vec<(u32, T)>),
+}
+
+impl<T: Clone + Default + PartialEq> Filled<T> {
+    fn of(column: Vec<T>) -> Self {
+        let nothing = T::default();
+        let filled = column.iter().filter(|value| **value != nothing).count();
+        if filled as f64 > column.len() as f64 * SPARSE {
+            return Self::All(column);
+        }
+        let rows = (0_u32..).zip(column);
+        Self::Few(rows.filter(|(_, value)| *value != nothing).collect())
+    }
+}
+
 /// The decoded rows of a file that a batch needs.
 #[derive(Default)]
 pub(super) struct Part {
@@ -654,9 +706,9 @@ pub(super) struct Part {
     outcome: Vec<Outcome>,
     excluded: Option<Vec<Option<Exclusion>>>,
     provisional: Option<Vec<bool>>,
-    stage: Option<Vec<Option<Stage>>>,
-    error: Option<Vec<Option<Arc<str>>>>,
-    smtp_reply_code: Option<Vec<Option<i32>>>,
+    stage: Option<Filled<Option<Stage>>>,
+    error: Option<Filled<Option<Arc<str>>>>,
+    smtp_reply_code: Option<Filled<Option<i32>>>,
     test_interval: Option<Durations>,
     max_round_trip: Option<Durations>,
     unverified: Option<Vec<bool>>,
@@ -773,9 +825,9 @@ impl Part {
             outcome,
             excluded,
             provisional,
-            stage,
-            error,
-            smtp_reply_code,
+            stage: stage.map(Filled::of),
+            error: error.map(Filled::of),
+            smtp_reply_code: smtp_reply_code.map(Filled::of),
             test_interval,
             max_round_trip,
             unverified,
@@ -835,6 +887,8 @@ impl Part {
         let names: Vec<Arc<str>> = self.monitors().cloned().collect();
         self.place(&names);
         let mut series = Series::default();
+        // No more room than is needed: there are many files.
+        series.reserve((0..names.len()).map(|number| self.count(number)).sum(), query);
         let mut monitors = Vec::with_capacity(names.len());
         for (number, name) in names.into_iter().enumerate() {
             let first = series.len();
@@ -856,9 +910,9 @@ impl Part {
             outcome: series.outcome,
             excluded: known(series.excluded),
             provisional: known(series.provisional),
-            stage: known(series.stage),
-            error: known(series.error),
-            smtp_reply_code: known(series.smtp_reply_code),
+            stage: known(series.stage).map(Filled::of),
+            error: known(series.error).map(Filled::of),
+            smtp_reply_code: known(series.smtp_reply_code).map(Filled::of),
             unverified: known(series.unverified),
             hops: known(series.hops),
         }
@@ -881,10 +935,10 @@ impl Part {
         rows.add(self.provisional.as_deref(), before, &mut series.provisional);
         for column in &query.columns {
             match column {
-                Column::Stage => rows.add(self.stage.as_deref(), before, &mut series.stage),
-                Column::Error => rows.add(self.error.as_deref(), before, &mut series.error),
+                Column::Stage => rows.add_filled(self.stage.as_ref(), before, &mut series.stage),
+                Column::Error => rows.add_filled(self.error.as_ref(), before, &mut series.error),
                 Column::SmtpReplyCode => {
-                    rows.add(self.smtp_reply_code.as_deref(), before, &mut series.smtp_reply_code);
+                    rows.add_filled(self.smtp_reply_code.as_ref(), before, &mut series.smtp_reply_code);
                 }
                 Column::TestInterval => rows.durations(self.test_interval.as_ref(), before, &mut series.test_interval),
                 Column::MaxRoundTrip => {
@@ -931,6 +985,32 @@ impl Chosen<'_> {
             }
             None if to.is_empty() => {}
             None => to.resize(before + self.len(), T::default()),
+        }
+    }
+
+    /// As [`Chosen::add`], of a column of which most rows may have nothing.
+    fn add_filled<T: Clone + Default>(&self, from: Option<&Filled<T>>, before: usize, to: &mut Vec<T>) {
+        let few = match from {
+            Some(Filled::All(all)) => return self.add(Some(all), before, to),
+            Some(Filled::Few(few)) => few.as_slice(),
+            None => return self.add(None, before, to),
+        };
+        to.resize(before + self.len(), T::default());
+        match self {
+            Self::Range(rows) => {
+                let first = few.partition_point(|(row, _)| (*row as usize) < rows.start);
+                let inside = few[first..].iter().take_while(|(row, _)| (*row as usize) < rows.end);
+                for (row, value) in inside {
+                    to[before + *row as usize - rows.start] = value.clone();
+                }
+            }
+            Self::Picked(rows) => {
+                for (place, row) in (before..).zip(*rows) {
+                    if let Ok(found) = few.binary_search_by_key(row, |(row, _)| *row) {
+                        to[place] = few[found].1.clone();
+                    }
+                }
+            }
         }
     }
 

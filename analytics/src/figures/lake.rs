@@ -134,6 +134,8 @@ pub struct SeriesQuery {
     pub metrics: BTreeSet<Metric>,
     /// Which further columns to read.
     pub columns: BTreeSet<Column>,
+    /// About how many bytes of decoded samples are held at a time.
+    pub budget: usize,
 }
 
 impl SeriesQuery {
@@ -147,6 +149,7 @@ impl SeriesQuery {
             intervals: BTreeMap::new(),
             metrics: BTreeSet::new(),
             columns: BTreeSet::new(),
+            budget: BUDGET,
         }
     }
 
@@ -175,6 +178,13 @@ impl SeriesQuery {
     #[must_use]
     pub fn columns(mut self, columns: &[Column]) -> Self {
         self.columns.extend(columns);
+        self
+    }
+
+    /// Holds about so many bytes of decoded samples at a time.
+    #[must_use]
+    pub fn budget(mut self, bytes: usize) -> Self {
+        self.budget = bytes;
         self
     }
 
@@ -211,13 +221,6 @@ impl SeriesQuery {
     /// The UTC days of the period and its context.
     fn days(&self, context: Micros) -> RangeInclusive<Date> {
         (self.period.from - context).utc_date()..=UtcMicros((self.period.to + context).0 - 1).utc_date()
-    }
-
-    fn bytes_per_row(&self) -> usize {
-        // The stations of a mail, about.
-        let hops = if self.columns.contains(&Column::Hops) { 150 } else { 0 };
-        // started_at, outcome, exclusion, provisional; then four bytes a duration; text is only on failures.
-        11 + 4 * self.metrics.len() + 8 * self.columns.len() + hops
     }
 }
 
@@ -670,6 +673,8 @@ struct Plan<'lake> {
     files: Vec<&'lake LakeFile>,
     footers: Footers,
     wanted: Wanted,
+    /// Row groups have rows of other batches, too.
+    divides_groups: bool,
 }
 
 /// The footers of files that several batches read, as far as they were kept.
@@ -763,19 +768,21 @@ impl<'lake> SeriesIter<'lake> {
             names: self.query.monitors.clone(),
             ..Wanted::default()
         };
-        let per_row = self.query.bytes_per_row();
         let held = AtomicUsize::new(0);
         let found = self.lake.in_parallel(&files, |file| {
             let (groups, footer) = day_file::groups(file)?;
             let size = footer.size();
             let fits = held.fetch_add(size, Ordering::Relaxed) + size <= FOOTERS;
-            Ok((groups, fits.then_some(footer)))
+            let per_row = footer.bytes_per_row(&self.query);
+            Ok((groups, per_row, fits.then_some(footer)))
         })?;
         let groups: Vec<&Group> = found
             .iter()
             .filter_map(|(_, found)| found.as_ref())
-            .flat_map(|(groups, _)| groups)
+            .flat_map(|(groups, ..)| groups)
             .collect();
+        let per_row = found.iter().filter_map(|(_, found)| Some(found.as_ref()?.1)).max();
+        let per_row = per_row.unwrap_or_default();
         let readable: Vec<&LakeFile> = found
             .iter()
             .filter(|(_, groups)| groups.is_some())
@@ -787,12 +794,14 @@ impl<'lake> SeriesIter<'lake> {
             .filter(|group| wanted.may_be_in(group))
             .map(|group| group.rows)
             .sum();
-        let count = rows.saturating_mul(per_row).div_ceil(BUDGET);
+        let budget = self.query.budget;
+        let count = rows.saturating_mul(per_row).div_ceil(budget);
         if count <= 1 {
             return Ok(VecDeque::from([Plan {
                 files: readable,
                 footers: Footers::default(),
                 wanted,
+                divides_groups: false,
             }]));
         }
         let mut edges: BTreeMap<Arc<str>, usize> = BTreeMap::new();
@@ -803,30 +812,40 @@ impl<'lake> SeriesIter<'lake> {
         }
         let kept = found
             .into_iter()
-            .filter_map(|(index, found)| Some((files[index].path.clone(), found?.1?)));
+            .filter_map(|(index, found)| Some((files[index].path.clone(), found?.2?)));
         let footers: Footers = Arc::new(kept.collect());
-        let mut plans: VecDeque<Plan<'lake>> = VecDeque::new();
-        let (mut from, mut sum) = (None, 0_usize);
-        for (edge, rows) in edges {
-            if sum > 0 && (sum + rows).saturating_mul(per_row) > BUDGET {
-                plans.push_back(Plan {
-                    files: readable.clone(),
-                    footers: Arc::clone(&footers),
-                    wanted: Wanted {
+        let plan = |wanted: Wanted, divides_groups: bool| Plan {
+            files: readable.clone(),
+            footers: Arc::clone(&footers),
+            wanted,
+            divides_groups,
+        };
+        // Where the monitors are known by name, a batch may end within a row group: what else is in it is let go file by file.
+        let mut plans: VecDeque<Plan<'lake>> = if self.query.monitors.len() >= count {
+            let names: Vec<&String> = self.query.monitors.iter().collect();
+            let chunks = names.chunks(names.len().div_ceil(count));
+            let wanted = chunks.map(|names| Wanted {
+                names: names.iter().map(|name| (*name).clone()).collect(),
+                ..Wanted::default()
+            });
+            wanted.map(|wanted| plan(wanted, true)).collect()
+        } else {
+            let (mut plans, mut from, mut sum) = (VecDeque::new(), None, 0_usize);
+            for (edge, rows) in edges {
+                if sum > 0 && (sum + rows).saturating_mul(per_row) > budget {
+                    let wanted = Wanted {
                         from: from.replace(Arc::clone(&edge)),
                         to: Some(edge),
                         ..names()
-                    },
-                });
-                sum = 0;
+                    };
+                    plans.push_back(plan(wanted, false));
+                    sum = 0;
+                }
+                sum += rows;
             }
-            sum += rows;
-        }
-        plans.push_back(Plan {
-            files: readable.clone(),
-            footers: Arc::clone(&footers),
-            wanted: Wanted { from, ..names() },
-        });
+            plans.push_back(plan(Wanted { from, ..names() }, false));
+            plans
+        };
         if self.lake.skip_corrupt {
             // A file that is corrupt further back must be left out of the first batch as well.
             let sound = self.lake.in_parallel(&readable, |file| {
@@ -851,7 +870,12 @@ impl<'lake> SeriesIter<'lake> {
         let mut parts: Vec<Part> = self
             .lake
             .in_parallel(&plan.files, |file| {
-                Part::read(file, plan.footers.get(&file.path), &self.query, &plan.wanted)
+                let part = Part::read(file, plan.footers.get(&file.path), &self.query, &plan.wanted)?;
+                Ok(if plan.divides_groups {
+                    part.of_wanted(&self.query)
+                } else {
+                    part
+                })
             })?
             .into_iter()
             .filter_map(|(_, part)| part)

@@ -18,7 +18,7 @@ pub trait Value: Copy + Ord + Into<i64> {
 }
 
 /// More than there are bins: 256 for each power of two.
-const BINS: usize = 64 * 256;
+pub(super) const BINS: usize = 64 * 256;
 /// From so many values on they are put into bins first.
 const MANY: usize = 8192;
 /// Up to so many values are sorted rather than selected from.
@@ -166,7 +166,7 @@ fn highest_rank(n: usize, q: f64) -> usize {
 }
 
 /// Adds the ranks that a percentile is made of.
-fn needs(n: usize, q: f64, wanted: &mut Vec<usize>) {
+pub(super) fn needs(n: usize, q: f64, wanted: &mut Vec<usize>) {
     let (low, fraction) = rank(n, q);
     wanted.push(low);
     if fraction > 0.0 {
@@ -175,9 +175,14 @@ fn needs(n: usize, q: f64, wanted: &mut Vec<usize>) {
 }
 
 /// The values at some ranks of many.
-struct Ranked(Vec<(usize, i64)>);
+pub(super) struct Ranked(Vec<(usize, i64)>);
 
 impl Ranked {
+    /// Takes ranks in ascending order, each with its value.
+    pub(super) fn new(ranks: Vec<(usize, i64)>) -> Self {
+        Self(ranks)
+    }
+
     /// `values` may be reordered.
     fn of<T: Value>(values: &mut [T], mut ranks: Vec<usize>) -> Self {
         ranks.sort_unstable();
@@ -231,7 +236,7 @@ impl Ranked {
     }
 
     /// The percentile of `n` values of which these are the first.
-    fn percentile(&self, n: usize, q: f64) -> f64 {
+    pub(super) fn percentile(&self, n: usize, q: f64) -> f64 {
         let (low, fraction) = rank(n, q);
         let below = self.at(low) as f64;
         if fraction > 0.0 {

@@ -399,6 +399,14 @@ impl Values {
         }
     }
 
+    /// Adds a value.
+    pub fn push(&mut self, value: Micros) {
+        match self {
+            Self::Narrow(values) if fits(value.0) => values.push(value.0 as u32),
+            _ => self.widened().push(value.0),
+        }
+    }
+
     /// The median in microseconds, by reordering; `None` of nothing.
     pub fn median(&mut self) -> Option<f64> {
         fn middle<T: Copy + Ord + Into<i64>>(values: &mut [T]) -> Option<f64> {

@@ -61,6 +61,8 @@ pub struct Definition {
     pub each: Each,
     /// Which files are made.
     pub formats: BTreeSet<Format>,
+    /// A report of more chapters is an archive rather than one page of HTML.
+    pub chapters_on_a_page: usize,
     /// Folder of the files; the current one unless said otherwise.
     pub output: Option<PathBuf>,
     /// House style.
@@ -70,6 +72,10 @@ pub struct Definition {
     /// Where it goes.
     pub deliveries: Vec<Delivery>,
 }
+
+/// Chapters that one page of HTML has at most unless the definition says so: at about 50 kB each, a page of that many is still
+/// quick to open and small enough to send.
+pub const CHAPTERS_ON_A_PAGE: usize = 150;
 
 /// One report for all, or one each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -120,8 +126,10 @@ impl Each {
 /// A kind of file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Format {
-    /// One self-contained page.
+    /// One self-contained page; of a report of very many chapters, pages in an archive.
     Html,
+    /// Pages in an archive: one for each chapter, and one that leads to them.
+    Zip,
     /// Paginated.
     Pdf,
     /// A workbook of every figure shown.
@@ -134,8 +142,9 @@ pub enum Format {
 
 impl Format {
     /// All of them, by the word in a definition, which is also the file's extension.
-    pub const ALL: [(&'static str, Self); 5] = [
+    pub const ALL: [(&'static str, Self); 6] = [
         ("html", Self::Html),
+        ("zip", Self::Zip),
         ("pdf", Self::Pdf),
         ("xlsx", Self::Xlsx),
         ("csv", Self::Csv),
@@ -149,6 +158,7 @@ impl Format {
     pub fn extension(self) -> &'static str {
         match self {
             Self::Html => "html",
+            Self::Zip => "zip",
             Self::Pdf => "pdf",
             Self::Xlsx => "xlsx",
             Self::Csv => "csv",
@@ -160,6 +170,7 @@ impl Format {
     pub fn media_type(self) -> &'static str {
         match self {
             Self::Html => "text/html; charset=utf-8",
+            Self::Zip => "application/zip",
             Self::Pdf => "application/pdf",
             Self::Xlsx => "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
             Self::Csv => "text/csv; charset=utf-8",
@@ -342,6 +353,7 @@ pub fn of_template(config: Option<&Config>, name: &str) -> Result<Definition, Pr
                 language: theme.language.clone().unwrap_or_else(|| "en".to_owned()),
                 each: Each::All,
                 formats: Format::USUAL.into(),
+                chapters_on_a_page: CHAPTERS_ON_A_PAGE,
                 output: None,
                 theme,
                 schedule: None,
@@ -445,6 +457,7 @@ fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut P
     }
     let each = table.word("each", &Each::WORDS, problems).unwrap_or_default();
     let formats = formats(&mut table, problems);
+    let chapters: Option<u32> = table.get("chapters_on_a_page", problems);
     let output = table.get("output", problems);
     if let Some(layout) = read_layout(config, &mut table, problems) {
         template.layout = Some(layout);
@@ -473,6 +486,7 @@ fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut P
         language,
         each,
         formats,
+        chapters_on_a_page: chapters.map_or(CHAPTERS_ON_A_PAGE, |chapters| chapters as usize),
         output,
         theme,
         schedule,

@@ -84,10 +84,12 @@ pub fn requests(
 
 /// A mail has the page as its body: unless the definition says so, only the PDF is attached.
 fn wanted(delivery: &Delivery, format: Format, by_mail: bool) -> bool {
+    // A report of very many chapters is an archive where a page was wanted.
+    let is_page = matches!(format, Format::Html | Format::Zip);
     if delivery.formats.is_empty() {
-        !(by_mail && format == Format::Html)
+        !(by_mail && is_page)
     } else {
-        delivery.formats.contains(&format)
+        delivery.formats.contains(&format) || is_page && delivery.formats.contains(&Format::Html)
     }
 }
 

@@ -54,6 +54,7 @@ pub struct Document {
     /// The fixed words of the page, in the report's language.
     pub words: Words,
     /// The content, in order.
+    #[serde(skip)]
     pub blocks: Vec<Block>,
 }
 
@@ -562,6 +563,23 @@ impl Cell {
     }
 }
 
+/// Some blocks with those within columns and groups, in reading order.
+pub fn walk(blocks: &[Block]) -> Vec<&Block> {
+    fn visit<'a>(blocks: &'a [Block], all: &mut Vec<&'a Block>) {
+        for block in blocks {
+            all.push(block);
+            match block {
+                Block::Columns { columns } => columns.iter().for_each(|column| visit(column, all)),
+                Block::Group { blocks } => visit(blocks, all),
+                _ => {}
+            }
+        }
+    }
+    let mut all = Vec::new();
+    visit(blocks, &mut all);
+    all
+}
+
 impl Document {
     /// The blocks before the first page break.
     pub fn first_page(&self) -> &[Block] {
@@ -571,19 +589,7 @@ impl Document {
 
     /// All blocks, those within columns and groups too, in reading order.
     pub fn walk(&self) -> Vec<&Block> {
-        fn visit<'a>(blocks: &'a [Block], all: &mut Vec<&'a Block>) {
-            for block in blocks {
-                all.push(block);
-                match block {
-                    Block::Columns { columns } => columns.iter().for_each(|column| visit(column, all)),
-                    Block::Group { blocks } => visit(blocks, all),
-                    _ => {}
-                }
-            }
-        }
-        let mut all = Vec::new();
-        visit(&self.blocks, &mut all);
-        all
+        walk(&self.blocks)
     }
 
     /// The charts, in reading order.

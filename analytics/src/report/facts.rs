@@ -1,9 +1,6 @@
 //! What a report is made of: the samples of the selected monitors over a period, and the figures that most sections need.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
-};
+use std::collections::{BTreeSet, HashMap};
 
 use mailqos_core::{
     config::{self, Config},
@@ -11,16 +8,29 @@ use mailqos_core::{
     transcripts::Store,
 };
 
-use super::provenance::{Columns, Origin, Part};
-use crate::{
-    figures::{
-        AlarmLog, Bucket, Column, Counts, Lake, LakeError, Metric, Period, Series, SeriesQuery, Timeline, Unit, Values,
-        patterns::{self, Found},
-        percentiles::CONTRACT,
-        service_level::{self, LevelReport},
-    },
-    parallel,
+use super::{
+    digest::{Asked, Buckets, Digest, Needs},
+    provenance::{Columns, Origin, Part},
 };
+use crate::figures::{
+    AlarmLog, Bucket, Counts, Lake, LakeError, Metric, Period, Series, SeriesQuery, Timeline, Unit, Values,
+    patterns::{self, Found},
+    percentiles::CONTRACT,
+    service_level::{self, LevelReport},
+};
+
+/// What a report is made from, besides its definition.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// The samples.
+    pub lake: &'a Lake,
+    /// The configuration, where there is one.
+    pub config: Option<&'a Config>,
+    /// The present.
+    pub now: UtcMicros,
+    /// The moment at which the report says it was made; by default the end of the data, so that it can be reproduced.
+    pub made_at: Option<UtcMicros>,
+}
 
 /// The facts of one period.
 #[derive(Debug)]
@@ -47,12 +57,9 @@ pub struct Facts {
     pub doubles: Vec<String>,
     /// What this machine's probe has kept of conversations, where a configuration says where.
     pub transcripts: Option<Store>,
-    patterns: OnceLock<Vec<Found>>,
-    buckets: Mutex<BucketsOf>,
+    patterns: Vec<Found>,
+    buckets: Buckets,
 }
-
-/// The buckets of each period and unit that was asked for.
-type BucketsOf = HashMap<(UtcMicros, UtcMicros, Unit), Arc<[Bucket]>>;
 
 /// One monitor as seen from one site.
 #[derive(Debug)]
@@ -67,8 +74,8 @@ pub struct Monitor {
     pub object: Option<String>,
     /// Its labels.
     pub tags: BTreeSet<String>,
-    /// The samples.
-    pub series: Series,
+    /// What sections asked the samples.
+    pub digest: Digest,
     /// The counted tests of the period.
     pub counts: Counts,
     /// Median, p90, p95, p99 of the round trip, in microseconds.
@@ -136,16 +143,6 @@ impl Monitor {
     pub fn is_simulated(&self) -> bool {
         self.site == "simulated" || self.site.ends_with("-simulated")
     }
-
-    /// The values of a metric over the counted tests of the period.
-    pub fn values(&self, metric: Metric) -> Values {
-        values(&self.series, metric)
-    }
-
-    /// Percentiles of a metric over the counted tests of the period, in microseconds; `None` without a value.
-    pub fn percentiles<const N: usize>(&self, metric: Metric, qs: &[f64; N]) -> Option<[f64; N]> {
-        self.values(metric).percentiles(qs)
-    }
 }
 
 fn values(series: &Series, metric: Metric) -> Values {
@@ -154,86 +151,117 @@ fn values(series: &Series, metric: Metric) -> Values {
     values
 }
 
+/// Which monitors are read, and what of them.
+struct Reading<'a> {
+    source: Source<'a>,
+    /// Site and id of each.
+    chosen: BTreeSet<(String, String)>,
+    needs: &'a Needs,
+    period: &'a Period,
+}
+
+/// How many bytes of decoded samples are held at a time, about: of fewer, files would be read more often.
+const SAMPLES: usize = 160 << 20;
+
+impl Reading<'_> {
+    fn query(&self, period: &Period) -> SeriesQuery {
+        let sites: BTreeSet<&str> = self.chosen.iter().map(|(site, _)| site.as_str()).collect();
+        let query = SeriesQuery::new(period.clone())
+            .monitors(self.chosen.iter().map(|(_, id)| id.clone()))
+            .sites(sites)
+            .for_outages()
+            .budget(SAMPLES);
+        match self.source.config {
+            Some(config) => query.intervals(config),
+            None => query,
+        }
+    }
+
+    fn is_chosen(&self, series: &Series) -> bool {
+        self.chosen
+            .contains(&(series.site.to_string(), series.monitor.to_string()))
+    }
+
+    /// The part of the period that has passed. One that is not over ends a test interval after the last sample.
+    fn passed(&self) -> Result<Period, LakeError> {
+        let (period, now) = (self.period, self.source.now);
+        if period.to <= now || self.chosen.is_empty() {
+            return Ok(if period.to <= now {
+                period.clone()
+            } else {
+                passed(period, &[], now)
+            });
+        }
+        let ends = self.source.lake.map(&self.query(period), |series| {
+            self.is_chosen(series).then(|| End {
+                last: (!series.inside.is_empty()).then(|| series.at(series.inside.end - 1)),
+                interval: series.test_interval.iter().last().flatten(),
+            })
+        })?;
+        let ends: Vec<End> = ends.into_iter().flatten().collect();
+        Ok(passed(period, &ends, now))
+    }
+
+    /// The figures of the period before, by site and id.
+    fn before(&self) -> Result<HashMap<(String, String), Before>, LakeError> {
+        let before = self.period.previous();
+        let query = self.query(&before).metrics(&[Metric::RoundTrip]);
+        let config = self.source.config;
+        let found = self.source.lake.map(&query, |series| {
+            let figures = figures_before(config, series, &before)?;
+            Some(((series.site.to_string(), series.monitor.to_string()), figures))
+        })?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// The monitors, in the order of the lake: the samples of each are let go as soon as they have been asked.
+    fn monitors(&self, passed: &Period, buckets: &Buckets) -> Result<Vec<Monitor>, LakeError> {
+        let metrics: Vec<Metric> = self.needs.metrics().into_iter().collect();
+        let query = self.query(self.period).metrics(&metrics).columns(&self.needs.columns());
+        let asked = Asked {
+            needs: self.needs,
+            passed,
+            buckets,
+        };
+        let found = self.source.lake.map(&query, |series| {
+            self.is_chosen(series)
+                .then(|| monitor(self.source.config, series, asked))
+        })?;
+        Ok(found.into_iter().flatten().collect())
+    }
+}
+
 impl Facts {
-    /// Reads the samples of the selected monitors.
+    /// Reads the samples of the selected monitors and asks them what sections need.
     ///
     /// # Errors
     /// The lake can't be read.
-    pub fn load(
-        lake: &Lake,
-        config: Option<&Config>,
-        selection: &Selection,
-        period: &Period,
-        now: UtcMicros,
-    ) -> Result<Self, LakeError> {
+    pub fn load(source: Source<'_>, selection: &Selection, period: &Period, needs: &Needs) -> Result<Self, LakeError> {
+        let Source { lake, config, .. } = source;
         let known = lake.monitors(Some(period))?;
-        let chosen: BTreeSet<(String, String)> = known
-            .iter()
-            .filter(|(site, id)| selection.includes(config, site, id))
-            .map(|(site, id)| (site.to_string(), id.to_string()))
-            .collect();
-        let sites: BTreeSet<&str> = chosen.iter().map(|(site, _)| site.as_str()).collect();
-        let query = |period: &Period| {
-            SeriesQuery::new(period.clone())
-                .monitors(chosen.iter().map(|(_, id)| id.clone()))
-                .sites(sites.iter().copied())
+        let reading = Reading {
+            source,
+            chosen: known
+                .iter()
+                .filter(|(site, id)| selection.includes(config, site, id))
+                .map(|(site, id)| (site.to_string(), id.to_string()))
+                .collect(),
+            needs,
+            period,
         };
-        let with_intervals = |query: SeriesQuery| match config {
-            Some(config) => query.intervals(config),
-            None => query,
-        };
-        let now_query = query(period)
-            .metrics(&Metric::ALL)
-            .columns(&[
-                Column::Stage,
-                Column::Error,
-                Column::SmtpReplyCode,
-                Column::TestInterval,
-                Column::MaxRoundTrip,
-                Column::Hops,
-                Column::Unverified,
-            ])
-            .for_outages();
-        let now_query = with_intervals(now_query);
-        let (mut series, before) = if chosen.is_empty() {
-            (Vec::new(), Vec::new())
-        } else {
-            let before = period.previous();
-            let before_query = with_intervals(query(&before).metrics(&[Metric::RoundTrip]).for_outages());
-            (
-                lake.map(&now_query, |series| {
-                    let mut series = std::mem::take(series);
-                    series.leave_out_empty();
-                    let mut trips = values(&series, Metric::RoundTrip);
-                    let round_trip = (trips.len(), trips.percentiles(&CONTRACT));
-                    (Origin::of(&series, Columns::All), round_trip, series)
-                })?,
-                lake.map(&before_query, |series| figures_before(config, series, &before))?,
-            )
-        };
-        series.retain(|(.., series)| chosen.contains(&(series.site.to_string(), series.monitor.to_string())));
-        let last_sample = series
-            .iter()
-            .filter(|(.., series)| !series.inside.is_empty())
-            .map(|(.., series)| series.at(series.inside.end - 1))
-            .max();
-        let passed = passed(period, &series, last_sample, now);
-        let mut monitors: Vec<Monitor> = series
-            .into_iter()
-            .map(|(origin, round_trip, series)| {
-                let before = before
-                    .iter()
-                    .find(|(site, id, _)| **site == *series.site && **id == *series.monitor)
-                    .and_then(|(_, _, before)| before.as_ref())
-                    .map(|before| Before {
-                        counts: before.counts,
-                        round_trip: before.round_trip,
-                        downtime: before.downtime,
-                        origin: before.origin.clone(),
-                    });
-                monitor(config, (origin, round_trip, series), before, &passed)
-            })
-            .collect();
+        let passed = reading.passed()?;
+        let buckets = Buckets::default();
+        let mut monitors = Vec::new();
+        if !reading.chosen.is_empty() {
+            monitors = reading.monitors(&passed, &buckets)?;
+            let mut before = reading.before()?;
+            for monitor in &mut monitors {
+                monitor.before = before.remove(&(monitor.site.clone(), monitor.id.clone()));
+            }
+        }
+        let last_sample = monitors.iter().filter_map(|monitor| Some(monitor.digest.seen?.1)).max();
+        let answers = monitors.iter_mut().filter_map(|monitor| monitor.digest.answers.take());
+        let patterns = patterns::find(answers.collect());
         let several: BTreeSet<&str> = monitors.iter().map(|monitor| monitor.site.as_str()).collect();
         if several.len() > 1 {
             for monitor in &mut monitors {
@@ -245,9 +273,11 @@ impl Facts {
             Some(config) => levels(lake, config, selection, &passed)?,
             None => Vec::new(),
         };
+        let chosen = &reading.chosen;
         let log = AlarmLog::load(lake, &passed, &|site, id| {
             // The alarm of a probe's own recording stands for no monitor; whoever reads of its monitors must know.
-            sites.contains(site) && (id.starts_with("mailqos.") || chosen.contains(&(site.to_owned(), id.to_owned())))
+            let is_own = id.starts_with("mailqos.") && chosen.iter().any(|(of, _)| of == site);
+            is_own || chosen.contains(&(site.to_owned(), id.to_owned()))
         })?;
         let configured = config.iter().flat_map(|config| config.monitors.values());
         let names = configured.map(|monitor| (monitor.id.to_string(), monitor.name.clone()));
@@ -268,26 +298,19 @@ impl Facts {
             skipped,
             doubles: lake.doubles(),
             transcripts: config.map(Store::new),
-            patterns: OnceLock::new(),
-            buckets: Mutex::default(),
+            patterns,
+            buckets,
         })
     }
 
-    /// What stands out from chance in the samples of all monitors; found when first asked for, on all cores.
+    /// What stands out from chance in the samples of all monitors, where a section asked.
     pub fn patterns(&self) -> &[Found] {
-        self.patterns.get_or_init(|| {
-            let ask = |monitor: &Monitor| patterns::ask(&monitor.series, &self.passed);
-            patterns::find(parallel::map(&self.monitors, ask))
-        })
+        &self.patterns
     }
 
-    /// The buckets of a period, which monitors share: to find the hours of a year takes as long as to draw them.
-    pub fn buckets(&self, period: &Period, unit: Unit) -> Arc<[Bucket]> {
-        let mut known = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let buckets = known
-            .entry((period.from, period.to, unit))
-            .or_insert_with(|| period.buckets(unit).into());
-        Arc::clone(buckets)
+    /// The buckets of a period, which monitors share.
+    pub fn buckets(&self, period: &Period, unit: Unit) -> std::sync::Arc<[Bucket]> {
+        self.buckets.of(period, unit)
     }
 
     /// What was read for some of the monitors.
@@ -328,19 +351,19 @@ fn levels(lake: &Lake, config: &Config, selection: &Selection, passed: &Period) 
     Ok(reports)
 }
 
-/// What was read of a monitor: where it is from; how many round trips, and their p50, p90, p95 and p99; its samples.
-type Read = (Origin, (usize, Option<[f64; 4]>), Series);
+/// Where the samples of a monitor end.
+struct End {
+    /// When the last sample of the period began.
+    last: Option<UtcMicros>,
+    /// The last known test interval.
+    interval: Option<Micros>,
+}
 
 /// A period that is not over ends one test interval after the last sample.
-fn passed(period: &Period, series: &[Read], last: Option<UtcMicros>, now: UtcMicros) -> Period {
-    if period.to <= now {
-        return period.clone();
-    }
-    let interval = series
-        .iter()
-        .filter_map(|(.., series)| series.test_interval.iter().last().flatten())
-        .max()
-        .unwrap_or(Micros::from_secs(300));
+fn passed(period: &Period, ends: &[End], now: UtcMicros) -> Period {
+    let interval = ends.iter().filter_map(|end| end.interval).max();
+    let interval = interval.unwrap_or(Micros::from_secs(300));
+    let last = ends.iter().filter_map(|end| end.last).max();
     let end = last.map_or(now, |last| (last + interval).min(now.max(last + Micros(1))));
     period.until(end).unwrap_or_else(|| period.clone())
 }
@@ -351,13 +374,11 @@ fn configured<'a>(config: Option<&'a Config>, series: &Series) -> Option<&'a con
     monitors.find(|monitor| monitor.id.as_str() == &*series.monitor)
 }
 
-fn monitor(
-    config: Option<&Config>,
-    (origin, (round_trips, round_trip), series): Read,
-    before: Option<Before>,
-    passed: &Period,
-) -> Monitor {
-    let configured = configured(config, &series);
+/// A monitor, asked all that is needed; without the period before.
+fn monitor(config: Option<&Config>, series: &mut Series, asked: Asked<'_>) -> Monitor {
+    series.leave_out_empty();
+    let series = &*series;
+    let configured = configured(config, series);
     let in_samples = series
         .inside
         .clone()
@@ -370,6 +391,8 @@ fn monitor(
             .get(row)
             .is_none_or(|limit| Some(limit) == max_round_trip)
     };
+    let mut trips = values(series, Metric::RoundTrip);
+    let timeline = Timeline::of(series, asked.passed, configured.map(|monitor| monitor.test_interval));
     Monitor {
         site: series.site.to_string(),
         id: series.monitor.to_string(),
@@ -380,35 +403,31 @@ fn monitor(
                 .map_or_else(|| monitor.object.to_string(), |object| object.name.clone())
         }),
         tags: configured.map(|monitor| monitor.tags.clone()).unwrap_or_default(),
-        counts: Counts::of(&series, series.inside.clone()),
-        round_trip,
-        round_trips,
-        timeline: Timeline::of(&series, passed, configured.map(|monitor| monitor.test_interval)),
-        before,
-        origin,
+        counts: Counts::of(series, series.inside.clone()),
+        round_trips: trips.len(),
+        round_trip: trips.percentiles(&CONTRACT),
+        digest: Digest::of(series, &timeline, asked),
+        timeline,
+        before: None,
+        origin: Origin::of(series, Columns::All),
         max_round_trip,
         limit: max_round_trip.filter(|_| series.counted().all(is_limit)),
         unverified: series
             .unverified
             .get(series.inside.clone())
             .is_some_and(|tests| tests.contains(&true)),
-        series,
     }
 }
 
-type Earlier = (std::sync::Arc<str>, std::sync::Arc<str>, Option<Before>);
-
-fn figures_before(config: Option<&Config>, series: &Series, period: &Period) -> Earlier {
+/// A monitor's figures in the period before. One of which less than half is known is no measure for another.
+fn figures_before(config: Option<&Config>, series: &Series, period: &Period) -> Option<Before> {
     let counts = Counts::of(series, series.inside.clone());
-    let round_trip = values(series, Metric::RoundTrip).percentiles(&CONTRACT);
     let interval = configured(config, series).map(|monitor| monitor.test_interval);
     let timeline = Timeline::of(series, period, interval);
-    // A period of which less than half is known is no measure for another.
-    let before = (counts.tests() > 0 && timeline.coverage() >= 0.5).then_some(Before {
+    (counts.tests() > 0 && timeline.coverage() >= 0.5).then(|| Before {
         counts,
-        round_trip,
+        round_trip: values(series, Metric::RoundTrip).percentiles(&CONTRACT),
         downtime: timeline.downtime,
         origin: Origin::of(series, Columns::RoundTrip),
-    });
-    (series.site.clone(), series.monitor.clone(), before)
+    })
 }

@@ -6,7 +6,7 @@ use super::{
     facts::Monitor,
     locale::{DASH, Locale, is_nothing},
 };
-use crate::figures::{Counts, Metric, Outage, Values, percentiles};
+use crate::figures::{Counts, Metric, Outage, Packed, percentiles};
 
 /// Of fewer mails no percentile is told.
 const ENOUGH: usize = 20;
@@ -93,12 +93,8 @@ pub fn round_trip(monitors: &[&Monitor]) -> Option<[f64; 4]> {
     if let [only] = monitors {
         return only.round_trip;
     }
-    let mut trips = Values::default();
-    for monitor in monitors {
-        let series = &monitor.series;
-        series.values_into(Metric::RoundTrip, series.inside.clone(), &series.counting(), &mut trips);
-    }
-    trips.percentiles(&percentiles::CONTRACT)
+    let trips = monitors.iter().map(|monitor| monitor.digest.values(Metric::RoundTrip));
+    Packed::percentiles(trips, &percentiles::CONTRACT).try_into().ok()
 }
 
 /// The finding in one sentence, with its figure.
@@ -339,23 +335,15 @@ fn changed(monitor: &Monitor, (then, now): (f64, f64), locale: &Locale) -> Strin
 
 /// What the first failed test of an outage said.
 pub fn cause(monitor: &Monitor, outage: &Outage, locale: &Locale) -> String {
-    let series = &monitor.series;
-    let stage = series.stage.get(outage.row).copied().flatten();
-    let error = series.error.get(outage.row).cloned().flatten();
-    let outcome = series
-        .outcome
-        .get(outage.row)
-        .map(|outcome| outcome_word(*outcome, locale));
-    let round_trip = series.metric(Metric::RoundTrip).get(outage.row);
-    match (stage, error) {
-        (None, None) if round_trip.is_some() => {
-            let took = round_trip.map_or(0.0, |took| took.0 as f64);
-            locale.fill("late: it took {0}", &[&locale.duration(took)])
-        }
-        (Some(stage), Some(error)) => format!("{} ({stage})", error.trim_end_matches('.')),
-        (None, Some(error)) => error.trim_end_matches('.').to_owned(),
-        (Some(stage), None) => stage.to_string(),
-        (None, None) => outcome.unwrap_or(DASH).to_owned(),
+    let Some(cause) = monitor.digest.cause(outage.row) else {
+        return DASH.to_owned();
+    };
+    match (cause.stage, cause.error.as_deref(), cause.round_trip) {
+        (None, None, Some(took)) => locale.fill("late: it took {0}", &[&locale.duration(took.0 as f64)]),
+        (Some(stage), Some(error), _) => format!("{} ({stage})", error.trim_end_matches('.')),
+        (None, Some(error), _) => error.trim_end_matches('.').to_owned(),
+        (Some(stage), None, _) => stage.to_string(),
+        (None, None, None) => outcome_word(cause.outcome, locale).to_owned(),
     }
 }
 

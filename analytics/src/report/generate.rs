@@ -11,8 +11,10 @@ use std::{
 use jiff::tz::TimeZone;
 use mailqos_core::{config::Config, model::UtcMicros};
 
+pub use super::facts::Source;
 use super::{
     definition::{Definition, Each, Format},
+    digest::Needs,
     document::{Block, Document, Note, Status, Theme, Words},
     facts::{Facts, Monitor},
     findings,
@@ -24,7 +26,7 @@ use super::{
 };
 use crate::{
     charts::DRAWING,
-    figures::{Calendar, Lake, LakeError, Period, PeriodError},
+    figures::{Calendar, LakeError, Period, PeriodError},
     parallel, timing,
 };
 
@@ -60,19 +62,8 @@ pub struct Report {
     /// The report's period is not over, or some samples are not settled: it may yet say something else. That the period of a
     /// section of its own is not over is no reason: no wait settles that.
     pub provisional: bool,
-}
-
-/// What a report is made from, besides its definition.
-#[derive(Debug, Clone, Copy)]
-pub struct Source<'a> {
-    /// The samples.
-    pub lake: &'a Lake,
-    /// The configuration, where there is one.
-    pub config: Option<&'a Config>,
-    /// The present.
-    pub now: UtcMicros,
-    /// The moment that the report says it was made at; the end of the data unless said otherwise, so that it can be reproduced.
-    pub made_at: Option<UtcMicros>,
+    /// With more chapters, it is an archive rather than one page of HTML.
+    pub chapters_on_a_page: usize,
 }
 
 /// The calendar of a definition: its zone, or the configuration's.
@@ -96,7 +87,8 @@ pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -
         .ok_or_else(|| MediaError::Template("there are no texts at all".into()))?
         .with(definition.theme.formats.clone());
     let facts = timing::told("reading", || {
-        Facts::load(source.lake, source.config, &definition.selection, period, source.now)
+        let needs = needs(definition, None);
+        Facts::load(source, &definition.selection, period, &needs)
     })?;
     let mut others = BTreeMap::new();
     for placed in &definition.template.sections {
@@ -109,10 +101,8 @@ pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -
             None => period.clone(),
         };
         let selection = placed.selection.as_ref().unwrap_or(&definition.selection);
-        others.insert(
-            key,
-            Facts::load(source.lake, source.config, selection, &other, source.now)?,
-        );
+        let needs = needs(definition, Some(&key));
+        others.insert(key, Facts::load(source, selection, &other, &needs)?);
     }
     let theme = definition.theme.resolve();
     let unsettled = |facts: &Facts| facts.monitors.iter().any(|monitor| monitor.counts.provisional > 0);
@@ -131,6 +121,7 @@ pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -
                 stem: format!("{}-{}", unlike(stem, &mut stems), period_stem(period)),
                 document,
                 provisional,
+                chapters_on_a_page: definition.chapters_on_a_page,
             }
         })
         .collect();
@@ -144,6 +135,18 @@ pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -
 
 /// The facts of sections that have monitors or a period of their own.
 pub(super) type Others = BTreeMap<String, Facts>;
+
+/// What the sections need that show these facts: those of a key, or without one the report's own.
+fn needs(definition: &Definition, of: Option<&str>) -> Needs {
+    let mut needs = Needs::default();
+    for placed in &definition.template.sections {
+        let is_own = placed.selection.is_none() && placed.period.is_none();
+        if of.map_or(is_own, |of| key(placed, definition) == of) {
+            placed.section.needs(&mut needs);
+        }
+    }
+    needs
+}
 
 fn key(placed: &Placed, definition: &Definition) -> String {
     let selection = placed.selection.as_ref().unwrap_or(&definition.selection);
@@ -362,11 +365,8 @@ fn notes(seen: &[(&Facts, Vec<&Monitor>)], l: &Locale) -> Vec<Note> {
     let unsettled: BTreeSet<(&str, &str, i64)> = monitors()
         .filter(|monitor| monitor.counts.provisional > 0)
         .flat_map(|monitor| {
-            let series = &monitor.series;
-            let rows = series
-                .counted()
-                .filter(move |row| series.provisional.get(*row) == Some(&true));
-            rows.map(move |row| (&*monitor.site, &*monitor.id, series.started_at[row]))
+            let provisional = monitor.digest.provisional.iter();
+            provisional.map(|at| (&*monitor.site, &*monitor.id, at.0))
         })
         .collect();
     let unsettled = unsettled.len() as u64;
@@ -438,12 +438,18 @@ pub fn write(
         move |source| ReportError::Write { path, source }
     };
     fs::create_dir_all(folder).map_err(failed(folder))?;
-    // Each kind of file by itself, on all cores: one is written while another is still being set.
-    let formats: Vec<Format> = formats.iter().copied().collect();
-    let files = parallel::map(&formats, |format| {
+    let chapters = media::html::chapters(&report.document).len();
+    let made = |format: &Format| match format {
+        Format::Html if chapters > report.chapters_on_a_page => Format::Zip,
+        other => *other,
+    };
+    let formats: BTreeSet<Format> = formats.iter().map(made).collect();
+    let formats: Vec<Format> = formats.into_iter().collect();
+    let made = |format: &Format| {
         let bytes = timing::told(format.extension(), || {
             Ok::<_, MediaError>(match format {
                 Format::Html => media::html::render(&report.document, own)?.into_bytes(),
+                Format::Zip => media::html::archive(&report.document, own, &report.stem)?,
                 Format::Pdf => media::pdf::render(&report.document, own)?,
                 Format::Xlsx => media::data::xlsx::render(&report.document)?,
                 Format::Csv => media::data::csv::render(&report.document)?,
@@ -453,8 +459,13 @@ pub fn write(
         let path = folder.join(format!("{}.{}", report.stem, format.extension()));
         publish(&path, &bytes).map_err(failed(&path))?;
         Ok((*format, path))
-    });
-    files.into_iter().collect()
+    };
+    if chapters > report.chapters_on_a_page {
+        // Several files of a report of very many chapters would not fit into memory together.
+        return formats.iter().map(made).collect();
+    }
+    // Each kind of file by itself, on all cores: one is written while another is still being set.
+    parallel::map(&formats, made).into_iter().collect()
 }
 
 /// Writes a file so that nobody ever sees half of it.

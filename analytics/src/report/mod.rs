@@ -2,6 +2,7 @@
 
 pub mod definition;
 mod deliveries;
+pub mod digest;
 pub mod dispatch;
 pub mod document;
 pub mod facts;

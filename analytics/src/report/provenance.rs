@@ -173,13 +173,15 @@ impl Provenance {
             .replace('>', "\\u003e")
     }
 
-    /// Finds it in a report: HTML, PDF or JSON.
+    /// Finds it in a report: HTML, PDF, JSON or an archive of pages.
     ///
     /// # Errors
     /// There is none, or it contradicts itself.
     pub fn find(file: &[u8]) -> Result<Self, ProvenanceError> {
         let found = if file.starts_with(b"%PDF-") {
             streams(file).find_map(|stream| read(&stream))
+        } else if file.starts_with(b"PK\x03\x04") {
+            first_page(file).and_then(|page| read(&page))
         } else {
             read(file)
         };
@@ -261,6 +263,14 @@ fn read(bytes: &[u8]) -> Option<Provenance> {
         .into_iter()
         .next()?
         .ok()
+}
+
+/// The first page of an archive, which leads to the others.
+fn first_page(archive: &[u8]) -> Option<Vec<u8>> {
+    let mut archive = zip::ZipArchive::new(std::io::Cursor::new(archive)).ok()?;
+    let mut page = Vec::new();
+    archive.by_index(0).ok()?.take(MAX_BYTES).read_to_end(&mut page).ok()?;
+    Some(page)
 }
 
 /// The streams of a PDF, inflated; those that are not deflated are left out.

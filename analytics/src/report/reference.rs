@@ -177,6 +177,12 @@ pub const REPORTS: Reference = Reference {
                     )
                     .default("\"all\""),
                     Key::new("formats", Takes::SomeOf(FORMATS), "Which files are made.").default("[\"html\", \"pdf\"]"),
+                    Key::new(
+                        "chapters_on_a_page",
+                        Takes::of::<u32>(),
+                        "A report of more chapters is made as `zip` where `html` is wanted: an archive with a page for each.",
+                    )
+                    .default("150"),
                     Key::new("output", PATH, "The folder of its files.")
                         .otherwise("the current one; of scheduled reports one in the state folder"),
                     Key::new("schedule", Takes::Table(&["schedule"]), "When it is made by itself."),

@@ -11,7 +11,8 @@
 //! ```
 //!
 //! `ordinary` has nineteen months of two sites with outages, late mails, maintenance, shifts and alarms; `empty` no sample, `awful`
-//! only lost mails, `single` one sample, `one` a single monitor, `many` two hundred.
+//! only lost mails, `single` one sample, `one` a single monitor, `many` two hundred, or with `--monitors` fewer of them.
+//! `tests/page_fill.py` measures how full the pages are.
 
 use std::{
     fmt::Write as _,
@@ -59,6 +60,9 @@ struct Arguments {
     /// Only these templates.
     #[arg(long, value_delimiter = ',', default_values_t = TEMPLATES.map(str::to_owned))]
     template: Vec<String>,
+    /// Only the first so many monitors of the lake `many`.
+    #[arg(long)]
+    monitors: Option<usize>,
     /// The period of the reports.
     #[arg(long, default_value = "2025-10")]
     period: String,
@@ -101,13 +105,19 @@ fn make(arguments: &Arguments) -> Outcomes<()> {
             continue;
         }
         for template in &arguments.template {
-            let name = format!("{template}-{}", arguments.language);
+            let first = arguments.monitors.filter(|_| kind == "many");
+            let size = first.map_or_else(String::new, |count| format!("-{count}"));
+            let name = format!("{template}-{}{size}", arguments.language);
             let reports = folder.join("reports").join(name);
             let made = Command::new(binaries::binary("mailqos-analytics"))
                 .arg("--config")
                 .arg(folder.join("mailqos.toml"))
                 .args(["report", "--template", template, "--format", "html,pdf"])
                 .args(["--period", &arguments.period, "--language", &arguments.language])
+                .args(first.map(|count| {
+                    let ids: Vec<String> = (0..count).map(|number| format!("m{number:03}")).collect();
+                    format!("--monitors={}", ids.join(","))
+                }))
                 .arg("--output")
                 .arg(&reports)
                 .status()?;

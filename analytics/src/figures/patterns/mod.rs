@@ -326,10 +326,10 @@ fn worth(a: f64, b: f64) -> bool {
 }
 
 /// The shifts of a metric in a period, by themselves: for the chart of one monitor.
-pub fn shifts(found: &[Found], series: &Series, metric: Metric) -> Vec<(UtcMicros, f64, f64)> {
+pub fn shifts(found: &[Found], (site, monitor): (&str, &str), metric: Metric) -> Vec<(UtcMicros, f64, f64)> {
     found
         .iter()
-        .filter(|found| found.site == series.site && found.monitor == series.monitor)
+        .filter(|found| *found.site == *site && *found.monitor == *monitor)
         .filter_map(|found| match &found.pattern {
             Pattern::Shift {
                 metric: of,

@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use super::{
     MediaError, Medium, data_uri,
     mail_page::{MEASURES, compose},
-    raster, text,
+    one_by_one, raster, text,
     work::{Showing, Work},
 };
 use crate::report::document::{Document, Picture};
@@ -18,6 +18,8 @@ pub(super) static MEDIUM: Medium = Medium {
     escape: tera::escape_html,
     filters: |_| {},
     built_in: partials!("email", "html"),
+    fonts: |_| serde_json::Value::Null,
+    compose: one_by_one,
 };
 
 static SHOWING: Showing = Showing {

@@ -74,6 +74,11 @@ pub enum MediaError {
 const MAX_PAGE: usize = 256 << 20;
 /// No partial is larger.
 const MAX_PARTIAL: u64 = 4 << 20;
+/// The parts of a page: what stands before the first heading, table or chart; what follows it up to the first page break; the
+/// rest.
+const OPENING: usize = 0;
+const REMAINDER: usize = 1;
+const CONTENT: usize = 2;
 /// The layout that is used where there is no other.
 const PAGE: &str = "page";
 /// What stands before the name of a built-in partial that one's own may have replaced.
@@ -88,6 +93,23 @@ struct Medium {
     escape: EscapeFn,
     filters: fn(&mut Tera),
     built_in: &'static [(&'static str, &'static str)],
+    /// The fonts of a page with these texts, where the medium embeds them: `fonts`.
+    fonts: fn(&[&str]) -> Value,
+    /// Makes the markup of a chapter of that of its blocks; at the top of a page, or wherever the page is.
+    compose: fn(Vec<Set>, bool) -> String,
+}
+
+/// The markup of a block.
+struct Set {
+    kind: String,
+    /// How many rows it has, if it is a table.
+    rows: usize,
+    markup: String,
+}
+
+/// One block after the other, as they are.
+fn one_by_one(blocks: Vec<Set>, _at_top: bool) -> String {
+    blocks.into_iter().map(|block| block.markup).collect()
 }
 
 /// The media that have partials.
@@ -194,37 +216,62 @@ impl Partials {
         })
     }
 
-    /// The whole page, of a document as [`work`] prepares it.
-    fn page(&self, medium: &'static Medium, layout: Option<&str>, document: &Value) -> Result<String, MediaError> {
-        let none = Vec::new();
-        let blocks = document.get("blocks").and_then(Value::as_array).unwrap_or(&none);
+    /// The whole page, of a document as [`work`] prepares it: block by block, so that what partials see of each is gone before
+    /// the next.
+    fn page(
+        &self,
+        medium: &'static Medium,
+        layout: Option<&str>,
+        document: &Value,
+        blocks: &mut dyn Iterator<Item = Result<Value, MediaError>>,
+    ) -> Result<String, MediaError> {
         let mut common = Context::new();
         let mut context = Context::new();
         for (name, value) in document.as_object().into_iter().flatten() {
-            if name == "blocks" {
-                continue;
-            }
             let value = tera::Value::from_serializable(value);
             if matches!(name.as_str(), "words" | "theme" | "language") {
                 common.insert_value(name.clone(), value.clone());
             }
             context.insert_value(name.clone(), value);
         }
-        let kind = |block: &Value| block.get("kind").and_then(Value::as_str).map(str::to_owned);
-        let is_one_of = |kinds: &'static [&str]| {
-            move |block: &Value| kind(block).is_some_and(|kind| kinds.contains(&kind.as_str()))
-        };
         // What stands before the first page break is the first page; a list of contents may follow it, or its opening.
-        let first = blocks.iter().position(is_one_of(&["page_break"]));
-        let (first, rest) = blocks.split_at(first.unwrap_or(blocks.len()));
-        let opening = first.iter().position(is_one_of(&["heading", "table", "chart"]));
-        let (opening, remainder) = first.split_at(opening.unwrap_or(first.len()));
-        let opening = self.blocks(medium, &common, opening)?;
-        let remainder = self.blocks(medium, &common, remainder)?;
+        let mut parts = [String::new(), String::new(), String::new()];
+        let (mut part, mut set, mut length) = (OPENING, Vec::new(), 0);
+        for block in blocks {
+            let block = block?;
+            let kind = block.get("kind").and_then(Value::as_str).unwrap_or_default();
+            let next = match (part, kind) {
+                (_, "page_break") => CONTENT,
+                (OPENING, "heading" | "table" | "chart") => REMAINDER,
+                (part, _) => part,
+            };
+            if next != part || kind == "page_break" {
+                let chapter = std::mem::take(&mut set);
+                parts[part].push_str(&(medium.compose)(chapter, part == CONTENT));
+            }
+            part = next;
+            let markup = self.block(medium, &common, &block)?;
+            length += markup.len();
+            if length > MAX_PAGE {
+                return Err(MediaError::TooLarge);
+            }
+            if kind == "page_break" {
+                parts[part].push_str(&markup);
+            } else {
+                let rows = block.get("rows").and_then(Value::as_array).map_or(0, Vec::len);
+                let kind = kind.to_owned();
+                set.push(Set { kind, rows, markup });
+            }
+        }
+        parts[part].push_str(&(medium.compose)(set, part == CONTENT));
+        let [opening, remainder, content] = parts;
+        let said = document.to_string();
+        let fonts = (medium.fonts)(&[&said, &opening, &remainder, &content]);
+        context.insert_value("fonts", tera::Value::from_serializable(&fonts));
         context.insert("first_page", &format!("{opening}{remainder}"));
         context.insert("opening", &opening);
         context.insert("remainder", &remainder);
-        context.insert("content", &self.blocks(medium, &common, rest)?);
+        context.insert("content", &content);
         let own = layout.map(|layout| format!("{layout}.{}", self.extension));
         let page = own.filter(|layout| self.own.contains_key(layout));
         self.render(

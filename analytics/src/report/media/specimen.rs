@@ -6,7 +6,7 @@ use std::path::Path;
 use mailqos_core::model::UtcMicros;
 use serde_json::Value;
 
-use super::{MediaError, email, html, pdf};
+use super::{MediaError, email, html, pdf, work::Work};
 use crate::{
     charts::{Chart, Data, Datum},
     report::{
@@ -75,19 +75,14 @@ pub fn document(theme: Theme, layout: Option<String>) -> Document {
     let chart = |id: &str| ChartBlock {
         id: id.to_owned(),
         chart: Chart {
+            hover: String::new(),
             svg: SVG.to_owned(),
             width: 20,
             height: 10,
             title: "A chart".to_owned(),
             subtitle: "What is drawn".to_owned(),
             alternative: "What it shows".to_owned(),
-            data: Data {
-                heads: vec!["Day".to_owned()],
-                rows: vec![vec![Datum {
-                    text: "1".to_owned(),
-                    ..Datum::default()
-                }]],
-            },
+            data: Data::new(vec!["Day".to_owned()], vec![vec![Datum::text("1")]]),
         },
     };
     let transcript = Transcript {
@@ -208,8 +203,11 @@ pub fn variables() -> Vec<String> {
         }
     }
     let mut all = Vec::new();
-    if let Ok(value) = serde_json::to_value(document(Theme::default(), None)) {
-        visit(&value, "", &mut all);
+    // HTML has the most.
+    let document = document(Theme::default(), None);
+    if let Ok(work) = Work::new(&html::MEDIUM, &html::SHOWING, &document, None) {
+        visit(&work.document, "", &mut all);
+        visit(&Value::Array(work.blocks), "blocks", &mut all);
     }
     all.sort();
     all.dedup();

@@ -3,7 +3,7 @@
 use mailqos_core::config::{Problems, Table};
 
 use super::{Section, View, read_within};
-use crate::report::document::Block;
+use crate::report::{digest::Needs, document::Block};
 
 /// No page has room for more.
 const MOST: usize = 3;
@@ -43,5 +43,11 @@ impl Section for Columns {
         vec![Block::Columns {
             columns: columns.collect(),
         }]
+    }
+
+    fn needs(&self, needs: &mut Needs) {
+        for section in self.columns.iter().flatten() {
+            section.needs(needs);
+        }
     }
 }

@@ -9,8 +9,11 @@ use super::{
 };
 use crate::{
     charts::{WIDTH, distribution},
-    figures::{Metric, Values, delivered_within::LIMITS},
-    report::document::{Block, ChartBlock},
+    figures::{Metric, delivered_within::LIMITS},
+    report::{
+        digest::{Need, Needs},
+        document::{Block, ChartBlock},
+    },
 };
 
 #[derive(Debug)]
@@ -29,7 +32,12 @@ impl Section for Distribution {
         view.monitors
             .iter()
             .filter_map(|monitor| {
-                let values = sorted(monitor.values(self.metric));
+                let values: Vec<f64> = monitor
+                    .digest
+                    .values(self.metric)
+                    .iter()
+                    .map(|value| value as f64)
+                    .collect();
                 if values.is_empty() {
                     return None;
                 }
@@ -67,18 +75,7 @@ impl Section for Distribution {
             })
             .collect()
     }
-}
-
-/// Ascending, as the chart wants them: whole numbers are sorted in half the time.
-fn sorted(values: Values) -> Vec<f64> {
-    match values {
-        Values::Narrow(mut values) => {
-            values.sort_unstable();
-            values.into_iter().map(f64::from).collect()
-        }
-        Values::Wide(mut values) => {
-            values.sort_unstable();
-            values.into_iter().map(|value| value as f64).collect()
-        }
+    fn needs(&self, needs: &mut Needs) {
+        needs.add(Need::Values(self.metric));
     }
 }

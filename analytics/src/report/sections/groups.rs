@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 use mailqos_core::config::{Problems, Table as Toml};
 
 use super::{Section, View, availability::availability_cell};
-use crate::report::{
-    definition::Each,
-    document::{Block, Cell, Column, Row, Status, Table},
-    facts::Monitor,
-    findings::{self, Together},
-    locale::{DASH, decimals_for},
+use crate::{
+    figures::Metric,
+    report::{
+        definition::Each,
+        digest::{Need, Needs},
+        document::{Block, Cell, Column, Row, Status, Table},
+        facts::Monitor,
+        findings::{self, Together},
+        locale::{DASH, decimals_for},
+    },
 };
 
 #[derive(Debug)]
@@ -156,5 +160,9 @@ impl Section for Groups {
             rows,
             note: String::new(),
         })]
+    }
+
+    fn needs(&self, needs: &mut Needs) {
+        needs.add(Need::Values(Metric::RoundTrip));
     }
 }

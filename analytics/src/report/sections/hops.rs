@@ -6,8 +6,9 @@ use mailqos_core::config::{Problems, Table as Toml};
 
 use super::{Section, View};
 use crate::{
-    figures::percentiles,
+    figures::Packed,
     report::{
+        digest::{Need, Needs},
         document::{Block, Cell, Column, Row, Table},
         locale::DASH,
     },
@@ -25,42 +26,29 @@ pub(super) fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn 
     }))
 }
 
-/// What is known of a station.
+/// What is known of a station over several monitors.
 #[derive(Default)]
-struct Station {
+struct Together<'a> {
     mails: u64,
-    /// Of these, those that it passed with a clock in doubt.
     suspect: u64,
-    /// The sum of its first places in the paths, to list stations in the order in which mails pass them.
     places: u64,
-    delays: Vec<i64>,
+    delays: Vec<&'a Packed>,
 }
 
 impl Section for Hops {
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let l = view.locale;
-        let mut stations: BTreeMap<&str, Station> = BTreeMap::new();
+        let mut stations: BTreeMap<&str, Together<'_>> = BTreeMap::new();
         let mut mails = 0_u64;
         for monitor in &view.monitors {
-            let series = &monitor.series;
-            for row in series.counted() {
-                let Some(hops) = series.hops.get(row).and_then(Option::as_ref) else {
-                    continue;
-                };
-                mails += 1;
-                for (place, hop) in hops.iter().enumerate() {
-                    let station = stations.entry(hop.by.as_deref().unwrap_or("?")).or_default();
-                    // A mail may pass a server twice, and is one mail.
-                    let mut earlier = hops[..place].iter().filter(|earlier| earlier.by == hop.by);
-                    if earlier.clone().next().is_none() {
-                        station.mails += 1;
-                        station.places += place as u64;
-                    }
-                    station.suspect += u64::from(hop.clock_suspect && !earlier.any(|earlier| earlier.clock_suspect));
-                    station
-                        .delays
-                        .extend(hop.delay.filter(|_| !hop.clock_suspect).map(|delay| delay.0));
-                }
+            let found = &monitor.digest.stations;
+            mails += found.mails;
+            for (name, station) in &found.stations {
+                let sum = stations.entry(name).or_default();
+                sum.mails += station.mails;
+                sum.suspect += station.suspect;
+                sum.places += station.places;
+                sum.delays.push(&station.delays);
             }
         }
         if mails == 0 {
@@ -68,21 +56,21 @@ impl Section for Hops {
                 l.t("No mail said which way it took: the path is not known."),
             )];
         }
-        let mut all: Vec<(&str, Station)> = stations.into_iter().collect();
+        let mut all: Vec<(&str, Together<'_>)> = stations.into_iter().collect();
         let count = all.len();
         // Those that most mails pass are shown, in the order of the way.
         all.sort_by_key(|(name, station)| (std::cmp::Reverse(station.mails), *name));
         all.truncate(self.limit);
         all.sort_by(|(a_name, a), (b_name, b)| {
-            let place = |station: &Station| station.places as f64 / station.mails.max(1) as f64;
+            let place = |station: &Together<'_>| station.places as f64 / station.mails.max(1) as f64;
             place(a).total_cmp(&place(b)).then(a_name.cmp(b_name))
         });
         let rows = all
             .into_iter()
-            .map(|(name, mut station)| {
-                let values = (!station.delays.is_empty()).then(|| percentiles(&mut station.delays, &[0.5, 0.95]));
+            .map(|(name, station)| {
+                let values = Packed::percentiles(station.delays.iter().copied(), &[0.5, 0.95]);
                 let cell = |index: usize| {
-                    let value = values.as_ref().map(|values| values[index]);
+                    let value = values.get(index).copied();
                     Cell::number(
                         value.map_or_else(|| DASH.to_owned(), |value| l.duration(value)),
                         value.map(|value| value / 1e6),
@@ -123,5 +111,9 @@ impl Section for Hops {
                 String::new()
             },
         })]
+    }
+
+    fn needs(&self, needs: &mut Needs) {
+        needs.add(Need::Stations);
     }
 }

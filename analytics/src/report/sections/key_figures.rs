@@ -3,11 +3,15 @@
 use mailqos_core::config::{Problems, Table};
 
 use super::{Section, View};
-use crate::report::{
-    document::{Block, KeyFigure, Status},
-    facts::Monitor,
-    findings::{self, Together},
-    locale::{DASH, Locale, is_nothing},
+use crate::{
+    figures::Metric,
+    report::{
+        digest::{Need, Needs},
+        document::{Block, KeyFigure, Status},
+        facts::Monitor,
+        findings::{self, Together},
+        locale::{DASH, Locale, is_nothing},
+    },
 };
 
 #[derive(Debug)]
@@ -29,6 +33,10 @@ impl Section for KeyFigures {
                 coverage(&together, l),
             ],
         }]
+    }
+
+    fn needs(&self, needs: &mut Needs) {
+        needs.add(Need::Values(Metric::RoundTrip));
     }
 }
 

@@ -4,9 +4,11 @@ use mailqos_core::config::{Problems, Table};
 
 use super::{Section, View};
 use crate::{
-    figures::{Metric, Values},
-    parallel,
-    report::document::{Block, Span},
+    figures::{Metric, Packed},
+    report::{
+        digest::{Need, Needs},
+        document::{Block, Span},
+    },
 };
 
 #[derive(Debug)]
@@ -67,16 +69,18 @@ impl Section for Method {
             )),
         ]);
         let mut blocks = vec![Block::List { ordered: false, items }];
-        let mut errors = Values::default();
-        for mut more in parallel::map(&view.monitors, |monitor| monitor.values(Metric::RoundTripError)) {
-            errors.append(&mut more);
-        }
-        if let Some(values) = errors.percentiles(&[0.5, 0.99]) {
+        let errors = view.monitors.iter();
+        let errors = errors.map(|monitor| monitor.digest.values(Metric::RoundTripError));
+        if let [median, p99] = Packed::percentiles(errors, &[0.5, 0.99])[..] {
             blocks.push(Block::paragraph(l.fill(
                 "The landing of a mail was known to ± {0} in half of the tests, and to ± {1} in 99 % of them.",
-                &[&l.duration(values[0]), &l.duration(values[1])],
+                &[&l.duration(median), &l.duration(p99)],
             )));
         }
         blocks
+    }
+
+    fn needs(&self, needs: &mut Needs) {
+        needs.add(Need::Values(Metric::RoundTripError));
     }
 }

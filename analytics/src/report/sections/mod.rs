@@ -43,6 +43,7 @@ pub(super) use image::picture;
 pub(super) use percentiles::metric_name;
 
 use super::{
+    digest::Needs,
     document::Block,
     facts::{Facts, Monitor, Selection},
     locale::Locale,
@@ -52,6 +53,10 @@ use super::{
 pub trait Section: std::fmt::Debug + Send + Sync {
     /// What it shows of the facts; nothing where there is nothing to say.
     fn blocks(&self, view: &View<'_>) -> Vec<Block>;
+
+    /// Says what it will ask the samples, which are gone by the time its blocks are made; most sections ask nothing but what
+    /// is known of every monitor.
+    fn needs(&self, _needs: &mut Needs) {}
 }
 
 /// What a section sees.

@@ -1,21 +1,19 @@
 //! Several monitors over time: as lines in one chart where they are few, else a small chart for each on one common scale, the one
 //! with most failures first.
 
-use mailqos_core::{
-    config::{Problems, Table},
-    model::Micros,
-};
+use mailqos_core::config::{Problems, Table};
 
 use super::{
     Section, View,
     percentiles::{metric, metric_name},
-    round_trip::{buckets, buckets_by, failures, stretch},
+    round_trip::stretch,
 };
 use crate::{
     charts::{Chart, WIDTH, lines, small_multiples},
-    figures::{Metric, Unit},
+    figures::Metric,
     parallel,
     report::{
+        digest::{Need, Needs, line_of},
         document::{Block, ChartBlock},
         facts::Monitor,
     },
@@ -25,9 +23,6 @@ use crate::{
 const MOST: usize = 24;
 /// So many lines can be followed; more go into panels unless the definition says else.
 const FEW: usize = 4;
-/// From these lengths on a line has a point a day, and a week: it shows how things went, not the habits of the day.
-const LONG: Micros = Micros::from_secs(10 * 86_400);
-const VERY_LONG: Micros = Micros::from_secs(200 * 86_400);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
@@ -52,7 +47,7 @@ pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn
 impl Section for MonitorsChart {
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let mut monitors: Vec<&Monitor> = view.monitors.clone();
-        monitors.retain(|monitor| !monitor.series.inside.is_empty());
+        monitors.retain(|monitor| monitor.digest.seen.is_some());
         let few = if monitors.len() <= FEW {
             Shape::Lines
         } else {
@@ -79,21 +74,27 @@ impl Section for MonitorsChart {
             })
             .collect()
     }
+
+    fn needs(&self, needs: &mut Needs) {
+        needs.add(Need::Figures(self.metric));
+        if self.shape != Some(Shape::Panels) {
+            needs.add(Need::Line(self.metric));
+        }
+        if self.shape != Some(Shape::Lines) {
+            needs.add(Need::WholeSpread(self.metric));
+        }
+    }
 }
 
 impl MonitorsChart {
     /// The slowest first: only so many can be told apart.
     fn lines(&self, monitors: &[&Monitor], view: &View<'_>) -> Chart {
         let period = &view.facts.passed;
-        let unit = match period.duration() {
-            length if length < LONG => Unit::Hour,
-            length if length < VERY_LONG => Unit::Day,
-            _ => Unit::Week,
-        };
+        let unit = Some(line_of(period));
         let mut lines = parallel::map(monitors, |monitor| lines::Line {
             name: monitor.name.clone(),
             median: self.typical(monitor).map(|[median, _]| median),
-            buckets: buckets_by(&monitor.series, self.metric, period, unit),
+            buckets: monitor.digest.spread_over(self.metric, period, unit).to_vec(),
         });
         let median = |line: &lines::Line| line.median.unwrap_or(f64::MIN);
         lines.sort_by(|a, b| median(b).total_cmp(&median(a)).then_with(|| a.name.cmp(&b.name)));
@@ -114,7 +115,10 @@ impl MonitorsChart {
         if self.metric == Metric::RoundTrip {
             return monitor.round_trip.map(|figures| [figures[0], figures[2]]);
         }
-        monitor.percentiles(self.metric, &[0.5, 0.95])
+        monitor
+            .digest
+            .typical(self.metric)
+            .map(|figures| [figures[0], figures[2]])
     }
 
     fn panels(&self, monitors: &[&Monitor], view: &View<'_>) -> Chart {
@@ -123,8 +127,8 @@ impl MonitorsChart {
             name: monitor.name.clone(),
             figure: l.share(monitor.counts.ok, monitor.counts.tests()),
             typical: self.typical(monitor),
-            buckets: buckets(&monitor.series, self.metric, period),
-            failures: failures(monitor),
+            buckets: monitor.digest.spread_over(self.metric, period, None).to_vec(),
+            failures: monitor.digest.failures.clone(),
         });
         small_multiples::chart(
             &small_multiples::SmallMultiples {

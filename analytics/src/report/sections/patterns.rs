@@ -11,7 +11,11 @@ use super::{
 };
 use crate::{
     figures::{patterns::Found, significance::LEVEL},
-    report::{document::Block, pattern_words},
+    report::{
+        digest::{Need, Needs},
+        document::Block,
+        pattern_words,
+    },
 };
 
 #[derive(Debug)]
@@ -70,5 +74,9 @@ impl Section for Patterns {
             ));
         }
         vec![Block::List { ordered: false, items }, Block::paragraph(note)]
+    }
+
+    fn needs(&self, needs: &mut Needs) {
+        needs.add(Need::Patterns);
     }
 }

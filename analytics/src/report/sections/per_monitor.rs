@@ -5,7 +5,7 @@ use mailqos_core::config::{Problems, Table};
 use super::{Ids, Section, View, read_within};
 use crate::{
     parallel,
-    report::{document::Block, facts::Monitor},
+    report::{digest::Needs, document::Block, facts::Monitor},
 };
 
 #[derive(Debug)]
@@ -69,5 +69,11 @@ impl Section for PerMonitor {
             blocks
         });
         pages.into_iter().flatten().collect()
+    }
+
+    fn needs(&self, needs: &mut Needs) {
+        for section in &self.sections {
+            section.needs(needs);
+        }
     }
 }

@@ -4,9 +4,9 @@ use mailqos_core::config::{Problems, Table as Toml};
 
 use super::{Section, View};
 use crate::{
-    figures::{DeliveredPercentile, Metric, Summary, Values, percentiles::distribution},
-    parallel,
+    figures::{DeliveredPercentile, Metric, Summary},
     report::{
+        digest::{Need, Needs},
         document::{Block, Cell, Column, Row, Status, Table},
         locale::{DASH, Locale},
     },
@@ -53,34 +53,31 @@ pub(in crate::report) fn metric_name(metric: Metric, l: &Locale) -> &'static str
     })
 }
 
-const QS: [f64; 4] = [0.5, 0.9, 0.95, 0.99];
 /// The place of the percentile whose interval is told.
 const P95: usize = 2;
 
 impl Section for Percentiles {
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let l = view.locale;
-        let figures = parallel::map(&view.monitors, |monitor| {
-            let round_trip = self.metric == Metric::RoundTrip;
-            let tests = monitor.counts.tests() as usize;
-            let mut delivered = Vec::new();
-            let asked = round_trip.then_some((tests, &mut delivered));
-            let found = match &mut monitor.values(self.metric) {
-                Values::Narrow(values) => distribution(values, &QS, asked),
-                Values::Wide(values) => distribution(values, &QS, asked),
-            };
-            let none = (round_trip && tests > 0).then_some(DeliveredPercentile::NotDelivered);
-            let (summary, p95) = found.map_or((None, None), |mut found| {
-                (Some(found.summary), found.intervals.swap_remove(P95))
-            });
-            (*monitor, summary, p95, delivered.pop().or(none))
-        });
+        let figures: Vec<_> = view
+            .monitors
+            .iter()
+            .map(|monitor| {
+                let round_trip = self.metric == Metric::RoundTrip;
+                let none = (round_trip && monitor.counts.tests() > 0).then_some(DeliveredPercentile::NotDelivered);
+                let found = monitor.digest.figures(self.metric);
+                let summary = found.map(|found| &found.distribution.summary);
+                let p95 = found.and_then(|found| found.distribution.intervals.get(P95).copied().flatten());
+                let delivered = found.and_then(|found| found.delivered);
+                (*monitor, summary, p95, delivered.or(none))
+            })
+            .collect();
         if figures.iter().all(|(_, summary, ..)| summary.is_none()) {
             return Vec::new();
         }
         let medians = figures
             .iter()
-            .filter_map(|(_, summary, ..)| summary.as_ref())
+            .filter_map(|(_, summary, ..)| *summary)
             .flat_map(|summary| [summary.percentiles[0], summary.percentiles[2]]);
         let (unit, per) = Locale::unit_for(medians);
         let number = |micros: Option<f64>| {
@@ -93,15 +90,15 @@ impl Section for Percentiles {
         let rows = figures
             .iter()
             .map(|(monitor, summary, p95, delivered)| {
-                let of = |pick: fn(&Summary) -> f64| number(summary.as_ref().map(pick));
+                let of = |pick: fn(&Summary) -> f64| number(summary.map(pick));
                 let interval = p95.map_or_else(String::new, |(low, high)| {
                     format!("({}–{})", l.bare(low, per), l.bare(high, per))
                 });
                 let mut cells = vec![
                     Cell::text(&monitor.name),
                     Cell::number(
-                        l.integer(summary.as_ref().map_or(0, |summary| summary.count)),
-                        summary.as_ref().map(|summary| summary.count as f64),
+                        l.integer(summary.map_or(0, |summary| summary.count)),
+                        summary.map(|summary| summary.count as f64),
                     ),
                     of(|summary| summary.min.0 as f64),
                     of(|summary| summary.percentiles[0]),
@@ -152,5 +149,9 @@ impl Section for Percentiles {
             rows,
             note: String::new(),
         })]
+    }
+
+    fn needs(&self, needs: &mut Needs) {
+        needs.add(Need::Figures(self.metric));
     }
 }

@@ -6,8 +6,8 @@ use super::{Section, View, round_trip::stretch, rows_a_chart};
 use crate::{
     charts::{WIDTH, phases},
     figures::Metric,
-    parallel,
     report::{
+        digest::{Need, Needs},
         document::{Block, ChartBlock},
         facts::Monitor,
     },
@@ -38,14 +38,14 @@ pub(super) fn read(_table: &mut Table, _problems: &mut Problems) -> Option<Box<d
 impl Section for Phases {
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let l = view.locale;
-        let mut rows = parallel::map(&view.monitors, |monitor| phases::Row {
+        let rows = view.monitors.iter().map(|monitor| phases::Row {
             name: monitor.name.clone(),
             parts: PHASES
                 .iter()
                 .map(|(_, metrics)| sum_of_medians(monitor, metrics))
                 .collect(),
         });
-        rows.retain(|row| row.parts.iter().any(Option::is_some));
+        let rows: Vec<_> = rows.filter(|row| row.parts.iter().any(Option::is_some)).collect();
         rows.chunks(rows_a_chart(rows.len()))
             .map(|rows| {
                 let chart = phases::chart(
@@ -66,12 +66,18 @@ impl Section for Phases {
             })
             .collect()
     }
+
+    fn needs(&self, needs: &mut Needs) {
+        for metric in PHASES.iter().flat_map(|(_, metrics)| *metrics) {
+            needs.add(Need::Figures(*metric));
+        }
+    }
 }
 
 /// The medians of some metrics, added up; nothing where none has a value.
 fn sum_of_medians(monitor: &Monitor, metrics: &[Metric]) -> Option<f64> {
     let medians = metrics
         .iter()
-        .filter_map(|metric| Some(monitor.percentiles(*metric, &[0.5])?[0]));
+        .filter_map(|metric| Some(monitor.digest.typical(*metric)?[0]));
     medians.reduce(|sum, median| sum + median)
 }

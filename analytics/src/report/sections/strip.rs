@@ -5,11 +5,7 @@ use mailqos_core::{
     model::Micros,
 };
 
-use super::{
-    Section, View,
-    round_trip::{stretch, window},
-    rows_a_chart,
-};
+use super::{Section, View, round_trip::stretch, rows_a_chart};
 use crate::{
     charts::{
         WIDTH,
@@ -17,16 +13,14 @@ use crate::{
         calendar,
         strip::{self, Cell, Row, Strip as Drawing},
     },
-    figures::{Bucket, Counts, Period, Unit},
+    figures::{Bucket, Period, Unit},
     report::{
+        digest::{Need, Needs, cell_of},
         document::{Block, ChartBlock},
         facts::Monitor,
         locale::Locale,
     },
 };
-
-/// Periods up to this length have a cell per hour.
-const SHORT: Micros = Micros::from_secs(8 * 86_400);
 
 /// The days of a longer period are too many for a calendar.
 const MOST_DAYS: Micros = Micros::from_secs(3 * 366 * 86_400);
@@ -58,17 +52,13 @@ impl Section for Strip {
         let passed = &view.facts.passed;
         // One monitor with little to show is shown as closely as it can be.
         let period = match view.monitors[..] {
-            [only] => window(&only.series, passed),
+            [only] => only.digest.window(passed),
             _ => passed.clone(),
         };
         let calendar = self.calendar && passed.duration() <= MOST_DAYS;
         let period = if calendar { passed.clone() } else { period };
         let unit = if calendar { Some(Unit::Day) } else { self.cell };
-        let unit = unit.unwrap_or(if period.duration() <= SHORT {
-            Unit::Hour
-        } else {
-            Unit::Day
-        });
+        let unit = unit.unwrap_or_else(|| cell_of(&period));
         let buckets = view.facts.buckets(&period, unit);
         let (shown, title) = self.worst(view);
         let parts = shown.chunks(rows_a_chart(shown.len()));
@@ -82,7 +72,7 @@ impl Section for Strip {
                     period: stretch(&period),
                     rows: monitors
                         .iter()
-                        .map(|monitor| row(monitor, &period, &buckets, view.locale))
+                        .map(|monitor| row(monitor, (&period, unit), &buckets, view.locale))
                         .collect(),
                 };
                 let mut chart = if calendar {
@@ -100,6 +90,13 @@ impl Section for Strip {
                 })
             })
             .collect()
+    }
+
+    fn needs(&self, needs: &mut Needs) {
+        needs.add(Need::Tests(self.cell));
+        if self.calendar {
+            needs.add(Need::Tests(Some(Unit::Day)));
+        }
     }
 }
 
@@ -129,24 +126,21 @@ impl Strip {
     }
 }
 
-fn row(monitor: &Monitor, period: &Period, buckets: &[Bucket], locale: &Locale) -> Row {
+fn row(monitor: &Monitor, (period, unit): (&Period, Unit), buckets: &[Bucket], locale: &Locale) -> Row {
     Row {
         name: monitor.name.clone(),
         figure: locale.share(monitor.counts.ok, monitor.counts.tests()),
         cells: buckets
             .iter()
-            .map(|bucket| {
-                let rows = monitor.series.rows(bucket.start, bucket.end);
-                let counts = Counts::of(&monitor.series, rows);
-                Cell {
-                    span: Stretch {
-                        from: bucket.start.max(period.from),
-                        to: bucket.end.min(period.to),
-                    },
-                    tests: counts.tests(),
-                    failed: counts.failed(),
-                    maintenance: counts.excluded > 0,
-                }
+            .zip(monitor.digest.tests(period, unit))
+            .map(|(bucket, tally)| Cell {
+                span: Stretch {
+                    from: bucket.start.max(period.from),
+                    to: bucket.end.min(period.to),
+                },
+                tests: tally.tests.into(),
+                failed: tally.failed.into(),
+                maintenance: tally.maintenance,
             })
             .collect(),
     }

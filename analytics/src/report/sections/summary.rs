@@ -1,27 +1,20 @@
 //! What mattered, in sentences, each with a small chart beside it.
 
-use mailqos_core::{
-    config::{Problems, Table},
-    model::Micros,
-};
+use mailqos_core::config::{Problems, Table};
 
 use super::{Section, View};
 use crate::{
     charts::{Measure, sparkline},
-    figures::{Bucket, Counts, Metric, Unit, percentiles},
+    figures::Unit,
     report::{
+        digest::{Need, Needs, spark_of},
         document::{Block, ChartBlock, Finding, Span},
         findings::{self, About},
     },
 };
 
-/// Up to these lengths of the period a chart has a value an hour, and a day.
-const SHORT: Micros = Micros::from_secs(4 * 86_400);
-const MEDIUM: Micros = Micros::from_secs(200 * 86_400);
 /// Fewer values tell nothing.
 const FEWEST: usize = 4;
-/// A percentile of fewer values is none.
-const FEWEST_TESTS: usize = 8;
 
 #[derive(Debug)]
 struct Summary;
@@ -44,35 +37,37 @@ impl Section for Summary {
         }
         vec![Block::Findings { findings }]
     }
+
+    fn needs(&self, needs: &mut Needs) {
+        needs.add(Need::Sparks);
+    }
 }
 
 fn chart(about: &About<'_>, view: &View<'_>) -> Option<ChartBlock> {
     let (l, period) = (view.locale, &view.facts.passed);
-    let (unit, by) = match period.duration() {
-        length if length < SHORT => (Unit::Hour, "{0} by hour"),
-        length if length < MEDIUM => (Unit::Day, "{0} by day"),
-        _ => (Unit::Week, "{0} by week"),
+    let unit = spark_of(period);
+    let by = match unit {
+        Unit::Hour => "{0} by hour",
+        Unit::Day => "{0} by day",
+        _ => "{0} by week",
     };
-    let buckets = period.buckets(unit);
-    let each = |value: &dyn Fn(&Bucket) -> Option<f64>| buckets.iter().map(value).collect::<Vec<_>>();
+    let buckets = view.facts.buckets(period, unit);
     let (name, measure, values, at) = match about {
         About::Availability(monitors, at) => {
-            let values = each(&|bucket| {
-                let mut counts = Counts::default();
-                for monitor in monitors {
-                    let rows = monitor.series.rows(bucket.start, bucket.end);
-                    counts.add(&Counts::of(&monitor.series, rows));
+            let mut counts = vec![(0_u64, 0_u64); buckets.len()];
+            for monitor in monitors {
+                for (sum, tally) in counts.iter_mut().zip(monitor.digest.tests(period, unit)) {
+                    sum.0 += u64::from(tally.tests - tally.failed);
+                    sum.1 += u64::from(tally.tests);
                 }
-                counts.availability()
-            });
+            }
+            let availability = |(ok, tests): &(u64, u64)| (*tests > 0).then(|| *ok as f64 / *tests as f64);
+            let values = counts.iter().map(availability).collect();
             (l.t("availability"), Measure::Share, values, *at)
         }
         About::RoundTrip(monitor, q) => {
-            let values = each(&|bucket| {
-                let rows = monitor.series.rows(bucket.start, bucket.end);
-                let mut trips = monitor.series.values(Metric::RoundTrip, rows);
-                (trips.len() >= FEWEST_TESTS).then(|| percentiles(&mut trips, &[*q])[0])
-            });
+            let figure = |figures: &Option<[f64; 2]>| figures.map(|[median, p95]| if *q > 0.5 { p95 } else { median });
+            let values: Vec<Option<f64>> = monitor.digest.sparks().iter().map(figure).collect();
             let name = if *q > 0.5 {
                 "95th percentile of the round trip"
             } else {

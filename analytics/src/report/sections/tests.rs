@@ -13,11 +13,12 @@ use mailqos_core::{
 use super::{Ids, kinds};
 use crate::{
     figures::{
-        AlarmLog, Calendar, Lake, Period,
+        AlarmLog, Calendar, Lake, Metric, Period, Unit,
         service_level::{Verdict, Why},
     },
     report::{
         definition::{self, Definition},
+        digest::{Need, Needs},
         document::{Block, Document, Note, Status},
         facts::{Facts, Selection},
         findings::{self, Together},
@@ -169,6 +170,27 @@ fn lake_of(folder: &Path, samples: Vec<Sample>) -> Config {
     config::load(&folder.join("mailqos.toml")).expect("the configuration is right")
 }
 
+/// What any section of these tests may ask.
+fn everything() -> Needs {
+    let trips = Metric::RoundTrip;
+    let metrics = Metric::ALL.into_iter().map(Need::Figures);
+    let others = [
+        Need::Values(trips),
+        Need::Values(Metric::RoundTripError),
+        Need::Spread(trips),
+        Need::WholeSpread(trips),
+        Need::Line(trips),
+        Need::Tests(None),
+        Need::Tests(Some(Unit::Hour)),
+        Need::Tests(Some(Unit::Day)),
+        Need::Sparks,
+        Need::Week(trips),
+        Need::Stations,
+        Need::Patterns,
+    ];
+    metrics.chain(others).collect()
+}
+
 /// What all sections are made from, read once.
 struct Made {
     config: Config,
@@ -181,7 +203,13 @@ impl Made {
         let lake = Lake::open(&folder.join("data")).expect("the lake");
         let to = MONDAY + Micros(HOUR.0 * 24 * DAYS);
         let period = Period::new(MONDAY, to, Calendar::new(TimeZone::UTC)).expect("a period");
-        let facts = Facts::load(&lake, Some(&config), &Selection::default(), &period, to + HOUR).expect("facts");
+        let source = Source {
+            lake: &lake,
+            config: Some(&config),
+            now: to + HOUR,
+            made_at: None,
+        };
+        let facts = Facts::load(source, &Selection::default(), &period, &everything()).expect("facts");
         Self { config, lake, facts }
     }
 
@@ -285,13 +313,7 @@ fn a_period_is_judged_by_the_configured_interval_when_it_is_the_one_before_too()
     });
     let made = Made::new(folder.path(), lake_of(folder.path(), kept.collect()));
     let before = made.facts.period.previous();
-    let then = Facts::load(
-        &made.lake,
-        Some(&made.config),
-        &Selection::default(),
-        &before,
-        made.facts.period.to,
-    );
+    let then = Facts::load(made.source(), &Selection::default(), &before, &everything());
     for (then, now) in then.expect("facts").monitors.iter().zip(&made.facts.monitors) {
         assert_eq!(then.id, now.id);
         assert!(then.timeline.coverage() < 0.5, "{}", then.timeline.coverage());

@@ -9,6 +9,7 @@ use crate::{
         significance::LEVEL,
     },
     report::{
+        digest::{Need, Needs},
         document::{Block, Cell, Column, Row, Span, Table},
         locale::Locale,
         pattern_words,
@@ -78,6 +79,10 @@ impl Section for Trends {
                 + l.t("Slopes by Theil and Sen, with Mann and Kendall's significance; shifts located by PELT, with Pettitt's significance; corrected for the number of questions (Holm)."),
         })]
     }
+
+    fn needs(&self, needs: &mut Needs) {
+        needs.add(Need::Patterns);
+    }
 }
 
 /// The findings of the monitors that a section sees.
@@ -85,7 +90,7 @@ pub(super) fn of_view<'a>(view: &'a View<'_>) -> impl Iterator<Item = &'a Found>
     view.facts.patterns().iter().filter(|found| {
         view.monitors
             .iter()
-            .any(|monitor| monitor.series.site == found.site && monitor.series.monitor == found.monitor)
+            .any(|monitor| *monitor.site == *found.site && *monitor.id == *found.monitor)
     })
 }
 
@@ -93,7 +98,7 @@ pub(super) fn of_view<'a>(view: &'a View<'_>) -> impl Iterator<Item = &'a Found>
 pub(super) fn name_of(found: &Found, view: &View<'_>) -> String {
     view.monitors
         .iter()
-        .find(|monitor| monitor.series.site == found.site && monitor.series.monitor == found.monitor)
+        .find(|monitor| *monitor.site == *found.site && *monitor.id == *found.monitor)
         .map_or_else(|| found.monitor.to_string(), |monitor| monitor.name.clone())
 }
 

@@ -9,12 +9,12 @@ use super::{
 };
 use crate::{
     charts::{Measure, WIDTH, heat_map},
-    figures::{Metric, local_clock::LocalClock, percentiles},
-    report::document::{Block, ChartBlock},
+    figures::Metric,
+    report::{
+        digest::{Need, Needs},
+        document::{Block, ChartBlock},
+    },
 };
-
-/// An hour with fewer values says nothing about a pattern.
-const FEW: usize = 3;
 
 #[derive(Debug)]
 struct WeeklyPattern {
@@ -33,17 +33,7 @@ impl Section for WeeklyPattern {
         view.monitors
             .iter()
             .filter_map(|monitor| {
-                let series = &monitor.series;
-                let column = series.metric(self.metric);
-                let mut values: [[Vec<i64>; 24]; 7] = Default::default();
-                let mut clock = LocalClock::new(l.zone());
-                for row in series.counted() {
-                    let Some(value) = column.get(row) else { continue };
-                    let local = clock.at(series.at(row));
-                    values[local.weekday()][usize::from(local.hour)].push(value.0);
-                }
-                let cells = values
-                    .map(|day| day.map(|mut hour| (hour.len() >= FEW).then(|| percentiles(&mut hour, &[0.5])[0])));
+                let cells = monitor.digest.week(self.metric);
                 if cells.iter().flatten().all(Option::is_none) {
                     return None;
                 }
@@ -69,5 +59,9 @@ impl Section for WeeklyPattern {
                 }))
             })
             .collect()
+    }
+
+    fn needs(&self, needs: &mut Needs) {
+        needs.add(Need::Week(self.metric));
     }
 }

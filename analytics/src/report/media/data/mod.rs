@@ -8,7 +8,7 @@ use mailqos_core::model::UtcMicros;
 use serde::Serialize;
 
 use crate::{
-    charts::Datum,
+    charts::Figure,
     report::document::{Block, ChartBlock, Document},
 };
 
@@ -145,15 +145,15 @@ fn sheets(document: &Document) -> Vec<Sheet<'_>> {
 fn drawn<'a>(chart: &'a ChartBlock, chapter: &'a str) -> Sheet<'a> {
     let data = &chart.chart.data;
     let unit = |column: usize| {
-        let datums = data.rows.iter().filter_map(|row| row.get(column));
-        datums.map(|datum| datum.unit).find(|unit| !unit.is_empty())
+        let figures = data.rows().filter_map(|row| row.get(column).copied());
+        figures.map(|figure| figure.unit).find(|unit| !unit.is_empty())
     };
     let head = |(index, head): (usize, &'a String)| Head {
         head,
         unit: unit(index).unwrap_or_default(),
     };
-    let value = |datum: &'a Datum| Value {
-        text: &datum.text,
+    let value = |datum: Figure<'a>| Value {
+        text: datum.text,
         value: datum.value,
         moment: datum.moment,
         detail: "",
@@ -165,7 +165,7 @@ fn drawn<'a>(chart: &'a ChartBlock, chapter: &'a str) -> Sheet<'a> {
         title: &chart.chart.title,
         subtitle: &chart.chart.subtitle,
         columns: data.heads.iter().enumerate().map(head).collect(),
-        rows: data.rows.iter().map(|row| row.iter().map(value).collect()).collect(),
+        rows: data.rows().map(|row| row.into_iter().map(value).collect()).collect(),
         note: "",
     }
 }

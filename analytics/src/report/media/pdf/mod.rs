@@ -3,17 +3,18 @@
 mod fonts;
 mod world;
 
-use std::{collections::BTreeMap, io::Write, path::Path};
+use std::{collections::BTreeMap, fmt::Write as _, io::Write, path::Path};
 
 use mailqos_core::model::UtcMicros;
+use serde_json::Value;
 use tera::{Kwargs, State};
 use typst::{World as _, WorldExt as _, diag::SourceDiagnostic, foundations::Datetime};
 use typst_layout::PagedDocument;
 use typst_pdf::{PdfOptions, PdfStandard, PdfStandards, Timestamp};
 
 use super::{
-    MediaError, Medium,
-    work::{Showing, Work},
+    MediaError, Medium, Set,
+    work::{self, Leaf, Showing},
 };
 use crate::{report::document::Document, timing};
 pub(super) use fonts::DRAWN;
@@ -26,8 +27,33 @@ pub(super) static MEDIUM: Medium = Medium {
     extension: "typ",
     escape,
     filters: |tera| tera.register_filter("string", |text: &str, _: Kwargs, _: &State<'_>| literal(text)),
-    built_in: partials!("pdf", "typ"),
+    built_in: partials!("pdf", "typ", "compose"),
+    fonts: |_| Value::Null,
+    compose,
 };
+
+/// The blocks of a chapter, for `compose` of the page to put on pages.
+fn compose(blocks: Vec<Set>, at_top: bool) -> String {
+    // What stands alone goes where it is.
+    if blocks.len() < 2 {
+        return blocks.into_iter().map(|block| block.markup).collect();
+    }
+    let mut markup = format!("#compose(at-top: {at_top}, (\n");
+    for block in blocks {
+        let Set {
+            kind,
+            rows,
+            markup: own,
+        } = block;
+        // Writing to a String can't fail.
+        let _ = write!(
+            markup,
+            "(kind: \"{kind}\", rows: {rows}, make: (chart-width, split) => [{own}]),\n"
+        );
+    }
+    markup.push_str("))\n");
+    markup
+}
 
 static SHOWING: Showing = Showing {
     source: |picture| Ok(picture.name.clone()),
@@ -47,7 +73,7 @@ pub(super) fn drawn_font_files() -> impl Iterator<Item = &'static [u8]> {
 /// # Errors
 /// A user's partial is wrong, or Typst can't set what it made.
 pub fn render(document: &Document, own: Option<&Path>) -> Result<Vec<u8>, MediaError> {
-    Work::new(&MEDIUM, &SHOWING, document, own)?.done(&MEDIUM)
+    work::page(&MEDIUM, &SHOWING, &Leaf::whole(document), own)
 }
 
 /// Sets the markup; `files` are the charts, pictures and fonts that it names, `made_at` is in microseconds since 1970.
@@ -164,8 +190,18 @@ fn shown(c: char) -> char {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+    use typst::layout::{Frame, FrameItem};
+
+    use super::*;
+    use crate::{
+        charts::Chart,
+        report::{
+            document::{Block, Cell, ChartBlock, Column, Row, Table},
+            media::{Partials, specimen, work::Work},
+            theme::ThemeOptions,
+        },
+    };
 
     fn escaped(text: &str) -> String {
         let mut out = Vec::new();
@@ -184,6 +220,110 @@ mod tests {
         assert!(families.contains(&"Inter"), "{families:?}");
         for c in "Aé ΩЖשع東京데ก★▲😀–µ".chars().filter(|c| *c != ' ') {
             assert!(FONTS.cover(c), "{c}");
+        }
+    }
+
+    /// How full the pages of blocks are: the share of the room between head and foot down to the last thing in it.
+    fn fullness(blocks: Vec<Block>) -> Vec<f64> {
+        let document = Document {
+            blocks,
+            ..specimen::document(ThemeOptions::default().resolve(), None)
+        };
+        let work = Work::new(&MEDIUM, &SHOWING, &document, None).expect("made ready");
+        let partials = Partials::new(&MEDIUM, None).expect("the built-in ones");
+        let mut blocks = work.blocks.into_iter().map(Ok);
+        let mut files = work.files;
+        files.insert("provenance.json".into(), b"{}".to_vec());
+        let markup = partials
+            .page(&MEDIUM, None, &work.document, &mut blocks)
+            .expect("markup");
+        let sheet = Sheet::new(markup, files).expect("a sheet");
+        let set = typst::compile::<PagedDocument>(&sheet);
+        let pages = set
+            .output
+            .unwrap_or_else(|errors| panic!("{}", explain(&sheet, &errors)));
+        let millimetre = 72.0 / 25.4;
+        let share = |page: &typst_layout::Page| {
+            let height = page.frame.height().to_pt();
+            let (top, bottom) = (22.0 * millimetre, height - 20.0 * millimetre);
+            let mut ends = Vec::new();
+            bottoms(&page.frame, 0.0, &mut ends);
+            let inside = ends.into_iter().filter(|end| (top..bottom + 1.0).contains(end));
+            (inside.fold(top, f64::max) - top) / (bottom - top)
+        };
+        pages.pages().iter().map(share).collect()
+    }
+
+    /// Where texts and pictures end, from the top of the page.
+    fn bottoms(frame: &Frame, above: f64, ends: &mut Vec<f64>) {
+        for (place, item) in frame.items() {
+            let y = above + place.y.to_pt();
+            match item {
+                FrameItem::Group(group) => bottoms(&group.frame, y, ends),
+                FrameItem::Text(_) => ends.push(y),
+                FrameItem::Image(_, size, _) => ends.push(y + size.y.to_pt()),
+                _ => {}
+            }
+        }
+    }
+
+    /// A chart so many pixels high, a table of so many rows, or a paragraph.
+    fn block(number: usize, kind: usize, size: usize) -> Block {
+        match kind {
+            0 => {
+                let height = 100 + 60 * size as u32;
+                let svg = format!(
+                    "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 720 {height}\"><path d=\"M0 0h720v{height}\"/></svg>"
+                );
+                let chart = Chart {
+                    svg,
+                    width: 720,
+                    height,
+                    title: format!("Chart {number}"),
+                    subtitle: "What is drawn".to_owned(),
+                    alternative: "What it shows".to_owned(),
+                    ..Chart::default()
+                };
+                let id = format!("chart-{number}");
+                Block::Chart(ChartBlock { id, chart })
+            }
+            1 => Block::Table(Table {
+                id: format!("table-{number}"),
+                title: format!("Table {number}"),
+                columns: vec![Column::text("Monitor"), Column::number("Median", "ms")],
+                rows: (0..1 + 3 * size)
+                    .map(|row| Row {
+                        cells: vec![Cell::text(format!("monitor {row}")), Cell::number("240", Some(240.0))],
+                        strong: false,
+                    })
+                    .collect(),
+                ..Table::default()
+            }),
+            _ => Block::paragraph("What is said of it takes a line or two. ".repeat(1 + size)),
+        }
+    }
+
+    #[test]
+    fn a_few_rows_do_not_get_a_page_of_their_own() {
+        // Two charts and a table that is a little too long for the page.
+        let spilled = |rows: usize| fullness(vec![block(0, 0, 5), block(1, 0, 4), block(2, 1, rows)]);
+        for rows in 1..8 {
+            let pages = spilled(rows);
+            assert!(pages.len() == 1 || pages[1] >= 0.12, "{rows}: {pages:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+        #[test]
+        fn no_page_of_a_chapter_but_its_last_is_short_of_content(
+            kinds in proptest::collection::vec((0_usize..3, 0_usize..8), 2..14),
+        ) {
+            let blocks = kinds.iter().enumerate().map(|(number, (kind, size))| block(number, *kind, *size));
+            let pages = fullness(blocks.collect());
+            let (_, whole) = pages.split_last().expect("a page");
+            // Charts of half a page each leave at most so much.
+            prop_assert!(whole.iter().all(|share| *share >= 0.4), "{pages:?} of {kinds:?}");
         }
     }
 
