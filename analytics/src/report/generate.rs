@@ -9,7 +9,7 @@ use std::{
 };
 
 use jiff::tz::TimeZone;
-use mailqos_core::{config::Config, model::UtcMicros};
+use mailqos_core::config::Config;
 
 pub use super::facts::Source;
 use super::{

@@ -257,6 +257,7 @@ fn without_drawings(html: &str) -> String {
     for (begin, end, instead) in [
         ("<svg", "</svg>", "<svg/>"),
         ("<details>", "</details>", ""),
+        ("<script type=\"application/json\">", "</script>", ""),
         ("src=\"data:", "\"", "src=\"…\""),
     ] {
         let mut rest = text.as_str();
