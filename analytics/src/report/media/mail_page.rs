@@ -295,14 +295,15 @@ fn weight(row: &Row) -> u8 {
     if row.strong { 4 } else { worst }
 }
 
-/// The columns that are kept: the first, which says what a row is of, then those with judgements, then from the left.
+/// The columns that are kept: the first, which says what a row is of, then those with judgements or with intervals, which
+/// are what the table is about, then from the left.
 fn columns(table: &Table, most: usize) -> Vec<usize> {
-    let is_judged = |column: usize| {
+    let is_telling = |column: usize| {
         let mut cells = table.rows.iter().filter_map(|row| row.cells.get(column));
-        cells.any(|cell| !matches!(cell.status, Status::Neutral))
+        cells.any(|cell| !matches!(cell.status, Status::Neutral) || !cell.detail.is_empty())
     };
     let mut order: Vec<usize> = (0..table.columns.len()).collect();
-    order.sort_by_key(|column| (*column != 0, !is_judged(*column)));
+    order.sort_by_key(|column| (*column != 0, !is_telling(*column)));
     order.truncate(most);
     order.sort_unstable();
     order

@@ -244,4 +244,44 @@ mod tests {
         let failed: Vec<_> = outcome.channels.iter().map(|(_, result)| result.is_err()).collect();
         assert_eq!(failed, [true, false], "{outcome:?}");
     }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_alarm_reaches_as_many_people_as_there_are_in_lines_that_servers_take() {
+        let user = |number: usize| format!("person.number.{number}@example.net");
+        let server = MailServer::start(Options {
+            users: (0..120).map(|number| (user(number), "x".to_owned())).collect(),
+            smtp_auth_required: false,
+            // Exchange; RFC 5321, section 4.5.3.1.10.
+            max_recipients: Some((50, "452 4.5.3 Too many recipients".to_owned())),
+            ..Options::default()
+        })
+        .await
+        .expect("a server");
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("mailqos.toml");
+        let people: Vec<String> = (0..120).map(|number| format!("\"Jörg Nummer {number} <{}>\"", user(number))).collect();
+        let text = format!(
+            "site = \"here\"\n[mail_server.a]\nserver = \"127.0.0.1\"\nport = {}\ntls = \"none\"\n\
+             from = \"\\\"Wache, Mail\\\" <q@example.net>\"\n\
+             [action_list.default]\nactions = [{{ email = [{}], mail_server = \"a\" }}]\n",
+            server.smtp_port(),
+            people.join(", ")
+        );
+        std::fs::write(&path, text).expect("write");
+        let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        let step = &config.action_lists["default"].steps[0];
+        let mut telling = Telling::test(&config, Why::Test);
+        telling.subject = format!("Störung\r\nBcc: x@example.net {}", "Überlastung ".repeat(40));
+        let outcome = carry_out(&config, step, &telling, &[]).await;
+        assert!(matches!(outcome.result, Ok(Accepted::Confirmed(_))), "{outcome:?}");
+        let mails = server.accepted();
+        let mut all: Vec<&String> = mails.iter().flat_map(|mail| &mail.to).collect();
+        all.sort();
+        all.dedup();
+        assert_eq!((all.len(), mails.len()), (120, 3));
+        let text = String::from_utf8_lossy(&mails[0].content);
+        let head = text.split("\r\n\r\n").next().unwrap_or_default();
+        assert!(head.lines().all(|line| line.len() <= 78 && line.is_ascii()), "{head}");
+        assert!(head.contains("From: \"Wache, Mail\" <q@example.net>") && !head.contains("\r\nBcc"), "{head}");
+    }
 }
