@@ -13,7 +13,7 @@ pub fn json(text: &str) -> serde_json::Value {
             Value::Integer(number) => (*number.value()).into(),
             Value::Float(number) => (*number.value()).into(),
             Value::Boolean(is) => (*is.value()).into(),
-            // Editors hand a date on as one; none of our keys takes it.
+            // Editors hand a date on as one, which is none of the types of JSON.
             Value::Datetime(_) => serde_json::Value::Null,
             Value::Array(items) => items.iter().map(value).collect(),
             Value::InlineTable(table) => table

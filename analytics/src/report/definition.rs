@@ -11,7 +11,7 @@ use jiff::{
     tz::TimeZone,
 };
 use mailqos_core::{
-    config::{Config, Cron, Problem, Problems, Table, did_you_mean, parse, time_of_day},
+    config::{Config, Cron, DateText, FromToml as _, Problem, Problems, Table, did_you_mean, parse, time_of_day},
     model::{Micros, Name},
 };
 
@@ -536,7 +536,12 @@ fn read_schedule(mut table: Table, problems: &mut Problems) -> Option<Schedule> 
     let on = table
         .get::<String>("on", problems)
         .map(|on| on.trim().to_lowercase().replace([' ', '_'], "-"));
-    let at: String = table.get("at", problems).unwrap_or_else(|| "07:00".to_owned());
+    let at = match table.node("at") {
+        // `at = 7` and `at = 07:00:00`.
+        Some(node) => DateText::from_toml(&node).map(|text| text.0).or_else(|_| String::from_toml(&node)),
+        None => Ok("07:00".to_owned()),
+    };
+    let at = at.unwrap_or_default();
     let at = match time_of_day(&at) {
         Some(at) => at,
         None => {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use jiff::tz::TimeZone;
 use mailqos_core::{
     config::{
-        Cron, FromToml,
+        Cron, DateText, FromToml,
         reference::{Key, Reference, Shape, Takes},
     },
     model::{Micros, Name},
@@ -283,7 +283,7 @@ pub const REPORTS: Reference = Reference {
                     "The day: of weeks `monday` …, else `1` to `31`, `last`, `first-monday`, `last-friday`.",
                 )
                 .otherwise("the first"),
-                Key::new("at", TEXT, "The time of day.").default("\"07:00\""),
+                Key::new("at", Takes::of::<DateText>(), "The time of day.").default("\"07:00\""),
                 Key::new(
                     "cron",
                     Takes::of::<Cron>(),

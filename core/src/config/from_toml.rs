@@ -35,7 +35,7 @@ impl FromToml for String {
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
         match &node.data {
-            Data::Text(text) | Data::Datetime(text) => Ok(text.clone()),
+            Data::Text(text) => Ok(text.clone()),
             // `on = 1`, `user = 4711`.
             Data::Integer(number) => Ok(number.to_string()),
             _ => Err(String::new()),
@@ -129,7 +129,7 @@ macro_rules! parsed {
             }
             fn from_toml(node: &Node) -> Result<Self, String> {
                 match &node.data {
-                    Data::Text(text) | Data::Datetime(text) => text.trim().parse().map_err(|error| format!("{error}")),
+                    Data::Text(text) => text.trim().parse().map_err(|error| format!("{error}")),
                     _ => Err(String::new()),
                 }
             }
@@ -144,8 +144,41 @@ parsed!(
     SiteName => "a site's name", NAME;
     Name => "a name", NAME;
     crate::mail::Person => "a mail address, such as \"anna@example.com\" or \"Anna Berg <anna@example.com>\"", ".*@.*";
-    jiff::civil::Date => "a date in quotes, such as \"2026-03-31\"", r"^[-+]?[0-9]+-?[0-9]{2}-?[0-9]{2}";
 );
+
+/// A date, a time or both as they are written, in quotes or as TOML's own.
+pub struct DateText(pub String);
+
+impl FromToml for DateText {
+    fn expected() -> String {
+        "a date or time".into()
+    }
+    fn schema() -> Json {
+        // TOML's own dates are none of the types of JSON; editors have one of their own for them.
+        json!({ "anyOf": [
+            { "type": "string" },
+            { "not": { "type": ["string", "number", "boolean", "array", "object"] } },
+        ] })
+    }
+    fn from_toml(node: &Node) -> Result<Self, String> {
+        match &node.data {
+            Data::Text(text) | Data::Datetime(text) => Ok(Self(text.trim().to_owned())),
+            _ => Err(String::new()),
+        }
+    }
+}
+
+impl FromToml for jiff::civil::Date {
+    fn expected() -> String {
+        "a date such as \"2026-03-31\"".into()
+    }
+    fn schema() -> Json {
+        DateText::schema()
+    }
+    fn from_toml(node: &Node) -> Result<Self, String> {
+        DateText::from_toml(node)?.0.parse().map_err(|error| format!("{error}"))
+    }
+}
 
 impl FromToml for jiff::tz::TimeZone {
     fn expected() -> String {
@@ -235,8 +268,10 @@ mod tests {
         assert_eq!(read::<f64>("\"0.5\""), Some(0.5));
         assert_eq!(read::<f64>("\"nan\""), None);
         assert_eq!(read::<String>("1"), Some("1".to_owned()));
-        assert_eq!(read::<String>("2026-03-31"), Some("2026-03-31".to_owned()));
-        assert_eq!(read::<String>("07:00:00"), Some("07:00:00".to_owned()));
+        assert_eq!(read::<String>("2026-03-31"), None);
+        let date = |text: &str| read::<super::DateText>(text).map(|date| date.0);
+        assert_eq!(date("2026-03-31"), Some("2026-03-31".to_owned()));
+        assert_eq!(date("07:00:00"), Some("07:00:00".to_owned()));
         assert_eq!(read::<String>("true"), None);
         for (text, value) in [
             ("\"yes\"", true),

@@ -2,7 +2,7 @@
 
 use jiff::{civil::DateTime, tz::TimeZone};
 
-use super::{Config, Cron, FromToml, Hours, Node, Problems, Severity, Table, value::duration};
+use super::{Config, Cron, DateText, FromToml, Hours, Node, Problems, Severity, Table, value::duration};
 use crate::model::{Micros, Name, UtcMicros};
 
 /// The longest window.
@@ -70,8 +70,11 @@ impl FromToml for Moment {
     fn expected() -> String {
         "a date and time in quotes, such as \"2026-12-01T22:00\" or \"2026-12-01T22:00:00Z\"".into()
     }
+    fn schema() -> serde_json::Value {
+        DateText::schema()
+    }
     fn from_toml(node: &Node) -> Result<Self, String> {
-        let text = String::from_toml(node)?;
+        let DateText(text) = DateText::from_toml(node)?;
         if let Ok(timestamp) = text.parse::<jiff::Timestamp>() {
             return Ok(Self::Fixed(timestamp.into()));
         }

@@ -34,7 +34,7 @@ use jiff::tz::TimeZone;
 pub use actions::{Action, ActionList, LogPlace, On, Service, Step, Template, Webhook, sounds_secret};
 pub use alarm::{AlarmRule, PercentileRule, Threshold, Timing};
 pub use calendar::{Calendar, Cron};
-pub use from_toml::FromToml;
+pub use from_toml::{DateText, FromToml};
 pub use hours::{Hours, Span, time_of_day};
 pub use kind::{Kind, MailQos, PickupProtocol, Transcripts};
 pub use maintenance::{Maintenance, Window};

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt, path::PathBuf};
 use jiff::{civil::Date, tz::TimeZone};
 
 use super::{
-    Config, FromToml, Hours, Node, Problem, Problems, Table, hours,
+    Config, DateText, FromToml, Hours, Node, Problem, Problems, Table, hours,
     table::{did_you_mean, file_text},
 };
 use crate::model::{Micros, Name, UtcMicros};
@@ -414,8 +414,8 @@ fn weekly(table: &mut Table, zone: &TimeZone, problems: &mut Problems) -> Vec<(H
 fn holidays(table: &mut Table, problems: &mut Problems) -> Holidays {
     let mut holidays = Holidays::default();
     let help = "write a date such as \"2026-12-24\", or \"12-25\" for every year";
-    for item in table.node("holidays").map(|node| node.as_list()).unwrap_or_default() {
-        if let Some(text) = item.read::<String>(problems)
+    for item in table.list("holidays").map(|node| node.as_list()).unwrap_or_default() {
+        if let Some(DateText(text)) = item.read(problems)
             && !holidays.add(&text)
         {
             problems.push(item.problem(format!("{text:?} is no day"), "this day").help(help));

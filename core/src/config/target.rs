@@ -591,7 +591,7 @@ fn email(
     let too_large = too_large(link_to, table, problems);
     let mail_server = mail_server_of(table, config, problems);
     let mut mail_servers = Vec::from_iter(mail_server.clone());
-    for node in table.node("fallback").map(|node| node.as_list()).unwrap_or_default() {
+    for node in table.list("fallback").map(|node| node.as_list()).unwrap_or_default() {
         if let Some(name) = reference_at(&node, "mail_server", &config.mail_servers, problems)
             && !mail_servers.contains(&name)
         {

@@ -69,7 +69,7 @@ fn takes(value: &Takes) -> Json {
         }
         // In clear, where `allow_plaintext_secrets` permits it.
         Takes::Secret | Takes::TextOrSecret => {
-            json!({ "anyOf": [{ "$ref": "#/definitions/secret" }, { "type": "string" }] })
+            json!({ "anyOf": [{ "$ref": "#/definitions/secret" }, { "type": ["string", "integer"] }] })
         }
         Takes::Table(ids) => one_of(ids),
         Takes::NameOrTable(ids) => json!({ "anyOf": [{ "type": "string" }, one_of(ids)] }),

@@ -493,7 +493,7 @@ pub const CONFIGURATION: Reference = Reference {
                 Key::new("percentile", Takes::Table(&["service_level.percentile"]), "The most that percentiles may be: `{ round_trip = { p95 = \"10s\" } }`."),
                 Key::new("period", Takes::of::<LevelPeriod>(), "Over which period.").default("\"month\""),
                 Key::new("hours", TEXTS, "When it counts: `\"Mon-Fri 07:00-19:00\"`, or several.").otherwise("around the clock"),
-                Key::new("holidays", TEXTS, "Days on which it does not: `\"2026-12-24\"`, or `\"12-25\"` of every year.").default("[]"),
+                Key::new("holidays", Takes::of::<Vec<crate::config::DateText>>(), "Days on which it does not: `\"2026-12-24\"`, or `\"12-25\"` of every year.").default("[]"),
                 Key::new("holidays_file", PATH, "A text file with such days, one a line."),
                 Key::new("timezone", ZONE, "The zone of its periods and hours.").otherwise("that of the file"),
                 Key::new("min_coverage", SHARE, "With less of the service hours known, nothing is decided.").default("\"90%\""),
