@@ -3,7 +3,10 @@
 //!
 //! Gmail cuts a mail whose HTML is longer than 102 kB, and shows no more than the beginning of it.
 
-use crate::report::document::{Block, Document, Finding, Row, Status, Table};
+use crate::report::document::{Block, Document, Finding, Row, Span, Status, Table};
+
+/// Items of a list.
+const ITEMS: usize = 5;
 
 /// How much of a report stands in a mail.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +40,7 @@ pub(super) const MEASURES: [Measure; 4] = [
         charts: 3,
         tables: 3,
         rows: 10,
-        columns: 6,
+        columns: 5,
         texts: 12,
         characters: 4_000,
     },
@@ -220,7 +223,11 @@ impl Composer {
                     !span.text.is_empty()
                 });
             }
-            Block::List { items, .. } => items.truncate(self.left.rows.max(3)),
+            Block::List { items, .. } if items.len() > ITEMS => {
+                let missing = items.len() - ITEMS;
+                items.truncate(ITEMS);
+                items.push(vec![Span::plain(counted(self.more, missing))]);
+            }
             Block::Note(note) => shorten(&mut note.text, self.left.characters),
             _ => {}
         }
@@ -259,11 +266,8 @@ fn short_table(table: &Table, measure: &Measure, more: &str) -> Table {
         order.truncate(measure.rows);
         order.sort_unstable();
         short.rows = order.into_iter().map(|row| table.rows[row].clone()).collect();
-        let said = counted(more, table.rows.len() - short.rows.len());
-        short.note = match short.note.as_str() {
-            "" => said,
-            note => format!("{said}. {note}"),
-        };
+        // What the note says is of all rows.
+        short.note = counted(more, table.rows.len() - short.rows.len());
     }
     if table.columns.len() > measure.columns {
         let kept = columns(&short, measure.columns);
