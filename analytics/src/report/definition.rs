@@ -538,7 +538,9 @@ fn read_schedule(mut table: Table, problems: &mut Problems) -> Option<Schedule> 
         .map(|on| on.trim().to_lowercase().replace([' ', '_'], "-"));
     let at = match table.node("at") {
         // `at = 7` and `at = 07:00:00`.
-        Some(node) => DateText::from_toml(&node).map(|text| text.0).or_else(|_| String::from_toml(&node)),
+        Some(node) => DateText::from_toml(&node)
+            .map(|text| text.0)
+            .or_else(|_| String::from_toml(&node)),
         None => Ok("07:00".to_owned()),
     };
     let at = at.unwrap_or_default();

@@ -259,7 +259,9 @@ mod tests {
         .expect("a server");
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");
-        let people: Vec<String> = (0..120).map(|number| format!("\"Jörg Nummer {number} <{}>\"", user(number))).collect();
+        let people: Vec<String> = (0..120)
+            .map(|number| format!("\"Jörg Nummer {number} <{}>\"", user(number)))
+            .collect();
         let text = format!(
             "site = \"here\"\n[mail_server.a]\nserver = \"127.0.0.1\"\nport = {}\ntls = \"none\"\n\
              from = \"\\\"Wache, Mail\\\" <q@example.net>\"\n\
@@ -282,6 +284,9 @@ mod tests {
         let text = String::from_utf8_lossy(&mails[0].content);
         let head = text.split("\r\n\r\n").next().unwrap_or_default();
         assert!(head.lines().all(|line| line.len() <= 78 && line.is_ascii()), "{head}");
-        assert!(head.contains("From: \"Wache, Mail\" <q@example.net>") && !head.contains("\r\nBcc"), "{head}");
+        assert!(
+            head.contains("From: \"Wache, Mail\" <q@example.net>") && !head.contains("\r\nBcc"),
+            "{head}"
+        );
     }
 }
