@@ -50,9 +50,9 @@ fn regular_token(fields: &mut Map<String, Value>) {
             None => fields.shift_remove("expires_in"),
         };
     }
-    if !fields
+    if fields
         .get("token_type")
-        .is_some_and(|kind| kind.as_str().is_some_and(|kind| !kind.is_empty()))
+        .is_none_or(|kind| kind.as_str().is_none_or(str::is_empty))
     {
         fields.insert("token_type".to_owned(), Value::from("Bearer"));
     }
