@@ -106,14 +106,17 @@ impl Hours {
         let (Ok(mut since), Ok(until)) = (begins.earlier(), ends.later()) else {
             return Vec::new();
         };
-        since -= jiff::SignedDuration::from_hours(3);
+        // A change may be at the very end of a span that it leaves nothing of.
+        let around = jiff::SignedDuration::from_hours(3);
+        since -= around;
+        let until = until + around;
         let mut changes: Vec<jiff::Timestamp> = self
             .zone
             .following(since)
             .map(|change| change.timestamp())
             .take_while(|change| *change < until)
             .collect();
-        changes.push(until + jiff::SignedDuration::from_hours(3));
+        changes.push(until);
         let mut found: Vec<(UtcMicros, UtcMicros)> = Vec::new();
         for change in changes {
             let offset = self.zone.to_offset(since);
