@@ -1,7 +1,10 @@
 //! A small HTTP/1.1 client on hyper and rustls: one request, one answer, within a deadline and a size limit. It follows no redirects
 //! and keeps no connections: webhooks and token servers need neither.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
@@ -107,6 +110,13 @@ pub enum HttpError {
     },
 }
 
+impl HttpError {
+    /// Whether the server may have got the request, and done what it asks for, although no answer came.
+    pub fn may_have_arrived(&self) -> bool {
+        matches!(self, Self::Broken { .. } | Self::TimedOut { .. })
+    }
+}
+
 /// Where a URL leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -168,16 +178,28 @@ impl Place {
 /// When there is no answer. An answer of failure (4xx, 5xx) is an answer.
 pub async fn send(request: &Request, trust: &Trust, deadline: Duration, most: usize) -> Result<Response, HttpError> {
     let place = Place::parse(request.url.expose())?;
-    match tokio::time::timeout(deadline, converse(request, &place, trust, most)).await {
+    let asked = AtomicBool::new(false);
+    match tokio::time::timeout(deadline, converse(request, &place, trust, most, &asked)).await {
         Ok(result) => result,
-        Err(_) => Err(HttpError::TimedOut {
+        Err(_) if asked.load(Ordering::Relaxed) => Err(HttpError::TimedOut {
             server: place.server(),
             after: Micros::from(deadline),
+        }),
+        Err(_) => Err(HttpError::Connect {
+            server: place.server(),
+            reason: format!("there is none within {}", Micros::from(deadline)),
         }),
     }
 }
 
-async fn converse(request: &Request, place: &Place, trust: &Trust, most: usize) -> Result<Response, HttpError> {
+/// `asked` becomes true as soon as the server may have got something of the request.
+async fn converse(
+    request: &Request,
+    place: &Place,
+    trust: &Trust,
+    most: usize,
+    asked: &AtomicBool,
+) -> Result<Response, HttpError> {
     let stream = TcpStream::connect((place.host.as_str(), place.port))
         .await
         .map_err(|error| HttpError::Connect {
@@ -186,6 +208,7 @@ async fn converse(request: &Request, place: &Place, trust: &Trust, most: usize) 
         })?;
     let _ = stream.set_nodelay(true);
     if !place.tls {
+        asked.store(true, Ordering::Relaxed);
         return exchange(stream, request, place, most).await;
     }
     let failed = |reason: String| HttpError::Tls {
@@ -199,6 +222,7 @@ async fn converse(request: &Request, place: &Place, trust: &Trust, most: usize) 
         .connect(name, stream)
         .await
         .map_err(|error| failed(error.to_string()))?;
+    asked.store(true, Ordering::Relaxed);
     exchange(stream, request, place, most).await
 }
 

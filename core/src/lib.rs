@@ -3,6 +3,7 @@
 //!
 //! This crate knows no scheduler, no statistics and no report.
 
+pub mod clock;
 pub mod config;
 pub mod files;
 #[doc(hidden)]

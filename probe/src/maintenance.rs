@@ -8,7 +8,7 @@ use std::{
 
 use mailqos_core::{
     config::{Config, Monitor, Window},
-    model::{Event, EventKind, MonitorId, UtcMicros},
+    model::{Event, EventKind, Micros, MonitorId, UtcMicros},
 };
 use serde::{Deserialize, Serialize};
 
@@ -58,13 +58,17 @@ struct Planned {
     window: Window,
     /// The occurrence that was looked up last.
     occurrence: Option<(UtcMicros, UtcMicros)>,
+    /// For which moment it was looked up; an earlier one may have another.
+    looked_up: UtcMicros,
 }
 
 impl Planned {
     /// The occurrence that contains `at`, if one does.
     fn at(&mut self, at: UtcMicros) -> Option<(UtcMicros, UtcMicros)> {
-        if self.occurrence.is_none_or(|(_, end)| end <= at) {
+        // A clock that has been set back asks for what is over by what was looked up before.
+        if at < self.looked_up || self.occurrence.is_none_or(|(_, end)| end <= at) {
             self.occurrence = self.window.next(at);
+            self.looked_up = at;
         }
         self.occurrence.filter(|(begin, end)| *begin <= at && at < *end)
     }
@@ -197,6 +201,26 @@ impl Maintenance {
         self.keep(&inner.kept)
     }
 
+    /// The wall clock has been set: windows that somebody began by hand and that were open then last as long as they were to last.
+    /// Those of the configuration go by the time of day, whatever it is.
+    pub fn stepped(&self, now: UtcMicros, step: Micros) {
+        let before = now - step;
+        let mut inner = self.lock();
+        let mut changed = false;
+        for window in &mut inner.kept.added {
+            if window.from <= before && before < window.to {
+                (window.from, window.to) = (window.from + step, window.to + step);
+                changed = true;
+            }
+        }
+        if changed {
+            inner.plan();
+            if let Err(error) = self.keep(&inner.kept) {
+                tracing::error!("the maintenance windows can't be kept: {error}");
+            }
+        }
+    }
+
     /// All windows that are open or still come, each with its present or next occurrence.
     pub fn list(&self, now: UtcMicros) -> Vec<Occasion> {
         let mut windows = Vec::new();
@@ -324,6 +348,7 @@ impl Inner {
             pause: window.pause,
             window: window.when.clone(),
             occurrence: None,
+            looked_up: UtcMicros(i64::MAX),
         });
         let added = self.kept.added.iter().map(|window| Planned {
             name: window.name.clone(),
@@ -336,6 +361,7 @@ impl Inner {
                 to: window.to,
             },
             occurrence: None,
+            looked_up: UtcMicros(i64::MAX),
         });
         self.planned = fixed.chain(added).collect();
         self.of_monitor.clear();
@@ -369,7 +395,6 @@ fn read(file: &Path) -> Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mailqos_core::model::Micros;
 
     fn config(folder: &Path) -> Arc<Config> {
         config_of(folder, "02:00-03:00")
@@ -385,6 +410,9 @@ mod tests {
         std::fs::write(&path, text.replace("02:00-03:00", night)).expect("write");
         Arc::new(mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}")))
     }
+
+    /// 2099-01-01T00:00:00Z: windows that are added must not be over.
+    const MIDNIGHT: i64 = 4_070_908_800_000_000;
 
     fn id(name: &str) -> MonitorId {
         name.parse().expect("a name")
@@ -506,5 +534,26 @@ mod tests {
         let later = UtcMicros::now() + Micros(1);
         assert_eq!(maintenance.turns(later)[0].kind, EventKind::MaintenanceEnded);
         assert_eq!(maintenance.open_for(&id("b"), later), None);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_neither_hides_a_window_nor_makes_it_longer() {
+        let folder = tempfile::tempdir().expect("folder");
+        let maintenance = Maintenance::open(config(folder.path()));
+        let hour = |hour: i64| UtcMicros(MIDNIGHT) + Micros::from_secs(hour * 1800);
+        let is_open = |monitor: &str, at| maintenance.open_for(&id(monitor), at).is_some();
+        // The clock was three hours ahead: the night is over, then it comes after all.
+        assert!(!is_open("a", hour(10)));
+        assert!(is_open("a", hour(5)));
+        // Begun for an hour at 23:00 by a clock that is then corrected to 21:10.
+        let (began, step) = (hour(46), Micros::from_secs(-6_600));
+        maintenance.add(window(began)).expect("fine");
+        assert!(is_open("b", began + Micros::from_secs(600)));
+        let corrected = began + Micros::from_secs(600) + step;
+        assert!(!is_open("b", corrected));
+        maintenance.stepped(corrected, step);
+        assert!(is_open("b", corrected));
+        assert!(is_open("b", corrected + Micros::from_secs(2_999)));
+        assert!(!is_open("b", corrected + Micros::from_secs(3_001)));
     }
 }

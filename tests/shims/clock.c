@@ -1,7 +1,10 @@
-/* A clock that can be put forward: preloaded into programs, it adds to the time of day and to the monotonic clock what stands in
- * a shared file, and wakes what sleeps when its time has come by that clock. Between two such leaps time runs as it does.
+/* Clocks that can be put forward, set, and slept through while a program runs: preloaded, it adds to them what stands in a shared
+ * file, and wakes what sleeps when its time has come. Between two changes time runs as it does.
  *
- * MAILQOS_CLOCK   a file of 8 bytes: nanoseconds to be added */
+ * MAILQOS_CLOCK   a file of three numbers of 8 bytes each, in nanoseconds; those that are missing are 0:
+ *                 0: added to all clocks (time passes);
+ *                 8: added to the time of day only (somebody sets the clock, forward or back);
+ *                16: added to the time of day and to CLOCK_BOOTTIME, but not to CLOCK_MONOTONIC (the machine was suspended) */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -21,7 +24,7 @@
 /* So soon a leap is noticed by what sleeps. */
 #define NOTICED (2 * 1000000ll)
 
-static _Atomic long long none, *ahead = &none;
+static _Atomic long long none[3], *ahead = none;
 static int (*real_gettime)(clockid_t, struct timespec *);
 static int (*real_epoll_wait)(int, struct epoll_event *, int, int);
 static int (*real_nanosleep)(clockid_t, int, const struct timespec *, struct timespec *);
@@ -35,7 +38,7 @@ static void begin(void) {
   const char *path = getenv("MAILQOS_CLOCK");
   int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
   if (file >= 0) {
-    void *map = mmap(NULL, sizeof(long long), PROT_READ, MAP_SHARED, file, 0);
+    void *map = mmap(NULL, sizeof none, PROT_READ, MAP_SHARED, file, 0);
     if (map != MAP_FAILED) ahead = map;
     close(file);
   }
@@ -43,9 +46,21 @@ static void begin(void) {
 }
 __attribute__((constructor)) static void at_start(void) { begin(); }
 
-static int leaps(clockid_t clock) {
-  return clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC || clock == CLOCK_BOOTTIME || clock == CLOCK_REALTIME_COARSE ||
-         clock == CLOCK_MONOTONIC_COARSE || clock == CLOCK_MONOTONIC_RAW;
+/* What is added to a clock. */
+static long long added(clockid_t clock) {
+  switch (clock) {
+  case CLOCK_REALTIME:
+  case CLOCK_REALTIME_COARSE:
+    return ahead[0] + ahead[1] + ahead[2];
+  case CLOCK_BOOTTIME:
+    return ahead[0] + ahead[2];
+  case CLOCK_MONOTONIC:
+  case CLOCK_MONOTONIC_COARSE:
+  case CLOCK_MONOTONIC_RAW:
+    return ahead[0];
+  default:
+    return 0;
+  }
 }
 static long long nanoseconds(const struct timespec *time) { return time->tv_sec * SECOND + time->tv_nsec; }
 static struct timespec of(long long nanoseconds) {
@@ -58,12 +73,12 @@ static long long real_now(clockid_t clock) {
   real_gettime(clock, &time);
   return nanoseconds(&time);
 }
-static long long now(clockid_t clock) { return real_now(clock) + *ahead; }
+static long long now(clockid_t clock) { return real_now(clock) + added(clock); }
 
 int clock_gettime(clockid_t clock, struct timespec *time) {
   begin();
   int result = real_gettime(clock, time);
-  if (result == 0 && leaps(clock)) *time = of(nanoseconds(time) + *ahead);
+  if (result == 0) *time = of(nanoseconds(time) + added(clock));
   return result;
 }
 int gettimeofday(struct timeval *restrict time, void *restrict zone) {

@@ -4,6 +4,7 @@
 
 pub mod binaries;
 #[cfg(unix)]
+pub mod clock;
 pub mod couriers;
 #[cfg(unix)]
 pub mod crash;

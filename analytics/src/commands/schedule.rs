@@ -1,9 +1,15 @@
 //! `mailqos-analytics schedule`: runs the report schedules until told to stop.
 
-use std::{io::IsTerminal as _, process::ExitCode, sync::Arc, time::Instant};
+use std::{
+    io::IsTerminal as _,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use clap::Subcommand;
 use mailqos_core::{
+    clock::{Clock, Steps},
     config::Config,
     model::{Micros, UtcMicros},
 };
@@ -196,8 +202,36 @@ async fn serve(config: Config, global: &Global) -> Result<ExitCode, Failure> {
     let config = Arc::new(std::sync::RwLock::new(Arc::new(config)));
     // Whoever works holds it with others; the end waits until nobody does.
     let working = Arc::new(RwLock::new(()));
-    let mut scheduler = JobScheduler::new().await.map_err(Failure::work)?;
-    let (job_config, job_working) = (Arc::clone(&config), Arc::clone(&working));
+    let mut scheduler = ticking(&config, &working).await?;
+    let clock = Clock::resume(None);
+    let mut steps = Steps::new(clock.now());
+    let mut look = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = tokio::signal::ctrl_c() => break,
+            _ = hang_up.recv() => reload(global, &config),
+            _ = look.tick() => if let Some(by) = steps.since_last(clock.now()) {
+                // It waits for a moment of the clock as it was.
+                tracing::warn!(%by, "the clock of this machine has been set");
+                let mut old = std::mem::replace(&mut scheduler, ticking(&config, &working).await?);
+                old.shutdown().await.map_err(Failure::work)?;
+            },
+        }
+    }
+    tracing::info!("stopping: what is being made or delivered is finished first");
+    scheduler.shutdown().await.map_err(Failure::work)?;
+    let _ = working.write().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes and delivers what is due, every ten seconds.
+async fn ticking(
+    config: &Arc<std::sync::RwLock<Arc<Config>>>,
+    working: &Arc<RwLock<()>>,
+) -> Result<JobScheduler, Failure> {
+    let scheduler = JobScheduler::new().await.map_err(Failure::work)?;
+    let (job_config, job_working) = (Arc::clone(config), Arc::clone(working));
     let job = Job::new_async(TICK, move |_, _| {
         let (config, working) = (Arc::clone(&job_config), Arc::clone(&job_working));
         Box::pin(async move {
@@ -223,17 +257,7 @@ async fn serve(config: Config, global: &Global) -> Result<ExitCode, Failure> {
     .map_err(Failure::work)?;
     scheduler.add(job).await.map_err(Failure::work)?;
     scheduler.start().await.map_err(Failure::work)?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = tokio::signal::ctrl_c() => break,
-            _ = hang_up.recv() => reload(global, &config),
-        }
-    }
-    tracing::info!("stopping: what is being made or delivered is finished first");
-    scheduler.shutdown().await.map_err(Failure::work)?;
-    let _ = working.write().await;
-    Ok(ExitCode::SUCCESS)
+    Ok(scheduler)
 }
 
 /// Reads the configuration anew; one that is wrong is refused whole.

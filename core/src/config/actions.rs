@@ -46,7 +46,7 @@ pub struct Step {
     pub hours: Vec<Hours>,
     /// How long one try may take.
     pub timeout: Micros,
-    /// How long it is tried, until it is given up.
+    /// How long a message is tried. An alarm that is still open is tried on after that.
     pub retry_for: Micros,
     /// The action.
     pub action: Action,
@@ -152,8 +152,8 @@ pub struct Template {
     pub text: String,
     /// Its file, or a word for the configuration itself.
     pub name: String,
-    /// Where the configuration names it.
-    pub node: Node,
+    /// Where the configuration names it, if it comes from there.
+    pub node: Option<Node>,
 }
 
 impl Action {
@@ -188,17 +188,6 @@ impl Action {
             },
         }
     }
-
-    /// Whether both reach people by the very same way: two addresses at one host have one [`Action::route`] and are two ways.
-    pub fn is_same_way(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Webhook(one), Self::Webhook(other)) => {
-                (one.service, &one.url, &one.key) == (other.service, &other.url, &other.key)
-            }
-            (Self::Command { words, .. }, Self::Command { words: others, .. }) => words == others,
-            _ => self.route() == other.route(),
-        }
-    }
 }
 
 impl Service {
@@ -212,6 +201,12 @@ impl Service {
             Self::Opsgenie => "opsgenie",
             Self::Ntfy => "ntfy",
         }
+    }
+
+    /// The service of a word in the configuration.
+    pub fn of(word: &str) -> Option<Self> {
+        let all = [Self::Own, Self::Slack, Self::Teams, Self::PagerDuty, Self::Opsgenie, Self::Ntfy];
+        all.into_iter().find(|service| service.as_str() == word)
     }
 
     /// Where the service is, if it is in one place for everybody.
@@ -573,7 +568,7 @@ fn template(table: &mut Table, problems: &mut Problems) -> Option<Template> {
         return Some(Template {
             text: node.read(problems)?,
             name: "body".to_owned(),
-            node,
+            node: Some(node),
         });
     }
     let node = table.node("template")?;
@@ -582,7 +577,7 @@ fn template(table: &mut Table, problems: &mut Problems) -> Option<Template> {
         Ok(text) => Some(Template {
             text,
             name: path.display().to_string(),
-            node,
+            node: Some(node),
         }),
         Err(error) => {
             problems.push(

@@ -27,7 +27,7 @@ pub mod token;
 mod verdicts;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
@@ -60,6 +60,9 @@ pub use timeline::{Part, Phase, Timeline};
 /// How long the records of mails that are found at the very end may take.
 const SETTLING: Duration = Duration::from_secs(5);
 
+/// So many starts of a monitor are remembered, so that no two are the same.
+const REMEMBERED_STARTS: usize = 64;
+
 /// The test could not be prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum TesterError {
@@ -86,7 +89,7 @@ pub struct Tester {
     key: SigningKey,
     registry: Arc<Registry>,
     mailboxes: Mutex<HashMap<Key, Arc<Mailbox>>>,
-    last_start: Mutex<HashMap<MonitorId, UtcMicros>>,
+    starts: Mutex<HashMap<MonitorId, VecDeque<UtcMicros>>>,
     transcripts: Arc<Store>,
     duplicates: tokio::sync::mpsc::UnboundedSender<Sample>,
     /// What visits the mailboxes.
@@ -119,7 +122,7 @@ impl Tester {
             transcripts: Arc::new(Store::new(&config)),
             config: RwLock::new(config),
             mailboxes: Mutex::default(),
-            last_start: Mutex::default(),
+            starts: Mutex::default(),
             duplicates,
             visits: Mutex::default(),
             settling: Mutex::default(),
@@ -434,16 +437,18 @@ impl Tester {
         }
     }
 
-    /// The start of a test: unique for a monitor, whatever the clock does.
+    /// The start of a test: unique for a monitor, also where the clock has been set back and comes by the same time again.
     fn start_of(&self, monitor: &MonitorId) -> UtcMicros {
-        let mut last = lock(&self.last_start);
+        let mut starts = lock(&self.starts);
+        let taken = starts.entry(monitor.clone()).or_default();
         let mut now = UtcMicros::now();
-        if let Some(last) = last.get(monitor)
-            && now <= *last
-        {
-            now = *last + Micros(1);
+        while taken.contains(&now) {
+            now = now + Micros(1);
         }
-        last.insert(monitor.clone(), now);
+        if taken.len() >= REMEMBERED_STARTS {
+            taken.pop_front();
+        }
+        taken.push_back(now);
         now
     }
 

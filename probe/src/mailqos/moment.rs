@@ -1,10 +1,23 @@
 //! Moments on the probe's own clock, and what lies between two of them.
 
-use std::{sync::OnceLock, time::Instant};
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Instant,
+};
 
-use mailqos_core::model::{Micros, UtcMicros};
+use mailqos_core::{
+    clock::since_boot,
+    model::{Micros, UtcMicros},
+};
 
-/// A moment on this process's monotonic clock; earlier processes' moments are negative.
+/// A machine that was suspended was so for longer than this.
+const ASLEEP: Micros = Micros::from_millis(200);
+
+/// A moment on a clock that nobody sets and that goes on while the machine is suspended, reckoned from the beginning of this process;
+/// earlier processes' moments are negative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Moment(pub(super) i64);
 
@@ -13,12 +26,21 @@ impl Moment {
         Self::of(Instant::now())
     }
 
+    /// The moment of an instant that lies a short time back: instants know nothing of the time for which the machine was suspended.
     pub(super) fn of(instant: Instant) -> Self {
-        static ANCHOR: OnceLock<Instant> = OnceLock::new();
-        let anchor = *ANCHOR.get_or_init(Instant::now);
+        static ANCHOR: OnceLock<(Instant, Micros)> = OnceLock::new();
+        static SLEPT: AtomicI64 = AtomicI64::new(0);
+        let read = || (Instant::now(), since_boot());
+        let (anchor, booted) = *ANCHOR.get_or_init(read);
+        let (present, running) = read();
+        let slept = (running - booted).0 - Micros::from(present.saturating_duration_since(anchor)).0;
+        // The two clocks are not read at quite the same time.
+        if slept > SLEPT.load(Ordering::Relaxed) + ASLEEP.0 {
+            SLEPT.fetch_max(slept, Ordering::Relaxed);
+        }
         let since = Micros::from(instant.saturating_duration_since(anchor));
         let before = Micros::from(anchor.saturating_duration_since(instant));
-        Self(since.0 - before.0)
+        Self(since.0 - before.0 + SLEPT.load(Ordering::Relaxed))
     }
 
     /// How far a clock that shows `stamp` now is ahead of ours.
@@ -40,9 +62,9 @@ impl Moment {
         UtcMicros::now() + (self - Self::now())
     }
 
-    /// A moment that is known by the wall clock only: it lies in an earlier process.
+    /// A moment that is known by the wall clock only: it lies in an earlier process, whatever the clock has been set to since.
     pub(super) fn of_wall(moment: UtcMicros) -> Self {
-        Self::now() - (UtcMicros::now() - moment)
+        Self::now() - (UtcMicros::now() - moment).max(Micros::ZERO)
     }
 
     /// For timers.

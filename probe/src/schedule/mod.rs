@@ -5,11 +5,11 @@
 //! and takes a zone's offset once, when a job is made, so that a change of daylight-saving time would go unnoticed.
 
 mod certificates;
+mod queue;
 mod slot;
 
 use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -18,6 +18,7 @@ use std::{
 };
 
 use mailqos_core::{
+    clock::{Clock, Now, Steady},
     config::{Config, Monitor},
     model::{Micros, MonitorId, RoundTrip, Stage, UtcMicros},
 };
@@ -30,6 +31,7 @@ use crate::{
 };
 
 pub use certificates::Certificates;
+use queue::Queue;
 
 /// The clock is looked at least this often, so that a step of it is noticed.
 const LONGEST_NAP: Duration = Duration::from_millis(500);
@@ -55,9 +57,24 @@ pub struct Board {
     pub waiting: AtomicU64,
     /// How late tests were started.
     pub lateness: Mutex<Histogram>,
+    /// When it was last looked for tests to start.
+    beat: Mutex<Option<std::time::Instant>>,
 }
 
 impl Board {
+    /// It is looked for tests to start.
+    fn beat(&self) {
+        let mut beat = self.beat.lock().unwrap_or_else(PoisonError::into_inner);
+        *beat = Some(std::time::Instant::now());
+    }
+
+    /// Whether tests that are due have been started within this time. (By a clock that does not run while the machine is suspended,
+    /// as the service manager's watchdog.)
+    pub fn is_alive(&self, within: Duration) -> bool {
+        let beat = self.beat.lock().unwrap_or_else(PoisonError::into_inner);
+        beat.is_some_and(|beat| beat.elapsed() < within)
+    }
+
     /// A test has begun, so late: what it waited for a worker thread counts as well.
     fn begun(&self, monitor: &MonitorId, lateness: Micros) {
         self.lateness
@@ -163,185 +180,240 @@ impl Places {
     }
 }
 
-/// The queue of starts. Of several entries of a monitor the one that `planned` names holds.
-#[derive(Default)]
-struct Queue {
-    heap: BinaryHeap<Reverse<(UtcMicros, MonitorId)>>,
-    planned: HashMap<MonitorId, UtcMicros>,
-}
-
-impl Queue {
-    fn plan(&mut self, monitor: &MonitorId, at: UtcMicros) {
-        self.planned.insert(monitor.clone(), at);
-        self.heap.push(Reverse((at, monitor.clone())));
-    }
-
-    /// Brings a start forward, or leaves it.
-    fn plan_earlier(&mut self, monitor: &MonitorId, at: UtcMicros) {
-        if self.planned.get(monitor).is_some_and(|planned| at < *planned) {
-            self.plan(monitor, at);
-        }
-    }
-
-    /// The next start that is due.
-    fn pop(&mut self, now: UtcMicros) -> Option<(UtcMicros, MonitorId)> {
-        while let Some(Reverse((at, monitor))) = self.heap.peek() {
-            if self.planned.get(monitor) != Some(at) {
-                self.heap.pop();
-                continue;
-            }
-            if *at > now {
-                return None;
-            }
-            return self.heap.pop().map(|Reverse(entry)| entry);
-        }
-        None
-    }
-
-    fn next(&self) -> Option<UtcMicros> {
-        self.heap.peek().map(|Reverse((at, _))| *at)
-    }
+/// What goes on between the starts of tests.
+struct Scheduler {
+    parts: Parts,
+    clock: Clock,
+    config: Arc<Config>,
+    queue: Queue,
+    places: Places,
+    running: JoinSet<MonitorId>,
+    /// The monitors that are tested, or wait for a place, and since when.
+    busy: HashMap<MonitorId, Steady>,
+    waiting: VecDeque<(Steady, MonitorId)>,
+    looked: tokio::time::Instant,
 }
 
 /// Starts tests until `stop` becomes `true`, and waits for those that run then: each records its sample before it ends.
 pub async fn run(parts: Parts, mut configs: watch::Receiver<Arc<Config>>, mut stop: watch::Receiver<bool>) {
-    let mut config = configs.borrow_and_update().clone();
-    let mut queue = Queue::default();
-    plan_all(&mut queue, &config, &parts.alarms);
-    let mut places = Places::new(&config);
-    let mut running: JoinSet<MonitorId> = JoinSet::new();
-    let mut busy: HashMap<MonitorId, UtcMicros> = HashMap::new();
-    let mut waiting: VecDeque<(UtcMicros, MonitorId)> = VecDeque::new();
-    let mut looked = tokio::time::Instant::now();
+    let config = configs.borrow_and_update().clone();
+    let mut scheduler = Scheduler {
+        clock: parts.alarms.clock().clone(),
+        places: Places::new(&config),
+        queue: Queue::default(),
+        running: JoinSet::new(),
+        busy: HashMap::new(),
+        waiting: VecDeque::new(),
+        looked: tokio::time::Instant::now(),
+        parts,
+        config,
+    };
+    scheduler.plan_all();
     while !*stop.borrow() {
-        let now = UtcMicros::now();
-        while let Some((start, id)) = queue.pop(now) {
-            let Some(monitor) = config.monitors.get(&id).filter(|monitor| monitor.enabled) else {
-                queue.planned.remove(&id);
-                continue;
-            };
-            // From now, not from the slot: what a suspended machine missed is not made up for.
-            queue.plan(&id, next_after(&config, monitor, &parts.alarms, now));
-            let may_overlap = monitor.overlap && !waiting.iter().any(|(_, waits)| *waits == id);
-            if busy.contains_key(&id) && !may_overlap {
-                parts.board.left_out.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(monitor = %id, "the test before is still running or waiting; this one is left out");
-                continue;
-            }
-            busy.insert(id.clone(), start);
-            if places.take(&id) {
-                begin(&parts, &config, monitor, start, &mut running);
-            } else {
-                waiting.push_back((start, id));
-            }
-        }
-        if !waiting.is_empty() && looked.elapsed() >= LOOK_THROUGH && places.running < config.limits.tests {
-            looked = tokio::time::Instant::now();
-            waiting.retain(|(start, id)| {
-                let Some(monitor) = config.monitors.get(id).filter(|monitor| monitor.enabled) else {
-                    busy.remove(id);
-                    return false;
-                };
-                if !places.take(id) {
-                    return true;
-                }
-                begin(&parts, &config, monitor, *start, &mut running);
-                false
-            });
-        }
-        parts.board.running.store(running.len() as u64, Ordering::Relaxed);
-        parts.board.waiting.store(waiting.len() as u64, Ordering::Relaxed);
-        let mut nap = queue
-            .next()
-            .map_or(LONGEST_NAP, |start| (start - UtcMicros::now()).to_std())
-            .min(LONGEST_NAP);
-        if !waiting.is_empty() {
-            nap = nap.min(LOOK_THROUGH);
-        }
+        scheduler.start_what_is_due();
+        let nap = scheduler.nap();
         tokio::select! {
             // Of who is gone nothing more is heard, which would be heard at once and forever.
             Ok(()) = stop.changed() => {}
             Ok(()) = configs.changed() => {
-                config = configs.borrow_and_update().clone();
-                plan_all(&mut queue, &config, &parts.alarms);
-                places = Places::new(&config);
-                // What runs holds its place in the new order, too, even where there are fewer places.
-                for id in busy.keys().filter(|id| !waiting.iter().any(|(_, waits)| waits == *id)) {
-                    places.hold(id);
-                }
-                places.running = u32::try_from(running.len()).unwrap_or(u32::MAX);
-            },
-            Some(ended) = running.join_next(), if !running.is_empty() => match ended {
-                Ok(id) => {
-                    places.give_back(&id);
-                    let started = busy.remove(&id);
-                    plan_after(&mut queue, &config, &parts.alarms, &id, started);
-                }
-                Err(error) => {
-                    // A test that fell over must not keep its monitor from being tested: start all who are not running anew.
-                    tracing::error!("a test ended unexpectedly: {error}");
-                    busy.clear();
-                    waiting.clear();
-                    places = Places::new(&config);
-                    places.running = u32::try_from(running.len()).unwrap_or(u32::MAX);
-                }
-            },
+                let config = configs.borrow_and_update().clone();
+                scheduler.reload(config);
+            }
+            Some(ended) = scheduler.running.join_next(), if !scheduler.running.is_empty() => scheduler.ended(ended),
             () = tokio::time::sleep(nap) => {}
         }
     }
-    parts.tester.stop().await;
+    scheduler.parts.tester.stop().await;
+    let mut running = scheduler.running;
     let ended = tokio::time::timeout(ENDING, async { while running.join_next().await.is_some() {} }).await;
     if ended.is_err() {
         tracing::warn!(tests = running.len(), "tests that run do not end, and are broken off");
     }
 }
 
-/// Plans every monitor that has no start yet, or another interval than before.
-fn plan_all(queue: &mut Queue, config: &Config, alarms: &Alarms) {
-    let now = UtcMicros::now();
-    let mut fresh = 0;
-    queue
-        .planned
-        .retain(|id, _| config.monitors.get(id).is_some_and(|monitor| monitor.enabled));
-    for monitor in config.monitors.values().filter(|monitor| monitor.enabled) {
-        let slot = next(config, monitor, now);
-        // Who sets up a monitor wants to see it at once, not at its slot in an hour; ten thousand are spread over a minute.
-        let start = if alarms.knows(&monitor.id) || monitor.calendar.is_some() {
-            slot
-        } else {
-            fresh += 1;
-            slot.min(now + Micros::from_millis(6 * (fresh - 1)))
-        };
-        match queue.planned.get(&monitor.id) {
-            // Its slot is where it was, or it is tested sooner since it fails.
-            Some(planned) if *planned <= start => {}
-            // An open alarm has its tests further apart.
-            Some(_) if retests_later(monitor) && alarms.is_in_alarm(&monitor.id) => {}
-            _ => queue.plan(&monitor.id, start),
+impl Scheduler {
+    fn start_what_is_due(&mut self) {
+        self.parts.board.beat();
+        let now = self.clock.now();
+        let config = Arc::clone(&self.config);
+        self.queue.follow(&config, now);
+        while let Some((id, start)) = self.queue.pop(now) {
+            let Some(monitor) = config.monitors.get(&id).filter(|monitor| monitor.enabled) else {
+                self.queue.forget(&id);
+                continue;
+            };
+            if self.queue.put_off(&config, monitor, start, now) {
+                continue;
+            }
+            if monitor.calendar.is_some() {
+                self.queue.take(&id, start.moment);
+            }
+            // From now, not from the slot: what a suspended machine missed is not made up for.
+            self.queue.plan(&id, self.following(monitor, start, now));
+            let may_overlap = monitor.overlap && !self.waiting.iter().any(|(_, waits)| *waits == id);
+            if self.busy.contains_key(&id) && !may_overlap {
+                self.parts.board.left_out.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(monitor = %id, "the test before is still running or waiting; this one is left out");
+                continue;
+            }
+            self.busy.insert(id.clone(), start.at);
+            if self.places.take(&id) {
+                self.begin(monitor, start.at);
+            } else {
+                self.waiting.push_back((start.at, id));
+            }
+        }
+        self.start_those_that_wait();
+        let (running, waiting) = (self.running.len() as u64, self.waiting.len() as u64);
+        self.parts.board.running.store(running, Ordering::Relaxed);
+        self.parts.board.waiting.store(waiting, Ordering::Relaxed);
+    }
+
+    fn start_those_that_wait(&mut self) {
+        if self.waiting.is_empty()
+            || self.looked.elapsed() < LOOK_THROUGH
+            || self.places.running >= self.config.limits.tests
+        {
+            return;
+        }
+        self.looked = tokio::time::Instant::now();
+        let config = Arc::clone(&self.config);
+        for (start, id) in std::mem::take(&mut self.waiting) {
+            let Some(monitor) = config.monitors.get(&id).filter(|monitor| monitor.enabled) else {
+                self.busy.remove(&id);
+                continue;
+            };
+            if self.places.take(&id) {
+                self.begin(monitor, start);
+            } else {
+                self.waiting.push_back((start, id));
+            }
         }
     }
-}
 
-/// Plans the next test of a monitor whose test has ended, by its retest interval: a shorter one applies as soon as
-/// a test fails, so that an alarm is raised sooner; a longer one while an alarm is open, so that a server that hangs
-/// ties up less. After a good test the slots apply again.
-fn plan_after(queue: &mut Queue, config: &Config, alarms: &Alarms, id: &MonitorId, started: Option<UtcMicros>) {
-    let Some(monitor) = config.monitors.get(id).filter(|monitor| monitor.enabled) else {
-        return;
-    };
-    let Some(interval) = monitor.retest_interval else {
-        return;
-    };
-    let now = UtcMicros::now();
-    let again = (started.unwrap_or(now) + interval).max(now);
-    if retests_later(monitor) {
-        if alarms.is_in_alarm(id) {
-            queue.plan(id, again);
-        } else {
-            queue.plan_earlier(id, next(config, monitor, now));
+    /// How long there is nothing to do but what is waited for.
+    fn nap(&self) -> Duration {
+        let now = self.clock.now();
+        let next = self.queue.next();
+        let nap = next.map_or(LONGEST_NAP, |start| (start - now.steady).to_std());
+        let most = if self.waiting.is_empty() { LONGEST_NAP } else { LOOK_THROUGH };
+        nap.min(most)
+    }
+
+    fn reload(&mut self, config: Arc<Config>) {
+        self.config = config;
+        self.plan_all();
+        self.places = Places::new(&self.config);
+        // What runs holds its place in the new order, too, even where there are fewer places.
+        let waits = |id: &MonitorId| self.waiting.iter().any(|(_, waits)| waits == id);
+        for id in self.busy.keys().filter(|id| !waits(id)) {
+            self.places.hold(id);
         }
-    } else if alarms.is_failing(id) {
-        queue.plan_earlier(id, again);
+        self.places.running = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
+    }
+
+    fn ended(&mut self, ended: Result<MonitorId, tokio::task::JoinError>) {
+        match ended {
+            Ok(id) => {
+                self.places.give_back(&id);
+                let started = self.busy.remove(&id);
+                self.plan_after(&id, started);
+            }
+            Err(error) => {
+                // A test that fell over must not keep its monitor from being tested: all who are not running may start again.
+                tracing::error!("a test ended unexpectedly: {error}");
+                self.busy.clear();
+                self.waiting.clear();
+                self.places = Places::new(&self.config);
+                self.places.running = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
+            }
+        }
+    }
+
+    /// Plans every monitor that has no start yet, or another interval than before.
+    fn plan_all(&mut self) {
+        let now = self.clock.now();
+        let (config, alarms) = (Arc::clone(&self.config), &self.parts.alarms);
+        let mut fresh = 0;
+        self.queue
+            .retain(|id| config.monitors.get(id).is_some_and(|monitor| monitor.enabled));
+        for monitor in config.monitors.values().filter(|monitor| monitor.enabled) {
+            let taken = self.queue.taken(&monitor.id);
+            let taken = taken.or_else(|| alarms.last_start(&monitor.id).filter(|_| monitor.calendar.is_some()));
+            let mut start = queue::first(&config, monitor, taken, now);
+            // Whoever sets up a monitor wants to see it at once, not at its slot in an hour; ten thousand are spread over a minute.
+            if !alarms.knows(&monitor.id) && monitor.calendar.is_none() {
+                fresh += 1;
+                let soon = now.wall + Micros::from_millis(6 * (fresh - 1));
+                if soon < start.moment {
+                    start = queue::Start::new(soon, now);
+                }
+            }
+            match self.queue.planned(&monitor.id) {
+                // Its slot is where it was, or it is tested sooner since it fails.
+                Some(planned) if planned.at <= start.at => {}
+                // An open alarm has its tests further apart.
+                Some(_) if retests_later(monitor) && alarms.is_in_alarm(&monitor.id) => {}
+                _ => self.queue.plan(&monitor.id, start),
+            }
+        }
+    }
+
+    /// Plans the next test of a monitor whose test has ended, by its retest interval: a shorter one applies as soon as
+    /// a test fails, so that an alarm is raised sooner; a longer one while an alarm is open, so that a server that hangs
+    /// ties up less. After a good test the slots apply again.
+    fn plan_after(&mut self, id: &MonitorId, started: Option<Steady>) {
+        let config = Arc::clone(&self.config);
+        let Some(monitor) = config.monitors.get(id).filter(|monitor| monitor.enabled) else {
+            return;
+        };
+        let Some(interval) = monitor.retest_interval else {
+            return;
+        };
+        let (now, alarms) = (self.clock.now(), &self.parts.alarms);
+        let again = (started.unwrap_or(now.steady) + interval).max(now.steady);
+        if retests_later(monitor) {
+            if alarms.is_in_alarm(id) {
+                self.queue.plan(id, queue::Start::at(again, now));
+            } else {
+                let slot = queue::first(&config, monitor, None, now);
+                self.queue.plan_earlier(id, slot.at, now);
+            }
+        } else if alarms.is_failing(id) {
+            self.queue.plan_earlier(id, again, now);
+        }
+    }
+
+    /// The start after the one that is due now.
+    fn following(&self, monitor: &Monitor, due: queue::Start, now: Now) -> queue::Start {
+        match monitor.retest_interval {
+            Some(interval) if retests_later(monitor) && self.parts.alarms.is_in_alarm(&monitor.id) => {
+                queue::Start::at(now.steady + interval, now)
+            }
+            _ => queue::following(&self.config, monitor, due, now),
+        }
+    }
+
+    fn begin(&mut self, monitor: &Monitor, start: Steady) {
+        self.parts.board.started.fetch_add(1, Ordering::Relaxed);
+        let mut monitor = monitor.clone();
+        if monitor.calendar.is_some() {
+            // What "three test intervals" refers to: the gap that follows.
+            let now = self.clock.now();
+            let gap = next(&self.config, &monitor, now.wall) - now.wall_at(start);
+            monitor.test_interval = gap.max(Micros::from_secs(1));
+        }
+        let test = Test {
+            monitor,
+            start,
+            clock: self.clock.clone(),
+            board: Arc::clone(&self.parts.board),
+            tester: Arc::clone(&self.parts.tester),
+            alarms: self.parts.alarms.clone(),
+            observed: Arc::clone(&self.parts.observed),
+            certificates: Arc::clone(&self.parts.certificates),
+        };
+        self.running.spawn(test.run());
     }
 }
 
@@ -351,60 +423,41 @@ fn retests_later(monitor: &Monitor) -> bool {
     monitor.retest_interval.is_some_and(slower)
 }
 
-/// The start after the one at `now`.
-fn next_after(config: &Config, monitor: &Monitor, alarms: &Alarms, now: UtcMicros) -> UtcMicros {
-    match monitor.retest_interval {
-        Some(interval) if retests_later(monitor) && alarms.is_in_alarm(&monitor.id) => now + interval,
-        _ => next(config, monitor, now),
-    }
-}
-
-fn begin(parts: &Parts, config: &Config, monitor: &Monitor, start: UtcMicros, running: &mut JoinSet<MonitorId>) {
-    parts.board.started.fetch_add(1, Ordering::Relaxed);
-    let mut monitor = monitor.clone();
-    if monitor.calendar.is_some() {
-        // What "three test intervals" refers to: the gap that follows.
-        monitor.test_interval = next(config, &monitor, UtcMicros::now()) - start;
-    }
-    running.spawn(one(
-        monitor,
-        start,
-        Arc::clone(&parts.board),
-        Arc::clone(&parts.tester),
-        parts.alarms.clone(),
-        Arc::clone(&parts.observed),
-        Arc::clone(&parts.certificates),
-    ));
-}
-
-async fn one(
+/// A test that has been started.
+struct Test {
     monitor: Monitor,
-    start: UtcMicros,
+    start: Steady,
+    clock: Clock,
     board: Arc<Board>,
     tester: Arc<Tester>,
     alarms: Alarms,
     observed: Arc<Observed>,
     certificates: Arc<Certificates>,
-) -> MonitorId {
-    let now = UtcMicros::now();
-    board.begun(&monitor.id, now - start);
-    if alarms.is_paused(&monitor.id, now) {
-        return monitor.id;
+}
+
+impl Test {
+    async fn run(self) -> MonitorId {
+        let Self { monitor, alarms, .. } = self;
+        let now = self.clock.now();
+        self.board.begun(&monitor.id, now.steady - self.start);
+        if alarms.is_paused(&monitor.id, now.wall) {
+            return monitor.id;
+        }
+        let excluded = alarms.excluded(&monitor.id, now);
+        let result = self.tester.test_as(&monitor, excluded).await;
+        let sample = &result.sample;
+        tracing::info!(
+            monitor = %sample.monitor,
+            outcome = %sample.outcome,
+            round_trip = RoundTrip::of(sample).map(|round_trip| format!("{round_trip:#}")),
+            error = sample.error.as_deref(),
+            "tested"
+        );
+        self.observed.count(sample);
+        self.certificates.look(&monitor, sample);
+        alarms.tested(&monitor, sample, now.steady).await;
+        monitor.id
     }
-    let excluded = alarms.excluded(&monitor.id, now);
-    let result = tester.test_as(&monitor, excluded).await;
-    let sample = &result.sample;
-    tracing::info!(
-        monitor = %sample.monitor,
-        outcome = %sample.outcome,
-        round_trip = RoundTrip::of(sample).map(|round_trip| format!("{round_trip:#}")),
-        error = sample.error.as_deref(),
-        "tested"
-    );
-    observed.count(sample);
-    certificates.look(&monitor, sample);
-    alarms.tested(&monitor, sample).await;
-    monitor.id
 }
 
 #[cfg(test)]
@@ -459,15 +512,13 @@ mod tests {
     }
 
     #[test]
-    fn a_start_that_is_brought_forward_comes_once() {
-        let mut queue = Queue::default();
-        queue.plan(&id(0), UtcMicros(100));
-        queue.plan_earlier(&id(0), UtcMicros(50));
-        queue.plan_earlier(&id(0), UtcMicros(70));
-        assert_eq!(queue.pop(UtcMicros(49)), None);
-        assert_eq!(queue.pop(UtcMicros(200)), Some((UtcMicros(50), id(0))));
-        queue.plan(&id(0), UtcMicros(300));
-        assert_eq!(queue.pop(UtcMicros(299)), None);
-        assert_eq!(queue.pop(UtcMicros(300)), Some((UtcMicros(300), id(0))));
+    fn a_probe_is_alive_as_long_as_it_looks_for_tests_to_start() {
+        let board = Board::default();
+        let long = Duration::from_secs(3600);
+        assert!(!board.is_alive(long), "it has not begun yet");
+        board.beat();
+        assert!(board.is_alive(long));
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(!board.is_alive(Duration::from_millis(2)));
     }
 }

@@ -29,7 +29,7 @@ fn wander(number: i64, interval: i64) -> i64 {
 }
 
 /// Where in the interval a monitor starts.
-fn offset(site: &str, monitor: &str, interval: Micros) -> Micros {
+pub(super) fn offset(site: &str, monitor: &str, interval: Micros) -> Micros {
     let digest = Sha256::digest(format!("{site}\n{monitor}"));
     let mut first = [0; 8];
     first.copy_from_slice(&digest[..8]);

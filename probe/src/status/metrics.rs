@@ -11,6 +11,7 @@ use http_body_util::Full;
 use hyper::{Method, Request, Response, StatusCode, body::Bytes, body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use mailqos_core::{
+    clock::Now,
     config::{Monitor, Timing},
     model::{Outcome, UtcMicros},
 };
@@ -120,7 +121,7 @@ type Labelled<'config> = (String, &'config Monitor);
 
 /// Everything, as OpenMetrics asks: families one after the other, `# EOF` at the end.
 pub fn write(live: &Live) -> String {
-    let now = UtcMicros::now();
+    let now = live.alarms.clock().now();
     let config = live.config();
     let mut text = String::new();
     let monitors: Vec<Labelled<'_>> = config
@@ -198,11 +199,11 @@ fn phases(text: &mut String, live: &Live) {
 }
 
 /// What the monitors are at.
-fn states(text: &mut String, live: &Live, monitors: &[Labelled<'_>], now: UtcMicros) {
+fn states(text: &mut String, live: &Live, monitors: &[Labelled<'_>], now: Now) {
     let states = live.alarms.states();
     family(text, "mailqos_monitor_state", "stateset", "", "What monitors are at.");
     for (labels, monitor) in monitors {
-        let maintained = live.maintenance.open_for(&monitor.id, now).is_some();
+        let maintained = live.maintenance.open_for(&monitor.id, now.wall).is_some();
         let word = StateWord::of(monitor, states.get(&monitor.id), maintained, now);
         for state in StateWord::ALL {
             let is = u8::from(state == word);
@@ -283,6 +284,9 @@ fn troubles(text: &mut String, live: &Live) {
     for (channel, state) in &channels {
         let _ = writeln!(text, "{name}{{channel=\"{}\"}} {}", escaped(channel), state.failures);
     }
+    let name = "mailqos_untested_monitors";
+    family(text, name, "gauge", "", "Monitors that the probe could not test for a while.");
+    let _ = writeln!(text, "{name} {}", live.alarms.untested().len());
     let health = live.recorder.health();
     family(
         text,

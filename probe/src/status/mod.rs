@@ -9,6 +9,7 @@ use std::{
 };
 
 use mailqos_core::{
+    clock::Now,
     config::{Config, Monitor, Timing},
     model::{Micros, MonitorId, Outcome, Sample, UtcMicros},
 };
@@ -174,6 +175,10 @@ impl Observed {
             return;
         }
         let number = sample.started_at.0.div_euclid(BUCKET.0);
+        // A clock that was ahead has left half-hours that have not come yet: they are none of the last day.
+        while seen.day.back().is_some_and(|last| last.number > number) {
+            seen.day.pop_back();
+        }
         if seen.day.back().is_none_or(|last| last.number < number) {
             seen.day.push_back(Bucket {
                 number,
@@ -183,7 +188,7 @@ impl Observed {
         while seen.day.len() > BUCKETS {
             seen.day.pop_front();
         }
-        if let Some(bucket) = seen.day.iter_mut().rev().find(|bucket| bucket.number == number) {
+        if let Some(bucket) = seen.day.back_mut() {
             bucket.tests = bucket.tests.saturating_add(1);
             bucket.failed = bucket.failed.saturating_add(u16::from(sample.outcome != Outcome::Ok));
             if let Some(took) = sample.round_trip {
@@ -230,7 +235,7 @@ pub enum StateWord {
     Alarm,
     /// The last tests failed, too few for an alarm.
     Failed,
-    /// Not tested, or not for long.
+    /// Not tested, not for a while, or the last test could not be made.
     Unknown,
     /// A planned window is open.
     Maintenance,
@@ -264,7 +269,7 @@ impl StateWord {
     }
 
     /// What a monitor is at.
-    pub fn of(monitor: &Monitor, state: Option<&crate::alarm::State>, in_maintenance: bool, now: UtcMicros) -> Self {
+    pub fn of(monitor: &Monitor, state: Option<&crate::alarm::State>, in_maintenance: bool, now: Now) -> Self {
         use crate::alarm::Status;
         if !monitor.enabled {
             return Self::Disabled;
@@ -274,12 +279,11 @@ impl StateWord {
         }
         let Some(state) = state else { return Self::Unknown };
         // A calendar has gaps of its own; its monitors are what they were at last.
-        let old = state.last.as_ref().is_none_or(|last| {
-            monitor.calendar.is_none() && now - last.started_at > Micros(monitor.test_interval.0.saturating_mul(3))
-        });
+        let old = state.last.is_none() || (monitor.calendar.is_none() && state.is_old(monitor.test_interval, now));
         match state.status {
             Status::Alarm => Self::Alarm,
-            _ if old => Self::Unknown,
+            // The probe could not test: whatever was found out before, nobody knows what is so now.
+            _ if old || state.untested > 0 => Self::Unknown,
             Status::Unknown => Self::Unknown,
             Status::Ok => Self::Ok,
             Status::Failed => Self::Failed,
@@ -340,5 +344,79 @@ mod tests {
         );
         assert_eq!(histogram.total(), 5);
         assert!((histogram.sum() - 2001.011).abs() < 1e-9);
+    }
+
+    /// A monitor that is tested each minute, and its state after a test with this outcome.
+    fn tested(outcome: Outcome, clock: &mailqos_core::clock::Clock) -> (Monitor, crate::alarm::State) {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("mailqos.toml");
+        let text = "site = \"here\"\n[account.a]\nuser = \"a\"\npassword = { env = \"A\" }\n[object.o]\naddress = \"o\"\n[monitor.m]\n\
+                    object = \"o\"\nfrom = \"a@b.c\"\nto = \"a@b.c\"\ntest_interval = \"60s\"\nmax_round_trip = \"30s\"\n\
+                    smtp = { account = \"a\" }\npickup = { account = \"a\" }\n";
+        std::fs::write(&path, text).expect("write");
+        let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        let monitor = config.monitors.into_values().next().expect("a monitor");
+        let now = clock.now();
+        let sample = Sample::new(monitor.id.clone(), now.wall, outcome);
+        let mut state = crate::alarm::State::default();
+        state.step((&sample, now.steady), &monitor.alarm, None, |_| None);
+        (monitor, state)
+    }
+
+    #[test]
+    fn a_state_is_as_old_as_it_is_whatever_the_clock_on_the_wall_shows() {
+        let clock = mailqos_core::clock::Clock::manual(UtcMicros(1_780_000_000_000_000));
+        let (monitor, state) = tested(Outcome::Ok, &clock);
+        let word = |state: &crate::alarm::State| StateWord::of(&monitor, Some(state), false, clock.now());
+        assert_eq!(word(&state), StateWord::Ok);
+        for hours in [-1, 30, -40] {
+            clock.step(Micros::from_secs(3600 * hours));
+            assert_eq!(word(&state), StateWord::Ok, "{hours}");
+        }
+        clock.advance(Micros::from_secs(181));
+        assert_eq!(word(&state), StateWord::Unknown, "three intervals have passed");
+        // Noted by an earlier version, which knew no other clock than that on the wall: from the future, and so old.
+        let mut old = state;
+        let last = old.last.as_mut().expect("a test");
+        (last.began, last.started_at) = (None, clock.now().wall + Micros::from_secs(3600));
+        assert_eq!(word(&old), StateWord::Unknown);
+    }
+
+    #[test]
+    fn a_test_that_could_not_be_made_says_nothing() {
+        let clock = mailqos_core::clock::Clock::manual(UtcMicros(1_780_000_000_000_000));
+        let (monitor, mut state) = tested(Outcome::Ok, &clock);
+        let again = |outcome, state: &mut crate::alarm::State| {
+            clock.advance(Micros::from_secs(60));
+            let sample = Sample::new(monitor.id.clone(), clock.now().wall, outcome);
+            state.step((&sample, clock.now().steady), &monitor.alarm, None, |_| None);
+            StateWord::of(&monitor, Some(state), false, clock.now())
+        };
+        assert_eq!(again(Outcome::NotTested, &mut state), StateWord::Unknown);
+        assert_eq!(again(Outcome::NotTested, &mut state), StateWord::Unknown);
+        assert_eq!(again(Outcome::Ok, &mut state), StateWord::Ok);
+        // An alarm that is open stays one: nobody has seen that it is over.
+        for _ in 0..monitor.alarm.after {
+            again(Outcome::Lost, &mut state);
+        }
+        assert_eq!(again(Outcome::NotTested, &mut state), StateWord::Alarm);
+    }
+
+    #[test]
+    fn half_hours_of_a_clock_that_was_ahead_are_none_of_the_last_day() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("mailqos.toml");
+        std::fs::write(&path, "site = \"here\"\n").expect("write");
+        let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        let observed = Observed::open(&config);
+        let monitor: MonitorId = "m".parse().expect("a name");
+        let now = UtcMicros(1_780_000_000_000_000);
+        let count = |at| observed.count(&Sample::new(monitor.clone(), at, Outcome::Ok));
+        count(now);
+        count(now + Micros(BUCKET.0 * 60));
+        count(now + Micros(BUCKET.0));
+        let day = observed.day(&monitor, now + Micros(BUCKET.0));
+        let tests: Vec<_> = day.iter().flatten().map(|half| half.tests).collect();
+        assert_eq!(tests, [1, 1]);
     }
 }
