@@ -37,6 +37,8 @@ pub struct Hook {
     pub head: String,
     /// The content.
     pub body: String,
+    /// It was answered with a success.
+    pub accepted: bool,
 }
 
 impl Hook {
@@ -98,6 +100,11 @@ impl Hooks {
         lock(&self.shared.taken).clone()
     }
 
+    /// What it has been sent and has accepted.
+    pub fn accepted(&self) -> Vec<Hook> {
+        self.taken().into_iter().filter(|hook| hook.accepted).collect()
+    }
+
     /// Answers in another manner from now on.
     pub fn set(&self, manner: Manner) {
         *lock(&self.shared.manner) = manner;
@@ -106,12 +113,13 @@ impl Hooks {
 
 async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> Option<()> {
     let request = Request::read(&mut stream, &mut Vec::new()).await.ok()??;
+    let manner = *lock(&shared.manner);
     lock(&shared.taken).push(Hook {
+        accepted: matches!(manner, Manner::Status(200..300)),
         line: request.line,
         head: request.head,
         body: String::from_utf8_lossy(&request.body).into_owned(),
     });
-    let manner = *lock(&shared.manner);
     match manner {
         Manner::Status(status) => {
             let answer = format!("HTTP/1.1 {status} As Told\r\nContent-Length: 7\r\nConnection: close\r\n\r\nas told");

@@ -1,14 +1,15 @@
 //! An alarm from its rise to its end: which steps of its action list are due, and which have been taken.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use mailqos_core::{
+    clock::{Now, Steady},
     config::{ActionList, Hours, On, Step},
-    model::{Name, Sample, UtcMicros},
+    model::{Micros, Name, Sample, UtcMicros},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Pending, Why};
+use super::{Why, channel::ChannelId};
 
 /// Somebody looks after it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,14 +25,23 @@ pub struct Acknowledgement {
 /// An alarm that has risen and not cleared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Episode {
-    /// When it rose.
+    /// When it rose; no other alarm of the monitor has the same moment.
     pub(super) raised_at: UtcMicros,
+    /// The same by the clock that nobody sets.
+    #[serde(default)]
+    pub(super) since: Steady,
     /// Which action list tells of it.
     pub(super) list: Option<Name>,
     /// The last failure.
     pub(super) sample: Box<Sample>,
     /// The steps that have been taken, by their keys.
     pub(super) taken: HashMap<String, Taken>,
+    /// What each channel knows of it.
+    #[serde(default)]
+    pub(super) contacts: BTreeMap<ChannelId, Contact>,
+    /// How often a channel was told that it need not care any more.
+    #[serde(default)]
+    pub(super) handed_over: u32,
     /// When a channel first accepted a message about it.
     pub(super) notified_at: Option<UtcMicros>,
     /// Who looks after it.
@@ -45,7 +55,7 @@ pub(super) struct Episode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
     /// At this moment.
-    At(UtcMicros),
+    At(Steady),
     /// Not before something else happens.
     Never,
 }
@@ -56,37 +66,50 @@ pub(super) struct Taken {
     /// How often.
     pub(super) times: u32,
     /// When last.
-    pub(super) last: UtcMicros,
-    /// What services that count alarms one by one know it by.
-    pub(super) incident: String,
+    pub(super) last: Steady,
 }
 
-/// The keys of a list's steps: the way, and which of the same way. They stay the same when the configuration is read anew.
-pub(super) fn keys(list: &ActionList) -> Vec<String> {
-    let mut seen: HashMap<String, usize> = HashMap::new();
-    list.steps
-        .iter()
-        .map(|step| {
-            let route = step.action.route();
-            let number = seen.entry(route.clone()).or_default();
-            *number += 1;
-            if *number == 1 {
-                route
-            } else {
-                format!("{route} #{number}")
-            }
-        })
-        .collect()
+/// Whether a channel has heard of an alarm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Heard {
+    /// It has accepted nothing.
+    No,
+    /// A try ended without an answer.
+    Maybe,
+    /// It has accepted a message.
+    Yes,
+}
+
+/// What a channel knows of an alarm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Contact {
+    /// What services that count alarms one by one know it by.
+    pub(super) incident: String,
+    /// Whether it has heard of it.
+    pub(super) heard: Heard,
+    /// The recipients of a mail who have not got it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) missed: Vec<String>,
+    /// What people know the channel by.
+    pub(super) step: String,
+    /// How long a message is tried.
+    pub(super) retry_for: Micros,
+    /// It is to hear of the end as well.
+    pub(super) wants_end: bool,
 }
 
 impl Episode {
     /// An alarm that has just risen.
-    pub(super) fn new(raised_at: UtcMicros, list: Option<Name>, sample: Sample) -> Self {
+    pub(super) fn new(now: Now, list: Option<Name>, sample: Sample) -> Self {
         Self {
-            raised_at,
+            raised_at: now.wall,
+            since: now.steady,
             list,
             sample: Box::new(sample),
             taken: HashMap::new(),
+            contacts: BTreeMap::new(),
+            handed_over: 0,
             notified_at: None,
             acknowledged: None,
             next: None,
@@ -99,7 +122,7 @@ impl Episode {
         list: &ActionList,
         keys: &[String],
         failures: u32,
-        now: UtcMicros,
+        now: Now,
     ) -> Vec<(String, Why)> {
         let mut due = Vec::new();
         let mut next = Next::Never;
@@ -108,7 +131,7 @@ impl Episode {
             let Some(at) = self.moment(step, taken, failures, now) else {
                 continue;
             };
-            if at > now {
+            if at > now.steady {
                 next = match next {
                     Next::At(earlier) => Next::At(earlier.min(at)),
                     Next::Never => Next::At(at),
@@ -128,10 +151,10 @@ impl Episode {
     }
 
     /// When a step is to be taken; `None` if not before something else happens.
-    fn moment(&self, step: &Step, taken: Option<&Taken>, failures: u32, now: UtcMicros) -> Option<UtcMicros> {
+    fn moment(&self, step: &Step, taken: Option<&Taken>, failures: u32, now: Now) -> Option<Steady> {
         let begin = match taken {
             Some(taken) => taken.last + step.repeat?,
-            None => self.raised_at + step.after,
+            None => self.since + step.after,
         };
         let waits = step.on == On::Recovery || failures < step.at_failure;
         // Who looks after it needs no reminder, and nobody else needs to be woken.
@@ -139,27 +162,20 @@ impl Episode {
         if waits || silenced {
             return None;
         }
-        Hours::first_in_all(&step.hours, begin.max(now))
+        // Hours are those of the wall clock, as it is now.
+        let begin = begin.max(now.steady);
+        if step.hours.is_empty() {
+            return Some(begin);
+        }
+        Hours::first_in_all(&step.hours, now.wall_at(begin)).map(|at| now.steady_at(at))
     }
 
-    /// Whether a message tells of this alarm, and not of an earlier one of the monitor, or of that one's end.
-    pub(super) fn is_told_by(&self, message: &Pending) -> bool {
-        message.why != Why::Cleared && message.created >= self.raised_at
-    }
-
-    /// The steps that are told of the end.
-    pub(super) fn end(&self, list: &ActionList, keys: &[String]) -> Vec<String> {
-        let told = |step: &Step, key: &String| match step.on {
-            On::Alarm => false,
-            On::Both => self.taken.contains_key(key),
-            On::Recovery => true,
-        };
-        list.steps
-            .iter()
-            .zip(keys)
-            .filter(|(step, key)| told(step, key))
-            .map(|(_, key)| key.clone())
-            .collect()
+    /// What the names of incidents end with: a channel that has closed one and is told of the alarm once more opens another.
+    pub(super) fn suffix(&self) -> String {
+        match self.handed_over {
+            0 => String::new(),
+            times => format!("/{times}"),
+        }
     }
 }
 
@@ -170,10 +186,7 @@ fn is_escalation(step: &Step) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mailqos_core::{
-        config::Config,
-        model::{Micros, Outcome},
-    };
+    use mailqos_core::{clock::Clock, config::Config, model::Outcome};
 
     fn config(actions: &str) -> Config {
         let folder = tempfile::tempdir().expect("folder");
@@ -185,18 +198,36 @@ mod tests {
 
     /// Lets an alarm rise at 0 with three failures, one more each minute; returns what was told at which minute.
     fn told(actions: &str, minutes: i64, acknowledged_at: Option<i64>) -> Vec<(i64, String)> {
+        told_though_set(actions, minutes, acknowledged_at, None)
+    }
+
+    /// The same, and at a minute the wall clock is set by so much.
+    fn told_though_set(
+        actions: &str,
+        minutes: i64,
+        acknowledged_at: Option<i64>,
+        set: Option<(i64, Micros)>,
+    ) -> Vec<(i64, String)> {
         let config = config(actions);
         let list = &config.action_lists["default"];
-        let keys = keys(list);
+        let keys: Vec<String> = list.steps.iter().map(|step| step.action.route()).collect();
         let sample = Sample::new("m".parse().expect("a name"), UtcMicros(0), Outcome::Lost);
-        let mut episode = Episode::new(UtcMicros(0), None, sample);
+        // The wall clock is set while it lasts.
+        let clock = Clock::manual(UtcMicros(0));
+        let mut episode = Episode::new(clock.now(), None, sample);
         let mut told = Vec::new();
         for minute in 0..=minutes {
-            let now = UtcMicros(0) + Micros::from_secs(60 * minute);
+            if let Some((at, by)) = set
+                && at == minute
+            {
+                clock.step(by);
+                episode.next = None;
+            }
+            let now = clock.now();
             if Some(minute) == acknowledged_at {
                 episode.acknowledged = Some(Acknowledgement {
                     by: "anna".into(),
-                    at: now,
+                    at: now.wall,
                     note: None,
                 });
             }
@@ -208,12 +239,12 @@ mod tests {
                 ));
                 let taken = episode.taken.entry(key).or_insert(Taken {
                     times: 0,
-                    last: now,
-                    incident: String::new(),
+                    last: now.steady,
                 });
                 taken.times += 1;
-                taken.last = now;
+                taken.last = now.steady;
             }
+            clock.advance(Micros::from_secs(60));
         }
         told
     }
@@ -238,6 +269,22 @@ mod tests {
     }
 
     #[test]
+    fn setting_the_clock_changes_nothing_about_escalations_and_reminders() {
+        let actions = r#"{ command = ["a"], repeat = "4m" }, { command = ["c"], after = "10m" }"#;
+        let usual = lines(&told(actions, 20, None));
+        for hours in [-48, -1, 1, 48] {
+            let step = Micros::from_secs(3600 * hours);
+            assert_eq!(lines(&told_though_set(actions, 20, None, Some((6, step)))), usual);
+        }
+        // Hours go by the clock on the wall, whoever sets it: at 00:05 it is set to 01:05, and at 00:30 back to 00:00.
+        let actions = r#"{ command = ["a"], hours = "01:00-02:00" }"#;
+        let hour = Micros::from_secs(3600);
+        assert_eq!(lines(&told_though_set(actions, 120, None, Some((5, hour)))), ["5: alarm a"]);
+        let back = Micros::from_secs(-1800);
+        assert_eq!(lines(&told_though_set(actions, 120, None, Some((30, back)))), ["90: alarm a"]);
+    }
+
+    #[test]
     fn who_looks_after_it_is_left_in_peace() {
         let actions = r#"{ command = ["a"], repeat = "4m" }, { command = ["b"], after = "10m" }"#;
         assert_eq!(lines(&told(actions, 20, Some(6))), ["0: alarm a", "4: reminder a"]);
@@ -252,25 +299,5 @@ mod tests {
             lines(&told(actions, 24 * 60, None)),
             ["10: alarm a", "14: reminder a", "18: reminder a", "1440: alarm b"]
         );
-    }
-
-    #[test]
-    fn the_end_is_told_to_those_who_were_told_of_the_alarm() {
-        let config = config(
-            r#"{ command = ["a"] }, { command = ["b"], at_failure = 5 }, { command = ["c"], on = "alarm" }, { command = ["d"], on = "recovery" }"#,
-        );
-        let list = &config.action_lists["default"];
-        let keys = keys(list);
-        let sample = Sample::new("m".parse().expect("a name"), UtcMicros(0), Outcome::Lost);
-        let mut episode = Episode::new(UtcMicros(0), None, sample);
-        for (key, _) in episode.due(list, &keys, 3, UtcMicros(0)) {
-            let taken = Taken {
-                times: 1,
-                last: UtcMicros(0),
-                incident: String::new(),
-            };
-            episode.taken.insert(key, taken);
-        }
-        assert_eq!(episode.end(list, &keys), ["command a", "command d"]);
     }
 }

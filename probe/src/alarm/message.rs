@@ -2,13 +2,14 @@
 
 use jiff::tz::TimeZone;
 use mailqos_core::{
+    clock::Steady,
     config::Config,
     model::{Micros, Outcome, RoundTrip, Sample, Stage, UtcMicros},
     transcripts::Store,
 };
 use serde_json::{Value, json};
 
-use super::{Pending, State, Why};
+use super::{Ended, Pending, State, Why, channel::ChannelId, own};
 
 /// Ten thousand alarms in a minute are one message that can still be read: so many are told in full.
 const MOST_TOLD: usize = 50;
@@ -285,13 +286,22 @@ fn example(config: &Config, why: Why) -> Pending {
             failing_since: Some(now - Micros::from_secs(900)),
             ..State::default()
         },
+        alarm: now,
         list: None,
+        channel: ChannelId::default(),
         step: String::new(),
         incident: format!("mailqos/{}/{monitor}/{}", config.site, now.0),
         created: now,
+        queued: Steady::default(),
+        retry_for: Micros::ZERO,
         tries: 0,
-        next_try: now,
+        next_try: Steady::default(),
         left: Vec::new(),
+        attempting: false,
+        maybe: false,
+        doubtful: false,
+        overdue: false,
+        ended: None,
         monitor,
     }
 }
@@ -310,9 +320,13 @@ fn describe(config: &Config, change: &Pending) -> Value {
         "address": object.map_or("", |object| &object.address),
         "path": monitor.map(|monitor| monitor.kind.path()).unwrap_or_default(),
         "tags": monitor.map(|monitor| monitor.tags.iter().cloned().collect::<Vec<_>>()).unwrap_or_default(),
-        "what": match change.why {
-            Why::Cleared => "mail is good again".to_owned(),
-            Why::Test => "a test of the action list".to_owned(),
+        "what": match (change.why, &change.ended) {
+            (_, Some(ended)) => ended.words(),
+            (Why::Cleared, None) => match own::words(&change.monitor) {
+                Some((_, over)) => over.to_owned(),
+                None => "mail is good again".to_owned(),
+            },
+            (Why::Test, None) => "a test of the action list".to_owned(),
             _ => why_failed(sample, state),
         },
         "outcome": sample.outcome.as_str(),
@@ -323,7 +337,7 @@ fn describe(config: &Config, change: &Pending) -> Value {
         "since_local": since.map_or_else(|| "not known".to_owned(), |at| moment(at, &config.timezone)),
         "test": time(Some(sample.started_at)),
         "last_good": time(state.last_ok),
-        "duration_seconds": since.map(|since| (sample.started_at - since).0 / 1_000_000),
+        "duration_seconds": since.map(|_| state.failing_for(sample).0 / 1_000_000),
         "failures": state.failures,
         "round_trip_ms": sample.round_trip.map(Micros::as_millis_f64),
         "round_trip_error_ms": sample.round_trip_error.map(Micros::as_millis_f64),
@@ -337,15 +351,18 @@ fn line(config: &Config, change: &Pending) -> Line {
         severity: change.why.severity(),
         kind: change.why.as_str(),
         monitor: change.monitor.to_string(),
-        text: summary(name_of(config, change), change.why, &change.sample, &change.state),
+        text: match &change.ended {
+            Some(ended) => format!("{}: {}", name_of(config, change), ended.words()),
+            None => summary(name_of(config, change), change.why, &change.sample, &change.state),
+        },
     }
 }
 
 /// One line about a change.
 pub(super) fn summary(name: &str, why: Why, sample: &Sample, state: &State) -> String {
-    if is_of_recorder(sample) {
+    if let Some((_, over)) = own::words(&sample.monitor) {
         return match why {
-            Why::Cleared => format!("{name}: samples are kept again"),
+            Why::Cleared => format!("{name}: {over}"),
             _ => format!("{name}: {}", why_failed(sample, state)),
         };
     }
@@ -371,11 +388,6 @@ pub(super) fn summary(name: &str, why: Why, sample: &Sample, state: &State) -> S
             format!("{name}: {tests} {what}: {}", why_failed(sample, state))
         }
     }
-}
-
-/// Whether it is told of the probe's own recording, not of a test.
-fn is_of_recorder(sample: &Sample) -> bool {
-    sample.monitor.as_str() == super::RECORDER
 }
 
 /// Whether the mail was well, and only something about it is not as it must be: a threshold, a percentile, a certificate, the folder.
@@ -461,11 +473,13 @@ fn name_of<'all>(config: &'all Config, change: &'all Pending) -> &'all str {
 fn subject(config: &Config, changes: &[Pending]) -> String {
     match changes {
         [only] => {
+            let own = own::words(&only.monitor);
+            if let Some(ended) = &only.ended {
+                return format!("ENDED: {}: {}", name_of(config, only), ended.words());
+            }
             let what = match only.why {
-                Why::Cleared if is_of_recorder(&only.sample) => "samples are kept again".to_owned(),
-                Why::Raised | Why::Escalated | Why::Reminder if is_of_recorder(&only.sample) => {
-                    "samples can't be kept".to_owned()
-                }
+                Why::Cleared if own.is_some() => own.map_or("", |(_, over)| over).to_owned(),
+                Why::Raised | Why::Escalated | Why::Reminder if own.is_some() => own.map_or("", |(what, _)| what).to_owned(),
                 Why::Cleared => "mail is good again".to_owned(),
                 Why::Test => "a test of the action list; nothing has failed".to_owned(),
                 Why::Raised | Why::Escalated | Why::Reminder => {
@@ -507,7 +521,8 @@ fn body(config: &Config, changes: &[Pending]) -> String {
             line("\n----", " ");
         }
         let (sample, state) = (&pending.sample, &pending.state);
-        line(pending.why.heading(), name_of(config, pending));
+        let heading = if pending.ended.is_some() { "ENDED" } else { pending.why.heading() };
+        line(heading, name_of(config, pending));
         line("", "");
         if let Some(monitor) = config.monitors.get(&pending.monitor) {
             if let Some(object) = config.objects.get(&monitor.object) {
@@ -523,12 +538,8 @@ fn body(config: &Config, changes: &[Pending]) -> String {
                 if let Some(since) = state.failing_since {
                     line("Failing since", &moment(since, zone));
                 }
-                if is_of_recorder(sample) {
-                    line(
-                        "Look at",
-                        "The folders `data` and `state` of the configuration: free space, permissions, the disk's health. Tests go on, \
-                         and their samples are held in memory until they can be written.",
-                    );
+                if let Some(remedy) = own::remedy(&pending.monitor) {
+                    line("Look at", remedy);
                     continue;
                 }
                 let what = if is_out_of_bounds(sample) {
@@ -543,8 +554,15 @@ fn body(config: &Config, changes: &[Pending]) -> String {
                 );
                 line("Look at", remedy(sample.stage).unwrap_or_default());
             }
-            Why::Cleared if is_of_recorder(sample) => {
-                line("Kept since", &moment(sample.started_at, zone));
+            Why::Cleared if pending.ended.is_some() => {
+                line("What", &pending.ended.as_ref().map(Ended::words).unwrap_or_default());
+                if let Some(since) = state.failing_since {
+                    line("Failing from", &moment(since, zone));
+                }
+                continue;
+            }
+            Why::Cleared if own::is_own(&pending.monitor) => {
+                line("Good since", &moment(sample.started_at, zone));
                 if let Some(since) = state.failing_since {
                     line("Trouble from", &moment(since, zone));
                 }
@@ -553,7 +571,7 @@ fn body(config: &Config, changes: &[Pending]) -> String {
                 line("Good since", &moment(sample.started_at, zone));
                 if let Some(since) = state.failing_since {
                     line("Failing from", &moment(since, zone));
-                    line("Duration", &rough(sample.started_at - since));
+                    line("Duration", &rough(state.failing_for(sample)));
                 }
                 line("Failed tests", &state.failures.to_string());
                 if let Some(round_trip) = RoundTrip::of(sample) {
@@ -640,7 +658,7 @@ pub(super) mod tests {
     fn the_recorder_tells_of_samples_not_of_tests() {
         for why in [Why::Raised, Why::Cleared] {
             let mut change = pending(why);
-            change.monitor = super::super::RECORDER.parse().expect("a name");
+            change.monitor = super::own::RECORDER.parse().expect("a name");
             change.sample.monitor = change.monitor.clone();
             change.state.reason = Some("the probe can't keep its samples: no space left on device".into());
             let told = Telling::write(&config(), std::slice::from_ref(&change));

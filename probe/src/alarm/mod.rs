@@ -4,11 +4,17 @@
 //! list, so that a dead mail server holds up no test. States, alarms and messages that are still to be sent survive a restart.
 
 mod actions;
+mod channel;
 mod episode;
 #[doc(hidden)]
 pub mod fuzzing;
 mod message;
 mod notify;
+mod outbox;
+#[cfg(test)]
+mod outbox_tests;
+mod own;
+mod plan;
 mod replay;
 mod state;
 
@@ -20,6 +26,7 @@ use std::{
 };
 
 use mailqos_core::{
+    clock::{Anchor, Clock, Now, Steady},
     config::{Config, Monitor, Problems},
     model::{Event, EventKind, Exclusion, Micros, MonitorId, Name, Outcome, Sample, UtcMicros},
 };
@@ -30,9 +37,13 @@ use tokio::{
 };
 
 pub(crate) use actions::{Accepted, Refused, carry_out};
+use channel::ChannelId;
+pub(crate) use channel::Way;
 pub use episode::Acknowledgement;
 use episode::Episode;
 pub(crate) use message::Telling;
+use outbox::{End, Ended};
+use plan::Plan;
 pub use replay::{Found, Replay};
 pub use state::{Change, State, Status};
 
@@ -70,21 +81,49 @@ pub(crate) struct Pending {
     sample: Box<Sample>,
     /// The monitor's state then.
     state: State,
+    /// Which alarm of the monitor: when it rose.
+    alarm: UtcMicros,
     /// Which action list.
     list: Option<Name>,
-    /// Which step of it.
+    /// By which channel.
+    channel: ChannelId,
+    /// What people know the channel by.
     step: String,
     /// What services that count alarms one by one know it by.
     incident: String,
     /// When it came about.
     created: UtcMicros,
+    /// The same by the clock that nobody sets.
+    queued: Steady,
+    /// How long it is tried.
+    retry_for: Micros,
     /// How often it was tried.
     tries: u32,
     /// When it is tried next.
-    next_try: UtcMicros,
+    next_try: Steady,
     /// The recipients of a mail who have not got it, where others have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     left: Vec<String>,
+    /// It is being sent.
+    #[serde(default, skip_serializing_if = "is_false")]
+    attempting: bool,
+    /// A try ended without an answer: it may have been received.
+    #[serde(default, skip_serializing_if = "is_false")]
+    maybe: bool,
+    /// The end of an alarm that is being sent at the moment: it is told only if that is accepted.
+    #[serde(default, skip_serializing_if = "is_false")]
+    doubtful: bool,
+    /// It was tried for as long as it was to be tried.
+    #[serde(default, skip_serializing_if = "is_false")]
+    overdue: bool,
+    /// Why the alarm ends, where no test was good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended: Option<Ended>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// How a way of telling does.
@@ -104,11 +143,18 @@ pub struct Channel {
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Kept {
+    /// The clocks when it was written.
+    anchor: Option<Anchor>,
     states: BTreeMap<MonitorId, State>,
     episodes: BTreeMap<MonitorId, Episode>,
     outbox: Vec<Pending>,
+    /// The channels that alarms were opened by.
+    origins: BTreeMap<ChannelId, channel::Kept>,
     channels: BTreeMap<String, Channel>,
     simulations: BTreeMap<MonitorId, Simulation>,
+    /// The same channels, ready to be used.
+    #[serde(skip)]
+    ways: BTreeMap<ChannelId, Arc<Way>>,
     /// Something that must be on disk soon.
     #[serde(skip)]
     urgent: bool,
@@ -117,31 +163,71 @@ struct Kept {
 }
 
 impl Kept {
-    /// Forgets monitors that the configuration no longer has; the alarms of the others are told by the lists that they have now.
-    fn adapt(&mut self, config: &Config) {
-        let is_there = |id: &MonitorId| id.as_str() == RECORDER || config.monitors.contains_key(id);
-        self.states.retain(|id, _| is_there(id));
-        self.episodes.retain(|id, _| is_there(id));
-        self.simulations.retain(|id, _| is_there(id));
-        for (id, episode) in &mut self.episodes {
-            episode.list = list_of(config, id);
-            episode.next = None;
+    /// Goes over to another configuration. An alarm of a monitor that is no longer tested ends where it was opened; one whose action
+    /// list has changed is handed over. Returns what happened.
+    fn adapt(&mut self, config: &Config, plan: &Plan, now: Now) -> Vec<Event> {
+        let mut events = Vec::new();
+        for (monitor, mut episode) in std::mem::take(&mut self.episodes) {
+            let ended = match config.monitors.get(&monitor) {
+                _ if own::is_own(&monitor) => None,
+                None => Some(Ended::Removed),
+                Some(options) if !options.enabled => Some(Ended::Disabled),
+                Some(_) => None,
+            };
+            let Some(ended) = ended else {
+                let list = list_of(config, &monitor);
+                self.hand_over(&monitor, &mut episode, list, (plan, now));
+                self.episodes.insert(monitor, episode);
+                continue;
+            };
+            let at = now.wall.max(episode.raised_at + Micros(1));
+            events.push(Event::new(Some(monitor.clone()), at, EventKind::AlarmCleared).text(ended.words()));
+            let state = self.states.get(&monitor).map(State::brief).unwrap_or_default();
+            let sample = episode.sample.clone();
+            let end = End {
+                monitor: &monitor,
+                sample: &sample,
+                state: &state,
+                ended: Some(ended),
+            };
+            self.end(episode, &end, plan, now);
         }
-        self.mend_clock(UtcMicros::now());
+        let is_there = |id: &MonitorId| own::is_own(id) || config.monitors.contains_key(id);
+        self.states.retain(|id, _| is_there(id));
+        self.simulations.retain(|id, _| is_there(id));
+        for (id, state) in &mut self.states {
+            if config.monitors.get(id).is_some_and(|monitor| !monitor.enabled) {
+                state.retire();
+            }
+        }
+        self.drop_what_is_over();
+        self.forget_channels();
+        self.forget_names(config, plan);
         (self.changed, self.urgent) = (true, true);
+        events
     }
 
-    /// What was put off under a clock that was ahead is not put off until then.
-    fn mend_clock(&mut self, now: UtcMicros) {
-        for pending in &mut self.outbox {
-            pending.next_try = pending.next_try.min(now + notify::LONGEST_PAUSE);
+    /// How channels do is shown only of those that are used.
+    fn forget_names(&mut self, config: &Config, plan: &Plan) {
+        let is_used = |name: &str| {
+            let server = name.strip_prefix("e-mail through ");
+            server.is_some_and(|server| config.mail_servers.contains_key(server)) || plan.names().any(|known| known == name)
+        };
+        let waits = |name: &str| self.outbox.iter().any(|pending| pending.step == name);
+        self.channels.retain(|name, _| is_used(name) || waits(name));
+    }
+
+    /// The wall clock was set: what waits for a time of day is looked at again.
+    fn stepped(&mut self) {
+        for episode in self.episodes.values_mut() {
+            episode.next = None;
         }
     }
 }
 
-/// The action list that tells of a monitor; of the probe's own recording the default one does.
+/// The action list that tells of a monitor; of the probe's own troubles the default one does.
 fn list_of(config: &Config, monitor: &MonitorId) -> Option<Name> {
-    if monitor.as_str() == RECORDER {
+    if own::is_own(monitor) {
         let default = config.action_lists.get_key_value("default");
         return default.map(|(name, _)| name.clone());
     }
@@ -164,6 +250,9 @@ pub struct OpenAlarm {
 pub struct Simulation {
     /// Until when.
     pub until: UtcMicros,
+    /// The same by the clock that nobody sets.
+    #[serde(default)]
+    pub ends: Steady,
     /// Who wants it.
     pub by: String,
 }
@@ -171,7 +260,10 @@ pub struct Simulation {
 /// The alarms of all monitors; clones are the same alarms.
 #[derive(Clone)]
 pub struct Alarms {
-    config: Arc<RwLock<Arc<Config>>>,
+    config: Arc<RwLock<(Arc<Config>, Arc<Plan>)>>,
+    clock: Clock,
+    /// When this life began.
+    opened: Steady,
     recorder: Recorder,
     maintenance: Maintenance,
     kept: Arc<Mutex<Kept>>,
@@ -187,17 +279,27 @@ pub fn check(config: &Config) -> Problems {
     actions::webhook::check(config)
 }
 
-/// What the alarm of the probe's own recording goes by.
-const RECORDER: &str = "mailqos.recorder";
-
 impl Alarms {
     /// Reads the states of an earlier life, and begins to send what it left.
     pub async fn open(config: Arc<Config>, recorder: Recorder, maintenance: Maintenance) -> Self {
         let file = config.state.join(format!("site={}", config.site)).join("alarms.json");
         let mut kept = read(&file);
-        kept.adapt(&config);
+        let clock = Clock::resume(kept.anchor.as_ref());
+        let (plan, now) = (Arc::new(Plan::new(&config)), clock.now());
+        for (id, origin) in &kept.origins {
+            // The same channel, with what could not be written down, where the configuration still has it.
+            let way = plan.way(id).cloned().map_or_else(|| origin.way(&config).map(Arc::new), Ok);
+            match way {
+                Ok(way) => drop(kept.ways.insert(id.clone(), way)),
+                Err(error) => tracing::error!("a channel of open alarms can't be used any more: {error}"),
+            }
+        }
+        kept.revive(|_| true);
+        let events = kept.adapt(&config, &plan, now);
         let alarms = Self {
-            config: Arc::new(RwLock::new(config)),
+            config: Arc::new(RwLock::new((config, plan))),
+            opened: now.steady,
+            clock,
             recorder,
             maintenance,
             kept: Arc::new(Mutex::new(kept)),
@@ -206,9 +308,22 @@ impl Alarms {
             wake: Arc::default(),
             worker: Arc::default(),
         };
+        alarms.note_all(events).await;
         let worker = tokio::spawn(notify::work(alarms.clone()));
         *alarms.worker.lock().unwrap_or_else(PoisonError::into_inner) = Some(worker);
         alarms
+    }
+
+    /// The clocks that all goes by.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// When the last test of a monitor began.
+    pub fn last_start(&self, monitor: &MonitorId) -> Option<UtcMicros> {
+        let kept = self.lock();
+        let last = kept.states.get(monitor)?.last.as_ref()?;
+        Some(last.started_at)
     }
 
     /// Whether the monitor has been tested in this or an earlier life.
@@ -268,38 +383,48 @@ impl Alarms {
         self.lock().simulations.clone()
     }
 
-    /// Goes over to another configuration: monitors that are gone are forgotten, the others keep their states.
-    pub fn reload(&self, config: Arc<Config>) {
-        self.lock().adapt(&config);
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+    /// Goes over to another configuration: alarms of monitors that are no longer tested end, the others keep their states.
+    pub async fn reload(&self, config: Arc<Config>) {
+        let plan = Arc::new(Plan::new(&config));
+        let events = {
+            let mut kept = self.lock();
+            let events = kept.adapt(&config, &plan, self.clock.now());
+            *self.config.write().unwrap_or_else(PoisonError::into_inner) = (config, plan);
+            events
+        };
         self.wake.notify_one();
+        self.note_all(events).await;
     }
 
     /// Why a sample of a test that begins now would not count.
-    pub fn excluded(&self, monitor: &MonitorId, at: UtcMicros) -> Option<Exclusion> {
-        if self.maintenance.open_for(monitor, at).is_some() {
+    pub fn excluded(&self, monitor: &MonitorId, now: Now) -> Option<Exclusion> {
+        if self.maintenance.open_for(monitor, now.wall).is_some() {
             return Some(Exclusion::Maintenance);
         }
         let simulated = self
             .lock()
             .simulations
             .get(monitor)
-            .is_some_and(|simulation| simulation.until > at);
+            .is_some_and(|simulation| simulation.ends > now.steady);
         simulated.then_some(Exclusion::SimulatedFailure)
     }
 
-    /// Takes a test's sample into account.
-    pub async fn tested(&self, monitor: &Monitor, sample: &Sample) {
-        if let Some(event) = self.take(monitor, sample) {
+    /// Takes the sample of a test into account that began then.
+    pub async fn tested(&self, monitor: &Monitor, sample: &Sample, began: Steady) {
+        if let Some(event) = self.take(monitor, sample, began) {
             self.note(event).await;
         }
     }
 
     /// Moves the monitor's state; what happened comes back as an event.
-    fn take(&self, monitor: &Monitor, sample: &Sample) -> Option<Event> {
-        let now = UtcMicros::now();
+    fn take(&self, monitor: &Monitor, sample: &Sample, began: Steady) -> Option<Event> {
+        let now = self.clock.now();
         let mut guard = self.lock();
         let kept = &mut *guard;
+        // A test that began before its monitor was removed or disabled raises nothing that nobody would ever end.
+        if !self.config().monitors.get(&monitor.id).is_some_and(|monitor| monitor.enabled) {
+            return None;
+        }
         kept.changed = true;
         let simulation = kept.simulations.get(&monitor.id);
         // A good test that had begun before the simulation must not end the alarm that was ordered.
@@ -311,19 +436,20 @@ impl Alarms {
             .map(|simulation| format!("simulated failure, ordered by {}", simulation.by));
         let mut state = kept.states.remove(&monitor.id).unwrap_or_default();
         let held_before = state.held_by.clone();
-        let change = state.step(sample, &monitor.alarm, ordered.as_deref(), |state| {
+        let change = state.step((sample, began), &monitor.alarm, ordered.as_deref(), |state| {
             self.holder(kept, monitor, state, now)
         });
         let brief = state.brief();
         kept.states.insert(monitor.id.clone(), state);
         let state = brief;
-        let event = |kind, text: String| Event::new(Some(monitor.id.clone()), now, kind).text(text);
+        let mut at = now.wall;
         match change {
             Some(Change::Raised) => {
-                let episode = Episode::new(now, monitor.action_list.clone(), sample.clone());
+                let list = list_of(&self.config(), &monitor.id);
+                let episode = Episode::new(now, list, sample.clone());
                 kept.episodes.insert(monitor.id.clone(), episode);
             }
-            Some(Change::Cleared) => self.cleared(kept, &monitor.id, sample, &state, now),
+            Some(Change::Cleared) => at = self.cleared(kept, &monitor.id, sample, &state, now),
             None => {
                 if state.status == Status::Alarm
                     && let Some(episode) = kept.episodes.get_mut(&monitor.id)
@@ -335,7 +461,8 @@ impl Alarms {
                 }
                 let holder = state.held_by.as_ref().filter(|_| state.held_by != held_before)?;
                 tracing::info!(monitor = %monitor.id, %holder, "the alarm waits: the other explains it");
-                return Some(event(EventKind::AlarmHeld, format!("follows from {holder}")));
+                let held = Event::new(Some(monitor.id.clone()), at, EventKind::AlarmHeld);
+                return Some(held.text(format!("follows from {holder}")));
             }
         }
         kept.urgent = true;
@@ -346,49 +473,15 @@ impl Alarms {
         };
         tracing::warn!(monitor = %monitor.id, failures = state.failures, "{}", kind.as_str());
         if monitor.action_list.is_none() && why == Why::Raised {
-            tracing::warn!(monitor = %monitor.id, "no action list: nobody is told");
+            tracing::warn!(monitor = %monitor.id, "no action list: nobody is notified");
         }
-        Some(event(kind, message::summary(&monitor.name, why, sample, &state)))
-    }
-
-    /// How the probe's own recording goes: an alarm of its own rises when samples can't be kept, by the default action list, and
-    /// clears when they can.
-    pub async fn recording(&self, problem: Option<&str>) {
-        let Ok(id) = RECORDER.parse::<MonitorId>() else { return };
-        let now = UtcMicros::now();
-        let event = {
-            let mut guard = self.lock();
-            let kept = &mut *guard;
-            let mut sample = Sample::new(id.clone(), now, Outcome::NotTested);
-            let (kind, why) = match (problem, kept.episodes.contains_key(&id)) {
-                (Some(problem), false) => {
-                    sample.error = Some(problem.to_owned());
-                    let mut state = State::default();
-                    state.begin_alarm(now, format!("the probe can't keep its samples: {problem}"));
-                    kept.states.insert(id.clone(), state);
-                    let episode = Episode::new(now, list_of(&self.config(), &id), sample.clone());
-                    kept.episodes.insert(id.clone(), episode);
-                    (EventKind::AlarmRaised, Why::Raised)
-                }
-                (None, true) => {
-                    let state = kept.states.remove(&id).unwrap_or_default();
-                    self.cleared(kept, &id, &sample, &state, now);
-                    (EventKind::AlarmCleared, Why::Cleared)
-                }
-                _ => return,
-            };
-            kept.changed = true;
-            kept.urgent = true;
-            let state = kept.states.get(&id).map(State::brief).unwrap_or_default();
-            Event::new(Some(id), now, kind).text(message::summary(RECORDER, why, &sample, &state))
-        };
-        self.wake.notify_one();
-        self.note(event).await;
+        let event = Event::new(Some(monitor.id.clone()), at, kind);
+        Some(event.text(message::summary(&monitor.name, why, sample, &state)))
     }
 
     /// The monitor whose failure explains this one's: one that it depends on, and that fails, is in maintenance, or has not been tested
     /// since this one began to fail.
-    fn holder(&self, kept: &Kept, monitor: &Monitor, state: &State, now: UtcMicros) -> Option<MonitorId> {
+    fn holder(&self, kept: &Kept, monitor: &Monitor, state: &State, now: Now) -> Option<MonitorId> {
         if monitor.alarm.depends_on.is_empty() {
             return None;
         }
@@ -397,7 +490,7 @@ impl Alarms {
             let Some(options) = config.monitors.get(*other).filter(|options| options.enabled) else {
                 return false;
             };
-            if self.maintenance.open_for(other, now).is_some() {
+            if self.maintenance.open_for(other, now.wall).is_some() {
                 return true;
             }
             // None: not tested even once, as after the first start.
@@ -406,12 +499,12 @@ impl Alarms {
                 return true;
             }
             // It changes to and fro, and is good at the moment.
-            let Some(since) = state.failing_since else {
+            let Some(since) = state.failing_from else {
                 return false;
             };
-            let last = theirs.and_then(|theirs| theirs.last.as_ref());
-            let tested = last.is_some_and(|last| last.started_at >= since);
-            !tested && now - since < Micros(options.test_interval.0.saturating_mul(2))
+            let last = theirs.and_then(|theirs| theirs.last.as_ref()?.began);
+            let tested = last.is_some_and(|last| last >= since);
+            !tested && now.steady - since < Micros(options.test_interval.0.saturating_mul(2))
         };
         monitor.alarm.depends_on.iter().find(explains).cloned()
     }
@@ -450,24 +543,26 @@ impl Alarms {
 
     /// Lets monitors count as failed for a time, at once as often as raises their alarms.
     pub async fn simulate(&self, monitors: &[MonitorId], lasts: Micros, by: &str) {
-        let now = UtcMicros::now();
-        let until = now + lasts;
+        let now = self.clock.now();
+        let until = now.wall + lasts;
         let config = self.config();
         let mut events = Vec::new();
         for monitor in monitors.iter().filter_map(|id| config.monitors.get(id)) {
             let simulation = Simulation {
                 until,
+                ends: now.steady + lasts,
                 by: by.to_owned(),
             };
             self.lock().simulations.insert(monitor.id.clone(), simulation);
-            let mut event = Event::new(Some(monitor.id.clone()), now, EventKind::SimulationStarted);
+            let mut event = Event::new(Some(monitor.id.clone()), now.wall, EventKind::SimulationStarted);
             event.actor = Some(by.to_owned());
             event.until = Some(until);
             events.push(event);
             for number in 0..monitor.alarm.after {
-                let mut sample = Sample::new(monitor.id.clone(), now + Micros(i64::from(number)), Outcome::NotTested);
+                let after = Micros(i64::from(number));
+                let mut sample = Sample::new(monitor.id.clone(), now.wall + after, Outcome::NotTested);
                 sample.excluded = Some(Exclusion::SimulatedFailure);
-                events.extend(self.take(monitor, &sample));
+                events.extend(self.take(monitor, &sample, now.steady + after));
             }
         }
         self.note_all(events).await;
@@ -496,13 +591,13 @@ impl Alarms {
 
     /// Ends the simulations whose time is over.
     async fn end_old_simulations(&self) {
-        let now = UtcMicros::now();
+        let now = self.clock.now();
         let over: Vec<MonitorId> = {
             let kept = self.lock();
             let old = kept
                 .simulations
                 .iter()
-                .filter(|(_, simulation)| simulation.until <= now);
+                .filter(|(_, simulation)| simulation.ends <= now.steady);
             old.map(|(monitor, _)| monitor.clone()).collect()
         };
         if !over.is_empty() {
@@ -510,57 +605,25 @@ impl Alarms {
         }
     }
 
-    /// Ends an alarm; those who were told of it are told of its end.
-    fn cleared(&self, kept: &mut Kept, monitor: &MonitorId, sample: &Sample, state: &State, now: UtcMicros) {
+    /// Ends an alarm; those who were told of it are told of its end. Returns when it ended: never before it rose.
+    fn cleared(&self, kept: &mut Kept, monitor: &MonitorId, sample: &Sample, state: &State, now: Now) -> UtcMicros {
         let Some(episode) = kept.episodes.remove(monitor) else {
-            return;
+            return now.wall;
         };
-        let config = self.config();
-        let list = episode.list.as_ref().and_then(|name| config.action_lists.get(name));
-        let Some(list) = list else { return };
-        for step in episode.end(list, &episode::keys(list)) {
-            let incident = episode.taken.get(&step).map(|taken| taken.incident.clone());
-            let pending = Pending {
-                id: self.id_of(monitor, sample, Why::Cleared, &step, 1),
-                monitor: monitor.clone(),
-                why: Why::Cleared,
-                sample: Box::new(sample.clone()),
-                state: state.clone(),
-                list: episode.list.clone(),
-                step,
-                incident: incident.unwrap_or_else(|| self.incident_of(monitor, episode.raised_at)),
-                created: now,
-                tries: 0,
-                next_try: now,
-                left: Vec::new(),
-            };
-            kept.outbox.push(pending);
-        }
-    }
-
-    /// Unique, and fit for a Message-ID: between two reminders there need not be another test.
-    fn id_of(&self, monitor: &MonitorId, sample: &Sample, why: Why, step: &str, times: u32) -> String {
-        format!(
-            "{monitor}.{}.{}.{:08x}.{times}",
-            sample.started_at.0,
-            why.as_str(),
-            crc32fast::hash(step.as_bytes())
-        )
-    }
-
-    /// Whether an alarm that is open is part of an incident.
-    fn has_incident(&self, step: &str, incident: &str) -> bool {
-        let part = |episode: &Episode| episode.taken.get(step).is_some_and(|taken| taken.incident == incident);
-        self.lock().episodes.values().any(part)
-    }
-
-    fn incident_of(&self, monitor: &MonitorId, raised_at: UtcMicros) -> String {
-        format!("mailqos/{}/{monitor}/{}", self.config().site, raised_at.0)
+        let at = now.wall.max(episode.raised_at + Micros(1));
+        let end = End {
+            monitor,
+            sample,
+            state,
+            ended: None,
+        };
+        kept.end(episode, &end, &self.plan(), now);
+        at
     }
 
     /// Gives messages a last chance, and keeps the states.
     pub async fn close(self) {
-        let until = UtcMicros::now() + Micros::from(LAST_MESSAGES);
+        let until = tokio::time::Instant::now() + LAST_MESSAGES;
         let untried = |kept: &Kept| {
             kept.outbox.iter().any(|message| message.tries == 0)
                 || kept
@@ -568,7 +631,7 @@ impl Alarms {
                     .values()
                     .any(|episode| episode.next.is_none() && episode.list.is_some())
         };
-        while UtcMicros::now() < until && untried(&self.lock()) {
+        while tokio::time::Instant::now() < until && untried(&self.lock()) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -598,6 +661,8 @@ impl Alarms {
                 return;
             }
             (kept.changed, kept.urgent) = (false, false);
+            kept.forget_channels();
+            kept.anchor = Some(self.clock.anchor());
             serde_json::to_vec(&*kept)
         };
         let written = text
@@ -627,7 +692,11 @@ impl Alarms {
     }
 
     fn config(&self) -> Arc<Config> {
-        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner).0)
+    }
+
+    fn plan(&self) -> Arc<Plan> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner).1)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
@@ -635,20 +704,25 @@ impl Alarms {
     }
 }
 
+/// What an earlier life has left. A file that can't be understood is set aside, for whoever wants to know which alarms were open.
 fn read(file: &std::path::Path) -> Kept {
-    match std::fs::read(file) {
-        Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-            tracing::error!(
-                "{} can't be understood, all states are unknown: {error}",
-                file.display()
-            );
-            Kept::default()
-        }),
+    let bytes = match std::fs::read(file) {
+        Ok(bytes) => bytes,
         Err(error) => {
             if error.kind() != std::io::ErrorKind::NotFound {
                 tracing::error!("{} can't be read, all states are unknown: {error}", file.display());
             }
-            Kept::default()
+            return Kept::default();
         }
-    }
+    };
+    serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+        let aside = file.with_extension("damaged");
+        let set_aside = std::fs::rename(file, &aside).is_ok();
+        tracing::error!(
+            aside = %aside.display(), set_aside,
+            "{} can't be understood, all states are unknown, and alarms that were open must be closed by hand: {error}",
+            file.display()
+        );
+        Kept::default()
+    })
 }

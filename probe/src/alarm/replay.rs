@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use mailqos_core::{
+    clock::Steady,
     config::AlarmRule,
     model::{Micros, MonitorId, Outcome, Sample, UtcMicros},
 };
@@ -100,7 +101,7 @@ impl Replay {
         }
         player.last = Some(now);
         found.tests += 1;
-        match player.state.step(sample, &player.rule, None, |_| None) {
+        match player.state.step((sample, Steady(now.0)), &player.rule, None, |_| None) {
             Some(Change::Raised) => {
                 let since = player.state.failing_since.unwrap_or(now);
                 found.alarms += 1;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mailqos_core::{
+    clock::{Now, Steady},
     config::{AlarmRule, Timing},
     model::{Micros, MonitorId, Outcome, Sample, UtcMicros},
 };
@@ -49,6 +50,9 @@ pub enum Change {
 pub struct Last {
     /// When it began.
     pub started_at: UtcMicros,
+    /// The same by the clock that nobody sets: its age is reckoned by this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Steady>,
     /// What became of it.
     pub outcome: Outcome,
     /// The round trip.
@@ -73,6 +77,18 @@ pub struct State {
     pub good: u32,
     /// When the first of the failures began.
     pub failing_since: Option<UtcMicros>,
+    /// The same by the clock that nobody sets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) failing_from: Option<Steady>,
+    /// How many tests in a row the probe could not make.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub untested: u32,
+    /// When the last test began that said something about the mail.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) judged: Option<Steady>,
+    /// Why the last test could not be made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) hindrance: Option<String>,
     /// When the last good test began.
     pub last_ok: Option<UtcMicros>,
     /// The last test, whatever became of it.
@@ -94,7 +110,7 @@ pub struct State {
     pub(super) exceeded: BTreeSet<String>,
     /// The values that percentiles are taken of.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) windows: BTreeMap<String, VecDeque<(UtcMicros, Micros)>>,
+    pub(super) windows: BTreeMap<String, VecDeque<(Steady, Micros)>>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -103,31 +119,39 @@ fn is_zero(number: &u32) -> bool {
 }
 
 impl State {
-    /// Takes a sample into account; alarms and recoveries alternate. `ordered` is a failure that was asked for. `held_by` is asked when
-    /// the alarm is about to rise: a monitor whose failure explains this one's.
+    /// Takes the sample of a test into account that began at `began`; alarms and recoveries alternate. `ordered` is a failure that was
+    /// asked for. `held_by` is asked when the alarm is about to rise: a monitor whose failure explains this one's.
     pub fn step(
         &mut self,
-        sample: &Sample,
+        (sample, began): (&Sample, Steady),
         rule: &AlarmRule,
         ordered: Option<&str>,
         held_by: impl FnOnce(&Self) -> Option<MonitorId>,
     ) -> Option<Change> {
         self.last = Some(Last {
             started_at: sample.started_at,
+            began: Some(began),
             outcome: sample.outcome,
             round_trip: sample.round_trip,
             round_trip_error: sample.round_trip_error,
             round_trip_likely_error: sample.round_trip_likely_error,
         });
+        if sample.outcome == Outcome::NotTested && sample.excluded.is_none() {
+            self.untested = self.untested.saturating_add(1);
+            self.hindrance.clone_from(&sample.error);
+        } else {
+            (self.untested, self.hindrance) = (0, None);
+            self.judged = Some(began);
+        }
         let bad = match ordered {
             Some(reason) => Some(reason.to_owned()),
             None if sample.outcome == Outcome::NotTested || sample.excluded.is_some() => return None,
-            None => self.judge(sample, rule),
+            None => self.judge(sample, began, rule),
         };
         // In alarm it is no news; out of it, it has begun just now, or the alarm waits for another monitor.
         let flaps = self.flap(bad.is_some(), rule);
         if let Some(reason) = bad {
-            self.fail(sample.started_at, reason);
+            self.fail(sample.started_at, began, reason);
         } else {
             self.last_ok = Some(sample.started_at);
             self.held_by = None;
@@ -142,13 +166,13 @@ impl State {
                 Status::Unknown | Status::Ok | Status::Failed => {
                     self.status = Status::Ok;
                     self.failures = 0;
-                    self.failing_since = None;
+                    (self.failing_since, self.failing_from) = (None, None);
                     self.reason = None;
                 }
             }
         }
         let due = if self.status == Status::Failed {
-            self.is_due(sample.started_at, rule)
+            self.is_due(began, rule)
         } else {
             false
         };
@@ -165,6 +189,7 @@ impl State {
                 self.changes()
             ));
             self.failing_since.get_or_insert(sample.started_at);
+            self.failing_from.get_or_insert(began);
             self.failures = self.failures.max(1);
         }
         self.status = Status::Alarm;
@@ -180,15 +205,17 @@ impl State {
             last_ok: self.last_ok,
             last: self.last.clone(),
             reason: self.reason.clone(),
+            hindrance: self.hindrance.clone(),
             exceeded: BTreeSet::new(),
             ..*self
         }
     }
 
-    fn fail(&mut self, at: UtcMicros, reason: String) {
+    fn fail(&mut self, at: UtcMicros, began: Steady, reason: String) {
         if matches!(self.status, Status::Ok | Status::Unknown) {
             self.failures = 0;
             self.failing_since = Some(at);
+            self.failing_from = Some(began);
             self.status = Status::Failed;
         }
         self.good = 0;
@@ -197,17 +224,48 @@ impl State {
     }
 
     /// Goes into alarm without a test.
-    pub(super) fn begin_alarm(&mut self, at: UtcMicros, reason: String) {
-        self.fail(at, reason);
+    pub(super) fn begin_alarm(&mut self, now: Now, reason: String) {
+        self.fail(now.wall, now.steady, reason);
         self.status = Status::Alarm;
     }
 
+    /// Nobody tests it any more: what it was at means nothing when it is tested again.
+    pub(super) fn retire(&mut self) {
+        *self = Self {
+            last_ok: self.last_ok,
+            last: self.last.take(),
+            ..Self::default()
+        };
+    }
+
+    /// How long it had failed when the test of this sample began.
+    pub(super) fn failing_for(&self, sample: &Sample) -> Micros {
+        let began = self.last.as_ref().filter(|last| last.started_at == sample.started_at);
+        let steady = began.and_then(|last| last.began).zip(self.failing_from);
+        let lasted = match steady {
+            Some((began, from)) => began - from,
+            None => self.failing_since.map_or(Micros::ZERO, |since| sample.started_at - since),
+        };
+        lasted.max(Micros::ZERO)
+    }
+
+    /// Whether the last test is too old to say anything: older than three test intervals, by the clock that nobody sets. A test from
+    /// the future, as an earlier version of the probe may have noted it, is old.
+    pub fn is_old(&self, test_interval: Micros, now: Now) -> bool {
+        let Some(last) = &self.last else { return true };
+        let age = match last.began {
+            Some(began) => now.steady - began,
+            None => now.wall - last.started_at,
+        };
+        age < Micros::ZERO || age > Micros(test_interval.0.saturating_mul(3))
+    }
+
     /// Whether it has failed often and long enough.
-    fn is_due(&self, now: UtcMicros, rule: &AlarmRule) -> bool {
+    fn is_due(&self, now: Steady, rule: &AlarmRule) -> bool {
         let often = self.failures >= rule.after;
         let long = rule
             .after_time
-            .map(|time| self.failing_since.is_some_and(|since| now - since >= time));
+            .map(|time| self.failing_from.is_some_and(|since| now - since >= time));
         match long {
             None => often,
             Some(long) if rule.either => often || long,
@@ -231,7 +289,7 @@ impl State {
     }
 
     /// What is wrong with a test, if anything: its outcome, a threshold, a certificate, the folder.
-    fn judge(&mut self, sample: &Sample, rule: &AlarmRule) -> Option<String> {
+    fn judge(&mut self, sample: &Sample, began: Steady, rule: &AlarmRule) -> Option<String> {
         if sample.outcome != Outcome::Ok {
             return Some(message::reason(sample));
         }
@@ -250,7 +308,7 @@ impl State {
                 percentile.over
             );
             let value = self
-                .percentile(percentile.timing, sample, percentile.over)
+                .percentile(percentile.timing, (sample, began), percentile.over)
                 .filter(|(_, count)| *count >= percentile.at_least as usize);
             let value = value.map(|(values, _)| quantile(values, percentile.percentile / 100.0));
             let words = format!(
@@ -321,14 +379,19 @@ impl State {
     }
 
     /// The values of a window that ends with this sample, in order of size, and how many they are.
-    fn percentile(&mut self, timing: Timing, sample: &Sample, over: Micros) -> Option<(Vec<Micros>, usize)> {
+    fn percentile(
+        &mut self,
+        timing: Timing,
+        (sample, began): (&Sample, Steady),
+        over: Micros,
+    ) -> Option<(Vec<Micros>, usize)> {
         let value = timing.of(sample)?;
         let key = format!("{} {over}", timing.as_str());
         let window = self.windows.entry(key).or_default();
-        if window.back().is_none_or(|(at, _)| *at < sample.started_at) {
-            window.push_back((sample.started_at, value));
+        if window.back().is_none_or(|(at, _)| *at < began) {
+            window.push_back((began, value));
         }
-        while window.len() > MOST_VALUES || window.front().is_some_and(|(at, _)| sample.started_at - *at > over) {
+        while window.len() > MOST_VALUES || window.front().is_some_and(|(at, _)| began - *at > over) {
             window.pop_front();
         }
         let mut values: Vec<Micros> = window.iter().map(|(_, value)| *value).collect();
@@ -377,7 +440,7 @@ mod tests {
     }
 
     fn step(state: &mut State, sample: &Sample, rule: &AlarmRule) -> Option<Change> {
-        state.step(sample, rule, None, |_| None)
+        state.step((sample, Steady(sample.started_at.0)), rule, None, |_| None)
     }
 
     proptest! {
@@ -565,7 +628,7 @@ mod tests {
         let mut state = State::default();
         let outcome = |at: i64| if at % 2 == 0 { Outcome::Lost } else { Outcome::Ok };
         for at in 0..15 {
-            let change = state.step(&sample(outcome(at), at), &rule, None, |_| "gate".parse().ok());
+            let change = state.step((&sample(outcome(at), at), Steady(at)), &rule, None, |_| "gate".parse().ok());
             assert_eq!(change, None);
         }
         assert!(state.flapping && state.held_by.is_some());
@@ -578,10 +641,39 @@ mod tests {
         let mut state = State::default();
         let gate = || "gate".parse().ok();
         for at in 0..5 {
-            assert_eq!(state.step(&sample(Outcome::Lost, at), &rule, None, |_| gate()), None);
+            assert_eq!(state.step((&sample(Outcome::Lost, at), Steady(at)), &rule, None, |_| gate()), None);
         }
         assert_eq!((state.status, state.held_by.clone()), (Status::Failed, gate()));
         assert_eq!(step(&mut state, &sample(Outcome::Lost, 6), &rule), Some(Change::Raised));
         assert_eq!(state.held_by, None);
+    }
+
+    #[test]
+    fn windows_and_durations_go_by_the_clock_that_nobody_sets() {
+        let rule = AlarmRule {
+            after: 1,
+            after_time: Some(Micros::from_secs(600)),
+            flapping: false,
+            ..AlarmRule::default()
+        };
+        // A failed test each minute; after five of them the clock on the wall is set back by an hour, then forward by two.
+        for steps in [[0, 0], [-3600, 7200], [86_400, -86_400]] {
+            let mut state = State::default();
+            let mut wall = 1_780_000_000;
+            let mut raised = None;
+            for minute in 0..30 {
+                wall += match minute {
+                    5 => steps[0],
+                    8 => steps[1],
+                    _ => 0,
+                } + 60;
+                let sample = sample(Outcome::Lost, wall * 1_000_000);
+                let began = Steady(minute * 60_000_000);
+                if state.step((&sample, began), &rule, None, |_| None).is_some() {
+                    raised.get_or_insert(minute);
+                }
+            }
+            assert_eq!(raised, Some(10), "{steps:?}");
+        }
     }
 }

@@ -3,12 +3,12 @@
 use std::{io::Read as _, process::ExitCode, time::Instant};
 
 use mailqos_core::{
-    config::{Action, ActionList, Config, On, Step, nearest},
+    config::{ActionList, Config, On, Step, nearest},
     model::Micros,
 };
 
 use super::{Failure, Global, print_line};
-use crate::alarm::{Accepted, Telling, Why, carry_out};
+use crate::alarm::{Accepted, Telling, Way, Why, carry_out};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -67,7 +67,7 @@ async fn tell(config: &Config, list: &ActionList) -> Result<ExitCode, Failure> {
     let mut accepted = false;
     for step in steps {
         let route = step.action.route();
-        match carry_out(config, step, &telling, &[]).await.result {
+        match carry_out(&Way::of(config, step), &telling, &[]).await.result {
             Ok(taken) => {
                 accepted = true;
                 tracing::info!("{route}: {}", taken.words());
@@ -104,13 +104,12 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     for step in &list.steps {
         let route = step.action.route();
         let begun = Instant::now();
-        let telling = Telling::test(&config, Why::Test);
-        let mut outcome = carry_out(&config, step, &telling, &[]).await;
-        let counts = matches!(&step.action, Action::Webhook(hook) if hook.service.counts_incidents());
-        if counts && outcome.result.is_ok() {
+        let (way, telling) = (Way::of(&config, step), Telling::test(&config, Why::Test));
+        let mut outcome = carry_out(&way, &telling, &[]).await;
+        if way.counts_incidents() && outcome.result.is_ok() {
             // What the test has opened is closed again.
             let end = Telling::test(&config, Why::Cleared).of_incident(&telling.incident);
-            outcome = carry_out(&config, step, &end, &[]).await;
+            outcome = carry_out(&way, &end, &[]).await;
         }
         let took = Micros(Micros::from(begun.elapsed()).0 / 1000 * 1000);
         let line = match outcome.result {

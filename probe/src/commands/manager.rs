@@ -1,7 +1,11 @@
 //! What the service manager is told (systemd's notification socket): ready, reloading, stopping, and that the probe is alive.
 
+use std::{sync::Arc, time::Duration};
+
 use sd_notify::NotifyState;
 use tokio::task::JoinSet;
+
+use crate::schedule::Board;
 
 fn tell(states: &[NotifyState<'_>]) {
     // Without a manager there is nobody to tell.
@@ -10,17 +14,25 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
-/// Tests run. If the manager wants to hear that the probe is alive, it does from now on.
-pub(super) fn ready(helpers: &mut JoinSet<()>) {
+/// The probe tests. A manager that wants to hear that it is alive does from now on, as long as tests that are due are started: a probe
+/// that hangs, or whose scheduler has stopped, is not alive.
+pub(super) fn ready(helpers: &mut JoinSet<()>, board: Arc<Board>) {
     tell(&[NotifyState::Ready]);
     let mut micros = 0;
     if sd_notify::watchdog_enabled(false, &mut micros) {
-        // Twice in the time that it may take, by a task of the runtime that runs the tests: if that hangs, so does this.
-        let pause = std::time::Duration::from_micros(micros / 2);
+        // Several times within the time that it may take: that the probe was suspended for a while makes one of them miss.
+        let limit = Duration::from_micros(micros);
         helpers.spawn(async move {
+            let mut well = true;
             loop {
-                tell(&[NotifyState::Watchdog]);
-                tokio::time::sleep(pause).await;
+                let alive = board.is_alive(limit / 2);
+                if alive {
+                    tell(&[NotifyState::Watchdog]);
+                } else if well {
+                    tracing::error!("no test has been started for too long: the service manager is no longer told that the probe is alive");
+                }
+                well = alive;
+                tokio::time::sleep(limit / 4).await;
             }
         });
     }

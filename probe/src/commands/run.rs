@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mailqos_core::model::{Event, EventKind, UtcMicros};
+use mailqos_core::{
+    clock::Steps,
+    model::{Event, EventKind, UtcMicros},
+};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
@@ -21,9 +24,9 @@ use crate::{
     status::Observed,
 };
 
-/// When it is looked whether a maintenance begins or ends, as tokio-cron-scheduler writes it (UTC).
-const TURNS: &str = "* * * * * *";
-/// When the last day is written down.
+/// How often it is looked whether a maintenance begins or ends, and whether the wall clock has been set.
+const TURNS: Duration = Duration::from_secs(1);
+/// When the last day is written down, as tokio-cron-scheduler writes it (UTC).
 const DAY_KEPT: &str = "30 */5 * * * *";
 /// When days are removed that are older than is to be kept.
 const OLD_DAYS: &str = "0 17 3 * * *";
@@ -67,16 +70,18 @@ pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failur
     if let Some(address) = config.metrics {
         helpers.spawn(crate::status::serve(Arc::clone(&live), address));
     }
-    let mut calendar = calendar(&live).await.map_err(Failure::work)?;
+    let housekeeping = calendar(&live).await.map_err(Failure::work)?;
+    let housekeeping = tokio::spawn(follow_clock(Arc::clone(&live), housekeeping, stop.clone()));
     helpers.spawn(keep_as_long_as_wanted(Arc::clone(&live)));
     helpers.spawn(watch_recorder(recorder.clone(), alarms.clone()));
+    helpers.spawn(watch_tests(alarms.clone()));
     tester.resume().await;
     tracing::info!(
         site = %config.site,
         monitors = config.monitors.values().filter(|monitor| monitor.enabled).count(),
         "testing"
     );
-    manager::ready(&mut helpers);
+    manager::ready(&mut helpers, Arc::clone(&board));
     let parts = schedule::Parts {
         tester: Arc::clone(&tester),
         alarms: alarms.clone(),
@@ -86,8 +91,8 @@ pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failur
     };
     schedule::run(parts, changes, stop).await;
     manager::stopping();
-    if let Err(error) = calendar.shutdown().await {
-        tracing::warn!("the calendar does not end: {error}");
+    if let Err(error) = housekeeping.await {
+        tracing::warn!("the calendar ended unexpectedly: {error}");
     }
     tracing::info!("stopping: what is in flight stays on record");
     tester.shutdown().await;
@@ -100,15 +105,9 @@ pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failur
     Ok(ExitCode::SUCCESS)
 }
 
-/// What happens by the calendar, beside tests: maintenance windows begin and end, the last day is written down, old days go.
-/// All of it in UTC; the zones of maintenance windows are their own affair.
+/// What happens by the calendar, beside tests: the last day is written down, old days go. All of it in UTC.
 async fn calendar(live: &Arc<Live>) -> Result<JobScheduler, JobSchedulerError> {
     let scheduler = JobScheduler::new().await?;
-    let at = Arc::clone(live);
-    let turns = Job::new_async(TURNS, move |_, _| {
-        let live = Arc::clone(&at);
-        Box::pin(async move { live.maintenance.turn(&live.recorder).await })
-    })?;
     let at = Arc::clone(live);
     let day = Job::new_async(DAY_KEPT, move |_, _| {
         let observed = Arc::clone(&at.observed);
@@ -118,11 +117,42 @@ async fn calendar(live: &Arc<Live>) -> Result<JobScheduler, JobSchedulerError> {
     })?;
     let at = Arc::clone(live);
     let old = Job::new_async(OLD_DAYS, move |_, _| Box::pin(remove_old_days(Arc::clone(&at))))?;
-    for job in [turns, day, old] {
+    for job in [day, old] {
         scheduler.add(job).await?;
     }
     scheduler.start().await?;
     Ok(scheduler)
+}
+
+/// Looks once a second whether a maintenance begins or ends. When the wall clock has been set, the calendar is made again by the new
+/// time: its jobs wait for moments of the old one.
+async fn follow_clock(live: Arc<Live>, mut scheduler: JobScheduler, mut stop: watch::Receiver<bool>) {
+    let clock = live.alarms.clock().clone();
+    let mut steps = Steps::new(clock.now());
+    while !*stop.borrow() {
+        let now = clock.now();
+        if let Some(step) = steps.since_last(now) {
+            tracing::warn!(by = %step, now = %now.wall, "the clock of this machine has been set; tests and alarms go on by the steady clock");
+            live.maintenance.stepped(now.wall, step);
+            match calendar(&live).await {
+                Ok(new) => {
+                    let mut old = std::mem::replace(&mut scheduler, new);
+                    if let Err(error) = old.shutdown().await {
+                        tracing::warn!("the calendar of the old time does not end: {error}");
+                    }
+                }
+                Err(error) => tracing::warn!("there is no calendar for the new time: {error}"),
+            }
+        }
+        live.maintenance.turn(&live.recorder).await;
+        tokio::select! {
+            _ = stop.changed() => {}
+            () = tokio::time::sleep(TURNS) => {}
+        }
+    }
+    if let Err(error) = scheduler.shutdown().await {
+        tracing::warn!("the calendar does not end: {error}");
+    }
 }
 
 /// Removes old days at the start, and when the configuration has been read anew.
@@ -177,6 +207,14 @@ async fn watch_recorder(recorder: Recorder, alarms: Alarms) {
                 }
             }
         }
+    }
+}
+
+/// Raises an alarm when monitors can't be tested for a while: a probe that is blind must not look healthy.
+async fn watch_tests(alarms: Alarms) {
+    loop {
+        tokio::time::sleep(LOOKED_AT).await;
+        alarms.look_for_blindness().await;
     }
 }
 

@@ -451,6 +451,10 @@ fn table(answer: &Value, zone: &TimeZone, screen: Option<usize>, colour: bool) -
             .foot
             .push(paint("31;1", format!("RECORDING: {}", terminal::plain(problem))));
     }
+    if let Some((count, first)) = untested(probe) {
+        let line = format!("NOT TESTED: {count}: {}", terminal::plain(&first));
+        table.foot.push(paint("31;1", line));
+    }
     for channel in answer["channels"].as_array().into_iter().flatten() {
         if channel["failures"].as_u64().unwrap_or(0) > 0 {
             let accepted = match &channel["accepted_at"] {
@@ -476,6 +480,14 @@ fn table(answer: &Value, zone: &TimeZone, screen: Option<usize>, colour: bool) -
         }
     }
     table
+}
+
+/// How many monitors the probe could not test for a while, and why it could not test the first of them.
+fn untested(probe: &Value) -> Option<(String, String)> {
+    let untested = probe["untested"].as_object()?;
+    let (monitor, why) = untested.iter().next()?;
+    let why = why.as_str().unwrap_or_default();
+    Some((plural(&untested.len().into(), "monitor"), format!("{monitor} ({why})")))
 }
 
 fn plural(count: &Value, what: &str) -> String {
@@ -584,8 +596,12 @@ fn verdict(answer: &Value) -> (u8, String) {
             troubles.push(format!("{} is dead", text(&channel["channel"])));
         }
     }
+    let blind = untested(&answer["probe"]);
     let code = if count(StateWord::Alarm) > 0 {
         2
+    } else if blind.is_some() && count(StateWord::Failed) == 0 {
+        // Nothing is known to be wrong, but nothing would be known either.
+        3
     } else if count(StateWord::Failed) > 0 || !troubles.is_empty() {
         1
     } else if count(StateWord::Unknown) > 0 {
@@ -614,6 +630,9 @@ fn verdict(answer: &Value) -> (u8, String) {
     }
     for trouble in troubles {
         line = format!("{line}; {trouble}");
+    }
+    if let Some((number, first)) = blind {
+        line = format!("{line}; the probe can't test {number}: {first}");
     }
     let mut measured: Vec<String> = StateWord::ALL
         .iter()

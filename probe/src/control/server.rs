@@ -7,6 +7,7 @@ use std::{
 };
 
 use mailqos_core::{
+    clock::Now,
     config::{self, Config},
     model::{Event, EventKind, Micros, MonitorId, UtcMicros},
 };
@@ -122,9 +123,10 @@ impl Live {
     }
 
     async fn answer(&self, request: Request) -> Result<Value, String> {
-        let now = UtcMicros::now();
+        let both = self.alarms.clock().now();
+        let now = both.wall;
         match request {
-            Request::Status { monitors, states, most } => self.status(&monitors, &states, most, now),
+            Request::Status { monitors, states, most } => self.status(&monitors, &states, most, both),
             Request::Seal => {
                 let report = self.recorder.seal().await.map_err(|error| error.to_string())?;
                 Ok(json!({ "sealed": report.merged }))
@@ -197,8 +199,9 @@ impl Live {
         patterns: &[String],
         wanted: &[StateWord],
         most: Option<usize>,
-        now: UtcMicros,
+        both: Now,
     ) -> Result<Value, String> {
+        let now = both.wall;
         let config = self.config();
         let chosen = config
             .select(patterns)
@@ -214,7 +217,7 @@ impl Live {
         for monitor in chosen {
             let state = states.get(&monitor.id);
             let maintenance = self.maintenance.open_for(&monitor.id, now);
-            let word = StateWord::of(monitor, state, maintenance.is_some(), now);
+            let word = StateWord::of(monitor, state, maintenance.is_some(), both);
             *totals.entry(word.as_str()).or_default() += 1;
             if wanted.is_empty() || wanted.contains(&word) {
                 shown.push((word, monitor, state, maintenance));
@@ -257,6 +260,7 @@ impl Live {
                 "failing_since": time(state.and_then(|state| state.failing_since)),
                 "reason": state.and_then(|state| state.reason.clone()),
                 "flapping": state.is_some_and(|state| state.flapping),
+                "untested": state.map_or(0, |state| state.untested),
                 "held_by": state.and_then(|state| state.held_by.as_ref()).map(MonitorId::as_str),
                 "alarm": alarm,
                 "maintenance": maintenance,
@@ -286,6 +290,7 @@ impl Live {
                 "waiting": count(&self.board.waiting),
                 "late": count(&self.board.late),
                 "left_out": count(&self.board.left_out),
+                "untested": self.alarms.untested(),
                 "recorder_held": health.held,
                 "recorder_problem": health.problem,
             },
@@ -333,7 +338,7 @@ impl Live {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = new.clone();
         self.tester.reload(new.clone());
         self.maintenance.reload(new.clone());
-        self.alarms.reload(new.clone());
+        self.alarms.reload(new.clone()).await;
         self.recorder.reload(new.clone());
         self.observed.forget(&new);
         self.configs.send_replace(new.clone());

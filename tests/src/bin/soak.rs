@@ -11,7 +11,9 @@
 //! tests run, time runs as it does: lateness, conversations, disk and processor are real, and so is every test. What is not shown
 //! thereby is what only a month of real time shows: connections that are idle for hours, and the load of other programs.
 //!
-//! Each night a server is away for an hour, now and then a mail is lost, and each morning a report is delivered.
+//! Each night a server is away for an hour, now and then a mail is lost, and each morning a report is delivered. Between tests somebody
+//! sets the clock on the wall, forward and back; each other night those who are told of alarms refuse to listen, for a while or until
+//! it is over. Each alarm must be told in order, and closed.
 
 use std::{
     collections::BTreeMap,
@@ -22,14 +24,17 @@ use std::{
 };
 
 use clap::Parser;
-use mailqos_core::model::{Micros, UtcMicros};
+use mailqos_core::{
+    lake::read_day,
+    model::{Event, EventKind, Micros, UtcMicros},
+};
 use mailqos_tests::{
     binaries,
+    clock::SetClock,
     hooks::{Hooks, Manner},
     lake, process,
     servers::{Delays, MailServer, Mishap, Options, Protocol, ServerClock, When},
     setting::{Probe, Setting},
-    shims,
 };
 
 const DAY: i64 = 86_400_000_000;
@@ -38,6 +43,8 @@ const BEFORE: Micros = Micros::from_millis(40);
 /// A round that takes longer is helped on: somebody waits for a mail that does not come.
 const HELPED: Duration = Duration::from_millis(1_500);
 const HELP: Micros = Micros::from_secs(20);
+/// So soon a clock that was set is noticed.
+const NOTICED: Duration = Duration::from_millis(700);
 /// A round that takes longer, by the real clock, hangs.
 const LONGEST: Duration = Duration::from_secs(120);
 
@@ -55,26 +62,49 @@ struct Arguments {
     monitors: usize,
 }
 
-/// The clock of the programs.
-struct Clock {
-    path: std::path::PathBuf,
-    ahead: Micros,
+/// Lets time pass for the programs and the server.
+fn put_forward(clock: &mut SetClock, by: Micros, server: &MailServer) {
+    clock.put_forward(by);
+    server.set_clock(ServerClock::off_by(clock.ahead(), 0.0));
 }
 
-impl Clock {
-    fn now(&self) -> UtcMicros {
-        UtcMicros::now() + self.ahead
-    }
+/// What became of alarms: how many rose, whether each was told in order and closed where it was opened.
+#[derive(Debug, Default)]
+struct Alarms {
+    raised: usize,
+    cleared: usize,
+    /// Alarms of which a channel has accepted the beginning.
+    told: usize,
+    /// Messages out of order: an end without a beginning, or twice the same.
+    disordered: usize,
+    /// Alarms that were told of, and not of their end.
+    left_open: usize,
+}
 
-    fn put_forward(&mut self, by: Micros, server: &MailServer) {
-        use std::{io::Write as _, os::unix::fs::FileExt as _};
-        self.ahead = Micros(self.ahead.0 + by.0.max(0));
-        let file = fs::File::options().write(true).open(&self.path).expect("the clock");
-        file.write_all_at(&(self.ahead.0 * 1_000).to_ne_bytes(), 0)
-            .and_then(|()| (&file).flush())
-            .expect("the clock is set");
-        server.set_clock(ServerClock::off_by(self.ahead, 0.0));
+/// Looks at the alarms on record, and at what the channel has accepted.
+fn alarms(setting: &Setting, hooks: &Hooks) -> Alarms {
+    let mut found = Alarms::default();
+    let root = setting.data().join("events/site=soak");
+    let days = fs::read_dir(root).into_iter().flatten().flatten();
+    for day in days {
+        let events = read_day::<Event>(&day.path().join("events.parquet")).unwrap_or_default();
+        let count = |kind: EventKind| events.iter().filter(|event| event.kind == kind).count();
+        found.raised += count(EventKind::AlarmRaised);
+        found.cleared += count(EventKind::AlarmCleared);
     }
+    let mut open: BTreeMap<String, bool> = BTreeMap::new();
+    for hook in hooks.accepted() {
+        let alarms = hook.json()["alarms"].as_array().cloned().unwrap_or_default();
+        for alarm in alarms {
+            let monitor = alarm["monitor"].as_str().unwrap_or_default().to_owned();
+            let is_end = alarm["kind"] == "recovery";
+            let before = open.insert(monitor, !is_end).unwrap_or(false);
+            found.told += usize::from(!is_end && !before);
+            found.disordered += usize::from(before != is_end);
+        }
+    }
+    found.left_open = open.values().filter(|open| **open).count();
+    found
 }
 
 /// What a process has: memory now, in bytes, and open descriptors.
@@ -139,7 +169,7 @@ async fn run(arguments: &Arguments) -> bool {
         setting.replace(old, new);
     }
     setting.add(&format!(
-        "[action_list.default]\nactions = [{{ webhook = {{ url = \"{}\", body = '{{ \"kind\": {{{{ kind | json }}}} }}' }} }}]\n\
+        "[action_list.default]\nactions = [{{ webhook = {{ url = \"{}\", body = '{{ \"alarms\": {{{{ alarms | json }}}} }}' }} }}]\n\
          [target.shelf]\nkind = \"folder\"\npath = \"shelf\"",
         hooks.url("/hook")
     ));
@@ -151,19 +181,10 @@ async fn run(arguments: &Arguments) -> bool {
     fs::create_dir_all(setting.path("reports")).expect("a folder");
     let definition = "template = \"executive-summary\"\nperiod = \"yesterday\"\nformats = [\"html\"]\n[schedule]\nevery = \"day\"\nat = \"07:00\"\n[[deliver]]\ntarget = \"shelf\"\n";
     fs::write(setting.path("reports/daily.toml"), definition).expect("a definition");
-    let mut clock = Clock {
-        path: setting.path("clock"),
-        ahead: Micros::ZERO,
-    };
-    fs::write(&clock.path, [0; 8]).expect("a clock");
-    let library = shims::build("clock", &setting.path("")).expect("a library to preload");
+    let mut clock = SetClock::new(&setting.path("")).expect("a library to preload");
     let begin = |name: &str, verb: &str| {
         let mut command = setting.command(name);
-        command
-            .arg(verb)
-            .env("LD_PRELOAD", &library)
-            .env("MAILQOS_CLOCK", setting.path("clock"));
-        setting.start(&mut command)
+        setting.start(clock.give_to(command.arg(verb)))
     };
     let (mut probe, mut analytics) = (begin("mailqos-probe", "run"), begin("mailqos-analytics", "schedule"));
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -173,7 +194,7 @@ async fn run(arguments: &Arguments) -> bool {
     let (begun, rounds) = (Instant::now(), arguments.days * DAY / every.0);
     let (log, mut place, mut count) = (setting.path("probe.log"), 0, 0);
     let (mut hung, mut away, mut nights) = (0_u64, false, 0_u64);
-    let mut reports_due = 0_u64;
+    let (mut reports_due, mut steps) = (0_u64, 0_u64);
     let shelf = || fs::read_dir(setting.path("shelf")).map_or(0, Iterator::count) as u64;
     // A new definition owes nothing of the time before.
     let mut next_report = first.0.div_euclid(DAY) * DAY + 7 * 3_600_000_000;
@@ -184,7 +205,7 @@ async fn run(arguments: &Arguments) -> bool {
     let mut readings = Vec::new();
     for round in 0..rounds {
         let at = first + Micros(every.0 * round);
-        clock.put_forward(at - clock.now() - BEFORE, &server);
+        put_forward(&mut clock, at - clock.now() - BEFORE, &server);
         let hour = at.0.rem_euclid(DAY) / 3_600_000_000;
         if (hour == 3) != away {
             away = hour == 3;
@@ -195,6 +216,14 @@ async fn run(arguments: &Arguments) -> bool {
                 server.admit(Protocol::Smtp);
             }
         }
+        // Each other night those who are told are away as well: half the outage, or all of it and longer.
+        let minute = at.0.rem_euclid(DAY) / 60_000_000;
+        let refuses = match nights % 4 {
+            1 => (180..225).contains(&minute),
+            3 => (180..300).contains(&minute),
+            _ => false,
+        };
+        hooks.set(Manner::Status(if refuses { 503 } else { 200 }));
         if round % 97 == 50 {
             server.befall(None, Mishap::Lose, When::Times(1));
         }
@@ -204,13 +233,28 @@ async fn run(arguments: &Arguments) -> bool {
             tokio::time::sleep(Duration::from_millis(5)).await;
             tested(&log, &mut place, &mut count);
             if helped.elapsed() > HELPED {
-                clock.put_forward(HELP, &server);
+                put_forward(&mut clock, HELP, &server);
                 helped = Instant::now();
             }
             if round_begun.elapsed() > LONGEST || !probe.is_running() {
                 hung += 1;
                 count = wanted;
             }
+        }
+        // Between two rounds the clock on the wall is set: over none of the moments of tests, or back over the last one.
+        let step = match round % 9 {
+            2 => Some(Micros::from_secs(arguments.every * 20)),
+            4 => Some(Micros::from_secs(arguments.every * -20)),
+            6 => Some(Micros::from_secs(-45)),
+            8 => Some(Micros::from_secs(45)),
+            _ => None,
+        };
+        if let Some(step) = step {
+            steps += 1;
+            clock.set(step);
+            tokio::time::sleep(NOTICED).await;
+            clock.set(Micros(-step.0));
+            tokio::time::sleep(NOTICED).await;
         }
         if at.0 >= next_report {
             next_report += DAY;
@@ -220,7 +264,7 @@ async fn run(arguments: &Arguments) -> bool {
             while shelf() < reports_due && waiting.elapsed() < LONGEST && analytics.is_running() {
                 tokio::time::sleep(Duration::from_millis(700)).await;
                 if clock.now().0 < at.0 + every.0 / 2 {
-                    clock.put_forward(Micros::from_secs(10), &server);
+                    put_forward(&mut clock, Micros::from_secs(10), &server);
                 }
             }
         }
@@ -263,7 +307,7 @@ async fn run(arguments: &Arguments) -> bool {
         let at = ((lateness.len() as f64 - 1.0).max(0.0) * share) as usize;
         lateness.get(at).copied().unwrap_or(0) as f64 / 1e3
     };
-    let kinds = |kind: &str| hooks.taken().iter().filter(|hook| hook.json()["kind"] == kind).count();
+    let told = alarms(&setting, &hooks);
     lake::check(&setting.data());
     println!(
         "simulated              {} days in {:.0} s",
@@ -285,8 +329,11 @@ async fn run(arguments: &Arguments) -> bool {
         part(0.99),
         part(1.0)
     );
-    let (alarms, recoveries) = (kinds("alarm"), kinds("recovery"));
-    println!("nights with an outage  {nights}: told of {alarms} alarms, {recoveries} recoveries");
+    println!("the clock was set      {steps} times forward and back");
+    println!(
+        "nights with an outage  {nights}: {} alarms raised, {} cleared; {} told, {} messages out of order, {} left open",
+        told.raised, told.cleared, told.told, told.disordered, told.left_open
+    );
     println!("reports                {} of {reports_due}", shelf());
     // The first day fills caches.
     let growth = |of: Of| {
@@ -320,7 +367,10 @@ async fn run(arguments: &Arguments) -> bool {
         && doubled == 0
         && hung == 0
         && shelf() == reports_due
-        && (alarms > 0) == (nights > 0)
+        && (told.raised > 0) == (nights > 0)
+        && told.told <= told.raised
+        && told.disordered == 0
+        && told.left_open <= told.raised - told.cleared
         && !leaks(|reading| reading.0)
         && !leaks(|reading| reading.1)
         && !grows(|reading| reading.0)

@@ -56,6 +56,16 @@ pub struct Toll {
     pub samples_lost: u64,
     /// Those that it has more than once.
     pub samples_doubled: u64,
+    /// How often the probe's clock was set, forward or back.
+    pub clock_steps: u64,
+    /// Alarms that rose.
+    pub alarms: u64,
+    /// Those of which the webhook has accepted the beginning.
+    pub alarms_told: u64,
+    /// Ends that were told without a beginning.
+    pub alarms_disordered: u64,
+    /// Alarms that were told of, have cleared, and were not closed where they were opened.
+    pub alarms_left_open: u64,
     /// Deliveries that were due: each report to each target.
     pub reports: u64,
     /// Those that did not arrive whole.
@@ -92,10 +102,12 @@ impl Toll {
             && [
                 self.samples_lost,
                 self.samples_doubled,
+                self.alarms_disordered,
+                self.alarms_left_open,
                 self.reports_lost,
                 self.reports_doubled,
                 self.foreign_touched,
-            ] == [0; 5]
+            ] == [0; 7]
     }
 
     fn add(&mut self, search: Search) {
@@ -123,6 +135,12 @@ impl fmt::Display for Toll {
         let samples = of(self.samples, "acknowledged");
         line("samples lost", self.samples_lost.to_string(), samples.clone())?;
         line("samples doubled", self.samples_doubled.to_string(), samples)?;
+        let steps = format!("while the clock was set {} times", self.clock_steps);
+        line("alarms raised", self.alarms.to_string(), steps)?;
+        line("alarms told", self.alarms_told.to_string(), of(self.alarms, "raised"))?;
+        let told = of(self.alarms_told, "told");
+        line("recoveries without an alarm", self.alarms_disordered.to_string(), told.clone())?;
+        line("alarms not closed where opened", self.alarms_left_open.to_string(), told)?;
         let reports = of(self.reports, "due deliveries");
         line("reports lost", self.reports_lost.to_string(), reports.clone())?;
         line("reports doubled", self.reports_doubled.to_string(), reports)?;

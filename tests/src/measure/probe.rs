@@ -18,8 +18,14 @@ use rand_pcg::Pcg64Mcg;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
+use mailqos_core::{
+    lake::read_day,
+    model::{Event, EventKind, Micros},
+};
+
 use super::{PATIENCE, Path, Plan, Toll, shapes, treatment};
 use crate::{
+    clock::{Given, SetClock},
     crash::Said,
     hooks::{Hooks, Manner},
     lake, lock, process,
@@ -154,7 +160,7 @@ pub(super) async fn run(plan: &Plan) -> Toll {
          [account.store]\nuser = \"{KEY_ID}\"\npassword = {}\n[account.alerts]\nuser = \"alerts@example.net\"\npassword = {}\n\
          [mail_server.alerts]\nserver = \"127.0.0.1\"\nport = {}\ntls = \"starttls\"\naccount = \"alerts\"\nfrom = \"alerts@example.net\"\nca_file = \"alerts.pem\"\n\
          [action_list.default]\nactions = [{{ email = \"anna@example.net\", mail_server = \"alerts\", timeout = \"3s\", retry_for = \"1h\" }}, \
-         {{ webhook = {{ url = \"http://127.0.0.1:{}/hook\", body = '{{ \"kind\": {{{{ kind | json }}}} }}', headers = {{ Authorization = {} }} }}, timeout = \"3s\", retry_for = \"1h\" }}]\n",
+         {{ webhook = {{ url = \"http://127.0.0.1:{}/hook\", body = '{{ \"alarms\": {{{{ alarms | json }}}} }}', headers = {{ Authorization = {} }} }}, timeout = \"3s\", retry_for = \"1h\" }}]\n",
         objects.port(),
         file("store", STORE),
         file("alerts", ALERTS),
@@ -234,8 +240,11 @@ pub(super) async fn run(plan: &Plan) -> Toll {
         Arc::clone(&heard),
         Arc::clone(&silence),
     ));
+    let clock = SetClock::new(&setting.path("")).expect("a clock");
+    let given = clock.given();
+    let setting_clock = tokio::spawn(set_clock(clock, Arc::clone(&end), plan.seed));
     let killing = tokio::spawn(kill(
-        Arc::clone(&setting),
+        (Arc::clone(&setting), given.clone()),
         good("smtp"),
         Arc::clone(&memory),
         Arc::clone(&end),
@@ -255,6 +264,7 @@ pub(super) async fn run(plan: &Plan) -> Toll {
     let (killed, probe) = killing.await.expect("the killer ends");
     let weak = toggling.await.expect("the toggler ends");
     toll.paths.push(killed);
+    toll.clock_steps = setting_clock.await.expect("the clock is set right");
     memory.fetch_max(process::peak_memory(probe.id()), Ordering::Relaxed);
     let log = probe.log();
     assert!(probe.stop().success(), "the probe does not end well:\n{log}");
@@ -271,11 +281,13 @@ pub(super) async fn run(plan: &Plan) -> Toll {
         if life == MORE_LIVES || lock(&heard).said.compare(&rows).lost == 0 {
             break;
         }
-        let probe = begin(&setting);
+        let probe = begin(&setting, &given);
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert!(probe.stop().success(), "the probe does not end well");
     }
     drop(open);
+    let state = found(&setting.path(""), "alarms.json").unwrap_or_default();
+    count_alarms(&mut toll, &here, &state, &hooks);
     let heard = lock(&heard);
     let found = heard.said.compare(&rows);
     toll.samples = heard.said.acknowledged() as u64;
@@ -299,6 +311,62 @@ pub(super) async fn run(plan: &Plan) -> Toll {
     toll.secrets = planted.len() as u64;
     toll.search = secrets::search(&setting.path(""), &shapes(&planted, &users));
     toll
+}
+
+/// A file of this name in a folder, at any depth.
+fn found(folder: &std::path::Path, name: &str) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).find_map(|path| match path.is_dir() {
+        true => found(&path, name),
+        false => path.ends_with(name).then_some(path),
+    })
+}
+
+/// Counts what became of alarms: each is told in order, and closed where it was opened.
+fn count_alarms(toll: &mut Toll, lake: &std::path::Path, state: &std::path::Path, hooks: &Hooks) {
+    let days = std::fs::read_dir(lake.join("events/site=measure")).into_iter().flatten().flatten();
+    for day in days {
+        let events = read_day::<Event>(&day.path().join("events.parquet")).unwrap_or_default();
+        toll.alarms += events.iter().filter(|event| event.kind == EventKind::AlarmRaised).count() as u64;
+    }
+    // Whether somebody knows of an alarm of a monitor. What comes twice, since its answer was lost, changes nothing.
+    let mut open: BTreeMap<String, bool> = BTreeMap::new();
+    for hook in hooks.accepted() {
+        let Ok(message) = serde_json::from_str::<Value>(&hook.body) else {
+            continue;
+        };
+        for alarm in message["alarms"].as_array().into_iter().flatten() {
+            let monitor = alarm["monitor"].as_str().unwrap_or_default().to_owned();
+            let is_end = alarm["kind"] == "recovery";
+            let before = open.insert(monitor.clone(), !is_end);
+            toll.alarms_told += u64::from(!is_end && before != Some(true));
+            toll.alarms_disordered += u64::from(is_end && before.is_none());
+        }
+    }
+    // What has not cleared may be open; what could not be told before the last life ended is in its outbox.
+    let kept: Value = serde_json::from_slice(&std::fs::read(state).unwrap_or_default()).unwrap_or_default();
+    let waits = |monitor: &str| {
+        let outbox = kept["outbox"].as_array().into_iter().flatten();
+        outbox.filter(|message| message["why"] == "cleared").any(|message| message["monitor"] == monitor)
+    };
+    let left = open.iter().filter(|(monitor, open)| **open && kept["episodes"].get(monitor.as_str()).is_none() && !waits(monitor));
+    toll.alarms_left_open = left.count() as u64;
+}
+
+/// Sets the clock on the wall of the probe, forward and back, until the end.
+async fn set_clock(mut clock: SetClock, end: Arc<AtomicBool>, seed: u64) -> u64 {
+    let mut random = Pcg64Mcg::seed_from_u64(seed);
+    let mut steps = 0;
+    let mut off = Micros::ZERO;
+    while !end.load(Ordering::Relaxed) {
+        let by = Micros::from_secs(random.random_range(-5_400..5_400)) - off;
+        clock.set(by);
+        off = off + by;
+        steps += 1;
+        wait(Duration::from_secs(7), || end.load(Ordering::Relaxed)).await;
+    }
+    clock.set(Micros(-off.0));
+    steps
 }
 
 /// Strikes a path again and again, each time until it works again.
@@ -345,7 +413,7 @@ async fn wait(longest: Duration, so: impl Fn() -> bool) -> bool {
 
 /// Kills the probe and starts it again, until the end.
 async fn kill(
-    setting: Arc<Setting>,
+    (setting, clock): (Arc<Setting>, Given),
     works: Box<dyn Fn() -> u64 + Send + Sync>,
     memory: Arc<AtomicU64>,
     end: Arc<AtomicBool>,
@@ -356,7 +424,7 @@ async fn kill(
         name: "the probe itself (SIGKILL)".to_owned(),
         ..Path::default()
     };
-    let mut probe = begin(&setting);
+    let mut probe = begin(&setting, &clock);
     while !end.load(Ordering::Relaxed) {
         let life = Duration::from_millis(random.random_range(4_000..12_000));
         wait(life, || end.load(Ordering::Relaxed)).await;
@@ -366,15 +434,16 @@ async fn kill(
         memory.fetch_max(process::peak_memory(probe.id()), Ordering::Relaxed);
         probe.kill();
         counted.injected += 1;
-        probe = begin(&setting);
+        probe = begin(&setting, &clock);
         let worked = works();
         counted.survived += u64::from(wait(PATIENCE, || works() > worked).await);
     }
     (counted, probe)
 }
 
-fn begin(setting: &Setting) -> Probe {
+fn begin(setting: &Setting, clock: &Given) -> Probe {
     let mut command = setting.command("mailqos-probe");
+    clock.give_to(&mut command);
     command
         .args(["--log-format", "json", "run"])
         .env("RUST_LOG", "debug,mailqos_probe=trace,mailqos_core=trace");

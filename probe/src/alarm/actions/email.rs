@@ -6,19 +6,18 @@ use lettre::{
     message::{MultiPart, SinglePart},
 };
 use mailqos_core::{
-    config::Config,
     mail::{Disposition, Head, MailError, Mailer, NamedType, Outcome, Person},
     model::{Name, UtcMicros},
 };
 
-use crate::alarm::message::Telling;
+use crate::alarm::{channel::Way, message::Telling};
 
 /// Why nobody got a mail.
 pub(super) enum Failed {
     /// The server refused the recipients, each by itself: why, and whom.
     Recipients(String, Refusals),
-    /// Anything else.
-    Otherwise(String),
+    /// Anything else; the mail may have been taken all the same where the last is true.
+    Otherwise(String, bool),
 }
 
 /// Whom a server refused.
@@ -30,23 +29,23 @@ pub(super) struct Refusals {
 
 impl From<String> for Failed {
     fn from(error: String) -> Self {
-        Self::Otherwise(error)
+        Self::Otherwise(error, false)
     }
 }
 
 /// Sends the message through one mail server, to those of its recipients in `only` unless nobody is; returns the reply that accepted
 /// it, and who was refused.
 pub(super) async fn send(
-    config: &Config,
+    way: &Way,
     server: &Name,
     to: &[Person],
     only: &[String],
     telling: &Telling,
 ) -> Result<(String, Refusals), Failed> {
-    let Some(options) = config.mail_servers.get(server) else {
+    let Some((options, account)) = way.server(server) else {
         return Err(format!("there is no mail server {server} any more").into());
     };
-    let mailer = Mailer::new(options, config.account(options.endpoint.account.as_ref()));
+    let mailer = Mailer::new(options, account);
     // The same mail for those who are told again: it names the others, too.
     let recipients: Vec<Address> = to
         .iter()
@@ -55,7 +54,7 @@ pub(super) async fn send(
         .collect::<Result<_, String>>()?;
     let sender = options.from.mailbox().map_err(|error| error.to_string())?;
     let envelope = Envelope::new(Some(sender), recipients).map_err(|error| error.to_string())?;
-    let site = config.site.as_str();
+    let site = way.site.as_str();
     let mail = compose(&options.from, to, telling, &telling.transcripts, server, site);
     let mut outcome = mailer.send(&envelope, mail, &mut |_, _| Ok(())).await;
     if matches!(outcome.error, Some(MailError::TooLarge { .. })) && !telling.transcripts.is_empty() {
@@ -74,7 +73,7 @@ pub(super) async fn send(
             refused.for_now.extend(outcome.left.iter().map(ToString::to_string));
             Ok((words.join("; but "), refused))
         }
-        (None, Some(error)) => Err(error.to_string().into()),
+        (None, Some(error)) => Err(Failed::Otherwise(error.to_string(), error.is_uncertain())),
         (None, None) => {
             let (words, refused) = refusals;
             Err(Failed::Recipients(words.join("; "), refused))

@@ -5,9 +5,9 @@ mod email;
 mod syslog;
 pub(crate) mod webhook;
 
-use mailqos_core::config::{Action, Config, Step};
+use mailqos_core::config::Action;
 
-use super::message::Telling;
+use super::{channel::Way, message::Telling};
 
 /// What a way has done with a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,11 +48,20 @@ pub(crate) struct Refused {
     pub(crate) text: String,
     /// Those for whom the mail was who are to be told again; all of them if absent.
     pub(crate) left: Option<Vec<String>>,
+    /// It may have been taken all the same: the answer did not come.
+    pub(crate) maybe: bool,
+    /// It is of no use to try again.
+    pub(crate) lost: bool,
 }
 
 impl From<String> for Refused {
     fn from(text: String) -> Self {
-        Self { text, left: None }
+        Self {
+            text,
+            left: None,
+            maybe: false,
+            lost: false,
+        }
     }
 }
 
@@ -66,15 +75,16 @@ pub(crate) struct Outcome {
 }
 
 /// Carries out an action, once; a mail goes to those in `only`, unless nobody is.
-pub(crate) async fn carry_out(config: &Config, step: &Step, telling: &Telling, only: &[String]) -> Outcome {
-    let deadline = step.timeout.to_std();
-    let late = || format!("did not end within {}", step.timeout);
+pub(crate) async fn carry_out(way: &Way, telling: &Telling, only: &[String]) -> Outcome {
+    let deadline = way.timeout.to_std();
+    let late = || format!("did not end within {}", way.timeout);
     if let Action::Email {
         to,
         mail_server,
         fallback,
-    } = &step.action
+    } = &way.action
     {
+        let mut maybe = false;
         let mut channels = Vec::new();
         let (mut replies, mut failures) = (Vec::new(), Vec::new());
         // Those who are to be told still, once a server has said whom it refuses.
@@ -84,9 +94,9 @@ pub(crate) async fn carry_out(config: &Config, step: &Step, telling: &Telling, o
             let channel = format!("e-mail through {name}");
             // The fallback is for those whom the first did not take it for.
             let rest = left.as_deref().unwrap_or(only);
-            let sent = tokio::time::timeout(deadline, email::send(config, name, to, rest, telling))
+            let sent = tokio::time::timeout(deadline, email::send(way, name, to, rest, telling))
                 .await
-                .unwrap_or_else(|_| Err(late().into()));
+                .unwrap_or_else(|_| Err(email::Failed::Otherwise(late(), true)));
             match sent {
                 Ok((reply, refused)) => {
                     replies.push(format!("{channel}: {reply}"));
@@ -103,7 +113,14 @@ pub(crate) async fn carry_out(config: &Config, step: &Step, telling: &Telling, o
                         gone.extend(refused.for_good);
                     }
                 }
-                Err(email::Failed::Recipients(error, _) | email::Failed::Otherwise(error)) => {
+                Err(failed) => {
+                    let error = match failed {
+                        email::Failed::Recipients(error, _) => error,
+                        email::Failed::Otherwise(error, taken) => {
+                            maybe |= taken;
+                            error
+                        }
+                    };
                     failures.push(format!("{name}: {error}"));
                     channels.push((channel, Err(error)));
                 }
@@ -113,27 +130,34 @@ pub(crate) async fn carry_out(config: &Config, step: &Step, telling: &Telling, o
             }
         }
         return Outcome {
-            result: mailed(replies, failures, left, gone),
+            result: mailed(replies, failures, left, gone).map_err(|refused| Refused { maybe, ..refused }),
             channels,
         };
     }
     let work = async {
-        match &step.action {
+        match &way.action {
             Action::Webhook(hook) => webhook::send(hook, telling, deadline).await.map(Accepted::Confirmed),
             Action::Command { words, environment } => {
-                command::run(words, environment, telling).await.map(Accepted::Confirmed)
+                let ran = command::run(words, environment, telling).await;
+                ran.map(Accepted::Confirmed).map_err(Refused::from)
             }
-            Action::Syslog { to, facility } => syslog::send(to, *facility, telling, deadline).await,
-            Action::Email { .. } => Err("is sent otherwise".to_owned()),
+            Action::Syslog { to, facility } => {
+                syslog::send(to, *facility, telling, deadline).await.map_err(Refused::from)
+            }
+            Action::Email { .. } => Err("is sent otherwise".to_owned().into()),
         }
     };
-    let result = tokio::time::timeout(deadline, work)
-        .await
-        .unwrap_or_else(|_| Err(late()));
-    let channel = (step.action.route(), result.as_ref().map(|_| ()).map_err(Clone::clone));
+    let result = tokio::time::timeout(deadline, work).await.unwrap_or_else(|_| {
+        Err(Refused {
+            // A program may have done its work, and only not have come to its end.
+            maybe: matches!(way.action, Action::Command { .. }),
+            ..Refused::from(late())
+        })
+    });
+    let told = result.as_ref().map(|_| ()).map_err(|refused| refused.text.clone());
     Outcome {
-        result: result.map_err(Refused::from),
-        channels: vec![channel],
+        result,
+        channels: vec![(way.action.route(), told)],
     }
 }
 
@@ -146,7 +170,10 @@ fn mailed(
 ) -> Result<Accepted, Refused> {
     if replies.is_empty() {
         let text = failures.join("; ");
-        return Err(Refused { text, left });
+        return Err(Refused {
+            left,
+            ..Refused::from(text)
+        });
     }
     let words = [replies, failures].concat().join("; ");
     let left = left.unwrap_or_default();
@@ -189,7 +216,7 @@ mod tests {
         );
         std::fs::write(&path, text).expect("write");
         let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
-        let step = &config.action_lists["default"].steps[0];
+        let step = &Way::of(&config, &config.action_lists["default"].steps[0]);
         let telling = Telling::test(&config, Why::Test);
         // Mailboxes that the servers do not have are refused for good, but the first one that is named is only full.
         let fill = || {
@@ -200,7 +227,7 @@ mod tests {
 
         // To all: the fallback is for the one that is full.
         fill();
-        let outcome = carry_out(&config, step, &telling, &[]).await;
+        let outcome = carry_out(step, &telling, &[]).await;
         let Ok(Accepted::Partly {
             words,
             left,
@@ -226,7 +253,7 @@ mod tests {
             if is_full {
                 fill();
             }
-            let outcome = carry_out(&config, step, &telling, &rest).await;
+            let outcome = carry_out(step, &telling, &rest).await;
             let refused = outcome.result.expect_err("refused");
             assert_eq!(refused.left, Some(expected), "{refused}");
             assert!(refused.text.contains("gone@example.net was refused: 550"), "{refused}");
@@ -240,7 +267,7 @@ mod tests {
             Fault::Reply("550 5.7.1 no relaying".to_owned()),
             When::Always,
         );
-        let outcome = carry_out(&config, step, &telling, &[]).await;
+        let outcome = carry_out(step, &telling, &[]).await;
         let failed: Vec<_> = outcome.channels.iter().map(|(_, result)| result.is_err()).collect();
         assert_eq!(failed, [true, false], "{outcome:?}");
     }

@@ -10,6 +10,7 @@ use mailqos_core::{
 use serde_json::Value;
 use tera::{Context, Kwargs, State, Tera};
 
+use super::Refused;
 use crate::alarm::message::Telling;
 
 /// So much of an answer is read: enough for what the server has to say.
@@ -28,7 +29,7 @@ fn built_in(service: Service) -> Option<&'static str> {
 }
 
 /// Sends the message; returns the answer that accepted it.
-pub(super) async fn send(hook: &Webhook, telling: &Telling, deadline: Duration) -> Result<String, String> {
+pub(super) async fn send(hook: &Webhook, telling: &Telling, deadline: Duration) -> Result<String, Refused> {
     let secret = |error: mailqos_core::mail::SecretError| error.to_string();
     let url = hook.url.fetch().await.map_err(secret)?;
     let mut secrets = vec![url.clone()];
@@ -56,8 +57,11 @@ pub(super) async fn send(hook: &Webhook, telling: &Telling, deadline: Duration) 
     };
     let answer = http::send(&request, &hook.trust, deadline, MOST_ANSWER)
         .await
-        .map_err(|error| one_line(&error.to_string(), &secrets))?;
-    judge(&answer, &secrets)
+        .map_err(|error| Refused {
+            maybe: error.may_have_arrived(),
+            ..Refused::from(one_line(&error.to_string(), &secrets))
+        })?;
+    Ok(judge(&answer, &secrets)?)
 }
 
 /// Only a success is an acceptance: a redirect has delivered nothing.
@@ -213,7 +217,8 @@ pub(crate) fn check(config: &Config) -> Problems {
         let Some(template) = &hook.template else { continue };
         for (what, telling) in &examples {
             if let Err(error) = render(hook, &telling.context) {
-                problems.push(template.node.problem(error, format!("found with {what}")).help(
+                let Some(node) = &template.node else { break };
+                problems.push(node.problem(error, format!("found with {what}")).help(
                     "a value in JSON is written {{ subject | json }}; docs/alarms.md lists what a template is given",
                 ));
                 break;
@@ -323,7 +328,7 @@ mod tests {
         let telling = Telling::write(&crate::alarm::message::tests::config(), &[pending(Why::Raised)]);
         let (sent, _stream) = tokio::join!(send(&hook, &telling, Duration::from_secs(60)), server);
         let error = sent.expect_err("refused");
-        assert!(error.contains("x-from: lyon") && !error.contains("hunter2"), "{error}");
+        assert!(error.text.contains("x-from: lyon") && !error.text.contains("hunter2"), "{error}");
     }
 
     #[test]

@@ -1,0 +1,815 @@
+//! What is still to be told, by which channel, and in which order. Pure: it knows no network and no clock but the one it is given.
+//!
+//! - Messages about one monitor go through one channel in the order in which they came about.
+//! - A recovery cancels what its channel has not been told yet; who was never told of an alarm is not told of its end.
+//! - Told is only what the channel has accepted. Where that is not known, since a try ended without an answer or the probe was
+//!   killed meanwhile, the end is told: it closes what may be open, and does no harm where nothing is.
+//! - An alarm is closed by the channel that opened it, however the configuration has changed since.
+//! - An alarm is offered to its channel as long as it is open.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
+
+use mailqos_core::{
+    clock::{Now, Steady},
+    config::{Config, On},
+    model::{Event, EventKind, Micros, MonitorId, Name, Sample, UtcMicros},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Accepted, Kept, Pending, Refused, State, Why,
+    channel::{ChannelId, Kept as KeptWay},
+    episode::{Contact, Episode, Heard, Next, Taken},
+    plan::{Plan, recipients_without},
+};
+
+/// Changes are told together until none has come for this time …
+const QUIET: Micros = Micros::from_millis(1000);
+/// … but the first of them waits no longer than this.
+const LONGEST_GATHERING: Micros = Micros::from_secs(60);
+/// So many messages a minute go through one channel without more gathering.
+const MOST_A_MINUTE: usize = 6;
+/// More alarms than this at once are one incident of a service that counts them one by one.
+const MOST_INCIDENTS: usize = 10;
+/// What the name of such an incident ends with.
+const AND_OTHERS: &str = "/and-others";
+/// The longest pause between two tries.
+pub(super) const LONGEST_PAUSE: Micros = Micros::from_secs(600);
+/// An incident that was opened is closed; no longer than this is it tried, however.
+const CLOSED_WITHIN: Micros = Micros::from_secs(30 * 86_400);
+/// Whoever has heard of an alarm hears of its end, if that is not much older than this.
+const ENDED_WITHIN: Micros = Micros::from_secs(86_400);
+/// A channel that has refused so many messages in a row is not offered the others just now.
+const MOST_REFUSALS: usize = 3;
+
+/// What a message is about: an alarm, and the channel that tells of it.
+type About = (MonitorId, UtcMicros, ChannelId);
+
+/// Why an alarm ends, or ends for a channel, although no test was good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Ended {
+    /// The configuration no longer has the monitor.
+    Removed,
+    /// The monitor is disabled.
+    Disabled,
+    /// Others are notified from now on: those of this action list.
+    Moved(Option<Name>),
+}
+
+impl Ended {
+    /// Why, in words.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Removed => "the monitor has been removed from the configuration and is no longer tested".to_owned(),
+            Self::Disabled => "the monitor has been disabled and is no longer tested".to_owned(),
+            Self::Moved(Some(list)) => {
+                format!("the alarm lasts, but is no longer reported here: the action list {list} takes care of it")
+            }
+            Self::Moved(None) => "the alarm lasts, but is no longer reported to anybody".to_owned(),
+        }
+    }
+}
+
+/// The end of an alarm.
+pub(super) struct End<'all> {
+    pub(super) monitor: &'all MonitorId,
+    /// What led to it.
+    pub(super) sample: &'all Sample,
+    /// The monitor's state then.
+    pub(super) state: &'all State,
+    /// Why, where no test was good.
+    pub(super) ended: Option<Ended>,
+}
+
+/// What became of the messages of one channel.
+pub(super) struct Report {
+    pub(super) channel: ChannelId,
+    /// What was offered to it, and what it said.
+    pub(super) results: Vec<(Vec<Pending>, Tried)>,
+    /// How its servers did.
+    pub(super) channels: Vec<(String, Result<(), String>)>,
+}
+
+/// What became of a message.
+#[derive(Debug)]
+pub(super) enum Tried {
+    /// The channel has answered, or failed to.
+    Answered(Result<Accepted, Refused>),
+    /// It was not offered: an earlier one about the same monitor must go first, or the channel refuses everything.
+    HeldBack,
+}
+
+/// Unique, and fit for a Message-ID: between two reminders there need not be another test.
+pub(super) fn id_of(monitor: &MonitorId, at: UtcMicros, why: Why, key: &str, times: u32) -> String {
+    let digest = crc32fast::hash(key.as_bytes());
+    format!("{monitor}.{}.{}.{digest:08x}.{times}", at.0, why.as_str())
+}
+
+impl Pending {
+    fn about(&self) -> About {
+        (self.monitor.clone(), self.alarm, self.channel.clone())
+    }
+
+    /// Whether it is about this alarm or its end.
+    fn is_about(&self, monitor: &MonitorId, alarm: UtcMicros, channel: &ChannelId) -> bool {
+        self.monitor == *monitor && self.alarm == alarm && self.channel == *channel
+    }
+}
+
+impl Kept {
+    /// Takes up what was being sent when the probe, or the task that sent it, came to its end: it may have been received.
+    pub(super) fn revive(&mut self, is_dead: impl Fn(&ChannelId) -> bool) {
+        let unanswered = |pending: &Pending| pending.attempting && is_dead(&pending.channel);
+        let messages: Vec<Pending> = self.outbox.iter().filter(|pending| unanswered(pending)).cloned().collect();
+        let mut ended = HashMap::new();
+        for message in messages.iter().filter(|message| message.why != Why::Cleared) {
+            if !self.heard(message, Heard::Maybe) {
+                ended.insert(message.about(), message.incident.clone());
+            }
+        }
+        self.confirm_ends(&ended);
+        for pending in self.outbox.iter_mut().filter(|pending| unanswered(pending)) {
+            pending.maybe = true;
+            pending.attempting = false;
+        }
+        self.drop_what_is_over();
+        (self.changed, self.urgent) = (true, true);
+    }
+
+    /// What is due of the action lists goes into the outbox; returns when the next step is.
+    pub(super) fn take_steps(
+        &mut self,
+        config: &Config,
+        plan: &Plan,
+        open_until: impl Fn(&MonitorId) -> Option<UtcMicros>,
+        now: Now,
+    ) -> Option<Steady> {
+        let mut next: Option<Steady> = None;
+        let mut waiting: Option<HashSet<About>> = None;
+        let mut episodes = std::mem::take(&mut self.episodes);
+        for (monitor, episode) in &mut episodes {
+            match episode.next {
+                Some(Next::At(at)) if at > now.steady => {
+                    next = Some(next.map_or(at, |earlier| earlier.min(at)));
+                    continue;
+                }
+                Some(Next::Never) => continue,
+                _ => {}
+            }
+            if let Some(until) = open_until(monitor) {
+                episode.next = Some(Next::At(now.steady_at(until)));
+                continue;
+            }
+            let waiting = waiting.get_or_insert_with(|| self.waiting());
+            if self.take_steps_of((monitor, episode), config, plan, (waiting, now)) {
+                next = Some(now.steady);
+            }
+            if let Some(Next::At(at)) = episode.next {
+                next = Some(next.map_or(at, |earlier| earlier.min(at)));
+            }
+        }
+        self.episodes = episodes;
+        next
+    }
+
+    /// The alarms that channels are still to be told of.
+    fn waiting(&self) -> HashSet<About> {
+        let alarms = self.outbox.iter().filter(|pending| pending.why != Why::Cleared);
+        alarms.map(Pending::about).collect()
+    }
+
+    /// The same for one alarm; tells whether something was due.
+    fn take_steps_of(
+        &mut self,
+        (monitor, episode): (&MonitorId, &mut Episode),
+        config: &Config,
+        plan: &Plan,
+        (waiting, now): (&mut HashSet<About>, Now),
+    ) -> bool {
+        let list = episode.list.as_ref().and_then(|name| config.action_lists.get_key_value(name));
+        let (Some((name, list)), Some(state)) = (list, self.states.get(monitor)) else {
+            episode.next = Some(Next::Never);
+            return false;
+        };
+        let (steps, brief) = (plan.steps(name), state.brief());
+        let keys: Vec<String> = steps.iter().map(|step| step.key.clone()).collect();
+        let due = episode.due(list, &keys, brief.failures, now);
+        for (key, why) in &due {
+            let taken = episode.taken.entry(key.clone()).or_insert(Taken {
+                times: 0,
+                last: now.steady,
+            });
+            taken.times += 1;
+            taken.last = now.steady;
+            let times = taken.times;
+            let Some(step) = steps.iter().find(|step| step.key == *key) else {
+                continue;
+            };
+            // What has not got through yet is told, not repeated.
+            if !waiting.insert((monitor.clone(), episode.raised_at, step.channel.clone())) {
+                continue;
+            }
+            let suffix = episode.suffix();
+            let incident = format!("mailqos/{}/{monitor}/{}{suffix}", config.site, episode.raised_at.0);
+            let contact = episode.contacts.entry(step.channel.clone()).or_insert(Contact {
+                incident,
+                heard: Heard::No,
+                missed: Vec::new(),
+                step: step.name.clone(),
+                retry_for: step.retry_for,
+                wants_end: false,
+            });
+            contact.wants_end |= step.on == On::Both;
+            self.remember(&step.channel, plan);
+            let digested = format!("{key}{suffix}");
+            self.outbox.push(Pending {
+                id: id_of(monitor, episode.sample.started_at, *why, &digested, times),
+                monitor: monitor.clone(),
+                why: *why,
+                sample: episode.sample.clone(),
+                state: brief.clone(),
+                alarm: episode.raised_at,
+                list: Some(name.clone()),
+                channel: step.channel.clone(),
+                step: step.name.clone(),
+                incident: contact.incident.clone(),
+                created: now.wall,
+                queued: now.steady,
+                retry_for: step.retry_for,
+                tries: 0,
+                next_try: now.steady,
+                left: Vec::new(),
+                attempting: false,
+                maybe: false,
+                doubtful: false,
+                overdue: false,
+                ended: None,
+            });
+            (self.changed, self.urgent) = (true, true);
+        }
+        !due.is_empty()
+    }
+
+    /// Ends an alarm: each channel that was told of it, or may have been, is told of its end; what it has not been told is cancelled
+    /// before anything else is sent.
+    pub(super) fn end(&mut self, episode: Episode, end: &End<'_>, plan: &Plan, now: Now) {
+        let mut episode = episode;
+        for (channel, contact) in std::mem::take(&mut episode.contacts) {
+            self.close(&episode, end, (&channel, contact), now);
+        }
+        // Steps that are for recoveries only have not been told of the alarm, and are told of its end all the same.
+        let Some(list) = &episode.list else { return };
+        for step in plan.steps(list).iter().filter(|step| step.on == On::Recovery) {
+            let is_end = |pending: &Pending| {
+                pending.why == Why::Cleared && pending.is_about(end.monitor, episode.raised_at, &step.channel)
+            };
+            if self.outbox.iter().any(is_end) {
+                continue;
+            }
+            let contact = Contact {
+                incident: String::new(),
+                heard: Heard::Yes,
+                missed: Vec::new(),
+                step: step.name.clone(),
+                retry_for: step.retry_for,
+                wants_end: true,
+            };
+            self.remember(&step.channel, plan);
+            self.close(&episode, end, (&step.channel, contact), now);
+        }
+    }
+
+    /// Keeps what is needed to use a channel of the configuration even when the configuration no longer has it.
+    fn remember(&mut self, channel: &ChannelId, plan: &Plan) {
+        let Some(way) = plan.way(channel) else { return };
+        let kept = || KeptWay::from_way(way);
+        self.origins.entry(channel.clone()).or_insert_with(kept);
+        self.ways.entry(channel.clone()).or_insert_with(|| Arc::clone(way));
+    }
+
+    /// Whether a channel counts alarms one by one.
+    pub(super) fn counts_incidents(&self, channel: &ChannelId) -> bool {
+        self.ways.get(channel).is_some_and(|way| way.counts_incidents())
+    }
+
+    /// Ends an alarm for one channel.
+    fn close(&mut self, episode: &Episode, end: &End<'_>, (channel, contact): (&ChannelId, Contact), now: Now) {
+        (self.changed, self.urgent) = (true, true);
+        if !contact.wants_end {
+            return;
+        }
+        let way = self.ways.get(channel).map(AsRef::as_ref);
+        let Some(left) = recipients_without(way, &contact.missed) else {
+            return;
+        };
+        let at = end.sample.started_at.max(episode.raised_at);
+        let digested = format!("{channel}{}", episode.suffix());
+        self.outbox.push(Pending {
+            id: id_of(end.monitor, at, Why::Cleared, &digested, 1),
+            monitor: end.monitor.clone(),
+            why: Why::Cleared,
+            sample: Box::new(end.sample.clone()),
+            state: end.state.clone(),
+            alarm: episode.raised_at,
+            list: episode.list.clone(),
+            channel: channel.clone(),
+            step: contact.step,
+            incident: contact.incident,
+            created: now.wall,
+            queued: now.steady,
+            retry_for: contact.retry_for,
+            tries: 0,
+            next_try: now.steady,
+            left,
+            attempting: false,
+            maybe: false,
+            // Where it is not being told of the alarm at this moment either, nothing is said: see `drop_what_is_over`.
+            doubtful: contact.heard == Heard::No,
+            overdue: false,
+            ended: end.ended.clone(),
+        });
+    }
+
+    /// An alarm goes on by another action list: channels that the list has not are told so.
+    pub(super) fn hand_over(
+        &mut self,
+        monitor: &MonitorId,
+        episode: &mut Episode,
+        list: Option<Name>,
+        (plan, now): (&Plan, Now),
+    ) {
+        let steps = list.as_ref().map(|list| plan.steps(list)).unwrap_or_default();
+        let stays = |channel: &ChannelId| steps.iter().any(|step| step.channel == *channel && step.on != On::Recovery);
+        let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut episode.contacts)
+            .into_iter()
+            .partition(|(channel, _)| stays(channel));
+        episode.contacts = kept;
+        episode.taken.retain(|key, _| steps.iter().any(|step| step.key == *key));
+        if !gone.is_empty() {
+            episode.handed_over += 1;
+        }
+        let state = self.states.get(monitor).map(State::brief).unwrap_or_default();
+        let sample = episode.sample.clone();
+        for (channel, contact) in gone {
+            let end = End {
+                monitor,
+                sample: &sample,
+                state: &state,
+                ended: Some(Ended::Moved(list.clone())),
+            };
+            self.close(episode, &end, (&channel, contact), now);
+        }
+        episode.list = list;
+        episode.next = None;
+    }
+
+    /// The messages that are to be sent now, by channel, marked as being sent; and when the next ones are.
+    pub(super) fn ready(
+        &mut self,
+        busy: &HashSet<ChannelId>,
+        recent: &mut HashMap<ChannelId, VecDeque<Steady>>,
+        now: Steady,
+    ) -> (BTreeMap<ChannelId, Vec<Pending>>, Option<Steady>) {
+        self.drop_what_is_over();
+        self.drop_members_of_open_incidents();
+        let mut next: Option<Steady> = None;
+        let mut earlier = |at: Steady| next = Some(next.map_or(at, |known: Steady| known.min(at)));
+        let mut spans: BTreeMap<ChannelId, (Steady, Steady)> = BTreeMap::new();
+        for pending in &self.outbox {
+            if pending.next_try > now {
+                earlier(pending.next_try);
+                continue;
+            }
+            let span = spans.entry(pending.channel.clone()).or_insert((pending.queued, pending.queued));
+            *span = (span.0.min(pending.queued), span.1.max(pending.queued));
+        }
+        spans.retain(|channel, (first, last)| {
+            if busy.contains(channel) {
+                return false;
+            }
+            let sent = recent.entry(channel.clone()).or_default();
+            while sent.front().is_some_and(|at| now - *at >= LONGEST_GATHERING) {
+                sent.pop_front();
+            }
+            let ready_at = match sent.front() {
+                Some(oldest) if sent.len() >= MOST_A_MINUTE => *oldest + LONGEST_GATHERING,
+                _ => (*first + LONGEST_GATHERING).min(*last + QUIET),
+            };
+            if ready_at > now {
+                earlier(ready_at);
+            }
+            ready_at <= now
+        });
+        let mut ready = BTreeMap::new();
+        for channel in spans.into_keys() {
+            if self.counts_incidents(&channel) {
+                self.gather_incidents(&channel, now);
+            }
+            let messages = self.take_up(&channel, now);
+            ready.insert(channel, messages);
+        }
+        if !ready.is_empty() {
+            (self.changed, self.urgent) = (true, true);
+        }
+        (ready, next)
+    }
+
+    /// The messages of a channel that is not busy: those that are due, and before them all that are about the same monitors.
+    fn take_up(&mut self, channel: &ChannelId, now: Steady) -> Vec<Pending> {
+        let due: BTreeSet<MonitorId> = self
+            .outbox
+            .iter()
+            .filter(|pending| pending.channel == *channel && pending.next_try <= now)
+            .map(|pending| pending.monitor.clone())
+            .collect();
+        let mut messages = Vec::new();
+        for pending in &mut self.outbox {
+            if pending.channel == *channel && due.contains(&pending.monitor) {
+                messages.push(pending.clone());
+                pending.attempting = true;
+            }
+        }
+        messages
+    }
+
+    /// Many alarms at once are one incident. Which alarms are part of it is decided before it is opened, and stays so.
+    fn gather_incidents(&mut self, channel: &ChannelId, now: Steady) {
+        let episodes = &self.episodes;
+        let contact = |pending: &Pending| {
+            let episode = episodes.get(&pending.monitor);
+            episode
+                .filter(|episode| episode.raised_at == pending.alarm)
+                .and_then(|episode| episode.contacts.get(channel))
+        };
+        let is_new = |pending: &Pending| {
+            pending.channel == *channel
+                && pending.next_try <= now
+                && pending.why != Why::Cleared
+                && !pending.maybe
+                && !pending.incident.ends_with(AND_OTHERS)
+                && contact(pending).is_some_and(|contact| contact.heard == Heard::No)
+        };
+        let new: Vec<usize> = (0..self.outbox.len()).filter(|index| is_new(&self.outbox[*index])).collect();
+        if new.len() <= MOST_INCIDENTS {
+            return;
+        }
+        let incident = format!("{}{AND_OTHERS}", self.outbox[new[0]].incident);
+        for index in new {
+            let pending = &mut self.outbox[index];
+            pending.incident.clone_from(&incident);
+            if let Some(contact) = self
+                .episodes
+                .get_mut(&pending.monitor)
+                .and_then(|episode| episode.contacts.get_mut(channel))
+            {
+                contact.incident.clone_from(&incident);
+            }
+        }
+    }
+
+    /// An incident of several alarms ends with the last of them: the ends of the others tell its service nothing.
+    fn drop_members_of_open_incidents(&mut self) {
+        let mut open: BTreeSet<(&ChannelId, &str)> = BTreeSet::new();
+        for contacts in self.episodes.values().map(|episode| &episode.contacts) {
+            for (channel, contact) in contacts {
+                if contact.heard > Heard::No && contact.incident.ends_with(AND_OTHERS) {
+                    open.insert((channel, &contact.incident));
+                }
+            }
+        }
+        if open.is_empty() {
+            return;
+        }
+        self.outbox.retain(|pending| {
+            pending.why != Why::Cleared
+                || pending.attempting
+                || pending.doubtful
+                || !open.contains(&(&pending.channel, pending.incident.as_str()))
+        });
+    }
+
+    /// Notes that a channel has heard of an alarm, or may have; tells whether the alarm is still open there.
+    fn heard(&mut self, message: &Pending, heard: Heard) -> bool {
+        let episode = self.episodes.get_mut(&message.monitor);
+        let contact = episode
+            .filter(|episode| episode.raised_at == message.alarm)
+            .and_then(|episode| episode.contacts.get_mut(&message.channel));
+        let Some(contact) = contact else { return false };
+        contact.heard = contact.heard.max(heard);
+        contact.incident.clone_from(&message.incident);
+        true
+    }
+
+    /// Alarms that have ended while they were being sent have been heard of, by these incidents: their ends are worth telling.
+    fn confirm_ends(&mut self, heard: &HashMap<About, String>) {
+        if heard.is_empty() {
+            return;
+        }
+        for pending in self.outbox.iter_mut().filter(|pending| pending.why == Why::Cleared) {
+            if let Some(incident) = heard.get(&pending.about()) {
+                pending.doubtful = false;
+                pending.incident.clone_from(incident);
+            }
+        }
+    }
+
+    /// Whether an alarm is open, and concerns this channel.
+    fn is_open(&self, message: &Pending) -> bool {
+        self.episodes.get(&message.monitor).is_some_and(|episode| {
+            episode.raised_at == message.alarm && episode.contacts.contains_key(&message.channel)
+        })
+    }
+
+    /// What tells of alarms that have ended is dropped, and so are their ends where nobody has heard of the alarm.
+    pub(super) fn drop_what_is_over(&mut self) {
+        let outbox = std::mem::take(&mut self.outbox);
+        let sending = outbox.iter().filter(|pending| pending.attempting && pending.why != Why::Cleared);
+        let sending: HashSet<About> = sending.map(Pending::about).collect();
+        self.outbox = outbox
+            .into_iter()
+            .filter(|pending| match pending.why {
+                _ if pending.attempting => true,
+                // Its alarm was not accepted after all.
+                Why::Cleared => !pending.doubtful || sending.contains(&pending.about()),
+                _ => self.is_open(pending),
+            })
+            .collect();
+    }
+
+    /// Takes what was accepted out of the outbox, and puts the rest off; what happened comes back as events.
+    pub(super) fn settle(&mut self, report: Report, counts_incidents: bool, now: Now) -> Vec<Event> {
+        (self.changed, self.urgent) = (true, true);
+        let mut answers: HashMap<&str, (&Pending, &Tried)> = HashMap::new();
+        for (messages, tried) in &report.results {
+            answers.extend(messages.iter().map(|message| (message.id.as_str(), (message, tried))));
+        }
+        let (mut events, mut ended) = (Vec::new(), HashMap::new());
+        let mut rest = Vec::new();
+        for mut pending in std::mem::take(&mut self.outbox) {
+            let answer = answers.get(pending.id.as_str()).filter(|_| pending.channel == report.channel);
+            let Some((message, tried)) = answer else {
+                rest.push(pending);
+                continue;
+            };
+            pending.attempting = false;
+            pending.incident.clone_from(&message.incident);
+            let mut settling = Settling {
+                pending,
+                counts_incidents,
+                now,
+                events: &mut events,
+                ended: &mut ended,
+            };
+            let stays = match tried {
+                Tried::HeldBack => settling.hold_back(),
+                Tried::Answered(Ok(accepted)) => settling.accepted(self, accepted),
+                Tried::Answered(Err(refused)) => settling.refused(self, refused),
+            };
+            if stays {
+                rest.push(settling.pending);
+            }
+        }
+        self.outbox = rest;
+        self.confirm_ends(&ended);
+        self.drop_what_is_over();
+        events
+    }
+
+    /// Channels that no alarm and no message refers to any more are not kept.
+    pub(super) fn forget_channels(&mut self) {
+        let outbox = self.outbox.iter().map(|pending| &pending.channel);
+        let contacts = self.episodes.values().flat_map(|episode| episode.contacts.keys());
+        let used: HashSet<ChannelId> = outbox.chain(contacts).cloned().collect();
+        self.origins.retain(|channel, _| used.contains(channel));
+        self.ways.retain(|channel, _| used.contains(channel));
+    }
+}
+
+/// One message whose try is being settled.
+struct Settling<'all> {
+    pending: Pending,
+    counts_incidents: bool,
+    now: Now,
+    events: &'all mut Vec<Event>,
+    /// Alarms that have ended meanwhile, and have been heard of.
+    ended: &'all mut HashMap<About, String>,
+}
+
+impl Settling<'_> {
+    fn event(&mut self, kind: EventKind, text: String) {
+        let event = event_of(&self.pending, self.now.wall, kind, text);
+        self.events.push(event);
+    }
+
+    fn heard(&mut self, kept: &mut Kept, heard: Heard) {
+        let pending = &self.pending;
+        if pending.why != Why::Cleared && !kept.heard(pending, heard) {
+            self.ended.insert(pending.about(), pending.incident.clone());
+        }
+    }
+
+    /// It was not offered. It waits as long as one that was refused for the first time.
+    fn hold_back(&mut self) -> bool {
+        self.pending.next_try = self.now.steady + pause(self.pending.tries.max(1));
+        true
+    }
+
+    /// The channel has taken it; tells whether there is something left to do.
+    fn accepted(&mut self, kept: &mut Kept, accepted: &Accepted) -> bool {
+        let words = accepted.words();
+        self.heard(kept, Heard::Yes);
+        self.reach(kept);
+        let pending = &self.pending;
+        let episode = kept.episodes.get_mut(&pending.monitor);
+        if let Some(episode) = episode.filter(|episode| episode.raised_at == pending.alarm && pending.why != Why::Cleared)
+            && accepted.is_confirmed()
+        {
+            episode.notified_at.get_or_insert(self.now.wall);
+        }
+        let step = pending.step.clone();
+        if pending.why == Why::Escalated && pending.left.is_empty() {
+            self.event(EventKind::AlarmEscalated, format!("told also: {step}"));
+        }
+        let pending = &self.pending;
+        let list = pending.list.as_ref().map_or("none", Name::as_ref);
+        let text = format!("{} told by action list {list}: {words}", pending.why.as_str());
+        let detail = serde_json::json!({
+            "list": list,
+            "why": pending.why.as_str(),
+            "confirmed": accepted.is_confirmed(),
+            "created": pending.created.max(pending.alarm).0,
+        });
+        let sent = event_of(pending, self.now.wall, EventKind::NotificationSent, text);
+        self.events.push(Event {
+            detail: Some(detail.to_string()),
+            ..sent
+        });
+        let Accepted::Partly { left, gone, .. } = accepted else {
+            return false;
+        };
+        if !gone.is_empty() {
+            let text = format!("given up for {}: {words}", gone.join(", "));
+            self.event(EventKind::NotificationFailed, text);
+        }
+        self.miss(kept, left.iter().chain(gone));
+        if left.is_empty() {
+            return false;
+        }
+        self.pending.left.clone_from(left);
+        let stays = self.put_off(kept);
+        if !stays {
+            let text = format!("given up for {}: {words}", left.join(", "));
+            self.event(EventKind::NotificationFailed, text);
+        }
+        stays
+    }
+
+    /// The channel has not taken it; tells whether it is tried again.
+    fn refused(&mut self, kept: &mut Kept, refused: &Refused) -> bool {
+        if refused.maybe {
+            self.pending.maybe = true;
+            self.heard(kept, Heard::Maybe);
+        }
+        if let Some(left) = &refused.left {
+            let lost: Vec<String> = match self.pending.left.is_empty() {
+                true => Vec::new(),
+                false => self.pending.left.extract_if(.., |who| !left.contains(who)).collect(),
+            };
+            if !lost.is_empty() {
+                self.event(
+                    EventKind::NotificationFailed,
+                    format!("given up for {}: {refused}", lost.join(", ")),
+                );
+            }
+            if left.is_empty() {
+                return false;
+            }
+            self.pending.left.clone_from(left);
+        }
+        let first = self.pending.tries == 0;
+        let was_overdue = self.pending.overdue;
+        let stays = !refused.lost && self.put_off(kept);
+        let overdue = self.pending.overdue && !was_overdue;
+        let prefix = match (stays, overdue) {
+            (false, _) => "given up: ",
+            (true, true) => "not accepted in time, and tried on as long as it matters: ",
+            _ => "",
+        };
+        if first || !stays || overdue {
+            self.event(EventKind::NotificationFailed, format!("{prefix}{refused}"));
+        }
+        stays
+    }
+
+    /// What the channel knows of the alarm that the message is about.
+    fn contact<'kept>(&self, kept: &'kept mut Kept) -> Option<&'kept mut Contact> {
+        let episode = kept.episodes.get_mut(&self.pending.monitor)?;
+        let is_its = episode.raised_at == self.pending.alarm && self.pending.why != Why::Cleared;
+        episode.contacts.get_mut(&self.pending.channel).filter(|_| is_its)
+    }
+
+    /// All to whom the message went have got it, as far as is known by now.
+    fn reach(&self, kept: &mut Kept) {
+        let left = &self.pending.left;
+        if let Some(contact) = self.contact(kept) {
+            contact.missed.retain(|who| !left.is_empty() && !left.contains(who));
+        }
+    }
+
+    /// These recipients have not got the alarm: they need not be told of its end.
+    fn miss<'who>(&self, kept: &mut Kept, who: impl Iterator<Item = &'who String>) {
+        if let Some(contact) = self.contact(kept) {
+            contact.missed.extend(who.cloned());
+        }
+    }
+
+    /// Puts the message off; tells whether it is tried again. An alarm is, as long as it is open; its end is until it was tried for
+    /// long enough, and where it closes an incident, even longer.
+    fn put_off(&mut self, kept: &Kept) -> bool {
+        let pending = &mut self.pending;
+        pending.tries = pending.tries.saturating_add(1);
+        pending.next_try = self.now.steady + pause(pending.tries);
+        let age = pending.next_try - pending.queued;
+        pending.overdue |= age > pending.retry_for;
+        match pending.why {
+            Why::Cleared if self.counts_incidents => age <= pending.retry_for.max(CLOSED_WITHIN),
+            Why::Cleared => age <= pending.retry_for.max(ENDED_WITHIN),
+            _ => kept.is_open(pending),
+        }
+    }
+}
+
+/// 5 s, 10 s, 20 s … 10 min.
+fn pause(tries: u32) -> Micros {
+    Micros::from_secs(5i64 << tries.min(8).saturating_sub(1)).min(LONGEST_PAUSE)
+}
+
+/// An event about a message. It is never earlier than the alarm that it is about, even if the clock has been set back since: whoever
+/// reads the log in its order would take it for one about an earlier alarm.
+pub(super) fn event_of(pending: &Pending, at: UtcMicros, kind: EventKind, text: String) -> Event {
+    let at = at.max(pending.alarm + Micros(1));
+    let mut event = Event::new(Some(pending.monitor.clone()), at, kind).text(text);
+    event.actor = Some(pending.step.clone());
+    let created = pending.created.max(pending.alarm);
+    event.detail = Some(serde_json::json!({ "created": created.0 }).to_string());
+    event
+}
+
+/// Offers messages to a channel in their order, by `attempt`. One that was not accepted holds up those that follow about the same
+/// monitor; a channel that refuses one after the other is left alone.
+pub(super) async fn offer<F>(
+    counts_incidents: bool,
+    messages: Vec<Pending>,
+    mut attempt: impl FnMut(Vec<Pending>) -> F,
+) -> Vec<(Vec<Pending>, Tried)>
+where
+    F: Future<Output = Result<Accepted, Refused>>,
+{
+    let (mut results, mut held, mut refusals) = (Vec::new(), BTreeSet::new(), 0);
+    for group in divide(counts_incidents, messages) {
+        if refusals >= MOST_REFUSALS || group.iter().any(|message| held.contains(&message.monitor)) {
+            held.extend(group.iter().map(|message| message.monitor.clone()));
+            results.push((group, Tried::HeldBack));
+            continue;
+        }
+        let result = attempt(group.clone()).await;
+        if result.is_err() {
+            refusals += 1;
+            held.extend(group.iter().map(|message| message.monitor.clone()));
+        } else {
+            refusals = 0;
+        }
+        results.push((group, Tried::Answered(result)));
+    }
+    results
+}
+
+/// What goes into one message, in the order of the first change in each. Services that count incidents are told of each by itself.
+pub(super) fn divide(counts_incidents: bool, messages: Vec<Pending>) -> Vec<Vec<Pending>> {
+    let mut groups: Vec<Vec<Pending>> = Vec::new();
+    for message in messages {
+        let goes_with = |group: &Vec<Pending>| {
+            let Some(first) = group.first() else { return false };
+            if counts_incidents {
+                let (ends, ended) = (message.why == Why::Cleared, first.why == Why::Cleared);
+                return message.incident == first.incident && ends == ended;
+            }
+            // Who got the one need not have got the other.
+            message.left == first.left
+        };
+        // Only to the last group of its monitor or to a later one: what is about one monitor stays in order.
+        let after = groups
+            .iter()
+            .rposition(|group| group.iter().any(|other| other.monitor == message.monitor))
+            .unwrap_or(0);
+        match groups.iter().skip(after).position(goes_with) {
+            Some(index) => groups[after + index].push(message),
+            None => groups.push(vec![message]),
+        }
+    }
+    groups
+}

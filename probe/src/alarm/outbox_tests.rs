@@ -1,0 +1,628 @@
+//! The outbox against everything that happens to it at once: tests that fail and are good again, channels that refuse, fall silent and
+//! come back, a wall clock that is set, other configurations, crashes. Whatever the order, people hear the truth in the end.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    sync::LazyLock,
+};
+
+use mailqos_core::{
+    clock::{Clock, Steady},
+    config::{AlarmRule, Config},
+    model::{Micros, MonitorId, Outcome, Sample, UtcMicros},
+};
+use proptest::prelude::*;
+
+use super::{
+    Accepted, Episode, Kept, Pending, Refused, Why,
+    channel::{ChannelId, Kept as KeptWay},
+    episode::Heard,
+    list_of,
+    outbox::{End, Report, divide, offer},
+    plan::Plan,
+    state::Change,
+};
+
+const MONITORS: usize = 14;
+
+/// A configuration of `MONITORS` monitors, changed by what is given.
+fn config(lists: &str, of_monitor: impl Fn(usize) -> Option<&'static str>) -> (Config, Plan) {
+    let mut text = format!(
+        "site = \"here\"\ntimezone = \"UTC\"\n[account.a]\nuser = \"a\"\npassword = {{ env = \"X\" }}\n[object.o]\naddress = \"o\"\n\
+         [defaults]\nfrom = \"a@b.c\"\nto = \"a@b.c\"\nsmtp = {{}}\npickup = {{ account = \"a\" }}\n{lists}\n"
+    );
+    for number in 0..MONITORS {
+        if let Some(more) = of_monitor(number) {
+            text.push_str(&format!("[monitor.m{number}]\nobject = \"o\"\n{more}\n"));
+        }
+    }
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("mailqos.toml");
+    std::fs::write(&path, text).expect("write");
+    let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+    let plan = Plan::new(&config);
+    (config, plan)
+}
+
+fn pagerduty(key: &str) -> String {
+    format!("{{ webhook = {{ kind = \"pagerduty\", key = {{ env = \"{key}\" }} }}, repeat = \"20m\", retry_for = \"10m\" }}")
+}
+
+fn hook(path: &str) -> String {
+    format!("{{ webhook = {{ url = \"http://host/{path}\", body = '{{}}' }}, repeat = \"15m\", retry_for = \"5m\" }}")
+}
+
+fn list(name: &str, actions: &[String]) -> String {
+    format!("[action_list.{name}]\nactions = [{}]\n", actions.join(", "))
+}
+
+/// The configurations that the probe goes over to.
+static CONFIGS: LazyLock<Vec<(Config, Plan)>> = LazyLock::new(|| {
+    let both = list("default", &[pagerduty("A"), hook("a")]);
+    let other = list("other", &[pagerduty("C"), hook("a")]);
+    let escalated = hook("b").replace("repeat", "after = \"5m\", repeat");
+    vec![
+        config(&both, |_| Some("")),
+        config(&both, |number| match number {
+            0 => None,
+            1 => Some("enabled = false"),
+            _ => Some(""),
+        }),
+        config(&list("default", &[pagerduty("B"), hook("a"), escalated]), |_| Some("")),
+        config(&format!("{both}{other}"), |number| {
+            Some(if number < 5 { "action_list = \"other\"" } else { "" })
+        }),
+        config(&both, |number| Some(if number < 8 { "action_list = \"none\"" } else { "" })),
+    ]
+});
+
+/// How a channel answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Accepts,
+    Refuses,
+    /// It takes the message, and its answer is lost.
+    TakesSilently,
+    /// The message is lost, and so is the answer.
+    Silent,
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Test(usize, bool),
+    /// Many fail at once, or are good again.
+    All(bool),
+    Pass(i64),
+    Set(i64),
+    Channel(usize, Manner),
+    Reload(usize),
+    /// The probe is killed before it has taken notice of any answer.
+    Crash,
+    Restart,
+}
+
+/// The probe and those whom it notifies.
+struct World {
+    clock: Clock,
+    config: usize,
+    kept: Kept,
+    disk: Vec<u8>,
+    manners: HashMap<ChannelId, Manner>,
+    /// What each channel was sent, whether or not it has answered: why, whose, which alarm.
+    got: BTreeMap<ChannelId, Vec<(Why, MonitorId, UtcMicros)>>,
+    /// The incidents that are open.
+    open: BTreeMap<ChannelId, BTreeSet<String>>,
+    recent: HashMap<ChannelId, VecDeque<Steady>>,
+    runtime: tokio::runtime::Runtime,
+}
+
+fn id(number: usize) -> MonitorId {
+    format!("m{number}").parse().expect("a name")
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            clock: Clock::manual(UtcMicros(1_800_000_000_000_000)),
+            config: 0,
+            kept: Kept::default(),
+            disk: b"{}".to_vec(),
+            manners: HashMap::new(),
+            got: BTreeMap::new(),
+            open: BTreeMap::new(),
+            recent: HashMap::new(),
+            runtime: tokio::runtime::Builder::new_current_thread().build().expect("a runtime"),
+        }
+    }
+
+    fn write_down(&mut self) {
+        self.kept.forget_channels();
+        self.disk = serde_json::to_vec(&self.kept).expect("JSON");
+    }
+
+    fn restart(&mut self) {
+        let (config, plan) = &CONFIGS[self.config];
+        self.kept = serde_json::from_slice(&self.disk).expect("what was written");
+        for (id, origin) in &self.kept.origins {
+            let way = origin.way(config).expect("there is nothing in clear");
+            assert_eq!(way.id(), *id, "what is written down is the same channel");
+            self.kept.ways.insert(id.clone(), way.into());
+        }
+        self.recent.clear();
+        self.kept.revive(|_| true);
+        self.kept.adapt(config, plan, self.clock.now());
+        self.write_down();
+    }
+
+    fn test(&mut self, number: usize, good: bool) {
+        let (config, plan) = &CONFIGS[self.config];
+        let monitor = id(number);
+        if !config.monitors.get(&monitor).is_some_and(|monitor| monitor.enabled) {
+            return;
+        }
+        let now = self.clock.now();
+        let outcome = if good { Outcome::Ok } else { Outcome::Lost };
+        let sample = Sample::new(monitor.clone(), now.wall, outcome);
+        let rule = AlarmRule {
+            after: 1,
+            flapping: false,
+            ..AlarmRule::default()
+        };
+        let mut state = self.kept.states.remove(&monitor).unwrap_or_default();
+        let change = state.step((&sample, now.steady), &rule, None, |_| None);
+        let brief = state.brief();
+        self.kept.states.insert(monitor.clone(), state);
+        match change {
+            Some(Change::Raised) => {
+                let episode = Episode::new(now, list_of(config, &monitor), sample);
+                self.kept.episodes.insert(monitor, episode);
+            }
+            Some(Change::Cleared) => {
+                let episode = self.kept.episodes.remove(&monitor).expect("an alarm");
+                let end = End {
+                    monitor: &monitor,
+                    sample: &sample,
+                    state: &brief,
+                    ended: None,
+                };
+                self.kept.end(episode, &end, plan, now);
+            }
+            None => {
+                if let Some(episode) = self.kept.episodes.get_mut(&monitor) {
+                    episode.next = None;
+                }
+            }
+        }
+        // No two things at the same microsecond.
+        self.clock.advance(Micros(1));
+    }
+
+    /// One round of the worker; whether it comes to take notice of the answers.
+    fn work(&mut self, survives: bool) {
+        let (config, plan) = &CONFIGS[self.config];
+        let now = self.clock.now();
+        self.kept.take_steps(config, plan, |_| None, now);
+        let (ready, _) = self.kept.ready(&HashSet::new(), &mut self.recent, now.steady);
+        self.write_down();
+        for (channel, messages) in ready {
+            self.recent.entry(channel.clone()).or_default().push_back(now.steady);
+            let way = self.kept.ways.get(&channel).expect("a way").clone();
+            let manner = self.manners.get(&channel).copied().unwrap_or(Manner::Accepts);
+            let counts = way.counts_incidents();
+            let mut taken = Vec::new();
+            let results = self.runtime.block_on(offer(counts, messages, |group| {
+                if matches!(manner, Manner::Accepts | Manner::TakesSilently) {
+                    taken.push(group);
+                }
+                std::future::ready(match manner {
+                    Manner::Accepts => Ok(Accepted::Confirmed("fine".to_owned())),
+                    Manner::Refuses => Err(Refused::from("HTTP 503".to_owned())),
+                    Manner::TakesSilently | Manner::Silent => Err(Refused {
+                        maybe: true,
+                        ..Refused::from("no answer".to_owned())
+                    }),
+                })
+            }));
+            for group in taken {
+                self.take(&channel, counts, &group);
+            }
+            if survives {
+                let report = Report {
+                    channel,
+                    results,
+                    channels: Vec::new(),
+                };
+                self.kept.settle(report, counts, now);
+                self.write_down();
+            }
+        }
+    }
+
+    /// A channel gets a message.
+    fn take(&mut self, channel: &ChannelId, counts: bool, group: &[Pending]) {
+        let got = self.got.entry(channel.clone()).or_default();
+        for message in group {
+            if message.why == Why::Cleared {
+                // Who was never told of an alarm is not told of its end.
+                let told = got
+                    .iter()
+                    .any(|(why, monitor, alarm)| *why != Why::Cleared && *monitor == message.monitor && *alarm == message.alarm);
+                assert!(told, "a recovery without an alarm: {message:?}");
+            } else {
+                // Nothing about an alarm comes behind the end of it, or that of a later one.
+                let later = got
+                    .iter()
+                    .any(|(_, monitor, alarm)| *monitor == message.monitor && *alarm > message.alarm);
+                assert!(!later, "an alarm comes behind a later one: {message:?}");
+            }
+            got.push((message.why, message.monitor.clone(), message.alarm));
+        }
+        if counts {
+            let open = self.open.entry(channel.clone()).or_default();
+            let first = &group[0];
+            assert!(group.iter().all(|message| message.incident == first.incident));
+            if first.why == Why::Cleared {
+                open.remove(&first.incident);
+            } else {
+                open.insert(first.incident.clone());
+            }
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Test(number, good) => self.test(*number, *good),
+            Step::All(good) => (0..MONITORS).for_each(|number| self.test(number, *good)),
+            Step::Pass(seconds) => {
+                for seconds in [*seconds, 2] {
+                    self.clock.advance(Micros::from_secs(seconds));
+                    self.work(true);
+                }
+            }
+            Step::Set(hours) => {
+                self.clock.step(Micros::from_secs(3600 * hours));
+                self.kept.stepped();
+            }
+            Step::Channel(number, manner) => {
+                let plans = CONFIGS.iter().flat_map(|(_, plan)| plan.channels());
+                let channels: BTreeSet<&ChannelId> = plans.collect();
+                let channel = channels.into_iter().nth(*number).expect("a channel");
+                self.manners.insert(channel.clone(), *manner);
+            }
+            Step::Reload(number) => {
+                self.config = *number;
+                let (config, plan) = &CONFIGS[self.config];
+                self.kept.adapt(config, plan, self.clock.now());
+                self.write_down();
+            }
+            Step::Crash => {
+                self.work(false);
+                self.restart();
+            }
+            Step::Restart => {
+                self.write_down();
+                self.restart();
+            }
+        }
+    }
+
+    /// All channels accept again, and there is time.
+    fn settle_down(&mut self) {
+        self.manners.clear();
+        for _ in 0..12 {
+            // What comes about in the first round is told in the second one.
+            for seconds in [601, 2] {
+                self.clock.advance(Micros::from_secs(seconds));
+                self.work(true);
+            }
+        }
+        self.write_down();
+    }
+
+    /// What must be so when all channels accept and nothing is left to do.
+    fn look(&self) {
+        let (config, plan) = &CONFIGS[self.config];
+        for (monitor, episode) in &self.kept.episodes {
+            let Some(list) = list_of(config, monitor) else { continue };
+            for step in plan.steps(&list) {
+                let contact = episode.contacts.get(&step.channel);
+                assert!(
+                    contact.is_some_and(|contact| contact.heard == Heard::Yes),
+                    "{monitor} is in alarm, and {} has not heard of it: {contact:?}",
+                    step.name
+                );
+                let last = self.got[&step.channel].iter().rev().find(|(_, other, _)| other == monitor);
+                assert!(last.is_some_and(|(why, ..)| *why != Why::Cleared), "the last word is a recovery");
+            }
+        }
+        for (channel, got) in &self.got {
+            let monitors: BTreeSet<&MonitorId> = got.iter().map(|(_, monitor, _)| monitor).collect();
+            for monitor in monitors {
+                let episode = self.kept.episodes.get(monitor);
+                let is_open = episode.is_some_and(|episode| episode.contacts.contains_key(channel));
+                let last = got.iter().rev().find(|(_, other, _)| other == monitor).expect("a message");
+                // Of an incident of several alarms only the last end is told.
+                let counts = self.open.contains_key(channel);
+                assert!(counts || is_open || last.0 == Why::Cleared, "{channel}: {monitor} was never closed");
+            }
+        }
+        for (channel, open) in &self.open {
+            let contacts = self.kept.episodes.values().filter_map(|episode| episode.contacts.get(channel));
+            let known: BTreeSet<String> = contacts.map(|contact| contact.incident.clone()).collect();
+            assert_eq!(*open, known, "the incidents that are open at {channel} are those of open alarms");
+        }
+        let left = self.kept.outbox.iter().find(|message| message.why != Why::Reminder || message.tries > 0);
+        assert!(left.is_none(), "{left:?}");
+    }
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let manners = [Manner::Accepts, Manner::Refuses, Manner::TakesSilently, Manner::Silent];
+    let step = prop_oneof![
+        4 => (0..MONITORS, any::<bool>()).prop_map(|(number, good)| Step::Test(number, good)),
+        2 => any::<bool>().prop_map(Step::All),
+        6 => (0i64..1500).prop_map(Step::Pass),
+        1 => (-30i64..30).prop_map(Step::Set),
+        4 => (0usize..5, proptest::sample::select(manners.to_vec())).prop_map(|(number, manner)| Step::Channel(number, manner)),
+        1 => (0usize..5).prop_map(Step::Reload),
+        1 => Just(Step::Crash),
+        1 => Just(Step::Restart),
+    ];
+    proptest::collection::vec(step, 1..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(192))]
+
+    #[test]
+    fn in_the_end_everybody_knows_what_is_so(steps in steps()) {
+        let mut world = World::new();
+        for step in &steps {
+            world.step(step);
+        }
+        world.settle_down();
+        world.look();
+        world.step(&Step::All(true));
+        world.settle_down();
+        world.look();
+        prop_assert!(world.open.values().all(BTreeSet::is_empty), "{:?}", world.open);
+        prop_assert!(world.kept.origins.is_empty() && world.kept.ways.is_empty());
+    }
+}
+
+/// A channel that refuses everything from the beginning, known by its place among all.
+fn all_refuse(world: &mut World, manner: Manner) {
+    for number in 0..5 {
+        world.step(&Step::Channel(number, manner));
+    }
+}
+
+#[test]
+fn a_recovery_cancels_what_nobody_has_heard() {
+    // 503 while the alarm is raised and cleared: nobody hears of either.
+    let mut world = World::new();
+    all_refuse(&mut world, Manner::Refuses);
+    for step in [Step::Test(0, false), Step::Pass(5), Step::Test(0, true), Step::Pass(5)] {
+        world.step(&step);
+    }
+    world.settle_down();
+    assert!(world.got.is_empty(), "{:?}", world.got);
+    world.look();
+}
+
+#[test]
+fn an_alarm_that_may_have_been_heard_is_closed() {
+    let mut world = World::new();
+    all_refuse(&mut world, Manner::TakesSilently);
+    for step in [Step::Test(0, false), Step::Pass(5), Step::Test(0, true), Step::Pass(5)] {
+        world.step(&step);
+    }
+    world.settle_down();
+    assert!(world.got.values().all(|got| got.last().is_some_and(|(why, ..)| *why == Why::Cleared)));
+    assert!(world.open.values().all(BTreeSet::is_empty));
+}
+
+#[test]
+fn an_alarm_outlives_the_time_for_which_it_is_tried() {
+    let mut world = World::new();
+    all_refuse(&mut world, Manner::Refuses);
+    world.step(&Step::Test(0, false));
+    // An hour, of which it was to be tried for ten minutes.
+    for _ in 0..12 {
+        world.step(&Step::Pass(300));
+    }
+    assert!(world.got.is_empty());
+    world.settle_down();
+    world.look();
+    assert!(world.got.values().all(|got| got.iter().any(|(why, ..)| *why == Why::Raised)));
+}
+
+#[test]
+fn more_than_ten_alarms_are_one_incident_that_closes_with_the_last() {
+    let mut world = World::new();
+    world.step(&Step::All(false));
+    world.step(&Step::Pass(5));
+    let open = |world: &World| world.open.values().map(BTreeSet::len).collect::<Vec<_>>();
+    assert_eq!(open(&world), [1]);
+    for number in 1..MONITORS {
+        world.step(&Step::Test(number, true));
+        world.step(&Step::Pass(61));
+    }
+    assert_eq!(open(&world), [1]);
+    world.step(&Step::Test(0, true));
+    world.step(&Step::Pass(61));
+    assert_eq!(open(&world), [0]);
+    world.look();
+}
+
+#[test]
+fn an_open_alarm_is_closed_where_it_was_opened_after_any_reload() {
+    for (config, monitor, opened_again) in [(1, 0, false), (1, 1, false), (2, 3, true), (3, 3, true), (4, 3, false)] {
+        for restarts in [false, true] {
+            let mut world = World::new();
+            world.step(&Step::Test(monitor, false));
+            world.step(&Step::Pass(5));
+            let first: Vec<ChannelId> = world.open.keys().cloned().collect();
+            world.step(&Step::Reload(config));
+            if restarts {
+                world.step(&Step::Restart);
+            }
+            world.step(&Step::Pass(5));
+            world.step(&Step::Pass(60));
+            let open: Vec<&ChannelId> = world.open.iter().filter(|(_, open)| !open.is_empty()).map(|(id, _)| id).collect();
+            assert_eq!(open.len(), usize::from(opened_again), "{config} {monitor}");
+            assert!(!open.contains(&&first[0]), "it is closed at the key by which it was opened");
+            world.look();
+            world.step(&Step::All(true));
+            world.settle_down();
+            world.look();
+            assert!(world.open.values().all(BTreeSet::is_empty));
+        }
+    }
+}
+
+#[test]
+fn a_reload_that_changes_nothing_about_channels_tells_nobody_anything() {
+    let mut world = World::new();
+    world.step(&Step::All(false));
+    world.step(&Step::Pass(5));
+    let before = world.got.clone();
+    for step in [Step::Reload(0), Step::Pass(5), Step::Restart, Step::Pass(5)] {
+        world.step(&step);
+    }
+    assert_eq!(world.got, before);
+}
+
+#[test]
+fn each_step_hears_what_it_asks_for() {
+    let lists = list(
+        "default",
+        &["{ command = [\"both\"] }", "{ command = [\"begin\"], on = \"alarm\" }", "{ command = [\"end\"], on = \"recovery\" }"]
+            .map(str::to_owned),
+    );
+    let (config, plan) = config(&lists, |_| Some(""));
+    let clock = Clock::manual(UtcMicros(1_800_000_000_000_000));
+    let (monitor, mut kept) = (id(0), Kept::default());
+    let sample = Sample::new(monitor.clone(), clock.now().wall, Outcome::Lost);
+    let state = super::State::default();
+    kept.states.insert(monitor.clone(), state.clone());
+    let episode = Episode::new(clock.now(), list_of(&config, &monitor), sample.clone());
+    kept.episodes.insert(monitor.clone(), episode);
+    kept.take_steps(&config, &plan, |_| None, clock.now());
+    let mut heard: Vec<(String, Why)> = Vec::new();
+    let mut hear = |kept: &mut Kept| {
+        clock.advance(Micros::from_secs(61));
+        let (ready, _) = kept.ready(&HashSet::new(), &mut HashMap::new(), clock.now().steady);
+        for (channel, messages) in ready {
+            heard.extend(messages.iter().map(|message| (message.step.clone(), message.why)));
+            let results = vec![(messages, super::outbox::Tried::Answered(Ok(Accepted::Confirmed(String::new()))))];
+            let channels = Vec::new();
+            kept.settle(Report { channel, results, channels }, false, clock.now());
+        }
+    };
+    hear(&mut kept);
+    let episode = kept.episodes.remove(&monitor).expect("open");
+    let end = End {
+        monitor: &monitor,
+        sample: &sample,
+        state: &state,
+        ended: None,
+    };
+    kept.end(episode, &end, &plan, clock.now());
+    hear(&mut kept);
+    heard.sort();
+    let expected = [("both", Why::Raised), ("both", Why::Cleared), ("begin", Why::Raised), ("end", Why::Cleared)];
+    let mut expected = expected.map(|(name, why)| (format!("command {name}"), why)).to_vec();
+    expected.sort();
+    assert_eq!(heard, expected);
+}
+
+#[test]
+fn what_is_about_one_monitor_stays_in_order_and_waits_for_what_came_before() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let mut world = World::new();
+    for step in [Step::Test(0, false), Step::Pass(5)] {
+        world.step(&step);
+    }
+    all_refuse(&mut world, Manner::Refuses);
+    for step in [Step::Test(0, true), Step::Test(0, false), Step::Test(1, false)] {
+        world.step(&step);
+    }
+    world.work(true);
+    let messages = world.kept.outbox.clone();
+    let pagerduty = messages.iter().find(|message| world.kept.counts_incidents(&message.channel)).expect("one");
+    let channel = pagerduty.channel.clone();
+    let messages: Vec<Pending> = messages.into_iter().filter(|message| message.channel == channel).collect();
+    let whys: Vec<Why> = messages.iter().map(|message| message.why).collect();
+    assert_eq!(whys, [Why::Cleared, Why::Raised, Why::Raised]);
+    assert_eq!(divide(true, messages.clone()).len(), 3);
+    // The end of the first alarm is refused: the second one waits, that of the other monitor does not.
+    let mut offered = Vec::new();
+    let results = runtime.block_on(offer(true, messages, |group| {
+        offered.push((group[0].why, group[0].monitor.clone()));
+        std::future::ready(match group[0].why {
+            Why::Cleared => Err(Refused::from("HTTP 429".to_owned())),
+            _ => Ok(Accepted::Confirmed("fine".to_owned())),
+        })
+    }));
+    assert_eq!(offered, [(Why::Cleared, id(0)), (Why::Raised, id(1))]);
+    assert_eq!(results.len(), 3);
+}
+
+#[test]
+fn what_is_written_down_holds_no_secret_in_clear() {
+    let text = "[account.m]\nuser = \"m\"\npassword = \"Geheimnis\"\n[mail_server.m]\nserver = \"smtp.example\"\naccount = \"m\"\nfrom = \"a@b.c\"\n\
+                [action_list.default]\nactions = [{ webhook = { kind = \"pagerduty\", key = \"Geheimnis\" } }, \
+                { webhook = { kind = \"slack\", url = \"https://hooks.example/Geheimnis\" } }, \
+                { webhook = { url = \"https://h.example/\", body = '{}', headers = { authorization = \"Geheimnis\" } } }, \
+                { command = [\"x\"], environment = { TOKEN = \"Geheimnis\" } }, { email = [\"a@b.c\", \"d@e.f\"], mail_server = \"m\" }]\n";
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("mailqos.toml");
+    std::fs::write(&path, format!("site = \"here\"\nallow_plaintext_secrets = true\n{text}")).expect("write");
+    let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+    let plan = Plan::new(&config);
+    let steps = plan.steps(&"default".parse().expect("a name"));
+    assert_eq!(steps.len(), 5);
+    for step in steps {
+        let way = plan.way(&step.channel).expect("a way");
+        let kept = serde_json::to_string(&KeptWay::from_way(way)).expect("JSON");
+        assert!(!kept.contains("Geheimnis"), "{kept}");
+        let read: KeptWay = serde_json::from_str(&kept).expect("JSON");
+        let error = read.way(&config).expect_err("its secret is not there").to_string();
+        assert!(error.contains("in clear") && !error.contains("Geheimnis"), "{error}");
+    }
+}
+
+#[test]
+fn channels_are_told_apart_by_all_that_they_are() {
+    let key = |env: &str| pagerduty(env);
+    let command = |words: &str| format!("{{ command = [{words}] }}");
+    let all = [
+        key("A"),
+        key("B"),
+        hook("a"),
+        hook("b"),
+        hook("a").replace("'{}'", "'{ \"channel\": 1 }'"),
+        hook("a").replace("body", "headers = { x = \"1\" }, body"),
+        command("\"notify\", \"anna\""),
+        command("\"notify\", \"ben\""),
+        command("\"notify\", \"anna\"").replace(" }", ", environment = { LEVEL = \"2\" } }"),
+        "{ syslog = { facility = \"local0\" } }".to_owned(),
+        "{ syslog = { facility = \"local1\" } }".to_owned(),
+    ];
+    let (config, plan) = config(&list("default", &all), |_| Some(""));
+    let steps = plan.steps(&"default".parse().expect("a name"));
+    let channels: HashSet<&ChannelId> = steps.iter().map(|step| &step.channel).collect();
+    assert_eq!(channels.len(), all.len());
+    let names: HashSet<&str> = steps.iter().map(|step| step.name.as_str()).collect();
+    assert_eq!(names.len(), all.len(), "{names:?}");
+    // When it is used, how often and for how long makes no other channel of it.
+    let changed = all.clone().map(|action| {
+        let end = action.rfind(" }").expect("an end");
+        format!("{}, timeout = \"7s\", at_failure = 9{}", &action[..end], &action[end..])
+    });
+    let (_, again) = self::config(&list("default", &changed), |_| Some(""));
+    let steps = again.steps(&"default".parse().expect("a name"));
+    assert!(steps.iter().all(|step| channels.contains(&step.channel)));
+    assert_eq!(config.action_lists.len(), 1);
+}

@@ -1,0 +1,150 @@
+//! Alarms about the probe itself: it can't keep its samples, or it can't test.
+
+use std::collections::BTreeMap;
+
+use mailqos_core::{
+    clock::{Now, Steady},
+    config::{Kind, Monitor},
+    model::{Event, EventKind, Micros, MonitorId, Outcome, Sample},
+};
+
+use super::{Alarms, Episode, State, Why, list_of, message};
+
+/// What the alarm of the probe's own recording goes by.
+pub(super) const RECORDER: &str = "mailqos.recorder";
+/// What the alarm of a probe that can't test goes by.
+pub(super) const BLIND: &str = "mailqos.probe";
+
+/// So many tests in a row that could not be made are no accident.
+const UNTESTED: u32 = 3;
+/// A monitor that could not be tested for less than this is not worth an alarm.
+const BLIND_FOR: Micros = Micros::from_secs(20);
+/// So many monitors that can't be tested are named.
+const MOST_NAMED: usize = 5;
+
+/// Whether this is the name of an alarm about the probe itself.
+pub(super) fn is_own(monitor: &MonitorId) -> bool {
+    [RECORDER, BLIND].contains(&monitor.as_str())
+}
+
+/// What such an alarm is about, and what it is when it is over.
+pub(super) fn words(monitor: &MonitorId) -> Option<(&'static str, &'static str)> {
+    match monitor.as_str() {
+        RECORDER => Some(("samples can't be kept", "samples are kept again")),
+        BLIND => Some(("the probe can't test", "the probe tests again")),
+        _ => None,
+    }
+}
+
+/// What to look at when it rises.
+pub(super) fn remedy(monitor: &MonitorId) -> Option<&'static str> {
+    match monitor.as_str() {
+        RECORDER => Some(
+            "The folders `data` and `state` of the configuration: free space, permissions, the disk's health. Tests go on, and their \
+             samples are held in memory until they can be written.",
+        ),
+        BLIND => Some(
+            "The network of the probe (cable, address, route, DNS, firewall), and the secrets that it needs: `mailqos-probe test MONITOR` \
+             shows what hinders a test. Until it is mended, nobody would notice an outage.",
+        ),
+        _ => None,
+    }
+}
+
+impl Alarms {
+    /// How the probe's own recording goes: an alarm rises when samples can't be kept, by the default action list, and clears when they
+    /// can.
+    pub async fn recording(&self, problem: Option<&str>) {
+        let problem = problem.map(|problem| format!("the probe can't keep its samples: {problem}"));
+        self.own_trouble(RECORDER, problem).await;
+    }
+
+    /// Looks for monitors that can't be tested: an alarm rises when there are some for a while, and clears when all are tested again.
+    pub async fn look_for_blindness(&self) {
+        let blind = self.untested();
+        let named: Vec<String> = blind
+            .iter()
+            .take(MOST_NAMED)
+            .map(|(monitor, why)| format!("{monitor} ({why})"))
+            .collect();
+        let more = match blind.len().saturating_sub(named.len()) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let all = self.config().monitors.values().filter(|monitor| monitor.enabled).count();
+        let problem = (!blind.is_empty()).then(|| {
+            format!(
+                "{} of {all} monitors can't be tested, and nobody knows whether their mail is good: {}{more}",
+                blind.len(),
+                named.join(", ")
+            )
+        });
+        self.own_trouble(BLIND, problem).await;
+    }
+
+    /// The monitors about which nothing has been found out for a while, and why.
+    pub fn untested(&self) -> BTreeMap<MonitorId, String> {
+        let (now, config) = (self.clock.now(), self.config());
+        let kept = self.lock();
+        let blind = config.monitors.values().filter(|monitor| monitor.enabled).filter_map(|monitor| {
+            let why = untested(monitor, kept.states.get(&monitor.id)?, self.opened, now)?;
+            Some((monitor, why))
+        });
+        blind
+            .filter(|(monitor, _)| self.maintenance.open_for(&monitor.id, now.wall).is_none())
+            .map(|(monitor, why)| (monitor.id.clone(), why))
+            .collect()
+    }
+
+    async fn own_trouble(&self, name: &str, problem: Option<String>) {
+        let Ok(id) = name.parse::<MonitorId>() else { return };
+        let now = self.clock.now();
+        let event = {
+            let mut guard = self.lock();
+            let kept = &mut *guard;
+            let mut sample = Sample::new(id.clone(), now.wall, Outcome::NotTested);
+            let (at, kind, why) = match (problem, kept.episodes.contains_key(&id)) {
+                (Some(problem), false) => {
+                    sample.error = Some(problem.clone());
+                    let mut state = State::default();
+                    state.begin_alarm(now, problem);
+                    kept.states.insert(id.clone(), state);
+                    let episode = Episode::new(now, list_of(&self.config(), &id), sample.clone());
+                    kept.episodes.insert(id.clone(), episode);
+                    (now.wall, EventKind::AlarmRaised, Why::Raised)
+                }
+                (None, true) => {
+                    let state = kept.states.remove(&id).unwrap_or_default();
+                    let at = self.cleared(kept, &id, &sample, &state, now);
+                    (at, EventKind::AlarmCleared, Why::Cleared)
+                }
+                _ => return,
+            };
+            kept.changed = true;
+            kept.urgent = true;
+            let state = kept.states.get(&id).map(State::brief).unwrap_or_default();
+            Event::new(Some(id), at, kind).text(message::summary(name, why, &sample, &state))
+        };
+        tracing::warn!("{}: {}", event.kind.as_str(), event.text.as_deref().unwrap_or_default());
+        self.wake.notify_one();
+        self.note(event).await;
+    }
+}
+
+/// Why nothing has been found out about a monitor for a while, if that is so.
+fn untested(monitor: &Monitor, state: &State, opened: Steady, now: Now) -> Option<String> {
+    let since = state.judged.map_or(opened, |judged| judged.max(opened));
+    let (silent, interval) = (now.steady - since, monitor.test_interval.0);
+    if state.untested >= UNTESTED && silent >= BLIND_FOR {
+        return Some(state.hindrance.clone().unwrap_or_else(|| "not tested".to_owned()));
+    }
+    // A calendar has gaps of its own.
+    if monitor.calendar.is_some() {
+        return None;
+    }
+    let Kind::MailQos(options) = &monitor.kind;
+    // A test says something at its end, which comes some time after the end of the one before.
+    let longest = (options.max_round_trip.0 + options.timeout.0).saturating_mul(3);
+    let patience = interval.saturating_mul(4).saturating_add(longest).max(BLIND_FOR.0 * 3);
+    (silent > Micros(patience)).then(|| format!("no test has ended for {}", message::rough(silent)))
+}

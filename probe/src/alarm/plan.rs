@@ -1,0 +1,117 @@
+//! The action lists of a configuration, step by step, with the channels that they use and the names that people know these by.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use mailqos_core::{
+    config::{Action, Config, On},
+    model::{Micros, Name},
+};
+
+use super::channel::{ChannelId, Way};
+
+/// A step of an action list.
+#[derive(Debug, Clone)]
+pub(super) struct Planned {
+    /// The channel, and which step of the same channel it is. It stays the same when the configuration is read again.
+    pub(super) key: String,
+    /// The channel.
+    pub(super) channel: ChannelId,
+    /// What people know the channel by.
+    pub(super) name: String,
+    /// What it tells.
+    pub(super) on: On,
+    /// How long it is tried.
+    pub(super) retry_for: Micros,
+}
+
+/// All action lists.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    lists: BTreeMap<Name, Vec<Planned>>,
+    ways: HashMap<ChannelId, Arc<Way>>,
+    names: HashMap<ChannelId, String>,
+}
+
+impl Plan {
+    pub(super) fn new(config: &Config) -> Self {
+        let mut plan = Self::default();
+        // Channels that lead to the same place in a few words are told apart by the list, and if need be by a number.
+        let mut routes: BTreeMap<String, Vec<(ChannelId, Name)>> = BTreeMap::new();
+        for (list, steps) in &config.action_lists {
+            for step in &steps.steps {
+                let way = Way::of(config, step);
+                let (id, route) = (way.id(), way.action.route());
+                let known = routes.entry(route).or_default();
+                if !known.iter().any(|(other, _)| *other == id) {
+                    known.push((id.clone(), list.clone()));
+                }
+                plan.ways.entry(id).or_insert_with(|| Arc::new(way));
+            }
+        }
+        for (route, channels) in routes {
+            let mut of_list: HashMap<&Name, usize> = HashMap::new();
+            for (id, list) in &channels {
+                let number = of_list.entry(list).or_default();
+                *number += 1;
+                let name = match (channels.len(), *number) {
+                    (1, _) => route.clone(),
+                    (_, 1) => format!("{route} of {list}"),
+                    (_, number) => format!("{route} #{number} of {list}"),
+                };
+                plan.names.insert(id.clone(), name);
+            }
+        }
+        for (list, steps) in &config.action_lists {
+            let mut seen: HashMap<ChannelId, usize> = HashMap::new();
+            let planned = steps.steps.iter().map(|step| {
+                let channel = Way::of(config, step).id();
+                let number = seen.entry(channel.clone()).or_default();
+                *number += 1;
+                Planned {
+                    key: format!("{channel}#{number}"),
+                    name: plan.names.get(&channel).cloned().unwrap_or_default(),
+                    channel,
+                    on: step.on,
+                    retry_for: step.retry_for,
+                }
+            });
+            plan.lists.insert(list.clone(), planned.collect());
+        }
+        plan
+    }
+
+    /// The steps of a list, in order.
+    pub(super) fn steps(&self, list: &Name) -> &[Planned] {
+        self.lists.get(list).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// A channel of the configuration.
+    pub(super) fn way(&self, channel: &ChannelId) -> Option<&Arc<Way>> {
+        self.ways.get(channel)
+    }
+
+    /// All channels of the configuration.
+    #[cfg(test)]
+    pub(super) fn channels(&self) -> impl Iterator<Item = &ChannelId> {
+        self.ways.keys()
+    }
+
+    /// What people know the channels by.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.values().map(String::as_str)
+    }
+}
+
+/// The recipients of a mail without these; nobody in particular (everybody) where all have got it, and `None` where nobody has.
+pub(super) fn recipients_without(way: Option<&Way>, missed: &[String]) -> Option<Vec<String>> {
+    match way.map(|way| &way.action) {
+        Some(Action::Email { to, .. }) if !missed.is_empty() => {
+            let reached: Vec<String> = to.iter().map(|person| person.address.clone()).filter(|who| !missed.contains(who)).collect();
+            (!reached.is_empty()).then_some(reached)
+        }
+        _ => Some(Vec::new()),
+    }
+}
