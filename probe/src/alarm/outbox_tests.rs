@@ -110,6 +110,10 @@ struct World {
     manners: HashMap<ChannelId, Manner>,
     /// What each channel was sent, whether or not it has answered: why, whose, which alarm.
     got: BTreeMap<ChannelId, Vec<(Why, MonitorId, UtcMicros)>>,
+    /// The alarms, in the order in which they rose: their times on the wall may say something else.
+    raised: Vec<(MonitorId, UtcMicros)>,
+    /// What may have been received, as far as the probe can know: a try ended without an answer.
+    unanswered: HashSet<(ChannelId, MonitorId, UtcMicros)>,
     /// The incidents that are open.
     open: BTreeMap<ChannelId, BTreeSet<String>>,
     recent: HashMap<ChannelId, VecDeque<Steady>>,
@@ -129,6 +133,8 @@ impl World {
             disk: b"{}".to_vec(),
             manners: HashMap::new(),
             got: BTreeMap::new(),
+            raised: Vec::new(),
+            unanswered: HashSet::new(),
             open: BTreeMap::new(),
             recent: HashMap::new(),
             runtime: tokio::runtime::Builder::new_current_thread().build().expect("a runtime"),
@@ -175,6 +181,7 @@ impl World {
         match change {
             Some(Change::Raised) => {
                 let episode = Episode::new(now, list_of(config, &monitor), sample);
+                self.raised.push((monitor.clone(), episode.raised_at));
                 self.kept.episodes.insert(monitor, episode);
             }
             Some(Change::Cleared) => {
@@ -209,6 +216,10 @@ impl World {
             let way = self.kept.ways.get(&channel).expect("a way").clone();
             let manner = self.manners.get(&channel).copied().unwrap_or(Manner::Accepts);
             let counts = way.counts_incidents();
+            if !survives || manner == Manner::Silent {
+                let unanswered = messages.iter().map(|message| (channel.clone(), message.monitor.clone(), message.alarm));
+                self.unanswered.extend(unanswered);
+            }
             let mut taken = Vec::new();
             let results = self.runtime.block_on(offer(counts, messages, |group| {
                 if matches!(manner, Manner::Accepts | Manner::TakesSilently) {
@@ -247,13 +258,19 @@ impl World {
                 let told = got
                     .iter()
                     .any(|(why, monitor, alarm)| *why != Why::Cleared && *monitor == message.monitor && *alarm == message.alarm);
-                assert!(told, "a recovery without an alarm: {message:?}");
+                let about = (channel.clone(), message.monitor.clone(), message.alarm);
+                let may_be = self.unanswered.contains(&about);
+                assert!(told || may_be, "a recovery without an alarm: {about:?}");
             } else {
                 // Nothing about an alarm comes behind the end of it, or that of a later one.
+                let rank = |alarm: UtcMicros| {
+                    let known = (message.monitor.clone(), alarm);
+                    self.raised.iter().position(|raised| *raised == known)
+                };
                 let later = got
                     .iter()
-                    .any(|(_, monitor, alarm)| *monitor == message.monitor && *alarm > message.alarm);
-                assert!(!later, "an alarm comes behind a later one: {message:?}");
+                    .any(|(_, monitor, alarm)| *monitor == message.monitor && rank(*alarm) > rank(message.alarm));
+                assert!(!later, "an alarm of {} comes behind a later one", message.monitor);
             }
             got.push((message.why, message.monitor.clone(), message.alarm));
         }
@@ -352,7 +369,7 @@ impl World {
             assert_eq!(*open, known, "the incidents that are open at {channel} are those of open alarms");
         }
         let left = self.kept.outbox.iter().find(|message| message.why != Why::Reminder || message.tries > 0);
-        assert!(left.is_none(), "{left:?}");
+        assert!(left.is_none(), "{:?}", left.map(|message| &message.id));
     }
 }
 
@@ -372,7 +389,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(192))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn in_the_end_everybody_knows_what_is_so(steps in steps()) {
@@ -468,7 +485,8 @@ fn an_open_alarm_is_closed_where_it_was_opened_after_any_reload() {
                 world.step(&Step::Restart);
             }
             world.step(&Step::Pass(5));
-            world.step(&Step::Pass(60));
+            // Long enough for an escalation that the new list has.
+            world.step(&Step::Pass(400));
             let open: Vec<&ChannelId> = world.open.iter().filter(|(_, open)| !open.is_empty()).map(|(id, _)| id).collect();
             assert_eq!(open.len(), usize::from(opened_again), "{config} {monitor}");
             assert!(!open.contains(&&first[0]), "it is closed at the key by which it was opened");

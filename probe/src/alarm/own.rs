@@ -134,7 +134,8 @@ impl Alarms {
 /// Why nothing has been found out about a monitor for a while, if that is so.
 fn untested(monitor: &Monitor, state: &State, opened: Steady, now: Now) -> Option<String> {
     let since = state.judged.map_or(opened, |judged| judged.max(opened));
-    let (silent, interval) = (now.steady - since, monitor.test_interval.0);
+    let interval = monitor.test_interval.max(monitor.retest_interval.unwrap_or_default()).0;
+    let silent = now.steady - since;
     if state.untested >= UNTESTED && silent >= BLIND_FOR {
         return Some(state.hindrance.clone().unwrap_or_else(|| "not tested".to_owned()));
     }

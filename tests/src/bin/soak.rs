@@ -205,7 +205,8 @@ async fn run(arguments: &Arguments) -> bool {
     let mut readings = Vec::new();
     for round in 0..rounds {
         let at = first + Micros(every.0 * round);
-        put_forward(&mut clock, at - clock.now() - BEFORE, &server);
+        let pause = at - clock.now() - BEFORE;
+        put_forward(&mut clock, pause, &server);
         let hour = at.0.rem_euclid(DAY) / 3_600_000_000;
         if (hour == 3) != away {
             away = hour == 3;

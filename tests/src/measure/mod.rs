@@ -62,7 +62,7 @@ pub struct Toll {
     pub alarms: u64,
     /// Those of which the webhook has accepted the beginning.
     pub alarms_told: u64,
-    /// Ends that were told without a beginning.
+    /// Alarms that were told after their ends.
     pub alarms_disordered: u64,
     /// Alarms that were told of, have cleared, and were not closed where they were opened.
     pub alarms_left_open: u64,
@@ -139,7 +139,7 @@ impl fmt::Display for Toll {
         line("alarms raised", self.alarms.to_string(), steps)?;
         line("alarms told", self.alarms_told.to_string(), of(self.alarms, "raised"))?;
         let told = of(self.alarms_told, "told");
-        line("recoveries without an alarm", self.alarms_disordered.to_string(), told.clone())?;
+        line("alarms told after their recovery", self.alarms_disordered.to_string(), told.clone())?;
         line("alarms not closed where opened", self.alarms_left_open.to_string(), told)?;
         let reports = of(self.reports, "due deliveries");
         line("reports lost", self.reports_lost.to_string(), reports.clone())?;

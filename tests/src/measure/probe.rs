@@ -2,7 +2,7 @@
 //! probe killed now and then.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     io::{Read as _, Seek as _, SeekFrom},
     path::PathBuf,
@@ -331,6 +331,7 @@ fn count_alarms(toll: &mut Toll, lake: &std::path::Path, state: &std::path::Path
     }
     // Whether somebody knows of an alarm of a monitor. What comes twice, since its answer was lost, changes nothing.
     let mut open: BTreeMap<String, bool> = BTreeMap::new();
+    let mut ended: BTreeSet<(String, String)> = BTreeSet::new();
     for hook in hooks.accepted() {
         let Ok(message) = serde_json::from_str::<Value>(&hook.body) else {
             continue;
@@ -340,7 +341,12 @@ fn count_alarms(toll: &mut Toll, lake: &std::path::Path, state: &std::path::Path
             let is_end = alarm["kind"] == "recovery";
             let before = open.insert(monitor.clone(), !is_end);
             toll.alarms_told += u64::from(!is_end && before != Some(true));
-            toll.alarms_disordered += u64::from(is_end && before.is_none());
+            let which = (monitor, alarm["since"].as_str().unwrap_or_default().to_owned());
+            if is_end {
+                ended.insert(which);
+            } else {
+                toll.alarms_disordered += u64::from(ended.contains(&which));
+            }
         }
     }
     // What has not cleared may be open; what could not be told before the last life ended is in its outbox.
