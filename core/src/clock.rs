@@ -209,7 +209,13 @@ pub fn since_boot() -> Micros {
     let read = clock_gettime(ClockId::CLOCK_BOOTTIME).or_else(|_| clock_gettime(ClockId::CLOCK_MONOTONIC));
     read.map_or_else(
         |_| since_start(),
-        |time| Micros(time.tv_sec().saturating_mul(1_000_000).saturating_add(time.tv_nsec() / 1_000)),
+        |time| {
+            Micros(
+                time.tv_sec()
+                    .saturating_mul(1_000_000)
+                    .saturating_add(time.tv_nsec() / 1_000),
+            )
+        },
     )
 }
 

@@ -65,7 +65,10 @@ fn state(setting: &Setting, monitor: &str) -> String {
 fn sent(hooks: &Hooks, path: &str) -> Vec<Value> {
     let taken = hooks.taken().into_iter();
     let line = format!("POST {path} ");
-    taken.filter(|hook| hook.line.starts_with(&line)).map(|hook| hook.json()).collect()
+    taken
+        .filter(|hook| hook.line.starts_with(&line))
+        .map(|hook| hook.json())
+        .collect()
 }
 
 fn kinds(hooks: &Hooks, path: &str) -> Vec<String> {
@@ -77,8 +80,14 @@ fn kinds(hooks: &Hooks, path: &str) -> Vec<String> {
 fn incidents(hooks: &Hooks) -> Vec<(String, String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let told = sent(hooks, "/pagerduty").into_iter();
-    told.map(|hook| (text(&hook["routing_key"]), text(&hook["event_action"]), text(&hook["dedup_key"])))
-        .collect()
+    told.map(|hook| {
+        (
+            text(&hook["routing_key"]),
+            text(&hook["event_action"]),
+            text(&hook["dedup_key"]),
+        )
+    })
+    .collect()
 }
 
 fn tests(probe: &Probe) -> usize {
@@ -117,7 +126,10 @@ async fn a_clock_that_is_set_stops_and_doubles_no_test() {
         .collect();
     let unique: BTreeSet<&(String, i64)> = starts.iter().collect();
     assert_eq!(unique.len(), starts.len(), "(monitor, started_at) is unique");
-    let good = rows.iter().filter(|row| row.monitor() == "mail1" && row.outcome() == "ok").count();
+    let good = rows
+        .iter()
+        .filter(|row| row.monitor() == "mail1" && row.outcome() == "ok")
+        .count();
     assert!(good >= 35, "{good} of {}", rows.len());
     // The hour that was jumped over is made up for once, each time.
     let hourly = rows.iter().filter(|row| row.monitor() == "hourly").count();
@@ -195,9 +207,15 @@ async fn an_alarm_is_told_as_long_as_it_is_open() {
     // After five and ten more seconds: long after the time for which it was to be tried.
     until("three tries", || hooks.taken().len() >= 3).await;
     hooks.set(Manner::Status(200));
-    until("the alarm is accepted", || status(&setting)["monitors"][0]["alarm"]["notified_at"].is_string()).await;
+    until("the alarm is accepted", || {
+        status(&setting)["monitors"][0]["alarm"]["notified_at"].is_string()
+    })
+    .await;
     server.admit(Protocol::Smtp);
-    until("the recovery", || kinds(&hooks, "/").last().is_some_and(|kind| kind == "recovery")).await;
+    until("the recovery", || {
+        kinds(&hooks, "/").last().is_some_and(|kind| kind == "recovery")
+    })
+    .await;
     assert!(probe.stop().success());
 }
 
@@ -236,20 +254,31 @@ async fn an_open_alarm_is_closed_where_it_was_opened_whatever_is_reloaded() {
     };
     let is_of = |incident: &str, monitor: &str| incident.contains(&format!("/{monitor}/"));
     until("three ends by the old key", || {
-        ["removed", "disabled", "moved"].iter().all(|monitor| resolved("old").iter().any(|one| is_of(one, monitor)))
+        ["removed", "disabled", "moved"]
+            .iter()
+            .all(|monitor| resolved("old").iter().any(|one| is_of(one, monitor)))
     })
     .await;
     until("the other team hears of the alarm", || {
         opened("new").iter().any(|incident| is_of(incident, "moved")) && kinds(&hooks, "/new") == ["alarm"]
     })
     .await;
-    let words: Vec<String> = sent(&hooks, "/old").iter().map(|hook| hook["what"].to_string()).collect();
+    let words: Vec<String> = sent(&hooks, "/old")
+        .iter()
+        .map(|hook| hook["what"].to_string())
+        .collect();
     for said in ["has been removed", "has been disabled", "the action list other"] {
         assert!(words.iter().any(|word| word.contains(said)), "{said}: {words:?}");
     }
     server.admit(Protocol::Smtp);
-    until("all is closed", || opened("old") == resolved("old") && opened("new") == resolved("new")).await;
-    until("the other team hears of its end", || kinds(&hooks, "/new") == ["alarm", "recovery"]).await;
+    until("all is closed", || {
+        opened("old") == resolved("old") && opened("new") == resolved("new")
+    })
+    .await;
+    until("the other team hears of its end", || {
+        kinds(&hooks, "/new") == ["alarm", "recovery"]
+    })
+    .await;
     // No key is used for what was opened by the other one.
     assert!(resolved("new").iter().all(|incident| is_of(incident, "moved")));
     assert!(probe.stop().success());
@@ -258,19 +287,30 @@ async fn an_open_alarm_is_closed_where_it_was_opened_whatever_is_reloaded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_probe_that_is_killed_closes_what_it_has_opened_by_the_old_configuration() {
     let (mut setting, server, hooks) = scene("lyon").await;
-    setting.add(&format!("[action_list.default]\nactions = [{}]", pagerduty(&hooks, "OLD_KEY")));
+    setting.add(&format!(
+        "[action_list.default]\nactions = [{}]",
+        pagerduty(&hooks, "OLD_KEY")
+    ));
     setting.add_monitor(&setting.monitor("mail1", &server));
     server.refuse(Protocol::Smtp);
     let mut probe = start(&setting, None);
     until("the incident", || incidents(&hooks).len() == 1).await;
-    until("it is on record", || status(&setting)["monitors"][0]["alarm"]["notified_at"].is_string()).await;
+    until("it is on record", || {
+        status(&setting)["monitors"][0]["alarm"]["notified_at"].is_string()
+    })
+    .await;
     probe.kill();
     server.admit(Protocol::Smtp);
     setting.replace("OLD_KEY", "NEW_KEY");
     probe = start(&setting, None);
-    until("it is closed", || incidents(&hooks).iter().any(|(_, what, _)| what == "resolve")).await;
+    until("it is closed", || {
+        incidents(&hooks).iter().any(|(_, what, _)| what == "resolve")
+    })
+    .await;
     let told = incidents(&hooks);
-    let end = told.iter().find(|(_, what, incident)| what == "resolve" && *incident == told[0].2);
+    let end = told
+        .iter()
+        .find(|(_, what, incident)| what == "resolve" && *incident == told[0].2);
     assert_eq!(end.map(|(key, ..)| key.as_str()), Some("old"), "{told:?}");
     assert!(probe.stop().success());
     let kept = std::fs::read_to_string(setting.data().join("state/site=lyon/alarms.json")).unwrap();
@@ -281,7 +321,10 @@ async fn a_probe_that_is_killed_closes_what_it_has_opened_by_the_old_configurati
 async fn a_probe_that_cannot_test_says_so() {
     let (mut setting, server, hooks) = scene("lyon").await;
     // Nothing answers there (RFC 6761, section 6.4): the probe takes it that it has lost its own network.
-    setting.replace("timezone =", "reference_addresses = [\"nowhere.invalid:53\"]\nmetrics = \"127.0.0.1:0\"\ntimezone =");
+    setting.replace(
+        "timezone =",
+        "reference_addresses = [\"nowhere.invalid:53\"]\nmetrics = \"127.0.0.1:0\"\ntimezone =",
+    );
     setting.add(&format!("[action_list.default]\nactions = [{}]", hook(&hooks, "/", "")));
     setting.add_monitor(&setting.monitor("mail1", &server));
     let probe = start(&setting, None);
@@ -294,12 +337,29 @@ async fn a_probe_that_cannot_test_says_so() {
     assert_eq!(said.status.code(), Some(3), "{}", words_of(&said));
     until("an alarm of the probe's own", || !kinds(&hooks, "/").is_empty()).await;
     let told = sent(&hooks, "/").remove(0);
-    assert_eq!((&told["kind"], &told["monitor"]), (&"alarm".into(), &"mailqos.probe".into()));
-    assert!(told["what"].as_str().unwrap().contains("1 of 1 monitors can't be tested"), "{told}");
+    assert_eq!(
+        (&told["kind"], &told["monitor"]),
+        (&"alarm".into(), &"mailqos.probe".into())
+    );
+    assert!(
+        told["what"]
+            .as_str()
+            .unwrap()
+            .contains("1 of 1 monitors can't be tested"),
+        "{told}"
+    );
     let said = plugin();
     assert_eq!(said.status.code(), Some(3), "{}", words_of(&said));
-    assert!(words_of(&said).contains("can't test 1 monitor: mail1"), "{}", words_of(&said));
-    assert!(setting.succeed("mailqos-probe", &["status"]).contains("NOT TESTED: 1 monitor"));
+    assert!(
+        words_of(&said).contains("can't test 1 monitor: mail1"),
+        "{}",
+        words_of(&said)
+    );
+    assert!(
+        setting
+            .succeed("mailqos-probe", &["status"])
+            .contains("NOT TESTED: 1 monitor")
+    );
     server.admit(Protocol::Smtp);
     until("it is over", || kinds(&hooks, "/") == ["alarm", "recovery"]).await;
     until("it is good again", || state(&setting, "mail1") == "ok").await;

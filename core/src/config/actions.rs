@@ -205,7 +205,14 @@ impl Service {
 
     /// The service of a word in the configuration.
     pub fn of(word: &str) -> Option<Self> {
-        let all = [Self::Own, Self::Slack, Self::Teams, Self::PagerDuty, Self::Opsgenie, Self::Ntfy];
+        let all = [
+            Self::Own,
+            Self::Slack,
+            Self::Teams,
+            Self::PagerDuty,
+            Self::Opsgenie,
+            Self::Ntfy,
+        ];
         all.into_iter().find(|service| service.as_str() == word)
     }
 

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use mailqos_core::{
     config::{
-        Account, Action, Config, Dkim, Endpoint, LogPlace, MailServer, Service, Step, Template, TlsMode, Trust, Webhook,
-        sounds_secret,
+        Account, Action, Config, Dkim, Endpoint, LogPlace, MailServer, Service, Step, Template, TlsMode, Trust,
+        Webhook, sounds_secret,
     },
     mail::{Login, Person, Secret, SecretSource, sasl::Mechanism},
     model::{AccountName, Micros, Name, SiteName},
@@ -232,7 +232,11 @@ impl Kept {
         let secret = |source: &SecretSource| Source::of(source, literals == Literals::Kept);
         let plain = |source: &SecretSource| Source::of(source, true);
         let named = |(name, source): &(String, SecretSource)| {
-            let source = if sounds_secret(name) { secret(source) } else { plain(source) };
+            let source = if sounds_secret(name) {
+                secret(source)
+            } else {
+                plain(source)
+            };
             (name.clone(), source)
         };
         let action = match &way.action {
@@ -348,9 +352,7 @@ impl Kept {
                 let (server, port) = (server.clone(), *port);
                 syslog(LogPlace::Udp { server, port }, *facility)
             }
-            KeptAction::SyslogStream { endpoint, facility } => {
-                syslog(LogPlace::Stream(endpoint.endpoint()), *facility)
-            }
+            KeptAction::SyslogStream { endpoint, facility } => syslog(LogPlace::Stream(endpoint.endpoint()), *facility),
         };
         Ok(Way {
             site: self.site.clone(),
@@ -446,7 +448,11 @@ impl KeptServer {
                     user: kept.user.clone(),
                     domain: kept.domain.clone(),
                     login: Login::Password(password.source()?),
-                    mechanisms: kept.mechanisms.iter().filter_map(|one| one.parse::<Mechanism>().ok()).collect(),
+                    mechanisms: kept
+                        .mechanisms
+                        .iter()
+                        .filter_map(|one| one.parse::<Mechanism>().ok())
+                        .collect(),
                     memory: std::sync::Arc::default(),
                 },
                 // Tokens are renewed by what the configuration says, and only there.

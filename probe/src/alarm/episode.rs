@@ -117,13 +117,7 @@ impl Episode {
     }
 
     /// The steps that are due now, with their keys and what they tell; notes when the next one is.
-    pub(super) fn due(
-        &mut self,
-        list: &ActionList,
-        keys: &[String],
-        failures: u32,
-        now: Now,
-    ) -> Vec<(String, Why)> {
+    pub(super) fn due(&mut self, list: &ActionList, keys: &[String], failures: u32, now: Now) -> Vec<(String, Why)> {
         let mut due = Vec::new();
         let mut next = Next::Never;
         for (step, key) in list.steps.iter().zip(keys) {
@@ -279,9 +273,15 @@ mod tests {
         // Hours go by the clock on the wall, whoever sets it: at 00:05 it is set to 01:05, and at 00:30 back to 00:00.
         let actions = r#"{ command = ["a"], hours = "01:00-02:00" }"#;
         let hour = Micros::from_secs(3600);
-        assert_eq!(lines(&told_though_set(actions, 120, None, Some((5, hour)))), ["5: alarm a"]);
+        assert_eq!(
+            lines(&told_though_set(actions, 120, None, Some((5, hour)))),
+            ["5: alarm a"]
+        );
         let back = Micros::from_secs(-1800);
-        assert_eq!(lines(&told_though_set(actions, 120, None, Some((30, back)))), ["90: alarm a"]);
+        assert_eq!(
+            lines(&told_though_set(actions, 120, None, Some((30, back)))),
+            ["90: alarm a"]
+        );
     }
 
     #[test]

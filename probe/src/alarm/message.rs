@@ -9,7 +9,7 @@ use mailqos_core::{
 };
 use serde_json::{Value, json};
 
-use super::{Ended, Pending, State, Why, channel::ChannelId, own};
+use super::{Ended, Pending, State, Why, channel::ChannelId, own_names as own};
 
 /// Ten thousand alarms in a minute are one message that can still be read: so many are told in full.
 const MOST_TOLD: usize = 50;
@@ -479,7 +479,9 @@ fn subject(config: &Config, changes: &[Pending]) -> String {
             }
             let what = match only.why {
                 Why::Cleared if own.is_some() => own.map_or("", |(_, over)| over).to_owned(),
-                Why::Raised | Why::Escalated | Why::Reminder if own.is_some() => own.map_or("", |(what, _)| what).to_owned(),
+                Why::Raised | Why::Escalated | Why::Reminder if own.is_some() => {
+                    own.map_or("", |(what, _)| what).to_owned()
+                }
                 Why::Cleared => "mail is good again".to_owned(),
                 Why::Test => "a test of the action list; nothing has failed".to_owned(),
                 Why::Raised | Why::Escalated | Why::Reminder => {
@@ -521,7 +523,11 @@ fn body(config: &Config, changes: &[Pending]) -> String {
             line("\n----", " ");
         }
         let (sample, state) = (&pending.sample, &pending.state);
-        let heading = if pending.ended.is_some() { "ENDED" } else { pending.why.heading() };
+        let heading = if pending.ended.is_some() {
+            "ENDED"
+        } else {
+            pending.why.heading()
+        };
         line(heading, name_of(config, pending));
         line("", "");
         if let Some(monitor) = config.monitors.get(&pending.monitor) {
@@ -658,7 +664,7 @@ pub(super) mod tests {
     fn the_recorder_tells_of_samples_not_of_tests() {
         for why in [Why::Raised, Why::Cleared] {
             let mut change = pending(why);
-            change.monitor = super::own::RECORDER.parse().expect("a name");
+            change.monitor = super::own_names::RECORDER.parse().expect("a name");
             change.sample.monitor = change.monitor.clone();
             change.state.reason = Some("the probe can't keep its samples: no space left on device".into());
             let told = Telling::write(&config(), std::slice::from_ref(&change));

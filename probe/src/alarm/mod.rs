@@ -14,6 +14,7 @@ mod outbox;
 #[cfg(test)]
 mod outbox_tests;
 mod own;
+mod own_names;
 mod plan;
 mod replay;
 mod state;
@@ -169,7 +170,7 @@ impl Kept {
         let mut events = Vec::new();
         for (monitor, mut episode) in std::mem::take(&mut self.episodes) {
             let ended = match config.monitors.get(&monitor) {
-                _ if own::is_own(&monitor) => None,
+                _ if own_names::is_own(&monitor) => None,
                 None => Some(Ended::Removed),
                 Some(options) if !options.enabled => Some(Ended::Disabled),
                 Some(_) => None,
@@ -192,7 +193,7 @@ impl Kept {
             };
             self.end(episode, &end, plan, now);
         }
-        let is_there = |id: &MonitorId| own::is_own(id) || config.monitors.contains_key(id);
+        let is_there = |id: &MonitorId| own_names::is_own(id) || config.monitors.contains_key(id);
         self.states.retain(|id, _| is_there(id));
         self.simulations.retain(|id, _| is_there(id));
         for (id, state) in &mut self.states {
@@ -211,7 +212,8 @@ impl Kept {
     fn forget_names(&mut self, config: &Config, plan: &Plan) {
         let is_used = |name: &str| {
             let server = name.strip_prefix("e-mail through ");
-            server.is_some_and(|server| config.mail_servers.contains_key(server)) || plan.names().any(|known| known == name)
+            server.is_some_and(|server| config.mail_servers.contains_key(server))
+                || plan.names().any(|known| known == name)
         };
         let waits = |name: &str| self.outbox.iter().any(|pending| pending.step == name);
         self.channels.retain(|name, _| is_used(name) || waits(name));
@@ -227,7 +229,7 @@ impl Kept {
 
 /// The action list that tells of a monitor; of the probe's own troubles the default one does.
 fn list_of(config: &Config, monitor: &MonitorId) -> Option<Name> {
-    if own::is_own(monitor) {
+    if own_names::is_own(monitor) {
         let default = config.action_lists.get_key_value("default");
         return default.map(|(name, _)| name.clone());
     }
@@ -288,7 +290,10 @@ impl Alarms {
         let (plan, now) = (Arc::new(Plan::new(&config)), clock.now());
         for (id, origin) in &kept.origins {
             // The same channel, with what could not be written down, where the configuration still has it.
-            let way = plan.way(id).cloned().map_or_else(|| origin.way(&config).map(Arc::new), Ok);
+            let way = plan
+                .way(id)
+                .cloned()
+                .map_or_else(|| origin.way(&config).map(Arc::new), Ok);
             match way {
                 Ok(way) => drop(kept.ways.insert(id.clone(), way)),
                 Err(error) => tracing::error!("a channel of open alarms can't be used any more: {error}"),
@@ -422,7 +427,12 @@ impl Alarms {
         let mut guard = self.lock();
         let kept = &mut *guard;
         // A test that began before its monitor was removed or disabled raises nothing that nobody would ever end.
-        if !self.config().monitors.get(&monitor.id).is_some_and(|monitor| monitor.enabled) {
+        if !self
+            .config()
+            .monitors
+            .get(&monitor.id)
+            .is_some_and(|monitor| monitor.enabled)
+        {
             return None;
         }
         kept.changed = true;

@@ -58,7 +58,9 @@ pub(super) async fn work(alarms: Alarms) {
             let task = sending.spawn(send(config.clone(), channel.clone(), way, messages));
             busy.insert(task.id(), channel);
         }
-        let nap = next.map_or(LONGEST_NAP, |at| (at - alarms.clock.now().steady).to_std().min(LONGEST_NAP));
+        let nap = next.map_or(LONGEST_NAP, |at| {
+            (at - alarms.clock.now().steady).to_std().min(LONGEST_NAP)
+        });
         tokio::select! {
             () = alarms.wake.notified() => {}
             Some(ended) = sending.join_next_with_id(), if !sending.is_empty() => match ended {
@@ -182,7 +184,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        alarm::{Accepted, outbox::divide, own::RECORDER},
+        alarm::{Accepted, outbox::divide, own_names::RECORDER},
         maintenance::Maintenance,
         record::{Days, Recorder},
     };
@@ -236,7 +238,11 @@ mod tests {
         async fn begin() -> Self {
             let folder = tempfile::tempdir().expect("folder");
             let to = "[\"a@b.example\", \"c@d.example\", \"e@f.example\"]";
-            let config = config(folder.path(), 1, &format!("{{ email = {to}, mail_server = \"m\", at_failure = 100 }}"));
+            let config = config(
+                folder.path(),
+                1,
+                &format!("{{ email = {to}, mail_server = \"m\", at_failure = 100 }}"),
+            );
             let recorder = Recorder::open(&config).await.expect("open");
             let alarms = Alarms::open(config.clone(), recorder.clone(), Maintenance::open(config.clone())).await;
             all(&alarms, Outcome::Lost).await;

@@ -124,7 +124,12 @@ impl Kept {
     /// Takes up what was being sent when the probe, or the task that sent it, came to its end: it may have been received.
     pub(super) fn revive(&mut self, is_dead: impl Fn(&ChannelId) -> bool) {
         let unanswered = |pending: &Pending| pending.attempting && is_dead(&pending.channel);
-        let messages: Vec<Pending> = self.outbox.iter().filter(|pending| unanswered(pending)).cloned().collect();
+        let messages: Vec<Pending> = self
+            .outbox
+            .iter()
+            .filter(|pending| unanswered(pending))
+            .cloned()
+            .collect();
         let mut ended = HashMap::new();
         for message in messages.iter().filter(|message| message.why != Why::Cleared) {
             if !self.heard(message, Heard::Maybe) {
@@ -190,7 +195,10 @@ impl Kept {
         plan: &Plan,
         (waiting, now): (&mut HashSet<About>, Now),
     ) -> bool {
-        let list = episode.list.as_ref().and_then(|name| config.action_lists.get_key_value(name));
+        let list = episode
+            .list
+            .as_ref()
+            .and_then(|name| config.action_lists.get_key_value(name));
         let (Some((name, list)), Some(state)) = (list, self.states.get(monitor)) else {
             episode.next = Some(Next::Never);
             return false;
@@ -343,7 +351,11 @@ impl Kept {
         (plan, now): (&Plan, Now),
     ) {
         let steps = list.as_ref().map(|list| plan.steps(list)).unwrap_or_default();
-        let stays = |channel: &ChannelId| steps.iter().any(|step| step.channel == *channel && step.on != On::Recovery);
+        let stays = |channel: &ChannelId| {
+            steps
+                .iter()
+                .any(|step| step.channel == *channel && step.on != On::Recovery)
+        };
         let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut episode.contacts)
             .into_iter()
             .partition(|(channel, _)| stays(channel));
@@ -384,7 +396,9 @@ impl Kept {
                 earlier(pending.next_try);
                 continue;
             }
-            let span = spans.entry(pending.channel.clone()).or_insert((pending.queued, pending.queued));
+            let span = spans
+                .entry(pending.channel.clone())
+                .or_insert((pending.queued, pending.queued));
             *span = (span.0.min(pending.queued), span.1.max(pending.queued));
         }
         spans.retain(|channel, (first, last)| {
@@ -453,7 +467,9 @@ impl Kept {
                 && !pending.incident.ends_with(AND_OTHERS)
                 && contact(pending).is_some_and(|contact| contact.heard == Heard::No)
         };
-        let new: Vec<usize> = (0..self.outbox.len()).filter(|index| is_new(&self.outbox[*index])).collect();
+        let new: Vec<usize> = (0..self.outbox.len())
+            .filter(|index| is_new(&self.outbox[*index]))
+            .collect();
         if new.len() <= MOST_INCIDENTS {
             return;
         }
@@ -527,7 +543,9 @@ impl Kept {
     /// What tells of alarms that have ended is dropped, and so are their ends where nobody has heard of the alarm.
     pub(super) fn drop_what_is_over(&mut self) {
         let outbox = std::mem::take(&mut self.outbox);
-        let sending = outbox.iter().filter(|pending| pending.attempting && pending.why != Why::Cleared);
+        let sending = outbox
+            .iter()
+            .filter(|pending| pending.attempting && pending.why != Why::Cleared);
         let sending: HashSet<About> = sending.map(Pending::about).collect();
         self.outbox = outbox
             .into_iter()
@@ -550,7 +568,9 @@ impl Kept {
         let (mut events, mut ended) = (Vec::new(), HashMap::new());
         let mut rest = Vec::new();
         for mut pending in std::mem::take(&mut self.outbox) {
-            let answer = answers.get(pending.id.as_str()).filter(|_| pending.channel == report.channel);
+            let answer = answers
+                .get(pending.id.as_str())
+                .filter(|_| pending.channel == report.channel);
             let Some((message, tried)) = answer else {
                 rest.push(pending);
                 continue;
@@ -625,7 +645,8 @@ impl Settling<'_> {
         self.reach(kept);
         let pending = &self.pending;
         let episode = kept.episodes.get_mut(&pending.monitor);
-        if let Some(episode) = episode.filter(|episode| episode.raised_at == pending.alarm && pending.why != Why::Cleared)
+        if let Some(episode) =
+            episode.filter(|episode| episode.raised_at == pending.alarm && pending.why != Why::Cleared)
             && accepted.is_confirmed()
         {
             episode.notified_at.get_or_insert(self.now.wall);

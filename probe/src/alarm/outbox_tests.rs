@@ -45,7 +45,9 @@ fn config(lists: &str, of_monitor: impl Fn(usize) -> Option<&'static str>) -> (C
 }
 
 fn pagerduty(key: &str) -> String {
-    format!("{{ webhook = {{ kind = \"pagerduty\", key = {{ env = \"{key}\" }} }}, repeat = \"20m\", retry_for = \"10m\" }}")
+    format!(
+        "{{ webhook = {{ kind = \"pagerduty\", key = {{ env = \"{key}\" }} }}, repeat = \"20m\", retry_for = \"10m\" }}"
+    )
 }
 
 fn hook(path: &str) -> String {
@@ -72,7 +74,9 @@ static CONFIGS: LazyLock<Vec<(Config, Plan)>> = LazyLock::new(|| {
         config(&format!("{both}{other}"), |number| {
             Some(if number < 5 { "action_list = \"other\"" } else { "" })
         }),
-        config(&both, |number| Some(if number < 8 { "action_list = \"none\"" } else { "" })),
+        config(&both, |number| {
+            Some(if number < 8 { "action_list = \"none\"" } else { "" })
+        }),
     ]
 });
 
@@ -137,7 +141,9 @@ impl World {
             unanswered: HashSet::new(),
             open: BTreeMap::new(),
             recent: HashMap::new(),
-            runtime: tokio::runtime::Builder::new_current_thread().build().expect("a runtime"),
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .build()
+                .expect("a runtime"),
         }
     }
 
@@ -217,7 +223,9 @@ impl World {
             let manner = self.manners.get(&channel).copied().unwrap_or(Manner::Accepts);
             let counts = way.counts_incidents();
             if !survives || manner == Manner::Silent {
-                let unanswered = messages.iter().map(|message| (channel.clone(), message.monitor.clone(), message.alarm));
+                let unanswered = messages
+                    .iter()
+                    .map(|message| (channel.clone(), message.monitor.clone(), message.alarm));
                 self.unanswered.extend(unanswered);
             }
             let mut taken = Vec::new();
@@ -255,9 +263,9 @@ impl World {
         for message in group {
             if message.why == Why::Cleared {
                 // Who was never told of an alarm is not told of its end.
-                let told = got
-                    .iter()
-                    .any(|(why, monitor, alarm)| *why != Why::Cleared && *monitor == message.monitor && *alarm == message.alarm);
+                let told = got.iter().any(|(why, monitor, alarm)| {
+                    *why != Why::Cleared && *monitor == message.monitor && *alarm == message.alarm
+                });
                 let about = (channel.clone(), message.monitor.clone(), message.alarm);
                 let may_be = self.unanswered.contains(&about);
                 assert!(told || may_be, "a recovery without an alarm: {about:?}");
@@ -348,8 +356,14 @@ impl World {
                     "{monitor} is in alarm, and {} has not heard of it: {contact:?}",
                     step.name
                 );
-                let last = self.got[&step.channel].iter().rev().find(|(_, other, _)| other == monitor);
-                assert!(last.is_some_and(|(why, ..)| *why != Why::Cleared), "the last word is a recovery");
+                let last = self.got[&step.channel]
+                    .iter()
+                    .rev()
+                    .find(|(_, other, _)| other == monitor);
+                assert!(
+                    last.is_some_and(|(why, ..)| *why != Why::Cleared),
+                    "the last word is a recovery"
+                );
             }
         }
         for (channel, got) in &self.got {
@@ -357,18 +371,36 @@ impl World {
             for monitor in monitors {
                 let episode = self.kept.episodes.get(monitor);
                 let is_open = episode.is_some_and(|episode| episode.contacts.contains_key(channel));
-                let last = got.iter().rev().find(|(_, other, _)| other == monitor).expect("a message");
+                let last = got
+                    .iter()
+                    .rev()
+                    .find(|(_, other, _)| other == monitor)
+                    .expect("a message");
                 // Of an incident of several alarms only the last end is told.
                 let counts = self.open.contains_key(channel);
-                assert!(counts || is_open || last.0 == Why::Cleared, "{channel}: {monitor} was never closed");
+                assert!(
+                    counts || is_open || last.0 == Why::Cleared,
+                    "{channel}: {monitor} was never closed"
+                );
             }
         }
         for (channel, open) in &self.open {
-            let contacts = self.kept.episodes.values().filter_map(|episode| episode.contacts.get(channel));
+            let contacts = self
+                .kept
+                .episodes
+                .values()
+                .filter_map(|episode| episode.contacts.get(channel));
             let known: BTreeSet<String> = contacts.map(|contact| contact.incident.clone()).collect();
-            assert_eq!(*open, known, "the incidents that are open at {channel} are those of open alarms");
+            assert_eq!(
+                *open, known,
+                "the incidents that are open at {channel} are those of open alarms"
+            );
         }
-        let left = self.kept.outbox.iter().find(|message| message.why != Why::Reminder || message.tries > 0);
+        let left = self
+            .kept
+            .outbox
+            .iter()
+            .find(|message| message.why != Why::Reminder || message.tries > 0);
         assert!(left.is_none(), "{:?}", left.map(|message| &message.id));
     }
 }
@@ -435,7 +467,12 @@ fn an_alarm_that_may_have_been_heard_is_closed() {
         world.step(&step);
     }
     world.settle_down();
-    assert!(world.got.values().all(|got| got.last().is_some_and(|(why, ..)| *why == Why::Cleared)));
+    assert!(
+        world
+            .got
+            .values()
+            .all(|got| got.last().is_some_and(|(why, ..)| *why == Why::Cleared))
+    );
     assert!(world.open.values().all(BTreeSet::is_empty));
 }
 
@@ -451,7 +488,12 @@ fn an_alarm_outlives_the_time_for_which_it_is_tried() {
     assert!(world.got.is_empty());
     world.settle_down();
     world.look();
-    assert!(world.got.values().all(|got| got.iter().any(|(why, ..)| *why == Why::Raised)));
+    assert!(
+        world
+            .got
+            .values()
+            .all(|got| got.iter().any(|(why, ..)| *why == Why::Raised))
+    );
 }
 
 #[test]
@@ -487,9 +529,17 @@ fn an_open_alarm_is_closed_where_it_was_opened_after_any_reload() {
             world.step(&Step::Pass(5));
             // Long enough for an escalation that the new list has.
             world.step(&Step::Pass(400));
-            let open: Vec<&ChannelId> = world.open.iter().filter(|(_, open)| !open.is_empty()).map(|(id, _)| id).collect();
+            let open: Vec<&ChannelId> = world
+                .open
+                .iter()
+                .filter(|(_, open)| !open.is_empty())
+                .map(|(id, _)| id)
+                .collect();
             assert_eq!(open.len(), usize::from(opened_again), "{config} {monitor}");
-            assert!(!open.contains(&&first[0]), "it is closed at the key by which it was opened");
+            assert!(
+                !open.contains(&&first[0]),
+                "it is closed at the key by which it was opened"
+            );
             world.look();
             world.step(&Step::All(true));
             world.settle_down();
@@ -515,8 +565,12 @@ fn a_reload_that_changes_nothing_about_channels_tells_nobody_anything() {
 fn each_step_hears_what_it_asks_for() {
     let lists = list(
         "default",
-        &["{ command = [\"both\"] }", "{ command = [\"begin\"], on = \"alarm\" }", "{ command = [\"end\"], on = \"recovery\" }"]
-            .map(str::to_owned),
+        &[
+            "{ command = [\"both\"] }",
+            "{ command = [\"begin\"], on = \"alarm\" }",
+            "{ command = [\"end\"], on = \"recovery\" }",
+        ]
+        .map(str::to_owned),
     );
     let (config, plan) = config(&lists, |_| Some(""));
     let clock = Clock::manual(UtcMicros(1_800_000_000_000_000));
@@ -533,9 +587,20 @@ fn each_step_hears_what_it_asks_for() {
         let (ready, _) = kept.ready(&HashSet::new(), &mut HashMap::new(), clock.now().steady);
         for (channel, messages) in ready {
             heard.extend(messages.iter().map(|message| (message.step.clone(), message.why)));
-            let results = vec![(messages, super::outbox::Tried::Answered(Ok(Accepted::Confirmed(String::new()))))];
+            let results = vec![(
+                messages,
+                super::outbox::Tried::Answered(Ok(Accepted::Confirmed(String::new()))),
+            )];
             let channels = Vec::new();
-            kept.settle(Report { channel, results, channels }, false, clock.now());
+            kept.settle(
+                Report {
+                    channel,
+                    results,
+                    channels,
+                },
+                false,
+                clock.now(),
+            );
         }
     };
     hear(&mut kept);
@@ -549,7 +614,12 @@ fn each_step_hears_what_it_asks_for() {
     kept.end(episode, &end, &plan, clock.now());
     hear(&mut kept);
     heard.sort();
-    let expected = [("both", Why::Raised), ("both", Why::Cleared), ("begin", Why::Raised), ("end", Why::Cleared)];
+    let expected = [
+        ("both", Why::Raised),
+        ("both", Why::Cleared),
+        ("begin", Why::Raised),
+        ("end", Why::Cleared),
+    ];
     let mut expected = expected.map(|(name, why)| (format!("command {name}"), why)).to_vec();
     expected.sort();
     assert_eq!(heard, expected);
@@ -557,7 +627,9 @@ fn each_step_hears_what_it_asks_for() {
 
 #[test]
 fn what_is_about_one_monitor_stays_in_order_and_waits_for_what_came_before() {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
     let mut world = World::new();
     for step in [Step::Test(0, false), Step::Pass(5)] {
         world.step(&step);
@@ -568,9 +640,15 @@ fn what_is_about_one_monitor_stays_in_order_and_waits_for_what_came_before() {
     }
     world.work(true);
     let messages = world.kept.outbox.clone();
-    let pagerduty = messages.iter().find(|message| world.kept.counts_incidents(&message.channel)).expect("one");
+    let pagerduty = messages
+        .iter()
+        .find(|message| world.kept.counts_incidents(&message.channel))
+        .expect("one");
     let channel = pagerduty.channel.clone();
-    let messages: Vec<Pending> = messages.into_iter().filter(|message| message.channel == channel).collect();
+    let messages: Vec<Pending> = messages
+        .into_iter()
+        .filter(|message| message.channel == channel)
+        .collect();
     let whys: Vec<Why> = messages.iter().map(|message| message.why).collect();
     assert_eq!(whys, [Why::Cleared, Why::Raised, Why::Raised]);
     assert_eq!(divide(true, messages.clone()).len(), 3);
@@ -596,7 +674,11 @@ fn what_is_written_down_holds_no_secret_in_clear() {
                 { command = [\"x\"], environment = { TOKEN = \"Geheimnis\" } }, { email = [\"a@b.c\", \"d@e.f\"], mail_server = \"m\" }]\n";
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("mailqos.toml");
-    std::fs::write(&path, format!("site = \"here\"\nallow_plaintext_secrets = true\n{text}")).expect("write");
+    std::fs::write(
+        &path,
+        format!("site = \"here\"\nallow_plaintext_secrets = true\n{text}"),
+    )
+    .expect("write");
     let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
     let plan = Plan::new(&config);
     let steps = plan.steps(&"default".parse().expect("a name"));

@@ -8,12 +8,10 @@ use mailqos_core::{
     model::{Event, EventKind, Micros, MonitorId, Outcome, Sample},
 };
 
-use super::{Alarms, Episode, State, Why, list_of, message};
-
-/// What the alarm of the probe's own recording goes by.
-pub(super) const RECORDER: &str = "mailqos.recorder";
-/// What the alarm of a probe that can't test goes by.
-pub(super) const BLIND: &str = "mailqos.probe";
+use super::{
+    Alarms, Episode, State, Why, list_of, message,
+    own_names::{BLIND, RECORDER},
+};
 
 /// So many tests in a row that could not be made are no accident.
 const UNTESTED: u32 = 3;
@@ -21,35 +19,6 @@ const UNTESTED: u32 = 3;
 const BLIND_FOR: Micros = Micros::from_secs(20);
 /// So many monitors that can't be tested are named.
 const MOST_NAMED: usize = 5;
-
-/// Whether this is the name of an alarm about the probe itself.
-pub(super) fn is_own(monitor: &MonitorId) -> bool {
-    [RECORDER, BLIND].contains(&monitor.as_str())
-}
-
-/// What such an alarm is about, and what it is when it is over.
-pub(super) fn words(monitor: &MonitorId) -> Option<(&'static str, &'static str)> {
-    match monitor.as_str() {
-        RECORDER => Some(("samples can't be kept", "samples are kept again")),
-        BLIND => Some(("the probe can't test", "the probe tests again")),
-        _ => None,
-    }
-}
-
-/// What to look at when it rises.
-pub(super) fn remedy(monitor: &MonitorId) -> Option<&'static str> {
-    match monitor.as_str() {
-        RECORDER => Some(
-            "The folders `data` and `state` of the configuration: free space, permissions, the disk's health. Tests go on, and their \
-             samples are held in memory until they can be written.",
-        ),
-        BLIND => Some(
-            "The network of the probe (cable, address, route, DNS, firewall), and the secrets that it needs: `mailqos-probe test MONITOR` \
-             shows what hinders a test. Until it is mended, nobody would notice an outage.",
-        ),
-        _ => None,
-    }
-}
 
 impl Alarms {
     /// How the probe's own recording goes: an alarm rises when samples can't be kept, by the default action list, and clears when they
@@ -71,7 +40,12 @@ impl Alarms {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        let all = self.config().monitors.values().filter(|monitor| monitor.enabled).count();
+        let all = self
+            .config()
+            .monitors
+            .values()
+            .filter(|monitor| monitor.enabled)
+            .count();
         let problem = (!blind.is_empty()).then(|| {
             format!(
                 "{} of {all} monitors can't be tested, and nobody knows whether their mail is good: {}{more}",
@@ -86,10 +60,14 @@ impl Alarms {
     pub fn untested(&self) -> BTreeMap<MonitorId, String> {
         let (now, config) = (self.clock.now(), self.config());
         let kept = self.lock();
-        let blind = config.monitors.values().filter(|monitor| monitor.enabled).filter_map(|monitor| {
-            let why = untested(monitor, kept.states.get(&monitor.id)?, self.opened, now)?;
-            Some((monitor, why))
-        });
+        let blind = config
+            .monitors
+            .values()
+            .filter(|monitor| monitor.enabled)
+            .filter_map(|monitor| {
+                let why = untested(monitor, kept.states.get(&monitor.id)?, self.opened, now)?;
+                Some((monitor, why))
+            });
         blind
             .filter(|(monitor, _)| self.maintenance.open_for(&monitor.id, now.wall).is_none())
             .map(|(monitor, why)| (monitor.id.clone(), why))

@@ -244,7 +244,9 @@ impl State {
         let steady = began.and_then(|last| last.began).zip(self.failing_from);
         let lasted = match steady {
             Some((began, from)) => began - from,
-            None => self.failing_since.map_or(Micros::ZERO, |since| sample.started_at - since),
+            None => self
+                .failing_since
+                .map_or(Micros::ZERO, |since| sample.started_at - since),
         };
         lasted.max(Micros::ZERO)
     }
@@ -628,7 +630,9 @@ mod tests {
         let mut state = State::default();
         let outcome = |at: i64| if at % 2 == 0 { Outcome::Lost } else { Outcome::Ok };
         for at in 0..15 {
-            let change = state.step((&sample(outcome(at), at), Steady(at)), &rule, None, |_| "gate".parse().ok());
+            let change = state.step((&sample(outcome(at), at), Steady(at)), &rule, None, |_| {
+                "gate".parse().ok()
+            });
             assert_eq!(change, None);
         }
         assert!(state.flapping && state.held_by.is_some());
@@ -641,7 +645,10 @@ mod tests {
         let mut state = State::default();
         let gate = || "gate".parse().ok();
         for at in 0..5 {
-            assert_eq!(state.step((&sample(Outcome::Lost, at), Steady(at)), &rule, None, |_| gate()), None);
+            assert_eq!(
+                state.step((&sample(Outcome::Lost, at), Steady(at)), &rule, None, |_| gate()),
+                None
+            );
         }
         assert_eq!((state.status, state.held_by.clone()), (Status::Failed, gate()));
         assert_eq!(step(&mut state, &sample(Outcome::Lost, 6), &rule), Some(Change::Raised));

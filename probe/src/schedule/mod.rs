@@ -296,7 +296,11 @@ impl Scheduler {
         let now = self.clock.now();
         let next = self.queue.next();
         let nap = next.map_or(LONGEST_NAP, |start| (start - now.steady).to_std());
-        let most = if self.waiting.is_empty() { LONGEST_NAP } else { LOOK_THROUGH };
+        let most = if self.waiting.is_empty() {
+            LONGEST_NAP
+        } else {
+            LOOK_THROUGH
+        };
         nap.min(most)
     }
 

@@ -86,7 +86,9 @@ pub(super) fn following(config: &Config, monitor: &Monitor, due: Start, now: Now
     }
     let mut moment = slot::next(&config.site, monitor, now.wall);
     let interval = monitor.test_interval;
-    if apart(ahead(now), due.ahead) > Micros((interval.0 / 1000).max(50_000)) && moment - now.wall < Micros(interval.0 / 2) {
+    if apart(ahead(now), due.ahead) > Micros((interval.0 / 1000).max(50_000))
+        && moment - now.wall < Micros(interval.0 / 2)
+    {
         // By the new time its slot is just about to come: that would be two tests in a row.
         moment = slot::next(&config.site, monitor, moment);
     }
@@ -428,7 +430,11 @@ mod tests {
         scene.run(SPREAD.0 + SECOND);
         assert_eq!(scene.started.len(), before + 1);
         scene.run(10 * MINUTE);
-        assert!((before + 10..=before + 12).contains(&scene.started.len()), "{}", scene.started.len());
+        assert!(
+            (before + 10..=before + 12).contains(&scene.started.len()),
+            "{}",
+            scene.started.len()
+        );
         // A daily test whose moment was slept through is made up for, as anacron does.
         let mut daily = Scene::begin("schedule = \"30 2 * * *\"", MIDNIGHT + HOUR);
         daily.clock.advance(Micros(8 * HOUR));

@@ -285,7 +285,13 @@ fn troubles(text: &mut String, live: &Live) {
         let _ = writeln!(text, "{name}{{channel=\"{}\"}} {}", escaped(channel), state.failures);
     }
     let name = "mailqos_untested_monitors";
-    family(text, name, "gauge", "", "Monitors that the probe could not test for a while.");
+    family(
+        text,
+        name,
+        "gauge",
+        "",
+        "Monitors that the probe could not test for a while.",
+    );
     let _ = writeln!(text, "{name} {}", live.alarms.untested().len());
     let health = live.recorder.health();
     family(

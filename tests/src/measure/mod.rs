@@ -139,8 +139,16 @@ impl fmt::Display for Toll {
         line("alarms raised", self.alarms.to_string(), steps)?;
         line("alarms told", self.alarms_told.to_string(), of(self.alarms, "raised"))?;
         let told = of(self.alarms_told, "told");
-        line("alarms told after their recovery", self.alarms_disordered.to_string(), told.clone())?;
-        line("alarms not closed where opened", self.alarms_left_open.to_string(), told)?;
+        line(
+            "alarms told after their recovery",
+            self.alarms_disordered.to_string(),
+            told.clone(),
+        )?;
+        line(
+            "alarms not closed where opened",
+            self.alarms_left_open.to_string(),
+            told,
+        )?;
         let reports = of(self.reports, "due deliveries");
         line("reports lost", self.reports_lost.to_string(), reports.clone())?;
         line("reports doubled", self.reports_doubled.to_string(), reports)?;

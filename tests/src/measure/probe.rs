@@ -324,10 +324,16 @@ fn found(folder: &std::path::Path, name: &str) -> Option<PathBuf> {
 
 /// Counts what became of alarms: each is told in order, and closed where it was opened.
 fn count_alarms(toll: &mut Toll, lake: &std::path::Path, state: &std::path::Path, hooks: &Hooks) {
-    let days = std::fs::read_dir(lake.join("events/site=measure")).into_iter().flatten().flatten();
+    let days = std::fs::read_dir(lake.join("events/site=measure"))
+        .into_iter()
+        .flatten()
+        .flatten();
     for day in days {
         let events = read_day::<Event>(&day.path().join("events.parquet")).unwrap_or_default();
-        toll.alarms += events.iter().filter(|event| event.kind == EventKind::AlarmRaised).count() as u64;
+        toll.alarms += events
+            .iter()
+            .filter(|event| event.kind == EventKind::AlarmRaised)
+            .count() as u64;
     }
     // Whether somebody knows of an alarm of a monitor. What comes twice, since its answer was lost, changes nothing.
     let mut open: BTreeMap<String, bool> = BTreeMap::new();
@@ -353,9 +359,13 @@ fn count_alarms(toll: &mut Toll, lake: &std::path::Path, state: &std::path::Path
     let kept: Value = serde_json::from_slice(&std::fs::read(state).unwrap_or_default()).unwrap_or_default();
     let waits = |monitor: &str| {
         let outbox = kept["outbox"].as_array().into_iter().flatten();
-        outbox.filter(|message| message["why"] == "cleared").any(|message| message["monitor"] == monitor)
+        outbox
+            .filter(|message| message["why"] == "cleared")
+            .any(|message| message["monitor"] == monitor)
     };
-    let left = open.iter().filter(|(monitor, open)| **open && kept["episodes"].get(monitor.as_str()).is_none() && !waits(monitor));
+    let left = open
+        .iter()
+        .filter(|(monitor, open)| **open && kept["episodes"].get(monitor.as_str()).is_none() && !waits(monitor));
     toll.alarms_left_open = left.count() as u64;
 }
 

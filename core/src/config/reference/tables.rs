@@ -797,7 +797,12 @@ const ACTION: &[Key] = &[
         "Again after this time, while the alarm lasts and nobody has acknowledged it.",
     )
     .otherwise("once"),
-    Key::new("retry_for", DURATION, "How long a message is tried. An alarm that is still open is tried on after that.").default("\"1d\""),
+    Key::new(
+        "retry_for",
+        DURATION,
+        "How long a message is tried. An alarm that is still open is tried on after that.",
+    )
+    .default("\"1d\""),
     Key::new("hours", Takes::of::<Vec<Span>>(), "Only at these times of day.").otherwise("at any"),
     Key::new("weekdays", Takes::of::<Vec<Days>>(), "Only on these days of the week.").otherwise("on all"),
     Key::new("timezone", ZONE, "The zone of these.").otherwise("that of the file"),

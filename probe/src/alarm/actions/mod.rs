@@ -141,9 +141,9 @@ pub(crate) async fn carry_out(way: &Way, telling: &Telling, only: &[String]) -> 
                 let ran = command::run(words, environment, telling).await;
                 ran.map(Accepted::Confirmed).map_err(Refused::from)
             }
-            Action::Syslog { to, facility } => {
-                syslog::send(to, *facility, telling, deadline).await.map_err(Refused::from)
-            }
+            Action::Syslog { to, facility } => syslog::send(to, *facility, telling, deadline)
+                .await
+                .map_err(Refused::from),
             Action::Email { .. } => Err("is sent otherwise".to_owned().into()),
         }
     };

@@ -328,7 +328,10 @@ mod tests {
         let telling = Telling::write(&crate::alarm::message::tests::config(), &[pending(Why::Raised)]);
         let (sent, _stream) = tokio::join!(send(&hook, &telling, Duration::from_secs(60)), server);
         let error = sent.expect_err("refused");
-        assert!(error.text.contains("x-from: lyon") && !error.text.contains("hunter2"), "{error}");
+        assert!(
+            error.text.contains("x-from: lyon") && !error.text.contains("hunter2"),
+            "{error}"
+        );
     }
 
     #[test]
