@@ -17,6 +17,7 @@ mod own;
 mod own_names;
 mod plan;
 mod replay;
+mod settling;
 mod state;
 
 use std::{
@@ -68,6 +69,9 @@ pub(crate) enum Why {
     /// An action list is tried out.
     Test,
 }
+
+/// What a message is about: an alarm, and the channel that tells of it.
+type About = (MonitorId, UtcMicros, ChannelId);
 
 /// A message that is to be sent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,0 +1,191 @@
+//! What becomes of one message when its channel has answered: it is told, or it is tried again, or it is given up.
+
+use std::collections::HashMap;
+
+use mailqos_core::{
+    clock::Now,
+    model::{Event, EventKind, Micros, Name, UtcMicros},
+};
+
+use super::{
+    About, Accepted, Kept, Pending, Refused, Why,
+    episode::{Contact, Heard},
+};
+
+/// The longest pause between two tries.
+const LONGEST_PAUSE: Micros = Micros::from_secs(600);
+/// An incident that was opened is closed; no longer than this is it tried, however.
+const CLOSED_WITHIN: Micros = Micros::from_secs(30 * 86_400);
+/// Whoever has heard of an alarm hears of its end, if that is not much older than this.
+const ENDED_WITHIN: Micros = Micros::from_secs(86_400);
+
+/// One message whose try is being settled.
+pub(super) struct Settling<'all> {
+    pub(super) pending: Pending,
+    pub(super) counts_incidents: bool,
+    pub(super) now: Now,
+    pub(super) events: &'all mut Vec<Event>,
+    /// Alarms that have ended meanwhile, and have been heard of.
+    pub(super) ended: &'all mut HashMap<About, String>,
+}
+
+impl Settling<'_> {
+    fn event(&mut self, kind: EventKind, text: String) {
+        let event = event_of(&self.pending, self.now.wall, kind, text);
+        self.events.push(event);
+    }
+
+    fn heard(&mut self, kept: &mut Kept, heard: Heard) {
+        let pending = &self.pending;
+        if pending.why != Why::Cleared && !kept.heard(pending, heard) {
+            self.ended.insert(pending.about(), pending.incident.clone());
+        }
+    }
+
+    /// It was not offered. It waits as long as one that was refused for the first time.
+    pub(super) fn hold_back(&mut self) -> bool {
+        self.pending.next_try = self.now.steady + pause(self.pending.tries.max(1));
+        true
+    }
+
+    /// The channel has taken it; tells whether there is something left to do.
+    pub(super) fn accepted(&mut self, kept: &mut Kept, accepted: &Accepted) -> bool {
+        let words = accepted.words();
+        self.heard(kept, Heard::Yes);
+        self.reach(kept);
+        let pending = &self.pending;
+        let episode = kept.episodes.get_mut(&pending.monitor);
+        if let Some(episode) =
+            episode.filter(|episode| episode.raised_at == pending.alarm && pending.why != Why::Cleared)
+            && accepted.is_confirmed()
+        {
+            episode.notified_at.get_or_insert(self.now.wall);
+        }
+        let step = pending.step.clone();
+        if pending.why == Why::Escalated && pending.left.is_empty() {
+            self.event(EventKind::AlarmEscalated, format!("told also: {step}"));
+        }
+        let pending = &self.pending;
+        let list = pending.list.as_ref().map_or("none", Name::as_ref);
+        let text = format!("{} told by action list {list}: {words}", pending.why.as_str());
+        let detail = serde_json::json!({
+            "list": list,
+            "why": pending.why.as_str(),
+            "confirmed": accepted.is_confirmed(),
+            "created": pending.created.max(pending.alarm).0,
+        });
+        let sent = event_of(pending, self.now.wall, EventKind::NotificationSent, text);
+        self.events.push(Event {
+            detail: Some(detail.to_string()),
+            ..sent
+        });
+        let Accepted::Partly { left, gone, .. } = accepted else {
+            return false;
+        };
+        if !gone.is_empty() {
+            let text = format!("given up for {}: {words}", gone.join(", "));
+            self.event(EventKind::NotificationFailed, text);
+        }
+        self.miss(kept, left.iter().chain(gone));
+        if left.is_empty() {
+            return false;
+        }
+        self.pending.left.clone_from(left);
+        let stays = self.put_off(kept);
+        if !stays {
+            let text = format!("given up for {}: {words}", left.join(", "));
+            self.event(EventKind::NotificationFailed, text);
+        }
+        stays
+    }
+
+    /// The channel has not taken it; tells whether it is tried again.
+    pub(super) fn refused(&mut self, kept: &mut Kept, refused: &Refused) -> bool {
+        if refused.maybe {
+            self.pending.maybe = true;
+            self.heard(kept, Heard::Maybe);
+        }
+        if let Some(left) = &refused.left {
+            let lost: Vec<String> = match self.pending.left.is_empty() {
+                true => Vec::new(),
+                false => self.pending.left.extract_if(.., |who| !left.contains(who)).collect(),
+            };
+            if !lost.is_empty() {
+                self.event(
+                    EventKind::NotificationFailed,
+                    format!("given up for {}: {refused}", lost.join(", ")),
+                );
+            }
+            if left.is_empty() {
+                return false;
+            }
+            self.pending.left.clone_from(left);
+        }
+        let first = self.pending.tries == 0;
+        let was_overdue = self.pending.overdue;
+        let stays = !refused.lost && self.put_off(kept);
+        let overdue = self.pending.overdue && !was_overdue;
+        let prefix = match (stays, overdue) {
+            (false, _) => "given up: ",
+            (true, true) => "not accepted in time, and tried on as long as it matters: ",
+            _ => "",
+        };
+        if first || !stays || overdue {
+            self.event(EventKind::NotificationFailed, format!("{prefix}{refused}"));
+        }
+        stays
+    }
+
+    /// What the channel knows of the alarm that the message is about.
+    fn contact<'kept>(&self, kept: &'kept mut Kept) -> Option<&'kept mut Contact> {
+        let episode = kept.episodes.get_mut(&self.pending.monitor)?;
+        let is_its = episode.raised_at == self.pending.alarm && self.pending.why != Why::Cleared;
+        episode.contacts.get_mut(&self.pending.channel).filter(|_| is_its)
+    }
+
+    /// All to whom the message went have got it, as far as is known by now.
+    fn reach(&self, kept: &mut Kept) {
+        let left = &self.pending.left;
+        if let Some(contact) = self.contact(kept) {
+            contact.missed.retain(|who| !left.is_empty() && !left.contains(who));
+        }
+    }
+
+    /// These recipients have not got the alarm: they need not be told of its end.
+    fn miss<'who>(&self, kept: &mut Kept, who: impl Iterator<Item = &'who String>) {
+        if let Some(contact) = self.contact(kept) {
+            contact.missed.extend(who.cloned());
+        }
+    }
+
+    /// Puts the message off; tells whether it is tried again. An alarm is, as long as it is open; its end is until it was tried for
+    /// long enough, and where it closes an incident, even longer.
+    fn put_off(&mut self, kept: &Kept) -> bool {
+        let pending = &mut self.pending;
+        pending.tries = pending.tries.saturating_add(1);
+        pending.next_try = self.now.steady + pause(pending.tries);
+        let age = pending.next_try - pending.queued;
+        pending.overdue |= age > pending.retry_for;
+        match pending.why {
+            Why::Cleared if self.counts_incidents => age <= pending.retry_for.max(CLOSED_WITHIN),
+            Why::Cleared => age <= pending.retry_for.max(ENDED_WITHIN),
+            _ => kept.is_open(pending),
+        }
+    }
+}
+
+/// 5 s, 10 s, 20 s … 10 min.
+fn pause(tries: u32) -> Micros {
+    Micros::from_secs(5i64 << tries.min(8).saturating_sub(1)).min(LONGEST_PAUSE)
+}
+
+/// An event about a message. It is never earlier than the alarm that it is about, even if the clock has been set back since: whoever
+/// reads the log in its order would take it for one about an earlier alarm.
+fn event_of(pending: &Pending, at: UtcMicros, kind: EventKind, text: String) -> Event {
+    let at = at.max(pending.alarm + Micros(1));
+    let mut event = Event::new(Some(pending.monitor.clone()), at, kind).text(text);
+    event.actor = Some(pending.step.clone());
+    let created = pending.created.max(pending.alarm);
+    event.detail = Some(serde_json::json!({ "created": created.0 }).to_string());
+    event
+}
