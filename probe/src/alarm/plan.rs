@@ -109,7 +109,11 @@ impl Plan {
 pub(super) fn recipients_without(way: Option<&Way>, missed: &[String]) -> Option<Vec<String>> {
     match way.map(|way| &way.action) {
         Some(Action::Email { to, .. }) if !missed.is_empty() => {
-            let reached: Vec<String> = to.iter().map(|person| person.address.clone()).filter(|who| !missed.contains(who)).collect();
+            let reached: Vec<String> = to
+                .iter()
+                .map(|person| person.address.clone())
+                .filter(|who| !missed.contains(who))
+                .collect();
             (!reached.is_empty()).then_some(reached)
         }
         _ => Some(Vec::new()),
