@@ -664,7 +664,7 @@ pub(super) mod tests {
     fn the_recorder_tells_of_samples_not_of_tests() {
         for why in [Why::Raised, Why::Cleared] {
             let mut change = pending(why);
-            change.monitor = super::own_names::RECORDER.parse().expect("a name");
+            change.monitor = own::RECORDER.parse().expect("a name");
             change.sample.monitor = change.monitor.clone();
             change.state.reason = Some("the probe can't keep its samples: no space left on device".into());
             let told = Telling::write(&config(), std::slice::from_ref(&change));
