@@ -453,7 +453,6 @@ async fn resumed(probe: &Probe, config: &Arc<Config>) -> Sample {
         boot: None,
         nonce: token.nonce,
         sent_at,
-        noted: None,
         horizon_at: sent_at + Micros::from_secs(10),
         sample,
     };
