@@ -301,7 +301,7 @@ mod tests {
         let step = &config.action_lists["default"].steps[0];
         let mut telling = Telling::test(&config, Why::Test);
         telling.subject = format!("Störung\r\nBcc: x@example.net {}", "Überlastung ".repeat(40));
-        let outcome = carry_out(&config, step, &telling, &[]).await;
+        let outcome = carry_out(&Way::of(&config, step), &telling, &[]).await;
         assert!(matches!(outcome.result, Ok(Accepted::Confirmed(_))), "{outcome:?}");
         let mails = server.accepted();
         let mut all: Vec<&String> = mails.iter().flat_map(|mail| &mail.to).collect();
