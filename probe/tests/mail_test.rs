@@ -373,7 +373,7 @@ async fn a_mailbox_of_20_000_foreign_mails_is_neither_read_through_nor_touched()
 }
 
 #[tokio::test]
-async fn a_mail_is_known_by_its_token_wherever_it_survives() {
+async fn a_mail_is_known_by_what_survives_in_its_header() {
     for mishaps in [
         vec![Mishap::TagSubject("[SPAM?] ".into()), Mishap::ReplaceMessageId],
         vec![
@@ -388,7 +388,6 @@ async fn a_mail_is_known_by_its_token_wherever_it_survives() {
             Mishap::ReplaceSubject("changed".into()),
             Mishap::ReplaceBody("gone".into()),
         ],
-        vec![Mishap::Attach],
     ] {
         let probe = Probe::new(Options::default()).await;
         for mishap in &mishaps {
@@ -397,6 +396,34 @@ async fn a_mail_is_known_by_its_token_wherever_it_survives() {
         let sample = probe.run().await;
         assert_eq!(sample.outcome, Outcome::Ok, "{mishaps:?}: {sample:?}");
         assert_eq!(probe.ours(), 0, "{mishaps:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_in_the_content_alone_makes_no_mail_of_ours() {
+    for (imap, mishaps) in [
+        (false, vec![Mishap::Attach]),
+        (true, vec![Mishap::Attach]),
+        (
+            true,
+            vec![
+                Mishap::StripField("X-MailQoS-Token".into()),
+                Mishap::ReplaceSubject("changed".into()),
+                Mishap::ReplaceMessageId,
+            ],
+        ),
+    ] {
+        let probe = Probe::over(imap, Options::default()).await;
+        for mishap in &mishaps {
+            probe.server.befall(None, mishap.clone(), When::Always);
+        }
+        let sample = probe.run_with(&[("\"3s\"", "\"400ms\"")]).await.sample;
+        assert_eq!(
+            (sample.outcome, sample.stage),
+            (Outcome::Lost, None),
+            "{mishaps:?}: {sample:?}"
+        );
+        assert_eq!(probe.ours(), 1, "it is left alone: {mishaps:?}");
     }
 }
 
@@ -1025,7 +1052,7 @@ async fn what_the_receiving_system_thought_of_the_mail_is_kept() {
 }
 
 #[tokio::test]
-async fn over_imap_a_mail_is_known_by_its_token_wherever_it_survives() {
+async fn over_imap_a_mail_is_known_by_what_survives_in_its_header() {
     for mishaps in [
         vec![
             Mishap::StripField("X-MailQoS-Token".into()),
@@ -1035,7 +1062,6 @@ async fn over_imap_a_mail_is_known_by_its_token_wherever_it_survives() {
             Mishap::ReplaceSubject("changed".into()),
             Mishap::ReplaceBody("gone".into()),
         ],
-        vec![Mishap::Attach],
         vec![Mishap::Duplicate],
     ] {
         let probe = Probe::over_imap(Options::default()).await;

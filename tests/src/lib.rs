@@ -15,6 +15,7 @@ pub mod lake;
 pub mod mail_couriers;
 #[cfg(unix)]
 pub mod measure;
+pub mod notifications;
 pub mod process;
 pub mod proxy;
 pub mod real;

@@ -11,7 +11,7 @@ use mailqos_core::{
 use tokio::runtime::Runtime;
 
 use super::{
-    bounce,
+    classify::{self, Classification, Known},
     pickup::{self, Door, Found, Judge, Memory, Verdict, Whereabouts},
     received,
     token::{SigningKey, Token},
@@ -60,11 +60,17 @@ struct Seeds {
     verdict: Verdict,
 }
 
-impl Judge for Seeds {
+impl Known for Seeds {
     fn key(&self) -> &SigningKey {
         &self.key
     }
 
+    fn sender(&self, _: &Token) -> Option<String> {
+        Some("probe@example.com".to_owned())
+    }
+}
+
+impl Judge for Seeds {
     fn verdict(&self, _: &Token) -> Verdict {
         self.verdict
     }
@@ -199,17 +205,28 @@ pub fn authentication_results(mail: &[u8]) {
     assert!(verdicts.score.is_none_or(f64::is_finite));
 }
 
-/// A mail that may be a delivery status notification.
+/// A mail that may be a notification about one of ours.
 pub fn bounce(mail: &[u8]) {
-    if let Some(bounce::Notice::Failed {
-        status: Some(status), ..
-    }) = bounce::read(mail)
-    {
+    let judge = Seeds {
+        key: key(),
+        verdict: Verdict::Take,
+    };
+    let classification = classify::classify(&judge, mail);
+    if let Some(token) = classification.token() {
+        assert_eq!(*token, seeded(), "nothing is about us that was not signed");
+    }
+    if let Classification::Notification(_, report) = &classification {
         assert!(
-            status.len() <= 11 && status.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'),
-            "{status:?}"
+            report.status.as_ref().is_none_or(
+                |status| status.len() <= 11 && status.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+            ),
+            "{report:?}"
         );
     }
+    // Deeper down, a message about our mail never becomes the mail.
+    let head = b"From: Anna <anna@example.com>\r\nSubject: look\r\n\r\n";
+    let quoted = classify::classify(&judge, &[head, mail].concat());
+    assert!(!matches!(quoted, Classification::TestMail(_)), "{quoted:?}");
 }
 
 #[cfg(test)]

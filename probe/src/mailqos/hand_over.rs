@@ -102,7 +102,7 @@ impl Tester {
             sent_at: UtcMicros::now(),
             nonce,
         };
-        let expected = self.registry.expect(nonce, &self.mailbox(options), options);
+        let expected = self.registry.expect(token.clone(), &self.mailbox(options), options);
         let draft = message::Draft::new(options).map_err(|error| own(format!("no random numbers: {error}")))?;
         sample.message_bytes = i32::try_from(draft.write(&self.key, &token).len()).ok();
         let began = Moment::now();
@@ -129,7 +129,7 @@ impl Tester {
                             Moment::now() - began
                         });
                     }
-                    expected.sent(&sample.monitor, sent.moment, options);
+                    expected.sent(&sample.monitor, (sent.moment, sent.at), options);
                     return Ok((sent, expected));
                 }
                 Err(error) => error,

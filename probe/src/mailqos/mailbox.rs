@@ -22,12 +22,13 @@ use tokio::{
 };
 
 use super::{
-    bounce,
+    classify::{Known, Report},
     evidence::Moment,
     expectation::Limits,
     learnt::Learnt,
     pickup::{
-        self, Attention, Door, Found, Judge, Look, Memory, PickupError, PickupPhases, Verdict, Visit, Whereabouts,
+        self, Attention, Door, Finding, Found, Judge, Look, Memory, PickupError, PickupPhases, Verdict, Visit,
+        Whereabouts,
     },
     token::{SigningKey, Token},
 };
@@ -213,8 +214,11 @@ pub(super) struct Progress {
     pub(super) last: Option<LastVisit>,
     /// When the last of them began that ended without an error.
     pub(super) looked_at: Option<Moment>,
+    /// The mail itself.
     pub(super) found: Option<Found>,
-    /// The visit that found it.
+    /// What a notification says of it: of several, one of a failure.
+    pub(super) notified: Option<Report>,
+    /// The visit that found what settles the test.
     pub(super) found_by: Option<LastVisit>,
     pub(super) duplicates: i32,
     /// What was said in the last visits.
@@ -236,18 +240,38 @@ impl Progress {
         }
         self.last = Some(visit.clone());
         for found in finds {
+            if let Finding::Notification(report) = found.finding {
+                self.note_notification(report, visit);
+                continue;
+            }
             match &mut self.found {
-                // A notification of a failure is no copy of the mail: it does not count beside the mail, and gives way to it.
-                Some(known) if known.receive.is_some() && bounce::read(&found.mail).is_some() => {
-                    tracing::debug!(monitor = %found.token.monitor, "a notification beside the mail");
-                }
-                Some(known) if known.receive.is_some() && bounce::read(&known.mail).is_none() => self.duplicates += 1,
+                Some(known) if known.receive.is_some() => self.duplicates += 1,
                 known => {
                     *known = Some(found);
                     self.found_by = Some(visit.clone());
                 }
             }
         }
+    }
+
+    /// Notes what is said of the mail. It is no copy of the mail: it does not count beside it, and gives way to it.
+    fn note_notification(&mut self, report: Report, visit: &LastVisit) {
+        if self.failure().is_some() {
+            return;
+        }
+        if report.is_failure() && self.found.is_none() {
+            self.found_by = Some(visit.clone());
+        }
+        if report.is_failure() || self.notified.is_none() {
+            self.notified = Some(report);
+        }
+    }
+
+    /// What says that the mail will not be delivered, while there is no mail.
+    pub(super) fn failure(&self) -> Option<&Report> {
+        self.notified
+            .as_ref()
+            .filter(|report| report.is_failure() && self.found.is_none())
     }
 
     /// What was said in the last visits.
@@ -262,13 +286,18 @@ impl Progress {
         self.last.as_ref().is_some_and(|visit| visit.began >= moment)
     }
 
-    /// Found, and read to its end.
+    /// Found and read to its end, or known to have failed.
     pub(super) fn is_complete(&self) -> bool {
-        self.found.as_ref().is_some_and(|found| found.receive.is_some())
+        match &self.found {
+            Some(found) => found.receive.is_some(),
+            None => self.failure().is_some(),
+        }
     }
 }
 
 struct Waiting {
+    /// What the mail's token is.
+    token: Token,
     mailbox: MailboxId,
     /// The mailbox is to be watched meanwhile.
     watched: bool,
@@ -309,12 +338,21 @@ impl Key {
     }
 }
 
+/// What is known of a monitor's mails.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Habit {
+    /// How long one is waited for.
+    pub(super) horizon: Micros,
+    /// From which address they are sent.
+    pub(super) from: String,
+}
+
 /// All tests of this process whose mails are on their way.
 pub(super) struct Registry {
     key: SigningKey,
     site: SiteName,
-    /// How long each monitor waits for a mail.
-    horizons: Mutex<HashMap<MonitorId, Micros>>,
+    /// What is known of each monitor's mails.
+    habits: Mutex<HashMap<MonitorId, Habit>>,
     waiting: Mutex<HashMap<[u8; 8], Waiting>>,
     /// The largest size that a mail has been asked to have.
     largest: AtomicU64,
@@ -348,11 +386,11 @@ fn is_watched(options: &MailQos) -> bool {
 }
 
 impl Registry {
-    pub(super) fn new(key: SigningKey, site: SiteName, horizons: HashMap<MonitorId, Micros>) -> Self {
+    pub(super) fn new(key: SigningKey, site: SiteName, habits: HashMap<MonitorId, Habit>) -> Self {
         Self {
             key,
             site,
-            horizons: Mutex::new(horizons),
+            habits: Mutex::new(habits),
             waiting: Mutex::default(),
             largest: AtomicU64::new(0),
             settled: Mutex::default(),
@@ -363,18 +401,20 @@ impl Registry {
     }
 
     /// Goes over to other monitors.
-    pub(super) fn reload(&self, horizons: HashMap<MonitorId, Micros>) {
-        *lock(&self.horizons) = horizons;
+    pub(super) fn reload(&self, habits: HashMap<MonitorId, Habit>) {
+        *lock(&self.habits) = habits;
     }
 
     /// Expects a mail; nobody looks for it before [`Registry::sent`].
-    pub(super) fn expect(self: &Arc<Self>, nonce: [u8; 8], mailbox: &Arc<Mailbox>, options: &MailQos) -> Expected {
+    pub(super) fn expect(self: &Arc<Self>, token: Token, mailbox: &Arc<Mailbox>, options: &MailQos) -> Expected {
+        let nonce = token.nonce;
         let (progress, watch) = watch::channel(Progress::default());
         self.largest
             .fetch_max(options.message.size.unwrap_or_default(), Ordering::Relaxed);
         lock(&self.waiting).insert(
             nonce,
             Waiting {
+                token,
                 mailbox: mailbox.id,
                 watched: is_watched(options),
                 plan: None,
@@ -486,19 +526,14 @@ impl Registry {
         let mut waiting = lock(&self.waiting);
         let mut finds: HashMap<[u8; 8], Vec<Found>> = HashMap::new();
         for found in visit.found {
-            // A notification of a delay names our mail, but is not it.
-            let notice = bounce::read(&found.mail);
-            if notice == Some(bounce::Notice::Other) {
-                continue;
-            }
             tracing::debug!(monitor = %found.token.monitor, folder = ?found.folder, landed = ?found.landed, "found");
             let nonce = found.token.nonce;
             if waiting.contains_key(&nonce) {
                 finds.entry(nonce).or_default().push(found);
                 continue;
             }
-            // Nor is one of a failure, once its test is settled: there are no two mails then.
-            if notice.is_some() {
+            // Once its test is settled, a notification says nothing new: there are no two mails.
+            if !found.finding.is_mail() {
                 continue;
             }
             let mut settled = lock(&self.settled);
@@ -533,11 +568,24 @@ impl Registry {
     }
 }
 
-impl Judge for Registry {
+impl Known for Registry {
     fn key(&self) -> &SigningKey {
         &self.key
     }
 
+    fn awaited(&self, nonce: [u8; 8]) -> Option<Token> {
+        lock(&self.waiting).get(&nonce).map(|waiting| waiting.token.clone())
+    }
+
+    fn sender(&self, token: &Token) -> Option<String> {
+        if token.site != self.site {
+            return None;
+        }
+        lock(&self.habits).get(&token.monitor).map(|habit| habit.from.clone())
+    }
+}
+
+impl Judge for Registry {
     fn verdict(&self, token: &Token) -> Verdict {
         if lock(&self.waiting).contains_key(&token.nonce) {
             return Verdict::Take;
@@ -546,7 +594,7 @@ impl Judge for Registry {
             return Verdict::Clear;
         }
         let age = UtcMicros::now() - token.sent_at;
-        let patience = match lock(&self.horizons).get(&token.monitor).copied() {
+        let patience = match lock(&self.habits).get(&token.monitor).map(|habit| habit.horizon) {
             Some(horizon) if token.site == self.site => horizon + CLEAR_AFTER,
             _ => CLEAR_FOREIGN_SITE_AFTER,
         };
@@ -569,8 +617,8 @@ pub(super) struct Expected {
 }
 
 impl Expected {
-    /// The mail is on its way: from now on it is looked for.
-    pub(super) fn sent(&self, monitor: &MonitorId, sent: Moment, options: &MailQos) {
+    /// The mail is on its way since this moment, stamped with this time: from now on it is looked for.
+    pub(super) fn sent(&self, monitor: &MonitorId, (sent, at): (Moment, UtcMicros), options: &MailQos) {
         let mut plan = Plan::new(sent, options);
         if is_watched(options) && self.mailbox.is_watching.load(Ordering::Relaxed) {
             plan = plan.watched();
@@ -583,6 +631,7 @@ impl Expected {
         }
         if let Some(waiting) = lock(&self.registry.waiting).get_mut(&self.nonce) {
             waiting.plan = Some(plan);
+            waiting.token.sent_at = at;
         }
         self.mailbox.changed();
     }
@@ -872,6 +921,7 @@ mod tests {
                 sent_at: UtcMicros(0),
                 nonce,
             },
+            finding: Finding::Mail,
             not_shown: None,
             shown: Moment::of_micros(5),
             receive: Some(Micros(1)),
@@ -914,6 +964,7 @@ mod tests {
             by_visits: true,
         };
         let waiting = Waiting {
+            token: found([1; 8]).token,
             mailbox: since,
             watched: true,
             plan: Some(plan.clone()),
@@ -977,10 +1028,11 @@ mod tests {
     #[test]
     fn what_another_process_may_wait_for_is_left_alone() {
         let registry = registry();
-        registry.reload(HashMap::from([(
-            "mail-hq".parse().expect("an id"),
-            Micros::from_secs(24 * 3600),
-        )]));
+        let habit = Habit {
+            horizon: Micros::from_secs(24 * 3600),
+            from: "probe@example.com".to_owned(),
+        };
+        registry.reload(HashMap::from([("mail-hq".parse().expect("an id"), habit)]));
         let verdict = |site: &str, hours: i64| {
             let sent_at = UtcMicros::now() - Micros::from_secs(hours * 3600);
             let token = Token {
@@ -1013,8 +1065,7 @@ mod tests {
     #[test]
     fn a_notification_beside_the_mail_is_no_duplicate() {
         let bounce = |nonce| Found {
-            mail: b"From: MAILER-DAEMON@relay.example\r\nX-Failed-Recipients: a@b.example\r\n\r\nno such user\r\n"
-                .to_vec(),
+            finding: Finding::Notification(Report::failed("5.1.1", "no such user")),
             ..found(nonce)
         };
         let visited = LastVisit {
@@ -1027,8 +1078,7 @@ mod tests {
         let after = |finds: Vec<Found>| {
             let mut progress = Progress::default();
             progress.note_visit(&visited, finds);
-            let found = progress.found.expect("found");
-            (progress.duplicates, bounce::read(&found.mail).is_some())
+            (progress.duplicates, progress.failure().is_some())
         };
         let nonce = [4; 8];
         assert_eq!(after(vec![found(nonce), bounce(nonce)]), (0, false));
@@ -1052,6 +1102,7 @@ mod tests {
         let (progress, watch) = watch::channel(Progress::default());
         // Another monitor's visit may find it before the server has said that it took it, or through another door.
         let waiting = Waiting {
+            token: found([1; 8]).token,
             mailbox: mine,
             watched: false,
             plan: None,

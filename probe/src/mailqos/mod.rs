@@ -1,12 +1,12 @@
 //! The mail test, kind `mail-qos`: from its start to its sample.
 //!
 //! `token` (what makes a mail ours) · `message` (the mail) · `hand_over` (its sending) · `mailbox` (who waits, when it is looked
-//! for) · `pickup` (one visit) · `evidence` (where the landing must lie) · `clock` (what servers' stamps mean) ·
+//! for) · `classify` (which message is the mail, and what others say of it) · `pickup` (one visit) · `evidence` (where the landing must lie) · `clock` (what servers' stamps mean) ·
 //! `calibration` (how far that is to be trusted) · `expectation` (when to look) · `learnt` (all that, kept across restarts) · `outcome` (what
 //! all that comes to). The SMTP conversation is `mailqos_core::mail::Smtp`.
 
-mod bounce;
 mod calibration;
+mod classify;
 mod clock;
 mod evidence;
 mod expectation;
@@ -22,6 +22,7 @@ mod network;
 mod outcome;
 mod pickup;
 mod received;
+mod results;
 mod timeline;
 pub mod token;
 mod verdicts;
@@ -51,9 +52,9 @@ use crate::{
 use evidence::Moment;
 use hand_over::{Attempts, Sent};
 use learnt::Learnt;
-use mailbox::{Expected, Key, Mailbox, Progress, Registry, lock};
+use mailbox::{Expected, Habit, Key, Mailbox, Progress, Registry, lock};
 use network::Network;
-use token::{KeyError, SigningKey};
+use token::{KeyError, SigningKey, Token};
 
 pub use timeline::{Part, Phase, Timeline};
 
@@ -110,9 +111,9 @@ impl Tester {
             Some(source) => SigningKey::new(&source.fetch().await.map_err(KeyError::Secret)?)?,
             None => SigningKey::of_folder(&config.state)?,
         };
-        let horizons = horizons(&config);
+        let habits = habits(&config);
         let (duplicates, mut found) = tokio::sync::mpsc::unbounded_channel();
-        let registry = Registry::new(key.clone(), config.site.clone(), horizons);
+        let registry = Registry::new(key.clone(), config.site.clone(), habits);
         *lock(&registry.learnt) = Learnt::load(&learnt::file_of(&config));
         let tester = Arc::new(Self {
             registry: Arc::new(registry),
@@ -162,7 +163,7 @@ impl Tester {
                 }
             }
         }
-        self.registry.reload(horizons(&config));
+        self.registry.reload(habits(&config));
         self.network.reload(&config.references);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
@@ -358,8 +359,14 @@ impl Tester {
             // However long the probe was gone: there is time to look into the mailbox once.
             let once = (Moment::now() - sent.moment) + options.max_round_trip + options.timeout;
             options.horizon = (mail.horizon_at - mail.sent_at).max(once);
-            let expected = self.registry.expect(sent.nonce, &self.mailbox(&options), &options);
-            expected.sent(&sample.monitor, sent.moment, &options);
+            let token = Token {
+                site: config.site.clone(),
+                monitor: sample.monitor.clone(),
+                sent_at: mail.sent_at,
+                nonce: mail.nonce,
+            };
+            let expected = self.registry.expect(token, &self.mailbox(&options), &options);
+            expected.sent(&sample.monitor, (sent.moment, sent.at), &options);
             let tester = self.clone();
             spawn(&self.settling, async move {
                 tester.settle(sample, sent, expected, &options).await;
@@ -499,10 +506,14 @@ fn is_kept(sample: &Sample, options: &MailQos) -> bool {
     }
 }
 
-fn horizons(config: &Config) -> HashMap<MonitorId, Micros> {
+fn habits(config: &Config) -> HashMap<MonitorId, Habit> {
     let of = |monitor: &Monitor| {
         let Kind::MailQos(options) = &monitor.kind;
-        (monitor.id.clone(), options.horizon)
+        let habit = Habit {
+            horizon: options.horizon,
+            from: options.from.address.clone(),
+        };
+        (monitor.id.clone(), habit)
     };
     config.monitors.values().map(of).collect()
 }

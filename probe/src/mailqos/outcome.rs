@@ -8,7 +8,7 @@ use mailqos_core::{
 
 use super::{
     Tester,
-    bounce::{self, Notice},
+    classify::{Kind, Report},
     evidence::{Bounds, Evidence, Moment, RoundTrip},
     hand_over::{HandOver, Sent},
     mailbox::{Expected, LastVisit, Progress, lock},
@@ -75,7 +75,7 @@ impl Tester {
                 false
             }
             None => {
-                note_lost(sample, options.max_round_trip);
+                note_lost(sample, progress, options.max_round_trip);
                 sample.settled = Some(false);
                 false
             }
@@ -95,7 +95,11 @@ impl Tester {
         if sample.outcome == Outcome::PickupFailed
             && progress.looked_at.is_some_and(|at| at >= sent + options.max_round_trip)
         {
-            note_lost(sample, options.horizon);
+            note_lost(sample, progress, options.horizon);
+        }
+        if sample.outcome == Outcome::Lost && progress.notified.is_some() {
+            // It may have come since the sample was judged.
+            note_lost(sample, progress, options.horizon);
         }
         if sample.outcome != Outcome::Lost || progress.looked_at.is_some() {
             return;
@@ -120,11 +124,11 @@ impl Tester {
 
     /// Fills in what is known of a mail that landed.
     pub(super) fn note_found(&self, sample: &mut Sample, sent: &Sent, progress: &Progress, options: &MailQos) {
-        let Some(found) = &progress.found else { return };
-        if let Some(Notice::Failed { status, reason }) = bounce::read(&found.mail) {
-            note_bounce(sample, progress, status.as_deref(), reason.as_deref());
+        if let Some(report) = progress.failure() {
+            note_bounce(sample, progress, report);
             return;
         }
+        let Some(found) = &progress.found else { return };
         // After a restart the moment is known only as it was before DATA; the token tells the true one.
         let moment = sent.moment + (found.token.sent_at - sent.at);
         let hops = received::hops(&found.mail);
@@ -194,11 +198,32 @@ fn uncounted(sent_at: UtcMicros, sent: Moment) -> Micros {
     if ahead > slewed { ahead } else { Micros::ZERO }
 }
 
-/// Fills in that the mail was not there so long after it was sent.
-fn note_lost(sample: &mut Sample, after: Micros) {
+/// Fills in that the mail was not there so long after it was sent, and what a notification says that does not settle its fate.
+fn note_lost(sample: &mut Sample, progress: &Progress, after: Micros) {
     sample.outcome = Outcome::Lost;
     sample.stage = None;
-    sample.error = Some(format!("not in the mailbox {after} after it was sent"));
+    let mut text = format!("not in the mailbox {after} after it was sent");
+    if let Some(report) = &progress.notified {
+        let what = match report.kind {
+            Kind::Failed | Kind::Unclear => "a notification about it arrived",
+            Kind::Delayed => "a notification says that its delivery is delayed",
+            Kind::Delivered => "a notification says that it was delivered or handed on",
+            Kind::Complaint => "a complaint about it arrived",
+            Kind::Disposition => "a notification says what a recipient did with it",
+            Kind::AutoReply => "an automatic answer to it arrived",
+        };
+        text = one_line(&format!("{text}; {}", said(report, what)), &[]);
+    }
+    sample.error = Some(text);
+}
+
+/// A notification's status and reason behind what it means.
+fn said(report: &Report, what: &str) -> String {
+    let mut text = what.to_owned();
+    for part in [&report.status, &report.reason].into_iter().flatten() {
+        text = format!("{text}: {part}");
+    }
+    text
 }
 
 /// Fills in why the mailbox could not be looked into.
@@ -232,14 +257,10 @@ fn route(options: &MailQos) -> String {
 }
 
 /// Fills in what a notification says of a mail that will not land.
-fn note_bounce(sample: &mut Sample, progress: &Progress, status: Option<&str>, reason: Option<&str>) {
+fn note_bounce(sample: &mut Sample, progress: &Progress, report: &Report) {
     sample.outcome = Outcome::Lost;
     sample.stage = Some(Stage::Bounced);
-    let mut text = "the mail came back".to_owned();
-    for part in [status, reason].into_iter().flatten() {
-        text = format!("{text}: {part}");
-    }
-    sample.error = Some(one_line(&text, &[]));
+    sample.error = Some(one_line(&said(report, "the mail came back"), &[]));
     if let Some(visit) = progress.found_by.as_ref() {
         note_visit(sample, visit);
     }

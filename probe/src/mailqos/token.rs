@@ -13,8 +13,8 @@
 //! | signature | HMAC-SHA-256 over everything before its colon, in Base64 for URLs (RFC 4648, section 5), 43 characters, no padding |
 //!
 //! It stands in the header field `X-MailQoS-Token`, in the subject and in the body, because gateways drop or rewrite each
-//! of them. It is found wherever it survived: folded, in quoted-printable, in Base64, escaped for HTML, behind a tag.
-//! Only the signature decides.
+//! of them. It is found wherever it survived: folded, quoted, in quoted-printable, in Base64, escaped for HTML, behind a tag.
+//! Only a valid signature counts; whether a message that has one is the mail, or about it, is told by `classify`.
 
 use std::{
     io::{self, Write as _},
@@ -247,14 +247,18 @@ fn base36(number: i64) -> String {
     digits.iter().rev().collect()
 }
 
-/// Gathers a token's characters, leaving out what gateways put between them: line folds, soft line breaks of
+/// Gathers a token's characters, without what gateways put between them: line folds, marks of quoted lines, soft line breaks of
 /// quoted-printable, the seams of encoded words, HTML's escapes.
 fn gather(text: &[u8]) -> Option<String> {
     let mut token = String::new();
     let (mut at, mut colons, mut signature) = (0, 0, 0);
+    let mut begins_line = false;
     while at < text.len() && token.len() < MOST_CHARACTERS {
         let rest = &text[at..];
+        begins_line = rest[0] == b'\n' || begins_line && matches!(rest[0], b' ' | b'\t' | b'>');
         let (character, taken) = match rest[0] {
+            // The mark of a quoted line.
+            b'>' if begins_line => (None, 1),
             b'\r' | b'\n' | b'\t' | b' ' => (None, 1),
             b'?' if rest.starts_with(b"?=") => (None, seam(rest)?),
             b'=' => quoted(rest)?,
@@ -378,6 +382,7 @@ mod tests {
             format!("Subject: [SPAM?] mailqos test\r\n {text}\r\n"),
             format!("Subject: {first}\r\n\t{second}\r\n"),
             format!("\r\n{first}=\r\n{second}\r\n"),
+            format!("> Subject: mailqos test {first}\r\n>  {second}\r\n"),
             format!("<p>{}</p>", text.replace(':', "&#58;")),
             format!("Subject: =?utf-8?Q?{q1}?=\r\n =?utf-8?Q?{q2}?=\r\n"),
             format!("Subject: =?utf-8?B?{}?=\r\n", STANDARD.encode(&text)),

@@ -1,6 +1,9 @@
 //! What the receiving system thought of a mail: `Authentication-Results` (RFC 8601) and the fields of spam filters.
 
-use super::head::{fields, without_comments};
+use super::{
+    head::fields,
+    results::{Statement, statements},
+};
 
 /// From this spam confidence level on Exchange takes a mail for spam.
 const SCL_OF_SPAM: f64 = 5.0;
@@ -22,19 +25,26 @@ pub(super) struct Verdicts {
 pub(super) fn read(mail: &[u8]) -> Verdicts {
     let mut verdicts = Verdicts::default();
     let mut server = None;
+    // A result that names no identity counts where none names that of MAIL FROM.
+    let mut spf_of_none = None;
     for field in fields(mail, "Authentication-Results") {
-        let bare = without_comments(&field);
-        let mut parts = bare.split(';').peekable();
-        // Microsoft leaves its own name out.
-        let id = parts.next_if(|part| !part.contains('='));
-        let id = id.and_then(|id| id.split_whitespace().next().map(str::to_owned));
+        let mut statements = statements(&field).into_iter().peekable();
+        // Microsoft leaves its own name out; Yahoo has put the sender's domain behind it.
+        let id = statements.next_if(|statement| statement.leading_word().is_some());
+        let id = id.and_then(|id| id.leading_word().map(str::to_ascii_lowercase));
         if *server.get_or_insert(id.clone()) != id {
             continue;
         }
-        for part in parts {
-            let Some((method, result)) = result(part) else { continue };
+        for statement in statements {
+            let Some((method, result)) = result(&statement) else {
+                continue;
+            };
             match &*method {
-                "spf" => verdicts.spf.get_or_insert(result),
+                "spf" => match identity(&statement) {
+                    Some(Identity::MailFrom) => verdicts.spf.get_or_insert(result),
+                    Some(Identity::Helo) => continue,
+                    None => spf_of_none.get_or_insert(result),
+                },
                 "dmarc" => verdicts.dmarc.get_or_insert(result),
                 // Of several signatures one that holds suffices.
                 "dkim" if verdicts.dkim.is_none() || result == "pass" => verdicts.dkim.insert(result),
@@ -42,19 +52,58 @@ pub(super) fn read(mail: &[u8]) -> Verdicts {
             };
         }
     }
+    verdicts.spf = verdicts.spf.or(spf_of_none).or_else(|| received_spf(mail));
     let first = |name| fields(mail, name).into_iter().next();
-    if verdicts.spf.is_none() {
-        verdicts.spf = first("Received-SPF").and_then(|field| word(field.split_whitespace().next()?));
-    }
     spam(&mut verdicts, first);
     verdicts
 }
 
+/// Whose name SPF was asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Identity {
+    MailFrom,
+    Helo,
+}
+
+/// Whose result a statement about SPF is, where it says so (RFC 8601, section 2.7.2).
+fn identity(statement: &Statement) -> Option<Identity> {
+    let has = |names: &[&str]| names.iter().any(|name| statement.get(name).is_some());
+    if has(&["smtp.mailfrom", "smtp.mfrom", "smtp.mail", "smtp.from", "envelope-from"]) {
+        Some(Identity::MailFrom)
+    } else {
+        has(&["smtp.helo", "smtp.ehlo", "policy.helo"]).then_some(Identity::Helo)
+    }
+}
+
+/// The result for MAIL FROM in `Received-SPF` fields: `Pass (comment) identity=mailfrom; client-ip=192.0.2.1`.
+fn received_spf(mail: &[u8]) -> Option<String> {
+    let mut of_none = None;
+    for field in fields(mail, "Received-SPF") {
+        let statements = statements(&field);
+        let Some(result) = statements.first().and_then(|statement| word(statement.words.first()?)) else {
+            continue;
+        };
+        let named = statements.iter().find_map(|statement| statement.get("identity"));
+        let named = named.map(str::to_ascii_lowercase);
+        // Without the pair a comment may name it: `None (helo) …`.
+        let comment = field.to_ascii_lowercase();
+        let is_of_helo = comment
+            .split_once('(')
+            .is_some_and(|(_, rest)| rest.trim_start().starts_with("helo"));
+        match named.as_deref() {
+            Some("mailfrom" | "mfrom") => return Some(result),
+            None if !is_of_helo => of_none = of_none.or(Some(result)),
+            _ => {}
+        }
+    }
+    of_none
+}
+
 /// `dkim=pass header.d=example.com`, `spf = fail`, `dmarc/1=none`.
-fn result(part: &str) -> Option<(String, String)> {
-    let (method, rest) = part.split_once('=')?;
-    let method = method.split('/').next()?.trim().to_ascii_lowercase();
-    Some((method, word(rest.split_whitespace().next()?)?))
+fn result(statement: &Statement) -> Option<(String, String)> {
+    let (method, result) = statement.pairs.first()?;
+    let method = method.split('/').next()?.trim().to_owned();
+    Some((method, word(result)?))
 }
 
 /// A word of letters and digits, in small letters.
@@ -153,6 +202,76 @@ mod tests {
             (
                 "Received-SPF: Pass (mailfrom) identity=mailfrom; client-ip=192.0.2.1",
                 (Some("pass"), None, None),
+            ),
+            (
+                "Authentication-Results: mx.example.com;\r\n\tspf=none (no record) smtp.helo=mail.example.net;\r\n\tspf=pass smtp.mailfrom=a@example.com;\r\n\tdkim=pass header.d=example.com;\r\n\tdmarc=pass header.from=example.com",
+                (Some("pass"), Some("pass"), Some("pass")),
+            ),
+            (
+                "Authentication-Results: mx.example.com; spf=fail (helo) smtp.helo=mail.example.net\r\nAuthentication-Results: MX.example.com; spf=pass (mailfrom) smtp.mailfrom=a@example.com",
+                (Some("pass"), None, None),
+            ),
+            (
+                "Authentication-Results: mx.example.com; spf=pass smtp.helo=mail.example.net",
+                (None, None, None),
+            ),
+            (
+                "Authentication-Results: mx.example.com; spf=pass smtp.helo=x smtp.mailfrom=a@example.com",
+                (Some("pass"), None, None),
+            ),
+            (
+                "Authentication-Results: mx.example.com; dkim=fail reason=\"signature (rsa\" header.d=example.com; spf=pass smtp.mailfrom=a@example.com; dmarc=pass header.from=example.com",
+                (Some("pass"), Some("fail"), Some("pass")),
+            ),
+            (
+                "Authentication-Results: mta.example.com  from=example.com; domainkeys=neutral (no sig); dkim=pass (ok); spf=pass smtp.mailfrom=a@example.com",
+                (Some("pass"), Some("pass"), None),
+            ),
+            (
+                "Authentication-Results: \"mx.example.com\" 1 (a; spf=fail); spf/1 (x) = (y) pass (z) smtp.mailfrom=\"a;b\"@example.com; dmarc=pass (p=none; \\) sp=x)",
+                (Some("pass"), None, Some("pass")),
+            ),
+            (
+                "Received-SPF: None (helo) identity=helo; client-ip=192.0.2.1; helo=mail.example.net\r\nReceived-SPF: Pass (mailfrom) identity=mailfrom; client-ip=192.0.2.1; envelope-from=\"a;b\"@example.com",
+                (Some("pass"), None, None),
+            ),
+            (
+                "Received-SPF: pass (mx.example.com: domain of a@example.com designates 192.0.2.1) client-ip=192.0.2.1",
+                (Some("pass"), None, None),
+            ),
+            // https://github.com/jstedfast/MimeKit/issues/527: names of hosts stand between Office 365's results.
+            (
+                "Authentication-Results: spf=temperror (sender IP is 192.0.2.1) smtp.helo=mx.example.net; example.com; dkim=none (message not signed) header.d=none;example.com; dmarc=none action=none header.from=;",
+                (None, Some("none"), Some("none")),
+            ),
+            // https://github.com/lieser/dkim_verifier/issues/466, 79 and 436: a colon in a reason, `/` in a value, IPv6.
+            (
+                "Authentication-Results: mx.example.com;\r\n spf=pass smtp.mailfrom=example.org;\r\n dkim=pass reason=\"Original-From: transformed\" header.d=example.net header.b=ab/cd=;\r\n iprev=pass (mx) smtp.remote-ip=2001:db8::829;\r\n dmarc=pass header.from=example.org;",
+                (Some("pass"), Some("pass"), Some("pass")),
+            ),
+            // https://github.com/trusteddomainproject/OpenDKIM/issues/186: a semicolon in a comment.
+            (
+                "Authentication-Results: mx.example.com ; dkim=pass (1024-bit key; unprotected) header.d=example.com; dkim-atps=neutral; spf=pass (a; (b;) c) smtp.mailfrom=x",
+                (Some("pass"), Some("pass"), None),
+            ),
+            // https://github.com/sympa-community/sympa/pull/585: a comment before and behind the server's name.
+            (
+                "Authentication-Results: (x) mx.example.com (y); spf=pass smtp.mailfrom=x\r\nAuthentication-Results: mx.example.com; dmarc=pass",
+                (Some("pass"), None, Some("pass")),
+            ),
+            // https://github.com/jcbf/smf-spf/pull/20: angle brackets.
+            (
+                "Authentication-Results: mx.example.com; spf=fail smtp.mailfrom=<a@example.com> smtp.helo=<mx.example.net>",
+                (Some("fail"), None, None),
+            ),
+            // https://github.com/trusteddomainproject/OpenDMARC/issues/158: only identity=mailfrom tells of MAIL FROM.
+            (
+                "Received-SPF: pass identity=helo; envelope-from=<a@example.com>\r\nReceived-SPF: softfail identity=mailfrom; helo=mx.example.net",
+                (Some("softfail"), None, None),
+            ),
+            (
+                "Received-SPF: none (helo: no record) client-ip=192.0.2.1",
+                (None, None, None),
             ),
             ("X: y", (None, None, None)),
         ] {

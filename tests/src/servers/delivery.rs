@@ -131,6 +131,11 @@ impl Mail {
                     self.notify("failed", &status);
                     return;
                 }
+                Mishap::Story(story) => {
+                    tokio::time::sleep(delay).await;
+                    self.tell(&story);
+                    return;
+                }
                 Mishap::Warn => self.notify("delayed", "4.4.1"),
                 Mishap::Junk => folder = JUNK,
                 Mishap::TagSubject(tag) => {
@@ -193,6 +198,14 @@ impl Mail {
             };
             lock(&self.shared.landings).push(landing);
         }
+    }
+
+    /// Sends a message about the mail to its sender, as it is: what files mails adds nothing to it.
+    fn tell(&self, story: &crate::notifications::Story) {
+        let mail = [self.received.as_bytes(), &self.content].concat();
+        let clock = |moment| self.shared.server_time(moment);
+        let message = story.about(&mail, "mq1:there:other:0:0000000000000000:no-signature");
+        self.shared.mailboxes.put(&self.from, INBOX, [message], false, clock);
     }
 
     /// Tells the sender what became of the mail (RFC 3464).

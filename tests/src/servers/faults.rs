@@ -94,6 +94,8 @@ pub enum Mishap {
     Late(Duration),
     /// A delivery status notification goes to its sender instead, with this status.
     Bounce(String),
+    /// One of the messages in `tests/notifications` goes to its sender instead.
+    Story(Box<crate::notifications::Story>),
     /// It arrives, and before that a notification of its delay.
     Warn,
     /// It lands in the folder `Junk`.

@@ -574,8 +574,20 @@ impl Session {
                 })
             }
         };
+        // A piece of it (RFC 9051, section 6.4.5): `BODY[TEXT]<0.16384>`, answered as `BODY[TEXT]<0>`.
+        let piece = item
+            .rsplit_once("]<")
+            .and_then(|(_, piece)| piece.strip_suffix('>')?.split_once('.'));
+        let piece = piece.and_then(|(from, count)| Some((from.parse().ok()?, count.parse::<usize>().ok()?)));
+        let (name, bytes) = match piece {
+            Some((from, count)) => {
+                let rest = bytes.get(from..).unwrap_or_default();
+                (format!("{name}<{from}>"), &rest[..rest.len().min(count)])
+            }
+            None => (name, &*bytes),
+        };
         let mut part = format!("{name} {{{}}}\r\n", bytes.len()).into_bytes();
-        part.extend_from_slice(&bytes);
+        part.extend_from_slice(bytes);
         Some(part)
     }
 

@@ -16,9 +16,10 @@ use mailqos_core::{
 };
 
 use super::{
+    classify::{Classification, Known, Report, classify},
     evidence::Moment,
     mailbox::lock,
-    token::{SigningKey, Token},
+    token::Token,
 };
 
 /// A visit as a whole may take as many times the deadline of one step.
@@ -65,9 +66,7 @@ pub(super) enum Verdict {
 }
 
 /// Tells ours from foreign, and what is to be done with ours.
-pub(super) trait Judge: Send + Sync {
-    /// The key of our signatures.
-    fn key(&self) -> &SigningKey;
+pub(super) trait Judge: Known + Send + Sync {
     /// What is to be done with a mail of ours.
     fn verdict(&self, token: &Token) -> Verdict;
     /// How large a mail of ours may be: what was asked for, as nothing is known of what gateways add.
@@ -159,10 +158,36 @@ async fn note_renewed(credentials: &Credentials, error: Option<&PickupError>) {
     }
 }
 
-/// A mail of ours that was found.
+/// What was found of a mail of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// The mail itself.
+    Mail,
+    /// What a program says of it.
+    Notification(Report),
+}
+
+impl Finding {
+    /// Whether it is the mail itself.
+    pub(super) fn is_mail(&self) -> bool {
+        *self == Self::Mail
+    }
+
+    /// Whether it may be deleted once it has been read.
+    pub(super) fn is_deletable(&self) -> bool {
+        match self {
+            Self::Mail => true,
+            Self::Notification(report) => report.is_deletable(),
+        }
+    }
+}
+
+/// A mail of ours, or a notification about one, that was found.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
     pub(super) token: Token,
+    /// Whether it is the mail or what is said of it.
+    pub(super) finding: Finding,
     /// It was not there yet at this moment.
     pub(super) not_shown: Option<Moment>,
     /// It was there at this moment.
@@ -177,6 +202,41 @@ pub(super) struct Found {
     pub(super) notified: Option<Moment>,
     /// Its head and the beginning of its body.
     pub(super) mail: Vec<u8>,
+}
+
+impl Found {
+    /// Goes over to the whole message; tells whether it is what its beginning was taken for.
+    fn read_again(&mut self, judge: &dyn Judge, mail: Vec<u8>) -> bool {
+        let again = match classify(judge, &mail) {
+            Classification::TestMail(token) => Some((token, Finding::Mail)),
+            Classification::Notification(token, report) => Some((token, Finding::Notification(report))),
+            // The returned mail may lie beyond what is kept of a message.
+            _ if !self.finding.is_mail() => return true,
+            _ => None,
+        };
+        let Some((token, finding)) = again else {
+            return false;
+        };
+        let is_same = token.nonce == self.token.nonce && finding.is_mail() == self.finding.is_mail();
+        if is_same {
+            self.finding = finding;
+            self.mail = mail;
+        }
+        is_same
+    }
+}
+
+/// What a message is to us, where it is our mail or a notification about it.
+fn finding(judge: &dyn Judge, message: &[u8]) -> Option<(Token, Finding)> {
+    match classify(judge, message) {
+        Classification::TestMail(token) => Some((token, Finding::Mail)),
+        Classification::Notification(token, report) => Some((token, Finding::Notification(report))),
+        Classification::About(token) => {
+            tracing::debug!(monitor = %token.monitor, "a message about a test mail is left alone");
+            None
+        }
+        Classification::Foreign => None,
+    }
 }
 
 /// What a visit yielded.

@@ -19,9 +19,10 @@ use mailqos_core::{
 use md5::{Digest as _, Md5};
 
 use super::{
-    Door, Found, Judge, KEPT_OF_MAIL, PickupError, STEPS_A_VISIT, Verdict, Visit, Whereabouts, note_renewed, renewed,
+    Door, Found, Judge, KEPT_OF_MAIL, PickupError, STEPS_A_VISIT, Verdict, Visit, Whereabouts, finding, note_renewed,
+    renewed,
 };
-use crate::mailqos::evidence::Moment;
+use crate::mailqos::{classify::may_notify, evidence::Moment};
 
 /// The longest line of a reply, and the most that is taken of a mail's line at once.
 const MAX_LINE: usize = 8 * 1024;
@@ -34,8 +35,12 @@ const MOST_MAILS: usize = 400_000;
 const MAX_TOP: usize = 4 * 1024 * 1024;
 /// The most that is read of a mail of ours.
 const MAX_MAIL: usize = 128 * 1024 * 1024;
-/// Lines of the body that are looked at: a token may have survived there only, or in a bounce.
+/// Lines of the body that are looked at: a message may be a notification.
 const TOP_LINES: usize = 60;
+/// Lines that are looked at of what may be a notification: pictures and HTML may stand before the returned mail.
+const NOTIFICATION_LINES: usize = 8000;
+/// Bytes of it that are kept.
+const NOTIFICATION_BYTES: usize = 512 * 1024;
 /// New mails that are looked into in one visit, the newest first.
 const NEW_A_VISIT: usize = 256;
 /// Older ones, from before the first visit, that are looked into in one visit.
@@ -209,7 +214,18 @@ impl Session {
     async fn mail(&mut self, command: &str, most: usize) -> Result<Vec<u8>, PickupError> {
         let stage = Stage::PickupReceive;
         self.command(stage, command, most).await?;
-        self.content(stage).await
+        self.content(stage, KEPT_OF_MAIL).await
+    }
+
+    /// More of a message that may be a notification; `None` where the server refuses.
+    async fn look_further(&mut self, number: u64) -> Result<Option<Vec<u8>>, PickupError> {
+        let stage = Stage::PickupReceive;
+        self.send(stage, &format!("TOP {number} {NOTIFICATION_LINES}"), MAX_TOP)
+            .await?;
+        Ok(match self.answer(stage).await? {
+            Answer::Ok(_) => Some(self.content(stage, NOTIFICATION_BYTES).await?),
+            Answer::Err(_) => None,
+        })
     }
 
     /// Marks a mail of ours for deletion. A mailbox that does not let go of it is no failure of the pick-up.
@@ -228,16 +244,16 @@ impl Session {
     async fn top(&mut self) -> Result<Top, PickupError> {
         let stage = Stage::PickupReceive;
         Ok(match self.answer(stage).await? {
-            Answer::Ok(_) => Ok(self.content(stage).await?),
+            Answer::Ok(_) => Ok(self.content(stage, KEPT_OF_MAIL).await?),
             Answer::Err(text) => Err(text),
         })
     }
 
-    /// The first [`KEPT_OF_MAIL`] bytes of a multi-line reply.
-    async fn content(&mut self, stage: Stage) -> Result<Vec<u8>, PickupError> {
+    /// The first bytes of a multi-line reply.
+    async fn content(&mut self, stage: Stage, kept: usize) -> Result<Vec<u8>, PickupError> {
         let mut mail = Vec::new();
         self.lines(stage, |part, ended| {
-            if mail.len() < KEPT_OF_MAIL {
+            if mail.len() < kept {
                 mail.extend_from_slice(part);
                 if ended {
                     mail.extend_from_slice(b"\r\n");
@@ -755,7 +771,7 @@ async fn delete_again(
     };
     let mark = session.wire.mark();
     let mail = session.mail(&command, most).await?;
-    let is_ours = judge.key().find(&mail).is_some_and(|token| token.nonce == nonce);
+    let is_ours = finding(judge, &mail).is_some_and(|(token, finding)| token.nonce == nonce && finding.is_deletable());
     if is_ours {
         session.delete(number).await?;
     } else {
@@ -933,29 +949,40 @@ async fn examine(
             mail
         }
     };
-    let Some(token) = judge.key().find(&mail) else {
+    let mut mail = mail;
+    let mut found = finding(judge, &mail);
+    let is_cut = receive.is_none() && body_lines(&mail) >= TOP_LINES;
+    if found.is_none()
+        && is_cut
+        && may_notify(&mail)
+        && let Some(more) = session.look_further(number).await?
+    {
+        mail = more;
+        found = finding(judge, &mail);
+    }
+    let Some((token, what)) = found else {
         session.wire.withhold(mark);
         return Ok(State::Foreign);
     };
     let verdict = judge.verdict(&token);
+    if verdict == Verdict::Leave && !what.is_mail() {
+        return Ok(State::Foreign);
+    }
     if verdict == Verdict::Leave {
         // Looked into again: should it lie around for long, it will be cleared.
         return Ok(known.state);
     }
     // Answers have no names in POP3: should a server mix them up, no foreign mail may be deleted for ours.
-    let is_it = |mail: &[u8]| match judge.key().find(mail) {
-        Some(again) if again.nonce == token.nonce => Ok(()),
-        _ => Err(PickupError::new(
-            stage,
-            &format!("the server gave another mail as number {number} than the one that it had shown"),
-        )),
+    let mixed_up = || {
+        let text = format!("the server gave another mail as number {number} than the one that it had shown");
+        PickupError::new(stage, &text)
     };
-    if verdict == Verdict::Clear && among_others {
-        let again = session.mail(&format!("TOP {number} {TOP_LINES}"), MAX_TOP).await?;
-        is_it(&again).inspect_err(|_| session.wire.withhold(mark))?;
+    if !what.is_deletable() && verdict == Verdict::Clear {
+        return Ok(State::Foreign);
     }
     let mut found = Found {
         token: token.clone(),
+        finding: what,
         not_shown: known.not_shown,
         shown: known.shown,
         receive: None,
@@ -969,9 +996,11 @@ async fn examine(
             let began = Instant::now();
             match session.mail(&format!("RETR {number}"), MAX_MAIL).await {
                 Ok(mail) => {
-                    is_it(&mail).inspect_err(|_| session.wire.withhold(mark))?;
-                    found.mail = mail;
                     receive = Some(session.since(began));
+                    if !found.read_again(judge, mail) {
+                        session.wire.withhold(mark);
+                        return Err(mixed_up());
+                    }
                 }
                 Err(error) => {
                     visit.found.push(found);
@@ -981,7 +1010,25 @@ async fn examine(
         }
         found.receive = receive;
     }
+    let is_deletable = found.finding.is_deletable();
+    if verdict == Verdict::Clear && among_others {
+        let again = session.mail(&format!("TOP {number} {TOP_LINES}"), MAX_TOP).await?;
+        if !found.read_again(judge, again) {
+            session.wire.withhold(mark);
+            return Err(mixed_up());
+        }
+    }
     visit.found.push(found);
+    if !is_deletable {
+        return Ok(State::Foreign);
+    }
     session.delete(number).await?;
     Ok(State::Taken(token.nonce))
+}
+
+/// Lines of a message's body.
+fn body_lines(message: &[u8]) -> usize {
+    let body = message.windows(4).position(|window| window == b"\r\n\r\n");
+    let body = body.map_or(&[][..], |at| &message[at + 4..]);
+    body.iter().filter(|byte| **byte == b'\n').count()
 }

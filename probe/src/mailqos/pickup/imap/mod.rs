@@ -21,10 +21,14 @@ use mailqos_core::{
 };
 
 use super::{
-    Door, Found, Judge, KEPT_OF_MAIL, PickupError, PickupPhases, STEPS_A_VISIT, Verdict, Visit, Whereabouts,
-    note_renewed, renewed,
+    Door, Finding, Found, Judge, KEPT_OF_MAIL, PickupError, PickupPhases, STEPS_A_VISIT, Verdict, Visit, Whereabouts,
+    finding, note_renewed, renewed,
 };
-use crate::mailqos::{evidence::Moment, token::Token};
+use crate::mailqos::{
+    classify::{Classification, classify, may_notify},
+    evidence::Moment,
+    token::Token,
+};
 use reply::{Response, Status, Value};
 use watch::Witness;
 
@@ -48,8 +52,10 @@ const LOOKED_INTO: usize = 64;
 const TAKEN_FOR_OURS: usize = 1024;
 /// So many mails of ours that are left for others are remembered.
 const MOST_LEFT: usize = 256;
-/// Bytes of a body that are looked at where the head has no token: it may have survived there only, or in a bounce.
+/// Bytes of a body that are looked at where the header does not make a message ours: it may be a notification.
 const BODY_BYTES: usize = 16 * 1024;
+/// So much more is read of what may be a notification, piece by piece: pictures and HTML may stand before the returned mail.
+const NOTIFICATION_BYTES: usize = 512 * 1024;
 /// How many times a mail that can't be read is tried, after all others; given up too soon, ours would count as lost.
 const TRIES: u8 = 100;
 
@@ -68,6 +74,7 @@ struct Seen {
 #[derive(Debug, Clone)]
 struct Ours {
     token: Token,
+    finding: Finding,
     seen: Seen,
     date: Option<UtcMicros>,
     /// Empty once it has been left for others: it may lie there for a month.
@@ -869,9 +876,12 @@ async fn examine(
         let mut unknown = HashMap::new();
         for head in heads {
             let Some(content) = head.section else { continue };
-            match judge.key().find(&content) {
-                Some(token) => note(folder, &batch, head.uid, token, head.date, content),
-                None => {
+            let content = whole_header(content);
+            match classify(judge, &content) {
+                Classification::TestMail(token) => {
+                    note(folder, &batch, head.uid, (token, Finding::Mail), head.date, content);
+                }
+                _ => {
                     unknown.insert(head.uid, (head.date, content));
                 }
             }
@@ -879,14 +889,24 @@ async fn examine(
         if !unknown.is_empty() {
             let uids = set(unknown.keys().copied());
             let command = format!("UID FETCH {uids} (UID BODY.PEEK[TEXT]<0.{BODY_BYTES}>)");
+            let mut more = Vec::new();
             for body in fetch(session, stage, &command, MAX_LISTING).await? {
                 if let Some(section) = body.section
                     && let Some((date, mut content)) = unknown.remove(&body.uid)
                 {
+                    let is_cut = section.len() >= BODY_BYTES;
+                    let may_notify = is_cut && may_notify(&content);
                     content.extend_from_slice(&section);
-                    if let Some(token) = judge.key().find(&content) {
-                        note(folder, &batch, body.uid, token, date, content);
+                    match finding(judge, &content) {
+                        Some(found) => note(folder, &batch, body.uid, found, date, content),
+                        None if may_notify => more.push((body.uid, date, content)),
+                        None => {}
                     }
+                }
+            }
+            for (uid, date, content) in more {
+                if let Some((found, content)) = look_further(session, judge, uid, content).await? {
+                    note(folder, &batch, uid, found, date, content);
                 }
             }
         }
@@ -900,20 +920,63 @@ async fn examine(
     }
 }
 
-fn note(folder: &mut Folder, batch: &[(u64, Seen)], uid: u64, token: Token, date: Option<UtcMicros>, head: Vec<u8>) {
+/// A header with the empty line that ends it, which some servers leave out; one that was cut stays without.
+fn whole_header(mut content: Vec<u8>) -> Vec<u8> {
+    let has_end = content.ends_with(b"\r\n\r\n") || content.ends_with(b"\n\n");
+    if !has_end && content.len() < KEPT_OF_MAIL {
+        let end: &[u8] = if content.ends_with(b"\n") { b"\r\n" } else { b"\r\n\r\n" };
+        content.extend_from_slice(end);
+    }
+    content
+}
+
+/// Reads on in what may be a notification, until the returned mail has shown up or enough was read.
+async fn look_further(
+    session: &mut Session,
+    judge: &dyn Judge,
+    uid: u64,
+    mut content: Vec<u8>,
+) -> Result<Option<((Token, Finding), Vec<u8>)>, PickupError> {
+    let mut from = BODY_BYTES;
+    while from < NOTIFICATION_BYTES {
+        let command = format!("UID FETCH {uid} (UID BODY.PEEK[TEXT]<{from}.{KEPT_OF_MAIL}>)");
+        let fetched = fetch(session, Stage::PickupReceive, &command, MAX_LISTING).await?;
+        let piece = fetched.into_iter().find(|fetched| fetched.uid == uid);
+        let Some(piece) = piece.and_then(|fetched| fetched.section) else {
+            break;
+        };
+        content.extend_from_slice(&piece);
+        if let Some(found) = finding(judge, &content) {
+            return Ok(Some((found, content)));
+        }
+        if piece.len() < KEPT_OF_MAIL {
+            break;
+        }
+        from += KEPT_OF_MAIL;
+    }
+    Ok(None)
+}
+
+fn note(
+    folder: &mut Folder,
+    batch: &[(u64, Seen)],
+    uid: u64,
+    (token, finding): (Token, Finding),
+    date: Option<UtcMicros>,
+    head: Vec<u8>,
+) {
     let Some((_, seen)) = batch.iter().find(|(known, _)| *known == uid) else {
         return;
     };
     let seen = *seen;
-    folder.ours.insert(
-        uid,
-        Ours {
-            token,
-            seen,
-            date,
-            head,
-        },
-    );
+    let ours = Ours {
+        token,
+        finding,
+        seen,
+        date,
+        head,
+    };
+    folder.ours.insert(uid, ours);
 }
 
 /// Reads those of our mails that a test waits for, and dooms what is not to stay.
@@ -936,6 +999,7 @@ async fn take(
         }
         let mut found = Found {
             token: ours.token.clone(),
+            finding: ours.finding.clone(),
             not_shown: ours.seen.not_shown,
             shown: ours.seen.shown,
             receive: None,
@@ -958,7 +1022,11 @@ async fn take(
                     };
                     let ended = session.literal_at.unwrap_or_else(|| session.wire.received_at());
                     found.receive = Some(Micros::from(ended.saturating_duration_since(began)));
-                    found.mail = content;
+                    if !found.read_again(judge, content) {
+                        // Whatever the server gave before, this is not what it was taken for.
+                        folder.ours.remove(&uid);
+                        continue;
+                    }
                 }
                 Err(error) => {
                     visit.found.push(found);
@@ -966,9 +1034,11 @@ async fn take(
                 }
             }
         }
-        visit.found.push(found);
         folder.ours.remove(&uid);
-        folder.doomed.insert(uid);
+        if found.finding.is_deletable() {
+            folder.doomed.insert(uid);
+        }
+        visit.found.push(found);
     }
     Ok(())
 }
@@ -1022,16 +1092,18 @@ async fn delete(session: &mut Session, folder: &mut Folder) -> Result<(), Pickup
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mailqos::token::SigningKey;
+    use crate::mailqos::{classify::Known, token::SigningKey};
 
     /// Leaves every mail for others.
     struct Leaves(SigningKey);
 
-    impl Judge for Leaves {
+    impl Known for Leaves {
         fn key(&self) -> &SigningKey {
             &self.0
         }
+    }
 
+    impl Judge for Leaves {
         fn verdict(&self, _: &Token) -> Verdict {
             Verdict::Leave
         }
@@ -1050,6 +1122,7 @@ mod tests {
         };
         let ours = Ours {
             token,
+            finding: Finding::Mail,
             seen: Seen {
                 not_shown: None,
                 shown: Moment::of_micros(0),

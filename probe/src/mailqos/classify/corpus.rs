@@ -1,0 +1,366 @@
+//! The messages of `tests/notifications` are taken for what they are: whole, cut short and changed.
+
+use std::sync::LazyLock;
+
+use mailqos_core::{mail::Secret, model::UtcMicros};
+use mailqos_tests::notifications::{Story, stories};
+use proptest::prelude::*;
+
+use super::*;
+
+static KEY: LazyLock<SigningKey> =
+    LazyLock::new(|| SigningKey::new(&Secret::new("a key of at least sixteen bytes")).expect("key"));
+static STORIES: LazyLock<Vec<Story>> = LazyLock::new(stories);
+
+const NONCE: [u8; 8] = [0xab, 1, 2, 3, 4, 5, 6, 7];
+
+fn token(nonce: [u8; 8]) -> Token {
+    Token {
+        site: "here".parse().expect("a site"),
+        monitor: "mail-hq".parse().expect("an id"),
+        sent_at: UtcMicros(1_795_456_800_000_000),
+        nonce,
+    }
+}
+
+/// What the probe knows: one mail is waited for.
+struct Probe;
+
+impl Known for Probe {
+    fn key(&self) -> &SigningKey {
+        &KEY
+    }
+
+    fn awaited(&self, nonce: [u8; 8]) -> Option<Token> {
+        (nonce == NONCE).then(|| token(nonce))
+    }
+
+    fn sender(&self, token: &Token) -> Option<String> {
+        (token.site.as_str() == "here").then(|| "Probe@Example.com".to_owned())
+    }
+}
+
+fn mail_of(nonce: [u8; 8]) -> String {
+    let text = KEY.write(&token(nonce));
+    format!(
+        "From: mailqos <probe@example.com>\r\nTo: <probe@example.com>\r\nSubject: mailqos test\r\n {text}\r\n\
+         Date: Mon, 23 Nov 2026 18:00:00 +0000\r\nMessage-ID: <mq1.{:016x}@example.com>\r\nX-MailQoS-Token: {text}\r\n\
+         Auto-Submitted: auto-generated\r\nX-Auto-Response-Suppress: All\r\nPrecedence: bulk\r\nMIME-Version: 1.0\r\n\
+         Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 7bit\r\n\r\n\
+         This is a test mail. It is normally removed within seconds.\r\n\r\n{text}\r\n",
+        u64::from_be_bytes(nonce)
+    )
+}
+
+fn mail() -> String {
+    format!(
+        "Return-Path: <probe@example.com>\r\nReceived: from a by b with ESMTP id c; Mon, 23 Nov 2026 18:00:01 +0000\r\n{}",
+        mail_of(NONCE)
+    )
+}
+
+fn about(story: &Story) -> Vec<u8> {
+    story.about(mail_of(NONCE).as_bytes(), &KEY.write(&token([9; 8])))
+}
+
+fn answer(classification: &Classification) -> String {
+    match classification {
+        Classification::TestMail(_) => "the mail".to_owned(),
+        Classification::About(_) => "left".to_owned(),
+        Classification::Foreign => "foreign".to_owned(),
+        Classification::Notification(_, report) => {
+            let kind = format!("{:?}", report.kind).to_lowercase();
+            let status = report
+                .status
+                .as_deref()
+                .filter(|_| matches!(report.kind, Kind::Failed | Kind::Delayed));
+            status.map_or(kind.clone(), |status| format!("{kind} {status}"))
+        }
+    }
+}
+
+#[test]
+fn every_message_is_taken_for_what_it_is() {
+    let mut wrong = Vec::new();
+    for story in &*STORIES {
+        let classification = classify(&Probe, &about(story));
+        let is_about = classification.token().is_some_and(|token| token.nonce == NONCE);
+        if answer(&classification) != story.answer || !is_about {
+            wrong.push(format!(
+                "{}: {} instead of {}: {classification:?}",
+                story.name,
+                answer(&classification),
+                story.answer
+            ));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} of {}:\n{}",
+        wrong.len(),
+        STORIES.len(),
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn failures_say_why_and_only_notifications_of_mail_systems_are_deleted() {
+    for story in &*STORIES {
+        let classification = classify(&Probe, &about(story));
+        let Classification::Notification(_, report) = &classification else {
+            continue;
+        };
+        if report.is_failure() && !story.name.contains("cut short") {
+            assert!(
+                report.reason.is_some() || report.status.is_some(),
+                "{}: {report:?}",
+                story.name
+            );
+        }
+        let is_of_person = ["complaint", "disposition", "autoreply"].contains(&&*story.answer);
+        assert!(!(is_of_person && report.is_deletable()), "{}", story.name);
+    }
+    let of = |name: &str| {
+        let story = STORIES.iter().find(|story| story.name == name).expect("a story");
+        match classify(&Probe, &about(story)) {
+            Classification::Notification(_, report) => (report.reason.unwrap_or_default(), report.is_certain),
+            other => panic!("{name}: {other:?}"),
+        }
+    };
+    for (name, reason, is_certain) in [
+        (
+            "qmail",
+            "Remote host said: 550 5.1.1 <user@example.org>: unknown user",
+            true,
+        ),
+        ("imail", "User mailbox exceeds allowed size: user@example.org", false),
+        ("notes", "Not in the directory", true),
+        (
+            "domino, only the subject comes back",
+            "User some.name (user@example.jp) not listed in Domino Directory",
+            true,
+        ),
+        ("gmx and 1&1", "Mail size limit exceeded. For explanation visit", true),
+        ("postfix", "550 5.1.1 no such mailbox here", true),
+        ("amazon sns", "smtp; 550 5.1.1 user unknown", false),
+        ("m-filter", "550 unknown user <user@example.com>", false),
+        (
+            "sendmail",
+            "552-5.7.0 This message was blocked because of its content",
+            true,
+        ),
+    ] {
+        assert_eq!(of(name), (reason.to_owned(), is_certain), "{name}");
+    }
+}
+
+#[test]
+fn the_mail_is_known_by_its_own_header_however_gateways_change_it() {
+    let text = KEY.write(&token(NONCE));
+    let whole = mail();
+    let without = |name: &str| {
+        let mut lines: Vec<&str> = Vec::new();
+        let mut is_dropped = false;
+        for line in whole.split_inclusive('\n') {
+            let is_folded = line.starts_with([' ', '\t']);
+            is_dropped = if is_folded { is_dropped } else { line.starts_with(name) };
+            if !is_dropped {
+                lines.push(line);
+            }
+        }
+        lines.concat()
+    };
+    let encoded = |how: &str, content: &str| format!("=?utf-8?{how}?{content}?=");
+    let word = base64::Engine::encode(
+        &base64::engine::general_purpose::STANDARD,
+        format!("mailqos test {text}"),
+    );
+    let subjects = [
+        format!("[SPAM?] mailqos test\r\n\t{text}"),
+        encoded("B", &word),
+        encoded(
+            "Q",
+            &format!("mailqos_test_{}", text.replace(':', "=3A").replace('_', "=5F")),
+        ),
+    ];
+    let mut mails = vec![
+        ("as it is", whole.clone()),
+        (
+            "without its body",
+            whole[..whole.find("This is").expect("a body")].to_owned(),
+        ),
+        (
+            "with a footer of a list",
+            format!("{whole}\r\n-- \r\nTo leave the list write to x\r\n"),
+        ),
+        (
+            "resent",
+            format!("Resent-From: anna@example.com\r\nResent-To: probe@example.com\r\n{whole}"),
+        ),
+        (
+            "from another sender, as by a list",
+            whole.replace("mailqos <probe@", "\"mailqos via list\" <list@"),
+        ),
+        (
+            "another identifier",
+            without("Message-ID").replace("Date:", "Message-ID: <x@gateway>\r\nDate:"),
+        ),
+        ("another subject", without("Subject")),
+        ("without the field", without("X-MailQoS-Token")),
+        (
+            "the identifier alone",
+            without("X-MailQoS-Token").replace(&format!("mailqos test\r\n {text}"), "changed"),
+        ),
+        (
+            "the field twice",
+            whole.replace("Date:", &format!("X-MailQoS-Token: {text}\r\nDate:")),
+        ),
+        (
+            "of a mailbox file",
+            format!("From probe@example.com Mon Nov 23 18:00:00 2026\r\n{whole}"),
+        ),
+        ("with bare line feeds", whole.replace("\r\n", "\n")),
+        (
+            "wrapped by SpamAssassin",
+            format!(
+                "{}Content-Type: multipart/mixed; boundary=\"sa\"\r\n\r\n--sa\r\nContent-Type: text/plain\r\n\r\nSpam detection\r\n\
+                 --sa\r\nContent-Type: message/rfc822; x-spam-type=original\r\n\r\n{whole}\r\n--sa--\r\n",
+                &whole[..whole.find("X-MailQoS-Token").expect("the field")]
+            ),
+        ),
+    ];
+    for subject in subjects {
+        let mail = without("X-MailQoS-Token").replace(&format!("mailqos test\r\n {text}"), &subject);
+        mails.push(("another spelling of the subject", mail));
+    }
+    for (name, mail) in mails {
+        let classification = classify(&Probe, mail.as_bytes());
+        assert_eq!(classification, Classification::TestMail(token(NONCE)), "{name}: {mail}");
+    }
+}
+
+#[test]
+fn whatever_contradicts_the_header_makes_it_another_message() {
+    let whole = mail();
+    for fields in [
+        "Return-Path: <>\r\n",
+        "Return-Path: <MAILER-DAEMON>\r\n",
+        "Content-Type: multipart/report; report-type=delivery-status; boundary=x\r\n",
+        "Content-Type: message/rfc822\r\n",
+        "Auto-Submitted: auto-replied\r\n",
+        "Auto-Submitted: auto-generated (failure)\r\n",
+        "X-Failed-Recipients: user@example.org\r\n",
+        "X-MS-Embedded-Report:\r\n",
+        "In-Reply-To: <mq1.ab01020304050607@example.com>\r\n",
+        "References: <x@y> <mq1.ab01020304050607@example.com>\r\n",
+    ] {
+        let classification = classify(&Probe, format!("{fields}{whole}").as_bytes());
+        assert!(!matches!(classification, Classification::TestMail(_)), "{fields}");
+    }
+    let text = KEY.write(&token(NONCE));
+    let bare = format!("From: probe@example.com\r\nSubject: mailqos test {text}\r\n\r\n");
+    assert!(matches!(classify(&Probe, bare.as_bytes()), Classification::TestMail(_)));
+    for (before, after) in [
+        ("Subject: ", "Subject: Re: "),
+        ("Subject: ", "Subject: Fwd: "),
+        ("Subject: ", "Subject: Automatic reply: "),
+        ("Subject", "In-Reply-To: <x@y>\r\nSubject"),
+        ("Subject", "Auto-Submitted: auto-notified\r\nSubject"),
+        ("From: probe@", "From: anna@"),
+        ("From: probe@example.com", "From: probe@example.com, anna@example.com"),
+        (
+            "From: probe@example.com",
+            "From: \"probe@example.com\" <anna@example.com>",
+        ),
+        ("From: probe@example.com\r\n", ""),
+        // Cut short: what follows might contradict it.
+        ("\r\n\r\n", "\r\n"),
+        // A field of our own that another signature is in decides nothing, nor does one that was changed.
+        (&text[..text.len() - 1], "mq1:here:mail-hq:0:"),
+    ] {
+        let changed = bare.replacen(before, after, 1);
+        let classification = classify(&Probe, changed.as_bytes());
+        assert!(!matches!(classification, Classification::TestMail(_)), "{changed}");
+    }
+}
+
+/// Where a message's header ends.
+fn header_end(message: &[u8]) -> usize {
+    message
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .map_or(message.len(), |at| at + 4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// No mutation of a bounce, an answer or a forwarded copy of our mail is the mail.
+    #[test]
+    fn no_change_of_a_message_about_the_mail_makes_it_the_mail(
+        story in 0..STORIES.len(),
+        cut in 0.0..1.0_f64,
+        changes in proptest::collection::vec((0.0..1.0_f64, any::<u8>(), 0..4_u8), 0..6),
+    ) {
+        let mut message = about(&STORIES[story]);
+        // What makes it another one's message stands in its header: a change there may take it away. Everything else may go.
+        let body = header_end(&message);
+        for (place, byte, how) in changes {
+            let length = message.len() - body;
+            if length == 0 {
+                break;
+            }
+            let at = body + ((length as f64 * place) as usize).min(length - 1);
+            match how {
+                0 => message[at] = byte,
+                1 => message.insert(at, byte),
+                2 => drop(message.remove(at)),
+                _ => {
+                    // Two lines change places, or a piece is doubled.
+                    let piece = message[at..message.len().min(at + 80)].to_vec();
+                    message.splice(body..body, piece);
+                }
+            }
+        }
+        let end = body + ((message.len() - body) as f64 * cut) as usize;
+        for message in [&message[..], &message[..end], &message[..body], &message[..(body as f64 * cut) as usize]] {
+            let classification = classify(&Probe, message);
+            prop_assert!(!matches!(classification, Classification::TestMail(_)), "{classification:?}");
+        }
+    }
+
+    /// Whatever a person writes before and around a copy of the mail.
+    #[test]
+    fn a_copy_inside_a_message_of_a_person_is_left_alone(
+        subject in "\\PC{0,40}",
+        words in "\\PC{0,200}",
+        prefix in "[> |\t]{0,4}",
+    ) {
+        let quoted: String = mail().lines().map(|line| format!("{prefix}{line}\r\n")).collect();
+        let subject = subject.replace(['\r', '\n'], " ");
+        let message = format!("From: Anna <anna@example.com>\r\nSubject: {subject}\r\n\r\n{words}\r\n{quoted}");
+        let classification = classify(&Probe, message.as_bytes());
+        prop_assert!(!matches!(classification, Classification::TestMail(_)), "{classification:?}");
+        if let Classification::Notification(_, report) = &classification {
+            prop_assert!(!report.is_deletable(), "{report:?}");
+        }
+    }
+
+    /// Changes of the mail itself yield the mail or nothing of the kind, and never the mail of another test.
+    #[test]
+    fn a_changed_mail_is_never_that_of_another_test(places in proptest::collection::vec((0.0..1.0_f64, any::<u8>()), 0..8)) {
+        let mut message = mail().into_bytes();
+        for (place, byte) in places {
+            let at = ((message.len() as f64 * place) as usize).min(message.len() - 1);
+            message[at] = byte;
+        }
+        if let Some(known) = classify(&Probe, &message).token() {
+            prop_assert_eq!(known.nonce, NONCE);
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_foreign(bytes in proptest::collection::vec(any::<u8>(), 0..500)) {
+        prop_assert_eq!(classify(&Probe, &bytes), Classification::Foreign);
+    }
+}

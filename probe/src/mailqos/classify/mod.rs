@@ -1,0 +1,313 @@
+//! Which message is the mail of a test, and what others say about it.
+//!
+//! One rule decides: a message is the mail, and may be deleted as such, only if its *own top-level header* carries our valid
+//! signature and nothing else in that header contradicts it ([`Classification::TestMail`]). A signature that is found anywhere
+//! deeper (quoted, enclosed, in a report) makes a message one *about* the mail. Nothing here falls through to "this is the mail":
+//! that is the answer of one function, `own`, which reads nothing but a complete header.
+//!
+//! `header` and `mime` read messages, damaged or not · `sender` tells mail systems, responders and persons apart · `report` reads
+//! what has the structure of a report, `words` what has not · `status` finds status codes.
+
+#[cfg(test)]
+mod corpus;
+mod header;
+mod mime;
+mod report;
+mod sender;
+mod status;
+mod words;
+
+use super::token::{SigningKey, Token};
+use header::{Header, addresses};
+use sender::Sender;
+
+/// The field that holds the token of our mails, in lower case.
+const TOKEN_FIELD: &str = "x-mailqos-token";
+/// How the identifier of our mails begins; the nonce follows in 16 hexadecimal digits.
+const ID_MARK: &str = "mq1.";
+
+/// What is known of our own mails.
+pub(super) trait Known {
+    /// The key of our signatures.
+    fn key(&self) -> &SigningKey;
+    /// The token of a mail that is waited for, by its nonce: an identifier carries no more.
+    fn awaited(&self, nonce: [u8; 8]) -> Option<Token> {
+        let _ = nonce;
+        None
+    }
+    /// The address from which the mails of a token's monitor are sent, where it is one of ours.
+    fn sender(&self, token: &Token) -> Option<String> {
+        let _ = token;
+        None
+    }
+}
+
+/// What a message is to us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Classification {
+    /// The mail of a test itself.
+    TestMail(Token),
+    /// What a program says of such a mail.
+    Notification(Token, Report),
+    /// It contains a token of ours, but is neither: a person's message, mostly. Left alone.
+    About(Token),
+    /// It has nothing to do with us. Left alone.
+    Foreign,
+}
+
+impl Classification {
+    /// The token that makes it ours, or about ours.
+    pub(super) fn token(&self) -> Option<&Token> {
+        match self {
+            Self::TestMail(token) | Self::Notification(token, _) | Self::About(token) => Some(token),
+            Self::Foreign => None,
+        }
+    }
+}
+
+/// What a notification says of our mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Report {
+    pub(super) kind: Kind,
+    /// The enhanced status code (RFC 3463), where one is stated.
+    pub(super) status: Option<String>,
+    /// The other server's words, or those of the notification.
+    pub(super) reason: Option<String>,
+    /// A mail system wrote it, for certain.
+    is_certain: bool,
+}
+
+impl Report {
+    /// Whether it says that the mail will not be delivered.
+    pub(super) fn is_failure(&self) -> bool {
+        self.kind == Kind::Failed
+    }
+
+    /// Whether it may be deleted once it has been read: only what a mail system wrote of the delivery.
+    pub(super) fn is_deletable(&self) -> bool {
+        self.is_certain && matches!(self.kind, Kind::Failed | Kind::Delayed | Kind::Delivered)
+    }
+}
+
+#[cfg(test)]
+impl Report {
+    /// A failure, as a mail system reports it.
+    pub(super) fn failed(status: &str, reason: &str) -> Self {
+        Self {
+            kind: Kind::Failed,
+            status: Some(status.to_owned()),
+            reason: Some(reason.to_owned()),
+            is_certain: true,
+        }
+    }
+}
+
+/// What has become of a mail, as a notification says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It will not be delivered.
+    Failed,
+    /// Delivery goes on.
+    Delayed,
+    /// It was delivered or handed on.
+    Delivered,
+    /// A recipient, or a program on their behalf, complained about it.
+    Complaint,
+    /// It was displayed, deleted or the like.
+    Disposition,
+    /// An automatic answer, such as that of somebody who is out of office.
+    AutoReply,
+    /// A report that does not say.
+    Unclear,
+}
+
+/// Classifies a message: all of it, or its beginning; a header that is cut short makes no test mail.
+pub(super) fn classify(known: &dyn Known, message: &[u8]) -> Classification {
+    let header = Header::read(message);
+    let sender = Sender::of(&header);
+    if let Some(token) = own(known, &header, &sender) {
+        return Classification::TestMail(token);
+    }
+    let Some(token) = anywhere(known, message) else {
+        return Classification::Foreign;
+    };
+    match notification(&header, &sender, message) {
+        Some(report) => Classification::Notification(token, report),
+        None => Classification::About(token),
+    }
+}
+
+/// Whether a message with this header may be a notification, so that more of it is worth asking for.
+pub(super) fn may_notify(header: &[u8]) -> bool {
+    let header = Header::read(header);
+    let sender = Sender::of(&header);
+    sender.is_system() || sender.is_office || sender.is_titled_failure || is_service(&header)
+}
+
+/// The token by which a message is the mail itself.
+fn own(known: &dyn Known, header: &Header, sender: &Sender) -> Option<Token> {
+    if !header.is_complete || is_contradicted(sender) {
+        return None;
+    }
+    let subject = header.first("subject").unwrap_or_default();
+    let fields: Vec<_> = header
+        .all(TOKEN_FIELD)
+        .map(|value| known.key().find(value.as_bytes()))
+        .collect();
+    let named = fields.iter().flatten().next().cloned();
+    if named.is_some() && fields.iter().any(|field| *field != named) {
+        // Beside our own field, one that another message has.
+        return None;
+    }
+    let titled = sole(
+        header
+            .all("subject")
+            .filter_map(|value| known.key().find(value.as_bytes())),
+    )?;
+    let identified = header.all("message-id").find_map(nonce_in);
+    let from: Vec<String> = header.anywhere("from").flat_map(addresses).collect();
+    let is_from = |token: &Token| {
+        let expected = known.sender(token).map(|sender| sender.to_lowercase());
+        !from.is_empty() && from.iter().all(|address| Some(address) == expected.as_ref())
+    };
+    if let Some(token) = named {
+        let is_identified = identified == Some(token.nonce);
+        let is_titled = titled.as_ref() == Some(&token) && !sender::is_answer(subject);
+        let is_ours = is_from(&token);
+        // A daemon's name is no contradiction where the monitor itself sends by it.
+        let is_daemon = sender.is_daemon && !is_ours;
+        let answers = refers_to(header, token.nonce) || (sender.refers && !is_identified);
+        let is_other = titled.as_ref().is_some_and(|titled| *titled != token);
+        // From elsewhere, under another identifier and another subject, it is a message that has taken over our field.
+        let is_foreign = header.has("from") && !(is_identified || is_titled || is_ours);
+        let fits = !(is_foreign || is_other || is_daemon || answers);
+        return (fits && !(sender.is_responder && !is_ours)).then_some(token);
+    }
+    // A gateway removed the field: what is left must not be contradicted by anything.
+    let token = titled.or_else(|| known.awaited(identified?))?;
+    let is_contradicted = sender.answers || sender.refers || sender.is_responder;
+    (is_from(&token) && !is_contradicted).then_some(token)
+}
+
+/// Whether a header that carries our token says that it is not our mail's all the same: some gateways copy the fields of a mail
+/// into their notification's own header.
+fn is_contradicted(sender: &Sender) -> bool {
+    let is_other_auto = sender.auto.as_deref().is_some_and(|auto| !sender::is_our_auto(auto));
+    sender.is_report || sender.is_enclosure || sender.is_marked || sender.has_null_path || is_other_auto
+}
+
+/// The one token of several fields; the outer `None` where they differ.
+#[allow(clippy::option_option, reason = "none at all is something else than several")]
+fn sole(tokens: impl Iterator<Item = Token>) -> Option<Option<Token>> {
+    let mut sole = None;
+    for token in tokens {
+        match &sole {
+            Some(known) if *known != token => return None,
+            _ => sole = Some(token),
+        }
+    }
+    Some(sole)
+}
+
+/// Whether the message answers the mail with this nonce.
+fn refers_to(header: &Header, nonce: [u8; 8]) -> bool {
+    let id = format!("{ID_MARK}{:016x}", u64::from_be_bytes(nonce));
+    ["in-reply-to", "references"]
+        .iter()
+        .any(|name| header.anywhere(name).any(|value| value.contains(&id)))
+}
+
+/// The nonce in an identifier of ours.
+fn nonce_in(text: &str) -> Option<[u8; 8]> {
+    let (_, rest) = text.split_once(ID_MARK)?;
+    let digits = rest.get(..16)?;
+    if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    u64::from_str_radix(digits, 16).ok().map(u64::to_be_bytes)
+}
+
+/// A token anywhere in a message: itself, or the identifier of a mail that is waited for.
+fn anywhere(known: &dyn Known, message: &[u8]) -> Option<Token> {
+    /// Identifiers that are looked up in one message.
+    const MAX_IDS: usize = 64;
+    if let Some(token) = known.key().find(message) {
+        return Some(token);
+    }
+    let mut ids = 0;
+    let mut rest = message;
+    while let Some(at) = rest
+        .windows(ID_MARK.len())
+        .position(|window| window == ID_MARK.as_bytes())
+        && ids < MAX_IDS
+    {
+        ids += 1;
+        let id = &rest[at..rest.len().min(at + ID_MARK.len() + 16)];
+        if let Some(token) = nonce_in(&String::from_utf8_lossy(id)).and_then(|nonce| known.awaited(nonce)) {
+            return Some(token);
+        }
+        rest = &rest[at + ID_MARK.len()..];
+    }
+    None
+}
+
+/// Services that write from addresses of their own: Amazon SNS, and list managers.
+fn is_service(header: &Header) -> bool {
+    ["x-amz-sns-message-id", "x-amz-sns-subscription-arn", "x-mlserver"]
+        .iter()
+        .any(|name| header.has(name))
+}
+
+/// Reads a message about our mail as a notification; `None` where a person may have written it, or where it says nothing.
+fn notification(header: &Header, sender: &Sender, message: &[u8]) -> Option<Report> {
+    // Who answers or forwards a notification writes from an address of their own, and no report.
+    let is_titled = sender.is_titled_failure && !sender.answers;
+    let is_of_office = is_titled || (sender.is_office && !sender.answers && !sender.refers);
+    if !(sender.is_system() || is_of_office || is_service(header)) {
+        return None;
+    }
+    if sender.answers && !(sender.is_report || sender.has_null_path || sender.is_daemon || sender.auto.is_some()) {
+        return None;
+    }
+    let parts = mime::parts(message);
+    let subject = sender::decoded(header.first("subject").unwrap_or_default());
+    let words = words::of(&parts);
+    let Some(report) = report::read(&parts) else {
+        return match sender.report_type.as_deref() {
+            Some("disposition-notification") => Some(bare(Kind::Disposition)),
+            Some("feedback-report") => Some(bare(Kind::Complaint)),
+            _ => words::read(&words, &subject, sender),
+        };
+    };
+    let told = words::read(&words, &subject, sender);
+    if report.kind == Kind::Unclear {
+        let told = told.unwrap_or_else(|| bare(Kind::Failed));
+        return Some(Report {
+            status: report.status.or(told.status),
+            reason: report.reason.or(told.reason),
+            ..told
+        });
+    }
+    let is_vague = |code: &String| status::is_vague(code);
+    let told_status = told.as_ref().and_then(|told| told.status.clone());
+    let status = match (report.status, told_status) {
+        (None, told) if report.kind == Kind::Failed => told,
+        (Some(code), Some(told)) if is_vague(&code) && code.as_bytes()[0] == told.as_bytes()[0] => Some(told),
+        (code, _) => code,
+    };
+    Some(Report {
+        status,
+        reason: report.reason.or_else(|| told.and_then(|told| told.reason)),
+        ..report
+    })
+}
+
+/// A report of which no more is known than its kind.
+fn bare(kind: Kind) -> Report {
+    Report {
+        kind,
+        status: None,
+        reason: None,
+        is_certain: false,
+    }
+}

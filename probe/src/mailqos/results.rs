@@ -1,0 +1,188 @@
+//! The grammar of `Authentication-Results` (RFC 8601, section 2.2) and `Received-SPF` (RFC 7208, section 9.1): comments that lie
+//! in one another, quoted strings, pairs of names and values.
+
+/// Pairs that are read of one result.
+const MAX_PAIRS: usize = 64;
+
+/// One part of a field, between two semicolons.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Statement {
+    /// Words that are no pair, in their order.
+    pub(super) words: Vec<String>,
+    /// Names in lower case and values.
+    pub(super) pairs: Vec<(String, String)>,
+    /// Whether a word stands before the first pair.
+    begins_with_word: bool,
+}
+
+impl Statement {
+    /// A value by its name.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        let found = self.pairs.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| &**value)
+    }
+
+    /// The word before all pairs.
+    pub(super) fn leading_word(&self) -> Option<&str> {
+        self.words.first().filter(|_| self.begins_with_word).map(|word| &**word)
+    }
+}
+
+/// Reads a field's statements; comments are left out.
+pub(super) fn statements(value: &str) -> Vec<Statement> {
+    let mut statements = vec![Statement::default()];
+    let mut rest = value;
+    // The name that an equals sign may follow.
+    let mut pending: Option<String> = None;
+    loop {
+        rest = skip(rest);
+        let Some(statement) = statements.last_mut() else { break };
+        let Some(first) = rest.chars().next() else {
+            statement.push_word(pending.take());
+            break;
+        };
+        match first {
+            ';' => {
+                statement.push_word(pending.take());
+                statements.push(Statement::default());
+                rest = &rest[1..];
+            }
+            '=' if pending.is_some() => {
+                let (value, after) = text(skip(&rest[1..]), true);
+                let name = pending.take().unwrap_or_default().to_ascii_lowercase();
+                if statement.pairs.len() < MAX_PAIRS {
+                    statement.pairs.push((name, value));
+                }
+                rest = after;
+            }
+            _ => {
+                statement.push_word(pending.take());
+                let (word, after) = text(rest, false);
+                if after.len() == rest.len() {
+                    // An equals sign without a name.
+                    rest = &rest[first.len_utf8()..];
+                } else {
+                    pending = Some(word);
+                    rest = after;
+                }
+            }
+        }
+    }
+    statements
+}
+
+impl Statement {
+    fn push_word(&mut self, word: Option<String>) {
+        if let Some(word) = word
+            && self.words.len() < MAX_PAIRS
+        {
+            self.begins_with_word |= self.pairs.is_empty();
+            self.words.push(word);
+        }
+    }
+}
+
+/// Skips blanks and comments; a parenthesis that is never closed is none.
+fn skip(text: &str) -> &str {
+    let mut rest = text.trim_start();
+    while rest.starts_with('(')
+        && let Some(end) = comment(rest)
+    {
+        rest = rest[end..].trim_start();
+    }
+    rest
+}
+
+/// Where the comment ends that begins here.
+fn comment(text: &str) -> Option<usize> {
+    let mut depth = 0_usize;
+    let mut is_escaped = false;
+    for (at, character) in text.char_indices() {
+        match character {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = true,
+            '(' => depth += 1,
+            ')' => {
+                depth -= 1;
+                if depth == 0 {
+                    return Some(at + 1);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// A quoted string without its quotation marks, or what stands before the next blank, semicolon or comment; of a name also before
+/// an equals sign.
+fn text(rest: &str, is_value: bool) -> (String, &str) {
+    if rest.starts_with('"')
+        && let Some(quoted) = quoted(rest)
+    {
+        return quoted;
+    }
+    let ends = |(at, character): (usize, char)| {
+        character.is_whitespace()
+            || character == ';'
+            || (character == '=' && !is_value)
+            || (character == '(' && at > 0 && comment(&rest[at..]).is_some())
+    };
+    let end = rest
+        .char_indices()
+        .find(|place| ends(*place))
+        .map_or(rest.len(), |(at, _)| at);
+    (rest[..end].to_owned(), &rest[end..])
+}
+
+fn quoted(rest: &str) -> Option<(String, &str)> {
+    let mut content = String::new();
+    let mut characters = rest.char_indices().skip(1);
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '"' => return Some((content, &rest[at + 1..])),
+            '\\' => content.extend(characters.next().map(|(_, next)| next)),
+            other => content.push(other),
+        }
+    }
+    // Never closed: an ordinary character.
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn comments_and_quoted_strings_are_told_apart() {
+        let read = statements(
+            "mx.example.com (a (nested; one\\)) spf=fail) 1; dkim = fail reason=\"signature (rsa; \\\"x\\\"\" header.b=a/b=; spf=pass smtp.mailfrom=a@b",
+        );
+        assert_eq!(read.len(), 3);
+        assert_eq!(read[0].words, ["mx.example.com", "1"]);
+        assert_eq!(read[1].get("reason"), Some("signature (rsa; \"x\""));
+        assert_eq!(read[1].get("header.b"), Some("a/b="));
+        assert_eq!(read[2].pairs[0], ("spf".to_owned(), "pass".to_owned()));
+        // What is never closed swallows nothing.
+        assert_eq!(statements("x; spf=pass (oops; dmarc=pass").len(), 3);
+        assert_eq!(statements("x; spf=\"pass; dmarc=pass").len(), 3);
+        assert_eq!(
+            statements("a.example from=b.example; x=y")[0].leading_word(),
+            Some("a.example")
+        );
+        assert_eq!(
+            statements("spf=pass (x)\t smtp.mailfrom=b; x=y")[0].leading_word(),
+            None
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn every_text_is_read_to_its_end(text in "[a-z=;()\"\\\\ .]{0,60}", other in "\\PC{0,80}") {
+            let _ = statements(&text);
+            let _ = statements(&other);
+        }
+    }
+}
