@@ -387,6 +387,8 @@ pub(super) fn read(words: &str, subject: &str, sender: &Sender) -> Option<Report
         let is_bare = sender.auto.is_none() && !sender.is_responder;
         if !(is_bare && has_code) {
             return Some(Report {
+                // A person's words are nobody's business.
+                reason: None,
                 is_certain: false,
                 ..report(Kind::AutoReply)
             });
@@ -445,7 +447,13 @@ fn reason(words: &str) -> Option<String> {
         }
         (at + 1..lines.len()).find(|at| lines[*at].chars().any(char::is_alphanumeric))
     };
-    let failing = || lines.iter().position(|line| contains(&line.to_lowercase(), FAILURES));
+    // What ends with a colon only announces the reason.
+    let fails = |line: &&str| contains(&line.to_lowercase(), FAILURES);
+    let announces = |line: &&str| line.trim_end().ends_with(':');
+    let failing = || {
+        let precise = lines.iter().position(|line| fails(line) && !announces(line));
+        precise.or_else(|| lines.iter().position(|line| fails(line)))
+    };
     // Few words are all reason.
     let few = || {
         let said = lines.iter().filter(|line| !line.trim().is_empty()).count();
