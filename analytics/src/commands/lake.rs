@@ -21,7 +21,7 @@ use super::{
 use crate::lake::{
     self, UpkeepError,
     export::{self, Choice},
-    import::{self, Mapping, Plan},
+    import::{self, Mapping, Mark, Plan, Preset},
     upkeep::{self, Remedy, Repair, Verdict},
 };
 
@@ -73,8 +73,11 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct ImportArgs {
-    /// A CSV file with a head, or a file with the ending `.parquet`.
+    /// The file: CSV with a head, Parquet (`.parquet`), or the export of another tool (--from).
     file: PathBuf,
+    /// The tool that wrote the file; its columns, units and words are known.
+    #[arg(long, value_enum, value_name = "TOOL")]
+    from: Option<Preset>,
     /// The site that the samples go to.
     #[arg(long, value_name = "SITE")]
     into: SiteName,
@@ -96,10 +99,19 @@ struct ImportArgs {
     /// What a word of the file means, such as success=ok or timeout=lost.
     #[arg(long, value_name = "WORD=OUTCOME", value_parser = outcome)]
     outcome: Vec<(String, String)>,
-    /// Where times without an offset are read.
-    #[arg(long, value_name = "TZ", default_value = "UTC", value_parser = timezone)]
+    /// A word of the file that means "no value" (repeatable; NaN, U, -, null and the like always do).
+    #[arg(long, value_name = "WORD")]
+    missing: Vec<String>,
+    /// The outcome of rows without a round trip, with --as-outcome [default: skip them].
+    #[arg(long, value_name = "OUTCOME", requires = "as_outcome")]
+    missing_outcome: Option<Outcome>,
+    /// The decimal mark of numbers, "." or "," [default: learnt from each column].
+    #[arg(long, value_name = "SIGN")]
+    decimal_mark: Option<Mark>,
+    /// The zone of times without an offset: an IANA name or an offset such as +01:00.
+    #[arg(long, value_name = "TZ", default_value = "UTC", value_parser = timezone, allow_hyphen_values = true)]
     timezone: TimeZone,
-    /// Leave out what is there already, instead of refusing.
+    /// Skip samples that the lake already has, instead of refusing the file.
     #[arg(long)]
     skip_duplicates: bool,
     /// Do it; else it is only said what would be imported.
@@ -151,7 +163,26 @@ fn delimiter(text: &str) -> Result<u8, String> {
 }
 
 fn timezone(text: &str) -> Result<TimeZone, String> {
-    mailqos_core::zones::get(text).map_err(|_| "write an IANA name such as Europe/Berlin or UTC".into())
+    mailqos_core::zones::get(text)
+        .ok()
+        .or_else(|| offset(text).map(TimeZone::fixed))
+        .ok_or_else(|| "write an IANA name such as Europe/Berlin, an offset such as +01:00, or UTC".into())
+}
+
+/// An offset from UTC, such as `+01:00` or `-0330`.
+fn offset(text: &str) -> Option<jiff::tz::Offset> {
+    let sign = match text.as_bytes().first()? {
+        b'+' => 1,
+        b'-' => -1,
+        _ => return None,
+    };
+    let digits: String = text[1..].chars().filter(|c| *c != ':').collect();
+    let (hours, minutes) = digits.split_at_checked(2)?;
+    let (hours, minutes): (i32, i32) = (
+        hours.parse().ok()?,
+        if minutes.is_empty() { 0 } else { minutes.parse().ok()? },
+    );
+    (hours <= 14 && minutes < 60).then(|| jiff::tz::Offset::from_seconds(sign * (hours * 3_600 + minutes * 60)).ok())?
 }
 
 fn moment(text: &str) -> Result<UtcMicros, String> {
@@ -376,12 +407,19 @@ fn import(data: &Path, args: ImportArgs) -> Result<ExitCode, Failure> {
         outcomes: args.outcome.into_iter().collect::<BTreeMap<_, _>>(),
         timezone: args.timezone,
         skip_duplicates: args.skip_duplicates,
+        preset: args.from,
+        missing: args.missing,
+        missing_outcome: args.missing_outcome,
+        decimal_mark: args.decimal_mark,
     };
     let imported = import::import(data, &args.file, &plan, args.apply)?;
     let span = imported
         .span
         .map(|(first, last)| format!(", from {first} to {last}"))
         .unwrap_or_default();
+    for note in &imported.notes {
+        eprintln!("note: {note}");
+    }
     let verb = if args.apply { "imported" } else { "would be imported" };
     print(format!(
         "{}{span}\n{} on {} {verb} into site {}, {} left out as duplicates\n",

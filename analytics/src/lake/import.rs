@@ -3,18 +3,22 @@
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     fs::File,
-    io::{BufRead as _, BufReader, Read as _},
     path::Path,
 };
 
-use jiff::tz::TimeZone;
+use jiff::{civil::DateTime, tz::TimeZone};
 use mailqos_core::{
     lake::{Cell, Column, DayReader, Hold, Record as _, SiteLock, day_path},
     model::{Micros, MonitorId, Outcome, Sample, SiteName, UtcMicros},
 };
 use polars::prelude::{AnyValue, ParquetReader, SerReader as _, TimeUnit};
 
-use super::{UpkeepError, upkeep::write_into};
+pub use super::foreign::{Mark, Preset};
+use super::{
+    UpkeepError,
+    foreign::{self, Local, Table, Wish, is_missing},
+    upkeep::write_into,
+};
 
 /// How many wrong rows and duplicates are named.
 const NAMED: usize = 5;
@@ -83,6 +87,15 @@ pub struct Plan {
     pub timezone: TimeZone,
     /// Leave out what the lake has already, instead of refusing.
     pub skip_duplicates: bool,
+    /// The tool whose export it is, if its form is known.
+    pub preset: Option<Preset>,
+    /// Words of the file that mean "no value", beside the usual ones.
+    pub missing: Vec<String>,
+    /// The outcome of rows without a round trip, if `outcome` holds for the rest; they are skipped by default, because nothing
+    /// is known about these tests.
+    pub missing_outcome: Option<Outcome>,
+    /// The decimal mark of numbers; learnt from each column by default.
+    pub decimal_mark: Option<Mark>,
 }
 
 /// What an import did, or would do.
@@ -98,6 +111,8 @@ pub struct Imported {
     pub days: u64,
     /// The first and the last start.
     pub span: Option<(UtcMicros, UtcMicros)>,
+    /// What people should know about the file, a line each.
+    pub notes: Vec<String>,
 }
 
 /// A value of the file.
@@ -110,13 +125,22 @@ enum Value {
     Flag(bool),
 }
 
+/// The samples of a file, and notes on it.
+#[derive(Debug, Default)]
+struct Read {
+    samples: Vec<Sample>,
+    notes: Vec<String>,
+}
+
 /// Reads the file and, with `apply`, writes its samples into the lake. All or nothing: a row that can't be understood, and
 /// duplicates unless they are to be left out, refuse the whole import.
 ///
 /// # Errors
 /// The file or the lake can't be read or written, or what is in the file is not right.
 pub fn import(data: &Path, file: &Path, plan: &Plan, apply: bool) -> Result<Imported, UpkeepError> {
-    let samples = if file.extension().is_some_and(|extension| extension == "parquet") {
+    let Read { samples, notes } = if let Some(preset) = plan.preset {
+        export(file, preset, plan)?
+    } else if file.extension().is_some_and(|extension| extension == "parquet") {
         let is_mapped = !(plan.mappings.is_empty() && plan.outcomes.is_empty());
         let is_given = plan.monitor.is_some() || plan.outcome.is_some();
         if is_mapped || is_given && !is_ours(file)? {
@@ -125,12 +149,13 @@ pub fn import(data: &Path, file: &Path, plan: &Plan, apply: bool) -> Result<Impo
             ours(file, plan)?
         }
     } else {
-        csv(file, plan)?
+        table(file, plan, foreign::read_csv(file, plan.delimiter)?)?
     };
     // The lock first: what is there must not change between the look and the writing.
     let _lock = apply.then(|| SiteLock::take(data, &plan.site)).transpose()?;
     let mut imported = Imported {
         rows: samples.len() as u64,
+        notes,
         ..Imported::default()
     };
     let mut days: BTreeMap<_, BTreeMap<(MonitorId, UtcMicros), Sample>> = BTreeMap::new();
@@ -233,10 +258,14 @@ struct Collector<'a> {
     wrong: Vec<String>,
     count: usize,
     now: UtcMicros,
+    /// The local starts of samples that have no offset: sample, and time.
+    locals: Vec<(usize, Local)>,
+    /// Rows that say nothing about their test.
+    empty: u64,
 }
 
 impl Collector<'_> {
-    fn row(&mut self, columns: &[Place], line: u64, value: impl Fn(usize) -> Value) {
+    fn row(&mut self, columns: &[Place], line: u64, value: impl Fn(usize) -> Value, mark: impl Fn(usize) -> Mark) {
         let mut sample = Sample::blank();
         if let Some(monitor) = &self.plan.monitor {
             sample.monitor = monitor.clone();
@@ -245,23 +274,90 @@ impl Collector<'_> {
             sample.outcome = outcome;
         }
         for (column, index, unit) in columns {
-            let set = cell(column, value(*index), *unit, self.plan)
-                .and_then(|cell| plausible(column, cell, self.now))
-                .and_then(|cell| (column.set)(&mut sample, cell));
-            if let Err(reason) = set {
-                self.count += 1;
-                if self.wrong.len() < NAMED {
-                    self.wrong.push(format!("row {line}, {}: {reason}", column.name));
+            let found = cell(column, value(*index), *unit, mark(*index), self.plan);
+            let set = match found {
+                Ok(Found::Local(at)) if column.name == "started_at" => {
+                    self.locals.push((self.samples.len(), Local { at, line }));
+                    Ok(())
                 }
-                return;
+                Ok(Found::Local(at)) => {
+                    in_zone(at, &self.plan.timezone).and_then(|cell| (column.set)(&mut sample, cell))
+                }
+                Ok(Found::Cell(cell)) => {
+                    plausible(column, cell, self.now).and_then(|cell| (column.set)(&mut sample, cell))
+                }
+                Err(reason) => Err(reason),
+            };
+            if let Err(reason) = set {
+                self.locals.retain(|(index, _)| *index < self.samples.len());
+                return self.refuse(format!("row {line}, {}: {reason}", column.name));
+            }
+        }
+        let has_outcome = columns.iter().any(|(column, ..)| column.name == "outcome");
+        let measures = columns.iter().any(|(column, ..)| column.name == "round_trip_us");
+        // An outcome given for all rows does not make a good test of a row without a value.
+        if !has_outcome && measures && sample.round_trip.is_none() {
+            match self.plan.missing_outcome {
+                Some(outcome) => sample.outcome = outcome,
+                None => {
+                    self.empty += 1;
+                    self.locals.retain(|(index, _)| *index < self.samples.len());
+                    return;
+                }
             }
         }
         self.samples.push(sample);
     }
 
-    fn end(self, file: &Path) -> Result<Vec<Sample>, UpkeepError> {
+    fn refuse(&mut self, reason: String) {
+        self.count += 1;
+        if self.wrong.len() < NAMED {
+            self.wrong.push(reason);
+        }
+    }
+
+    /// Gives the samples with local starts their moments, monitor by monitor.
+    fn place(&mut self) {
+        let mut by_monitor: BTreeMap<MonitorId, Vec<(usize, Local)>> = BTreeMap::new();
+        for (index, local) in std::mem::take(&mut self.locals) {
+            by_monitor
+                .entry(self.samples[index].monitor.clone())
+                .or_default()
+                .push((index, local));
+        }
+        for places in by_monitor.into_values() {
+            let times: Vec<Local> = places.iter().map(|(_, local)| *local).collect();
+            let moments = match foreign::resolve(&times, &self.plan.timezone) {
+                Ok(moments) => moments,
+                Err(error) => {
+                    self.refuse(error.to_string());
+                    continue;
+                }
+            };
+            for ((index, local), moment) in places.into_iter().zip(moments) {
+                match in_time(moment.into(), self.now) {
+                    Ok(at) => self.samples[index].started_at = at,
+                    Err(reason) => self.refuse(format!("row {}, started_at: {reason}", local.line)),
+                }
+            }
+        }
+    }
+
+    fn end(mut self, file: &Path) -> Result<Read, UpkeepError> {
+        self.place();
         if self.count == 0 {
-            return Ok(self.samples);
+            let mut notes = Vec::new();
+            if self.empty > 0 {
+                notes.push(format!(
+                    "{} rows skipped: no round trip, so nothing is known about these tests; --missing-outcome lost counts them \
+                     as failed",
+                    self.empty
+                ));
+            }
+            return Ok(Read {
+                samples: self.samples,
+                notes,
+            });
         }
         Err(UpkeepError::Import(format!(
             "{}: {} rows can't be understood; nothing was imported\n  {}",
@@ -279,6 +375,8 @@ fn collector(plan: &Plan) -> Collector<'_> {
         wrong: Vec::new(),
         count: 0,
         now: UtcMicros::now(),
+        locals: Vec::new(),
+        empty: 0,
     }
 }
 
@@ -286,12 +384,7 @@ fn collector(plan: &Plan) -> Collector<'_> {
 fn plausible(column: &Column<Sample>, cell: Cell, now: UtcMicros) -> Result<Cell, String> {
     match cell {
         Cell::Int(at) if column.name == "started_at" => {
-            let at = UtcMicros(at);
-            if at < OLDEST || at > now + Micros::from_secs(86_400) {
-                return Err(format!(
-                    "it would be {at}, which can't be; is the number of another unit? Say started_at=COLUMN:s, :ms or :us"
-                ));
-            }
+            in_time(UtcMicros(at), now)?;
         }
         Cell::Int(value) if value < 0 && column.name.ends_with("_us") => {
             return Err(format!("{value} µs is a negative duration"));
@@ -301,63 +394,83 @@ fn plausible(column: &Column<Sample>, cell: Cell, now: UtcMicros) -> Result<Cell
     Ok(cell)
 }
 
-/// What parts the fields: of the usual signs the one that the head has most of.
-fn delimiter(file: &Path) -> Result<u8, UpkeepError> {
-    let mut head = String::new();
-    let open = File::open(file).map_err(UpkeepError::io(file))?;
-    let read = BufReader::new(open).take(64 * 1024).read_line(&mut head);
-    if let Err(error) = read {
-        return Err(match error.kind() {
-            std::io::ErrorKind::InvalidData => {
-                UpkeepError::Import(format!("{}: it is no UTF-8; save it as CSV in UTF-8", file.display()))
-            }
-            _ => UpkeepError::io(file)(error),
-        });
+/// A start that a test can have had.
+fn in_time(at: UtcMicros, now: UtcMicros) -> Result<UtcMicros, String> {
+    if at < OLDEST || at > now + Micros::from_secs(86_400) {
+        return Err(format!(
+            "it would be {at}, which can't be; is the number of another unit? Say started_at=COLUMN:s, :ms or :us"
+        ));
     }
-    let count = |sign: u8| head.bytes().filter(|byte| *byte == sign).count();
-    Ok(b";\t|"
-        .iter()
-        .copied()
-        .fold(b',', |most, sign| if count(sign) > count(most) { sign } else { most }))
+    Ok(at)
 }
 
-fn csv(file: &Path, plan: &Plan) -> Result<Vec<Sample>, UpkeepError> {
-    let error = |error: csv::Error| {
-        let remedy = match error.kind() {
-            csv::ErrorKind::Utf8 { .. } => "; save it as CSV in UTF-8",
-            _ => "",
+/// The samples of a table of text.
+fn table(file: &Path, plan: &Plan, table: Table) -> Result<Read, UpkeepError> {
+    let columns = columns(file, plan, &table.head)?;
+    let mut marks = vec![Mark::Point; table.head.len()];
+    // Files whose fields are separated by commas have decimal points; in others both are common.
+    let usual = match table.delimiter {
+        None | Some(b',') => Mark::Point,
+        Some(_) => Mark::Comma,
+    };
+    for (column, index, _) in &columns {
+        if !matches!(column.holds, Hold::Long | Hold::Int | Hold::Real | Hold::Timestamp) {
+            continue;
+        }
+        let values = table
+            .rows
+            .iter()
+            .filter_map(|row| row.fields.get(*index).map(String::as_str));
+        marks[*index] = match plan.decimal_mark {
+            Some(mark) => mark,
+            None => Mark::of(values, usual)
+                .map_err(|reason| UpkeepError::Import(format!("{}: {}: {reason}", file.display(), column.name)))?,
         };
-        UpkeepError::Import(format!("{}: {error}{remedy}", file.display()))
-    };
-    let delimiter = match plan.delimiter {
-        Some(delimiter) => delimiter,
-        None => delimiter(file)?,
-    };
-    let plan = &Plan {
-        delimiter: Some(delimiter),
-        ..plan.clone()
-    };
-    let mut reader = csv::ReaderBuilder::new()
-        .delimiter(delimiter)
-        .from_path(file)
-        .map_err(error)?;
-    let head: Vec<String> = reader
-        .headers()
-        .map_err(error)?
-        .iter()
-        .map(|name| name.trim_start_matches('\u{feff}').trim().to_owned())
-        .collect();
-    let columns = columns(file, plan, &head)?;
+    }
     let mut collector = collector(plan);
-    for record in reader.records() {
-        let record = record.map_err(error)?;
-        let line = record.position().map_or(0, csv::Position::line);
-        collector.row(&columns, line, |index| match record.get(index).map(str::trim) {
-            None | Some("") => Value::Null,
-            Some(text) => Value::Text(text.to_owned()),
+    for row in &table.rows {
+        let value = |index: usize| match row.fields.get(index) {
+            Some(text) if !is_missing(text, &plan.missing) => Value::Text(text.clone()),
+            _ => Value::Null,
+        };
+        collector.row(&columns, row.line, value, |index| {
+            marks.get(index).copied().unwrap_or(Mark::Point)
         });
     }
-    collector.end(file)
+    let mut read = collector.end(file)?;
+    read.notes.splice(0..0, table.notes);
+    Ok(read)
+}
+
+/// The samples of another tool's export.
+fn export(file: &Path, preset: Preset, plan: &Plan) -> Result<Read, UpkeepError> {
+    let refuse = |reason: &str| UpkeepError::Import(format!("{}: {reason}", file.display()));
+    if plan.outcome.is_some() || plan.missing_outcome.is_some() || !plan.outcomes.is_empty() {
+        return Err(refuse(
+            "--from knows outcomes from the export; remove --as-outcome, --missing-outcome and --outcome",
+        ));
+    }
+    let mut round_trip = None;
+    for mapping in &plan.mappings {
+        if mapping.ours != "round_trip_us" || mapping.unit.is_some() {
+            return Err(refuse(
+                "--from knows all columns and units but the one to take: --column round_trip_us=NAME",
+            ));
+        }
+        round_trip = Some(mapping.theirs.as_str());
+    }
+    let found = preset.read(
+        file,
+        Wish {
+            round_trip,
+            delimiter: plan.delimiter,
+        },
+    )?;
+    let plan = &Plan {
+        mappings: Vec::new(),
+        ..plan.clone()
+    };
+    table(file, plan, found)
 }
 
 /// Whether mailqos wrote a Parquet file.
@@ -370,7 +483,7 @@ fn is_ours(file: &Path) -> Result<bool, UpkeepError> {
 }
 
 /// The samples of a file of our own form, all columns as they are, but for what is said of all rows.
-fn ours(file: &Path, plan: &Plan) -> Result<Vec<Sample>, UpkeepError> {
+fn ours(file: &Path, plan: &Plan) -> Result<Read, UpkeepError> {
     let reader = DayReader::<Sample>::open(file)?
         .ok_or_else(|| UpkeepError::Import(format!("{}: there is no such file", file.display())))?;
     let mut samples = reader.collect::<Result<Vec<_>, _>>()?;
@@ -382,14 +495,17 @@ fn ours(file: &Path, plan: &Plan) -> Result<Vec<Sample>, UpkeepError> {
             sample.outcome = outcome;
         }
     }
-    Ok(samples)
+    Ok(Read {
+        samples,
+        notes: Vec::new(),
+    })
 }
 
 fn unreadable(file: &Path) -> impl Fn(polars::error::PolarsError) -> UpkeepError {
     move |error| UpkeepError::Import(format!("{}: {error}", file.display()))
 }
 
-fn parquet(file: &Path, plan: &Plan) -> Result<Vec<Sample>, UpkeepError> {
+fn parquet(file: &Path, plan: &Plan) -> Result<Read, UpkeepError> {
     let error = unreadable(file);
     let open = File::open(file).map_err(UpkeepError::io(file))?;
     let mut reader = ParquetReader::new(open);
@@ -409,7 +525,7 @@ fn parquet(file: &Path, plan: &Plan) -> Result<Vec<Sample>, UpkeepError> {
                 _ => Value::Null,
             }
         };
-        collector.row(&columns, row as u64, value);
+        collector.row(&columns, row as u64, value, |_| Mark::Point);
     }
     collector.end(file)
 }
@@ -439,88 +555,93 @@ fn micros(value: i64, unit: TimeUnit) -> i64 {
     }
 }
 
+/// A value of the file for a column of ours.
+enum Found {
+    Cell(Cell),
+    /// A time without an offset.
+    Local(DateTime),
+}
+
 /// A value of the file as a cell of our column.
-fn cell(column: &Column<Sample>, value: Value, unit: i64, plan: &Plan) -> Result<Cell, String> {
+fn cell(column: &Column<Sample>, value: Value, unit: i64, mark: Mark, plan: &Plan) -> Result<Found, String> {
     let text = match value {
-        Value::Null => return Ok(Cell::Null),
-        Value::Moment(at) => return Ok(Cell::Int(at)),
-        Value::Flag(flag) if column.holds == Hold::Bool => return Ok(Cell::Bool(flag)),
+        Value::Null => return Ok(Found::Cell(Cell::Null)),
+        Value::Moment(at) => return Ok(Found::Cell(Cell::Int(at))),
+        Value::Flag(flag) if column.holds == Hold::Bool => return Ok(Found::Cell(Cell::Bool(flag))),
         Value::Flag(flag) => flag.to_string(),
         Value::Int(value) if matches!(column.holds, Hold::Long | Hold::Int | Hold::Timestamp) => {
             return value
                 .checked_mul(unit)
-                .map(Cell::Int)
+                .map(|value| Found::Cell(Cell::Int(value)))
                 .ok_or_else(|| format!("{value} is too large"));
         }
         Value::Int(value) => value.to_string(),
+        // NaN in a Parquet file is no value either.
+        Value::Number(value) if value.is_nan() => return Ok(Found::Cell(Cell::Null)),
         Value::Number(value) => value.to_string(),
         Value::Text(text) => text,
     };
-    let comma = plan.delimiter.is_some_and(|delimiter| delimiter != b',');
-    match column.holds {
-        Hold::Word if column.name == "outcome" => Ok(Cell::Text(plan.outcomes.get(&text).cloned().unwrap_or(text))),
-        Hold::Word | Hold::Hops => Ok(Cell::Text(text)),
+    let cell = match column.holds {
+        Hold::Word if column.name == "outcome" => Cell::Text(plan.outcomes.get(&text).cloned().unwrap_or(text)),
+        Hold::Word | Hold::Hops => Cell::Text(text),
         Hold::Bool => match text.to_ascii_lowercase().as_str() {
-            "true" | "yes" | "1" => Ok(Cell::Bool(true)),
-            "false" | "no" | "0" => Ok(Cell::Bool(false)),
-            _ => Err(format!("{text:?} is neither true nor false")),
+            "true" | "yes" | "1" => Cell::Bool(true),
+            "false" | "no" | "0" => Cell::Bool(false),
+            _ => return Err(format!("{text:?} is neither true nor false")),
         },
-        Hold::Real => match text.parse::<f64>() {
-            Ok(value) if value.is_finite() => Ok(Cell::Real(value)),
-            _ => Err(format!("{text:?} is no number")),
+        Hold::Real => Cell::Real(mark.parse(&text).ok_or_else(|| format!("{text:?} is not a number"))?),
+        Hold::Timestamp => match number(&text, unit, mark) {
+            Ok(at) => Cell::Int(at),
+            Err(_) => return moment(&text, plan),
         },
-        Hold::Timestamp => match number(&text, unit, comma) {
-            Ok(at) => Ok(Cell::Int(at)),
-            Err(_) => moment(&text, plan).map(Cell::Int),
-        },
-        Hold::Long | Hold::Int => number(&text, unit, comma).map(Cell::Int),
-    }
+        Hold::Long | Hold::Int => Cell::Int(number(&text, unit, mark)?),
+    };
+    Ok(Found::Cell(cell))
 }
 
-fn number(text: &str, unit: i64, comma: bool) -> Result<i64, String> {
+fn number(text: &str, unit: i64, mark: Mark) -> Result<i64, String> {
     if let Ok(value) = text.parse::<i64>() {
         return value.checked_mul(unit).ok_or_else(|| format!("{text} is too large"));
     }
-    // Where fields are parted by semicolons, fractions often follow a comma.
-    let value = if comma {
-        text.replacen(',', ".", 1).parse::<f64>()
-    } else {
-        text.parse()
-    };
-    let value = value.map_err(|_| format!("{text:?} is no number"))?;
+    let value = mark.parse(text).ok_or_else(|| format!("{text:?} is not a number"))?;
     let micros = (value * unit as f64).round();
     // Beyond 2^53 a floating-point number has no microseconds.
     if micros.abs() < 9_007_199_254_740_992.0 {
         Ok(micros as i64)
     } else {
-        Err(format!("{text:?} is no number that can be meant"))
+        Err(format!("{text:?} is too large a number"))
     }
 }
 
-fn moment(text: &str, plan: &Plan) -> Result<i64, String> {
-    let civil = if let Some(format) = &plan.time_format {
+fn moment(text: &str, plan: &Plan) -> Result<Found, String> {
+    if let Some(format) = &plan.time_format {
         let parsed = jiff::fmt::strtime::parse(format, text)
             .map_err(|error| format!("{text:?} is not written as {format:?} says: {error}"))?;
         if let Ok(at) = parsed.to_timestamp() {
-            return Ok(at.as_microsecond());
+            return Ok(Found::Cell(Cell::Int(at.as_microsecond())));
         }
         let date = parsed.to_date().map_err(|error| error.to_string())?;
         // A date alone is its midnight.
-        date.to_datetime(parsed.to_time().unwrap_or_else(|_| jiff::civil::Time::midnight()))
-    } else if let Ok(at) = text.parse::<jiff::Timestamp>() {
-        return Ok(at.as_microsecond());
-    } else {
-        text.parse::<jiff::civil::DateTime>().map_err(|_| {
-            format!(
-                "{text:?} is no time; write 2026-03-01T12:00:00Z, say how it is written with --time-format \"%d.%m.%Y %H:%M\", or name the unit of a number: started_at=time:ms"
-            )
-        })?
-    };
-    plan.timezone
-        .to_ambiguous_timestamp(civil)
-        .compatible()
-        .map(|at| at.as_microsecond())
-        .map_err(|error| error.to_string())
+        let time = parsed.to_time().unwrap_or_else(|_| jiff::civil::Time::midnight());
+        return Ok(Found::Local(date.to_datetime(time)));
+    }
+    if let Ok(at) = text.parse::<jiff::Timestamp>() {
+        return Ok(Found::Cell(Cell::Int(at.as_microsecond())));
+    }
+    text.parse::<DateTime>().map(Found::Local).map_err(|_| {
+        format!(
+            "{text:?} is not a time; write 2026-03-01T12:00:00Z, state the format with --time-format \"%d.%m.%Y %H:%M\", or name \
+             the unit of a number: started_at=time:ms"
+        )
+    })
+}
+
+/// A local time of a column whose order says nothing.
+fn in_zone(at: DateTime, zone: &TimeZone) -> Result<Cell, String> {
+    zone.to_ambiguous_timestamp(at)
+        .unambiguous()
+        .map(|at| Cell::Int(at.as_microsecond()))
+        .map_err(|_| format!("{at} is skipped or doubled by a clock change; state the offset of times, or use UTC"))
 }
 
 #[cfg(test)]
@@ -540,6 +661,10 @@ mod tests {
             time_format: None,
             timezone: TimeZone::UTC,
             skip_duplicates: false,
+            preset: None,
+            missing: Vec::new(),
+            missing_outcome: None,
+            decimal_mark: None,
         }
     }
 
@@ -605,7 +730,10 @@ mod tests {
         for (text, part) in [
             ("time,latency\n1772366400,1\n", "another unit"),
             ("time,latency\n2026-03-01T12:00:00Z,-1\n", "negative"),
-            ("time,latency\n2026-03-01T12:00:00Z,\"1,234\"\n", "is no number"),
+            (
+                "time,latency\n2026-03-01T12:00:00Z,\"1,234\"\n",
+                "can be read in two ways",
+            ),
             ("time,latency\n2999-03-01T12:00:00Z,1\n", "can't be"),
             ("time,dauer\n2026-03-01T12:00:00Z,1\n", "no column"),
             (
@@ -625,5 +753,55 @@ mod tests {
         };
         let samples = imported("time\tlatency\n1772366400\t0.5\n", &plan).expect("imported");
         assert_eq!(samples[0].round_trip, Some(Micros(30_000_000)));
+    }
+
+    #[test]
+    fn rows_without_a_value_are_not_good_tests() {
+        let mut plan = plan(&["started_at=time", "round_trip_us=latency:ms"]);
+        plan.outcome = Some(Outcome::Ok);
+        plan.missing = vec!["Timeout".to_owned()];
+        let mut text = "time,latency\n2026-03-01T12:00:00Z,1.5\n".to_owned();
+        for (minute, missing) in ["", "-", "U", "NaN", "null", "Timeout"].into_iter().enumerate() {
+            text.push_str(&format!("2026-03-01T12:0{}:00Z,{missing}\n", minute + 1));
+        }
+        let samples = imported(&text, &plan).expect("imported");
+        assert_eq!(samples.len(), 1, "nothing is known about the others");
+        plan.missing_outcome = Some(Outcome::Lost);
+        let samples = imported(&text, &plan).expect("imported");
+        assert_eq!(
+            samples.iter().filter(|sample| sample.outcome == Outcome::Lost).count(),
+            6
+        );
+        plan.missing.clear();
+        let refused = imported(&text, &plan).expect_err("a word that nobody declared");
+        assert!(refused.contains("Timeout"), "{refused}");
+    }
+
+    #[test]
+    fn a_doubled_hour_is_read_by_the_order_of_its_rows() {
+        let mut plan = plan(&["started_at=time", "round_trip_us=latency:ms"]);
+        plan.outcome = Some(Outcome::Ok);
+        plan.timezone = TimeZone::get("America/Sao_Paulo").expect("a zone");
+        // 2026-03-01 is an ordinary day there; the hour that comes twice is tried in `clock`.
+        assert_eq!(
+            imported("time,latency\n2026-03-01T09:00,1\n", &plan)
+                .expect("imported")
+                .len(),
+            1
+        );
+        plan.timezone = TimeZone::get("Europe/Berlin").expect("a zone");
+        let hours = "time,latency\n2025-10-26T01:30,1\n2025-10-26T02:30,1\n2025-10-26T02:30,1\n2025-10-26T03:30,1\n";
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("old.csv");
+        std::fs::write(&file, hours).expect("a file");
+        let imported = import(&folder.path().join("lake"), &file, &plan, true).expect("imported");
+        assert_eq!((imported.new, imported.duplicates), (4, 0));
+        let (first, last) = imported.span.expect("a span");
+        assert_eq!(last - first, Micros::from_secs(3 * 3_600));
+        std::fs::write(&file, "time,latency\n2025-10-26T02:30,1\n").expect("a file");
+        let refused = import(&folder.path().join("lake"), &file, &plan, true)
+            .expect_err("unclear")
+            .to_string();
+        assert!(refused.contains("comes twice in Europe/Berlin"), "{refused}");
     }
 }

@@ -1,6 +1,7 @@
 //! Looking after the sample lake: what is in it, whether it is sound, and what is brought in, given out and let go.
 
 pub mod export;
+mod foreign;
 pub mod import;
 pub mod place;
 pub mod upkeep;
