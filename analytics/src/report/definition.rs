@@ -16,6 +16,7 @@ use mailqos_core::{
 };
 
 use super::{
+    calendar_keys::{FirstDay, FirstMonth},
     deliveries,
     facts::Selection,
     locale::Locale,
@@ -55,6 +56,10 @@ pub struct Definition {
     pub period: Option<String>,
     /// The zone of its dates; the configuration's unless said otherwise.
     pub timezone: Option<TimeZone>,
+    /// The first day of its weeks; Monday by default.
+    pub week_start: Weekday,
+    /// The first month of its years, 1 to 12; quarters follow it.
+    pub year_start: i8,
     /// The language tag.
     pub language: String,
     /// One report for all monitors, or one each.
@@ -350,6 +355,8 @@ pub fn of_template(config: Option<&Config>, name: &str) -> Result<Definition, Pr
                 selection: Selection::default(),
                 period: None,
                 timezone: None,
+                week_start: Weekday::Monday,
+                year_start: 1,
                 language: theme.language.clone().unwrap_or_else(|| "en".to_owned()),
                 each: Each::All,
                 formats: Format::USUAL.into(),
@@ -451,6 +458,10 @@ fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut P
     };
     let period: Option<String> = table.get("period", problems);
     let timezone = table.get("timezone", problems);
+    let week_start = table
+        .get("week_start", problems)
+        .map_or(Weekday::Monday, |FirstDay(day)| day);
+    let year_start = table.get("year_start", problems).map_or(1, |FirstMonth(month)| month);
     let language: Option<String> = table.get("language", problems);
     if let Some(tag) = &language {
         known_language(&table, tag, problems);
@@ -483,6 +494,8 @@ fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut P
         selection,
         period,
         timezone,
+        week_start,
+        year_start,
         language,
         each,
         formats,

@@ -74,7 +74,11 @@ pub fn calendar(definition: &Definition, config: Option<&Config>) -> Calendar {
         .or_else(|| config.map(|config| config.timezone.clone()));
     // `Etc/UTC` and its like are called by the name that people know.
     let zone = zone.filter(|zone| !matches!(zone.iana_name(), Some("Etc/UTC" | "Etc/UCT" | "Zulu" | "Etc/Zulu")));
-    Calendar::new(zone.unwrap_or(TimeZone::UTC))
+    Calendar {
+        timezone: zone.unwrap_or(TimeZone::UTC),
+        week_start: definition.week_start,
+        year_start: definition.year_start,
+    }
 }
 
 /// The documents of a definition for a period: one, or one for each monitor, object, tag or site.

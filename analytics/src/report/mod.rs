@@ -1,5 +1,6 @@
 //! Reports: definitions and templates (what to show), sections (figures → blocks), media (blocks → files).
 
+mod calendar_keys;
 pub mod definition;
 mod deliveries;
 pub mod digest;

@@ -14,6 +14,7 @@ use mailqos_core::{
 use serde_json::json;
 
 use super::{
+    calendar_keys::{FirstDay, FirstMonth},
     definition::{Each, Format},
     theme::Hex,
 };
@@ -169,6 +170,14 @@ pub const REPORTS: Reference = Reference {
                     .otherwise("the month before"),
                     Key::new("timezone", Takes::of::<TimeZone>(), "The zone of its days and times.")
                         .otherwise("the configuration's"),
+                    Key::new("week_start", Takes::of::<FirstDay>(), "The first day of its weeks.")
+                        .default("\"monday\""),
+                    Key::new(
+                        "year_start",
+                        Takes::of::<FirstMonth>(),
+                        "The first month of its years, such as a fiscal year's; quarters follow it.",
+                    )
+                    .default("1"),
                     Key::new("language", TEXT, "`en`, `de` or `sv`.").otherwise("the theme's, or `en`"),
                     Key::new(
                         "each",

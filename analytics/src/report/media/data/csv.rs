@@ -7,15 +7,53 @@ const HEADS: [&str; 11] = [
     "kind", "id", "chapter", "title", "row", "name", "column", "unit", "text", "value", "moment",
 ];
 
-/// Every figure of a document as CSV (RFC 4180, UTF-8, comma).
+/// How spreadsheets of a language expect a CSV file.
+///
+/// Excel takes the delimiter and the decimal mark from the regional settings, and reads UTF-8 only
+/// after a byte order mark (Microsoft, "Opening CSV UTF-8 files correctly in Excel").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Dialect {
+    delimiter: u8,
+    decimal_comma: bool,
+}
+
+impl Dialect {
+    fn of(language: &str) -> Self {
+        match language.split('-').next().unwrap_or_default() {
+            // Where the comma is the decimal mark, the list separator is a semicolon.
+            "de" | "sv" => Self {
+                delimiter: b';',
+                decimal_comma: true,
+            },
+            _ => Self {
+                delimiter: b',',
+                decimal_comma: false,
+            },
+        }
+    }
+
+    fn number(self, number: f64) -> String {
+        let text = number.to_string();
+        if self.decimal_comma {
+            text.replace('.', ",")
+        } else {
+            text
+        }
+    }
+}
+
+/// Every figure of a document as CSV (RFC 4180) in UTF-8 with a byte order mark, with the delimiter
+/// and decimal mark of the report's language.
 ///
 /// # Errors
 /// It can't be written.
 pub fn render(document: &Document) -> Result<Vec<u8>, MediaError> {
     let failed = |error: csv::Error| MediaError::Data(error.to_string());
+    let dialect = Dialect::of(&document.language);
     let mut out = csv::WriterBuilder::new()
         .terminator(csv::Terminator::CRLF)
-        .from_writer(Vec::new());
+        .delimiter(dialect.delimiter)
+        .from_writer("\u{feff}".as_bytes().to_vec());
     out.write_record(HEADS).map_err(failed)?;
     for sheet in sheets(document) {
         for (number, row) in sheet.rows.iter().enumerate() {
@@ -42,7 +80,7 @@ pub fn render(document: &Document) -> Result<Vec<u8>, MediaError> {
                     &harmless(column.head),
                     unit,
                     &text,
-                    &value.value.map(|value| value.to_string()).unwrap_or_default(),
+                    &value.value.map(|value| dialect.number(value)).unwrap_or_default(),
                     &value.moment.map(|moment| moment.to_string()).unwrap_or_default(),
                 ])
                 .map_err(failed)?;
@@ -71,6 +109,13 @@ mod tests {
         assert_eq!(harmless("+1+1"), "'+1+1");
         assert_eq!(harmless("Lyon = Paris"), "Lyon = Paris");
         assert_eq!(harmless("−5 ms"), "−5 ms");
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_language() {
+        assert_eq!(Dialect::of("de-AT").number(1234.5), "1234,5");
+        assert_eq!(Dialect::of("en").number(1234.5), "1234.5");
+        assert_eq!((Dialect::of("sv").delimiter, Dialect::of("fr").delimiter), (b';', b','));
     }
 
     proptest! {

@@ -15,6 +15,8 @@ const MAX_CELL: usize = 32_767;
 const MAX_ROWS: usize = 1_048_576;
 /// No name of a sheet is longer.
 const MAX_NAME: usize = 31;
+/// What titles have in common says what they are about from this length on.
+const SHORTEST_SHARED: usize = 6;
 
 impl From<XlsxError> for MediaError {
     fn from(error: XlsxError) -> Self {
@@ -112,12 +114,16 @@ pub fn render(document: &Document) -> Result<Vec<u8>, MediaError> {
     }
     for stack in &stacks {
         let first = stack.sheets[0];
-        let wanted = if first.kind == "key_figures" {
+        // What the titles of its tables have in common, in the report's language: `Round trip` of `Round trip: Lyon`
+        // and `Round trip: Oslo`. If that is nothing, the first title.
+        let titles = stack.sheets.iter().map(|sheet| sheet.title);
+        let shared = titles
+            .fold(first.title, common)
+            .trim_end_matches(|c: char| !c.is_alphanumeric());
+        let wanted = if shared.chars().count() < SHORTEST_SHARED {
             first.title
         } else {
-            // What the ids of its tables have in common: `round-trip` of `round-trip-lyon` and `round-trip-oslo`.
-            let ids = stack.sheets.iter().map(|sheet| sheet.id);
-            ids.fold(first.id, common).trim_end_matches('-')
+            shared
         };
         let rows = stack.rows();
         for rows in in_sheets(&rows, MAX_ROWS - 1) {
@@ -280,13 +286,31 @@ fn common<'a>(one: &'a str, other: &str) -> &'a str {
     &one[..end]
 }
 
+/// At most as many characters as a name may have beside a number, cut between words.
+fn shortened(name: &str) -> String {
+    let mut short = String::new();
+    let mut length = 0;
+    for word in name.split_whitespace() {
+        let more = word.chars().count() + usize::from(length > 0);
+        if length > 0 && length + more > MAX_NAME - 4 {
+            break;
+        }
+        if length > 0 {
+            short.push(' ');
+        }
+        short.extend(word.chars().take(MAX_NAME - 4));
+        length += more;
+    }
+    // A dash or a preposition's comma at the end would look broken off.
+    short
+        .trim_end_matches(|c: char| !c.is_alphanumeric() && c != ')' && c != '%')
+        .to_owned()
+}
+
 /// A name that a sheet may have, and no other sheet of the book has.
 fn name(wanted: &str, names: &mut Vec<String>) -> String {
-    let clean: String = wanted
-        .chars()
-        .filter(|c| !matches!(c, '[' | ']' | ':' | '*' | '?' | '/' | '\\' | '\'') && !c.is_control())
-        .take(MAX_NAME - 4)
-        .collect();
+    let allowed = |c: &char| !matches!(c, '[' | ']' | ':' | '*' | '?' | '/' | '\\' | '\'') && !c.is_control();
+    let clean = shortened(&wanted.chars().filter(allowed).collect::<String>());
     let clean = if clean.trim().is_empty() {
         "Sheet".to_owned()
     } else {
@@ -313,6 +337,9 @@ mod tests {
         assert_eq!(name("AB X", &mut names), "AB X 2");
         assert_eq!(name("***", &mut names), "Sheet");
         assert!(name(&"é".repeat(99), &mut names).chars().count() <= MAX_NAME);
+        let long = "Zustellzeit über den Tag und die Woche, alle Monitore";
+        assert_eq!(name(long, &mut names), "Zustellzeit über den Tag");
+        assert_eq!(name(long, &mut names), "Zustellzeit über den Tag 2");
     }
 
     #[test]
