@@ -47,6 +47,10 @@ pub fn import(bytes: &[u8]) {
         time_format: None,
         timezone: TimeZone::get("Europe/Stockholm").unwrap_or(TimeZone::UTC),
         skip_duplicates: said.contains("skip"),
+        preset: None,
+        missing: Vec::new(),
+        missing_outcome: None,
+        decimal_mark: None,
     };
     for line in said.lines() {
         match (line.strip_prefix("monitor "), line.parse::<Mapping>()) {

@@ -9,7 +9,7 @@ use jiff::{
 
 /// A local time, and the row that it comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Local {
+pub(crate) struct Local {
     /// The time on the wall.
     pub at: DateTime,
     /// The line in the file.
@@ -18,7 +18,7 @@ pub struct Local {
 
 /// A time that can't be placed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unresolved {
+pub(crate) enum Unresolved {
     /// Clocks were set forward over it.
     #[error(
         "row {line}: {at} does not exist in {zone}, where clocks were set forward then; the file may keep the same time all \
@@ -55,7 +55,7 @@ pub enum Unresolved {
 ///
 /// # Errors
 /// A time that does not exist, or one of two that the order does not tell apart.
-pub fn resolve(times: &[Local], zone: &TimeZone) -> Result<Vec<Timestamp>, Unresolved> {
+pub(crate) fn resolve(times: &[Local], zone: &TimeZone) -> Result<Vec<Timestamp>, Unresolved> {
     let name = zone.iana_name().unwrap_or("this zone").to_owned();
     let mut moments = vec![Timestamp::UNIX_EPOCH; times.len()];
     // Runs of rows in a row whose times come twice.

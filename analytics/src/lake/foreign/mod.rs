@@ -7,11 +7,11 @@ mod numbers;
 mod presets;
 mod table;
 
-pub use clock::{Local, Unresolved, resolve};
+pub(super) use clock::{Local, resolve};
 pub use numbers::Mark;
-pub use presets::{Preset, Wish};
-pub(super) use table::read_csv;
-pub use table::{Row, Table};
+pub use presets::Preset;
+pub(super) use presets::Wish;
+pub(super) use table::{Row, Table, read_csv};
 
 /// Words that mean "no value", in addition to an empty field (spreadsheets, RRDtool, Grafana, pandas, PostgreSQL).
 const MISSING: [&str; 16] = [
@@ -19,6 +19,6 @@ const MISSING: [&str; 16] = [
 ];
 
 /// Whether a field holds no value.
-pub fn is_missing(text: &str, own_words: &[String]) -> bool {
+pub(super) fn is_missing(text: &str, own_words: &[String]) -> bool {
     text.is_empty() || MISSING.contains(&text) || own_words.iter().any(|word| word == text)
 }

@@ -91,9 +91,13 @@ pub(in crate::lake) fn read_csv(file: &Path, delimiter: Option<u8>) -> Result<Ta
         .map(|name| name.trim().to_owned())
         .collect();
     let mut rows = Vec::new();
+    let mut lines = Lines::new(text);
     for record in reader.records() {
         let record = record.map_err(error)?;
-        let line = record.position().map_or(0, csv::Position::line) + skipped;
+        let begin = record
+            .position()
+            .and_then(|position| usize::try_from(position.byte()).ok());
+        let line = lines.at(begin.unwrap_or_default()) + skipped;
         // More fields than the head has names for are a delimiter within a value, not quoted; empty ones are harmless.
         if record.iter().skip(head.len()).any(|field| !field.trim().is_empty()) {
             return Err(UpkeepError::Import(format!(
@@ -114,6 +118,35 @@ pub(in crate::lake) fn read_csv(file: &Path, delimiter: Option<u8>) -> Result<Ta
         delimiter: Some(delimiter),
         notes: Vec::new(),
     })
+}
+
+/// The lines of a text by their bytes. (The csv crate's own count is one behind if lines end in CR LF.)
+struct Lines<'a> {
+    text: &'a [u8],
+    at: usize,
+    line: u64,
+}
+
+impl<'a> Lines<'a> {
+    fn new(text: &'a str) -> Self {
+        Self {
+            text: text.as_bytes(),
+            at: 0,
+            line: 1,
+        }
+    }
+
+    /// The line of a byte behind the last one, or of the first one after it that ends no line.
+    fn at(&mut self, byte: usize) -> u64 {
+        let ends_line = |at: usize| matches!(self.text.get(at), Some(b'\r' | b'\n'));
+        let mut to = byte.clamp(self.at, self.text.len());
+        while ends_line(to) {
+            to += 1;
+        }
+        self.line += self.text[self.at..to].iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.at = to;
+        self.line
+    }
 }
 
 /// The delimiter that a line `sep=;` names.
