@@ -2,20 +2,23 @@
 # ProFTPD: FTP in clear, with explicit TLS (1.2 and 1.3), explicit TLS 1.2 only, and implicit TLS. vsftpd: explicit TLS. With
 # both, a data connection must reuse the control connection's TLS session; vsftpd names a wrong address in its PASV replies.
 # The same once more, but for implicit TLS, on 127.0.0.2: with the ports that they name for data free on 127.0.0.1, a proxy
-# there can have all connections.
+# there can have all connections. Pure-FTPd: no names that begin with a dot (-x), nothing removed or renamed over (-K), and it offers
+# no UTF-8. ProFTPD's folder "dropbox" takes files and shows nothing; its "closed/reports" lies in a folder that may not be entered.
 . "$(dirname "$0")/common.sh"
 
 FTP=$ROOT/ftp
 VSFTPD=$ROOT/vsftpd VSFTPD_PORT=$((PORT_BASE + 23))
 VSFTPD_PACKAGE=$ROOT/vsftpd-package
 FAR_VSFTPD=$ROOT/vsftpd-far FAR=$((PORT_BASE + 27)) FAR_TLS12=$((PORT_BASE + 28)) FAR_VSFTPD_PORT=$((PORT_BASE + 29))
+PURE=$ROOT/pure PURE_PACKAGE=$ROOT/pure-package PURE_PORT=$((PORT_BASE + 24)) KEEPING=$((PORT_BASE + 25))
 EXPLICIT=$((PORT_BASE + 21)) TLS12=$((PORT_BASE + 22)) IMPLICIT=$((PORT_BASE + 990))
 
 start_servers() {
   need proftpd /usr/lib/proftpd/mod_tls.so -- proftpd-core proftpd-mod-crypto
   mkdir -p "$FTP/files" "$FTP/run"
   chmod 755 "$ROOT" "$FTP"
-  chown nobody:nogroup "$FTP/files"
+  mkdir -p "$FTP/files/dropbox" "$FTP/files/closed/reports"
+  chown nobody:nogroup "$FTP/files" "$FTP/files/dropbox" "$FTP/files/closed" "$FTP/files/closed/reports"
   printf 'reports:%s:%s:%s:reports:%s:/bin/false\n' "$(openssl passwd -6 "$PASSWORD")" "$(id -u nobody)" "$(id -g nobody)" \
     "$FTP/files" >"$FTP/users"
   chmod 600 "$FTP/users"
@@ -37,6 +40,24 @@ start_servers() {
   TLSRSACertificateKeyFile $ROOT/tls/server.rsa.key
   TLSVerifyClient off
   $4
+  <Directory ~/dropbox>
+    <Limit READ DIRS DELE RNFR RNTO SIZE MDTM>
+      DenyAll
+    </Limit>
+    <Limit CWD XCWD CDUP>
+      AllowAll
+    </Limit>
+  </Directory>
+  <Directory ~/closed>
+    <Limit CWD XCWD MKD XMKD>
+      DenyAll
+    </Limit>
+  </Directory>
+  <Directory ~/closed/reports>
+    <Limit CWD XCWD MKD XMKD>
+      AllowAll
+    </Limit>
+  </Directory>
 CONF
   }
   rsa_certificate
@@ -76,11 +97,15 @@ CONF
   unpack_vsftpd
   start_vsftpd "$VSFTPD" 127.0.0.1 "$VSFTPD_PORT" $((PORT_BASE + 300))
   start_vsftpd "$FAR_VSFTPD" 127.0.0.2 "$FAR_VSFTPD_PORT" $((PORT_BASE + 310))
-  listening $EXPLICIT $TLS12 $IMPLICIT $VSFTPD_PORT
+  unpack_pure
+  start_pure "$PURE/plain" "$PURE_PORT" $((PORT_BASE + 320)) -x
+  start_pure "$PURE/keeping" "$KEEPING" $((PORT_BASE + 330)) -K -r
+  listening $EXPLICIT $TLS12 $IMPLICIT $VSFTPD_PORT $PURE_PORT $KEEPING
   environment ftp "FTP_PORT=$EXPLICIT" "FTP_TLS12_PORT=$TLS12" "FTPS_PORT=$IMPLICIT" USER=reports "PASSWORD=$PASSWORD" \
     "FOLDER=$FTP/files" "LOG=$FTP/proftpd.log" "VSFTPD_PORT=$VSFTPD_PORT" "VSFTPD_FOLDER=$VSFTPD/files" \
     "FAR_PORT=$FAR" "FAR_TLS12_PORT=$FAR_TLS12" "FAR_DATA=$((PORT_BASE + 230))-$((PORT_BASE + 239))" \
     "FAR_VSFTPD_PORT=$FAR_VSFTPD_PORT" "FAR_VSFTPD_DATA=$((PORT_BASE + 310))-$((PORT_BASE + 319))" \
+    "PURE_PORT=$PURE_PORT" "PURE_FOLDER=$PURE/plain/files" "KEEPING_PORT=$KEEPING" "KEEPING_FOLDER=$PURE/keeping/files" \
     "FAR_VSFTPD_FOLDER=$FAR_VSFTPD/files" "FAR_VSFTPD_LOG=$FAR_VSFTPD/vsftpd.log"
 }
 
@@ -94,6 +119,30 @@ unpack_vsftpd() {
     { cat download.log >&2; fail "could not download vsftpd"; }
   dpkg -x vsftpd_*.deb .
   cd - >/dev/null || exit 1
+}
+
+# It excludes ProFTPD, too.
+unpack_pure() {
+  [ ! -x "$PURE_PACKAGE/usr/sbin/pure-ftpd" ] || return 0
+  need /usr/lib/*/libsodium.so.23 -- libsodium23
+  mkdir -p "$PURE_PACKAGE"
+  cd "$PURE_PACKAGE" || exit 1
+  apt-get download -qq pure-ftpd pure-ftpd-common >download.log 2>&1 ||
+    { apt-get update -qq >/dev/null 2>&1; apt-get download -qq pure-ftpd pure-ftpd-common >download.log 2>&1; } ||
+    { cat download.log >&2; fail "could not download pure-ftpd"; }
+  for package in pure-ftpd*.deb; do dpkg -x "$package" .; done
+  cd - >/dev/null || exit 1
+}
+
+# In clear, with a user of its own who owns the files.
+start_pure() { # FOLDER PORT FIRST_DATA_PORT OPTION…
+  local folder=$1 port=$2 first=$3; shift 3
+  mkdir -p "$folder/files"
+  chown nobody:nogroup "$folder/files"
+  printf '%s\n%s\n' "$PASSWORD" "$PASSWORD" | "$PURE_PACKAGE/usr/bin/pure-pw" useradd reports -f "$folder/passwd" -F "$folder/users.pdb" \
+    -u nobody -g nogroup -d "$folder/files" -m >/dev/null 2>&1 || true
+  "$PURE_PACKAGE/usr/sbin/pure-ftpd" -S "127.0.0.1,$port" -l "puredb:$folder/users.pdb" -u 1 -H -E -c 20 -C 20 -A -p "$first:$((first + 9))" \
+    -g "$folder/pid" "$@" </dev/null >"$folder/start.log" 2>&1 &
 }
 
 # Anonymous, since its users are those of the machine; it demands TLS and the reuse of the session all the same.
@@ -156,11 +205,13 @@ stop_servers() {
   end "$FTP/pid"
   end "$VSFTPD/pid"
   end "$FAR_VSFTPD/pid"
+  end "$PURE/plain/pid"
+  end "$PURE/keeping/pid"
 }
 
 status_servers() {
   local pidfile state=0
-  for pidfile in "$FTP/pid" "$VSFTPD/pid" "$FAR_VSFTPD/pid"; do
+  for pidfile in "$FTP/pid" "$VSFTPD/pid" "$FAR_VSFTPD/pid" "$PURE/plain/pid" "$PURE/keeping/pid"; do
     if alive "$pidfile"; then echo "$pidfile: running"; else echo "$pidfile: not running"; state=1; fi
   done
   return $state

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Samba: shares over SMB 2 and 3, one of them with encryption demanded.
+# Samba: shares over SMB 2 and 3, one of them with encryption demanded, one that vetoes temporary names, one that is a drop box, and a DFS
+# root with links to another share, to a folder in it, and to a server that is not there.
 . "$(dirname "$0")/common.sh"
 
 SAMBA=$ROOT/samba
@@ -9,9 +10,15 @@ UNIX_USER=backup
 
 start_servers() {
   need smbd smbpasswd -- samba
-  mkdir -p "$SAMBA"/{private,lock,state,cache,run,files,secret,readonly}
+  mkdir -p "$SAMBA"/{private,lock,state,cache,run,files,secret,readonly,veto,drop,dfs}
   chmod 755 "$ROOT" "$SAMBA"
-  chown $UNIX_USER "$SAMBA/files" "$SAMBA/secret"
+  chown $UNIX_USER "$SAMBA/files" "$SAMBA/secret" "$SAMBA/veto"
+  # Whoever may write may not list, and what is there is nobody's to read.
+  chmod 733 "$SAMBA/drop"
+  mkdir -p "$SAMBA/files/deep"; chown $UNIX_USER "$SAMBA/files/deep"
+  ln -sfn "msdfs:localhost\\reports" "$SAMBA/dfs/link"
+  ln -sfn "msdfs:localhost\\reports\\deep" "$SAMBA/dfs/deeper"
+  ln -sfn "msdfs:no-such-server.invalid\\reports" "$SAMBA/dfs/lost"
   chmod 555 "$SAMBA/readonly"
   echo "$UNIX_USER = reports" >"$SAMBA/usermap"
   cat >"$SAMBA/smb.conf" <<CONF
@@ -38,6 +45,7 @@ start_servers() {
   printing = bsd
   disable spoolss = yes
   map to guest = never
+  host msdfs = yes
 [reports]
   path = $SAMBA/files
   read only = no
@@ -45,6 +53,20 @@ start_servers() {
   path = $SAMBA/secret
   read only = no
   smb encrypt = required
+[veto]
+  path = $SAMBA/veto
+  read only = no
+  veto files = /.*/*.part/
+[drop]
+  path = $SAMBA/drop
+  read only = no
+  inherit owner = unix only
+  create mask = 0622
+  force create mode = 0622
+[dfs]
+  path = $SAMBA/dfs
+  read only = no
+  msdfs root = yes
 [readonly]
   path = $SAMBA/readonly
   read only = yes
@@ -53,7 +75,7 @@ CONF
   smbd -s "$SAMBA/smb.conf" -D </dev/null >"$SAMBA/start.log" 2>&1 || { cat "$SAMBA/start.log" >&2; return 1; }
   listening $SMB
   cp "$SAMBA/run/smbd.pid" "$SAMBA/pid"
-  environment share "SMB_PORT=$SMB" SHARE=reports ENCRYPTED_SHARE=secret READONLY_SHARE=readonly USER=reports DOMAIN=MAILQOS \
+  environment share "SMB_PORT=$SMB" SHARE=reports ENCRYPTED_SHARE=secret READONLY_SHARE=readonly VETO_SHARE=veto DROP_SHARE=drop DFS_SHARE=dfs "VETO_FOLDER=$SAMBA/veto" "DROP_FOLDER=$SAMBA/drop" USER=reports DOMAIN=MAILQOS \
     "PASSWORD=$PASSWORD" "FOLDER=$SAMBA/files" "ENCRYPTED_FOLDER=$SAMBA/secret" "LOG=$SAMBA/smbd.log"
 }
 

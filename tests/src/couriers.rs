@@ -23,13 +23,22 @@ use crate::{
     proxy::{Proxy, Treatment},
     real::RealServer,
     secrets::secret_file,
-    servers::{KEY_ID, ObjectStore},
+    servers::{FtpServer, KEY_ID, NamedHabits, ObjectStore, Trouble, ftp_habits},
     setting::Setting,
 };
 
 /// All targets: a mail server, ProFTPD with TLS 1.3 and 1.2, vsftpd, OpenSSH, Samba, a folder in a small file system, an object store in
 /// this process.
 pub const TARGETS: [&str; 8] = ["mail", "ftp", "ftp-tls12", "vsftpd", "sftp", "share", "folder", "s3"];
+
+/// What the targets with the habits of servers in the wild begin with: in-process FTP servers, each of [`ftp_habits`].
+pub const HABIT: &str = "habit-";
+
+/// The names of all targets, those of habits too.
+pub fn targets() -> Vec<String> {
+    let habits = ftp_habits().into_iter().map(|named| format!("{HABIT}{}", named.name));
+    TARGETS.iter().map(|name| (*name).to_owned()).chain(habits).collect()
+}
 
 /// How often a delivery is tried again before it counts as lost.
 const TRIES: usize = 40;
@@ -98,6 +107,8 @@ pub struct Toll {
     pub twice: u64,
     /// Not arrived, or not as they were sent.
     pub lost: u64,
+    /// Entered in the ledger as delivered, and not there.
+    pub claimed: u64,
     /// Times at which something that was not whole had its final name; none where that can't be seen: in a mailbox and an object store.
     pub half_visible: Option<u64>,
     /// The faults that had an effect: the first attempt failed or was slowed down, or the process was killed.
@@ -120,6 +131,8 @@ struct Far {
     store: Option<ObjectStore>,
     /// The small file system that is a folder, if it is one.
     disk: Option<Disk>,
+    /// The server in this process, and its habits, if it is one.
+    habit: Option<(Arc<FtpServer>, NamedHabits)>,
 }
 
 /// A small file system, where this user may mount one.
@@ -196,7 +209,9 @@ pub async fn run(plan: &Plan) -> Toll {
         toll.struck += u64::from(struck);
         let half = watch.end();
         toll.half_visible = toll.half_visible.map(|before| before + half);
-        let copies = far.copies(&name, &hash, delivered(&setting, &name));
+        let claimed = delivered(&setting, &name);
+        let copies = far.copies(&name, &hash, claimed);
+        toll.claimed += u64::from(claimed && copies == 0);
         match copies {
             1 => toll.once += 1,
             0 => {
@@ -228,6 +243,17 @@ fn setting(far: &Far) -> Setting {
     set(&setting, "trust", &far.trust());
     let user = far.user();
     let target = match far.kind.as_str() {
+        _ if far.habit.is_some() => {
+            let keys = far.habit.as_ref().map_or("", |(_, named)| named.keys);
+            let timeout = if keys.contains("timeout") {
+                ""
+            } else {
+                "timeout = \"10s\""
+            };
+            format!(
+                "[target.far]\nkind = \"ftp\"\nserver = \"127.0.0.1\"\nport = {port}\ntls = \"none\"\naccount = \"far\"\npath = \"couriers\"\n{timeout}\n{keys}"
+            )
+        }
         "mail" => format!(
             "[mail_server.postfix]\nserver = \"localhost\"\nport = {port}\ntls = \"starttls\"\nca_file = \"trust\"\naccount = \"far\"\nfrom = \"alerts@example.com\"\n\
              timeout = \"10s\"\n[target.far]\nkind = \"email\"\nto = [\"anna@example.com\"]"
@@ -267,9 +293,14 @@ fn setting(far: &Far) -> Setting {
 /// Delivers a file through one fault, then without; tells whether the fault struck.
 async fn deliver(setting: &Setting, far: &Far, name: &str, fault: Fault, moment: f64, size: usize) -> bool {
     match fault {
+        Fault::Cut | Fault::Stalled if far.habit.is_some() => far.trouble(match fault {
+            Fault::Cut => Trouble::Cut((size as f64 * moment) as usize),
+            _ => Trouble::Stall((size as f64 * moment) as usize),
+        }),
         Fault::Cut | Fault::Stalled => far.cut(fault, moment, size),
         Fault::WrongPassword => far.refuse(setting, true),
         Fault::Certificate => far.distrust(setting),
+        Fault::DiskFull if far.habit.is_some() => far.trouble(Trouble::Full((size as f64 * moment) as usize)),
         Fault::DiskFull => far.fill(true),
         Fault::Lossy => far.treat(&Treatment {
             loss: 10,
@@ -320,6 +351,9 @@ async fn deliver(setting: &Setting, far: &Far, name: &str, fault: Fault, moment:
         Fault::Certificate => set(setting, "trust", &far.trust()),
         Fault::DiskFull => far.fill(false),
         _ => {}
+    }
+    if let Some((server, _)) = &far.habit {
+        server.trouble(None);
     }
     for _ in 0..TRIES {
         if delivered(setting, name) {
@@ -386,7 +420,18 @@ impl Far {
             ways,
             store: None,
             disk: None,
+            habit: None,
         };
+        if let Some(named) = ftp_habits()
+            .into_iter()
+            .find(|named| target == format!("{HABIT}{}", named.name))
+        {
+            let server = FtpServer::with(named.habits.clone()).await.expect("a server");
+            return Some(Self {
+                habit: Some((Arc::new(server), named)),
+                ..far(RealServer::default(), PathBuf::new(), "none", Vec::new())
+            });
+        }
         let local = |port: u16| ([127, 0, 0, 1], port).into();
         match target {
             "folder" => {
@@ -441,13 +486,22 @@ impl Far {
         }
     }
 
+    fn trouble(&self, trouble: Trouble) {
+        if let Some((server, _)) = &self.habit {
+            server.trouble(Some(trouble));
+        }
+    }
+
     fn is_ftp(&self) -> bool {
         self.kind.contains("ftp") && self.kind != "sftp"
     }
 
     /// Where the way to it begins.
     fn port(&self) -> u16 {
-        self.ways.first().map_or(0, Proxy::port)
+        match &self.habit {
+            Some((server, _)) => server.port(),
+            None => self.ways.first().map_or(0, Proxy::port),
+        }
     }
 
     fn user(&self) -> String {
@@ -456,6 +510,7 @@ impl Far {
             "vsftpd" => "anonymous".to_owned(),
             "folder" => "nobody".to_owned(),
             "s3" => KEY_ID.to_owned(),
+            _ if self.habit.is_some() => "reports".to_owned(),
             _ => self.env.get("USER").to_owned(),
         }
     }
@@ -472,6 +527,9 @@ impl Far {
 
     /// The password is wrong, or right again.
     fn refuse(&self, setting: &Setting, refuse: bool) {
+        if let Some((server, _)) = &self.habit {
+            return server.trouble(refuse.then_some(Trouble::Refuse));
+        }
         match &self.store {
             Some(store) => store.set_refusing(refuse),
             None if refuse => set(setting, "password", &self.wrong_password(setting)),
@@ -480,6 +538,14 @@ impl Far {
     }
 
     fn can(&self, fault: Fault) -> bool {
+        if let Some((_, named)) = &self.habit {
+            return match fault {
+                Fault::Certificate | Fault::Lossy | Fault::Tiny => false,
+                // Nobody can know whether a file was taken by whom waits for it, when the delivering process dies in that moment.
+                Fault::ProcessKilled => !named.habits.taken_away,
+                _ => true,
+            };
+        }
         match fault {
             // SMB has no certificates, nor is the store asked for one.
             Fault::Certificate => !matches!(self.kind.as_str(), "share" | "folder" | "s3"),
@@ -498,7 +564,7 @@ impl Far {
         static KEY: std::sync::OnceLock<String> = std::sync::OnceLock::new();
         if self.kind == "sftp" {
             KEY.get_or_init(|| fs::read_to_string(self.env.get("KEY_FILE")).expect("a key"))
-        } else if matches!(self.kind.as_str(), "folder" | "s3" | "vsftpd") {
+        } else if self.habit.is_some() || matches!(self.kind.as_str(), "folder" | "s3" | "vsftpd") {
             "mailqos@example.com"
         } else {
             self.env.get("PASSWORD")
@@ -524,6 +590,7 @@ impl Far {
     fn trust(&self) -> String {
         match self.kind.as_str() {
             "share" | "folder" | "s3" => String::new(),
+            _ if self.habit.is_some() => String::new(),
             "sftp" => format!("[127.0.0.1]:{} {}\n", self.port(), self.env.get("HOST_KEY")),
             _ => fs::read_to_string(self.env.get("CA_FILE")).expect("certificates"),
         }
@@ -549,6 +616,7 @@ impl Far {
             "mail" => 0.2 + megabytes * 0.03,
             "folder" => 0.005 * megabytes,
             "s3" => 0.01 * megabytes,
+            _ if self.habit.is_some() => 0.02 + 0.01 * megabytes,
             _ => 0.3 + megabytes * 0.05,
         }
     }
@@ -579,6 +647,9 @@ impl Far {
 
     /// Ends the server with all its conversations.
     fn stop(&self) {
+        if self.habit.is_some() {
+            return self.trouble(Trouble::Away);
+        }
         if let Some(store) = &self.store {
             store.set_away(true);
             return self.ways.iter().for_each(Proxy::cut);
@@ -615,6 +686,9 @@ impl Far {
 
     /// Starts it again.
     fn start(&self) {
+        if let Some((server, _)) = &self.habit {
+            return server.trouble(None);
+        }
         if let Some(store) = &self.store {
             return store.set_away(false);
         }
@@ -678,17 +752,27 @@ impl Far {
 
     /// Whether it can be seen what is not whole: where files lie in a folder.
     fn is_watched(&self) -> bool {
-        self.kind != "mail" && self.store.is_none()
+        match &self.habit {
+            // What is written under its final name is seen before it is whole.
+            Some((_, named)) => !named.keys.contains("temporary = \"none\""),
+            None => self.kind != "mail" && self.store.is_none(),
+        }
     }
 
     /// Looks all the time whether something under the final name is not whole.
     fn watch(&self, name: &str, size: u64) -> Watch {
         let (end, half) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (path, watched) = (self.folder.join(name), self.is_watched());
+        let server = self.habit.as_ref().map(|(server, _)| Arc::clone(server));
+        let remote = format!("couriers/{name}");
         let (thread_end, thread_half) = (Arc::clone(&end), Arc::clone(&half));
         let thread = thread::spawn(move || {
             while !thread_end.load(Ordering::Relaxed) {
-                if watched && fs::metadata(&path).is_ok_and(|found| found.len() != size) {
+                let there = match &server {
+                    Some(server) => server.get(&remote).map(|bytes| bytes.len() as u64),
+                    None => fs::metadata(&path).ok().map(|found| found.len()),
+                };
+                if watched && there.is_some_and(|there| there != size) {
                     thread_half.fetch_add(1, Ordering::Relaxed);
                 }
                 thread::sleep(Duration::from_millis(2));
@@ -699,6 +783,13 @@ impl Far {
 
     /// How often the file is there, byte for byte.
     fn copies(&self, name: &str, hash: &[u8], delivered: bool) -> usize {
+        if let Some((server, _)) = &self.habit {
+            let path = format!("couriers/{name}");
+            let same = |bytes: &[u8]| Sha256::digest(bytes)[..] == *hash;
+            let taken = server.taken();
+            let taken = taken.iter().filter(|(taken, bytes)| *taken == path && same(bytes));
+            return taken.count() + usize::from(server.get(&path).is_some_and(|bytes| same(&bytes)));
+        }
         if let Some(store) = &self.store {
             let same = |name: &String| store.get(name).is_some_and(|bytes| Sha256::digest(&bytes)[..] == *hash);
             return store.names().iter().filter(|name| same(name)).count();
@@ -758,6 +849,9 @@ impl Far {
 
     /// Makes room for the next.
     fn clear(&self, name: &str) {
+        if let Some((server, _)) = &self.habit {
+            return server.clear();
+        }
         if self.kind == "mail" {
             for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
                 if fs::read(entry.path()).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(name)) {

@@ -37,6 +37,11 @@ impl RealServer {
             .unwrap_or_else(|| panic!("no {key} among {:?}", self.0.keys()))
     }
 
+    /// Whether a value of that name was published.
+    pub fn has(&self, key: &str) -> bool {
+        self.0.contains_key(key)
+    }
+
     /// A published port.
     ///
     /// # Panics

@@ -132,6 +132,7 @@ async fn deliver(config: &Config, now: UtcMicros) -> Result<bool, Failure> {
             Reason::Removed => "is no longer kept: it was removed",
             Reason::Gone => "is no longer kept: it was gone",
             Reason::Changed => "is no longer looked after: somebody has changed it, and it stays",
+            Reason::Unseen => "is no longer looked after: the target shows nothing of it",
         };
         tracing::info!(target = %removal.target, "{} {what}", removal.path());
     }

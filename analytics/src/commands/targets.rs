@@ -9,7 +9,7 @@ use mailqos_core::{
 };
 
 use super::{Failure, Global, deliver::target_of, print};
-use crate::delivery::try_out;
+use crate::delivery::{Finding, try_out};
 
 /// Options of `targets`.
 #[derive(Debug, clap::Args)]
@@ -22,7 +22,8 @@ pub struct Args {
 enum Action {
     /// The targets of the configuration.
     List,
-    /// Tries targets by writing and removing a small file, or by sending a small mail; all unless some are named.
+    /// Tries targets: does what a delivery does with a file that is removed again, or sends a small mail, and lists what each
+    /// target supports; all targets if none is named.
     Test {
         /// Their names.
         targets: Vec<String>,
@@ -62,7 +63,13 @@ async fn test(config: &Config, names: &[Name]) -> Result<ExitCode, Failure> {
     let mut code = ExitCode::SUCCESS;
     for name in names {
         match try_out(config, name).await {
-            Ok(said) => print(format!("{name}  ok  {said}\n"))?,
+            Ok(trial) => {
+                let word = if trial.works { "ok" } else { "failed" };
+                print(format!("{name}  {word}  {}\n{}", trial.summary, lines(&trial.findings)))?;
+                if !trial.works {
+                    code = ExitCode::FAILURE;
+                }
+            }
             Err(error) => {
                 print(format!("{name}  failed  {error}\n"))?;
                 code = ExitCode::FAILURE;
@@ -70,6 +77,18 @@ async fn test(config: &Config, names: &[Name]) -> Result<ExitCode, Failure> {
         }
     }
     Ok(code)
+}
+
+/// What a target supports, a line each.
+fn lines(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        let word = if finding.supported { "yes" } else { "no" };
+        let line = format!("    {:<24} {word:<3}  {}", finding.what, finding.words);
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
 }
 
 fn describe(target: &Target) -> String {

@@ -86,6 +86,8 @@ pub enum Reason {
     Gone,
     /// Somebody has changed it; it stays.
     Changed,
+    /// The target shows nothing of it; whatever has its name stays.
+    Unseen,
 }
 
 impl Reason {
@@ -95,6 +97,7 @@ impl Reason {
             Self::Removed => "removed",
             Self::Gone => "gone",
             Self::Changed => "changed",
+            Self::Unseen => "unseen",
         }
     }
 }

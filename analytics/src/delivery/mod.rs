@@ -8,6 +8,7 @@ pub(crate) mod notice;
 pub mod outbox;
 mod shelf;
 mod targets;
+mod trial;
 
 use std::{
     collections::BTreeMap,
@@ -17,13 +18,14 @@ use std::{
 
 use mailqos_core::{
     config::{Config, FilesTarget, Target},
-    mail::{CredentialError, hex},
+    mail::CredentialError,
     model::Name,
 };
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::names::comparable;
+pub use self::trial::{Finding, Trial};
 use self::{
     shelf::{File, Old, Swept},
     targets::{Done, Task, at_place, email, rules},
@@ -180,6 +182,21 @@ pub enum DeliveryError {
         /// In what it differs.
         reason: String,
     },
+    /// The server let a file be written, shows nothing of it, and gives it no final name.
+    #[error(
+        "{place}: it was accepted under its temporary name and can't get its final one ({reason}); set temporary = \"none\", or another pattern if somebody takes such files away"
+    )]
+    Unnamed {
+        /// Where it was written.
+        place: String,
+        /// What the server said.
+        reason: String,
+    },
+    /// The server confirmed a file before it had it, and shows nothing of it.
+    #[error(
+        "{0}: the server confirmed the file before it had it, and lets nobody see it: nothing shows that it has arrived; give the account the right to list or read"
+    )]
+    Unconfirmed(String),
     /// A step took too long.
     #[error("{server}: {step}: no answer within {} s", .limit.as_secs())]
     Deadline {
@@ -243,9 +260,13 @@ impl DeliveryError {
     /// When another try may succeed.
     pub fn again(&self) -> Again {
         match self {
-            Self::NoTarget(_) | Self::Letter(_) | Self::Refused { .. } | Self::Outside(_) | Self::Exists(_) => {
-                Again::Never
-            }
+            Self::NoTarget(_)
+            | Self::Letter(_)
+            | Self::Refused { .. }
+            | Self::Outside(_)
+            | Self::Exists(_)
+            | Self::Unnamed { .. }
+            | Self::Unconfirmed(_) => Again::Never,
             Self::Server { transient: false, .. } | Self::Store { transient: false, .. } | Self::Credentials(_) => {
                 Again::WhenMended
             }
@@ -265,7 +286,9 @@ impl DeliveryError {
     fn left_at<'a>(&'a self, own: &'a str) -> Option<&'a str> {
         match self {
             Self::Linked { target, error } => error.left_at(target.as_str()),
-            Self::Server { .. } | Self::Io { .. } | Self::Exists(_) | Self::Differs { .. } => Some(own),
+            Self::Server { .. } | Self::Io { .. } | Self::Exists(_) | Self::Differs { .. } | Self::Unnamed { .. } => {
+                Some(own)
+            }
             _ => None,
         }
     }
@@ -336,7 +359,7 @@ async fn put(config: &Config, target: &FilesTarget, parcel: &Parcel) -> Result<R
     let below = names::parts(&parcel.folder, rules)?;
     match at_place(config, &target.place, &below, Task::Put(&files, target)).await? {
         Done::Put(receipt) => Ok(receipt),
-        Done::Swept(_) | Done::Abandoned => Ok(Receipt::default()),
+        Done::Swept(_) | Done::Abandoned | Done::Tried(_) => Ok(Receipt::default()),
     }
 }
 
@@ -349,7 +372,7 @@ async fn sweep(config: &Config, target: &FilesTarget, folder: &str, old: &[Old])
     };
     match done.await {
         Ok(Done::Swept(swept)) => swept,
-        Ok(Done::Put(_) | Done::Abandoned) => (Vec::new(), Ok(())),
+        Ok(Done::Put(_) | Done::Abandoned | Done::Tried(_)) => (Vec::new(), Ok(())),
         Err(error) => (Vec::new(), Err(error)),
     }
 }
@@ -362,82 +385,65 @@ async fn abandon(config: &Config, target: &Name, folder: &str, files: &[(&str, &
     };
     let rules = rules(&target.place);
     let names = names::distinct(files.iter().map(|(name, _)| *name), rules);
+    // Without temporary names, nothing tells what was begun from what was there.
+    let Some(temporary) = &target.temporary else {
+        return Ok(());
+    };
     let parts: Vec<String> = names
         .iter()
         .zip(files)
-        .map(|(name, (_, sha256))| shelf::unfinished(name, sha256))
+        .map(|(name, (_, sha256))| temporary.of(name, sha256))
         .collect();
     let below = names::parts(folder, rules)?;
     at_place(config, &target.place, &below, Task::Abandon(&parts)).await?;
     Ok(())
 }
 
-/// Tries a target: writes and removes a small file, or sends a small mail.
+/// Tries a target: does what a delivery does with a file that is removed again, or sends a small mail.
 ///
 /// # Errors
 /// As [`deliver`].
-pub async fn try_out(config: &Config, name: &Name) -> Result<String, DeliveryError> {
+pub async fn try_out(config: &Config, name: &Name) -> Result<Trial, DeliveryError> {
     let options = config
         .targets
         .get(name)
         .ok_or_else(|| DeliveryError::NoTarget(name.to_string()))?;
-    let failed = |source| DeliveryError::Io {
-        what: "a temporary file".into(),
-        source,
-    };
-    let now = mailqos_core::model::UtcMicros::now();
-    let folder = tempfile::tempdir().map_err(failed)?;
-    // A name of its own: no file of anybody's is replaced.
-    let file_name = format!("mailqos-test-{}.txt", now.0);
-    let path = folder.path().join(&file_name);
-    std::fs::write(&path, "mailqos tried this target. This file may be deleted.\n").map_err(failed)?;
-    let mut parcel = Parcel {
-        items: vec![Item {
-            name: file_name.clone(),
-            path: path.clone(),
-        }],
-        folder: String::new(),
-        linked_folder: String::new(),
+    match options {
+        Target::Email(_) => try_mail(config, name).await,
+        Target::Files(files) => match at_place(config, &files.place, &[], Task::Try(files)).await? {
+            Done::Tried(trial) => Ok(trial),
+            Done::Put(_) | Done::Swept(_) | Done::Abandoned => Err(DeliveryError::NoTarget(name.to_string())),
+        },
+    }
+}
+
+async fn try_mail(config: &Config, name: &Name) -> Result<Trial, DeliveryError> {
+    let parcel = Parcel {
         letter: Letter {
             subject: "mailqos tries this target".to_owned(),
             text: "If you can read this, reports reach you.\n".to_owned(),
-            id: now.to_string(),
+            id: mailqos_core::model::UtcMicros::now().to_string(),
             ..Letter::default()
         },
+        ..Parcel::default()
     };
-    match options {
-        Target::Email(_) => {
-            parcel.items.clear();
-            let receipt = deliver(config, name, &parcel, &mut Progress::forgotten()).await?;
-            match receipt.refused.as_slice() {
-                [] => Ok(format!("{} ({})", receipt.places.join(", "), receipt.reply)),
-                refused => Err(DeliveryError::Server {
-                    server: name.to_string(),
-                    step: "recipients".into(),
-                    reason: refused
-                        .iter()
-                        .map(|(address, reply)| format!("{address}: {reply}"))
-                        .collect::<Vec<_>>()
-                        .join("; "),
-                    transient: false,
-                }),
-            }
-        }
-        Target::Files(files) => {
-            let receipt = put(config, files, &parcel).await?;
-            let (size, hash) = shelf::local(&path).await?;
-            let old = Old {
-                name: file_name,
-                size,
-                sha256: hex(&hash),
-            };
-            sweep(config, files, "", &[old]).await.1?;
-            Ok(format!(
-                "{} ({}, and removed again)",
-                receipt.places.join(", "),
-                receipt.reply
-            ))
-        }
+    let receipt = deliver(config, name, &parcel, &mut Progress::forgotten()).await?;
+    match receipt.refused.as_slice() {
+        [] => Ok(Trial {
+            works: true,
+            summary: format!("{} ({})", receipt.places.join(", "), receipt.reply),
+            findings: Vec::new(),
+        }),
+        refused => Err(DeliveryError::Server {
+            server: name.to_string(),
+            step: "recipients".into(),
+            reason: refused
+                .iter()
+                .map(|(address, reply)| format!("{address}: {reply}"))
+                .collect::<Vec<_>>()
+                .join("; "),
+            transient: false,
+        }),
     }
 }
 

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use mailqos_core::{
-    config::{Existing, FilesTarget, Verify},
+    config::{Existing, FilesTarget, TemporaryName, Verify},
     mail::hex,
 };
 use ring::digest::{Context, SHA256};
@@ -55,8 +55,47 @@ pub(super) trait Shelf {
     /// Removes a file; one that is gone already is no error.
     fn remove(&mut self, name: &str) -> impl Future<Output = Result<(), DeliveryError>> + Send;
 
+    /// Removes the folder that was entered, if there is nothing in it; another must be entered then.
+    fn remove_folder(&mut self) -> impl Future<Output = Result<(), DeliveryError>> + Send;
+
     /// Where a file is, for people.
     fn place(&self, name: &str) -> String;
+
+    /// Whether the server has confirmed the last file that was written, after it had all of it.
+    fn is_confirmed(&self) -> bool {
+        true
+    }
+
+    /// What people should know of the names that the files have got.
+    fn remark(&self) -> Option<&'static str> {
+        None
+    }
+}
+
+/// How sure it is that a file has arrived; the surer comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Proof {
+    /// It was read back, and is the same.
+    Read,
+    /// It was read back before it got its name, and has been taken away since.
+    Taken,
+    /// It has the right size.
+    Size,
+    /// The server has confirmed it, and shows nothing of it.
+    Accepted,
+}
+
+impl Proof {
+    /// For the ledger.
+    pub(super) fn words(self, verify: Verify) -> &'static str {
+        match (self, verify) {
+            (Self::Read, _) => "size and SHA-256 checked",
+            (Self::Taken, _) => "size and SHA-256 checked; taken away since",
+            (Self::Size, Verify::Hash) => "size checked; the target lets nobody read",
+            (Self::Size, Verify::Size) => "size checked",
+            (Self::Accepted, _) => "accepted, cannot be read back",
+        }
+    }
 }
 
 /// A file to put, with the name that the target takes.
@@ -86,29 +125,27 @@ pub(super) async fn put(
 ) -> Result<Receipt, DeliveryError> {
     shelf.enter(below, true).await?;
     let mut receipt = Receipt::default();
-    let mut checked = true;
+    let mut proof = Proof::Read;
     for file in files {
-        checked &= put_one(shelf, file, target).await?;
+        proof = proof.max(put_one(shelf, file, target).await?);
         receipt.places.push(shelf.place(&file.name));
     }
-    receipt.reply = match (target.verify, checked) {
-        (Verify::Hash, true) => "size and SHA-256 checked",
-        (Verify::Hash, false) => "size checked; the target lets nobody read",
-        (Verify::Size, _) => "size checked",
-    }
-    .to_owned();
+    receipt.reply = match (proof.words(target.verify), shelf.remark()) {
+        (words, Some(remark)) => format!("{words}; {remark}"),
+        (words, None) => words.to_owned(),
+    };
     Ok(receipt)
 }
 
-/// Puts one file; tells whether what is there was read.
-async fn put_one(shelf: &mut impl Shelf, file: &File, target: &FilesTarget) -> Result<bool, DeliveryError> {
+/// Puts one file; tells how sure it is that it is there.
+pub(super) async fn put_one(shelf: &mut impl Shelf, file: &File, target: &FilesTarget) -> Result<Proof, DeliveryError> {
     let (size, hash) = local(&file.path).await?;
     let another = match shelf.extent(&file.name).await? {
         Extent::Absent => false,
         Extent::Bytes(bytes) if bytes != size => true,
         there => match shelf.hash(&file.name, size).await? {
             // Delivered by an attempt whose end nobody heard of.
-            Some(read) if read == hash => return Ok(true),
+            Some(read) if read == hash => return Ok(Proof::Read),
             // Where nothing is said and nothing can be read, nothing is there, for all that anybody can know.
             None => there != Extent::Unknown,
             Some(_) => true,
@@ -117,68 +154,110 @@ async fn put_one(shelf: &mut impl Shelf, file: &File, target: &FilesTarget) -> R
     if another && target.existing == Existing::Refuse {
         return Err(DeliveryError::Exists(shelf.place(&file.name)));
     }
-    if shelf_writes_at_once(shelf) {
+    let Some(temporary) = target.temporary.as_ref().filter(|_| !shelf_writes_at_once(shelf)) else {
+        // What may be there under the final name is no beginning of this file.
         shelf.write(&file.name, &file.path, 0).await?;
         return check(shelf, &file.name, size, hash, target).await;
+    };
+    let part = temporary.of(&file.name, &hex(&hash));
+    let before = write_part(shelf, &part, file, (size, hash), target).await?;
+    if let Err(error) = shelf.publish(&part, &file.name).await {
+        return Err(unpublished(shelf, error, before, &part).await);
     }
-    let part = temporary(&file.name, &hash);
-    let offset = match shelf.extent(&part).await? {
-        Extent::Bytes(bytes) if bytes <= size => bytes,
-        _ => 0,
-    };
-    let written = match shelf.write(&part, &file.path, offset).await {
-        Ok(()) => check(shelf, &part, size, hash, target).await,
-        Err(error) => {
-            // What was broken off stays for the next attempt; where there is no room, or nothing may be, it would only be in the way.
-            if error.is_full() || error.again() != Again::Soon {
-                let _ = shelf.remove(&part).await;
-            }
-            Err(error)
-        }
-    };
-    let read = written?;
-    shelf.publish(&part, &file.name).await?;
     match shelf.extent(&file.name).await? {
         Extent::Bytes(bytes) if bytes != size => Err(DeliveryError::Differs {
             place: shelf.place(&file.name),
             reason: format!("it has {bytes} bytes of {size}"),
         }),
-        Extent::Absent => Err(DeliveryError::Differs {
-            place: shelf.place(&file.name),
-            reason: "it is not there after it was given its name".into(),
-        }),
-        _ => Ok(read),
+        // Somebody has taken it already, who was waiting for it.
+        Extent::Absent if before == Proof::Read => Ok(Proof::Taken),
+        Extent::Absent => Ok(Proof::Accepted),
+        _ => Ok(before),
     }
+}
+
+/// Writes a file under its temporary name.
+async fn write_part(
+    shelf: &mut impl Shelf,
+    part: &str,
+    file: &File,
+    (size, hash): (u64, Hash),
+    target: &FilesTarget,
+) -> Result<Proof, DeliveryError> {
+    // Only a name that no other content has says what was begun.
+    let resumes = target.temporary.as_ref().is_some_and(TemporaryName::is_unique);
+    let offset = match shelf.extent(part).await? {
+        Extent::Bytes(bytes) if bytes <= size && resumes => bytes,
+        _ => 0,
+    };
+    if let Err(error) = shelf.write(part, &file.path, offset).await {
+        // What was broken off stays for the next attempt; where there is no room, or nothing may be, it would only be in the way.
+        if error.is_full() || error.again() != Again::Soon {
+            let _ = shelf.remove(part).await;
+        }
+        return Err(if error.is_full() {
+            error
+        } else {
+            with_hint(error, WRITING)
+        });
+    }
+    check(shelf, part, size, hash, target).await
+}
+
+/// What may be wrong where a temporary name is refused.
+const WRITING: &str = "if it is the temporary name that the server refuses, set temporary to another pattern or to \"none\"; targets test finds out";
+/// Likewise where a file can't get its final name.
+const NAMING: &str = "if files may not be renamed there, set temporary = \"none\"; targets test finds out";
+
+fn with_hint(error: DeliveryError, hint: &str) -> DeliveryError {
+    let may_pass = error.again() == Again::Soon;
+    error.reworded(|reason| (!may_pass).then(|| format!("{reason}; {hint}")))
+}
+
+/// Why a file has not got its name. One that has vanished under its temporary name, or never shows, would be written again with each
+/// attempt: that goes to a person at once.
+async fn unpublished(shelf: &mut impl Shelf, error: DeliveryError, before: Proof, part: &str) -> DeliveryError {
+    let is_refused = error.again() == Again::WhenMended;
+    if is_refused && before == Proof::Accepted {
+        return DeliveryError::Unnamed {
+            place: shelf.place(part),
+            reason: error.to_string(),
+        };
+    }
+    with_hint(error, NAMING)
 }
 
 fn shelf_writes_at_once<S: Shelf>(_: &S) -> bool {
     S::AT_ONCE
 }
 
-/// Whether what was written is what it should be; what isn't is removed, to be written anew.
+/// Whether what was written is what it should be; what isn't is removed, to be written anew. A file that the server has confirmed, and
+/// of which it shows nothing, is one in a drop box, or was taken away by whoever waits for it.
 async fn check(
     shelf: &mut impl Shelf,
     name: &str,
     size: u64,
     hash: Hash,
     target: &FilesTarget,
-) -> Result<bool, DeliveryError> {
-    let wrong = match shelf.extent(name).await? {
-        Extent::Bytes(bytes) if bytes != size => Some(format!("{bytes} of {size} bytes arrived")),
-        Extent::Absent => Some("nothing arrived".to_owned()),
-        _ => None,
-    };
-    let (wrong, read) = match (wrong, target.verify) {
-        (None, Verify::Hash) => match shelf.hash(name, size).await? {
-            Some(there) if there != hash => (Some("what arrived reads differently".to_owned()), true),
-            Some(_) => (None, true),
-            None => (None, false),
+) -> Result<Proof, DeliveryError> {
+    let confirmed = shelf.is_confirmed();
+    let extent = shelf.extent(name).await?;
+    let differs = "what arrived reads differently".to_owned();
+    let checked = match (extent, target.verify) {
+        (Extent::Bytes(bytes), _) if bytes != size => Err(format!("{bytes} of {size} bytes arrived")),
+        (Extent::Bytes(_), Verify::Size) => Ok(Proof::Size),
+        (_, Verify::Size) => Ok(Proof::Accepted),
+        (extent, Verify::Hash) => match (shelf.hash(name, size).await?, extent) {
+            (Some(there), _) if there == hash => Ok(Proof::Read),
+            (Some(_), _) => Err(differs),
+            (None, Extent::Bytes(_)) => Ok(Proof::Size),
+            (None, _) => Ok(Proof::Accepted),
         },
-        (wrong, _) => (wrong, false),
     };
-    match wrong {
-        None => Ok(read),
-        Some(reason) => {
+    match checked {
+        Ok(Proof::Accepted) if !confirmed => Err(DeliveryError::Unconfirmed(shelf.place(name))),
+        Ok(proof) => Ok(proof),
+        Err(reason) => {
             let place = shelf.place(name);
             let _ = shelf.remove(name).await;
             Err(DeliveryError::Differs { place, reason })
@@ -206,13 +285,16 @@ pub(super) async fn sweep(shelf: &mut impl Shelf, below: &[String], old: &[Old])
 }
 
 async fn sweep_one(shelf: &mut impl Shelf, old: &Old) -> Result<Reason, DeliveryError> {
-    match shelf.extent(&old.name).await? {
+    let extent = shelf.extent(&old.name).await?;
+    match extent {
         Extent::Absent => return Ok(Reason::Gone),
         Extent::Bytes(bytes) if bytes != old.size => return Ok(Reason::Changed),
         _ => {}
     }
     match shelf.hash(&old.name, old.size).await? {
         Some(hash) if hex(&hash) != old.sha256 => Ok(Reason::Changed),
+        // A name alone does not say whose file it is.
+        None if extent == Extent::Unknown => Ok(Reason::Unseen),
         _ => {
             shelf.remove(&old.name).await?;
             Ok(Reason::Removed)
@@ -231,17 +313,6 @@ pub(super) async fn abandon(shelf: &mut impl Shelf, below: &[String], parts: &[S
         end = end.and(removed);
     }
     end
-}
-
-/// The name under which a file is written before it is whole: its own for each content, so that no two are mixed.
-fn temporary(name: &str, hash: &Hash) -> String {
-    unfinished(name, &hex(hash))
-}
-
-/// Likewise, by the SHA-256 in hexadecimal.
-pub(super) fn unfinished(name: &str, sha256: &str) -> String {
-    let content: String = sha256.chars().take(8).collect();
-    format!(".{name}.{content}.part")
 }
 
 /// Somebody else has given a part its name meanwhile, or removed it: what has that name now is no old file, and stays.
@@ -375,6 +446,10 @@ mod tests {
             Ok(())
         }
 
+        async fn remove_folder(&mut self) -> Result<(), DeliveryError> {
+            Ok(())
+        }
+
         fn place(&self, name: &str) -> String {
             name.to_owned()
         }
@@ -465,12 +540,14 @@ mod tests {
             keep_last: None,
             url: None,
             patience: None,
+            temporary: Some(TemporaryName::default()),
+            below: String::new(),
         };
         for sizes in [true, false] {
             let mut shelf = memory(sizes);
             // The second time it is found to be there.
             for _ in 0..2 {
-                assert!(put_one(&mut shelf, &file, &target).await.expect("put"));
+                assert_eq!(put_one(&mut shelf, &file, &target).await.expect("put"), Proof::Read);
                 assert_eq!(shelf.files["r.pdf"], b"%PDF");
             }
             shelf.files.insert("r.pdf".into(), b"another".to_vec());

@@ -48,7 +48,8 @@ pub use server::MAX_CA_FILE;
 pub use service_level::{Holidays, LevelPeriod, Percent, ServiceHours, ServiceLevel, Target as LevelTarget};
 pub use table::{Node, Source, Table, did_you_mean, nearest, parse};
 pub use target::{
-    DeliveryOptions, EmailTarget, Existing, FilesPlace, FilesTarget, Sftp, Target, TooLarge, Verify, foreign_variable,
+    DeliveryOptions, EmailTarget, Existing, FilesPlace, FilesTarget, FtpData, FtpEncoding, Sftp, Target, TemporaryName,
+    TooLarge, Verify, foreign_variable,
 };
 
 use crate::{

@@ -1,10 +1,13 @@
 //! Where reports go: `[target.NAME]`, and what holds for all of them: `[delivery]`.
 
+mod temporary;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
 };
 
+pub use self::temporary::TemporaryName;
 use super::{
     Config, Endpoint, ObjectStoreOptions, Problem, Problems, Severity, Table, TlsMode, Trust,
     mail_server::mail_server_of,
@@ -72,6 +75,8 @@ pub struct FilesTarget {
     pub url: Option<String>,
     /// How long a delivery is tried, if not as long as `[delivery]` says.
     pub patience: Option<Micros>,
+    /// The name that a file has until it is whole; `None`: it is written under its final name.
+    pub temporary: Option<TemporaryName>,
 }
 
 /// A place for files.
@@ -88,8 +93,10 @@ pub enum FilesPlace {
         endpoint: Endpoint,
         /// Folder on the server; relative to the log-in folder unless it begins with `/`.
         path: String,
-        /// The server connects back for the data.
-        active: bool,
+        /// Who opens the data connections, and with which command.
+        data: FtpData,
+        /// How names beyond ASCII are written.
+        encoding: FtpEncoding,
         /// Deadline of each step.
         timeout: Micros,
     },
@@ -136,6 +143,32 @@ pub struct Sftp {
     pub path: String,
     /// Deadline of each step.
     pub timeout: Micros,
+}
+
+/// Who opens the data connections of FTP, and with which command.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum FtpData {
+    /// mailqos: `EPSV`, and `PASV` where that leads nowhere.
+    #[default]
+    Passive,
+    /// mailqos, with `EPSV` only.
+    Extended,
+    /// mailqos, with `PASV` only.
+    Plain,
+    /// The server.
+    Active,
+}
+
+/// How file names beyond ASCII are written on an FTP server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum FtpEncoding {
+    /// In UTF-8 where the server offers it (RFC 2640), else in ASCII.
+    #[default]
+    Auto,
+    /// In UTF-8, whatever the server offers.
+    Utf8,
+    /// In ASCII.
+    Ascii,
 }
 
 /// What happens where another file of the name is there.
@@ -332,7 +365,13 @@ fn files(
                 .help("write where people find the folder, such as \"https://files.example.com/reports\""),
         );
     }
+    let temporary = if kind == Word::ObjectStore {
+        None
+    } else {
+        temporary(table, problems)
+    };
     Some(FilesTarget {
+        temporary,
         existing: table.word("existing", &existing, problems).unwrap_or_default(),
         verify: table.word("verify", &verify, problems).unwrap_or_default(),
         keep,
@@ -422,6 +461,28 @@ fn folder_and_below(table: &mut Table, problems: &mut Problems) -> (Option<PathB
     (path.map(|_| PathBuf::from(own)), below)
 }
 
+/// Reads the key `temporary`: a pattern, or `"none"`.
+fn temporary(table: &mut Table, problems: &mut Problems) -> Option<TemporaryName> {
+    let usual = TemporaryName::default();
+    let Some(text) = table.get::<String>("temporary", problems) else {
+        return Some(usual);
+    };
+    if text == "none" {
+        return None;
+    }
+    match text.parse() {
+        Ok(name) => Some(name),
+        Err(reason) => {
+            problems.push(
+                table
+                    .problem("temporary", format!("{text:?} {reason}"), "here")
+                    .help("write a pattern such as \"{{ name }}.{{ hash }}.tmp\", or \"none\" to write directly under the final name"),
+            );
+            Some(usual)
+        }
+    }
+}
+
 fn place(table: &mut Table, kind: Word, config: &Config, problems: &mut Problems) -> (Option<FilesPlace>, String) {
     let timeout = |table: &mut Table, problems: &mut Problems| {
         duration(
@@ -440,14 +501,26 @@ fn place(table: &mut Table, kind: Word, config: &Config, problems: &mut Problems
         }
         Word::Ftp => {
             let endpoint = endpoint(table, FTP, None, config, problems);
-            let modes = [("passive", false), ("active", true)];
-            let active = table.word("mode", &modes, problems).unwrap_or(false);
+            let modes = [
+                ("passive", FtpData::Passive),
+                ("epsv", FtpData::Extended),
+                ("pasv", FtpData::Plain),
+                ("active", FtpData::Active),
+            ];
+            let data = table.word("mode", &modes, problems).unwrap_or_default();
+            let encodings = [
+                ("auto", FtpEncoding::Auto),
+                ("utf-8", FtpEncoding::Utf8),
+                ("ascii", FtpEncoding::Ascii),
+            ];
+            let encoding = table.word("encoding", &encodings, problems).unwrap_or_default();
             let (path, below) = path_and_below(table, &['/'], problems);
             let timeout = timeout(table, problems);
             let place = endpoint.map(|endpoint| FilesPlace::Ftp {
                 endpoint,
                 path,
-                active,
+                data,
+                encoding,
                 timeout,
             });
             (place, below)

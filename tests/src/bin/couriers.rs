@@ -17,7 +17,7 @@ use mailqos_tests::{binaries, couriers, mail_couriers};
 #[derive(Parser)]
 struct Arguments {
     /// The targets.
-    #[arg(long, value_delimiter = ',', default_values = couriers::TARGETS)]
+    #[arg(long, value_delimiter = ',', default_values_t = couriers::targets())]
     targets: Vec<String>,
     /// How many faults each.
     #[arg(long, default_value_t = 50)]
@@ -40,7 +40,7 @@ async fn main() -> ExitCode {
         return code;
     }
     let mut well = true;
-    println!("target    faults  struck    once   twice    lost  half-visible");
+    println!("target                   faults  struck    once   twice    lost  half-visible  claimed but absent");
     for target in arguments.targets {
         let toll = couriers::run(&couriers::Plan {
             target: target.clone(),
@@ -54,13 +54,13 @@ async fn main() -> ExitCode {
             .half_visible
             .map_or_else(|| "–".to_owned(), |half| half.to_string());
         println!(
-            "{target:<9} {:>6} {:>7} {:>7} {:>7} {:>7} {half:>13}",
-            arguments.faults, toll.struck, toll.once, toll.twice, toll.lost
+            "{target:<24} {:>6} {:>7} {:>7} {:>7} {:>7} {half:>13} {:>19}",
+            arguments.faults, toll.struck, toll.once, toll.twice, toll.lost, toll.claimed
         );
         for words in &toll.words {
             println!("  {words}");
         }
-        well &= toll.once == arguments.faults as u64 && toll.half_visible.unwrap_or(0) == 0;
+        well &= toll.once == arguments.faults as u64 && toll.half_visible.unwrap_or(0) == 0 && toll.claimed == 0;
     }
     if arguments.mail_habits > 0 {
         println!("\nmail through a server with the habit   recipients    once   twice    lost  claimed but absent");

@@ -1,4 +1,4 @@
-//! An FTP server in clear that keeps files in memory, and that can take a dead connection for a living one, as vsftpd does.
+//! An FTP server in clear that keeps files in memory, with the habits of servers in the wild.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,6 +16,7 @@ use tokio::{
     task::JoinSet,
 };
 
+pub use super::ftp_habits::{Beginning, Extended, FtpHabits, Names, Shown};
 use crate::{http::serve_each, lock};
 
 /// So many bytes arrive of a file whose connection falls silent.
@@ -24,24 +25,56 @@ const ARRIVED: usize = 50_000;
 #[derive(Debug, Default)]
 struct Files {
     whole: BTreeMap<String, Vec<u8>>,
+    /// Folders, from the root; the root itself has no name.
+    folders: BTreeSet<String>,
     /// Those that a connection writes, for all that the server knows.
     locked: BTreeSet<String>,
+    /// Files that were taken away, each time.
+    taken: Vec<(String, Vec<u8>)>,
+    /// The commands that were heard.
+    heard: Vec<String>,
+}
+
+/// What goes wrong at a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// The next file's data connection is closed after so many bytes.
+    Cut(usize),
+    /// The next file's data are not read behind so many bytes.
+    Stall(usize),
+    /// There is no room behind so many bytes of each file.
+    Full(usize),
+    /// Every password is wrong.
+    Refuse,
+    /// Nobody answers.
+    Away,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
     files: Mutex<Files>,
+    trouble: Mutex<Option<Trouble>>,
+    habits: FtpHabits,
     silent: AtomicBool,
     names_stay: AtomicBool,
 }
 
 impl Shared {
+    /// What goes wrong now; what goes wrong once is over then.
+    fn strike(&self) -> Option<Trouble> {
+        let mut trouble = lock(&self.trouble);
+        match *trouble {
+            Some(Trouble::Cut(_) | Trouble::Stall(_)) => trouble.take(),
+            other => other,
+        }
+    }
+
     fn files(&self) -> MutexGuard<'_, Files> {
         lock(&self.files)
     }
 }
 
-/// The running server; dropping it ends it. All folders are one.
+/// The running server; dropping it ends it.
 #[derive(Debug)]
 pub struct FtpServer {
     address: SocketAddr,
@@ -50,14 +83,30 @@ pub struct FtpServer {
 }
 
 impl FtpServer {
-    /// Starts it on a free port of the loopback interface.
+    /// Starts one that follows the standards on a free port of the loopback interface.
     ///
     /// # Errors
     /// When no port can be had.
     pub async fn start() -> io::Result<Self> {
+        Self::with(FtpHabits::default()).await
+    }
+
+    /// Starts one with habits.
+    ///
+    /// # Errors
+    /// As [`FtpServer::start`].
+    pub async fn with(habits: FtpHabits) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared::default());
+        let files = Files {
+            folders: habits.folders.iter().map(|folder| (*folder).to_owned()).collect(),
+            ..Files::default()
+        };
+        let shared = Arc::new(Shared {
+            files: Mutex::new(files),
+            habits,
+            ..Shared::default()
+        });
         let for_task = shared.clone();
         Ok(Self {
             address,
@@ -76,118 +125,411 @@ impl FtpServer {
         self.shared.silent.store(true, Ordering::SeqCst);
     }
 
+    /// What goes wrong from now on, or next; `None`: nothing any more.
+    pub fn trouble(&self, trouble: Option<Trouble>) {
+        *lock(&self.shared.trouble) = trouble;
+    }
+
     /// From now on no file gets another name.
     pub fn refuse_new_names(&self) {
         self.shared.names_stay.store(true, Ordering::SeqCst);
     }
 
-    /// The names of all files.
+    /// The paths of all files, from the root.
     pub fn names(&self) -> Vec<String> {
         self.shared.files().whole.keys().cloned().collect()
+    }
+
+    /// The folders that were there or were made.
+    pub fn folders(&self) -> Vec<String> {
+        self.shared.files().folders.iter().cloned().collect()
     }
 
     /// A file's content.
     pub fn get(&self, name: &str) -> Option<Vec<u8>> {
         self.shared.files().whole.get(name).cloned()
     }
-}
 
-async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
-    let mut control = BufReader::new(stream);
-    let (mut data, mut offset, mut renamed) = (None, 0, String::new());
-    let mut reply = "220 ready".to_owned();
-    loop {
-        control.get_mut().write_all(format!("{reply}\r\n").as_bytes()).await?;
-        let mut line = String::new();
-        if control.read_line(&mut line).await? == 0 {
-            return Ok(());
-        }
-        let (verb, name) = line.trim_end().split_once(' ').unwrap_or((line.trim_end(), ""));
-        reply = match verb {
-            "USER" => "331 and the password?".to_owned(),
-            "PASS" => "230 welcome".to_owned(),
-            "TYPE" | "NOOP" => "200 well".to_owned(),
-            "CWD" => "250 there".to_owned(),
-            "PWD" => "257 \"/\"".to_owned(),
-            "EPSV" => {
-                let listener = TcpListener::bind("127.0.0.1:0").await?;
-                let port = listener.local_addr()?.port();
-                data = Some(listener);
-                format!("229 (|||{port}|)")
-            }
-            "SIZE" => match shared.files().whole.get(name) {
-                Some(bytes) => format!("213 {}", bytes.len()),
-                None => "550 no such file".to_owned(),
-            },
-            "REST" => {
-                offset = name.parse().unwrap_or(0);
-                "350 from there".to_owned()
-            }
-            "STOR" | "RETR" => {
-                let Some(listener) = data.take() else {
-                    reply = "425 no data connection".to_owned();
-                    continue;
-                };
-                let (mut connection, _) = listener.accept().await?;
-                if verb == "STOR" && shared.files().locked.contains(name) {
-                    return std::future::pending().await;
-                }
-                control.get_mut().write_all(b"150 go on\r\n").await?;
-                if verb == "RETR" {
-                    let bytes = shared.files().whole.get(name).cloned().unwrap_or_default();
-                    connection.write_all(&bytes).await?;
-                } else {
-                    take(&mut connection, &shared, name, std::mem::take(&mut offset)).await?;
-                }
-                "226 done".to_owned()
-            }
-            "RNFR" => {
-                name.clone_into(&mut renamed);
-                "350 to what?".to_owned()
-            }
-            "RNTO" if shared.names_stay.load(Ordering::SeqCst) => "550 names stay".to_owned(),
-            "RNTO" => {
-                let mut files = shared.files();
-                match files.whole.remove(&renamed) {
-                    Some(bytes) => {
-                        files.whole.insert(name.to_owned(), bytes);
-                        "250 renamed".to_owned()
-                    }
-                    None => "550 no such file".to_owned(),
-                }
-            }
-            // The lock is the file's that is gone, not the name's.
-            "DELE" => {
-                let mut files = shared.files();
-                files.locked.remove(name);
-                match files.whole.remove(name) {
-                    Some(_) => "250 gone".to_owned(),
-                    None => "550 no such file".to_owned(),
-                }
-            }
-            "QUIT" => "221 goodbye".to_owned(),
-            _ => "502 unknown".to_owned(),
-        };
+    /// Puts a file there.
+    pub fn put(&self, name: &str, bytes: &[u8]) {
+        self.shared.files().whole.insert(name.to_owned(), bytes.to_vec());
+    }
+
+    /// Removes all files.
+    pub fn clear(&self) {
+        let mut files = self.shared.files();
+        files.whole.clear();
+        files.taken.clear();
+    }
+
+    /// The files that were taken away, each time that one was.
+    pub fn taken(&self) -> Vec<(String, Vec<u8>)> {
+        self.shared.files().taken.clone()
+    }
+
+    /// The commands that were heard, of all conversations.
+    pub fn heard(&self) -> Vec<String> {
+        self.shared.files().heard.clone()
     }
 }
 
-/// Takes a file from an offset on.
-async fn take(connection: &mut TcpStream, shared: &Shared, name: &str, offset: usize) -> io::Result<()> {
+/// A conversation.
+struct Session {
+    shared: Arc<Shared>,
+    control: BufReader<TcpStream>,
+    data: Option<TcpListener>,
+    offset: usize,
+    /// What is to get another name.
+    renamed: String,
+    folder: String,
+    utf8: bool,
+}
+
+async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
+    if *lock(&shared.trouble) == Some(Trouble::Away) {
+        return Ok(());
+    }
+    let habits = &shared.habits;
+    let mut session = Session {
+        control: BufReader::new(stream),
+        data: None,
+        offset: 0,
+        renamed: String::new(),
+        folder: habits.home.to_owned(),
+        utf8: habits.names == Names::Utf8,
+        shared: shared.clone(),
+    };
+    session.say(habits.greeting).await?;
+    loop {
+        let mut line = Vec::new();
+        if session.control.read_until(b'\n', &mut line).await? == 0 {
+            return Ok(());
+        }
+        if *lock(&shared.trouble) == Some(Trouble::Away) {
+            return Ok(());
+        }
+        while line.last().is_some_and(|byte| matches!(byte, b'\r' | b'\n')) {
+            line.pop();
+        }
+        let (verb, argument) = match line.iter().position(|byte| *byte == b' ') {
+            Some(at) => (&line[..at], &line[at + 1..]),
+            None => (&line[..], &line[line.len()..]),
+        };
+        let verb = String::from_utf8_lossy(verb).to_ascii_uppercase();
+        // Many servers take all blanks behind the command for one.
+        let argument = argument.trim_ascii_start();
+        let argument = session.decoded(argument);
+        let heard = format!("{verb} {argument}");
+        shared.files().heard.push(heard.trim_end().to_owned());
+        if let Some(reply) = session.answer(&verb, &argument).await? {
+            session.say(&reply).await?;
+        }
+    }
+}
+
+impl Session {
+    /// Replies in the server's encoding.
+    async fn say(&mut self, text: &str) -> io::Result<()> {
+        let latin1 = self.shared.habits.latin1;
+        let bytes = |text: &str| -> Vec<u8> {
+            if latin1 {
+                text.chars()
+                    .map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?'))
+                    .collect()
+            } else {
+                text.as_bytes().to_vec()
+            }
+        };
+        let mut all = bytes(text);
+        all.extend(b"\r\n");
+        self.control.get_mut().write_all(&all).await
+    }
+
+    /// The name that the server takes these bytes for.
+    fn decoded(&self, bytes: &[u8]) -> String {
+        if self.utf8 || self.shared.habits.names == Names::Bytes {
+            String::from_utf8_lossy(bytes).into_owned()
+        } else {
+            bytes.iter().copied().map(char::from).collect()
+        }
+    }
+
+    /// A path from the root.
+    fn path(&self, argument: &str) -> String {
+        let whole = if argument.starts_with('/') {
+            argument.to_owned()
+        } else {
+            format!("{}/{argument}", self.folder)
+        };
+        let mut parts: Vec<&str> = Vec::new();
+        for part in whole.split('/') {
+            match part {
+                "" | "." => {}
+                ".." => {
+                    parts.pop();
+                }
+                part => parts.push(part),
+            }
+        }
+        parts.join("/")
+    }
+
+    fn files(&self) -> MutexGuard<'_, Files> {
+        self.shared.files()
+    }
+
+    async fn answer(&mut self, verb: &str, argument: &str) -> io::Result<Option<String>> {
+        let habits = self.shared.habits.clone();
+        let reply = match verb {
+            "USER" => "331 and the password?".to_owned(),
+            "PASS" if *lock(&self.shared.trouble) == Some(Trouble::Refuse) => "530 Login incorrect.".to_owned(),
+            "PASS" => habits.welcome.to_owned(),
+            "TYPE" | "NOOP" => "200 well".to_owned(),
+            "FEAT" => habits.names.features().to_owned(),
+            "OPTS" => self.option(argument),
+            "CWD" => self.enter(argument),
+            "CDUP" => self.enter(".."),
+            "PWD" if habits.hides_folder => "550 no".to_owned(),
+            "PWD" => format!("257 \"/{}\" is the folder", self.folder.replace('"', "\"\"")),
+            "MKD" => self.make(argument),
+            "RMD" => {
+                let path = self.path(argument);
+                self.files().folders.remove(&path);
+                "250 gone".to_owned()
+            }
+            "EPSV" => self.extended().await?,
+            "PASV" => self.passive().await?,
+            "SIZE" => self.size(argument),
+            "REST" => {
+                self.offset = argument.parse().unwrap_or(0);
+                "350 from there".to_owned()
+            }
+            "STOR" => return self.take(argument).await,
+            "RETR" => return self.give(argument).await,
+            "RNFR" => self.rename_from(argument),
+            "RNTO" => self.rename_to(argument),
+            "DELE" => self.delete(argument),
+            "QUIT" => "221 goodbye".to_owned(),
+            _ => "502 unknown".to_owned(),
+        };
+        Ok(Some(reply))
+    }
+
+    fn option(&mut self, argument: &str) -> String {
+        if argument.eq_ignore_ascii_case("UTF8 ON") && self.shared.habits.names != Names::Ansi {
+            self.utf8 = true;
+            return "200 OPTS UTF8 command successful - UTF8 encoding now ON.".to_owned();
+        }
+        "501 option not understood".to_owned()
+    }
+
+    fn enter(&mut self, argument: &str) -> String {
+        let path = self.path(argument);
+        let habits = &self.shared.habits;
+        if habits.one_level && argument.trim_matches('/').contains('/') {
+            return "550 one folder at a time".to_owned();
+        }
+        if habits.closed.contains(&path.as_str()) {
+            return "550 Permission denied.".to_owned();
+        }
+        if !path.is_empty() && !self.files().folders.contains(&path) {
+            let absent = habits.absent;
+            return format!("{absent} No such directory.");
+        }
+        self.folder = path;
+        "250 there".to_owned()
+    }
+
+    fn make(&mut self, argument: &str) -> String {
+        let path = self.path(argument);
+        let above = path.rsplit_once('/').map_or("", |(above, _)| above).to_owned();
+        let mut files = self.files();
+        if files.folders.contains(&path) {
+            return "550 File exists.".to_owned();
+        }
+        if self.shared.habits.closed.contains(&above.as_str()) {
+            return "550 Permission denied.".to_owned();
+        }
+        files.folders.insert(path);
+        "257 made".to_owned()
+    }
+
+    async fn extended(&mut self) -> io::Result<String> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        Ok(match self.shared.habits.extended {
+            Extended::Works => {
+                self.data = Some(listener);
+                format!("229 (|||{port}|)")
+            }
+            Extended::Unknown => "500 'EPSV': command not understood.".to_owned(),
+            // Nobody listens there any more.
+            Extended::Unreachable => format!("229 Entering Extended Passive Mode (|||{port}|)"),
+        })
+    }
+
+    async fn passive(&mut self) -> io::Result<String> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        self.data = Some(listener);
+        let (high, low) = (port >> 8, port & 255);
+        let six = format!("{},{high},{low}", self.shared.habits.claims);
+        Ok(self.shared.habits.passive.replace("{six}", &six))
+    }
+
+    fn size(&self, argument: &str) -> String {
+        let path = self.path(argument);
+        let files = self.files();
+        match (self.shared.habits.shown, files.whole.get(&path)) {
+            (Shown::Refused(reply), _) => reply.to_owned(),
+            (Shown::All, Some(bytes)) => format!("213 {}", bytes.len()),
+            (Shown::All, None) => format!("{} no such file", self.shared.habits.absent),
+        }
+    }
+
+    /// Why a file of this name can't be written.
+    fn refused(&self, argument: &str) -> Option<String> {
+        let path = self.path(argument);
+        let name = path.rsplit('/').next().unwrap_or(&path);
+        let habits = &self.shared.habits;
+        if habits.no_dots && name.starts_with('.') {
+            return Some("553 Prohibited file name: .something".to_owned());
+        }
+        if habits.no_endings.iter().any(|ending| name.ends_with(ending)) {
+            return Some("550 Filename denied by rule.".to_owned());
+        }
+        (name.len() > habits.longest).then(|| "553 File name too long.".to_owned())
+    }
+
+    async fn take(&mut self, argument: &str) -> io::Result<Option<String>> {
+        let offset = std::mem::take(&mut self.offset);
+        let path = self.path(argument);
+        if let Some(reply) = self.refused(argument) {
+            return Ok(Some(reply));
+        }
+        let Some(listener) = self.data.take() else {
+            return Ok(Some("425 no data connection".to_owned()));
+        };
+        let (mut connection, _) = listener.accept().await?;
+        if self.files().locked.contains(&path) {
+            return std::future::pending().await;
+        }
+        let habits = self.shared.habits.clone();
+        match habits.beginning {
+            Beginning::Said(reply) => self.say(reply).await?,
+            Beginning::Silent => {}
+            Beginning::Completed | Beginning::CompletedTwice => self.say(habits.completed).await?,
+        }
+        let refused = receive(&mut connection, &self.shared, &path, offset).await?;
+        drop(connection);
+        if let Some(reply) = refused {
+            return Ok(Some(reply.to_owned()));
+        }
+        if habits.taken_away && !path.rsplit('/').next().unwrap_or("").starts_with('.') {
+            self.take_away(&path);
+        }
+        Ok((habits.beginning != Beginning::Completed).then(|| habits.completed.to_owned()))
+    }
+
+    /// Somebody who waits for files takes one.
+    fn take_away(&self, path: &str) {
+        let mut files = self.files();
+        if let Some(bytes) = files.whole.remove(path) {
+            files.taken.push((path.to_owned(), bytes));
+        }
+    }
+
+    async fn give(&mut self, argument: &str) -> io::Result<Option<String>> {
+        let path = self.path(argument);
+        let Some(listener) = self.data.take() else {
+            return Ok(Some("425 no data connection".to_owned()));
+        };
+        if let Shown::Refused(reply) = self.shared.habits.shown {
+            return Ok(Some(reply.to_owned()));
+        }
+        let Some(bytes) = self.files().whole.get(&path).cloned() else {
+            return Ok(Some(format!("{} no such file", self.shared.habits.absent)));
+        };
+        let (mut connection, _) = listener.accept().await?;
+        self.say("150 go on").await?;
+        connection.write_all(&bytes).await?;
+        Ok(Some("226 done".to_owned()))
+    }
+
+    fn rename_from(&mut self, argument: &str) -> String {
+        self.renamed = self.path(argument);
+        if self.shared.habits.no_renames {
+            return "550 Permission denied.".to_owned();
+        }
+        let there = self.files().whole.contains_key(&self.renamed);
+        if there { "350 to what?" } else { "550 no such file" }.to_owned()
+    }
+
+    fn rename_to(&mut self, argument: &str) -> String {
+        let path = self.path(argument);
+        if self.shared.names_stay.load(Ordering::SeqCst) {
+            return "550 names stay".to_owned();
+        }
+        let mut files = self.files();
+        if self.shared.habits.no_replacing && files.whole.contains_key(&path) {
+            return "553 Cannot create a file when that file already exists.".to_owned();
+        }
+        let Some(bytes) = files.whole.remove(&self.renamed) else {
+            return "550 no such file".to_owned();
+        };
+        files.whole.insert(path.clone(), bytes);
+        drop(files);
+        if self.shared.habits.taken_away {
+            self.take_away(&path);
+        }
+        "250 renamed".to_owned()
+    }
+
+    /// The lock is the file's that is gone, not the name's.
+    fn delete(&self, argument: &str) -> String {
+        let path = self.path(argument);
+        if let Shown::Refused(_) = self.shared.habits.shown {
+            return "550 Permission denied.".to_owned();
+        }
+        let mut files = self.files();
+        files.locked.remove(&path);
+        match files.whole.remove(&path) {
+            Some(_) => "250 gone".to_owned(),
+            None => "550 no such file".to_owned(),
+        }
+    }
+}
+
+/// Takes a file from an offset on; tells what is said where not all of it was taken.
+async fn receive(
+    connection: &mut TcpStream,
+    shared: &Shared,
+    name: &str,
+    offset: usize,
+) -> io::Result<Option<&'static str>> {
     let silent = shared.silent.swap(false, Ordering::SeqCst);
+    let (most, reply) = match shared.strike() {
+        _ if silent => (ARRIVED, None),
+        Some(Trouble::Cut(most)) => (most, Some("426 Connection closed; transfer aborted.")),
+        Some(Trouble::Stall(most)) => (most, None),
+        Some(Trouble::Full(most)) => (most, Some("552 Exceeded storage allocation.")),
+        _ => (usize::MAX, None),
+    };
     let mut bytes = Vec::new();
-    if silent {
-        bytes.resize(ARRIVED, 0);
-        connection.read_exact(&mut bytes).await?;
-        let mut files = shared.files();
-        files.whole.insert(name.to_owned(), bytes);
-        files.locked.insert(name.to_owned());
-    } else {
-        connection.read_to_end(&mut bytes).await?;
+    connection.take(most as u64).read_to_end(&mut bytes).await?;
+    let broken = bytes.len() == most;
+    {
         let mut files = shared.files();
         let whole = files.whole.entry(name.to_owned()).or_default();
         whole.truncate(offset);
         whole.extend(bytes);
-        return Ok(());
+        if silent {
+            files.locked.insert(name.to_owned());
+        }
     }
-    std::future::pending().await
+    match (broken, reply) {
+        (false, _) => Ok(None),
+        (true, Some(reply)) => Ok(Some(reply)),
+        (true, None) => std::future::pending().await,
+    }
 }

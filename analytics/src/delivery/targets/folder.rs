@@ -130,6 +130,12 @@ impl Shelf for Folder {
         }
     }
 
+    async fn remove_folder(&mut self) -> Result<(), DeliveryError> {
+        let folder = self.now.clone();
+        self.now.pop();
+        fs::remove_dir(&folder).await.map_err(DeliveryError::io(&folder))
+    }
+
     fn place(&self, name: &str) -> String {
         self.now.join(name).display().to_string()
     }

@@ -7,7 +7,11 @@ mod object_store;
 mod sftp;
 mod smb;
 
-use std::{io::SeekFrom, path::Path, time::Duration};
+use std::{
+    io::SeekFrom,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use mailqos_core::{
     config::{Account, Config, Endpoint, FilesPlace, FilesTarget},
@@ -17,8 +21,9 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::{
     DeliveryError, Parcel, Progress, Receipt,
-    names::{self, Rules},
+    names::Rules,
     shelf::{self, File, Old, Shelf, Swept},
+    trial::{self, Trial},
 };
 
 /// A file on its way to a target, read piece by piece.
@@ -53,13 +58,7 @@ pub(super) enum Task<'a> {
     Put(&'a [File], &'a FilesTarget),
     Sweep(&'a [Old]),
     Abandon(&'a [String]),
-}
-
-impl Task<'_> {
-    /// Whether the target's own folder is made where there is none.
-    fn makes(&self) -> bool {
-        matches!(self, Self::Put(..))
-    }
+    Try(&'a FilesTarget),
 }
 
 /// What came of it.
@@ -67,6 +66,7 @@ pub(super) enum Done {
     Put(Receipt),
     Swept(Swept),
     Abandoned,
+    Tried(Trial),
 }
 
 async fn work(shelf: &mut impl Shelf, below: &[String], task: Task<'_>) -> Result<Done, DeliveryError> {
@@ -74,6 +74,7 @@ async fn work(shelf: &mut impl Shelf, below: &[String], task: Task<'_>) -> Resul
         Task::Put(files, target) => shelf::put(shelf, below, files, target).await.map(Done::Put),
         Task::Sweep(old) => Ok(Done::Swept(shelf::sweep(shelf, below, old).await)),
         Task::Abandon(parts) => shelf::abandon(shelf, below, parts).await.map(|()| Done::Abandoned),
+        Task::Try(target) => trial::of_shelf(shelf, target).await.map(Done::Tried),
     }
 }
 
@@ -89,26 +90,33 @@ pub(super) async fn at_place(
         FilesPlace::Ftp {
             endpoint,
             path,
-            active,
+            data,
+            encoding,
             timeout,
         } => {
+            let options = ftp::Options {
+                path,
+                data: *data,
+                encoding: *encoding,
+            };
             let login = Login::of(config, endpoint, timeout.to_std()).await?;
             // A session of its own for each file: the tickets that data connections resume the TLS session with run out after three.
             if let Task::Put(files @ [_, _, ..], target) = task {
                 let mut all = Receipt::default();
                 for file in files {
-                    let mut shelf = ftp::Ftp::open(&login, path, *active, true).await.map_err(unopened)?;
+                    let mut shelf = ftp::Ftp::open(&login, options).await.map_err(unopened)?;
                     let put = shelf::put(&mut shelf, below, std::slice::from_ref(file), target).await;
                     shelf.close().await;
                     let receipt = put?;
                     all.places.extend(receipt.places);
-                    all.reply = receipt.reply;
+                    if all.reply != receipt.reply {
+                        let between = if all.reply.is_empty() { "" } else { "; " };
+                        all.reply = format!("{}{between}{}", all.reply, receipt.reply);
+                    }
                 }
                 return Ok(Done::Put(all));
             }
-            let mut shelf = ftp::Ftp::open(&login, path, *active, task.makes())
-                .await
-                .map_err(unopened)?;
+            let mut shelf = ftp::Ftp::open(&login, options).await.map_err(unopened)?;
             let done = work(&mut shelf, below, task).await;
             shelf.close().await;
             done
@@ -118,9 +126,7 @@ pub(super) async fn at_place(
             if let Some(user) = &options.user {
                 login.user.clone_from(user);
             }
-            let mut shelf = sftp::Sftp::open(&login, options, task.makes())
-                .await
-                .map_err(unopened)?;
+            let mut shelf = sftp::Sftp::open(&login, options).await.map_err(unopened)?;
             work(&mut shelf, below, task).await
         }
         FilesPlace::Smb {
@@ -145,6 +151,17 @@ fn unopened(error: DeliveryError) -> DeliveryError {
     DeliveryError::Unopened(Box::new(error))
 }
 
+/// The parts of a target's own folder, as its owner has named it.
+fn own_parts(path: &str) -> Result<Vec<String>, DeliveryError> {
+    let parts = path.split(['/', '\\']).filter(|part| !part.is_empty() && *part != ".");
+    let parts = parts.map(|part| match part {
+        ".." => Err(DeliveryError::Outside(path.to_owned())),
+        part if part.contains(char::is_control) => Err(DeliveryError::Outside(path.to_owned())),
+        part => Ok(part.to_owned()),
+    });
+    parts.collect()
+}
+
 /// Which names a place takes.
 pub(super) fn rules(place: &FilesPlace) -> Rules {
     match place {
@@ -161,6 +178,8 @@ struct Login {
     domain: Option<String>,
     password: Secret,
     limit: Duration,
+    /// Where what was learnt of the server is kept.
+    state: PathBuf,
 }
 
 impl Login {
@@ -175,6 +194,7 @@ impl Login {
                 None => Secret::new(""),
             },
             limit,
+            state: config.state.clone(),
         })
     }
 

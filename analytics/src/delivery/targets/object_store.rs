@@ -91,6 +91,11 @@ impl Shelf for Store {
         self.remote.delete(&self.key(name)).await.map_err(failed)
     }
 
+    /// An object store has no folders, only names with slashes.
+    async fn remove_folder(&mut self) -> Result<(), DeliveryError> {
+        Ok(())
+    }
+
     fn place(&self, name: &str) -> String {
         format!("{}/{}", self.remote.address(), self.key(name))
     }

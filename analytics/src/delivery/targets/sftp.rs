@@ -2,6 +2,10 @@
 //!
 //! No SSH library is linked: the releases of the usual one that are mended can't stand beside the cryptography of the SMB client.
 
+#[cfg(test)]
+mod habits;
+mod status;
+
 use std::{fmt::Write as _, io::Write as _, path::Path, process::Stdio, time::Duration};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
@@ -16,10 +20,11 @@ use tokio::{
     process::{Child, Command},
 };
 
+use self::status::Statuses;
 use super::{
-    DeliveryError, Login, Source,
-    names::{Rules, parts},
+    DeliveryError, Login, Source, own_parts,
     shelf::{Extent, Hash, Hashing, Shelf, vanished},
+    unopened,
 };
 
 /// What every server takes in one packet.
@@ -37,11 +42,13 @@ const REPLACE: &str = "posix-rename@openssh.com";
 pub(super) struct Sftp<'a> {
     login: &'a Login,
     session: RawSftpSession,
-    _ssh: Child,
-    _secrets: TempDir,
-    /// The target's own folder.
-    root: String,
-    /// The folder that was entered.
+    /// What the session runs over; it ends with this.
+    _ssh: Option<(Child, TempDir)>,
+    /// The log-in folder, for people; nothing where the server does not tell.
+    home: String,
+    /// The target's own folder, as it is configured.
+    own: String,
+    /// The folder that was entered, from the log-in folder or the server's root.
     now: String,
     replaces: bool,
     syncs: bool,
@@ -50,8 +57,8 @@ pub(super) struct Sftp<'a> {
 }
 
 impl<'a> Sftp<'a> {
-    /// Goes into the target's own folder, which is made if that is wanted.
-    pub(super) async fn open(login: &'a Login, options: &Options, make: bool) -> Result<Self, DeliveryError> {
+    /// Connects and logs in.
+    pub(super) async fn open(login: &'a Login, options: &Options) -> Result<Self, DeliveryError> {
         let failed = |step: &str, reason: String, transient: bool| DeliveryError::Server {
             server: login.server(),
             step: step.to_owned(),
@@ -80,17 +87,28 @@ impl<'a> Sftp<'a> {
             let _ = tokio::io::copy(&mut said, &mut tokio::io::sink()).await;
             String::from_utf8_lossy(&text).into_owned()
         });
-        let mut session = RawSftpSession::new(tokio::io::join(output, input));
+        let session = RawSftpSession::new(tokio::io::join(Statuses::new(output), input));
         session.set_timeout(login.limit.as_secs().max(1));
-        let version = match tokio::time::timeout(login.limit, session.init()).await {
-            Ok(Ok(version)) => version,
-            Ok(Err(_)) | Err(_) => {
+        match Self::begun(login, session, options).await {
+            Ok(mut sftp) => {
+                sftp._ssh = Some((ssh, secrets));
+                Ok(sftp)
+            }
+            Err(_) => {
                 let _ = ssh.start_kill();
                 let text = tokio::time::timeout(Duration::from_secs(5), complaint).await;
                 let text = text.ok().and_then(Result::ok).unwrap_or_default();
                 let (reason, transient) = explained(&login.line(&text), login.limit);
-                return Err(failed("log-in", reason, transient));
+                Err(failed("log-in", reason, transient))
             }
+        }
+    }
+
+    /// Agrees on the protocol, and asks what the server offers.
+    async fn begun(login: &'a Login, mut session: RawSftpSession, options: &Options) -> Result<Self, NoAnswer> {
+        let version = match tokio::time::timeout(login.limit, session.init()).await {
+            Ok(Ok(version)) => version,
+            Ok(Err(_)) | Err(_) => return Err(NoAnswer),
         };
         let offers = |name: &str| version.extensions.contains_key(name);
         let (replaces, syncs) = (offers(REPLACE), offers("fsync@openssh.com"));
@@ -103,35 +121,84 @@ impl<'a> Sftp<'a> {
             read_size = limits.read_len.unwrap_or(MOST).min(MOST);
             session.set_limits(limits);
         }
-        let mut sftp = Self {
+        // Only people need to know it: paths are taken from there by the server.
+        let home = tokio::time::timeout(login.limit, session.realpath(".")).await;
+        let home = home.ok().and_then(Result::ok);
+        let home = home.and_then(|home| home.files.first().map(|file| file.filename.clone()));
+        Ok(Self {
             login,
             session,
-            _ssh: ssh,
-            _secrets: secrets,
-            root: String::new(),
+            _ssh: None,
+            home: home.unwrap_or_default(),
+            own: options.path.clone(),
             now: String::new(),
             replaces,
             syncs,
             write_size,
             read_size: u32::try_from(read_size).unwrap_or(32 << 10),
-        };
-        let home = step(login, "folder", sftp.session.realpath(".")).await?;
-        let home = home.files.first().map(|file| file.filename.clone()).unwrap_or_default();
-        sftp.root = if options.path.starts_with('/') {
-            String::new()
+        })
+    }
+
+    /// A path from the log-in folder or the root. Drives are folders of the root, as Windows' own server has them.
+    fn path(&self, parts: &[String]) -> String {
+        let mut own = self.own.chars();
+        let drive = own.next().is_some_and(|c| c.is_ascii_alphabetic()) && own.next() == Some(':');
+        if self.own.starts_with(['/', '\\']) || drive {
+            format!("/{}", parts.join("/"))
         } else {
-            home
-        };
-        sftp.now = sftp.root.clone();
-        let own = parts(&options.path, Rules::Unix)?;
-        if !sftp.enter(&own, make).await? {
-            return Err(login.absent(format!("folder {}", options.path)));
+            parts.join("/")
         }
-        sftp.root = sftp.now.clone();
-        Ok(sftp)
+    }
+
+    /// Whether there is a folder; `None` where it may not be looked at.
+    async fn is_there(&self, path: &str) -> Result<Option<bool>, DeliveryError> {
+        let what = format!("folder {path}");
+        if path.is_empty() {
+            return Ok(Some(true));
+        }
+        match tokio::time::timeout(self.login.limit, self.session.stat(path)).await {
+            Ok(Ok(found)) if found.attrs.permissions.is_some() && found.attrs.is_regular() => {
+                Err(self.in_the_way(what))
+            }
+            Ok(Ok(_)) => Ok(Some(true)),
+            Ok(Err(error)) if is_absent(&error) => Ok(Some(false)),
+            Ok(Err(error)) if is_refused(&error) => Ok(None),
+            Ok(Err(error)) => Err(failed(self.login, &what, &error)),
+            Err(_) => Err(failed(self.login, &what, &Error::Timeout)),
+        }
+    }
+
+    fn in_the_way(&self, step: String) -> DeliveryError {
+        DeliveryError::Server {
+            server: self.login.server(),
+            step,
+            reason: "a file of that name is in the way".to_owned(),
+            transient: true,
+        }
+    }
+
+    /// Makes what is missing of a folder, from the nearest one that is there.
+    async fn make_way(&self, parts: &[String]) -> Result<(), DeliveryError> {
+        let mut depth = parts.len().saturating_sub(1);
+        while depth > 0 && self.is_there(&self.path(&parts[..depth])).await? == Some(false) {
+            depth -= 1;
+        }
+        for depth in depth + 1..=parts.len() {
+            let path = self.path(&parts[..depth]);
+            let made = self.session.mkdir(path.as_str(), FileAttributes::empty());
+            if let Err(error) = step(self.login, &format!("folder {path}"), made).await
+                && self.is_there(&path).await? == Some(false)
+            {
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     fn at(&self, name: &str) -> String {
+        if self.now.is_empty() {
+            return name.to_owned();
+        }
         format!("{}/{name}", self.now.trim_end_matches('/'))
     }
 
@@ -159,6 +226,9 @@ impl<'a> Sftp<'a> {
         }
     }
 }
+
+/// The server did not answer.
+struct NoAnswer;
 
 /// The program and what it is told. Nothing is asked of people, and no unknown server is believed.
 fn command(login: &Login, options: &Options, folder: &Path) -> std::io::Result<Command> {
@@ -278,20 +348,29 @@ fn explained(said: &str, limit: Duration) -> (String, bool) {
 
 impl Shelf for Sftp<'_> {
     async fn enter(&mut self, below: &[String], make: bool) -> Result<bool, DeliveryError> {
-        let mut folder = self.root.clone();
-        for part in below {
-            folder = format!("{}/{part}", folder.trim_end_matches('/'));
-            match self.session.stat(folder.as_str()).await {
-                Ok(_) => {}
-                Err(error) if is_absent(&error) && !make => return Ok(false),
-                Err(error) if is_absent(&error) => {
-                    let made = self.session.mkdir(folder.as_str(), FileAttributes::empty());
-                    step(self.login, &format!("folder {folder}"), made).await?;
+        let own = own_parts(&self.own)?;
+        let parts = [own.as_slice(), below].concat();
+        let path = self.path(&parts);
+        match self.is_there(&path).await? {
+            Some(true) => {}
+            // Whatever is there already is refused, and does not matter.
+            None if make => {
+                for depth in 1..=parts.len() {
+                    let made = self.session.mkdir(self.path(&parts[..depth]), FileAttributes::empty());
+                    let _ = tokio::time::timeout(self.login.limit, made).await;
                 }
-                Err(error) => return Err(failed(self.login, &format!("folder {folder}"), &error)),
+            }
+            None => {}
+            Some(false) if make => self.make_way(&parts).await?,
+            Some(false) => {
+                let own = self.path(&own);
+                if below.is_empty() || self.is_there(&own).await? == Some(false) {
+                    return Err(unopened(self.login.absent(format!("folder {own}"))));
+                }
+                return Ok(false);
             }
         }
-        self.now = folder;
+        self.now = path;
         Ok(true)
     }
 
@@ -300,6 +379,8 @@ impl Shelf for Sftp<'_> {
         match self.session.stat(path.as_str()).await {
             Ok(found) => Ok(found.attrs.size.map_or(Extent::Unknown, Extent::Bytes)),
             Err(error) if is_absent(&error) => Ok(Extent::Absent),
+            // A drop box.
+            Err(error) if is_refused(&error) => Ok(Extent::Unknown),
             Err(error) => Err(failed(self.login, &format!("size of {path}"), &error)),
         }
     }
@@ -307,17 +388,26 @@ impl Shelf for Sftp<'_> {
     async fn write(&mut self, name: &str, from: &Path, offset: u64) -> Result<(), DeliveryError> {
         let what = format!("file {}", self.at(name));
         // Behind a break there may be holes, where packets overtook others.
-        let offset = offset.saturating_sub(self.write_size * AT_ONCE as u64);
+        let mut offset = offset.saturating_sub(self.write_size * AT_ONCE as u64);
         let mut flags = OpenFlags::WRITE | OpenFlags::CREATE;
+        let begin = flags | OpenFlags::TRUNCATE;
         if offset == 0 {
-            flags |= OpenFlags::TRUNCATE;
+            flags = begin;
         }
-        let opened = self.session.open(self.at(name), flags, FileAttributes::empty());
-        let handle = step(self.login, &what, opened).await?.handle;
+        let mut opened = self.session.open(self.at(name), flags, FileAttributes::empty()).await;
+        if offset > 0 && matches!(opened, Err(Error::Status(_))) {
+            // Azure's and others' write files from the beginning only.
+            offset = 0;
+            opened = self.session.open(self.at(name), begin, FileAttributes::empty()).await;
+        }
+        let handle = step(self.login, &what, async { opened }).await?.handle;
         let written = async {
             self.fill(&handle, &what, from, offset).await?;
             if self.syncs {
-                step(self.login, &what, self.session.fsync(handle.as_str())).await?;
+                match self.session.fsync(handle.as_str()).await {
+                    Err(error) if !is_refused(&error) => return Err(failed(self.login, &what, &error)),
+                    _ => {}
+                }
             }
             Ok(())
         }
@@ -334,20 +424,25 @@ impl Shelf for Sftp<'_> {
             .await;
         let handle = match opened {
             Ok(handle) => handle.handle,
-            Err(Error::Status(status)) if status.status_code == StatusCode::PermissionDenied => return Ok(None),
+            Err(error) if is_refused(&error) || is_absent(&error) => return Ok(None),
             Err(error) => return Err(failed(self.login, &what, &error)),
         };
         let mut hashing = Hashing::default();
+        let mut unreadable = false;
         while hashing.size() <= size {
             match self.session.read(handle.as_str(), hashing.size(), self.read_size).await {
                 Ok(data) if data.data.is_empty() => break,
                 Ok(data) => hashing.update(&data.data),
                 Err(Error::Status(status)) if status.status_code == StatusCode::Eof => break,
+                Err(error) if hashing.size() == 0 && is_refused(&error) => {
+                    unreadable = true;
+                    break;
+                }
                 Err(error) => return Err(failed(self.login, &what, &error)),
             }
         }
         step(self.login, &what, self.session.close(handle.as_str())).await?;
-        Ok(Some(hashing.finish().1))
+        Ok((!unreadable).then(|| hashing.finish().1))
     }
 
     async fn publish(&mut self, part: &str, name: &str) -> Result<(), DeliveryError> {
@@ -359,15 +454,32 @@ impl Shelf for Sftp<'_> {
                 data.extend_from_slice(&u32::try_from(path.len()).unwrap_or(u32::MAX).to_be_bytes());
                 data.extend_from_slice(path.as_bytes());
             }
-            return match self.session.extended(REPLACE, data).await {
-                Ok(russh_sftp::protocol::Packet::Status(status)) if status.status_code != StatusCode::Ok => {
-                    Err(failed(self.login, &what, &Error::Status(status)))
+            match self.session.extended(REPLACE, data).await {
+                Ok(russh_sftp::protocol::Packet::Status(status)) if status.status_code == StatusCode::OpUnsupported => {
                 }
-                Ok(_) => Ok(()),
-                Err(error) => Err(failed(self.login, &what, &error)),
-            };
+                Ok(russh_sftp::protocol::Packet::Status(status)) if status.status_code != StatusCode::Ok => {
+                    return Err(failed(self.login, &what, &Error::Status(status)));
+                }
+                Ok(_) => return Ok(()),
+                Err(Error::Status(status)) if status.status_code == StatusCode::OpUnsupported => {}
+                Err(error) => return Err(failed(self.login, &what, &error)),
+            }
         }
-        if self.extent(name).await? != Extent::Absent {
+        let mut there = self.extent(name).await?;
+        if there == Extent::Unknown {
+            // It can't be seen: what is refused may be the name of another file.
+            match self.session.rename(old.as_str(), new.as_str()).await {
+                Ok(_) => return Ok(()),
+                Err(Error::Status(status)) if status.status_code == StatusCode::Failure => {
+                    if self.session.remove(new.as_str()).await.is_err() {
+                        return Err(failed(self.login, &what, &Error::Status(status)));
+                    }
+                    there = Extent::Absent;
+                }
+                Err(error) => return Err(failed(self.login, &what, &error)),
+            }
+        }
+        if there != Extent::Absent {
             if self.extent(part).await? == Extent::Absent {
                 return Err(vanished(self.place(part)));
             }
@@ -380,18 +492,44 @@ impl Shelf for Sftp<'_> {
         let path = self.at(name);
         match self.session.remove(path.as_str()).await {
             Ok(_) => Ok(()),
-            Err(error) if is_absent(&error) => Ok(()),
+            Err(error) if is_absent(&error) && self.extent(name).await? == Extent::Absent => Ok(()),
             Err(error) => Err(failed(self.login, &format!("removal of {path}"), &error)),
         }
     }
 
+    async fn remove_folder(&mut self) -> Result<(), DeliveryError> {
+        let path = std::mem::take(&mut self.now);
+        self.now = path.rsplit_once('/').map_or("", |(up, _)| up).to_owned();
+        let removed = self.session.rmdir(path.as_str());
+        step(self.login, &format!("removal of {path}"), removed)
+            .await
+            .map(|_| ())
+    }
+
     fn place(&self, name: &str) -> String {
-        format!("sftp://{}{}", self.login.server(), self.at(name))
+        let path = self.at(name);
+        if path.starts_with('/') {
+            return format!("sftp://{}{path}", self.login.server());
+        }
+        format!(
+            "sftp://{}{}/{path}",
+            self.login.server(),
+            self.home.trim_end_matches('/')
+        )
     }
 }
 
+/// Whether there is no such file or folder. Some servers say no more of it than that they failed.
 fn is_absent(error: &Error) -> bool {
-    matches!(error, Error::Status(status) if status.status_code == StatusCode::NoSuchFile)
+    matches!(error, Error::Status(status) if matches!(status.status_code, StatusCode::NoSuchFile | StatusCode::Failure))
+}
+
+/// Whether the server does not let the user do that.
+fn is_refused(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Status(status) if matches!(status.status_code, StatusCode::PermissionDenied | StatusCode::OpUnsupported)
+    )
 }
 
 async fn step<T>(login: &Login, what: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T, DeliveryError> {
@@ -399,9 +537,21 @@ async fn step<T>(login: &Login, what: &str, work: impl Future<Output = Result<T,
 }
 
 fn failed(login: &Login, what: &str, error: &Error) -> DeliveryError {
-    let denied = matches!(error, Error::Status(status) if status.status_code == StatusCode::PermissionDenied);
+    let denied = is_refused(error);
     let reason = match error {
-        Error::Status(_) if denied => "the user may not do that there (Permission denied)".to_owned(),
+        Error::Status(status) if status.status_code == StatusCode::OpUnsupported => {
+            format!("the server does not do that ({})", login.line(&error.to_string()))
+        }
+        Error::Status(status) if denied => match status.error_message.as_str() {
+            "" | "Permission denied" => "the user may not do that there (Permission denied)".to_owned(),
+            words => format!(
+                "the user may not do that there (Permission denied: {})",
+                login.line(words)
+            ),
+        },
+        Error::Status(status) if status.status_code == StatusCode::NoSuchFile => {
+            format!("it is not there ({})", login.line(&status.error_message))
+        }
         // OpenSSH says no more than this of a full disk.
         Error::Status(status) if status.status_code == StatusCode::Failure => {
             format!("{}; is there room?", login.line(&status.error_message))

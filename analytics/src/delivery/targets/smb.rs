@@ -1,5 +1,7 @@
 //! A network share, SMB 2 and 3, without a mount: signed, encrypted where the server asks for it, published by rename.
 
+mod dfs;
+
 use std::path::Path;
 
 use ::smb::{
@@ -9,19 +11,27 @@ use ::smb::{
 };
 
 use super::{
-    DeliveryError, Login, Source,
-    names::{Rules, parts},
-    shelf::{CHUNK, Extent, Hash, Hashing, Shelf},
+    DeliveryError, Login, Source, own_parts,
+    shelf::{CHUNK, Extent, Hash, Hashing, Shelf, vanished},
+    unopened,
 };
 
-/// A conversation with a file server about one share.
+/// How many DFS links lead on from one to the next.
+const LINKS: usize = 4;
+/// How often a file that somebody else has open is asked for, a second apart.
+const ASKED: usize = 4;
+
+/// A conversation with file servers about one share, or about that to which DFS leads.
 pub(super) struct Smb<'a> {
     login: &'a Login,
     client: Client,
+    /// The share, without a path.
     root: UncPath,
-    share: String,
+    user: String,
     /// The target's own folder.
     own: Vec<String>,
+    /// The first so many parts of a path are a DFS link, and these are where it leads.
+    link: Option<(usize, Vec<String>)>,
     /// The folder that was entered, from the share.
     now: String,
     /// How much is read or written at once.
@@ -47,7 +57,14 @@ impl<'a> Smb<'a> {
         });
         let root = UncPath::new(&login.endpoint.server)
             .and_then(|server| server.with_share(share))
-            .map_err(|error| failed(login, &format!("\\\\{}\\{share}", login.endpoint.server), &error))?;
+            .map_err(|error| {
+                failed(
+                    login,
+                    &format!("\\\\{}\\{share}", login.endpoint.server),
+                    Task::Open,
+                    &error,
+                )
+            })?;
         let user = match &login.domain {
             Some(domain) => format!("{domain}\\{}", login.user),
             None => login.user.clone(),
@@ -55,6 +72,7 @@ impl<'a> Smb<'a> {
         step(
             login,
             &format!("share {share}"),
+            Task::Open,
             client.share_connect(&root, &user, login.password.expose().to_owned()),
         )
         .await?;
@@ -69,8 +87,9 @@ impl<'a> Smb<'a> {
             client,
             chunk,
             root,
-            share: share.to_owned(),
-            own: parts(path, Rules::Windows)?,
+            user,
+            own: own_parts(path)?,
+            link: None,
             now: String::new(),
         })
     }
@@ -88,70 +107,169 @@ impl<'a> Smb<'a> {
         }
     }
 
-    /// Goes into a folder from the share on; tells whether it is there.
-    async fn folder(&self, folder: &str, make: bool) -> Result<bool, DeliveryError> {
-        let options = FileCreateArgs {
-            disposition: if make {
-                CreateDisposition::OpenIf
-            } else {
-                CreateDisposition::Open
-            },
-            attributes: FileAttributes::new().with_directory(true),
-            options: CreateOptions::new().with_directory_file(true),
-            desired_access: FileAccessMask::new().with_generic_read(true),
-        };
-        let what = format!("folder {folder}");
-        match self.create(&what, folder, &options).await? {
-            Some(Resource::Directory(directory)) => {
-                step(self.login, &what, directory.close()).await?;
-                Ok(true)
-            }
-            None => Ok(false),
-            Some(_) => Err(self.in_the_way(what, "a file of that name is in the way")),
+    /// A path in the share, by the DFS link if there was one.
+    fn path(&self, parts: &[String]) -> String {
+        match &self.link {
+            Some((length, target)) => [target.as_slice(), parts.get(*length..).unwrap_or_default()]
+                .concat()
+                .join("\\"),
+            None => parts.join("\\"),
         }
     }
 
-    /// Opens a file; `None` if there is none.
+    /// Whether a folder is there, from the share on. One that may not be looked at is taken for one: files may be put there all the same.
+    async fn is_there(&self, folder: &str) -> Result<Folder, DeliveryError> {
+        if folder.is_empty() && !self.is_namespace().await {
+            return Ok(Folder::There);
+        }
+        let options = directory(CreateDisposition::Open);
+        let what = format!("folder {folder}");
+        match self.create(folder, &options).await? {
+            Ok(Resource::Directory(directory)) => {
+                step(self.login, &what, Task::Open, directory.close()).await?;
+                Ok(Folder::There)
+            }
+            Ok(_) => Err(self.in_the_way(what, "a file of that name is in the way")),
+            Err(error) => match code(&error) {
+                Some(Status::U32_OBJECT_NAME_NOT_FOUND | Status::U32_OBJECT_PATH_NOT_FOUND) => Ok(Folder::Absent),
+                Some(Status::U32_PATH_NOT_COVERED) => Ok(Folder::Elsewhere),
+                Some(Status::U32_ACCESS_DENIED) => Ok(Folder::There),
+                _ => Err(failed(self.login, &what, Task::Open, &error)),
+            },
+        }
+    }
+
+    /// Makes what is missing of a folder, from the nearest one that is there.
+    async fn make_way(&self, parts: &[String]) -> Result<(), DeliveryError> {
+        let mut depth = parts.len().saturating_sub(1);
+        while depth > 0 && self.is_there(&self.path(&parts[..depth])).await? == Folder::Absent {
+            depth -= 1;
+        }
+        for depth in depth + 1..=parts.len() {
+            let folder = self.path(&parts[..depth]);
+            let what = format!("folder {folder}");
+            match self.create(&folder, &directory(CreateDisposition::OpenIf)).await? {
+                Ok(Resource::Directory(directory)) => step(self.login, &what, Task::Open, directory.close()).await?,
+                Ok(_) => return Err(self.in_the_way(what, "a file of that name is in the way")),
+                Err(error) => return Err(failed(self.login, &what, Task::Create, &error)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn is_namespace(&self) -> bool {
+        let tree = self.client.get_tree(&self.root).await;
+        tree.is_ok_and(|tree| tree.is_dfs_root().unwrap_or(false))
+    }
+
+    /// Goes on to where a DFS link leads (MS-DFSC): other servers of the same account.
+    async fn follow(&mut self, parts: &[String]) -> Result<(), DeliveryError> {
+        let server = self.root.server().to_owned();
+        let share = self.root.share().unwrap_or_default().to_owned();
+        let asked = format!("\\{server}\\{share}\\{}", self.path(parts));
+        let what = format!("DFS link \\{asked}");
+        let referral = async {
+            let tree = self.client.get_tree(&self.root).await?;
+            dfs::ask(tree, &asked).await
+        };
+        let referral = step(self.login, &what, Task::Open, referral)
+            .await
+            .map_err(unreadable)?;
+        // The parts of the path that the link stands for.
+        let consumed: Vec<u16> = asked.encode_utf16().take(referral.consumed).collect();
+        let consumed = String::from_utf16_lossy(&consumed);
+        let consumed = consumed
+            .split('\\')
+            .filter(|part| !part.is_empty())
+            .count()
+            .saturating_sub(2);
+        let behind: Vec<String> = self.path(parts).split('\\').skip(consumed).map(str::to_owned).collect();
+        let mut last = self.in_the_way(what.clone(), "it leads nowhere");
+        for address in &referral.targets {
+            let address: Vec<&str> = address.split('\\').filter(|part| !part.is_empty()).collect();
+            let [server, share, inner @ ..] = address.as_slice() else {
+                continue;
+            };
+            let real = format!(
+                "\\\\{}",
+                [
+                    &[*server, *share],
+                    inner,
+                    &behind.iter().map(String::as_str).collect::<Vec<_>>()
+                ]
+                .concat()
+                .join("\\")
+            );
+            let root = UncPath::new(server).and_then(|root| root.with_share(share));
+            let connected = async {
+                let root = root?;
+                let password = self.login.password.expose().to_owned();
+                self.client.share_connect(&root, &self.user, password).await?;
+                Ok(root)
+            };
+            match step(self.login, &what, Task::Open, connected).await {
+                Ok(root) => {
+                    tracing::debug!("{what} leads to {real}");
+                    let inner = inner.iter().map(|part| (*part).to_owned()).collect();
+                    let length = parts.len().saturating_sub(behind.len());
+                    self.link = Some((length, inner));
+                    self.root = root;
+                    return Ok(());
+                }
+                Err(error) => {
+                    last = error.reworded(|reason| {
+                        Some(format!(
+                            "it leads to {real}, which can't be opened ({reason}); name that server and share if they have other names from here"
+                        ))
+                    });
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// Opens a file; the error is the server's.
     async fn file(
         &self,
         name: &str,
         disposition: CreateDisposition,
         access: FileAccessMask,
-    ) -> Result<Option<File>, DeliveryError> {
+    ) -> Result<Result<File, Error>, DeliveryError> {
         let options = FileCreateArgs {
             disposition,
             attributes: FileAttributes::new(),
             options: CreateOptions::new(),
             desired_access: access,
         };
-        let what = format!("file {}", self.at(name));
-        match self.create(&what, &self.at(name), &options).await? {
-            Some(Resource::File(file)) => Ok(Some(file)),
-            None => Ok(None),
-            Some(_) => Err(self.in_the_way(what, "a folder of that name is in the way")),
+        match self.create(&self.at(name), &options).await? {
+            Ok(Resource::File(file)) => Ok(Ok(file)),
+            Ok(_) => {
+                let what = format!("file {}", self.at(name));
+                Err(self.in_the_way(what, "a folder of that name is in the way"))
+            }
+            Err(error) => Ok(Err(error)),
         }
     }
 
-    async fn create(
-        &self,
-        what: &str,
-        path: &str,
-        options: &FileCreateArgs,
-    ) -> Result<Option<Resource>, DeliveryError> {
-        let mut absent = false;
+    /// Opens or makes what a path names; the inner error is the server's.
+    async fn create(&self, path: &str, options: &FileCreateArgs) -> Result<Result<Resource, Error>, DeliveryError> {
         let work = async {
-            let created = self
-                .client
-                .create_file(&self.root.clone().with_path(path), options)
-                .await;
-            absent = matches!(&created, Err(error) if is_absent(error));
-            created
+            let tree = match self.client.get_tree(&self.root).await {
+                Ok(tree) => tree,
+                Err(error) => return Ok(Err(error)),
+            };
+            // In a namespace, paths begin with server and share (MS-SMB2, 3.3.5.9).
+            let name = match (tree.is_dfs_root(), self.root.share()) {
+                (Ok(true), Some(share)) => format!("{}\\{share}\\{path}", self.root.server()),
+                _ => path.to_owned(),
+            };
+            let created = tree.create(name.trim_end_matches('\\'), options).await;
+            Ok(match created {
+                Err(error) if code(&error).is_none() => return Err(error),
+                created => created,
+            })
         };
-        match step(self.login, what, work).await {
-            Ok(resource) => Ok(Some(resource)),
-            Err(_) if absent => Ok(None),
-            Err(error) => Err(error),
-        }
+        step(self.login, &format!("file {path}"), Task::Open, work).await
     }
 
     fn in_the_way(&self, what: String, reason: &str) -> DeliveryError {
@@ -163,15 +281,11 @@ impl<'a> Smb<'a> {
         }
     }
 
-    fn gone(&self, name: &str) -> DeliveryError {
-        self.in_the_way(format!("file {}", self.at(name)), "it is gone")
-    }
-
     /// Writes from an offset to the end.
     async fn fill(&self, file: &File, what: &str, from: &Path, offset: u64) -> Result<(), DeliveryError> {
         let mut source = Source::open(from, offset).await?;
         let end = FileEndOfFileInformation { end_of_file: offset };
-        step(self.login, what, file.set_info(end)).await?;
+        step(self.login, what, Task::Write, file.set_info(end)).await?;
         let mut place = offset;
         loop {
             let piece = source.piece(self.chunk).await?;
@@ -200,50 +314,116 @@ fn read() -> FileAccessMask {
     FileAccessMask::new().with_generic_read(true)
 }
 
+/// The right to ask for a size, and no other: also while somebody else has the file open.
+fn look() -> FileAccessMask {
+    FileAccessMask::new().with_file_read_attributes(true)
+}
+
+fn directory(disposition: CreateDisposition) -> FileCreateArgs {
+    FileCreateArgs {
+        disposition,
+        attributes: FileAttributes::new().with_directory(true),
+        options: CreateOptions::new().with_directory_file(true),
+        desired_access: look(),
+    }
+}
+
+/// A referral that can't be read stays so: a person must name the place.
+fn unreadable(mut error: DeliveryError) -> DeliveryError {
+    if let DeliveryError::Server { reason, transient, .. } = &mut error
+        && reason.contains(dfs::UNREADABLE)
+    {
+        *transient = false;
+        *reason = format!(
+            "{}; name the server, share and path to which the link leads",
+            dfs::UNREADABLE
+        );
+    }
+    error
+}
+
+/// What is known of a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Folder {
+    There,
+    Absent,
+    /// Behind a DFS link.
+    Elsewhere,
+}
+
 impl Shelf for Smb<'_> {
     async fn enter(&mut self, below: &[String], make: bool) -> Result<bool, DeliveryError> {
-        let mut folder = String::new();
-        for (index, part) in self.own.iter().chain(below).enumerate() {
-            if !folder.is_empty() {
-                folder.push('\\');
+        let parts = [self.own.as_slice(), below].concat();
+        let mut there = self.is_there(&self.path(&parts)).await?;
+        let mut links = 0;
+        while there == Folder::Elsewhere {
+            links += 1;
+            if links > LINKS {
+                let what = format!("folder {}", self.path(&parts));
+                return Err(self.in_the_way(what, "too many DFS links lead on from one to the next"));
             }
-            folder.push_str(part);
-            if !self.folder(&folder, make).await? {
-                if index < self.own.len() {
-                    return Err(self.login.absent(format!("folder {folder}")));
+            self.follow(&parts).await?;
+            there = self.is_there(&self.path(&parts)).await?;
+        }
+        if there == Folder::Absent {
+            if make {
+                self.make_way(&parts).await?;
+            } else {
+                let own = self.path(&self.own);
+                if below.is_empty() || self.is_there(&own).await? == Folder::Absent {
+                    return Err(unopened(self.login.absent(format!("folder {own}"))));
                 }
                 return Ok(false);
             }
         }
-        self.now = folder;
+        self.now = self.path(&parts);
         Ok(true)
     }
 
     async fn extent(&mut self, name: &str) -> Result<Extent, DeliveryError> {
-        let Some(file) = self.file(name, CreateDisposition::Open, read()).await? else {
-            return Ok(Extent::Absent);
-        };
         let what = format!("size of {}", self.at(name));
-        let there: FileStandardInformation = step(self.login, &what, file.query_info()).await?;
-        step(self.login, &what, file.close()).await?;
+        let file = match self.file(name, CreateDisposition::Open, look()).await? {
+            Ok(file) => file,
+            Err(error) if is_absent(&error) => return Ok(Extent::Absent),
+            Err(error) if is_hidden(&error) => return Ok(Extent::Unknown),
+            Err(error) => return Err(failed(self.login, &what, Task::Read, &error)),
+        };
+        let there: FileStandardInformation = step(self.login, &what, Task::Read, file.query_info()).await?;
+        step(self.login, &what, Task::Read, file.close()).await?;
         Ok(Extent::Bytes(there.end_of_file))
     }
 
     async fn write(&mut self, name: &str, from: &Path, offset: u64) -> Result<(), DeliveryError> {
         let what = format!("file {}", self.at(name));
-        let access = read().with_generic_write(true).with_delete(true);
-        let file = self.file(name, CreateDisposition::OpenIf, access).await?;
-        let Some(file) = file else { return Err(self.gone(name)) };
+        // No more than is needed: a drop box refuses whoever wants to read as well.
+        let access = FileAccessMask::new().with_generic_write(true);
+        let file = match self.file(name, CreateDisposition::OpenIf, access).await? {
+            Ok(file) => file,
+            Err(error) => return Err(failed(self.login, &what, Task::Create, &error)),
+        };
         let written = self.fill(&file, &what, from, offset).await;
-        let closed = step(self.login, &what, file.close()).await;
+        let closed = step(self.login, &what, Task::Write, file.close()).await;
         written.and(closed)
     }
 
     async fn hash(&mut self, name: &str, size: u64) -> Result<Option<Hash>, DeliveryError> {
-        let Some(file) = self.file(name, CreateDisposition::Open, read()).await? else {
-            return Ok(None);
-        };
         let what = format!("reading {}", self.at(name));
+        let mut asked = 0;
+        let file = loop {
+            asked += 1;
+            match self.file(name, CreateDisposition::Open, read()).await? {
+                Ok(file) => break file,
+                // A virus scanner, for one.
+                Err(error) if code(&error) == Some(Status::U32_SHARING_VIOLATION) => {
+                    if asked == ASKED {
+                        return Ok(None);
+                    }
+                    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                }
+                Err(error) if is_absent(&error) || is_hidden(&error) => return Ok(None),
+                Err(error) => return Err(failed(self.login, &what, Task::Read, &error)),
+            }
+        };
         let mut hashing = Hashing::default();
         let mut chunk = vec![0; self.chunk];
         while hashing.size() <= size {
@@ -260,84 +440,172 @@ impl Shelf for Smb<'_> {
             }
             hashing.update(&chunk[..count]);
         }
-        step(self.login, &what, file.close()).await?;
+        step(self.login, &what, Task::Read, file.close()).await?;
         Ok(Some(hashing.finish().1))
     }
 
     async fn publish(&mut self, part: &str, name: &str) -> Result<(), DeliveryError> {
         let what = format!("name {}", self.at(name));
-        let access = read().with_delete(true);
-        let file = self.file(part, CreateDisposition::Open, access).await?;
-        let Some(file) = file else { return Err(self.gone(part)) };
+        let access = look().with_delete(true);
+        let file = match self.file(part, CreateDisposition::Open, access).await? {
+            Ok(file) => file,
+            Err(error) if is_absent(&error) => return Err(vanished(self.place(part))),
+            Err(error) => return Err(failed(self.login, &what, Task::Rename, &error)),
+        };
         let rename = FileRenameInformation {
             replace_if_exists: true.into(),
             root_directory: 0,
             file_name: self.at(name).as_str().into(),
         };
-        let renamed = step(self.login, &what, file.set_info(rename)).await;
-        let closed = step(self.login, &what, file.close()).await;
+        let renamed = step(self.login, &what, Task::Rename, file.set_info(rename)).await;
+        let closed = step(self.login, &what, Task::Rename, file.close()).await;
         renamed.and(closed)
     }
 
     async fn remove(&mut self, name: &str) -> Result<(), DeliveryError> {
         let what = format!("removal of {}", self.at(name));
-        let access = read().with_delete(true);
-        let Some(file) = self.file(name, CreateDisposition::Open, access).await? else {
-            return Ok(());
+        let access = look().with_delete(true);
+        let file = match self.file(name, CreateDisposition::Open, access).await? {
+            Ok(file) => file,
+            Err(error) if is_absent(&error) => return Ok(()),
+            Err(error) => return Err(failed(self.login, &what, Task::Remove, &error)),
         };
-        let removed = step(self.login, &what, file.set_info(FileDispositionInformation::default())).await;
-        let closed = step(self.login, &what, file.close()).await;
+        let removed = file.set_info(FileDispositionInformation::default());
+        let removed = step(self.login, &what, Task::Remove, removed).await;
+        let closed = step(self.login, &what, Task::Remove, file.close()).await;
+        removed.and(closed)
+    }
+
+    async fn remove_folder(&mut self) -> Result<(), DeliveryError> {
+        let folder = std::mem::take(&mut self.now);
+        self.now = folder.rsplit_once('\\').map_or("", |(up, _)| up).to_owned();
+        let what = format!("removal of {folder}");
+        let mut options = directory(CreateDisposition::Open);
+        options.desired_access = look().with_delete(true);
+        let directory = match self.create(&folder, &options).await? {
+            Ok(Resource::Directory(directory)) => directory,
+            Ok(_) => return Err(self.in_the_way(what, "a file of that name is in the way")),
+            Err(error) => return Err(failed(self.login, &what, Task::Remove, &error)),
+        };
+        let removed = directory.set_info(FileDispositionInformation::default());
+        let removed = step(self.login, &what, Task::Remove, removed).await;
+        let closed = step(self.login, &what, Task::Remove, directory.close()).await;
         removed.and(closed)
     }
 
     fn place(&self, name: &str) -> String {
-        format!("\\\\{}\\{}\\{}", self.login.endpoint.server, self.share, self.at(name))
+        let share = self.root.share().unwrap_or_default();
+        format!("\\\\{}\\{share}\\{}", self.root.server(), self.at(name))
     }
 }
 
-async fn step<T>(login: &Login, what: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T, DeliveryError> {
-    login.within(what, |error| failed(login, what, &error), work).await
+/// What was tried, for the words of a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Task {
+    Open,
+    Create,
+    Write,
+    Read,
+    Rename,
+    Remove,
 }
 
-fn status(error: &Error) -> Option<Status> {
+async fn step<T>(
+    login: &Login,
+    what: &str,
+    task: Task,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, DeliveryError> {
+    login
+        .within(what, |error| failed(login, what, task, &error), work)
+        .await
+}
+
+/// The status of an answer.
+fn code(error: &Error) -> Option<u32> {
     match error {
-        Error::UnexpectedMessageStatus(status) | Error::ReceivedErrorMessage(status, _) => {
-            Status::try_from(*status).ok()
-        }
+        Error::UnexpectedMessageStatus(status) | Error::ReceivedErrorMessage(status, _) => Some(*status),
         _ => None,
     }
 }
 
 fn is_absent(error: &Error) -> bool {
     matches!(
-        status(error),
-        Some(Status::ObjectNameNotFound | Status::ObjectPathNotFound)
+        code(error),
+        Some(Status::U32_OBJECT_NAME_NOT_FOUND | Status::U32_OBJECT_PATH_NOT_FOUND)
     )
 }
 
+/// Whether the server lets the user not look.
+fn is_hidden(error: &Error) -> bool {
+    code(error) == Some(Status::U32_ACCESS_DENIED)
+}
+
+/// What the statuses mean for a delivery, and whether a person must mend it (MS-ERREF, 2.3.1).
+fn meaning(status: u32, task: Task) -> Option<(&'static str, bool)> {
+    Some(match (status, task) {
+        (Status::U32_LOGON_FAILURE, _) => ("the user or the password is wrong (LOGON_FAILURE)", true),
+        (0xC000_006E, _) => (
+            "the account is restricted, such as one without a password (ACCOUNT_RESTRICTION)",
+            true,
+        ),
+        (0xC000_0071 | 0xC000_0224, _) => ("the password has expired; set a new one (PASSWORD_EXPIRED)", true),
+        (0xC000_0072, _) => ("the account is disabled (ACCOUNT_DISABLED)", true),
+        (0xC000_015B, _) => (
+            "the account may not log in over the network (LOGON_TYPE_NOT_GRANTED)",
+            true,
+        ),
+        (Status::U32_USER_ACCOUNT_LOCKED_OUT, _) => ("the account is locked; unlock it (ACCOUNT_LOCKED_OUT)", true),
+        (Status::U32_BAD_NETWORK_NAME, _) => ("there is no such share (BAD_NETWORK_NAME)", true),
+        (Status::U32_ACCESS_DENIED | 0xC000_00CA, Task::Open) => ("the user may not enter (ACCESS_DENIED)", true),
+        (Status::U32_ACCESS_DENIED, Task::Create | Task::Write) => {
+            ("the user may not write there (ACCESS_DENIED)", true)
+        }
+        (Status::U32_ACCESS_DENIED, Task::Read) => ("the user may not read there (ACCESS_DENIED)", true),
+        (Status::U32_ACCESS_DENIED, Task::Rename) => (
+            "the user may not rename or replace files there, or the old one is write-protected or open (ACCESS_DENIED)",
+            true,
+        ),
+        (Status::U32_ACCESS_DENIED, Task::Remove) => ("the user may not remove files there (ACCESS_DENIED)", true),
+        (0xC000_0121, _) => ("the file is write-protected (CANNOT_DELETE)", true),
+        (Status::U32_SHARING_VIOLATION, Task::Read) => (
+            "somebody has the file open and lets nobody read it (SHARING_VIOLATION)",
+            false,
+        ),
+        (Status::U32_SHARING_VIOLATION, _) => ("somebody has the file open (SHARING_VIOLATION)", false),
+        (0xC000_0056, _) => ("the file is being removed (DELETE_PENDING)", false),
+        (Status::U32_OBJECT_NAME_NOT_FOUND, Task::Create) => (
+            "the server lets no file of that name be there, as Samba's `veto files` do (OBJECT_NAME_NOT_FOUND)",
+            true,
+        ),
+        (Status::U32_OBJECT_NAME_INVALID, _) => ("the server takes no such name (OBJECT_NAME_INVALID)", true),
+        (Status::U32_OBJECT_NAME_COLLISION, _) => ("a file of that name is in the way (OBJECT_NAME_COLLISION)", true),
+        (0xC000_007F, _) => ("the share is full; make room there (DISK_FULL)", false),
+        (0xC000_0044 | 0xC000_0802, _) => ("the user's quota is used up; make room there (QUOTA_EXCEEDED)", false),
+        (0xC000_00A2, _) => ("the share can only be read (MEDIA_WRITE_PROTECTED)", true),
+        (0xC000_0906 | 0xC000_0907, _) => ("the server's virus scanner refuses the file (VIRUS_INFECTED)", true),
+        _ => return None,
+    })
+}
+
 /// The server's status in words that say what to do.
-fn failed(login: &Login, what: &str, error: &Error) -> DeliveryError {
-    let status = status(error);
-    let reason = match status {
-        Some(Status::LogonFailure) => "the user or the password is wrong (LOGON_FAILURE)".to_owned(),
-        Some(Status::BadNetworkName) => "there is no such share (BAD_NETWORK_NAME)".to_owned(),
-        Some(Status::AccessDenied) => "the user may not write there (ACCESS_DENIED)".to_owned(),
-        Some(Status::UserAccountLockedOut) => "the account is locked; unlock it (ACCOUNT_LOCKED_OUT)".to_owned(),
-        Some(Status::SharingViolation) => "somebody has the file open (SHARING_VIOLATION)".to_owned(),
-        _ => {
+fn failed(login: &Login, what: &str, task: Task, error: &Error) -> DeliveryError {
+    let known = code(error).and_then(|status| meaning(status, task));
+    let (reason, mended) = match known {
+        Some((words, mended)) => (words.to_owned(), mended),
+        None => {
             let text = error.to_string();
-            login.line(text.strip_prefix("Transport error: IO Error: ").unwrap_or(&text))
+            let text = text.strip_prefix("Transport error: IO Error: ").unwrap_or(&text);
+            (login.line(text), false)
         }
     };
-    worded(DeliveryError::Server {
+    let error = DeliveryError::Server {
         server: login.server(),
         step: what.to_owned(),
         reason,
-        transient: !matches!(
-            status,
-            Some(Status::LogonFailure | Status::BadNetworkName | Status::AccessDenied | Status::UserAccountLockedOut)
-        ),
-    })
+        transient: !mended,
+    };
+    if known.is_some() { error } else { worded(error) }
 }
 
 /// Statuses that the client hands on as text only.
@@ -347,12 +615,54 @@ fn worded(error: DeliveryError) -> DeliveryError {
         let says = |words: &[&str]| words.iter().any(|word| small.contains(word));
         if says(&["diskfull", "0xc000007f"]) {
             Some(format!("the share is full; make room there ({reason})"))
-        } else if says(&["quotaexceeded", "0xc0000044", "0xc0000802"]) {
+        } else if says(&["quotaexceeded", "0xc0000044", "0xc0000802", "noeasonfile"]) {
             Some(format!("the user's quota is used up; make room there ({reason})"))
-        } else if says(&["mediawriteprotected"]) {
+        } else if says(&["mediawriteprotected", "0xc00000a2"]) {
             Some(format!("the share can only be read ({reason})"))
+        } else if says(&["accessdenied", "nowritepermission"]) {
+            Some(format!("the user may not write there ({reason})"))
         } else {
             None
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_tell_reading_from_writing_and_room() {
+        let words = |status, task| meaning(status, task).expect("known");
+        let denied = Status::U32_ACCESS_DENIED;
+        assert!(words(denied, Task::Read).0.contains("read"));
+        assert!(words(denied, Task::Create).0.contains("write"));
+        assert!(words(denied, Task::Rename).0.contains("rename"));
+        assert!(words(denied, Task::Open).0.contains("enter"));
+        assert!(words(denied, Task::Remove).0.contains("remove"));
+        // What passes by itself, and what a person must mend.
+        assert!(!words(Status::U32_SHARING_VIOLATION, Task::Write).1);
+        assert!(words(0xC000_0072, Task::Open).1);
+        for (status, word) in [(0xC000_007F, "full"), (0xC000_0044, "quota")] {
+            let (text, mended) = words(status, Task::Write);
+            assert!(text.contains(word) && !mended, "{text}");
+        }
+        assert_eq!(meaning(0xC000_0001, Task::Open), None);
+    }
+
+    #[test]
+    fn statuses_that_come_as_text_are_told_too() {
+        let told = |text: &str| {
+            let error = DeliveryError::Server {
+                server: "far:445".into(),
+                step: "file r.pdf".into(),
+                reason: text.into(),
+                transient: true,
+            };
+            worded(error).to_string()
+        };
+        assert!(told("Unexpected message status: Unknown (0xc000007f).").contains("is full"));
+        assert!(told("Unexpected message status: No EAs on File.").contains("quota"));
+        assert!(told("No write permission").contains("may not write"));
+    }
 }

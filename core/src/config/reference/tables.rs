@@ -387,6 +387,7 @@ pub const CONFIGURATION: Reference = Reference {
                     Key::new("path", PATH, "The folder.").required(),
                 ],
                 FILES,
+                TEMPORARY,
                 URL,
             ],
         },
@@ -401,11 +402,13 @@ pub const CONFIGURATION: Reference = Reference {
                     Key::new("port", PORT, "TCP port.").otherwise("990 with `implicit`, else 21"),
                     Key::new("tls", Takes::Words(&["none", "explicit", "implicit"]), "Encryption: none, asked for in the conversation, or from the first byte.").default("\"explicit\""),
                     Key::new("account", ACCOUNT, "Who logs in.").otherwise("anonymous"),
-                    Key::new("mode", Takes::Words(&["passive", "active"]), "Who opens the data connections: mailqos, or the server.").default("\"passive\""),
+                    Key::new("mode", Takes::Words(&["passive", "epsv", "pasv", "active"]), "Who opens the data connections: mailqos (`passive`: `EPSV`, and `PASV` where that leads nowhere; `epsv` and `pasv`: only that), or the server (`active`).").default("\"passive\""),
+                    Key::new("encoding", Takes::Words(&["auto", "utf-8", "ascii"]), "How names beyond ASCII are written; `auto`: in UTF-8 where the server offers it, else in ASCII.").default("\"auto\""),
                 ],
                 SERVER_FILES,
                 TRUST,
                 FILES,
+                TEMPORARY,
                 URL,
             ],
         },
@@ -426,6 +429,7 @@ pub const CONFIGURATION: Reference = Reference {
                 ],
                 SERVER_FILES,
                 FILES,
+                TEMPORARY,
                 URL,
             ],
         },
@@ -443,6 +447,7 @@ pub const CONFIGURATION: Reference = Reference {
                 ],
                 SERVER_FILES,
                 FILES,
+                TEMPORARY,
                 URL,
             ],
         },
@@ -838,6 +843,13 @@ const URL: &[Key] = &[Key::new(
     TEXT,
     "Where people find the folder with a browser, for links in mails.",
 )];
+
+const TEMPORARY: &[Key] = &[Key::new(
+    "temporary",
+    TEXT,
+    "The name that a file has until it is whole: a pattern with `{{ name }}` and, best, `{{ hash }}`; or `none` to write it under its final name.",
+)
+.default("\".{{ name }}.{{ hash }}.part\"")];
 
 const SERVER_FILES: &[Key] = &[
     Key::new("path", TEXT, "Folder on the server.").default("\"\""),

@@ -1,0 +1,601 @@
+//! FTP and FTPS (RFC 959, 2428, 2640, 3659, 4217): passive and active, TLS sessions resumed on the data connection, published by
+//! rename or written under the final name.
+
+mod ascii;
+mod connect;
+mod reply;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::{path::Path, sync::PoisonError, time::Duration};
+
+use mailqos_core::config::TlsMode;
+use suppaftp::{FtpError, Mode, tokio::TransferStream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+pub(super) use self::connect::Options;
+use self::{
+    connect::{Session, connect, is_about_certificate, remember},
+    wire::Wire,
+};
+use super::{
+    DeliveryError, Login, Source, own_parts,
+    shelf::{CHUNK, Extent, Hash, Hashing, Shelf, vanished},
+    unopened,
+};
+
+/// How many data connections resume the TLS session of one conversation: servers give two or three tickets for it.
+const RESUMED: u32 = 2;
+/// How long the server may take to say why it broke a data connection.
+const EXPLAINING: Duration = Duration::from_secs(3);
+
+/// A data connection.
+type Transfer = TransferStream<Wire>;
+
+/// A conversation with an FTP server.
+pub(super) struct Ftp<'a> {
+    login: &'a Login,
+    options: Options<'a>,
+    session: Session,
+    /// The folder that was entered, from the log-in folder or the server's root.
+    now: Vec<String>,
+    /// Whether the server confirmed the last file before it had it, and not again.
+    unconfirmed: bool,
+    /// How many transfers the conversation has had.
+    transfers: u32,
+    /// Whether a name was written in ASCII because the server has no UTF-8.
+    spelled: bool,
+}
+
+impl<'a> Ftp<'a> {
+    /// Connects and logs in.
+    pub(super) async fn open(login: &'a Login, options: Options<'a>) -> Result<Self, DeliveryError> {
+        Ok(Self {
+            login,
+            options,
+            session: connect(login, options).await?,
+            now: Vec::new(),
+            unconfirmed: false,
+            transfers: 0,
+            spelled: false,
+        })
+    }
+
+    /// Says goodbye; what is there is there, however the session ends.
+    pub(super) async fn close(mut self) {
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.session.client.quit()).await;
+    }
+
+    /// Another conversation in the same folder, in place of one that has fallen silent or may be out of step.
+    async fn renew(&mut self) -> Result<(), DeliveryError> {
+        let mode = self.session.mode;
+        self.session = connect(self.login, self.options).await?;
+        self.transfers = 0;
+        self.set_mode(mode);
+        let now = self.now.clone();
+        match self.change(&now).await? {
+            Ok(()) => Ok(()),
+            Err(refused) => self.make_way(&now, refused).await,
+        }
+    }
+
+    fn set_mode(&mut self, mode: Mode) {
+        self.session.mode = mode;
+        self.session.client.set_mode(mode);
+    }
+
+    fn is_absolute(&self) -> bool {
+        let path = self.options.path;
+        path.starts_with(['/', '\\']) || drive(path)
+    }
+
+    /// A path from the log-in folder or the root, as an argument. A leading blank would be lost on the way.
+    fn argument(&self, parts: &[String]) -> String {
+        let path = parts.join("/");
+        let begins_with_slash = self.options.path.starts_with(['/', '\\']);
+        if self.is_absolute() && begins_with_slash {
+            return format!("/{path}");
+        }
+        match parts {
+            [only] if self.is_absolute() => format!("{only}/"),
+            _ => spaced(&path),
+        }
+    }
+
+    /// Goes to a folder; what the server says against it is the inner error.
+    async fn change(&mut self, parts: &[String]) -> Result<Result<(), DeliveryError>, DeliveryError> {
+        if parts.is_empty() && !self.is_absolute() {
+            return Ok(Ok(()));
+        }
+        let path = self.argument(parts);
+        self.change_to(&path).await
+    }
+
+    async fn change_to(&mut self, path: &str) -> Result<Result<(), DeliveryError>, DeliveryError> {
+        let mut code = None;
+        let gone = self
+            .login
+            .step(
+                &format!("CWD {path}"),
+                |error| {
+                    code = refusal(error);
+                    transient(error)
+                },
+                self.session.client.cwd(path),
+            )
+            .await;
+        match (gone, code) {
+            (Ok(()), _) => Ok(Ok(())),
+            // 450 and 431 are what some servers say of a folder that is not there.
+            (Err(error), Some(450 | 431 | 500..)) => Ok(Err(error)),
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    /// Goes up to the nearest folder that may be entered, and down again, making what is missing. No folder above is asked for anything.
+    async fn make_way(&mut self, parts: &[String], refused: DeliveryError) -> Result<(), DeliveryError> {
+        let mut depth = parts.len().saturating_sub(1);
+        while depth > 0 && self.change(&parts[..depth]).await?.is_err() {
+            depth -= 1;
+        }
+        if depth == 0 && self.is_absolute() && self.change(&[]).await?.is_err() {
+            return Err(refused);
+        }
+        for part in &parts[depth..] {
+            let part = spaced(part);
+            // It is there where the server takes no path of several folders at once.
+            if self.change_to(&part).await?.is_ok() {
+                continue;
+            }
+            let made = self
+                .login
+                .step(&format!("MKD {part}"), transient, self.session.client.mkdir(&part))
+                .await;
+            if let Err(error) = self.change_to(&part).await? {
+                return Err(with_cause(made.err().unwrap_or(error), &refused));
+            }
+        }
+        Ok(())
+    }
+
+    /// The name that the server gets.
+    fn spelled(&mut self, name: &str) -> String {
+        if self.session.utf8 || name.is_ascii() {
+            return name.to_owned();
+        }
+        self.spelled = true;
+        ascii::spelled(name)
+    }
+
+    /// The size of a file, by the name that the server has for it.
+    async fn size(&mut self, name: &str) -> Result<Extent, DeliveryError> {
+        let mut code = None;
+        let size = self
+            .login
+            .step(
+                &format!("SIZE {name}"),
+                |error| {
+                    code = refusal(error);
+                    transient(error)
+                },
+                self.session.client.size(name),
+            )
+            .await;
+        match (size, code) {
+            (Ok(size), _) => Ok(Extent::Bytes(size as u64)),
+            (Err(_), Some(450 | 550)) => Ok(Extent::Absent),
+            (Err(_), Some(200..400 | 500..)) => Ok(Extent::Unknown),
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    /// Asks the server to take a file from an offset on, or to send one.
+    async fn begin(&mut self, name: &str, offset: Option<u64>) -> Result<Transfer, DeliveryError> {
+        let restart = usize::try_from(offset.unwrap_or(0)).unwrap_or(0);
+        let verb = if offset.is_some() { "STOR" } else { "RETR" };
+        if self.login.endpoint.tls != TlsMode::None && self.transfers >= RESUMED {
+            self.renew().await?;
+        }
+        self.transfers += 1;
+        *self.session.unreached.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.login
+            .step("REST", transient, self.session.client.resume_transfer(restart))
+            .await?;
+        let mut code = None;
+        let note = |error: &FtpError| {
+            code = refusal(error);
+            transient(error)
+        };
+        let step = format!("{verb} {name}");
+        let begun = if offset.is_some() {
+            let work = self.session.client.put_with_stream(name);
+            self.login.step(&step, note, work).await
+        } else {
+            let work = self.session.client.retr_as_stream(name);
+            self.login.step(&step, note, work).await
+        };
+        let error = match begun {
+            Ok(transfer) => {
+                if self.session.may_change {
+                    remember(self.login, self.session.mode);
+                }
+                return Ok(transfer);
+            }
+            Err(error) => error,
+        };
+        let unreached = self
+            .session
+            .unreached
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let asking = self.session.shown.verb();
+        let is_refused = matches!(asking.as_str(), "EPSV" | "PASV") && code.is_some();
+        if self.session.may_change && (unreached.is_some() || is_refused || code == Some(425)) {
+            // Behind many firewalls only one of the two leads anywhere; it is tried once.
+            self.session.may_change = false;
+            let other = match self.session.mode {
+                Mode::Passive => Mode::ExtendedPassive,
+                _ => Mode::Passive,
+            };
+            tracing::debug!("data connections by {other:?}, as {error}");
+            self.set_mode(other);
+            if !is_refused {
+                // After a port that leads nowhere, some servers take no other in the same conversation.
+                self.renew().await?;
+                self.session.may_change = false;
+            }
+            let transfer = self.retried(name, offset).await?;
+            remember(self.login, other);
+            return Ok(transfer);
+        }
+        Err(match unreached {
+            Some((address, why)) => DeliveryError::Server {
+                server: self.login.server(),
+                step: format!("data connection for {verb} {name}"),
+                reason: format!(
+                    "port {} can't be reached ({why}); let the firewall pass the server's passive ports, or set mode",
+                    address.port()
+                ),
+                transient: true,
+            },
+            None if is_refused => at(error, &asking),
+            None => error,
+        })
+    }
+
+    fn retried<'b>(
+        &'b mut self,
+        name: &'b str,
+        offset: Option<u64>,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Transfer, DeliveryError>> + Send + 'b>> {
+        Box::pin(self.begin(name, offset))
+    }
+
+    /// Hands a file over from an offset on.
+    async fn fill(&mut self, mut data: Transfer, name: &str, from: &Path, offset: u64) -> Result<(), DeliveryError> {
+        let step = format!("STOR {name}");
+        let login = self.login;
+        let written: Result<(), DeliveryError> = async {
+            let mut source = Source::open(from, offset).await?;
+            loop {
+                let piece = source.piece(CHUNK).await?;
+                if piece.is_empty() {
+                    return login.step(&step, |_| true, data.flush()).await;
+                }
+                login.step(&step, |_| true, data.write_all(&piece)).await?;
+            }
+        }
+        .await;
+        if let Err(broken) = written {
+            return Err(explained(login, step, self.session.client.abort(data), broken).await);
+        }
+        login.step(&step, transient, data.finish()).await?;
+        self.unconfirmed = self.session.shown.confirmed_early();
+        if self.unconfirmed {
+            // The reply to the data may still come: it must not be taken for that to another command.
+            self.renew().await?;
+        }
+        Ok(())
+    }
+
+    /// Asks again for a file that the server keeps locked: vsftpd says nothing while it keeps a file locked for a connection that it
+    /// doesn't know to be dead, which may last for minutes; the lock is the file's, not the name's.
+    async fn begin_again(&mut self, name: &str, silent: DeliveryError) -> Result<Transfer, DeliveryError> {
+        self.renew().await?;
+        if self.size(name).await? == Extent::Absent || self.delete(name).await.is_err() {
+            return Err(silent);
+        }
+        tracing::debug!("begins anew, as the server keeps what was written: {silent}");
+        self.begin(name, Some(0)).await
+    }
+
+    async fn delete(&mut self, name: &str) -> Result<(), DeliveryError> {
+        let mut code = None;
+        let removed = self
+            .login
+            .step(
+                &format!("DELE {name}"),
+                |error| {
+                    code = refusal(error);
+                    transient(error)
+                },
+                self.session.client.rm(name),
+            )
+            .await;
+        match removed {
+            Err(error) if matches!(code, Some(450 | 550)) => match self.size(name).await? {
+                Extent::Absent => Ok(()),
+                _ => Err(error),
+            },
+            other => other,
+        }
+    }
+
+    async fn rename(&mut self, part: &str, name: &str) -> Result<(), DeliveryError> {
+        let step = format!("RNTO {name}");
+        let renamed = self.session.client.rename(part, name);
+        let renamed = self.login.step(&step, transient, renamed).await;
+        renamed.map_err(|error| match self.session.shown.verb().as_str() {
+            "RNFR" => at(error, &format!("RNFR {part}")),
+            _ => error,
+        })
+    }
+}
+
+/// Whether a path begins with a drive of Windows, as IIS and Serv-U show them.
+fn drive(path: &str) -> bool {
+    let mut chars = path.chars();
+    chars.next().is_some_and(|c| c.is_ascii_alphabetic()) && chars.next() == Some(':')
+}
+
+/// An argument whose leading blanks no server takes for those behind the command.
+fn spaced(path: &str) -> String {
+    if path.starts_with(' ') {
+        format!("./{path}")
+    } else {
+        path.to_owned()
+    }
+}
+
+/// The same error of another step.
+fn at(mut error: DeliveryError, name: &str) -> DeliveryError {
+    if let DeliveryError::Server { step, .. } = &mut error {
+        name.clone_into(step);
+    }
+    error
+}
+
+/// An error with the refusal that led there.
+fn with_cause(error: DeliveryError, cause: &DeliveryError) -> DeliveryError {
+    let DeliveryError::Server { step, reason, .. } = cause else {
+        return error;
+    };
+    let cause = format!("{step}: {reason}");
+    error.reworded(|reason| Some(format!("{reason} (before: {cause})")))
+}
+
+/// Replies of 4xx and broken connections may pass; 5xx is the server's last word, and a certificate is mended by a person.
+fn transient(error: &FtpError) -> bool {
+    match error {
+        FtpError::UnexpectedResponse(_) => refusal(error).is_some_and(|code| (400..500).contains(&code)),
+        FtpError::SecureError(reason) => !is_about_certificate(reason),
+        _ => true,
+    }
+}
+
+/// The code of a reply that refuses; the client knows only some.
+fn refusal(error: &FtpError) -> Option<u32> {
+    match error {
+        FtpError::UnexpectedResponse(response) => {
+            let own = response
+                .body
+                .get(..3)
+                .and_then(|digits| std::str::from_utf8(digits).ok());
+            own.and_then(|digits| digits.parse().ok())
+                .or(Some(response.status.code()))
+        }
+        _ => None,
+    }
+}
+
+/// What the server says to a data connection that broke says more than the break: that there is no room, for one. `abort` hands on the
+/// reply to the transfer where it is neither of those to ABOR; `finish` would hand on the break.
+async fn explained(
+    login: &Login,
+    step: String,
+    end: impl Future<Output = Result<(), FtpError>>,
+    broken: DeliveryError,
+) -> DeliveryError {
+    match tokio::time::timeout(EXPLAINING, end).await {
+        Ok(Err(error @ FtpError::UnexpectedResponse(_))) => DeliveryError::Server {
+            server: login.server(),
+            step,
+            transient: transient(&error),
+            reason: login.line(&error.to_string()),
+        },
+        _ => broken,
+    }
+}
+
+impl Shelf for Ftp<'_> {
+    async fn enter(&mut self, below: &[String], make: bool) -> Result<bool, DeliveryError> {
+        if !self.now.is_empty() {
+            // Without a word on where it was, there is no way back but another log-in.
+            self.session = connect(self.login, self.options).await?;
+            self.transfers = 0;
+        }
+        let own: Vec<String> = own_parts(self.options.path)?;
+        let own: Vec<String> = own.iter().map(|part| self.spelled(part)).collect();
+        let mut parts = own.clone();
+        for part in below {
+            let part = self.spelled(part);
+            parts.push(part);
+        }
+        let refused = match self.change(&parts).await.map_err(|error| near(error, below))? {
+            Ok(()) => {
+                self.now = parts;
+                return Ok(true);
+            }
+            Err(refused) => refused,
+        };
+        if make {
+            self.make_way(&parts, refused)
+                .await
+                .map_err(|error| near(error, below))?;
+            self.now = parts;
+            return Ok(true);
+        }
+        if below.is_empty() || self.change(&own).await?.is_err() {
+            return Err(unopened(self.login.absent(format!("CWD {}", self.argument(&own)))));
+        }
+        self.now = own;
+        Ok(false)
+    }
+
+    async fn extent(&mut self, name: &str) -> Result<Extent, DeliveryError> {
+        let name = self.spelled(name);
+        self.size(&name).await
+    }
+
+    async fn write(&mut self, name: &str, from: &Path, mut offset: u64) -> Result<(), DeliveryError> {
+        let name = self.spelled(name);
+        let data = match self.begin(&name, Some(offset)).await {
+            // A server that takes no REST takes the whole file.
+            Err(DeliveryError::Server {
+                transient: false,
+                ref reason,
+                ..
+            }) if offset > 0 => {
+                tracing::debug!("goes on from the beginning: {reason}");
+                offset = 0;
+                self.begin(&name, Some(0)).await?
+            }
+            Err(silent @ DeliveryError::Deadline { .. }) => {
+                offset = 0;
+                self.begin_again(&name, silent).await?
+            }
+            begun => begun?,
+        };
+        match self.fill(data, &name, from, offset).await {
+            // The server has said nothing at all, neither before the data nor behind them.
+            Err(silent @ DeliveryError::Deadline { .. }) if self.session.shown.presumed() => {
+                let data = self.begin_again(&name, silent).await?;
+                self.fill(data, &name, from, 0).await
+            }
+            filled => filled,
+        }
+    }
+
+    fn is_confirmed(&self) -> bool {
+        !self.unconfirmed
+    }
+
+    async fn hash(&mut self, name: &str, size: u64) -> Result<Option<Hash>, DeliveryError> {
+        let name = self.spelled(name);
+        let step = format!("RETR {name}");
+        let mut data = match self.begin(&name, None).await {
+            Ok(data) => data,
+            Err(DeliveryError::Server { transient: false, .. }) => return Ok(None),
+            Err(DeliveryError::Server { reason, .. }) if reason.starts_with("450") => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut hashing = Hashing::default();
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            match self.login.step(&step, |_| true, data.read(&mut chunk)).await {
+                Ok(0) => break,
+                Ok(count) => {
+                    hashing.update(&chunk[..count]);
+                    if hashing.size() > size {
+                        // Whatever more comes is not waited for, nor is a server that goes on sending asked to stop.
+                        drop(data);
+                        self.renew().await?;
+                        return Ok(Some(hashing.finish().1));
+                    }
+                }
+                Err(broken) => {
+                    let end = self.session.client.abort(data);
+                    return Err(explained(self.login, step, end, broken).await);
+                }
+            }
+        }
+        match self.login.step(&step, transient, data.finish()).await {
+            Ok(()) => Ok(Some(hashing.finish().1)),
+            // The refusal came where the beginning was only presumed.
+            Err(DeliveryError::Server { transient: false, .. }) if hashing.size() == 0 => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn publish(&mut self, part: &str, name: &str) -> Result<(), DeliveryError> {
+        let (part, name) = (self.spelled(part), self.spelled(name));
+        match self.rename(&part, &name).await {
+            // Some servers rename over no file: then the old one goes first. Where there is none, something else was refused; those that
+            // tell no sizes say so only when it is to go.
+            Err(refused @ DeliveryError::Server { transient: false, .. }) => {
+                let there = self.size(&name).await?;
+                if there == Extent::Absent {
+                    return Err(refused);
+                }
+                if self.size(&part).await? == Extent::Absent {
+                    return Err(vanished(self.place(&part)));
+                }
+                match self.delete(&name).await {
+                    Err(DeliveryError::Server { transient: false, .. }) if there == Extent::Unknown => {
+                        return Err(refused);
+                    }
+                    removed => removed?,
+                }
+                self.rename(&part, &name).await
+            }
+            other => other,
+        }
+    }
+
+    async fn remove(&mut self, name: &str) -> Result<(), DeliveryError> {
+        let name = self.spelled(name);
+        self.delete(&name).await
+    }
+
+    async fn remove_folder(&mut self) -> Result<(), DeliveryError> {
+        let Some(name) = self.now.pop() else { return Ok(()) };
+        let up = self.login.step("CDUP", transient, self.session.client.cdup()).await;
+        up?;
+        let name = spaced(&name);
+        self.login
+            .step(&format!("RMD {name}"), transient, self.session.client.rmdir(&name))
+            .await
+    }
+
+    fn place(&self, name: &str) -> String {
+        let name = if self.session.utf8 || name.is_ascii() {
+            name.to_owned()
+        } else {
+            ascii::spelled(name)
+        };
+        let folder = if self.is_absolute() {
+            let path = self.argument(&self.now);
+            if path.starts_with('/') {
+                path
+            } else {
+                format!("/{path}")
+            }
+        } else {
+            format!("{}/{}", self.session.home.trim_end_matches('/'), self.now.join("/"))
+        };
+        format!("ftp://{}{}/{name}", self.login.server(), folder.trim_end_matches('/'))
+    }
+
+    fn remark(&self) -> Option<&'static str> {
+        self.spelled.then_some(
+            "the name is written in ASCII, as the server does not offer UTF-8 (RFC 2640); encoding = \"utf-8\" writes it as it is",
+        )
+    }
+}
+
+/// An error on the way into the target's own folder, where nothing is begun, or below it.
+fn near(error: DeliveryError, below: &[String]) -> DeliveryError {
+    if below.is_empty() { unopened(error) } else { error }
+}

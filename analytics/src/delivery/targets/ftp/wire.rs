@@ -1,0 +1,600 @@
+//! The connections of an FTP conversation, below the client: TLS where it is wanted, and replies in the one form that the client reads.
+//!
+//! The client takes any stream in place of a TLS stream of its own. This one reads the control connection itself (see [`super::reply`])
+//! and hands each reply on in one line, with the code that RFC 959 has for it: servers answer without text, in Latin-1, with several
+//! lines of odd shapes, with `227` without parentheses, or to `STOR` without a `150`.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use rustls::pki_types::ServerName;
+use suppaftp::{
+    FtpError, FtpResult, Status,
+    tokio::{AsyncTlsConnector, TokioTlsStream},
+    types::Response,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    net::TcpStream,
+    time::Sleep,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::reply::{self, Parsed, Reply};
+
+/// How long a reply whose end is in doubt is waited for.
+const DOUBT: Duration = Duration::from_secs(1);
+/// How long a second reply may take behind a `226` that came before the data.
+const SECOND: Duration = Duration::from_secs(3);
+
+/// What a conversation has shown, for whom the client's own words say too little.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    verb: Mutex<String>,
+    text: Mutex<String>,
+    presumed: AtomicBool,
+    early: AtomicBool,
+}
+
+impl Shown {
+    /// The command that was sent last.
+    pub(super) fn verb(&self) -> String {
+        locked(&self.verb).clone()
+    }
+
+    /// The text of the last reply, its lines joined by [`reply::BETWEEN`].
+    pub(super) fn text(&self) -> String {
+        locked(&self.text).clone()
+    }
+
+    /// Whether the server said nothing to the last transfer's command, and it was begun all the same.
+    pub(super) fn presumed(&self) -> bool {
+        self.presumed.load(Ordering::Relaxed)
+    }
+
+    /// Whether the server confirmed the last transfer before it had the data, and not again.
+    pub(super) fn confirmed_early(&self) -> bool {
+        self.early.load(Ordering::Relaxed)
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How the connections of one conversation are made.
+pub(super) struct Connector {
+    /// For TLS, if it is wanted.
+    pub(super) tls: Option<TlsConnector>,
+    /// Whether TLS begins with the first byte.
+    pub(super) implicit: bool,
+    /// How long a server may be silent to `STOR` before it is taken for one that says nothing there.
+    pub(super) patience: Duration,
+    pub(super) shown: Arc<Shown>,
+    /// Whether the control connection is there: all others are for data.
+    pub(super) is_open: AtomicBool,
+}
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connector").finish_non_exhaustive()
+    }
+}
+
+impl Connector {
+    async fn protected(&self, tls: &TlsConnector, domain: &str, stream: TcpStream) -> FtpResult<Inner> {
+        let name = ServerName::try_from(domain.to_owned()).map_err(|error| FtpError::SecureError(error.to_string()))?;
+        let stream = tls.connect(name, stream).await;
+        let stream = stream.map_err(|error| FtpError::SecureError(error.to_string()))?;
+        Ok(Inner::Tls(Box::new(stream)))
+    }
+
+    async fn connected(&self, domain: &str, stream: TcpStream) -> FtpResult<Wire> {
+        let _ = stream.set_nodelay(true);
+        let control = !self.is_open.swap(true, Ordering::Relaxed);
+        let (inner, greeting) = match &self.tls {
+            None => (Inner::Plain(stream), None),
+            Some(tls) if !control || self.implicit => (self.protected(tls, domain, stream).await?, None),
+            Some(tls) => {
+                let (stream, greeting) = self.asked(stream).await?;
+                (self.protected(tls, domain, stream).await?, Some(greeting))
+            }
+        };
+        let control = control.then(|| {
+            let mut control = Control::new(self.patience, self.shown.clone());
+            if let Some(greeting) = greeting {
+                control.hand_on(&greeting);
+            }
+            Box::new(control)
+        });
+        Ok(Wire { inner, control })
+    }
+
+    /// Reads the greeting and asks for TLS (RFC 4217).
+    async fn asked(&self, mut stream: TcpStream) -> FtpResult<(TcpStream, Reply)> {
+        let mut received = Vec::new();
+        let greeting = loop {
+            let greeting = next(&mut stream, &mut received).await?;
+            if greeting.code >= 200 {
+                break greeting;
+            }
+        };
+        if greeting.code >= 300 {
+            return Err(refused(&greeting));
+        }
+        // The second is what servers knew before RFC 4217.
+        let mut last = greeting.clone();
+        for word in ["TLS", "SSL"] {
+            "AUTH".clone_into(&mut locked(&self.shown.verb));
+            let line = format!("AUTH {word}\r\n");
+            stream
+                .write_all(line.as_bytes())
+                .await
+                .map_err(FtpError::ConnectionError)?;
+            last = next(&mut stream, &mut received).await?;
+            if last.code < 400 {
+                // Nothing that came in clear is taken for an answer under TLS.
+                if !received.is_empty() {
+                    return Err(FtpError::SecureError(
+                        "the server sent more than it was asked for".into(),
+                    ));
+                }
+                return Ok((stream, greeting));
+            }
+        }
+        Err(refused(&last))
+    }
+}
+
+fn refused(reply: &Reply) -> FtpError {
+    let body = format!("{} {}", reply.code, reply.text).into_bytes();
+    FtpError::UnexpectedResponse(Response::new(Status::from(u32::from(reply.code)), body))
+}
+
+/// The next reply of a connection that nobody else reads.
+async fn next(stream: &mut TcpStream, received: &mut Vec<u8>) -> FtpResult<Reply> {
+    loop {
+        match reply::parse(received) {
+            Parsed::Whole(reply, length) | Parsed::Doubtful(reply, length) => {
+                received.drain(..length);
+                return Ok(reply);
+            }
+            Parsed::Foreign => return Err(FtpError::BadResponse),
+            Parsed::Partial => {}
+        }
+        if stream.read_buf(received).await.map_err(FtpError::ConnectionError)? == 0 {
+            return Err(FtpError::ConnectionError(io::ErrorKind::UnexpectedEof.into()));
+        }
+    }
+}
+
+impl AsyncTlsConnector for Connector {
+    type Stream = Wire;
+
+    fn connect<'life0, 'life1, 'own>(
+        &'life0 self,
+        domain: &'life1 str,
+        stream: TcpStream,
+    ) -> Pin<Box<dyn Future<Output = FtpResult<Wire>> + Send + 'own>>
+    where
+        'life0: 'own,
+        'life1: 'own,
+        Self: 'own,
+    {
+        Box::pin(self.connected(domain, stream))
+    }
+}
+
+/// A connection, in clear or not.
+#[derive(Debug)]
+enum Inner {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Inner {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+        }
+    }
+}
+
+/// A connection of the conversation: that of the commands, or one of data.
+#[derive(Debug)]
+pub(super) struct Wire {
+    inner: Inner,
+    control: Option<Box<Control>>,
+}
+
+/// Where a transfer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// There is none.
+    None,
+    /// It was asked for; the server has said nothing.
+    Asked,
+    /// The client was told that it has begun.
+    Begun,
+}
+
+/// The reader of the control connection.
+#[derive(Debug)]
+struct Control {
+    received: Vec<u8>,
+    ready: Vec<u8>,
+    handed: usize,
+    /// The line that is being written, as far as the verb.
+    line: Vec<u8>,
+    verb: String,
+    stage: Stage,
+    /// A completion that came in place of the beginning.
+    early: Option<Reply>,
+    timer: Option<(Waiting, Pin<Box<Sleep>>)>,
+    patience: Duration,
+    shown: Arc<Shown>,
+}
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    End,
+    Beginning,
+    Second,
+}
+
+impl Control {
+    fn new(patience: Duration, shown: Arc<Shown>) -> Self {
+        Self {
+            received: Vec::new(),
+            ready: Vec::new(),
+            handed: 0,
+            line: Vec::new(),
+            verb: String::new(),
+            stage: Stage::None,
+            early: None,
+            timer: None,
+            patience,
+            shown,
+        }
+    }
+
+    /// Gives the client a reply in one line.
+    fn hand_on(&mut self, reply: &Reply) {
+        reply.text.clone_into(&mut locked(&self.shown.text));
+        self.ready.extend(format!("{} {}\r\n", reply.code, reply.text).bytes());
+        self.timer = None;
+    }
+
+    /// Takes note of what the client writes.
+    fn written(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            if *byte != b'\n' {
+                if self.line.len() < 8 {
+                    self.line.push(*byte);
+                }
+                continue;
+            }
+            let verb = self
+                .line
+                .split(|byte| matches!(byte, b' ' | b'\r'))
+                .next()
+                .unwrap_or_default();
+            self.verb = String::from_utf8_lossy(verb).to_ascii_uppercase();
+            self.line.clear();
+            self.verb.clone_into(&mut locked(&self.shown.verb));
+            match self.verb.as_str() {
+                "STOR" | "RETR" | "APPE" => {
+                    self.stage = Stage::Asked;
+                    self.shown.presumed.store(false, Ordering::Relaxed);
+                    self.shown.early.store(false, Ordering::Relaxed);
+                }
+                _ => self.stage = Stage::None,
+            }
+            self.early = None;
+            self.timer = None;
+        }
+    }
+
+    /// Takes a reply that the server has given, and hands on what the client needs of it.
+    fn take(&mut self, reply: Reply) {
+        let success = (200..300).contains(&reply.code);
+        match self.stage {
+            Stage::Asked if reply.code < 200 => {
+                self.stage = Stage::Begun;
+                self.hand_on(&Reply { code: 150, ..reply });
+            }
+            Stage::Asked if success => {
+                self.stage = Stage::Begun;
+                self.hand_on(&Reply {
+                    code: 150,
+                    text: String::new(),
+                });
+                self.early = Some(reply);
+            }
+            // A second beginning, or a marker of RFC 959 (section 3.5).
+            Stage::Begun if reply.code < 200 => {}
+            Stage::Begun => {
+                self.stage = Stage::None;
+                self.early = None;
+                let code = if success { 226 } else { reply.code };
+                self.hand_on(&Reply { code, ..reply });
+            }
+            // "Ready in some minutes", and whatever else comes before the answer.
+            Stage::None if reply.code < 200 => {}
+            // A second answer to the command before, as some servers give to CWD.
+            Stage::None if self.is_stale(&reply) => {}
+            _ => {
+                self.stage = Stage::None;
+                let reply = self.usual(reply);
+                self.hand_on(&reply);
+            }
+        }
+    }
+
+    /// Whether a success can't be meant for the last command, which asks for something that it does not tell.
+    fn is_stale(&self, reply: &Reply) -> bool {
+        let is_silent = match self.verb.as_str() {
+            "PASV" | "EPSV" => {
+                reply::passive_port(&reply.text).is_none() && reply::extended_port(&reply.text).is_none()
+            }
+            "SIZE" => reply::size(&reply.text).is_none(),
+            "PWD" => reply.code == 230,
+            _ => false,
+        };
+        is_silent && matches!(reply.code, 200 | 226 | 230 | 250)
+    }
+
+    /// The reply with the code that the client waits for after this command, where the server's own means the same.
+    fn usual(&self, mut reply: Reply) -> Reply {
+        match reply.code {
+            200..300 => {
+                let own = reply.code;
+                reply.code = match self.verb.as_str() {
+                    "" => 220,
+                    "CWD" | "CDUP" | "DELE" | "RMD" | "RNTO" => 250,
+                    "MKD" | "PWD" => 257,
+                    "TYPE" | "PBSZ" | "PROT" | "OPTS" | "PORT" | "EPRT" => 200,
+                    "SIZE" => 213,
+                    "FEAT" => 211,
+                    "USER" | "PASS" => 230,
+                    "RNFR" => 350,
+                    "PASV" => 227,
+                    "EPSV" => 229,
+                    "ABOR" => 226,
+                    "QUIT" => 221,
+                    _ => own,
+                };
+            }
+            300..400 => {
+                let own = reply.code;
+                reply.code = match self.verb.as_str() {
+                    "USER" => 331,
+                    "REST" | "RNFR" => 350,
+                    _ => own,
+                };
+            }
+            _ => return reply,
+        }
+        match self.verb.as_str() {
+            "PASV" => {
+                // Some answer as if they had been asked for the other.
+                let other = || reply::extended_port(&reply.text).map(|port| ([0; 4], port));
+                if let Some(([a, b, c, d], port)) = reply::passive_port(&reply.text).or_else(other) {
+                    reply.text = format!("({a},{b},{c},{d},{},{})", port >> 8, port & 255);
+                }
+            }
+            "EPSV" => {
+                let other = || reply::passive_port(&reply.text).map(|(_, port)| port);
+                if let Some(port) = reply::extended_port(&reply.text).or_else(other) {
+                    reply.text = format!("(|||{port}|)");
+                }
+            }
+            "SIZE" => {
+                if let Some(size) = reply::size(&reply.text) {
+                    reply.text = size.to_string();
+                }
+            }
+            _ => {}
+        }
+        reply
+    }
+
+    /// Gives the client what is ready.
+    fn serve(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let rest = &self.ready[self.handed..];
+        if rest.is_empty() {
+            return false;
+        }
+        let count = rest.len().min(buf.remaining());
+        buf.put_slice(&rest[..count]);
+        self.handed += count;
+        if self.handed == self.ready.len() {
+            self.ready.clear();
+            self.handed = 0;
+        }
+        true
+    }
+
+    /// Waits no longer for what may not come.
+    fn give_up(&mut self, waiting: Waiting) {
+        self.timer = None;
+        match waiting {
+            Waiting::End => {
+                if let Parsed::Doubtful(reply, length) = reply::parse(&self.received) {
+                    self.received.drain(..length);
+                    self.take(reply);
+                }
+            }
+            Waiting::Beginning => {
+                self.shown.presumed.store(true, Ordering::Relaxed);
+                self.stage = Stage::Begun;
+                self.hand_on(&Reply {
+                    code: 150,
+                    text: String::new(),
+                });
+            }
+            Waiting::Second => {
+                if let Some(reply) = self.early.take() {
+                    self.shown.early.store(true, Ordering::Relaxed);
+                    self.stage = Stage::None;
+                    self.hand_on(&Reply { code: 226, ..reply });
+                }
+            }
+        }
+    }
+
+    /// What is waited for if the server says no more now, and for how long.
+    fn waiting(&self, doubtful: bool) -> Option<(Waiting, Duration)> {
+        if doubtful {
+            return Some((Waiting::End, DOUBT));
+        }
+        match self.stage {
+            Stage::Asked if self.received.is_empty() => Some((Waiting::Beginning, self.patience)),
+            Stage::Begun if self.early.is_some() => Some((Waiting::Second, SECOND)),
+            _ => None,
+        }
+    }
+}
+
+impl Wire {
+    fn poll_reply(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Some(control) = &mut self.control else {
+            return self.inner.poll_read(cx, buf);
+        };
+        loop {
+            if control.serve(buf) {
+                return Poll::Ready(Ok(()));
+            }
+            let doubtful = match reply::parse(&control.received) {
+                Parsed::Whole(reply, length) => {
+                    control.received.drain(..length);
+                    control.take(reply);
+                    continue;
+                }
+                Parsed::Foreign => {
+                    let line: Vec<u8> = control.received.iter().copied().take(60).collect();
+                    let what = format!("no reply of FTP: {}", String::from_utf8_lossy(&line).trim());
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, what)));
+                }
+                Parsed::Partial => false,
+                Parsed::Doubtful(..) => true,
+            };
+            let mut chunk = [0; 4096];
+            let mut read = ReadBuf::new(&mut chunk);
+            match self.inner.poll_read(cx, &mut read) {
+                Poll::Ready(Ok(())) if read.filled().is_empty() => {
+                    // Whatever was doubtful is all that there will be.
+                    match control.waiting(doubtful) {
+                        Some((waiting @ (Waiting::End | Waiting::Second), _)) => control.give_up(waiting),
+                        _ => return Poll::Ready(Ok(())),
+                    }
+                }
+                Poll::Ready(Ok(())) => {
+                    control.received.extend_from_slice(read.filled());
+                    control.timer = None;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    let Some((waiting, pause)) = control.waiting(doubtful) else {
+                        control.timer = None;
+                        return Poll::Pending;
+                    };
+                    if control.timer.as_ref().is_none_or(|(what, _)| *what != waiting) {
+                        control.timer = Some((waiting, Box::pin(tokio::time::sleep(pause))));
+                    }
+                    if let Some((_, timer)) = &mut control.timer {
+                        ready!(timer.as_mut().poll(cx));
+                    }
+                    control.give_up(waiting);
+                }
+            }
+        }
+    }
+
+    /// Drops what the server has said that nobody asked for, before it is taken for the answer to the next command. What it says as it
+    /// closes the connection stays.
+    fn drop_stale(&mut self, cx: &mut Context<'_>, next: &[u8]) {
+        let Some(control) = &mut self.control else { return };
+        if !control.line.is_empty() || next.starts_with(b"ABOR") {
+            return;
+        }
+        let mut chunk = [0; 4096];
+        let mut read = ReadBuf::new(&mut chunk);
+        if let Poll::Ready(Ok(())) = self.inner.poll_read(cx, &mut read) {
+            control.received.extend_from_slice(read.filled());
+        }
+        while let Parsed::Whole(reply, length) | Parsed::Doubtful(reply, length) = reply::parse(&control.received) {
+            if reply.code == 421 {
+                return;
+            }
+            tracing::debug!("the server said unasked: {} {}", reply.code, reply.text);
+            control.received.drain(..length);
+        }
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.poll_reply(cx, buf)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.drop_stale(cx, buf);
+        let count = ready!(match &mut self.inner {
+            Inner::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Inner::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
+        })?;
+        if let Some(control) = &mut self.control {
+            control.written(&buf[..count]);
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.inner {
+            Inner::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Inner::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.inner {
+            Inner::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Inner::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+        }
+    }
+}
+
+impl TokioTlsStream for Wire {
+    type InnerStream = Self;
+
+    fn tcp_stream(self) -> FtpResult<TcpStream> {
+        match self.inner {
+            Inner::Plain(stream) => Ok(stream),
+            Inner::Tls(stream) => Ok(stream.into_inner().0),
+        }
+    }
+
+    fn get_ref(&self) -> &TcpStream {
+        match &self.inner {
+            Inner::Plain(stream) => stream,
+            Inner::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
+    fn mut_ref(&mut self) -> &mut Self {
+        self
+    }
+}

@@ -1,0 +1,454 @@
+//! Deliveries to an SFTP server in this process, with the habits of those in the wild.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use mailqos_core::{
+    config::{Endpoint, Existing, FilesPlace, FilesTarget, TemporaryName, TlsMode, Trust, Verify},
+    mail::Secret,
+    model::Micros,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+use super::{
+    super::shelf::{File, Proof, put_one},
+    *,
+};
+
+/// What a server does otherwise than OpenSSH.
+#[derive(Debug, Clone, Copy)]
+struct Habits {
+    /// The status for a file that is not there.
+    absent: u32,
+    /// The status to `stat` and to reading, if they are refused.
+    hidden: Option<u32>,
+    /// The status to a rename, if it is refused.
+    fixed: Option<u32>,
+    /// Whether a file is renamed over another.
+    replaces: bool,
+    /// Whether files may be opened without cutting them off.
+    appends: bool,
+    /// Whether somebody takes files away as they get their names.
+    takes: bool,
+    /// Whether statuses have texts.
+    texts: bool,
+}
+
+const USUAL_HABITS: Habits = Habits {
+    absent: 2,
+    hidden: None,
+    fixed: None,
+    replaces: true,
+    appends: true,
+    takes: false,
+    texts: true,
+};
+
+/// The server's files.
+#[derive(Debug, Default)]
+struct Server {
+    files: BTreeMap<String, Vec<u8>>,
+    folders: Vec<String>,
+    taken: Vec<String>,
+    made: Vec<String>,
+    written: usize,
+}
+
+/// Reads a packet's fields.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn number(&mut self) -> u32 {
+        let (bytes, rest) = self.0.split_first_chunk::<4>().expect("a number");
+        self.0 = rest;
+        u32::from_be_bytes(*bytes)
+    }
+
+    fn long(&mut self) -> u64 {
+        u64::from(self.number()) << 32 | u64::from(self.number())
+    }
+
+    fn text(&mut self) -> String {
+        let length = self.number() as usize;
+        let (text, rest) = self.0.split_at(length);
+        self.0 = rest;
+        String::from_utf8(text.to_vec()).expect("UTF-8")
+    }
+
+    fn bytes(&mut self) -> Vec<u8> {
+        let length = self.number() as usize;
+        let (bytes, rest) = self.0.split_at(length);
+        self.0 = rest;
+        bytes.to_vec()
+    }
+}
+
+fn text(text: &str) -> Vec<u8> {
+    [&(text.len() as u32).to_be_bytes()[..], text.as_bytes()].concat()
+}
+
+impl Server {
+    /// The answer to a packet, without its length.
+    fn answer(&mut self, kind: u8, body: &[u8], habits: Habits) -> Vec<u8> {
+        if kind == 1 {
+            return [&[2][..], &3_u32.to_be_bytes()].concat();
+        }
+        let mut fields = Fields(body);
+        let id = fields.number();
+        let status = |code: u32| -> Vec<u8> {
+            let mut bytes = [&[101][..], &id.to_be_bytes(), &code.to_be_bytes()].concat();
+            if habits.texts {
+                bytes.extend([text("so"), text("")].concat());
+            }
+            bytes
+        };
+        let path = fields.text();
+        match kind {
+            // open: the handle is the path
+            3 => {
+                let flags = fields.number();
+                let writes = flags & 2 != 0;
+                match (writes, habits.hidden) {
+                    (false, Some(code)) => return status(code),
+                    (false, None) if !self.files.contains_key(&path) => return status(habits.absent),
+                    (true, _) if flags & 16 == 0 && !habits.appends => return status(8),
+                    (true, _) if flags & 16 != 0 => {
+                        self.files.insert(path.clone(), Vec::new());
+                    }
+                    _ => {}
+                }
+                [&[102][..], &id.to_be_bytes(), &text(&path)].concat()
+            }
+            4 => status(0),
+            5 => {
+                let (offset, length) = (fields.long() as usize, fields.number() as usize);
+                let bytes = self.files.get(&path).cloned().unwrap_or_default();
+                if offset >= bytes.len() {
+                    return status(1);
+                }
+                let piece = &bytes[offset..bytes.len().min(offset + length)];
+                [
+                    &[103][..],
+                    &id.to_be_bytes(),
+                    &(piece.len() as u32).to_be_bytes(),
+                    piece,
+                ]
+                .concat()
+            }
+            6 => {
+                let (offset, bytes) = (fields.long() as usize, fields.bytes());
+                let file = self.files.entry(path).or_default();
+                file.truncate(offset);
+                self.written += bytes.len();
+                file.extend(bytes);
+                status(0)
+            }
+            13 => status(if self.files.remove(&path).is_some() {
+                0
+            } else {
+                habits.absent
+            }),
+            14 => {
+                self.folders.push(path.clone());
+                self.made.push(path);
+                status(0)
+            }
+            16 => [
+                &[104][..],
+                &id.to_be_bytes(),
+                &1_u32.to_be_bytes(),
+                &text("/home/acme"),
+                &text(""),
+                &0_u32.to_be_bytes(),
+            ]
+            .concat(),
+            17 => match (habits.hidden, self.files.get(&path)) {
+                (Some(code), _) => status(code),
+                (None, Some(bytes)) => [
+                    &[105][..],
+                    &id.to_be_bytes(),
+                    &1_u32.to_be_bytes(),
+                    &(bytes.len() as u64).to_be_bytes(),
+                ]
+                .concat(),
+                (None, None) if self.folders.contains(&path) => {
+                    [&[105][..], &id.to_be_bytes(), &0_u32.to_be_bytes()].concat()
+                }
+                (None, None) => status(habits.absent),
+            },
+            18 => {
+                let to = fields.text();
+                match habits.fixed {
+                    Some(code) => return status(code),
+                    None if !habits.replaces && self.files.contains_key(&to) => return status(4),
+                    None => {}
+                }
+                let Some(bytes) = self.files.remove(&path) else {
+                    return status(habits.absent);
+                };
+                if habits.takes {
+                    self.taken.push(to);
+                } else {
+                    self.files.insert(to, bytes);
+                }
+                status(0)
+            }
+            _ => status(8),
+        }
+    }
+}
+
+async fn serve(mut stream: DuplexStream, mut server: Server, habits: Habits) -> Server {
+    while let Ok(length) = stream.read_u32().await {
+        let mut packet = vec![0; length as usize];
+        stream.read_exact(&mut packet).await.expect("a packet");
+        let answer = server.answer(packet[0], &packet[1..], habits);
+        stream.write_u32(answer.len() as u32).await.expect("written");
+        stream.write_all(&answer).await.expect("written");
+    }
+    server
+}
+
+const CONTENT: &[u8] = b"a report, and all of it";
+
+/// Delivers `r.pdf` into `2026` below `in`; what came of it, and what the server has then.
+async fn deliver(habits: Habits, server: Server, temporary: Option<&str>) -> (Result<Proof, DeliveryError>, Server) {
+    let login = Login {
+        endpoint: Endpoint {
+            server: "far".into(),
+            port: 22,
+            tls: TlsMode::None,
+            trust: Trust::default(),
+            account: None,
+        },
+        user: String::new(),
+        domain: None,
+        password: Secret::new(""),
+        limit: Duration::from_secs(30),
+        state: PathBuf::from("/nonexistent"),
+    };
+    let options = Options {
+        server: "far".into(),
+        port: 22,
+        account: None,
+        user: None,
+        key_file: None,
+        host_keys: Vec::new(),
+        known_hosts: None,
+        path: "in".into(),
+        timeout: Micros::from_secs(30),
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("r.pdf");
+    std::fs::write(&path, CONTENT).expect("written");
+    let file = File {
+        name: "r.pdf".into(),
+        path,
+    };
+    let target = FilesTarget {
+        place: FilesPlace::Folder {
+            path: folder.path().into(),
+        },
+        existing: Existing::Replace,
+        verify: Verify::Hash,
+        keep: None,
+        keep_last: None,
+        url: None,
+        patience: None,
+        below: String::new(),
+        temporary: temporary.map(|pattern| pattern.parse().expect("a pattern")),
+    };
+    let (here, there) = tokio::io::duplex(64 << 10);
+    let far = tokio::spawn(serve(there, server, habits));
+    let put = {
+        let (read, write) = tokio::io::split(here);
+        let session = RawSftpSession::new(tokio::io::join(Statuses::new(read), write));
+        let Ok(mut sftp) = Sftp::begun(&login, session, &options).await else {
+            panic!("no answer");
+        };
+        let entered = sftp.enter(&["2026".to_owned()], true).await;
+        let put = match entered {
+            Ok(_) => put_one(&mut sftp, &file, &target).await,
+            Err(error) => Err(error),
+        };
+        let _ = sftp.session.close_session();
+        put
+    };
+    let server = tokio::time::timeout(Duration::from_secs(30), far)
+        .await
+        .expect("ended")
+        .expect("served");
+    (put, server)
+}
+
+const USUAL_NAME: Option<&str> = Some(".{{ name }}.{{ hash }}.part");
+
+#[tokio::test]
+async fn every_habit_gets_the_file_once() {
+    let server = || Server {
+        folders: vec!["in".into()],
+        ..Server::default()
+    };
+    for (what, habits, temporary, proof) in [
+        ("usual", USUAL_HABITS, USUAL_NAME, Proof::Read),
+        // Files that are not there are a failure, or have no path (SSH_FX_NO_SUCH_PATH of later drafts).
+        (
+            "failure",
+            Habits {
+                absent: 4,
+                ..USUAL_HABITS
+            },
+            USUAL_NAME,
+            Proof::Read,
+        ),
+        (
+            "no such path",
+            Habits {
+                absent: 10,
+                ..USUAL_HABITS
+            },
+            USUAL_NAME,
+            Proof::Read,
+        ),
+        (
+            "no texts",
+            Habits {
+                texts: false,
+                ..USUAL_HABITS
+            },
+            USUAL_NAME,
+            Proof::Read,
+        ),
+        // Azure Blob Storage, "Limitations and known issues with SFTP": no appending.
+        (
+            "no append",
+            Habits {
+                appends: false,
+                ..USUAL_HABITS
+            },
+            USUAL_NAME,
+            Proof::Read,
+        ),
+        // velociraptor #950 and ssh2-sftp-client #372: nothing may be looked at; paramiko #134: nothing is there.
+        (
+            "hidden",
+            Habits {
+                hidden: Some(3),
+                ..USUAL_HABITS
+            },
+            USUAL_NAME,
+            Proof::Accepted,
+        ),
+        (
+            "hidden, direct",
+            Habits {
+                hidden: Some(3),
+                fixed: Some(3),
+                ..USUAL_HABITS
+            },
+            None,
+            Proof::Accepted,
+        ),
+        (
+            "shows none",
+            Habits {
+                hidden: Some(2),
+                ..USUAL_HABITS
+            },
+            None,
+            Proof::Accepted,
+        ),
+        // moov-io/go-sftp #256: somebody takes it.
+        (
+            "taken",
+            Habits {
+                takes: true,
+                ..USUAL_HABITS
+            },
+            USUAL_NAME,
+            Proof::Taken,
+        ),
+        // MinIO, kopia #3035: no renames.
+        (
+            "no renames",
+            Habits {
+                fixed: Some(8),
+                ..USUAL_HABITS
+            },
+            None,
+            Proof::Read,
+        ),
+    ] {
+        let (put, server) = deliver(habits, server(), temporary).await;
+        assert_eq!(put.unwrap_or_else(|error| panic!("{what}: {error}")), proof, "{what}");
+        if habits.takes {
+            assert_eq!(server.taken, ["in/2026/r.pdf"], "{what}");
+        } else {
+            assert_eq!(server.files.keys().collect::<Vec<_>>(), ["in/2026/r.pdf"], "{what}");
+            assert_eq!(server.files["in/2026/r.pdf"], CONTENT, "{what}");
+        }
+        assert_eq!(server.written, CONTENT.len(), "{what}: it is written again and again");
+    }
+}
+
+#[tokio::test]
+async fn an_old_file_is_replaced_where_none_is_renamed_over() {
+    let mut server = Server {
+        folders: vec!["in".into(), "in/2026".into()],
+        ..Server::default()
+    };
+    server.files.insert("in/2026/r.pdf".into(), b"old".to_vec());
+    let habits = Habits {
+        replaces: false,
+        ..USUAL_HABITS
+    };
+    let (put, server) = deliver(habits, server, USUAL_NAME).await;
+    assert_eq!(put.expect("put"), Proof::Read);
+    assert_eq!(server.files["in/2026/r.pdf"], CONTENT);
+    assert!(server.made.is_empty(), "{:?}", server.made);
+}
+
+#[tokio::test]
+async fn what_was_begun_goes_on_or_begins_again() {
+    let part = TemporaryName::default().of(
+        "r.pdf",
+        &mailqos_core::mail::hex(ring::digest::digest(&ring::digest::SHA256, CONTENT).as_ref()),
+    );
+    for appends in [true, false] {
+        let mut server = Server {
+            folders: vec!["in/2026".into()],
+            ..Server::default()
+        };
+        server.files.insert(format!("in/2026/{part}"), CONTENT[..9].to_vec());
+        let (put, server) = deliver(
+            Habits {
+                appends,
+                ..USUAL_HABITS
+            },
+            server,
+            USUAL_NAME,
+        )
+        .await;
+        assert_eq!(put.expect("put"), Proof::Read);
+        assert_eq!(server.files["in/2026/r.pdf"], CONTENT);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_rename_names_the_key() {
+    let server = Server {
+        folders: vec!["in/2026".into()],
+        ..Server::default()
+    };
+    let (put, server) = deliver(
+        Habits {
+            fixed: Some(8),
+            ..USUAL_HABITS
+        },
+        server,
+        USUAL_NAME,
+    )
+    .await;
+    let error = put.expect_err("refused");
+    assert!(error.to_string().contains("temporary = \"none\""), "{error}");
+    assert!(!server.files.contains_key("in/2026/r.pdf"));
+}

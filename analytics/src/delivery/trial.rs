@@ -1,0 +1,316 @@
+//! Trying a target: what a delivery does, step by step, and what the target supports of it.
+
+use std::path::Path;
+
+use mailqos_core::{
+    config::{Existing, FilesTarget, TemporaryName},
+    mail::hex,
+    model::UtcMicros,
+};
+
+use super::{
+    Again, DeliveryError,
+    shelf::{self, Extent, File, Proof, Shelf},
+};
+
+/// What came of a trial.
+#[derive(Debug, Clone)]
+pub struct Trial {
+    /// Whether deliveries arrive as the target is configured.
+    pub works: bool,
+    /// The result in one line.
+    pub summary: String,
+    /// What the target supports, in the order in which it was tried.
+    pub findings: Vec<Finding>,
+}
+
+/// What a target supports, or does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Of what.
+    pub what: &'static str,
+    /// Whether it is supported.
+    pub supported: bool,
+    /// More about it; may be empty.
+    pub words: String,
+}
+
+/// The patterns that are tried where the target's own is refused, `None` being none.
+const PATTERNS: [Option<&str>; 3] = [
+    Some("{{ name }}.{{ hash }}.part"),
+    Some("{{ name }}.{{ hash }}.tmp"),
+    None,
+];
+
+/// The findings in the making.
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, what: &'static str, supported: bool, words: impl Into<String>) {
+        self.0.push(Finding {
+            what,
+            supported,
+            words: words.into(),
+        });
+    }
+}
+
+/// The files of a trial, on this machine.
+struct Samples {
+    folder: tempfile::TempDir,
+    stamp: i64,
+}
+
+impl Samples {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            folder: tempfile::tempdir()?,
+            stamp: UtcMicros::now().0,
+        })
+    }
+
+    /// A file with some content under a name.
+    fn file(&self, name: &str, text: &str) -> std::io::Result<File> {
+        let path = self.folder.path().join(format!("{}.txt", text.len()));
+        std::fs::write(&path, text)?;
+        Ok(File {
+            name: name.to_owned(),
+            path,
+        })
+    }
+
+    fn long_name(&self) -> String {
+        format!(
+            "mailqos-test-{} Verfügbarkeit – Łódź, Αθήνα, 東京 {}.txt",
+            self.stamp,
+            "und so weiter ".repeat(3).trim_end()
+        )
+    }
+
+    fn short_name(&self) -> String {
+        format!("mailqos-test-{}.txt", self.stamp)
+    }
+}
+
+const FIRST: &str = "mailqos tried this target. This file may be deleted.\n";
+const SECOND: &str = "mailqos tried this target, and replaced a file. This file may be deleted.\n";
+
+/// Does with a shelf what a delivery does, and says what it supports.
+pub(super) async fn of_shelf<S: Shelf>(shelf: &mut S, target: &FilesTarget) -> Result<Trial, DeliveryError> {
+    let failed = |source| DeliveryError::Io {
+        what: "a temporary file".into(),
+        source,
+    };
+    let samples = Samples::new().map_err(failed)?;
+    let mut findings = Findings::default();
+    let below = folders(shelf, &samples, &mut findings).await?;
+    let first = samples.file(&samples.long_name(), FIRST).map_err(failed)?;
+    let second = samples.file(&samples.long_name(), SECOND).map_err(failed)?;
+    let proof = match shelf::put_one(shelf, &first, target).await {
+        Ok(proof) => proof,
+        Err(error) if error.again() == Again::Soon => return Err(error),
+        Err(error) => {
+            // In a drop box, nothing that is tried can be removed: no more is tried than what can help.
+            let patterns: &[Option<&str>] = match error {
+                DeliveryError::Unnamed { .. } => &[None],
+                _ => &PATTERNS,
+            };
+            let remedy = diagnose(shelf, target, &samples, patterns, &mut findings).await;
+            let left = if leave(shelf, &below, target, &samples).await {
+                String::new()
+            } else {
+                format!(" (files named mailqos-test-{} stay there)", samples.stamp)
+            };
+            let remedy = remedy.map_or(String::new(), |remedy| format!(": {remedy}"));
+            return Ok(Trial {
+                works: false,
+                summary: format!("{error}{remedy}{left}"),
+                findings: findings.0,
+            });
+        }
+    };
+    findings.add(
+        "long names beyond ASCII",
+        shelf.remark().is_none(),
+        shelf.remark().unwrap_or_default(),
+    );
+    match target.temporary.as_ref().filter(|_| !S::AT_ONCE) {
+        Some(temporary) => {
+            findings.add(
+                "temporary name",
+                true,
+                format!("such as {}", temporary.of("report.pdf", "0123abcd")),
+            );
+            findings.add("rename", true, "");
+        }
+        None => findings.add("temporary name", false, "files are written under their final name"),
+    }
+    let mut proof = look(shelf, &first, proof, &mut findings).await?;
+    if target.existing == Existing::Replace {
+        match shelf::put_one(shelf, &second, target).await {
+            Ok(second) => {
+                proof = proof.max(second);
+                findings.add("replacing a file", true, "");
+            }
+            Err(error) if error.again() == Again::Soon => return Err(error),
+            Err(error) => findings.add("replacing a file", false, error.to_string()),
+        }
+    }
+    let place = shelf.place(&first.name);
+    let removed = remove(shelf, &first.name, &below, target, &mut findings).await;
+    let ending = if removed { "and removed again" } else { "and left there" };
+    Ok(Trial {
+        works: true,
+        summary: format!("{place} ({}, {ending})", proof.words(target.verify)),
+        findings: findings.0,
+    })
+}
+
+/// Goes into a folder below the target's own, or stays in that; tells which folders were made.
+async fn folders(
+    shelf: &mut impl Shelf,
+    samples: &Samples,
+    findings: &mut Findings,
+) -> Result<Vec<String>, DeliveryError> {
+    let below = [format!("mailqos-test-{}", samples.stamp), "Prüfung 1".to_owned()];
+    match shelf.enter(&below, true).await {
+        Ok(_) => {
+            findings.add("folders below", true, "");
+            Ok(below.to_vec())
+        }
+        Err(refused) if refused.again() != Again::Soon => {
+            shelf.enter(&[], true).await?;
+            findings.add("folders below", false, refused.to_string());
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What can be seen of a file that is there.
+async fn look(
+    shelf: &mut impl Shelf,
+    file: &File,
+    proof: Proof,
+    findings: &mut Findings,
+) -> Result<Proof, DeliveryError> {
+    let extent = shelf.extent(&file.name).await?;
+    let read = match extent {
+        Extent::Absent => None,
+        _ => shelf.hash(&file.name, FIRST.len() as u64).await?,
+    };
+    match extent {
+        Extent::Bytes(_) => findings.add("size", true, ""),
+        Extent::Absent => findings.add(
+            "size",
+            false,
+            "the file is not shown: a drop box, or somebody has taken it",
+        ),
+        Extent::Unknown => findings.add("size", false, "the target does not say"),
+    }
+    let words = if read.is_some() {
+        ""
+    } else {
+        "deliveries count as made when the server confirms them"
+    };
+    findings.add("reading back", read.is_some(), words);
+    Ok(proof)
+}
+
+async fn remove(
+    shelf: &mut impl Shelf,
+    name: &str,
+    below: &[String],
+    target: &FilesTarget,
+    findings: &mut Findings,
+) -> bool {
+    let removed = shelf.remove(name).await;
+    let is_kept = target.keep.is_some() || target.keep_last.is_some();
+    let words = match &removed {
+        Ok(()) => String::new(),
+        Err(error) if is_kept => format!("{error}; keep and keep_last can't work"),
+        Err(error) => error.to_string(),
+    };
+    findings.add("removing a file", removed.is_ok(), words);
+    if removed.is_err() {
+        return false;
+    }
+    remove_folders(shelf, below).await
+}
+
+async fn remove_folders(shelf: &mut impl Shelf, below: &[String]) -> bool {
+    for _ in below {
+        if shelf.remove_folder().await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+/// Finds out what would work where a file can't be put as it should be.
+async fn diagnose(
+    shelf: &mut impl Shelf,
+    target: &FilesTarget,
+    samples: &Samples,
+    patterns: &[Option<&str>],
+    findings: &mut Findings,
+) -> Option<String> {
+    let long = samples.file(&samples.long_name(), FIRST).ok()?;
+    let short = samples.file(&samples.short_name(), FIRST).ok()?;
+    for file in [&long, &short] {
+        let own = (patterns.len() > 1).then(|| target.temporary.clone());
+        for pattern in own.into_iter().chain(patterns.iter().map(|text| parsed(*text))) {
+            let other = FilesTarget {
+                temporary: pattern.clone(),
+                ..target.clone()
+            };
+            let is_own = pattern == target.temporary;
+            if is_own && file.name == long.name {
+                continue;
+            }
+            let put = shelf::put_one(shelf, file, &other).await;
+            clear(shelf, file, pattern.as_ref()).await;
+            if put.is_err() {
+                continue;
+            }
+            let fits = file.name == long.name;
+            findings.add("long names beyond ASCII", fits, "");
+            let word = PATTERNS
+                .iter()
+                .find(|text| parsed(**text) == pattern)
+                .and_then(|text| *text)
+                .unwrap_or("none");
+            if is_own {
+                return Some("short names in ASCII are accepted; give the reports such names (`name`)".to_owned());
+            }
+            findings.add("temporary name", false, "the configured one");
+            return Some(format!("temporary = \"{word}\" works"));
+        }
+    }
+    None
+}
+
+fn parsed(pattern: Option<&str>) -> Option<TemporaryName> {
+    pattern.and_then(|text| text.parse().ok())
+}
+
+/// Removes what a trial may have left.
+async fn clear(shelf: &mut impl Shelf, file: &File, temporary: Option<&TemporaryName>) {
+    let _ = shelf.remove(&file.name).await;
+    if let (Some(temporary), Some(sha256)) = (temporary, sha256(&file.path).await) {
+        let _ = shelf.remove(&temporary.of(&file.name, &sha256)).await;
+    }
+}
+
+async fn sha256(path: &Path) -> Option<String> {
+    shelf::local(path).await.ok().map(|(_, hash)| hex(&hash))
+}
+
+/// Leaves nothing behind where a trial has failed.
+async fn leave(shelf: &mut impl Shelf, below: &[String], target: &FilesTarget, samples: &Samples) -> bool {
+    if let Ok(file) = samples.file(&samples.long_name(), FIRST) {
+        clear(shelf, &file, target.temporary.as_ref()).await;
+    }
+    remove_folders(shelf, below).await
+}
