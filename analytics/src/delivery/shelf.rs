@@ -541,7 +541,6 @@ mod tests {
             url: None,
             patience: None,
             temporary: Some(TemporaryName::default()),
-            below: String::new(),
         };
         for sizes in [true, false] {
             let mut shelf = memory(sizes);
