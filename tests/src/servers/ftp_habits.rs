@@ -159,13 +159,26 @@ const ACCEPTED: &str = "accepted, cannot be read back";
 
 /// Servers as they are met, and what a target needs there.
 pub fn ftp_habits() -> Vec<NamedHabits> {
-    let standard = FtpHabits::default;
-    let named = |name, habits, keys, said| NamedHabits {
+    let mut all = replies();
+    all.extend(rights());
+    all
+}
+
+fn standard() -> FtpHabits {
+    FtpHabits::default()
+}
+
+fn named(name: &'static str, habits: FtpHabits, keys: &'static str, said: &'static str) -> NamedHabits {
+    NamedHabits {
         name,
         habits,
         keys,
         said,
-    };
+    }
+}
+
+/// Those that answer otherwise.
+fn replies() -> Vec<NamedHabits> {
     vec![
         // Microsoft, "FTP Globalization" and RFC 2640: names are UTF-8 only after OPTS UTF8 ON. IIS begins with 125 where the data
         // connection is there, and renames over no file.
@@ -251,6 +264,12 @@ pub fn ftp_habits() -> Vec<NamedHabits> {
             "",
             CHECKED,
         ),
+    ]
+}
+
+/// Those that allow less.
+fn rights() -> Vec<NamedHabits> {
+    vec![
         // ProFTPD's documentation, "Configuring Limits": an "incoming" folder with <Limit ALL> DenyAll and <Limit STOR CWD> AllowAll.
         named(
             "drop-box",

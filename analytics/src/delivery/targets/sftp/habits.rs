@@ -86,6 +86,14 @@ fn text(text: &str) -> Vec<u8> {
     [&(text.len() as u32).to_be_bytes()[..], text.as_bytes()].concat()
 }
 
+fn status(id: u32, code: u32, habits: Habits) -> Vec<u8> {
+    let mut bytes = [&[101][..], &id.to_be_bytes(), &code.to_be_bytes()].concat();
+    if habits.texts {
+        bytes.extend([text("so"), text("")].concat());
+    }
+    bytes
+}
+
 impl Server {
     /// The answer to a packet, without its length.
     fn answer(&mut self, kind: u8, body: &[u8], habits: Habits) -> Vec<u8> {
@@ -94,13 +102,7 @@ impl Server {
         }
         let mut fields = Fields(body);
         let id = fields.number();
-        let status = |code: u32| -> Vec<u8> {
-            let mut bytes = [&[101][..], &id.to_be_bytes(), &code.to_be_bytes()].concat();
-            if habits.texts {
-                bytes.extend([text("so"), text("")].concat());
-            }
-            bytes
-        };
+        let status = |code: u32| status(id, code, habits);
         let path = fields.text();
         match kind {
             // open: the handle is the path
@@ -161,39 +163,42 @@ impl Server {
                 &0_u32.to_be_bytes(),
             ]
             .concat(),
-            17 => match (habits.hidden, self.files.get(&path)) {
-                (Some(code), _) => status(code),
-                (None, Some(bytes)) => [
-                    &[105][..],
-                    &id.to_be_bytes(),
-                    &1_u32.to_be_bytes(),
-                    &(bytes.len() as u64).to_be_bytes(),
-                ]
-                .concat(),
-                (None, None) if self.folders.contains(&path) => {
-                    [&[105][..], &id.to_be_bytes(), &0_u32.to_be_bytes()].concat()
-                }
-                (None, None) => status(habits.absent),
-            },
-            18 => {
-                let to = fields.text();
-                match habits.fixed {
-                    Some(code) => return status(code),
-                    None if !habits.replaces && self.files.contains_key(&to) => return status(4),
-                    None => {}
-                }
-                let Some(bytes) = self.files.remove(&path) else {
-                    return status(habits.absent);
-                };
-                if habits.takes {
-                    self.taken.push(to);
-                } else {
-                    self.files.insert(to, bytes);
-                }
-                status(0)
-            }
+            17 => self.stat(id, &path, habits),
+            18 => status(self.rename(&path, fields.text(), habits)),
             _ => status(8),
         }
+    }
+
+    fn stat(&self, id: u32, path: &str, habits: Habits) -> Vec<u8> {
+        let size = match (habits.hidden, self.files.get(path)) {
+            (Some(code), _) => return status(id, code, habits),
+            (None, Some(bytes)) => Some(bytes.len() as u64),
+            (None, None) if self.folders.iter().any(|folder| folder == path) => None,
+            (None, None) => return status(id, habits.absent, habits),
+        };
+        let flags = u32::from(size.is_some());
+        let mut bytes = [&[105][..], &id.to_be_bytes(), &flags.to_be_bytes()].concat();
+        bytes.extend(size.map(u64::to_be_bytes).into_iter().flatten());
+        bytes
+    }
+
+    /// The status to a rename.
+    fn rename(&mut self, path: &str, to: String, habits: Habits) -> u32 {
+        if let Some(code) = habits.fixed {
+            return code;
+        }
+        if !habits.replaces && self.files.contains_key(&to) {
+            return 4;
+        }
+        let Some(bytes) = self.files.remove(path) else {
+            return habits.absent;
+        };
+        if habits.takes {
+            self.taken.push(to);
+        } else {
+            self.files.insert(to, bytes);
+        }
+        0
     }
 }
 
@@ -282,13 +287,10 @@ async fn deliver(habits: Habits, server: Server, temporary: Option<&str>) -> (Re
 
 const USUAL_NAME: Option<&str> = Some(".{{ name }}.{{ hash }}.part");
 
-#[tokio::test]
-async fn every_habit_gets_the_file_once() {
-    let server = || Server {
-        folders: vec!["in".into()],
-        ..Server::default()
-    };
-    for (what, habits, temporary, proof) in [
+type Case = (&'static str, Habits, Option<&'static str>, Proof);
+
+fn cases() -> Vec<Case> {
+    vec![
         ("usual", USUAL_HABITS, USUAL_NAME, Proof::Read),
         // Files that are not there are a failure, or have no path (SSH_FX_NO_SUCH_PATH of later drafts).
         (
@@ -377,7 +379,16 @@ async fn every_habit_gets_the_file_once() {
             None,
             Proof::Read,
         ),
-    ] {
+    ]
+}
+
+#[tokio::test]
+async fn every_habit_gets_the_file_once() {
+    let server = || Server {
+        folders: vec!["in".into()],
+        ..Server::default()
+    };
+    for (what, habits, temporary, proof) in cases() {
         let (put, server) = deliver(habits, server(), temporary).await;
         assert_eq!(put.unwrap_or_else(|error| panic!("{what}: {error}")), proof, "{what}");
         if habits.takes {
