@@ -181,7 +181,7 @@ fn own(known: &dyn Known, header: &Header, sender: &Sender) -> Option<Token> {
         // From elsewhere, under another identifier and another subject, it is a message that has taken over our field.
         let is_foreign = header.has("from") && !(is_identified || is_titled || is_ours);
         let fits = !(is_foreign || is_other || is_daemon || answers);
-        return (fits && !(sender.is_responder && !is_ours)).then_some(token);
+        return (fits && (is_ours || !sender.is_responder)).then_some(token);
     }
     // A gateway removed the field: what is left must not be contradicted by anything.
     let token = titled.or_else(|| known.awaited(identified?))?;

@@ -319,7 +319,7 @@ pub(super) fn decoded(text: &str) -> String {
         };
         // Blanks between two encoded words are none of the text's.
         let gap = &rest[..begin];
-        if !(gap.trim().is_empty() && !out.is_empty()) {
+        if !gap.trim().is_empty() || out.is_empty() {
             out.push_str(gap);
         }
         out.push_str(&super::header::text(&bytes));

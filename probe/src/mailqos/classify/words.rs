@@ -434,13 +434,13 @@ fn reason(words: &str) -> Option<String> {
     });
     let with_reply = || lines.iter().position(|line| status::reply(line).is_some());
     let behind = || {
-        let said = |line: &&str| {
+        let said = |line: &str| {
             let lower = line.trim().to_lowercase();
             BECAUSES
                 .iter()
                 .any(|words| lower.trim_matches('-').trim().ends_with(words) || lower.starts_with(words))
         };
-        let at = lines.iter().position(|line| said(&line))?;
+        let at = lines.iter().position(|line| said(line))?;
         let (_, same) = lines[at].split_once(':').unwrap_or_default();
         if !same.trim().is_empty() {
             return Some(at);
@@ -452,7 +452,7 @@ fn reason(words: &str) -> Option<String> {
     let announces = |line: &&str| line.trim_end().ends_with(':');
     let failing = || {
         let precise = lines.iter().position(|line| fails(line) && !announces(line));
-        precise.or_else(|| lines.iter().position(|line| fails(line)))
+        precise.or_else(|| lines.iter().position(&fails))
     };
     // Few words are all reason.
     let few = || {
