@@ -157,6 +157,7 @@ pub fn smtp_reply(said: &[u8]) {
         tls: config::TlsMode::None,
         trust: config::Trust::default(),
         account: None,
+        helo: None,
     };
     let address: lettre::Address = "probe@example.com".parse().expect("an address");
     let mut smtp = Smtp::new(&endpoint, step);

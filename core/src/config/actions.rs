@@ -690,6 +690,7 @@ fn syslog(table: &mut Table, problems: &mut Problems) -> Option<Action> {
                 tls,
                 trust: trust(&mut inner, problems),
                 account: None,
+                helo: None,
             })
         }
     };

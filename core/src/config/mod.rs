@@ -271,6 +271,8 @@ pub struct Endpoint {
     pub trust: Trust,
     /// Who logs in; nobody if absent.
     pub account: Option<AccountName>,
+    /// The name given in EHLO (SMTP); by default the address literal of this end of the connection.
+    pub helo: Option<String>,
 }
 
 impl Endpoint {

@@ -104,6 +104,11 @@ pub(super) fn endpoint(
     } else {
         trust(table, problems)
     };
+    let helo = if service.what == SMTP.what {
+        helo(table, problems)
+    } else {
+        None
+    };
     let server = server?;
     if account.is_some() && tls == TlsMode::None && !service.upgrade.is_empty() && !is_loopback(&server) {
         problems.push(Problem {
@@ -123,7 +128,22 @@ pub(super) fn endpoint(
         tls,
         trust,
         account,
+        helo,
     })
+}
+
+/// Reads the name given in EHLO: a host name, or an address literal such as `[192.0.2.1]` (RFC 5321, section 4.1.3).
+fn helo(table: &mut Table, problems: &mut Problems) -> Option<String> {
+    let name: String = table.get("helo", problems)?;
+    let literal = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let is_literal = literal.is_some_and(|address| {
+        let address = address.strip_prefix("IPv6:").unwrap_or(address);
+        address.parse::<std::net::IpAddr>().is_ok()
+    });
+    if !is_literal {
+        host(&name, "helo", table, problems);
+    }
+    Some(name)
 }
 
 /// Reads the port.

@@ -739,6 +739,7 @@ impl Sftp {
             tls: TlsMode::None,
             trust: Trust::default(),
             account: self.account.clone(),
+            helo: None,
         }
     }
 }

@@ -289,6 +289,7 @@ static SAMPLE: &[Column<Sample>] = &[
     moment!("pickup_certificate_expires_at", pickup_certificate_expires_at),
     flag!("tls_unverified", tls_unverified),
     text!("folder", folder),
+    text!("folders_missing", folders_missing),
     count!("duplicates", duplicates),
     column!(
         "hops",

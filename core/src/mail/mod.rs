@@ -5,6 +5,7 @@ mod account;
 mod certificate;
 mod dkim;
 mod fields;
+mod login_refusal;
 mod mailer;
 mod mask;
 #[cfg(unix)]
@@ -20,11 +21,13 @@ mod tls;
 mod tls_failure;
 mod token_response;
 mod transcript;
+mod turn;
 mod wire;
 
 pub use account::{CredentialError, Login};
 pub use dkim::DkimError;
 pub use fields::{Disposition, Head, NamedType, addresses, unstructured};
+pub use login_refusal::LoginRefusal;
 pub use mailer::{MailError, Mailer, Outcome, Record, is_too_large};
 pub use person::{Person, PersonError, split_list};
 pub use refusals::explained;
@@ -34,4 +37,5 @@ pub use secret::{Secret, SecretError, SecretSource};
 pub use smtp::{Reply, Smtp, SmtpError, SmtpPhases};
 pub use tls::{TlsSession, TrustError, client_config, hex};
 pub use transcript::{Chunk, Direction, Transcript, one_line};
+pub use turn::{HeldBack, Turn};
 pub use wire::{Wire, WireError};

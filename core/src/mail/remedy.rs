@@ -1,6 +1,6 @@
 //! What a person can do about a test that failed: by its stage, its error, and how the connection was asked for.
 
-use super::refusals;
+use super::{LoginRefusal, refusals};
 use crate::{
     config::{Endpoint, TlsMode},
     model::Stage,
@@ -27,6 +27,13 @@ pub fn remedy(stage: Stage, error: &str, endpoint: &Endpoint) -> Option<String> 
     let lower = error.to_lowercase();
     let has = |text: &str| lower.contains(text);
     let silent = has("no answer within");
+    let is_refusal = ["refused", "fail", "535", "invalid", "denied"]
+        .iter()
+        .any(|word| has(word))
+        || error
+            .as_bytes()
+            .first()
+            .is_some_and(|digit| matches!(digit, b'4' | b'5'));
     Some(match stage {
         _ if refusals::explain(error).is_some() => return None,
         SmtpConnect | PickupConnect
@@ -94,9 +101,11 @@ pub fn remedy(stage: Stage, error: &str, endpoint: &Endpoint) -> Option<String> 
              A longer timeout shows it"
                 .to_owned()
         }
-        SmtpAuth | PickupLogin if has("refused") || has("fail") || has("535") || has("invalid") || has("denied") => {
-            let account = account.as_ref().map_or_else(String::new, |name| format!(" {name}"));
-            format!("are user and password of the account{account} right? Some servers want the whole mail address as user, or a password made for programs")
+        SmtpAuth | PickupLogin if is_refusal => {
+            login_remedy(LoginRefusal::read(error), account.as_ref().map_or("", |name| name.as_str()))?
+        }
+        PickupGreeting if LoginRefusal::read(error) == LoginRefusal::Connections => {
+            login_remedy(LoginRefusal::Connections, "")?
         }
         SmtpRcpt if has("relay") || has("denied") || has("authentication required") || error.starts_with("530") => {
             "the server takes no mail for this address from this machine: give smtp an account, or have it permitted".to_owned()
@@ -117,6 +126,42 @@ fn starttls(stage: Stage, port: u16) -> &'static str {
     }
 }
 
+/// What helps against a refused login. Only the refusal of credentials is a reason to doubt the password.
+fn login_remedy(refusal: LoginRefusal, account: &str) -> Option<String> {
+    let account = if account.is_empty() {
+        String::new()
+    } else {
+        format!(" {account}")
+    };
+    Some(match refusal {
+        LoginRefusal::Credentials => format!(
+            "are user and password of the account{account} right? Some servers want the whole mail address as user, or a \
+             password made for programs"
+        ),
+        LoginRefusal::Mechanism => {
+            format!("set mechanisms = [\"PLAIN\"] (or another one that the server masters) in the account{account}")
+        }
+        LoginRefusal::Blocked => format!(
+            "the account{account} may be locked, disabled or restricted by a policy, whatever its password is: have its \
+             state looked up at the server"
+        ),
+        LoginRefusal::TooOften => {
+            "the server limits logins: let the monitors test less often, and see whether another program fails to log in \
+             with this account or from this address"
+                .to_owned()
+        }
+        LoginRefusal::Connections => {
+            "other programs have connections to this server open, with this account or from this address: close some, \
+             raise the server's limit, or spread the tests with limits = { per_server = … }"
+                .to_owned()
+        }
+        LoginRefusal::InUse => "another program holds the mailbox: give the tests a mailbox for themselves".to_owned(),
+        LoginRefusal::Unavailable => {
+            "the server could not check the login (its directory or database, for example): see its log".to_owned()
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,6 +174,7 @@ mod tests {
             tls,
             trust: Trust::default(),
             account: Some("probe".parse().expect("a name")),
+            helo: None,
         };
         remedy(stage, error, &endpoint).unwrap_or_default()
     }
@@ -244,6 +290,34 @@ mod tests {
                 993,
                 TlsMode::Implicit,
                 "user and password of the account probe",
+            ),
+            (
+                PickupLogin,
+                "login refused: [UNAVAILABLE] Temporary authentication failure.",
+                993,
+                TlsMode::Implicit,
+                "could not check the login",
+            ),
+            (
+                PickupLogin,
+                "login refused: [AUTHENTICATIONFAILED] Account locked.",
+                993,
+                TlsMode::Implicit,
+                "whatever its password is",
+            ),
+            (
+                SmtpAuth,
+                "454 4.7.0 Too many login failures",
+                587,
+                TlsMode::StartTls,
+                "limits logins",
+            ),
+            (
+                PickupGreeting,
+                "connection refused: Maximum number of connections from this address reached",
+                993,
+                TlsMode::Implicit,
+                "other programs have connections",
             ),
             (
                 PickupLogin,

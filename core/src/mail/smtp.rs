@@ -23,7 +23,7 @@ use lettre::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
-    Credentials, Secret, TlsSession, Transcript, Wire, WireError, refusals,
+    Credentials, HeldBack, LoginRefusal, Secret, TlsSession, Transcript, Wire, WireError, refusals,
     sasl::{self, Dialogue, MAX_CHALLENGES},
     transcript::one_line,
 };
@@ -109,6 +109,19 @@ pub struct SmtpError {
 }
 
 impl SmtpError {
+    /// A login that is not tried.
+    pub fn of_login(held_back: &HeldBack) -> Self {
+        Self {
+            stage: Stage::SmtpAuth,
+            text: held_back.to_string(),
+            reply: None,
+            refused: Vec::new(),
+            taken: 0,
+            uncertain: false,
+            own_network: false,
+        }
+    }
+
     /// Whether the server said that it may succeed later (4xx).
     pub fn is_transient(&self) -> bool {
         self.reply.as_ref().is_some_and(Reply::is_transient)
@@ -239,10 +252,12 @@ impl Smtp {
         self.phases.tcp = Some(wire.tcp_took());
         self.phases.tls = wire.tls_took();
         self.phases.connect = Some(Micros::from(connected - began));
-        self.client = match wire.local().map(|address| address.ip()) {
-            Some(IpAddr::V4(address)) => ClientId::Ipv4(address),
-            Some(IpAddr::V6(address)) => ClientId::Ipv6(address),
-            None => ClientId::Ipv4(std::net::Ipv4Addr::LOCALHOST),
+        let local = wire.local().map(|address| address.ip());
+        self.client = match (&self.endpoint.helo, local) {
+            (Some(name), _) => ClientId::Domain(name.clone()),
+            (None, Some(IpAddr::V4(address))) => ClientId::Ipv4(address),
+            (None, Some(IpAddr::V6(address))) => ClientId::Ipv6(address),
+            (None, None) => ClientId::Ipv4(std::net::Ipv4Addr::LOCALHOST),
         };
         self.lane.start(wire, self.step, true);
         self.hello(Some(connected)).await?;
@@ -304,18 +319,24 @@ impl Smtp {
         self.offered(keyword).is_some()
     }
 
-    /// What stands behind a keyword of the reply to EHLO.
+    /// The parameters of a keyword of the reply to EHLO, from all lines that have it: some servers list each mechanism in
+    /// a line of its own, or repeat them as `AUTH=LOGIN`, the form that old clients understand.
     fn offered(&self, keyword: &str) -> Option<Vec<String>> {
-        self.offers.iter().find_map(|line| {
-            // `AUTH=PLAIN` is an old form that some servers still write.
+        let mut offered: Option<Vec<String>> = None;
+        for line in &self.offers {
             let mut words = line
                 .split(|c: char| c.is_whitespace() || c == '=')
                 .filter(|word| !word.is_empty());
-            words
-                .next()
-                .filter(|word| word.eq_ignore_ascii_case(keyword))
-                .map(|_| words.map(str::to_ascii_uppercase).collect())
-        })
+            if words.next().is_some_and(|word| word.eq_ignore_ascii_case(keyword)) {
+                let known = offered.get_or_insert_default();
+                for word in words.map(str::to_ascii_uppercase) {
+                    if !known.contains(&word) {
+                        known.push(word);
+                    }
+                }
+            }
+        }
+        offered
     }
 
     /// Logs in by the best mechanism that both sides have; falls back where a server offers what it can't do.
@@ -368,10 +389,16 @@ impl Smtp {
         for mechanism in mechanisms {
             let mut dialogue = mechanism.begin(credentials);
             result = self.exchange(&mut dialogue, mechanism.name()).await;
-            match &result {
-                // Where the credentials are wrong no other mechanism makes them right, and each further try costs the
-                // account and this address a penalty on many servers.
-                Err(error) if !is_final(error, &dialogue) => failed.push(mechanism),
+            let Err(error) = &result else { break };
+            match refusal(error, &dialogue) {
+                Some(refusal) if refusal.leaves_other_mechanisms() => failed.push(mechanism),
+                // Where the credentials are wrong, no other mechanism makes them right, and each failed login brings the
+                // account closer to being locked. Should the server merely not master this mechanism, the next test
+                // tries another one.
+                Some(LoginRefusal::Credentials) => {
+                    credentials.pass_over(&place, mechanism);
+                    break;
+                }
                 _ => break,
             }
         }
@@ -649,15 +676,14 @@ impl Smtp {
     }
 }
 
-/// Whether a refused authentication leaves nothing to try.
-fn is_final(error: &SmtpError, dialogue: &Dialogue) -> bool {
-    let Some(reply) = &error.reply else { return true };
-    let about_the_mechanism = || error.text.to_ascii_lowercase().contains("mechanism");
-    match reply.code {
-        // RFC 4954, section 6: the credentials are wrong; but some servers say so of a mechanism that they can't do.
-        535 => dialogue.was_judged() && !about_the_mechanism(),
-        code => code / 100 != 5 || refusals::explain(&error.text).is_some(),
-    }
+/// What a refused authentication means; `None` where the server did not refuse.
+fn refusal(error: &SmtpError, dialogue: &Dialogue) -> Option<LoginRefusal> {
+    error.reply.as_ref()?;
+    Some(match LoginRefusal::read(&error.text) {
+        // The server has not seen the password yet.
+        LoginRefusal::Credentials if !dialogue.was_judged() => LoginRefusal::Mechanism,
+        refusal => refusal,
+    })
 }
 
 fn wire_error(stage: Stage, error: &WireError) -> SmtpError {

@@ -678,6 +678,7 @@ mod tests {
             tls: TlsMode::None,
             trust: Trust::default(),
             account: None,
+            helo: None,
         }
     }
 

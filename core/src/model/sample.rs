@@ -220,6 +220,8 @@ pub struct Sample {
     pub tls_unverified: Option<bool>,
     /// The folder in which the mail was found.
     pub folder: Option<String>,
+    /// Configured folders that could not be opened at the last pick-up, separated by commas: they were not searched.
+    pub folders_missing: Option<String>,
     /// How many further copies of the mail were found.
     pub duplicates: Option<i32>,
     /// The mail's way, oldest station first.
@@ -287,6 +289,7 @@ impl Sample {
             pickup_certificate_expires_at: None,
             tls_unverified: None,
             folder: None,
+            folders_missing: None,
             duplicates: None,
             hops: None,
             smtp_elapsed: None,

@@ -205,6 +205,8 @@ struct KeptEndpoint {
     tls: String,
     trust: KeptTrust,
     account: Option<AccountName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    helo: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -486,6 +488,7 @@ impl KeptEndpoint {
             tls: tls.to_owned(),
             trust: KeptTrust::of(&endpoint.trust),
             account: endpoint.account.clone(),
+            helo: endpoint.helo.clone(),
         }
     }
 
@@ -500,6 +503,7 @@ impl KeptEndpoint {
             },
             trust: self.trust.trust(),
             account: self.account.clone(),
+            helo: self.helo.clone(),
         }
     }
 }

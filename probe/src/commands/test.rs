@@ -65,6 +65,9 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     if let Some(remedy) = what_to_do(&monitor.kind, result.sample.stage, result.sample.error.as_deref()) {
         let _ = writeln!(text, "  {remedy}");
     }
+    for note in &result.notes {
+        let _ = writeln!(text, "  note: {note}");
+    }
     if args.transcript {
         let transcript = Transcript::new(&config.site, &result.sample, result.conversations);
         let _ = write!(text, "\n{}", transcript.render(&config.timezone));
@@ -291,6 +294,7 @@ mod tests {
         };
         let text = draw(
             &TestResult {
+                notes: Vec::new(),
                 sample,
                 timeline,
                 conversations: Vec::new(),
@@ -310,6 +314,7 @@ mod tests {
         let timeline = Timeline { phases: Vec::new() };
         let text = draw(
             &TestResult {
+                notes: Vec::new(),
                 sample,
                 timeline,
                 conversations: Vec::new(),

@@ -112,6 +112,7 @@ fn visits(protocol: PickupProtocol, said: &[u8]) -> (Vec<Found>, String) {
             tls: TlsMode::None,
             trust: Trust::default(),
             account: None,
+            helo: None,
         },
         protocol,
         folders: vec!["INBOX".to_owned(), "Junk".to_owned()],
@@ -345,7 +346,7 @@ mod tests {
         let stores = |validity: &str| {
             let (taken, sent) = said(validity);
             assert_eq!(taken.len(), 1, "{sent}");
-            sent.matches("UID STORE 1").count()
+            sent.matches("UID EXPUNGE 1").count()
         };
         assert_eq!((stores("[UIDVALIDITY 7]"), stores("[NOSUCH]")), (2, 1));
     }

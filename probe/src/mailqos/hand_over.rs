@@ -7,8 +7,8 @@ use std::{
 
 use lettre::Address;
 use mailqos_core::{
-    config::MailQos,
-    mail::{self, Credentials, Person, Reply, Smtp, SmtpError},
+    config::{Kind, MailQos, Monitor},
+    mail::{self, Credentials, LoginRefusal, Person, Reply, Smtp, SmtpError},
     model::{Micros, Sample, Stage, UtcMicros},
     transcripts::Conversation,
 };
@@ -38,15 +38,35 @@ struct Offer {
 }
 
 /// The attempts to hand a mail over.
-#[derive(Default)]
 pub(super) struct Attempts {
+    /// How long credentials are not tried again that a server has rejected.
+    hold: Micros,
     /// When the last one began: it is the one that the sample tells of.
     pub(super) began: Option<Moment>,
     /// What was said in the first ones.
     said: Vec<mail::Transcript>,
 }
 
+/// How long a monitor holds rejected credentials back: until its next test, so that each test costs the account one failed
+/// login at most, and those of other monitors none.
+pub(super) fn hold(monitor: &Monitor) -> Micros {
+    let Kind::MailQos(options) = &monitor.kind;
+    let interval = monitor
+        .retest_interval
+        .unwrap_or(monitor.test_interval)
+        .min(monitor.test_interval);
+    Micros(interval.0 / 10 * 9).max(options.max_round_trip + options.check_interval)
+}
+
 impl Attempts {
+    pub(super) fn of(monitor: &Monitor) -> Self {
+        Self {
+            hold: hold(monitor),
+            began: None,
+            said: Vec::new(),
+        }
+    }
+
     fn note(&mut self, began: Moment, smtp: &Smtp) {
         self.began = Some(began);
         if self.said.len() < MOST_TRANSCRIPTS {
@@ -102,7 +122,9 @@ impl Tester {
             sent_at: UtcMicros::now(),
             nonce,
         };
-        let expected = self.registry.expect(token.clone(), &self.mailbox(options), options);
+        let expected = self
+            .registry
+            .expect(token.clone(), &self.mailbox(options), options, attempts.hold);
         let draft = message::Draft::new(options).map_err(|error| own(format!("no random numbers: {error}")))?;
         sample.message_bytes = i32::try_from(draft.write(&self.key, &token).len()).ok();
         let began = Moment::now();
@@ -137,7 +159,7 @@ impl Tester {
             let stage = (!error.own_network).then_some(error.stage);
             // Greylisting, a full queue, a server that is busy: what it calls temporary is tried again while there is time.
             let again = Moment::now() + pause;
-            if !error.is_transient() || again >= patience {
+            if !is_worth_another_try(&error) || again >= patience {
                 let text = match attempt {
                     1 => error.text,
                     _ => format!("{} (after {attempt} attempts)", error.text),
@@ -169,7 +191,7 @@ impl Tester {
         let result = async {
             smtp.open().await?;
             if let Some(credentials) = &offer.credentials {
-                smtp.authenticate(credentials).await?;
+                log_in(&mut smtp, options, credentials, attempts.hold).await?;
             }
             asked = Some(Moment::now());
             let size = draft.write(&self.key, token).len();
@@ -218,6 +240,30 @@ impl Tester {
             }
         }
     }
+}
+
+/// Whether a mail that was refused is offered again in the same test. A server that limits logins is left alone.
+fn is_worth_another_try(error: &SmtpError) -> bool {
+    let is_login = error.stage == Stage::SmtpAuth;
+    error.is_transient() && !(is_login && LoginRefusal::read(&error.text).waits_for_next_test())
+}
+
+/// Logs in, unless the server has rejected these credentials a moment ago, in a test of whichever monitor.
+async fn log_in(smtp: &mut Smtp, options: &MailQos, credentials: &Credentials, hold: Micros) -> Result<(), SmtpError> {
+    let place = format!("{}:{}", options.smtp.server.to_ascii_lowercase(), options.smtp.port);
+    let turn = credentials
+        .turn(&place, hold.to_std(), options.timeout.to_std())
+        .await
+        .map_err(|held_back| SmtpError::of_login(&held_back))?;
+    let result = smtp.authenticate(credentials).await;
+    match &result {
+        Ok(()) => turn.accepted(),
+        Err(error) if error.reply.is_some() && LoginRefusal::read(&error.text).waits_for_next_test() => {
+            turn.refused(&error.text);
+        }
+        Err(_) => {}
+    }
+    result
 }
 
 /// The pause before a mail is offered again: a server that sends all away at first wants some seconds, mostly minutes.

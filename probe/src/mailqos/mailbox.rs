@@ -12,7 +12,7 @@ use std::{
 
 use mailqos_core::{
     config::{Account, LONGEST_HORIZON, MailQos, PickupProtocol},
-    mail::{Credentials, TlsSession, Transcript},
+    mail::{Credentials, LoginRefusal, TlsSession, Transcript, Turn},
     model::{Micros, MonitorId, Sample, SiteName, Stage, UtcMicros},
     transcripts::Conversation,
 };
@@ -23,12 +23,13 @@ use tokio::{
 
 use super::{
     classify::{Known, Report},
+    connections::{Connections, VisitPlace, WatchPlace},
     evidence::Moment,
     expectation::Limits,
     learnt::Learnt,
     pickup::{
-        self, Attention, Door, Finding, Found, Judge, Look, Memory, PickupError, PickupPhases, Verdict, Visit,
-        Whereabouts,
+        self, Attention, Door, Finding, Found, Judge, Look, Memory, MissingFolder, PickupError, PickupPhases, Verdict,
+        Visit, Whereabouts,
     },
     token::{SigningKey, Token},
 };
@@ -42,6 +43,8 @@ const CLEAR_FOREIGN_SITE_AFTER: Micros = Micros(LONGEST_HORIZON.0 + CLEAR_AFTER.
 const SPARSEST: Micros = Micros::from_secs(15 * 60);
 /// How long a mailbox in use by somebody else is left alone before the next try.
 const IN_USE_PAUSE: Duration = Duration::from_secs(1);
+/// How long a server has to notice that watches have ended.
+const YIELDED_PAUSE: Duration = Duration::from_millis(200);
 /// Settled tests that are remembered, so that duplicates of their mails are recognised.
 const REMEMBERED: usize = 1024;
 /// Visits whose conversations are kept for a mail that is waited for.
@@ -203,6 +206,8 @@ pub(super) struct LastVisit {
     pub(super) phases: PickupPhases,
     pub(super) tls: Option<TlsSession>,
     pub(super) error: Option<PickupError>,
+    /// Configured folders that could not be opened.
+    pub(super) missing: Vec<MissingFolder>,
     transcript: Option<Arc<Transcript>>,
 }
 
@@ -281,6 +286,16 @@ impl Progress {
             .map(move |transcript| Conversation::of(&protocol.to_string(), transcript))
     }
 
+    /// What deserves attention although it may decide nothing: folders that were not searched.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let visit = self.found_by.as_ref().or(self.last.as_ref());
+        visit
+            .iter()
+            .flat_map(|visit| &visit.missing)
+            .map(|folder| format!("the folder {:?} was not searched: {}", folder.name, folder.reason))
+            .collect()
+    }
+
     /// A visit that began at this moment or later has ended.
     pub(super) fn has_looked_at(&self, moment: Moment) -> bool {
         self.last.as_ref().is_some_and(|visit| visit.began >= moment)
@@ -302,6 +317,8 @@ struct Waiting {
     /// The mailbox is to be watched meanwhile.
     watched: bool,
     plan: Option<Plan>,
+    /// How long credentials are not tried again that the server has rejected.
+    hold: Micros,
     progress: watch::Sender<Progress>,
 }
 
@@ -310,7 +327,7 @@ struct Waiting {
 pub(super) struct MailboxId(u64);
 
 impl MailboxId {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         Self(COUNT.fetch_add(1, Ordering::Relaxed))
     }
@@ -359,6 +376,7 @@ pub(super) struct Registry {
     settled: Mutex<VecDeque<([u8; 8], Sample)>>,
     /// The last round trips of precise monitors: the least that each can have been.
     history: Mutex<HashMap<MonitorId, VecDeque<Micros>>>,
+    pub(super) connections: Arc<Connections>,
     /// What visits to each mailbox were like lately.
     visited: Mutex<HashMap<MailboxId, Visited>>,
     /// What was learnt from earlier mails.
@@ -397,6 +415,7 @@ impl Registry {
             history: Mutex::default(),
             visited: Mutex::default(),
             learnt: Mutex::default(),
+            connections: Arc::default(),
         }
     }
 
@@ -406,7 +425,14 @@ impl Registry {
     }
 
     /// Expects a mail; nobody looks for it before [`Registry::sent`].
-    pub(super) fn expect(self: &Arc<Self>, token: Token, mailbox: &Arc<Mailbox>, options: &MailQos) -> Expected {
+    /// Credentials that the server rejects are held back for `hold`.
+    pub(super) fn expect(
+        self: &Arc<Self>,
+        token: Token,
+        mailbox: &Arc<Mailbox>,
+        options: &MailQos,
+        hold: Micros,
+    ) -> Expected {
         let nonce = token.nonce;
         let (progress, watch) = watch::channel(Progress::default());
         self.largest
@@ -418,6 +444,7 @@ impl Registry {
                 mailbox: mailbox.id,
                 watched: is_watched(options),
                 plan: None,
+                hold,
                 progress,
             },
         );
@@ -495,6 +522,26 @@ impl Registry {
             .any(|waiting| waiting.watched && waiting.mailbox == mailbox)
     }
 
+    /// How long credentials are held back that the server of this mailbox has rejected: no test has more than one failed
+    /// login, and monitors that share the mailbox have one together.
+    fn hold(&self, mailbox: MailboxId) -> Micros {
+        lock(&self.waiting)
+            .values()
+            .filter(|waiting| waiting.mailbox == mailbox)
+            .map(|waiting| waiting.hold)
+            .min()
+            .unwrap_or(Micros::ZERO)
+    }
+
+    /// Whether all mails that are waited for in this mailbox were sent before this moment.
+    fn began_before(&self, mailbox: MailboxId, moment: Moment) -> bool {
+        lock(&self.waiting)
+            .values()
+            .filter(|waiting| waiting.mailbox == mailbox)
+            .filter_map(|waiting| waiting.plan.as_ref())
+            .all(|plan| plan.sent < moment)
+    }
+
     /// Remembers a settled test, to recognise duplicates of its mail.
     pub(super) fn settled(&self, nonce: [u8; 8], sample: Sample) {
         let mut settled = lock(&self.settled);
@@ -520,6 +567,7 @@ impl Registry {
             phases: visit.phases,
             tls: visit.tls,
             error: visit.error,
+            missing: visit.missing,
             transcript: visit.transcript,
         };
         let mut changed = Vec::new();
@@ -800,26 +848,36 @@ impl Mailbox {
     }
 
     /// Begins to watch.
-    fn watch(self: &Arc<Self>, registry: &Arc<Registry>, memory: &Memory) -> Watching {
+    fn watch(self: &Arc<Self>, registry: &Arc<Registry>, memory: &Memory, place: WatchPlace) -> Watching {
         let director = Director {
             mailbox: self.clone(),
             registry: registry.clone(),
             last_awaited: Mutex::new(Moment::now()),
         };
-        let (lacks, witness) = memory.imap.for_watch();
-        Watching(tokio::spawn(async move {
+        let learnt = memory.imap.for_watch();
+        let attach = place.task();
+        let task = tokio::spawn(async move {
+            let _place = place;
             let mailbox = &director.mailbox;
             let _mark = Mark::set(&mailbox.is_watching);
             let watched = match mailbox.credentials().await {
-                Ok(credentials) => {
-                    pickup::imap::watch(&mailbox.door, credentials.as_ref(), lacks, witness, &director).await
-                }
+                Ok(credentials) => pickup::imap::watch(&mailbox.door, credentials.as_ref(), learnt, &director).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = watched {
                 tracing::debug!(server = %mailbox.key.server, user = %mailbox.key.user, "watch: {error}");
+                if error.refusal == Some(LoginRefusal::Connections) {
+                    director.registry.connections.refused(&mailbox.place(), true);
+                }
             }
-        }))
+        });
+        attach(task.abort_handle());
+        Watching(task)
+    }
+
+    /// The server and its port.
+    fn place(&self) -> String {
+        format!("{}:{}", self.key.server, self.key.port)
     }
 
     async fn credentials(&self) -> Result<Option<Credentials>, PickupError> {
@@ -847,7 +905,11 @@ impl Mailbox {
                 None => true,
             };
             if welcome && due_again && registry.is_watched(self.id) {
-                watching = Some((Moment::now(), self.watch(&registry, &memory)));
+                // The old watch's place is free before the new one takes its own.
+                watching = None;
+                if let Some(place) = registry.connections.watch(&self.place(), self.id) {
+                    watching = Some((Moment::now(), self.watch(&registry, &memory, place)));
+                }
             }
             if Arc::strong_count(&self) == 1 {
                 // The configuration leads elsewhere now, and the last mail that was waited for here is settled.
@@ -876,7 +938,7 @@ impl Mailbox {
             for sample in registry.hand_out(self.id, visit) {
                 let _ = duplicates.send(sample);
             }
-            if let Some(ending) = ending
+            if let Some((ending, _place)) = ending
                 && let Err(error) = ending.end().await
             {
                 tracing::debug!(server = %self.key.server, user = %self.key.user, "pick-up's end: {error}");
@@ -886,7 +948,12 @@ impl Mailbox {
     }
 
     /// One visit; a mailbox that somebody else holds is tried again within a step's deadline.
-    async fn visit(&self, memory: &mut Memory, registry: &Registry, visit: &mut Visit) -> Option<pickup::Ending> {
+    async fn visit(
+        &self,
+        memory: &mut Memory,
+        registry: &Registry,
+        visit: &mut Visit,
+    ) -> Option<(pickup::Ending, VisitPlace)> {
         let began = Moment::now();
         let credentials = match self.credentials().await {
             Ok(credentials) => credentials,
@@ -895,15 +962,69 @@ impl Mailbox {
                 return None;
             }
         };
+        let (place, step) = (self.place(), self.door.step);
+        let turn = match &credentials {
+            Some(credentials) => match credentials.turn(&place, registry.hold(self.id).to_std(), step).await {
+                Ok(turn) => Some(turn),
+                Err(held_back) => {
+                    // Within the same test there is nothing to add to the refusal.
+                    let text = match registry.began_before(self.id, Moment::now() - Micros::from(held_back.age)) {
+                        true => held_back.text,
+                        false => held_back.to_string(),
+                    };
+                    let error = PickupError {
+                        refused: true,
+                        ..PickupError::new(Stage::PickupLogin, &text)
+                    };
+                    *visit = Visit::failed(Moment::now(), error);
+                    return None;
+                }
+            },
+            None => None,
+        };
         loop {
             self.door.whereabouts.note(Some(Stage::PickupConnect));
+            let left = step.saturating_sub((Moment::now() - began).to_std());
+            let open = registry
+                .connections
+                .visit(&place, left, |id| registry.is_watched(id))
+                .await;
             let ending = pickup::visit(&self.door, credentials.as_ref(), memory, registry, visit).await;
-            let in_use = visit.error.as_ref().is_some_and(|error| error.in_use);
-            if !in_use || (Moment::now() - began).to_std() + IN_USE_PAUSE > self.door.step {
-                return ending;
+            let pause = self.pause_before_retry(registry, visit.error.as_ref());
+            match pause {
+                Some(pause) if (Moment::now() - began).to_std() + pause <= step => {
+                    drop((open, ending));
+                    tokio::time::sleep(pause).await;
+                }
+                _ => {
+                    note_turn(turn, visit);
+                    return Some((ending?, open));
+                }
             }
-            tokio::time::sleep(IN_USE_PAUSE).await;
         }
+    }
+
+    /// How soon a visit is worth another try: where somebody else holds the mailbox, or the connections.
+    fn pause_before_retry(&self, registry: &Registry, error: Option<&PickupError>) -> Option<Duration> {
+        let error = error?;
+        if error.is_of_connections() {
+            let said_so = error.refusal == Some(LoginRefusal::Connections);
+            return match registry.connections.refused(&self.place(), said_so) {
+                true => Some(YIELDED_PAUSE),
+                false => said_so.then_some(IN_USE_PAUSE),
+            };
+        }
+        error.in_use.then_some(IN_USE_PAUSE)
+    }
+}
+
+/// Notes what a visit's login came to.
+fn note_turn(turn: Option<Turn>, visit: &Visit) {
+    let Some(turn) = turn else { return };
+    match &visit.error {
+        _ if visit.phases.login.is_some() => turn.accepted(),
+        Some(error) if error.refused => turn.refused(&error.text),
+        _ => {}
     }
 }
 
@@ -968,6 +1089,7 @@ mod tests {
             mailbox: since,
             watched: true,
             plan: Some(plan.clone()),
+            hold: Micros::ZERO,
             progress,
         };
         lock(&registry.waiting).insert([1; 8], waiting);
@@ -1073,6 +1195,7 @@ mod tests {
             phases: PickupPhases::default(),
             tls: None,
             error: None,
+            missing: Vec::new(),
             transcript: None,
         };
         let after = |finds: Vec<Found>| {
@@ -1106,6 +1229,7 @@ mod tests {
             mailbox: mine,
             watched: false,
             plan: None,
+            hold: Micros::ZERO,
             progress,
         };
         lock(&registry.waiting).insert([1; 8], waiting);

@@ -8,6 +8,7 @@
 mod calibration;
 mod classify;
 mod clock;
+mod connections;
 mod evidence;
 mod expectation;
 #[doc(hidden)]
@@ -81,6 +82,8 @@ pub struct TestResult {
     pub timeline: Timeline,
     /// What was said.
     pub conversations: Vec<Conversation>,
+    /// What deserves attention although it decided nothing, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// Runs mail tests. One for all monitors: those that share a mailbox share its pick-ups.
@@ -129,6 +132,7 @@ impl Tester {
             settling: Mutex::default(),
             stopping: watch::Sender::new(false),
         });
+        tester.registry.connections.configure(tester.config().limits.per_server);
         if let Some(recorder) = tester.recorder.clone() {
             let mut stopping = tester.stopping.subscribe();
             spawn(&tester.settling, async move {
@@ -164,6 +168,7 @@ impl Tester {
             }
         }
         self.registry.reload(habits(&config));
+        self.registry.connections.configure(config.limits.per_server);
         self.network.reload(&config.references);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
@@ -188,7 +193,7 @@ impl Tester {
         sample.max_round_trip = Some(options.max_round_trip);
         sample.tls_unverified = (options.smtp.trust.insecure || options.pickup.trust.insecure).then_some(true);
         let mut stopping = self.stopping.subscribe();
-        let mut attempts = Attempts::default();
+        let mut attempts = Attempts::of(monitor);
         let result = tokio::select! {
             result = self.send(options, &mut sample, &mut attempts) => result,
             _ = stopping.wait_for(|stop| *stop) => {
@@ -215,6 +220,7 @@ impl Tester {
                     sample,
                     timeline,
                     conversations,
+                    notes: Vec::new(),
                 };
             }
         };
@@ -243,6 +249,7 @@ impl Tester {
             .chain(progress.conversations(options.protocol))
             .collect();
         self.keep_transcript(&sample, options, &conversations).await;
+        let notes = progress.notes();
         if settled {
             self.registry.settled(sent.nonce, sample.clone());
         } else {
@@ -258,6 +265,7 @@ impl Tester {
             sample,
             timeline,
             conversations,
+            notes,
         }
     }
 
@@ -365,7 +373,8 @@ impl Tester {
                 sent_at: mail.sent_at,
                 nonce: mail.nonce,
             };
-            let expected = self.registry.expect(token, &self.mailbox(&options), &options);
+            let hold = hand_over::hold(monitor);
+            let expected = self.registry.expect(token, &self.mailbox(&options), &options, hold);
             expected.sent(&sample.monitor, (sent.moment, sent.at), &options);
             let tester = self.clone();
             spawn(&self.settling, async move {

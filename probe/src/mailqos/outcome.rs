@@ -212,9 +212,13 @@ fn note_lost(sample: &mut Sample, progress: &Progress, after: Micros) {
             Kind::Disposition => "a notification says what a recipient did with it",
             Kind::AutoReply => "an automatic answer to it arrived",
         };
-        text = one_line(&format!("{text}; {}", said(report, what)), &[]);
+        text = format!("{text}; {}", said(report, what));
     }
-    sample.error = Some(text);
+    // It may lie where nobody could look.
+    for note in progress.notes() {
+        text = format!("{text}; {note}");
+    }
+    sample.error = Some(one_line(&text, &[]));
 }
 
 /// A notification's status and reason behind what it means.
@@ -285,6 +289,8 @@ fn note_visit(sample: &mut Sample, visit: &LastVisit) {
     sample.pickup_greeting = phases.greeting;
     sample.pickup_login = phases.login;
     sample.pickup_list = phases.list;
+    let missing: Vec<&str> = visit.missing.iter().map(|folder| &*folder.name).collect();
+    sample.folders_missing = (!missing.is_empty()).then(|| missing.join(", "));
     if let Some(tls) = &visit.tls {
         sample.pickup_tls_version = Some(tls.version.clone());
         sample.pickup_tls_cipher = Some(tls.cipher.clone());

@@ -8,6 +8,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     Protocol, Shared,
     connection::{Connection, Met},
+    habits::{Gives, Habits, TooMany, UidNext},
     mailboxes::{Folder, StoredMail},
     sasl::{Exchange, Step},
 };
@@ -46,6 +47,10 @@ struct Session {
     shared: Arc<Shared>,
     user: Option<String>,
     selected: Option<Selected>,
+    /// There are too many connections.
+    is_refused: Option<TooMany>,
+    /// The client has said who it is.
+    is_known: bool,
 }
 
 pub(super) async fn serve(connection: Connection) -> io::Result<()> {
@@ -55,12 +60,44 @@ pub(super) async fn serve(connection: Connection) -> io::Result<()> {
         shared,
         user: None,
         selected: None,
+        is_refused: None,
+        is_known: false,
     };
+    let shared = session.shared.clone();
+    let (open, _open) = shared.habits.open();
+    session.is_refused = match session.habits().connections {
+        Some((most, how)) if open > most => Some(how),
+        _ => None,
+    };
+    match session.is_refused {
+        Some(TooMany::HangsUp) => return session.connection.close().await,
+        Some(TooMany::Bye) => {
+            let farewell = "* BYE Maximum number of connections from this address reached";
+            session.connection.say(farewell).await?;
+            return session.connection.close().await;
+        }
+        Some(TooMany::Login(_)) | None => {}
+    }
     if session.connection.meet("GREETING").await? == Met::Go {
-        let greeting = format!("* OK [CAPABILITY {}] Dovecot ready.", session.capabilities());
+        let greeting = match session.habits().keeps_capabilities {
+            true => "* OK ready.".to_owned(),
+            false => format!("* OK [CAPABILITY {}] Dovecot ready.", session.capabilities()),
+        };
         session.connection.say(&greeting).await?;
     }
     while let Some(line) = session.connection.command().await? {
+        if session
+            .habits()
+            .longest_line
+            .is_some_and(|longest| line.len() > longest)
+        {
+            let tag = line.split(' ').next().unwrap_or("*");
+            session
+                .connection
+                .say(&format!("{tag} BAD Command line too long"))
+                .await?;
+            continue;
+        }
         let Some((tag, words)) = session.words(line).await? else {
             session.connection.say("* BAD Error in IMAP command").await?;
             continue;
@@ -88,6 +125,10 @@ fn phase(verb: &str) -> &'static str {
 }
 
 impl Session {
+    fn habits(&self) -> &Habits {
+        &self.shared.options.imap_habits
+    }
+
     fn without(&self, what: &str) -> bool {
         self.shared
             .options
@@ -128,6 +169,10 @@ impl Session {
         } else {
             capabilities.extend((!rev2).then_some("SASL-IR"));
             capabilities.extend(mechanisms.iter().map(String::as_str));
+        }
+        if self.habits().archives {
+            capabilities.push("X-GM-EXT-1");
+            capabilities.push("SPECIAL-USE");
         }
         capabilities.retain(|capability| !self.without(capability));
         capabilities.join(" ")
@@ -185,6 +230,7 @@ impl Session {
                     .await?;
             }
             ("ID", ..) => {
+                self.is_known = true;
                 self.connection
                     .reply(format!("* ID NIL\r\n{tag} OK ID completed.\r\n").as_bytes())
                     .await?
@@ -218,6 +264,7 @@ impl Session {
             ("SEARCH", _, true) => self.search(tag, arguments, by_uid).await?,
             ("FETCH", _, true) => self.fetch(tag, arguments, by_uid).await?,
             ("STORE", _, true) => self.store(tag, arguments, by_uid).await?,
+            ("MOVE", _, true) if !self.without("MOVE") => self.move_to(tag, arguments, by_uid).await?,
             ("EXPUNGE", _, true) => self.expunge(tag, arguments, by_uid).await?,
             ("IDLE", _, true) if !self.without("IDLE") => self.idle(tag).await?,
             ("CLOSE" | "UNSELECT", _, true) => {
@@ -243,6 +290,12 @@ impl Session {
             );
             return self.connection.say(&refusal).await;
         }
+        if self.habits().rejects_initial_response && verb == "AUTHENTICATE" && arguments.len() > 1 {
+            return self
+                .connection
+                .say(&format!("{tag} BAD Request not ending with \\r\\n"))
+                .await;
+        }
         let user = match (verb, arguments) {
             ("LOGIN", [user, password]) => self
                 .shared
@@ -259,9 +312,15 @@ impl Session {
                     .await;
             }
         };
+        if let Some(TooMany::Login(refusal)) = self.is_refused {
+            return self.connection.say(&format!("{tag} NO {refusal}")).await;
+        }
         if user.is_some() {
             self.user = user;
-            let reply = format!("{tag} OK [CAPABILITY {}] Logged in", self.capabilities());
+            let reply = match self.habits().keeps_capabilities {
+                true => format!("{tag} OK Logged in"),
+                false => format!("{tag} OK [CAPABILITY {}] Logged in", self.capabilities()),
+            };
             self.connection.say(&reply).await
         } else {
             tokio::time::sleep(self.shared.options.auth_failure_delay).await;
@@ -351,8 +410,13 @@ impl Session {
         for name in self.shared.mailboxes.folder_names(self.name()) {
             let matches = pattern == "*" || pattern == "%" || name.eq_ignore_ascii_case(&pattern);
             if matches {
-                let special = if name == super::JUNK { " \\Junk" } else { "" };
-                reply += &format!("* LIST (\\HasNoChildren{special}) \"/\" {name}\r\n");
+                let special = match &*name {
+                    super::JUNK => " \\Junk",
+                    super::TRASH => " \\Trash",
+                    super::ARCHIVE => " \\All",
+                    _ => "",
+                };
+                reply += &format!("* LIST (\\HasNoChildren{special}) \"/\" \"{name}\"\r\n");
             }
         }
         reply += &format!("{tag} OK List completed.\r\n");
@@ -388,6 +452,11 @@ impl Session {
 
     async fn select(&mut self, tag: &str, arguments: &[Word], read_only: bool) -> io::Result<()> {
         self.selected = None;
+        if self.habits().wants_id && !self.is_known {
+            let verb = if read_only { "EXAMINE" } else { "SELECT" };
+            let refusal = format!("{tag} NO {verb} Unsafe Login. Please contact kefu@mail.example for help");
+            return self.connection.say(&refusal).await;
+        }
         let Some(name) = self.folder_name(arguments.first()) else {
             return self
                 .connection
@@ -404,6 +473,12 @@ impl Session {
                 .say(&format!("{tag} NO [NONEXISTENT] Mailbox doesn't exist."))
                 .await;
         };
+        let next = match self.habits().uid_next {
+            UidNext::Right | UidNext::GoesBack => next,
+            UidNext::Stuck => 1,
+            UidNext::Ahead => next + 420_000,
+        };
+        let validity = if self.habits().no_validity { 0 } else { validity };
         let access = if read_only { "READ-ONLY" } else { "READ-WRITE" };
         let reply = format!(
             "* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft)\r\n\
@@ -457,9 +532,19 @@ impl Session {
     }
 
     async fn search(&mut self, tag: &str, arguments: &[Word], by_uid: bool) -> io::Result<()> {
+        if self.habits().refuses_search {
+            let refusal = format!("{tag} NO [SERVERBUG] SEARCH Server error - Please try again later");
+            return self.connection.say(&refusal).await;
+        }
         let news = self.news(by_uid);
         let mut found = Vec::new();
         for (number, mail) in self.chosen("1:*", false) {
+            if self.habits().searches_an_old_index
+                && !mail.foreign
+                && !arguments.iter().any(|word| word.text() == "DELETED")
+            {
+                continue;
+            }
             match matches(arguments, number, &mail, |set| {
                 self.chosen(set, true).iter().any(|(_, other)| other.uid == mail.uid)
             }) {
@@ -499,7 +584,33 @@ impl Session {
             Word::List(items) => items.iter().map(|item| item.text().to_ascii_uppercase()).collect(),
         };
         let mut reply = news.into_bytes();
+        let is_content = items.iter().any(|item| item.starts_with("BODY"));
+        let mut refused = false;
         for (number, mail) in self.chosen(set.text(), by_uid) {
+            if is_content && self.habits().tells_flags_first {
+                reply.extend_from_slice(format!("* {number} FETCH (UID {} FLAGS (\\Recent))\r\n", mail.uid).as_bytes());
+            }
+            let gives = is_content
+                .then(|| self.shared.habits.gives(self.habits(), &mail))
+                .flatten();
+            let told = match gives {
+                None => None,
+                Some(Gives::Nothing) => Some(String::new()),
+                Some(Gives::Refusal) => {
+                    refused = true;
+                    Some(String::new())
+                }
+                Some(Gives::Nil) => Some(format!("* {number} FETCH (UID {} BODY[HEADER] NIL)\r\n", mail.uid)),
+                Some(Gives::Empty) => Some(format!(
+                    "* {number} FETCH (UID {} BODY[HEADER] {{0}}\r\n)\r\n",
+                    mail.uid
+                )),
+                Some(Gives::WithoutUid) => Some(format!("* {number} FETCH (BODY[HEADER] {{2}}\r\n\r\n)\r\n")),
+            };
+            if let Some(told) = told {
+                reply.extend_from_slice(told.as_bytes());
+                continue;
+            }
             let mut parts: Vec<Vec<u8>> = Vec::new();
             if by_uid && !items.iter().any(|item| item == "UID") {
                 parts.push(format!("UID {}", mail.uid).into_bytes());
@@ -517,8 +628,38 @@ impl Session {
             reply.extend_from_slice(&parts.join(&b' '));
             reply.extend_from_slice(b")\r\n");
         }
-        reply.extend_from_slice(format!("{tag} OK Fetch completed.\r\n").as_bytes());
+        let end = match refused {
+            true => format!("{tag} NO [UNAVAILABLE] FETCH Server error while fetching messages\r\n"),
+            false => format!("{tag} OK Fetch completed.\r\n"),
+        };
+        reply.extend_from_slice(end.as_bytes());
         self.connection.reply(&reply).await
+    }
+
+    /// Moves mails to another folder (RFC 6851).
+    async fn move_to(&mut self, tag: &str, arguments: &[Word], by_uid: bool) -> io::Result<()> {
+        let (Some(set), Some(to)) = (arguments.first(), self.folder_name(arguments.get(1))) else {
+            return self
+                .connection
+                .say(&format!("{tag} NO [TRYCREATE] No such folder."))
+                .await;
+        };
+        let uids: Vec<u32> = self
+            .chosen(set.text(), by_uid)
+            .into_iter()
+            .map(|(_, mail)| mail.uid)
+            .collect();
+        let from = self
+            .selected
+            .as_ref()
+            .map(|selected| selected.name.clone())
+            .unwrap_or_default();
+        let chosen = |mail: &StoredMail| uids.contains(&mail.uid);
+        self.shared.mailboxes.move_mails(self.name(), &from, &to, chosen);
+        let news = self.news(false);
+        self.connection
+            .reply(format!("{news}{tag} OK Move completed.\r\n").as_bytes())
+            .await
     }
 
     /// One item of a FETCH reply.
@@ -628,10 +769,22 @@ impl Session {
 
     /// Removes the mails that are marked as deleted, those of a set only if one is given.
     fn remove_deleted(&self, only: Option<&[u32]>) {
+        let goes =
+            |mail: &StoredMail| mail.flags.contains("\\Deleted") && only.is_none_or(|uids| uids.contains(&mail.uid));
+        let folder = self.selected.as_ref().map_or("", |selected| &*selected.name);
+        if self.habits().archives && folder != super::TRASH {
+            self.shared
+                .mailboxes
+                .move_mails(self.name(), folder, super::ARCHIVE, goes);
+        }
+        let goes_back = self.habits().uid_next == UidNext::GoesBack;
         self.change(|folder| {
             folder
                 .mails
                 .retain(|mail| !mail.flags.contains("\\Deleted") || only.is_some_and(|uids| !uids.contains(&mail.uid)));
+            if goes_back {
+                folder.uid_next = folder.mails.iter().map(|mail| mail.uid).max().unwrap_or(0) + 1;
+            }
         });
     }
 

@@ -14,6 +14,10 @@ use super::lock;
 pub const INBOX: &str = "INBOX";
 /// The folder that mails taken for spam land in.
 pub const JUNK: &str = "Junk";
+/// The folder of deleted mails, where there is one: Gmail's, in German.
+pub const TRASH: &str = "[Gmail]/Papierkorb";
+/// The folder of what was expunged elsewhere.
+pub const ARCHIVE: &str = "[Gmail]/Alle Nachrichten";
 
 /// A mail in a folder.
 #[derive(Debug, Clone)]
@@ -66,6 +70,46 @@ impl Mailboxes {
             changed: watch::Sender::new(0),
         };
         lock(&self.0).entry(user.to_ascii_lowercase()).or_insert(mailbox);
+    }
+
+    pub(super) fn add_folder(&self, user: &str, name: &str) {
+        self.with(user, |mailbox| {
+            let uid_validity = 0x6574_0010 + u32::try_from(mailbox.folders.len()).unwrap_or_default();
+            let folder = Folder {
+                uid_validity,
+                uid_next: 1,
+                mails: Vec::new(),
+            };
+            mailbox.folders.insert(name.to_owned(), folder);
+        });
+    }
+
+    /// Moves mails from one folder to another.
+    pub(super) fn move_mails(&self, user: &str, from: &str, to: &str, chosen: impl Fn(&StoredMail) -> bool) -> bool {
+        self.with(user, |mailbox| {
+            if !mailbox.folders.contains_key(to) {
+                return false;
+            }
+            let Some(folder) = mailbox.folders.get_mut(from) else {
+                return false;
+            };
+            let (moved, kept) = std::mem::take(&mut folder.mails)
+                .into_iter()
+                .partition(|mail| chosen(mail));
+            folder.mails = kept;
+            let moved: Vec<StoredMail> = moved;
+            if let Some(folder) = mailbox.folders.get_mut(to) {
+                for mut mail in moved {
+                    mail.uid = folder.uid_next;
+                    mail.flags.remove("\\Deleted");
+                    folder.uid_next += 1;
+                    folder.mails.push(mail);
+                }
+            }
+            mailbox.changed.send_modify(|version| *version += 1);
+            true
+        })
+        .unwrap_or(false)
     }
 
     pub(super) fn exists(&self, user: &str) -> bool {

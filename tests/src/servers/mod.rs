@@ -19,6 +19,7 @@ mod delivery;
 mod faults;
 mod ftp;
 mod ftp_habits;
+mod habits;
 mod imap;
 mod log;
 mod mailboxes;
@@ -55,8 +56,9 @@ pub use delivery::{Accepted, Landing};
 pub use faults::{Fault, Mishap, Protocol, When};
 pub use ftp::{Beginning, Extended, FtpHabits, FtpServer, Names, Shown, Trouble};
 pub use ftp_habits::{NamedHabits, ftp_habits};
+pub use habits::{Gives, Habits, TooMany, UidNext};
 pub use log::LogServer;
-pub use mailboxes::{INBOX, JUNK, StoredMail};
+pub use mailboxes::{ARCHIVE, INBOX, JUNK, StoredMail, TRASH};
 pub use s3::{KEY_ID, ObjectStore, StoreHabits};
 pub use sasl::TokenBook;
 pub use tokens::TokenServer;
@@ -116,6 +118,8 @@ pub struct Options {
     pub imap_without: Vec<String>,
     /// IMAP is that of RFC 9051 alone: what belongs to it is not listed, and searches are answered with `ESEARCH`.
     pub imap_rev2: bool,
+    /// What the IMAP server does that no standard allows for.
+    pub imap_habits: Habits,
 }
 
 /// The address of the default mailbox.
@@ -147,6 +151,7 @@ impl Default for Options {
             idle_lag: Duration::ZERO,
             imap_without: Vec::new(),
             imap_rev2: false,
+            imap_habits: Habits::default(),
         }
     }
 }
@@ -164,6 +169,7 @@ struct Shared {
     landings: Mutex<Vec<Landing>>,
     commands: Mutex<VecDeque<(Protocol, String)>>,
     sessions: Mutex<BTreeMap<&'static str, u64>>,
+    habits: habits::Memory,
 }
 
 impl Shared {
@@ -264,9 +270,14 @@ impl MailServer {
             landings: Mutex::default(),
             commands: Mutex::default(),
             sessions: Mutex::default(),
+            habits: habits::Memory::default(),
         });
         for (user, _) in &shared.options.users {
             shared.mailboxes.create(user);
+            if shared.options.imap_habits.archives {
+                shared.mailboxes.add_folder(user, TRASH);
+                shared.mailboxes.add_folder(user, ARCHIVE);
+            }
         }
         let mut tasks = JoinSet::new();
         let mut doors = Vec::new();
@@ -387,6 +398,15 @@ impl MailServer {
     /// Sets the servers' clock.
     pub fn set_clock(&self, clock: ServerClock) {
         *lock(&self.shared.clock) = clock;
+    }
+
+    /// Marks the mails of an inbox as deleted that are `chosen`, as another client would.
+    pub fn mark_deleted(&self, user: &str, chosen: impl Fn(&StoredMail) -> bool) {
+        self.shared.mailboxes.change(user, INBOX, |folder| {
+            for mail in folder.mails.iter_mut().filter(|mail| chosen(mail)) {
+                mail.flags.insert("\\Deleted".to_owned());
+            }
+        });
     }
 
     /// Puts foreign mails, `count` different ones, into a user's inbox.

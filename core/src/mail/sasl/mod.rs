@@ -12,7 +12,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use super::{Secret, oauth::OAuth};
+use super::{Secret, oauth::OAuth, turn::Turns};
 use bearer::Bearer;
 use scram::Scram;
 
@@ -42,6 +42,8 @@ pub struct Memory {
     passed_over: Mutex<HashSet<(String, Mechanism)>>,
     /// Deriving the keys of SCRAM takes milliseconds, which must not count as the server's.
     scram: scram::Kept,
+    /// What became of its logins.
+    pub(super) turns: Turns,
 }
 
 impl Credentials {
@@ -76,6 +78,11 @@ impl Credentials {
     pub fn pass_over(&self, place: &str, mechanism: Mechanism) {
         let mut passed_over = self.memory.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
         passed_over.insert((place.to_owned(), mechanism));
+    }
+
+    fn forget_failures(&self, place: &str) {
+        let mut passed_over = self.memory.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        passed_over.retain(|(known, _)| known != place);
     }
 
     fn is_passed_over(&self, place: &str, mechanism: Mechanism) -> bool {
@@ -149,12 +156,20 @@ impl FromStr for Mechanism {
 }
 
 /// The mechanisms that both sides have, the best first. `place` is the server and its port, `offered` is in capitals.
+/// Once all of them have failed there, all are tried again.
 pub fn choose(place: &str, offered: &[String], credentials: &Credentials) -> Vec<Mechanism> {
-    MECHANISMS
+    let common = MECHANISMS
         .into_iter()
         .filter(|mechanism| offered.iter().any(|name| name == mechanism.name()))
-        .filter(|mechanism| credentials.allows(*mechanism) && !credentials.is_passed_over(place, *mechanism))
-        .collect()
+        .filter(|mechanism| credentials.allows(*mechanism));
+    let (passed_over, chosen): (Vec<_>, Vec<_>) =
+        common.partition(|mechanism| credentials.is_passed_over(place, *mechanism));
+    if chosen.is_empty() {
+        credentials.forget_failures(place);
+        passed_over
+    } else {
+        chosen
+    }
 }
 
 /// Why no mechanism of those that a server offers will do.
@@ -323,6 +338,15 @@ mod tests {
         password.pass_over("a", Mechanism::ScramSha256);
         assert_eq!(names(&choose("a", &offered, &password)), ["PLAIN", "LOGIN"]);
         assert_eq!(choose("b", &offered, &password).len(), 3, "another server is not meant");
+        password.pass_over("a", Mechanism::Plain);
+        password.pass_over("a", Mechanism::Login);
+        assert_eq!(
+            choose("a", &offered, &password).len(),
+            3,
+            "all have failed: it was not their fault"
+        );
+        password.pass_over("a", Mechanism::ScramSha256);
+        assert_eq!(names(&choose("a", &offered, &password)), ["PLAIN", "LOGIN"]);
         let mut token = Credentials::token("u", Secret::new("t"));
         assert_eq!(names(&choose("a", &offered, &token)), ["OAUTHBEARER", "XOAUTH2"]);
         token.only = vec![Mechanism::XOAuth2];

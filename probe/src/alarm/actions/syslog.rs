@@ -184,6 +184,7 @@ mod tests {
             tls: mailqos_core::config::TlsMode::None,
             trust: mailqos_core::config::Trust::default(),
             account: None,
+            helo: None,
         };
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");

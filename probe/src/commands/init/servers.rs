@@ -128,6 +128,7 @@ impl Server {
                     ..Trust::default()
                 },
                 account: None,
+                helo: None,
             },
             object: object.to_owned(),
             tls,

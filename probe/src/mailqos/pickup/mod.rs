@@ -11,7 +11,7 @@ use std::{
 
 use mailqos_core::{
     config::{Endpoint, PickupProtocol},
-    mail::{Credentials, TlsSession, Transcript, Wire, WireError, one_line},
+    mail::{Credentials, LoginRefusal, TlsSession, Transcript, Wire, WireError, one_line},
     model::{Micros, Stage, UtcMicros},
 };
 
@@ -24,6 +24,8 @@ use super::{
 
 /// A visit as a whole may take as many times the deadline of one step.
 const STEPS_A_VISIT: u32 = 10;
+/// How long visits go on telling that a mail could not be read: it may be the one that is waited for.
+const UNREADABLE_FOR: Micros = Micros::from_secs(600);
 /// Bytes of a mail that are kept: its head and the beginning of its body.
 const KEPT_OF_MAIL: usize = 128 * 1024;
 
@@ -118,6 +120,12 @@ pub(super) struct PickupError {
     pub(super) refused: bool,
     /// It was this machine, not the server, that could not.
     pub(super) own_network: bool,
+    /// Why the server refused the connection or the login.
+    pub(super) refusal: Option<LoginRefusal>,
+    /// The connection ended without a word.
+    pub(super) closed: bool,
+    /// The conversation can go on: what the server does not give now, it may give later.
+    pub(super) is_passing: bool,
 }
 
 impl PickupError {
@@ -128,14 +136,33 @@ impl PickupError {
             in_use: false,
             refused: false,
             own_network: false,
+            refusal: None,
+            closed: false,
+            is_passing: false,
         }
     }
 
     fn wire(stage: Stage, error: &WireError) -> Self {
+        let closed = match error {
+            WireError::Closed | WireError::Broken(_) => true,
+            WireError::Tls(reason) => ["closed", "reset", "eof"].iter().any(|word| reason.contains(word)),
+            _ => false,
+        };
         Self {
             own_network: error.is_own_network(),
+            closed,
             ..Self::new(stage, &error.to_string())
         }
+    }
+
+    /// Whether the server may have had too many connections: some say so, others just hang up (couriertcpd, hMailServer).
+    pub(super) fn is_of_connections(&self) -> bool {
+        let hung_up = self.closed
+            && matches!(
+                self.stage,
+                Stage::PickupConnect | Stage::PickupTls | Stage::PickupGreeting
+            );
+        self.refusal == Some(LoginRefusal::Connections) || hung_up
     }
 }
 
@@ -239,6 +266,14 @@ fn finding(judge: &dyn Judge, message: &[u8]) -> Option<(Token, Finding)> {
     }
 }
 
+/// A configured folder that could not be opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MissingFolder {
+    pub(super) name: String,
+    /// The server's refusal and, where there is one, the folder that may be meant.
+    pub(super) reason: String,
+}
+
 /// What a visit yielded.
 #[derive(Debug)]
 pub(super) struct Visit {
@@ -247,6 +282,8 @@ pub(super) struct Visit {
     pub(super) tls: Option<TlsSession>,
     pub(super) found: Vec<Found>,
     pub(super) error: Option<PickupError>,
+    /// Configured folders that could not be opened.
+    pub(super) missing: Vec<MissingFolder>,
     /// What was said.
     pub(super) transcript: Option<Arc<Transcript>>,
 }
@@ -260,6 +297,7 @@ impl Visit {
             tls: None,
             found: Vec::new(),
             error: None,
+            missing: Vec::new(),
         }
     }
 
@@ -389,8 +427,8 @@ pub(super) async fn visit(
     let worth_an_end = match ending {
         // What was deleted in this session counts only after QUIT; a conversation that stumbled over one command can still
         // end well.
-        Ending::Pop3(_) => visit.error.is_none() || !visit.found.is_empty(),
-        Ending::Imap(_) => visit.error.is_none(),
+        Ending::Pop3(_) => visit.error.as_ref().is_none_or(|error| error.is_passing) || !visit.found.is_empty(),
+        Ending::Imap(_) => visit.error.as_ref().is_none_or(|error| error.is_passing),
     };
     worth_an_end.then_some(ending)
 }

@@ -3,6 +3,8 @@
 //! A session sees what was there at login and nothing later; deletions count at QUIT only. Identifiers (UIDL) are
 //! remembered between visits, so that a mail is looked into once, and a full mailbox costs one UIDL.
 
+mod login;
+
 use std::{
     collections::{HashMap, HashSet},
     time::{Duration, Instant},
@@ -10,19 +12,15 @@ use std::{
 
 use mailqos_core::{
     config::TlsMode,
-    mail::{
-        Credentials, Secret, Wire, explained, hex,
-        sasl::{self, MAX_CHALLENGES, Mechanism},
-    },
+    mail::{Credentials, LoginRefusal, Secret, Wire, explained},
     model::{Micros, Stage},
 };
-use md5::{Digest as _, Md5};
 
 use super::{
-    Door, Found, Judge, KEPT_OF_MAIL, PickupError, STEPS_A_VISIT, Verdict, Visit, Whereabouts, finding, note_renewed,
-    renewed,
+    Door, Found, Judge, KEPT_OF_MAIL, PickupError, STEPS_A_VISIT, UNREADABLE_FOR, Verdict, Visit, Whereabouts, finding,
 };
 use crate::mailqos::{classify::may_notify, evidence::Moment};
+use login::log_in;
 
 /// The longest line of a reply, and the most that is taken of a mail's line at once.
 const MAX_LINE: usize = 8 * 1024;
@@ -53,10 +51,12 @@ const LET_LIE_AFTER: u8 = 3;
 const WITHOUT_UIDL: usize = 64;
 /// Commands that are sent at once where the server has PIPELINING (RFC 2449, section 6.6).
 const BATCH: usize = 16;
-/// Visits in which a mail may fail to be read before it is passed over.
+/// Visits that may end on a mail before it is passed over.
 const UNREADABLE_AFTER: u8 = 3;
-/// How long visits go on telling that a mail could not be read: it may be the one that is waited for.
-const UNREADABLE_FOR: Micros = Micros::from_secs(600);
+/// Visits in which a server may refuse a mail, or give nothing of it, before it is passed over.
+const REFUSED_AFTER: u8 = 100;
+/// Refusals of TOP after which a server that has never answered it counts as one without TOP.
+const NO_TOP_AFTER: u8 = 3;
 /// A mail that must be retrieved to be looked into (no TOP) may be so much larger than ours: small ones, what gateways add, and
 /// notifications that hold ours.
 const MAX_WITHOUT_TOP: u64 = 256 * 1024;
@@ -93,6 +93,34 @@ pub(super) struct Memory {
     lacks: HashSet<&'static str>,
     /// When a mail was passed over because it could not be read, and why it could not.
     unreadable: Option<(Moment, PickupError)>,
+    /// The server has TOP: it lists it, or has answered it.
+    has_top: bool,
+    top_refusals: u8,
+}
+
+impl Memory {
+    /// Notes that TOP was refused. Only a server without TOP has its mails retrieved as a whole, which marks other
+    /// people's mails as read; one that refuses a single mail, or all for a while, is asked again.
+    fn note_refused_top(&mut self, text: &str) {
+        let lower = text.to_ascii_lowercase();
+        let unknown = [
+            "unknown",
+            "unrecogni",
+            "not implemented",
+            "unsupported",
+            "not supported",
+            "invalid command",
+            "bad command",
+            "no such command",
+            "no top",
+            "disabled",
+        ];
+        self.top_refusals = self.top_refusals.saturating_add(1);
+        let says_so = unknown.iter().any(|word| lower.contains(word));
+        if !self.has_top && (says_so || self.top_refusals >= NO_TOP_AFTER) {
+            self.lacks.insert("TOP");
+        }
+    }
 }
 
 /// A conversation with a POP3 server.
@@ -104,10 +132,28 @@ pub(in crate::mailqos) struct Session {
     whereabouts: Whereabouts,
 }
 
-/// An answer with `-ERR`.
+/// A server's answer, without its mark.
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Answer {
     Ok(String),
     Err(String),
+}
+
+impl Answer {
+    /// Reads an answer. `+OK` alone is success (RFC 1939, section 3): hMailServer refuses some commands with `+ERR`.
+    fn read(text: &str) -> Option<Self> {
+        let after = |mark: &str| {
+            let begin = text.get(..mark.len())?;
+            let rest = &text[mark.len()..];
+            let ends = !rest.starts_with(|character: char| character.is_ascii_alphanumeric());
+            (begin.eq_ignore_ascii_case(mark) && ends).then(|| rest.trim().to_owned())
+        };
+        if let Some(text) = after("+OK") {
+            return Some(Self::Ok(text));
+        }
+        let refusal = after("-ERR").or_else(|| after("+ERR")).or_else(|| after("ERR"));
+        refusal.map(Self::Err)
+    }
 }
 
 impl Session {
@@ -149,23 +195,10 @@ impl Session {
             .await
             .map_err(|error| PickupError::wire(stage, &error))?;
         let text = String::from_utf8_lossy(&line);
-        let is = |mark: &str| {
-            text.get(..mark.len())
-                .is_some_and(|begin| begin.eq_ignore_ascii_case(mark))
-        };
-        if is("+OK") {
-            Ok(Answer::Ok(text[3..].trim().to_owned()))
-        } else if is("-ERR") {
-            Ok(Answer::Err(text[4..].trim().to_owned()))
-        } else if is("+") {
-            Ok(Answer::Ok(text[1..].trim().to_owned()))
-        } else {
+        Answer::read(&text).ok_or_else(|| {
             let shown = self.wire.transcript().one_line(&text);
-            Err(PickupError::new(
-                stage,
-                &format!("the server sent {shown:?}, which is no POP3 reply"),
-            ))
-        }
+            PickupError::new(stage, &format!("the server sent {shown:?}, which is no POP3 reply"))
+        })
     }
 
     async fn command(&mut self, stage: Stage, line: &str, most: usize) -> Result<String, PickupError> {
@@ -184,8 +217,9 @@ impl Session {
             &self.wire.transcript().one_line(&format!("{verb} refused: {text}")),
         );
         error.text = explained(error.text);
-        let upper = text.to_ascii_uppercase();
-        error.in_use = upper.contains("[IN-USE]") || upper.contains("LOCKED") || upper.contains("ALREADY IN USE");
+        error.refusal = matches!(stage, Stage::PickupGreeting | Stage::PickupLogin).then(|| LoginRefusal::read(text));
+        error.in_use =
+            error.refusal == Some(LoginRefusal::InUse) || (error.refusal.is_none() && text.contains("[IN-USE]"));
         error
     }
 
@@ -280,28 +314,6 @@ impl Session {
     }
 }
 
-/// A way to log in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Sasl(Mechanism),
-    UserPass,
-    Apop,
-}
-
-impl Way {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Sasl(Mechanism::ScramSha256) => "AUTH SCRAM-SHA-256",
-            Self::Sasl(Mechanism::Plain) => "AUTH PLAIN",
-            Self::Sasl(Mechanism::Login) => "AUTH LOGIN",
-            Self::Sasl(Mechanism::OAuthBearer) => "AUTH OAUTHBEARER",
-            Self::Sasl(Mechanism::XOAuth2) => "AUTH XOAUTH2",
-            Self::UserPass => "USER",
-            Self::Apop => "APOP",
-        }
-    }
-}
-
 /// Does what a visit is for, on a connection that has just been opened; the session is still to be ended.
 pub(super) async fn converse(
     wire: Wire,
@@ -366,6 +378,10 @@ async fn work(
         }
     }
     session.pipelining = capabilities.as_ref().is_some_and(|offered| has(offered, "PIPELINING"));
+    if capabilities.as_ref().is_some_and(|offered| has(offered, "TOP")) {
+        memory.has_top = true;
+        memory.lacks.remove("TOP");
+    }
     let login_began = log_in(session, credentials, capabilities.as_deref(), &greeting, memory, visit).await?;
     look(session, login_began, memory, judge, visit).await
 }
@@ -374,241 +390,6 @@ fn has(capabilities: &[Vec<String>], name: &str) -> bool {
     capabilities
         .iter()
         .any(|line| line.first().is_some_and(|word| word == name))
-}
-
-/// Logs in, with another token where one is rejected; tells when the first credential command was sent.
-async fn log_in(
-    session: &mut Session,
-    credentials: Option<&Credentials>,
-    capabilities: Option<&[Vec<String>]>,
-    greeting: &str,
-    memory: &mut Memory,
-    visit: &mut Visit,
-) -> Result<Moment, PickupError> {
-    let Some(credentials) = credentials else {
-        return Err(PickupError::new(
-            Stage::PickupLogin,
-            "no account is configured for the mailbox",
-        ));
-    };
-    match log_in_with(session, credentials, capabilities, greeting, memory, visit).await {
-        Err(error) if error.refused => {
-            let credentials = renewed(credentials, error).await?;
-            let result = log_in_with(session, &credentials, capabilities, greeting, memory, visit).await;
-            note_renewed(&credentials, result.as_ref().err()).await;
-            result
-        }
-        result => result,
-    }
-}
-
-async fn log_in_with(
-    session: &mut Session,
-    credentials: &Credentials,
-    capabilities: Option<&[Vec<String>]>,
-    greeting: &str,
-    memory: &mut Memory,
-    visit: &mut Visit,
-) -> Result<Moment, PickupError> {
-    let stage = Stage::PickupLogin;
-    session.wire.hide(&credentials.secret);
-    let stamp = greeting
-        .find('<')
-        .and_then(|from| {
-            greeting[from..]
-                .find('>')
-                .map(|to| greeting[from..=from + to].to_owned())
-        })
-        .filter(|stamp| stamp.contains('@'));
-    let offered: Vec<String> = capabilities
-        .unwrap_or_default()
-        .iter()
-        .filter(|line| line.first().is_some_and(|word| word == "SASL"))
-        .flat_map(|line| line[1..].iter().cloned())
-        .collect();
-    let mut ways = ways(&offered, credentials, capabilities, stamp.is_some(), session);
-    ways.retain(|way| !memory.lacks.contains(way.name()));
-    let codes = capabilities.is_some_and(|offered| has(offered, "AUTH-RESP-CODE"));
-    let began = Instant::now();
-    let mut last = PickupError::new(stage, &sasl::none_fits(&offered, credentials));
-    for way in ways {
-        let (text, judged) = match exchange(session, way, credentials, stamp.as_deref()).await? {
-            Ok(()) => {
-                visit.phases.login = Some(session.since(began));
-                return Ok(Moment::of(began));
-            }
-            Err(Refused { text, judged }) => (text, judged),
-        };
-        last = session.refusal(stage, "login", &text);
-        let upper = text.to_ascii_uppercase();
-        if last.in_use || upper.contains("[SYS/") || upper.contains("[LOGIN-DELAY]") {
-            return Err(last);
-        }
-        if judged && is_about_credentials(&upper, codes) {
-            break;
-        }
-        // The way may be one that the server only seems to have; what fails by itself is not tried at each visit.
-        memory.lacks.insert(way.name());
-    }
-    memory
-        .lacks
-        .retain(|what| matches!(*what, "CAPA" | "UIDL" | "TOP" | "APOP"));
-    last.refused = true;
-    Err(last)
-}
-
-/// Whether a refusal (in capitals) leaves nothing to try: each further try of wrong credentials costs the account and this
-/// address a penalty.
-fn is_about_credentials(refusal: &str, codes: bool) -> bool {
-    let says = |words: &[&str]| words.iter().any(|word| refusal.contains(word));
-    if says(&["DISALLOWED", "PLAINTEXT", "MECHANISM", "UNSUPPORTED"]) {
-        return false;
-    }
-    // RFC 3206: servers that have the code give it whenever the credentials are the reason.
-    says(&["[AUTH]"]) || (!codes && says(&["PASSWORD", "CREDENTIAL", "LOGON FAILURE", "AUTHENTICATION FAIL"]))
-}
-
-/// The ways to log in that server and account have, the best first.
-fn ways(
-    offered: &[String],
-    credentials: &Credentials,
-    capabilities: Option<&[Vec<String>]>,
-    has_stamp: bool,
-    session: &Session,
-) -> Vec<Way> {
-    let mut ways: Vec<Way> = sasl::choose(&session.wire.place(), offered, credentials)
-        .into_iter()
-        .map(Way::Sasl)
-        .collect();
-    if credentials.is_token || !credentials.only.is_empty() {
-        return ways;
-    }
-    // A server need not list USER; one that lists SASL but not USER means it, mostly.
-    let listed = capabilities.is_none_or(|offered| has(offered, "USER"));
-    let at = ways.iter().position(|way| *way == Way::Sasl(Mechanism::Login));
-    ways.insert(
-        if listed { at.unwrap_or(ways.len()) } else { ways.len() },
-        Way::UserPass,
-    );
-    if has_stamp {
-        // In clear the password itself should not travel; encrypted, APOP is the last resort, as it needs servers that keep
-        // passwords in clear.
-        let safe = usize::from(ways.first() == Some(&Way::Sasl(Mechanism::ScramSha256)));
-        let encrypted = session.wire.tls().is_some();
-        ways.insert(if encrypted { ways.len() } else { safe }, Way::Apop);
-    }
-    ways
-}
-
-/// A refused login.
-struct Refused {
-    text: String,
-    /// The server had what it needs to tell right credentials from wrong ones.
-    judged: bool,
-}
-
-async fn exchange(
-    session: &mut Session,
-    way: Way,
-    credentials: &Credentials,
-    stamp: Option<&str>,
-) -> Result<Result<(), Refused>, PickupError> {
-    let stage = Stage::PickupLogin;
-    let answer = match way {
-        Way::UserPass => {
-            session
-                .send(stage, &format!("USER {}", credentials.user), MAX_REPLY)
-                .await?;
-            match session.answer(stage).await? {
-                Answer::Ok(_) => {
-                    let line = Secret::new(format!("PASS {}", credentials.secret.expose()));
-                    session.send_secret(stage, &line).await?;
-                    session.answer(stage).await?
-                }
-                refused => refused,
-            }
-        }
-        Way::Apop => {
-            let stamp = stamp.unwrap_or_default();
-            let digest = Md5::digest(format!("{stamp}{}", credentials.secret.expose()));
-            let digest = hex(&digest);
-            session
-                .send_secret(stage, &Secret::new(format!("APOP {} {digest}", credentials.user)))
-                .await?;
-            session.answer(stage).await?
-        }
-        Way::Sasl(mechanism) => return authenticate(session, mechanism, credentials).await,
-    };
-    Ok(match answer {
-        Answer::Ok(_) => Ok(()),
-        // A server that keeps no passwords in clear can't do APOP, whoever asks.
-        Answer::Err(text) => Err(Refused {
-            text,
-            judged: way != Way::Apop,
-        }),
-    })
-}
-
-/// AUTH (RFC 5034).
-async fn authenticate(
-    session: &mut Session,
-    mechanism: Mechanism,
-    credentials: &Credentials,
-) -> Result<Result<(), Refused>, PickupError> {
-    let stage = Stage::PickupLogin;
-    let mut dialogue = mechanism.begin(credentials);
-    let mut line = Secret::new(format!("AUTH {mechanism}"));
-    // Microsoft 365 takes tokens in a line of their own only.
-    if !mechanism.takes_token()
-        && let Some(initial) = dialogue.initial()
-    {
-        let whole = Secret::new(format!("AUTH {mechanism} {}", sasl::encode_initial(&initial)));
-        // RFC 5034, section 4: a line may have 255 bytes.
-        if whole.expose().len() <= 253 {
-            line = whole;
-        } else {
-            dialogue = mechanism.begin(credentials);
-        }
-    }
-    for _ in 0..MAX_CHALLENGES {
-        session.send_secret(stage, &line).await?;
-        let raw = session
-            .wire
-            .line(MAX_LINE)
-            .await
-            .map_err(|error| PickupError::wire(stage, &error))?;
-        let text = String::from_utf8_lossy(&raw).into_owned();
-        let refused = |text: String| Refused {
-            text,
-            judged: dialogue.was_judged(),
-        };
-        if let Some(challenge) = text.strip_prefix('+').filter(|rest| !rest.starts_with("OK")) {
-            match sasl::decode(challenge).and_then(|challenge| dialogue.answer(&challenge)) {
-                Ok(answer) => line = Secret::new(sasl::encode(&answer)),
-                Err(reason) => {
-                    session.send(stage, "*", MAX_REPLY).await?;
-                    session.answer(stage).await?;
-                    let judged = dialogue.was_judged();
-                    return Ok(Err(Refused { text: reason, judged }));
-                }
-            }
-        } else if text.starts_with("+OK") {
-            return dialogue
-                .finish()
-                .map(Ok)
-                .map_err(|reason| PickupError::new(stage, &reason));
-        } else {
-            let text = text.trim_start_matches("-ERR").trim().to_owned();
-            return Ok(Err(refused(match dialogue.complaint() {
-                Some(complaint) => format!("{text}; {complaint}"),
-                None => text,
-            })));
-        }
-    }
-    Err(PickupError::new(
-        stage,
-        "the server asks for ever more in the authentication",
-    ))
 }
 
 /// A line of the listing.
@@ -687,6 +468,7 @@ async fn look(
     }
     // What could not be read before comes last: the conversation may end on it.
     unknown.sort_by_key(|(_, known)| known.failures > 0);
+    let mut refused: Option<PickupError> = None;
     for batch in unknown.chunks(BATCH) {
         let mut tops = tops(session, batch, memory).await;
         // After an answer that broke off, the rest of it would be taken for the next one's.
@@ -701,6 +483,12 @@ async fn look(
             let top = tops.remove(&entry.number).and_then(Result::ok);
             match examine(session, entry, *known, top, memory, judge, visit).await {
                 Ok(state) => note_state(memory, entry, state),
+                Err(error) if error.is_passing => {
+                    note_failure(memory, entry, &error);
+                    if Moment::now() - known.shown < UNREADABLE_FOR {
+                        refused.get_or_insert(error);
+                    }
+                }
                 Err(error) => {
                     if !visit.found.iter().any(|found| found.receive.is_none()) {
                         note_failure(memory, entry, &error);
@@ -723,6 +511,9 @@ async fn look(
     }
     if without > 0 {
         memory.listed = Some(login_began);
+    }
+    if let Some(error) = refused {
+        return Err(error);
     }
     match &memory.unreadable {
         Some((at, error)) if Moment::now() - *at < UNREADABLE_FOR => Err(PickupError {
@@ -786,7 +577,12 @@ fn note_failure(memory: &mut Memory, entry: &Entry, error: &PickupError) {
         && let Some(seen) = memory.seen.get_mut(identifier)
     {
         seen.failures += 1;
-        if seen.failures >= UNREADABLE_AFTER {
+        let most = if error.is_passing {
+            REFUSED_AFTER
+        } else {
+            UNREADABLE_AFTER
+        };
+        if seen.failures >= most {
             seen.state = State::Foreign;
             memory.unreadable = Some((Moment::now(), error.clone()));
         }
@@ -889,6 +685,19 @@ async fn tops(
     tops
 }
 
+/// A server may list a mail before it can give it: it is asked again.
+fn nothing_given(number: u64) -> PickupError {
+    PickupError {
+        is_passing: true,
+        ..PickupError::new(
+            Stage::PickupReceive,
+            &format!(
+                "the server lists a mail (number {number}), but gives nothing of it; it is asked again at each pick-up"
+            ),
+        )
+    }
+}
+
 /// Looks into a mail; takes it if it is ours.
 async fn examine(
     session: &mut Session,
@@ -915,18 +724,22 @@ async fn examine(
             }
         };
         match answer {
-            Ok(mail) => top = Some(mail),
+            Ok(mail) => {
+                memory.has_top = true;
+                top = Some(mail);
+            }
             Err(text) => {
                 // Deleted elsewhere meanwhile, or a server without TOP: an empty mailbox would not tell; LIST does.
                 session.send(stage, &format!("LIST {number}"), MAX_REPLY).await?;
                 match session.answer(stage).await? {
-                    Answer::Ok(_) if text.to_ascii_uppercase().contains("[SYS/") => {
-                        return Err(session.refusal(stage, "TOP", &text));
-                    }
-                    Answer::Ok(_) => {
-                        memory.lacks.insert("TOP");
-                    }
+                    Answer::Ok(_) => memory.note_refused_top(&text),
                     Answer::Err(_) => return Ok(State::Foreign),
+                }
+                if !memory.lacks.contains("TOP") {
+                    return Err(PickupError {
+                        is_passing: true,
+                        ..session.refusal(stage, "TOP", &text)
+                    });
                 }
             }
         }
@@ -949,6 +762,9 @@ async fn examine(
             mail
         }
     };
+    if mail.trim_ascii().is_empty() {
+        return Err(nothing_given(number));
+    }
     let mut mail = mail;
     let mut found = finding(judge, &mail);
     let is_cut = receive.is_none() && body_lines(&mail) >= TOP_LINES;
@@ -995,6 +811,10 @@ async fn examine(
         if receive.is_none() {
             let began = Instant::now();
             match session.mail(&format!("RETR {number}"), MAX_MAIL).await {
+                Ok(mail) if mail.trim_ascii().is_empty() => {
+                    visit.found.push(found);
+                    return Err(nothing_given(number));
+                }
                 Ok(mail) => {
                     receive = Some(session.since(began));
                     if !found.read_again(judge, mail) {
@@ -1031,4 +851,49 @@ fn body_lines(message: &[u8]) -> usize {
     let body = message.windows(4).position(|window| window == b"\r\n\r\n");
     let body = body.map_or(&[][..], |at| &message[at + 4..]);
     body.iter().filter(|byte| **byte == b'\n').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ok_is_success() {
+        let ok = |text: &str| Some(Answer::Ok(text.to_owned()));
+        let err = |text: &str| Some(Answer::Err(text.to_owned()));
+        for (line, expected) in [
+            ("+OK ready", ok("ready")),
+            ("+ok", ok("")),
+            ("-ERR no", err("no")),
+            ("-err", err("")),
+            // hMailServer.
+            ("+ERR Unknown command", err("Unknown command")),
+            ("+ ", None),
+            ("+VXNlcm5hbWU6", None),
+            ("+OKAY", None),
+            ("* OK IMAP", None),
+            ("+O\u{212a}", None),
+        ] {
+            assert_eq!(Answer::read(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn one_refused_top_is_no_server_without_top() {
+        let lacks = |has_top: bool, refusals: &[&str]| {
+            let mut memory = Memory {
+                has_top,
+                ..Memory::default()
+            };
+            refusals.iter().for_each(|text| memory.note_refused_top(text));
+            memory.lacks.contains("TOP")
+        };
+        assert!(!lacks(false, &["temporary problem, try later"]));
+        assert!(lacks(false, &["Unknown command"]));
+        assert!(lacks(false, &["", "", ""]));
+        assert!(
+            !lacks(true, &["Unknown command", "", "", ""]),
+            "it lists TOP, or has answered it"
+        );
+    }
 }

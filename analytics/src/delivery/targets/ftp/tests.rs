@@ -24,6 +24,7 @@ async fn publish(answers: &[(&str, &str)]) -> (Result<(), DeliveryError>, Vec<St
             tls: TlsMode::None,
             trust: Trust::default(),
             account: None,
+            helo: None,
         },
         user: String::new(),
         domain: None,

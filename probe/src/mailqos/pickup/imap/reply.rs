@@ -84,13 +84,15 @@ pub(super) enum Value {
     Text(Vec<u8>),
     /// A list in parentheses.
     List(Vec<Value>),
+    /// `NIL`: there is no value, which is not the same as an empty one.
+    Nil,
 }
 
 impl Value {
     pub(super) fn text(&self) -> String {
         match self {
             Self::Text(text) => String::from_utf8_lossy(text).into_owned(),
-            Self::List(_) => String::new(),
+            Self::List(_) | Self::Nil => String::new(),
         }
     }
 
@@ -165,6 +167,7 @@ pub(super) fn values(response: &Response) -> Option<Vec<Value>> {
                 let announces = atom.strip_prefix(b"~").unwrap_or(atom).starts_with(b"{") && literal(atom).is_some();
                 match announces.then(|| literals.next()).flatten() {
                     Some(content) => Value::Text(content.clone()),
+                    None if atom.eq_ignore_ascii_case(b"NIL") => Value::Nil,
                     None => Value::Text(atom.to_vec()),
                 }
             }
@@ -194,18 +197,28 @@ pub(super) fn fetched(values: &[Value]) -> Option<Fetched> {
     }
     let mut fetched = Fetched::default();
     let mut has_uid = false;
-    for pair in items.chunks_exact(2) {
-        let name = pair[0].text().to_ascii_uppercase();
-        match (name.as_str(), &pair[1]) {
-            ("UID", value) => {
-                fetched.uid = value.uid()?;
+    let mut items = items.iter();
+    while let Some(item) = items.next() {
+        let name = item.text().to_ascii_uppercase();
+        let is_section = ["BODY[", "BODY.PEEK[", "BINARY["]
+            .iter()
+            .any(|begin| name.starts_with(begin))
+            || matches!(&*name, "RFC822" | "RFC822.HEADER" | "RFC822.TEXT");
+        match &*name {
+            "UID" => {
+                fetched.uid = items.next()?.uid()?;
                 has_uid = true;
             }
-            ("INTERNALDATE", value) => fetched.date = internal_date(&value.text()),
-            (name, Value::Text(content)) if name.starts_with("BODY[") || name.starts_with("RFC822") => {
-                fetched.section = Some(content.clone());
+            "INTERNALDATE" => fetched.date = items.next().and_then(|value| internal_date(&value.text())),
+            // An empty section is none: the server lists the mail before it can give it.
+            _ if is_section => match items.next() {
+                Some(Value::Text(content)) => fetched.section = Some(content.clone()),
+                Some(Value::List(_) | Value::Nil) | None => {}
+            },
+            // FLAGS, MODSEQ and whatever else a server adds: each has one value.
+            _ => {
+                items.next();
             }
-            _ => {}
         }
     }
     has_uid.then_some(fetched)
@@ -279,6 +292,43 @@ pub(super) fn utf7(name: &str) -> String {
     text
 }
 
+/// The name that modified UTF-7 stands for, for people to read; as it is where it is not well-formed.
+pub(super) fn from_utf7(text: &str) -> String {
+    use base64::{
+        Engine as _, alphabet,
+        engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+    };
+    let engine = GeneralPurpose::new(
+        &alphabet::IMAP_MUTF7,
+        GeneralPurposeConfig::new()
+            .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+            .with_decode_allow_trailing_bits(true),
+    );
+    let decode = |shifted: &str| {
+        let bytes = engine.decode(shifted).ok()?;
+        let units: Vec<u16> = bytes
+            .chunks_exact(2)
+            .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
+            .collect();
+        String::from_utf16(&units).ok()
+    };
+    let mut name = String::new();
+    let mut rest = text;
+    while let Some((before, shifted)) = rest.split_once('&') {
+        name += before;
+        let Some((shifted, after)) = shifted.split_once('-') else {
+            return text.to_owned();
+        };
+        match (shifted, decode(shifted)) {
+            ("", _) => name.push('&'),
+            (_, Some(decoded)) => name += &decoded,
+            (_, None) => return text.to_owned(),
+        }
+        rest = after;
+    }
+    name + rest
+}
+
 /// A text as a quoted string.
 pub(super) fn quote(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
@@ -347,6 +397,43 @@ mod tests {
     fn folder_names_travel_in_modified_utf7() {
         assert_eq!(utf7("~peter/mail/台北/日本語"), "~peter/mail/&U,BTFw-/&ZeVnLIqe-");
         assert_eq!(utf7("R&D"), "R&-D");
+        assert_eq!(from_utf7("~peter/mail/&U,BTFw-/&ZeVnLIqe-"), "~peter/mail/台北/日本語");
+        assert_eq!(from_utf7("R&-D"), "R&D");
+        for damaged in ["&", "&U,BTFw", "&!!!-", "&2AA-"] {
+            assert_eq!(from_utf7(damaged), damaged);
+        }
+    }
+
+    #[test]
+    fn what_a_server_does_not_give_is_no_content() {
+        let read = |text: &str, literals: &[&str]| fetched(&values(&response(text, literals)).expect("values"));
+        let section = |text: &str, literals: &[&str]| read(text, literals).expect("a fetch").section;
+        assert_eq!(section("3 FETCH (UID 7 BODY[HEADER] NIL)", &[]), None);
+        assert_eq!(section("3 FETCH (UID 7 FLAGS (\\Seen))", &[]), None);
+        assert_eq!(section("3 FETCH (UID 7 RFC822.SIZE 1234)", &[]), None);
+        // A string of these letters is one.
+        assert_eq!(
+            section("3 FETCH (UID 7 BODY[HEADER] \"NIL\")", &[]).as_deref(),
+            Some(&b"NIL"[..])
+        );
+        assert_eq!(
+            section("3 FETCH (UID 7 BODY[HEADER] {4})", &["A: 1"]).as_deref(),
+            Some(&b"A: 1"[..])
+        );
+        assert_eq!(
+            section("3 FETCH (BODY.PEEK[HEADER] {4} UID 7)", &["A: 1"]).as_deref(),
+            Some(&b"A: 1"[..])
+        );
+        // CONDSTORE (RFC 7162), and an item without a value at the end.
+        assert_eq!(
+            section("3 FETCH (MODSEQ (65402) UID 7 BODY[HEADER] {4} FLAGS)", &["A: 1"]).as_deref(),
+            Some(&b"A: 1"[..])
+        );
+        assert_eq!(
+            read("3 FETCH (BODY[HEADER] {4})", &["A: 1"]),
+            None,
+            "whose it is, is not known"
+        );
     }
 
     proptest! {
@@ -361,6 +448,11 @@ mod tests {
             let _ = literal(&text);
             let words = String::from_utf8_lossy(&text);
             let _ = (Status::read(&words), internal_date(&words));
+        }
+
+        #[test]
+        fn a_folder_name_comes_back(name in "\\PC{0,20}") {
+            prop_assert_eq!(from_utf7(&utf7(&name)), name);
         }
 
         #[test]

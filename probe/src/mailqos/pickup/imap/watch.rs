@@ -14,12 +14,14 @@ use mailqos_core::{
 };
 
 use super::{
-    Door, Lacks, MAX_LINE, MAX_REPLY, PickupError, Said, Session, is_news, log_in, reply, search, select_reply,
-    shake_hands,
+    Learnt,
+    listing::{highest, last_uid, search},
+    login, reply,
+    session::{MAX_LINE, MAX_REPLY, Said, Session, is_news},
 };
 use crate::mailqos::{
     evidence::Moment,
-    pickup::{Attention, Look, PickupPhases, Whereabouts},
+    pickup::{Attention, Door, Look, PickupError, PickupPhases, Whereabouts},
 };
 
 /// What is remembered of a watch: changes of the folder.
@@ -46,6 +48,8 @@ struct Checkpoint {
 struct Notes {
     validity: Option<u64>,
     checkpoints: VecDeque<Checkpoint>,
+    /// The UIDs have begun again under the same validity: what is said of them is of other mails, until the next watch.
+    distrusted: bool,
 }
 
 /// What a watch saw, shared with the pick-ups.
@@ -68,15 +72,25 @@ impl Witness {
     /// What was before means nothing: the watch begins, or the folder is another one.
     fn restart(&self, validity: Option<u64>) {
         self.with(|notes| {
-            if notes.validity != validity {
+            if notes.validity != validity || notes.distrusted {
                 notes.checkpoints.clear();
                 notes.validity = validity;
+                notes.distrusted = false;
             }
+        });
+    }
+
+    /// The pick-ups have seen that UIDs went back: nothing that is known of them holds.
+    pub(super) fn distrust(&self) {
+        self.with(|notes| {
+            notes.checkpoints.clear();
+            notes.distrusted = true;
         });
     }
 
     fn note(&self, checkpoint: Checkpoint) {
         self.with(|notes| match notes.checkpoints.back_mut() {
+            _ if notes.distrusted => {}
             Some(last) if last.next >= checkpoint.next => last.asked = checkpoint.asked,
             _ => {
                 if notes.checkpoints.len() >= MOST_CHECKPOINTS {
@@ -90,7 +104,7 @@ impl Witness {
     /// What is known of a mail of the folder with this validity.
     pub(super) fn testify(&self, validity: Option<u64>, uid: u64) -> Testimony {
         self.with(|notes| {
-            if notes.validity != validity {
+            if notes.validity != validity || notes.distrusted {
                 return Testimony::default();
             }
             let at = notes.checkpoints.partition_point(|checkpoint| checkpoint.next <= uid);
@@ -110,28 +124,37 @@ impl Witness {
 pub(in crate::mailqos) async fn watch(
     door: &Door,
     credentials: Option<&Credentials>,
-    mut lacks: Lacks,
-    witness: Witness,
+    learnt: Learnt,
     attention: &dyn Attention,
 ) -> Result<(), PickupError> {
     let Some(folder) = door.folders.first() else {
         return Ok(());
     };
+    let Learnt { mut habits, witness } = learnt;
     let wire = Wire::connect(&door.endpoint, door.step)
         .await
         .map_err(|error| PickupError::wire(Stage::PickupConnect, &error))?;
     let mut session = Session::new(wire, door.step, Whereabouts::default());
     let mut phases = PickupPhases::default();
-    if shake_hands(&mut session, door, &mut phases).await? {
-        log_in(&mut session, credentials, &mut lacks, &mut phases).await?;
+    if login::shake_hands(&mut session, door, &mut phases).await? {
+        login::log_in(&mut session, credentials, &mut habits, &mut phases).await?;
     }
-    let asked = Moment::now();
-    let selected = select_reply(&mut session, folder, "EXAMINE").await?;
-    let (Ok(selected), answered) = (selected, Moment::of(session.wire.received_at())) else {
+    login::identify(&mut session, &habits).await?;
+    let Ok(selected) = session.open_folder(folder, "EXAMINE").await? else {
         return Ok(());
     };
-    // Without the next UID nobody could tell which mails are new.
-    let Some(mut next) = selected.next else { return Ok(()) };
+    // Without the next UID nobody could tell which mail was announced. But it may run ahead of the mails, or stand still:
+    // what is there is seen by the last mail.
+    let (Some(mut expected), Some(exists)) = (selected.next, selected.exists) else {
+        return Ok(());
+    };
+    let asked = Moment::now();
+    let mut next = match highest(&mut session, exists).await? {
+        Some(highest) => highest + 1,
+        None if exists == 0 => 1,
+        None => return Ok(()),
+    };
+    let answered = Moment::of(session.wire.received_at());
     witness.restart(selected.validity);
     witness.note(Checkpoint {
         next,
@@ -170,19 +193,24 @@ pub(in crate::mailqos) async fn watch(
         if announced.is_some() || session.has_news {
             session.has_news = false;
             let asked = Moment::now();
-            let Some(mut uids) = search(&mut session, &format!("UID SEARCH UID {next}:*")).await? else {
+            let Some(mut uids) = search(&mut session, &format!("UID SEARCH UID {next}:*")).await?.found() else {
                 return Ok(());
             };
             uids.retain(|uid| *uid >= next);
+            if uids.is_empty() {
+                // A mail is gone, or the search lags behind the announcement.
+                uids.extend(last_uid(&mut session).await?.filter(|uid| *uid >= next));
+            }
             if let (Some(lowest), Some(last)) = (uids.iter().min(), uids.iter().max()) {
                 checkpoint = Checkpoint {
                     next: last + 1,
                     asked,
                     answered: Moment::of(session.wire.received_at()),
                     // If the one that was announced is gone already, the lowest may have come later.
-                    announced: announced.filter(|_| *lowest == next).map(|at| (*lowest, at)),
+                    announced: announced.filter(|_| *lowest == expected).map(|at| (*lowest, at)),
                 };
                 next = checkpoint.next;
+                expected = next;
                 attention.landed();
             }
         }

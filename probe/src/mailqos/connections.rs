@@ -1,0 +1,298 @@
+//! The connections to mailbox servers. Servers limit them by address or by user (Courier: 4 from one address, Dovecot: 10
+//! of one user and address), so that watches (IDLE) count towards the limits and yield to pick-ups; where a server's limit
+//! lies is learnt from its refusals.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use mailqos_core::model::Micros;
+use tokio::{sync::Notify, task::AbortHandle};
+
+use super::{
+    evidence::Moment,
+    mailbox::{MailboxId, lock},
+};
+
+/// What a refusal taught is forgotten after this: other programs may have held the connections.
+const LEARNT_FOR: Micros = Micros::from_secs(3600);
+/// The same for a server that hung up without a word, which may have had another reason.
+const SUSPECTED_FOR: Micros = Micros::from_secs(600);
+/// How long a watch may take to end.
+const YIELDING: Duration = Duration::from_secs(1);
+
+/// A watch that runs.
+struct Watch {
+    id: u64,
+    mailbox: MailboxId,
+    task: Option<AbortHandle>,
+}
+
+/// The connections to one server.
+#[derive(Default)]
+struct Server {
+    visits: usize,
+    watches: Vec<Watch>,
+    /// How many connections it takes, as far as is known, and until when that is believed.
+    limit: Option<(usize, Moment)>,
+}
+
+impl Server {
+    fn learnt(&self) -> Option<usize> {
+        self.limit
+            .filter(|(_, until)| Moment::now() < *until)
+            .map(|(limit, _)| limit)
+    }
+
+    fn open(&self) -> usize {
+        self.visits + self.watches.len()
+    }
+}
+
+/// All connections to mailbox servers, by server and port.
+#[derive(Default)]
+pub(super) struct Connections {
+    servers: Mutex<HashMap<String, Server>>,
+    /// `limits.per_server`; 0 where there is none.
+    configured: AtomicU64,
+    /// A connection has ended.
+    ended: Notify,
+}
+
+impl Connections {
+    pub(super) fn configure(&self, per_server: Option<u32>) {
+        self.configured.store(per_server.unwrap_or(0).into(), Ordering::Relaxed);
+    }
+
+    fn budget(&self, server: &Server) -> usize {
+        let configured = match self.configured.load(Ordering::Relaxed) {
+            0 => usize::MAX,
+            limit => usize::try_from(limit).unwrap_or(usize::MAX),
+        };
+        configured.min(server.learnt().unwrap_or(usize::MAX))
+    }
+
+    /// A place for a watch, if that leaves one for a pick-up.
+    pub(super) fn watch(self: &Arc<Self>, place: &str, mailbox: MailboxId) -> Option<WatchPlace> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let mut servers = lock(&self.servers);
+        let server = servers.entry(place.to_owned()).or_default();
+        if server.watches.len() + 1 + server.visits.max(1) > self.budget(server) {
+            return None;
+        }
+        let id = COUNT.fetch_add(1, Ordering::Relaxed);
+        server.watches.push(Watch {
+            id,
+            mailbox,
+            task: None,
+        });
+        Some(WatchPlace {
+            all: self.clone(),
+            place: place.to_owned(),
+            id,
+        })
+    }
+
+    /// A place for a pick-up: watches yield, those first that nobody needs now; other pick-ups are waited for, for at most
+    /// `patience`.
+    pub(super) async fn visit(
+        self: &Arc<Self>,
+        place: &str,
+        patience: Duration,
+        is_awaited: impl Fn(MailboxId) -> bool + Send,
+    ) -> VisitPlace {
+        let deadline = tokio::time::Instant::now() + patience;
+        loop {
+            let ended = self.ended.notified();
+            let wait = {
+                let mut servers = lock(&self.servers);
+                let server = servers.entry(place.to_owned()).or_default();
+                let excess = (server.open() + 1).saturating_sub(self.budget(server));
+                let full = server.learnt().is_some_and(|limit| server.visits >= limit);
+                let now = tokio::time::Instant::now();
+                if excess == 0 || now >= deadline || (server.watches.is_empty() && !full) {
+                    server.visits += 1;
+                    break;
+                }
+                let yields = yield_watches(server, excess, &is_awaited);
+                if yields {
+                    YIELDING.min(deadline - now)
+                } else {
+                    deadline - now
+                }
+            };
+            if tokio::time::timeout(wait, ended).await.is_err() && wait == YIELDING {
+                // The watch does not end: the server decides.
+                lock(&self.servers).entry(place.to_owned()).or_default().visits += 1;
+                break;
+            }
+        }
+        VisitPlace {
+            all: self.clone(),
+            place: place.to_owned(),
+        }
+    }
+
+    /// Learns from a refusal, or from a server that hung up; all watches over its mailboxes yield. Tells whether there were
+    /// any.
+    pub(super) fn refused(&self, place: &str, said_so: bool) -> bool {
+        let mut servers = lock(&self.servers);
+        let server = servers.entry(place.to_owned()).or_default();
+        // The refused connection is among those that are counted.
+        let limit = server.open().saturating_sub(1).max(1);
+        let had_watches = !server.watches.is_empty();
+        if said_so || had_watches {
+            let believed = if said_so { LEARNT_FOR } else { SUSPECTED_FOR };
+            let limit = server.learnt().map_or(limit, |known| known.min(limit));
+            server.limit = Some((limit, Moment::now() + believed));
+            tracing::debug!(server = place, limit, "the server takes no more connections");
+        }
+        let count = server.watches.len();
+        yield_watches(server, count, &|_| true);
+        had_watches
+    }
+
+    fn end(&self, place: &str, work: impl FnOnce(&mut Server)) {
+        let mut servers = lock(&self.servers);
+        if let Some(server) = servers.get_mut(place) {
+            work(server);
+            if server.open() == 0 && server.learnt().is_none() {
+                servers.remove(place);
+            }
+        }
+        drop(servers);
+        self.ended.notify_waiters();
+    }
+}
+
+/// Ends watches; tells whether any was running.
+fn yield_watches(server: &mut Server, count: usize, is_awaited: &impl Fn(MailboxId) -> bool) -> bool {
+    server.watches.sort_by_key(|watch| is_awaited(watch.mailbox));
+    let yielding = server.watches.iter().take(count);
+    yielding
+        .filter_map(|watch| watch.task.as_ref())
+        .map(AbortHandle::abort)
+        .count()
+        > 0
+}
+
+/// A watch's place; free again when this is dropped.
+pub(super) struct WatchPlace {
+    all: Arc<Connections>,
+    place: String,
+    id: u64,
+}
+
+impl WatchPlace {
+    /// What ends the watch's task.
+    pub(super) fn task(&self) -> impl Fn(AbortHandle) + use<> {
+        let (all, place, id) = (self.all.clone(), self.place.clone(), self.id);
+        move |task| {
+            if let Some(server) = lock(&all.servers).get_mut(&place)
+                && let Some(watch) = server.watches.iter_mut().find(|watch| watch.id == id)
+            {
+                watch.task = Some(task);
+            }
+        }
+    }
+}
+
+impl Drop for WatchPlace {
+    fn drop(&mut self) {
+        let id = self.id;
+        self.all
+            .end(&self.place, |server| server.watches.retain(|watch| watch.id != id));
+    }
+}
+
+/// A pick-up's place; free again when this is dropped.
+pub(super) struct VisitPlace {
+    all: Arc<Connections>,
+    place: String,
+}
+
+impl Drop for VisitPlace {
+    fn drop(&mut self) {
+        self.all
+            .end(&self.place, |server| server.visits = server.visits.saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn watch(connections: &Arc<Connections>, mailbox: MailboxId) -> Option<tokio::task::JoinHandle<()>> {
+        let place = connections.watch("a:993", mailbox)?;
+        let attach = place.task();
+        let task = tokio::spawn(async move {
+            let _place = place;
+            std::future::pending::<()>().await;
+        });
+        attach(task.abort_handle());
+        Some(task)
+    }
+
+    #[tokio::test]
+    async fn watches_leave_room_for_pickups_and_yield_to_them() {
+        let connections = Arc::new(Connections::default());
+        connections.configure(Some(3));
+        let (first, second, third) = (MailboxId::new(), MailboxId::new(), MailboxId::new());
+        let (first_watch, second_watch) = (watch(&connections, first), watch(&connections, second));
+        assert!(watch(&connections, third).is_none(), "one place is left for a pick-up");
+        let visit = connections.visit("a:993", PATIENCE, |_| true).await;
+        assert!(!first_watch.as_ref().unwrap().is_finished() && !second_watch.as_ref().unwrap().is_finished());
+        // One more: the watch yields that nobody needs.
+        let other = connections.visit("a:993", PATIENCE, |mailbox| mailbox == first).await;
+        assert!(second_watch.unwrap().await.unwrap_err().is_cancelled());
+        assert!(!first_watch.as_ref().unwrap().is_finished());
+        drop((visit, other));
+        assert!(watch(&connections, third).is_some());
+        // Another server is not meant.
+        assert!(connections.watch("b:993", third).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_limit_is_learnt_from_a_refusal() {
+        let connections = Arc::new(Connections::default());
+        let watches: Vec<_> = (0..4).map(|_| watch(&connections, MailboxId::new()).unwrap()).collect();
+        let refused = connections.visit("a:993", PATIENCE, |_| true).await;
+        assert!(connections.refused("a:993", true));
+        drop(refused);
+        for watch in watches {
+            assert!(watch.await.unwrap_err().is_cancelled());
+        }
+        // Four connections are taken: three watches and a pick-up.
+        let watches: Vec<_> = (0..4).map_while(|_| watch(&connections, MailboxId::new())).collect();
+        assert_eq!(watches.len(), 3);
+        // A server that hangs up where nothing of ours is in the way has another reason.
+        let _visit = connections.visit("b:993", PATIENCE, |_| true).await;
+        assert!(!connections.refused("b:993", false));
+        assert!(connections.watch("b:993", MailboxId::new()).is_some());
+    }
+
+    #[tokio::test]
+    async fn pickups_beyond_a_known_limit_wait_for_each_other() {
+        let connections = Arc::new(Connections::default());
+        let first = connections.visit("a:993", PATIENCE, |_| true).await;
+        connections.refused("a:993", true);
+        let second = tokio::spawn({
+            let connections = connections.clone();
+            async move { connections.visit("a:993", PATIENCE, |_| true).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!second.is_finished());
+        drop(first);
+        drop(second.await.unwrap());
+        // But not for ever.
+        let _first = connections.visit("a:993", PATIENCE, |_| true).await;
+        connections.visit("a:993", Duration::from_millis(5), |_| true).await;
+    }
+}

@@ -1,0 +1,277 @@
+//! Deletes test mails over IMAP, and nothing else.
+//!
+//! With UIDPLUS (RFC 4315) that is UID EXPUNGE. Without it, EXPUNGE takes all that is marked as deleted: it is used only
+//! while all of that is ours; otherwise our mails stay marked, for the next expunge of whoever marked the others. Gmail
+//! archives what is expunged: there, mails are moved to the trash, which Gmail empties after 30 days.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use mailqos_core::model::{Micros, Stage};
+
+use super::{
+    super::{Judge, PickupError, Verdict},
+    Folder, MAX_LISTING, Memory, Ours, folders,
+    listing::{fetch, search, set, sets},
+    reply,
+    session::{MAX_REPLY, Session},
+    whole_header,
+};
+use crate::mailqos::{
+    classify::{Classification, classify},
+    evidence::Moment,
+    token::Token,
+};
+
+/// The most mails of ours, left for others, that are remembered.
+const MAX_LEFT: usize = 256;
+/// Mails that others seem to have marked as deleted, and that are looked into at once: they may be ours.
+const MARKED_AT_ONCE: usize = 16;
+/// Foreign marked mails that are remembered.
+const MAX_MARKED: usize = 4096;
+/// While foreign mails are marked, it is looked again after this.
+const LOOK_AGAIN: Micros = Micros::from_secs(600);
+
+/// The mails of a folder that are to be deleted.
+#[derive(Debug, Default)]
+pub(super) struct Doomed {
+    /// Not marked yet, each with what tells our mail.
+    unmarked: BTreeMap<u64, [u8; 8]>,
+    /// Of an earlier visit: what is behind their UIDs is looked at again.
+    left_over: BTreeSet<u64>,
+    /// Marked as deleted, but still there as far as is known.
+    marked: BTreeSet<u64>,
+    /// Marked mails of others.
+    foreign: BTreeSet<u64>,
+    /// When others' marked mails were last in the way.
+    blocked: Option<Moment>,
+}
+
+impl Doomed {
+    pub(super) fn insert(&mut self, uid: u64, nonce: [u8; 8]) {
+        self.unmarked.insert(uid, nonce);
+    }
+
+    /// A new visit begins.
+    pub(super) fn begin_visit(&mut self) {
+        self.left_over = self.unmarked.keys().copied().collect();
+    }
+
+    fn is_idle(&self) -> bool {
+        let waits = self.blocked.is_some_and(|at| Moment::now() - at < LOOK_AGAIN);
+        self.unmarked.is_empty() && (self.marked.is_empty() || waits)
+    }
+}
+
+impl Folder {
+    /// Notes that mails are gone: should the server give their UIDs to others, those are not taken for known.
+    fn note_gone(&mut self, uids: &BTreeSet<u64>) {
+        for uid in uids {
+            self.looked.remove(uid);
+        }
+        let count = uids.len() as u64;
+        self.exists = self.exists.map(|exists| exists.saturating_sub(count));
+    }
+}
+
+/// Deletes what is doomed in the selected folder.
+pub(super) async fn delete(
+    session: &mut Session,
+    name: &str,
+    memory: &mut Memory,
+    judge: &dyn Judge,
+) -> Result<(), PickupError> {
+    let Some(folder) = memory.folders.get_mut(name) else {
+        return Ok(());
+    };
+    if folder.doomed.is_idle() {
+        return Ok(());
+    }
+    confirm(session, &mut folder.doomed, judge).await?;
+    let is_gmail = session.has("X-GM-EXT-1");
+    let has_uidplus = session.has("UIDPLUS");
+    if is_gmail && let Some(trash) = folders::trash(session, &mut memory.trash).await? {
+        let all: BTreeSet<u64> = folder
+            .doomed
+            .unmarked
+            .keys()
+            .chain(&folder.doomed.marked)
+            .copied()
+            .collect();
+        if move_to(session, &trash, &all).await? {
+            folder.doomed.unmarked.clear();
+            folder.doomed.marked.clear();
+            folder.note_gone(&all);
+            return Ok(());
+        }
+    }
+    mark(session, &mut folder.doomed).await?;
+    if has_uidplus {
+        for uids in sets(folder.doomed.marked.iter().copied()) {
+            session
+                .must(Stage::PickupReceive, &format!("UID EXPUNGE {uids}"), MAX_REPLY, |_| {})
+                .await?;
+        }
+        let gone = std::mem::take(&mut folder.doomed.marked);
+        folder.note_gone(&gone);
+        return Ok(());
+    }
+    expunge(session, name, folder, judge).await?;
+    if !folder.doomed.marked.is_empty()
+        && session.has("MOVE")
+        && let Some(trash) = folders::trash(session, &mut memory.trash).await?
+        && trash != name
+        && move_to(session, &trash, &folder.doomed.marked.clone()).await?
+    {
+        let gone = std::mem::take(&mut folder.doomed.marked);
+        folder.note_gone(&gone);
+        folder.doomed.blocked = None;
+    }
+    Ok(())
+}
+
+/// Looks again at what is behind the UIDs that an earlier visit could not mark: a server may have given them to others.
+async fn confirm(session: &mut Session, doomed: &mut Doomed, judge: &dyn Judge) -> Result<(), PickupError> {
+    let left_over: Vec<u64> = std::mem::take(&mut doomed.left_over)
+        .into_iter()
+        .filter(|uid| doomed.unmarked.contains_key(uid))
+        .collect();
+    for uids in left_over.chunks(MARKED_AT_ONCE) {
+        let heads = heads(session, uids).await?;
+        for uid in uids {
+            let nonce = doomed.unmarked[uid];
+            let is_ours = heads
+                .iter()
+                .any(|(known, head)| known == uid && test_mail(judge, head).is_some_and(|token| token.nonce == nonce));
+            if !is_ours {
+                doomed.unmarked.remove(uid);
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn heads(session: &mut Session, uids: &[u64]) -> Result<Vec<(u64, Vec<u8>)>, PickupError> {
+    let mark = session.wire.mark();
+    let command = format!("UID FETCH {} (UID BODY.PEEK[HEADER])", set(uids.iter().copied()));
+    let fetched = fetch(session, Stage::PickupReceive, &command, MAX_LISTING).await;
+    // They may be other people's.
+    session.wire.withhold(mark);
+    let with_head = |fetched: reply::Fetched| Some((fetched.uid, whole_header(fetched.section?)));
+    Ok(fetched?.into_iter().filter_map(with_head).collect())
+}
+
+/// The token of a test mail itself, by its header.
+fn test_mail(judge: &dyn Judge, head: &[u8]) -> Option<Token> {
+    match classify(judge, head) {
+        Classification::TestMail(token) => Some(token),
+        _ => None,
+    }
+}
+
+/// Moves mails to another folder; tells whether the server did.
+async fn move_to(session: &mut Session, folder: &str, uids: &BTreeSet<u64>) -> Result<bool, PickupError> {
+    let stage = Stage::PickupReceive;
+    let target = reply::quote(&reply::utf7(folder));
+    let moves = session.has("MOVE");
+    for uids in sets(uids.iter().copied()) {
+        let verb = if moves { "MOVE" } else { "COPY" };
+        let command = format!("UID {verb} {uids} {target}");
+        let status = session.command(stage, &command, MAX_REPLY, |_| {}).await?;
+        if !status.is_ok() {
+            tracing::debug!(folder, "{}", session.refusal(stage, &command, &status));
+            return Ok(false);
+        }
+    }
+    // A copy is in the trash now; the mail itself is still to be marked and expunged.
+    Ok(moves)
+}
+
+async fn mark(session: &mut Session, doomed: &mut Doomed) -> Result<(), PickupError> {
+    for uids in sets(doomed.unmarked.keys().copied()) {
+        let command = format!("UID STORE {uids} +FLAGS.SILENT (\\Deleted)");
+        session.must(Stage::PickupReceive, &command, MAX_REPLY, |_| {}).await?;
+    }
+    doomed.marked.extend(std::mem::take(&mut doomed.unmarked).into_keys());
+    Ok(())
+}
+
+/// EXPUNGE without UIDPLUS, if all that is marked is ours.
+async fn expunge(session: &mut Session, name: &str, folder: &mut Folder, judge: &dyn Judge) -> Result<(), PickupError> {
+    let Some(marked) = search(session, "UID SEARCH DELETED").await?.found() else {
+        return Ok(());
+    };
+    let doomed = &mut folder.doomed;
+    let there: HashSet<u64> = marked.iter().copied().collect();
+    doomed.marked.retain(|uid| there.contains(uid));
+    doomed.foreign.retain(|uid| there.contains(uid));
+    let others: Vec<u64> = marked.into_iter().filter(|uid| !doomed.marked.contains(uid)).collect();
+    let unknown: Vec<u64> = others
+        .iter()
+        .copied()
+        .filter(|uid| !doomed.foreign.contains(uid))
+        .take(MARKED_AT_ONCE)
+        .collect();
+    if !unknown.is_empty() {
+        // An earlier life of the probe may have marked them.
+        let heads = heads(session, &unknown).await?;
+        for (uid, head) in heads {
+            match test_mail(judge, &head).map(|token| judge.verdict(&token)) {
+                Some(Verdict::Clear) => doomed.marked.insert(uid),
+                _ => doomed.foreign.insert(uid),
+            };
+        }
+    }
+    if others.iter().all(|uid| doomed.marked.contains(uid)) {
+        session.must(Stage::PickupReceive, "EXPUNGE", MAX_REPLY, |_| {}).await?;
+        doomed.blocked = None;
+        let gone = std::mem::take(&mut doomed.marked);
+        folder.note_gone(&gone);
+        return Ok(());
+    }
+    if doomed.blocked.is_none() {
+        tracing::warn!(
+            folder = name,
+            "test mails stay in the mailbox, marked as deleted: the server has no UIDPLUS, and another program has marked \
+             mails as deleted that EXPUNGE would remove as well; expunge the folder with that program"
+        );
+    }
+    doomed.blocked = Some(Moment::now());
+    for set in [&mut doomed.marked, &mut doomed.foreign] {
+        while set.len() > MAX_MARKED {
+            set.pop_first();
+        }
+    }
+    Ok(())
+}
+
+/// Forgets mails that were left for others, once they are many: most are gone by then, since those who waited have taken
+/// them.
+pub(super) async fn forget_gone(
+    session: &mut Session,
+    ours: &mut BTreeMap<u64, Ours>,
+    searches: bool,
+) -> Result<(), PickupError> {
+    if ours.len() <= MAX_LEFT {
+        return Ok(());
+    }
+    if searches {
+        let mut there = HashSet::new();
+        let mut complete = true;
+        for uids in sets(ours.keys().copied()) {
+            match search(session, &format!("UID SEARCH UID {uids}")).await?.found() {
+                Some(found) => there.extend(found),
+                None => complete = false,
+            }
+        }
+        if complete {
+            ours.retain(|uid, _| there.contains(uid));
+        }
+    }
+    if ours.len() > MAX_LEFT {
+        // The next start looks into the oldest again. Half are dropped at once, so that not every visit has to search.
+        while ours.len() > MAX_LEFT / 2 {
+            ours.pop_first();
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! The folders that a mailbox has: where its trash is, and what a configured folder may really be called.
+
+use mailqos_core::model::{Micros, Stage};
+
+use super::{
+    super::PickupError,
+    reply::{self, Value},
+    session::{MAX_REPLY, Said, Session},
+};
+use crate::mailqos::evidence::Moment;
+
+/// The most folders that are looked at.
+const MAX_FOLDERS: usize = 2000;
+/// The folders are listed again after this.
+const LIST_AGAIN: Micros = Micros::from_secs(3600);
+/// What the junk folder and the trash are called where no attribute (RFC 6154) says which they are.
+const JUNK: [&str; 7] = [
+    "junk",
+    "spam",
+    "junk e-mail",
+    "junk email",
+    "bulk mail",
+    "bulk",
+    "spamverdacht",
+];
+const TRASH: [&str; 6] = [
+    "trash",
+    "deleted items",
+    "deleted messages",
+    "bin",
+    "papierkorb",
+    "corbeille",
+];
+
+/// A folder as LIST shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Listed {
+    name: String,
+    delimiter: String,
+    /// In lower case.
+    attributes: Vec<String>,
+}
+
+impl Listed {
+    /// The name without the folders above it, in lower case.
+    fn leaf(&self) -> String {
+        let leaf = match &*self.delimiter {
+            "" => &*self.name,
+            delimiter => self.name.rsplit(delimiter).next().unwrap_or(&self.name),
+        };
+        leaf.to_lowercase()
+    }
+
+    fn is(&self, attribute: &str) -> bool {
+        self.attributes.iter().any(|known| known == attribute)
+    }
+}
+
+/// What is known of the trash: the folder, if there is one, and since when.
+pub(super) type Trash = Option<(Moment, Option<String>)>;
+
+/// The folder of deleted mails, in whatever language it is named.
+pub(super) async fn trash(session: &mut Session, known: &mut Trash) -> Result<Option<String>, PickupError> {
+    if let Some((at, trash)) = known
+        && Moment::now() - *at < LIST_AGAIN
+    {
+        return Ok(trash.clone());
+    }
+    let listed = list(session).await?;
+    let by_attribute = listed.iter().find(|folder| folder.is("\\trash"));
+    let by_name = || listed.iter().find(|folder| TRASH.contains(&&*folder.leaf()));
+    let trash = by_attribute.or_else(by_name).map(|folder| folder.name.clone());
+    *known = Some((Moment::now(), trash.clone()));
+    Ok(trash)
+}
+
+/// What to write in place of a folder that could not be opened: empty where nothing suggests itself.
+pub(super) async fn suggestion(session: &mut Session, missing: &str) -> Result<String, PickupError> {
+    Ok(suggest(&list(session).await?, missing))
+}
+
+fn suggest(listed: &[Listed], missing: &str) -> String {
+    let leaf = missing.rsplit(['/', '.']).next().unwrap_or(missing).to_lowercase();
+    let means_junk = JUNK.contains(&&*leaf);
+    if let Some(junk) = listed.iter().find(|folder| folder.is("\\junk")).filter(|_| means_junk) {
+        return format!("the server's junk folder is {:?}: name that one in folders", junk.name);
+    }
+    let same = |folder: &&Listed| folder.leaf() == leaf && folder.name != missing;
+    let similar = |folder: &&Listed| means_junk && JUNK.contains(&&*folder.leaf());
+    let found = listed.iter().find(same).or_else(|| listed.iter().find(similar));
+    if let Some(folder) = found {
+        return format!("the mailbox has {:?}: name that one in folders", folder.name);
+    }
+    let mut names: Vec<String> = listed.iter().map(|folder| format!("{:?}", folder.name)).collect();
+    names.truncate(8);
+    match names.is_empty() {
+        true => String::new(),
+        false => format!("the mailbox has {}", names.join(", ")),
+    }
+}
+
+async fn list(session: &mut Session) -> Result<Vec<Listed>, PickupError> {
+    let mut listed = Vec::new();
+    // Without RETURN: special-use attributes come by themselves where the server has them, mostly (RFC 6154, section 2).
+    let command = if session.has("SPECIAL-USE") && session.has("LIST-EXTENDED") {
+        "LIST \"\" \"*\" RETURN (SPECIAL-USE)"
+    } else {
+        "LIST \"\" \"*\""
+    };
+    session
+        .command(Stage::PickupList, command, MAX_REPLY, |said| {
+            if let Said::Data(response) = said
+                && listed.len() < MAX_FOLDERS
+                && let Some(folder) = reply::values(response).and_then(|values| read(&values))
+            {
+                listed.push(folder);
+            }
+        })
+        .await?;
+    Ok(listed)
+}
+
+fn read(values: &[Value]) -> Option<Listed> {
+    let [word, Value::List(attributes), delimiter, name, ..] = values else {
+        return None;
+    };
+    if !word.text().eq_ignore_ascii_case("LIST") {
+        return None;
+    }
+    Some(Listed {
+        name: reply::from_utf7(&name.text()),
+        delimiter: delimiter.text(),
+        attributes: attributes.iter().map(|value| value.text().to_lowercase()).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(text: &str) -> Listed {
+        let response = reply::Response {
+            text: text.as_bytes().to_vec(),
+            literals: Vec::new(),
+        };
+        read(&reply::values(&response).expect("values")).expect("a folder")
+    }
+
+    #[test]
+    fn a_missing_folder_is_found_by_its_use_or_its_name() {
+        let junk = listed(r#"LIST (\HasNoChildren \Junk) "." "INBOX.Spamverdacht""#);
+        let inbox = listed(r#"LIST (\HasChildren) "." INBOX"#);
+        let french = listed(r#"LIST (\HasNoChildren) "/" "&AMk-l&AOk-ments ind&AOk-sirables""#);
+        let prefixed = listed(r#"LIST () "." INBOX.Junk"#);
+        let flat = listed("LIST () NIL Offers");
+        for (folders, missing, expected) in [
+            (
+                vec![&inbox, &junk],
+                "Junk",
+                "the server's junk folder is \"INBOX.Spamverdacht\"",
+            ),
+            (
+                vec![&inbox, &prefixed],
+                "Junk",
+                "the mailbox has \"INBOX.Junk\": name that one",
+            ),
+            (
+                vec![&inbox, &prefixed],
+                "Spam",
+                "the mailbox has \"INBOX.Junk\": name that one",
+            ),
+            (
+                vec![&inbox, &french],
+                "Junk",
+                "the mailbox has \"INBOX\", \"Éléments indésirables\"",
+            ),
+            (
+                vec![&inbox, &flat],
+                "INBOX/Offers",
+                "the mailbox has \"Offers\": name that one",
+            ),
+            (vec![], "Junk", ""),
+        ] {
+            let folders: Vec<Listed> = folders.into_iter().cloned().collect();
+            let suggestion = suggest(&folders, missing);
+            assert!(suggestion.starts_with(expected), "{missing}: {suggestion}");
+        }
+    }
+}

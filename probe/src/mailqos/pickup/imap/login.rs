@@ -1,0 +1,314 @@
+//! The greeting, STARTTLS, and the ways to log in over IMAP.
+
+use std::time::Instant;
+
+use mailqos_core::{
+    config::TlsMode,
+    mail::{
+        Credentials, LoginRefusal, Secret,
+        sasl::{self, MAX_CHALLENGES, Mechanism},
+    },
+    model::{Micros, Stage},
+};
+
+use super::{
+    super::{Door, PickupError, PickupPhases, note_renewed, renewed},
+    Habits, reply,
+    reply::Status,
+    session::{MAX_REPLY, Said, Session},
+};
+
+/// That AUTHENTICATE takes what the client says first in its own line (RFC 4959), among what a server lacks.
+const INITIAL_RESPONSE: &str = "SASL-IR";
+
+/// A way to log in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Sasl(Mechanism),
+    Login,
+}
+
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sasl(Mechanism::ScramSha256) => "AUTHENTICATE SCRAM-SHA-256",
+            Self::Sasl(Mechanism::Plain) => "AUTHENTICATE PLAIN",
+            Self::Sasl(Mechanism::Login) => "AUTHENTICATE LOGIN",
+            Self::Sasl(Mechanism::OAuthBearer) => "AUTHENTICATE OAUTHBEARER",
+            Self::Sasl(Mechanism::XOAuth2) => "AUTHENTICATE XOAUTH2",
+            Self::Login => "LOGIN",
+        }
+    }
+}
+
+/// The greeting, and STARTTLS where it is wanted; tells whether a login is to follow.
+pub(super) async fn shake_hands(
+    session: &mut Session,
+    door: &Door,
+    phases: &mut PickupPhases,
+) -> Result<bool, PickupError> {
+    let stage = Stage::PickupGreeting;
+    let connected = Instant::now();
+    session.wire.begin(session.step, MAX_REPLY);
+    let greeting = session.said(stage).await?;
+    session.note_capabilities(&greeting);
+    let welcome = match &greeting {
+        Said::Status(status) if status.word == "OK" || status.word == "PREAUTH" => status.word,
+        Said::Status(status) => return Err(session.refusal(stage, "connection", status)),
+        Said::Data(response) => return Err(session.nonsense(stage, &String::from_utf8_lossy(&response.text))),
+        Said::Continue(text) => return Err(session.nonsense(stage, &format!("+{text}"))),
+        Said::Tagged(tag, _) => return Err(session.nonsense(stage, tag)),
+    };
+    phases.greeting = Some(Micros::from(
+        session.wire.received_at().saturating_duration_since(connected),
+    ));
+    if session.capabilities.is_empty() {
+        session.must(stage, "CAPABILITY", MAX_REPLY, |_| {}).await?;
+    }
+    if door.endpoint.tls == TlsMode::StartTls {
+        let stage = Stage::PickupTls;
+        if !session.has("STARTTLS") {
+            return Err(PickupError::new(
+                stage,
+                "the server does not offer STARTTLS; set tls = \"implicit\" (usually port 993), or tls = \"none\" if the password may travel in clear",
+            ));
+        }
+        session.must(stage, "STARTTLS", MAX_REPLY, |_| {}).await?;
+        session
+            .wire
+            .upgrade(&door.endpoint.trust)
+            .await
+            .map_err(|error| PickupError::wire(stage, &error))?;
+        // What was offered in clear can't be trusted (RFC 9051, section 6.2.1).
+        session.capabilities.clear();
+        session.must(stage, "CAPABILITY", MAX_REPLY, |_| {}).await?;
+    }
+    Ok(welcome != "PREAUTH")
+}
+
+/// Logs in, with another token where one is rejected; then says who this client is, where the server wants to know.
+pub(super) async fn log_in(
+    session: &mut Session,
+    credentials: Option<&Credentials>,
+    habits: &mut Habits,
+    phases: &mut PickupPhases,
+) -> Result<(), PickupError> {
+    let Some(credentials) = credentials else {
+        return Err(PickupError::new(
+            Stage::PickupLogin,
+            "no account is configured for the mailbox",
+        ));
+    };
+    match log_in_with(session, credentials, habits, phases).await {
+        Err(error) if error.refused => {
+            let credentials = renewed(credentials, error).await?;
+            let result = log_in_with(session, &credentials, habits, phases).await;
+            note_renewed(&credentials, result.as_ref().err()).await;
+            result
+        }
+        result => result,
+    }
+}
+
+/// Says who this client is (RFC 2971), where a server wants to know: NetEase (163, 126, yeah.net) opens no folder before.
+pub(super) async fn identify(session: &mut Session, habits: &Habits) -> Result<(), PickupError> {
+    let is_coremail = session.capabilities.iter().any(|word| word.starts_with("X-CM-EXT"));
+    if session.has("ID") && (habits.wants_id || is_coremail) {
+        send_id(session).await?;
+    }
+    Ok(())
+}
+
+/// Says who this client is; a server that refuses to hear it goes on without.
+pub(super) async fn send_id(session: &mut Session) -> Result<(), PickupError> {
+    let version = env!("CARGO_PKG_VERSION");
+    let command = format!("ID (\"name\" \"mailqos\" \"version\" \"{version}\" \"vendor\" \"mailqos\")");
+    session
+        .command(Stage::PickupLogin, &command, MAX_REPLY, |_| {})
+        .await
+        .map(|_| ())
+}
+
+/// The ways to log in that the server offers and the account allows, the best first. Once all have failed, all are tried
+/// again, one a visit.
+fn ways(session: &Session, offered: &[String], credentials: &Credentials, habits: &mut Habits) -> Vec<Way> {
+    let mut ways: Vec<Way> = sasl::choose(&session.wire.place(), offered, credentials)
+        .into_iter()
+        .map(Way::Sasl)
+        .collect();
+    if !session.has("LOGINDISABLED") && !credentials.is_token && credentials.only.is_empty() {
+        let at = ways.iter().position(|way| *way == Way::Sasl(Mechanism::Login));
+        ways.insert(at.unwrap_or(ways.len()), Way::Login);
+    }
+    if ways.iter().all(|way| habits.lacks.contains(way.name())) {
+        habits.lacks.retain(|what| matches!(*what, "SEARCH" | INITIAL_RESPONSE));
+    }
+    ways.retain(|way| !habits.lacks.contains(way.name()));
+    ways
+}
+
+async fn log_in_with(
+    session: &mut Session,
+    credentials: &Credentials,
+    habits: &mut Habits,
+    phases: &mut PickupPhases,
+) -> Result<(), PickupError> {
+    let stage = Stage::PickupLogin;
+    session.wire.hide(&credentials.secret);
+    let offered: Vec<String> = session
+        .capabilities
+        .iter()
+        .filter_map(|word| word.strip_prefix("AUTH=").map(str::to_owned))
+        .collect();
+    let ways = ways(session, &offered, credentials, habits);
+    let nothing_fits = if session.has("LOGINDISABLED") && session.wire.tls().is_none() {
+        "the server takes no password in clear; set tls = \"starttls\" or tls = \"implicit\"".to_owned()
+    } else {
+        sasl::none_fits(&offered, credentials)
+    };
+    let mut last = PickupError::new(stage, &nothing_fits);
+    let began = Instant::now();
+    for way in ways {
+        session.has_fresh_capabilities = false;
+        let mut answer = exchange(session, way, credentials, habits).await?;
+        if answer.is_of_syntax() && answer.at_once {
+            // Coremail (NetEase) lists SASL-IR, but does not take what belongs to it (pimalaya/himalaya/issues/729).
+            habits.lacks.insert(INITIAL_RESPONSE);
+            answer = exchange(session, way, credentials, habits).await?;
+        }
+        let of_syntax = answer.is_of_syntax();
+        let Answer {
+            status, reason, judged, ..
+        } = answer;
+        if status.is_ok() {
+            if let Some(reason) = reason {
+                return Err(PickupError::new(stage, &reason));
+            }
+            let took = session.wire.received_at().saturating_duration_since(began);
+            phases.login = Some(Micros::from(took));
+            // What is offered before a login need not be offered after it (RFC 9051, section 6.2.2).
+            if !session.has_fresh_capabilities {
+                session.capabilities.clear();
+                session.must(stage, "CAPABILITY", MAX_REPLY, |_| {}).await?;
+            }
+            return Ok(());
+        }
+        last = session.refusal(stage, "login", &status);
+        let refusal = match last.refusal.unwrap_or(LoginRefusal::Credentials) {
+            // The server has not seen the password, or not understood the command.
+            LoginRefusal::Credentials if !judged || of_syntax => LoginRefusal::Mechanism,
+            refusal => refusal,
+        };
+        last.refusal = Some(refusal);
+        last.refused = refusal.waits_for_next_test();
+        if let Some(reason) = reason {
+            last.text = format!("{}; {reason}", last.text);
+        }
+        if matches!(refusal, LoginRefusal::Credentials | LoginRefusal::Mechanism) {
+            // The server may only seem to have this way to log in: the next one is tried, now or at the next test.
+            habits.lacks.insert(way.name());
+        }
+        if !refusal.leaves_other_mechanisms() {
+            break;
+        }
+    }
+    Err(last)
+}
+
+/// How a way to log in ended.
+struct Answer {
+    status: Status,
+    /// What the server said before, or what failed on this side.
+    reason: Option<String>,
+    /// The server had what it needs to tell right credentials from wrong ones.
+    judged: bool,
+    /// What the client says first was in the line of the command (SASL-IR).
+    at_once: bool,
+}
+
+impl Answer {
+    /// Whether the server did not understand the command; but for iCloud, which says BAD of its own trouble as well.
+    fn is_of_syntax(&self) -> bool {
+        let text = self.status.text.to_ascii_lowercase();
+        let is_judgement = ["fail", "denied", "incorrect", "credential", "password", "authenticated"];
+        self.status.word == "BAD" && self.status.code.is_empty() && !is_judgement.iter().any(|word| text.contains(word))
+    }
+}
+
+/// One way to log in.
+async fn exchange(
+    session: &mut Session,
+    way: Way,
+    credentials: &Credentials,
+    habits: &Habits,
+) -> Result<Answer, PickupError> {
+    let at_once = session.has("SASL-IR") && !habits.lacks.contains(INITIAL_RESPONSE);
+    let answer = |status, reason: Option<String>, judged| Answer {
+        status,
+        reason,
+        judged,
+        at_once: at_once && matches!(way, Way::Sasl(_)),
+    };
+    let stage = Stage::PickupLogin;
+    let tag = session.next_tag();
+    session.wire.begin(session.step, MAX_REPLY);
+    match way {
+        Way::Login => {
+            // A quoted string holds ASCII only; everything else travels as a literal.
+            let mut line = format!("{tag} LOGIN");
+            for text in [&*credentials.user, credentials.secret.expose()] {
+                if text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
+                    line = format!("{line} {}", reply::quote(text));
+                    continue;
+                }
+                let at_once = session.has("LITERAL+") || (session.has("LITERAL-") && text.len() <= 4096);
+                let length = text.len();
+                if at_once {
+                    line = format!("{line} {{{length}+}}\r\n{text}");
+                } else {
+                    session.send(stage, &format!("{line} {{{length}}}"), true).await?;
+                    if let Ok(status) = session.finish(stage, &tag, |_| {}).await? {
+                        return Ok(answer(status, None, true));
+                    }
+                    line = text.to_owned();
+                }
+            }
+            session.send(stage, &line, true).await?;
+            match session.finish(stage, &tag, |_| {}).await? {
+                Ok(status) => Ok(answer(status, None, true)),
+                Err(_) => Err(PickupError::new(stage, "the server asks for more than LOGIN has")),
+            }
+        }
+        Way::Sasl(mechanism) => {
+            let mut dialogue = mechanism.begin(credentials);
+            let mut line = Secret::new(format!("{tag} AUTHENTICATE {mechanism}"));
+            if at_once && let Some(initial) = dialogue.initial() {
+                line = Secret::new(format!("{} {}", line.expose(), sasl::encode_initial(&initial)));
+            }
+            let mut reason = None;
+            for _ in 0..MAX_CHALLENGES {
+                session.wire.begin(session.step, MAX_REPLY);
+                session.send(stage, line.expose(), true).await?;
+                let challenge = match session.finish(stage, &tag, |_| {}).await? {
+                    Ok(status) if status.is_ok() => return Ok(answer(status, dialogue.finish().err(), true)),
+                    Ok(status) => {
+                        let reason = reason.or_else(|| dialogue.complaint().map(str::to_owned));
+                        return Ok(answer(status, reason, dialogue.was_judged()));
+                    }
+                    Err(challenge) => challenge,
+                };
+                line = match sasl::decode(&challenge).and_then(|challenge| dialogue.answer(&challenge)) {
+                    Ok(answer) => Secret::new(sasl::encode(&answer)),
+                    Err(own) => {
+                        reason = Some(own);
+                        Secret::new("*")
+                    }
+                };
+            }
+            Err(PickupError::new(
+                stage,
+                "the server asks for ever more in the authentication",
+            ))
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! A conversation with an IMAP server: its lines, its commands, its capabilities.
+
+use std::time::{Duration, Instant};
+
+use mailqos_core::{
+    mail::{LoginRefusal, Wire, WireError, explained},
+    model::Stage,
+};
+
+use super::{
+    super::{KEPT_OF_MAIL, PickupError, Whereabouts},
+    reply::{self, Response, Status},
+};
+
+/// The longest line: a search that finds some 400,000 mails.
+pub(super) const MAX_LINE: usize = 4 * 1024 * 1024;
+/// The longest reply where nothing long is asked for.
+pub(super) const MAX_REPLY: usize = 1024 * 1024;
+/// A literal is read in pieces of this size.
+const PIECE: usize = 64 * 1024;
+
+/// A conversation with an IMAP server.
+pub(in crate::mailqos) struct Session {
+    pub(in crate::mailqos::pickup) wire: Wire,
+    pub(super) step: Duration,
+    tag: u32,
+    /// In capitals.
+    pub(super) capabilities: Vec<String>,
+    /// The server has sent its capabilities since this was last reset.
+    pub(super) has_fresh_capabilities: bool,
+    /// The last literal's end.
+    pub(super) literal_at: Option<Instant>,
+    /// The server has said that there are more mails, in any reply; it does not say so again.
+    pub(super) has_news: bool,
+    whereabouts: Whereabouts,
+}
+
+/// A line from the server.
+pub(super) enum Said {
+    /// Without a tag: data.
+    Data(Response),
+    /// Without a tag: a status.
+    Status(Status),
+    /// `+`: go on; what stands behind it.
+    Continue(String),
+    /// The end of the command with this tag.
+    Tagged(String, Status),
+}
+
+impl Said {
+    /// Whether it says that there are more mails.
+    pub(super) fn is_news(&self) -> bool {
+        matches!(self, Self::Data(response) if is_news(&response.text))
+    }
+}
+
+/// Whether a line says that there are more mails.
+pub(super) fn is_news(line: &[u8]) -> bool {
+    line.len() >= 7 && line[line.len() - 7..].eq_ignore_ascii_case(b" EXISTS")
+}
+
+impl Session {
+    /// Ends it.
+    pub(in crate::mailqos::pickup) async fn end(mut self) -> Result<(), PickupError> {
+        let result = self.command(Stage::PickupReceive, "LOGOUT", MAX_REPLY, |_| {}).await;
+        self.wire.close().await;
+        result.map(|_| ())
+    }
+
+    pub(super) fn new(wire: Wire, step: Duration, whereabouts: Whereabouts) -> Self {
+        Self {
+            wire,
+            step,
+            tag: 0,
+            capabilities: Vec::new(),
+            has_fresh_capabilities: false,
+            literal_at: None,
+            has_news: false,
+            whereabouts,
+        }
+    }
+
+    pub(super) fn wire_error(stage: Stage, error: &WireError) -> PickupError {
+        PickupError::wire(stage, error)
+    }
+
+    pub(super) async fn send(&mut self, stage: Stage, line: &str, secret: bool) -> Result<(), PickupError> {
+        self.wire.secret(secret);
+        let result = self.wire.send(format!("{line}\r\n").as_bytes()).await;
+        self.wire.secret(false);
+        result.map_err(|error| Self::wire_error(stage, &error))
+    }
+
+    pub(super) async fn said(&mut self, stage: Stage) -> Result<Said, PickupError> {
+        self.whereabouts.note(Some(stage));
+        let error = |error: WireError| Self::wire_error(stage, &error);
+        let mut first = self.wire.line(MAX_LINE).await.map_err(error)?;
+        // Some servers send an empty line between responses. It counts towards the limits of the reply.
+        while first.is_empty() {
+            first = self.wire.line(MAX_LINE).await.map_err(error)?;
+        }
+        let text = String::from_utf8_lossy(&first);
+        if let Some(rest) = text.strip_prefix('+') {
+            return Ok(Said::Continue(rest.trim_end().to_owned()));
+        }
+        let Some((tag, rest)) = text.split_once(' ') else {
+            return Err(self.nonsense(stage, &text));
+        };
+        if tag != "*" {
+            return match Status::read(rest) {
+                Some(status) => Ok(Said::Tagged(tag.to_owned(), status)),
+                None => Err(self.nonsense(stage, &text)),
+            };
+        }
+        if let Some(status) = Status::read(rest) {
+            return Ok(Said::Status(status));
+        }
+        let mut response = Response {
+            text: first[2..].to_vec(),
+            literals: Vec::new(),
+        };
+        let mut announced = reply::literal(&response.text);
+        // One mail is asked for with one literal; a response with many gets no more room for that.
+        let mut room = KEPT_OF_MAIL;
+        while let Some(length) = announced {
+            let mut left = length;
+            let mut content = Vec::new();
+            while left > 0 {
+                let piece = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+                let bytes = self.wire.bytes(piece).await.map_err(error)?;
+                left -= bytes.len() as u64;
+                let kept = bytes.len().min(room);
+                room -= kept;
+                content.extend_from_slice(&bytes[..kept]);
+            }
+            self.literal_at = Some(self.wire.received_at());
+            response.literals.push(content);
+            let more = self.wire.line(MAX_LINE).await.map_err(error)?;
+            announced = reply::literal(&more);
+            response.text.extend_from_slice(&more);
+            if response.text.len() > MAX_LINE {
+                return Err(error(WireError::LineTooLong(MAX_LINE)));
+            }
+        }
+        Ok(Said::Data(response))
+    }
+
+    pub(super) fn nonsense(&self, stage: Stage, text: &str) -> PickupError {
+        let shown = self.wire.transcript().one_line(text);
+        PickupError::new(stage, &format!("the server sent {shown:?}, which is no IMAP response"))
+    }
+
+    pub(super) fn next_tag(&mut self) -> String {
+        self.tag = self.tag.wrapping_add(1);
+        format!("A{}", self.tag)
+    }
+
+    /// Reads up to the end of the command; `each` gets what comes before.
+    pub(super) async fn finish(
+        &mut self,
+        stage: Stage,
+        tag: &str,
+        mut each: impl FnMut(&Said),
+    ) -> Result<Result<Status, String>, PickupError> {
+        let mut farewell = None;
+        loop {
+            let said = match self.said(stage).await {
+                Ok(said) => said,
+                Err(error) => {
+                    // The server's own words say more than the end of the connection.
+                    return Err(match farewell {
+                        Some((text, refusal)) => PickupError { text, refusal, ..error },
+                        None => error,
+                    });
+                }
+            };
+            match &said {
+                Said::Tagged(known, status) if known == tag => {
+                    self.note_capabilities(&said);
+                    return Ok(Ok(status.clone()));
+                }
+                Said::Tagged(..) => {
+                    return Err(PickupError::new(
+                        stage,
+                        "the server answered a command that was not sent",
+                    ));
+                }
+                Said::Continue(challenge) => return Ok(Err(challenge.trim().to_owned())),
+                Said::Status(status) if status.word == "BYE" => {
+                    let text = self.wire.transcript().one_line(&status.text);
+                    let refusal = LoginRefusal::read(&text);
+                    farewell = Some((
+                        format!("the server ended the conversation: {text}"),
+                        (refusal == LoginRefusal::Connections).then_some(refusal),
+                    ));
+                }
+                Said::Status(_) | Said::Data(_) => {}
+            }
+            self.note_capabilities(&said);
+            self.has_news |= said.is_news();
+            each(&said);
+        }
+    }
+
+    pub(super) fn note_capabilities(&mut self, said: &Said) {
+        let told: Vec<String> = match said {
+            Said::Status(status) | Said::Tagged(_, status) if status.says("CAPABILITY") => status.code[1..].to_vec(),
+            Said::Data(response) => {
+                let text = String::from_utf8_lossy(&response.text).to_ascii_uppercase();
+                match text.strip_prefix("CAPABILITY ") {
+                    Some(words) => words.split_whitespace().map(str::to_owned).collect(),
+                    None => return,
+                }
+            }
+            _ => return,
+        };
+        self.capabilities = told;
+        self.has_fresh_capabilities = true;
+    }
+
+    /// A command without secrets, from its sending to its end.
+    pub(super) async fn command(
+        &mut self,
+        stage: Stage,
+        command: &str,
+        most: usize,
+        each: impl FnMut(&Said),
+    ) -> Result<Status, PickupError> {
+        let tag = self.next_tag();
+        self.wire.begin(self.step, most);
+        self.send(stage, &format!("{tag} {command}"), false).await?;
+        match self.finish(stage, &tag, each).await? {
+            Ok(status) => Ok(status),
+            Err(_) => Err(PickupError::new(stage, "the server asks for what was not announced")),
+        }
+    }
+
+    /// The same; anything but OK is an error.
+    pub(super) async fn must(
+        &mut self,
+        stage: Stage,
+        command: &str,
+        most: usize,
+        each: impl FnMut(&Said),
+    ) -> Result<Status, PickupError> {
+        let status = self.command(stage, command, most, each).await?;
+        if status.is_ok() {
+            Ok(status)
+        } else {
+            Err(self.refusal(stage, command, &status))
+        }
+    }
+
+    pub(super) fn refusal(&self, stage: Stage, command: &str, status: &Status) -> PickupError {
+        let mut words = command.split(' ');
+        let mut verb = words.next().unwrap_or_default().to_owned();
+        if verb == "UID" {
+            verb = format!("UID {}", words.next().unwrap_or_default());
+        }
+        let code = if status.code.is_empty() {
+            String::new()
+        } else {
+            format!("[{}] ", status.code.join(" "))
+        };
+        let text = if status.text.is_empty() && code.is_empty() {
+            "without a reason"
+        } else {
+            &status.text
+        };
+        let text = self
+            .wire
+            .transcript()
+            .one_line(&format!("{verb} refused: {code}{text}"));
+        let mut error = PickupError::new(stage, &text);
+        error.text = explained(error.text);
+        error.refusal = matches!(stage, Stage::PickupGreeting | Stage::PickupLogin)
+            .then(|| LoginRefusal::read(&format!("{code}{}", status.text)));
+        error.in_use = status.says("INUSE") || error.refusal == Some(LoginRefusal::InUse);
+        error
+    }
+
+    pub(super) fn has(&self, capability: &str) -> bool {
+        let listed = |name: &str| self.capabilities.iter().any(|known| known == name);
+        listed(capability)
+            || (listed("IMAP4REV2") && matches!(capability, "UIDPLUS" | "SASL-IR" | "LITERAL-" | "IDLE" | "UNSELECT"))
+    }
+}

@@ -1,0 +1,471 @@
+//! The mail test against servers with habits that no standard allows for: each was reported of a server in the wild (see
+//! `mailqos_tests::servers::Habits`), and each made a delivered mail count as lost, a mailbox fill up, or an account lock.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use std::{sync::Arc, time::Duration};
+
+use common::{IN_FILE, load, monitor, text, write};
+use mailqos_core::{
+    config::Config,
+    model::{Outcome, Sample, Stage},
+};
+use mailqos_probe::mailqos::{TestResult, Tester};
+use mailqos_tests::servers::{
+    ARCHIVE, Fault, Gives, Habits, INBOX, MailServer, Options, PROBE, Protocol, StoredMail, TRASH, TooMany, UidNext,
+    When,
+};
+
+struct Probe {
+    folder: tempfile::TempDir,
+    server: MailServer,
+    options: String,
+}
+
+impl Probe {
+    async fn new(protocol: &str, options: Options) -> Self {
+        let server = MailServer::start(options).await.expect("server");
+        let port = if protocol == "imap" {
+            server.imaps_port()
+        } else {
+            server.pop3s_port()
+        };
+        let options = format!(
+            r#"max_round_trip = "5s"
+check_interval = "200ms"
+timeout = "3s"
+test_interval = "1m"
+horizon = "10s"
+smtp = {{ port = {}, tls = "implicit", account = "probe", ca_file = "ca.pem" }}
+pickup = {{ protocol = "{protocol}", port = {port}, tls = "implicit", account = "probe", ca_file = "ca.pem" }}"#,
+            server.smtps_port(),
+        );
+        Self {
+            folder: tempfile::tempdir().expect("folder"),
+            server,
+            options,
+        }
+    }
+
+    async fn over_imap(habits: Habits) -> Self {
+        let options = Options {
+            imap_habits: habits,
+            ..Options::default()
+        };
+        Self::new("imap", options).await
+    }
+
+    fn config(&self, more: &str) -> Arc<Config> {
+        let key = |line: &str| line.split_once('=').map_or("", |(key, _)| key.trim()).to_owned();
+        let changed: Vec<String> = more.lines().map(key).collect();
+        let kept = self.options.lines().filter(|line| !changed.contains(&key(line)));
+        let options = format!("{}\n{more}", kept.collect::<Vec<_>>().join("\n"));
+        load(self.folder.path(), &self.server, &text(IN_FILE, &options))
+    }
+
+    /// Tests in a row by one tester.
+    async fn run(&self, more: &str, count: usize) -> Vec<TestResult> {
+        let config = self.config(more);
+        let tester = Tester::new(config.clone(), None).await.expect("tester");
+        let mut results = Vec::new();
+        for _ in 0..count {
+            results.push(tester.test(monitor(&config)).await);
+        }
+        self.until(|mails| mails.iter().all(|mail| mail.foreign)).await;
+        tester.shutdown().await;
+        results
+    }
+
+    /// Waits, not for ever, until the inbox is so: deletion counts when the session has ended.
+    async fn until(&self, is_so: impl Fn(&[StoredMail]) -> bool) {
+        for _ in 0..300 {
+            if is_so(&self.server.mails(PROBE, INBOX)) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Test mails that are still in the inbox.
+    fn ours(&self) -> usize {
+        let mails = self.server.mails(PROBE, INBOX);
+        mails.iter().filter(|mail| !mail.foreign).count()
+    }
+
+    fn count(&self, protocol: Protocol, counts: impl Fn(&str) -> bool) -> usize {
+        self.server
+            .commands(protocol)
+            .iter()
+            .filter(|line| counts(line))
+            .count()
+    }
+}
+
+fn outcomes(results: &[TestResult]) -> Vec<(Outcome, Option<&str>)> {
+    let of = |result: &TestResult| {
+        let Sample { outcome, .. } = result.sample;
+        outcome
+    };
+    results
+        .iter()
+        .map(|result| (of(result), result.sample.error.as_deref()))
+        .collect()
+}
+
+fn assert_all_ok(results: &[TestResult], what: &str) {
+    assert!(
+        results.iter().all(|result| result.sample.outcome == Outcome::Ok),
+        "{what}: {:?}",
+        outcomes(results)
+    );
+}
+
+#[tokio::test]
+async fn what_a_server_lists_but_does_not_give_is_asked_for_again() {
+    for gives in [
+        Gives::Nothing,
+        Gives::Nil,
+        Gives::Empty,
+        Gives::WithoutUid,
+        Gives::Refusal,
+    ] {
+        let probe = Probe::over_imap(Habits {
+            gives_at_first: Some((gives, 3)),
+            ..Habits::default()
+        })
+        .await;
+        probe.server.fill(PROBE, 3);
+        let results = probe.run("idle = false", 1).await;
+        assert_all_ok(&results, &format!("{gives:?}"));
+        assert_eq!((probe.ours(), probe.server.foreign(PROBE)), (0, 3), "{gives:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_mail_that_is_never_given_is_not_lost_and_asked_for_once_a_pickup() {
+    let probe = Probe::over_imap(Habits {
+        gives_at_first: Some((Gives::Nothing, u32::MAX)),
+        ..Habits::default()
+    })
+    .await;
+    let results = probe.run("idle = false\nmax_round_trip = \"1s\"", 1).await;
+    let sample = &results[0].sample;
+    assert_eq!(
+        (sample.outcome, sample.stage),
+        (Outcome::PickupFailed, Some(Stage::PickupReceive)),
+        "{sample:?}"
+    );
+    let error = sample.error.clone().unwrap();
+    assert!(error.contains("does not give its content"), "{error}");
+    let fetches = probe.count(Protocol::Imap, |line| line.contains("BODY.PEEK"));
+    let pickups = usize::try_from(sample.pickups.unwrap()).unwrap();
+    assert!(fetches <= pickups, "{fetches} in {pickups} pick-ups");
+}
+
+#[tokio::test]
+async fn flags_that_are_told_of_first_are_not_the_mail() {
+    let probe = Probe::over_imap(Habits {
+        tells_flags_first: true,
+        ..Habits::default()
+    })
+    .await;
+    let results = probe.run("", 2).await;
+    assert_all_ok(&results, "flags first");
+    assert_eq!(probe.ours(), 0);
+}
+
+#[tokio::test]
+async fn a_mail_is_found_whatever_uidnext_says() {
+    for uid_next in [UidNext::Stuck, UidNext::Ahead, UidNext::GoesBack] {
+        for foreign in [0, 3] {
+            for idle in [true, false] {
+                let probe = Probe::over_imap(Habits {
+                    uid_next,
+                    ..Habits::default()
+                })
+                .await;
+                probe.server.fill(PROBE, foreign);
+                let results = probe.run(&format!("idle = {idle}"), 3).await;
+                let what = format!("{uid_next:?}, {foreign} foreign, idle {idle}");
+                assert_all_ok(&results, &what);
+                assert_eq!((probe.ours(), probe.server.foreign(PROBE)), (0, foreign), "{what}");
+                for landing in probe.server.landings() {
+                    assert_within(&results, &landing, &what);
+                }
+            }
+        }
+    }
+}
+
+/// The true landing lies in the interval that one of the samples states.
+fn assert_within(results: &[TestResult], landing: &mailqos_tests::servers::Landing, what: &str) {
+    let text = String::from_utf8_lossy(&landing.content).into_owned();
+    let token = text.split("X-MailQoS-Token: ").nth(1).expect("the field");
+    let sent_at = i64::from_str_radix(token.split(':').nth(3).expect("sent_at"), 36).expect("base 36");
+    let truth = landing.at.0 - sent_at;
+    let states = |sample: &Sample| {
+        let (stated, error) = (sample.round_trip.unwrap().0, sample.round_trip_error.unwrap().0);
+        (stated - truth).abs() <= error
+    };
+    assert!(
+        results.iter().any(|result| states(&result.sample)),
+        "{what}: in truth {truth}"
+    );
+}
+
+#[tokio::test]
+async fn a_mail_is_found_whatever_the_search_says() {
+    for (habits, what) in [
+        (
+            Habits {
+                searches_an_old_index: true,
+                ..Habits::default()
+            },
+            "an old index",
+        ),
+        (
+            Habits {
+                refuses_search: true,
+                ..Habits::default()
+            },
+            "no search",
+        ),
+        (
+            Habits {
+                no_validity: true,
+                ..Habits::default()
+            },
+            "no validity",
+        ),
+    ] {
+        for idle in [true, false] {
+            let probe = Probe::over_imap(habits.clone()).await;
+            probe.server.fill(PROBE, 70);
+            let results = probe.run(&format!("idle = {idle}"), 2).await;
+            assert_all_ok(&results, what);
+            assert_eq!((probe.ours(), probe.server.foreign(PROBE)), (0, 70), "{what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_wants_to_know_its_client_is_told() {
+    let probe = Probe::over_imap(Habits {
+        wants_id: true,
+        ..Habits::default()
+    })
+    .await;
+    let results = probe.run("", 2).await;
+    assert_all_ok(&results, "ID");
+    // The refusal is provoked once only.
+    let selects = probe.count(Protocol::Imap, |line| line.contains(" SELECT "));
+    let visits: i32 = results.iter().map(|result| result.sample.pickups.unwrap()).sum();
+    assert!(
+        selects <= usize::try_from(visits).unwrap() + 2,
+        "{selects} SELECTs in {visits} pick-ups"
+    );
+}
+
+#[tokio::test]
+async fn where_a_login_can_be_one_round_trip_it_is() {
+    for (mechanisms, habits, expected) in [
+        // What the greeting told is not asked again, and nor is what the end of the login told.
+        (vec!["PLAIN"], Habits::default(), vec!["AUTHENTICATE PLAIN …"]),
+        (
+            vec!["PLAIN"],
+            Habits {
+                keeps_capabilities: true,
+                ..Habits::default()
+            },
+            vec!["CAPABILITY", "AUTHENTICATE PLAIN …", "CAPABILITY"],
+        ),
+        (vec!["LOGIN"], Habits::default(), vec!["LOGIN …"]),
+    ] {
+        let options = Options {
+            mechanisms: mechanisms.iter().map(|name| (*name).to_owned()).collect(),
+            imap_habits: habits,
+            ..Options::default()
+        };
+        let probe = Probe::new("imap", options).await;
+        let results = probe.run("idle = false", 1).await;
+        assert_all_ok(&results, "login");
+        let commands = probe.server.commands(Protocol::Imap);
+        let first: Vec<String> = commands
+            .iter()
+            .map(|line| line.split_once(' ').map_or("", |(_, command)| command))
+            .take_while(|command| !command.starts_with("SELECT"))
+            .filter(|command| !command.is_empty())
+            .map(|command| {
+                let words: Vec<&str> = command.split(' ').collect();
+                match &*words {
+                    ["AUTHENTICATE", mechanism, _] => format!("AUTHENTICATE {mechanism} …"),
+                    ["LOGIN", ..] => "LOGIN …".to_owned(),
+                    _ => command.to_owned(),
+                }
+            })
+            .collect();
+        assert_eq!(first, expected, "{commands:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_only_seems_to_take_initial_responses_is_asked_without() {
+    let probe = Probe::over_imap(Habits {
+        rejects_initial_response: true,
+        ..Habits::default()
+    })
+    .await;
+    let results = probe.run("idle = false", 2).await;
+    assert_all_ok(&results, "SASL-IR");
+    let at_once = |line: &str| line.contains("AUTHENTICATE PLAIN ");
+    assert_eq!(probe.count(Protocol::Imap, at_once), 1, "that is learnt once");
+}
+
+#[tokio::test]
+async fn watches_yield_where_connections_are_few() {
+    for how in [
+        TooMany::HangsUp,
+        TooMany::Bye,
+        TooMany::Login("[ALERT] Too many simultaneous connections. (Failure)"),
+        TooMany::Login(
+            "[UNAVAILABLE] Maximum number of connections from user+IP exceeded (mail_max_userip_connections=1)",
+        ),
+    ] {
+        let probe = Probe::over_imap(Habits {
+            connections: Some((1, how)),
+            ..Habits::default()
+        })
+        .await;
+        // A watch begins behind the first pick-up, and is in the way of all that follow.
+        let results = probe.run("idle = true", 3).await;
+        assert_all_ok(&results, &format!("{how:?}"));
+        assert_eq!(probe.ours(), 0, "{how:?}");
+    }
+}
+
+#[tokio::test]
+async fn without_uidplus_test_mails_do_not_pile_up_for_ever() {
+    let options = Options {
+        imap_without: vec!["UIDPLUS".to_owned(), "MOVE".to_owned()],
+        ..Options::default()
+    };
+    let probe = Probe::new("imap", options).await;
+    probe.server.fill(PROBE, 3);
+    probe.server.mark_deleted(PROBE, |mail| mail.uid == 2);
+    // One life of the probe leaves its mail marked, as another program has marked one.
+    let config = probe.config("idle = false");
+    let tester = Tester::new(config.clone(), None).await.expect("tester");
+    assert_eq!(tester.test(monitor(&config)).await.sample.outcome, Outcome::Ok);
+    probe
+        .until(|mails| {
+            mails
+                .iter()
+                .any(|mail| !mail.foreign && mail.flags.contains("\\Deleted"))
+        })
+        .await;
+    tester.shutdown().await;
+    assert_eq!((probe.ours(), probe.server.foreign(PROBE)), (1, 3));
+}
+
+#[tokio::test]
+async fn many_mails_are_deleted_in_lines_that_every_server_takes() {
+    let probe = Probe::over_imap(Habits {
+        longest_line: Some(1000),
+        ..Habits::default()
+    })
+    .await;
+    probe.server.fill(PROBE, 100);
+    let results = probe.run("idle = false", 1).await;
+    assert_all_ok(&results, "short lines");
+    assert_eq!((probe.ours(), probe.server.foreign(PROBE)), (0, 100));
+}
+
+#[tokio::test]
+async fn where_expunged_mails_are_archived_test_mails_go_to_the_trash() {
+    let probe = Probe::over_imap(Habits {
+        archives: true,
+        ..Habits::default()
+    })
+    .await;
+    probe.server.fill(PROBE, 2);
+    let results = probe.run("", 2).await;
+    assert_all_ok(&results, "Gmail");
+    assert_eq!((probe.ours(), probe.server.foreign(PROBE)), (0, 2));
+    let (trash, archive) = (probe.server.mails(PROBE, TRASH), probe.server.mails(PROBE, ARCHIVE));
+    assert_eq!((trash.len(), archive.len()), (2, 0));
+}
+
+#[tokio::test]
+async fn a_folder_that_is_not_there_is_reported() {
+    let probe = Probe::over_imap(Habits::default()).await;
+    let results = probe.run("folders = [\"INBOX\", \"Spam\"]", 1).await;
+    assert_all_ok(&results, "the mail is in the inbox");
+    assert_eq!(results[0].sample.folders_missing.as_deref(), Some("Spam"));
+    let note = results[0].notes.join("\n");
+    assert!(
+        note.contains("\"Spam\" was not searched") && note.contains("the server's junk folder is \"Junk\""),
+        "{note}"
+    );
+    // Where the mail is missing, the reason names the folder too.
+    let probe = Probe::over_imap(Habits::default()).await;
+    probe
+        .server
+        .befall(None, mailqos_tests::servers::Mishap::Lose, When::Always);
+    let results = probe
+        .run("folders = [\"INBOX\", \"Spam\"]\nmax_round_trip = \"1s\"", 1)
+        .await;
+    let error = results[0].sample.error.clone().unwrap();
+    assert!(error.contains("\"Spam\" was not searched"), "{error}");
+}
+
+#[tokio::test]
+async fn a_wrong_password_costs_one_failed_login_a_test() {
+    for (protocol, refusal) in [
+        (Protocol::Imap, ""),
+        (Protocol::Pop3, "-ERR Unable to log on"),
+        (Protocol::Pop3, "-ERR [AUTH] Authentication failed."),
+        (Protocol::Pop3, "+ERR Invalid user name or password."),
+    ] {
+        let name = if protocol == Protocol::Imap { "imap" } else { "pop3" };
+        let options = Options {
+            smtp_auth_required: false,
+            ..Options::default()
+        };
+        let probe = Probe::new(name, options).await;
+        let config = probe.config("max_round_trip = \"1s\"");
+        let accepts = Fault::Reply("235 2.7.0 fine".into());
+        probe.server.inject(Protocol::Smtp, "AUTH", accepts, When::Always);
+        write(&probe.folder.path().join("password"), "wrong");
+        if !refusal.is_empty() {
+            let refuses = Fault::Reply(refusal.into());
+            probe.server.inject(protocol, "LOGIN", refuses, When::Always);
+        }
+        let tester = Tester::new(config.clone(), None).await.expect("tester");
+        let sample = tester.test(monitor(&config)).await.sample;
+        assert_eq!(
+            (sample.outcome, sample.stage),
+            (Outcome::PickupFailed, Some(Stage::PickupLogin))
+        );
+        let logins = |line: &str| {
+            let words: Vec<&str> = line.split(' ').collect();
+            words
+                .iter()
+                .take(2)
+                .any(|word| matches!(*word, "AUTHENTICATE" | "LOGIN" | "AUTH" | "PASS" | "APOP"))
+        };
+        assert_eq!(
+            probe.count(protocol, logins),
+            1,
+            "{refusal}: {:?}",
+            probe.server.commands(protocol)
+        );
+        // A second monitor with the same account costs it nothing more meanwhile.
+        let again = tester.test(monitor(&config)).await.sample;
+        assert_eq!(probe.count(protocol, logins), 1, "{refusal}");
+        let error = again.error.unwrap();
+        assert!(error.contains("not tried again yet"), "{error}");
+        tester.shutdown().await;
+    }
+}
