@@ -224,6 +224,7 @@ async fn deliver(habits: Habits, server: Server, temporary: Option<&str>) -> (Re
             tls: TlsMode::None,
             trust: Trust::default(),
             account: None,
+            helo: None,
         },
         user: String::new(),
         domain: None,
