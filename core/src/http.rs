@@ -10,24 +10,25 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Method, Uri,
     body::Bytes,
-    header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, USER_AGENT},
+    header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT},
 };
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
 use crate::{
     config::Trust,
+    connect::connect_any,
     mail::{Secret, client_config, one_line},
-    model::Micros,
+    model::{Micros, UtcMicros},
+    proxy::Proxy,
 };
 
 /// An answer's head larger than this is refused.
 const MOST_HEAD: usize = 64 * 1024;
+/// A server that asks for more patience than this (Retry-After) is asked again after this time.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// What is asked of a server. It has no `Debug`: there are secrets in the content, too.
 #[derive(Clone)]
@@ -40,6 +41,29 @@ pub struct Request {
     pub headers: Vec<(String, Secret)>,
     /// The content.
     pub body: Vec<u8>,
+    /// The way to the server.
+    pub via: Via,
+}
+
+/// The way to a server.
+#[derive(Clone, Default)]
+pub enum Via {
+    /// Through the proxy that the environment names (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`), except where `NO_PROXY`
+    /// exempts the server.
+    #[default]
+    Environment,
+    /// Through no proxy.
+    Direct,
+    /// Through this proxy: `http://[USER:PASSWORD@]HOST[:PORT]`.
+    Proxy(Secret),
+}
+
+/// Checks the address of a proxy.
+///
+/// # Errors
+/// What is wrong with it, without showing it: there may be a password in it.
+pub fn check_proxy(address: &str) -> Result<(), HttpError> {
+    Proxy::parse(address).map(|_| ())
 }
 
 /// What a server answered.
@@ -51,6 +75,8 @@ pub struct Response {
     pub body: Vec<u8>,
     /// The content went on beyond the limit.
     pub truncated: bool,
+    /// How long the server asks to be left alone (RFC 9110, section 10.2.3), at most an hour.
+    pub retry_after: Option<Duration>,
 }
 
 impl Response {
@@ -73,6 +99,17 @@ pub enum HttpError {
     /// The address can't be used.
     #[error("the address is no http:// or https:// URL: {0}")]
     Url(String),
+    /// The address of a proxy can't be used.
+    #[error("the address of the proxy can't be used: {0}")]
+    ProxyAddress(String),
+    /// A proxy did not lead to the server.
+    #[error("the proxy {proxy} does not connect: {reason}")]
+    Proxy {
+        /// Host and port of the proxy.
+        proxy: String,
+        /// Why.
+        reason: String,
+    },
     /// A header field can't be sent.
     #[error("the header field {0:?} can't be sent: it contains what no header field may")]
     Header(String),
@@ -131,6 +168,25 @@ pub struct Place {
 }
 
 impl Place {
+    /// The root of a server.
+    pub(crate) fn new(tls: bool, host: &str, port: u16) -> Self {
+        Self {
+            tls,
+            host: host.to_owned(),
+            port,
+            path: "/".to_owned(),
+        }
+    }
+
+    /// Host and port as a request names them: an IPv6 address in brackets.
+    pub(crate) fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            self.server()
+        }
+    }
+
     /// Reads a URL.
     ///
     /// # Errors
@@ -178,39 +234,74 @@ impl Place {
 /// When there is no answer. An answer of failure (4xx, 5xx) is an answer.
 pub async fn send(request: &Request, trust: &Trust, deadline: Duration, most: usize) -> Result<Response, HttpError> {
     let place = Place::parse(request.url.expose())?;
+    let proxy = match &request.via {
+        Via::Environment => Proxy::of_environment(&place)?,
+        Via::Direct => None,
+        Via::Proxy(address) => Some(Proxy::parse(address.expose())?),
+    };
     let asked = AtomicBool::new(false);
-    match tokio::time::timeout(deadline, converse(request, &place, trust, most, &asked)).await {
+    let conversation = async {
+        let stream = open(&place, proxy.as_ref(), trust, deadline).await?;
+        // From now on the server may have received the request.
+        asked.store(true, Ordering::Relaxed);
+        let forwarding = proxy.as_ref().filter(|_| !place.tls);
+        let answer = exchange(stream, request, &place, forwarding, most).await?;
+        match forwarding {
+            // The proxy's own answer: the server has not seen the request.
+            Some(proxy) if answer.status == 407 => Err(proxy.refusal(answer.status, "")),
+            _ => Ok(answer),
+        }
+    };
+    match tokio::time::timeout(deadline, conversation).await {
         Ok(result) => result,
         Err(_) if asked.load(Ordering::Relaxed) => Err(HttpError::TimedOut {
             server: place.server(),
             after: Micros::from(deadline),
         }),
         Err(_) => Err(HttpError::Connect {
-            server: place.server(),
+            server: proxy
+                .as_ref()
+                .map_or_else(|| place.server(), |proxy| proxy.place.server()),
             reason: format!("there is none within {}", Micros::from(deadline)),
         }),
     }
 }
 
-/// `asked` becomes true as soon as the server may have got something of the request.
-async fn converse(
-    request: &Request,
+/// A connection, plain or encrypted, perhaps through a tunnel.
+trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for S {}
+
+/// Opens the connection on which a request is sent.
+async fn open(
     place: &Place,
+    proxy: Option<&Proxy>,
     trust: &Trust,
-    most: usize,
-    asked: &AtomicBool,
-) -> Result<Response, HttpError> {
-    let stream = TcpStream::connect((place.host.as_str(), place.port))
+    deadline: Duration,
+) -> Result<Box<dyn Connection>, HttpError> {
+    let first = proxy.map_or(place, |proxy| &proxy.place);
+    let stream = connect_any(&first.host, first.port, deadline)
         .await
         .map_err(|error| HttpError::Connect {
-            server: place.server(),
+            server: first.server(),
             reason: error.to_string(),
         })?;
     let _ = stream.set_nodelay(true);
-    if !place.tls {
-        asked.store(true, Ordering::Relaxed);
-        return exchange(stream, request, place, most).await;
+    let mut stream: Box<dyn Connection> = Box::new(stream);
+    if let Some(proxy) = proxy {
+        if proxy.place.tls {
+            stream = encrypt(stream, &proxy.place, trust).await?;
+        }
+        if place.tls {
+            proxy.tunnel(&mut stream, place).await?;
+        }
     }
+    if place.tls {
+        stream = encrypt(stream, place, trust).await?;
+    }
+    Ok(stream)
+}
+
+async fn encrypt(stream: Box<dyn Connection>, place: &Place, trust: &Trust) -> Result<Box<dyn Connection>, HttpError> {
     let failed = |reason: String| HttpError::Tls {
         server: place.server(),
         reason,
@@ -222,11 +313,31 @@ async fn converse(
         .connect(name, stream)
         .await
         .map_err(|error| failed(error.to_string()))?;
-    asked.store(true, Ordering::Relaxed);
-    exchange(stream, request, place, most).await
+    Ok(Box::new(stream))
 }
 
-async fn exchange<S>(stream: S, request: &Request, place: &Place, most: usize) -> Result<Response, HttpError>
+/// How long the server asks to be left alone: seconds, or a date.
+fn retry_after(value: &HeaderValue, now: UtcMicros) -> Option<Duration> {
+    let text = value.to_str().ok()?.trim();
+    let asked = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More seconds than a number holds are as many as are allowed.
+        Duration::from_secs(text.parse().unwrap_or(u64::MAX))
+    } else {
+        let date = jiff::fmt::rfc2822::parse(text).ok()?;
+        let micros = date.timestamp().as_microsecond() - now.0;
+        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+    };
+    Some(asked.min(MAX_RETRY_AFTER))
+}
+
+/// `forwarding` is the proxy that passes the request on itself.
+async fn exchange<S>(
+    stream: S,
+    request: &Request,
+    place: &Place,
+    forwarding: Option<&Proxy>,
+    most: usize,
+) -> Result<Response, HttpError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -239,13 +350,17 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .map_err(broken)?;
-    let request = compose(request, place)?;
+    let request = compose(request, place, forwarding)?;
     let asking = async {
         let mut answer = sender.send_request(request).await.map_err(broken)?;
         let mut response = Response {
             status: answer.status().as_u16(),
             body: Vec::new(),
             truncated: false,
+            retry_after: answer
+                .headers()
+                .get(RETRY_AFTER)
+                .and_then(|value| retry_after(value, UtcMicros::now())),
         };
         while let Some(frame) = answer.frame().await {
             let Ok(data) = frame.map_err(broken)?.into_data() else {
@@ -291,11 +406,15 @@ pub(crate) async fn replay(said: Vec<u8>, request: &Request, most: usize) -> Res
             let _ = theirs.write_all(&said).await;
         }
     };
-    let (answer, ()) = tokio::join!(exchange(ours, request, &place, most), server);
+    let (answer, ()) = tokio::join!(exchange(ours, request, &place, None, most), server);
     answer
 }
 
-fn compose(request: &Request, place: &Place) -> Result<hyper::Request<Full<Bytes>>, HttpError> {
+fn compose(
+    request: &Request,
+    place: &Place,
+    forwarding: Option<&Proxy>,
+) -> Result<hyper::Request<Full<Bytes>>, HttpError> {
     let method = Method::from_bytes(request.method.as_bytes()).map_err(|_| HttpError::Header("method".to_owned()))?;
     let host = if place.host.contains(':') {
         format!("[{}]", place.host)
@@ -308,12 +427,23 @@ fn compose(request: &Request, place: &Place) -> Result<hyper::Request<Full<Bytes
     } else {
         format!("{host}:{}", place.port)
     };
+    // A proxy is told the whole address (RFC 9112, section 3.2.2).
+    let target = match forwarding {
+        Some(_) => format!("http://{host}{}", place.path),
+        None => place.path.clone(),
+    };
     let mut composed = hyper::Request::builder()
         .method(method)
-        .uri(place.path.as_str())
+        .uri(target)
         .header(HOST, host)
         .header(USER_AGENT, concat!("mailqos/", env!("CARGO_PKG_VERSION")))
         .header(CONTENT_LENGTH, request.body.len());
+    if let Some(login) = forwarding.and_then(|proxy| proxy.authorization.as_ref()) {
+        let wrong = |_| HttpError::Header("proxy-authorization".to_owned());
+        let mut value = HeaderValue::from_str(login.expose()).map_err(wrong)?;
+        value.set_sensitive(true);
+        composed = composed.header(PROXY_AUTHORIZATION, value);
+    }
     for (name, value) in &request.headers {
         let wrong = || HttpError::Header(name.clone());
         let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
@@ -369,6 +499,7 @@ mod tests {
             url: Secret::new(url),
             headers: vec![("authorization".into(), Secret::new("Bearer x"))],
             body: b"{}".to_vec(),
+            via: Via::Direct,
         }
     }
 
@@ -487,14 +618,121 @@ mod tests {
         let place = Place::parse("http://script/").expect("an address");
         for _ in 0..20 {
             let stream = Reset::saying("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-            let answer = exchange(stream, &request("http://script/"), &place, 100)
+            let answer = exchange(stream, &request("http://script/"), &place, None, 100)
                 .await
                 .expect("an answer");
             assert_eq!((answer.status, answer.body.as_slice()), (200, &b"ok"[..]));
         }
         let stream = Reset::saying("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok");
-        let broken = exchange(stream, &request("http://script/"), &place, 100).await;
+        let broken = exchange(stream, &request("http://script/"), &place, None, 100).await;
         assert!(matches!(broken, Err(HttpError::Broken { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_proxy_is_told_where_to_and_who_asks() {
+        // Over HTTP the proxy passes the request on itself.
+        let (url, task) = server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Vec::new(), 0).await;
+        let proxy = Place::parse(&url).expect("an address").server();
+        let through = |url: &str| Request {
+            via: Via::Proxy(Secret::new(format!("http://me:hunter%32@{proxy}"))),
+            ..request(url)
+        };
+        let answer = send(&through("http://hooks.invalid:8080/x?y=1"), &Trust::default(), SOON, 10).await;
+        assert_eq!(answer.expect("an answer").status, 200);
+        let heard = task.await.expect("the proxy");
+        assert!(
+            heard.starts_with("POST http://hooks.invalid:8080/x?y=1 HTTP/1.1\r\n"),
+            "{heard}"
+        );
+        // me:hunter2
+        let login = "proxy-authorization: Basic bWU6aHVudGVyMg==";
+        assert!(
+            heard.contains(login) && heard.contains("host: hooks.invalid:8080"),
+            "{heard}"
+        );
+
+        // Over HTTPS it is asked for a tunnel; what it refuses is its own refusal, and its password is not shown.
+        for (head, said) in [
+            (
+                "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
+                "are user and password of the proxy right?",
+            ),
+            ("HTTP/1.0 502 Bad Gateway bWU6aHVudGVyMg==\r\n\r\n", "HTTP 502"),
+            ("SSH-2.0-x\r\n\r\n", "does not answer as an HTTP proxy"),
+            ("", "closed the connection"),
+        ] {
+            let (url, task) = server(head, Vec::new(), 0).await;
+            let proxy = Place::parse(&url).expect("an address").server();
+            let request = Request {
+                via: Via::Proxy(Secret::new(format!("me:hunter2@{proxy}"))),
+                ..request("https://[2001:db8::1]/")
+            };
+            let error = send(&request, &Trust::default(), SOON, 10).await.expect_err("refused");
+            assert!(!error.may_have_arrived());
+            let error = error.to_string();
+            assert!(error.contains(said) && error.contains(&proxy), "{error}");
+            assert!(!error.contains("hunter2") && !error.contains("bWU6"), "{error}");
+            let heard = task.await.expect("the proxy");
+            assert!(
+                heard.starts_with("CONNECT [2001:db8::1]:443 HTTP/1.1\r\nHost: [2001:db8::1]:443\r\n"),
+                "{heard}"
+            );
+            assert!(
+                heard.contains("Proxy-Authorization: Basic bWU6aHVudGVyMg==\r\n"),
+                "{heard}"
+            );
+            assert!(
+                !heard.contains("Bearer"),
+                "the server's secret is none of the proxy's business: {heard}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_carries_tls_to_the_server() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let proxy = listener.local_addr().expect("an address");
+        let task = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut heard = Vec::new();
+            while !heard.ends_with(b"\r\n\r\n") {
+                heard.push(stream.read_u8().await.expect("a byte"));
+            }
+            stream
+                .write_all(b"HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n")
+                .await
+                .expect("sent");
+            // TLS begins with a handshake record.
+            stream.read_u8().await.expect("a byte")
+        });
+        let request = Request {
+            via: Via::Proxy(Secret::new(proxy.to_string())),
+            ..request("https://hooks.invalid/")
+        };
+        let answer = send(&request, &Trust::default(), SOON, 10).await;
+        assert!(
+            matches!(&answer, Err(HttpError::Tls { server, .. }) if server == "hooks.invalid:443"),
+            "{answer:?}"
+        );
+        assert_eq!(task.await.expect("the proxy"), 0x16);
+    }
+
+    #[test]
+    fn patience_is_asked_for_in_seconds_or_until_a_date() {
+        let now = UtcMicros(1_445_412_440_000_000); // 2015-10-21 07:27:20 UTC
+        let seconds = |text: &str| {
+            let value = HeaderValue::from_str(text).expect("a value");
+            retry_after(&value, now).map(|patience| patience.as_secs())
+        };
+        assert_eq!(seconds("120"), Some(120));
+        assert_eq!(seconds("0"), Some(0));
+        assert_eq!(seconds("99999999999999999999999"), Some(3600));
+        assert_eq!(seconds("Wed, 21 Oct 2015 07:28:00 GMT"), Some(40));
+        assert_eq!(seconds("Wed, 21 Oct 2015 07:00:00 GMT"), Some(0));
+        assert_eq!(seconds("Fri, 21 Oct 2095 07:00:00 GMT"), Some(3600));
+        assert_eq!(seconds("-5"), None);
+        assert_eq!(seconds("soon"), None);
+        assert_eq!(seconds(""), None);
     }
 
     #[test]

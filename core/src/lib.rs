@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod connect;
 pub mod files;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -12,5 +13,6 @@ pub mod http;
 pub mod lake;
 pub mod mail;
 pub mod model;
+mod proxy;
 pub mod transcripts;
 pub mod zones;

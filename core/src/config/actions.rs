@@ -5,6 +5,8 @@ use std::{
     path::PathBuf,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     Config, Endpoint, Hours, Node, Problem, Problems, Table, TlsMode, Trust,
     mail_server::mail_server_of,
@@ -14,7 +16,7 @@ use super::{
     value::{duration, host, no_such, reference, secret},
 };
 use crate::{
-    http::Place,
+    http::{Place, check_proxy},
     mail::{Person, Secret, SecretSource},
     model::{Micros, Name, UtcMicros},
 };
@@ -126,6 +128,21 @@ pub struct Webhook {
     pub trust: Trust,
     /// The user's own content.
     pub template: Option<Template>,
+    /// How the content is written.
+    pub content_type: ContentType,
+    /// The proxy's address, or `none`; that of the environment if absent.
+    pub proxy: Option<SecretSource>,
+}
+
+/// How the content of a webhook is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContentType {
+    /// As the template makes it.
+    #[default]
+    Json,
+    /// The object that the template makes, as fields of a form.
+    Form,
 }
 
 /// Whose form a webhook's request has.
@@ -557,6 +574,8 @@ fn webhook(table: &mut Table, plaintext: bool, problems: &mut Problems) -> Optio
                 .help("write POST or PUT"),
         );
     }
+    let content_type = content_type(&mut inner, service, problems);
+    let proxy = proxy(&mut inner, plaintext, problems);
     let trust = trust(&mut inner, problems);
     inner.finish(problems);
     Some(Webhook {
@@ -567,7 +586,48 @@ fn webhook(table: &mut Table, plaintext: bool, problems: &mut Problems) -> Optio
         headers,
         trust,
         template,
+        content_type,
+        proxy,
     })
+}
+
+fn content_type(table: &mut Table, service: Service, problems: &mut Problems) -> ContentType {
+    let words = [("json", ContentType::Json), ("form", ContentType::Form)];
+    let chosen = table.word("content_type", &words, problems).unwrap_or_default();
+    if chosen == ContentType::Form && service != Service::Own {
+        problems.push(
+            table
+                .problem(
+                    "content_type",
+                    format!("{} accepts only JSON", service.as_str()),
+                    "here",
+                )
+                .help("remove content_type, or remove kind and write a body of your own"),
+        );
+    }
+    chosen
+}
+
+/// The address of a proxy is a secret where there is a password in it.
+fn proxy(table: &mut Table, plaintext: bool, problems: &mut Problems) -> Option<SecretSource> {
+    let node = table.node("proxy")?;
+    let source = secret(&node, true, problems)?;
+    let SecretSource::Literal(text) = &source else {
+        return Some(source);
+    };
+    if text.expose() == "none" {
+        return Some(source);
+    }
+    if let Err(error) = check_proxy(text.expose()) {
+        problems.push(
+            node.problem(error.to_string(), "this address")
+                .help("write http://HOST:PORT, or \"none\""),
+        );
+    } else if text.expose().contains('@') && !plaintext {
+        // Reports it, with what to write instead.
+        return secret(&node, false, problems);
+    }
+    Some(source)
 }
 
 fn template(table: &mut Table, problems: &mut Problems) -> Option<Template> {
@@ -776,6 +836,33 @@ actions = [{ email = "boss@example.net", mail_server = "other", after = "10m", o
             (5, Some(Micros::from_secs(3600)))
         );
         assert_eq!(config.action_lists["managers"].steps.len(), 1);
+    }
+
+    #[test]
+    fn a_proxy_with_a_password_is_a_secret_and_a_form_is_for_own_contents() {
+        let hook = |rest: &str| {
+            format!("[action_list.default]\nactions = [{{ webhook = {{ url = \"https://h.example/\", {rest} }} }}]\n")
+        };
+        let config = load_text(&hook(
+            "body = '{}', content_type = \"form\", proxy = \"http://p.example:3128\"",
+        ))
+        .unwrap_or_else(|problems| panic!("{problems}"));
+        let Action::Webhook(read) = &config.action_lists["default"].steps[0].action else {
+            panic!("no webhook");
+        };
+        assert_eq!(read.content_type, ContentType::Form);
+        assert!(matches!(&read.proxy, Some(SecretSource::Literal(text)) if text.expose() == "http://p.example:3128"));
+        for fine in ["proxy = \"none\", body = '{}'", "proxy = { env = \"P\" }, body = '{}'"] {
+            load_text(&hook(fine)).unwrap_or_else(|problems| panic!("{problems}"));
+        }
+        for (wrong, said) in [
+            ("body = '{}', proxy = \"http://me:hunter2@p.example\"", "in clear"),
+            ("body = '{}', proxy = \"socks5://p.example\"", "SOCKS is not supported"),
+            ("kind = \"ntfy\", content_type = \"form\"", "ntfy accepts only JSON"),
+        ] {
+            let problems = problems_of(&hook(wrong));
+            assert!(problems.contains(said), "{problems}");
+        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ use std::{
 
 use jiff::tz::TimeZone;
 
-pub use actions::{Action, ActionList, LogPlace, On, Service, Step, Template, Webhook, sounds_secret};
+pub use actions::{Action, ActionList, ContentType, LogPlace, On, Service, Step, Template, Webhook, sounds_secret};
 pub use alarm::{AlarmRule, PercentileRule, Threshold, Timing};
 pub use calendar::{Calendar, Cron};
 pub use from_toml::{DateText, FromToml};
@@ -378,7 +378,10 @@ impl Config {
                 match &step.action {
                     Action::Webhook(webhook) => {
                         let headers = webhook.headers.iter().map(|(_, value)| value);
-                        let sources = std::iter::once(&webhook.url).chain(&webhook.key).chain(headers);
+                        let sources = std::iter::once(&webhook.url)
+                            .chain(&webhook.key)
+                            .chain(&webhook.proxy)
+                            .chain(headers);
                         found.extend(sources.map(|source| (format!("a webhook of action list {name}"), source)));
                     }
                     Action::Command { environment, .. } => {

@@ -326,6 +326,7 @@ impl<'c> AsyncHttpClient<'c> for Transport {
                 url: Secret::new(request.uri().to_string()),
                 headers,
                 body: request.into_body(),
+                via: http::Via::default(),
             };
             let response = match way {
                 Ok(trust) => http::send(&request, &trust, DEADLINE, MOST).await?,

@@ -13,7 +13,6 @@ use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::TcpStream,
-    task::JoinSet,
     time::{Sleep, sleep, timeout_at},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -26,13 +25,10 @@ use super::{
 };
 use crate::{
     config::{Endpoint, TlsMode, Trust},
+    connect::{ConnectError, connect_any},
     model::Micros,
 };
 
-/// How long one address may keep silent before the next is tried beside it (RFC 8305).
-const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
-/// At most so many addresses of a server are tried.
-const MAX_ADDRESSES: usize = 8;
 /// Read at once.
 const CHUNK: usize = 16 * 1024;
 /// Deadline of a connection's polite end.
@@ -93,6 +89,23 @@ pub enum WireError {
 }
 
 impl WireError {
+    fn of(error: ConnectError, server: &str, port: u16) -> Self {
+        let server = server.to_owned();
+        match error {
+            ConnectError::Resolve { reason, own_network } => Self::Resolve {
+                server,
+                reason,
+                own_network,
+            },
+            ConnectError::Connect { reason, own_network } => Self::Connect {
+                server,
+                port,
+                reason,
+                own_network,
+            },
+        }
+    }
+
     /// Whether it was this machine, not the server, that could not.
     pub fn is_own_network(&self) -> bool {
         matches!(
@@ -179,7 +192,9 @@ impl Wire {
     pub async fn connect(endpoint: &Endpoint, step: Duration) -> Result<Self, WireError> {
         let started = Instant::now();
         let transcript = Transcript::begin(&endpoint.server, endpoint.port);
-        let tcp = connect_any(&endpoint.server, endpoint.port, step).await?;
+        let tcp = connect_any(&endpoint.server, endpoint.port, step)
+            .await
+            .map_err(|error| WireError::of(error, &endpoint.server, endpoint.port))?;
         // Small writes must leave at once: the product measures milliseconds (Nagle and delayed ACK cost 40 of them).
         let _ = tcp.set_nodelay(true);
         let peer = tcp.peer_addr().map_err(|error| WireError::Broken(error.to_string()))?;
@@ -552,107 +567,6 @@ fn broken(error: &io::Error) -> WireError {
         io::ErrorKind::UnexpectedEof => WireError::Closed,
         _ => WireError::Broken(error.to_string()),
     }
-}
-
-/// Resolves the name and connects to the first address that answers, all within `limit`. A name server that keeps silent is
-/// reported as such: it is not the mail server, and no firewall in front of it.
-async fn connect_any(server: &str, port: u16, limit: Duration) -> Result<TcpStream, WireError> {
-    let deadline = tokio::time::Instant::now() + limit;
-    let resolve = |reason: String| WireError::Resolve {
-        server: server.to_owned(),
-        reason,
-        own_network: no_network(),
-    };
-    let addresses: Vec<SocketAddr> = timeout_at(deadline, tokio::net::lookup_host((server, port)))
-        .await
-        .map_err(|_| resolve(format!("the name server did not answer within {}", Micros::from(limit))))?
-        .map_err(|error| resolve(error.to_string()))?
-        .collect();
-    if addresses.is_empty() {
-        return Err(resolve("it has no address".to_owned()));
-    }
-    timeout_at(deadline, connect_first(server, port, addresses))
-        .await
-        .unwrap_or_else(|_| {
-            Err(WireError::Connect {
-                server: server.to_owned(),
-                port,
-                reason: format!("no answer within {}", Micros::from(limit)),
-                own_network: false,
-            })
-        })
-}
-
-/// Connects to the first address that answers; the next one is tried beside it when one keeps silent (RFC 8305).
-async fn connect_first(server: &str, port: u16, addresses: Vec<SocketAddr>) -> Result<TcpStream, WireError> {
-    let mut waiting = interleave(addresses).into_iter();
-    let mut attempts = JoinSet::new();
-    let mut last = None;
-    loop {
-        if let Some(address) = waiting.next() {
-            attempts.spawn(async move { (address, TcpStream::connect(address).await) });
-        } else if attempts.is_empty() {
-            break;
-        }
-        let patience = async {
-            if waiting.len() > 0 {
-                sleep(NEXT_ADDRESS_AFTER).await;
-            } else {
-                std::future::pending::<()>().await;
-            }
-        };
-        tokio::select! {
-            Some(done) = attempts.join_next() => match done {
-                Ok((_, Ok(stream))) => return Ok(stream),
-                Ok((address, Err(error))) => last = Some((address, error)),
-                Err(_) => {}
-            },
-            () = patience => {}
-        }
-    }
-    let (reason, own_network) = last.map_or_else(
-        || ("it was given up".to_owned(), false),
-        |(address, error)| {
-            let own = matches!(
-                error.kind(),
-                io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown | io::ErrorKind::AddrNotAvailable
-            ) || matches!(error.raw_os_error(), Some(23 | 24)); // No file descriptor left (ENFILE, EMFILE).
-            (format!("{error} ({address})"), own)
-        },
-    );
-    Err(WireError::Connect {
-        server: server.to_owned(),
-        port,
-        reason,
-        own_network,
-    })
-}
-
-/// IPv6 and IPv4 in turn, beginning with what the resolver put first.
-fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
-    let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|a| a.is_ipv6() == first_is_v6);
-    let (mut first, mut second) = (first.into_iter(), second.into_iter());
-    let mut mixed = Vec::new();
-    loop {
-        let before = mixed.len();
-        mixed.extend(first.next());
-        mixed.extend(second.next());
-        if mixed.len() == before || mixed.len() >= MAX_ADDRESSES {
-            return mixed;
-        }
-    }
-}
-
-/// Whether this machine has a way to no network at all. Asks the routing table only: connecting a UDP socket sends nothing.
-fn no_network() -> bool {
-    let reaches = |local: &str, remote: &str| {
-        std::net::UdpSocket::bind(local)
-            .and_then(|socket| socket.connect(remote))
-            .is_ok()
-    };
-    // Addresses kept for documentation (RFC 5737, RFC 3849): a default route covers them too.
-    !reaches("0.0.0.0:0", "192.0.2.1:9") && !reaches("[::]:0", "[2001:db8::1]:9")
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use mailqos_core::{
     config::{
-        Account, Action, Config, Dkim, Endpoint, LogPlace, MailServer, Service, Step, Template, TlsMode, Trust,
-        Webhook, sounds_secret,
+        Account, Action, Config, ContentType, Dkim, Endpoint, LogPlace, MailServer, Service, Step, Template, TlsMode,
+        Trust, Webhook, sounds_secret,
     },
     mail::{Login, Person, Secret, SecretSource, sasl::Mechanism},
     model::{AccountName, Micros, Name, SiteName},
@@ -119,6 +119,10 @@ enum KeptAction {
         headers: Vec<(String, Source)>,
         trust: KeptTrust,
         template: Option<(String, String)>,
+        #[serde(default, skip_serializing_if = "is_json")]
+        content_type: ContentType,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        proxy: Option<Source>,
     },
     Command {
         words: Vec<String>,
@@ -151,6 +155,10 @@ enum Source {
     Text(String),
     /// It stood in the configuration in clear.
     LeftOut,
+}
+
+fn is_json(kind: &ContentType) -> bool {
+    *kind == ContentType::Json
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -269,6 +277,9 @@ impl Kept {
                         .template
                         .as_ref()
                         .map(|template| (template.name.clone(), template.text.clone())),
+                    content_type: hook.content_type,
+                    // There may be a password in it.
+                    proxy: hook.proxy.as_ref().map(secret),
                 }
             }
             Action::Command { words, environment } => KeptAction::Command {
@@ -331,6 +342,8 @@ impl Kept {
                 headers,
                 trust,
                 template,
+                content_type,
+                proxy,
             } => Action::Webhook(Box::new(Webhook {
                 service: Service::of(service)
                     .ok_or_else(|| Lost(format!("{service} is not known to this version of the probe")))?,
@@ -344,6 +357,8 @@ impl Kept {
                     name: name.clone(),
                     node: None,
                 }),
+                content_type: *content_type,
+                proxy: proxy.as_ref().map(Source::source).transpose()?,
             })),
             KeptAction::Command { words, environment } => Action::Command {
                 words: words.clone(),

@@ -585,6 +585,16 @@ impl Kept {
                 rest.push(settling.pending);
             }
         }
+        // A server that asks to be left alone (Retry-After) is, by all messages of its channel.
+        let asked = report.results.iter().filter_map(|(_, tried)| match tried {
+            Tried::Answered(Err(refused)) => refused.retry_after,
+            _ => None,
+        });
+        if let Some(patience) = asked.max() {
+            for pending in rest.iter_mut().filter(|pending| pending.channel == report.channel) {
+                pending.next_try = pending.next_try.max(now.steady + patience);
+            }
+        }
         self.outbox = rest;
         self.confirm_ends(&ended);
         self.drop_what_is_over();
@@ -619,8 +629,12 @@ where
             continue;
         }
         let result = attempt(group.clone()).await;
-        if result.is_err() {
-            refusals += 1;
+        if let Err(refused) = &result {
+            refusals = if refused.retry_after.is_some() {
+                MOST_REFUSALS
+            } else {
+                refusals + 1
+            };
             held.extend(group.iter().map(|message| message.monitor.clone()));
         } else {
             refusals = 0;

@@ -335,6 +335,8 @@ pub const CONFIGURATION: Reference = Reference {
                     Key::new("template", PATH, "A file with the content to send, a Tera template."),
                     Key::new("body", TEXT, "The same in place."),
                     Key::new("method", TEXT, "POST, PUT, PATCH or GET.").default("\"POST\""),
+                    Key::new("content_type", Takes::Words(&["json", "form"]), "How the content is sent: as the template writes it, or the fields of the JSON object that it writes as a form, as SMS gateways expect (with GET in the address).").default("\"json\""),
+                    Key::new("proxy", Takes::TextOrSecret, "The HTTP proxy: http://USER:PASSWORD@HOST:PORT, a secret where there is a password in it; or `none`.").otherwise("that of the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY)"),
                 ],
                 TRUST,
             ],

@@ -2,10 +2,11 @@
 
 mod command;
 mod email;
+mod escapes;
 mod syslog;
 pub(crate) mod webhook;
 
-use mailqos_core::config::Action;
+use mailqos_core::{config::Action, model::Micros};
 
 use super::{channel::Way, message::Telling};
 
@@ -52,6 +53,8 @@ pub(crate) struct Refused {
     pub(crate) maybe: bool,
     /// It is of no use to try again.
     pub(crate) lost: bool,
+    /// For how long the other end asks to be left alone.
+    pub(crate) retry_after: Option<Micros>,
 }
 
 impl From<String> for Refused {
@@ -61,6 +64,7 @@ impl From<String> for Refused {
             left: None,
             maybe: false,
             lost: false,
+            retry_after: None,
         }
     }
 }

@@ -1,15 +1,20 @@
 //! Lines in a system log, one for each alarm: RFC 5424 over UDP, TCP and TLS; the older form for this machine's own socket.
 
-use std::{path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
-use mailqos_core::{config::LogPlace, mail::Wire, model::UtcMicros};
-use tokio::net::{UdpSocket, UnixDatagram};
+use mailqos_core::{config::LogPlace, connect, mail::Wire, model::UtcMicros};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{UdpSocket, UnixDatagram, UnixStream},
+};
 
 use super::Accepted;
 use crate::alarm::message::{Line, Telling};
 
 /// What a datagram can carry for sure, less its headers (RFC 5426, section 3.2, asks for 2048 at the least to be taken).
 const MOST_LINE: usize = 1900;
+/// How long an answer of the network ("nobody listens there") is waited for after a datagram.
+const UNREACHABLE_WITHIN: Duration = Duration::from_millis(300);
 
 /// Sends a line for each alarm of the message.
 pub(super) async fn send(
@@ -58,31 +63,68 @@ pub(super) async fn send(
 async fn local(path: &Path, facility: u8, lines: &[Line]) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("{}: {error}", path.display());
     let socket = UnixDatagram::unbound().map_err(failed)?;
-    socket.connect(path).map_err(failed)?;
+    match socket.connect(path) {
+        // Some daemons listen for connections there, and glibc's syslog(3) opens one then: EPROTOTYPE.
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::PROTOTYPE.raw_os_error()) => {
+            let mut stream = UnixStream::connect(path).await.map_err(failed)?;
+            for line in lines {
+                // A zero byte ends a line there, as glibc writes it.
+                let text = format!("{}\0", rfc3164(facility, line).replace('\0', " "));
+                stream.write_all(text.as_bytes()).await.map_err(failed)?;
+            }
+            return stream.shutdown().await.map_err(failed);
+        }
+        connected => connected.map_err(failed)?,
+    }
     for line in lines {
         socket.send(rfc3164(facility, line).as_bytes()).await.map_err(failed)?;
     }
     Ok(())
 }
 
+/// Sends the lines to the first address of the server at which somebody may be listening.
 async fn udp(server: &str, port: u16, facility: u8, lines: &[Line]) -> Result<(), String> {
-    let failed = |error: std::io::Error| format!("{server}:{port}: {error}");
-    let address = tokio::net::lookup_host((server, port))
+    let addresses = connect::addresses(server, port)
         .await
-        .map_err(failed)?
-        .next()
-        .ok_or_else(|| format!("{server} has no address"))?;
+        .map_err(|error| format!("{server}:{port}: {error}"))?;
+    udp_first(&addresses, facility, lines)
+        .await
+        .map_err(|error| format!("{server}:{port}: {error}"))
+}
+
+async fn udp_first(addresses: &[SocketAddr], facility: u8, lines: &[Line]) -> Result<(), String> {
+    let mut failures = Vec::new();
+    for address in addresses {
+        match datagrams(*address, facility, lines).await {
+            Ok(()) => return Ok(()),
+            Err(error) => failures.push(format!("{error} ({address})")),
+        }
+    }
+    Err(failures.join("; "))
+}
+
+/// Sends the lines to one address. UDP confirms nothing, but a host at which nobody listens, or a router without a way to
+/// it, mostly says so (ICMP): the system reports it to a connected socket at its next call.
+async fn datagrams(address: SocketAddr, facility: u8, lines: &[Line]) -> std::io::Result<()> {
     let any: std::net::IpAddr = if address.is_ipv4() {
         std::net::Ipv4Addr::UNSPECIFIED.into()
     } else {
         std::net::Ipv6Addr::UNSPECIFIED.into()
     };
-    let socket = UdpSocket::bind((any, 0)).await.map_err(failed)?;
-    socket.connect(address).await.map_err(failed)?;
+    let socket = UdpSocket::bind((any, 0)).await?;
+    socket.connect(address).await?;
     let host = host_name();
-    for line in lines {
+    for (index, line) in lines.iter().enumerate() {
         let text = rfc5424(facility, line, &host);
-        socket.send(text.as_bytes()).await.map_err(failed)?;
+        socket.send(text.as_bytes()).await?;
+        // After the first it is known whether the others are of any use; after the last, whether they were.
+        if index == 0 || index + 1 == lines.len() {
+            match tokio::time::timeout(UNREACHABLE_WITHIN, socket.recv(&mut [0; 1])).await {
+                Ok(Err(error)) => return Err(error),
+                // Nothing came, or a datagram, with which a log server can mean nothing.
+                Ok(Ok(_)) | Err(_) => {}
+            }
+        }
     }
     Ok(())
 }
@@ -193,6 +235,62 @@ mod tests {
         let telling = Telling::notice(&config, "1", "hello", "hello");
         let sent = send(&LogPlace::Stream(endpoint), 3, &telling, Duration::from_secs(10)).await;
         assert!(matches!(sent, Ok(Accepted::Unconfirmed(_))), "{sent:?}");
+    }
+
+    #[tokio::test]
+    async fn a_port_where_nobody_listens_is_reported_and_the_next_address_tried() {
+        let closed = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        let closed_at = closed.local_addr().expect("an address");
+        drop(closed);
+        let open = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        let open_at = open.local_addr().expect("an address");
+        for lines in [vec![line()], vec![line(), line()]] {
+            let error = udp_first(&[closed_at], 3, &lines).await.expect_err("nobody listens");
+            assert!(
+                error.contains("refused") && error.contains(&closed_at.to_string()),
+                "{error}"
+            );
+            udp_first(&[closed_at, open_at], 3, &lines).await.expect("sent");
+            let mut space = [0; 2048];
+            for _ in &lines {
+                let count = open.recv(&mut space).await.expect("a line");
+                assert!(space[..count].starts_with(b"<27>1 "));
+            }
+        }
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("mailqos.toml");
+        std::fs::write(&path, "site = \"here\"\n").expect("write");
+        let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        let telling = Telling::notice(&config, "1", "hello", "hello");
+        let to = LogPlace::Udp {
+            server: closed_at.ip().to_string(),
+            port: closed_at.port(),
+        };
+        let sent = send(&to, 3, &telling, Duration::from_secs(10)).await;
+        sent.expect_err("what nobody took was not sent");
+    }
+
+    #[tokio::test]
+    async fn a_log_that_listens_for_connections_gets_lines() {
+        use tokio::io::AsyncReadExt as _;
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("log");
+        let log = tokio::net::UnixListener::bind(&path).expect("a socket");
+        let lines = [line(), line()];
+        let (sent, heard) = tokio::join!(local(&path, 16, &lines), async {
+            let (mut stream, _) = log.accept().await.expect("a connection");
+            let mut heard = String::new();
+            stream.read_to_string(&mut heard).await.expect("lines");
+            heard
+        });
+        sent.expect("taken");
+        let lines: Vec<&str> = heard.split_terminator('\0').collect();
+        assert_eq!(lines.len(), 2, "{heard:?}");
+        assert!(
+            lines
+                .iter()
+                .all(|line| line.starts_with("<131>") && line.ends_with("in a row failed"))
+        );
     }
 
     #[tokio::test]

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use mailqos_core::{
-    config::{Action, Config, Problems, Service, Webhook, sounds_secret},
-    http::{self, Request, Response},
+    config::{Action, Config, ContentType, Problems, Service, Webhook, sounds_secret},
+    http::{self, Request, Response, Via},
     mail::{Secret, SecretSource, one_line},
+    model::Micros,
 };
 use serde_json::Value;
-use tera::{Context, Kwargs, State, Tera};
+use tera::{Context, Tera};
 
-use super::Refused;
+use super::{Refused, escapes};
 use crate::alarm::message::Telling;
 
 /// So much of an answer is read: enough for what the server has to say.
@@ -38,7 +39,11 @@ pub(super) async fn send(hook: &Webhook, telling: &Telling, deadline: Duration) 
         None => None,
     };
     secrets.extend(key.clone());
-    let mut headers = vec![("content-type".to_owned(), Secret::new("application/json"))];
+    let media_type = match hook.content_type {
+        ContentType::Json => "application/json",
+        ContentType::Form => "application/x-www-form-urlencoded",
+    };
+    let mut headers = vec![("content-type".to_owned(), Secret::new(media_type))];
     for (name, value) in &hook.headers {
         let fetched = value.fetch().await.map_err(secret)?;
         if sounds_secret(name) || !matches!(value, SecretSource::Literal(_)) {
@@ -46,14 +51,37 @@ pub(super) async fn send(hook: &Webhook, telling: &Telling, deadline: Duration) 
         }
         headers.push((name.clone(), fetched));
     }
+    let via = match &hook.proxy {
+        Some(proxy) => match proxy.fetch().await.map_err(secret)? {
+            proxy if proxy.expose() == "none" => Via::Direct,
+            proxy => {
+                secrets.push(proxy.clone());
+                Via::Proxy(proxy)
+            }
+        },
+        None => Via::Environment,
+    };
     let content = render(hook, &telling.context)?;
-    let (url, body) = address(hook.service, &url, key.as_ref(), content, telling, &mut headers)?;
+    let (mut url, mut body) = match hook.content_type {
+        ContentType::Json => address(hook.service, &url, key.as_ref(), content, telling, &mut headers)?,
+        ContentType::Form => {
+            let fields = form(&content)?;
+            let (url, _) = address(hook.service, &url, key.as_ref(), content, telling, &mut headers)?;
+            (url, fields)
+        }
+    };
+    if hook.content_type == ContentType::Form && hook.method == "GET" {
+        let separator = if url.expose().contains('?') { '&' } else { '?' };
+        url = Secret::new(format!("{}{separator}{body}", url.expose()));
+        body.clear();
+    }
     secrets.push(url.clone());
     let request = Request {
         method: hook.method.clone(),
         url,
         headers,
         body: body.into_bytes(),
+        via,
     };
     let answer = http::send(&request, &hook.trust, deadline, MOST_ANSWER)
         .await
@@ -61,12 +89,66 @@ pub(super) async fn send(hook: &Webhook, telling: &Telling, deadline: Duration) 
             maybe: error.may_have_arrived(),
             ..Refused::from(one_line(&error.to_string(), &secrets))
         })?;
-    Ok(judge(&answer, &secrets)?)
+    judge(hook.service, &answer, &secrets).map_err(|text| Refused {
+        retry_after: answer.retry_after.map(Micros::from),
+        ..Refused::from(text)
+    })
+}
+
+/// The fields of a form: those of a flat JSON object.
+fn form(content: &Value) -> Result<String, String> {
+    let object = content
+        .as_object()
+        .ok_or("the template makes no JSON object, and a form has named fields")?;
+    let fields = object.iter().filter_map(|(name, value)| {
+        let text = match value {
+            Value::Null => return None,
+            Value::String(text) => text.clone(),
+            Value::Bool(_) | Value::Number(_) => value.to_string(),
+            Value::Array(_) | Value::Object(_) => {
+                return Some(Err(format!("the field {name:?} of a form must be a text or a number")));
+            }
+        };
+        Some(Ok(format!("{}={}", percent_encoded(name), percent_encoded(&text))))
+    });
+    Ok(fields.collect::<Result<Vec<_>, String>>()?.join("&"))
+}
+
+/// What a server says in the content of a success: that it was none.
+///
+/// Microsoft's connectors for Teams answer 200 with "Webhook message delivery failed with error: …"; the Web API of Slack
+/// and Telegram `"ok": false`, Rocket.Chat `"success": false`, DingTalk and WeCom an `errcode`, Feishu and Lark a `code`.
+fn is_refused_in_content(service: Service, answer: &Response) -> bool {
+    let text = String::from_utf8_lossy(&answer.body);
+    let text = text.trim();
+    let lower = text.to_ascii_lowercase();
+    if lower.starts_with("webhook message delivery failed") || lower.starts_with("webhook bad request") {
+        return true;
+    }
+    if service == Service::Teams && (lower.contains("error") || lower.contains("failed")) {
+        return true;
+    }
+    let Ok(Value::Object(said)) = serde_json::from_str::<Value>(text) else {
+        return false;
+    };
+    let is_no = |key: &str| said.get(key) == Some(&Value::Bool(false));
+    let number = |key: &str| said.get(key).and_then(Value::as_i64);
+    is_no("ok")
+        || is_no("success")
+        || number("errcode").is_some_and(|code| code != 0)
+        // Elsewhere a `code` may well be a status of success, such as 200.
+        || (said.contains_key("msg") && number("code").is_some_and(|code| code >= 9000))
 }
 
 /// Only a success is an acceptance: a redirect has delivered nothing.
-fn judge(answer: &Response, secrets: &[Secret]) -> Result<String, String> {
+fn judge(service: Service, answer: &Response, secrets: &[Secret]) -> Result<String, String> {
     if answer.is_success() {
+        if is_refused_in_content(service, answer) {
+            return Err(format!(
+                "{} (an error in spite of this status)",
+                answer.summary(secrets)
+            ));
+        }
         return Ok(format!("HTTP {}", answer.status));
     }
     let hint = match answer.status {
@@ -162,27 +244,7 @@ fn render(hook: &Webhook, context: &Value) -> Result<Value, String> {
 pub(crate) fn fill(name: &str, text: &str, context: &Value) -> Result<Value, String> {
     let mut tera = Tera::new();
     tera.autoescape_on(Vec::<&str>::new());
-    tera.register_filter("json", |value: &tera::Value, _: Kwargs, _: &State<'_>| {
-        if value.is_undefined() {
-            return Err(tera::Error::message("there is no such value"));
-        }
-        serde_json::to_string(value).map_err(|error| tera::Error::message(error.to_string()))
-    });
-    // Slack's own escapes: https://docs.slack.dev/messaging/formatting-message-text
-    tera.register_filter("slack", |text: &str, _: Kwargs, _: &State<'_>| {
-        text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-    });
-    tera.register_filter("fenced", |text: &str, _: Kwargs, _: &State<'_>| {
-        format!("```\n{}\n```", text.replace("```", "'''"))
-    });
-    tera.register_filter("shorten", |text: &str, options: Kwargs, _: &State<'_>| {
-        let most: usize = options.must_get("length")?;
-        Ok::<_, tera::Error>(if text.chars().count() <= most {
-            text.to_owned()
-        } else {
-            text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
-        })
-    });
+    escapes::register(&mut tera);
     let wrong = |error: tera::Error| {
         let mut text = error.to_string();
         let mut source = std::error::Error::source(&error);
@@ -244,6 +306,8 @@ mod tests {
             headers: Vec::new(),
             trust: Trust::default(),
             template: None,
+            content_type: ContentType::Json,
+            proxy: None,
         }
     }
 
@@ -292,11 +356,194 @@ mod tests {
         let answer = Response {
             status: 401,
             body: format!("{}{}", "x".repeat(195), secret.expose()).into_bytes(),
-            truncated: false,
+            truncated: true,
+            retry_after: None,
         };
-        let error = judge(&answer, &[secret]).expect_err("refused");
+        let error = judge(Service::Own, &answer, &[secret]).expect_err("refused");
         assert!(!error.contains("hunt"), "{error}");
         assert!(error.ends_with("(is the key or token right?)"), "{error}");
+    }
+
+    /// A message about an alarm, with these words of the server that was tested.
+    fn told(words: &str) -> Telling {
+        let mut change = pending(Why::Raised);
+        change.sample.error = Some(words.to_owned());
+        Telling::write(&crate::alarm::message::tests::config(), &[change])
+    }
+
+    fn texts(value: &Value, found: &mut Vec<(String, String)>) {
+        match value {
+            Value::Array(values) => values.iter().for_each(|value| texts(value, found)),
+            Value::Object(values) => {
+                let kind = values.get("type").and_then(Value::as_str).unwrap_or("Fact").to_owned();
+                for (key, value) in values {
+                    match value {
+                        Value::String(text) => found.push((format!("{kind}.{key}"), text.clone())),
+                        value => texts(value, found),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn words_of_a_tested_server_are_links_nowhere() {
+        let words = "550 [Reset your password](https://evil.example/) <https://evil.example/|here> *b* ``` <!channel>";
+        let telling = told(words);
+        let content = render(&hook(Service::Teams), &telling.context).expect("JSON");
+        let mut found = Vec::new();
+        texts(&content, &mut found);
+        let (markdown, plain): (Vec<_>, Vec<_>) = found
+            .into_iter()
+            .filter(|(_, text)| text.contains("Reset your password"))
+            .partition(|(place, _)| !place.starts_with("TextRun."));
+        // Of the elements of a card only TextRun is never read as Markdown.
+        assert!(markdown.is_empty() && !plain.is_empty(), "{markdown:?}");
+        assert!(plain.iter().all(|(_, text)| !text.contains("](")), "{plain:?}");
+        let content = render(&hook(Service::Slack), &telling.context)
+            .expect("JSON")
+            .to_string();
+        assert!(
+            !content.contains("<https:") && !content.contains("<!channel"),
+            "{content}"
+        );
+        assert_eq!(content.matches("```").count(), 2, "{content}");
+        assert!(content.contains("\"verbatim\":true"), "{content}");
+    }
+
+    #[test]
+    fn limits_of_services_are_kept_in_bytes() {
+        for text in ["Ошибка сервера ", "😀", "<&>\"\\", "x"] {
+            let mut telling = told(&text.repeat(40_000 / text.len()));
+            for key in ["subject", "body", "incident", "source", "component"] {
+                telling.context[key] = Value::String(text.repeat(80_000 / text.len()));
+            }
+            telling.context["alarms"] = Value::Array(vec![telling.context["alarms"][0].clone(); 12]);
+            telling.context["count"] = 12.into();
+            let content = |service| render(&hook(service), &telling.context).expect("JSON");
+            let size = |value: &Value| value.as_str().map_or(0, str::len);
+            let ntfy = content(Service::Ntfy);
+            assert!(
+                (3000..=4096).contains(&size(&ntfy["message"])),
+                "{}",
+                size(&ntfy["message"])
+            );
+            assert!(size(&ntfy["title"]) <= 250);
+            let pagerduty = content(Service::PagerDuty);
+            assert!((900..=1024).contains(&size(&pagerduty["payload"]["summary"])));
+            assert!(size(&pagerduty["dedup_key"]) <= 255 && size(&pagerduty["payload"]["source"]) <= 1024);
+            assert!(pagerduty.to_string().len() <= 512 * 1024);
+            let opsgenie = content(Service::Opsgenie);
+            assert!(size(&opsgenie["message"]) <= 130 && size(&opsgenie["description"]) <= 15_000);
+            assert!(
+                size(&opsgenie["alias"]) <= 512 && size(&opsgenie["entity"]) <= 512 && size(&opsgenie["source"]) <= 100
+            );
+            let slack = content(Service::Slack);
+            let characters = |value: &Value| value.as_str().map_or(0, |text| text.chars().count());
+            assert!(characters(&slack["blocks"][0]["text"]["text"]) <= 150);
+            assert!(characters(&slack["blocks"][1]["text"]["text"]) <= 3000);
+            assert!(characters(&slack["text"]) <= 4000);
+            let teams = content(Service::Teams).to_string().len();
+            assert!(teams <= 28 * 1024, "{teams}");
+        }
+    }
+
+    #[test]
+    fn an_error_in_a_success_is_a_failure() {
+        let judged = |service, status, body: &str| {
+            let answer = Response {
+                status,
+                body: body.as_bytes().to_vec(),
+                truncated: false,
+                retry_after: None,
+            };
+            judge(service, &answer, &[])
+        };
+        let teams = "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error 429";
+        for (service, body) in [
+            (Service::Teams, teams),
+            (Service::Own, teams),
+            (Service::Own, r#"{"ok":false,"error":"channel_not_found"}"#),
+            (Service::Own, r#"{"success":false}"#),
+            (Service::Own, r#"{"errcode":310000,"errmsg":"keywords not in content"}"#),
+            (Service::Own, r#"{"code":19001,"msg":"param invalid"}"#),
+        ] {
+            let error = judged(service, 200, body).expect_err(body);
+            assert!(error.starts_with("HTTP 200: "), "{error}");
+        }
+        for (service, status, body) in [
+            (Service::Teams, 200, "1"),
+            (Service::Teams, 202, ""),
+            (Service::Slack, 200, "ok"),
+            (Service::Own, 200, r#"{"ok":true,"error":null}"#),
+            (Service::Own, 200, r#"{"errcode":0,"errmsg":"ok"}"#),
+            (Service::Own, 200, r#"{"code":0,"msg":"success"}"#),
+            (Service::Own, 200, r#"{"code":200,"msg":"success"}"#),
+            (Service::Own, 200, "no errors, 0 failed"),
+        ] {
+            judged(service, status, body).expect(body);
+        }
+    }
+
+    /// Answers one request; returns what was asked, head and body.
+    async fn answer_once(listener: &tokio::net::TcpListener, answer: &str) -> String {
+        let (mut stream, _) = listener.accept().await.expect("a client");
+        let mut heard = Vec::new();
+        loop {
+            let text = String::from_utf8_lossy(&heard).into_owned();
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let length = head
+                    .lines()
+                    .find_map(|line| line.strip_prefix("content-length: "))
+                    .and_then(|length| length.parse().ok())
+                    .unwrap_or(0);
+                if body.len() >= length {
+                    stream.write_all(answer.as_bytes()).await.expect("an answer");
+                    return text;
+                }
+            }
+            stream.read_buf(&mut heard).await.expect("a request");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_form_goes_to_a_gateway_and_a_request_for_patience_is_heard() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let literal = |text: &str| SecretSource::Literal(Secret::new(text));
+        let mut gateway = Webhook {
+            url: literal(&format!("http://{address}/send?user=1")),
+            template: Some(mailqos_core::config::Template {
+                text: r#"{ "to": "+46 70&1", "n": {{ count }}, "none": null, "text": {{ site | json }} }"#.into(),
+                name: "body".into(),
+                node: None,
+            }),
+            content_type: ContentType::Form,
+            ..hook(Service::Own)
+        };
+        let telling = told("x");
+        let busy = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 77\r\nContent-Length: 0\r\n\r\n";
+        let patience = Duration::from_secs(60);
+        let (sent, heard) = tokio::join!(send(&gateway, &telling, patience), answer_once(&listener, busy));
+        assert_eq!(sent.expect_err("busy").retry_after, Some(Micros::from_secs(77)));
+        let (head, body) = heard.split_once("\r\n\r\n").expect("a head");
+        assert!(head.starts_with("POST /send?user=1 "), "{head}");
+        assert!(
+            head.contains("content-type: application/x-www-form-urlencoded"),
+            "{head}"
+        );
+        let mut fields: Vec<&str> = body.split('&').collect();
+        fields.sort_unstable();
+        assert_eq!(fields, ["n=1", "text=stockholm", "to=%2B46%2070%261"]);
+        gateway.method = "GET".into();
+        let fine = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        let (sent, heard) = tokio::join!(send(&gateway, &telling, patience), answer_once(&listener, fine));
+        sent.expect("accepted");
+        assert!(
+            heard.starts_with("GET /send?user=1&") && heard.contains("to=%2B46%2070%261"),
+            "{heard}"
+        );
     }
 
     #[tokio::test]
