@@ -94,10 +94,19 @@ async fn states_events_and_metrics_are_shown() {
         (&"bad".into(), &"alarm_raised".into())
     );
 
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
+    let scrape = |accept: &str| {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let asked = format!("GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\n\r\n");
+        stream.write_all(asked.as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    };
+    let text = scrape("text/plain");
+    let (head, metrics) = text.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("text/plain; version=0.0.4"), "{head}");
+    assert!(metrics.contains("# TYPE mailqos_tests_total counter\n") && !metrics.contains("# EOF"));
+    let text = scrape("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5");
     let (head, metrics) = text.split_once("\r\n\r\n").unwrap();
     assert!(head.contains("application/openmetrics-text; version=1.0.0"), "{head}");
     assert!(metrics.ends_with("# EOF\n"));

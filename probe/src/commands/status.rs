@@ -14,10 +14,14 @@ use super::{
     terminal::{self, column, cut, width},
 };
 use crate::{
-    control::{ControlError, Request, ask},
+    control::{ControlError, Request, ask_within},
     status::StateWord,
 };
 
+/// How long a plugin waits for the probe: checkers allow about ten seconds for all of it.
+const PLUGIN_TIMEOUT: Micros = Micros::from_secs(8);
+/// How long everybody else waits.
+const TIMEOUT: Micros = Micros::from_secs(60);
 /// How often `--watch` asks.
 const AGAIN: Duration = Duration::from_secs(2);
 /// A plugin tells the round trips of so many monitors; of more it would tell nobody anything.
@@ -35,6 +39,9 @@ pub(super) struct Args {
     /// Show it again every two seconds.
     #[arg(long, short)]
     watch: bool,
+    /// How long to wait for the probe's answer: 8s as a plugin, otherwise 1m.
+    #[arg(long, value_name = "DURATION")]
+    timeout: Option<Micros>,
     /// How it is written.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -76,7 +83,8 @@ async fn show_states(args: &Args, config: &Config, live: bool) -> Result<(), Fai
             // Of ten thousand monitors a screen shows fifty: the probe has better things to do than to describe them all.
             most: size.filter(|_| live).map(|(_, lines)| lines),
         };
-        let text = match (ask(config, &request).await, args.format) {
+        let patience = args.timeout.unwrap_or(TIMEOUT).to_std();
+        let text = match (ask_within(config, &request, patience).await, args.format) {
             (Ok(answer), Format::Table) => {
                 let table = table(&answer, &config.timezone, size.map(|(columns, _)| columns), colour);
                 match size {
@@ -451,6 +459,10 @@ fn table(answer: &Value, zone: &TimeZone, screen: Option<usize>, colour: bool) -
             .foot
             .push(paint("31;1", format!("RECORDING: {}", terminal::plain(problem))));
     }
+    if let Some(problem) = probe["metrics_problem"].as_str() {
+        let line = format!("METRICS: {}", terminal::plain(problem));
+        table.foot.push(paint("31;1", line));
+    }
     if let Some((count, first)) = untested(probe) {
         let line = format!("NOT TESTED: {count}: {}", terminal::plain(&first));
         table.foot.push(paint("31;1", line));
@@ -567,10 +579,11 @@ async fn plugin(args: &Args, global: &Global) -> ExitCode {
             states: Vec::new(),
             most: Some(MOST_MEASURED),
         };
-        match ask(&config, &request).await {
+        let patience = args.timeout.unwrap_or(PLUGIN_TIMEOUT).to_std();
+        match ask_within(&config, &request, patience).await {
             Ok(answer) => Ok(verdict(&answer)),
-            // Who watches the watcher wants to know just this.
-            Err(error @ ControlError::NotRunning { .. }) => Err((2, error.to_string())),
+            // Whoever watches the watcher wants to know just this: nothing is tested.
+            Err(error @ (ControlError::NotRunning { .. } | ControlError::Silent(_))) => Err((2, error.to_string())),
             Err(error) => Err((3, error.to_string())),
         }
     };
@@ -590,6 +603,9 @@ fn verdict(answer: &Value) -> (u8, String) {
     let mut troubles: Vec<String> = Vec::new();
     if let Some(problem) = answer["probe"]["recorder_problem"].as_str() {
         troubles.push(format!("samples can't be kept: {problem}"));
+    }
+    if let Some(problem) = answer["probe"]["metrics_problem"].as_str() {
+        troubles.push(text(&Value::from(problem)));
     }
     for channel in answer["channels"].as_array().into_iter().flatten() {
         if channel["failures"].as_u64().unwrap_or(0) > 0 {

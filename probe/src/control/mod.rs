@@ -2,9 +2,17 @@
 
 mod server;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    fs::File,
+    os::fd::AsRawFd as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use mailqos_core::{config::Config, model::UtcMicros};
+use mailqos_core::{
+    config::Config,
+    model::{Micros, UtcMicros},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::{
@@ -114,6 +122,9 @@ pub enum ControlError {
         /// What the system said.
         reason: String,
     },
+    /// No answer in time.
+    #[error("the probe did not answer within {0}: it hangs, or is overloaded")]
+    Silent(Micros),
     /// The conversation broke.
     #[error("the probe did not answer: {0}")]
     Broken(String),
@@ -127,21 +138,46 @@ fn folder(config: &Config) -> PathBuf {
     config.state.join(format!("site={}", config.site)).join("control")
 }
 
+/// The longest path of a socket (`sun_path` of unix(7), with a zero byte at its end).
+const MAX_SOCKET_PATH: usize = 107;
+
+/// A path of the socket in this folder that is short enough, however long that of the folder is; it is valid as long as
+/// the file beside it is open.
+fn socket(folder: &Path) -> std::io::Result<(Option<File>, PathBuf)> {
+    let path = folder.join("socket");
+    if path.as_os_str().len() <= MAX_SOCKET_PATH {
+        return Ok((None, path));
+    }
+    let open = File::open(folder)?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}/socket", open.as_raw_fd()));
+    Ok((Some(open), path))
+}
+
 /// Asks the running probe.
 ///
 /// # Errors
 /// None runs, or it refuses.
 pub async fn ask(config: &Config, request: &Request) -> Result<Value, ControlError> {
+    ask_within(config, request, PATIENCE).await
+}
+
+/// Asks the running probe, and waits this long for its answer.
+///
+/// # Errors
+/// None runs, or it refuses, or it keeps silent.
+pub async fn ask_within(config: &Config, request: &Request, patience: Duration) -> Result<Value, ControlError> {
     let folder = folder(config);
     let broken = |error: &dyn std::fmt::Display| ControlError::Broken(error.to_string());
     let conversation = async {
-        let mut stream = UnixStream::connect(folder.join("socket")).await.map_err(|error| {
+        let unreachable = |error: std::io::Error| {
             let (site, folder, reason) = (config.site.to_string(), folder.clone(), error.to_string());
             match error.kind() {
                 std::io::ErrorKind::PermissionDenied => ControlError::NotAllowed { site, folder, reason },
                 _ => ControlError::NotRunning { site, folder, reason },
             }
-        })?;
+        };
+        let (_open, path) = socket(&folder).map_err(unreachable)?;
+        let mut stream = UnixStream::connect(path).await.map_err(unreachable)?;
         let mut line = serde_json::to_vec(request).map_err(|error| broken(&error))?;
         line.push(b'\n');
         stream.write_all(&line).await.map_err(|error| broken(&error))?;
@@ -153,11 +189,48 @@ pub async fn ask(config: &Config, request: &Request) -> Result<Value, ControlErr
             .map_err(|error| broken(&error))?;
         serde_json::from_slice::<Value>(&answer).map_err(|error| broken(&error))
     };
-    let mut answer = tokio::time::timeout(PATIENCE, conversation)
+    let mut answer = tokio::time::timeout(patience, conversation)
         .await
-        .unwrap_or_else(|_| Err(ControlError::Broken("it is silent".to_owned())))?;
+        .unwrap_or_else(|_| Err(ControlError::Silent(Micros::from(patience))))?;
     match answer.get_mut("error").map(Value::take) {
         Some(Value::String(error)) => Err(ControlError::Refused(error)),
         _ => Ok(answer),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_state_folder_with_a_long_path_has_its_socket_and_a_silent_probe_is_reported() {
+        let folder = tempfile::tempdir().expect("folder");
+        let state = folder.path().join("s".repeat(200)).join("t".repeat(200));
+        let path = folder.path().join("mailqos.toml");
+        let text = format!("site = \"here\"\nstate = \"{}\"\n", state.display());
+        std::fs::write(&path, text).expect("write");
+        let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        let request = Request::MaintenanceList;
+        let error = ask(&config, &request).await.expect_err("nobody listens");
+        assert!(matches!(error, ControlError::NotRunning { .. }), "{error}");
+
+        let listener = server::listen(&config).expect("a socket");
+        let place = super::folder(&config).join("socket");
+        assert!(place.as_os_str().len() > MAX_SOCKET_PATH && place.exists());
+        let (answer, ()) = tokio::join!(ask(&config, &request), async {
+            let (mut stream, _) = listener.accept().await.expect("a command");
+            assert!(stream.read(&mut [0; 4096]).await.expect("a command") > 0);
+            stream.write_all(b"[1]").await.expect("an answer");
+        });
+        assert_eq!(answer.expect("an answer"), serde_json::json!([1]));
+
+        // Now nobody accepts, as when the probe hangs.
+        let error = ask_within(&config, &request, Duration::from_millis(50))
+            .await
+            .expect_err("silence");
+        assert!(matches!(error, ControlError::Silent(_)), "{error}");
+        // After a restart the old socket is no obstacle.
+        drop(listener);
+        server::listen(&config).expect("a socket");
     }
 }

@@ -18,7 +18,7 @@ use tokio::{
     sync::watch,
 };
 
-use super::{MOST_REQUEST, PATIENCE, Request, folder};
+use super::{MOST_REQUEST, PATIENCE, Request, folder, socket};
 use crate::{
     alarm::Alarms,
     mailqos::Tester,
@@ -73,7 +73,7 @@ pub async fn serve(live: Arc<Live>) {
     }
 }
 
-fn listen(config: &Config) -> std::io::Result<UnixListener> {
+pub(super) fn listen(config: &Config) -> std::io::Result<UnixListener> {
     let folder = folder(config);
     if !folder.is_dir() {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
@@ -85,7 +85,8 @@ fn listen(config: &Config) -> std::io::Result<UnixListener> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(&path)
+    let (_open, short) = socket(&folder)?;
+    let listener = UnixListener::bind(short)
         .map_err(|error| std::io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
@@ -293,6 +294,7 @@ impl Live {
                 "untested": self.alarms.untested(),
                 "recorder_held": health.held,
                 "recorder_problem": health.problem,
+                "metrics_problem": self.observed.metrics_problem(),
             },
             "totals": totals,
             "selected": selected,

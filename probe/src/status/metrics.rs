@@ -17,25 +17,24 @@ use mailqos_core::{
 };
 use tokio::{net::TcpListener, sync::Semaphore};
 
-use super::{Histogram, StateWord};
+use super::{Histogram, Observed, StateWord};
 use crate::{control::Live, schedule::Board};
 
 /// How long a client may take for its request.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// So many clients at once.
 const MOST_CLIENTS: usize = 32;
+/// The pauses between tries to listen: the first, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// The media type of Prometheus' own text format.
+const CLASSIC_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// The media type of OpenMetrics.
 const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Answers until it is aborted.
 pub async fn serve(live: Arc<Live>, address: std::net::SocketAddr) {
-    let listener = match TcpListener::bind(address).await {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::error!("no metrics at {address}: {error}");
-            return;
-        }
-    };
+    let listener = bind(&live.observed, address, FIRST_PAUSE).await;
     tracing::info!(%address, "metrics");
     let clients = Arc::new(Semaphore::new(MOST_CLIENTS));
     while let Ok(client) = clients.clone().acquire_owned().await {
@@ -61,11 +60,112 @@ pub async fn serve(live: Arc<Live>, address: std::net::SocketAddr) {
     }
 }
 
+/// Listens at the address as soon as it can be had; until then the status says why not. The address may be one that the
+/// machine gets later, or another program's that ends.
+async fn bind(observed: &Observed, address: std::net::SocketAddr, first_pause: Duration) -> TcpListener {
+    let mut pause = first_pause;
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => {
+                observed.set_metrics_problem(None);
+                return listener;
+            }
+            Err(error) => {
+                let problem = format!("no metrics at {address}: {error}");
+                // Once: the status has it.
+                if observed.metrics_problem().as_ref() != Some(&problem) {
+                    tracing::error!("{problem}; trying again");
+                }
+                observed.set_metrics_problem(Some(problem));
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// How a client wants to have the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    OpenMetrics,
+    Classic,
+}
+
+impl Form {
+    /// What a client accepts (RFC 9110, section 12.5.1): OpenMetrics only if it is named, since tools that do not name it
+    /// (promtool, scripts with curl) read the classic format.
+    fn accepted(accept: &str) -> Self {
+        let (mut open, mut classic) = (0.0_f32, 0.0_f32);
+        for range in accept.split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+            let quality = parts
+                .find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")))
+                .map_or(1.0, |quality| quality.trim().parse().unwrap_or(0.0));
+            match kind.as_str() {
+                "application/openmetrics-text" => open = open.max(quality),
+                "text/plain" => classic = classic.max(quality),
+                _ => {}
+            }
+        }
+        if open > 0.0 && open >= classic {
+            Self::OpenMetrics
+        } else {
+            Self::Classic
+        }
+    }
+}
+
+/// The same in the text format 0.0.4 of Prometheus
+/// (<https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>): counters are named with their
+/// `_total`, there are no units, no info and no state sets, and nothing marks the end.
+fn classic(open_metrics: &str) -> String {
+    let mut text = String::with_capacity(open_metrics.len());
+    // What the name of the family has to end with.
+    let mut suffix = "";
+    for line in open_metrics.lines() {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some("TYPE"), Some(name), Some(kind)) => {
+                let (ending, kind) = match kind {
+                    "counter" => ("_total", "counter"),
+                    "info" => ("_info", "gauge"),
+                    "stateset" => ("", "gauge"),
+                    "unknown" => ("", "untyped"),
+                    other => ("", other),
+                };
+                suffix = ending;
+                let _ = writeln!(text, "# TYPE {name}{suffix} {kind}");
+            }
+            (Some("#"), Some("HELP"), Some(name), help) => {
+                let _ = writeln!(text, "# HELP {name}{suffix} {}", help.unwrap_or_default());
+            }
+            (Some("#"), Some("UNIT" | "EOF"), ..) => {}
+            _ => {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+    }
+    text
+}
+
 async fn answer(live: Arc<Live>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let accept: Vec<&str> = request
+        .headers()
+        .get_all(hyper::header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
+    let form = Form::accepted(&accept.join(","));
+    let written = move || match form {
+        Form::OpenMetrics => (TYPE, write(&live)),
+        Form::Classic => (CLASSIC_TYPE, classic(&write(&live))),
+    };
     let (status, kind, text) = match (request.method(), request.uri().path()) {
         // For ten thousand monitors it takes a while, in which no test shall wait for this thread.
-        (&Method::GET | &Method::HEAD, "/metrics") => match tokio::task::spawn_blocking(move || write(&live)).await {
-            Ok(text) => (StatusCode::OK, TYPE, text),
+        (&Method::GET | &Method::HEAD, "/metrics") => match tokio::task::spawn_blocking(written).await {
+            Ok((kind, text)) => (StatusCode::OK, kind, text),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),
         },
         (&Method::GET | &Method::HEAD, _) => (StatusCode::NOT_FOUND, "text/plain", "see /metrics\n".to_owned()),
@@ -302,4 +402,92 @@ fn troubles(text: &mut String, live: &Live) {
         "Entries that the disk refuses, held in memory.",
     );
     let _ = writeln!(text, "mailqos_recorder_held_entries {}", health.held);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_get_the_format_that_they_name() {
+        for (accept, form) in [
+            ("", Form::Classic),
+            ("*/*", Form::Classic),
+            ("text/plain", Form::Classic),
+            (
+                "text/plain;version=0.0.4;q=0.5, application/openmetrics-text;q=0",
+                Form::Classic,
+            ),
+            ("application/openmetrics-text; version=1.0.0", Form::OpenMetrics),
+            ("application/openmetrics-text;q=0.2,text/plain;q=0.9", Form::Classic),
+            // Prometheus 2.50.
+            (
+                "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,\
+                 text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+                Form::OpenMetrics,
+            ),
+        ] {
+            assert_eq!(Form::accepted(accept), form, "{accept}");
+        }
+    }
+
+    #[test]
+    fn the_classic_format_has_its_own_names_and_types() {
+        let mut text = String::new();
+        family(&mut text, "a", "info", "", "An info.");
+        text.push_str("a_info{x=\"# TYPE y counter\"} 1\n");
+        family(&mut text, "b", "counter", "", "A counter.");
+        text.push_str("b_total 2\n");
+        family(&mut text, "c_seconds", "histogram", "seconds", "A histogram.");
+        text.push_str("c_seconds_bucket{le=\"+Inf\"} 0\nc_seconds_count 0\nc_seconds_sum 0\n");
+        family(&mut text, "d", "stateset", "", "States.");
+        text.push_str("d{d=\"ok\"} 1\n# EOF\n");
+        let expected = "# TYPE a_info gauge\n# HELP a_info An info.\na_info{x=\"# TYPE y counter\"} 1\n\
+                        # TYPE b_total counter\n# HELP b_total A counter.\nb_total 2\n\
+                        # TYPE c_seconds histogram\n# HELP c_seconds A histogram.\n\
+                        c_seconds_bucket{le=\"+Inf\"} 0\nc_seconds_count 0\nc_seconds_sum 0\n\
+                        # TYPE d gauge\n# HELP d States.\nd{d=\"ok\"} 1\n";
+        assert_eq!(classic(&text), expected);
+    }
+
+    #[test]
+    fn the_dashboard_shows_now_and_no_figure_without_a_probe() {
+        let text = include_str!("../../../packaging/grafana-dashboard.json");
+        let board: serde_json::Value = serde_json::from_str(text).expect("JSON");
+        let panels = board["panels"].as_array().expect("panels");
+        for panel in panels.iter().filter(|panel| panel["id"] == 1 || panel["id"] == 2) {
+            assert_eq!(panel["targets"][0]["instant"], true, "{panel}");
+            assert_eq!(panel["fieldConfig"]["defaults"]["noValue"], "no probe", "{panel}");
+        }
+        let dead = panels.iter().any(|panel| {
+            let query = panel["targets"][0]["expr"].as_str().unwrap_or_default();
+            query.contains("last_over_time(mailqos_probe_info[1d]) unless")
+        });
+        assert!(dead, "no panel names the probes that do not answer");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_taken_is_reported_and_had_later() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("mailqos.toml");
+        std::fs::write(&path, "site = \"here\"\n").expect("write");
+        let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        let observed = Observed::open(&config);
+        let other = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = other.local_addr().expect("an address");
+        let freed = async {
+            let problem = loop {
+                if let Some(problem) = observed.metrics_problem() {
+                    break problem;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            };
+            drop(other);
+            problem
+        };
+        let (listener, problem) = tokio::join!(bind(&observed, address, Duration::from_millis(10)), freed);
+        assert!(problem.starts_with(&format!("no metrics at {address}: ")), "{problem}");
+        assert_eq!(listener.local_addr().expect("an address"), address);
+        assert_eq!(observed.metrics_problem(), None);
+    }
 }

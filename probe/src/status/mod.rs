@@ -89,6 +89,8 @@ struct Seen {
 pub struct Observed {
     seen: Mutex<HashMap<MonitorId, Seen>>,
     phases: Mutex<[Histogram; Timing::ALL.len()]>,
+    /// Why nobody can read the metrics.
+    metrics_problem: Mutex<Option<String>>,
     file: PathBuf,
     /// Held while the file is written: the regular writing may still be under way when the probe ends and writes its last.
     writing: Mutex<()>,
@@ -120,9 +122,20 @@ impl Observed {
         Self {
             seen: Mutex::new(seen.collect()),
             phases: Mutex::default(),
+            metrics_problem: Mutex::default(),
             file,
             writing: Mutex::default(),
         }
+    }
+
+    /// Why nobody can read the metrics, if nobody can.
+    pub fn metrics_problem(&self) -> Option<String> {
+        let problem = self.metrics_problem.lock().unwrap_or_else(PoisonError::into_inner);
+        problem.clone()
+    }
+
+    fn set_metrics_problem(&self, problem: Option<String>) {
+        *self.metrics_problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
     }
 
     /// Writes the last day down.
