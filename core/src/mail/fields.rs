@@ -17,6 +17,14 @@ const WORD: usize = 45;
 /// A word of ASCII longer than this can't be folded, and is written in encoded words. A line may have 998 octets.
 const UNBREAKABLE: usize = 400;
 
+fn bracketed(id: &str) -> String {
+    let id: String = id
+        .chars()
+        .filter(|c| c.is_ascii_graphic() && !"<>".contains(*c))
+        .collect();
+    format!("<{id}>")
+}
+
 /// The head of a mail, field by field.
 #[derive(Debug, Clone, Default)]
 pub struct Head(String);
@@ -54,11 +62,18 @@ impl Head {
     /// `Message-ID`, of what stands between the angle brackets.
     #[must_use]
     pub fn message_id(self, id: &str) -> Self {
-        let id: String = id
-            .chars()
-            .filter(|c| c.is_ascii_graphic() && !"<>".contains(*c))
-            .collect();
-        self.field("Message-ID", &format!("<{id}>"))
+        self.field("Message-ID", &bracketed(id))
+    }
+
+    /// `In-Reply-To` and `References` (RFC 5322, section 3.6.4): the mails to which this one belongs, by what stands between
+    /// the angle brackets of their `Message-ID`. Without any, the fields are omitted.
+    #[must_use]
+    pub fn references(self, ids: &[String]) -> Self {
+        let all = ids.iter().map(|id| bracketed(id)).collect::<Vec<_>>().join("\r\n ");
+        match ids.first() {
+            Some(first) => self.field("In-Reply-To", &bracketed(first)).field("References", &all),
+            None => self,
+        }
     }
 
     /// Says that nobody wrote it (RFC 3834, section 5): no holiday notice answers it.

@@ -15,6 +15,8 @@ use super::{Ended, Pending, State, Why, channel::ChannelId, own_names as own};
 const MOST_TOLD: usize = 50;
 /// So many transcripts go with it.
 const MOST_TRANSCRIPTS: usize = 3;
+/// A mail refers to no more alarms than this.
+const MOST_THREADS: usize = 20;
 /// So many monitors are named to a program.
 const MOST_NAMED: usize = 500;
 
@@ -23,6 +25,10 @@ const MOST_NAMED: usize = 500;
 pub(crate) struct Telling {
     /// Part of the Message-ID.
     pub(crate) id: String,
+    /// The alarms that it is about, as parts of Message-IDs: that of the mail by which each was told first.
+    pub(crate) threads: Vec<String>,
+    /// It is the first about the first of them.
+    pub(crate) opens_thread: bool,
     /// One line.
     pub(crate) subject: String,
     /// Everything, in words.
@@ -36,6 +42,21 @@ pub(crate) struct Telling {
     /// What was said in the tests that failed, for people: names of files and their contents.
     pub(crate) transcripts: Vec<(String, String)>,
     kind: &'static str,
+}
+
+/// Each alarm by itself, in each channel by itself: not everybody gets the same mails.
+fn threads(changes: &[Pending]) -> Vec<String> {
+    let mut threads = Vec::new();
+    for change in changes.iter().filter(|change| change.why != Why::Test) {
+        let thread = format!("{}.{}.{}", change.monitor, change.alarm.0, change.channel);
+        if !threads.contains(&thread) {
+            threads.push(thread);
+        }
+        if threads.len() == MOST_THREADS {
+            break;
+        }
+    }
+    threads
 }
 
 /// What was said in the tests behind these changes, where it was kept.
@@ -154,6 +175,8 @@ impl Telling {
         });
         Self {
             id: first.map_or_else(String::new, |first| first.id.clone()),
+            threads: threads(changes),
+            opens_thread: first.is_some_and(|first| first.why == Why::Raised),
             subject,
             body,
             incident,
@@ -217,6 +240,8 @@ impl Telling {
         });
         Self {
             id: format!("notice.{id}"),
+            threads: Vec::new(),
+            opens_thread: false,
             lines: vec![Line {
                 at: UtcMicros::now(),
                 severity: Why::Reminder.severity(),

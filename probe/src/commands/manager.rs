@@ -8,8 +8,17 @@ use tokio::task::JoinSet;
 use crate::schedule::Board;
 
 fn tell(states: &[NotifyState<'_>]) {
+    let name = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
     // Without a manager there is nobody to tell.
-    if let Err(error) = sd_notify::notify(false, states) {
+    let told = match name.as_encoded_bytes().strip_prefix(b"@") {
+        // An abstract socket (unix(7)), such as those of containers and older managers; the library knows only paths.
+        Some(name) => {
+            let lines: Vec<String> = states.iter().map(|state| state.to_string().trim().to_owned()).collect();
+            tell_abstract(name, &lines.join("\n"))
+        }
+        None => sd_notify::notify(false, states),
+    };
+    if let Err(error) = told {
         tracing::warn!("the service manager can't be told: {error}");
     }
 }
@@ -38,6 +47,22 @@ pub(super) fn ready(helpers: &mut JoinSet<()>, board: Arc<Board>) {
     }
 }
 
+#[cfg(target_os = "linux")]
+fn tell_abstract(name: &[u8], text: &str) -> std::io::Result<()> {
+    use std::os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixDatagram},
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.connect_addr(&SocketAddr::from_abstract_name(name)?)?;
+    socket.send(text.as_bytes()).map(|_| ())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn tell_abstract(_name: &[u8], _text: &str) -> std::io::Result<()> {
+    Err(std::io::ErrorKind::Unsupported.into())
+}
+
 /// The configuration is being read.
 pub(super) fn reloading() {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -54,4 +79,26 @@ pub(super) fn reloaded() {
 /// No more tests.
 pub(super) fn stopping() {
     tell(&[NotifyState::Stopping]);
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixDatagram},
+    };
+
+    use super::*;
+
+    #[test]
+    fn an_abstract_socket_is_told() {
+        let name = format!("mailqos-test-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).expect("an address");
+        let manager = UnixDatagram::bind_addr(&address).expect("a socket");
+        let lines = [NotifyState::Ready, NotifyState::Custom("X=1")].map(|state| state.to_string().trim().to_owned());
+        tell_abstract(name.as_bytes(), &lines.join("\n")).expect("told");
+        let mut space = [0; 64];
+        let count = manager.recv(&mut space).expect("a message");
+        assert_eq!(&space[..count], b"READY=1\nX=1");
+    }
 }

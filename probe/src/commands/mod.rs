@@ -137,7 +137,7 @@ impl Global {
 
     /// Reads the configuration; what is wrong ends the command.
     pub(crate) fn config(&self) -> Result<Config, Failure> {
-        let colour = std::io::stderr().is_terminal();
+        let colour = self.log_format == LogFormat::Text && std::io::stderr().is_terminal();
         match config::load(&self.config) {
             Ok(config) => {
                 let problems = crate::alarm::check(&config);
@@ -179,7 +179,10 @@ pub fn main() -> ExitCode {
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return end(Failure::work(format!("the runtime can't be started: {error}"))),
+        Err(error) => {
+            let failure = Failure::work(format!("the runtime can't be started: {error}"));
+            return end(failure, global.log_format);
+        }
     };
     let result = runtime.block_on(async {
         match cli.command {
@@ -211,7 +214,7 @@ pub fn main() -> ExitCode {
     runtime.shutdown_background();
     match result {
         Ok(code) => code,
-        Err(failure) => end(failure),
+        Err(failure) => end(failure, global.log_format),
     }
 }
 
@@ -264,13 +267,23 @@ fn moment(text: &str, zone: &TimeZone) -> Result<UtcMicros, Failure> {
         })
 }
 
-fn end(failure: Failure) -> ExitCode {
+fn end(failure: Failure, format: LogFormat) -> ExitCode {
     let (code, message) = match failure {
         Failure::Work(message) => (1, message),
         Failure::Usage(message) => (2, message),
     };
-    let _ = writeln!(std::io::stderr(), "{}", message.trim_end());
+    let message = message.trim_end();
+    let line = match format {
+        LogFormat::Text => message.to_owned(),
+        LogFormat::Json => json_line(message, UtcMicros::now()),
+    };
+    let _ = writeln!(std::io::stderr(), "{line}");
     ExitCode::from(code)
+}
+
+/// Why the program ends, in the form of the log's other lines; unlike them it is never filtered out.
+fn json_line(message: &str, now: UtcMicros) -> String {
+    serde_json::json!({ "timestamp": now.to_string(), "level": "ERROR", "fields": { "message": message } }).to_string()
 }
 
 /// Logs to standard error; `RUST_LOG` chooses what.
@@ -289,5 +302,20 @@ fn begin_log(format: LogFormat) {
     };
     if let Err(error) = begun {
         let _ = writeln!(std::io::stderr(), "no log: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_start_is_one_line_of_json() {
+        let line = json_line("mailqos.toml:\n  \"site\" is missing", UtcMicros(1_780_000_000_000_000));
+        assert!(!line.contains('\n'));
+        let read: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!(read["level"], "ERROR");
+        assert_eq!(read["timestamp"], "2026-05-28T20:26:40Z");
+        assert_eq!(read["fields"]["message"], "mailqos.toml:\n  \"site\" is missing");
     }
 }

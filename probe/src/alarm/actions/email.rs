@@ -105,12 +105,25 @@ fn compose(
     server: &Name,
     site: &str,
 ) -> Vec<u8> {
+    // All mails about an alarm refer to the first one, whose Message-ID follows from the alarm; through which server it went
+    // makes no difference.
+    let mut references: Vec<String> = telling
+        .threads
+        .iter()
+        .map(|thread| format!("{thread}@{site}.mailqos"))
+        .collect();
+    let message_id = if telling.opens_thread && !references.is_empty() {
+        references.remove(0)
+    } else {
+        format!("{}.{server}@{site}.mailqos", telling.id)
+    };
     let head = Head::new()
         .people("From", [from])
         .people("To", to)
         .text("Subject", &telling.subject)
         .date(UtcMicros::now())
-        .message_id(&format!("{}.{server}@{site}.mailqos", telling.id))
+        .message_id(&message_id)
+        .references(&references)
         .auto_generated();
     let body = SinglePart::plain(telling.body.clone());
     if transcripts.is_empty() {
@@ -125,4 +138,59 @@ fn compose(
         parts = parts.singlepart(part);
     }
     head.with(&parts.formatted())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alarm::{
+        Why,
+        message::tests::{config, pending},
+    };
+
+    /// The fields of a mail about these changes, in one line each.
+    fn fields(changes: &[Why]) -> Vec<String> {
+        let changes: Vec<_> = changes.iter().map(|why| pending(*why)).collect();
+        let mut changes = changes;
+        // Of one alarm, as the outbox has them.
+        for change in &mut changes {
+            change.alarm = UtcMicros(1_780_000_000_000_000);
+        }
+        let telling = Telling::write(&config(), &changes);
+        let from = Person {
+            name: None,
+            address: "q@example.net".to_owned(),
+        };
+        let server = "alerts".parse().expect("a name");
+        let mail = compose(&from, std::slice::from_ref(&from), &telling, &[], &server, "stockholm");
+        let mail = String::from_utf8_lossy(&mail).replace("\r\n ", " ");
+        mail.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn mails_about_one_alarm_are_one_thread() {
+        let field = |fields: &[String], name: &str| {
+            let prefix = format!("{name}: ");
+            fields
+                .iter()
+                .find_map(|line| line.strip_prefix(&prefix).map(str::to_owned))
+        };
+        let alarm = fields(&[Why::Raised]);
+        let id = field(&alarm, "Message-ID").expect("an id");
+        assert!(
+            id.starts_with("<m1.1780000000000000.") && id.ends_with("@stockholm.mailqos>"),
+            "{id}"
+        );
+        assert_eq!(field(&alarm, "References"), None);
+        let mut ids = vec![id.clone()];
+        for why in [Why::Reminder, Why::Escalated, Why::Cleared] {
+            let later = fields(&[why]);
+            assert_eq!(field(&later, "References").as_ref(), Some(&id));
+            assert_eq!(field(&later, "In-Reply-To").as_ref(), Some(&id));
+            ids.push(field(&later, "Message-ID").expect("an id"));
+        }
+        ids.dedup();
+        assert!(ids.len() > 1, "{ids:?}");
+        assert_eq!(field(&fields(&[Why::Test]), "References"), None);
+    }
 }
