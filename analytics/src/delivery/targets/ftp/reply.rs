@@ -36,7 +36,7 @@ pub(super) fn parse(bytes: &[u8]) -> Parsed {
         match lines.next() {
             None if bytes.len() > LONGEST => return Parsed::Foreign,
             None => return Parsed::Partial,
-            Some(line) if line.is_empty() => {}
+            Some([]) => {}
             Some(line) => break line,
         }
     };
