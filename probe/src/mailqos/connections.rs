@@ -248,11 +248,20 @@ mod tests {
         let (first_watch, second_watch) = (watch(&connections, first), watch(&connections, second));
         assert!(watch(&connections, third).is_none(), "one place is left for a pick-up");
         let visit = connections.visit("a:993", PATIENCE, |_| true).await;
-        assert!(!first_watch.as_ref().unwrap().is_finished() && !second_watch.as_ref().unwrap().is_finished());
+        assert!(
+            !first_watch.as_ref().expect("a watch or a task").is_finished()
+                && !second_watch.as_ref().expect("a watch or a task").is_finished()
+        );
         // One more: the watch yields that nobody needs.
         let other = connections.visit("a:993", PATIENCE, |mailbox| mailbox == first).await;
-        assert!(second_watch.unwrap().await.unwrap_err().is_cancelled());
-        assert!(!first_watch.as_ref().unwrap().is_finished());
+        assert!(
+            second_watch
+                .expect("a watch or a task")
+                .await
+                .expect_err("ended")
+                .is_cancelled()
+        );
+        assert!(!first_watch.as_ref().expect("a watch or a task").is_finished());
         drop((visit, other));
         assert!(watch(&connections, third).is_some());
         // Another server is not meant.
@@ -262,12 +271,14 @@ mod tests {
     #[tokio::test]
     async fn a_limit_is_learnt_from_a_refusal() {
         let connections = Arc::new(Connections::default());
-        let watches: Vec<_> = (0..4).map(|_| watch(&connections, MailboxId::new()).unwrap()).collect();
+        let watches: Vec<_> = (0..4)
+            .map(|_| watch(&connections, MailboxId::new()).expect("a watch or a task"))
+            .collect();
         let refused = connections.visit("a:993", PATIENCE, |_| true).await;
         assert!(connections.refused("a:993", true));
         drop(refused);
         for watch in watches {
-            assert!(watch.await.unwrap_err().is_cancelled());
+            assert!(watch.await.expect_err("ended").is_cancelled());
         }
         // Four connections are taken: three watches and a pick-up.
         let watches: Vec<_> = (0..4).map_while(|_| watch(&connections, MailboxId::new())).collect();
@@ -290,7 +301,7 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(!second.is_finished());
         drop(first);
-        drop(second.await.unwrap());
+        drop(second.await.expect("a watch or a task"));
         // But not for ever.
         let _first = connections.visit("a:993", PATIENCE, |_| true).await;
         connections.visit("a:993", Duration::from_millis(5), |_| true).await;
