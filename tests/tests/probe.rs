@@ -243,7 +243,7 @@ async fn an_open_alarm_is_tested_at_the_longer_retest_interval() {
         ("slower", "test_interval = \"1s\"\nretest_interval = \"4s\""),
     ] {
         let mut monitor = setting.monitor(id, &broken);
-        monitor.more = format!("{more}\nalarm = {{ failures = 2 }}");
+        monitor.more = format!("{more}\nalarm_after = 2");
         setting.add_monitor(&monitor);
     }
     let probe = setting.start_probe();
