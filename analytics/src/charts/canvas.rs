@@ -1,8 +1,14 @@
-//! Paper and pen of all charts. What looks alike and follows each other becomes one path, or one group of texts: a drawing of a
-//! thousand cells has a dozen elements, each with its attributes once.
+//! Paper and pen of all charts: plotters draws, on a backend that writes small SVG. Marks that look
+//! alike and follow each other become one path, or one group of texts: a drawing of a thousand cells
+//! has a dozen elements, each with its attributes once.
 
-use std::fmt::Write as _;
+use std::{convert::Infallible, fmt::Write as _};
 
+use plotters::style::{
+    Color as _, FontDesc, FontFamily, FontStyle, ShapeStyle, TextStyle,
+    text_anchor::{HPos, Pos, VPos},
+};
+use plotters_backend::{BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind};
 use serde::Serialize;
 
 use super::{palette::Ink, widths::WIDTHS};
@@ -175,35 +181,135 @@ impl Hover {
     }
 }
 
+/// What plotters draws on: keeps the elements, in tenths of a pixel, until they are written as SVG.
+#[derive(Debug, Default)]
+struct Paper {
+    size: (u32, u32),
+    /// The ink of what is drawn next: a colour alone has no name for a page's dark mode.
+    ink: Ink,
+    elements: Vec<Element>,
+}
+
+/// No drawing on this paper fails.
+type Drawn = Result<(), DrawingErrorKind<Infallible>>;
+
+impl Paper {
+    fn add(&mut self, look: Look, shape: Shape) -> Drawn {
+        let title = String::new();
+        self.elements.push(Element { look, shape, title });
+        Ok(())
+    }
+
+    fn line_look<S: BackendStyle>(&self, style: &S, joined: bool) -> Look {
+        Look::Line(self.ink, f64::from(style.stroke_width()) / FINE, "", joined)
+    }
+}
+
+fn wide((x, y): BackendCoord) -> (i64, i64) {
+    (i64::from(x), i64::from(y))
+}
+
+impl DrawingBackend for Paper {
+    type ErrorType = Infallible;
+
+    fn get_size(&self) -> (u32, u32) {
+        self.size
+    }
+
+    fn ensure_prepared(&mut self) -> Drawn {
+        Ok(())
+    }
+
+    fn present(&mut self) -> Drawn {
+        Ok(())
+    }
+
+    fn draw_pixel(&mut self, (x, y): BackendCoord, _color: BackendColor) -> Drawn {
+        let (x, y) = wide((x, y));
+        self.add(Look::Area(self.ink), Shape::Rect(x, y, 1, 1))
+    }
+
+    fn draw_line<S: BackendStyle>(&mut self, from: BackendCoord, to: BackendCoord, style: &S) -> Drawn {
+        self.add(self.line_look(style, false), Shape::Points(vec![wide(from), wide(to)]))
+    }
+
+    fn draw_path<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(&mut self, path: I, style: &S) -> Drawn {
+        let points = path.into_iter().map(wide).collect();
+        self.add(self.line_look(style, true), Shape::Points(points))
+    }
+
+    fn fill_polygon<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(&mut self, vert: I, _style: &S) -> Drawn {
+        let points = vert.into_iter().map(wide).collect();
+        self.add(Look::Area(self.ink), Shape::Points(points))
+    }
+
+    fn draw_rect<S: BackendStyle>(
+        &mut self,
+        upper_left: BackendCoord,
+        bottom_right: BackendCoord,
+        _style: &S,
+        _fill: bool,
+    ) -> Drawn {
+        let ((x, y), (right, bottom)) = (wide(upper_left), wide(bottom_right));
+        self.add(Look::Area(self.ink), Shape::Rect(x, y, right - x, bottom - y))
+    }
+
+    fn draw_circle<S: BackendStyle>(&mut self, center: BackendCoord, radius: u32, _style: &S, _fill: bool) -> Drawn {
+        let look = Look::Disc(self.ink, f64::from(radius) / FINE);
+        self.add(look, Shape::Points(vec![wide(center)]))
+    }
+
+    fn draw_text<S: BackendTextStyle>(&mut self, text: &str, style: &S, pos: BackendCoord) -> Drawn {
+        let at = match style.anchor().h_pos {
+            HPos::Left => At::Start,
+            HPos::Center => At::Middle,
+            HPos::Right => At::End,
+        };
+        let strong = style.style().as_str() == FontStyle::Bold.as_str();
+        let (x, y) = wide(pos);
+        let look = Look::Text(self.ink, style.size() / FINE, at, strong);
+        self.add(look, Shape::Text(text.to_owned(), x, y))
+    }
+}
+
 /// A drawing under way. Coordinates are pixels from the top left.
 #[derive(Debug, Default)]
 pub(super) struct Canvas {
-    elements: Vec<Element>,
+    paper: Paper,
 }
 
 /// Draws on a paper of the size; gives the whole SVG.
 pub(super) fn draw(width: u32, height: u32, title: &str, alternative: &str, pen: impl FnOnce(&mut Canvas)) -> String {
     DRAWING.add(|| {
         let mut canvas = Canvas::default();
+        canvas.paper.size = (width.saturating_mul(FINE as u32), height.saturating_mul(FINE as u32));
         pen(&mut canvas);
-        set(&canvas.elements, (width, height), title, alternative)
+        set(&canvas.paper.elements, (width, height), title, alternative)
     })
 }
 
-fn fine(pixels: f64) -> i64 {
+fn fine(pixels: f64) -> i32 {
     // Beyond the paper by far, and safe to subtract.
-    (pixels * FINE).round().clamp(-1e6, 1e6) as i64
+    (pixels * FINE).round().clamp(-1e6, 1e6) as i32
 }
 
 impl Canvas {
-    fn add(&mut self, look: Look, shape: Shape) {
-        let title = String::new();
-        self.elements.push(Element { look, shape, title });
+    fn pen(&mut self, ink: Ink) -> &mut Paper {
+        self.paper.ink = ink;
+        &mut self.paper
+    }
+
+    fn stroke(ink: Ink, width: f64) -> ShapeStyle {
+        ShapeStyle {
+            color: ink.rgb().to_rgba(),
+            filled: false,
+            stroke_width: (width * FINE).round().max(1.0) as u32,
+        }
     }
 
     /// The last element says so when pointed at.
     pub(super) fn title(&mut self, title: impl Into<String>) {
-        if let Some(element) = self.elements.last_mut() {
+        if let Some(element) = self.paper.elements.last_mut() {
             element.title = title.into();
         }
     }
@@ -213,7 +319,7 @@ impl Canvas {
         if let Some(Element {
             look: Look::Line(_, _, own, _),
             ..
-        }) = self.elements.last_mut()
+        }) = self.paper.elements.last_mut()
         {
             *own = dashes;
         }
@@ -221,45 +327,59 @@ impl Canvas {
 
     /// A straight line.
     pub(super) fn line(&mut self, from: (f64, f64), to: (f64, f64), ink: Ink, width: f64) {
-        let points = [from, to].map(|(x, y)| (fine(x), fine(y)));
-        self.add(Look::Line(ink, width, "", false), Shape::Points(points.into()));
+        let [from, to] = [from, to].map(|(x, y)| (fine(x), fine(y)));
+        let _ = self.pen(ink).draw_line(from, to, &Self::stroke(ink, width));
     }
 
     /// A line through points.
     pub(super) fn path(&mut self, points: &[(f64, f64)], ink: Ink, width: f64) {
         let points = points.iter().map(|(x, y)| (fine(*x), fine(*y)));
-        self.add(Look::Line(ink, width, "", true), Shape::Points(points.collect()));
+        let _ = self.pen(ink).draw_path(points, &Self::stroke(ink, width));
     }
 
     /// An area.
     pub(super) fn polygon(&mut self, points: &[(f64, f64)], ink: Ink) {
         let points = points.iter().map(|(x, y)| (fine(*x), fine(*y)));
-        self.add(Look::Area(ink), Shape::Points(points.collect()));
+        let _ = self.pen(ink).fill_polygon(points, &ink.rgb());
     }
 
     /// A filled rectangle.
     pub(super) fn rect(&mut self, left: f64, top: f64, width: f64, height: f64, ink: Ink) {
-        let (x, y) = (fine(left), fine(top));
-        let (right, bottom) = (fine(left + width.max(0.0)), fine(top + height.max(0.0)));
-        self.add(Look::Area(ink), Shape::Rect(x, y, right - x, bottom - y));
+        let from = (fine(left), fine(top));
+        let to = (fine(left + width.max(0.0)), fine(top + height.max(0.0)));
+        let _ = self.pen(ink).draw_rect(from, to, &ink.rgb(), true);
     }
 
     /// A disc.
     pub(super) fn disc(&mut self, centre: (f64, f64), radius: f64, ink: Ink) {
-        let points = vec![(fine(centre.0), fine(centre.1))];
-        self.add(Look::Disc(ink, radius), Shape::Points(points));
+        let centre = (fine(centre.0), fine(centre.1));
+        let radius = (radius * FINE).round() as u32;
+        let _ = self.pen(ink).draw_circle(centre, radius, &ink.rgb(), true);
     }
 
     /// A text on its base line.
     pub(super) fn text(&mut self, text: &str, x: f64, base: f64, at: At, ink: Ink, size: f64) {
-        let shape = Shape::Text(text.to_owned(), fine(x), fine(base));
-        self.add(Look::Text(ink, size, at, false), shape);
+        let style = Self::letters(at, ink, size, FontStyle::Normal);
+        let _ = self.pen(ink).draw_text(text, &style, (fine(x), fine(base)));
     }
 
     /// A text that stands out.
     pub(super) fn strong(&mut self, text: &str, x: f64, base: f64, at: At, ink: Ink, size: f64) {
-        let shape = Shape::Text(text.to_owned(), fine(x), fine(base));
-        self.add(Look::Text(ink, size, at, true), shape);
+        let style = Self::letters(at, ink, size, FontStyle::Bold);
+        let _ = self.pen(ink).draw_text(text, &style, (fine(x), fine(base)));
+    }
+
+    fn letters(at: At, ink: Ink, size: f64, weight: FontStyle) -> TextStyle<'static> {
+        let h_pos = match at {
+            At::Start => HPos::Left,
+            At::Middle => HPos::Center,
+            At::End => HPos::Right,
+        };
+        TextStyle {
+            font: FontDesc::new(FontFamily::SansSerif, size * FINE, weight),
+            color: ink.rgb().to_backend_color(),
+            pos: Pos::new(h_pos, VPos::Bottom),
+        }
     }
 
     /// A name in the room that there is for it; the whole name when pointed at if it had to be cut.
@@ -543,7 +663,7 @@ fn run(elements: &[Element], svg: &mut String) {
                 svg.push_str("<circle");
                 place("cx", x, svg);
                 place("cy", y, svg);
-                place("r", fine(*radius), svg);
+                place("r", i64::from(fine(*radius)), svg);
                 ("circle", "")
             }
             _ => continue,

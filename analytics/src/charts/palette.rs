@@ -2,10 +2,13 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
 
+use plotters::style::RGBColor;
+
 /// What a colour is for. Each has a colour of its own, so that a class can be told from it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Ink {
     /// Text and lines that matter.
+    #[default]
     Ink,
     /// Text of second rank: tick labels.
     Grey,
@@ -114,6 +117,14 @@ impl Ink {
     /// The class of what has this colour.
     pub(super) fn class(self) -> &'static str {
         self.entry().0
+    }
+
+    pub(super) fn rgb(self) -> RGBColor {
+        let part = |at: usize| {
+            let digits = self.hex().get(at..at + 2).unwrap_or("00");
+            u8::from_str_radix(digits, 16).unwrap_or(0)
+        };
+        RGBColor(part(1), part(3), part(5))
     }
 }
 
