@@ -225,7 +225,7 @@ async fn smtp_failures_are_named_by_their_stage() {
             "TLS",
             Certificate(Shown::Untrusted),
             Stage::SmtpTls,
-            "not trusted; name the authority with ca_file",
+            "or ca_file must name your authority",
         ),
         (
             "TLS",
