@@ -189,8 +189,8 @@ fn all_hours(field: &str) -> bool {
         let (Ok(first), Ok(last)) = (first.parse::<usize>(), last.parse::<usize>()) else {
             return false;
         };
-        for hour in first..=last.min(23) {
-            named[hour] = true;
+        if let Some(hours) = named.get_mut(first..=last.min(23)) {
+            hours.fill(true);
         }
     }
     named.iter().all(|named| *named)

@@ -46,9 +46,9 @@ fn compose(blocks: Vec<Set>, at_top: bool) -> String {
             markup: own,
         } = block;
         // Writing to a String can't fail.
-        let _ = write!(
+        let _ = writeln!(
             markup,
-            "(kind: \"{kind}\", rows: {rows}, make: (chart-width, split) => [{own}]),\n"
+            "(kind: \"{kind}\", rows: {rows}, make: (chart-width, split) => [{own}]),"
         );
     }
     markup.push_str("))\n");
