@@ -19,6 +19,8 @@ pub static DRAWING: Sum = Sum::new();
 
 /// Places of the paper in a pixel: a tenth is as fine as anybody sees.
 const FINE: f64 = 10.0;
+/// Parts of a pixel in the width of a line.
+const STROKE: f64 = 100.0;
 /// The typeface; a page that has another may override it.
 const FAMILY: &str = "Inter, 'Helvetica Neue', Arial, sans-serif";
 
@@ -201,7 +203,7 @@ impl Paper {
     }
 
     fn line_look<S: BackendStyle>(&self, style: &S, joined: bool) -> Look {
-        Look::Line(self.ink, f64::from(style.stroke_width()) / FINE, "", joined)
+        Look::Line(self.ink, f64::from(style.stroke_width()) / STROKE, "", joined)
     }
 }
 
@@ -303,7 +305,7 @@ impl Canvas {
         ShapeStyle {
             color: ink.rgb().to_rgba(),
             filled: false,
-            stroke_width: (width * FINE).round().max(1.0) as u32,
+            stroke_width: (width * STROKE).round().max(1.0) as u32,
         }
     }
 

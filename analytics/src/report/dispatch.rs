@@ -55,7 +55,7 @@ pub fn requests(
             let names = Names::of_report(definition, &report.stem, period, run);
             let named = match delivery.name.as_str() {
                 "" => None,
-                template => Some(names.fill("deliver.name", template)?),
+                template => Some(names.expand("deliver.name", template)?),
             };
             let (folder, linked_folder) = names.folders(config, &delivery.target, &delivery.path)?;
             Ok(Request {

@@ -100,7 +100,7 @@ impl Names {
     ///
     /// # Errors
     /// The template is wrong, or knows a variable that there is not.
-    pub fn fill(&self, key: &str, template: &str) -> Result<String, NameError> {
+    pub fn expand(&self, key: &str, template: &str) -> Result<String, NameError> {
         if !template.contains('{') {
             return Ok(template.to_owned());
         }
@@ -117,9 +117,9 @@ impl Names {
     /// # Errors
     /// A template is wrong.
     pub fn folders(&self, config: &Config, target: &Name, path: &str) -> Result<(String, String), NameError> {
-        let path = self.fill("deliver.path", path)?;
+        let path = self.expand("deliver.path", path)?;
         let below = |name: &Name| match config.targets.get(name) {
-            Some(Target::Files(files)) => self.fill(&format!("the path of target.{name}"), &files.below),
+            Some(Target::Files(files)) => self.expand(&format!("the path of target.{name}"), &files.below),
             _ => Ok(String::new()),
         };
         let join = |first: String, second: &str| match (first.trim_matches('/'), second) {
@@ -342,7 +342,7 @@ fn places(
         "" => stem.to_owned(),
         // Reports for each monitor have names that differ by their stems.
         template if definition.each != Each::All && !template.contains("report.stem") => format!("{template}-{stem}"),
-        template => names.fill("deliver.name", template)?,
+        template => names.expand("deliver.name", template)?,
     };
     let formats = if delivery.formats.is_empty() {
         &definition.formats

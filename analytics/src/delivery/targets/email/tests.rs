@@ -36,7 +36,7 @@ fn parcel(folder: &Path, file: usize, picture: usize) -> Parcel {
         }],
         letter: Letter {
             subject: "Mail quality, Oktober ö".into(),
-            text: "Grüße. ".repeat(200),
+            text: format!("Grüße.\n{}", "All is well. ".repeat(200)),
             html: Some(
                 "<html><body class=\"x\"><p>Grüße</p><img src=\"cid:chart-1\" alt=\"Delays\"><img src=\"cid:chart-2\" alt=\"Losses\"></body></html>"
                     .into(),
