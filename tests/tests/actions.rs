@@ -186,7 +186,7 @@ actions = [
     assert_eq!(of("/slack").json()["blocks"][0]["type"], "header");
     let card = of("/teams").json()["attachments"][0]["content"].clone();
     assert_eq!(
-        (&card["type"], &card["body"][0]["text"]),
+        (&card["type"], &card["body"][0]["inlines"][0]["text"]),
         (&"AdaptiveCard".into(), &subject.clone().into())
     );
     let pagerduty = of("/pagerduty").json();

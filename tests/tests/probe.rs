@@ -10,7 +10,7 @@ use std::{
 use mailqos_tests::{
     hooks::{Hooks, Manner},
     servers::{Delays, MailServer, Options, Protocol},
-    setting::{Setting, signal, until},
+    setting::{Setting, signal, until, words_of},
 };
 
 fn status(setting: &Setting) -> serde_json::Value {
@@ -230,6 +230,30 @@ async fn calendars_retests_and_limits_decide_when_tests_start() {
     );
     assert!(seen["probe"]["waiting"].as_u64().unwrap() <= 3, "no pile-up");
     assert!(probe.stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_names_folders_that_are_not_there() {
+    let mut setting = Setting::new("lyon");
+    let server = MailServer::start(Options::default()).await.unwrap();
+    let mut monitor = setting.monitor("mail1", &server);
+    monitor.pickup = format!(
+        "protocol = \"imap\", port = {}, tls = \"implicit\", account = \"probe\", ca_file = \"mail1.ca.pem\"",
+        server.imaps_port()
+    );
+    monitor.more = "folders = [\"INBOX\", \"Spam\"]".to_owned();
+    setting.add_monitor(&monitor);
+    let output = setting.run("mailqos-probe", &["check", "--connect"]);
+    let said = words_of(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("monitor mail1: the folder \"Spam\" can't be opened"),
+        "{said}"
+    );
+    assert!(said.contains("name that one in folders"), "{said}");
+    server.refuse(Protocol::Imap);
+    let said = words_of(&setting.run("mailqos-probe", &["check", "--connect"]));
+    assert!(said.contains("the mailbox can't be tried"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

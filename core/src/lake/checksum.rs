@@ -84,6 +84,10 @@ pub fn intact(path: &Path) -> Result<Intact, LakeError> {
     {
         return Ok(Intact::Yes);
     }
+    // An encrypted footer (Parquet format, "Encryption", magic PARE) is another program's: ours are never encrypted.
+    if bytes.ends_with(b"PARE") {
+        return Ok(Intact::Foreign);
+    }
     drop(bytes);
     let file = File::open(path).map_err(io_error(path))?;
     // A damaged footer may make the decoder panic.

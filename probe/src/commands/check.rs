@@ -1,20 +1,20 @@
 //! `mailqos-probe check`: all that is wrong with the configuration, and which of its secrets can't be had.
 
-use std::process::ExitCode;
+use std::{collections::BTreeSet, process::ExitCode};
 
 use mailqos_core::{
-    config::{Config, DataLocation, Severity},
+    config::{Config, DataLocation, Kind, Severity},
     mail::SecretSource,
     zones,
 };
 
 use super::{Failure, Global, print_line};
-use crate::record::Recorder;
+use crate::{mailqos::try_mailbox, record::Recorder};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Also tries the object store in which the lake is: writes an object, tries what the store makes of conditions and
-    /// checksums, and deletes the object.
+    /// Also connect: try the folders of each mailbox over IMAP, and what the lake's object store makes of conditions and
+    /// checksums (writes an object and deletes it).
     #[arg(long)]
     connect: bool,
 }
@@ -65,9 +65,39 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     let zone = config.timezone.iana_name().unwrap_or("UTC");
     print_line(&format!("times in {zone}; rules of time zones: {}", zones::version()))?;
     if args.connect {
+        let all_there = mailboxes(&config).await?;
         connect(&config).await?;
+        if !all_there {
+            return Ok(ExitCode::FAILURE);
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tries the mailbox of each enabled monitor, each mailbox once; returns whether all folders are there.
+async fn mailboxes(config: &Config) -> Result<bool, Failure> {
+    let mut tried = BTreeSet::new();
+    let mut all_there = true;
+    for monitor in config.monitors.values().filter(|monitor| monitor.enabled) {
+        let Kind::MailQos(options) = &monitor.kind;
+        let (endpoint, folders) = (&options.pickup, &options.folders);
+        let account = endpoint.account.as_ref().map(ToString::to_string);
+        if !tried.insert((endpoint.server.clone(), endpoint.port, account, folders.clone())) {
+            continue;
+        }
+        let lines = match try_mailbox::missing_folders(config, options).await {
+            Ok(lines) => lines,
+            Err(reason) => vec![format!("the mailbox can't be tried: {reason}")],
+        };
+        for line in lines {
+            all_there = false;
+            print_line(&format!("monitor {}: {line}", monitor.id))?;
+        }
+    }
+    if all_there {
+        print_line("all configured folders of the mailboxes are there")?;
+    }
+    Ok(all_there)
 }
 
 /// What the store of the lake can do.

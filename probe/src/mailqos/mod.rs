@@ -26,6 +26,7 @@ mod received;
 mod results;
 mod timeline;
 pub mod token;
+pub mod try_mailbox;
 mod verdicts;
 
 use std::{

@@ -22,8 +22,8 @@ use mailqos_core::{
 };
 
 use super::{
-    Door, Finding, Found, Judge, KEPT_OF_MAIL, MissingFolder, PickupError, STEPS_A_VISIT, UNREADABLE_FOR, Verdict,
-    Visit, finding,
+    Door, Finding, Found, Judge, KEPT_OF_MAIL, MissingFolder, PickupError, PickupPhases, STEPS_A_VISIT, UNREADABLE_FOR,
+    Verdict, Visit, finding,
 };
 use crate::mailqos::{
     classify::{Classification, classify, may_notify},
@@ -250,6 +250,41 @@ async fn work(
         }
     }
     failure.map_or(Ok(()), Err)
+}
+
+/// Opens each configured folder for reading only, and gives those that can't be opened.
+pub(in crate::mailqos) async fn missing_folders(
+    wire: Wire,
+    door: &Door,
+    credentials: Option<&Credentials>,
+) -> Result<Vec<MissingFolder>, PickupError> {
+    let mut session = Session::new(wire, door.step, door.whereabouts.clone());
+    session.wire.limit(door.step * STEPS_A_VISIT);
+    let (mut habits, mut phases) = (Habits::default(), PickupPhases::default());
+    if login::shake_hands(&mut session, door, &mut phases).await? {
+        login::log_in(&mut session, credentials, &mut habits, &mut phases).await?;
+    }
+    if session.has("ID") {
+        login::send_id(&mut session).await?;
+    }
+    let mut missing = Vec::new();
+    for name in &door.folders {
+        if let Err(refusal) = session.open_folder(name, "EXAMINE").await? {
+            let suggestion = folders::suggestion(&mut session, name).await?;
+            let reason = if suggestion.is_empty() {
+                refusal.text
+            } else {
+                format!("{}; {suggestion}", refusal.text)
+            };
+            missing.push(MissingFolder {
+                name: name.clone(),
+                reason,
+            });
+        }
+    }
+    // The answer is there; a server that does not say goodbye changes nothing.
+    let _ = session.end().await;
+    Ok(missing)
 }
 
 /// What to write in place of a folder that could not be opened; the server is asked once an hour.

@@ -1,0 +1,41 @@
+//! Tries a monitor's mailbox without a mail: connects, logs in, and opens each configured folder for
+//! reading only. For `check --connect`.
+
+use mailqos_core::{
+    config::{Config, MailQos, PickupProtocol},
+    mail::Wire,
+};
+
+use super::pickup::{Door, Whereabouts, imap};
+
+/// Tries the mailbox of a monitor that reads it over IMAP; gives a line for each configured folder
+/// that can't be opened. POP3 knows no folders: nothing is tried.
+///
+/// # Errors
+/// Why the mailbox can't be reached, in one line without secrets.
+pub async fn missing_folders(config: &Config, options: &MailQos) -> Result<Vec<String>, String> {
+    if options.protocol != PickupProtocol::Imap {
+        return Ok(Vec::new());
+    }
+    let door = Door {
+        endpoint: options.pickup.clone(),
+        protocol: options.protocol,
+        folders: options.folders.clone(),
+        step: options.timeout.to_std(),
+        whereabouts: Whereabouts::default(),
+    };
+    let credentials = match config.account(options.pickup.account.as_ref()) {
+        Some(account) => Some(account.credentials().await.map_err(|error| error.to_string())?),
+        None => None,
+    };
+    let wire = Wire::connect(&door.endpoint, door.step)
+        .await
+        .map_err(|error| error.to_string())?;
+    let missing = imap::missing_folders(wire, &door, credentials.as_ref())
+        .await
+        .map_err(|error| error.text)?;
+    Ok(missing
+        .into_iter()
+        .map(|folder| format!("the folder {:?} can't be opened: {}", folder.name, folder.reason))
+        .collect())
+}
