@@ -183,8 +183,14 @@ fn own(known: &dyn Known, header: &Header, sender: &Sender) -> Option<Token> {
         let fits = !(is_foreign || is_other || is_daemon || answers);
         return (fits && (is_ours || !sender.is_responder)).then_some(token);
     }
-    // A gateway removed the field: what is left must not be contradicted by anything.
-    let token = titled.or_else(|| known.awaited(identified?))?;
+    // A gateway removed the field: what is left must not be contradicted by anything. A field that is there but not validly
+    // signed contradicts an identifier, which carries no signature.
+    let awaited = || {
+        identified
+            .filter(|_| fields.is_empty())
+            .and_then(|nonce| known.awaited(nonce))
+    };
+    let token = titled.or_else(awaited)?;
     let is_contradicted = sender.answers || sender.refers || sender.is_responder;
     (is_from(&token) && !is_contradicted).then_some(token)
 }
