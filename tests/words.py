@@ -17,6 +17,10 @@ ROOT = Path(__file__).resolve().parent.parent
 # Files and folders whose wording must stay clean.
 CLEAN = [
     "CONTRIBUTING.md",
+    "README.md",
+    "docs/comparison.md",
+    "docs/guide",
+    "docs/running.md",
     "docs/writing.md",
 ]
 
