@@ -20,6 +20,7 @@ CLEAN = [
     "README.md",
     "docs/comparison.md",
     "docs/guide",
+    "docs/mail-test.md",
     "docs/running.md",
     "docs/writing.md",
 ]
