@@ -19,6 +19,7 @@ CLEAN = [
     "CONTRIBUTING.md",
     "README.md",
     "docs/comparison.md",
+    "docs/figures.md",
     "docs/guide",
     "docs/mail-test.md",
     "docs/running.md",
