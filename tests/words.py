@@ -21,6 +21,7 @@ CLEAN = [
     "docs/comparison.md",
     "docs/figures.md",
     "docs/guide",
+    "docs/lake.md",
     "docs/mail-test.md",
     "docs/running.md",
     "docs/writing.md",
