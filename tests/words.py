@@ -23,6 +23,7 @@ CLEAN = [
     "docs/guide",
     "docs/lake.md",
     "docs/mail-test.md",
+    "docs/reports.md",
     "docs/running.md",
     "docs/writing.md",
 ]
@@ -109,7 +110,7 @@ def findings(text, layout_only=False):
     lines = list(prose(text))
     for number, line, bare in lines:
         table = line.lstrip().startswith("|")
-        unbreakable = len(line.split()) <= 2 or "](" in line
+        unbreakable = len(bare.split()) <= 2 or "](" in line
         if len(line) > MAX_COLUMNS and not table and not unbreakable:
             yield number, f"{len(line)} columns", f"wrap at {MAX_COLUMNS}"
     if layout_only:
