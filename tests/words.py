@@ -25,6 +25,7 @@ CLEAN = [
     "docs/mail-test.md",
     "docs/reports.md",
     "docs/running.md",
+    "docs/templates.md",
     "docs/writing.md",
 ]
 
