@@ -541,8 +541,9 @@ impl Far {
         if let Some((_, named)) = &self.habit {
             return match fault {
                 Fault::Certificate | Fault::Lossy | Fault::Tiny => false,
-                // Nobody can know whether a file was taken by whom waits for it, when the delivering process dies in that moment.
-                Fault::ProcessKilled => !named.habits.taken_away,
+                // A file that is fetched away at once leaves no trace. When the process dies or the server goes away
+                // before the reply, nobody can tell whether it had arrived, and it is sent once more.
+                Fault::ProcessKilled | Fault::ServerStopped => !named.habits.taken_away,
                 _ => true,
             };
         }
