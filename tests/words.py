@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CLEAN = [
     "CONTRIBUTING.md",
     "README.md",
+    "docs/alarms.md",
     "docs/comparison.md",
     "docs/faults.md",
     "docs/figures.md",
