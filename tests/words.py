@@ -20,6 +20,7 @@ CLEAN = [
     "README.md",
     "docs/alarms.md",
     "docs/comparison.md",
+    "docs/delivery.md",
     "docs/faults.md",
     "docs/figures.md",
     "docs/guide",
