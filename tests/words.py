@@ -16,8 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Files and folders whose wording must stay clean.
 CLEAN = [
+    "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "README.md",
+    "SECURITY.md",
     "docs/alarms.md",
     "docs/comparison.md",
     "docs/delivery.md",
@@ -31,6 +33,7 @@ CLEAN = [
     "docs/service-levels.md",
     "docs/templates.md",
     "docs/writing.md",
+    "tests/fuzz/README.md",
 ]
 
 # Pages that quote wrong wording on purpose: these are checked for layout only.
