@@ -33,6 +33,11 @@ CLEAN = [
     "docs/service-levels.md",
     "docs/templates.md",
     "docs/writing.md",
+    "packaging/debian/mailqos.toml",
+    "packaging/mailqos-analytics.service",
+    "packaging/mailqos-probe.service",
+    "packaging/mailqos-reports.service",
+    "packaging/mailqos-reports.timer",
     "tests/fuzz/README.md",
 ]
 
