@@ -6,7 +6,7 @@
 use std::process::Output;
 
 use mailqos_tests::{
-    servers::{Beginning, Extended, FtpHabits, FtpServer, Names, Shown, ftp_habits},
+    servers::{Beginning, Drives, Extended, FtpHabits, FtpServer, Names, Shown, ftp_habits},
     setting::Setting,
 };
 
@@ -91,6 +91,60 @@ async fn every_habit_gets_a_file_once_and_says_what_is_known_of_it() {
     }
     for one in all {
         one.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drives_of_windows_are_written_in_any_form() {
+    for drives in [Drives::Slashed, Drives::Bare, Drives::Backslashed] {
+        for path in [
+            "/C:/reports",
+            "C:/reports",
+            r"C:\reports",
+            r"\C:\reports\",
+            "c:/reports",
+        ] {
+            let server = FtpServer::with(FtpHabits {
+                drives,
+                home: "C:/home",
+                folders: &["C:", "C:/home", "C:/reports", "c:", "c:/reports"],
+                ..FtpHabits::default()
+            })
+            .await
+            .unwrap();
+            let setting = setting(&server, &format!("path = '{path}'"));
+            let output = deliver(&setting, "a.pdf", b"a", "2026/Q4");
+            assert!(output.status.success(), "{drives:?} {path}: {}", said(&output));
+            let drive = if path.contains('c') && path.contains("c:") {
+                "c:"
+            } else {
+                "C:"
+            };
+            assert_eq!(
+                server.names(),
+                [format!("{drive}/reports/2026/Q4/a.pdf")],
+                "{drives:?} {path}"
+            );
+            let (works, text) = try_out(&setting);
+            assert!(works, "{drives:?} {path}: {text}");
+        }
+        // Below the log-in folder, which lies on a drive.
+        let server = FtpServer::with(FtpHabits {
+            drives,
+            home: "C:/home",
+            folders: &["C:", "C:/home"],
+            ..FtpHabits::default()
+        })
+        .await
+        .unwrap();
+        let setting = setting(&server, "path = 'reports'");
+        assert!(deliver(&setting, "a.pdf", b"a", "").status.success());
+        assert_eq!(server.names(), ["C:/home/reports/a.pdf"]);
+        let places = setting.ledger().pop().unwrap()["places"][0]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        assert!(places.ends_with("/C:/home/reports/a.pdf"), "{places}");
     }
 }
 

@@ -66,6 +66,35 @@ pub struct Letter {
     pub pictures: Vec<Inline>,
     /// What its Message-ID is made of: the same parcel always has the same.
     pub id: String,
+    /// What it says of files that are not in it.
+    pub notes: Notes,
+}
+
+/// What a mail says of files that are too large for it, in the report's language.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notes {
+    /// Before the places where the files are.
+    pub elsewhere: String,
+    /// Before the names of files that are nowhere else.
+    pub left_out: String,
+    /// How many more files there are, as `{0}`.
+    pub more: String,
+    /// In place of a mail that is itself too large.
+    pub too_large: String,
+    /// The decimal sign of sizes.
+    pub decimal: char,
+}
+
+impl Default for Notes {
+    fn default() -> Self {
+        Self {
+            elsewhere: "The files are too large for this mail. They are here:".into(),
+            left_out: "These files are too large for this mail and not in it:".into(),
+            more: "and {0} more".into(),
+            too_large: "It is too large for this mail.".into(),
+            decimal: '.',
+        }
+    }
 }
 
 /// A picture within a mail.

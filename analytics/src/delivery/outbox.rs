@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Again, DeliveryError, Inline, Item, Letter, Parcel, Progress, Receipt, Served, abandon, deliver,
+    Again, DeliveryError, Inline, Item, Letter, Notes, Parcel, Progress, Receipt, Served, abandon, deliver,
     ledger::{Entry, Ledger, Line, Removal, removable},
     shelf::Old,
     sweep,
@@ -72,6 +72,9 @@ pub struct Order {
     pub text: String,
     /// The mail's HTML form.
     pub html: Option<String>,
+    /// What the mail says of files that are not in it.
+    #[serde(default)]
+    pub notes: Notes,
     /// The pictures of the HTML form, which lie beside the order: what it calls them, and their types.
     #[serde(default)]
     pub pictures: Vec<(String, String)>,
@@ -415,6 +418,7 @@ impl Outbox {
             subject: request.letter.subject.clone(),
             text: request.letter.text.clone(),
             html: request.letter.html.clone(),
+            notes: request.letter.notes.clone(),
             pictures: request
                 .letter
                 .pictures
@@ -851,6 +855,7 @@ impl Outbox {
                 html: order.html.clone(),
                 pictures,
                 id: order.id.clone(),
+                notes: order.notes.clone(),
             },
         };
         let copy = order.clone();

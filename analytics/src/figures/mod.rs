@@ -28,5 +28,5 @@ pub use lake::{Column, Lake, LakeError, SeriesQuery};
 pub use outages::{Outage, State, Timeline};
 pub use packed::Packed;
 pub use percentiles::{DeliveredPercentile, Distribution, Percentile, Summary, percentiles};
-pub use periods::{Bucket, Calendar, Period, PeriodError, Unit};
+pub use periods::{Bucket, Calendar, Period, PeriodError, Unit, period_like};
 pub use series::{Durations, Metric, Series, Values};

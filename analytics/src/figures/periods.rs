@@ -161,6 +161,93 @@ pub enum PeriodError {
     Date(String),
 }
 
+/// The units of rolling periods, by what people call them.
+const ROLLING: [(&str, &str); 10] = [
+    ("hours", "h"),
+    ("hour", "h"),
+    ("days", "d"),
+    ("day", "d"),
+    ("weeks", "w"),
+    ("week", "w"),
+    ("months", "m"),
+    ("month", "m"),
+    ("years", "y"),
+    ("year", "y"),
+];
+
+/// A period's name in its usual spelling: `last-month` for `Last_Month` and `previous month`, `last-7d` for `last 7 days`.
+fn usual_name(name: &str) -> String {
+    let plain = name.trim().to_lowercase();
+    let words: Vec<&str> = plain
+        .split(|c: char| c.is_whitespace() || matches!(c, '-' | '_'))
+        .filter(|word| !word.is_empty())
+        .collect();
+    let first = match words.first() {
+        Some(&("previous" | "past")) => "last",
+        Some(&"this") => "current",
+        Some(word) => word,
+        None => return plain,
+    };
+    // `-to-date` is no period: what begins or ends with a sign stays as it is.
+    if plain.starts_with(['-', '_']) || plain.ends_with(['-', '_']) {
+        return plain;
+    }
+    let mut words = words;
+    words[0] = first;
+    let rolling = |count: &str, unit: &str| {
+        let (_, short) = ROLLING.iter().find(|(long, _)| *long == unit)?;
+        count.parse::<u32>().ok().map(|count| format!("last-{count}{short}"))
+    };
+    let found = match words[..] {
+        ["last", count, unit] => rolling(count, unit),
+        ["last", together] => {
+            let digits = together.find(|c: char| !c.is_ascii_digit()).unwrap_or(0);
+            rolling(&together[..digits], &together[digits..])
+        }
+        ["mtd"] => Some("month-to-date".to_owned()),
+        ["qtd"] => Some("quarter-to-date".to_owned()),
+        ["ytd"] => Some("year-to-date".to_owned()),
+        _ => None,
+    };
+    found.unwrap_or_else(|| words.join("-"))
+}
+
+/// The name of a period that is there, most like a text that is none.
+pub fn period_like(text: &str) -> Option<&'static str> {
+    const KNOWN: [&str; 19] = [
+        "last-hour",
+        "last-day",
+        "last-week",
+        "last-month",
+        "last-quarter",
+        "last-year",
+        "last-24h",
+        "last-7d",
+        "last-30d",
+        "current-day",
+        "current-week",
+        "current-month",
+        "current-quarter",
+        "current-year",
+        "month-to-date",
+        "quarter-to-date",
+        "year-to-date",
+        "today",
+        "yesterday",
+    ];
+    let text = usual_name(text);
+    let word = match text.as_str() {
+        "hourly" => "last-hour",
+        "daily" | "day" => "yesterday",
+        "weekly" | "week" => "last-week",
+        "monthly" | "month" => "last-month",
+        "quarterly" | "quarter" => "last-quarter",
+        "yearly" | "annual" | "annually" | "year" => "last-year",
+        other => other,
+    };
+    mailqos_core::config::nearest(word, KNOWN.into_iter())
+}
+
 /// One part of a period; where the period begins or ends within it, samples outside the period do not belong to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bucket {
@@ -229,6 +316,7 @@ impl Period {
     /// No such name.
     pub fn named(name: &str, now: UtcMicros, calendar: Calendar) -> Result<Self, PeriodError> {
         let wrong = || PeriodError::Name(name.to_owned());
+        let name = &usual_name(name);
         let unit = |word: &str| match word {
             "hour" => Some(Unit::Hour),
             "day" => Some(Unit::Day),
@@ -238,7 +326,7 @@ impl Period {
             "year" => Some(Unit::Year),
             _ => None,
         };
-        let name_of_day = match name {
+        let name_of_day = match name.as_str() {
             "today" => "current-day",
             "yesterday" => "last-day",
             other => other,
@@ -291,12 +379,12 @@ impl Period {
         let (first, unit) = match rest.strip_prefix('-') {
             None if rest.is_empty() => (date(year, start_month, 1), Unit::Year),
             None => return None,
-            Some(quarter) if quarter.starts_with('Q') => {
+            Some(quarter) if quarter.starts_with('q') => {
                 let quarter: i64 = quarter[1..].parse().ok().filter(|n| (1..=4).contains(n))?;
                 let first = date(year, start_month, 1).saturating_add(Span::new().months((quarter - 1) * 3));
                 (first, Unit::Quarter)
             }
-            Some(week) if week.starts_with('W') => {
+            Some(week) if week.starts_with('w') => {
                 let week: i8 = week[1..].parse().ok()?;
                 let monday = jiff::civil::ISOWeekDate::new(year, week, Weekday::Monday).ok()?;
                 (calendar.first_date(Unit::Week, monday.date()), Unit::Week)
@@ -538,6 +626,39 @@ mod tests {
             ),
         ] {
             assert_eq!(edges(&named(name, now, calendar)), pair(from, to), "{name}");
+        }
+        for (written, usual) in [
+            ("Last-Month", "last-month"),
+            ("last_month", "last-month"),
+            (" LAST MONTH ", "last-month"),
+            ("previous-month", "last-month"),
+            ("Previous Week", "last-week"),
+            ("this-month", "current-month"),
+            ("Current_Quarter", "current-quarter"),
+            ("last 7 days", "last-7d"),
+            ("Last-7D", "last-7d"),
+            ("last-30days", "last-30d"),
+            ("last-24-hours", "last-24h"),
+            ("past 12 months", "last-12m"),
+            ("Yesterday", "yesterday"),
+            ("MTD", "month-to-date"),
+            ("year_to_date", "year-to-date"),
+            ("2026-q1", "2026-Q1"),
+            ("2026 Q1", "2026-Q1"),
+            ("2026-w09", "2026-W09"),
+        ] {
+            let (written_as, meant) = (named(written, now, kathmandu()), named(usual, now, kathmandu()));
+            assert_eq!(edges(&written_as), edges(&meant), "{written:?}");
+        }
+        for (wrong, like) in [
+            ("last-mnth", Some("last-month")),
+            ("monthly", Some("last-month")),
+            ("Daily", Some("yesterday")),
+            ("last-moth", Some("last-month")),
+            ("curent-week", Some("current-week")),
+            ("zzz", None),
+        ] {
+            assert_eq!(period_like(wrong), like, "{wrong:?}");
         }
         for wrong in [
             "", "last-", "last-0d", "last-7x", "2026-13", "2026-W54", "2026-Q5", "0000", "last-é", "-to-date",

@@ -590,6 +590,8 @@ fn cell(column: &Column<Sample>, value: Value, unit: i64, mark: Mark, plan: &Pla
             _ => return Err(format!("{text:?} is neither true nor false")),
         },
         Hold::Real => Cell::Real(mark.parse(&text).ok_or_else(|| format!("{text:?} is not a number"))?),
+        // `30 s` is no time of the day.
+        Hold::Timestamp if foreign::with_unit(&text).is_some() => return moment(&text, plan),
         Hold::Timestamp => match number(&text, unit, mark) {
             Ok(at) => Cell::Int(at),
             Err(_) => return moment(&text, plan),
@@ -603,8 +605,10 @@ fn number(text: &str, unit: i64, mark: Mark) -> Result<i64, String> {
     if let Ok(value) = text.parse::<i64>() {
         return value.checked_mul(unit).ok_or_else(|| format!("{text} is too large"));
     }
-    let value = mark.parse(text).ok_or_else(|| format!("{text:?} is not a number"))?;
-    let micros = (value * unit as f64).round();
+    // A unit behind the number says more than what was stated for the column.
+    let (digits, unit) = foreign::with_unit(text).unwrap_or((text, unit as f64));
+    let value = mark.parse(digits).ok_or_else(|| format!("{text:?} is not a number"))?;
+    let micros = (value * unit).round();
     // Beyond 2^53 a floating-point number has no microseconds.
     if micros.abs() < 9_007_199_254_740_992.0 {
         Ok(micros as i64)

@@ -16,10 +16,9 @@ use mailqos_core::{
 };
 
 use super::{
-    calendar_keys::{FirstDay, FirstMonth},
+    calendar_keys::{FirstDay, FirstMonth, LanguageTag, PeriodName},
     deliveries,
     facts::Selection,
-    locale::Locale,
     media,
     sections::{self, Placed, strings},
     theme::{self, ThemeOptions},
@@ -437,7 +436,8 @@ fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut P
     let own = sections::read_all(&mut table, "section", problems);
     let mut template = match &named {
         Some(name) => template(config, name, problems).unwrap_or_default(),
-        None if own.is_empty() => {
+        // Sections that are wrong are there all the same.
+        None if own.is_empty() && table.node("section").is_none() => {
             problems.push(table.missing(
                 "template",
                 "names a report template; or compose the report of [[section]]s",
@@ -456,16 +456,13 @@ fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut P
         monitors: strings(&mut table, "monitors", problems),
         sites: strings(&mut table, "sites", problems),
     };
-    let period: Option<String> = table.get("period", problems);
+    let period = table.get("period", problems).map(|PeriodName(name)| name);
     let timezone = table.get("timezone", problems);
     let week_start = table
         .get("week_start", problems)
         .map_or(Weekday::Monday, |FirstDay(day)| day);
     let year_start = table.get("year_start", problems).map_or(1, |FirstMonth(month)| month);
-    let language: Option<String> = table.get("language", problems);
-    if let Some(tag) = &language {
-        known_language(&table, tag, problems);
-    }
+    let language = table.get("language", problems).map(|LanguageTag(tag)| tag);
     let each = table.word("each", &Each::WORDS, problems).unwrap_or_default();
     let formats = formats(&mut table, problems);
     let chapters: Option<u32> = table.get("chapters_on_a_page", problems);
@@ -483,7 +480,7 @@ fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut P
     let schedule = table
         .table("schedule", problems)
         .and_then(|schedule| read_schedule(schedule, problems));
-    if schedule.is_some() && period.is_none() {
+    if schedule.is_some() && period.is_none() && table.node("period").is_none() {
         problems.push(table.missing("period", "says what a scheduled report covers, such as \"last-month\""));
     }
     let (deliveries, places) = deliveries::read(&mut table, config, each, problems);
@@ -524,13 +521,21 @@ pub(super) fn formats_of(table: &mut Table, problems: &mut Problems) -> BTreeSet
         .flat_map(|word| word.split(','))
         .filter_map(|word| {
             let word = word.trim().trim_start_matches('.').to_lowercase();
+            let meant = match word.as_str() {
+                "excel" | "xls" | "workbook" => Some("xlsx"),
+                "htm" | "web" => Some("html"),
+                _ => None,
+            };
             let known = Format::ALL.iter().find(|(name, _)| *name == word);
             if known.is_none() {
                 let all: Vec<&str> = Format::ALL.iter().map(|(name, _)| *name).collect();
                 problems.push(
                     table
                         .problem("formats", format!("{word:?} is no format"), "not known")
-                        .help(format!("write some of: {}", all.join(", "))),
+                        .help(match meant {
+                            Some(meant) => format!("did you mean {meant:?}?"),
+                            None => format!("write some of: {}", all.join(", ")),
+                        }),
                 );
             }
             known.map(|(_, format)| *format)
@@ -545,10 +550,16 @@ fn read_schedule(mut table: Table, problems: &mut Problems) -> Option<Schedule> 
         &[("day", 0), ("week", 1), ("month", 2), ("quarter", 3), ("year", 4)],
         problems,
     );
-    // `on = 1` and `on = "Monday"` are what people write.
-    let on = table
-        .get::<String>("on", problems)
-        .map(|on| on.trim().to_lowercase().replace([' ', '_'], "-"));
+    for (key, cron) in [("on", "0 7 1,15 * *"), ("at", "0 7,19 * * *")] {
+        if let Some(node) = table.node(key).filter(|node| node.as_list().len() > 1) {
+            problems.push(
+                node.problem(format!("{key} takes one value"), "several")
+                    .help(format!("write one, or instead of every, on and at: cron = \"{cron}\"")),
+            );
+            return None;
+        }
+    }
+    let on = table.get::<String>("on", problems).map(|on| day_word(&on));
     let at = match table.node("at") {
         // `at = 7` and `at = 07:00:00`.
         Some(node) => DateText::from_toml(&node)
@@ -659,6 +670,22 @@ fn read_schedule(mut table: Table, problems: &mut Problems) -> Option<Schedule> 
     })
 }
 
+/// A day as it is read, from what people write: `1st`, `1.`, `Last day`, `first Monday`, `Mondays`.
+fn day_word(text: &str) -> String {
+    let word = text.trim().to_lowercase().replace([' ', '_'], "-");
+    let number = word.trim_end_matches(|c: char| !c.is_ascii_digit());
+    match word.as_str() {
+        "last-day" => "last".to_owned(),
+        "first" | "first-day" => "1".to_owned(),
+        other if !number.is_empty() && ["st", "nd", "rd", "th", "."].contains(&&other[number.len()..]) => {
+            number.to_owned()
+        }
+        other => other
+            .strip_suffix("days")
+            .map_or_else(|| other.to_owned(), |day| format!("{day}day")),
+    }
+}
+
 /// A weekday by its English name.
 pub fn weekday(text: &str) -> Option<Weekday> {
     Some(match text.to_lowercase().as_str() {
@@ -671,18 +698,6 @@ pub fn weekday(text: &str) -> Option<Weekday> {
         "sunday" | "sun" => Weekday::Sunday,
         _ => return None,
     })
-}
-
-/// Notes a language that there are no texts in.
-pub(super) fn known_language(table: &Table, tag: &str, problems: &mut Problems) {
-    if Locale::new(tag, TimeZone::UTC).is_none() {
-        let tags: Vec<&str> = Locale::tags().collect();
-        problems.push(
-            table
-                .problem("language", format!("there are no texts in {tag:?}"), "not known")
-                .help(format!("write one of: {}", tags.join(", "))),
-        );
-    }
 }
 
 /// The name of layouts of one's own: files in the folders of the media.

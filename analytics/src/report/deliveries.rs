@@ -22,7 +22,7 @@ pub(super) fn read(
     let Some(node) = table.list("deliver") else {
         return (Vec::new(), Vec::new());
     };
-    let read = node.as_list().into_iter().filter_map(|item| {
+    let read = node.as_names().into_iter().filter_map(|item| {
         let delivery = match item.as_table() {
             Some(table) => delivery(table, config, each, problems),
             None => shorthand(&item, config, problems),
@@ -331,6 +331,7 @@ mod tests {
         let fine = |deliver: &str| wrong("period = \"last-month\"", monthly, deliver);
         assert_eq!(fine("deliver = [\"people\", \"archive\"]"), "");
         assert_eq!(fine("deliver = \"people\""), "");
+        assert_eq!(fine("deliver = \"people, archive\""), "");
         assert_eq!(
             fine("deliver = [\"people\", { target = \"archive\", path = \"x\" }]"),
             ""
@@ -363,6 +364,21 @@ mod tests {
             ("every = \"week\"\non = \"Monday\"", ""),
             ("every = \"week\"\non = \"Fri\"\nat = 06:30:00", ""),
             ("every = \"day\"\nat = \"7:00\"", ""),
+            ("every = \"months\"\non = \"1st\"", ""),
+            ("every = \"month\"\non = \"1.\"", ""),
+            ("every = \"month\"\non = \"Last day\"", ""),
+            ("every = \"month\"\non = \"first\"", ""),
+            ("every = \"week\"\non = \"Mondays\"\nat = \"7 am\"", ""),
+            ("every = \"day\"\nat = \"7.30 Uhr\"", ""),
+            ("every = \"day\"\nat = \"12:15 p.m.\"", ""),
+            ("every = \"day\"\nat = \"13:15 pm\"", "is no time of day"),
+            (
+                "every = \"day\"\nat = [\"07:00\", \"19:00\"]",
+                "cron = \"0 7,19 * * *\"",
+            ),
+            ("every = \"month\"\non = [1, 15]", "cron = \"0 7 1,15 * *\""),
+            ("every = \"day\"\ncatch_up = true", "write one of: all, latest, none"),
+            ("every = \"day\"\ngrace = 30", "\"30m\" for minutes"),
             ("every = \"day\"\nat = 7\ngrace = \"30 minutes\"", ""),
             ("every = \"month\"\non = 32", "is no day of a month"),
         ] {
@@ -402,5 +418,46 @@ mod tests {
         assert_eq!(found[0].0, 1);
         let said = found[0].1.to_string();
         assert!(said.contains("which the definition a writes too"), "{said}");
+    }
+
+    #[test]
+    fn reports_for_each_monitor_that_have_another_reports_name_are_found() {
+        let folder = tempfile::tempdir().expect("folder");
+        let file = folder.path().join("mailqos.toml");
+        let monitor = "from = \"a@b.example\"\nto = \"a@b.example\"\npickup = { protocol = \"pop3\", account = \"a\" }\n\
+            smtp = { port = 25, tls = \"none\" }\n";
+        let text = format!(
+            "{TARGETS}[account.a]\nuser = \"a\"\npassword = {{ env = \"A\" }}\n[object.mail1]\naddress = \"mail.example.com\"\n\
+             [monitor.berlin]\nobject = \"mail1\"\n{monitor}[monitor.x-berlin]\nobject = \"mail1\"\n{monitor}"
+        );
+        std::fs::write(&file, text).expect("written");
+        let config = mailqos_core::config::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
+        let load = |slug: &str, lines: &str| {
+            let file = folder.path().join(format!("{slug}.toml"));
+            let text = format!(
+                "title = \"x\"\nperiod = \"last-month\"\ndeliver = \"archive\"\n{lines}\n[schedule]\nevery = \"month\"\n\
+                 [[section]]\nkind = \"phases\"\n"
+            );
+            std::fs::write(&file, text).expect("written");
+            definition::load(Some(&config), &file).unwrap_or_else(|problems| panic!("{problems}"))
+        };
+        let each = "each = \"monitor\"";
+        for (first, second, clashes) in [
+            // mail-x-berlin of both.
+            (("mail", each), ("mail-x", each), true),
+            (("mail", each), ("mail-berlin", ""), true),
+            (("mail", each), ("MAIL-BERLIN", ""), true),
+            (("mail", each), ("mail-paris", ""), false),
+            (("mail", each), ("post", each), false),
+            (
+                ("mail", "each = \"monitor\"\nmonitors = \"x-*\""),
+                ("mail-berlin", ""),
+                false,
+            ),
+        ] {
+            let both = [load(first.0, first.1), load(second.0, second.1)];
+            let found = among(&both, &config);
+            assert_eq!(!found.is_empty(), clashes, "{first:?} {second:?}");
+        }
     }
 }

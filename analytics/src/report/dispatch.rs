@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use jiff::tz::TimeZone;
 use mailqos_core::{
     config::{Config, Target},
     model::UtcMicros,
@@ -11,11 +12,12 @@ use super::{
     definition::{Definition, Delivery, Format},
     document::Document,
     generate::Report,
+    locale::Locale,
     media::{self, MediaError},
     naming::{NameError, Names},
 };
 use crate::{
-    delivery::{Inline, Item, Letter, outbox::Request},
+    delivery::{Inline, Item, Letter, Notes, outbox::Request},
     figures::Period,
 };
 
@@ -108,12 +110,43 @@ fn letter(document: &Document, config: &Config) -> Result<Letter, MediaError> {
         text: page.text,
         html: Some(page.html),
         pictures: pictures.collect(),
+        notes: notes(&document.language),
         ..Letter::default()
     })
+}
+
+/// What a mail says of files that are too large for it, in the report's language.
+fn notes(language: &str) -> Notes {
+    let Some(l) = Locale::new(language, TimeZone::UTC) else {
+        return Notes::default();
+    };
+    Notes {
+        elsewhere: l.t("The files are too large for this mail. They are here:").to_owned(),
+        left_out: l.t("These files are too large for this mail and not in it:").to_owned(),
+        more: l.t("and {0} more").to_owned(),
+        too_large: l.t("It is too large for this mail.").to_owned(),
+        decimal: l.decimal(),
+    }
 }
 
 fn name(path: &Path) -> String {
     path.file_name()
         .map(|name| name.to_string_lossy().into_owned())
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mail_speaks_of_large_files_in_the_reports_language() {
+        assert_eq!(notes("en-GB"), Notes::default());
+        let german = notes("de");
+        assert_eq!(german.decimal, ',');
+        assert!(german.elsewhere.contains("zu groß"), "{german:?}");
+        assert_eq!(german.more, "und {0} weitere");
+        let swedish = notes("sv_SE.UTF-8");
+        assert!(swedish.left_out.contains("för stora"), "{swedish:?}");
+    }
 }

@@ -119,8 +119,7 @@ pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -
         .map(|(group, members)| {
             let mut document = document(definition, source, &facts, &others, &locale, group.as_deref(), &members);
             document.theme = theme.clone();
-            let stem = [Some(safe(&definition.slug)), group.as_deref().map(safe)];
-            let stem = stem.into_iter().flatten().collect::<Vec<_>>().join("-");
+            let stem = stem_of(&definition.slug, group.as_deref());
             Report {
                 stem: format!("{}-{}", unlike(stem, &mut stems), period_stem(period)),
                 document,
@@ -488,6 +487,42 @@ fn publish(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+/// The stem of a report's file names before its period: the definition's slug, and the group where there are several.
+fn stem_of(slug: &str, group: Option<&str>) -> String {
+    let parts = [Some(safe(slug)), group.map(safe)];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("-")
+}
+
+/// The stems that a definition's reports will have, before their period, as far as the configuration knows the monitors.
+pub(super) fn stems(definition: &Definition, config: &Config) -> Vec<String> {
+    if definition.each == Each::All {
+        return vec![stem_of(&definition.slug, None)];
+    }
+    let site = config.site.as_str();
+    let mut groups = BTreeSet::new();
+    for monitor in config.monitors.values() {
+        if !definition.selection.includes(Some(config), site, monitor.id.as_str()) {
+            continue;
+        }
+        match definition.each {
+            Each::All => {}
+            Each::Monitor => groups.extend([monitor.name.clone()]),
+            Each::Object => groups.extend([monitor.object.to_string()]),
+            Each::Tag => groups.extend(monitor.tags.iter().cloned()),
+            Each::Site => groups.extend([site.to_owned()]),
+        }
+    }
+    if groups.is_empty() {
+        // Nothing is known of its monitors, but something of its names.
+        return vec![stem_of(&definition.slug, Some(definition.each.word()))];
+    }
+    let mut taken = BTreeSet::new();
+    groups
+        .iter()
+        .map(|group| unlike(stem_of(&definition.slug, Some(group)), &mut taken))
+        .collect()
 }
 
 /// A name that is none of those taken, also where a file system takes capitals and small letters for the same.

@@ -56,10 +56,11 @@ impl Dates {
     /// # Errors
     /// What is wrong with the form.
     pub fn parse(text: &str) -> Result<Self, String> {
-        match text {
+        match text.trim().to_ascii_lowercase().as_str() {
             "language" => Ok(Self::Language),
             "iso" => Ok(Self::Form("%Y-%m-%d".to_owned())),
-            form => {
+            _ => {
+                let form = text;
                 let day = jiff::civil::date(2026, 10, 3);
                 let shown = jiff::fmt::strtime::format(form, day).map_err(|error| error.to_string())?;
                 if shown.chars().count() > 40 || !["3", "10"].iter().all(|part| shown.contains(part)) {
@@ -129,9 +130,10 @@ static ENGLISH: Language = Language {
 static LANGUAGES: [&Language; 3] = [&ENGLISH, &de::LANGUAGE, &sv::LANGUAGE];
 
 impl Locale {
-    /// The locale of a language tag (`en`, `en-GB`) and a zone; `None` for a language that nobody has translated to.
+    /// The locale of a language tag (`en`, `en-GB`, `en_GB.UTF-8`) and a zone; `None` for a language that nobody has
+    /// translated to.
     pub fn new(tag: &str, zone: TimeZone) -> Option<Self> {
-        let wanted = tag.split(['-', '_']).next().unwrap_or(tag);
+        let wanted = tag.trim().split(['-', '_', '.', '@']).next().unwrap_or(tag);
         let language = LANGUAGES
             .iter()
             .find(|language| language.tag.eq_ignore_ascii_case(wanted))?;
@@ -149,7 +151,8 @@ impl Locale {
         self
     }
 
-    fn decimal(&self) -> char {
+    /// The decimal sign.
+    pub(super) fn decimal(&self) -> char {
         self.formats.decimal.unwrap_or(self.language.decimal)
     }
 

@@ -13,7 +13,7 @@ use mailqos_core::{
 
 use super::{
     definition::{Definition, Delivery, Each},
-    generate,
+    generate::{self, stems},
 };
 use crate::{
     delivery::comparable,
@@ -216,6 +216,23 @@ struct Written {
     run: UtcMicros,
 }
 
+impl Written {
+    /// That a later run would write the same file.
+    fn clash(&self, delivery: usize, (target, folder, name): Place, later: &Self) -> Clash {
+        Clash {
+            delivery,
+            target,
+            file: if folder.is_empty() {
+                name
+            } else {
+                format!("{folder}/{name}")
+            },
+            runs: (self.run, later.run),
+            other: (self.slug != later.slug).then(|| self.slug.clone()),
+        }
+    }
+}
+
 /// Two runs that would write the same file.
 #[derive(Debug)]
 pub(crate) struct Clash {
@@ -233,6 +250,9 @@ pub(crate) struct Clash {
 
 /// From here on runs are looked at: a moment that is always the same, so that a definition is right or wrong for good.
 const BASE: UtcMicros = UtcMicros(1_798_761_600_000_000);
+
+/// So many names of reports for each monitor are compared with those of other definitions.
+const MAX_NAMES: usize = 4_000;
 
 /// The moments of runs that differ in every part of their dates: consecutive ones, those on consecutive days, in
 /// consecutive months over two years, and around changes of the clocks.
@@ -285,36 +305,34 @@ impl Writes {
         let name = definition.period.as_deref().unwrap_or("last-month");
         let mut clashes: Vec<Clash> = Vec::new();
         let mut told = HashSet::new();
-        for run in sample_runs(definition, &calendar.timezone) {
+        let stems = stems(definition, config);
+        for (number, run) in sample_runs(definition, &calendar.timezone).into_iter().enumerate() {
             let Ok(period) = Period::named(name, run, calendar.clone()) else {
                 continue;
             };
-            let stem = format!("{}-{}", definition.slug, period_stem(&period));
-            let names = Names::of_report(definition, &stem, &period, run);
-            for (number, delivery) in definition.deliveries.iter().enumerate() {
-                let written = Written {
-                    slug: definition.slug.clone(),
-                    period: (period.from, period.to),
-                    run,
-                };
-                for place in places(definition, delivery, config, &names, &stem)? {
-                    let known = self.places.entry(place.clone()).or_insert_with(|| written.clone());
-                    let is_same = known.slug == written.slug && known.period == written.period;
-                    if is_same || delivery.overwrite || !told.insert(number) {
-                        continue;
+            let most = if number * stems.len() < MAX_NAMES {
+                stems.len()
+            } else {
+                1
+            };
+            for stem in &stems[..most] {
+                let stem = format!("{stem}-{}", period_stem(&period));
+                let names = Names::of_report(definition, &stem, &period, run);
+                for (number, delivery) in definition.deliveries.iter().enumerate() {
+                    let written = Written {
+                        slug: definition.slug.clone(),
+                        period: (period.from, period.to),
+                        run,
+                    };
+                    for place in places(definition, delivery, config, &names, &stem)? {
+                        let known = self.places.entry(place.clone()).or_insert_with(|| written.clone());
+                        let is_same = known.slug == written.slug && known.period == written.period;
+                        if is_same || delivery.overwrite || told.contains(&number) {
+                            continue;
+                        }
+                        told.insert(number);
+                        clashes.push(known.clash(number, place, &written));
                     }
-                    let (target, folder, name) = place;
-                    clashes.push(Clash {
-                        delivery: number,
-                        target,
-                        file: if folder.is_empty() {
-                            name
-                        } else {
-                            format!("{folder}/{name}")
-                        },
-                        runs: (known.run, run),
-                        other: (known.slug != written.slug).then(|| known.slug.clone()),
-                    });
                 }
             }
         }

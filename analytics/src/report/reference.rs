@@ -14,7 +14,7 @@ use mailqos_core::{
 use serde_json::json;
 
 use super::{
-    calendar_keys::{FirstDay, FirstMonth},
+    calendar_keys::{FirstDay, FirstMonth, LanguageTag, PeriodName},
     definition::{Each, Format},
     theme::Hex,
 };
@@ -104,7 +104,7 @@ const PLACED: &[Key] = &[
     )
     .otherwise("the report's"),
     Key::new("sites", TEXTS, "Its sites.").otherwise("the report's"),
-    Key::new("period", TEXT, "Its period, such as `last-year`.").otherwise("the report's"),
+    Key::new("period", Takes::of::<PeriodName>(), "Its period, such as `last-year`.").otherwise("the report's"),
 ];
 
 const METRIC: &[Key] = &[Key::new("metric", Takes::Words(METRICS), "Which times.").default("\"round_trip\"")];
@@ -164,7 +164,7 @@ pub const REPORTS: Reference = Reference {
                     Key::new("sites", TEXTS, "Only these sites.").otherwise("all"),
                     Key::new(
                         "period",
-                        TEXT,
+                        Takes::of::<PeriodName>(),
                         "`last-month`, `current-week`, `last-7d`, `2026-03` …; it must be said with a schedule.",
                     )
                     .otherwise("the month before"),
@@ -178,7 +178,7 @@ pub const REPORTS: Reference = Reference {
                         "The first month of its years, such as a fiscal year's; quarters follow it.",
                     )
                     .default("1"),
-                    Key::new("language", TEXT, "`en`, `de` or `sv`.").otherwise("the theme's, or `en`"),
+                    Key::new("language", Takes::of::<LanguageTag>(), "`en`, `de` or `sv`.").otherwise("the theme's, or `en`"),
                     Key::new(
                         "each",
                         Takes::Words(EACH),
@@ -229,7 +229,7 @@ pub const REPORTS: Reference = Reference {
                 Key::new("logo", PATH, "SVG, PNG or JPEG."),
                 Key::new("logo_dark", PATH, "The logo on a dark page.").otherwise("`logo`"),
                 Key::new("paper", Takes::Words(&["a4", "letter"]), "The paper of the PDF.").default("\"a4\""),
-                Key::new("language", TEXT, "Of reports that name none: `en`, `de` or `sv`.").otherwise("`en`"),
+                Key::new("language", Takes::of::<LanguageTag>(), "Of reports that name none: `en`, `de` or `sv`.").otherwise("`en`"),
                 Key::new("accent", COLOUR, "The same as `accent` among the colours."),
                 Key::new(
                     "colours",
@@ -721,6 +721,7 @@ mod tests {
                 (_, "limit") => "3",
                 (_, "timezone") => "\"Europe/Berlin\"",
                 (_, "language") => "\"de\"",
+                (_, "period") => "\"last-month\"",
                 (_, "template") => "\"trend\"",
                 ("schedule", "on") => "\"2\"",
                 ("theme.colours", _) => "{ light = \"#112233\", dark = \"#ddeeff\" }",

@@ -15,6 +15,7 @@ use typst::{
 };
 
 use super::{
+    calendar_keys::LanguageTag,
     definition::read_file,
     document::{Colour, Face, Theme},
     locale::{Dates, Formats},
@@ -229,10 +230,7 @@ fn options(mut table: Table, problems: &mut Problems) -> ThemeOptions {
     let fonts = table.node("fonts").map_or_else(Vec::new, |node| {
         node.as_list().iter().filter_map(|node| node.read(problems)).collect()
     });
-    let language: Option<String> = table.get("language", problems);
-    if let Some(tag) = &language {
-        super::definition::known_language(&table, tag, problems);
-    }
+    let language = table.get("language", problems).map(|LanguageTag(tag)| tag);
     let formats = table
         .table("formats", problems)
         .map_or_else(Formats::default, |table| read_formats(table, problems));

@@ -56,11 +56,15 @@ impl FromToml for bool {
     fn from_toml(node: &Node) -> Result<Self, String> {
         match node.data {
             Data::Boolean(value) => Ok(value),
-            Data::Text(ref text) => match text.trim() {
+            Data::Text(ref text) => match text.trim().to_ascii_lowercase().as_str() {
                 "true" | "yes" | "on" => Ok(true),
                 "false" | "no" | "off" => Ok(false),
-                other => Err(format!("{other:?} is neither true nor false")),
+                _ => Err(format!("{text:?} is neither true nor false")),
             },
+            Data::Integer(number @ (0 | 1)) => Err(format!(
+                "{number} is neither true nor false; did you mean {}?",
+                number == 1
+            )),
             _ => Err(String::new()),
         }
     }
@@ -137,7 +141,6 @@ macro_rules! parsed {
     )+};
 }
 parsed!(
-    Micros => "a duration in quotes, such as \"30s\", \"5m\" or \"1h30m\"", r"^\s*([0-9.]+\s*[a-zµ]+\s*)+$";
     MonitorId => "a monitor's id", NAME;
     ObjectId => "an object's id", NAME;
     AccountName => "an account's name", NAME;
@@ -145,6 +148,38 @@ parsed!(
     Name => "a name", NAME;
     crate::mail::Person => "a mail address, such as \"anna@example.com\" or \"Anna Berg <anna@example.com>\"", ".*@.*";
 );
+
+impl FromToml for Micros {
+    fn expected() -> String {
+        "a duration in quotes, such as \"30s\", \"5m\" or \"1h30m\"".into()
+    }
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": r"^\s*([0-9.]+\s*[A-Za-zµ]+\s*)+$" })
+    }
+    fn from_toml(node: &Node) -> Result<Self, String> {
+        let without_unit = |number: &str| {
+            format!(
+                "{number} has no unit: write \"{number}s\" for seconds, \"{number}m\" for minutes or \"{number}d\" for days"
+            )
+        };
+        match &node.data {
+            Data::Integer(number) if *number >= 0 => Err(without_unit(&number.to_string())),
+            Data::Text(text) => text.trim().parse().map_err(|error| {
+                let plain = text.trim();
+                if !plain.is_empty() && plain.bytes().all(|byte| byte.is_ascii_digit()) {
+                    return without_unit(plain);
+                }
+                // `1,5s`
+                let with_point = plain.replace(',', ".");
+                match with_point.parse::<Self>() {
+                    Ok(_) if with_point != plain => format!("{text:?} is not a duration; did you mean {with_point:?}?"),
+                    _ => format!("{error}"),
+                }
+            }),
+            _ => Err(String::new()),
+        }
+    }
+}
 
 /// A date, a time or both as they are written, in quotes or as TOML's own.
 pub struct DateText(pub String);
@@ -276,6 +311,8 @@ mod tests {
         for (text, value) in [
             ("\"yes\"", true),
             ("\"off\"", false),
+            ("\"Yes\"", true),
+            ("\"FALSE\"", false),
             ("\"true\"", true),
             ("false", false),
         ] {
@@ -289,6 +326,69 @@ mod tests {
             read::<jiff::civil::Date>("2026-03-31"),
             Some(jiff::civil::Date::constant(2026, 3, 31))
         );
+    }
+
+    #[test]
+    fn what_is_nearly_right_is_answered_with_what_is() {
+        let said = |line: &str| {
+            let mut problems = Problems::default();
+            let mut table = parse("x.toml".as_ref(), format!("{line}\n"), &mut problems).expect("TOML");
+            let _ = table.get::<bool>("flag", &mut problems);
+            let _ = table.get::<super::Micros>("span", &mut problems);
+            let _ = table.word("mode", &[("none", 0), ("file", 1)], &mut problems);
+            problems.to_string()
+        };
+        for (line, answer) in [
+            ("flag = 1", "did you mean true?"),
+            ("flag = \"maybe\"", "write true or false"),
+            ("span = 300", "\"300s\" for seconds"),
+            ("span = \"300\"", "\"300m\" for minutes"),
+            ("span = \"1,5s\"", "did you mean \"1.5s\"?"),
+            ("span = \"1 year\"", "write a number with a unit"),
+            ("span = true", "expected a duration in quotes"),
+            ("mode = true", "write one of: none, file"),
+            ("mode = \"x\"", "write one of: none, file"),
+            ("mode = \"fil\"", "did you mean \"file\"?"),
+        ] {
+            assert!(said(line).contains(answer), "{line}: {}", said(line));
+        }
+        for line in [
+            "mode = \"File\"",
+            "mode = \"files\"",
+            "flag = \"On\"",
+            "span = \"5 Minutes\"",
+        ] {
+            assert_eq!(said(line), "", "{line}");
+        }
+    }
+
+    #[test]
+    fn names_may_stand_in_one_text() {
+        let mut problems = Problems::default();
+        let text = "tags = \"a, b;c\"\nlist = [\"a, b\"]\nempty = \"\"\n";
+        let mut table = parse("x.toml".as_ref(), text.to_owned(), &mut problems).expect("TOML");
+        let mut names = |key| -> Vec<String> {
+            let node = table.list(key).expect("a value");
+            let names = node.as_names();
+            names.iter().filter_map(|node| node.read(&mut problems)).collect()
+        };
+        assert_eq!(names("tags"), ["a", "b", "c"]);
+        assert_eq!(names("list"), ["a, b"]);
+        assert_eq!(names("empty"), [""]);
+    }
+
+    #[test]
+    fn keys_are_read_in_american_spelling_too() {
+        let mut problems = Problems::default();
+        let text = "colors = { gray = \"x\" }\ncolor = 1\ncolour = 2\n";
+        let mut table = parse("x.toml".as_ref(), text.to_owned(), &mut problems).expect("TOML");
+        let mut colours = table.table("colours", &mut problems).expect("a table");
+        assert_eq!(colours.get::<String>("grey", &mut problems).as_deref(), Some("x"));
+        colours.finish(&mut problems);
+        assert_eq!(table.get::<u16>("colour", &mut problems), Some(2));
+        table.finish(&mut problems);
+        assert_eq!(problems.iter().count(), 1, "{problems}");
+        assert!(problems.to_string().contains("\"color\" and \"colour\" mean the same"));
     }
 
     #[test]

@@ -151,11 +151,24 @@ impl Hours {
     }
 }
 
-/// A time of day as people write it: `07:00`, `7:00`, `07:00:00` or the hour alone.
+/// A time of day as people write it: `07:00`, `7:00`, `7.00`, `07:00:00`, `7 am`, `7:30 PM` or the hour alone.
 pub fn time_of_day(text: &str) -> Option<Time> {
     let text = text.trim();
+    let lower = text.to_lowercase();
+    let halves = [("am", 0), ("a.m.", 0), ("pm", 12), ("p.m.", 12)];
+    if let Some((clock, half)) = halves
+        .iter()
+        .find_map(|(word, half)| Some((lower.strip_suffix(word)?, *half)))
+    {
+        let time = time_of_day(clock).filter(|time| (1..=12).contains(&time.hour()))?;
+        // Twelve is the first hour of each half.
+        return time.with().hour(time.hour() % 12 + half).build().ok();
+    }
+    let text = lower
+        .strip_suffix("uhr")
+        .map_or(text, |clock| &text[..clock.trim_end().len()]);
     let loose = || {
-        let (hour, minute) = text.split_once(':').unwrap_or((text, "00"));
+        let (hour, minute) = text.split_once([':', '.']).unwrap_or((text, "00"));
         let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
         let fits = (1..=2).contains(&hour.len()) && minute.len() == 2 && digits(hour) && digits(minute);
         fits.then(|| Time::new(hour.parse().ok()?, minute.parse().ok()?, 0, 0).ok())
@@ -264,6 +277,30 @@ fn weekday(text: &str) -> Option<Weekday> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn times_of_day_are_read_as_people_write_them() {
+        for (text, expected) in [
+            ("7", Some((7, 0))),
+            ("7:05", Some((7, 5))),
+            ("07.30", Some((7, 30))),
+            ("19:00:00", Some((19, 0))),
+            ("7 am", Some((7, 0))),
+            ("12:15 AM", Some((0, 15))),
+            ("12 p.m.", Some((12, 0))),
+            ("7:30PM", Some((19, 30))),
+            ("7.30 Uhr", Some((7, 30))),
+            ("13 pm", None),
+            ("0 am", None),
+            ("24:00", None),
+            ("7:5", None),
+            ("noon", None),
+            ("", None),
+        ] {
+            let read = time_of_day(text).map(|time| (time.hour(), time.minute()));
+            assert_eq!(read, expected, "{text:?}");
+        }
+    }
 
     fn hours(text: &str) -> Hours {
         let mut problems = Problems::default();

@@ -61,6 +61,11 @@ impl FromToml for Bytes {
 
     fn from_toml(node: &Node) -> Result<Self, String> {
         if let Ok(bytes) = i64::from_toml(node) {
+            if (1..1_000).contains(&bytes) {
+                return Err(format!(
+                    "{bytes} bytes are no size of a mail; did you mean \"{bytes}MB\"?"
+                ));
+            }
             return u64::try_from(bytes)
                 .map(Self)
                 .map_err(|_| format!("{bytes} is not {}", Self::expected()));
@@ -215,7 +220,8 @@ mod tests {
         for (text, expected) in [
             ("size = \"1GB\"", "is not a size"),
             ("size = 200000000", "can't have 200000000 bytes"),
-            ("size = 5", "can't have 5 bytes"),
+            ("size = 5000000000", "can't have 5000000000 bytes"),
+            ("size = 5", "did you mean \"5MB\"?"),
             ("subject = \"a\\nBcc: b@c\"", "can't be the subject"),
             (
                 "headers = { Bcc = \"b@c\" }",

@@ -121,6 +121,21 @@ impl Node {
         table
     }
 
+    /// The same, where a text may also name several, parted by commas or semicolons: for names, which have neither.
+    pub fn as_names(&self) -> Vec<Node> {
+        let Data::Text(text) = &self.data else {
+            return self.as_list();
+        };
+        let parts = text.split([',', ';']).map(str::trim).filter(|part| !part.is_empty());
+        let parts: Vec<Node> = parts
+            .map(|part| Self {
+                data: Data::Text(part.to_owned()),
+                ..self.clone()
+            })
+            .collect();
+        if parts.is_empty() { vec![self.clone()] } else { parts }
+    }
+
     /// The value as a list of values; a single one is a list of one.
     pub fn as_list(&self) -> Vec<Node> {
         match &self.data {
@@ -139,6 +154,11 @@ pub struct Table {
     asked: BTreeSet<&'static str>,
     /// Keys of lists that were asked for.
     lists: BTreeSet<&'static str>,
+}
+
+/// A key in British spelling, which ours have: `colours` for `colors`, `grey` for `gray`.
+pub(super) fn british(key: &str) -> String {
+    key.replace("color", "colour").replace("gray", "grey")
 }
 
 /// The other number of a key of a list: `monitors` for `monitor`, `tag` for `tags`.
@@ -163,7 +183,7 @@ impl Table {
         self.lists.insert(key);
         let exact = self.node(key);
         let other = other_number(key);
-        let entry = || self.entries.iter().find(|entry| entry.key == other);
+        let entry = || self.entries.iter().find(|entry| british(&entry.key) == other);
         exact.or_else(|| entry().map(|entry| entry.node.clone()))
     }
 
@@ -186,12 +206,21 @@ impl Table {
     /// One of several words; any other is noted with a suggestion.
     pub fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)], problems: &mut Problems) -> Option<T> {
         let node = self.node(key)?;
-        let text: String = node.read(problems)?;
+        let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let Ok(text) = String::from_toml(&node) else {
+            let found = node.data.kind();
+            problems.push(
+                node.problem(format!("expected a word in quotes, found {found}"), found)
+                    .help(format!("write one of: {}", all.join(", "))),
+            );
+            return None;
+        };
         let same = |text: &str| text.trim().to_lowercase().replace(['_', ' '], "-");
-        if let Some((_, value)) = words.iter().find(|(word, _)| same(word) == same(&text)) {
+        let is_plural = |word: &str| other_number(&same(word)) == same(&text) && text.trim().len() > word.len();
+        let exact = words.iter().find(|(word, _)| same(word) == same(&text));
+        if let Some((_, value)) = exact.or_else(|| words.iter().find(|(word, _)| is_plural(word))) {
             return Some(*value);
         }
-        let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let help = did_you_mean(&text, all.iter().copied(), || {
             format!("write one of: {}", all.join(", "))
         });
@@ -205,10 +234,9 @@ impl Table {
     /// The value of a key as it stands.
     pub fn node(&mut self, key: &'static str) -> Option<Node> {
         self.asked.insert(key);
-        self.entries
-            .iter()
-            .find(|entry| entry.key == key)
-            .map(|entry| entry.node.clone())
+        let exact = self.entries.iter().find(|entry| entry.key == key);
+        let other = || self.entries.iter().find(|entry| british(&entry.key) == key);
+        exact.or_else(other).map(|entry| entry.node.clone())
     }
 
     /// The table at a key; another type is noted.
@@ -306,7 +334,10 @@ impl Table {
             if self.asked.contains(entry.key.as_str()) {
                 continue;
             }
-            if let Some(key) = self.lists.iter().find(|key| other_number(key) == entry.key) {
+            let spelled = british(&entry.key);
+            let other = self.lists.iter().find(|key| other_number(key) == spelled);
+            let same = self.asked.iter().find(|key| **key == spelled);
+            if let Some(key) = other.or(same) {
                 if self.entries.iter().any(|entry| entry.key == *key) {
                     problems.push(
                         Problem::error(format!("{:?} and {key:?} mean the same", entry.key))
@@ -340,8 +371,9 @@ impl Table {
 fn merge(own: &mut Vec<Entry>, below: &[Entry]) {
     for entry in below {
         // What the table says itself in the other number goes before.
-        let has_other_number = own.iter().any(|mine| mine.key == other_number(&entry.key));
-        match own.iter_mut().find(|mine| mine.key == entry.key) {
+        let key = british(&entry.key);
+        let has_other_number = own.iter().any(|mine| british(&mine.key) == other_number(&key));
+        match own.iter_mut().find(|mine| british(&mine.key) == key) {
             None if has_other_number => {}
             None => own.push(entry.clone()),
             Some(mine) => {

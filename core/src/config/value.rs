@@ -82,11 +82,8 @@ pub(super) fn secret(node: &Node, plaintext: bool, problems: &mut Problems) -> O
 }
 
 pub(super) fn tags(table: &mut Table, problems: &mut Problems) -> BTreeSet<String> {
-    table
-        .get::<Vec<String>>("tags", problems)
-        .unwrap_or_default()
-        .into_iter()
-        .collect()
+    let nodes = table.list("tags").map(|node| node.as_names()).unwrap_or_default();
+    nodes.iter().filter_map(|node| node.read(problems)).collect()
 }
 
 /// Notes what is no host name or IP address.

@@ -36,6 +36,7 @@ pub use sasl::Credentials;
 pub use secret::{Secret, SecretError, SecretSource};
 pub use smtp::{Reply, Smtp, SmtpError, SmtpPhases};
 pub use tls::{TlsSession, TrustError, client_config, hex};
+pub use tls_failure::explain as explain_tls;
 pub use transcript::{Chunk, Direction, Transcript, one_line};
 pub use turn::{HeldBack, Turn};
 pub use wire::{Wire, WireError};

@@ -225,7 +225,7 @@ fn unknown_issuer(certificate: Option<Certificate<'_>>, intermediates: &[Certifi
 }
 
 /// What a failed handshake means to a person, with the remedy if there is one.
-pub(super) fn explain(error: &std::io::Error, server: &str) -> String {
+pub fn explain(error: &std::io::Error, server: &str) -> String {
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) else {
         return match error.kind() {
             std::io::ErrorKind::UnexpectedEof => "the server closed the connection during the handshake".to_owned(),

@@ -149,7 +149,10 @@ impl FromStr for Micros {
             let number: f64 = rest[..digits].parse().map_err(|_| error())?;
             rest = rest[digits..].trim_start();
             let end = rest.find(|c: char| !c.is_alphabetic()).unwrap_or(rest.len());
-            let unit = match &rest[..end] {
+            // `5 Minutes`; but `M` may be months.
+            let word = &rest[..end];
+            let lower = word.to_lowercase();
+            let unit = match if word.chars().count() > 2 { lower.as_str() } else { word } {
                 "min" | "mins" | "minute" | "minutes" => "m",
                 "sec" | "secs" | "second" | "seconds" => "s",
                 "hr" | "hrs" | "hour" | "hours" => "h",
@@ -202,6 +205,8 @@ mod tests {
         assert_eq!("2.5 s".parse(), Ok(Micros::from_millis(2500)));
         assert_eq!("250ms".parse(), Ok(Micros::from_millis(250)));
         assert_eq!("1 hour 30 minutes".parse(), Ok(Micros::from_secs(5400)));
+        assert_eq!("5 Minutes".parse(), Ok(Micros::from_secs(300)));
+        assert!("5M".parse::<Micros>().is_err(), "months?");
         assert_eq!("2 days".parse(), "48h".parse::<Micros>());
         for wrong in ["", "5", "s", "5 parsecs", "-1s", "1e99999w", "99999999999999w"] {
             assert!(wrong.parse::<Micros>().is_err(), "{wrong}");

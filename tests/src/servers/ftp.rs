@@ -16,7 +16,7 @@ use tokio::{
     task::JoinSet,
 };
 
-pub use super::ftp_habits::{Beginning, Extended, FtpHabits, Names, Shown};
+pub use super::ftp_habits::{Beginning, Drives, Extended, FtpHabits, Names, Shown};
 use crate::{http::serve_each, lock};
 
 /// So many bytes arrive of a file whose connection falls silent.
@@ -256,10 +256,15 @@ impl Session {
 
     /// A path from the root.
     fn path(&self, argument: &str) -> String {
-        let whole = if argument.starts_with('/') {
-            argument.to_owned()
-        } else {
-            format!("{}/{argument}", self.folder)
+        let drives = self.shared.habits.drives;
+        let argument = match drives {
+            Drives::Hidden => argument.to_owned(),
+            _ => argument.replace('\\', "/"),
+        };
+        let whole = match drives.is_whole(&argument) {
+            Some(true) => argument,
+            Some(false) => format!("{}/{argument}", self.folder),
+            None => "\0".to_owned(),
         };
         let mut parts: Vec<&str> = Vec::new();
         for part in whole.split('/') {
@@ -290,7 +295,10 @@ impl Session {
             "CWD" => self.enter(argument),
             "CDUP" => self.enter(".."),
             "PWD" if habits.hides_folder => "550 no".to_owned(),
-            "PWD" => format!("257 \"/{}\" is the folder", self.folder.replace('"', "\"\"")),
+            "PWD" => {
+                let folder = habits.drives.shown(&self.folder);
+                format!("257 \"{}\" is the folder", folder.replace('"', "\"\""))
+            }
             "MKD" => self.make(argument),
             "RMD" => {
                 let path = self.path(argument);

@@ -62,6 +62,40 @@ pub enum Shown {
     Refused(&'static str),
 }
 
+/// How a server on Windows names folders.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Drives {
+    /// It shows no drives.
+    #[default]
+    Hidden,
+    /// `/C:/reports`: Serv-U and FileZilla Server.
+    Slashed,
+    /// `C:/reports`, in which `/` is no root.
+    Bare,
+    /// `C:\\reports`.
+    Backslashed,
+}
+
+impl Drives {
+    /// A folder as `PWD` shows it.
+    pub(super) fn shown(self, folder: &str) -> String {
+        match self {
+            Self::Hidden | Self::Slashed => format!("/{folder}"),
+            Self::Bare => folder.to_owned(),
+            Self::Backslashed => folder.replace('/', "\\"),
+        }
+    }
+
+    /// Whether an argument is a path from a root; `None` if there can be no such path.
+    pub(super) fn is_whole(self, argument: &str) -> Option<bool> {
+        let bare = argument.as_bytes().get(1) == Some(&b':');
+        match self {
+            Self::Hidden | Self::Slashed => Some(argument.starts_with('/')),
+            Self::Bare | Self::Backslashed => (!argument.starts_with('/')).then_some(bare),
+        }
+    }
+}
+
 /// What a server does.
 #[derive(Debug, Clone)]
 pub struct FtpHabits {
@@ -109,6 +143,8 @@ pub struct FtpHabits {
     pub one_level: bool,
     /// Whether `PWD` is refused.
     pub hides_folder: bool,
+    /// How folders are named on Windows.
+    pub drives: Drives,
 }
 
 impl Default for FtpHabits {
@@ -137,6 +173,7 @@ impl Default for FtpHabits {
             closed: &[],
             one_level: false,
             hides_folder: false,
+            drives: Drives::Hidden,
         }
     }
 }

@@ -9,13 +9,31 @@ mod table;
 
 pub(super) use clock::{Local, resolve};
 pub use numbers::Mark;
+pub(super) use numbers::with_unit;
 pub use presets::Preset;
 pub(super) use presets::Wish;
 pub(super) use table::{Row, Table, read_csv};
 
 /// Words that mean "no value", in addition to an empty field (spreadsheets, RRDtool, Grafana, pandas, PostgreSQL).
-const MISSING: [&str; 16] = [
-    "-", "--", "–", "—", "U", "NaN", "nan", "NAN", "-nan", "null", "NULL", "Null", "N/A", "n/a", "None", "\\N",
+const MISSING: [&str; 18] = [
+    "-",
+    "--",
+    "–",
+    "—",
+    "U",
+    "NaN",
+    "nan",
+    "NAN",
+    "-nan",
+    "null",
+    "NULL",
+    "Null",
+    "N/A",
+    "n/a",
+    "None",
+    "\\N",
+    "undefined",
+    "-NaN",
 ];
 
 /// Whether a field holds no value.

@@ -91,6 +91,49 @@ impl Mark {
     }
 }
 
+/// Microseconds in the units that other tools write behind a time.
+const UNITS: [(&str, f64); 27] = [
+    ("ns", 1e-3),
+    ("µs", 1.0),
+    ("μs", 1.0),
+    ("us", 1.0),
+    ("usec", 1.0),
+    ("µsec", 1.0),
+    ("ms", 1e3),
+    ("msec", 1e3),
+    ("msek", 1e3),
+    ("millisecond", 1e3),
+    ("milliseconds", 1e3),
+    ("millisekunden", 1e3),
+    ("s", 1e6),
+    ("sec", 1e6),
+    ("secs", 1e6),
+    ("sek", 1e6),
+    ("second", 1e6),
+    ("seconds", 1e6),
+    ("sekunden", 1e6),
+    ("min", 6e7),
+    ("mins", 6e7),
+    ("minute", 6e7),
+    ("minutes", 6e7),
+    ("minuten", 6e7),
+    ("h", 3.6e9),
+    ("hour", 3.6e9),
+    ("hours", 3.6e9),
+];
+
+/// A number and the unit behind it, in microseconds: `12,3 ms`, `1.2s`, `< 1 msec` (which is at most that). `None` without one.
+pub(in crate::lake) fn with_unit(text: &str) -> Option<(&str, f64)> {
+    let text = text.trim().trim_start_matches('<').trim_start();
+    let end = text.rfind(|c: char| c.is_ascii_digit())? + 1;
+    let (number, unit) = (&text[..end], text[end..].trim());
+    let unit = unit.trim_end_matches('.').to_lowercase();
+    UNITS
+        .iter()
+        .find(|(word, _)| *word == unit)
+        .map(|(_, micros)| (number, *micros))
+}
+
 /// What a value says about the decimal mark.
 enum Shape {
     Settles(Mark),
@@ -100,6 +143,7 @@ enum Shape {
 }
 
 fn shape(value: &str) -> Shape {
+    let value = with_unit(value).map_or(value, |(number, _)| number);
     let value = value.trim_start_matches(['+', '-']);
     if !value
         .chars()
@@ -169,6 +213,31 @@ mod tests {
         ] {
             assert_eq!(mark.parse(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn units_stand_behind_times() {
+        for (text, expected) in [
+            ("12.3 ms", Some(("12.3", 1e3))),
+            ("1,25 s", Some(("1,25", 1e6))),
+            ("456 µs", Some(("456", 1.0))),
+            ("< 1 msec", Some(("1", 1e3))),
+            ("<1ms", Some(("1", 1e3))),
+            ("1.5 mins", Some(("1.5", 6e7))),
+            ("2 Sek.", Some(("2", 1e6))),
+            ("1.234", None),
+            ("95 %", None),
+            ("ms", None),
+            ("", None),
+            ("ok", None),
+        ] {
+            assert_eq!(with_unit(text), expected, "{text}");
+        }
+        assert_eq!(
+            Mark::of(["12,5 ms", "1.234 ms"].into_iter(), Mark::Point),
+            Ok(Mark::Comma)
+        );
+        assert!(Mark::of(["1.234 ms"].into_iter(), Mark::Comma).is_err());
     }
 
     proptest! {

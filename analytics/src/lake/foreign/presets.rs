@@ -2,6 +2,8 @@
 //! `monitor`, `outcome`, `error`, `round_trip_us`.
 
 mod checkmk;
+mod grafana;
+mod markup;
 mod nagios;
 mod prometheus;
 mod prtg;
@@ -16,18 +18,20 @@ use crate::lake::UpkeepError;
 /// A tool whose exports are understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Preset {
-    /// PRTG: historic data as CSV.
+    /// PRTG: historic data as CSV or XML.
     Prtg,
-    /// SmokePing: the output of `rrdtool fetch FILE AVERAGE`.
+    /// SmokePing: the output of `rrdtool fetch FILE AVERAGE`, of `rrdtool xport` or of `rrdtool dump`.
     Smokeping,
-    /// Uptime Kuma: the table heartbeat as CSV.
+    /// Uptime Kuma: the table heartbeat as CSV or JSON.
     UptimeKuma,
     /// Nagios and its kin: service performance data.
     Nagios,
-    /// Checkmk: metrics from the REST API as JSON.
+    /// Checkmk: metrics from the REST API as JSON, or a graph as CSV.
     Checkmk,
-    /// Prometheus: the result of query_range as JSON.
+    /// Prometheus: the result of query_range as JSON, or what promtool prints.
     Prometheus,
+    /// Grafana: the data of a panel as CSV.
+    Grafana,
 }
 
 /// What to take from an export that holds more than one measurement.
@@ -45,6 +49,8 @@ struct Measurement {
     line: u64,
     /// Microseconds since 1970 UTC.
     at: i64,
+    /// The time as it is written, where it has no offset: it is resolved by the order of rows.
+    local: Option<String>,
     monitor: Option<String>,
     /// `None` if nothing is known about the test: it is skipped.
     outcome: Option<&'static str>,
@@ -60,12 +66,25 @@ impl Preset {
     pub fn read(self, file: &Path, wish: Wish<'_>) -> Result<Table, UpkeepError> {
         let wrong = |reason: String| UpkeepError::Import(format!("{}: {reason}", file.display()));
         let (measurements, notes) = match self {
+            Self::Prtg if table::begins_with(file, b"<")? => {
+                prtg::read(&markup::historic_data(&table::text(file)?).map_err(wrong)?, wish).map_err(wrong)?
+            }
             Self::Prtg => prtg::read(&table::read_csv(file, wish.delimiter)?, wish).map_err(wrong)?,
+            Self::UptimeKuma if table::begins_with(file, b"SQLite format 3")? => {
+                return Err(wrong(uptime_kuma::DATABASE.to_owned()));
+            }
+            Self::UptimeKuma if table::begins_with(file, b"[")? || table::begins_with(file, b"{")? => {
+                uptime_kuma::read(&uptime_kuma::from_json(&table::text(file)?).map_err(wrong)?).map_err(wrong)?
+            }
             Self::UptimeKuma => uptime_kuma::read(&table::read_csv(file, wish.delimiter)?).map_err(wrong)?,
             Self::Smokeping => smokeping::read(&table::text(file)?).map_err(wrong)?,
             Self::Nagios => nagios::read(&table::text(file)?, wish).map_err(wrong)?,
-            Self::Checkmk => checkmk::read(&table::text(file)?, wish).map_err(wrong)?,
+            Self::Checkmk if table::begins_with(file, b"{")? => {
+                checkmk::read(&table::text(file)?, wish).map_err(wrong)?
+            }
+            Self::Checkmk => grafana::read(&table::read_csv(file, wish.delimiter)?, wish, "Checkmk").map_err(wrong)?,
             Self::Prometheus => prometheus::read(&table::text(file)?, wish).map_err(wrong)?,
+            Self::Grafana => grafana::read(&table::read_csv(file, wish.delimiter)?, wish, "Grafana").map_err(wrong)?,
         };
         if measurements.is_empty() {
             return Err(wrong("no measurements in it".to_owned()));
@@ -88,7 +107,7 @@ fn as_table(measurements: Vec<Measurement>, mut notes: Vec<String>) -> Table {
             continue;
         };
         let mut fields = vec![
-            measurement.at.to_string(),
+            measurement.local.unwrap_or_else(|| measurement.at.to_string()),
             outcome.to_owned(),
             measurement.error.unwrap_or_default(),
             measurement

@@ -50,6 +50,15 @@ pub(super) fn text(file: &Path) -> Result<String, UpkeepError> {
     })
 }
 
+/// Whether a file begins with these bytes, behind blanks and a byte order mark.
+pub(super) fn begins_with(file: &Path, bytes: &[u8]) -> Result<bool, UpkeepError> {
+    let mut begin = Vec::new();
+    let open = File::open(file).map_err(UpkeepError::io(file))?;
+    open.take(64).read_to_end(&mut begin).map_err(UpkeepError::io(file))?;
+    let begin = begin.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&begin);
+    Ok(begin.trim_ascii_start().starts_with(bytes))
+}
+
 /// UTF-8, or UTF-16 with a byte order mark (what Excel calls Unicode text).
 fn decoded(bytes: Vec<u8>) -> Option<String> {
     let units = |pairs: &[u8], unit: fn([u8; 2]) -> u16| -> Vec<u16> {

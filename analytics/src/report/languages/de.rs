@@ -199,6 +199,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Bei {0} von {1} Fehlern antwortete der SMTP-Server {2}; bei den guten Tests war es {3}.",
         ),
         ("Incident review", "Rückblick auf Störungen"),
+        ("It is too large for this mail.", "Er ist zu groß für diese E-Mail."),
         (
             "It was lowest with {0} at {1} and highest with {2} at {3}.",
             "Am niedrigsten war er mit {0} am {1}, am höchsten mit {2} am {3}.",
@@ -473,6 +474,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ),
         ("The evidence", "Die Belege"),
         (
+            "The files are too large for this mail. They are here:",
+            "Die Dateien sind zu groß für diese E-Mail. Sie liegen hier:",
+        ),
+        (
             "The landing of a mail was known to ± {0} in half of the tests, and to ± {1} in 99 % of them.",
             "Die Ankunft einer Mail war bei der Hälfte der Tests auf ± {0} bekannt, bei 99 % auf ± {1}.",
         ),
@@ -534,6 +539,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Aufgeführt sind die {0} von {1} Servern, über die die meisten Mails liefen.",
         ),
         (
+            "These files are too large for this mail and not in it:",
+            "Diese Dateien sind zu groß für diese E-Mail und fehlen darin:",
+        ),
+        (
             "Time without tests for more than three test intervals is unknown: neither up nor down",
             "Zeit ohne Tests von mehr als drei Testabständen ist unbekannt: weder gut noch ausgefallen",
         ),
@@ -588,6 +597,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("all failed", "alle gescheitert"),
         ("all tests succeeded", "alle Tests gelungen"),
         ("amount", "Menge"),
+        ("and {0} more", "und {0} weitere"),
         ("at least {0}", "mindestens {0}"),
         ("availability", "Verfügbarkeit"),
         ("began before the period", "begann vor dem Zeitraum"),

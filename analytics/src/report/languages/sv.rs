@@ -193,6 +193,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Vid {0} av {1} fel svarade SMTP-servern {2}; av de goda testerna hade {3} det.",
         ),
         ("Incident review", "Genomgång av störningar"),
+        ("It is too large for this mail.", "Den är för stor för det här mejlet."),
         (
             "It was lowest with {0} at {1} and highest with {2} at {3}.",
             "Den var lägst med {0} {1} och högst med {2} {3}.",
@@ -464,6 +465,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ),
         ("The evidence", "Underlaget"),
         (
+            "The files are too large for this mail. They are here:",
+            "Filerna är för stora för det här mejlet. De finns här:",
+        ),
+        (
             "The landing of a mail was known to ± {0} in half of the tests, and to ± {1} in 99 % of them.",
             "Ett brevs ankomst var känd på ± {0} när i hälften av testerna, och på ± {1} när i 99 % av dem.",
         ),
@@ -514,6 +519,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         (
             "The {0} of {1} servers that most mails passed are listed.",
             "De {0} av {1} servrar som flest brev passerade visas.",
+        ),
+        (
+            "These files are too large for this mail and not in it:",
+            "De här filerna är för stora för mejlet och saknas i det:",
         ),
         (
             "Time without tests for more than three test intervals is unknown: neither up nor down",
@@ -570,6 +579,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
         ("all failed", "alla misslyckades"),
         ("all tests succeeded", "alla tester lyckades"),
         ("amount", "mängd"),
+        ("and {0} more", "och {0} till"),
         ("at least {0}", "minst {0}"),
         ("availability", "tillgänglighet"),
         ("began before the period", "började före perioden"),

@@ -43,6 +43,7 @@ pub(super) use image::picture;
 pub(super) use percentiles::metric_name;
 
 use super::{
+    calendar_keys::PeriodName,
     digest::Needs,
     document::Block,
     facts::{Facts, Monitor, Selection},
@@ -220,7 +221,7 @@ pub fn read_all(table: &mut Table, key: &'static str, problems: &mut Problems) -
             let read = reader(&mut section, problems)?;
             let monitors: Vec<String> = strings(&mut section, "monitors", problems);
             let sites = strings(&mut section, "sites", problems);
-            let period: Option<String> = section.get("period", problems);
+            let period = section.get("period", problems).map(|PeriodName(name)| name);
             let placed = read(&mut section, problems).map(|read| Placed {
                 selection: (!monitors.is_empty() || !sites.is_empty()).then_some(Selection { monitors, sites }),
                 period,
@@ -280,9 +281,9 @@ fn rows_a_chart(rows: usize) -> usize {
     }
 }
 
-/// The values at a key: a list, or a single one.
+/// The names at a key: a list, or a text with one or with several.
 pub fn strings<T: FromToml>(table: &mut Table, key: &'static str, problems: &mut Problems) -> Vec<T> {
     table.list(key).map_or_else(Vec::new, |node| {
-        node.as_list().iter().filter_map(|item| item.read(problems)).collect()
+        node.as_names().iter().filter_map(|item| item.read(problems)).collect()
     })
 }

@@ -177,7 +177,7 @@ impl<'a> Content<'a> {
         let letter = &self.parcel.letter;
         let note = self.note(form);
         if form == Form::Notice {
-            let note = note.unwrap_or_else(|| "It is too large for this mail.".to_owned());
+            let note = note.unwrap_or_else(|| letter.notes.too_large.clone());
             return Ok(Written::One(SinglePart::plain(format!(
                 "{}\n\n{note}\n",
                 letter.subject
@@ -233,24 +233,17 @@ impl<'a> Content<'a> {
         if !form.is_without_files() || self.files.is_empty() {
             return None;
         }
+        let notes = &self.parcel.letter.notes;
         if let Some(links) = &self.links {
-            return Some(format!(
-                "The files are too large for this mail. They are here:\n\n{links}"
-            ));
+            return Some(format!("{}\n\n{links}", notes.elsewhere));
         }
-        let mut names: Vec<String> = self
-            .files
-            .iter()
-            .take(NAMED)
-            .map(|file| format!("{} ({})", file.name, bytes_in_words(file.bytes.len() as u64)))
-            .collect();
+        let size = |file: &Attached| bytes_in_words(file.bytes.len() as u64, notes.decimal);
+        let named = self.files.iter().take(NAMED);
+        let mut names: Vec<String> = named.map(|file| format!("{} ({})", file.name, size(file))).collect();
         if self.files.len() > NAMED {
-            names.push(format!("and {} more", self.files.len() - NAMED));
+            names.push(notes.more.replace("{0}", &(self.files.len() - NAMED).to_string()));
         }
-        Some(format!(
-            "These files are too large for this mail and not in it:\n\n{}",
-            names.join("\n")
-        ))
+        Some(format!("{}\n\n{}", notes.left_out, names.join("\n")))
     }
 }
 
@@ -273,11 +266,11 @@ fn media(name: &str) -> &'static str {
     }
 }
 
-fn bytes_in_words(bytes: u64) -> String {
+fn bytes_in_words(bytes: u64, decimal: char) -> String {
     if bytes < 1_000_000 {
         format!("{} kB", bytes.div_ceil(1_000))
     } else {
-        format!("{}.{} MB", bytes / 1_000_000, bytes % 1_000_000 / 100_000)
+        format!("{}{decimal}{} MB", bytes / 1_000_000, bytes % 1_000_000 / 100_000)
     }
 }
 

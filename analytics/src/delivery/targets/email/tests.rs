@@ -4,7 +4,7 @@ use mailqos_core::config::{Target, load};
 use mailqos_tests::servers::{Fault, MailServer, Options, Protocol, When};
 
 use super::{fates::key, *};
-use crate::delivery::{Inline, Item, Letter, Served};
+use crate::delivery::{Inline, Item, Letter, Notes, Served};
 
 /// People of a configuration with a mail server and perhaps more lines for their target.
 fn config(folder: &Path, port: u16, lines: &str) -> Config {
@@ -49,6 +49,7 @@ fn parcel(folder: &Path, file: usize, picture: usize) -> Parcel {
                 })
                 .to_vec(),
             id: "monthly 2026-10".into(),
+            notes: Notes::default(),
         },
         ..Parcel::default()
     }

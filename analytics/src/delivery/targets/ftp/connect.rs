@@ -24,7 +24,7 @@ use super::{
 };
 
 /// How the TLS library's complaints of a certificate begin.
-const CERTIFICATE: &str = "invalid peer certificate: ";
+const CERTIFICATE: &str = "the certificate";
 /// The longest time in which the port of `EPSV` must answer where `PASV` may follow.
 const REACHING: Duration = Duration::from_secs(10);
 /// The longest time that a server may be silent to `STOR` before the data follow all the same.
@@ -156,9 +156,9 @@ fn at_step(mut error: DeliveryError, name: &str) -> DeliveryError {
 /// Says of a handshake what people can do about the certificate.
 fn handshake(error: DeliveryError) -> DeliveryError {
     error.reworded(|reason| {
-        let (_, why) = reason.split_once(CERTIFICATE)?;
+        let why = &reason[reason.find(CERTIFICATE)?..];
         Some(format!(
-            "the server's certificate is not accepted ({why}); if it is the right one, correct ca_file or fingerprint"
+            "the server's certificate is not accepted: {why}; if it is the right one, correct ca_file or fingerprint"
         ))
     })
 }

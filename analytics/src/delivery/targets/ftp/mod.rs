@@ -46,6 +46,8 @@ pub(super) struct Ftp<'a> {
     transfers: u32,
     /// Whether a name was written in ASCII because the server has no UTF-8.
     spelled: bool,
+    /// Whether a path with a drive begins with a slash: `/C:/reports`, as Serv-U and FileZilla Server have it.
+    slash_before_drive: bool,
 }
 
 impl<'a> Ftp<'a> {
@@ -59,6 +61,7 @@ impl<'a> Ftp<'a> {
             unconfirmed: false,
             transfers: 0,
             spelled: false,
+            slash_before_drive: options.path.starts_with(['/', '\\']),
         })
     }
 
@@ -93,13 +96,12 @@ impl<'a> Ftp<'a> {
     /// A path from the log-in folder or the root, as an argument. A leading blank would be lost on the way.
     fn argument(&self, parts: &[String]) -> String {
         let path = parts.join("/");
-        let begins_with_slash = self.options.path.starts_with(['/', '\\']);
-        if self.is_absolute() && begins_with_slash {
-            return format!("/{path}");
-        }
         match parts {
-            [only] if self.is_absolute() => format!("{only}/"),
-            _ => spaced(&path),
+            _ if !self.is_absolute() => spaced(&path),
+            [first, ..] if !is_drive(first) || self.slash_before_drive => format!("/{path}"),
+            [] => "/".to_owned(),
+            [only] => format!("{only}/"),
+            _ => path,
         }
     }
 
@@ -109,7 +111,18 @@ impl<'a> Ftp<'a> {
             return Ok(Ok(()));
         }
         let path = self.argument(parts);
-        self.change_to(&path).await
+        let refused = match self.change_to(&path).await? {
+            Err(refused) if self.is_absolute() && parts.first().is_some_and(|first| is_drive(first)) => refused,
+            other => return Ok(other),
+        };
+        // Some servers want a slash before the drive, and some want none.
+        self.slash_before_drive = !self.slash_before_drive;
+        let path = self.argument(parts);
+        if self.change_to(&path).await?.is_ok() {
+            return Ok(Ok(()));
+        }
+        self.slash_before_drive = !self.slash_before_drive;
+        Ok(Err(refused))
     }
 
     async fn change_to(&mut self, path: &str) -> Result<Result<(), DeliveryError>, DeliveryError> {
@@ -139,7 +152,8 @@ impl<'a> Ftp<'a> {
         while depth > 0 && self.change(&parts[..depth]).await?.is_err() {
             depth -= 1;
         }
-        if depth == 0 && self.is_absolute() && self.change(&[]).await?.is_err() {
+        let is_at_drive = depth == 0 && parts.first().is_some_and(|first| is_drive(first));
+        if depth == 0 && self.is_absolute() && (is_at_drive || self.change(&[]).await?.is_err()) {
             return Err(refused);
         }
         for part in &parts[depth..] {
@@ -348,6 +362,20 @@ impl<'a> Ftp<'a> {
 fn drive(path: &str) -> bool {
     let mut chars = path.chars();
     chars.next().is_some_and(|c| c.is_ascii_alphabetic()) && chars.next() == Some(':')
+}
+
+/// Whether a part of a path is a drive: `C:`.
+fn is_drive(part: &str) -> bool {
+    part.len() == 2 && drive(part)
+}
+
+/// A folder as the server shows it, in the form of addresses: `/C:/reports` for `C:\\reports` and `/C:\\reports`.
+fn shown_folder(home: &str) -> String {
+    let bare = home.trim_start_matches(['/', '\\']);
+    if drive(bare) {
+        return format!("/{}", bare.replace('\\', "/"));
+    }
+    home.to_owned()
 }
 
 /// An argument whose leading blanks no server takes for those behind the command.
@@ -583,7 +611,8 @@ impl Shelf for Ftp<'_> {
                 format!("/{path}")
             }
         } else {
-            format!("{}/{}", self.session.home.trim_end_matches('/'), self.now.join("/"))
+            let home = shown_folder(&self.session.home);
+            format!("{}/{}", home.trim_end_matches('/'), self.now.join("/"))
         };
         format!("ftp://{}{}/{name}", self.login.server(), folder.trim_end_matches('/'))
     }

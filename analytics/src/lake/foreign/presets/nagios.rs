@@ -47,12 +47,39 @@ pub(super) fn read(text: &str, wish: Wish<'_>) -> Result<(Vec<Measurement>, Vec<
             round_trip_us: seconds(parts.performance, wish.round_trip)
                 .and_then(micros)
                 .filter(|_| !failed),
+            ..Measurement::default()
         });
     }
     if found.is_empty() {
+        if let Some(reason) = other_export(text) {
+            return Err(reason.to_owned());
+        }
         return Err("no service performance data of Nagios or PNP4Nagios in it".to_owned());
     }
     Ok((found, Vec::new()))
+}
+
+/// Why what Nagios writes otherwise can't be imported, if it is that.
+fn other_export(text: &str) -> Option<&'static str> {
+    const STATES: [&str; 3] = ["SERVICE ALERT: ", "CURRENT SERVICE STATE: ", "INITIAL SERVICE STATE: "];
+    let mut lines = text.lines().take(10_000);
+    let is_log = lines
+        .clone()
+        .any(|line| line.starts_with('[') && STATES.iter().any(|word| line.contains(word)));
+    let is_total = lines.any(|line| line.to_ascii_uppercase().contains("TIME_OK_SCHEDULED"));
+    if is_log {
+        Some(
+            "this is the log of Nagios: it has the changes of states, not the tests between them, so no availability could be \
+             counted from it; set process_performance_data=1 and service_perfdata_file, and import that file",
+        )
+    } else if is_total {
+        Some(
+            "this is an availability report of Nagios: it has sums over a span, not the tests; import the file of \
+             service_perfdata_file",
+        )
+    } else {
+        None
+    }
 }
 
 fn parts(line: &str) -> Option<Line<'_>> {
@@ -128,12 +155,14 @@ fn labels(performance: &str) -> impl Iterator<Item = (&str, &str)> {
 }
 
 fn in_seconds(value: &str) -> Option<f64> {
-    let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == '%');
+    let digits = value.trim_end_matches(|c: char| c.is_alphabetic() || c == '%');
     let number: f64 = digits.replace(',', ".").parse().ok()?;
     match &value[digits.len()..] {
         "s" | "" => Some(number),
         "ms" => Some(number / 1e3),
-        "us" => Some(number / 1e6),
+        "us" | "µs" => Some(number / 1e6),
+        "ns" => Some(number / 1e9),
+        "m" | "min" => Some(number * 60.0),
         _ => None,
     }
 }
@@ -169,5 +198,26 @@ mod tests {
             Some(250_000)
         );
         assert!(read("nothing\n", Wish::default()).is_err());
+    }
+
+    #[test]
+    fn what_holds_no_tests_is_refused_with_what_does() {
+        let log = "[1772366400] CURRENT SERVICE STATE: mx1;Mail loop;OK;HARD;1;EMAIL DELIVERY OK - 2 seconds\n\
+            [1772366700] SERVICE ALERT: mx1;Mail loop;CRITICAL;SOFT;1;no mail\n";
+        let availability = "HOST_NAME, SERVICE_DESCRIPTION, TIME_OK_SCHEDULED, PERCENT_TIME_OK_SCHEDULED\nmx1, Mail loop, 3600, 99.1\n";
+        for text in [log, availability] {
+            let error = read(text, Wish::default()).expect_err("no tests");
+            assert!(error.contains("service_perfdata_file"), "{error}");
+        }
+        for (value, expected) in [
+            ("250µs", Some(0.000_25)),
+            ("1500000ns", Some(0.0015)),
+            ("2m", Some(120.0)),
+            ("U", None),
+            ("5%", None),
+            ("3KB", None),
+        ] {
+            assert_eq!(in_seconds(value), expected, "{value}");
+        }
     }
 }

@@ -17,17 +17,29 @@ struct Point {
     round_trip_us: Option<i64>,
 }
 
+/// A series: its labels, and values with their moments in microseconds.
+struct Series {
+    labels: BTreeMap<String, String>,
+    values: Vec<(i64, f64)>,
+}
+
 pub(super) fn read(text: &str, wish: Wish<'_>) -> Result<(Vec<Measurement>, Vec<String>), String> {
-    let json: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
-    let result = json
-        .pointer("/data/result")
-        .or_else(|| json.get("result"))
-        .and_then(Value::as_array)
-        .ok_or("not a result of Prometheus: no data.result in it")?;
+    let begin = text.trim_start();
+    let is_json =
+        begin.starts_with("{\"") || begin.starts_with("{ ") || begin.starts_with("{\n") || begin.starts_with('[');
+    let series = match serde_json::from_str::<Value>(text) {
+        Ok(json) => of_json(&json)?,
+        // A line of JSON for each series: the export of VictoriaMetrics.
+        Err(_) if is_json && begin.lines().next().is_some_and(|line| line.contains("\"timestamps\"")) => {
+            of_lines(begin)?
+        }
+        Err(error) if is_json => return Err(format!("not JSON: {error}")),
+        Err(_) => printed(text)?,
+    };
     let mut points: BTreeMap<(String, i64), Point> = BTreeMap::new();
     let mut with_state = false;
-    for series in result {
-        let label = |name: &str| series.pointer(&format!("/metric/{name}")).and_then(Value::as_str);
+    for series in &series {
+        let label = |name: &str| series.labels.get(name).map(String::as_str);
         let name = label("__name__").unwrap_or_default();
         let monitor = label("instance")
             .or_else(|| label("target"))
@@ -44,24 +56,9 @@ pub(super) fn read(text: &str, wish: Wish<'_>) -> Result<(Vec<Measurement>, Vec<
         } else {
             1.0
         };
-        let single = series.get("value").map(std::slice::from_ref);
-        let values = series
-            .get("values")
-            .and_then(Value::as_array)
-            .map(Vec::as_slice)
-            .or(single)
-            .unwrap_or_default();
-        for pair in values {
-            let at = pair.get(0).and_then(Value::as_f64).and_then(micros);
-            let value = pair
-                .get(1)
-                .and_then(Value::as_str)
-                .and_then(|text| text.parse::<f64>().ok());
-            let Some(at) = at else {
-                return Err(format!("a value of {name} has no time: {pair}"));
-            };
-            let point = points.entry((monitor.clone(), at)).or_default();
-            let value = value.filter(|value| value.is_finite());
+        for (at, value) in &series.values {
+            let point = points.entry((monitor.clone(), *at)).or_default();
+            let value = Some(*value).filter(|value| value.is_finite());
             if is_state {
                 point.good = value.map(|value| value >= 1.0);
             } else {
@@ -86,9 +83,152 @@ pub(super) fn read(text: &str, wish: Wish<'_>) -> Result<(Vec<Measurement>, Vec<
             outcome: good.map(|good| if good { "ok" } else { "lost" }),
             error: (good == Some(false)).then(|| "failed in Prometheus".to_owned()),
             round_trip_us: point.round_trip_us.filter(|_| good == Some(true)),
+            ..Measurement::default()
         }
     });
     Ok((found.collect(), notes))
+}
+
+fn labels(metric: Option<&Value>) -> BTreeMap<String, String> {
+    let metric = metric.and_then(Value::as_object);
+    let text = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.to_owned()));
+    metric.into_iter().flatten().filter_map(text).collect()
+}
+
+/// The answer of the API.
+fn of_json(json: &Value) -> Result<Vec<Series>, String> {
+    if let Some(error) = json.get("error").and_then(Value::as_str) {
+        return Err(format!("Prometheus refused the query: {error}"));
+    }
+    // `promtool query range -o json` writes the list alone.
+    let result = json
+        .pointer("/data/result")
+        .or_else(|| json.get("result"))
+        .unwrap_or(json)
+        .as_array()
+        .ok_or("not a result of Prometheus: no data.result in it")?;
+    let mut all = Vec::new();
+    for series in result {
+        let labels = labels(series.get("metric"));
+        let single = series.get("value").map(std::slice::from_ref);
+        let pairs = series
+            .get("values")
+            .and_then(Value::as_array)
+            .map(Vec::as_slice)
+            .or(single)
+            .unwrap_or_default();
+        let mut values = Vec::with_capacity(pairs.len());
+        for pair in pairs {
+            let name = labels.get("__name__").map_or("", String::as_str);
+            let at = pair.get(0).and_then(Value::as_f64).and_then(micros);
+            let at = at.ok_or_else(|| format!("a value of {name} has no time: {pair}"))?;
+            let value = pair.get(1).and_then(Value::as_str).and_then(|text| text.parse().ok());
+            values.push((at, value.unwrap_or(f64::NAN)));
+        }
+        all.push(Series { labels, values });
+    }
+    Ok(all)
+}
+
+/// `/api/v1/export` of VictoriaMetrics: a series in each line, times in milliseconds.
+fn of_lines(text: &str) -> Result<Vec<Series>, String> {
+    let lines = text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());
+    let series = lines.map(|(line, row)| {
+        let json: Value = serde_json::from_str(line).map_err(|error| format!("row {row}: not JSON: {error}"))?;
+        let list = |name: &str| json.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+        let times = list("timestamps")
+            .into_iter()
+            .map(|at| at.as_f64().and_then(|ms| micros(ms / 1e3)));
+        let values = list("values")
+            .into_iter()
+            .map(|value| value.as_f64().unwrap_or(f64::NAN));
+        Ok(Series {
+            labels: labels(json.get("metric")),
+            values: times.zip(values).filter_map(|(at, value)| Some((at?, value))).collect(),
+        })
+    });
+    series.collect()
+}
+
+/// What promtool prints: `{labels} VALUE MILLISECONDS` of `tsdb dump`, `name{labels} VALUE SECONDS` of `tsdb dump-openmetrics`,
+/// or `name{labels} =>` before lines `VALUE @[SECONDS]` of `query range`.
+fn printed(text: &str) -> Result<Vec<Series>, String> {
+    let mut all: BTreeMap<BTreeMap<String, String>, Vec<(i64, f64)>> = BTreeMap::new();
+    let mut current = None;
+    for (line, row) in text.lines().zip(1_u64..) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let wrong = || format!("row {row}: {line:?} is neither of promtool tsdb dump nor of promtool query range");
+        let (labels, rest) = selector(line).ok_or_else(wrong)?;
+        if !labels.is_empty() {
+            current = Some(labels);
+        }
+        let rest = rest.trim().trim_start_matches("=>").trim();
+        if rest.is_empty() {
+            continue;
+        }
+        let (value, at) = rest.split_once(char::is_whitespace).ok_or_else(wrong)?;
+        let (at, unit) = match at.trim().strip_prefix("@[") {
+            Some(at) => (at.trim_end_matches(']'), 1.0),
+            // Seconds have a point, or are few.
+            None if at.contains('.') || at.trim().len() < 12 => (at, 1.0),
+            None => (at, 1e3),
+        };
+        let at = at
+            .trim()
+            .parse::<f64>()
+            .ok()
+            .and_then(|at| micros(at / unit))
+            .ok_or_else(wrong)?;
+        let value = value.parse().map_err(|_| wrong())?;
+        let labels = current.clone().ok_or_else(wrong)?;
+        all.entry(labels).or_default().push((at, value));
+    }
+    if all.is_empty() {
+        return Err("not a result of Prometheus: neither JSON nor what promtool prints".to_owned());
+    }
+    Ok(all
+        .into_iter()
+        .map(|(labels, values)| Series { labels, values })
+        .collect())
+}
+
+/// The labels at the beginning of a line, with the name as `__name__`, and what follows them; none where it begins with a value.
+fn selector(line: &str) -> Option<(BTreeMap<String, String>, &str)> {
+    let mut labels = BTreeMap::new();
+    let end = line.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | ':')))?;
+    let name = &line[..end];
+    let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || matches!(c, '_' | ':'))
+        && !["nan", "inf"].contains(&name.to_ascii_lowercase().as_str());
+    if !is_name && !line.starts_with('{') {
+        return Some((labels, line));
+    }
+    if is_name {
+        labels.insert("__name__".to_owned(), name.to_owned());
+    }
+    let Some(mut rest) = line[end..].strip_prefix('{') else {
+        return Some((labels, &line[end..]));
+    };
+    loop {
+        rest = rest.trim_start_matches([',', ' ']);
+        if let Some(after) = rest.strip_prefix('}') {
+            return Some((labels, after));
+        }
+        let (key, after) = rest.split_once("=\"")?;
+        let mut value = String::new();
+        let mut chars = after.char_indices();
+        let close = loop {
+            match chars.next()? {
+                (_, '\\') => value.extend(chars.next().map(|(_, c)| if c == 'n' { '\n' } else { c })),
+                (at, '"') => break at,
+                (_, c) => value.push(c),
+            }
+        };
+        labels.insert(key.trim().trim_matches('"').to_owned(), value);
+        rest = &after[close + 1..];
+    }
 }
 
 #[cfg(test)]
@@ -119,5 +259,47 @@ mod tests {
         assert_eq!((found[0].outcome, found[0].round_trip_us), (Some("ok"), Some(125_000)));
         assert!(notes[0].contains("availability"), "{notes:?}");
         assert!(read("{}", Wish::default()).is_err());
+    }
+
+    #[test]
+    fn what_promtool_and_victoria_metrics_write_is_read() {
+        let dump = "{__name__=\"probe_duration_seconds\", instance=\"mail.example.com\", job=\"a \\\"b\\\", c\"} 0.25 1772366400500\n\
+            {__name__=\"probe_duration_seconds\", instance=\"mail.example.com\"} 9.5 1772366460500\n\
+            {__name__=\"probe_success\", instance=\"mail.example.com\"} 1 1772366400500\n\
+            {__name__=\"probe_success\", instance=\"mail.example.com\"} 0 1772366460500\n\
+            {__name__=\"probe_success\", instance=\"mail.example.com\"} NaN 1772366520500\n";
+        let open_metrics = "probe_duration_seconds{instance=\"mail.example.com\"} 0.25 1772366400.5\n\
+            probe_duration_seconds{instance=\"mail.example.com\"} +Inf 1772366460.5\n\
+            probe_success{instance=\"mail.example.com\"} 1 1772366400.5\n\
+            probe_success{instance=\"mail.example.com\"} 0 1772366460.5\nprobe_success{instance=\"mail.example.com\"} NaN 1772366520.5\n# EOF\n";
+        let query = "probe_duration_seconds{instance=\"mail.example.com\"} =>\n0.25 @[1772366400.5]\n9.5 @[1772366460.5]\n\
+            probe_success{instance=\"mail.example.com\"} =>\n1 @[1772366400.5]\n0 @[1772366460.5]\nNaN @[1772366520.5]\n";
+        let lines = "{\"metric\":{\"__name__\":\"probe_duration_seconds\",\"instance\":\"mail.example.com\"},\"values\":[0.25,9.5],\"timestamps\":[1772366400500,1772366460500]}\n\
+            {\"metric\":{\"__name__\":\"probe_success\",\"instance\":\"mail.example.com\"},\"values\":[1,0,null],\"timestamps\":[1772366400500,1772366460500,1772366520500]}\n";
+        let array = r#"[{"metric":{"__name__":"probe_duration_seconds","instance":"mail.example.com"},"values":[[1772366400.5,"0.25"]]},
+            {"metric":{"__name__":"probe_success","instance":"mail.example.com"},"values":[[1772366400.5,"1"],[1772366460.5,"0"],[1772366520.5,"NaN"]]}]"#;
+        for text in [dump, open_metrics, query, lines, array] {
+            let (found, _) = read(text, Wish::default()).unwrap_or_else(|error| panic!("{text}: {error}"));
+            let brief: Vec<_> = found
+                .iter()
+                .map(|one| (one.at, one.outcome, one.round_trip_us))
+                .collect();
+            assert_eq!(
+                brief,
+                [
+                    (1_772_366_400_500_000, Some("ok"), Some(250_000)),
+                    (1_772_366_460_500_000, Some("lost"), None),
+                    (1_772_366_520_500_000, None, None)
+                ],
+                "{text}"
+            );
+            assert_eq!(found[0].monitor.as_deref(), Some("mail.example.com"));
+        }
+        let refused = r#"{"status":"error","errorType":"bad_data","error":"invalid parameter \"step\""}"#;
+        let error = read(refused, Wish::default()).expect_err("an error");
+        assert!(error.contains("invalid parameter"), "{error}");
+        for wrong in ["", "x", "{a=\"b", "{} 1 2", "1 2"] {
+            assert!(read(wrong, Wish::default()).is_err(), "{wrong:?}");
+        }
     }
 }

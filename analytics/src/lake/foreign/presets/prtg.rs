@@ -72,7 +72,7 @@ pub(super) fn read(table: &Table, wish: Wish<'_>) -> Result<(Vec<Measurement>, V
             outcome,
             error: (outcome == Some("lost")).then(|| "down in PRTG".to_owned()),
             round_trip_us,
-            monitor: None,
+            ..Measurement::default()
         });
     }
     let mut notes = vec![format!("round trip from the channel {:?}", value.name)];
