@@ -119,10 +119,23 @@ fn exported_json(text: &str) -> Result<Vec<Measurement>, String> {
     steps.collect()
 }
 
+/// A step of an archive: its line, its end, and the values of all sources.
+type Step = (u64, i64, Vec<f64>);
+
+/// An archive of `rrdtool dump`.
+#[derive(Default)]
+struct Archive {
+    /// How its values are made: `AVERAGE`, `MIN`, `MAX`.
+    function: String,
+    /// How many steps of the RRD one of its own has.
+    steps: u64,
+    rows: Vec<Step>,
+}
+
 /// `rrdtool dump`: of the archives of averages the one with the shortest step. Its times stand in comments.
 fn dumped(text: &str) -> Result<Vec<Measurement>, String> {
     let mut names = Vec::new();
-    let mut archives: Vec<(String, u64, Vec<(u64, i64, Vec<f64>)>)> = Vec::new();
+    let mut archives: Vec<Archive> = Vec::new();
     let (mut element, mut within, mut at) = ("", "", None);
     for (line, piece) in Pieces::new(text) {
         match piece {
@@ -131,10 +144,10 @@ fn dumped(text: &str) -> Result<Vec<Measurement>, String> {
                     within = name;
                 }
                 match (name, archives.last_mut()) {
-                    ("rra", _) => archives.push((String::new(), 1, Vec::new())),
+                    ("rra", _) => archives.push(Archive::default()),
                     ("row", Some(archive)) if within == "database" => {
                         let at = at.take().ok_or_else(|| format!("row {line}: no time before it"))?;
-                        archive.2.push((line, at, Vec::new()));
+                        archive.rows.push((line, at, Vec::new()));
                     }
                     _ => {}
                 }
@@ -144,11 +157,11 @@ fn dumped(text: &str) -> Result<Vec<Measurement>, String> {
             Piece::Comment(text) => at = text.rsplit_once('/').and_then(|(_, at)| at.trim().parse().ok()),
             Piece::Text(text) => match (element, archives.last_mut()) {
                 ("name", None) => names.push(text),
-                ("cf", Some(archive)) => text.clone_into(&mut archive.0),
-                ("pdp_per_row", Some(archive)) => archive.1 = text.parse().unwrap_or(1),
+                ("cf", Some(archive)) => text.clone_into(&mut archive.function),
+                ("pdp_per_row", Some(archive)) => archive.steps = text.parse().unwrap_or(1),
                 ("v", Some(archive)) if within == "database" => {
                     let value = number(text).ok_or_else(|| format!("row {line}: {text:?} is not a number"))?;
-                    if let Some(row) = archive.2.last_mut() {
+                    if let Some(row) = archive.rows.last_mut() {
                         row.2.push(value);
                     }
                 }
@@ -158,11 +171,11 @@ fn dumped(text: &str) -> Result<Vec<Measurement>, String> {
         }
     }
     let (median, loss) = places(names.iter().copied())?;
-    let averages = archives.into_iter().filter(|archive| archive.0 == "AVERAGE");
-    let (.., rows) = averages
-        .min_by_key(|archive| archive.1)
+    let averages = archives.into_iter().filter(|archive| archive.function == "AVERAGE");
+    let finest = averages
+        .min_by_key(|archive| archive.steps)
         .ok_or("no archive of averages in it")?;
-    let steps = rows.into_iter().map(|(line, at, values)| {
+    let steps = finest.rows.into_iter().map(|(line, at, values)| {
         step(line, at, values.get(median).copied(), values.get(loss).copied())
             .ok_or_else(|| format!("row {line}: the time is too large"))
     });
