@@ -38,13 +38,19 @@ CLEAN = [
     "packaging/mailqos-probe.service",
     "packaging/mailqos-reports.service",
     "packaging/mailqos-reports.timer",
+    "reports",
+    "templates",
     "tests/fuzz/README.md",
+    "tests/notifications/README.md",
 ]
 
 # Pages that quote wrong wording on purpose: these are checked for layout only.
 QUOTING = {"docs/writing.md"}
 
 MAX_COLUMNS = 100
+
+# Files that are checked in a folder of CLEAN.
+SUFFIXES = {".md", ".toml"}
 
 # Pattern, advice, and a sentence that the pattern must find.
 RULES = [
@@ -94,7 +100,11 @@ RULES = [
     (r"\blearnt\b", "learned", "what was learnt"),
     (r"\bin mid-\w+", "during …", "stopped in mid-transfer"),
     (r"\b(?:get|gets|has|have|have) to be said\b", "must be set", "it has to be said"),
-    (r"\bstands? (?:before|beside|for itself|in|there|below|above|on)\b", "is in, precedes", "it stands in the file"),
+    (
+        r"\bstands? (?:before|beside|for itself|in|there|below|above|on)\b",
+        "is in, precedes",
+        "it stands in the file",
+    ),
     (r"\bdoes without\b|\bdo without\b", "skip, not need", "mailqos does without"),
     (r"\bnot (?:yet )?be had\b|\bbe had\b", "be available", "secrets that can't be had"),
     (r"\bput aside\b|\bwritten aside\b", "moved, written to a temporary file", "a copy put aside"),
@@ -105,7 +115,7 @@ COMPILED = [(re.compile(pattern, re.IGNORECASE), advice, bad) for pattern, advic
 
 
 def prose(text):
-    """Yields (number, line, is_table) of each line outside fenced code, without code spans."""
+    """Yields (number, line, line without code spans and link addresses) outside fenced code."""
     fenced = False
     for number, line in enumerate(text.splitlines(), 1):
         if line.lstrip().startswith("```"):
@@ -118,10 +128,10 @@ def prose(text):
         yield number, line, bare
 
 
-def findings(text, layout_only=False):
+def findings(text, wrapped, layout_only):
     """Yields (line number, quotation, advice)."""
     lines = list(prose(text))
-    for number, line, bare in lines:
+    for number, line, bare in lines if wrapped else []:
         table = line.lstrip().startswith("|")
         unbreakable = len(bare.split()) <= 2 or "](" in line
         if len(line) > MAX_COLUMNS and not table and not unbreakable:
@@ -140,18 +150,22 @@ def findings(text, layout_only=False):
 
 
 def main(arguments):
-    deaf = [bad for pattern, _, bad in COMPILED if not pattern.search(bad)]
-    if deaf:
-        print("rules that don't find their own example:", *deaf, sep="\n  ")
+    silent = [bad for pattern, _, bad in COMPILED if not pattern.search(bad)]
+    if silent:
+        print("rules that don't find their own example:", *silent, sep="\n  ")
         return 1
     paths = []
     for name in arguments or CLEAN:
         path = Path(name) if arguments else ROOT / name
-        paths += sorted(path.rglob("*.md")) if path.is_dir() else [path]
+        inside = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES)
+        paths += inside if path.is_dir() else [path]
     found = 0
     for path in paths:
-        shown = path.resolve().relative_to(ROOT).as_posix() if path.resolve().is_relative_to(ROOT) else str(path)
-        for number, quotation, advice in sorted(findings(path.read_text(encoding="utf-8"), shown in QUOTING)):
+        full = path.resolve()
+        shown = full.relative_to(ROOT).as_posix() if full.is_relative_to(ROOT) else str(path)
+        text = path.read_text(encoding="utf-8")
+        layout_only, wrapped = shown in QUOTING, path.suffix == ".md"
+        for number, quotation, advice in sorted(findings(text, wrapped, layout_only)):
             print(f"{shown}:{number}: {quotation!r} → {advice}")
             found += 1
     if found:

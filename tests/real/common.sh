@@ -1,23 +1,25 @@
 # shellcheck shell=bash disable=SC2034
-# What the scripts of the real servers share: packages, certificates, ports, process ids. To be sourced.
+# Functions shared by the scripts of the real servers: packages, certificates, ports, process ids.
+# Source this file.
 #
-# Each server lives in a folder of its own under $ROOT, listens on 127.0.0.1 only, and leaves behind NAME.env: the
+# Each server has its own folder under $ROOT, listens on 127.0.0.1 only, and writes NAME.env with the
 # addresses, accounts and files that a test needs, as KEY=VALUE lines.
 
 set -euo pipefail
 
-# Where everything is kept; the end-to-end tests are told the same folder by MAILQOS_REAL_SERVERS.
+# Folder for everything. MAILQOS_REAL_SERVERS passes the same folder to the end-to-end tests.
 ROOT=${MAILQOS_REAL_SERVERS:-/tmp/mailqos-real}
-# All ports are counted from here: below those that Linux gives to outgoing connections (32768 and more), one of which may have any.
+# Base of all ports, below the range that Linux assigns to outgoing connections (from 32768), which
+# could already be in use.
 PORT_BASE=${MAILQOS_REAL_PORT_BASE:-22000}
-# The password of every test account, with all that a careless client trips over.
+# Password of every test account, with all characters that a careless client mishandles.
 PASSWORD='pass "word\ß 1'
 PATH=$PATH:/usr/sbin:/sbin
 
 say() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; }
 fail() { say "$*"; exit 1; }
 
-# need PROGRAM… -- PACKAGE…: installs the packages unless all programs are there.
+# need PROGRAM… -- PACKAGE…: installs the packages if a program is missing.
 need() {
   local programs=() program missing=
   while [ "$1" != -- ]; do programs+=("$1"); shift; done
@@ -42,7 +44,7 @@ need() {
   [ -n "$done" ] || { tail -n 20 "$ROOT/apt.log" >&2; fail "could not install $*"; }
 }
 
-# A private authority and a certificate for localhost, made once.
+# Creates a private certificate authority and a certificate for localhost, once.
 certificates() {
   local tls=$ROOT/tls
   [ ! -e "$tls/server.pem" ] || return 0
@@ -60,10 +62,10 @@ certificates() {
   mv "$tls/server.pem.new" "$tls/server.pem"
 }
 
-# alive PIDFILE: whether the recorded process is there.
+# alive PIDFILE: succeeds if the recorded process is running.
 alive() { [ -s "$1" ] && kill -0 "$(tr -d ' \n' <"$1")" 2>/dev/null; }
 
-# end PIDFILE: ends the recorded process, kindly, then not.
+# end PIDFILE: stops the recorded process, with SIGTERM and then with SIGKILL.
 end() {
   alive "$1" || { rm -f "$1"; return 0; }
   local pid; pid=$(tr -d ' \n' <"$1")
@@ -73,7 +75,7 @@ end() {
   rm -f "$1"
 }
 
-# listening PORT…: waits until each port takes connections.
+# listening PORT…: waits until each port accepts connections.
 listening() {
   local port
   for port in "$@"; do
@@ -85,14 +87,14 @@ listening() {
   done
 }
 
-# environment NAME KEY=VALUE…: publishes what a test needs to know.
+# environment NAME KEY=VALUE…: publishes values for tests.
 environment() {
   local name=$1; shift
   printf '%s\n' "$@" "CA_FILE=$ROOT/tls/ca.pem" >"$ROOT/$name.env.new"
   mv "$ROOT/$name.env.new" "$ROOT/$name.env"
 }
 
-# main VERB: calls the script's own start, stop or status.
+# main VERB: calls the start, stop or status function of the script.
 main() {
   mkdir -p "$ROOT"
   case ${1:-} in

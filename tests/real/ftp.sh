@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
-# ProFTPD: FTP in clear, with explicit TLS (1.2 and 1.3), explicit TLS 1.2 only, and implicit TLS. vsftpd: explicit TLS. With
-# both, a data connection must reuse the control connection's TLS session; vsftpd names a wrong address in its PASV replies.
-# The same once more, but for implicit TLS, on 127.0.0.2: with the ports that they name for data free on 127.0.0.1, a proxy
-# there can have all connections. Pure-FTPd: no names that begin with a dot (-x), nothing removed or renamed over (-K), and it offers
-# no UTF-8. ProFTPD's folder "dropbox" takes files and shows nothing; its "closed/reports" lies in a folder that may not be entered.
+# FTP servers:
+# - ProFTPD with plain FTP, explicit TLS (1.2 and 1.3), explicit TLS 1.2 only, and implicit TLS. Its
+#   folder "dropbox" accepts files but shows none; "closed/reports" is in a folder that can't be entered.
+# - vsftpd with explicit TLS. Its PASV replies contain a wrong address.
+# - Both again on 127.0.0.2, except for implicit TLS. Their data ports are free on 127.0.0.1, so that a
+#   proxy there can intercept all connections.
+# - Pure-FTPd without names that start with a dot (-x), without removing or overwriting files (-K), and
+#   without UTF-8.
+# ProFTPD and vsftpd require a data connection to reuse the control connection's TLS session.
 . "$(dirname "$0")/common.sh"
 
 FTP=$ROOT/ftp
@@ -109,7 +113,7 @@ CONF
     "FAR_VSFTPD_FOLDER=$FAR_VSFTPD/files" "FAR_VSFTPD_LOG=$FAR_VSFTPD/vsftpd.log"
 }
 
-# Debian's vsftpd and ProFTPD exclude each other: this one is unpacked, and not installed.
+# Debian's packages of vsftpd and ProFTPD conflict, so this one is only unpacked.
 unpack_vsftpd() {
   [ ! -x "$VSFTPD_PACKAGE/usr/sbin/vsftpd" ] || return 0
   need /usr/lib/*/libwrap.so.0 -- libwrap0 libcap2 libpam0g
@@ -121,7 +125,7 @@ unpack_vsftpd() {
   cd - >/dev/null || exit 1
 }
 
-# It excludes ProFTPD, too.
+# It conflicts with ProFTPD, too.
 unpack_pure() {
   [ ! -x "$PURE_PACKAGE/usr/sbin/pure-ftpd" ] || return 0
   need /usr/lib/*/libsodium.so.23 -- libsodium23
@@ -134,7 +138,7 @@ unpack_pure() {
   cd - >/dev/null || exit 1
 }
 
-# In clear, with a user of its own who owns the files.
+# Plain FTP with a separate user who owns the files.
 start_pure() { # FOLDER PORT FIRST_DATA_PORT OPTION…
   local folder=$1 port=$2 first=$3; shift 3
   mkdir -p "$folder/files"
@@ -145,7 +149,7 @@ start_pure() { # FOLDER PORT FIRST_DATA_PORT OPTION…
     -g "$folder/pid" "$@" </dev/null >"$folder/start.log" 2>&1 &
 }
 
-# Anonymous, since its users are those of the machine; it demands TLS and the reuse of the session all the same.
+# Anonymous, because its users are those of the machine. TLS and session reuse are still required.
 start_vsftpd() { # FOLDER ADDRESS PORT FIRST_DATA_PORT
   local folder=$1 user
   user=$(id -un ftp 2>/dev/null) || user=nobody
@@ -189,7 +193,7 @@ CONF
   echo $! >"$folder/pid"
 }
 
-# Debian's ProFTPD has no directive of its own for a key of elliptic curves that all its versions read.
+# ProFTPD has no directive for elliptic-curve keys that all its versions in Debian support.
 rsa_certificate() {
   local tls=$ROOT/tls
   [ ! -e "$tls/server.rsa.pem" ] || return 0

@@ -96,7 +96,8 @@ start_postfix() {
   rm -rf "$POSTFIX/grey"; mkdir "$POSTFIX/grey"; chown nobody "$POSTFIX/grey"
   cat >"$conf/greylist" <<'SCRIPT'
 #!/usr/bin/env bash
-# A policy service of Postfix (SMTPD_POLICY_README): a sender is refused until 2 s after the first try.
+# A policy service for Postfix (SMTPD_POLICY_README) that rejects a sender until 2 s after its first
+# attempt.
 while read -r line; do
   case $line in
     sender=*) known=$1/${line#sender=} ;;

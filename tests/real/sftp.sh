@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# OpenSSH: SFTP with a key, into a folder of its own. At further ports: one that shows, renames and removes nothing, and one that renames
-# nothing.
+# OpenSSH: SFTP with a key, into a separate folder. Two further ports have servers that reject listing,
+# renaming and removing, and only renaming.
 . "$(dirname "$0")/common.sh"
 
 SSH=$ROOT/ssh

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Samba: shares over SMB 2 and 3, one of them with encryption demanded, one that vetoes temporary names, one that is a drop box, and a DFS
-# root with links to another share, to a folder in it, and to a server that is not there.
+# Samba: shares over SMB 2 and 3, including one that requires encryption, one that vetoes temporary
+# names, a drop box, and a DFS root with links to another share, to a folder in it, and to a missing
+# server.
 . "$(dirname "$0")/common.sh"
 
 SAMBA=$ROOT/samba
 SMB=$((PORT_BASE + 445))
-# A user of every Debian that owns the files; people log in as "reports".
+# A user that exists on every Debian owns the files; clients log in as "reports".
 UNIX_USER=backup
 
 start_servers() {
@@ -13,7 +14,7 @@ start_servers() {
   mkdir -p "$SAMBA"/{private,lock,state,cache,run,files,secret,readonly,veto,drop,dfs}
   chmod 755 "$ROOT" "$SAMBA"
   chown $UNIX_USER "$SAMBA/files" "$SAMBA/secret" "$SAMBA/veto"
-  # Whoever may write may not list, and what is there is nobody's to read.
+  # Clients may write to the drop box, but can neither list nor read it.
   chmod 733 "$SAMBA/drop"
   mkdir -p "$SAMBA/files/deep"; chown $UNIX_USER "$SAMBA/files/deep"
   ln -sfn "msdfs:localhost\\reports" "$SAMBA/dfs/link"
