@@ -56,6 +56,28 @@ pub enum Via {
     Direct,
     /// Through this proxy: `http://[USER:PASSWORD@]HOST[:PORT]`.
     Proxy(Secret),
+    /// Through this proxy, except to the servers in a list like `NO_PROXY`.
+    ProxyExcept(Secret, String),
+}
+
+impl Via {
+    /// The proxy for a server, if any.
+    fn proxy(&self, place: &Place) -> Result<Option<Proxy>, HttpError> {
+        match self {
+            Self::Environment => Proxy::of_environment(place),
+            Self::Direct => Ok(None),
+            Self::Proxy(address) => Proxy::parse(address.expose()).map(Some),
+            Self::ProxyExcept(address, exempt) => Proxy::unless_exempt(address.expose(), place, exempt),
+        }
+    }
+
+    /// Host and port of the proxy through which this way leads to a server, if any; never its password.
+    ///
+    /// # Errors
+    /// The address of the proxy can't be used.
+    pub fn proxy_for(&self, place: &Place) -> Result<Option<String>, HttpError> {
+        Ok(self.proxy(place)?.map(|proxy| proxy.place.server()))
+    }
 }
 
 /// Checks the address of a proxy.
@@ -234,11 +256,7 @@ impl Place {
 /// When there is no answer. An answer of failure (4xx, 5xx) is an answer.
 pub async fn send(request: &Request, trust: &Trust, deadline: Duration, most: usize) -> Result<Response, HttpError> {
     let place = Place::parse(request.url.expose())?;
-    let proxy = match &request.via {
-        Via::Environment => Proxy::of_environment(&place)?,
-        Via::Direct => None,
-        Via::Proxy(address) => Some(Proxy::parse(address.expose())?),
-    };
+    let proxy = request.via.proxy(&place)?;
     let asked = AtomicBool::new(false);
     let conversation = async {
         let stream = open(&place, proxy.as_ref(), trust, deadline).await?;
@@ -323,11 +341,47 @@ fn retry_after(value: &HeaderValue, now: UtcMicros) -> Option<Duration> {
         // More seconds than a number holds are as many as are allowed.
         Duration::from_secs(text.parse().unwrap_or(u64::MAX))
     } else {
-        let date = jiff::fmt::rfc2822::parse(text).ok()?;
-        let micros = date.timestamp().as_microsecond() - now.0;
+        let micros = http_date(text)?.as_microsecond() - now.0;
         Duration::from_micros(u64::try_from(micros).unwrap_or(0))
     };
     Some(asked.min(MAX_RETRY_AFTER))
+}
+
+/// A date in one of the three forms that RFC 9110, section 5.6.7, asks for; all are in UTC.
+fn http_date(text: &str) -> Option<jiff::Timestamp> {
+    if let Ok(date) = jiff::fmt::rfc2822::parse(text) {
+        return Some(date.timestamp());
+    }
+    ["%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"]
+        .iter()
+        .find_map(|form| jiff::civil::DateTime::strptime(form, text).ok())
+        .and_then(|moment| jiff::tz::TimeZone::UTC.to_timestamp(moment).ok())
+}
+
+/// Seconds with a fraction, as Discord and others write them.
+fn seconds(value: &HeaderValue) -> Option<Duration> {
+    patience_of(value.to_str().ok()?.trim().parse().ok()?)
+}
+
+/// So many seconds of patience, at most an hour.
+pub fn patience_of(seconds: f64) -> Option<Duration> {
+    (seconds >= 0.0).then(|| Duration::from_secs_f64(seconds.min(MAX_RETRY_AFTER.as_secs_f64())))
+}
+
+/// How long a server asks to be left alone, in whichever header field it says so.
+fn patience(answer: &hyper::Response<hyper::body::Incoming>) -> Option<Duration> {
+    let field = |name: &str| answer.headers().get(name);
+    let is_refusal = matches!(answer.status().as_u16(), 429 | 503);
+    let own =
+        field(RETRY_AFTER.as_str()).and_then(|value| retry_after(value, UtcMicros::now()).or_else(|| seconds(value)));
+    own.or_else(|| {
+        // Beside other answers these tell of the next window, which need not be waited for.
+        let names = ["x-ratelimit-reset-after", "ratelimit-reset"];
+        names
+            .iter()
+            .filter(|_| is_refusal)
+            .find_map(|name| seconds(field(name)?))
+    })
 }
 
 /// `forwarding` is the proxy that passes the request on itself.
@@ -357,10 +411,7 @@ where
             status: answer.status().as_u16(),
             body: Vec::new(),
             truncated: false,
-            retry_after: answer
-                .headers()
-                .get(RETRY_AFTER)
-                .and_then(|value| retry_after(value, UtcMicros::now())),
+            retry_after: patience(&answer),
         };
         while let Some(frame) = answer.frame().await {
             let Ok(data) = frame.map_err(broken)?.into_data() else {
@@ -730,6 +781,8 @@ mod tests {
         assert_eq!(seconds("Wed, 21 Oct 2015 07:28:00 GMT"), Some(40));
         assert_eq!(seconds("Wed, 21 Oct 2015 07:00:00 GMT"), Some(0));
         assert_eq!(seconds("Fri, 21 Oct 2095 07:00:00 GMT"), Some(3600));
+        assert_eq!(seconds("Wednesday, 21-Oct-15 07:28:00 GMT"), Some(40));
+        assert_eq!(seconds("Wed Oct 21 07:28:00 2015"), Some(40));
         assert_eq!(seconds("-5"), None);
         assert_eq!(seconds("soon"), None);
         assert_eq!(seconds(""), None);

@@ -95,10 +95,15 @@ impl Proxy {
         let Some(text) = own.or_else(|| either("ALL_PROXY")) else {
             return Ok(None);
         };
-        if is_local(&place.host) || is_exempt(place, &either("NO_PROXY").unwrap_or_default()) {
+        Self::unless_exempt(&text, place, &either("NO_PROXY").unwrap_or_default())
+    }
+
+    /// The proxy, unless the server is this machine or in a list like `NO_PROXY`.
+    pub(crate) fn unless_exempt(address: &str, place: &Place, exempt: &str) -> Result<Option<Self>, HttpError> {
+        if is_local(&place.host) || is_exempt(place, exempt) {
             return Ok(None);
         }
-        Self::parse(&text).map(Some)
+        Self::parse(address).map(Some)
     }
 
     fn failed(&self, reason: String) -> HttpError {

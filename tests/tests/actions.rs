@@ -372,3 +372,143 @@ async fn a_template_that_cannot_be_filled_in_is_found_by_check() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mails_have_their_own_words_and_are_sent_when_these_fail() {
+    let mut setting = Setting::new("lyon");
+    let server = alert_server(&mut setting, "first").await;
+    std::fs::write(
+        setting.path("alarm.txt"),
+        "{% for alarm in alarms %}Monitor {{ alarm.monitor }} ({{ alarm.kind }})\n{% endfor %}Runbook: https://wiki.example.net/\n",
+    )
+    .unwrap();
+    std::fs::write(setting.path("alarm.html"), "<p>{{ site }}: {{ subject }}</p>").unwrap();
+    setting.add(
+        r#"[[action_list.default.actions]]
+email = ["anna@example.net"]
+mail_server = "first"
+subject = """[{{ site | upper }}]
+Bcc: eve@example.net {{ alarms[0].monitor }}"""
+text = { file = "alarm.txt" }
+html = { file = "alarm.html" }"#,
+    );
+    let said = setting.succeed("mailqos-probe", &["check"]);
+    assert!(said.contains("with 1 warning"), "notices have no alarms: {said}");
+    let said = setting.succeed("mailqos-probe", &["actions", "preview", "--kind", "recovery"]);
+    assert!(
+        said.contains("Subject: [LYON] Bcc: eve@example.net lyon\n") && said.contains("Monitor lyon (recovery)"),
+        "{said}"
+    );
+    assert!(said.contains("<p>lyon: RECOVERED"), "{said}");
+    assert!(server.landings().is_empty());
+
+    setting.succeed("mailqos-probe", &["actions", "test"]);
+    until("a mail", || !server.landings().is_empty()).await;
+    let mail = server.landings()[0].clone();
+    assert_eq!(
+        mail.field("Subject").as_deref(),
+        Some("[LYON] Bcc: eve@example.net lyon")
+    );
+    let content = String::from_utf8_lossy(&mail.content).into_owned();
+    assert!(!content.contains("\r\nBcc"), "{content}");
+    assert!(content.contains("multipart/alternative") && content.contains("Runbook: https://wiki.example.net/"));
+    assert!(content.contains("<p>lyon: TEST"), "{content}");
+
+    // A notice about reports has no alarms: the subject can't be made, and the mail is sent all the same.
+    let mut tell = setting.command("mailqos-probe");
+    tell.args(["actions", "tell"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let mut child = tell.spawn().unwrap();
+    let notice = br#"{ "id": "x", "subject": "no report", "text": "The report monthly is not there." }"#;
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), notice).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = words_of(&output);
+    assert!(
+        output.status.success() && said.contains("its own wording could not be used"),
+        "{said}"
+    );
+    until("the notice", || server.landings().len() == 2).await;
+    let mail = server.landings()[1].clone();
+    assert_eq!(mail.field("Subject").as_deref(), Some("[mailqos lyon] no report"));
+    let content = String::from_utf8_lossy(&mail.content).into_owned();
+    assert!(
+        content.contains("The report monthly is not there.") && content.contains("This mail has the built-in words"),
+        "{content}"
+    );
+}
+
+#[test]
+fn a_wrong_template_of_a_mail_is_found_by_check_with_its_file_and_line() {
+    for (keys, parts) in [
+        ("subject = \"{{ subjekt }}\"", ["subjekt", "mailqos.toml"]),
+        ("text = { file = \"words.txt\" }", ["words.txt:2", "nothing"]),
+        ("html = { file = \"absent.html\" }", ["absent.html", "can't read"]),
+        ("html = { fil = \"absent.html\" }", ["the key \"file\"", "mailqos.toml"]),
+        (
+            "text = \"{% include \\\"text\\\" %}\"",
+            ["include would lead", "mailqos.toml"],
+        ),
+    ] {
+        let mut setting = Setting::new("lyon");
+        std::fs::write(setting.path("words.txt"), "fine\n{{ nothing.there }}\n").unwrap();
+        setting.add(&format!(
+            "[mail_server.a]\nserver = \"a.example\"\nfrom = \"a@example.net\"\n\
+             [[action_list.default.actions]]\nemail = \"a@example.net\"\nmail_server = \"a\"\n{keys}"
+        ));
+        let output = setting.run("mailqos-probe", &["check"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{keys}: {said}");
+        assert!(parts.iter().all(|part| said.contains(part)), "{keys}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_proxy_serves_the_whole_configuration() {
+    // A proxy over HTTP gets whole addresses, and answers itself here.
+    let proxy = Hooks::start(Manner::Status(200)).await.unwrap();
+    let direct = Hooks::start(Manner::Status(200)).await.unwrap();
+    let mut setting = Setting::new("lyon");
+    let at = proxy.url("/");
+    let at = at.trim_start_matches("http://").trim_end_matches('/');
+    let text = std::fs::read_to_string(setting.path("mailqos.toml")).unwrap();
+    let top = "proxy = { env = \"MY_PROXY\" }\nno_proxy = [\"internal.invalid\"]\n";
+    std::fs::write(setting.path("mailqos.toml"), format!("{top}{text}")).unwrap();
+    setting.add(&format!(
+        r#"[action_list.default]
+actions = [
+  {{ webhook = {{ url = "http://hooks.invalid/one", body = '{{}}' }} }},
+  {{ webhook = {{ url = "{}", body = '{{}}', proxy = "none" }} }},
+  {{ webhook = {{ url = "http://a.internal.invalid/three", body = '{{}}' }}, timeout = "5s" }},
+]"#,
+        direct.url("/two"),
+    ));
+    let run = |arguments: &[&str]| {
+        let output = setting
+            .command("mailqos-probe")
+            .args(arguments)
+            .env("MY_PROXY", format!("http://me:hunter2@{at}"))
+            .env("HTTP_PROXY", "http://nowhere.invalid:1")
+            .output()
+            .unwrap();
+        words_of(&output)
+    };
+    let said = run(&["check"]);
+    assert!(
+        said.contains(&format!("webhook at hooks.invalid: through the proxy {at}")),
+        "{said}"
+    );
+    assert!(
+        said.contains("webhook at a.internal.invalid: without a proxy"),
+        "{said}"
+    );
+    let said = run(&["actions", "test"]);
+    assert_eq!(said.matches('✓').count(), 2, "{said}");
+    assert!(!said.contains("hunter2"), "{said}");
+    assert!(said.contains("✗ webhook at a.internal.invalid"), "{said}");
+    let lines: Vec<String> = proxy.taken().iter().map(|hook| hook.line.clone()).collect();
+    assert_eq!(lines, ["POST http://hooks.invalid/one HTTP/1.1"]);
+    assert!(proxy.taken()[0].head.contains("Basic bWU6aHVudGVyMg=="), "me:hunter2");
+    assert_eq!(direct.taken().len(), 1);
+}

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use mailqos_core::{
     config::{Config, DataLocation, ObjectStoreOptions},
+    http::Via,
     lake::{Remote, RemoteError},
     mail::hex,
 };
@@ -70,7 +71,12 @@ async fn fetch(address: &str, config: Option<&Config>, mirror: &Path) -> Result<
     let credentials = account
         .zip(secret.as_ref())
         .map(|(account, secret)| (account.user.as_str(), secret));
-    let mirrored = Remote::open(address, options, credentials)?
+    let via = match config {
+        Some(config) => config.proxy.via().await,
+        None => Ok(Via::Environment),
+    };
+    let via = via.map_err(|error| PlaceError::Secret(format!("the address of the proxy: {error}")))?;
+    let mirrored = Remote::open(address, options, credentials, &via)?
         .mirror(mirror, |_| true)
         .await?;
     tracing::debug!(?mirrored, "the lake's mirror is up to date");

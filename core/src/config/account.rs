@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use jiff::civil::Date;
 
 use super::{
-    Account, Node, Problem, Problems, Severity, Table,
+    Account, Config, Node, Problem, Problems, Severity, Table,
     server::{is_loopback, trust},
     value::secret,
 };
@@ -34,7 +34,7 @@ pub(super) fn read(
     name: &AccountName,
     mut table: Table,
     plaintext: bool,
-    state: &Path,
+    config: &Config,
     problems: &mut Problems,
 ) -> Option<Account> {
     let user = table.require("user", "the name to log in with", problems);
@@ -45,7 +45,7 @@ pub(super) fn read(
     let login = match (password, oauth) {
         (Some(node), None) => secret(&node, plaintext, problems).map(Login::Password),
         (None, Some(_)) => {
-            let kept = state.join("oauth").join(name.as_ref());
+            let kept = config.state.join("oauth").join(name.as_ref());
             table
                 .table("oauth", problems)
                 .and_then(|table| oauth_of(table, plaintext, &kept, problems))
@@ -53,7 +53,8 @@ pub(super) fn read(
                     if provider == Some(Provider::Microsoft365) && mechanisms.is_empty() {
                         mechanisms.push(Mechanism::XOAuth2);
                     }
-                    Login::OAuth(Arc::new(oauth))
+                    let proxy = config.proxy.clone();
+                    Login::OAuth(Arc::new(OAuth { proxy, ..oauth }))
                 })
         }
         (Some(_), Some(_)) => {

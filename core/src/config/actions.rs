@@ -8,21 +8,20 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Config, Endpoint, Hours, Node, Problem, Problems, Table, TlsMode, Trust,
+    Config, Endpoint, Hours, Problem, Problems, Table, TlsMode, Trust,
     mail_server::mail_server_of,
     operator::some_recipients,
+    proxy,
     server::{port, trust},
-    table::file_text,
     value::{duration, host, no_such, reference, secret},
+    wording::{Template, Wording, webhook_template},
 };
 use crate::{
-    http::{Place, check_proxy},
+    http::Place,
     mail::{Person, Secret, SecretSource},
     model::{Micros, Name, UtcMicros},
 };
 
-/// A template larger than this is refused.
-const MOST_TEMPLATE: u64 = 256 * 1024;
 /// A list that comes to more actions than this, with those of the lists in it, is refused.
 const MOST_STEPS: usize = 200;
 
@@ -76,6 +75,8 @@ pub enum Action {
         mail_server: Name,
         /// Through which, if that one can't.
         fallback: Option<Name>,
+        /// What it says.
+        wording: Box<Wording>,
     },
     /// An HTTP request.
     Webhook(Box<Webhook>),
@@ -130,7 +131,7 @@ pub struct Webhook {
     pub template: Option<Template>,
     /// How the content is written.
     pub content_type: ContentType,
-    /// The proxy's address, or `none`; that of the environment if absent.
+    /// The proxy's address, or `none`; that of the configuration if absent.
     pub proxy: Option<SecretSource>,
 }
 
@@ -160,17 +161,6 @@ pub enum Service {
     Opsgenie,
     /// ntfy: a topic.
     Ntfy,
-}
-
-/// A text with places to fill in.
-#[derive(Debug, Clone)]
-pub struct Template {
-    /// What is filled in.
-    pub text: String,
-    /// Its file, or a word for the configuration itself.
-    pub name: String,
-    /// Where the configuration names it, if it comes from there.
-    pub node: Option<Node>,
 }
 
 impl Action {
@@ -392,7 +382,7 @@ fn read_entry(
 ) -> Option<Entry> {
     const KINDS: [&str; 5] = ["email", "webhook", "command", "syslog", "list"];
     // Where the kind is not clear, these are not unknown.
-    const OF_ONE_KIND: [&str; 3] = ["mail_server", "fallback", "environment"];
+    const OF_ONE_KIND: [&str; 6] = ["mail_server", "fallback", "subject", "text", "html", "environment"];
     let chosen: Vec<&str> = KINDS.into_iter().filter(|key| table.node(key).is_some()).collect();
     let words = [("both", On::Both), ("alarm", On::Alarm), ("recovery", On::Recovery)];
     let on = table.word("on", &words, problems).unwrap_or(On::Both);
@@ -468,6 +458,7 @@ fn read_entry(
                 to,
                 mail_server,
                 fallback,
+                wording: Box::new(Wording::read(table, problems)),
             };
         }
         ["webhook"] => step.action = Action::Webhook(Box::new(webhook(table, plaintext, problems)?)),
@@ -556,7 +547,7 @@ fn webhook(table: &mut Table, plaintext: bool, problems: &mut Problems) -> Optio
         problems.push(inner.missing("key", "the integration's key: { env = \"NAME\" }"));
     }
     let headers = pairs(&mut inner, "headers", plaintext, problems);
-    let template = template(&mut inner, problems);
+    let template = webhook_template(&mut inner, problems);
     if service == Service::Own && template.is_none() && inner.node("template").is_none() && inner.node("body").is_none()
     {
         problems.push(inner.missing(
@@ -575,7 +566,7 @@ fn webhook(table: &mut Table, plaintext: bool, problems: &mut Problems) -> Optio
         );
     }
     let content_type = content_type(&mut inner, service, problems);
-    let proxy = proxy(&mut inner, plaintext, problems);
+    let proxy = proxy::address(&mut inner, plaintext, problems);
     let trust = trust(&mut inner, problems);
     inner.finish(problems);
     Some(Webhook {
@@ -606,54 +597,6 @@ fn content_type(table: &mut Table, service: Service, problems: &mut Problems) ->
         );
     }
     chosen
-}
-
-/// The address of a proxy is a secret where there is a password in it.
-fn proxy(table: &mut Table, plaintext: bool, problems: &mut Problems) -> Option<SecretSource> {
-    let node = table.node("proxy")?;
-    let source = secret(&node, true, problems)?;
-    let SecretSource::Literal(text) = &source else {
-        return Some(source);
-    };
-    if text.expose() == "none" {
-        return Some(source);
-    }
-    if let Err(error) = check_proxy(text.expose()) {
-        problems.push(
-            node.problem(error.to_string(), "this address")
-                .help("write http://HOST:PORT, or \"none\""),
-        );
-    } else if text.expose().contains('@') && !plaintext {
-        // Reports it, with what to write instead.
-        return secret(&node, false, problems);
-    }
-    Some(source)
-}
-
-fn template(table: &mut Table, problems: &mut Problems) -> Option<Template> {
-    if let Some(node) = table.node("body") {
-        return Some(Template {
-            text: node.read(problems)?,
-            name: "body".to_owned(),
-            node: Some(node),
-        });
-    }
-    let node = table.node("template")?;
-    let path: PathBuf = node.read(problems)?;
-    match file_text(&path, MOST_TEMPLATE) {
-        Ok(text) => Some(Template {
-            text,
-            name: path.display().to_string(),
-            node: Some(node),
-        }),
-        Err(error) => {
-            problems.push(
-                node.problem(format!("can't read {}: {error}", path.display()), "this file")
-                    .help("name a text file; the path is relative to this file"),
-            );
-            None
-        }
-    }
 }
 
 /// Whether a name, as of a header field, sounds as if its value were a secret.

@@ -15,6 +15,7 @@ mod monitor;
 mod object_store;
 mod operator;
 mod problem;
+mod proxy;
 mod read;
 pub mod reference;
 mod server;
@@ -22,6 +23,7 @@ mod service_level;
 mod table;
 mod target;
 mod value;
+mod wording;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,7 +33,7 @@ use std::{
 
 use jiff::tz::TimeZone;
 
-pub use actions::{Action, ActionList, ContentType, LogPlace, On, Service, Step, Template, Webhook, sounds_secret};
+pub use actions::{Action, ActionList, ContentType, LogPlace, On, Service, Step, Webhook, sounds_secret};
 pub use alarm::{AlarmRule, PercentileRule, Threshold, Timing};
 pub use calendar::{Calendar, Cron};
 pub use from_toml::{DateText, FromToml};
@@ -42,6 +44,7 @@ pub use message::MessageShape;
 pub use monitor::LONGEST_HORIZON;
 pub use object_store::ObjectStoreOptions;
 pub use problem::{Problem, Problems, Severity};
+pub use proxy::{Proxy, via};
 pub use read::load;
 pub(crate) use read::of_text;
 pub use server::MAX_CA_FILE;
@@ -51,6 +54,7 @@ pub use target::{
     DeliveryOptions, EmailTarget, Existing, FilesPlace, FilesTarget, FtpData, FtpEncoding, Sftp, Target, TemporaryName,
     TooLarge, Verify, foreign_variable,
 };
+pub use wording::{Template, Wording};
 
 use crate::{
     mail::{
@@ -71,6 +75,8 @@ pub struct Config {
     pub data: DataLocation,
     /// How it is reached, if it is in an object store.
     pub object_store: ObjectStoreOptions,
+    /// The HTTP proxy that requests go through.
+    pub proxy: Proxy,
     /// Days older than this are removed from the lake; none, if nothing is said.
     pub retention: Option<Micros>,
     /// Local folder of journals, locks, keys and queues; `<data>/state` unless said otherwise.
@@ -357,6 +363,9 @@ impl Config {
         let mut found = Vec::new();
         if let Some(key) = &self.signing_key {
             found.push(("signing_key".to_owned(), key));
+        }
+        if let Some(address) = &self.proxy.address {
+            found.push(("proxy".to_owned(), address));
         }
         for (name, account) in &self.accounts {
             match &account.login {

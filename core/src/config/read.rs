@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 
 use super::{
     Config, DataLocation, DeliveryOptions, Limits, ObjectStoreOptions, Problem, Problems, Severity, Table, account,
-    actions, alarm, mail_server, maintenance, monitor, object_store, operator, service_level,
+    actions, alarm, mail_server, maintenance, monitor, object_store, operator, proxy, service_level,
     table::{Node, file_text, parse},
     target,
     value::{DAY, SECOND, at_least_one, duration, reference, secret},
@@ -100,7 +100,7 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
     let defaults = root.table("defaults", problems);
     let mut config = top_of_file(path, &folder, &mut root, plaintext, problems)?;
     for (name, table) in named.take("account") {
-        match account::read(&name, table, plaintext, &config.state, problems) {
+        match account::read(&name, table, plaintext, &config, problems) {
             Some(account) => {
                 config.accounts.insert(name, account);
             }
@@ -229,6 +229,7 @@ fn top_of_file(
         site: site.or_else(|| "unnamed".parse().ok())?,
         data,
         object_store: ObjectStoreOptions::default(),
+        proxy: proxy::read(root, plaintext, problems),
         retention,
         state,
         timezone,

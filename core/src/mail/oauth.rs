@@ -19,8 +19,8 @@ use tokio::sync::Mutex;
 
 use super::{Secret, SecretError, SecretSource, hex, one_line, token_response};
 use crate::{
-    config::Trust,
-    http::{self, HttpError, Place},
+    config::{Proxy, Trust},
+    http::{self, HttpError, Place, Via},
 };
 
 /// How long a token server may take.
@@ -59,6 +59,8 @@ pub struct OAuth {
     pub kept: PathBuf,
     /// The token in use.
     pub(crate) state: Mutex<State>,
+    /// The proxy that requests for tokens go through.
+    pub proxy: Proxy,
 }
 
 /// What is known at the moment.
@@ -85,6 +87,9 @@ pub enum TokenError {
     /// The refresh token could not be had.
     #[error("the refresh token: {0}")]
     RefreshToken(SecretError),
+    /// The address of the proxy could not be had.
+    #[error("the address of the proxy: {0}")]
+    Proxy(SecretError),
     /// The address of the token server can't be used.
     #[error("the token server's address: {0}")]
     Url(String),
@@ -133,6 +138,7 @@ impl OAuth {
             trust: Trust::default(),
             kept,
             state: Mutex::default(),
+            proxy: Proxy::default(),
         }
     }
 
@@ -205,7 +211,8 @@ impl OAuth {
             Some(source) => Some(source.fetch().await.map_err(TokenError::ClientSecret)?),
             None => None,
         };
-        let transport = Transport::Net(self.trust.clone());
+        let via = self.proxy.via().await.map_err(TokenError::Proxy)?;
+        let transport = Transport::Net(self.trust.clone(), via);
         let Some(source) = &self.refresh_token else {
             let asked = self.ask(&transport, client_secret.as_ref(), None).await;
             return asked.map(|(token, _)| token);
@@ -301,7 +308,7 @@ impl OAuth {
 /// Where the crate's requests go.
 enum Transport {
     /// Over our own client, which is bounded in time and size.
-    Net(Trust),
+    Net(Trust, Via),
     /// To a server that says this, whatever it hears: for the fuzz targets.
     Said(Vec<u8>),
 }
@@ -312,7 +319,7 @@ impl<'c> AsyncHttpClient<'c> for Transport {
 
     fn call(&'c self, request: HttpRequest) -> Self::Future {
         let way = match self {
-            Self::Net(trust) => Ok(trust.clone()),
+            Self::Net(trust, via) => Ok((trust.clone(), via.clone())),
             Self::Said(said) => Err(said.clone()),
         };
         Box::pin(async move {
@@ -321,15 +328,18 @@ impl<'c> AsyncHttpClient<'c> for Transport {
                 .iter()
                 .filter_map(|(name, value)| Some((name.to_string(), Secret::new(value.to_str().ok()?))))
                 .collect();
-            let request = http::Request {
+            let mut request = http::Request {
                 method: request.method().to_string(),
                 url: Secret::new(request.uri().to_string()),
                 headers,
                 body: request.into_body(),
-                via: http::Via::default(),
+                via: Via::default(),
             };
             let response = match way {
-                Ok(trust) => http::send(&request, &trust, DEADLINE, MOST).await?,
+                Ok((trust, via)) => {
+                    request.via = via;
+                    http::send(&request, &trust, DEADLINE, MOST).await?
+                }
                 Err(said) => http::replay(said, &request, MOST).await?,
             };
             let body = if response.truncated { Vec::new() } else { response.body };

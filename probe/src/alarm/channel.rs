@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use mailqos_core::{
     config::{
-        Account, Action, Config, ContentType, Dkim, Endpoint, LogPlace, MailServer, Service, Step, Template, TlsMode,
-        Trust, Webhook, sounds_secret,
+        Account, Action, Config, ContentType, Dkim, Endpoint, LogPlace, MailServer, Proxy, Service, Step, Template,
+        TlsMode, Trust, Webhook, Wording, sounds_secret,
     },
     mail::{Login, Person, Secret, SecretSource, sasl::Mechanism},
     model::{AccountName, Micros, Name, SiteName},
@@ -39,6 +39,8 @@ pub(crate) struct Way {
     pub(crate) servers: Vec<(Name, MailServer, Option<Account>)>,
     /// How long one try may take.
     pub(crate) timeout: Micros,
+    /// The configuration's proxy, which is not part of what tells channels apart.
+    pub(crate) proxy: Proxy,
 }
 
 impl Way {
@@ -60,6 +62,7 @@ impl Way {
             action: step.action.clone(),
             servers: servers.collect(),
             timeout: step.timeout,
+            proxy: config.proxy.clone(),
         }
     }
 
@@ -110,6 +113,8 @@ enum KeptAction {
         mail_server: Name,
         fallback: Option<Name>,
         servers: Vec<KeptServer>,
+        #[serde(default, skip_serializing_if = "KeptWording::is_built_in")]
+        wording: KeptWording,
     },
     Webhook {
         service: String,
@@ -118,7 +123,7 @@ enum KeptAction {
         key: Option<Source>,
         headers: Vec<(String, Source)>,
         trust: KeptTrust,
-        template: Option<(String, String)>,
+        template: Option<KeptTemplate>,
         #[serde(default, skip_serializing_if = "is_json")]
         content_type: ContentType,
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -141,6 +146,54 @@ enum KeptAction {
         endpoint: KeptEndpoint,
         facility: u8,
     },
+}
+
+/// The name of a template, and its text.
+type KeptTemplate = (String, String);
+
+fn kept_template(template: &Template) -> KeptTemplate {
+    (template.name.clone(), template.text.clone())
+}
+
+fn template_of(kept: &KeptTemplate) -> Template {
+    Template {
+        text: kept.1.clone(),
+        name: kept.0.clone(),
+        node: None,
+    }
+}
+
+/// The own wording of a mail.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct KeptWording {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    subject: Option<KeptTemplate>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    text: Option<KeptTemplate>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    html: Option<KeptTemplate>,
+}
+
+impl KeptWording {
+    fn of(wording: &Wording) -> Self {
+        Self {
+            subject: wording.subject.as_ref().map(kept_template),
+            text: wording.text.as_ref().map(kept_template),
+            html: wording.html.as_ref().map(kept_template),
+        }
+    }
+
+    fn is_built_in(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn wording(&self) -> Wording {
+        Wording {
+            subject: self.subject.as_ref().map(template_of),
+            text: self.text.as_ref().map(template_of),
+            html: self.html.as_ref().map(template_of),
+        }
+    }
 }
 
 /// Where a secret comes from.
@@ -254,6 +307,7 @@ impl Kept {
                 to,
                 mail_server,
                 fallback,
+                wording,
             } => KeptAction::Email {
                 to: to.iter().map(KeptPerson::of).collect(),
                 mail_server: mail_server.clone(),
@@ -263,6 +317,7 @@ impl Kept {
                     .iter()
                     .map(|(name, server, account)| KeptServer::of(name, server, account.as_ref(), literals))
                     .collect(),
+                wording: KeptWording::of(wording),
             },
             Action::Webhook(hook) => {
                 let is_secret = matches!(hook.service, Service::Slack | Service::Teams);
@@ -273,10 +328,7 @@ impl Kept {
                     key: hook.key.as_ref().map(secret),
                     headers: hook.headers.iter().map(named).collect(),
                     trust: KeptTrust::of(&hook.trust),
-                    template: hook
-                        .template
-                        .as_ref()
-                        .map(|template| (template.name.clone(), template.text.clone())),
+                    template: hook.template.as_ref().map(kept_template),
                     content_type: hook.content_type,
                     // There may be a password in it.
                     proxy: hook.proxy.as_ref().map(secret),
@@ -324,6 +376,7 @@ impl Kept {
                 mail_server,
                 fallback,
                 servers: kept,
+                wording,
             } => {
                 for server in kept {
                     servers.push(server.server(config)?);
@@ -332,6 +385,7 @@ impl Kept {
                     to: to.iter().map(KeptPerson::person).collect(),
                     mail_server: mail_server.clone(),
                     fallback: fallback.clone(),
+                    wording: Box::new(wording.wording()),
                 }
             }
             KeptAction::Webhook {
@@ -352,11 +406,7 @@ impl Kept {
                 key: key.as_ref().map(Source::source).transpose()?,
                 headers: named(headers)?,
                 trust: trust.trust(),
-                template: template.as_ref().map(|(name, text)| Template {
-                    text: text.clone(),
-                    name: name.clone(),
-                    node: None,
-                }),
+                template: template.as_ref().map(template_of),
                 content_type: *content_type,
                 proxy: proxy.as_ref().map(Source::source).transpose()?,
             })),
@@ -376,6 +426,7 @@ impl Kept {
             action,
             servers,
             timeout: self.timeout.unwrap_or(Micros::from_secs(30)),
+            proxy: config.proxy.clone(),
         })
     }
 }

@@ -97,6 +97,9 @@ pub(super) struct Contact {
     pub(super) retry_for: Micros,
     /// It is to hear of the end as well.
     pub(super) wants_end: bool,
+    /// The thread of mails that it is part of, where it was first reported together with others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) thread: Option<String>,
 }
 
 impl Episode {

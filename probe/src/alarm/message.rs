@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 use mailqos_core::{
     clock::Steady,
-    config::Config,
+    config::{Config, Problem, Severity},
     model::{Micros, Outcome, RoundTrip, Sample, Stage, UtcMicros},
     transcripts::Store,
 };
@@ -44,11 +44,16 @@ pub(crate) struct Telling {
     kind: &'static str,
 }
 
-/// Each alarm by itself, in each channel by itself: not everybody gets the same mails.
+/// The thread that a mail about this alarm alone opens: its own in each channel, since not everybody gets the same mails.
+pub(super) fn thread_of(change: &Pending) -> String {
+    format!("{}.{}.{}", change.monitor, change.alarm.0, change.channel)
+}
+
+/// The threads to which a mail about these changes belongs.
 fn threads(changes: &[Pending]) -> Vec<String> {
     let mut threads = Vec::new();
     for change in changes.iter().filter(|change| change.why != Why::Test) {
-        let thread = format!("{}.{}.{}", change.monitor, change.alarm.0, change.channel);
+        let thread = change.thread.clone().unwrap_or_else(|| thread_of(change));
         if !threads.contains(&thread) {
             threads.push(thread);
         }
@@ -176,7 +181,7 @@ impl Telling {
         Self {
             id: first.map_or_else(String::new, |first| first.id.clone()),
             threads: threads(changes),
-            opens_thread: first.is_some_and(|first| first.why == Why::Raised),
+            opens_thread: first.is_some_and(|first| first.why == Why::Raised && first.thread.is_none()),
             subject,
             body,
             incident,
@@ -265,19 +270,45 @@ impl Telling {
 
     /// Messages such as will be sent, each with a word for what it tells.
     pub(crate) fn examples(config: &Config) -> Vec<(&'static str, Self)> {
+        vec![
+            ("an alarm", Self::test(config, Why::Raised)),
+            ("an escalation", Self::test(config, Why::Escalated)),
+            ("a reminder", Self::test(config, Why::Reminder)),
+            ("a recovery", Self::test(config, Why::Cleared)),
+            ("many alarms", Self::many(config)),
+            ("a test", Self::test(config, Why::Test)),
+            (
+                "a notice about reports, which has no alarms",
+                Self::example_notice(config),
+            ),
+        ]
+    }
+
+    /// A message about more alarms than are described in full, and a recovery.
+    pub(crate) fn many(config: &Config) -> Self {
         let mut many: Vec<Pending> = vec![example(config, Why::Raised); MOST_TOLD + 7];
         many.push(example(config, Why::Cleared));
-        [
-            ("an alarm", vec![example(config, Why::Raised)]),
-            ("an escalation", vec![example(config, Why::Escalated)]),
-            ("a reminder", vec![example(config, Why::Reminder)]),
-            ("a recovery", vec![example(config, Why::Cleared)]),
-            ("many alarms", many),
-            ("a test", vec![example(config, Why::Test)]),
-        ]
-        .into_iter()
-        .map(|(what, changes)| (what, Self::write(config, &changes)))
-        .collect()
+        Self::write(config, &many)
+    }
+
+    /// A notice as `mailqos-analytics` has them sent.
+    pub(crate) fn example_notice(config: &Config) -> Self {
+        Self::notice(
+            config,
+            "example",
+            "a report could not be delivered",
+            "The report monthly has not been delivered to the target people.\n",
+        )
+    }
+
+    /// How much weight a template's problem with this message has: not every action list is used for notices.
+    pub(crate) fn weigh(&self, problem: Problem) -> Problem {
+        let severity = if self.kind == "notice" {
+            Severity::Warning
+        } else {
+            problem.severity
+        };
+        Problem { severity, ..problem }
     }
 }
 
@@ -327,6 +358,7 @@ fn example(config: &Config, why: Why) -> Pending {
         doubtful: false,
         overdue: false,
         ended: None,
+        thread: None,
         monitor,
     }
 }

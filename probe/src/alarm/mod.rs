@@ -5,6 +5,7 @@
 
 mod actions;
 mod channel;
+mod earlier;
 mod episode;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -38,7 +39,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-pub(crate) use actions::{Accepted, Refused, carry_out};
+pub(crate) use actions::{Accepted, Refused, carry_out, preview};
 use channel::ChannelId;
 pub(crate) use channel::Way;
 pub use episode::Acknowledgement;
@@ -124,6 +125,9 @@ pub(crate) struct Pending {
     /// Why the alarm ends, where no test was good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ended: Option<Ended>,
+    /// The thread of mails to which it belongs, where the alarm was first reported together with others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    thread: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -156,6 +160,8 @@ struct Kept {
     /// The channels that alarms were opened by.
     origins: BTreeMap<ChannelId, channel::Kept>,
     channels: BTreeMap<String, Channel>,
+    /// The channels that asked to be left alone, until when.
+    patience: BTreeMap<ChannelId, Steady>,
     simulations: BTreeMap<MonitorId, Simulation>,
     /// The same channels, ready to be used.
     #[serde(skip)]
@@ -282,16 +288,17 @@ pub struct Alarms {
 
 /// What is wrong with the templates of action lists, found by filling them in.
 pub fn check(config: &Config) -> Problems {
-    actions::webhook::check(config)
+    actions::check(config)
 }
 
 impl Alarms {
     /// Reads the states of an earlier life, and begins to send what it left.
     pub async fn open(config: Arc<Config>, recorder: Recorder, maintenance: Maintenance) -> Self {
         let file = config.state.join(format!("site={}", config.site)).join("alarms.json");
-        let mut kept = read(&file);
+        let plan = Arc::new(Plan::new(&config));
+        let mut kept = read(&file, |bytes| earlier::read(bytes, &config, &plan));
         let clock = Clock::resume(kept.anchor.as_ref());
-        let (plan, now) = (Arc::new(Plan::new(&config)), clock.now());
+        let now = clock.now();
         for (id, origin) in &kept.origins {
             // The same channel, with what could not be written down, where the configuration still has it.
             let way = plan
@@ -639,7 +646,8 @@ impl Alarms {
     pub async fn close(self) {
         let until = tokio::time::Instant::now() + LAST_MESSAGES;
         let untried = |kept: &Kept| {
-            kept.outbox.iter().any(|message| message.tries == 0)
+            let is_new = |message: &Pending| message.tries == 0 && !kept.patience.contains_key(&message.channel);
+            kept.outbox.iter().any(is_new)
                 || kept
                     .episodes
                     .values()
@@ -719,7 +727,7 @@ impl Alarms {
 }
 
 /// What an earlier life has left. A file that can't be understood is set aside, for whoever wants to know which alarms were open.
-fn read(file: &std::path::Path) -> Kept {
+fn read(file: &std::path::Path, earlier: impl FnOnce(&[u8]) -> Option<Kept>) -> Kept {
     let bytes = match std::fs::read(file) {
         Ok(bytes) => bytes,
         Err(error) => {
@@ -729,6 +737,9 @@ fn read(file: &std::path::Path) -> Kept {
             return Kept::default();
         }
     };
+    if let Some(kept) = earlier(&bytes) {
+        return kept;
+    }
     serde_json::from_slice(&bytes).unwrap_or_else(|error| {
         let aside = file.with_extension("damaged");
         let set_aside = std::fs::rename(file, &aside).is_ok();

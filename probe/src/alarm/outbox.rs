@@ -23,6 +23,7 @@ use super::{
     About, Accepted, Kept, Pending, Refused, State, Why,
     channel::{ChannelId, Kept as KeptWay},
     episode::{Contact, Episode, Heard, Next, Taken},
+    message::thread_of,
     plan::{Plan, recipients_without},
     settling::Settling,
 };
@@ -222,6 +223,7 @@ impl Kept {
                 step: step.name.clone(),
                 retry_for: step.retry_for,
                 wants_end: false,
+                thread: None,
             });
             contact.wants_end |= step.on == On::Both;
             self.remember(&step.channel, plan);
@@ -248,6 +250,7 @@ impl Kept {
                 doubtful: false,
                 overdue: false,
                 ended: None,
+                thread: contact.thread.clone(),
             });
             (self.changed, self.urgent) = (true, true);
         }
@@ -277,6 +280,7 @@ impl Kept {
                 step: step.name.clone(),
                 retry_for: step.retry_for,
                 wants_end: true,
+                thread: None,
             };
             self.remember(&step.channel, plan);
             self.close(&episode, end, (&step.channel, contact), now);
@@ -284,7 +288,7 @@ impl Kept {
     }
 
     /// Keeps what is needed to use a channel of the configuration even when the configuration no longer has it.
-    fn remember(&mut self, channel: &ChannelId, plan: &Plan) {
+    pub(super) fn remember(&mut self, channel: &ChannelId, plan: &Plan) {
         let Some(way) = plan.way(channel) else { return };
         let kept = || KeptWay::from_way(way);
         self.origins.entry(channel.clone()).or_insert_with(kept);
@@ -331,6 +335,7 @@ impl Kept {
             doubtful: contact.heard == Heard::No,
             overdue: false,
             ended: end.ended.clone(),
+            thread: contact.thread,
         });
     }
 
@@ -393,8 +398,13 @@ impl Kept {
                 .or_insert((pending.queued, pending.queued));
             *span = (span.0.min(pending.queued), span.1.max(pending.queued));
         }
+        self.patience.retain(|_, until| *until > now);
         spans.retain(|channel, (first, last)| {
             if busy.contains(channel) {
+                return false;
+            }
+            if let Some(until) = self.patience.get(channel) {
+                earlier(*until);
                 return false;
             }
             let sent = recent.entry(channel.clone()).or_default();
@@ -550,11 +560,42 @@ impl Kept {
             .collect();
     }
 
+    /// Alarms that one mail has reported first are one thread from now on.
+    fn join_threads(&mut self, messages: &[Pending]) {
+        let Some(first) = messages.first().filter(|first| first.why == Why::Raised) else {
+            return;
+        };
+        if messages.len() < 2 {
+            return;
+        }
+        let thread = first.thread.clone().unwrap_or_else(|| thread_of(first));
+        for message in messages.iter().filter(|message| message.why == Why::Raised) {
+            let episode = self.episodes.get_mut(&message.monitor);
+            let contact = episode
+                .filter(|episode| episode.raised_at == message.alarm)
+                .and_then(|episode| episode.contacts.get_mut(&message.channel));
+            if let Some(contact) = contact {
+                contact.thread.get_or_insert_with(|| thread.clone());
+            }
+        }
+        let joined: HashSet<About> = messages.iter().map(Pending::about).collect();
+        for pending in self
+            .outbox
+            .iter_mut()
+            .filter(|pending| joined.contains(&pending.about()))
+        {
+            pending.thread.get_or_insert_with(|| thread.clone());
+        }
+    }
+
     /// Takes what was accepted out of the outbox, and puts the rest off; what happened comes back as events.
     pub(super) fn settle(&mut self, report: Report, counts_incidents: bool, now: Now) -> Vec<Event> {
         (self.changed, self.urgent) = (true, true);
         let mut answers: HashMap<&str, (&Pending, &Tried)> = HashMap::new();
         for (messages, tried) in &report.results {
+            if matches!(tried, Tried::Answered(Ok(_))) {
+                self.join_threads(messages);
+            }
             answers.extend(messages.iter().map(|message| (message.id.as_str(), (message, tried))));
         }
         let (mut events, mut ended) = (Vec::new(), HashMap::new());
@@ -585,12 +626,13 @@ impl Kept {
                 rest.push(settling.pending);
             }
         }
-        // A server that asks to be left alone (Retry-After) is, by all messages of its channel.
+        // A server that asks to be left alone (Retry-After) is, by all messages of its channel, those that are still to come too.
         let asked = report.results.iter().filter_map(|(_, tried)| match tried {
             Tried::Answered(Err(refused)) => refused.retry_after,
             _ => None,
         });
         if let Some(patience) = asked.max() {
+            self.patience.insert(report.channel.clone(), now.steady + patience);
             for pending in rest.iter_mut().filter(|pending| pending.channel == report.channel) {
                 pending.next_try = pending.next_try.max(now.steady + patience);
             }

@@ -89,7 +89,12 @@ enum Manner {
     TakesSilently,
     /// The message is lost, and so is the answer.
     Silent,
+    /// It asks to be left alone for five minutes (Retry-After).
+    Busy,
 }
+
+/// For how long a busy channel asks to be left alone.
+const PATIENCE: Micros = Micros::from_secs(300);
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -121,6 +126,8 @@ struct World {
     /// The incidents that are open.
     open: BTreeMap<ChannelId, BTreeSet<String>>,
     recent: HashMap<ChannelId, VecDeque<Steady>>,
+    /// Until when channels have asked to be left alone.
+    busy: HashMap<ChannelId, Steady>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -141,6 +148,7 @@ impl World {
             unanswered: HashSet::new(),
             open: BTreeMap::new(),
             recent: HashMap::new(),
+            busy: HashMap::new(),
             runtime: tokio::runtime::Builder::new_current_thread()
                 .build()
                 .expect("a runtime"),
@@ -221,6 +229,11 @@ impl World {
             self.recent.entry(channel.clone()).or_default().push_back(now.steady);
             let way = self.kept.ways.get(&channel).expect("a way").clone();
             let manner = self.manners.get(&channel).copied().unwrap_or(Manner::Accepts);
+            let is_left_alone = self.busy.get(&channel).is_some_and(|until| now.steady < *until);
+            assert!(!is_left_alone, "{channel} asked to be left alone");
+            if manner == Manner::Busy && survives {
+                self.busy.insert(channel.clone(), now.steady + PATIENCE);
+            }
             let counts = way.counts_incidents();
             if !survives || manner == Manner::Silent {
                 let unanswered = messages
@@ -236,6 +249,10 @@ impl World {
                 std::future::ready(match manner {
                     Manner::Accepts => Ok(Accepted::Confirmed("fine".to_owned())),
                     Manner::Refuses => Err(Refused::from("HTTP 503".to_owned())),
+                    Manner::Busy => Err(Refused {
+                        retry_after: Some(PATIENCE),
+                        ..Refused::from("HTTP 429".to_owned())
+                    }),
                     Manner::TakesSilently | Manner::Silent => Err(Refused {
                         maybe: true,
                         ..Refused::from("no answer".to_owned())
@@ -406,7 +423,13 @@ impl World {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let manners = [Manner::Accepts, Manner::Refuses, Manner::TakesSilently, Manner::Silent];
+    let manners = [
+        Manner::Accepts,
+        Manner::Refuses,
+        Manner::TakesSilently,
+        Manner::Silent,
+        Manner::Busy,
+    ];
     let step = prop_oneof![
         4 => (0..MONITORS, any::<bool>()).prop_map(|(number, good)| Step::Test(number, good)),
         2 => any::<bool>().prop_map(Step::All),
@@ -474,6 +497,28 @@ fn an_alarm_that_may_have_been_heard_is_closed() {
             .all(|got| got.last().is_some_and(|(why, ..)| *why == Why::Cleared))
     );
     assert!(world.open.values().all(BTreeSet::is_empty));
+}
+
+#[test]
+fn what_comes_about_while_a_channel_asks_for_patience_waits_too() {
+    let mut world = World::new();
+    all_refuse(&mut world, Manner::Busy);
+    world.step(&Step::Test(0, false));
+    world.step(&Step::Pass(2));
+    world.manners.clear();
+    // `World::work` checks that nothing is offered meanwhile, after a restart either.
+    for step in [
+        Step::Test(1, false),
+        Step::Pass(60),
+        Step::Restart,
+        Step::Test(2, false),
+        Step::Pass(60),
+    ] {
+        world.step(&step);
+    }
+    assert!(world.got.is_empty(), "{:?}", world.got);
+    world.step(&Step::Pass(200));
+    assert!(world.got.values().all(|got| got.len() == 3), "{:?}", world.got);
 }
 
 #[test]

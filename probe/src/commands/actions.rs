@@ -8,7 +8,7 @@ use mailqos_core::{
 };
 
 use super::{Failure, Global, print_line};
-use crate::alarm::{Accepted, Telling, Way, Why, carry_out};
+use crate::alarm::{Accepted, Telling, Way, Why, carry_out, preview};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -24,12 +24,67 @@ enum Command {
         #[arg(default_value = "default")]
         list: String,
     },
+    /// Show what the actions of a list would send, without sending it.
+    Preview {
+        /// The action list.
+        #[arg(default_value = "default")]
+        list: String,
+        /// The message.
+        #[arg(long, value_enum, default_value_t = Example::Alarm)]
+        kind: Example,
+    },
     /// Tell of something, once, by the actions of a list that need no waiting: standard input is JSON with id, subject and text.
     Tell {
         /// The action list.
         #[arg(default_value = "default")]
         list: String,
     },
+}
+
+/// A message to preview.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Example {
+    /// An alarm.
+    Alarm,
+    /// The alarm lasts, and more people are notified.
+    Escalation,
+    /// The alarm lasts.
+    Reminder,
+    /// The alarm has cleared.
+    Recovery,
+    /// Many alarms at once.
+    Many,
+    /// A test of the action list.
+    Test,
+    /// A notice about reports.
+    Notice,
+}
+
+impl Example {
+    /// The message.
+    fn telling(self, config: &Config) -> Telling {
+        let why = match self {
+            Self::Alarm => Why::Raised,
+            Self::Escalation => Why::Escalated,
+            Self::Reminder => Why::Reminder,
+            Self::Recovery => Why::Cleared,
+            Self::Many => return Telling::many(config),
+            Self::Test => Why::Test,
+            Self::Notice => return Telling::example_notice(config),
+        };
+        Telling::test(config, why)
+    }
+}
+
+/// Shows what the actions of a list would send.
+fn show(config: &Config, list: &ActionList, kind: Example) -> Result<ExitCode, Failure> {
+    let telling = kind.telling(config);
+    for step in &list.steps {
+        print_line(&format!("── {}", step.action.route()))?;
+        print_line(preview(&step.action, &telling).trim_end())?;
+        print_line("")?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The most that is read from standard input.
@@ -83,7 +138,8 @@ async fn tell(config: &Config, list: &ActionList) -> Result<ExitCode, Failure> {
 }
 
 pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
-    let (Command::Test { list: name } | Command::Tell { list: name }) = &args.command;
+    let (Command::Test { list: name } | Command::Tell { list: name } | Command::Preview { list: name, .. }) =
+        &args.command;
     let config = global.config_with_warnings()?;
     let Some(list) = config.action_lists.get(name.as_str()) else {
         let known = config.action_lists.keys().map(AsRef::as_ref);
@@ -96,6 +152,9 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     };
     if list.steps.is_empty() {
         return Err(Failure::Usage(format!("the action list {name} has no action")));
+    }
+    if let Command::Preview { kind, .. } = args.command {
+        return show(&config, list, kind);
     }
     if matches!(args.command, Command::Tell { .. }) {
         return tell(&config, list).await;

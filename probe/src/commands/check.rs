@@ -8,7 +8,7 @@ use mailqos_core::{
     zones,
 };
 
-use super::{Failure, Global, print_line};
+use super::{Failure, Global, print_line, proxies};
 use crate::{mailqos::try_mailbox, record::Recorder};
 
 #[derive(Debug, clap::Args)]
@@ -64,6 +64,9 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     ))?;
     let zone = config.timezone.iana_name().unwrap_or("UTC");
     print_line(&format!("times in {zone}; rules of time zones: {}", zones::version()))?;
+    for line in proxies::describe(&config).await {
+        print_line(&line)?;
+    }
     if args.connect {
         let all_there = mailboxes(&config).await?;
         connect(&config).await?;

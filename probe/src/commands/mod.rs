@@ -8,6 +8,7 @@ mod init;
 mod log;
 mod manage;
 mod manager;
+mod proxies;
 mod run;
 mod status;
 mod terminal;

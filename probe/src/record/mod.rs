@@ -475,7 +475,9 @@ async fn open_remote(config: &Config, address: &str) -> Result<(Remote, Option<S
     let credentials = account
         .zip(secret.as_ref())
         .map(|(account, secret)| (account.user.as_str(), secret));
-    Ok((Remote::open(address, &config.object_store, credentials)?, secret))
+    let via = config.proxy.via().await;
+    let via = via.map_err(|error| RecordError::Secret(format!("the address of the proxy: {error}")))?;
+    Ok((Remote::open(address, &config.object_store, credentials, &via)?, secret))
 }
 
 async fn ask<C, T>(

@@ -25,8 +25,12 @@ impl Store {
         let credentials = account
             .zip(secret.as_ref())
             .map(|(account, secret)| (account.user.as_str(), secret));
+        let via = config.proxy.via().await.map_err(|error| DeliveryError::Store {
+            reason: format!("the address of the proxy: {error}"),
+            transient: true,
+        })?;
         Ok(Self {
-            remote: Remote::open(url, options, credentials).map_err(failed)?,
+            remote: Remote::open(url, options, credentials, &via).map_err(failed)?,
             below: String::new(),
         })
     }

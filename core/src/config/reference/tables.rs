@@ -12,6 +12,7 @@ use crate::{
         maintenance::Moment,
         message::Bytes,
         service_level::{LevelPeriod, Percent},
+        wording::Template,
     },
     model::{AccountName, Micros, Name, ObjectId, SiteName},
 };
@@ -29,6 +30,7 @@ const ZONE: Takes = Takes::of::<TimeZone>();
 const ACCOUNT: Takes = Takes::of::<AccountName>();
 const SIZE: Takes = Takes::of::<Bytes>();
 const SHARE: Takes = Takes::of::<Percent>();
+const TEMPLATE: Takes = Takes::of::<Template>();
 
 const METRICS: &[&str] = &[
     "round_trip",
@@ -268,6 +270,9 @@ pub const CONFIGURATION: Reference = Reference {
                     Key::new("email", TEXTS, "Operators or mail addresses.").required(),
                     Key::new("mail_server", NAME, "Through which mail server.").otherwise("the only one there is"),
                     Key::new("fallback", NAME, "Through which, if that one can't."),
+                    Key::new("subject", TEMPLATE, "The mail's own subject, a Tera template.").otherwise("the built-in one"),
+                    Key::new("text", TEMPLATE, "Its own text, likewise.").otherwise("the built-in one"),
+                    Key::new("html", TEMPLATE, "The same as HTML, beside the text; values are escaped.").otherwise("the mail is plain text"),
                     Key::new("timeout", DURATION, "How long one try may take.").default("\"2m\""),
                 ],
                 ACTION,
@@ -336,7 +341,7 @@ pub const CONFIGURATION: Reference = Reference {
                     Key::new("body", TEXT, "The same in place."),
                     Key::new("method", TEXT, "POST, PUT, PATCH or GET.").default("\"POST\""),
                     Key::new("content_type", Takes::Words(&["json", "form"]), "How the content is sent: as the template writes it, or the fields of the JSON object that it writes as a form, as SMS gateways expect (with GET in the address).").default("\"json\""),
-                    Key::new("proxy", Takes::TextOrSecret, "The HTTP proxy: http://USER:PASSWORD@HOST:PORT, a secret where there is a password in it; or `none`.").otherwise("that of the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY)"),
+                    Key::new("proxy", Takes::TextOrSecret, "The HTTP proxy: http://USER:PASSWORD@HOST:PORT, a secret where there is a password in it; or `none`.").otherwise("`proxy` at the top of the file, or that of the environment"),
                 ],
                 TRUST,
             ],
@@ -560,6 +565,18 @@ const ROOT: &[Key] = &[
     .otherwise("everything is kept"),
     Key::new("signing_key", Takes::Secret, "The key that signs the test mails.")
         .otherwise("a file in `state`, made at the first start"),
+    Key::new(
+        "proxy",
+        Takes::TextOrSecret,
+        "The HTTP proxy for webhooks, OAuth tokens and object stores: http://USER:PASSWORD@HOST:PORT, a secret where there is a password in it; or `none`.",
+    )
+    .otherwise("that of the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY)"),
+    Key::new(
+        "no_proxy",
+        TEXTS,
+        "Servers that are reached without `proxy`: names with all names below them, addresses, networks; each with a port or not.",
+    )
+    .otherwise("those in NO_PROXY of the environment"),
     Key::new(
         "allow_plaintext_secrets",
         SWITCH,

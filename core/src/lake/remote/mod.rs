@@ -31,6 +31,7 @@ pub use mirror::Mirrored;
 
 use crate::{
     config::{MAX_CA_FILE, ObjectStoreOptions},
+    http::Via,
     mail::{Secret, hex, one_line},
 };
 use dialect::{Connector, Dialect};
@@ -133,6 +134,7 @@ impl Remote {
         address: &str,
         options: &ObjectStoreOptions,
         credentials: Option<(&str, &Secret)>,
+        via: &Via,
     ) -> Result<Self, RemoteError> {
         let wrong = |reason: String| RemoteError::Options {
             address: address.to_owned(),
@@ -149,6 +151,15 @@ impl Remote {
             .with_timeout(REQUEST)
             .with_connect_timeout(CONNECTING)
             .with_allow_http(options.allow_http);
+        client = match via {
+            Via::Environment => client,
+            // The library has no word for no proxy, but exempts all servers from one.
+            Via::Direct => client.with_proxy_url("http://none.invalid").with_proxy_excludes("*"),
+            Via::Proxy(proxy) => client.with_proxy_url(proxy_url(proxy)),
+            Via::ProxyExcept(proxy, exempt) => client
+                .with_proxy_url(proxy_url(proxy))
+                .with_proxy_excludes(format!("localhost,127.0.0.0/8,::1,{exempt}")),
+        };
         if let Some(file) = &options.ca_file {
             let pem =
                 crate::files::read(file, MAX_CA_FILE).map_err(|error| wrong(format!("{}: {error}", file.display())))?;
@@ -556,6 +567,16 @@ impl Remote {
     }
 }
 
+/// `http://` may be omitted.
+fn proxy_url(address: &Secret) -> String {
+    let text = address.expose().trim();
+    if text.contains("://") {
+        text.to_owned()
+    } else {
+        format!("http://{text}")
+    }
+}
+
 /// How a client of a store is made.
 struct Way<'a> {
     bucket: &'a str,
@@ -764,7 +785,7 @@ mod tests {
     #[test]
     fn an_address_that_makes_no_sense_is_refused() {
         let open = |address| {
-            Remote::open(address, &ObjectStoreOptions::default(), None)
+            Remote::open(address, &ObjectStoreOptions::default(), None, &Via::Environment)
                 .map(|_| ())
                 .map_err(|error| error.to_string())
         };
@@ -778,6 +799,14 @@ mod tests {
             region: Some("eu-central-1".into()),
             ..ObjectStoreOptions::default()
         };
-        assert!(Remote::open("s3://bucket/x", &region, Some(("id", &Secret::new("key")))).is_ok());
+        assert!(
+            Remote::open(
+                "s3://bucket/x",
+                &region,
+                Some(("id", &Secret::new("key"))),
+                &Via::Environment
+            )
+            .is_ok()
+        );
     }
 }

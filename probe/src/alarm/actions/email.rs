@@ -10,7 +10,8 @@ use mailqos_core::{
     model::{Name, UtcMicros},
 };
 
-use crate::alarm::{channel::Way, message::Telling};
+use super::letter::Letter;
+use crate::alarm::channel::Way;
 
 /// Why nobody got a mail.
 pub(super) enum Failed {
@@ -40,7 +41,7 @@ pub(super) async fn send(
     server: &Name,
     to: &[Person],
     only: &[String],
-    telling: &Telling,
+    letter: &Letter<'_>,
 ) -> Result<(String, Refusals), Failed> {
     let Some((options, account)) = way.server(server) else {
         return Err(format!("there is no mail server {server} any more").into());
@@ -55,11 +56,11 @@ pub(super) async fn send(
     let sender = options.from.mailbox().map_err(|error| error.to_string())?;
     let envelope = Envelope::new(Some(sender), recipients).map_err(|error| error.to_string())?;
     let site = way.site.as_str();
-    let mail = compose(&options.from, to, telling, &telling.transcripts, server, site);
+    let mail = compose(&options.from, to, letter, Enclosed::Transcripts, (server, site));
     let mut outcome = mailer.send(&envelope, mail, &mut |_, _| Ok(())).await;
-    if matches!(outcome.error, Some(MailError::TooLarge { .. })) && !telling.transcripts.is_empty() {
+    if matches!(outcome.error, Some(MailError::TooLarge { .. })) && !letter.telling.transcripts.is_empty() {
         // The alarm is worth more than what goes with it.
-        let mail = compose(&options.from, to, telling, &[], server, site);
+        let mail = compose(&options.from, to, letter, Enclosed::Nothing, (server, site));
         outcome = mailer.send(&envelope, mail, &mut |_, _| Ok(())).await;
     }
     let refusals = refusals(&outcome, server);
@@ -97,14 +98,21 @@ fn refusals(outcome: &Outcome, server: &Name) -> (Vec<String>, Refusals) {
     (words, all)
 }
 
+/// What goes with a mail.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Enclosed {
+    Transcripts,
+    Nothing,
+}
+
 fn compose(
     from: &Person,
     to: &[Person],
-    telling: &Telling,
-    transcripts: &[(String, String)],
-    server: &Name,
-    site: &str,
+    letter: &Letter<'_>,
+    enclosed: Enclosed,
+    (server, site): (&Name, &str),
 ) -> Vec<u8> {
+    let telling = letter.telling;
     // All mails about an alarm refer to the first one, whose Message-ID follows from the alarm; through which server it went
     // makes no difference.
     let mut references: Vec<String> = telling
@@ -120,17 +128,25 @@ fn compose(
     let head = Head::new()
         .people("From", [from])
         .people("To", to)
-        .text("Subject", &telling.subject)
+        .text("Subject", &letter.subject)
         .date(UtcMicros::now())
         .message_id(&message_id)
         .references(&references)
         .auto_generated();
-    let body = SinglePart::plain(telling.body.clone());
-    if transcripts.is_empty() {
-        return head.with(&body.formatted());
+    let text = SinglePart::plain(letter.text.clone());
+    let page = letter.html.clone().map(SinglePart::html);
+    if enclosed == Enclosed::Nothing || telling.transcripts.is_empty() {
+        let body = match page {
+            Some(page) => MultiPart::alternative().singlepart(text).singlepart(page).formatted(),
+            None => text.formatted(),
+        };
+        return head.with(&body);
     }
-    let mut parts = MultiPart::mixed().singlepart(body);
-    for (name, text) in transcripts {
+    let mut parts = match page {
+        Some(page) => MultiPart::mixed().multipart(MultiPart::alternative().singlepart(text).singlepart(page)),
+        None => MultiPart::mixed().singlepart(text),
+    };
+    for (name, text) in &telling.transcripts {
         let part = SinglePart::builder()
             .header(NamedType::new("text/plain; charset=utf-8", name))
             .header(Disposition::new("attachment", name))
@@ -145,8 +161,12 @@ mod tests {
     use super::*;
     use crate::alarm::{
         Why,
-        message::tests::{config, pending},
+        message::{
+            Telling,
+            tests::{config, pending},
+        },
     };
+    use mailqos_core::config::Wording;
 
     /// The fields of a mail about these changes, in one line each.
     fn fields(changes: &[Why]) -> Vec<String> {
@@ -162,7 +182,9 @@ mod tests {
             address: "q@example.net".to_owned(),
         };
         let server = "alerts".parse().expect("a name");
-        let mail = compose(&from, std::slice::from_ref(&from), &telling, &[], &server, "stockholm");
+        let letter = Letter::write(&Wording::default(), &telling);
+        let to = std::slice::from_ref(&from);
+        let mail = compose(&from, to, &letter, Enclosed::Nothing, (&server, "stockholm"));
         let mail = String::from_utf8_lossy(&mail).replace("\r\n ", " ");
         mail.lines().map(str::to_owned).collect()
     }
@@ -192,5 +214,24 @@ mod tests {
         ids.dedup();
         assert!(ids.len() > 1, "{ids:?}");
         assert_eq!(field(&fields(&[Why::Test]), "References"), None);
+    }
+
+    #[test]
+    fn a_mail_about_alarms_that_one_mail_reported_first_refers_to_that_one() {
+        let mut changes = vec![pending(Why::Raised), pending(Why::Raised)];
+        changes[1].monitor = "m2".parse().expect("a name");
+        let first = Telling::write(&config(), &changes);
+        assert!(first.opens_thread);
+        let thread = first.threads[0].clone();
+        // As the outbox has them after the first mail.
+        for why in [Why::Reminder, Why::Cleared] {
+            let mut later = changes[1].clone();
+            (later.why, later.thread) = (why, Some(thread.clone()));
+            let telling = Telling::write(&config(), &[later]);
+            assert_eq!(
+                (telling.threads.as_slice(), telling.opens_thread),
+                (&[thread.clone()][..], false)
+            );
+        }
     }
 }

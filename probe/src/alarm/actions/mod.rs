@@ -3,10 +3,16 @@
 mod command;
 mod email;
 mod escapes;
+mod letter;
 mod syslog;
+mod template;
 pub(crate) mod webhook;
 
-use mailqos_core::{config::Action, model::Micros};
+use letter::Letter;
+use mailqos_core::{
+    config::{Action, Config, Problems},
+    model::Micros,
+};
 
 use super::{channel::Way, message::Telling};
 
@@ -81,66 +87,11 @@ pub(crate) struct Outcome {
 /// Carries out an action, once; a mail goes to those in `only`, unless nobody is.
 pub(crate) async fn carry_out(way: &Way, telling: &Telling, only: &[String]) -> Outcome {
     let deadline = way.timeout.to_std();
-    let late = || format!("did not end within {}", way.timeout);
-    if let Action::Email {
-        to,
-        mail_server,
-        fallback,
-    } = &way.action
-    {
-        let mut maybe = false;
-        let mut channels = Vec::new();
-        let (mut replies, mut failures) = (Vec::new(), Vec::new());
-        // Those who are to be told still, once a server has said whom it refuses.
-        let mut left: Option<Vec<String>> = None;
-        let mut gone = Vec::new();
-        for name in std::iter::once(mail_server).chain(fallback) {
-            let channel = format!("e-mail through {name}");
-            // The fallback is for those whom the first did not take it for.
-            let rest = left.as_deref().unwrap_or(only);
-            let sent = tokio::time::timeout(deadline, email::send(way, name, to, rest, telling))
-                .await
-                .unwrap_or_else(|_| Err(email::Failed::Otherwise(late(), true)));
-            match sent {
-                Ok((reply, refused)) => {
-                    replies.push(format!("{channel}: {reply}"));
-                    channels.push((channel, Ok(())));
-                    left = Some(refused.for_now);
-                    gone.extend(refused.for_good);
-                }
-                // A full mailbox of those who are left says nothing of the channel, which takes mail for others.
-                Err(email::Failed::Recipients(error, refused)) if !rest.is_empty() => {
-                    failures.push(format!("{name}: {error}"));
-                    // The fallback is not the last word about those whom the first refused for now.
-                    if name == mail_server {
-                        left = Some(refused.for_now);
-                        gone.extend(refused.for_good);
-                    }
-                }
-                Err(failed) => {
-                    let error = match failed {
-                        email::Failed::Recipients(error, _) => error,
-                        email::Failed::Otherwise(error, taken) => {
-                            maybe |= taken;
-                            error
-                        }
-                    };
-                    failures.push(format!("{name}: {error}"));
-                    channels.push((channel, Err(error)));
-                }
-            }
-            if left.as_ref().is_some_and(Vec::is_empty) {
-                break;
-            }
-        }
-        return Outcome {
-            result: mailed(replies, failures, left, gone).map_err(|refused| Refused { maybe, ..refused }),
-            channels,
-        };
-    }
     let work = async {
         match &way.action {
-            Action::Webhook(hook) => webhook::send(hook, telling, deadline).await.map(Accepted::Confirmed),
+            Action::Webhook(hook) => webhook::send(hook, &way.proxy, telling, deadline)
+                .await
+                .map(Accepted::Confirmed),
             Action::Command { words, environment } => {
                 let ran = command::run(words, environment, telling).await;
                 ran.map(Accepted::Confirmed).map_err(Refused::from)
@@ -151,11 +102,14 @@ pub(crate) async fn carry_out(way: &Way, telling: &Telling, only: &[String]) -> 
             Action::Email { .. } => Err("is sent otherwise".to_owned().into()),
         }
     };
+    if matches!(way.action, Action::Email { .. }) {
+        return mail(way, telling, only).await;
+    }
     let result = tokio::time::timeout(deadline, work).await.unwrap_or_else(|_| {
         Err(Refused {
             // A program may have done its work, and only not have come to its end.
             maybe: matches!(way.action, Action::Command { .. }),
-            ..Refused::from(late())
+            ..Refused::from(late(way))
         })
     });
     let told = result.as_ref().map(|_| ()).map_err(|refused| refused.text.clone());
@@ -163,6 +117,115 @@ pub(crate) async fn carry_out(way: &Way, telling: &Telling, only: &[String]) -> 
         result,
         channels: vec![(way.action.route(), told)],
     }
+}
+
+fn late(way: &Way) -> String {
+    format!("did not end within {}", way.timeout)
+}
+
+/// What several mail servers have done with a mail.
+#[derive(Default)]
+struct Mailing {
+    replies: Vec<String>,
+    failures: Vec<String>,
+    /// Those who are to be told still, once a server has said whom it refuses.
+    left: Option<Vec<String>>,
+    gone: Vec<String>,
+    maybe: bool,
+    channels: Vec<(String, Result<(), String>)>,
+}
+
+/// Sends a mail through its server, and through the other one to those for whom the first did not take it.
+async fn mail(way: &Way, telling: &Telling, only: &[String]) -> Outcome {
+    let Action::Email {
+        to,
+        mail_server,
+        fallback,
+        wording,
+    } = &way.action
+    else {
+        return Outcome {
+            result: Err("it is not a mail".to_owned().into()),
+            channels: Vec::new(),
+        };
+    };
+    let letter = Letter::write(wording, telling);
+    let mut all = Mailing::default();
+    for name in std::iter::once(mail_server).chain(fallback) {
+        let channel = format!("e-mail through {name}");
+        // The fallback is for those whom the first did not take it for.
+        let rest = all.left.as_deref().unwrap_or(only);
+        let sent = tokio::time::timeout(way.timeout.to_std(), email::send(way, name, to, rest, &letter))
+            .await
+            .unwrap_or_else(|_| Err(email::Failed::Otherwise(late(way), true)));
+        match sent {
+            Ok((reply, refused)) => {
+                all.replies.push(format!("{channel}: {reply}"));
+                all.channels.push((channel, Ok(())));
+                all.left = Some(refused.for_now);
+                all.gone.extend(refused.for_good);
+            }
+            // A full mailbox of those who are left says nothing of the channel, which takes mail for others.
+            Err(email::Failed::Recipients(error, refused)) if !rest.is_empty() => {
+                all.failures.push(format!("{name}: {error}"));
+                // The fallback is not the last word about those whom the first refused for now.
+                if name == mail_server {
+                    all.left = Some(refused.for_now);
+                    all.gone.extend(refused.for_good);
+                }
+            }
+            Err(failed) => {
+                let error = match failed {
+                    email::Failed::Recipients(error, _) => error,
+                    email::Failed::Otherwise(error, taken) => {
+                        all.maybe |= taken;
+                        error
+                    }
+                };
+                all.failures.push(format!("{name}: {error}"));
+                all.channels.push((channel, Err(error)));
+            }
+        }
+        if all.left.as_ref().is_some_and(Vec::is_empty) {
+            break;
+        }
+    }
+    if !all.replies.is_empty() {
+        all.replies.extend(letter.problem);
+    }
+    let maybe = all.maybe;
+    Outcome {
+        result: mailed(all.replies, all.failures, all.left, all.gone).map_err(|refused| Refused { maybe, ..refused }),
+        channels: all.channels,
+    }
+}
+
+/// What an action would send, as people can read it; secrets are not part of it.
+pub(crate) fn preview(action: &Action, telling: &Telling) -> String {
+    match action {
+        Action::Email { wording, .. } => Letter::write(wording, telling).to_string(),
+        Action::Webhook(hook) => webhook::preview(hook, telling),
+        Action::Command { .. } => telling
+            .environment()
+            .into_iter()
+            .map(|(name, value)| format!("{name}={value}\n"))
+            .collect(),
+        Action::Syslog { .. } => telling.lines.iter().map(|line| format!("{}\n", line.text)).collect(),
+    }
+}
+
+/// What is wrong with the templates of action lists, found with messages such as will be sent.
+pub(super) fn check(config: &Config) -> Problems {
+    let mut problems = Problems::default();
+    let examples = Telling::examples(config);
+    for step in config.action_lists.values().flat_map(|list| &list.steps) {
+        match &step.action {
+            Action::Webhook(hook) => webhook::check(hook, &examples, &mut problems),
+            Action::Email { wording, .. } => letter::check(wording, &examples, &mut problems),
+            Action::Command { .. } | Action::Syslog { .. } => {}
+        }
+    }
+    problems
 }
 
 /// What the answers of mail servers come to; `left` are those who are to be told again, `gone` those who were refused for good.

@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use mailqos_core::{
-    config::{Action, Config, ContentType, Problems, Service, Webhook, sounds_secret},
+    config::{self, ContentType, Problems, Proxy, Service, Template, Webhook, sounds_secret},
     http::{self, Request, Response, Via},
     mail::{Secret, SecretSource, one_line},
     model::Micros,
 };
 use serde_json::Value;
-use tera::{Context, Tera};
 
-use super::{Refused, escapes};
+use super::{
+    Refused,
+    template::{self, Escape},
+};
 use crate::alarm::message::Telling;
 
 /// So much of an answer is read: enough for what the server has to say.
@@ -30,7 +32,12 @@ fn built_in(service: Service) -> Option<&'static str> {
 }
 
 /// Sends the message; returns the answer that accepted it.
-pub(super) async fn send(hook: &Webhook, telling: &Telling, deadline: Duration) -> Result<String, Refused> {
+pub(super) async fn send(
+    hook: &Webhook,
+    proxy: &Proxy,
+    telling: &Telling,
+    deadline: Duration,
+) -> Result<String, Refused> {
     let secret = |error: mailqos_core::mail::SecretError| error.to_string();
     let url = hook.url.fetch().await.map_err(secret)?;
     let mut secrets = vec![url.clone()];
@@ -52,16 +59,13 @@ pub(super) async fn send(hook: &Webhook, telling: &Telling, deadline: Duration) 
         headers.push((name.clone(), fetched));
     }
     let via = match &hook.proxy {
-        Some(proxy) => match proxy.fetch().await.map_err(secret)? {
-            proxy if proxy.expose() == "none" => Via::Direct,
-            proxy => {
-                secrets.push(proxy.clone());
-                Via::Proxy(proxy)
-            }
-        },
-        None => Via::Environment,
+        Some(address) => config::via(address).await.map_err(secret)?,
+        None => proxy.via().await.map_err(secret)?,
     };
-    let content = render(hook, &telling.context)?;
+    if let Via::Proxy(address) | Via::ProxyExcept(address, _) = &via {
+        secrets.push(address.clone());
+    }
+    let (content, problem) = content(hook, &telling.context)?;
     let (mut url, mut body) = match hook.content_type {
         ContentType::Json => address(hook.service, &url, key.as_ref(), content, telling, &mut headers)?,
         ContentType::Form => {
@@ -89,10 +93,58 @@ pub(super) async fn send(hook: &Webhook, telling: &Telling, deadline: Duration) 
             maybe: error.may_have_arrived(),
             ..Refused::from(one_line(&error.to_string(), &secrets))
         })?;
-    judge(hook.service, &answer, &secrets).map_err(|text| Refused {
-        retry_after: answer.retry_after.map(Micros::from),
+    let words = judge(hook.service, &answer, &secrets).map_err(|text| Refused {
+        retry_after: patience(&answer).map(Micros::from),
         ..Refused::from(text)
-    })
+    })?;
+    Ok([Some(words), problem]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join("; "))
+}
+
+/// What would be sent, without the key.
+pub(super) fn preview(hook: &Webhook, telling: &Telling) -> String {
+    match content(hook, &telling.context) {
+        Ok((content, _)) => match hook.content_type {
+            ContentType::Json => serde_json::to_string_pretty(&content).unwrap_or_default(),
+            ContentType::Form => form(&content).unwrap_or_else(|error| error),
+        },
+        Err(error) => error,
+    }
+}
+
+/// The content; that of the service's built-in form where the template is wrong, with what is wrong: the alarm matters more.
+fn content(hook: &Webhook, context: &Value) -> Result<(Value, Option<String>), String> {
+    let error = match render(hook, context) {
+        Ok(content) => return Ok((content, None)),
+        Err(error) => error,
+    };
+    let Some(text) = built_in(hook.service).filter(|_| hook.template.is_some()) else {
+        return Err(error);
+    };
+    let problem = format!("its own template could not be used: {}", one_line(&error, &[]));
+    tracing::error!(
+        "a webhook has the built-in form of {}: {problem}",
+        hook.service.as_str()
+    );
+    Ok((fill(hook.service.as_str(), text, context)?, Some(problem)))
+}
+
+/// How long the service asks to be left alone, in the header or in the content: Discord's `retry_after` in seconds,
+/// Telegram's in `parameters`, Matrix' `retry_after_ms`.
+fn patience(answer: &Response) -> Option<Duration> {
+    let said = || {
+        let content: Value = serde_json::from_slice(&answer.body).ok()?;
+        let seconds = content
+            .get("retry_after")
+            .or_else(|| content.get("parameters")?.get("retry_after"))
+            .and_then(Value::as_f64);
+        let seconds = seconds.or_else(|| Some(content.get("retry_after_ms")?.as_f64()? / 1000.0));
+        http::patience_of(seconds?)
+    };
+    answer.retry_after.into_iter().chain(said()).max()
 }
 
 /// The fields of a form: those of a flat JSON object.
@@ -242,52 +294,27 @@ fn render(hook: &Webhook, context: &Value) -> Result<Value, String> {
 
 /// What a template makes of a message.
 pub(crate) fn fill(name: &str, text: &str, context: &Value) -> Result<Value, String> {
-    let mut tera = Tera::new();
-    tera.autoescape_on(Vec::<&str>::new());
-    escapes::register(&mut tera);
-    let wrong = |error: tera::Error| {
-        let mut text = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            text = format!("{text}: {cause}");
-            source = cause.source();
-        }
-        format!("the template {name}: {text}")
-    };
-    tera.add_raw_template(name, text).map_err(wrong)?;
-    let context = Context::from_serialize(context).map_err(wrong)?;
-    let content = tera.render(name, &context).map_err(wrong)?;
+    let content = template::fill(name, text, Escape::Nothing, context)?;
     serde_json::from_str(&content).map_err(|error| {
         let line = content.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
         format!("the template {name} makes no JSON: {error}: {}", one_line(line, &[]))
     })
 }
 
-/// What is wrong with the templates of all webhooks, found with messages such as will be sent.
-pub(crate) fn check(config: &Config) -> Problems {
-    let mut problems = Problems::default();
-    let examples = Telling::examples(config);
-    let hooks = config
-        .action_lists
-        .values()
-        .flat_map(|list| &list.steps)
-        .filter_map(|step| match &step.action {
-            Action::Webhook(hook) => Some(hook),
-            _ => None,
-        });
-    for hook in hooks {
-        let Some(template) = &hook.template else { continue };
-        for (what, telling) in &examples {
-            if let Err(error) = render(hook, &telling.context) {
-                let Some(node) = &template.node else { break };
-                problems.push(node.problem(error, format!("found with {what}")).help(
-                    "a value in JSON is written {{ subject | json }}; docs/alarms.md lists what a template is given",
-                ));
-                break;
-            }
+/// Notes what is wrong with the template of a webhook.
+pub(super) fn check(hook: &Webhook, examples: &[(&'static str, Telling)], problems: &mut Problems) {
+    let Some(Template { node: Some(node), .. }) = &hook.template else {
+        return;
+    };
+    for (what, telling) in examples {
+        if let Err(error) = render(hook, &telling.context) {
+            let problem = node
+                .problem(error, format!("found with {what}"))
+                .help("a value in JSON is written {{ subject | json }}; docs/alarms.md lists what a template is given");
+            problems.push(telling.weigh(problem));
+            return;
         }
     }
-    problems
 }
 
 #[cfg(test)]
@@ -345,7 +372,7 @@ mod tests {
             );
             std::fs::write(&path, text).expect("write");
             let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
-            assert_eq!(!check(&config).has_errors(), fine, "{content}");
+            assert_eq!(!crate::alarm::check(&config).has_errors(), fine, "{content}");
         }
     }
 
@@ -524,8 +551,8 @@ mod tests {
         };
         let telling = told("x");
         let busy = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 77\r\nContent-Length: 0\r\n\r\n";
-        let patience = Duration::from_secs(60);
-        let (sent, heard) = tokio::join!(send(&gateway, &telling, patience), answer_once(&listener, busy));
+        let (patience, proxy) = (Duration::from_secs(60), Proxy::default());
+        let (sent, heard) = tokio::join!(send(&gateway, &proxy, &telling, patience), answer_once(&listener, busy));
         assert_eq!(sent.expect_err("busy").retry_after, Some(Micros::from_secs(77)));
         let (head, body) = heard.split_once("\r\n\r\n").expect("a head");
         assert!(head.starts_with("POST /send?user=1 "), "{head}");
@@ -538,12 +565,36 @@ mod tests {
         assert_eq!(fields, ["n=1", "text=stockholm", "to=%2B46%2070%261"]);
         gateway.method = "GET".into();
         let fine = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-        let (sent, heard) = tokio::join!(send(&gateway, &telling, patience), answer_once(&listener, fine));
+        let (sent, heard) = tokio::join!(send(&gateway, &proxy, &telling, patience), answer_once(&listener, fine));
         sent.expect("accepted");
         assert!(
             heard.starts_with("GET /send?user=1&") && heard.contains("to=%2B46%2070%261"),
             "{heard}"
         );
+    }
+
+    #[test]
+    fn patience_is_asked_for_in_the_content_too() {
+        let asked = |body: &str, header: Option<u64>| {
+            let answer = Response {
+                status: 429,
+                body: body.as_bytes().to_vec(),
+                truncated: false,
+                retry_after: header.map(Duration::from_secs),
+            };
+            patience(&answer).map(|asked| asked.as_millis())
+        };
+        let discord = r#"{"message":"You are being rate limited.","retry_after":64.57,"global":false}"#;
+        assert_eq!(asked(discord, None), Some(64_570));
+        assert_eq!(asked(discord, Some(65)), Some(65_000));
+        let telegram = r#"{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 35","parameters":{"retry_after":35}}"#;
+        assert_eq!(asked(telegram, None), Some(35_000));
+        let matrix = r#"{"errcode":"M_LIMIT_EXCEEDED","error":"Too many requests","retry_after_ms":2000}"#;
+        assert_eq!(asked(matrix, None), Some(2000));
+        assert_eq!(asked("{\"retry_after\":1e300}", None), Some(3_600_000));
+        for nothing in ["", "no", "{\"retry_after\":-1}", "{\"retry_after\":\"soon\"}", "[]"] {
+            assert_eq!(asked(nothing, None), None, "{nothing}");
+        }
     }
 
     #[tokio::test]
@@ -573,7 +624,8 @@ mod tests {
             ..hook(Service::Slack)
         };
         let telling = Telling::write(&crate::alarm::message::tests::config(), &[pending(Why::Raised)]);
-        let (sent, _stream) = tokio::join!(send(&hook, &telling, Duration::from_secs(60)), server);
+        let proxy = Proxy::default();
+        let (sent, _stream) = tokio::join!(send(&hook, &proxy, &telling, Duration::from_secs(60)), server);
         let error = sent.expect_err("refused");
         assert!(
             error.text.contains("x-from: lyon") && !error.text.contains("hunter2"),

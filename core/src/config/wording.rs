@@ -1,0 +1,144 @@
+//! Users' own words in messages: templates, in the configuration itself or in files.
+
+use std::path::PathBuf;
+
+use serde_json::{Value as Json, json};
+
+use super::{FromToml, Node, Problems, Table, table::file_text};
+
+/// A template larger than this is refused.
+const MAX_TEMPLATE: u64 = 256 * 1024;
+
+/// A text with places to fill in.
+#[derive(Debug, Clone)]
+pub struct Template {
+    /// What is filled in.
+    pub text: String,
+    /// Its file, or a word for the configuration itself.
+    pub name: String,
+    /// Where the configuration names it, if it comes from there.
+    pub node: Option<Node>,
+}
+
+/// The own wording of a mail; what is absent is worded as built in.
+#[derive(Debug, Clone, Default)]
+pub struct Wording {
+    /// The subject.
+    pub subject: Option<Template>,
+    /// The plain text.
+    pub text: Option<Template>,
+    /// The same as HTML; without it the mail is plain text only.
+    pub html: Option<Template>,
+}
+
+impl Wording {
+    /// Its templates, each with its key.
+    pub fn templates(&self) -> impl Iterator<Item = (&'static str, &Template)> {
+        let all = [("subject", &self.subject), ("text", &self.text), ("html", &self.html)];
+        all.into_iter()
+            .filter_map(|(key, template)| Some((key, template.as_ref()?)))
+    }
+
+    /// Whether everything is worded as built in.
+    pub fn is_built_in(&self) -> bool {
+        self.templates().next().is_none()
+    }
+
+    /// Reads the keys of a table.
+    pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Self {
+        let mut template = |key: &'static str| {
+            let template: Template = table.node(key)?.read(problems)?;
+            Some(template.called(key))
+        };
+        Self {
+            subject: template("subject"),
+            text: template("text"),
+            html: template("html"),
+        }
+    }
+}
+
+impl Template {
+    /// Reads a file.
+    fn of_file(path: &PathBuf, node: &Node) -> Result<Self, String> {
+        match file_text(path, MAX_TEMPLATE) {
+            Ok(text) => Ok(Self {
+                text,
+                name: path.display().to_string(),
+                node: Some(node.clone()),
+            }),
+            Err(error) => Err(format!("can't read {}: {error}", path.display())),
+        }
+    }
+
+    /// The same; one that stands in the configuration itself is called by its key.
+    fn called(self, key: &str) -> Self {
+        if self.name.is_empty() {
+            Self {
+                name: key.to_owned(),
+                ..self
+            }
+        } else {
+            self
+        }
+    }
+}
+
+/// In place, or in a file.
+impl FromToml for Template {
+    fn expected() -> String {
+        "a text in quotes, or { file = \"PATH\" }".into()
+    }
+
+    fn schema() -> Json {
+        json!({ "anyOf": [
+            String::schema(),
+            {
+                "type": "object",
+                "properties": { "file": PathBuf::schema() },
+                "required": ["file"],
+                "additionalProperties": false,
+            },
+        ] })
+    }
+
+    fn from_toml(node: &Node) -> Result<Self, String> {
+        let Some(mut table) = node.as_table() else {
+            return Ok(Self {
+                text: String::from_toml(node)?,
+                name: String::new(),
+                node: Some(node.clone()),
+            });
+        };
+        let file = table.node("file");
+        let mut others = Problems::default();
+        table.finish(&mut others);
+        match file {
+            Some(file) if !others.has_errors() => Self::of_file(&PathBuf::from_toml(&file)?, node),
+            _ => Err("a template in a file has the key \"file\", and no other".into()),
+        }
+    }
+}
+
+/// Reads the template of a webhook: `body` in place, or `template`, a file.
+pub(super) fn webhook_template(table: &mut Table, problems: &mut Problems) -> Option<Template> {
+    if let Some(node) = table.node("body") {
+        return Some(Template {
+            text: node.read(problems)?,
+            name: "body".to_owned(),
+            node: Some(node),
+        });
+    }
+    let node = table.node("template")?;
+    let path: PathBuf = node.read(problems)?;
+    match Template::of_file(&path, &node) {
+        Ok(template) => Some(template),
+        Err(error) => {
+            problems.push(
+                node.problem(error, "this file")
+                    .help("name a text file; the path is relative to this file"),
+            );
+            None
+        }
+    }
+}

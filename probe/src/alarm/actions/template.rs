@@ -1,0 +1,185 @@
+//! Fills in the templates of messages, within limits: what loops or grows without end keeps no alarm from being sent.
+
+use std::{
+    io::{self, Write},
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+use mailqos_core::model::Micros;
+use serde_json::Value;
+use tera::{Context, Tera};
+
+use super::escapes;
+
+/// No template makes more than this.
+pub(super) const MAX_OUTPUT: usize = 1 << 20;
+/// How long a template may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// While this many templates have not come to their end, no other is begun.
+const MAX_RUNNING: usize = 64;
+
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether values are escaped for HTML.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Escape {
+    /// They are.
+    Html,
+    /// The template does what its service needs.
+    Nothing,
+}
+
+/// What a template makes of a message.
+///
+/// # Errors
+/// What is wrong with it, with its name and line.
+pub(super) fn fill(name: &str, text: &str, escape: Escape, context: &Value) -> Result<String, String> {
+    let (name, text, context) = (name.to_owned(), text.to_owned(), context.clone());
+    let label = format!("the template {name}");
+    within_limits(move || render(&name, &text, escape, &context), DEADLINE).map_err(|error| format!("{label}: {error}"))
+}
+
+/// Runs it on a thread of its own, which is abandoned if it takes too long: the system ends it with the program.
+fn within_limits<F>(work: F, deadline: Duration) -> Result<String, String>
+where
+    F: FnOnce() -> Result<String, String> + Send + 'static,
+{
+    if RUNNING.fetch_add(1, Ordering::Relaxed) >= MAX_RUNNING {
+        RUNNING.fetch_sub(1, Ordering::Relaxed);
+        return Err("too many other templates have not come to their end".to_owned());
+    }
+    let (done, result) = mpsc::channel();
+    let thread = thread::Builder::new().name("template".to_owned()).spawn(move || {
+        // Whoever waited may have gone.
+        let _ = done.send(work());
+        RUNNING.fetch_sub(1, Ordering::Relaxed);
+    });
+    if let Err(error) = thread {
+        RUNNING.fetch_sub(1, Ordering::Relaxed);
+        return Err(format!("no thread for it: {error}"));
+    }
+    match result.recv_timeout(deadline) {
+        Ok(result) => result,
+        Err(_) => Err(format!("it did not come to its end within {}", Micros::from(deadline))),
+    }
+}
+
+fn render(name: &str, text: &str, escape: Escape, context: &Value) -> Result<String, String> {
+    if let Some(word) = leads_elsewhere(text) {
+        return Err(format!("a message has one template, and {word} would lead to others"));
+    }
+    let mut tera = Tera::new();
+    // By the end of the name: of all names, or of none.
+    tera.autoescape_on(match escape {
+        Escape::Html => vec![""],
+        Escape::Nothing => Vec::new(),
+    });
+    escapes::register(&mut tera);
+    tera.add_raw_template(name, text).map_err(|error| explained(&error))?;
+    let context = Context::from_serialize(context).map_err(|error| explained(&error))?;
+    let mut output = Limited(Vec::new());
+    tera.render_to(name, &context, &mut output)
+        .map_err(|error| explained(&error))?;
+    String::from_utf8(output.0).map_err(|error| error.to_string())
+}
+
+/// Tera's words with all causes.
+fn explained(error: &tera::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// The tag of a template that needs another one; one that includes itself would never end.
+fn leads_elsewhere(text: &str) -> Option<&'static str> {
+    text.split("{%").skip(1).find_map(|tag| {
+        let tag = tag.trim_start_matches('-').trim_start();
+        let starts = |word: &&&str| {
+            tag.strip_prefix(**word)
+                .is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+        };
+        ["include", "extends", "import"].iter().find(starts).copied()
+    })
+}
+
+/// What is written into it has a limit.
+struct Limited(Vec<u8>);
+
+impl Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_OUTPUT {
+            let text = format!("it makes more than {MAX_OUTPUT} bytes");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn filled(text: &str) -> Result<String, String> {
+        fill("text", text, Escape::Nothing, &json!({ "subject": "a <b>" }))
+    }
+
+    #[test]
+    fn values_are_escaped_in_html_only() {
+        assert_eq!(filled("{{ subject }}").as_deref(), Ok("a <b>"));
+        let html = fill(
+            "mine.txt",
+            "<p>{{ subject }}",
+            Escape::Html,
+            &json!({ "subject": "a <b>" }),
+        );
+        assert_eq!(html.as_deref(), Ok("<p>a &lt;b&gt;"));
+    }
+
+    #[test]
+    fn what_grows_or_calls_itself_without_end_is_an_error() {
+        let many =
+            "{% for a in range(end=90000) %}{% for b in range(end=90000) %}{{ subject }}{% endfor %}{% endfor %}";
+        for (text, said) in [
+            (many, "makes more than"),
+            ("{% include \"text\" %}", "include would lead"),
+            ("{%- extends \"text\" %}", "extends would lead"),
+            ("{{ nothing.there }}", "nothing"),
+            ("{{ subject", "text"),
+        ] {
+            let error = filled(text).expect_err(text);
+            assert!(
+                error.starts_with("the template text: ") && error.contains(said),
+                "{error}"
+            );
+        }
+        assert_eq!(filled("{% set included = 1 %}{{ included }}").as_deref(), Ok("1"));
+    }
+
+    #[test]
+    fn what_does_not_end_is_left_behind() {
+        let (stop, stopped) = mpsc::channel::<()>();
+        let waits = move || {
+            let _ = stopped.recv();
+            Ok(String::new())
+        };
+        let error = within_limits(waits, Duration::from_millis(50)).expect_err("too late");
+        assert!(error.contains("did not come to its end"), "{error}");
+        drop(stop);
+    }
+}

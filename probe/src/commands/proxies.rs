@@ -1,0 +1,94 @@
+//! Which proxy leads where, for `check`. Hosts and ports only: the rest of an address may be a secret.
+
+use std::collections::BTreeSet;
+
+use mailqos_core::{
+    config::{self, Action, Config, DataLocation},
+    http::{HttpError, Place, Via},
+    mail::{SecretError, SecretSource},
+};
+
+/// Why it is not known which proxy is used.
+#[derive(Debug, thiserror::Error)]
+enum Unknown {
+    #[error("its address comes from a program, which check does not run")]
+    Program,
+    #[error("{0}")]
+    Secret(#[from] SecretError),
+    #[error("{0}")]
+    Address(#[from] HttpError),
+}
+
+/// A line for each server that requests go to, if any of them goes through a proxy.
+pub(super) async fn describe(config: &Config) -> Vec<String> {
+    let (mut lines, mut any) = (BTreeSet::new(), false);
+    for (what, url, own) in requests(config) {
+        let line = match proxy_of(config, &url, own).await {
+            Ok(Some(proxy)) => {
+                any = true;
+                format!("{what}: through the proxy {proxy}")
+            }
+            Ok(None) => format!("{what}: without a proxy"),
+            Err(reason) => format!("{what}: which proxy is used is not known: {reason}"),
+        };
+        lines.insert(line);
+    }
+    if any || config.proxy.address.is_some() {
+        lines.into_iter().collect()
+    } else {
+        Vec::new()
+    }
+}
+
+/// What requests are made, where they go, and their own proxy.
+fn requests(config: &Config) -> Vec<(String, SecretSource, Option<&SecretSource>)> {
+    let literal = |url: &str| SecretSource::Literal(mailqos_core::mail::Secret::new(url));
+    let mut found = Vec::new();
+    for step in config.action_lists.values().flat_map(|list| &list.steps) {
+        if let Action::Webhook(hook) = &step.action {
+            found.push((step.action.route(), hook.url.clone(), hook.proxy.as_ref()));
+        }
+    }
+    for (name, account) in &config.accounts {
+        if let Some(oauth) = account.oauth() {
+            found.push((
+                format!("OAuth tokens of account {name}"),
+                literal(&oauth.token_url),
+                None,
+            ));
+        }
+    }
+    if let DataLocation::ObjectStore(address) = &config.data {
+        let endpoint = config.object_store.endpoint.as_deref();
+        let url = endpoint.map_or_else(|| usual_endpoint(address), str::to_owned);
+        found.push((format!("the lake at {address}"), literal(&url), None));
+    }
+    found
+}
+
+/// A server of the cloud, as `NO_PROXY` may list it.
+fn usual_endpoint(address: &str) -> String {
+    let host = match address.split("://").next() {
+        Some("gs") => "storage.googleapis.com",
+        Some("s3" | "s3a") => "s3.amazonaws.com",
+        _ => "blob.core.windows.net",
+    };
+    format!("https://{host}/")
+}
+
+async fn proxy_of(config: &Config, url: &SecretSource, own: Option<&SecretSource>) -> Result<Option<String>, Unknown> {
+    let proxy = own.or(config.proxy.address.as_ref());
+    if [Some(url), proxy]
+        .into_iter()
+        .flatten()
+        .any(|source| matches!(source, SecretSource::Command(_)))
+    {
+        return Err(Unknown::Program);
+    }
+    let place = Place::parse(url.fetch().await?.expose())?;
+    let via: Via = match own {
+        Some(address) => config::via(address).await?,
+        None => config.proxy.via().await?,
+    };
+    Ok(via.proxy_for(&place)?)
+}
