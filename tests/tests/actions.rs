@@ -472,9 +472,10 @@ async fn one_proxy_serves_the_whole_configuration() {
     let mut setting = Setting::new("lyon");
     let at = proxy.url("/");
     let at = at.trim_start_matches("http://").trim_end_matches('/');
-    let text = std::fs::read_to_string(setting.path("mailqos.toml")).unwrap();
-    let top = "proxy = { env = \"MY_PROXY\" }\nno_proxy = [\"internal.invalid\"]\n";
-    std::fs::write(setting.path("mailqos.toml"), format!("{top}{text}")).unwrap();
+    setting.replace(
+        "site = ",
+        "proxy = { env = \"MY_PROXY\" }\nno_proxy = [\"internal.invalid\"]\nsite = ",
+    );
     setting.add(&format!(
         r#"[action_list.default]
 actions = [

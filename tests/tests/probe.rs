@@ -26,6 +26,77 @@ fn monitor<'a>(status: &'a serde_json::Value, id: &str) -> &'a serde_json::Value
         .unwrap_or(&serde_json::Value::Null)
 }
 
+/// What the metrics' endpoint says; `None` if nobody listens there.
+fn scrape(port: u16, accept: &str) -> Option<String> {
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
+    let asked = format!("GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\n\r\n");
+    stream.write_all(asked.as_bytes()).ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+/// Prometheus' own linter has nothing to complain about, where it is installed.
+fn lint(metrics: &str) {
+    let mut promtool = std::process::Command::new("promtool");
+    promtool.args(["check", "metrics"]).stdin(std::process::Stdio::piped());
+    promtool
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let Ok(mut child) = promtool.spawn() else { return };
+    child.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = words_of(&output);
+    assert!(output.status.success() && said.trim().is_empty(), "{said}");
+}
+
+fn free_port() -> u16 {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().port()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_metrics_move_to_another_address_when_it_can_be_had() {
+    let mut setting = Setting::new("lyon");
+    let (first, second) = (free_port(), std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let taken = second.local_addr().unwrap().port();
+    let key = |port: u16| format!("metrics = \"127.0.0.1:{port}\"\n");
+    setting.replace("timezone =", &format!("{}timezone =", key(first)));
+    let probe = setting.start_probe();
+    let answers = |port: u16| scrape(port, "*/*").is_some_and(|text| text.contains("mailqos_probe_info"));
+    until("metrics", || answers(first)).await;
+
+    // The new address is another program's: the old one serves on, and the status says why.
+    setting.replace(&key(first), &key(taken));
+    setting.succeed("mailqos-probe", &["reload"]);
+    until("the problem", || {
+        let problem = status(&setting)["metrics_problem"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        problem.starts_with(&format!("no metrics at 127.0.0.1:{taken}"))
+    })
+    .await;
+    assert!(answers(first));
+    drop(second);
+    until("the new address", || answers(taken)).await;
+    until("the old one's end", || !answers(first)).await;
+    assert!(status(&setting)["metrics_problem"].is_null());
+
+    // All networks, with the same port; then none.
+    let all = format!("metrics = \"0.0.0.0:{taken}\"\n");
+    setting.replace(&key(taken), &all);
+    setting.succeed("mailqos-probe", &["reload"]);
+    until("the wider address", || {
+        probe.log().contains("0.0.0.0") && answers(taken)
+    })
+    .await;
+    setting.replace(&all, "");
+    setting.succeed("mailqos-probe", &["reload"]);
+    until("the end of the metrics", || !answers(taken)).await;
+    assert!(probe.stop().success());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn states_events_and_metrics_are_shown() {
     let mut setting = Setting::new("lyon");
@@ -94,18 +165,12 @@ async fn states_events_and_metrics_are_shown() {
         (&"bad".into(), &"alarm_raised".into())
     );
 
-    let scrape = |accept: &str| {
-        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-        let asked = format!("GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\n\r\n");
-        stream.write_all(asked.as_bytes()).unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        text
-    };
+    let scrape = |accept: &str| scrape(port, accept).unwrap();
     let text = scrape("text/plain");
     let (head, metrics) = text.split_once("\r\n\r\n").unwrap();
     assert!(head.contains("text/plain; version=0.0.4"), "{head}");
     assert!(metrics.contains("# TYPE mailqos_tests_total counter\n") && !metrics.contains("# EOF"));
+    lint(metrics);
     let text = scrape("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5");
     let (head, metrics) = text.split_once("\r\n\r\n").unwrap();
     assert!(head.contains("application/openmetrics-text; version=1.0.0"), "{head}");

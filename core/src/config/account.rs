@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use jiff::civil::Date;
 
 use super::{
-    Account, Config, Node, Problem, Problems, Severity, Table,
+    Account, Node, Problem, Problems, Proxy, Severity, Table,
     server::{is_loopback, trust},
     value::secret,
 };
@@ -34,7 +34,7 @@ pub(super) fn read(
     name: &AccountName,
     mut table: Table,
     plaintext: bool,
-    config: &Config,
+    (state, proxy): (&Path, &Proxy),
     problems: &mut Problems,
 ) -> Option<Account> {
     let user = table.require("user", "the name to log in with", problems);
@@ -45,7 +45,7 @@ pub(super) fn read(
     let login = match (password, oauth) {
         (Some(node), None) => secret(&node, plaintext, problems).map(Login::Password),
         (None, Some(_)) => {
-            let kept = config.state.join("oauth").join(name.as_ref());
+            let kept = state.join("oauth").join(name.as_ref());
             table
                 .table("oauth", problems)
                 .and_then(|table| oauth_of(table, plaintext, &kept, problems))
@@ -53,7 +53,7 @@ pub(super) fn read(
                     if provider == Some(Provider::Microsoft365) && mechanisms.is_empty() {
                         mechanisms.push(Mechanism::XOAuth2);
                     }
-                    let proxy = config.proxy.clone();
+                    let proxy = proxy.clone();
                     Login::OAuth(Arc::new(OAuth { proxy, ..oauth }))
                 })
         }
@@ -263,7 +263,13 @@ mod tests {
         let mut problems = Problems::default();
         let table = parse("mailqos.toml".as_ref(), text.to_owned(), &mut problems).expect("a table");
         let name = "probe".parse().expect("a name");
-        let account = read(&name, table, false, "state".as_ref(), &mut problems);
+        let account = read(
+            &name,
+            table,
+            false,
+            ("state".as_ref(), &Proxy::default()),
+            &mut problems,
+        );
         (account, problems.to_string())
     }
 

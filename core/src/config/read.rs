@@ -100,7 +100,7 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
     let defaults = root.table("defaults", problems);
     let mut config = top_of_file(path, &folder, &mut root, plaintext, problems)?;
     for (name, table) in named.take("account") {
-        match account::read(&name, table, plaintext, &config, problems) {
+        match account::read(&name, table, plaintext, (&config.state, &config.proxy), problems) {
             Some(account) => {
                 config.accounts.insert(name, account);
             }

@@ -1,6 +1,6 @@
 //! Users' own words in messages: templates, in the configuration itself or in files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
 
@@ -60,7 +60,7 @@ impl Wording {
 
 impl Template {
     /// Reads a file.
-    fn of_file(path: &PathBuf, node: &Node) -> Result<Self, String> {
+    fn of_file(path: &Path, node: &Node) -> Result<Self, String> {
         match file_text(path, MAX_TEMPLATE) {
             Ok(text) => Ok(Self {
                 text,

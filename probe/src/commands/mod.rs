@@ -140,11 +140,13 @@ impl Global {
     pub(crate) fn config(&self) -> Result<Config, Failure> {
         let colour = self.log_format == LogFormat::Text && std::io::stderr().is_terminal();
         match config::load(&self.config) {
-            Ok(config) => {
+            Ok(mut config) => {
                 let problems = crate::alarm::check(&config);
                 if problems.has_errors() {
                     return Err(Failure::Usage(problems.render(colour)));
                 }
+                config.warnings.append(problems);
+                config.warnings.sort();
                 Ok(config)
             }
             Err(problems) => Err(Failure::Usage(problems.render(colour))),

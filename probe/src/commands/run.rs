@@ -67,9 +67,7 @@ pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failur
     let mut helpers = JoinSet::new();
     helpers.spawn(serve(Arc::clone(&live)));
     helpers.spawn(hang_up(Arc::clone(&live)));
-    if let Some(address) = config.metrics {
-        helpers.spawn(crate::status::serve(Arc::clone(&live), address));
-    }
+    helpers.spawn(crate::status::serve(Arc::clone(&live)));
     let housekeeping = calendar(&live).await.map_err(Failure::work)?;
     let housekeeping = tokio::spawn(follow_clock(Arc::clone(&live), housekeeping, stop.clone()));
     helpers.spawn(keep_as_long_as_wanted(Arc::clone(&live)));

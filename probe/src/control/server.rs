@@ -326,7 +326,6 @@ impl Live {
             ("state", old.state == new.state),
             ("signing_key", old.signing_key == new.signing_key),
             ("seal_interval", old.seal_interval == new.seal_interval),
-            ("metrics", old.metrics == new.metrics),
         ] {
             if !same {
                 return Err(format!(

@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     fmt::Write as _,
+    net::SocketAddr,
     sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
@@ -15,7 +16,7 @@ use mailqos_core::{
     config::{Monitor, Timing},
     model::{Outcome, UtcMicros},
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 
 use super::{Histogram, Observed, StateWord};
 use crate::{control::Live, schedule::Board};
@@ -32,10 +33,52 @@ const CLASSIC_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// The media type of OpenMetrics.
 const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Answers until it is aborted.
-pub async fn serve(live: Arc<Live>, address: std::net::SocketAddr) {
-    let listener = bind(&live.observed, address, FIRST_PAUSE).await;
-    tracing::info!(%address, "metrics");
+/// Answers at the address that the configuration names, after a reload at another one, until it is aborted. The old address
+/// is given up when the new one can be had.
+pub async fn serve(live: Arc<Live>) {
+    let mut changes = live.configs.subscribe();
+    let mut listening = JoinSet::new();
+    let mut at: Option<SocketAddr> = None;
+    loop {
+        let wanted = changes.borrow_and_update().metrics;
+        match wanted {
+            Some(address) if at != wanted => {
+                if hinders(at, address).await {
+                    listening.shutdown().await;
+                }
+                let listener = tokio::select! {
+                    listener = bind(&live.observed, address, FIRST_PAUSE) => listener,
+                    _ = changes.changed() => continue,
+                };
+                tracing::info!(%address, "metrics");
+                listening.shutdown().await;
+                listening.spawn(accept(Arc::clone(&live), listener));
+                at = wanted;
+            }
+            Some(_) => live.observed.set_metrics_problem(None),
+            None => {
+                listening.shutdown().await;
+                live.observed.set_metrics_problem(None);
+                at = None;
+            }
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Whether our own listener keeps us from another address with the same port, such as that of all networks.
+async fn hinders(at: Option<SocketAddr>, address: SocketAddr) -> bool {
+    if at.is_none_or(|at| at.port() != address.port()) {
+        return false;
+    }
+    let tried = TcpListener::bind(address).await;
+    tried.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+}
+
+/// Answers whoever connects.
+async fn accept(live: Arc<Live>, listener: TcpListener) {
     let clients = Arc::new(Semaphore::new(MOST_CLIENTS));
     while let Ok(client) = clients.clone().acquire_owned().await {
         let Ok((stream, _)) = listener.accept().await else {
@@ -62,7 +105,7 @@ pub async fn serve(live: Arc<Live>, address: std::net::SocketAddr) {
 
 /// Listens at the address as soon as it can be had; until then the status says why not. The address may be one that the
 /// machine gets later, or another program's that ends.
-async fn bind(observed: &Observed, address: std::net::SocketAddr, first_pause: Duration) -> TcpListener {
+async fn bind(observed: &Observed, address: SocketAddr, first_pause: Duration) -> TcpListener {
     let mut pause = first_pause;
     loop {
         match TcpListener::bind(address).await {
