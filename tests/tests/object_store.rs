@@ -14,7 +14,7 @@ use mailqos_tests::{
     lake::{self, Row},
     secrets::secret_file,
     servers::{KEY_ID, MailServer, ObjectStore, Options, PROBE, StoreHabits},
-    setting::{Setting, until},
+    setting::{Setting, until, words_of},
 };
 
 const SECRET: &str = "Object-Store-Hemlighet-5Rt";
@@ -214,6 +214,23 @@ async fn stores_with_other_habits_get_every_sample_once() {
             },
             "ignores conditions"
         ),
+        lives_with("weak ETags", StoreHabits { weak: true, ..none }, "keeps conditions"),
+        lives_with(
+            "slow down",
+            StoreHabits {
+                slow_down: true,
+                ..none
+            },
+            "keeps conditions"
+        ),
+        lives_with(
+            "encoded keys",
+            StoreHabits {
+                encoded_keys: true,
+                ..none
+            },
+            "keeps conditions"
+        ),
     );
 }
 
@@ -328,6 +345,81 @@ async fn a_new_key_is_used_without_a_restart_and_a_token_of_another_key_never() 
     setting.succeed("mailqos-probe", &["reload"]);
     until("the new key is used", || rows(&store).len() > before).await;
     assert!(probe.stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_secret_of_the_same_key_is_used_with_a_reload_and_after_a_refusal_without_one() {
+    let store = ObjectStore::start().await.expect("a store");
+    store.set_secret(SECRET);
+    let server = MailServer::start(Options::default()).await.expect("an embedded server");
+    let setting = setting(&store, &server);
+    let probe = setting.start_probe();
+    until("samples are in the store", || !rows(&store).is_empty()).await;
+    for (secret, reloads) in [("Second-Hemlighet-9Kq", true), ("Third-Hemlighet-2Wz", false)] {
+        let before = rows(&store).len();
+        store.set_secret(secret);
+        until("the old secret is refused", || {
+            probe.log().contains("SignatureDoesNotMatch") && rows(&store).len() == before
+        })
+        .await;
+        secret_file(&setting.path("s3.secret"), secret);
+        if reloads {
+            setting.succeed("mailqos-probe", &["reload"]);
+        }
+        until("the new secret is used", || rows(&store).len() > before).await;
+        assert!(
+            probe.log().contains("is asked with another key from now on"),
+            "{}",
+            probe.log()
+        );
+        assert!(!probe.log().contains(secret));
+    }
+    assert!(probe.stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lake_at_google_is_at_its_endpoint() {
+    let store = ObjectStore::start_with(StoreHabits {
+        google: true,
+        ..StoreHabits::default()
+    })
+    .await
+    .expect("a store");
+    let server = MailServer::start(Options::default()).await.expect("an embedded server");
+    let mut setting = setting(&store, &server);
+    let key = r#"{"type":"service_account","private_key":"x","private_key_id":"1","client_email":"a@b.example","disable_oauth":true}"#;
+    secret_file(&setting.path("s3.secret"), key);
+    setting.replace("s3://bucket/some/lake", "gs://bucket/some/lake");
+    setting.write();
+    let said = setting.succeed("mailqos-probe", &["check", "--connect"]);
+    assert!(
+        said.contains("gs://bucket/some/lake: it can be written and read"),
+        "{said}"
+    );
+    let probe = setting.start_probe();
+    until("samples are in the store", || !rows(&store).is_empty()).await;
+    let before = rows(&store).len();
+    until("the day was replaced", || rows(&store).len() > before).await;
+    assert!(probe.stop().success());
+    assert_eq!(counted(&setting), rows(&store).len() as u64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_be_done_about_a_refusal_is_said() {
+    let store = ObjectStore::start().await.expect("a store");
+    let server = MailServer::start(Options::default()).await.expect("an embedded server");
+    let setting = setting(&store, &server);
+    for (code, remedy) in [
+        ("RequestTimeTooSkewed", "set the clock of this machine"),
+        ("SignatureDoesNotMatch", "is the secret of the account right?"),
+        ("AuthorizationHeaderMalformed", "name the region of the bucket"),
+    ] {
+        store.set_refusal(Some(code));
+        let output = setting.run("mailqos-probe", &["check", "--connect"]);
+        let said = words_of(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(code) && said.contains(remedy), "{said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

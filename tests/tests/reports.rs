@@ -494,3 +494,94 @@ async fn the_preview_is_made_anew_when_a_file_changes() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+/// October 2026, a test every five minutes: 9 of 8,928 fail, where 8.928 may; 45 minutes are down, where 44 min 38 s may be.
+fn just_missed() -> Setting {
+    const OCTOBER: UtcMicros = UtcMicros(1_790_812_800_000_000);
+    let mut setting = Setting::new("here");
+    setting.replace("timezone = \"Europe/Stockholm\"", "timezone = \"UTC\"");
+    setting.add(
+        "[object.m1]\naddress = \"127.0.0.1\"\n[monitor.m1]\nobject = \"m1\"\nfrom = \"a@b.example\"\nto = \"a@b.example\"\n\
+         smtp = { port = 587, account = \"probe\" }\npickup = { protocol = \"pop3\", account = \"probe\" }\n\
+         [service_level.office]\nname = \"Office\"\nmonitors = [\"m1\"]\navailability = \"99.9%\"\nuptime = \"99.9%\"\n\
+         delivered_within = { \"30s\" = \"99.9%\" }\nperiod = \"month\"",
+    );
+    let samples = (0..8928).map(|number| {
+        let at = OCTOBER + Micros::from_secs(300 * number);
+        let failed = (3000..3009).contains(&number);
+        let mut sample = Sample::new(
+            "m1".parse().unwrap(),
+            at,
+            if failed { Outcome::Lost } else { Outcome::Ok },
+        );
+        sample.test_interval = Some(Micros::from_secs(300));
+        sample.settled = Some(true);
+        sample.round_trip = (!failed).then(|| Micros::from_millis(1500));
+        sample
+    });
+    simulation::write(&setting.data(), &"here".parse().unwrap(), samples.collect()).unwrap();
+    setting.write();
+    setting
+}
+
+#[test]
+fn a_promise_that_is_just_missed_looks_missed_in_every_place() {
+    let setting = just_missed();
+    // 99.8992 %: two decimals would be those of the promise.
+    let of_promise = |text: &str| {
+        [
+            "99.90\u{202f}%",
+            "99.90 %",
+            " 99.9\u{202f}% of 8,928",
+            ">99.90<",
+            "99.90\u{202f}\\%",
+        ]
+        .iter()
+        .any(|wrong| text.contains(wrong))
+    };
+    for template in ["service-level", "executive-summary", "monthly-operations"] {
+        let arguments = [
+            "report",
+            "--template",
+            template,
+            "--period",
+            "2026-10",
+            "--format",
+            "html",
+            "--output",
+            "out",
+        ];
+        let printed = setting.succeed("mailqos-analytics", &arguments);
+        for path in printed.lines() {
+            let text = fs::read_to_string(setting.path(path.trim())).unwrap();
+            assert!(!of_promise(&text), "{path}");
+            assert!(text.contains("99.899"), "{path}");
+        }
+    }
+    let stats = [
+        "stats",
+        "--from",
+        "2026-10-01",
+        "--to",
+        "2026-11-01",
+        "--format",
+        "table",
+    ];
+    let table = setting.succeed("mailqos-analytics", &stats);
+    assert!(table.contains("99.899 %"), "{table}");
+    let top = setting.succeed(
+        "mailqos-analytics",
+        &[
+            "top",
+            "--figure",
+            "availability",
+            "--from",
+            "2026-10-01",
+            "--to",
+            "2026-11-01",
+        ],
+    );
+    assert!(top.contains("99.899 %"), "{top}");
+    let sla = setting.succeed("mailqos-analytics", &["sla", "office", "--period", "2026-10"]);
+    assert_eq!(sla.matches("99.899 %").count(), 3, "{sla}");
+}

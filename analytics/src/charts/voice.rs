@@ -6,6 +6,7 @@ use jiff::{
 };
 
 use super::plot;
+use crate::rounding::decimals_apart;
 
 /// Keeps a number and its unit on one line.
 const JOIN: char = '\u{a0}';
@@ -42,6 +43,11 @@ pub trait Voice: Sync {
     /// What follows a number in per cent.
     fn percent_sign(&self) -> &'static str {
         "\u{202f}%"
+    }
+
+    /// Shares that were promised, in [0, 1]: no other share is shown so that it looks like one of them.
+    fn promises(&self) -> &[f64] {
+        &[]
     }
 
     /// A time of day: `14:05`, with seconds `14:05:09`.
@@ -172,6 +178,15 @@ impl dyn Voice + '_ {
         format!("{}{}", self.number(percent, decimals), self.percent_sign())
     }
 
+    /// As many decimals, at least so many, as it takes to see on which side of each promise a share is.
+    pub(crate) fn decimals_apart(&self, share: f64, least: usize) -> usize {
+        let goals = self.promises().iter();
+        goals
+            .map(|goal| decimals_apart(share * 100.0, goal * 100.0, least))
+            .max()
+            .unwrap_or(least)
+    }
+
     /// A whole number.
     pub(crate) fn count(&self, value: u64) -> String {
         self.number(value as f64, 0)
@@ -224,7 +239,8 @@ impl dyn Voice + '_ {
                 let scale = 10_f64.powi(*decimals);
                 let rounded = (percent * scale).round() / scale;
                 let swallowed = (rounded == 100.0 && share < 1.0) || (rounded == 0.0 && share > 0.0);
-                !swallowed && (*decimals >= 1 || share == 1.0 || share == 0.0)
+                let apart = usize::try_from(*decimals).is_ok_and(|shown| self.decimals_apart(share, shown) <= shown);
+                !swallowed && apart && (*decimals >= 1 || share == 1.0 || share == 0.0)
             })
             .unwrap_or(MOST_DECIMALS);
         self.percent(percent, usize::try_from(decimals).unwrap_or(0))

@@ -150,11 +150,14 @@ impl Command {
 }
 
 fn block_on(work: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::work(format!("can't start the runtime: {error}")))?
-        .block_on(work)
+        .map_err(|error| Failure::work(format!("can't start the runtime: {error}")))?;
+    let result = runtime.block_on(work);
+    // A read that hangs in a network file system must not hold up the end.
+    runtime.shutdown_background();
+    result
 }
 
 /// Why a command ended without success. The exit code follows from it.

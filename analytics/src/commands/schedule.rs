@@ -2,6 +2,7 @@
 
 use std::{
     io::IsTerminal as _,
+    path::PathBuf,
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
@@ -46,6 +47,8 @@ enum Action {
     },
 }
 
+/// How long what is being made or delivered may take when it is told to stop; the service file grants five minutes.
+const FINISHING: Duration = Duration::from_secs(240);
 /// Every ten seconds: calendar rules are looked up in the definitions, so that a new or changed one counts at once.
 const TICK: &str = "*/10 * * * * *";
 
@@ -211,7 +214,8 @@ async fn serve(config: Config, global: &Global) -> Result<ExitCode, Failure> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = tokio::signal::ctrl_c() => break,
-            _ = hang_up.recv() => reload(global, &config),
+            // Beside this: a file that can't be read must not keep anybody from stopping.
+            _ = hang_up.recv() => drop(tokio::spawn(reload(global.config_file(), Arc::clone(&config)))),
             _ = look.tick() => if let Some(by) = steps.since_last(clock.now()) {
                 // It waits for a moment of the clock as it was.
                 tracing::warn!(%by, "the clock of this machine has been set");
@@ -222,7 +226,14 @@ async fn serve(config: Config, global: &Global) -> Result<ExitCode, Failure> {
     }
     tracing::info!("stopping: what is being made or delivered is finished first");
     scheduler.shutdown().await.map_err(Failure::work)?;
-    let _ = working.write().await;
+    tokio::select! {
+        _ = working.write() => {}
+        _ = terminate.recv() => tracing::warn!("told to stop twice: what is unfinished is done at the next start"),
+        _ = tokio::signal::ctrl_c() => tracing::warn!("told to stop twice: what is unfinished is done at the next start"),
+        () = tokio::time::sleep(FINISHING) => {
+            tracing::warn!("what was being made or delivered has not ended; it is done at the next start");
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -262,14 +273,16 @@ async fn ticking(
 }
 
 /// Reads the configuration anew; one that is wrong is refused whole.
-fn reload(global: &Global, config: &std::sync::RwLock<Arc<Config>>) {
-    match mailqos_core::config::load(&global.config_file()) {
-        Ok(new) => {
+async fn reload(file: PathBuf, config: Arc<std::sync::RwLock<Arc<Config>>>) {
+    let loaded = tokio::task::spawn_blocking(move || mailqos_core::config::load(&file)).await;
+    match loaded {
+        Err(error) => tracing::error!("the configuration is not read anew: {error}"),
+        Ok(Ok(new)) => {
             warn(&new);
             *config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(new);
             tracing::info!("the configuration has been read anew");
         }
-        Err(problems) => tracing::error!(
+        Ok(Err(problems)) => tracing::error!(
             "the configuration is wrong, and stays as it was:\n{}",
             problems.render(false)
         ),

@@ -95,6 +95,13 @@ pub struct Source {
     pub format: Format,
 }
 
+impl Source {
+    /// The shares that were promised, whatever of: what is shown must not look like one of them unless it is.
+    pub fn promises(&self) -> Vec<f64> {
+        self.config.as_ref().map(Config::promised_shares).unwrap_or_default()
+    }
+}
+
 impl SourceArgs {
     /// Opens the lake and checks what is asked of it.
     ///

@@ -32,8 +32,9 @@ pub enum Cell {
     Count(u64),
     /// A number, and how many decimals a table shows.
     Number(f64, usize),
-    /// A share in [0, 1], shown as per cent in a table, with as many decimals as its number of tests supports.
-    Share(f64, u64),
+    /// A share in [0, 1], shown as per cent in a table, with as many decimals as its number of tests supports, and at least
+    /// so many.
+    Share(f64, u64, usize),
     /// Yes or no.
     Flag(bool),
 }
@@ -53,7 +54,18 @@ impl Cell {
 
     /// A share of so many, or nothing.
     pub fn share(value: Option<f64>, of: u64) -> Self {
-        value.map_or(Self::None, |value| Self::Share(value, of))
+        value.map_or(Self::None, |value| Self::Share(value, of, 0))
+    }
+
+    /// The same with as many decimals as it takes to see on which side of each promise it is.
+    pub fn share_beside(value: Option<f64>, of: u64, promises: &[f64]) -> Self {
+        value.map_or(Self::None, |value| {
+            let usual = usual_decimals(of);
+            let goals = promises
+                .iter()
+                .map(|goal| decimals_apart(value * 100.0, goal * 100.0, usual));
+            Self::Share(value, of, goals.max().filter(|decimals| *decimals > usual).unwrap_or(0))
+        })
     }
 
     fn shown(&self) -> String {
@@ -62,7 +74,8 @@ impl Cell {
             Self::Text(text) => text.clone(),
             Self::Count(count) => count.to_string(),
             Self::Number(value, decimals) => format!("{value:.decimals$}"),
-            Self::Share(value, of) => per_cent(*value, *of),
+            Self::Share(value, of, 0) => per_cent(*value, *of),
+            Self::Share(value, _, decimals) => format!("{:.decimals$} %", value * 100.0),
             Self::Flag(flag) => if *flag { "yes" } else { "no" }.to_owned(),
         }
     }
@@ -78,7 +91,7 @@ impl Cell {
             }
             Self::Text(text) => line.write_str(text),
             Self::Count(count) => write!(line, "{count}"),
-            Self::Number(value, _) | Self::Share(value, _) => line.write_str(zmij::Buffer::new().format(*value)),
+            Self::Number(value, _) | Self::Share(value, ..) => line.write_str(zmij::Buffer::new().format(*value)),
             Self::Flag(flag) => write!(line, "{flag}"),
         };
     }
@@ -88,7 +101,7 @@ impl Cell {
             Self::None => serde_json::Value::Null,
             Self::Text(text) => text.as_str().into(),
             Self::Count(count) => (*count).into(),
-            Self::Number(value, _) | Self::Share(value, _) => (*value).into(),
+            Self::Number(value, _) | Self::Share(value, ..) => (*value).into(),
             Self::Flag(flag) => (*flag).into(),
         }
     }
@@ -98,10 +111,15 @@ impl Cell {
     }
 }
 
+/// How many decimals so many tests support.
+fn usual_decimals(of: u64) -> usize {
+    (of.max(1).ilog10() as usize).saturating_sub(2).clamp(1, 4)
+}
+
 /// A share as per cent with as many decimals as so many tests support: 100 tests tell 1 % apart, 10,000 tell 0.01 %.
 /// Short of all is never shown as 100 %, more than none never as 0 %.
 pub fn per_cent(value: f64, of: u64) -> String {
-    let mut decimals = (of.max(1).ilog10() as usize).saturating_sub(2).clamp(1, 4);
+    let mut decimals = usual_decimals(of);
     loop {
         let text = format!("{:.decimals$} %", value * 100.0);
         let round =
@@ -119,7 +137,7 @@ pub fn per_cent(value: f64, of: u64) -> String {
 
 /// The same beside what was promised: with as many decimals as it takes to see whether it was reached.
 pub fn per_cent_beside(value: f64, goal: f64, of: u64) -> String {
-    let usual = (of.max(1).ilog10() as usize).saturating_sub(2).clamp(1, 4);
+    let usual = usual_decimals(of);
     let decimals = decimals_apart(value * 100.0, goal * 100.0, usual);
     if decimals > usual {
         format!("{:.decimals$} %", value * 100.0)
@@ -314,7 +332,7 @@ impl Table {
                         name.into(),
                         cells()
                             .map(|cell| match cell {
-                                Cell::Number(value, _) | Cell::Share(value, _) => Some(*value),
+                                Cell::Number(value, _) | Cell::Share(value, ..) => Some(*value),
                                 _ => None,
                             })
                             .collect::<Vec<_>>(),

@@ -89,6 +89,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         "coverage",
     ]);
     let count = args.count as usize;
+    let promises = source.promises();
     for end in [End::Worst, End::Best] {
         if args.only.is_some_and(|only| only != end) {
             continue;
@@ -101,7 +102,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
             let tests = row.counts.tests();
             let cell = |value: f64| {
                 if figure.unit() == "share" {
-                    Cell::Share(value, tests)
+                    Cell::share_beside(Some(value), tests, &promises)
                 } else {
                     Cell::number(Some(value), if figure.unit() == "ms" { 1 } else { 0 })
                 }

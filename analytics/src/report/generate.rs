@@ -89,7 +89,8 @@ pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -
     let locale = Locale::new(&definition.language, period.timezone().clone())
         .or_else(|| Locale::new("en", period.timezone().clone()))
         .ok_or_else(|| MediaError::Template("there are no texts at all".into()))?
-        .with(definition.theme.formats.clone());
+        .with(definition.theme.formats.clone())
+        .beside(source.config.map(Config::promised_shares).unwrap_or_default());
     let facts = timing::told("reading", || {
         let needs = needs(definition, None);
         Facts::load(source, &definition.selection, period, &needs)

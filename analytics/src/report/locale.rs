@@ -25,6 +25,7 @@ pub struct Locale {
     language: &'static Language,
     zone: TimeZone,
     formats: Formats,
+    promises: Vec<f64>,
 }
 
 /// How dates and numbers are written, where that is not the language's way.
@@ -141,7 +142,15 @@ impl Locale {
             language,
             zone,
             formats: Formats::default(),
+            promises: Vec::new(),
         })
+    }
+
+    /// With shares that were promised: no other share is shown so that it looks like one of them.
+    #[must_use]
+    pub fn beside(mut self, promises: Vec<f64>) -> Self {
+        self.promises = promises;
+        self
     }
 
     /// With dates and numbers written in another way.
@@ -367,11 +376,14 @@ impl Locale {
 
     /// A share that is not counted, such as a coverage, in per cent.
     pub fn percent(&self, share: f64, decimals: usize) -> String {
-        (self as &dyn Voice).percent(truncated(share, decimals), decimals)
+        let voice = self as &dyn Voice;
+        let decimals = voice.decimals_apart(share, decimals);
+        voice.percent(truncated(share, decimals), decimals)
     }
 
     /// The number of such a share, without the sign.
     pub fn percent_bare(&self, share: f64, decimals: usize) -> String {
+        let decimals = (self as &dyn Voice).decimals_apart(share, decimals);
         self.number(truncated(share, decimals), decimals)
     }
 
@@ -550,6 +562,10 @@ impl Voice for Locale {
 
     fn percent_sign(&self) -> &'static str {
         self.language.percent
+    }
+
+    fn promises(&self) -> &[f64] {
+        &self.promises
     }
 
     fn clock(&self, time: Time, seconds: bool) -> String {

@@ -353,6 +353,15 @@ pub struct Dkim {
 }
 
 impl Config {
+    /// The shares that service levels promise, each in [0, 1].
+    pub fn promised_shares(&self) -> Vec<f64> {
+        let targets = self.service_levels.values().flat_map(|level| &level.targets);
+        targets
+            .filter(|target| !matches!(target, LevelTarget::Percentile { .. }))
+            .map(|target| target.share().as_f64())
+            .collect()
+    }
+
     /// The account of an endpoint, if it names one.
     pub fn account(&self, name: Option<&AccountName>) -> Option<&Account> {
         self.accounts.get(name?)

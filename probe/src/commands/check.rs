@@ -26,11 +26,17 @@ async fn missing_secrets(config: &Config) -> Vec<String> {
         if matches!(source, SecretSource::Command(_)) {
             continue;
         }
-        if let Err(error) = source.fetch().await {
-            let line = format!("{what}: {error}");
-            if !told.contains(&line) {
-                told.push(line);
+        let line = match source.fetch().await {
+            Ok(secret) if secret.expose().trim() != secret.expose() => {
+                format!("{what} begins or ends with white space, which is taken for part of it")
             }
+            Ok(_) => continue,
+            Err(error) => {
+                format!("{what}: {error}; mailqos needs it where it runs, as the user that it runs as")
+            }
+        };
+        if !told.contains(&line) {
+            told.push(line);
         }
     }
     told
@@ -40,10 +46,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     let config = global.config_with_warnings()?;
     let missing = missing_secrets(&config).await;
     for line in &missing {
-        tracing::warn!(
-            "{}: {line}; mailqos needs it where it runs, as the user that it runs as",
-            config.file.display()
-        );
+        tracing::warn!("{}: {line}", config.file.display());
     }
     let warnings = config.warnings.count(Severity::Warning) + missing.len();
     let plural = |count: usize| if count == 1 { "" } else { "s" };

@@ -26,6 +26,7 @@ mod mailboxes;
 mod pop3;
 mod s3;
 mod sasl;
+mod signature;
 mod smtp;
 mod tokens;
 

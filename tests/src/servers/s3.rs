@@ -19,6 +19,7 @@ use tokio::{
     task::JoinSet,
 };
 
+use super::signature::is_signed_with;
 use crate::{
     http::{self, serve_each},
     lock,
@@ -46,6 +47,15 @@ pub struct StoreHabits {
     pub no_etag: bool,
     /// Answers name a version, listings don't: any bucket with versioning.
     pub versioned: bool,
+    /// Google's XML API: a bearer token instead of a signature, generations instead of ETags in conditions.
+    pub google: bool,
+    /// ETags of answers are weak, those of conditions must be as they are: proxies that compress
+    /// (`proxy_pass` with gzip makes `W/"…"` of every ETag).
+    pub weak: bool,
+    /// The first request for anything is answered with 503 SlowDown, as any store may.
+    pub slow_down: bool,
+    /// Keys in listings are URL-encoded (`encoding-type=url`), as several stores do unasked.
+    pub encoded_keys: bool,
 }
 
 /// Who may ask.
@@ -71,6 +81,11 @@ struct Shared {
     refused: Mutex<Vec<String>>,
     /// Who may ask instead of [`KEY_ID`].
     key: Mutex<Option<String>>,
+    /// The secret with which requests must be signed; any if absent.
+    secret: Mutex<Option<String>>,
+    /// The code with which every request is refused.
+    refusal: Mutex<Option<&'static str>>,
+    requests: AtomicU64,
 }
 
 /// The running server; dropping it ends it.
@@ -146,6 +161,16 @@ impl ObjectStore {
         *lock(&self.shared.key) = Some(id.to_owned());
     }
 
+    /// From now on requests must be signed with this secret.
+    pub fn set_secret(&self, secret: &str) {
+        *lock(&self.shared.secret) = Some(secret.to_owned());
+    }
+
+    /// From now on every request is refused with 403 and this code, or none is.
+    pub fn set_refusal(&self, code: Option<&'static str>) {
+        *lock(&self.shared.refusal) = code;
+    }
+
     /// How many objects were read, over all.
     pub fn reads(&self) -> u64 {
         self.shared.reads.load(Ordering::SeqCst)
@@ -192,8 +217,12 @@ impl Shared {
         let mut fields = match self.habits {
             StoreHabits { no_etag: true, .. } => String::new(),
             StoreHabits { unquoted: true, .. } => format!("ETag: {}\r\n", e_tag.trim_matches('"')),
+            StoreHabits { weak: true, .. } => format!("ETag: W/{e_tag}\r\n"),
             _ => format!("ETag: {e_tag}\r\n"),
         };
+        if self.habits.google {
+            let _ = write!(fields, "x-goog-generation: {}\r\n", generation(e_tag));
+        }
         if self.habits.versioned {
             let _ = write!(fields, "x-amz-version-id: v{}\r\n", e_tag.trim_matches('"'));
         }
@@ -219,7 +248,7 @@ impl Shared {
     }
 
     fn put(&self, name: &str, bytes: Vec<u8>) -> String {
-        let number = self.writes.fetch_add(1, Ordering::SeqCst);
+        let number = self.writes.fetch_add(1, Ordering::SeqCst) + 1;
         let e_tag = format!("\"{number:08x}\"");
         let object = Object {
             bytes,
@@ -305,7 +334,12 @@ impl Request {
     }
 }
 
-fn decoded(text: &str) -> String {
+/// Google's number of an object's version.
+fn generation(e_tag: &str) -> u64 {
+    u64::from_str_radix(e_tag.trim_matches('"'), 16).unwrap_or_default()
+}
+
+pub(super) fn decoded(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let Some((byte, behind)) = rest.split_first() {
@@ -324,19 +358,40 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn answer(request: &Request, shared: &Shared) -> Reply {
+/// Why who asks is refused.
+fn stranger(request: &Request, shared: &Shared) -> Option<Reply> {
+    let refused = |code: &str| Some(Reply::error("403 Forbidden", code));
+    if let Some(code) = *lock(&shared.refusal) {
+        return refused(code);
+    }
+    if shared.habits.google {
+        let bearer = request.http.field("authorization");
+        return (!bearer.is_some_and(|field| field.starts_with("Bearer")))
+            .then(|| Reply::error("401 Unauthorized", "AuthenticationRequired"));
+    }
     let key = lock(&shared.key).clone().unwrap_or_else(|| KEY_ID.to_owned());
     let credential = format!("Credential={key}/");
     // A token belongs to a key that was given out for a while; this one was not.
     if request.http.field("x-amz-security-token").is_some() {
-        return Reply::error("403 Forbidden", "InvalidToken");
+        return refused("InvalidToken");
     }
-    if !request
-        .http
-        .field("authorization")
-        .is_some_and(|field| field.contains(&credential))
-    {
-        return Reply::error("403 Forbidden", "AccessDenied");
+    let field = request.http.field("authorization");
+    if !field.is_some_and(|field| field.contains(&credential)) {
+        return refused("AccessDenied");
+    }
+    let secret = lock(&shared.secret).clone();
+    if secret.is_some_and(|secret| !is_signed_with(&request.http, &secret)) {
+        return refused("SignatureDoesNotMatch");
+    }
+    None
+}
+
+fn answer(request: &Request, shared: &Shared) -> Reply {
+    if let Some(refusal) = stranger(request, shared) {
+        return refusal;
+    }
+    if shared.habits.slow_down && shared.requests.fetch_add(1, Ordering::SeqCst) % 2 == 0 {
+        return Reply::error("503 Slow Down", "SlowDown");
     }
     if shared.refusing.load(Ordering::SeqCst) {
         return Reply::error("403 Forbidden", "SignatureDoesNotMatch");
@@ -368,13 +423,21 @@ fn answer(request: &Request, shared: &Shared) -> Reply {
             }
             let only_new = request.http.field("if-none-match").is_some();
             let same = |tag: &str| {
-                let is = |object: &Object| match shared.habits.unquoted {
-                    true => object.e_tag.trim_matches('"') == tag,
-                    false => object.e_tag == tag,
+                let is = |object: &Object| match shared.habits {
+                    StoreHabits { unquoted: true, .. } => object.e_tag.trim_matches('"') == tag,
+                    // A weak tag never holds in If-Match (RFC 9110, section 13.1.1).
+                    _ => object.e_tag == tag,
                 };
                 known.as_ref().is_some_and(is)
             };
-            let changed = (only_new && known.is_some()) || request.http.field("if-match").is_some_and(|tag| !same(tag));
+            let wanted: Option<u64> = request
+                .http
+                .field("x-goog-if-generation-match")
+                .and_then(|number| number.parse().ok());
+            let present = known.as_ref().map_or(0, |object| generation(&object.e_tag));
+            let changed = wanted.is_some_and(|wanted| wanted != present)
+                || (only_new && known.is_some())
+                || request.http.field("if-match").is_some_and(|tag| !same(tag));
             if changed && !shared.habits.ignores_conditions {
                 return Reply::error("412 Precondition Failed", "PreconditionFailed");
             }
@@ -409,9 +472,16 @@ fn list(request: &Request, shared: &Shared) -> Reply {
     let prefix = request.query.get("prefix").cloned().unwrap_or_default();
     let bucket = format!("{}/", request.path);
     let mut text = "<?xml version=\"1.0\"?><ListBucketResult><IsTruncated>false</IsTruncated>".to_owned();
+    if shared.habits.encoded_keys {
+        text.push_str("<EncodingType>url</EncodingType>");
+    }
     for (name, object) in lock(&shared.objects).iter() {
         let Some(key) = name.strip_prefix(&bucket).filter(|key| key.starts_with(&prefix)) else {
             continue;
+        };
+        let key = match shared.habits.encoded_keys {
+            true => key.replace('=', "%3D").replace('/', "%2F"),
+            false => key.to_owned(),
         };
         let _ = write!(
             text,

@@ -63,6 +63,7 @@ pub(super) struct Renderer<'a> {
     shape: &'a Shape,
     source: &'a Source,
     compared: Option<Period>,
+    promises: Vec<f64>,
 }
 
 /// What has become of some rows: bytes, or the cells of a table.
@@ -79,6 +80,7 @@ impl<'a> Answer<'a> {
                 shape,
                 source,
                 compared: None,
+                promises: source.promises(),
             },
             out: Vec::new(),
             table: Table::default(),
@@ -403,7 +405,7 @@ impl Renderer<'_> {
         cells.push(Cell::text(self.shape.bucket(row)));
         cells.push(Cell::Count(tests));
         cells.push(Cell::Count(counts.failed()));
-        cells.push(Cell::share(counts.availability(), tests));
+        cells.push(Cell::share_beside(counts.availability(), tests, &self.promises));
         cells.push(Cell::text(counts.availability_interval().map(|share| {
             format!("{} to {}", per_cent(share.low, tests), per_cent(share.high, tests))
         })));

@@ -103,6 +103,7 @@ impl Layer {
 impl Dialect {
     /// A listing without the keys that the library can't handle: one of them would make it refuse all others.
     fn tame(&self, text: &str) -> String {
+        let text = &plain_names(text);
         let text = without(text, ("<Contents>", "</Contents>"), ("<Key>", "</Key>"), |key| {
             self.is_tame(key)
         });
@@ -132,6 +133,45 @@ impl Dialect {
         }
         tame
     }
+}
+
+/// A listing with the names of its objects as they are: some stores encode them as in a URL unasked, and say so.
+fn plain_names(text: &str) -> std::borrow::Cow<'_, str> {
+    if !text.contains("<EncodingType>url</EncodingType>") {
+        return text.into();
+    }
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(begin) = rest.find("<Key>").or_else(|| rest.find("<Prefix>")) {
+        let name = begin + rest[begin..].find('>').map_or(0, |at| at + 1);
+        let Some(end) = rest[name..].find('<').map(|at| name + at) else {
+            break;
+        };
+        let decoded = percent_decoded(&rest[name..end]);
+        plain.push_str(&rest[..name]);
+        plain.push_str(&decoded.replace('&', "&amp;").replace('<', "&lt;"));
+        rest = &rest[end..];
+    }
+    (plain + rest).into()
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut pieces = text.split('%');
+    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        let code = piece.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match code {
+            Some(byte) => {
+                bytes.push(byte);
+                bytes.extend_from_slice(&piece.as_bytes()[2..]);
+            }
+            None => {
+                bytes.push(b'%');
+                bytes.extend_from_slice(piece.as_bytes());
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The text without those elements whose name is not wanted.
@@ -168,6 +208,11 @@ mod tests {
         let expected: String = ["samples/a", "samples/e/"].map(entry).concat();
         let text = |inner: &str| format!("<ListBucketResult><Prefix>samples/</Prefix>{inner}</ListBucketResult>");
         assert_eq!(dialect.tame(&text(&all)), text(&expected));
+        let encoded = "<EncodingType>url</EncodingType><Contents><Key>a%2Fsite%3Dx%26y%2525</Key></Contents>";
+        assert_eq!(
+            dialect.tame(encoded),
+            "<EncodingType>url</EncodingType><Contents><Key>a/site=x&amp;y%25</Key></Contents>"
+        );
         // What is cut off is left to the library's own parser.
         assert_eq!(dialect.tame("<Contents><Key>a//b"), "<Contents><Key>a//b");
     }

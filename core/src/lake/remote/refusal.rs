@@ -31,8 +31,32 @@ impl Refusal {
                 _ => None,
             };
         }
+        let remedy = refusal.remedy();
         refusal.reason = one_line(&refusal.reason, &[]);
+        if let Some(remedy) = remedy {
+            refusal.reason.push_str(remedy);
+        }
         refusal
+    }
+
+    /// What can be done about it, where the code says that.
+    fn remedy(&self) -> Option<&'static str> {
+        [
+            ("RequestTimeTooSkewed", "; set the clock of this machine, best by NTP"),
+            ("SignatureDoesNotMatch", "; is the secret of the account right?"),
+            ("InvalidAccessKeyId", "; is the key id of the account right?"),
+            (
+                "PermanentRedirect",
+                "; name the region of the bucket with the key region",
+            ),
+            (
+                "AuthorizationHeaderMalformed",
+                "; name the region of the bucket with the key region",
+            ),
+            ("ExpiredToken", "; the key was for a limited time: get another one"),
+        ]
+        .into_iter()
+        .find_map(|(code, remedy)| self.says(code).then_some(remedy))
     }
 
     /// Whether the words or the code contain this, in whatever case.
