@@ -70,7 +70,7 @@ async fn the_metrics_move_to_another_address_when_it_can_be_had() {
     setting.replace(&key(first), &key(taken));
     setting.succeed("mailqos-probe", &["reload"]);
     until("the problem", || {
-        let problem = status(&setting)["metrics_problem"]
+        let problem = status(&setting)["probe"]["metrics_problem"]
             .as_str()
             .unwrap_or_default()
             .to_owned();
@@ -81,7 +81,7 @@ async fn the_metrics_move_to_another_address_when_it_can_be_had() {
     drop(second);
     until("the new address", || answers(taken)).await;
     until("the old one's end", || !answers(first)).await;
-    assert!(status(&setting)["metrics_problem"].is_null());
+    assert!(status(&setting)["probe"]["metrics_problem"].is_null());
 
     // All networks, with the same port; then none.
     let all = format!("metrics = \"0.0.0.0:{taken}\"\n");

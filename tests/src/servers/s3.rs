@@ -390,7 +390,7 @@ fn answer(request: &Request, shared: &Shared) -> Reply {
     if let Some(refusal) = stranger(request, shared) {
         return refusal;
     }
-    if shared.habits.slow_down && shared.requests.fetch_add(1, Ordering::SeqCst) % 2 == 0 {
+    if shared.habits.slow_down && shared.requests.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
         return Reply::error("503 Slow Down", "SlowDown");
     }
     if shared.refusing.load(Ordering::SeqCst) {

@@ -408,7 +408,8 @@ impl Remote {
         }
         let wrong = UpdateVersion {
             e_tag: Some(WRONG_ETAG.to_owned()),
-            version: None,
+            // Google goes by generations, which are moments: none has this one.
+            version: Some("1".to_owned()),
         };
         for mode in [PutMode::Create, PutMode::Update(wrong)] {
             match self.put_summed(name, bytes, &mode).await {
