@@ -519,7 +519,8 @@ fn just_missed() -> Setting {
         sample.round_trip = (!failed).then(|| Micros::from_millis(1500));
         sample
     });
-    simulation::write(&setting.data(), &"here".parse().unwrap(), samples.collect()).unwrap();
+    let samples: Vec<Sample> = samples.collect();
+    simulation::write(&setting.data(), &"here".parse().unwrap(), samples).unwrap();
     setting.write();
     setting
 }
