@@ -245,6 +245,19 @@ actions = [{{ syslog = {{ server = "127.0.0.1", port = {}, transport = "tls" }} 
         assert_eq!(length.parse(), Ok(line.len()), "{heard}");
         assert!(line.starts_with(priority) && line.contains(" mailqos-probe "), "{line}");
     }
+    // Servers that know no lengths (https://github.com/IonxSolutions/serilog-sinks-syslog/issues/43) take them for text.
+    let lines = LogServer::start(None).await.unwrap();
+    setting.add(&format!(
+        "[action_list.lines]\nactions = [{{ syslog = {{ server = \"127.0.0.1\", port = {}, transport = \"tcp\", framing = \"newline\" }} }}]",
+        lines.port()
+    ));
+    setting.succeed("mailqos-probe", &["actions", "test", "lines"]);
+    until("a line", || lines.heard().ends_with('\n')).await;
+    let heard = lines.heard();
+    assert!(
+        heard.starts_with("<29>1 ") && heard.matches('\n').count() == 1,
+        "{heard}"
+    );
     let output = setting.run("mailqos-probe", &["actions", "test", "stranger"]);
     let said = words_of(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
@@ -461,6 +474,34 @@ fn a_wrong_template_of_a_mail_is_found_by_check_with_its_file_and_line() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{keys}: {said}");
         assert!(parts.iter().all(|part| said.contains(part)), "{keys}: {said}");
+    }
+}
+
+/// A redirect has delivered nothing: followed as a GET it would lose the content and look like a success
+/// (<https://github.com/Cyrax321/SNAGLINE/issues/389>, <https://github.com/MrZoller/vantage-point/issues/49>,
+/// <https://github.com/grafana/grafana/issues/33591>). 202 and 204 are successes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_is_no_delivery_and_an_empty_success_is_one() {
+    for (status, fine) in [
+        (301, false),
+        (302, false),
+        (303, false),
+        (307, false),
+        (308, false),
+        (202, true),
+        (204, true),
+    ] {
+        let hooks = Hooks::start(Manner::Status(status)).await.unwrap();
+        let mut setting = Setting::new("lyon");
+        setting.add(&format!(
+            "[action_list.default]\nactions = [{{ webhook = {{ url = \"{}\", body = '{{}}' }} }}]",
+            hooks.url("/hook")
+        ));
+        let output = setting.run("mailqos-probe", &["actions", "test"]);
+        let said = words_of(&output);
+        assert_eq!(output.status.success(), fine, "{status}: {said}");
+        assert_eq!(said.contains("write the final address"), !fine, "{status}: {said}");
+        assert_eq!(hooks.taken().len(), 1, "{status}: it is not followed");
     }
 }
 

@@ -109,7 +109,18 @@ pub enum LogPlace {
         port: u16,
     },
     /// A connection (RFC 6587), with TLS (RFC 5425) or without.
-    Stream(Endpoint),
+    Stream(Endpoint, Framing),
+}
+
+/// What tells lines on one connection apart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Framing {
+    /// Their length stands before them (RFC 6587, section 3.4.1, and RFC 5425).
+    #[default]
+    OctetCounting,
+    /// They end with a line feed (RFC 6587, section 3.4.2).
+    Newline,
 }
 
 /// An HTTP request.
@@ -188,7 +199,7 @@ impl Action {
             Self::Syslog { to, .. } => match to {
                 LogPlace::Local(path) => format!("syslog {}", path.display()),
                 LogPlace::Udp { server, port } => format!("syslog udp {server}:{port}"),
-                LogPlace::Stream(endpoint) => {
+                LogPlace::Stream(endpoint, _) => {
                     let way = if endpoint.tls == TlsMode::None { "tcp" } else { "tls" };
                     format!("syslog {way} {}:{}", endpoint.server, endpoint.port)
                 }
@@ -687,14 +698,20 @@ fn syslog(table: &mut Table, problems: &mut Problems) -> Option<Action> {
             };
             let server: String = inner.require("server", "host name or IP address of the log server", problems)?;
             host(&server, "server", &inner, problems);
-            LogPlace::Stream(Endpoint {
+            let words = [
+                ("octet-counting", Framing::OctetCounting),
+                ("newline", Framing::Newline),
+            ];
+            let framing = inner.word("framing", &words, problems).unwrap_or_default();
+            let endpoint = Endpoint {
                 server,
                 port: port(&mut inner, usual, problems),
                 tls,
                 trust: trust(&mut inner, problems),
                 account: None,
                 helo: None,
-            })
+            };
+            LogPlace::Stream(endpoint, framing)
         }
     };
     inner.finish(problems);

@@ -33,7 +33,7 @@ use std::{
 
 use jiff::tz::TimeZone;
 
-pub use actions::{Action, ActionList, ContentType, LogPlace, On, Service, Step, Webhook, sounds_secret};
+pub use actions::{Action, ActionList, ContentType, Framing, LogPlace, On, Service, Step, Webhook, sounds_secret};
 pub use alarm::{AlarmRule, PercentileRule, Threshold, Timing};
 pub use calendar::{Calendar, Cron};
 pub use from_toml::{DateText, FromToml};

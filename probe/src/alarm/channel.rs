@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use mailqos_core::{
     config::{
-        Account, Action, Config, ContentType, Dkim, Endpoint, LogPlace, MailServer, Proxy, Service, Step, Template,
-        TlsMode, Trust, Webhook, Wording, sounds_secret,
+        Account, Action, Config, ContentType, Dkim, Endpoint, Framing, LogPlace, MailServer, Proxy, Service, Step,
+        Template, TlsMode, Trust, Webhook, Wording, sounds_secret,
     },
     mail::{Login, Person, Secret, SecretSource, sasl::Mechanism},
     model::{AccountName, Micros, Name, SiteName},
@@ -145,6 +145,8 @@ enum KeptAction {
     SyslogStream {
         endpoint: KeptEndpoint,
         facility: u8,
+        #[serde(default, skip_serializing_if = "is_counted")]
+        framing: Framing,
     },
 }
 
@@ -208,6 +210,10 @@ enum Source {
     Text(String),
     /// It stood in the configuration in clear.
     LeftOut,
+}
+
+fn is_counted(framing: &Framing) -> bool {
+    *framing == Framing::OctetCounting
 }
 
 fn is_json(kind: &ContentType) -> bool {
@@ -350,9 +356,10 @@ impl Kept {
                         port: *port,
                         facility,
                     },
-                    LogPlace::Stream(endpoint) => KeptAction::SyslogStream {
+                    LogPlace::Stream(endpoint, framing) => KeptAction::SyslogStream {
                         endpoint: KeptEndpoint::of(endpoint),
                         facility,
+                        framing: *framing,
                     },
                 }
             }
@@ -419,7 +426,11 @@ impl Kept {
                 let (server, port) = (server.clone(), *port);
                 syslog(LogPlace::Udp { server, port }, *facility)
             }
-            KeptAction::SyslogStream { endpoint, facility } => syslog(LogPlace::Stream(endpoint.endpoint()), *facility),
+            KeptAction::SyslogStream {
+                endpoint,
+                facility,
+                framing,
+            } => syslog(LogPlace::Stream(endpoint.endpoint(), *framing), *facility),
         };
         Ok(Way {
             site: self.site.clone(),

@@ -365,6 +365,7 @@ pub const CONFIGURATION: Reference = Reference {
                     Key::new("socket", PATH, "Local: the socket of this machine's log.").otherwise("/dev/log"),
                     Key::new("server", TEXT, "Host name or IP address of the log server."),
                     Key::new("port", PORT, "Its port.").otherwise("514, with `tls` 6514"),
+                    Key::new("framing", Takes::Words(&["octet-counting", "newline"]), "Over TCP and TLS: what tells lines apart, their length before them or a line feed behind them.").default("\"octet-counting\""),
                 ],
                 TRUST,
             ],

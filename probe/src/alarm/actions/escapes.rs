@@ -3,6 +3,8 @@
 //! Part of what is told are the words of servers that were tested, and anybody may have written them: no service may read
 //! them as markup.
 
+use std::borrow::Cow;
+
 use tera::{Kwargs, State, Tera};
 
 /// Makes the filters known to a template.
@@ -20,9 +22,22 @@ pub(super) fn register(tera: &mut Tera) {
     tera.register_filter("fenced", |text: &str, _: Kwargs, _: &State<'_>| {
         format!("```\n{}\n```", text.replace("```", "'''"))
     });
-    tera.register_filter("markdown", |text: &str, _: Kwargs, _: &State<'_>| markdown(text));
-    tera.register_filter("telegram", |text: &str, _: Kwargs, _: &State<'_>| telegram(text));
-    tera.register_filter("html", |text: &str, _: Kwargs, _: &State<'_>| html(text));
+    tera.register_filter("markdown", |text: &str, options: Kwargs, _: &State<'_>| {
+        let length: Option<usize> = options.get("length")?;
+        Ok::<_, tera::Error>(markdown(text, length.unwrap_or(usize::MAX)))
+    });
+    tera.register_filter("telegram", |text: &str, options: Kwargs, _: &State<'_>| {
+        let length: Option<usize> = options.get("length")?;
+        Ok::<_, tera::Error>(telegram(text, length.unwrap_or(usize::MAX)))
+    });
+    tera.register_filter("html", |text: &str, options: Kwargs, _: &State<'_>| {
+        let length: Option<usize> = options.get("length")?;
+        Ok::<_, tera::Error>(html(text, length.unwrap_or(usize::MAX)))
+    });
+    tera.register_filter("gsm", |text: &str, options: Kwargs, _: &State<'_>| {
+        let length: Option<usize> = options.get("length")?;
+        Ok::<_, tera::Error>(gsm(text, length.unwrap_or(usize::MAX)))
+    });
     tera.register_filter("unlinked", |text: &str, _: Kwargs, _: &State<'_>| unlinked(text));
     tera.register_filter("shorten", |text: &str, options: Kwargs, _: &State<'_>| {
         let (length, bytes): (Option<usize>, Option<usize>) = (options.get("length")?, options.get("bytes")?);
@@ -56,78 +71,128 @@ fn in_bytes(text: &str, most: usize) -> String {
     }
 }
 
-/// Slack's escapes (<https://docs.slack.dev/messaging/formatting-message-text>), in at most this many characters; no
-/// escape is cut in two.
-fn slack(text: &str, most: usize) -> String {
-    let mut escaped = String::new();
-    let mut count = 0;
-    // Where to cut if not everything fits: there must be room for the dots.
-    let mut cut = 0;
+/// A text, character by character in the words of a service, that is no longer than asked; no escape is cut in two.
+/// `size` is what of a word counts.
+fn escaped(
+    text: &str,
+    most: usize,
+    dots: &str,
+    word: impl Fn(char) -> Cow<'static, str>,
+    size: impl Fn(char, &str) -> usize,
+) -> String {
+    let mut whole = String::with_capacity(text.len());
+    let (mut count, mut cut) = (0, 0);
+    let room = most.saturating_sub(dots.chars().map(|dot| size(dot, &word(dot))).sum());
     for character in text.chars() {
-        let (part, length) = match character {
-            '&' => ("&amp;", 5),
-            '<' => ("&lt;", 4),
-            '>' => ("&gt;", 4),
-            _ => ("", 1),
-        };
-        if count + length > most {
-            escaped.truncate(cut);
+        let written = word(character);
+        count += size(character, &written);
+        if count > most {
+            whole.truncate(cut);
             if most > 0 {
-                escaped.push('…');
+                dots.chars().for_each(|dot| whole.push_str(&word(dot)));
             }
-            return escaped;
+            return whole;
         }
-        if part.is_empty() {
-            escaped.push(character);
-        } else {
-            escaped.push_str(part);
-        }
-        count += length;
-        if count < most {
-            cut = escaped.len();
+        whole.push_str(&written);
+        // There must be room for the dots.
+        if count <= room {
+            cut = whole.len();
         }
     }
-    escaped
+    whole
+}
+
+fn as_it_is(character: char) -> Cow<'static, str> {
+    character.to_string().into()
+}
+
+/// Characters as they are written: what most services count.
+fn characters(_: char, written: &str) -> usize {
+    written.chars().count()
+}
+
+/// Slack's escapes (<https://docs.slack.dev/messaging/formatting-message-text>), in at most this many characters.
+fn slack(text: &str, most: usize) -> String {
+    let word = |character| match character {
+        '&' => "&amp;".into(),
+        '<' => "&lt;".into(),
+        '>' => "&gt;".into(),
+        other => as_it_is(other),
+    };
+    escaped(text, most, "…", word, characters)
 }
 
 /// A text that Markdown shows as it is (CommonMark, section 2.4): for Mattermost, Discord, Rocket.Chat, Zulip and others.
-/// What their apps find to be an address is kept from becoming a link, and a mention from reaching anybody.
-fn markdown(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_ascii_punctuation()
-            && !matches!(character, '.' | ',' | ';' | '?' | '%' | '/' | '"' | '\'' | ':' | '@')
-        {
-            escaped.push('\\');
-        }
-        escaped.push(character);
-        if character == '@' {
-            escaped.push('\u{200b}');
-        }
-    }
-    escaped.replace("://", ":\u{200b}//")
+/// What their apps find to be an address is kept from becoming a link, and a mention from reaching anybody. They count the
+/// characters that are written, escapes too.
+fn markdown(text: &str, most: usize) -> String {
+    let word = |character: char| match character {
+        '@' => "@\u{200b}".into(),
+        // An address has :// in it.
+        ':' => ":\u{200b}".into(),
+        '.' | ',' | ';' | '?' | '%' | '/' | '"' | '\'' => as_it_is(character),
+        mark if mark.is_ascii_punctuation() => format!("\\{mark}").into(),
+        other => as_it_is(other),
+    };
+    // Between other colons and what follows them nothing is needed.
+    let plain = |text: String| {
+        text.replace(":\u{200b}//", ":\u{0}//")
+            .replace(":\u{200b}", ":")
+            .replace('\u{0}', "\u{200b}")
+    };
+    plain(escaped(&text.replace('\0', " "), most, "…", word, characters))
 }
 
-/// For Telegram's MarkdownV2 (<https://core.telegram.org/bots/api#markdownv2-style>).
-fn telegram(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        // "Any character with code between 1 and 126 can be escaped"; these must be.
-        if "_*[]()~`>#+-=|{}.!\\".contains(character) {
-            escaped.push('\\');
-        }
-        escaped.push(character);
-    }
-    escaped
+/// For Telegram's MarkdownV2 (<https://core.telegram.org/bots/api#markdownv2-style>). Its limit counts what is shown, in UTF-16.
+fn telegram(text: &str, most: usize) -> String {
+    // "Any character with code between 1 and 126 can be escaped"; these must be.
+    let word = |character: char| match character {
+        mark if "_*[]()~`>#+-=|{}.!\\".contains(mark) => format!("\\{mark}").into(),
+        other => as_it_is(other),
+    };
+    escaped(text, most, "…", word, |character, _| character.len_utf16())
 }
 
-/// For Telegram's HTML, Matrix' `formatted_body` and Microsoft's older cards.
-fn html(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-        .replace('\'', "&#39;")
+/// For Telegram's HTML, Matrix' `formatted_body` and Microsoft's older cards; limits count what is shown, in UTF-16.
+fn html(text: &str, most: usize) -> String {
+    let word = |character: char| match character {
+        '&' => "&amp;".into(),
+        '<' => "&lt;".into(),
+        '>' => "&gt;".into(),
+        '"' => "&quot;".into(),
+        '\'' => "&#39;".into(),
+        other => as_it_is(other),
+    };
+    escaped(text, most, "…", word, |character, _| character.len_utf16())
+}
+
+/// A text in the alphabet of GSM (3GPP TS 23.038, section 6.2.1): one character beyond it makes a message of 160 characters
+/// one of 70. Characters of the extension table count twice.
+fn gsm(text: &str, most: usize) -> String {
+    const ALPHABET: &str = "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿\
+                            abcdefghijklmnopqrstuvwxyzäöñüà";
+    const EXTENSION: &str = "^{}\\[~]|€";
+    let word = |character: char| -> Cow<'static, str> {
+        match character {
+            known if ALPHABET.contains(known) || EXTENSION.contains(known) => as_it_is(known),
+            '…' => "...".into(),
+            '‘' | '’' | '‚' | '`' | '´' => "'".into(),
+            '“' | '”' | '„' | '«' | '»' => "\"".into(),
+            '–' | '—' | '−' | '‐' | '‑' => "-".into(),
+            '→' => "->".into(),
+            white if white.is_whitespace() => " ".into(),
+            mark if mark.is_control() || ('\u{200b}'..='\u{200f}').contains(&mark) => "".into(),
+            'á' | 'â' | 'ã' => "a".into(),
+            'ç' | 'ć' | 'č' => "c".into(),
+            'ê' | 'ë' | 'ě' | 'ę' => "e".into(),
+            'í' | 'î' | 'ï' => "i".into(),
+            'ó' | 'ô' | 'õ' => "o".into(),
+            'ú' | 'û' => "u".into(),
+            _ => "?".into(),
+        }
+    };
+    let size = |_: char, written: &str| written.chars().map(|c| if EXTENSION.contains(c) { 2 } else { 1 }).sum();
+    escaped(text, most, "...", word, size)
 }
 
 /// No link of Markdown is left in it, even where an app renders Markdown in places that are documented to be plain.
@@ -148,12 +213,25 @@ mod tests {
         assert_eq!(slack("a<<", 9), "a&lt;&lt;");
         assert_eq!(slack("abc", 3), "abc");
         assert_eq!(slack("abcd", 3), "ab…");
+        let all = usize::MAX;
         assert_eq!(
-            markdown("[x](https://e.example) *b* @all"),
-            "\\[x\\]\\(https:\u{200b}//e.example\\) \\*b\\* @\u{200b}all"
+            markdown("[x](https://e.example) *b* @all 12:30", all),
+            "\\[x\\]\\(https:\u{200b}//e.example\\) \\*b\\* @\u{200b}all 12:30"
         );
-        assert_eq!(telegram("a.b_c!"), "a\\.b\\_c\\!");
-        assert_eq!(html("<a href=\"x\">&'"), "&lt;a href=&quot;x&quot;&gt;&amp;&#39;");
+        assert_eq!(markdown("a*b*c", 5), "a\\*b…");
+        assert_eq!(telegram("a.b_c!", all), "a\\.b\\_c\\!");
+        // What is shown counts, in UTF-16; no escape is cut in two.
+        assert_eq!(telegram("....", 3), "\\.\\.…");
+        assert_eq!(telegram("😀😀", 4), "😀😀");
+        assert_eq!(telegram("😀😀", 3), "😀…");
+        assert_eq!(html("<a href=\"x\">&'", all), "&lt;a href=&quot;x&quot;&gt;&amp;&#39;");
+        assert_eq!(html("<<<", 2), "&lt;…");
+        assert_eq!(
+            gsm("Störung – „mail“ …\u{a0}Ж [x]", all),
+            "Störung - \"mail\" ... ? [x]"
+        );
+        assert_eq!(gsm("[[[", 6), "[[[");
+        assert_eq!(gsm("[[[", 5), "[...");
         assert_eq!(in_bytes("ЖЖЖ", 5), "Ж…");
         assert_eq!(in_bytes("ЖЖ", 4), "ЖЖ");
         assert_eq!(in_bytes("ЖЖ", 2), "Ж");
@@ -165,6 +243,10 @@ mod tests {
         fn no_text_becomes_longer_than_asked(text in ".{0,60}", most in 0_usize..80) {
             prop_assert!(in_bytes(&text, most).len() <= most);
             prop_assert!(in_characters(&text, most).chars().count() <= most.max(1));
+            prop_assert!(markdown(&text, most).chars().count() <= most);
+            prop_assert!(gsm(&text, most).chars().count() <= most.max(3));
+            let shown = telegram(&text, most).replace('\\', "");
+            prop_assert!(shown.encode_utf16().count() <= most);
             let escaped = slack(&text, most);
             prop_assert!(escaped.chars().count() <= most);
             prop_assert!(!escaped.contains(['<', '>']));

@@ -2,7 +2,12 @@
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
-use mailqos_core::{config::LogPlace, connect, mail::Wire, model::UtcMicros};
+use mailqos_core::{
+    config::{Framing, LogPlace},
+    connect,
+    mail::Wire,
+    model::UtcMicros,
+};
 use tokio::{
     io::AsyncWriteExt as _,
     net::{UdpSocket, UnixDatagram, UnixStream},
@@ -39,15 +44,18 @@ pub(super) async fn send(
                 "{count} sent to {server}:{port}; UDP confirms nothing"
             )))
         }
-        LogPlace::Stream(endpoint) => {
+        LogPlace::Stream(endpoint, framing) => {
             let failed = |error: mailqos_core::mail::WireError| error.to_string();
             let mut wire = Wire::connect(endpoint, deadline).await.map_err(failed)?;
             wire.begin(deadline, 0);
             let host = host_name();
             for line in lines {
                 let text = rfc5424(facility, line, &host);
-                // Octet counting (RFC 6587, section 3.4.1): a line may contain anything.
-                let framed = format!("{} {text}", text.len());
+                let framed = match framing {
+                    Framing::OctetCounting => format!("{} {text}", text.len()),
+                    // What would end the line is no part of it.
+                    Framing::Newline => format!("{}\n", text.replace(['\n', '\r', '\0'], " ")),
+                };
                 wire.send(framed.as_bytes()).await.map_err(failed)?;
             }
             wire.close().await;
@@ -233,7 +241,13 @@ mod tests {
         std::fs::write(&path, "site = \"here\"\n").expect("write");
         let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
         let telling = Telling::notice(&config, "1", "hello", "hello");
-        let sent = send(&LogPlace::Stream(endpoint), 3, &telling, Duration::from_secs(10)).await;
+        let sent = send(
+            &LogPlace::Stream(endpoint, Framing::default()),
+            3,
+            &telling,
+            Duration::from_secs(10),
+        )
+        .await;
         assert!(matches!(sent, Ok(Accepted::Unconfirmed(_))), "{sent:?}");
     }
 
