@@ -378,6 +378,35 @@ async fn a_new_secret_of_the_same_key_is_used_with_a_reload_and_after_a_refusal_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_store_is_reached_through_the_proxy_of_the_configuration() {
+    // The store is its own proxy: only through it anything is found at this name.
+    let store = ObjectStore::start().await.expect("a store");
+    let server = MailServer::start(Options::default()).await.expect("an embedded server");
+    let mut setting = setting(&store, &server);
+    setting.replace(
+        &format!("endpoint = \"{}\"", store.endpoint()),
+        "endpoint = \"http://s3.invalid\"",
+    );
+    let direct = setting.run("mailqos-probe", &["check", "--connect"]);
+    assert_eq!(direct.status.code(), Some(1), "{}", words_of(&direct));
+    setting.replace("data = ", &format!("proxy = \"{}\"\ndata = ", store.endpoint()));
+    let said = setting.succeed("mailqos-probe", &["check", "--connect"]);
+    let proxy = store.endpoint().replace("http://", "");
+    assert!(
+        said.contains(&format!("the lake at s3://bucket/some/lake: through the proxy {proxy}")),
+        "{said}"
+    );
+    let probe = setting.start_probe();
+    until("samples are in the store", || !rows(&store).is_empty()).await;
+    assert!(probe.stop().success());
+    assert_eq!(counted(&setting), rows(&store).len() as u64);
+    // Exempt, it is not found.
+    setting.replace("proxy = ", "no_proxy = [\"s3.invalid\"]\nproxy = ");
+    let exempt = setting.run("mailqos-probe", &["check", "--connect"]);
+    assert_eq!(exempt.status.code(), Some(1), "{}", words_of(&exempt));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lake_at_google_is_at_its_endpoint() {
     let store = ObjectStore::start_with(StoreHabits {
         google: true,

@@ -4,7 +4,7 @@
 //! 1. Nobody but its owner can read or write it.
 //! 2. It belongs to root, this process runs as somebody else and in the file's group, the group can only read, and all others can
 //!    do nothing: what root has given to this program.
-//! 3. An orchestrator mounted it: it belongs to root or to this user, only its owner can write it, and it lies where only
+//! 3. An orchestrator mounted it: it belongs to root, to this user, or to nobody that this namespace of users knows, only its owner can write it, and it lies where only
 //!    orchestrators put files: below `/run/secrets` (Docker, Podman, Kubernetes' service accounts), in a volume of Kubernetes
 //!    (whose files are reached by a link to a folder such as `..2026_11_30_16_20_05.1`), or on a read-only mount of its own that
 //!    is in memory or holds nothing but this file. Such a file is within the container alone, whatever its mode is there.
@@ -17,6 +17,22 @@ use std::{
 
 use super::SecretError;
 
+/// Who owns what belongs to users that a namespace does not have (`/proc/sys/fs/overflowuid`, user_namespaces(7)).
+const UNMAPPED: u32 = 65_534;
+
+/// Says who was refused, and what to do about it.
+pub(super) fn explain_denial(error: std::io::Error) -> std::io::Error {
+    if error.kind() != std::io::ErrorKind::PermissionDenied {
+        return error;
+    }
+    let me = rustix::process::geteuid().as_raw();
+    let text = format!(
+        "this user (id {me}) may not read it; make it the owner, or give the file to a group of this user with mode 440 (in \
+         Kubernetes: fsGroup in the pod's securityContext)"
+    );
+    std::io::Error::new(std::io::ErrorKind::PermissionDenied, text)
+}
+
 /// Refuses a file that others can read.
 pub(super) fn check(path: &Path, about: &Metadata) -> Result<(), SecretError> {
     let mode = about.permissions().mode() & 0o777;
@@ -27,7 +43,9 @@ pub(super) fn check(path: &Path, about: &Metadata) -> Result<(), SecretError> {
     let owner = about.uid();
     let only_owner_writes = mode & 0o022 == 0;
     let from_root = owner == 0 && me != 0 && mode & 0o007 == 0 && in_group(about.gid());
-    let mounted = (owner == 0 || owner == me) && path.canonicalize().is_ok_and(|real| is_mounted(&real));
+    // In a namespace of users that has no root, root's files belong to nobody.
+    let by_orchestrator = owner == 0 || owner == me || owner == UNMAPPED;
+    let mounted = by_orchestrator && path.canonicalize().is_ok_and(|real| is_mounted(&real));
     if only_owner_writes && (from_root || mounted) {
         return Ok(());
     }

@@ -176,7 +176,10 @@ fn read_file(path: &Path, guarded: bool) -> Result<Vec<u8>, SecretError> {
         path: path.to_owned(),
         source,
     };
-    let mut file = files::open(path).map_err(error)?;
+    let opened = files::open(path);
+    #[cfg(unix)]
+    let opened = opened.map_err(mounted::explain_denial);
+    let mut file = opened.map_err(error)?;
     #[cfg(unix)]
     if guarded {
         mounted::check(path, &file.metadata().map_err(error)?)?;

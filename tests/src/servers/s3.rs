@@ -318,6 +318,11 @@ impl Request {
         let mut words = http.line.split(' ');
         let method = words.next().unwrap_or_default().to_owned();
         let target = words.next().unwrap_or_default();
+        // A proxy is told the whole address.
+        let target = match target.strip_prefix("http://") {
+            Some(rest) => rest.split_once('/').map_or("", |(_, path)| path),
+            None => target,
+        };
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let query = query
             .split('&')
