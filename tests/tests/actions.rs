@@ -406,6 +406,9 @@ text = { file = "alarm.txt" }
 html = { file = "alarm.html" }"#,
     );
     let said = setting.succeed("mailqos-probe", &["check"]);
+    assert!(!said.contains("warning"), "{said}");
+    setting.add("[delivery]\naction_list = \"default\"");
+    let said = setting.succeed("mailqos-probe", &["check"]);
     assert!(said.contains("with 1 warning"), "notices have no alarms: {said}");
     let said = setting.succeed("mailqos-probe", &["actions", "preview", "--kind", "recovery"]);
     assert!(

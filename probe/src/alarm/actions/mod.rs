@@ -217,12 +217,18 @@ pub(crate) fn preview(action: &Action, telling: &Telling) -> String {
 /// What is wrong with the templates of action lists, found with messages such as will be sent.
 pub(super) fn check(config: &Config) -> Problems {
     let mut problems = Problems::default();
-    let examples = Telling::examples(config);
-    for step in config.action_lists.values().flat_map(|list| &list.steps) {
-        match &step.action {
-            Action::Webhook(hook) => webhook::check(hook, &examples, &mut problems),
-            Action::Email { wording, .. } => letter::check(wording, &examples, &mut problems),
-            Action::Command { .. } | Action::Syslog { .. } => {}
+    let all = Telling::examples(config);
+    // The notice is the last of them: only those who look after reports get such.
+    let alarms = &all[..all.len().saturating_sub(1)];
+    for (name, list) in &config.action_lists {
+        let of_reports = config.delivery.action_list.as_ref() == Some(name);
+        let examples = if of_reports { &all } else { alarms };
+        for step in &list.steps {
+            match &step.action {
+                Action::Webhook(hook) => webhook::check(hook, examples, &mut problems),
+                Action::Email { wording, .. } => letter::check(wording, examples, &mut problems),
+                Action::Command { .. } | Action::Syslog { .. } => {}
+            }
         }
     }
     problems
