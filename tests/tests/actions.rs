@@ -386,6 +386,10 @@ async fn a_template_that_cannot_be_filled_in_is_found_by_check() {
     }
 }
 
+/// <https://github.com/grafana/grafana/issues/35207>, <https://github.com/prometheus/alertmanager/issues/5322>,
+/// <https://github.com/ptarmiganlabs/butler/issues/384>: what a template gets wrong must not cost the alarm; and
+/// <https://github.com/triggerdotdev/trigger.dev/issues/1745>, <https://github.com/distribution/distribution/pull/4900>: nor may
+/// a line break in a subject, which is no header field either.
 #[tokio::test(flavor = "multi_thread")]
 async fn mails_have_their_own_words_and_are_sent_when_these_fail() {
     let mut setting = Setting::new("lyon");

@@ -4,8 +4,10 @@
 #![allow(clippy::expect_used, missing_docs)]
 
 use mailqos_tests::{
+    secrets::secret_file,
     servers::{Fault, MailServer, Mishap, Options, Protocol, When},
-    setting::{Setting, until},
+    setting::{Setting, signal, until},
+    shims,
 };
 
 #[tokio::test]
@@ -83,4 +85,40 @@ async fn tests_go_on_whatever_hangs() {
     assert!(probe.stop().success(), "{log}");
     let rows = setting.rows();
     assert!(rows.iter().all(|row| row.outcome() != "ok"));
+}
+
+/// A network file system whose server is gone: a read there never comes back, and stopping works all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_told_to_stop_stops_although_a_file_hangs() {
+    let server = MailServer::start(Options::default()).await.expect("an embedded server");
+    for (program, subcommand, begun) in [
+        ("mailqos-probe", "run", " INFO testing"),
+        ("mailqos-analytics", "schedule", "schedules run"),
+    ] {
+        let mut setting = Setting::new("hangs");
+        setting.add_monitor(&setting.monitor("m1", &server));
+        setting.add("[account.far]\nuser = \"a\"\npassword = { file = \"secret.hangs\" }");
+        setting.replace("account = \"probe\"", "account = \"far\"");
+        setting.replace("site = ", "include = [\"parts.hangs\"]\nsite = ");
+        std::fs::create_dir(setting.path("parts.hangs")).expect("a folder");
+        std::fs::write(setting.path("parts.hangs/more.toml"), "").expect("a file");
+        secret_file(&setting.path("secret.hangs"), "x");
+        let library = shims::build("hang", &setting.path("")).expect("a library to preload");
+        let told = setting.path("HANG");
+        let mut command = setting.command(program);
+        command
+            .arg(subcommand)
+            .env("LD_PRELOAD", library)
+            .env("MAILQOS_HANG", &told);
+        let probe = setting.start(&mut command);
+        until("it has begun", || probe.log().contains(begun)).await;
+        std::fs::write(&told, "").expect("a file");
+        // The configuration is to be read again, and the secret with each test.
+        signal(probe.id(), "HUP");
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        let log = probe.log();
+        // `stop` waits no longer than it waits for anything, far less than for ever.
+        probe.stop();
+        assert!(!log.contains("panicked"), "{program} {subcommand}: {log}");
+    }
 }

@@ -433,6 +433,7 @@ async fn a_lake_at_google_is_at_its_endpoint() {
     assert_eq!(counted(&setting), rows(&store).len() as u64);
 }
 
+/// <https://github.com/aws/aws-sdk-php/issues/612> is one of many that show the store's words and leave open what to do.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_can_be_done_about_a_refusal_is_said() {
     let store = ObjectStore::start().await.expect("a store");

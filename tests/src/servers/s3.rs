@@ -47,14 +47,15 @@ pub struct StoreHabits {
     pub no_etag: bool,
     /// Answers name a version, listings don't: any bucket with versioning.
     pub versioned: bool,
-    /// Google's XML API: a bearer token instead of a signature, generations instead of ETags in conditions.
+    /// Google's XML API: no signature, generations instead of ETags in conditions.
     pub google: bool,
     /// ETags of answers are weak, those of conditions must be as they are: proxies that compress
-    /// (`proxy_pass` with gzip makes `W/"…"` of every ETag).
+    /// (<https://github.com/gocd/gocd/pull/2247>).
     pub weak: bool,
     /// The first request for anything is answered with 503 SlowDown, as any store may.
     pub slow_down: bool,
-    /// Keys in listings are URL-encoded (`encoding-type=url`), as several stores do unasked.
+    /// Keys in listings are URL-encoded though nobody asked for it, as with Hitachi's platform
+    /// (<https://github.com/minio/minio-go/issues/1723>).
     pub encoded_keys: bool,
 }
 
@@ -341,7 +342,8 @@ impl Request {
 
 /// Google's number of an object's version.
 fn generation(e_tag: &str) -> u64 {
-    u64::from_str_radix(e_tag.trim_matches('"'), 16).unwrap_or_default()
+    // Moments in microseconds, there.
+    u64::from_str_radix(e_tag.trim_matches('"'), 16).map_or(0, |number| 1_790_000_000_000_000 + number)
 }
 
 pub(super) fn decoded(text: &str) -> String {
@@ -370,9 +372,8 @@ fn stranger(request: &Request, shared: &Shared) -> Option<Reply> {
         return refused(code);
     }
     if shared.habits.google {
-        let bearer = request.http.field("authorization");
-        return (!bearer.is_some_and(|field| field.starts_with("Bearer")))
-            .then(|| Reply::error("401 Unauthorized", "AuthenticationRequired"));
+        // A key with `disable_oauth`, as emulators want it, asks in nobody's name.
+        return None;
     }
     let key = lock(&shared.key).clone().unwrap_or_else(|| KEY_ID.to_owned());
     let credential = format!("Credential={key}/");

@@ -206,6 +206,8 @@ mod tests {
 
     use super::*;
 
+    /// Limits that others ran into: <https://github.com/grafana/grafana/issues/48812> (Telegram),
+    /// <https://github.com/rjstone/discord-webhook-notify/issues/15> (Discord).
     #[test]
     fn texts_are_escaped_as_their_services_read_them() {
         assert_eq!(slack("<a&b>", usize::MAX), "&lt;a&amp;b&gt;");
