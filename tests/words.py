@@ -4,7 +4,8 @@
 Usage: tests/words.py [FILE…]      without FILE: all pages in CLEAN
 
 Prints each finding as FILE:LINE: text (advice) and exits with 1 if there is one. Only prose is
-checked: fenced code, code spans and link addresses are skipped. The list CLEAN grows with each page
+checked: fenced code, code spans and link addresses are skipped, and in Rust everything except
+comments. The list CLEAN grows with each page
 or source file that has been edited. Needs the Python standard library only.
 """
 
@@ -50,7 +51,7 @@ QUOTING = {"docs/writing.md"}
 MAX_COLUMNS = 100
 
 # Files that are checked in a folder of CLEAN.
-SUFFIXES = {".md", ".toml"}
+SUFFIXES = {".md", ".toml", ".rs"}
 
 # Pattern, advice, and a sentence that the pattern must find.
 RULES = [
@@ -114,10 +115,18 @@ RULES = [
 COMPILED = [(re.compile(pattern, re.IGNORECASE), advice, bad) for pattern, advice, bad in RULES]
 
 
-def prose(text):
-    """Yields (number, line, line without code spans and link addresses) outside fenced code."""
+def prose(text, comments_only):
+    """Yields (number, line, line without code spans and link addresses) outside fenced code.
+
+    With comments_only, these are the lines of comments in Rust.
+    """
     fenced = False
     for number, line in enumerate(text.splitlines(), 1):
+        if comments_only:
+            comment = re.match(r"\s*//[/!]? ?(.*)", line)
+            if not comment:
+                continue
+            line = comment.group(1)
         if line.lstrip().startswith("```"):
             fenced = not fenced
             continue
@@ -128,10 +137,10 @@ def prose(text):
         yield number, line, bare
 
 
-def findings(text, wrapped, layout_only):
+def findings(text, suffix, layout_only):
     """Yields (line number, quotation, advice)."""
-    lines = list(prose(text))
-    for number, line, bare in lines if wrapped else []:
+    lines = list(prose(text, suffix == ".rs"))
+    for number, line, bare in lines if suffix == ".md" else []:
         table = line.lstrip().startswith("|")
         unbreakable = len(bare.split()) <= 2 or "](" in line
         if len(line) > MAX_COLUMNS and not table and not unbreakable:
@@ -164,8 +173,7 @@ def main(arguments):
         full = path.resolve()
         shown = full.relative_to(ROOT).as_posix() if full.is_relative_to(ROOT) else str(path)
         text = path.read_text(encoding="utf-8")
-        layout_only, wrapped = shown in QUOTING, path.suffix == ".md"
-        for number, quotation, advice in sorted(findings(text, wrapped, layout_only)):
+        for number, quotation, advice in sorted(findings(text, path.suffix, shown in QUOTING)):
             print(f"{shown}:{number}: {quotation!r} → {advice}")
             found += 1
     if found:
