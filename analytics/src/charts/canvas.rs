@@ -11,6 +11,8 @@ use plotters::style::{
 use plotters_backend::{BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind};
 use serde::Serialize;
 
+mod runs;
+
 use super::{palette::Ink, widths::WIDTHS};
 use crate::timing::Sum;
 
@@ -90,9 +92,10 @@ pub(super) struct Hover {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     names: Vec<String>,
     /// Whether a name is that of an edge: a column is from its own to the next.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     between: bool,
     /// What each row says of its columns, separated by `;`: words that take the place of `{1}`, `{2}` …, separated by `|`; and
-    /// behind `*` of how many columns from this one on it is said.
+    /// behind `*` of how many columns from this one on it is said. Words that are left out, but for the first, are those before.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     cells: Vec<String>,
     /// The sentence: `{0}` is the name of the column.
@@ -159,9 +162,21 @@ impl Hover {
                     _ => runs.push((cell, 1)),
                 }
             }
-            let said = |(cell, count): (String, usize)| match count {
-                1 => cell,
-                count => format!("{cell}*{count}"),
+            let mut before: Vec<String> = Vec::new();
+            let said = |(cell, count): (String, usize)| {
+                let words: Vec<String> = cell.split('|').map(str::to_owned).collect();
+                let short = words.iter().enumerate().map(|(place, word)| match before.get(place) {
+                    Some(known) if place > 0 && known == word => "",
+                    // Nothing would be that before.
+                    _ if place > 0 && word.is_empty() => " ",
+                    _ => word.as_str(),
+                });
+                let short = short.collect::<Vec<_>>().join("|");
+                before = words;
+                match count {
+                    1 => short,
+                    count => format!("{short}*{count}"),
+                }
             };
             runs.into_iter().map(said).collect::<Vec<_>>().join(";")
         };
@@ -487,6 +502,8 @@ struct Path {
     commands: String,
     at: (i64, i64),
     last: char,
+    /// In tenths of a pixel: without points, numbers are shorter still, but the path needs a scale.
+    in_tenths: bool,
 }
 
 impl Path {
@@ -494,7 +511,12 @@ impl Path {
         if !first && tenths >= 0 {
             self.commands.push(' ');
         }
-        pixels(tenths, &mut self.commands);
+        if self.in_tenths {
+            // Writing to a String can't fail.
+            let _ = write!(self.commands, "{tenths}");
+        } else {
+            pixels(tenths, &mut self.commands);
+        }
     }
 
     fn begin(&mut self, (x, y): (i64, i64)) {
@@ -554,15 +576,45 @@ impl Path {
     }
 }
 
-/// The attributes of a look: of the element, or of the group of those that share it.
-fn attributes(look: &Look, svg: &mut String) {
+/// A path of shapes that look alike: in pixels, or in tenths of one where that is shorter.
+fn path(shapes: &[Shape], look: &Look, title: &str, svg: &mut String) {
+    let is_area = matches!(look, Look::Area(_));
+    let written = |in_tenths: bool| {
+        let mut path = Path {
+            in_tenths,
+            ..Path::default()
+        };
+        shapes.iter().for_each(|shape| path.add(shape, is_area));
+        path.commands
+    };
+    let (pixels, tenths) = (written(false), written(true));
+    let is_scaled = tenths.len() + SCALE.len() < pixels.len();
+    let commands = if is_scaled { tenths } else { pixels };
+    // Writing to a String can't fail.
+    let _ = write!(svg, "<path d=\"{commands}\"");
+    if is_scaled {
+        svg.push_str(SCALE);
+    }
+    attributes(look, if is_scaled { FINE } else { 1.0 }, svg);
+    end("path", "", title, svg);
+}
+
+/// The attribute of a path in tenths of a pixel.
+const SCALE: &str = " transform=\"scale(.1)\"";
+
+/// The attributes of a look: of the element, or of the group of those that share it. Lines are so many times as wide as they
+/// look.
+fn attributes(look: &Look, times: f64, svg: &mut String) {
     // Writing to a String can't fail.
     let _ = match look {
         Look::Area(ink) | Look::Disc(ink, _) => write!(svg, " fill=\"{}\" class=\"{}\"", ink.hex(), ink.class()),
         Look::Line(ink, width, dashes, joined) => {
+            let width = (width * times * STROKE).round() / STROKE;
             let _ = write!(svg, " fill=\"none\" stroke=\"{}\" stroke-width=\"{width}\"", ink.hex());
+            let dashes = dashes.split_whitespace().filter_map(|dash| dash.parse::<f64>().ok());
+            let dashes: Vec<String> = dashes.map(|dash| (dash * times).to_string()).collect();
             if !dashes.is_empty() {
-                let _ = write!(svg, " stroke-dasharray=\"{dashes}\"");
+                let _ = write!(svg, " stroke-dasharray=\"{}\"", dashes.join(" "));
             }
             if *joined {
                 svg.push_str(" stroke-linejoin=\"round\" stroke-linecap=\"round\"");
@@ -605,8 +657,8 @@ fn end(name: &str, text: &str, title: &str, svg: &mut String) {
 }
 
 /// The height of several rectangles, where it is that of all of them and has a middle in tenths of a pixel.
-fn common_height(elements: &[Element]) -> Option<i64> {
-    let height = |element: &Element| match (&element.look, &element.shape) {
+fn common_height(elements: &[&Element]) -> Option<i64> {
+    let height = |element: &&Element| match (&element.look, &element.shape) {
         (Look::Area(_), Shape::Rect(_, _, _, height)) => Some(*height),
         _ => None,
     };
@@ -617,7 +669,7 @@ fn common_height(elements: &[Element]) -> Option<i64> {
 }
 
 /// Elements that follow each other and look alike.
-fn run(elements: &[Element], svg: &mut String) {
+fn run(elements: &[&Element], svg: &mut String) {
     let Some(first) = elements.first() else { return };
     let place = |key: &str, tenths: i64, svg: &mut String| {
         let _ = write!(svg, " {key}=\"");
@@ -625,32 +677,26 @@ fn run(elements: &[Element], svg: &mut String) {
         svg.push('"');
     };
     if let Look::Area(_) | Look::Line(..) = first.look {
-        if let Some(height) = common_height(elements) {
-            // Rectangles of one height are thick lines, which take half as many numbers.
-            let Look::Area(ink) = first.look else { return };
-            let mut path = Path::default();
-            for element in elements {
-                if let Shape::Rect(x, y, width, _) = element.shape {
-                    let y = y + height / 2;
-                    path.add(&Shape::Points(vec![(x, y), (x + width, y)]), false);
-                }
-            }
-            let _ = write!(svg, "<path d=\"{}\"", path.commands);
-            attributes(&Look::Line(ink, height as f64 / FINE, "", false), svg);
-            return end("path", "", &first.title, svg);
-        }
-        let mut path = Path::default();
-        let is_area = matches!(first.look, Look::Area(_));
-        elements.iter().for_each(|element| path.add(&element.shape, is_area));
-        let _ = write!(svg, "<path d=\"{}\"", path.commands);
-        attributes(&first.look, svg);
-        return end("path", "", &first.title, svg);
+        let shapes = elements.iter().map(|element| element.shape.clone());
+        let Some(height) = common_height(elements) else {
+            let shapes: Vec<Shape> = shapes.collect();
+            return path(&shapes, &first.look, &first.title, svg);
+        };
+        // Rectangles of one height are thick lines, which take half as many numbers.
+        let Look::Area(ink) = first.look else { return };
+        let middle = |shape: Shape| match shape {
+            Shape::Rect(x, y, width, _) => Shape::Points(vec![(x, y + height / 2), (x + width, y + height / 2)]),
+            other => other,
+        };
+        let shapes: Vec<Shape> = shapes.map(middle).collect();
+        let look = Look::Line(ink, height as f64 / FINE, "", false);
+        return path(&shapes, &look, &first.title, svg);
     }
     let grouped = elements.len() > 1;
     if grouped {
         svg.push_str("<g");
-        attributes(&first.look, svg);
-        svg.push_str(">\n");
+        attributes(&first.look, 1.0, svg);
+        svg.push('>');
     }
     for element in elements {
         let (name, text) = match (&element.shape, &element.look) {
@@ -671,9 +717,13 @@ fn run(elements: &[Element], svg: &mut String) {
             _ => continue,
         };
         if !grouped {
-            attributes(&element.look, svg);
+            attributes(&element.look, 1.0, svg);
         }
         end(name, text, &element.title, svg);
+        if grouped {
+            // Hundreds of lines of their own would be hundreds of bytes.
+            svg.pop();
+        }
     }
     if grouped {
         svg.push_str("</g>\n");
@@ -692,16 +742,8 @@ fn set(elements: &[Element], (width, height): (u32, u32), title: &str, alternati
     svg.push_str("</title>\n<desc>");
     escape(alternative, &mut svg);
     svg.push_str("</desc>\n");
-    // A path has one title: what has its own stands alone. Texts and discs keep theirs within a group.
-    let alike = |one: &Element, other: &Element| {
-        let shares = match one.look {
-            Look::Area(_) | Look::Line(..) => one.title.is_empty() && other.title.is_empty(),
-            Look::Disc(..) | Look::Text(..) => true,
-        };
-        shares && one.look == other.look
-    };
-    for elements in elements.chunk_by(alike) {
-        run(elements, &mut svg);
+    for run_of in runs::alike(elements) {
+        run(&run_of, &mut svg);
     }
     svg.push_str("</svg>\n");
     svg
@@ -750,11 +792,11 @@ mod tests {
         assert_eq!(cells(false).matches("<path").count(), 2);
         assert_eq!(
             cells(true).matches("<path").count(),
-            4,
+            3,
             "what has its own title stands alone"
         );
         let svg = cells(false);
-        assert!(svg.len() < 30_000, "{} bytes for 2,000 marks", svg.len());
+        assert!(svg.len() < 25_000, "{} bytes for 2,000 marks", svg.len());
         let dark = ["class=\"calm\"", "class=\"failed-line\""];
         assert!(dark.iter().all(|class| svg.contains(class)));
     }
@@ -796,6 +838,17 @@ mod tests {
             }
         }
         seen
+    }
+
+    #[test]
+    fn what_is_said_of_places_leaves_out_what_was_said_before() {
+        let cells = ["2|492", "3|492", "3|492", "maintenance", "1|492", "1|"]
+            .map(str::to_owned)
+            .to_vec();
+        let names = (0..6).map(|name| name.to_string()).collect();
+        let hover = Hover::table([0.0, 1.0], [0.0, 1.0]).saying(names, vec![cells], "{0}: {1} of {2}");
+        assert_eq!(hover.cells, ["2|492;3|*2;maintenance;1|492;1| "]);
+        assert!(!hover.json().contains("between") && hover.between().json().contains("\"between\":true"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use mailqos_core::model::UtcMicros;
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
-use super::Datum;
+use super::{Datum, voice::DASH};
 
 /// What is drawn, as a table.
 #[derive(Debug, Clone, Default)]
@@ -95,6 +95,37 @@ impl Data {
         })
     }
 
+    /// The table as text: a line for the heads and one for each row, columns separated by tabs. A unit that all cells of a
+    /// column share, or the year of all its dates, stands in the head.
+    pub fn lines(&self) -> Lines {
+        let rows: Vec<Vec<Figure<'_>>> = self.rows().collect();
+        let units: Vec<&str> = (0..self.heads.len())
+            .map(|column| common_unit(rows.iter().filter_map(|row| row.get(column))).unwrap_or_default())
+            .collect();
+        let mut text = String::new();
+        for (column, (head, unit)) in self.heads.iter().zip(&units).enumerate() {
+            let tab = if column > 0 { "\t" } else { "" };
+            text.push_str(tab);
+            text.push_str(head);
+            if !unit.is_empty() {
+                text.push_str(&format!(" ({unit})"));
+            }
+        }
+        for row in &rows {
+            text.push('\n');
+            for (column, figure) in row.iter().enumerate() {
+                text.push_str(if column > 0 { "\t" } else { "" });
+                let is_common = units.get(column).is_some_and(|unit| !unit.is_empty());
+                let split = is_common.then(|| figure.text.rsplit_once(SPACES)).flatten();
+                text.push_str(split.map_or(figure.text, |(number, _)| number));
+            }
+        }
+        Lines {
+            text,
+            units: units.join("|"),
+        }
+    }
+
     fn cell(&self, index: usize) -> Option<Figure<'_>> {
         let cell = self.cells.get(index)?;
         let begin = index.checked_sub(1).and_then(|before| self.cells.get(before));
@@ -108,6 +139,34 @@ impl Data {
             moment: moment.ok().and_then(|found| Some(self.moments.get(found)?.1)),
         })
     }
+}
+
+/// A table as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lines {
+    /// The lines.
+    pub text: String,
+    /// What stands in brackets in each head, separated by `|`; nothing where the cells have all that they say.
+    pub units: String,
+}
+
+/// What may stand between a number and its unit.
+const SPACES: [char; 3] = [' ', '\u{a0}', '\u{202f}'];
+
+/// What the numbers or dates of a column all end with; nothing may be missing but values.
+fn common_unit<'a>(figures: impl Iterator<Item = &'a Figure<'a>>) -> Option<&'a str> {
+    let mut common = None;
+    for figure in figures.filter(|figure| figure.text != DASH) {
+        if figure.value.is_none() && figure.moment.is_none() {
+            return None;
+        }
+        let (number, unit) = figure.text.rsplit_once(SPACES)?;
+        if number.is_empty() || unit.contains('|') || common.is_some_and(|common| common != unit) {
+            return None;
+        }
+        common = Some(unit);
+    }
+    common
 }
 
 impl Serialize for Data {
@@ -128,6 +187,50 @@ impl Serialize for Data {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_as_text_says_once_what_all_cells_of_a_column_share() {
+        let at = UtcMicros(1_772_409_600_000_000);
+        let figure = |text: &str| Datum {
+            value: Some(1.0),
+            ..Datum::text(text)
+        };
+        let heads = ["from", "tests", "p5", "median", "server"].map(str::to_owned).to_vec();
+        let row = |date, tests, p5, median| {
+            let server = Datum::text("mail one");
+            vec![
+                Datum::moment(date, at),
+                figure(tests),
+                figure(p5),
+                figure(median),
+                server,
+            ]
+        };
+        let mut rows = vec![
+            row("1 Jan 2025", "288", "703 ms", "1.46\u{a0}s"),
+            row("2 Jan 2025", "7", "1.02 s", "1.40\u{a0}s"),
+        ];
+        rows.push(vec![
+            Datum::moment("3 Jan 2025", at),
+            figure("0"),
+            Datum::text(DASH),
+            Datum::text(DASH),
+            Datum::text("mail one"),
+        ]);
+        let lines = Data::new(heads.clone(), rows.clone()).lines();
+        assert_eq!(
+            lines.text,
+            "from (2025)\ttests\tp5\tmedian (s)\tserver\n1 Jan\t288\t703 ms\t1.46\tmail one\n\
+             2 Jan\t7\t1.02 s\t1.40\tmail one\n3 Jan\t0\t–\t–\tmail one"
+        );
+        assert_eq!(lines.units, "2025|||s|");
+        rows.push(row("1 Jan 2026", "1", "1 ms", "2 min"));
+        assert_eq!(
+            Data::new(heads, rows).lines().units,
+            "||||",
+            "another year and another unit"
+        );
+    }
 
     #[test]
     fn a_table_has_what_was_put_into_it() {

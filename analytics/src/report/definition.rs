@@ -67,6 +67,8 @@ pub struct Definition {
     pub formats: BTreeSet<Format>,
     /// A report of more chapters is an archive rather than one page of HTML.
     pub chapters_on_a_page: usize,
+    /// The PDF of a report with more chapters about single monitors leaves those out, and says so.
+    pub chapters_in_a_pdf: usize,
     /// Folder of the files; the current one unless said otherwise.
     pub output: Option<PathBuf>,
     /// House style.
@@ -80,6 +82,9 @@ pub struct Definition {
 /// Chapters that one page of HTML has at most unless the definition says so: at about 50 kB each, a page of that many is still
 /// quick to open and small enough to send.
 pub const CHAPTERS_ON_A_PAGE: usize = 150;
+/// Chapters about single monitors that a PDF has at most unless the definition says so: each takes two pages and several
+/// megabytes of memory while it is set, and nobody turns a thousand pages.
+pub const CHAPTERS_IN_A_PDF: usize = 250;
 
 /// One report for all, or one each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -360,6 +365,7 @@ pub fn of_template(config: Option<&Config>, name: &str) -> Result<Definition, Pr
                 each: Each::All,
                 formats: Format::USUAL.into(),
                 chapters_on_a_page: CHAPTERS_ON_A_PAGE,
+                chapters_in_a_pdf: CHAPTERS_IN_A_PDF,
                 output: None,
                 theme,
                 schedule: None,
@@ -466,6 +472,7 @@ fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut P
     let each = table.word("each", &Each::WORDS, problems).unwrap_or_default();
     let formats = formats(&mut table, problems);
     let chapters: Option<u32> = table.get("chapters_on_a_page", problems);
+    let in_a_pdf: Option<u32> = table.get("chapters_in_a_pdf", problems);
     let output = table.get("output", problems);
     if let Some(layout) = read_layout(config, &mut table, problems) {
         template.layout = Some(layout);
@@ -497,6 +504,7 @@ fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut P
         each,
         formats,
         chapters_on_a_page: chapters.map_or(CHAPTERS_ON_A_PAGE, |chapters| chapters as usize),
+        chapters_in_a_pdf: in_a_pdf.map_or(CHAPTERS_IN_A_PDF, |chapters| chapters as usize),
         output,
         theme,
         schedule,

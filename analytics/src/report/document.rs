@@ -46,6 +46,9 @@ pub struct Document {
     pub provenance: Provenance,
     /// What a reader must know before anything else: simulated data, provisional figures.
     pub notes: Vec<Note>,
+    /// What stands at the head of chapters about a part of the monitors, by their ids, where they have a page of their own.
+    #[serde(skip)]
+    pub chapters: BTreeMap<String, Head>,
     /// House style.
     pub theme: Theme,
     /// The name of the layouts that its pages are made with; the built-in ones where there is none.
@@ -56,6 +59,15 @@ pub struct Document {
     /// The content, in order.
     #[serde(skip)]
     pub blocks: Vec<Block>,
+}
+
+/// What stands at the head of a page about a part of the monitors.
+#[derive(Debug, Clone, Default)]
+pub struct Head {
+    /// Which monitors, in words.
+    pub scope: String,
+    /// What a reader of these must know before anything else.
+    pub notes: Vec<Note>,
 }
 
 /// House style.
@@ -137,6 +149,10 @@ pub struct Words {
     pub page: &'static str,
     /// What is left out of a mail: `{0} more in the full report`.
     pub more: &'static str,
+    /// Title of the note that chapters are left out of a file.
+    pub shortened: &'static str,
+    /// What it says: `The chapters of {0} single monitors are not in this file. …`.
+    pub left_out: &'static str,
     /// Summary of the disclosure of a chart's data.
     pub data: &'static str,
     /// Before the moment at which the report was made.
@@ -581,6 +597,33 @@ pub fn walk(blocks: &[Block]) -> Vec<&Block> {
 }
 
 impl Document {
+    /// The same document with other content; of its own, nothing is copied.
+    #[must_use]
+    pub fn with_blocks(&self, blocks: Vec<Block>) -> Self {
+        Self {
+            title: self.title.clone(),
+            headline: self.headline.clone(),
+            lead: self.lead.clone(),
+            period: self.period.clone(),
+            from: self.from,
+            to: self.to,
+            zone: self.zone.clone(),
+            scope: self.scope.clone(),
+            language: self.language.clone(),
+            made: self.made.clone(),
+            made_at: self.made_at,
+            producer: self.producer.clone(),
+            data_hash: self.data_hash.clone(),
+            provenance: self.provenance.clone(),
+            notes: self.notes.clone(),
+            chapters: self.chapters.clone(),
+            theme: self.theme.clone(),
+            layout: self.layout.clone(),
+            words: self.words.clone(),
+            blocks,
+        }
+    }
+
     /// The blocks before the first page break.
     pub fn first_page(&self) -> &[Block] {
         let end = self.blocks.iter().position(|block| matches!(block, Block::PageBreak));

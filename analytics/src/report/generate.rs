@@ -15,7 +15,7 @@ pub use super::facts::Source;
 use super::{
     definition::{Definition, Each, Format},
     digest::Needs,
-    document::{Block, Document, Note, Status, Theme, Words},
+    document::{Block, Document, Head, Note, Status, Theme, Words},
     facts::{Facts, Monitor},
     findings,
     locale::{DASH, Locale},
@@ -64,6 +64,8 @@ pub struct Report {
     pub provisional: bool,
     /// With more chapters, it is an archive rather than one page of HTML.
     pub chapters_on_a_page: usize,
+    /// With more chapters about single monitors, its PDF leaves those out.
+    pub chapters_in_a_pdf: usize,
 }
 
 /// The calendar of a definition: its zone, or the configuration's.
@@ -126,6 +128,7 @@ pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -
                 document,
                 provisional,
                 chapters_on_a_page: definition.chapters_on_a_page,
+                chapters_in_a_pdf: definition.chapters_in_a_pdf,
             }
         })
         .collect();
@@ -263,6 +266,7 @@ pub(super) fn document(
     if objects.len() > 1 {
         scope.push_str(&l.fill(" on {0} objects", &[&l.integer(objects.len() as u64)]));
     }
+    let chapters = heads(&ids, &seen, l);
     Document {
         headline: findings::headline(&monitors, l),
         lead: String::new(),
@@ -278,6 +282,7 @@ pub(super) fn document(
         data_hash: provenance.sha256.clone(),
         provenance,
         notes: notes(&seen, l),
+        chapters,
         theme: Theme::default(),
         layout: definition.template.layout.clone(),
         words: Words {
@@ -285,6 +290,10 @@ pub(super) fn document(
             of: l.t("of"),
             page: l.t("Page"),
             more: l.t("{0} more in the full report"),
+            shortened: l.t("Without single monitors."),
+            left_out: l.t(
+                "The chapters of {0} single monitors are not in this file. They are in the archive of web pages (format zip).",
+            ),
             data: l.t("The data of this chart"),
             made: l.t("Data until"),
             data_hash: l.t("SHA-256 of the data"),
@@ -306,6 +315,26 @@ pub(super) fn document(
         title,
         blocks,
     }
+}
+
+/// What stands at the heads of chapters about one monitor.
+fn heads(ids: &Ids, seen: &[(&Facts, Vec<&Monitor>)], l: &Locale) -> BTreeMap<String, Head> {
+    let head = |site: &str, id: &str| {
+        let is_it = |monitor: &&Monitor| monitor.site == site && monitor.id == id;
+        let own: Vec<(&Facts, Vec<&Monitor>)> = seen
+            .iter()
+            .map(|(facts, monitors)| (*facts, monitors.iter().copied().filter(is_it).collect()))
+            .collect();
+        Head {
+            scope: l.count(1, "1 monitor", "{0} monitors"),
+            notes: notes(&own, l),
+        }
+    };
+    let chapters = ids.chapters();
+    // Of a single monitor it would be the same.
+    let several = chapters.len() > 1;
+    let about = chapters.into_iter().filter(|_| several);
+    about.map(|(chapter, (site, id))| (chapter, head(&site, &id))).collect()
 }
 
 /// Lets no heading be more than one level below the one before, so that the outline has no holes (PDF/UA-1, WCAG 1.3.1).
@@ -454,7 +483,10 @@ pub fn write(
             Ok::<_, MediaError>(match format {
                 Format::Html => media::html::render(&report.document, own)?.into_bytes(),
                 Format::Zip => media::html::archive(&report.document, own, &report.stem)?,
-                Format::Pdf => media::pdf::render(&report.document, own)?,
+                Format::Pdf => match shortened(report) {
+                    Some(document) => media::pdf::render(&document, own)?,
+                    None => media::pdf::render(&report.document, own)?,
+                },
                 Format::Xlsx => media::data::xlsx::render(&report.document)?,
                 Format::Csv => media::data::csv::render(&report.document)?,
                 Format::Json => media::data::json::render(&report.document)?,
@@ -470,6 +502,40 @@ pub fn write(
     }
     // Each kind of file by itself, on all cores: one is written while another is still being set.
     parallel::map(&formats, made).into_iter().collect()
+}
+
+/// The document of a PDF without its chapters about single monitors, where there are too many of them. It says so.
+fn shortened(report: &Report) -> Option<Document> {
+    let (document, most) = (&report.document, report.chapters_in_a_pdf);
+    let chapters = media::html::chapters(document);
+    let single: Vec<_> = chapters
+        .iter()
+        .filter(|chapter| document.chapters.contains_key(chapter.id))
+        .collect();
+    if single.len() <= most {
+        return None;
+    }
+    let mut blocks = Vec::new();
+    let mut end = 0;
+    for chapter in &single {
+        // It begins with its page break and its heading.
+        let begin = chapter.blocks.start.saturating_sub(2);
+        blocks.extend_from_slice(document.blocks.get(end..begin).unwrap_or_default());
+        end = chapter.blocks.end;
+    }
+    blocks.extend_from_slice(document.blocks.get(end..).unwrap_or_default());
+    let mut shortened = document.with_blocks(blocks);
+    tracing::warn!(
+        "the PDF leaves out the chapters of {} single monitors: they are in the archive (format zip); \
+         chapters_in_a_pdf keeps more than {most}",
+        single.len()
+    );
+    shortened.notes.push(Note {
+        status: Status::Neutral,
+        title: document.words.shortened.to_owned(),
+        text: document.words.left_out.replace("{0}", &single.len().to_string()),
+    });
+    Some(shortened)
 }
 
 /// Writes a file so that nobody ever sees half of it.
@@ -568,6 +634,49 @@ mod tests {
         assert_eq!(safe("///"), "report");
         let long = safe(&"東".repeat(300));
         assert!(long.starts_with('東') && long.len() <= MAX_NAME, "{long}");
+    }
+
+    #[test]
+    fn a_pdf_of_very_many_monitors_leaves_their_chapters_out_and_says_so() {
+        let mut document = media::specimen::document(Theme::default(), None);
+        let before = document.blocks.len();
+        let chapter = |text: &str, id: &str| {
+            let (text, id) = (text.to_owned(), id.to_owned());
+            let what = Block::paragraph(format!("What is said of {text}"));
+            [Block::PageBreak, Block::Heading { level: 1, text, id }, what]
+        };
+        for number in 0..12 {
+            let id = format!("monitor-{number}");
+            document.blocks.extend(chapter(&format!("Monitor {number}"), &id));
+            document.chapters.insert(id, Head::default());
+        }
+        document.blocks.extend(chapter("How it was measured", "measured"));
+        let mut report = Report {
+            stem: "report".into(),
+            document,
+            provisional: false,
+            chapters_on_a_page: 150,
+            chapters_in_a_pdf: 12,
+        };
+        assert!(shortened(&report).is_none(), "as many as there may be");
+        report.chapters_in_a_pdf = 11;
+        let short = shortened(&report).expect("one more");
+        assert_eq!(short.blocks.len(), before + 3);
+        let Some(Block::Heading { text, .. }) = short.blocks.get(before + 1) else {
+            panic!("the chapter about all of them stays")
+        };
+        assert_eq!(text, "How it was measured");
+        let note = short.notes.last().expect("a note");
+        assert!(
+            note.text.contains("12 single monitors") && note.text.contains("zip"),
+            "{}",
+            note.text
+        );
+        assert_eq!(
+            report.document.blocks.len(),
+            before + 39,
+            "other files have all of them"
+        );
     }
 
     #[test]

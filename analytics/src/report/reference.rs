@@ -192,6 +192,12 @@ pub const REPORTS: Reference = Reference {
                         "A report of more chapters is made as `zip` where `html` is wanted: an archive with a page for each.",
                     )
                     .default("150"),
+                    Key::new(
+                        "chapters_in_a_pdf",
+                        Takes::of::<u32>(),
+                        "The PDF of a report with more chapters about single monitors leaves those out, and says so; the archive has them.",
+                    )
+                    .default("250"),
                     Key::new("output", PATH, "The folder of its files.")
                         .otherwise("the current one; of scheduled reports one in the state folder"),
                     Key::new("schedule", Takes::Table(&["schedule"]), "When it is made by itself."),

@@ -463,6 +463,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Tests failed at {0} of {1} monitors; worst was {2} with {3} of {4} tests.",
             "Bei {0} von {1} Monitoren scheiterten Tests, am meisten bei {2}: {3} von {4}.",
         ),
+        (
+            "The chapters of {0} single monitors are not in this file. They are in the archive of web pages (format zip).",
+            "Die Kapitel über {0} einzelne Monitore sind nicht in dieser Datei. Sie sind im Archiv der Webseiten (Format zip).",
+        ),
         ("The data of this chart", "Die Daten dieses Diagramms"),
         (
             "The error budget is what may fail; beside what was measured its 95 % confidence interval",
@@ -581,6 +585,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Wenn {1} steigt, fällt {0} (Rangkorrelation {2} über {3} Stunden): {4}.",
         ),
         ("Where the time goes is unknown.", "Wohin die Zeit geht, ist unbekannt."),
+        ("Without single monitors.", "Ohne einzelne Monitore."),
         ("a cell is a day", "eine Zelle ist ein Tag"),
         (
             "a cell is a day, a column a week",

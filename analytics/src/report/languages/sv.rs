@@ -454,6 +454,10 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "Tests failed at {0} of {1} monitors; worst was {2} with {3} of {4} tests.",
             "Tester misslyckades hos {0} av {1} monitorer; värst var {2} med {3} av {4} tester.",
         ),
+        (
+            "The chapters of {0} single monitors are not in this file. They are in the archive of web pages (format zip).",
+            "Kapitlen om {0} enskilda monitorer finns inte i den här filen. De finns i arkivet med webbsidor (format zip).",
+        ),
         ("The data of this chart", "Diagrammets data"),
         (
             "The error budget is what may fail; beside what was measured its 95 % confidence interval",
@@ -563,6 +567,7 @@ pub(in crate::report) static LANGUAGE: Language = Language {
             "När {1} stiger faller {0} (rangkorrelation {2} över {3} timmar): {4}.",
         ),
         ("Where the time goes is unknown.", "Vart tiden går är okänt."),
+        ("Without single monitors.", "Utan enskilda monitorer."),
         ("a cell is a day", "en cell är en dag"),
         (
             "a cell is a day, a column a week",

@@ -1,8 +1,9 @@
 //! HTML: one self-contained file, charts as inline SVG, pictures and fonts as data URIs.
 
-use std::{io::Write as _, ops::Range, path::Path};
+use std::{collections::BTreeMap, io::Write as _, ops::Range, path::Path};
 
 use serde_json::{Map, Value, json};
+use tera::{Kwargs, State};
 
 use super::{
     MediaError, Medium, data_uri, one_by_one,
@@ -10,14 +11,14 @@ use super::{
 };
 use crate::{
     parallel,
-    report::document::{Block, Document},
+    report::document::{Block, Document, walk},
 };
 
 pub(super) static MEDIUM: Medium = Medium {
     name: "html",
     extension: "html",
     escape: tera::escape_html,
-    filters: |_| {},
+    filters: |tera| tera.register_filter("short", |value: f64, _: Kwargs, _: &State<'_>| short(value)),
     built_in: partials!("html", "html", "style", "script"),
     fonts,
     compose: one_by_one,
@@ -29,6 +30,12 @@ pub(super) static SHOWING: Showing = Showing {
     drawings: true,
     files: false,
 };
+
+/// A number to sort by: as exact as any that is shown, without digits that only fill the page.
+fn short(value: f64) -> String {
+    let digits = format!("{value:.8e}");
+    digits.parse::<f64>().map_or(digits, |rounded| rounded.to_string())
+}
 
 /// The page of a document; `own` is the folder of the user's templates.
 ///
@@ -47,7 +54,7 @@ pub struct Chapter<'a> {
     /// The heading's id.
     pub id: &'a str,
     /// Where its blocks are in the document, the heading and what it begins with left out.
-    blocks: Range<usize>,
+    pub(in crate::report) blocks: Range<usize>,
 }
 
 /// The chapters of a document that begin on a page of their own.
@@ -90,6 +97,10 @@ pub fn archive(document: &Document, own: Option<&Path>, folder: &str) -> Result<
                 instead.insert("index".to_owned(), INDEX.into());
                 // The first page has it of all.
                 instead.insert("provenance_json".to_owned(), "".into());
+                if let Some(head) = document.chapters.get(chapter.id) {
+                    instead.insert("scope".to_owned(), head.scope.clone().into());
+                    instead.insert("notes".to_owned(), json!(head.notes));
+                }
                 chapter.blocks.clone()
             }
             None => {
@@ -109,6 +120,7 @@ pub fn archive(document: &Document, own: Option<&Path>, folder: &str) -> Result<
             instead,
         }
     };
+    let homes = homes(document, &chapters, &file);
     let packed = |error: zip::result::ZipError| MediaError::Data(error.to_string());
     let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     let mut add = |name: &str, bytes: &[u8]| {
@@ -122,13 +134,13 @@ pub fn archive(document: &Document, own: Option<&Path>, folder: &str) -> Result<
     for some in all.chunks(16) {
         let pages = parallel::map(some, |chapter| work::page(&MEDIUM, &SHOWING, &leaf(*chapter), own));
         for (chapter, page) in some.iter().zip(pages) {
+            let name = chapter.map_or_else(|| INDEX.to_owned(), file);
             let page = page?;
-            let text = String::from_utf8_lossy(&page);
+            let text = linked(&String::from_utf8_lossy(&page), &name, &homes);
             for (needed, part) in parts.iter_mut().zip(&PARTS) {
                 *needed |= text.chars().any(part.has);
             }
-            let name = chapter.map_or_else(|| INDEX.to_owned(), file);
-            add(&name, &page).map_err(packed)?;
+            add(&name, text.as_bytes()).map_err(packed)?;
         }
     }
     let rules: String = PARTS
@@ -139,6 +151,53 @@ pub fn archive(document: &Document, own: Option<&Path>, folder: &str) -> Result<
         .collect();
     add(FONT_FILE, rules.as_bytes()).map_err(packed)?;
     Ok(archive.finish().map_err(packed)?.into_inner())
+}
+
+/// On which page of an archive each id stands, and as what a link leads there.
+type Homes<'a> = BTreeMap<&'a str, (String, String)>;
+
+fn homes<'a>(document: &'a Document, chapters: &[Chapter<'a>], file: &impl Fn(&Chapter<'_>) -> String) -> Homes<'a> {
+    let mut homes = Homes::new();
+    let mut add = |blocks: Range<usize>, page: &str| {
+        for block in walk(document.blocks.get(blocks).unwrap_or_default()) {
+            let id = match block {
+                Block::Heading { id, .. } => id,
+                Block::Table(table) => &table.id,
+                Block::Chart(chart) => &chart.id,
+                Block::Transcript(transcript) => &transcript.id,
+                _ => continue,
+            };
+            homes.insert(id, (page.to_owned(), format!("{page}#{id}")));
+        }
+    };
+    let first = chapters
+        .first()
+        .map_or(document.blocks.len(), |first| first.blocks.start);
+    add(0..first, INDEX);
+    for chapter in chapters {
+        add(chapter.blocks.clone(), &file(chapter));
+    }
+    for chapter in chapters {
+        // Its heading is that of its page.
+        homes.insert(chapter.id, (file(chapter), file(chapter)));
+    }
+    homes
+}
+
+/// A page of an archive whose links to what stands on other pages lead there.
+fn linked(page: &str, name: &str, homes: &Homes<'_>) -> String {
+    const LINK: &str = "href=\"#";
+    let mut parts = page.split(LINK);
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (id, rest) = part.split_once('"').unwrap_or((part, ""));
+        match homes.get(id).filter(|(home, _)| home != name) {
+            Some((_, target)) => text.push_str(&format!("href=\"{target}\"")),
+            None => text.push_str(&format!("{LINK}{id}\"")),
+        }
+        text.push_str(rest);
+    }
+    text
 }
 
 /// A part of the characters of a font, as a file.
@@ -206,11 +265,22 @@ fn fonts(texts: &[&str]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{media::specimen, provenance::Provenance, theme::ThemeOptions};
+    use crate::report::{
+        document::{Head, Span},
+        media::specimen,
+        provenance::Provenance,
+        theme::ThemeOptions,
+    };
 
     /// A document of three chapters, of which the first is the opening.
     fn chaptered() -> Document {
         let mut document = specimen::document(ThemeOptions::default().resolve(), None);
+        let head = |scope: &str| Head {
+            scope: scope.to_owned(),
+            notes: Vec::new(),
+        };
+        document.scope = "3 monitors on 2 objects".to_owned();
+        document.chapters.insert("monitor-lyon".to_owned(), head("1 monitor"));
         for (id, text) in [("monitor-lyon", "Lyon <plant>"), ("monitor-lodz", "Łódź")] {
             let (id, text) = (id.to_owned(), text.to_owned());
             document.blocks.push(Block::PageBreak);
@@ -250,8 +320,128 @@ mod tests {
         assert!(lyon.contains("<h1>Lyon &lt;plant&gt;</h1>") && lyon.contains("What is said of it"));
         assert!(lyon.contains("href=\"index.html\"") && lyon.contains("href=\"fonts.css\""));
         assert!(!lyon.contains("data:font"), "fonts are there once");
+        // The page of one monitor says neither that it is about all of them nor what is to be known of others.
+        assert!(
+            index.contains(&document.scope) && index.contains("class=\"note"),
+            "{index}"
+        );
+        assert!(
+            !lyon.contains(&document.scope) && lyon.contains("1 monitor ·"),
+            "{lyon}"
+        );
+        assert!(!lyon.contains(&document.notes[0].text), "{lyon}");
+        assert!(
+            page("monitor-lodz.html").contains(&document.scope),
+            "a chapter about all of them"
+        );
         let fonts = page("fonts.css");
         assert_eq!(fonts.matches("@font-face").count(), 4, "Latin, and what Łódź needs");
+    }
+
+    fn link(to: &str) -> Block {
+        Block::Paragraph {
+            spans: vec![Span {
+                link: Some(to.to_owned()),
+                ..Span::plain("there")
+            }],
+        }
+    }
+
+    /// Every page of an archive, by its name.
+    fn pages(bytes: &[u8]) -> BTreeMap<String, String> {
+        let mut archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).expect("a zip file");
+        let count = archive.len();
+        let page = |at: usize| {
+            let mut text = String::new();
+            let mut file = archive.by_index(at).expect("there");
+            std::io::Read::read_to_string(&mut file, &mut text).expect("text");
+            let name = file.name().expect("a name").to_string();
+            let (_, name) = name.split_once('/').expect("a folder");
+            (name.to_owned(), text)
+        };
+        (0..count).map(page).collect()
+    }
+
+    #[test]
+    fn links_between_pages_of_an_archive_lead_where_they_led_on_one_page() {
+        let mut document = chaptered();
+        let id = "a-section".to_owned();
+        let text = "A section".to_owned();
+        document.blocks.push(Block::Heading { level: 2, text, id });
+        for to in [
+            "#monitor-lyon",
+            "#a-section",
+            "#nowhere",
+            "https://example.com/#a-section",
+        ] {
+            document.blocks.insert(0, link(to));
+            document.blocks.push(link(to));
+        }
+        let pages = pages(&archive(&document, None, "report").expect("an archive"));
+        for (page, expected) in [
+            (
+                "index.html",
+                ["monitor-lyon.html", "monitor-lodz.html#a-section", "#nowhere"],
+            ),
+            ("monitor-lodz.html", ["monitor-lyon.html", "#a-section", "#nowhere"]),
+        ] {
+            for target in expected.into_iter().chain(["https://example.com/#a-section"]) {
+                assert!(
+                    pages[page].contains(&format!("href=\"{target}\">there")),
+                    "{page}: {target}"
+                );
+            }
+        }
+        // All else that pages name is in the archive, too, and no name is absolute.
+        for (page, text) in &pages {
+            for target in text.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+                let file = target.split('#').next().unwrap_or_default();
+                let is_there = file.is_empty() || file.starts_with("https://") || pages.contains_key(file);
+                assert!(is_there, "{page}: {target}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_that_are_not_ascii_are_marked_as_utf_8_in_an_archive() {
+        // Windows takes names without the mark (bit 11 of the flags; APPNOTE 4.4.4) for those of its own code page.
+        let bytes = archive(&chaptered(), None, "Überblick-Łódź-東京").expect("an archive");
+        let mut seen = 0;
+        for (signature, flags, size, name) in [(b"PK\x03\x04", 6, 26, 30), (b"PK\x01\x02", 8, 28, 46)] {
+            for at in 0..bytes.len().saturating_sub(name) {
+                let number = |place: usize| u16::from_le_bytes([bytes[at + place], bytes[at + place + 1]]);
+                if !bytes[at..].starts_with(signature) {
+                    continue;
+                }
+                let length = usize::from(number(size));
+                let Ok(name) = std::str::from_utf8(&bytes[at + name..at + name + length]) else {
+                    continue;
+                };
+                if name.starts_with("Überblick-Łódź-東京/") {
+                    assert_eq!(number(flags) & (1 << 11), 1 << 11, "{name}");
+                    seen += 1;
+                }
+            }
+        }
+        assert_eq!(
+            seen,
+            2 * 4,
+            "the index, two chapters and the fonts, each in two headers"
+        );
+    }
+
+    #[test]
+    fn numbers_to_sort_by_have_no_digits_that_only_fill_the_page() {
+        for (value, text) in [
+            (105_101.0, "105101"),
+            (99.569_937_488_701_34, "99.5699375"),
+            (4.148_387_999_999_999, "4.148388"),
+            (0.0, "0"),
+            (-0.000_012_5, "-0.0000125"),
+            (1_772_409_600_123_456.0, "1772409600000000"),
+        ] {
+            assert_eq!(short(value), text);
+        }
     }
 
     #[test]

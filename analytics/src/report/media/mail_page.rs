@@ -112,11 +112,8 @@ pub(super) fn compose(document: &Document, measure: &Measure) -> Document {
     for note in &mut notes {
         shorten(&mut note.text, measure.characters);
     }
-    let mut composed = Document {
-        blocks,
-        notes,
-        ..document.clone()
-    };
+    let mut composed = document.with_blocks(blocks);
+    composed.notes = notes;
     shorten(&mut composed.lead, measure.characters);
     composed
 }

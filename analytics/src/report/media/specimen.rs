@@ -26,6 +26,8 @@ pub fn document(theme: Theme, layout: Option<String>) -> Document {
     let words = Words {
         contents: "Contents",
         more: "{0} more in the full report",
+        shortened: "Without single monitors.",
+        left_out: "The chapters of {0} single monitors are not in this file. They are in the archive of web pages (format zip).",
         of: "of",
         page: "Page",
         data: "The data of this chart",
@@ -163,6 +165,7 @@ pub fn document(theme: Theme, layout: Option<String>) -> Document {
         data_hash: provenance.sha256.clone(),
         provenance,
         notes: vec![note()],
+        chapters: std::collections::BTreeMap::new(),
         theme,
         layout,
         words,

@@ -108,6 +108,7 @@ pub(super) fn page(
     let mut adorned = Adorned {
         showing,
         document,
+        is_built_in: true,
         shown: 0,
         files: BTreeMap::new(),
         named: BTreeMap::new(),
@@ -154,6 +155,7 @@ impl Work {
         let mut adorned = Adorned {
             showing,
             document: leaf.document,
+            is_built_in: false,
             shown: 0,
             files: std::mem::take(&mut work.files),
             named: BTreeMap::new(),
@@ -245,14 +247,19 @@ fn plain(value: &impl Serialize) -> Result<Value, MediaError> {
     serde_json::to_value(value).map_err(|error| MediaError::Data(error.to_string()))
 }
 
+/// Tables of charts with more rows are text until they are opened: rows by the ten thousand make a page slow and heavy.
+const LONG: usize = 100;
+
 /// Blocks made ready for a medium, one after the other.
 struct Adorned<'a> {
     showing: &'a Showing,
     document: &'a Document,
+    /// Whether only the built-in partials see them, which need no rows of long tables.
+    is_built_in: bool,
     /// How many charts and pictures there have been.
     shown: usize,
     files: Files,
-    /// Of names of columns that charts have, which chart has them first.
+    /// Of names and edges of columns that charts have, which chart has them first.
     named: BTreeMap<String, String>,
 }
 
@@ -316,17 +323,20 @@ impl Adorned<'_> {
         Ok(())
     }
 
-    /// What is said of the places of a chart. Names that an earlier chart of the page has are those of that one: all monitors
-    /// have the same days and hours.
+    /// What is said of the places of a chart. Names and edges of columns that an earlier chart of the page has are those of
+    /// that one: all monitors have the same days and hours.
     fn hover(&mut self, block: &ChartBlock) -> String {
         let whole = &block.chart.hover;
         let Ok(Value::Object(mut hover)) = serde_json::from_str(whole) else {
             return whole.clone();
         };
-        let Some(names) = hover.remove("names") else {
+        let (Some(names), Some(edges)) = (hover.remove("names"), hover.remove("x")) else {
             return whole.clone();
         };
-        let id = self.named.entry(names.to_string()).or_insert_with(|| block.id.clone());
+        let id = self
+            .named
+            .entry(format!("{names} {edges}"))
+            .or_insert_with(|| block.id.clone());
         if *id == block.id {
             return whole.clone();
         }
@@ -348,9 +358,25 @@ impl Adorned<'_> {
             fields.insert("file".into(), name.into());
         }
         if self.showing.drawings {
-            fields.insert("data".into(), plain(&chart.data)?);
+            let is_long = chart.data.len() > LONG;
+            if is_long {
+                let lines = chart.data.lines();
+                fields.insert("lines".into(), lines.text.into());
+                fields.insert("units".into(), lines.units.into());
+            } else {
+                fields.insert("lines".into(), "".into());
+            }
+            let data = if is_long && self.is_built_in {
+                // Values by the ten thousand, each by its name, take longer than all else of a page.
+                json!({"heads": chart.data.heads, "rows": []})
+            } else {
+                plain(&chart.data)?
+            };
+            fields.insert("data".into(), data);
             fields.insert("hover".into(), self.hover(block).into());
-            fields.insert("svg".into(), svg.into_owned().into());
+            // Within HTML its elements are known anyway.
+            let svg = svg.replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1);
+            fields.insert("svg".into(), svg.into());
         }
         Ok(())
     }

@@ -33,7 +33,7 @@ mod weekly_pattern;
 mod tests;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, PoisonError},
 };
 
@@ -77,6 +77,8 @@ pub struct View<'a> {
 #[derive(Debug, Default)]
 pub struct Ids {
     given: Mutex<BTreeSet<String>>,
+    /// Of the ids of monitors' chapters, site and id of the monitor.
+    chapters: Mutex<BTreeMap<String, (String, String)>>,
     /// What all of them end with.
     ending: String,
 }
@@ -86,6 +88,7 @@ impl Ids {
     pub fn below(id: &str) -> Self {
         Self {
             given: Mutex::default(),
+            chapters: Mutex::default(),
             // No id has two hyphens in a row: none of these is one of those.
             ending: format!("--{id}"),
         }
@@ -110,6 +113,19 @@ impl Ids {
         let mut ids = std::iter::once(id.to_owned()).chain(numbered);
         let unique = ids.find(|id| given.insert(id.clone())).unwrap_or_default();
         unique + &self.ending
+    }
+
+    /// The id of a chapter that is about one monitor.
+    pub fn chapter(&self, monitor: &Monitor) -> String {
+        let id = self.unique(&format!("monitor-{}-{}", monitor.site, monitor.id));
+        let mut chapters = self.chapters.lock().unwrap_or_else(PoisonError::into_inner);
+        chapters.insert(id.clone(), (monitor.site.clone(), monitor.id.clone()));
+        id
+    }
+
+    /// The chapters that are about one monitor: their ids, and its site and id.
+    pub fn chapters(&self) -> BTreeMap<String, (String, String)> {
+        self.chapters.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

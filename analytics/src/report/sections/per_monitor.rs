@@ -41,12 +41,7 @@ impl Section for PerMonitor {
             .monitors
             .iter()
             .filter(is_shown)
-            .map(|monitor| {
-                (
-                    *monitor,
-                    view.ids.unique(&format!("monitor-{}-{}", monitor.site, monitor.id)),
-                )
-            })
+            .map(|monitor| (*monitor, view.ids.chapter(monitor)))
             .collect();
         let pages = parallel::map(&shown, |(monitor, id)| {
             let mut blocks = Vec::new();

@@ -84,13 +84,21 @@ pub(super) fn compile(
     made_at: i64,
 ) -> Result<Vec<u8>, MediaError> {
     let sheet = Sheet::new(markup, files).ok_or_else(|| MediaError::Setting("no place for the markup".into()))?;
-    let compiled = timing::told("pdf layout", || typst::compile::<PagedDocument>(&sheet));
+    set(&sheet, producer, made_at)
+}
+
+/// Sets a sheet. What the typesetter keeps of it beyond that, for the next time, is let go: after an error, too.
+fn set(sheet: &Sheet, producer: &str, made_at: i64) -> Result<Vec<u8>, MediaError> {
+    let _forgets = Forgets;
+    let compiled = timing::told("pdf layout", || typst::compile::<PagedDocument>(sheet));
+    // What is set is all that writing needs.
+    typst::comemo::evict(0);
     for warning in &compiled.warnings {
         tracing::debug!("typst: {}", warning.message);
     }
     let pages = compiled
         .output
-        .map_err(|errors| MediaError::Setting(explain(&sheet, &errors)))?;
+        .map_err(|errors| MediaError::Setting(explain(sheet, &errors)))?;
     let options = |standards| PdfOptions {
         creator: typst::foundations::Smart::Custom(Some(producer.to_owned())),
         timestamp: timestamp(UtcMicros(made_at)),
@@ -107,11 +115,20 @@ pub(super) fn compile(
         };
         match typst_pdf::pdf(&pages, &options(standards)) {
             Ok(bytes) => return Ok(bytes),
-            Err(errors) => tracing::warn!("the PDF is {without}: {}", explain(&sheet, &errors)),
+            Err(errors) => tracing::warn!("the PDF is {without}: {}", explain(sheet, &errors)),
         }
     }
     typst_pdf::pdf(&pages, &options(PdfStandards::default()))
-        .map_err(|errors| MediaError::Setting(explain(&sheet, &errors)))
+        .map_err(|errors| MediaError::Setting(explain(sheet, &errors)))
+}
+
+/// Lets go of what the typesetter keeps in the process beyond a document: a scheduler would keep it for months.
+struct Forgets;
+
+impl Drop for Forgets {
+    fn drop(&mut self) {
+        typst::comemo::evict(0);
+    }
 }
 
 /// The first error with its line.

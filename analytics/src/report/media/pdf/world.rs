@@ -94,3 +94,40 @@ impl World for Sheet {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// A file that tells whether anybody still has it.
+    struct Watched(Arc<Vec<u8>>);
+
+    impl AsRef<[u8]> for Watched {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    /// Embedders of the typesetter saw their memory grow with each document: its caches are the process's, and their `evict`
+    /// was not called, not after an error, or was that of another version (Relacibo/typst-as-lib#8,
+    /// Hermanverschooten/typst#29, typst/typst#8628).
+    #[test]
+    fn nothing_of_a_document_is_kept_once_it_is_set() {
+        let svg =
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 9 9\"><path d=\"M0 0h9\" stroke=\"red\"/></svg>";
+        let shown = "#set document(title: \"A\", author: \"B\")\n#image(\"1.svg\", alt: \"C\")\n";
+        for (markup, succeeds) in [(shown.to_owned(), true), (format!("{shown}#panic(\"no\")"), false)] {
+            let file = Arc::new(svg.as_bytes().to_vec());
+            let mut sheet = Sheet::new(markup, BTreeMap::new()).expect("a sheet");
+            let watched = Bytes::new(Watched(Arc::clone(&file)));
+            sheet.files.insert("1.svg".to_owned(), watched);
+            let set = crate::report::media::pdf::set(&sheet, "test", 0);
+            assert_eq!(set.is_ok(), succeeds, "{set:?}");
+            assert_eq!(Arc::strong_count(&file), 2, "this test's, and the sheet's");
+            drop(sheet);
+            assert_eq!(Arc::strong_count(&file), 1);
+        }
+    }
+}
