@@ -32,27 +32,42 @@ pub(super) static MEDIUM: Medium = Medium {
     compose,
 };
 
+/// Tables with more rows fill many pages: they are not composed but go on from page to page. Measured first, their cells would
+/// be worked out and kept twice.
+const FLOWING: usize = 400;
+
 /// The blocks of a chapter, for `compose` of the page to put on pages.
 fn compose(blocks: Vec<Set>, at_top: bool) -> String {
-    // What stands alone goes where it is.
-    if blocks.len() < 2 {
-        return blocks.into_iter().map(|block| block.markup).collect();
+    let is_flowing = |block: &Set| block.kind == "table" && block.rows > FLOWING;
+    let mut markup = String::new();
+    for (number, part) in blocks
+        .chunk_by(|one, other| is_flowing(one) == is_flowing(other))
+        .enumerate()
+    {
+        compose_part(part, at_top && number == 0, part.iter().any(is_flowing), &mut markup);
     }
-    let mut markup = format!("#compose(at-top: {at_top}, (\n");
-    for block in blocks {
-        let Set {
-            kind,
-            rows,
-            markup: own,
-        } = block;
-        // Writing to a String can't fail.
+    markup
+}
+
+fn compose_part(blocks: &[Set], at_top: bool, is_flowing: bool, markup: &mut String) {
+    // What stands alone goes where it is.
+    if blocks.len() < 2 || is_flowing {
+        return blocks.iter().for_each(|block| markup.push_str(&block.markup));
+    }
+    // Writing to a String can't fail.
+    let _ = writeln!(markup, "#compose(at-top: {at_top}, (");
+    for Set {
+        kind,
+        rows,
+        markup: own,
+    } in blocks
+    {
         let _ = writeln!(
             markup,
             "(kind: \"{kind}\", rows: {rows}, make: (chart-width, split) => [{own}]),"
         );
     }
     markup.push_str("))\n");
-    markup
 }
 
 static SHOWING: Showing = Showing {
