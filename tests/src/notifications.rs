@@ -17,6 +17,7 @@ pub fn stories() -> Vec<Story> {
     let texts = [
         include_str!("../notifications/reports.txt"),
         include_str!("../notifications/plain.txt"),
+        include_str!("../notifications/products.txt"),
         include_str!("../notifications/others.txt"),
     ];
     let mut stories: Vec<Story> = Vec::new();

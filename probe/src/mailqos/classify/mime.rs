@@ -29,6 +29,15 @@ pub(super) struct Part {
     pub(super) content: Vec<u8>,
 }
 
+impl Part {
+    /// Whether the content was encoded, so that it differs from what the message shows.
+    pub(super) fn is_encoded(&self) -> bool {
+        let encoding = self.header.first("content-transfer-encoding").unwrap_or_default();
+        let encoding = encoding.trim().to_ascii_lowercase();
+        encoding.starts_with("base64") || encoding.starts_with("quoted-printable")
+    }
+}
+
 /// A field such as `Content-Type`: its first word in lower case, and its parameters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Parameterised {

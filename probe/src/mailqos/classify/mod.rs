@@ -233,15 +233,24 @@ fn nonce_in(text: &str) -> Option<[u8; 8]> {
     u64::from_str_radix(digits, 16).ok().map(u64::to_be_bytes)
 }
 
-/// A token anywhere in a message: itself, or the identifier of a mail that is waited for.
+/// A token anywhere in a message: itself, or the identifier of a mail that is waited for; also in what is encoded.
 fn anywhere(known: &dyn Known, message: &[u8]) -> Option<Token> {
-    /// Identifiers that are looked up in one message.
+    let identified = |text: &[u8]| identified(known, text);
+    known.key().find(message).or_else(|| identified(message)).or_else(|| {
+        let parts = mime::parts(message);
+        let decoded = parts.iter().filter(|part| part.is_encoded());
+        let mut found =
+            decoded.filter_map(|part| known.key().find(&part.content).or_else(|| identified(&part.content)));
+        found.next()
+    })
+}
+
+/// The token of a mail that is waited for, by its identifier in a text.
+fn identified(known: &dyn Known, text: &[u8]) -> Option<Token> {
+    /// Identifiers that are looked up in one text.
     const MAX_IDS: usize = 64;
-    if let Some(token) = known.key().find(message) {
-        return Some(token);
-    }
     let mut ids = 0;
-    let mut rest = message;
+    let mut rest = text;
     while let Some(at) = rest
         .windows(ID_MARK.len())
         .position(|window| window == ID_MARK.as_bytes())
@@ -267,18 +276,24 @@ fn is_service(header: &Header) -> bool {
 /// Reads a message about our mail as a notification; `None` where a person may have written it, or where it says nothing.
 fn notification(header: &Header, sender: &Sender, message: &[u8]) -> Option<Report> {
     // Who answers or forwards a notification writes from an address of their own, and no report.
-    let is_titled = sender.is_titled_failure && !sender.answers;
+    let is_titled = (sender.is_titled_failure || sender.is_complaint) && !sender.answers;
     let is_of_office = is_titled || (sender.is_office && !sender.answers && !sender.refers);
-    if !(sender.is_system() || is_of_office || is_service(header)) {
-        return None;
-    }
-    if sender.answers && !(sender.is_report || sender.has_null_path || sender.is_daemon || sender.auto.is_some()) {
-        return None;
-    }
+    let answers =
+        sender.answers && !(sender.is_report || sender.has_null_path || sender.is_daemon || sender.auto.is_some());
+    let is_from_system = (sender.is_system() || is_of_office || is_service(header)) && !answers;
     let parts = mime::parts(message);
-    let subject = sender::decoded(header.first("subject").unwrap_or_default());
     let words = words::of(&parts);
-    let Some(report) = report::read(&parts) else {
+    // Some gateways write their notifications as answers, or from any address: they show what the servers said to each other.
+    let encloses = || parts.iter().any(|part| report::is_original(&part.kind));
+    let is_of_machine = || sender.is_office || (encloses() && !sender.answers && !sender.refers);
+    if !(is_from_system || is_of_machine() && words::show_transcript(&words)) {
+        return None;
+    }
+    let subject = sender::decoded(header.first("subject").unwrap_or_default());
+    if sender.is_complaint && encloses() {
+        return Some(bare(Kind::Complaint));
+    }
+    let Some(report) = report::read(&parts).or_else(|| report::read_enclosed(&parts)) else {
         return match sender.report_type.as_deref() {
             Some("disposition-notification") => Some(bare(Kind::Disposition)),
             Some("feedback-report") => Some(bare(Kind::Complaint)),

@@ -3,7 +3,7 @@
 use super::{
     Kind, Report,
     header::{self, Header},
-    mime::Part,
+    mime::{self, Parameterised, Part},
     status,
 };
 
@@ -56,6 +56,18 @@ pub(super) fn read(parts: &[Part]) -> Option<Report> {
         kind if is_disposition(kind) => disposition(part),
         _ => None,
     })
+}
+
+/// Reads the report of a notification that a gateway has put into one of its own.
+pub(super) fn read_enclosed(parts: &[Part]) -> Option<Report> {
+    let enclosed = parts.iter().filter(|part| part.kind == "message/rfc822");
+    enclosed
+        .filter(|part| {
+            let header = Header::read(&part.content);
+            let kind = header.first("content-type").map(Parameterised::read);
+            kind.is_some_and(|kind| kind.word == "multipart/report")
+        })
+        .find_map(|part| read(&mime::parts(&part.content)))
 }
 
 /// What is said of a recipient.

@@ -127,9 +127,67 @@ const SUBJECTS_OF_FAILURE: &[&str] = &[
     "non delivery",
     "non-delivery",
     "nondeliverable",
+    "failed mail",
+    "mail failure",
+    "mail delivery failure",
+    "message not delivered",
+    "message could not be delivered",
     "unzustellbar",
     "nicht zustellbar",
+    "zustellung fehlgeschlagen",
+    "non remis",
+    "non distribu",
+    "échec de la remise",
+    "échec de remise",
+    "remise impossible",
+    "no se puede entregar",
+    "no se pudo entregar",
+    "no entregado",
+    "non recapitabile",
+    "mancato recapito",
+    "impossibile recapitare",
+    "não é possível entregar",
+    "não entregue",
+    "falha na entrega",
+    "onbestelbaar",
+    "niet bezorgd",
+    "niedostarcz",
+    "nie można dostarczyć",
+    "olevererbar",
+    "kan ikke leveres",
+    "ikke leveret",
+    "ikke levert",
+    "ei voi toimittaa",
+    "ei toimitettu",
+    "nelze doručit",
+    "nedoručitel",
+    "nem kézbesíthető",
+    "kézbesíthetetlen",
+    "недоставлен",
+    "не доставлено",
+    "не удалось доставить",
+    "ошибка доставки",
+    "teslim edilemedi",
+    "配信不能",
+    "配信できません",
+    "配信エラー",
+    "メール配信に失敗",
+    "メッセージを配信できません",
+    "送信できません",
+    "无法投递",
+    "无法送达",
+    "未送达",
+    "未传递",
+    "系统退信",
+    "退信",
+    "未傳遞",
+    "無法傳遞",
+    "傳遞失敗",
+    "배달되지 않음",
+    "전송 실패",
 ];
+/// How subjects of complaints begin that come without a report.
+const SUBJECTS_OF_COMPLAINT: &[&str] = &["complaint about message from"];
 /// What automatic answers begin with or contain.
 const AUTOMATIC: &[&str] = &[
     "automatic reply",
@@ -199,6 +257,8 @@ pub(super) struct Sender {
     pub(super) refers: bool,
     /// The subject is that of a notification of failure.
     pub(super) is_titled_failure: bool,
+    /// The subject is that of a complaint which a provider passes on.
+    pub(super) is_complaint: bool,
     /// What kind of report it is, in lower case.
     pub(super) report_type: Option<String>,
 }
@@ -240,6 +300,7 @@ impl Sender {
         let subject = decoded(subject).to_lowercase();
         let title = subject.trim_start_matches(|c: char| !c.is_alphanumeric());
         sender.is_titled_failure = SUBJECTS_OF_FAILURE.iter().any(|words| title.starts_with(words));
+        sender.is_complaint = SUBJECTS_OF_COMPLAINT.iter().any(|words| title.starts_with(words));
         sender.is_responder = AUTOMATIC.iter().any(|words| subject.contains(words))
             || ["x-autoreply", "x-autorespond", "x-autoresponder", "x-vacation"]
                 .iter()

@@ -118,6 +118,7 @@ const FAILURES: &[&str] = &[
     "was aborted",
     "failure notice",
     "mail failure",
+    "failed mail",
     "mail delivery",
     "returned mail",
     "returned to sender",
@@ -143,6 +144,8 @@ const FAILURES: &[&str] = &[
     "not recognized",
     "not recognised",
     "not found",
+    "not match",
+    "not exactly match",
     "not exist",
     "user unknown",
     "unknown user",
@@ -207,6 +210,7 @@ const FAILURES: &[&str] = &[
     "ошибка доставки",
     "送信できません",
     "配信できません",
+    "配信に失敗",
     "配信不能",
     "届けることができません",
     "存在しない",
@@ -257,6 +261,10 @@ const ORIGINALS: &[&str] = &[
     "start of returned message",
     "undelivered message",
 ];
+/// Commands of the envelope, as transcripts show them.
+const COMMANDS: &[&str] = &["rcpt to:", "mail from:"];
+/// What announces a reply in them.
+const REPLIES: &[&str] = &["received", "out:", "response:"];
 /// Fields by which a returned mail begins where nothing announces it.
 const FIRST_FIELDS: &[&str] = &[
     "received:",
@@ -299,7 +307,13 @@ pub(super) fn of(parts: &[Part]) -> String {
             .unwrap_or_default();
     }
     let mut words = String::new();
+    let mut is_inset = false;
     for line in text.lines() {
+        // Fields of the mail that are set in among the words end at the next empty line; any others are the end.
+        is_inset = (is_inset || begins_inset(line)) && !line.trim().is_empty();
+        if is_inset {
+            continue;
+        }
         if begins_original(line) || words.len() > MAX_WORDS {
             break;
         }
@@ -309,9 +323,18 @@ pub(super) fn of(parts: &[Part]) -> String {
     words
 }
 
+/// Whether a line, set in, is a field of the returned mail.
+fn begins_inset(line: &str) -> bool {
+    line.starts_with([' ', '\t']) && is_first_field(&line.trim().to_lowercase())
+}
+
+fn is_first_field(line: &str) -> bool {
+    FIRST_FIELDS.iter().any(|field| line.starts_with(field))
+}
+
 fn begins_original(line: &str) -> bool {
     let lower = line.trim().to_lowercase();
-    if FIRST_FIELDS.iter().any(|field| lower.starts_with(field)) {
+    if is_first_field(&lower) {
         return true;
     }
     let bare = lower.trim_matches(|c: char| !c.is_alphanumeric());
@@ -324,6 +347,25 @@ fn begins_original(line: &str) -> bool {
         || lower.ends_with("follows:")
         || lower.ends_with(':');
     is_ruled && ORIGINALS.iter().any(|words| bare.starts_with(words)) && !bare.contains("received")
+}
+
+/// Whether the words show a piece of a conversation between mail servers: a command of the envelope, and a reply that refuses.
+/// What a person quotes does not count.
+pub(super) fn show_transcript(words: &str) -> bool {
+    let is_quoted = |line: &&str| line.starts_with("> ") || line.starts_with('|');
+    let (mut commands, mut refusals) = (false, false);
+    for line in words.lines().map(str::trim_start).filter(|line| !is_quoted(line)) {
+        let bare = line.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
+        let lower = bare.to_ascii_lowercase();
+        let said = REPLIES
+            .iter()
+            .find_map(|word| lower.strip_prefix(word))
+            .unwrap_or(&lower);
+        let said = said.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
+        commands |= contains(&lower, COMMANDS);
+        refusals |= status::reply(said).is_some_and(|code| said.starts_with(code) && code.starts_with('5'));
+    }
+    commands && refusals
 }
 
 /// A text without its HTML tags.
@@ -454,19 +496,12 @@ fn reason(words: &str) -> Option<String> {
         let precise = lines.iter().position(|line| fails(line) && !announces(line));
         precise.or_else(|| lines.iter().position(&fails))
     };
-    // Few words are all reason.
-    let few = || {
-        let said = lines.iter().filter(|line| !line.trim().is_empty()).count();
-        lines
-            .iter()
-            .position(|line| !line.trim().is_empty())
-            .filter(|_| said <= 3)
-    };
+    let first = || lines.iter().position(|line| !line.trim().is_empty());
     let at = with_code
         .or_else(with_reply)
         .or_else(behind)
         .or_else(failing)
-        .or_else(few)?;
+        .or_else(first)?;
     let mut text = lines[at].trim().trim_start_matches(['<', '>']).trim().to_owned();
     if lines[at].trim().starts_with('<') && !lines[at].trim().starts_with("<<<") {
         lines[at].trim().clone_into(&mut text);
