@@ -31,6 +31,19 @@ pub async fn until(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
+/// Writes a file that only its owner may read, as secrets must be.
+///
+/// # Panics
+/// When it can't.
+pub fn write_private(path: &Path, text: &str) {
+    std::fs::write(path, text).expect("a private file");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("its permissions");
+    }
+}
+
 /// The text of a monitor in the configuration; all parts can be changed.
 #[derive(Debug, Clone)]
 pub struct MonitorText {

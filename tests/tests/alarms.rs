@@ -8,8 +8,8 @@ use mailqos_core::{
 };
 use mailqos_tests::{
     hooks::{Hooks, Manner},
-    servers::{Certificate, Fault, MailServer, Mishap, Options, Protocol, When},
-    setting::{Setting, until},
+    servers::{Certificate, Fault, MailServer, Mishap, Options, PASSWORD, PROBE, Protocol, When},
+    setting::{Setting, until, write_private},
 };
 
 /// A probe with tests each second, two failures to an alarm, and a webhook that tells kind, monitors and reason.
@@ -82,6 +82,45 @@ async fn an_alarm_is_acknowledged_by_name_and_note() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = setting.data().join("state/site=lyon/control");
     assert_eq!(std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejected_password_of_the_alarm_mailer_is_not_tried_again_until_it_is_another() {
+    let mut setting = Setting::new("lyon");
+    let alerts = MailServer::start(Options::default()).await.unwrap();
+    let broken = MailServer::start(Options::default()).await.unwrap();
+    broken.refuse(Protocol::Smtp);
+    setting.replace("test_interval = \"5s\"", "test_interval = \"1s\"\nalarm_after = 2");
+    setting.add_mail_server("alerts", PROBE, &alerts);
+    setting.replace(
+        "[account.alerts]\nuser = \"probe@example.com\"\npassword = { env = \"PROBE_PASSWORD\" }",
+        "[account.alerts]\nuser = \"probe@example.com\"\npassword = { file = \"alerts.password\" }",
+    );
+    let file = setting.path("alerts.password");
+    let password = |text: &str| write_private(&file, text);
+    password("the one of last year");
+    setting.add(&format!(
+        "[action_list.default]\nactions = [{{ email = \"{PROBE}\", mail_server = \"alerts\" }}]"
+    ));
+    setting.add_monitor(&setting.monitor("mail1", &broken));
+    let logins = || {
+        let commands = alerts.commands(Protocol::Smtp);
+        commands.iter().filter(|line| line.starts_with("AUTH")).count()
+    };
+    let probe = setting.start_probe();
+    let log = || std::fs::read_to_string(setting.path("probe.log")).unwrap();
+    until("further tries", || log().matches("not tried again yet").count() >= 2).await;
+    assert_eq!(logins(), 1, "{:?}", alerts.commands(Protocol::Smtp));
+    assert!(
+        log().contains("next try in 29 min, or as soon as the password has changed"),
+        "{}",
+        log()
+    );
+    assert!(alerts.landings().is_empty());
+    password(PASSWORD);
+    until("the alarm's mail", || !alerts.landings().is_empty()).await;
+    assert_eq!(logins(), 2);
+    assert!(probe.stop().success());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use lettre::{Address, address::Envelope};
 
-use super::{CredentialError, DkimError, Reply, Smtp, SmtpError, dkim, tls_failure::is_of_certificate};
+use super::{
+    CredentialError, Credentials, DkimError, HeldBack, LoginRefusal, Reply, Smtp, SmtpError, Turn, dkim,
+    tls_failure::is_of_certificate,
+};
 use crate::{
     config::{Account, MailServer},
     model::{Stage, UtcMicros},
@@ -17,6 +20,10 @@ const ACCEPTING: Duration = Duration::from_secs(600);
 /// How long a whole conversation may take: a large report over a slow line takes its time, but a server that takes byte after byte
 /// must not hold up all other mails for ever.
 const WHOLE: Duration = Duration::from_secs(3 * 3600);
+
+/// How long credentials are held back that a server has rejected: mails are offered again and again, and each failed login brings
+/// the account closer to being locked. (Active Directory counts those of the last half hour, as it comes.)
+pub const HOLD: Duration = Duration::from_secs(30 * 60);
 
 /// A way to send mails: a mail server and the account for it.
 #[derive(Debug, Clone)]
@@ -51,6 +58,9 @@ pub enum MailError {
     /// The conversation with the server failed.
     #[error("{stage}: {0}", stage = .0.stage)]
     Smtp(SmtpError),
+    /// The server has rejected these credentials a while ago.
+    #[error("{stage}: {0}", stage = Stage::SmtpAuth)]
+    HeldBack(HeldBack),
     /// The mail can't be signed.
     #[error(transparent)]
     Dkim(#[from] DkimError),
@@ -74,7 +84,7 @@ impl MailError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Credentials(_) | Self::Dkim(_) | Self::Unwritten(_) => true,
-            Self::TooLarge { .. } => false,
+            Self::TooLarge { .. } | Self::HeldBack(_) => false,
             Self::Smtp(error) if error.stage == Stage::SmtpTls && is_of_certificate(&error.text) => false,
             Self::Smtp(error) => error.reply.as_ref().is_none_or(Reply::is_transient),
         }
@@ -83,7 +93,7 @@ impl MailError {
     /// Whether a person can mend it, as a log-in that was refused; what the server says of the mail itself is its last word.
     pub fn is_mendable(&self) -> bool {
         match self {
-            Self::Credentials(_) | Self::Dkim(_) | Self::Unwritten(_) => true,
+            Self::Credentials(_) | Self::Dkim(_) | Self::Unwritten(_) | Self::HeldBack(_) => true,
             Self::TooLarge { .. } => false,
             Self::Smtp(error) => !matches!(error.stage, Stage::SmtpRcpt | Stage::SmtpData),
         }
@@ -170,10 +180,21 @@ impl Mailer {
         Ok(())
     }
 
+    /// The turn to log in, which monitors with the same account and server share.
+    async fn turn(&self, credentials: &Credentials) -> Result<Turn, HeldBack> {
+        let endpoint = &self.server.endpoint;
+        let place = format!("{}:{}", endpoint.server.to_ascii_lowercase(), endpoint.port);
+        credentials.turn(&place, HOLD, self.server.timeout.to_std()).await
+    }
+
     /// Opens a session, and learns the limits that the server states.
     async fn open(&self, size: u64, run: &mut Run) -> Result<Smtp, MailError> {
         let credentials = match &self.account {
             Some(account) => Some(account.credentials().await?),
+            None => None,
+        };
+        let turn = match &credentials {
+            Some(credentials) => Some(self.turn(credentials).await.map_err(MailError::HeldBack)?),
             None => None,
         };
         let mut smtp = Smtp::new(&self.server.endpoint, self.server.timeout.to_std());
@@ -183,8 +204,12 @@ impl Mailer {
             smtp.wait_for_acceptance(limit);
         }
         smtp.open().await.map_err(MailError::Smtp)?;
-        if let Some(credentials) = &credentials {
-            smtp.authenticate(credentials).await.map_err(MailError::Smtp)?;
+        if let (Some(credentials), Some(turn)) = (&credentials, turn) {
+            let result = smtp.authenticate(credentials).await;
+            // What may pass by itself, as a limit on logins does, is left to whoever offers the mail again.
+            let is_lasting = |refusal| matches!(refusal, LoginRefusal::Credentials | LoginRefusal::Blocked);
+            turn.settle(&result, is_lasting);
+            result.map_err(MailError::Smtp)?;
         }
         if let Some(limit) = smtp.size_limit()
             && size > limit

@@ -28,7 +28,7 @@ pub use account::{CredentialError, Login};
 pub use dkim::DkimError;
 pub use fields::{Disposition, Head, NamedType, addresses, unstructured};
 pub use login_refusal::LoginRefusal;
-pub use mailer::{MailError, Mailer, Outcome, Record, is_too_large};
+pub use mailer::{HOLD, MailError, Mailer, Outcome, Record, is_too_large};
 pub use person::{Person, PersonError, split_list};
 pub use refusals::explained;
 pub use remedy::remedy;

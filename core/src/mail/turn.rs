@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::{Credentials, Secret, one_line};
+use super::{Credentials, LoginRefusal, Secret, SmtpError, one_line};
 
 /// Places whose rejections are remembered for an account.
 const MAX_PLACES: usize = 256;
@@ -39,12 +39,27 @@ impl Turns {
 
 /// A login that the server refused a while ago, and that is not tried again yet.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", one_line(&format!("{text} (seen {} s ago; not tried again yet, so as not to lock the account)", age.as_secs()), &[]))]
+#[error("{}", one_line(&format!(
+    "{text} (seen {} ago; not tried again yet, so as not to lock the account: next try in {}, or as soon as the password has changed)",
+    rounded(*age),
+    rounded(*left),
+), &[]))]
 pub struct HeldBack {
     /// The refusal.
     pub text: String,
     /// The time since then.
     pub age: Duration,
+    /// The time until these credentials may be tried again.
+    pub left: Duration,
+}
+
+/// A time as people say it: `40 s`, `25 min`, `3 h`.
+fn rounded(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3600),
+    }
 }
 
 /// The right to try a login. Dropping it without a result leaves the question open.
@@ -74,9 +89,11 @@ impl Credentials {
         }
         let rejected = turns.with(place, |known| {
             let (secret, at, text) = known.rejected.as_ref()?;
-            (self.has(secret) && at.elapsed() < hold).then(|| HeldBack {
+            let age = at.elapsed();
+            (self.has(secret) && age < hold).then(|| HeldBack {
                 text: text.clone(),
-                age: at.elapsed(),
+                age,
+                left: hold.saturating_sub(age),
             })
         });
         match rejected.filter(|_| !self.is_token) {
@@ -102,6 +119,17 @@ impl Turn {
             known.accepted = Some(secret);
             known.rejected = None;
         });
+    }
+
+    /// Notes what the server made of a login over SMTP: accepted, or refused for one of the `lasting` reasons.
+    pub fn settle(self, result: &Result<(), SmtpError>, lasting: impl Fn(LoginRefusal) -> bool) {
+        match result {
+            Ok(()) => self.accepted(),
+            Err(error) if error.reply.is_some() && lasting(LoginRefusal::read(&error.text)) => {
+                self.refused(&error.text);
+            }
+            Err(_) => {}
+        }
     }
 
     /// Notes that the server refused the login, in a way that another try would not change soon.
@@ -133,6 +161,9 @@ mod tests {
                 .starts_with("login refused: no (seen 0 s ago; not tried again yet"),
             "{held}"
         );
+        for (seconds, expected) in [(119, "119 s"), (1799, "29 min"), (8000, "2 h")] {
+            assert_eq!(rounded(Duration::from_secs(seconds)), expected);
+        }
         // Another password, another server, and a later test may try.
         drop(turn("right", "a:993", HOLD).await.expect("another password"));
         drop(turn("wrong", "b:993", HOLD).await.expect("another server"));

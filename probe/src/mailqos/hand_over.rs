@@ -256,13 +256,7 @@ async fn log_in(smtp: &mut Smtp, options: &MailQos, credentials: &Credentials, h
         .await
         .map_err(|held_back| SmtpError::of_login(&held_back))?;
     let result = smtp.authenticate(credentials).await;
-    match &result {
-        Ok(()) => turn.accepted(),
-        Err(error) if error.reply.is_some() && LoginRefusal::read(&error.text).waits_for_next_test() => {
-            turn.refused(&error.text);
-        }
-        Err(_) => {}
-    }
+    turn.settle(&result, LoginRefusal::waits_for_next_test);
     result
 }
 

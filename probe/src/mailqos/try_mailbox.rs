@@ -3,7 +3,7 @@
 
 use mailqos_core::{
     config::{Config, MailQos, PickupProtocol},
-    mail::Wire,
+    mail::{HOLD, Wire},
 };
 
 use super::pickup::{Door, Whereabouts, imap};
@@ -28,12 +28,27 @@ pub async fn missing_folders(config: &Config, options: &MailQos) -> Result<Vec<S
         Some(account) => Some(account.credentials().await.map_err(|error| error.to_string())?),
         None => None,
     };
+    // Of monitors that share an account with a wrong password, only the first one's mailbox is tried.
+    let place = format!("{}:{}", door.endpoint.server.to_ascii_lowercase(), door.endpoint.port);
+    let turn = match &credentials {
+        Some(credentials) => Some(
+            credentials
+                .turn(&place, HOLD, door.step)
+                .await
+                .map_err(|held_back| held_back.to_string())?,
+        ),
+        None => None,
+    };
     let wire = Wire::connect(&door.endpoint, door.step)
         .await
         .map_err(|error| error.to_string())?;
-    let missing = imap::missing_folders(wire, &door, credentials.as_ref())
-        .await
-        .map_err(|error| error.text)?;
+    let result = imap::missing_folders(wire, &door, credentials.as_ref()).await;
+    match (turn, &result) {
+        (Some(turn), Ok(_)) => turn.accepted(),
+        (Some(turn), Err(error)) if error.refused => turn.refused(&error.text),
+        _ => {}
+    }
+    let missing = result.map_err(|error| error.text)?;
     Ok(missing
         .into_iter()
         .map(|folder| format!("the folder {:?} can't be opened: {}", folder.name, folder.reason))

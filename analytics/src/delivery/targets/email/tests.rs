@@ -383,3 +383,47 @@ fn a_note_stands_at_the_head_of_the_page() {
         "<html><BODY style=\"a\"><p style=\"font-family:sans-serif;\">a &lt; b<br>\nc</p><p>x</p></BODY></html>"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejected_password_is_not_tried_again_until_it_is_another() {
+    let folder = tempfile::tempdir().expect("folder");
+    let users = [users(2), vec![("desk@example.com".to_owned(), "right".to_owned())]].concat();
+    let server = MailServer::start(Options {
+        users,
+        ..Options::default()
+    })
+    .await
+    .expect("a server");
+    let password = |text: &str| mailqos_tests::setting::write_private(&folder.path().join("password"), text);
+    std::fs::write(folder.path().join("ca.pem"), server.authority().pem()).expect("written");
+    password("wrong");
+    let text = format!(
+        "site = \"here\"\n[account.desk]\nuser = \"desk@example.com\"\npassword = {{ file = \"password\" }}\n\
+         [mail_server.a]\nserver = \"127.0.0.1\"\nport = {}\ntls = \"starttls\"\naccount = \"desk\"\nca_file = \"ca.pem\"\n\
+         from = \"desk@example.com\"\n[target.people]\nkind = \"email\"\n{}",
+        server.smtp_port(),
+        to(2)
+    );
+    let file = folder.path().join("mailqos.toml");
+    std::fs::write(&file, text).expect("written");
+    let config = load(&file).unwrap_or_else(|problems| panic!("{problems}"));
+    let parcel = parcel(folder.path(), 10, 10);
+    let mut progress = Progress::forgotten();
+    let logins = || {
+        let commands = server.commands(Protocol::Smtp);
+        commands.iter().filter(|line| line.starts_with("AUTH")).count()
+    };
+    for is_first in [true, false, false] {
+        let error = deliver(&config, people(&config), &parcel, &mut progress)
+            .await
+            .expect_err("rejected");
+        assert_eq!(error.again(), crate::delivery::Again::WhenMended);
+        assert_eq!(error.to_string().contains("not tried again yet"), !is_first, "{error}");
+        assert_eq!(logins(), 1);
+    }
+    password("right");
+    deliver(&config, people(&config), &parcel, &mut progress)
+        .await
+        .expect("delivered");
+    assert_eq!((logins(), server.accepted().len()), (2, 1));
+}
