@@ -321,6 +321,91 @@ async fn check_names_folders_that_are_not_there() {
     assert!(said.contains("the mailbox can't be tried"), "{said}");
 }
 
+/// The width of the first reading of each clock in a file of what was learnt, by the clock's name.
+fn widths(file: &std::path::Path) -> std::collections::BTreeMap<String, i64> {
+    let kept: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let clocks = kept["clocks"].as_array().unwrap().iter();
+    let first = |clock: &serde_json::Value| {
+        let reading = &clock["readings"][0];
+        let width = reading[2].as_i64().unwrap() - reading[1].as_i64().unwrap();
+        (clock["name"].as_str().unwrap().to_owned(), width)
+    };
+    clocks.map(first).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_learnt_of_clocks_survives_restarts_and_widens_with_age() {
+    let mut setting = Setting::new("lyon");
+    let server = MailServer::start(Options::default()).await.unwrap();
+    let mut monitor = setting.monitor("mail1", &server);
+    monitor.more = "test_interval = \"1s\"\ncheck_interval = \"2900ms\"".to_owned();
+    setting.add_monitor(&monitor);
+    let file = setting.data().join("state/site=lyon/learnt.json");
+    let run = async |more: usize| {
+        let before = setting.settled("mail1").len();
+        let probe = setting.start_probe();
+        until("tests", || setting.settled("mail1").len() >= before + more).await;
+        assert!(probe.stop().success());
+        let error = |row: &mailqos_tests::lake::Row| row.number("round_trip_likely_error_us");
+        setting.settled("mail1")[before..].iter().find_map(error).unwrap()
+    };
+    let untaught = run(12).await;
+    let taught = run(2).await;
+    assert!(
+        taught < untaught,
+        "{taught} µs behind a restart, {untaught} µs at first"
+    );
+    // Six hours later a clock may have gone 432 ms either way, and a restart costs 10 ms.
+    let before = widths(&file);
+    assert!(!before.is_empty());
+    let mut kept: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    kept["at"] = (kept["at"].as_i64().unwrap() - 6 * 3_600_000_000).into();
+    std::fs::write(&file, kept.to_string()).unwrap();
+    run(2).await;
+    let after = widths(&file);
+    for (name, width) in before {
+        let wider = after[&name] - width;
+        assert!((884_000..950_000).contains(&wider), "{name}: {wider} µs wider");
+    }
+    // What can't be read is set aside, and the probe goes on.
+    for text in ["{\"version\": 99, \"clocks\": {}}", "{\"version\": 1,"] {
+        std::fs::write(&file, text).unwrap();
+        run(1).await;
+        assert_eq!(
+            std::fs::read_to_string(file.with_extension("json.unread")).unwrap(),
+            text
+        );
+        assert!(!widths(&file).is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_tries_a_wrong_password_once() {
+    let mut setting = Setting::new("lyon");
+    let server = MailServer::start(Options::default()).await.unwrap();
+    for (id, folders) in [("mail1", "[\"INBOX\"]"), ("mail2", "[\"INBOX\", \"Junk\"]")] {
+        let mut monitor = setting.monitor(id, &server);
+        monitor.pickup = format!(
+            "protocol = \"imap\", port = {}, tls = \"implicit\", account = \"wrong\", ca_file = \"{id}.ca.pem\"",
+            server.imaps_port()
+        );
+        monitor.more = format!("folders = {folders}");
+        setting.add_monitor(&monitor);
+    }
+    let said = words_of(&setting.run("mailqos-probe", &["check", "--connect"]));
+    assert!(said.contains("monitor mail2: the mailbox can't be tried"), "{said}");
+    assert!(
+        said.contains("not tried again yet, so as not to lock the account"),
+        "{said}"
+    );
+    let is_login = |line: &&String| {
+        let mut words = line.split(' ');
+        words.any(|word| matches!(word, "AUTHENTICATE" | "LOGIN"))
+    };
+    let commands = server.commands(Protocol::Imap);
+    assert_eq!(commands.iter().filter(is_login).count(), 1, "{commands:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_open_alarm_is_tested_at_the_longer_retest_interval() {
     let mut setting = Setting::new("lyon");

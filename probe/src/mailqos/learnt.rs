@@ -1,7 +1,7 @@
 //! What was learnt of servers from earlier mails, and its keeping across restarts.
 //!
 //! The file is a convenience: nothing that is guaranteed rests on it. A file that is damaged, of another
-//! version, or too large is ignored, and everything is learnt again.
+//! version, or too large is set aside (`learnt.json.unread`), and everything is learnt again.
 
 use std::path::{Path, PathBuf};
 
@@ -47,38 +47,65 @@ struct Kept {
     expectations: Expectations,
 }
 
+/// What all versions of the file have.
+#[derive(serde::Deserialize)]
+struct OfVersion {
+    version: u32,
+}
+
+/// Where a file goes that is not read.
+fn aside(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".unread");
+    PathBuf::from(name)
+}
+
 /// Where a site's probe keeps it.
 pub(super) fn file_of(config: &Config) -> PathBuf {
     config.state.join(format!("site={}", config.site)).join("learnt.json")
 }
 
 impl Learnt {
-    /// What an earlier process kept, if it can be read.
+    /// What an earlier process kept, if it can be read; what can't be is set aside.
     pub(super) fn load(file: &Path) -> Self {
-        match std::fs::metadata(file) {
-            Ok(metadata) if metadata.is_file() && metadata.len() <= MOST_BYTES => {}
-            Ok(_) => {
-                tracing::warn!(file = %file.display(), "what was learnt about the servers' clocks is not read: too large, or not a file");
-                return Self::default();
-            }
-            Err(_) => return Self::default(),
+        let unread = match Self::read(file) {
+            Ok(learnt) => return learnt,
+            Err(unread) => unread,
+        };
+        let aside = aside(file);
+        match std::fs::rename(file, &aside) {
+            Ok(()) => tracing::warn!(
+                file = %aside.display(),
+                "what was learnt about the servers' clocks is set aside and will be learnt again: {unread}"
+            ),
+            Err(error) => tracing::warn!(
+                file = %file.display(),
+                "what was learnt about the servers' clocks will be learnt again: {unread}; it can't be set aside: {error}"
+            ),
         }
-        let read = std::fs::read(file).map_err(|error| error.to_string());
-        let kept = read.and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).map_err(|error| error.to_string()));
-        match kept {
-            Ok(kept) if kept.version == VERSION => Self::of(kept, UtcMicros::now()),
-            Ok(kept) => {
-                tracing::info!(
-                    version = kept.version,
-                    "what another version learnt about the servers' clocks is ignored"
-                );
-                Self::default()
-            }
-            Err(error) => {
-                tracing::warn!(file = %file.display(), "what was learnt about the servers' clocks is damaged and will be learnt again: {error}");
-                Self::default()
-            }
+        Self::default()
+    }
+
+    fn read(file: &Path) -> Result<Self, String> {
+        let metadata = match std::fs::metadata(file) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(error.to_string()),
+        };
+        if !metadata.is_file() || metadata.len() > MOST_BYTES {
+            return Err("too large, or not a file".to_owned());
         }
+        let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
+        // A later version may have another form altogether.
+        let of_version: OfVersion = serde_json::from_slice(&bytes).map_err(|error| format!("damaged ({error})"))?;
+        if of_version.version != VERSION {
+            return Err(format!(
+                "of version {}, which this program does not know",
+                of_version.version
+            ));
+        }
+        let kept: Kept = serde_json::from_slice(&bytes).map_err(|error| format!("damaged ({error})"))?;
+        Ok(Self::of(kept, UtcMicros::now()))
     }
 
     fn of(kept: Kept, now: UtcMicros) -> Self {
@@ -159,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_damaged_or_of_another_version_is_ignored() {
+    fn a_file_that_is_damaged_or_of_another_version_is_set_aside() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("learnt.json");
         assert!(is_empty(&Learnt::load(&file)));
@@ -167,9 +194,15 @@ mod tests {
         for end in [0, 1, whole.len() / 2, whole.len() - 1] {
             std::fs::write(&file, &whole[..end]).expect("written");
             assert!(is_empty(&Learnt::load(&file)), "{end} bytes");
+            assert!(!file.exists(), "{end} bytes");
+            assert_eq!(std::fs::read(aside(&file)).expect("set aside"), whole.as_bytes()[..end]);
         }
         for (what, text) in [
             ("another version", whole.replacen(r#""version":1"#, r#""version":2"#, 1)),
+            (
+                "a later version of another form",
+                r#"{"version":3,"servers":[]}"#.to_owned(),
+            ),
             ("another kind", "[]".to_owned()),
             ("too old", whole.replacen(r#""at":"#, r#""at":-"#, 1)),
             ("binary", "\0\u{1}\u{2}".to_owned()),
@@ -177,8 +210,9 @@ mod tests {
             assert_ne!(text, whole);
             std::fs::write(&file, text).expect("written");
             assert!(is_empty(&Learnt::load(&file)), "{what}");
+            // What is merely too old is no harm where it is: it is written over.
+            assert_eq!(file.exists(), what == "too old", "{what}");
         }
-        std::fs::remove_file(&file).expect("removed");
         std::fs::create_dir(&file).expect("a folder");
         assert!(is_empty(&Learnt::load(&file)), "a folder");
     }
