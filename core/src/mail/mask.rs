@@ -155,7 +155,71 @@ fn forms(secret: &str) -> BTreeSet<Vec<u8>> {
         add(form);
     }
     add(hexadecimal(secret.as_bytes()));
+    for text in spelled_out(secret) {
+        add(text);
+    }
     forms
+}
+
+/// Each byte or character by its number, as debuggers and filters write it, and in UTF-7 and UTF-16.
+fn spelled_out(secret: &str) -> Vec<Vec<u8>> {
+    let by_byte = |between: &str, escape: &dyn Fn(u8) -> String| {
+        let bytes: Vec<String> = secret.bytes().map(escape).collect();
+        bytes.join(between).into_bytes()
+    };
+    let by_char = |escape: &dyn Fn(char) -> String| secret.chars().map(escape).collect::<String>().into_bytes();
+    let little_endian: Vec<u8> = secret.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let mut forms = vec![
+        by_byte("", &|byte| format!("%{byte:02x}")),
+        by_byte("", &|byte| format!("\\x{byte:02x}")),
+        by_byte("", &|byte| format!("={byte:02x}")),
+        by_byte(" ", &|byte| format!("{byte:02x}")),
+        by_byte(":", &|byte| format!("{byte:02x}")),
+        by_byte(", ", &|byte| byte.to_string()),
+        by_char(&|c| format!("&#{};", u32::from(c))),
+        by_char(&|c| format!("&#x{:x};", u32::from(c))),
+        by_char(&|c| format!("\\u{:04x}", u32::from(c))),
+        // The Q encoding of RFC 2047.
+        by_byte("", &|byte| match byte {
+            b' ' => "_".to_owned(),
+            byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+            byte => format!("={byte:02x}"),
+        }),
+        // RFC 3501, section 5.1.3, and RFC 2152.
+        utf_7(secret, '&', ','),
+        utf_7(secret, '+', '/'),
+    ];
+    forms.extend(base64_forms(&little_endian));
+    forms.push(little_endian);
+    forms
+}
+
+/// UTF-7 whose runs of Base64 begin with `shift`; `last` is the last digit.
+fn utf_7(text: &str, shift: char, last: char) -> Vec<u8> {
+    let mut out = String::new();
+    let mut run: Vec<u8> = Vec::new();
+    let end = |run: &mut Vec<u8>, out: &mut String| {
+        if !run.is_empty() {
+            let digits = general_purpose::STANDARD_NO_PAD
+                .encode(&*run)
+                .replace('/', &last.to_string());
+            out.extend([&shift.to_string(), &*digits, "-"]);
+            run.clear();
+        }
+    };
+    for c in text.chars() {
+        if c.is_ascii() {
+            end(&mut run, &mut out);
+            out.push(c);
+            if c == shift {
+                out.push('-');
+            }
+        } else {
+            run.extend(c.encode_utf16(&mut [0; 2]).iter().flat_map(|unit| unit.to_be_bytes()));
+        }
+    }
+    end(&mut run, &mut out);
+    out.into_bytes()
 }
 
 /// Escaped as in IMAP, JSON, C, HTML, URLs, SQL and quoted-printable text.
@@ -317,6 +381,31 @@ mod tests {
 
     fn shown(text: &str, secret: &str) -> String {
         masked(text, &[Secret::new(secret)])
+    }
+
+    #[test]
+    fn a_secret_is_masked_however_it_is_spelled_out() {
+        let secret = "pä&ss wörd";
+        for text in [
+            "%70%c3%a4%26%73%73%20%77%c3%b6%72%64",
+            "\\x70\\xc3\\xa4\\x26\\x73\\x73\\x20\\x77\\xc3\\xb6\\x72\\x64",
+            "70 C3 A4 26 73 73 20 77 C3 B6 72 64",
+            "70:c3:a4:26:73:73:20:77:c3:b6:72:64",
+            "112, 195, 164, 38, 115, 115, 32, 119, 195, 182, 114, 100",
+            "&#112;&#228;&#38;&#115;&#115;&#32;&#119;&#246;&#114;&#100;",
+            "&#x70;&#xe4;&#x26;&#x73;&#x73;&#x20;&#x77;&#xf6;&#x72;&#x64;",
+            "p=C3=A4=26ss_w=C3=B6rd",
+            "p&AOQ-&-ss w&APY-rd",
+            "p+AOQ-&ss w+APY-rd",
+            // Base64 of UTF-16, as in NTLM.
+            "cADkACYAcwBzACAAdwD2AHIAZAA=",
+        ] {
+            let shown = shown(&format!("BAD <{text}> what?"), secret);
+            assert!(
+                shown.starts_with("BAD <(secret)") && shown.ends_with("> what?") && shown.len() < 26,
+                "{text}: {shown}"
+            );
+        }
     }
 
     #[test]
