@@ -14,8 +14,8 @@ use mailqos_core::{
 };
 use mailqos_probe::mailqos::{TestResult, Tester};
 use mailqos_tests::servers::{
-    ARCHIVE, Fault, Gives, Habits, INBOX, MailServer, Options, PROBE, Protocol, StoredMail, TRASH, TooMany, UidNext,
-    When,
+    ARCHIVE, Fault, Gives, Habits, INBOX, MailServer, Options, PROBE, Protocol, Rewrite, SmtpHabits, StoredMail, TRASH,
+    TooMany, UidNext, When,
 };
 
 struct Probe {
@@ -52,6 +52,14 @@ pickup = {{ protocol = "{protocol}", port = {port}, tls = "implicit", account = 
     async fn over_imap(habits: Habits) -> Self {
         let options = Options {
             imap_habits: habits,
+            ..Options::default()
+        };
+        Self::new("imap", options).await
+    }
+
+    async fn over_smtp(habits: SmtpHabits) -> Self {
+        let options = Options {
+            smtp_habits: habits,
             ..Options::default()
         };
         Self::new("imap", options).await
@@ -467,5 +475,201 @@ async fn a_wrong_password_costs_one_failed_login_a_test() {
         let error = again.error.unwrap();
         assert!(error.contains("not tried again yet"), "{error}");
         tester.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn the_name_in_ehlo_is_the_configured_one() {
+    let habits = SmtpHabits {
+        only_helo: Some("probe.example.net".to_owned()),
+        ..SmtpHabits::default()
+    };
+    let probe = Probe::over_smtp(habits.clone()).await;
+    let results = probe.run("", 1).await;
+    assert_eq!(results[0].sample.outcome, Outcome::SmtpFailed);
+    let error = results[0].sample.error.clone().unwrap_or_default();
+    assert!(error.contains("550 5.7.1 Helo command rejected"), "{error}");
+    // In clear, and again behind STARTTLS.
+    for (tls, greetings) in [("implicit", 1), ("starttls", 2)] {
+        let probe = Probe::over_smtp(habits.clone()).await;
+        let port = match tls {
+            "implicit" => probe.server.smtps_port(),
+            _ => probe.server.smtp_port(),
+        };
+        let smtp = format!(
+            r#"smtp = {{ port = {port}, tls = "{tls}", account = "probe", ca_file = "ca.pem", helo = "probe.example.net" }}"#
+        );
+        assert_all_ok(&probe.run(&smtp, 1).await, tls);
+        let named = probe.count(Protocol::Smtp, |line| line == "EHLO probe.example.net");
+        let all = probe.count(Protocol::Smtp, |line| line.contains("HLO ") || line.contains("HELO "));
+        assert_eq!((named, all), (greetings, greetings), "{tls}");
+        let landing = probe.server.landings().pop().unwrap();
+        let content = String::from_utf8_lossy(&landing.content);
+        assert!(content.contains("from probe.example.net"), "{content}");
+    }
+}
+
+#[tokio::test]
+async fn mechanisms_are_read_from_all_lines_that_list_some() {
+    for (lines, mechanism) in [
+        (vec!["AUTH GSSAPI NTLM", "AUTH PLAIN LOGIN"], "PLAIN"),
+        (vec!["AUTH LOGIN", "AUTH=LOGIN"], "LOGIN"),
+        (vec!["AUTH=LOGIN PLAIN", "AUTH LOGIN PLAIN"], "PLAIN"),
+        (vec!["AUTH=PLAIN"], "PLAIN"),
+        (vec!["AUTH=LOGIN PLAIN"], "PLAIN"),
+        (vec!["AUTH LOGIN AUTH=PLAIN"], "PLAIN"),
+        (vec!["AUTH PLAIN", "AUTH LOGIN", "AUTH XOAUTH2"], "PLAIN"),
+        (vec!["auth Plain", "AUTH"], "PLAIN"),
+        (vec!["AUTH ", "AUTH  LOGIN"], "LOGIN"),
+    ] {
+        let probe = Probe::over_smtp(SmtpHabits {
+            auth_lines: Some(lines.iter().map(ToString::to_string).collect()),
+            ..SmtpHabits::default()
+        })
+        .await;
+        assert_all_ok(&probe.run("", 1).await, &format!("{lines:?}"));
+        let begins = format!("AUTH {mechanism}");
+        let logins = probe.count(Protocol::Smtp, |line| line.starts_with("AUTH"));
+        let expected = probe.count(Protocol::Smtp, |line| line.starts_with(&begins));
+        assert_eq!((logins, expected), (1, 1), "{lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_first_response_that_is_too_long_for_the_line_is_sent_behind_it() {
+    for mechanism in ["PLAIN", "SCRAM-SHA-256"] {
+        let options = Options {
+            mechanisms: vec![mechanism.to_owned()],
+            smtp_habits: SmtpHabits {
+                rejects_initial_response: true,
+                ..SmtpHabits::default()
+            },
+            ..Options::default()
+        };
+        let probe = Probe::new("imap", options).await;
+        assert_all_ok(&probe.run("", 1).await, mechanism);
+        let bare = format!("AUTH {mechanism}");
+        assert_eq!(probe.count(Protocol::Smtp, |line| line == bare), 1, "{mechanism}");
+    }
+}
+
+#[tokio::test]
+async fn prompts_of_login_are_only_words() {
+    let rewrites: [Rewrite; 3] = [
+        |_, reply| {
+            with(reply, "334 VXNlcm5hbWU6", "334 User Name:")
+                .or_else(|| with(reply, "334 UGFzc3dvcmQ6", "334 Password:"))
+        },
+        // mjl-/mox/issues/223.
+        |_, reply| with(reply, "334 VXNlcm5hbWU6", "334 ").or_else(|| with(reply, "334 UGFzc3dvcmQ6", "334 ")),
+        // aio-libs/aiosmtpd/issues/219.
+        |_, reply| {
+            with(reply, "334 VXNlcm5hbWU6", "334 VXNlciBOYW1lAA==")
+                .or_else(|| with(reply, "334 UGFzc3dvcmQ6", "334 UGFzc3dvcmQA"))
+        },
+    ];
+    for rewrite in rewrites {
+        let options = Options {
+            mechanisms: vec!["LOGIN".to_owned()],
+            rewrite: Some(rewrite),
+            ..Options::default()
+        };
+        let probe = Probe::new("imap", options).await;
+        assert_all_ok(&probe.run("", 1).await, "LOGIN");
+    }
+}
+
+#[tokio::test]
+async fn lines_that_are_no_responses_are_passed_over() {
+    for odd in [
+        // Xeams closes a response too early and sends the rest behind it (paperless-ngx/paperless-ngx/issues/13412).
+        " FLAGS (\\Recent) RFC822.SIZE 1019)",
+        // QQ repeats a response without its asterisk (MailCore/mailcore2/issues/1025).
+        "39 FETCH (UID 39 FLAGS (\\Seen))",
+        // Proxies send the answer to an earlier command late (chatmail/async-imap/pull/141).
+        "A0 NO the mailbox is busy",
+        "garbage",
+    ] {
+        let probe = Probe::over_imap(Habits {
+            odd_lines: vec![odd.to_owned()],
+            ..Habits::default()
+        })
+        .await;
+        assert_all_ok(&probe.run("idle = false", 1).await, odd);
+    }
+    // Not without an end.
+    let probe = Probe::over_imap(Habits {
+        odd_lines: vec!["garbage".to_owned(); 100],
+        ..Habits::default()
+    })
+    .await;
+    let results = probe.run("idle = false", 1).await;
+    let error = results[0].sample.error.clone().unwrap_or_default();
+    assert!(error.contains("\"garbage\", which is no IMAP response"), "{error}");
+}
+
+/// What a reply says in place of a part that it has.
+fn with(reply: &str, part: &str, other: &str) -> Option<String> {
+    reply.contains(part).then(|| reply.replacen(part, other, 1))
+}
+
+#[tokio::test]
+async fn replies_in_other_forms_are_understood() {
+    let cases: [(&str, &str, Rewrite); 9] = [
+        ("jakartaee/mail-api/issues/209", "imap", |protocol, reply| {
+            let is_fetch = protocol == Protocol::Imap && reply.contains(" FETCH (");
+            is_fetch.then(|| reply.replace("\r\n)\r\n", "\r\n )\r\n"))
+        }),
+        ("karastojko/mailio/issues/135", "imap", |protocol, reply| {
+            let is_content = protocol == Protocol::Imap && reply.contains(" FETCH (") && reply.contains("BODY[");
+            let (_, rest) = reply.split_once("(UID ").filter(|_| is_content)?;
+            let uid = rest.split(' ').next()?;
+            let without = reply.replacen(&format!("(UID {uid} "), "(", 1);
+            with(&without, "\r\n)\r\n", &format!("\r\n UID {uid})\r\n"))
+        }),
+        ("emersion/go-imap/issues/600", "imap", |_, reply| {
+            with(reply, "* OK [CAPABILITY ", "* OK [CAPABILITIES ")
+        }),
+        ("modern-email/defects/issues/18", "imap", |protocol, reply| {
+            let (before, rest) = reply.split_once(" OK [CAPABILITY ")?;
+            let (capabilities, _) = rest.split_once("] Logged in")?;
+            (protocol == Protocol::Imap && !before.starts_with('*'))
+                .then(|| format!("* CAPABILITY {capabilities}\r\n{before} OK LOGIN Completed.\r\n"))
+        }),
+        ("modern-email/defects/issues/43", "imap", |protocol, reply| {
+            let (before, rest) = reply.split_once("* OK [UIDNEXT ")?;
+            let (_, after) = rest.split_once("\r\n")?;
+            (protocol == Protocol::Imap).then(|| format!("{before}{after}"))
+        }),
+        ("neomutt/neomutt/issues/1427", "pop3", |protocol, reply| {
+            (protocol == Protocol::Pop3).then(|| with(reply, "UIDL\r\n", ""))?
+        }),
+        ("Notifuse/notifuse/issues/183", "imap", |protocol, reply| {
+            let is_greeting = protocol == Protocol::Smtp && reply.starts_with("220 ") && reply.contains("ESMTP");
+            is_greeting.then(|| format!("220-no unsolicited mail\r\n220-\r\n{reply}"))
+        }),
+        (
+            "webdigi/SMTP-Based-Email-Validation/issues/2",
+            "imap",
+            |protocol, reply| {
+                let is_short =
+                    protocol == Protocol::Smtp && ["220 ", "354 ", "235 "].iter().any(|code| reply.starts_with(code));
+                is_short.then(|| format!("{}\r\n", &reply[..3]))
+            },
+        ),
+        ("opencart/opencart/pull/4035", "imap", |protocol, reply| {
+            let is_hello = protocol == Protocol::Smtp && reply.starts_with("250-") && reply.contains("8BITMIME");
+            is_hello.then(|| reply.replacen("250 8BITMIME", "250-8BITMIME\r\n250-AUTH=PLAIN\r\n250 ", 1))
+        }),
+    ];
+    for (report, protocol, rewrite) in cases {
+        let options = Options {
+            rewrite: Some(rewrite),
+            ..Options::default()
+        };
+        let probe = Probe::new(protocol, options).await;
+        let more = if protocol == "imap" { "idle = false" } else { "" };
+        assert_all_ok(&probe.run(more, 2).await, report);
+        assert_eq!(probe.ours(), 0, "{report}");
     }
 }

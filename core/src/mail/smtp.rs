@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     Credentials, HeldBack, LoginRefusal, Secret, TlsSession, Transcript, Wire, WireError, refusals,
-    sasl::{self, Dialogue, MAX_CHALLENGES},
+    sasl::{self, Dialogue, MAX_CHALLENGES, Mechanism},
     transcript::one_line,
 };
 use crate::{
@@ -388,7 +388,12 @@ impl Smtp {
         let mut result = Ok(());
         for mechanism in mechanisms {
             let mut dialogue = mechanism.begin(credentials);
-            result = self.exchange(&mut dialogue, mechanism.name()).await;
+            result = self.exchange(&mut dialogue, mechanism.name(), true).await;
+            // Some servers know no initial response, or no line that is as long as a token (Dovecot's submission service).
+            if mechanism != Mechanism::Login && result.as_ref().is_err_and(is_of_line) {
+                dialogue = mechanism.begin(credentials);
+                result = self.exchange(&mut dialogue, mechanism.name(), false).await;
+            }
             let Err(error) = &result else { break };
             match refusal(error, &dialogue) {
                 Some(refusal) if refusal.leaves_other_mechanisms() => failed.push(mechanism),
@@ -410,9 +415,11 @@ impl Smtp {
         Ok(())
     }
 
-    async fn exchange(&mut self, dialogue: &mut Dialogue, name: &str) -> Result<(), SmtpError> {
+    /// One authentication; `at_once` with the first response in the line of the command.
+    async fn exchange(&mut self, dialogue: &mut Dialogue, name: &str, at_once: bool) -> Result<(), SmtpError> {
         let stage = Stage::SmtpAuth;
-        let mut line = match dialogue.initial() {
+        let initial = if at_once { dialogue.initial() } else { None };
+        let mut line = match initial {
             Some(initial) => Secret::new(format!("AUTH {name} {}", sasl::encode_initial(&initial))),
             None => Secret::new(format!("AUTH {name}")),
         };
@@ -431,8 +438,7 @@ impl Smtp {
                 return dialogue.finish().map_err(|reason| self.refuse(stage, reason));
             }
             let challenge = reply.lines.first().map_or("", |text| text.trim());
-            let answer = sasl::decode(challenge).and_then(|challenge| dialogue.answer(&challenge));
-            line = match answer {
+            line = match dialogue.respond(challenge) {
                 Ok(answer) => Secret::new(sasl::encode(&answer)),
                 // RFC 4954, section 4: a single `*` cancels.
                 Err(reason) => {
@@ -674,6 +680,11 @@ impl Smtp {
             own_network: false,
         }
     }
+}
+
+/// Whether the server could not read the line (RFC 5321, section 4.2.3).
+fn is_of_line(error: &SmtpError) -> bool {
+    error.reply.as_ref().is_some_and(|reply| reply.code == 500)
 }
 
 /// What a refused authentication means; `None` where the server did not refuse.

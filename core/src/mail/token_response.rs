@@ -44,8 +44,9 @@ fn regular_token(fields: &mut Map<String, Value>) {
             Value::String(text) => text.trim().parse().ok(),
             _ => None,
         };
-        // Without a usable lifetime the caller's default applies.
-        match seconds.filter(|seconds: &f64| seconds.is_finite() && *seconds >= 0.0) {
+        // Without a usable lifetime the caller's default applies; 0 says that there is no end, too
+        // (spring-projects/spring-security/issues/4810, superseriousbusiness/gotosocial/pull/731).
+        match seconds.filter(|seconds: &f64| seconds.is_finite() && *seconds >= 1.0) {
             Some(seconds) => fields.insert("expires_in".to_owned(), Value::from(seconds as u64)),
             None => fields.shift_remove("expires_in"),
         };
@@ -160,6 +161,8 @@ mod tests {
         for body in [
             r#"{"expires_in":"soon","access_token":"T"}"#,
             r#"{"expires_in":-1,"access_token":"T"}"#,
+            r#"{"expires_in":0,"access_token":"T"}"#,
+            r#"{"expires_in":"0","access_token":"T"}"#,
             r#"{"expires_in":[],"access_token":"T"}"#,
         ] {
             assert!(

@@ -199,6 +199,9 @@ impl Connection {
 
     /// Sends a reply, as the fault that was met demands.
     pub(super) async fn reply(&mut self, reply: &[u8]) -> io::Result<()> {
+        let rewrite = self.shared.options.rewrite;
+        let rewritten = rewrite.and_then(|rewrite| rewrite(self.protocol, std::str::from_utf8(reply).ok()?));
+        let reply = rewritten.as_ref().map_or(reply, String::as_bytes);
         match self.next.take() {
             None | Some(Fault::Certificate(_)) => self.write(reply).await,
             Some(Fault::Delay(delay)) => {

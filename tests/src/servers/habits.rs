@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use super::{lock, mailboxes::StoredMail};
+use super::{Protocol, lock, mailboxes::StoredMail};
 
 /// What a FETCH gives of a mail that was delivered a moment ago.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +80,24 @@ pub struct Habits {
     pub archives: bool,
     /// UIDVALIDITY is 0 (modern-email/defects/issues/52).
     pub no_validity: bool,
+    /// Lines that are no responses: behind each response with content, and before the answer to a login.
+    pub odd_lines: Vec<String>,
+}
+
+/// Changes what a server says, a reply at a time; `None` leaves it as it is.
+pub type Rewrite = fn(Protocol, &str) -> Option<String>;
+
+/// Habits of an SMTP server; none by default.
+#[derive(Debug, Clone, Default)]
+pub struct SmtpHabits {
+    /// The only name that is taken in EHLO, as where a server resolves it or has a list.
+    pub only_helo: Option<String>,
+    /// The lines of the reply to EHLO that list mechanisms, without `250-`: several, or in the form `AUTH=`, which old clients
+    /// understand (Exchange, Sendmail, Postfix' `broken_sasl_auth_clients`).
+    pub auth_lines: Option<Vec<String>>,
+    /// AUTH takes no initial response: the line is too long for it (Dovecot's submission service with a long token:
+    /// raa-org/thunderbird-custom-idp/issues/1; servers without it: xhit/go-simple-mail/pull/119).
+    pub rejects_initial_response: bool,
 }
 
 /// What the habits remember.

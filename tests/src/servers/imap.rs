@@ -315,6 +315,9 @@ impl Session {
         if let Some(TooMany::Login(refusal)) = self.is_refused {
             return self.connection.say(&format!("{tag} NO {refusal}")).await;
         }
+        for odd in self.habits().odd_lines.clone() {
+            self.connection.say(&odd).await?;
+        }
         if user.is_some() {
             self.user = user;
             let reply = match self.habits().keeps_capabilities {
@@ -627,6 +630,9 @@ impl Session {
             reply.extend_from_slice(format!("* {number} FETCH (").as_bytes());
             reply.extend_from_slice(&parts.join(&b' '));
             reply.extend_from_slice(b")\r\n");
+            for odd in &self.habits().odd_lines {
+                reply.extend_from_slice(format!("{odd}\r\n").as_bytes());
+            }
         }
         let end = match refused {
             true => format!("{tag} NO [UNAVAILABLE] FETCH Server error while fetching messages\r\n"),

@@ -57,7 +57,7 @@ pub use delivery::{Accepted, Landing};
 pub use faults::{Fault, Mishap, Protocol, When};
 pub use ftp::{Beginning, Drives, Extended, FtpHabits, FtpServer, Names, Shown, Trouble};
 pub use ftp_habits::{NamedHabits, ftp_habits};
-pub use habits::{Gives, Habits, TooMany, UidNext};
+pub use habits::{Gives, Habits, Rewrite, SmtpHabits, TooMany, UidNext};
 pub use log::LogServer;
 pub use mailboxes::{ARCHIVE, INBOX, JUNK, StoredMail, TRASH};
 pub use s3::{KEY_ID, ObjectStore, StoreHabits};
@@ -121,6 +121,10 @@ pub struct Options {
     pub imap_rev2: bool,
     /// What the IMAP server does that no standard allows for.
     pub imap_habits: Habits,
+    /// What the SMTP server does that others do not.
+    pub smtp_habits: SmtpHabits,
+    /// How the replies of all protocols differ from what they should be.
+    pub rewrite: Option<Rewrite>,
 }
 
 /// The address of the default mailbox.
@@ -153,6 +157,8 @@ impl Default for Options {
             imap_without: Vec::new(),
             imap_rev2: false,
             imap_habits: Habits::default(),
+            smtp_habits: SmtpHabits::default(),
+            rewrite: None,
         }
     }
 }

@@ -42,6 +42,11 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
             continue;
         }
         match verb.as_str() {
+            "EHLO" | "HELO" if options.smtp_habits.only_helo.as_ref().is_some_and(|only| only != rest) => {
+                connection
+                    .say("550 5.7.1 Helo command rejected: Host not found")
+                    .await?;
+            }
             "EHLO" => {
                 rest.clone_into(&mut client.helo);
                 let mut reply = format!("250-{}\r\n250-PIPELINING\r\n", options.host_name);
@@ -59,7 +64,10 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
                     reply += "250-STARTTLS\r\n";
                 }
                 if client.tls.is_some() || options.plaintext_login {
-                    reply += &format!("250-AUTH {}\r\n", options.mechanisms.join(" "));
+                    let usual = vec![format!("AUTH {}", options.mechanisms.join(" "))];
+                    for line in options.smtp_habits.auth_lines.as_ref().unwrap_or(&usual) {
+                        reply += &format!("250-{line}\r\n");
+                    }
                 }
                 reply += "250-ENHANCEDSTATUSCODES\r\n250 8BITMIME\r\n";
                 connection.reply(reply.as_bytes()).await?;
@@ -81,6 +89,9 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
             "AUTH" if client.authenticated => connection.say("503 5.5.1 Error: already authenticated").await?,
             "AUTH" if client.tls.is_none() && !options.plaintext_login => {
                 connection.say("530 5.7.0 Must issue a STARTTLS command first").await?;
+            }
+            "AUTH" if options.smtp_habits.rejects_initial_response && rest.trim().contains(' ') => {
+                connection.say("500 5.5.2 Line too long").await?;
             }
             "AUTH" => match authenticate(&mut connection, rest).await? {
                 Some(true) => {

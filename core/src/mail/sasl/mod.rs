@@ -234,6 +234,19 @@ impl Dialogue {
         Some(initial)
     }
 
+    /// The answer to a challenge as the server sent it, in Base64. That of LOGIN is only words, and some servers send them as
+    /// they are.
+    ///
+    /// # Errors
+    /// When the challenge can't be read, or asks what the mechanism does not have.
+    pub fn respond(&mut self, challenge: &str) -> Result<Secret, String> {
+        let decoded = match decode(challenge) {
+            Err(_) if self.mechanism == Mechanism::Login => Vec::new(),
+            decoded => decoded?,
+        };
+        self.answer(&decoded)
+    }
+
     /// The answer to a challenge.
     ///
     /// # Errors
@@ -360,6 +373,9 @@ mod tests {
         assert!(!plain.was_judged());
         assert_eq!(plain.answer(b"").expect("an answer").expose(), "\0probe\0pass");
         assert!(plain.was_judged() && plain.finish().is_ok());
+        let mut login = Mechanism::Login.begin(&credentials);
+        assert_eq!(login.respond("User name:").expect("an answer").expose(), "probe");
+        assert!(Mechanism::Plain.begin(&credentials).respond("User name:").is_err());
         let mut login = Mechanism::Login.begin(&credentials);
         assert!(login.initial().is_none());
         assert_eq!(login.answer(b"Username:").expect("an answer").expose(), "probe");

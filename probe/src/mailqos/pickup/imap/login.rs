@@ -57,7 +57,7 @@ pub(super) async fn shake_hands(
         Said::Status(status) => return Err(session.refusal(stage, "connection", status)),
         Said::Data(response) => return Err(session.nonsense(stage, &String::from_utf8_lossy(&response.text))),
         Said::Continue(text) => return Err(session.nonsense(stage, &format!("+{text}"))),
-        Said::Tagged(tag, _) => return Err(session.nonsense(stage, tag)),
+        Said::Tagged(text, _) | Said::Noise(text) => return Err(session.nonsense(stage, text)),
     };
     phases.greeting = Some(Micros::from(
         session.wire.received_at().saturating_duration_since(connected),
@@ -297,7 +297,7 @@ async fn exchange(
                     }
                     Err(challenge) => challenge,
                 };
-                line = match sasl::decode(&challenge).and_then(|challenge| dialogue.answer(&challenge)) {
+                line = match dialogue.respond(&challenge) {
                     Ok(answer) => Secret::new(sasl::encode(&answer)),
                     Err(own) => {
                         reason = Some(own);

@@ -16,6 +16,8 @@ use super::{
 pub(super) const MAX_LINE: usize = 4 * 1024 * 1024;
 /// The longest reply where nothing long is asked for.
 pub(super) const MAX_REPLY: usize = 1024 * 1024;
+/// Lines up to the end of a command that may be no responses, or end other commands.
+const MAX_ODD: usize = 64;
 /// A literal is read in pieces of this size.
 const PIECE: usize = 64 * 1024;
 
@@ -45,6 +47,8 @@ pub(super) enum Said {
     Continue(String),
     /// The end of the command with this tag.
     Tagged(String, Status),
+    /// A line that is no response.
+    Noise(String),
 }
 
 impl Said {
@@ -104,13 +108,13 @@ impl Session {
             return Ok(Said::Continue(rest.trim_end().to_owned()));
         }
         let Some((tag, rest)) = text.split_once(' ') else {
-            return Err(self.nonsense(stage, &text));
+            return Ok(Said::Noise(text.into_owned()));
         };
         if tag != "*" {
-            return match Status::read(rest) {
-                Some(status) => Ok(Said::Tagged(tag.to_owned(), status)),
-                None => Err(self.nonsense(stage, &text)),
-            };
+            return Ok(match Status::read(rest) {
+                Some(status) => Said::Tagged(tag.to_owned(), status),
+                None => Said::Noise(text.into_owned()),
+            });
         }
         if let Some(status) = Status::read(rest) {
             return Ok(Said::Status(status));
@@ -155,7 +159,8 @@ impl Session {
         format!("A{}", self.tag)
     }
 
-    /// Reads up to the end of the command; `each` gets what comes before.
+    /// Reads up to the end of the command; `each` gets what comes before. Lines that are no responses are passed over, and so are
+    /// the ends of other commands: what Xeams puts behind a response, what QQ repeats of one, what proxies send late.
     pub(super) async fn finish(
         &mut self,
         stage: Stage,
@@ -163,14 +168,19 @@ impl Session {
         mut each: impl FnMut(&Said),
     ) -> Result<Result<Status, String>, PickupError> {
         let mut farewell = None;
+        let (mut odd, mut oddities) = (None, 0);
         loop {
             let said = match self.said(stage).await {
                 Ok(said) => said,
                 Err(error) => {
                     // The server's own words say more than the end of the connection.
-                    return Err(match farewell {
-                        Some((text, refusal)) => PickupError { text, refusal, ..error },
-                        None => error,
+                    return Err(match (farewell, odd) {
+                        (Some((text, refusal)), _) => PickupError { text, refusal, ..error },
+                        (None, Some(odd)) => {
+                            let text = format!("{}; before that, {odd}", error.text);
+                            PickupError { text, ..error }
+                        }
+                        (None, None) => error,
                     });
                 }
             };
@@ -179,11 +189,18 @@ impl Session {
                     self.note_capabilities(&said);
                     return Ok(Ok(status.clone()));
                 }
-                Said::Tagged(..) => {
-                    return Err(PickupError::new(
-                        stage,
-                        "the server answered a command that was not sent",
-                    ));
+                Said::Tagged(..) | Said::Noise(_) => {
+                    oddities += 1;
+                    let what = match &said {
+                        Said::Noise(text) => self.nonsense(stage, text).text,
+                        _ => "the server answered a command that was not sent".to_owned(),
+                    };
+                    if oddities > MAX_ODD {
+                        return Err(PickupError::new(stage, &what));
+                    }
+                    tracing::debug!("{what}");
+                    odd = Some(what);
+                    continue;
                 }
                 Said::Continue(challenge) => return Ok(Err(challenge.trim().to_owned())),
                 Said::Status(status) if status.word == "BYE" => {

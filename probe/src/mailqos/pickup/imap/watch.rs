@@ -239,8 +239,8 @@ async fn idle(
         }
         match said {
             Said::Continue(_) => break,
-            Said::Tagged(_, status) => return Err(session.refusal(stage, "IDLE", &status)),
-            Said::Data(_) | Said::Status(_) => {}
+            Said::Tagged(known, status) if known == tag => return Err(session.refusal(stage, "IDLE", &status)),
+            Said::Data(_) | Said::Status(_) | Said::Tagged(..) | Said::Noise(_) => {}
         }
     }
     let most = Moment::now() + IDLE_AT_MOST;

@@ -256,7 +256,7 @@ async fn authenticate(
                 &format!("the server sent {shown:?}, which is no POP3 reply"),
             ));
         };
-        match sasl::decode(challenge).and_then(|challenge| dialogue.answer(&challenge)) {
+        match dialogue.respond(challenge) {
             Ok(answer) => line = Secret::new(sasl::encode(&answer)),
             Err(reason) => {
                 session.send(stage, "*", MAX_REPLY).await?;
