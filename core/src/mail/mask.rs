@@ -161,7 +161,7 @@ fn forms(secret: &str) -> BTreeSet<Vec<u8>> {
     forms
 }
 
-/// Each byte or character by its number, as debuggers and filters write it, and in UTF-7 and UTF-16.
+/// Each byte or character by its number, as debuggers and filters write it, and in UTF-7 and Base64 of UTF-16.
 fn spelled_out(secret: &str) -> Vec<Vec<u8>> {
     let by_byte = |between: &str, escape: &dyn Fn(u8) -> String| {
         let bytes: Vec<String> = secret.bytes().map(escape).collect();
@@ -189,8 +189,8 @@ fn spelled_out(secret: &str) -> Vec<Vec<u8>> {
         utf_7(secret, '&', ','),
         utf_7(secret, '+', '/'),
     ];
+    // As in NTLM.
     forms.extend(base64_forms(&little_endian));
-    forms.push(little_endian);
     forms
 }
 
