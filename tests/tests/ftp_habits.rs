@@ -6,7 +6,7 @@
 use std::process::Output;
 
 use mailqos_tests::{
-    servers::{Beginning, Drives, Extended, FtpHabits, FtpServer, Names, Shown, ftp_habits},
+    servers::{Beginning, Drives, Extended, Facts, FtpHabits, FtpServer, Names, Shown, Trouble, ftp_habits},
     setting::Setting,
 };
 
@@ -145,6 +145,47 @@ async fn drives_of_windows_are_written_in_any_form() {
             .unwrap()
             .to_owned();
         assert!(places.ends_with("/C:/home/reports/a.pdf"), "{places}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn facts_that_never_come_hold_up_no_delivery() {
+    let server = FtpServer::with(FtpHabits {
+        shown: Shown::Sizeless("502 Not supported"),
+        facts: Facts::Silent,
+        ..FtpHabits::default()
+    })
+    .await
+    .unwrap();
+    let setting = setting(&server, "timeout = \"2s\"");
+    let output = deliver(&setting, "r.pdf", b"whole", "");
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(server.get("r.pdf").unwrap(), b"whole");
+    assert_eq!(setting.ledger().len(), 1);
+}
+
+/// FileZilla and lftp see 426 behind a whole file where a server misses the TLS goodbye; 421 where it ends while it takes one;
+/// 451 where its disk or its scanner fails at the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_refused_behind_its_last_byte_is_due_and_then_there_once() {
+    for reply in [
+        "426 Connection closed; transfer aborted.",
+        "421 Service not available, closing control connection.",
+        "451 Requested action aborted: local error in processing.",
+        "425 Unable to build data connection: Operation not permitted",
+    ] {
+        let server = FtpServer::start().await.unwrap();
+        let setting = setting(&server, "");
+        server.trouble(Some(Trouble::Denied(reply)));
+        let output = deliver(&setting, "r.pdf", b"whole", "");
+        assert!(!output.status.success(), "{reply}");
+        assert!(said(&output).contains(reply), "{reply}: {}", said(&output));
+        assert!(setting.ledger().is_empty(), "claimed after {reply}");
+        let retried = setting.run("mailqos-analytics", &["outbox", "retry"]);
+        assert!(retried.status.success(), "{reply}: {}", said(&retried));
+        assert_eq!(server.names(), ["r.pdf"], "{reply}");
+        assert_eq!(server.get("r.pdf").unwrap(), b"whole");
+        assert_eq!(setting.ledger().len(), 1, "{reply}");
     }
 }
 

@@ -204,7 +204,7 @@ fn a_link_of_a_dfs_root_that_cannot_be_followed_is_told() {
         let text = deliver(&setting, b"x", "").unwrap_err();
         let link = format!("DFS link \\\\127.0.0.1\\dfs\\{}", path.replace('/', "\\"));
         assert!(
-            text.contains(&link) && text.contains("name the server, share and path"),
+            text.contains(&link) && text.contains("write server, share and path of the place"),
             "{text}"
         );
         assert!(!text.contains("panicked"), "{text}");

@@ -16,7 +16,7 @@ use tokio::{
     task::JoinSet,
 };
 
-pub use super::ftp_habits::{Beginning, Drives, Extended, FtpHabits, Names, Shown};
+pub use super::ftp_habits::{Beginning, Drives, Extended, Facts, FtpHabits, Names, Shown};
 use crate::{http::serve_each, lock};
 
 /// So many bytes arrive of a file whose connection falls silent.
@@ -40,6 +40,8 @@ struct Files {
 pub enum Trouble {
     /// The next file's data connection is closed after so many bytes.
     Cut(usize),
+    /// The next file is taken whole, and refused all the same with this reply.
+    Denied(&'static str),
     /// The next file's data are not read behind so many bytes.
     Stall(usize),
     /// There is no room behind so many bytes of each file.
@@ -64,7 +66,7 @@ impl Shared {
     fn strike(&self) -> Option<Trouble> {
         let mut trouble = lock(&self.trouble);
         match *trouble {
-            Some(Trouble::Cut(_) | Trouble::Stall(_)) => trouble.take(),
+            Some(Trouble::Cut(_) | Trouble::Denied(_) | Trouble::Stall(_)) => trouble.take(),
             other => other,
         }
     }
@@ -308,6 +310,15 @@ impl Session {
             "EPSV" => self.extended().await?,
             "PASV" => self.passive().await?,
             "SIZE" => self.size(argument),
+            "MLST" if habits.facts == Facts::Silent => return std::future::pending().await,
+            "MLST" if habits.facts == Facts::Told => {
+                let path = self.path(argument);
+                let size = self.files().whole.get(&path).map(Vec::len);
+                match size {
+                    Some(size) => format!("250-Listing {argument}\r\n Type=file;Size={size}; {argument}\r\n250 End"),
+                    None => format!("{} no such file", habits.absent),
+                }
+            }
             "REST" => {
                 self.offset = argument.parse().unwrap_or(0);
                 "350 from there".to_owned()
@@ -389,7 +400,7 @@ impl Session {
         let path = self.path(argument);
         let files = self.files();
         match (self.shared.habits.shown, files.whole.get(&path)) {
-            (Shown::Refused(reply), _) => reply.to_owned(),
+            (Shown::Refused(reply) | Shown::Sizeless(reply), _) => reply.to_owned(),
             (Shown::All, Some(bytes)) => format!("213 {}", bytes.len()),
             (Shown::All, None) => format!("{} no such file", self.shared.habits.absent),
         }
@@ -516,10 +527,12 @@ async fn receive(
     offset: usize,
 ) -> io::Result<Option<&'static str>> {
     let silent = shared.silent.swap(false, Ordering::SeqCst);
-    let (most, reply) = match shared.strike() {
+    let trouble = shared.strike();
+    let (most, reply) = match trouble {
         _ if silent => (ARRIVED, None),
         Some(Trouble::Cut(most)) => (most, Some("426 Connection closed; transfer aborted.")),
         Some(Trouble::Stall(most)) => (most, None),
+        Some(Trouble::Denied(_)) => (usize::MAX, None),
         Some(Trouble::Full(most)) => (most, Some("552 Exceeded storage allocation.")),
         _ => (usize::MAX, None),
     };
@@ -536,7 +549,10 @@ async fn receive(
         }
     }
     match (broken, reply) {
-        (false, _) => Ok(None),
+        (false, _) => Ok(match trouble {
+            Some(Trouble::Denied(reply)) => Some(reply),
+            _ => None,
+        }),
         (true, Some(reply)) => Ok(Some(reply)),
         (true, None) => std::future::pending().await,
     }

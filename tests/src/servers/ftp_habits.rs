@@ -60,6 +60,20 @@ pub enum Shown {
     All,
     /// Nothing: a drop box. The reply.
     Refused(&'static str),
+    /// No sizes; the reply to `SIZE`.
+    Sizeless(&'static str),
+}
+
+/// What becomes of `MLST`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Facts {
+    /// The server doesn't know it.
+    #[default]
+    Unknown,
+    /// It tells the size.
+    Told,
+    /// It is never answered: uftpd 2.13.
+    Silent,
 }
 
 /// How a server on Windows names folders.
@@ -145,6 +159,8 @@ pub struct FtpHabits {
     pub hides_folder: bool,
     /// How folders are named on Windows.
     pub drives: Drives,
+    /// What becomes of `MLST`.
+    pub facts: Facts,
 }
 
 impl Default for FtpHabits {
@@ -174,6 +190,7 @@ impl Default for FtpHabits {
             one_level: false,
             hides_folder: false,
             drives: Drives::Hidden,
+            facts: Facts::Unknown,
         }
     }
 }
@@ -327,6 +344,17 @@ fn rights() -> Vec<NamedHabits> {
             },
             "",
             ACCEPTED,
+        ),
+        // RFC 3659 has SIZE and MLST; some devices have the newer one only.
+        named(
+            "mlst-only",
+            FtpHabits {
+                shown: Shown::Sizeless("500 'SIZE': command not understood."),
+                facts: Facts::Told,
+                ..standard()
+            },
+            "",
+            CHECKED,
         ),
         // A job that moves every file as it comes.
         named(

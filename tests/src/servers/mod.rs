@@ -55,7 +55,7 @@ pub use clock::ServerClock;
 pub use delays::Delays;
 pub use delivery::{Accepted, Landing};
 pub use faults::{Fault, Mishap, Protocol, When};
-pub use ftp::{Beginning, Drives, Extended, FtpHabits, FtpServer, Names, Shown, Trouble};
+pub use ftp::{Beginning, Drives, Extended, Facts, FtpHabits, FtpServer, Names, Shown, Trouble};
 pub use ftp_habits::{NamedHabits, ftp_habits};
 pub use habits::{Gives, Habits, Rewrite, SmtpHabits, TooMany, UidNext};
 pub use log::LogServer;

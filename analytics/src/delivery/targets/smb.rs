@@ -335,7 +335,7 @@ fn unreadable(mut error: DeliveryError) -> DeliveryError {
     {
         *transient = false;
         *reason = format!(
-            "{}; name the server, share and path to which the link leads",
+            "{}; write server, share and path of the place to which the link leads into the target, instead of the link's",
             dfs::UNREADABLE
         );
     }

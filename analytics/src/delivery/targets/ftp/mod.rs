@@ -11,7 +11,7 @@ mod wire;
 use std::{path::Path, sync::PoisonError, time::Duration};
 
 use mailqos_core::config::TlsMode;
-use suppaftp::{FtpError, Mode, tokio::TransferStream};
+use suppaftp::{FtpError, Mode, Status, tokio::TransferStream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 pub(super) use self::connect::Options;
@@ -48,6 +48,8 @@ pub(super) struct Ftp<'a> {
     spelled: bool,
     /// Whether a path with a drive begins with a slash: `/C:/reports`, as Serv-U and FileZilla Server have it.
     slash_before_drive: bool,
+    /// Whether `MLST` may be asked for what `SIZE` does not tell.
+    has_facts: bool,
 }
 
 impl<'a> Ftp<'a> {
@@ -62,6 +64,7 @@ impl<'a> Ftp<'a> {
             transfers: 0,
             spelled: false,
             slash_before_drive: options.path.starts_with(['/', '\\']),
+            has_facts: true,
         })
     }
 
@@ -199,7 +202,38 @@ impl<'a> Ftp<'a> {
         match (size, code) {
             (Ok(size), _) => Ok(Extent::Bytes(size as u64)),
             (Err(_), Some(450 | 550)) => Ok(Extent::Absent),
+            // Not known, or not in this mode: there may be facts (RFC 3659, 7).
+            (Err(_), Some(500 | 502 | 504)) if self.has_facts => self.facts(name).await,
             (Err(_), Some(200..400 | 500..)) => Ok(Extent::Unknown),
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    /// The size of a file by `MLST`, for servers that have no `SIZE`.
+    async fn facts(&mut self, name: &str) -> Result<Extent, DeliveryError> {
+        let mut code = None;
+        let command = format!("MLST {name}");
+        let asked = self
+            .session
+            .client
+            .custom_command(&command, &[Status::RequestedFileActionOk]);
+        let note = |error: &FtpError| {
+            code = refusal(error);
+            transient(error)
+        };
+        match (self.login.step(&command, note, asked).await, code) {
+            (Ok(_), _) => Ok(reply::size_fact(&self.session.shown.text()).map_or(Extent::Unknown, Extent::Bytes)),
+            (Err(_), Some(450 | 550)) => Ok(Extent::Absent),
+            (Err(_), Some(200..400 | 500..)) => {
+                self.has_facts = false;
+                Ok(Extent::Unknown)
+            }
+            // Some servers list the command and never answer it.
+            (Err(DeliveryError::Deadline { .. }), _) => {
+                self.has_facts = false;
+                self.renew().await?;
+                Ok(Extent::Unknown)
+            }
             (Err(error), _) => Err(error),
         }
     }

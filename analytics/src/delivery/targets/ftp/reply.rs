@@ -163,6 +163,16 @@ pub(super) fn size(text: &str) -> Option<u64> {
     digits[..end].parse().ok()
 }
 
+/// The size among the facts in the reply to `MLST`: ` type=file;size=3; name`.
+pub(super) fn size_fact(text: &str) -> Option<u64> {
+    text.split(BETWEEN).find_map(|line| {
+        let facts = line.trim_start().split(' ').next()?;
+        let mut facts = facts.split(';').filter_map(|fact| fact.split_once('='));
+        let (_, size) = facts.find(|(key, _)| key.eq_ignore_ascii_case("size"))?;
+        size.parse().ok()
+    })
+}
+
 /// The folder in a `257`: between quotes, those within it doubled (RFC 959, appendix II); or the first word.
 pub(super) fn quoted_path(text: &str) -> Option<String> {
     let Some((_, inner)) = text.split_once('"') else {
@@ -191,6 +201,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn facts_have_a_size() {
+        let reply = |line: &str| format!("Listing{BETWEEN}{line}{BETWEEN}End");
+        for (line, size) in [
+            (" Type=file;Size=1024990;Perm=r; /tmp/size=7;x.pdf", Some(1_024_990)),
+            ("size=3;type=file; a b", Some(3)),
+            (" type=dir;sizd=4096; x", None),
+            (" size=x; y", None),
+            (" name size=3; y", None),
+        ] {
+            assert_eq!(size_fact(&reply(line)), size, "{line}");
+        }
+    }
 
     fn whole(bytes: &[u8]) -> (u16, String) {
         match parse(bytes) {

@@ -13,8 +13,10 @@ use crate::report::{document::Document, media::MediaError};
 const MAX_CELL: usize = 32_767;
 /// No sheet has more rows.
 const MAX_ROWS: usize = 1_048_576;
-/// No name of a sheet is longer.
+/// No name of a sheet is longer, in UTF-16 units, as Excel counts.
 const MAX_NAME: usize = 31;
+/// A name that Excel keeps for itself.
+const RESERVED: &str = "history";
 /// What titles have in common says what they are about from this length on.
 const SHORTEST_SHARED: usize = 6;
 
@@ -286,19 +288,29 @@ fn common<'a>(one: &'a str, other: &str) -> &'a str {
     &one[..end]
 }
 
+/// The beginning of a text with at most so many UTF-16 units.
+fn first_units(text: &str, most: usize) -> &str {
+    let mut units = 0;
+    let end = text.char_indices().find(|(_, c)| {
+        units += c.len_utf16();
+        units > most
+    });
+    end.map_or(text, |(at, _)| &text[..at])
+}
+
 /// At most as many characters as a name may have beside a number, cut between words.
 fn shortened(name: &str) -> String {
     let mut short = String::new();
     let mut length = 0;
     for word in name.split_whitespace() {
-        let more = word.chars().count() + usize::from(length > 0);
+        let more = word.encode_utf16().count() + usize::from(length > 0);
         if length > 0 && length + more > MAX_NAME - 4 {
             break;
         }
         if length > 0 {
             short.push(' ');
         }
-        short.extend(word.chars().take(MAX_NAME - 4));
+        short.push_str(first_units(word, MAX_NAME - 4));
         length += more;
     }
     // A dash or a preposition's comma at the end would look broken off.
@@ -310,7 +322,8 @@ fn shortened(name: &str) -> String {
 /// A name that a sheet may have, and no other sheet of the book has.
 fn name(wanted: &str, names: &mut Vec<String>) -> String {
     let allowed = |c: &char| !matches!(c, '[' | ']' | ':' | '*' | '?' | '/' | '\\' | '\'') && !c.is_control();
-    let clean = shortened(&wanted.chars().filter(allowed).collect::<String>());
+    let wanted: String = wanted.chars().filter(allowed).collect();
+    let clean = shortened(wanted.trim_start_matches(['_', ' ']));
     let clean = if clean.trim().is_empty() {
         "Sheet".to_owned()
     } else {
@@ -318,8 +331,14 @@ fn name(wanted: &str, names: &mut Vec<String>) -> String {
     };
     let mut name = clean.clone();
     let mut number = 2;
-    while names.iter().any(|known| known.eq_ignore_ascii_case(&name)) {
-        name = format!("{clean} {number}");
+    // Capitals of any script count as small letters.
+    let is_taken = |name: &str| {
+        let small = name.to_lowercase();
+        small == RESERVED || names.iter().any(|known| known.to_lowercase() == small)
+    };
+    while is_taken(&name) {
+        let ending = format!(" {number}");
+        name = format!("{}{ending}", first_units(&clean, MAX_NAME - ending.len()).trim_end());
         number += 1;
     }
     names.push(name.clone());
@@ -340,6 +359,34 @@ mod tests {
         let long = "Zustellzeit über den Tag und die Woche, alle Monitore";
         assert_eq!(name(long, &mut names), "Zustellzeit über den Tag");
         assert_eq!(name(long, &mut names), "Zustellzeit über den Tag 2");
+    }
+
+    /// Reported of other programs: SheetJS #2458 and #992, axlsx #588, fastexcel #4.
+    #[test]
+    fn names_of_sheets_are_counted_and_compared_as_excel_does() {
+        let units = |name: &str| name.encode_utf16().count();
+        let mut names = Vec::new();
+        assert_eq!(name("History", &mut names), "History 2");
+        assert_eq!(name("HISTORY", &mut names), "HISTORY 3");
+        assert_eq!(name("Ängelholm", &mut names), "Ängelholm");
+        assert_eq!(name("ÄNGELHOLM", &mut names), "ÄNGELHOLM 2");
+        assert_eq!(name("'quoted'", &mut names), "quoted");
+        assert_eq!(
+            name("_begins with a line, and is long", &mut names),
+            "begins with a line, and is"
+        );
+        for wanted in [
+            "\u{1f1eb}\u{1f1f7}1234567890123456789012345678",
+            "x😀",
+            "😀a😀b😀c😀d😀e😀f😀g😀h😀i😀j😀k",
+        ] {
+            for number in 0..120 {
+                let given = name(wanted, &mut names);
+                assert!((1..=MAX_NAME).contains(&units(&given)), "{number} {given:?}");
+            }
+        }
+        let small: BTreeSet<String> = names.iter().map(|name| name.to_lowercase()).collect();
+        assert_eq!(small.len(), names.len());
     }
 
     #[test]
