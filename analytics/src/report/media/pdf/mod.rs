@@ -345,6 +345,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_few_lines_do_not_get_a_page_of_their_own() {
+        // Text alone, which no smaller chart could make room for.
+        let spilled = |lines: usize| {
+            let paragraphs = (0..12).map(|number| block(number, 2, if number == 11 { lines } else { 9 }));
+            fullness(paragraphs.collect())
+        };
+        for lines in (0..60).step_by(3) {
+            let pages = spilled(lines);
+            assert!(pages.len() == 1 || pages[1] >= 0.06, "{lines}: {pages:?}");
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(12))]
         #[test]
