@@ -31,77 +31,171 @@ fn built_in(service: Service) -> Option<&'static str> {
     }
 }
 
-/// Sends the message; returns the answer that accepted it.
+/// Sends the message; returns the answer that accepted it. What is too large for the service is sent once more, in short.
 pub(super) async fn send(
     hook: &Webhook,
     proxy: &Proxy,
     telling: &Telling,
     deadline: Duration,
 ) -> Result<String, Refused> {
-    let secret = |error: mailqos_core::mail::SecretError| error.to_string();
-    let url = hook.url.fetch().await.map_err(secret)?;
-    let mut secrets = vec![url.clone()];
-    let key = match &hook.key {
-        Some(key) => Some(key.fetch().await.map_err(secret)?),
-        None => None,
-    };
-    secrets.extend(key.clone());
-    let media_type = match hook.content_type {
-        ContentType::Json => "application/json",
-        ContentType::Form => "application/x-www-form-urlencoded",
-    };
-    let mut headers = vec![("content-type".to_owned(), Secret::new(media_type))];
-    for (name, value) in &hook.headers {
-        let fetched = value.fetch().await.map_err(secret)?;
-        if sounds_secret(name) || !matches!(value, SecretSource::Literal(_)) {
-            secrets.push(fetched.clone());
-        }
-        headers.push((name.clone(), fetched));
+    let mut sender = Sender::of(hook, proxy).await?;
+    let (whole, problem) = content(hook, &telling.context)?;
+    let answer = sender.post(whole, telling, deadline).await?;
+    let mut judged = sender.judge(&answer);
+    if let Err(refused) = &judged
+        && is_too_large(&answer)
+    {
+        tracing::warn!(
+            "{}: the message is too large and is sent in short: {refused}",
+            hook.service.as_str()
+        );
+        let why = format!("in short, since the whole message was refused: {refused}");
+        let (brief, _) = content(hook, &brief(&telling.context))?;
+        let answer = sender.post(brief, telling, deadline).await?;
+        judged = sender.judge(&answer).map(|words| format!("{words} {why}"));
     }
-    let via = match &hook.proxy {
-        Some(address) => config::via(address).await.map_err(secret)?,
-        None => proxy.via().await.map_err(secret)?,
-    };
-    if let Via::Proxy(address) | Via::ProxyExcept(address, _) = &via {
-        secrets.push(address.clone());
-    }
-    let (content, problem) = content(hook, &telling.context)?;
-    let (mut url, mut body) = match hook.content_type {
-        ContentType::Json => address(hook.service, &url, key.as_ref(), content, telling, &mut headers)?,
-        ContentType::Form => {
-            let fields = form(&content)?;
-            let (url, _) = address(hook.service, &url, key.as_ref(), content, telling, &mut headers)?;
-            (url, fields)
-        }
-    };
-    if hook.content_type == ContentType::Form && hook.method == "GET" {
-        let separator = if url.expose().contains('?') { '&' } else { '?' };
-        url = Secret::new(format!("{}{separator}{body}", url.expose()));
-        body.clear();
-    }
-    secrets.push(url.clone());
-    let request = Request {
-        method: hook.method.clone(),
-        url,
-        headers,
-        body: body.into_bytes(),
-        via,
-    };
-    let answer = http::send(&request, &hook.trust, deadline, MOST_ANSWER)
-        .await
-        .map_err(|error| Refused {
-            maybe: error.may_have_arrived(),
-            ..Refused::from(one_line(&error.to_string(), &secrets))
-        })?;
-    let words = judge(hook.service, &answer, &secrets).map_err(|text| Refused {
-        retry_after: patience(&answer).map(Micros::from),
-        ..Refused::from(text)
-    })?;
+    let words = judged?;
     Ok([Some(words), problem]
         .into_iter()
         .flatten()
         .collect::<Vec<_>>()
         .join("; "))
+}
+
+/// A webhook with its secrets, ready to be used.
+struct Sender<'hook> {
+    hook: &'hook Webhook,
+    url: Secret,
+    key: Option<Secret>,
+    headers: Vec<(String, Secret)>,
+    via: Via,
+    secrets: Vec<Secret>,
+}
+
+impl<'hook> Sender<'hook> {
+    async fn of(hook: &'hook Webhook, proxy: &Proxy) -> Result<Self, String> {
+        let secret = |error: mailqos_core::mail::SecretError| error.to_string();
+        let url = hook.url.fetch().await.map_err(secret)?;
+        let mut secrets = vec![url.clone()];
+        let key = match &hook.key {
+            Some(key) => Some(key.fetch().await.map_err(secret)?),
+            None => None,
+        };
+        secrets.extend(key.clone());
+        let media_type = match hook.content_type {
+            ContentType::Json => "application/json",
+            ContentType::Form => "application/x-www-form-urlencoded",
+        };
+        let mut headers = vec![("content-type".to_owned(), Secret::new(media_type))];
+        for (name, value) in &hook.headers {
+            let fetched = value.fetch().await.map_err(secret)?;
+            if sounds_secret(name) || !matches!(value, SecretSource::Literal(_)) {
+                secrets.push(fetched.clone());
+            }
+            headers.push((name.clone(), fetched));
+        }
+        let via = match &hook.proxy {
+            Some(address) => config::via(address).await.map_err(secret)?,
+            None => proxy.via().await.map_err(secret)?,
+        };
+        if let Via::Proxy(address) | Via::ProxyExcept(address, _) = &via {
+            secrets.push(address.clone());
+        }
+        Ok(Self {
+            hook,
+            url,
+            key,
+            headers,
+            via,
+            secrets,
+        })
+    }
+
+    /// Makes one request.
+    async fn post(&mut self, content: Value, telling: &Telling, deadline: Duration) -> Result<Response, Refused> {
+        let hook = self.hook;
+        let mut headers = self.headers.clone();
+        let fields = match hook.content_type {
+            ContentType::Json => None,
+            ContentType::Form => Some(form(&content)?),
+        };
+        let (mut url, json) = address(
+            hook.service,
+            &self.url,
+            self.key.as_ref(),
+            content,
+            telling,
+            &mut headers,
+        )?;
+        let mut body = fields.unwrap_or(json);
+        if hook.content_type == ContentType::Form && hook.method == "GET" {
+            let separator = if url.expose().contains('?') { '&' } else { '?' };
+            url = Secret::new(format!("{}{separator}{body}", url.expose()));
+            body.clear();
+        }
+        self.secrets.push(url.clone());
+        let request = Request {
+            method: hook.method.clone(),
+            url,
+            headers,
+            body: body.into_bytes(),
+            via: self.via.clone(),
+        };
+        http::send(&request, &hook.trust, deadline, MOST_ANSWER)
+            .await
+            .map_err(|error| Refused {
+                maybe: error.may_have_arrived(),
+                ..Refused::from(one_line(&error.to_string(), &self.secrets))
+            })
+    }
+
+    fn judge(&self, answer: &Response) -> Result<String, Refused> {
+        judge(self.hook.service, answer, &self.secrets).map_err(|text| Refused {
+            retry_after: patience(answer).map(Micros::from),
+            ..Refused::from(text)
+        })
+    }
+}
+
+/// Whether a service refuses the message for its size: a template of one's own may not keep the limits.
+fn is_too_large(answer: &Response) -> bool {
+    const WORDS: [&str; 9] = [
+        "too long",
+        "too large",
+        "too_long",
+        "toolarge",
+        "exceed",
+        "or fewer in length",
+        "maximum length",
+        "max_length",
+        "error 413",
+    ];
+    let text = String::from_utf8_lossy(&answer.body).to_ascii_lowercase();
+    answer.status == 413 || matches!(answer.status, 200 | 400 | 422) && WORDS.iter().any(|words| text.contains(words))
+}
+
+/// The message in short, for a service that takes no more: the subject, and the first alarm.
+fn brief(context: &Value) -> Value {
+    const MAX_TEXT: usize = 150;
+    fn shorten(value: &mut Value) {
+        match value {
+            Value::String(text) if text.chars().count() > MAX_TEXT => {
+                *text = text.chars().take(MAX_TEXT - 1).chain(['…']).collect();
+            }
+            Value::Array(values) => {
+                values.truncate(1);
+                values.iter_mut().for_each(shorten);
+            }
+            Value::Object(values) => values.values_mut().for_each(shorten),
+            _ => {}
+        }
+    }
+    let mut brief = context.clone();
+    brief["body"] = brief["subject"].clone();
+    let incident = brief["incident"].take();
+    shorten(&mut brief);
+    brief["incident"] = incident;
+    brief
 }
 
 /// What would be sent, without the key.
@@ -574,6 +668,65 @@ mod tests {
             heard.starts_with("GET /send?user=1&") && heard.contains("to=%2B46%2070%261"),
             "{heard}"
         );
+    }
+
+    /// What a template of one's own makes too large is sent in short: <https://github.com/megaease/easeprobe/issues/364>,
+    /// <https://github.com/grafana/grafana/issues/74724>, <https://github.com/elastic/kibana/issues/124716>.
+    #[tokio::test]
+    async fn what_is_too_large_for_a_service_is_sent_in_short() {
+        let telegram = "{\"ok\":false,\"error_code\":400,\"description\":\"Bad Request: message is too long\"}";
+        let discord = "{\"code\":50035,\"errors\":{\"content\":{\"_errors\":[{\"message\":\"Must be 2000 or fewer in length.\"}]}}}";
+        let teams = "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error 413";
+        for (status, said, fits) in [
+            ("400 Bad Request", telegram, true),
+            ("400 Bad Request", discord, true),
+            ("200 OK", teams, true),
+            ("413 Payload Too Large", "", true),
+            ("400 Bad Request", "unknown chat", false),
+        ] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let at = listener.local_addr().expect("an address");
+            let template = "{ \"text\": {{ body | json }}, \"all\": {{ alarms | length }}, \"count\": {{ count }} }";
+            let own = Webhook {
+                url: SecretSource::Literal(Secret::new(format!("http://{at}/"))),
+                template: Some(mailqos_core::config::Template {
+                    text: template.to_owned(),
+                    name: "body".to_owned(),
+                    node: None,
+                }),
+                ..hook(Service::Own)
+            };
+            let changes = vec![pending(Why::Raised); 30];
+            let telling = Telling::write(&crate::alarm::message::tests::config(), &changes);
+            let refusal = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{said}", said.len());
+            let server = async {
+                let first = answer_once(&listener, &refusal).await;
+                if !fits {
+                    return (first, String::new());
+                }
+                let fine = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+                (first, answer_once(&listener, fine).await)
+            };
+            let proxy = Proxy::default();
+            let (sent, (first, second)) = tokio::join!(send(&own, &proxy, &telling, Duration::from_secs(60)), server);
+            let content = |request: &str| -> Value {
+                let (_, body) = request.split_once("\r\n\r\n").expect("a head");
+                serde_json::from_str(body).expect("JSON")
+            };
+            assert_eq!(content(&first)["all"], 30);
+            if !fits {
+                assert!(sent.expect_err("refused").text.contains(said));
+                continue;
+            }
+            let words = sent.expect("accepted");
+            assert!(
+                words.starts_with("HTTP 200 in short, since the whole message was refused: HTTP "),
+                "{words}"
+            );
+            let short = content(&second);
+            assert_eq!((&short["all"], &short["count"]), (&1.into(), &30.into()));
+            assert_eq!(short["text"], telling.subject.as_str());
+        }
     }
 
     #[test]
