@@ -62,6 +62,19 @@ pub(super) async fn send(
         .join("; "))
 }
 
+/// What of an address is not to be shown: what follows the server, which people need to know. A short path that stands in the
+/// configuration is nobody's key.
+fn secret_part(hook: &Webhook, url: &Secret) -> Option<Secret> {
+    let (_, rest) = url.expose().split_once("://")?;
+    let (_, path) = rest.split_once(['/', '?'])?;
+    let least = match hook.url {
+        SecretSource::Literal(_) => 8,
+        _ => 4,
+    };
+    let path = path.trim_matches('/');
+    (path.len() >= least).then(|| Secret::new(path))
+}
+
 /// A webhook with its secrets, ready to be used.
 struct Sender<'hook> {
     hook: &'hook Webhook,
@@ -76,7 +89,7 @@ impl<'hook> Sender<'hook> {
     async fn of(hook: &'hook Webhook, proxy: &Proxy) -> Result<Self, String> {
         let secret = |error: mailqos_core::mail::SecretError| error.to_string();
         let url = hook.url.fetch().await.map_err(secret)?;
-        let mut secrets = vec![url.clone()];
+        let mut secrets: Vec<Secret> = secret_part(hook, &url).into_iter().collect();
         let key = match &hook.key {
             Some(key) => Some(key.fetch().await.map_err(secret)?),
             None => None,
@@ -133,7 +146,7 @@ impl<'hook> Sender<'hook> {
             url = Secret::new(format!("{}{separator}{body}", url.expose()));
             body.clear();
         }
-        self.secrets.push(url.clone());
+        self.secrets.extend(secret_part(hook, &url));
         let request = Request {
             method: hook.method.clone(),
             url,
@@ -727,6 +740,41 @@ mod tests {
             assert_eq!((&short["all"], &short["count"]), (&1.into(), &30.into()));
             assert_eq!(short["text"], telling.subject.as_str());
         }
+    }
+
+    #[test]
+    fn the_server_of_an_address_is_shown_and_what_follows_is_not() {
+        let part = |url: &str, source: Option<SecretSource>| {
+            let mut hook = hook(Service::Own);
+            hook.url = source.unwrap_or_else(|| SecretSource::Literal(Secret::new(url)));
+            secret_part(&hook, &Secret::new(url)).map(|part| part.expose().to_owned())
+        };
+        let env = || Some(SecretSource::Env("URL".to_owned()));
+        assert_eq!(part("https://hooks.example.net/x", None), None);
+        assert_eq!(part("https://ntfy.example/topic1", env()).as_deref(), Some("topic1"));
+        assert_eq!(
+            part("https://hooks.slack.com/services/T0/B0/abc", None).as_deref(),
+            Some("services/T0/B0/abc")
+        );
+        assert_eq!(
+            part("https://a.example?token=hunter2", None).as_deref(),
+            Some("token=hunter2")
+        );
+        assert_eq!(part("https://a.example", env()), None);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_named() {
+        let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let at = closed.local_addr().expect("an address");
+        drop(closed);
+        let hook = Webhook {
+            url: SecretSource::Literal(Secret::new(format!("http://{at}/services/T0/hunter2hunter2"))),
+            ..hook(Service::Slack)
+        };
+        let sent = send(&hook, &Proxy::default(), &told("x"), Duration::from_secs(20)).await;
+        let error = sent.expect_err("nobody listens").text;
+        assert!(error.contains(&at.to_string()) && !error.contains("hunter2"), "{error}");
     }
 
     #[test]
