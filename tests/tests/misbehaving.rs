@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use mailqos_core::model::Micros;
+use mailqos_core::model::{Micros, Outcome, Sample, UtcMicros};
 use mailqos_tests::{
     clock::SetClock,
     hooks::{Hooks, Manner},
@@ -365,4 +365,64 @@ async fn a_probe_that_cannot_test_says_so() {
     until("it is good again", || state(&setting, "mail1") == "ok").await;
     assert_eq!(plugin().status.code(), Some(0));
     assert!(probe.stop().success());
+}
+
+/// The file as versions up to 48347ca wrote it: an alarm that is open, and the end of another one that waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_alarms_of_an_earlier_version_are_closed_where_they_were_opened() {
+    let (mut setting, server, hooks) = scene("lyon").await;
+    setting.add(&format!(
+        "[action_list.default]\nactions = [{}, {}]",
+        hook(&hooks, "/hook", ""),
+        pagerduty(&hooks, "OLD_KEY")
+    ));
+    setting.add_monitor(&setting.monitor("mail1", &server));
+    setting.add_monitor(&setting.monitor("mail2", &server));
+    let risen = UtcMicros::now() - HOUR;
+    let sample = |monitor: &str| {
+        serde_json::to_value(Sample::new(monitor.parse().unwrap(), risen, Outcome::Lost)).expect("JSON")
+    };
+    let state = serde_json::json!({
+        "status": "alarm", "failures": 3, "good": 0, "failing_since": risen.0, "last_ok": null,
+        "last": { "started_at": risen.0, "outcome": "lost", "round_trip": null },
+        "reason": "the mail has not arrived", "flapping": false, "held_by": null,
+    });
+    let incident = |monitor: &str| format!("mailqos/lyon/{monitor}/{}", risen.0);
+    let taken = serde_json::json!({ "times": 1, "last": risen.0, "incident": incident("mail1") });
+    let old = serde_json::json!({
+        "states": { "mail1": state },
+        "episodes": { "mail1": {
+            "raised_at": risen.0, "list": "default", "sample": sample("mail1"),
+            "taken": { "webhook at 127.0.0.1": taken, "pagerduty at 127.0.0.1": taken },
+            "notified_at": risen.0, "acknowledged": null,
+        } },
+        "outbox": [{
+            "id": "mail2.1", "monitor": "mail2", "why": "cleared", "sample": sample("mail2"), "state": state,
+            "list": "default", "step": "webhook at 127.0.0.1", "incident": incident("mail2"),
+            "created": risen.0, "tries": 3, "next_try": risen.0,
+        }],
+        "channels": {}, "simulations": {},
+    });
+    let folder = setting.data().join("state/site=lyon");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("alarms.json"), old.to_string()).unwrap();
+    let probe = start(&setting, None);
+    until("both ends", || {
+        sent(&hooks, "/hook").len() >= 2 && !incidents(&hooks).is_empty()
+    })
+    .await;
+    let log = probe.log();
+    assert!(probe.stop().success(), "{log}");
+    let mut ends: Vec<String> = sent(&hooks, "/hook")
+        .iter()
+        .map(|hook| hook["monitor"].to_string())
+        .collect();
+    ends.sort_unstable();
+    assert_eq!(ends, ["\"mail1\"", "\"mail2\""]);
+    assert_eq!(kinds(&hooks, "/hook"), ["recovery", "recovery"]);
+    assert_eq!(
+        incidents(&hooks),
+        [("old".to_owned(), "resolve".to_owned(), incident("mail1"))]
+    );
+    assert!(!folder.join("alarms.damaged").exists() && log.contains("of an earlier version are taken over"));
 }
