@@ -47,8 +47,8 @@ enum Action {
     },
 }
 
-/// How long what is being made or delivered may take when it is told to stop; the service file grants five minutes.
-const FINISHING: Duration = Duration::from_secs(240);
+/// How long what is being made or delivered may take when it is told to stop: less than service managers wait by default.
+const FINISHING: Duration = Duration::from_secs(60);
 /// Every ten seconds: calendar rules are looked up in the definitions, so that a new or changed one counts at once.
 const TICK: &str = "*/10 * * * * *";
 
