@@ -470,6 +470,14 @@ fn a_wrong_template_of_a_mail_is_found_by_check_with_its_file_and_line() {
             "text = \"{% include \\\"text\\\" %}\"",
             ["include would lead", "mailqos.toml"],
         ),
+        (
+            "text = \"{% set x = 'aaaaaaaa' %}{% for i in range(end=60) %}{% set_global x = x ~ x %}{% endfor %}\"",
+            ["needs more than 256 MB of memory", "mailqos.toml"],
+        ),
+        (
+            "text = \"{% for a in range(end=99999) %}{% for b in range(end=99999) %}{% endfor %}{% endfor %}\"",
+            ["did not come to its end", "mailqos.toml"],
+        ),
     ] {
         let mut setting = Setting::new("lyon");
         std::fs::write(setting.path("words.txt"), "fine\n{{ nothing.there }}\n").unwrap();

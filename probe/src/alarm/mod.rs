@@ -3,7 +3,7 @@
 //! A test's sample moves its monitor's [`State`]; a change is put on record, then handed to a worker that takes the steps of the action
 //! list, so that a dead mail server holds up no test. States, alarms and messages that are still to be sent survive a restart.
 
-mod actions;
+pub(crate) mod actions;
 mod channel;
 mod earlier;
 mod episode;

@@ -29,6 +29,8 @@ use mailqos_core::{
     model::UtcMicros,
 };
 
+use crate::alarm::actions::template::apart;
+
 /// Measures the round trip of e-mail, around the clock, and raises alarms.
 #[derive(Debug, Parser)]
 #[command(name = "mailqos-probe", version, max_term_width = 100)]
@@ -174,6 +176,11 @@ impl Global {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == apart::ARGUMENT) && arguments.next().is_none() {
+        return apart::main();
+    }
+    apart::enable();
     let cli = Cli::parse();
     begin_log(cli.log_format);
     let global = Global {

@@ -5,7 +5,7 @@ mod email;
 mod escapes;
 mod letter;
 mod syslog;
-mod template;
+pub(crate) mod template;
 pub(crate) mod webhook;
 
 use letter::Letter;

@@ -1,5 +1,7 @@
 //! Fills in the templates of messages, within limits: what loops or grows without end keeps no alarm from being sent.
 
+pub(crate) mod apart;
+
 use std::{
     io::{self, Write},
     sync::{
@@ -39,9 +41,26 @@ pub(super) enum Escape {
 /// # Errors
 /// What is wrong with it, with its name and line.
 pub(super) fn fill(name: &str, text: &str, escape: Escape, context: &Value) -> Result<String, String> {
-    let (name, text, context) = (name.to_owned(), text.to_owned(), context.clone());
-    let label = format!("the template {name}");
-    within_limits(move || render(&name, &text, escape, &context), DEADLINE).map_err(|error| format!("{label}: {error}"))
+    let work = apart::Work {
+        name: name.to_owned(),
+        text: text.to_owned(),
+        html: escape == Escape::Html,
+        context: context.clone(),
+    };
+    // Without variables of its own and loops a template makes little more than it is given.
+    let result = match may_grow(text).then(|| apart::run(&work)).flatten() {
+        Some(result) => result,
+        None => within_limits(move || render(&work.name, &work.text, escape, &work.context), DEADLINE),
+    };
+    result.map_err(|error| format!("the template {name}: {error}"))
+}
+
+/// Whether there is a tag other than a condition or a comment in it.
+fn may_grow(text: &str) -> bool {
+    text.split("{%").skip(1).any(|tag| {
+        let tag = tag.trim_start_matches('-').trim_start();
+        !["if", "elif", "else", "endif"].iter().any(|word| tag.starts_with(word))
+    })
 }
 
 /// Runs it on a thread of its own, which is abandoned if it takes too long: the system ends it with the program.
