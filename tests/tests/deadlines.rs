@@ -95,7 +95,8 @@ async fn what_is_told_to_stop_stops_although_a_file_hangs() {
         ("mailqos-probe", "run", " INFO testing"),
         ("mailqos-analytics", "schedule", "schedules run"),
     ] {
-        let mut setting = Setting::new("hangs");
+        // Files of the lake are named after the site.
+        let mut setting = Setting::new("lyon");
         setting.add_monitor(&setting.monitor("m1", &server));
         setting.add("[account.far]\nuser = \"a\"\npassword = { file = \"secret.hangs\" }");
         setting.replace("account = \"probe\"", "account = \"far\"");
