@@ -141,23 +141,19 @@ impl Global {
     /// Reads the configuration; what is wrong ends the command.
     pub(crate) fn config(&self) -> Result<Config, Failure> {
         let colour = self.log_format == LogFormat::Text && std::io::stderr().is_terminal();
-        match config::load(&self.config) {
-            Ok(mut config) => {
-                let problems = crate::alarm::check(&config);
-                if problems.has_errors() {
-                    return Err(Failure::Usage(problems.render(colour)));
-                }
-                config.warnings.append(problems);
-                config.warnings.sort();
-                Ok(config)
-            }
-            Err(problems) => Err(Failure::Usage(problems.render(colour))),
-        }
+        config::load(&self.config).map_err(|problems| Failure::Usage(problems.render(colour)))
     }
 
-    /// Likewise; what is unwise goes to standard error, as a picture or into the log.
+    /// Likewise, and fills in the templates of action lists; what is unwise goes to standard error, as a picture or into the log.
     pub(crate) fn config_with_warnings(&self) -> Result<Config, Failure> {
-        let config = self.config()?;
+        let mut config = self.config()?;
+        let problems = crate::alarm::check(&config);
+        if problems.has_errors() {
+            let colour = self.log_format == LogFormat::Text && std::io::stderr().is_terminal();
+            return Err(Failure::Usage(problems.render(colour)));
+        }
+        config.warnings.append(problems);
+        config.warnings.sort();
         match self.log_format {
             LogFormat::Text => {
                 let mut notes = std::io::stderr();
