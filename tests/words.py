@@ -83,7 +83,7 @@ RULES = [
     (r"\b(?:is|are|be|was|were|need not be) said\b", "stated, set, shown", "the zone is said"),
     (r"\bthat says? so\b|\bsays? so\b", "report, state", "the server says so"),
     (r"\bto and fro\b", "back and forth", "it changes to and fro"),
-    (r"\bleft out\b|\bleav(?:es|ing) out\b|\bleave(?:s)? \w+ out\b", "skip, omit", "it is left out"),
+    (r"\bleft out\b|\bleav(?:es|ing) out\b|\bleaves? (?:\S+ ){1,4}out\b", "skip, omit", "it is left out"),
     (r"\bdoubled\b", "duplicate", "samples lost or doubled"),
     (r"\bmend(?:s|ed|ing)?\b", "fix", "once it is mended"),
     (r"\bin clear\b", "in plaintext", "data sent in clear"),
