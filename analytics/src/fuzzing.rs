@@ -3,7 +3,8 @@
 use std::sync::LazyLock;
 
 use jiff::tz::TimeZone;
-use mailqos_core::{fuzzing::in_file, model::UtcMicros};
+use mailqos_base::fuzzing::in_file;
+use mailqos_model::UtcMicros;
 
 use crate::{
     figures::{Calendar, Column, Lake, Metric, Period, SeriesQuery},

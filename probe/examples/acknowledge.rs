@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mailqos_core::model::{Micros, Outcome, Sample, UtcMicros};
+use mailqos_model::{Micros, Outcome, Sample, UtcMicros};
 use mailqos_probe::record::Recorder;
 use tokio::task::JoinSet;
 
@@ -26,7 +26,7 @@ async fn main() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("mailqos.toml");
     std::fs::write(&path, "site = \"here\"\nseal_interval = \"1h\"\n").expect("a file");
-    let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+    let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
     let recorder = Recorder::open(&config).await.expect("a recorder");
 
     let begun = Instant::now();

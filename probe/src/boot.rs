@@ -1,7 +1,7 @@
 //! Time since the machine was booted: a clock that nobody sets, that counts while the machine is suspended,
 //! and that goes on when the probe is restarted.
 
-use mailqos_core::model::{Micros, UtcMicros};
+use mailqos_model::{Micros, UtcMicros};
 
 /// The clock of one boot beside the wall clock, at a moment.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -6,10 +6,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use mailqos_core::{
-    config::{Config, Monitor, Window},
-    model::{Event, EventKind, Micros, MonitorId, UtcMicros},
-};
+use mailqos_config::{Config, Monitor, Window};
+use mailqos_model::{Event, EventKind, Micros, MonitorId, UtcMicros};
 use serde::{Deserialize, Serialize};
 
 use crate::record::Recorder;
@@ -408,7 +406,7 @@ mod tests {
                     [monitor.a]\nobject = \"o\"\n[monitor.b]\nobject = \"p\"\n\
                     [maintenance.night]\nhours = \"02:00-03:00\"\nmonitors = [\"tag:t\"]\ntests = \"pause\"\n";
         std::fs::write(&path, text.replace("02:00-03:00", night)).expect("write");
-        Arc::new(mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}")))
+        Arc::new(mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}")))
     }
 
     /// 2099-01-01T00:00:00Z: windows that are added must not be over.

@@ -8,10 +8,8 @@ mod common;
 use std::{sync::Arc, time::Duration};
 
 use common::{IN_FILE, load, monitor, text, write};
-use mailqos_core::{
-    config::Config,
-    model::{Outcome, Sample, Stage},
-};
+use mailqos_config::Config;
+use mailqos_model::{Outcome, Sample, Stage};
 use mailqos_probe::mailqos::{TestResult, Tester};
 use mailqos_tests::servers::{
     ARCHIVE, Fault, Gives, Habits, INBOX, MailServer, Options, PROBE, Protocol, Rewrite, SmtpHabits, StoredMail, TRASH,

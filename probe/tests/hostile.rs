@@ -14,7 +14,7 @@ use std::{
 };
 
 use common::{IN_FILE, load, monitor, text};
-use mailqos_core::model::{Outcome, Sample, Stage};
+use mailqos_model::{Outcome, Sample, Stage};
 use mailqos_probe::mailqos::Tester;
 use mailqos_tests::servers::{MailServer, Options};
 use tokio::{

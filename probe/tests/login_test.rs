@@ -7,10 +7,8 @@ mod common;
 use std::sync::Arc;
 
 use common::{IN_FILE, load, monitor, text, write};
-use mailqos_core::{
-    config::Config,
-    model::{Outcome, Sample, Stage},
-};
+use mailqos_config::Config;
+use mailqos_model::{Outcome, Sample, Stage};
 use mailqos_probe::mailqos::Tester;
 use mailqos_tests::servers::{MailServer, Options, PROBE, Protocol, TokenBook, TokenServer};
 

@@ -7,11 +7,9 @@ mod common;
 use std::{sync::Arc, time::Duration};
 
 use common::{IN_FILE, load, monitor, text, write};
-use mailqos_core::{
-    config::Config,
-    lake::{day_path, read_day},
-    model::{Micros, Outcome, Sample, Stage, UtcMicros},
-};
+use mailqos_config::Config;
+use mailqos_lake::{day_path, read_day};
+use mailqos_model::{Micros, Outcome, Sample, Stage, UtcMicros};
 use mailqos_probe::{
     mailqos::{
         TestResult, Tester,

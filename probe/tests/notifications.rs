@@ -6,7 +6,7 @@
 mod common;
 
 use common::{IN_FILE, load, monitor, text};
-use mailqos_core::model::{Outcome, Sample, Stage};
+use mailqos_model::{Outcome, Sample, Stage};
 use mailqos_probe::mailqos::Tester;
 use mailqos_tests::{
     notifications::{Story, stories},

@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use mailqos_core::model::{Micros, UtcMicros};
+use mailqos_model::{Micros, UtcMicros};
 
 use crate::shims;
 

@@ -198,7 +198,7 @@ pub fn check(data: &Path) {
         }
         for row in &rows {
             let started = row.number("started_at").expect("started_at is never null");
-            let date = mailqos_core::model::UtcMicros(started).utc_date();
+            let date = mailqos_model::UtcMicros(started).utc_date();
             assert_eq!(row.date, date.to_string(), "{}", file.display());
             assert!(row.text("error").is_none_or(|error| !error.contains('\n')), "{row:?}");
             for (name, kind, _) in CONTRACT {

@@ -9,10 +9,8 @@ use jiff::{
     civil::{Time, Weekday},
     tz::TimeZone,
 };
-use mailqos_core::{
-    lake::{DayWriter, LakeError},
-    model::{Exclusion, Hop, Micros, MonitorId, Outcome, Sample, SiteName, Stage, UtcMicros},
-};
+use mailqos_lake::{DayWriter, LakeError};
+use mailqos_model::{Exclusion, Hop, Micros, MonitorId, Outcome, Sample, SiteName, Stage, UtcMicros};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_distr::{Distribution as _, Exp, LogNormal};
 use rand_pcg::Pcg64Mcg;

@@ -1,6 +1,6 @@
 //! Reads the token of a test mail, as its documented format says; the signature is not checked here.
 
-use mailqos_core::model::UtcMicros;
+use mailqos_model::UtcMicros;
 
 /// What a token says.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,10 +2,8 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
-use mailqos_core::{
-    lake::{day_path, read_day},
-    model::{Event, UtcMicros},
-};
+use mailqos_lake::{day_path, read_day};
+use mailqos_model::{Event, UtcMicros};
 use mailqos_tests::{
     hooks::{Hooks, Manner},
     servers::{Certificate, Fault, MailServer, Mishap, Options, PASSWORD, PROBE, Protocol, When},

@@ -202,7 +202,7 @@ fn the_examples_of_the_readme_pass_the_check() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("mailqos.toml");
         std::fs::write(&file, example).expect("a file");
-        let config = mailqos_core::config::load(&file).unwrap_or_else(|problems| panic!("{problems}\n{example}"));
+        let config = mailqos_config::load(&file).unwrap_or_else(|problems| panic!("{problems}\n{example}"));
         assert!(config.warnings.is_empty(), "{}\n{example}", config.warnings);
     }
 }

@@ -234,7 +234,7 @@ fn every_configuration_and_definition_is_accepted() {
                 completed(&example)
             };
             fs::write(&file, &whole).expect("a file");
-            if let Err(problems) = mailqos_core::config::load(&file) {
+            if let Err(problems) = mailqos_config::load(&file) {
                 wrong.push(format!("{place}: {problems}"));
             }
             wrong.extend(refusals(&configuration, &whole, &place));

@@ -5,7 +5,7 @@
 
 use std::{path::Path, process::Output};
 
-use mailqos_core::model::{Micros, Outcome, Sample, UtcMicros};
+use mailqos_model::{Micros, Outcome, Sample, UtcMicros};
 use mailqos_tests::{binaries::command, setting::complaint_of, simulation};
 use serde_json::Value;
 
@@ -231,7 +231,7 @@ fn a_figure_is_followed_to_its_samples() {
     samples[3].outcome = Outcome::NotTested;
     samples[4].outcome = Outcome::Lost;
     samples[4].round_trip = None;
-    samples[5].excluded = Some(mailqos_core::model::Exclusion::Maintenance);
+    samples[5].excluded = Some(mailqos_model::Exclusion::Maintenance);
     let lake = lake(samples);
     let explained = json(lake.path(), &["stats", "--explain", "a", "availability"]);
     let of = &explained[0];

@@ -4,7 +4,7 @@
 
 use std::process::{Command, Stdio};
 
-use mailqos_core::model::{Micros, UtcMicros};
+use mailqos_model::{Micros, UtcMicros};
 use mailqos_tests::{
     setting::{Setting, find_bytes, words_of},
     simulation::{self, Habits},

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mailqos_core::model::UtcMicros;
+use mailqos_model::UtcMicros;
 use mailqos_tests::{
     servers::{MailServer, Options},
     setting::{Setting, complaint_of, until, words_of},
@@ -16,7 +16,7 @@ use mailqos_tests::{
 const DAY: &str = "2026-11-23";
 
 fn foreign() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests/lakes/foreign")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/lake/tests/lakes/foreign")
 }
 
 /// Puts a file into the lake, as the day of a site.

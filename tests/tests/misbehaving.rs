@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use mailqos_core::model::{Micros, Outcome, Sample, UtcMicros};
+use mailqos_model::{Micros, Outcome, Sample, UtcMicros};
 use mailqos_tests::{
     clock::SetClock,
     hooks::{Hooks, Manner},

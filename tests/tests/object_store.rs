@@ -6,10 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use mailqos_core::{
-    lake::DayWriter,
-    model::{Micros, Outcome, Sample, UtcMicros},
-};
+use mailqos_lake::DayWriter;
+use mailqos_model::{Micros, Outcome, Sample, UtcMicros};
 use mailqos_tests::{
     lake::{self, Row},
     secrets::secret_file,

@@ -5,13 +5,12 @@
 
 use std::time::Duration;
 
+use Protocol::{Pop3, Smtp};
 use mailqos_tests::{
     lake, process,
     servers::{Certificate, Delays, Fault, MailServer, Mishap, Options, PASSWORD, PROBE, Protocol, When},
     setting::{MonitorText, Setting, until},
 };
-
-use Protocol::{Pop3, Smtp};
 
 type Edit = Box<dyn Fn(&mut MonitorText, &MailServer)>;
 

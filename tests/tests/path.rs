@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use mailqos_core::model::{Micros, MonitorId, UtcMicros};
+use mailqos_model::{Micros, MonitorId, UtcMicros};
 use mailqos_tests::{
     lake::{self, Row},
     servers::{Delays, Fault, INBOX, MailServer, Mishap, Options, PASSWORD, PROBE, Protocol, ServerClock, When},

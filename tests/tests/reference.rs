@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, path::Path, sync::LazyLock};
 
-use mailqos_core::config::{
+use mailqos_config::{
     Action, Problems, Severity, load,
     reference::{CONFIGURATION, Key, Shape, Takes, markdown, schema},
 };
@@ -214,7 +214,7 @@ fn readers_know_the_keys_of_the_reference_and_no_others() {
         let unread: Vec<_> = described.difference(&known).collect();
         assert!(
             undescribed.is_empty() && unread.is_empty(),
-            "{}: read, but not in core/src/config/reference: {undescribed:?}; there, but never read: {unread:?}",
+            "{}: read, but not in core/config/src/reference: {undescribed:?}; there, but never read: {unread:?}",
             shape.head
         );
     }
@@ -366,7 +366,7 @@ fn what_is_generated_is_current() {
 fn page() -> String {
     format!(
         "{}{}",
-        include_str!("../../core/src/config/reference/introduction.md"),
+        include_str!("../../core/config/src/reference/introduction.md"),
         markdown(&CONFIGURATION)
     )
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use jiff::tz::TimeZone;
-use mailqos_core::model::{Micros, Outcome, Sample, Stage, UtcMicros};
+use mailqos_model::{Micros, Outcome, Sample, Stage, UtcMicros};
 use mailqos_tests::{
     binaries::binary,
     setting::{Setting, complaint_of, until},

@@ -11,7 +11,7 @@ use lettre::{
         client::{Certificate, Tls, TlsParameters},
     },
 };
-use mailqos_core::model::{Micros, UtcMicros};
+use mailqos_model::{Micros, UtcMicros};
 use mailqos_tests::servers::{
     Fault, INBOX, JUNK, MailServer, Mishap, Options, PASSWORD, PROBE, Protocol, ServerClock, When,
 };

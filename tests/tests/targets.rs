@@ -5,7 +5,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use mailqos_core::model::{Micros, UtcMicros};
+use mailqos_model::{Micros, UtcMicros};
 use mailqos_tests::{
     hooks::{Hooks, Manner},
     mail_couriers,

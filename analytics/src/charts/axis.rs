@@ -5,7 +5,7 @@ use jiff::{
     civil::{Date, DateTime, Time},
     tz::TimeZone,
 };
-use mailqos_core::model::UtcMicros;
+use mailqos_model::UtcMicros;
 
 use super::{
     canvas::{text_width, widest},

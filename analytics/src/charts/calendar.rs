@@ -1,7 +1,7 @@
 //! Availability as calendars: one for each monitor, a column for each week, a cell for each day.
 
 use jiff::{ZonedDateTime, civil::Date};
-use mailqos_core::model::UtcMicros;
+use mailqos_model::UtcMicros;
 
 use super::{
     Chart,

@@ -1,6 +1,6 @@
 //! What is drawn, as a table, in little memory: the charts of a thousand monitors have two million cells.
 
-use mailqos_core::model::UtcMicros;
+use mailqos_model::UtcMicros;
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 use super::{Datum, voice::DASH};

@@ -1,5 +1,7 @@
 //! Several monitors in one chart: a line of medians for each, named at its end; those beyond what can be told apart are grey.
 
+use mailqos_model::UtcMicros;
+
 use super::{
     Chart, Data, Datum, Measure,
     axis::{Scale, Stretch, place},
@@ -10,7 +12,6 @@ use super::{
     round_trip::{self, Bucket},
     voice::Voice,
 };
-use mailqos_core::model::UtcMicros;
 
 /// Names are at least so far apart.
 const PITCH: f64 = 15.0;

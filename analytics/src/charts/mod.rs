@@ -26,7 +26,7 @@ pub mod voice;
 #[rustfmt::skip]
 mod widths;
 
-use mailqos_core::model::UtcMicros;
+use mailqos_model::UtcMicros;
 use serde::Serialize;
 
 pub use canvas::DRAWING;

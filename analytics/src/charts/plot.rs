@@ -4,7 +4,7 @@ use jiff::{
     ZonedDateTime,
     civil::{Date, Time},
 };
-use mailqos_core::model::UtcMicros;
+use mailqos_model::UtcMicros;
 
 use super::{
     Chart, Data,
@@ -243,7 +243,7 @@ pub(super) fn headline(given: &str, finding: &str) -> String {
 #[cfg(test)]
 mod tests {
     use jiff::tz::TimeZone;
-    use mailqos_core::model::Micros;
+    use mailqos_model::Micros;
 
     use super::*;
     use crate::charts::voice::English;

@@ -1,6 +1,6 @@
 //! A metric over time: median, spread, failures, maintenance, alarms and shifts on one axis of time.
 
-use mailqos_core::model::UtcMicros;
+use mailqos_model::UtcMicros;
 
 use super::{
     Chart, Data, Datum, Measure,

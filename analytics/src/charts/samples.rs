@@ -1,7 +1,7 @@
 //! Data for the tests of charts, and pictures of all charts for the eye.
 
 use jiff::{civil::date, tz::TimeZone};
-use mailqos_core::model::UtcMicros;
+use mailqos_model::UtcMicros;
 
 use super::{
     Chart, English, Figure, Measure, WIDTH,

@@ -1,6 +1,6 @@
 //! Many monitors on one common scale: a small chart for each, in the order in which they matter.
 
-use mailqos_core::model::UtcMicros;
+use mailqos_model::UtcMicros;
 
 use super::{
     Chart, Data, Datum, Measure,

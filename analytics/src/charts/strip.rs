@@ -1,6 +1,6 @@
 //! Availability as strips: a row for each monitor, a cell for each day or hour.
 
-use mailqos_core::model::UtcMicros;
+use mailqos_model::UtcMicros;
 
 use super::{
     Chart, Data, Datum, Measure,

@@ -2,10 +2,8 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use mailqos_core::{
-    config::{Config, did_you_mean},
-    model::{Name, UtcMicros},
-};
+use mailqos_config::{Config, did_you_mean};
+use mailqos_model::{Name, UtcMicros};
 
 use super::{Failure, Global};
 use crate::{

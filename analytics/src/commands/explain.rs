@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use mailqos_core::model::{Exclusion, Micros, Outcome, UtcMicros};
+use mailqos_model::{Exclusion, Micros, Outcome, UtcMicros};
 use serde::Serialize;
 
 use super::{

@@ -1,6 +1,6 @@
 //! The figures of `stats` one by one, by their names: what `--explain` explains and `top` sorts by.
 
-use mailqos_core::model::Outcome;
+use mailqos_model::Outcome;
 
 use super::{
     stats::{Asked, limit_name, percentile},

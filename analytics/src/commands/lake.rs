@@ -8,11 +8,9 @@ use std::{
 };
 
 use jiff::tz::TimeZone;
-use mailqos_core::{
-    config::DataLocation,
-    lake::LockError,
-    model::{Event, MonitorId, Outcome, Sample, SiteName, UtcMicros},
-};
+use mailqos_config::DataLocation;
+use mailqos_lake::LockError;
+use mailqos_model::{Event, MonitorId, Outcome, Sample, SiteName, UtcMicros};
 
 use super::{
     Failure, Global, print,
@@ -149,7 +147,7 @@ enum ExportFormat {
 fn outcome(text: &str) -> Result<(String, String), String> {
     let (word, outcome) = text.split_once('=').ok_or("write WORD=OUTCOME, such as success=ok")?;
     outcome
-        .parse::<mailqos_core::model::Outcome>()
+        .parse::<mailqos_model::Outcome>()
         .map_err(|error| error.to_string())?;
     Ok((word.to_owned(), outcome.to_owned()))
 }
@@ -163,7 +161,7 @@ fn delimiter(text: &str) -> Result<u8, String> {
 }
 
 fn timezone(text: &str) -> Result<TimeZone, String> {
-    mailqos_core::zones::get(text)
+    mailqos_base::zones::get(text)
         .ok()
         .or_else(|| offset(text).map(TimeZone::fixed))
         .ok_or_else(|| "write an IANA name such as Europe/Berlin, an offset such as +01:00, or UTC".into())

@@ -28,11 +28,8 @@ use std::{
 };
 
 use clap::{CommandFactory as _, Parser, Subcommand, builder::styling};
-use mailqos_core::{
-    config::{Config, Problems},
-    lake::RemoteError,
-};
-
+use mailqos_config::{Config, Problems};
+use mailqos_lake::RemoteError;
 use tokio::{runtime::Handle, task::block_in_place};
 use tracing_subscriber::{
     fmt::{
@@ -82,7 +79,7 @@ impl Global {
 
     /// Reads the configuration without a word; nothing where it is wrong or not there.
     fn quiet(&self) -> Option<Config> {
-        mailqos_core::config::load(&self.config_file()).ok()
+        mailqos_config::load(&self.config_file()).ok()
     }
 
     /// Reads the configuration. What is unwise in it, `mailqos-probe check` and `schedule` say: not each question for a figure.
@@ -90,7 +87,7 @@ impl Global {
     /// # Errors
     /// All that is wrong with it, as wrong configuration (exit code 2).
     pub fn load(&self) -> Result<Config, Failure> {
-        mailqos_core::config::load(&self.config_file()).map_err(Failure::Configuration)
+        mailqos_config::load(&self.config_file()).map_err(Failure::Configuration)
     }
 }
 
@@ -294,9 +291,9 @@ pub fn main() -> ExitCode {
 /// Messages of the program's own go to standard error: `RUST_LOG` decides which, else how often `-v` was said.
 fn log(verbose: u8) {
     let usual = match verbose {
-        0 => "warn,mailqos_analytics=info,mailqos_core=info",
-        1 => "info,mailqos_analytics=debug,mailqos_core=debug",
-        _ => "debug,mailqos_analytics=trace,mailqos_core=trace",
+        0 => "warn,mailqos_analytics=info,mailqos_mail=info,mailqos_lake=info",
+        1 => "info,mailqos_analytics=debug,mailqos_mail=debug,mailqos_lake=debug",
+        _ => "debug,mailqos_analytics=trace,mailqos_mail=trace,mailqos_lake=trace",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(usual));

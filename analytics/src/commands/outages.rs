@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use mailqos_core::model::{Micros, UtcMicros};
+use mailqos_model::{Micros, UtcMicros};
 
 use super::{
     Failure, Global,

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use mailqos_core::model::UtcMicros;
+use mailqos_model::UtcMicros;
 
 use super::{Failure, Global, deliver::tell, print};
 use crate::delivery::{

@@ -19,7 +19,8 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use mailqos_core::{config::Config, model::UtcMicros};
+use mailqos_config::Config;
+use mailqos_model::UtcMicros;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{RwLock, Semaphore},

@@ -7,10 +7,8 @@ use std::{
 };
 
 use jiff::tz::TimeZone;
-use mailqos_core::{
-    config::{Config, did_you_mean, glob},
-    model::UtcMicros,
-};
+use mailqos_config::{Config, did_you_mean, glob};
+use mailqos_model::UtcMicros;
 
 use super::{
     Failure, Global,
@@ -273,7 +271,7 @@ fn definition(args: &Args, config: Option<&Config>) -> Result<Definition, Failur
         definition.language = language.clone();
     }
     if let Some(name) = &args.timezone {
-        definition.timezone = Some(mailqos_core::zones::get(name).map_err(|_| {
+        definition.timezone = Some(mailqos_base::zones::get(name).map_err(|_| {
             Failure::usage(
                 format!("{name:?} is no time zone"),
                 "write an IANA name such as Europe/Berlin, Australia/Lord_Howe or UTC",

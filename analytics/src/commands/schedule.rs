@@ -9,11 +9,9 @@ use std::{
 };
 
 use clap::Subcommand;
-use mailqos_core::{
-    clock::{Clock, Steps},
-    config::Config,
-    model::{Micros, UtcMicros},
-};
+use mailqos_base::clock::{Clock, Steps};
+use mailqos_config::Config;
+use mailqos_model::{Micros, UtcMicros};
 use tokio::sync::RwLock;
 use tokio_cron_scheduler::{Job, JobScheduler};
 
@@ -274,7 +272,7 @@ async fn ticking(
 
 /// Reads the configuration anew; one that is wrong is refused whole.
 async fn reload(file: PathBuf, config: Arc<std::sync::RwLock<Arc<Config>>>) {
-    let loaded = tokio::task::spawn_blocking(move || mailqos_core::config::load(&file)).await;
+    let loaded = tokio::task::spawn_blocking(move || mailqos_config::load(&file)).await;
     match loaded {
         Err(error) => tracing::error!("the configuration is not read anew: {error}"),
         Ok(Ok(new)) => {

@@ -3,10 +3,8 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use jiff::civil::Weekday;
-use mailqos_core::{
-    config::{Config, LevelTarget},
-    model::{Micros, UtcMicros},
-};
+use mailqos_config::{Config, LevelTarget};
+use mailqos_model::{Micros, UtcMicros};
 
 use super::{
     Failure, Global, print,
@@ -128,7 +126,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-type Levels<'a> = Vec<(&'a str, &'a mailqos_core::config::ServiceLevel)>;
+type Levels<'a> = Vec<(&'a str, &'a mailqos_config::ServiceLevel)>;
 
 fn levels<'a>(name: Option<&str>, config: &'a Config) -> Result<Levels<'a>, Failure> {
     let all: Levels<'a> = config

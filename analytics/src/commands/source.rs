@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use jiff::{civil::Weekday, tz::TimeZone};
-use mailqos_core::{config::Config, model::UtcMicros};
+use mailqos_config::Config;
+use mailqos_model::UtcMicros;
 
 use super::{
     Failure, Global, print,
@@ -115,7 +116,7 @@ impl SourceArgs {
             None
         };
         let timezone = match (&self.timezone, &config) {
-            (Some(name), _) => mailqos_core::zones::get(name).map_err(|_| {
+            (Some(name), _) => mailqos_base::zones::get(name).map_err(|_| {
                 Failure::usage(
                     format!("{name:?} is no time zone"),
                     "write an IANA name such as Europe/Berlin, Australia/Lord_Howe or UTC",
@@ -204,7 +205,7 @@ impl Source {
         let mut chosen = BTreeSet::new();
         for pattern in patterns {
             let mut found: BTreeSet<String> = configured(pattern).into_iter().collect();
-            let matching = |monitor: &str| mailqos_core::config::glob(pattern, monitor);
+            let matching = |monitor: &str| mailqos_config::glob(pattern, monitor);
             found.extend(in_period.iter().map(|(_, m)| m.to_string()).filter(|m| matching(m)));
             if found.is_empty() {
                 if everywhere.is_none() {
@@ -320,7 +321,7 @@ pub(super) fn suggestion<'a>(what: &str, wanted: &str, known: impl Iterator<Item
     if known.is_empty() {
         return format!("there is no {what} at all");
     }
-    mailqos_core::config::did_you_mean(wanted, known.iter().copied(), || {
+    mailqos_config::did_you_mean(wanted, known.iter().copied(), || {
         let shown = known.iter().take(10).copied().collect::<Vec<_>>().join(", ");
         let more = if known.len() > 10 {
             format!(" and {} more", known.len() - 10)

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 
-use mailqos_core::model::{Micros, UtcMicros};
+use mailqos_model::{Micros, UtcMicros};
 use polars::prelude::{Column, DataFrame, NamedFrom as _, ParquetWriter, Series};
 
 use super::{Failure, print};

@@ -3,10 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use mailqos_core::{
-    config::{Config, Endpoint, FilesPlace, Target},
-    model::Name,
-};
+use mailqos_config::{Config, Endpoint, FilesPlace, Target};
+use mailqos_model::Name;
 
 use super::{Failure, Global, deliver::target_of, print};
 use crate::delivery::{Finding, try_out};

@@ -7,10 +7,8 @@ use std::{
 };
 
 use clap::Subcommand;
-use mailqos_core::{
-    config::{Problem, Problems, reference::schema},
-    model::Name,
-};
+use mailqos_config::{Problem, Problems, reference::schema};
+use mailqos_model::Name;
 
 use super::{Failure, Global, print};
 use crate::report::{

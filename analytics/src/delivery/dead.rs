@@ -3,11 +3,9 @@
 
 use std::{collections::BTreeMap, fs, time::Instant};
 
-use mailqos_core::{
-    config::Config,
-    mail::hex,
-    model::{Micros, UtcMicros},
-};
+use mailqos_base::hex;
+use mailqos_config::Config;
+use mailqos_model::{Micros, UtcMicros};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -235,7 +233,7 @@ mod tests {
         let file = folder.join("mailqos.toml");
         let text = "site = \"here\"\n[target.shelf]\nkind = \"folder\"\npath = \"shelf\"\nexisting = \"refuse\"\n";
         fs::write(&file, text).expect("written");
-        let mut config = mailqos_core::config::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
+        let mut config = mailqos_config::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
         // No program knows it: telling fails.
         config.delivery.action_list = Some("nobody".parse().expect("a name"));
         fs::create_dir_all(folder.join("shelf")).expect("made");

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use mailqos_core::model::UtcMicros;
+use mailqos_model::UtcMicros;
 use serde::{Deserialize, Serialize};
 
 use super::{

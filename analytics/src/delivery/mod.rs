@@ -16,12 +16,9 @@ use std::{
     time::Duration,
 };
 
-use mailqos_core::{
-    config::{Config, FilesTarget, Target},
-    mail::CredentialError,
-    model::Name,
-};
-
+use mailqos_config::{Config, FilesTarget, Target};
+use mailqos_mail::CredentialError;
+use mailqos_model::Name;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::names::comparable;
@@ -451,7 +448,7 @@ async fn try_mail(config: &Config, name: &Name) -> Result<Trial, DeliveryError> 
         letter: Letter {
             subject: "mailqos tries this target".to_owned(),
             text: "If you can read this, reports reach you.\n".to_owned(),
-            id: mailqos_core::model::UtcMicros::now().to_string(),
+            id: mailqos_model::UtcMicros::now().to_string(),
             ..Letter::default()
         },
         ..Parcel::default()

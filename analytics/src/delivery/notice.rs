@@ -2,7 +2,8 @@
 
 use std::{path::PathBuf, process::Stdio, time::Duration};
 
-use mailqos_core::{config::Config, mail::one_line};
+use mailqos_base::one_line;
+use mailqos_config::Config;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     process::Command,

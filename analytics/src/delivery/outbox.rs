@@ -10,11 +10,9 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use mailqos_core::{
-    config::{Config, DeliveryOptions, Target},
-    mail::hex,
-    model::{Micros, Name, UtcMicros},
-};
+use mailqos_base::hex;
+use mailqos_config::{Config, DeliveryOptions, Target};
+use mailqos_model::{Micros, Name, UtcMicros};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -268,7 +266,7 @@ impl Outbox {
         match lock.try_lock() {
             Ok(()) => Ok(Some(lock)),
             Err(fs::TryLockError::WouldBlock) => Ok(None),
-            Err(fs::TryLockError::Error(error)) => Err(failed(&path)(mailqos_core::files::lock_error(error))),
+            Err(fs::TryLockError::Error(error)) => Err(failed(&path)(mailqos_base::files::lock_error(error))),
         }
     }
 
@@ -1067,7 +1065,7 @@ pub(super) fn private_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 pub(super) fn sync(folder: &Path) -> io::Result<()> {
-    mailqos_core::files::sync_folder(folder)
+    mailqos_base::files::sync_folder(folder)
 }
 
 #[cfg(test)]
@@ -1081,7 +1079,7 @@ pub(super) mod tests {
             "site = \"here\"\n[target.shelf]\nkind = \"folder\"\npath = \"shelf\"\n",
         )
         .expect("written");
-        mailqos_core::config::load(&file).unwrap_or_else(|problems| panic!("{problems}"))
+        mailqos_config::load(&file).unwrap_or_else(|problems| panic!("{problems}"))
     }
 
     /// An order of a file for a target `shelf`.
@@ -1272,7 +1270,7 @@ pub(super) mod tests {
                         [mail_server.a]\nserver = \"a.example.com\"\nfrom = \"reports@example.com\"\n\
                         [target.people]\nkind = \"email\"\nto = [\"a@example.com\"]\nattachments = \"1kB\"\nlink_to = \"shelf\"\n";
             fs::write(&file, text).expect("written");
-            let config = mailqos_core::config::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
+            let config = mailqos_config::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
             let outbox = Outbox::open(&config).expect("outbox");
             let mut now = UtcMicros(1_000_000);
             let mut request = request(folder.path(), "a");

@@ -3,10 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use mailqos_core::{
-    config::{Existing, FilesTarget, TemporaryName, Verify},
-    mail::hex,
-};
+use mailqos_base::hex;
+use mailqos_config::{Existing, FilesTarget, TemporaryName, Verify};
 use ring::digest::{Context, SHA256};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
@@ -382,7 +380,7 @@ impl Hashing {
 mod tests {
     use std::collections::BTreeMap;
 
-    use mailqos_core::config::FilesPlace;
+    use mailqos_config::FilesPlace;
 
     use super::*;
 

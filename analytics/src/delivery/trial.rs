@@ -2,11 +2,9 @@
 
 use std::path::Path;
 
-use mailqos_core::{
-    config::{Existing, FilesTarget, TemporaryName},
-    mail::hex,
-    model::UtcMicros,
-};
+use mailqos_base::hex;
+use mailqos_config::{Existing, FilesTarget, TemporaryName};
+use mailqos_model::UtcMicros;
 
 use super::{
     Again, DeliveryError,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use mailqos_core::model::{Event, EventKind, Micros, UtcMicros};
+use mailqos_model::{Event, EventKind, Micros, UtcMicros};
 use serde_json::Value;
 
 use super::{Lake, LakeError, Period};

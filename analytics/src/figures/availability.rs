@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use mailqos_core::model::Outcome;
+use mailqos_model::Outcome;
 
 use super::series::Series;
 

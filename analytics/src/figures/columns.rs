@@ -739,7 +739,7 @@ mod tests {
             let (count, (at, took, words)) = read(&written(&rows, group, version)).expect("a file");
             prop_assert_eq!(count, rows.len());
             prop_assert_eq!(at, Some(rows.iter().map(|row| row.0).collect::<Vec<_>>()));
-            let expected: Durations = rows.iter().map(|row| row.1.map(mailqos_core::model::Micros)).collect();
+            let expected: Durations = rows.iter().map(|row| row.1.map(mailqos_model::Micros)).collect();
             prop_assert_eq!(took, Some(expected));
             prop_assert_eq!(words, Some(rows.iter().map(|row| row.2.clone()).collect::<Vec<_>>()));
         }

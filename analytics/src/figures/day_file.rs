@@ -12,7 +12,7 @@ use std::{
     time::SystemTime,
 };
 
-use mailqos_core::model::{Exclusion, Micros, Outcome, Stage};
+use mailqos_model::{Exclusion, Micros, Outcome, Stage};
 use parquet::file::{
     metadata::{
         ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader, ParquetStatisticsPolicy,

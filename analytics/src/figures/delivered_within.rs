@@ -1,6 +1,6 @@
 //! Delivered within x: the share of counted tests whose mail landed within x. Lost mails stay in the denominator.
 
-use mailqos_core::model::Micros;
+use mailqos_model::Micros;
 
 use super::series::Values;
 

@@ -16,11 +16,9 @@ use std::{
 };
 
 use jiff::civil::Date;
-use mailqos_core::{
-    config::Config,
-    lake::{Record as _, read_day},
-    model::{Event, Micros, UtcMicros},
-};
+use mailqos_config::Config;
+use mailqos_lake::{Record as _, read_day};
+use mailqos_model::{Event, Micros, UtcMicros};
 
 use super::{
     day_file::{self, Footer, Group, Part, Wanted},
@@ -999,10 +997,8 @@ impl Iterator for SeriesIter<'_> {
 #[cfg(test)]
 mod tests {
     use jiff::tz::TimeZone;
-    use mailqos_core::{
-        lake::DayWriter,
-        model::{Outcome, Sample},
-    };
+    use mailqos_lake::DayWriter;
+    use mailqos_model::{Outcome, Sample};
 
     use super::*;
     use crate::figures::{Calendar, Timeline};

@@ -1,7 +1,7 @@
 //! The local time of many tests one after the other: the zone is asked once in a quarter of an hour, not for each.
 
 use jiff::tz::TimeZone;
-use mailqos_core::model::UtcMicros;
+use mailqos_model::UtcMicros;
 
 /// Clocks change at full quarters of an hour of UTC.
 const QUARTER: i64 = 900_000_000;

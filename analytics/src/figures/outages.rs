@@ -4,7 +4,7 @@
 //! intervals. An outage reaches from a failed test to the next good one, over unknown time as well; its downtime counts
 //! only what is known. A test in maintenance begins no outage; a good one ends it all the same.
 
-use mailqos_core::model::{Micros, Outcome, UtcMicros};
+use mailqos_model::{Micros, Outcome, UtcMicros};
 
 use super::{periods::Period, series::Series};
 

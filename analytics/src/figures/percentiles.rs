@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::HashMap};
 
-use mailqos_core::model::Micros;
+use mailqos_model::Micros;
 
 use super::{availability::Z95, series::Values};
 

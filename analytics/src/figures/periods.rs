@@ -5,7 +5,7 @@ use jiff::{
     civil::{Date, Time, Weekday, date},
     tz::TimeZone,
 };
-use mailqos_core::model::{Micros, UtcMicros};
+use mailqos_model::{Micros, UtcMicros};
 
 /// How local time is divided: the zone, the first day of a week, the first month of a year.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -245,7 +245,7 @@ pub fn period_like(text: &str) -> Option<&'static str> {
         "yearly" | "annual" | "annually" | "year" => "last-year",
         other => other,
     };
-    mailqos_core::config::nearest(word, KNOWN.into_iter())
+    mailqos_config::nearest(word, KNOWN.into_iter())
 }
 
 /// One part of a period; where the period begins or ends within it, samples outside the period do not belong to it.

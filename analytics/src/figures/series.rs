@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use mailqos_core::model::{Exclusion, Micros, Outcome, Stage, UtcMicros};
+use mailqos_model::{Exclusion, Micros, Outcome, Stage, UtcMicros};
 
 use super::{
     lake::{Column, SeriesQuery},

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use mailqos_core::model::{Micros, UtcMicros};
+use mailqos_model::{Micros, UtcMicros};
 
 use super::{
     availability::Counts,
@@ -415,7 +415,7 @@ impl Values {
 #[cfg(test)]
 mod tests {
     use jiff::tz::TimeZone;
-    use mailqos_core::model::{Exclusion, Outcome};
+    use mailqos_model::{Exclusion, Outcome};
     use proptest::prelude::*;
 
     use super::*;

@@ -2,10 +2,8 @@
 
 use std::{collections::BTreeSet, io::Write, path::Path};
 
-use mailqos_core::{
-    lake::{Cell, Column, DayWriter, Hold, Record as _},
-    model::{Hop, Sample, SiteName, UtcMicros},
-};
+use mailqos_lake::{Cell, Column, DayWriter, Hold, Record as _};
+use mailqos_model::{Hop, Sample, SiteName, UtcMicros};
 
 use super::{Day, UpkeepError, list};
 

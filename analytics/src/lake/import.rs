@@ -7,10 +7,8 @@ use std::{
 };
 
 use jiff::{civil::DateTime, tz::TimeZone};
-use mailqos_core::{
-    lake::{Cell, Column, DayReader, Hold, Record as _, SiteLock, day_path},
-    model::{Micros, MonitorId, Outcome, Sample, SiteName, UtcMicros},
-};
+use mailqos_lake::{Cell, Column, DayReader, Hold, Record as _, SiteLock, day_path};
+use mailqos_model::{Micros, MonitorId, Outcome, Sample, SiteName, UtcMicros};
 use polars::prelude::{AnyValue, ParquetReader, SerReader as _, TimeUnit};
 
 pub use super::foreign::{Mark, Preset};
@@ -650,7 +648,8 @@ fn in_zone(at: DateTime, zone: &TimeZone) -> Result<Cell, String> {
 
 #[cfg(test)]
 mod tests {
-    use mailqos_core::{lake::read_day, model::Hop};
+    use mailqos_lake::read_day;
+    use mailqos_model::Hop;
 
     use super::*;
 

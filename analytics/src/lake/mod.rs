@@ -9,10 +9,8 @@ pub mod upkeep;
 use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
-use mailqos_core::{
-    lake::{DayReader, LakeError, LockError, Merged, Record, open_sorted, read_sorted},
-    model::{Sample, SiteName},
-};
+use mailqos_lake::{DayReader, LakeError, LockError, Merged, Record, open_sorted, read_sorted};
+use mailqos_model::{Sample, SiteName};
 
 /// Why the lake can't be looked after.
 #[derive(Debug, thiserror::Error)]

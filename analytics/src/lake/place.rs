@@ -2,12 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use mailqos_core::{
-    config::{Config, DataLocation, ObjectStoreOptions},
-    http::Via,
-    lake::{Remote, RemoteError},
-    mail::hex,
-};
+use mailqos_base::hex;
+use mailqos_config::{Config, DataLocation, ObjectStoreOptions};
+use mailqos_lake::{Remote, RemoteError};
+use mailqos_net::http::Via;
 use sha2::{Digest as _, Sha256};
 
 /// Why there is no lake to be read.
@@ -63,7 +61,9 @@ async fn fetch(address: &str, config: Option<&Config>, mirror: &Path) -> Result<
     let account = config.and_then(|config| config.account(options.account.as_ref()));
     let secret = match account {
         Some(account) => {
-            let secret = account.credentials().await.map(|credentials| credentials.secret);
+            let secret = mailqos_mail::credentials(account)
+                .await
+                .map(|credentials| credentials.secret);
             Some(secret.map_err(|error| PlaceError::Secret(error.to_string()))?)
         }
         None => None,
@@ -111,7 +111,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("mailqos.toml");
         std::fs::write(&path, "site = \"here\"\ndata = \"s3://own/lake\"\n").expect("a file");
-        let config = mailqos_core::config::load(&path).expect("a configuration");
+        let config = mailqos_config::load(&path).expect("a configuration");
         let of = |address| mirror_folder(address, Some(&config)).expect("a folder");
         assert_eq!(of("s3://own/lake"), config.state.join("mirror"));
         assert_ne!(of("s3://other/lake"), of("s3://own/lake"));

@@ -6,14 +6,11 @@ use std::{
 };
 
 use jiff::civil::Date;
-use mailqos_core::{
-    lake::{
-        DayReader, Intact, LakeError, Record, SealedUpTo, SiteLock, aside_folder, day_path, intact, keep_aside,
-        merge_into_day, read_sorted, rewrite_day, salvage,
-    },
-    model::{SiteName, UtcMicros},
+use mailqos_lake::{
+    DayReader, Intact, LakeError, Record, SealedUpTo, SiteLock, aside_folder, day_path, intact, keep_aside,
+    merge_into_day, read_sorted, rewrite_day, salvage,
 };
-
+use mailqos_model::{SiteName, UtcMicros};
 use polars::prelude::{ParquetReader, SerReader as _};
 
 use super::{Day, UpkeepError, entries, list};
@@ -391,7 +388,7 @@ pub fn delete(day: &Day) -> Result<(), UpkeepError> {
 
 #[cfg(test)]
 mod tests {
-    use mailqos_core::model::{Outcome, Sample};
+    use mailqos_model::{Outcome, Sample};
 
     use super::*;
 

@@ -1,10 +1,8 @@
 //! The keys `period`, `language`, `week_start` and `year_start` of report definitions.
 
 use jiff::{civil::Weekday, tz::TimeZone};
-use mailqos_core::{
-    config::{DateText, FromToml, Node, nearest},
-    model::UtcMicros,
-};
+use mailqos_config::{DateText, FromToml, Node, nearest};
+use mailqos_model::UtcMicros;
 
 use super::locale::Locale;
 use crate::figures::{Calendar, Period, period_like};
@@ -148,7 +146,7 @@ impl FromToml for FirstMonth {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mailqos_core::config::{Problems, parse};
+    use mailqos_config::{Problems, parse};
 
     #[test]
     fn periods_and_languages_are_read_as_people_write_them() {

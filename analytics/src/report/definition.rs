@@ -10,10 +10,10 @@ use jiff::{
     civil::{Time, Weekday},
     tz::TimeZone,
 };
-use mailqos_core::{
-    config::{Config, Cron, DateText, FromToml as _, Problem, Problems, Table, did_you_mean, parse, time_of_day},
-    model::{Micros, Name},
+use mailqos_config::{
+    Config, Cron, DateText, FromToml as _, Problem, Problems, Table, did_you_mean, parse, time_of_day,
 };
+use mailqos_model::{Micros, Name};
 
 use super::{
     calendar_keys::{FirstDay, FirstMonth, LanguageTag, PeriodName},
@@ -729,7 +729,7 @@ fn read_layout(config: Option<&Config>, table: &mut Table, problems: &mut Proble
 }
 
 pub(super) fn read_file(file: &Path) -> Result<String, Problem> {
-    mailqos_core::files::read_text(file, MAX_FILE).map_err(|error| {
+    mailqos_base::files::read_text(file, MAX_FILE).map_err(|error| {
         let problem = Problem::error(format!("{}: {error}", file.display()));
         match error.kind() {
             std::io::ErrorKind::FileTooLarge => problem,

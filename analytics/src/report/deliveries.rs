@@ -2,10 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use mailqos_core::{
-    config::{Config, Node, Problem, Problems, Table, did_you_mean, foreign_variable},
-    model::Name,
-};
+use mailqos_config::{Config, Node, Problem, Problems, Table, did_you_mean, foreign_variable};
+use mailqos_model::Name;
 
 use super::{
     definition::{Definition, Delivery, Each, formats_of},
@@ -197,7 +195,7 @@ mod tests {
     fn config(folder: &Path) -> Config {
         let file = folder.join("mailqos.toml");
         std::fs::write(&file, TARGETS).expect("written");
-        mailqos_core::config::load(&file).unwrap_or_else(|problems| panic!("{problems}"))
+        mailqos_config::load(&file).unwrap_or_else(|problems| panic!("{problems}"))
     }
 
     /// What is wrong with a definition that has these lines, or nothing.
@@ -431,7 +429,7 @@ mod tests {
              [monitor.berlin]\nobject = \"mail1\"\n{monitor}[monitor.x-berlin]\nobject = \"mail1\"\n{monitor}"
         );
         std::fs::write(&file, text).expect("written");
-        let config = mailqos_core::config::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
+        let config = mailqos_config::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
         let load = |slug: &str, lines: &str| {
             let file = folder.path().join(format!("{slug}.toml"));
             let text = format!(

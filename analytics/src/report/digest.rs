@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use mailqos_core::model::{Micros, Outcome, Stage, UtcMicros};
+use mailqos_model::{Micros, Outcome, Stage, UtcMicros};
 
 use crate::{
     charts::round_trip::{self, Failure, Kind},
@@ -523,7 +523,7 @@ fn stations(series: &Series) -> Stations {
 mod spread {
     //! The spread of a metric over time, in buckets that a chart can show.
 
-    use mailqos_core::model::{Micros, UtcMicros};
+    use mailqos_model::{Micros, UtcMicros};
 
     use crate::{
         charts::round_trip::Bucket,

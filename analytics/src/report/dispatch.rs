@@ -3,10 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
-use mailqos_core::{
-    config::{Config, Target},
-    model::UtcMicros,
-};
+use mailqos_config::{Config, Target};
+use mailqos_model::UtcMicros;
 
 use super::{
     definition::{Definition, Delivery, Format},

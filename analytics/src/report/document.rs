@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use mailqos_core::model::UtcMicros;
+use mailqos_model::UtcMicros;
 use serde::Serialize;
 
 use super::provenance::Provenance;

@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use mailqos_core::{
-    config::{self, Config},
-    model::{Micros, UtcMicros},
-    transcripts::Store,
-};
+use mailqos_config as config;
+use mailqos_config::Config;
+use mailqos_mail::transcripts::Store;
+use mailqos_model::{Micros, UtcMicros};
 
 use super::{
     digest::{Asked, Buckets, Digest, Needs},
@@ -121,8 +120,7 @@ pub struct Selection {
 impl Selection {
     /// Whether a monitor of the lake belongs to it.
     pub fn includes(&self, config: Option<&Config>, site: &str, id: &str) -> bool {
-        let site_fits =
-            self.sites.is_empty() || self.sites.iter().any(|wanted| mailqos_core::config::glob(wanted, site));
+        let site_fits = self.sites.is_empty() || self.sites.iter().any(|wanted| mailqos_config::glob(wanted, site));
         site_fits
             && (self.monitors.is_empty()
                 || self.monitors.iter().any(|pattern| {
@@ -133,7 +131,7 @@ impl Selection {
                                 .is_ok_and(|monitors| monitors.iter().any(|monitor| monitor.id.as_str() == id))
                         })
                     };
-                    mailqos_core::config::glob(pattern, id) || configured()
+                    mailqos_config::glob(pattern, id) || configured()
                 }))
     }
 }

@@ -1,6 +1,6 @@
 //! What the facts say, in sentences: the headline and what mattered.
 
-use mailqos_core::model::{Micros, UtcMicros};
+use mailqos_model::{Micros, UtcMicros};
 
 use super::{
     facts::Monitor,
@@ -348,8 +348,8 @@ pub fn cause(monitor: &Monitor, outage: &Outage, locale: &Locale) -> String {
 }
 
 /// An outcome for readers.
-pub fn outcome_word(outcome: mailqos_core::model::Outcome, locale: &Locale) -> &'static str {
-    use mailqos_core::model::Outcome;
+pub fn outcome_word(outcome: mailqos_model::Outcome, locale: &Locale) -> &'static str {
+    use mailqos_model::Outcome;
     locale.t(match outcome {
         Outcome::Ok => "in time",
         Outcome::Late => "late",

@@ -9,7 +9,7 @@ use std::{
 };
 
 use jiff::tz::TimeZone;
-use mailqos_core::config::Config;
+use mailqos_config::Config;
 
 pub use super::facts::Source;
 use super::{
@@ -548,7 +548,7 @@ fn publish(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
-        mailqos_core::files::sync_folder(folder)
+        mailqos_base::files::sync_folder(folder)
     })();
     if written.is_err() {
         let _ = fs::remove_file(&temporary);

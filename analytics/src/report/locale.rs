@@ -4,7 +4,7 @@ use jiff::{
     civil::{Date, Time},
     tz::TimeZone,
 };
-use mailqos_core::model::{Micros, UtcMicros};
+use mailqos_model::{Micros, UtcMicros};
 
 use super::languages::{de, sv};
 use crate::{

@@ -6,10 +6,8 @@ use jiff::{
     civil::Date,
     tz::{AmbiguousOffset, TimeZone},
 };
-use mailqos_core::{
-    config::{Config, Target, TooLarge},
-    model::{Micros, Name, UtcMicros},
-};
+use mailqos_config::{Config, Target, TooLarge};
+use mailqos_model::{Micros, Name, UtcMicros};
 
 use super::{
     definition::{Definition, Delivery, Each},

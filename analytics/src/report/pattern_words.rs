@@ -1,6 +1,6 @@
 //! Findings about changes and habits, each as one plain sentence with its figures and its strength.
 
-use mailqos_core::model::UtcMicros;
+use mailqos_model::UtcMicros;
 
 use super::{findings::outcome_word, locale::Locale, sections::metric_name};
 use crate::{

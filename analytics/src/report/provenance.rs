@@ -4,10 +4,8 @@
 
 use std::io::Read as _;
 
-use mailqos_core::{
-    mail::hex,
-    model::{Outcome, UtcMicros},
-};
+use mailqos_base::hex;
+use mailqos_model::{Outcome, UtcMicros};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 

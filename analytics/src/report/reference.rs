@@ -4,13 +4,11 @@
 use std::path::PathBuf;
 
 use jiff::tz::TimeZone;
-use mailqos_core::{
-    config::{
-        Cron, DateText, FromToml,
-        reference::{Key, Reference, Shape, Takes},
-    },
-    model::{Micros, Name},
+use mailqos_config::{
+    Cron, DateText, FromToml,
+    reference::{Key, Reference, Shape, Takes},
 };
+use mailqos_model::{Micros, Name};
 use serde_json::json;
 
 use super::{
@@ -650,8 +648,9 @@ pub const REPORTS: Reference = Reference {
 mod tests {
     use std::{collections::BTreeSet, fs, path::Path};
 
-    use mailqos_core::config::{
-        self, Config, Problems,
+    use mailqos_config as config;
+    use mailqos_config::{
+        Config, Problems,
         reference::{markdown, schema},
     };
     use tempfile::TempDir;

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use mailqos_core::config::{Config, FromToml, Node, Problem, Problems, Table, did_you_mean, parse};
+use mailqos_config::{Config, FromToml, Node, Problem, Problems, Table, did_you_mean, parse};
 use typst::{
     foundations::Bytes,
     text::{Font, FontStyle},
@@ -401,7 +401,7 @@ fn usual(name: &str) -> (&'static str, &'static str) {
 /// A font from a file; the error says which and why.
 fn face(file: &Path) -> Result<Face, String> {
     let told = |error: std::io::Error| format!("{}: {error}", file.display());
-    let bytes = mailqos_core::files::read(file, MAX_FONT).map_err(told)?;
+    let bytes = mailqos_base::files::read(file, MAX_FONT).map_err(told)?;
     let font = Font::new(Bytes::new(bytes.clone()), 0).ok_or_else(|| {
         format!(
             "{}: no font; take a TrueType or OpenType file (.ttf, .otf)",

@@ -5,7 +5,7 @@ use jiff::{
     civil::{Date, DateTime, Time, Weekday},
     tz::TimeZone,
 };
-use mailqos_core::model::UtcMicros;
+use mailqos_model::UtcMicros;
 
 use crate::report::definition::{MonthDay, Rule};
 

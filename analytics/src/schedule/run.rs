@@ -9,10 +9,8 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use mailqos_core::{
-    config::{Config, Problems},
-    model::{Micros, UtcMicros},
-};
+use mailqos_config::{Config, Problems};
+use mailqos_model::{Micros, UtcMicros};
 use serde::{Deserialize, Serialize};
 use tokio::{sync::Semaphore, task::JoinSet};
 
@@ -489,7 +487,7 @@ fn lock(config: &Config, slug: &str) -> Result<Option<std::fs::File>, ScheduleEr
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-        Err(std::fs::TryLockError::Error(error)) => Err(failed(&path, mailqos_core::files::lock_error(error))),
+        Err(std::fs::TryLockError::Error(error)) => Err(failed(&path, mailqos_base::files::lock_error(error))),
     }
 }
 
@@ -507,7 +505,7 @@ fn change_state(config: &Config, change: impl FnOnce(&mut State)) -> Result<(), 
     let lock = || -> std::io::Result<std::fs::File> {
         std::fs::create_dir_all(folder)?;
         let file = std::fs::File::create(path.with_extension("lock"))?;
-        file.lock().map_err(mailqos_core::files::lock_error)?;
+        file.lock().map_err(mailqos_base::files::lock_error)?;
         Ok(file)
     };
     let _lock = lock().map_err(|error| failed(&path, error))?;
@@ -519,7 +517,7 @@ fn change_state(config: &Config, change: impl FnOnce(&mut State)) -> Result<(), 
         file.write_all(&serde_json::to_vec_pretty(&state)?)?;
         file.sync_all()?;
         std::fs::rename(&new, &path)?;
-        mailqos_core::files::sync_folder(folder)
+        mailqos_base::files::sync_folder(folder)
     };
     write().map_err(|error| failed(&path, error))
 }

@@ -6,14 +6,14 @@
 
 use std::path::PathBuf;
 
-use mailqos_core::{
-    config::{
-        Account, Action, Config, ContentType, Dkim, Endpoint, Framing, LogPlace, MailServer, Proxy, Service, Step,
-        Template, TlsMode, Trust, Webhook, Wording, sounds_secret,
-    },
-    mail::{Login, Person, Secret, SecretSource, sasl::Mechanism},
-    model::{AccountName, Micros, Name, SiteName},
+use mailqos_base::{Secret, SecretSource};
+use mailqos_config::{
+    Account, Action, Config, ContentType, Dkim, Endpoint, Framing, LogPlace, MailServer, Person, Proxy, Service, Step,
+    Template, TlsMode, Webhook, Wording, sounds_secret,
 };
+use mailqos_config::{Login, Mechanism};
+use mailqos_model::{AccountName, Micros, Name, SiteName};
+use mailqos_net::Trust;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -532,7 +532,6 @@ impl KeptServer {
                         .iter()
                         .filter_map(|one| one.parse::<Mechanism>().ok())
                         .collect(),
-                    memory: std::sync::Arc::default(),
                 },
                 // Tokens are renewed by what the configuration says, and only there.
                 None => config

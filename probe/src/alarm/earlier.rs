@@ -3,11 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use mailqos_core::{
-    clock::Steady,
-    config::{ActionList, Config, On},
-    model::{MonitorId, Name, Sample, UtcMicros},
-};
+use mailqos_base::clock::Steady;
+use mailqos_config::{ActionList, Config, On};
+use mailqos_model::{MonitorId, Name, Sample, UtcMicros};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
@@ -361,7 +359,7 @@ actions = [
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");
         std::fs::write(&path, CONFIG).expect("write");
-        let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
         let plan = Plan::new(&config);
         (config, plan)
     }
@@ -406,7 +404,7 @@ actions = [
         assert_eq!(kept.simulations["m2"].ends, Steady(1_780_009_000_000_000));
         // What this version writes is its own.
         let mut own = serde_json::to_value(&kept).expect("JSON");
-        own["anchor"] = serde_json::to_value(mailqos_core::clock::Anchor::now()).expect("JSON");
+        own["anchor"] = serde_json::to_value(mailqos_base::clock::Anchor::now()).expect("JSON");
         assert!(read(own.to_string().as_bytes(), &config, &plan).is_none());
         assert!(serde_json::from_value::<Kept>(own).is_ok());
     }

@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use mailqos_core::{
-    clock::{Now, Steady},
-    config::{ActionList, Hours, On, Step},
-    model::{Micros, Name, Sample, UtcMicros},
-};
+use mailqos_base::clock::{Now, Steady};
+use mailqos_config::{ActionList, Hours, On, Step};
+use mailqos_model::{Micros, Name, Sample, UtcMicros};
 use serde::{Deserialize, Serialize};
 
 use super::{Why, channel::ChannelId};
@@ -183,14 +181,16 @@ fn is_escalation(step: &Step) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mailqos_core::{clock::Clock, config::Config, model::Outcome};
+    use mailqos_base::clock::Clock;
+    use mailqos_config::Config;
+    use mailqos_model::Outcome;
 
     fn config(actions: &str) -> Config {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");
         let text = format!("site = \"here\"\ntimezone = \"UTC\"\n[action_list.default]\nactions = [{actions}]\n");
         std::fs::write(&path, text).expect("write");
-        mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"))
+        mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"))
     }
 
     /// Lets an alarm rise at 0 with three failures, one more each minute; returns what was told at which minute.

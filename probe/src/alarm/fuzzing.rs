@@ -2,7 +2,8 @@
 
 use std::sync::LazyLock;
 
-use mailqos_core::{config, fuzzing::in_file};
+use mailqos_base::fuzzing::in_file;
+use mailqos_config as config;
 use serde_json::Value;
 
 use super::{actions::webhook, message::Telling};

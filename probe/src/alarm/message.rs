@@ -1,12 +1,10 @@
 //! What people read: the words of an alarm, in the site's time zone. Never a secret: samples hold none.
 
 use jiff::tz::TimeZone;
-use mailqos_core::{
-    clock::Steady,
-    config::{Config, Problem, Severity},
-    model::{Micros, Outcome, RoundTrip, Sample, Stage, UtcMicros},
-    transcripts::Store,
-};
+use mailqos_base::clock::Steady;
+use mailqos_config::{Config, Problem, Severity};
+use mailqos_mail::transcripts::Store;
+use mailqos_model::{Micros, Outcome, RoundTrip, Sample, Stage, UtcMicros};
 use serde_json::{Value, json};
 
 use super::{Ended, Pending, State, Why, channel::ChannelId, own_names as own};
@@ -680,7 +678,7 @@ pub(super) mod tests {
             pickup = { account = "probe" }
         "#;
         std::fs::write(&path, text).expect("write");
-        mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"))
+        mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"))
     }
 
     pub(in crate::alarm) fn pending(why: Why) -> Pending {

@@ -28,11 +28,9 @@ use std::{
     time::Duration,
 };
 
-use mailqos_core::{
-    clock::{Anchor, Clock, Now, Steady},
-    config::{Config, Monitor, Problems},
-    model::{Event, EventKind, Exclusion, Micros, MonitorId, Name, Outcome, Sample, UtcMicros},
-};
+use mailqos_base::clock::{Anchor, Clock, Now, Steady};
+use mailqos_config::{Config, Monitor, Problems};
+use mailqos_model::{Event, EventKind, Exclusion, Micros, MonitorId, Name, Outcome, Sample, UtcMicros};
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::Notify,

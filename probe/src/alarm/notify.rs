@@ -6,11 +6,9 @@ use std::{
     time::Duration,
 };
 
-use mailqos_core::{
-    clock::{Steady, Steps},
-    config::Config,
-    model::{Event, EventKind, Micros, UtcMicros},
-};
+use mailqos_base::clock::{Steady, Steps};
+use mailqos_config::Config;
+use mailqos_model::{Event, EventKind, Micros, UtcMicros};
 use tokio::task::{self, JoinSet};
 
 use super::{
@@ -180,7 +178,7 @@ fn note_channel(channel: &mut Channel, name: String, result: Result<(), String>,
 mod tests {
     use std::{fmt::Write as _, path::Path};
 
-    use mailqos_core::model::{Outcome, Sample};
+    use mailqos_model::{Outcome, Sample};
 
     use super::*;
     use crate::{
@@ -201,7 +199,7 @@ mod tests {
         }
         let path = folder.join("mailqos.toml");
         std::fs::write(&path, text).expect("write");
-        Arc::new(mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}")))
+        Arc::new(mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}")))
     }
 
     fn count_into(folder: &Path) -> String {
@@ -388,7 +386,7 @@ mod tests {
         {
             let (now, plan) = (scene.alarms.clock().now(), scene.alarms.plan());
             let mut kept = scene.alarms.lock();
-            let id: mailqos_core::model::MonitorId = "m0".parse().expect("a name");
+            let id: mailqos_model::MonitorId = "m0".parse().expect("a name");
             kept.states.get_mut(&id).expect("a state").failures = 100;
             kept.episodes.get_mut(&id).expect("open").next = None;
             kept.take_steps(&scene.config, &plan, |_| None, now);

@@ -12,11 +12,9 @@ use std::{
     sync::Arc,
 };
 
-use mailqos_core::{
-    clock::{Now, Steady},
-    config::{Config, On},
-    model::{Event, Micros, MonitorId, Name, Sample, UtcMicros},
-};
+use mailqos_base::clock::{Now, Steady};
+use mailqos_config::{Config, On};
+use mailqos_model::{Event, Micros, MonitorId, Name, Sample, UtcMicros};
 use serde::{Deserialize, Serialize};
 
 use super::{

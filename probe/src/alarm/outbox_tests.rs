@@ -6,11 +6,9 @@ use std::{
     sync::LazyLock,
 };
 
-use mailqos_core::{
-    clock::{Clock, Steady},
-    config::{AlarmRule, Config},
-    model::{Micros, MonitorId, Outcome, Sample, UtcMicros},
-};
+use mailqos_base::clock::{Clock, Steady};
+use mailqos_config::{AlarmRule, Config};
+use mailqos_model::{Micros, MonitorId, Outcome, Sample, UtcMicros};
 use proptest::prelude::*;
 
 use super::{
@@ -39,7 +37,7 @@ fn config(lists: &str, of_monitor: impl Fn(usize) -> Option<&'static str>) -> (C
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("mailqos.toml");
     std::fs::write(&path, text).expect("write");
-    let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+    let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
     let plan = Plan::new(&config);
     (config, plan)
 }
@@ -724,7 +722,7 @@ fn what_is_written_down_holds_no_secret_in_clear() {
         format!("site = \"here\"\nallow_plaintext_secrets = true\n{text}"),
     )
     .expect("write");
-    let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+    let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
     let plan = Plan::new(&config);
     let steps = plan.steps(&"default".parse().expect("a name"));
     assert_eq!(steps.len(), 5);

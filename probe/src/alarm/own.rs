@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use mailqos_core::{
-    clock::{Now, Steady},
-    config::{Kind, Monitor},
-    model::{Event, EventKind, Micros, MonitorId, Outcome, Sample},
-};
+use mailqos_base::clock::{Now, Steady};
+use mailqos_config::{Kind, Monitor};
+use mailqos_model::{Event, EventKind, Micros, MonitorId, Outcome, Sample};
 
 use super::{
     Alarms, Episode, State, Why, list_of, message,

@@ -1,6 +1,6 @@
 //! The names of alarms about the probe itself, and what people read of them.
 
-use mailqos_core::model::MonitorId;
+use mailqos_model::MonitorId;
 
 /// What the alarm of the probe's own recording goes by.
 pub(super) const RECORDER: &str = "mailqos.recorder";

@@ -5,10 +5,8 @@ use std::{
     sync::Arc,
 };
 
-use mailqos_core::{
-    config::{Action, Config, On},
-    model::{Micros, Name},
-};
+use mailqos_config::{Action, Config, On};
+use mailqos_model::{Micros, Name};
 
 use super::channel::{ChannelId, Way};
 

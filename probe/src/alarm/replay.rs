@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use mailqos_core::{
-    clock::Steady,
-    config::AlarmRule,
-    model::{Micros, MonitorId, Outcome, Sample, UtcMicros},
-};
+use mailqos_base::clock::Steady;
+use mailqos_config::AlarmRule;
+use mailqos_model::{Micros, MonitorId, Outcome, Sample, UtcMicros};
 
 use super::{Change, State};
 

@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 
-use mailqos_core::{
-    clock::Now,
-    model::{Event, EventKind, Micros, Name, UtcMicros},
-};
+use mailqos_base::clock::Now;
+use mailqos_model::{Event, EventKind, Micros, Name, UtcMicros};
 
 use super::{
     About, Accepted, Kept, Pending, Refused, Why,

@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use mailqos_core::{
-    clock::{Now, Steady},
-    config::{AlarmRule, Timing},
-    model::{Micros, MonitorId, Outcome, Sample, UtcMicros},
-};
+use mailqos_base::clock::{Now, Steady};
+use mailqos_config::{AlarmRule, Timing};
+use mailqos_model::{Micros, MonitorId, Outcome, Sample, UtcMicros};
 use serde::{Deserialize, Serialize};
 
 use super::message;
@@ -426,7 +424,7 @@ fn quantile(sorted: Vec<Micros>, q: f64) -> Micros {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mailqos_core::config::{PercentileRule, Threshold};
+    use mailqos_config::{PercentileRule, Threshold};
     use proptest::prelude::*;
 
     fn sample(outcome: Outcome, at: i64) -> Sample {

@@ -2,10 +2,8 @@
 
 use std::{io::Read as _, process::ExitCode, time::Instant};
 
-use mailqos_core::{
-    config::{ActionList, Config, On, Step, nearest},
-    model::Micros,
-};
+use mailqos_config::{ActionList, Config, On, Step, nearest};
+use mailqos_model::Micros;
 
 use super::{Failure, Global, print_line};
 use crate::alarm::{Accepted, Telling, Way, Why, carry_out, preview};

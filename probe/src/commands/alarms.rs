@@ -3,10 +3,8 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use jiff::civil::Date;
-use mailqos_core::{
-    config::{AlarmRule, Config, Monitor, Threshold, Timing},
-    model::{Micros, Sample, UtcMicros},
-};
+use mailqos_config::{AlarmRule, Config, Monitor, Threshold, Timing};
+use mailqos_model::{Micros, Sample, UtcMicros};
 
 use super::{Failure, Format, Global, select, write_out};
 use crate::{
@@ -119,7 +117,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     }
     let config = global.config()?;
     let other = match &args.with {
-        Some(path) => Some(mailqos_core::config::load(path).map_err(|problems| Failure::Usage(problems.to_string()))?),
+        Some(path) => Some(mailqos_config::load(path).map_err(|problems| Failure::Usage(problems.to_string()))?),
         None => None,
     };
     let chosen = select(&config, &args.monitors)?;

@@ -2,11 +2,8 @@
 
 use std::{collections::BTreeSet, process::ExitCode};
 
-use mailqos_core::{
-    config::{Config, DataLocation, Kind, Severity},
-    mail::SecretSource,
-    zones,
-};
+use mailqos_base::{SecretSource, zones};
+use mailqos_config::{Config, DataLocation, Kind, Severity};
 
 use super::{Failure, Global, print_line, proxies};
 use crate::{mailqos::try_mailbox, record::Recorder};

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use mailqos_core::config;
+use mailqos_config as config;
 use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, Value};
 
 use super::Failure;

@@ -2,10 +2,8 @@
 
 use std::{io::Write as _, process::ExitCode};
 
-use mailqos_core::{
-    config::Config,
-    model::{Event, EventKind, Micros, UtcMicros},
-};
+use mailqos_config::Config;
+use mailqos_model::{Event, EventKind, Micros, UtcMicros};
 
 use super::{Failure, Format, Global, select, terminal};
 use crate::{

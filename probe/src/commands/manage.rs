@@ -2,7 +2,8 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use mailqos_core::{config::Config, model::Micros};
+use mailqos_config::Config;
+use mailqos_model::Micros;
 use toml_edit::{Item, Table, Value};
 
 use super::{

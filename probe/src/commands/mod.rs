@@ -24,10 +24,9 @@ use std::{
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use jiff::tz::TimeZone;
-use mailqos_core::{
-    config::{self, Config, Monitor},
-    model::UtcMicros,
-};
+use mailqos_config as config;
+use mailqos_config::{Config, Monitor};
+use mailqos_model::UtcMicros;
 
 use crate::alarm::actions::template::apart;
 
@@ -296,7 +295,7 @@ fn json_line(message: &str, now: UtcMicros) -> String {
 fn begin_log(format: LogFormat) {
     use tracing_subscriber::{EnvFilter, fmt};
     let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("mailqos_probe=info,mailqos_core=info,warn"));
+        .unwrap_or_else(|_| EnvFilter::new("mailqos_probe=info,mailqos_mail=info,mailqos_lake=info,warn"));
     let builder = fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use mailqos_core::{
-    config::{self, Action, Config, DataLocation},
-    http::{HttpError, Place, Via},
-    mail::{SecretError, SecretSource},
-};
+use mailqos_base::{SecretError, SecretSource};
+use mailqos_config as config;
+use mailqos_config::{Action, Config, DataLocation};
+use mailqos_net::http::{HttpError, Place, Via};
 
 /// Why it is not known which proxy is used.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +41,7 @@ pub(super) async fn describe(config: &Config) -> Vec<String> {
 
 /// What requests are made, where they go, and their own proxy.
 fn requests(config: &Config) -> Vec<(String, SecretSource, Option<&SecretSource>)> {
-    let literal = |url: &str| SecretSource::Literal(mailqos_core::mail::Secret::new(url));
+    let literal = |url: &str| SecretSource::Literal(mailqos_base::Secret::new(url));
     let mut found = Vec::new();
     for step in config.action_lists.values().flat_map(|list| &list.steps) {
         if let Action::Webhook(hook) = &step.action {

@@ -6,10 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mailqos_core::{
-    clock::Steps,
-    model::{Event, EventKind, UtcMicros},
-};
+use mailqos_base::clock::Steps;
+use mailqos_model::{Event, EventKind, UtcMicros};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 

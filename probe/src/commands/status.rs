@@ -3,10 +3,8 @@
 use std::{io::Write as _, process::ExitCode, time::Duration};
 
 use jiff::{Timestamp, tz::TimeZone};
-use mailqos_core::{
-    config::Config,
-    model::{Micros, RoundTrip},
-};
+use mailqos_config::Config;
+use mailqos_model::{Micros, RoundTrip};
 use serde_json::Value;
 
 use super::{

@@ -2,12 +2,9 @@
 
 use std::{fmt::Write as _, io::Write as _, process::ExitCode, sync::Arc};
 
-use mailqos_core::{
-    config::{Config, Kind, Monitor, nearest},
-    mail::remedy,
-    model::{Micros, Outcome, RoundTrip, Sample, Stage},
-    transcripts::Transcript,
-};
+use mailqos_config::{Config, Kind, Monitor, nearest};
+use mailqos_mail::{remedy, transcripts::Transcript};
+use mailqos_model::{Micros, Outcome, RoundTrip, Sample, Stage};
 
 use super::{Failure, Global, run::stop_signal, terminal, write_out};
 use crate::{
@@ -86,7 +83,7 @@ pub(super) fn find<'config>(config: &'config Config, id: &str) -> Result<&'confi
         .values()
         .find(|monitor| monitor.id.as_str() == id)
         .ok_or_else(|| {
-            let known = config.monitors.keys().map(mailqos_core::model::MonitorId::as_str);
+            let known = config.monitors.keys().map(mailqos_model::MonitorId::as_str);
             let hint = match nearest(id, known.clone()) {
                 Some(near) => format!("did you mean {near}?"),
                 None => format!("there are: {}", known.collect::<Vec<_>>().join(", ")),
@@ -245,7 +242,7 @@ fn milliseconds(duration: Micros) -> String {
 
 #[cfg(test)]
 mod tests {
-    use mailqos_core::model::{Stage, UtcMicros};
+    use mailqos_model::{Stage, UtcMicros};
     use proptest::prelude::*;
 
     use super::*;
@@ -262,7 +259,7 @@ mod tests {
                     pickup = { protocol = \"imap\", tls = \"implicit\", account = \"a\" }\n\
                     [account.a]\nuser = \"a\"\npassword = { env = \"NONE\" }\n";
         std::fs::write(&path, text).expect("written");
-        let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
         config.monitors["m"].kind.clone()
     }
 

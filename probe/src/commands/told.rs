@@ -2,10 +2,8 @@
 
 use std::process::ExitCode;
 
-use mailqos_core::{
-    config::Config,
-    model::{Micros, UtcMicros},
-};
+use mailqos_config::Config;
+use mailqos_model::{Micros, UtcMicros};
 use serde_json::Value;
 
 use super::{Failure, Global, moment, print_line, terminal};

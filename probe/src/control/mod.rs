@@ -9,10 +9,8 @@ use std::{
     time::Duration,
 };
 
-use mailqos_core::{
-    config::Config,
-    model::{Micros, UtcMicros},
-};
+use mailqos_config::Config;
+use mailqos_model::{Micros, UtcMicros};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::{
@@ -209,7 +207,7 @@ mod tests {
         let path = folder.path().join("mailqos.toml");
         let text = format!("site = \"here\"\nstate = \"{}\"\n", state.display());
         std::fs::write(&path, text).expect("write");
-        let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
         let request = Request::MaintenanceList;
         let error = ask(&config, &request).await.expect_err("nobody listens");
         assert!(matches!(error, ControlError::NotRunning { .. }), "{error}");

@@ -6,11 +6,10 @@ use std::{
     sync::{Arc, PoisonError, RwLock, atomic::Ordering},
 };
 
-use mailqos_core::{
-    clock::Now,
-    config::{self, Config},
-    model::{Event, EventKind, Micros, MonitorId, UtcMicros},
-};
+use mailqos_base::clock::Now;
+use mailqos_config as config;
+use mailqos_config::Config;
+use mailqos_model::{Event, EventKind, Micros, MonitorId, UtcMicros};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},

@@ -11,7 +11,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use mailqos_core::model::Micros;
+use mailqos_model::Micros;
 
 use super::moment::Bounds;
 

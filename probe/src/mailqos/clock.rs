@@ -12,7 +12,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use mailqos_core::model::{Micros, UtcMicros};
+use mailqos_model::{Micros, UtcMicros};
 
 use super::moment::{Bounds, Moment};
 

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use mailqos_core::model::Micros;
+use mailqos_model::Micros;
 use tokio::{sync::Notify, task::AbortHandle};
 
 use super::{

@@ -9,7 +9,7 @@
 //! announcements only *predicts* the landing; how far that is to be trusted is measured (`calibration`),
 //! and makes the calibrated interval, which is the estimate, but never the guarantee.
 
-use mailqos_core::model::{Hop, Micros, UtcMicros};
+use mailqos_model::{Hop, Micros, UtcMicros};
 
 pub(super) use super::moment::{Bounds, Moment};
 use super::{

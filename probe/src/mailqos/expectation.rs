@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use mailqos_core::model::{Micros, MonitorId};
+use mailqos_model::{Micros, MonitorId};
 
 /// Round trips that an expectation rests on.
 const HISTORY: usize = 64;

@@ -3,11 +3,11 @@
 
 use std::{cell::RefCell, time::Duration};
 
-use mailqos_core::{
-    config::{Endpoint, PickupProtocol, TlsMode, Trust},
-    mail::{Credentials, Direction, Secret},
-    model::{Hop, UtcMicros},
-};
+use mailqos_base::Secret;
+use mailqos_config::{Endpoint, PickupProtocol, TlsMode};
+use mailqos_mail::{Credentials, Direction};
+use mailqos_model::{Hop, UtcMicros};
+use mailqos_net::Trust;
 use tokio::runtime::Runtime;
 
 use super::{

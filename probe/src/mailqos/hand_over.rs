@@ -6,12 +6,10 @@ use std::{
 };
 
 use lettre::Address;
-use mailqos_core::{
-    config::{Kind, MailQos, Monitor},
-    mail::{self, Credentials, LoginRefusal, Person, Reply, Smtp, SmtpError},
-    model::{Micros, Sample, Stage, UtcMicros},
-    transcripts::Conversation,
-};
+use mailqos_config::{Kind, MailQos, Monitor, Person};
+use mailqos_mail as mail;
+use mailqos_mail::{Credentials, LoginRefusal, Reply, Smtp, SmtpError, transcripts::Conversation};
+use mailqos_model::{Micros, Sample, Stage, UtcMicros};
 use tokio::time::sleep_until;
 
 use super::{

@@ -5,10 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use mailqos_core::{
-    config::Config,
-    model::{Micros, UtcMicros},
-};
+use mailqos_config::Config;
+use mailqos_model::{Micros, UtcMicros};
 
 use super::{
     calibration::Calibration,

@@ -10,12 +10,10 @@ use std::{
     time::Duration,
 };
 
-use mailqos_core::{
-    config::{Account, LONGEST_HORIZON, MailQos, PickupProtocol},
-    mail::{Credentials, LoginRefusal, TlsSession, Transcript, Turn},
-    model::{Micros, MonitorId, Sample, SiteName, Stage, UtcMicros},
-    transcripts::Conversation,
-};
+use mailqos_config::{Account, LONGEST_HORIZON, MailQos, PickupProtocol};
+use mailqos_mail::{Credentials, LoginRefusal, Transcript, Turn, transcripts::Conversation};
+use mailqos_model::{Micros, MonitorId, Sample, SiteName, Stage, UtcMicros};
+use mailqos_net::TlsSession;
 use tokio::{
     sync::{Notify, mpsc::UnboundedSender, watch},
     task::JoinHandle,
@@ -883,7 +881,7 @@ impl Mailbox {
     async fn credentials(&self) -> Result<Option<Credentials>, PickupError> {
         let account = lock(&self.account).clone();
         let Some(account) = account else { return Ok(None) };
-        match account.credentials().await {
+        match mailqos_mail::credentials(&account).await {
             Ok(credentials) => Ok(Some(credentials)),
             Err(error) => Err(PickupError {
                 own_network: true,
@@ -1030,7 +1028,8 @@ fn note_turn(turn: Option<Turn>, visit: &Visit) {
 
 #[cfg(test)]
 mod tests {
-    use mailqos_core::{mail::Secret, model::Outcome};
+    use mailqos_base::Secret;
+    use mailqos_model::Outcome;
 
     use super::*;
 

@@ -1,11 +1,9 @@
 //! The test mail itself: the token three times, and words for a person who finds it.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use mailqos_core::{
-    config::MailQos,
-    mail::{addresses, unstructured},
-    model::UtcMicros,
-};
+use mailqos_config::MailQos;
+use mailqos_mail::{addresses, unstructured};
+use mailqos_model::UtcMicros;
 
 use super::token::{SigningKey, Token};
 

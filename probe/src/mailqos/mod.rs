@@ -3,7 +3,7 @@
 //! `token` (what makes a mail ours) · `message` (the mail) · `hand_over` (its sending) · `mailbox` (who waits, when it is looked
 //! for) · `classify` (which message is the mail, and what others say of it) · `pickup` (one visit) · `evidence` (where the landing must lie) · `clock` (what servers' stamps mean) ·
 //! `calibration` (how far that is to be trusted) · `expectation` (when to look) · `learnt` (all that, kept across restarts) · `outcome` (what
-//! all that comes to). The SMTP conversation is `mailqos_core::mail::Smtp`.
+//! all that comes to). The SMTP conversation is `mailqos_mail::Smtp`.
 
 mod calibration;
 mod classify;
@@ -35,12 +35,18 @@ use std::{
     time::Duration,
 };
 
-use mailqos_core::{
-    config::{Account, Config, Endpoint, Kind, MailQos, Monitor, Transcripts},
-    mail::Credentials,
-    model::{Exclusion, Micros, MonitorId, Outcome, Sample, Stage, UtcMicros},
+use evidence::Moment;
+use hand_over::{Attempts, Sent};
+use learnt::Learnt;
+use mailbox::{Expected, Habit, Key, Mailbox, Progress, Registry, lock};
+use mailqos_config::{Account, Config, Endpoint, Kind, MailQos, Monitor, Transcripts};
+use mailqos_mail::{
+    Credentials,
     transcripts::{Conversation, Store, Transcript},
 };
+use mailqos_model::{Exclusion, Micros, MonitorId, Outcome, Sample, Stage, UtcMicros};
+use network::Network;
+use token::{KeyError, SigningKey, Token};
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -51,12 +57,6 @@ use crate::{
     boot::Boot,
     record::{InFlight, RecordError, Recorder},
 };
-use evidence::Moment;
-use hand_over::{Attempts, Sent};
-use learnt::Learnt;
-use mailbox::{Expected, Habit, Key, Mailbox, Progress, Registry, lock};
-use network::Network;
-use token::{KeyError, SigningKey, Token};
 
 pub use timeline::{Part, Phase, Timeline};
 
@@ -447,7 +447,7 @@ impl Tester {
     async fn credentials(&self, endpoint: &Endpoint) -> Result<Option<Credentials>, String> {
         match self.account(endpoint) {
             Some(account) => {
-                let credentials = account.credentials().await;
+                let credentials = mailqos_mail::credentials(&account).await;
                 credentials.map(Some).map_err(|error| error.to_string())
             }
             None => Ok(None),

@@ -8,10 +8,8 @@ use std::{
     time::Instant,
 };
 
-use mailqos_core::{
-    clock::since_boot,
-    model::{Micros, UtcMicros},
-};
+use mailqos_base::clock::since_boot;
+use mailqos_model::{Micros, UtcMicros};
 
 /// A machine that was suspended was so for longer than this.
 const ASLEEP: Micros = Micros::from_millis(200);

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::mailbox::lock;
-use mailqos_core::model::{Outcome, Sample, Stage};
+use mailqos_model::{Outcome, Sample, Stage};
 use tokio::{net::TcpStream, sync::Mutex, task::JoinSet, time::timeout};
+
+use super::mailbox::lock;
 
 /// How long the reference addresses may take, all together.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -93,7 +94,7 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mailqos_core::model::UtcMicros;
+    use mailqos_model::UtcMicros;
 
     fn failed(stage: Stage) -> Sample {
         let mut sample = Sample::new("m".parse().expect("a name"), UtcMicros(0), Outcome::SmtpFailed);

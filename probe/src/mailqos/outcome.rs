@@ -1,10 +1,8 @@
 //! What a test comes to: its outcome, and what its sample says of the mail and of the pick-ups.
 
-use mailqos_core::{
-    config::MailQos,
-    mail::one_line,
-    model::{Micros, Outcome, Sample, Stage, UtcMicros},
-};
+use mailqos_base::one_line;
+use mailqos_config::MailQos;
+use mailqos_model::{Micros, Outcome, Sample, Stage, UtcMicros};
 
 use super::{
     Tester,

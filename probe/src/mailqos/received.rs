@@ -1,7 +1,7 @@
 //! `Received` fields: the mail's way through the servers, as Postfix, Exim, Sendmail, Exchange, Gmail, qmail and Dovecot
 //! write them (RFC 5321, section 4.4, and what is found in practice).
 
-use mailqos_core::model::{Hop, Micros, UtcMicros};
+use mailqos_model::{Hop, Micros, UtcMicros};
 
 use super::head::{fields, without_comments};
 

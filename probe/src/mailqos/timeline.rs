@@ -1,6 +1,6 @@
 //! What happened in a test, phase by phase, for a person to look at.
 
-use mailqos_core::model::{Micros, Sample};
+use mailqos_model::{Micros, Sample};
 
 /// A phase of a test.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -27,10 +27,8 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use mailqos_core::{
-    mail::{Secret, SecretError},
-    model::{MonitorId, SiteName, UtcMicros},
-};
+use mailqos_base::{Secret, SecretError};
+use mailqos_model::{MonitorId, SiteName, UtcMicros};
 use sha2::Sha256;
 
 /// How a token begins.
@@ -227,7 +225,7 @@ fn make_key(state: &Path, path: &Path) -> io::Result<()> {
     }
     match linked {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => mailqos_core::files::sync_folder(state),
+        _ => mailqos_base::files::sync_folder(state),
     }
 }
 

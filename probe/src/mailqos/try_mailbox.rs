@@ -1,10 +1,8 @@
 //! Tries a monitor's mailbox without a mail: connects, logs in, and opens each configured folder for
 //! reading only. For `check --connect`.
 
-use mailqos_core::{
-    config::{Config, MailQos, PickupProtocol},
-    mail::{HOLD, Wire},
-};
+use mailqos_config::{Config, MailQos, PickupProtocol};
+use mailqos_mail::{HOLD, Wire};
 
 use super::pickup::{Door, Whereabouts, imap};
 
@@ -25,7 +23,11 @@ pub async fn missing_folders(config: &Config, options: &MailQos) -> Result<Vec<S
         whereabouts: Whereabouts::default(),
     };
     let credentials = match config.account(options.pickup.account.as_ref()) {
-        Some(account) => Some(account.credentials().await.map_err(|error| error.to_string())?),
+        Some(account) => Some(
+            mailqos_mail::credentials(account)
+                .await
+                .map_err(|error| error.to_string())?,
+        ),
         None => None,
     };
     // Of monitors that share an account with a wrong password, only the first one's mailbox is tried.

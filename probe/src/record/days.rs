@@ -3,11 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
-use mailqos_core::{
-    config::Config,
-    lake::{Record, Remote, day_path, read_sorted},
-    model::SiteName,
-};
+use mailqos_config::Config;
+use mailqos_lake::{Record, Remote, day_path, read_sorted};
+use mailqos_model::SiteName;
 
 use super::{RecordError, place};
 

@@ -1,6 +1,6 @@
 //! Entry for the fuzz target of the journal. Not part of what the probe offers.
 
-use mailqos_core::fuzzing::in_file;
+use mailqos_base::fuzzing::in_file;
 
 use super::journal::{self, Entry};
 

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use mailqos_core::model::{Event, Sample};
+use mailqos_model::{Event, Sample};
 use serde::{Deserialize, Serialize};
 
 use super::{InFlight, RecordError};
@@ -202,7 +202,7 @@ impl Segment {
         };
         file.write_all(bytes)
             .and_then(|()| file.sync_all())
-            .and_then(|()| mailqos_core::files::sync_folder(folder))
+            .and_then(|()| mailqos_base::files::sync_folder(folder))
             .map_err(|source| {
                 let _ = std::fs::remove_file(&path);
                 RecordError::io(&path, source)
@@ -293,7 +293,7 @@ impl Segment {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mailqos_core::model::{Outcome, UtcMicros};
+    use mailqos_model::{Outcome, UtcMicros};
     use proptest::prelude::*;
 
     fn entry(at: u64) -> Entry {

@@ -22,12 +22,10 @@ use std::{
     time::Duration,
 };
 
-use mailqos_core::{
-    config::{Config, DataLocation},
-    lake::{Habits, LakeError, LockError, Remote, RemoteError, SiteLock},
-    mail::Secret,
-    model::{Event, Micros, MonitorId, Sample, SiteName, UtcMicros},
-};
+use mailqos_base::Secret;
+use mailqos_config::{Config, DataLocation};
+use mailqos_lake::{Habits, LakeError, LockError, Remote, RemoteError, SiteLock};
+use mailqos_model::{Event, Micros, MonitorId, Sample, SiteName, UtcMicros};
 use tokio::sync::{mpsc as channel, oneshot};
 
 use crate::boot::Boot;
@@ -243,7 +241,7 @@ pub(crate) fn write_whole(path: &std::path::Path, bytes: &[u8]) -> std::io::Resu
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)?;
-    mailqos_core::files::sync_folder(folder)
+    mailqos_base::files::sync_folder(folder)
 }
 
 /// A handle to the one writer of a site; clones are the same writer.
@@ -464,7 +462,9 @@ async fn store_secret(config: &Config) -> Result<Option<Secret>, RecordError> {
     let Some(account) = config.account(config.object_store.account.as_ref()) else {
         return Ok(None);
     };
-    let secret = account.credentials().await.map(|credentials| credentials.secret);
+    let secret = mailqos_mail::credentials(account)
+        .await
+        .map(|credentials| credentials.secret);
     secret.map(Some).map_err(|error| RecordError::Secret(error.to_string()))
 }
 
@@ -534,17 +534,15 @@ fn recover(journal: Vec<journal::Contents>, shared: &Shared) -> Result<(String, 
 mod tests {
     use std::path::Path;
 
-    use mailqos_core::{
-        lake::{day_path, read_day},
-        model::{EventKind, Outcome},
-    };
+    use mailqos_lake::{day_path, read_day};
+    use mailqos_model::{EventKind, Outcome};
 
     use super::*;
 
     fn config(folder: &Path) -> Config {
         let path = folder.join("mailqos.toml");
         std::fs::write(&path, "site = \"here\"\nseal_interval = \"1h\"\n").expect("write");
-        mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"))
+        mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"))
     }
 
     fn sample(at: i64, outcome: Outcome) -> Sample {
@@ -715,7 +713,7 @@ mod tests {
         recorder.record(sample(1, Outcome::Ok)).await.expect("record");
         recorder.close().await.expect("close");
         assert_eq!(lake(folder.path()), [sample(1, Outcome::Ok)]);
-        let aside = std::fs::read_dir(mailqos_core::lake::aside_folder(&data)).expect("list");
+        let aside = std::fs::read_dir(mailqos_lake::aside_folder(&data)).expect("list");
         let kept: Vec<_> = aside
             .map(|entry| std::fs::read(entry.expect("entry").path()).expect("read"))
             .collect();

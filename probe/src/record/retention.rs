@@ -2,10 +2,8 @@
 
 use std::{fs, path::Path};
 
-use mailqos_core::{
-    lake::{Record, Remote, site_folder},
-    model::{Event, Micros, Sample, SiteName, UtcMicros},
-};
+use mailqos_lake::{Record, Remote, site_folder};
+use mailqos_model::{Event, Micros, Sample, SiteName, UtcMicros};
 
 /// Days that are open: a mail may settle late, up to the longest horizon.
 const OPEN: Micros = Micros::from_secs(31 * 86_400);

@@ -11,13 +11,11 @@ use std::{
 };
 
 use jiff::civil::Date;
-use mailqos_core::{
-    lake::{
-        DayReader, Intact, LakeError, Record, SealedUpTo, SiteLock, day_path, intact, keep_aside, merge_into_day,
-        rewrite_day, salvage,
-    },
-    model::{Event, Sample, SiteName, UtcMicros},
+use mailqos_lake::{
+    DayReader, Intact, LakeError, Record, SealedUpTo, SiteLock, day_path, intact, keep_aside, merge_into_day,
+    rewrite_day, salvage,
 };
+use mailqos_model::{Event, Sample, SiteName, UtcMicros};
 use tokio::sync::oneshot;
 
 use super::{

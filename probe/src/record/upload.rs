@@ -10,15 +10,14 @@ use std::{
 };
 
 use jiff::civil::Date;
-use mailqos_core::{
-    config::{Config, DataLocation, LONGEST_HORIZON},
-    lake::{
-        DayReader, Habits, LakeError, Merged, Record, Remote, RemoteError, Version, aside_folder, day_path,
-        read_sorted, rewrite_day, this_process,
-    },
-    mail::{Login, Secret, SecretSource, hex},
-    model::{Event, Micros, Sample, SiteName, UtcMicros},
+use mailqos_base::{Secret, SecretSource, hex};
+use mailqos_config::Login;
+use mailqos_config::{Config, DataLocation, LONGEST_HORIZON};
+use mailqos_lake::{
+    DayReader, Habits, LakeError, Merged, Record, Remote, RemoteError, Version, aside_folder, day_path, read_sorted,
+    rewrite_day, this_process,
 };
+use mailqos_model::{Event, Micros, Sample, SiteName, UtcMicros};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{RecordError, Shared, locked, open_remote, store_secret, write_whole};

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mailqos_core::model::{MonitorId, UtcMicros};
+use mailqos_model::{MonitorId, UtcMicros};
 use tokio::sync::oneshot;
 
 use super::{

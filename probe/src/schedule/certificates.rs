@@ -5,10 +5,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use mailqos_core::{
-    config::Monitor,
-    model::{Micros, Sample, Stage, UtcMicros},
-};
+use mailqos_config::Monitor;
+use mailqos_model::{Micros, Sample, Stage, UtcMicros};
 
 /// So long before its end a certificate is warned of.
 const WARNED: Micros = Micros::from_secs(14 * 86_400);

@@ -17,11 +17,9 @@ use std::{
     time::Duration,
 };
 
-use mailqos_core::{
-    clock::{Clock, Now, Steady},
-    config::{Config, Monitor},
-    model::{Micros, MonitorId, RoundTrip, Stage, UtcMicros},
-};
+use mailqos_base::clock::{Clock, Now, Steady};
+use mailqos_config::{Config, Monitor};
+use mailqos_model::{Micros, MonitorId, RoundTrip, Stage, UtcMicros};
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
@@ -117,7 +115,7 @@ pub fn next(config: &Config, monitor: &Monitor, now: UtcMicros) -> UtcMicros {
 
 /// How many tests hold a place, of all and by server and mailbox.
 struct Places {
-    limits: mailqos_core::config::Limits,
+    limits: mailqos_config::Limits,
     of: HashMap<MonitorId, [String; 3]>,
     taken: HashMap<String, u32>,
     running: u32,
@@ -484,7 +482,7 @@ mod tests {
             ));
         }
         std::fs::write(&path, text).expect("write");
-        mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"))
+        mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"))
     }
 
     fn id(number: usize) -> MonitorId {

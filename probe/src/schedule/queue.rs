@@ -11,11 +11,9 @@ use std::{
     collections::{BinaryHeap, HashMap},
 };
 
-use mailqos_core::{
-    clock::{Now, Steady},
-    config::{Calendar, Config, Monitor},
-    model::{Micros, MonitorId, UtcMicros},
-};
+use mailqos_base::clock::{Now, Steady};
+use mailqos_config::{Calendar, Config, Monitor};
+use mailqos_model::{Micros, MonitorId, UtcMicros};
 
 use super::slot;
 
@@ -241,7 +239,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mailqos_core::clock::Clock;
+    use mailqos_base::clock::Clock;
     use proptest::prelude::*;
 
     const SECOND: i64 = 1_000_000;
@@ -260,7 +258,7 @@ mod tests {
              check_interval = \"100ms\"\nsmtp = {{ account = \"a\" }}\npickup = {{ account = \"a\" }}\n"
         );
         std::fs::write(&path, text).expect("write");
-        mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"))
+        mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"))
     }
 
     /// A scheduler without its tests: what it starts, by both clocks.

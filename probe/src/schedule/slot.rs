@@ -1,9 +1,7 @@
 //! A monitor's slot: its place in the test interval, from its name alone, so that starts are spread evenly and stay where they are.
 
-use mailqos_core::{
-    config::Monitor,
-    model::{Micros, SiteName, UtcMicros},
-};
+use mailqos_config::Monitor;
+use mailqos_model::{Micros, SiteName, UtcMicros};
 use sha2::{Digest as _, Sha256};
 
 /// Starts wander so far behind their slots. Servers stamp whole seconds: mails that were always sent at the same part of a
@@ -59,7 +57,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");
         std::fs::write(&path, text).expect("write");
-        let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
         config.monitors.into_values().next().expect("a monitor")
     }
 

@@ -11,11 +11,9 @@ use std::{
 use http_body_util::Full;
 use hyper::{Method, Request, Response, StatusCode, body::Bytes, body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use mailqos_core::{
-    clock::Now,
-    config::{Monitor, Timing},
-    model::{Outcome, UtcMicros},
-};
+use mailqos_base::clock::Now;
+use mailqos_config::{Monitor, Timing};
+use mailqos_model::{Outcome, UtcMicros};
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 
 use super::{Histogram, Observed, StateWord};
@@ -514,7 +512,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");
         std::fs::write(&path, "site = \"here\"\n").expect("write");
-        let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
         let observed = Observed::open(&config);
         let other = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = other.local_addr().expect("an address");

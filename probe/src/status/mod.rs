@@ -8,11 +8,9 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use mailqos_core::{
-    clock::Now,
-    config::{Config, Monitor, Timing},
-    model::{Micros, MonitorId, Outcome, Sample, UtcMicros},
-};
+use mailqos_base::clock::Now;
+use mailqos_config::{Config, Monitor, Timing};
+use mailqos_model::{Micros, MonitorId, Outcome, Sample, UtcMicros};
 use serde::{Deserialize, Serialize};
 
 pub use metrics::{serve, write as write_metrics};
@@ -313,7 +311,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");
         std::fs::write(&path, "site = \"here\"\n").expect("write");
-        let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
         let observed = Observed::open(&config);
         let monitor: MonitorId = "m".parse().expect("a name");
         let now = UtcMicros(1_780_000_000_000_000);
@@ -360,14 +358,14 @@ mod tests {
     }
 
     /// A monitor that is tested each minute, and its state after a test with this outcome.
-    fn tested(outcome: Outcome, clock: &mailqos_core::clock::Clock) -> (Monitor, crate::alarm::State) {
+    fn tested(outcome: Outcome, clock: &mailqos_base::clock::Clock) -> (Monitor, crate::alarm::State) {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");
         let text = "site = \"here\"\n[account.a]\nuser = \"a\"\npassword = { env = \"A\" }\n[object.o]\naddress = \"o\"\n[monitor.m]\n\
                     object = \"o\"\nfrom = \"a@b.c\"\nto = \"a@b.c\"\ntest_interval = \"60s\"\nmax_round_trip = \"30s\"\n\
                     smtp = { account = \"a\" }\npickup = { account = \"a\" }\n";
         std::fs::write(&path, text).expect("write");
-        let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
         let monitor = config.monitors.into_values().next().expect("a monitor");
         let now = clock.now();
         let sample = Sample::new(monitor.id.clone(), now.wall, outcome);
@@ -378,7 +376,7 @@ mod tests {
 
     #[test]
     fn a_state_is_as_old_as_it_is_whatever_the_clock_on_the_wall_shows() {
-        let clock = mailqos_core::clock::Clock::manual(UtcMicros(1_780_000_000_000_000));
+        let clock = mailqos_base::clock::Clock::manual(UtcMicros(1_780_000_000_000_000));
         let (monitor, state) = tested(Outcome::Ok, &clock);
         let word = |state: &crate::alarm::State| StateWord::of(&monitor, Some(state), false, clock.now());
         assert_eq!(word(&state), StateWord::Ok);
@@ -397,7 +395,7 @@ mod tests {
 
     #[test]
     fn a_test_that_could_not_be_made_says_nothing() {
-        let clock = mailqos_core::clock::Clock::manual(UtcMicros(1_780_000_000_000_000));
+        let clock = mailqos_base::clock::Clock::manual(UtcMicros(1_780_000_000_000_000));
         let (monitor, mut state) = tested(Outcome::Ok, &clock);
         let again = |outcome, state: &mut crate::alarm::State| {
             clock.advance(Micros::from_secs(60));
@@ -420,7 +418,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");
         std::fs::write(&path, "site = \"here\"\n").expect("write");
-        let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
         let observed = Observed::open(&config);
         let monitor: MonitorId = "m".parse().expect("a name");
         let now = UtcMicros(1_780_000_000_000_000);

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use mailqos_core::config::{Config, Monitor};
+use mailqos_config::{Config, Monitor};
 use mailqos_tests::servers::{MailServer, PASSWORD, PROBE};
 
 /// An account's password, in the file that [`load`] writes.
@@ -33,7 +33,7 @@ pub(crate) fn load(folder: &Path, server: &MailServer, text: &str) -> Arc<Config
     write(&folder.join("password"), PASSWORD);
     let path = folder.join("mailqos.toml");
     write(&path, text);
-    Arc::new(mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}")))
+    Arc::new(mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}")))
 }
 
 /// The one monitor.

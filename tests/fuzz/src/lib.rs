@@ -2,6 +2,7 @@
 //! targets to libFuzzer; `tests/seeds.rs` runs them over the seeds and some hundred changes of them like any other test.
 
 mod mutation;
+mod shared;
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,7 @@ pub type Target = fn(&[u8]);
 /// Each target's name, which is also that of its folder of seeds, and its entry.
 pub fn targets() -> Vec<(&'static str, Target)> {
     let mut targets: Vec<(&str, Target)> = Vec::new();
-    targets.extend(mailqos_core::fuzzing::TARGETS);
+    targets.extend(shared::TARGETS);
     targets.extend(mailqos_probe::mailqos::fuzzing::TARGETS);
     targets.push(("journal", mailqos_probe::record::fuzzing::journal));
     targets.push(("webhook_template", mailqos_probe::alarm::fuzzing::webhook_template));

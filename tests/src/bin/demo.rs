@@ -15,7 +15,7 @@ use std::{
 
 use clap::Parser;
 use jiff::tz::TimeZone;
-use mailqos_core::model::{Micros, Outcome, SiteName, Stage, UtcMicros};
+use mailqos_model::{Micros, Outcome, SiteName, Stage, UtcMicros};
 use mailqos_tests::{
     binaries,
     lake::{self, Row},

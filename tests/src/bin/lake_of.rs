@@ -13,10 +13,8 @@ use std::{
 };
 
 use clap::Parser;
-use mailqos_core::{
-    lake::{DayWriter, LakeError},
-    model::{Micros, MonitorId, Outcome, Sample, SiteName, Stage, UtcMicros},
-};
+use mailqos_lake::{DayWriter, LakeError};
+use mailqos_model::{Micros, MonitorId, Outcome, Sample, SiteName, Stage, UtcMicros};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 

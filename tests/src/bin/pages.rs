@@ -26,10 +26,8 @@ use jiff::{
     civil::{Date, date},
     tz::TimeZone,
 };
-use mailqos_core::{
-    lake::DayWriter,
-    model::{Event, EventKind, Micros, MonitorId, Outcome, Sample, SiteName, Stage, UtcMicros},
-};
+use mailqos_lake::DayWriter;
+use mailqos_model::{Event, EventKind, Micros, MonitorId, Outcome, Sample, SiteName, Stage, UtcMicros};
 use mailqos_tests::{
     binaries,
     simulation::{self, Habits},

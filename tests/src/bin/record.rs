@@ -7,10 +7,8 @@
 use std::{process::ExitCode, time::Instant};
 
 use clap::Parser;
-use mailqos_core::{
-    lake::{DayReader, DayWriter, LakeError, Merged, day_path},
-    model::{Micros, Outcome, Sample, SiteName, UtcMicros},
-};
+use mailqos_lake::{DayReader, DayWriter, LakeError, Merged, day_path};
+use mailqos_model::{Micros, Outcome, Sample, SiteName, UtcMicros};
 use mailqos_tests::process;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_distr::{Distribution as _, LogNormal};
@@ -77,7 +75,7 @@ fn run(arguments: &Arguments) -> Result<(), LakeError> {
 }
 
 #[allow(clippy::expect_used, reason = "the name is made here")]
-fn name(monitor: i64) -> mailqos_core::model::MonitorId {
+fn name(monitor: i64) -> mailqos_model::MonitorId {
     format!("monitor-{monitor:05}").parse().expect("a name")
 }
 

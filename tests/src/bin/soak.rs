@@ -24,10 +24,8 @@ use std::{
 };
 
 use clap::Parser;
-use mailqos_core::{
-    lake::read_day,
-    model::{Event, EventKind, Micros, UtcMicros},
-};
+use mailqos_lake::read_day;
+use mailqos_model::{Event, EventKind, Micros, UtcMicros};
 use mailqos_tests::{
     binaries,
     clock::SetClock,

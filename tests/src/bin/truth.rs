@@ -30,7 +30,7 @@ use std::{
 };
 
 use clap::Parser;
-use mailqos_core::model::{Micros, UtcMicros};
+use mailqos_model::{Micros, UtcMicros};
 use mailqos_tests::{
     binaries,
     lake::Row,

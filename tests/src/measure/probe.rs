@@ -13,15 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mailqos_lake::read_day;
+use mailqos_model::{Event, EventKind, Micros};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 use serde_json::Value;
 use tokio::task::JoinSet;
-
-use mailqos_core::{
-    lake::read_day,
-    model::{Event, EventKind, Micros},
-};
 
 use super::{PATIENCE, Path, Plan, Toll, shapes, treatment};
 use crate::{
@@ -460,9 +457,10 @@ async fn kill(
 fn begin(setting: &Setting, clock: &Given) -> Probe {
     let mut command = setting.command("mailqos-probe");
     clock.give_to(&mut command);
-    command
-        .args(["--log-format", "json", "run"])
-        .env("RUST_LOG", "debug,mailqos_probe=trace,mailqos_core=trace");
+    command.args(["--log-format", "json", "run"]).env(
+        "RUST_LOG",
+        "debug,mailqos_probe=trace,mailqos_mail=trace,mailqos_lake=trace",
+    );
     setting.start(&mut command)
 }
 

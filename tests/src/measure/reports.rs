@@ -9,7 +9,7 @@ use std::{
 };
 
 use jiff::tz::TimeZone;
-use mailqos_core::model::{Micros, UtcMicros};
+use mailqos_model::{Micros, UtcMicros};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 
@@ -66,7 +66,10 @@ impl Office {
         let mut command = self.setting.command("mailqos-analytics");
         command
             .args(arguments)
-            .env("RUST_LOG", "debug,mailqos_analytics=trace,mailqos_core=trace")
+            .env(
+                "RUST_LOG",
+                "debug,mailqos_analytics=trace,mailqos_mail=trace,mailqos_lake=trace",
+            )
             .stdin(Stdio::null())
             .stdout(log())
             .stderr(log());

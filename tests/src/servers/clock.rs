@@ -1,6 +1,6 @@
 //! The embedded server's own clock, right or wrong.
 
-use mailqos_core::model::{Micros, UtcMicros};
+use mailqos_model::{Micros, UtcMicros};
 
 /// What a server believes the time to be.
 #[derive(Debug, Clone, Copy, PartialEq)]

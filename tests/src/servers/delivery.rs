@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mailqos_core::model::UtcMicros;
+use mailqos_model::UtcMicros;
 
 use super::{INBOX, JUNK, Mishap, Shared, lock, next_queue_id};
 

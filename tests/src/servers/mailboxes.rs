@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use mailqos_core::model::UtcMicros;
+use mailqos_model::UtcMicros;
 use tokio::sync::watch;
 
 use super::lock;

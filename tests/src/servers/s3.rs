@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use mailqos_core::model::UtcMicros;
+use mailqos_model::UtcMicros;
 use tokio::{
     io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use mailqos_core::model::Micros;
+use mailqos_model::Micros;
 
 use super::{Group, HELD, SPARK, json::JsonRow, shape::Shape};
 use crate::{

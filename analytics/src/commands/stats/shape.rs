@@ -1,6 +1,6 @@
 //! Which figures an answer has: metrics, percentiles, groups.
 
-use mailqos_core::model::UtcMicros;
+use mailqos_model::UtcMicros;
 
 use super::Group;
 use crate::commands::table::moment;

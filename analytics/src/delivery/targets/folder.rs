@@ -115,7 +115,7 @@ impl Shelf for Folder {
         // Makes the name last. A network file system may refuse to sync a folder, and a drop box lets nobody open it: the file has its
         // name all the same.
         let folder = self.now.clone();
-        let synced = tokio::task::spawn_blocking(move || mailqos_core::files::sync_folder(&folder)).await;
+        let synced = tokio::task::spawn_blocking(move || mailqos_base::files::sync_folder(&folder)).await;
         match synced.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(DeliveryError::io(&self.now)(error)),
             _ => Ok(()),

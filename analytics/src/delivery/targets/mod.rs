@@ -13,10 +13,8 @@ use std::{
     time::Duration,
 };
 
-use mailqos_core::{
-    config::{Account, Config, Endpoint, FilesPlace, FilesTarget},
-    mail::{Secret, one_line},
-};
+use mailqos_base::{Secret, one_line};
+use mailqos_config::{Account, Config, Endpoint, FilesPlace, FilesTarget};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::{
@@ -190,7 +188,7 @@ impl Login {
             user: account.map_or_else(String::new, |account| account.user.clone()),
             domain: account.and_then(|account| account.domain.clone()),
             password: match account {
-                Some(account) => account.credentials().await?.secret,
+                Some(account) => mailqos_mail::credentials(account).await?.secret,
                 None => Secret::new(""),
             },
             limit,

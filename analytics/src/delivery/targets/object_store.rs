@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use mailqos_core::{config::Config, config::ObjectStoreOptions, lake::Remote, lake::RemoteError, mail::Secret};
+use mailqos_base::Secret;
+use mailqos_config::{Config, ObjectStoreOptions};
+use mailqos_lake::{Remote, RemoteError};
 
 use super::{
     DeliveryError,
@@ -19,7 +21,7 @@ impl Store {
     pub(super) async fn open(config: &Config, url: &str, options: &ObjectStoreOptions) -> Result<Self, DeliveryError> {
         let account = config.account(options.account.as_ref());
         let secret: Option<Secret> = match account {
-            Some(account) => Some(account.credentials().await?.secret),
+            Some(account) => Some(mailqos_mail::credentials(account).await?.secret),
             None => None,
         };
         let credentials = account

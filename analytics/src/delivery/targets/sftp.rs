@@ -9,7 +9,8 @@ mod status;
 use std::{fmt::Write as _, io::Write as _, path::Path, process::Stdio, time::Duration};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use mailqos_core::{config::Sftp as Options, mail::one_line};
+use mailqos_base::one_line;
+use mailqos_config::Sftp as Options;
 use russh_sftp::{
     client::{RawSftpSession, error::Error, rawsession::Limits},
     protocol::{FileAttributes, OpenFlags, StatusCode},

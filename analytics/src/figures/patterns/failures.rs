@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mailqos_core::model::{Outcome, Stage, UtcMicros};
+use mailqos_model::{Outcome, Stage, UtcMicros};
 
 use super::super::{
     availability::Share, outages::Timeline, periods::Period, series::Metric, series::Series, significance,

@@ -1,6 +1,6 @@
 //! Lasting changes, weekdays and single days of a metric, from its daily medians.
 
-use mailqos_core::model::UtcMicros;
+use mailqos_model::UtcMicros;
 
 use super::super::{
     periods::{Period, Unit},

@@ -14,7 +14,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use mailqos_core::model::{Outcome, Stage, UtcMicros};
+use mailqos_model::{Outcome, Stage, UtcMicros};
 
 use super::{
     availability::Share,

@@ -1,7 +1,7 @@
 //! Patterns that were planted are found, and noise is not one.
 
 use jiff::tz::TimeZone;
-use mailqos_core::model::Micros;
+use mailqos_model::Micros;
 
 use super::{
     super::{Calendar, Durations, random::SplitMix64, series::HopDelay},
@@ -58,12 +58,12 @@ fn series(period: &Period, seed: u64, plant: impl Fn(&mut Test)) -> Series {
         for (column, value) in columns.iter_mut().zip(test.metrics) {
             column.push(Some(value as i64));
         }
-        at = at + mailqos_core::model::Micros::from_secs(1_200);
+        at = at + mailqos_model::Micros::from_secs(1_200);
     }
     for (metric, column) in Metric::CONTRACT.iter().zip(columns) {
         let durations: Durations = column
             .into_iter()
-            .map(|value| value.map(mailqos_core::model::Micros))
+            .map(|value| value.map(mailqos_model::Micros))
             .collect();
         series.metrics[*metric as usize] = durations;
     }

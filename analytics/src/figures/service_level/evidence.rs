@@ -2,10 +2,8 @@
 
 use std::{ops::Range, sync::Arc};
 
-use mailqos_core::{
-    config::{LevelTarget, ServiceLevel},
-    model::{Micros, Outcome},
-};
+use mailqos_config::{LevelTarget, ServiceLevel};
+use mailqos_model::{Micros, Outcome};
 
 use super::super::{
     availability::Share,

@@ -11,12 +11,9 @@ mod tests;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use mailqos_core::{
-    config::{Config, LevelPeriod, LevelTarget, ServiceLevel},
-    model::{Micros, UtcMicros},
-};
-
 use evidence::Evidence;
+use mailqos_config::{Config, LevelPeriod, LevelTarget, ServiceLevel};
+use mailqos_model::{Micros, UtcMicros};
 use service::Service;
 
 use super::{
@@ -259,13 +256,13 @@ pub fn judge(
         .map(|monitors| monitors.iter().map(|monitor| monitor.id.to_string()).collect())
         .unwrap_or_default();
     let belongs = |site: &str, monitor: &str| {
-        let at_site = level.sites.is_empty() || level.sites.iter().any(|s| mailqos_core::config::glob(s, site));
+        let at_site = level.sites.is_empty() || level.sites.iter().any(|s| mailqos_config::glob(s, site));
         let named = level.monitors.is_empty()
             || configured.contains(monitor)
             || level
                 .monitors
                 .iter()
-                .any(|pattern| mailqos_core::config::glob(pattern, monitor));
+                .any(|pattern| mailqos_config::glob(pattern, monitor));
         at_site && named && chosen(site, monitor)
     };
     let known: BTreeSet<_> = lake

@@ -1,10 +1,8 @@
 //! The time in which a service level holds: service hours without holidays, by local day.
 
 use jiff::civil::Date;
-use mailqos_core::{
-    config::ServiceLevel,
-    model::{Micros, UtcMicros},
-};
+use mailqos_config::ServiceLevel;
+use mailqos_model::{Micros, UtcMicros};
 
 use super::super::periods::{Calendar, Period, Unit};
 

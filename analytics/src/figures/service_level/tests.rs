@@ -1,7 +1,7 @@
 //! What was promised, judged over series that are made here.
 
 use jiff::tz::TimeZone;
-use mailqos_core::model::{Exclusion, Outcome};
+use mailqos_model::{Exclusion, Outcome};
 
 use super::{super::series::Series, *};
 
@@ -15,7 +15,7 @@ fn level(text: &str) -> ServiceLevel {
         format!("site = \"x\"\ntimezone = \"{ZONE}\"\n[service_level.gold]\n{text}"),
     )
     .expect("written");
-    let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+    let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
     config.service_levels["gold"].clone()
 }
 

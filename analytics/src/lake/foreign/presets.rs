@@ -158,7 +158,7 @@ fn id(name: &str) -> String {
 
 /// One line of at most 200 characters.
 fn one_line(text: &str) -> Option<String> {
-    let line = mailqos_core::mail::one_line(text, &[]);
+    let line = mailqos_base::one_line(text, &[]);
     (!line.is_empty()).then_some(line)
 }
 
@@ -174,7 +174,7 @@ mod tests {
             ("--x--", "x"),
         ] {
             assert_eq!(id(name), expected);
-            assert!(id(name).parse::<mailqos_core::model::MonitorId>().is_ok());
+            assert!(id(name).parse::<mailqos_model::MonitorId>().is_ok());
         }
         assert_eq!(id(&"x".repeat(100)).len(), 64);
     }

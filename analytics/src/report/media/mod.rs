@@ -38,7 +38,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use mailqos_core::config::nearest;
+use mailqos_config::nearest;
 use serde_json::Value;
 use tera::{Context, ErrorKind, EscapeFn, Tera};
 
@@ -169,7 +169,7 @@ fn own_partials(medium: &Medium, own: Option<&Path>) -> Result<BTreeMap<String, 
         if !name.ends_with(&format!(".{}", medium.extension)) || name.starts_with('.') {
             continue;
         }
-        let text = mailqos_core::files::read_text(&path, MAX_PARTIAL).map_err(failed(&path))?;
+        let text = mailqos_base::files::read_text(&path, MAX_PARTIAL).map_err(failed(&path))?;
         found.insert(name, (path, text));
     }
     Ok(found)

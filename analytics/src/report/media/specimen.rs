@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use mailqos_core::model::UtcMicros;
+use mailqos_model::UtcMicros;
 use serde_json::Value;
 
 use super::{MediaError, email, html, pdf, work::Work};

@@ -1,9 +1,7 @@
 //! The alarm log: what rang, who was told and looked after it, which ways of telling were dead, which maintenance was planned.
 
-use mailqos_core::{
-    config::{Problems, Table as Toml},
-    model::UtcMicros,
-};
+use mailqos_config::{Problems, Table as Toml};
+use mailqos_model::UtcMicros;
 
 use super::{Section, View};
 use crate::{

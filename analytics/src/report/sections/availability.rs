@@ -1,6 +1,6 @@
 //! The availability table: counted tests, failures by kind, availability with its confidence, delivery rate, downtime, coverage.
 
-use mailqos_core::config::{Problems, Table as Toml};
+use mailqos_config::{Problems, Table as Toml};
 
 use super::{Section, View};
 use crate::{
@@ -51,7 +51,7 @@ impl Section for Availability {
             .collect();
         if view.monitors.len() > 1 {
             let mut counts = Counts::default();
-            let mut downtime = mailqos_core::model::Micros::ZERO;
+            let mut downtime = mailqos_model::Micros::ZERO;
             for monitor in &view.monitors {
                 counts.add(&monitor.counts);
                 downtime = downtime + monitor.timeline.downtime;
@@ -133,7 +133,7 @@ pub(super) fn availability_cell(counts: &Counts, decimals: usize, l: &Locale) ->
     .detail(interval)
 }
 
-fn span_cell(known: bool, span: mailqos_core::model::Micros, l: &Locale) -> Cell {
+fn span_cell(known: bool, span: mailqos_model::Micros, l: &Locale) -> Cell {
     let text = match (known, span.0) {
         (false, _) => DASH.to_owned(),
         (true, 0) => "0".to_owned(),

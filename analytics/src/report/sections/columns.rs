@@ -1,6 +1,6 @@
 //! Sections side by side, each column with its own.
 
-use mailqos_core::config::{Problems, Table};
+use mailqos_config::{Problems, Table};
 
 use super::{Section, View, read_within};
 use crate::report::{digest::Needs, document::Block};

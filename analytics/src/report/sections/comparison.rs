@@ -1,6 +1,6 @@
 //! The period compared with the one before: a dumbbell for each monitor that both know, sorted by the change.
 
-use mailqos_core::config::{Problems, Table};
+use mailqos_config::{Problems, Table};
 
 use super::{Section, View, rows_a_chart};
 use crate::{

@@ -1,9 +1,7 @@
 //! Coverage and data quality: how much of the period is known, and what was left out.
 
-use mailqos_core::{
-    config::{Problems, Table as Toml},
-    zones,
-};
+use mailqos_base::zones;
+use mailqos_config::{Problems, Table as Toml};
 
 use super::{Section, View};
 use crate::report::{
@@ -44,7 +42,7 @@ impl Section for Coverage {
             .iter()
             .map(|monitor| {
                 let timeline = &monitor.timeline;
-                let span = |span: mailqos_core::model::Micros| {
+                let span = |span: mailqos_model::Micros| {
                     let text = if span.0 == 0 { "0".to_owned() } else { l.about(span) };
                     Cell::number(text, Some(span.0 as f64 / 1e6))
                 };

@@ -1,6 +1,6 @@
 //! How long mail takes: the delivered-within curve of each monitor, lost mails in the denominator.
 
-use mailqos_core::config::{Problems, Table};
+use mailqos_config::{Problems, Table};
 
 use super::{
     Section, View,

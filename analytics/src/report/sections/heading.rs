@@ -1,6 +1,6 @@
 //! A heading of one's own.
 
-use mailqos_core::config::{Problems, Table};
+use mailqos_config::{Problems, Table};
 
 use super::{Section, View};
 use crate::report::document::Block;

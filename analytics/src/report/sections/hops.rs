@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mailqos_core::config::{Problems, Table as Toml};
+use mailqos_config::{Problems, Table as Toml};
 
 use super::{Section, View};
 use crate::{

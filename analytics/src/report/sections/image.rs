@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use mailqos_core::config::{Problems, Table};
+use mailqos_config::{Problems, Table};
 
 use super::{Section, View};
 use crate::report::document::{Block, Note, Picture, Status};
@@ -62,7 +62,7 @@ pub(in crate::report) fn picture(file: &std::path::Path, alternative: &str, widt
         Some(extension) if extension == "svg" => "image/svg+xml",
         _ => return Err(format!("{}: neither PNG, JPEG nor SVG", file.display())),
     };
-    let bytes = mailqos_core::files::read(file, MAX_BYTES).map_err(|error| format!("{}: {error}", file.display()))?;
+    let bytes = mailqos_base::files::read(file, MAX_BYTES).map_err(|error| format!("{}: {error}", file.display()))?;
     Ok(Picture {
         name,
         media_type,

@@ -1,6 +1,6 @@
 //! Key figures: availability, round trip, outages and coverage, large, each with its change.
 
-use mailqos_core::config::{Problems, Table};
+use mailqos_config::{Problems, Table};
 
 use super::{Section, View};
 use crate::{

@@ -1,6 +1,6 @@
 //! How it was measured, and what the figures mean: the definitions that the figures are computed by.
 
-use mailqos_core::config::{Problems, Table};
+use mailqos_config::{Problems, Table};
 
 use super::{Section, View};
 use crate::{

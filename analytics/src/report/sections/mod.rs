@@ -37,7 +37,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use mailqos_core::config::{FromToml, Problems, Table};
+use mailqos_config::{FromToml, Problems, Table};
 
 pub(super) use image::picture;
 pub(super) use percentiles::metric_name;

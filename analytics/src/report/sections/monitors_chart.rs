@@ -1,7 +1,7 @@
 //! Several monitors over time: as lines in one chart where they are few, else a small chart for each on one common scale, the one
 //! with most failures first.
 
-use mailqos_core::config::{Problems, Table};
+use mailqos_config::{Problems, Table};
 
 use super::{
     Section, View,

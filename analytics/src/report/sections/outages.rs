@@ -1,6 +1,6 @@
 //! The list of outages, each with its cause.
 
-use mailqos_core::config::{Problems, Table as Toml};
+use mailqos_config::{Problems, Table as Toml};
 
 use super::{Section, View};
 use crate::report::{

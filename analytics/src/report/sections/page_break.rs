@@ -1,6 +1,6 @@
 //! A page break.
 
-use mailqos_core::config::{Problems, Table};
+use mailqos_config::{Problems, Table};
 
 use super::{Section, View};
 use crate::report::document::Block;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use mailqos_core::config::{Problems, Table};
+use mailqos_config::{Problems, Table};
 
 use super::{
     Section, View,

@@ -1,6 +1,6 @@
 //! The same sections for each monitor, so that eyes learn the page.
 
-use mailqos_core::config::{Problems, Table};
+use mailqos_config::{Problems, Table};
 
 use super::{Ids, Section, View, read_within};
 use crate::{

@@ -1,6 +1,6 @@
 //! The percentile table: the distribution of a metric per monitor, with the confidence of its p95 and with undelivered mail in sight.
 
-use mailqos_core::config::{Problems, Table as Toml};
+use mailqos_config::{Problems, Table as Toml};
 
 use super::{Section, View};
 use crate::{

@@ -1,6 +1,6 @@
 //! Where the time goes: the median of each phase, a bar for each monitor.
 
-use mailqos_core::config::{Problems, Table};
+use mailqos_config::{Problems, Table};
 
 use super::{Section, View, round_trip::stretch, rows_a_chart};
 use crate::{

@@ -1,9 +1,7 @@
 //! A metric over time: one chart per monitor.
 
-use mailqos_core::{
-    config::{Problems, Table},
-    model::UtcMicros,
-};
+use mailqos_config::{Problems, Table};
+use mailqos_model::UtcMicros;
 
 use super::{
     Section, View,

@@ -1,9 +1,7 @@
 //! Service levels: whether each promise was kept, what is left of its error budget, and where it will end.
 
-use mailqos_core::{
-    config::{LevelTarget, Problems, Table as Toml},
-    model::Micros,
-};
+use mailqos_config::{LevelTarget, Problems, Table as Toml};
+use mailqos_model::Micros;
 
 use super::{Section, View, percentiles::metric_name, round_trip::stretch, strings};
 use crate::{
@@ -50,7 +48,7 @@ impl Section for ServiceLevels {
                 && !self
                     .levels
                     .iter()
-                    .any(|wanted| mailqos_core::config::glob(wanted, &report.id))
+                    .any(|wanted| mailqos_config::glob(wanted, &report.id))
             {
                 continue;
             }
@@ -134,7 +132,7 @@ fn name_of(entry: &Entry, view: &View<'_>) -> String {
 
 /// The promise in words.
 fn promise(target: &LevelTarget, l: &Locale) -> String {
-    let share = |share: &mailqos_core::config::Percent| {
+    let share = |share: &mailqos_config::Percent| {
         let voice: &dyn Voice = l;
         let text = share.to_string().replace('.', &voice.decimal().to_string());
         format!("{text}{}", voice.percent_sign())

@@ -1,9 +1,7 @@
 //! The availability strip or calendar: when each monitor failed, a cell per day or hour.
 
-use mailqos_core::{
-    config::{Problems, Table},
-    model::Micros,
-};
+use mailqos_config::{Problems, Table};
+use mailqos_model::Micros;
 
 use super::{Section, View, round_trip::stretch, rows_a_chart};
 use crate::{

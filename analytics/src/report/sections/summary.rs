@@ -1,6 +1,6 @@
 //! What mattered, in sentences, each with a small chart beside it.
 
-use mailqos_core::config::{Problems, Table};
+use mailqos_config::{Problems, Table};
 
 use super::{Section, View};
 use crate::{

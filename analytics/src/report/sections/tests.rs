@@ -4,11 +4,10 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use jiff::tz::TimeZone;
-use mailqos_core::{
-    config::{self, Config},
-    lake::DayWriter,
-    model::{Event, EventKind, Hop, Micros, Outcome, Sample, Stage, UtcMicros},
-};
+use mailqos_config as config;
+use mailqos_config::Config;
+use mailqos_lake::DayWriter;
+use mailqos_model::{Event, EventKind, Hop, Micros, Outcome, Sample, Stage, UtcMicros};
 
 use super::{Ids, kinds};
 use crate::{

@@ -1,6 +1,6 @@
 //! Free text in Markdown: paragraphs, headings, lists, emphasis, code and links. HTML in it is shown as it is typed.
 
-use mailqos_core::config::{Problems, Table};
+use mailqos_config::{Problems, Table};
 use pulldown_cmark::{Event, HeadingLevel, Parser, Tag, TagEnd};
 
 use super::{Ids, Section, View};

@@ -1,9 +1,7 @@
 //! The worst and the best monitors by a figure.
 
-use mailqos_core::{
-    config::{Problems, Table as Toml},
-    model::Micros,
-};
+use mailqos_config::{Problems, Table as Toml};
+use mailqos_model::Micros;
 
 use super::{Section, View};
 use crate::report::{

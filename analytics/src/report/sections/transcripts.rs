@@ -1,11 +1,11 @@
 //! Transcripts: what the first failed test of each outage and the servers said to each other, as far as this machine's probe has kept it.
 
-use mailqos_core::{
-    config::{Problems, Table as Toml},
-    mail::Direction,
-    model::{Micros, UtcMicros},
+use mailqos_config::{Problems, Table as Toml};
+use mailqos_mail::{
+    Direction,
     transcripts::{self, Store},
 };
+use mailqos_model::{Micros, UtcMicros};
 
 use super::{Section, View};
 use crate::{

@@ -1,6 +1,6 @@
 //! Trends: lasting changes of each metric, each a sentence with its figures and its strength.
 
-use mailqos_core::config::{Problems, Table as Toml};
+use mailqos_config::{Problems, Table as Toml};
 
 use super::{Section, View, percentiles::metric_name};
 use crate::{

@@ -1,6 +1,6 @@
 //! The pattern of the week: the median of a metric in each hour of each weekday, in local time.
 
-use mailqos_core::config::{Problems, Table};
+use mailqos_config::{Problems, Table};
 
 use super::{
     Section, View,

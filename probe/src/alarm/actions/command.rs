@@ -2,10 +2,8 @@
 
 use std::{process::Stdio, time::Duration};
 
-use mailqos_core::{
-    config::{glob, sounds_secret},
-    mail::{SecretSource, one_line},
-};
+use mailqos_base::{SecretSource, one_line};
+use mailqos_config::{glob, sounds_secret};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -118,7 +116,7 @@ async fn collect(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mailqos_core::mail::Secret;
+    use mailqos_base::Secret;
 
     fn words(script: &str) -> Vec<String> {
         ["sh", "-c", script].map(str::to_owned).to_vec()

@@ -5,10 +5,9 @@ use lettre::{
     address::Envelope,
     message::{MultiPart, SinglePart},
 };
-use mailqos_core::{
-    mail::{Disposition, Head, MailError, Mailer, NamedType, Outcome, Person},
-    model::{Name, UtcMicros},
-};
+use mailqos_config::Person;
+use mailqos_mail::{Disposition, Head, MailError, Mailer, NamedType, Outcome};
+use mailqos_model::{Name, UtcMicros};
 
 use super::letter::Letter;
 use crate::alarm::channel::Way;
@@ -166,7 +165,7 @@ mod tests {
             tests::{config, pending},
         },
     };
-    use mailqos_core::config::Wording;
+    use mailqos_config::Wording;
 
     /// The fields of a mail about these changes, in one line each.
     fn fields(changes: &[Why]) -> Vec<String> {

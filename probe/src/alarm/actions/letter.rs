@@ -1,9 +1,7 @@
 //! The words of a mail: its own, by templates, or the built-in ones. A template that fails keeps no mail from being sent.
 
-use mailqos_core::{
-    config::{Problems, Template, Wording},
-    mail::one_line,
-};
+use mailqos_base::one_line;
+use mailqos_config::{Problems, Template, Wording};
 
 use super::template::{self, Escape};
 use crate::alarm::message::Telling;

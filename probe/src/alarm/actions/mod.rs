@@ -9,10 +9,8 @@ pub(crate) mod template;
 pub(crate) mod webhook;
 
 use letter::Letter;
-use mailqos_core::{
-    config::{Action, Config, Problems},
-    model::Micros,
-};
+use mailqos_config::{Action, Config, Problems};
+use mailqos_model::Micros;
 
 use super::{channel::Way, message::Telling};
 
@@ -288,7 +286,7 @@ mod tests {
             server("second", &second)
         );
         std::fs::write(&path, text).expect("write");
-        let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
         let step = &Way::of(&config, &config.action_lists["default"].steps[0]);
         let telling = Telling::test(&config, Why::Test);
         // Mailboxes that the servers do not have are refused for good, but the first one that is named is only full.
@@ -370,7 +368,7 @@ mod tests {
             people.join(", ")
         );
         std::fs::write(&path, text).expect("write");
-        let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
         let step = &config.action_lists["default"].steps[0];
         let mut telling = Telling::test(&config, Why::Test);
         telling.subject = format!("Störung\r\nBcc: x@example.net {}", "Überlastung ".repeat(40));

@@ -2,12 +2,10 @@
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
-use mailqos_core::{
-    config::{Framing, LogPlace},
-    connect,
-    mail::Wire,
-    model::UtcMicros,
-};
+use mailqos_config::{Framing, LogPlace};
+use mailqos_mail::Wire;
+use mailqos_model::UtcMicros;
+use mailqos_net::connect;
 use tokio::{
     io::AsyncWriteExt as _,
     net::{UdpSocket, UnixDatagram, UnixStream},
@@ -45,7 +43,7 @@ pub(super) async fn send(
             )))
         }
         LogPlace::Stream(endpoint, framing) => {
-            let failed = |error: mailqos_core::mail::WireError| error.to_string();
+            let failed = |error: mailqos_mail::WireError| error.to_string();
             let mut wire = Wire::connect(endpoint, deadline).await.map_err(failed)?;
             wire.begin(deadline, 0);
             let host = host_name();
@@ -177,7 +175,7 @@ fn rfc5424(facility: u8, line: &Line, host: &str) -> String {
 
 /// RFC 3164, section 4.1, without a host: the only form that every local daemon (journald among them) understands.
 fn rfc3164(facility: u8, line: &Line) -> String {
-    let local = mailqos_core::zones::system()
+    let local = mailqos_base::zones::system()
         .unwrap_or(jiff::tz::TimeZone::UTC)
         .to_datetime(UtcMicros::now().timestamp());
     format!(
@@ -228,18 +226,18 @@ mod tests {
     #[tokio::test]
     async fn a_connection_confirms_nothing() {
         let log = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a socket");
-        let endpoint = mailqos_core::config::Endpoint {
+        let endpoint = mailqos_config::Endpoint {
             server: "127.0.0.1".to_owned(),
             port: log.local_addr().expect("an address").port(),
-            tls: mailqos_core::config::TlsMode::None,
-            trust: mailqos_core::config::Trust::default(),
+            tls: mailqos_config::TlsMode::None,
+            trust: mailqos_net::Trust::default(),
             account: None,
             helo: None,
         };
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");
         std::fs::write(&path, "site = \"here\"\n").expect("write");
-        let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
         let telling = Telling::notice(&config, "1", "hello", "hello");
         let sent = send(
             &LogPlace::Stream(endpoint, Framing::default()),
@@ -274,7 +272,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");
         std::fs::write(&path, "site = \"here\"\n").expect("write");
-        let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
         let telling = Telling::notice(&config, "1", "hello", "hello");
         let to = LogPlace::Udp {
             server: closed_at.ip().to_string(),

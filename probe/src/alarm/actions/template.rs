@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use mailqos_core::model::Micros;
+use mailqos_model::Micros;
 use serde_json::Value;
 use tera::{Context, Tera};
 

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use mailqos_core::{
-    config::{self, ContentType, Problems, Proxy, Service, Template, Webhook, sounds_secret},
-    http::{self, Request, Response, Via},
-    mail::{Secret, SecretSource, one_line},
-    model::Micros,
-};
+use mailqos_base::{Secret, SecretSource, one_line};
+use mailqos_config as config;
+use mailqos_config::{ContentType, Problems, Proxy, Service, Template, Webhook, sounds_secret};
+use mailqos_model::Micros;
+use mailqos_net::http::{self, Request, Response, Via};
 use serde_json::Value;
 
 use super::{
@@ -87,7 +86,7 @@ struct Sender<'hook> {
 
 impl<'hook> Sender<'hook> {
     async fn of(hook: &'hook Webhook, proxy: &Proxy) -> Result<Self, String> {
-        let secret = |error: mailqos_core::mail::SecretError| error.to_string();
+        let secret = |error: mailqos_base::SecretError| error.to_string();
         let url = hook.url.fetch().await.map_err(secret)?;
         let mut secrets: Vec<Secret> = secret_part(hook, &url).into_iter().collect();
         let key = match &hook.key {

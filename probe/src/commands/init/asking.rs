@@ -3,7 +3,7 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use inquire::{InquireError, Select, Text, validator::Validation};
-use mailqos_core::model::Micros;
+use mailqos_model::Micros;
 
 use crate::commands::Failure;
 

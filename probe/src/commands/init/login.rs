@@ -7,7 +7,7 @@ use std::{
 };
 
 use inquire::{Password, validator::Validation};
-use mailqos_core::mail::Secret;
+use mailqos_base::Secret;
 use toml_edit::Value;
 
 use super::{

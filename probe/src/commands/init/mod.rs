@@ -12,18 +12,17 @@ use std::{
     process::ExitCode,
 };
 
+use asking::{Asking, absolute, is_duration, is_host, is_mail_address, is_shorter_than, is_word};
 use inquire::Select;
-use mailqos_core::{
-    config::{self, Config},
-    model::{Micros, Name, SiteName},
-};
+use login::{LoginArgs, PASSWORD, Secrets};
+use mailqos_config as config;
+use mailqos_config::Config;
+use mailqos_model::{Micros, Name, SiteName};
+use presets::{PRESETS, Preset};
+use servers::{Role, Said, Server};
 use toml_edit::Table;
 
 use super::{Failure, Global, edit::Edit, test};
-use asking::{Asking, absolute, is_duration, is_host, is_mail_address, is_shorter_than, is_word};
-use login::{LoginArgs, PASSWORD, Secrets};
-use presets::{PRESETS, Preset};
-use servers::{Role, Said, Server};
 
 /// What a new configuration ends with.
 const HINT: &str = r##"

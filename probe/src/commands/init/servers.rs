@@ -7,11 +7,11 @@ use std::{
 };
 
 use inquire::Select;
-use mailqos_core::{
-    config::{Endpoint, TlsMode, Trust},
-    mail::{Smtp, TlsSession, Wire, hex},
-    model::UtcMicros,
-};
+use mailqos_base::hex;
+use mailqos_config::{Endpoint, TlsMode};
+use mailqos_mail::{Smtp, Wire};
+use mailqos_model::UtcMicros;
+use mailqos_net::{TlsSession, Trust};
 use toml_edit::Value;
 
 use super::asking::{Asking, absolute, is_host, is_port, is_word};

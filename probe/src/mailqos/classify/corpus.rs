@@ -2,7 +2,8 @@
 
 use std::sync::LazyLock;
 
-use mailqos_core::{mail::Secret, model::UtcMicros};
+use mailqos_base::Secret;
+use mailqos_model::UtcMicros;
 use mailqos_tests::notifications::{Story, stories};
 use proptest::prelude::*;
 

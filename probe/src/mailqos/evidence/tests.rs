@@ -407,7 +407,7 @@ impl World {
     }
 }
 
-fn monitor() -> mailqos_core::model::MonitorId {
+fn monitor() -> mailqos_model::MonitorId {
     "mail".parse().expect("an id")
 }
 

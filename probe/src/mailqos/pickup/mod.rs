@@ -9,11 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mailqos_core::{
-    config::{Endpoint, PickupProtocol},
-    mail::{Credentials, LoginRefusal, TlsSession, Transcript, Wire, WireError, one_line},
-    model::{Micros, Stage, UtcMicros},
-};
+use mailqos_base::one_line;
+use mailqos_config::{Endpoint, PickupProtocol};
+use mailqos_mail::{Credentials, LoginRefusal, Transcript, Wire, WireError};
+use mailqos_model::{Micros, Stage, UtcMicros};
+use mailqos_net::TlsSession;
 
 use super::{
     classify::{Classification, Known, Report, classify},

@@ -10,17 +10,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mailqos_core::{
-    config::TlsMode,
-    mail::{Credentials, LoginRefusal, Secret, Wire, explained},
-    model::{Micros, Stage},
-};
+use login::log_in;
+use mailqos_base::Secret;
+use mailqos_config::TlsMode;
+use mailqos_mail::{Credentials, LoginRefusal, Wire, explained};
+use mailqos_model::{Micros, Stage};
 
 use super::{
     Door, Found, Judge, KEPT_OF_MAIL, PickupError, STEPS_A_VISIT, UNREADABLE_FOR, Verdict, Visit, Whereabouts, finding,
 };
 use crate::mailqos::{classify::may_notify, evidence::Moment};
-use login::log_in;
 
 /// The longest line of a reply, and the most that is taken of a mail's line at once.
 const MAX_LINE: usize = 8 * 1024;

@@ -1,6 +1,7 @@
 //! What became of each recipient. A delivery is complete only when no recipient is due any more.
 
-use mailqos_core::{mail::Person, model::UtcMicros};
+use mailqos_config::Person;
+use mailqos_model::UtcMicros;
 
 use super::form::Form;
 use crate::delivery::{DeliveryError, Progress, Receipt, Served};

@@ -5,11 +5,10 @@ use lettre::{
     address::Envelope,
     message::{Body, MultiPart, SinglePart, header},
 };
-use mailqos_core::{
-    config::{Config, EmailTarget, MailServer},
-    mail::{Disposition, Head, NamedType, Person, hex},
-    model::UtcMicros,
-};
+use mailqos_base::hex;
+use mailqos_config::{Config, EmailTarget, MailServer, Person};
+use mailqos_mail::{Disposition, Head, NamedType};
+use mailqos_model::UtcMicros;
 
 use super::{
     form::Form,

@@ -1,6 +1,6 @@
 //! Files that are too large for a mail: they are put elsewhere, and the mail says where.
 
-use mailqos_core::config::{Config, EmailTarget, FilesTarget, Target, TooLarge};
+use mailqos_config::{Config, EmailTarget, FilesTarget, Target, TooLarge};
 
 use crate::delivery::{DeliveryError, Parcel, Receipt, put};
 

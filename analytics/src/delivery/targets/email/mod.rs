@@ -11,10 +11,7 @@ mod servers;
 
 use std::collections::{BTreeSet, VecDeque};
 
-use mailqos_core::{
-    config::{Config, EmailTarget, TooLarge},
-    mail::Person,
-};
+use mailqos_config::{Config, EmailTarget, Person, TooLarge};
 
 use self::{
     fates::{Fate, Fates},

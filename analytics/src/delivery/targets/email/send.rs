@@ -1,11 +1,10 @@
 //! Sends a form of the mail through the first server that takes it.
 
 use lettre::Address;
-use mailqos_core::{
-    config::MailServer,
-    mail::{MailError, Mailer, Outcome, Person, Reply, one_line},
-    model::{Name, UtcMicros},
-};
+use mailqos_base::one_line;
+use mailqos_config::{MailServer, Person};
+use mailqos_mail::{MailError, Mailer, Outcome, Reply};
+use mailqos_model::{Name, UtcMicros};
 
 use super::{fates::key, form::Form, letter::Content, servers::Servers};
 use crate::delivery::{DeliveryError, Progress, Served};

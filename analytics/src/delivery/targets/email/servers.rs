@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use mailqos_core::{
-    config::{Config, EmailTarget, Kind, MailServer},
-    model::{MonitorId, Name},
-};
+use mailqos_config::{Config, EmailTarget, Kind, MailServer};
+use mailqos_model::{MonitorId, Name};
 
 use crate::delivery::DeliveryError;
 

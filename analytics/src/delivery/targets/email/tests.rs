@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use mailqos_core::config::{Target, load};
+use mailqos_config::{Target, load};
 use mailqos_tests::servers::{Fault, MailServer, Options, Protocol, When};
 
 use super::{fates::key, *};

@@ -8,10 +8,8 @@ use std::{
     time::Duration,
 };
 
-use mailqos_core::{
-    config::{FtpData, FtpEncoding, TlsMode},
-    mail::client_config,
-};
+use mailqos_config::{FtpData, FtpEncoding, TlsMode};
+use mailqos_net::client_config;
 use rustls::client::Resumption;
 use suppaftp::{FtpError, Mode, Status, tokio::ImplAsyncFtpStream, types::FileType};
 use tokio::net::TcpStream;

@@ -10,7 +10,7 @@ mod wire;
 
 use std::{path::Path, sync::PoisonError, time::Duration};
 
-use mailqos_core::config::TlsMode;
+use mailqos_config::TlsMode;
 use suppaftp::{FtpError, Mode, Status, tokio::TransferStream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 

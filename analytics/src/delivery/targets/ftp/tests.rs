@@ -1,9 +1,8 @@
 //! Conversations with servers of few words, in this process.
 
-use mailqos_core::{
-    config::{Endpoint, FtpData, FtpEncoding, TlsMode, Trust},
-    mail::Secret,
-};
+use mailqos_base::Secret;
+use mailqos_config::{Endpoint, FtpData, FtpEncoding, TlsMode};
+use mailqos_net::Trust;
 use tokio::io::AsyncBufReadExt as _;
 
 use super::*;

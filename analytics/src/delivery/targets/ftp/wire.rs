@@ -15,7 +15,6 @@ use std::{
     time::Duration,
 };
 
-use mailqos_core::mail::explain_tls;
 use rustls::pki_types::ServerName;
 use suppaftp::{
     FtpError, FtpResult, Status,
@@ -94,7 +93,8 @@ impl Connector {
     async fn protected(&self, tls: &TlsConnector, domain: &str, stream: TcpStream) -> FtpResult<Inner> {
         let name = ServerName::try_from(domain.to_owned()).map_err(|error| FtpError::SecureError(error.to_string()))?;
         let stream = tls.connect(name, stream).await;
-        let stream = stream.map_err(|error| FtpError::SecureError(explain_tls(&error, domain)))?;
+        let stream =
+            stream.map_err(|error| FtpError::SecureError(mailqos_net::tls_failure::explain(&error, domain)))?;
         Ok(Inner::Tls(Box::new(stream)))
     }
 

@@ -2,11 +2,10 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use mailqos_core::{
-    config::{Endpoint, Existing, FilesPlace, FilesTarget, TemporaryName, TlsMode, Trust, Verify},
-    mail::Secret,
-    model::Micros,
-};
+use mailqos_base::Secret;
+use mailqos_config::{Endpoint, Existing, FilesPlace, FilesTarget, TemporaryName, TlsMode, Verify};
+use mailqos_model::Micros;
+use mailqos_net::Trust;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 use super::{
@@ -423,7 +422,7 @@ async fn an_old_file_is_replaced_where_none_is_renamed_over() {
 async fn what_was_begun_goes_on_or_begins_again() {
     let part = TemporaryName::default().of(
         "r.pdf",
-        &mailqos_core::mail::hex(ring::digest::digest(&ring::digest::SHA256, CONTENT).as_ref()),
+        &mailqos_base::hex(ring::digest::digest(&ring::digest::SHA256, CONTENT).as_ref()),
     );
     for appends in [true, false] {
         let mut server = Server {

@@ -4,7 +4,7 @@ pub mod csv;
 pub mod json;
 pub mod xlsx;
 
-use mailqos_core::model::UtcMicros;
+use mailqos_model::UtcMicros;
 use serde::Serialize;
 
 use crate::{

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::{civil::DateTime, tz::TimeZone};
-use mailqos_core::model::UtcMicros;
+use mailqos_model::UtcMicros;
 use rust_xlsxwriter::{DocProperties, ExcelDateTime, Format, FormatAlign, Workbook, Worksheet, XlsxError};
 
 use super::{Head, Sheet, Value, sheets};
@@ -72,7 +72,7 @@ struct Look {
 pub fn render(document: &Document) -> Result<Vec<u8>, MediaError> {
     let all = sheets(document);
     let look = Look {
-        zone: mailqos_core::zones::get(&document.zone).unwrap_or(TimeZone::UTC),
+        zone: mailqos_base::zones::get(&document.zone).unwrap_or(TimeZone::UTC),
         head: Format::new().set_bold().set_text_wrap().set_align(FormatAlign::Top),
         moment: Format::new().set_num_format("yyyy-mm-dd hh:mm:ss"),
         whole: Format::new().set_num_format("#,##0"),

@@ -5,7 +5,7 @@ mod world;
 
 use std::{collections::BTreeMap, fmt::Write as _, io::Write, path::Path};
 
-use mailqos_core::model::UtcMicros;
+use mailqos_model::UtcMicros;
 use serde_json::Value;
 use tera::{Kwargs, State};
 use typst::{World as _, WorldExt as _, diag::SourceDiagnostic, foundations::Datetime};

@@ -1,9 +1,10 @@
 //! Webhooks: what is sent, what counts as accepted, and what nobody may read.
 
+use mailqos_net::Trust;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use super::*;
 use crate::alarm::{Why, message::tests::pending};
-use mailqos_core::config::Trust;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 fn hook(service: Service) -> Webhook {
     Webhook {
@@ -52,7 +53,7 @@ fn content_that_has_no_room_for_the_key_is_found_beforehand() {
              actions = [{{ webhook = {{ kind = \"pagerduty\", key = {{ env = \"X\" }}, body = \"{content}\" }} }}]\n"
         );
         std::fs::write(&path, text).expect("write");
-        let config = mailqos_core::config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(!crate::alarm::check(&config).has_errors(), fine, "{content}");
     }
 }
@@ -225,7 +226,7 @@ async fn a_form_goes_to_a_gateway_and_a_request_for_patience_is_heard() {
     let literal = |text: &str| SecretSource::Literal(Secret::new(text));
     let mut gateway = Webhook {
         url: literal(&format!("http://{address}/send?user=1")),
-        template: Some(mailqos_core::config::Template {
+        template: Some(mailqos_config::Template {
             text: r#"{ "to": "+46 70&1", "n": {{ count }}, "none": null, "text": {{ site | json }} }"#.into(),
             name: "body".into(),
             node: None,
@@ -277,7 +278,7 @@ async fn what_is_too_large_for_a_service_is_sent_in_short() {
         let template = "{ \"text\": {{ body | json }}, \"all\": {{ alarms | length }}, \"count\": {{ count }} }";
         let own = Webhook {
             url: SecretSource::Literal(Secret::new(format!("http://{at}/"))),
-            template: Some(mailqos_core::config::Template {
+            template: Some(mailqos_config::Template {
                 text: template.to_owned(),
                 name: "body".to_owned(),
                 node: None,

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use mailqos_core::model::{Micros, Stage};
+use mailqos_model::{Micros, Stage};
 
 use super::{
     super::{Judge, PickupError, Verdict},

@@ -1,6 +1,6 @@
 //! The folders that a mailbox has: where its trash is, and what a configured folder may really be called.
 
-use mailqos_core::model::{Micros, Stage};
+use mailqos_model::{Micros, Stage};
 
 use super::{
     super::PickupError,

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use mailqos_core::model::Stage;
+use mailqos_model::Stage;
 
 use super::{
     super::PickupError,

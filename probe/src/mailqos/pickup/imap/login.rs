@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use mailqos_core::{
-    config::TlsMode,
-    mail::{
-        Credentials, LoginRefusal, Secret,
-        sasl::{self, MAX_CHALLENGES, Mechanism},
-    },
-    model::{Micros, Stage},
+use mailqos_base::Secret;
+use mailqos_config::Mechanism;
+use mailqos_config::TlsMode;
+use mailqos_mail::{
+    Credentials, LoginRefusal,
+    sasl::{self, MAX_CHALLENGES},
 };
+use mailqos_model::{Micros, Stage};
 
 use super::{
     super::{Door, PickupError, PickupPhases, note_renewed, renewed},
@@ -280,7 +280,7 @@ async fn exchange(
             }
         }
         Way::Sasl(mechanism) => {
-            let mut dialogue = mechanism.begin(credentials);
+            let mut dialogue = mailqos_mail::sasl::Dialogue::begin(mechanism, credentials);
             let mut line = Secret::new(format!("{tag} AUTHENTICATE {mechanism}"));
             if at_once && let Some(initial) = dialogue.initial() {
                 line = Secret::new(format!("{} {}", line.expose(), sasl::encode_initial(&initial)));

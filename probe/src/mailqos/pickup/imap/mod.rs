@@ -16,10 +16,12 @@ use std::{
     time::Instant,
 };
 
-use mailqos_core::{
-    mail::{Credentials, Wire},
-    model::{Micros, Stage, UtcMicros},
-};
+use deletion::Doomed;
+use listing::{fetch_some, set};
+use mailqos_mail::{Credentials, Wire};
+use mailqos_model::{Micros, Stage, UtcMicros};
+use reply::Status;
+use watch::Witness;
 
 use super::{
     Door, Finding, Found, Judge, KEPT_OF_MAIL, MissingFolder, PickupError, PickupPhases, STEPS_A_VISIT, UNREADABLE_FOR,
@@ -30,10 +32,6 @@ use crate::mailqos::{
     evidence::Moment,
     token::Token,
 };
-use deletion::Doomed;
-use listing::{fetch_some, set};
-use reply::Status;
-use watch::Witness;
 
 pub(in crate::mailqos) use session::Session;
 pub(in crate::mailqos) use watch::watch;
@@ -771,7 +769,7 @@ async fn retrieve(
 mod tests {
     use std::time::Duration;
 
-    use mailqos_core::mail::Secret;
+    use mailqos_base::Secret;
 
     use super::{super::Whereabouts, *};
     use crate::mailqos::{classify::Known, token::SigningKey};

@@ -1,6 +1,6 @@
 //! What an IMAP server says, taken apart: as far as this client needs it, and never trusting its shape (RFC 3501, 9051).
 
-use mailqos_core::model::UtcMicros;
+use mailqos_model::UtcMicros;
 
 use crate::mailqos::received;
 

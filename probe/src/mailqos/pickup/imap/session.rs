@@ -2,10 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use mailqos_core::{
-    mail::{LoginRefusal, Wire, WireError, explained},
-    model::Stage,
-};
+use mailqos_mail::{LoginRefusal, Wire, WireError, explained};
+use mailqos_model::Stage;
 
 use super::{
     super::{KEPT_OF_MAIL, PickupError, Whereabouts},

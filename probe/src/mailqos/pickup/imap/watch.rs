@@ -8,10 +8,8 @@ use std::{
     time::Duration,
 };
 
-use mailqos_core::{
-    mail::{Credentials, Wire},
-    model::{Micros, Stage},
-};
+use mailqos_mail::{Credentials, Wire};
+use mailqos_model::{Micros, Stage};
 
 use super::{
     Learnt,

@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use mailqos_core::{
-    mail::{
-        Credentials, LoginRefusal, Secret, hex,
-        sasl::{self, MAX_CHALLENGES, Mechanism},
-    },
-    model::Stage,
+use mailqos_base::{Secret, hex};
+use mailqos_config::Mechanism;
+use mailqos_mail::{
+    Credentials, LoginRefusal,
+    sasl::{self, MAX_CHALLENGES},
 };
+use mailqos_model::Stage;
 use md5::{Digest as _, Md5};
 
 use super::{
@@ -210,7 +210,7 @@ async fn authenticate(
     credentials: &Credentials,
 ) -> Result<Result<(), Refused>, PickupError> {
     let stage = Stage::PickupLogin;
-    let mut dialogue = mechanism.begin(credentials);
+    let mut dialogue = mailqos_mail::sasl::Dialogue::begin(mechanism, credentials);
     let mut line = Secret::new(format!("AUTH {mechanism}"));
     // Microsoft 365 takes tokens in a line of their own only.
     if !mechanism.takes_token()
@@ -221,7 +221,7 @@ async fn authenticate(
         if whole.expose().len() <= 253 {
             line = whole;
         } else {
-            dialogue = mechanism.begin(credentials);
+            dialogue = mailqos_mail::sasl::Dialogue::begin(mechanism, credentials);
         }
     }
     for _ in 0..MAX_CHALLENGES {

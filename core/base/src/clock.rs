@@ -1,0 +1,304 @@
+//! The two clocks of this machine: the wall clock, which can be set at any moment and in either direction, and a steady one, which
+//! only ever runs forward and goes on while the machine is suspended (`CLOCK_BOOTTIME` on Linux).
+//!
+//! The wall clock says when something happened. How long ago that was, and when something is due, only the steady clock can say.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mailqos_model::{Micros, UtcMicros};
+use serde::{Deserialize, Serialize};
+
+/// A difference between two readings of the clocks that is larger than this is a step of the wall clock. NTP slews slower than
+/// 500 µs a second (RFC 5905, section 11.3), and sets the clock beyond 128 ms.
+const STEP: Micros = Micros::from_millis(500);
+
+/// A moment of the steady clock, in microseconds from an origin that means nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Steady(pub i64);
+
+impl std::ops::Sub for Steady {
+    type Output = Micros;
+    fn sub(self, other: Self) -> Micros {
+        Micros(self.0.saturating_sub(other.0))
+    }
+}
+
+impl std::ops::Add<Micros> for Steady {
+    type Output = Self;
+    fn add(self, duration: Micros) -> Self {
+        Self(self.0.saturating_add(duration.0))
+    }
+}
+
+impl std::ops::Sub<Micros> for Steady {
+    type Output = Self;
+    fn sub(self, duration: Micros) -> Self {
+        Self(self.0.saturating_sub(duration.0))
+    }
+}
+
+/// One moment by both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// By the wall clock.
+    pub wall: UtcMicros,
+    /// By the steady clock.
+    pub steady: Steady,
+}
+
+impl Now {
+    /// When the wall clock would show this, if nobody set it meanwhile.
+    pub fn steady_at(self, wall: UtcMicros) -> Steady {
+        self.steady + (wall - self.wall)
+    }
+
+    /// What the wall clock will show then, if nobody sets it meanwhile.
+    pub fn wall_at(self, steady: Steady) -> UtcMicros {
+        self.wall + (steady - self.steady)
+    }
+
+    /// How far the wall clock is ahead of the steady one; it changes only when the wall clock is set.
+    fn ahead(self) -> Micros {
+        Micros(self.wall.0.saturating_sub(self.steady.0))
+    }
+}
+
+/// Notices when the wall clock has been set.
+#[derive(Debug, Clone, Copy)]
+pub struct Steps {
+    ahead: Micros,
+}
+
+impl Steps {
+    /// Looks at the clocks for the first time.
+    pub fn new(now: Now) -> Self {
+        Self { ahead: now.ahead() }
+    }
+
+    /// By how much the wall clock has been set since the last look, forward or (negative) back; `None` if it has not been.
+    pub fn since_last(&mut self, now: Now) -> Option<Micros> {
+        let step = Micros(now.ahead().0.saturating_sub(self.ahead.0));
+        // A clock that is slewed drifts from look to look; only what happens between two of them is a step.
+        self.ahead = now.ahead();
+        (step.0.saturating_abs() > STEP.0).then_some(step)
+    }
+}
+
+/// A reading of the clocks that later processes can go on from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Anchor {
+    /// Which start of the machine, where the system says that.
+    boot: Option<String>,
+    /// How long the machine had been running.
+    since_boot: Micros,
+    /// The wall clock.
+    wall: UtcMicros,
+    /// The steady clock.
+    steady: Steady,
+}
+
+impl Anchor {
+    /// The present, by the clocks of this machine.
+    pub fn now() -> Self {
+        Clock::resume(None).anchor()
+    }
+
+    /// How much time has passed since. After a restart of the machine only the wall clock can say that; if it is behind then, no time
+    /// has passed, as far as anybody knows.
+    pub fn elapsed(&self) -> Micros {
+        self.passed(boot_id().as_deref(), since_boot(), UtcMicros::now())
+    }
+
+    fn passed(&self, boot: Option<&str>, since_boot: Micros, wall: UtcMicros) -> Micros {
+        let same_boot = boot.is_some() && boot == self.boot.as_deref() && since_boot >= self.since_boot;
+        let passed = if same_boot {
+            since_boot.0.saturating_sub(self.since_boot.0)
+        } else {
+            (wall - self.wall).0
+        };
+        Micros(passed.max(0))
+    }
+}
+
+#[derive(Debug)]
+enum Source {
+    /// The clocks of this machine; the steady one is so far ahead of the time since the machine was started.
+    System(Micros),
+    /// Clocks that a test sets.
+    Manual(Mutex<Now>),
+}
+
+/// Both clocks; clones are the same clocks.
+#[derive(Debug, Clone)]
+pub struct Clock(Arc<Source>);
+
+impl Clock {
+    /// The clocks of this machine. The steady one goes on from where an earlier process left it, so that what that process has
+    /// noted by it still holds; without an earlier process it begins with the wall clock's time.
+    pub fn resume(anchor: Option<&Anchor>) -> Self {
+        let (wall, running) = (UtcMicros::now(), since_boot());
+        let steady = match anchor {
+            Some(anchor) => anchor.steady + anchor.passed(boot_id().as_deref(), running, wall),
+            None => Steady(wall.0),
+        };
+        Self(Arc::new(Source::System(Micros(steady.0.saturating_sub(running.0)))))
+    }
+
+    /// Clocks that stand still until they are told to go on: for tests.
+    pub fn manual(wall: UtcMicros) -> Self {
+        let steady = Steady(wall.0);
+        Self(Arc::new(Source::Manual(Mutex::new(Now { wall, steady }))))
+    }
+
+    /// The present.
+    pub fn now(&self) -> Now {
+        match &*self.0 {
+            Source::System(ahead) => Now {
+                wall: UtcMicros::now(),
+                steady: Steady(since_boot().0) + *ahead,
+            },
+            Source::Manual(now) => *now.lock().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
+    /// The present, for a later process to go on from.
+    pub fn anchor(&self) -> Anchor {
+        let now = self.now();
+        let ahead = match &*self.0 {
+            Source::System(ahead) => *ahead,
+            Source::Manual(_) => Micros::ZERO,
+        };
+        Anchor {
+            boot: boot_id(),
+            since_boot: Micros(now.steady.0.saturating_sub(ahead.0)),
+            wall: now.wall,
+            steady: now.steady,
+        }
+    }
+
+    /// Lets time pass. Does nothing to the clocks of the machine.
+    pub fn advance(&self, by: Micros) {
+        self.set(|now| Now {
+            wall: now.wall + by,
+            steady: now.steady + Micros(by.0.max(0)),
+        });
+    }
+
+    /// Sets the wall clock forward or back. Does nothing to the clocks of the machine.
+    pub fn step(&self, by: Micros) {
+        self.set(|now| Now {
+            wall: now.wall + by,
+            steady: now.steady,
+        });
+    }
+
+    fn set(&self, change: impl FnOnce(Now) -> Now) {
+        if let Source::Manual(now) = &*self.0 {
+            let mut now = now.lock().unwrap_or_else(PoisonError::into_inner);
+            *now = change(*now);
+        }
+    }
+}
+
+/// How long the machine has been running, with the time for which it was suspended.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub fn since_boot() -> Micros {
+    use nix::time::{ClockId, clock_gettime};
+    let read = clock_gettime(ClockId::CLOCK_BOOTTIME).or_else(|_| clock_gettime(ClockId::CLOCK_MONOTONIC));
+    read.map_or_else(
+        |_| since_start(),
+        |time| {
+            Micros(
+                time.tv_sec()
+                    .saturating_mul(1_000_000)
+                    .saturating_add(time.tv_nsec() / 1_000),
+            )
+        },
+    )
+}
+
+/// How long this process has been running: other systems offer no clock that goes on while the machine is suspended.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub fn since_boot() -> Micros {
+    since_start()
+}
+
+fn since_start() -> Micros {
+    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    START.get_or_init(std::time::Instant::now).elapsed().into()
+}
+
+/// Which start of the machine this is.
+fn boot_id() -> Option<String> {
+    static ID: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    let read = || {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let text = text.trim();
+        (!text.is_empty() && text.len() <= 64).then(|| text.to_owned())
+    };
+    ID.get_or_init(read).clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Micros = Micros::from_secs(3600);
+
+    #[test]
+    fn a_step_is_told_from_time_that_passes() {
+        let clock = Clock::manual(UtcMicros(1_800_000_000_000_000));
+        let mut steps = Steps::new(clock.now());
+        clock.advance(HOUR);
+        assert_eq!(steps.since_last(clock.now()), None);
+        clock.step(Micros(-HOUR.0));
+        clock.advance(Micros::from_secs(1));
+        assert_eq!(steps.since_last(clock.now()), Some(Micros(-HOUR.0)));
+        assert_eq!(steps.since_last(clock.now()), None);
+        clock.step(HOUR);
+        assert_eq!(steps.since_last(clock.now()), Some(HOUR));
+        // Slewed: never a step.
+        for _ in 0..10_000 {
+            clock.step(Micros(500));
+            assert_eq!(steps.since_last(clock.now()), None);
+        }
+    }
+
+    #[test]
+    fn both_clocks_are_translated_into_each_other() {
+        let clock = Clock::manual(UtcMicros(0));
+        clock.step(HOUR);
+        let now = clock.now();
+        assert_eq!(now.steady_at(UtcMicros(HOUR.0 + 5)), Steady(5));
+        assert_eq!(now.wall_at(Steady(5)), UtcMicros(HOUR.0 + 5));
+    }
+
+    #[test]
+    fn over_a_restart_the_boot_clock_says_how_much_time_has_passed_and_the_wall_clock_only_after_a_reboot() {
+        let anchor = Anchor {
+            boot: Some("a".to_owned()),
+            since_boot: Micros(100),
+            wall: UtcMicros(1_000_000),
+            steady: Steady(7),
+        };
+        // The wall clock was set back meanwhile.
+        assert_eq!(anchor.passed(Some("a"), Micros(160), UtcMicros(0)), Micros(60));
+        assert_eq!(anchor.passed(Some("b"), Micros(5), UtcMicros(1_000_030)), Micros(30));
+        assert_eq!(anchor.passed(Some("b"), Micros(5), UtcMicros(10)), Micros::ZERO);
+        assert_eq!(anchor.passed(None, Micros(5), UtcMicros(1_000_030)), Micros(30));
+    }
+
+    #[test]
+    fn the_steady_clock_goes_on_from_where_it_was_left() {
+        let first = Clock::resume(None);
+        let before = first.now();
+        let anchor = first.anchor();
+        let written = serde_json::to_string(&anchor).expect("JSON");
+        let second = Clock::resume(Some(&serde_json::from_str(&written).expect("JSON")));
+        let (earlier, later) = (first.now(), second.now());
+        assert!(before.steady <= earlier.steady);
+        let apart = (later.steady - earlier.steady).0;
+        assert!((0..60_000_000).contains(&apart), "{apart}");
+    }
+}

@@ -1,0 +1,289 @@
+//! Reading files that others write, and making folders durable, on whatever file system they are: no read waits for ever, none
+//! takes more than it should, and what a file system can't do is done without.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+/// How long a named pipe may take to deliver: password managers offer secrets in such, and shells offer whole files.
+const PIPE_DEADLINE: Duration = Duration::from_secs(5);
+/// How long to wait before a pipe is looked at again.
+const PIPE_WAIT: Duration = Duration::from_millis(20);
+
+/// Reads a file that is no longer than `limit` bytes. A named pipe has five seconds; what is neither a file nor a pipe is refused
+/// without being read.
+///
+/// # Errors
+/// The system refuses; the file is longer ([`io::ErrorKind::FileTooLarge`]), a pipe delivers nothing in time
+/// ([`io::ErrorKind::TimedOut`]), or it is a folder, a device or a socket.
+pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    read_open(&mut open(path)?, limit)
+}
+
+/// Opens a file for reading without waiting: a pipe into which nobody writes would otherwise never open.
+///
+/// # Errors
+/// The system refuses.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
+    }
+    options.open(path)
+}
+
+/// Reads an open file as [`read`] does.
+///
+/// # Errors
+/// Those of [`read`].
+pub(crate) fn read_open(file: &mut File, limit: u64) -> io::Result<Vec<u8>> {
+    let kind = file.metadata()?.file_type();
+    let mut bytes = Vec::new();
+    if kind.is_file() {
+        file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    } else if is_pipe(kind) {
+        read_pipe(file, limit, &mut bytes)?;
+    } else {
+        let what = if kind.is_dir() {
+            "it is a folder, not a file"
+        } else {
+            "it is a device or a socket, not a file"
+        };
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    }
+    if bytes.len() as u64 > limit {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("it is longer than {limit} bytes"),
+        ));
+    }
+    Ok(bytes)
+}
+
+#[cfg(unix)]
+fn is_pipe(kind: std::fs::FileType) -> bool {
+    std::os::unix::fs::FileTypeExt::is_fifo(&kind)
+}
+
+#[cfg(not(unix))]
+fn is_pipe(_kind: std::fs::FileType) -> bool {
+    false
+}
+
+fn read_pipe(file: &mut File, limit: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let began = Instant::now();
+    let mut piece = [0; 8192];
+    while bytes.len() as u64 <= limit {
+        match file.read(&mut piece) {
+            Ok(0) if !bytes.is_empty() => break,
+            // Nobody has opened the other end yet.
+            Ok(0) => {}
+            Ok(count) => {
+                bytes.extend_from_slice(&piece[..count]);
+                continue;
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+        if began.elapsed() >= PIPE_DEADLINE {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("it is a named pipe, and nothing complete came out of it within {PIPE_DEADLINE:?}"),
+            ));
+        }
+        std::thread::sleep(PIPE_WAIT);
+    }
+    Ok(())
+}
+
+/// Reads a text file as editors on all systems save it: UTF-8 with or without a byte order mark, or UTF-16 with one.
+///
+/// # Errors
+/// Those of [`read`]; [`io::ErrorKind::InvalidData`] where it is no text.
+pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
+    text(read(path, limit)?).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
+}
+
+/// Bytes as the text that they are, without a byte order mark; the bytes themselves if they are none.
+///
+/// # Errors
+/// They are neither UTF-8 nor UTF-16 with a byte order mark.
+pub fn text(mut bytes: Vec<u8>) -> Result<String, Vec<u8>> {
+    let wide = match bytes.as_slice() {
+        [0xFF, 0xFE, rest @ ..] => Some((rest, u16::from_le_bytes as fn([u8; 2]) -> u16)),
+        [0xFE, 0xFF, rest @ ..] => Some((rest, u16::from_be_bytes as fn([u8; 2]) -> u16)),
+        _ => None,
+    };
+    if let Some((rest, unit)) = wide {
+        let (pairs, odd) = rest.as_chunks::<2>();
+        let units = pairs.iter().map(|pair| unit(*pair));
+        let decoded: Result<String, _> = char::decode_utf16(units).collect();
+        return match decoded {
+            Ok(text) if odd.is_empty() => Ok(text),
+            _ => Err(bytes),
+        };
+    }
+    if bytes.starts_with(b"\xEF\xBB\xBF") {
+        bytes.drain(..3);
+    }
+    String::from_utf8(bytes).map_err(std::string::FromUtf8Error::into_bytes)
+}
+
+/// Makes the names in a folder durable. A file system that can't (old CIFS, some in user space) says so once in the log, and is
+/// done without: its own server decides when names are on disk.
+///
+/// # Errors
+/// The disk refuses.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    #[cfg(unix)]
+    let synced = File::open(folder).and_then(|open| open.sync_all());
+    #[cfg(not(unix))]
+    let synced = Ok(());
+    match synced {
+        Err(error) if cannot_sync(&error) => {
+            if !SAID.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    "{}: this file system can't make names of files durable ({error}); mailqos does without it there, and a loss \
+                     of power of the file server may cost the newest files",
+                    folder.display()
+                );
+            }
+            Ok(())
+        }
+        synced => synced,
+    }
+}
+
+/// Whether an error of `fsync` means that the file system has no such thing for folders.
+fn cannot_sync(error: &io::Error) -> bool {
+    let kinds = [io::ErrorKind::InvalidInput, io::ErrorKind::Unsupported];
+    #[cfg(unix)]
+    let is_errno = {
+        use rustix::io::Errno;
+        [
+            Errno::INVAL,
+            Errno::NOTSUP,
+            Errno::OPNOTSUPP,
+            Errno::NOSYS,
+            Errno::BADF,
+            Errno::ISDIR,
+        ]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    };
+    #[cfg(not(unix))]
+    let is_errno = false;
+    is_errno || kinds.contains(&error.kind())
+}
+
+/// Whether an error of a lock is not one of the disk: no lock service answers (NFS), or there is no such call (some file systems in
+/// user space and shares).
+pub fn gives_no_locks(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        [
+            Errno::NOLCK,
+            Errno::OPNOTSUPP,
+            Errno::NOTSUP,
+            Errno::NOSYS,
+            Errno::INVAL,
+        ]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    }
+    #[cfg(not(unix))]
+    {
+        error.kind() == io::ErrorKind::Unsupported
+    }
+}
+
+/// An error of a lock, saying what it means where the file system has no locks.
+pub fn lock_error(error: io::Error) -> io::Error {
+    if gives_no_locks(&error) {
+        io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("this file system gives no locks ({error}); put the folder of the state on a local disk"),
+        )
+    } else {
+        error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_all_editors_are_read_without_their_marks() {
+        let wide = |text: &str, unit: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(unit).collect::<Vec<u8>>();
+        for bytes in [
+            "pässword".as_bytes().to_vec(),
+            "\u{feff}pässword".as_bytes().to_vec(),
+            wide("\u{feff}pässword", u16::to_le_bytes),
+            wide("\u{feff}pässword", u16::to_be_bytes),
+        ] {
+            assert_eq!(text(bytes).as_deref(), Ok("pässword"));
+        }
+        assert!(text(vec![0xFF, 0xFE, b'a']).is_err());
+        assert!(text(b"p\xE4ssword".to_vec()).is_err());
+        assert_eq!(text(Vec::new()).as_deref(), Ok(""));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_refused_and_a_pipe_has_a_deadline() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let refused = |path: &Path| read(path, 10).expect_err("refused").kind();
+        assert_eq!(refused(folder.path()), io::ErrorKind::InvalidInput);
+        assert_eq!(refused(Path::new("/dev/zero")), io::ErrorKind::InvalidInput);
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .expect("mkfifo");
+        assert!(made.success());
+        assert_eq!(refused(&pipe), io::ErrorKind::TimedOut);
+        let writer = {
+            let pipe = pipe.clone();
+            std::thread::spawn(move || std::fs::write(pipe, "word"))
+        };
+        assert_eq!(read(&pipe, 10).expect("what was written"), b"word");
+        writer.join().expect("a writer").expect("written");
+        let long = folder.path().join("long");
+        std::fs::write(&long, "12345678901").expect("a file");
+        assert_eq!(refused(&long), io::ErrorKind::FileTooLarge);
+        assert_eq!(read(&long, 11).expect("read").len(), 11);
+    }
+
+    #[test]
+    fn only_what_a_file_system_lacks_is_done_without() {
+        let folder = tempfile::tempdir().expect("a folder");
+        sync_folder(folder.path()).expect("synced");
+        sync_folder(&folder.path().join("none")).expect_err("there is no such folder");
+        #[cfg(unix)]
+        for (errno, lacks) in [
+            (rustix::io::Errno::INVAL, true),
+            (rustix::io::Errno::OPNOTSUPP, true),
+            (rustix::io::Errno::NOSYS, true),
+            (rustix::io::Errno::IO, false),
+            (rustix::io::Errno::NOSPC, false),
+        ] {
+            let error = io::Error::from_raw_os_error(errno.raw_os_error());
+            assert_eq!(cannot_sync(&error), lacks, "{error}");
+        }
+    }
+}

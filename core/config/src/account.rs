@@ -1,0 +1,420 @@
+//! Accounts: `[account.NAME]`, with a password or with OAuth 2.0.
+
+use std::path::{Path, PathBuf};
+
+use jiff::civil::Date;
+use mailqos_base::SecretSource;
+use mailqos_model::AccountName;
+use mailqos_net::{Trust, http::Place};
+
+use super::{
+    Account, MECHANISMS, Mechanism, Node, Problem, Problems, Proxy, Severity, Table,
+    server::{is_loopback, trust},
+    value::secret,
+};
+
+/// So many days before its end a client secret is warned of.
+const WARNED_DAYS: i32 = 30;
+
+/// How an account logs in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Login {
+    /// With a password, which is fetched when it is used.
+    Password(SecretSource),
+    /// With OAuth 2.0 access tokens.
+    OAuth(OAuthOptions),
+}
+
+/// How an account gets its access tokens (RFC 6749).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct OAuthOptions {
+    /// The address of the token server.
+    pub token_url: String,
+    /// The client's id.
+    pub client_id: String,
+    /// The source of the client's secret; public clients have none.
+    pub client_secret: Option<SecretSource>,
+    /// The scope requested.
+    pub scope: Option<String>,
+    /// The source of the first refresh token; without it the client uses its own credentials
+    /// (client credentials grant).
+    pub refresh_token: Option<SecretSource>,
+    /// The day on which the client secret expires, if the configuration names it.
+    pub secret_expires: Option<Date>,
+    /// Which certificates are trusted.
+    pub trust: Trust,
+    /// The file for a refresh token that the server issues in place of the first.
+    pub kept: PathBuf,
+    /// The proxy for requests to the token server.
+    pub proxy: Proxy,
+}
+
+impl Account {
+    /// The OAuth 2.0 options, if it logs in with tokens.
+    pub fn oauth(&self) -> Option<&OAuthOptions> {
+        match &self.login {
+            Login::Password(_) => None,
+            Login::OAuth(oauth) => Some(oauth),
+        }
+    }
+}
+
+/// A provider whose addresses and scopes are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Provider {
+    Microsoft365,
+    GoogleWorkspace,
+}
+
+/// Reads an account.
+pub(super) fn read(
+    name: &AccountName,
+    mut table: Table,
+    plaintext: bool,
+    (state, proxy): (&Path, &Proxy),
+    problems: &mut Problems,
+) -> Option<Account> {
+    let user = table.require("user", "the name to log in with", problems);
+    let domain = table.get("domain", problems);
+    let mut mechanisms = mechanisms(&mut table, problems);
+    let password = table.node("password");
+    let oauth = table.node("oauth");
+    let login = match (password, oauth) {
+        (Some(node), None) => secret(&node, plaintext, problems).map(Login::Password),
+        (None, Some(_)) => {
+            let kept = state.join("oauth").join(name.as_ref());
+            table
+                .table("oauth", problems)
+                .and_then(|table| oauth_of(table, plaintext, &kept, problems))
+                .map(|(oauth, provider)| {
+                    if provider == Some(Provider::Microsoft365) && mechanisms.is_empty() {
+                        mechanisms.push(Mechanism::XOAuth2);
+                    }
+                    let proxy = proxy.clone();
+                    Login::OAuth(OAuthOptions { proxy, ..oauth })
+                })
+        }
+        (Some(_), Some(_)) => {
+            problems.push(
+                table
+                    .problem("oauth", "an account has a password or oauth, not both", "here")
+                    .help("leave out password"),
+            );
+            None
+        }
+        (None, None) => {
+            problems.push(table.missing(
+                "password",
+                "{ env = \"NAME\" }, { file = \"PATH\" } or { command = [\"PROGRAM\", \"ARGUMENT\"] }",
+            ));
+            None
+        }
+    };
+    if let Some(login) = &login {
+        let has_token = matches!(login, Login::OAuth(_));
+        if !mechanisms.is_empty() && !mechanisms.iter().any(|mechanism| mechanism.takes_token() == has_token) {
+            let help = if has_token {
+                "tokens go with OAUTHBEARER and XOAUTH2"
+            } else {
+                "passwords go with SCRAM-SHA-256, PLAIN and LOGIN"
+            };
+            problems.push(
+                table
+                    .problem("mechanisms", "none of these mechanisms goes with this account", "here")
+                    .help(help),
+            );
+        }
+    }
+    table.finish(problems);
+    Some(Account {
+        user: user?,
+        domain,
+        login: login?,
+        mechanisms,
+    })
+}
+
+/// The SASL mechanisms that an account may use.
+fn mechanisms(table: &mut Table, problems: &mut Problems) -> Vec<Mechanism> {
+    let nodes: Vec<Node> = table.get("mechanisms", problems).unwrap_or_default();
+    let mut mechanisms = Vec::new();
+    for node in nodes {
+        let Some(text) = node.read::<String>(problems) else {
+            continue;
+        };
+        match text.parse() {
+            Ok(mechanism) => mechanisms.push(mechanism),
+            Err(()) => problems.push(
+                node.problem(format!("{text:?} is no SASL mechanism that mailqos knows"), "not known")
+                    .help(format!("write some of: {}", MECHANISMS.map(Mechanism::name).join(", "))),
+            ),
+        }
+    }
+    mechanisms
+}
+
+fn oauth_of(
+    mut table: Table,
+    plaintext: bool,
+    kept: &Path,
+    problems: &mut Problems,
+) -> Option<(OAuthOptions, Option<Provider>)> {
+    let providers = [
+        ("microsoft-365", Provider::Microsoft365),
+        ("google-workspace", Provider::GoogleWorkspace),
+    ];
+    let provider = table.word("preset", &providers, problems);
+    let client_id = table.require("client_id", "the application's id", problems);
+    let source = |key: &'static str, table: &mut Table, problems: &mut Problems| {
+        table.node(key).map(|node| secret(&node, plaintext, problems))
+    };
+    let client_secret = source("client_secret", &mut table, problems);
+    let refresh_token = source("refresh_token", &mut table, problems);
+    if client_secret.is_none() && refresh_token.is_none() {
+        problems.push(table.missing("client_secret", "{ env = \"NAME\" }, or another source of a secret"));
+    }
+    if provider == Some(Provider::GoogleWorkspace) && refresh_token.is_none() {
+        problems.push(table.missing(
+            "refresh_token",
+            "Google opens mailboxes to a refresh token, not to client credentials",
+        ));
+    }
+    let token_url = token_url(&mut table, provider, problems);
+    let scope = table.get("scope", problems).or_else(|| {
+        let scope = match (provider?, refresh_token.is_some()) {
+            (Provider::Microsoft365, false) => "https://outlook.office365.com/.default",
+            (Provider::Microsoft365, true) => {
+                "https://outlook.office.com/SMTP.Send https://outlook.office.com/POP.AccessAsUser.All https://outlook.office.com/IMAP.AccessAsUser.All offline_access"
+            }
+            (Provider::GoogleWorkspace, _) => "https://mail.google.com/",
+        };
+        Some(scope.to_owned())
+    });
+    let secret_expires: Option<Date> = table.get("secret_expires", problems);
+    if let Some(expires) = secret_expires
+        && let Some(text) = expiry(expires, today())
+    {
+        problems.push(Problem {
+            severity: Severity::Warning,
+            ..table
+                .problem("secret_expires", format!("the client secret {text}"), "this day")
+                .help("make a new one at the provider, put it in place of the old one, and write its day here")
+        });
+    }
+    let trust = trust(&mut table, problems);
+    table.finish(problems);
+    Some((
+        OAuthOptions {
+            token_url: token_url?,
+            client_id: client_id?,
+            client_secret: match client_secret {
+                Some(source) => Some(source?),
+                None => None,
+            },
+            refresh_token: match refresh_token {
+                Some(source) => Some(source?),
+                None => None,
+            },
+            scope,
+            secret_expires,
+            trust,
+            kept: kept.to_owned(),
+            proxy: Proxy::default(),
+        },
+        provider,
+    ))
+}
+
+fn token_url(table: &mut Table, provider: Option<Provider>, problems: &mut Problems) -> Option<String> {
+    let tenant: Option<String> = if provider == Some(Provider::Microsoft365) {
+        table.get("tenant", problems)
+    } else {
+        None
+    };
+    if let Some(tenant) = &tenant {
+        let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+        if tenant.is_empty() || !tenant.chars().all(fine) {
+            problems.push(
+                table
+                    .problem("tenant", format!("{tenant:?} is no tenant"), "here")
+                    .help("write its id or its domain, such as \"contoso.onmicrosoft.com\""),
+            );
+            return None;
+        }
+    }
+    if let Some(url) = table.get::<String>("token_url", problems) {
+        let help = "write the address of the provider's token server, such as \"https://login.example.com/token\"";
+        let problem = match Place::parse(&url) {
+            Err(error) => error.to_string(),
+            Ok(place) if !place.tls && !is_loopback(&place.host) => {
+                "secrets would travel in clear to this address".to_owned()
+            }
+            Ok(_) => return Some(url),
+        };
+        problems.push(table.problem("token_url", problem, "this address").help(help));
+        return None;
+    }
+    match (provider, tenant) {
+        (Some(Provider::GoogleWorkspace), _) => Some("https://oauth2.googleapis.com/token".to_owned()),
+        (Some(Provider::Microsoft365), Some(tenant)) => {
+            Some(format!("https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token"))
+        }
+        (Some(Provider::Microsoft365), None) => {
+            problems.push(table.missing(
+                "tenant",
+                "the tenant's id or domain, such as \"contoso.onmicrosoft.com\"",
+            ));
+            None
+        }
+        (None, _) => {
+            problems.push(table.missing(
+                "token_url",
+                "the address of the token server, or preset = \"microsoft-365\" or \"google-workspace\"",
+            ));
+            None
+        }
+    }
+}
+
+fn today() -> Date {
+    jiff::Timestamp::now().to_zoned_datetime(jiff::tz::TimeZone::UTC).date()
+}
+
+/// What is to be said of a secret that expires on this day; nothing while that is far.
+fn expiry(expires: Date, today: Date) -> Option<String> {
+    let days = expires.since(today).ok()?.get_days();
+    match days {
+        ..0 => Some(format!("expired on {expires}")),
+        0 => Some(format!("expires today, on {expires}")),
+        1 => Some(format!("expires tomorrow, on {expires}")),
+        2..=WARNED_DAYS => Some(format!("expires on {expires}, in {days} days")),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse;
+
+    fn account(text: &str) -> (Option<Account>, String) {
+        let mut problems = Problems::default();
+        let table = parse("mailqos.toml".as_ref(), text.to_owned(), &mut problems).expect("a table");
+        let name = "probe".parse().expect("a name");
+        let account = read(
+            &name,
+            table,
+            false,
+            ("state".as_ref(), &Proxy::default()),
+            &mut problems,
+        );
+        (account, problems.to_string())
+    }
+
+    #[test]
+    fn presets_know_addresses_scopes_and_mechanisms() {
+        for (text, url, scope, mechanisms) in [
+            (
+                "preset = \"microsoft-365\", tenant = \"contoso.onmicrosoft.com\", client_secret = { env = \"S\" }",
+                "https://login.microsoftonline.com/contoso.onmicrosoft.com/oauth2/v2.0/token",
+                "https://outlook.office365.com/.default",
+                &[Mechanism::XOAuth2][..],
+            ),
+            (
+                "preset = \"google-workspace\", client_secret = { env = \"S\" }, refresh_token = { file = \"r\" }",
+                "https://oauth2.googleapis.com/token",
+                "https://mail.google.com/",
+                &[],
+            ),
+            (
+                "token_url = \"https://login.example.com/t\", scope = \"mail\", client_secret = { env = \"S\" }",
+                "https://login.example.com/t",
+                "mail",
+                &[],
+            ),
+        ] {
+            let (account, problems) = account(&format!("user = \"u\"\noauth = {{ client_id = \"c\", {text} }}"));
+            assert_eq!(problems, "");
+            let account = account.expect("an account");
+            let oauth = account.oauth().expect("OAuth");
+            assert_eq!((oauth.token_url.as_str(), oauth.scope.as_deref()), (url, Some(scope)));
+            assert_eq!(account.mechanisms, mechanisms);
+        }
+    }
+
+    #[test]
+    fn the_first_refresh_token_is_needed_also_where_another_one_is_kept() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("mailqos.toml");
+        let text = "site = \"here\"\n[account.a]\nuser = \"u\"\n[account.a.oauth]\npreset = \"google-workspace\"\n\
+                    client_id = \"c\"\nrefresh_token = { env = \"X\" }\n";
+        std::fs::write(&path, text).expect("write");
+        let config = crate::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        let kept = &config.accounts["a"].oauth().expect("OAuth").kept;
+        std::fs::create_dir_all(kept.parent().expect("its folder")).expect("a folder");
+        std::fs::write(kept, "").expect("write");
+        let secrets: Vec<_> = config.secrets().into_iter().map(|(what, _)| what).collect();
+        assert_eq!(secrets, ["refresh_token of account a"]);
+    }
+
+    #[test]
+    fn what_can_not_work_is_said() {
+        for (text, expected) in [
+            ("", "\"password\" is missing"),
+            ("password = { env = \"P\" }\noauth = { client_id = \"c\" }", "not both"),
+            ("oauth = { client_id = \"c\" }", "\"client_secret\" is missing"),
+            (
+                "oauth = { client_id = \"c\", client_secret = { env = \"S\" } }",
+                "\"token_url\" is missing",
+            ),
+            (
+                "oauth = { preset = \"microsoft-365\", client_id = \"c\", client_secret = { env = \"S\" } }",
+                "\"tenant\" is missing",
+            ),
+            (
+                "oauth = { preset = \"google-workspace\", client_id = \"c\", client_secret = { env = \"S\" } }",
+                "\"refresh_token\" is missing",
+            ),
+            (
+                "oauth = { token_url = \"http://login.example.com/t\", client_id = \"c\", client_secret = { env = \"S\" } }",
+                "in clear",
+            ),
+            (
+                "oauth = { token_url = \"https://a/t\", client_id = \"c\", client_secret = \"hunter2\" }",
+                "stands in clear",
+            ),
+            (
+                "password = { env = \"P\" }\nmechanisms = [\"XOAUTH2\"]",
+                "none of these mechanisms",
+            ),
+            (
+                "password = { env = \"P\" }\nmechanisms = [\"GSSAPI\"]",
+                "no SASL mechanism",
+            ),
+            (
+                "oauth = { token_url = \"https://a/t\", client_id = \"c\", client_secret = { env = \"S\" }, secret_expires = \"2020-01-31\" }",
+                "the client secret expired on 2020-01-31",
+            ),
+        ] {
+            let (_, problems) = account(&format!("user = \"u\"\n{text}"));
+            assert!(
+                problems.contains(expected) && !problems.contains("hunter2"),
+                "{text}: {problems}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_secret_is_announced_a_month_before() {
+        let day = |text: &str| text.parse::<Date>().expect("a day");
+        for (today, expected) in [
+            ("2027-02-01", Some("expired on 2027-01-31")),
+            ("2027-01-31", Some("expires today, on 2027-01-31")),
+            ("2027-01-30", Some("expires tomorrow, on 2027-01-31")),
+            ("2027-01-01", Some("expires on 2027-01-31, in 30 days")),
+            ("2026-12-31", None),
+        ] {
+            assert_eq!(expiry(day("2027-01-31"), day(today)).as_deref(), expected, "{today}");
+        }
+    }
+}

@@ -1,0 +1,906 @@
+//! Action lists: who is told of an alarm, by which way, when, and how often; read and checked, lists within lists resolved.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+use mailqos_base::{Secret, SecretSource};
+use mailqos_model::{Micros, Name, UtcMicros};
+use mailqos_net::Trust;
+use mailqos_net::http::Place;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Config, Endpoint, Hours, Problem, Problems, Table, TlsMode,
+    mail_server::mail_server_of,
+    operator::some_recipients,
+    proxy,
+    server::{port, trust},
+    value::{duration, host, no_such, reference, secret},
+    wording::{Template, Wording, webhook_template},
+};
+use crate::Person;
+
+/// A list that comes to more actions than this, with those of the lists in it, is refused.
+const MOST_STEPS: usize = 200;
+
+/// What is done when an alarm rises, lasts and clears.
+#[derive(Debug, Clone)]
+pub struct ActionList {
+    /// In the order of the configuration; those of lists within the list are among them.
+    pub steps: Vec<Step>,
+}
+
+/// One action, and when it is carried out.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Not before so many tests in a row have failed; 0: as the alarm rises.
+    pub at_failure: u32,
+    /// Not before the alarm has lasted so long.
+    pub after: Micros,
+    /// Again after this time, while the alarm lasts and nobody has acknowledged it.
+    pub repeat: Option<Micros>,
+    /// What it tells.
+    pub on: On,
+    /// Only within all of these.
+    pub hours: Vec<Hours>,
+    /// How long one try may take.
+    pub timeout: Micros,
+    /// How long a message is tried. An alarm that is still open is tried on after that.
+    pub retry_for: Micros,
+    /// The action.
+    pub action: Action,
+}
+
+/// What a step tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum On {
+    /// The alarm, and the recovery if the alarm was told.
+    Both,
+    /// The alarm only.
+    Alarm,
+    /// The recovery only.
+    Recovery,
+}
+
+/// A way to tell somebody.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// A mail to operators or addresses.
+    Email {
+        /// Recipients, those of operators resolved.
+        to: Vec<Person>,
+        /// Through which mail server.
+        mail_server: Name,
+        /// Through which, if that one can't.
+        fallback: Option<Name>,
+        /// What it says.
+        wording: Box<Wording>,
+    },
+    /// An HTTP request.
+    Webhook(Box<Webhook>),
+    /// A program.
+    Command {
+        /// Program and arguments.
+        words: Vec<String>,
+        /// Variables of its environment, beside those that tell of the alarm.
+        environment: Vec<(String, SecretSource)>,
+    },
+    /// A line in a system log.
+    Syslog {
+        /// Where the log is.
+        to: LogPlace,
+        /// The facility's number (RFC 5424, section 6.2.1).
+        facility: u8,
+    },
+}
+
+/// Where a system log is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogPlace {
+    /// The socket of this machine's own.
+    Local(PathBuf),
+    /// Datagrams (RFC 5426): nothing confirms them.
+    Udp {
+        /// Host name or IP address.
+        server: String,
+        /// The port.
+        port: u16,
+    },
+    /// A connection (RFC 6587), with TLS (RFC 5425) or without.
+    Stream(Endpoint, Framing),
+}
+
+/// What tells lines on one connection apart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Framing {
+    /// Their length stands before them (RFC 6587, section 3.4.1, and RFC 5425).
+    #[default]
+    OctetCounting,
+    /// They end with a line feed (RFC 6587, section 3.4.2).
+    Newline,
+}
+
+/// An HTTP request.
+#[derive(Debug, Clone)]
+pub struct Webhook {
+    /// Whose form the request has.
+    pub service: Service,
+    /// Where it goes.
+    pub url: SecretSource,
+    /// The method; the service's own unless said otherwise.
+    pub method: String,
+    /// The key or token of the service.
+    pub key: Option<SecretSource>,
+    /// Further header fields.
+    pub headers: Vec<(String, SecretSource)>,
+    /// Whose certificates are trusted.
+    pub trust: Trust,
+    /// The user's own content.
+    pub template: Option<Template>,
+    /// How the content is written.
+    pub content_type: ContentType,
+    /// The proxy's address, or `none`; that of the configuration if absent.
+    pub proxy: Option<SecretSource>,
+}
+
+/// How the content of a webhook is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContentType {
+    /// As the template makes it.
+    #[default]
+    Json,
+    /// The object that the template makes, as fields of a form.
+    Form,
+}
+
+/// Whose form a webhook's request has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// The user's own template.
+    Own,
+    /// Slack: an incoming webhook.
+    Slack,
+    /// Microsoft Teams: a workflow's webhook.
+    Teams,
+    /// PagerDuty: Events API v2.
+    PagerDuty,
+    /// Opsgenie: Alert API.
+    Opsgenie,
+    /// ntfy: a topic.
+    Ntfy,
+}
+
+impl Action {
+    /// The way in a few words, the same as long as it leads to the same: shown in status and events, and what failures are counted by.
+    /// No secret is in it.
+    pub fn route(&self) -> String {
+        match self {
+            Self::Email { to, mail_server, .. } => {
+                let addresses: Vec<&str> = to.iter().map(|person| person.address.as_str()).collect();
+                format!("e-mail to {} through {mail_server}", addresses.join(", "))
+            }
+            Self::Webhook(webhook) => {
+                let service = webhook.service.as_str();
+                match &webhook.url {
+                    SecretSource::Literal(url) => match Place::parse(url.expose()) {
+                        Ok(place) => format!("{service} at {}", place.host),
+                        Err(_) => service.to_owned(),
+                    },
+                    SecretSource::Env(name) => format!("{service} at {name}"),
+                    SecretSource::File(path) => format!("{service} at {}", path.display()),
+                    _ => service.to_owned(),
+                }
+            }
+            Self::Command { words, .. } => format!("command {}", words.first().map_or("", String::as_str)),
+            Self::Syslog { to, .. } => match to {
+                LogPlace::Local(path) => format!("syslog {}", path.display()),
+                LogPlace::Udp { server, port } => format!("syslog udp {server}:{port}"),
+                LogPlace::Stream(endpoint, _) => {
+                    let way = if endpoint.tls == TlsMode::None { "tcp" } else { "tls" };
+                    format!("syslog {way} {}:{}", endpoint.server, endpoint.port)
+                }
+            },
+        }
+    }
+}
+
+impl Service {
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Own => "webhook",
+            Self::Slack => "slack",
+            Self::Teams => "teams",
+            Self::PagerDuty => "pagerduty",
+            Self::Opsgenie => "opsgenie",
+            Self::Ntfy => "ntfy",
+        }
+    }
+
+    /// The service of a word in the configuration.
+    pub fn of(word: &str) -> Option<Self> {
+        let all = [
+            Self::Own,
+            Self::Slack,
+            Self::Teams,
+            Self::PagerDuty,
+            Self::Opsgenie,
+            Self::Ntfy,
+        ];
+        all.into_iter().find(|service| service.as_str() == word)
+    }
+
+    /// Where the service is, if it is in one place for everybody.
+    fn usual_url(self) -> Option<&'static str> {
+        match self {
+            Self::PagerDuty => Some("https://events.pagerduty.com/v2/enqueue"),
+            Self::Opsgenie => Some("https://api.opsgenie.com/v2/alerts"),
+            _ => None,
+        }
+    }
+
+    /// Whether whoever knows the address may write: then the address is a secret.
+    fn url_is_secret(self) -> bool {
+        matches!(self, Self::Slack | Self::Teams)
+    }
+
+    /// Whether the service counts alarms one by one, and has them closed one by one.
+    pub fn counts_incidents(self) -> bool {
+        matches!(self, Self::PagerDuty | Self::Opsgenie)
+    }
+}
+
+/// What stands in an action list: an action, or another list.
+enum Entry {
+    Step(Step),
+    List(Step, Name, Box<Problem>),
+}
+
+/// Reads all action lists, and puts the lists within lists in their places.
+pub(super) fn read(
+    tables: Vec<(Name, Table)>,
+    plaintext: bool,
+    config: &Config,
+    problems: &mut Problems,
+) -> BTreeMap<Name, ActionList> {
+    let names: BTreeSet<Name> = tables.iter().map(|(name, _)| name.clone()).collect();
+    let mut entries = BTreeMap::new();
+    for (name, table) in tables {
+        if name.as_ref() == "none" {
+            problems.push(
+                table
+                    .problem("", "\"none\" is no name for an action list", "this name")
+                    .help("action_list = \"none\" means that nobody is told; choose another name"),
+            );
+            continue;
+        }
+        let list = read_list(table, &names, plaintext, config, problems);
+        entries.insert(name, list);
+    }
+    let mut lists = BTreeMap::new();
+    for name in entries.keys() {
+        let mut steps = Vec::new();
+        let mut room = MOST_STEPS;
+        flatten(
+            name,
+            &entries,
+            &mut vec![name.clone()],
+            None,
+            &mut room,
+            &mut steps,
+            problems,
+        );
+        lists.insert(name.clone(), ActionList { steps });
+    }
+    lists
+}
+
+/// Adds the steps of a list; `above` is what the list that names it asks for.
+fn flatten(
+    name: &Name,
+    entries: &BTreeMap<Name, Vec<Entry>>,
+    way: &mut Vec<Name>,
+    above: Option<&Step>,
+    room: &mut usize,
+    steps: &mut Vec<Step>,
+    problems: &mut Problems,
+) {
+    for entry in entries.get(name).into_iter().flatten() {
+        if *room == 0 {
+            return;
+        }
+        *room -= 1;
+        match entry {
+            Entry::Step(step) => steps.push(match above {
+                Some(above) => within(step, above),
+                None => step.clone(),
+            }),
+            Entry::List(step, inner, problem) => {
+                if way.contains(inner) {
+                    let mut circle: Vec<&str> = way.iter().map(AsRef::as_ref).collect();
+                    circle.push(inner.as_ref());
+                    // Each circle is told once, at the list that closes it as the names go.
+                    if way.first() == Some(inner) && way.iter().min() == Some(inner) {
+                        let mut problem = (**problem).clone();
+                        problem.message =
+                            format!("action lists refer to each other in a circle: {}", circle.join(" → "));
+                        problems.push(problem.help("take one of them out"));
+                    }
+                    continue;
+                }
+                let step = match above {
+                    Some(above) => within(step, above),
+                    None => step.clone(),
+                };
+                way.push(inner.clone());
+                flatten(inner, entries, way, Some(&step), room, steps, problems);
+                way.pop();
+                if *room == 0 {
+                    let mut problem = (**problem).clone();
+                    problem.message = format!("the action list comes to more than {MOST_STEPS} actions");
+                    problems.push(problem.help("lists within lists multiply; take some out"));
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// A step of a list that is itself a step: what both ask for must be so.
+fn within(step: &Step, above: &Step) -> Step {
+    Step {
+        at_failure: step.at_failure.max(above.at_failure),
+        after: step.after + above.after,
+        repeat: step.repeat.or(above.repeat),
+        on: match (step.on, above.on) {
+            (On::Both, other) | (other, On::Both) => other,
+            (own, _) => own,
+        },
+        hours: step.hours.iter().chain(&above.hours).cloned().collect(),
+        ..step.clone()
+    }
+}
+
+fn read_list(
+    mut table: Table,
+    names: &BTreeSet<Name>,
+    plaintext: bool,
+    config: &Config,
+    problems: &mut Problems,
+) -> Vec<Entry> {
+    if table.node("actions").is_none() {
+        problems.push(table.missing("actions", "[{ email = [\"OPERATOR\"], mail_server = \"NAME\" }]"));
+    }
+    let mut entries = Vec::new();
+    for mut action in table.tables("actions", problems) {
+        entries.extend(read_entry(&mut action, names, plaintext, config, problems));
+        action.finish(problems);
+    }
+    table.finish(problems);
+    entries
+}
+
+fn read_entry(
+    table: &mut Table,
+    names: &BTreeSet<Name>,
+    plaintext: bool,
+    config: &Config,
+    problems: &mut Problems,
+) -> Option<Entry> {
+    const KINDS: [&str; 5] = ["email", "webhook", "command", "syslog", "list"];
+    // Where the kind is not clear, these are not unknown.
+    const OF_ONE_KIND: [&str; 6] = ["mail_server", "fallback", "subject", "text", "html", "environment"];
+    let chosen: Vec<&str> = KINDS.into_iter().filter(|key| table.node(key).is_some()).collect();
+    let words = [("both", On::Both), ("alarm", On::Alarm), ("recovery", On::Recovery)];
+    let on = table.word("on", &words, problems).unwrap_or(On::Both);
+    let mut step = Step {
+        at_failure: table.get("at_failure", problems).unwrap_or(0),
+        after: duration(
+            table,
+            "after",
+            Micros::ZERO,
+            Micros::ZERO,
+            Micros::from_secs(30 * 86_400),
+            problems,
+        ),
+        repeat: table.node("repeat").map(|_| {
+            let least = Micros::from_secs(10);
+            duration(table, "repeat", least, least, Micros::from_secs(30 * 86_400), problems)
+        }),
+        on,
+        hours: Hours::read(table, &config.timezone, problems).into_iter().collect(),
+        timeout: duration(
+            table,
+            "timeout",
+            Micros::from_secs(if chosen == ["email"] { 120 } else { 30 }),
+            Micros::from_millis(100),
+            Micros::from_secs(3600),
+            problems,
+        ),
+        retry_for: duration(
+            table,
+            "retry_for",
+            Micros::from_secs(86_400),
+            Micros::ZERO,
+            Micros::from_secs(30 * 86_400),
+            problems,
+        ),
+        action: Action::Command {
+            words: Vec::new(),
+            environment: Vec::new(),
+        },
+    };
+    if Hours::first_in_all(&step.hours, UtcMicros(0)).is_none() {
+        problems.push(
+            table
+                .problem("hours", "these hours never come", "never")
+                .help("look at hours and weekdays"),
+        );
+    }
+    if on == On::Recovery && (step.at_failure > 0 || step.after > Micros::ZERO || step.repeat.is_some()) {
+        problems.push(
+            table
+                .problem(
+                    "on",
+                    "a recovery comes once: at_failure, after and repeat mean nothing",
+                    "recovery only",
+                )
+                .help("leave them out, or write on = \"both\""),
+        );
+    }
+    match chosen.as_slice() {
+        ["email"] => {
+            let to = some_recipients(table, "email", config, problems);
+            let mail_server = mail_server_of(table, config, problems);
+            let fallback = reference(table, "fallback", "mail_server", &config.mail_servers, problems);
+            let mail_server = mail_server?;
+            if fallback.as_ref() == Some(&mail_server) {
+                problems.push(
+                    table
+                        .problem("fallback", "the fallback is the mail server itself", "the same")
+                        .help("name another mail server, or leave it out"),
+                );
+            }
+            step.action = Action::Email {
+                to,
+                mail_server,
+                fallback,
+                wording: Box::new(Wording::read(table, problems)),
+            };
+        }
+        ["webhook"] => step.action = Action::Webhook(Box::new(webhook(table, plaintext, problems)?)),
+        ["command"] => {
+            let words: Option<Vec<String>> = table.get("command", problems);
+            let environment = pairs(table, "environment", plaintext, problems);
+            let words = words?;
+            if words.first().is_none_or(String::is_empty) {
+                problems.push(
+                    table
+                        .problem("command", "no program is named", "empty")
+                        .help("write [\"PROGRAM\", \"ARGUMENT\"]"),
+                );
+            }
+            for (name, _) in &environment {
+                if name.is_empty() || name.contains(['=', '\0']) {
+                    problems.push(table.problem("environment", format!("{name:?} is no name of a variable"), "here"));
+                }
+            }
+            step.action = Action::Command { words, environment };
+        }
+        ["syslog"] => step.action = syslog(table, problems)?,
+        ["list"] => {
+            let node = table.node("list")?;
+            let name: Name = node.read(problems)?;
+            if !names.contains(&name) {
+                let known = names.iter().map(AsRef::as_ref);
+                problems.push(no_such(&node, "action_list", name.as_ref(), known));
+                return None;
+            }
+            let problem = node.problem("", "leads back");
+            return Some(Entry::List(step, name, Box::new(problem)));
+        }
+        [] => {
+            let _ = OF_ONE_KIND.map(|key| table.node(key));
+            problems.push(table.missing("email", "whom a mail goes to; or webhook, command, syslog or list"));
+            return None;
+        }
+        several => {
+            let _ = OF_ONE_KIND.map(|key| table.node(key));
+            problems.push(
+                table
+                    .problem(
+                        several[1],
+                        format!("an action does one thing, not {}", several.join(" and ")),
+                        "one too many",
+                    )
+                    .help("write an action of its own for each"),
+            );
+            return None;
+        }
+    }
+    Some(Entry::Step(step))
+}
+
+fn webhook(table: &mut Table, plaintext: bool, problems: &mut Problems) -> Option<Webhook> {
+    let mut inner = table.table("webhook", problems)?;
+    let services = [
+        Service::Slack,
+        Service::Teams,
+        Service::PagerDuty,
+        Service::Opsgenie,
+        Service::Ntfy,
+    ]
+    .map(|service| (service.as_str(), service));
+    let service = inner.word("kind", &services, problems).unwrap_or(Service::Own);
+    let url = match (inner.node("url"), service.usual_url()) {
+        (Some(node), _) => secret(&node, plaintext || !service.url_is_secret(), problems),
+        (None, Some(usual)) => Some(SecretSource::Literal(Secret::new(usual))),
+        (None, None) => {
+            problems.push(inner.missing("url", "the address, as a text or { env = \"NAME\" }"));
+            None
+        }
+    };
+    if let Some(SecretSource::Literal(text)) = &url
+        && let Err(error) = Place::parse(text.expose())
+    {
+        problems.push(
+            inner
+                .problem("url", error.to_string(), "this address")
+                .help("write https://HOST/PATH"),
+        );
+    }
+    let key = inner.node("key").and_then(|node| secret(&node, plaintext, problems));
+    if key.is_none() && service.counts_incidents() && inner.node("key").is_none() {
+        problems.push(inner.missing("key", "the integration's key: { env = \"NAME\" }"));
+    }
+    let headers = pairs(&mut inner, "headers", plaintext, problems);
+    let template = webhook_template(&mut inner, problems);
+    if service == Service::Own && template.is_none() && inner.node("template").is_none() && inner.node("body").is_none()
+    {
+        problems.push(inner.missing(
+            "template",
+            "the file with the JSON to send; or body = \"…\"; or kind = slack, teams, pagerduty, opsgenie or ntfy",
+        ));
+    }
+    let method = inner
+        .get::<String>("method", problems)
+        .unwrap_or_else(|| "POST".to_owned());
+    if !["POST", "PUT", "PATCH", "GET"].contains(&method.as_str()) {
+        problems.push(
+            inner
+                .problem("method", format!("{method:?} is no method for a webhook"), "here")
+                .help("write POST or PUT"),
+        );
+    }
+    let content_type = content_type(&mut inner, service, problems);
+    let proxy = proxy::address(&mut inner, plaintext, problems);
+    let trust = trust(&mut inner, problems);
+    inner.finish(problems);
+    Some(Webhook {
+        service,
+        url: url?,
+        method,
+        key,
+        headers,
+        trust,
+        template,
+        content_type,
+        proxy,
+    })
+}
+
+fn content_type(table: &mut Table, service: Service, problems: &mut Problems) -> ContentType {
+    let words = [("json", ContentType::Json), ("form", ContentType::Form)];
+    let chosen = table.word("content_type", &words, problems).unwrap_or_default();
+    if chosen == ContentType::Form && service != Service::Own {
+        problems.push(
+            table
+                .problem(
+                    "content_type",
+                    format!("{} accepts only JSON", service.as_str()),
+                    "here",
+                )
+                .help("remove content_type, or remove kind and write a body of your own"),
+        );
+    }
+    chosen
+}
+
+/// Whether a name, as of a header field, sounds as if its value were a secret.
+pub fn sounds_secret(name: &str) -> bool {
+    const TELLING: [&str; 7] = ["auth", "cookie", "key", "pass", "pwd", "secret", "token"];
+    let name = name.to_ascii_lowercase();
+    TELLING.iter().any(|word| name.contains(word))
+}
+
+/// Names with values, such as header fields; a name that sounds like a secret needs one for its value.
+fn pairs(
+    table: &mut Table,
+    key: &'static str,
+    plaintext: bool,
+    problems: &mut Problems,
+) -> Vec<(String, SecretSource)> {
+    let Some(inner) = table.table(key, problems) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for (name, node) in inner.into_pairs() {
+        if let Some(value) = secret(&node, plaintext || !sounds_secret(&name), problems) {
+            found.push((name, value));
+        }
+    }
+    found
+}
+
+fn syslog(table: &mut Table, problems: &mut Problems) -> Option<Action> {
+    const FACILITIES: [(&str, u8); 20] = [
+        ("kern", 0),
+        ("user", 1),
+        ("mail", 2),
+        ("daemon", 3),
+        ("auth", 4),
+        ("syslog", 5),
+        ("lpr", 6),
+        ("news", 7),
+        ("uucp", 8),
+        ("cron", 9),
+        ("authpriv", 10),
+        ("ftp", 11),
+        ("local0", 16),
+        ("local1", 17),
+        ("local2", 18),
+        ("local3", 19),
+        ("local4", 20),
+        ("local5", 21),
+        ("local6", 22),
+        ("local7", 23),
+    ];
+    #[derive(Clone, Copy)]
+    enum Transport {
+        Local,
+        Udp,
+        Tcp,
+        Tls,
+    }
+    let mut inner = table.table("syslog", problems)?;
+    let words = [
+        ("local", Transport::Local),
+        ("udp", Transport::Udp),
+        ("tcp", Transport::Tcp),
+        ("tls", Transport::Tls),
+    ];
+    let remote = inner.node("server").is_some();
+    let usual = if remote { Transport::Udp } else { Transport::Local };
+    let transport = inner.word("transport", &words, problems).unwrap_or(usual);
+    let facility = inner.word("facility", &FACILITIES, problems).unwrap_or(3);
+    let to = match transport {
+        Transport::Local => LogPlace::Local(
+            inner
+                .get("socket", problems)
+                .unwrap_or_else(|| PathBuf::from("/dev/log")),
+        ),
+        Transport::Udp => {
+            let server: String = inner.require("server", "host name or IP address of the log server", problems)?;
+            host(&server, "server", &inner, problems);
+            LogPlace::Udp {
+                server,
+                port: port(&mut inner, 514, problems),
+            }
+        }
+        Transport::Tcp | Transport::Tls => {
+            let (tls, usual) = match transport {
+                Transport::Tls => (TlsMode::Implicit, 6514),
+                _ => (TlsMode::None, 514),
+            };
+            let server: String = inner.require("server", "host name or IP address of the log server", problems)?;
+            host(&server, "server", &inner, problems);
+            let words = [
+                ("octet-counting", Framing::OctetCounting),
+                ("newline", Framing::Newline),
+            ];
+            let framing = inner.word("framing", &words, problems).unwrap_or_default();
+            let endpoint = Endpoint {
+                server,
+                port: port(&mut inner, usual, problems),
+                tls,
+                trust: trust(&mut inner, problems),
+                account: None,
+                helo: None,
+            };
+            LogPlace::Stream(endpoint, framing)
+        }
+    };
+    inner.finish(problems);
+    Some(Action::Syslog { to, facility })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load;
+
+    const HEAD: &str = r#"
+site = "here"
+timezone = "UTC"
+[operator.anna]
+email = "anna@example.net"
+[mail_server.alerts]
+server = "alerts.example.net"
+from = "alerts@example.net"
+[mail_server.other]
+server = "other.example.org"
+from = "alerts@example.org"
+"#;
+
+    fn load_text(text: &str) -> Result<Config, String> {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("mailqos.toml");
+        std::fs::write(folder.path().join("own.json"), "{ \"text\": {{ subject | json }} }").expect("write");
+        std::fs::write(&path, format!("{HEAD}{text}")).expect("write");
+        // The folder's changing name is taken out.
+        load(&path).map_err(|problems| {
+            problems
+                .to_string()
+                .replace(&format!("{}/", folder.path().display()), "")
+        })
+    }
+
+    fn problems_of(text: &str) -> String {
+        load_text(text).expect_err("it is wrong")
+    }
+
+    #[test]
+    fn every_kind_of_action_is_read() {
+        let config = load_text(
+            r#"
+[action_list.default]
+actions = [
+  { email = ["anna"], mail_server = "alerts", fallback = "other" },
+  { webhook = { kind = "slack", url = { env = "SLACK" } }, hours = "08:00-18:00", weekdays = ["mon-fri"] },
+  { webhook = { url = "https://hooks.example.net/x", template = "own.json", headers = { X-Token = { env = "TOKEN" }, X-From = "mailqos" } }, at_failure = 5 },
+  { command = ["/usr/bin/siren", "--loud"], environment = { LEVEL = "2" }, timeout = "10s", repeat = "1h" },
+  { syslog = { server = "log.example.net", transport = "tls", facility = "local3" }, on = "alarm" },
+  { syslog = {} },
+  { list = "managers", after = "30m", hours = "07:00-22:00" },
+]
+[action_list.managers]
+actions = [{ email = "boss@example.net", mail_server = "other", after = "10m", on = "alarm" }]
+"#,
+        )
+        .unwrap_or_else(|problems| panic!("{problems}"));
+        let steps = &config.action_lists["default"].steps;
+        let routes: Vec<String> = steps.iter().map(|step| step.action.route()).collect();
+        assert_eq!(
+            routes,
+            [
+                "e-mail to anna@example.net through alerts",
+                "slack at SLACK",
+                "webhook at hooks.example.net",
+                "command /usr/bin/siren",
+                "syslog tls log.example.net:6514",
+                "syslog /dev/log",
+                "e-mail to boss@example.net through other",
+            ]
+        );
+        let last = &steps[6];
+        assert_eq!(
+            (last.after, last.on, last.hours.len()),
+            (Micros::from_secs(2400), On::Alarm, 1)
+        );
+        assert_eq!(
+            (steps[2].at_failure, steps[3].repeat),
+            (5, Some(Micros::from_secs(3600)))
+        );
+        assert_eq!(config.action_lists["managers"].steps.len(), 1);
+    }
+
+    #[test]
+    fn a_proxy_with_a_password_is_a_secret_and_a_form_is_for_own_contents() {
+        let hook = |rest: &str| {
+            format!("[action_list.default]\nactions = [{{ webhook = {{ url = \"https://h.example/\", {rest} }} }}]\n")
+        };
+        let config = load_text(&hook(
+            "body = '{}', content_type = \"form\", proxy = \"http://p.example:3128\"",
+        ))
+        .unwrap_or_else(|problems| panic!("{problems}"));
+        let Action::Webhook(read) = &config.action_lists["default"].steps[0].action else {
+            panic!("no webhook");
+        };
+        assert_eq!(read.content_type, ContentType::Form);
+        assert!(matches!(&read.proxy, Some(SecretSource::Literal(text)) if text.expose() == "http://p.example:3128"));
+        for fine in ["proxy = \"none\", body = '{}'", "proxy = { env = \"P\" }, body = '{}'"] {
+            load_text(&hook(fine)).unwrap_or_else(|problems| panic!("{problems}"));
+        }
+        for (wrong, said) in [
+            ("body = '{}', proxy = \"http://me:hunter2@p.example\"", "in clear"),
+            ("body = '{}', proxy = \"socks5://p.example\"", "SOCKS is not supported"),
+            ("kind = \"ntfy\", content_type = \"form\"", "ntfy accepts only JSON"),
+        ] {
+            let problems = problems_of(&hook(wrong));
+            assert!(problems.contains(said), "{problems}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_action_is_said() {
+        insta::assert_snapshot!(problems_of(
+            r#"
+[action_list.default]
+actions = [
+  { email = ["bob"], mail_server = "alerts", fallback = "alerts" },
+  { webhook = { kind = "slack", url = "https://hooks.slack.example/T0/SECRET" } },
+  { webhook = { url = "hooks.example.net/x", headers = { Authorization = "Bearer SECRET" } } },
+  { webhook = { kind = "pagerduti" } },
+  { webhook = { url = "https://x.example", template = "absent.json" } },
+  { command = [], timeout = "0s" },
+  { email = "anna", command = ["x"] },
+  { after = "5m" },
+  { command = ["x"], hours = "8-18", weekdays = "noday" },
+  { command = ["x"], on = "recovery", repeat = "5m" },
+  { list = "manager" },
+]
+[action_list.managers]
+actions = [{ syslog = { facility = "local9" } }]
+[action_list.none]
+actions = []
+"#
+        ));
+    }
+
+    #[test]
+    fn what_stands_beside_something_wrong_is_read_as_well() {
+        let said = problems_of(
+            r#"
+[action_list.default]
+actions = [
+  { email = "anna", fallback = "other" },
+  { command = 5, environment = { LEVEL = "2" } },
+  { emial = "anna", mail_server = "alerts" },
+  { email = ["nobody"], mail_server = "alerts" },
+]
+[operator.nobody]
+members = []
+[target.readers]
+kind = "email"
+to = []
+attachments = "5MB"
+"#,
+        );
+        assert_eq!(said.matches("nobody gets this mail").count(), 2, "{said}");
+        assert_eq!(said.matches("unknown key").count(), 1, "{said}");
+        assert_eq!(said.matches("\"mail_server\" is missing").count(), 2, "{said}");
+    }
+
+    #[test]
+    fn lists_in_a_circle_are_named_once() {
+        let said = problems_of(
+            r#"
+[action_list.b]
+actions = [{ list = "c" }]
+[action_list.a]
+actions = [{ list = "b", after = "5m" }, { command = ["x"] }]
+[action_list.c]
+actions = [{ list = "a" }]
+[action_list.self]
+actions = [{ list = "self" }]
+"#,
+        );
+        assert_eq!(said.matches("in a circle").count(), 2, "{said}");
+        assert!(said.contains("a → b → c → a") && said.contains("self → self"), "{said}");
+    }
+
+    #[test]
+    fn lists_that_multiply_are_refused() {
+        let mut text = String::new();
+        for level in 0..60 {
+            let inner = format!("{{ list = \"l{}\" }}", level + 1);
+            text.push_str(&format!("[action_list.l{level}]\nactions = [{inner}, {inner}]\n"));
+        }
+        text.push_str("[action_list.l60]\nactions = []\n");
+        assert!(problems_of(&text).contains("more than 200 actions"));
+    }
+}

@@ -1,0 +1,377 @@
+//! When a monitor's alarm rises and clears: counts, times, thresholds, and what it depends on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mailqos_model::{Micros, MonitorId, Sample};
+
+use super::{
+    Monitor, Node, Problem, Problems, Severity, Table,
+    value::{at_least_one, duration},
+};
+
+/// When a monitor's alarm rises and clears.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AlarmRule {
+    /// After so many failures in a row.
+    pub after: u32,
+    /// After failing for so long.
+    pub after_time: Option<Micros>,
+    /// One of the two is enough.
+    pub either: bool,
+    /// It clears after so many good tests in a row.
+    pub clear_after: u32,
+    /// Whether a monitor that changes to and fro is in alarm until it has settled.
+    pub flapping: bool,
+    /// What a single test's timings may be.
+    pub thresholds: Vec<Threshold>,
+    /// What percentiles over a window may be.
+    pub percentiles: Vec<PercentileRule>,
+    /// A threshold that was exceeded counts as met again only below this part of it.
+    pub clear_below: f64,
+    /// How long certificates must still be valid.
+    pub certificate: Option<Micros>,
+    /// The folders in which a mail must not be found.
+    pub spam_folders: Vec<String>,
+    /// The monitors whose failure explains this one's.
+    pub depends_on: BTreeSet<MonitorId>,
+}
+
+/// A timing of a test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timing {
+    /// The round trip.
+    RoundTrip,
+    /// Opening the SMTP connection.
+    SmtpConnect,
+    /// SMTP send time.
+    SmtpSend,
+    /// Opening the connection to the mailbox.
+    PickupConnect,
+    /// Login.
+    PickupLogin,
+    /// Receive.
+    PickupReceive,
+}
+
+/// The most that a timing may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Threshold {
+    /// Which timing.
+    pub timing: Timing,
+    /// The most.
+    pub most: Micros,
+}
+
+/// The most that a percentile over a window may be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PercentileRule {
+    /// Of which timing.
+    pub timing: Timing,
+    /// Which percentile, 0 to 100.
+    pub percentile: f64,
+    /// Over how long.
+    pub over: Micros,
+    /// The most.
+    pub most: Micros,
+    /// With fewer values than this nothing is said.
+    pub at_least: u32,
+}
+
+impl Timing {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::RoundTrip,
+        Self::SmtpConnect,
+        Self::SmtpSend,
+        Self::PickupConnect,
+        Self::PickupLogin,
+        Self::PickupReceive,
+    ];
+
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RoundTrip => "round_trip",
+            Self::SmtpConnect => "smtp_connect",
+            Self::SmtpSend => "smtp_send",
+            Self::PickupConnect => "pickup_connect",
+            Self::PickupLogin => "pickup_login",
+            Self::PickupReceive => "pickup_receive",
+        }
+    }
+
+    /// What people call it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::RoundTrip => "the round trip",
+            Self::SmtpConnect => "connecting to the SMTP server",
+            Self::SmtpSend => "sending",
+            Self::PickupConnect => "connecting to the mailbox",
+            Self::PickupLogin => "the login",
+            Self::PickupReceive => "receiving",
+        }
+    }
+
+    /// Its value in a sample.
+    pub fn of(self, sample: &Sample) -> Option<Micros> {
+        match self {
+            Self::RoundTrip => sample.round_trip,
+            Self::SmtpConnect => sample.smtp_connect,
+            Self::SmtpSend => sample.smtp_send,
+            Self::PickupConnect => sample.pickup_connect,
+            Self::PickupLogin => sample.pickup_login,
+            Self::PickupReceive => sample.pickup_receive,
+        }
+    }
+}
+
+impl Default for AlarmRule {
+    fn default() -> Self {
+        Self {
+            after: 3,
+            after_time: None,
+            either: false,
+            clear_after: 1,
+            flapping: true,
+            thresholds: Vec::new(),
+            percentiles: Vec::new(),
+            clear_below: 0.9,
+            certificate: None,
+            spam_folders: Vec::new(),
+            depends_on: BTreeSet::new(),
+        }
+    }
+}
+
+/// Reads `alarm_after` and the table `alarm`; the patterns of `depends_on` come with their places, to be resolved when all monitors are known.
+pub(super) fn read(table: &mut Table, folders: &[String], problems: &mut Problems) -> (AlarmRule, Vec<(String, Node)>) {
+    const DAY: Micros = Micros::from_secs(86_400);
+    let mut rule = AlarmRule {
+        after: at_least_one(table, "alarm_after", 3, problems),
+        ..AlarmRule::default()
+    };
+    let depends_on = table
+        .get::<Vec<Node>>("depends_on", problems)
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|node| Some((node.read::<String>(problems)?, node)))
+        .collect();
+    let Some(mut inner) = table.table("alarm", problems) else {
+        return (rule, depends_on);
+    };
+    let optional = |inner: &mut Table, key: &'static str, most: Micros, problems: &mut Problems| {
+        inner.node(key)?;
+        Some(duration(inner, key, most, Micros::from_millis(1), most, problems))
+    };
+    rule.after_time = optional(&mut inner, "after_time", DAY, problems);
+    rule.either = inner.get("either", problems).unwrap_or(false);
+    if rule.either && rule.after_time.is_none() {
+        problems.push(inner.missing("after_time", "either of alarm_after and after_time, says either = true"));
+    }
+    rule.clear_after = at_least_one(&mut inner, "clear_after", 1, problems);
+    rule.flapping = inner.get("flapping", problems).unwrap_or(true);
+    for timing in Timing::ALL {
+        if let Some(most) = optional(&mut inner, timing.as_str(), DAY, problems) {
+            rule.thresholds.push(Threshold { timing, most });
+        }
+    }
+    for mut table in inner.tables("percentiles", problems) {
+        rule.percentiles.extend(percentile(&mut table, problems));
+        table.finish(problems);
+    }
+    rule.clear_below = inner.get("clear_below", problems).unwrap_or(0.9);
+    if !(0.1..=1.0).contains(&rule.clear_below) {
+        problems.push(
+            inner
+                .problem(
+                    "clear_below",
+                    format!("clear_below = {} is out of bounds", rule.clear_below),
+                    "here",
+                )
+                .help("write a part from 0.1 to 1.0: 0.9 clears below nine tenths of the threshold"),
+        );
+    }
+    rule.certificate = optional(&mut inner, "certificate", Micros::from_secs(730 * 86_400), problems);
+    rule.spam_folders = inner.get("spam_folders", problems).unwrap_or_default();
+    if let Some(folder) = rule.spam_folders.iter().find(|folder| !folders.contains(folder)) {
+        problems.push(Problem {
+            severity: Severity::Warning,
+            ..inner
+                .problem(
+                    "spam_folders",
+                    format!("the folder {folder:?} is never searched"),
+                    "not among folders",
+                )
+                .help("add it to the monitor's folders (IMAP), such as folders = [\"INBOX\", \"Junk\"]")
+        });
+    }
+    inner.finish(problems);
+    (rule, depends_on)
+}
+
+fn percentile(table: &mut Table, problems: &mut Problems) -> Option<PercentileRule> {
+    let words = Timing::ALL.map(|timing| (timing.as_str(), timing));
+    let timing = table.word("of", &words, problems).unwrap_or(Timing::RoundTrip);
+    let percentile = table.get("percentile", problems).unwrap_or(95.0);
+    if !(0.0..=100.0).contains(&percentile) {
+        problems.push(
+            table
+                .problem("percentile", "a percentile lies between 0 and 100", "here")
+                .help("write 95"),
+        );
+    }
+    let most: Option<Micros> = table.require("most", "the most that the percentile may be, such as \"20s\"", problems);
+    let (least, longest) = (Micros::from_secs(60), Micros::from_secs(7 * 86_400));
+    let over = duration(table, "over", Micros::from_secs(3600), least, longest, problems);
+    Some(PercentileRule {
+        timing,
+        percentile,
+        over,
+        most: most?,
+        at_least: at_least_one(table, "at_least", 10, problems),
+    })
+}
+
+/// Puts monitors in the place of patterns, and refuses those that depend on each other in a circle; `complete` says whether all
+/// monitors are known.
+pub(super) fn resolve(
+    monitors: &mut BTreeMap<MonitorId, Monitor>,
+    depends_on: Vec<(MonitorId, Vec<(String, Node)>)>,
+    complete: bool,
+    problems: &mut Problems,
+) {
+    let mut places: BTreeMap<MonitorId, Node> = BTreeMap::new();
+    // The defaults may name the same for ten thousand monitors.
+    let mut selected: BTreeMap<String, BTreeSet<MonitorId>> = BTreeMap::new();
+    for (id, patterns) in depends_on {
+        for (pattern, node) in patterns {
+            let found = selected.entry(pattern).or_insert_with_key(|pattern| {
+                let found: BTreeSet<MonitorId> = monitors
+                    .values()
+                    .filter(|monitor| monitor.is_selected(pattern))
+                    .map(|monitor| monitor.id.clone())
+                    .collect();
+                if found.is_empty() && complete {
+                    problems.push(
+                        node.problem(format!("{pattern:?} names no monitor"), "nothing to depend on")
+                            .help("write a monitor's id, object:NAME, tag:NAME or a pattern such as \"gate-*\""),
+                    );
+                }
+                found
+            });
+            if let Some(monitor) = monitors.get_mut(&id) {
+                monitor
+                    .alarm
+                    .depends_on
+                    .extend(found.iter().filter(|other| **other != id).cloned());
+                places.entry(id.clone()).or_insert(node);
+            }
+        }
+    }
+    if let Some(circle) = circle(monitors) {
+        let words: Vec<&str> = circle.iter().map(MonitorId::as_str).collect();
+        let message = format!("monitors depend on each other in a circle: {}", words.join(" → "));
+        let problem = match circle.first().and_then(|id| places.get(id)) {
+            Some(node) => node.problem(message, "leads back"),
+            None => Problem::error(message),
+        };
+        problems.push(problem.help("what fails first must not wait for what follows from it: take one out"));
+    }
+}
+
+/// The first circle, its first monitor again at its end.
+fn circle(monitors: &BTreeMap<MonitorId, Monitor>) -> Option<Vec<MonitorId>> {
+    let mut done: BTreeSet<&MonitorId> = BTreeSet::new();
+    for start in monitors.keys() {
+        // The way down, each with what it still has to visit.
+        let mut way: Vec<(&MonitorId, Vec<&MonitorId>)> = Vec::new();
+        let below = |id: &MonitorId| -> Vec<&MonitorId> {
+            monitors
+                .get(id)
+                .map_or_else(Vec::new, |monitor| monitor.alarm.depends_on.iter().collect())
+        };
+        if done.contains(start) {
+            continue;
+        }
+        way.push((start, below(start)));
+        while let Some((id, rest)) = way.last_mut() {
+            let id = *id;
+            let Some(next) = rest.pop() else {
+                done.insert(id);
+                way.pop();
+                continue;
+            };
+            if let Some(at) = way.iter().position(|(known, _)| *known == next) {
+                let circle = way[at..].iter().map(|(id, _)| (*id).clone());
+                return Some(circle.chain([next.clone()]).collect());
+            }
+            if let Some((next, _)) = monitors.get_key_value(next).filter(|(next, _)| !done.contains(next)) {
+                way.push((next, below(next)));
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Config, load};
+
+    fn load_text(text: &str) -> Result<Config, String> {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("mailqos.toml");
+        let head = "site = \"here\"\n[defaults]\nfrom = \"a@b.example\"\nto = \"a@b.example\"\nsmtp = {}\npickup = { account = \"a\" }\n\
+                    [account.a]\nuser = \"a\"\npassword = { env = \"X\" }\n[object.o]\naddress = \"localhost\"\n[defaults.alarm]\nround_trip = \"20s\"\n";
+        std::fs::write(&path, format!("{head}{text}")).expect("write");
+        load(&path).map_err(|problems| {
+            problems
+                .to_string()
+                .replace(&format!("{}/", folder.path().display()), "")
+        })
+    }
+
+    #[test]
+    fn a_rule_is_read_over_the_defaults() {
+        let config = load_text(
+            "[monitor.a]\nobject = \"o\"\nalarm_after = 5\nalarm = { after_time = \"10m\", either = true, pickup_login = \"2s\", certificate = \"14d\", percentiles = [{ most = \"15s\" }] }\n\
+             [monitor.b]\nobject = \"o\"\ndepends_on = [\"a\", \"object:o\"]\n",
+        )
+        .unwrap_or_else(|problems| panic!("{problems}"));
+        let rule = &config.monitors["a"].alarm;
+        assert_eq!((rule.after, rule.either, rule.thresholds.len()), (5, true, 2));
+        assert_eq!(rule.percentiles[0].over, Micros::from_secs(3600));
+        assert_eq!(config.monitors["b"].alarm.depends_on.len(), 1);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_rule_is_said() {
+        insta::assert_snapshot!(load_text(
+            "[monitor.a]\nobject = \"o\"\nalarm_after = 0\nalarm = { either = true, clear_below = 2, percentiles = [{ of = \"pickup_logn\", percentile = 101 }], rond_trip = \"5s\" }\n\
+             [monitor.b]\nobject = \"o\"\ndepends_on = [\"c\", \"nobody\"]\n[monitor.c]\nobject = \"o\"\ndepends_on = [\"b\", \"c\"]\n"
+        )
+        .expect_err("wrong"));
+    }
+
+    #[test]
+    fn a_monitor_that_is_wrong_itself_is_not_called_missing() {
+        let said = load_text(
+            "[monitor.gate]\nobject = \"none\"\n[monitor.b]\nobject = \"o\"\ndepends_on = \"gate\"\n\
+             [maintenance.m]\nhours = \"01:00-02:00\"\nmonitors = \"gate\"\n[monitor.G]\nobject = 5\n",
+        )
+        .expect_err("wrong");
+        assert!(
+            said.contains("there is no object") && !said.contains("names no monitor"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn monitors_in_a_circle_are_refused() {
+        let said = load_text(
+            "[monitor.a]\nobject = \"o\"\ndepends_on = [\"b\"]\n[monitor.b]\nobject = \"o\"\ndepends_on = [\"c\"]\n[monitor.c]\nobject = \"o\"\ndepends_on = [\"b\"]\n",
+        )
+        .expect_err("a circle");
+        assert!(said.contains("in a circle: b → c → b"), "{said}");
+    }
+}

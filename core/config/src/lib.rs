@@ -1,0 +1,463 @@
+//! The configuration: one TOML file, with folders of more to include. What is read here has been checked as a whole;
+//! both binaries start from a [`Config`].
+
+mod account;
+mod actions;
+mod alarm;
+mod calendar;
+mod from_toml;
+mod hours;
+mod kind;
+mod mail_server;
+mod maintenance;
+mod mechanism;
+mod message;
+mod monitor;
+mod object_store;
+mod operator;
+mod person;
+mod problem;
+mod proxy;
+mod read;
+pub mod reference;
+mod server;
+mod service_level;
+mod table;
+mod target;
+mod value;
+mod wording;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+use jiff::tz::TimeZone;
+
+pub use account::{Login, OAuthOptions};
+pub use actions::{Action, ActionList, ContentType, Framing, LogPlace, On, Service, Step, Webhook, sounds_secret};
+pub use alarm::{AlarmRule, PercentileRule, Threshold, Timing};
+pub use calendar::{Calendar, Cron};
+pub use from_toml::{DateText, FromToml};
+pub use hours::{Hours, Span, time_of_day};
+pub use kind::{Kind, MailQos, PickupProtocol, Transcripts};
+pub use maintenance::{Maintenance, Window};
+pub use mechanism::{MECHANISMS, Mechanism};
+pub use message::MessageShape;
+pub use monitor::LONGEST_HORIZON;
+pub use object_store::ObjectStoreOptions;
+pub use person::{Person, PersonError, is_forbidden, is_plain, split_list};
+pub use problem::{Problem, Problems, Severity};
+pub use proxy::{Proxy, via};
+pub use read::load;
+#[doc(hidden)]
+pub use read::of_text;
+pub use service_level::{Holidays, LevelPeriod, Percent, ServiceHours, ServiceLevel, Target as LevelTarget};
+pub use table::{Node, Source, Table, did_you_mean, nearest, parse};
+pub use target::{
+    DeliveryOptions, EmailTarget, Existing, FilesPlace, FilesTarget, FtpData, FtpEncoding, Sftp, Target, TemporaryName,
+    TooLarge, Verify, foreign_variable,
+};
+pub use wording::{Template, Wording};
+
+use mailqos_base::SecretSource;
+use mailqos_model::{AccountName, Micros, MonitorId, Name, ObjectId, SiteName};
+use mailqos_net::Trust;
+
+/// Everything that the configuration file and the files that it includes say.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The configuration file.
+    pub file: PathBuf,
+    /// The place that this probe measures from.
+    pub site: SiteName,
+    /// Where the sample lake is.
+    pub data: DataLocation,
+    /// How it is reached, if it is in an object store.
+    pub object_store: ObjectStoreOptions,
+    /// The HTTP proxy that requests go through.
+    pub proxy: Proxy,
+    /// Days older than this are removed from the lake; none, if nothing is said.
+    pub retention: Option<Micros>,
+    /// Local folder of journals, locks, keys and queues; `<data>/state` unless said otherwise.
+    pub state: PathBuf,
+    /// The zone of calendar schedules and of reports that name none.
+    pub timezone: TimeZone,
+    /// How often recorded samples are sealed into the day's Parquet file.
+    pub seal_interval: Micros,
+    /// The key that signs the test mails; a file in `state`, made at the first start, unless said otherwise.
+    pub signing_key: Option<SecretSource>,
+    /// Credentials.
+    pub accounts: BTreeMap<AccountName, Account>,
+    /// Hosts and services under watch.
+    pub objects: BTreeMap<ObjectId, Object>,
+    /// Configured tests.
+    pub monitors: BTreeMap<MonitorId, Monitor>,
+    /// People and groups who are told.
+    pub operators: BTreeMap<Name, Operator>,
+    /// SMTP servers for mailqos's own mails: alarms and reports.
+    pub mail_servers: BTreeMap<Name, MailServer>,
+    /// What is done when a monitor's alarm rises and clears.
+    pub action_lists: BTreeMap<Name, ActionList>,
+    /// Planned windows without alarms.
+    pub maintenance: Vec<Maintenance>,
+    /// How many tests may run at once.
+    pub limits: Limits,
+    /// Where the OpenMetrics endpoint listens, if it does.
+    pub metrics: Option<std::net::SocketAddr>,
+    /// Addresses (`HOST:PORT`) that tell whether the probe itself has a network.
+    pub references: Vec<String>,
+    /// Places that reports can be delivered to.
+    pub targets: BTreeMap<Name, Target>,
+    /// What holds for all deliveries.
+    pub delivery: DeliveryOptions,
+    /// What was promised of the monitors.
+    pub service_levels: BTreeMap<Name, ServiceLevel>,
+    /// Folder of the user's own report templates, searched before the built-in ones.
+    pub templates: PathBuf,
+    /// Folder of the report definitions.
+    pub reports: PathBuf,
+    /// What deserves attention but is no error.
+    pub warnings: Problems,
+}
+
+/// How many tests may run at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// In all.
+    pub tests: u32,
+    /// With the same SMTP server, or the same mailbox server.
+    pub per_server: Option<u32>,
+    /// With the same mailbox.
+    pub per_mailbox: Option<u32>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            tests: 4096,
+            per_server: None,
+            per_mailbox: None,
+        }
+    }
+}
+
+/// Where the sample lake is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DataLocation {
+    /// A folder of this machine.
+    Folder(PathBuf),
+    /// An object store, such as `s3://bucket/prefix`.
+    ObjectStore(String),
+}
+
+impl DataLocation {
+    /// The schemes of object stores.
+    const SCHEMES: [&str; 7] = ["s3", "s3a", "az", "azure", "abfs", "abfss", "gs"];
+
+    /// Where a text says that the lake is; a relative folder is one in `folder`.
+    ///
+    /// # Errors
+    /// It is no place that can be meant: why, and what to write.
+    pub fn parse(text: &str, folder: &std::path::Path) -> Result<Self, (String, String)> {
+        let store = "write a folder, or the address of an object store: s3://bucket/prefix, az://container/prefix or \
+                     gs://bucket/prefix";
+        if text.trim().is_empty() {
+            return Err(("the place of the lake is empty".to_owned(), store.to_owned()));
+        }
+        if let Some((scheme, rest)) = text.split_once("://") {
+            let bucket = rest.split('/').next().unwrap_or_default();
+            if Self::SCHEMES.contains(&scheme) {
+                if bucket.trim().is_empty() {
+                    let reason = format!("{text:?} names no bucket");
+                    return Err((reason, format!("write {scheme}://bucket/prefix")));
+                }
+                return Ok(Self::ObjectStore(text.to_owned()));
+            }
+            let help = match scheme.to_ascii_lowercase().as_str() {
+                "http" | "https" => format!(
+                    "if this is an object store, write data = \"s3://bucket/prefix\", and endpoint = {:?} in [object_store]",
+                    format!("{scheme}://{bucket}")
+                ),
+                "file" => format!(
+                    "write the path alone: {:?}",
+                    format!("/{}", rest.trim_start_matches('/'))
+                ),
+                "gcs" => format!("write {:?}", format!("gs://{rest}")),
+                "smb" | "cifs" | "nfs" | "sftp" | "ftp" => "mount it, and write the folder".to_owned(),
+                lower if Self::SCHEMES.contains(&lower) => format!("write {:?}", format!("{lower}://{rest}")),
+                _ => store.to_owned(),
+            };
+            return Err((format!("{text:?} is not a place where a lake can be"), help));
+        }
+        if let Some((scheme, rest)) = text.split_once(':')
+            && Self::SCHEMES.contains(&scheme)
+        {
+            let meant = format!("{scheme}://{}", rest.trim_start_matches('/'));
+            return Err((
+                format!("{text:?} looks like the address of an object store"),
+                format!("write {meant:?}"),
+            ));
+        }
+        match from_toml::not_a_path(text) {
+            Some(reason) => Err((
+                reason,
+                "only shells know ~; environment variables are not replaced either".to_owned(),
+            )),
+            None => Ok(Self::Folder(folder.join(text))),
+        }
+    }
+}
+
+/// Credentials, referred to by name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Account {
+    /// The name to log in with.
+    pub user: String,
+    /// Windows domain, for network shares.
+    pub domain: Option<String>,
+    /// With what it logs in.
+    pub login: Login,
+    /// The SASL mechanisms that may be used; all where empty.
+    pub mechanisms: Vec<Mechanism>,
+}
+
+/// A host or service under watch.
+#[derive(Debug, Clone)]
+pub struct Object {
+    /// What people call it; the id unless said otherwise.
+    pub name: String,
+    /// Host name or IP address.
+    pub address: String,
+    /// Labels to select by.
+    pub tags: BTreeSet<String>,
+}
+
+/// One configured test on an object.
+#[derive(Debug, Clone)]
+pub struct Monitor {
+    /// Its id in the lake.
+    pub id: MonitorId,
+    /// What people call it; the id unless said otherwise.
+    pub name: String,
+    /// The object that it watches.
+    pub object: ObjectId,
+    /// Its own labels and those of its object.
+    pub tags: BTreeSet<String>,
+    /// Whether it is tested at all.
+    pub enabled: bool,
+    /// Time between the starts of two tests.
+    pub test_interval: Micros,
+    /// The moments at which tests start, instead of an interval.
+    pub calendar: Option<Calendar>,
+    /// Time between the starts of two tests while it fails.
+    pub retest_interval: Option<Micros>,
+    /// A test may begin while the one before still runs.
+    pub overlap: bool,
+    /// The action list that it uses, if any.
+    pub action_list: Option<Name>,
+    /// When its alarm rises and clears.
+    pub alarm: AlarmRule,
+    /// What is tested.
+    pub kind: Kind,
+}
+
+/// A server to talk to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Host name or IP address.
+    pub server: String,
+    /// TCP port.
+    pub port: u16,
+    /// Encryption.
+    pub tls: TlsMode,
+    /// Whose certificates are trusted.
+    pub trust: Trust,
+    /// Who logs in; nobody if absent.
+    pub account: Option<AccountName>,
+    /// The name given in EHLO (SMTP); by default the address literal of this end of the connection.
+    pub helo: Option<String>,
+}
+
+impl Endpoint {
+    /// Where it is and how it is talked to: `mail.example.com:587 STARTTLS`.
+    pub fn place(&self) -> String {
+        let tls = match self.tls {
+            TlsMode::None => "in clear",
+            TlsMode::StartTls => "STARTTLS",
+            TlsMode::Implicit => "TLS",
+        };
+        format!("{}:{} {tls}", self.server, self.port)
+    }
+}
+
+/// Encryption of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsMode {
+    /// In clear.
+    None,
+    /// In clear first, then upgraded (RFC 3207, RFC 2595); refused if the server does not offer it.
+    StartTls,
+    /// From the first byte (RFC 8314).
+    Implicit,
+}
+
+/// Somebody, or a group, who is told.
+#[derive(Debug, Clone)]
+pub struct Operator {
+    /// What people call them; the name unless said otherwise.
+    pub name: String,
+    /// Their mail addresses; those of its members, where it is a group.
+    pub email: Vec<Person>,
+    /// The most bytes of files that a mail to them may have.
+    pub attachments: Option<u64>,
+}
+
+/// An SMTP server for mailqos's own mails.
+#[derive(Debug, Clone)]
+pub struct MailServer {
+    /// The server.
+    pub endpoint: Endpoint,
+    /// Sender of the mails.
+    pub from: Person,
+    /// Where bounces go, if not to the sender.
+    pub return_path: Option<String>,
+    /// How the mails are signed.
+    pub dkim: Option<Dkim>,
+    /// Deadline of each step of the conversation.
+    pub timeout: Micros,
+}
+
+/// A key that mails are signed with (RFC 6376).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dkim {
+    /// The domain that signs.
+    pub domain: String,
+    /// The name of the key.
+    pub selector: String,
+    /// The private key, RSA or Ed25519, in PEM.
+    pub key: SecretSource,
+}
+
+impl Config {
+    /// The shares that service levels promise, each in [0, 1].
+    pub fn promised_shares(&self) -> Vec<f64> {
+        let targets = self.service_levels.values().flat_map(|level| &level.targets);
+        targets
+            .filter(|target| !matches!(target, LevelTarget::Percentile { .. }))
+            .map(|target| target.share().as_f64())
+            .collect()
+    }
+
+    /// The account of an endpoint, if it names one.
+    pub fn account(&self, name: Option<&AccountName>) -> Option<&Account> {
+        self.accounts.get(name?)
+    }
+
+    /// All secrets that the configuration names, each with what it is for.
+    pub fn secrets(&self) -> Vec<(String, &SecretSource)> {
+        let mut found = Vec::new();
+        if let Some(key) = &self.signing_key {
+            found.push(("signing_key".to_owned(), key));
+        }
+        if let Some(address) = &self.proxy.address {
+            found.push(("proxy".to_owned(), address));
+        }
+        for (name, account) in &self.accounts {
+            match &account.login {
+                Login::Password(password) => found.push((format!("the password of account {name}"), password)),
+                Login::OAuth(oauth) => {
+                    let secret = oauth.client_secret.as_ref();
+                    found.extend(secret.map(|secret| (format!("client_secret of account {name}"), secret)));
+                    let token = oauth.refresh_token.as_ref();
+                    found.extend(token.map(|token| (format!("refresh_token of account {name}"), token)));
+                }
+            }
+        }
+        for (name, server) in &self.mail_servers {
+            let key = server.dkim.as_ref().map(|dkim| &dkim.key);
+            found.extend(key.map(|key| (format!("the DKIM key of mail server {name}"), key)));
+        }
+        for (name, list) in &self.action_lists {
+            for step in &list.steps {
+                match &step.action {
+                    Action::Webhook(webhook) => {
+                        let headers = webhook.headers.iter().map(|(_, value)| value);
+                        let sources = std::iter::once(&webhook.url)
+                            .chain(&webhook.key)
+                            .chain(&webhook.proxy)
+                            .chain(headers);
+                        found.extend(sources.map(|source| (format!("a webhook of action list {name}"), source)));
+                    }
+                    Action::Command { environment, .. } => {
+                        let sources = environment.iter().map(|(_, value)| value);
+                        found.extend(sources.map(|source| (format!("a program of action list {name}"), source)));
+                    }
+                    Action::Email { .. } | Action::Syslog { .. } => {}
+                }
+            }
+        }
+        found
+    }
+
+    /// The monitors that a selection names: by id, object, tag (`tag:NAME`, `object:NAME`) or glob (`mail-*`); all for an
+    /// empty selection.
+    ///
+    /// # Errors
+    /// The first pattern that selects nothing.
+    pub fn select(&self, patterns: &[String]) -> Result<Vec<&Monitor>, String> {
+        if patterns.is_empty() {
+            return Ok(self.monitors.values().collect());
+        }
+        let mut chosen = BTreeMap::new();
+        for pattern in patterns {
+            let mut hit = false;
+            for monitor in self.monitors.values() {
+                if monitor.is_selected(pattern) {
+                    hit = true;
+                    chosen.insert(monitor.id.clone(), monitor);
+                }
+            }
+            if !hit {
+                return Err(pattern.clone());
+            }
+        }
+        Ok(chosen.into_values().collect())
+    }
+}
+
+impl Monitor {
+    /// Whether a pattern selects it: `tag:NAME`, `object:NAME`, an id or a glob of ids.
+    pub fn is_selected(&self, pattern: &str) -> bool {
+        if let Some(tag) = pattern.strip_prefix("tag:") {
+            self.tags.iter().any(|own| glob(tag, own))
+        } else if let Some(object) = pattern.strip_prefix("object:") {
+            glob(object, self.object.as_str())
+        } else {
+            glob(pattern, self.id.as_str())
+        }
+    }
+}
+
+/// Whether `text` matches `pattern`, in which `*` stands for any characters and `?` for one.
+pub fn glob(pattern: &str, text: &str) -> bool {
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let (mut p, mut t) = (0, 0);
+    let mut retry: Option<(usize, usize)> = None;
+    while t < text.len() {
+        if pattern.get(p) == Some(&'*') {
+            retry = Some((p, t));
+            p += 1;
+        } else if pattern.get(p).is_some_and(|c| *c == '?' || *c == text[t]) {
+            p += 1;
+            t += 1;
+        } else if let Some((star, at)) = retry {
+            retry = Some((star, at + 1));
+            p = star + 1;
+            t = at + 1;
+        } else {
+            return false;
+        }
+    }
+    pattern[p..].iter().all(|c| *c == '*')
+}

@@ -1,0 +1,309 @@
+//! Maintenance: planned windows in which no alarm rises and samples do not count in availability.
+
+use jiff::{civil::DateTime, tz::TimeZone};
+use mailqos_model::{Micros, Name, UtcMicros};
+
+use super::{Config, Cron, DateText, FromToml, Hours, Node, Problems, Severity, Table, value::duration};
+
+/// The longest window.
+const LONGEST: Micros = Micros::from_secs(366 * 86_400);
+
+/// A planned window, or one that comes again and again.
+#[derive(Debug, Clone)]
+pub struct Maintenance {
+    /// Its name.
+    pub name: Name,
+    /// What for.
+    pub reason: Option<String>,
+    /// Which monitors, as selections; all if empty.
+    pub monitors: Vec<String>,
+    /// Whether tests are left out.
+    pub pause: bool,
+    /// When.
+    pub when: Window,
+}
+
+/// When a maintenance is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Window {
+    /// Once.
+    Once {
+        /// The first moment.
+        from: UtcMicros,
+        /// The first moment after it.
+        to: UtcMicros,
+    },
+    /// Every week.
+    Weekly(Hours),
+    /// At the moments of a cron expression.
+    Calendar {
+        /// When it begins.
+        cron: Box<Cron>,
+        /// In which zone.
+        zone: TimeZone,
+        /// How long it lasts.
+        lasts: Micros,
+    },
+}
+
+impl Window {
+    /// The occurrence that contains `at`, or else the first after it; `None` if there is none.
+    pub fn next(&self, at: UtcMicros) -> Option<(UtcMicros, UtcMicros)> {
+        match self {
+            Self::Once { from, to } => (*to > at).then_some((*from, *to)),
+            Self::Weekly(hours) => hours.next(at),
+            Self::Calendar { cron, zone, lasts } => {
+                let begin = cron.next(at - *lasts, zone)?;
+                Some((begin, begin + *lasts))
+            }
+        }
+    }
+}
+
+/// A local date and time, or a moment with its offset.
+pub(super) enum Moment {
+    Local(DateTime),
+    Fixed(UtcMicros),
+}
+
+impl FromToml for Moment {
+    fn expected() -> String {
+        "a date and time in quotes, such as \"2026-12-01T22:00\" or \"2026-12-01T22:00:00Z\"".into()
+    }
+    fn schema() -> serde_json::Value {
+        DateText::schema()
+    }
+    fn from_toml(node: &Node) -> Result<Self, String> {
+        let DateText(text) = DateText::from_toml(node)?;
+        if let Ok(timestamp) = text.parse::<jiff::Timestamp>() {
+            return Ok(Self::Fixed(timestamp.into()));
+        }
+        text.parse()
+            .map(Self::Local)
+            .map_err(|_| format!("{text:?} is not {}", Self::expected()))
+    }
+}
+
+impl Moment {
+    /// At the end of the year 9999, the last moment that there is.
+    fn in_zone(&self, zone: &TimeZone) -> UtcMicros {
+        match self {
+            Self::Local(local) => zone.to_timestamp(*local).unwrap_or(jiff::Timestamp::MAX).into(),
+            Self::Fixed(moment) => *moment,
+        }
+    }
+}
+
+/// Reads a table `[maintenance.NAME]`; `complete` says whether all monitors are known.
+pub(super) fn read(
+    name: Name,
+    mut table: Table,
+    config: &Config,
+    complete: bool,
+    problems: &mut Problems,
+) -> Option<Maintenance> {
+    let zone = &config.timezone;
+    let reason = table.get("reason", problems);
+    let mut monitors = Vec::new();
+    for node in table.get::<Vec<Node>>("monitors", problems).unwrap_or_default() {
+        let Some(pattern) = node.read::<String>(problems) else {
+            continue;
+        };
+        if complete && !config.monitors.values().any(|monitor| monitor.is_selected(&pattern)) {
+            problems.push(
+                node.problem(format!("{pattern:?} names no monitor"), "nothing to maintain")
+                    .help("write a monitor's id, object:NAME, tag:NAME or a pattern such as \"mail-*\""),
+            );
+        }
+        monitors.push(pattern);
+    }
+    let words = [("run", false), ("pause", true)];
+    let pause = table.word("tests", &words, problems).unwrap_or(false);
+    let own_zone = table.get("timezone", problems).unwrap_or_else(|| zone.clone());
+    let before = problems.count(Severity::Error);
+    let weekly = Hours::read(&mut table, zone, problems);
+    let from = table.get::<Moment>("from", problems);
+    let to = table.get::<Moment>("to", problems);
+    let cron = table.get::<Cron>("cron", problems);
+    let lasts = table.node("lasts").map(|_| {
+        let least = Micros::from_secs(1);
+        duration(&mut table, "lasts", least, least, LONGEST, problems)
+    });
+    // What was said wrong is not what was not said.
+    let when = if problems.count(Severity::Error) == before {
+        window(&table, weekly, from, to, cron, lasts, own_zone, problems)
+    } else {
+        None
+    };
+    table.finish(problems);
+    Some(Maintenance {
+        name,
+        reason,
+        monitors,
+        pause,
+        when: when?,
+    })
+}
+
+#[expect(clippy::too_many_arguments, reason = "they are the keys of one table")]
+fn window(
+    table: &Table,
+    weekly: Option<Hours>,
+    from: Option<Moment>,
+    to: Option<Moment>,
+    cron: Option<Cron>,
+    lasts: Option<Micros>,
+    zone: TimeZone,
+    problems: &mut Problems,
+) -> Option<Window> {
+    const HELP: &str = "write one of: from with to or lasts; hours and weekdays; cron with lasts";
+    match (weekly, from, cron) {
+        (Some(hours), None, None) => {
+            if to.is_some() || lasts.is_some() {
+                problems.push(
+                    table
+                        .problem("hours", "hours say themselves how long they are", "here")
+                        .help(HELP),
+                );
+            }
+            Some(Window::Weekly(hours))
+        }
+        (None, Some(from), None) => {
+            let from = from.in_zone(&zone);
+            let to = match (to, lasts) {
+                (Some(to), None) => to.in_zone(&zone),
+                (None, Some(lasts)) => from + lasts,
+                _ => {
+                    problems.push(table.problem("from", "when does it end?", "begins here").help(HELP));
+                    return None;
+                }
+            };
+            if to <= from {
+                problems.push(
+                    table
+                        .problem("to", "the window ends before it begins", "not after from")
+                        .help("write a later moment"),
+                );
+                return None;
+            }
+            if to - from > LONGEST {
+                problems.push(
+                    table
+                        .problem("to", "the window lasts longer than a year", "here")
+                        .help("disable the monitors instead"),
+                );
+            }
+            Some(Window::Once { from, to })
+        }
+        (None, None, Some(cron)) => {
+            let Some(lasts) = lasts else {
+                problems.push(table.missing("lasts", "how long each window is, such as \"2h\""));
+                return None;
+            };
+            let first = cron.next(UtcMicros::now(), &zone);
+            let second = first.and_then(|first| cron.next(first, &zone));
+            match (first, second) {
+                (None, _) => {
+                    problems.push(
+                        table
+                            .problem("cron", "this moment never comes", "never")
+                            .help("look at day and month"),
+                    );
+                }
+                (Some(first), Some(second)) if second - first <= lasts => {
+                    problems.push(
+                        table
+                            .problem("lasts", "the next window begins before this one has ended", "too long")
+                            .help("shorten it, or let it come less often"),
+                    );
+                }
+                _ => {}
+            }
+            Some(Window::Calendar {
+                cron: Box::new(cron),
+                zone,
+                lasts,
+            })
+        }
+        _ => {
+            problems.push(
+                table
+                    .problem("", "a maintenance is once, weekly or by a calendar", "when is it?")
+                    .help(HELP),
+            );
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load;
+
+    fn load_text(text: &str) -> Result<Config, String> {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("mailqos.toml");
+        std::fs::write(
+            &path,
+            format!("site = \"here\"\ntimezone = \"Europe/Stockholm\"\n{text}"),
+        )
+        .expect("write");
+        load(&path).map_err(|problems| {
+            problems
+                .to_string()
+                .replace(&format!("{}/", folder.path().display()), "")
+        })
+    }
+
+    fn at(text: &str) -> UtcMicros {
+        text.parse::<jiff::Timestamp>().expect("a time").into()
+    }
+
+    #[test]
+    fn windows_of_all_kinds() {
+        let config = load_text(
+            "[maintenance.once]\nfrom = \"2026-12-01T22:00\"\nlasts = \"2h\"\nreason = \"new disks\"\n\
+             [maintenance.weekly]\nhours = \"22:00-23:30\"\nweekdays = \"sun\"\ntests = \"pause\"\n\
+             [maintenance.monthly]\ncron = \"0 22 1 * *\"\nlasts = \"3h\"\ntimezone = \"UTC\"\n",
+        )
+        .unwrap_or_else(|problems| panic!("{problems}"));
+        let window = |name: &str| {
+            &config
+                .maintenance
+                .iter()
+                .find(|one| one.name.as_ref() == name)
+                .expect("it")
+                .when
+        };
+        assert_eq!(
+            window("once").next(at("2026-12-01T22:30:00Z")),
+            Some((at("2026-12-01T21:00:00Z"), at("2026-12-01T23:00:00Z")))
+        );
+        assert_eq!(window("once").next(at("2026-12-01T23:00:00Z")), None);
+        assert_eq!(
+            window("weekly").next(at("2026-11-24T00:00:00Z")).expect("one").0,
+            at("2026-11-29T21:00:00Z")
+        );
+        let monthly = Some((at("2026-12-01T22:00:00Z"), at("2026-12-02T01:00:00Z")));
+        assert_eq!(window("monthly").next(at("2026-11-24T00:00:00Z")), monthly);
+        assert_eq!(window("monthly").next(at("2026-12-02T00:59:59Z")), monthly);
+        assert_ne!(window("monthly").next(at("2026-12-02T01:00:00Z")), monthly);
+    }
+
+    #[test]
+    fn impossible_windows_are_refused() {
+        insta::assert_snapshot!(
+            load_text(
+                "[maintenance.a]\nfrom = \"2026-12-01T22:00\"\nto = \"2026-12-01T21:00\"\n\
+             [maintenance.b]\nreason = \"?\"\n\
+             [maintenance.c]\ncron = \"0 * * * *\"\nlasts = \"2h\"\n\
+             [maintenance.d]\ncron = \"0 0 31 2 *\"\nlasts = \"2h\"\n\
+             [maintenance.e]\nfrom = \"yesterday\"\n\
+             [maintenance.f]\nhours = \"1-2\"\n\
+             [maintenance.g]\nhours = \"01:00-02:00\"\nlasts = \"2h\"\nmonitors = [\"nobody\"]\n"
+            )
+            .expect_err("wrong")
+        );
+    }
+}

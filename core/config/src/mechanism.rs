@@ -1,0 +1,62 @@
+//! The names of SASL mechanisms (RFC 4422); how they work is known to those who log in.
+
+use std::{fmt, str::FromStr};
+
+/// A way to prove who one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mechanism {
+    /// RFC 7677: the password does not travel, and the server proves that it knows it.
+    ScramSha256,
+    /// RFC 4616.
+    Plain,
+    /// draft-murchison-sasl-login: obsolete, but some servers offer nothing else.
+    Login,
+    /// RFC 7628: an OAuth 2.0 access token.
+    OAuthBearer,
+    /// The same in the form that Google and Microsoft had before there was a standard.
+    XOAuth2,
+}
+
+/// All mechanisms, the best first.
+pub const MECHANISMS: [Mechanism; 5] = [
+    Mechanism::ScramSha256,
+    Mechanism::Plain,
+    Mechanism::Login,
+    Mechanism::OAuthBearer,
+    Mechanism::XOAuth2,
+];
+
+impl Mechanism {
+    /// As servers and configurations write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::Plain => "PLAIN",
+            Self::Login => "LOGIN",
+            Self::OAuthBearer => "OAUTHBEARER",
+            Self::XOAuth2 => "XOAUTH2",
+        }
+    }
+
+    /// Whether it takes an access token rather than a password.
+    pub fn takes_token(self) -> bool {
+        matches!(self, Self::OAuthBearer | Self::XOAuth2)
+    }
+}
+
+impl fmt::Display for Mechanism {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Mechanism {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let found = MECHANISMS
+            .into_iter()
+            .find(|mechanism| mechanism.name().eq_ignore_ascii_case(text));
+        found.ok_or(())
+    }
+}

@@ -1,0 +1,239 @@
+//! What a test mail looks like: the table `message` of a monitor.
+
+use super::{FromToml, Node, Problems, Table};
+
+/// The largest test mail.
+const LARGEST: u64 = 100_000_000;
+/// The smallest that can be asked for: head and words take about so much.
+const SMALLEST: u64 = 4_000;
+/// The longest subject, and the longest value of a header field.
+const LONGEST: usize = 500;
+/// The longest body.
+const LONGEST_BODY: usize = 20_000;
+/// Fields that the mail has already, or that would change how it is understood.
+const RESERVED: [&str; 19] = [
+    "from",
+    "to",
+    "cc",
+    "bcc",
+    "sender",
+    "reply-to",
+    "date",
+    "subject",
+    "message-id",
+    "mime-version",
+    "return-path",
+    "received",
+    "x-mailqos-token",
+    "auto-submitted",
+    "x-auto-response-suppress",
+    "precedence",
+    "dkim-signature",
+    "resent-from",
+    "delivered-to",
+];
+
+/// What a test mail looks like.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MessageShape {
+    /// Bytes of the whole mail, filled up with an attachment; as small as it is if absent.
+    pub size: Option<u64>,
+    /// The beginning of the subject; the token follows.
+    pub subject: Option<String>,
+    /// Further header fields, names and values.
+    pub headers: Vec<(String, String)>,
+    /// Words above those that explain the mail.
+    pub body: Option<String>,
+}
+
+/// A number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bytes(pub(super) u64);
+
+impl FromToml for Bytes {
+    fn expected() -> String {
+        "a size, such as \"5MB\", \"512kB\" or \"1MiB\", or a number of bytes".into()
+    }
+
+    fn schema() -> serde_json::Value {
+        serde_json::json!({ "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": "^[0-9.]+\\s*[A-Za-z]*\\s*$" }] })
+    }
+
+    fn from_toml(node: &Node) -> Result<Self, String> {
+        if let Ok(bytes) = i64::from_toml(node) {
+            if (1..1_000).contains(&bytes) {
+                return Err(format!(
+                    "{bytes} bytes are no size of a mail; did you mean \"{bytes}MB\"?"
+                ));
+            }
+            return u64::try_from(bytes)
+                .map(Self)
+                .map_err(|_| format!("{bytes} is not {}", Self::expected()));
+        }
+        let text = String::from_toml(node)?;
+        let end = text
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(text.len());
+        let (number, unit) = text.split_at(end);
+        let unit = match unit.trim().to_ascii_lowercase().as_str() {
+            "" | "b" => 1.0,
+            "k" | "kb" => 1e3,
+            "m" | "mb" => 1e6,
+            "kib" => 1024.0,
+            "mib" => 1_048_576.0,
+            _ => return Err(format!("{text:?} is not {}", Self::expected())),
+        };
+        match number.parse::<f64>() {
+            Ok(number) if number * unit < 1e15 => Ok(Self((number * unit).round() as u64)),
+            _ => Err(format!("{text:?} is not {}", Self::expected())),
+        }
+    }
+}
+
+/// Reads the table, where there is one.
+pub(super) fn read(table: &mut Table, problems: &mut Problems) -> MessageShape {
+    let Some(mut table) = table.table("message", problems) else {
+        return MessageShape::default();
+    };
+    let shape = MessageShape {
+        size: size(&mut table, problems),
+        subject: text(&mut table, "subject", LONGEST, false, problems),
+        headers: headers(&mut table, problems),
+        body: text(&mut table, "body", LONGEST_BODY, true, problems),
+    };
+    table.finish(problems);
+    shape
+}
+
+fn size(table: &mut Table, problems: &mut Problems) -> Option<u64> {
+    let Bytes(size) = table.get("size", problems)?;
+    if !(SMALLEST..=LARGEST).contains(&size) {
+        problems.push(
+            table
+                .problem("size", format!("a test mail can't have {size} bytes"), "out of range")
+                .help("write a size from 4kB to 100MB, or leave it out for the smallest mail"),
+        );
+        return None;
+    }
+    Some(size)
+}
+
+fn text(
+    table: &mut Table,
+    key: &'static str,
+    longest: usize,
+    several_lines: bool,
+    problems: &mut Problems,
+) -> Option<String> {
+    let text: String = table.get(key, problems)?;
+    let control = |c: char| c.is_control() && !(several_lines && matches!(c, '\n' | '\r' | '\t'));
+    if text.len() > longest || text.chars().any(control) {
+        let help = if several_lines {
+            format!("write at most {longest} bytes of text")
+        } else {
+            format!("write one line of at most {longest} bytes")
+        };
+        problems.push(
+            table
+                .problem(key, format!("this can't be the {key} of a mail"), "here")
+                .help(help),
+        );
+        return None;
+    }
+    Some(text)
+}
+
+fn headers(table: &mut Table, problems: &mut Problems) -> Vec<(String, String)> {
+    let mut headers = Vec::new();
+    let Some(fields) = table.table("headers", problems) else {
+        return headers;
+    };
+    for (name, node) in fields.into_pairs() {
+        let Some(value) = node.read::<String>(problems) else {
+            continue;
+        };
+        let lower = name.to_ascii_lowercase();
+        // RFC 5322, section 2.2: printable ASCII without the colon.
+        let is_name = !name.is_empty()
+            && name.len() <= 76
+            && name.bytes().all(|byte| (b'!'..=b'~').contains(&byte) && byte != b':');
+        let problem = if !is_name {
+            Some((
+                "this is no name of a header field",
+                "write letters, digits and hyphens, such as X-Department",
+            ))
+        } else if RESERVED.contains(&lower.as_str()) || lower.starts_with("content-") {
+            Some((
+                "this header field is written by mailqos itself",
+                "choose another name, such as one that begins with X-",
+            ))
+        } else if value.len() > LONGEST || value.chars().any(char::is_control) {
+            Some((
+                "this can't be the value of a header field",
+                "write one line of at most 500 bytes",
+            ))
+        } else {
+            None
+        };
+        match problem {
+            Some((message, help)) => problems.push(node.problem(format!("{name}: {message}"), "here").help(help)),
+            None => headers.push((name, value)),
+        }
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse;
+
+    fn shape(text: &str) -> (MessageShape, String) {
+        let mut problems = Problems::default();
+        let mut table = parse("mailqos.toml".as_ref(), text.to_owned(), &mut problems).expect("a table");
+        let shape = read(&mut table, &mut problems);
+        (shape, problems.to_string())
+    }
+
+    #[test]
+    fn all_that_a_mail_can_be_is_read() {
+        let (read, problems) = shape(
+            "[message]\nsize = \"5MB\"\nsubject = \"Prüfung\"\nbody = \"\"\"\nHallo\nWelt\n\"\"\"\nheaders = { X-Department = \"IT\" }",
+        );
+        assert_eq!(problems, "");
+        assert_eq!(
+            read,
+            MessageShape {
+                size: Some(5_000_000),
+                subject: Some("Prüfung".into()),
+                headers: vec![("X-Department".into(), "IT".into())],
+                body: Some("Hallo\nWelt\n".into()),
+            }
+        );
+        for (text, bytes) in [("20000", 20_000), ("\"512 kB\"", 512_000), ("\"1.5MiB\"", 1_572_864)] {
+            assert_eq!(shape(&format!("message = {{ size = {text} }}")).0.size, Some(bytes));
+        }
+    }
+
+    #[test]
+    fn what_would_spoil_a_mail_is_refused() {
+        for (text, expected) in [
+            ("size = \"1GB\"", "is not a size"),
+            ("size = 200000000", "can't have 200000000 bytes"),
+            ("size = 5000000000", "can't have 5000000000 bytes"),
+            ("size = 5", "did you mean \"5MB\"?"),
+            ("subject = \"a\\nBcc: b@c\"", "can't be the subject"),
+            (
+                "headers = { Bcc = \"b@c\" }",
+                "Bcc: this header field is written by mailqos itself",
+            ),
+            ("headers = { Content-Type = \"x\" }", "Content-Type: this header field"),
+            ("headers = { \"X y\" = \"x\" }", "is no name of a header field"),
+            ("headers = { X-Y = \"a\\r\\nBcc: b@c\" }", "can't be the value"),
+            ("colour = \"red\"", "unknown key \"colour\""),
+        ] {
+            let (_, problems) = shape(&format!("[message]\n{text}"));
+            assert!(problems.contains(expected), "{text}: {problems}");
+        }
+    }
+}

@@ -1,0 +1,460 @@
+//! Objects and monitors: `[object.NAME]`, `[monitor.NAME]` and their `[defaults]`.
+
+use std::collections::BTreeSet;
+
+use mailqos_model::{Micros, MonitorId, Name, ObjectId, UtcMicros};
+
+use super::{
+    Action, AlarmRule, Calendar, Config, Endpoint, Kind, MailQos, MessageShape, Monitor, Object, PickupProtocol,
+    Problem, Problems, Severity, Table, Transcripts, alarm, message,
+    server::{IMAP, POP3, SMTP, Service, endpoint},
+    table::Node,
+    value::{DAY, SECOND, duration, host, reference, tags},
+};
+use crate::Person;
+
+pub(super) fn object(id: &ObjectId, mut table: Table, problems: &mut Problems) -> Option<Object> {
+    let name = table.get("name", problems).unwrap_or_else(|| id.to_string());
+    let address: Option<String> = table.require("address", "the host name or IP address", problems);
+    if let Some(address) = &address {
+        host(address, "address", &table, problems);
+    }
+    let tags = tags(&mut table, problems);
+    table.finish(problems);
+    Some(Object {
+        name,
+        address: address?,
+        tags,
+    })
+}
+
+/// The longest that a mail may be waited for.
+pub const LONGEST_HORIZON: Micros = Micros::from_secs(30 * 86_400);
+
+/// Keys that make no sense as defaults.
+const OWN_KEYS: [&str; 2] = ["object", "name"];
+
+/// Which tests leave a transcript.
+const TRANSCRIPTS: [(&str, Transcripts); 3] = [
+    ("failed", Transcripts::Failed),
+    ("all", Transcripts::All),
+    ("none", Transcripts::None),
+];
+
+/// Notes what is wrong with the defaults, even where no monitor uses them: they are read as a monitor of nothing else.
+pub(super) fn check_defaults(mut defaults: Table, config: &Config, complete: bool, problems: &mut Problems) {
+    options(&mut defaults, None, config, complete, problems);
+    for key in OWN_KEYS {
+        if defaults.node(key).is_some() {
+            problems.push(defaults.problem(key, format!("{key:?} belongs to a single monitor"), "not a default"));
+        }
+    }
+    defaults.finish(problems);
+}
+
+/// What defaults and monitors have in common, read; `address` is the object's.
+struct Options {
+    enabled: bool,
+    test_interval: Micros,
+    calendar: Option<Calendar>,
+    retest_interval: Option<Micros>,
+    overlap: bool,
+    action_list: Option<Name>,
+    alarm: AlarmRule,
+    depends_on: Vec<(String, Node)>,
+    tags: BTreeSet<String>,
+    max_round_trip: Micros,
+    check_interval: Micros,
+    extra_pickups: u8,
+    horizon: Micros,
+    timeout: Micros,
+    from: Option<Person>,
+    to: Option<Person>,
+    protocol: PickupProtocol,
+    folders: Vec<String>,
+    idle: bool,
+    precise: bool,
+    transcripts: Transcripts,
+    message: MessageShape,
+    smtp: Option<Endpoint>,
+    pickup: Option<Endpoint>,
+}
+
+fn options(
+    table: &mut Table,
+    address: Option<&str>,
+    config: &Config,
+    complete: bool,
+    problems: &mut Problems,
+) -> Options {
+    let action_list = action_list(table, config, complete, problems);
+    table.word("kind", &[("mail-qos", ())], problems);
+    let (max_round_trip, check_interval, horizon) = waits(table, problems);
+    let (test_interval, retest_interval, calendar) = starts(table, config, problems);
+    let timeout = duration(
+        table,
+        "timeout",
+        Micros::from_secs(30),
+        Micros::from_millis(100),
+        Micros::from_secs(600),
+        problems,
+    );
+    let from = table.get("from", problems);
+    let to = table.get("to", problems);
+    let smtp = table.table("smtp", problems);
+    let smtp = read_endpoint(smtp, SMTP, address, config, problems);
+    let mut pickup = table.table("pickup", problems);
+    let protocols = [("pop3", PickupProtocol::Pop3), ("imap", PickupProtocol::Imap)];
+    let protocol = pickup
+        .as_mut()
+        .and_then(|pickup| pickup.word("protocol", &protocols, problems))
+        .unwrap_or(PickupProtocol::Pop3);
+    let service = match protocol {
+        PickupProtocol::Pop3 => POP3,
+        PickupProtocol::Imap => IMAP,
+    };
+    let folders = folders(table, problems);
+    let (alarm, depends_on) = alarm::read(table, &folders, problems);
+    Options {
+        enabled: table.get("enabled", problems).unwrap_or(true),
+        test_interval,
+        calendar,
+        retest_interval,
+        overlap: table.get("overlap", problems).unwrap_or(false),
+        action_list,
+        alarm,
+        depends_on,
+        tags: tags(table, problems),
+        max_round_trip,
+        check_interval,
+        extra_pickups: extra_pickups(table, problems),
+        horizon,
+        timeout,
+        from,
+        to,
+        protocol,
+        folders,
+        idle: table.get("idle", problems).unwrap_or(true),
+        precise: table.get("precise", problems).unwrap_or(false),
+        message: message::read(table, problems),
+        transcripts: table
+            .word("transcripts", &TRANSCRIPTS, problems)
+            .unwrap_or(Transcripts::Failed),
+        smtp,
+        pickup: read_endpoint(pickup, service, address, config, problems),
+    }
+}
+
+/// The action list that is named; `default`, if nothing is said.
+fn action_list(table: &mut Table, config: &Config, complete: bool, problems: &mut Problems) -> Option<Name> {
+    // Where not all lists are known, a missing one is no news.
+    let mut ignored = Problems::default();
+    let nobody = table
+        .node("action_list")
+        .and_then(|node| node.read::<String>(&mut ignored))
+        .is_some_and(|name| name == "none");
+    if nobody {
+        return None;
+    }
+    let named = if complete {
+        reference(table, "action_list", "action_list", &config.action_lists, problems)
+    } else {
+        reference(table, "action_list", "action_list", &config.action_lists, &mut ignored)
+    };
+    let default = || {
+        config
+            .action_lists
+            .get_key_value("default")
+            .map(|(name, _)| name.clone())
+    };
+    named.or_else(default)
+}
+
+/// Max round trip, check interval and horizon, which must fit together.
+fn waits(table: &mut Table, problems: &mut Problems) -> (Micros, Micros, Micros) {
+    let max_round_trip = duration(
+        table,
+        "max_round_trip",
+        Micros::from_secs(120),
+        Micros::from_millis(100),
+        DAY,
+        problems,
+    );
+    let check_interval = duration(
+        table,
+        "check_interval",
+        Micros::from_secs(5),
+        Micros::from_millis(50),
+        DAY,
+        problems,
+    );
+    if check_interval >= max_round_trip {
+        problems.push(
+            table
+                .problem(
+                    "check_interval",
+                    format!("the check interval ({check_interval}) is not shorter than max round trip ({max_round_trip})"),
+                    "too long",
+                )
+                .help("a mail must be looked for at least once before it is too late; shorten check_interval or raise max_round_trip"),
+        );
+    }
+    let horizon = duration(table, "horizon", DAY, SECOND, LONGEST_HORIZON, problems);
+    if horizon < max_round_trip {
+        problems.push(
+            table
+                .problem(
+                    "horizon",
+                    format!("the horizon ({horizon}) is shorter than max round trip ({max_round_trip})"),
+                    "too short",
+                )
+                .help("a mail counts as lost only after it has become late; raise horizon"),
+        );
+    }
+    (max_round_trip, check_interval, horizon)
+}
+
+/// How many pick-ups may be made for each mail where it is expected, beside those of the check interval.
+fn extra_pickups(table: &mut Table, problems: &mut Problems) -> u8 {
+    const MOST: u32 = 20;
+    const DEFAULT: u8 = 5;
+    let count: Option<u32> = table.get("extra_pickups", problems);
+    if let Some(count) = count.filter(|count| *count > MOST) {
+        problems.push(
+            table
+                .problem(
+                    "extra_pickups",
+                    format!("{count} extra pick-ups for each mail are too many"),
+                    format!("at most {MOST}"),
+                )
+                .help("to look for mails as often as it takes, set precise = true instead"),
+        );
+    }
+    count.map_or(DEFAULT, |count| u8::try_from(count).unwrap_or(u8::MAX))
+}
+
+/// When tests start: test interval, retest interval, calendar.
+fn starts(table: &mut Table, config: &Config, problems: &mut Problems) -> (Micros, Option<Micros>, Option<Calendar>) {
+    let test_interval = duration(
+        table,
+        "test_interval",
+        Micros::from_secs(300),
+        SECOND,
+        Micros::from_secs(31 * 86_400),
+        problems,
+    );
+    let retest_interval = table.node("retest_interval").map(|_| {
+        let most = Micros::from_secs(31 * 86_400);
+        duration(table, "retest_interval", SECOND, SECOND, most, problems)
+    });
+    let zone = table
+        .get("timezone", problems)
+        .unwrap_or_else(|| config.timezone.clone());
+    let calendar = table.get("schedule", problems).map(|cron| Calendar {
+        cron: Box::new(cron),
+        zone,
+    });
+    if calendar
+        .as_ref()
+        .is_some_and(|calendar| calendar.next(UtcMicros::now()).is_none())
+    {
+        problems.push(
+            table
+                .problem("schedule", "this moment never comes", "never")
+                .help("look at day and month"),
+        );
+    }
+    (test_interval, retest_interval, calendar)
+}
+
+/// The folders to search; the inbox, if nothing is said.
+fn folders(table: &mut Table, problems: &mut Problems) -> Vec<String> {
+    let inbox = || vec!["INBOX".to_owned()];
+    let Some(folders) = table.get::<Vec<String>>("folders", problems) else {
+        return inbox();
+    };
+    let bad = folders
+        .iter()
+        .any(|name| name.is_empty() || name.chars().any(char::is_control));
+    if bad || folders.is_empty() {
+        problems.push(
+            table
+                .problem("folders", "a folder without a name, or no folder at all", "here")
+                .help("write the folders to search, such as [\"INBOX\", \"Junk\"]"),
+        );
+        return inbox();
+    }
+    folders
+}
+
+/// Reads a table of a monitor's server to its end; the defaults alone have no address, and need none.
+fn read_endpoint(
+    table: Option<Table>,
+    service: Service,
+    address: Option<&str>,
+    config: &Config,
+    problems: &mut Problems,
+) -> Option<Endpoint> {
+    let mut table = table?;
+    let found = endpoint(
+        &mut table,
+        service,
+        Some(address.unwrap_or("localhost")),
+        config,
+        problems,
+    );
+    table.finish(problems);
+    found
+}
+
+pub(super) fn monitor(
+    id: MonitorId,
+    mut table: Table,
+    config: &Config,
+    complete: bool,
+    problems: &mut Problems,
+) -> Option<(Monitor, Vec<(String, Node)>)> {
+    let name = table.get("name", problems).unwrap_or_else(|| id.to_string());
+    if table.node("object").is_none() {
+        problems.push(table.missing("object", "the object that the monitor watches"));
+    }
+    let object_id = if complete {
+        reference(&mut table, "object", "object", &config.objects, problems)
+    } else {
+        table.get("object", problems)
+    };
+    let object = object_id.as_ref().and_then(|id| config.objects.get(id));
+    let options = options(
+        &mut table,
+        object.map(|object| object.address.as_str()),
+        config,
+        complete,
+        problems,
+    );
+    for (key, is_missing, why) in [
+        ("from", options.from.is_none(), "the sender of the test mails"),
+        ("to", options.to.is_none(), "the mailbox's address"),
+        (
+            "smtp",
+            table.node("smtp").is_none(),
+            "the server that takes the mail: { port = 587, tls = \"starttls\", account = \"NAME\" }",
+        ),
+        (
+            "pickup",
+            table.node("pickup").is_none(),
+            "the mailbox: { protocol = \"pop3\", tls = \"implicit\", account = \"NAME\" }",
+        ),
+    ] {
+        if is_missing && table.node(key).is_none() {
+            problems.push(table.missing(key, why));
+        }
+    }
+    let mut pickup = options.pickup;
+    if let Some(endpoint) = &mut pickup
+        && endpoint.account.is_none()
+    {
+        problems.push(
+            table
+                .problem(
+                    "pickup",
+                    "nobody logs in to the mailbox: \"account\" is missing",
+                    "here",
+                )
+                .help("add account = \"NAME\", and [account.NAME] with user and password"),
+        );
+        pickup = None;
+    }
+    if let (Some(list), Some(smtp)) = (&options.action_list, &options.smtp) {
+        warn_of_own_server(&id, list, smtp, &table, config, problems);
+    }
+    if options.max_round_trip > options.test_interval && !options.overlap && options.calendar.is_none() {
+        problems.push(Problem {
+            severity: Severity::Warning,
+            ..table
+                .problem(
+                    "max_round_trip",
+                    format!(
+                        "max round trip ({}) is longer than the test interval ({}) of {id}: while a mail is late, tests are left out",
+                        options.max_round_trip, options.test_interval
+                    ),
+                    "longer than the test interval",
+                )
+                .help("raise test_interval or shorten max_round_trip, or set overlap = true: tests then begin while others still run")
+        });
+    }
+    table.finish(problems);
+    let mut tags = options.tags;
+    tags.extend(object.into_iter().flat_map(|object| object.tags.iter().cloned()));
+    let monitor = Monitor {
+        id,
+        name,
+        object: object_id?,
+        tags,
+        enabled: options.enabled,
+        test_interval: options.test_interval,
+        calendar: options.calendar,
+        retest_interval: options.retest_interval,
+        overlap: options.overlap,
+        action_list: options.action_list,
+        alarm: options.alarm,
+        kind: Kind::MailQos(MailQos {
+            max_round_trip: options.max_round_trip,
+            check_interval: options.check_interval,
+            extra_pickups: options.extra_pickups,
+            horizon: options.horizon,
+            timeout: options.timeout,
+            from: options.from?,
+            to: options.to?,
+            smtp: options.smtp?,
+            pickup: pickup?,
+            protocol: options.protocol,
+            folders: options.folders,
+            idle: options.idle,
+            precise: options.precise,
+            transcripts: options.transcripts,
+            message: options.message,
+        }),
+    };
+    Some((monitor, options.depends_on))
+}
+
+/// An alarm that travels through the server whose failure it reports does not arrive.
+fn warn_of_own_server(
+    id: &MonitorId,
+    list: &Name,
+    smtp: &Endpoint,
+    table: &Table,
+    config: &Config,
+    problems: &mut Problems,
+) {
+    let Some(list_of) = config.action_lists.get(list) else {
+        return;
+    };
+    let own = |name: &Name| {
+        config
+            .mail_servers
+            .get(name)
+            .is_some_and(|server| server.endpoint.server.eq_ignore_ascii_case(&smtp.server))
+    };
+    let caught = list_of.steps.iter().any(|step| match &step.action {
+        Action::Email {
+            mail_server, fallback, ..
+        } => own(mail_server) && fallback.as_ref().is_none_or(own),
+        _ => false,
+    });
+    if caught {
+        problems.push(Problem {
+            severity: Severity::Warning,
+            ..table
+                .problem(
+                    "action_list",
+                    format!(
+                        "alarms of {id} travel through {}, the server that it tests",
+                        smtp.server
+                    ),
+                    format!("uses the action list {list}"),
+                )
+                .help("name a mail server elsewhere in the action list, as mail_server or as fallback")
+        });
+    }
+}

@@ -1,0 +1,97 @@
+//! The HTTP proxy that requests go through: webhooks, OAuth tokens, object stores.
+
+use mailqos_base::{SecretError, SecretSource};
+use mailqos_net::http::{Via, check_proxy};
+
+use super::{Problems, Table, table::Node, value::secret};
+
+/// The word for no proxy.
+const NONE: &str = "none";
+
+/// The proxy of the whole configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Proxy {
+    /// Its address, or `none`; that of the environment if absent.
+    pub address: Option<SecretSource>,
+    /// Servers that are reached without it, as in `NO_PROXY`; that variable if absent.
+    pub exempt: Option<String>,
+}
+
+impl Proxy {
+    /// How requests reach their servers.
+    ///
+    /// # Errors
+    /// The address is a secret that is not available.
+    pub async fn via(&self) -> Result<Via, SecretError> {
+        let Some(source) = &self.address else {
+            return Ok(Via::Environment);
+        };
+        let exempt = self.exempt.clone().unwrap_or_else(exempt_by_environment);
+        Ok(match via(source).await? {
+            Via::Proxy(address) => Via::ProxyExcept(address, exempt),
+            other => other,
+        })
+    }
+}
+
+/// The way through a proxy that was named for one purpose.
+///
+/// # Errors
+/// The address is a secret that is not available.
+pub async fn via(address: &SecretSource) -> Result<Via, SecretError> {
+    let address = address.fetch().await?;
+    Ok(if address.expose().trim() == NONE {
+        Via::Direct
+    } else {
+        Via::Proxy(address)
+    })
+}
+
+fn exempt_by_environment() -> String {
+    ["no_proxy", "NO_PROXY"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|list| !list.trim().is_empty()))
+        .unwrap_or_default()
+}
+
+/// Reads the keys at the top of the file.
+pub(super) fn read(root: &mut Table, plaintext: bool, problems: &mut Problems) -> Proxy {
+    let address = address(root, plaintext, problems);
+    let exempt = root.get::<Vec<String>>("no_proxy", problems);
+    if exempt.is_some() && root.node("proxy").is_none() {
+        problems.push(
+            root.problem(
+                "no_proxy",
+                "there is no proxy from which these are exempt",
+                "without proxy",
+            )
+            .help("add proxy = \"http://HOST:PORT\"; beside HTTPS_PROXY in the environment, set NO_PROXY there"),
+        );
+    }
+    Proxy {
+        address,
+        exempt: exempt.map(|list| list.join(",")),
+    }
+}
+
+/// Reads the address of a proxy: a secret where there is a password in it.
+pub(super) fn address(table: &mut Table, plaintext: bool, problems: &mut Problems) -> Option<SecretSource> {
+    let node: Node = table.node("proxy")?;
+    let source = secret(&node, true, problems)?;
+    let SecretSource::Literal(text) = &source else {
+        return Some(source);
+    };
+    if text.expose().trim() == NONE {
+        return Some(source);
+    }
+    if let Err(error) = check_proxy(text.expose()) {
+        problems.push(
+            node.problem(error.to_string(), "this address")
+                .help("write http://HOST:PORT, or \"none\""),
+        );
+    } else if text.expose().contains('@') && !plaintext {
+        // Reports it, with what to write instead.
+        return secret(&node, false, problems);
+    }
+    Some(source)
+}

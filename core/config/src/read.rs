@@ -1,0 +1,623 @@
+//! Reads the configuration file and what it includes into a [`Config`], noting all that is wrong on the way.
+
+use std::{
+    collections::BTreeMap,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+use jiff::tz::TimeZone;
+use mailqos_base::zones;
+use mailqos_model::{InvalidName, Micros, MonitorId, Name};
+
+use super::{
+    Config, DataLocation, DeliveryOptions, Limits, ObjectStoreOptions, Problem, Problems, Severity, Table, account,
+    actions, alarm, mail_server, maintenance, monitor, object_store, operator, proxy, service_level,
+    table::{Node, file_text, parse},
+    target,
+    value::{DAY, SECOND, at_least_one, duration, reference, secret},
+};
+
+/// A configuration file larger than this is refused.
+const MAX_FILE: u64 = 32 * 1024 * 1024;
+
+/// The tables of named things; the same may stand in every included file.
+const NAMED: [&str; 9] = [
+    "account",
+    "object",
+    "monitor",
+    "operator",
+    "mail_server",
+    "action_list",
+    "maintenance",
+    "target",
+    "service_level",
+];
+
+/// Reads and checks the configuration.
+///
+/// # Errors
+/// All that is wrong with it, warnings included.
+pub fn load(path: &Path) -> Result<Config, Problems> {
+    let mut problems = Problems::default();
+    match read_text(path, &mut problems) {
+        Some(text) => of_text(path, text, problems),
+        None => Err(problems),
+    }
+}
+
+/// Reads and checks a configuration that was in this file.
+pub fn of_text(path: &Path, text: String, mut problems: Problems) -> Result<Config, Problems> {
+    let config = parse(path, text, &mut problems).and_then(|root| read(path, root, &mut problems));
+    match config {
+        Some(mut config) if !problems.has_errors() => {
+            problems.sort();
+            config.warnings = problems;
+            Ok(config)
+        }
+        _ => {
+            problems.sort();
+            Err(problems)
+        }
+    }
+}
+
+fn read_text(path: &Path, problems: &mut Problems) -> Option<String> {
+    let error = match file_text(path, MAX_FILE) {
+        Ok(text) => return Some(text),
+        Err(error) => error,
+    };
+    let help = match error.kind() {
+        ErrorKind::NotFound => "name the file with --config FILE; the README shows a first one in ten lines".to_owned(),
+        ErrorKind::InvalidData => "save it as UTF-8".to_owned(),
+        ErrorKind::FileTooLarge => "split it, and name the folder of the parts in include = [\"…\"]".to_owned(),
+        ErrorKind::InvalidInput | ErrorKind::TimedOut => "name a text file".to_owned(),
+        _ => format!("see who may read it: ls -l {}", path.display()),
+    };
+    problems.push(Problem::error(format!("can't read {}: {error}", path.display())).help(help));
+    None
+}
+
+fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config> {
+    let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+    let mut parts = Vec::new();
+    if let Some(includes) = root.get::<Vec<Node>>("include", problems) {
+        for node in includes {
+            include(&node, path, &mut parts, problems);
+        }
+    }
+    let mut named = Named::default();
+    for table in std::iter::once(&mut root).chain(&mut parts) {
+        named.collect(table, problems);
+    }
+    for part in parts {
+        part.finish(problems);
+    }
+
+    let plaintext = root.get("allow_plaintext_secrets", problems).unwrap_or(false);
+    let defaults = root.table("defaults", problems);
+    let mut config = top_of_file(path, &folder, &mut root, plaintext, problems)?;
+    for (name, table) in named.take("account") {
+        match account::read(&name, table, plaintext, (&config.state, &config.proxy), problems) {
+            Some(account) => {
+                config.accounts.insert(name, account);
+            }
+            None => problems.note_broken("account", name.as_ref()),
+        }
+    }
+    config.object_store = object_store::read(&mut root, problems, |table, problems| {
+        reference(table, "account", "account", &config.accounts, problems)
+    });
+    for (id, table) in named.take("object") {
+        match monitor::object(&id, table, problems) {
+            Some(object) => {
+                config.objects.insert(id, object);
+            }
+            None => problems.note_broken("object", id.as_ref()),
+        }
+    }
+    config.operators = operator::operators(named.take("operator"), problems);
+    for (name, table) in named.take("mail_server") {
+        match mail_server::mail_server(table, plaintext, &config, problems) {
+            Some(server) => {
+                config.mail_servers.insert(name, server);
+            }
+            None => problems.note_broken("mail_server", name.as_ref()),
+        }
+    }
+    config.action_lists = actions::read(named.take("action_list"), plaintext, &config, problems);
+    config.targets = target::read(named.take("target"), &config, problems);
+    config.delivery = target::read_delivery(&mut root, &config, problems);
+    let monitors = named.take::<MonitorId>("monitor");
+    let complete = named.complete;
+    if let Some(defaults) = &defaults {
+        monitor::check_defaults(defaults.clone(), &config, complete, problems);
+    }
+    let mut depends_on = Vec::new();
+    let mut monitors_complete = complete && named.monitors_complete;
+    for (id, table) in monitors {
+        let table = match &defaults {
+            Some(defaults) => table.over(defaults),
+            None => table,
+        };
+        if let Some((monitor, patterns)) = monitor::monitor(id.clone(), table, &config, complete, problems) {
+            if !patterns.is_empty() {
+                depends_on.push((id.clone(), patterns));
+            }
+            config.monitors.insert(id, monitor);
+        } else {
+            monitors_complete = false;
+        }
+    }
+    for (name, table) in named.take::<Name>("service_level") {
+        if let Some(level) = service_level::read(&name, table, &config, monitors_complete, problems) {
+            config.service_levels.insert(name, level);
+        }
+    }
+    alarm::resolve(&mut config.monitors, depends_on, monitors_complete, problems);
+    for (name, table) in named.take::<Name>("maintenance") {
+        let read = maintenance::read(name, table, &config, monitors_complete, problems);
+        config.maintenance.extend(read);
+    }
+    root.finish(problems);
+    Some(config)
+}
+
+/// The configuration as the top of the file says it, without the things that have tables of their own.
+fn top_of_file(
+    path: &Path,
+    folder: &Path,
+    root: &mut Table,
+    plaintext: bool,
+    problems: &mut Problems,
+) -> Option<Config> {
+    let site = root.require(
+        "site",
+        "the name of the place that this probe measures from, such as \"stockholm\"",
+        problems,
+    );
+    let data = match root.get::<String>("data", problems) {
+        Some(text) => match DataLocation::parse(&text, folder) {
+            Ok(data) => data,
+            Err((reason, help)) => {
+                problems.push(root.problem("data", reason, "here").help(help));
+                DataLocation::Folder(folder.join("data"))
+            }
+        },
+        None => DataLocation::Folder(folder.join("data")),
+    };
+    let state = root.get("state", problems).unwrap_or_else(|| match &data {
+        DataLocation::Folder(data) => data.join("state"),
+        DataLocation::ObjectStore(_) => folder.join("state"),
+    });
+    let timezone = match root.get("timezone", problems) {
+        Some(zone) => zone,
+        None => zones::system().unwrap_or_else(|reason| {
+            let help =
+                "write timezone = \"Europe/Berlin\", or another IANA name, at the top of the file; or correct TZ";
+            problems.push(Problem::error(reason).help(help));
+            TimeZone::UTC
+        }),
+    };
+    let seal_interval = duration(root, "seal_interval", Micros::from_secs(300), SECOND, DAY, problems);
+    let signing_key = root
+        .node("signing_key")
+        .and_then(|node| secret(&node, plaintext, problems));
+    let templates = root
+        .get("templates", problems)
+        .unwrap_or_else(|| folder.join("templates"));
+    let reports = root.get("reports", problems).unwrap_or_else(|| folder.join("reports"));
+    let retention = match root.get::<Micros>("retention", problems) {
+        Some(retention) if retention < DAY => {
+            problems.push(
+                root.problem(
+                    "retention",
+                    format!("samples can't be kept for {retention} only"),
+                    "too short",
+                )
+                .help("write a day or more, such as \"800d\", or leave it out to keep everything"),
+            );
+            None
+        }
+        retention => retention,
+    };
+    Some(Config {
+        file: path.to_owned(),
+        // A missing site has been noted; what else is wrong is to be found all the same.
+        site: site.or_else(|| "unnamed".parse().ok())?,
+        data,
+        object_store: ObjectStoreOptions::default(),
+        proxy: proxy::read(root, plaintext, problems),
+        retention,
+        state,
+        timezone,
+        seal_interval,
+        signing_key,
+        accounts: BTreeMap::new(),
+        objects: BTreeMap::new(),
+        monitors: BTreeMap::new(),
+        operators: BTreeMap::new(),
+        mail_servers: BTreeMap::new(),
+        action_lists: BTreeMap::new(),
+        maintenance: Vec::new(),
+        limits: limits(root, problems),
+        metrics: metrics(root, problems),
+        references: references(root, problems),
+        targets: BTreeMap::new(),
+        delivery: DeliveryOptions::default(),
+        service_levels: BTreeMap::new(),
+        templates,
+        reports,
+        warnings: Problems::default(),
+    })
+}
+
+/// How many tests may run at once.
+fn limits(root: &mut Table, problems: &mut Problems) -> Limits {
+    let mut limits = Limits::default();
+    let Some(mut table) = root.table("limits", problems) else {
+        return limits;
+    };
+    limits.tests = at_least_one(&mut table, "tests", limits.tests, problems);
+    for (key, limit) in [
+        ("per_server", &mut limits.per_server),
+        ("per_mailbox", &mut limits.per_mailbox),
+    ] {
+        if table.node(key).is_some() {
+            *limit = Some(at_least_one(&mut table, key, 1, problems));
+        }
+    }
+    table.finish(problems);
+    limits
+}
+
+/// Where the OpenMetrics endpoint listens.
+fn metrics(root: &mut Table, problems: &mut Problems) -> Option<std::net::SocketAddr> {
+    let text = root.get::<String>("metrics", problems)?;
+    let Ok(address) = text.parse::<std::net::SocketAddr>() else {
+        problems.push(
+            root.problem("metrics", format!("{text:?} is no address with a port"), "here")
+                .help("write \"127.0.0.1:9925\""),
+        );
+        return None;
+    };
+    if !address.ip().is_loopback() {
+        problems.push(Problem {
+            severity: Severity::Warning,
+            ..root
+                .problem(
+                    "metrics",
+                    "everybody who reaches this address can read names, states and times",
+                    "not loopback",
+                )
+                .help("write \"127.0.0.1:9925\", and let a proxy with access control stand before it")
+        });
+    }
+    Some(address)
+}
+
+/// Addresses that tell whether the probe itself has a network.
+fn references(root: &mut Table, problems: &mut Problems) -> Vec<String> {
+    let mut addresses = Vec::new();
+    for node in root
+        .get::<Vec<Node>>("reference_addresses", problems)
+        .unwrap_or_default()
+    {
+        let Some(text) = node.read::<String>(problems) else {
+            continue;
+        };
+        let fine = text
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0));
+        if fine {
+            addresses.push(text);
+        } else {
+            problems.push(
+                node.problem(format!("{text:?} is no address with a port"), "here")
+                    .help("write HOST:PORT of something that answers as long as the network is there, such as a router: \"192.0.2.1:53\""),
+            );
+        }
+    }
+    addresses
+}
+
+/// The tables of named things of all files, and whether all of them could be read.
+struct Named {
+    tables: BTreeMap<&'static str, Vec<(String, Table)>>,
+    /// All but monitors.
+    complete: bool,
+    monitors_complete: bool,
+}
+
+impl Default for Named {
+    fn default() -> Self {
+        Self {
+            tables: BTreeMap::new(),
+            complete: true,
+            monitors_complete: true,
+        }
+    }
+}
+
+impl Named {
+    fn collect(&mut self, table: &mut Table, problems: &mut Problems) {
+        for key in NAMED {
+            let found = self.tables.entry(key).or_default();
+            let before = problems.count(Severity::Error);
+            for (name, inner) in table.named::<AnyName>(key, problems) {
+                if let Some((_, first)) = found.iter().find(|(other, _)| *other == name.0) {
+                    let place = first.place();
+                    problems.push(
+                        inner
+                            .problem("", format!("{key} {:?} is there already", name.0), "again here")
+                            .help(format!("the first one: {place}; give this one another name")),
+                    );
+                } else {
+                    found.push((name.0, inner));
+                }
+            }
+            let all_read = problems.count(Severity::Error) == before;
+            match key {
+                "monitor" => self.monitors_complete &= all_read,
+                // Nothing refers to these.
+                "service_level" | "maintenance" => {}
+                _ => self.complete &= all_read,
+            }
+        }
+    }
+
+    fn take<N: std::str::FromStr<Err = InvalidName>>(&mut self, key: &str) -> Vec<(N, Table)> {
+        self.tables
+            .remove(key)
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|(name, table)| Some((name.parse().ok()?, table)))
+            .collect()
+    }
+}
+
+/// A checked name of any kind.
+struct AnyName(String);
+
+impl std::str::FromStr for AnyName {
+    type Err = InvalidName;
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        text.parse::<Name>().map(|name| Self(name.to_string()))
+    }
+}
+
+fn include(node: &Node, main: &Path, parts: &mut Vec<Table>, problems: &mut Problems) {
+    let Some(path) = node.read::<PathBuf>(problems) else {
+        return;
+    };
+    let files = if path.is_dir() {
+        match toml_files(&path) {
+            Ok(files) => files,
+            Err(error) => {
+                problems.push(node.problem(
+                    format!("can't read the folder {}: {error}", path.display()),
+                    "included here",
+                ));
+                return;
+            }
+        }
+    } else if path.exists() {
+        vec![path]
+    } else {
+        problems.push(
+            node.problem(format!("{} does not exist", path.display()), "included here")
+                .help("name a TOML file or a folder of them; the path is relative to this file"),
+        );
+        return;
+    };
+    for file in files {
+        if file.canonicalize().ok() == main.canonicalize().ok() {
+            continue;
+        }
+        if let Some(part) = read_text(&file, problems).and_then(|text| parse(&file, text, problems)) {
+            parts.push(part);
+        }
+    }
+}
+
+/// The TOML files of a folder, by name; hidden ones are an editor's.
+fn toml_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let hidden = path
+            .file_name()
+            .is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.extension().is_some_and(|extension| extension == "toml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Kind, TlsMode};
+
+    fn load_text(text: &str) -> Result<Config, Problems> {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("mailqos.toml");
+        std::fs::write(&path, text).expect("write");
+        load(&path)
+    }
+
+    /// The problems as a user sees them, with the folder's changing name taken out.
+    fn problems_of(text: &str) -> String {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("mailqos.toml");
+        std::fs::write(&path, text).expect("write");
+        let problems = match load(&path) {
+            Ok(config) => config.warnings,
+            Err(problems) => problems,
+        };
+        problems
+            .to_string()
+            .replace(&format!("{}/", folder.path().display()), "")
+    }
+
+    const GOOD: &str = r#"
+        site = "stockholm"
+        timezone = "Europe/Stockholm"
+        [defaults]
+        test_interval = "2m"
+        smtp = { port = 2525, tls = "none" }
+        pickup = { tls = "implicit", account = "probe" }
+        [account.probe]
+        user = "probe@example.com"
+        password = { env = "PROBE_PASSWORD" }
+        [object.mail1]
+        address = "mail.example.com"
+        tags = ["a"]
+        [monitor.m1]
+        object = "mail1"
+        from = "probe@example.com"
+        to = "probe@example.com"
+        smtp = { port = 25 }
+        max_round_trip = "1m30s"
+        tags = ["b"]
+    "#;
+
+    #[test]
+    fn tests_that_would_be_left_out_are_warned_of() {
+        let short = GOOD.replace("\"2m\"", "\"1m\"");
+        let told = problems_of(&short);
+        assert!(told.contains("longer than the test interval (1m) of m1"), "{told}");
+        let told = problems_of(&short.replace("object = \"mail1\"", "object = \"mail1\"\noverlap = true"));
+        assert!(!told.contains("test interval"), "{told}");
+    }
+
+    #[test]
+    fn a_monitor_takes_from_the_defaults_what_it_does_not_say() {
+        let config = load_text(GOOD).unwrap_or_else(|problems| panic!("{problems}"));
+        assert!(config.warnings.is_empty(), "{}", config.warnings);
+        let monitor = &config.monitors["m1"];
+        let Kind::MailQos(options) = &monitor.kind;
+        assert_eq!(monitor.test_interval, Micros::from_secs(120));
+        assert_eq!(options.max_round_trip, Micros::from_secs(90));
+        assert_eq!((options.smtp.port, options.smtp.tls), (25, TlsMode::None));
+        assert_eq!((options.pickup.port, options.pickup.tls), (995, TlsMode::Implicit));
+        assert_eq!(options.smtp.server, "mail.example.com");
+        assert_eq!(monitor.tags.iter().collect::<Vec<_>>(), ["a", "b"]);
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_said_at_once() {
+        insta::assert_snapshot!(problems_of(
+            r#"
+            sight = "stockholm"
+            timezone = "Europe/Stokholm"
+            include = ["nowhere"]
+            [defaults]
+            check_intervall = "5s"
+            name = "all of them"
+            [account.probe]
+            user = "probe@example.com"
+            password = "hunter2"
+            [object.mail1]
+            address = "https://mail.example.com"
+            [monitor.m1]
+            object = "mial1"
+            from = "probe at example"
+            smtp = { port = 99999, tls = "ssl", fingerprint = "12:34" }
+            check_interval = "5m"
+            max_round_trip = 60
+            [monitor."M 2"]
+            object = "mail1"
+            "#
+        ));
+    }
+
+    #[test]
+    fn references_are_checked() {
+        let text = GOOD.replace("account = \"probe\"", "account = \"prob\"");
+        insta::assert_snapshot!(problems_of(&text));
+    }
+
+    #[test]
+    fn what_is_unwise_is_a_warning() {
+        let text = GOOD.replace("port = 25 }", "port = 25, account = \"probe\", insecure = true }");
+        let config = load_text(&text).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(config.warnings.count(Severity::Warning), 2, "{}", config.warnings);
+    }
+
+    #[test]
+    fn a_login_that_microsoft_refuses_is_warned_of_wherever_the_server_is_named() {
+        let named = GOOD.replace(
+            "account = \"probe\"",
+            "server = \"outlook.office365.com\", account = \"probe\"",
+        );
+        for text in [named, GOOD.replace("mail.example.com", "outlook.office365.com")] {
+            let told = problems_of(&text);
+            assert!(told.contains("takes no passwords over POP3"), "{told}");
+        }
+    }
+
+    #[test]
+    fn included_files_add_objects_and_monitors_once() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("mailqos.toml");
+        std::fs::create_dir(folder.path().join("more")).expect("folder");
+        std::fs::write(&path, format!("include = \"more\"\n{GOOD}")).expect("write");
+        let part = "[monitor.m2]\nobject = \"mail1\"\nfrom = \"a@b.example\"\nto = \"a@b.example\"\n";
+        std::fs::write(folder.path().join("more/a.toml"), part).expect("write");
+        let config = load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(config.monitors.len(), 2);
+        std::fs::write(folder.path().join("more/b.toml"), part).expect("write");
+        let problems = load(&path).expect_err("m2 stands twice");
+        assert!(problems.to_string().contains("\"m2\" is there already"), "{problems}");
+    }
+
+    #[test]
+    fn a_missing_file_is_explained() {
+        let problems = load(Path::new("/nonexistent/mailqos.toml")).expect_err("nothing there");
+        assert!(problems.to_string().contains("--config"), "{problems}");
+    }
+
+    #[test]
+    fn places_where_no_lake_can_be_are_refused_with_what_was_meant() {
+        for (data, meant) in [
+            (
+                "https://minio.example.com/bucket",
+                "endpoint = \"https://minio.example.com\" in [object_store]",
+            ),
+            ("file:///var/lib/mailqos", "write the path alone: \"/var/lib/mailqos\""),
+            ("s3:/bucket/lake", "write \"s3://bucket/lake\""),
+            ("s3:bucket", "write \"s3://bucket\""),
+            ("S3://bucket", "write \"s3://bucket\""),
+            ("gcs://bucket/lake", "write \"gs://bucket/lake\""),
+            ("s3://", "write s3://bucket/prefix"),
+            ("s3:///lake", "write s3://bucket/prefix"),
+            ("smb://server/share", "mount it"),
+            ("~/lake", "only a shell replaces"),
+            ("", "write a folder"),
+            ("  ", "write a folder"),
+        ] {
+            let problems = problems_of(&format!("site = \"here\"\ndata = {data:?}\n"));
+            assert!(problems.contains(meant), "{data:?}: {problems}");
+        }
+        for data in [
+            "lake",
+            "/var/lib/lake",
+            "./~",
+            "a:b",
+            "s3/bucket",
+            "s3://bucket",
+            "gs://bucket/lake",
+        ] {
+            load_text(&format!("site = \"here\"\ndata = {data:?}\n")).unwrap_or_else(|problems| panic!("{problems}"));
+        }
+        for (key, path) in [("state", "~/state"), ("reports", "file:///reports"), ("templates", " ")] {
+            assert!(
+                load_text(&format!("site = \"here\"\n{key} = {path:?}\n")).is_err(),
+                "{key} = {path:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The reference as a JSON Schema (draft 7, which editors of TOML know best).
+
+use serde_json::{Map, Value as Json, json};
+
+use super::{Key, Reference, Shape, Takes};
+use crate::{from_toml::NAME, table::other_number};
+
+/// The schema of the files that a table of the reference, `file`, describes.
+pub fn schema(reference: &Reference, file: &str) -> Json {
+    let (root, tables): (Vec<&Shape>, Vec<&Shape>) = reference.tables.iter().partition(|shape| shape.id == file);
+    let mut definitions: Map<String, Json> = tables.iter().map(|shape| (shape.id.to_owned(), table(shape))).collect();
+    definitions.insert("secret".to_owned(), secret());
+    let mut schema = json!({
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": reference.title,
+    });
+    if let (Some(schema), Some(Json::Object(file))) = (schema.as_object_mut(), root.first().map(|shape| table(shape))) {
+        schema.extend(file);
+        schema.insert("definitions".to_owned(), Json::Object(definitions));
+    }
+    schema
+}
+
+fn table(shape: &Shape) -> Json {
+    let mut properties: Map<String, Json> = shape.keys().map(|key| (key.name.to_owned(), property(key))).collect();
+    for key in shape.keys().filter(|key| key.takes.is_list()) {
+        let mut same = property(key);
+        same["description"] = json!(format!("The same as `{}`.", key.name));
+        properties.entry(other_number(key.name)).or_insert(same);
+    }
+    // A list may stand there in the other number.
+    let is_required = |key: &&Key| key.required && !key.takes.is_list();
+    let required: Vec<&str> = shape.keys().filter(is_required).map(|key| key.name).collect();
+    let mut schema = json!({
+        "description": shape.about,
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": false,
+    });
+    if !required.is_empty() {
+        schema["required"] = json!(required);
+    }
+    schema
+}
+
+fn property(key: &Key) -> Json {
+    let mut schema = takes(&key.takes);
+    // Beside a reference, draft 7 ignores all else.
+    if schema.get("$ref").is_some() {
+        schema = json!({ "allOf": [schema] });
+    }
+    schema["description"] = json!(match key.otherwise {
+        Some(words) => format!("{} Unless said: {words}.", key.about),
+        None => key.about.to_owned(),
+    });
+    if let Some(default) = key.default.and_then(|text| serde_json::from_str::<Json>(text).ok()) {
+        schema["default"] = default;
+    }
+    schema
+}
+
+fn takes(value: &Takes) -> Json {
+    match value {
+        Takes::Type { schema, .. } => schema(),
+        Takes::Words(words) => one_word(words),
+        Takes::SomeOf(words) => {
+            let word = one_word(words);
+            json!({ "anyOf": [word, { "type": "array", "items": word }] })
+        }
+        // In clear, where `allow_plaintext_secrets` permits it.
+        Takes::Secret | Takes::TextOrSecret => {
+            json!({ "anyOf": [{ "$ref": "#/definitions/secret" }, { "type": ["string", "integer"] }] })
+        }
+        Takes::Table(ids) => one_of(ids),
+        Takes::NameOrTable(ids) => json!({ "anyOf": [{ "type": "string" }, one_of(ids)] }),
+        Takes::NamesOrTables(ids) => {
+            let item = json!({ "anyOf": [{ "type": "string", "pattern": NAME }, one_of(ids)] });
+            json!({ "anyOf": [item, { "type": "array", "items": item }] })
+        }
+        Takes::Tables(ids) => json!({ "anyOf": [{ "type": "array", "items": one_of(ids) }, one_of(ids)] }),
+        Takes::Named(ids) => {
+            json!({ "type": "object", "patternProperties": { NAME: one_of(ids) }, "additionalProperties": false })
+        }
+        Takes::Pairs(inner) => json!({ "type": "object", "additionalProperties": takes(inner) }),
+    }
+}
+
+/// One of some words; the reader takes capitals, and `_` for `-`, for the same.
+fn one_word(words: &[&str]) -> Json {
+    let word = |word: &&str| -> String {
+        let letter = |c: char| match c {
+            '-' | '_' | ' ' => "[-_ ]".to_owned(),
+            c if c.is_ascii_alphabetic() => format!("[{}{}]", c.to_ascii_uppercase(), c.to_ascii_lowercase()),
+            c if c.is_ascii_alphanumeric() => c.to_string(),
+            c => format!("\\{c}"),
+        };
+        word.chars().map(letter).collect()
+    };
+    let patterns: Vec<String> = words.iter().map(word).collect();
+    json!({ "anyOf": [{ "type": "string", "enum": words }, { "type": "string", "pattern": format!("^({})$", patterns.join("|")) }] })
+}
+
+fn one_of(ids: &[&str]) -> Json {
+    let references: Vec<Json> = ids
+        .iter()
+        .map(|id| json!({ "$ref": format!("#/definitions/{id}") }))
+        .collect();
+    match references.as_slice() {
+        [only] => only.clone(),
+        _ => json!({ "anyOf": references }),
+    }
+}
+
+/// The sources of a secret, exactly one.
+fn secret() -> Json {
+    json!({
+        "description": "Where a secret comes from.",
+        "type": "object",
+        "properties": {
+            "env": { "type": "string", "description": "The name of an environment variable." },
+            "file": { "type": "string", "minLength": 1, "description": "A file that only its owner can read." },
+            "credential": { "type": "string", "pattern": NAME, "description": "A credential of the service manager (systemd's LoadCredential)." },
+            "command": {
+                "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }],
+                "description": "A program and its arguments; what it prints is the secret."
+            },
+        },
+        "additionalProperties": false,
+        "minProperties": 1,
+        "maxProperties": 1,
+    })
+}

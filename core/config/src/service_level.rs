@@ -1,0 +1,619 @@
+//! Service levels: what was promised of which monitors, over which period, in which hours.
+
+use std::{collections::BTreeSet, fmt, path::PathBuf};
+
+use jiff::{civil::Date, tz::TimeZone};
+use mailqos_model::{Micros, Name, UtcMicros};
+
+use super::{
+    Config, DateText, FromToml, Hours, Node, Problem, Problems, Table, hours,
+    table::{did_you_mean, file_text},
+};
+
+/// Percentiles can be promised of these metrics.
+const METRICS: [&str; 6] = [
+    "round_trip",
+    "smtp_connect",
+    "smtp_send",
+    "pickup_connect",
+    "pickup_login",
+    "pickup_receive",
+];
+/// No file of holidays is larger.
+const MAX_HOLIDAYS: u64 = 1 << 20;
+
+/// What was promised of some monitors.
+#[derive(Debug, Clone)]
+pub struct ServiceLevel {
+    /// What people call it; the name in the configuration unless said otherwise.
+    pub name: String,
+    /// Which monitors, by id, glob, `tag:NAME` or `object:NAME`; all if empty.
+    pub monitors: Vec<String>,
+    /// Seen from which sites; all if empty.
+    pub sites: Vec<String>,
+    /// Whether the monitors are judged as one; else each by itself.
+    pub together: bool,
+    /// What is promised; at least one.
+    pub targets: Vec<Target>,
+    /// Over which period.
+    pub period: LevelPeriod,
+    /// In which hours.
+    pub hours: ServiceHours,
+    /// Less of the service hours known, and nothing is decided.
+    pub min_coverage: Percent,
+}
+
+/// A promise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// At least this share of counted tests succeeds.
+    Availability(Percent),
+    /// At least this share of the time is up.
+    Uptime(Percent),
+    /// At least this share of mails lands within a time.
+    DeliveredWithin {
+        /// The time.
+        limit: Micros,
+        /// The share.
+        share: Percent,
+    },
+    /// A percentile of a metric is no greater than a time.
+    Percentile {
+        /// The metric's name, one of those of the contracts.
+        metric: &'static str,
+        /// Which percentile: p95 is 95 %.
+        q: Percent,
+        /// The time.
+        limit: Micros,
+    },
+}
+
+impl Target {
+    /// The share that is to be good: what is left of it is the error budget.
+    pub fn share(&self) -> Percent {
+        match self {
+            Self::Availability(share) | Self::Uptime(share) | Self::DeliveredWithin { share, .. } => *share,
+            Self::Percentile { q, .. } => *q,
+        }
+    }
+}
+
+/// The period of a service level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LevelPeriod {
+    /// A calendar week.
+    Week,
+    /// A calendar month.
+    Month,
+    /// A calendar quarter.
+    Quarter,
+    /// A calendar year.
+    Year,
+    /// So many days back from any day.
+    Rolling(u32),
+}
+
+/// A share in per cent, exact: 99.9 % of a thousand is 999.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Percent(u64);
+
+impl Percent {
+    /// What the number counts: billionths.
+    const WHOLE: u64 = 1_000_000_000;
+
+    /// As a share in (0, 1).
+    pub fn as_f64(self) -> f64 {
+        self.0 as f64 / Self::WHOLE as f64
+    }
+
+    /// What is left to all, of so much: the error budget. The product comes first, so that whole numbers stay whole.
+    pub fn rest_of(self, whole: f64) -> f64 {
+        whole * (Self::WHOLE - self.0) as f64 / Self::WHOLE as f64
+    }
+
+    /// Whether `part` of `whole` is at least this share.
+    pub fn is_reached(self, part: impl Into<u128>, whole: impl Into<u128>) -> bool {
+        let (part, whole): (u128, u128) = (part.into(), whole.into());
+        part.saturating_mul(Self::WHOLE.into()) >= whole.saturating_mul(self.0.into())
+    }
+
+    /// The number of per cent: `99.9`.
+    fn parse(text: &str) -> Option<Self> {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if whole.is_empty() || whole.len() > 3 || fraction.len() > 7 || !digits(whole) || !digits(fraction) {
+            return None;
+        }
+        let billionths = format!("{fraction:0<7}").parse::<u64>().ok()? + whole.parse::<u64>().ok()? * 10_000_000;
+        (0 < billionths && billionths < Self::WHOLE).then_some(Self(billionths))
+    }
+}
+
+/// The number of per cent, as short as it can be: `99.9`.
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, fraction) = (self.0 / 10_000_000, format!("{:07}", self.0 % 10_000_000));
+        let fraction = fraction.trim_end_matches('0');
+        if fraction.is_empty() {
+            write!(f, "{whole}")
+        } else {
+            write!(f, "{whole}.{fraction}")
+        }
+    }
+}
+
+impl FromToml for Percent {
+    fn expected() -> String {
+        "a share such as \"99.9%\"".into()
+    }
+    fn schema() -> serde_json::Value {
+        serde_json::json!({ "anyOf": [
+            { "type": "string", "pattern": r"^\s*[0-9]{1,3}(\.[0-9]{0,7})?\s*%?\s*$" },
+            { "type": "number", "minimum": 1, "maximum": 100 },
+        ] })
+    }
+    fn from_toml(node: &Node) -> Result<Self, String> {
+        // `99.9` and `"99.9"` are what people write; of a number up to 1 nobody knows whether it is a share of 1 or of 100.
+        let text = String::from_toml(node).or_else(|_| f64::from_toml(node).map(|number| number.to_string()))?;
+        let text = text.trim();
+        let is_percent = |text: &&str| text.parse::<f64>().is_ok_and(|number| number > 1.0);
+        let number = text.strip_suffix('%').map(str::trim).or(Some(text).filter(is_percent));
+        match number {
+            Some("100" | "100.0" | "100.00") => Err(
+                "100 % leaves nothing that may fail: one late mail would miss it; write what is really promised, such as \"99.95%\""
+                    .into(),
+            ),
+            Some(number) => Self::parse(number)
+                .ok_or_else(|| format!("{text:?} is not {}, between 0 % and 100 %", Self::expected())),
+            None => Err(format!("{text:?} is not {}", Self::expected())),
+        }
+    }
+}
+
+/// When the promise holds: a weekly calendar in a zone, without holidays.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServiceHours {
+    /// Times of the week; always, if empty. Those that overlap count once.
+    pub weekly: Vec<Hours>,
+    /// The same as the configuration says it, for readers.
+    pub written: Vec<String>,
+    /// Days on which no hours begin.
+    pub holidays: Holidays,
+    /// In which zone days and hours are.
+    pub zone: TimeZone,
+}
+
+/// Days without service.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Holidays {
+    /// Single days.
+    pub dates: BTreeSet<Date>,
+    /// Days of every year: month and day.
+    pub yearly: BTreeSet<(i8, i8)>,
+}
+
+impl Holidays {
+    /// Whether a date is one of them.
+    pub fn contains(&self, date: Date) -> bool {
+        self.dates.contains(&date) || self.yearly.contains(&(date.month(), date.day()))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.dates.is_empty() && self.yearly.is_empty()
+    }
+
+    /// `2026-12-24`, or `12-24` for every year.
+    fn add(&mut self, text: &str) -> bool {
+        if let Ok(date) = text.parse::<Date>() {
+            self.dates.insert(date);
+            return true;
+        }
+        let day = text.split_once('-').and_then(|(month, day)| {
+            let (month, day) = (month.parse().ok()?, day.parse().ok()?);
+            // A leap year: it has every day that there is.
+            Date::new(2024, month, day).ok().map(|_| (month, day))
+        });
+        day.is_some_and(|day| {
+            self.yearly.insert(day);
+            true
+        })
+    }
+}
+
+impl ServiceHours {
+    /// Around the clock.
+    pub fn always(zone: TimeZone) -> Self {
+        Self {
+            weekly: Vec::new(),
+            written: Vec::new(),
+            holidays: Holidays::default(),
+            zone,
+        }
+    }
+
+    /// Whether they leave nothing out.
+    pub fn are_all(&self) -> bool {
+        self.weekly.is_empty() && self.holidays.is_empty()
+    }
+
+    /// The stretches of service within `[from, to)`, in order, disjoint.
+    ///
+    /// Hours follow the clock on the wall: a night with a change of the clocks is an hour longer or shorter.
+    pub fn within(&self, from: UtcMicros, to: UtcMicros) -> Vec<(UtcMicros, UtcMicros)> {
+        if self.are_all() {
+            return if from < to { vec![(from, to)] } else { Vec::new() };
+        }
+        let local = |at: UtcMicros| self.zone.to_datetime(at.timestamp()).date();
+        let whole_days = [Hours::whole_days(self.zone.clone())];
+        let weekly = if self.weekly.is_empty() {
+            &whole_days[..]
+        } else {
+            &self.weekly[..]
+        };
+        let mut found: Vec<(UtcMicros, UtcMicros)> = Vec::new();
+        // What began the day before may reach into the first day.
+        let mut date = local(from).yesterday().unwrap_or(Date::MIN);
+        let last = local(to);
+        while date <= last {
+            if !self.holidays.contains(date) {
+                for hours in weekly {
+                    found.extend(
+                        hours
+                            .on(date)
+                            .map(|(begin, end)| (begin.max(from), end.min(to)))
+                            .filter(|(begin, end)| begin < end),
+                    );
+                }
+            }
+            let Ok(next) = date.tomorrow() else { break };
+            date = next;
+        }
+        found.sort_unstable();
+        let mut joined: Vec<(UtcMicros, UtcMicros)> = Vec::with_capacity(found.len());
+        for (begin, end) in found {
+            match joined.last_mut() {
+                Some(last) if begin <= last.1 => last.1 = last.1.max(end),
+                _ => joined.push((begin, end)),
+            }
+        }
+        joined
+    }
+}
+
+/// Reads a `[service_level.NAME]`; `complete` says whether all monitors are known.
+pub(super) fn read(
+    id: &Name,
+    mut table: Table,
+    config: &Config,
+    complete: bool,
+    problems: &mut Problems,
+) -> Option<ServiceLevel> {
+    let name = table.get("name", problems).unwrap_or_else(|| id.to_string());
+    let monitors: Vec<String> = table.get("monitors", problems).unwrap_or_default();
+    if complete {
+        for pattern in &monitors {
+            if config.select(std::slice::from_ref(pattern)).is_err() {
+                let help = did_you_mean(pattern, config.monitors.keys().map(AsRef::as_ref), || {
+                    "write ids of monitors, globs (\"mail-*\"), \"tag:NAME\" or \"object:NAME\"".to_owned()
+                });
+                problems.push(
+                    table
+                        .problem("monitors", format!("{pattern:?} selects no monitor"), "selects nothing")
+                        .help(help),
+                );
+            }
+        }
+    }
+    let sites = table.get("sites", problems).unwrap_or_default();
+    let together = table
+        .word("judge", &[("each", false), ("together", true)], problems)
+        .unwrap_or(false);
+    let before = problems.count(super::Severity::Error);
+    let targets = targets(&mut table, problems);
+    if targets.is_empty() && problems.count(super::Severity::Error) == before {
+        problems.push(table.missing(
+            "availability",
+            "what is promised, such as \"99.9%\"; or uptime, delivered_within or percentile",
+        ));
+    }
+    let period = table.get("period", problems).unwrap_or(LevelPeriod::Month);
+    let zone = table
+        .get("timezone", problems)
+        .unwrap_or_else(|| config.timezone.clone());
+    let (weekly, written) = weekly(&mut table, &zone, problems).into_iter().unzip();
+    let hours = ServiceHours {
+        weekly,
+        written,
+        holidays: holidays(&mut table, problems),
+        zone,
+    };
+    let min_coverage = table.get("min_coverage", problems).unwrap_or(Percent(900_000_000));
+    table.finish(problems);
+    Some(ServiceLevel {
+        name,
+        monitors,
+        sites,
+        together,
+        targets,
+        period,
+        hours,
+        min_coverage,
+    })
+}
+
+fn targets(table: &mut Table, problems: &mut Problems) -> Vec<Target> {
+    let mut targets = Vec::new();
+    targets.extend(table.get("availability", problems).map(Target::Availability));
+    targets.extend(table.get("uptime", problems).map(Target::Uptime));
+    if let Some(within) = table.table("delivered_within", problems) {
+        for (limit, node) in within.into_pairs() {
+            let Ok(limit) = limit.parse::<Micros>() else {
+                problems.push(
+                    node.problem(format!("{limit:?} is no duration"), "of this")
+                        .help("write { \"30s\" = \"99%\" }: within which time, and which share"),
+                );
+                continue;
+            };
+            if let Some(share) = node.read(problems) {
+                targets.push(Target::DeliveredWithin { limit, share });
+            }
+        }
+    }
+    if let Some(mut percentile) = table.table("percentile", problems) {
+        for metric in METRICS {
+            for (which, node) in percentile
+                .table(metric, problems)
+                .into_iter()
+                .flat_map(Table::into_pairs)
+            {
+                let Some(q) = which.strip_prefix('p').and_then(Percent::parse) else {
+                    problems.push(
+                        node.problem(format!("{which:?} is no percentile"), "of this")
+                            .help(format!("write {metric} = {{ p95 = \"10s\" }}")),
+                    );
+                    continue;
+                };
+                if let Some(limit) = node.read(problems) {
+                    targets.push(Target::Percentile { metric, q, limit });
+                }
+            }
+        }
+        percentile.finish(problems);
+    }
+    targets.sort_by_key(|target| match target {
+        Target::Availability(_) => (0, Micros::ZERO),
+        Target::Uptime(_) => (1, Micros::ZERO),
+        Target::DeliveredWithin { limit, .. } => (2, *limit),
+        Target::Percentile { limit, .. } => (3, *limit),
+    });
+    targets
+}
+
+fn weekly(table: &mut Table, zone: &TimeZone, problems: &mut Problems) -> Vec<(Hours, String)> {
+    let Some(node) = table.node("hours") else {
+        return Vec::new();
+    };
+    node.as_list()
+        .iter()
+        .filter_map(|item| {
+            let text: String = item.read(problems)?;
+            match hours::weekly(&text, zone) {
+                Ok(hours) => Some((hours, text)),
+                Err(message) => {
+                    problems.push(
+                        item.problem(message, "these hours")
+                            .help("write \"Mon-Fri 07:00-19:00\", \"Sat 08:00-12:00\" or \"Sun 22:00-06:00\"; leave hours out for around the clock"),
+                    );
+                    None
+                }
+            }
+        })
+        .collect()
+}
+
+fn holidays(table: &mut Table, problems: &mut Problems) -> Holidays {
+    let mut holidays = Holidays::default();
+    let help = "write a date such as \"2026-12-24\", or \"12-25\" for every year";
+    for item in table.list("holidays").map(|node| node.as_list()).unwrap_or_default() {
+        if let Some(DateText(text)) = item.read(problems)
+            && !holidays.add(&text)
+        {
+            problems.push(item.problem(format!("{text:?} is no day"), "this day").help(help));
+        }
+    }
+    if let Some(path) = table.get::<PathBuf>("holidays_file", problems) {
+        let wrong = |message: String| -> Problem { table.problem("holidays_file", message, "this file") };
+        match file_text(&path, MAX_HOLIDAYS) {
+            Err(error) => problems.push(
+                wrong(format!("can't read {}: {error}", path.display()))
+                    .help("a text file with a day a line, such as 2026-12-24; what follows on the line is a remark"),
+            ),
+            Ok(text) => {
+                for (number, line) in text.lines().enumerate() {
+                    let Some(day) = line.split_whitespace().next().filter(|day| !day.starts_with('#')) else {
+                        continue;
+                    };
+                    if !holidays.add(day) {
+                        let place = format!("{}:{}", path.display(), number + 1);
+                        problems.push(wrong(format!("{place}: {day:?} is no day")).help(help));
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    holidays
+}
+
+impl FromToml for LevelPeriod {
+    fn expected() -> String {
+        "\"week\", \"month\", \"quarter\", \"year\" or a rolling period of whole days such as \"30d\"".into()
+    }
+    fn schema() -> serde_json::Value {
+        serde_json::json!({ "type": "string", "pattern": r"^(week|month|quarter|year|\+?[0-9]+d)$" })
+    }
+    fn from_toml(node: &Node) -> Result<Self, String> {
+        let text = String::from_toml(node)?;
+        Ok(match text.as_str() {
+            "week" => Self::Week,
+            "month" => Self::Month,
+            "quarter" => Self::Quarter,
+            "year" => Self::Year,
+            other => {
+                let days = other.strip_suffix('d').and_then(|days| days.parse().ok());
+                Self::Rolling(
+                    days.filter(|days| (1..=3660).contains(days))
+                        .ok_or_else(|| format!("{text:?} is not {}", Self::expected()))?,
+                )
+            }
+        })
+    }
+}
+
+/// `month`, `30d`.
+impl fmt::Display for LevelPeriod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Week => f.write_str("week"),
+            Self::Month => f.write_str("month"),
+            Self::Quarter => f.write_str("quarter"),
+            Self::Year => f.write_str("year"),
+            Self::Rolling(days) => write!(f, "{days}d"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(text: &str) -> UtcMicros {
+        let timestamp: jiff::Timestamp = text.parse().expect("a time");
+        timestamp.into()
+    }
+
+    fn service(hours: &[&str], holidays: &[&str], zone: &str) -> ServiceHours {
+        let zone = TimeZone::get(zone).expect("a zone");
+        let mut days = Holidays::default();
+        for day in holidays {
+            assert!(days.add(day), "{day}");
+        }
+        ServiceHours {
+            weekly: hours
+                .iter()
+                .map(|text| hours::weekly(text, &zone).expect("hours"))
+                .collect(),
+            written: Vec::new(),
+            holidays: days,
+            zone,
+        }
+    }
+
+    fn hours_of(stretches: &[(UtcMicros, UtcMicros)]) -> f64 {
+        stretches.iter().map(|(from, to)| (*to - *from).0 as f64 / 3.6e9).sum()
+    }
+
+    #[test]
+    fn all_that_is_wrong_with_a_level_is_said_with_its_place() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("mailqos.toml");
+        std::fs::write(
+            folder.path().join("days.txt"),
+            "# ours\n2026-12-24 Christmas Eve\n2026-13-01\n",
+        )
+        .expect("written");
+        std::fs::write(
+            &path,
+            r#"
+site = "x"
+timezone = "UTC"
+[service_level.gold]
+monitors = ["mial"]
+availabilty = "99.9%"
+uptime = "100%"
+delivered_within = { "30" = "99%", "1m" = 99 }
+percentile = { round_trp = { p95 = "10s" }, smtp_send = { 95 = "10s" } }
+period = "fortnight"
+hours = ["Mon-Fri 07:00-25:00", "Mo 07:00-09:00", "Sat 08:00-08:00"]
+holidays = ["24.12.", "02-30"]
+holidays_file = "days.txt"
+[service_level.empty]
+"#,
+        )
+        .expect("written");
+        let problems = crate::load(&path).expect_err("much is wrong");
+        let text = problems
+            .to_string()
+            .replace(&format!("{}/", folder.path().display()), "");
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn shares_are_exact() {
+        for text in ["99.9", "99.95", "50", "0.0000001", "99.9999999"] {
+            assert_eq!(Percent::parse(text).expect("a share").to_string(), text);
+        }
+        for text in ["100", "0", "", ".5", "-1", "99.99999999", "1e1", "101", "٩"] {
+            assert_eq!(Percent::parse(text), None, "{text}");
+        }
+        let share = Percent::parse("99.9").expect("a share");
+        assert!(share.is_reached(999_u64, 1000_u64) && !share.is_reached(998_u64, 999_u64));
+    }
+
+    #[test]
+    fn office_hours_of_a_month_with_a_change_of_clocks_and_holidays() {
+        // October 2026 in Berlin: 22 working days; the clocks go back on Sunday the 25th.
+        let office = service(
+            &["Mon-Fri 07:00-19:00", "Sat 08:00-12:00"],
+            &["10-03", "2026-10-05"],
+            "Europe/Berlin",
+        );
+        let (from, to) = (at("2026-09-30T22:00:00Z"), at("2026-10-31T23:00:00Z"));
+        let stretches = office.within(from, to);
+        // 21 working days without the 5th, four Saturdays without the 3rd.
+        assert!((hours_of(&stretches) - (21.0 * 12.0 + 4.0 * 4.0)).abs() < 1e-9);
+        assert_eq!(stretches[0], (at("2026-10-01T05:00:00Z"), at("2026-10-01T17:00:00Z")));
+        let last = stretches.last().expect("some");
+        assert_eq!(last.0, at("2026-10-31T07:00:00Z"), "winter time");
+    }
+
+    #[test]
+    fn a_night_with_a_change_of_clocks_is_longer_or_shorter() {
+        let nights = service(&["Sat 22:00-06:00"], &[], "Australia/Lord_Howe");
+        // Lord Howe changes by half an hour on the first Sunday of April (back) and of October (forth).
+        let autumn = nights.within(at("2026-04-03T00:00:00Z"), at("2026-04-06T00:00:00Z"));
+        let spring = nights.within(at("2026-10-02T00:00:00Z"), at("2026-10-05T00:00:00Z"));
+        assert!((hours_of(&autumn) - 8.5).abs() < 1e-9, "{autumn:?}");
+        assert!((hours_of(&spring) - 7.5).abs() < 1e-9, "{spring:?}");
+    }
+
+    #[test]
+    fn holidays_alone_leave_the_other_days_whole() {
+        let service = service(&[], &["2026-03-29"], "Europe/Berlin");
+        let week = service.within(at("2026-03-27T23:00:00Z"), at("2026-03-30T22:00:00Z"));
+        // The 28th and the 30th; the day between has 23 hours and is left out.
+        assert!((hours_of(&week) - 48.0).abs() < 1e-9, "{week:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn stretches_are_in_order_disjoint_and_within(
+            begin in 0i64..400 * 24, hours in 1i64..24 * 40, from in 0i8..24, to in 0i8..24, day in 0usize..7,
+        ) {
+            prop_assume!(from != to);
+            let day = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"][day];
+            let text = format!("{day} {from:02}:00-{to:02}:00");
+            let service = service(&[&text, "Mon-Sun 09:30-10:15"], &["07-04"], "America/New_York");
+            let from = UtcMicros(1_700_000_000_000_000 + begin * 3_600_000_000);
+            let to = from + Micros::from_secs(hours * 3600);
+            let found = service.within(from, to);
+            prop_assert!(found.iter().all(|(a, b)| from <= *a && a < b && *b <= to));
+            prop_assert!(found.windows(2).all(|pair| pair[0].1 < pair[1].0));
+            // Cut in two, it is the same time.
+            let middle = from + Micros((to - from).0 / 3);
+            let parts = hours_of(&service.within(from, middle)) + hours_of(&service.within(middle, to));
+            prop_assert!((parts - hours_of(&found)).abs() < 1e-6);
+        }
+    }
+}

@@ -1,0 +1,725 @@
+//! A TOML table that is read key by key: wrong types are noted with their place, keys that nobody asked for are refused
+//! with a suggestion, and reading goes on, so that all problems are found at once.
+
+use std::{collections::BTreeSet, ops::Range, path::Path, sync::Arc};
+
+use toml_edit::{Document, Item, Value};
+
+use super::FromToml;
+pub use super::problem::Source;
+use mailqos_base::files;
+
+use super::problem::{Problem, Problems};
+
+/// A TOML value and its place.
+#[derive(Debug, Clone)]
+pub struct Node {
+    source: Arc<Source>,
+    span: Range<usize>,
+    pub(super) data: Data,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Data {
+    Text(String),
+    Integer(i64),
+    Float(f64),
+    Boolean(bool),
+    /// As it is written: `2026-03-31`, `07:00:00`.
+    Datetime(String),
+    Array(Vec<Node>),
+    Table(Vec<Entry>),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    key: String,
+    source: Arc<Source>,
+    key_span: Range<usize>,
+    node: Node,
+}
+
+impl Data {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "a text",
+            Self::Integer(_) => "a whole number",
+            Self::Float(_) => "a number",
+            Self::Boolean(_) => "true or false",
+            Self::Datetime(_) => "a date or time",
+            Self::Array(_) => "an array",
+            Self::Table(_) => "a table",
+        }
+    }
+}
+
+impl Node {
+    /// A problem at this value.
+    pub fn problem(&self, message: impl Into<String>, label: impl Into<String>) -> Problem {
+        Problem::error(message).at(&self.source, self.span.clone(), label)
+    }
+
+    /// The folder of the file in which the value stands: what relative paths refer to.
+    pub(super) fn folder(&self) -> &Path {
+        self.source.path.parent().unwrap_or(Path::new(""))
+    }
+}
+
+/// A value together with its place.
+impl FromToml for Node {
+    fn expected() -> String {
+        "a value".into()
+    }
+    fn schema() -> serde_json::Value {
+        serde_json::json!({})
+    }
+    fn from_toml(node: &Node) -> Result<Self, String> {
+        Ok(node.clone())
+    }
+}
+
+impl Node {
+    /// The value read as `T`, or a problem noted.
+    pub fn read<T: FromToml>(&self, problems: &mut Problems) -> Option<T> {
+        match T::from_toml(self) {
+            Ok(value) => Some(value),
+            Err(message) if message.is_empty() => {
+                let found = self.data.kind();
+                problems.push(
+                    self.problem(format!("expected {}, found {found}", T::expected()), found)
+                        .help(format!("write {}", T::expected())),
+                );
+                None
+            }
+            Err(message) => {
+                problems.push(self.problem(message, "here").help(format!("write {}", T::expected())));
+                None
+            }
+        }
+    }
+
+    /// The value as a table; `None` if it is none, without a problem noted.
+    pub fn as_table(&self) -> Option<Table> {
+        match &self.data {
+            Data::Table(entries) => Some(Table {
+                source: Arc::clone(&self.source),
+                span: self.span.clone(),
+                entries: entries.clone(),
+                asked: BTreeSet::new(),
+                lists: BTreeSet::new(),
+            }),
+            _ => None,
+        }
+    }
+
+    /// The value as a table; another type is noted.
+    fn table(&self, problems: &mut Problems) -> Option<Table> {
+        let table = self.as_table();
+        if table.is_none() {
+            let found = self.data.kind();
+            problems.push(self.problem(format!("expected a table, found {found}"), found));
+        }
+        table
+    }
+
+    /// The same, where a text may also name several, parted by commas or semicolons: for names, which have neither.
+    pub fn as_names(&self) -> Vec<Node> {
+        let Data::Text(text) = &self.data else {
+            return self.as_list();
+        };
+        let parts = text.split([',', ';']).map(str::trim).filter(|part| !part.is_empty());
+        let parts: Vec<Node> = parts
+            .map(|part| Self {
+                data: Data::Text(part.to_owned()),
+                ..self.clone()
+            })
+            .collect();
+        if parts.is_empty() { vec![self.clone()] } else { parts }
+    }
+
+    /// The value as a list of values; a single one is a list of one.
+    pub fn as_list(&self) -> Vec<Node> {
+        match &self.data {
+            Data::Array(items) => items.clone(),
+            _ => vec![self.clone()],
+        }
+    }
+}
+
+/// A TOML table that remembers which keys were asked for.
+#[derive(Debug, Clone)]
+pub struct Table {
+    source: Arc<Source>,
+    span: Range<usize>,
+    entries: Vec<Entry>,
+    asked: BTreeSet<&'static str>,
+    /// Keys of lists that were asked for.
+    lists: BTreeSet<&'static str>,
+}
+
+/// A key in British spelling, which ours have: `colours` for `colors`, `grey` for `gray`.
+pub(super) fn british(key: &str) -> String {
+    key.replace("color", "colour").replace("gray", "grey")
+}
+
+/// The other number of a key of a list: `monitors` for `monitor`, `tag` for `tags`.
+pub(super) fn other_number(key: &str) -> String {
+    match key.strip_suffix("sses").map(|stem| format!("{stem}ss")) {
+        Some(singular) => singular,
+        None if key.ends_with("ss") => format!("{key}es"),
+        None => key.strip_suffix('s').map_or_else(|| format!("{key}s"), str::to_owned),
+    }
+}
+
+impl Table {
+    /// The value of a key, if it is there and of the right type; a wrong type is noted.
+    pub fn get<T: FromToml>(&mut self, key: &'static str, problems: &mut Problems) -> Option<T> {
+        let node = if T::IS_LIST { self.list(key) } else { self.node(key) };
+        node?.read(problems)
+    }
+
+    /// The value of a key of a list as it stands. Whoever writes `monitor` for `monitors`, or the other way round, means
+    /// the same.
+    pub fn list(&mut self, key: &'static str) -> Option<Node> {
+        self.lists.insert(key);
+        let exact = self.node(key);
+        let other = other_number(key);
+        let entry = || self.entries.iter().find(|entry| british(&entry.key) == other);
+        exact.or_else(|| entry().map(|entry| entry.node.clone()))
+    }
+
+    /// The value of a key; its absence is noted as well. `why` says what it is for.
+    pub fn require<T: FromToml>(&mut self, key: &'static str, why: &str, problems: &mut Problems) -> Option<T> {
+        let node = if T::IS_LIST { self.list(key) } else { self.node(key) };
+        if node.is_none() {
+            problems.push(self.missing(key, why));
+        }
+        self.get(key, problems)
+    }
+
+    /// The problem that a key is missing in this table.
+    pub fn missing(&self, key: &str, why: &str) -> Problem {
+        Problem::error(format!("{key:?} is missing"))
+            .at(&self.source, self.head(), format!("{key:?} belongs here"))
+            .help(format!("add {key} = …: {why}"))
+    }
+
+    /// One of several words; any other is noted with a suggestion.
+    pub fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)], problems: &mut Problems) -> Option<T> {
+        let node = self.node(key)?;
+        let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let Ok(text) = String::from_toml(&node) else {
+            let found = node.data.kind();
+            problems.push(
+                node.problem(format!("expected a word in quotes, found {found}"), found)
+                    .help(format!("write one of: {}", all.join(", "))),
+            );
+            return None;
+        };
+        let same = |text: &str| text.trim().to_lowercase().replace(['_', ' '], "-");
+        let is_plural = |word: &str| other_number(&same(word)) == same(&text) && text.trim().len() > word.len();
+        let exact = words.iter().find(|(word, _)| same(word) == same(&text));
+        if let Some((_, value)) = exact.or_else(|| words.iter().find(|(word, _)| is_plural(word))) {
+            return Some(*value);
+        }
+        let help = did_you_mean(&text, all.iter().copied(), || {
+            format!("write one of: {}", all.join(", "))
+        });
+        problems.push(
+            node.problem(format!("{text:?} is not known here"), "not known")
+                .help(help),
+        );
+        None
+    }
+
+    /// The value of a key as it stands.
+    pub fn node(&mut self, key: &'static str) -> Option<Node> {
+        self.asked.insert(key);
+        let exact = self.entries.iter().find(|entry| entry.key == key);
+        let other = || self.entries.iter().find(|entry| british(&entry.key) == key);
+        exact.or_else(other).map(|entry| entry.node.clone())
+    }
+
+    /// The table at a key; another type is noted.
+    pub fn table(&mut self, key: &'static str, problems: &mut Problems) -> Option<Table> {
+        self.node(key)?.table(problems)
+    }
+
+    /// The tables at a key, in an array of tables.
+    pub fn tables(&mut self, key: &'static str, problems: &mut Problems) -> Vec<Table> {
+        let Some(node) = self.list(key) else {
+            return Vec::new();
+        };
+        node.as_list()
+            .iter()
+            .filter_map(|item| {
+                let table = item.as_table();
+                if table.is_none() {
+                    let found = item.data.kind();
+                    problems.push(item.problem(format!("expected a table, found {found}"), found));
+                }
+                table
+            })
+            .collect()
+    }
+
+    /// The entries of a table of named tables, such as `[monitor.NAME]`; a name that is none is noted.
+    pub fn named<N>(&mut self, key: &'static str, problems: &mut Problems) -> Vec<(N, Table)>
+    where
+        N: std::str::FromStr<Err = mailqos_model::InvalidName>,
+    {
+        let Some(node) = self.list(key) else {
+            return Vec::new();
+        };
+        let Some(table) = node.table(problems) else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for entry in &table.entries {
+            match entry.key.parse::<N>() {
+                Ok(name) => {
+                    if let Some(mut inner) = entry.node.as_table() {
+                        // The key is the best place to point at for the table as a whole.
+                        inner.source = Arc::clone(&entry.source);
+                        inner.span = entry.key_span.clone();
+                        found.push((name, inner));
+                    } else {
+                        let kind = entry.node.data.kind();
+                        problems.push(
+                            entry
+                                .node
+                                .problem(format!("expected a table, found {kind}"), kind)
+                                .help(format!("write [{key}.{}] and its keys below", entry.key)),
+                        );
+                    }
+                }
+                Err(error) => problems.push(Problem::error(error.to_string()).at(
+                    &entry.source,
+                    entry.key_span.clone(),
+                    "this name",
+                )),
+            }
+        }
+        found
+    }
+
+    /// All entries, whatever their names are, such as header fields.
+    pub fn into_pairs(self) -> Vec<(String, Node)> {
+        self.entries.into_iter().map(|entry| (entry.key, entry.node)).collect()
+    }
+
+    /// A problem at the value of a key, or at the head of the table if the key is absent.
+    pub fn problem(&self, key: &str, message: impl Into<String>, label: impl Into<String>) -> Problem {
+        match self.entries.iter().find(|entry| entry.key == key) {
+            Some(entry) => entry.node.problem(message, label),
+            None => Problem::error(message).at(&self.source, self.head(), label),
+        }
+    }
+
+    /// Where the table stands: file and line.
+    pub(crate) fn place(&self) -> String {
+        let (line, _) = self.source.line_column(self.span.start);
+        format!("{}:{line}", self.source.path.display())
+    }
+
+    /// Lays this table over `below`: what it does not say itself is taken from there, tables within tables alike.
+    #[must_use]
+    pub fn over(mut self, below: &Table) -> Table {
+        merge(&mut self.entries, &below.entries);
+        self
+    }
+
+    /// Notes every key that nobody asked for, with a suggestion.
+    pub fn finish(self, problems: &mut Problems) {
+        for entry in &self.entries {
+            if self.asked.contains(entry.key.as_str()) {
+                continue;
+            }
+            let spelled = british(&entry.key);
+            let other = self.lists.iter().find(|key| other_number(key) == spelled);
+            let same = self.asked.iter().find(|key| **key == spelled);
+            if let Some(key) = other.or(same) {
+                if self.entries.iter().any(|entry| entry.key == *key) {
+                    problems.push(
+                        Problem::error(format!("{:?} and {key:?} mean the same", entry.key))
+                            .at(&entry.source, entry.key_span.clone(), "once more")
+                            .help(format!("write all of it as {key}")),
+                    );
+                }
+                continue;
+            }
+            let known = || self.asked.iter().copied();
+            let help = did_you_mean(&entry.key, known(), || {
+                format!("known here: {}", known().collect::<Vec<_>>().join(", "))
+            });
+            problems.push(
+                Problem::error(format!("unknown key {:?}", entry.key))
+                    .at(&entry.source, entry.key_span.clone(), "not known here")
+                    .help(help),
+            );
+        }
+    }
+
+    /// The first line of the table, to point at when something is missing in it.
+    fn head(&self) -> Range<usize> {
+        let end = self.source.text[self.span.start.min(self.source.text.len())..]
+            .find('\n')
+            .map_or(self.span.end, |line_end| self.span.start + line_end);
+        self.span.start..end.min(self.span.end).max(self.span.start)
+    }
+}
+
+fn merge(own: &mut Vec<Entry>, below: &[Entry]) {
+    for entry in below {
+        // What the table says itself in the other number goes before.
+        let key = british(&entry.key);
+        let has_other_number = own.iter().any(|mine| british(&mine.key) == other_number(&key));
+        match own.iter_mut().find(|mine| british(&mine.key) == key) {
+            None if has_other_number => {}
+            None => own.push(entry.clone()),
+            Some(mine) => {
+                if let (Data::Table(mine), Data::Table(theirs)) = (&mut mine.node.data, &entry.node.data) {
+                    merge(mine, theirs);
+                }
+            }
+        }
+    }
+}
+
+/// The known word that `word` was probably meant to be.
+pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|candidate| {
+            (
+                strsim::jaro_winkler(&word.replace('-', "_"), &candidate.replace('-', "_")),
+                candidate,
+            )
+        })
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+/// "did you mean", or what is to be said where no known word is like it.
+pub fn did_you_mean<'a>(
+    word: &str,
+    known: impl Iterator<Item = &'a str>,
+    otherwise: impl FnOnce() -> String,
+) -> String {
+    nearest(word, known).map_or_else(otherwise, |near| format!("did you mean {near:?}?"))
+}
+
+/// The text as pictures may show it: what may be a secret is masked, byte for byte, so that places stay right.
+///
+/// Masked are the values of accounts other than `user` and `domain`, and those behind any key that sounds like a secret: what stands
+/// in quotes, and a value that should and does not. It goes by lines, so that it works in a file that is no TOML, where a syntax
+/// error stands beside a password.
+fn hide_secrets(text: &str) -> String {
+    const TELLING: [&str; 8] = ["pass", "pwd", "secret", "token", "key", "auth", "cookie", "url"];
+    let mut shown = String::with_capacity(text.len());
+    let mut in_account = false;
+    let mut open = Open::default();
+    for line in text.split_inclusive('\n') {
+        let trimmed = line.trim_start();
+        if !open.is_any() && trimmed.starts_with('[') {
+            in_account = trimmed.trim_start_matches('[').trim_start().starts_with("account");
+        }
+        let key = trimmed.split('=').next().unwrap_or("").trim();
+        let from = if open.is_any() {
+            Some(0)
+        } else if holds_accounts(trimmed)
+            || (in_account && !matches!(key, "user" | "domain") && !trimmed.starts_with(['[', '#']))
+        {
+            line.find('=').map(|at| at + 1)
+        } else {
+            let lower = line.to_ascii_lowercase();
+            TELLING
+                .iter()
+                .filter_map(|word| lower.find(word))
+                .min()
+                .and_then(|word| line[word..].find('=').map(|equals| word + equals + 1))
+        };
+        let (plain, secret) = line.split_at(from.unwrap_or(line.len()));
+        shown.push_str(plain);
+        if !secret.is_empty() {
+            mask(secret, &mut open, &mut shown);
+        }
+    }
+    shown
+}
+
+/// `account.NAME.KEY = …` and `account = { … }`, outside a table of accounts.
+fn holds_accounts(line: &str) -> bool {
+    line.strip_prefix("account").map(str::trim_start).is_some_and(|rest| {
+        let value = rest.strip_prefix('=').map(str::trim_start);
+        rest.starts_with('.') || value.is_some_and(|value| value.starts_with('{'))
+    })
+}
+
+/// What a masked line leaves open for the next.
+#[derive(Default)]
+struct Open {
+    /// The quotes that end a text of several lines.
+    quotes: Option<&'static str>,
+    /// Brackets and braces, the innermost last.
+    brackets: Vec<char>,
+}
+
+impl Open {
+    fn is_any(&self) -> bool {
+        self.quotes.is_some() || !self.brackets.is_empty()
+    }
+}
+
+/// Adds the end of a line with its values masked; TOML's own signs and the keys of inline tables stay, so that the picture is still to be
+/// understood. `open` is what began on a line before.
+fn mask(line: &str, open: &mut Open, shown: &mut String) {
+    let value = line.trim();
+    let is_bare =
+        !open.is_any() && !value.starts_with(['"', '\'', '{', '[', '#']) && !matches!(value, "true" | "false");
+    if is_bare {
+        stars(line, shown);
+        return;
+    }
+    let mut rest = line;
+    // The last of TOML's own signs, or a value.
+    let mut before = ' ';
+    while let Some(first) = rest.chars().next() {
+        let (length, is_secret) = match open.quotes {
+            Some(quotes) if rest.starts_with(quotes) => {
+                open.quotes = None;
+                (quotes.len(), false)
+            }
+            // What is escaped ends no text.
+            Some(quotes) if first == '\\' && quotes.starts_with('"') => {
+                (rest.chars().take(2).map(char::len_utf8).sum::<usize>(), true)
+            }
+            Some(_) => (first.len_utf8(), true),
+            None => {
+                open.quotes = ["\"\"\"", "'''", "\"", "'"]
+                    .into_iter()
+                    .find(|quotes| rest.starts_with(quotes));
+                match (open.quotes, first) {
+                    (Some(quotes), _) => {
+                        before = '"';
+                        (quotes.len(), false)
+                    }
+                    (None, '#') => (rest.len(), true),
+                    (None, '[' | '{' | ']' | '}' | ',' | '=') => {
+                        match first {
+                            '[' | '{' => open.brackets.push(first),
+                            ']' | '}' => drop(open.brackets.pop()),
+                            _ => {}
+                        }
+                        before = first;
+                        (1, false)
+                    }
+                    (None, _) if first.is_whitespace() => (first.len_utf8(), false),
+                    (None, _) => {
+                        let length = word(rest);
+                        let word = &rest[..length];
+                        let is_key = open.brackets.last() == Some(&'{')
+                            && matches!(before, '{' | ',')
+                            && rest[length..].trim_start().starts_with('=');
+                        before = '"';
+                        (length, !is_key && !matches!(word, "true" | "false"))
+                    }
+                }
+            }
+        };
+        let (part, after) = rest.split_at(length);
+        if is_secret {
+            stars(part, shown);
+        } else {
+            shown.push_str(part);
+        }
+        rest = after;
+    }
+    // Only a text in three quotes goes on.
+    open.quotes = open.quotes.filter(|quotes| quotes.len() == 3);
+}
+
+/// The length of what a text begins with, up to a sign of TOML's.
+fn word(text: &str) -> usize {
+    text.find(|c: char| c.is_whitespace() || "[]{},=#\"'".contains(c))
+        .unwrap_or(text.len())
+}
+
+fn stars(text: &str, shown: &mut String) {
+    for character in text.chars() {
+        match character {
+            '\n' | '\r' => shown.push(character),
+            _ => shown.extend(std::iter::repeat_n('*', character.len_utf8())),
+        }
+    }
+}
+
+/// A text file of a limited size, without the byte order mark that some editors put before it.
+///
+/// # Errors
+/// It can't be read, is larger ([`ErrorKind::FileTooLarge`](std::io::ErrorKind::FileTooLarge)) or is not UTF-8
+/// ([`ErrorKind::InvalidData`](std::io::ErrorKind::InvalidData)).
+pub(super) fn file_text(path: &Path, limit: u64) -> std::io::Result<String> {
+    files::read_text(path, limit)
+}
+
+/// Parses a TOML text; a syntax error is noted.
+pub fn parse(path: &Path, text: String, problems: &mut Problems) -> Option<Table> {
+    let source = Arc::new(Source {
+        path: path.to_owned(),
+        text: hide_secrets(&text),
+    });
+    match Document::parse(text.as_str()) {
+        Ok(document) => {
+            let entries = entries(
+                &source,
+                document
+                    .as_table()
+                    .iter()
+                    .map(|(key, item)| (key, item, document.as_table().key(key))),
+            );
+            Some(Table {
+                span: 0..0,
+                source,
+                entries,
+                asked: BTreeSet::new(),
+                lists: BTreeSet::new(),
+            })
+        }
+        Err(error) => {
+            let span = error.span().unwrap_or(0..0);
+            problems.push(
+                Problem::error(format!("this is not TOML: {}", error.message().trim()))
+                    .at(&source, span, "here")
+                    .help("see https://toml.io for how TOML is written"),
+            );
+            None
+        }
+    }
+}
+
+fn entries<'a>(
+    source: &Arc<Source>,
+    items: impl Iterator<Item = (&'a str, &'a Item, Option<&'a toml_edit::Key>)>,
+) -> Vec<Entry> {
+    items
+        .filter_map(|(name, item, key)| {
+            let key_span = key.and_then(toml_edit::Key::span).or(item.span()).unwrap_or(0..0);
+            Some(Entry {
+                key: name.to_owned(),
+                source: Arc::clone(source),
+                node: node(source, item, &key_span)?,
+                key_span,
+            })
+        })
+        .collect()
+}
+
+fn node(source: &Arc<Source>, item: &Item, around: &Range<usize>) -> Option<Node> {
+    let data = match item {
+        Item::None => return None,
+        Item::Value(value) => return Some(value_node(source, value, around)),
+        Item::Table(table) => Data::Table(entries(
+            source,
+            table.iter().map(|(key, item)| (key, item, table.key(key))),
+        )),
+        Item::ArrayOfTables(tables) => Data::Array(
+            tables
+                .iter()
+                .map(|table| Node {
+                    source: Arc::clone(source),
+                    span: table.span().unwrap_or_else(|| around.clone()),
+                    data: Data::Table(entries(
+                        source,
+                        table.iter().map(|(key, item)| (key, item, table.key(key))),
+                    )),
+                })
+                .collect(),
+        ),
+    };
+    Some(Node {
+        source: Arc::clone(source),
+        span: item.span().unwrap_or_else(|| around.clone()),
+        data,
+    })
+}
+
+fn value_node(source: &Arc<Source>, value: &Value, around: &Range<usize>) -> Node {
+    let span = value.span().unwrap_or_else(|| around.clone());
+    let data = match value {
+        Value::String(text) => Data::Text(text.value().clone()),
+        Value::Integer(number) => Data::Integer(*number.value()),
+        Value::Float(number) => Data::Float(*number.value()),
+        Value::Boolean(value) => Data::Boolean(*value.value()),
+        Value::Datetime(moment) => Data::Datetime(moment.value().to_string()),
+        Value::Array(items) => Data::Array(items.iter().map(|item| value_node(source, item, &span)).collect()),
+        Value::InlineTable(table) => Data::Table(
+            table
+                .iter()
+                .map(|(name, value)| {
+                    let key_span = table
+                        .key(name)
+                        .and_then(toml_edit::Key::span)
+                        .unwrap_or_else(|| span.clone());
+                    Entry {
+                        key: name.to_owned(),
+                        source: Arc::clone(source),
+                        node: value_node(source, value, &key_span),
+                        key_span,
+                    }
+                })
+                .collect(),
+        ),
+    };
+    Node {
+        source: Arc::clone(source),
+        span,
+        data,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn pictures_show_no_secrets() {
+        let text = concat!(
+            "[account.a]\nuser = \"anna\"\npasword = \"hunter2\"\n",
+            "[object.b]\naddress = \"mail\"\nsmtp = { password = 'hunter2', x = 1 }\n",
+            "[account]\nc = { user = \"u\", password = \"hunter2\" }\n",
+            "signing_key = \"\"\"\nhunter2\n\"\"\"\n[object.c]\naddress = \"hers\"\n",
+            // What is escaped, or of another kind, ends no text; quotes may have been forgotten.
+            "key = \"a\\\"hunter2\"\nkey = '''it's hunter2'''\nurl = 'a\"hunter2'\npassword = hunter2\n",
+            "account.d.pasword = \"hunter2\"\naccount = { e = { pasword = \"hunter2\" } }\n",
+            "# password = \"hunter2\"\n",
+            "smtp = { password = hunter2, port = 25 }\npassword = \"hun\"ha,hunter2=x\"\n",
+            "tokens = [ # and the [others\n  \"hunter2\", hunter2,\n  'hunter2', a,hunter2==\n]\nsite = \"lyon\"\n",
+        );
+        let shown = hide_secrets(text);
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(shown.contains("\"anna\"") && shown.contains("\"mail\""), "{shown}");
+        assert!(shown.contains("\"hers\"") && shown.contains("\"lyon\""), "{shown}");
+        assert!(shown.contains("{ pasword = \""), "{shown}");
+        assert_eq!(shown.len(), text.len());
+    }
+
+    proptest! {
+        #[test]
+        fn masking_moves_nothing(text in "([a-z\\[\\]=\"'ß\\\\\n ]|account|password|\"\"\"){0,40}") {
+            let shown = hide_secrets(&text);
+            prop_assert_eq!(shown.len(), text.len());
+            prop_assert_eq!(shown.lines().count(), text.lines().count());
+        }
+
+        #[test]
+        fn no_text_makes_the_reader_fall(text in ".{0,200}") {
+            let mut problems = Problems::default();
+            if let Some(table) = parse(Path::new("x.toml"), text, &mut problems) {
+                table.finish(&mut problems);
+            }
+            let _ = problems.render(false);
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Values that many tables have: durations within bounds, secrets, names of other things, addresses.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mailqos_base::{Secret, SecretSource};
+use mailqos_model::{Micros, Name};
+
+use super::{
+    FromToml, Problem, Problems, Table,
+    table::{Node, did_you_mean},
+};
+
+pub(super) const SECOND: Micros = Micros::from_secs(1);
+pub(super) const DAY: Micros = Micros::from_secs(86_400);
+
+/// A duration within bounds.
+pub(super) fn duration(
+    table: &mut Table,
+    key: &'static str,
+    default: Micros,
+    least: Micros,
+    most: Micros,
+    problems: &mut Problems,
+) -> Micros {
+    let value = table.get(key, problems).unwrap_or(default);
+    if value < least || value > most {
+        problems.push(
+            table
+                .problem(key, format!("{key} = \"{value}\" is out of bounds"), "this duration")
+                .help(format!("write a duration from {least} to {most}")),
+        );
+    }
+    value
+}
+
+pub(super) fn at_least_one(table: &mut Table, key: &'static str, default: u32, problems: &mut Problems) -> u32 {
+    let value = table.get(key, problems).unwrap_or(default);
+    if value == 0 {
+        problems.push(
+            table
+                .problem(key, format!("{key} can't be 0"), "here")
+                .help("write 1 or more"),
+        );
+    }
+    value
+}
+
+/// Where a secret comes from; a literal only where that is allowed.
+pub(super) fn secret(node: &Node, plaintext: bool, problems: &mut Problems) -> Option<SecretSource> {
+    let help = "write { env = \"NAME\" }, { file = \"PATH\" } or { command = [\"PROGRAM\", \"ARGUMENT\"] }";
+    let Some(mut table) = node.as_table() else {
+        let text: String = node.read(problems)?;
+        if plaintext {
+            return Some(SecretSource::Literal(Secret::new(text)));
+        }
+        problems.push(
+            node.problem("a secret stands in clear in the configuration", "in clear")
+                .help(format!("{help}; or set allow_plaintext_secrets = true")),
+        );
+        return None;
+    };
+    let env = table.get("env", problems).map(SecretSource::Env);
+    let file = table.get("file", problems).map(SecretSource::File);
+    let credential = table.get::<Name>("credential", problems);
+    let credential = credential.map(|name| SecretSource::Credential(name.to_string()));
+    let command = table.get::<Vec<String>>("command", problems);
+    if command
+        .as_ref()
+        .is_some_and(|words| words.first().is_none_or(String::is_empty))
+    {
+        problems.push(table.problem("command", "no program is named", "empty").help(help));
+    }
+    let command = command.map(SecretSource::Command);
+    let mut found = [env, file, credential, command].into_iter().flatten();
+    let source = found.next();
+    if source.is_none() || found.next().is_some() {
+        problems.push(node.problem("a secret has exactly one source", "here").help(help));
+    }
+    table.finish(problems);
+    source
+}
+
+pub(super) fn tags(table: &mut Table, problems: &mut Problems) -> BTreeSet<String> {
+    let nodes = table.list("tags").map(|node| node.as_names()).unwrap_or_default();
+    nodes.iter().filter_map(|node| node.read(problems)).collect()
+}
+
+/// Notes what is no host name or IP address.
+pub(super) fn host(text: &str, key: &str, table: &Table, problems: &mut Problems) {
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_'))
+            && !label.starts_with('-')
+    };
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let fine = text.parse::<std::net::IpAddr>().is_ok() || (name.len() <= 253 && name.split('.').all(label));
+    if fine {
+        return;
+    }
+    let help = if text.contains("://") {
+        "leave out the protocol; a host name or IP address alone belongs here"
+    } else if text
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+    {
+        "write the port with the key port, not behind the name"
+    } else {
+        "write a host name such as \"mail.example.com\", or an IP address"
+    };
+    problems.push(
+        table
+            .problem(
+                key,
+                format!("{text:?} is no host name and no IP address"),
+                "this address",
+            )
+            .help(help),
+    );
+}
+
+/// The name of something that must exist.
+pub(super) fn reference<N, V>(
+    table: &mut Table,
+    key: &'static str,
+    what: &str,
+    known: &BTreeMap<N, V>,
+    problems: &mut Problems,
+) -> Option<N>
+where
+    N: FromToml + Ord + AsRef<str>,
+{
+    reference_at(&table.node(key)?, what, known, problems)
+}
+
+/// The same, where the name is a value by itself, such as one of a list.
+pub(super) fn reference_at<N, V>(node: &Node, what: &str, known: &BTreeMap<N, V>, problems: &mut Problems) -> Option<N>
+where
+    N: FromToml + Ord + AsRef<str>,
+{
+    let name: N = node.read(problems)?;
+    if !known.contains_key(&name) && !problems.broken(what).any(|broken| broken == name.as_ref()) {
+        let names = known.keys().map(AsRef::as_ref).chain(problems.broken(what));
+        let problem = no_such(node, what, name.as_ref(), names);
+        problems.push(problem);
+    }
+    Some(name)
+}
+
+/// The problem that a value names something that is not there.
+pub(super) fn no_such<'a>(node: &Node, what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Problem {
+    node.problem(format!("there is no {what} {name:?}"), "not known")
+        .help(did_you_mean(name, known, || format!("add [{what}.{name}]")))
+}

@@ -1,0 +1,117 @@
+//! The checksum of a day file: whether every byte is as this program wrote it. Files of other writers have none; what they
+//! promise is what Parquet promises.
+
+use std::{
+    fs::File,
+    io::{Seek as _, SeekFrom, Write as _},
+    path::Path,
+};
+
+use mailqos_base::hex;
+use parquet::file::{reader::FileReader as _, serialized_reader::SerializedFileReader};
+use sha2::{Digest as _, Sha256};
+
+use super::error::{LakeError, VERSION_KEY, io_error};
+
+/// Metadata key of the checksum: SHA-256 over the whole file, with [`UNSEALED`] where the checksum stands.
+pub(super) const CHECKSUM_KEY: &str = "mailqos.sha256";
+/// What stands in the checksum's place while it is computed.
+pub(super) const UNSEALED: [u8; 64] = [b'0'; 64];
+/// The first version of the columns whose files have a checksum.
+const CHECKSUM_SINCE: u32 = 2;
+/// What a file says of its writer begins so if this program wrote it.
+const OURS: &str = "mailqos ";
+
+/// Computes the checksum of a file that is complete but for it, writes it into its place, and makes the file durable.
+pub(super) fn write_checksum(path: &Path) -> std::io::Result<()> {
+    let bytes = std::fs::read(path)?;
+    let mut file = std::fs::OpenOptions::new().write(true).open(path)?;
+    if let Some(place) = checksum_place(&bytes) {
+        file.seek(SeekFrom::Start(place.start as u64))?;
+        file.write_all(checksum(&bytes, &place).as_bytes())?;
+    }
+    file.sync_all()
+}
+
+/// Where the checksum stands: in the footer, behind its key.
+fn checksum_place(bytes: &[u8]) -> Option<std::ops::Range<usize>> {
+    let tail = bytes.len().checked_sub(8)?;
+    let length = u32::from_le_bytes(bytes[tail..tail + 4].try_into().ok()?);
+    let footer = tail.checked_sub(usize::try_from(length).ok()?)?;
+    let key = CHECKSUM_KEY.as_bytes();
+    let at = bytes[footer..tail]
+        .windows(key.len())
+        .position(|window| window == key)?;
+    // Between the two stands what Thrift writes before a text: its field and its length.
+    let behind = footer + at + key.len();
+    let start = (behind..behind + 8).find(|start| {
+        let digits = bytes.get(*start..start + UNSEALED.len());
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    })?;
+    Some(start..start + UNSEALED.len())
+}
+
+fn checksum(bytes: &[u8], place: &std::ops::Range<usize>) -> String {
+    let mut hasher = Sha256::new();
+    hasher.update(&bytes[..place.start]);
+    hasher.update(UNSEALED);
+    hasher.update(&bytes[place.end..]);
+    hex(&hasher.finalize())
+}
+
+/// What a file's checksum says about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intact {
+    /// Every byte is as this program wrote it.
+    Yes,
+    /// This program wrote it, and some byte has changed since.
+    No,
+    /// It was written before there were checksums.
+    Unknown,
+    /// Another program wrote it. If it carries a checksum, that was copied from the file that it was made of.
+    Foreign,
+}
+
+/// Reads a day file whole and compares its checksum.
+///
+/// # Errors
+/// The file system refuses.
+pub fn intact(path: &Path) -> Result<Intact, LakeError> {
+    let bytes = std::fs::read(path).map_err(io_error(path))?;
+    let place = checksum_place(&bytes);
+    if let Some(place) = &place
+        && checksum(&bytes, place).as_bytes() == &bytes[place.clone()]
+    {
+        return Ok(Intact::Yes);
+    }
+    // An encrypted footer (Parquet format, "Encryption", magic PARE) is another program's: ours are never encrypted.
+    if bytes.ends_with(b"PARE") {
+        return Ok(Intact::Foreign);
+    }
+    drop(bytes);
+    let file = File::open(path).map_err(io_error(path))?;
+    // A damaged footer may make the decoder panic.
+    let read = std::panic::catch_unwind(move || SerializedFileReader::new(file).ok());
+    let Ok(Some(reader)) = read else {
+        return Ok(Intact::No);
+    };
+    let is_ours = reader.metadata().file_metadata().created_by().is_none_or(is_our_name);
+    Ok(match (is_ours, place, version(&reader)) {
+        (false, ..) => Intact::Foreign,
+        (true, None, Some(version)) if version < CHECKSUM_SINCE => Intact::Unknown,
+        _ => Intact::No,
+    })
+}
+
+/// Whether the name of a writer is ours, perhaps with a damaged character: no other program has one like it.
+pub(super) fn is_our_name(writer: &str) -> bool {
+    let same = writer.bytes().zip(OURS.bytes()).filter(|(a, b)| a == b).count();
+    same + 2 > OURS.len()
+}
+
+/// The version of the columns that a file was written with.
+fn version(reader: &SerializedFileReader<File>) -> Option<u32> {
+    let metadata = reader.metadata().file_metadata().key_value_metadata()?;
+    let value = metadata.iter().find(|pair| pair.key == VERSION_KEY)?.value.as_ref()?;
+    value.parse().ok()
+}

@@ -1,0 +1,79 @@
+//! The sample lake: its layout, the columns of a sample and of an event, and how day files are written and read.
+//!
+//! `<data>/samples/site=<site>/date=<YYYY-MM-DD>/samples.parquet`: one file a day and site, sorted by (`monitor`,
+//! `started_at`), replaced atomically, never edited in place. Events lie beside in `<data>/events`. Nothing but day files ever
+//! stands in these two trees: polars refuses a folder with files of several endings, hidden ones too. Locks and files that are
+//! being written are in `<data>/.mailqos`, which is on the same file system.
+
+mod checksum;
+mod columns;
+mod day_file;
+mod error;
+mod lock;
+mod reader;
+mod remote;
+
+use std::path::{Path, PathBuf};
+
+use jiff::civil::Date;
+
+pub use checksum::{Intact, intact};
+pub use columns::{Cell, Column, Hold, Record};
+pub use day_file::{DayWriter, Merged, SealedUpTo};
+pub use error::LakeError;
+pub use lock::{LockError, SiteLock, this_process};
+pub use reader::{DayReader, Salvaged, merge_into_day, open_sorted, read_day, read_sorted, rewrite_day, salvage};
+pub use remote::{Conditions, Habits, Mirrored, Object, Remote, RemoteError, Version};
+
+use mailqos_model::{SiteName, UtcMicros};
+
+/// The folder of one site's days, of samples or of events.
+pub fn site_folder<R: Record>(data: &Path, site: &SiteName) -> PathBuf {
+    data.join(R::FOLDER).join(format!("site={site}"))
+}
+
+/// The day file of a site.
+pub fn day_path<R: Record>(data: &Path, site: &SiteName, date: Date) -> PathBuf {
+    site_folder::<R>(data, site)
+        .join(format!("date={date}"))
+        .join(format!("{}.parquet", R::FOLDER))
+}
+
+/// Copies a day file to the folder of those that are kept aside, durably, under a name of its own, and returns the copy's place.
+/// The file itself stays where it is.
+///
+/// # Errors
+/// The file system refuses, or the copy is not like the file.
+pub fn keep_aside<R: Record>(data: &Path, site: &SiteName, date: Date) -> Result<PathBuf, LakeError> {
+    let path = day_path::<R>(data, site, date);
+    let folder = aside_folder(data);
+    let error = |path: &Path, source| LakeError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    std::fs::create_dir_all(&folder).map_err(|source| error(&folder, source))?;
+    let moment = UtcMicros::now().0;
+    let aside = folder.join(format!("{}.{site}.{date}.{moment}.parquet", R::FOLDER));
+    let bytes = std::fs::read(&path).map_err(|source| error(&path, source))?;
+    std::fs::write(&aside, &bytes)
+        .and_then(|()| std::fs::File::open(&aside)?.sync_all())
+        .and_then(|()| mailqos_base::files::sync_folder(&folder))
+        .and_then(|()| std::fs::read(&aside))
+        .and_then(|copy| {
+            let same = copy == bytes;
+            same.then_some(())
+                .ok_or_else(|| std::io::Error::other("the copy differs from the file"))
+        })
+        .map_err(|source| error(&aside, source))?;
+    Ok(aside)
+}
+
+/// Where copies of damaged day files are kept.
+pub fn aside_folder(data: &Path) -> PathBuf {
+    work_folder(data).join("aside")
+}
+
+/// The folder of locks and of files that are being written.
+pub fn work_folder(data: &Path) -> PathBuf {
+    data.join(".mailqos")
+}

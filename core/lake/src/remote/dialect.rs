@@ -1,0 +1,219 @@
+//! What stores say differently from what the client library expects, put right on the way: a layer below it that sees every
+//! request and every answer.
+
+use std::{
+    collections::BTreeSet,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http_body_util::BodyExt as _;
+use hyper::{Method, http::HeaderValue};
+use md5::{Digest as _, Md5};
+use object_store::{
+    ClientOptions,
+    client::{
+        HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
+        ReqwestConnector,
+    },
+    path::Path as Key,
+};
+
+/// The ETag that stands for none. The library takes an answer to a PUT without one for a failure, though the object is there.
+pub(super) const NO_ETAG: &str = "\"none\"";
+
+/// What has been learnt about a store, for all requests to it.
+#[derive(Debug, Default)]
+pub(super) struct Dialect {
+    /// Objects are sent with their MD5 (RFC 1864): where an object lock is in force, stores refuse those without a checksum, and
+    /// not all of them know newer ones.
+    pub(super) digest: AtomicBool,
+    /// Keys that the library can't handle (`a//b`, `./a`), which have been said.
+    said: Mutex<BTreeSet<String>>,
+}
+
+/// Makes connections that go through the layer.
+#[derive(Debug)]
+pub(super) struct Connector(pub(super) Arc<Dialect>);
+
+impl HttpConnector for Connector {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(Layer {
+            inner: ReqwestConnector::default().connect(options)?,
+            dialect: Arc::clone(&self.0),
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct Layer {
+    inner: HttpClient,
+    dialect: Arc<Dialect>,
+}
+
+type Answer<'a> = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'a>>;
+
+impl HttpService for Layer {
+    fn call<'a, 'b>(&'a self, request: HttpRequest) -> Answer<'b>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        Box::pin(self.answer(request))
+    }
+}
+
+impl Layer {
+    async fn answer(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let is_put = request.method() == Method::PUT;
+        let query = request.uri().query().unwrap_or_default();
+        let is_list =
+            request.method() == Method::GET && ["list-type=2", "comp=list"].iter().any(|of| query.contains(of));
+        if is_put
+            && self.dialect.digest.load(Ordering::Relaxed)
+            && let Some(bytes) = request.body().as_bytes()
+            && let Ok(value) = HeaderValue::from_str(&STANDARD.encode(Md5::digest(bytes)))
+        {
+            request.headers_mut().insert("content-md5", value);
+        }
+        let mut response = self.inner.execute(request).await?;
+        if is_put && response.status().is_success() && !response.headers().contains_key("etag") {
+            response.headers_mut().insert("etag", HeaderValue::from_static(NO_ETAG));
+        }
+        if !(is_list && response.status().is_success()) {
+            return Ok(response);
+        }
+        let (head, body) = response.into_parts();
+        let bytes = body.collect().await?.to_bytes();
+        let body = match std::str::from_utf8(&bytes) {
+            Ok(text) => HttpResponseBody::from(self.dialect.tame(text)),
+            Err(_) => HttpResponseBody::from(bytes),
+        };
+        let mut response = HttpResponse::from_parts(head, body);
+        response.headers_mut().remove("content-length");
+        Ok(response)
+    }
+}
+
+impl Dialect {
+    /// A listing without the keys that the library can't handle: one of them would make it refuse all others.
+    fn tame(&self, text: &str) -> String {
+        let text = &plain_names(text);
+        let text = without(text, ("<Contents>", "</Contents>"), ("<Key>", "</Key>"), |key| {
+            self.is_tame(key)
+        });
+        let text = without(&text, ("<Blob>", "</Blob>"), ("<Name>", "</Name>"), |key| {
+            self.is_tame(key)
+        });
+        without(
+            &text,
+            ("<CommonPrefixes>", "</CommonPrefixes>"),
+            ("<Prefix>", "</Prefix>"),
+            |key| self.is_tame(key),
+        )
+    }
+
+    fn is_tame(&self, key: &str) -> bool {
+        let tame = Key::parse(key).is_ok();
+        let first = !tame
+            && self
+                .said
+                .lock()
+                .is_ok_and(|mut said| said.len() < 100 && said.insert(key.to_owned()));
+        if first {
+            let shown = mailqos_base::one_line(key, &[]);
+            tracing::warn!(
+                "the object {shown:?} in the store is passed over: a name with an empty part, \".\" or \"..\" is not one of a lake"
+            );
+        }
+        tame
+    }
+}
+
+/// A listing with the names of its objects as they are: some stores encode them as in a URL unasked, and say so.
+fn plain_names(text: &str) -> std::borrow::Cow<'_, str> {
+    if !text.contains("<EncodingType>url</EncodingType>") {
+        return text.into();
+    }
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(begin) = rest.find("<Key>").or_else(|| rest.find("<Prefix>")) {
+        let name = begin + rest[begin..].find('>').map_or(0, |at| at + 1);
+        let Some(end) = rest[name..].find('<').map(|at| name + at) else {
+            break;
+        };
+        let decoded = percent_decoded(&rest[name..end]);
+        plain.push_str(&rest[..name]);
+        plain.push_str(&decoded.replace('&', "&amp;").replace('<', "&lt;"));
+        rest = &rest[end..];
+    }
+    (plain + rest).into()
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut pieces = text.split('%');
+    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        let code = piece.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match code {
+            Some(byte) => {
+                bytes.push(byte);
+                bytes.extend_from_slice(&piece.as_bytes()[2..]);
+            }
+            None => {
+                bytes.push(b'%');
+                bytes.extend_from_slice(piece.as_bytes());
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The text without those elements whose name is not wanted.
+fn without(text: &str, element: (&str, &str), name: (&str, &str), wanted: impl Fn(&str) -> bool) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(begin) = rest.find(element.0) {
+        let Some(end) = rest[begin..].find(element.1).map(|at| begin + at + element.1.len()) else {
+            break;
+        };
+        let whole = &rest[begin..end];
+        let key = whole
+            .split_once(name.0)
+            .and_then(|(_, behind)| behind.split_once(name.1));
+        kept.push_str(&rest[..begin]);
+        if key.is_none_or(|(key, _)| wanted(key)) {
+            kept.push_str(whole);
+        }
+        rest = &rest[end..];
+    }
+    kept + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_no_lake_has_are_left_out_of_a_listing() {
+        let dialect = Dialect::default();
+        let entry = |key: &str| format!("<Contents><Key>{key}</Key><Size>1</Size></Contents>");
+        let keys = ["samples/a", "samples//b", "./samples/c", "samples/../d", "samples/e/"];
+        let all: String = keys.map(entry).concat();
+        let expected: String = ["samples/a", "samples/e/"].map(entry).concat();
+        let text = |inner: &str| format!("<ListBucketResult><Prefix>samples/</Prefix>{inner}</ListBucketResult>");
+        assert_eq!(dialect.tame(&text(&all)), text(&expected));
+        let encoded = "<EncodingType>url</EncodingType><Contents><Key>a%2Fsite%3Dx%26y%2525</Key></Contents>";
+        assert_eq!(
+            dialect.tame(encoded),
+            "<EncodingType>url</EncodingType><Contents><Key>a/site=x&amp;y%25</Key></Contents>"
+        );
+        // What is cut off is left to the library's own parser.
+        assert_eq!(dialect.tame("<Contents><Key>a//b"), "<Contents><Key>a//b");
+    }
+}

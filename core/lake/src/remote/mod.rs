@@ -1,0 +1,811 @@
+//! A lake in an object store (Amazon S3 and its kin, Azure, Google): day files are put whole, each with a condition against a
+//! second writer, and mirrored into a folder to be read. Its layout is that of a lake in a folder.
+//!
+//! Stores differ in what they make of a condition. What one does is found out as it answers, and remembered in [`Habits`]: some
+//! want ETags without quotes (Ceph's gateway), some know no conditions (Backblaze B2), some ignore them, some want a checksum
+//! (object lock), some never replace an object. No habit makes an object overwrite rows of another writer.
+
+mod dialect;
+mod habits;
+mod mirror;
+mod refusal;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use futures_util::TryStreamExt as _;
+use object_store::{
+    ClientOptions, Error as StoreError, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, RetryConfig,
+    UpdateVersion,
+    aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum},
+    azure::MicrosoftAzureBuilder,
+    gcp::GoogleCloudStorageBuilder,
+    path::Path as Key,
+};
+use sha2::{Digest as _, Sha256};
+
+pub use habits::{Conditions, Habits, Version};
+pub use mirror::Mirrored;
+
+use dialect::{Connector, Dialect};
+use mailqos_base::{Secret, hex, one_line};
+use mailqos_config::ObjectStoreOptions;
+use mailqos_net::{MAX_CA_FILE, http::Via};
+use refusal::Refusal;
+
+/// Deadline of a connection.
+const CONNECTING: Duration = Duration::from_secs(15);
+/// Deadline of a request, the transfer included.
+const REQUEST: Duration = Duration::from_secs(120);
+/// How long a request that fails is tried again.
+const RETRYING: Duration = Duration::from_secs(20);
+/// The largest object that is read.
+const LARGEST: u64 = 2 * 1024 * 1024 * 1024;
+/// An ETag that no object has: a condition with it must fail.
+const WRONG_ETAG: &str = "\"00000000000000000000000000000000\"";
+
+/// What goes wrong with an object store.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RemoteError {
+    /// The address or the options make no sense.
+    #[error("{address}: {reason}")]
+    Options {
+        /// The lake's address.
+        address: String,
+        /// Why.
+        reason: String,
+    },
+    /// The store refused, or could not be reached.
+    #[error("{address}: {reason}")]
+    Store {
+        /// The object's address.
+        address: String,
+        /// What the store said.
+        reason: String,
+        /// The HTTP status of its answer; `None` if there was none.
+        status: Option<u16>,
+    },
+    /// Somebody else has written the object meanwhile.
+    #[error("{0}: somebody else has written it meanwhile")]
+    Changed(String),
+    /// The store keeps what was written first, and this object is there with other content.
+    #[error("{0}: this store never replaces an object, and what was written there first is something else")]
+    WriteOnce(String),
+    /// The mirror's folder can't be written.
+    #[error("{path}: {reason}", path = path.display())]
+    Mirror {
+        /// The file or folder.
+        path: std::path::PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl RemoteError {
+    /// Whether the store, not the object, is the trouble: it can't be reached, or is too busy.
+    pub fn is_of_store(&self) -> bool {
+        matches!(self, Self::Store { status, .. } if status.is_none_or(|status| status == 429 || (500..=504).contains(&status) && status != 501))
+    }
+
+    /// Whether the store doesn't accept who asks.
+    pub fn is_denial(&self) -> bool {
+        matches!(
+            self,
+            Self::Store {
+                status: Some(401 | 403),
+                ..
+            }
+        )
+    }
+}
+
+/// An object in the store.
+#[derive(Debug, Clone)]
+pub struct Object {
+    /// Relative to the lake, with `/`.
+    pub name: String,
+    /// For conditions, and to tell whether it changed.
+    pub version: Version,
+}
+
+/// A lake in an object store.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    store: Arc<dyn ObjectStore>,
+    /// The same with a checksum for each object, where the library has one for such a store.
+    summing: Option<Arc<dyn ObjectStore>>,
+    dialect: Arc<Dialect>,
+    habits: Arc<Mutex<Habits>>,
+    prefix: String,
+    address: String,
+}
+
+impl Remote {
+    /// Opens the lake at `s3://bucket/prefix`, `az://container/prefix` or `gs://bucket/prefix`. What the options leave open comes
+    /// from the environment, by the names that each store's own tools use. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// The address or the options make no sense.
+    pub fn open(
+        address: &str,
+        options: &ObjectStoreOptions,
+        credentials: Option<(&str, &Secret)>,
+        via: &Via,
+    ) -> Result<Self, RemoteError> {
+        let wrong = |reason: String| RemoteError::Options {
+            address: address.to_owned(),
+            reason,
+        };
+        let Some((scheme, rest)) = address.split_once("://") else {
+            return Err(wrong("it is no address of an object store".into()));
+        };
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        if bucket.is_empty() {
+            return Err(wrong(format!("the bucket is missing: write {scheme}://bucket/prefix")));
+        }
+        let mut client = ClientOptions::new()
+            .with_timeout(REQUEST)
+            .with_connect_timeout(CONNECTING)
+            .with_allow_http(options.allow_http);
+        client = match via {
+            Via::Environment => client,
+            // The library has no word for no proxy, but exempts all servers from one.
+            Via::Direct => client.with_proxy_url("http://none.invalid").with_proxy_excludes("*"),
+            Via::Proxy(proxy) => client.with_proxy_url(proxy_url(proxy)),
+            Via::ProxyExcept(proxy, exempt) => client
+                .with_proxy_url(proxy_url(proxy))
+                .with_proxy_excludes(format!("localhost,127.0.0.0/8,::1,{exempt}")),
+        };
+        if let Some(file) = &options.ca_file {
+            let pem = mailqos_base::files::read(file, MAX_CA_FILE)
+                .map_err(|error| wrong(format!("{}: {error}", file.display())))?;
+            let certificates = object_store::Certificate::from_pem_bundle(&pem)
+                .map_err(|error| wrong(format!("{}: {error}", file.display())))?;
+            for certificate in certificates {
+                client = client.with_root_certificate(certificate);
+            }
+        }
+        let retry = RetryConfig {
+            max_retries: 4,
+            retry_timeout: RETRYING,
+            ..RetryConfig::default()
+        };
+        let refused = |error: StoreError| wrong(one_line(&error.to_string(), &[]));
+        let dialect = Arc::new(Dialect::default());
+        let mut summing: Option<Arc<dyn ObjectStore>> = None;
+        let way = Way {
+            bucket,
+            options,
+            credentials,
+            client,
+            retry,
+            connector: Connector(Arc::clone(&dialect)),
+        };
+        let store = match scheme {
+            "s3" | "s3a" => {
+                let builder = way.s3();
+                let with = builder.clone().with_checksum_algorithm(Checksum::SHA256);
+                summing = Some(Arc::new(with.build().map_err(refused)?));
+                Arc::new(builder.build().map_err(refused)?) as Arc<dyn ObjectStore>
+            }
+            "az" | "azure" | "abfs" | "abfss" => Arc::new(way.azure().build().map_err(refused)?),
+            "gs" => Arc::new(way.google().build().map_err(refused)?),
+            other => {
+                return Err(wrong(format!(
+                    "{other}:// is not an object store that mailqos knows; write s3://, az:// or gs://"
+                )));
+            }
+        };
+        Ok(Self {
+            store,
+            summing,
+            dialect,
+            habits: Arc::default(),
+            prefix: prefix.trim_matches('/').to_owned(),
+            address: address.trim_end_matches('/').to_owned(),
+        })
+    }
+
+    /// Where the lake is.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    fn key(&self, name: &str) -> Key {
+        if self.prefix.is_empty() {
+            Key::from(name)
+        } else {
+            Key::from(format!("{}/{name}", self.prefix))
+        }
+    }
+
+    fn error(&self, name: &str, error: &StoreError) -> RemoteError {
+        let address = format!("{}/{name}", self.address);
+        match error {
+            StoreError::Precondition { .. } | StoreError::AlreadyExists { .. } => RemoteError::Changed(address),
+            other => {
+                let Refusal { status, reason } = Refusal::of(other);
+                RemoteError::Store {
+                    address,
+                    reason,
+                    status,
+                }
+            }
+        }
+    }
+
+    /// What is known of how the store behaves.
+    pub fn habits(&self) -> Habits {
+        *self.habits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over what an earlier life has learnt of the store.
+    pub fn expect(&self, habits: Habits) {
+        self.dialect.digest.store(habits.checksum, Ordering::Relaxed);
+        *self.habits.lock().unwrap_or_else(PoisonError::into_inner) = habits;
+    }
+
+    fn learn(&self, change: impl FnOnce(&mut Habits)) {
+        let mut habits = self.habits();
+        change(&mut habits);
+        if habits != self.habits() {
+            tracing::info!("{}: {}", self.address, habits.told().join("; "));
+        }
+        self.expect(habits);
+    }
+
+    /// One PUT as the store is known to want it, without looking at what is there.
+    async fn put_once(&self, name: &str, bytes: &[u8], mode: PutMode) -> Result<Version, StoreError> {
+        let options = PutOptions {
+            mode,
+            ..PutOptions::default()
+        };
+        let store = match &self.summing {
+            Some(summing) if self.habits().checksum => summing,
+            _ => &self.store,
+        };
+        let put = store.put_opts(&self.key(name), bytes.to_vec().into(), options).await?;
+        Ok(Version {
+            e_tag: put.e_tag,
+            version: put.version,
+            digest: Some(hex(&Sha256::digest(bytes))),
+            stamp: None,
+        })
+    }
+
+    /// One PUT; once more with a checksum where the store asks for one.
+    async fn put_summed(&self, name: &str, bytes: &[u8], mode: &PutMode) -> Result<Version, StoreError> {
+        match self.put_once(name, bytes, mode.clone()).await {
+            Err(error) if !self.habits().checksum && wants_checksum(&Refusal::of(&error)) => {
+                self.learn(|habits| habits.checksum = true);
+                self.put_once(name, bytes, mode.clone()).await
+            }
+            put => put,
+        }
+    }
+
+    /// Puts an object whole. `known` is the version that it replaces; without one it must not be there yet.
+    ///
+    /// # Errors
+    /// [`RemoteError::Changed`] if it is not as it was known; the store refuses or can't be reached.
+    pub async fn put(&self, name: &str, bytes: Vec<u8>, known: Option<&Version>) -> Result<Version, RemoteError> {
+        if known.is_some() && self.habits().write_once {
+            return match self.get(name).await? {
+                Some((current, content)) if content == bytes => Ok(current),
+                _ => Err(RemoteError::WriteOnce(format!("{}/{name}", self.address))),
+            };
+        }
+        // Each round learns something about the store, or is the last one.
+        for _ in 0..4 {
+            let habits = self.habits();
+            if !habits.guards() || known.is_some_and(|known| !known.has_tag()) {
+                return self.put_compared(name, bytes, known).await;
+            }
+            let mode = match known {
+                None => PutMode::Create,
+                Some(known) => PutMode::Update(UpdateVersion {
+                    e_tag: known.tag().map(|tag| match habits.conditions {
+                        Conditions::Unquoted => tag.to_owned(),
+                        _ => format!("\"{tag}\""),
+                    }),
+                    version: known.version.clone(),
+                }),
+            };
+            let error = match self.put_summed(name, &bytes, &mode).await {
+                Ok(version) => return Ok(version),
+                Err(error) => error,
+            };
+            let refusal = Refusal::of(&error);
+            let is_conflict = matches!(
+                error,
+                StoreError::Precondition { .. } | StoreError::AlreadyExists { .. }
+            );
+            if !is_conflict && !knows_no_conditions(&refusal) && !refuses_to_replace(&refusal) {
+                return Err(self.error(name, &error));
+            }
+            if !is_conflict && knows_no_conditions(&refusal) {
+                self.learn(|habits| habits.conditions = Conditions::Refused);
+                continue;
+            }
+            // Has it changed, or did the store not understand the condition?
+            let Some((current, content)) = self.get(name).await? else {
+                return Err(self.error(name, &error));
+            };
+            if content == bytes {
+                // An earlier try arrived, and its answer did not.
+                return Ok(current);
+            }
+            if !known.is_some_and(|known| known.is(&current)) {
+                return Err(RemoteError::Changed(format!("{}/{name}", self.address)));
+            }
+            if !is_conflict {
+                // A store that replaces nothing answers so; one that denies this client everything does, too.
+                if self.may_create().await {
+                    self.learn(|habits| habits.write_once = true);
+                    return Err(RemoteError::WriteOnce(format!("{}/{name}", self.address)));
+                }
+                return Err(self.error(name, &error));
+            }
+            self.learn(|habits| {
+                habits.conditions = match habits.conditions {
+                    Conditions::Kept => Conditions::Unquoted,
+                    _ => Conditions::Refused,
+                };
+            });
+        }
+        Err(RemoteError::Changed(format!("{}/{name}", self.address)))
+    }
+
+    /// Whether this client may write an object that is not there.
+    async fn may_create(&self) -> bool {
+        let mut random = [0; 8];
+        if getrandom::fill(&mut random).is_err() {
+            return false;
+        }
+        let name = format!("writers/check-{}.json", hex(&random));
+        let created = self.put_summed(&name, b"{}", &PutMode::Create).await.is_ok();
+        let _ = self.delete(&name).await;
+        created
+    }
+
+    /// Puts an object in a store that doesn't keep conditions: what is there is read before and after. Another writer's content
+    /// is not overwritten knowingly, and what was overwritten in the moment between is noticed.
+    async fn put_compared(&self, name: &str, bytes: Vec<u8>, known: Option<&Version>) -> Result<Version, RemoteError> {
+        let changed = || RemoteError::Changed(format!("{}/{name}", self.address));
+        match (known, self.get(name).await?) {
+            (_, Some((current, content))) if content == bytes => return Ok(current),
+            (None, None) => {}
+            (Some(known), Some((current, _))) if known.is(&current) => {}
+            _ => return Err(changed()),
+        }
+        let put = self.put_summed(name, &bytes, &PutMode::Overwrite).await;
+        if let Err(error) = put {
+            let is_held = known.is_some() && refuses_to_replace(&Refusal::of(&error)) && self.may_create().await;
+            if is_held {
+                self.learn(|habits| habits.write_once = true);
+                return Err(RemoteError::WriteOnce(format!("{}/{name}", self.address)));
+            }
+            return Err(self.error(name, &error));
+        }
+        match self.get(name).await? {
+            Some((version, content)) if content == bytes => Ok(version),
+            _ => Err(changed()),
+        }
+    }
+
+    /// Finds out what the store makes of conditions, by an object that was just put there and that may be put again as it is.
+    /// Nothing else tells a store that keeps conditions from one that ignores them.
+    ///
+    /// # Errors
+    /// The store refuses or can't be reached.
+    pub async fn try_conditions(&self, name: &str, bytes: &[u8]) -> Result<(), RemoteError> {
+        if !self.habits().guards() {
+            return Ok(());
+        }
+        let wrong = UpdateVersion {
+            e_tag: Some(WRONG_ETAG.to_owned()),
+            // Google goes by generations, which are moments: none has this one.
+            version: Some("1".to_owned()),
+        };
+        for mode in [PutMode::Create, PutMode::Update(wrong)] {
+            match self.put_summed(name, bytes, &mode).await {
+                Ok(_) => {
+                    self.learn(|habits| habits.conditions = Conditions::Ignored);
+                    return Ok(());
+                }
+                Err(StoreError::Precondition { .. } | StoreError::AlreadyExists { .. }) => {}
+                Err(error) => {
+                    let refusal = Refusal::of(&error);
+                    if knows_no_conditions(&refusal) {
+                        self.learn(|habits| habits.conditions = Conditions::Refused);
+                        return Ok(());
+                    }
+                    if !refuses_to_replace(&refusal) {
+                        return Err(self.error(name, &error));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries everything that a lake needs of the store, with an object of its own that is deleted again, and returns what was
+    /// found out.
+    ///
+    /// # Errors
+    /// The store refuses or can't be reached; or what was written can't be read back.
+    pub async fn try_all(&self) -> Result<Habits, RemoteError> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(|error| RemoteError::Options {
+            address: self.address.clone(),
+            reason: format!("no random numbers: {error}"),
+        })?;
+        let name = format!("writers/check-{}.json", hex(&random));
+        let tried = self.try_object(&name).await;
+        let deleted = self.delete(&name).await;
+        tried?;
+        if let Err(error) = deleted {
+            // Where nothing is deleted or replaced, retention takes away what was tried.
+            tracing::warn!("what was tried can't be deleted: {error}");
+        }
+        self.list("samples").await?;
+        Ok(self.habits())
+    }
+
+    async fn try_object(&self, name: &str) -> Result<(), RemoteError> {
+        let first = br#"{"tried":1}"#.to_vec();
+        let version = self.put(name, first.clone(), None).await?;
+        self.try_conditions(name, &first).await?;
+        let second = br#"{"tried":2}"#.to_vec();
+        let expected = match self.put(name, second.clone(), Some(&version)).await {
+            Ok(_) => second,
+            Err(RemoteError::WriteOnce(_)) => first,
+            Err(error) => return Err(error),
+        };
+        match self.get(name).await? {
+            Some((_, content)) if content == expected => Ok(()),
+            _ => Err(RemoteError::Store {
+                address: format!("{}/{name}", self.address),
+                reason: "what was written is not what is read back".to_owned(),
+                status: None,
+            }),
+        }
+    }
+
+    /// Puts an object whole, over whatever is there.
+    ///
+    /// # Errors
+    /// The store refuses or can't be reached.
+    pub async fn replace(&self, name: &str, bytes: Vec<u8>) -> Result<(), RemoteError> {
+        let put = self.put_summed(name, &bytes, &PutMode::Overwrite).await;
+        put.map(|_| ()).map_err(|error| self.error(name, &error))
+    }
+
+    /// The size of an object; `None` if there is none.
+    ///
+    /// # Errors
+    /// The store refuses or can't be reached.
+    pub async fn size(&self, name: &str) -> Result<Option<u64>, RemoteError> {
+        match self.store.head(&self.key(name)).await {
+            Ok(found) => Ok(Some(found.size)),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.error(name, &error)),
+        }
+    }
+
+    /// The object's version and content; `None` if there is none.
+    ///
+    /// # Errors
+    /// The store refuses or can't be reached; the object is larger than any of ours.
+    pub async fn get(&self, name: &str) -> Result<Option<(Version, Vec<u8>)>, RemoteError> {
+        let found = match self.store.get(&self.key(name)).await {
+            Ok(found) => found,
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(self.error(name, &error)),
+        };
+        let (e_tag, version) = (found.meta.e_tag.clone(), found.meta.version.clone());
+        if found.meta.size > LARGEST {
+            return Err(RemoteError::Store {
+                address: format!("{}/{name}", self.address),
+                reason: format!("{} bytes are more than a day file has", found.meta.size),
+                status: None,
+            });
+        }
+        let bytes = found.bytes().await.map_err(|error| self.error(name, &error))?;
+        let version = Version {
+            e_tag,
+            version,
+            digest: Some(hex(&Sha256::digest(&bytes))),
+            stamp: None,
+        };
+        Ok(Some((version, bytes.to_vec())))
+    }
+
+    /// Deletes an object; one that is gone already is no error.
+    ///
+    /// # Errors
+    /// The store refuses or can't be reached.
+    pub async fn delete(&self, name: &str) -> Result<(), RemoteError> {
+        match self.store.delete(&self.key(name)).await {
+            Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.error(name, &error)),
+        }
+    }
+
+    /// All objects in a folder of the lake.
+    ///
+    /// # Errors
+    /// The store refuses or can't be reached.
+    pub async fn list(&self, folder: &str) -> Result<Vec<Object>, RemoteError> {
+        let prefix = self.key(folder);
+        let found: Vec<object_store::ObjectMeta> = self
+            .store
+            .list(Some(&prefix))
+            .try_collect()
+            .await
+            .map_err(|error| self.error(folder, &error))?;
+        let start = if self.prefix.is_empty() {
+            0
+        } else {
+            self.prefix.len() + 1
+        };
+        let objects = found.into_iter().filter_map(|meta| {
+            Some(Object {
+                name: meta.location.as_ref().get(start..)?.to_owned(),
+                version: Version {
+                    e_tag: meta.e_tag,
+                    version: meta.version,
+                    digest: None,
+                    stamp: Some(format!("{} {}", meta.size, meta.last_modified)),
+                },
+            })
+        });
+        Ok(objects.collect())
+    }
+}
+
+/// `http://` may be omitted.
+fn proxy_url(address: &Secret) -> String {
+    let text = address.expose().trim();
+    if text.contains("://") {
+        text.to_owned()
+    } else {
+        format!("http://{text}")
+    }
+}
+
+/// How a client of a store is made.
+struct Way<'a> {
+    bucket: &'a str,
+    options: &'a ObjectStoreOptions,
+    credentials: Option<(&'a str, &'a Secret)>,
+    client: ClientOptions,
+    retry: RetryConfig,
+    connector: Connector,
+}
+
+impl Way<'_> {
+    fn s3(self) -> AmazonS3Builder {
+        let mut builder = s3_environment(self.credentials.is_some())
+            .with_bucket_name(self.bucket)
+            .with_client_options(self.client)
+            .with_http_connector(self.connector)
+            .with_retry(self.retry);
+        if let Some(region) = &self.options.region {
+            builder = builder.with_region(region);
+        }
+        if let Some(endpoint) = &self.options.endpoint {
+            builder = builder.with_endpoint(endpoint);
+        }
+        if let Some((id, secret)) = self.credentials {
+            builder = builder.with_access_key_id(id).with_secret_access_key(secret.expose());
+        }
+        builder
+    }
+
+    /// An account of the configuration is the whole of who asks: nothing of the environment is added to it.
+    fn azure(self) -> MicrosoftAzureBuilder {
+        let builder = match self.credentials {
+            Some(_) => MicrosoftAzureBuilder::new(),
+            None => MicrosoftAzureBuilder::from_env(),
+        };
+        let mut builder = builder
+            .with_container_name(self.bucket)
+            .with_client_options(self.client)
+            .with_http_connector(self.connector)
+            .with_retry(self.retry);
+        if let Some(endpoint) = &self.options.endpoint {
+            builder = builder.with_endpoint(endpoint.clone());
+        }
+        if let Some((account, key)) = self.credentials {
+            builder = builder.with_account(account).with_access_key(key.expose());
+        }
+        builder
+    }
+
+    fn google(self) -> GoogleCloudStorageBuilder {
+        let builder = match self.credentials {
+            Some(_) => GoogleCloudStorageBuilder::new(),
+            None => GoogleCloudStorageBuilder::from_env(),
+        };
+        let mut builder = builder
+            .with_bucket_name(self.bucket)
+            .with_client_options(self.client)
+            .with_http_connector(self.connector)
+            .with_retry(self.retry);
+        if let Some(endpoint) = &self.options.endpoint {
+            builder = builder.with_base_url(endpoint.trim_end_matches('/'));
+        }
+        if let Some((_, key)) = self.credentials {
+            builder = builder.with_service_account_key(key.expose());
+        }
+        builder
+    }
+}
+
+/// The builder of a client for S3, from the environment. With an account of the configuration nothing of who asks is taken from
+/// there: a session token of another key would make the store refuse this one.
+fn s3_environment(has_account: bool) -> AmazonS3Builder {
+    const PLACE: [&str; 6] = [
+        "aws_region",
+        "aws_default_region",
+        "aws_endpoint",
+        "aws_endpoint_url",
+        "aws_endpoint_url_s3",
+        "aws_virtual_hosted_style_request",
+    ];
+    if !has_account {
+        return AmazonS3Builder::from_env();
+    }
+    std::env::vars_os().fold(AmazonS3Builder::new(), |builder, (name, value)| {
+        let (Some(name), Some(value)) = (name.to_str(), value.to_str()) else {
+            return builder;
+        };
+        let name = name.to_ascii_lowercase();
+        match name.parse::<AmazonS3ConfigKey>() {
+            Ok(key) if PLACE.contains(&name.as_str()) => builder.with_config(key, value),
+            _ => builder,
+        }
+    })
+}
+
+/// Amazon: "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters"; others
+/// name the one or the other.
+fn wants_checksum(refusal: &Refusal) -> bool {
+    refusal.status.is_some_and(|status| (400..500).contains(&status))
+        && [
+            "content-md5",
+            "x-amz-checksum",
+            "x-amz-sdk-checksum",
+            "MissingContentMD5",
+            "checksum is required",
+        ]
+        .iter()
+        .any(|words| refusal.says(words))
+}
+
+/// Backblaze: "501 NotImplemented: A header you provided implies functionality that is not implemented".
+fn knows_no_conditions(refusal: &Refusal) -> bool {
+    refusal.status == Some(501)
+        || matches!(refusal.status, Some(400 | 405 | 422))
+            && [
+                "NotImplemented",
+                "not implemented",
+                "if-none-match",
+                "if-match",
+                "unsupported header",
+                "not supported",
+            ]
+            .iter()
+            .any(|words| refusal.says(words))
+}
+
+/// Stores under a retention that forbids replacing answer with one of these.
+fn refuses_to_replace(refusal: &Refusal) -> bool {
+    matches!(refusal.status, Some(403 | 405 | 409))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::work_folder;
+    use object_store::memory::InMemory;
+    use std::fs;
+
+    fn remote(prefix: &str) -> Remote {
+        Remote {
+            store: Arc::new(InMemory::new()),
+            summing: None,
+            dialect: Arc::default(),
+            habits: Arc::default(),
+            prefix: prefix.to_owned(),
+            address: "s3://bucket".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_object_is_replaced_only_by_who_knows_it() {
+        let remote = remote("lake");
+        let name = "samples/site=a/date=2026-11-23/samples.parquet";
+        let first = remote.put(name, b"1".to_vec(), None).await.expect("put");
+        assert!(matches!(
+            remote.put(name, b"2".to_vec(), None).await,
+            Err(RemoteError::Changed(_))
+        ));
+        let second = remote.put(name, b"2".to_vec(), Some(&first)).await.expect("put");
+        assert!(matches!(
+            remote.put(name, b"3".to_vec(), Some(&first)).await,
+            Err(RemoteError::Changed(_))
+        ));
+        let (version, bytes) = remote.get(name).await.expect("get").expect("there");
+        assert!(version.is(&second) && bytes == b"2");
+        assert!(remote.get("samples/none").await.expect("get").is_none());
+        assert_eq!(remote.list("samples").await.expect("list")[0].name, name);
+    }
+
+    #[tokio::test]
+    async fn a_mirror_follows_and_fetches_only_what_changed() {
+        let remote = remote("");
+        let folder = tempfile::tempdir().expect("folder");
+        let name = |day: u32| format!("samples/site=a/date=2026-11-{day}/samples.parquet");
+        let first = remote.put(&name(22), b"1".to_vec(), None).await.expect("put");
+        remote.put(&name(23), b"22".to_vec(), None).await.expect("put");
+        remote.put("writers/a.json", b"{}".to_vec(), None).await.expect("put");
+        let all = |_: &str| true;
+        let told = |fetched, bytes, removed| Mirrored {
+            fetched,
+            bytes,
+            removed,
+        };
+        assert_eq!(remote.mirror(folder.path(), all).await.expect("mirror"), told(2, 3, 0));
+        assert_eq!(remote.mirror(folder.path(), all).await.expect("mirror"), told(0, 0, 0));
+        remote.put(&name(22), b"333".to_vec(), Some(&first)).await.expect("put");
+        remote.delete(&name(23)).await.expect("delete");
+        // What is not wanted now is left as it is.
+        let other = |name: &str| name.contains("11-22");
+        assert_eq!(
+            remote.mirror(folder.path(), other).await.expect("mirror"),
+            told(1, 3, 0)
+        );
+        assert_eq!(remote.mirror(folder.path(), all).await.expect("mirror"), told(0, 0, 1));
+        assert_eq!(fs::read(folder.path().join(name(22))).expect("read"), b"333");
+        // Nothing half fetched is left, also of a process that was killed.
+        let left = fs::File::create(work_folder(folder.path()).join("samples.1.fetched")).expect("made");
+        let long_ago = std::time::SystemTime::now() - Duration::from_secs(2 * 3600);
+        left.set_modified(long_ago).expect("set");
+        assert_eq!(remote.mirror(folder.path(), all).await.expect("mirror"), told(0, 0, 0));
+        assert_eq!(fs::read_dir(work_folder(folder.path())).expect("list").count(), 0);
+        assert!(!folder.path().join(name(23)).exists());
+        assert!(!folder.path().join("writers").exists());
+    }
+
+    #[test]
+    fn an_address_that_makes_no_sense_is_refused() {
+        let open = |address| {
+            Remote::open(address, &ObjectStoreOptions::default(), None, &Via::Environment)
+                .map(|_| ())
+                .map_err(|error| error.to_string())
+        };
+        assert!(
+            open("ftp://bucket/x")
+                .expect_err("refused")
+                .contains("s3://, az:// or gs://")
+        );
+        assert!(open("s3:///x").expect_err("refused").contains("the bucket is missing"));
+        let region = ObjectStoreOptions {
+            region: Some("eu-central-1".into()),
+            ..ObjectStoreOptions::default()
+        };
+        assert!(
+            Remote::open(
+                "s3://bucket/x",
+                &region,
+                Some(("id", &Secret::new("key"))),
+                &Via::Environment
+            )
+            .is_ok()
+        );
+    }
+}

@@ -1,0 +1,141 @@
+//! What a store says when it refuses something, out of the many layers of the client library's errors.
+
+use mailqos_base::one_line;
+use object_store::Error as StoreError;
+
+/// A store's answer, as far as it could be understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// The HTTP status; `None` if there was no answer.
+    pub(super) status: Option<u16>,
+    /// What is to be said about it: the status, the store's code and its words.
+    pub(super) reason: String,
+}
+
+impl Refusal {
+    pub(super) fn of(error: &StoreError) -> Self {
+        let chain = std::iter::successors(Some(error as &dyn std::error::Error), |inner| inner.source());
+        let texts: Vec<String> = chain.map(ToString::to_string).collect();
+        let mut refusal = texts.iter().find_map(|text| answer(text)).unwrap_or_else(|| Self {
+            status: None,
+            // The innermost cause says most.
+            reason: texts.last().cloned().unwrap_or_default(),
+        });
+        if refusal.status.is_none() {
+            refusal.status = match error {
+                StoreError::NotFound { .. } => Some(404),
+                StoreError::PermissionDenied { .. } => Some(403),
+                StoreError::Unauthenticated { .. } => Some(401),
+                StoreError::NotImplemented { .. } | StoreError::NotSupported { .. } => Some(501),
+                _ => None,
+            };
+        }
+        let remedy = refusal.remedy();
+        refusal.reason = one_line(&refusal.reason, &[]);
+        if let Some(remedy) = remedy {
+            refusal.reason.push_str(remedy);
+        }
+        refusal
+    }
+
+    /// What can be done about it, where the code says that.
+    fn remedy(&self) -> Option<&'static str> {
+        [
+            ("RequestTimeTooSkewed", "; set the clock of this machine, best by NTP"),
+            ("SignatureDoesNotMatch", "; is the secret of the account right?"),
+            ("InvalidAccessKeyId", "; is the key id of the account right?"),
+            (
+                "PermanentRedirect",
+                "; name the region of the bucket with the key region",
+            ),
+            (
+                "AuthorizationHeaderMalformed",
+                "; name the region of the bucket with the key region",
+            ),
+            ("ExpiredToken", "; the key was for a limited time: get another one"),
+        ]
+        .into_iter()
+        .find_map(|(code, remedy)| self.says(code).then_some(remedy))
+    }
+
+    /// Whether the words or the code contain this, in whatever case.
+    pub(super) fn says(&self, words: &str) -> bool {
+        self.reason.to_ascii_lowercase().contains(&words.to_ascii_lowercase())
+    }
+}
+
+/// The status and the words of an answer that the library quotes.
+fn answer(text: &str) -> Option<Refusal> {
+    const MARK: &str = "status code: ";
+    let (status, body) = match text.split_once(MARK) {
+        Some((_, behind)) => behind.split_once(": ").unwrap_or((behind, "")),
+        None => ("", text.split_once("Server returned error response: ")?.1),
+    };
+    let number = status.get(..3).and_then(|digits| digits.parse().ok());
+    let inside = |name: &str| {
+        let (_, behind) = body.split_once(&format!("<{name}>"))?;
+        let (inside, _) = behind.split_once(&format!("</{name}>"))?;
+        (!inside.trim().is_empty()).then(|| inside.trim().to_owned())
+    };
+    // JSON: Google's and Azure's.
+    let json = || {
+        let value: serde_json::Value = serde_json::from_str(body.trim()).ok()?;
+        let error = value.get("error").unwrap_or(&value);
+        Some(error.get("message")?.as_str()?.to_owned())
+    };
+    let (code, message) = (inside("Code"), inside("Message").or_else(json));
+    let mut parts = vec![status.to_owned()];
+    parts.retain(|part| !part.is_empty());
+    match (code, message) {
+        (Some(code), Some(message)) if message != code => parts.extend([code, message]),
+        (Some(code), _) => parts.push(code),
+        (None, Some(message)) => parts.push(message),
+        (None, None) => parts.extend((!body.trim().is_empty()).then(|| body.trim().to_owned())),
+    }
+    Some(Refusal {
+        status: number,
+        reason: parts.join(": "),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_store_says_comes_first_and_whole() {
+        for (text, status, reason) in [
+            (
+                "Error performing PUT https://s3.eu-north-1.amazonaws.com/a-bucket/with/a/very/long/name in 12.3ms - Server \
+                 returned non-2xx status code: 403 Forbidden: <?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>\
+                 AccessDenied</Code><Message>User: arn:aws:iam::1:user/x is not authorized to perform: s3:PutObject\
+                 </Message><RequestId>1</RequestId></Error>",
+                Some(403),
+                "403 Forbidden: AccessDenied: User: arn:aws:iam::1:user/x is not authorized to perform: s3:PutObject",
+            ),
+            (
+                "Server returned non-2xx status code: 503 Service Unavailable: ",
+                Some(503),
+                "503 Service Unavailable",
+            ),
+            (
+                "Server returned non-2xx status code: 401 Unauthorized: {\"error\": {\"code\": 401, \"message\": \"Invalid \
+                 Credentials\"}}",
+                Some(401),
+                "401 Unauthorized: Invalid Credentials",
+            ),
+            (
+                "Server returned non-2xx status code: 502 Bad Gateway: <html>proxy</html>",
+                Some(502),
+                "502 Bad Gateway: <html>proxy</html>",
+            ),
+        ] {
+            let expected = Refusal {
+                status,
+                reason: reason.to_owned(),
+            };
+            assert_eq!(answer(text), Some(expected));
+        }
+        assert_eq!(answer("connection refused"), None);
+    }
+}

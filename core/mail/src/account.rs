@@ -1,0 +1,112 @@
+//! Logging in with an account of the configuration: the only source of [`Credentials`].
+//!
+//! Access tokens, mechanisms that failed and rejected passwords are remembered per account, by this
+//! process and not by the configuration: monitors, alarms and reports share an account, and a
+//! reloaded configuration must not make them try a rejected password again.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+};
+
+use mailqos_base::{SecretError, SecretSource};
+use mailqos_config::{Account, Login};
+
+use super::{
+    Credentials,
+    oauth::{Fetched, OAuth, TokenError},
+    sasl::Memory,
+};
+
+/// Accounts remembered at most; beyond that, those that nobody is using are forgotten.
+const MAX_ACCOUNTS: usize = 20_000;
+
+/// Why there are no credentials. Never contains any of them.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialError {
+    /// The password is not available.
+    #[error("the password: {0}")]
+    Password(#[from] SecretError),
+    /// The access token is not available.
+    #[error("the OAuth token: {0}")]
+    Token(#[from] TokenError),
+}
+
+/// What this process knows of an account's logins.
+#[derive(Debug)]
+struct Live {
+    memory: Arc<Memory>,
+    login: LiveLogin,
+}
+
+#[derive(Debug)]
+enum LiveLogin {
+    Password(SecretSource),
+    OAuth(Arc<OAuth>),
+}
+
+/// The accounts that this process has logged in with.
+static LIVE: LazyLock<Mutex<HashMap<Account, Arc<Live>>>> = LazyLock::new(Mutex::default);
+
+fn live(account: &Account) -> Arc<Live> {
+    let mut accounts = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(live) = accounts.get(account) {
+        return live.clone();
+    }
+    if accounts.len() >= MAX_ACCOUNTS {
+        accounts.retain(|_, live| Arc::strong_count(&live.memory) > 1);
+    }
+    let live = Arc::new(Live {
+        memory: Arc::default(),
+        login: match &account.login {
+            Login::Password(source) => LiveLogin::Password(source.clone()),
+            Login::OAuth(options) => LiveLogin::OAuth(Arc::new(OAuth::new(options.clone()))),
+        },
+    });
+    accounts.insert(account.clone(), live.clone());
+    live
+}
+
+/// Fetches what an account logs in with.
+///
+/// # Errors
+/// The password or token is not available.
+pub async fn credentials(account: &Account) -> Result<Credentials, CredentialError> {
+    let live = live(account);
+    let mut credentials = match &live.login {
+        LiveLogin::Password(source) => Credentials::password(&account.user, source.fetch().await?),
+        LiveLogin::OAuth(oauth) => token(&account.user, oauth, oauth.token().await?),
+    }
+    .remembering(&live.memory);
+    credentials.only.clone_from(&account.mechanisms);
+    Ok(credentials)
+}
+
+fn token(user: &str, oauth: &Arc<OAuth>, Fetched { token, fresh }: Fetched) -> Credentials {
+    Credentials {
+        renewal: Some((oauth.clone(), fresh)),
+        ..Credentials::token(user, token)
+    }
+}
+
+impl Credentials {
+    /// Others in place of a token that the server rejected: it may have been revoked. `None` where others would not help.
+    ///
+    /// # Errors
+    /// When there should be others, and none are to be had.
+    pub async fn renewed(&self) -> Option<Result<Self, CredentialError>> {
+        let (oauth, fresh) = self.renewal.as_ref()?;
+        let rejected = Fetched {
+            token: self.secret.clone(),
+            fresh: *fresh,
+        };
+        Some(match oauth.replace(&rejected).await? {
+            Ok(fetched) => Ok(Self {
+                renewal: Some((oauth.clone(), true)),
+                secret: fetched.token,
+                ..self.clone()
+            }),
+            Err(error) => Err(error.into()),
+        })
+    }
+}

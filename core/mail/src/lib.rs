@@ -1,0 +1,33 @@
+//! The mail conversation: the recorded connection, login, SMTP, and a mailer on top of lettre; for
+//! tests, alarms and reports alike.
+//!
+//! This crate knows no schedule, no lake and no report.
+
+mod account;
+mod dkim;
+mod fields;
+mod login_refusal;
+mod mailer;
+pub mod oauth;
+mod refusals;
+mod remedy;
+pub mod sasl;
+mod smtp;
+mod token_response;
+mod transcript;
+pub mod transcripts;
+mod turn;
+mod wire;
+
+pub use account::{CredentialError, credentials};
+pub use dkim::DkimError;
+pub use fields::{Disposition, Head, NamedType, addresses, unstructured};
+pub use login_refusal::LoginRefusal;
+pub use mailer::{HOLD, MailError, Mailer, Outcome, Record, is_too_large};
+pub use refusals::explained;
+pub use remedy::remedy;
+pub use sasl::Credentials;
+pub use smtp::{Reply, Smtp, SmtpError, SmtpPhases};
+pub use transcript::{Chunk, Direction, Transcript};
+pub use turn::{HeldBack, Turn};
+pub use wire::{Wire, WireError};

@@ -1,0 +1,588 @@
+//! Sends mailqos's own mails, alarms and reports, through a configured mail server.
+
+use std::time::Duration;
+
+use lettre::{Address, address::Envelope};
+use mailqos_config::{Account, MailServer};
+use mailqos_model::{Stage, UtcMicros};
+use mailqos_net::tls_failure::is_of_certificate;
+
+use super::{CredentialError, Credentials, DkimError, HeldBack, LoginRefusal, Reply, Smtp, SmtpError, Turn, dkim};
+
+/// How long the server may take to accept what it has got completely (RFC 5321, section 4.5.3.2.6): whoever gives up earlier
+/// sends twice what was taken once.
+const ACCEPTING: Duration = Duration::from_secs(600);
+
+/// How long a whole conversation may take: a large report over a slow line takes its time, but a server that takes byte after byte
+/// must not hold up all other mails for ever.
+const WHOLE: Duration = Duration::from_secs(3 * 3600);
+
+/// How long credentials are held back that a server has rejected: mails are offered again and again, and each failed login brings
+/// the account closer to being locked. (Active Directory counts those of the last half hour, as it comes.)
+pub const HOLD: Duration = Duration::from_secs(30 * 60);
+
+/// A way to send mails: a mail server and the account for it.
+#[derive(Debug, Clone)]
+pub struct Mailer {
+    server: MailServer,
+    account: Option<Account>,
+    /// How long the server may take to accept the content.
+    accepting: Option<Duration>,
+}
+
+/// What became of a mail. Each recipient of the envelope is in exactly one of the four lists.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The recipients for whom a server took the mail, with the reply that took it.
+    pub accepted: Vec<(Address, Reply)>,
+    /// Those that it refused, for good (5xx) or for now (4xx), each with the reply.
+    pub refused: Vec<(Address, Reply)>,
+    /// Those for whom the mail is too large, although it is not for others.
+    pub too_large: Vec<(Address, Reply)>,
+    /// Those for whom nothing is known, because of the error. They are still to be served.
+    pub left: Vec<Address>,
+    /// Why the conversation ended early.
+    pub error: Option<MailError>,
+}
+
+/// Why a mail could not be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum MailError {
+    /// The account's password or token could not be had.
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
+    /// The conversation with the server failed.
+    #[error("{stage}: {0}", stage = .0.stage)]
+    Smtp(SmtpError),
+    /// The server has rejected these credentials a while ago.
+    #[error("{stage}: {0}", stage = Stage::SmtpAuth)]
+    HeldBack(HeldBack),
+    /// The mail can't be signed.
+    #[error(transparent)]
+    Dkim(#[from] DkimError),
+    /// The server does not take a mail of this size.
+    #[error("the mail has {size} bytes, which is more than the server takes: {reason}")]
+    TooLarge {
+        /// The mail's size.
+        size: u64,
+        /// What the server takes at most, where it says so.
+        limit: Option<u64>,
+        /// The server's words.
+        reason: String,
+    },
+    /// It can't be written down what became of the recipients, so that no further ones are served.
+    #[error("it can't be written down who has got the mail: {0}")]
+    Unwritten(std::io::Error),
+}
+
+impl MailError {
+    /// Whether a later try may succeed: all but the server's final refusal (5xx), and a certificate that is not accepted.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Credentials(_) | Self::Dkim(_) | Self::Unwritten(_) => true,
+            Self::TooLarge { .. } | Self::HeldBack(_) => false,
+            Self::Smtp(error) if error.stage == Stage::SmtpTls && is_of_certificate(&error.text) => false,
+            Self::Smtp(error) => error.reply.as_ref().is_none_or(Reply::is_transient),
+        }
+    }
+
+    /// Whether a person can mend it, as a log-in that was refused; what the server says of the mail itself is its last word.
+    pub fn is_mendable(&self) -> bool {
+        match self {
+            Self::Credentials(_) | Self::Dkim(_) | Self::Unwritten(_) | Self::HeldBack(_) => true,
+            Self::TooLarge { .. } => false,
+            Self::Smtp(error) => !matches!(error.stage, Stage::SmtpRcpt | Stage::SmtpData),
+        }
+    }
+
+    /// Whether the mail may have been taken although no reply came.
+    pub fn is_uncertain(&self) -> bool {
+        matches!(self, Self::Smtp(error) if error.uncertain)
+    }
+}
+
+impl Mailer {
+    /// A mailer for a server; `account` is the one that its endpoint names.
+    pub fn new(server: &MailServer, account: Option<&Account>) -> Self {
+        Self {
+            server: server.clone(),
+            account: account.cloned(),
+            accepting: None,
+        }
+    }
+
+    /// Lets the server take as long as the standard allows to accept the content: for what must not come twice.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        Self {
+            accepting: Some(ACCEPTING),
+            ..self
+        }
+    }
+
+    /// Sends a mail that is written. Neither a refused recipient nor a limit on their number holds up the rest: those for
+    /// whom a transaction has no room go into a further one (RFC 5321, section 4.5.3.1.10).
+    ///
+    /// `record` is told of each transaction that a server has accepted before the next one begins; where it fails, no
+    /// further one does.
+    pub async fn send(&self, envelope: &Envelope, content: Vec<u8>, record: &mut Record<'_>) -> Outcome {
+        let mut run = Run {
+            outcome: Outcome {
+                left: envelope.to().to_vec(),
+                ..Outcome::default()
+            },
+            most: usize::MAX,
+            is_reduced: false,
+            served: 0,
+        };
+        let error = self.send_all(envelope, content, &mut run, record).await.err();
+        run.outcome.error = error;
+        run.outcome
+    }
+
+    async fn send_all(
+        &self,
+        envelope: &Envelope,
+        content: Vec<u8>,
+        run: &mut Run,
+        record: &mut Record<'_>,
+    ) -> Result<(), MailError> {
+        let content = match &self.server.dkim {
+            Some(options) => dkim::sign(content, options, UtcMicros::now()).await?,
+            None => content,
+        };
+        let bounces = match &self.server.return_path {
+            Some(address) => address.parse().ok(),
+            None => envelope.from().cloned(),
+        };
+        // Each session serves somebody, or halves the number that the next one tries: this ends.
+        while !run.outcome.left.is_empty() {
+            let (served, most) = (run.served, run.most);
+            let mut smtp = self.open(content.len() as u64, run).await?;
+            let ended = run.session(&mut smtp, bounces.as_ref(), &content, record).await;
+            smtp.quit();
+            match ended {
+                Ok(()) => {}
+                // One mail per session, or a limit of the session's: another session is another beginning.
+                Err(error) if run.served > served && !is_of_the_mail(&error) => {
+                    tracing::debug!("a further session, after {error}");
+                }
+                Err(error) if run.most < most && !is_of_the_mail(&error) => {
+                    tracing::debug!("fewer recipients at once, after {error}");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// The turn to log in, which monitors with the same account and server share.
+    async fn turn(&self, credentials: &Credentials) -> Result<Turn, HeldBack> {
+        let endpoint = &self.server.endpoint;
+        let place = format!("{}:{}", endpoint.server.to_ascii_lowercase(), endpoint.port);
+        credentials.turn(&place, HOLD, self.server.timeout.to_std()).await
+    }
+
+    /// Opens a session, and learns the limits that the server states.
+    async fn open(&self, size: u64, run: &mut Run) -> Result<Smtp, MailError> {
+        let credentials = match &self.account {
+            Some(account) => Some(super::credentials(account).await?),
+            None => None,
+        };
+        let turn = match &credentials {
+            Some(credentials) => Some(self.turn(credentials).await.map_err(MailError::HeldBack)?),
+            None => None,
+        };
+        let mut smtp = Smtp::new(&self.server.endpoint, self.server.timeout.to_std());
+        smtp.report_failures_only();
+        smtp.limit(WHOLE);
+        if let Some(limit) = self.accepting {
+            smtp.wait_for_acceptance(limit);
+        }
+        smtp.open().await.map_err(MailError::Smtp)?;
+        if let (Some(credentials), Some(turn)) = (&credentials, turn) {
+            let result = smtp.authenticate(credentials).await;
+            // What may pass by itself, as a limit on logins does, is left to whoever offers the mail again.
+            let is_lasting = |refusal| matches!(refusal, LoginRefusal::Credentials | LoginRefusal::Blocked);
+            turn.settle(&result, is_lasting);
+            result.map_err(MailError::Smtp)?;
+        }
+        if let Some(limit) = smtp.size_limit()
+            && size > limit
+        {
+            smtp.quit();
+            return Err(MailError::TooLarge {
+                size,
+                limit: Some(limit),
+                reason: format!("SIZE {limit}"),
+            });
+        }
+        if let Some(most) = smtp.recipients_limit() {
+            run.most = run.most.min(most);
+        }
+        Ok(smtp)
+    }
+}
+
+/// Writes down what became of recipients: those accepted, and those refused.
+pub type Record<'a> = dyn FnMut(&[(Address, Reply)], &[(Address, Reply)]) -> std::io::Result<()> + Send + 'a;
+
+/// A mail on its way to its recipients.
+struct Run {
+    outcome: Outcome,
+    /// The most recipients of a transaction.
+    most: usize,
+    /// A server has broken off among the recipients before.
+    is_reduced: bool,
+    /// Recipients whose fate is known.
+    served: usize,
+}
+
+impl Run {
+    /// Serves recipients in transactions of one session until nobody is left.
+    async fn session(
+        &mut self,
+        smtp: &mut Smtp,
+        bounces: Option<&Address>,
+        content: &[u8],
+        record: &mut Record<'_>,
+    ) -> Result<(), MailError> {
+        while !self.outcome.left.is_empty() {
+            let batch: Vec<Address> = self.outcome.left.iter().take(self.most).cloned().collect();
+            let envelope = smtp.envelope(bounces, &batch, content.len(), !content.is_ascii()).await;
+            let results = match envelope {
+                Ok(results) => results,
+                // Nobody is taken, each for a reason of its own.
+                Err(error) if !error.refused.is_empty() => {
+                    self.settle(Sorted::of(error.refused), None, record)?;
+                    // The transaction is open, and nothing is to be sent in it.
+                    if !self.outcome.left.is_empty() {
+                        smtp.reset().await.map_err(MailError::Smtp)?;
+                    }
+                    continue;
+                }
+                Err(error) => return Err(self.ended_early(error, batch.len(), content.len())),
+            };
+            let sorted = Sorted::of(results);
+            let copy = content.to_vec();
+            match smtp.data(move || copy).await {
+                Ok(reply) => self.settle(sorted, Some(&reply), record)?,
+                Err(error) => {
+                    let taken = sorted.accepted.len();
+                    return Err(self.ended_early(error, taken, content.len()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes what is known of some recipients now; `reply` accepted the mail.
+    fn settle(&mut self, sorted: Sorted, reply: Option<&Reply>, record: &mut Record<'_>) -> Result<(), MailError> {
+        let accepted: Vec<(Address, Reply)> = match reply {
+            Some(reply) => sorted
+                .accepted
+                .into_iter()
+                .map(|address| (address, reply.clone()))
+                .collect(),
+            None => Vec::new(),
+        };
+        if !sorted.postponed.is_empty() {
+            // Where the limit is known, the next transaction does not knock against it.
+            self.most = self.most.min(accepted.len().max(1));
+        }
+        let result = record(&accepted, &sorted.refused);
+        let known = |address: &Address| {
+            let lists = [&accepted, &sorted.refused, &sorted.too_large];
+            lists.iter().any(|list| list.iter().any(|(known, _)| known == address))
+        };
+        self.outcome.left.retain(|address| !known(address));
+        self.served += accepted.len() + sorted.refused.len() + sorted.too_large.len();
+        self.outcome.accepted.extend(accepted);
+        self.outcome.refused.extend(sorted.refused);
+        self.outcome.too_large.extend(sorted.too_large);
+        result.map_err(MailError::Unwritten)
+    }
+
+    /// What a transaction failed of; where it was the number of recipients, the next one has fewer.
+    fn ended_early(&mut self, error: SmtpError, recipients: usize, size: usize) -> MailError {
+        if let Some(reply) = &error.reply
+            && is_size_refused(reply)
+        {
+            return MailError::TooLarge {
+                size: size as u64,
+                limit: None,
+                reason: error.text,
+            };
+        }
+        let crowded = error.reply.as_ref().is_some_and(is_crowded);
+        let broken_off = error.stage == Stage::SmtpRcpt && error.taken > 0 && !error.uncertain;
+        if broken_off {
+            // Where that was not the limit, halves find it.
+            let fewer = if self.is_reduced {
+                recipients / 2
+            } else {
+                recipients.saturating_sub(1)
+            };
+            self.most = self.most.min(fewer).min(error.taken).max(1);
+            self.is_reduced = true;
+        } else if crowded && recipients > 1 {
+            self.most = self.most.min(recipients / 2).max(1);
+        }
+        MailError::Smtp(error)
+    }
+}
+
+/// Whether another session would change nothing, or do harm.
+fn is_of_the_mail(error: &MailError) -> bool {
+    match error {
+        MailError::Smtp(error) => error.uncertain,
+        _ => true,
+    }
+}
+
+/// The recipients of a transaction by the replies to RCPT.
+#[derive(Default)]
+struct Sorted {
+    accepted: Vec<Address>,
+    refused: Vec<(Address, Reply)>,
+    too_large: Vec<(Address, Reply)>,
+    /// There was no room for them in the transaction.
+    postponed: Vec<Address>,
+}
+
+impl Sorted {
+    fn of(results: Vec<(Address, Reply)>) -> Self {
+        let mut sorted = Self::default();
+        for (address, reply) in results {
+            let is_first = sorted.accepted.is_empty();
+            if reply.is_success() {
+                sorted.accepted.push(address);
+            } else if is_too_large(&reply) {
+                sorted.too_large.push((address, reply));
+            } else if !is_first && (is_crowded(&reply) || matches!(reply.code, 452 | 552) && !is_full(&reply)) {
+                // RFC 5321, section 4.5.3.1.10: 452 means too many recipients, and so may 552, which RFC 821 had.
+                // Behind a recipient that was accepted, nobody can tell; as the first of a transaction they can.
+                sorted.postponed.push(address);
+            } else if is_crowded(&reply) {
+                // Too many, although there is only one: too many within a time, perhaps. It says nothing of the recipient.
+                let reply = Reply { code: 452, ..reply };
+                sorted.refused.push((address, reply));
+            } else {
+                sorted.refused.push((address, reply));
+            }
+        }
+        sorted
+    }
+}
+
+/// Whether a reply says that the mail is too large: RFC 1870, section 6; `X.2.3` and `X.3.4` of RFC 3463; 523 of Courier.
+/// Some servers say it in words only.
+pub fn is_too_large(reply: &Reply) -> bool {
+    if reply.code / 100 < 4 || is_crowded(reply) {
+        return false;
+    }
+    match reply.enhanced_status() {
+        Some(status) if status.ends_with(".2.3") || status.ends_with(".3.4") => return true,
+        Some(status) if status.ends_with(".2.2") => return false,
+        _ => {}
+    }
+    let text = reply.lines.join(" ").to_ascii_lowercase();
+    // qmail and its kin write the status behind the text.
+    let by_status = ["#5.3.4", "#5.2.3"].iter().any(|status| text.contains(status));
+    let in_words = [
+        "message too large",
+        "message too big",
+        "message is too large",
+        "message is too big",
+        "mail too large",
+        "mail is too large",
+        "message file too big",
+        "message size exceed",
+        "message exceeds",
+        "message exceeded",
+        "exceeds size limit",
+        "exceeds maximum size",
+        "exceeds maximum message size",
+        "exceeds the maximum message size",
+        "exceeds fixed maximum",
+        "exceeds my databytes",
+        "message length exceed",
+        "message length is more than",
+        "message size limit",
+        "maximum message size",
+        "larger than the maximum",
+    ];
+    reply.code / 100 == 5 && (by_status || reply.code == 523 || in_words.iter().any(|words| text.contains(words)))
+}
+
+/// The same of a reply to MAIL, DATA or the content, where 552 has no other common meaning than the size. Gmail blocks some
+/// types of attachments with `552-5.7.0`, which is not about the size.
+fn is_size_refused(reply: &Reply) -> bool {
+    let is_other =
+        |status: &str| status.starts_with("5.7.") || status.starts_with("5.1.") || status.starts_with("5.6.");
+    is_too_large(reply)
+        || reply.code == 552 && !is_crowded(reply) && !is_full(reply) && !reply.enhanced_status().is_some_and(is_other)
+}
+
+/// Whether a reply says that the transaction has too many recipients (RFC 3463, section 3.6: `X.5.3`).
+fn is_crowded(reply: &Reply) -> bool {
+    if reply.code / 100 < 4 {
+        return false;
+    }
+    let text = reply.lines.join(" ").to_ascii_lowercase();
+    reply.enhanced_status().is_some_and(|status| status.ends_with(".5.3"))
+        || [
+            "too many recipient",
+            "too many rcpt",
+            "too many addressees",
+            "too much recipient",
+            "number of recipients",
+            "max recipients",
+            "maximum recipients",
+            "max rcpt",
+            "recipients limit",
+            "recipient limit",
+            "limit of recipients",
+            "recipients per message",
+            "recipients per mail",
+            "recipients exceeded",
+            "recipients reached",
+            "reciplimit",
+            "recipientlimit",
+        ]
+        .iter()
+        .any(|words| text.contains(words))
+}
+
+/// Whether a reply says that a mailbox is full.
+fn is_full(reply: &Reply) -> bool {
+    let text = reply.lines.join(" ").to_ascii_lowercase();
+    reply.enhanced_status().is_some_and(|status| status.ends_with(".2.2"))
+        || ["quota", "mailbox full", "mailbox is full", "user is over"]
+            .iter()
+            .any(|words| text.contains(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn reply(text: &str) -> Reply {
+        Reply {
+            code: text[..3].parse().expect("a code"),
+            lines: vec![text.get(4..).unwrap_or_default().to_owned()],
+            at: Instant::now(),
+        }
+    }
+
+    #[test]
+    fn servers_say_in_many_ways_that_a_mail_is_too_large() {
+        for text in [
+            // Postfix.
+            "552 5.3.4 Message size exceeds fixed limit",
+            "552 5.3.4 Error: message file too big",
+            // Exchange and Exchange Online.
+            "552 5.3.4 Message size exceeds fixed maximum message size",
+            "550 5.3.4 ROUTING.SizeLimit; message size exceeds fixed maximum size for route",
+            "550 5.2.3 RESOLVER.RST.RecipSizeLimit; message too large for this recipient",
+            "554 5.2.3 STOREDRV.Submission; message too large",
+            // Gmail, Exim, Sendmail, qmail, Courier, hMailServer, Amazon SES.
+            "552 5.2.3 Your message exceeded Google's message size limits",
+            "552 Message size exceeds maximum permitted",
+            "552 5.2.3 Message exceeds maximum fixed size (10485760)",
+            "552 sorry, that message size exceeds my databytes limit (#5.3.4)",
+            "523 Message length (13700000 bytes) exceeds administrative limit(10000000)",
+            "554 Rejected - Message size exceeds fixed maximum message size. Size: 13700 KB, Max size: 10000 KB",
+            "554 Message rejected: Message length is more than 10485760 bytes long: '13700000'.",
+            "552 Error: message too large",
+            "554 5.3.4 Error: message file too big",
+            // Public reports: nodemailer #1047, wildduck #762 (Haraka), nodemailer #400 (Gmail, over several lines).
+            "550 Error reading data, max message size exceeded",
+            "550 Message too big!",
+            "552 5.2.3 Your message exceeded Google's message size limits. Please visit 5.2.3 http://support.google.com/mail",
+        ] {
+            assert!(is_too_large(&reply(text)) && is_size_refused(&reply(text)), "{text}");
+        }
+        // Only to MAIL and to the content.
+        for text in ["552", "552 Requested mail action aborted: exceeded storage allocation"] {
+            assert!(!is_too_large(&reply(text)) && is_size_refused(&reply(text)), "{text}");
+        }
+        for text in [
+            "250 2.0.0 message size exceeds nothing",
+            "552 5.2.2 The email account that you tried to reach is over quota",
+            "552 Mailbox is full",
+            "552-5.7.0 This message was blocked because its content presents a potential security issue",
+            "552 5.5.3 Too many recipients",
+            "552 Too many recipients",
+            "452 4.3.1 Insufficient system storage",
+            "550 5.1.1 User unknown",
+            "554 5.7.1 Relay access denied",
+        ] {
+            assert!(!is_size_refused(&reply(text)), "{text}");
+        }
+    }
+
+    #[test]
+    fn recipients_without_room_wait_for_a_further_transaction() {
+        for text in [
+            // Postfix, Exchange, Sendmail, Exim, RFC 821, MDaemon, Exchange Online, qmail.
+            "452 4.5.3 Error: too many recipients",
+            "452 4.5.3 Too many recipients",
+            "452 Too many recipients",
+            "452 too many recipients",
+            "552 Too many recipients",
+            "552 5.5.3 Too many recipients",
+            "552",
+            "552 Requested mail action aborted: exceeded storage allocation",
+            "550 5.5.3 Too many recipients",
+            "550 5.5.3 RESOLVER.ADR.RecipLimit; too many recipients",
+            "451 4.5.3 Error: too many recipients",
+            "554 5.5.3 Maximum number of recipients reached",
+            "550 Too many recipients, max 50",
+            // Public reports: go-smtp #195, jakarta mail #20, listmonk #1300, mailpit #205.
+            "552 5.5.3 Maximum limit of 50 recipients reached",
+            "552 Maximum limit of 50 recipients reached",
+            "452 #4.5.3 Too many recipients.",
+            "450 Too many recipient attempts",
+        ] {
+            let results = vec![("a@example.com", "250 Ok"), ("b@example.com", text)];
+            let results = results
+                .into_iter()
+                .map(|(address, text)| (address.parse().expect("an address"), reply(text)))
+                .collect();
+            let sorted = Sorted::of(results);
+            assert_eq!((sorted.accepted.len(), sorted.postponed.len()), (1, 1), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_of_its_own_is_no_matter_of_room() {
+        let sort = |texts: &[&str]| {
+            let of = |(number, text): (usize, &&str)| {
+                (
+                    format!("a{number}@example.com").parse().expect("an address"),
+                    reply(text),
+                )
+            };
+            Sorted::of(texts.iter().enumerate().map(of).collect())
+        };
+        let sorted = sort(&[
+            "250 Ok",
+            "550 5.1.1 User unknown",
+            "552 5.2.2 Mailbox full",
+            "552 5.3.4 Message too large for this recipient",
+            "450 4.2.0 Greylisted",
+            "452 4.2.2 Over quota",
+        ]);
+        assert_eq!(
+            (sorted.refused.len(), sorted.too_large.len(), sorted.postponed.len()),
+            (4, 1, 0)
+        );
+        // As the first of a transaction it is said of the recipient; unless it is about a number all the same.
+        let sorted = sort(&["552 no", "550 5.5.3 Too many recipients"]);
+        let transient: Vec<bool> = sorted.refused.iter().map(|(_, reply)| reply.is_transient()).collect();
+        assert_eq!(transient, [false, true]);
+    }
+}

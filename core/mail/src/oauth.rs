@@ -1,0 +1,561 @@
+//! OAuth 2.0 access tokens (RFC 6749): fetched by client credentials or by a refresh token, kept in memory until shortly
+//! before they expire.
+
+use std::{
+    io::Write as _,
+    path::Path,
+    pin::Pin,
+    time::{Duration, Instant},
+};
+
+use mailqos_base::{Secret, SecretError, hex, one_line};
+use mailqos_config::OAuthOptions;
+use mailqos_net::{
+    Trust,
+    http::{self, HttpError, Place, Via},
+};
+use oauth2::{
+    AsyncHttpClient, AuthType, ClientId, ClientSecret, HttpRequest, HttpResponse, RefreshToken, RequestTokenError,
+    Scope, TokenResponse as _, TokenUrl,
+    basic::{BasicClient, BasicErrorResponse, BasicTokenResponse},
+};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Mutex;
+
+use super::token_response;
+
+/// How long a token server may take.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// The longest answer of a token server; tokens of a few KiB are common.
+const MOST: usize = 256 * 1024;
+/// A token is replaced so long before it expires, or after nine tenths of its life if that is short.
+const MARGIN: Duration = Duration::from_secs(300);
+/// How long a token lives whose server does not say.
+const USUAL_LIFE: Duration = Duration::from_secs(600);
+/// A token is taken to live no longer, whatever its server says: the sum with the present moment must exist.
+const LONGEST_LIFE: Duration = Duration::from_secs(30 * 86_400);
+/// Where a token could not be renewed and still serves, the token server is left alone for this time.
+const RENEWED_AGAIN: Duration = Duration::from_secs(30);
+/// Where even a new token was rejected, rejected ones are not replaced before this time.
+const FUTILE_FOR: Duration = Duration::from_secs(600);
+
+/// The access tokens of an account.
+#[derive(Debug)]
+pub struct OAuth {
+    /// Where they come from.
+    options: OAuthOptions,
+    /// The token in use.
+    state: Mutex<State>,
+}
+
+/// What is known at the moment.
+#[derive(Debug, Default)]
+struct State {
+    token: Option<Token>,
+    /// When even a new token was rejected.
+    futile: Option<Instant>,
+}
+
+#[derive(Debug, Clone)]
+struct Token {
+    secret: Secret,
+    replace_at: Instant,
+    expires_at: Instant,
+}
+
+/// Why there is no token. Never contains a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// The client's secret could not be had.
+    #[error("the client secret: {0}")]
+    ClientSecret(SecretError),
+    /// The refresh token could not be had.
+    #[error("the refresh token: {0}")]
+    RefreshToken(SecretError),
+    /// The address of the proxy could not be had.
+    #[error("the address of the proxy: {0}")]
+    Proxy(SecretError),
+    /// The address of the token server can't be used.
+    #[error("the token server's address: {0}")]
+    Url(String),
+    /// The token server could not be reached, or did not answer.
+    #[error("the token server: {0}")]
+    Http(#[from] HttpError),
+    /// The token server refused.
+    #[error("the token server {server} refused ({code}): {text}")]
+    Refused {
+        /// Host and port.
+        server: String,
+        /// The error's name, such as `invalid_client`.
+        code: String,
+        /// What it means, or the server's own words.
+        text: String,
+    },
+    /// The answer is none of a token server.
+    #[error("the token server {server} answered what is no OAuth 2.0 answer ({what}); is token_url right?")]
+    Unreadable {
+        /// Host and port.
+        server: String,
+        /// Status and length.
+        what: String,
+    },
+}
+
+/// A token, and whether it was fetched just now.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The access token.
+    pub token: Secret,
+    /// It has never been used.
+    pub fresh: bool,
+}
+
+impl OAuth {
+    /// No token has been fetched yet.
+    pub fn new(options: OAuthOptions) -> Self {
+        Self {
+            options,
+            state: Mutex::default(),
+        }
+    }
+
+    /// The token in use, or a new one where that expires soon.
+    ///
+    /// # Errors
+    /// When there is none and none to be had.
+    pub async fn token(&self) -> Result<Fetched, TokenError> {
+        let mut state = self.state.lock().await;
+        let now = Instant::now();
+        if let Some(token) = state.token.as_ref().filter(|token| now < token.replace_at) {
+            return Ok(Fetched {
+                token: token.secret.clone(),
+                fresh: false,
+            });
+        }
+        match self.fetch().await {
+            Ok(token) => {
+                let secret = token.secret.clone();
+                state.token = Some(token);
+                Ok(Fetched {
+                    token: secret,
+                    fresh: true,
+                })
+            }
+            // The token server has a bad moment, and the token still serves.
+            Err(error) => match state.token.as_mut().filter(|token| now < token.expires_at) {
+                Some(token) => {
+                    // A server that is silent must not hold up each login of the account for as long as it may take.
+                    token.replace_at = token.expires_at.min(Instant::now() + RENEWED_AGAIN);
+                    tracing::warn!(client = %self.options.client_id, "the access token could not be renewed yet: {error}");
+                    Ok(Fetched {
+                        token: token.secret.clone(),
+                        fresh: false,
+                    })
+                }
+                None => Err(error),
+            },
+        }
+    }
+
+    /// Another token in place of one that a server rejected; `None` where another would not help. Of many who ask at once
+    /// about the same token one fetches.
+    ///
+    /// # Errors
+    /// When none is to be had.
+    pub async fn replace(&self, rejected: &Fetched) -> Option<Result<Fetched, TokenError>> {
+        let mut state = self.state.lock().await;
+        if rejected.fresh {
+            state.futile = Some(Instant::now());
+            return None;
+        }
+        if state.futile.is_some_and(|since| since.elapsed() < FUTILE_FOR) {
+            return None;
+        }
+        if state.token.as_ref().is_some_and(|token| token.secret == rejected.token) {
+            state.token = None;
+        }
+        drop(state);
+        Some(self.token().await.map(|fetched| Fetched { fresh: true, ..fetched }))
+    }
+
+    /// Boxed, so that nobody above has to name what the crate's futures are made of.
+    fn fetch(&self) -> Pin<Box<dyn Future<Output = Result<Token, TokenError>> + Send + '_>> {
+        Box::pin(self.fetch_now())
+    }
+
+    async fn fetch_now(&self) -> Result<Token, TokenError> {
+        let client_secret = match &self.options.client_secret {
+            Some(source) => Some(source.fetch().await.map_err(TokenError::ClientSecret)?),
+            None => None,
+        };
+        let via = self.options.proxy.via().await.map_err(TokenError::Proxy)?;
+        let transport = Transport::Net(self.options.trust.clone(), via);
+        let Some(source) = &self.options.refresh_token else {
+            let asked = self.ask(&transport, client_secret.as_ref(), None).await;
+            return asked.map(|(token, _)| token);
+        };
+        let first = source.fetch().await.map_err(TokenError::RefreshToken)?;
+        // The kept one has precedence as long as the configured one is the one that it came from.
+        let kept = read_kept(&self.options.kept, &first);
+        let mut result = self
+            .ask(
+                &transport,
+                client_secret.as_ref(),
+                Some(kept.as_ref().unwrap_or(&first)),
+            )
+            .await;
+        if kept.is_some() && matches!(&result, Err(TokenError::Refused { code, .. }) if code == "invalid_grant") {
+            result = self.ask(&transport, client_secret.as_ref(), Some(&first)).await;
+        }
+        let (token, rotated) = result?;
+        if let Some(rotated) = rotated.filter(|rotated| *rotated != first && Some(rotated) != kept.as_ref())
+            && let Err(error) = write_kept(&self.options.kept, &first, &rotated)
+        {
+            tracing::error!(
+                file = %self.options.kept.display(),
+                "the new refresh token could not be kept, and the old one may be of no use after a restart: {error}"
+            );
+        }
+        Ok(token)
+    }
+
+    /// Asks for an access token; tells the refresh token that may have come with it.
+    async fn ask(
+        &self,
+        transport: &Transport,
+        client_secret: Option<&Secret>,
+        refresh_token: Option<&Secret>,
+    ) -> Result<(Token, Option<Secret>), TokenError> {
+        let asked = Instant::now();
+        let place = Place::parse(&self.options.token_url)?;
+        let url = TokenUrl::new(self.options.token_url.clone()).map_err(|error| TokenError::Url(error.to_string()))?;
+        let mut client = BasicClient::new(ClientId::new(self.options.client_id.clone()))
+            .set_token_uri(url)
+            .set_auth_type(AuthType::RequestBody);
+        if let Some(secret) = client_secret {
+            client = client.set_client_secret(ClientSecret::new(secret.expose().to_owned()));
+        }
+        let scopes = self
+            .options
+            .scope
+            .iter()
+            .flat_map(|scope| scope.split_whitespace())
+            .map(|scope| Scope::new(scope.to_owned()));
+        let result = match refresh_token {
+            Some(token) => {
+                let token = RefreshToken::new(token.expose().to_owned());
+                let request = client.exchange_refresh_token(&token).add_scopes(scopes);
+                request.request_async(transport).await
+            }
+            None => {
+                let request = client.exchange_client_credentials().add_scopes(scopes);
+                request.request_async(transport).await
+            }
+        };
+        let secrets: Vec<Secret> = client_secret.into_iter().chain(refresh_token).cloned().collect();
+        let answer = result.map_err(|error| explain(error, &place, &secrets))?;
+        Ok(self.accept(&answer, asked))
+    }
+
+    /// The access token and the refresh token in the answer of a server that says this, whatever it hears.
+    #[doc(hidden)]
+    pub async fn replay(
+        &self,
+        said: Vec<u8>,
+        client_secret: &Secret,
+        refresh_token: Option<&Secret>,
+    ) -> Result<(Secret, Option<Secret>), TokenError> {
+        let (token, rotated) = self
+            .ask(&Transport::Said(said), Some(client_secret), refresh_token)
+            .await?;
+        Ok((token.secret, rotated))
+    }
+
+    fn accept(&self, answer: &BasicTokenResponse, asked: Instant) -> (Token, Option<Secret>) {
+        let life = answer.expires_in().unwrap_or(USUAL_LIFE).min(LONGEST_LIFE);
+        let token = Token {
+            secret: Secret::new(answer.access_token().secret().clone()),
+            replace_at: asked + life.saturating_sub(MARGIN.min(life / 10)),
+            expires_at: asked + life,
+        };
+        tracing::debug!(client = %self.options.client_id, seconds = life.as_secs(), "a new access token");
+        let rotated = answer.refresh_token().map(|token| Secret::new(token.secret().clone()));
+        (token, rotated)
+    }
+}
+
+/// Where the crate's requests go.
+enum Transport {
+    /// Over our own client, which is bounded in time and size.
+    Net(Trust, Via),
+    /// To a server that says this, whatever it hears: for the fuzz targets.
+    Said(Vec<u8>),
+}
+
+impl<'c> AsyncHttpClient<'c> for Transport {
+    type Error = HttpError;
+    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'static>>;
+
+    fn call(&'c self, request: HttpRequest) -> Self::Future {
+        let way = match self {
+            Self::Net(trust, via) => Ok((trust.clone(), via.clone())),
+            Self::Said(said) => Err(said.clone()),
+        };
+        Box::pin(async move {
+            let headers = request
+                .headers()
+                .iter()
+                .filter_map(|(name, value)| Some((name.to_string(), Secret::new(value.to_str().ok()?))))
+                .collect();
+            let mut request = http::Request {
+                method: request.method().to_string(),
+                url: Secret::new(request.uri().to_string()),
+                headers,
+                body: request.into_body(),
+                via: Via::default(),
+            };
+            let response = match way {
+                Ok((trust, via)) => {
+                    request.via = via;
+                    http::send(&request, &trust, DEADLINE, MOST).await?
+                }
+                Err(said) => http::replay(said, &request, MOST).await?,
+            };
+            let body = if response.truncated { Vec::new() } else { response.body };
+            let (status, body) = token_response::regular(response.status, body);
+            oauth2::http::Response::builder()
+                .status(status)
+                .body(body)
+                .map_err(|error| HttpError::Url(error.to_string()))
+        })
+    }
+}
+
+type Failure = RequestTokenError<HttpError, BasicErrorResponse>;
+
+fn explain(error: Failure, place: &Place, secrets: &[Secret]) -> TokenError {
+    let server = place.server();
+    match error {
+        RequestTokenError::Request(error) => TokenError::Http(error),
+        RequestTokenError::ServerResponse(answer) => {
+            let code = one_line(answer.error().as_ref(), secrets);
+            let said = answer.error_description().map(String::as_str).unwrap_or_default();
+            let said = one_line(said, secrets);
+            let text = match (meaning(&code, &said), said.as_str()) {
+                (Some(meaning), "") => meaning.to_owned(),
+                (Some(meaning), said) => format!("{meaning}; it says: {said}"),
+                (None, "") => "it gives no reason".to_owned(),
+                (None, said) => said.to_owned(),
+            };
+            TokenError::Refused { server, code, text }
+        }
+        // Neither what it is nor why it can't be read is shown: an access token may be in it.
+        RequestTokenError::Parse(_, body) => TokenError::Unreadable {
+            server,
+            what: format!("{} bytes", body.len()),
+        },
+        RequestTokenError::Other(text) => TokenError::Unreadable {
+            server,
+            what: one_line(&text, secrets),
+        },
+    }
+}
+
+/// What the errors of token servers mean, and what to do: those of Microsoft Entra by their numbers, the others by name.
+fn meaning(code: &str, said: &str) -> Option<&'static str> {
+    const NUMBERS: [(&str, &str); 13] = [
+        (
+            "AADSTS7000222",
+            "the client secret has expired: make a new one in Microsoft Entra (App registrations, Certificates & secrets)",
+        ),
+        (
+            "AADSTS7000215",
+            "the client secret is wrong: its value is needed, not its id",
+        ),
+        (
+            "AADSTS700016",
+            "the tenant does not know the application: is client_id right, and is it the right tenant?",
+        ),
+        ("AADSTS90002", "there is no such tenant"),
+        ("AADSTS900023", "there is no such tenant"),
+        (
+            "AADSTS65001",
+            "nobody has consented to the application's permissions: an administrator has to",
+        ),
+        ("AADSTS70011", "the scope is wrong"),
+        (
+            "AADSTS1002012",
+            "client credentials want a scope that ends in /.default",
+        ),
+        (
+            "AADSTS700082",
+            "the refresh token has expired, since it was not used for long: sign in anew, and write the new one",
+        ),
+        (
+            "AADSTS50173",
+            "the refresh token was revoked, as by a change of the password: sign in anew, and write the new one",
+        ),
+        (
+            "AADSTS50076",
+            "the tenant wants a second factor: sign in anew, and write the new refresh token",
+        ),
+        ("AADSTS53003", "a Conditional Access policy of the tenant forbids it"),
+        ("AADSTS50057", "the account is disabled"),
+    ];
+    let number = |number: &str| {
+        said.match_indices(number).any(|(at, _)| {
+            let after = said.as_bytes().get(at + number.len());
+            !after.is_some_and(u8::is_ascii_digit)
+        })
+    };
+    if let Some((_, meaning)) = NUMBERS.iter().find(|(known, _)| number(known)) {
+        return Some(meaning);
+    }
+    Some(match code {
+        "invalid_client" => "client_id or client_secret is wrong, or the secret has expired",
+        "invalid_grant" => "the refresh token is no longer valid: sign in anew, and write the new one",
+        "unauthorized_client" => "the client may not get tokens in this way",
+        "unsupported_grant_type" => "the server gives no tokens in this way",
+        "invalid_scope" => "the scope is wrong, or not permitted to the client",
+        "access_denied" => "an administrator has to permit it",
+        "temporarily_unavailable" | "server_error" => "the token server has a bad moment",
+        _ => return None,
+    })
+}
+
+/// Tells from which refresh token a kept one came, without keeping that.
+fn mark(first: &Secret) -> String {
+    hex(&Sha256::digest(first.expose())[..8])
+}
+
+/// The refresh token that the server gave in place of `first`.
+fn read_kept(path: &Path, first: &Secret) -> Option<Secret> {
+    let text = mailqos_base::files::read_text(path, MOST as u64).ok()?;
+    let (of, token) = text.trim_end().split_once('\n')?;
+    (of == mark(first) && !token.is_empty()).then(|| Secret::new(token))
+}
+
+/// Keeps a refresh token for its owner's eyes only; a crash leaves the old one or the new one.
+fn write_kept(path: &Path, first: &Secret, token: &Secret) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let draft = path.with_extension(format!("new-{}", std::process::id()));
+    let mut options = std::fs::File::options();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    let mut file = options.open(&draft)?;
+    writeln!(file, "{}\n{}", mark(first), token.expose())?;
+    file.sync_all()?;
+    drop(file);
+    std::fs::rename(&draft, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oauth2::basic::BasicErrorResponseType;
+    use proptest::prelude::*;
+
+    fn refusal(code: &str, description: &str) -> String {
+        let answer = BasicErrorResponse::new(
+            BasicErrorResponseType::Extension(code.to_owned()),
+            Some(description.to_owned()),
+            None,
+        );
+        let place = Place::parse("https://login.example.com/token").expect("an address");
+        explain(
+            Failure::ServerResponse(answer),
+            &place,
+            &[Secret::new("hunter2hunter2")],
+        )
+        .to_string()
+    }
+
+    #[test]
+    fn refusals_of_token_servers_are_explained_without_secrets() {
+        for (code, said, expected) in [
+            (
+                "invalid_client",
+                "AADSTS7000222: The provided client secret keys for app '1' are expired. hunter2hunter2",
+                "the client secret has expired",
+            ),
+            (
+                "invalid_client",
+                "AADSTS7000215: Invalid client secret provided.",
+                "its value is needed",
+            ),
+            ("invalid_client", "Unauthorized", "client_id or client_secret is wrong"),
+            ("invalid_grant", "Token has been expired or revoked.", "no longer valid"),
+            (
+                "invalid_grant",
+                "AADSTS700082: The refresh token has expired due to inactivity.",
+                "was not used for long",
+            ),
+            ("unheard_of", "why not", "(unheard_of): why not"),
+        ] {
+            let text = refusal(code, said);
+            assert!(text.contains(expected) && !text.contains("hunter2"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_kept_refresh_token_belongs_to_the_configured_one() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("state/oauth/probe");
+        let (first, second) = (Secret::new("first"), Secret::new("second"));
+        assert_eq!(read_kept(&path, &first), None);
+        for _ in 0..2 {
+            write_kept(&path, &first, &second).expect("kept");
+        }
+        assert_eq!(read_kept(&path, &first), Some(second));
+        assert_eq!(read_kept(&path, &Secret::new("another one was configured")), None);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = std::fs::metadata(&path).expect("a file").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        assert_eq!(
+            std::fs::read_dir(path.parent().expect("a folder"))
+                .expect("a folder")
+                .count(),
+            1
+        );
+    }
+
+    #[tokio::test]
+    async fn while_a_token_serves_a_dead_token_server_is_not_asked_each_time() {
+        let oauth = OAuth::new(OAuthOptions {
+            token_url: "http://127.0.0.1:1/token".to_owned(),
+            client_id: "client".to_owned(),
+            client_secret: None,
+            scope: None,
+            refresh_token: None,
+            secret_expires: None,
+            trust: Trust::default(),
+            kept: "/nowhere/kept".into(),
+            proxy: mailqos_config::Proxy::default(),
+        });
+        let now = Instant::now();
+        oauth.state.lock().await.token = Some(Token {
+            secret: Secret::new("t"),
+            replace_at: now,
+            expires_at: now + MARGIN,
+        });
+        assert!(!oauth.token().await.expect("it still serves").fresh);
+        let replace_at = oauth.state.lock().await.token.as_ref().map(|token| token.replace_at);
+        assert!(replace_at >= Some(now + RENEWED_AGAIN));
+    }
+
+    proptest! {
+        #[test]
+        fn any_refusal_is_one_line_without_the_secret(code in ".{0,20}", said in "(.|\n|hunter2hunter2|AADSTS7000222){0,20}") {
+            let text = refusal(&code, &said);
+            prop_assert!(!text.contains('\n') && !text.contains("hunter2hunter2"), "{}", text);
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! What a person can do about a test that failed: by its stage, its error, and how the connection was asked for.
+
+use mailqos_config::{Endpoint, TlsMode};
+use mailqos_model::Stage;
+
+use super::{LoginRefusal, refusals};
+
+/// A remedy, where there is a likely one. Refusals of large providers carry their explanation already.
+pub fn remedy(stage: Stage, error: &str, endpoint: &Endpoint) -> Option<String> {
+    use Stage::{
+        PickupConnect, PickupGreeting, PickupLogin, PickupTls, SmtpAuth, SmtpConnect, SmtpGreeting, SmtpRcpt, SmtpTls,
+    };
+    let Endpoint {
+        server,
+        port,
+        tls,
+        account,
+        ..
+    } = endpoint;
+    let smtp = matches!(stage, SmtpConnect | SmtpTls | SmtpGreeting | SmtpAuth | SmtpRcpt);
+    let usual = if smtp {
+        "587 with tls = \"starttls\", 465 with tls = \"implicit\""
+    } else {
+        "995 (POP3) or 993 (IMAP) with tls = \"implicit\", 110 or 143 with tls = \"starttls\""
+    };
+    let lower = error.to_lowercase();
+    let has = |text: &str| lower.contains(text);
+    let silent = has("no answer within");
+    let is_refusal = ["refused", "fail", "535", "invalid", "denied"]
+        .iter()
+        .any(|word| has(word))
+        || error
+            .as_bytes()
+            .first()
+            .is_some_and(|digit| matches!(digit, b'4' | b'5'));
+    Some(match stage {
+        _ if refusals::explain(error).is_some() => return None,
+        SmtpConnect | PickupConnect
+            if has("could not be resolved") && (has("name server did not answer") || has("temporary failure")) =>
+        {
+            format!(
+                "this machine's name server gives no answer, so nothing is known about {server} itself: see \
+                 /etc/resolv.conf, and try: getent hosts {server}"
+            )
+        }
+        SmtpConnect | PickupConnect if has("could not be resolved") => {
+            format!("is the name {server} spelt right? If so, can this machine look up names: getent hosts {server}")
+        }
+        SmtpConnect | PickupConnect if has("refused") => {
+            format!("nothing takes connections on port {port}: is the port right (usual are {usual}), is the service running?")
+        }
+        SmtpConnect | PickupConnect if silent || has("unreachable") => {
+            format!("a firewall on the way may drop connections to port {port}; is the port right (usual are {usual})?")
+        }
+        SmtpTls | PickupTls if has("does not speak tls") && *tls == TlsMode::Implicit => {
+            format!("port {port} begins in clear: set tls = \"starttls\", or take another port (usual are {usual})")
+        }
+        SmtpTls | PickupTls if has("only in the common name") => {
+            "until the certificate is reissued, pin it with fingerprint".to_owned()
+        }
+        SmtpTls | PickupTls if has("is not for the name") => {
+            "name the server as its certificate does (server = …), or pin the certificate with fingerprint".to_owned()
+        }
+        SmtpTls | PickupTls if has("intermediate certificate") => {
+            format!(
+                "to see what the server sends: openssl s_client -connect {server}:{port} -showcerts{}",
+                if *tls == TlsMode::StartTls { format!(" -starttls {}", starttls(stage, *port)) } else { String::new() }
+            )
+        }
+        SmtpTls | PickupTls if has("has expired") => "whoever runs the server has to renew it".to_owned(),
+        SmtpTls | PickupTls if has("not the pinned one") => {
+            "if the certificate was renewed on purpose, write the new fingerprint into the configuration; if not, \
+             somebody may sit between this machine and the server"
+                .to_owned()
+        }
+        SmtpGreeting | PickupGreeting if has("which is no ") => {
+            let what = match () {
+                () if has("sent \"+ok") => "a POP3 server",
+                () if has("sent \"* ok") || has("sent \"* preauth") => "an IMAP server",
+                () if has("sent \"220") => "an SMTP server",
+                () if has("sent \"ssh-") => "an SSH server",
+                () if has("sent \"http") => "a web server",
+                () => "something else",
+            };
+            format!("{what} answers on port {port}: usual are {usual}")
+        }
+        SmtpGreeting | PickupGreeting if (silent || has("closed the connection")) && *tls != TlsMode::Implicit => {
+            format!(
+                "a server that wants TLS from the first byte waits in silence: is port {port} such a one? Then set tls = \"implicit\""
+            )
+        }
+        SmtpAuth | PickupLogin if has("offers no authentication") && *tls == TlsMode::None => {
+            "most servers let nobody log in over an unencrypted connection: set tls = \"starttls\" or \"implicit\"".to_owned()
+        }
+        SmtpAuth if has("offers no authentication") => {
+            format!("mails are handed in on another port, mostly: usual are {usual}")
+        }
+        SmtpAuth | PickupLogin if silent || has("did not end within") || has("not answered yet") => {
+            "many servers let an address wait after wrong logins: has another monitor, or another program here, a wrong password? \
+             A longer timeout shows it"
+                .to_owned()
+        }
+        SmtpAuth | PickupLogin if is_refusal => {
+            login_remedy(LoginRefusal::read(error), account.as_ref().map_or("", |name| name.as_str()))?
+        }
+        PickupGreeting if LoginRefusal::read(error) == LoginRefusal::Connections => {
+            login_remedy(LoginRefusal::Connections, "")?
+        }
+        SmtpRcpt if has("relay") || has("denied") || has("authentication required") || error.starts_with("530") => {
+            "the server takes no mail for this address from this machine: give smtp an account, or have it permitted".to_owned()
+        }
+        SmtpRcpt if has("5.1.1") || has("unknown") || has("no such") => {
+            "does the mailbox of the monitor's to exist on this server?".to_owned()
+        }
+        _ => return None,
+    })
+}
+
+/// What `openssl s_client -starttls` calls the protocol of a port.
+fn starttls(stage: Stage, port: u16) -> &'static str {
+    match (stage, port) {
+        (Stage::SmtpTls, _) => "smtp",
+        (_, 110) => "pop3",
+        _ => "imap",
+    }
+}
+
+/// What helps against a refused login. Only the refusal of credentials is a reason to doubt the password.
+fn login_remedy(refusal: LoginRefusal, account: &str) -> Option<String> {
+    let account = if account.is_empty() {
+        String::new()
+    } else {
+        format!(" {account}")
+    };
+    Some(match refusal {
+        LoginRefusal::Credentials => format!(
+            "are user and password of the account{account} right? Some servers want the whole mail address as user, or a \
+             password made for programs"
+        ),
+        LoginRefusal::Mechanism => {
+            format!("set mechanisms = [\"PLAIN\"] (or another one that the server masters) in the account{account}")
+        }
+        LoginRefusal::Blocked => format!(
+            "the account{account} may be locked, disabled or restricted by a policy, whatever its password is: have its \
+             state looked up at the server"
+        ),
+        LoginRefusal::TooOften => {
+            "the server limits logins: let the monitors test less often, and see whether another program fails to log in \
+             with this account or from this address"
+                .to_owned()
+        }
+        LoginRefusal::Connections => {
+            "other programs have connections to this server open, with this account or from this address: close some, \
+             raise the server's limit, or spread the tests with limits = { per_server = … }"
+                .to_owned()
+        }
+        LoginRefusal::InUse => "another program holds the mailbox: give the tests a mailbox for themselves".to_owned(),
+        LoginRefusal::Unavailable => {
+            "the server could not check the login (its directory or database, for example): see its log".to_owned()
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mailqos_net::Trust;
+
+    fn told(stage: Stage, error: &str, port: u16, tls: TlsMode) -> String {
+        let endpoint = Endpoint {
+            server: "mail.example.com".to_owned(),
+            port,
+            tls,
+            trust: Trust::default(),
+            account: Some("probe".parse().expect("a name")),
+            helo: None,
+        };
+        remedy(stage, error, &endpoint).unwrap_or_default()
+    }
+
+    #[test]
+    fn what_goes_wrong_at_first_has_a_remedy() {
+        use Stage::{
+            PickupConnect, PickupGreeting, PickupLogin, PickupTls, SmtpAuth, SmtpConnect, SmtpGreeting, SmtpRcpt,
+            SmtpTls,
+        };
+        for (stage, error, port, tls, remedy) in [
+            (
+                SmtpConnect,
+                "the name mail.example.com could not be resolved: x",
+                587,
+                TlsMode::StartTls,
+                "spelt right",
+            ),
+            (
+                SmtpConnect,
+                "the name mail.example.com could not be resolved: the name server did not answer within 4s",
+                587,
+                TlsMode::StartTls,
+                "name server gives no answer",
+            ),
+            (
+                PickupConnect,
+                "the name x could not be resolved: failed to lookup address information: Temporary failure in name resolution",
+                995,
+                TlsMode::Implicit,
+                "name server gives no answer",
+            ),
+            (
+                PickupConnect,
+                "no connection to mail.example.com port 996: Connection refused (os error 111)",
+                996,
+                TlsMode::Implicit,
+                "port 996",
+            ),
+            (
+                SmtpConnect,
+                "no connection to mail.example.com port 587: no answer within 4s",
+                587,
+                TlsMode::StartTls,
+                "firewall",
+            ),
+            (
+                SmtpTls,
+                "TLS: the server does not speak TLS on this port",
+                587,
+                TlsMode::Implicit,
+                "starttls",
+            ),
+            (
+                PickupTls,
+                "TLS: the certificate is not for the name mail.example.com",
+                995,
+                TlsMode::Implicit,
+                "as its certificate does",
+            ),
+            (
+                PickupTls,
+                "TLS: the certificate's fingerprint is 00, not the pinned one",
+                995,
+                TlsMode::Implicit,
+                "new fingerprint",
+            ),
+            (
+                SmtpGreeting,
+                "no answer within 4s",
+                465,
+                TlsMode::StartTls,
+                "tls = \"implicit\"",
+            ),
+            (
+                PickupGreeting,
+                "the server sent \"220 x\", which is no POP3 reply",
+                25,
+                TlsMode::None,
+                "an SMTP server answers on port 25",
+            ),
+            (
+                PickupGreeting,
+                "the server sent \"+OK ready\", which is no IMAP response",
+                995,
+                TlsMode::Implicit,
+                "a POP3 server answers on port 995",
+            ),
+            (
+                SmtpRcpt,
+                "554 5.7.1 <probe@example.com>: Recipient address rejected: Access denied",
+                587,
+                TlsMode::StartTls,
+                "give smtp an account",
+            ),
+            (
+                SmtpAuth,
+                "an account is configured, but the server offers no authentication on this port",
+                25,
+                TlsMode::None,
+                "unencrypted",
+            ),
+            (
+                SmtpAuth,
+                "535 5.7.8 Error: authentication failed",
+                587,
+                TlsMode::StartTls,
+                "user and password",
+            ),
+            (
+                PickupLogin,
+                "login refused: [AUTHENTICATIONFAILED] Authentication failed.",
+                993,
+                TlsMode::Implicit,
+                "user and password of the account probe",
+            ),
+            (
+                PickupLogin,
+                "login refused: [UNAVAILABLE] Temporary authentication failure.",
+                993,
+                TlsMode::Implicit,
+                "could not check the login",
+            ),
+            (
+                PickupLogin,
+                "login refused: [AUTHENTICATIONFAILED] Account locked.",
+                993,
+                TlsMode::Implicit,
+                "whatever its password is",
+            ),
+            (
+                SmtpAuth,
+                "454 4.7.0 Too many login failures",
+                587,
+                TlsMode::StartTls,
+                "limits logins",
+            ),
+            (
+                PickupGreeting,
+                "connection refused: Maximum number of connections from this address reached",
+                993,
+                TlsMode::Implicit,
+                "other programs have connections",
+            ),
+            (
+                PickupLogin,
+                "no answer within 4s",
+                993,
+                TlsMode::Implicit,
+                "after wrong logins",
+            ),
+        ] {
+            let told = told(stage, error, port, tls);
+            assert!(told.contains(remedy), "{stage} {error}: {told}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_said_twice_and_nothing_for_its_own_sake() {
+        assert_eq!(told(Stage::SmtpAuth, "550 5.7.30 no", 587, TlsMode::StartTls), "");
+        assert_eq!(told(Stage::SmtpData, "552 5.3.4 too large", 587, TlsMode::StartTls), "");
+        assert_eq!(
+            told(Stage::SmtpGreeting, "no answer within 4s", 465, TlsMode::Implicit),
+            ""
+        );
+    }
+}

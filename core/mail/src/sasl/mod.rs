@@ -1,0 +1,360 @@
+//! SASL mechanisms (RFC 4422), for SMTP, POP3 and IMAP alike.
+
+mod bearer;
+mod scram;
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bearer::Bearer;
+use mailqos_base::Secret;
+use mailqos_config::{MECHANISMS, Mechanism};
+use scram::Scram;
+
+use super::{oauth::OAuth, turn::Turns};
+
+/// The most challenges of one authentication.
+pub const MAX_CHALLENGES: usize = 6;
+
+/// Who logs in.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// The name.
+    pub user: String,
+    /// The password, or the token.
+    pub secret: Secret,
+    /// It is an OAuth 2.0 access token, not a password.
+    pub is_token: bool,
+    /// The mechanisms that may be used; all where empty.
+    pub only: Vec<Mechanism>,
+    /// Where another token comes from, and whether this one has never been used before.
+    pub(super) renewal: Option<(Arc<OAuth>, bool)>,
+    pub(super) memory: Arc<Memory>,
+}
+
+/// What is remembered of an account's logins, for as long as the process lives.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// Mechanisms that failed at a server where another then served, so that they are not tried each time.
+    passed_over: Mutex<HashSet<(String, Mechanism)>>,
+    /// Deriving the keys of SCRAM takes milliseconds, which must not count as the server's.
+    scram: scram::Kept,
+    /// What became of its logins.
+    pub(super) turns: Turns,
+}
+
+impl Credentials {
+    /// A name and a password.
+    pub fn password(user: impl Into<String>, secret: Secret) -> Self {
+        Self {
+            user: user.into(),
+            secret,
+            is_token: false,
+            only: Vec::new(),
+            renewal: None,
+            memory: Arc::default(),
+        }
+    }
+
+    /// A name and an OAuth 2.0 access token.
+    pub fn token(user: impl Into<String>, secret: Secret) -> Self {
+        Self {
+            is_token: true,
+            ..Self::password(user, secret)
+        }
+    }
+
+    /// The same with the memory of the account.
+    #[must_use]
+    pub fn remembering(mut self, memory: &Arc<Memory>) -> Self {
+        self.memory = memory.clone();
+        self
+    }
+
+    /// A mechanism that failed at this server, where another one served, is not tried again.
+    pub fn pass_over(&self, place: &str, mechanism: Mechanism) {
+        let mut passed_over = self.memory.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        passed_over.insert((place.to_owned(), mechanism));
+    }
+
+    fn forget_failures(&self, place: &str) {
+        let mut passed_over = self.memory.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        passed_over.retain(|(known, _)| known != place);
+    }
+
+    fn is_passed_over(&self, place: &str, mechanism: Mechanism) -> bool {
+        let passed_over = self.memory.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        passed_over.contains(&(place.to_owned(), mechanism))
+    }
+
+    /// Whether this mechanism may be used with this account.
+    pub fn allows(&self, mechanism: Mechanism) -> bool {
+        mechanism.takes_token() == self.is_token && (self.only.is_empty() || self.only.contains(&mechanism))
+    }
+}
+
+/// The mechanisms that both sides have, the best first. `place` is the server and its port, `offered` is in capitals.
+/// Once all of them have failed there, all are tried again.
+pub fn choose(place: &str, offered: &[String], credentials: &Credentials) -> Vec<Mechanism> {
+    let common = MECHANISMS
+        .into_iter()
+        .filter(|mechanism| offered.iter().any(|name| name == mechanism.name()))
+        .filter(|mechanism| credentials.allows(*mechanism));
+    let (passed_over, chosen): (Vec<_>, Vec<_>) =
+        common.partition(|mechanism| credentials.is_passed_over(place, *mechanism));
+    if chosen.is_empty() {
+        credentials.forget_failures(place);
+        passed_over
+    } else {
+        chosen
+    }
+}
+
+/// Why no mechanism of those that a server offers will do.
+pub fn none_fits(offered: &[String], credentials: &Credentials) -> String {
+    let has = if offered.is_empty() {
+        "no mechanism".to_owned()
+    } else {
+        format!("only {}", offered.join(" "))
+    };
+    if credentials.is_token {
+        format!("the server offers {has}, and the account has an OAuth token, which goes with OAUTHBEARER or XOAUTH2")
+    } else if offered.iter().any(|name| matches!(&**name, "OAUTHBEARER" | "XOAUTH2")) {
+        format!("the server offers {has}: it takes no passwords; give the account oauth = {{ … }} in place of password")
+    } else {
+        format!("the server offers {has}")
+    }
+}
+
+/// What a mechanism has to remember in the course of its dialogue.
+enum Role {
+    Password,
+    Scram(Box<Scram>),
+    Bearer(Bearer),
+}
+
+/// What this end says in the course of an authentication.
+pub struct Dialogue {
+    mechanism: Mechanism,
+    credentials: Credentials,
+    /// How often this end has spoken.
+    step: usize,
+    role: Role,
+}
+
+impl Dialogue {
+    /// Begins the exchange of a mechanism.
+    pub fn begin(mechanism: Mechanism, credentials: &Credentials) -> Self {
+        Self {
+            mechanism,
+            credentials: credentials.clone(),
+            step: 0,
+            role: match mechanism {
+                Mechanism::ScramSha256 => Role::Scram(Box::new(Scram::begin(&credentials.user))),
+                Mechanism::OAuthBearer | Mechanism::XOAuth2 => Role::Bearer(Bearer::default()),
+                Mechanism::Plain | Mechanism::Login => Role::Password,
+            },
+        }
+    }
+
+    /// What is said before the server asks anything, where the mechanism has that.
+    pub fn initial(&mut self) -> Option<Secret> {
+        let Credentials { user, secret, .. } = &self.credentials;
+        let initial = match (&self.role, self.mechanism) {
+            (_, Mechanism::Login) => return None,
+            (Role::Scram(scram), _) => scram.first(),
+            (Role::Bearer(_), mechanism) => bearer::initial(mechanism, user, secret),
+            (Role::Password, _) => Secret::new(format!("\0{user}\0{}", secret.expose())),
+        };
+        self.step += 1;
+        Some(initial)
+    }
+
+    /// The answer to a challenge as the server sent it, in Base64. That of LOGIN is only words, and some servers send them as
+    /// they are.
+    ///
+    /// # Errors
+    /// When the challenge can't be read, or asks what the mechanism does not have.
+    pub fn respond(&mut self, challenge: &str) -> Result<Secret, String> {
+        let decoded = match decode(challenge) {
+            Err(_) if self.mechanism == Mechanism::Login => Vec::new(),
+            decoded => decoded?,
+        };
+        self.answer(&decoded)
+    }
+
+    /// The answer to a challenge.
+    ///
+    /// # Errors
+    /// When the server asks what the mechanism does not have.
+    pub fn answer(&mut self, challenge: &[u8]) -> Result<Secret, String> {
+        // Servers without an initial response ask with an empty challenge.
+        if self.step == 0
+            && let Some(initial) = self.initial()
+        {
+            return Ok(initial);
+        }
+        self.step += 1;
+        let secret = &self.credentials.secret;
+        match (&mut self.role, self.mechanism, self.step) {
+            (Role::Scram(scram), ..) => scram.answer(challenge, secret, &self.credentials.memory.scram),
+            (Role::Bearer(bearer), mechanism, 2) => Ok(bearer.answer(mechanism, challenge, secret)),
+            // The words of the challenge vary ("Username:", "User Name", translations); their order does not.
+            (Role::Password, Mechanism::Login, 1) => Ok(Secret::new(self.credentials.user.clone())),
+            (Role::Password, Mechanism::Login, 2) => Ok(secret.clone()),
+            _ => Err(format!("the server asks for more than {} has", self.mechanism)),
+        }
+    }
+
+    /// Checks, when the server says yes, that it proved what the mechanism has it prove.
+    ///
+    /// # Errors
+    /// When it did not.
+    pub fn finish(&self) -> Result<(), String> {
+        match &self.role {
+            Role::Scram(scram) => scram.finish(),
+            Role::Bearer(_) | Role::Password => Ok(()),
+        }
+    }
+
+    /// What the server gave as its reason before its final reply.
+    pub fn complaint(&self) -> Option<&str> {
+        match &self.role {
+            Role::Password => None,
+            Role::Scram(scram) => scram.complaint(),
+            Role::Bearer(bearer) => bearer.complaint(),
+        }
+    }
+
+    /// Whether the server had what it needs to tell right credentials from wrong ones. A refusal before says something about
+    /// the mechanism, not about the password.
+    pub fn was_judged(&self) -> bool {
+        match (&self.role, self.mechanism) {
+            (Role::Scram(scram), _) => scram.is_proved(),
+            (_, Mechanism::Login) => self.step >= 2,
+            _ => self.step >= 1,
+        }
+    }
+}
+
+/// What is said before the server asks, as it goes over the connection: `=` for an empty text (RFC 4954, section 4).
+pub fn encode_initial(text: &Secret) -> String {
+    if text.expose().is_empty() {
+        "=".to_owned()
+    } else {
+        encode(text)
+    }
+}
+
+/// An answer to a challenge, as it goes over the connection: in Base64, an empty one as an empty line.
+pub fn encode(text: &Secret) -> String {
+    STANDARD.encode(text.expose())
+}
+
+/// A challenge.
+///
+/// # Errors
+/// When it is no Base64.
+pub fn decode(challenge: &str) -> Result<Vec<u8>, String> {
+    let challenge = challenge.trim();
+    if challenge.is_empty() || challenge == "=" {
+        return Ok(Vec::new());
+    }
+    STANDARD
+        .decode(challenge)
+        .map_err(|_| "the server's challenge is no Base64".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn names(mechanisms: &[Mechanism]) -> Vec<&'static str> {
+        mechanisms.iter().map(|mechanism| mechanism.name()).collect()
+    }
+
+    #[test]
+    fn the_best_mechanism_comes_first_and_fits_the_account() {
+        let offered: Vec<String> = ["LOGIN", "GSSAPI", "XOAUTH2", "PLAIN", "OAUTHBEARER", "SCRAM-SHA-256"]
+            .map(str::to_owned)
+            .to_vec();
+        let password = Credentials::password("u", Secret::new("p"));
+        assert_eq!(
+            names(&choose("a", &offered, &password)),
+            ["SCRAM-SHA-256", "PLAIN", "LOGIN"]
+        );
+        password.pass_over("a", Mechanism::ScramSha256);
+        assert_eq!(names(&choose("a", &offered, &password)), ["PLAIN", "LOGIN"]);
+        assert_eq!(choose("b", &offered, &password).len(), 3, "another server is not meant");
+        password.pass_over("a", Mechanism::Plain);
+        password.pass_over("a", Mechanism::Login);
+        assert_eq!(
+            choose("a", &offered, &password).len(),
+            3,
+            "all have failed: it was not their fault"
+        );
+        password.pass_over("a", Mechanism::ScramSha256);
+        assert_eq!(names(&choose("a", &offered, &password)), ["PLAIN", "LOGIN"]);
+        let mut token = Credentials::token("u", Secret::new("t"));
+        assert_eq!(names(&choose("a", &offered, &token)), ["OAUTHBEARER", "XOAUTH2"]);
+        token.only = vec![Mechanism::XOAuth2];
+        assert_eq!(names(&choose("a", &offered, &token)), ["XOAUTH2"]);
+    }
+
+    #[test]
+    fn a_server_without_initial_responses_is_answered_in_turn() {
+        let credentials = Credentials::password("probe", Secret::new("pass"));
+        let mut plain = Dialogue::begin(Mechanism::Plain, &credentials);
+        assert!(!plain.was_judged());
+        assert_eq!(plain.answer(b"").expect("an answer").expose(), "\0probe\0pass");
+        assert!(plain.was_judged() && plain.finish().is_ok());
+        let mut login = Dialogue::begin(Mechanism::Login, &credentials);
+        assert_eq!(login.respond("User name:").expect("an answer").expose(), "probe");
+        assert!(
+            Dialogue::begin(Mechanism::Plain, &credentials)
+                .respond("User name:")
+                .is_err()
+        );
+        let mut login = Dialogue::begin(Mechanism::Login, &credentials);
+        assert!(login.initial().is_none());
+        assert_eq!(login.answer(b"Username:").expect("an answer").expose(), "probe");
+        assert!(!login.was_judged());
+        assert_eq!(login.answer(b"Passwort:").expect("an answer").expose(), "pass");
+        assert!(login.was_judged());
+        assert!(login.answer(b"And the name of your cat?").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_challenge_gets_an_answer_or_an_error(
+            challenges in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..80), 0..5),
+            text in ".{0,60}",
+        ) {
+            let _ = decode(&text);
+            for mechanism in MECHANISMS {
+                let credentials = if mechanism.takes_token() {
+                    Credentials::token("u", Secret::new("t"))
+                } else {
+                    Credentials::password("u", Secret::new("p"))
+                };
+                for initially in [false, true] {
+                    let mut dialogue = Dialogue::begin(mechanism, &credentials);
+                    if initially {
+                        dialogue.initial();
+                    }
+                    for challenge in &challenges {
+                        if dialogue.answer(challenge).is_err() {
+                            break;
+                        }
+                    }
+                    // Nobody proves by chance that he knows the password.
+                    prop_assert_eq!(dialogue.finish().is_err(), mechanism == Mechanism::ScramSha256);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,959 @@
+//! One SMTP conversation on lettre, step by step, each step timed. Below lettre lies a [`Lane`] of ours: it times and
+//! limits the replies, mends those that lettre would stumble over, and lets TLS begin in place.
+//!
+//! Phases: connect (TCP, TLS) · greeting · EHLO · AUTH · envelope (MAIL, RCPT) · data.
+
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use lettre::{
+    Address,
+    transport::smtp::{
+        client::{AsyncSmtpConnection, AsyncTokioStream},
+        commands::{Data, Mail, Rcpt, Rset, Starttls},
+        extension::{ClientId, MailBodyParameter, MailParameter, RcptParameter},
+    },
+};
+use mailqos_base::{Secret, one_line};
+use mailqos_config::{Endpoint, Mechanism, TlsMode};
+use mailqos_model::{Micros, Stage};
+use mailqos_net::TlsSession;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{
+    Credentials, HeldBack, LoginRefusal, Transcript, Wire, WireError, refusals,
+    sasl::{self, Dialogue, MAX_CHALLENGES},
+};
+
+/// The longest reply line that is taken; RFC 5321 allows 512 bytes.
+const MAX_LINE: usize = 4096;
+/// The longest reply.
+const MAX_REPLY: usize = 64 * 1024;
+/// What lettre is given of a reply line; it refuses more than 1,000 bytes.
+const LETTRE_LINE: usize = 900;
+/// How content ends (RFC 5321, section 4.1.1.4), as lettre writes it.
+const END_OF_CONTENT: &[u8] = b"\r\n.\r\n";
+/// How long a polite end may take.
+const QUITTING: Duration = Duration::from_secs(5);
+
+/// A server's reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The three digits.
+    pub code: u16,
+    /// The texts behind them, a line each.
+    pub lines: Vec<String>,
+    /// When its last byte was received.
+    pub at: Instant,
+}
+
+impl Reply {
+    /// The enhanced status code (RFC 3463), such as `5.1.1`.
+    pub fn enhanced_status(&self) -> Option<&str> {
+        let word = self.lines.first()?.split_whitespace().next()?;
+        let parts: Vec<&str> = word.split('.').collect();
+        let fits = parts.len() == 3
+            && parts
+                .iter()
+                .all(|part| (1..=3).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit()))
+            && matches!(parts[0], "2" | "4" | "5");
+        fits.then_some(word)
+    }
+
+    /// 2xx.
+    pub fn is_success(&self) -> bool {
+        self.code / 100 == 2
+    }
+
+    /// 4xx: may succeed later.
+    pub fn is_transient(&self) -> bool {
+        self.code / 100 == 4
+    }
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}",
+            one_line(&format!("{} {}", self.code, self.lines.join(" ")), &[])
+        )
+    }
+}
+
+/// Why a conversation failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{text}")]
+pub struct SmtpError {
+    /// In which phase.
+    pub stage: Stage,
+    /// One line without secrets.
+    pub text: String,
+    /// The server's refusal, if it was one.
+    pub reply: Option<Reply>,
+    /// The recipients, where it was them that the server refused, all of them and each by itself.
+    pub refused: Vec<(Address, Reply)>,
+    /// How many recipients the server had accepted before it broke off.
+    pub taken: usize,
+    /// The content was sent completely, and no reply came: the mail may have been taken.
+    pub uncertain: bool,
+    /// It was this machine, not the server, that could not.
+    pub own_network: bool,
+}
+
+impl SmtpError {
+    /// A login that is not tried.
+    pub fn of_login(held_back: &HeldBack) -> Self {
+        Self {
+            stage: Stage::SmtpAuth,
+            text: held_back.to_string(),
+            reply: None,
+            refused: Vec::new(),
+            taken: 0,
+            uncertain: false,
+            own_network: false,
+        }
+    }
+
+    /// Whether the server said that it may succeed later (4xx).
+    pub fn is_transient(&self) -> bool {
+        self.reply.as_ref().is_some_and(Reply::is_transient)
+    }
+}
+
+/// How long each phase took; `None` until it ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SmtpPhases {
+    /// Name look-up and TCP.
+    pub tcp: Option<Micros>,
+    /// The handshake, implicit or after STARTTLS.
+    pub tls: Option<Micros>,
+    /// TCP and, if implicit, the handshake.
+    pub connect: Option<Micros>,
+    /// From the connection to the greeting.
+    pub greeting: Option<Micros>,
+    /// EHLO; both, with STARTTLS.
+    pub ehlo: Option<Micros>,
+    /// Authentication.
+    pub auth: Option<Micros>,
+    /// MAIL and RCPT.
+    pub envelope: Option<Micros>,
+    /// DATA, the content, and the reply that accepts it.
+    pub data: Option<Micros>,
+    /// From the start of the connection to the reply that accepts the message.
+    pub send: Option<Micros>,
+}
+
+/// One conversation with an SMTP server.
+pub struct Smtp {
+    endpoint: Endpoint,
+    step: Duration,
+    /// The most that the whole conversation may take.
+    whole: Option<Duration>,
+    lane: Lane,
+    connection: Option<AsyncSmtpConnection>,
+    client: ClientId,
+    /// How long each phase took.
+    pub phases: SmtpPhases,
+    /// What the server offers: the lines of its reply to EHLO.
+    offers: Vec<String>,
+    /// Kept when the connection could not be opened.
+    transcript: Option<Transcript>,
+    /// How many replies there were before this step.
+    told: usize,
+    /// Where the server lets say so: it reports failures and delays, and returns the head of a mail, not all of it.
+    failures_only: bool,
+}
+
+impl fmt::Debug for Smtp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Smtp")
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Smtp {
+    /// A conversation to be; `step` is the deadline of each step.
+    pub fn new(endpoint: &Endpoint, step: Duration) -> Self {
+        Self {
+            endpoint: endpoint.clone(),
+            step,
+            whole: None,
+            lane: Lane::default(),
+            connection: None,
+            client: ClientId::Ipv4(std::net::Ipv4Addr::LOCALHOST),
+            phases: SmtpPhases::default(),
+            offers: Vec::new(),
+            transcript: None,
+            told: 0,
+            failures_only: false,
+        }
+    }
+
+    /// Asks for reports on failures and delays that bring back the head of the mail only (RFC 3461), where the server does that:
+    /// a bounce with a large report in it would bounce itself.
+    pub fn report_failures_only(&mut self) {
+        self.failures_only = true;
+    }
+
+    /// The server may take so long to accept what it has got completely.
+    pub fn wait_for_acceptance(&mut self, limit: Duration) {
+        self.lane.lock().accepting = Some(limit);
+    }
+
+    /// The largest mail that the server takes (RFC 1870), where it says so.
+    pub fn size_limit(&self) -> Option<u64> {
+        let limit = self.offered("SIZE")?.first()?.parse().ok()?;
+        (limit > 0).then_some(limit)
+    }
+
+    /// The conversation as a whole must end within this, from its connection on.
+    pub fn limit(&mut self, whole: Duration) {
+        self.whole = Some(whole);
+    }
+
+    /// Connects, takes the greeting, says EHLO, and goes over to TLS where that is asked.
+    ///
+    /// # Errors
+    /// [`SmtpError`] says in which phase.
+    pub async fn open(&mut self) -> Result<(), SmtpError> {
+        let began = Instant::now();
+        let mut wire = match Wire::connect(&self.endpoint, self.step).await {
+            Ok(wire) => wire,
+            Err(error) => {
+                let mut transcript = Transcript::begin(&self.endpoint.server, self.endpoint.port);
+                transcript.note(&error.to_string());
+                self.transcript = Some(transcript);
+                let stage = if error.is_tls() {
+                    Stage::SmtpTls
+                } else {
+                    Stage::SmtpConnect
+                };
+                return Err(wire_error(stage, &error));
+            }
+        };
+        if let Some(whole) = self.whole {
+            wire.limit(whole);
+        }
+        self.greet(wire, began).await
+    }
+
+    /// The same over a connection that is there; `began` is when its opening did.
+    #[doc(hidden)]
+    pub async fn greet(&mut self, wire: Wire, began: Instant) -> Result<(), SmtpError> {
+        let connected = Instant::now();
+        self.phases.tcp = Some(wire.tcp_took());
+        self.phases.tls = wire.tls_took();
+        self.phases.connect = Some(Micros::from(connected - began));
+        let local = wire.local().map(|address| address.ip());
+        self.client = match (&self.endpoint.helo, local) {
+            (Some(name), _) => ClientId::Domain(name.clone()),
+            (None, Some(IpAddr::V4(address))) => ClientId::Ipv4(address),
+            (None, Some(IpAddr::V6(address))) => ClientId::Ipv6(address),
+            (None, None) => ClientId::Ipv4(std::net::Ipv4Addr::LOCALHOST),
+        };
+        self.lane.start(wire, self.step, true);
+        self.hello(Some(connected)).await?;
+        if self.endpoint.tls == TlsMode::StartTls {
+            self.start_tls().await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the greeting (a real one, if `connected` is given) and says EHLO.
+    async fn hello(&mut self, connected: Option<Instant>) -> Result<(), SmtpError> {
+        self.told = self.lane.replies();
+        let result = AsyncSmtpConnection::connect_with_transport(Box::new(self.lane.clone()), &self.client).await;
+        let replies = self.lane.lock().replies[self.told..].to_vec();
+        let said = self.lane.lock().asked_at;
+        let (greeting, hello) = match connected {
+            Some(_) => (replies.first(), replies.get(1)),
+            None => (None, replies.first()),
+        };
+        if let (Some(connected), Some(greeting)) = (connected, greeting) {
+            self.phases.greeting = Some(Micros::from(greeting.at.saturating_duration_since(connected)));
+        }
+        if let (Some(hello), Some(said)) = (hello, said) {
+            let took = Micros::from(hello.at.saturating_duration_since(said));
+            self.phases.ehlo = Some(self.phases.ehlo.unwrap_or_default() + took);
+            self.offers = hello.lines.iter().skip(1).cloned().collect();
+        }
+        self.connection = Some(result.map_err(|error| self.failed(Stage::SmtpGreeting, &error))?);
+        Ok(())
+    }
+
+    async fn start_tls(&mut self) -> Result<(), SmtpError> {
+        if !self.offers("STARTTLS") {
+            return Err(self.refuse(
+                Stage::SmtpTls,
+                "the server does not offer STARTTLS; set tls = \"implicit\" (usually port 465), or tls = \"none\" if mail may travel in clear".to_owned(),
+            ));
+        }
+        self.command(Stage::SmtpTls, Starttls).await?;
+        // The stream below lettre changes; a new connection of lettre's takes it over with a greeting of ours.
+        self.connection = None;
+        let Some(mut wire) = self.lane.stop() else {
+            return Err(self.refuse(Stage::SmtpTls, WireError::EarlyData.to_string()));
+        };
+        let upgraded = wire.upgrade(&self.endpoint.trust).await;
+        self.phases.tls = wire.tls_took();
+        self.lane.start(wire, self.step, false);
+        upgraded.map_err(|error| wire_error(Stage::SmtpTls, &error))?;
+        self.hello(None).await
+    }
+
+    /// The name under which this end said EHLO.
+    pub fn client_name(&self) -> String {
+        self.client.to_string()
+    }
+
+    /// Whether the server's reply to EHLO has this keyword.
+    pub fn offers(&self, keyword: &str) -> bool {
+        self.offered(keyword).is_some()
+    }
+
+    /// The parameters of a keyword of the reply to EHLO, from all lines that have it: some servers list each mechanism in
+    /// a line of its own, or repeat them as `AUTH=LOGIN`, the form that old clients understand.
+    fn offered(&self, keyword: &str) -> Option<Vec<String>> {
+        let mut offered: Option<Vec<String>> = None;
+        for line in &self.offers {
+            let mut words = line
+                .split(|c: char| c.is_whitespace() || c == '=')
+                .filter(|word| !word.is_empty());
+            if words.next().is_some_and(|word| word.eq_ignore_ascii_case(keyword)) {
+                let known = offered.get_or_insert_default();
+                for word in words.map(str::to_ascii_uppercase) {
+                    if !known.contains(&word) {
+                        known.push(word);
+                    }
+                }
+            }
+        }
+        offered
+    }
+
+    /// Logs in by the best mechanism that both sides have; falls back where a server offers what it can't do.
+    ///
+    /// # Errors
+    /// When no mechanism fits or the server refuses.
+    pub async fn authenticate(&mut self, credentials: &Credentials) -> Result<(), SmtpError> {
+        let Err(error) = self.log_in(credentials).await else {
+            return Ok(());
+        };
+        if error.reply.as_ref().is_none_or(|reply| reply.code / 100 != 5) {
+            return Err(error);
+        }
+        match credentials.renewed().await {
+            None => Err(error),
+            Some(Ok(credentials)) => {
+                let result = self.log_in(&credentials).await;
+                if result.is_err() {
+                    // It is not the token's age: others would not help for a while either.
+                    credentials.renewed().await;
+                }
+                result
+            }
+            Some(Err(reason)) => Err(SmtpError {
+                text: format!("{}; and no other token: {reason}", error.text),
+                ..error
+            }),
+        }
+    }
+
+    async fn log_in(&mut self, credentials: &Credentials) -> Result<(), SmtpError> {
+        let stage = Stage::SmtpAuth;
+        let Some(offered) = self.offered("AUTH") else {
+            return Err(self.refuse(
+                stage,
+                "an account is configured, but the server offers no authentication on this port".to_owned(),
+            ));
+        };
+        let place = format!("{}:{}", self.endpoint.server, self.endpoint.port);
+        let mechanisms = sasl::choose(&place, &offered, credentials);
+        if mechanisms.is_empty() {
+            return Err(self.refuse(stage, sasl::none_fits(&offered, credentials)));
+        }
+        if let Some(wire) = &mut self.lane.lock().wire {
+            wire.hide(&credentials.secret);
+        }
+        let began = Instant::now();
+        let mut failed = Vec::new();
+        let mut result = Ok(());
+        for mechanism in mechanisms {
+            let mut dialogue = Dialogue::begin(mechanism, credentials);
+            result = self.exchange(&mut dialogue, mechanism.name(), true).await;
+            // Some servers know no initial response, or no line that is as long as a token (Dovecot's submission service).
+            if mechanism != Mechanism::Login && result.as_ref().is_err_and(is_of_line) {
+                dialogue = Dialogue::begin(mechanism, credentials);
+                result = self.exchange(&mut dialogue, mechanism.name(), false).await;
+            }
+            let Err(error) = &result else { break };
+            match refusal(error, &dialogue) {
+                Some(refusal) if refusal.leaves_other_mechanisms() => failed.push(mechanism),
+                // Where the credentials are wrong, no other mechanism makes them right, and each failed login brings the
+                // account closer to being locked. Should the server merely not master this mechanism, the next test
+                // tries another one.
+                Some(LoginRefusal::Credentials) => {
+                    credentials.pass_over(&place, mechanism);
+                    break;
+                }
+                _ => break,
+            }
+        }
+        result?;
+        for mechanism in failed {
+            credentials.pass_over(&place, mechanism);
+        }
+        self.phases.auth = Some(Micros::from(self.last_reply_at().saturating_duration_since(began)));
+        Ok(())
+    }
+
+    /// One authentication; `at_once` with the first response in the line of the command.
+    async fn exchange(&mut self, dialogue: &mut Dialogue, name: &str, at_once: bool) -> Result<(), SmtpError> {
+        let stage = Stage::SmtpAuth;
+        let initial = if at_once { dialogue.initial() } else { None };
+        let mut line = match initial {
+            Some(initial) => Secret::new(format!("AUTH {name} {}", sasl::encode_initial(&initial))),
+            None => Secret::new(format!("AUTH {name}")),
+        };
+        for _ in 0..MAX_CHALLENGES {
+            self.lane.secret(true);
+            let result = self.command(stage, Line(&line)).await;
+            self.lane.secret(false);
+            let reply = result.map_err(|error| match dialogue.complaint() {
+                Some(complaint) => SmtpError {
+                    text: format!("{}; {complaint}", error.text),
+                    ..error
+                },
+                None => error,
+            })?;
+            if reply.code != 334 {
+                return dialogue.finish().map_err(|reason| self.refuse(stage, reason));
+            }
+            let challenge = reply.lines.first().map_or("", |text| text.trim());
+            line = match dialogue.respond(challenge) {
+                Ok(answer) => Secret::new(sasl::encode(&answer)),
+                // RFC 4954, section 4: a single `*` cancels.
+                Err(reason) => {
+                    let _ = self.command(stage, Line(&Secret::new("*"))).await;
+                    return Err(self.refuse(stage, reason));
+                }
+            };
+        }
+        Err(self.refuse(stage, "the server asks for ever more in the authentication".to_owned()))
+    }
+
+    /// MAIL and RCPT. Each recipient gets its own reply; it is an error when all are refused.
+    ///
+    /// # Errors
+    /// When the sender or every recipient is refused.
+    pub async fn envelope(
+        &mut self,
+        from: Option<&Address>,
+        to: &[Address],
+        size: usize,
+        eight_bit: bool,
+    ) -> Result<Vec<(Address, Reply)>, SmtpError> {
+        let stage = Stage::SmtpRcpt;
+        let mut parameters = Vec::new();
+        if self.offers("SIZE") {
+            parameters.push(MailParameter::Size(size));
+        }
+        if eight_bit && self.offers("8BITMIME") {
+            parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
+        }
+        // One recipient whom the server can't take holds up no other.
+        let utf8 = self.offers("SMTPUTF8");
+        let foreign = |address: &Address| !address.to_string().is_ascii();
+        let beyond = "5.6.7 the address has characters beyond ASCII, which this server does not take (no SMTPUTF8)";
+        if from.is_some_and(foreign) && !utf8 {
+            return Err(self.refuse(stage, beyond.to_owned()));
+        }
+        if utf8 && from.into_iter().chain(to).any(foreign) {
+            parameters.push(MailParameter::SmtpUtfEight);
+        }
+        let mut wishes = Vec::new();
+        if self.failures_only && self.offers("DSN") {
+            parameters.push(MailParameter::Other {
+                keyword: "RET".to_owned(),
+                value: Some("HDRS".to_owned()),
+            });
+            wishes.push(RcptParameter::Other {
+                keyword: "NOTIFY".to_owned(),
+                value: Some("FAILURE,DELAY".to_owned()),
+            });
+        }
+        let began = Instant::now();
+        self.command(stage, Mail::new(from.cloned(), parameters)).await?;
+        let mut results = Vec::with_capacity(to.len());
+        let mut refusal: Option<SmtpError> = None;
+        for recipient in to {
+            if foreign(recipient) && !utf8 {
+                let reply = Reply {
+                    code: 553,
+                    lines: vec![beyond.to_owned()],
+                    at: Instant::now(),
+                };
+                results.push((recipient.clone(), reply.clone()));
+                refusal.get_or_insert(SmtpError {
+                    reply: Some(reply),
+                    ..self.refuse(stage, beyond.to_owned())
+                });
+                continue;
+            }
+            match self.command(stage, Rcpt::new(recipient.clone(), wishes.clone())).await {
+                Ok(reply) => results.push((recipient.clone(), reply)),
+                Err(error) => match error.reply.clone() {
+                    // 421 ends the conversation (RFC 5321, section 3.8).
+                    Some(reply) if reply.code != 421 => {
+                        results.push((recipient.clone(), reply));
+                        // Where one may succeed later, the whole may.
+                        if error.is_transient() || refusal.as_ref().is_none_or(|known| !known.is_transient()) {
+                            refusal = Some(error);
+                        }
+                    }
+                    _ => {
+                        let taken = results.iter().filter(|(_, reply)| reply.is_success()).count();
+                        return Err(SmtpError { taken, ..error });
+                    }
+                },
+            }
+        }
+        match refusal {
+            Some(error) if results.iter().all(|(_, reply)| !reply.is_success()) => Err(SmtpError {
+                refused: results,
+                ..error
+            }),
+            _ => {
+                self.phases.envelope = Some(Micros::from(self.last_reply_at().saturating_duration_since(began)));
+                Ok(results)
+            }
+        }
+    }
+
+    /// Ends the open transaction, so that another can begin.
+    ///
+    /// # Errors
+    /// The server refuses, or the connection is lost.
+    pub async fn reset(&mut self) -> Result<(), SmtpError> {
+        self.command(Stage::SmtpRcpt, Rset).await.map(drop)
+    }
+
+    /// The most recipients of a transaction, where the server states them (RFC 9422).
+    pub fn recipients_limit(&self) -> Option<usize> {
+        let words = self.offered("LIMITS")?;
+        let at = words.iter().position(|word| word == "RCPTMAX")?;
+        words.get(at + 1)?.parse().ok().filter(|most| *most > 0)
+    }
+
+    /// DATA and the content, which is made only after the server said that it waits for it: `content` can stamp the moment.
+    ///
+    /// # Errors
+    /// [`SmtpError::uncertain`] says whether the mail may have been taken all the same.
+    pub async fn data(&mut self, content: impl FnOnce() -> Vec<u8> + Send) -> Result<Reply, SmtpError> {
+        let stage = Stage::SmtpData;
+        let began = Instant::now();
+        let reply = self.command(stage, Data).await?;
+        if reply.code != 354 {
+            return Err(self.refuse(stage, format!("the server answered DATA with {reply} instead of 354")));
+        }
+        let Some(mut connection) = self.connection.take() else {
+            return Err(self.refuse(stage, "there is no connection".to_owned()));
+        };
+        let content = content();
+        // lettre puts a line end before the final dot; the content's own is left out for it.
+        let content = content.strip_suffix(b"\r\n").unwrap_or(&content);
+        self.lane.hold();
+        self.told = self.lane.replies();
+        let result = connection.message(content).await;
+        self.connection = Some(connection);
+        let uncertain = self.lane.release() && self.lane.replies() == self.told;
+        result.map_err(|error| SmtpError {
+            uncertain,
+            ..self.failed(stage, &error)
+        })?;
+        match self.last_reply() {
+            Some(reply) if reply.is_success() => {
+                let started = self.lane.lock().wire.as_ref().map_or(began, Wire::started);
+                self.phases.data = Some(Micros::from(reply.at.saturating_duration_since(began)));
+                self.phases.send = Some(Micros::from(reply.at.saturating_duration_since(started)));
+                Ok(reply)
+            }
+            Some(reply) => Err(self.refuse(stage, format!("the server answered the content with {reply}"))),
+            None => Err(self.refuse(stage, WireError::Closed.to_string())),
+        }
+    }
+
+    /// Sends one command and takes its reply.
+    async fn command<C: fmt::Display>(&mut self, stage: Stage, command: C) -> Result<Reply, SmtpError> {
+        let Some(mut connection) = self.connection.take() else {
+            return Err(self.refuse(stage, "there is no connection".to_owned()));
+        };
+        self.told = self.lane.replies();
+        let result = connection.command(command).await;
+        self.connection = Some(connection);
+        match result {
+            Ok(_) => self
+                .last_reply()
+                .ok_or_else(|| self.refuse(stage, WireError::Closed.to_string())),
+            Err(error) => Err(self.failed(stage, &error)),
+        }
+    }
+
+    /// Says goodbye without keeping anybody waiting.
+    pub fn quit(mut self) {
+        if let Some(mut connection) = self.connection.take() {
+            tokio::spawn(async move {
+                let _ = tokio::time::timeout(QUITTING, connection.quit()).await;
+            });
+        }
+    }
+
+    /// The last reply.
+    pub fn last_reply(&self) -> Option<Reply> {
+        self.lane.lock().replies.last().cloned()
+    }
+
+    fn last_reply_at(&self) -> Instant {
+        self.last_reply().map_or_else(Instant::now, |reply| reply.at)
+    }
+
+    /// What the TLS handshake showed.
+    pub fn tls(&self) -> Option<TlsSession> {
+        self.lane.lock().wire.as_ref().and_then(|wire| wire.tls().cloned())
+    }
+
+    /// What was said.
+    pub fn transcript(&self) -> Option<Transcript> {
+        self.lane
+            .lock()
+            .wire
+            .as_ref()
+            .map(|wire| wire.transcript().clone())
+            .or_else(|| self.transcript.clone())
+    }
+
+    /// The error behind a failure that lettre reports.
+    fn failed(&self, stage: Stage, error: &lettre::transport::smtp::Error) -> SmtpError {
+        let lane = self.lane.lock();
+        // What the server said in this step before the connection ended says more than the end. (lettre says QUIT by
+        // itself after some refusals, so the refusal need not be the last reply.)
+        let refusal = lane.replies[self.told..].iter().rev().find(|reply| reply.code >= 400);
+        match (refusal, &lane.failure) {
+            (Some(reply), _) => self.refused(&lane, stage, reply.clone()),
+            (None, Some(failure)) => wire_error(stage, failure),
+            (None, None) => self.refuse(stage, one_line(&error.to_string(), &[])),
+        }
+    }
+
+    fn refused(&self, lane: &State, stage: Stage, reply: Reply) -> SmtpError {
+        let text = format!("{} {}", reply.code, reply.lines.join(" "));
+        SmtpError {
+            stage,
+            text: refusals::explained(match &lane.wire {
+                Some(wire) => wire.transcript().one_line(&text),
+                None => one_line(&text, &[]),
+            }),
+            reply: Some(reply),
+            refused: Vec::new(),
+            taken: 0,
+            uncertain: false,
+            own_network: false,
+        }
+    }
+
+    fn refuse(&self, stage: Stage, text: String) -> SmtpError {
+        SmtpError {
+            stage,
+            text,
+            reply: None,
+            refused: Vec::new(),
+            taken: 0,
+            uncertain: false,
+            own_network: false,
+        }
+    }
+}
+
+/// Whether the server could not read the line (RFC 5321, section 4.2.3).
+fn is_of_line(error: &SmtpError) -> bool {
+    error.reply.as_ref().is_some_and(|reply| reply.code == 500)
+}
+
+/// What a refused authentication means; `None` where the server did not refuse.
+fn refusal(error: &SmtpError, dialogue: &Dialogue) -> Option<LoginRefusal> {
+    error.reply.as_ref()?;
+    Some(match LoginRefusal::read(&error.text) {
+        // The server has not seen the password yet.
+        LoginRefusal::Credentials if !dialogue.was_judged() => LoginRefusal::Mechanism,
+        refusal => refusal,
+    })
+}
+
+fn wire_error(stage: Stage, error: &WireError) -> SmtpError {
+    SmtpError {
+        stage,
+        text: one_line(&error.to_string(), &[]),
+        reply: None,
+        refused: Vec::new(),
+        taken: 0,
+        uncertain: false,
+        own_network: error.is_own_network(),
+    }
+}
+
+/// A command line that may hold a secret.
+struct Line<'a>(&'a Secret);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\r\n", self.0.expose())
+    }
+}
+
+/// The stream that lettre reads and writes.
+#[derive(Clone, Default)]
+struct Lane(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    wire: Option<Wire>,
+    step: Duration,
+    /// How long the server may take to accept content.
+    accepting: Option<Duration>,
+    /// Reply lines for lettre.
+    ready: Vec<u8>,
+    given: usize,
+    /// Lines of a reply that is not complete.
+    partial: Vec<String>,
+    replies: Vec<Reply>,
+    /// When the last command was sent.
+    asked_at: Option<Instant>,
+    /// Content is held back until its final dot, so that both leave at once.
+    held: Option<Vec<u8>>,
+    sent_of_held: usize,
+    /// The held content has its final dot.
+    complete: bool,
+    failure: Option<WireError>,
+}
+
+impl fmt::Debug for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lane")
+    }
+}
+
+impl Lane {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(&self, mut wire: Wire, step: Duration, greets: bool) {
+        wire.begin(step, MAX_REPLY);
+        let mut state = self.lock();
+        state.step = step;
+        state.wire = Some(wire);
+        state.ready.clear();
+        state.given = 0;
+        state.partial.clear();
+        if !greets {
+            state.ready.extend_from_slice(b"220 encrypted\r\n");
+        }
+    }
+
+    /// Takes the wire out, unless something is there that was not asked for.
+    fn stop(&self) -> Option<Wire> {
+        let mut state = self.lock();
+        let clean = state.partial.is_empty() && state.given >= state.ready.len();
+        if clean { state.wire.take() } else { None }
+    }
+
+    fn replies(&self) -> usize {
+        self.lock().replies.len()
+    }
+
+    fn secret(&self, secret: bool) {
+        if let Some(wire) = &mut self.lock().wire {
+            wire.secret(secret);
+        }
+    }
+
+    fn hold(&self) {
+        let mut state = self.lock();
+        state.held = Some(Vec::new());
+        state.sent_of_held = 0;
+        state.complete = false;
+    }
+
+    /// Whether the content was sent completely.
+    fn release(&self) -> bool {
+        let mut state = self.lock();
+        let all = state.complete && state.held.as_ref().is_some_and(|held| state.sent_of_held == held.len());
+        state.held = None;
+        all
+    }
+}
+
+impl State {
+    fn fail(&mut self, error: WireError) -> io::Error {
+        let text = error.to_string();
+        self.failure.get_or_insert(error);
+        io::Error::other(text)
+    }
+
+    fn poll_reply_line(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(wire) = &mut self.wire else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let line = match ready!(wire.poll_line(cx, MAX_LINE)) {
+            Ok(line) => line,
+            Err(error) => return Poll::Ready(Err(self.fail(error))),
+        };
+        let at = wire.received_at();
+        // Replies in Latin-1 exist; lettre takes UTF-8 only.
+        let text: String = String::from_utf8_lossy(&line)
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        let bytes = text.as_bytes();
+        // RFC 5321, section 4.2.1: a client that doesn't know a code goes by its first digit. Codes such
+        // as 571 (Courier, many filters) and 699 are in use.
+        let is_reply = bytes.len() >= 3
+            && matches!(bytes[0], b'2'..=b'5')
+            && bytes[1].is_ascii_digit()
+            && bytes[2].is_ascii_digit()
+            && !bytes.get(3).is_some_and(u8::is_ascii_alphanumeric);
+        if !is_reply {
+            let shown = wire.transcript().one_line(&text);
+            return Poll::Ready(Err(self.fail(WireError::Broken(format!(
+                "the server sent {shown:?}, which is no SMTP reply"
+            )))));
+        }
+        let code = bytes[..3]
+            .iter()
+            .fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
+        let more = bytes.get(3) == Some(&b'-');
+        let words = text.get(4..).unwrap_or("").to_owned();
+        // A reply without text is legal, but lettre stumbles over it.
+        let given = if words.trim().is_empty() {
+            "(none)"
+        } else {
+            words.as_str()
+        };
+        let given = &given[..given.floor_char_boundary(LETTRE_LINE)];
+        // lettre refuses a second digit above 5; it needs the first one only.
+        self.ready.extend_from_slice(&[bytes[0], bytes[1].min(b'5'), bytes[2]]);
+        self.ready.push(if more { b'-' } else { b' ' });
+        self.ready.extend_from_slice(given.as_bytes());
+        self.ready.extend_from_slice(b"\r\n");
+        self.partial.push(words);
+        if !more {
+            let lines = std::mem::take(&mut self.partial);
+            self.replies.push(Reply { code, lines, at });
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends what is held back.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (Some(held), Some(wire)) = (&self.held, &mut self.wire) else {
+            return Poll::Ready(Ok(()));
+        };
+        if !self.complete || self.sent_of_held == held.len() {
+            return Poll::Ready(Ok(()));
+        }
+        while self.sent_of_held < held.len() {
+            match ready!(wire.poll_write(cx, &held[self.sent_of_held..])) {
+                Ok(count) => {
+                    self.sent_of_held += count;
+                    // A long content takes its time; only a standstill is a failure.
+                    wire.begin(self.step, MAX_REPLY);
+                }
+                Err(error) => return Poll::Ready(Err(self.fail(error))),
+            }
+        }
+        if let Some(limit) = self.accepting {
+            wire.begin(limit.max(self.step), MAX_REPLY);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Lane {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.lock();
+        if state.given >= state.ready.len() {
+            state.ready.clear();
+            state.given = 0;
+            ready!(state.poll_reply_line(cx))?;
+        }
+        let rest = &state.ready[state.given..];
+        let count = rest.len().min(buffer.remaining());
+        buffer.put_slice(&rest[..count]);
+        state.given += count;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Lane {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut state = self.lock();
+        let state = &mut *state;
+        if let Some(held) = &mut state.held {
+            held.extend_from_slice(bytes);
+            // lettre writes the final dot by itself, behind the content.
+            state.complete = bytes == END_OF_CONTENT;
+            if state.complete
+                && let Some(wire) = &mut state.wire
+            {
+                wire.begin(state.step, MAX_REPLY);
+            }
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let Some(wire) = &mut state.wire else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        wire.begin(state.step, MAX_REPLY);
+        match ready!(wire.poll_write(cx, bytes)) {
+            Ok(count) => {
+                state.asked_at = Some(wire.sent_at());
+                Poll::Ready(Ok(count))
+            }
+            Err(error) => Poll::Ready(Err(state.fail(error))),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.lock();
+        ready!(state.poll_held(cx))?;
+        let Some(wire) = &mut state.wire else {
+            return Poll::Ready(Ok(()));
+        };
+        match ready!(wire.poll_flush(cx)) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(error) => Poll::Ready(Err(state.fail(error))),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The wire closes when it is dropped; waiting for a server's TLS goodbye would help nobody.
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncTokioStream for Lane {
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.lock()
+            .wire
+            .as_ref()
+            .map(Wire::peer)
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}

@@ -1,0 +1,553 @@
+//! Transcripts of tests: what both servers were told and said, byte for byte with times, secrets and other people's mails left
+//! out. Kept in the state folder, the oldest go first; what one needs in a dispute with a provider.
+
+use std::{
+    fmt::Write as _,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use jiff::tz::TimeZone;
+use mailqos_config::Config;
+use mailqos_model::{Micros, MonitorId, Outcome, Sample, SiteName, Stage, UtcMicros};
+
+use crate::{Direction, Transcript as Recorded};
+
+/// The format of the files.
+const VERSION: u32 = 1;
+/// Bytes that all transcripts together may take.
+const MOST_BYTES: u64 = 256 * 1024 * 1024;
+/// A file larger than this was not written by us.
+const MOST_OF_FILE: u64 = 16 * 1024 * 1024;
+/// Transcripts older than this go: 400 days, so that last year's dispute can still be looked at.
+const OLDEST: i64 = 400 * 86_400 * 1_000_000;
+/// Conversations of one test that are kept.
+const MOST_CONVERSATIONS: usize = 12;
+
+/// The conversations of one test.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Transcript {
+    version: u32,
+    /// Where it was tested from.
+    pub site: SiteName,
+    /// Whose test it was.
+    pub monitor: MonitorId,
+    /// The test's key in the lake.
+    pub started_at: UtcMicros,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Where it failed.
+    pub stage: Option<Stage>,
+    /// Why.
+    pub error: Option<String>,
+    /// In the order of their beginnings.
+    pub conversations: Vec<Conversation>,
+}
+
+/// One connection.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Conversation {
+    /// `SMTP`, `POP3` or `IMAP`.
+    pub protocol: String,
+    /// When it began.
+    pub began_at: UtcMicros,
+    /// What was said.
+    pub said: Vec<Said>,
+}
+
+/// Some bytes that went over a connection.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Said {
+    /// Since the conversation began.
+    pub at_us: i64,
+    /// Who said it.
+    pub direction: Direction,
+    /// The bytes, if they are text.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub text: Option<String>,
+    /// The bytes in Base64, if they are none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub base64: Option<String>,
+    /// So many bytes more were not kept.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub omitted: usize,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+impl Conversation {
+    /// What was recorded on a connection.
+    pub fn of(protocol: &str, recorded: &Recorded) -> Self {
+        let said = recorded.chunks().map(|chunk| {
+            let (text, base64) = match String::from_utf8(chunk.bytes) {
+                Ok(text) => (Some(text), None),
+                Err(error) => (None, Some(STANDARD.encode(error.as_bytes()))),
+            };
+            Said {
+                at_us: chunk.at.0,
+                direction: chunk.direction,
+                text,
+                base64,
+                omitted: chunk.omitted,
+            }
+        });
+        Self {
+            protocol: protocol.to_owned(),
+            began_at: recorded.began_at(),
+            said: said.collect(),
+        }
+    }
+
+    /// Line by line, for people: what can't be shown as `\xNN`.
+    pub fn lines(&self) -> Vec<Line> {
+        let mut lines = Vec::new();
+        for said in &self.said {
+            said.lines(&mut lines);
+        }
+        lines
+    }
+}
+
+/// A line of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Since the conversation began.
+    pub at: Micros,
+    /// Who said it.
+    pub direction: Direction,
+    /// What, without its line end.
+    pub text: String,
+}
+
+impl Transcript {
+    /// The transcript of a test.
+    pub fn new(site: &SiteName, sample: &Sample, mut conversations: Vec<Conversation>) -> Self {
+        conversations.sort_by_key(|conversation| conversation.began_at);
+        // The beginning and the end tell the most.
+        if conversations.len() > MOST_CONVERSATIONS {
+            let half = MOST_CONVERSATIONS / 2;
+            let behind = conversations.len() - half;
+            conversations.drain(half..behind);
+        }
+        Self {
+            version: VERSION,
+            site: site.clone(),
+            monitor: sample.monitor.clone(),
+            started_at: sample.started_at,
+            outcome: sample.outcome,
+            stage: sample.stage,
+            error: sample.error.clone(),
+            conversations,
+        }
+    }
+
+    /// For people: times in `timezone`, each line with its time and direction, what can't be shown as `\xNN`.
+    pub fn render(&self, timezone: &TimeZone) -> String {
+        let mut text = format!(
+            "{} at {}: {}",
+            self.monitor,
+            local(self.started_at, timezone),
+            self.outcome
+        );
+        if let Some(stage) = self.stage {
+            let _ = write!(text, ", {stage}");
+        }
+        if let Some(error) = &self.error {
+            let _ = write!(text, ": {error}");
+        }
+        let _ = writeln!(text, "\nsite {}, test {} (UTC)", self.site, self.started_at);
+        for conversation in &self.conversations {
+            let began = local(conversation.began_at, timezone);
+            let _ = writeln!(
+                text,
+                "\n{}, begun {began}; seconds since then; > this end, < the server",
+                conversation.protocol
+            );
+            for line in conversation.lines() {
+                let mark = match line.direction {
+                    Direction::Sent => '>',
+                    Direction::Received => '<',
+                    Direction::Note => '*',
+                };
+                let _ = writeln!(text, "{:10.6} {mark} {}", line.at.0 as f64 / 1e6, line.text);
+            }
+        }
+        text
+    }
+}
+
+impl Said {
+    fn bytes(&self) -> Vec<u8> {
+        match (&self.text, &self.base64) {
+            (Some(text), _) => text.as_bytes().to_vec(),
+            (None, Some(encoded)) => STANDARD.decode(encoded).unwrap_or_default(),
+            (None, None) => Vec::new(),
+        }
+    }
+
+    fn lines(&self, all: &mut Vec<Line>) {
+        let mut add = |text| {
+            all.push(Line {
+                at: Micros(self.at_us),
+                direction: self.direction,
+                text,
+            });
+        };
+        let bytes = self.bytes();
+        let mut lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
+        // What ends with a line end has no further line.
+        if lines.last().is_some_and(|last| last.is_empty()) {
+            lines.pop();
+        }
+        for line in lines {
+            add(shown(line.strip_suffix(b"\r").unwrap_or(line)));
+        }
+        if self.omitted > 0 {
+            add(format!("({} bytes not kept)", self.omitted));
+        }
+    }
+}
+
+/// A line without anything that could steer a terminal.
+fn shown(line: &[u8]) -> String {
+    let mut shown = String::new();
+    for part in line.utf8_chunks() {
+        for character in part.valid().chars() {
+            if character.is_control() && character != '\t' {
+                let _ = write!(shown, "{}", character.escape_default());
+            } else {
+                shown.push(character);
+            }
+        }
+        for byte in part.invalid() {
+            let _ = write!(shown, "\\x{byte:02x}");
+        }
+    }
+    shown
+}
+
+fn local(moment: UtcMicros, timezone: &TimeZone) -> String {
+    timezone
+        .to_datetime(moment.timestamp())
+        .strftime("%Y-%m-%d %H:%M:%S%.6f")
+        .to_string()
+}
+
+/// Where transcripts are kept.
+#[derive(Debug)]
+pub struct Store {
+    folder: PathBuf,
+    most: u64,
+    /// Bytes in use, once they were counted.
+    used: Mutex<Option<u64>>,
+}
+
+impl Store {
+    /// The store of a configuration's state folder.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            folder: config.state.join("transcripts"),
+            most: MOST_BYTES,
+            used: Mutex::default(),
+        }
+    }
+
+    fn path(&self, monitor: &MonitorId, started_at: UtcMicros) -> PathBuf {
+        self.folder.join(format!("{monitor}@{}.json", started_at.0))
+    }
+
+    /// Keeps a transcript; one of the same test is replaced. The oldest make room.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn save(&self, transcript: &Transcript) -> io::Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        let path = self.path(&transcript.monitor, transcript.started_at);
+        let bytes = serde_json::to_vec(transcript).map_err(io::Error::other)?;
+        let temporary = path.with_extension("new");
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let written = options
+            .open(&temporary)
+            .and_then(|mut file| io::Write::write_all(&mut file, &bytes))
+            .and_then(|()| fs::rename(&temporary, &path));
+        if let Err(error) = written {
+            let _ = fs::remove_file(&temporary);
+            if error.kind() == io::ErrorKind::StorageFull {
+                self.give_way()?;
+            }
+            return Err(error);
+        }
+        self.make_room(bytes.len() as u64)
+    }
+
+    /// Adds what was said later in a test to its transcript, and what became of it.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn amend(&self, site: &SiteName, sample: &Sample, more: Vec<Conversation>) -> io::Result<()> {
+        let mut conversations = match read(&self.path(&sample.monitor, sample.started_at)) {
+            Ok(known) => known.conversations,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        for conversation in more {
+            if !conversations
+                .iter()
+                .any(|known| known.began_at == conversation.began_at)
+            {
+                conversations.push(conversation);
+            }
+        }
+        self.save(&Transcript::new(site, sample, conversations))
+    }
+
+    /// Removes the older half: on a full disk samples come before transcripts.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn give_way(&self) -> io::Result<()> {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        *used = None;
+        let mut files = self.files(None)?;
+        files.sort_by_key(|file| file.started_at);
+        let half = files.len().div_ceil(2);
+        for file in files.iter().take(half) {
+            fs::remove_file(&file.path)?;
+        }
+        Ok(())
+    }
+
+    fn make_room(&self, more: u64) -> io::Result<()> {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = match *used {
+            Some(used) => used + more,
+            None => 0,
+        };
+        *used = Some(now);
+        if now != 0 && now <= self.most {
+            return Ok(());
+        }
+        let mut files = self.files(None)?;
+        let mut total: u64 = files.iter().map(|file| file.size).sum();
+        files.sort_by_key(|file| file.started_at);
+        let oldest = UtcMicros(UtcMicros::now().0 - OLDEST);
+        // Some more than must be, so that not every transcript costs a listing.
+        let most = if total > self.most {
+            self.most / 10 * 9
+        } else {
+            self.most
+        };
+        for file in files {
+            if total <= most && file.started_at >= oldest {
+                break;
+            }
+            fs::remove_file(&file.path)?;
+            total -= file.size;
+        }
+        *used = Some(total);
+        Ok(())
+    }
+
+    fn files(&self, monitor: Option<&MonitorId>) -> io::Result<Vec<Kept>> {
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut files = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name();
+            let Some((of, at)) = name
+                .to_str()
+                .and_then(|name| name.strip_suffix(".json"))
+                .and_then(|name| name.rsplit_once('@'))
+            else {
+                continue;
+            };
+            if monitor.is_some_and(|monitor| monitor.as_str() != of) {
+                continue;
+            }
+            if let (Ok(at), Ok(metadata)) = (at.parse(), entry.metadata()) {
+                files.push(Kept {
+                    path: entry.path(),
+                    started_at: UtcMicros(at),
+                    size: metadata.len(),
+                });
+            }
+        }
+        Ok(files)
+    }
+
+    /// The tests of a monitor that have a transcript, oldest first.
+    ///
+    /// # Errors
+    /// The folder can't be read.
+    pub fn list(&self, monitor: &MonitorId) -> io::Result<Vec<UtcMicros>> {
+        let mut moments: Vec<UtcMicros> = self.files(Some(monitor))?.iter().map(|file| file.started_at).collect();
+        moments.sort_unstable();
+        Ok(moments)
+    }
+
+    /// The transcript of a test.
+    ///
+    /// # Errors
+    /// There is none, or it can't be read.
+    pub fn get(&self, monitor: &MonitorId, started_at: UtcMicros) -> io::Result<Transcript> {
+        read(&self.path(monitor, started_at))
+    }
+}
+
+struct Kept {
+    path: PathBuf,
+    started_at: UtcMicros,
+    size: u64,
+}
+
+fn read(path: &Path) -> io::Result<Transcript> {
+    if fs::metadata(path)?.len() > MOST_OF_FILE {
+        return Err(io::Error::other("the file is too large to be a transcript"));
+    }
+    serde_json::from_slice(&fs::read(path)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transcript(number: i64, bytes: usize) -> Transcript {
+        let site = "here".parse().expect("a name");
+        let started_at = UtcMicros(UtcMicros::now().0 + number);
+        let sample = Sample::new("mail".parse().expect("a name"), started_at, Outcome::SmtpFailed);
+        let conversation = Conversation {
+            protocol: "SMTP".into(),
+            began_at: started_at,
+            said: vec![Said {
+                at_us: 1_500,
+                direction: Direction::Received,
+                text: Some("x".repeat(bytes)),
+                base64: None,
+                omitted: 0,
+            }],
+        };
+        Transcript::new(&site, &sample, vec![conversation])
+    }
+
+    fn store(folder: &Path, most: u64) -> Store {
+        Store {
+            folder: folder.join("transcripts"),
+            most,
+            used: Mutex::default(),
+        }
+    }
+
+    #[test]
+    fn the_older_half_gives_way() {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = store(folder.path(), 1_000_000);
+        let kept: Vec<Transcript> = (0..5).map(|number| transcript(number, 10)).collect();
+        for transcript in &kept {
+            store.save(transcript).expect("save");
+        }
+        store.give_way().expect("room");
+        let left: Vec<UtcMicros> = kept[3..].iter().map(|transcript| transcript.started_at).collect();
+        assert_eq!(store.list(&kept[0].monitor).expect("list"), left);
+    }
+
+    #[test]
+    fn what_is_kept_comes_back_and_is_private() {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = store(folder.path(), 1_000_000);
+        let kept = transcript(0, 10);
+        store.save(&kept).expect("save");
+        assert_eq!(store.list(&kept.monitor).expect("list"), [kept.started_at]);
+        assert_eq!(store.get(&kept.monitor, kept.started_at).expect("get"), kept);
+        let other = "mail-2".parse().expect("a name");
+        assert_eq!(store.list(&other).expect("list"), []);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let path = store.path(&kept.monitor, kept.started_at);
+            let mode = fs::metadata(path).expect("metadata").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+    }
+
+    #[test]
+    fn the_oldest_make_room() {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = store(folder.path(), 50_000);
+        let all: Vec<_> = (0..100).map(|number| transcript(number, 1_000)).collect();
+        for kept in &all {
+            store.save(kept).expect("save");
+            let used: u64 = store.files(None).expect("files").iter().map(|file| file.size).sum();
+            assert!(used <= 51_500, "{used}");
+        }
+        let left = store.list(&all[0].monitor).expect("list");
+        assert!(left.len() > 30);
+        assert_eq!(left.last(), Some(&all[99].started_at));
+        let mut old = transcript(0, 10);
+        old.started_at = UtcMicros(0);
+        store.save(&old).expect("save");
+        let fresh = Store {
+            used: Mutex::default(),
+            ..store
+        };
+        fresh.save(&transcript(200, 10)).expect("save");
+        assert!(!fresh.list(&old.monitor).expect("list").contains(&UtcMicros(0)));
+    }
+
+    #[test]
+    fn people_see_who_said_what_and_nothing_steers_their_terminal() {
+        let mut kept = transcript(0, 0);
+        kept.started_at = UtcMicros(1_795_456_800_000_000);
+        kept.conversations[0].began_at = kept.started_at;
+        kept.stage = Some(Stage::SmtpRcpt);
+        kept.error = Some("550 no".into());
+        let said = |direction, bytes: &[u8], omitted| Said {
+            at_us: 1_234_567,
+            direction,
+            text: None,
+            base64: Some(STANDARD.encode(bytes)),
+            omitted,
+        };
+        kept.conversations[0].said = vec![
+            said(Direction::Note, b"connecting", 0),
+            said(Direction::Received, b"220-a\r\n220 \x1b[31m\xff\r\n", 7),
+            said(Direction::Sent, b"EHLO", 0),
+        ];
+        assert_eq!(
+            kept.render(&TimeZone::UTC),
+            "mail at 2026-11-23 18:00:00.000000: smtp_failed, smtp_rcpt: 550 no\n\
+             site here, test 2026-11-23T18:00:00Z (UTC)\n\n\
+             SMTP, begun 2026-11-23 18:00:00.000000; seconds since then; > this end, < the server\n  \
+             1.234567 * connecting\n  1.234567 < 220-a\n  1.234567 < 220 \\u{1b}[31m\\xff\n  1.234567 < (7 bytes not kept)\n  \
+             1.234567 > EHLO\n"
+        );
+    }
+
+    #[test]
+    fn what_comes_later_is_added_once() {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = store(folder.path(), 1_000_000);
+        let kept = transcript(0, 10);
+        store.save(&kept).expect("save");
+        let mut sample = Sample::new(kept.monitor.clone(), kept.started_at, Outcome::Late);
+        sample.settled = Some(true);
+        let mut later = kept.conversations[0].clone();
+        later.began_at = UtcMicros(later.began_at.0 + 5);
+        let more = vec![kept.conversations[0].clone(), later.clone()];
+        store.amend(&kept.site, &sample, more).expect("amend");
+        let now = store.get(&kept.monitor, kept.started_at).expect("get");
+        assert_eq!(now.outcome, Outcome::Late);
+        assert_eq!(now.conversations, [kept.conversations[0].clone(), later]);
+    }
+}

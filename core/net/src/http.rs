@@ -1,0 +1,828 @@
+//! A small HTTP/1.1 client on hyper and rustls: one request, one answer, within a deadline and a size limit. It follows no redirects
+//! and keeps no connections: webhooks and token servers need neither.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    Method, Uri,
+    body::Bytes,
+    header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT},
+};
+use hyper_util::rt::TokioIo;
+use mailqos_base::{Secret, one_line};
+use mailqos_model::{Micros, UtcMicros};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+
+use crate::{Trust, client_config, connect::connect_any, proxy::Proxy};
+
+/// An answer's head larger than this is refused.
+const MOST_HEAD: usize = 64 * 1024;
+/// A server that asks for more patience than this (Retry-After) is asked again after this time.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
+/// What is asked of a server. It has no `Debug`: there are secrets in the content, too.
+#[derive(Clone)]
+pub struct Request {
+    /// `GET`, `POST` …
+    pub method: String,
+    /// `http://…` or `https://…`; a secret, since addresses of webhooks are.
+    pub url: Secret,
+    /// Header fields; their values may be secrets.
+    pub headers: Vec<(String, Secret)>,
+    /// The content.
+    pub body: Vec<u8>,
+    /// The way to the server.
+    pub via: Via,
+}
+
+/// The way to a server.
+#[derive(Clone, Default)]
+pub enum Via {
+    /// Through the proxy that the environment names (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`), except where `NO_PROXY`
+    /// exempts the server.
+    #[default]
+    Environment,
+    /// Through no proxy.
+    Direct,
+    /// Through this proxy: `http://[USER:PASSWORD@]HOST[:PORT]`.
+    Proxy(Secret),
+    /// Through this proxy, except to the servers in a list like `NO_PROXY`.
+    ProxyExcept(Secret, String),
+}
+
+impl Via {
+    /// The proxy for a server, if any.
+    fn proxy(&self, place: &Place) -> Result<Option<Proxy>, HttpError> {
+        match self {
+            Self::Environment => Proxy::of_environment(place),
+            Self::Direct => Ok(None),
+            Self::Proxy(address) => Proxy::parse(address.expose()).map(Some),
+            Self::ProxyExcept(address, exempt) => Proxy::unless_exempt(address.expose(), place, exempt),
+        }
+    }
+
+    /// Host and port of the proxy through which this way leads to a server, if any; never its password.
+    ///
+    /// # Errors
+    /// The address of the proxy can't be used.
+    pub fn proxy_for(&self, place: &Place) -> Result<Option<String>, HttpError> {
+        Ok(self.proxy(place)?.map(|proxy| proxy.place.server()))
+    }
+}
+
+/// Checks the address of a proxy.
+///
+/// # Errors
+/// What is wrong with it, without showing it: there may be a password in it.
+pub fn check_proxy(address: &str) -> Result<(), HttpError> {
+    Proxy::parse(address).map(|_| ())
+}
+
+/// What a server answered.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    /// The content, or its beginning.
+    pub body: Vec<u8>,
+    /// The content went on beyond the limit.
+    pub truncated: bool,
+    /// How long the server asks to be left alone (RFC 9110, section 10.2.3), at most an hour.
+    pub retry_after: Option<Duration>,
+}
+
+impl Response {
+    /// Whether the status is one of success (2xx).
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// Status and the beginning of the content in one line, for messages, without these secrets.
+    pub fn summary(&self, secrets: &[Secret]) -> String {
+        let text = one_line(&String::from_utf8_lossy(&self.body), secrets);
+        let separator = if text.is_empty() { "" } else { ": " };
+        format!("HTTP {}{separator}{text}", self.status)
+    }
+}
+
+/// Why there was no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The address can't be used.
+    #[error("the address is no http:// or https:// URL: {0}")]
+    Url(String),
+    /// The address of a proxy can't be used.
+    #[error("the address of the proxy can't be used: {0}")]
+    ProxyAddress(String),
+    /// A proxy did not lead to the server.
+    #[error("the proxy {proxy} does not connect: {reason}")]
+    Proxy {
+        /// Host and port of the proxy.
+        proxy: String,
+        /// Why.
+        reason: String,
+    },
+    /// A header field can't be sent.
+    #[error("the header field {0:?} can't be sent: it contains what no header field may")]
+    Header(String),
+    /// The server could not be reached.
+    #[error("no connection to {server}: {reason}")]
+    Connect {
+        /// Host and port.
+        server: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// TLS failed.
+    #[error("TLS with {server}: {reason}")]
+    Tls {
+        /// Host and port.
+        server: String,
+        /// Why.
+        reason: String,
+    },
+    /// The conversation broke.
+    #[error("{server} did not answer as HTTP asks: {reason}")]
+    Broken {
+        /// Host and port.
+        server: String,
+        /// Why.
+        reason: String,
+    },
+    /// Nothing, or not all, in time.
+    #[error("{server} did not answer within {after}")]
+    TimedOut {
+        /// Host and port.
+        server: String,
+        /// The deadline.
+        after: Micros,
+    },
+}
+
+impl HttpError {
+    /// Whether the server may have got the request, and done what it asks for, although no answer came.
+    pub fn may_have_arrived(&self) -> bool {
+        matches!(self, Self::Broken { .. } | Self::TimedOut { .. })
+    }
+}
+
+/// Where a URL leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Whether the connection is encrypted.
+    pub tls: bool,
+    /// Host name or IP address, without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Path and query.
+    path: String,
+}
+
+impl Place {
+    /// The root of a server.
+    pub(crate) fn new(tls: bool, host: &str, port: u16) -> Self {
+        Self {
+            tls,
+            host: host.to_owned(),
+            port,
+            path: "/".to_owned(),
+        }
+    }
+
+    /// Host and port as a request names them: an IPv6 address in brackets.
+    pub(crate) fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            self.server()
+        }
+    }
+
+    /// Reads a URL.
+    ///
+    /// # Errors
+    /// What is wrong with it, without showing it: it may be a secret.
+    pub fn parse(url: &str) -> Result<Self, HttpError> {
+        let uri: Uri = url.parse().map_err(|error| HttpError::Url(format!("{error}")))?;
+        let tls = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            Some(other) => return Err(HttpError::Url(format!("the protocol {other} is not known here"))),
+            None => return Err(HttpError::Url("it does not begin with https://".to_owned())),
+        };
+        let authority = uri
+            .authority()
+            .ok_or_else(|| HttpError::Url("it names no host".to_owned()))?;
+        if authority.as_str().contains('@') {
+            return Err(HttpError::Url(
+                "user and password belong into a header field, not into the address".to_owned(),
+            ));
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        if host.is_empty() {
+            return Err(HttpError::Url("it names no host".to_owned()));
+        }
+        Ok(Self {
+            tls,
+            host: host.to_owned(),
+            port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+            path: uri
+                .path_and_query()
+                .map_or("/", hyper::http::uri::PathAndQuery::as_str)
+                .to_owned(),
+        })
+    }
+
+    /// Host and port, as messages show them.
+    pub fn server(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
+/// Asks a server, and takes at most `most` bytes of the content of its answer, all within `deadline`.
+///
+/// # Errors
+/// When there is no answer. An answer of failure (4xx, 5xx) is an answer.
+pub async fn send(request: &Request, trust: &Trust, deadline: Duration, most: usize) -> Result<Response, HttpError> {
+    let place = Place::parse(request.url.expose())?;
+    let proxy = request.via.proxy(&place)?;
+    let asked = AtomicBool::new(false);
+    let conversation = async {
+        let stream = open(&place, proxy.as_ref(), trust, deadline).await?;
+        // From now on the server may have received the request.
+        asked.store(true, Ordering::Relaxed);
+        let forwarding = proxy.as_ref().filter(|_| !place.tls);
+        let answer = exchange(stream, request, &place, forwarding, most).await?;
+        match forwarding {
+            // The proxy's own answer: the server has not seen the request.
+            Some(proxy) if answer.status == 407 => Err(proxy.refusal(answer.status, "")),
+            _ => Ok(answer),
+        }
+    };
+    match tokio::time::timeout(deadline, conversation).await {
+        Ok(result) => result,
+        Err(_) if asked.load(Ordering::Relaxed) => Err(HttpError::TimedOut {
+            server: place.server(),
+            after: Micros::from(deadline),
+        }),
+        Err(_) => Err(HttpError::Connect {
+            server: proxy
+                .as_ref()
+                .map_or_else(|| place.server(), |proxy| proxy.place.server()),
+            reason: format!("there is none within {}", Micros::from(deadline)),
+        }),
+    }
+}
+
+/// A connection, plain or encrypted, perhaps through a tunnel.
+trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for S {}
+
+/// Opens the connection on which a request is sent.
+async fn open(
+    place: &Place,
+    proxy: Option<&Proxy>,
+    trust: &Trust,
+    deadline: Duration,
+) -> Result<Box<dyn Connection>, HttpError> {
+    let first = proxy.map_or(place, |proxy| &proxy.place);
+    let stream = connect_any(&first.host, first.port, deadline)
+        .await
+        .map_err(|error| HttpError::Connect {
+            server: first.server(),
+            reason: error.to_string(),
+        })?;
+    let _ = stream.set_nodelay(true);
+    let mut stream: Box<dyn Connection> = Box::new(stream);
+    if let Some(proxy) = proxy {
+        if proxy.place.tls {
+            stream = encrypt(stream, &proxy.place, trust).await?;
+        }
+        if place.tls {
+            proxy.tunnel(&mut stream, place).await?;
+        }
+    }
+    if place.tls {
+        stream = encrypt(stream, place, trust).await?;
+    }
+    Ok(stream)
+}
+
+async fn encrypt(stream: Box<dyn Connection>, place: &Place, trust: &Trust) -> Result<Box<dyn Connection>, HttpError> {
+    let failed = |reason: String| HttpError::Tls {
+        server: place.server(),
+        reason,
+    };
+    let config = client_config(trust).map_err(|error| failed(error.to_string()))?;
+    let name = ServerName::try_from(place.host.clone())
+        .map_err(|_| failed("neither a host name nor an IP address".to_owned()))?;
+    let stream = TlsConnector::from(config)
+        .connect(name, stream)
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+    Ok(Box::new(stream))
+}
+
+/// How long the server asks to be left alone: seconds, or a date.
+fn retry_after(value: &HeaderValue, now: UtcMicros) -> Option<Duration> {
+    let text = value.to_str().ok()?.trim();
+    let asked = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More seconds than a number holds are as many as are allowed.
+        Duration::from_secs(text.parse().unwrap_or(u64::MAX))
+    } else {
+        let micros = http_date(text)?.as_microsecond() - now.0;
+        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+    };
+    Some(asked.min(MAX_RETRY_AFTER))
+}
+
+/// A date in one of the three forms that RFC 9110, section 5.6.7, asks for; all are in UTC.
+fn http_date(text: &str) -> Option<jiff::Timestamp> {
+    if let Ok(date) = jiff::fmt::rfc2822::parse(text) {
+        return Some(date.timestamp());
+    }
+    ["%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"]
+        .iter()
+        .find_map(|form| jiff::civil::DateTime::strptime(form, text).ok())
+        .and_then(|moment| jiff::tz::TimeZone::UTC.to_timestamp(moment).ok())
+}
+
+/// Seconds with a fraction, as Discord and others write them.
+fn seconds(value: &HeaderValue) -> Option<Duration> {
+    patience_of(value.to_str().ok()?.trim().parse().ok()?)
+}
+
+/// So many seconds of patience, at most an hour.
+pub fn patience_of(seconds: f64) -> Option<Duration> {
+    (seconds >= 0.0).then(|| Duration::from_secs_f64(seconds.min(MAX_RETRY_AFTER.as_secs_f64())))
+}
+
+/// How long a server asks to be left alone, in whichever header field it says so.
+fn patience(answer: &hyper::Response<hyper::body::Incoming>) -> Option<Duration> {
+    let field = |name: &str| answer.headers().get(name);
+    let is_refusal = matches!(answer.status().as_u16(), 429 | 503);
+    let own =
+        field(RETRY_AFTER.as_str()).and_then(|value| retry_after(value, UtcMicros::now()).or_else(|| seconds(value)));
+    own.or_else(|| {
+        // Beside other answers these tell of the next window, which need not be waited for.
+        let names = ["x-ratelimit-reset-after", "ratelimit-reset"];
+        names
+            .iter()
+            .filter(|_| is_refusal)
+            .find_map(|name| seconds(field(name)?))
+    })
+}
+
+/// `forwarding` is the proxy that passes the request on itself.
+async fn exchange<S>(
+    stream: S,
+    request: &Request,
+    place: &Place,
+    forwarding: Option<&Proxy>,
+    most: usize,
+) -> Result<Response, HttpError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let broken = |error: hyper::Error| HttpError::Broken {
+        server: place.server(),
+        reason: error.to_string(),
+    };
+    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+        .max_buf_size(MOST_HEAD)
+        // An answer with an odd field is an answer all the same: whoever took it for none would ask again, and tell people twice.
+        .ignore_invalid_headers_in_responses(true)
+        .allow_spaces_after_header_name_in_responses(true)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(broken)?;
+    let request = compose(request, place, forwarding)?;
+    let asking = async {
+        let mut answer = sender.send_request(request).await.map_err(broken)?;
+        let mut response = Response {
+            status: answer.status().as_u16(),
+            body: Vec::new(),
+            truncated: false,
+            retry_after: patience(&answer),
+        };
+        while let Some(frame) = answer.frame().await {
+            let frame = match frame {
+                Ok(frame) => frame,
+                // It has done what it was asked for, and only its words are cut off.
+                Err(_) if response.is_success() => {
+                    response.truncated = true;
+                    break;
+                }
+                Err(error) => return Err(broken(error)),
+            };
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            let room = most - response.body.len();
+            response.body.extend_from_slice(&data[..data.len().min(room)]);
+            if data.len() > room {
+                response.truncated = true;
+                break;
+            }
+        }
+        Ok(response)
+    };
+    // Whichever ends first ends the connection: an answer without end is left in the middle. A connection that breaks behind a
+    // complete answer takes nothing from it: whoever asked would ask again, and tell people twice.
+    let mut connection = Box::pin(connection);
+    tokio::pin!(asking);
+    tokio::select! {
+        response = &mut asking => response,
+        ended = &mut connection => {
+            drop(connection);
+            match asking.await {
+                Ok(response) => Ok(response),
+                Err(error) => {
+                    ended.map_err(broken)?;
+                    Err(error)
+                }
+            }
+        }
+    }
+}
+
+/// The answer of a server that says this once it has been asked, whatever it hears: for the fuzz targets.
+#[doc(hidden)]
+pub async fn replay(said: Vec<u8>, request: &Request, most: usize) -> Result<Response, HttpError> {
+    let place = Place::parse(request.url.expose())?;
+    let (ours, mut theirs) = tokio::io::duplex(MOST_HEAD);
+    let server = async move {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut heard = [0; 4096];
+        if theirs.read(&mut heard).await.is_ok() {
+            // Where nobody listens any more, enough was said.
+            let _ = theirs.write_all(&said).await;
+        }
+    };
+    let (answer, ()) = tokio::join!(exchange(ours, request, &place, None, most), server);
+    answer
+}
+
+fn compose(
+    request: &Request,
+    place: &Place,
+    forwarding: Option<&Proxy>,
+) -> Result<hyper::Request<Full<Bytes>>, HttpError> {
+    let method = Method::from_bytes(request.method.as_bytes()).map_err(|_| HttpError::Header("method".to_owned()))?;
+    let host = if place.host.contains(':') {
+        format!("[{}]", place.host)
+    } else {
+        place.host.clone()
+    };
+    let usual = if place.tls { 443 } else { 80 };
+    let host = if place.port == usual {
+        host
+    } else {
+        format!("{host}:{}", place.port)
+    };
+    // A proxy is told the whole address (RFC 9112, section 3.2.2).
+    let target = match forwarding {
+        Some(_) => format!("http://{host}{}", place.path),
+        None => place.path.clone(),
+    };
+    let mut composed = hyper::Request::builder()
+        .method(method)
+        .uri(target)
+        .header(HOST, host)
+        .header(USER_AGENT, concat!("mailqos/", env!("CARGO_PKG_VERSION")))
+        .header(CONTENT_LENGTH, request.body.len());
+    if let Some(login) = forwarding.and_then(|proxy| proxy.authorization.as_ref()) {
+        let wrong = |_| HttpError::Header("proxy-authorization".to_owned());
+        let mut value = HeaderValue::from_str(login.expose()).map_err(wrong)?;
+        value.set_sensitive(true);
+        composed = composed.header(PROXY_AUTHORIZATION, value);
+    }
+    for (name, value) in &request.headers {
+        let wrong = || HttpError::Header(name.clone());
+        let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
+        let mut value = HeaderValue::from_str(value.expose())
+            .or_else(|_| HeaderValue::from_bytes(value.expose().as_bytes()))
+            .map_err(|_| wrong())?;
+        value.set_sensitive(true);
+        composed = composed.header(header, value);
+    }
+    composed
+        .body(Full::new(Bytes::from(request.body.clone())))
+        .map_err(|error| HttpError::Url(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        pin::Pin,
+        task::{Context, Poll, Waker},
+    };
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _, ReadBuf},
+        net::TcpListener,
+    };
+
+    /// A server that reads a request's head and then writes `chunk`, `times` times.
+    async fn server(head: &'static str, chunk: Vec<u8>, times: usize) -> (String, tokio::task::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/hook?x=1", listener.local_addr().expect("an address"));
+        let task = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut heard = Vec::new();
+            while !heard.windows(4).any(|window| window == b"\r\n\r\n") {
+                let mut space = [0; 4096];
+                let count = stream.read(&mut space).await.expect("bytes");
+                heard.extend_from_slice(&space[..count]);
+            }
+            stream.write_all(head.as_bytes()).await.expect("the head");
+            for _ in 0..times {
+                if stream.write_all(&chunk).await.is_err() {
+                    break;
+                }
+            }
+            String::from_utf8_lossy(&heard).into_owned()
+        });
+        (url, task)
+    }
+
+    fn request(url: &str) -> Request {
+        Request {
+            method: "POST".into(),
+            url: Secret::new(url),
+            headers: vec![("authorization".into(), Secret::new("Bearer x"))],
+            body: b"{}".to_vec(),
+            via: Via::Direct,
+        }
+    }
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn a_request_is_answered() {
+        let (url, task) = server("HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n", b"ok".to_vec(), 1).await;
+        let answer = send(&request(&url), &Trust::default(), SOON, 1024)
+            .await
+            .expect("an answer");
+        assert_eq!(
+            (answer.status, answer.body.as_slice(), answer.truncated),
+            (202, &b"ok"[..], false)
+        );
+        let heard = task.await.expect("the server");
+        assert!(heard.starts_with("POST /hook?x=1 HTTP/1.1\r\n"), "{heard}");
+        assert!(
+            heard.to_ascii_lowercase().contains("authorization: bearer x"),
+            "{heard}"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_cut() {
+        // Ten gigabytes, if anybody reads them.
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 10737418240\r\n\r\n";
+        let (url, task) = server(head, vec![b'x'; 1 << 20], 10 * 1024).await;
+        let answer = send(&request(&url), &Trust::default(), SOON, 1000)
+            .await
+            .expect("an answer");
+        assert_eq!((answer.status, answer.body.len(), answer.truncated), (200, 1000, true));
+        task.await.expect("the server finds the connection closed");
+    }
+
+    #[tokio::test]
+    async fn silence_and_an_endless_head_end_in_an_error() {
+        let (url, _task) = server("", Vec::new(), 0).await;
+        // The server closes; an address that takes connections and is silent is the listener's own backlog.
+        assert!(matches!(
+            send(&request(&url), &Trust::default(), SOON, 10).await,
+            Err(HttpError::Broken { .. })
+        ));
+        let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/", silent.local_addr().expect("an address"));
+        assert!(matches!(
+            send(&request(&url), &Trust::default(), Duration::from_millis(50), 10).await,
+            Err(HttpError::TimedOut { .. })
+        ));
+        let (url, _task) = server(
+            "HTTP/1.1 200 OK\r\n",
+            b"X-Header: aaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n".to_vec(),
+            1 << 22,
+        )
+        .await;
+        assert!(matches!(
+            send(&request(&url), &Trust::default(), SOON, 10).await,
+            Err(HttpError::Broken { .. })
+        ));
+    }
+
+    /// A server that says all at once when it has heard something, and then resets the connection.
+    struct Reset {
+        said: std::io::Cursor<&'static [u8]>,
+        heard: bool,
+        waiting: Option<Waker>,
+    }
+
+    impl Reset {
+        fn saying(text: &'static str) -> Self {
+            Self {
+                said: std::io::Cursor::new(text.as_bytes()),
+                heard: false,
+                waiting: None,
+            }
+        }
+    }
+
+    impl AsyncRead for Reset {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<std::io::Result<()>> {
+            if !self.heard {
+                self.waiting = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            if self.said.position() == self.said.get_ref().len() as u64 {
+                return Poll::Ready(Err(std::io::ErrorKind::ConnectionReset.into()));
+            }
+            Pin::new(&mut self.said).poll_read(cx, buffer)
+        }
+    }
+
+    impl AsyncWrite for Reset {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+            self.heard = true;
+            if let Some(waiting) = self.waiting.take() {
+                waiting.wake();
+            }
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_complete_answer_counts_though_the_connection_breaks_behind_it() {
+        let place = Place::parse("http://script/").expect("an address");
+        for _ in 0..20 {
+            let stream = Reset::saying("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            let answer = exchange(stream, &request("http://script/"), &place, None, 100)
+                .await
+                .expect("an answer");
+            assert_eq!((answer.status, answer.body.as_slice()), (200, &b"ok"[..]));
+        }
+        // A success is one although its words are cut off; of a failure the words are not known then.
+        let stream = Reset::saying("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok");
+        let cut = exchange(stream, &request("http://script/"), &place, None, 100).await;
+        let cut = cut.expect("an answer");
+        assert_eq!((cut.status, cut.truncated), (200, true));
+        let stream = Reset::saying("HTTP/1.1 500 No\r\nContent-Length: 3\r\n\r\nok");
+        let broken = exchange(stream, &request("http://script/"), &place, None, 100).await;
+        assert!(matches!(broken, Err(HttpError::Broken { .. })));
+        let odd = "HTTP/1.1 202 Accepted\r\nX-Odd Field: 1\r\nX-Folded: a\r\n b\r\nContent-Length: 0\r\n\r\n";
+        let answer = exchange(Reset::saying(odd), &request("http://script/"), &place, None, 100).await;
+        assert_eq!(answer.expect("an answer").status, 202);
+    }
+
+    #[tokio::test]
+    async fn a_proxy_is_told_where_to_and_who_asks() {
+        // Over HTTP the proxy passes the request on itself.
+        let (url, task) = server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Vec::new(), 0).await;
+        let proxy = Place::parse(&url).expect("an address").server();
+        let through = |url: &str| Request {
+            via: Via::Proxy(Secret::new(format!("http://me:hunter%32@{proxy}"))),
+            ..request(url)
+        };
+        let answer = send(&through("http://hooks.invalid:8080/x?y=1"), &Trust::default(), SOON, 10).await;
+        assert_eq!(answer.expect("an answer").status, 200);
+        let heard = task.await.expect("the proxy");
+        assert!(
+            heard.starts_with("POST http://hooks.invalid:8080/x?y=1 HTTP/1.1\r\n"),
+            "{heard}"
+        );
+        // me:hunter2
+        let login = "proxy-authorization: Basic bWU6aHVudGVyMg==";
+        assert!(
+            heard.contains(login) && heard.contains("host: hooks.invalid:8080"),
+            "{heard}"
+        );
+
+        // Over HTTPS it is asked for a tunnel; what it refuses is its own refusal, and its password is not shown.
+        for (head, said) in [
+            (
+                "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
+                "are user and password of the proxy right?",
+            ),
+            ("HTTP/1.0 502 Bad Gateway bWU6aHVudGVyMg==\r\n\r\n", "HTTP 502"),
+            ("SSH-2.0-x\r\n\r\n", "does not answer as an HTTP proxy"),
+            ("", "closed the connection"),
+        ] {
+            let (url, task) = server(head, Vec::new(), 0).await;
+            let proxy = Place::parse(&url).expect("an address").server();
+            let request = Request {
+                via: Via::Proxy(Secret::new(format!("me:hunter2@{proxy}"))),
+                ..request("https://[2001:db8::1]/")
+            };
+            let error = send(&request, &Trust::default(), SOON, 10).await.expect_err("refused");
+            assert!(!error.may_have_arrived());
+            let error = error.to_string();
+            assert!(error.contains(said) && error.contains(&proxy), "{error}");
+            assert!(!error.contains("hunter2") && !error.contains("bWU6"), "{error}");
+            let heard = task.await.expect("the proxy");
+            assert!(
+                heard.starts_with("CONNECT [2001:db8::1]:443 HTTP/1.1\r\nHost: [2001:db8::1]:443\r\n"),
+                "{heard}"
+            );
+            assert!(
+                heard.contains("Proxy-Authorization: Basic bWU6aHVudGVyMg==\r\n"),
+                "{heard}"
+            );
+            assert!(
+                !heard.contains("Bearer"),
+                "the server's secret is none of the proxy's business: {heard}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_carries_tls_to_the_server() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let proxy = listener.local_addr().expect("an address");
+        let task = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut heard = Vec::new();
+            while !heard.ends_with(b"\r\n\r\n") {
+                heard.push(stream.read_u8().await.expect("a byte"));
+            }
+            stream
+                .write_all(b"HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n")
+                .await
+                .expect("sent");
+            // TLS begins with a handshake record.
+            stream.read_u8().await.expect("a byte")
+        });
+        let request = Request {
+            via: Via::Proxy(Secret::new(proxy.to_string())),
+            ..request("https://hooks.invalid/")
+        };
+        let answer = send(&request, &Trust::default(), SOON, 10).await;
+        assert!(
+            matches!(&answer, Err(HttpError::Tls { server, .. }) if server == "hooks.invalid:443"),
+            "{answer:?}"
+        );
+        assert_eq!(task.await.expect("the proxy"), 0x16);
+    }
+
+    #[test]
+    fn patience_is_asked_for_in_seconds_or_until_a_date() {
+        let now = UtcMicros(1_445_412_440_000_000); // 2015-10-21 07:27:20 UTC
+        let seconds = |text: &str| {
+            let value = HeaderValue::from_str(text).expect("a value");
+            retry_after(&value, now).map(|patience| patience.as_secs())
+        };
+        assert_eq!(seconds("120"), Some(120));
+        assert_eq!(seconds("0"), Some(0));
+        assert_eq!(seconds("99999999999999999999999"), Some(3600));
+        assert_eq!(seconds("Wed, 21 Oct 2015 07:28:00 GMT"), Some(40));
+        assert_eq!(seconds("Wed, 21 Oct 2015 07:00:00 GMT"), Some(0));
+        assert_eq!(seconds("Fri, 21 Oct 2095 07:00:00 GMT"), Some(3600));
+        assert_eq!(seconds("Wednesday, 21-Oct-15 07:28:00 GMT"), Some(40));
+        assert_eq!(seconds("Wed Oct 21 07:28:00 2015"), Some(40));
+        assert_eq!(seconds("-5"), None);
+        assert_eq!(seconds("soon"), None);
+        assert_eq!(seconds(""), None);
+    }
+
+    #[test]
+    fn addresses_are_checked_and_never_shown() {
+        for wrong in [
+            "",
+            "hooks.example.com/x",
+            "ftp://a/b",
+            "https://user:hunter2@host/",
+            "https://",
+            "http://[::1",
+        ] {
+            let error = Place::parse(wrong).expect_err(wrong).to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        let place = Place::parse("https://[::1]:8443/a?b").expect("an address");
+        assert_eq!(
+            (place.host.as_str(), place.port, place.path.as_str()),
+            ("::1", 8443, "/a?b")
+        );
+    }
+}

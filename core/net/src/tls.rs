@@ -1,0 +1,291 @@
+//! Whose certificates are believed: rustls configurations from [`Trust`], and what a handshake showed.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
+
+use mailqos_base::hex;
+use mailqos_model::UtcMicros;
+use rustls::{
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
+    WantsVerifier,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
+};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    certificate::Certificate,
+    tls_failure::{Explaining, unless_short_key},
+};
+use crate::Trust;
+
+/// What a TLS handshake showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsSession {
+    /// Such as `TLSv1.3`.
+    pub version: String,
+    /// Such as `TLS13_AES_256_GCM_SHA384`.
+    pub cipher: String,
+    /// When the server's certificate expires.
+    pub expires_at: Option<UtcMicros>,
+    /// SHA-256 of the server's certificate.
+    pub fingerprint: Option<[u8; 32]>,
+    /// The server's certificate (DER).
+    pub certificate: Option<Vec<u8>>,
+}
+
+impl TlsSession {
+    /// The names that the certificate is for.
+    pub fn names(&self) -> Vec<String> {
+        let certificate = self.certificate.as_deref().map(CertificateDer::from);
+        let parsed = certificate
+            .as_ref()
+            .and_then(|der| webpki::EndEntityCert::try_from(der).ok());
+        parsed.map_or_else(Vec::new, |certificate| {
+            certificate.valid_dns_names().map(str::to_owned).collect()
+        })
+    }
+
+    /// Who has issued the certificate: the common name, or else the organisation. In one line without control characters, since
+    /// it is shown before anybody trusts it.
+    pub fn issuer(&self) -> Option<String> {
+        Certificate::parse(self.certificate.as_deref()?)?.issuer_name()
+    }
+}
+
+/// Why no certificate can be trusted at all.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum TrustError {
+    /// The CA file could not be read.
+    #[error("the CA file {path}: {reason}", path = path.display())]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The machine has no store of certificates.
+    #[error(
+        "this machine's store of certificates is empty or unreadable ({0}); install ca-certificates, or name a ca_file"
+    )]
+    NoPlatformStore(String),
+    /// The TLS library refused.
+    #[error("TLS: {0}")]
+    Tls(String),
+}
+
+/// Makes the TLS configuration for a connection.
+///
+/// # Errors
+/// When the certificates to trust can't be read.
+pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>, TrustError> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TrustError::Tls(error.to_string()))?;
+    let config = if let Some(fingerprint) = trust.fingerprint {
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Pinned {
+                fingerprint: Some(fingerprint),
+                provider,
+            }))
+            .with_no_client_auth()
+    } else if trust.insecure {
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Pinned {
+                fingerprint: None,
+                provider,
+            }))
+            .with_no_client_auth()
+    } else if let Some(path) = &trust.ca_file {
+        explaining(builder, read_roots(path)?, provider)?
+    } else {
+        explaining(builder, platform_roots()?, provider)?
+    };
+    Ok(Arc::new(config))
+}
+
+/// Trusts the certificates that these authorities vouch for.
+fn explaining(
+    builder: ConfigBuilder<ClientConfig, WantsVerifier>,
+    roots: RootCertStore,
+    provider: Arc<CryptoProvider>,
+) -> Result<ClientConfig, TrustError> {
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|error| TrustError::Tls(error.to_string()))?;
+    Ok(builder
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Explaining(verifier)))
+        .with_no_client_auth())
+}
+
+fn read_roots(path: &std::path::Path) -> Result<RootCertStore, TrustError> {
+    let error = |reason: String| TrustError::CaFile {
+        path: path.to_owned(),
+        reason,
+    };
+    let mut roots = RootCertStore::empty();
+    let pem = mailqos_base::files::read(path, crate::MAX_CA_FILE).map_err(|e| error(e.to_string()))?;
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        roots
+            .add(certificate.map_err(|e| error(e.to_string()))?)
+            .map_err(|e| error(e.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(error("has no certificate in PEM form".to_owned()));
+    }
+    Ok(roots)
+}
+
+/// The platform's store, read once: it is megabytes of PEM on some systems.
+fn platform_roots() -> Result<RootCertStore, TrustError> {
+    static ROOTS: OnceLock<Result<RootCertStore, TrustError>> = OnceLock::new();
+    ROOTS
+        .get_or_init(|| {
+            let loaded = rustls_native_certs::load_native_certs();
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(loaded.certs);
+            if roots.is_empty() {
+                let why = loaded
+                    .errors
+                    .first()
+                    .map_or_else(|| "no certificate found".to_owned(), ToString::to_string);
+                return Err(TrustError::NoPlatformStore(why));
+            }
+            Ok(roots)
+        })
+        .clone()
+}
+
+/// Accepts the one certificate with this fingerprint, or any.
+#[derive(Debug)]
+struct Pinned {
+    fingerprint: Option<[u8; 32]>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        match self.fingerprint {
+            Some(wanted) => {
+                let found: [u8; 32] = Sha256::digest(end_entity).into();
+                if found == wanted {
+                    Ok(ServerCertVerified::assertion())
+                } else {
+                    Err(TlsError::General(format!(
+                        "the certificate's fingerprint is {}, not the pinned one",
+                        hex(&found)
+                    )))
+                }
+            }
+            None => Ok(ServerCertVerified::assertion()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
+        .map_err(|error| unless_short_key(error, certificate))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
+        .map_err(|error| unless_short_key(error, certificate))
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// What the handshake showed.
+pub fn describe(connection: &rustls::ClientConnection) -> TlsSession {
+    let certificate = connection.peer_certificates().and_then(<[_]>::first);
+    TlsSession {
+        version: match connection.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3".to_owned(),
+            Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2".to_owned(),
+            other => format!("{other:?}"),
+        },
+        cipher: connection
+            .negotiated_cipher_suite()
+            .map_or_else(String::new, |suite| format!("{:?}", suite.suite())),
+        expires_at: certificate.and_then(|certificate| Certificate::parse(certificate)?.not_after()),
+        fingerprint: certificate.map(|certificate| Sha256::digest(certificate).into()),
+        certificate: certificate.map(|certificate| certificate.to_vec()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls_failure::{explain, is_of_certificate};
+
+    #[test]
+    fn a_missing_or_empty_ca_file_is_named() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("ca.pem");
+        let trust = Trust {
+            ca_file: Some(path.clone()),
+            ..Trust::default()
+        };
+        for _ in 0..2 {
+            let error = client_config(&trust).expect_err("nothing to trust").to_string();
+            assert!(error.contains("ca.pem"), "{error}");
+            std::fs::write(&path, "no certificate\n").expect("write");
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_accepted_is_told_from_other_trouble() {
+        let pinned = Pinned {
+            fingerprint: Some([0; 32]),
+            provider: Arc::new(ring::default_provider()),
+        };
+        let name = ServerName::try_from("mail.example.com").expect("a name");
+        let now = UnixTime::since_unix_epoch(std::time::Duration::ZERO);
+        let error = pinned
+            .verify_server_cert(&CertificateDer::from(vec![1]), &[], &name, &[], now)
+            .expect_err("another certificate");
+        let expired = TlsError::InvalidCertificate(rustls::CertificateError::Expired);
+        for (error, is_of) in [(error, true), (expired, true), (TlsError::HandshakeNotComplete, false)] {
+            let text = explain(&std::io::Error::other(error), "mail.example.com");
+            assert_eq!(is_of_certificate(&text), is_of, "{text}");
+        }
+    }
+}

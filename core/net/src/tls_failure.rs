@@ -1,0 +1,477 @@
+//! Explains TLS failures: what is wrong with the server's certificate or protocol, and what to do.
+//!
+//! rustls reports a rejected certificate without the certificate, so [`Explaining`] looks at it at
+//! the moment it is rejected.
+
+use std::sync::Arc;
+
+use rustls::{
+    AlertDescription, CertificateError, DigitallySignedStruct, Error as TlsError, InvalidMessage, OtherError,
+    PeerIncompatible, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+
+use super::certificate::Certificate;
+
+/// Names shown of a certificate that is for others.
+const MAX_NAMES: usize = 3;
+/// The shortest RSA key that rustls accepts.
+const SHORTEST_RSA: usize = 2048;
+
+/// A rejected certificate, explained where it was rejected.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Rejected(String);
+
+/// Verifies as rustls does, and explains what it rejects.
+#[derive(Debug)]
+pub(super) struct Explaining(pub(super) Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for Explaining {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        self.0
+            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            .map_err(|error| match error {
+                TlsError::InvalidCertificate(reason) => {
+                    let text = rejection(&reason, end_entity, intermediates, &server_name.to_str());
+                    TlsError::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Rejected(text)))))
+                }
+                other => other,
+            })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        let result = self.0.verify_tls12_signature(message, certificate, signature);
+        result.map_err(|error| unless_short_key(error, certificate))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        let result = self.0.verify_tls13_signature(message, certificate, signature);
+        result.map_err(|error| unless_short_key(error, certificate))
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+/// The error, or the reason for it if the certificate's key is too short to verify anything with.
+pub fn unless_short_key(error: TlsError, certificate: &CertificateDer<'_>) -> TlsError {
+    match short_key(certificate) {
+        Some(text) => TlsError::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Rejected(text))))),
+        None => error,
+    }
+}
+
+fn short_key(certificate: &[u8]) -> Option<String> {
+    let bits = Certificate::parse(certificate)?.rsa_bits()?;
+    (bits < SHORTEST_RSA).then(|| {
+        format!(
+            "the certificate has an RSA key of {bits} bits, too short to be safe ({SHORTEST_RSA} are the minimum); \
+             have it reissued with a longer key"
+        )
+    })
+}
+
+/// Why a certificate was rejected.
+fn rejection(
+    reason: &CertificateError,
+    end_entity: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    server: &str,
+) -> String {
+    use CertificateError as C;
+    let certificate = Certificate::parse(end_entity);
+    if let Some(version @ 1..=2) = certificate.map(|certificate| certificate.version) {
+        return format!(
+            "the certificate of {server} is an X.509 version {version} certificate, which no current program accepts; have it \
+             reissued as version 3"
+        );
+    }
+    if let Some(text) = short_key(end_entity) {
+        return text;
+    }
+    match reason {
+        C::UnknownIssuer => unknown_issuer(certificate, intermediates, server),
+        C::Expired | C::ExpiredContext { .. } => match certificate.and_then(|certificate| certificate.not_after()) {
+            Some(at) if at.0 < mailqos_model::UtcMicros::now().0 => {
+                format!("the certificate of {server} has expired (on {})", day(at))
+            }
+            // An intermediate certificate, then.
+            _ => format!(
+                "the certificate of {server} is valid, but a certificate of its authority in the chain has expired; \
+                 whoever runs the server has to install the current chain"
+            ),
+        },
+        C::NotValidYet | C::NotValidYetContext { .. } => {
+            format!("the certificate of {server} is not valid yet; is this machine's clock right?")
+        }
+        C::NotValidForName => wrong_name(&[], certificate, server),
+        C::NotValidForNameContext { presented, .. } => wrong_name(presented, certificate, server),
+        C::Other(other) if other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity) => format!(
+            "the certificate of {server} vouches for itself (self-signed, with the rights of an authority); pin it \
+             with fingerprint"
+        ),
+        C::BadSignature
+        | C::UnsupportedSignatureAlgorithmContext { .. }
+        | C::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => format!(
+            "the certificate of {server} is signed in a way that cannot be verified: usually an outdated algorithm \
+             (SHA-1, MD5) or too short a key of its authority; have it reissued"
+        ),
+        C::InvalidPurpose | C::InvalidPurposeContext { .. } => format!(
+            "the certificate of {server} is not meant for servers (its extended key usage lacks serverAuth); have it \
+             reissued"
+        ),
+        C::BadEncoding => format!("the certificate of {server} is damaged"),
+        other => format!("the certificate of {server} is not valid: {other}"),
+    }
+}
+
+fn day(at: mailqos_model::UtcMicros) -> String {
+    let text = at.to_string();
+    text.get(..10).unwrap_or(&text).to_owned()
+}
+
+/// RFC 9525, section 6.3: the names are in subjectAltName, and nowhere else.
+fn wrong_name(presented: &[String], certificate: Option<Certificate<'_>>, server: &str) -> String {
+    let shown = |name: &String| {
+        let name = name
+            .strip_prefix("DnsName(\"")
+            .and_then(|name| name.strip_suffix("\")"))
+            .unwrap_or(name);
+        mailqos_base::one_line(name, &[])
+    };
+    if presented.is_empty() {
+        return match certificate.and_then(|certificate| certificate.common_name()) {
+            Some(name) if name.eq_ignore_ascii_case(server) => format!(
+                "the certificate is not for the name {server}: it has that only in the Common Name, where programs no longer \
+                 look (RFC 9525); have it reissued with a subjectAltName"
+            ),
+            Some(name) => format!(
+                "the certificate is not for the name {server}: it has no subjectAltName, and the Common Name {name:?}"
+            ),
+            None => format!("the certificate is not for the name {server}: it has no names at all"),
+        };
+    }
+    let names: Vec<String> = presented.iter().take(MAX_NAMES).map(shown).collect();
+    let more = match presented.len().saturating_sub(MAX_NAMES) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "the certificate is not for the name {server}, but for {}{more}",
+        names.join(", ")
+    )
+}
+
+/// Tells a missing intermediate certificate from an authority that nobody here trusts.
+fn unknown_issuer(certificate: Option<Certificate<'_>>, intermediates: &[CertificateDer<'_>], server: &str) -> String {
+    let Some(certificate) = certificate else {
+        return format!("the certificate of {server} comes from an authority that is not trusted");
+    };
+    if certificate.issuer == certificate.subject {
+        return format!(
+            "the certificate of {server} is self-signed, so no trusted authority vouches for it; pin it with \
+             fingerprint, or name it with ca_file"
+        );
+    }
+    let sent: Vec<Certificate<'_>> = intermediates.iter().filter_map(|der| Certificate::parse(der)).collect();
+    let issuer_of = |of: &Certificate<'_>| sent.iter().find(|other| other.subject == of.issuer).copied();
+    let authority = |certificate: &Certificate<'_>| {
+        certificate
+            .issuer_name()
+            .map_or_else(|| "an unnamed authority".to_owned(), |name| format!("{name:?}"))
+    };
+    let Some(mut last) = issuer_of(&certificate) else {
+        return format!(
+            "the certificate of {server} is from {}, which is neither trusted here nor sent along: the server lacks the \
+             intermediate certificate, or ca_file must name your authority",
+            authority(&certificate)
+        );
+    };
+    // The chain is as long as what was sent, at most: a circle ends, too.
+    for _ in 0..sent.len() {
+        match issuer_of(&last) {
+            Some(next) if next != last => last = next,
+            _ => break,
+        }
+    }
+    format!(
+        "the certificate of {server} comes from an authority that is not trusted ({}); name the authority with \
+         ca_file, or pin the certificate with fingerprint",
+        authority(&last)
+    )
+}
+
+/// What a failed handshake means to a person, with the remedy if there is one.
+pub fn explain(error: &std::io::Error, server: &str) -> String {
+    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) else {
+        return match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => "the server closed the connection during the handshake".to_owned(),
+            std::io::ErrorKind::ConnectionReset => "the server reset the connection during the handshake".to_owned(),
+            _ => error.to_string(),
+        };
+    };
+    match tls {
+        TlsError::InvalidCertificate(CertificateError::Other(other)) => other.0.to_string(),
+        TlsError::InvalidCertificate(other) => format!("the certificate of {server} is not valid: {other}"),
+        TlsError::AlertReceived(alert) => refused(*alert, server),
+        TlsError::PeerIncompatible(
+            PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+            | PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled
+            | PeerIncompatible::SupportedVersionsExtensionRequired,
+        )
+        | TlsError::InvalidMessage(InvalidMessage::UnknownProtocolVersion) => old_protocol(),
+        TlsError::PeerIncompatible(PeerIncompatible::ExtendedMasterSecretExtensionRequired) => {
+            "the server speaks TLS 1.2 without the extended master secret (RFC 7627); it needs an update".to_owned()
+        }
+        TlsError::PeerIncompatible(reason) => format!("{} ({reason:?})", no_cipher()),
+        TlsError::InvalidMessage(InvalidMessage::UnsupportedKeyExchangeAlgorithm(_)) => no_cipher(),
+        TlsError::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::MessageTooLarge) => {
+            "the server does not speak TLS on this port".to_owned()
+        }
+        TlsError::InvalidMessage(_) => {
+            format!("the server does not speak TLS on this port, or breaks its rules: {tls}")
+        }
+        TlsError::PeerMisbehaved(_) => format!("the server breaks the rules of TLS; does it need an update? ({tls})"),
+        TlsError::General(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn old_protocol() -> String {
+    "the server speaks only TLS 1.1 or older, which are no longer safe (RFC 8996); it needs an update, or TLS 1.2 \
+     switched on"
+        .to_owned()
+}
+
+fn no_cipher() -> String {
+    "no cipher in common: the server offers outdated ones only (RC4, 3DES, CBC, or without ECDHE); switch on ECDHE with \
+     AES-GCM or ChaCha20 there"
+        .to_owned()
+}
+
+/// Alerts that a server ends a handshake with (RFC 8446, section 6.2).
+fn refused(alert: AlertDescription, server: &str) -> String {
+    use AlertDescription as A;
+    match alert {
+        A::ProtocolVersion => old_protocol(),
+        A::HandshakeFailure | A::InsufficientSecurity => no_cipher(),
+        A::UnrecognisedName => format!("the server does not know the name {server}; is server = … right?"),
+        A::CertificateRequired | A::NoCertificate => {
+            "the server asks for a client certificate, which mailqos does not support; take another port".to_owned()
+        }
+        A::AccessDenied => "the server refuses this client (TLS alert access_denied)".to_owned(),
+        A::InternalError => "the server reports an internal error (TLS alert internal_error)".to_owned(),
+        other => format!("the server ended the handshake (TLS alert {other:?})"),
+    }
+}
+
+/// Whether an explanation is about a certificate that is not accepted: somebody has to act; later attempts won't help.
+pub fn is_of_certificate(explained: &str) -> bool {
+    explained.contains("the certificate")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair};
+    use rustls::RootCertStore;
+
+    fn explained(error: TlsError) -> String {
+        explain(&std::io::Error::other(error), "mail.example.com")
+    }
+
+    #[test]
+    fn alerts_and_incompatible_servers_are_explained() {
+        for (error, expected) in [
+            (
+                TlsError::AlertReceived(AlertDescription::ProtocolVersion),
+                "TLS 1.1 or older",
+            ),
+            (
+                TlsError::PeerIncompatible(PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig),
+                "TLS 1.1 or older",
+            ),
+            (
+                TlsError::AlertReceived(AlertDescription::HandshakeFailure),
+                "no cipher in common",
+            ),
+            (
+                TlsError::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon),
+                "no cipher in common",
+            ),
+            (
+                TlsError::InvalidMessage(InvalidMessage::InvalidContentType),
+                "does not speak TLS",
+            ),
+            (
+                TlsError::AlertReceived(AlertDescription::UnrecognisedName),
+                "does not know the name mail.example.com",
+            ),
+        ] {
+            let text = explained(error);
+            assert!(text.contains(expected) && !is_of_certificate(&text), "{text}");
+        }
+        let expired = explained(TlsError::InvalidCertificate(CertificateError::Expired));
+        assert!(is_of_certificate(&expired), "{expired}");
+    }
+
+    /// An authority, or a certificate below one.
+    fn issued(name: &str, by: Option<&Issued>, change: impl FnOnce(&mut CertificateParams)) -> Issued {
+        let mut parameters = CertificateParams::new(vec!["mail.example.com".to_owned()]).expect("a name");
+        parameters.distinguished_name = DistinguishedName::new();
+        parameters.distinguished_name.push(DnType::CommonName, name);
+        change(&mut parameters);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = match by {
+            Some(by) => {
+                let issuer = Issuer::from_params(&by.parameters, &by.key);
+                parameters.signed_by(&key, &issuer).expect("a certificate")
+            }
+            None => parameters.self_signed(&key).expect("a certificate"),
+        };
+        Issued {
+            der: certificate.der().clone(),
+            parameters,
+            key,
+        }
+    }
+
+    struct Issued {
+        der: CertificateDer<'static>,
+        parameters: CertificateParams,
+        key: KeyPair,
+    }
+
+    fn authority(parameters: &mut CertificateParams) {
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        parameters.subject_alt_names.clear();
+    }
+
+    /// What is said of a certificate by someone who trusts `root`.
+    fn said_of(root: &Issued, certificate: &CertificateDer<'_>, sent: &[&Issued]) -> String {
+        let mut roots = RootCertStore::empty();
+        roots.add(root.der.clone()).expect("a root");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+        let verifier = Explaining(verifier.build().expect("a verifier"));
+        let sent: Vec<CertificateDer<'_>> = sent.iter().map(|issued| issued.der.clone()).collect();
+        let name = ServerName::try_from("mail.example.com").expect("a name");
+        let now = UnixTime::now();
+        verifier
+            .verify_server_cert(certificate, &sent, &name, &[], now)
+            .map_or_else(explained, |_| "fine".to_owned())
+    }
+
+    #[test]
+    fn rejected_certificates_are_explained() {
+        let root = issued("Root", None, authority);
+        let other = issued("Elsewhere", None, authority);
+        let intermediate = issued("R11", Some(&root), authority);
+        let good = issued("mail", Some(&intermediate), |_| {});
+        let only_common_name = issued("mail.example.com", Some(&root), |it| it.subject_alt_names.clear());
+        let elsewhere = issued("x", Some(&root), |it| {
+            let names = ["a", "b", "c", "d"].map(|name| format!("{name}.example.org"));
+            it.subject_alt_names = CertificateParams::new(names).expect("names").subject_alt_names;
+        });
+        let expired = issued("mail", Some(&root), |it| {
+            it.not_after = rcgen::date_time_ymd(2020, 1, 2)
+        });
+        let old_link = issued("R3", Some(&root), |it| {
+            authority(it);
+            it.not_after = rcgen::date_time_ymd(2020, 1, 2);
+        });
+        let below_old = issued("mail", Some(&old_link), |_| {});
+        let for_clients = issued("mail", Some(&root), |it| {
+            it.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        });
+        let self_signed = issued("mail", None, |_| {});
+        let self_made_authority = issued("mail", None, |it| it.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
+        for (certificate, sent, expected) in [
+            (&good, vec![&intermediate], "fine"),
+            (&good, vec![], "lacks the intermediate certificate"),
+            (
+                &good,
+                vec![&other],
+                "is from \"R11\", which is neither trusted here nor sent along",
+            ),
+            (&only_common_name, vec![], "only in the Common Name"),
+            (
+                &elsewhere,
+                vec![],
+                "but for a.example.org, b.example.org, c.example.org and 1 more",
+            ),
+            (&expired, vec![], "has expired (on 2020-01-02)"),
+            (
+                &below_old,
+                vec![&old_link],
+                "a certificate of its authority in the chain has expired",
+            ),
+            (&for_clients, vec![], "not meant for servers"),
+            (&self_signed, vec![], "is self-signed"),
+            (
+                &issued("mail", Some(&other), |_| {}),
+                vec![&other],
+                "not trusted (\"Elsewhere\")",
+            ),
+        ] {
+            let text = said_of(&root, &certificate.der, &sent);
+            assert!(text.contains(expected), "{expected}: {text}");
+            // Errors are cut at 200 characters, and "TLS: " goes before it.
+            assert!(text.chars().count() < 195, "{text}");
+            assert!(is_of_certificate(&text) || expected == "fine", "{text}");
+        }
+        let text = said_of(&self_made_authority, &self_made_authority.der, &[]);
+        assert!(text.contains("vouches for itself"), "{text}");
+        for (certificate, expected) in [(VERSION_1, "X.509 version 1"), (SHORT_RSA, "RSA key of 1024 bits")] {
+            let der = CertificateDer::from(STANDARD.decode(certificate).expect("Base64"));
+            let text = said_of(&root, &der, &[]);
+            assert!(text.contains(expected), "{text}");
+        }
+    }
+
+    /// `openssl x509 -req` without extensions: version 1, CN=mail.example.com.
+    const VERSION_1: &str = "\
+        MIIBMjCB2QIUaI4Tevokg96aggJxJtjGLK+CAeIwCgYIKoZIzj0EAwIwGzEZMBcGA1UEAwwQbWFpbC5leGFtcGxlLm\
+        NvbTAgFw0yNjExMzAxNjQ2NDdaGA8yMTI2MTEwNjE2NDY0N1owGzEZMBcGA1UEAwwQbWFpbC5leGFtcGxlLmNvbTBZ\
+        MBMGByqGSM49AgEGCCqGSM49AwEHA0IABNYs6og9v1N3VeQaIM3SuE/VivrkYoE8GsVMBhTwa+qcKLAgtohI1tKPDF\
+        x0SJoYprJv8qug6UviXyknC7gYhuwwCgYIKoZIzj0EAwIDSAAwRQIhALEePXKAqII08yKfMhSuQzccCcDZJiCEq3og\
+        tcy+R7IsAiAtoxHVPwuS9Q5E6FtBZsWMugowq4gBDOn5lC07Xo1doA==\
+        ";
+    /// `openssl req -x509 -newkey rsa:1024`.
+    const SHORT_RSA: &str = "\
+        MIICFzCCAYCgAwIBAgIURp3naMRLYUQcQqw4xJrTUyrD4uAwDQYJKoZIhvcNAQELBQAwDjEMMAoGA1UEAwwDb2xkMC\
+        AXDTI2MTEzMDE2NDY0OFoYDzIxMjYxMTA2MTY0NjQ4WjAOMQwwCgYDVQQDDANvbGQwgZ8wDQYJKoZIhvcNAQEBBQAD\
+        gY0AMIGJAoGBAMcs2lyuedUOxBftU8jTsFfuy/72KEEWHTz0R57FJFvB4kvfXuyuAzL2evIW3oAK1PsSDZt2DKUQSv\
+        sXM2nLxjtoqwQChe/dC+LZ8xpele07dhXLC3rNYJ3KFyA1CBLj0V7hJmLBZjpKoXfHlMi8UN1Y/IIybMopE9tKIEva\
+        xrEtAgMBAAGjcDBuMB0GA1UdDgQWBBQzdZoxi2E2DkIAAXJ9FLVTffTd8TAfBgNVHSMEGDAWgBQzdZoxi2E2DkIAAX\
+        J9FLVTffTd8TAPBgNVHRMBAf8EBTADAQH/MBsGA1UdEQQUMBKCEG1haWwuZXhhbXBsZS5jb20wDQYJKoZIhvcNAQEL\
+        BQADgYEAdhItzjr1H8YzZuQ/Q3DbvYIRpm01/1Ibr06g/HEA1plHC91+UuztVLa9oro4IsjSJLIa8NSsoXOIpJObKX\
+        ByzLHDsQShcC1NqKu/gigsNu3RFZJ3oTV4De9kqp/z1LftRWOY/YhqSQxkr6+VTrhfqsSYZDD/IeIW5Jw2oFb2V7s=\
+        ";
+}
