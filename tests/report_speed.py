@@ -50,7 +50,7 @@ if not os.path.exists(lake):
 output = os.path.join(arguments.work, "report")
 command = [arguments.analytics, "report", "--data", lake, "--template", arguments.template, "--period", "2025",
            "--format", "html,pdf", "--output", output]
-environment = {**os.environ, "RUST_LOG": "mailqos_analytics::timing=debug,warn", "NO_COLOR": "1"}
+environment = {**os.environ, "RUST_LOG": "mailqos_base::timing=debug,warn", "NO_COLOR": "1"}
 runs = [run(command, environment) for _ in range(arguments.runs + 1)][1:]
 took, processor, memory, said = min(runs)
 html = os.path.join(output, f"{arguments.template}-2025.html")

@@ -4,17 +4,14 @@ use std::sync::LazyLock;
 
 use jiff::tz::TimeZone;
 use mailqos_base::fuzzing::in_file;
+use mailqos_figures::{Calendar, Column, Lake, Metric, Period, SeriesQuery};
+use mailqos_lake_admin::import::{self, Mapping, Plan};
 use mailqos_model::UtcMicros;
-
-use crate::{
-    figures::{Calendar, Column, Lake, Metric, Period, SeriesQuery},
-    lake::import::{self, Mapping, Plan},
-    report::{
-        definition,
-        document::{Block, Document},
-        generate::{self, Source},
-        media::html,
-    },
+use mailqos_report::{
+    definition,
+    document::{Block, Document},
+    generate::{self, Source},
+    media::html,
 };
 
 /// What is tried with bytes from outside; panics where a promise is broken.

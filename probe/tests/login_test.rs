@@ -60,6 +60,8 @@ pickup = {{ protocol = "{protocol}", port = {port}, tls = "implicit", account = 
             samples.push(tester.test(monitor(&config)).await.sample);
         }
         tester.shutdown().await;
+        // Each run stands for a process of its own.
+        config.accounts.values().for_each(mailqos_mail::forget);
         samples
     }
 

@@ -3,16 +3,14 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use mailqos_config::{Config, did_you_mean};
+use mailqos_delivery::{
+    Item, Letter,
+    outbox::{Outbox, Request, Submitted, Work},
+};
 use mailqos_model::{Name, UtcMicros};
+use mailqos_report::naming::Names;
 
 use super::{Failure, Global};
-use crate::{
-    delivery::{
-        Item, Letter,
-        outbox::{Outbox, Request, Submitted, Work},
-    },
-    report::naming::Names,
-};
 
 /// Options of `deliver`.
 #[derive(Debug, clap::Args)]

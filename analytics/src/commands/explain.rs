@@ -2,6 +2,13 @@
 
 use std::process::ExitCode;
 
+use mailqos_figures::{
+    Column, State, Timeline,
+    delivered_within::LIMITS,
+    percentiles::needed_ranks,
+    series::Series,
+    stats::{Question, Row},
+};
 use mailqos_model::{Exclusion, Micros, Outcome, UtcMicros};
 use serde::Serialize;
 
@@ -12,13 +19,6 @@ use super::{
     source::{Source, lake_failure},
     stats::{Asked, Shape, query},
     table::{Cell, Format, Table, json, long},
-};
-use crate::figures::{
-    Column, State, Timeline,
-    delivered_within::LIMITS,
-    percentiles::needed_ranks,
-    series::Series,
-    stats::{Question, Row},
 };
 
 /// How many samples are shown unless all are asked for.

@@ -1,18 +1,18 @@
 //! The figures of `stats` one by one, by their names: what `--explain` explains and `top` sorts by.
 
-use mailqos_model::Outcome;
-
-use super::{
-    stats::{Asked, limit_name, percentile},
-    table::{long, seconds},
-};
-use crate::figures::{
+use mailqos_figures::{
     Counts, DeliveredPercentile, Distribution, Share,
     availability::share,
     delivered_within::LIMITS,
     percentiles::needed_ranks,
     series::{Metric, Series},
     stats::{Question, Row},
+};
+use mailqos_model::Outcome;
+
+use super::{
+    stats::{Asked, limit_name, percentile},
+    table::{long, seconds},
 };
 
 /// A figure of `stats`, by the name that CSV gives it.

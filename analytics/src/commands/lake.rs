@@ -10,17 +10,18 @@ use std::{
 use jiff::tz::TimeZone;
 use mailqos_config::DataLocation;
 use mailqos_lake::LockError;
+use mailqos_lake_admin as lake;
+use mailqos_lake_admin::{
+    UpkeepError,
+    export::{self, Choice},
+    import::{self, Mapping, Mark, Plan, Preset},
+    upkeep::{self, Remedy, Repair, Verdict},
+};
 use mailqos_model::{Event, MonitorId, Outcome, Sample, SiteName, UtcMicros};
 
 use super::{
     Failure, Global, print,
     table::{Cell, Format, Table, counted},
-};
-use crate::lake::{
-    self, UpkeepError,
-    export::{self, Choice},
-    import::{self, Mapping, Mark, Plan, Preset},
-    upkeep::{self, Remedy, Repair, Verdict},
 };
 
 /// Options of `lake`.

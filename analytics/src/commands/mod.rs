@@ -30,6 +30,8 @@ use std::{
 use clap::{CommandFactory as _, Parser, Subcommand, builder::styling};
 use mailqos_config::{Config, Problems};
 use mailqos_lake::RemoteError;
+use mailqos_lake_admin::place::PlaceError;
+use mailqos_report::media::guard;
 use tokio::{runtime::Handle, task::block_in_place};
 use tracing_subscriber::{
     fmt::{
@@ -38,8 +40,6 @@ use tracing_subscriber::{
     },
     registry::LookupSpan,
 };
-
-use crate::{lake::place::PlaceError, report::media::guard};
 
 /// Figures, charts and reports from the samples of mailqos, and their delivery.
 ///
@@ -173,7 +173,7 @@ pub enum Failure {
 /// The folder of the lake, mirrored there first if it is in an object store.
 fn place(data: Option<&Path>, config: Option<&Config>) -> Result<PathBuf, Failure> {
     // Most commands are synchronous; only this needs the network.
-    let folder = crate::lake::place::folder(data, config);
+    let folder = mailqos_lake_admin::place::folder(data, config);
     let folder = match Handle::try_current() {
         Ok(runtime) => block_in_place(|| runtime.block_on(folder)),
         Err(_) => {
@@ -291,9 +291,9 @@ pub fn main() -> ExitCode {
 /// Messages of the program's own go to standard error: `RUST_LOG` decides which, else how often `-v` was said.
 fn log(verbose: u8) {
     let usual = match verbose {
-        0 => "warn,mailqos_analytics=info,mailqos_mail=info,mailqos_lake=info",
-        1 => "info,mailqos_analytics=debug,mailqos_mail=debug,mailqos_lake=debug",
-        _ => "debug,mailqos_analytics=trace,mailqos_mail=trace,mailqos_lake=trace",
+        0 => "warn,mailqos=info",
+        1 => "info,mailqos=debug",
+        _ => "debug,mailqos=trace",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(usual));

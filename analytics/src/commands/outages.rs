@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use mailqos_figures::{Column, Metric, Period, Series, Timeline};
 use mailqos_model::{Micros, UtcMicros};
 
 use super::{
@@ -9,7 +10,6 @@ use super::{
     source::{SourceArgs, lake_failure},
     table::{Cell, Format, Table, long, moment, seconds},
 };
-use crate::figures::{Column, Metric, Period, Series, Timeline};
 
 /// Options of `outages`.
 #[derive(Debug, clap::Args)]

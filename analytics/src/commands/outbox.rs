@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use mailqos_model::UtcMicros;
-
-use super::{Failure, Global, deliver::tell, print};
-use crate::delivery::{
+use mailqos_delivery::{
     ledger::Line,
     outbox::{Named, Order, Outbox},
 };
+use mailqos_model::UtcMicros;
+
+use super::{Failure, Global, deliver::tell, print};
 
 /// Options of `outbox`.
 #[derive(Debug, clap::Args)]

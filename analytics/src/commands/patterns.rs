@@ -2,18 +2,17 @@
 
 use std::process::ExitCode;
 
+use mailqos_figures::{
+    Column, Metric,
+    patterns::{self, Found, Pattern},
+    significance::LEVEL,
+};
+use mailqos_report::{locale::Locale, pattern_words};
+
 use super::{
     Failure, Global, print,
     source::{SourceArgs, lake_failure},
     table::{Cell, Format, Table},
-};
-use crate::{
-    figures::{
-        Column, Metric,
-        patterns::{self, Found, Pattern},
-        significance::LEVEL,
-    },
-    report::{locale::Locale, pattern_words},
 };
 
 /// What stands out from chance: trends, shifts, days and hours that differ, metrics that rise together, the station where

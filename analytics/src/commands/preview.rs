@@ -21,6 +21,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use mailqos_config::Config;
 use mailqos_model::UtcMicros;
+use mailqos_report::{generate, media};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{RwLock, Semaphore},
@@ -28,7 +29,6 @@ use tokio::{
 };
 
 use super::{Failure, Global, report};
-use crate::report::{generate, media};
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_millis(500);

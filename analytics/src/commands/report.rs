@@ -8,7 +8,15 @@ use std::{
 
 use jiff::tz::TimeZone;
 use mailqos_config::{Config, did_you_mean, glob};
+use mailqos_figures::{Lake, LakeError, Period, PeriodError};
 use mailqos_model::UtcMicros;
+use mailqos_report::{
+    definition::{self, Definition, Each, Format},
+    facts::Selection,
+    generate::{self, Report, ReportError, Source},
+    locale::Locale,
+    provenance::{Provenance, ProvenanceError},
+};
 
 use super::{
     Failure, Global,
@@ -16,17 +24,7 @@ use super::{
     preview, print, progress,
     source::{lake_failure, suggestion},
 };
-use crate::{
-    figures::{Lake, LakeError, Period, PeriodError},
-    report::{
-        definition::{self, Definition, Each, Format},
-        dispatch,
-        facts::Selection,
-        generate::{self, Report, ReportError, Source},
-        locale::Locale,
-        provenance::{Provenance, ProvenanceError},
-    },
-};
+use crate::dispatch;
 
 /// Options of `report`.
 #[derive(Debug, clap::Args)]

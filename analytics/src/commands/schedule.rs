@@ -11,20 +11,18 @@ use std::{
 use clap::Subcommand;
 use mailqos_base::clock::{Clock, Steps};
 use mailqos_config::Config;
+use mailqos_delivery::{
+    ledger::Reason,
+    notice,
+    outbox::{Outbox, Work},
+};
 use mailqos_model::{Micros, UtcMicros};
+use mailqos_report::{definition::Definition, generate};
 use tokio::sync::RwLock;
 use tokio_cron_scheduler::{Job, JobScheduler};
 
 use super::{Failure, Global, print};
-use crate::{
-    delivery::{
-        ledger::Reason,
-        notice,
-        outbox::{Outbox, Work},
-    },
-    report::{definition::Definition, generate},
-    schedule,
-};
+use crate::schedule;
 
 /// Options of `schedule`.
 #[derive(Debug, clap::Args)]

@@ -4,16 +4,16 @@ use std::{path::PathBuf, process::ExitCode};
 
 use jiff::civil::Weekday;
 use mailqos_config::{Config, LevelTarget};
+use mailqos_figures::{
+    rounding::decimals_apart,
+    service_level::{self, Amount, Entry, Judgement, LevelReport, Value, Verdict, Why},
+};
 use mailqos_model::{Micros, UtcMicros};
 
 use super::{
     Failure, Global, print,
     source::{SourceArgs, lake_failure, suggestion, weekday},
     table::{Cell, Format, Table, moment, per_cent, per_cent_beside},
-};
-use crate::{
-    figures::service_level::{self, Amount, Entry, Judgement, LevelReport, Value, Verdict, Why},
-    rounding::decimals_apart,
 };
 
 /// Whether the service levels of the configuration were met: what was measured, the error budget and what of it is spent,

@@ -4,15 +4,15 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use jiff::{civil::Weekday, tz::TimeZone};
 use mailqos_config::Config;
+use mailqos_figures::{
+    lake::{Lake, LakeError, SeriesQuery},
+    periods::{Calendar, Period, PeriodError},
+};
 use mailqos_model::UtcMicros;
 
 use super::{
     Failure, Global, print,
     table::{Cell, Format, Table},
-};
-use crate::figures::{
-    lake::{Lake, LakeError, SeriesQuery},
-    periods::{Calendar, Period, PeriodError},
 };
 
 /// Which samples a command looks at.

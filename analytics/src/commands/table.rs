@@ -2,11 +2,11 @@
 
 use std::io::IsTerminal as _;
 
+use mailqos_figures::{Calendar, rounding::decimals_apart};
 use mailqos_model::{Micros, UtcMicros};
 use polars::prelude::{Column, DataFrame, NamedFrom as _, ParquetWriter, Series};
 
 use super::{Failure, print};
-use crate::{figures::Calendar, rounding::decimals_apart};
 
 /// How an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use mailqos_config::{Config, Endpoint, FilesPlace, Target};
+use mailqos_delivery::{Finding, try_out};
 use mailqos_model::Name;
 
 use super::{Failure, Global, deliver::target_of, print};
-use crate::delivery::{Finding, try_out};
 
 /// Options of `targets`.
 #[derive(Debug, clap::Args)]

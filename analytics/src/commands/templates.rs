@@ -9,14 +9,14 @@ use std::{
 use clap::Subcommand;
 use mailqos_config::{Problem, Problems, reference::schema};
 use mailqos_model::Name;
-
-use super::{Failure, Global, print};
-use crate::report::{
+use mailqos_report::{
     definition,
     media::{self, specimen},
     reference::{FILES, REPORTS},
     sections, theme,
 };
+
+use super::{Failure, Global, print};
 
 /// Options of `templates`.
 #[derive(Debug, clap::Args)]
@@ -172,7 +172,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
                 }
             }
             if let Some(config) = config {
-                for (_, found) in crate::report::among(&definitions, config) {
+                for (_, found) in mailqos_report::among(&definitions, config) {
                     problems.append(found);
                 }
             }

@@ -2,6 +2,8 @@
 
 use std::{cmp::Ordering, process::ExitCode};
 
+use mailqos_figures::stats::Row;
+
 use super::{
     Failure, Global,
     figure::{Figure, Found},
@@ -10,7 +12,6 @@ use super::{
     stats::{Asked, Shape, query},
     table::{Cell, Format, Table, counted},
 };
-use crate::figures::stats::Row;
 
 /// The worst and the best monitors by any figure, with its confidence interval and coverage.
 #[derive(Debug, clap::Args)]

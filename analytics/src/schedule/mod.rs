@@ -1,6 +1,5 @@
 //! Schedules: what is due, for which period; each run ends in the outbox before it counts as done.
 
-mod rule;
 mod run;
 
 pub use run::{Due, ScheduleError, definitions, due, run_due};

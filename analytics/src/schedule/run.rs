@@ -10,24 +10,22 @@ use std::{
 
 use futures_util::FutureExt as _;
 use mailqos_config::{Config, Problems};
+use mailqos_delivery::{
+    notice,
+    outbox::{Outbox, OutboxError, Submitted, is_due},
+};
+use mailqos_figures::{Lake, LakeError, Period, PeriodError};
+use mailqos_lake_admin::place::{self, PlaceError};
 use mailqos_model::{Micros, UtcMicros};
+use mailqos_report::{
+    among,
+    definition::{CatchUp, Definition, Schedule},
+    generate::{self, ReportError, Source},
+};
 use serde::{Deserialize, Serialize};
 use tokio::{sync::Semaphore, task::JoinSet};
 
-use crate::{
-    delivery::{
-        notice,
-        outbox::{Outbox, OutboxError, Submitted, is_due},
-    },
-    figures::{Lake, LakeError, Period, PeriodError},
-    lake::place::{self, PlaceError},
-    report::{
-        among,
-        definition::{CatchUp, Definition, Schedule},
-        dispatch::{self, DispatchError},
-        generate::{self, ReportError, Source},
-    },
-};
+use crate::dispatch::{self, DispatchError};
 
 /// Runs that are looked up after a long rest at the most.
 const MOST: usize = 400;
@@ -435,8 +433,8 @@ pub(crate) type Wrong = (PathBuf, Problems);
 /// The folder can't be listed.
 pub fn definitions(config: &Config) -> std::io::Result<(Vec<Definition>, Vec<Wrong>)> {
     let (mut good, mut files, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
-    for file in crate::report::definition::files(config)? {
-        match crate::report::definition::load(Some(config), &file) {
+    for file in mailqos_report::definition::files(config)? {
+        match mailqos_report::definition::load(Some(config), &file) {
             Ok(definition) => {
                 good.push(definition);
                 files.push(file);

@@ -12,7 +12,8 @@ pub mod mask;
 #[cfg(unix)]
 mod mounted;
 mod secret;
+pub mod timing;
 pub mod zones;
 
-pub use line::{hex, one_line};
+pub use line::{comparable, hex, one_line};
 pub use secret::{Secret, SecretError, SecretSource};

@@ -32,3 +32,8 @@ pub fn hex(bytes: &[u8]) -> String {
         text
     })
 }
+
+/// A name or path as targets compare it that don't distinguish upper and lower case.
+pub fn comparable(name: &str) -> String {
+    name.trim_matches('/').to_lowercase()
+}

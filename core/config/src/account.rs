@@ -22,7 +22,7 @@ pub enum Login {
     /// With a password, which is fetched when it is used.
     Password(SecretSource),
     /// With OAuth 2.0 access tokens.
-    OAuth(OAuthOptions),
+    OAuth(Box<OAuthOptions>),
 }
 
 /// How an account gets its access tokens (RFC 6749).
@@ -54,7 +54,7 @@ impl Account {
     pub fn oauth(&self) -> Option<&OAuthOptions> {
         match &self.login {
             Login::Password(_) => None,
-            Login::OAuth(oauth) => Some(oauth),
+            Login::OAuth(oauth) => Some(oauth.as_ref()),
         }
     }
 }
@@ -91,7 +91,7 @@ pub(super) fn read(
                         mechanisms.push(Mechanism::XOAuth2);
                     }
                     let proxy = proxy.clone();
-                    Login::OAuth(OAuthOptions { proxy, ..oauth })
+                    Login::OAuth(Box::new(OAuthOptions { proxy, ..oauth }))
                 })
         }
         (Some(_), Some(_)) => {

@@ -1,5 +1,7 @@
-//! The configuration: one TOML file, with folders of more to include. What is read here has been checked as a whole;
-//! both binaries start from a [`Config`].
+//! The configuration: one TOML file with includes, checked as a whole. Both programs start from a
+//! [`Config`], or from all problems of the file at once, each with its location and remedy.
+//!
+//! A [`Config`] is plain data. This crate knows no login, no connection and no user of a key.
 
 mod account;
 mod actions;

@@ -1,9 +1,12 @@
-//! The sample lake: its layout, the columns of a sample and of an event, and how day files are written and read.
+//! The sample lake: its layout, the columns of samples and events, and reading and writing day files.
 //!
-//! `<data>/samples/site=<site>/date=<YYYY-MM-DD>/samples.parquet`: one file a day and site, sorted by (`monitor`,
-//! `started_at`), replaced atomically, never edited in place. Events lie beside in `<data>/events`. Nothing but day files ever
-//! stands in these two trees: polars refuses a folder with files of several endings, hidden ones too. Locks and files that are
-//! being written are in `<data>/.mailqos`, which is on the same file system.
+//! `<data>/samples/site=<site>/date=<YYYY-MM-DD>/samples.parquet`: one file per day and site, sorted
+//! by (`monitor`, `started_at`), replaced atomically and never edited in place. Events are beside it
+//! in `<data>/events`. These two trees contain nothing but day files: polars refuses a folder with
+//! files of several extensions, hidden ones included. Locks and files being written are in
+//! `<data>/.mailqos`, on the same file system.
+//!
+//! This crate knows neither who measures nor who queries.
 
 mod checksum;
 mod columns;

@@ -60,11 +60,16 @@ fn live(account: &Account) -> Arc<Live> {
         memory: Arc::default(),
         login: match &account.login {
             Login::Password(source) => LiveLogin::Password(source.clone()),
-            Login::OAuth(options) => LiveLogin::OAuth(Arc::new(OAuth::new(options.clone()))),
+            Login::OAuth(options) => LiveLogin::OAuth(Arc::new(OAuth::new(options.as_ref().clone()))),
         },
     });
     accounts.insert(account.clone(), live.clone());
     live
+}
+
+/// Forgets what this process knows of an account's logins, as its end does.
+pub fn forget(account: &Account) {
+    LIVE.lock().unwrap_or_else(PoisonError::into_inner).remove(account);
 }
 
 /// Fetches what an account logs in with.

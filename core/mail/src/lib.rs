@@ -19,7 +19,7 @@ pub mod transcripts;
 mod turn;
 mod wire;
 
-pub use account::{CredentialError, credentials};
+pub use account::{CredentialError, credentials, forget};
 pub use dkim::DkimError;
 pub use fields::{Disposition, Head, NamedType, addresses, unstructured};
 pub use login_refusal::LoginRefusal;

@@ -1,4 +1,7 @@
-//! The domain's words as types; each word is defined in the contracts and has the same name everywhere.
+//! The terms of mailqos as types: names, times, durations, samples and events. Each term is defined
+//! once and has the same name in the configuration, the lake and the reports.
+//!
+//! This crate knows no file, no network and no configuration.
 
 mod event;
 mod id;

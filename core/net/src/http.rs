@@ -8,7 +8,7 @@ use std::{
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
-    Method, Uri,
+    Method,
     body::Bytes,
     header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT},
 };
@@ -19,6 +19,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
+pub use crate::place::{HttpError, Place};
 use crate::{Trust, client_config, connect::connect_any, proxy::Proxy};
 
 /// An answer's head larger than this is refused.
@@ -108,141 +109,6 @@ impl Response {
         let text = one_line(&String::from_utf8_lossy(&self.body), secrets);
         let separator = if text.is_empty() { "" } else { ": " };
         format!("HTTP {}{separator}{text}", self.status)
-    }
-}
-
-/// Why there was no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum HttpError {
-    /// The address can't be used.
-    #[error("the address is no http:// or https:// URL: {0}")]
-    Url(String),
-    /// The address of a proxy can't be used.
-    #[error("the address of the proxy can't be used: {0}")]
-    ProxyAddress(String),
-    /// A proxy did not lead to the server.
-    #[error("the proxy {proxy} does not connect: {reason}")]
-    Proxy {
-        /// Host and port of the proxy.
-        proxy: String,
-        /// Why.
-        reason: String,
-    },
-    /// A header field can't be sent.
-    #[error("the header field {0:?} can't be sent: it contains what no header field may")]
-    Header(String),
-    /// The server could not be reached.
-    #[error("no connection to {server}: {reason}")]
-    Connect {
-        /// Host and port.
-        server: String,
-        /// What the system said.
-        reason: String,
-    },
-    /// TLS failed.
-    #[error("TLS with {server}: {reason}")]
-    Tls {
-        /// Host and port.
-        server: String,
-        /// Why.
-        reason: String,
-    },
-    /// The conversation broke.
-    #[error("{server} did not answer as HTTP asks: {reason}")]
-    Broken {
-        /// Host and port.
-        server: String,
-        /// Why.
-        reason: String,
-    },
-    /// Nothing, or not all, in time.
-    #[error("{server} did not answer within {after}")]
-    TimedOut {
-        /// Host and port.
-        server: String,
-        /// The deadline.
-        after: Micros,
-    },
-}
-
-impl HttpError {
-    /// Whether the server may have got the request, and done what it asks for, although no answer came.
-    pub fn may_have_arrived(&self) -> bool {
-        matches!(self, Self::Broken { .. } | Self::TimedOut { .. })
-    }
-}
-
-/// Where a URL leads.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// Whether the connection is encrypted.
-    pub tls: bool,
-    /// Host name or IP address, without brackets.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// Path and query.
-    path: String,
-}
-
-impl Place {
-    /// The root of a server.
-    pub(crate) fn new(tls: bool, host: &str, port: u16) -> Self {
-        Self {
-            tls,
-            host: host.to_owned(),
-            port,
-            path: "/".to_owned(),
-        }
-    }
-
-    /// Host and port as a request names them: an IPv6 address in brackets.
-    pub(crate) fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            self.server()
-        }
-    }
-
-    /// Reads a URL.
-    ///
-    /// # Errors
-    /// What is wrong with it, without showing it: it may be a secret.
-    pub fn parse(url: &str) -> Result<Self, HttpError> {
-        let uri: Uri = url.parse().map_err(|error| HttpError::Url(format!("{error}")))?;
-        let tls = match uri.scheme_str() {
-            Some("https") => true,
-            Some("http") => false,
-            Some(other) => return Err(HttpError::Url(format!("the protocol {other} is not known here"))),
-            None => return Err(HttpError::Url("it does not begin with https://".to_owned())),
-        };
-        let authority = uri
-            .authority()
-            .ok_or_else(|| HttpError::Url("it names no host".to_owned()))?;
-        if authority.as_str().contains('@') {
-            return Err(HttpError::Url(
-                "user and password belong into a header field, not into the address".to_owned(),
-            ));
-        }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() {
-            return Err(HttpError::Url("it names no host".to_owned()));
-        }
-        Ok(Self {
-            tls,
-            host: host.to_owned(),
-            port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
-            path: uri
-                .path_and_query()
-                .map_or("/", hyper::http::uri::PathAndQuery::as_str)
-                .to_owned(),
-        })
-    }
-
-    /// Host and port, as messages show them.
-    pub fn server(&self) -> String {
-        format!("{}:{}", self.host, self.port)
     }
 }
 

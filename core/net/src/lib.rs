@@ -6,6 +6,7 @@
 mod certificate;
 pub mod connect;
 pub mod http;
+mod place;
 mod proxy;
 mod tls;
 pub mod tls_failure;

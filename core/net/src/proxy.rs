@@ -9,7 +9,7 @@ use hyper::Uri;
 use mailqos_base::{Secret, one_line};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use crate::http::{HttpError, Place};
+use crate::place::{HttpError, Place};
 
 /// The head of a proxy's answer may be no larger than this.
 const MAX_ANSWER: usize = 16 * 1024;

@@ -294,8 +294,7 @@ fn json_line(message: &str, now: UtcMicros) -> String {
 /// Logs to standard error; `RUST_LOG` chooses what.
 fn begin_log(format: LogFormat) {
     use tracing_subscriber::{EnvFilter, fmt};
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("mailqos_probe=info,mailqos_mail=info,mailqos_lake=info,warn"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("mailqos=info,warn"));
     let builder = fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

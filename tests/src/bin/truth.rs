@@ -120,7 +120,8 @@ fn kind(name: &str) -> Result<Kind, String> {
 /// True landings by `sent_at`: not before, and not after.
 type Landings = BTreeMap<UtcMicros, (UtcMicros, UtcMicros)>;
 
-/// The system's clock of files moves on with its tick: a change may be so much later than it says.
+/// The file system's clock advances by ticks, so a change may be this much later than it states. It may
+/// also be earlier: a Maildir delivery by link and unlink is visible before the unlink sets the time.
 const TICK: Micros = Micros::from_millis(10);
 
 /// Where a monitor's mails land, and who knows when.
@@ -148,8 +149,10 @@ impl Mailbox {
         let noted = landings.clone();
         std::thread::spawn(move || {
             let mut known = HashSet::new();
+            let mut scan = UtcMicros::now();
             loop {
                 std::thread::sleep(Duration::from_millis(1));
+                let scan_before = std::mem::replace(&mut scan, UtcMicros::now());
                 for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
                     if known.insert(entry.file_name())
                         && let Ok(content) = std::fs::read(entry.path())
@@ -159,7 +162,8 @@ impl Mailbox {
                         let seen = UtcMicros::now();
                         let named = UtcMicros(metadata.ctime() * 1_000_000 + metadata.ctime_nsec() / 1_000);
                         let mut landings = noted.lock().unwrap_or_else(PoisonError::into_inner);
-                        landings.insert(token.sent_at, (named.min(seen), seen.min(named + TICK)));
+                        let earliest = scan_before.max(UtcMicros(named.0 - TICK.0)).min(seen);
+                        landings.insert(token.sent_at, (earliest, seen.min(named + TICK)));
                     }
                 }
             }
@@ -344,7 +348,7 @@ async fn main() -> ExitCode {
         println!(
             "{kind:<18} {count:>6} {:>10} {:>10} {:>10} {:>11} {:>11} {:>12} {:>10} {pickups:>8.2}",
             share(inside, count),
-            format!("{:.0} ms", worst as f64 / 1_000.0),
+            format!("{:.1} ms", worst as f64 / 1_000.0),
             at(&stated, 0.5),
             share(calibrated, count),
             at(&likely, 0.5),

@@ -457,10 +457,9 @@ async fn kill(
 fn begin(setting: &Setting, clock: &Given) -> Probe {
     let mut command = setting.command("mailqos-probe");
     clock.give_to(&mut command);
-    command.args(["--log-format", "json", "run"]).env(
-        "RUST_LOG",
-        "debug,mailqos_probe=trace,mailqos_mail=trace,mailqos_lake=trace",
-    );
+    command
+        .args(["--log-format", "json", "run"])
+        .env("RUST_LOG", "debug,mailqos=trace");
     setting.start(&mut command)
 }
 

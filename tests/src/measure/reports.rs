@@ -66,10 +66,7 @@ impl Office {
         let mut command = self.setting.command("mailqos-analytics");
         command
             .args(arguments)
-            .env(
-                "RUST_LOG",
-                "debug,mailqos_analytics=trace,mailqos_mail=trace,mailqos_lake=trace",
-            )
+            .env("RUST_LOG", "debug,mailqos=trace")
             .stdin(Stdio::null())
             .stdout(log())
             .stderr(log());

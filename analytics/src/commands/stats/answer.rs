@@ -2,24 +2,22 @@
 
 use std::io::Write as _;
 
+use mailqos_figures::{
+    DeliveredPercentile,
+    availability::share,
+    delivered_within::LIMITS,
+    percentiles::{CONTRACT, percentiles},
+    periods::Period,
+    series::{Metric, Series},
+    stats::{Question, Row},
+};
 use mailqos_model::Micros;
 
 use super::{Group, HELD, SPARK, json::JsonRow, shape::Shape};
-use crate::{
-    commands::{
-        Failure, print,
-        source::Source,
-        table::{Cell, Format, Table, csv_line, long, per_cent, seconds},
-    },
-    figures::{
-        DeliveredPercentile,
-        availability::share,
-        delivered_within::LIMITS,
-        percentiles::{CONTRACT, percentiles},
-        periods::Period,
-        series::{Metric, Series},
-        stats::{Question, Row},
-    },
+use crate::commands::{
+    Failure, print,
+    source::Source,
+    table::{Cell, Format, Table, csv_line, long, per_cent, seconds},
 };
 
 /// The median round trip of each part of the period, as a line.

@@ -1,14 +1,12 @@
 //! The contract's JSON of a row, to which all other figures are added where they are asked for.
 
+use mailqos_figures::{
+    DeliveredPercentile, Distribution, availability::share, delivered_within::LIMITS, periods::Period, stats::Row,
+};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{answer::limit_name, shape::Shape};
-use crate::{
-    commands::table::{moment, seconds},
-    figures::{
-        DeliveredPercentile, Distribution, availability::share, delivered_within::LIMITS, periods::Period, stats::Row,
-    },
-};
+use crate::commands::table::{moment, seconds};
 
 pub(super) struct JsonRow<'a> {
     pub(super) row: &'a Row,

@@ -13,17 +13,18 @@ use std::{
 pub(super) use self::answer::limit_name;
 use self::answer::{Answer, sparkline};
 pub(super) use self::shape::{Asked, Shape, percentile};
+use mailqos_figures::{
+    lake::SeriesQuery,
+    periods::{Period, Unit},
+    series::{Metric, Series},
+    stats::{Pool, Question, Row, Share, Whose},
+};
+
 use super::{
     Failure, Global, explain,
     figure::Figure,
     source::{Source, SourceArgs, lake_failure},
     table::Format,
-};
-use crate::figures::{
-    lake::SeriesQuery,
-    periods::{Period, Unit},
-    series::{Metric, Series},
-    stats::{Pool, Question, Row, Share, Whose},
 };
 
 /// About how many bytes of values are held at a time where several monitors' are put together.

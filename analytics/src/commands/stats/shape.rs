@@ -1,15 +1,15 @@
 //! Which figures an answer has: metrics, percentiles, groups.
 
-use mailqos_model::UtcMicros;
-
-use super::Group;
-use crate::commands::table::moment;
-use crate::figures::{
+use mailqos_figures::{
     percentiles::CONTRACT,
     periods::{Calendar, Period, Unit},
     series::Metric,
     stats::{Question, Row},
 };
+use mailqos_model::UtcMicros;
+
+use super::Group;
+use crate::commands::table::moment;
 
 /// A percentile that was asked for, as it was written.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,0 +1,286 @@
+//! Error budgets: how much of what may fail has failed, against how much of the period has passed.
+
+use super::{
+    Chart, Data, Datum, Measure,
+    axis::{Axis, Stretch},
+    canvas::{At, Canvas, NAMES, SMALL, TEXT, text_width},
+    palette::Ink,
+    plot::{Plot, Said, period, sentence},
+    voice::Voice,
+};
+
+/// More than this many budgets spent is drawn as so many, with an arrow.
+const MOST: f64 = 2.0;
+
+/// What to draw.
+#[derive(Debug, Clone)]
+pub struct Budgets {
+    /// What it shows happening; empty for a plain finding.
+    pub title: String,
+    /// Width of the chart in pixels.
+    pub width: u32,
+    /// The period that the budgets are for.
+    pub period: Stretch,
+    /// How much of it has passed, 0 to 1.
+    pub passed: f64,
+    /// The service levels, from top to bottom.
+    pub rows: Vec<Budget>,
+    /// How many known budgets are not among the rows, and how many of those are overspent.
+    pub beyond: (u64, u64),
+}
+
+/// A service level.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    /// Its name.
+    pub name: String,
+    /// What is promised, in words, such as `99.9 % available`; may be empty.
+    pub promise: String,
+    /// What was spent of what may be spent, in words, such as `27 of 43 min`; may be empty.
+    pub amount: String,
+    /// Share of the budget that is spent, 0 and up; `None` for unknown.
+    pub spent: Option<f64>,
+    /// Share that will be spent at the end of the period, if it goes on so.
+    pub forecast: Option<f64>,
+}
+
+impl Budget {
+    fn spent(&self) -> Option<f64> {
+        self.spent.filter(|spent| !spent.is_nan() && *spent >= 0.0)
+    }
+
+    fn forecast(&self) -> Option<f64> {
+        self.forecast.filter(|spent| !spent.is_nan() && *spent >= 0.0)
+    }
+}
+
+/// Draws it.
+pub fn chart(data: &Budgets, voice: &dyn Voice) -> Chart {
+    let width = data.width.clamp(240, 2_000);
+    let widest = |texts: &mut dyn Iterator<Item = f64>| texts.fold(0.0, f64::max).ceil();
+    let share = f64::from(width);
+    let names = widest(
+        &mut data
+            .rows
+            .iter()
+            .map(|row| text_width(&row.name, TEXT).max(text_width(&row.promise, SMALL))),
+    )
+    .min(share * NAMES);
+    let words = |row: &Budget| {
+        row.spent()
+            .map_or_else(|| voice.t("unknown").to_owned(), |spent| state(spent, voice))
+    };
+    let texts = widest(
+        &mut data
+            .rows
+            .iter()
+            .map(|row| text_width(&words(row), TEXT).max(text_width(&row.amount, SMALL))),
+    )
+    .min(share * 0.3);
+    let most = data
+        .rows
+        .iter()
+        .flat_map(|row| [row.spent(), row.forecast()])
+        .flatten()
+        .fold(1.0, f64::max)
+        .min(MOST);
+    let axis = Axis {
+        high: most,
+        ..Axis::share(0.0, 1.0, 5, voice)
+    };
+    let pitch = 38.0;
+    let top = 20.0;
+    let plot = Plot {
+        left: names + 10.0,
+        right: share - texts - 12.0,
+        top,
+        bottom: top + pitch * data.rows.len().max(1) as f64,
+    };
+    let height = (plot.bottom + 22.0).ceil();
+    let finding = finding(data, voice);
+    let passed = if data.passed.is_finite() {
+        data.passed.clamp(0.0, 1.0)
+    } else {
+        0.0
+    };
+    let pen = |canvas: &mut Canvas| {
+        plot.value_axis_below(canvas, &axis, share);
+        let whole = plot.x(axis.place(1.0));
+        canvas.line((whole, plot.top - 4.0), (whole, plot.bottom), Ink::Ink, 1.0);
+        canvas.text(
+            voice.t("whole budget"),
+            whole - 4.0,
+            plot.top - 7.0,
+            At::End,
+            Ink::Ink,
+            SMALL,
+        );
+        for (index, row) in data.rows.iter().enumerate() {
+            let middle = plot.top + pitch * (index as f64 + 0.5);
+            let two = if row.promise.is_empty() { 4.0 } else { -2.0 };
+            canvas.name(&row.name, names, middle + two, At::End, names);
+            canvas.text(&row.promise, names, middle + 12.0, At::End, Ink::Grey, SMALL);
+            bar(canvas, row, plot, &axis, middle, voice);
+            let over = row.spent().is_some_and(|spent| spent > 1.0);
+            let ink = if over { Ink::Failed } else { Ink::Ink };
+            let two = if row.amount.is_empty() { 4.0 } else { -2.0 };
+            canvas.text(&words(row), share, middle + two, At::End, ink, TEXT);
+            canvas.text(&row.amount, share, middle + 12.0, At::End, Ink::Grey, SMALL);
+        }
+        if passed < 1.0 {
+            let x = plot.x(axis.place(passed));
+            canvas.line((x, plot.top - 4.0), (x, plot.bottom), Ink::Ink, 1.0);
+            canvas.dashed("1 3");
+            let text = voice.fill("{0} of the period passed", &[&voice.share(passed)]);
+            // Where both texts can't stand beside each other, the line is explained below the title.
+            if x + 4.0 + text_width(&text, SMALL) < whole - 8.0 - text_width(voice.t("whole budget"), SMALL) {
+                canvas.text(&text, x + 4.0, plot.top - 7.0, At::Start, Ink::Grey, SMALL);
+            }
+        }
+    };
+    let mut parts = vec![voice.t("share of each error budget that is spent")];
+    if passed < 1.0 {
+        parts.push(voice.t("dotted: share of the period that has passed"));
+    }
+    if data.rows.iter().any(|row| row.forecast().is_some()) {
+        parts.push(voice.t("hollow: where it will end if it goes on so"));
+    }
+    Said {
+        title: &data.title,
+        subtitle: format!("{}. {}", sentence(&parts), period(data.period, voice)),
+        finding,
+        data: table(data, voice),
+    }
+    .chart(width, height, pen)
+}
+
+fn bar(canvas: &mut Canvas, row: &Budget, plot: Plot, axis: &Axis, middle: f64, voice: &dyn Voice) {
+    let (top, tall) = (middle - 8.0, 16.0);
+    let x = |share: f64| plot.x(axis.place(share));
+    canvas.rect(plot.left, top, x(1.0) - plot.left, tall, Ink::Shade);
+    let Some(spent) = row.spent() else {
+        canvas.line((plot.left, middle), (x(1.0), middle), Ink::Mist, 0.75);
+        return;
+    };
+    canvas.rect(plot.left, top, x(spent.min(1.0)) - plot.left, tall, Ink::Accent);
+    canvas.title(format!("{}: {}", row.name, state(spent, voice)));
+    if spent > 1.0 {
+        // Beyond the rule and taller: overspent is seen by its outline.
+        canvas.rect(x(1.0), top - 3.0, x(spent) - x(1.0), tall + 6.0, Ink::Failed);
+        canvas.title(format!("{}: {}", row.name, state(spent, voice)));
+        if spent > axis.high {
+            let end = plot.right;
+            canvas.polygon(
+                &[(end, top - 3.0), (end + 8.0, middle), (end, top + tall + 3.0)],
+                Ink::Failed,
+            );
+        }
+    }
+    if let Some(forecast) = row.forecast().filter(|forecast| *forecast > spent) {
+        let ink = if forecast > 1.0 { Ink::Failed } else { Ink::Accent };
+        let (from, to) = (x(spent), x(forecast));
+        canvas.line((from, middle), (to - 4.5, middle), ink, 1.0);
+        canvas.dashed("3 2");
+        canvas.disc((to, middle), 4.5, ink);
+        canvas.disc((to, middle), 3.0, Ink::Ground);
+        canvas.title(voice.fill("forecast {0}", &[&voice.whole_percent(forecast)]));
+    }
+}
+
+fn finding(data: &Budgets, voice: &dyn Voice) -> String {
+    let known: Vec<(&Budget, f64)> = data.rows.iter().filter_map(|row| Some((row, row.spent()?))).collect();
+    let Some((worst, spent)) = known.iter().max_by(|one, other| one.1.total_cmp(&other.1)) else {
+        return voice.t("No error budget is known.").to_owned();
+    };
+    let over = known.iter().filter(|(_, spent)| *spent > 1.0).count() as u64 + data.beyond.1;
+    let all = known.len() as u64 + data.beyond.0;
+    let (worst, share) = (worst.name.as_str(), voice.whole_percent(*spent));
+    let by = excess(*spent, voice);
+    match (over, all) {
+        (0, 1) => voice.fill("{1} of the error budget of {0} is spent.", &[worst, &share]),
+        (0, _) => voice.fill(
+            "No error budget is overspent; most is spent at {0}: {1}.",
+            &[worst, &share],
+        ),
+        (_, 1) => voice.fill("The error budget of {0} is overspent by {1}.", &[worst, &by]),
+        (1, _) => voice.fill(
+            "One of {0} error budgets is overspent: that of {1}, by {2}.",
+            &[&voice.count(all), worst, &by],
+        ),
+        _ => voice.fill(
+            "{0} of {1} error budgets are overspent, most of all that of {2}, by {3}.",
+            &[&voice.count(over), &voice.count(all), worst, &by],
+        ),
+    }
+}
+
+/// What is spent, in words: `60 % spent`, `overspent by 57 %`.
+fn state(spent: f64, voice: &dyn Voice) -> String {
+    if spent > 1.0 {
+        voice.fill("overspent by {0}", &[&excess(spent, voice)])
+    } else {
+        voice.fill("{0} spent", &[&voice.whole_percent(spent)])
+    }
+}
+
+/// By how much a budget is overspent: `57 %`, `12 times`.
+fn excess(spent: f64, voice: &dyn Voice) -> String {
+    let over = spent - 1.0;
+    if over >= 9.995 {
+        // Nobody grasps 4,321 %; a budget of nothing is overspent by any number of times.
+        let times = if over < 1e6 {
+            voice.number(over, 0)
+        } else {
+            "∞".to_owned()
+        };
+        voice.fill("{0} times", &[&times])
+    } else if over < 0.01 {
+        voice.percent((over * 100.0).max(0.01), 2)
+    } else {
+        voice.whole_percent(over)
+    }
+}
+
+fn table(data: &Budgets, voice: &dyn Voice) -> Data {
+    let share = |value| Datum::measured(value, Measure::Share, voice);
+    let rows = data
+        .rows
+        .iter()
+        .map(|row| {
+            vec![
+                Datum::text(&row.name),
+                Datum::text(&row.promise),
+                share(row.spent()),
+                Datum::text(&row.amount),
+                share(row.forecast()),
+            ]
+        })
+        .collect();
+    Data::new(
+        ["service level", "promise", "budget spent", "amount", "forecast"]
+            .map(|head| voice.t(head).to_owned())
+            .into(),
+        rows,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    #[test]
+    fn kept_overspent_and_unknown_look_different() {
+        let (data, voice) = samples::budgets();
+        insta::assert_snapshot!(samples::shown(&chart(&data, &voice)));
+    }
+
+    #[test]
+    fn an_endless_overdraft_stays_on_the_paper() {
+        let (mut data, voice) = samples::budgets();
+        data.rows[0].spent = Some(f64::INFINITY);
+        data.rows[1].forecast = Some(1e300);
+        let chart = chart(&data, &voice);
+        assert!(!chart.svg.contains("NaN") && !chart.svg.contains("inf"));
+    }
+}

@@ -1,0 +1,254 @@
+//! Availability as calendars: one for each monitor, a column for each week, a cell for each day.
+
+use jiff::{ZonedDateTime, civil::Date};
+use mailqos_model::UtcMicros;
+
+use super::{
+    Chart,
+    canvas::{At, BOLD, Canvas, SMALL, TEXT, shorten, text_width, widest},
+    palette::Ink,
+    plot::{Said, period, sentence},
+    strip::{self, Cell, Key, Strip},
+    voice::Voice,
+};
+
+/// Distance of weeks and of days at least and at most; within them as large as the width lets them be.
+const SIZES: (f64, f64) = (4.0, 22.0);
+/// No wider for the sake of a name: a longer one takes a second line.
+const NAME: f64 = 214.0;
+/// Between the base lines of a name and of what stands below it.
+const LINE: f64 = 14.0;
+/// Between calendars beside each other.
+const GAP: f64 = 22.0;
+
+/// Draws the days of a strip: its cells must be days, in the voice's zone.
+pub fn chart(data: &Strip, first_day: i8, voice: &dyn Voice) -> Chart {
+    let width = data.width.clamp(240, 2_000);
+    let date = |at: UtcMicros| ZonedDateTime::new(at.timestamp(), voice.zone().clone()).date();
+    let (first, last) = (
+        date(data.period.from),
+        date(UtcMicros(data.period.to.0.saturating_sub(1)).max(data.period.from)),
+    );
+    let weeks = week(last, first, first_day) + 1;
+    let days: Vec<String> = (0..7)
+        .map(|row| voice.weekday((first_day - 1 + row).rem_euclid(7) + 1))
+        .collect();
+    let left = widest(days.iter().map(String::as_str), SMALL).ceil() + 6.0;
+    let size = ((f64::from(width) - left) / weeks as f64)
+        .clamp(SIZES.0, SIZES.1)
+        .floor();
+    let wide = left + size * weeks as f64;
+    // Names are read rather than guessed: a calendar is as wide as its name; its figure stands beside it or below.
+    let width_of = |text: &dyn Fn(&strip::Row) -> f64| data.rows.iter().map(text).fold(100.0, f64::max);
+    let name = |row: &strip::Row| text_width(&row.name, TEXT) * BOLD;
+    let beside = width_of(&|row| name(row) + text_width(&row.figure, TEXT) + 10.0);
+    let stacked = beside > wide.max(NAME);
+    let texts = if stacked { width_of(&name) } else { beside };
+    let needed = wide.max(texts.min(NAME)) + GAP;
+    let across = (((f64::from(width) + GAP) / needed).floor() as usize).clamp(1, data.rows.len().max(1));
+    let pitch = (f64::from(width) + GAP) / across as f64;
+    let mut states: Vec<strip::State> = data.rows.iter().flat_map(|row| &row.cells).map(Cell::state).collect();
+    states.sort_unstable();
+    states.dedup();
+    let key = Key::of(&states, f64::from(width), voice);
+    let names: Vec<Vec<String>> = data
+        .rows
+        .iter()
+        .map(|row| {
+            if stacked {
+                two_lines(&row.name, (pitch - GAP) / BOLD)
+            } else {
+                vec![row.name.clone()]
+            }
+        })
+        .collect();
+    let head = if stacked {
+        LINE * names.iter().map(Vec::len).max().unwrap_or(1) as f64
+    } else {
+        0.0
+    };
+    let tall = 7.0 * size + 50.0 + head;
+    let lines = data.rows.len().max(1).div_ceil(across);
+    let height = (key.height + tall * lines as f64).ceil();
+    let finding = strip::finding(data, voice);
+    let pen = |canvas: &mut Canvas| {
+        key.draw(canvas);
+        if data.rows.is_empty() {
+            canvas.text(
+                voice.t("no monitors"),
+                0.0,
+                key.height + 20.0,
+                At::Start,
+                Ink::Grey,
+                TEXT,
+            );
+        }
+        for (index, row) in data.rows.iter().enumerate() {
+            let x = (index % across) as f64 * pitch;
+            let top = key.height + (index / across) as f64 * tall;
+            let end = if across == 1 {
+                x + wide.max(beside)
+            } else {
+                x + pitch - GAP
+            };
+            for (line, part) in names[index].iter().enumerate() {
+                let base = top + 16.0 + LINE * line as f64;
+                canvas.strong(part, x, base, At::Start, Ink::Ink, TEXT);
+                if part.ends_with('…') {
+                    canvas.title(&row.name);
+                }
+            }
+            let figure = |canvas: &mut Canvas, x, line: usize, at| {
+                let base = top + 16.0 + LINE * line as f64;
+                canvas.text(&row.figure, x, base, at, Ink::Grey, TEXT);
+            };
+            if stacked {
+                figure(canvas, x, names[index].len(), At::Start);
+            } else {
+                figure(canvas, end, 0, At::End);
+            }
+            let grid = Grid {
+                left: x + left,
+                top: top + 38.0 + head,
+                size,
+                first,
+                first_day,
+            };
+            for (number, day) in days.iter().enumerate().step_by(2) {
+                let base = grid.top + size * (number as f64 + 0.5) + 4.0;
+                canvas.text(day, grid.left - 5.0, base, At::End, Ink::Grey, SMALL.min(size + 1.0));
+            }
+            grid.months(canvas, last, voice);
+            for layer in strip::LAYERS {
+                for cell in row.cells.iter().filter(|cell| cell.span.to > cell.span.from) {
+                    grid.day(canvas, (date(cell.span.from), cell), layer, voice);
+                }
+            }
+        }
+    };
+    let each = voice.t("a cell is a day, a column a week");
+    Said {
+        title: &data.title,
+        subtitle: format!("{}. {}", sentence(&[each]), period(data.period, voice)),
+        finding,
+        data: strip::table(data, voice),
+    }
+    .chart(width, height, pen)
+}
+
+/// A name on two lines at most, broken between words, and cut where two are not enough.
+fn two_lines(name: &str, room: f64) -> Vec<String> {
+    if text_width(name, TEXT) <= room {
+        return vec![name.to_owned()];
+    }
+    let breaks = name.match_indices(' ').map(|(at, _)| at);
+    let first = breaks.take_while(|at| text_width(&name[..*at], TEXT) <= room).last();
+    match first {
+        Some(at) => vec![name[..at].to_owned(), shorten(name[at..].trim_start(), room, TEXT)],
+        None => vec![shorten(name, room, TEXT)],
+    }
+}
+
+/// The number of the week in which a day lies, from that of the first day on.
+fn week(day: Date, first: Date, first_day: i8) -> i64 {
+    let offset = |date: Date| i64::from((date.weekday().to_monday_one_offset() - first_day).rem_euclid(7));
+    let between = day.since(first).map_or(0, |span| i64::from(span.get_days()));
+    (between + offset(first)).div_euclid(7)
+}
+
+struct Grid {
+    left: f64,
+    top: f64,
+    size: f64,
+    first: Date,
+    first_day: i8,
+}
+
+impl Grid {
+    fn place(&self, day: Date) -> (f64, f64) {
+        let row = (day.weekday().to_monday_one_offset() - self.first_day).rem_euclid(7);
+        let column = week(day, self.first, self.first_day);
+        (
+            self.left + column as f64 * self.size,
+            self.top + f64::from(row) * self.size,
+        )
+    }
+
+    /// Each month's name above the week in which its first day lies, where there is room.
+    fn months(&self, canvas: &mut Canvas, last: Date, voice: &dyn Voice) {
+        let mut free = f64::MIN;
+        let mut day = self.first;
+        while day <= last {
+            let name = voice.month(day.month());
+            let (x, _) = self.place(day);
+            if x >= free {
+                canvas.text(&name, x, self.top - 5.0, At::Start, Ink::Grey, SMALL);
+                free = x + text_width(&name, SMALL) + 4.0;
+            }
+            let Ok(next) = day.first_of_month().checked_add(jiff::Span::new().months(1)) else {
+                return;
+            };
+            day = next;
+        }
+    }
+
+    /// A day: where all is well, its place says which; what failed says more when pointed at.
+    fn day(&self, canvas: &mut Canvas, (day, cell): (Date, &Cell), layer: strip::Layer, voice: &dyn Voice) {
+        let (x, y) = self.place(day);
+        let side = self.size - 1.0;
+        if cell.state() == strip::State::Unknown {
+            if layer == strip::Layer::Calm {
+                let middle = y + side / 2.0;
+                canvas.line((x + side * 0.3, middle), (x + side * 0.7, middle), Ink::Mist, 0.75);
+            }
+            return;
+        }
+        let words = if layer == strip::Layer::Calm {
+            String::new()
+        } else {
+            cell.words(voice)
+        };
+        strip::mark(canvas, ((x, y), (side, side)), cell, (0.0, &words), layer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    #[test]
+    fn a_month_begins_on_its_weekday() {
+        let (data, voice) = samples::strip_month(1);
+        insta::assert_snapshot!(samples::shown(&chart(&data, 1, &voice)));
+    }
+
+    #[test]
+    fn a_long_name_takes_two_lines_before_it_is_cut() {
+        assert_eq!(two_lines("Lyon plant", 100.0), ["Lyon plant"]);
+        let lines = two_lines("Rotterdam harbour office · stockholm", 130.0);
+        assert_eq!(lines, ["Rotterdam harbour", "office · stockholm"]);
+        let lines = two_lines(&"endless ".repeat(20), 150.0);
+        assert!(lines.len() == 2 && lines[1].ends_with('…'), "{lines:?}");
+        let lines = two_lines(&"x".repeat(90), 150.0);
+        assert!(lines.len() == 1 && lines[0].ends_with('…'), "{lines:?}");
+    }
+
+    #[test]
+    fn weeks_may_begin_on_sunday() {
+        let (first, day) = (jiff::civil::date(2026, 10, 1), jiff::civil::date(2026, 10, 4));
+        assert_eq!((week(day, first, 1), week(day, first, 7)), (0, 1));
+        assert_eq!(week(first, first, 1), 0);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_period_can_be_drawn(from in -1_i64..60_000_000_000_000_000, days in 0_i64..900) {
+            let (mut data, voice) = samples::strip_month(2);
+            data.period.from = UtcMicros(from);
+            data.period.to = UtcMicros(from + days * 86_400_000_000);
+            let chart = chart(&data, 1, &voice);
+            proptest::prop_assert!(!chart.svg.contains("NaN") && !chart.svg.contains("inf"));
+        }
+    }
+}

@@ -1,0 +1,871 @@
+//! Paper and pen of all charts: plotters draws, on a backend that writes small SVG. Marks that look
+//! alike and follow each other become one path, or one group of texts: a drawing of a thousand cells
+//! has a dozen elements, each with its attributes once.
+
+use std::{convert::Infallible, fmt::Write as _};
+
+use plotters::style::{
+    Color as _, FontDesc, FontFamily, FontStyle, ShapeStyle, TextStyle,
+    text_anchor::{HPos, Pos, VPos},
+};
+use plotters_backend::{BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind};
+use serde::Serialize;
+
+mod runs;
+
+use mailqos_base::timing::Sum;
+
+use super::{palette::Ink, widths::WIDTHS};
+
+/// How long all drawings took.
+pub static DRAWING: Sum = Sum::new();
+
+/// Places of the paper in a pixel: a tenth is as fine as anybody sees.
+const FINE: f64 = 10.0;
+/// Parts of a pixel in the width of a line.
+const STROKE: f64 = 100.0;
+/// The typeface; a page that has another may override it.
+const FAMILY: &str = "Inter, 'Helvetica Neue', Arial, sans-serif";
+
+/// Size of tick labels and direct labels.
+pub(super) const TEXT: f64 = 12.0;
+/// Size of labels of second rank.
+pub(super) const SMALL: f64 = 11.0;
+
+/// How much wider bold letters are.
+pub(super) const BOLD: f64 = 1.06;
+
+/// Names beside bars and strips take no more than this share of the paper.
+pub(super) const NAMES: f64 = 0.36;
+
+/// Where a text begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum At {
+    /// Its left end.
+    Start,
+    /// Its middle.
+    Middle,
+    /// Its right end.
+    End,
+}
+
+/// How an element looks: all that does not depend on its place.
+#[derive(Debug, Clone, PartialEq)]
+enum Look {
+    /// A filled area.
+    Area(Ink),
+    /// A line: its width, its dashes, and whether it has several parts, whose joins are round.
+    Line(Ink, f64, &'static str, bool),
+    /// A disc and its radius.
+    Disc(Ink, f64),
+    /// A text: its size, where its place is, and whether it stands out.
+    Text(Ink, f64, At, bool),
+}
+
+/// An element of a drawing; places are in tenths of a pixel.
+#[derive(Debug, Clone)]
+struct Element {
+    look: Look,
+    shape: Shape,
+    /// Shown when pointed at, and read out.
+    title: String,
+}
+
+#[derive(Debug, Clone)]
+enum Shape {
+    /// Left, top, width, height.
+    Rect(i64, i64, i64, i64),
+    /// A line through points, or the outline of an area.
+    Points(Vec<(i64, i64)>),
+    /// A text at a place.
+    Text(String, i64, i64),
+}
+
+/// What is said of a place that somebody points at, where the table of the data has it, or a cell of its own would say it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub(super) struct Hover {
+    /// The edges of the columns, in pixels from the left.
+    x: Edges,
+    /// The edges of the rows, in pixels from the top; without any, there is one row of the plot's height.
+    y: Edges,
+    /// The name of each column. Without names, the table of the data says all: it has a row for each column, and in it a cell
+    /// for each row, if there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    names: Vec<String>,
+    /// Whether a name is that of an edge: a column is from its own to the next.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    between: bool,
+    /// What each row says of its columns, separated by `;`: words that take the place of `{1}`, `{2}` …, separated by `|`; and
+    /// behind `*` of how many columns from this one on it is said. Words that are left out, but for the first, are those before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cells: Vec<String>,
+    /// The sentence: `{0}` is the name of the column.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    says: String,
+}
+
+/// Where columns or rows begin, and where the last one ends.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+enum Edges {
+    /// All equally wide, to a pixel: the first and the last edge, and how many columns or rows there are.
+    Even { from: i64, to: i64, count: usize },
+    /// Each.
+    Each(Vec<i64>),
+}
+
+impl Default for Edges {
+    fn default() -> Self {
+        Self::Each(Vec::new())
+    }
+}
+
+impl Edges {
+    fn of(edges: impl IntoIterator<Item = f64>) -> Self {
+        let edges: Vec<f64> = edges.into_iter().collect();
+        let count = edges.len().saturating_sub(1);
+        let whole = |edge: &f64| edge.round() as i64;
+        let (Some(first), Some(last)) = (edges.first(), edges.last()) else {
+            return Self::default();
+        };
+        let at = |number: usize| first + (last - first) * number as f64 / count.max(1) as f64;
+        if count > 2
+            && edges
+                .iter()
+                .enumerate()
+                .all(|(number, edge)| (edge - at(number)).abs() <= 1.0)
+        {
+            let (from, to) = (whole(first), whole(last));
+            return Self::Even { from, to, count };
+        }
+        Self::Each(edges.iter().map(whole).collect())
+    }
+}
+
+impl Hover {
+    /// Columns and rows of which the table of the data has the values.
+    pub(super) fn table(x: impl IntoIterator<Item = f64>, y: impl IntoIterator<Item = f64>) -> Self {
+        Self {
+            x: Edges::of(x),
+            y: Edges::of(y),
+            ..Self::default()
+        }
+    }
+
+    /// With names of the columns, what each cell says, and the sentence in which it is said.
+    #[must_use]
+    pub(super) fn saying(mut self, names: Vec<String>, cells: Vec<Vec<String>>, says: impl Into<String>) -> Self {
+        let joined = |row: Vec<String>| {
+            let mut runs: Vec<(String, usize)> = Vec::new();
+            for cell in row {
+                match runs.last_mut() {
+                    Some((last, count)) if *last == cell => *count += 1,
+                    _ => runs.push((cell, 1)),
+                }
+            }
+            let mut before: Vec<String> = Vec::new();
+            let said = |(cell, count): (String, usize)| {
+                let words: Vec<String> = cell.split('|').map(str::to_owned).collect();
+                let short = words.iter().enumerate().map(|(place, word)| match before.get(place) {
+                    Some(known) if place > 0 && known == word => "",
+                    // Nothing would be that before.
+                    _ if place > 0 && word.is_empty() => " ",
+                    _ => word.as_str(),
+                });
+                let short = short.collect::<Vec<_>>().join("|");
+                before = words;
+                match count {
+                    1 => short,
+                    count => format!("{short}*{count}"),
+                }
+            };
+            runs.into_iter().map(said).collect::<Vec<_>>().join(";")
+        };
+        (self.names, self.says) = (names, says.into());
+        self.cells = cells.into_iter().map(joined).collect();
+        self
+    }
+
+    /// The names are those of edges: there is one more than there are columns.
+    #[must_use]
+    pub(super) fn between(mut self) -> Self {
+        self.between = true;
+        self
+    }
+
+    /// As JSON that can stand in a page.
+    pub(super) fn json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default().replace('<', "\\u003c")
+    }
+}
+
+/// What plotters draws on: keeps the elements, in tenths of a pixel, until they are written as SVG.
+#[derive(Debug, Default)]
+struct Paper {
+    size: (u32, u32),
+    /// The ink of what is drawn next: a colour alone has no name for a page's dark mode.
+    ink: Ink,
+    elements: Vec<Element>,
+}
+
+/// No drawing on this paper fails.
+type Drawn = Result<(), DrawingErrorKind<Infallible>>;
+
+impl Paper {
+    fn add(&mut self, look: Look, shape: Shape) -> Drawn {
+        let title = String::new();
+        self.elements.push(Element { look, shape, title });
+        Ok(())
+    }
+
+    fn line_look<S: BackendStyle>(&self, style: &S, joined: bool) -> Look {
+        Look::Line(self.ink, f64::from(style.stroke_width()) / STROKE, "", joined)
+    }
+}
+
+fn wide((x, y): BackendCoord) -> (i64, i64) {
+    (i64::from(x), i64::from(y))
+}
+
+impl DrawingBackend for Paper {
+    type ErrorType = Infallible;
+
+    fn get_size(&self) -> (u32, u32) {
+        self.size
+    }
+
+    fn ensure_prepared(&mut self) -> Drawn {
+        Ok(())
+    }
+
+    fn present(&mut self) -> Drawn {
+        Ok(())
+    }
+
+    fn draw_pixel(&mut self, (x, y): BackendCoord, _color: BackendColor) -> Drawn {
+        let (x, y) = wide((x, y));
+        self.add(Look::Area(self.ink), Shape::Rect(x, y, 1, 1))
+    }
+
+    fn draw_line<S: BackendStyle>(&mut self, from: BackendCoord, to: BackendCoord, style: &S) -> Drawn {
+        self.add(self.line_look(style, false), Shape::Points(vec![wide(from), wide(to)]))
+    }
+
+    fn draw_path<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(&mut self, path: I, style: &S) -> Drawn {
+        let points = path.into_iter().map(wide).collect();
+        self.add(self.line_look(style, true), Shape::Points(points))
+    }
+
+    fn fill_polygon<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(&mut self, vert: I, _style: &S) -> Drawn {
+        let points = vert.into_iter().map(wide).collect();
+        self.add(Look::Area(self.ink), Shape::Points(points))
+    }
+
+    fn draw_rect<S: BackendStyle>(
+        &mut self,
+        upper_left: BackendCoord,
+        bottom_right: BackendCoord,
+        _style: &S,
+        _fill: bool,
+    ) -> Drawn {
+        let ((x, y), (right, bottom)) = (wide(upper_left), wide(bottom_right));
+        self.add(Look::Area(self.ink), Shape::Rect(x, y, right - x, bottom - y))
+    }
+
+    fn draw_circle<S: BackendStyle>(&mut self, center: BackendCoord, radius: u32, _style: &S, _fill: bool) -> Drawn {
+        let look = Look::Disc(self.ink, f64::from(radius) / FINE);
+        self.add(look, Shape::Points(vec![wide(center)]))
+    }
+
+    fn draw_text<S: BackendTextStyle>(&mut self, text: &str, style: &S, pos: BackendCoord) -> Drawn {
+        let at = match style.anchor().h_pos {
+            HPos::Left => At::Start,
+            HPos::Center => At::Middle,
+            HPos::Right => At::End,
+        };
+        let strong = style.style().as_str() == FontStyle::Bold.as_str();
+        let (x, y) = wide(pos);
+        let look = Look::Text(self.ink, style.size() / FINE, at, strong);
+        self.add(look, Shape::Text(text.to_owned(), x, y))
+    }
+}
+
+/// A drawing under way. Coordinates are pixels from the top left.
+#[derive(Debug, Default)]
+pub(super) struct Canvas {
+    paper: Paper,
+}
+
+/// Draws on a paper of the size; gives the whole SVG.
+pub(super) fn draw(width: u32, height: u32, title: &str, alternative: &str, pen: impl FnOnce(&mut Canvas)) -> String {
+    DRAWING.add(|| {
+        let mut canvas = Canvas::default();
+        canvas.paper.size = (width.saturating_mul(FINE as u32), height.saturating_mul(FINE as u32));
+        pen(&mut canvas);
+        set(&canvas.paper.elements, (width, height), title, alternative)
+    })
+}
+
+fn fine(pixels: f64) -> i32 {
+    // Beyond the paper by far, and safe to subtract.
+    (pixels * FINE).round().clamp(-1e6, 1e6) as i32
+}
+
+impl Canvas {
+    fn pen(&mut self, ink: Ink) -> &mut Paper {
+        self.paper.ink = ink;
+        &mut self.paper
+    }
+
+    fn stroke(ink: Ink, width: f64) -> ShapeStyle {
+        ShapeStyle {
+            color: ink.rgb().to_rgba(),
+            filled: false,
+            stroke_width: (width * STROKE).round().max(1.0) as u32,
+        }
+    }
+
+    /// The last element says so when pointed at.
+    pub(super) fn title(&mut self, title: impl Into<String>) {
+        if let Some(element) = self.paper.elements.last_mut() {
+            element.title = title.into();
+        }
+    }
+
+    /// The last element is dashed.
+    pub(super) fn dashed(&mut self, dashes: &'static str) {
+        if let Some(Element {
+            look: Look::Line(_, _, own, _),
+            ..
+        }) = self.paper.elements.last_mut()
+        {
+            *own = dashes;
+        }
+    }
+
+    /// A straight line.
+    pub(super) fn line(&mut self, from: (f64, f64), to: (f64, f64), ink: Ink, width: f64) {
+        let [from, to] = [from, to].map(|(x, y)| (fine(x), fine(y)));
+        let _ = self.pen(ink).draw_line(from, to, &Self::stroke(ink, width));
+    }
+
+    /// A line through points.
+    pub(super) fn path(&mut self, points: &[(f64, f64)], ink: Ink, width: f64) {
+        let points = points.iter().map(|(x, y)| (fine(*x), fine(*y)));
+        let _ = self.pen(ink).draw_path(points, &Self::stroke(ink, width));
+    }
+
+    /// An area.
+    pub(super) fn polygon(&mut self, points: &[(f64, f64)], ink: Ink) {
+        let points = points.iter().map(|(x, y)| (fine(*x), fine(*y)));
+        let _ = self.pen(ink).fill_polygon(points, &ink.rgb());
+    }
+
+    /// A filled rectangle.
+    pub(super) fn rect(&mut self, left: f64, top: f64, width: f64, height: f64, ink: Ink) {
+        let from = (fine(left), fine(top));
+        let to = (fine(left + width.max(0.0)), fine(top + height.max(0.0)));
+        let _ = self.pen(ink).draw_rect(from, to, &ink.rgb(), true);
+    }
+
+    /// A disc.
+    pub(super) fn disc(&mut self, centre: (f64, f64), radius: f64, ink: Ink) {
+        let centre = (fine(centre.0), fine(centre.1));
+        let radius = (radius * FINE).round() as u32;
+        let _ = self.pen(ink).draw_circle(centre, radius, &ink.rgb(), true);
+    }
+
+    /// A text on its base line.
+    pub(super) fn text(&mut self, text: &str, x: f64, base: f64, at: At, ink: Ink, size: f64) {
+        let style = Self::letters(at, ink, size, FontStyle::Normal);
+        let _ = self.pen(ink).draw_text(text, &style, (fine(x), fine(base)));
+    }
+
+    /// A text that stands out.
+    pub(super) fn strong(&mut self, text: &str, x: f64, base: f64, at: At, ink: Ink, size: f64) {
+        let style = Self::letters(at, ink, size, FontStyle::Bold);
+        let _ = self.pen(ink).draw_text(text, &style, (fine(x), fine(base)));
+    }
+
+    fn letters(at: At, ink: Ink, size: f64, weight: FontStyle) -> TextStyle<'static> {
+        let h_pos = match at {
+            At::Start => HPos::Left,
+            At::Middle => HPos::Center,
+            At::End => HPos::Right,
+        };
+        TextStyle {
+            font: FontDesc::new(FontFamily::SansSerif, size * FINE, weight),
+            color: ink.rgb().to_backend_color(),
+            pos: Pos::new(h_pos, VPos::Bottom),
+        }
+    }
+
+    /// A name in the room that there is for it; the whole name when pointed at if it had to be cut.
+    pub(super) fn name(&mut self, name: &str, x: f64, base: f64, at: At, room: f64) {
+        let shown = shorten(name, room, TEXT);
+        self.text(&shown, x, base, at, Ink::Ink, TEXT);
+        if shown != name {
+            self.title(name);
+        }
+    }
+}
+
+/// Without what XML can't hold, and without marks that turn the direction of what follows.
+fn printable(text: &str) -> String {
+    text.chars()
+        .filter(|c| !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}'))
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+fn escape(text: &str, into: &mut String) {
+    for c in printable(text).chars() {
+        match c {
+            '<' => into.push_str("&lt;"),
+            '>' => into.push_str("&gt;"),
+            '&' => into.push_str("&amp;"),
+            '"' => into.push_str("&quot;"),
+            other => into.push(other),
+        }
+    }
+}
+
+/// How wide a text will be: in Inter, which pages embed and print has; of characters that it lacks, about.
+pub(super) fn text_width(text: &str, size: f64) -> f64 {
+    let em: f64 = text.chars().map(char_width).sum();
+    em * size
+}
+
+/// How wide the widest of some texts will be, about.
+pub(super) fn widest<'a>(texts: impl Iterator<Item = &'a str>, size: f64) -> f64 {
+    texts.map(|text| text_width(text, size)).fold(0.0, f64::max)
+}
+
+fn char_width(c: char) -> f64 {
+    let code = c as u32;
+    let run = WIDTHS.partition_point(|(first, _)| *first <= code).checked_sub(1);
+    let known = run.and_then(|run| {
+        let (first, widths) = WIDTHS[run];
+        widths.get((code - first) as usize)
+    });
+    if let Some(thousandths) = known {
+        return f64::from(*thousandths) / 1_000.0;
+    }
+    match c {
+        '\u{300}'..='\u{36f}' | '\u{200b}'..='\u{200f}' | '\u{fe00}'..='\u{fe0f}' => 0.0,
+        '\u{1100}'..='\u{11ff}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7af}' | '\u{ff00}'..='\u{ff60}' => 1.05,
+        c if c as u32 >= 0x1_f000 => 1.35,
+        _ => 0.66,
+    }
+}
+
+/// Cut to the room, with an ellipsis.
+pub(super) fn shorten(text: &str, room: f64, size: f64) -> String {
+    if text_width(text, size) <= room {
+        return text.to_owned();
+    }
+    let room = room - text_width("…", size);
+    let mut used = 0.0;
+    let mut shown = String::new();
+    for c in text.chars() {
+        used += char_width(c) * size;
+        if used > room {
+            break;
+        }
+        shown.push(c);
+    }
+    // Never half of what is joined to the sign that was cut.
+    while shown.ends_with(|c: char| c == '\u{200d}' || c.is_whitespace()) {
+        shown.pop();
+    }
+    shown.push('…');
+    shown
+}
+
+/// Writes tenths of a pixel as pixels.
+fn pixels(tenths: i64, svg: &mut String) {
+    let (whole, tenth) = (tenths.abs() / 10, tenths.abs() % 10);
+    if tenths < 0 {
+        svg.push('-');
+    }
+    // Writing to a String can't fail.
+    if whole > 0 || tenth == 0 {
+        let _ = write!(svg, "{whole}");
+    }
+    if tenth > 0 {
+        let _ = write!(svg, ".{tenth}");
+    }
+}
+
+/// The commands of a path (SVG 2, 9.3), relative to the place before, so that numbers are short.
+#[derive(Default)]
+struct Path {
+    commands: String,
+    at: (i64, i64),
+    last: char,
+    /// In tenths of a pixel: without points, numbers are shorter still, but the path needs a scale.
+    in_tenths: bool,
+}
+
+impl Path {
+    fn number(&mut self, tenths: i64, first: bool) {
+        if !first && tenths >= 0 {
+            self.commands.push(' ');
+        }
+        if self.in_tenths {
+            // Writing to a String can't fail.
+            let _ = write!(self.commands, "{tenths}");
+        } else {
+            pixels(tenths, &mut self.commands);
+        }
+    }
+
+    fn begin(&mut self, (x, y): (i64, i64)) {
+        // The first place of a path is absolute anyway.
+        self.commands.push(if self.commands.is_empty() { 'M' } else { 'm' });
+        self.number(x - self.at.0, true);
+        self.number(y - self.at.1, false);
+        (self.at, self.last) = ((x, y), 'm');
+    }
+
+    fn line(&mut self, (x, y): (i64, i64)) {
+        let (dx, dy) = (x - self.at.0, y - self.at.1);
+        let command = match (dx, dy) {
+            (_, 0) => 'h',
+            (0, _) => 'v',
+            _ => 'l',
+        };
+        let is_new = command != self.last;
+        if is_new {
+            self.commands.push(command);
+        }
+        if command != 'v' {
+            self.number(dx, is_new);
+        }
+        if command != 'h' {
+            self.number(dy, is_new && command == 'v');
+        }
+        (self.at, self.last) = ((x, y), command);
+    }
+
+    fn close(&mut self, begin: (i64, i64)) {
+        self.commands.push('z');
+        (self.at, self.last) = (begin, 'z');
+    }
+
+    fn add(&mut self, shape: &Shape, is_area: bool) {
+        match shape {
+            Shape::Rect(x, y, width, height) => {
+                self.begin((*x, *y));
+                self.line((x + width, *y));
+                self.line((x + width, y + height));
+                self.line((*x, y + height));
+                self.close((*x, *y));
+            }
+            Shape::Points(points) => {
+                let Some((first, rest)) = points.split_first() else {
+                    return;
+                };
+                self.begin(*first);
+                rest.iter().for_each(|point| self.line(*point));
+                if is_area {
+                    self.close(*first);
+                }
+            }
+            Shape::Text(..) => {}
+        }
+    }
+}
+
+/// A path of shapes that look alike: in pixels, or in tenths of one where that is shorter.
+fn path(shapes: &[Shape], look: &Look, title: &str, svg: &mut String) {
+    let is_area = matches!(look, Look::Area(_));
+    let written = |in_tenths: bool| {
+        let mut path = Path {
+            in_tenths,
+            ..Path::default()
+        };
+        shapes.iter().for_each(|shape| path.add(shape, is_area));
+        path.commands
+    };
+    let (pixels, tenths) = (written(false), written(true));
+    let is_scaled = tenths.len() + SCALE.len() < pixels.len();
+    let commands = if is_scaled { tenths } else { pixels };
+    // Writing to a String can't fail.
+    let _ = write!(svg, "<path d=\"{commands}\"");
+    if is_scaled {
+        svg.push_str(SCALE);
+    }
+    attributes(look, if is_scaled { FINE } else { 1.0 }, svg);
+    end("path", "", title, svg);
+}
+
+/// The attribute of a path in tenths of a pixel.
+const SCALE: &str = " transform=\"scale(.1)\"";
+
+/// The attributes of a look: of the element, or of the group of those that share it. Lines are so many times as wide as they
+/// look.
+fn attributes(look: &Look, times: f64, svg: &mut String) {
+    // Writing to a String can't fail.
+    let _ = match look {
+        Look::Area(ink) | Look::Disc(ink, _) => write!(svg, " fill=\"{}\" class=\"{}\"", ink.hex(), ink.class()),
+        Look::Line(ink, width, dashes, joined) => {
+            let width = (width * times * STROKE).round() / STROKE;
+            let _ = write!(svg, " fill=\"none\" stroke=\"{}\" stroke-width=\"{width}\"", ink.hex());
+            let dashes = dashes.split_whitespace().filter_map(|dash| dash.parse::<f64>().ok());
+            let dashes: Vec<String> = dashes.map(|dash| (dash * times).to_string()).collect();
+            if !dashes.is_empty() {
+                let _ = write!(svg, " stroke-dasharray=\"{}\"", dashes.join(" "));
+            }
+            if *joined {
+                svg.push_str(" stroke-linejoin=\"round\" stroke-linecap=\"round\"");
+            }
+            write!(svg, " class=\"{}-line\"", ink.class())
+        }
+        Look::Text(ink, size, at, strong) => {
+            match at {
+                At::Start => {}
+                At::Middle => svg.push_str(" text-anchor=\"middle\""),
+                At::End => svg.push_str(" text-anchor=\"end\""),
+            }
+            if *strong {
+                svg.push_str(" font-weight=\"600\"");
+            }
+            write!(
+                svg,
+                " font-size=\"{size}\" fill=\"{}\" class=\"{}\"",
+                ink.hex(),
+                ink.class()
+            )
+        }
+    };
+}
+
+/// Ends an element that may have a title and a text.
+fn end(name: &str, text: &str, title: &str, svg: &mut String) {
+    if text.is_empty() && title.is_empty() {
+        svg.push_str("/>\n");
+        return;
+    }
+    svg.push('>');
+    if !title.is_empty() {
+        svg.push_str("<title>");
+        escape(title, svg);
+        svg.push_str("</title>");
+    }
+    escape(text, svg);
+    let _ = writeln!(svg, "</{name}>");
+}
+
+/// The height of several rectangles, where it is that of all of them and has a middle in tenths of a pixel.
+fn common_height(elements: &[&Element]) -> Option<i64> {
+    let height = |element: &&Element| match (&element.look, &element.shape) {
+        (Look::Area(_), Shape::Rect(_, _, _, height)) => Some(*height),
+        _ => None,
+    };
+    let first = height(elements.first()?)?;
+    let is_common =
+        elements.len() > 3 && first % 2 == 0 && elements.iter().all(|element| height(element) == Some(first));
+    is_common.then_some(first)
+}
+
+/// Elements that follow each other and look alike.
+fn run(elements: &[&Element], svg: &mut String) {
+    let Some(first) = elements.first() else { return };
+    let place = |key: &str, tenths: i64, svg: &mut String| {
+        let _ = write!(svg, " {key}=\"");
+        pixels(tenths, svg);
+        svg.push('"');
+    };
+    if let Look::Area(_) | Look::Line(..) = first.look {
+        let shapes = elements.iter().map(|element| element.shape.clone());
+        let Some(height) = common_height(elements) else {
+            let shapes: Vec<Shape> = shapes.collect();
+            return path(&shapes, &first.look, &first.title, svg);
+        };
+        // Rectangles of one height are thick lines, which take half as many numbers.
+        let Look::Area(ink) = first.look else { return };
+        let middle = |shape: Shape| match shape {
+            Shape::Rect(x, y, width, _) => Shape::Points(vec![(x, y + height / 2), (x + width, y + height / 2)]),
+            other => other,
+        };
+        let shapes: Vec<Shape> = shapes.map(middle).collect();
+        let look = Look::Line(ink, height as f64 / FINE, "", false);
+        return path(&shapes, &look, &first.title, svg);
+    }
+    let grouped = elements.len() > 1;
+    if grouped {
+        svg.push_str("<g");
+        attributes(&first.look, 1.0, svg);
+        svg.push('>');
+    }
+    for element in elements {
+        let (name, text) = match (&element.shape, &element.look) {
+            (Shape::Text(text, x, y), _) => {
+                svg.push_str("<text");
+                place("x", *x, svg);
+                place("y", *y, svg);
+                ("text", text.as_str())
+            }
+            (Shape::Points(points), Look::Disc(_, radius)) => {
+                let (x, y) = points.first().copied().unwrap_or_default();
+                svg.push_str("<circle");
+                place("cx", x, svg);
+                place("cy", y, svg);
+                place("r", i64::from(fine(*radius)), svg);
+                ("circle", "")
+            }
+            _ => continue,
+        };
+        if !grouped {
+            attributes(&element.look, 1.0, svg);
+        }
+        end(name, text, &element.title, svg);
+        if grouped {
+            // Hundreds of lines of their own would be hundreds of bytes.
+            svg.pop();
+        }
+    }
+    if grouped {
+        svg.push_str("</g>\n");
+    }
+}
+
+/// The elements as SVG.
+fn set(elements: &[Element], (width, height): (u32, u32), title: &str, alternative: &str) -> String {
+    let mut svg = String::new();
+    // Writing to a String can't fail.
+    let _ = write!(
+        svg,
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\" font-family=\"{FAMILY}\">\n<title>"
+    );
+    escape(title, &mut svg);
+    svg.push_str("</title>\n<desc>");
+    escape(alternative, &mut svg);
+    svg.push_str("</desc>\n");
+    for run_of in runs::alike(elements) {
+        run(&run_of, &mut svg);
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drawing_has_classes_pixels_and_titles() {
+        let svg = draw(100, 50, "A <b>", "Says \"so\"", |canvas| {
+            canvas.line((0.0, 0.05), (10.0, 0.5), Ink::Accent, 1.5);
+            canvas.rect(1.0, 2.0, 3.0, 4.0, Ink::Failed);
+            canvas.title("3 < 4");
+            canvas.path(&[(0.0, 0.0), (1.25, 2.5)], Ink::Ink, 1.0);
+            canvas.dashed("1 3");
+            canvas.text(
+                "<script>alert('x')</script>\u{1}",
+                1.0,
+                2.0,
+                At::Middle,
+                Ink::Grey,
+                TEXT,
+            );
+            canvas.text("", 1.0, 2.0, At::Start, Ink::Grey, TEXT);
+        });
+        insta::assert_snapshot!(svg);
+    }
+
+    #[test]
+    fn what_looks_alike_is_one_path() {
+        let cells = |titled: bool| {
+            draw(1_000, 50, "A", "B", |canvas| {
+                for cell in 0..1_000 {
+                    canvas.rect(f64::from(cell), 2.0, 0.8, 20.0 + f64::from(cell % 2), Ink::Calm);
+                    if titled && cell == 500 {
+                        canvas.title("its own");
+                    }
+                }
+                for cell in 0..1_000 {
+                    canvas.line((f64::from(cell), 30.0), (f64::from(cell), 34.0), Ink::Failed, 1.0);
+                }
+            })
+        };
+        assert_eq!(cells(false).matches("<path").count(), 2);
+        assert_eq!(
+            cells(true).matches("<path").count(),
+            3,
+            "what has its own title stands alone"
+        );
+        let svg = cells(false);
+        assert!(svg.len() < 25_000, "{} bytes for 2,000 marks", svg.len());
+        let dark = ["class=\"calm\"", "class=\"failed-line\""];
+        assert!(dark.iter().all(|class| svg.contains(class)));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_path_goes_where_it_was_told(points in proptest::collection::vec((-999_i64..9_999, -999_i64..9_999), 2..40)) {
+            let mut points = points;
+            points.dedup();
+            // Another program may leave out what has no length.
+            proptest::prop_assume!(points.len() > 1);
+            let mut path = Path::default();
+            path.add(&Shape::Points(points.clone()), false);
+            path.add(&Shape::Rect(points[0].0, points[0].1, 30, 40), true);
+            let seen = usvg_points(&path.commands);
+            let (x, y) = points[0];
+            let mut expected = points;
+            expected.extend([(x, y), (x + 30, y), (x + 30, y + 40), (x, y + 40)]);
+            proptest::prop_assert_eq!(seen, expected, "{}", path.commands);
+        }
+    }
+
+    /// The points of a path as another program reads them, in tenths.
+    fn usvg_points(commands: &str) -> Vec<(i64, i64)> {
+        let svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 9 9\"><path d=\"{commands}\" stroke=\"red\"/></svg>"
+        );
+        let tree = resvg::usvg::Tree::from_str(&svg, &resvg::usvg::Options::default()).expect("SVG");
+        let mut seen = Vec::new();
+        for node in tree.root().children() {
+            let resvg::usvg::Node::Path(path) = node else { continue };
+            for segment in path.data().segments() {
+                use resvg::tiny_skia::PathSegment::{Close, LineTo, MoveTo};
+                if let MoveTo(point) | LineTo(point) = segment {
+                    seen.push(((point.x * 10.0).round() as i64, (point.y * 10.0).round() as i64));
+                } else {
+                    assert_eq!(segment, Close);
+                }
+            }
+        }
+        seen
+    }
+
+    #[test]
+    fn what_is_said_of_places_leaves_out_what_was_said_before() {
+        let cells = ["2|492", "3|492", "3|492", "maintenance", "1|492", "1|"]
+            .map(str::to_owned)
+            .to_vec();
+        let names = (0..6).map(|name| name.to_string()).collect();
+        let hover = Hover::table([0.0, 1.0], [0.0, 1.0]).saying(names, vec![cells], "{0}: {1} of {2}");
+        assert_eq!(hover.cells, ["2|492;3|*2;maintenance;1|492;1| "]);
+        assert!(!hover.json().contains("between") && hover.between().json().contains("\"between\":true"));
+    }
+
+    #[test]
+    fn widths_are_those_of_the_font() {
+        assert_eq!(text_width("0123456789", 10.0), 64.8, "digits are equally wide");
+        assert!((text_width("Wi", 1_000.0) - (949.0 + 238.0)).abs() < 1e-9);
+        assert!(text_width("東京", 10.0) > 20.0);
+        assert!(text_width("Łódź Ωж", 10.0) > 30.0);
+    }
+
+    #[test]
+    fn a_long_name_is_cut_and_kept() {
+        let name = "x".repeat(200);
+        let shown = shorten(&name, 100.0, TEXT);
+        assert!(shown.ends_with('…') && text_width(&shown, TEXT) <= 100.0);
+        assert_eq!(shorten("short", 100.0, TEXT), "short");
+        assert_eq!(shorten("👩\u{200d}💻👩\u{200d}💻", 40.0, TEXT), "👩…");
+    }
+}

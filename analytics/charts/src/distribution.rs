@@ -1,0 +1,348 @@
+//! How long mail takes: the share of tests delivered within a time, and how often each time came.
+
+use super::{
+    Chart, Data, Datum, Measure,
+    axis::{Axis, Stretch},
+    canvas::{At, Canvas, Hover, SMALL, TEXT, text_width},
+    palette::Ink,
+    plot::{Plot, Said, period, sentence},
+    reduce::median,
+    voice::{DASH, Voice},
+};
+
+/// Points of the curve at most.
+const COLUMNS: usize = 400;
+
+/// What to draw.
+#[derive(Debug, Clone)]
+pub struct Distribution {
+    /// What it shows happening; empty for a plain finding.
+    pub title: String,
+    /// Name of the metric, such as `round trip`.
+    pub metric: String,
+    /// Width of the chart in pixels.
+    pub width: u32,
+    /// The period.
+    pub period: Stretch,
+    /// Values of the tests whose mail came, in microseconds, in any order.
+    pub values: Vec<f64>,
+    /// All tests that count, those whose mail never came too.
+    pub tests: u64,
+    /// Times to mark, in microseconds.
+    pub thresholds: Vec<f64>,
+}
+
+/// Draws it.
+pub fn chart(data: &Distribution, voice: &dyn Voice) -> Chart {
+    let mut values: Vec<f64> = data
+        .values
+        .iter()
+        .copied()
+        .filter(|value| value.is_finite() && *value >= 0.0)
+        .collect();
+    values.sort_unstable_by(f64::total_cmp);
+    let tests = data.tests.max(values.len() as u64);
+    let within = |limit: f64| values.partition_point(|value| *value <= limit) as u64;
+    let share = |limit: f64| (tests > 0).then(|| within(limit) as f64 / tests as f64);
+    let mut thresholds: Vec<f64> = data
+        .thresholds
+        .iter()
+        .copied()
+        .filter(|limit| limit.is_finite() && *limit > 0.0)
+        .collect();
+    thresholds.sort_by(f64::total_cmp);
+    thresholds.dedup();
+
+    let width = data.width.clamp(240, 2_000);
+    let least = values.first().copied().unwrap_or(1e5).max(1.0);
+    let greatest = values.last().copied().unwrap_or(1e6);
+    // Of the times to mark only the first that all mail kept is of use.
+    let kept = thresholds
+        .iter()
+        .position(|limit| *limit >= greatest)
+        .map_or(thresholds.len(), |first| first + 1);
+    thresholds.truncate(kept);
+    let axis = Axis::log(
+        least,
+        thresholds.last().copied().unwrap_or(greatest).max(greatest),
+        7,
+        voice,
+    );
+    let lane = 15.0;
+    let marks = marks(&thresholds, &axis, (44.0, f64::from(width) - 10.0), |limit| {
+        format!(
+            "{}: {}",
+            voice.duration(limit),
+            share(limit).map_or_else(|| DASH.to_owned(), |share| voice.share(share))
+        )
+    });
+    let lanes = marks.iter().map(|mark| mark.lane + 1).max().unwrap_or(0) as f64;
+    let curve = Plot {
+        left: 44.0,
+        right: f64::from(width) - 10.0,
+        top: 6.0 + lanes * lane,
+        bottom: 6.0 + lanes * lane + 150.0,
+    };
+    let bars = Plot {
+        top: curve.bottom + 22.0,
+        bottom: curve.bottom + 92.0,
+        ..curve
+    };
+    let height = (bars.bottom + 22.0).ceil();
+    let finding = finding(&values, tests, &thresholds, &share, data, voice);
+    let bins = bins(bars, &axis, &values);
+    let pen = |canvas: &mut Canvas| {
+        let percent = Axis::share(0.0, 1.0, 5, voice);
+        bars.value_axis_below(canvas, &axis, f64::from(width));
+        for tick in &axis.ticks {
+            let x = curve.x(axis.place(tick.value));
+            canvas.line((x, curve.top), (x, curve.bottom), Ink::Hair, 0.75);
+        }
+        curve.value_axis(canvas, &percent);
+        for mark in &marks {
+            let base = 12.0 + mark.lane as f64 * lane;
+            canvas.line((mark.x, base - 10.0), (mark.x, bars.bottom), Ink::Ink, 0.8);
+            canvas.dashed("1 3");
+            let (x, at) = if mark.left {
+                (mark.x - 4.0, At::End)
+            } else {
+                (mark.x + 4.0, At::Start)
+            };
+            canvas.text(&mark.text, x, base, at, Ink::Ink, SMALL);
+        }
+        if values.is_empty() {
+            curve.no_values(canvas, TEXT, voice);
+            return;
+        }
+        steps(canvas, curve, &axis, &values, tests);
+        canvas.text(
+            voice.t("delivered within"),
+            curve.left + 5.0,
+            curve.top + 14.0,
+            At::Start,
+            Ink::Accent,
+            TEXT,
+        );
+        let lost = tests - values.len() as u64;
+        if lost > 0 {
+            let text = voice.fill("{0} not seen to arrive", &[&voice.count(lost)]);
+            let y = curve.y(values.len() as f64 / tests as f64);
+            let base = if y - curve.top > 16.0 { y - 5.0 } else { y + 14.0 };
+            curve.framed(canvas, &text, curve.right - 3.0, base, At::End);
+        }
+        histogram(canvas, bars, &bins, voice);
+    };
+    Said {
+        title: &data.title,
+        subtitle: format!(
+            "{}. {}",
+            sentence(&[
+                &voice.fill("share of all tests by {0}", &[&data.metric]),
+                voice.t("below, how often each time came"),
+                voice.t("logarithmic scale"),
+            ]),
+            period(data.period, voice)
+        ),
+        finding,
+        data: table(&axis, &thresholds, &within, tests, voice),
+    }
+    .chart(width, height, pen)
+    .hovering(&hover(bars, &axis, &bins, voice))
+}
+
+/// A threshold and where its text stands.
+struct Mark {
+    x: f64,
+    lane: usize,
+    left: bool,
+    text: String,
+}
+
+/// Each text in the first lane in which it meets no other.
+fn marks(thresholds: &[f64], axis: &Axis, (left, right): (f64, f64), text: impl Fn(f64) -> String) -> Vec<Mark> {
+    let mut taken: Vec<Vec<(f64, f64)>> = Vec::new();
+    thresholds
+        .iter()
+        .map(|limit| {
+            let x = left + axis.place(*limit) * (right - left);
+            let text = text(*limit);
+            let width = text_width(&text, SMALL) + 10.0;
+            let leans = x + width > right + 10.0;
+            let span = if leans { (x - width, x) } else { (x, x + width) };
+            let free = |lane: &Vec<(f64, f64)>| lane.iter().all(|(from, to)| span.1 <= *from || span.0 >= *to);
+            let lane = taken.iter().position(free).unwrap_or(taken.len());
+            if lane == taken.len() {
+                taken.push(Vec::new());
+            }
+            taken[lane].push(span);
+            Mark {
+                x,
+                lane,
+                left: leans,
+                text,
+            }
+        })
+        .collect()
+}
+
+/// The curve: exact where there are few values, one point a column where there are many.
+fn steps(canvas: &mut Canvas, plot: Plot, axis: &Axis, values: &[f64], tests: u64) {
+    let y = |count: usize| plot.y(count as f64 / tests as f64);
+    let mut points = vec![(plot.left, y(0))];
+    if values.len() <= COLUMNS {
+        for (index, value) in values.iter().enumerate() {
+            let x = plot.x(axis.place(*value));
+            points.push((x, y(index)));
+            points.push((x, y(index + 1)));
+        }
+    } else {
+        for column in 1..=COLUMNS {
+            let place = column as f64 / COLUMNS as f64;
+            let value = axis.low * (axis.high / axis.low).powf(place);
+            points.push((plot.x(place), y(values.partition_point(|one| *one <= value))));
+        }
+    }
+    points.push((plot.right, y(values.len())));
+    points.dedup();
+    canvas.path(&points, Ink::Accent, 1.8);
+}
+
+/// How many values each bar stands for.
+fn bins(plot: Plot, axis: &Axis, values: &[f64]) -> Vec<u64> {
+    let count = ((plot.width() / 9.0) as usize).clamp(8, 120);
+    let mut bins = vec![0_u64; count];
+    for value in values {
+        let bin = ((axis.place(*value) * count as f64) as usize).min(count - 1);
+        bins[bin] += 1;
+    }
+    bins
+}
+
+/// What is said of each bar.
+fn hover(plot: Plot, axis: &Axis, bins: &[u64], voice: &dyn Voice) -> Hover {
+    let count = bins.len();
+    let room = plot.width() / count as f64;
+    let edge = |bin: usize| voice.duration(axis.low * (axis.high / axis.low).powf(bin as f64 / count as f64));
+    let names = (0..=count).map(edge);
+    let tests = bins.iter().map(|tests| voice.count(*tests)).collect();
+    Hover::table(
+        (0..=count).map(|bin| plot.left + bin as f64 * room),
+        [plot.top, plot.bottom],
+    )
+    .saying(names.collect(), vec![tests], "{0}: {1}")
+    .between()
+}
+
+fn histogram(canvas: &mut Canvas, plot: Plot, bins: &[u64], voice: &dyn Voice) {
+    let count = bins.len();
+    let most = bins.iter().copied().max().unwrap_or(0).max(1);
+    canvas.line((plot.left, plot.bottom), (plot.right, plot.bottom), Ink::Mist, 1.0);
+    let room = plot.width() / count as f64;
+    for (bin, tests) in bins.iter().enumerate().filter(|(_, tests)| **tests > 0) {
+        // A single test is seen too.
+        let tall = (*tests as f64 / most as f64 * (plot.bottom - plot.top)).max(1.5);
+        canvas.rect(
+            plot.left + bin as f64 * room,
+            plot.bottom - tall,
+            room - 1.0,
+            tall,
+            Ink::Calm,
+        );
+    }
+    let text = voice.fill("tests, up to {0} in a bar", &[&voice.count(most)]);
+    canvas.text(&text, plot.left + 5.0, plot.top - 6.0, At::Start, Ink::Grey, SMALL);
+}
+
+fn finding(
+    values: &[f64],
+    tests: u64,
+    thresholds: &[f64],
+    share: &dyn Fn(f64) -> Option<f64>,
+    data: &Distribution,
+    voice: &dyn Voice,
+) -> String {
+    if values.is_empty() {
+        return voice.fill("No {0} was measured.", &[&data.metric]);
+    }
+    if let ([only], 1) = (values, tests) {
+        return voice.fill(
+            "The only test had a {0} of {1}.",
+            &[&data.metric, &voice.duration(*only)],
+        );
+    }
+    // The first threshold that nearly all kept says most.
+    let telling = thresholds
+        .iter()
+        .find(|limit| share(**limit).is_some_and(|share| share >= 0.95))
+        .or(thresholds.last());
+    match telling.and_then(|limit| Some((limit, share(*limit)?))) {
+        Some((limit, share)) => voice.fill(
+            "Mail was delivered within {0} in {1} of {2} tests.",
+            &[&voice.duration(*limit), &voice.share(share), &voice.count(tests)],
+        ),
+        None => {
+            let median = median(values.to_vec()).unwrap_or_default();
+            voice.fill("Median {0} was {1}.", &[&data.metric, &voice.duration(median)])
+        }
+    }
+}
+
+fn table(axis: &Axis, thresholds: &[f64], within: &dyn Fn(f64) -> u64, tests: u64, voice: &dyn Voice) -> Data {
+    let mut limits: Vec<f64> = axis
+        .ticks
+        .iter()
+        .map(|tick| tick.value)
+        .chain(thresholds.iter().copied())
+        .collect();
+    limits.sort_by(f64::total_cmp);
+    limits.dedup();
+    let rows = limits
+        .into_iter()
+        .map(|limit| {
+            let count = within(limit);
+            let share = (tests > 0).then(|| count as f64 / tests as f64);
+            vec![
+                Datum::measured(Some(limit), Measure::Duration, voice),
+                Datum::count(count, voice),
+                Datum::measured(share, Measure::Share, voice),
+            ]
+        })
+        .collect();
+    Data::new(
+        ["within", "tests", "share of all tests"]
+            .map(|head| voice.t(head).to_owned())
+            .into(),
+        rows,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    #[test]
+    fn few_values_are_drawn_as_steps() {
+        let (mut data, voice) = samples::distribution(6);
+        data.tests = 7;
+        insta::assert_snapshot!(samples::shown(&chart(&data, &voice)));
+    }
+
+    #[test]
+    fn many_values_stay_small_and_lost_mail_stays_in_the_denominator() {
+        let (mut data, voice) = samples::distribution(20_000);
+        data.tests = 40_000;
+        let chart = chart(&data, &voice);
+        assert!(chart.svg.len() < 40_000, "{} bytes", chart.svg.len());
+        assert!(chart.svg.contains("20,000 not seen to arrive"));
+        assert!(chart.alternative.contains("50.0"), "{}", chart.alternative);
+    }
+
+    #[test]
+    fn nothing_measured_says_so() {
+        let (mut data, voice) = samples::distribution(0);
+        data.values = vec![f64::NAN];
+        let chart = chart(&data, &voice);
+        assert!(chart.svg.contains("no values") && !chart.svg.contains("NaN"));
+    }
+}

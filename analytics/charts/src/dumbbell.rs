@@ -1,0 +1,355 @@
+//! Two periods compared: where each monitor was, where it is, sorted by the change.
+
+use super::{
+    Chart, Data, Datum,
+    axis::Axis,
+    canvas::{At, Canvas, NAMES, SMALL, TEXT, text_width, widest},
+    palette::Ink,
+    plot::{Plot, Said, sentence},
+    voice::{DASH, Measure, Voice},
+};
+
+/// Smaller changes are everyday life: of a duration, the part of what it was; of a share, the difference.
+const EVERYDAY: f64 = 0.05;
+const EVERYDAY_POINTS: f64 = 0.000_5;
+
+/// What to draw.
+#[derive(Debug, Clone)]
+pub struct Dumbbell {
+    /// What it shows happening; empty for a plain finding.
+    pub title: String,
+    /// Name of what is compared, such as `median round trip`.
+    pub metric: String,
+    /// What its values are.
+    pub measure: Measure,
+    /// Whether less is better.
+    pub less_is_better: bool,
+    /// Width of the chart in pixels.
+    pub width: u32,
+    /// The earlier period in words.
+    pub before: String,
+    /// The later period in words, with the zone.
+    pub after: String,
+    /// The monitors.
+    pub rows: Vec<Row>,
+}
+
+/// A monitor.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Its name.
+    pub name: String,
+    /// Its value in the earlier period, if known.
+    pub before: Option<f64>,
+    /// Its value in the later period, if known.
+    pub after: Option<f64>,
+    /// Chance explains the change.
+    pub by_chance: bool,
+}
+
+impl Row {
+    fn change(&self) -> Option<f64> {
+        Some(self.after? - self.before?)
+    }
+
+    /// Whether the change is more than everyday life, and more than chance.
+    fn stands_out(&self, measure: Measure) -> bool {
+        !self.by_chance && self.is_large(measure)
+    }
+
+    fn is_large(&self, measure: Measure) -> bool {
+        let Some((before, change)) = self.before.zip(self.change()) else {
+            return false;
+        };
+        match measure {
+            Measure::Duration => change != 0.0 && change.abs() >= before * EVERYDAY,
+            Measure::Share => change.abs() >= EVERYDAY_POINTS,
+        }
+    }
+}
+
+/// Draws it.
+pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
+    let finite = |value: Option<f64>| value.filter(|value| value.is_finite() && *value >= 0.0);
+    let mut rows: Vec<Row> = data
+        .rows
+        .iter()
+        .map(|row| Row {
+            name: row.name.clone(),
+            before: finite(row.before),
+            after: finite(row.after),
+            by_chance: row.by_chance,
+        })
+        .collect();
+    let worse = |change: f64| if data.less_is_better { change } else { -change };
+    // The worst change first; what can't be compared last, in the order it came in.
+    rows.sort_by(|one, other| {
+        let key = |row: &Row| row.change().map_or(f64::NEG_INFINITY, worse);
+        key(other).total_cmp(&key(one))
+    });
+    let width = data.width.clamp(240, 2_000);
+    let values: Vec<f64> = rows.iter().flat_map(|row| [row.before, row.after]).flatten().collect();
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let greatest = values.iter().copied().fold(0.0, f64::max);
+    let axis = match data.measure {
+        Measure::Share => Axis::share(least, greatest, 6, voice),
+        Measure::Duration if greatest > least.max(1.0) * 40.0 => Axis::log(least, greatest, 6, voice),
+        Measure::Duration => Axis::from_zero(greatest, 6, voice),
+    };
+    let pitch = if rows.len() <= 12 { 26.0 } else { 18.0 };
+    let names = widest(rows.iter().map(|row| row.name.as_str()), TEXT)
+        .ceil()
+        .min(f64::from(width) * NAMES);
+    let change = |row: &Row| {
+        row.change()
+            .map_or_else(|| DASH.to_owned(), |change| data.measure.difference(change, voice))
+    };
+    let changes: Vec<String> = rows.iter().map(change).collect();
+    let room = widest(changes.iter().map(String::as_str), TEXT).ceil();
+    let plot = Plot {
+        left: names + 18.0,
+        right: f64::from(width) - room - 22.0,
+        top: 22.0,
+        bottom: 22.0 + pitch * rows.len().max(1) as f64,
+    };
+    let height = (plot.bottom + 22.0).ceil();
+    let finding = finding(data, &rows, &worse, voice);
+    let pen = |canvas: &mut Canvas| {
+        // The key, hollow and full as in the rows.
+        canvas.disc((plot.left + 4.0, 7.0), 4.5, Ink::Grey);
+        canvas.disc((plot.left + 4.0, 7.0), 3.0, Ink::Ground);
+        canvas.text(&data.before, plot.left + 13.0, 11.0, At::Start, Ink::Grey, SMALL);
+        let second = plot.left + 28.0 + text_width(&data.before, SMALL);
+        canvas.disc((second, 7.0), 4.5, Ink::Accent);
+        canvas.text(&data.after, second + 9.0, 11.0, At::Start, Ink::Grey, SMALL);
+        plot.value_axis_below(canvas, &axis, f64::from(width));
+        for (index, (row, change)) in rows.iter().zip(&changes).enumerate() {
+            let y = plot.top + pitch * (index as f64 + 0.5);
+            canvas.name(&row.name, names + 2.0, y + 4.0, At::End, names);
+            let x = |value: f64| plot.x(axis.place(value));
+            let stands_out = row.stands_out(data.measure);
+            let bad = stands_out && row.change().is_some_and(|change| worse(change) > 0.0);
+            let ink = match (bad, stands_out) {
+                (true, _) => Ink::Failed,
+                (false, true) => Ink::Accent,
+                (false, false) => Ink::Grey,
+            };
+            if let (Some(before), Some(after)) = (row.before, row.after) {
+                canvas.line((x(before), y), (x(after), y), ink, 2.0);
+            }
+            if let Some(before) = row.before {
+                canvas.disc((x(before), y), 4.5, Ink::Grey);
+                canvas.disc((x(before), y), 3.0, Ink::Ground);
+                canvas.title(format!("{}: {}", data.before, data.measure.text(before, voice)));
+            }
+            if let Some(after) = row.after {
+                canvas.disc((x(after), y), 4.5, ink);
+                canvas.title(format!("{}: {}", data.after, data.measure.text(after, voice)));
+            }
+            // The sign tells it without colour.
+            let ink = match (bad, stands_out) {
+                (true, _) => Ink::Failed,
+                (false, true) => Ink::Ink,
+                (false, false) => Ink::Grey,
+            };
+            canvas.text(change, f64::from(width), y + 4.0, At::End, ink, TEXT);
+        }
+    };
+    let cut = if axis.is_cut() && axis.scale == super::axis::Scale::Linear {
+        voice.t("the scale does not begin at zero")
+    } else if axis.is_cut() {
+        voice.t("logarithmic scale")
+    } else {
+        ""
+    };
+    let small = if rows
+        .iter()
+        .any(|row| row.change().is_some() && !row.stands_out(data.measure))
+    {
+        let least = match data.measure {
+            Measure::Duration => voice.share(EVERYDAY),
+            Measure::Share => data
+                .measure
+                .difference(EVERYDAY_POINTS, voice)
+                .trim_start_matches('+')
+                .to_owned(),
+        };
+        let text = if rows.iter().any(|row| row.by_chance && row.is_large(data.measure)) {
+            "grey: changes within chance or of less than {0}"
+        } else {
+            "grey: changes of less than {0}"
+        };
+        voice.fill(text, &[&least])
+    } else {
+        String::new()
+    };
+    let parts: Vec<&str> = [data.metric.as_str(), voice.t("worst change first"), &small, cut]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect();
+    Said {
+        title: &data.title,
+        subtitle: format!("{}. {} → {}", sentence(&parts), data.before, data.after),
+        finding,
+        data: Data::new(
+            vec![
+                voice.t("monitor").to_owned(),
+                data.before.clone(),
+                data.after.clone(),
+                voice.t("change").to_owned(),
+            ],
+            rows.iter()
+                .map(|row| {
+                    let datum = |value| Datum::measured(value, data.measure, voice);
+                    let both = row.before.zip(row.after);
+                    let difference = Datum {
+                        text: change(row),
+                        ..datum(both.map(|(before, after)| after - before))
+                    };
+                    vec![Datum::text(&row.name), datum(row.before), datum(row.after), difference]
+                })
+                .collect(),
+        ),
+    }
+    .chart(width, height, pen)
+}
+
+fn finding(data: &Dumbbell, rows: &[Row], worse: &dyn Fn(f64) -> f64, voice: &dyn Voice) -> String {
+    let changes: Vec<(&Row, f64)> = rows.iter().filter_map(|row| Some((row, row.change()?))).collect();
+    let Some(first) = changes.first() else {
+        return voice.t("Nothing can be compared.").to_owned();
+    };
+    let is_bad = |row: &Row, change: f64| row.stands_out(data.measure) && worse(change) > 0.0;
+    let bad = changes.iter().filter(|(row, change)| is_bad(row, *change)).count() as u64;
+    // What stands out is told, even where chance made a greater change elsewhere; then it is said that others changed, too.
+    let by_chance = changes
+        .iter()
+        .any(|(row, _)| row.by_chance && row.is_large(data.measure));
+    let standing = || changes.iter().filter(|(row, _)| row.stands_out(data.measure));
+    let (first, change) = standing().next().unwrap_or(first);
+    let Some((last, gain)) = standing().next_back() else {
+        if by_chance {
+            let all = changes.iter().all(|(row, change)| row.by_chance || *change == 0.0);
+            let text = if all {
+                "No change of {0} is more than chance explains."
+            } else {
+                "Beyond chance, {0} hardly changed."
+            };
+            return voice.fill(text, &[&data.metric]);
+        }
+        if let [(only, _)] = changes[..] {
+            return voice.fill(
+                "{0} of {1} stayed as it was.",
+                &[&sentence(&[&data.metric]), &only.name],
+            );
+        }
+        return voice.fill(
+            "{0} stayed as it was at all of {1} monitors.",
+            &[&sentence(&[&data.metric]), &voice.count(changes.len() as u64)],
+        );
+    };
+    if let [(only, change)] = changes[..] {
+        let text = if bad == 1 {
+            "{0} of {1} got worse by {2}."
+        } else {
+            "{0} of {1} got better by {2}."
+        };
+        let difference = data.measure.difference(change.abs(), voice);
+        let difference = difference.trim_start_matches('+');
+        return voice.fill(text, &[&sentence(&[&data.metric]), &only.name, difference]);
+    }
+    let (row, change) = if bad == 0 { (last, *gain) } else { (first, *change) };
+    let text = match (bad, by_chance) {
+        (0, false) => "{0} got worse at none of {2} monitors; most gained {3} with {4}.",
+        (0, true) => "Beyond chance, {0} got worse at none of {2} monitors; most gained {3} with {4}.",
+        (_, false) => "{0} got worse at {1} of {2} monitors, most at {3} with {4}.",
+        (_, true) => "Beyond chance, {0} got worse at {1} of {2} monitors, most at {3} with {4}.",
+    };
+    let metric = if by_chance {
+        data.metric.clone()
+    } else {
+        sentence(&[&data.metric])
+    };
+    voice.fill(
+        text,
+        &[
+            &metric,
+            &voice.count(bad),
+            &voice.count(changes.len() as u64),
+            &row.name,
+            &data.measure.difference(change, voice),
+        ],
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    #[test]
+    fn the_worst_change_comes_first() {
+        let (data, voice) = samples::dumbbell(4);
+        let chart = chart(&data, &voice);
+        insta::assert_snapshot!(samples::shown(&chart));
+    }
+
+    #[test]
+    fn what_chance_explains_is_not_told_as_a_change() {
+        let (mut data, voice) = samples::dumbbell(3);
+        (data.measure, data.less_is_better) = (Measure::Share, false);
+        for (row, after) in data.rows.iter_mut().zip([0.90, 0.98, 0.995]) {
+            (row.before, row.after, row.by_chance) = (Some(0.99), Some(after), after < 0.95);
+        }
+        let text = chart(&data, &voice).alternative;
+        let second = &data.rows[1].name;
+        let beyond = format!(
+            "Beyond chance, {} got worse at 1 of 3 monitors, most at {second}",
+            data.metric
+        );
+        assert!(text.starts_with(&beyond), "{text}");
+        data.rows[1].after = Some(0.999);
+        let text = chart(&data, &voice).alternative;
+        assert!(text.contains("got worse at none of 3 monitors; most gained"), "{text}");
+        assert!(text.starts_with("Beyond chance, "), "{text}");
+        // What is more than chance, but small, is not said to be by chance.
+        data.rows[1].after = Some(0.990_1);
+        data.rows.truncate(2);
+        let hardly = chart(&data, &voice).alternative;
+        assert_eq!(hardly, format!("Beyond chance, {} hardly changed.", data.metric));
+        data.rows.truncate(1);
+        let only = chart(&data, &voice);
+        let expected = format!("No change of {} is more than chance explains.", data.metric);
+        assert_eq!(only.alternative, expected);
+        assert!(only.subtitle.contains("within chance"), "{}", only.subtitle);
+    }
+
+    #[test]
+    fn zero_that_stays_zero_is_no_change() {
+        let (mut data, voice) = samples::dumbbell(1);
+        (data.rows[0].before, data.rows[0].after) = (Some(0.0), Some(0.0));
+        let chart = chart(&data, &voice);
+        assert!(chart.alternative.contains("stayed as it was"), "{}", chart.alternative);
+    }
+
+    #[test]
+    fn shares_of_all_are_drawn_on_an_axis_that_ends_there() {
+        let (mut data, voice) = samples::dumbbell(2);
+        data.measure = Measure::Share;
+        for row in &mut data.rows {
+            (row.before, row.after) = (Some(1.0), Some(1.0));
+        }
+        let svg = chart(&data, &voice).svg;
+        assert_eq!(svg.matches(">100").count(), 1, "{svg}");
+    }
+
+    #[test]
+    fn nothing_to_compare_says_so() {
+        let (mut data, voice) = samples::dumbbell(2);
+        data.rows[0].before = None;
+        data.rows[1].after = Some(f64::NAN);
+        let chart = chart(&data, &voice);
+        assert_eq!(chart.alternative, "Nothing can be compared.");
+        assert!(!chart.svg.contains("NaN"));
+    }
+}

@@ -1,0 +1,265 @@
+//! Several monitors in one chart: a line of medians for each, named at its end; those beyond what can be told apart are grey.
+
+use mailqos_model::UtcMicros;
+
+use super::{
+    Chart, Data, Datum, Measure,
+    axis::{Scale, Stretch, place},
+    canvas::{At, Canvas, TEXT, widest},
+    palette::{CATEGORIES, Ink},
+    plot::{Plot, Said, moment, period, sentence},
+    reduce::{m4, median},
+    round_trip::{self, Bucket},
+    voice::Voice,
+};
+
+/// Names are at least so far apart.
+const PITCH: f64 = 15.0;
+/// A name takes at most this share of the width.
+const NAMES: f64 = 0.26;
+/// Rows of the table at most; more buckets are left out evenly.
+const MOST_ROWS: usize = 400;
+
+/// What to draw.
+#[derive(Debug, Clone)]
+pub struct Lines {
+    /// What it shows happening; empty for a plain finding.
+    pub title: String,
+    /// Name of the metric, such as `round trip`.
+    pub metric: String,
+    /// Width of the chart in pixels.
+    pub width: u32,
+    /// The period.
+    pub period: Stretch,
+    /// The monitors, most important first.
+    pub lines: Vec<Line>,
+}
+
+/// A monitor.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// Its name.
+    pub name: String,
+    /// The median over the whole period, in microseconds.
+    pub median: Option<f64>,
+    /// The buckets, ascending, the same for all; a gap between two is a gap of the line.
+    pub buckets: Vec<Bucket>,
+}
+
+impl Line {
+    /// Its values: the median of each bucket.
+    fn values(&self) -> impl Iterator<Item = (&Bucket, f64)> {
+        self.buckets.iter().filter_map(|bucket| {
+            let of_points = || median(bucket.points.iter().map(|point| point.1).collect());
+            let value = bucket.spread.map(|spread| spread[1]).or_else(of_points)?;
+            (value.is_finite() && value >= 0.0).then_some((bucket, value))
+        })
+    }
+}
+
+/// Draws it.
+pub fn chart(data: &Lines, voice: &dyn Voice) -> Chart {
+    let width = data.width.clamp(240, 2_000);
+    let range = data
+        .lines
+        .iter()
+        .flat_map(Line::values)
+        .map(|(_, value)| (value, value))
+        .reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)));
+    let axis = round_trip::axis(range, None, 5, voice);
+    let named = usize::from(CATEGORIES).min(data.lines.len());
+    let most = f64::from(width) * NAMES;
+    let names = widest(data.lines[..named].iter().map(|line| line.name.as_str()), TEXT).min(most);
+    let height = 250.0_f64.max(named as f64 * PITCH + 60.0);
+    let plot = Plot {
+        left: (axis.label_width(TEXT) + 8.0).max(24.0),
+        right: f64::from(width) - names - 12.0,
+        top: 12.0,
+        bottom: height - 24.0,
+    };
+    let finding = finding(data, voice);
+    let pen = |canvas: &mut Canvas| {
+        plot.value_axis(canvas, &axis);
+        if range.is_none() {
+            plot.no_values(canvas, TEXT, voice);
+        }
+        let mut ends = Vec::new();
+        // The first is drawn last: nothing lies over it.
+        for (index, line) in data.lines.iter().enumerate().rev() {
+            let ink = if index < named {
+                Ink::Category(index as u8)
+            } else {
+                Ink::Mist
+            };
+            let last = trace(canvas, line, data.period, plot, |value| plot.y(axis.place(value)), ink);
+            if let Some(y) = last.filter(|_| index < named) {
+                ends.push((y, index));
+            }
+        }
+        label(canvas, ends, data, plot, names);
+        plot.time_axis(canvas, data.period, (plot.bottom, f64::from(width)), voice);
+    };
+    let beyond = data.lines.len() - named;
+    let metric = voice.fill("median {0}", &[&data.metric]);
+    let mut parts = vec![metric.as_str()];
+    if axis.scale == Scale::Log {
+        parts.push(voice.t("logarithmic scale"));
+    }
+    let rest = voice.fill("grey: {0} more", &[&voice.count(beyond as u64)]);
+    if beyond > 0 {
+        parts.push(&rest);
+    }
+    Said {
+        title: &data.title,
+        subtitle: format!("{}. {}", sentence(&parts), period(data.period, voice)),
+        finding,
+        data: table(data, voice),
+    }
+    .chart(width, height, pen)
+}
+
+/// Draws a line with its gaps; gives the height at which it ends.
+fn trace(canvas: &mut Canvas, line: &Line, span: Stretch, plot: Plot, y: impl Fn(f64) -> f64, ink: Ink) -> Option<f64> {
+    let values: Vec<(&Bucket, f64)> = line.values().collect();
+    let stroke = if ink == Ink::Mist { 0.75 } else { 1.8 };
+    for run in values.chunk_by(|one, other| one.0.end == other.0.start) {
+        if let [(bucket, value)] = run {
+            let at = |moment: i64| plot.x(place(span, UtcMicros(moment)));
+            let (from, to) = (at(bucket.start), at(bucket.end));
+            canvas.line((from, y(*value)), (to.max(from + 3.0), y(*value)), ink, stroke);
+        } else {
+            let points: Vec<(f64, f64)> = run
+                .iter()
+                .map(|(bucket, value)| (place(span, UtcMicros(bucket.start / 2 + bucket.end / 2)), *value))
+                .collect();
+            let points: Vec<(f64, f64)> = m4(&points, (plot.width() as usize).max(1))
+                .iter()
+                .map(|(x, value)| (plot.x(*x), y(*value)))
+                .collect();
+            canvas.path(&points, ink, stroke);
+        }
+        canvas.title(&line.name);
+    }
+    values.last().map(|(_, value)| y(*value))
+}
+
+/// Names at the right, each as near to the end of its line as the others let it, with a stroke that leads there.
+fn label(canvas: &mut Canvas, mut ends: Vec<(f64, usize)>, data: &Lines, plot: Plot, room: f64) {
+    ends.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let heights = spread(&ends.iter().map(|end| end.0).collect::<Vec<_>>(), plot.top, plot.bottom);
+    for ((y, index), height) in ends.into_iter().zip(heights) {
+        let (line, ink) = (&data.lines[index], Ink::Category(index as u8));
+        canvas.line((plot.right - 1.0, y), (plot.right + 7.0, height), ink, 1.0);
+        // The stroke has the colour; the name is dark enough to be read.
+        canvas.name(&line.name, plot.right + 10.0, height + 4.0, At::Start, room);
+    }
+}
+
+/// Heights in the same order, none closer to another than a name is tall, and each as near to its own as may be.
+fn spread(wanted: &[f64], top: f64, bottom: f64) -> Vec<f64> {
+    let mut heights: Vec<f64> = wanted.to_vec();
+    let mut free = top;
+    for height in &mut heights {
+        *height = height.max(free);
+        free = *height + PITCH;
+    }
+    let mut free = bottom;
+    for height in heights.iter_mut().rev() {
+        *height = height.min(free);
+        free = *height - PITCH;
+    }
+    heights
+}
+
+fn finding(data: &Lines, voice: &dyn Voice) -> String {
+    let known: Vec<(&Line, f64)> = data
+        .lines
+        .iter()
+        .filter_map(|line| Some((line, line.median?)))
+        .collect();
+    let by = |one: &&(&Line, f64), other: &&(&Line, f64)| one.1.total_cmp(&other.1);
+    match (known.iter().min_by(by), known.iter().max_by(by)) {
+        (Some((low, least)), Some((high, greatest))) if known.len() > 1 => voice.fill(
+            "Median {0} ranged from {1} ({2}) to {3} ({4}).",
+            &[
+                &data.metric,
+                &voice.duration(*least),
+                &low.name,
+                &voice.duration(*greatest),
+                &high.name,
+            ],
+        ),
+        (Some((_, value)), _) => voice.fill("Median {0} was {1}.", &[&data.metric, &voice.duration(*value)]),
+        _ => voice.fill("No {0} was measured.", &[&data.metric]),
+    }
+}
+
+/// A row for each bucket, a column for each monitor.
+fn table(data: &Lines, voice: &dyn Voice) -> Data {
+    let mut heads = vec![voice.t("from").to_owned()];
+    heads.extend(data.lines.iter().map(|line| line.name.clone()));
+    let mut starts: Vec<i64> = data
+        .lines
+        .iter()
+        .flat_map(Line::values)
+        .map(|(bucket, _)| bucket.start)
+        .collect();
+    starts.sort_unstable();
+    starts.dedup();
+    let every = starts.len().div_ceil(MOST_ROWS).max(1);
+    let lines: Vec<std::collections::BTreeMap<i64, f64>> = data
+        .lines
+        .iter()
+        .map(|line| line.values().map(|(bucket, value)| (bucket.start, value)).collect())
+        .collect();
+    let rows = starts
+        .into_iter()
+        .step_by(every)
+        .map(|start| {
+            let at = UtcMicros(start);
+            let mut row = vec![Datum::moment(moment(at, voice), at)];
+            row.extend(
+                lines
+                    .iter()
+                    .map(|line| Datum::measured(line.get(&start).copied(), Measure::Duration, voice)),
+            );
+            row
+        })
+        .collect();
+    Data::new(heads, rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    #[test]
+    fn lines_are_named_at_their_ends_and_gaps_stay_gaps() {
+        let (mut data, voice) = samples::lines(3);
+        for line in &mut data.lines {
+            line.buckets.truncate(6);
+        }
+        data.lines[1].buckets.remove(3);
+        insta::assert_snapshot!(samples::shown(&chart(&data, &voice)));
+    }
+
+    #[test]
+    fn those_that_cannot_be_told_apart_are_grey_and_counted() {
+        let (data, voice) = samples::lines(40);
+        let chart = chart(&data, &voice);
+        assert!(chart.subtitle.contains("grey: 34 more"), "{}", chart.subtitle);
+        assert_eq!(chart.svg.matches("class=\"mist-line\"><title>").count(), 34);
+        assert_eq!(chart.data.heads.len(), 41);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn names_never_meet(mut wanted in proptest::collection::vec(0.0_f64..200.0, 0..7)) {
+            wanted.sort_by(f64::total_cmp);
+            let heights = spread(&wanted, 0.0, 200.0);
+            proptest::prop_assert!(heights.windows(2).all(|pair| pair[1] - pair[0] >= PITCH - 1e-9));
+            proptest::prop_assert!(heights.iter().all(|height| (0.0..=200.0).contains(height)));
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Where the time goes: a stacked bar for each monitor, phases in the order in which they happen.
+
+use super::{
+    Chart, Data, Datum, Measure,
+    axis::{Axis, Stretch},
+    canvas::{At, Canvas, NAMES, SMALL, TEXT, text_width, widest},
+    palette::{CATEGORIES, Ink},
+    plot::{Plot, Said, in_lines, period, sentence},
+    voice::Voice,
+};
+
+/// What to draw.
+#[derive(Debug, Clone)]
+pub struct Phases {
+    /// What it shows happening; empty for a plain finding.
+    pub title: String,
+    /// What a bar is made of, such as `median of each phase`.
+    pub measure: String,
+    /// Width of the chart in pixels.
+    pub width: u32,
+    /// The period.
+    pub period: Stretch,
+    /// Names of the phases, in the order in which they happen. Those beyond six share a colour.
+    pub phases: Vec<String>,
+    /// The monitors, from top to bottom.
+    pub rows: Vec<Row>,
+}
+
+/// A monitor.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Its name.
+    pub name: String,
+    /// Time spent in each phase, in microseconds; `None` for a phase that it has not, or that is unknown.
+    pub parts: Vec<Option<f64>>,
+}
+
+impl Row {
+    /// Parts that can be drawn, by phase.
+    fn known(&self) -> impl Iterator<Item = (usize, f64)> {
+        let known = |(phase, part): (usize, &Option<f64>)| part.map(|part| (phase, part));
+        self.parts
+            .iter()
+            .enumerate()
+            .filter_map(known)
+            .filter(|(_, part)| part.is_finite() && *part > 0.0)
+    }
+
+    fn total(&self) -> f64 {
+        self.known().map(|(_, part)| part).sum()
+    }
+}
+
+fn ink(phase: usize) -> Ink {
+    match u8::try_from(phase) {
+        Ok(phase) if phase < CATEGORIES => Ink::Category(phase),
+        _ => Ink::Mist,
+    }
+}
+
+/// Draws it.
+pub fn chart(data: &Phases, voice: &dyn Voice) -> Chart {
+    let width = data.width.clamp(240, 2_000);
+    let pitch = match data.rows.len() {
+        0..=3 => 40.0,
+        4..=12 => 28.0,
+        _ => 20.0,
+    };
+    let names = widest(data.rows.iter().map(|row| row.name.as_str()), TEXT)
+        .min(f64::from(width) * NAMES)
+        .ceil();
+    let greatest = data.rows.iter().map(Row::total).fold(0.0, f64::max);
+    let axis = Axis::from_zero(greatest, 6, voice);
+    let key = Key::of(data, f64::from(width));
+    let plot = Plot {
+        left: names + 10.0,
+        right: f64::from(width) - 62.0,
+        top: key.height + 6.0,
+        bottom: key.height + 6.0 + pitch * data.rows.len().max(1) as f64,
+    };
+    let height = (plot.bottom + 22.0).ceil();
+    let finding = finding(data, voice);
+    let pen = |canvas: &mut Canvas| {
+        key.draw(canvas, data);
+        plot.value_axis_below(canvas, &axis, f64::from(width));
+        for (index, row) in data.rows.iter().enumerate() {
+            let middle = plot.top + pitch * (index as f64 + 0.5);
+            canvas.name(&row.name, plot.left - 10.0, middle + 4.0, At::End, names);
+            bar(
+                canvas,
+                (data, row),
+                plot,
+                &axis,
+                (middle, (pitch * 0.72).min(26.0)),
+                voice,
+            );
+        }
+        canvas.line((plot.left, plot.top), (plot.left, plot.bottom), Ink::Mist, 1.0);
+    };
+    Said {
+        title: &data.title,
+        subtitle: format!("{}. {}", sentence(&[&data.measure]), period(data.period, voice)),
+        finding,
+        data: table(data, voice),
+    }
+    .chart(width, height, pen)
+}
+
+fn bar(
+    canvas: &mut Canvas,
+    (data, row): (&Phases, &Row),
+    plot: Plot,
+    axis: &Axis,
+    (middle, tall): (f64, f64),
+    voice: &dyn Voice,
+) {
+    let mut sum = 0.0;
+    for (phase, part) in row.known() {
+        let from = plot.x(axis.place(sum));
+        sum += part;
+        let room = plot.x(axis.place(sum)) - from;
+        // A white seam between neighbours, unless it would eat what it parts.
+        let seam = if room > 3.0 { 1.0 } else { 0.0 };
+        canvas.rect(from, middle - tall / 2.0, (room - seam).max(0.4), tall, ink(phase));
+        let name = data.phases.get(phase).map_or("", String::as_str);
+        canvas.title(format!("{name}: {}", voice.duration(part)));
+        let text = voice.duration(part);
+        if text_width(&text, SMALL) + 6.0 < room {
+            let centre = from + (room - seam) / 2.0;
+            canvas.text(&text, centre, middle + 4.0, At::Middle, ink(phase).text_on(), SMALL);
+        }
+    }
+    let total = if sum > 0.0 {
+        voice.duration(sum)
+    } else {
+        voice.t("unknown").to_owned()
+    };
+    canvas.text(
+        &total,
+        plot.x(axis.place(sum)) + 5.0,
+        middle + 4.0,
+        At::Start,
+        Ink::Ink,
+        TEXT,
+    );
+}
+
+/// The phases by name and colour, in their order.
+struct Key {
+    entries: Vec<(usize, f64, f64)>,
+    height: f64,
+}
+
+impl Key {
+    fn of(data: &Phases, width: f64) -> Self {
+        let has = |phase| data.rows.iter().any(|row| row.known().any(|(known, _)| known == phase));
+        let shown: Vec<(usize, &String)> = data
+            .phases
+            .iter()
+            .enumerate()
+            .filter(|(phase, _)| has(*phase))
+            .collect();
+        let (places, height) = in_lines(shown.iter().map(|(_, name)| 14.0 + text_width(name, SMALL)), width);
+        let entries = shown.iter().zip(places);
+        Self {
+            entries: entries.map(|((phase, _), (x, line))| (*phase, x, line)).collect(),
+            height,
+        }
+    }
+
+    fn draw(&self, canvas: &mut Canvas, data: &Phases) {
+        for (phase, x, line) in &self.entries {
+            canvas.rect(*x, line + 2.0, 10.0, 10.0, ink(*phase));
+            let name = data.phases.get(*phase).map_or("", String::as_str);
+            canvas.text(name, x + 14.0, line + 11.0, At::Start, Ink::Grey, SMALL);
+        }
+    }
+}
+
+fn finding(data: &Phases, voice: &dyn Voice) -> String {
+    let mut sums = vec![0.0; data.phases.len()];
+    for (phase, part) in data.rows.iter().flat_map(Row::known) {
+        if let Some(sum) = sums.get_mut(phase) {
+            *sum += part;
+        }
+    }
+    let whole: f64 = sums.iter().sum();
+    let most = sums.iter().enumerate().max_by(|one, other| one.1.total_cmp(other.1));
+    match most {
+        Some((phase, sum)) if whole > 0.0 => voice.fill(
+            "{0} takes the most time, {1}.",
+            &[&sentence(&[&data.phases[phase]]), &voice.share(sum / whole)],
+        ),
+        _ => voice.t("Where the time goes is unknown.").to_owned(),
+    }
+}
+
+fn table(data: &Phases, voice: &dyn Voice) -> Data {
+    let mut heads = vec![voice.t("monitor").to_owned()];
+    heads.extend(data.phases.iter().cloned());
+    heads.push(voice.t("sum").to_owned());
+    let duration = |value| Datum::measured(value, Measure::Duration, voice);
+    let rows = data
+        .rows
+        .iter()
+        .map(|row| {
+            let mut cells = vec![Datum::text(&row.name)];
+            cells.extend((0..data.phases.len()).map(|phase| duration(row.parts.get(phase).copied().flatten())));
+            cells.push(duration(Some(row.total()).filter(|total| *total > 0.0)));
+            cells
+        })
+        .collect();
+    Data::new(heads, rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    #[test]
+    fn phases_stand_in_their_order() {
+        let (data, voice) = samples::phases(3);
+        insta::assert_snapshot!(samples::shown(&chart(&data, &voice)));
+    }
+
+    #[test]
+    fn nothing_known_says_so() {
+        let (mut data, voice) = samples::phases(1);
+        data.rows[0].parts = vec![None, Some(f64::NAN)];
+        let chart = chart(&data, &voice);
+        assert_eq!(chart.alternative, "Where the time goes is unknown.");
+        assert!(chart.svg.contains(">unknown<") && !chart.svg.contains("NaN"));
+    }
+}

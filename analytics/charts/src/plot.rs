@@ -1,0 +1,305 @@
+//! What charts share: the words around a drawing, the plot's place on the paper, its grid, its labels, and how moments are written.
+
+use jiff::{
+    ZonedDateTime,
+    civil::{Date, Time},
+};
+use mailqos_model::UtcMicros;
+
+use super::{
+    Chart, Data,
+    axis::{Axis, Stretch, place, time_ticks},
+    canvas::{At, Canvas, SMALL, TEXT, draw, text_width},
+    palette::Ink,
+    voice::Voice,
+};
+
+/// What is said of a chart besides its drawing.
+pub(super) struct Said<'a> {
+    /// The title that it was given; empty for its finding.
+    pub(super) title: &'a str,
+    /// What is drawn, in which unit, over which period and zone.
+    pub(super) subtitle: String,
+    /// What it shows, for those who can't see it.
+    pub(super) finding: String,
+    /// What is drawn, as a table.
+    pub(super) data: Data,
+}
+
+impl Said<'_> {
+    /// The chart of which this is said, drawn by a pen on a paper of this size.
+    pub(super) fn chart(self, width: u32, height: f64, pen: impl FnOnce(&mut Canvas)) -> Chart {
+        let height = height as u32;
+        let title = headline(self.title, &self.finding);
+        Chart {
+            svg: draw(width, height, &title, &self.finding, pen),
+            width,
+            height,
+            title,
+            subtitle: self.subtitle,
+            alternative: self.finding,
+            data: self.data,
+            hover: String::new(),
+        }
+    }
+}
+
+/// Where values are drawn.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Plot {
+    pub(super) left: f64,
+    pub(super) right: f64,
+    pub(super) top: f64,
+    pub(super) bottom: f64,
+}
+
+impl Plot {
+    pub(super) fn width(&self) -> f64 {
+        self.right - self.left
+    }
+
+    /// From 0, left, to 1, right.
+    pub(super) fn x(&self, share: f64) -> f64 {
+        self.left + share * self.width()
+    }
+
+    /// From 0, bottom, to 1, top.
+    pub(super) fn y(&self, share: f64) -> f64 {
+        self.bottom - share * (self.bottom - self.top)
+    }
+
+    /// Grid lines with their labels; the base line stronger where it is zero.
+    pub(super) fn value_axis(&self, canvas: &mut Canvas, axis: &Axis) {
+        for tick in &axis.ticks {
+            let y = self.y(axis.place(tick.value));
+            let ink = if tick.value == 0.0 { Ink::Mist } else { Ink::Hair };
+            canvas.line(
+                (self.left, y),
+                (self.right, y),
+                ink,
+                if tick.value == 0.0 { 1.0 } else { 0.75 },
+            );
+            canvas.text(&tick.label, self.left - 6.0, y + 4.0, At::End, Ink::Grey, TEXT);
+        }
+    }
+
+    /// Vertical grid lines with labels below; those that would overlap are left out.
+    pub(super) fn value_axis_below(&self, canvas: &mut Canvas, axis: &Axis, edge: f64) {
+        let mut free = f64::MIN;
+        for tick in &axis.ticks {
+            let x = self.x(axis.place(tick.value));
+            canvas.line((x, self.top), (x, self.bottom), Ink::Hair, 0.75);
+            let width = text_width(&tick.label, TEXT);
+            let middle = x.max(width / 2.0 + 1.0).min(edge - width / 2.0);
+            if middle - width / 2.0 >= free {
+                canvas.text(&tick.label, middle, self.bottom + 15.0, At::Middle, Ink::Grey, TEXT);
+                free = middle + width / 2.0 + 8.0;
+            }
+        }
+    }
+
+    /// Ticks and labels of time below `base`; the paper ends at `edge`.
+    pub(super) fn time_axis(&self, canvas: &mut Canvas, period: Stretch, (base, edge): (f64, f64), voice: &dyn Voice) {
+        let ticks = time_ticks(period, self.width(), TEXT, voice);
+        for tick in ticks {
+            let x = self.x(place(period, tick.at));
+            canvas.line((x, base), (x, base + 4.0), Ink::Mist, 1.0);
+            let half = text_width(&tick.label, TEXT) / 2.0;
+            // At the ends labels lean inwards rather than leave the paper.
+            let middle = x.max(half + 1.0).min(edge - half);
+            canvas.text(&tick.label, middle, base + 17.0, At::Middle, Ink::Grey, TEXT);
+        }
+    }
+
+    /// A shade over the whole height; its title when pointed at.
+    pub(super) fn shade(&self, canvas: &mut Canvas, from: f64, width: f64, title: &str) {
+        hatched(canvas, (from, self.top), (width, self.bottom - self.top), title);
+    }
+
+    /// Says in the middle that there is nothing to draw.
+    pub(super) fn no_values(&self, canvas: &mut Canvas, size: f64, voice: &dyn Voice) {
+        let (x, y) = ((self.left + self.right) / 2.0, (self.top + self.bottom) / 2.0);
+        canvas.text(voice.t("no values"), x, y, At::Middle, Ink::Grey, size);
+    }
+
+    /// A label that can be read across lines and bands.
+    pub(super) fn framed(&self, canvas: &mut Canvas, text: &str, x: f64, base: f64, at: At) {
+        let width = text_width(text, SMALL) + 4.0;
+        let left = match at {
+            At::Start => x - 2.0,
+            At::Middle => x - width / 2.0,
+            At::End => x - width + 2.0,
+        };
+        canvas.rect(left, base - 10.0, width, 12.0, Ink::Ground);
+        canvas.text(text, x, base, at, Ink::Ink, SMALL);
+    }
+}
+
+/// Where the entries of a key stand, each so wide, in lines as wide as the paper: left end and top; and how high all are.
+pub(super) fn in_lines(widths: impl Iterator<Item = f64>, paper: f64) -> (Vec<(f64, f64)>, f64) {
+    let (mut x, mut line) = (0.0, 0.0);
+    let places = widths
+        .map(|width| {
+            if x > 0.0 && x + width > paper {
+                (x, line) = (0.0, line + 16.0);
+            }
+            let place = (x, line);
+            x += width + 14.0;
+            place
+        })
+        .collect();
+    (places, line + 16.0)
+}
+
+/// An area that can be told without its colour: light strokes from bottom left to top right, on a shade.
+pub(super) fn hatched(canvas: &mut Canvas, corner: (f64, f64), size: (f64, f64), title: &str) {
+    let ((left, top), (width, height)) = (corner, size);
+    let bottom = top + height;
+    canvas.rect(left, top, width, height, Ink::Shade);
+    canvas.title(title);
+    let distance = if height > 40.0 { 7.0 } else { 4.0 };
+    let mut x = left - height + distance / 2.0;
+    while x < left + width {
+        let (start, end) = (x.max(left), (x + height).min(left + width));
+        if end > start {
+            canvas.line((start, bottom - (start - x)), (end, bottom - (end - x)), Ink::Mist, 0.6);
+        }
+        x += distance;
+    }
+}
+
+/// A moment in the chart's zone: the day, and the time if it isn't midnight.
+pub(super) fn moment(at: UtcMicros, voice: &dyn Voice) -> String {
+    let zoned = ZonedDateTime::new(at.timestamp(), voice.zone().clone());
+    let day = day(zoned.date(), voice);
+    if zoned.time() == Time::midnight() {
+        day
+    } else {
+        format!("{day}, {}", voice.clock(zoned.time(), false))
+    }
+}
+
+fn day(date: Date, voice: &dyn Voice) -> String {
+    let language = || {
+        format!(
+            "{} {} {}",
+            voice.nth(date.day()),
+            voice.month(date.month()),
+            date.year()
+        )
+    };
+    voice.own_date(date).unwrap_or_else(language)
+}
+
+/// A period in the chart's zone, which is named.
+pub(super) fn period(span: Stretch, voice: &dyn Voice) -> String {
+    let zone = voice.zone().iana_name().unwrap_or("UTC");
+    let zoned = |at: UtcMicros| ZonedDateTime::new(at.timestamp(), voice.zone().clone());
+    let (from, to) = (zoned(span.from), zoned(span.to));
+    let whole = from.time() == Time::midnight() && to.time() == Time::midnight() && span.from < span.to;
+    if !whole {
+        return format!("{} – {}, {zone}", moment(span.from, voice), moment(span.to, voice));
+    }
+    // The last day is part of the period; its end is the next midnight.
+    let last = to.date().yesterday().unwrap_or(to.date());
+    let month = |date: Date| voice.month(date.month());
+    let end = day(last, voice);
+    let first = from.date();
+    if first == last {
+        format!("{end}, {zone}")
+    } else if voice.own_date(first).is_some() {
+        format!("{} – {end}, {zone}", day(first, voice))
+    } else if (first.year(), first.month()) == (last.year(), last.month()) {
+        format!("{}–{end}, {zone}", voice.nth(first.day()))
+    } else if first.year() == last.year() {
+        format!("{} {} – {end}, {zone}", voice.nth(first.day()), month(first))
+    } else {
+        format!("{} – {end}, {zone}", moment(span.from, voice))
+    }
+}
+
+/// Parts joined by semicolons, with a capital in front.
+pub(super) fn sentence(parts: &[&str]) -> String {
+    capitalised(&parts.join("; "))
+}
+
+/// The same with a capital in front.
+pub(super) fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// The title that a chart was given; where there is none, its finding without the full stop.
+pub(super) fn headline(given: &str, finding: &str) -> String {
+    if given.is_empty() {
+        finding.strip_suffix('.').unwrap_or(finding).to_owned()
+    } else {
+        given.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+    use mailqos_model::Micros;
+
+    use super::*;
+    use crate::voice::English;
+
+    /// 1 October 2026, midnight UTC.
+    const FROM: UtcMicros = UtcMicros(1_790_812_800_000_000);
+
+    fn hours(hours: f64) -> Stretch {
+        Stretch {
+            from: FROM,
+            to: FROM + Micros((hours * 3_600e6) as i64),
+        }
+    }
+
+    /// Writes dates and times its own way.
+    struct House;
+
+    impl Voice for House {
+        fn zone(&self) -> &TimeZone {
+            static UTC: TimeZone = TimeZone::UTC;
+            &UTC
+        }
+
+        fn clock(&self, time: Time, _seconds: bool) -> String {
+            format!("{} o'clock", time.hour())
+        }
+
+        fn own_date(&self, date: Date) -> Option<String> {
+            Some(date.to_string())
+        }
+    }
+
+    #[test]
+    fn dates_and_times_are_written_as_the_house_does() {
+        assert_eq!(period(hours(24.0), &House), "2026-10-01, UTC");
+        assert_eq!(period(hours(48.0), &House), "2026-10-01 – 2026-10-02, UTC");
+        assert_eq!(period(hours(6.0), &House), "2026-10-01 – 2026-10-01, 6 o'clock, UTC");
+    }
+
+    #[test]
+    fn no_label_of_time_leaves_the_paper() {
+        let plot = Plot {
+            left: 40.0,
+            right: 298.0,
+            top: 0.0,
+            bottom: 50.0,
+        };
+        let english = English(TimeZone::UTC);
+        // The last label, of 18:00, is at the very end.
+        let svg = draw(300, 80, "", "", |canvas| {
+            plot.time_axis(canvas, hours(18.01), (50.0, 300.0), &english);
+        });
+        let last = svg.rsplit("<text x=\"").next().and_then(|text| text.split_once('"'));
+        let (x, rest) = last.expect("a label");
+        assert!(rest.contains(">18:00<"), "{svg}");
+        let x: f64 = x.parse().expect("a number");
+        assert!(x + text_width("18:00", TEXT) / 2.0 <= 300.1, "{svg}");
+    }
+}

@@ -1,0 +1,757 @@
+//! A metric over time: median, spread, failures, maintenance, alarms and shifts on one axis of time.
+
+use mailqos_model::UtcMicros;
+
+use super::{
+    Chart, Data, Datum, Measure,
+    axis::{Axis, Scale, Stretch, place},
+    canvas::{At, Canvas, Hover, SMALL, TEXT, text_width},
+    palette::Ink,
+    plot::{Plot, Said, headline, moment, period, sentence},
+    reduce::{envelope, m4, median},
+    voice::Voice,
+};
+
+/// Rows of the table at most; more buckets are joined.
+const MOST_ROWS: usize = 400;
+/// Above this ratio of the greatest to the least value a linear axis would hide the least.
+const DECADES: f64 = 40.0;
+
+/// What to draw.
+#[derive(Debug, Clone)]
+pub struct RoundTrip {
+    /// What it shows happening; empty for a plain finding.
+    pub title: String,
+    /// Name of the metric, such as `round trip`.
+    pub metric: String,
+    /// Width of the chart in pixels.
+    pub width: u32,
+    /// The period.
+    pub period: Stretch,
+    /// The median over the whole period, in microseconds, where there is one: the buckets don't give it.
+    pub median: Option<f64>,
+    /// The buckets, ascending; a gap between two is a gap of the line.
+    pub buckets: Vec<Bucket>,
+    /// The greatest round trip allowed, in microseconds.
+    pub limit: Option<f64>,
+    /// Tests that failed.
+    pub failures: Vec<Failure>,
+    /// Maintenance.
+    pub maintenance: Vec<Stretch>,
+    /// When alarms were raised, and what they said.
+    pub alarms: Vec<(UtcMicros, String)>,
+    /// Lasting shifts of the level.
+    pub shifts: Vec<Shift>,
+}
+
+/// Values of a part of the period, in microseconds.
+#[derive(Debug, Clone, Default)]
+pub struct Bucket {
+    /// Its begin, in microseconds since 1970 UTC.
+    pub start: i64,
+    /// Its end.
+    pub end: i64,
+    /// How many values.
+    pub count: u64,
+    /// 5th percentile, median, 95th percentile; `None` where there are too few values.
+    pub spread: Option<[f64; 3]>,
+    /// The values themselves where there are too few for percentiles.
+    pub points: Vec<(UtcMicros, f64)>,
+}
+
+/// A test that failed.
+#[derive(Debug, Clone, Copy)]
+pub struct Failure {
+    /// When it began.
+    pub at: UtcMicros,
+    /// How.
+    pub kind: Kind,
+}
+
+/// How a test failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Mail came, too late.
+    Late,
+    /// Mail could not be fetched.
+    NotFetched,
+    /// Mail could not be sent.
+    NotSent,
+    /// Mail was not seen to come.
+    Lost,
+}
+
+/// A lasting shift of the level.
+#[derive(Debug, Clone, Copy)]
+pub struct Shift {
+    /// When.
+    pub at: UtcMicros,
+    /// Median before, in microseconds.
+    pub before: f64,
+    /// Median after.
+    pub after: f64,
+}
+
+const KINDS: [(Kind, f64, Ink); 4] = [
+    (Kind::Late, 5.0, Ink::Late),
+    (Kind::NotFetched, 8.0, Ink::Failed),
+    (Kind::NotSent, 8.0, Ink::Failed),
+    (Kind::Lost, 12.0, Ink::Failed),
+];
+
+fn counted(kind: Kind, count: usize, voice: &dyn Voice) -> String {
+    let text = match kind {
+        Kind::Late => "{0} late",
+        Kind::NotFetched => "{0} not fetched",
+        Kind::NotSent => "{0} not sent",
+        Kind::Lost => "{0} lost",
+    };
+    voice.fill(text, &[&voice.count(count as u64)])
+}
+
+/// Draws it.
+pub fn chart(data: &RoundTrip, voice: &dyn Voice) -> Chart {
+    let within = |at: UtcMicros| at >= data.period.from && at < data.period.to;
+    let mut data = data.clone();
+    data.failures.retain(|failure| within(failure.at));
+    data.alarms.retain(|alarm| within(alarm.0));
+    data.shifts.retain(|shift| within(shift.at));
+    data.failures.sort_by_key(|failure| failure.at);
+    data.alarms.sort_by_key(|alarm| alarm.0);
+    data.shifts.sort_by_key(|shift| shift.at);
+    drawn(&data, voice)
+}
+
+/// Draws what has been put in order.
+fn drawn(data: &RoundTrip, voice: &dyn Voice) -> Chart {
+    let buckets: Vec<&Bucket> = data
+        .buckets
+        .iter()
+        .filter(|bucket| bucket.end > data.period.from.0 && bucket.start < data.period.to.0)
+        .collect();
+    let facts = Facts::of(&buckets, data);
+    let range = range(&data.buckets);
+    let axis = axis(range, data.limit, 5, voice);
+    let failures = failures(data, voice);
+    let finding = finding(data, voice);
+    let title = headline(&data.title, &finding);
+    let alternative = [finding, facts.extremes(voice), failures.clone()]
+        .into_iter()
+        .filter(|sentence| !sentence.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ");
+    let width = data.width.clamp(240, 2_000);
+    let flags = if data.alarms.is_empty() { 0.0 } else { 14.0 };
+    let shifts = if data.shifts.is_empty() { 0.0 } else { 15.0 };
+    let lane = if failures.is_empty() { 0.0 } else { 17.0 };
+    let above = data.limit.filter(|limit| *limit > axis.high).map_or(0.0, |_| 12.0);
+    let height = 190.0 + flags + shifts + above + lane + 24.0;
+    let names = [(voice.t("median"), TEXT), (&failed(data, voice), SMALL)]
+        .map(|(text, size)| text_width(text, size) + 10.0)
+        .into_iter()
+        .fold(58.0, f64::max);
+    let plot = Plot {
+        left: (axis.label_width(TEXT) + 8.0).max(24.0),
+        right: f64::from(width) - names,
+        top: 12.0 + flags + shifts + above,
+        bottom: height - 24.0 - lane,
+    };
+    let pen = |canvas: &mut Canvas| {
+        let drawing = Drawing {
+            data,
+            buckets: &buckets,
+            axis: &axis,
+            plot,
+            voice,
+        };
+        drawing.ground(canvas);
+        if range.is_none() {
+            plot.no_values(canvas, TEXT, voice);
+        }
+        drawing.values(canvas);
+        drawing.peak(canvas);
+        drawing.label(canvas);
+        drawing.flags(canvas, 2.0);
+        drawing.shifts(canvas, above);
+        drawing.limit(canvas);
+        drawing.failures(canvas, lane);
+        plot.time_axis(canvas, data.period, (plot.bottom + lane, f64::from(width)), voice);
+    };
+    Said {
+        title: &title,
+        subtitle: subtitle(data, &axis, &facts, voice),
+        finding: alternative,
+        data: table(&buckets, data, voice),
+    }
+    .chart(width, height, pen)
+    .hovering(&hover(&buckets, data, plot))
+}
+
+/// Least and greatest of the values that would be drawn.
+pub(super) fn range(buckets: &[Bucket]) -> Option<(f64, f64)> {
+    buckets
+        .iter()
+        .flat_map(|bucket| {
+            bucket
+                .spread
+                .into_iter()
+                .flatten()
+                .chain(bucket.points.iter().map(|point| point.1))
+        })
+        .filter(|value| value.is_finite() && *value >= 0.0)
+        .map(|value| (value, value))
+        .reduce(|(low, high), (least, greatest)| (low.min(least), high.max(greatest)))
+}
+
+/// The axis that shows these values best: from zero, or logarithmic where values span decades.
+pub(super) fn axis(range: Option<(f64, f64)>, limit: Option<f64>, most: usize, voice: &dyn Voice) -> Axis {
+    let Some((least, greatest)) = range else {
+        return Axis::from_zero(limit.unwrap_or(0.0), most, voice);
+    };
+    // The limit is drawn if it doesn't press the data flat; else it is named above them.
+    if greatest > least.max(1.0) * DECADES {
+        let limit = limit.filter(|limit| *limit <= greatest * 10.0).unwrap_or(0.0);
+        Axis::log(least, greatest.max(limit), most + 1, voice)
+    } else {
+        let limit = limit.filter(|limit| *limit <= greatest * 2.5).unwrap_or(0.0);
+        Axis::from_zero(greatest.max(limit), most, voice)
+    }
+}
+
+/// Lines, bands, points and failures in a plot that is drawn elsewhere, without labels.
+pub(super) fn lines(canvas: &mut Canvas, data: &RoundTrip, axis: &Axis, plot: Plot, voice: &dyn Voice) {
+    let buckets: Vec<&Bucket> = data.buckets.iter().collect();
+    let drawing = Drawing {
+        data,
+        buckets: &buckets,
+        axis,
+        plot,
+        voice,
+    };
+    drawing.values(canvas);
+    drawing.ticks(canvas);
+}
+
+/// What the values are like as a whole.
+struct Facts {
+    /// Buckets with the lowest and the highest median.
+    calm: Option<(i64, f64)>,
+    worst: Option<(i64, f64)>,
+    points: bool,
+    band: bool,
+}
+
+impl Facts {
+    fn of(buckets: &[&Bucket], data: &RoundTrip) -> Self {
+        let good = |value: &f64| value.is_finite() && *value >= 0.0;
+        let mut medians: Vec<(i64, f64)> = buckets
+            .iter()
+            .filter_map(|bucket| bucket.spread.map(|spread| (bucket.start, spread[1])))
+            .filter(|(_, median)| good(median))
+            .collect();
+        if medians.is_empty() {
+            medians = buckets
+                .iter()
+                .flat_map(|bucket| bucket.points.iter().map(|(at, value)| (at.0, *value)))
+                .filter(|(_, value)| good(value))
+                .collect();
+        }
+        medians.sort_by(|one, other| one.1.total_cmp(&other.1));
+        let end = |median: Option<&(i64, f64)>| median.map(|(at, value)| ((*at).max(data.period.from.0), *value));
+        Self {
+            calm: end(medians.first()),
+            worst: end(medians.last()),
+            points: buckets.iter().any(|bucket| !bucket.points.is_empty()),
+            band: buckets.iter().any(|bucket| bucket.spread.is_some()),
+        }
+    }
+
+    fn extremes(&self, voice: &dyn Voice) -> String {
+        match (self.calm, self.worst) {
+            (Some((low_at, low)), Some((high_at, high))) if low < high => voice.fill(
+                "It was lowest with {0} at {1} and highest with {2} at {3}.",
+                &[
+                    &voice.duration(low),
+                    &moment(UtcMicros(low_at), voice),
+                    &voice.duration(high),
+                    &moment(UtcMicros(high_at), voice),
+                ],
+            ),
+            _ => String::new(),
+        }
+    }
+}
+
+fn finding(data: &RoundTrip, voice: &dyn Voice) -> String {
+    let Some(median) = data.median else {
+        return voice.fill("No {0} was measured.", &[&data.metric]);
+    };
+    match data
+        .shifts
+        .iter()
+        .max_by(|one, other| shift(one).abs().total_cmp(&shift(other).abs()))
+    {
+        Some(change) => voice.fill(
+            "Median {0} went from {1} to {2} on {3}.",
+            &[
+                &data.metric,
+                &voice.duration(change.before),
+                &voice.duration(change.after),
+                &moment(change.at, voice),
+            ],
+        ),
+        None => voice.fill("Median {0} was {1}.", &[&data.metric, &voice.duration(median)]),
+    }
+}
+
+fn shift(change: &Shift) -> f64 {
+    change.after - change.before
+}
+
+fn failures(data: &RoundTrip, voice: &dyn Voice) -> String {
+    KINDS
+        .iter()
+        .rev()
+        .filter_map(|(kind, ..)| {
+            let count = data.failures.iter().filter(|failure| failure.kind == *kind).count();
+            (count > 0).then(|| counted(*kind, count, voice))
+        })
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn subtitle(data: &RoundTrip, axis: &Axis, facts: &Facts, voice: &dyn Voice) -> String {
+    let mut parts = Vec::new();
+    if facts.band {
+        parts.push(voice.t("median and range of 90 % of the tests"));
+    }
+    if facts.points {
+        parts.push(voice.t("dots are single tests"));
+    }
+    if axis.scale == Scale::Log {
+        parts.push(voice.t("logarithmic scale"));
+    }
+    if !data.failures.is_empty() {
+        parts.push(voice.t("ticks below are failed tests"));
+    }
+    if !data.maintenance.is_empty() {
+        parts.push(voice.t("hatched is maintenance"));
+    }
+    if !data.alarms.is_empty() {
+        parts.push(voice.t("flags are alarms"));
+    }
+    parts.retain(|part| !part.is_empty());
+    format!("{}. {}", sentence(&parts), period(data.period, voice))
+}
+
+/// How many tests failed, and how, where all failed alike.
+fn failed(data: &RoundTrip, voice: &dyn Voice) -> String {
+    let count = data.failures.len();
+    match data.failures.first() {
+        Some(first) if data.failures.iter().all(|failure| failure.kind == first.kind) => {
+            counted(first.kind, count, voice)
+        }
+        _ => voice.fill("{0} failed", &[&voice.count(count as u64)]),
+    }
+}
+
+struct Drawing<'a> {
+    data: &'a RoundTrip,
+    buckets: &'a [&'a Bucket],
+    axis: &'a Axis,
+    plot: Plot,
+    voice: &'a dyn Voice,
+}
+
+impl Drawing<'_> {
+    fn x(&self, at: i64) -> f64 {
+        self.plot.x(place(self.data.period, UtcMicros(at)))
+    }
+
+    fn y(&self, value: f64) -> f64 {
+        self.plot.y(self.axis.place(value))
+    }
+
+    fn ground(&self, canvas: &mut Canvas) {
+        for window in self.data.maintenance.iter().take(500) {
+            let (from, to) = (self.x(window.from.0), self.x(window.to.0));
+            let width = (to - from).max(1.0);
+            let title = format!("{}: {}", self.voice.t("Maintenance"), period(*window, self.voice));
+            self.plot.shade(canvas, from, width, &title);
+        }
+        self.plot.value_axis(canvas, self.axis);
+    }
+
+    /// Spreads without a gap between them, as runs.
+    fn runs(&self) -> Vec<Vec<(&Bucket, [f64; 3])>> {
+        let mut runs: Vec<Vec<(&Bucket, [f64; 3])>> = Vec::new();
+        let mut end = None;
+        for bucket in self.buckets {
+            let Some(spread) = bucket
+                .spread
+                .filter(|spread| spread.iter().all(|value| value.is_finite()))
+            else {
+                end = None;
+                continue;
+            };
+            if end != Some(bucket.start) {
+                runs.push(Vec::new());
+            }
+            end = Some(bucket.end);
+            if let Some(run) = runs.last_mut() {
+                run.push((bucket, spread));
+            }
+        }
+        runs
+    }
+
+    fn values(&self, canvas: &mut Canvas) {
+        let columns = (self.plot.width() as usize).max(1);
+        let middle = |bucket: &Bucket| place(self.data.period, UtcMicros(bucket.start / 2 + bucket.end / 2));
+        // Line and band go on to the ends of the first and the last bucket.
+        let ends = |run: &[(&Bucket, [f64; 3])]| {
+            let first = run.first().map_or(0, |(bucket, _)| bucket.start);
+            let last = run.last().map_or(0, |(bucket, _)| bucket.end);
+            (
+                place(self.data.period, UtcMicros(first)),
+                place(self.data.period, UtcMicros(last)),
+            )
+        };
+        let runs = self.runs();
+        for run in &runs {
+            if let [(bucket, spread)] = run.as_slice() {
+                // A single bucket has a width, not a point.
+                let (from, to) = (self.x(bucket.start), self.x(bucket.end));
+                let width = (to - from).max(2.0);
+                canvas.rect(
+                    from,
+                    self.y(spread[2]),
+                    width,
+                    self.y(spread[0]) - self.y(spread[2]),
+                    Ink::Band,
+                );
+                continue;
+            }
+            let mut spreads: Vec<(f64, f64, f64)> = run
+                .iter()
+                .map(|(bucket, spread)| (middle(bucket), spread[0], spread[2]))
+                .collect();
+            let (first, last) = ends(run);
+            spreads.insert(0, (first, run[0].1[0], run[0].1[2]));
+            spreads.push((last, run[run.len() - 1].1[0], run[run.len() - 1].1[2]));
+            let spreads = envelope(&spreads, columns);
+            let upper = spreads.iter().map(|(x, _, high)| (self.plot.x(*x), self.y(*high)));
+            let lower = spreads.iter().rev().map(|(x, low, _)| (self.plot.x(*x), self.y(*low)));
+            let outline: Vec<(f64, f64)> = upper.chain(lower).collect();
+            canvas.polygon(&outline, Ink::Band);
+        }
+        for run in &runs {
+            if let [(bucket, spread)] = run.as_slice() {
+                let (from, to) = (self.x(bucket.start), self.x(bucket.end));
+                let y = self.y(spread[1]);
+                canvas.line((from, y), (to.max(from + 2.0), y), Ink::Accent, 1.6);
+                continue;
+            }
+            let mut points: Vec<(f64, f64)> = run.iter().map(|(bucket, spread)| (middle(bucket), spread[1])).collect();
+            let (first, last) = ends(run);
+            points.insert(0, (first, run[0].1[1]));
+            points.push((last, run[run.len() - 1].1[1]));
+            let line: Vec<(f64, f64)> = m4(&points, columns)
+                .iter()
+                .map(|(x, value)| (self.plot.x(*x), self.y(*value)))
+                .collect();
+            canvas.path(&line, Ink::Accent, 1.6);
+        }
+        let mut points: Vec<(f64, f64)> = self
+            .buckets
+            .iter()
+            .flat_map(|bucket| bucket.points.iter())
+            .filter(|(at, value)| value.is_finite() && *at >= self.data.period.from && *at < self.data.period.to)
+            .map(|(at, value)| (place(self.data.period, *at), *value))
+            .collect();
+        points.sort_by(|one, other| one.0.total_cmp(&other.0));
+        for (x, value) in m4(&points, columns / 2) {
+            canvas.disc((self.plot.x(x), self.y(value)), 1.8, Ink::Accent);
+        }
+    }
+
+    /// The value of a peak that stands alone.
+    fn peak(&self, canvas: &mut Canvas) {
+        let runs = self.runs();
+        let mut tops: Vec<(f64, i64)> = runs
+            .iter()
+            .flatten()
+            .map(|(bucket, spread)| (spread[2], bucket.start))
+            .collect();
+        tops.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let usual = tops.get(tops.len() * 19 / 20).map_or(0.0, |top| top.0);
+        let Some((top, at)) = tops.last().filter(|top| tops.len() >= 20 && top.0 > usual * 2.0) else {
+            return;
+        };
+        let text = self.voice.duration(*top);
+        let (x, y) = (self.x(*at), self.y(*top) + 9.0);
+        let (x, at) = if x + text_width(&text, SMALL) + 5.0 > self.plot.right {
+            (x - 4.0, At::End)
+        } else {
+            (x + 5.0, At::Start)
+        };
+        self.plot.framed(canvas, &text, x, y, at);
+    }
+
+    /// Names at the right end of line and band, each where there is room.
+    fn label(&self, canvas: &mut Canvas) {
+        let runs = self.runs();
+        let Some((_, spread)) = runs.last().and_then(|run| run.last()) else {
+            return;
+        };
+        let x = self.plot.right + 6.0;
+        let mut median = self.y(spread[1]) + 4.0;
+        let (mut low, mut high) = (self.y(spread[0]) + 4.0, self.y(spread[2]) + 4.0);
+        high = high.min(median - 14.0);
+        low = low.max(median + 14.0);
+        // Never on the labels of time.
+        let over = (low - self.plot.bottom - 4.0).max(0.0);
+        (low, median, high) = (low - over, median - over, high.min(median - over - 14.0));
+        canvas.strong(self.voice.t("median"), x, median, At::Start, Ink::Accent, TEXT);
+        canvas.text("p95", x, high, At::Start, Ink::Grey, SMALL);
+        canvas.text("p5", x, low, At::Start, Ink::Grey, SMALL);
+    }
+
+    fn limit(&self, canvas: &mut Canvas) {
+        let Some(limit) = self.data.limit.filter(|limit| limit.is_finite() && *limit > 0.0) else {
+            return;
+        };
+        let text = self
+            .voice
+            .fill("max {0} {1}", &[&self.data.metric, &self.voice.duration(limit)]);
+        if limit > self.axis.high {
+            let text = self.voice.fill("{0}, beyond the scale ↑", &[&text]);
+            let (x, at) = self.beside_flags(&text, At::End);
+            self.plot.framed(canvas, &text, x, self.plot.top - 5.0, at);
+            return;
+        }
+        let y = self.y(limit);
+        canvas.line((self.plot.left, y), (self.plot.right, y), Ink::Ink, 1.0);
+        let above = if y - self.plot.top > 14.0 { y - 4.0 } else { y + 12.0 };
+        let (x, at) = self.beside_flags(&text, At::Start);
+        self.plot.framed(canvas, &text, x, above, at);
+    }
+
+    /// Where a text stands: at the end of the plot that is preferred, or at the other one where a flag would cross it.
+    fn beside_flags(&self, text: &str, preferred: At) -> (f64, At) {
+        let width = text_width(text, SMALL) + 4.0;
+        let (left, right) = (self.plot.left + 4.0, self.plot.right);
+        let crossed = |from: f64| {
+            let mut flags = self.data.alarms.iter().map(|(at, _)| self.x(at.0));
+            flags.any(|x| (from - 10.0..from + width).contains(&x))
+        };
+        let (at_start, at_end) = (crossed(left), crossed(right - width));
+        match preferred {
+            At::End if at_end && !at_start => (left, At::Start),
+            At::End => (right, At::End),
+            _ if at_start && !at_end => (right, At::End),
+            _ => (left, At::Start),
+        }
+    }
+
+    fn shifts(&self, canvas: &mut Canvas, above: f64) {
+        let base = self.plot.top - above - 5.0;
+        let mut free = self.plot.left;
+        for change in &self.data.shifts {
+            let x = self.x(change.at.0);
+            canvas.line((x, base - 10.0), (x, self.plot.bottom), Ink::Ink, 1.0);
+            canvas.dashed("1 3");
+            let text = self.voice.shift(shift(change));
+            let width = text_width(&text, SMALL);
+            // To the right of the line, or to the left where the paper ends.
+            let (from, at) = if x + 4.0 + width > self.plot.right + 50.0 {
+                (x - 4.0 - width, At::End)
+            } else {
+                (x + 4.0, At::Start)
+            };
+            if from < free {
+                continue;
+            }
+            free = from + width + 6.0;
+            let anchor = if at == At::End { x - 4.0 } else { x + 4.0 };
+            self.plot.framed(canvas, &text, anchor, base, at);
+            canvas.title(format!(
+                "{}: {} → {}",
+                moment(change.at, self.voice),
+                self.voice.duration(change.before),
+                self.voice.duration(change.after)
+            ));
+        }
+    }
+
+    fn flags(&self, canvas: &mut Canvas, top: f64) {
+        let mut free = f64::MIN;
+        for (at, text) in &self.data.alarms {
+            let x = self.x(at.0);
+            // Flags closer than their width would be one blot.
+            if x < free {
+                continue;
+            }
+            free = x + 3.0;
+            canvas.line((x, top), (x, self.plot.bottom), Ink::Failed, 0.5);
+            canvas.polygon(&[(x, top), (x + 8.0, top + 3.5), (x, top + 7.0)], Ink::Failed);
+            canvas.title(format!("{}: {text}", moment(*at, self.voice)));
+        }
+    }
+
+    /// Failed tests as ticks below the plot.
+    fn ticks(&self, canvas: &mut Canvas) {
+        let top = self.plot.bottom + 3.0;
+        for (kind, height, ink) in KINDS {
+            let mut before = f64::MIN;
+            for failure in self.data.failures.iter().filter(|failure| failure.kind == kind) {
+                let x = self.x(failure.at.0);
+                if x - before >= 0.75 {
+                    canvas.line((x, top), (x, top + height), ink, 1.25);
+                    before = x;
+                }
+            }
+        }
+    }
+
+    fn failures(&self, canvas: &mut Canvas, lane: f64) {
+        if lane == 0.0 {
+            return;
+        }
+        self.ticks(canvas);
+        let text = failed(self.data, self.voice);
+        let base = self.plot.bottom + 13.0;
+        canvas.text(&text, self.plot.right + 6.0, base, At::Start, Ink::Failed, SMALL);
+        canvas.title(failures(self.data, self.voice));
+    }
+}
+
+/// Where the rows of the table are drawn: a row goes on to the next one's begin.
+fn hover(buckets: &[&Bucket], data: &RoundTrip, plot: Plot) -> Hover {
+    let x = |at: i64| plot.x(place(data.period, UtcMicros(at)));
+    let begins = buckets.chunks(together(buckets)).filter_map(|chunk| chunk.first());
+    let edges = begins.map(|bucket| x(bucket.start));
+    Hover::table(edges.chain(buckets.last().map(|bucket| x(bucket.end))), [])
+}
+
+/// How many buckets a row of the table is about.
+fn together(buckets: &[&Bucket]) -> usize {
+    buckets.len().div_ceil(MOST_ROWS).max(1)
+}
+
+fn table(buckets: &[&Bucket], data: &RoundTrip, voice: &dyn Voice) -> Data {
+    let together = together(buckets);
+    // Of joined buckets no percentile is known, only those of each.
+    let [low, middle, high] = if together == 1 {
+        ["p5", "median", "p95"]
+    } else {
+        ["lowest p5", "middle median", "highest p95"]
+    };
+    let heads = ["from", "tests with a value", low, middle, high, "failed tests"].map(|head| voice.t(head).to_owned());
+    let rows = buckets
+        .chunks(together)
+        .map(|chunk| {
+            let (start, end) = (
+                chunk.first().map_or(0, |one| one.start),
+                chunk.last().map_or(0, |one| one.end),
+            );
+            let values: Vec<[f64; 3]> = chunk.iter().filter_map(|bucket| bucket.spread).collect();
+            let duration = |value| Datum::measured(value, Measure::Duration, voice);
+            let mut medians: Vec<f64> = values.iter().map(|spread| spread[1]).collect();
+            if values.is_empty() {
+                medians.extend(
+                    chunk
+                        .iter()
+                        .flat_map(|bucket| bucket.points.iter().map(|point| point.1)),
+                );
+            }
+            let failed = data
+                .failures
+                .iter()
+                .filter(|failure| (start..end).contains(&failure.at.0))
+                .count();
+            vec![
+                Datum::moment(moment(UtcMicros(start), voice), UtcMicros(start)),
+                Datum::count(chunk.iter().map(|bucket| bucket.count).sum(), voice),
+                duration(values.iter().map(|spread| spread[0]).reduce(f64::min)),
+                duration(median(medians)),
+                duration(values.iter().map(|spread| spread[2]).reduce(f64::max)),
+                Datum::count(failed as u64, voice),
+            ]
+        })
+        .collect();
+    Data::new(heads.into(), rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    #[test]
+    fn a_day_with_all_that_can_happen() {
+        let (data, voice) = samples::round_trip_small();
+        let chart = chart(&data, &voice);
+        insta::assert_snapshot!(samples::shown(&chart));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_values_can_be_drawn(
+            from: i64,
+            to: i64,
+            limit: f64,
+            buckets in proptest::collection::vec(
+                (proptest::num::i64::ANY, proptest::num::i64::ANY, proptest::array::uniform3(proptest::num::f64::ANY)),
+                0..40,
+            ),
+        ) {
+            let (mut data, voice) = samples::round_trip_small();
+            data.period = Stretch { from: UtcMicros(from), to: UtcMicros(to) };
+            data.limit = Some(limit);
+            for (start, end, values) in buckets {
+                let points = values.map(|value| (UtcMicros(start), value)).to_vec();
+                data.buckets.push(Bucket { start, end, count: 3, spread: Some(values), points });
+            }
+            let chart = chart(&data, &voice);
+            proptest::prop_assert!(!chart.svg.contains("NaN") && !chart.svg.contains("inf"));
+        }
+    }
+
+    #[test]
+    fn nothing_measured_says_so() {
+        let (mut data, voice) = samples::round_trip_small();
+        data.buckets.clear();
+        data.failures.clear();
+        data.median = None;
+        let chart = chart(&data, &voice);
+        assert!(chart.svg.contains("no values"));
+        assert_eq!(chart.title, "No round trip was measured");
+        assert!(!chart.svg.contains("NaN"));
+    }
+
+    #[test]
+    fn the_median_told_is_that_of_the_period_not_of_its_buckets() {
+        let (mut data, voice) = samples::round_trip_small();
+        data.shifts.clear();
+        data.median = Some(1_234_000.0);
+        let chart = chart(&data, &voice);
+        assert!(
+            chart.alternative.starts_with("Median round trip was 1.23\u{a0}s."),
+            "{}",
+            chart.alternative
+        );
+    }
+
+    #[test]
+    fn ten_thousand_buckets_keep_their_peak() {
+        let (data, voice) = samples::round_trip_many();
+        let chart = chart(&data, &voice);
+        assert!(chart.svg.len() < 150_000, "{} bytes", chart.svg.len());
+        assert!(chart.data.len() <= MOST_ROWS);
+        assert!(
+            chart.data.rows().any(|row| row[4].text == "9.87\u{a0}s"),
+            "the peak is in the table"
+        );
+    }
+}

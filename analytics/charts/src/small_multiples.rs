@@ -1,0 +1,263 @@
+//! Many monitors on one common scale: a small chart for each, in the order in which they matter.
+
+use mailqos_model::UtcMicros;
+
+use super::{
+    Chart, Data, Datum, Measure,
+    axis::{Axis, Scale, Stretch, place, time_ticks},
+    canvas::{At, BOLD, Canvas, SMALL, TEXT, shorten, text_width},
+    palette::Ink,
+    plot::{Plot, Said, period, sentence},
+    round_trip::{self, Bucket, Failure, RoundTrip},
+    voice::Voice,
+};
+
+/// A panel is at least so wide, and no wider for the sake of its name.
+const PANEL: (f64, f64) = (150.0, 212.0);
+/// Height of a panel's plot.
+const TALL: f64 = 58.0;
+/// Height of a panel with its name and its failures.
+const PITCH: f64 = TALL + 42.0;
+
+/// What to draw.
+#[derive(Debug, Clone)]
+pub struct SmallMultiples {
+    /// What it shows happening; empty for a plain finding.
+    pub title: String,
+    /// Name of the metric, such as `round trip`.
+    pub metric: String,
+    /// Width of the chart in pixels.
+    pub width: u32,
+    /// The period.
+    pub period: Stretch,
+    /// The monitors, most important first.
+    pub panels: Vec<Panel>,
+}
+
+/// A monitor.
+#[derive(Debug, Clone)]
+pub struct Panel {
+    /// Its name.
+    pub name: String,
+    /// A figure beside the name, such as its median; may be empty.
+    pub figure: String,
+    /// Median and p95 over the whole period, where they are known: the buckets don't give them.
+    pub typical: Option<[f64; 2]>,
+    /// The buckets, ascending.
+    pub buckets: Vec<Bucket>,
+    /// Tests that failed.
+    pub failures: Vec<Failure>,
+}
+
+/// Draws it.
+pub fn chart(data: &SmallMultiples, voice: &dyn Voice) -> Chart {
+    let width = data.width.clamp(240, 2_000);
+    let range = data
+        .panels
+        .iter()
+        .filter_map(|panel| round_trip::range(&panel.buckets))
+        .reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)));
+    let greatest = range.map_or(0.0, |range| range.1);
+    let axis = round_trip::axis(range, None, 4, voice).snug(greatest);
+    let left = axis.label_width(TEXT).ceil() + 8.0;
+    let gap = 16.0;
+    let room = f64::from(width) - left;
+    // Panels are as wide as their names; where name and figure are too long for one line, the figure stands below.
+    let widest = |text: &dyn Fn(&Panel) -> f64| data.panels.iter().map(text).fold(0.0, f64::max);
+    let beside = widest(&|panel| name_width(panel) + 8.0 + text_width(&panel.figure, SMALL));
+    let stacked = beside > PANEL.1;
+    let needed = if stacked { widest(&name_width) } else { beside };
+    let columns = ((room + gap) / (needed.clamp(PANEL.0, PANEL.1) + gap))
+        .floor()
+        .clamp(1.0, data.panels.len().max(1) as f64);
+    let wide = (room - gap * (columns - 1.0)) / columns;
+    let head = if stacked { 33.0 } else { 20.0 };
+    let pitch = PITCH + head - 20.0;
+    let columns = columns as usize;
+    let lines = data.panels.len().max(1).div_ceil(columns);
+    let height = (pitch * lines as f64 + 16.0).ceil();
+    let finding = finding(data, range, voice);
+    let pen = |canvas: &mut Canvas| {
+        if data.panels.is_empty() {
+            canvas.text(voice.t("no monitors"), left, 20.0, At::Start, Ink::Grey, TEXT);
+        }
+        for (index, panel) in data.panels.iter().enumerate() {
+            let (column, line) = (index % columns, index / columns);
+            let x = left + column as f64 * (wide + gap);
+            let top = line as f64 * pitch + head;
+            let plot = Plot {
+                left: x,
+                right: x + wide,
+                top,
+                bottom: top + TALL,
+            };
+            for tick in &axis.ticks {
+                let y = plot.y(axis.place(tick.value));
+                let ink = if tick.value == 0.0 { Ink::Mist } else { Ink::Hair };
+                canvas.line((plot.left, y), (plot.right, y), ink, 0.75);
+                // The scale is common: named once a line.
+                if column == 0 {
+                    canvas.text(&tick.label, plot.left - 6.0, y + 4.0, At::End, Ink::Grey, SMALL);
+                }
+            }
+            let taken = if stacked {
+                0.0
+            } else {
+                text_width(&panel.figure, SMALL) + 8.0
+            };
+            // Bold is wider.
+            let name = shorten(&panel.name, (wide - taken) / BOLD, SMALL);
+            canvas.strong(&name, plot.left, top - head + 13.0, At::Start, Ink::Ink, SMALL);
+            if name != panel.name {
+                canvas.title(&panel.name);
+            }
+            let (x, at) = if stacked {
+                (plot.left, At::Start)
+            } else {
+                (plot.right, At::End)
+            };
+            canvas.text(&panel.figure, x, top - 7.0, at, Ink::Grey, SMALL);
+            let one = RoundTrip {
+                title: String::new(),
+                metric: data.metric.clone(),
+                width,
+                period: data.period,
+                median: None,
+                buckets: panel.buckets.clone(),
+                limit: None,
+                failures: panel.failures.clone(),
+                maintenance: Vec::new(),
+                alarms: Vec::new(),
+                shifts: Vec::new(),
+            };
+            if round_trip::range(&panel.buckets).is_none() {
+                plot.no_values(canvas, SMALL, voice);
+            }
+            round_trip::lines(canvas, &one, &axis, plot, voice);
+            // Times are named below the last panel of each column.
+            if index + columns >= data.panels.len() {
+                times(canvas, plot, data.period, voice);
+            }
+        }
+    };
+    Said {
+        title: &data.title,
+        subtitle: subtitle(data, &axis, voice),
+        finding,
+        data: table(data, voice),
+    }
+    .chart(width, height, pen)
+}
+
+fn name_width(panel: &Panel) -> f64 {
+    text_width(&panel.name, SMALL) * BOLD
+}
+
+/// Few labels, since the panels are small.
+fn times(canvas: &mut Canvas, plot: Plot, span: Stretch, voice: &dyn Voice) {
+    let ticks = time_ticks(span, plot.width(), SMALL, voice);
+    let every = ticks.len().div_ceil(4).max(1);
+    for tick in ticks.iter().step_by(every) {
+        let x = plot.x(place(span, tick.at));
+        canvas.line((x, plot.bottom + 15.0), (x, plot.bottom + 18.0), Ink::Mist, 0.75);
+        let half = text_width(&tick.label, SMALL) / 2.0;
+        let middle = x.max(plot.left - 6.0 + half).min(plot.right - half);
+        canvas.text(&tick.label, middle, plot.bottom + 29.0, At::Middle, Ink::Grey, SMALL);
+    }
+}
+
+fn subtitle(data: &SmallMultiples, axis: &Axis, voice: &dyn Voice) -> String {
+    let scale = match axis.scale {
+        Scale::Log => voice.t("common logarithmic scale"),
+        Scale::Linear => voice.t("common scale"),
+    };
+    let first = voice.fill("{0}, median and range of 90 % of the tests", &[&data.metric]);
+    let mut parts = vec![first.as_str(), scale];
+    if data.panels.iter().any(|panel| !panel.failures.is_empty()) {
+        parts.push(voice.t("ticks below are failed tests"));
+    }
+    format!("{}. {}", sentence(&parts), period(data.period, voice))
+}
+
+fn finding(data: &SmallMultiples, range: Option<(f64, f64)>, voice: &dyn Voice) -> String {
+    if range.is_none() {
+        return voice.fill("No {0} was measured.", &[&data.metric]);
+    }
+    let known: Vec<(&Panel, f64)> = data
+        .panels
+        .iter()
+        .filter_map(|panel| Some((panel, panel.typical?[1])))
+        .collect();
+    let by = |one: &&(&Panel, f64), other: &&(&Panel, f64)| one.1.total_cmp(&other.1);
+    match (known.iter().min_by(by), known.iter().max_by(by)) {
+        (Some((low, least)), Some((high, greatest))) if known.len() > 1 => voice.fill(
+            "95 % had a {0} of at most {1} at {2}, of at most {3} at {4}.",
+            &[
+                &data.metric,
+                &voice.duration(*least),
+                &low.name,
+                &voice.duration(*greatest),
+                &high.name,
+            ],
+        ),
+        (Some((_, value)), _) => voice.fill(
+            "95 % had a {0} of at most {1}.",
+            &[&data.metric, &voice.duration(*value)],
+        ),
+        _ => voice.fill("No {0} was measured.", &[&data.metric]),
+    }
+}
+
+fn table(data: &SmallMultiples, voice: &dyn Voice) -> Data {
+    let duration = |value| Datum::measured(value, Measure::Duration, voice);
+    let within = |at: UtcMicros| at >= data.period.from && at < data.period.to;
+    let rows = data
+        .panels
+        .iter()
+        .map(|panel| {
+            let range = round_trip::range(&panel.buckets);
+            vec![
+                Datum::text(&panel.name),
+                duration(range.map(|range| range.0)),
+                duration(panel.typical.map(|[median, _]| median)),
+                duration(panel.typical.map(|[_, p95]| p95)),
+                duration(range.map(|range| range.1)),
+                Datum::count(
+                    panel.failures.iter().filter(|failure| within(failure.at)).count() as u64,
+                    voice,
+                ),
+            ]
+        })
+        .collect();
+    Data::new(
+        ["monitor", "lowest p5", "median", "p95", "highest p95", "failed tests"]
+            .map(|head| voice.t(head).to_owned())
+            .into(),
+        rows,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    #[test]
+    fn two_monitors_share_a_scale() {
+        let (mut data, voice) = samples::small_multiples(2);
+        for panel in &mut data.panels {
+            panel.buckets.truncate(6);
+        }
+        insta::assert_snapshot!(samples::shown(&chart(&data, &voice)));
+    }
+
+    #[test]
+    fn a_monitor_without_values_keeps_its_place() {
+        let (mut data, voice) = samples::small_multiples(3);
+        data.panels[1].buckets.clear();
+        data.panels[1].typical = None;
+        let chart = chart(&data, &voice);
+        assert!(chart.svg.contains(">no values<"));
+        assert_eq!(chart.data.rows().nth(1).expect("a row")[2].text, "–");
+    }
+}

@@ -1,0 +1,136 @@
+//! A line as small as a word, for tables and key figures.
+
+use super::{
+    Chart, Data, Datum, Measure,
+    canvas::Canvas,
+    palette::Ink,
+    plot::{Plot, Said, sentence},
+    reduce::m4,
+    voice::Voice,
+};
+
+/// What to draw.
+#[derive(Debug, Clone)]
+pub struct Sparkline {
+    /// Name of what is drawn, such as `availability`.
+    pub metric: String,
+    /// What its values are.
+    pub measure: Measure,
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// Values at equal distances; `None` for unknown, which is a gap.
+    pub values: Vec<Option<f64>>,
+    /// The value that it is about, where that is not the last.
+    pub marked: Option<usize>,
+}
+
+/// Draws it. Its scale reaches from the least to the greatest value; both are told in words.
+pub fn chart(data: &Sparkline, voice: &dyn Voice) -> Chart {
+    let (width, height) = (data.width.clamp(20, 2_000), data.height.clamp(8, 400));
+    let known: Vec<(usize, f64)> = data
+        .values
+        .iter()
+        .enumerate()
+        .filter_map(|(index, value)| value.filter(|value| value.is_finite()).map(|value| (index, value)))
+        .collect();
+    let least = known.iter().map(|point| point.1).fold(f64::INFINITY, f64::min);
+    let greatest = known.iter().map(|point| point.1).fold(f64::NEG_INFINITY, f64::max);
+    let finding = match known.last() {
+        Some((_, last)) => voice.fill(
+            "{0}: from {1} to {2}, at the end {3}.",
+            &[
+                &sentence(&[&data.metric]),
+                &data.measure.text(least, voice),
+                &data.measure.text(greatest, voice),
+                &data.measure.text(*last, voice),
+            ],
+        ),
+        None => voice.fill("No {0} is known.", &[&data.metric]),
+    };
+    let plot = Plot {
+        left: 2.5,
+        right: f64::from(width) - 3.0,
+        top: 3.0,
+        bottom: f64::from(height) - 3.0,
+    };
+    let last = data.values.len().saturating_sub(1).max(1) as f64;
+    let place = |index: usize| index as f64 / last;
+    // A level line runs through the middle.
+    let level = |value: f64| {
+        if greatest > least {
+            (value - least) / (greatest - least)
+        } else {
+            0.5
+        }
+    };
+    let at = |(x, value): (f64, f64)| (plot.x(x), plot.y(level(value)));
+    let pen = |canvas: &mut Canvas| {
+        for run in known.chunk_by(|one, other| other.0 == one.0 + 1) {
+            let points: Vec<(f64, f64)> = run.iter().map(|(index, value)| (place(*index), *value)).collect();
+            let drawn: Vec<(f64, f64)> = m4(&points, width as usize).into_iter().map(at).collect();
+            match drawn.as_slice() {
+                [point] => canvas.disc(*point, 1.0, Ink::Grey),
+                line => canvas.path(line, Ink::Grey, 1.2),
+            }
+        }
+        let marked = known.iter().find(|(index, _)| data.marked == Some(*index));
+        match (marked, known.last()) {
+            (Some((index, value)), _) => canvas.disc(at((place(*index), *value)), 2.6, Ink::Failed),
+            (None, Some((index, value))) => canvas.disc(at((place(*index), *value)), 2.2, Ink::Accent),
+            (None, None) => {
+                let middle = f64::from(height) / 2.0;
+                canvas.line((plot.left, middle), (plot.right, middle), Ink::Mist, 0.75);
+            }
+        }
+    };
+    let rows = data
+        .values
+        .iter()
+        .enumerate()
+        .map(|(index, value)| {
+            let value = value.filter(|value| value.is_finite());
+            vec![
+                Datum::count(index as u64 + 1, voice),
+                Datum::measured(value, data.measure, voice),
+            ]
+        })
+        .collect();
+    Said {
+        title: "",
+        subtitle: sentence(&[&data.metric]),
+        finding,
+        data: Data::new(vec!["#".to_owned(), data.metric.clone()], rows),
+    }
+    .chart(width, f64::from(height), pen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    #[test]
+    fn gaps_stay_gaps() {
+        let data = samples::sparkline(&[
+            Some(1e6),
+            Some(2e6),
+            None,
+            Some(1.5e6),
+            None,
+            Some(f64::NAN),
+            Some(3e6),
+            Some(2e6),
+        ]);
+        insta::assert_snapshot!(samples::shown(&chart(&data, &samples::paris())));
+    }
+
+    #[test]
+    fn none_and_one_are_no_error() {
+        let none = chart(&samples::sparkline(&[]), &samples::paris());
+        assert_eq!(none.alternative, "No round trip is known.");
+        let one = chart(&samples::sparkline(&[Some(1e6)]), &samples::paris());
+        assert!(!one.svg.contains("NaN") && !one.svg.contains("inf"));
+    }
+}

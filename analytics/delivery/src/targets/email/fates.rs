@@ -1,0 +1,117 @@
+//! What became of each recipient. A delivery is complete only when no recipient is due any more.
+
+use mailqos_config::Person;
+use mailqos_model::UtcMicros;
+
+use super::form::Form;
+use crate::{DeliveryError, Progress, Receipt, Served};
+
+/// What became of a recipient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Nobody has accepted the mail for them, and nobody has refused it for good.
+    Due,
+    /// A server has accepted it.
+    Accepted(Served),
+    /// A server has refused it for good.
+    Refused(Served),
+}
+
+impl Fate {
+    /// What the record says of a recipient. Pieces of mails, which earlier versions sent, are no mail.
+    pub(super) fn of(address: &str, progress: &Progress<'_>) -> Self {
+        let known = || {
+            let of_theirs = progress.done.iter().filter(|(_, served)| served.recipient == address);
+            of_theirs
+                .filter(|(key, _)| !key.contains(" split "))
+                .map(|(_, served)| served)
+        };
+        let accepted = known().filter(|served| !served.refused).max_by(|a, b| a.at.cmp(&b.at));
+        match (accepted, known().next()) {
+            (Some(served), _) => Self::Accepted(served.clone()),
+            (None, Some(served)) => Self::Refused(served.clone()),
+            (None, None) => Self::Due,
+        }
+    }
+}
+
+/// What became of all recipients of a delivery, also in the attempts before.
+pub(super) struct Fates<'a>(Vec<(&'a Person, Fate)>);
+
+impl<'a> Fates<'a> {
+    pub(super) fn of(all: &[&'a Person], progress: &Progress<'_>) -> Self {
+        let fate = |person: &&'a Person| (*person, Fate::of(&person.address, progress));
+        Self(all.iter().map(fate).collect())
+    }
+
+    /// Whether every one of them was refused for good.
+    pub(super) fn is_nobody_served(&self) -> bool {
+        !self.0.is_empty() && self.0.iter().all(|(_, fate)| matches!(fate, Fate::Refused(_)))
+    }
+
+    pub(super) fn all_refused(&self) -> DeliveryError {
+        let reasons: Vec<String> = self
+            .0
+            .iter()
+            .filter_map(|(person, fate)| match fate {
+                Fate::Refused(served) => Some(format!("{}: {}", person.address, served.reply)),
+                Fate::Due | Fate::Accepted(_) => None,
+            })
+            .collect();
+        DeliveryError::Refused {
+            server: "all recipients refused".into(),
+            reason: reasons.join("; "),
+        }
+    }
+
+    /// The receipt, which there is only where nobody is due: this is the one place that writes a receipt for a mail.
+    ///
+    /// # Errors
+    /// Who is still due.
+    pub(super) fn complete(self) -> Result<Receipt, DeliveryError> {
+        let mut receipt = Receipt::default();
+        let mut due = Vec::new();
+        for (person, fate) in self.0 {
+            match fate {
+                Fate::Due => due.push(person.address.clone()),
+                Fate::Accepted(served) => {
+                    receipt.places.push(person.address.clone());
+                    receipt.accepted.push(served);
+                }
+                Fate::Refused(served) => receipt.refused.push((person.address.clone(), served.reply)),
+            }
+        }
+        if due.is_empty() {
+            Ok(receipt)
+        } else {
+            Err(DeliveryError::Due(due))
+        }
+    }
+}
+
+/// Under which key the record has what became of a recipient.
+pub(super) fn key(address: &str, form: Form) -> String {
+    format!("{address} {}", form.word())
+}
+
+/// Records that a mail was refused for some recipients for good.
+pub(super) fn refuse(
+    to: &[&Person],
+    form: Form,
+    reply: &str,
+    progress: &mut Progress<'_>,
+) -> Result<(), DeliveryError> {
+    for person in to {
+        let served = Served {
+            recipient: person.address.clone(),
+            at: UtcMicros::now().to_string(),
+            reply: reply.to_owned(),
+            refused: true,
+        };
+        progress.done.insert(key(&person.address, form), served);
+    }
+    (progress.save)(&progress.done).map_err(|source| DeliveryError::Io {
+        what: "the outbox".into(),
+        source,
+    })
+}

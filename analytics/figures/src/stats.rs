@@ -1,0 +1,576 @@
+//! The contracts' `stats`: counts, availability by tests and by time, and the metrics of each bucket of a series, or of
+//! several series together.
+
+use std::sync::Arc;
+
+use mailqos_model::{Micros, UtcMicros};
+
+use super::{
+    availability::Counts,
+    delivered_within::LIMITS,
+    outages::{State, Timeline},
+    percentiles::{DeliveredPercentile, Distribution, distribution},
+    periods::{Bucket, Period, Unit},
+    series::{Metric, Series, Values},
+};
+
+/// Whose figures they are.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Whose {
+    /// The site; `None` over several.
+    pub site: Option<Arc<str>>,
+    /// The monitor; `None` over several.
+    pub monitor: Option<Arc<str>>,
+    /// The object or the tag; `None` where the figures are not by these, or the monitor has none.
+    pub group: Option<Arc<str>>,
+}
+
+/// The figures of a bucket.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// Whose they are.
+    pub whose: Whose,
+    /// When the bucket begins; `None` for the whole period.
+    pub bucket: Option<UtcMicros>,
+    /// How many monitors' samples they are of.
+    pub monitors: u64,
+    /// How many tests had which outcome.
+    pub counts: Counts,
+    /// How many counted tests' mail landed within each of [`LIMITS`].
+    pub within: [u64; LIMITS.len()],
+    /// The part of time.
+    pub time: Time,
+    /// The metrics asked for, in the order asked for, over their non-null values; `None` where there is none.
+    pub metrics: Vec<Option<Distribution>>,
+    /// Each percentile of the round trip over all counted tests; empty without a counted test, or without the round trip.
+    pub delivered: Vec<DeliveredPercentile>,
+}
+
+/// Availability by time of one monitor, or of several added up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Time {
+    /// How long the bucket is, as far as it lies in the period; once for each monitor.
+    pub length: Micros,
+    /// Time up.
+    pub up: Micros,
+    /// The known parts of outages.
+    pub downtime: Micros,
+    /// Time in maintenance.
+    pub excluded: Micros,
+    /// Time without tests for more than three test intervals.
+    pub unknown: Micros,
+    /// How many outages touch it.
+    pub outages: u64,
+    /// The longest known part of an outage in it.
+    pub longest: Option<Micros>,
+    /// How many of the outages ended.
+    ended: u64,
+    /// How long those lasted, from the first failed test to the next good one.
+    lasted: Micros,
+}
+
+impl Time {
+    /// Known time / length.
+    pub fn coverage(&self) -> Option<f64> {
+        (self.length.0 > 0).then(|| (self.length - self.unknown).0 as f64 / self.length.0 as f64)
+    }
+
+    /// Availability by time: up / (up + down); `None` where neither is known.
+    pub fn availability(&self) -> Option<f64> {
+        let counted = (self.up + self.downtime).0;
+        (counted > 0).then(|| self.up.0 as f64 / counted as f64)
+    }
+
+    /// Mean time to recovery: the mean duration of the outages that ended; `None` where none did.
+    pub fn mttr(&self) -> Option<Micros> {
+        (self.ended > 0).then(|| Micros(self.lasted.0 / self.ended as i64))
+    }
+
+    /// Mean time between failures: time up / number of outages; `None` without an outage.
+    pub fn mtbf(&self) -> Option<Micros> {
+        (self.outages > 0).then(|| Micros(self.up.0 / self.outages as i64))
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.length = self.length + other.length;
+        self.up = self.up + other.up;
+        self.downtime = self.downtime + other.downtime;
+        self.excluded = self.excluded + other.excluded;
+        self.unknown = self.unknown + other.unknown;
+        self.outages += other.outages;
+        self.longest = self.longest.max(other.longest);
+        self.ended += other.ended;
+        self.lasted = self.lasted + other.lasted;
+    }
+
+    /// Of each bucket, in order; they follow each other without gaps.
+    fn of(timeline: &Timeline, buckets: &[Bucket], period: &Period) -> Vec<Self> {
+        let mut times: Vec<Self> = buckets
+            .iter()
+            .map(|bucket| Self {
+                length: Micros((bucket.end.min(period.to) - bucket.start.max(period.from)).0.max(0)),
+                ..Self::default()
+            })
+            .collect();
+        let first_of = |at: UtcMicros| buckets.partition_point(|bucket| bucket.end <= at);
+        for stretch in &timeline.stretches {
+            for (bucket, time) in buckets.iter().zip(&mut times).skip(first_of(stretch.from)) {
+                if bucket.start >= stretch.to {
+                    break;
+                }
+                let part = stretch.to.min(bucket.end) - stretch.from.max(bucket.start);
+                let sum = match stretch.state {
+                    State::Up => &mut time.up,
+                    State::Down => &mut time.downtime,
+                    State::Excluded => &mut time.excluded,
+                    State::Unknown => &mut time.unknown,
+                };
+                *sum = *sum + part;
+            }
+        }
+        let mut down = timeline
+            .stretches
+            .iter()
+            .filter(|stretch| stretch.state == State::Down)
+            .peekable();
+        for outage in &timeline.outages {
+            let (from, to) = (
+                outage.from.max(period.from),
+                outage.to.unwrap_or(period.to).min(period.to),
+            );
+            let mut parts = Vec::new();
+            while let Some(stretch) = down.next_if(|stretch| stretch.from < to) {
+                parts.push(*stretch);
+            }
+            for (bucket, time) in buckets.iter().zip(&mut times).skip(first_of(from)) {
+                if bucket.start >= to {
+                    break;
+                }
+                time.outages += 1;
+                if let Some(duration) = outage.duration() {
+                    time.ended += 1;
+                    time.lasted = time.lasted + duration;
+                }
+                let known = parts
+                    .iter()
+                    .map(|part| (part.to.min(bucket.end).0 - part.from.max(bucket.start).0).max(0))
+                    .sum();
+                time.longest = time.longest.max(Some(Micros(known)));
+            }
+        }
+        times
+    }
+}
+
+/// What is asked of each series.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// The whole period.
+    pub period: Period,
+    /// Its part that is over: what has not been is not unknown. `None` where all of it lies in the future.
+    pub past: Option<Period>,
+    /// Into what the period is divided; not at all without a unit.
+    pub by: Option<Unit>,
+    /// Which metrics.
+    pub metrics: Vec<Metric>,
+    /// Which percentiles of them, in [0, 1].
+    pub qs: Vec<f64>,
+    buckets: Vec<Bucket>,
+}
+
+impl Question {
+    /// These figures of a period, as seen at `now`.
+    pub fn new(period: Period, now: UtcMicros, by: Option<Unit>, metrics: &[Metric], qs: &[f64]) -> Self {
+        let whole = Bucket {
+            start: period.from,
+            end: period.to,
+        };
+        Self {
+            past: period.until(now),
+            buckets: by.map_or_else(|| vec![whole], |unit| period.buckets(unit)),
+            period,
+            by,
+            metrics: metrics.to_vec(),
+            qs: qs.to_vec(),
+        }
+    }
+
+    /// The parts of each bucket that has samples, or of all buckets, with what is made of the values of each metric.
+    fn parts<V>(
+        &self,
+        series: &Series,
+        all: bool,
+        mut of: impl FnMut(&Part, Metric, &mut Values) -> V,
+    ) -> Vec<(Part, Vec<V>)> {
+        if series.inside.is_empty() {
+            return Vec::new();
+        }
+        let times = self
+            .past
+            .as_ref()
+            .map(|past| Time::of(&Timeline::of(series, past, None), &self.buckets, past));
+        let counting = series.counting();
+        let mut values = Values::default();
+        let mut row = series.inside.start;
+        let mut parts = Vec::new();
+        for (index, bucket) in self.buckets.iter().enumerate() {
+            let inside = &series.started_at[row..series.inside.end];
+            let rows = row..row + inside.partition_point(|at| *at < bucket.end.0);
+            row = rows.end;
+            if rows.is_empty() && !all {
+                continue;
+            }
+            let mut part = Part {
+                bucket: self.by.map(|_| bucket.start),
+                has_samples: !rows.is_empty(),
+                counts: Counts::of(series, rows.clone()),
+                within: [0; LIMITS.len()],
+                time: times
+                    .as_ref()
+                    .and_then(|times| times.get(index).copied())
+                    .unwrap_or_default(),
+            };
+            let of_metrics = self
+                .metrics
+                .iter()
+                .map(|metric| {
+                    values.clear();
+                    series.values_into(*metric, rows.clone(), &counting, &mut values);
+                    if *metric == Metric::RoundTrip {
+                        part.within = LIMITS.map(|limit| values.up_to(limit));
+                    }
+                    of(&part, *metric, &mut values)
+                })
+                .collect();
+            parts.push((part, of_metrics));
+        }
+        parts
+    }
+
+    /// The figures of each bucket of a series that has samples.
+    pub fn rows(&self, series: &Series) -> Vec<Row> {
+        let mut delivered: Vec<DeliveredPercentile> = Vec::new();
+        let mut all_delivered = Vec::new();
+        let parts = self.parts(series, false, |part, metric, values| {
+            let round_trip = metric == Metric::RoundTrip;
+            let figures = self.distribution(values, round_trip.then_some((&part.counts, &mut delivered)));
+            if round_trip {
+                all_delivered.push(std::mem::take(&mut delivered));
+            }
+            figures
+        });
+        let mut all_delivered = all_delivered.into_iter();
+        parts
+            .into_iter()
+            .map(|(part, metrics)| Row {
+                whose: Whose {
+                    site: Some(Arc::clone(&series.site)),
+                    monitor: Some(Arc::clone(&series.monitor)),
+                    group: None,
+                },
+                bucket: part.bucket,
+                monitors: 1,
+                counts: part.counts,
+                within: part.within,
+                time: part.time,
+                metrics,
+                delivered: all_delivered.next().unwrap_or_default(),
+            })
+            .collect()
+    }
+
+    fn distribution(
+        &self,
+        values: &mut Values,
+        round_trip: Option<(&Counts, &mut Vec<DeliveredPercentile>)>,
+    ) -> Option<Distribution> {
+        let Some((counts, delivered)) = round_trip else {
+            return values.distribution(&self.qs, None);
+        };
+        let tests = counts.tests() as usize;
+        let found = values.distribution(&self.qs, Some((tests, delivered)));
+        if found.is_none() && tests > 0 {
+            delivered.resize(self.qs.len(), DeliveredPercentile::NotDelivered);
+        }
+        found
+    }
+
+    /// What a series adds to the figures of several: to be put together by [`Pool`].
+    pub fn share(&self, series: &Series) -> Share {
+        // Also the time of buckets in which it has no sample: others of the group may have some.
+        Share(self.parts(series, true, |_, _, values| std::mem::take(values)))
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Part {
+    bucket: Option<UtcMicros>,
+    has_samples: bool,
+    counts: Counts,
+    within: [u64; LIMITS.len()],
+    time: Time,
+}
+
+/// What a series adds to the figures of several.
+#[derive(Debug, Clone)]
+pub struct Share(Vec<(Part, Vec<Values>)>);
+
+impl Share {
+    /// Whether there is no sample in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|(part, _)| !part.has_samples)
+    }
+}
+
+/// The samples of several series, put together by bucket.
+#[derive(Debug, Default)]
+pub struct Pool(std::collections::BTreeMap<Option<UtcMicros>, (Part, u64, Vec<Values>)>);
+
+impl Pool {
+    /// Adds a series' share.
+    pub fn add(&mut self, share: Share) {
+        for (part, mut values) in share.0 {
+            match self.0.entry(part.bucket) {
+                std::collections::btree_map::Entry::Vacant(place) => {
+                    let monitors = u64::from(part.has_samples);
+                    place.insert((part, monitors, values));
+                }
+                std::collections::btree_map::Entry::Occupied(mut place) => {
+                    let (sum, monitors, pooled) = place.get_mut();
+                    sum.counts.add(&part.counts);
+                    sum.time.add(&part.time);
+                    for (sum, more) in sum.within.iter_mut().zip(part.within) {
+                        *sum += more;
+                    }
+                    sum.has_samples |= part.has_samples;
+                    *monitors += u64::from(part.has_samples);
+                    for (pooled, more) in pooled.iter_mut().zip(&mut values) {
+                        pooled.append(more);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds a monitor without any sample: of all its time nothing is known.
+    pub fn add_untested(&mut self, question: &Question) {
+        let Some(past) = &question.past else { return };
+        for bucket in &question.buckets {
+            let Some((sum, ..)) = self.0.get_mut(&question.by.map(|_| bucket.start)) else {
+                continue;
+            };
+            let length = Micros((bucket.end.min(past.to) - bucket.start.max(past.from)).0.max(0));
+            sum.time.add(&Time {
+                length,
+                unknown: length,
+                ..Time::default()
+            });
+        }
+    }
+
+    /// The figures of each bucket with samples, exact over all of them.
+    pub fn rows(self, question: &Question, whose: &Whose) -> Vec<Row> {
+        self.0
+            .into_values()
+            .filter(|(part, ..)| part.has_samples)
+            .map(|(part, monitors, values)| {
+                let mut delivered = Vec::new();
+                let metrics = question
+                    .metrics
+                    .iter()
+                    .zip(values)
+                    .map(|(metric, mut values)| {
+                        let round_trip = *metric == Metric::RoundTrip;
+                        question.distribution(&mut values, round_trip.then_some((&part.counts, &mut delivered)))
+                    })
+                    .collect();
+                Row {
+                    whose: whose.clone(),
+                    bucket: part.bucket,
+                    monitors,
+                    counts: part.counts,
+                    within: part.within,
+                    time: part.time,
+                    metrics,
+                    delivered,
+                }
+            })
+            .collect()
+    }
+}
+
+impl Values {
+    fn distribution(
+        &mut self,
+        qs: &[f64],
+        delivered: Option<(usize, &mut Vec<DeliveredPercentile>)>,
+    ) -> Option<Distribution> {
+        match self {
+            Self::Narrow(values) => distribution(values, qs, delivered),
+            Self::Wide(values) => distribution(values, qs, delivered),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+    use mailqos_model::{Exclusion, Outcome};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Calendar, percentiles::CONTRACT};
+
+    /// Seconds since the test before, outcome, whether excluded, round trip in milliseconds.
+    type Drawn = (i64, u8, bool, i64);
+
+    fn drawn() -> impl Strategy<Value = Vec<Drawn>> {
+        let gap = prop_oneof![8 => 200_i64..400, 1 => 800_i64..20_000];
+        prop::collection::vec((gap, 0_u8..10, prop::bool::weighted(0.1), 1_i64..500_000), 1..400)
+    }
+
+    fn series(drawn: &[Drawn], begin: UtcMicros) -> Series {
+        let mut series = Series::default();
+        let mut at = begin;
+        let mut trips = Vec::new();
+        for (gap, outcome, excluded, trip) in drawn {
+            at = at + Micros::from_secs(*gap);
+            series.started_at.push(at.0);
+            series.outcome.push(match outcome {
+                0 => Outcome::Lost,
+                1 => Outcome::SmtpFailed,
+                2 => Outcome::NotTested,
+                3 => Outcome::Late,
+                _ => Outcome::Ok,
+            });
+            series.excluded.push(excluded.then_some(Exclusion::Maintenance));
+            trips.push((*outcome >= 3).then_some(Micros(trip * 1000)));
+        }
+        series.test_interval = drawn.iter().map(|_| Some(Micros::from_secs(300))).collect();
+        series.metrics[Metric::RoundTrip as usize] = trips.into_iter().collect();
+        series
+    }
+
+    /// The last day of summer time in these zones, and the first.
+    fn period(zone: usize, autumn: bool, hours: i64) -> Period {
+        let (zone, autumn_day, spring_day) = [
+            ("Australia/Lord_Howe", "2026-04-04", "2026-10-03"),
+            ("Asia/Kathmandu", "2026-04-04", "2026-10-03"),
+            ("Europe/Berlin", "2026-10-24", "2026-03-28"),
+            ("America/Sao_Paulo", "2018-02-17", "2018-11-03"),
+        ][zone];
+        let calendar = Calendar::new(TimeZone::get(zone).expect("a zone"));
+        let day = if autumn { autumn_day } else { spring_day }.parse().expect("a date");
+        let from = calendar.midnight(day);
+        Period::new(from, from + Micros::from_secs(hours * 3600), calendar).expect("it is not empty")
+    }
+
+    fn by_sorting(values: &mut [i64], q: f64) -> f64 {
+        values.sort_unstable();
+        let position = (values.len() - 1) as f64 * q;
+        let (low, high) = (position.floor() as usize, position.ceil() as usize);
+        values[low] as f64 + (values[high] - values[low]) as f64 * (position - low as f64)
+    }
+
+    proptest! {
+        /// Each bucket has the figures that the period of its own would have, and its values are counted by hand.
+        #[test]
+        fn a_bucket_is_a_period_of_its_own(
+            drawn in drawn(), zone in 0_usize..4, autumn: bool, hours in 1_i64..80, by_day: bool,
+        ) {
+            let period = period(zone, autumn, hours);
+            let mut series = series(&drawn, period.from - Micros::from_secs(7200));
+            // What the last test of all says depends on where the period ends; here it is known what comes after.
+            let end = series.started_at.last().map_or(period.to.0, |last| (*last).max(period.to.0)) + 1;
+            series.started_at.push(end);
+            series.outcome.push(Outcome::Ok);
+            series.excluded.push(None);
+            series.test_interval.push(Some(Micros::from_secs(300)));
+            series.metrics[Metric::RoundTrip as usize].push(None);
+            series.confine(&period);
+            let unit = if by_day { Unit::Day } else { Unit::Hour };
+            let metrics = [Metric::RoundTrip];
+            let question = Question::new(period.clone(), UtcMicros(i64::MAX), Some(unit), &metrics, &CONTRACT);
+            let mut rows = question.rows(&series).into_iter();
+            for bucket in period.buckets(unit) {
+                let (from, to) = (bucket.start.max(period.from), bucket.end.min(period.to));
+                let own = Period::new(from, to, period.calendar.clone()).expect("it is not empty");
+                let inside: Vec<usize> = (0..series.len()).filter(|row| own.contains(series.at(*row))).collect();
+                if inside.is_empty() {
+                    continue;
+                }
+                let row = rows.next().expect("a bucket with samples has a row");
+                prop_assert_eq!(row.bucket, Some(bucket.start));
+                let timeline = Timeline::of(&series, &own, None);
+                prop_assert_eq!(row.time.length, own.duration());
+                prop_assert_eq!(row.time.up, timeline.up);
+                prop_assert_eq!(row.time.downtime, timeline.downtime);
+                prop_assert_eq!(row.time.excluded, timeline.excluded);
+                prop_assert_eq!(row.time.unknown, timeline.unknown);
+                prop_assert_eq!(row.time.outages, timeline.outages.len() as u64);
+                prop_assert_eq!(row.time.longest, timeline.longest().map(|outage| outage.downtime));
+                prop_assert_eq!(row.time.mttr(), timeline.mttr());
+                prop_assert_eq!(row.time.mtbf(), timeline.mtbf());
+                prop_assert_eq!(row.time.coverage(), Some(timeline.coverage()));
+                prop_assert_eq!(row.time.availability(), timeline.availability());
+                let counted: Vec<usize> = inside
+                    .into_iter()
+                    .filter(|row| series.outcome[*row] != Outcome::NotTested && series.excluded[*row].is_none())
+                    .collect();
+                let mut trips: Vec<i64> =
+                    counted.iter().filter_map(|row| series.metric(Metric::RoundTrip).get(*row)).map(|t| t.0).collect();
+                prop_assert_eq!(row.counts.tests(), counted.len() as u64);
+                prop_assert_eq!(
+                    row.within,
+                    LIMITS.map(|limit| trips.iter().filter(|trip| **trip <= limit.0).count() as u64)
+                );
+                match &row.metrics[0] {
+                    None => prop_assert!(trips.is_empty()),
+                    Some(found) => {
+                        prop_assert_eq!(found.summary.count, trips.len() as u64);
+                        for (q, value) in CONTRACT.iter().zip(&found.summary.percentiles) {
+                            prop_assert!((value - by_sorting(&mut trips, *q)).abs() < 1e-6);
+                        }
+                    }
+                }
+                prop_assert_eq!(row.delivered.is_empty(), counted.is_empty());
+                if row.delivered.last() == Some(&DeliveredPercentile::NotDelivered) {
+                    prop_assert!((counted.len() - 1) as f64 * 0.99 > trips.len() as f64 - 1.0);
+                }
+            }
+            prop_assert_eq!(rows.next(), None);
+        }
+
+        /// Several monitors together have the figures of all their samples.
+        #[test]
+        fn a_group_is_all_samples_of_its_monitors(each in prop::collection::vec(drawn(), 1..4)) {
+            let period = period(2, true, 80);
+            let question =
+                Question::new(period.clone(), UtcMicros(i64::MAX), None, &[Metric::RoundTrip], &CONTRACT);
+            let mut pool = Pool::default();
+            let (mut tests, mut trips, mut downtime, mut monitors) = (0, Vec::new(), 0, 0);
+            for drawn in &each {
+                let mut series = series(drawn, period.from);
+                series.confine(&period);
+                pool.add(question.share(&series));
+                tests += series.counted().count() as u64;
+                trips.extend(series.values(Metric::RoundTrip, series.inside.clone()));
+                downtime += Timeline::of(&series, &period, None).downtime.0;
+                monitors += 1;
+            }
+            let whose = Whose { site: None, monitor: None, group: None };
+            let rows = pool.rows(&question, &whose);
+            prop_assert_eq!(rows.len(), 1);
+            prop_assert_eq!(rows[0].monitors, monitors);
+            prop_assert_eq!(rows[0].counts.tests(), tests);
+            prop_assert_eq!(rows[0].time.downtime, Micros(downtime));
+            if let Some(found) = &rows[0].metrics[0] {
+                for (q, value) in CONTRACT.iter().zip(&found.summary.percentiles) {
+                    prop_assert!((value - by_sorting(&mut trips, *q)).abs() < 1e-6);
+                }
+            } else {
+                prop_assert!(trips.is_empty());
+            }
+        }
+    }
+}

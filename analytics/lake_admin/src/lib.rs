@@ -1,0 +1,226 @@
+//! Administration of the sample lake: listing, import, export, verification, repair and retention.
+//!
+//! This crate knows no figure and no report.
+
+pub mod export;
+mod foreign;
+pub mod import;
+pub mod place;
+pub mod upkeep;
+
+use std::path::{Path, PathBuf};
+
+use jiff::civil::Date;
+use mailqos_lake::{DayReader, LakeError, LockError, Merged, Record, open_sorted, read_sorted};
+use mailqos_model::{Sample, SiteName};
+
+/// Why the lake can't be looked after.
+#[derive(Debug, thiserror::Error)]
+pub enum UpkeepError {
+    /// The file system refused.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A day file can't be read or written.
+    #[error(transparent)]
+    Lake(#[from] LakeError),
+    /// Somebody else writes there.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// What is to be imported is not right.
+    #[error("{0}")]
+    Import(String),
+}
+
+impl UpkeepError {
+    fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        |source| Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+/// A day of a site.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Day {
+    /// The site.
+    pub site: SiteName,
+    /// The UTC date.
+    pub date: Date,
+    /// Its file.
+    pub path: PathBuf,
+    /// Other Parquet files in its folder: copies, or what another program put there. Their rows count, each once.
+    pub others: Vec<PathBuf>,
+    /// The size of all of them.
+    pub bytes: u64,
+}
+
+impl Day {
+    /// All rows of the day in the order of their keys, each key once, from all of its files.
+    ///
+    /// # Errors
+    /// A file can't be read.
+    pub fn rows<R: Record>(&self) -> Result<Box<dyn Iterator<Item = Result<R, LakeError>>>, UpkeepError> {
+        let mut rows = open_sorted::<R>(&self.path)?;
+        for other in &self.others {
+            let own: Vec<R> = rows.collect::<Result<_, _>>()?;
+            let merged = Merged::new(read_sorted::<R>(other)?.into_iter().map(Ok), own.into_iter());
+            rows = Box::new(merged.collect::<Vec<_>>().into_iter());
+        }
+        Ok(rows)
+    }
+}
+
+/// What stands in one of the lake's trees.
+#[derive(Debug, Clone, Default)]
+pub struct Tree {
+    /// The days, by site and date.
+    pub days: Vec<Day>,
+    /// What does not belong there.
+    pub strays: Vec<PathBuf>,
+}
+
+/// Lists the day files of samples or of events; of these sites, or of all if there are none.
+///
+/// # Errors
+/// A folder can't be read. One that is not there is empty.
+pub fn list<R: Record>(data: &Path, sites: &[SiteName]) -> Result<Tree, UpkeepError> {
+    let mut tree = Tree::default();
+    for site_folder in entries(&data.join(R::FOLDER))? {
+        let Some(site) = partition::<SiteName>(&site_folder, "site=") else {
+            tree.strays.push(site_folder);
+            continue;
+        };
+        if !(sites.is_empty() || sites.contains(&site)) {
+            continue;
+        }
+        for date_folder in entries(&site_folder)? {
+            let Some(date) = partition::<Date>(&date_folder, "date=") else {
+                tree.strays.push(date_folder);
+                continue;
+            };
+            let own = date_folder.join(format!("{}.parquet", R::FOLDER));
+            let (mut bytes, mut others, mut is_there) = (0, Vec::new(), false);
+            for path in entries(&date_folder)? {
+                let size = match std::fs::metadata(&path) {
+                    Ok(metadata) => metadata.len(),
+                    // Retention may take it away meanwhile.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                    Err(error) => return Err(UpkeepError::io(&path)(error)),
+                };
+                if path == own {
+                    (is_there, bytes) = (true, bytes + size);
+                    continue;
+                }
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                if name.ends_with(".parquet") && !name.starts_with(['.', '_']) && path.is_file() {
+                    others.push(path.clone());
+                    bytes += size;
+                }
+                tree.strays.push(path);
+            }
+            if is_there || !others.is_empty() {
+                tree.days.push(Day {
+                    site: site.clone(),
+                    date,
+                    path: own,
+                    others,
+                    bytes,
+                });
+            }
+        }
+    }
+    tree.days.sort();
+    Ok(tree)
+}
+
+fn partition<T: std::str::FromStr>(folder: &Path, prefix: &str) -> Option<T> {
+    if !folder.is_dir() {
+        return None;
+    }
+    folder.file_name()?.to_str()?.strip_prefix(prefix)?.parse().ok()
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, UpkeepError> {
+    let found = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        found => found.map_err(UpkeepError::io(folder))?,
+    };
+    let mut paths = found
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(UpkeepError::io(folder))?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// What one site has.
+#[derive(Debug, Clone)]
+pub struct SiteInfo {
+    /// The site.
+    pub site: SiteName,
+    /// How many days have a file.
+    pub days: u64,
+    /// The first of them.
+    pub first: Date,
+    /// The last of them.
+    pub last: Date,
+    /// Samples.
+    pub rows: u64,
+    /// Size of the files.
+    pub bytes: u64,
+    /// Days between first and last without a file, as first and last of each gap.
+    pub gaps: Vec<(Date, Date)>,
+    /// Files that can't be opened.
+    pub unreadable: u64,
+}
+
+/// Sums up the samples of each site.
+///
+/// # Errors
+/// A folder can't be read.
+pub fn info(data: &Path, sites: &[SiteName]) -> Result<Vec<SiteInfo>, UpkeepError> {
+    let mut infos: Vec<SiteInfo> = Vec::new();
+    for day in list::<Sample>(data, sites)?.days {
+        let known = infos.last().is_some_and(|info| info.site == day.site);
+        if !known {
+            infos.push(SiteInfo {
+                site: day.site.clone(),
+                days: 0,
+                first: day.date,
+                last: day.date,
+                rows: 0,
+                bytes: 0,
+                gaps: Vec::new(),
+                unreadable: 0,
+            });
+        }
+        let Some(info) = infos.last_mut() else { continue };
+        if info.days > 0
+            && let (Ok(after), Ok(before)) = (info.last.tomorrow(), day.date.yesterday())
+            && after <= before
+        {
+            info.gaps.push((after, before));
+        }
+        info.last = day.date;
+        info.days += 1;
+        info.bytes += day.bytes;
+        let count = if day.others.is_empty() {
+            DayReader::<Sample>::open(&day.path)
+                .map(|reader| reader.map_or(0, |reader| reader.row_count()))
+                .map_err(UpkeepError::from)
+        } else {
+            day.rows::<Sample>().map(|rows| rows.count() as u64)
+        };
+        match count {
+            Ok(count) => info.rows += count,
+            Err(_) => info.unreadable += 1,
+        }
+    }
+    Ok(infos)
+}

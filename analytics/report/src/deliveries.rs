@@ -1,0 +1,461 @@
+//! Reads `deliver` of a definition, and finds out whether two runs would write the same file.
+
+use std::collections::BTreeSet;
+
+use mailqos_config::{Config, Node, Problem, Problems, Table, did_you_mean, foreign_variable};
+use mailqos_model::Name;
+
+use super::{
+    definition::{Definition, Delivery, Each, formats_of},
+    naming::{Clash, NameError, Writes},
+};
+
+/// The deliveries, and where each stands in the file: tables, or the names of targets alone.
+pub(super) fn read(
+    table: &mut Table,
+    config: Option<&Config>,
+    each: Each,
+    problems: &mut Problems,
+) -> (Vec<Delivery>, Vec<Node>) {
+    let Some(node) = table.list("deliver") else {
+        return (Vec::new(), Vec::new());
+    };
+    let read = node.as_names().into_iter().filter_map(|item| {
+        let delivery = match item.as_table() {
+            Some(table) => delivery(table, config, each, problems),
+            None => shorthand(&item, config, problems),
+        };
+        delivery.map(|delivery| (delivery, item))
+    });
+    read.unzip()
+}
+
+/// `deliver = ["people", "archive"]`: the names of targets, where nothing else is to be said.
+fn shorthand(node: &Node, config: Option<&Config>, problems: &mut Problems) -> Option<Delivery> {
+    let target: Name = node.read(problems)?;
+    known(node, &target, config, problems);
+    Some(Delivery {
+        target,
+        path: String::new(),
+        name: String::new(),
+        formats: BTreeSet::new(),
+        overwrite: false,
+    })
+}
+
+fn delivery(mut delivery: Table, config: Option<&Config>, each: Each, problems: &mut Problems) -> Option<Delivery> {
+    let target: Option<Name> = delivery.require("target", "names a [target.NAME] of the configuration", problems);
+    if let (Some(target), Some(node)) = (&target, delivery.node("target")) {
+        known(&node, target, config, problems);
+    }
+    let path: String = delivery.get("path", problems).unwrap_or_default();
+    let name: String = delivery.get("name", problems).unwrap_or_default();
+    let overwrite = delivery.get("overwrite", problems).unwrap_or(false);
+    if path.split(['/', '\\']).any(|part| part.trim() == "..") {
+        problems.push(delivery.problem("path", "the folder would lie outside of the target's own", "here"));
+    }
+    for (key, text) in [("path", &path), ("name", &name)] {
+        if let Some(sign) = foreign_variable(text) {
+            problems.push(
+                delivery
+                    .problem(key, format!("{sign} would stand in the name as it is"), "no variable")
+                    .help("write variables as in {{ period.year }}-{{ period.month }}: see docs/delivery.md"),
+            );
+        }
+    }
+    if !name.is_empty() && each != Each::All && !(name.contains("report.stem") || path.contains("report.stem")) {
+        problems.push(
+            delivery
+                .problem("name", "several reports would have one name", "here")
+                .help("write {{ report.stem }} into it, which differs from report to report"),
+        );
+    }
+    let formats = formats_of(&mut delivery, problems);
+    delivery.finish(problems);
+    Some(Delivery {
+        target: target?,
+        path,
+        name,
+        formats,
+        overwrite,
+    })
+}
+
+fn known(node: &Node, target: &Name, config: Option<&Config>, problems: &mut Problems) {
+    let Some(config) = config.filter(|config| !config.targets.contains_key(target)) else {
+        return;
+    };
+    let known = config.targets.keys().map(Name::as_str);
+    let help = did_you_mean(target.as_str(), known.clone(), || {
+        format!("there are: {}", known.collect::<Vec<_>>().join(", "))
+    });
+    problems.push(
+        node.problem(format!("there is no target {:?}", target.as_str()), "not known")
+            .help(help),
+    );
+}
+
+/// Notes names that two runs of the definition would share, and templates of names that are wrong.
+pub(super) fn check(definition: &Definition, places: &[Node], config: &Config, problems: &mut Problems) {
+    if problems.has_errors() {
+        return;
+    }
+    let at = |number: usize, message: String| match places.get(number) {
+        Some(node) => node.problem(message, "here"),
+        None => Problem::error(message),
+    };
+    match Writes::new().add(definition, config) {
+        Ok(clashes) => {
+            for clash in clashes {
+                problems.push(at(clash.delivery, clash.to_string()).help(clash.help()));
+            }
+        }
+        Err(error) => {
+            let is_it = |delivery: &Delivery| is_of(&error, delivery);
+            let number = definition.deliveries.iter().position(is_it).unwrap_or(0);
+            problems.push(at(number, error.to_string()).help("see docs/delivery.md for the variables"));
+        }
+    }
+}
+
+fn is_of(error: &NameError, delivery: &Delivery) -> bool {
+    delivery.name == error.template
+        || delivery.path == error.template
+        || error.key == format!("the path of target.{}", delivery.target)
+}
+
+impl std::fmt::Display for Clash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            target,
+            file,
+            runs,
+            other,
+            ..
+        } = self;
+        match other {
+            Some(other) => write!(
+                f,
+                "the run of {} would overwrite {file:?} in the target {target}, which the definition {other} writes too",
+                runs.1
+            ),
+            None => write!(
+                f,
+                "the run of {} would overwrite {file:?} in the target {target}, which the run of {} has written",
+                runs.1, runs.0
+            ),
+        }
+    }
+}
+
+impl Clash {
+    /// What to do about it.
+    pub(super) fn help(&self) -> &'static str {
+        match self.other {
+            Some(_) => "write {{ report.slug }} into the name or the path, or overwrite = true if that is meant",
+            None => {
+                "write {{ period.stem }} into the name or the path, which differs from period to period, or overwrite = \
+                 true if the newest report is to replace the one before"
+            }
+        }
+    }
+}
+
+/// Notes files that two definitions would write to the same target; gives the later of each two with what is wrong.
+pub fn among(definitions: &[Definition], config: &Config) -> Vec<(usize, Problems)> {
+    let mut writes = Writes::new();
+    let mut wrong = Vec::new();
+    for (number, definition) in definitions.iter().enumerate() {
+        let clashes = writes.add(definition, config).unwrap_or_default();
+        let mut problems = Problems::default();
+        for clash in clashes.iter().filter(|clash| clash.other.is_some()) {
+            problems.push(Problem::error(format!("{}: {clash}", definition.slug)).help(clash.help()));
+        }
+        if problems.has_errors() {
+            wrong.push((number, problems));
+        }
+    }
+    wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::definition;
+
+    const TARGETS: &str = "site = \"here\"\ntimezone = \"Europe/Berlin\"\n\
+        [target.archive]\nkind = \"folder\"\npath = \"archive\"\n\
+        [target.dated]\nkind = \"folder\"\npath = \"dated/{{ period.year }}/{{ period.month }}/{{ period.day }}\"\n\
+        [mail_server.a]\nserver = \"a.example.com\"\nfrom = \"reports@example.com\"\n\
+        [target.people]\nkind = \"email\"\nto = \"anna@example.com\"\n\
+        [target.linked]\nkind = \"email\"\nto = \"anna@example.com\"\nlink_to = \"archive\"\n";
+
+    fn config(folder: &Path) -> Config {
+        let file = folder.join("mailqos.toml");
+        std::fs::write(&file, TARGETS).expect("written");
+        mailqos_config::load(&file).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    /// What is wrong with a definition that has these lines, or nothing.
+    fn wrong(lines: &str, schedule: &str, deliver: &str) -> String {
+        let folder = tempfile::tempdir().expect("folder");
+        let config = config(folder.path());
+        let file = folder.path().join("r.toml");
+        let text =
+            format!("title = \"x\"\n{lines}\n{deliver}\n[schedule]\n{schedule}\n[[section]]\nkind = \"phases\"\n");
+        std::fs::write(&file, text).expect("written");
+        definition::load(Some(&config), &file).map_or_else(|problems| problems.to_string(), |_| String::new())
+    }
+
+    #[test]
+    fn names_that_two_runs_would_share_are_refused() {
+        let hourly = ("period = \"last-hour\"", "cron = \"0 * * * *\"");
+        let daily = ("period = \"yesterday\"", "every = \"day\"");
+        let monthly = ("period = \"last-month\"", "every = \"month\"");
+        let yearly = ("period = \"last-year\"", "every = \"year\"");
+        for ((period, schedule), deliver, shared) in [
+            // The default name has the hour.
+            (hourly, "deliver = \"archive\"", false),
+            (
+                hourly,
+                "deliver = { target = \"archive\", name = \"{{ period.from }}\" }",
+                true,
+            ),
+            (
+                hourly,
+                "deliver = { target = \"archive\", name = \"{{ period.from }}-{{ period.hour }}\" }",
+                false,
+            ),
+            (
+                hourly,
+                "deliver = { target = \"archive\", path = \"{{ period.hour }}\", name = \"{{ period.from }}\" }",
+                false,
+            ),
+            (
+                hourly,
+                "deliver = { target = \"archive\", name = \"{{ period.stem }}\" }",
+                false,
+            ),
+            (
+                hourly,
+                "deliver = { target = \"archive\", name = \"{{ report.date }}-{{ report.time }}\" }",
+                false,
+            ),
+            (
+                hourly,
+                "deliver = { target = \"archive\", name = \"{{ period.hour }}\" }",
+                true,
+            ),
+            (
+                daily,
+                "deliver = { target = \"archive\", name = \"{{ period.day }}\" }",
+                true,
+            ),
+            (
+                daily,
+                "deliver = { target = \"archive\", name = \"{{ period.month }}-{{ period.day }}\" }",
+                true,
+            ),
+            (
+                daily,
+                "deliver = { target = \"archive\", name = \"{{ period.from }}\" }",
+                false,
+            ),
+            (
+                daily,
+                "deliver = { target = \"archive\", name = \"{{ period.year }}-{{ period.week }}\" }",
+                true,
+            ),
+            (
+                monthly,
+                "deliver = { target = \"archive\", name = \"{{ period.month }}\" }",
+                true,
+            ),
+            (
+                monthly,
+                "deliver = { target = \"archive\", name = \"{{ period.year }}\" }",
+                true,
+            ),
+            (
+                monthly,
+                "deliver = { target = \"archive\", name = \"{{ period.year }}-{{ period.month }}\" }",
+                false,
+            ),
+            (monthly, "deliver = { target = \"archive\", name = \"latest\" }", true),
+            (
+                monthly,
+                "deliver = { target = \"archive\", name = \"latest\", overwrite = true }",
+                false,
+            ),
+            (
+                yearly,
+                "deliver = { target = \"archive\", name = \"{{ period.year }}\" }",
+                false,
+            ),
+            (
+                yearly,
+                "deliver = { target = \"archive\", name = \"{{ report.slug }}\" }",
+                true,
+            ),
+            // The target's own path tells them apart, or does not.
+            (daily, "deliver = { target = \"dated\", name = \"r\" }", false),
+            (hourly, "deliver = { target = \"dated\", name = \"r\" }", true),
+            // A mail is no file, but what it links to is one.
+            (daily, "deliver = { target = \"people\", name = \"r\" }", false),
+            (daily, "deliver = { target = \"linked\", name = \"r\" }", true),
+            // The same period: a newer report of it replaces the one before.
+            (
+                ("period = \"current-month\"", "every = \"day\""),
+                "deliver = \"archive\"",
+                false,
+            ),
+            (
+                ("period = \"last-24h\"", "cron = \"0 * * * *\""),
+                "deliver = \"archive\"",
+                false,
+            ),
+        ] {
+            let said = wrong(period, schedule, deliver);
+            assert_eq!(said.contains("would overwrite"), shared, "{schedule} {deliver}: {said}");
+            assert_eq!(said.is_empty(), !shared, "{schedule} {deliver}: {said}");
+        }
+    }
+
+    #[test]
+    fn the_short_form_names_targets() {
+        let monthly = "every = \"month\"\non = 1";
+        let fine = |deliver: &str| wrong("period = \"last-month\"", monthly, deliver);
+        assert_eq!(fine("deliver = [\"people\", \"archive\"]"), "");
+        assert_eq!(fine("deliver = \"people\""), "");
+        assert_eq!(fine("deliver = \"people, archive\""), "");
+        assert_eq!(
+            fine("deliver = [\"people\", { target = \"archive\", path = \"x\" }]"),
+            ""
+        );
+        assert_eq!(fine("delivers = \"people\""), "");
+        let said = fine("deliver = [\"people\", \"archiv\"]");
+        assert!(
+            said.contains("there is no target \"archiv\"") && said.contains("did you mean \"archive\"?"),
+            "{said}"
+        );
+        assert!(fine("deliver = 1").contains("expected a name"));
+        let said = fine("deliver = { target = \"archive\", path = \"{{ periode.year }}\" }");
+        assert!(said.contains("deliver.path \"{{ periode.year }}\""), "{said}");
+        for sign in ["%Y", "{year}"] {
+            let said = fine(&format!("deliver = {{ target = \"archive\", path = \"{sign}\" }}"));
+            assert!(
+                said.contains(&format!("{sign} would stand in the name as it is")),
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn schedules_are_read_as_people_write_them() {
+        for (schedule, problem) in [
+            ("every = \"month\"\non = 1", ""),
+            ("every = \"month\"\non = \"1\"", ""),
+            ("every = \"Month\"\non = \"Last\"", ""),
+            ("every = \"month\"\non = \"first monday\"", ""),
+            ("every = \"week\"\non = \"Monday\"", ""),
+            ("every = \"week\"\non = \"Fri\"\nat = 06:30:00", ""),
+            ("every = \"day\"\nat = \"7:00\"", ""),
+            ("every = \"months\"\non = \"1st\"", ""),
+            ("every = \"month\"\non = \"1.\"", ""),
+            ("every = \"month\"\non = \"Last day\"", ""),
+            ("every = \"month\"\non = \"first\"", ""),
+            ("every = \"week\"\non = \"Mondays\"\nat = \"7 am\"", ""),
+            ("every = \"day\"\nat = \"7.30 Uhr\"", ""),
+            ("every = \"day\"\nat = \"12:15 p.m.\"", ""),
+            ("every = \"day\"\nat = \"13:15 pm\"", "is no time of day"),
+            (
+                "every = \"day\"\nat = [\"07:00\", \"19:00\"]",
+                "cron = \"0 7,19 * * *\"",
+            ),
+            ("every = \"month\"\non = [1, 15]", "cron = \"0 7 1,15 * *\""),
+            ("every = \"day\"\ncatch_up = true", "write one of: all, latest, none"),
+            ("every = \"day\"\ngrace = 30", "\"30m\" for minutes"),
+            ("every = \"day\"\nat = 7\ngrace = \"30 minutes\"", ""),
+            ("every = \"month\"\non = 32", "is no day of a month"),
+        ] {
+            let said = wrong(
+                "period = \"last-month\"\nformat = \"PDF, .html\"\nmonitor = \"*\"",
+                schedule,
+                "deliver = \"people\"",
+            );
+            assert_eq!(said.is_empty(), problem.is_empty(), "{schedule}: {said}");
+            assert!(said.contains(problem), "{schedule}: {said}");
+        }
+    }
+
+    #[test]
+    fn two_definitions_that_write_one_file_are_found() {
+        let folder = tempfile::tempdir().expect("folder");
+        let config = config(folder.path());
+        let load = |name: &str, period: &str, file_name: &str| {
+            let file = folder.path().join(name);
+            let text = format!(
+                "title = \"x\"\nperiod = \"{period}\"\n[schedule]\nevery = \"month\"\n[[section]]\nkind = \"phases\"\n\
+                 [[deliver]]\ntarget = \"archive\"\nname = \"{file_name}\"\n"
+            );
+            std::fs::write(&file, text).expect("written");
+            definition::load(Some(&config), &file).unwrap_or_else(|problems| panic!("{problems}"))
+        };
+        let stem = "{{ report.stem }}";
+        let apart = [load("a.toml", "last-month", stem), load("b.toml", "last-month", stem)];
+        assert!(among(&apart, &config).is_empty());
+        let name = "mail-{{ period.stem }}";
+        let same = [
+            load("a.toml", "last-month", name),
+            load("b.toml", "last-month", "Mail-{{ period.stem }}"),
+        ];
+        let found = among(&same, &config);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].0, 1);
+        let said = found[0].1.to_string();
+        assert!(said.contains("which the definition a writes too"), "{said}");
+    }
+
+    #[test]
+    fn reports_for_each_monitor_that_have_another_reports_name_are_found() {
+        let folder = tempfile::tempdir().expect("folder");
+        let file = folder.path().join("mailqos.toml");
+        let monitor = "from = \"a@b.example\"\nto = \"a@b.example\"\npickup = { protocol = \"pop3\", account = \"a\" }\n\
+            smtp = { port = 25, tls = \"none\" }\n";
+        let text = format!(
+            "{TARGETS}[account.a]\nuser = \"a\"\npassword = {{ env = \"A\" }}\n[object.mail1]\naddress = \"mail.example.com\"\n\
+             [monitor.berlin]\nobject = \"mail1\"\n{monitor}[monitor.x-berlin]\nobject = \"mail1\"\n{monitor}"
+        );
+        std::fs::write(&file, text).expect("written");
+        let config = mailqos_config::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
+        let load = |slug: &str, lines: &str| {
+            let file = folder.path().join(format!("{slug}.toml"));
+            let text = format!(
+                "title = \"x\"\nperiod = \"last-month\"\ndeliver = \"archive\"\n{lines}\n[schedule]\nevery = \"month\"\n\
+                 [[section]]\nkind = \"phases\"\n"
+            );
+            std::fs::write(&file, text).expect("written");
+            definition::load(Some(&config), &file).unwrap_or_else(|problems| panic!("{problems}"))
+        };
+        let each = "each = \"monitor\"";
+        for (first, second, clashes) in [
+            // mail-x-berlin of both.
+            (("mail", each), ("mail-x", each), true),
+            (("mail", each), ("mail-berlin", ""), true),
+            (("mail", each), ("MAIL-BERLIN", ""), true),
+            (("mail", each), ("mail-paris", ""), false),
+            (("mail", each), ("post", each), false),
+            (
+                ("mail", "each = \"monitor\"\nmonitors = \"x-*\""),
+                ("mail-berlin", ""),
+                false,
+            ),
+        ] {
+            let both = [load(first.0, first.1), load(second.0, second.1)];
+            let found = among(&both, &config);
+            assert_eq!(!found.is_empty(), clashes, "{first:?} {second:?}");
+        }
+    }
+}

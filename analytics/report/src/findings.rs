@@ -1,0 +1,401 @@
+//! What the facts say, in sentences: the headline and what mattered.
+
+use mailqos_figures::{Counts, Metric, Outage, Packed, percentiles};
+use mailqos_model::{Micros, UtcMicros};
+
+use super::{
+    facts::Monitor,
+    locale::{DASH, Locale, is_nothing},
+};
+
+/// Of fewer mails no percentile is told.
+const ENOUGH: usize = 20;
+
+/// Figures over several monitors together.
+#[derive(Debug)]
+pub struct Together {
+    /// The counted tests.
+    pub counts: Counts,
+    /// The counted tests against those of the period before; `None` unless both are known of all monitors that were tested.
+    pub compared: Option<Compared>,
+    /// Outages in the period.
+    pub outages: usize,
+    /// Their downtime in the period, of all monitors.
+    pub downtime: Micros,
+    /// The same, in the period before; `None` unless it is known of all of them.
+    pub downtime_before: Option<Micros>,
+    /// Known time / period, of all monitors together; `None` without a monitor.
+    pub coverage: Option<f64>,
+}
+
+/// Counted tests of two periods, of the same monitors: one that is new tells nothing of a change.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Compared {
+    /// Of the period.
+    pub now: Counts,
+    /// Of the period before.
+    pub before: Counts,
+}
+
+impl Compared {
+    /// The change of availability; `None` without a counted test.
+    pub fn change(&self) -> Option<f64> {
+        Some(self.now.availability()? - self.before.availability()?)
+    }
+
+    /// Whether the change is more than what chance explains.
+    pub fn is_certain(&self) -> bool {
+        self.now
+            .availability_interval()
+            .zip(self.before.availability_interval())
+            .is_some_and(|(now, before)| now.low > before.high || now.high < before.low)
+    }
+}
+
+impl Together {
+    /// Of these monitors.
+    pub fn of(monitors: &[&Monitor]) -> Self {
+        let mut counts = Counts::default();
+        let mut compared: Option<Compared> = None;
+        let (mut known, mut whole) = (0_i128, 0_i128);
+        let mut downtime = Micros::ZERO;
+        for monitor in monitors {
+            counts.add(&monitor.counts);
+            if let Some(earlier) = monitor.before.as_ref().filter(|_| monitor.counts.tests() > 0) {
+                let compared = compared.get_or_insert_default();
+                compared.now.add(&monitor.counts);
+                compared.before.add(&earlier.counts);
+            }
+            downtime = downtime + monitor.timeline.downtime;
+            known += i128::from((monitor.timeline.period - monitor.timeline.unknown).0);
+            whole += i128::from(monitor.timeline.period.0);
+        }
+        Self {
+            outages: monitors.iter().map(|monitor| monitor.timeline.outages.len()).sum(),
+            coverage: (whole > 0).then(|| known as f64 / whole as f64),
+            // The change of some, beside the figure of all, would be read as that of all.
+            compared: compared.filter(|compared| compared.now.tests() == counts.tests()),
+            counts,
+            downtime,
+            downtime_before: downtime_before(monitors),
+        }
+    }
+}
+
+fn downtime_before(monitors: &[&Monitor]) -> Option<Micros> {
+    let times = monitors.iter().map(|monitor| Some(monitor.before.as_ref()?.downtime));
+    let times: Vec<Micros> = times.collect::<Option<_>>()?;
+    times.into_iter().reduce(|sum, time| sum + time)
+}
+
+/// p50, p90, p95, p99 of the round trip over these monitors, in microseconds.
+pub fn round_trip(monitors: &[&Monitor]) -> Option<[f64; 4]> {
+    if let [only] = monitors {
+        return only.round_trip;
+    }
+    let trips = monitors.iter().map(|monitor| monitor.digest.values(Metric::RoundTrip));
+    Packed::percentiles(trips, &percentiles::CONTRACT).try_into().ok()
+}
+
+/// The finding in one sentence, with its figure.
+pub fn headline(monitors: &[&Monitor], locale: &Locale) -> String {
+    let together = Together::of(monitors);
+    let counts = &together.counts;
+    if monitors.is_empty() {
+        return locale.t("No samples: nothing is known of this period").to_owned();
+    }
+    if counts.tests() == 0 {
+        return locale
+            .t("No test counted in this period: whether mail was good is not known")
+            .to_owned();
+    }
+    if counts.tests() == 1 {
+        let text = if counts.ok == 1 {
+            "The only test of the period succeeded"
+        } else {
+            "The only test of the period failed"
+        };
+        return locale.t(text).to_owned();
+    }
+    let share = locale.share_said(counts.ok, counts.tests());
+    let tests = locale.integer(counts.tests());
+    let main = match common_limit(monitors) {
+        Some(limit) => {
+            let limit = locale.span(limit);
+            if counts.failed() == 0 {
+                locale.fill("Mail was delivered within {0} in all {1} tests", &[&limit, &tests])
+            } else if counts.ok == 0 {
+                locale.fill("Mail was delivered within {0} in none of {1} tests", &[&limit, &tests])
+            } else {
+                locale.fill(
+                    "Mail was delivered within {0} in {1} of {2} tests",
+                    &[&limit, &share, &tests],
+                )
+            }
+        }
+        _ if counts.failed() == 0 => locale.fill("Mail was delivered in time in all {0} tests", &[&tests]),
+        _ if counts.ok == 0 => locale.fill("Mail was delivered in time in none of {0} tests", &[&tests]),
+        _ => locale.fill("Mail was delivered in time in {0} of {1} tests", &[&share, &tests]),
+    };
+    // Of a mailbox that could not be read nobody knows what arrived in it.
+    if counts.ok == 0 && counts.late == 0 && counts.pickup_failed == 0 && counts.provisional == 0 {
+        return main + locale.t("; none was seen to arrive");
+    }
+    let Some((monitor, outage)) = worst_outage(monitors) else {
+        return if counts.failed() == 0 {
+            main
+        } else {
+            format!("{main}{}", locale.t("; no outage lasted longer than one test"))
+        };
+    };
+    let rest = if together.outages == 1 {
+        locale.fill(
+            "; {0} had the only outage, of {1}",
+            &[&monitor.name, &span_of(outage, locale)],
+        )
+    } else {
+        locale.fill(
+            "; the longest outage was {0}, at {1}",
+            &[&span_of(outage, locale), &monitor.name],
+        )
+    };
+    main + &rest
+}
+
+/// The longest round trip that counts as good, where it is the same for all counted tests of all monitors.
+fn common_limit(monitors: &[&Monitor]) -> Option<Micros> {
+    let tested = monitors.iter().filter(|monitor| monitor.counts.tests() > 0);
+    let mut limits = tested.map(|monitor| monitor.limit);
+    let first = limits.next()??;
+    limits.all(|limit| limit == Some(first)).then_some(first)
+}
+
+/// The outage with the greatest downtime, if it lasted for more than one failed test.
+fn worst_outage<'a>(monitors: &[&'a Monitor]) -> Option<(&'a Monitor, &'a Outage)> {
+    monitors
+        .iter()
+        .flat_map(|monitor| monitor.timeline.outages.iter().map(|outage| (*monitor, outage)))
+        .filter(|(_, outage)| outage.failed_tests > 1)
+        .max_by_key(|(_, outage)| outage.downtime)
+}
+
+/// How long an outage lasted in the period; one whose end is not known says so.
+pub fn span_of(outage: &Outage, locale: &Locale) -> String {
+    if outage.to.is_some() {
+        locale.about(outage.downtime)
+    } else {
+        locale.fill("at least {0}", &[&locale.about(outage.downtime)])
+    }
+}
+
+/// A sentence with its figures, and what a small chart beside it shows.
+#[derive(Debug)]
+pub struct Sentence<'a> {
+    /// The sentence.
+    pub text: String,
+    /// What it is about; `None` where a chart would say no more.
+    pub about: Option<About<'a>>,
+}
+
+/// What a sentence is about.
+#[derive(Debug)]
+pub enum About<'a> {
+    /// The availability of monitors together, and a moment that matters.
+    Availability(Vec<&'a Monitor>, Option<UtcMicros>),
+    /// A percentile of a monitor's round trip.
+    RoundTrip(&'a Monitor, f64),
+}
+
+impl<'a> Sentence<'a> {
+    fn plain(text: String) -> Self {
+        Self { text, about: None }
+    }
+
+    fn about(text: String, about: About<'a>) -> Self {
+        Self {
+            text,
+            about: Some(about),
+        }
+    }
+}
+
+/// What mattered; the most important first.
+pub fn sentences<'a>(monitors: &[&'a Monitor], locale: &Locale) -> Vec<Sentence<'a>> {
+    let mut said = Vec::new();
+    let together = Together::of(monitors);
+    if together.counts.tests() == 0 {
+        return said;
+    }
+    if let Some((monitor, outage)) = worst_outage(monitors) {
+        let cause = cause(monitor, outage, locale);
+        let text = locale.fill(
+            "The longest outage hit {0} on {1} and lasted {2}, {3} in a row: {4}.",
+            &[
+                &monitor.name,
+                &locale.moment(outage.from),
+                &span_of(outage, locale),
+                &locale.count(outage.failed_tests, "one failed test", "{0} failed tests"),
+                &cause,
+            ],
+        );
+        let about = About::Availability(vec![monitor], Some(outage.from));
+        said.push(Sentence::about(text, about));
+    }
+    let count = |wanted: fn(&Counts) -> bool| monitors.iter().filter(|monitor| wanted(&monitor.counts)).count();
+    match (count(|counts| counts.failed() > 0), count(|counts| counts.tests() > 0)) {
+        (0, _) => said.push(Sentence::plain(locale.count(
+            together.counts.tests(),
+            "The one test succeeded.",
+            "All {0} tests succeeded.",
+        ))),
+        (some, all) if all > 1 && some < all => said.push(Sentence::plain(locale.fill(
+            "{0} of {1} monitors had no failure at all.",
+            &[&locale.integer((all - some) as u64), &locale.integer(all as u64)],
+        ))),
+        _ => {}
+    }
+    if let Some(compared) = together.compared
+        && let Some(change) = compared.change()
+    {
+        let text = compared_words(&compared, change, locale);
+        said.push(Sentence::about(text, About::Availability(monitors.to_vec(), None)));
+    }
+    if let Some((monitor, medians)) = most_changed(monitors) {
+        let text = changed(monitor, medians, locale);
+        said.push(Sentence::about(text, About::RoundTrip(monitor, 0.5)));
+    }
+    let known = monitors
+        .iter()
+        .filter_map(|monitor| Some((*monitor, enough(monitor)?[2])));
+    let known: Vec<(&Monitor, f64)> = known.collect();
+    if known.len() > 1
+        && let Some((monitor, p95)) = known.into_iter().max_by(|a, b| a.1.total_cmp(&b.1))
+    {
+        let text = locale.fill(
+            "{0} was the slowest: 95 % of its delivered mails took no longer than {1}.",
+            &[&monitor.name, &locale.duration(p95)],
+        );
+        said.push(Sentence::about(text, About::RoundTrip(monitor, 0.95)));
+    }
+    said
+}
+
+/// What became of availability. A change within what chance explains is none, nor is one that is nothing as it is written.
+fn compared_words(compared: &Compared, change: f64, locale: &Locale) -> String {
+    let before = locale.share_said(compared.before.ok, compared.before.tests());
+    let points = locale.points(change.abs());
+    let text = match (compared.is_certain(), is_nothing(&points)) {
+        (false, _) => {
+            "Availability was that of the period before ({0}): the difference is within what chance explains."
+        }
+        (true, true) => "Availability was that of the period before ({0}).",
+        (true, false) => {
+            let text = if change > 0.0 {
+                "Availability rose by {0} against the period before, from {1}."
+            } else {
+                "Availability fell by {0} against the period before, from {1}."
+            };
+            return locale.fill(text, &[points.trim_start_matches('+'), &before]);
+        }
+    };
+    locale.fill(text, &[&before])
+}
+
+/// The percentiles of a monitor's round trip, where enough mails came for them to say something.
+fn enough(monitor: &Monitor) -> Option<[f64; 4]> {
+    monitor.round_trip.filter(|_| monitor.round_trips >= ENOUGH)
+}
+
+/// The median round trip of the period before and that of this one, where enough mails came in both to compare them.
+pub fn medians(monitor: &Monitor) -> Option<(f64, f64)> {
+    let before = monitor.before.as_ref()?;
+    let came = before.counts.ok + before.counts.late;
+    let then = before.round_trip.filter(|_| came >= ENOUGH as u64)?;
+    Some((then[0], enough(monitor)?[0]))
+}
+
+/// The monitor whose median changed most, if by at least a quarter; and the median before and now.
+fn most_changed<'a>(monitors: &[&'a Monitor]) -> Option<(&'a Monitor, (f64, f64))> {
+    let factor = |(then, now): (f64, f64)| (now / then).ln().abs();
+    monitors
+        .iter()
+        .filter_map(|monitor| Some((*monitor, medians(monitor)?)))
+        .filter(|(_, medians)| factor(*medians).is_finite() && factor(*medians) >= 1.25_f64.ln())
+        .max_by(|a, b| factor(a.1).total_cmp(&factor(b.1)))
+}
+
+fn changed(monitor: &Monitor, (then, now): (f64, f64), locale: &Locale) -> String {
+    let text = if now > then {
+        "{0} became slower: its median round trip rose from {1} to {2}."
+    } else {
+        "{0} became faster: its median round trip fell from {1} to {2}."
+    };
+    locale.fill(text, &[&monitor.name, &locale.duration(then), &locale.duration(now)])
+}
+
+/// What the first failed test of an outage said.
+pub fn cause(monitor: &Monitor, outage: &Outage, locale: &Locale) -> String {
+    let Some(cause) = monitor.digest.cause(outage.row) else {
+        return DASH.to_owned();
+    };
+    match (cause.stage, cause.error.as_deref(), cause.round_trip) {
+        (None, None, Some(took)) => locale.fill("late: it took {0}", &[&locale.duration(took.0 as f64)]),
+        (Some(stage), Some(error), _) => format!("{} ({stage})", error.trim_end_matches('.')),
+        (None, Some(error), _) => error.trim_end_matches('.').to_owned(),
+        (Some(stage), None, _) => stage.to_string(),
+        (None, None, None) => outcome_word(cause.outcome, locale).to_owned(),
+    }
+}
+
+/// An outcome for readers.
+pub fn outcome_word(outcome: mailqos_model::Outcome, locale: &Locale) -> &'static str {
+    use mailqos_model::Outcome;
+    locale.t(match outcome {
+        Outcome::Ok => "in time",
+        Outcome::Late => "late",
+        Outcome::Lost => "lost",
+        Outcome::SmtpFailed => "sending failed",
+        Outcome::PickupFailed => "pick-up failed",
+        Outcome::NotTested => "not tested",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+
+    use super::*;
+
+    #[test]
+    fn a_change_that_is_nothing_as_it_is_written_is_no_rise_or_fall() {
+        let counts = |ok, lost| Counts {
+            ok,
+            lost,
+            ..Counts::default()
+        };
+        // So many tests that even the smallest change is more than chance explains.
+        let compared = |before: u64, now: u64| Compared {
+            now: counts(10_000_000_000, now),
+            before: counts(10_000_000_000, before),
+        };
+        let locale = Locale::new("en", TimeZone::UTC).expect("English");
+        let said = |before: u64, now: u64| {
+            let compared = compared(before, now);
+            assert!(compared.is_certain());
+            let change = compared.change().expect("a change");
+            compared_words(&compared, change, &locale).replace(['\u{a0}', '\u{202f}'], " ")
+        };
+        assert_eq!(
+            said(1_000_000, 1_040_000),
+            "Availability was that of the period before (99.990 %)."
+        );
+        assert_eq!(
+            said(1_000_000, 1_300_000),
+            "Availability fell by 0.003 pp against the period before, from 99.990 %."
+        );
+        assert_eq!(
+            said(3_000_000_000, 1_000_000),
+            "Availability rose by 23.07 pp against the period before, from 76.92 %."
+        );
+    }
+}

@@ -1,0 +1,717 @@
+//! From a definition to documents to files, each written under a temporary name and then renamed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use jiff::tz::TimeZone;
+use mailqos_config::Config;
+
+pub use super::facts::Source;
+use mailqos_base::timing;
+use mailqos_charts::DRAWING;
+use mailqos_figures::{Calendar, LakeError, Period, PeriodError, parallel};
+
+use super::{
+    definition::{Definition, Each, Format},
+    digest::Needs,
+    document::{Block, Document, Head, Note, Status, Theme, Words},
+    facts::{Facts, Monitor},
+    findings,
+    locale::{DASH, Locale},
+    media::{self, MediaError},
+    naming::period_stem,
+    provenance::Provenance,
+    sections::{Ids, Placed, View},
+};
+
+/// Why a report can't be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The samples can't be read.
+    #[error(transparent)]
+    Lake(#[from] LakeError),
+    /// A section's period is none.
+    #[error("a section's period: {0}")]
+    Period(#[from] PeriodError),
+    /// A medium's templates are wrong.
+    #[error(transparent)]
+    Media(#[from] MediaError),
+    /// A file can't be written.
+    #[error("{path}: {source}", path = path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// A report in all but its media.
+#[derive(Debug)]
+pub struct Report {
+    /// The stem of its files' names.
+    pub stem: String,
+    /// What it says.
+    pub document: Document,
+    /// The report's period is not over, or some samples are not settled: it may yet say something else. That the period of a
+    /// section of its own is not over is no reason: no wait settles that.
+    pub provisional: bool,
+    /// With more chapters, it is an archive rather than one page of HTML.
+    pub chapters_on_a_page: usize,
+    /// With more chapters about single monitors, its PDF leaves those out.
+    pub chapters_in_a_pdf: usize,
+}
+
+/// The calendar of a definition: its zone, or the configuration's.
+pub fn calendar(definition: &Definition, config: Option<&Config>) -> Calendar {
+    let zone = definition
+        .timezone
+        .clone()
+        .or_else(|| config.map(|config| config.timezone.clone()));
+    // `Etc/UTC` and its like are called by the name that people know.
+    let zone = zone.filter(|zone| !matches!(zone.iana_name(), Some("Etc/UTC" | "Etc/UCT" | "Zulu" | "Etc/Zulu")));
+    Calendar {
+        timezone: zone.unwrap_or(TimeZone::UTC),
+        week_start: definition.week_start,
+        year_start: definition.year_start,
+    }
+}
+
+/// The documents of a definition for a period: one, or one for each monitor, object, tag or site.
+///
+/// # Errors
+/// The lake can't be read.
+pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -> Result<Vec<Report>, ReportError> {
+    let locale = Locale::new(&definition.language, period.timezone().clone())
+        .or_else(|| Locale::new("en", period.timezone().clone()))
+        .ok_or_else(|| MediaError::Template("there are no texts at all".into()))?
+        .with(definition.theme.formats.clone())
+        .beside(source.config.map(Config::promised_shares).unwrap_or_default());
+    let facts = timing::told("reading", || {
+        let needs = needs(definition, None);
+        Facts::load(source, &definition.selection, period, &needs)
+    })?;
+    let mut others = BTreeMap::new();
+    for placed in &definition.template.sections {
+        let key = key(placed, definition);
+        if placed.selection.is_none() && placed.period.is_none() || others.contains_key(&key) {
+            continue;
+        }
+        let other = match &placed.period {
+            Some(name) => Period::named(name, source.now, period.calendar.clone())?,
+            None => period.clone(),
+        };
+        let selection = placed.selection.as_ref().unwrap_or(&definition.selection);
+        let needs = needs(definition, Some(&key));
+        others.insert(key, Facts::load(source, selection, &other, &needs)?);
+    }
+    let theme = definition.theme.resolve();
+    let unsettled = |facts: &Facts| facts.monitors.iter().any(|monitor| monitor.counts.provisional > 0);
+    let mut all = std::iter::once(&facts).chain(others.values());
+    let provisional = facts.is_provisional() || all.any(unsettled);
+    let begun = Instant::now();
+    let mut stems = BTreeSet::new();
+    let reports: Vec<Report> = groups(definition.each, &facts)
+        .into_iter()
+        .map(|(group, members)| {
+            let mut document = document(definition, source, &facts, &others, &locale, group.as_deref(), &members);
+            document.theme = theme.clone();
+            let stem = stem_of(&definition.slug, group.as_deref());
+            Report {
+                stem: format!("{}-{}", unlike(stem, &mut stems), period_stem(period)),
+                document,
+                provisional,
+                chapters_on_a_page: definition.chapters_on_a_page,
+                chapters_in_a_pdf: definition.chapters_in_a_pdf,
+            }
+        })
+        .collect();
+    if reports.is_empty() {
+        tracing::warn!("{}", none(definition.each, facts.monitors.is_empty(), period));
+    }
+    timing::tell("sections", begun.elapsed());
+    timing::tell("drawings, on all cores", DRAWING.take());
+    Ok(reports)
+}
+
+/// The facts of sections that have monitors or a period of their own.
+pub(super) type Others = BTreeMap<String, Facts>;
+
+/// What the sections need that show these facts: those of a key, or without one the report's own.
+fn needs(definition: &Definition, of: Option<&str>) -> Needs {
+    let mut needs = Needs::default();
+    for placed in &definition.template.sections {
+        let is_own = placed.selection.is_none() && placed.period.is_none();
+        if of.map_or(is_own, |of| key(placed, definition) == of) {
+            placed.section.needs(&mut needs);
+        }
+    }
+    needs
+}
+
+fn key(placed: &Placed, definition: &Definition) -> String {
+    let selection = placed.selection.as_ref().unwrap_or(&definition.selection);
+    format!("{:?} {selection:?}", placed.period)
+}
+
+/// The names of the groups and the monitors of each, by their place in the facts.
+fn groups(each: Each, facts: &Facts) -> Vec<(Option<String>, BTreeSet<usize>)> {
+    if each == Each::All {
+        return vec![(None, (0..facts.monitors.len()).collect())];
+    }
+    let mut groups: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+    let mut alone = Vec::new();
+    for (index, monitor) in facts.monitors.iter().enumerate() {
+        let names = each.names(monitor);
+        if names.is_empty() {
+            alone.push(monitor.name.as_str());
+        }
+        for name in names {
+            groups.entry(name).or_default().insert(index);
+        }
+    }
+    if !alone.is_empty() {
+        tracing::warn!(
+            "in no report, since the configuration gives them no {}: {}",
+            each.word(),
+            alone.join(", ")
+        );
+    }
+    groups
+        .into_iter()
+        .map(|(name, members)| (Some(name), members))
+        .collect()
+}
+
+/// Why there is no report at all.
+fn none(each: Each, no_samples: bool, period: &Period) -> String {
+    if no_samples {
+        return format!("no report was made: no monitor has samples in the period {period}");
+    }
+    let word = each.word();
+    let article = if word.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        "an"
+    } else {
+        "a"
+    };
+    format!("no report was made: none of the monitors with samples in the period {period} has {article} {word}")
+}
+
+/// The monitors of a section with facts of its own: those of the report's group, unless it names monitors itself. A report for
+/// one customer tells nothing of another's.
+fn of_group<'a>(facts: &'a Facts, placed: &Placed, each: Each, group: Option<&str>) -> Vec<&'a Monitor> {
+    let belongs = |monitor: &&Monitor| match group {
+        Some(group) if placed.selection.is_none() => each.names(monitor).iter().any(|name| name == group),
+        _ => true,
+    };
+    facts.monitors.iter().filter(belongs).collect()
+}
+
+/// The document of some of the monitors of the facts.
+pub(super) fn document(
+    definition: &Definition,
+    source: Source<'_>,
+    facts: &Facts,
+    others: &Others,
+    locale: &Locale,
+    group: Option<&str>,
+    members: &BTreeSet<usize>,
+) -> Document {
+    let l = locale;
+    let monitors: Vec<_> = members.iter().map(|index| &facts.monitors[*index]).collect();
+    let ids = Ids::default();
+    let mut blocks = Vec::new();
+    let mut parts = BTreeMap::from([(String::new(), facts.parts(&monitors))]);
+    let mut seen = vec![(facts, monitors.clone())];
+    for placed in &definition.template.sections {
+        let key = key(placed, definition);
+        let other = others.get(&key);
+        let view = View {
+            facts: other.unwrap_or(facts),
+            monitors: match other {
+                Some(other) => of_group(other, placed, definition.each, group),
+                None => monitors.clone(),
+            },
+            locale,
+            ids: &ids,
+        };
+        blocks.extend(placed.section.blocks(&view));
+        if let Some(other) = other {
+            parts.entry(key).or_insert_with(|| other.parts(&view.monitors));
+            seen.push((other, view.monitors));
+        }
+    }
+    level(&mut blocks);
+    let title = match group {
+        Some(group) => format!("{}: {group}", l.text(&definition.template.title)),
+        None => l.text(&definition.template.title),
+    };
+    // Sections of another period may have later data.
+    let last_sample = seen.iter().filter_map(|(facts, _)| facts.last_sample).max();
+    let data_until = source.made_at.or(last_sample);
+    // Where there is no sample at all, the files have a date all the same.
+    let made_at = data_until.unwrap_or(facts.period.to);
+    let provenance = Provenance::new(parts.into_values().flatten().collect());
+    let objects: BTreeSet<&str> = monitors
+        .iter()
+        .filter_map(|monitor| monitor.object.as_deref())
+        .collect();
+    let mut scope = l.count(monitors.len() as u64, "1 monitor", "{0} monitors");
+    if objects.len() > 1 {
+        scope.push_str(&l.fill(" on {0} objects", &[&l.integer(objects.len() as u64)]));
+    }
+    let chapters = heads(&ids, &seen, l);
+    Document {
+        headline: findings::headline(&monitors, l),
+        lead: String::new(),
+        period: l.period(&facts.period),
+        from: facts.period.from,
+        to: facts.period.to,
+        zone: l.zone_name(),
+        scope,
+        language: l.tag().to_owned(),
+        made: data_until.map_or_else(|| DASH.to_owned(), |at| l.moment(at)),
+        made_at,
+        producer: concat!("mailqos ", env!("CARGO_PKG_VERSION")).to_owned(),
+        data_hash: provenance.sha256.clone(),
+        provenance,
+        notes: notes(&seen, l),
+        chapters,
+        theme: Theme::default(),
+        layout: definition.template.layout.clone(),
+        words: Words {
+            contents: l.t("Contents"),
+            of: l.t("of"),
+            page: l.t("Page"),
+            more: l.t("{0} more in the full report"),
+            shortened: l.t("Without single monitors."),
+            left_out: l.t(
+                "The chapters of {0} single monitors are not in this file. They are in the archive of web pages (format zip).",
+            ),
+            data: l.t("The data of this chart"),
+            made: l.t("Data until"),
+            data_hash: l.t("SHA-256 of the data"),
+            times_in: l.t("Times in"),
+            times_inline: l.t("times in"),
+            dash: DASH,
+            report: l.t("Report"),
+            finding: l.t("Finding"),
+            period: l.t("Period"),
+            scope: l.t("Monitors"),
+            chapter: l.t("Chapter"),
+            key_figures: l.t("Key figures"),
+            figure: l.t("Figure"),
+            value: l.t("Value"),
+            unit: l.t("Unit"),
+            detail: l.t("Detail"),
+            change: l.t("Change"),
+        },
+        title,
+        blocks,
+    }
+}
+
+/// What stands at the heads of chapters about one monitor.
+fn heads(ids: &Ids, seen: &[(&Facts, Vec<&Monitor>)], l: &Locale) -> BTreeMap<String, Head> {
+    let head = |site: &str, id: &str| {
+        let is_it = |monitor: &&Monitor| monitor.site == site && monitor.id == id;
+        let own: Vec<(&Facts, Vec<&Monitor>)> = seen
+            .iter()
+            .map(|(facts, monitors)| (*facts, monitors.iter().copied().filter(is_it).collect()))
+            .collect();
+        Head {
+            scope: l.count(1, "1 monitor", "{0} monitors"),
+            notes: notes(&own, l),
+        }
+    };
+    let chapters = ids.chapters();
+    // Of a single monitor it would be the same.
+    let several = chapters.len() > 1;
+    let about = chapters.into_iter().filter(|_| several);
+    about.map(|(chapter, (site, id))| (chapter, head(&site, &id))).collect()
+}
+
+/// Lets no heading be more than one level below the one before, so that the outline has no holes (PDF/UA-1, WCAG 1.3.1).
+fn level(blocks: &mut [Block]) {
+    let mut last = 0;
+    for block in blocks {
+        if let Block::Heading { level, .. } = block {
+            *level = (*level).min(last + 1);
+            last = *level;
+        }
+    }
+}
+
+/// What a reader must know before anything else: of the report's facts and monitors, which come first, and of those of sections
+/// that have their own.
+fn notes(seen: &[(&Facts, Vec<&Monitor>)], l: &Locale) -> Vec<Note> {
+    let mut notes = Vec::new();
+    let monitors = || seen.iter().flat_map(|(_, monitors)| monitors).copied();
+    let simulated: BTreeSet<&str> = monitors()
+        .filter(|monitor| monitor.is_simulated())
+        .map(|monitor| monitor.site.as_str())
+        .collect();
+    if !simulated.is_empty() {
+        let sites = simulated.into_iter().collect::<Vec<_>>().join(", ");
+        notes.push(Note {
+            status: Status::Warn,
+            title: l.t("Simulated data.").to_owned(),
+            text: l.fill(
+                "The samples of site {0} were made up for a demonstration; no mail was measured there.",
+                &[&sites],
+            ),
+        });
+    }
+    let mut running = BTreeSet::new();
+    for (index, (facts, _)) in seen.iter().enumerate() {
+        if !facts.is_provisional() || !running.insert((facts.period.from, facts.period.to)) {
+            continue;
+        }
+        let until = l.moment(facts.passed.to);
+        let (title, text) = if index == 0 {
+            (
+                l.t("The period is not over."),
+                l.fill("Figures are over the time until {0}.", &[&until]),
+            )
+        } else {
+            (
+                l.t("A section's period is not over."),
+                l.fill(
+                    "Figures of {0} are over the time until {1}.",
+                    &[&l.period(&facts.period), &until],
+                ),
+            )
+        };
+        notes.push(Note {
+            status: Status::Neutral,
+            title: title.to_owned(),
+            text,
+        });
+    }
+    // Periods may overlap: each mail once.
+    let unsettled: BTreeSet<(&str, &str, i64)> = monitors()
+        .filter(|monitor| monitor.counts.provisional > 0)
+        .flat_map(|monitor| {
+            let provisional = monitor.digest.provisional.iter();
+            provisional.map(|at| (&*monitor.site, &*monitor.id, at.0))
+        })
+        .collect();
+    let unsettled = unsettled.len() as u64;
+    if unsettled > 0 {
+        notes.push(Note {
+            status: Status::Neutral,
+            title: l.t("Provisional.").to_owned(),
+            text: l.count(
+                unsettled,
+                "One mail may still be found late; until then it counts as failed.",
+                "{0} mails may still be found late; until then they count as failed.",
+            ),
+        });
+    }
+    let mut told = BTreeSet::new();
+    let unverified: Vec<&str> = monitors()
+        .filter(|monitor| monitor.unverified && told.insert((&monitor.site, &monitor.id)))
+        .map(|monitor| monitor.name.as_str())
+        .collect();
+    if !unverified.is_empty() {
+        notes.push(Note {
+            status: Status::Warn,
+            title: l.t("Certificates not verified.").to_owned(),
+            text: l.fill(
+                "The probe was told to accept any certificate at {0}: who answered there is not proven.",
+                &[&unverified.join(", ")],
+            ),
+        });
+    }
+    notes.extend(doubles(seen, l));
+    let skipped: BTreeSet<&String> = seen.iter().flat_map(|(facts, _)| &facts.skipped).collect();
+    if !skipped.is_empty() {
+        notes.push(Note {
+            status: Status::Bad,
+            title: l.t("Data is missing.").to_owned(),
+            text: l.count(
+                skipped.len() as u64,
+                "One corrupt file of the lake was left out.",
+                "{0} corrupt files of the lake were left out.",
+            ),
+        });
+    }
+    notes
+}
+
+/// What was found twice in the lake and counts once.
+fn doubles(seen: &[(&Facts, Vec<&Monitor>)], l: &Locale) -> Vec<Note> {
+    let doubles: BTreeSet<&String> = seen.iter().flat_map(|(facts, _)| &facts.doubles).collect();
+    let note = |text: &String| Note {
+        status: Status::Warn,
+        title: l.t("Copies of samples counted once").to_owned(),
+        text: text.clone(),
+    };
+    doubles.into_iter().map(note).collect()
+}
+
+/// Writes a report's files and gives their paths.
+///
+/// # Errors
+/// A template is wrong, or a file can't be written.
+pub fn write(
+    report: &Report,
+    formats: &BTreeSet<Format>,
+    folder: &Path,
+    own: Option<&Path>,
+) -> Result<Vec<(Format, PathBuf)>, ReportError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| ReportError::Write { path, source }
+    };
+    fs::create_dir_all(folder).map_err(failed(folder))?;
+    let chapters = media::html::chapters(&report.document).len();
+    let made = |format: &Format| match format {
+        Format::Html if chapters > report.chapters_on_a_page => Format::Zip,
+        other => *other,
+    };
+    let formats: BTreeSet<Format> = formats.iter().map(made).collect();
+    let formats: Vec<Format> = formats.into_iter().collect();
+    let made = |format: &Format| {
+        let bytes = timing::told(format.extension(), || {
+            Ok::<_, MediaError>(match format {
+                Format::Html => media::html::render(&report.document, own)?.into_bytes(),
+                Format::Zip => media::html::archive(&report.document, own, &report.stem)?,
+                Format::Pdf => match shortened(report) {
+                    Some(document) => media::pdf::render(&document, own)?,
+                    None => media::pdf::render(&report.document, own)?,
+                },
+                Format::Xlsx => media::data::xlsx::render(&report.document)?,
+                Format::Csv => media::data::csv::render(&report.document)?,
+                Format::Json => media::data::json::render(&report.document)?,
+            })
+        })?;
+        let path = folder.join(format!("{}.{}", report.stem, format.extension()));
+        publish(&path, &bytes).map_err(failed(&path))?;
+        Ok((*format, path))
+    };
+    if chapters > report.chapters_on_a_page {
+        // Several files of a report of very many chapters would not fit into memory together.
+        return formats.iter().map(made).collect();
+    }
+    // Each kind of file by itself, on all cores: one is written while another is still being set.
+    parallel::map(&formats, made).into_iter().collect()
+}
+
+/// The document of a PDF without its chapters about single monitors, where there are too many of them. It says so.
+fn shortened(report: &Report) -> Option<Document> {
+    let (document, most) = (&report.document, report.chapters_in_a_pdf);
+    let chapters = media::html::chapters(document);
+    let single: Vec<_> = chapters
+        .iter()
+        .filter(|chapter| document.chapters.contains_key(chapter.id))
+        .collect();
+    if single.len() <= most {
+        return None;
+    }
+    let mut blocks = Vec::new();
+    let mut end = 0;
+    for chapter in &single {
+        // It begins with its page break and its heading.
+        let begin = chapter.blocks.start.saturating_sub(2);
+        blocks.extend_from_slice(document.blocks.get(end..begin).unwrap_or_default());
+        end = chapter.blocks.end;
+    }
+    blocks.extend_from_slice(document.blocks.get(end..).unwrap_or_default());
+    let mut shortened = document.with_blocks(blocks);
+    tracing::warn!(
+        "the PDF leaves out the chapters of {} single monitors: they are in the archive (format zip); \
+         chapters_in_a_pdf keeps more than {most}",
+        single.len()
+    );
+    shortened.notes.push(Note {
+        status: Status::Neutral,
+        title: document.words.shortened.to_owned(),
+        text: document.words.left_out.replace("{0}", &single.len().to_string()),
+    });
+    Some(shortened)
+}
+
+/// Writes a file so that nobody ever sees half of it.
+fn publish(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let temporary = folder.join(format!(".{name}.{}.part", std::process::id()));
+    let written = (|| {
+        let mut file = fs::File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        mailqos_base::files::sync_folder(folder)
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// The stem of a report's file names before its period: the definition's slug, and the group where there are several.
+fn stem_of(slug: &str, group: Option<&str>) -> String {
+    let parts = [Some(safe(slug)), group.map(safe)];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("-")
+}
+
+/// The stems that a definition's reports will have, before their period, as far as the configuration knows the monitors.
+pub(super) fn stems(definition: &Definition, config: &Config) -> Vec<String> {
+    if definition.each == Each::All {
+        return vec![stem_of(&definition.slug, None)];
+    }
+    let site = config.site.as_str();
+    let mut groups = BTreeSet::new();
+    for monitor in config.monitors.values() {
+        if !definition.selection.includes(Some(config), site, monitor.id.as_str()) {
+            continue;
+        }
+        match definition.each {
+            Each::All => {}
+            Each::Monitor => groups.extend([monitor.name.clone()]),
+            Each::Object => groups.extend([monitor.object.to_string()]),
+            Each::Tag => groups.extend(monitor.tags.iter().cloned()),
+            Each::Site => groups.extend([site.to_owned()]),
+        }
+    }
+    if groups.is_empty() {
+        // Nothing is known of its monitors, but something of its names.
+        return vec![stem_of(&definition.slug, Some(definition.each.word()))];
+    }
+    let mut taken = BTreeSet::new();
+    groups
+        .iter()
+        .map(|group| unlike(stem_of(&definition.slug, Some(group)), &mut taken))
+        .collect()
+}
+
+/// A name that is none of those taken, also where a file system takes capitals and small letters for the same.
+fn unlike(name: String, taken: &mut BTreeSet<String>) -> String {
+    let names = std::iter::once(name.clone()).chain((2_u32..).map(|number| format!("{name}-{number}")));
+    names
+        .into_iter()
+        .find(|name| taken.insert(name.to_lowercase()))
+        .unwrap_or(name)
+}
+
+/// Bytes of a name that becomes part of a file's at most: two of them and a period fit into the 255 that file systems take.
+const MAX_NAME: usize = 80;
+
+/// A name that every file system takes: letters and digits of any script, `-`, `_` and `.`.
+fn safe(name: &str) -> String {
+    let mut text = String::new();
+    for c in name[..name.floor_char_boundary(MAX_NAME)].chars() {
+        if c.is_alphanumeric() || matches!(c, '-' | '_' | '.') {
+            text.push(c);
+        } else if !text.ends_with('-') {
+            text.push('-');
+        }
+    }
+    let text = text.trim_matches(['-', '.', ' ']);
+    if text.is_empty() {
+        "report".to_owned()
+    } else {
+        text.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_files_are_safe_everywhere() {
+        assert_eq!(safe("../../etc/passwd"), "etc-passwd");
+        assert_eq!(safe("Lyon <script>"), "Lyon-script");
+        assert_eq!(safe("東京"), "東京");
+        assert_eq!(safe("///"), "report");
+        let long = safe(&"東".repeat(300));
+        assert!(long.starts_with('東') && long.len() <= MAX_NAME, "{long}");
+    }
+
+    #[test]
+    fn a_pdf_of_very_many_monitors_leaves_their_chapters_out_and_says_so() {
+        let mut document = media::specimen::document(Theme::default(), None);
+        let before = document.blocks.len();
+        let chapter = |text: &str, id: &str| {
+            let (text, id) = (text.to_owned(), id.to_owned());
+            let what = Block::paragraph(format!("What is said of {text}"));
+            [Block::PageBreak, Block::Heading { level: 1, text, id }, what]
+        };
+        for number in 0..12 {
+            let id = format!("monitor-{number}");
+            document.blocks.extend(chapter(&format!("Monitor {number}"), &id));
+            document.chapters.insert(id, Head::default());
+        }
+        document.blocks.extend(chapter("How it was measured", "measured"));
+        let mut report = Report {
+            stem: "report".into(),
+            document,
+            provisional: false,
+            chapters_on_a_page: 150,
+            chapters_in_a_pdf: 12,
+        };
+        assert!(shortened(&report).is_none(), "as many as there may be");
+        report.chapters_in_a_pdf = 11;
+        let short = shortened(&report).expect("one more");
+        assert_eq!(short.blocks.len(), before + 3);
+        let Some(Block::Heading { text, .. }) = short.blocks.get(before + 1) else {
+            panic!("the chapter about all of them stays")
+        };
+        assert_eq!(text, "How it was measured");
+        let note = short.notes.last().expect("a note");
+        assert!(
+            note.text.contains("12 single monitors") && note.text.contains("zip"),
+            "{}",
+            note.text
+        );
+        assert_eq!(
+            report.document.blocks.len(),
+            before + 39,
+            "other files have all of them"
+        );
+    }
+
+    #[test]
+    fn that_there_is_no_report_has_its_reason() {
+        let period = Period::between("2026-10-01", "2026-11-01", Calendar::new(TimeZone::UTC)).expect("a period");
+        for (each, no_samples, words) in [
+            (Each::Object, true, "no monitor has samples in the period 2026-10-01"),
+            (Each::Object, false, "has an object"),
+            (Each::Tag, false, "has a tag"),
+        ] {
+            let said = none(each, no_samples, &period);
+            assert!(said.contains(words), "{said}");
+        }
+    }
+
+    #[test]
+    fn no_report_takes_the_place_of_another() {
+        let mut taken = BTreeSet::new();
+        let mut name = |name: &str| unlike(name.to_owned(), &mut taken);
+        assert_eq!(name("mail-Lyon"), "mail-Lyon");
+        assert_eq!(name("mail-lyon"), "mail-lyon-2");
+        assert_eq!(name("mail-Lyon"), "mail-Lyon-3");
+        assert_eq!(name("mail-Oslo"), "mail-Oslo");
+    }
+
+    #[test]
+    fn nobody_sees_half_a_file() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("a.html");
+        publish(&path, b"one").expect("written");
+        publish(&path, b"two").expect("written again");
+        let names: Vec<_> = fs::read_dir(folder.path())
+            .expect("list")
+            .map(|entry| entry.expect("entry").file_name())
+            .collect();
+        assert_eq!(names, ["a.html"]);
+        assert_eq!(fs::read(&path).expect("read"), b"two");
+    }
+}

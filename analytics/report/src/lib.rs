@@ -1,0 +1,25 @@
+//! Reports: definitions and templates (what to show), sections (figures to blocks) and media (blocks
+//! to files).
+//!
+//! This crate knows no schedule and no delivery.
+
+mod calendar_keys;
+pub mod definition;
+mod deliveries;
+pub mod digest;
+pub mod document;
+pub mod facts;
+pub mod findings;
+pub mod generate;
+mod languages;
+pub mod locale;
+pub mod media;
+pub mod naming;
+pub mod pattern_words;
+pub mod provenance;
+pub mod reference;
+mod rule;
+pub mod sections;
+pub mod theme;
+
+pub use deliveries::among;

@@ -1,0 +1,826 @@
+//! How a report speaks: its language, its numbers, durations, shares and dates.
+
+use jiff::{
+    civil::{Date, Time},
+    tz::TimeZone,
+};
+use mailqos_charts::{Voice, voice::unit_of};
+use mailqos_figures::{
+    Calendar, Period,
+    rounding::{decimals_apart, exact_span},
+};
+use mailqos_model::{Micros, UtcMicros};
+
+use super::languages::{de, sv};
+
+pub use mailqos_charts::voice::DASH;
+pub(crate) use mailqos_charts::voice::is_nothing;
+
+/// Keeps a number and its unit on one line.
+const JOIN: char = '\u{a0}';
+
+/// A language, and a zone for its dates.
+#[derive(Debug, Clone)]
+pub struct Locale {
+    language: &'static Language,
+    zone: TimeZone,
+    formats: Formats,
+    promises: Vec<f64>,
+}
+
+/// How dates and numbers are written, where that is not the language's way.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Formats {
+    /// Dates.
+    pub dates: Dates,
+    /// 2:05 pm rather than 14:05.
+    pub twelve_hours: bool,
+    /// The decimal sign.
+    pub decimal: Option<char>,
+    /// Between the digits of thousands; may be empty.
+    pub thousands: Option<String>,
+}
+
+/// How dates are written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Dates {
+    /// As the language does: `3 October 2026`.
+    #[default]
+    Language,
+    /// In a form of `strftime`: `%d.%m.%Y`.
+    Form(String),
+}
+
+impl Dates {
+    /// `language`, `iso`, or a form.
+    ///
+    /// # Errors
+    /// What is wrong with the form.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "language" => Ok(Self::Language),
+            "iso" => Ok(Self::Form("%Y-%m-%d".to_owned())),
+            _ => {
+                let form = text;
+                let day = jiff::civil::date(2026, 10, 3);
+                let shown = jiff::fmt::strtime::format(form, day).map_err(|error| error.to_string())?;
+                if shown.chars().count() > 40 || !["3", "10"].iter().all(|part| shown.contains(part)) {
+                    return Err("it must show day and month in figures".to_owned());
+                }
+                Ok(Self::Form(form.to_owned()))
+            }
+        }
+    }
+
+    fn of(&self, day: Date) -> Option<String> {
+        match self {
+            Self::Language => None,
+            // It was tried when it was read.
+            Self::Form(form) => Some(jiff::fmt::strtime::format(form, day).unwrap_or_else(|_| day.to_string())),
+        }
+    }
+}
+
+/// A language that reports can be written in.
+#[derive(Debug)]
+pub struct Language {
+    /// Its tag, such as `en`.
+    pub tag: &'static str,
+    pub(super) decimal: char,
+    pub(super) thousands: char,
+    /// What follows a number in per cent.
+    pub(super) percent: &'static str,
+    /// What follows the number of a day in a date.
+    pub(super) after_day: &'static str,
+    /// Nouns have a capital within a sentence too.
+    pub(super) capital_nouns: bool,
+    pub(super) months: [&'static str; 12],
+    /// Monday first.
+    pub(super) weekdays: [&'static str; 7],
+    /// By the English text, sorted.
+    pub(super) texts: &'static [(&'static str, &'static str)],
+}
+
+/// English, in which all texts are written.
+static ENGLISH: Language = Language {
+    tag: "en",
+    decimal: '.',
+    thousands: ',',
+    percent: "\u{202f}%",
+    after_day: "",
+    capital_nouns: false,
+    months: [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ],
+    weekdays: ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"],
+    texts: &[],
+};
+
+/// The languages there are.
+static LANGUAGES: [&Language; 3] = [&ENGLISH, &de::LANGUAGE, &sv::LANGUAGE];
+
+impl Locale {
+    /// The locale of a language tag (`en`, `en-GB`, `en_GB.UTF-8`) and a zone; `None` for a language that nobody has
+    /// translated to.
+    pub fn new(tag: &str, zone: TimeZone) -> Option<Self> {
+        let wanted = tag.trim().split(['-', '_', '.', '@']).next().unwrap_or(tag);
+        let language = LANGUAGES
+            .iter()
+            .find(|language| language.tag.eq_ignore_ascii_case(wanted))?;
+        Some(Self {
+            language,
+            zone,
+            formats: Formats::default(),
+            promises: Vec::new(),
+        })
+    }
+
+    /// With shares that were promised: no other share is shown so that it looks like one of them.
+    #[must_use]
+    pub fn beside(mut self, promises: Vec<f64>) -> Self {
+        self.promises = promises;
+        self
+    }
+
+    /// With dates and numbers written in another way.
+    #[must_use]
+    pub fn with(mut self, formats: Formats) -> Self {
+        self.formats = formats;
+        self
+    }
+
+    /// The decimal sign.
+    pub fn decimal(&self) -> char {
+        self.formats.decimal.unwrap_or(self.language.decimal)
+    }
+
+    /// Between the digits of thousands, if anything: never the decimal sign, with which 1,234 could be two numbers.
+    fn thousands(&self) -> Option<char> {
+        let sign = match &self.formats.thousands {
+            Some(own) => own.chars().next(),
+            None => Some(self.language.thousands),
+        };
+        sign.filter(|sign| *sign != self.decimal())
+    }
+
+    /// The tags of the languages there are.
+    pub fn tags() -> impl Iterator<Item = &'static str> {
+        LANGUAGES.iter().map(|language| language.tag)
+    }
+
+    /// The language's tag.
+    pub fn tag(&self) -> &'static str {
+        self.language.tag
+    }
+
+    /// The zone of all dates.
+    pub fn zone(&self) -> &TimeZone {
+        &self.zone
+    }
+
+    /// The zone's IANA name.
+    pub fn zone_name(&self) -> String {
+        match self.zone.iana_name() {
+            None | Some("Etc/UTC") => "UTC".to_owned(),
+            Some(name) => name.to_owned(),
+        }
+    }
+
+    /// A text in the report's language; the English one where there is no translation.
+    pub fn t(&self, english: &'static str) -> &'static str {
+        match self.translation(english) {
+            Some(text) => text,
+            None => {
+                if self.language.tag != ENGLISH.tag {
+                    tracing::debug!("not translated to {}: {english:?}", self.language.tag);
+                }
+                english
+            }
+        }
+    }
+
+    fn translation(&self, english: &str) -> Option<&'static str> {
+        let texts = self.language.texts;
+        let found = texts.binary_search_by(|(key, _)| (*key).cmp(english)).ok()?;
+        texts.get(found).map(|(_, text)| *text)
+    }
+
+    /// A text of a definition: translated if it is one of ours, such as the title of a ready template.
+    pub fn text(&self, text: &str) -> String {
+        self.translation(text).unwrap_or(text).to_owned()
+    }
+
+    /// A name as it stands within a sentence: `round trip`, `SMTP connection`.
+    pub fn inline(&self, name: &str) -> String {
+        let mut letters = name.chars();
+        match (letters.next(), letters.next()) {
+            (Some(first), Some(second)) if !self.language.capital_nouns && second.is_lowercase() => {
+                first.to_lowercase().chain(name.chars().skip(1)).collect()
+            }
+            _ => name.to_owned(),
+        }
+    }
+
+    /// A text with its placeholders `{0}`, `{1}` … filled.
+    pub fn fill(&self, english: &'static str, values: &[&str]) -> String {
+        (self as &dyn Voice).fill(english, values)
+    }
+
+    /// One or several: picks the form and fills `{0}` with the count.
+    pub fn count(&self, count: u64, one: &'static str, several: &'static str) -> String {
+        let form = if count == 1 { one } else { several };
+        self.fill(form, &[&self.integer(count)])
+    }
+
+    /// A whole number, in groups of three.
+    pub fn integer(&self, number: u64) -> String {
+        (self as &dyn Voice).count(number)
+    }
+
+    /// A number with so many decimals; a dash for what is no number.
+    pub fn number(&self, number: f64, decimals: usize) -> String {
+        (self as &dyn Voice).number(number, decimals)
+    }
+
+    /// A duration of microseconds with its unit, in three significant digits: `1.34 s`, `240 ms`, `42 min`.
+    pub fn duration(&self, micros: f64) -> String {
+        (self as &dyn Voice).duration(micros)
+    }
+
+    /// A span of time as people say it: `42 min`, `3 h 10 min`, `2 d 4 h`.
+    pub fn span(&self, span: Micros) -> String {
+        let seconds = span.0.unsigned_abs() / 1_000_000;
+        let two = |a: u64, a_unit: &str, b: u64, b_unit: &str| {
+            if b == 0 {
+                format!("{a}{JOIN}{a_unit}")
+            } else {
+                format!("{a}{JOIN}{a_unit}{JOIN}{b}{JOIN}{b_unit}")
+            }
+        };
+        match seconds {
+            0 if span.0 == 0 => format!("0{JOIN}min"),
+            0..=59 if span.0 % 1_000_000 == 0 => format!("{seconds}{JOIN}s"),
+            0..=59 => self.duration(span.0 as f64),
+            60..=3_599 => two(seconds / 60, "min", if seconds < 600 { seconds % 60 } else { 0 }, "s"),
+            3_600..=86_399 => two(seconds / 3_600, "h", seconds % 3_600 / 60, "min"),
+            _ => two(seconds / 86_400, "d", seconds % 86_400 / 3_600, "h"),
+        }
+    }
+
+    /// A share beside what was promised: with as many decimals as it takes to see whether it was reached, at least so many.
+    pub fn share_beside(&self, share: f64, goal: f64, least: usize) -> String {
+        let decimals = decimals_apart(share * 100.0, goal * 100.0, least);
+        self.percent(share, decimals)
+    }
+
+    /// A duration beside its limit: with as many decimals as it takes to see on which side it is.
+    pub fn duration_beside(&self, micros: f64, limit: f64) -> String {
+        let (unit, divisor) = unit_of(limit);
+        let short = self.duration(micros);
+        let decimals = decimals_apart(micros / divisor, limit / divisor, 0);
+        // Three digits are what other durations have.
+        let usual = match (micros / divisor).abs() {
+            _ if divisor == 1.0 => 0,
+            value if value >= 99.95 => 0,
+            value if value >= 9.995 => 1,
+            _ => 2,
+        };
+        if decimals <= usual {
+            return short;
+        }
+        format!("{}{JOIN}{unit}", self.number(micros / divisor, decimals))
+    }
+
+    /// Two spans of time, one measured and one allowed: as people say them, or as exactly as it takes to see which is longer.
+    pub fn spans_beside(&self, spent: f64, whole: f64) -> (String, String) {
+        // From ten minutes on, seconds say nothing.
+        let plain = |micros: f64| {
+            let unit = if micros > 600e6 { 60e6 } else { 1e6 };
+            self.span(Micros(((micros / unit).round() * unit) as i64))
+        };
+        let (short, limit) = (plain(spent), plain(whole));
+        let is_seen = short != limit || (spent - whole).abs() < 1.0;
+        if is_seen && (spent <= whole || spent > whole + 60e6) {
+            return (short, limit);
+        }
+        let decimals = decimals_apart(spent / 1e6, whole / 1e6, 0);
+        let exact = |micros: f64| exact_span(micros, decimals, JOIN, &|value, decimals| self.number(value, decimals));
+        (exact(spent), exact(whole))
+    }
+
+    /// A span that is known to the test interval only: from two minutes on without seconds.
+    pub fn about(&self, span: Micros) -> String {
+        const MINUTE: i64 = 60_000_000;
+        if span.0.unsigned_abs() < 2 * MINUTE.unsigned_abs() {
+            return self.span(span);
+        }
+        self.span(Micros(span.0.saturating_add(MINUTE / 2).div_euclid(MINUTE) * MINUTE))
+    }
+
+    /// The unit in which a column of durations is readable, chosen by its median, and the microseconds of one. Up to ten minutes
+    /// it is no greater than seconds: in minutes, what is short in the column would be all zeros.
+    pub fn unit_for(values: impl Iterator<Item = f64>) -> (&'static str, f64) {
+        let mut values: Vec<f64> = values.filter(|value| *value > 0.0).collect();
+        values.sort_by(f64::total_cmp);
+        let median = values.get(values.len() / 2).copied().unwrap_or(1_000.0);
+        match unit_of(median) {
+            ("min", _) if median < 600e6 => ("s", 1e6),
+            unit => unit,
+        }
+    }
+
+    /// A duration in a given unit without naming it, with decimals that suit the unit, all alike in a column.
+    pub fn bare(&self, micros: f64, per: f64) -> String {
+        self.number(micros / per, if per < 1e6 { usize::from(per > 1.0) } else { 2 })
+    }
+
+    /// A share of counted tests in per cent, with as many decimals as their number supports, and never 100 % or 0 % by rounding.
+    pub fn share(&self, part: u64, whole: u64) -> String {
+        if whole == 0 {
+            return DASH.to_owned();
+        }
+        self.percent(part as f64 / whole as f64, decimals_for(whole))
+    }
+
+    /// A share of counted tests as it stands in a sentence or large: two decimals are enough unless the nines go on.
+    pub fn share_said(&self, part: u64, whole: u64) -> String {
+        if part == 0 && whole > 0 {
+            return format!("0{}", self.language.percent);
+        }
+        let missing = whole.saturating_sub(part);
+        let plain = missing == 0 || missing.saturating_mul(10_000) >= whole.saturating_mul(2);
+        if whole == 0 || decimals_for(whole) <= 2 || !plain {
+            return self.share(part, whole);
+        }
+        self.percent(part as f64 / whole as f64, 2)
+    }
+
+    /// The number of a share in per cent, without the sign.
+    pub fn share_bare(&self, part: u64, whole: u64, decimals: usize) -> String {
+        if whole == 0 {
+            return DASH.to_owned();
+        }
+        self.percent_bare(part as f64 / whole as f64, decimals)
+    }
+
+    /// A share that is not counted, such as a coverage, in per cent.
+    pub fn percent(&self, share: f64, decimals: usize) -> String {
+        let voice = self as &dyn Voice;
+        let decimals = voice.decimals_apart(share, decimals);
+        voice.percent(truncated(share, decimals), decimals)
+    }
+
+    /// The number of such a share, without the sign.
+    pub fn percent_bare(&self, share: f64, decimals: usize) -> String {
+        let decimals = (self as &dyn Voice).decimals_apart(share, decimals);
+        self.number(truncated(share, decimals), decimals)
+    }
+
+    /// By how much something changed, as a share of what it was: `+12 %`.
+    pub fn change(&self, share: f64) -> String {
+        format!("{}{}", self.signed(share * 100.0, 0), self.language.percent)
+    }
+
+    /// A difference of shares, in percentage points; as charts write it.
+    pub fn points(&self, difference: f64) -> String {
+        (self as &dyn Voice).points(difference)
+    }
+
+    /// A number with its sign, but for what is rounded to nothing.
+    fn signed(&self, number: f64, decimals: usize) -> String {
+        (self as &dyn Voice).signed(number, decimals)
+    }
+
+    /// A date: `3 October 2026`.
+    pub fn date(&self, moment: UtcMicros) -> String {
+        let local = self.local(moment);
+        if let Some(text) = self.formats.dates.of(local.date()) {
+            return text;
+        }
+        format!(
+            "{}{JOIN}{} {}",
+            self.nth(local.day()),
+            self.month(local.month()),
+            local.year()
+        )
+    }
+
+    /// A date and time without seconds: `3 Oct 2026, 14:05`.
+    pub fn moment(&self, moment: UtcMicros) -> String {
+        let local = self.local(moment);
+        let time = self.time(local.time(), false);
+        if let Some(date) = self.formats.dates.of(local.date()) {
+            return format!("{date}, {time}");
+        }
+        format!(
+            "{}{JOIN}{} {}, {time}",
+            self.nth(local.day()),
+            self.short_month(local.month()),
+            local.year(),
+        )
+    }
+
+    /// A date and time with seconds, without the year: `3 Oct, 14:05:09`.
+    pub fn moment_in_period(&self, moment: UtcMicros) -> String {
+        let local = self.local(moment);
+        let time = self.time(local.time(), true);
+        if let Some(date) = self.formats.dates.of(local.date()) {
+            return format!("{date}, {time}");
+        }
+        format!(
+            "{}{JOIN}{}, {time}",
+            self.nth(local.day()),
+            self.short_month(local.month()),
+        )
+    }
+
+    /// A day in a table: `Sat 3 Oct`.
+    pub fn day(&self, moment: UtcMicros) -> String {
+        let local = self.local(moment);
+        let weekday = self.language.weekdays[local.weekday().to_monday_zero_offset() as usize];
+        if let Some(date) = self.formats.dates.of(local.date()) {
+            return format!("{weekday}{JOIN}{date}");
+        }
+        format!(
+            "{weekday}{JOIN}{}{JOIN}{}",
+            self.nth(local.day()),
+            self.short_month(local.month())
+        )
+    }
+
+    /// A period as people say it: `October 2026`, `3–9 October 2026`, `2026`.
+    pub fn period(&self, period: &Period) -> String {
+        let (from, to) = (self.local(period.from), self.local(UtcMicros(period.to.0 - 1)));
+        let midnight = |moment: UtcMicros| {
+            let calendar = Calendar::new(self.zone.clone());
+            calendar.midnight(self.zone.to_datetime(moment.timestamp()).date()) == moment
+        };
+        if !(midnight(period.from) && midnight(period.to)) {
+            return format!("{} – {}", self.moment(period.from), self.moment(period.to));
+        }
+        let (first, last) = (from.date(), to.date());
+        if first == last {
+            return self.date(period.from);
+        }
+        if first.day() == 1 && last == last.last_of_month() {
+            if first.month() == 1 && last.month() == 12 && first.year() == last.year() {
+                return first.year().to_string();
+            }
+            if (first.year(), first.month()) == (last.year(), last.month()) {
+                return format!("{} {}", self.month(first.month()), first.year());
+            }
+            if first.year() == last.year() {
+                return format!(
+                    "{} – {} {}",
+                    self.month(first.month()),
+                    self.month(last.month()),
+                    first.year()
+                );
+            }
+        }
+        if first.year() != last.year() || self.formats.dates != Dates::Language {
+            return format!("{} – {}", self.date(period.from), self.date(UtcMicros(period.to.0 - 1)));
+        }
+        if first.month() != last.month() {
+            return format!(
+                "{}{JOIN}{} – {}",
+                self.nth(first.day()),
+                self.month(first.month()),
+                self.date(UtcMicros(period.to.0 - 1))
+            );
+        }
+        format!(
+            "{}–{}{JOIN}{} {}",
+            self.nth(first.day()),
+            self.nth(last.day()),
+            self.month(last.month()),
+            last.year()
+        )
+    }
+
+    fn local(&self, moment: UtcMicros) -> jiff::civil::DateTime {
+        self.zone.to_datetime(moment.timestamp())
+    }
+
+    fn time(&self, time: Time, seconds: bool) -> String {
+        let (hour, half) = match time.hour() {
+            hour if !self.formats.twelve_hours => (format!("{hour:02}"), ""),
+            0 => ("12".to_owned(), "\u{a0}am"),
+            hour @ 1..12 => (hour.to_string(), "\u{a0}am"),
+            12 => ("12".to_owned(), "\u{a0}pm"),
+            hour => ((hour - 12).to_string(), "\u{a0}pm"),
+        };
+        let seconds = if seconds {
+            format!(":{:02}", time.second())
+        } else {
+            String::new()
+        };
+        format!("{hour}:{:02}{seconds}{half}", time.minute())
+    }
+
+    fn nth(&self, day: i8) -> String {
+        format!("{day}{}", self.language.after_day)
+    }
+
+    fn month(&self, month: i8) -> &'static str {
+        self.language.months[usize::try_from(month - 1).unwrap_or(0).min(11)]
+    }
+
+    fn short_month(&self, month: i8) -> &'static str {
+        let name = self.month(month);
+        name.char_indices().nth(3).map_or(name, |(end, _)| &name[..end])
+    }
+}
+
+impl Voice for Locale {
+    fn zone(&self) -> &TimeZone {
+        &self.zone
+    }
+
+    fn t(&self, english: &'static str) -> &'static str {
+        Self::t(self, english)
+    }
+
+    fn decimal(&self) -> char {
+        Self::decimal(self)
+    }
+
+    fn thousands(&self) -> Option<char> {
+        Self::thousands(self)
+    }
+
+    fn percent_sign(&self) -> &'static str {
+        self.language.percent
+    }
+
+    fn promises(&self) -> &[f64] {
+        &self.promises
+    }
+
+    fn clock(&self, time: Time, seconds: bool) -> String {
+        self.time(time, seconds)
+    }
+
+    fn own_date(&self, date: Date) -> Option<String> {
+        self.formats.dates.of(date)
+    }
+
+    fn nth(&self, day: i8) -> String {
+        Self::nth(self, day)
+    }
+
+    fn month(&self, month: i8) -> String {
+        self.short_month(month).to_owned()
+    }
+
+    fn weekday(&self, day: i8) -> String {
+        let index = usize::try_from(day - 1).unwrap_or(0).min(6);
+        self.language.weekdays[index].to_owned()
+    }
+}
+
+/// How many decimals of a percentage so many tests support: one test in 10,000 is 0.01 %.
+pub fn decimals_for(tests: u64) -> usize {
+    match tests {
+        0..=199 => 0,
+        200..=1_999 => 1,
+        2_000..=49_999 => 2,
+        _ => 3,
+    }
+}
+
+/// Per cent, never rounded to all or nothing: 99.996 % is no 100.00 %, nor is 100.004 %; and what is more than nothing does not become
+/// nothing.
+fn truncated(share: f64, decimals: usize) -> f64 {
+    let scale = 10_f64.powi(i32::try_from(decimals).unwrap_or(0));
+    let percent = share * 100.0;
+    let rounded = (percent * scale).round() / scale;
+    // What a division is off by is no difference.
+    if (percent - 100.0).abs() < 1e-9 {
+        100.0
+    } else if percent < 100.0 && rounded >= 100.0 {
+        100.0 - 1.0 / scale
+    } else if percent > 100.0 && rounded <= 100.0 {
+        100.0 + 1.0 / scale
+    } else if percent > 0.0 && rounded <= 0.0 {
+        1.0 / scale
+    } else {
+        rounded
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mailqos_charts::axis::{Stretch, time_ticks};
+    use proptest::prelude::*;
+
+    fn english(zone: &str) -> Locale {
+        Locale::new("en-GB", TimeZone::get(zone).expect("a zone")).expect("English")
+    }
+
+    #[test]
+    fn a_sentence_begins_with_a_capital_in_every_language() {
+        for (tag, expected) in [("en", "No login was measured"), ("sv", "Inloggning: inget mätt")] {
+            let locale = Locale::new(tag, TimeZone::UTC).expect("a language");
+            let metric = if tag == "sv" { "inloggning" } else { "login" };
+            assert_eq!(locale.fill("No {0} was measured", &[metric]), expected);
+        }
+    }
+
+    #[test]
+    fn durations_have_three_digits_and_a_readable_unit() {
+        let locale = english("UTC");
+        let shown = [
+            0.0,
+            340.0,
+            1_340.0,
+            240_000.0,
+            1_340_000.0,
+            61_000_000.0,
+            2_520e6,
+            90_000e6,
+        ]
+        .map(|micros| locale.duration(micros).replace(JOIN, " "));
+        assert_eq!(
+            shown,
+            [
+                "0 µs", "340 µs", "1.34 ms", "240 ms", "1.34 s", "61 s", "42 min", "25 h"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_column_of_durations_is_in_seconds_up_to_ten_minutes() {
+        let unit = |median| Locale::unit_for([0.2e6, median, 700e6].into_iter());
+        assert_eq!(unit(0.4e6), ("ms", 1e3));
+        assert_eq!(unit(130e6), ("s", 1e6));
+        assert_eq!(unit(599e6), ("s", 1e6));
+        assert_eq!(unit(600e6), ("min", 60e6));
+    }
+
+    #[test]
+    fn shares_keep_the_nines_that_the_tests_support() {
+        let locale = english("UTC");
+        let shown = [
+            (0, 0),
+            (10, 10),
+            (9, 10),
+            (8_927, 8_928),
+            (8_928, 8_928),
+            (99_999, 100_000),
+            (1, 100_000),
+        ]
+        .map(|(part, whole)| locale.share(part, whole).replace('\u{202f}', " "));
+        assert_eq!(
+            shown,
+            ["–", "100 %", "90 %", "99.99 %", "100.00 %", "99.999 %", "0.001 %"]
+        );
+    }
+
+    #[test]
+    fn periods_are_said_as_people_say_them() {
+        let locale = english("Europe/Berlin");
+        let calendar = Calendar::new(locale.zone().clone());
+        let said = |from: &str, to: &str| {
+            locale
+                .period(&Period::between(from, to, calendar.clone()).expect("a period"))
+                .replace(JOIN, " ")
+        };
+        assert_eq!(said("2026-10-01", "2026-11-01"), "October 2026");
+        assert_eq!(said("2026-10-03", "2026-10-04"), "3 October 2026");
+        assert_eq!(said("2026-10-03", "2026-10-10"), "3–9 October 2026");
+        assert_eq!(said("2026-09-28", "2026-10-05"), "28 September – 4 October 2026");
+        assert_eq!(said("2026-01-01", "2027-01-01"), "2026");
+        assert_eq!(said("2026-01-01", "2026-04-01"), "January – March 2026");
+        assert_eq!(said("2025-12-29", "2026-01-05"), "29 December 2025 – 4 January 2026");
+    }
+
+    #[test]
+    fn a_house_may_write_dates_and_numbers_its_own_way() {
+        let formats = Formats {
+            dates: Dates::parse("%d.%m.%Y").expect("a form"),
+            twelve_hours: true,
+            decimal: Some(','),
+            thousands: Some(String::new()),
+        };
+        let locale = english("Europe/Berlin").with(formats);
+        let moment = UtcMicros(1_791_029_109_000_000);
+        assert_eq!(locale.moment(moment), "03.10.2026, 2:05\u{a0}pm");
+        assert_eq!(locale.moment_in_period(moment), "03.10.2026, 2:05:09\u{a0}pm");
+        assert_eq!(locale.day(moment), "Sat\u{a0}03.10.2026");
+        assert_eq!(locale.number(26_784.5, 1), "26784,5");
+        let calendar = Calendar::new(locale.zone().clone());
+        let period = |from, to| locale.period(&Period::between(from, to, calendar.clone()).expect("a period"));
+        assert_eq!(period("2026-10-03", "2026-10-10"), "03.10.2026 – 09.10.2026");
+        assert_eq!(period("2026-10-01", "2026-11-01"), "October 2026");
+        assert!(Dates::parse("%Q").is_err() && Dates::parse("x").is_err());
+    }
+
+    #[test]
+    fn a_sign_never_stands_for_both_decimals_and_thousands() {
+        let formats = Formats {
+            decimal: Some(','),
+            ..Formats::default()
+        };
+        let locale = english("UTC").with(formats);
+        assert_eq!(locale.number(1_234_567.8, 1), "1234567,8");
+        assert_eq!(locale.integer(1_234_567), "1234567");
+    }
+
+    #[test]
+    fn charts_write_dates_as_the_language_does() {
+        let zone = TimeZone::get("Europe/Berlin").expect("a zone");
+        let german = Locale::new("de", zone).expect("German");
+        let ticks = |from: i64, days: i64| {
+            let from = UtcMicros(from);
+            let span = Stretch {
+                from,
+                to: UtcMicros(from.0 + days * 86_400_000_000),
+            };
+            let ticks = time_ticks(span, 600.0, 12.0, &german);
+            ticks.into_iter().map(|tick| tick.label).collect::<Vec<_>>()
+        };
+        // From 1 October 2026, midnight in Berlin.
+        assert_eq!(ticks(1_790_805_600_000_000, 31), ["5. Okt", "12.", "19.", "26."]);
+        assert_eq!(ticks(1_790_805_600_000_000, 2)[1..], ["12:00", "2. Okt", "12:00"]);
+    }
+
+    #[test]
+    fn charts_write_dates_and_times_as_the_house_does() {
+        let formats = Formats {
+            dates: Dates::parse("iso").expect("a form"),
+            twelve_hours: true,
+            ..Formats::default()
+        };
+        let locale = english("UTC").with(formats);
+        // From 1 October 2026, midnight.
+        let from = UtcMicros(1_790_812_800_000_000);
+        let span = |hours: i64| Stretch {
+            from,
+            to: from + Micros::from_secs(3_600 * hours),
+        };
+        let labels = |hours: i64| {
+            let ticks = time_ticks(span(hours), 600.0, 12.0, &locale);
+            ticks
+                .into_iter()
+                .map(|tick| tick.label.replace(JOIN, " "))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(labels(24), ["12:00 am", "6:00 am", "12:00 pm", "6:00 pm"]);
+        assert_eq!(labels(48)[2], "2026-10-02");
+        assert_eq!(labels(31 * 24)[0], "2026-10-05");
+    }
+
+    #[test]
+    fn what_is_rounded_to_nothing_has_no_sign() {
+        let locale = english("UTC");
+        let shown = [0.12, 0.001, -0.001, -0.12].map(|share| locale.change(share).replace('\u{202f}', " "));
+        assert_eq!(shown, ["+12 %", "0 %", "0 %", "−12 %"]);
+        assert_eq!(locale.points(0.000_004), "0.000\u{a0}pp");
+        assert_eq!(locale.points(0.000_01), "+0.001\u{a0}pp");
+        assert_eq!(locale.points(-0.001), "\u{2212}0.10\u{a0}pp");
+    }
+
+    #[test]
+    fn what_is_more_than_all_is_not_said_to_be_all() {
+        let locale = english("UTC");
+        let shown = [
+            (1.003, 0),
+            (1.000_01, 2),
+            (1.0, 0),
+            (1.0 + 1e-15, 2),
+            (1.0 - 1e-15, 0),
+            (1.57, 0),
+        ]
+        .map(|(share, decimals)| locale.percent_bare(share, decimals));
+        assert_eq!(shown, ["101", "100.01", "100", "100.00", "100", "157"]);
+    }
+
+    #[test]
+    fn what_is_no_number_is_a_dash() {
+        assert_eq!(english("UTC").number(f64::NAN, 1), DASH);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_not_all_is_never_said_to_be_all(whole in 1_u64..10_000_000, missing in 1_u64..1_000) {
+            prop_assume!(missing < whole);
+            let text = english("UTC").share(whole - missing, whole);
+            prop_assert!(!text.starts_with("100"), "{text}");
+            let text = english("UTC").share(missing, whole);
+            prop_assert!(text.bytes().any(|digit| (b'1'..=b'9').contains(&digit)), "{text}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The HTML form of a mail: a page composed for mail, in tables and inline styles, as mail clients need it.
+
+use std::path::Path;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+use super::{
+    MediaError, Medium, data_uri,
+    mail_page::{MEASURES, compose},
+    one_by_one, raster, text,
+    work::{Showing, Work},
+};
+use crate::document::{Document, Picture};
+
+pub(super) static MEDIUM: Medium = Medium {
+    name: "email",
+    extension: "html",
+    escape: tera::escape_html,
+    filters: |_| {},
+    built_in: partials!("email", "html"),
+    fonts: |_| serde_json::Value::Null,
+    compose: one_by_one,
+};
+
+static SHOWING: Showing = Showing {
+    source: |picture| Ok(source(picture)),
+    drawn: Some(|svg| Ok(data_uri("image/png", &raster::png(svg.as_bytes())?))),
+    drawings: false,
+    files: false,
+};
+
+/// The longest page: Gmail cuts what is longer than 102 kB, and a note on where the files are may still be added.
+const LONGEST: usize = 95_000;
+
+/// The text and the HTML of a mail, and the pictures that it shows.
+#[derive(Debug)]
+pub struct Page {
+    /// The same in plain text.
+    pub text: String,
+    /// The HTML form; it names its pictures by `cid:`.
+    pub html: String,
+    /// Of each picture what the HTML calls it, its media type, and the file.
+    pub pictures: Vec<(String, String, Vec<u8>)>,
+}
+
+/// A document as the HTML of a mail: as much of it as a mail client shows; `own` is the folder of the user's templates.
+///
+/// # Errors
+/// A user's partial is wrong.
+pub fn render(document: &Document, own: Option<&Path>) -> Result<Page, MediaError> {
+    let mut measures = MEASURES.iter().peekable();
+    loop {
+        let Some(measure) = measures.next() else {
+            return Err(MediaError::Template("there is no measure of a mail".to_owned()));
+        };
+        let composed = compose(document, measure);
+        let page = Work::new(&MEDIUM, &SHOWING, &composed, own)?.done(&MEDIUM)?;
+        let page = String::from_utf8(page).map_err(|error| MediaError::Template(error.to_string()))?;
+        let (html, pictures) = pictures_apart(&page);
+        let is_short = html.len() <= LONGEST;
+        if is_short || measures.peek().is_none() {
+            if !is_short {
+                tracing::warn!(
+                    "the mail's page has {} kB even at its shortest, and Gmail cuts what is longer than 102 kB: \
+                     shorten the layout in templates/email",
+                    html.len() / 1_000
+                );
+            }
+            return Ok(Page {
+                text: text::render(&composed),
+                html,
+                pictures,
+            });
+        }
+    }
+}
+
+/// Drawings become PNG.
+fn source(picture: &Picture) -> String {
+    if picture.media_type == "image/svg+xml" {
+        return raster::png(&picture.bytes)
+            .map(|bytes| data_uri("image/png", &bytes))
+            .inspect_err(|error| tracing::warn!("a picture is missing in the mail: {error}"))
+            .unwrap_or_default();
+    }
+    data_uri(picture.media_type, &picture.bytes)
+}
+
+/// Mail programs show no data URIs: each picture of the page becomes a part of the mail, named by its Content-ID (RFC 2392).
+/// Gives the page, and of each picture the name, the media type and the bytes.
+fn pictures_apart(html: &str) -> (String, Vec<(String, String, Vec<u8>)>) {
+    const BEGIN: &str = "src=\"data:image/";
+    let mut page = String::new();
+    let mut pictures: Vec<(String, String, Vec<u8>)> = Vec::new();
+    let mut rest = html;
+    while let Some(at) = rest.find(BEGIN) {
+        let (before, picture) = rest.split_at(at);
+        page.push_str(before);
+        let value = &picture["src=\"data:".len()..];
+        let end = value.find('"').unwrap_or(value.len());
+        let decoded = value[..end]
+            .split_once(";base64,")
+            .and_then(|(media, text)| Some((media, STANDARD.decode(text).ok()?)));
+        match decoded {
+            Some((media, bytes)) => {
+                let known = pictures.iter().find(|(_, _, known)| *known == bytes);
+                let name = known.map_or_else(
+                    || format!("picture-{}@mailqos", pictures.len() + 1),
+                    |(name, ..)| name.clone(),
+                );
+                page.push_str(&format!("src=\"cid:{name}"));
+                if known.is_none() {
+                    pictures.push((name, media.to_owned(), bytes));
+                }
+            }
+            // What is no picture stays as it is.
+            None => page.push_str(&picture[..picture.len() - value.len() + end]),
+        }
+        rest = &value[end..];
+    }
+    page.push_str(rest);
+    (page, pictures)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_become_parts_of_the_mail() {
+        let html = "<p><img src=\"data:image/png;base64,AAEC\" alt=\"a\"><img src=\"data:image/png;base64,AAEC\"><img src=\"data:image/png;base64,%\"></p>";
+        let (page, pictures) = pictures_apart(html);
+        assert_eq!(
+            page,
+            "<p><img src=\"cid:picture-1@mailqos\" alt=\"a\"><img src=\"cid:picture-1@mailqos\"><img src=\"data:image/png;base64,%\"></p>"
+        );
+        assert_eq!(
+            pictures,
+            [("picture-1@mailqos".to_owned(), "image/png".to_owned(), vec![0, 1, 2])]
+        );
+    }
+}

@@ -1,0 +1,387 @@
+//! PDF: Tera partials make Typst markup, Typst sets it. Tagged (PDF/UA-1 where the content allows), fonts embedded, charts as vectors.
+
+mod fonts;
+mod world;
+
+use std::{collections::BTreeMap, fmt::Write as _, io::Write, path::Path};
+
+use mailqos_model::UtcMicros;
+use serde_json::Value;
+use tera::{Kwargs, State};
+use typst::{World as _, WorldExt as _, diag::SourceDiagnostic, foundations::Datetime};
+use typst_layout::PagedDocument;
+use typst_pdf::{PdfOptions, PdfStandard, PdfStandards, Timestamp};
+
+use super::{
+    MediaError, Medium, Set,
+    work::{self, Leaf, Showing},
+};
+use crate::document::Document;
+pub(super) use fonts::DRAWN;
+use fonts::FONTS;
+use mailqos_base::timing;
+use world::Sheet;
+
+pub(super) static MEDIUM: Medium = Medium {
+    name: "pdf",
+    extension: "typ",
+    escape,
+    filters: |tera| tera.register_filter("string", |text: &str, _: Kwargs, _: &State<'_>| literal(text)),
+    built_in: partials!("pdf", "typ", "compose"),
+    fonts: |_| Value::Null,
+    compose,
+};
+
+/// Tables with more rows fill many pages: they are not composed but go on from page to page. Measured first, their cells would
+/// be worked out and kept twice.
+const FLOWING: usize = 400;
+
+/// The blocks of a chapter, for `compose` of the page to put on pages.
+fn compose(blocks: Vec<Set>, at_top: bool) -> String {
+    let is_flowing = |block: &Set| block.kind == "table" && block.rows > FLOWING;
+    let mut markup = String::new();
+    for (number, part) in blocks
+        .chunk_by(|one, other| is_flowing(one) == is_flowing(other))
+        .enumerate()
+    {
+        compose_part(part, at_top && number == 0, part.iter().any(is_flowing), &mut markup);
+    }
+    markup
+}
+
+fn compose_part(blocks: &[Set], at_top: bool, is_flowing: bool, markup: &mut String) {
+    // What stands alone goes where it is.
+    if blocks.len() < 2 || is_flowing {
+        return blocks.iter().for_each(|block| markup.push_str(&block.markup));
+    }
+    // Writing to a String can't fail.
+    let _ = writeln!(markup, "#compose(at-top: {at_top}, (");
+    for Set {
+        kind,
+        rows,
+        markup: own,
+    } in blocks
+    {
+        let _ = writeln!(
+            markup,
+            "(kind: \"{kind}\", rows: {rows}, make: (chart-width, split) => [{own}]),"
+        );
+    }
+    markup.push_str("))\n");
+}
+
+static SHOWING: Showing = Showing {
+    source: |picture| Ok(picture.name.clone()),
+    drawn: None,
+    drawings: false,
+    files: true,
+};
+
+/// The bundled fonts, as files; for drawings, which have the first ones in a shape that is faster to set.
+pub(super) fn drawn_font_files() -> impl Iterator<Item = &'static [u8]> {
+    let drawn = fonts::DRAWN_FILES.iter().map(Vec::as_slice);
+    drawn.chain(fonts::FILES.into_iter().skip(fonts::DRAWN_FILES.len()))
+}
+
+/// The document as a PDF; `own` is the folder of the user's templates.
+///
+/// # Errors
+/// A user's partial is wrong, or Typst can't set what it made.
+pub fn render(document: &Document, own: Option<&Path>) -> Result<Vec<u8>, MediaError> {
+    work::page(&MEDIUM, &SHOWING, &Leaf::whole(document), own)
+}
+
+/// Sets the markup; `files` are the charts, pictures and fonts that it names, `made_at` is in microseconds since 1970.
+pub(super) fn compile(
+    markup: String,
+    files: BTreeMap<String, Vec<u8>>,
+    producer: &str,
+    made_at: i64,
+) -> Result<Vec<u8>, MediaError> {
+    let sheet = Sheet::new(markup, files).ok_or_else(|| MediaError::Setting("no place for the markup".into()))?;
+    set(&sheet, producer, made_at)
+}
+
+/// Sets a sheet. What the typesetter keeps of it beyond that, for the next time, is let go: after an error, too.
+fn set(sheet: &Sheet, producer: &str, made_at: i64) -> Result<Vec<u8>, MediaError> {
+    let _forgets = Forgets;
+    let compiled = timing::told("pdf layout", || typst::compile::<PagedDocument>(sheet));
+    // What is set is all that writing needs.
+    typst::comemo::evict(0);
+    for warning in &compiled.warnings {
+        tracing::debug!("typst: {}", warning.message);
+    }
+    let pages = compiled
+        .output
+        .map_err(|errors| MediaError::Setting(explain(sheet, &errors)))?;
+    let options = |standards| PdfOptions {
+        creator: typst::foundations::Smart::Custom(Some(producer.to_owned())),
+        timestamp: timestamp(UtcMicros(made_at)),
+        standards,
+        ..PdfOptions::default()
+    };
+    // Accessible and archivable; what a layout or a name makes impossible is said, and given up.
+    for (wanted, without) in [
+        (&[PdfStandard::A_3a, PdfStandard::Ua_1][..], "not archivable (PDF/A-3a)"),
+        (&[PdfStandard::Ua_1][..], "tagged, but not accessible by PDF/UA-1"),
+    ] {
+        let Ok(standards) = PdfStandards::new(wanted) else {
+            continue;
+        };
+        match typst_pdf::pdf(&pages, &options(standards)) {
+            Ok(bytes) => return Ok(bytes),
+            Err(errors) => tracing::warn!("the PDF is {without}: {}", explain(sheet, &errors)),
+        }
+    }
+    typst_pdf::pdf(&pages, &options(PdfStandards::default()))
+        .map_err(|errors| MediaError::Setting(explain(sheet, &errors)))
+}
+
+/// Lets go of what the typesetter keeps in the process beyond a document: a scheduler would keep it for months.
+struct Forgets;
+
+impl Drop for Forgets {
+    fn drop(&mut self) {
+        typst::comemo::evict(0);
+    }
+}
+
+/// The first error with its line.
+fn explain(sheet: &Sheet, errors: &[SourceDiagnostic]) -> String {
+    let Some(error) = errors.first() else {
+        return "no reason given".to_owned();
+    };
+    let place = (error.span.id() == Some(sheet.main()))
+        .then(|| sheet.range(error.span))
+        .flatten()
+        .map(|range| {
+            let (number, line) = sheet.line(range.start);
+            let line: String = line.trim().chars().take(120).collect();
+            format!(" (line {number} of the markup: {line})")
+        });
+    let hints: String = error.hints.iter().map(|hint| format!("; {}", hint.v)).collect();
+    format!("{}{hints}{}", error.message, place.unwrap_or_default())
+}
+
+fn timestamp(made_at: UtcMicros) -> Option<Timestamp> {
+    let at = jiff::tz::TimeZone::UTC.to_datetime(made_at.timestamp());
+    let part = |value: i8| u8::try_from(value).unwrap_or(0);
+    Datetime::from_ymd_hms(
+        i32::from(at.year()),
+        part(at.month()),
+        part(at.day()),
+        part(at.hour()),
+        part(at.minute()),
+        part(at.second()),
+    )
+    .map(Timestamp::new_utc)
+}
+
+/// Text as Typst markup that shows just that text: everything that could be markup is escaped, what no font has is replaced.
+fn escape(text: &str, out: &mut dyn Write) -> std::io::Result<()> {
+    let mut buffer = [0; 4];
+    for c in text.chars().map(shown) {
+        if c.is_ascii_punctuation() {
+            out.write_all(b"\\")?;
+        }
+        out.write_all(c.encode_utf8(&mut buffer).as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Text as a string literal of Typst code.
+fn literal(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars().map(shown) {
+        if matches!(c, '"' | '\\') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out.push('"');
+    out
+}
+
+/// What stands for a character: itself, a space for what is no sign, a box for what no font has.
+fn shown(c: char) -> char {
+    match c {
+        c if c.is_ascii_graphic() => c,
+        // Directions and joiners are no signs of their own, and do their work unseen.
+        '\u{200b}'..='\u{200f}'
+        | '\u{202a}'..='\u{202e}'
+        | '\u{2066}'..='\u{2069}'
+        | '\u{fe00}'..='\u{fe0f}'
+        | '\u{feff}' => '\u{200b}',
+        c if c.is_whitespace() && c != '\u{a0}' && c != '\u{202f}' => ' ',
+        c if c.is_control() => ' ',
+        '\u{a0}' | '\u{202f}' => '\u{a0}',
+        c if FONTS.cover(c) => c,
+        _ => '\u{25a1}',
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use typst::layout::{Frame, FrameItem};
+
+    use super::*;
+    use crate::{
+        document::{Block, Cell, ChartBlock, Column, Row, Table},
+        media::{Partials, specimen, work::Work},
+        theme::ThemeOptions,
+    };
+    use mailqos_charts::Chart;
+
+    fn escaped(text: &str) -> String {
+        let mut out = Vec::new();
+        escape(text, &mut out).expect("memory takes it");
+        String::from_utf8(out).expect("UTF-8")
+    }
+
+    fn sets(markup: String) -> bool {
+        let sheet = Sheet::new(markup, BTreeMap::new()).expect("a sheet");
+        typst::compile::<PagedDocument>(&sheet).output.is_ok()
+    }
+
+    #[test]
+    fn the_fonts_are_there_and_broad() {
+        let families: Vec<&str> = FONTS.all.iter().map(|font| font.info().family.as_str()).collect();
+        assert!(families.contains(&"Inter"), "{families:?}");
+        for c in "Aé ΩЖשع東京데ก★▲😀–µ".chars().filter(|c| *c != ' ') {
+            assert!(FONTS.cover(c), "{c}");
+        }
+    }
+
+    /// How full the pages of blocks are: the share of the room between head and foot down to the last thing in it.
+    fn fullness(blocks: Vec<Block>) -> Vec<f64> {
+        let document = Document {
+            blocks,
+            ..specimen::document(ThemeOptions::default().resolve(), None)
+        };
+        let work = Work::new(&MEDIUM, &SHOWING, &document, None).expect("made ready");
+        let partials = Partials::new(&MEDIUM, None).expect("the built-in ones");
+        let mut blocks = work.blocks.into_iter().map(Ok);
+        let mut files = work.files;
+        files.insert("provenance.json".into(), b"{}".to_vec());
+        let markup = partials
+            .page(&MEDIUM, None, &work.document, &mut blocks)
+            .expect("markup");
+        let sheet = Sheet::new(markup, files).expect("a sheet");
+        let set = typst::compile::<PagedDocument>(&sheet);
+        let pages = set
+            .output
+            .unwrap_or_else(|errors| panic!("{}", explain(&sheet, &errors)));
+        let millimetre = 72.0 / 25.4;
+        let share = |page: &typst_layout::Page| {
+            let height = page.frame.height().to_pt();
+            let (top, bottom) = (22.0 * millimetre, height - 20.0 * millimetre);
+            let mut ends = Vec::new();
+            bottoms(&page.frame, 0.0, &mut ends);
+            let inside = ends.into_iter().filter(|end| (top..bottom + 1.0).contains(end));
+            (inside.fold(top, f64::max) - top) / (bottom - top)
+        };
+        pages.pages().iter().map(share).collect()
+    }
+
+    /// Where texts and pictures end, from the top of the page.
+    fn bottoms(frame: &Frame, above: f64, ends: &mut Vec<f64>) {
+        for (place, item) in frame.items() {
+            let y = above + place.y.to_pt();
+            match item {
+                FrameItem::Group(group) => bottoms(&group.frame, y, ends),
+                FrameItem::Text(_) => ends.push(y),
+                FrameItem::Image(_, size, _) => ends.push(y + size.y.to_pt()),
+                _ => {}
+            }
+        }
+    }
+
+    /// A chart so many pixels high, a table of so many rows, or a paragraph.
+    fn block(number: usize, kind: usize, size: usize) -> Block {
+        match kind {
+            0 => {
+                let height = 100 + 60 * size as u32;
+                let svg = format!(
+                    "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 720 {height}\"><path d=\"M0 0h720v{height}\"/></svg>"
+                );
+                let chart = Chart {
+                    svg,
+                    width: 720,
+                    height,
+                    title: format!("Chart {number}"),
+                    subtitle: "What is drawn".to_owned(),
+                    alternative: "What it shows".to_owned(),
+                    ..Chart::default()
+                };
+                let id = format!("chart-{number}");
+                Block::Chart(ChartBlock { id, chart })
+            }
+            1 => Block::Table(Table {
+                id: format!("table-{number}"),
+                title: format!("Table {number}"),
+                columns: vec![Column::text("Monitor"), Column::number("Median", "ms")],
+                rows: (0..1 + 3 * size)
+                    .map(|row| Row {
+                        cells: vec![Cell::text(format!("monitor {row}")), Cell::number("240", Some(240.0))],
+                        strong: false,
+                    })
+                    .collect(),
+                ..Table::default()
+            }),
+            _ => Block::paragraph("What is said of it takes a line or two. ".repeat(1 + size)),
+        }
+    }
+
+    #[test]
+    fn a_few_rows_do_not_get_a_page_of_their_own() {
+        // Two charts and a table that is a little too long for the page.
+        let spilled = |rows: usize| fullness(vec![block(0, 0, 5), block(1, 0, 4), block(2, 1, rows)]);
+        for rows in 1..8 {
+            let pages = spilled(rows);
+            assert!(pages.len() == 1 || pages[1] >= 0.12, "{rows}: {pages:?}");
+        }
+    }
+
+    #[test]
+    fn a_few_lines_do_not_get_a_page_of_their_own() {
+        // Text alone, which no smaller chart could make room for.
+        let spilled = |lines: usize| {
+            let paragraphs = (0..12).map(|number| block(number, 2, if number == 11 { lines } else { 9 }));
+            fullness(paragraphs.collect())
+        };
+        for lines in (0..60).step_by(3) {
+            let pages = spilled(lines);
+            assert!(pages.len() == 1 || pages[1] >= 0.06, "{lines}: {pages:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+        #[test]
+        fn no_page_of_a_chapter_but_its_last_is_short_of_content(
+            kinds in proptest::collection::vec((0_usize..3, 0_usize..8), 2..14),
+        ) {
+            let blocks = kinds.iter().enumerate().map(|(number, (kind, size))| block(number, *kind, *size));
+            let pages = fullness(blocks.collect());
+            let (_, whole) = pages.split_last().expect("a page");
+            // Charts of half a page each leave at most so much.
+            prop_assert!(whole.iter().all(|share| *share >= 0.4), "{pages:?} of {kinds:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn any_text_sets_as_text(text in any::<String>()) {
+            let markup = format!("{}\n#text({})", escaped(&text), literal(&text));
+            prop_assert!(sets(markup));
+        }
+
+        #[test]
+        fn markup_in_a_name_is_shown_not_run(text in "[#\\[\\]{}$*_`\"\\\\/<>@=+\\-~.:0-9a-z\n ]{0,40}") {
+            let markup = format!("#table([{}])", escaped(&text));
+            prop_assert!(sets(markup));
+        }
+    }
+}

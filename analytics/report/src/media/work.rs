@@ -1,0 +1,383 @@
+//! A document made ready for the partials of a medium: the values that partials and layouts see, and the files beside them.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::{MediaError, Medium, Partials, guard, own_partials, pdf};
+use crate::document::{Block, ChartBlock, Document, Picture, walk};
+
+/// Makes of a chart's drawing (SVG) what its `picture` is.
+type Draw = fn(&str) -> Result<String, MediaError>;
+
+/// How a medium shows pictures and charts.
+pub(super) struct Showing {
+    /// What a picture's `source` is, such as a data URI.
+    pub(super) source: fn(&Picture) -> Result<String, MediaError>,
+    /// What a chart's `picture` is, where the medium shows no drawings.
+    pub(super) drawn: Option<Draw>,
+    /// Whether charts keep their drawing (`svg`) and the table of what is drawn (`data`).
+    pub(super) drawings: bool,
+    /// Whether charts and pictures are files beside the markup, named by `file`.
+    pub(super) files: bool,
+}
+
+/// All that a page is made from: it can be sent to another process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Work {
+    /// The medium's name.
+    pub(super) medium: String,
+    /// The folder of the user's templates.
+    pub(super) own: Option<PathBuf>,
+    /// The name of an own layout.
+    pub(super) layout: Option<String>,
+    /// What partials and layouts see, but for the blocks.
+    pub(super) document: Value,
+    /// What the partials of the blocks see.
+    pub(super) blocks: Vec<Value>,
+    /// Charts, pictures and fonts beside the markup.
+    #[serde(with = "in_base64")]
+    pub(super) files: Files,
+}
+
+/// Files beside the markup, by name.
+pub(super) type Files = BTreeMap<String, Vec<u8>>;
+
+/// Files as text, for another process.
+mod in_base64 {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    use super::{BTreeMap, Files};
+
+    pub(super) fn serialize<S: Serializer>(files: &Files, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(files.iter().map(|(name, bytes)| (name, STANDARD.encode(bytes))))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Files, D::Error> {
+        let texts = BTreeMap::<String, String>::deserialize(from)?;
+        let decoded = texts.into_iter().map(|(name, text)| Ok((name, STANDARD.decode(text)?)));
+        decoded
+            .collect::<Result<_, base64::DecodeError>>()
+            .map_err(D::Error::custom)
+    }
+}
+
+/// A page of a document.
+#[derive(Debug, Clone)]
+pub(super) struct Leaf<'a> {
+    pub(super) document: &'a Document,
+    /// What it shows.
+    pub(super) blocks: &'a [Block],
+    /// What partials and layouts see in the place of the document's own.
+    pub(super) instead: Map<String, Value>,
+}
+
+impl<'a> Leaf<'a> {
+    /// All of a document on one page.
+    pub(super) fn whole(document: &'a Document) -> Self {
+        Self {
+            document,
+            blocks: &document.blocks,
+            instead: Map::new(),
+        }
+    }
+}
+
+/// Makes a page. Where nothing is a user's own, block by block: what the partials see of a report of a thousand
+/// monitors would fill the memory.
+///
+/// # Errors
+/// A picture can't be drawn; or a user's partial or layout is wrong, or used more than it may.
+pub(super) fn page(
+    medium: &'static Medium,
+    showing: &Showing,
+    leaf: &Leaf<'_>,
+    own: Option<&Path>,
+) -> Result<Vec<u8>, MediaError> {
+    if is_guarded(medium, own)? {
+        return guard::run(&Work::of(medium, showing, leaf, own)?);
+    }
+    let document = leaf.document;
+    let work = Work::head(medium, showing, leaf, own)?;
+    let partials = Partials::new(medium, own)?;
+    let mut adorned = Adorned {
+        showing,
+        document,
+        is_built_in: true,
+        shown: 0,
+        files: BTreeMap::new(),
+        named: BTreeMap::new(),
+    };
+    let mut blocks = leaf.blocks.iter().map(|block| adorned.block(block));
+    let markup = partials.page(medium, document.layout.as_deref(), &work.document, &mut blocks)?;
+    let mut files = work.files;
+    files.append(&mut adorned.files);
+    finish(medium, markup, files, &work.document)
+}
+
+fn is_guarded(medium: &Medium, own: Option<&Path>) -> Result<bool, MediaError> {
+    Ok(guard::can_guard() && !own_partials(medium, own)?.is_empty())
+}
+
+/// What a medium makes of the markup of a page.
+fn finish(medium: &Medium, markup: String, mut files: Files, document: &Value) -> Result<Vec<u8>, MediaError> {
+    if medium.name != pdf::MEDIUM.name {
+        return Ok(markup.into_bytes());
+    }
+    let text = |key: &str| document.get(key).and_then(Value::as_str).unwrap_or_default();
+    let provenance = text("provenance_json").as_bytes().to_vec();
+    files.insert("provenance.json".to_owned(), provenance);
+    let made_at = document.get("made_at").and_then(Value::as_i64).unwrap_or_default();
+    pdf::compile(markup, files, text("producer"), made_at)
+}
+
+impl Work {
+    /// Makes a document ready.
+    ///
+    /// # Errors
+    /// A picture can't be drawn.
+    pub(super) fn new(
+        medium: &Medium,
+        showing: &Showing,
+        document: &Document,
+        own: Option<&Path>,
+    ) -> Result<Self, MediaError> {
+        Self::of(medium, showing, &Leaf::whole(document), own)
+    }
+
+    fn of(medium: &Medium, showing: &Showing, leaf: &Leaf<'_>, own: Option<&Path>) -> Result<Self, MediaError> {
+        let mut work = Self::head(medium, showing, leaf, own)?;
+        let mut adorned = Adorned {
+            showing,
+            document: leaf.document,
+            is_built_in: false,
+            shown: 0,
+            files: std::mem::take(&mut work.files),
+            named: BTreeMap::new(),
+        };
+        let blocks = leaf.blocks.iter().map(|block| adorned.block(block));
+        work.blocks = blocks.collect::<Result<_, _>>()?;
+        work.files = adorned.files;
+        Ok(work)
+    }
+
+    /// The same without the blocks.
+    fn head(medium: &Medium, showing: &Showing, leaf: &Leaf<'_>, own: Option<&Path>) -> Result<Self, MediaError> {
+        let document = leaf.document;
+        let mut files = BTreeMap::new();
+        let mut value = plain(document)?;
+        let theme = &document.theme;
+        let headings = walk(leaf.blocks).into_iter().filter_map(|block| match block {
+            Block::Heading { level, text, id } => Some(json!({"level": level, "text": text, "id": id})),
+            _ => None,
+        });
+        if let Some(root) = value.as_object_mut() {
+            root.insert("headings".into(), headings.collect());
+            // Of an archive: its other pages, the page that leads to them, and the file of the fonts.
+            root.insert("chapters".into(), Value::Array(Vec::new()));
+            root.insert("index".into(), "".into());
+            root.insert("font_file".into(), "".into());
+            root.insert("chart_rules".into(), theme.palette.dark_rules("figure").into());
+            root.insert("provenance_json".into(), document.provenance.json().into());
+            let mut logo = |key: &str, file: &str, picture: &Option<Picture>| -> Result<(), MediaError> {
+                let source = match picture {
+                    Some(picture) if showing.files => {
+                        let name = format!("{file}.{}", picture.extension());
+                        files.insert(name.clone(), picture.bytes.clone());
+                        name
+                    }
+                    Some(picture) => (showing.source)(picture)?,
+                    None => String::new(),
+                };
+                root.insert(key.into(), source.into());
+                Ok(())
+            };
+            logo("logo", "logo", &theme.logo)?;
+            logo("logo_dark", "logo-dark", &theme.logo_dark)?;
+            root.extend(leaf.instead.clone());
+        }
+        for (number, face) in theme.faces.iter().enumerate() {
+            if showing.files {
+                files.insert(format!("font-{number}"), face.bytes.clone());
+            } else if let Some(value) = value.pointer_mut(&format!("/theme/faces/{number}")) {
+                value["source"] = super::data_uri(face.media_type, &face.bytes).into();
+            }
+        }
+        Ok(Self {
+            medium: medium.name.to_owned(),
+            own: own.map(Path::to_owned),
+            layout: document.layout.clone(),
+            document: value,
+            blocks: Vec::new(),
+            files,
+        })
+    }
+
+    /// The page: by a process with limits where anything of it is a user's own.
+    ///
+    /// # Errors
+    /// A user's partial or layout is wrong, or used more than it may.
+    pub(super) fn done(self, medium: &'static Medium) -> Result<Vec<u8>, MediaError> {
+        if is_guarded(medium, self.own.as_deref())? {
+            guard::run(&self)
+        } else {
+            self.set(medium)
+        }
+    }
+
+    /// The page, made here.
+    ///
+    /// # Errors
+    /// A user's partial or layout is wrong.
+    pub(super) fn set(self, medium: &'static Medium) -> Result<Vec<u8>, MediaError> {
+        let partials = Partials::new(medium, self.own.as_deref())?;
+        let mut blocks = self.blocks.into_iter().map(Ok);
+        let markup = partials.page(medium, self.layout.as_deref(), &self.document, &mut blocks)?;
+        finish(medium, markup, self.files, &self.document)
+    }
+}
+
+/// Something as values.
+fn plain(value: &impl Serialize) -> Result<Value, MediaError> {
+    serde_json::to_value(value).map_err(|error| MediaError::Data(error.to_string()))
+}
+
+/// Tables of charts with more rows are text until they are opened: rows by the ten thousand make a page slow and heavy.
+const LONG: usize = 100;
+
+/// Blocks made ready for a medium, one after the other.
+struct Adorned<'a> {
+    showing: &'a Showing,
+    document: &'a Document,
+    /// Whether only the built-in partials see them, which need no rows of long tables.
+    is_built_in: bool,
+    /// How many charts and pictures there have been.
+    shown: usize,
+    files: Files,
+    /// Of names and edges of columns that charts have, which chart has them first.
+    named: BTreeMap<String, String>,
+}
+
+impl Adorned<'_> {
+    /// A block as values, with how its charts and pictures are shown.
+    fn block(&mut self, block: &Block) -> Result<Value, MediaError> {
+        let mut value = plain(block)?;
+        self.adorn(block, &mut value)?;
+        Ok(value)
+    }
+
+    fn adorn(&mut self, block: &Block, value: &mut Value) -> Result<(), MediaError> {
+        let Some(fields) = value.as_object_mut() else {
+            return Ok(());
+        };
+        let mut list = |key: &str| -> Vec<Value> {
+            let list = fields.get_mut(key).and_then(Value::as_array_mut);
+            list.map(std::mem::take).unwrap_or_default()
+        };
+        match block {
+            Block::Columns { columns } => {
+                let mut inner = list("columns");
+                for (blocks, value) in columns.iter().zip(&mut inner) {
+                    let values = value.as_array_mut().into_iter().flatten();
+                    blocks
+                        .iter()
+                        .zip(values)
+                        .try_for_each(|(block, value)| self.adorn(block, value))?;
+                }
+                fields.insert("columns".into(), inner.into());
+            }
+            Block::Group { blocks } => {
+                let mut inner = list("blocks");
+                let mut values = blocks.iter().zip(&mut inner);
+                values.try_for_each(|(block, value)| self.adorn(block, value))?;
+                fields.insert("blocks".into(), inner.into());
+            }
+            Block::Chart(chart) => self.chart(chart, fields)?,
+            Block::Findings { findings } => {
+                let mut inner = list("findings");
+                for (finding, value) in findings.iter().zip(&mut inner) {
+                    let fields = value.get_mut("chart").and_then(Value::as_object_mut);
+                    if let (Some(chart), Some(fields)) = (&finding.chart, fields) {
+                        self.chart(chart, fields)?;
+                    }
+                }
+                fields.insert("findings".into(), inner.into());
+            }
+            Block::Image { picture, .. } => {
+                self.shown += 1;
+                if self.showing.files {
+                    let name = format!("{}.{}", self.shown, picture.extension());
+                    self.files.insert(name.clone(), picture.bytes.clone());
+                    fields.insert("file".into(), name.into());
+                } else {
+                    fields.insert("source".into(), (self.showing.source)(picture)?.into());
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What is said of the places of a chart. Names and edges of columns that an earlier chart of the page has are those of
+    /// that one: all monitors have the same days and hours.
+    fn hover(&mut self, block: &ChartBlock) -> String {
+        let whole = &block.chart.hover;
+        let Ok(Value::Object(mut hover)) = serde_json::from_str(whole) else {
+            return whole.clone();
+        };
+        let (Some(names), Some(edges)) = (hover.remove("names"), hover.remove("x")) else {
+            return whole.clone();
+        };
+        let id = self
+            .named
+            .entry(format!("{names} {edges}"))
+            .or_insert_with(|| block.id.clone());
+        if *id == block.id {
+            return whole.clone();
+        }
+        hover.insert("like".to_owned(), id.clone().into());
+        Value::Object(hover).to_string().replace('<', "\\u003c")
+    }
+
+    fn chart(&mut self, block: &ChartBlock, fields: &mut Map<String, Value>) -> Result<(), MediaError> {
+        self.shown += 1;
+        let chart = &block.chart;
+        let svg = self.document.theme.drawing(&chart.svg);
+        if let Some(drawn) = self.showing.drawn {
+            fields.insert("picture".into(), drawn(&svg)?.into());
+        }
+        if self.showing.files {
+            let name = format!("{}.svg", self.shown);
+            let set = svg.replacen("Inter,", &format!("'{}', Inter,", pdf::DRAWN), 1);
+            self.files.insert(name.clone(), set.into_bytes());
+            fields.insert("file".into(), name.into());
+        }
+        if self.showing.drawings {
+            let is_long = chart.data.len() > LONG;
+            if is_long {
+                let lines = chart.data.lines();
+                fields.insert("lines".into(), lines.text.into());
+                fields.insert("units".into(), lines.units.into());
+            } else {
+                fields.insert("lines".into(), "".into());
+            }
+            let data = if is_long && self.is_built_in {
+                // Values by the ten thousand, each by its name, take longer than all else of a page.
+                json!({"heads": chart.data.heads, "rows": []})
+            } else {
+                plain(&chart.data)?
+            };
+            fields.insert("data".into(), data);
+            fields.insert("hover".into(), self.hover(block).into());
+            // Within HTML its elements are known anyway.
+            let svg = svg.replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1);
+            fields.insert("svg".into(), svg.into());
+        }
+        Ok(())
+    }
+}

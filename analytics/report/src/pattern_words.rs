@@ -1,0 +1,292 @@
+//! Findings about changes and habits, each as one plain sentence with its figures and its strength.
+
+use mailqos_charts::Voice;
+use mailqos_figures::{
+    Metric,
+    patterns::{Found, Pattern},
+};
+use mailqos_model::UtcMicros;
+
+use super::{findings::outcome_word, locale::Locale, sections::metric_name};
+
+/// The sentence, without the monitor's name and the strength.
+pub fn sentence(pattern: &Pattern, l: &Locale) -> String {
+    let name = |metric: Metric| metric_name(metric, l);
+    let more = |a: f64, b: f64| (l as &dyn Voice).percent((a / b - 1.0).abs() * 100.0, 0);
+    match pattern {
+        Pattern::Trend {
+            metric,
+            per_day,
+            interval,
+            from,
+            to,
+            days,
+        } => {
+            let text = if *per_day > 0.0 {
+                "{0} rose steadily, by {1} a day ({2} to {3}): from {4} to {5} over {6} days, {7} more."
+            } else {
+                "{0} fell steadily, by {1} a day ({2} to {3}): from {4} to {5} over {6} days, {7} less."
+            };
+            let (low, high) = if *per_day > 0.0 {
+                *interval
+            } else {
+                (-interval.1, -interval.0)
+            };
+            l.fill(
+                text,
+                &[
+                    name(*metric),
+                    &l.duration(per_day.abs()),
+                    &l.duration(low),
+                    &l.duration(high),
+                    &l.duration(*from),
+                    &l.duration(*to),
+                    &l.integer(*days as u64),
+                    &more(*to, *from),
+                ],
+            )
+        }
+        Pattern::Shift {
+            metric,
+            at,
+            before,
+            after,
+        } => {
+            let text = if after > before {
+                "{0} rose on {1} from {2} to {3}, by {4}, and stayed there."
+            } else {
+                "{0} fell on {1} from {2} to {3}, by {4}, and stayed there."
+            };
+            l.fill(
+                text,
+                &[
+                    name(*metric),
+                    &l.day(*at),
+                    &l.duration(*before),
+                    &l.duration(*after),
+                    &more(*after, *before),
+                ],
+            )
+        }
+        Pattern::Weekday {
+            metric,
+            day,
+            value,
+            others,
+        } => {
+            let text = if value > others {
+                "{0} is longest on {1}: {2}, against {3} on the other days, {4} more."
+            } else {
+                "{0} is shortest on {1}: {2}, against {3} on the other days, {4} less."
+            };
+            l.fill(
+                text,
+                &[
+                    name(*metric),
+                    &weekday(*day, l),
+                    &l.duration(*value),
+                    &l.duration(*others),
+                    &more(*value, *others),
+                ],
+            )
+        }
+        Pattern::Hours {
+            metric,
+            slowest,
+            slow,
+            fastest,
+            fast,
+        } => l.fill(
+            "{0} depends on the hour: longest from {1} with {2}, shortest from {3} with {4}.",
+            &[
+                name(*metric),
+                &hour(*slowest, l),
+                &l.duration(*slow),
+                &hour(*fastest, l),
+                &l.duration(*fast),
+            ],
+        ),
+        Pattern::Day {
+            metric,
+            at,
+            value,
+            expected,
+        } => l.fill(
+            "{0} stood out on {1}: {2}, where {3} was to be expected.",
+            &[name(*metric), &l.day(*at), &l.duration(*value), &l.duration(*expected)],
+        ),
+        Pattern::Correlation {
+            metric,
+            with,
+            rho,
+            hours,
+        } => {
+            let text = if *rho > 0.0 {
+                "{0} and {1} rise and fall together (rank correlation {2} over {3} hours): {4}."
+            } else {
+                "When {1} rises, {0} falls (rank correlation {2} over {3} hours): {4}."
+            };
+            let suspect = l.t(match with {
+                _ if *rho <= 0.0 => "one is paid for by the other",
+                Metric::PickupLogin | Metric::PickupReceive => "suspect what lies behind the mailbox, its storage or directory",
+                Metric::PickupConnect => "suspect the mailbox's server or the network to it",
+                Metric::SmtpConnect => "suspect the SMTP server or the network to it",
+                _ => "suspect the server that takes the mail",
+            });
+            l.fill(
+                text,
+                &[
+                    name(*metric),
+                    name(*with),
+                    &l.number(*rho, 2),
+                    &l.integer(*hours as u64),
+                    suspect,
+                ],
+            )
+        }
+        Pattern::Hop {
+            by,
+            longest,
+            delay,
+            way,
+        } => l.fill(
+            "Mail spends most of its way at {0}: the longest stop of {1} of the mails that say so ({2}), {3} of {4} at the median.",
+            &[
+                by,
+                &l.share(longest.part, longest.whole),
+                &l.integer(longest.whole),
+                &l.duration(*delay),
+                &l.duration(*way),
+            ],
+        ),
+        Pattern::FailureHour { hour: at, events, of, tests } => l.fill(
+            "{0} of {1} failures began between {2} and {3}, in which {4} of the tests lie.",
+            &[
+                &l.integer(*events),
+                &l.integer(*of),
+                &hour(*at, l),
+                &hour((*at + 1) % 24, l),
+                &l.percent(*tests, 1),
+            ],
+        ),
+        Pattern::FailureWeekday { day, events, of, tests } => l.fill(
+            "{0} of {1} failures began on {2}, on which {3} of the tests lie.",
+            &[
+                &l.integer(*events),
+                &l.integer(*of),
+                &weekday(*day, l),
+                &l.percent(*tests, 0),
+            ],
+        ),
+        Pattern::FailureKind { outcome, stage, share } => {
+            let kind = match stage {
+                Some(stage) => format!("{} ({stage})", outcome_word(*outcome, l)),
+                None => outcome_word(*outcome, l).to_owned(),
+            };
+            l.fill(
+                "Most failures were of one kind: {0}, {1} of {2} ({3} to {4}).",
+                &[
+                    &kind,
+                    &l.integer(share.part),
+                    &l.integer(share.whole),
+                    &l.percent(share.low, 0),
+                    &l.percent(share.high, 0),
+                ],
+            )
+        }
+        Pattern::FailureReply { code, share, good } => l.fill(
+            "In {0} of {1} failures the SMTP server replied {2}; of the good tests {3} had that.",
+            &[
+                &l.integer(share.part),
+                &l.integer(share.whole),
+                &code.to_string(),
+                &if *good > 0.0 { l.percent(*good, 1) } else { l.t("none").to_owned() },
+            ],
+        ),
+        Pattern::FailureMetric {
+            metric,
+            during,
+            good,
+            events,
+        } => {
+            let text = if during > good {
+                "{0} was longer while tests failed: {1}, against {2} otherwise ({3} failures)."
+            } else {
+                "{0} was shorter while tests failed: {1}, against {2} otherwise ({3} failures)."
+            };
+            l.fill(
+                text,
+                &[
+                    name(*metric),
+                    &l.duration(*during),
+                    &l.duration(*good),
+                    &l.integer(*events),
+                ],
+            )
+        }
+    }
+}
+
+/// How sure a finding is: `p < 0.001`.
+pub fn strength(p: f64, l: &Locale) -> String {
+    if p < 0.001 {
+        format!("p\u{a0}<\u{a0}{}", l.number(0.001, 3))
+    } else {
+        format!("p\u{a0}=\u{a0}{}", l.number(p, 3))
+    }
+}
+
+/// By which test a finding was made.
+pub fn test(pattern: &Pattern, l: &Locale) -> &'static str {
+    l.t(match pattern {
+        Pattern::Trend { .. } => "Mann–Kendall",
+        Pattern::Shift { .. } => "Pettitt",
+        Pattern::Hours { .. } => "Kruskal–Wallis",
+        Pattern::Day { .. } => "robust distance",
+        Pattern::Correlation { .. } => "Spearman",
+        Pattern::Hop { .. } => "sign test",
+        Pattern::FailureHour { .. } | Pattern::FailureWeekday { .. } | Pattern::FailureKind { .. } => "binomial test",
+        Pattern::FailureReply { .. } => "Fisher",
+        Pattern::Weekday { .. } | Pattern::FailureMetric { .. } => "Mann–Whitney",
+    })
+}
+
+fn hour(hour: u8, l: &Locale) -> String {
+    let time = jiff::civil::time(i8::try_from(hour % 24).unwrap_or_default(), 0, 0, 0);
+    (l as &dyn Voice).clock(time, false)
+}
+
+fn weekday(day: i8, l: &Locale) -> String {
+    (l as &dyn Voice).weekday(day)
+}
+
+/// The findings of some monitors in the order in which they are told: for each monitor what changed, then its habits, then
+/// its failures; of each kind the greatest first.
+pub fn told<'a>(found: impl Iterator<Item = &'a Found>) -> Vec<&'a Found> {
+    let rank = |pattern: &Pattern| match pattern {
+        Pattern::Shift { .. } => 0,
+        Pattern::Trend { .. } => 1,
+        Pattern::FailureKind { .. } => 2,
+        Pattern::FailureReply { .. } => 3,
+        Pattern::FailureMetric { .. } => 4,
+        Pattern::FailureHour { .. } | Pattern::FailureWeekday { .. } => 5,
+        Pattern::Correlation { .. } => 6,
+        Pattern::Hop { .. } => 7,
+        Pattern::Hours { .. } => 8,
+        Pattern::Weekday { .. } => 9,
+        Pattern::Day { .. } => 10,
+    };
+    let when = |pattern: &Pattern| match pattern {
+        Pattern::Shift { at, .. } | Pattern::Day { at, .. } => *at,
+        _ => UtcMicros(0),
+    };
+    let mut told: Vec<&Found> = found.collect();
+    told.sort_by(|a, b| {
+        (&a.monitor, &a.site, rank(&a.pattern))
+            .cmp(&(&b.monitor, &b.site, rank(&b.pattern)))
+            .then(a.pattern.metric().cmp(&b.pattern.metric()))
+            .then(when(&a.pattern).cmp(&when(&b.pattern)))
+            .then(b.pattern.effect().total_cmp(&a.pattern.effect()))
+    });
+    told
+}

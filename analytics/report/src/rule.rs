@@ -1,0 +1,225 @@
+//! Calendar rules: when a report is due next, in its own zone.
+
+use jiff::{
+    Span,
+    civil::{Date, DateTime, Time, Weekday},
+    tz::TimeZone,
+};
+use mailqos_model::UtcMicros;
+
+use crate::definition::{MonthDay, Rule};
+
+/// No calendar rule skips more than this many of its steps: a 29th of February comes after 8 years at the latest.
+const STEPS: i32 = 4_000;
+
+impl Rule {
+    /// The rule in words that stay the same from version to version: by them it is known again.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Daily(at) => format!("day at {at}"),
+            Self::Weekly(day, at) => format!("week on {day:?} at {at}"),
+            Self::Monthly(day, at) => format!("month on {} at {at}", day.text()),
+            Self::Quarterly(day, at) => format!("quarter on {} at {at}", day.text()),
+            Self::Yearly(day, at) => format!("year on {} at {at}", day.text()),
+            Self::Cron(cron) => format!("cron {}", cron.as_str()),
+        }
+    }
+
+    /// The first moment after `after` at which the rule is due; `None` where there is none.
+    ///
+    /// A local time that a daylight-saving change leaves out is due at the next one that exists; one that comes twice is
+    /// due the first time.
+    pub fn next(&self, after: UtcMicros, zone: &TimeZone) -> Option<UtcMicros> {
+        if let Self::Cron(cron) = self {
+            return cron.next(after, zone);
+        }
+        // A local time that is left out comes late, when those after it have passed: no gap is longer than a day.
+        let now = zone.to_datetime(after.timestamp());
+        let mut local = now.checked_sub(Span::new().days(1)).unwrap_or(now);
+        for _ in 0..STEPS {
+            local = self.next_local(local)?;
+            let moment: UtcMicros = local.to_zoned_datetime(zone.clone()).ok()?.timestamp().into();
+            // The same local time may come again when clocks are set back.
+            if moment > after {
+                return Some(moment);
+            }
+        }
+        None
+    }
+
+    fn next_local(&self, after: DateTime) -> Option<DateTime> {
+        let date = after.date();
+        match self {
+            Self::Daily(at) => first(
+                after,
+                *at,
+                std::iter::successors(Some(date), |date| date.tomorrow().ok()),
+            ),
+            Self::Weekly(day, at) => {
+                let days = std::iter::successors(Some(date), |date| date.tomorrow().ok());
+                first(after, *at, days.filter(|date| date.weekday() == *day))
+            }
+            Self::Monthly(day, at) => first(after, *at, months(date, 1).filter_map(|month| day_of(month, *day))),
+            Self::Quarterly(day, at) => first(after, *at, months(date, 3).filter_map(|month| day_of(month, *day))),
+            Self::Yearly(day, at) => first(after, *at, months(date, 12).filter_map(|month| day_of(month, *day))),
+            // It follows the local time by itself.
+            Self::Cron(_) => None,
+        }
+    }
+}
+
+impl MonthDay {
+    fn text(self) -> String {
+        match self {
+            Self::Day(day) => day.to_string(),
+            Self::Last => "last".to_owned(),
+            Self::First(day) => format!("first {day:?}"),
+            Self::LastOf(day) => format!("last {day:?}"),
+        }
+    }
+}
+
+/// The first of some days whose time comes after a moment.
+fn first(after: DateTime, at: Time, days: impl Iterator<Item = Date>) -> Option<DateTime> {
+    days.take(STEPS as usize)
+        .map(|date| date.to_datetime(at))
+        .find(|moment| *moment > after)
+}
+
+/// The firsts of months, from the one of a date on, every so many months counted from January.
+fn months(date: Date, step: i8) -> impl Iterator<Item = Date> {
+    std::iter::successors(Some(date.first_of_month()), |first| {
+        first.checked_add(Span::new().months(1)).ok()
+    })
+    .filter(move |first| (first.month() - 1) % step == 0)
+}
+
+fn day_of(month: Date, day: MonthDay) -> Option<Date> {
+    let last = month.last_of_month();
+    match day {
+        MonthDay::Last => Some(last),
+        MonthDay::Day(day) => Some(Date::new(month.year(), month.month(), day.min(last.day())).unwrap_or(last)),
+        MonthDay::First(weekday) => first_weekday(month, weekday),
+        MonthDay::LastOf(weekday) => std::iter::successors(Some(last), |date| date.yesterday().ok())
+            .take(7)
+            .find(|date| date.weekday() == weekday),
+    }
+}
+
+fn first_weekday(month: Date, weekday: Weekday) -> Option<Date> {
+    std::iter::successors(Some(month), |date| date.tomorrow().ok())
+        .take(7)
+        .find(|date| date.weekday() == weekday)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn zone(name: &str) -> TimeZone {
+        TimeZone::get(name).expect("a zone")
+    }
+
+    fn at(text: &str) -> UtcMicros {
+        text.parse::<jiff::Timestamp>().expect("a moment").into()
+    }
+
+    fn next(rule: &Rule, after: &str, zone_name: &str) -> String {
+        rule.next(at(after), &zone(zone_name))
+            .expect("there is a next")
+            .to_string()
+    }
+
+    fn seven() -> Time {
+        Time::constant(7, 0, 0, 0)
+    }
+
+    #[test]
+    fn a_rule_is_known_again_by_its_words() {
+        let texts: Vec<String> = [
+            Rule::Daily(seven()),
+            Rule::Weekly(Weekday::Monday, seven()),
+            Rule::Monthly(MonthDay::LastOf(Weekday::Friday), seven()),
+            Rule::Quarterly(MonthDay::Day(2), seven()),
+            Rule::Yearly(MonthDay::Last, seven()),
+            Rule::Cron(Box::new("0 7 * * *".parse().expect("a cron expression"))),
+        ]
+        .iter()
+        .map(Rule::text)
+        .collect();
+        // Others would make all that is known of rules look changed.
+        assert_eq!(
+            texts,
+            [
+                "day at 07:00:00",
+                "week on Monday at 07:00:00",
+                "month on last Friday at 07:00:00",
+                "quarter on 2 at 07:00:00",
+                "year on last at 07:00:00",
+                "cron 0 7 * * *",
+            ]
+        );
+    }
+
+    #[test]
+    fn rules_follow_the_local_calendar() {
+        let berlin = "Europe/Berlin";
+        let monthly = Rule::Monthly(MonthDay::Day(1), seven());
+        assert_eq!(next(&monthly, "2026-10-01T04:59:59Z", berlin), "2026-10-01T05:00:00Z");
+        assert_eq!(next(&monthly, "2026-10-01T05:00:00Z", berlin), "2026-11-01T06:00:00Z");
+        let last = Rule::Monthly(MonthDay::Last, seven());
+        assert_eq!(next(&last, "2026-02-01T00:00:00Z", "UTC"), "2026-02-28T07:00:00Z");
+        let monday = Rule::Monthly(MonthDay::First(Weekday::Monday), seven());
+        assert_eq!(next(&monday, "2026-10-06T00:00:00Z", "UTC"), "2026-11-02T07:00:00Z");
+        let friday = Rule::Monthly(MonthDay::LastOf(Weekday::Friday), seven());
+        assert_eq!(next(&friday, "2026-10-06T00:00:00Z", "UTC"), "2026-10-30T07:00:00Z");
+        let quarterly = Rule::Quarterly(MonthDay::Day(2), seven());
+        assert_eq!(next(&quarterly, "2026-02-03T00:00:00Z", "UTC"), "2026-04-02T07:00:00Z");
+        let yearly = Rule::Yearly(MonthDay::Day(1), seven());
+        assert_eq!(next(&yearly, "2026-01-01T07:00:00Z", "UTC"), "2027-01-01T07:00:00Z");
+        let cron = Rule::Cron(Box::new("30 6 * * 1-5".parse().expect("an expression")));
+        assert_eq!(next(&cron, "2026-10-02T06:30:00Z", "UTC"), "2026-10-05T06:30:00Z");
+    }
+
+    #[test]
+    fn a_time_that_is_left_out_runs_at_the_next_and_one_that_comes_twice_runs_once() {
+        let rule = Rule::Daily(Time::constant(2, 30, 0, 0));
+        // 2026-03-29 has no 02:30 in Berlin: 03:30 summer time it is.
+        assert_eq!(
+            next(&rule, "2026-03-28T12:00:00Z", "Europe/Berlin"),
+            "2026-03-29T01:30:00Z"
+        );
+        // The clock shows 03:20 then, and the 02:30 of the day is still to come.
+        assert_eq!(
+            next(&rule, "2026-03-29T01:20:00Z", "Europe/Berlin"),
+            "2026-03-29T01:30:00Z"
+        );
+        assert_eq!(
+            next(&rule, "2026-03-29T01:30:00Z", "Europe/Berlin"),
+            "2026-03-30T00:30:00Z"
+        );
+        // 2026-10-25 has it twice: the first counts.
+        assert_eq!(
+            next(&rule, "2026-10-24T12:00:00Z", "Europe/Berlin"),
+            "2026-10-25T00:30:00Z"
+        );
+        assert_eq!(
+            next(&rule, "2026-10-25T00:30:00Z", "Europe/Berlin"),
+            "2026-10-26T01:30:00Z"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn the_next_is_always_later(seconds in 1_600_000_000_i64..2_000_000_000, day in 1_i8..=31, hour in 0_i8..24, which in 0_usize..3) {
+            let zone = zone(["Australia/Lord_Howe", "Asia/Kathmandu", "America/New_York"][which]);
+            let after = UtcMicros(seconds * 1_000_000);
+            let at = Time::constant(hour, 30, 0, 0);
+            for rule in [Rule::Daily(at), Rule::Monthly(MonthDay::Day(day), at), Rule::Yearly(MonthDay::Last, at)] {
+                let next = rule.next(after, &zone);
+                prop_assert!(next.is_some_and(|next| next > after));
+            }
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! The alarm log: what rang, who was told and looked after it, which ways of telling were dead, which maintenance was planned.
+
+use mailqos_config::{Problems, Table as Toml};
+use mailqos_figures::alarm_log::{Alarm, DeadChannel, LOOK_BACK_DAYS, Window};
+use mailqos_model::UtcMicros;
+
+use super::{Section, View};
+use crate::{
+    document::{Block, Cell, Column, Note, Row, Status, Table},
+    locale::{DASH, Locale},
+};
+
+/// Monitors of a window that are named; the others are counted.
+const MOST_NAMES: usize = 5;
+
+#[derive(Debug)]
+struct Alarms {
+    limit: usize,
+}
+
+pub(super) fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    let limit: u32 = table.get("limit", problems).unwrap_or(40);
+    Some(Box::new(Alarms {
+        limit: limit.max(1) as usize,
+    }))
+}
+
+impl Section for Alarms {
+    fn blocks(&self, view: &View<'_>) -> Vec<Block> {
+        let mut blocks = dead_channels(view);
+        blocks.extend(self.alarms(view));
+        blocks.extend(self.windows(view));
+        blocks
+    }
+}
+
+/// The names of a section's monitors that a window is for, none where it is for all of its site; `None` where it is for others.
+fn concerned(window: &Window, view: &View<'_>) -> Option<Vec<String>> {
+    let here: Vec<_> = view
+        .monitors
+        .iter()
+        .filter(|monitor| monitor.site == *window.site)
+        .collect();
+    if window.monitors.is_empty() {
+        return (!here.is_empty()).then(Vec::new);
+    }
+    let named = here.iter().filter(|monitor| window.monitors.contains(&monitor.id));
+    let names: Vec<String> = named.map(|monitor| monitor.name.clone()).collect();
+    (!names.is_empty()).then_some(names)
+}
+
+/// A channel that was dead is told above all else: what it should have said may have reached nobody.
+fn dead_channels(view: &View<'_>) -> Vec<Block> {
+    let l = view.locale;
+    let note = |dead: &DeadChannel| {
+        let from = l.moment_in_period(dead.from);
+        let text = match dead.to {
+            Some(to) => l.fill(
+                "{0} accepted no message from {1} to {2}: {3}",
+                &[&dead.channel, &from, &l.moment_in_period(to), &dead.error],
+            ),
+            None => l.fill(
+                "{0} has accepted no message since {1}: {2}",
+                &[&dead.channel, &from, &dead.error],
+            ),
+        };
+        Block::Note(Note {
+            status: if dead.to.is_none() { Status::Bad } else { Status::Warn },
+            title: l.t("Alarm channel dead").to_owned(),
+            text,
+        })
+    };
+    view.facts.log.dead_channels.iter().map(note).collect()
+}
+
+fn moment_cell(at: Option<UtcMicros>, l: &Locale) -> Cell {
+    at.map_or_else(|| Cell::text(DASH), |at| Cell::moment(l.moment_in_period(at), at))
+}
+
+impl Alarms {
+    fn alarms(&self, view: &View<'_>) -> Vec<Block> {
+        let l = view.locale;
+        let name = |alarm: &Alarm| {
+            let monitor = view
+                .monitors
+                .iter()
+                .find(|monitor| monitor.id == alarm.monitor && monitor.site == *alarm.site);
+            match monitor {
+                Some(monitor) => Some(monitor.name.clone()),
+                // The probe's own alarm stands for no monitor.
+                None => alarm.monitor.starts_with("mailqos.").then(|| alarm.monitor.clone()),
+            }
+        };
+        let mut alarms: Vec<(&Alarm, String)> = view
+            .facts
+            .log
+            .alarms
+            .iter()
+            .filter_map(|alarm| Some((alarm, name(alarm)?)))
+            .collect();
+        let unseen = if view.facts.log.is_cut {
+            let days = u64::try_from(LOOK_BACK_DAYS).unwrap_or_default();
+            l.fill(
+                "An alarm that rose more than {0} days before the period and did not clear in it would not be listed.",
+                &[&l.integer(days)],
+            )
+        } else {
+            String::new()
+        };
+        if alarms.is_empty() {
+            let text = format!("{} {unseen}", l.t("No alarm rose."));
+            return vec![Block::paragraph(text.trim_end())];
+        }
+        let all = alarms.len();
+        let untold = |alarm: &Alarm| alarm.told_at.is_none() && alarm.raised_at.is_some();
+        // What nobody was told of comes first when not all can be shown; then the latest.
+        alarms.sort_by_key(|(alarm, _)| (!untold(alarm), std::cmp::Reverse(alarm.raised_at)));
+        alarms.truncate(self.limit);
+        alarms.sort_by(|(a, one), (b, other)| (a.raised_at, one).cmp(&(b.raised_at, other)));
+        let rows = alarms
+            .iter()
+            .map(|(alarm, name)| {
+                let told = match (alarm.raised_at, alarm.told_at) {
+                    (Some(raised), Some(told)) => {
+                        let took = told - raised;
+                        Cell::number(
+                            l.fill("after {0}", &[&l.duration(took.0.max(0) as f64)]),
+                            Some(took.as_secs_f64()),
+                        )
+                    }
+                    (Some(_), None) => Cell::text(l.t("nobody"))
+                        .status(Status::Warn)
+                        .detail(match alarm.refused {
+                            0 => String::new(),
+                            refused => l.count(refused, "one message not accepted", "{0} messages not accepted"),
+                        }),
+                    (None, _) => Cell::text(DASH),
+                };
+                let by = match &alarm.acknowledged {
+                    Some((who, at)) => Cell::text(who).detail(l.moment_in_period(*at)),
+                    None => Cell::text(DASH),
+                };
+                let mut about = Cell::text(if alarm.raised_at.is_some() {
+                    alarm.text.as_str()
+                } else {
+                    l.t("rose before the log that was read")
+                });
+                if alarm.simulated {
+                    about = about.detail(l.t("ordered, to try out the action list"));
+                }
+                let ended = match alarm.cleared_at {
+                    None => Cell::text(DASH)
+                        .detail(l.t("not seen to clear"))
+                        .status(Status::Unknown),
+                    cleared => moment_cell(cleared, l),
+                };
+                let raised = moment_cell(alarm.raised_at, l);
+                Row {
+                    cells: vec![raised, ended, Cell::text(name), told, by, about],
+                    strong: false,
+                }
+            })
+            .collect();
+        vec![Block::Table(Table {
+            id: view.ids.unique("alarms"),
+            title: l.count(all as u64, "One alarm", "{0} alarms"),
+            subtitle: l
+                .t("Told: when a channel first confirmed to have taken a message about it")
+                .to_owned(),
+            columns: vec![
+                Column::wide(6, l.t("Rose")),
+                Column::wide(6, l.t("Cleared")),
+                Column::wide(6, l.t("Monitor")),
+                Column::wide(4, l.t("Told")),
+                Column::wide(5, l.t("Looked after by")),
+                Column::wide(8, l.t("What")),
+            ],
+            rows,
+            note: if all > self.limit {
+                let listed = l.fill(
+                    "{0} of {1} alarms are listed.",
+                    &[&l.integer(self.limit as u64), &l.integer(all as u64)],
+                );
+                format!("{listed} {unseen}").trim_end().to_owned()
+            } else {
+                unseen
+            },
+        })]
+    }
+
+    fn windows(&self, view: &View<'_>) -> Vec<Block> {
+        let l = view.locale;
+        let all: Vec<(&Window, Vec<String>)> = view
+            .facts
+            .log
+            .windows
+            .iter()
+            .filter_map(|window| Some((window, concerned(window, view)?)))
+            .collect();
+        if all.is_empty() {
+            return Vec::new();
+        }
+        let rows = all
+            .iter()
+            .rev()
+            .take(self.limit)
+            .rev()
+            .map(|(window, concerned)| {
+                let mut names: Vec<String> = concerned.iter().take(MOST_NAMES).cloned().collect();
+                let others = concerned.len() - names.len();
+                if others > 0 {
+                    names.push(l.count(others as u64, "one more", "{0} more"));
+                }
+                if names.is_empty() {
+                    names.push(l.t("all").to_owned());
+                }
+                Row {
+                    cells: vec![
+                        moment_cell(Some(window.from), l),
+                        moment_cell(window.to, l),
+                        Cell::text(names.join(", ")),
+                        Cell::text(&window.text).detail(window.by.clone().unwrap_or_default()),
+                    ],
+                    strong: false,
+                }
+            })
+            .collect();
+        vec![Block::Table(Table {
+            id: view.ids.unique("maintenance"),
+            title: l.count(all.len() as u64, "One maintenance window", "{0} maintenance windows"),
+            subtitle: l.t("Its tests do not count in availability").to_owned(),
+            columns: vec![
+                Column::wide(2, l.t("From")),
+                Column::wide(2, l.t("To")),
+                Column::wide(3, l.t("Monitors")),
+                Column::wide(4, l.t("What for")),
+            ],
+            rows,
+            note: if all.len() > self.limit {
+                l.fill(
+                    "The last {0} of {1} are listed.",
+                    &[&l.integer(self.limit as u64), &l.integer(all.len() as u64)],
+                )
+            } else {
+                String::new()
+            },
+        })]
+    }
+}

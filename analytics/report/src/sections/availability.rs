@@ -1,0 +1,141 @@
+//! The availability table: counted tests, failures by kind, availability with its confidence, delivery rate, downtime, coverage.
+
+use mailqos_config::{Problems, Table as Toml};
+use mailqos_figures::Counts;
+
+use super::{Section, View};
+use crate::{
+    document::{Block, Cell, Column, Row, Status, Table},
+    locale::{DASH, Locale, decimals_for},
+};
+
+#[derive(Debug)]
+struct Availability;
+
+pub(super) fn read(_table: &mut Toml, _problems: &mut Problems) -> Option<Box<dyn Section>> {
+    Some(Box::new(Availability))
+}
+
+impl Section for Availability {
+    fn blocks(&self, view: &View<'_>) -> Vec<Block> {
+        let l = view.locale;
+        if view.monitors.is_empty() {
+            return Vec::new();
+        }
+        // One number of decimals in a column: the most that any of its monitors supports.
+        let decimals = view
+            .monitors
+            .iter()
+            .map(|monitor| decimals_for(monitor.counts.tests()))
+            .max()
+            .unwrap_or(2);
+        let mut rows: Vec<Row> = view
+            .monitors
+            .iter()
+            .map(|monitor| {
+                let mut row = row(&monitor.name, &monitor.counts, decimals, l);
+                row.cells
+                    .push(span_cell(monitor.counts.tests() > 0, monitor.timeline.downtime, l));
+                let coverage = monitor.timeline.coverage();
+                row.cells.push(
+                    Cell::number(l.percent_bare(coverage, 1), Some(coverage * 100.0)).status(if coverage < 0.9 {
+                        Status::Warn
+                    } else {
+                        Status::Neutral
+                    }),
+                );
+                row
+            })
+            .collect();
+        if view.monitors.len() > 1 {
+            let mut counts = Counts::default();
+            let mut downtime = mailqos_model::Micros::ZERO;
+            for monitor in &view.monitors {
+                counts.add(&monitor.counts);
+                downtime = downtime + monitor.timeline.downtime;
+            }
+            let mut all = row(l.t("All together"), &counts, decimals, l);
+            all.cells.push(span_cell(counts.tests() > 0, downtime, l));
+            all.cells.push(Cell::default());
+            all.strong = true;
+            rows.push(all);
+        }
+        vec![Block::Table(Table {
+            id: view.ids.unique("availability"),
+            title: l.t("Availability by tests").to_owned(),
+            subtitle: l
+                .t("Share of counted tests whose mail landed within max round trip; in brackets the 95 % confidence interval")
+                .to_owned(),
+            columns: vec![
+                Column::wide(3, l.t("Monitor")),
+                Column::number(l.t("Tests"), ""),
+                Column::number(l.t("Late"), ""),
+                Column::number(l.t("Lost"), ""),
+                Column::number(l.t("Not sent"), ""),
+                Column::number(l.t("Not picked up"), ""),
+                Column { width: 3, ..Column::number(l.t("Availability"), "%") },
+                Column::number(l.t("Delivered"), "%"),
+                Column::measured(l.t("Downtime"), "s"),
+                Column::number(l.t("Coverage"), "%"),
+            ],
+            rows,
+            note: String::new(),
+        })]
+    }
+}
+
+fn row(name: &str, counts: &Counts, decimals: usize, l: &Locale) -> Row {
+    let tests = counts.tests();
+    let count = |count: u64| {
+        if tests == 0 {
+            return Cell::text(DASH);
+        }
+        let cell = Cell::number(l.integer(count), Some(count as f64));
+        if count > 0 { cell.status(Status::Bad) } else { cell }
+    };
+    let late = Cell {
+        status: if counts.late > 0 { Status::Warn } else { Status::Neutral },
+        ..count(counts.late)
+    };
+    Row {
+        cells: vec![
+            Cell::text(name),
+            Cell::number(l.integer(tests), Some(tests as f64)),
+            late,
+            count(counts.lost),
+            count(counts.smtp_failed),
+            count(counts.pickup_failed),
+            availability_cell(counts, decimals, l),
+            Cell::number(
+                l.share_bare(counts.ok + counts.late, tests, decimals),
+                counts.delivery_rate().map(|share| share * 100.0),
+            ),
+        ],
+        strong: false,
+    }
+}
+
+/// The availability in per cent, without the sign, and its confidence interval.
+pub(super) fn availability_cell(counts: &Counts, decimals: usize, l: &Locale) -> Cell {
+    let interval = counts.availability_interval().map_or_else(String::new, |share| {
+        format!(
+            "({}–{})",
+            l.number(share.low * 100.0, decimals),
+            l.number(share.high * 100.0, decimals)
+        )
+    });
+    Cell::number(
+        l.share_bare(counts.ok, counts.tests(), decimals),
+        counts.availability().map(|share| share * 100.0),
+    )
+    .detail(interval)
+}
+
+fn span_cell(known: bool, span: mailqos_model::Micros, l: &Locale) -> Cell {
+    let text = match (known, span.0) {
+        (false, _) => DASH.to_owned(),
+        (true, 0) => "0".to_owned(),
+        (true, _) => l.about(span),
+    };
+    Cell::number(text, known.then_some(span.0 as f64 / 1e6))
+}

@@ -1,0 +1,117 @@
+//! The path of the mails: at which server they spend their time, from their `Received` fields.
+
+use std::collections::BTreeMap;
+
+use mailqos_config::{Problems, Table as Toml};
+use mailqos_figures::Packed;
+
+use super::{Section, View};
+use crate::{
+    digest::{Need, Needs},
+    document::{Block, Cell, Column, Row, Table},
+    locale::DASH,
+};
+
+#[derive(Debug)]
+struct Hops {
+    limit: usize,
+}
+
+pub(super) fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    let limit: u32 = table.get("limit", problems).unwrap_or(20);
+    Some(Box::new(Hops {
+        limit: limit.max(1) as usize,
+    }))
+}
+
+/// What is known of a station over several monitors.
+#[derive(Default)]
+struct Together<'a> {
+    mails: u64,
+    suspect: u64,
+    places: u64,
+    delays: Vec<&'a Packed>,
+}
+
+impl Section for Hops {
+    fn blocks(&self, view: &View<'_>) -> Vec<Block> {
+        let l = view.locale;
+        let mut stations: BTreeMap<&str, Together<'_>> = BTreeMap::new();
+        let mut mails = 0_u64;
+        for monitor in &view.monitors {
+            let found = &monitor.digest.stations;
+            mails += found.mails;
+            for (name, station) in &found.stations {
+                let sum = stations.entry(name).or_default();
+                sum.mails += station.mails;
+                sum.suspect += station.suspect;
+                sum.places += station.places;
+                sum.delays.push(&station.delays);
+            }
+        }
+        if mails == 0 {
+            return vec![Block::paragraph(
+                l.t("No mail said which way it took: the path is not known."),
+            )];
+        }
+        let mut all: Vec<(&str, Together<'_>)> = stations.into_iter().collect();
+        let count = all.len();
+        // Those that most mails pass are shown, in the order of the way.
+        all.sort_by_key(|(name, station)| (std::cmp::Reverse(station.mails), *name));
+        all.truncate(self.limit);
+        all.sort_by(|(a_name, a), (b_name, b)| {
+            let place = |station: &Together<'_>| station.places as f64 / station.mails.max(1) as f64;
+            place(a).total_cmp(&place(b)).then(a_name.cmp(b_name))
+        });
+        let rows = all
+            .into_iter()
+            .map(|(name, station)| {
+                let values = Packed::percentiles(station.delays.iter().copied(), &[0.5, 0.95]);
+                let cell = |index: usize| {
+                    let value = values.get(index).copied();
+                    Cell::number(
+                        value.map_or_else(|| DASH.to_owned(), |value| l.duration(value)),
+                        value.map(|value| value / 1e6),
+                    )
+                };
+                Row {
+                    cells: vec![
+                        Cell::text(name),
+                        Cell::number(l.integer(station.mails), Some(station.mails as f64)),
+                        cell(0),
+                        cell(1),
+                        Cell::number(l.integer(station.suspect), Some(station.suspect as f64)),
+                    ],
+                    strong: false,
+                }
+            })
+            .collect();
+        vec![Block::Table(Table {
+            id: view.ids.unique("path"),
+            title: l.count(count as u64, "Mail passed one server", "Mail passed {0} servers"),
+            subtitle: l
+                .t("From the Received fields, in the order of the way; the time since the server before, by the clocks of both")
+                .to_owned(),
+            columns: vec![
+                Column::wide(4, l.t("Server")),
+                Column::number(l.t("Mails"), ""),
+                Column::measured(l.t("Median"), "s"),
+                Column::measured("p95", "s"),
+                Column::number(l.t("Clock in doubt"), ""),
+            ],
+            rows,
+            note: if count > self.limit {
+                l.fill(
+                    "The {0} of {1} servers that most mails passed are listed.",
+                    &[&l.integer(self.limit as u64), &l.integer(count as u64)],
+                )
+            } else {
+                String::new()
+            },
+        })]
+    }
+
+    fn needs(&self, needs: &mut Needs) {
+        needs.add(Need::Stations);
+    }
+}

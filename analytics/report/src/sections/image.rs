@@ -1,0 +1,73 @@
+//! A picture from a file; one that is missing leaves a note in its place.
+
+use std::path::PathBuf;
+
+use mailqos_config::{Problems, Table};
+
+use super::{Section, View};
+use crate::document::{Block, Note, Picture, Status};
+
+/// A picture larger than this is not put into a report.
+const MAX_BYTES: u64 = 10 << 20;
+
+#[derive(Debug)]
+struct Image {
+    file: PathBuf,
+    alternative: String,
+    caption: String,
+    width: u8,
+}
+
+pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    let file = table.require("file", "is the picture: PNG, JPEG or SVG", problems);
+    let alternative = table.get("alternative", problems).unwrap_or_default();
+    let caption = table.get("caption", problems).unwrap_or_default();
+    let width: u16 = table.get("width", problems).unwrap_or(100);
+    Some(Box::new(Image {
+        file: file?,
+        alternative,
+        caption,
+        width: width.clamp(5, 100) as u8,
+    }))
+}
+
+impl Section for Image {
+    fn blocks(&self, view: &View<'_>) -> Vec<Block> {
+        match picture(&self.file, &self.alternative, self.width) {
+            Ok(picture) => vec![Block::Image {
+                picture,
+                caption: self.caption.clone(),
+            }],
+            Err(error) => {
+                tracing::warn!("a picture is missing: {error}");
+                vec![Block::Note(Note {
+                    status: Status::Warn,
+                    title: view.locale.t("Picture missing").to_owned(),
+                    text: error,
+                })]
+            }
+        }
+    }
+}
+
+/// Reads a picture; the error says which and why.
+pub(crate) fn picture(file: &std::path::Path, alternative: &str, width: u8) -> Result<Picture, String> {
+    let name = file
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let media_type = match file.extension().map(|extension| extension.to_ascii_lowercase()) {
+        Some(extension) if extension == "png" => "image/png",
+        Some(extension) if extension == "jpg" || extension == "jpeg" => "image/jpeg",
+        Some(extension) if extension == "svg" => "image/svg+xml",
+        _ => return Err(format!("{}: neither PNG, JPEG nor SVG", file.display())),
+    };
+    let bytes = mailqos_base::files::read(file, MAX_BYTES).map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(Picture {
+        name,
+        media_type,
+        bytes,
+        alternative: alternative.to_owned(),
+        width,
+    })
+}

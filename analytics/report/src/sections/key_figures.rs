@@ -1,0 +1,183 @@
+//! Key figures: availability, round trip, outages and coverage, large, each with its change.
+
+use mailqos_config::{Problems, Table};
+use mailqos_figures::Metric;
+
+use super::{Section, View};
+use crate::{
+    digest::{Need, Needs},
+    document::{Block, KeyFigure, Status},
+    facts::Monitor,
+    findings::{self, Together},
+    locale::{DASH, Locale, is_nothing},
+};
+
+#[derive(Debug)]
+struct KeyFigures;
+
+pub(super) fn read(_table: &mut Table, _problems: &mut Problems) -> Option<Box<dyn Section>> {
+    Some(Box::new(KeyFigures))
+}
+
+impl Section for KeyFigures {
+    fn blocks(&self, view: &View<'_>) -> Vec<Block> {
+        let l = view.locale;
+        let together = Together::of(&view.monitors);
+        vec![Block::KeyFigures {
+            figures: vec![
+                availability(&together, l),
+                round_trip(&view.monitors, l),
+                downtime(&together, l),
+                coverage(&together, l),
+            ],
+        }]
+    }
+
+    fn needs(&self, needs: &mut Needs) {
+        needs.add(Need::Values(Metric::RoundTrip));
+    }
+}
+
+fn better(change: f64) -> Status {
+    match change {
+        c if c > 0.0 => Status::Good,
+        c if c < 0.0 => Status::Bad,
+        _ => Status::Neutral,
+    }
+}
+
+fn availability(together: &Together, l: &Locale) -> KeyFigure {
+    let counts = &together.counts;
+    let (mut change, mut trend) = (String::new(), Status::Neutral);
+    if let Some(compared) = together.compared
+        && let Some(difference) = compared.change()
+    {
+        let points = l.points(difference);
+        change = l.fill("{0} against the period before", &[&points]);
+        // A change that chance explains is not judged, nor one that is nothing as it is written.
+        if compared.is_certain() && !is_nothing(&points) {
+            trend = better(difference);
+        }
+    }
+    KeyFigure {
+        label: l.t("Availability").to_owned(),
+        value: l.share_said(counts.ok, counts.tests()),
+        detail: if counts.tests() == 0 {
+            l.t("no counted test").to_owned()
+        } else {
+            l.fill("{0} of {1} tests", &[&l.integer(counts.ok), &l.integer(counts.tests())])
+        },
+        change,
+        trend,
+        exact: counts.availability().map(|share| share * 100.0),
+        unit: "%",
+        ..KeyFigure::default()
+    }
+}
+
+fn round_trip(monitors: &[&Monitor], l: &Locale) -> KeyFigure {
+    let figures = findings::round_trip(monitors);
+    let (mut change, mut trend) = (String::new(), Status::Neutral);
+    // Of several monitors the median of all is not known of the period before.
+    if let [only] = monitors
+        && let Some((then, now)) = findings::medians(only)
+        && then > 0.0
+    {
+        let share = now / then - 1.0;
+        change = l.fill("{0} against the period before", &[&l.change(share)]);
+        // Below a tenth a change of the median is everyday life.
+        if share.abs() >= 0.1 {
+            trend = better(-share);
+        }
+    }
+    KeyFigure {
+        label: l.t("Median round trip").to_owned(),
+        value: figures.map_or_else(|| DASH.to_owned(), |figures| l.duration(figures[0])),
+        detail: figures.map_or_else(String::new, |figures| {
+            l.fill("95 % within {0}", &[&l.duration(figures[2])])
+        }),
+        change,
+        trend,
+        exact: figures.map(|figures| figures[0] / 1e6),
+        unit: "s",
+        ..KeyFigure::default()
+    }
+}
+
+fn downtime(together: &Together, l: &Locale) -> KeyFigure {
+    let known = together.counts.tests() > 0;
+    KeyFigure {
+        label: l.t("Downtime").to_owned(),
+        value: if known {
+            l.about(together.downtime)
+        } else {
+            DASH.to_owned()
+        },
+        detail: if known {
+            l.count(together.outages as u64, "1 outage", "{0} outages")
+        } else {
+            String::new()
+        },
+        change: together.downtime_before.map_or_else(String::new, |before| {
+            l.fill("{0} in the period before", &[&l.about(before)])
+        }),
+        exact: known.then_some(together.downtime.0 as f64 / 1e6),
+        unit: "s",
+        ..KeyFigure::default()
+    }
+}
+
+fn coverage(together: &Together, l: &Locale) -> KeyFigure {
+    KeyFigure {
+        label: l.t("Coverage").to_owned(),
+        value: together
+            .coverage
+            .map_or_else(|| DASH.to_owned(), |coverage| l.percent(coverage, 1)),
+        detail: l.t("of the period is known").to_owned(),
+        status: match together.coverage {
+            None => Status::Unknown,
+            Some(coverage) if coverage < 0.9 => Status::Warn,
+            Some(_) => Status::Neutral,
+        },
+        exact: together.coverage.map(|share| share * 100.0),
+        unit: "%",
+        ..KeyFigure::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+
+    use super::*;
+    use crate::findings::Compared;
+    use mailqos_figures::Counts;
+
+    #[test]
+    fn a_change_that_is_nothing_as_it_is_written_has_no_colour() {
+        let counts = |lost| Counts {
+            ok: 10_000_000_000,
+            lost,
+            ..Counts::default()
+        };
+        let locale = Locale::new("en", TimeZone::UTC).expect("English");
+        for (lost, change, trend) in [
+            (1_040_000, "0.000\u{a0}pp", Status::Neutral),
+            (1_300_000, "\u{2212}0.003\u{a0}pp", Status::Bad),
+        ] {
+            let compared = Compared {
+                now: counts(lost),
+                before: counts(1_000_000),
+            };
+            assert!(compared.is_certain());
+            let together = Together {
+                counts: compared.now,
+                compared: Some(compared),
+                ..Together::of(&[])
+            };
+            let figure = availability(&together, &locale);
+            assert!(figure.change.starts_with(change), "{}", figure.change);
+            assert_eq!(figure.trend, trend);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Several monitors over time: as lines in one chart where they are few, else a small chart for each on one common scale, the one
+//! with most failures first.
+
+use mailqos_charts::{Chart, WIDTH, lines, small_multiples};
+use mailqos_config::{Problems, Table};
+use mailqos_figures::{Metric, parallel};
+
+use super::{
+    Section, View,
+    percentiles::{metric, metric_name},
+    round_trip::stretch,
+};
+use crate::{
+    digest::{Need, Needs, line_of},
+    document::{Block, ChartBlock},
+    facts::Monitor,
+};
+
+/// Panels in one chart at most.
+const MOST: usize = 24;
+/// So many lines can be followed; more go into panels unless the definition says else.
+const FEW: usize = 4;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Lines,
+    Panels,
+}
+
+#[derive(Debug)]
+struct MonitorsChart {
+    metric: Metric,
+    shape: Option<Shape>,
+}
+
+pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    let shapes = [("lines", Shape::Lines), ("panels", Shape::Panels)];
+    Some(Box::new(MonitorsChart {
+        metric: metric(table, problems),
+        shape: table.word("shape", &shapes, problems),
+    }))
+}
+
+impl Section for MonitorsChart {
+    fn blocks(&self, view: &View<'_>) -> Vec<Block> {
+        let mut monitors: Vec<&Monitor> = view.monitors.clone();
+        monitors.retain(|monitor| monitor.digest.seen.is_some());
+        let few = if monitors.len() <= FEW {
+            Shape::Lines
+        } else {
+            Shape::Panels
+        };
+        let charts = match self.shape.unwrap_or(few) {
+            _ if monitors.is_empty() => Vec::new(),
+            // Lines of nothing are an empty paper; panels still show when tests failed.
+            Shape::Lines if monitors.iter().all(|monitor| self.typical(monitor).is_none()) => Vec::new(),
+            Shape::Lines => vec![self.lines(&monitors, view)],
+            Shape::Panels => {
+                monitors.sort_by_key(|monitor| (std::cmp::Reverse(monitor.counts.failed()), monitor.id.clone()));
+                let parts = monitors.chunks(MOST);
+                parts.map(|monitors| self.panels(monitors, view)).collect()
+            }
+        };
+        charts
+            .into_iter()
+            .map(|chart| {
+                Block::Chart(ChartBlock {
+                    id: view.ids.unique("monitors"),
+                    chart,
+                })
+            })
+            .collect()
+    }
+
+    fn needs(&self, needs: &mut Needs) {
+        needs.add(Need::Figures(self.metric));
+        if self.shape != Some(Shape::Panels) {
+            needs.add(Need::Line(self.metric));
+        }
+        if self.shape != Some(Shape::Lines) {
+            needs.add(Need::WholeSpread(self.metric));
+        }
+    }
+}
+
+impl MonitorsChart {
+    /// The slowest first: only so many can be told apart.
+    fn lines(&self, monitors: &[&Monitor], view: &View<'_>) -> Chart {
+        let period = &view.facts.passed;
+        let unit = Some(line_of(period));
+        let mut lines = parallel::map(monitors, |monitor| lines::Line {
+            name: monitor.name.clone(),
+            median: self.typical(monitor).map(|[median, _]| median),
+            buckets: monitor.digest.spread_over(self.metric, period, unit).to_vec(),
+        });
+        let median = |line: &lines::Line| line.median.unwrap_or(f64::MIN);
+        lines.sort_by(|a, b| median(b).total_cmp(&median(a)).then_with(|| a.name.cmp(&b.name)));
+        lines::chart(
+            &lines::Lines {
+                title: String::new(),
+                metric: view.locale.inline(metric_name(self.metric, view.locale)),
+                width: WIDTH,
+                period: stretch(period),
+                lines,
+            },
+            view.locale,
+        )
+    }
+
+    /// Median and p95 of the period.
+    fn typical(&self, monitor: &Monitor) -> Option<[f64; 2]> {
+        if self.metric == Metric::RoundTrip {
+            return monitor.round_trip.map(|figures| [figures[0], figures[2]]);
+        }
+        monitor
+            .digest
+            .typical(self.metric)
+            .map(|figures| [figures[0], figures[2]])
+    }
+
+    fn panels(&self, monitors: &[&Monitor], view: &View<'_>) -> Chart {
+        let (l, period) = (view.locale, &view.facts.passed);
+        let panels = parallel::map(monitors, |monitor| small_multiples::Panel {
+            name: monitor.name.clone(),
+            figure: l.share(monitor.counts.ok, monitor.counts.tests()),
+            typical: self.typical(monitor),
+            buckets: monitor.digest.spread_over(self.metric, period, None).to_vec(),
+            failures: monitor.digest.failures.clone(),
+        });
+        small_multiples::chart(
+            &small_multiples::SmallMultiples {
+                title: String::new(),
+                metric: l.inline(metric_name(self.metric, l)),
+                width: WIDTH,
+                period: stretch(period),
+                panels,
+            },
+            l,
+        )
+    }
+}

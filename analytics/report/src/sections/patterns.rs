@@ -1,0 +1,80 @@
+//! Patterns in words: what changed, what depends on day and hour, what rises together, where the way is long, what
+//! failures have in common.
+
+use std::collections::BTreeSet;
+
+use mailqos_config::{Problems, Table};
+use mailqos_figures::{patterns::Found, significance::LEVEL};
+
+use super::{
+    Section, View,
+    trends::{item, of_view},
+};
+use crate::{
+    digest::{Need, Needs},
+    document::Block,
+    pattern_words,
+};
+
+#[derive(Debug)]
+struct Patterns {
+    limit: usize,
+    changes: bool,
+}
+
+pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    let limit: u32 = table.get("limit", problems).unwrap_or(30);
+    Some(Box::new(Patterns {
+        limit: limit.max(1) as usize,
+        changes: table.get("changes", problems).unwrap_or(true),
+    }))
+}
+
+impl Section for Patterns {
+    fn blocks(&self, view: &View<'_>) -> Vec<Block> {
+        let l = view.locale;
+        let mut found: Vec<&Found> = of_view(view)
+            .filter(|found| self.changes || !found.pattern.is_change())
+            .collect();
+        let questions = view.facts.patterns().first().map_or(0, |found| found.questions);
+        if found.is_empty() {
+            return vec![Block::paragraph(l.fill(
+                "No pattern stands out from chance (at a level of {0}).",
+                &[&l.percent(LEVEL, 0)],
+            ))];
+        }
+        let all = found.len();
+        // Each kind keeps its greatest before any kind gets a second place.
+        let mut kinds: BTreeSet<(&'static str, usize)> = BTreeSet::new();
+        found.sort_by(|a, b| b.pattern.effect().total_cmp(&a.pattern.effect()));
+        let mut placed: Vec<(usize, &Found)> = found
+            .into_iter()
+            .map(|found| {
+                let kind = found.pattern.kind();
+                let place = (0..).find(|place| kinds.insert((kind, *place))).unwrap_or(0);
+                (place, found)
+            })
+            .collect();
+        placed.sort_by_key(|(place, _)| *place);
+        placed.truncate(self.limit);
+        let several = view.monitors.len() > 1;
+        let told = pattern_words::told(placed.into_iter().map(|(_, found)| found));
+        let items = told.into_iter().map(|found| item(found, several, view)).collect();
+        let mut note = l.fill(
+            "{0} questions were asked of the samples; p is the chance that anything as clear as this comes up by chance in all of them (Holm). Nothing above {1} is told, nor a difference of less than a twentieth.",
+            &[&l.integer(questions as u64), &l.percent(LEVEL, 0)],
+        );
+        if all > self.limit {
+            note.push(' ');
+            note.push_str(&l.fill(
+                "The {0} clearest of {1} findings are told.",
+                &[&l.integer(self.limit as u64), &l.integer(all as u64)],
+            ));
+        }
+        vec![Block::List { ordered: false, items }, Block::paragraph(note)]
+    }
+
+    fn needs(&self, needs: &mut Needs) {
+        needs.add(Need::Patterns);
+    }
+}

@@ -1,0 +1,72 @@
+//! The same sections for each monitor, so that eyes learn the page.
+
+use mailqos_config::{Problems, Table};
+use mailqos_figures::parallel;
+
+use super::{Ids, Section, View, read_within};
+use crate::{digest::Needs, document::Block, facts::Monitor};
+
+#[derive(Debug)]
+struct PerMonitor {
+    sections: Vec<Box<dyn Section>>,
+    new_page: bool,
+    /// Only monitors with an outage of at least so many failed tests.
+    min_failed_tests: u64,
+}
+
+pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    let new_page = table.get("new_page", problems).unwrap_or(true);
+    let min_failed_tests = table.get("min_failed_tests", problems).unwrap_or(0_u32);
+    let sections = read_within(table, "section", problems);
+    if sections.is_empty() {
+        problems.push(table.missing("section", "are the sections for each monitor, as [[section.section]]"));
+        return None;
+    }
+    Some(Box::new(PerMonitor {
+        sections,
+        new_page,
+        min_failed_tests: min_failed_tests.into(),
+    }))
+}
+
+impl Section for PerMonitor {
+    fn blocks(&self, view: &View<'_>) -> Vec<Block> {
+        let is_shown = |monitor: &&&Monitor| {
+            let mut outages = monitor.timeline.outages.iter();
+            self.min_failed_tests == 0 || outages.any(|outage| outage.failed_tests >= self.min_failed_tests)
+        };
+        let shown: Vec<(&Monitor, String)> = view
+            .monitors
+            .iter()
+            .filter(is_shown)
+            .map(|monitor| (*monitor, view.ids.chapter(monitor)))
+            .collect();
+        let pages = parallel::map(&shown, |(monitor, id)| {
+            let mut blocks = Vec::new();
+            if self.new_page {
+                blocks.push(Block::PageBreak);
+            }
+            blocks.push(Block::Heading {
+                level: 1,
+                text: monitor.name.clone(),
+                id: id.clone(),
+            });
+            let one = View {
+                monitors: vec![*monitor],
+                ids: &Ids::below(id),
+                ..view.clone()
+            };
+            for section in &self.sections {
+                blocks.extend(section.blocks(&one));
+            }
+            blocks
+        });
+        pages.into_iter().flatten().collect()
+    }
+
+    fn needs(&self, needs: &mut Needs) {
+        for section in &self.sections {
+            section.needs(needs);
+        }
+    }
+}

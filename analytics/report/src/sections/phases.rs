@@ -1,0 +1,81 @@
+//! Where the time goes: the median of each phase, a bar for each monitor.
+
+use mailqos_charts::{WIDTH, phases};
+use mailqos_config::{Problems, Table};
+use mailqos_figures::Metric;
+
+use super::{Section, View, round_trip::stretch, rows_a_chart};
+use crate::{
+    digest::{Need, Needs},
+    document::{Block, ChartBlock},
+    facts::Monitor,
+};
+
+/// The phases in the order in which they happen, and what each is made of. The content is sent within transit, which begins
+/// with it; the last phase is grey, so that each has a colour of its own.
+const PHASES: [(&str, &[Metric]); 7] = [
+    ("SMTP connection", &[Metric::SmtpTcp]),
+    ("TLS", &[Metric::SmtpTls]),
+    ("SMTP login", &[Metric::SmtpAuth]),
+    ("send", &[Metric::SmtpEnvelope]),
+    ("transit", &[Metric::RoundTrip]),
+    (
+        "pick-up connection and login",
+        &[Metric::PickupConnect, Metric::PickupLogin],
+    ),
+    ("receive", &[Metric::PickupReceive]),
+];
+
+#[derive(Debug)]
+struct Phases;
+
+pub(super) fn read(_table: &mut Table, _problems: &mut Problems) -> Option<Box<dyn Section>> {
+    Some(Box::new(Phases))
+}
+
+impl Section for Phases {
+    fn blocks(&self, view: &View<'_>) -> Vec<Block> {
+        let l = view.locale;
+        let rows = view.monitors.iter().map(|monitor| phases::Row {
+            name: monitor.name.clone(),
+            parts: PHASES
+                .iter()
+                .map(|(_, metrics)| sum_of_medians(monitor, metrics))
+                .collect(),
+        });
+        let rows: Vec<_> = rows.filter(|row| row.parts.iter().any(Option::is_some)).collect();
+        rows.chunks(rows_a_chart(rows.len()))
+            .map(|rows| {
+                let chart = phases::chart(
+                    &phases::Phases {
+                        title: String::new(),
+                        measure: l.t("median").to_owned(),
+                        width: WIDTH,
+                        period: stretch(&view.facts.passed),
+                        phases: PHASES.iter().map(|(name, _)| l.t(name).to_owned()).collect(),
+                        rows: rows.to_vec(),
+                    },
+                    l,
+                );
+                Block::Chart(ChartBlock {
+                    id: view.ids.unique("phases"),
+                    chart,
+                })
+            })
+            .collect()
+    }
+
+    fn needs(&self, needs: &mut Needs) {
+        for metric in PHASES.iter().flat_map(|(_, metrics)| *metrics) {
+            needs.add(Need::Figures(*metric));
+        }
+    }
+}
+
+/// The medians of some metrics, added up; nothing where none has a value.
+fn sum_of_medians(monitor: &Monitor, metrics: &[Metric]) -> Option<f64> {
+    let medians = metrics
+        .iter()
+        .filter_map(|metric| Some(monitor.digest.typical(*metric)?[0]));
+    medians.reduce(|sum, median| sum + median)
+}

@@ -1,0 +1,478 @@
+//! Service levels: whether each promise was kept, what is left of its error budget, and where it will end.
+
+use mailqos_charts::{
+    Voice, WIDTH,
+    budget::{self, Budget, Budgets},
+};
+use mailqos_config::{LevelTarget, Problems, Table as Toml};
+use mailqos_figures::{
+    Metric,
+    service_level::{Entry, Judgement, LevelReport, Value, Verdict, Why},
+};
+use mailqos_model::Micros;
+
+use super::{Section, View, percentiles::metric_name, round_trip::stretch, strings};
+use crate::{
+    document::{Block, Cell, ChartBlock, Column, Note, Row, Status, Table},
+    locale::{DASH, Locale},
+};
+
+/// Bars in the chart at most: those of which most is spent.
+const MOST_BARS: usize = 12;
+/// Rows in the table at most, likewise.
+const MOST_ROWS: usize = 60;
+
+#[derive(Debug)]
+struct ServiceLevels {
+    levels: Vec<String>,
+    quiet: bool,
+    brief: bool,
+}
+
+pub(super) fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    Some(Box::new(ServiceLevels {
+        levels: strings(table, "levels", problems),
+        quiet: table.get("quiet", problems).unwrap_or(false),
+        brief: table.get("brief", problems).unwrap_or(false),
+    }))
+}
+
+impl Section for ServiceLevels {
+    fn blocks(&self, view: &View<'_>) -> Vec<Block> {
+        let l = view.locale;
+        let mut blocks = Vec::new();
+        for report in &view.facts.levels {
+            if !self.levels.is_empty()
+                && !self
+                    .levels
+                    .iter()
+                    .any(|wanted| mailqos_config::glob(wanted, &report.id))
+            {
+                continue;
+            }
+            let whole = view.monitors.len() == view.facts.monitors.len();
+            let mut rows: Vec<(&Entry, &Judgement)> = report
+                .entries
+                .iter()
+                .filter(|entry| whole || shown_here(entry, view))
+                .flat_map(|entry| entry.targets.iter().map(move |judgement| (entry, judgement)))
+                .collect();
+            if rows.is_empty() {
+                continue;
+            }
+            if self.brief {
+                let Note { status, title, text } = verdict_note(report, &rows, view);
+                let title = format!("{}: {}", report.name, l.inline(&title));
+                blocks.push(Block::Note(Note { status, title, text }));
+            } else {
+                blocks.extend(panel(report, &mut rows, view));
+            }
+        }
+        if blocks.is_empty() && !self.quiet {
+            blocks.push(Block::Note(Note {
+                status: Status::Unknown,
+                title: l.t("No service level.").to_owned(),
+                text: l
+                    .t("Nothing was promised of these monitors: the configuration has no [service_level.NAME] that selects them.")
+                    .to_owned(),
+            }));
+        }
+        blocks
+    }
+}
+
+fn shown_here(entry: &Entry, view: &View<'_>) -> bool {
+    entry.monitor.as_ref().is_some_and(|(site, id)| {
+        view.monitors
+            .iter()
+            .any(|monitor| monitor.site == **site && monitor.id == **id)
+    })
+}
+
+fn panel(report: &LevelReport, rows: &mut Vec<(&Entry, &Judgement)>, view: &View<'_>) -> Vec<Block> {
+    let l = view.locale;
+    let note = verdict_note(report, rows, view);
+    // What is worst comes first; equals stay in the order of their names.
+    rows.sort_by(|(_, a), (_, b)| {
+        let key = |judgement: &Judgement| judgement.spent().unwrap_or(-1.0);
+        b.verdict.cmp(&a.verdict).then(key(b).total_cmp(&key(a)))
+    });
+    let mut blocks = vec![
+        Block::Heading {
+            level: 2,
+            text: format!("{}, {}", report.name, l.period(&report.period)),
+            id: view.ids.unique(&format!("service-level-{}", report.id)),
+        },
+        Block::Note(note),
+    ];
+    let known = rows.iter().filter(|(_, judgement)| judgement.spent().is_some()).count();
+    if known > 0 {
+        blocks.push(chart(report, rows, view));
+    }
+    blocks.push(table(report, rows, view));
+    blocks
+}
+
+fn name_of(entry: &Entry, view: &View<'_>) -> String {
+    let l = view.locale;
+    match &entry.monitor {
+        None => l.count(entry.monitors as u64, "1 monitor", "{0} monitors together"),
+        Some((site, id)) => view
+            .facts
+            .monitors
+            .iter()
+            .find(|monitor| monitor.site == **site && monitor.id == **id)
+            .map(|monitor| &monitor.name)
+            .or_else(|| view.facts.names.get(&**id))
+            .map_or_else(|| id.to_string(), Clone::clone),
+    }
+}
+
+/// The promise in words.
+fn promise(target: &LevelTarget, l: &Locale) -> String {
+    let share = |share: &mailqos_config::Percent| {
+        let voice: &dyn Voice = l;
+        let text = share.to_string().replace('.', &voice.decimal().to_string());
+        format!("{text}{}", voice.percent_sign())
+    };
+    match target {
+        LevelTarget::Availability(goal) => l.fill("{0} of tests in time", &[&share(goal)]),
+        LevelTarget::Uptime(goal) => l.fill("{0} of the time up", &[&share(goal)]),
+        LevelTarget::DeliveredWithin { limit, share: goal } => {
+            l.fill("{0} within {1}", &[&share(goal), &l.span(*limit)])
+        }
+        LevelTarget::Percentile { metric, q, limit } => {
+            let name = metric
+                .parse::<Metric>()
+                .map_or(*metric, |metric| metric_name(metric, l));
+            l.fill("{0}: p{1} at most {2}", &[name, &q.to_string(), &l.span(*limit)])
+        }
+    }
+}
+
+/// The finding of a level as a whole, in a sentence or two.
+fn verdict_note(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View<'_>) -> Note {
+    let l = view.locale;
+    let of =
+        |wanted: fn(Verdict) -> bool| rows.iter().filter(|(_, judgement)| wanted(judgement.verdict)).count() as u64;
+    let all = rows.len() as u64;
+    let missed = of(|verdict| verdict == Verdict::Missed);
+    let undecided = of(|verdict| matches!(verdict, Verdict::NotDecidable(_)));
+    let threatened = rows
+        .iter()
+        .filter(|(_, judgement)| {
+            judgement.verdict == Verdict::Open && judgement.forecast.is_some_and(|forecast| forecast.spent > 1.0)
+        })
+        .max_by(|a, b| {
+            let ends = |row: &(&Entry, &Judgement)| row.1.forecast.map_or(0.0, |forecast| forecast.spent);
+            ends(a).total_cmp(&ends(b))
+        });
+    let worst = rows
+        .iter()
+        .filter(|(_, judgement)| judgement.verdict == Verdict::Missed)
+        .max_by(|a, b| {
+            let key = |row: &(&Entry, &Judgement)| row.1.spent().unwrap_or(0.0);
+            key(a).total_cmp(&key(b))
+        });
+    let (status, title, mut text) = if let Some((entry, judgement)) = worst {
+        let title = if report.is_over {
+            l.t("Missed.")
+        } else {
+            l.t("Missed already.")
+        };
+        let main = l.fill(
+            "{0} was promised at {1}; measured: {2}.",
+            &[
+                &promise(&judgement.target, l),
+                &name_of(entry, view),
+                &measured(entry, judgement, l),
+            ],
+        );
+        let count = if all > 1 {
+            format!(
+                " {}",
+                l.fill(
+                    "Missed in all: {0} of {1} promises.",
+                    &[&l.integer(missed), &l.integer(all)]
+                )
+            )
+        } else {
+            String::new()
+        };
+        (Status::Bad, title, main + &count)
+    } else if undecided == all {
+        (
+            Status::Unknown,
+            l.t("Not decidable."),
+            l.t("Too little is known to say whether the promises were kept.")
+                .to_owned(),
+        )
+    } else if report.is_over {
+        let text = l.count(all - undecided, "The promise was kept.", "All {0} promises were kept.");
+        if undecided == 0 {
+            (Status::Good, l.t("Met."), text)
+        } else {
+            let rest = l.fill(
+                "Kept: {0} of {1} promises; of the rest too little is known.",
+                &[&l.integer(all - undecided), &l.integer(all)],
+            );
+            (Status::Unknown, l.t("Met where it is known."), rest)
+        }
+    } else if let Some((entry, judgement)) = threatened {
+        let forecast = judgement.forecast.map_or(0.0, |forecast| forecast.spent);
+        let text = l.fill(
+            "If it goes on so, {0} will be missed at {1}: {2} of its error budget will be spent.",
+            &[
+                &promise(&judgement.target, l),
+                &name_of(entry, view),
+                &l.share_beside(forecast, 1.0, 0),
+            ],
+        );
+        (Status::Warn, l.t("In danger."), text)
+    } else {
+        let title = l.t("On course.");
+        if undecided == 0 {
+            let text = l.count(
+                all,
+                "The promise can be kept.",
+                "All {0} promises can be kept if it goes on so.",
+            );
+            (Status::Good, title, text)
+        } else {
+            let text = l.fill(
+                "Can be kept if it goes on so: {0} of {1} promises; of the rest too little is known.",
+                &[&l.integer(all - undecided), &l.integer(all)],
+            );
+            (Status::Unknown, title, text)
+        }
+    };
+    if !report.is_over {
+        text.push(' ');
+        text.push_str(&l.fill("As of {0}.", &[&l.moment(report.until)]));
+    }
+    Note {
+        status,
+        title: title.to_owned(),
+        text,
+    }
+}
+
+/// What was measured; a share is never rounded up to what was promised.
+fn measured(entry: &Entry, judgement: &Judgement, l: &Locale) -> String {
+    match judgement.value {
+        Value::Unknown => DASH.to_owned(),
+        Value::Share(share) => {
+            let least = match judgement.tests {
+                Some(_) => super::super::locale::decimals_for(entry.tests),
+                None => 2,
+            };
+            match &judgement.target {
+                LevelTarget::Availability(goal)
+                | LevelTarget::Uptime(goal)
+                | LevelTarget::DeliveredWithin { share: goal, .. } => l.share_beside(share, goal.as_f64(), least),
+                LevelTarget::Percentile { .. } => l.percent(share, least),
+            }
+        }
+        Value::Time(micros) => match &judgement.target {
+            LevelTarget::Percentile { limit, .. } => l.duration_beside(micros, limit.0 as f64),
+            _ => l.duration(micros),
+        },
+        Value::NotDelivered => l.t("not delivered").to_owned(),
+    }
+}
+
+/// What is spent of the budget, in words: `14 bad tests, 8 allowed`; empty where that is not known.
+fn amount(judgement: &Judgement, l: &Locale) -> String {
+    if judgement.value == Value::Unknown {
+        return String::new();
+    }
+    if let Some(tests) = judgement.tests {
+        // Of a budget of 8.9 tests eight may fail.
+        let bad = l.count(tests.spent.round() as u64, "1 bad test", "{0} bad tests");
+        let allowed = l.integer((tests.whole + 1e-6) as u64);
+        return l.fill("{0}, {1} allowed", &[&bad, &allowed]);
+    }
+    judgement.time.map_or_else(String::new, |time| {
+        let (spent, whole) = l.spans_beside(time.spent, time.whole);
+        let down = if time.spent < 0.5e6 && time.spent <= time.whole {
+            l.t("no downtime").to_owned()
+        } else {
+            l.fill("{0} down", &[&spent])
+        };
+        l.fill("{0}, {1} allowed", &[&down, &whole])
+    })
+}
+
+fn chart(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View<'_>) -> Block {
+    let l = view.locale;
+    let (rows, beyond) = rows.split_at(rows.len().min(MOST_BARS));
+    let spent: Vec<f64> = beyond.iter().filter_map(|(_, judgement)| judgement.spent()).collect();
+    let service: i64 = rows.iter().map(|(entry, _)| entry.service.0).sum();
+    let passed: i64 = rows.iter().map(|(entry, _)| entry.passed.0).sum();
+    let budgets = Budgets {
+        title: String::new(),
+        width: WIDTH,
+        period: stretch(&report.period),
+        passed: if report.is_over || service == 0 {
+            1.0
+        } else {
+            passed as f64 / service as f64
+        },
+        rows: rows
+            .iter()
+            .map(|(entry, judgement)| Budget {
+                name: name_of(entry, view),
+                promise: promise(&judgement.target, l),
+                amount: amount(judgement, l),
+                spent: judgement.spent(),
+                forecast: judgement.forecast.map(|forecast| forecast.spent),
+            })
+            .collect(),
+        beyond: (
+            spent.len() as u64,
+            spent.iter().filter(|spent| **spent > 1.0).count() as u64,
+        ),
+    };
+    Block::Chart(ChartBlock {
+        id: view.ids.unique(&format!("budget-{}", report.id)),
+        chart: budget::chart(&budgets, l),
+    })
+}
+
+fn verdict_cell(judgement: &Judgement, is_over: bool, l: &Locale) -> Cell {
+    let chance = if judgement.is_certain { "" } else { l.t("within chance") };
+    match judgement.verdict {
+        Verdict::Met => Cell::text(l.t("met")).status(Status::Good).detail(chance),
+        Verdict::Missed if is_over => Cell::text(l.t("missed")).status(Status::Bad).detail(chance),
+        Verdict::Missed => Cell::text(l.t("missed already")).status(Status::Bad),
+        Verdict::Open => {
+            let cell = Cell::text(l.t("open"));
+            match judgement.forecast {
+                Some(forecast) if forecast.spent > 1.0 => cell.status(Status::Warn),
+                _ => cell,
+            }
+        }
+        Verdict::NotDecidable(why) => Cell::text(l.t("not decidable"))
+            .detail(l.t(match why {
+                Why::FewTests => "too few tests",
+                Why::Coverage => "too little known",
+                Why::NoTests => "no test",
+            }))
+            .status(Status::Unknown),
+    }
+}
+
+fn table(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View<'_>) -> Block {
+    let l = view.locale;
+    let several = rows.iter().any(|(entry, _)| entry.monitor != rows[0].0.monitor);
+    let cells = rows.iter().take(MOST_ROWS).map(|(entry, judgement)| {
+        let interval = judgement
+            .interval
+            .map_or_else(String::new, |(low, high)| match judgement.value {
+                Value::Time(_) | Value::NotDelivered => format!("({}–{})", l.duration(low), l.duration(high)),
+                _ => {
+                    let decimals = super::super::locale::decimals_for(entry.tests).max(1);
+                    format!("({}–{})", l.number(low * 100.0, decimals), l.percent(high, decimals))
+                }
+            });
+        let percent = |share: Option<f64>| {
+            share.map_or_else(
+                || Cell::text(DASH),
+                |share| Cell::number(l.percent_bare(share, 0), Some(share * 100.0)),
+            )
+        };
+        let minutes = |time: Micros| {
+            let text = if time == Micros::ZERO {
+                "0".to_owned()
+            } else {
+                l.span(time)
+            };
+            Cell::number(text, Some(time.0 as f64 / 60e6))
+        };
+        let mut cells = Vec::new();
+        if several {
+            cells.push(Cell::text(name_of(entry, view)));
+        }
+        cells.extend([
+            Cell::text(promise(&judgement.target, l)),
+            Cell::text(measured(entry, judgement, l)).detail(interval),
+            verdict_cell(judgement, report.is_over, l),
+            Cell::text(amount(judgement, l)),
+            percent(judgement.spent()),
+            judgement
+                .burn_rate
+                .map_or_else(|| Cell::text(DASH), |rate| Cell::number(l.number(rate, 2), Some(rate))),
+        ]);
+        if !report.is_over {
+            let forecast = judgement.forecast;
+            let range = forecast
+                .and_then(|forecast| forecast.interval)
+                .map_or_else(String::new, |(low, high)| {
+                    format!("({}–{})", l.number(low * 100.0, 0), l.number(high * 100.0, 0))
+                });
+            cells.push(percent(forecast.map(|forecast| forecast.spent)).detail(range));
+        }
+        cells.extend([minutes(entry.maintenance), minutes(entry.unknown)]);
+        Row { cells, strong: false }
+    });
+    let mut columns = Vec::new();
+    if several {
+        columns.push(Column::wide(3, l.t("Monitor")));
+    }
+    columns.extend([
+        Column::wide(3, l.t("Promise")),
+        Column::wide(3, l.t("Measured")),
+        Column::wide(2, l.t("Verdict")),
+        Column::wide(3, l.t("Bad and allowed")),
+        Column::number(l.t("Spent"), "%"),
+        Column::number(l.t("Burn rate"), ""),
+    ]);
+    if !report.is_over {
+        columns.push(Column {
+            width: 2,
+            ..Column::number(l.t("Ends at"), "%")
+        });
+    }
+    columns.extend([
+        Column::measured(l.t("Maintenance"), "min"),
+        Column::measured(l.t("Unknown"), "min"),
+    ]);
+    let mut remarks = Vec::new();
+    if !report.hours.is_empty() {
+        let zone = report.period.timezone().iana_name().unwrap_or("UTC").to_owned();
+        remarks.push(l.fill("Service hours: {0} ({1}).", &[&report.hours.join(", "), &zone]));
+    }
+    if report.holidays > 0 {
+        remarks.push(l.count(
+            report.holidays as u64,
+            "One day was a holiday, without service.",
+            "{0} days were holidays, without service.",
+        ));
+    }
+    remarks.push(
+        l.t("A burn rate of 1 spends the error budget exactly at the period's end. Maintenance and unknown time, both within service hours, do not count.")
+            .to_owned(),
+    );
+    if !report.is_over {
+        remarks.push(
+            l.t("In brackets, nine of ten draws of the days to come from the days that were.")
+                .to_owned(),
+        );
+    }
+    if rows.len() > MOST_ROWS {
+        remarks.push(l.fill(
+            "The {0} of {1} of which most is spent are listed.",
+            &[&l.integer(MOST_ROWS as u64), &l.integer(rows.len() as u64)],
+        ));
+    }
+    Block::Table(Table {
+        id: view.ids.unique(&format!("promises-{}", report.id)),
+        title: l.fill("{0}: each promise and its error budget", &[&report.name]),
+        subtitle: l
+            .t("The error budget is what may fail; beside what was measured its 95 % confidence interval")
+            .to_owned(),
+        columns,
+        rows: cells.collect(),
+        note: remarks.join(" "),
+    })
+}

@@ -1,0 +1,135 @@
+//! Transcripts: what the first failed test of each outage and the servers said to each other, as far as this machine's probe has kept it.
+
+use mailqos_config::{Problems, Table as Toml};
+use mailqos_figures::Outage;
+use mailqos_mail::{
+    Direction,
+    transcripts::{self, Store},
+};
+use mailqos_model::{Micros, UtcMicros};
+
+use super::{Section, View};
+use crate::{
+    document::{Block, Conversation, Line, Transcript},
+    facts::Monitor,
+    findings,
+    locale::Locale,
+};
+
+/// Lines of a conversation that are shown from its beginning, and from its end, which tells the most.
+const FIRST: usize = 12;
+const LAST: usize = 24;
+/// Conversations of a test that are shown: the last, where it failed.
+const CONVERSATIONS: usize = 3;
+
+#[derive(Debug)]
+struct Transcripts {
+    limit: usize,
+}
+
+pub(super) fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    let limit: u32 = table.get("limit", problems).unwrap_or(5);
+    Some(Box::new(Transcripts {
+        limit: limit.max(1) as usize,
+    }))
+}
+
+impl Section for Transcripts {
+    fn blocks(&self, view: &View<'_>) -> Vec<Block> {
+        let Some(store) = &view.facts.transcripts else {
+            return Vec::new();
+        };
+        let monitors = view.monitors.iter();
+        let mut outages: Vec<(&Monitor, &Outage)> = monitors
+            .flat_map(|monitor| monitor.timeline.outages.iter().map(|outage| (*monitor, outage)))
+            .collect();
+        // Those of the longest outages, of which no more are read than are shown, in the order in which they happened.
+        outages.sort_by_key(|(_, outage)| std::cmp::Reverse(outage.downtime));
+        let mut kept: Vec<_> = outages
+            .into_iter()
+            .filter_map(|(monitor, outage)| Some((monitor, outage, find(store, monitor, outage.from)?)))
+            .take(self.limit)
+            .collect();
+        kept.sort_by_key(|(monitor, outage, _)| (outage.from, monitor.id.clone()));
+        let mut blocks = Vec::new();
+        if !kept.is_empty() {
+            let text = view.locale.t("What was said");
+            blocks.push(Block::Heading {
+                level: 1,
+                text: text.to_owned(),
+                id: view.ids.unique(text),
+            });
+        }
+        blocks.extend(
+            kept.iter()
+                .map(|(monitor, outage, transcript)| Block::Transcript(shown(view, monitor, outage, transcript))),
+        );
+        blocks
+    }
+}
+
+/// The transcript of a test, if this machine has one. The lake may hold names that no probe of ours would give.
+fn find(store: &Store, monitor: &Monitor, started_at: UtcMicros) -> Option<transcripts::Transcript> {
+    let transcript = store.get(&monitor.id.parse().ok()?, started_at).ok()?;
+    (transcript.site.to_string() == monitor.site).then_some(transcript)
+}
+
+fn shown(view: &View<'_>, monitor: &Monitor, outage: &Outage, kept: &transcripts::Transcript) -> Transcript {
+    let l = view.locale;
+    let more = kept.conversations.len().saturating_sub(CONVERSATIONS);
+    Transcript {
+        id: view.ids.unique("transcript"),
+        title: format!("{}, {}", monitor.name, l.moment_in_period(outage.from)),
+        subtitle: findings::cause(monitor, outage, l),
+        conversations: kept
+            .conversations
+            .iter()
+            .skip(more)
+            .map(|conversation| conversation_of(conversation, l))
+            .collect(),
+        note: l.fill(
+            "The whole, with microseconds: mailqos-probe transcript {0} {1}",
+            &[&monitor.id, &outage.from.to_string()],
+        ),
+    }
+}
+
+fn conversation_of(conversation: &transcripts::Conversation, l: &Locale) -> Conversation {
+    let lines = conversation.lines();
+    let left_out = lines.len().saturating_sub(FIRST + LAST);
+    let mut shown = Vec::new();
+    for (index, line) in lines.into_iter().enumerate() {
+        if left_out > 1 && (FIRST..FIRST + left_out).contains(&index) {
+            if index == FIRST {
+                let text = l.fill("{0} lines left out", &[&l.integer(left_out as u64)]);
+                shown.push(Line {
+                    at: String::new(),
+                    by: "",
+                    text,
+                });
+            }
+            continue;
+        }
+        shown.push(Line {
+            at: seconds(line.at),
+            by: match line.direction {
+                Direction::Sent => "probe",
+                Direction::Received => "server",
+                Direction::Note => "",
+            },
+            text: line.text,
+        });
+    }
+    Conversation {
+        title: l.fill(
+            "{0}, begun {1}; seconds since then",
+            &[&conversation.protocol, &l.moment(conversation.began_at)],
+        ),
+        lines: shown,
+    }
+}
+
+/// As transcripts have them everywhere: the decimal point is not the reader's, so that they can be compared.
+fn seconds(at: Micros) -> String {
+    format!("{:.3}", at.0 as f64 / 1e6)
+}

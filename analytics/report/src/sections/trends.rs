@@ -1,0 +1,186 @@
+//! Trends: lasting changes of each metric, each a sentence with its figures and its strength.
+
+use mailqos_config::{Problems, Table as Toml};
+use mailqos_figures::{
+    patterns::{Found, Pattern},
+    significance::LEVEL,
+};
+
+use super::{Section, View, percentiles::metric_name};
+use crate::{
+    digest::{Need, Needs},
+    document::{Block, Cell, Column, Row, Span, Table},
+    locale::Locale,
+    pattern_words,
+};
+
+#[derive(Debug)]
+struct Trends {
+    limit: usize,
+}
+
+pub(super) fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    let limit: u32 = table.get("limit", problems).unwrap_or(40);
+    Some(Box::new(Trends {
+        limit: limit.max(1) as usize,
+    }))
+}
+
+impl Section for Trends {
+    fn blocks(&self, view: &View<'_>) -> Vec<Block> {
+        let l = view.locale;
+        let mut found: Vec<&Found> = of_view(view).filter(|found| found.pattern.is_change()).collect();
+        if found.is_empty() {
+            return vec![Block::paragraph(l.fill(
+                "No lasting change of any metric stands out from chance (at a level of {0}).",
+                &[&l.percent(LEVEL, 0)],
+            ))];
+        }
+        let all = found.len();
+        // The greatest changes, in the order of the monitors.
+        found.sort_by(|a, b| b.pattern.effect().total_cmp(&a.pattern.effect()));
+        found.truncate(self.limit);
+        let several = view.monitors.len() > 1;
+        let rows = pattern_words::told(found.into_iter())
+            .into_iter()
+            .filter_map(|found| row(found, several, view))
+            .collect();
+        let mut columns = Vec::new();
+        if several {
+            columns.push(Column::wide(3, l.t("Monitor")));
+        }
+        columns.extend([
+            Column::wide(3, l.t("Metric")),
+            Column::wide(4, l.t("What happened")),
+            Column::measured(l.t("From"), "s"),
+            Column::measured(l.t("To"), "s"),
+            Column::measured(l.t("Change"), "%"),
+            Column::wide(3, l.t("Strength")),
+        ]);
+        let cut = if all > self.limit {
+            l.fill(
+                "The {0} greatest of {1} changes are listed. ",
+                &[&l.integer(self.limit as u64), &l.integer(all as u64)],
+            )
+        } else {
+            String::new()
+        };
+        vec![Block::Table(Table {
+            id: view.ids.unique("trends"),
+            title: l.count(all as u64, "One lasting change", "{0} lasting changes"),
+            subtitle: l
+                .t("Of daily medians, without the habits of the week; slopes with their 95 % confidence interval")
+                .to_owned(),
+            columns,
+            rows,
+            note: cut
+                + l.t("Slopes by Theil and Sen, with Mann and Kendall's significance; shifts located by PELT, with Pettitt's significance; corrected for the number of questions (Holm)."),
+        })]
+    }
+
+    fn needs(&self, needs: &mut Needs) {
+        needs.add(Need::Patterns);
+    }
+}
+
+/// The findings of the monitors that a section sees.
+pub(super) fn of_view<'a>(view: &'a View<'_>) -> impl Iterator<Item = &'a Found> {
+    view.facts.patterns().iter().filter(|found| {
+        view.monitors
+            .iter()
+            .any(|monitor| *monitor.site == *found.site && *monitor.id == *found.monitor)
+    })
+}
+
+/// A monitor's name.
+pub(super) fn name_of(found: &Found, view: &View<'_>) -> String {
+    view.monitors
+        .iter()
+        .find(|monitor| *monitor.site == *found.site && *monitor.id == *found.monitor)
+        .map_or_else(|| found.monitor.to_string(), |monitor| monitor.name.clone())
+}
+
+fn row(found: &Found, several: bool, view: &View<'_>) -> Option<Row> {
+    let l = view.locale;
+    let (metric, happened, detail, from, to) = match &found.pattern {
+        Pattern::Trend {
+            metric,
+            per_day,
+            interval,
+            from,
+            to,
+            ..
+        } => (
+            *metric,
+            l.fill(
+                if *per_day > 0.0 {
+                    "rose by {0} a day"
+                } else {
+                    "fell by {0} a day"
+                },
+                &[&l.duration(per_day.abs())],
+            ),
+            range(*interval, *per_day < 0.0, l),
+            *from,
+            *to,
+        ),
+        Pattern::Shift {
+            metric,
+            at,
+            before,
+            after,
+        } => (
+            *metric,
+            l.fill(
+                if after > before {
+                    "rose on {0}, and stayed"
+                } else {
+                    "fell on {0}, and stayed"
+                },
+                &[&l.day(*at)],
+            ),
+            String::new(),
+            *before,
+            *after,
+        ),
+        _ => return None,
+    };
+    let change = to / from - 1.0;
+    let mut cells = Vec::new();
+    if several {
+        cells.push(Cell::text(name_of(found, view)));
+    }
+    cells.extend([
+        Cell::text(metric_name(metric, l)),
+        Cell::text(happened).detail(detail),
+        Cell::number(l.duration(from), Some(from / 1e6)),
+        Cell::number(l.duration(to), Some(to / 1e6)),
+        Cell::number(l.change(change), Some(change * 100.0)),
+        Cell::text(pattern_words::test(&found.pattern, l)).detail(pattern_words::strength(found.p, l)),
+    ]);
+    Some(Row { cells, strong: false })
+}
+
+fn range((low, high): (f64, f64), falls: bool, l: &Locale) -> String {
+    let (low, high) = if falls { (-high, -low) } else { (low, high) };
+    format!("({}–{})", l.duration(low), l.duration(high))
+}
+
+/// A finding as an item of a list: the monitor where there are several, the sentence, its strength.
+pub(super) fn item(found: &Found, several: bool, view: &View<'_>) -> Vec<Span> {
+    let l = view.locale;
+    let mut spans = Vec::new();
+    if several {
+        spans.push(Span::strong(format!("{}: ", name_of(found, view))));
+    }
+    spans.push(Span::plain(pattern_words::sentence(&found.pattern, l)));
+    spans.push(Span {
+        emphasis: true,
+        ..Span::plain(format!(
+            " {}, {}.",
+            pattern_words::test(&found.pattern, l),
+            pattern_words::strength(found.p, l)
+        ))
+    });
+    spans
+}

@@ -1,0 +1,507 @@
+//! House style: one theme file says the colours, logo, fonts, header, footer, paper, language, and how dates and numbers
+//! are written; `templates/themes/house.toml` holds for every report that names no other.
+//!
+//! What is missing, such as a logo or a font, is warned of, and the page goes without.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use mailqos_charts::palette::{self, Palette};
+use mailqos_config::{Config, FromToml, Node, Problem, Problems, Table, did_you_mean, parse};
+use typst::{
+    foundations::Bytes,
+    text::{Font, FontStyle},
+};
+
+use super::{
+    calendar_keys::LanguageTag,
+    definition::read_file,
+    document::{Colour, Face, Theme},
+    locale::{Dates, Formats},
+    sections::picture,
+};
+
+/// The theme of every report that names no other.
+pub const HOUSE: &str = "house";
+/// The theme that is given to begin with.
+pub const EXAMPLE: &str = include_str!("../../../templates/themes/example.toml");
+/// No font file is larger.
+const MAX_FONT: u64 = 8 << 20;
+/// The least contrast of text (WCAG 2.2, 1.4.3).
+const CONTRAST: f64 = 4.5;
+
+/// The colours of the page: name, on white, on dark.
+const COLOURS: [(&str, &str, &str); 9] = [
+    ("accent", "#1c5d99", "#6fb3e8"),
+    ("ink", "#1a1d21", "#eceff2"),
+    ("grey", "#565d66", "#a4adb7"),
+    ("hair", "#d9dde2", "#343a41"),
+    ("ground", "#ffffff", "#14171a"),
+    ("tint", "#f4f6f8", "#1d2125"),
+    ("good", "#1f6f43", "#74cf9c"),
+    ("late", "#8a5a00", "#f0bd54"),
+    ("failed", "#b3401f", "#ff9473"),
+];
+/// Those in which text is set, or which mark something.
+const INKS: [&str; 6] = ["accent", "ink", "grey", "good", "late", "failed"];
+
+/// House style as a file or a definition says it.
+#[derive(Debug, Clone, Default)]
+pub struct ThemeOptions {
+    company: String,
+    header: String,
+    footer: String,
+    logo: Option<PathBuf>,
+    logo_dark: Option<PathBuf>,
+    letter: bool,
+    colours: BTreeMap<&'static str, (String, Option<String>)>,
+    fonts: Vec<PathBuf>,
+    /// The language tag, for reports that name none.
+    pub language: Option<String>,
+    /// How dates and numbers are written.
+    pub formats: Formats,
+}
+
+/// A colour, `#rrggbb`.
+pub(super) struct Hex(String);
+
+impl FromToml for Hex {
+    fn expected() -> String {
+        "a colour such as \"#0a5fa8\"".into()
+    }
+    fn from_toml(node: &Node) -> Result<Self, String> {
+        let text = String::from_toml(node)?;
+        // `#abc` and `0a5fa8` are what style sheets and people write.
+        let digits = text.trim().trim_start_matches('#').to_ascii_lowercase();
+        let long = match digits.len() {
+            3 => digits.chars().flat_map(|digit| [digit, digit]).collect(),
+            _ => digits,
+        };
+        let colour = format!("#{long}");
+        if rgb(&colour).is_some() {
+            Ok(Self(colour))
+        } else {
+            Err(format!("{text:?} is not a colour"))
+        }
+    }
+}
+
+/// Reads the theme of a definition or a template: `theme` is the name of a theme file, or a table of the same keys, whose
+/// `file` may name one to lie below. What they don't say, the house's theme says.
+pub fn read(config: Option<&Config>, table: &mut Table, problems: &mut Problems) -> ThemeOptions {
+    let Some(node) = table.node("theme") else {
+        return house(config, problems);
+    };
+    let Some(mut own) = node.as_table() else {
+        let Some(name) = node.read::<String>(problems) else {
+            return ThemeOptions::default();
+        };
+        return match file_table(config, &name, Some(&node), problems) {
+            Some(table) => options(table, problems),
+            None => ThemeOptions::default(),
+        };
+    };
+    let file = own.node("file");
+    let below = match &file {
+        Some(node) => node
+            .read::<String>(problems)
+            .and_then(|name| file_table(config, &name, Some(node), problems)),
+        None if exists(config, HOUSE) => file_table(config, HOUSE, None, problems),
+        None => None,
+    };
+    options(
+        match &below {
+            Some(below) => own.over(below),
+            None => own,
+        },
+        problems,
+    )
+}
+
+/// The house's theme, where there is one.
+pub fn house(config: Option<&Config>, problems: &mut Problems) -> ThemeOptions {
+    if exists(config, HOUSE) {
+        named(config, HOUSE, problems)
+    } else {
+        ThemeOptions::default()
+    }
+}
+
+/// A theme by name.
+pub fn named(config: Option<&Config>, name: &str, problems: &mut Problems) -> ThemeOptions {
+    file_table(config, name, None, problems).map_or_else(ThemeOptions::default, |table| options(table, problems))
+}
+
+/// The folder of the theme files.
+pub fn folder(config: Option<&Config>) -> PathBuf {
+    config
+        .map_or_else(|| PathBuf::from("templates"), |config| config.templates.clone())
+        .join("themes")
+}
+
+/// The names of the themes.
+pub fn names(config: Option<&Config>) -> Vec<String> {
+    let entries = std::fs::read_dir(folder(config)).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            name.to_str()?.strip_suffix(".toml").map(str::to_owned)
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+fn exists(config: Option<&Config>, name: &str) -> bool {
+    config.is_some() && folder(config).join(format!("{name}.toml")).is_file()
+}
+
+fn file_table(config: Option<&Config>, name: &str, node: Option<&Node>, problems: &mut Problems) -> Option<Table> {
+    let plain = Path::new(name).components().count() == 1;
+    let file = folder(config).join(format!("{name}.toml"));
+    if !plain || !file.is_file() {
+        let names = names(config);
+        let help = did_you_mean(name, names.iter().map(String::as_str), || {
+            if names.is_empty() {
+                let folder = folder(config);
+                format!(
+                    "write one with `templates theme {HOUSE}`; themes are files in {}",
+                    folder.display()
+                )
+            } else {
+                format!("there are {}", names.join(", "))
+            }
+        });
+        let message = format!("there is no theme {name:?}");
+        let problem = match node {
+            Some(node) => node.problem(message, "not known"),
+            None => Problem::error(message),
+        };
+        problems.push(problem.help(help));
+        return None;
+    }
+    match read_file(&file) {
+        Ok(text) => parse(&file, text, problems),
+        Err(problem) => {
+            problems.push(problem);
+            None
+        }
+    }
+}
+
+fn options(mut table: Table, problems: &mut Problems) -> ThemeOptions {
+    let _ = table.node("file");
+    let mut text = |table: &mut Table, key| table.get::<String>(key, problems).unwrap_or_default();
+    let (company, header, footer) = (
+        text(&mut table, "company"),
+        text(&mut table, "header"),
+        text(&mut table, "footer"),
+    );
+    let logo = table.get("logo", problems);
+    let logo_dark = table.get("logo_dark", problems);
+    let letter = table
+        .word("paper", &[("a4", false), ("letter", true)], problems)
+        .unwrap_or_default();
+    let mut colours = BTreeMap::new();
+    // The accent stood alone before there were other colours of one's own.
+    if let Some(Hex(accent)) = table.get("accent", problems) {
+        colours.insert("accent", (accent, None));
+    }
+    if let Some(mut own) = table.table("colours", problems) {
+        for (name, ..) in COLOURS {
+            let Some(node) = own.node(name) else { continue };
+            let pair = match node.as_table() {
+                Some(mut pair) => {
+                    let light = pair.require("light", "is the colour on white", problems);
+                    let dark: Option<Hex> = pair.get("dark", problems);
+                    pair.finish(problems);
+                    light.map(|Hex(light)| (light, dark.map(|dark| dark.0)))
+                }
+                None => node.read(problems).map(|Hex(light)| (light, None)),
+            };
+            if let Some(pair) = pair {
+                colours.insert(name, pair);
+            }
+        }
+        own.finish(problems);
+    }
+    let fonts = table.node("fonts").map_or_else(Vec::new, |node| {
+        node.as_list().iter().filter_map(|node| node.read(problems)).collect()
+    });
+    let language = table.get("language", problems).map(|LanguageTag(tag)| tag);
+    let formats = table
+        .table("formats", problems)
+        .map_or_else(Formats::default, |table| read_formats(table, problems));
+    table.finish(problems);
+    ThemeOptions {
+        company,
+        header,
+        footer,
+        logo,
+        logo_dark,
+        letter,
+        colours,
+        fonts,
+        language,
+        formats,
+    }
+}
+
+fn read_formats(mut table: Table, problems: &mut Problems) -> Formats {
+    let mut formats = Formats::default();
+    if let Some(node) = table.node("date")
+        && let Some(text) = node.read::<String>(problems)
+    {
+        match Dates::parse(&text) {
+            Ok(dates) => formats.dates = dates,
+            Err(reason) => problems.push(
+                node.problem(format!("{text:?} is no form of a date: {reason}"), "here")
+                    .help("write \"language\", \"iso\", or a form such as \"%d.%m.%Y\""),
+            ),
+        }
+    }
+    formats.twelve_hours = table
+        .word("time", &[("24h", false), ("12h", true)], problems)
+        .unwrap_or_default();
+    let mut sign = |key: &'static str, empty: bool| -> Option<String> {
+        let node = table.node(key)?;
+        let text: String = node.read(problems)?;
+        let fits = match text.chars().count() {
+            0 => empty,
+            1 => !text.chars().any(|c| c.is_alphanumeric() || c.is_control()),
+            _ => false,
+        };
+        if !fits {
+            problems.push(
+                node.problem(format!("{text:?} is no sign of a number"), "here")
+                    .help("write one sign, such as \",\" or \".\""),
+            );
+        }
+        fits.then_some(text)
+    };
+    formats.decimal = sign("decimal", false).and_then(|text| text.chars().next());
+    formats.thousands = sign("thousands", true);
+    table.finish(problems);
+    formats
+}
+
+impl ThemeOptions {
+    /// Reads what it names; what is missing is warned of.
+    pub fn resolve(&self) -> Theme {
+        let logo = |file: &Option<PathBuf>| {
+            file.as_ref().and_then(|file| {
+                picture(file, &self.company, 20)
+                    .inspect_err(|error| tracing::warn!("the logo is left out: {error}"))
+                    .ok()
+            })
+        };
+        let faces: Vec<Face> = self
+            .fonts
+            .iter()
+            .filter_map(|file| {
+                face(file)
+                    .inspect_err(|error| {
+                        tracing::warn!("a font is left out, the report is set in the next one: {error}");
+                    })
+                    .ok()
+            })
+            .collect();
+        let missing_logo = self.logo.is_some();
+        let logo_light = logo(&self.logo);
+        Theme {
+            company: self.company.clone(),
+            header: self.header.clone(),
+            footer: self.footer.clone(),
+            paper: if self.letter { "us-letter" } else { "a4" },
+            accent: self.colour("accent").light,
+            colours: COLOURS.iter().map(|(name, ..)| (*name, self.colour(name))).collect(),
+            logo_missing: missing_logo && logo_light.is_none(),
+            logo: logo_light,
+            logo_dark: logo(&self.logo_dark),
+            font: faces.first().map(|face| face.family.clone()).unwrap_or_default(),
+            faces,
+            palette: self.palette(),
+        }
+    }
+
+    fn colour(&self, name: &str) -> Colour {
+        let ground = |dark: bool| {
+            let own = self.colours.get("ground");
+            let usual = usual("ground");
+            match (own, dark) {
+                (Some((light, _)), false) => light.clone(),
+                (Some((_, Some(dark))), true) => dark.clone(),
+                (_, false) => usual.0.to_owned(),
+                (_, true) => usual.1.to_owned(),
+            }
+        };
+        let Some((light, dark)) = self.colours.get(name) else {
+            let (light, dark) = usual(name);
+            return Colour {
+                light: light.to_owned(),
+                dark: dark.to_owned(),
+            };
+        };
+        let is_ink = INKS.contains(&name);
+        let dark = match dark {
+            Some(dark) => dark.clone(),
+            // A colour that can be read on white can't be read by night: it is made lighter until it can.
+            None if is_ink => lighter(light, &ground(true)),
+            None => usual(name).1.to_owned(),
+        };
+        for (shown, ground, when) in [(light, ground(false), "white"), (&dark, ground(true), "a dark page")] {
+            let contrast = contrast(shown, &ground);
+            if is_ink && contrast < CONTRAST {
+                tracing::warn!(
+                    "the theme's {name} {shown} has a contrast of {contrast:.1} : 1 on {when}; text can be read from {CONTRAST} : 1"
+                );
+            }
+        }
+        Colour {
+            light: light.clone(),
+            dark,
+        }
+    }
+
+    /// The inks of the charts: those of the page that are the house's own, and those that follow from them.
+    fn palette(&self) -> Palette {
+        let mut own: BTreeMap<String, (String, String)> = BTreeMap::new();
+        for name in self.colours.keys() {
+            let colour = self.colour(name);
+            own.insert((*name).to_owned(), (colour.light, colour.dark));
+        }
+        let grounds = self.colour("ground");
+        if let Some((light, dark)) = own.get("accent").cloned() {
+            let mut shade = |class: String, share: f64| {
+                own.insert(
+                    class,
+                    (mix(&light, &grounds.light, share), mix(&dark, &grounds.dark, share)),
+                );
+            };
+            shade("band".to_owned(), 0.2);
+            shade("calm".to_owned(), 0.36);
+            let last = f64::from(palette::RAMP - 1);
+            for step in 0..palette::RAMP {
+                shade(format!("ramp{step}"), 0.06 + 0.94 * f64::from(step) / last);
+            }
+        }
+        Palette::new(&own)
+    }
+}
+
+fn usual(name: &str) -> (&'static str, &'static str) {
+    COLOURS
+        .iter()
+        .find(|(known, ..)| *known == name)
+        .map_or(("#000000", "#ffffff"), |(_, light, dark)| (light, dark))
+}
+
+/// A font from a file; the error says which and why.
+fn face(file: &Path) -> Result<Face, String> {
+    let told = |error: std::io::Error| format!("{}: {error}", file.display());
+    let bytes = mailqos_base::files::read(file, MAX_FONT).map_err(told)?;
+    let font = Font::new(Bytes::new(bytes.clone()), 0).ok_or_else(|| {
+        format!(
+            "{}: no font; take a TrueType or OpenType file (.ttf, .otf)",
+            file.display()
+        )
+    })?;
+    let info = font.info();
+    Ok(Face {
+        family: info.family.to_string(),
+        weight: info.variant.weight.to_number(),
+        italic: info.variant.style != FontStyle::Normal,
+        media_type: if bytes.starts_with(b"OTTO") {
+            "font/otf"
+        } else {
+            "font/ttf"
+        },
+        bytes,
+    })
+}
+
+fn rgb(hex: &str) -> Option<[u8; 3]> {
+    let digits = hex
+        .strip_prefix('#')
+        .filter(|digits| digits.len() == 6 && digits.is_ascii())?;
+    let part = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).ok();
+    Some([part(0)?, part(2)?, part(4)?])
+}
+
+/// A colour over another, of which that share is the first.
+fn mix(one: &str, other: &str, share: f64) -> String {
+    let (one, other) = (rgb(one).unwrap_or_default(), rgb(other).unwrap_or_default());
+    let part = |at: usize| {
+        let value = f64::from(one[at]) * share + f64::from(other[at]) * (1.0 - share);
+        value.round().clamp(0.0, 255.0) as u8
+    };
+    format!("#{:02x}{:02x}{:02x}", part(0), part(1), part(2))
+}
+
+fn lighter(colour: &str, ground: &str) -> String {
+    (0..=20)
+        .map(|step| mix("#ffffff", colour, f64::from(step) / 20.0))
+        .find(|mixed| contrast(mixed, ground) >= 6.0)
+        .unwrap_or_else(|| "#ffffff".to_owned())
+}
+
+/// Contrast as WCAG 2.2 defines it.
+fn contrast(one: &str, other: &str) -> f64 {
+    let luminance = |hex: &str| {
+        let parts = rgb(hex).unwrap_or_default().map(|part| {
+            let value = f64::from(part) / 255.0;
+            if value <= 0.040_45 {
+                value / 12.92
+            } else {
+                ((value + 0.055) / 1.055).powf(2.4)
+            }
+        });
+        0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+    };
+    let (one, other) = (luminance(one), luminance(other));
+    (one.max(other) + 0.05) / (one.min(other) + 0.05)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_is_right_and_names_every_key() {
+        let mut problems = Problems::default();
+        let table = parse(Path::new("example.toml"), EXAMPLE.to_owned(), &mut problems).expect("TOML");
+        options(table, &mut problems);
+        assert!(problems.is_empty(), "{problems}");
+        for (name, ..) in COLOURS {
+            assert!(EXAMPLE.contains(&format!("{name} = ")), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_dark_page_gets_inks_that_can_be_read_there() {
+        let theme = ThemeOptions {
+            colours: [("accent", ("#7a0019".to_owned(), None))].into(),
+            ..ThemeOptions::default()
+        };
+        let accent = theme.colour("accent");
+        assert_eq!(accent.light, "#7a0019");
+        assert!(contrast(&accent.dark, "#14171a") >= CONTRAST, "{}", accent.dark);
+        let svg = "<path stroke=\"#0A5FA8\"/><rect fill=\"#CFE1F2\"/><text>#0A5FA8</text>";
+        let palette = theme.palette();
+        let own = palette.recolour(svg);
+        assert!(own.contains("stroke=\"#7a0019\"") && !own.contains("#CFE1F2"), "{own}");
+        assert!(own.contains("<text>#0A5FA8"), "text stays: {own}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_theme_is_said_with_its_line() {
+        let text = "acent = \"#112233\"\nlanguage = \"xx\"\n[colours]\ngood = \"green\"\n[formats]\ndate = \"%Q\"\ndecimal = \"12\"\n";
+        let mut problems = Problems::default();
+        let table = parse(Path::new("house.toml"), text.to_owned(), &mut problems).expect("TOML");
+        options(table, &mut problems);
+        problems.sort();
+        insta::assert_snapshot!(problems.to_string());
+    }
+}

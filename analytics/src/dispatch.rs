@@ -1,0 +1,147 @@
+//! From a report's files to deliveries: which files go to which target, in which folder, with which letter.
+
+use std::path::{Path, PathBuf};
+
+use jiff::tz::TimeZone;
+use mailqos_config::{Config, Target};
+use mailqos_delivery::{Inline, Item, Letter, Notes, outbox::Request};
+use mailqos_figures::Period;
+use mailqos_model::UtcMicros;
+use mailqos_report::{
+    definition::{Definition, Delivery, Format},
+    document::Document,
+    generate::Report,
+    locale::Locale,
+    media::{self, MediaError},
+    naming::{NameError, Names},
+};
+
+/// Why a report's deliveries can't be ordered.
+#[derive(Debug, thiserror::Error)]
+pub enum DispatchError {
+    /// The template of a name is wrong.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The mail can't be written.
+    #[error(transparent)]
+    Media(#[from] MediaError),
+}
+
+/// The deliveries of a report's files; `run` is the moment at which it was due or asked for, and tells them from those of another run.
+///
+/// # Errors
+/// A folder's name or the mail can't be made.
+pub fn requests(
+    config: &Config,
+    definition: &Definition,
+    report: &Report,
+    files: &[(Format, PathBuf)],
+    period: &Period,
+    run: UtcMicros,
+) -> Result<Vec<Request>, DispatchError> {
+    definition
+        .deliveries
+        .iter()
+        .map(|delivery| {
+            let by_mail = matches!(config.targets.get(&delivery.target), Some(Target::Email(_)));
+            let letter = if by_mail {
+                letter(&report.document, config)?
+            } else {
+                Letter::default()
+            };
+            let names = Names::of_report(definition, &report.stem, period, run);
+            let named = match delivery.name.as_str() {
+                "" => None,
+                template => Some(names.expand("deliver.name", template)?),
+            };
+            let (folder, linked_folder) = names.folders(config, &delivery.target, &delivery.path)?;
+            Ok(Request {
+                target: delivery.target.clone(),
+                folder,
+                linked_folder,
+                letter,
+                items: files
+                    .iter()
+                    .filter(|(format, _)| wanted(delivery, *format, by_mail))
+                    .map(|(format, path)| Item {
+                        name: match &named {
+                            Some(named) => format!("{named}.{}", format.extension()),
+                            None => name(path),
+                        },
+                        path: path.clone(),
+                    })
+                    .collect(),
+                occasion: format!("{} {run} {}", definition.slug, report.stem),
+                report: definition.slug.clone(),
+                run: run.to_string(),
+            })
+        })
+        .collect()
+}
+
+/// A mail has the page as its body: unless the definition says so, only the PDF is attached.
+fn wanted(delivery: &Delivery, format: Format, by_mail: bool) -> bool {
+    // A report of very many chapters is an archive where a page was wanted.
+    let is_page = matches!(format, Format::Html | Format::Zip);
+    if delivery.formats.is_empty() {
+        !(by_mail && is_page)
+    } else {
+        delivery.formats.contains(&format) || is_page && delivery.formats.contains(&Format::Html)
+    }
+}
+
+fn letter(document: &Document, config: &Config) -> Result<Letter, MediaError> {
+    let page = media::email::render(document, Some(&config.templates))?;
+    let pictures = page
+        .pictures
+        .into_iter()
+        .map(|(id, media_type, bytes)| Inline { id, media_type, bytes });
+    Ok(Letter {
+        subject: format!("{}, {}: {}", document.title, document.period, document.headline)
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .take(200)
+            .collect(),
+        text: page.text,
+        html: Some(page.html),
+        pictures: pictures.collect(),
+        notes: notes(&document.language),
+        ..Letter::default()
+    })
+}
+
+/// What a mail says of files that are too large for it, in the report's language.
+fn notes(language: &str) -> Notes {
+    let Some(l) = Locale::new(language, TimeZone::UTC) else {
+        return Notes::default();
+    };
+    Notes {
+        elsewhere: l.t("The files are too large for this mail. They are here:").to_owned(),
+        left_out: l.t("These files are too large for this mail and not in it:").to_owned(),
+        more: l.t("and {0} more").to_owned(),
+        too_large: l.t("It is too large for this mail.").to_owned(),
+        decimal: l.decimal(),
+    }
+}
+
+fn name(path: &Path) -> String {
+    path.file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mail_speaks_of_large_files_in_the_reports_language() {
+        assert_eq!(notes("en-GB"), Notes::default());
+        let german = notes("de");
+        assert_eq!(german.decimal, ',');
+        assert!(german.elsewhere.contains("zu groß"), "{german:?}");
+        assert_eq!(german.more, "und {0} weitere");
+        let swedish = notes("sv_SE.UTF-8");
+        assert!(swedish.left_out.contains("för stora"), "{swedish:?}");
+    }
+}
