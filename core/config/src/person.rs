@@ -13,7 +13,8 @@ const LONGEST_NAME: usize = 200;
 pub struct Person {
     /// What mail clients show in place of the address. Free of control characters.
     pub name: Option<String>,
-    /// The address alone, such as `anna@example.com`.
+    /// The address alone, such as `anna@example.com`; a domain such as `köln.example` in the form that every mail server takes,
+    /// `xn--kln-sna.example` (RFC 5890).
     pub address: String,
 }
 
@@ -63,10 +64,17 @@ impl Person {
 }
 
 fn address(text: &str) -> Result<Address, PersonError> {
-    Address::from_str(text).map_err(|error| PersonError::Address {
+    let wrong = |reason: String| PersonError::Address {
         text: text.to_owned(),
-        reason: error.to_string(),
-    })
+        reason,
+    };
+    let address = Address::from_str(text).map_err(|error| wrong(error.to_string()))?;
+    if address.domain().is_ascii() {
+        return Ok(address);
+    }
+    // Servers without SMTPUTF8 (RFC 6531) refuse the domain as people write it, and few have it.
+    let domain = idna::domain_to_ascii(address.domain()).map_err(|_| wrong("its domain is no name of a host".to_owned()))?;
+    Address::new(address.user(), domain).map_err(|error| wrong(error.to_string()))
 }
 
 impl FromStr for Person {

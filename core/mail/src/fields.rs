@@ -91,8 +91,24 @@ impl Head {
 
     /// The mail with a body that begins with its own MIME fields.
     pub fn with(&self, body: &[u8]) -> Vec<u8> {
-        [self.0.as_bytes(), b"MIME-Version: 1.0\r\n", body].concat()
+        [self.0.as_bytes(), b"MIME-Version: 1.0\r\n", &whole_line_ends(body)].concat()
     }
+}
+
+/// A text all of whose lines end with CR and LF. Servers refuse either of them alone (RFC 5321, section 2.3.8): Exchange with
+/// 550 5.6.11, Postfix with `smtpd_forbid_bare_newline`.
+fn whole_line_ends(text: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::with_capacity(text.len());
+    let mut before = None;
+    for (at, byte) in text.iter().copied().enumerate() {
+        match byte {
+            b'\n' if before != Some(b'\r') => whole.extend(b"\r\n"),
+            b'\r' if text.get(at + 1) != Some(&b'\n') => whole.extend(b"\r\n"),
+            byte => whole.push(byte),
+        }
+        before = Some(byte);
+    }
+    whole
 }
 
 /// A text that becomes folded lines: pieces that are kept whole, each with the white space before it.
@@ -474,6 +490,14 @@ mod tests {
         let field = unstructured("Subject", &text);
         assert!(longest(&field) < 998);
         assert_eq!(decoded(&field), text);
+    }
+
+    #[test]
+    fn every_line_of_a_mail_ends_with_both() {
+        // gen_smtp #253 and packetfence #5380 (LF alone), msmtp #145 (CR alone).
+        let mail = Head::new().with(b"a\nb\r\nc\rd\r\r\n\n.\n");
+        let mail = String::from_utf8(mail).expect("text");
+        assert_eq!(mail, "MIME-Version: 1.0\r\na\r\nb\r\nc\r\nd\r\n\r\n\r\n.\r\n");
     }
 
     proptest! {

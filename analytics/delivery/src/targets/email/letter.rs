@@ -155,7 +155,7 @@ impl<'a> Content<'a> {
             let part = SinglePart::builder()
                 .header(NamedType::new(media(&file.name), &file.name))
                 .header(Disposition::new("attachment", &file.name))
-                .body(Body::new(file.bytes.clone()));
+                .body(unchanged(file.bytes.clone())?);
             whole = whole.singlepart(part);
         }
         Ok(head.with(&whole.formatted()))
@@ -206,7 +206,7 @@ impl<'a> Content<'a> {
                 .header(header::ContentId::from(format!("<{}>", picture.id)))
                 .header(NamedType::new(&picture.media_type, &name))
                 .header(Disposition::new("inline", &name))
-                .body(Body::new(picture.bytes));
+                .body(unchanged(picture.bytes)?);
             related = related.singlepart(part);
         }
         let alternative = MultiPart::alternative()
@@ -250,6 +250,12 @@ impl<'a> Content<'a> {
 enum Written {
     One(SinglePart),
     Several(MultiPart),
+}
+
+/// A file as it is, byte by byte. As text, a CSV or JSON file would arrive with other line ends than it has.
+fn unchanged(bytes: Vec<u8>) -> Result<Body, DeliveryError> {
+    Body::new_with_encoding(bytes, header::ContentTransferEncoding::Base64)
+        .map_err(|_| DeliveryError::Letter("a file can't be written in Base64".to_owned()))
 }
 
 fn media(name: &str) -> &'static str {

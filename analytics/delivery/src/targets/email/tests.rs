@@ -427,3 +427,40 @@ async fn a_rejected_password_is_not_tried_again_until_it_is_another() {
         .expect("delivered");
     assert_eq!((logins(), server.accepted().len()), (2, 1));
 }
+
+#[tokio::test]
+async fn no_line_ends_with_half_a_line_end_and_files_arrive_as_they_are() {
+    // gen_smtp #253, packetfence #5380 (550 5.6.11), msmtp #145 (552 5.2.0): bare LF, bare CR.
+    let folder = tempfile::tempdir().expect("folder");
+    let config = config(folder.path(), 25, &to(1));
+    let mut parcel = parcel(folder.path(), 10, 10);
+    let rows = b"a,b\n1,2\r\n.\n3,\r4\n";
+    let path = folder.path().join("rows.csv");
+    std::fs::write(&path, rows).expect("written");
+    parcel.items.push(Item {
+        name: "rows.csv".into(),
+        path,
+    });
+    for (text, html) in [
+        ("one\ntwo\r\nthree\rfour\n\n.\n", Some("<p>one\r</p>\n.\n")),
+        ("plain\r", None),
+    ] {
+        parcel.letter.text = text.to_owned();
+        parcel.letter.html = html.map(str::to_owned);
+        let content = letter::Content::read(&config, people(&config), &parcel).await.expect("read");
+        let server = config.mail_servers.values().next().expect("a server");
+        for form in std::iter::once(Form::Whole).chain(Form::Whole.smaller()) {
+            let mail = content.write(server, form, &[]).expect("written");
+            let mail = String::from_utf8(mail).expect("text");
+            let halves = mail.replace("\r\n", "");
+            assert!(!halves.contains(['\r', '\n']), "{form:?}: {mail:?}");
+            let whole = mail.contains(&base64(rows));
+            assert_eq!(whole, !form.is_without_files(), "{form:?}: {mail}");
+        }
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
