@@ -54,10 +54,9 @@ impl FromStr for Cron {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let pattern =
-            croner::Cron::from_str(text).map_err(|error| format!("{text:?} is not {}: {error}", Self::expected()))?;
+        let pattern = pattern(text).map_err(|reason| format!("{text:?} is not {}: {reason}", Self::expected()))?;
         let cron = Self {
-            follows_the_clock: follows_the_clock(text),
+            follows_the_clock: follows_the_clock(text, &pattern),
             text: text.to_owned(),
             pattern,
         };
@@ -168,32 +167,108 @@ fn end_of_gap(zone: &TimeZone, skipped: Timestamp) -> Option<Timestamp> {
         .map(|change| change.timestamp())
 }
 
-/// Whether the expression's hour or minute is a wildcard.
-fn follows_the_clock(text: &str) -> bool {
-    let fields: Vec<&str> = text.split_whitespace().collect();
-    match fields.as_slice() {
-        [nickname] => nickname.eq_ignore_ascii_case("@hourly"),
-        [minute, hour, _, _, _] | [_, minute, hour, _, _, _] | [_, minute, hour, _, _, _, _] => {
-            let wildcard = |field: &&str| field.starts_with(['*', '?']);
-            wildcard(minute) || wildcard(hour) || all_hours(hour)
+/// Days of the week and months as they are named.
+const DAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
+const MONTHS: [&str; 12] = [
+    "JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC",
+];
+
+/// Reads an expression as Vixie cron does (crontab(5)), also where the parser alone would not:
+///
+/// - A day field that begins with `*` is a wildcard, with a step, too: the other day field must match as well. Where neither
+///   begins with one, either of the two is enough.
+/// - Names stand only in their own field.
+/// - `7L` is the last Sunday, as `0L` is, and `@midnight` is `@daily`.
+fn pattern(text: &str) -> Result<croner::Cron, String> {
+    let mut fields: Vec<String> = text.split_whitespace().map(str::to_ascii_uppercase).collect();
+    let mut parser = croner::parser::CronParser::builder();
+    match fields.as_mut_slice() {
+        [nickname] if nickname == "@MIDNIGHT" => "@DAILY".clone_into(nickname),
+        [minute, hour, days, months, weekdays] => {
+            check(&[minute, hour], days, months, weekdays)?;
+            parser = parser.dom_and_dow(is_star(days) || is_star(weekdays));
+            *weekdays = sundays(weekdays);
         }
-        _ => false,
+        [second, minute, hour, days, months, weekdays, years @ ..] if years.len() < 2 => {
+            check(&[second, minute, hour], days, months, weekdays)?;
+            parser = parser.dom_and_dow(is_star(days) || is_star(weekdays));
+            *weekdays = sundays(weekdays);
+        }
+        // The parser says what is wrong.
+        _ => {}
     }
+    parser
+        .build()
+        .parse(&fields.join(" "))
+        .map_err(|error| error.to_string())
 }
 
-/// Whether a field such as `0-23` or `0-11,12-23` names every hour.
-fn all_hours(field: &str) -> bool {
-    let mut named = [false; 24];
-    for part in field.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (Ok(first), Ok(last)) = (first.parse::<usize>(), last.parse::<usize>()) else {
-            return false;
-        };
-        if let Some(hours) = named.get_mut(first..=last.min(23)) {
-            hours.fill(true);
+fn is_star(field: &str) -> bool {
+    field.starts_with(['*', '?'])
+}
+
+/// Refuses what the parser would take for something else.
+fn check(times: &[&str], days: &str, months: &str, weekdays: &str) -> Result<(), String> {
+    for field in times.iter().chain([&days, &months, &weekdays]) {
+        if field.split(',').any(str::is_empty) {
+            return Err(format!("there is nothing before or after a comma of {field:?}"));
         }
     }
-    named.iter().all(|named| *named)
+    let words = |field: &str| -> Vec<String> {
+        let words = field.split(|c: char| !c.is_alphabetic());
+        words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    };
+    for field in times {
+        if let Some(word) = words(field).first() {
+            return Err(format!("{word} can't stand among seconds, minutes and hours"));
+        }
+    }
+    for word in words(months) {
+        if !MONTHS.contains(&word.as_str()) {
+            return Err(format!("{word} is no month; write JAN to DEC, or 1 to 12"));
+        }
+    }
+    for part in weekdays.split(',') {
+        let name = part.strip_suffix('L').unwrap_or(part);
+        if name.is_empty() || name != part && name.contains(['-', '/', '*']) {
+            return Err("L stands behind one day of the week, such as 5L for the last Friday".to_owned());
+        }
+        for word in words(name) {
+            if !DAYS.contains(&word.as_str()) {
+                return Err(format!("{word} is no day of the week; write SUN to SAT, or 0 to 7"));
+            }
+        }
+    }
+    for part in days.split(',') {
+        let number = part.strip_suffix('W').unwrap_or(part);
+        if part != "L" && number.contains(char::is_alphabetic) {
+            return Err(format!(
+                "{part} is no day of the month; write 1 to 31, L for the last day, or such as 15W for the weekday next to the 15th"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The days of the week, Sunday as 0 where the last of a month is meant.
+fn sundays(weekdays: &str) -> String {
+    let parts = weekdays.split(',').map(|part| match part {
+        "7L" | "7#L" => "0L",
+        part => part,
+    });
+    parts.collect::<Vec<_>>().join(",")
+}
+
+/// Whether the expression's hour or minute is a wildcard, or names all that there are.
+fn follows_the_clock(text: &str, pattern: &croner::Cron) -> bool {
+    let fields: Vec<&str> = text.split_whitespace().collect();
+    let is_wildcard = match fields.as_slice() {
+        [minute, hour, _, _, _] | [_, minute, hour, _, _, _] | [_, minute, hour, _, _, _, _] => {
+            is_star(minute) || is_star(hour)
+        }
+        _ => false,
+    };
+    is_wildcard || pattern.pattern.hours.is_all_set() || pattern.pattern.minutes.is_all_set()
 }
 
 impl FromToml for Cron {
@@ -306,6 +381,91 @@ mod tests {
         );
     }
 
+    /// The dates in January and February 2027 at which an expression comes.
+    fn dates(text: &str) -> Vec<String> {
+        let moments = runs(text, "UTC", "2027-01-01T00:00:00Z", "2027-03-01T00:00:00Z");
+        moments.iter().map(|moment| moment[5..10].to_owned()).collect()
+    }
+
+    #[test]
+    fn days_are_read_as_by_vixie_cron() {
+        // qwen-code #7452, orca #15900, robfig/cron #70: a step of a wildcard is one, a range of all days is none.
+        assert_eq!(
+            dates("0 0 */2 * 1"),
+            ["01-11", "01-25", "02-01", "02-15"],
+            "odd days that are Mondays"
+        );
+        assert_eq!(dates("0 0 15 * */3"), Vec::<String>::new());
+        assert_eq!(dates("0 0 17 * */3"), ["01-17", "02-17"]);
+        assert_eq!(dates("0 0 1-31 * 1").len(), 59);
+        assert_eq!(dates("0 0 1 * 0/6"), dates("0 0 1 * SUN,SAT"));
+        assert_eq!(dates("0 0 15,16 * 1"), dates("0 0 15-16 * MON"));
+        assert_eq!(dates("0 0 31 * 1").len(), 4 + 4 + 1);
+        // parse-cron #16, systemd-cron #136: 7 is Sunday.
+        assert_eq!(
+            dates("0 0 * * 7"),
+            [
+                "01-03", "01-10", "01-17", "01-24", "01-31", "02-07", "02-14", "02-21", "02-28"
+            ]
+        );
+        assert_eq!(dates("0 0 * * fri-sun"), dates("0 0 * * 5-7"));
+        for last in ["7L", "0L", "sunL", "7#L"] {
+            assert_eq!(dates(&format!("0 0 * * {last}")), ["01-31", "02-28"], "{last}");
+        }
+        assert_eq!(dates("0 0 * * 7L,5L"), ["01-29", "01-31", "02-26", "02-28"]);
+        assert_eq!(dates("0 0 * * 7#2"), ["01-10", "02-14"]);
+        assert_eq!(dates("0 0 L * *"), ["01-31", "02-28"]);
+        // 2 January 2027 is a Saturday: the weekday next to it is the Friday before; 28 February is a Sunday, the last day.
+        assert_eq!(dates("0 0 2w,28W * *"), ["01-01", "01-28", "02-02", "02-26"]);
+        // cron-expression #117, systemd-cron-next #6.
+        assert_eq!(dates("@midnight"), dates("0 0 * * *"));
+        assert_eq!(dates("\t0  0\t1 jan *  "), ["01-01"]);
+        assert_eq!(dates("0 0 1-9/4,20 1 *"), ["01-01", "01-05", "01-09", "01-20"]);
+    }
+
+    #[test]
+    fn what_would_be_read_as_something_else_is_refused() {
+        for (wrong, reason) in [
+            // Monday is no January, and two months in one word are no third.
+            ("0 7 1 MON *", "MON is no month"),
+            ("0 7 1 JANFEB *", "JANFEB is no month"),
+            ("0 7 * * JAN", "JAN is no day of the week"),
+            ("0 7 * * MONDAY", "MONDAY is no day of the week"),
+            ("0 MON * * *", "MON can't stand"),
+            ("0 7 * * L", "such as 5L"),
+            ("0 7 * * 1,L", "such as 5L"),
+            ("0 7 * * 1-5L", "such as 5L"),
+            ("0 7 15W5 * *", "15W5 is no day of the month"),
+            ("0 7 LW * *", "LW is no day of the month"),
+            ("0 7 1,,5 * *", "before or after a comma"),
+            ("0 7 * * 1,", "before or after a comma"),
+            // cronie #15: a range does not go over midnight.
+            ("0 22-5 * * *", "is not a cron"),
+            ("*/0 * * * *", "is not a cron"),
+            ("60 * * * *", "is not a cron"),
+            ("0 24 * * *", "is not a cron"),
+            ("@reboot", "is not a cron"),
+            ("0 7 * *", "is not a cron"),
+            ("", "is not a cron"),
+        ] {
+            let error = wrong.parse::<Cron>().expect_err(wrong);
+            assert!(error.contains(reason), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn all_hours_in_other_words_follow_the_clock() {
+        for every in [
+            "30 0/1 * * *",
+            "30 0-23/1 * * *",
+            "30 0-11,12-23 * * *",
+            "30/60 0-23 * * *",
+        ] {
+            let both = runs(every, BERLIN, "2026-10-25T00:00:00Z", "2026-10-25T02:00:00Z");
+            assert_eq!(both, ["2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"], "{every}");
+        }
+    }
+
     #[test]
     fn an_expression_that_never_comes_is_refused() {
         for never in ["0 7 31 2 *", "0 7 30 2 *", "0 0 31 4,6,9,11 *", "0 0 0 31 2 *"] {
@@ -346,6 +506,44 @@ mod tests {
                 let full = local.minute() == 0 && local.second() == 0;
                 prop_assert_eq!(full, found.contains(&moment.0), "{:?} {}", local, moment);
             }
+        }
+    }
+
+    /// A day field and what it names: its text, the days, and whether it begins with a wildcard.
+    fn day_field(first: u8, last: u8) -> impl Strategy<Value = (String, Vec<u8>, bool)> {
+        let all = move |step: u8| (first..=last).step_by(usize::from(step)).collect::<Vec<u8>>();
+        prop_oneof![
+            Just(("*".to_owned(), all(1), true)),
+            (2_u8..9).prop_map(move |step| (format!("*/{step}"), all(step), true)),
+            (first..=last).prop_map(|day| (day.to_string(), vec![day], false)),
+            (first..=last, 0_u8..9, 1_u8..4).prop_map(move |(from, more, step)| {
+                let to = from.saturating_add(more).min(last);
+                let days = (from..=to).step_by(usize::from(step)).collect();
+                (format!("{from}-{to}/{step}"), days, false)
+            }),
+            proptest::collection::vec(first..=last, 1..4).prop_map(|days| {
+                let texts: Vec<String> = days.iter().map(u8::to_string).collect();
+                (texts.join(","), days, false)
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn days_follow_the_rule_of_vixie_cron(
+            (month_text, month_days, month_star) in day_field(1, 31),
+            (week_text, week_days, week_star) in day_field(0, 7),
+            start in 0_i32..9_000,
+        ) {
+            let Ok(cron) = format!("0 0 {month_text} * {week_text}").parse::<Cron>() else { return Ok(()) };
+            let day = civil::date(2020, 1, 1).checked_add(Span::new().days(start)).expect("a date");
+            let of_month = month_days.contains(&day.day().unsigned_abs());
+            let number = day.weekday().to_sunday_zero_offset().unsigned_abs();
+            let of_week = week_days.contains(&number) || number == 0 && week_days.contains(&7);
+            let expected = if month_star || week_star { of_month && of_week } else { of_month || of_week };
+            let midnight: UtcMicros = day.to_zoned_datetime(TimeZone::UTC).expect("a moment").timestamp().into();
+            let next = cron.next(UtcMicros(midnight.0 - 1), &TimeZone::UTC);
+            prop_assert_eq!(next == Some(midnight), expected, "{} {} on {}", month_text, week_text, day);
         }
     }
 

@@ -73,7 +73,8 @@ fn address(text: &str) -> Result<Address, PersonError> {
         return Ok(address);
     }
     // Servers without SMTPUTF8 (RFC 6531) refuse the domain as people write it, and few have it.
-    let domain = idna::domain_to_ascii(address.domain()).map_err(|_| wrong("its domain is no name of a host".to_owned()))?;
+    let domain =
+        idna::domain_to_ascii(address.domain()).map_err(|_| wrong("its domain is no name of a host".to_owned()))?;
     Address::new(address.user(), domain).map_err(|error| wrong(error.to_string()))
 }
 
@@ -274,6 +275,11 @@ mod tests {
                 "anna@example.com",
             ),
             ("\"Mail\" Team <x@example.com>", Some("Mail Team"), "x@example.com"),
+            // curl #4892: a domain has an ASCII form, which every server takes; what stands before the @ has none.
+            ("Jörg <j@Köln.example>", Some("Jörg"), "j@xn--kln-sna.example"),
+            ("x@例え.jp", None, "x@xn--r8jz45g.jp"),
+            ("jörg@köln.example", None, "jörg@xn--kln-sna.example"),
+            ("jörg@example.com", None, "jörg@example.com"),
         ] {
             assert_eq!(read(text), (name.map(str::to_owned), address.to_owned()), "{text}");
         }

@@ -447,7 +447,9 @@ async fn no_line_ends_with_half_a_line_end_and_files_arrive_as_they_are() {
     ] {
         parcel.letter.text = text.to_owned();
         parcel.letter.html = html.map(str::to_owned);
-        let content = letter::Content::read(&config, people(&config), &parcel).await.expect("read");
+        let content = letter::Content::read(&config, people(&config), &parcel)
+            .await
+            .expect("read");
         let server = config.mail_servers.values().next().expect("a server");
         for form in std::iter::once(Form::Whole).chain(Form::Whole.smaller()) {
             let mail = content.write(server, form, &[]).expect("written");
