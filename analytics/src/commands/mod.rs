@@ -3,13 +3,10 @@
 //! A subcommand is a clap `Args` struct and a `run`, and one line in [`Command`] and in `Command::run`.
 
 pub mod deliver;
-mod explain;
-mod figure;
 pub mod lake;
 pub mod outages;
 pub mod outbox;
 pub mod patterns;
-mod preview;
 mod progress;
 pub mod report;
 pub mod schedule;

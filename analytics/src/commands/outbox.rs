@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use jiff::civil::Date;
 use mailqos_delivery::{
     ledger::Line,
     outbox::{Named, Order, Outbox},
@@ -48,10 +49,10 @@ enum Action {
         target: Vec<String>,
         /// Only what was delivered on this day (UTC) or later.
         #[arg(long, value_name = "DATE")]
-        from: Option<jiff::civil::Date>,
+        from: Option<Date>,
         /// Only what was delivered before this day (UTC).
         #[arg(long, value_name = "DATE")]
-        to: Option<jiff::civil::Date>,
+        to: Option<Date>,
     },
 }
 
@@ -153,16 +154,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
             to,
         } => {
             let mut lines = outbox.ledger().map_err(Failure::work)?;
-            lines.retain(|line| {
-                let (at, name) = match line {
-                    Line::Delivered(entry) => (&entry.delivered_at, &entry.target),
-                    Line::Removed(removal) => (&removal.removed_at, &removal.target),
-                };
-                let day = at.get(..10).unwrap_or("");
-                (target.is_empty() || target.contains(name))
-                    && from.is_none_or(|from| day >= from.to_string().as_str())
-                    && to.is_none_or(|to| day < to.to_string().as_str())
-            });
+            lines.retain(|line| is_asked_for(line, &target, from, to));
             print(match format {
                 Format::Json => json(&lines)?,
                 Format::Csv => csv(&lines)?,
@@ -170,6 +162,18 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a line of the ledger is of one of these targets, any if there is none, and of these days (UTC).
+fn is_asked_for(line: &Line, targets: &[String], from: Option<Date>, to: Option<Date>) -> bool {
+    let (at, name) = match line {
+        Line::Delivered(entry) => (&entry.delivered_at, &entry.target),
+        Line::Removed(removal) => (&removal.removed_at, &removal.target),
+    };
+    let day = at.get(..10).unwrap_or("");
+    (targets.is_empty() || targets.contains(name))
+        && from.is_none_or(|from| day >= from.to_string().as_str())
+        && to.is_none_or(|to| day < to.to_string().as_str())
 }
 
 fn json(lines: &[Line]) -> Result<String, Failure> {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Subcommand;
-use mailqos_config::{Problem, Problems, reference::schema};
+use mailqos_config::{Config, Problem, Problems, reference::schema};
 use mailqos_model::Name;
 use mailqos_report::{
     definition,
@@ -135,65 +135,69 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
             let text = serde_json::to_string_pretty(&schema(&REPORTS, &file)).map_err(Failure::work)?;
             print(text + "\n")?;
         }
-        Action::Check { names } => {
-            let mut problems = Problems::default();
-            let mut checked = 0;
-            let (mut templates, mut files) = (Vec::new(), Vec::new());
-            if names.is_empty() {
-                templates.extend(definition::template_names(config));
-                if let Some(config) = config {
-                    files.extend(definition::files(config)?);
-                }
-            }
-            for name in names {
-                let file = definition::find(config, &name);
-                if file.is_file() {
-                    files.push(file);
-                } else {
-                    templates.push(name);
-                }
-            }
-            // Layouts and partials are tried on a document with a block of every kind, once for each that is used.
-            let mut tried = BTreeMap::new();
-            let mut definitions = Vec::new();
-            let found = templates
-                .iter()
-                .map(|name| definition::of_template(config, name))
-                .chain(files.iter().map(|file| definition::load(config, file)));
-            for found in found {
-                checked += 1;
-                match found {
-                    Ok(definition) => {
-                        let layout = definition.template.layout.clone();
-                        tried.entry(layout).or_insert_with(|| definition.theme.clone());
-                        definitions.push(definition);
-                    }
-                    Err(found) => problems.append(found),
-                }
-            }
-            if let Some(config) = config {
-                for (_, found) in mailqos_report::among(&definitions, config) {
-                    problems.append(found);
-                }
-            }
-            if let Some(config) = config {
-                let mut said = BTreeSet::new();
-                for (layout, theme) in &tried {
-                    for error in specimen::check(&theme.resolve(), layout.as_deref(), &config.templates) {
-                        // What is wrong with a partial is wrong in every layout.
-                        if said.insert(error.to_string()) {
-                            problems.push(Problem::error(error.to_string()));
-                        }
-                    }
-                }
-            }
-            if problems.has_errors() {
-                return Err(Failure::Configuration(problems));
-            }
-            eprintln!("{checked} checked: nothing wrong");
-        }
+        Action::Check { names } => check(names, config)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what is wrong with templates and definitions: the named ones, or all of the configuration's.
+fn check(names: Vec<String>, config: Option<&Config>) -> Result<(), Failure> {
+    let mut problems = Problems::default();
+    let mut checked = 0;
+    let (mut templates, mut files) = (Vec::new(), Vec::new());
+    if names.is_empty() {
+        templates.extend(definition::template_names(config));
+        if let Some(config) = config {
+            files.extend(definition::files(config)?);
+        }
+    }
+    for name in names {
+        let file = definition::find(config, &name);
+        if file.is_file() {
+            files.push(file);
+        } else {
+            templates.push(name);
+        }
+    }
+    // Layouts and partials are tried on a document with a block of every kind, once for each that is used.
+    let mut tried = BTreeMap::new();
+    let mut definitions = Vec::new();
+    let found = templates
+        .iter()
+        .map(|name| definition::of_template(config, name))
+        .chain(files.iter().map(|file| definition::load(config, file)));
+    for found in found {
+        checked += 1;
+        match found {
+            Ok(definition) => {
+                let layout = definition.template.layout.clone();
+                tried.entry(layout).or_insert_with(|| definition.theme.clone());
+                definitions.push(definition);
+            }
+            Err(found) => problems.append(found),
+        }
+    }
+    if let Some(config) = config {
+        for (_, found) in mailqos_report::among(&definitions, config) {
+            problems.append(found);
+        }
+    }
+    if let Some(config) = config {
+        let mut said = BTreeSet::new();
+        for (layout, theme) in &tried {
+            for error in specimen::check(&theme.resolve(), layout.as_deref(), &config.templates) {
+                // What is wrong with a partial is wrong in every layout.
+                if said.insert(error.to_string()) {
+                    problems.push(Problem::error(error.to_string()));
+                }
+            }
+        }
+    }
+    if problems.has_errors() {
+        return Err(Failure::Configuration(problems));
+    }
+    eprintln!("{checked} checked: nothing wrong");
+    Ok(())
 }
 
 fn file_name(name: &str) -> Result<Name, Failure> {

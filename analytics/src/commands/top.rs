@@ -5,11 +5,9 @@ use std::{cmp::Ordering, process::ExitCode};
 use mailqos_figures::stats::Row;
 
 use super::{
-    Failure, Global,
-    figure::{Figure, Found},
-    print,
+    Failure, Global, print,
     source::{SourceArgs, lake_failure},
-    stats::{Asked, Shape, query},
+    stats::{Asked, Figure, Found, Shape, query},
     table::{Cell, Format, Table, counted},
 };
 

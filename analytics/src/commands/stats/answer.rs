@@ -13,7 +13,11 @@ use mailqos_figures::{
 };
 use mailqos_model::Micros;
 
-use super::{Group, HELD, SPARK, json::JsonRow, shape::Shape};
+use super::{
+    Group, HELD, SPARK,
+    json::JsonRow,
+    shape::{Shape, limit_name},
+};
 use crate::commands::{
     Failure, print,
     source::Source,
@@ -448,13 +452,5 @@ impl Renderer<'_> {
             cells.push(Cell::text(line.cloned()));
         }
         cells
-    }
-}
-
-/// `10s`, `5min`.
-pub(in crate::commands) fn limit_name(limit: Micros) -> String {
-    match limit.0 / 1_000_000 {
-        seconds if seconds % 60 == 0 => format!("{}min", seconds / 60),
-        seconds => format!("{seconds}s"),
     }
 }

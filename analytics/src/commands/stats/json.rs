@@ -5,7 +5,7 @@ use mailqos_figures::{
 };
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
-use super::{answer::limit_name, shape::Shape};
+use super::shape::{Shape, limit_name};
 use crate::commands::table::{moment, seconds};
 
 pub(super) struct JsonRow<'a> {

@@ -1,6 +1,8 @@
 //! `mailqos-analytics stats`: the contracts' figures per monitor or group of monitors, and bucket of time.
 
 mod answer;
+mod explain;
+mod figure;
 mod json;
 mod shape;
 
@@ -10,9 +12,14 @@ use std::{
     sync::Arc,
 };
 
-pub(super) use self::answer::limit_name;
-use self::answer::{Answer, sparkline};
-pub(super) use self::shape::{Asked, Shape, percentile};
+use self::{
+    answer::{Answer, sparkline},
+    shape::percentile,
+};
+pub(super) use self::{
+    figure::{Figure, Found},
+    shape::{Asked, Shape},
+};
 use mailqos_figures::{
     lake::SeriesQuery,
     periods::{Period, Unit},
@@ -21,8 +28,7 @@ use mailqos_figures::{
 };
 
 use super::{
-    Failure, Global, explain,
-    figure::Figure,
+    Failure, Global,
     source::{Source, SourceArgs, lake_failure},
     table::Format,
 };

@@ -6,7 +6,7 @@ use mailqos_figures::{
     series::Metric,
     stats::{Question, Row},
 };
-use mailqos_model::UtcMicros;
+use mailqos_model::{Micros, UtcMicros};
 
 use super::Group;
 use crate::commands::table::moment;
@@ -45,6 +45,14 @@ impl Asked {
     /// Such as `p99.9`.
     pub(in crate::commands) fn name(&self) -> &str {
         &self.name
+    }
+}
+
+/// The name of one of the limits of delivery: `10s`, `5min`.
+pub(super) fn limit_name(limit: Micros) -> String {
+    match limit.0 / 1_000_000 {
+        seconds if seconds % 60 == 0 => format!("{}min", seconds / 60),
+        seconds => format!("{seconds}s"),
     }
 }
 

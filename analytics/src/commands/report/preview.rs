@@ -28,7 +28,7 @@ use tokio::{
     task::block_in_place,
 };
 
-use super::{Failure, Global, report};
+use crate::commands::{Failure, Global, print, report};
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -81,7 +81,7 @@ pub(super) async fn run(args: &report::Args, global: &Global, port: u16) -> Resu
         })?;
     let address = listener.local_addr()?;
     let shown = Arc::new(RwLock::new(Shown::default()));
-    super::print(format!("http://{address}/\n"))?;
+    print(format!("http://{address}/\n"))?;
     eprintln!("watching the report's files; end with Ctrl-C");
     let serving = tokio::spawn(serve(listener, Arc::clone(&shown)));
     let mut seen = None;

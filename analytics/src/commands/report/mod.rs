@@ -1,5 +1,7 @@
 //! `mailqos-analytics report`: makes a report and prints the paths of its files.
 
+mod preview;
+
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
@@ -21,7 +23,7 @@ use mailqos_report::{
 use super::{
     Failure, Global,
     deliver::send,
-    preview, print, progress,
+    print, progress,
     source::{lake_failure, suggestion},
 };
 use crate::dispatch;
@@ -206,7 +208,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
 }
 
 /// The configuration, where one is named or needed.
-pub(super) fn configuration(args: &Args, global: &Global) -> Result<Option<Config>, Failure> {
+fn configuration(args: &Args, global: &Global) -> Result<Option<Config>, Failure> {
     if args.data.is_none() || global.config.is_some() {
         global.load().map(Some)
     } else {
@@ -215,7 +217,7 @@ pub(super) fn configuration(args: &Args, global: &Global) -> Result<Option<Confi
 }
 
 /// The definition that was asked for, its period and its documents.
-pub(super) fn documents(
+fn documents(
     args: &Args,
     config: Option<&Config>,
     now: UtcMicros,
@@ -237,7 +239,7 @@ pub(super) fn documents(
 }
 
 /// The file of the definition, where it is one.
-pub(super) fn file(args: &Args, config: Option<&Config>) -> Option<PathBuf> {
+fn file(args: &Args, config: Option<&Config>) -> Option<PathBuf> {
     args.definition.as_ref().map(|name| definition::find(config, name))
 }
 

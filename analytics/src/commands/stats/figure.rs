@@ -10,14 +10,12 @@ use mailqos_figures::{
 };
 use mailqos_model::Outcome;
 
-use super::{
-    stats::{Asked, limit_name, percentile},
-    table::{long, seconds},
-};
+use super::shape::{Asked, limit_name, percentile};
+use crate::commands::table::{long, seconds};
 
 /// A figure of `stats`, by the name that CSV gives it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Figure {
+pub(in crate::commands) enum Figure {
     Availability,
     DeliveryRate,
     Coverage,
@@ -39,7 +37,7 @@ pub(super) enum Figure {
 
 /// Which tests are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Which {
+pub(in crate::commands) enum Which {
     Counted,
     Of(Outcome),
     Excluded,
@@ -81,7 +79,7 @@ impl Which {
     }
 
     /// Whether a row of a series is one of them.
-    pub(super) fn has(self, series: &Series, row: usize) -> bool {
+    pub(in crate::commands) fn has(self, series: &Series, row: usize) -> bool {
         let outcome = series.outcome[row];
         match self {
             Self::Counted => series.counts(row),
@@ -94,7 +92,7 @@ impl Which {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Statistic {
+pub(in crate::commands) enum Statistic {
     Count,
     Min,
     Mean,
@@ -103,7 +101,7 @@ pub(super) enum Statistic {
 }
 
 impl Figure {
-    pub(super) const HELP: &'static str = "figures are availability, delivery_rate, coverage, availability_by_time, downtime, unknown, maintenance, \
+    pub(in crate::commands) const HELP: &'static str = "figures are availability, delivery_rate, coverage, availability_by_time, downtime, unknown, maintenance, \
          outages, longest_outage, mttr, mtbf, tests, ok, late, lost, smtp_failed, pickup_failed, not_tested, excluded, \
          provisional, delivered_within_10s, _30s, _1min, _5min or _max_round_trip, delivered_p99, and count, min, mean, max or a \
          percentile of a metric: round_trip_p95, smtp_send_mean";
@@ -111,7 +109,7 @@ impl Figure {
 
 /// A figure's value, as far as there is one.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Found {
+pub(in crate::commands) enum Found {
     /// There is nothing to make it of.
     None,
     /// So many per cent of the mails were not delivered in the first place.
@@ -122,7 +120,7 @@ pub(super) enum Found {
 
 impl Figure {
     /// The metric that it is of.
-    pub(super) fn metric(&self) -> Metric {
+    pub(in crate::commands) fn metric(&self) -> Metric {
         match self {
             Self::Of(metric, _) => *metric,
             _ => Metric::RoundTrip,
@@ -130,7 +128,7 @@ impl Figure {
     }
 
     /// The percentile that it is.
-    pub(super) fn percentile(&self) -> Option<&Asked> {
+    pub(in crate::commands) fn percentile(&self) -> Option<&Asked> {
         match self {
             Self::Delivered(asked) | Self::Of(_, Statistic::Percentile(asked)) => Some(asked),
             _ => None,
@@ -138,7 +136,7 @@ impl Figure {
     }
 
     /// Whether it is made of stretches of time rather than of tests.
-    pub(super) fn is_of_time(&self) -> bool {
+    pub(in crate::commands) fn is_of_time(&self) -> bool {
         matches!(
             self,
             Self::Coverage
@@ -154,7 +152,7 @@ impl Figure {
     }
 
     /// In what it is measured.
-    pub(super) fn unit(&self) -> &'static str {
+    pub(in crate::commands) fn unit(&self) -> &'static str {
         match self {
             Self::Downtime | Self::Unknown | Self::Maintenance | Self::LongestOutage | Self::Mttr | Self::Mtbf => "s",
             Self::Outages | Self::Tests(_) | Self::Of(_, Statistic::Count) => "",
@@ -164,7 +162,7 @@ impl Figure {
     }
 
     /// Whether more of it is better.
-    pub(super) fn more_is_better(&self) -> bool {
+    pub(in crate::commands) fn more_is_better(&self) -> bool {
         self.unit() == "share"
             || matches!(
                 self,
@@ -184,7 +182,7 @@ impl Figure {
     }
 
     /// Its value in a row that answers the question.
-    pub(super) fn value(&self, row: &Row, question: &Question) -> Found {
+    pub(in crate::commands) fn value(&self, row: &Row, question: &Question) -> Found {
         let (counts, time) = (&row.counts, &row.time);
         let ms = |micros: f64| micros / 1000.0;
         let summary = self.distribution(row, question).map(|found| &found.summary);
@@ -222,7 +220,7 @@ impl Figure {
     }
 
     /// Its 95 % confidence interval, where it has one.
-    pub(super) fn interval(&self, row: &Row, question: &Question) -> Option<(f64, f64)> {
+    pub(in crate::commands) fn interval(&self, row: &Row, question: &Question) -> Option<(f64, f64)> {
         let (counts, of) = (&row.counts, |part: u64| Share::new(part, row.counts.tests()));
         let share = match self {
             Self::Availability | Self::Within(None) => of(counts.ok),
@@ -313,7 +311,7 @@ impl std::fmt::Display for Figure {
 
 impl Figure {
     /// Its definition, and how its value follows from what is counted here; `values` are the metric's non-null ones.
-    pub(super) fn definition(&self, row: &Row, values: u64) -> (&'static str, String) {
+    pub(in crate::commands) fn definition(&self, row: &Row, values: u64) -> (&'static str, String) {
         let (counts, time, tests) = (&row.counts, &row.time, row.counts.tests());
         let of_tests = |part: u64, what: &str| format!("{part} {what} of {tests} counted tests");
         match self {

@@ -13,12 +13,14 @@ use mailqos_model::{Exclusion, Micros, Outcome, UtcMicros};
 use serde::Serialize;
 
 use super::{
-    Failure,
     figure::{Figure, Found, Statistic},
-    print,
+    query,
+    shape::{Asked, Shape},
+};
+use crate::commands::{
+    Failure, print,
     source::{Source, lake_failure},
-    stats::{Asked, Shape, query},
-    table::{Cell, Format, Table, json, long},
+    table::{Cell, Format, Table, json, long, per_cent},
 };
 
 /// How many samples are shown unless all are asked for.
@@ -82,7 +84,10 @@ pub(super) fn run(source: &Source, figure: &Figure, all: bool) -> Result<ExitCod
         .lake
         .map(&query, |series| {
             let row = question.rows(series).pop()?;
-            Some(explain(source, figure, series, &row, &question, all))
+            let mut explanation = explain(figure, series, &row, &question, all);
+            let skipped = source.lake.skipped().into_iter();
+            explanation.skipped_files = skipped.map(|(path, _)| path.display().to_string()).collect();
+            Some(explanation)
         })
         .map_err(lake_failure)?
         .into_iter()
@@ -102,60 +107,11 @@ pub(super) fn run(source: &Source, figure: &Figure, all: bool) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-fn explain(
-    source: &Source,
-    figure: &Figure,
-    series: &Series,
-    row: &Row,
-    question: &Question,
-    all: bool,
-) -> Explanation {
-    let (counts, tests) = (&row.counts, row.counts.tests());
-    let failed = |row: usize| series.counts(row) && series.outcome[row] != Outcome::Ok;
-    let landed = |row: usize| matches!(series.outcome[row], Outcome::Ok | Outcome::Late);
+fn explain(figure: &Figure, series: &Series, row: &Row, question: &Question, all: bool) -> Explanation {
     let value = |row: usize| series.metric(figure.metric()).get(row);
     let values = series.counted().filter(|row| value(*row).is_some()).count() as u64;
     let (definition, calculation) = figure.definition(row, values);
-    // The samples that decide it, each with what it is to the figure.
-    let told = |row: usize| (row, role(figure, series, row, value(row)));
-    let mut behind: Vec<(usize, String)> = match figure {
-        Figure::Of(..) => series.counted().filter(|row| value(*row).is_some()).map(told).collect(),
-        Figure::Tests(which) => series
-            .inside
-            .clone()
-            .filter(|row| which.has(series, *row))
-            .map(told)
-            .collect(),
-        _ if figure.is_of_time() => moments(figure, series, question),
-        _ => series.counted().map(told).collect(),
-    };
-    let samples_behind_it = behind.len() as u64;
-    let rows = if all {
-        let mut rows: Vec<(usize, String)> = series.inside.clone().map(told).collect();
-        if figure.is_of_time() {
-            rows.retain(|(row, _)| behind.iter().all(|(other, _)| other != row));
-            rows.append(&mut behind);
-            rows.sort_by_key(|(row, _)| *row);
-        }
-        rows
-    } else {
-        match figure {
-            Figure::Delivered(asked) | Figure::Of(_, Statistic::Percentile(asked)) => {
-                behind.sort_by_key(|(row, _)| (value(*row).is_none(), value(*row)));
-                around(&mut behind, needed_ranks(samples_behind_it as usize, asked.q()).0);
-            }
-            Figure::Of(_, Statistic::Min) => behind.sort_by_key(|(row, _)| value(*row)),
-            Figure::Of(_, Statistic::Max) => behind.sort_by_key(|(row, _)| std::cmp::Reverse(value(*row))),
-            Figure::DeliveryRate => behind.retain(|(row, _)| !landed(*row)),
-            Figure::Within(Some(limit)) => {
-                behind.retain(|(row, _)| value(*row).is_none_or(|trip| trip > LIMITS[*limit]));
-            }
-            Figure::Availability | Figure::Within(None) => behind.retain(|(row, _)| failed(*row)),
-            _ => {}
-        }
-        behind.truncate(SHOWN);
-        behind
-    };
+    let (rows, samples_behind_it) = behind(figure, series, question, all);
     let samples = rows
         .into_iter()
         .map(|(row, role)| SampleShown {
@@ -172,6 +128,86 @@ fn explain(
             error: series.error.get(row).cloned().flatten().map(|error| error.to_string()),
         })
         .collect();
+    Explanation {
+        site: series.site.to_string(),
+        monitor: series.monitor.to_string(),
+        figure: figure.to_string(),
+        period: question.period.to_string(),
+        definition,
+        value: match figure.value(row, question) {
+            Found::Is(value) => value.into(),
+            Found::NotDelivered => "not delivered".into(),
+            Found::None => serde_json::Value::Null,
+        },
+        interval: figure.interval(row, question),
+        unit: figure.unit(),
+        calculation,
+        samples_in_period: series.inside.len() as u64,
+        counted_tests: row.counts.tests(),
+        values,
+        left_out: left_out(figure, series, row, values),
+        unsettled: row.counts.provisional,
+        skipped_files: Vec::new(),
+        samples_behind_it,
+        samples,
+    }
+}
+
+/// The samples that are shown, each with what it is to the figure, and how many the figure rests on.
+fn behind(figure: &Figure, series: &Series, question: &Question, all: bool) -> (Vec<(usize, String)>, u64) {
+    let value = |row: usize| series.metric(figure.metric()).get(row);
+    let told = |row: usize| (row, role(figure, series, row, value(row)));
+    let mut behind: Vec<(usize, String)> = match figure {
+        Figure::Of(..) => series.counted().filter(|row| value(*row).is_some()).map(told).collect(),
+        Figure::Tests(which) => series
+            .inside
+            .clone()
+            .filter(|row| which.has(series, *row))
+            .map(told)
+            .collect(),
+        _ if figure.is_of_time() => moments(figure, series, question),
+        _ => series.counted().map(told).collect(),
+    };
+    let count = behind.len() as u64;
+    if !all {
+        decisive(figure, series, &mut behind);
+        return (behind, count);
+    }
+    let mut rows: Vec<(usize, String)> = series.inside.clone().map(told).collect();
+    if figure.is_of_time() {
+        rows.retain(|(row, _)| behind.iter().all(|(other, _)| other != row));
+        rows.append(&mut behind);
+        rows.sort_by_key(|(row, _)| *row);
+    }
+    (rows, count)
+}
+
+/// Keeps the few samples that decide the figure.
+fn decisive(figure: &Figure, series: &Series, behind: &mut Vec<(usize, String)>) {
+    let value = |row: usize| series.metric(figure.metric()).get(row);
+    let failed = |row: usize| series.counts(row) && series.outcome[row] != Outcome::Ok;
+    let landed = |row: usize| matches!(series.outcome[row], Outcome::Ok | Outcome::Late);
+    match figure {
+        Figure::Delivered(asked) | Figure::Of(_, Statistic::Percentile(asked)) => {
+            behind.sort_by_key(|(row, _)| (value(*row).is_none(), value(*row)));
+            let rank = needed_ranks(behind.len(), asked.q()).0;
+            around(behind, rank);
+        }
+        Figure::Of(_, Statistic::Min) => behind.sort_by_key(|(row, _)| value(*row)),
+        Figure::Of(_, Statistic::Max) => behind.sort_by_key(|(row, _)| std::cmp::Reverse(value(*row))),
+        Figure::DeliveryRate => behind.retain(|(row, _)| !landed(*row)),
+        Figure::Within(Some(limit)) => {
+            behind.retain(|(row, _)| value(*row).is_none_or(|trip| trip > LIMITS[*limit]));
+        }
+        Figure::Availability | Figure::Within(None) => behind.retain(|(row, _)| failed(*row)),
+        _ => {}
+    }
+    behind.truncate(SHOWN);
+}
+
+/// The samples of the period that the figure leaves out, by reason.
+fn left_out(figure: &Figure, series: &Series, row: &Row, values: u64) -> Vec<LeftOut> {
+    let counts = &row.counts;
     let excluded = |reason: Exclusion| {
         let of = |row: &usize| series.outcome[*row] != Outcome::NotTested && series.exclusion(*row) == Some(reason);
         series.inside.clone().filter(of).count() as u64
@@ -193,39 +229,12 @@ fn explain(
     ];
     if matches!(figure, Figure::Of(..)) {
         left_out.push(LeftOut {
-            samples: tests - values,
+            samples: counts.tests() - values,
             why: "counted tests without a value of this metric: they failed before it",
         });
     }
     left_out.retain(|left| left.samples > 0);
-    Explanation {
-        site: series.site.to_string(),
-        monitor: series.monitor.to_string(),
-        figure: figure.to_string(),
-        period: question.period.to_string(),
-        definition,
-        value: match figure.value(row, question) {
-            Found::Is(value) => value.into(),
-            Found::NotDelivered => "not delivered".into(),
-            Found::None => serde_json::Value::Null,
-        },
-        interval: figure.interval(row, question),
-        unit: figure.unit(),
-        calculation,
-        samples_in_period: series.inside.len() as u64,
-        counted_tests: tests,
-        values,
-        left_out,
-        unsettled: counts.provisional,
-        skipped_files: source
-            .lake
-            .skipped()
-            .into_iter()
-            .map(|(path, _)| path.display().to_string())
-            .collect(),
-        samples_behind_it,
-        samples,
-    }
+    left_out
 }
 
 /// Keeps the places around one.
@@ -325,12 +334,12 @@ fn text(of: &Explanation) -> String {
     let value = match &of.value {
         serde_json::Value::Null => "–".to_owned(),
         serde_json::Value::String(words) => words.clone(),
-        number if of.unit == "share" => super::table::per_cent(number.as_f64().unwrap_or_default(), of.counted_tests),
+        number if of.unit == "share" => per_cent(number.as_f64().unwrap_or_default(), of.counted_tests),
         number => format!("{number} {}", of.unit),
     };
     let interval = match of.interval {
         Some((low, high)) if of.unit == "share" => {
-            let share = |value: f64| super::table::per_cent(value, of.counted_tests);
+            let share = |value: f64| per_cent(value, of.counted_tests);
             format!(" (95 % confidence: {} to {})", share(low), share(high))
         }
         Some((low, high)) => format!(" (95 % confidence: {low} to {high} {})", of.unit),
