@@ -32,6 +32,8 @@ use super::{
 const USUAL: u64 = 32 << 10;
 /// What is asked of a server that takes more.
 const MOST: u64 = 128 << 10;
+/// What a packet has besides its data: OpenSSH's own client leaves so much.
+const FRAME: u64 = 1 << 10;
 /// Packets that are on their way at once.
 const AT_ONCE: usize = 16;
 /// How much of what `ssh` says is kept.
@@ -118,8 +120,8 @@ impl<'a> Sftp<'a> {
             && let Ok(Ok(limits)) = tokio::time::timeout(login.limit, session.limits()).await
         {
             let limits = Limits::from(limits);
-            write_size = limits.write_len.unwrap_or(MOST).min(MOST);
-            read_size = limits.read_len.unwrap_or(MOST).min(MOST);
+            write_size = piece(limits.write_len, &limits);
+            read_size = piece(limits.read_len, &limits);
             session.set_limits(limits);
         }
         // Only people need to know it: paths are taken from there by the server.
@@ -226,6 +228,12 @@ impl<'a> Sftp<'a> {
             };
         }
     }
+}
+
+/// How much is written or read at once: what the server takes, and what its packets have room for.
+fn piece(most: Option<u64>, limits: &Limits) -> u64 {
+    let room = limits.packet_len.map_or(MOST, |packet| packet.saturating_sub(FRAME));
+    most.unwrap_or(MOST).min(room.max(FRAME)).clamp(1, MOST)
 }
 
 /// The server did not answer.

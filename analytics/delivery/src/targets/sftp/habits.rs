@@ -463,3 +463,25 @@ async fn a_refused_rename_names_the_key() {
     assert!(error.to_string().contains("temporary = \"none\""), "{error}");
     assert!(!server.files.contains_key("in/2026/r.pdf"));
 }
+
+#[test]
+fn pieces_fit_into_the_packets_that_a_server_takes() {
+    // PROTOCOL of OpenSSH, section 4.8: a limit of 0 is none, but the packet's still counts.
+    for (packet, most, size) in [
+        (0, 0, MOST),
+        (262_144, 261_120, MOST),
+        (34_000, 0, 34_000 - FRAME),
+        (34_000, 32_768, 32_768),
+        (34_000, 64_000, 34_000 - FRAME),
+        (0, 8_192, 8_192),
+    ] {
+        let given = |limit: u64| (limit > 0).then_some(limit);
+        let limits = Limits {
+            packet_len: given(packet),
+            read_len: given(most),
+            write_len: given(most),
+            open_handles: None,
+        };
+        assert_eq!(piece(limits.write_len, &limits), size, "{packet} {most}");
+    }
+}
