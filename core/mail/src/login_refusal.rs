@@ -54,7 +54,8 @@ impl LoginRefusal {
         match (code, words) {
             // Dovecot says IN-USE and UNAVAILABLE, Yahoo LIMIT of too many connections and of too many logins alike.
             (Some(code), Some(words))
-                if words.is_about_load() || code == Self::Credentials && words == Self::Blocked =>
+                if words.is_about_load()
+                    || words == Self::Blocked && matches!(code, Self::Credentials | Self::Unavailable) =>
             {
                 words
             }
@@ -383,6 +384,23 @@ mod tests {
                 "login refused: [AUTHENTICATIONFAILED] Authentication failed.",
                 Credentials,
             ),
+            // Accounts that are locked for a while, whatever the code.
+            (
+                "535 5.7.3 Authentication unsuccessful, account temporarily locked",
+                Blocked,
+            ),
+            ("454 4.7.0 Account temporarily locked out", Blocked),
+            ("[UNAVAILABLE] Account temporarily locked", Blocked),
+            ("[SYS/TEMP] Account locked, try again later", Blocked),
+            ("[SYS/TEMP] Mailbox is locked", Unavailable),
+            ("421 4.7.0 Too many failed login attempts, closing connection", TooOften),
+            ("421 4.7.0 Service not available", Unavailable),
+            ("454 4.7.0 Authentication failed", Unavailable),
+            ("[CONTACTADMIN] Ask your administrator", Blocked),
+            ("[EXPIRED] Authentication failed", Blocked),
+            ("[UNAVAILABLE] Authentication failed", Unavailable),
+            ("[LIMIT] Too many connections", Connections),
+            ("Too many connections", Connections),
             ("-ERR", Credentials),
             ("", Credentials),
         ] {

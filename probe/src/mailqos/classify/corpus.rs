@@ -285,6 +285,118 @@ fn whatever_contradicts_the_header_makes_it_another_message() {
     }
 }
 
+#[test]
+fn a_mail_that_is_edited_as_new_is_a_persons() {
+    // Programs that keep fields they do not know (mutt's resend-message, "Edit as new"), from any address.
+    let new = mail().replace("Message-ID: <mq1.ab01020304050607@", "Message-ID: <new@");
+    let from_anna = new.replace("mailqos <probe@", "Anna <anna@");
+    let text = KEY.write(&token(NONCE));
+    let other = KEY.write(&token([9; 8]));
+    for (name, mail) in [
+        ("resent as new", from_anna.clone()),
+        (
+            "resent as new over a list",
+            format!("List-Id: <list.example.com>\r\n{from_anna}"),
+        ),
+        (
+            "without an identifier",
+            from_anna.replace("Message-ID: <new@example.com>\r\n", ""),
+        ),
+        (
+            "forwarded by the monitor's user",
+            new.replace("Subject: ", "Subject: Fwd: "),
+        ),
+        (
+            "answered by the monitor's user",
+            new.replace("Subject: ", "Subject: AW: "),
+        ),
+        (
+            "edited by the monitor's user",
+            format!("User-Agent: Mozilla Thunderbird\r\n{new}"),
+        ),
+        (
+            "edited in Outlook",
+            format!("X-Mailer: Microsoft Outlook 16.0\r\n{new}"),
+        ),
+        (
+            "with the fields of two mails",
+            mail().replace("Date:", &format!("X-MailQoS-Token: {other}\r\nDate:")),
+        ),
+        (
+            "with a damaged field beside ours",
+            mail().replace("Date:", "X-MailQoS-Token: mq1:x\r\nDate:"),
+        ),
+        (
+            "a journal",
+            format!(
+                "From: Microsoft Exchange <microsoftexchange329e@example.com>\r\nX-MS-Journal-Report:\r\n\
+                 Message-ID: <journal@example.com>\r\nSubject: mailqos test {text}\r\nMIME-Version: 1.0\r\n\
+                 Content-Type: multipart/mixed; boundary=j\r\n\r\n--j\r\nContent-Type: text/plain\r\n\r\n\
+                 Sender: probe@example.com\r\nSubject: mailqos test\r\nMessage-Id: <mq1.ab01020304050607@example.com>\r\n\
+                 To: probe@example.com\r\n\r\n--j\r\nContent-Type: message/rfc822\r\n\r\n{}\r\n--j--\r\n",
+                mail()
+            ),
+        ),
+        (
+            "sent as an attachment",
+            format!(
+                "From: Anna <anna@example.com>\r\nSubject: Look\r\nMIME-Version: 1.0\r\n\
+                 Content-Type: multipart/mixed; boundary=g\r\n\r\n--g\r\nContent-Type: text/plain\r\n\r\nWhat is this?\r\n\
+                 --g\r\nContent-Type: message/rfc822; name=\"mailqos test.eml\"\r\n\r\n{}\r\n--g--\r\n",
+                mail()
+            ),
+        ),
+    ] {
+        let classification = classify(&Probe, mail.as_bytes());
+        assert!(
+            matches!(classification, Classification::About(_)),
+            "{name}: {classification:?}"
+        );
+    }
+}
+
+#[test]
+fn odd_bytes_neither_hide_the_mail_nor_make_one() {
+    let whole = mail();
+    let text = KEY.write(&token(NONCE));
+    let padding = format!("X-Padding: {}\r\n", "x".repeat(900)).repeat(1200);
+    for (name, mail) in [
+        (
+            "folded behind its name",
+            whole.replace("X-MailQoS-Token: ", "X-MailQoS-Token:\r\n\t"),
+        ),
+        ("a body with NUL", format!("{whole}\0\0\r\n")),
+        ("a field with NUL", format!("X-Odd: a\0b\r\n{whole}")),
+        ("a header over 1 MB", format!("{padding}{whole}")),
+        (
+            "no empty line before the body",
+            whole.replace("7bit\r\n\r\n", "7bit\r\n") + "\r\nmore\r\n",
+        ),
+        (
+            "in part with bare line feeds",
+            whole.replace("\r\nX-MailQoS-Token", "\nX-MailQoS-Token"),
+        ),
+        (
+            "redirected by a filter",
+            format!("Resent-From: anna@example.com\r\nX-Sieve-Redirected-From: anna@example.com\r\n{whole}"),
+        ),
+    ] {
+        let classification = classify(&Probe, mail.as_bytes());
+        assert_eq!(classification, Classification::TestMail(token(NONCE)), "{name}");
+    }
+    for (name, message) in [
+        ("nothing", String::new()),
+        ("one empty line", "\r\n".to_owned()),
+        ("no header", format!("\r\n{whole}")),
+        ("words, then our header", format!("Hello,\r\n{whole}")),
+        ("NUL bytes alone", "\0".repeat(1000)),
+        ("our field behind NUL", format!("\0X-MailQoS-Token: {text}\r\n\r\n")),
+    ] {
+        let classification = classify(&Probe, message.as_bytes());
+        assert!(!matches!(classification, Classification::TestMail(_)), "{name}");
+    }
+}
+
 /// Where a message's header ends.
 fn header_end(message: &[u8]) -> usize {
     message

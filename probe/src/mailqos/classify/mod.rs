@@ -149,7 +149,6 @@ fn own(known: &dyn Known, header: &Header, sender: &Sender) -> Option<Token> {
     if !header.is_complete || is_contradicted(sender) {
         return None;
     }
-    let subject = header.first("subject").unwrap_or_default();
     let fields: Vec<_> = header
         .all(TOKEN_FIELD)
         .map(|value| known.key().find(value.as_bytes()))
@@ -172,15 +171,17 @@ fn own(known: &dyn Known, header: &Header, sender: &Sender) -> Option<Token> {
     };
     if let Some(token) = named {
         let is_identified = identified == Some(token.nonce);
-        let is_titled = titled.as_ref() == Some(&token) && !sender::is_answer(subject);
         let is_ours = is_from(&token);
         // A daemon's name is no contradiction where the monitor itself sends by it.
         let is_daemon = sender.is_daemon && !is_ours;
         let answers = refers_to(header, token.nonce) || (sender.refers && !is_identified);
         let is_other = titled.as_ref().is_some_and(|titled| *titled != token);
-        // From elsewhere, under another identifier and another subject, it is a message that has taken over our field.
-        let is_foreign = header.has("from") && !(is_identified || is_titled || is_ours);
-        let fits = !(is_foreign || is_other || is_daemon || answers);
+        // Under another identifier, from elsewhere, it is a message that has taken over our field: programs in which a
+        // mail is "edited as new" or resent keep fields that they do not know, and the subject, around a person's text.
+        let is_foreign = header.has("from") && !(is_identified || is_ours);
+        // The same, written by somebody who uses the monitor's own address.
+        let is_written = !is_identified && (sender.answers || is_of_client(header));
+        let fits = !(is_foreign || is_written || is_other || is_daemon || answers);
         return (fits && (is_ours || !sender.is_responder)).then_some(token);
     }
     // A gateway removed the field: what is left must not be contradicted by anything. A field that is there but not validly
@@ -200,6 +201,19 @@ fn own(known: &dyn Known, header: &Header, sender: &Sender) -> Option<Token> {
 fn is_contradicted(sender: &Sender) -> bool {
     let is_other_auto = sender.auto.as_deref().is_some_and(|auto| !sender::is_our_auto(auto));
     sender.is_report || sender.is_enclosure || sender.is_marked || sender.has_null_path || is_other_auto
+}
+
+/// Whether a program by which people write has left its name: our mails have none.
+fn is_of_client(header: &Header) -> bool {
+    [
+        "user-agent",
+        "x-mailer",
+        "x-newsreader",
+        "x-webmailer",
+        "x-ms-has-attach",
+    ]
+    .iter()
+    .any(|name| header.has(name))
 }
 
 /// The one token of several fields; the outer `None` where they differ.
@@ -275,6 +289,10 @@ fn is_service(header: &Header) -> bool {
 
 /// Reads a message about our mail as a notification; `None` where a person may have written it, or where it says nothing.
 fn notification(header: &Header, sender: &Sender, message: &[u8]) -> Option<Report> {
+    // A journal (Exchange) encloses what was sent, and says nothing of its delivery.
+    if header.has("x-ms-journal-report") {
+        return None;
+    }
     // Who answers or forwards a notification writes from an address of their own, and no report.
     let is_titled = (sender.is_titled_failure || sender.is_complaint) && !sender.answers;
     let is_of_office = is_titled || (sender.is_office && !sender.answers && !sender.refers);
