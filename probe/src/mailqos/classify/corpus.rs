@@ -377,6 +377,13 @@ fn odd_bytes_neither_hide_the_mail_nor_make_one() {
             whole.replace("\r\nX-MailQoS-Token", "\nX-MailQoS-Token"),
         ),
         (
+            "through Exchange, which gives it an identifier of its own",
+            format!(
+                "X-MS-Has-Attach:\r\nX-MS-TNEF-Correlator:\r\n{}",
+                whole.replace("Message-ID: <mq1.ab01020304050607@", "Message-ID: <AM6PR01@")
+            ),
+        ),
+        (
             "redirected by a filter",
             format!("Resent-From: anna@example.com\r\nX-Sieve-Redirected-From: anna@example.com\r\n{whole}"),
         ),

@@ -205,15 +205,10 @@ fn is_contradicted(sender: &Sender) -> bool {
 
 /// Whether a program by which people write has left its name: our mails have none.
 fn is_of_client(header: &Header) -> bool {
-    [
-        "user-agent",
-        "x-mailer",
-        "x-newsreader",
-        "x-webmailer",
-        "x-ms-has-attach",
-    ]
-    .iter()
-    .any(|name| header.has(name))
+    // X-MS-Has-Attach is none of these: Exchange adds it to whatever passes, our mails included.
+    ["user-agent", "x-mailer", "x-newsreader", "x-webmailer"]
+        .iter()
+        .any(|name| header.has(name))
 }
 
 /// The one token of several fields; the outer `None` where they differ.
