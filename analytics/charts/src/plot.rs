@@ -11,7 +11,7 @@ use super::{
     axis::{Axis, Stretch, place, time_ticks},
     canvas::{At, Canvas, SMALL, TEXT, draw, text_width},
     palette::Ink,
-    voice::Voice,
+    voice::{Voice, capitalised},
 };
 
 /// What is said of a chart besides its drawing.
@@ -221,14 +221,6 @@ pub(super) fn period(span: Stretch, voice: &dyn Voice) -> String {
 /// Parts joined by semicolons, with a capital in front.
 pub(super) fn sentence(parts: &[&str]) -> String {
     capitalised(&parts.join("; "))
-}
-
-/// The same with a capital in front.
-pub(super) fn capitalised(text: &str) -> String {
-    let mut letters = text.chars();
-    letters
-        .next()
-        .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// The title that a chart was given; where there is none, its finding without the full stop.

@@ -6,8 +6,6 @@ use jiff::{
 };
 use mailqos_figures::rounding::decimals_apart;
 
-use super::plot;
-
 /// Keeps a number and its unit on one line.
 const JOIN: char = '\u{a0}';
 /// What stands for nothing.
@@ -126,6 +124,14 @@ fn name(names: &[&str], number: i8) -> String {
     names.get(index).copied().unwrap_or(DASH).to_owned()
 }
 
+/// A text with a capital in front.
+pub(super) fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
 /// What every chart says in the voice's way.
 impl dyn Voice + '_ {
     /// A text with its placeholders `{0}`, `{1}` … filled.
@@ -144,7 +150,7 @@ impl dyn Voice + '_ {
             rest = after.get(close + 1..).unwrap_or("");
         }
         text.push_str(rest);
-        if capital { plot::capitalised(&text) } else { text }
+        if capital { capitalised(&text) } else { text }
     }
 
     /// A number with so many decimals; a dash for what is no number.

@@ -17,15 +17,13 @@ use mailqos_model::{Micros, Name};
 
 use super::{
     calendar_keys::{FirstDay, FirstMonth, LanguageTag, PeriodName},
+    definition_file::read_file,
     deliveries,
     facts::Selection,
     media,
     sections::{self, Placed, strings},
     theme::{self, ThemeOptions},
 };
-
-/// No definition is larger.
-const MAX_FILE: u64 = 4 << 20;
 
 /// What to display.
 #[derive(Debug, Default)]
@@ -726,16 +724,6 @@ fn read_layout(config: Option<&Config>, table: &mut Table, problems: &mut Proble
             )),
     );
     None
-}
-
-pub(super) fn read_file(file: &Path) -> Result<String, Problem> {
-    mailqos_base::files::read_text(file, MAX_FILE).map_err(|error| {
-        let problem = Problem::error(format!("{}: {error}", file.display()));
-        match error.kind() {
-            std::io::ErrorKind::FileTooLarge => problem,
-            _ => problem.help("name the file of a definition, or a name in the folder of reports"),
-        }
-    })
 }
 
 #[cfg(test)]

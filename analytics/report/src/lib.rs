@@ -5,6 +5,7 @@
 
 mod calendar_keys;
 pub mod definition;
+mod definition_file;
 mod deliveries;
 pub mod digest;
 pub mod document;

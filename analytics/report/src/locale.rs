@@ -11,6 +11,7 @@ use mailqos_figures::{
 };
 use mailqos_model::{Micros, UtcMicros};
 
+pub use super::languages::Language;
 use super::languages::{de, sv};
 
 pub use mailqos_charts::voice::DASH;
@@ -79,26 +80,6 @@ impl Dates {
             Self::Form(form) => Some(jiff::fmt::strtime::format(form, day).unwrap_or_else(|_| day.to_string())),
         }
     }
-}
-
-/// A language that reports can be written in.
-#[derive(Debug)]
-pub struct Language {
-    /// Its tag, such as `en`.
-    pub tag: &'static str,
-    pub(super) decimal: char,
-    pub(super) thousands: char,
-    /// What follows a number in per cent.
-    pub(super) percent: &'static str,
-    /// What follows the number of a day in a date.
-    pub(super) after_day: &'static str,
-    /// Nouns have a capital within a sentence too.
-    pub(super) capital_nouns: bool,
-    pub(super) months: [&'static str; 12],
-    /// Monday first.
-    pub(super) weekdays: [&'static str; 7],
-    /// By the English text, sorted.
-    pub(super) texts: &'static [(&'static str, &'static str)],
 }
 
 /// English, in which all texts are written.

@@ -17,7 +17,7 @@ use typst::{
 
 use super::{
     calendar_keys::LanguageTag,
-    definition::read_file,
+    definition_file::read_file,
     document::{Colour, Face, Theme},
     locale::{Dates, Formats},
     sections::picture,

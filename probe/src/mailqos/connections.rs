@@ -14,10 +14,7 @@ use std::{
 use mailqos_model::Micros;
 use tokio::{sync::Notify, task::AbortHandle};
 
-use super::{
-    evidence::Moment,
-    mailbox::{MailboxId, lock},
-};
+use super::{evidence::Moment, lock::lock};
 
 /// What a refusal taught is forgotten after this: other programs may have held the connections.
 const LEARNT_FOR: Micros = Micros::from_secs(3600);
@@ -25,6 +22,17 @@ const LEARNT_FOR: Micros = Micros::from_secs(3600);
 const SUSPECTED_FOR: Micros = Micros::from_secs(600);
 /// How long a watch may take to end.
 const YIELDING: Duration = Duration::from_secs(1);
+
+/// Tells mailboxes apart, also two that are the same but reached in different ways: before the configuration changed, and since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct MailboxId(u64);
+
+impl MailboxId {
+    pub(super) fn new() -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        Self(COUNT.fetch_add(1, Ordering::Relaxed))
+    }
+}
 
 /// A watch that runs.
 struct Watch {

@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, VecDeque},
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -21,10 +21,11 @@ use tokio::{
 
 use super::{
     classify::{Known, Report},
-    connections::{Connections, VisitPlace, WatchPlace},
+    connections::{Connections, MailboxId, VisitPlace, WatchPlace},
     evidence::Moment,
     expectation::Limits,
     learnt::Learnt,
+    lock::lock,
     pickup::{
         self, Attention, Door, Finding, Found, Judge, Look, Memory, MissingFolder, PickupError, PickupPhases, Verdict,
         Visit, Whereabouts,
@@ -84,10 +85,6 @@ impl Pace {
     fn gap(self, elapsed: Micros) -> Micros {
         Micros((elapsed.0 / 20).clamp(self.shortest.0, self.longest.0))
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// When a mail is looked for.
@@ -318,17 +315,6 @@ struct Waiting {
     /// How long credentials are not tried again that the server has rejected.
     hold: Micros,
     progress: watch::Sender<Progress>,
-}
-
-/// Tells mailboxes apart, also two that are the same but reached in different ways: before the configuration changed, and since.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct MailboxId(u64);
-
-impl MailboxId {
-    pub(super) fn new() -> Self {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        Self(COUNT.fetch_add(1, Ordering::Relaxed))
-    }
 }
 
 /// By what monitors find the mailbox that they share.

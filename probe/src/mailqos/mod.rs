@@ -16,6 +16,7 @@ pub mod fuzzing;
 mod hand_over;
 mod head;
 mod learnt;
+mod lock;
 mod mailbox;
 mod message;
 mod moment;
@@ -38,7 +39,8 @@ use std::{
 use evidence::Moment;
 use hand_over::{Attempts, Sent};
 use learnt::Learnt;
-use mailbox::{Expected, Habit, Key, Mailbox, Progress, Registry, lock};
+use lock::lock;
+use mailbox::{Expected, Habit, Key, Mailbox, Progress, Registry};
 use mailqos_config::{Account, Config, Endpoint, Kind, MailQos, Monitor, Transcripts};
 use mailqos_mail::{
     Credentials,

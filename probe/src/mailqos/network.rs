@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use mailqos_model::{Outcome, Sample, Stage};
 use tokio::{net::TcpStream, sync::Mutex, task::JoinSet, time::timeout};
 
-use super::mailbox::lock;
+use super::lock::lock;
 
 /// How long the reference addresses may take, all together.
 const PATIENCE: Duration = Duration::from_secs(3);

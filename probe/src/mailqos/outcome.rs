@@ -9,7 +9,8 @@ use super::{
     classify::{Kind, Report},
     evidence::{Bounds, Evidence, Moment, RoundTrip},
     hand_over::{HandOver, Sent},
-    mailbox::{Expected, LastVisit, Progress, lock},
+    lock::lock,
+    mailbox::{Expected, LastVisit, Progress},
     pickup::PickupError,
     received, verdicts,
 };

@@ -1,6 +1,6 @@
 //! German: every text of reports and charts, by the English one, sorted.
 
-use crate::locale::Language;
+use super::Language;
 
 /// German.
 pub(crate) static LANGUAGE: Language = Language {

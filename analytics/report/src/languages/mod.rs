@@ -3,6 +3,26 @@
 pub(super) mod de;
 pub(super) mod sv;
 
+/// A language that reports can be written in.
+#[derive(Debug)]
+pub struct Language {
+    /// Its tag, such as `en`.
+    pub tag: &'static str,
+    pub(super) decimal: char,
+    pub(super) thousands: char,
+    /// What follows a number in per cent.
+    pub(super) percent: &'static str,
+    /// What follows the number of a day in a date.
+    pub(super) after_day: &'static str,
+    /// Nouns have a capital within a sentence too.
+    pub(super) capital_nouns: bool,
+    pub(super) months: [&'static str; 12],
+    /// Monday first.
+    pub(super) weekdays: [&'static str; 7],
+    /// By the English text, sorted.
+    pub(super) texts: &'static [(&'static str, &'static str)],
+}
+
 #[cfg(test)]
 mod tests {
     use std::{collections::BTreeSet, fs, path::Path};

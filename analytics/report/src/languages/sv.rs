@@ -1,6 +1,6 @@
 //! Swedish: every text of reports and charts, by the English one, sorted.
 
-use crate::locale::Language;
+use super::Language;
 
 /// Swedish.
 pub(crate) static LANGUAGE: Language = Language {

@@ -18,7 +18,7 @@ use mailqos_net::TlsSession;
 use super::{
     classify::{Classification, Known, Report, classify},
     evidence::Moment,
-    mailbox::lock,
+    lock::lock,
     token::Token,
 };
 
