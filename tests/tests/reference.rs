@@ -358,7 +358,7 @@ fn what_is_generated_is_current() {
     }
     assert!(
         stale.is_empty(),
-        "{stale:?} in docs/: write them anew with MAILQOS_WRITE=1 cargo test -p mailqos-tests --test reference"
+        "{stale:?} in docs/: regenerate them with MAILQOS_WRITE=1 cargo test -p mailqos-tests --test reference"
     );
 }
 

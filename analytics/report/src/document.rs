@@ -149,7 +149,7 @@ pub struct Words {
     pub page: &'static str,
     /// What is left out of a mail: `{0} more in the full report`.
     pub more: &'static str,
-    /// Title of the note that chapters are left out of a file.
+    /// Title of the note that a file omits chapters.
     pub shortened: &'static str,
     /// What it says: `The chapters of {0} single monitors are not in this file. …`.
     pub left_out: &'static str,
@@ -597,7 +597,7 @@ pub fn walk(blocks: &[Block]) -> Vec<&Block> {
 }
 
 impl Document {
-    /// The same document with other content; of its own, nothing is copied.
+    /// The same document with other content; its present content is not copied.
     #[must_use]
     pub fn with_blocks(&self, blocks: Vec<Block>) -> Self {
         Self {

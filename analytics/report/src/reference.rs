@@ -846,7 +846,7 @@ mod tests {
         }
         assert!(
             stale.is_empty(),
-            "{stale:?} in docs/: write them anew with MAILQOS_WRITE=1 cargo test -p mailqos-report reference"
+            "{stale:?} in docs/: regenerate them with MAILQOS_WRITE=1 cargo test -p mailqos-report reference"
         );
     }
 }

@@ -272,7 +272,7 @@ async fn ticking(
 async fn reload(file: PathBuf, config: Arc<std::sync::RwLock<Arc<Config>>>) {
     let loaded = tokio::task::spawn_blocking(move || mailqos_config::load(&file)).await;
     match loaded {
-        Err(error) => tracing::error!("the configuration is not read anew: {error}"),
+        Err(error) => tracing::error!("the configuration was not reloaded: {error}"),
         Ok(Ok(new)) => {
             warn(&new);
             *config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(new);

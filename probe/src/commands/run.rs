@@ -180,7 +180,7 @@ async fn hang_up(live: Arc<Live>) {
     while signals.recv().await.is_some() {
         manager::reloading();
         if let Err(error) = live.reload().await {
-            tracing::error!("the configuration is not read anew: {error}");
+            tracing::error!("the configuration was not reloaded: {error}");
         }
         manager::reloaded();
     }

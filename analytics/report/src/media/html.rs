@@ -402,7 +402,7 @@ mod tests {
 
     #[test]
     fn names_that_are_not_ascii_are_marked_as_utf_8_in_an_archive() {
-        // Windows takes names without the mark (bit 11 of the flags; APPNOTE 4.4.4) for those of its own code page.
+        // Windows takes names without the mark (bit 11 of the flags; APPNOTE 4.4.4) to be in its own code page.
         let bytes = archive(&chaptered(), None, "Überblick-Łódź-東京").expect("an archive");
         let mut seen = 0;
         for (signature, flags, size, name) in [(b"PK\x03\x04", 6, 26, 30), (b"PK\x01\x02", 8, 28, 46)] {

@@ -13,7 +13,7 @@ use super::{
     micros,
 };
 
-/// What is told of every export.
+/// What is reported of every export.
 const NOTE: &str = "rows are medians over a step of the RRD: percentiles will be those of medians";
 
 pub(super) fn read(text: &str) -> Result<(Vec<Measurement>, Vec<String>), String> {
@@ -127,7 +127,7 @@ type Step = (u64, i64, Vec<f64>);
 struct Archive {
     /// How its values are made: `AVERAGE`, `MIN`, `MAX`.
     function: String,
-    /// How many steps of the RRD one of its own has.
+    /// Steps of the RRD that one of its own steps spans.
     steps: u64,
     rows: Vec<Step>,
 }
