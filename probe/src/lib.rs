@@ -4,7 +4,7 @@ pub mod alarm;
 pub mod boot;
 pub mod commands;
 pub mod control;
-pub mod mailqos;
+pub mod mail_test;
 pub mod maintenance;
 pub mod record;
 pub mod schedule;

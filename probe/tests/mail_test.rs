@@ -11,7 +11,7 @@ use mailqos_config::Config;
 use mailqos_lake::{day_path, read_day};
 use mailqos_model::{Micros, Outcome, Sample, Stage, UtcMicros};
 use mailqos_probe::{
-    mailqos::{
+    mail_test::{
         TestResult, Tester,
         token::{SigningKey, Token},
     },

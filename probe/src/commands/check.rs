@@ -6,7 +6,7 @@ use mailqos_base::{SecretSource, zones};
 use mailqos_config::{Config, DataLocation, Kind, Severity};
 
 use super::{Failure, Global, print_line, proxies};
-use crate::{mailqos::try_mailbox, record::Recorder};
+use crate::{mail_test::try_mailbox, record::Recorder};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

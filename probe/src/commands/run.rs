@@ -15,7 +15,7 @@ use super::{Failure, Global, manager};
 use crate::{
     alarm::Alarms,
     control::{Live, serve},
-    mailqos::Tester,
+    mail_test::Tester,
     maintenance::Maintenance,
     record::{RecordError, Recorder},
     schedule::{self, Board},

@@ -8,7 +8,7 @@ use mailqos_model::{Micros, Outcome, RoundTrip, Sample, Stage};
 
 use super::{Failure, Global, run::stop_signal, terminal, write_out};
 use crate::{
-    mailqos::{Part, Phase, TestResult, Tester, Timeline},
+    mail_test::{Part, Phase, TestResult, Tester, Timeline},
     record::{RecordError, Recorder},
 };
 

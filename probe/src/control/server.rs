@@ -20,7 +20,7 @@ use tokio::{
 use super::{MOST_REQUEST, PATIENCE, Request, folder, socket};
 use crate::{
     alarm::Alarms,
-    mailqos::Tester,
+    mail_test::Tester,
     maintenance::{Maintenance, Occasion},
     record::Recorder,
     schedule::{self, Board},

@@ -24,7 +24,7 @@ use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     alarm::Alarms,
-    mailqos::Tester,
+    mail_test::Tester,
     status::{Histogram, Observed},
 };
 

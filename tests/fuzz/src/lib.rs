@@ -15,7 +15,7 @@ pub type Target = fn(&[u8]);
 pub fn targets() -> Vec<(&'static str, Target)> {
     let mut targets: Vec<(&str, Target)> = Vec::new();
     targets.extend(shared::TARGETS);
-    targets.extend(mailqos_probe::mailqos::fuzzing::TARGETS);
+    targets.extend(mailqos_probe::mail_test::fuzzing::TARGETS);
     targets.push(("journal", mailqos_probe::record::fuzzing::journal));
     targets.push(("webhook_template", mailqos_probe::alarm::fuzzing::webhook_template));
     targets.extend(mailqos_analytics::fuzzing::TARGETS);

@@ -27,14 +27,14 @@ use super::{
     Door, Finding, Found, Judge, KEPT_OF_MAIL, MissingFolder, PickupError, PickupPhases, STEPS_A_VISIT, UNREADABLE_FOR,
     Verdict, Visit, finding,
 };
-use crate::mailqos::{
+use crate::mail_test::{
     classify::{Classification, classify, may_notify},
     evidence::Moment,
     token::Token,
 };
 
-pub(in crate::mailqos) use session::Session;
-pub(in crate::mailqos) use watch::watch;
+pub(in crate::mail_test) use session::Session;
+pub(in crate::mail_test) use watch::watch;
 
 /// The longest reply to a search, or to a fetch of several heads.
 const MAX_LISTING: usize = 16 * 1024 * 1024;
@@ -149,7 +149,7 @@ struct Habits {
 
 /// What is remembered between visits.
 #[derive(Debug, Default)]
-pub(in crate::mailqos) struct Memory {
+pub(in crate::mail_test) struct Memory {
     folders: HashMap<String, Folder>,
     habits: Habits,
     /// What the watch over the first folder saw.
@@ -161,7 +161,7 @@ pub(in crate::mailqos) struct Memory {
 
 impl Memory {
     /// What a watch needs of it.
-    pub(in crate::mailqos) fn for_watch(&self) -> Learnt {
+    pub(in crate::mail_test) fn for_watch(&self) -> Learnt {
         Learnt {
             habits: self.habits.clone(),
             witness: self.witness.clone(),
@@ -171,7 +171,7 @@ impl Memory {
 
 /// What a watch needs to know of the pick-ups.
 #[derive(Debug, Default)]
-pub(in crate::mailqos) struct Learnt {
+pub(in crate::mail_test) struct Learnt {
     habits: Habits,
     witness: Witness,
 }
@@ -251,7 +251,7 @@ async fn work(
 }
 
 /// Opens each configured folder for reading only, and gives those that can't be opened.
-pub(in crate::mailqos) async fn missing_folders(
+pub(in crate::mail_test) async fn missing_folders(
     wire: Wire,
     door: &Door,
     credentials: Option<&Credentials>,
@@ -772,7 +772,7 @@ mod tests {
     use mailqos_base::Secret;
 
     use super::{super::Whereabouts, *};
-    use crate::mailqos::{classify::Known, token::SigningKey};
+    use crate::mail_test::{classify::Known, token::SigningKey};
 
     /// Leaves every mail for others.
     struct Leaves(SigningKey);

@@ -91,7 +91,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::mailqos::moment::Moment;
+    use crate::mail_test::moment::Moment;
 
     fn bounds(after: i64, before: i64) -> Bounds {
         Bounds {

@@ -2,7 +2,7 @@
 
 use mailqos_model::UtcMicros;
 
-use crate::mailqos::received;
+use crate::mail_test::received;
 
 /// Lists within lists that are followed.
 const MAX_DEPTH: usize = 32;

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::mailqos::expectation::Limits;
+use crate::mail_test::expectation::Limits;
 
 const SECOND: i64 = 1_000_000;
 const HOUR: i64 = 3600 * SECOND;
@@ -377,7 +377,7 @@ impl World {
             } = self.seen(&learnt, &mut random, sent, landed);
             let evidence = Evidence {
                 sent: Moment(sent),
-                handed_over: Some(Bounds {
+                accepted: Some(Bounds {
                     after: Moment(sent - 3_000),
                     before: Moment(sent + 4_000),
                 }),
@@ -655,7 +655,7 @@ fn time_that_a_suspended_machine_did_not_count_is_added() {
     let mut learnt = Learnt::default();
     let evidence = Evidence {
         sent: Moment(0),
-        handed_over: None,
+        accepted: None,
         not_shown: None,
         shown: Moment(5 * SECOND),
         hops: &[],

@@ -17,7 +17,7 @@ use super::{
     login, reply,
     session::{MAX_LINE, MAX_REPLY, Said, Session, is_news},
 };
-use crate::mailqos::{
+use crate::mail_test::{
     evidence::Moment,
     pickup::{Attention, Door, Look, PickupError, PickupPhases, Whereabouts},
 };
@@ -52,7 +52,7 @@ struct Notes {
 
 /// What a watch saw, shared with the pick-ups.
 #[derive(Debug, Clone, Default)]
-pub(in crate::mailqos) struct Witness(Arc<Mutex<Notes>>);
+pub(in crate::mail_test) struct Witness(Arc<Mutex<Notes>>);
 
 /// What a watch says of one mail.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -119,7 +119,7 @@ impl Witness {
 }
 
 /// Watches until nobody waits any more, or something goes wrong.
-pub(in crate::mailqos) async fn watch(
+pub(in crate::mail_test) async fn watch(
     door: &Door,
     credentials: Option<&Credentials>,
     learnt: Learnt,

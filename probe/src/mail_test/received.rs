@@ -60,7 +60,7 @@ pub(super) fn is_filed(mail: &[u8]) -> bool {
 /// Whether the oldest field was written by the server that took the mail from us: it has the identifier that stands in the
 /// reply to the content, or the name under which we said EHLO. Where a server hides that field (for privacy), the oldest one
 /// is that of a station behind it.
-pub(super) fn is_of_hand_over(mail: &[u8], reply: &str, client: &str) -> bool {
+pub(super) fn is_of_submission(mail: &[u8], reply: &str, client: &str) -> bool {
     let all = fields(mail, "Received");
     let Some(oldest) = all.last().filter(|_| all.len() <= MOST_HOPS) else {
         return false;
@@ -420,9 +420,9 @@ mod tests {
             let mail = format!(
                 "Received: from mx by mx with LMTP id zzzzzzzz; Mon, 23 Nov 2026 18:00:05 +0000\r\nReceived: {field}; Mon, 23 Nov 2026 18:00:05 +0000\r\n\r\n"
             );
-            assert_eq!(is_of_hand_over(mail.as_bytes(), reply, "[10.0.0.5]"), ours, "{what}");
+            assert_eq!(is_of_submission(mail.as_bytes(), reply, "[10.0.0.5]"), ours, "{what}");
         }
-        assert!(!is_of_hand_over(b"Subject: x\r\n\r\n", "2.0.0 Ok", "[10.0.0.5]"));
+        assert!(!is_of_submission(b"Subject: x\r\n\r\n", "2.0.0 Ok", "[10.0.0.5]"));
     }
 
     #[test]

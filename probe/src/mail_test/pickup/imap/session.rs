@@ -20,8 +20,8 @@ const MAX_ODD: usize = 64;
 const PIECE: usize = 64 * 1024;
 
 /// A conversation with an IMAP server.
-pub(in crate::mailqos) struct Session {
-    pub(in crate::mailqos::pickup) wire: Wire,
+pub(in crate::mail_test) struct Session {
+    pub(in crate::mail_test::pickup) wire: Wire,
     pub(super) step: Duration,
     tag: u32,
     /// In capitals.
@@ -63,7 +63,7 @@ pub(super) fn is_news(line: &[u8]) -> bool {
 
 impl Session {
     /// Ends it.
-    pub(in crate::mailqos::pickup) async fn end(mut self) -> Result<(), PickupError> {
+    pub(in crate::mail_test::pickup) async fn end(mut self) -> Result<(), PickupError> {
         let result = self.command(Stage::PickupReceive, "LOGOUT", MAX_REPLY, |_| {}).await;
         self.wire.close().await;
         result.map(|_| ())

@@ -85,11 +85,11 @@ pub(super) struct Sent {
     /// The same, by the clock that round trips are measured with.
     pub(super) moment: Moment,
     /// How the server took it, where that is known.
-    pub(super) handed_over: Option<HandOver>,
+    pub(super) accepted: Option<Submission>,
 }
 
 /// A mail's acceptance.
-pub(super) struct HandOver {
+pub(super) struct Submission {
     /// The server stamped it then.
     pub(super) within: Bounds,
     /// Its reply to the content.
@@ -139,8 +139,8 @@ impl Tester {
         loop {
             attempt += 1;
             sample.smtp_attempts = Some(attempt);
-            let handed_over = self.hand_over(options, sample, &offer, &mut token, attempts).await;
-            let error = match handed_over {
+            let accepted = self.submit(options, sample, &offer, &mut token, attempts).await;
+            let error = match accepted {
                 Ok(sent) => {
                     if sample.stage.is_none() {
                         sample.smtp_elapsed = Some(if attempt == 1 {
@@ -171,7 +171,7 @@ impl Tester {
     }
 
     /// Offers the mail to the server once. A mail that may have been taken counts as sent, with a stage in the sample.
-    async fn hand_over(
+    async fn submit(
         &self,
         options: &MailQos,
         sample: &mut Sample,
@@ -210,11 +210,11 @@ impl Tester {
             nonce: token.nonce,
             at: token.sent_at,
             moment: stamp.map_or_else(Moment::now, Moment::of),
-            handed_over: None,
+            accepted: None,
         };
         match result {
             Ok(reply) => {
-                sent.handed_over = asked.map(|after| HandOver {
+                sent.accepted = asked.map(|after| Submission {
                     within: Bounds {
                         after,
                         before: Moment::of(reply.at),

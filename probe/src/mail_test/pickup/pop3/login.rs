@@ -15,7 +15,7 @@ use super::{
     super::{PickupError, Visit, note_renewed, renewed},
     Answer, MAX_LINE, MAX_REPLY, Memory, Session, has,
 };
-use crate::mailqos::evidence::Moment;
+use crate::mail_test::evidence::Moment;
 
 /// A way to log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,11 +8,12 @@ use super::{
     Tester,
     classify::{Kind, Report},
     evidence::{Bounds, Evidence, Moment, RoundTrip},
-    hand_over::{HandOver, Sent},
     lock::lock,
     mailbox::{Expected, LastVisit, Progress},
     pickup::PickupError,
-    received, verdicts,
+    received,
+    submission::{Sent, Submission},
+    verdicts,
 };
 
 impl Tester {
@@ -131,14 +132,11 @@ impl Tester {
         // After a restart the moment is known only as it was before DATA; the token tells the true one.
         let moment = sent.moment + (found.token.sent_at - sent.at);
         let hops = received::hops(&found.mail);
-        let is_of = |hand_over: &&HandOver| received::is_of_hand_over(&found.mail, &hand_over.reply, &hand_over.client);
+        let is_of =
+            |submission: &&Submission| received::is_of_submission(&found.mail, &submission.reply, &submission.client);
         let evidence = Evidence {
             sent: moment,
-            handed_over: sent
-                .handed_over
-                .as_ref()
-                .filter(is_of)
-                .map(|hand_over| hand_over.within),
+            accepted: sent.accepted.as_ref().filter(is_of).map(|submission| submission.within),
             not_shown: found.not_shown,
             shown: found.shown,
             hops: &hops,

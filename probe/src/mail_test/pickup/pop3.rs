@@ -19,7 +19,7 @@ use mailqos_model::{Micros, Stage};
 use super::{
     Door, Found, Judge, KEPT_OF_MAIL, PickupError, STEPS_A_VISIT, UNREADABLE_FOR, Verdict, Visit, Whereabouts, finding,
 };
-use crate::mailqos::{classify::may_notify, evidence::Moment};
+use crate::mail_test::{classify::may_notify, evidence::Moment};
 
 /// The longest line of a reply, and the most that is taken of a mail's line at once.
 const MAX_LINE: usize = 8 * 1024;
@@ -123,7 +123,7 @@ impl Memory {
 }
 
 /// A conversation with a POP3 server.
-pub(in crate::mailqos) struct Session {
+pub(in crate::mail_test) struct Session {
     pub(super) wire: Wire,
     step: Duration,
     /// Several commands may be sent at once.

@@ -16,7 +16,7 @@ use super::{
     session::{MAX_REPLY, Session},
     whole_header,
 };
-use crate::mailqos::{
+use crate::mail_test::{
     classify::{Classification, classify},
     evidence::Moment,
     token::Token,

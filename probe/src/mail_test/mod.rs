@@ -1,6 +1,6 @@
 //! The mail test, kind `mail-qos`: from its start to its sample.
 //!
-//! `token` (what makes a mail ours) · `message` (the mail) · `hand_over` (its sending) · `mailbox` (who waits, when it is looked
+//! `token` (what makes a mail ours) · `message` (the mail) · `submission` (its sending) · `mailbox` (who waits, when it is looked
 //! for) · `classify` (which message is the mail, and what others say of it) · `pickup` (one visit) · `evidence` (where the landing must lie) · `clock` (what servers' stamps mean) ·
 //! `calibration` (how far that is to be trusted) · `expectation` (when to look) · `learnt` (all that, kept across restarts) · `outcome` (what
 //! all that comes to). The SMTP conversation is `mailqos_mail::Smtp`.
@@ -13,7 +13,6 @@ mod evidence;
 mod expectation;
 #[doc(hidden)]
 pub mod fuzzing;
-mod hand_over;
 mod head;
 mod learnt;
 mod lock;
@@ -25,6 +24,7 @@ mod outcome;
 mod pickup;
 mod received;
 mod results;
+mod submission;
 mod timeline;
 pub mod token;
 pub mod try_mailbox;
@@ -37,7 +37,6 @@ use std::{
 };
 
 use evidence::Moment;
-use hand_over::{Attempts, Sent};
 use learnt::Learnt;
 use lock::lock;
 use mailbox::{Expected, Habit, Key, Mailbox, Progress, Registry};
@@ -48,6 +47,7 @@ use mailqos_mail::{
 };
 use mailqos_model::{Exclusion, Micros, MonitorId, Outcome, Sample, Stage, UtcMicros};
 use network::Network;
+use submission::{Attempts, Sent};
 use token::{KeyError, SigningKey, Token};
 use tokio::{
     sync::watch,
@@ -364,7 +364,7 @@ impl Tester {
                     Some(ago) => Moment::now() - ago,
                     None => Moment::of_wall(mail.sent_at),
                 },
-                handed_over: None,
+                accepted: None,
             };
             let mut options = options.clone();
             // However long the probe was gone: there is time to look into the mailbox once.
@@ -376,7 +376,7 @@ impl Tester {
                 sent_at: mail.sent_at,
                 nonce: mail.nonce,
             };
-            let hold = hand_over::hold(monitor);
+            let hold = submission::hold(monitor);
             let expected = self.registry.expect(token, &self.mailbox(&options), &options, hold);
             expected.sent(&sample.monitor, (sent.moment, sent.at), &options);
             let tester = self.clone();

@@ -180,7 +180,7 @@ pub fn received(mail: &[u8]) {
         }
     }
     let _ = received::is_filed(mail);
-    let _ = received::is_of_hand_over(mail, &String::from_utf8_lossy(mail), "[127.0.0.1]");
+    let _ = received::is_of_submission(mail, &String::from_utf8_lossy(mail), "[127.0.0.1]");
     let _ = received::date(&String::from_utf8_lossy(mail));
 }
 

@@ -7,7 +7,7 @@ use super::{
     reply::{self, Value},
     session::{MAX_REPLY, Said, Session},
 };
-use crate::mailqos::evidence::Moment;
+use crate::mail_test::evidence::Moment;
 
 /// The most folders that are looked at.
 const MAX_FOLDERS: usize = 2000;

@@ -77,7 +77,7 @@ pub(super) struct Evidence<'a> {
     /// When it was sent.
     pub(super) sent: Moment,
     /// Between which moments the SMTP server took it, where that is known.
-    pub(super) handed_over: Option<Bounds>,
+    pub(super) accepted: Option<Bounds>,
     /// It was not there yet at this moment.
     pub(super) not_shown: Option<Moment>,
     /// It was there at this moment.
@@ -215,7 +215,7 @@ impl Evidence<'_> {
             let Some(at) = hop.at else { continue };
             let place = if self.filed && number + 1 == self.hops.len() {
                 Place::Filed
-            } else if number == 0 && self.handed_over.is_some() {
+            } else if number == 0 && self.accepted.is_some() {
                 Place::Taken
             } else {
                 Place::Passed(self.hops.len() - 1 - number)
@@ -234,8 +234,8 @@ impl Evidence<'_> {
     fn said(&self, place: Place, by: Option<&str>, at: UtcMicros, certain: Bounds) -> Said {
         let anybody = format!("{} {place}", self.route);
         let by = by.map(|name| format!("{anybody} by {}", name.to_ascii_lowercase()));
-        let known = match (place, self.handed_over) {
-            (Place::Taken, Some(handed_over)) => handed_over,
+        let known = match (place, self.accepted) {
+            (Place::Taken, Some(accepted)) => accepted,
             (Place::Filed | Place::Dated, _) => Bounds {
                 after: (certain.after - FILING).max(self.sent),
                 before: certain.before,
