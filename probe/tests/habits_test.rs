@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use common::{IN_FILE, load, monitor, text, write};
 use mailqos_config::Config;
 use mailqos_model::{Outcome, Sample, Stage};
-use mailqos_probe::mail_test::{TestResult, Tester};
+use mailqos_probe::tester::{TestResult, Tester};
 use mailqos_tests::servers::{
     ARCHIVE, Fault, Gives, Habits, INBOX, MailServer, Options, PROBE, Protocol, Rewrite, SmtpHabits, StoredMail, TRASH,
     TooMany, UidNext, When,

@@ -15,7 +15,7 @@ use std::{
 
 use common::{IN_FILE, load, monitor, text};
 use mailqos_model::{Outcome, Sample, Stage};
-use mailqos_probe::mail_test::Tester;
+use mailqos_probe::tester::Tester;
 use mailqos_tests::servers::{MailServer, Options};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},

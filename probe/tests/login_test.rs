@@ -9,7 +9,7 @@ use std::sync::Arc;
 use common::{IN_FILE, load, monitor, text, write};
 use mailqos_config::Config;
 use mailqos_model::{Outcome, Sample, Stage};
-use mailqos_probe::mail_test::Tester;
+use mailqos_probe::tester::Tester;
 use mailqos_tests::servers::{MailServer, Options, PROBE, Protocol, TokenBook, TokenServer};
 
 /// A setting with one mail server.

@@ -11,11 +11,9 @@ use mailqos_config::Config;
 use mailqos_lake::{day_path, read_day};
 use mailqos_model::{Micros, Outcome, Sample, Stage, UtcMicros};
 use mailqos_probe::{
-    mail_test::{
-        TestResult, Tester,
-        token::{SigningKey, Token},
-    },
+    mail_test::token::{SigningKey, Token},
     record::{InFlight, Recorder},
+    tester::{TestResult, Tester},
 };
 use mailqos_tests::servers::{
     Certificate as Shown, Delays, Fault, INBOX, MailServer, Mishap, Options, PASSWORD, PROBE, Protocol, ServerClock,

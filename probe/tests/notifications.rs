@@ -7,7 +7,7 @@ mod common;
 
 use common::{IN_FILE, load, monitor, text};
 use mailqos_model::{Outcome, Sample, Stage};
-use mailqos_probe::mail_test::Tester;
+use mailqos_probe::tester::Tester;
 use mailqos_tests::{
     notifications::{Story, stories},
     servers::{INBOX, MailServer, Mishap, Options, PROBE, When},

@@ -382,7 +382,7 @@ fn monitor(config: Option<&Config>, series: &mut Series, asked: Asked<'_>) -> Mo
         .clone()
         .rev()
         .find_map(|row| series.max_round_trip.get(row));
-    let max_round_trip = in_samples.or(configured.map(|monitor| monitor.kind.max_round_trip()));
+    let max_round_trip = in_samples.or(configured.and_then(|monitor| monitor.kind.max_round_trip()));
     let is_limit = |row| {
         series
             .max_round_trip

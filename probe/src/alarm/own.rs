@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mailqos_base::clock::{Now, Steady};
-use mailqos_config::{Kind, Monitor};
+use mailqos_config::Monitor;
 use mailqos_model::{Event, EventKind, Micros, MonitorId, Outcome, Sample};
 
 use super::{
@@ -119,9 +119,8 @@ fn untested(monitor: &Monitor, state: &State, opened: Steady, now: Now) -> Optio
     if monitor.calendar.is_some() {
         return None;
     }
-    let Kind::MailQos(options) = &monitor.kind;
     // A test says something at its end, which comes some time after the end of the one before.
-    let longest = (options.max_round_trip.0 + options.timeout.0).saturating_mul(3);
+    let longest = monitor.kind.longest_test().0.saturating_mul(3);
     let patience = interval.saturating_mul(4).saturating_add(longest).max(BLIND_FOR.0 * 3);
     (silent > Micros(patience)).then(|| format!("no test has ended for {}", message::rough(silent)))
 }

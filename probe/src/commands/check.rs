@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, process::ExitCode};
 
 use mailqos_base::{SecretSource, zones};
-use mailqos_config::{Config, DataLocation, Kind, Severity};
+use mailqos_config::{Config, DataLocation, Severity};
 
 use super::{Failure, Global, print_line, proxies};
 use crate::{mail_test::try_mailbox, record::Recorder};
@@ -82,13 +82,13 @@ async fn mailboxes(config: &Config) -> Result<bool, Failure> {
     let mut tried = BTreeSet::new();
     let mut all_there = true;
     for monitor in config.monitors.values().filter(|monitor| monitor.enabled) {
-        let Kind::MailQos(options) = &monitor.kind;
-        let (endpoint, folders) = (&options.pickup, &options.folders);
+        let Some(pickup) = monitor.kind.pickup() else { continue };
+        let endpoint = &pickup.endpoint;
         let account = endpoint.account.as_ref().map(ToString::to_string);
-        if !tried.insert((endpoint.server.clone(), endpoint.port, account, folders.clone())) {
+        if !tried.insert((endpoint.server.clone(), endpoint.port, account, pickup.folders.clone())) {
             continue;
         }
-        let lines = match try_mailbox::missing_folders(config, options).await {
+        let lines = match try_mailbox::missing_folders(config, &pickup).await {
             Ok(lines) => lines,
             Err(reason) => vec![format!("the mailbox can't be tried: {reason}")],
         };

@@ -15,11 +15,11 @@ use super::{Failure, Global, manager};
 use crate::{
     alarm::Alarms,
     control::{Live, serve},
-    mail_test::Tester,
     maintenance::Maintenance,
     record::{RecordError, Recorder},
     schedule::{self, Board},
     status::Observed,
+    tester::Tester,
 };
 
 /// How often it is looked whether a maintenance begins or ends, and whether the wall clock has been set.

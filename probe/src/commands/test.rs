@@ -8,8 +8,8 @@ use mailqos_model::{Micros, Outcome, RoundTrip, Sample, Stage};
 
 use super::{Failure, Global, run::stop_signal, terminal, write_out};
 use crate::{
-    mail_test::{Part, Phase, TestResult, Tester, Timeline},
     record::{RecordError, Recorder},
+    tester::{Part, Phase, TestResult, Tester, Timeline},
 };
 
 #[derive(Debug, clap::Args)]
@@ -191,12 +191,8 @@ fn verdict(sample: &Sample, kind: &Kind) -> String {
             let _ = write!(text, " ({})", kind.endpoint(stage).place());
         }
     }
-    if let Some(round_trip) = RoundTrip::of(sample) {
-        let _ = write!(
-            text,
-            ": round trip {round_trip}, at most {} is good",
-            kind.max_round_trip()
-        );
+    if let (Some(round_trip), Some(longest)) = (RoundTrip::of(sample), kind.max_round_trip()) {
+        let _ = write!(text, ": round trip {round_trip}, at most {longest} is good");
     }
     if let Some(error) = &sample.error {
         let _ = write!(text, ": {error}");

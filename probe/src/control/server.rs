@@ -20,11 +20,11 @@ use tokio::{
 use super::{MOST_REQUEST, PATIENCE, Request, folder, socket};
 use crate::{
     alarm::Alarms,
-    mail_test::Tester,
     maintenance::{Maintenance, Occasion},
     record::Recorder,
     schedule::{self, Board},
     status::{Observed, StateWord},
+    tester::Tester,
 };
 
 /// The parts of a running probe.

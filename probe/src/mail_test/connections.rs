@@ -14,7 +14,8 @@ use std::{
 use mailqos_model::Micros;
 use tokio::{sync::Notify, task::AbortHandle};
 
-use super::{evidence::Moment, lock::lock};
+use super::evidence::Moment;
+use crate::lock::lock;
 
 /// What a refusal taught is forgotten after this: other programs may have held the connections.
 const LEARNT_FOR: Micros = Micros::from_secs(3600);

@@ -25,13 +25,13 @@ use super::{
     evidence::Moment,
     expectation::Limits,
     learnt::Learnt,
-    lock::lock,
     pickup::{
         self, Attention, Door, Finding, Found, Judge, Look, Memory, MissingFolder, PickupError, PickupPhases, Verdict,
         Visit, Whereabouts,
     },
     token::{SigningKey, Token},
 };
+use crate::lock::lock;
 
 /// A mail of ours that nobody waits for here is cleared when it is so much older than its horizon: until then the process that
 /// sent it may wait for it (`mailqos-probe run`, whose late mails `mailqos-probe test` comes upon).

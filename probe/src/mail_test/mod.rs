@@ -15,38 +15,29 @@ mod expectation;
 pub mod fuzzing;
 mod head;
 mod learnt;
-mod lock;
 mod mailbox;
 mod message;
 mod moment;
-mod network;
 mod outcome;
 mod pickup;
 mod received;
 mod results;
 mod submission;
-mod timeline;
 pub mod token;
 pub mod try_mailbox;
 mod verdicts;
 
 use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    collections::HashMap,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use evidence::Moment;
 use learnt::Learnt;
-use lock::lock;
 use mailbox::{Expected, Habit, Key, Mailbox, Progress, Registry};
-use mailqos_config::{Account, Config, Endpoint, Kind, MailQos, Monitor, Transcripts};
-use mailqos_mail::{
-    Credentials,
-    transcripts::{Conversation, Store, Transcript},
-};
-use mailqos_model::{Exclusion, Micros, MonitorId, Outcome, Sample, Stage, UtcMicros};
-use network::Network;
+use mailqos_config::{Config, Kind, MailQos, Monitor};
+use mailqos_model::{Micros, MonitorId, Outcome, Sample, Stage, UtcMicros};
 use submission::{Attempts, Sent};
 use token::{KeyError, SigningKey, Token};
 use tokio::{
@@ -57,16 +48,13 @@ use tokio::{
 
 use crate::{
     boot::Boot,
-    record::{InFlight, RecordError, Recorder},
+    lock::lock,
+    record::InFlight,
+    testing::{TestBase, TestResult, Timeline},
 };
-
-pub use timeline::{Part, Phase, Timeline};
 
 /// How long the records of mails that are found at the very end may take.
 const SETTLING: Duration = Duration::from_secs(5);
-
-/// So many starts of a monitor are remembered, so that no two are the same.
-const REMEMBERED_STARTS: usize = 64;
 
 /// The test could not be prepared.
 #[derive(Debug, thiserror::Error)]
@@ -76,69 +64,44 @@ pub enum TesterError {
     Key(#[from] KeyError),
 }
 
-/// What a test yields.
-#[derive(Debug, Clone)]
-pub struct TestResult {
-    /// The row in the lake; provisional while the mail may still be found late.
-    pub sample: Sample,
-    /// What happened when.
-    pub timeline: Timeline,
-    /// What was said.
-    pub conversations: Vec<Conversation>,
-    /// What deserves attention although it decided nothing, a sentence each.
-    pub notes: Vec<String>,
-}
-
 /// Runs mail tests. One for all monitors: those that share a mailbox share its pick-ups.
-pub struct Tester {
-    config: RwLock<Arc<Config>>,
-    recorder: Option<Recorder>,
+pub struct MailTests {
+    base: Arc<TestBase>,
     key: SigningKey,
     registry: Arc<Registry>,
     mailboxes: Mutex<HashMap<Key, Arc<Mailbox>>>,
-    starts: Mutex<HashMap<MonitorId, VecDeque<UtcMicros>>>,
-    transcripts: Arc<Store>,
     duplicates: tokio::sync::mpsc::UnboundedSender<Sample>,
     /// What visits the mailboxes.
     visits: Mutex<Vec<JoinHandle<()>>>,
     /// Who waits for mails beyond max round trip, and who keeps the duplicates that visits come upon.
     settling: Mutex<Vec<JoinHandle<()>>>,
-    network: Network,
-    stopping: watch::Sender<bool>,
 }
 
-impl Tester {
-    /// Prepares tests: reads the signing key, or makes one. Without a recorder nothing is kept.
-    ///
-    /// # Errors
-    /// When there is no signing key to be had.
-    pub async fn new(config: Arc<Config>, recorder: impl Into<Option<Recorder>>) -> Result<Arc<Self>, TesterError> {
+impl MailTests {
+    /// Prepares tests: reads the signing key, or makes one.
+    pub(crate) async fn new(base: Arc<TestBase>) -> Result<Arc<Self>, TesterError> {
+        let config = base.config();
         let key = match &config.signing_key {
             Some(source) => SigningKey::new(&source.fetch().await.map_err(KeyError::Secret)?)?,
             None => SigningKey::of_folder(&config.state)?,
         };
-        let habits = habits(&config);
         let (duplicates, mut found) = tokio::sync::mpsc::unbounded_channel();
-        let registry = Registry::new(key.clone(), config.site.clone(), habits);
+        let registry = Registry::new(key.clone(), config.site.clone(), habits(&config));
         *lock(&registry.learnt) = Learnt::load(&learnt::file_of(&config));
-        let tester = Arc::new(Self {
+        registry.connections.configure(config.limits.per_server);
+        let tests = Arc::new(Self {
             registry: Arc::new(registry),
-            recorder: recorder.into(),
-            network: Network::new(&config.references),
             key,
-            transcripts: Arc::new(Store::new(&config)),
-            config: RwLock::new(config),
             mailboxes: Mutex::default(),
-            starts: Mutex::default(),
             duplicates,
             visits: Mutex::default(),
             settling: Mutex::default(),
-            stopping: watch::Sender::new(false),
+            base,
         });
-        tester.registry.connections.configure(tester.config().limits.per_server);
-        if let Some(recorder) = tester.recorder.clone() {
-            let mut stopping = tester.stopping.subscribe();
-            spawn(&tester.settling, async move {
+        if tests.base.recorder().is_some() {
+            let base = tests.base.clone();
+            let mut stopping = base.stopping();
+            spawn(&tests.settling, async move {
                 loop {
                     let sample = tokio::select! {
                         biased;
@@ -146,22 +109,21 @@ impl Tester {
                         // No visit is made any more.
                         _ = stopping.wait_for(|stop| *stop) => break,
                     };
-                    keep(&recorder, &sample).await;
+                    base.record(&sample).await;
                 }
             });
         }
-        Ok(tester)
+        Ok(tests)
     }
 
-    /// Goes over to another configuration; mails in flight are waited for as before.
-    pub fn reload(&self, config: Arc<Config>) {
+    /// Applies a new configuration; mails in flight are waited for as before.
+    pub(crate) fn reload(&self, config: &Config) {
         {
             // A mailbox that is reached as before goes on with what it remembers. Of the others tests from now on go the new
             // way; the mails in flight hold their old one.
             let mut mailboxes = lock(&self.mailboxes);
             let before = std::mem::take(&mut *mailboxes);
-            for monitor in config.monitors.values() {
-                let Kind::MailQos(options) = &monitor.kind;
+            for (_, options) in mail_tests(config) {
                 let account = config.account(options.pickup.account.as_ref());
                 let key = Key::of(options, account);
                 if let Some(mailbox) = before.get(&key).filter(|mailbox| mailbox.is_reached_as(options)) {
@@ -170,33 +132,17 @@ impl Tester {
                 }
             }
         }
-        self.registry.reload(habits(&config));
+        self.registry.reload(habits(config));
         self.registry.connections.configure(config.limits.per_server);
-        self.network.reload(&config.references);
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
-    fn config(&self) -> Arc<Config> {
-        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Runs one test. Its sample is on record when this returns.
-    pub async fn test(self: &Arc<Self>, monitor: &Monitor) -> TestResult {
-        self.test_as(monitor, None).await
-    }
-
-    /// Runs one test whose sample does not count, if there is a reason for that.
-    pub async fn test_as(self: &Arc<Self>, monitor: &Monitor, excluded: Option<Exclusion>) -> TestResult {
-        let Kind::MailQos(options) = &monitor.kind;
-        let started_at = self.start_of(&monitor.id);
+    /// Runs one test. Its sample is recorded when this returns.
+    pub(crate) async fn test(self: &Arc<Self>, monitor: &Monitor, options: &MailQos, mut sample: Sample) -> TestResult {
         let started = Moment::now();
-        let mut sample = Sample::new(monitor.id.clone(), started_at, Outcome::NotTested);
-        sample.excluded = excluded;
-        sample.test_interval = Some(monitor.test_interval);
         sample.max_round_trip = Some(options.max_round_trip);
         sample.tls_unverified = (options.smtp.trust.insecure || options.pickup.trust.insecure).then_some(true);
-        let mut stopping = self.stopping.subscribe();
-        let mut attempts = Attempts::of(monitor);
+        let mut stopping = self.base.stopping();
+        let mut attempts = Attempts::of(monitor, options);
         let result = tokio::select! {
             result = self.send(options, &mut sample, &mut attempts) => result,
             _ = stopping.wait_for(|stop| *stop) => {
@@ -214,10 +160,10 @@ impl Tester {
                 } else {
                     Outcome::NotTested
                 };
-                self.network.doubt(&mut sample).await;
-                self.record(&sample).await;
+                self.base.excuse_if_offline(&mut sample).await;
+                self.base.record(&sample).await;
                 let conversations: Vec<_> = attempts.conversations().collect();
-                self.keep_transcript(&sample, options, &conversations).await;
+                self.base.keep_transcript(&sample, options, &conversations).await;
                 let timeline = Timeline::of(&sample, smtp, None, None);
                 return TestResult {
                     sample,
@@ -240,18 +186,18 @@ impl Tester {
             .or(progress.last.as_ref())
             .map(|visit| visit.began - started);
         let timeline = Timeline::of(&sample, smtp, Some(sent.moment - started), pickup);
-        if self.network.doubt(&mut sample).await {
+        if self.base.excuse_if_offline(&mut sample).await {
             // Whatever becomes of the mail, nothing can be told by it.
             sample.settled = None;
             settled = true;
         }
-        self.record(&sample).await;
+        self.base.record(&sample).await;
         self.keep_learnt(false).await;
         let conversations: Vec<_> = attempts
             .conversations()
             .chain(progress.conversations(options.protocol))
             .collect();
-        self.keep_transcript(&sample, options, &conversations).await;
+        self.base.keep_transcript(&sample, options, &conversations).await;
         let notes = progress.notes();
         if settled {
             self.registry.settled(sent.nonce, sample.clone());
@@ -272,22 +218,9 @@ impl Tester {
         }
     }
 
-    /// Keeps what was said in a failed test, or in any where the monitor asks for it.
-    async fn keep_transcript(&self, sample: &Sample, options: &MailQos, conversations: &[Conversation]) {
-        if self.recorder.is_none() || !is_kept(sample, options) {
-            return;
-        }
-        let transcript = Transcript::new(&self.config().site, sample, conversations.to_vec());
-        let store = self.transcripts.clone();
-        let saved = tokio::task::spawn_blocking(move || store.save(&transcript)).await;
-        if let Ok(Err(error)) = saved {
-            tracing::warn!(monitor = %sample.monitor, "the transcript of a test was not kept: {error}");
-        }
-    }
-
     /// Puts on record that a mail is on its way, with what is known of its test.
     async fn note_in_flight(&self, sample: &Sample, nonce: [u8; 8], sent_at: UtcMicros, options: &MailQos) {
-        let Some(recorder) = &self.recorder else { return };
+        let Some(recorder) = self.base.recorder() else { return };
         let mut sample = sample.clone();
         sample.settled = Some(false);
         let mail = InFlight {
@@ -306,7 +239,7 @@ impl Tester {
     async fn settle(self: Arc<Self>, mut sample: Sample, sent: Sent, expected: Expected, options: &MailQos) {
         let horizon = sent.moment + options.horizon;
         let mut watch = expected.progress.clone();
-        let mut stopping = self.stopping.subscribe();
+        let mut stopping = self.base.stopping();
         // However it ends, the last state tells.
         tokio::select! {
             _ = timeout_at(horizon.instant(), watch.wait_for(Progress::is_complete)) => {}
@@ -327,35 +260,29 @@ impl Tester {
                 .await;
         }
         sample.settled = Some(true);
-        self.record(&sample).await;
-        if self.recorder.is_some() && is_kept(&sample, options) {
-            let more = progress.conversations(options.protocol).collect();
-            let (store, site, sample) = (self.transcripts.clone(), self.config().site.clone(), sample.clone());
-            let amended = tokio::task::spawn_blocking(move || store.amend(&site, &sample, more)).await;
-            if let Ok(Err(error)) = amended {
-                tracing::warn!("the transcript of a test was not kept: {error}");
-            }
-        }
+        self.base.record(&sample).await;
+        let more = progress.conversations(options.protocol).collect();
+        self.base.amend_transcript(&sample, options, more).await;
         self.registry.settled(sent.nonce, sample);
     }
 
     /// Goes on waiting for the mails that an earlier life of the probe sent.
-    pub async fn resume(self: &Arc<Self>) {
-        let Some(recorder) = &self.recorder else { return };
+    pub(crate) async fn resume(self: &Arc<Self>) {
+        let Some(recorder) = self.base.recorder() else { return };
         for mail in recorder.in_flight() {
             let mut sample = mail.sample;
-            let config = self.config();
-            let Some(monitor) = config.monitors.get(&sample.monitor) else {
+            let config = self.base.config();
+            let monitor = config.monitors.get(&sample.monitor);
+            let Some((monitor, options)) = monitor.and_then(|monitor| Some((monitor, options_of(monitor)?))) else {
                 // Nobody knows any more where to look for it.
                 sample.outcome = Outcome::NotTested;
                 sample.stage = None;
                 sample.error =
                     Some("the probe was stopped while the mail was on its way, and the monitor is gone".to_owned());
                 sample.settled = Some(true);
-                self.record(&sample).await;
+                self.base.record(&sample).await;
                 continue;
             };
-            let Kind::MailQos(options) = &monitor.kind;
             unless_found(&mut sample);
             let sent = Sent {
                 nonce: mail.nonce,
@@ -376,7 +303,7 @@ impl Tester {
                 sent_at: mail.sent_at,
                 nonce: mail.nonce,
             };
-            let hold = submission::hold(monitor);
+            let hold = submission::hold(monitor, &options);
             let expected = self.registry.expect(token, &self.mailbox(&options), &options, hold);
             expected.sent(&sample.monitor, (sent.moment, sent.at), &options);
             let tester = self.clone();
@@ -386,8 +313,8 @@ impl Tester {
         }
     }
 
-    /// Tells the tests that run to end: each records what it knows, and returns.
-    pub async fn stop(&self) {
+    /// Ends the visits to mailboxes, before the tests are told to end.
+    pub(crate) async fn stop_visits(&self) {
         // The visits first: they would go on to take mails, and delete them, for tests that have given up. What they have read
         // by now is handed out.
         let visits = std::mem::take(&mut *lock(&self.visits));
@@ -395,12 +322,10 @@ impl Tester {
         for visit in visits {
             let _ = visit.await;
         }
-        self.stopping.send_replace(true);
     }
 
-    /// Ends all waiting; what is in flight stays on record for the next life.
-    pub async fn shutdown(&self) {
-        self.stop().await;
+    /// Ends all waiting, once the tests have been told to end; what is in flight stays on record for the next life.
+    pub(crate) async fn shutdown(&self) {
         let settling = std::mem::take(&mut *lock(&self.settling));
         let deadline = tokio::time::Instant::now() + SETTLING;
         for mut test in settling {
@@ -415,13 +340,13 @@ impl Tester {
 
     /// Writes down what was learnt from mails, now and then or at once.
     async fn keep_learnt(&self, at_once: bool) {
-        if self.recorder.is_none() {
+        if self.base.recorder().is_none() {
             return;
         }
         let Some(bytes) = lock(&self.registry.learnt).due(at_once) else {
             return;
         };
-        let file = learnt::file_of(&self.config());
+        let file = learnt::file_of(&self.base.config());
         let written = tokio::task::spawn_blocking(move || crate::record::write_whole(&file, &bytes)).await;
         if let Ok(Err(error)) = written {
             tracing::warn!("what was learnt about the servers' clocks was not kept: {error}");
@@ -429,7 +354,7 @@ impl Tester {
     }
 
     fn mailbox(self: &Arc<Self>, options: &MailQos) -> Arc<Mailbox> {
-        let account = self.account(&options.pickup);
+        let account = self.base.account(&options.pickup);
         let key = Key::of(options, account.as_ref());
         let mut mailboxes = lock(&self.mailboxes);
         if let Some(mailbox) = mailboxes.get(&key) {
@@ -440,41 +365,6 @@ impl Tester {
         let serving = mailbox.clone().serve(self.registry.clone(), self.duplicates.clone());
         spawn(&self.visits, serving);
         mailbox
-    }
-
-    fn account(&self, endpoint: &Endpoint) -> Option<Account> {
-        self.config().account(endpoint.account.as_ref()).cloned()
-    }
-
-    async fn credentials(&self, endpoint: &Endpoint) -> Result<Option<Credentials>, String> {
-        match self.account(endpoint) {
-            Some(account) => {
-                let credentials = mailqos_mail::credentials(&account).await;
-                credentials.map(Some).map_err(|error| error.to_string())
-            }
-            None => Ok(None),
-        }
-    }
-
-    /// The start of a test: unique for a monitor, also where the clock has been set back and comes by the same time again.
-    fn start_of(&self, monitor: &MonitorId) -> UtcMicros {
-        let mut starts = lock(&self.starts);
-        let taken = starts.entry(monitor.clone()).or_default();
-        let mut now = UtcMicros::now();
-        while taken.contains(&now) {
-            now = now + Micros(1);
-        }
-        if taken.len() >= REMEMBERED_STARTS {
-            taken.pop_front();
-        }
-        taken.push_back(now);
-        now
-    }
-
-    async fn record(&self, sample: &Sample) {
-        if let Some(recorder) = &self.recorder {
-            keep(recorder, sample).await;
-        }
     }
 }
 
@@ -509,37 +399,27 @@ fn unless_found(sample: &mut Sample) {
     sample.error = Some(error.to_owned());
 }
 
-/// Whether the transcript of a test is kept.
-fn is_kept(sample: &Sample, options: &MailQos) -> bool {
-    match options.transcripts {
-        Transcripts::All => true,
-        Transcripts::Failed => sample.outcome != Outcome::Ok,
-        Transcripts::None => false,
-    }
+/// The options of a monitor that sends mails.
+fn options_of(monitor: &Monitor) -> Option<&MailQos> {
+    let Kind::MailQos(options) = &monitor.kind;
+    Some(options)
+}
+
+/// The monitors that send mails.
+fn mail_tests(config: &Config) -> impl Iterator<Item = (&Monitor, &MailQos)> {
+    let monitors = config.monitors.values();
+    monitors.filter_map(|monitor| Some((monitor, options_of(monitor)?)))
 }
 
 fn habits(config: &Config) -> HashMap<MonitorId, Habit> {
-    let of = |monitor: &Monitor| {
-        let Kind::MailQos(options) = &monitor.kind;
+    let of = |(monitor, options): (&Monitor, &MailQos)| {
         let habit = Habit {
             horizon: options.horizon,
             from: options.from.address.clone(),
         };
         (monitor.id.clone(), habit)
     };
-    config.monitors.values().map(of).collect()
-}
-
-async fn keep(recorder: &Recorder, sample: &Sample) {
-    match recorder.record(sample.clone()).await {
-        Ok(()) => {}
-        Err(error @ (RecordError::Full(_) | RecordError::Closed | RecordError::Encode(_))) => {
-            tracing::error!(monitor = %sample.monitor, "a sample is lost: {error}");
-        }
-        Err(error) => {
-            tracing::error!(monitor = %sample.monitor, "a sample waits in memory until the disk takes it: {error}");
-        }
-    }
+    mail_tests(config).map(of).collect()
 }
 
 /// Waits until the mail was found and read, or max round trip has passed and a pick-up after it has looked once more.

@@ -5,18 +5,18 @@ use mailqos_config::MailQos;
 use mailqos_model::{Micros, Outcome, Sample, Stage, UtcMicros};
 
 use super::{
-    Tester,
+    MailTests,
     classify::{Kind, Report},
     evidence::{Bounds, Evidence, Moment, RoundTrip},
-    lock::lock,
     mailbox::{Expected, LastVisit, Progress},
     pickup::PickupError,
     received,
     submission::{Sent, Submission},
     verdicts,
 };
+use crate::lock::lock;
 
-impl Tester {
+impl MailTests {
     /// What is known at max round trip; tells whether it is settled.
     pub(super) fn judge(
         &self,
@@ -119,7 +119,7 @@ impl Tester {
                 sample.error = Some(error);
             }
         }
-        self.network.doubt(sample).await;
+        self.base.excuse_if_offline(sample).await;
     }
 
     /// Fills in what is known of a mail that landed.

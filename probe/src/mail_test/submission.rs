@@ -6,19 +6,20 @@ use std::{
 };
 
 use lettre::Address;
-use mailqos_config::{Kind, MailQos, Monitor, Person};
+use mailqos_config::{MailQos, Monitor, Person};
 use mailqos_mail as mail;
 use mailqos_mail::{Credentials, LoginRefusal, Reply, Smtp, SmtpError, transcripts::Conversation};
 use mailqos_model::{Micros, Sample, Stage, UtcMicros};
 use tokio::time::sleep_until;
 
 use super::{
-    Tester,
+    MailTests,
     evidence::{Bounds, Moment},
     mailbox::Expected,
     message,
     token::Token,
 };
+use crate::testing;
 
 /// The longest pause between two attempts to hand a mail over.
 const LONGEST_PAUSE: Micros = Micros::from_secs(60);
@@ -45,21 +46,15 @@ pub(super) struct Attempts {
     said: Vec<mail::Transcript>,
 }
 
-/// How long a monitor holds rejected credentials back: until its next test, so that each test costs the account one failed
-/// login at most, and those of other monitors none.
-pub(super) fn hold(monitor: &Monitor) -> Micros {
-    let Kind::MailQos(options) = &monitor.kind;
-    let interval = monitor
-        .retest_interval
-        .unwrap_or(monitor.test_interval)
-        .min(monitor.test_interval);
-    Micros(interval.0 / 10 * 9).max(options.max_round_trip + options.check_interval)
+/// How long a monitor holds rejected credentials back.
+pub(super) fn hold(monitor: &Monitor, options: &MailQos) -> Micros {
+    testing::hold(monitor, options.max_round_trip + options.check_interval)
 }
 
 impl Attempts {
-    pub(super) fn of(monitor: &Monitor) -> Self {
+    pub(super) fn of(monitor: &Monitor, options: &MailQos) -> Self {
         Self {
-            hold: hold(monitor),
+            hold: hold(monitor, options),
             began: None,
             said: Vec::new(),
         }
@@ -98,7 +93,7 @@ pub(super) struct Submission {
     pub(super) client: String,
 }
 
-impl Tester {
+impl MailTests {
     /// Sends the mail; on success it is being looked for.
     pub(super) async fn send(
         self: &Arc<Self>,
@@ -107,15 +102,15 @@ impl Tester {
         attempts: &mut Attempts,
     ) -> Result<(Sent, Expected), (String, Option<Stage>)> {
         let own = |error: String| (error, None);
-        let smtp_credentials = self.credentials(&options.smtp).await.map_err(own)?;
+        let smtp_credentials = self.base.credentials(&options.smtp).await.map_err(own)?;
         // A missing password of the mailbox would only be found out with a mail on its way.
-        let _ = self.credentials(&options.pickup).await.map_err(own)?;
+        let _ = self.base.credentials(&options.pickup).await.map_err(own)?;
         let address = |person: &Person| person.mailbox().map_err(|error| own(error.to_string()));
         let (from, to) = (address(&options.from)?, address(&options.to)?);
         let mut nonce = [0; 8];
         getrandom::fill(&mut nonce).map_err(|error| own(format!("no random numbers: {error}")))?;
         let mut token = Token {
-            site: self.config().site.clone(),
+            site: self.base.config().site.clone(),
             monitor: sample.monitor.clone(),
             sent_at: UtcMicros::now(),
             nonce,

@@ -1,7 +1,7 @@
 //! Tries a monitor's mailbox without a mail: connects, logs in, and opens each configured folder for
 //! reading only. For `check --connect`.
 
-use mailqos_config::{Config, MailQos, PickupProtocol};
+use mailqos_config::{Config, Pickup, PickupProtocol};
 use mailqos_mail::{HOLD, Wire};
 
 use super::pickup::{Door, Whereabouts, imap};
@@ -11,18 +11,18 @@ use super::pickup::{Door, Whereabouts, imap};
 ///
 /// # Errors
 /// Why the mailbox can't be reached, in one line without secrets.
-pub async fn missing_folders(config: &Config, options: &MailQos) -> Result<Vec<String>, String> {
-    if options.protocol != PickupProtocol::Imap {
+pub async fn missing_folders(config: &Config, pickup: &Pickup) -> Result<Vec<String>, String> {
+    if pickup.protocol != PickupProtocol::Imap {
         return Ok(Vec::new());
     }
     let door = Door {
-        endpoint: options.pickup.clone(),
-        protocol: options.protocol,
-        folders: options.folders.clone(),
-        step: options.timeout.to_std(),
+        endpoint: pickup.endpoint.clone(),
+        protocol: pickup.protocol,
+        folders: pickup.folders.clone(),
+        step: pickup.timeout.to_std(),
         whereabouts: Whereabouts::default(),
     };
-    let credentials = match config.account(options.pickup.account.as_ref()) {
+    let credentials = match config.account(pickup.endpoint.account.as_ref()) {
         Some(account) => Some(
             mailqos_mail::credentials(account)
                 .await

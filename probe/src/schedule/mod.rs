@@ -18,14 +18,14 @@ use std::{
 };
 
 use mailqos_base::clock::{Clock, Now, Steady};
-use mailqos_config::{Config, Monitor};
-use mailqos_model::{Micros, MonitorId, RoundTrip, Stage, UtcMicros};
+use mailqos_config::{Config, Endpoint, Monitor};
+use mailqos_model::{Micros, MonitorId, RoundTrip, UtcMicros};
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     alarm::Alarms,
-    mail_test::Tester,
     status::{Histogram, Observed},
+    tester::Tester,
 };
 
 pub use certificates::Certificates;
@@ -113,28 +113,40 @@ pub fn next(config: &Config, monitor: &Monitor, now: UtcMicros) -> UtcMicros {
     }
 }
 
+/// What a test holds a place at, and what limits how many do.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Place {
+    /// An SMTP server, or a server of mailboxes.
+    Server(String),
+    /// A mailbox.
+    Mailbox(String),
+}
+
 /// How many tests hold a place, of all and by server and mailbox.
 struct Places {
     limits: mailqos_config::Limits,
-    of: HashMap<MonitorId, [String; 3]>,
-    taken: HashMap<String, u32>,
+    of: HashMap<MonitorId, Vec<Place>>,
+    taken: HashMap<Place, u32>,
     running: u32,
 }
 
 impl Places {
     fn new(config: &Config) -> Self {
         let of = config.monitors.values().map(|monitor| {
-            let (smtp, pickup) = (
-                monitor.kind.endpoint(Stage::SmtpConnect),
-                monitor.kind.endpoint(Stage::PickupConnect),
-            );
-            let account = pickup.account.as_ref().map_or("", |account| account.as_str());
-            let keys = [
-                format!("smtp {}:{}", smtp.server, smtp.port),
-                format!("pickup {}:{}", pickup.server, pickup.port),
-                format!("mailbox {}:{} {account}", pickup.server, pickup.port),
-            ];
-            (monitor.id.clone(), keys)
+            let smtp = monitor.kind.smtp();
+            let smtp = smtp.map(|smtp| Place::Server(format!("smtp {}:{}", smtp.server, smtp.port)));
+            let pickup = monitor.kind.pickup().map(|pickup| {
+                let Endpoint {
+                    server, port, account, ..
+                } = pickup.endpoint;
+                let account = account.as_ref().map_or("", |account| account.as_str());
+                [
+                    Place::Server(format!("pickup {server}:{port}")),
+                    Place::Mailbox(format!("{server}:{port} {account}")),
+                ]
+            });
+            let keys = smtp.into_iter().chain(pickup.into_iter().flatten());
+            (monitor.id.clone(), keys.collect())
         });
         Self {
             limits: config.limits,
@@ -155,9 +167,14 @@ impl Places {
 
     /// Whether a server or the mailbox of a monitor has as many tests as it may.
     fn is_full(&self, monitor: &MonitorId) -> bool {
-        let limits = [self.limits.per_server, self.limits.per_server, self.limits.per_mailbox];
-        let mut limited = self.of.get(monitor).into_iter().flatten().zip(limits);
-        limited.any(|(key, limit)| limit.is_some_and(|limit| self.taken.get(key).copied().unwrap_or(0) >= limit))
+        let mut places = self.of.get(monitor).into_iter().flatten();
+        places.any(|place| {
+            let limit = match place {
+                Place::Server(_) => self.limits.per_server,
+                Place::Mailbox(_) => self.limits.per_mailbox,
+            };
+            limit.is_some_and(|limit| self.taken.get(place).copied().unwrap_or(0) >= limit)
+        })
     }
 
     /// A test of this monitor runs, whether there is a place or not.

@@ -430,9 +430,9 @@ fn mailbox_of(there: Option<&Config>, plan: &Plan) -> Option<String> {
     let there = there.filter(|_| !plan.is_new_account)?;
     let mut monitors = there.monitors.values();
     let of_monitor = monitors.find_map(|monitor| {
-        let config::Kind::MailQos(options) = &monitor.kind;
-        let account = options.pickup.account.as_ref()?;
-        (account.as_str() == plan.account).then(|| options.to.address.clone())
+        let pickup = monitor.kind.pickup()?;
+        let is_its_account = pickup.endpoint.account?.as_str() == plan.account;
+        monitor.kind.recipient().filter(|_| is_its_account).map(str::to_owned)
     });
     let user = there
         .accounts

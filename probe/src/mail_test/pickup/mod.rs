@@ -18,9 +18,9 @@ use mailqos_net::TlsSession;
 use super::{
     classify::{Classification, Known, Report, classify},
     evidence::Moment,
-    lock::lock,
     token::Token,
 };
+use crate::lock::lock;
 
 /// A visit as a whole may take as many times the deadline of one step.
 const STEPS_A_VISIT: u32 = 10;

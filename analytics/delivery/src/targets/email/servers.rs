@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use mailqos_config::{Config, EmailTarget, Kind, MailServer};
+use mailqos_config::{Config, EmailTarget, MailServer};
 use mailqos_model::{MonitorId, Name};
 
 use crate::DeliveryError;
@@ -29,10 +29,10 @@ pub(super) fn servers<'a>(
     let failing = failing(config);
     let ill = |server: &MailServer| {
         config.monitors.values().find(|monitor| {
-            let Kind::MailQos(test) = &monitor.kind;
             failing.contains(&monitor.id)
-                && test.smtp.port == server.endpoint.port
-                && test.smtp.server.eq_ignore_ascii_case(&server.endpoint.server)
+                && monitor.kind.smtp().is_some_and(|smtp| {
+                    smtp.port == server.endpoint.port && smtp.server.eq_ignore_ascii_case(&server.endpoint.server)
+                })
         })
     };
     let why = servers.first().and_then(|(name, server)| {

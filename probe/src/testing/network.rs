@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use mailqos_model::{Outcome, Sample, Stage};
 use tokio::{net::TcpStream, sync::Mutex, task::JoinSet, time::timeout};
 
-use super::lock::lock;
+use crate::lock::lock;
 
 /// How long the reference addresses may take, all together.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -34,7 +34,7 @@ impl Network {
     }
 
     /// Takes back a failure that is the probe's own; tells whether it is.
-    pub(super) async fn doubt(&self, sample: &mut Sample) -> bool {
+    pub(super) async fn excuse_if_offline(&self, sample: &mut Sample) -> bool {
         let by_network = matches!(sample.outcome, Outcome::SmtpFailed | Outcome::PickupFailed)
             && matches!(
                 sample.stage,
@@ -108,7 +108,7 @@ mod tests {
         // A name that never resolves: nothing answers.
         let alone = Network::new(&["nowhere.invalid:53".to_owned()]);
         let mut sample = failed(Stage::SmtpConnect);
-        alone.doubt(&mut sample).await;
+        alone.excuse_if_offline(&mut sample).await;
         assert_eq!((sample.outcome, sample.stage), (Outcome::NotTested, None));
         assert!(
             sample
@@ -116,7 +116,7 @@ mod tests {
                 .is_some_and(|error| error.contains("own network") && error.contains("no route"))
         );
         let mut refused = failed(Stage::SmtpRcpt);
-        alone.doubt(&mut refused).await;
+        alone.excuse_if_offline(&mut refused).await;
         assert_eq!(
             refused.outcome,
             Outcome::SmtpFailed,
@@ -130,10 +130,10 @@ mod tests {
         let address = listener.local_addr().expect("an address").to_string();
         let network = Network::new(&["nowhere.invalid:53".to_owned(), address]);
         let mut sample = failed(Stage::SmtpConnect);
-        network.doubt(&mut sample).await;
+        network.excuse_if_offline(&mut sample).await;
         assert_eq!(sample.outcome, Outcome::SmtpFailed);
         let mut untested = failed(Stage::SmtpConnect);
-        Network::new(&[]).doubt(&mut untested).await;
+        Network::new(&[]).excuse_if_offline(&mut untested).await;
         assert_eq!(untested.outcome, Outcome::SmtpFailed);
     }
 }

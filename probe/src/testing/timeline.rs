@@ -36,7 +36,7 @@ pub struct Timeline {
 impl Timeline {
     /// Lays a sample's phases one after the other. `smtp` and `pickup` are the beginnings of the connections that the sample
     /// tells of, `sent` the moment from which the round trip counts; each counted from the start of the test.
-    pub(super) fn of(sample: &Sample, smtp: Option<Micros>, sent: Option<Micros>, pickup: Option<Micros>) -> Self {
+    pub(crate) fn of(sample: &Sample, smtp: Option<Micros>, sent: Option<Micros>, pickup: Option<Micros>) -> Self {
         let mut timeline = Self::default();
         if let Some(begin) = smtp {
             let mut names = [

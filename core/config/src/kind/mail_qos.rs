@@ -1,0 +1,133 @@
+//! Kind `mail-qos`: a mail is sent and picked up.
+
+use mailqos_model::{Micros, Stage};
+
+use super::{Pickup, PickupProtocol, TestKind, Transcripts};
+use crate::{Endpoint, MessageShape, Person, Timing};
+
+/// The options of kind `mail-qos`.
+#[derive(Debug, Clone)]
+pub struct MailQos {
+    /// The longest round trip that counts as good.
+    pub max_round_trip: Micros,
+    /// The wait before the first pick-up and between pick-ups; shorter than max round trip.
+    pub check_interval: Micros,
+    /// The most pick-ups for each mail beyond those of the check interval, made where it is
+    /// expected to arrive; twice as many looks where a watch over IMAP makes them.
+    pub extra_pickups: u8,
+    /// How long a mail is waited for before it is `lost`.
+    pub horizon: Micros,
+    /// Deadline of each step of a conversation.
+    pub timeout: Micros,
+    /// Envelope sender and `From`.
+    pub from: Person,
+    /// The mailbox: envelope recipient and `To`.
+    pub to: Person,
+    /// The server that takes the mail.
+    pub smtp: Endpoint,
+    /// The server whose mailbox is read.
+    pub pickup: Endpoint,
+    /// How the mailbox is read.
+    pub protocol: PickupProtocol,
+    /// The folders that are searched over IMAP, in this order; POP3 knows the inbox only.
+    pub folders: Vec<String>,
+    /// Over IMAP, the server's announcements of new mail (IDLE) are a further witness of the
+    /// arrival.
+    pub idle: bool,
+    /// Which tests leave a transcript.
+    pub transcripts: Transcripts,
+    /// What the test mail looks like.
+    pub message: MessageShape,
+    /// The mail is looked for at short gaps around its expected arrival, whatever the check
+    /// interval.
+    pub precise: bool,
+}
+
+impl TestKind for MailQos {
+    fn name(&self) -> &'static str {
+        "mail-qos"
+    }
+
+    fn plan(&self) -> String {
+        format!(
+            "sending through {}, then looking for the mail every {} in {} ({}), for {} at most",
+            self.smtp.place(),
+            self.check_interval,
+            self.pickup.place(),
+            self.protocol,
+            self.max_round_trip,
+        )
+    }
+
+    fn path(&self) -> String {
+        let (smtp, pickup) = (&self.smtp, &self.pickup);
+        format!(
+            "{} → {}:{} → {} → {}:{}",
+            self.from.address, smtp.server, smtp.port, self.to.address, pickup.server, pickup.port
+        )
+    }
+
+    fn options(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("from", self.from.to_string()),
+            ("to", self.to.to_string()),
+            ("smtp", self.smtp.place()),
+            ("pickup", format!("{} over {}", self.pickup.place(), self.protocol)),
+            ("max_round_trip", self.max_round_trip.to_string()),
+            ("check_interval", self.check_interval.to_string()),
+            ("horizon", self.horizon.to_string()),
+            ("timeout", self.timeout.to_string()),
+        ]
+    }
+
+    fn endpoint(&self, stage: Stage) -> &Endpoint {
+        match stage {
+            Stage::SmtpConnect
+            | Stage::SmtpTls
+            | Stage::SmtpGreeting
+            | Stage::SmtpAuth
+            | Stage::SmtpRcpt
+            | Stage::SmtpData => &self.smtp,
+            Stage::PickupConnect
+            | Stage::PickupTls
+            | Stage::PickupGreeting
+            | Stage::PickupLogin
+            | Stage::PickupList
+            | Stage::PickupReceive
+            | Stage::Bounced => &self.pickup,
+        }
+    }
+
+    fn smtp(&self) -> Option<&Endpoint> {
+        Some(&self.smtp)
+    }
+
+    fn pickup(&self) -> Option<Pickup> {
+        Some(Pickup {
+            endpoint: self.pickup.clone(),
+            protocol: self.protocol,
+            folders: self.folders.clone(),
+            timeout: self.timeout,
+        })
+    }
+
+    fn recipient(&self) -> Option<&str> {
+        Some(&self.to.address)
+    }
+
+    fn max_round_trip(&self) -> Option<Micros> {
+        Some(self.max_round_trip)
+    }
+
+    fn longest_test(&self) -> Micros {
+        self.max_round_trip + self.timeout
+    }
+
+    fn timings(&self) -> &'static [Timing] {
+        &Timing::ALL
+    }
+
+    fn transcripts(&self) -> Transcripts {
+        self.transcripts
+    }
+}

@@ -1,0 +1,117 @@
+//! What a monitor tests. A kind of test is one file of this folder, with its options, and one line in
+//! [`Kind`]; the test itself is a folder of the probe. Everything else asks [`TestKind`].
+
+mod mail_qos;
+
+use std::{fmt, ops::Deref};
+
+pub use mail_qos::MailQos;
+use mailqos_model::{Micros, Stage};
+
+use super::{Endpoint, Timing};
+
+/// What a monitor tests.
+#[derive(Debug, Clone)]
+pub enum Kind {
+    /// A mail is sent and picked up: kind `mail-qos`.
+    MailQos(MailQos),
+}
+
+impl Deref for Kind {
+    type Target = dyn TestKind;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::MailQos(options) => options,
+        }
+    }
+}
+
+/// What scheduling, recording, alarms and commands need to know of a kind of test.
+pub trait TestKind: Send + Sync {
+    /// Name in the configuration and in the column `kind`, such as `mail-qos`.
+    fn name(&self) -> &'static str;
+
+    /// Describes what a test does, in one line.
+    fn plan(&self) -> String;
+
+    /// The addresses and servers that a test involves, in their order.
+    fn path(&self) -> String;
+
+    /// The options, as keys of the configuration and their values.
+    fn options(&self) -> Vec<(&'static str, String)>;
+
+    /// The server that a stage of a test talks to.
+    fn endpoint(&self, stage: Stage) -> &Endpoint;
+
+    /// The SMTP server that a test sends through.
+    fn smtp(&self) -> Option<&Endpoint> {
+        None
+    }
+
+    /// The mailbox that a test reads.
+    fn pickup(&self) -> Option<Pickup> {
+        None
+    }
+
+    /// The address whose mailbox is tested.
+    fn recipient(&self) -> Option<&str> {
+        None
+    }
+
+    /// The longest round trip that counts as good.
+    fn max_round_trip(&self) -> Option<Micros> {
+        None
+    }
+
+    /// How long a test takes at most until its outcome is known.
+    fn longest_test(&self) -> Micros;
+
+    /// What a test times: what thresholds of an alarm can refer to.
+    fn timings(&self) -> &'static [Timing];
+
+    /// Which tests leave a transcript.
+    fn transcripts(&self) -> Transcripts;
+}
+
+/// How a mailbox is reached.
+#[derive(Debug, Clone)]
+pub struct Pickup {
+    /// The server.
+    pub endpoint: Endpoint,
+    /// How the mailbox is read.
+    pub protocol: PickupProtocol,
+    /// The folders over IMAP; POP3 knows the inbox only.
+    pub folders: Vec<String>,
+    /// Deadline of each step of a conversation.
+    pub timeout: Micros,
+}
+
+/// Which tests leave a transcript.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transcripts {
+    /// Those that failed.
+    Failed,
+    /// Each.
+    All,
+    /// None.
+    None,
+}
+
+/// How a mailbox is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PickupProtocol {
+    /// RFC 1939.
+    Pop3,
+    /// RFC 9051, RFC 3501.
+    Imap,
+}
+
+impl fmt::Display for PickupProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pop3 => "POP3",
+            Self::Imap => "IMAP",
+        })
+    }
+}

@@ -1,0 +1,68 @@
+//! Runs tests of every kind. A kind of test is a folder such as `mail_test`, and one line in
+//! [`Tester::test_as`]; scheduling, recording, alarms and commands know this file only.
+
+use std::sync::Arc;
+
+use mailqos_config::{Config, Kind, Monitor};
+use mailqos_model::Exclusion;
+
+pub use crate::testing::{Part, Phase, TestResult, Timeline};
+use crate::{
+    mail_test::{MailTests, TesterError},
+    record::Recorder,
+    testing::TestBase,
+};
+
+/// Runs tests; one for all monitors.
+pub struct Tester {
+    base: Arc<TestBase>,
+    mail: Arc<MailTests>,
+}
+
+impl Tester {
+    /// Prepares tests: reads the signing key, or makes one. Without a recorder nothing is kept.
+    ///
+    /// # Errors
+    /// There is no signing key to be had.
+    pub async fn new(config: Arc<Config>, recorder: impl Into<Option<Recorder>>) -> Result<Arc<Self>, TesterError> {
+        let base = Arc::new(TestBase::new(config, recorder.into()));
+        let mail = MailTests::new(base.clone()).await?;
+        Ok(Arc::new(Self { base, mail }))
+    }
+
+    /// Runs one test. Its sample is recorded when this returns.
+    pub async fn test(&self, monitor: &Monitor) -> TestResult {
+        self.test_as(monitor, None).await
+    }
+
+    /// Runs one test whose sample does not count, if there is a reason for that.
+    pub async fn test_as(&self, monitor: &Monitor, excluded: Option<Exclusion>) -> TestResult {
+        let sample = self.base.begin(monitor, excluded);
+        match &monitor.kind {
+            Kind::MailQos(options) => self.mail.test(monitor, options, sample).await,
+        }
+    }
+
+    /// Applies a new configuration; mails in flight are waited for as before.
+    pub fn reload(&self, config: Arc<Config>) {
+        self.mail.reload(&config);
+        self.base.reload(config);
+    }
+
+    /// Goes on waiting for the mails that an earlier process of the probe sent.
+    pub async fn resume(&self) {
+        self.mail.resume().await;
+    }
+
+    /// Tells the running tests to end: each records what it knows, and returns.
+    pub async fn stop(&self) {
+        self.mail.stop_visits().await;
+        self.base.stop();
+    }
+
+    /// Ends all waiting; mails in flight stay recorded for the next process.
+    pub async fn shutdown(&self) {
+        self.stop().await;
+        self.mail.shutdown().await;
+    }
+}

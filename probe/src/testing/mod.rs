@@ -1,0 +1,193 @@
+//! What tests of every kind use: the configuration, the recorder, transcripts, the probe's own
+//! network. It doesn't know any kind of test.
+
+mod network;
+mod timeline;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+
+use mailqos_config::{Account, Config, Endpoint, Monitor, TestKind, Transcripts};
+use mailqos_mail::{
+    Credentials,
+    transcripts::{Conversation, Store, Transcript},
+};
+use mailqos_model::{Exclusion, Micros, MonitorId, Outcome, Sample, UtcMicros};
+use network::Network;
+use tokio::sync::watch;
+
+use crate::{
+    lock::lock,
+    record::{RecordError, Recorder},
+};
+
+pub use timeline::{Part, Phase, Timeline};
+
+/// Starts of a monitor that are remembered, so that no two are the same.
+const MAX_STARTS: usize = 64;
+
+/// What a test yields.
+#[derive(Debug, Clone)]
+pub struct TestResult {
+    /// The row in the lake; provisional while the mail may still be found late.
+    pub sample: Sample,
+    /// When each phase began and how long it took.
+    pub timeline: Timeline,
+    /// The conversations with the servers.
+    pub conversations: Vec<Conversation>,
+    /// What deserves attention although it decided nothing, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// What tests of every kind use; one for all monitors.
+pub(crate) struct TestBase {
+    config: RwLock<Arc<Config>>,
+    recorder: Option<Recorder>,
+    transcripts: Arc<Store>,
+    starts: Mutex<HashMap<MonitorId, VecDeque<UtcMicros>>>,
+    network: Network,
+    stopping: watch::Sender<bool>,
+}
+
+impl TestBase {
+    /// Without a recorder nothing is kept.
+    pub(crate) fn new(config: Arc<Config>, recorder: Option<Recorder>) -> Self {
+        Self {
+            recorder,
+            network: Network::new(&config.references),
+            transcripts: Arc::new(Store::new(&config)),
+            starts: Mutex::default(),
+            stopping: watch::Sender::new(false),
+            config: RwLock::new(config),
+        }
+    }
+
+    /// Applies a new configuration to the tests that begin from now on.
+    pub(crate) fn reload(&self, config: Arc<Config>) {
+        self.network.reload(&config.references);
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The recorder, if samples are kept.
+    pub(crate) fn recorder(&self) -> Option<&Recorder> {
+        self.recorder.as_ref()
+    }
+
+    /// Becomes `true` when the running tests are to end.
+    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+
+    /// Tells the running tests to end: each records what it knows, and returns.
+    pub(crate) fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// The sample of a test that begins now, `not_tested` so far. Its start is unique for the
+    /// monitor, also if the clock was set back and shows the same time again.
+    pub(crate) fn begin(&self, monitor: &Monitor, excluded: Option<Exclusion>) -> Sample {
+        let started_at = {
+            let mut starts = lock(&self.starts);
+            let taken = starts.entry(monitor.id.clone()).or_default();
+            let mut now = UtcMicros::now();
+            while taken.contains(&now) {
+                now = now + Micros(1);
+            }
+            if taken.len() >= MAX_STARTS {
+                taken.pop_front();
+            }
+            taken.push_back(now);
+            now
+        };
+        let mut sample = Sample::new(monitor.id.clone(), started_at, Outcome::NotTested);
+        sample.excluded = excluded;
+        sample.test_interval = Some(monitor.test_interval);
+        sample
+    }
+
+    /// Takes back a failure that is the probe's own; returns whether it is.
+    pub(crate) async fn excuse_if_offline(&self, sample: &mut Sample) -> bool {
+        self.network.excuse_if_offline(sample).await
+    }
+
+    pub(crate) async fn record(&self, sample: &Sample) {
+        let Some(recorder) = &self.recorder else { return };
+        match recorder.record(sample.clone()).await {
+            Ok(()) => {}
+            Err(error @ (RecordError::Full(_) | RecordError::Closed | RecordError::Encode(_))) => {
+                tracing::error!(monitor = %sample.monitor, "a sample is lost: {error}");
+            }
+            Err(error) => {
+                tracing::error!(monitor = %sample.monitor, "a sample waits in memory until the disk takes it: {error}");
+            }
+        }
+    }
+
+    /// Whether the transcript of a test is kept.
+    fn is_kept(&self, sample: &Sample, kind: &dyn TestKind) -> bool {
+        let is_wanted = match kind.transcripts() {
+            Transcripts::All => true,
+            Transcripts::Failed => sample.outcome != Outcome::Ok,
+            Transcripts::None => false,
+        };
+        is_wanted && self.recorder.is_some()
+    }
+
+    /// Keeps the transcript of a failed test, or of any if the monitor asks for it.
+    pub(crate) async fn keep_transcript(&self, sample: &Sample, kind: &dyn TestKind, conversations: &[Conversation]) {
+        if !self.is_kept(sample, kind) {
+            return;
+        }
+        let transcript = Transcript::new(&self.config().site, sample, conversations.to_vec());
+        let store = self.transcripts.clone();
+        let saved = tokio::task::spawn_blocking(move || store.save(&transcript)).await;
+        if let Ok(Err(error)) = saved {
+            tracing::warn!(monitor = %sample.monitor, "the transcript of a test was not kept: {error}");
+        }
+    }
+
+    /// Adds to the transcript of a test that was settled later.
+    pub(crate) async fn amend_transcript(&self, sample: &Sample, kind: &dyn TestKind, more: Vec<Conversation>) {
+        if !self.is_kept(sample, kind) {
+            return;
+        }
+        let (store, site, sample) = (self.transcripts.clone(), self.config().site.clone(), sample.clone());
+        let amended = tokio::task::spawn_blocking(move || store.amend(&site, &sample, more)).await;
+        if let Ok(Err(error)) = amended {
+            tracing::warn!("the transcript of a test was not kept: {error}");
+        }
+    }
+
+    /// The account that logs in to a server.
+    pub(crate) fn account(&self, endpoint: &Endpoint) -> Option<Account> {
+        self.config().account(endpoint.account.as_ref()).cloned()
+    }
+
+    /// The credentials for a server; an error is one line without secrets.
+    pub(crate) async fn credentials(&self, endpoint: &Endpoint) -> Result<Option<Credentials>, String> {
+        match self.account(endpoint) {
+            Some(account) => {
+                let credentials = mailqos_mail::credentials(&account).await;
+                credentials.map(Some).map_err(|error| error.to_string())
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+/// How long a monitor holds rejected credentials back: until its next test, so that each test
+/// costs the account one failed login at most, and those of other monitors none. `least` is how
+/// long a test goes on.
+pub(crate) fn hold(monitor: &Monitor, least: Micros) -> Micros {
+    let interval = monitor
+        .retest_interval
+        .unwrap_or(monitor.test_interval)
+        .min(monitor.test_interval);
+    Micros(interval.0 / 10 * 9).max(least)
+}
