@@ -28,7 +28,7 @@ use polars::prelude::{
 use super::{
     columns::{Coded, Columns, Words},
     lake::{Column, LakeError, LakeFile, SeriesQuery},
-    series::{Durations, HopDelay, Metric, Series},
+    series::{Durations, HopDelay, Metric, Series, SeriesKey},
 };
 
 /// Which monitors are wanted: by name, and between two names (the second one excluded).
@@ -75,6 +75,8 @@ pub(super) struct Group {
     all_settled: bool,
     /// No certificate was accepted unverified.
     all_verified: bool,
+    /// Some tests are not of kind `mail-qos`.
+    pub(super) has_kinds: bool,
 }
 
 fn corrupt(file: &LakeFile, reason: impl ToString) -> LakeError {
@@ -238,6 +240,7 @@ fn groups_of(metadata: &ParquetMetaData) -> Vec<Group> {
             monitors,
             all_settled: all("settled", true),
             all_verified: all("tls_unverified", false),
+            has_kinds: chunk("kind").is_some_and(|chunk| !all_null(chunk)),
         }
     });
     groups.collect()
@@ -567,7 +570,7 @@ enum Rows {
 }
 
 /// Where each wanted monitor's rows are; `None` if a sample has no monitor.
-fn monitors_of(column: &Text, wanted: &Wanted) -> Option<Vec<(Arc<str>, Rows)>> {
+fn monitors_of(column: &Text, wanted: &Wanted) -> Option<Vec<(SeriesKey, Rows)>> {
     let mut runs: Vec<(Arc<str>, Range<usize>)> = Vec::new();
     let mut last: Option<(String, bool)> = None;
     let complete = column.stretches(|monitor, rows| {
@@ -590,10 +593,10 @@ fn monitors_of(column: &Text, wanted: &Wanted) -> Option<Vec<(Arc<str>, Rows)>> 
     }
     // Several runs of one monitor are only where the file is not sorted.
     runs.sort_by(|(a, rows), (b, others)| (a, rows.start).cmp(&(b, others.start)));
-    let mut found: Vec<(Arc<str>, Rows)> = Vec::with_capacity(runs.len());
+    let mut found: Vec<(SeriesKey, Rows)> = Vec::with_capacity(runs.len());
     for (monitor, run) in runs {
         match found.last_mut() {
-            Some((last, rows)) if *last == monitor => {
+            Some((last, rows)) if last.monitor == monitor => {
                 let mut picked = match std::mem::replace(rows, Rows::Picked(Vec::new())) {
                     Rows::Range(rows) => rows.map(|row| row as u32).collect(),
                     Rows::Picked(rows) => rows,
@@ -601,10 +604,37 @@ fn monitors_of(column: &Text, wanted: &Wanted) -> Option<Vec<(Arc<str>, Rows)>> 
                 picked.extend(run.map(|row| row as u32));
                 *rows = Rows::Picked(picked);
             }
-            _ => found.push((monitor, Rows::Range(run))),
+            _ => found.push((SeriesKey { monitor, kind: None }, Rows::Range(run))),
         }
     }
     Some(found)
+}
+
+/// Divides the rows of each monitor by the kind of its tests; a monitor has one, mostly.
+fn by_kind(monitors: Vec<(SeriesKey, Rows)>, kinds: &[Option<Arc<str>>]) -> Vec<(SeriesKey, Rows)> {
+    // Null and the word for it are the same kind.
+    let kind = |row: usize| kinds.get(row).cloned().flatten().filter(|kind| **kind != *"mail-qos");
+    let mut divided = Vec::with_capacity(monitors.len());
+    for (SeriesKey { monitor, .. }, rows) in monitors {
+        let mut all: Vec<u32> = match &rows {
+            Rows::Range(rows) => rows.clone().map(|row| row as u32).collect(),
+            Rows::Picked(rows) => rows.clone(),
+        };
+        let first = all.first().and_then(|row| kind(*row as usize));
+        if all.iter().all(|row| kind(*row as usize) == first) {
+            divided.push((SeriesKey { monitor, kind: first }, rows));
+            continue;
+        }
+        let mut of_kind: BTreeMap<Option<Arc<str>>, Vec<u32>> = BTreeMap::new();
+        for row in all.drain(..) {
+            of_kind.entry(kind(row as usize)).or_default().push(row);
+        }
+        divided.extend(of_kind.into_iter().map(|(kind, rows)| {
+            let monitor = Arc::clone(&monitor);
+            (SeriesKey { monitor, kind }, Rows::Picked(rows))
+        }));
+    }
+    divided
 }
 
 /// The monitors that have rows in a file.
@@ -621,7 +651,7 @@ pub(super) fn monitors(file: &LakeFile) -> Result<Vec<Arc<str>>, LakeError> {
         .map_err(|error| corrupt(file, error))?
         .ok_or_else(|| corrupt(file, "it has no column \"monitor\""))?;
     let found = monitors_of(&column, &wanted).ok_or_else(|| corrupt(file, "a sample has no monitor"))?;
-    Ok(found.into_iter().map(|(monitor, _)| monitor).collect())
+    Ok(found.into_iter().map(|(key, _)| key.monitor).collect())
 }
 
 /// The stations of a mail, where they are known.
@@ -699,7 +729,7 @@ impl<T: Clone + Default + PartialEq> Filled<T> {
 pub(super) struct Part {
     /// The file that it is of.
     pub(super) path: PathBuf,
-    monitors: Vec<(Arc<str>, Rows)>,
+    monitors: Vec<(SeriesKey, Rows)>,
     /// Where the rows of each monitor of the batch are among `monitors`.
     places: Vec<Option<u32>>,
     started_at: Vec<i64>,
@@ -733,6 +763,7 @@ impl Part {
             ("outcome", Form::Words),
             ("excluded", Form::Words),
             ("settled", Form::Any),
+            ("kind", Form::Words),
         ];
         for column in &query.columns {
             columns.push(match column {
@@ -811,6 +842,7 @@ impl Part {
         let smtp_reply_code = decoded.codes("smtp_reply_code").map_err(wrong)?;
         let test_interval = decoded.durations("test_interval_us").map_err(wrong)?;
         let max_round_trip = decoded.durations("max_round_trip_us").map_err(wrong)?;
+        let kinds = decoded.text("kind").map_err(wrong)?.filter(|column| !column.all_null());
         let frame = &decoded.frame;
         let provisional = booleans(frame, "settled")
             .map_err(wrong)?
@@ -818,9 +850,13 @@ impl Part {
         let unverified = booleans(frame, "tls_unverified")
             .map_err(wrong)?
             .map(|column| column.iter().map(|unverified| unverified == Some(true)).collect());
+        let mut monitors = monitors_of(&monitors, wanted).ok_or_else(|| corrupt(file, "a sample has no monitor"))?;
+        if let Some(kinds) = kinds {
+            monitors = by_kind(monitors, &kinds.each(|kind| kind.map(Arc::from)));
+        }
         Ok(Self {
             path: PathBuf::new(),
-            monitors: monitors_of(&monitors, wanted).ok_or_else(|| corrupt(file, "a sample has no monitor"))?,
+            monitors,
             places: Vec::new(),
             outcome,
             excluded,
@@ -838,12 +874,12 @@ impl Part {
     }
 
     /// The monitors whose rows it has.
-    pub(super) fn monitors(&self) -> impl Iterator<Item = &Arc<str>> {
+    pub(super) fn monitors(&self) -> impl Iterator<Item = &SeriesKey> {
         self.monitors.iter().map(|(monitor, _)| monitor)
     }
 
     /// Notes where the monitors of a batch, in order, are here: names are compared once, not once for each question.
-    pub(super) fn place(&mut self, batch: &[Arc<str>]) {
+    pub(super) fn place(&mut self, batch: &[SeriesKey]) {
         let mut own = self.monitors.iter().zip(0_u32..).peekable();
         let places = batch.iter().map(|monitor| {
             while own.next_if(|((name, _), _)| name < monitor).is_some() {}
@@ -884,7 +920,7 @@ impl Part {
         fn measured(column: &mut Durations) -> Option<Durations> {
             (!column.is_empty()).then(|| std::mem::take(column))
         }
-        let names: Vec<Arc<str>> = self.monitors().cloned().collect();
+        let names: Vec<SeriesKey> = self.monitors().cloned().collect();
         self.place(&names);
         let mut series = Series::default();
         // No more room than is needed: there are many files.

@@ -23,7 +23,7 @@ use mailqos_model::{Event, Micros, UtcMicros};
 use super::{
     day_file::{self, Footer, Group, Part, Wanted},
     periods::Period,
-    series::{Metric, Series},
+    series::{Metric, Series, SeriesKey},
 };
 use crate::parallel;
 
@@ -522,19 +522,27 @@ impl Lake {
     /// # Errors
     /// A file is corrupt or can't be read.
     pub fn count(&self, query: &SeriesQuery) -> Result<usize, LakeError> {
+        Ok(self.groups(query)?.iter().map(|group| group.rows).sum())
+    }
+
+    /// Whether a query may meet tests of other kinds than `mail-qos`, by the files' footers.
+    ///
+    /// # Errors
+    /// A file is corrupt or can't be read.
+    pub fn has_kinds(&self, query: &SeriesQuery) -> Result<bool, LakeError> {
+        Ok(self.groups(query)?.iter().any(|group| group.has_kinds))
+    }
+
+    /// The row groups that a query may meet.
+    fn groups(&self, query: &SeriesQuery) -> Result<Vec<Group>, LakeError> {
         let wanted = Wanted {
             names: query.monitors.clone(),
             ..Wanted::default()
         };
         let files: Vec<&LakeFile> = self.series(query).sites.into_iter().flatten().collect();
         let found = self.in_parallel(&files, |file| Ok(day_file::groups(file)?.0))?;
-        Ok(found
-            .iter()
-            .filter_map(|(_, groups)| groups.as_ref())
-            .flatten()
-            .filter(|group| wanted.may_be_in(group))
-            .map(|group| group.rows)
-            .sum())
+        let groups = found.into_iter().filter_map(|(_, groups)| groups).flatten();
+        Ok(groups.filter(|group| wanted.may_be_in(group)).collect())
     }
 
     /// What `read` makes of each file, on all cores, by the file's index; `None` for a corrupt one that is left out.
@@ -683,7 +691,7 @@ struct Batch<'lake> {
     doubles: &'lake Doubles,
     site: Arc<str>,
     parts: Vec<Part>,
-    monitors: Vec<Arc<str>>,
+    monitors: Vec<SeriesKey>,
     /// The context of each.
     contexts: Vec<Micros>,
 }
@@ -752,7 +760,7 @@ impl Batch<'_> {
         for (part, count) in dropped {
             if let Some(part) = self.parts.get(part) {
                 let of = doubles.entry(part.path.clone()).or_default();
-                let most = of.entry(Arc::clone(&self.monitors[monitor])).or_default();
+                let most = of.entry(Arc::clone(&self.monitors[monitor].monitor)).or_default();
                 *most = count.max(*most);
             }
         }
@@ -878,8 +886,8 @@ impl<'lake> SeriesIter<'lake> {
             .into_iter()
             .filter_map(|(_, part)| part)
             .collect();
-        let monitors: BTreeSet<&Arc<str>> = parts.iter().flat_map(Part::monitors).collect();
-        let monitors: Vec<Arc<str>> = monitors.into_iter().cloned().collect();
+        let monitors: BTreeSet<&SeriesKey> = parts.iter().flat_map(Part::monitors).collect();
+        let monitors: Vec<SeriesKey> = monitors.into_iter().cloned().collect();
         for part in &mut parts {
             part.place(&monitors);
         }
@@ -888,7 +896,7 @@ impl<'lake> SeriesIter<'lake> {
             .enumerate()
             .map(|(index, monitor)| {
                 let intervals = parts.iter().filter_map(|part| part.longest_interval(index));
-                self.query.context_of(monitor, intervals.max())
+                self.query.context_of(&monitor.monitor, intervals.max())
             })
             .collect();
         let mut batch = Batch {
@@ -917,7 +925,7 @@ impl<'lake> SeriesIter<'lake> {
         let wanted = Wanted {
             names: monitors
                 .filter(|(_, context)| **context > self.query.context)
-                .map(|(monitor, _)| monitor.to_string())
+                .map(|(monitor, _)| monitor.monitor.to_string())
                 .collect(),
             ..Wanted::default()
         };

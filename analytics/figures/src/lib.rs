@@ -31,4 +31,4 @@ pub use outages::{Outage, State, Timeline};
 pub use packed::Packed;
 pub use percentiles::{DeliveredPercentile, Distribution, Percentile, Summary, percentiles};
 pub use periods::{Bucket, Calendar, Period, PeriodError, Unit, period_like};
-pub use series::{Durations, Metric, Series, Values};
+pub use series::{Durations, Metric, Series, SeriesKey, Values, has_mails};

@@ -449,6 +449,22 @@ impl Values {
     }
 }
 
+/// What tells the series of a site apart: a monitor, and the kind of its tests. A monitor whose
+/// kind was changed has one series of each, so that no figure mixes kinds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SeriesKey {
+    /// The monitor, as the lake names it.
+    pub monitor: Arc<str>,
+    /// The kind of its tests; `None` is `mail-qos`.
+    pub kind: Option<Arc<str>>,
+}
+
+/// Whether tests of a kind are about mails that arrive: others have neither a delivery rate nor a
+/// share of mails delivered within a time.
+pub fn has_mails(kind: Option<&str>) -> bool {
+    kind != Some("mailbox")
+}
+
 /// The samples of one monitor at one site, by time; each column has one value a sample, or none where it was not asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Series {
@@ -456,6 +472,8 @@ pub struct Series {
     pub site: Arc<str>,
     /// The monitor, as the lake names it.
     pub monitor: Arc<str>,
+    /// The kind of its tests; `None` is `mail-qos`.
+    pub kind: Option<Arc<str>>,
     /// When each test began, in microseconds since 1970 UTC; ascending.
     pub started_at: Vec<i64>,
     /// What became of each test.
@@ -577,10 +595,11 @@ impl Series {
     }
 
     /// Begins anew with another monitor's samples, in the same memory.
-    pub(super) fn restart(&mut self, site: &Arc<str>, monitor: &Arc<str>) {
+    pub(super) fn restart(&mut self, site: &Arc<str>, key: &SeriesKey) {
         let Self {
             site: own_site,
             monitor: own_monitor,
+            kind,
             started_at,
             outcome,
             excluded,
@@ -595,7 +614,8 @@ impl Series {
             metrics,
             inside,
         } = self;
-        (*own_site, *own_monitor, *inside) = (Arc::clone(site), Arc::clone(monitor), 0..0);
+        (*own_site, *own_monitor, *inside) = (Arc::clone(site), Arc::clone(&key.monitor), 0..0);
+        kind.clone_from(&key.kind);
         started_at.clear();
         outcome.clear();
         excluded.clear();
@@ -677,6 +697,7 @@ impl Series {
         Self {
             site: Arc::clone(&self.site),
             monitor: Arc::clone(&self.monitor),
+            kind: self.kind.clone(),
             started_at: pick(&self.started_at, rows),
             outcome: pick(&self.outcome, rows),
             excluded: pick(&self.excluded, rows),

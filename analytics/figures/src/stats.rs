@@ -6,12 +6,12 @@ use std::sync::Arc;
 use mailqos_model::{Micros, UtcMicros};
 
 use super::{
-    availability::Counts,
+    availability::{Counts, share},
     delivered_within::LIMITS,
     outages::{State, Timeline},
     percentiles::{DeliveredPercentile, Distribution, distribution},
     periods::{Bucket, Period, Unit},
-    series::{Metric, Series, Values},
+    series::{Metric, Series, Values, has_mails},
 };
 
 /// Whose figures they are.
@@ -23,6 +23,8 @@ pub struct Whose {
     pub monitor: Option<Arc<str>>,
     /// The object or the tag; `None` where the figures are not by these, or the monitor has none.
     pub group: Option<Arc<str>>,
+    /// The kind of the tests; `None` is `mail-qos`.
+    pub kind: Option<Arc<str>>,
 }
 
 /// The figures of a bucket.
@@ -44,6 +46,25 @@ pub struct Row {
     pub metrics: Vec<Option<Distribution>>,
     /// Each percentile of the round trip over all counted tests; empty without a counted test, or without the round trip.
     pub delivered: Vec<DeliveredPercentile>,
+}
+
+impl Row {
+    /// The share of counted tests whose mail arrived; `None` if the tests are not about mails.
+    pub fn delivery_rate(&self) -> Option<f64> {
+        self.of_mails(self.counts.delivery_rate())
+    }
+
+    /// The share of counted tests whose mail arrived within a limit: one of [`LIMITS`] by its
+    /// number, or max round trip.
+    pub fn delivered_within(&self, limit: Option<usize>) -> Option<f64> {
+        let within = limit.map_or(Some(self.counts.ok), |index| self.within.get(index).copied())?;
+        self.of_mails(share(within, self.counts.tests()))
+    }
+
+    /// What is said of mails, if the tests are about mails.
+    pub fn of_mails<T>(&self, value: Option<T>) -> Option<T> {
+        value.filter(|_| has_mails(self.whose.kind.as_deref()))
+    }
 }
 
 /// Availability by time of one monitor, or of several added up.
@@ -252,9 +273,9 @@ impl Question {
         let mut delivered: Vec<DeliveredPercentile> = Vec::new();
         let mut all_delivered = Vec::new();
         let parts = self.parts(series, false, |part, metric, values| {
-            let round_trip = metric == Metric::RoundTrip;
+            let round_trip = metric == Metric::RoundTrip && has_mails(series.kind.as_deref());
             let figures = self.distribution(values, round_trip.then_some((&part.counts, &mut delivered)));
-            if round_trip {
+            if metric == Metric::RoundTrip {
                 all_delivered.push(std::mem::take(&mut delivered));
             }
             figures
@@ -267,6 +288,7 @@ impl Question {
                     site: Some(Arc::clone(&series.site)),
                     monitor: Some(Arc::clone(&series.monitor)),
                     group: None,
+                    kind: series.kind.clone(),
                 },
                 bucket: part.bucket,
                 monitors: 1,
@@ -380,7 +402,7 @@ impl Pool {
                     .iter()
                     .zip(values)
                     .map(|(metric, mut values)| {
-                        let round_trip = *metric == Metric::RoundTrip;
+                        let round_trip = *metric == Metric::RoundTrip && has_mails(whose.kind.as_deref());
                         question.distribution(&mut values, round_trip.then_some((&part.counts, &mut delivered)))
                     })
                     .collect();
@@ -558,7 +580,7 @@ mod tests {
                 downtime += Timeline::of(&series, &period, None).downtime.0;
                 monitors += 1;
             }
-            let whose = Whose { site: None, monitor: None, group: None };
+            let whose = Whose { site: None, monitor: None, group: None, kind: None };
             let rows = pool.rows(&question, &whose);
             prop_assert_eq!(rows.len(), 1);
             prop_assert_eq!(rows[0].monitors, monitors);

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use mailqos_config as config;
 use mailqos_config::Config;
 use mailqos_figures::{
-    AlarmLog, Bucket, Counts, Lake, LakeError, Metric, Period, Series, SeriesQuery, Timeline, Unit, Values,
+    AlarmLog, Bucket, Counts, Lake, LakeError, Metric, Period, Series, SeriesQuery, Timeline, Unit, Values, has_mails,
     patterns::{self, Found},
     percentiles::CONTRACT,
     service_level::{self, LevelReport},
@@ -67,6 +67,8 @@ pub struct Monitor {
     pub site: String,
     /// The id in the lake.
     pub id: String,
+    /// The kind of its tests; `None` is `mail-qos`.
+    pub kind: Option<String>,
     /// What people call it, with its site where several see it.
     pub name: String,
     /// The object that it watches, where the configuration knows.
@@ -94,6 +96,9 @@ pub struct Monitor {
     /// A certificate was accepted unverified in a test of the period.
     pub unverified: bool,
 }
+
+/// Site, id and kind of a monitor.
+type MonitorKey = (String, String, Option<String>);
 
 /// A monitor's figures in the period before.
 #[derive(Debug)]
@@ -137,6 +142,16 @@ impl Selection {
 }
 
 impl Monitor {
+    /// Whether its tests are about mails that arrive.
+    pub fn has_mails(&self) -> bool {
+        has_mails(self.kind.as_deref())
+    }
+
+    /// Site, id and kind: what tells it from the others.
+    fn key(&self) -> MonitorKey {
+        (self.site.clone(), self.id.clone(), self.kind.clone())
+    }
+
     /// Whether its samples were made up for a demonstration: the site's name says so.
     pub fn is_simulated(&self) -> bool {
         self.site == "simulated" || self.site.ends_with("-simulated")
@@ -200,14 +215,15 @@ impl Reading<'_> {
         Ok(passed(period, &ends, now))
     }
 
-    /// The figures of the period before, by site and id.
-    fn before(&self) -> Result<HashMap<(String, String), Before>, LakeError> {
+    /// The figures of the period before.
+    fn before(&self) -> Result<HashMap<MonitorKey, Before>, LakeError> {
         let before = self.period.previous();
         let query = self.query(&before).metrics(&[Metric::RoundTrip]);
         let config = self.source.config;
         let found = self.source.lake.map(&query, |series| {
             let figures = figures_before(config, series, &before)?;
-            Some(((series.site.to_string(), series.monitor.to_string()), figures))
+            let kind = series.kind.as_deref().map(str::to_owned);
+            Some(((series.site.to_string(), series.monitor.to_string(), kind), figures))
         })?;
         Ok(found.into_iter().flatten().collect())
     }
@@ -254,7 +270,7 @@ impl Facts {
             monitors = reading.monitors(&passed, &buckets)?;
             let mut before = reading.before()?;
             for monitor in &mut monitors {
-                monitor.before = before.remove(&(monitor.site.clone(), monitor.id.clone()));
+                monitor.before = before.remove(&monitor.key());
             }
         }
         let last_sample = monitors.iter().filter_map(|monitor| Some(monitor.digest.seen?.1)).max();
@@ -266,7 +282,8 @@ impl Facts {
                 monitor.name = format!("{} · {}", monitor.name, monitor.site);
             }
         }
-        monitors.sort_by(|a, b| (&a.id, &a.site).cmp(&(&b.id, &b.site)));
+        name_kinds(&mut monitors);
+        monitors.sort_by(|a, b| (&a.id, &a.site, &a.kind).cmp(&(&b.id, &b.site, &b.kind)));
         let levels = match config {
             Some(config) => levels(lake, config, selection, &passed)?,
             None => Vec::new(),
@@ -335,6 +352,19 @@ impl Facts {
     }
 }
 
+/// Adds the kind to the names of a monitor whose kind was changed in the period.
+fn name_kinds(monitors: &mut [Monitor]) {
+    let mut kinds: HashMap<(String, String), usize> = HashMap::new();
+    for monitor in &*monitors {
+        *kinds.entry((monitor.site.clone(), monitor.id.clone())).or_default() += 1;
+    }
+    for monitor in monitors {
+        if kinds.get(&(monitor.site.clone(), monitor.id.clone())) > Some(&1) {
+            monitor.name = format!("{} · {}", monitor.name, monitor.kind.as_deref().unwrap_or("mail-qos"));
+        }
+    }
+}
+
 fn levels(lake: &Lake, config: &Config, selection: &Selection, passed: &Period) -> Result<Vec<LevelReport>, LakeError> {
     let chosen = |site: &str, id: &str| selection.includes(Some(config), site, id);
     let mut reports = Vec::new();
@@ -394,6 +424,7 @@ fn monitor(config: Option<&Config>, series: &mut Series, asked: Asked<'_>) -> Mo
     Monitor {
         site: series.site.to_string(),
         id: series.monitor.to_string(),
+        kind: series.kind.as_deref().map(str::to_owned),
         name: configured.map_or_else(|| series.monitor.to_string(), |monitor| monitor.name.clone()),
         object: configured.map(|monitor| {
             config

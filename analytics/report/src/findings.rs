@@ -1,5 +1,7 @@
 //! What the facts say, in sentences: the headline and what mattered.
 
+use std::collections::BTreeMap;
+
 use mailqos_figures::{Counts, Metric, Outage, Packed, percentiles};
 use mailqos_model::{Micros, UtcMicros};
 
@@ -97,8 +99,21 @@ pub fn round_trip(monitors: &[&Monitor]) -> Option<[f64; 4]> {
     Packed::percentiles(trips, &percentiles::CONTRACT).try_into().ok()
 }
 
-/// The finding in one sentence, with its figure.
+/// The finding in one sentence, with its figure; of monitors of several kinds, one sentence each.
 pub fn headline(monitors: &[&Monitor], locale: &Locale) -> String {
+    let mut kinds: BTreeMap<Option<&str>, Vec<&Monitor>> = BTreeMap::new();
+    for monitor in monitors {
+        kinds.entry(monitor.kind.as_deref()).or_default().push(monitor);
+    }
+    if kinds.len() < 2 {
+        return headline_of_kind(monitors, locale);
+    }
+    let of_kind = kinds.values().map(|monitors| headline_of_kind(monitors, locale));
+    of_kind.collect::<Vec<_>>().join(". ")
+}
+
+/// What the tests of one kind came to.
+fn headline_of_kind(monitors: &[&Monitor], locale: &Locale) -> String {
     let together = Together::of(monitors);
     let counts = &together.counts;
     if monitors.is_empty() {
@@ -119,7 +134,13 @@ pub fn headline(monitors: &[&Monitor], locale: &Locale) -> String {
     }
     let share = locale.share_said(counts.ok, counts.tests());
     let tests = locale.integer(counts.tests());
+    let has_mails = monitors.iter().any(|monitor| monitor.has_mails());
     let main = match common_limit(monitors) {
+        _ if !has_mails && counts.failed() == 0 => {
+            locale.fill("The mailbox could be opened in all {0} tests", &[&tests])
+        }
+        _ if !has_mails && counts.ok == 0 => locale.fill("The mailbox could be opened in none of {0} tests", &[&tests]),
+        _ if !has_mails => locale.fill("The mailbox could be opened in {0} of {1} tests", &[&share, &tests]),
         Some(limit) => {
             let limit = locale.span(limit);
             if counts.failed() == 0 {
@@ -138,7 +159,7 @@ pub fn headline(monitors: &[&Monitor], locale: &Locale) -> String {
         _ => locale.fill("Mail was delivered in time in {0} of {1} tests", &[&share, &tests]),
     };
     // Of a mailbox that could not be read nobody knows what arrived in it.
-    if counts.ok == 0 && counts.late == 0 && counts.pickup_failed == 0 && counts.provisional == 0 {
+    if has_mails && counts.ok == 0 && counts.late == 0 && counts.pickup_failed == 0 && counts.provisional == 0 {
         return main + locale.t("; none was seen to arrive");
     }
     let Some((monitor, outage)) = worst_outage(monitors) else {

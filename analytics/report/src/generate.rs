@@ -26,7 +26,7 @@ use super::{
     media::{self, MediaError},
     naming::period_stem,
     provenance::Provenance,
-    sections::{Ids, Placed, View},
+    sections::{self, Ids, Placed, View},
 };
 
 /// Why a report can't be made.
@@ -240,7 +240,7 @@ pub(super) fn document(
             locale,
             ids: &ids,
         };
-        blocks.extend(placed.section.blocks(&view));
+        blocks.extend(sections::blocks(&*placed.section, &view));
         if let Some(other) = other {
             parts.entry(key).or_insert_with(|| other.parts(&view.monitors));
             seen.push((other, view.monitors));

@@ -196,7 +196,7 @@ fn rows<'a>(reports: &'a [LevelReport]) -> impl Iterator<Item = (&'a LevelReport
 
 /// All figures, one column each.
 fn flat(reports: &[LevelReport]) -> Table {
-    let mut table = Table::new([
+    let mut columns = vec![
         "service_level",
         "from",
         "to",
@@ -232,7 +232,10 @@ fn flat(reports: &[LevelReport]) -> Table {
         "maintenance_minutes",
         "unknown_minutes",
         "coverage",
-    ]);
+    ];
+    let names_kind = rows(reports).any(|(_, entry, _)| entry.kind.is_some());
+    columns.extend(names_kind.then_some("kind"));
+    let mut table = Table::new(columns);
     for (report, entry, judgement) in rows(reports) {
         let calendar = &report.period.calendar;
         let (share, time) = match judgement.value {
@@ -250,7 +253,7 @@ fn flat(reports: &[LevelReport]) -> Table {
         });
         let number = |value: Option<f64>| Cell::number(value, 3);
         let forecast = judgement.forecast;
-        table.push(vec![
+        let mut cells = vec![
             Cell::Text(report.id.clone()),
             Cell::Text(moment(calendar, report.period.from)),
             Cell::Text(moment(calendar, report.period.to)),
@@ -286,7 +289,11 @@ fn flat(reports: &[LevelReport]) -> Table {
             number(Some(minutes(entry.maintenance))),
             number(Some(minutes(entry.unknown))),
             number(entry.coverage()),
-        ]);
+        ];
+        if names_kind {
+            cells.push(Cell::text(Some(entry.kind.as_deref().unwrap_or("mail-qos"))));
+        }
+        table.push(cells);
     }
     table
 }
@@ -333,6 +340,10 @@ fn shown(entry: &Entry, judgement: &Judgement, is_over: bool) -> Vec<Cell> {
     let monitor = match &entry.monitor {
         Some((site, monitor)) => format!("{monitor} ({site})"),
         None => format!("{} monitors together", entry.monitors),
+    };
+    let monitor = match &entry.kind {
+        Some(kind) => format!("{monitor}, {kind}"),
+        None => monitor,
     };
     let measured = match judgement.value {
         Value::Unknown => None,

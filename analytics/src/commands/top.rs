@@ -1,6 +1,6 @@
 //! `mailqos-analytics top`: the worst and the best monitors by any figure.
 
-use std::{cmp::Ordering, process::ExitCode};
+use std::{cmp::Ordering, collections::BTreeSet, process::ExitCode};
 
 use mailqos_figures::stats::Row;
 
@@ -75,7 +75,10 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
             order
         }
     });
-    let mut table = Table::new([
+    // Tests of different kinds don't compete: each kind has its own ranks.
+    let kinds: BTreeSet<Option<&str>> = rows.iter().map(|row| row.whose.kind.as_deref()).collect();
+    let names_kind = kinds.iter().any(Option::is_some);
+    let mut columns = vec![
         "end",
         "rank",
         "site",
@@ -86,16 +89,20 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         "interval_high",
         "tests",
         "coverage",
-    ]);
+    ];
+    if names_kind {
+        columns.insert(0, "kind");
+    }
+    let mut table = Table::new(columns);
     let count = args.count as usize;
     let promises = source.promises();
-    for end in [End::Worst, End::Best] {
-        if args.only.is_some_and(|only| only != end) {
-            continue;
-        }
+    let ends = [End::Worst, End::Best].into_iter();
+    let ends = ends.filter(|end| args.only.is_none_or(|only| only == *end));
+    for (kind, end) in kinds.iter().flat_map(|kind| ends.clone().map(move |end| (*kind, end))) {
+        let known = known.iter().filter(|row| row.whose.kind.as_deref() == kind);
         let chosen: Vec<&Row> = match end {
-            End::Worst => known.iter().rev().take(count).copied().collect(),
-            End::Best => known.iter().take(count).copied().collect(),
+            End::Worst => known.rev().take(count).copied().collect(),
+            End::Best => known.take(count).copied().collect(),
         };
         for (rank, row) in chosen.into_iter().enumerate() {
             let tests = row.counts.tests();
@@ -107,7 +114,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
                 }
             };
             let interval = figure.interval(row, &question);
-            table.push(vec![
+            let mut cells = vec![
                 Cell::Text(if end == End::Worst { "worst" } else { "best" }.into()),
                 Cell::Count(rank as u64 + 1),
                 Cell::text(row.whose.site.as_deref()),
@@ -125,7 +132,11 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
                 interval.map_or(Cell::None, |(_, high)| cell(high)),
                 Cell::Count(tests),
                 Cell::share(row.time.coverage(), tests),
-            ]);
+            ];
+            if names_kind {
+                cells.insert(0, Cell::text(Some(kind.unwrap_or("mail-qos"))));
+            }
+            table.push(cells);
         }
     }
     source.print(table)?;

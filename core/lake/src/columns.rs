@@ -326,6 +326,7 @@ static SAMPLE: &[Column<Sample>] = &[
             Ok(())
         }
     ),
+    text!("kind", kind),
 ];
 
 impl Record for Sample {

@@ -243,6 +243,8 @@ pub struct Sample {
     pub spam_verdict: Option<String>,
     /// Its spam filter's score, on that filter's own scale.
     pub spam_score: Option<f64>,
+    /// The kind of test, such as `mailbox`; null is `mail-qos`.
+    pub kind: Option<String>,
 }
 
 impl Sample {
@@ -300,6 +302,7 @@ impl Sample {
             dmarc: None,
             spam_verdict: None,
             spam_score: None,
+            kind: None,
         }
     }
 

@@ -11,7 +11,7 @@ use super::super::{
     percentiles::{DeliveredPercentile, Percentile, delivered_percentile},
     periods::{Period, Unit},
     random::SplitMix64,
-    series::{Metric, Series},
+    series::{Metric, Series, has_mails},
 };
 use super::{
     Amount, Entry, Forecast, Judgement, Value, Verdict, Why, metric_of,
@@ -41,6 +41,8 @@ impl Tally {
 #[derive(Debug)]
 pub(super) struct Evidence {
     pub(super) monitor: Option<(Arc<str>, Arc<str>)>,
+    /// The kind of the tests; `None` is `mail-qos`.
+    pub(super) kind: Option<Arc<str>>,
     monitors: usize,
     service: Micros,
     passed: Micros,
@@ -64,6 +66,7 @@ impl Evidence {
         let targets = level.targets.len();
         Self {
             monitor: Some((site.into(), monitor.into())),
+            kind: None,
             monitors: 1,
             service: service.whole,
             passed: service.passed(),
@@ -87,6 +90,7 @@ impl Evidence {
         interval: Option<Micros>,
     ) -> Self {
         let mut evidence = Self::nothing(&series.site, &series.monitor, level, service);
+        evidence.kind.clone_from(&series.kind);
         evidence.unknown = Micros::ZERO;
         let last_day = service.last_day();
         let timeline = Timeline::of(series, passed, interval);
@@ -198,6 +202,7 @@ impl Evidence {
             .collect();
         Entry {
             monitor: self.monitor,
+            kind: self.kind,
             monitors: self.monitors,
             service: self.service,
             passed: self.passed,
@@ -428,21 +433,22 @@ fn in_service(series: &Series, service: &Service) -> Vec<(usize, usize)> {
 
 /// Whether a test speaks against a target; `None` where it says nothing.
 fn is_bad(series: &Series, row: usize, target: &LevelTarget, metric: Option<Metric>) -> Option<bool> {
+    let is_of_mails = has_mails(series.kind.as_deref());
     match target {
         LevelTarget::Availability(_) => Some(series.outcome[row] != Outcome::Ok),
         LevelTarget::Uptime(_) => None,
-        LevelTarget::DeliveredWithin { limit, .. } => Some(
+        LevelTarget::DeliveredWithin { limit, .. } => is_of_mails.then(|| {
             series
                 .metric(Metric::RoundTrip)
                 .get(row)
-                .is_none_or(|trip| trip > *limit),
-        ),
+                .is_none_or(|trip| trip > *limit)
+        }),
         LevelTarget::Percentile { limit, .. } => {
             let metric = metric?;
             match series.metric(metric).get(row) {
                 Some(value) => Some(value > *limit),
                 // What never landed took longer than anything; a phase that was not reached says nothing.
-                None => (metric == Metric::RoundTrip).then_some(true),
+                None => (metric == Metric::RoundTrip && is_of_mails).then_some(true),
             }
         }
     }

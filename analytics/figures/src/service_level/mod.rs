@@ -9,7 +9,10 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map},
+    sync::Arc,
+};
 
 use evidence::Evidence;
 use mailqos_config::{Config, LevelPeriod, LevelTarget, ServiceLevel};
@@ -48,6 +51,8 @@ pub struct LevelReport {
 pub struct Entry {
     /// The site and the monitor; `None` for several together.
     pub monitor: Option<(Arc<str>, Arc<str>)>,
+    /// The kind of the tests; `None` is `mail-qos`.
+    pub kind: Option<Arc<str>>,
     /// How many monitors it is over.
     pub monitors: usize,
     /// Service time of the whole period.
@@ -300,16 +305,25 @@ pub fn judge(
         let seen = known.iter().any(|(_, known)| **known == **monitor);
         let site = config.site.as_str();
         if !seen && belongs(site, monitor) && config.monitors.values().any(|m| m.enabled && m.id.as_str() == monitor) {
-            evidence.push(Evidence::nothing(site, monitor, level, &hours));
+            let mut nothing = Evidence::nothing(site, monitor, level, &hours);
+            let name = config.monitors.get(monitor.as_str()).map(|monitor| monitor.kind.name());
+            nothing.kind = name.filter(|name| *name != "mail-qos").map(Arc::from);
+            evidence.push(nothing);
         }
     }
-    evidence.sort_by(|a, b| a.monitor.cmp(&b.monitor));
-    if level.together && evidence.len() > 1 {
-        let mut all = evidence.drain(..);
-        if let Some(mut first) = all.next() {
-            all.for_each(|other| first.add(other));
-            evidence = vec![first];
+    evidence.sort_by(|a, b| (&a.monitor, &a.kind).cmp(&(&b.monitor, &b.kind)));
+    if level.together {
+        // Tests of different kinds are not put together.
+        let mut of_kind: BTreeMap<Option<Arc<str>>, Evidence> = BTreeMap::new();
+        for one in evidence.drain(..) {
+            match of_kind.entry(one.kind.clone()) {
+                btree_map::Entry::Vacant(place) => {
+                    place.insert(one);
+                }
+                btree_map::Entry::Occupied(mut sum) => sum.get_mut().add(one),
+            }
         }
+        evidence = of_kind.into_values().collect();
     }
     let is_over = until >= period.to;
     Ok(LevelReport {

@@ -433,6 +433,10 @@ pub(crate) static LANGUAGE: Language = Language {
         ("Service hours: {0} ({1}).", "Servicezeiten: {0} ({1})."),
         ("Service-level report", "Servicelevel-Bericht"),
         (
+            "Share of counted tests that opened and listed the mailbox; in brackets the 95 % confidence interval",
+            "Anteil der gezählten Tests, in denen sich das Postfach öffnen und auflisten ließ; in Klammern das 95-%-Konfidenzintervall",
+        ),
+        (
             "Share of counted tests whose mail landed within max round trip; in brackets the 95 % confidence interval",
             "Anteil der gezählten Tests, deren Mail binnen der höchsten Laufzeit ankam; in Klammern das 95-%-Konfidenzintervall",
         ),
@@ -463,6 +467,7 @@ pub(crate) static LANGUAGE: Language = Language {
             "Tests failed at {0} of {1} monitors; worst was {2} with {3} of {4} tests.",
             "Bei {0} von {1} Monitoren scheiterten Tests, am meisten bei {2}: {3} von {4}.",
         ),
+        ("Tests of kind {0}", "Tests der Art {0}"),
         (
             "The chapters of {0} single monitors are not in this file. They are in the archive of web pages (format zip).",
             "Die Kapitel über {0} einzelne Monitore sind nicht in dieser Datei. Sie sind im Archiv der Webseiten (Format zip).",
@@ -492,6 +497,18 @@ pub(crate) static LANGUAGE: Language = Language {
         (
             "The longest outage hit {0} on {1} and lasted {2}, {3} in a row: {4}.",
             "Der längste Ausfall traf {0} am {1} und dauerte {2}, {3} in Folge: {4}.",
+        ),
+        (
+            "The mailbox could be opened in all {0} tests",
+            "Das Postfach ließ sich in allen {0} Tests öffnen",
+        ),
+        (
+            "The mailbox could be opened in none of {0} tests",
+            "Das Postfach ließ sich in keinem von {0} Tests öffnen",
+        ),
+        (
+            "The mailbox could be opened in {0} of {1} tests",
+            "Das Postfach ließ sich in {0} von {1} Tests öffnen",
         ),
         ("The one test succeeded.", "Der eine Test gelang."),
         ("The only monitor", "Der einzige Monitor"),

@@ -424,6 +424,10 @@ pub(crate) static LANGUAGE: Language = Language {
         ("Service hours: {0} ({1}).", "Servicetider: {0} ({1})."),
         ("Service-level report", "Rapport om servicenivåer"),
         (
+            "Share of counted tests that opened and listed the mailbox; in brackets the 95 % confidence interval",
+            "Andel räknade tester som kunde öppna och lista brevlådan; inom parentes 95-procentigt konfidensintervall",
+        ),
+        (
             "Share of counted tests whose mail landed within max round trip; in brackets the 95 % confidence interval",
             "Andel räknade tester vars brev kom fram inom längsta gångtid; inom parentes 95 % konfidensintervall",
         ),
@@ -454,6 +458,7 @@ pub(crate) static LANGUAGE: Language = Language {
             "Tests failed at {0} of {1} monitors; worst was {2} with {3} of {4} tests.",
             "Tester misslyckades hos {0} av {1} monitorer; värst var {2} med {3} av {4} tester.",
         ),
+        ("Tests of kind {0}", "Tester av typen {0}"),
         (
             "The chapters of {0} single monitors are not in this file. They are in the archive of web pages (format zip).",
             "Kapitlen om {0} enskilda monitorer finns inte i den här filen. De finns i arkivet med webbsidor (format zip).",
@@ -480,6 +485,18 @@ pub(crate) static LANGUAGE: Language = Language {
         (
             "The longest outage hit {0} on {1} and lasted {2}, {3} in a row: {4}.",
             "Det längsta avbrottet drabbade {0} den {1} och varade {2}, {3} i rad: {4}.",
+        ),
+        (
+            "The mailbox could be opened in all {0} tests",
+            "Brevlådan kunde öppnas i alla {0} tester",
+        ),
+        (
+            "The mailbox could be opened in none of {0} tests",
+            "Brevlådan kunde öppnas i inget av {0} tester",
+        ),
+        (
+            "The mailbox could be opened in {0} of {1} tests",
+            "Brevlådan kunde öppnas i {0} av {1} tester",
         ),
         ("The one test succeeded.", "Det enda testet lyckades."),
         ("The only monitor", "Den enda monitorn"),

@@ -4,7 +4,7 @@ use mailqos_config::{Problems, Table as Toml};
 use mailqos_figures::alarm_log::{Alarm, DeadChannel, LOOK_BACK_DAYS, Window};
 use mailqos_model::UtcMicros;
 
-use super::{Section, View};
+use super::{Scope, Section, View};
 use crate::{
     document::{Block, Cell, Column, Note, Row, Status, Table},
     locale::{DASH, Locale},
@@ -26,6 +26,10 @@ pub(super) fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn 
 }
 
 impl Section for Alarms {
+    fn scope(&self) -> Scope {
+        Scope::Any
+    }
+
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let mut blocks = dead_channels(view);
         blocks.extend(self.alarms(view));

@@ -23,6 +23,7 @@ impl Section for Availability {
             return Vec::new();
         }
         // One number of decimals in a column: the most that any of its monitors supports.
+        let has_mails = view.monitors.iter().any(|monitor| monitor.has_mails());
         let decimals = view
             .monitors
             .iter()
@@ -33,7 +34,7 @@ impl Section for Availability {
             .monitors
             .iter()
             .map(|monitor| {
-                let mut row = row(&monitor.name, &monitor.counts, decimals, l);
+                let mut row = row(&monitor.name, &monitor.counts, (monitor.has_mails(), decimals), l);
                 row.cells
                     .push(span_cell(monitor.counts.tests() > 0, monitor.timeline.downtime, l));
                 let coverage = monitor.timeline.coverage();
@@ -54,7 +55,7 @@ impl Section for Availability {
                 counts.add(&monitor.counts);
                 downtime = downtime + monitor.timeline.downtime;
             }
-            let mut all = row(l.t("All together"), &counts, decimals, l);
+            let mut all = row(l.t("All together"), &counts, (has_mails, decimals), l);
             all.cells.push(span_cell(counts.tests() > 0, downtime, l));
             all.cells.push(Cell::default());
             all.strong = true;
@@ -64,7 +65,11 @@ impl Section for Availability {
             id: view.ids.unique("availability"),
             title: l.t("Availability by tests").to_owned(),
             subtitle: l
-                .t("Share of counted tests whose mail landed within max round trip; in brackets the 95 % confidence interval")
+                .t(if has_mails {
+                    "Share of counted tests whose mail landed within max round trip; in brackets the 95 % confidence interval"
+                } else {
+                    "Share of counted tests that opened and listed the mailbox; in brackets the 95 % confidence interval"
+                })
                 .to_owned(),
             columns: vec![
                 Column::wide(3, l.t("Monitor")),
@@ -84,7 +89,7 @@ impl Section for Availability {
     }
 }
 
-fn row(name: &str, counts: &Counts, decimals: usize, l: &Locale) -> Row {
+fn row(name: &str, counts: &Counts, (has_mails, decimals): (bool, usize), l: &Locale) -> Row {
     let tests = counts.tests();
     let count = |count: u64| {
         if tests == 0 {
@@ -93,6 +98,8 @@ fn row(name: &str, counts: &Counts, decimals: usize, l: &Locale) -> Row {
         let cell = Cell::number(l.integer(count), Some(count as f64));
         if count > 0 { cell.status(Status::Bad) } else { cell }
     };
+    // Where no mail is sent, none is late or lost.
+    let of_mails = |cell: Cell| if has_mails { cell } else { Cell::text(DASH) };
     let late = Cell {
         status: if counts.late > 0 { Status::Warn } else { Status::Neutral },
         ..count(counts.late)
@@ -101,15 +108,15 @@ fn row(name: &str, counts: &Counts, decimals: usize, l: &Locale) -> Row {
         cells: vec![
             Cell::text(name),
             Cell::number(l.integer(tests), Some(tests as f64)),
-            late,
-            count(counts.lost),
-            count(counts.smtp_failed),
+            of_mails(late),
+            of_mails(count(counts.lost)),
+            of_mails(count(counts.smtp_failed)),
             count(counts.pickup_failed),
             availability_cell(counts, decimals, l),
-            Cell::number(
+            of_mails(Cell::number(
                 l.share_bare(counts.ok + counts.late, tests, decimals),
                 counts.delivery_rate().map(|share| share * 100.0),
-            ),
+            )),
         ],
         strong: false,
     }

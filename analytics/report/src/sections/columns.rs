@@ -36,7 +36,7 @@ pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn
 impl Section for Columns {
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let columns = self.columns.iter().map(|column| {
-            let blocks = column.iter().flat_map(|section| section.blocks(view));
+            let blocks = column.iter().flat_map(|section| super::blocks(&**section, view));
             // A page can't break within a column.
             blocks.filter(|block| !matches!(block, Block::PageBreak)).collect()
         });

@@ -5,7 +5,7 @@ use mailqos_config::{Problems, Table};
 use mailqos_figures::{Metric, delivered_within::LIMITS};
 
 use super::{
-    Section, View,
+    Scope, Section, View,
     percentiles::{metric, metric_name},
     round_trip::stretch,
 };
@@ -26,6 +26,10 @@ pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn
 }
 
 impl Section for Distribution {
+    fn scope(&self) -> Scope {
+        Scope::of(self.metric)
+    }
+
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         view.monitors
             .iter()

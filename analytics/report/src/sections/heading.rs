@@ -2,7 +2,7 @@
 
 use mailqos_config::{Problems, Table};
 
-use super::{Section, View};
+use super::{Scope, Section, View};
 use crate::document::Block;
 
 #[derive(Debug)]
@@ -21,6 +21,10 @@ pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn
 }
 
 impl Section for Heading {
+    fn scope(&self) -> Scope {
+        Scope::Any
+    }
+
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         vec![Block::Heading {
             level: self.level,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mailqos_config::{Problems, Table as Toml};
 use mailqos_figures::Packed;
 
-use super::{Section, View};
+use super::{Scope, Section, View};
 use crate::{
     digest::{Need, Needs},
     document::{Block, Cell, Column, Row, Table},
@@ -34,6 +34,10 @@ struct Together<'a> {
 }
 
 impl Section for Hops {
+    fn scope(&self) -> Scope {
+        Scope::Mails
+    }
+
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let l = view.locale;
         let mut stations: BTreeMap<&str, Together<'_>> = BTreeMap::new();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use mailqos_config::{Problems, Table};
 
-use super::{Section, View};
+use super::{Scope, Section, View};
 use crate::document::{Block, Note, Picture, Status};
 
 /// A picture larger than this is not put into a report.
@@ -32,6 +32,10 @@ pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn
 }
 
 impl Section for Image {
+    fn scope(&self) -> Scope {
+        Scope::Any
+    }
+
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         match picture(&self.file, &self.alternative, self.width) {
             Ok(picture) => vec![Block::Image {

@@ -3,7 +3,7 @@
 use mailqos_config::{Problems, Table};
 use mailqos_figures::{Metric, Packed};
 
-use super::{Section, View};
+use super::{Scope, Section, View};
 use crate::{
     digest::{Need, Needs},
     document::{Block, Span},
@@ -53,6 +53,10 @@ const DEFINITIONS: [(&str, &str); 8] = [
 ];
 
 impl Section for Method {
+    fn scope(&self) -> Scope {
+        Scope::Any
+    }
+
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let l = view.locale;
         let mut items: Vec<Vec<Span>> = DEFINITIONS

@@ -38,6 +38,7 @@ use std::{
 };
 
 use mailqos_config::{FromToml, Problems, Table};
+use mailqos_figures::{Metric, has_mails};
 
 pub(super) use image::picture;
 pub(super) use percentiles::metric_name;
@@ -55,9 +56,67 @@ pub trait Section: std::fmt::Debug + Send + Sync {
     /// What it shows of the facts; nothing where there is nothing to say.
     fn blocks(&self, view: &View<'_>) -> Vec<Block>;
 
+    /// Which monitors it shows together.
+    fn scope(&self) -> Scope {
+        Scope::Kind
+    }
+
     /// Says what it will ask the samples, which are gone by the time its blocks are made; most sections ask nothing but what
     /// is known of every monitor.
     fn needs(&self, _needs: &mut Needs) {}
+}
+
+/// Which monitors a section shows together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Any: it combines no figures of several monitors.
+    Any,
+    /// Those of one kind: figures of different kinds are never mixed.
+    Kind,
+    /// Those of one kind whose tests are about mails.
+    Mails,
+}
+
+impl Scope {
+    /// That of a section about a metric.
+    fn of(metric: Metric) -> Self {
+        use Metric::{PickupConnect, PickupGreeting, PickupList, PickupLogin, PickupTcp, PickupTls};
+        match metric {
+            PickupConnect | PickupTcp | PickupTls | PickupGreeting | PickupLogin | PickupList => Self::Kind,
+            _ => Self::Mails,
+        }
+    }
+}
+
+/// The blocks of a section, kind by kind if its monitors are of several kinds.
+pub fn blocks(section: &dyn Section, view: &View<'_>) -> Vec<Block> {
+    let scope = section.scope();
+    let mut kinds: BTreeMap<Option<&str>, Vec<&Monitor>> = BTreeMap::new();
+    for monitor in &view.monitors {
+        kinds.entry(monitor.kind.as_deref()).or_default().push(monitor);
+    }
+    let is_shown = |kind: Option<&str>| scope != Scope::Mails || has_mails(kind);
+    if scope == Scope::Any || kinds.is_empty() || (kinds.len() == 1 && kinds.keys().all(|kind| is_shown(*kind))) {
+        return section.blocks(view);
+    }
+    let several = kinds.len() > 1;
+    let mut blocks = Vec::new();
+    for (kind, monitors) in kinds.into_iter().filter(|(kind, _)| is_shown(*kind)) {
+        let of_kind = section.blocks(&View {
+            monitors,
+            ..view.clone()
+        });
+        if several && !of_kind.is_empty() {
+            let name = kind.unwrap_or("mail-qos");
+            blocks.push(Block::Heading {
+                level: 3,
+                text: view.locale.fill("Tests of kind {0}", &[name]),
+                id: view.ids.unique(&format!("kind-{name}")),
+            });
+        }
+        blocks.extend(of_kind);
+    }
+    blocks
 }
 
 /// What a section sees.

@@ -6,7 +6,7 @@ use mailqos_config::{Problems, Table};
 use mailqos_figures::{Metric, parallel};
 
 use super::{
-    Section, View,
+    Scope, Section, View,
     percentiles::{metric, metric_name},
     round_trip::stretch,
 };
@@ -42,6 +42,10 @@ pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn
 }
 
 impl Section for MonitorsChart {
+    fn scope(&self) -> Scope {
+        Scope::of(self.metric)
+    }
+
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let mut monitors: Vec<&Monitor> = view.monitors.clone();
         monitors.retain(|monitor| monitor.digest.seen.is_some());

@@ -2,7 +2,7 @@
 
 use mailqos_config::{Problems, Table as Toml};
 
-use super::{Section, View};
+use super::{Scope, Section, View};
 use crate::{
     document::{Block, Cell, Column, Row, Status, Table},
     findings,
@@ -22,6 +22,10 @@ pub(super) fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn 
 }
 
 impl Section for Outages {
+    fn scope(&self) -> Scope {
+        Scope::Any
+    }
+
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let l = view.locale;
         let mut outages: Vec<_> = view

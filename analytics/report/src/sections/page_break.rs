@@ -2,7 +2,7 @@
 
 use mailqos_config::{Problems, Table};
 
-use super::{Section, View};
+use super::{Scope, Section, View};
 use crate::document::Block;
 
 #[derive(Debug)]
@@ -13,6 +13,10 @@ pub(super) fn read(_table: &mut Table, _problems: &mut Problems) -> Option<Box<d
 }
 
 impl Section for PageBreak {
+    fn scope(&self) -> Scope {
+        Scope::Any
+    }
+
     fn blocks(&self, _view: &View<'_>) -> Vec<Block> {
         vec![Block::PageBreak]
     }

@@ -7,7 +7,7 @@ use mailqos_config::{Problems, Table};
 use mailqos_figures::{patterns::Found, significance::LEVEL};
 
 use super::{
-    Section, View,
+    Scope, Section, View,
     trends::{item, of_view},
 };
 use crate::{
@@ -31,6 +31,10 @@ pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn
 }
 
 impl Section for Patterns {
+    fn scope(&self) -> Scope {
+        Scope::Any
+    }
+
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let l = view.locale;
         let mut found: Vec<&Found> = of_view(view)

@@ -3,7 +3,7 @@
 use mailqos_config::{Problems, Table};
 use mailqos_figures::parallel;
 
-use super::{Ids, Section, View, read_within};
+use super::{Ids, Scope, Section, View, read_within};
 use crate::{digest::Needs, document::Block, facts::Monitor};
 
 #[derive(Debug)]
@@ -30,6 +30,10 @@ pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn
 }
 
 impl Section for PerMonitor {
+    fn scope(&self) -> Scope {
+        Scope::Any
+    }
+
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let is_shown = |monitor: &&&Monitor| {
             let mut outages = monitor.timeline.outages.iter();
@@ -57,7 +61,7 @@ impl Section for PerMonitor {
                 ..view.clone()
             };
             for section in &self.sections {
-                blocks.extend(section.blocks(&one));
+                blocks.extend(super::blocks(&**section, &one));
             }
             blocks
         });

@@ -3,7 +3,7 @@
 use mailqos_config::{Problems, Table as Toml};
 use mailqos_figures::{DeliveredPercentile, Metric, Summary};
 
-use super::{Section, View};
+use super::{Scope, Section, View};
 use crate::{
     digest::{Need, Needs},
     document::{Block, Cell, Column, Row, Status, Table},
@@ -55,6 +55,10 @@ pub(crate) fn metric_name(metric: Metric, l: &Locale) -> &'static str {
 const P95: usize = 2;
 
 impl Section for Percentiles {
+    fn scope(&self) -> Scope {
+        Scope::of(self.metric)
+    }
+
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let l = view.locale;
         let figures: Vec<_> = view

@@ -10,7 +10,7 @@ use mailqos_figures::{Metric, Period, State, alarm_log::Alarm, patterns};
 use mailqos_model::UtcMicros;
 
 use super::{
-    Section, View,
+    Scope, Section, View,
     percentiles::{metric, metric_name},
 };
 use crate::{
@@ -35,6 +35,10 @@ pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn
 }
 
 impl Section for MetricChart {
+    fn scope(&self) -> Scope {
+        Scope::of(self.metric)
+    }
+
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         view.monitors
             .iter()

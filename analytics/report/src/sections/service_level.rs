@@ -11,7 +11,7 @@ use mailqos_figures::{
 };
 use mailqos_model::Micros;
 
-use super::{Section, View, percentiles::metric_name, round_trip::stretch, strings};
+use super::{Scope, Section, View, percentiles::metric_name, round_trip::stretch, strings};
 use crate::{
     document::{Block, Cell, ChartBlock, Column, Note, Row, Status, Table},
     locale::{DASH, Locale},
@@ -38,6 +38,10 @@ pub(super) fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn 
 }
 
 impl Section for ServiceLevels {
+    fn scope(&self) -> Scope {
+        Scope::Any
+    }
+
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let l = view.locale;
         let mut blocks = Vec::new();

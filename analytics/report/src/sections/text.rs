@@ -3,7 +3,7 @@
 use mailqos_config::{Problems, Table};
 use pulldown_cmark::{Event, HeadingLevel, Parser, Tag, TagEnd};
 
-use super::{Ids, Section, View};
+use super::{Ids, Scope, Section, View};
 use crate::document::{Block, Span};
 
 #[derive(Debug)]
@@ -17,6 +17,10 @@ pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn
 }
 
 impl Section for Text {
+    fn scope(&self) -> Scope {
+        Scope::Any
+    }
+
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         blocks(&self.markdown, view.ids)
     }

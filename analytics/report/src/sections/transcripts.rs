@@ -8,7 +8,7 @@ use mailqos_mail::{
 };
 use mailqos_model::{Micros, UtcMicros};
 
-use super::{Section, View};
+use super::{Scope, Section, View};
 use crate::{
     document::{Block, Conversation, Line, Transcript},
     facts::Monitor,
@@ -35,6 +35,10 @@ pub(super) fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn 
 }
 
 impl Section for Transcripts {
+    fn scope(&self) -> Scope {
+        Scope::Any
+    }
+
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let Some(store) = &view.facts.transcripts else {
             return Vec::new();

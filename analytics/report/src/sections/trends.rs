@@ -6,7 +6,7 @@ use mailqos_figures::{
     significance::LEVEL,
 };
 
-use super::{Section, View, percentiles::metric_name};
+use super::{Scope, Section, View, percentiles::metric_name};
 use crate::{
     digest::{Need, Needs},
     document::{Block, Cell, Column, Row, Span, Table},
@@ -27,6 +27,10 @@ pub(super) fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn 
 }
 
 impl Section for Trends {
+    fn scope(&self) -> Scope {
+        Scope::Any
+    }
+
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let l = view.locale;
         let mut found: Vec<&Found> = of_view(view).filter(|found| found.pattern.is_change()).collect();

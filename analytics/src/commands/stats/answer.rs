@@ -4,7 +4,6 @@ use std::io::Write as _;
 
 use mailqos_figures::{
     DeliveredPercentile,
-    availability::share,
     delivered_within::LIMITS,
     percentiles::{CONTRACT, percentiles},
     periods::Period,
@@ -66,6 +65,11 @@ pub(super) struct Renderer<'a> {
     source: &'a Source,
     compared: Option<Period>,
     promises: Vec<f64>,
+}
+
+/// The kind of a row's tests.
+fn kind(row: &Row) -> Option<&str> {
+    Some(row.whose.kind.as_deref().unwrap_or("mail-qos"))
 }
 
 /// What has become of some rows: bytes, or the cells of a table.
@@ -214,6 +218,7 @@ impl Renderer<'_> {
     fn columns(&self) -> Vec<String> {
         let mut columns: Vec<String> = vec!["site".into(), "monitor".into()];
         columns.extend(self.shape.group.name().map(str::to_owned));
+        columns.extend(self.shape.kinds.then(|| "kind".to_owned()));
         columns.push("bucket".into());
         let figures = self.figure_columns();
         columns.extend(figures.iter().cloned());
@@ -287,6 +292,9 @@ impl Renderer<'_> {
         if self.shape.group.name().is_some() {
             cells.push(Cell::text(row.whose.group.as_deref()));
         }
+        if self.shape.kinds {
+            cells.push(Cell::text(kind(row)));
+        }
         cells.push(Cell::text(self.shape.bucket(row)));
         self.figure_cells(row, &mut cells);
         if self.compared.is_some() {
@@ -333,14 +341,14 @@ impl Renderer<'_> {
         cells.extend([row.monitors, counts.excluded, counts.provisional].map(Cell::Count));
         cells.push(Cell::share(interval.map(|share| share.low), tests));
         cells.push(Cell::share(interval.map(|share| share.high), tests));
-        cells.push(Cell::share(counts.delivery_rate(), tests));
+        cells.push(Cell::share(row.delivery_rate(), tests));
         cells.push(Cell::share(time.coverage(), tests));
         cells.push(Cell::share(time.availability(), tests));
         cells.extend([time.downtime, time.unknown, time.excluded].map(|time| Cell::number(Some(seconds(time)), 0)));
         cells.push(Cell::Count(time.outages));
         cells.extend([time.longest, time.mttr(), time.mtbf()].map(|time| Cell::number(time.map(seconds), 0)));
-        cells.extend(row.within.map(|within| Cell::share(share(within, tests), tests)));
-        cells.push(Cell::share(share(counts.ok, tests), tests));
+        let limits = (0..LIMITS.len()).map(Some).chain([None]);
+        cells.extend(limits.map(|limit| Cell::share(row.delivered_within(limit), tests)));
         let round_trip = row.metrics.first().and_then(Option::as_ref);
         for index in 0..self.shape.percentiles.len() {
             cells.push(match row.delivered.get(index) {
@@ -362,6 +370,7 @@ impl Renderer<'_> {
             Group::Tag => vec!["tag"],
             Group::All => Vec::new(),
         };
+        columns.extend(self.shape.kinds.then_some("kind"));
         if self.shape.group != Group::Monitor {
             columns.push("monitors");
         }
@@ -401,6 +410,9 @@ impl Renderer<'_> {
             Group::Object | Group::Tag => vec![Cell::text(row.whose.group.as_deref())],
             Group::All => Vec::new(),
         };
+        if self.shape.kinds {
+            cells.push(Cell::text(kind(row)));
+        }
         if self.shape.group != Group::Monitor {
             cells.push(Cell::Count(row.monitors));
         }

@@ -2,7 +2,6 @@
 
 use mailqos_figures::{
     Counts, DeliveredPercentile, Distribution, Share,
-    availability::share,
     delivered_within::LIMITS,
     percentiles::needed_ranks,
     series::{Metric, Series},
@@ -188,7 +187,7 @@ impl Figure {
         let summary = self.distribution(row, question).map(|found| &found.summary);
         let value = match self {
             Self::Availability => counts.availability(),
-            Self::DeliveryRate => counts.delivery_rate(),
+            Self::DeliveryRate => row.delivery_rate(),
             Self::Coverage => time.coverage(),
             Self::AvailabilityByTime => time.availability(),
             Self::Downtime => Some(seconds(time.downtime)),
@@ -199,7 +198,7 @@ impl Figure {
             Self::Tests(which) => Some(which.of(counts) as f64),
             Self::Mttr => time.mttr().map(seconds),
             Self::Mtbf => time.mtbf().map(seconds),
-            Self::Within(limit) => share(limit.map_or(counts.ok, |index| row.within[index]), counts.tests()),
+            Self::Within(limit) => row.delivered_within(*limit),
             Self::Delivered(_) => match self.place(question).and_then(|index| row.delivered.get(index)) {
                 Some(DeliveredPercentile::NotDelivered) => return Found::NotDelivered,
                 Some(DeliveredPercentile::Within(micros)) => Some(ms(*micros)),
@@ -223,9 +222,9 @@ impl Figure {
     pub(in crate::commands) fn interval(&self, row: &Row, question: &Question) -> Option<(f64, f64)> {
         let (counts, of) = (&row.counts, |part: u64| Share::new(part, row.counts.tests()));
         let share = match self {
-            Self::Availability | Self::Within(None) => of(counts.ok),
-            Self::DeliveryRate => of(counts.ok + counts.late),
-            Self::Within(Some(limit)) => of(row.within[*limit]),
+            Self::Availability => of(counts.ok),
+            Self::DeliveryRate => row.of_mails(of(counts.ok + counts.late)),
+            Self::Within(limit) => row.of_mails(of(limit.map_or(counts.ok, |index| row.within[index]))),
             Self::Of(_, Statistic::Percentile(_)) => {
                 let intervals = &self.distribution(row, question)?.intervals;
                 let (low, high) = intervals.get(self.place(question)?).copied().flatten()?;

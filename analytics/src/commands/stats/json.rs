@@ -1,8 +1,6 @@
 //! The contract's JSON of a row, to which all other figures are added where they are asked for.
 
-use mailqos_figures::{
-    DeliveredPercentile, Distribution, availability::share, delivered_within::LIMITS, periods::Period, stats::Row,
-};
+use mailqos_figures::{DeliveredPercentile, Distribution, delivered_within::LIMITS, periods::Period, stats::Row};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::shape::{Shape, limit_name};
@@ -24,6 +22,9 @@ impl Serialize for JsonRow<'_> {
         map.serialize_entry("monitor", &row.whose.monitor.as_deref())?;
         if let Some(name) = self.shape.group.name() {
             map.serialize_entry(name, &row.whose.group.as_deref())?;
+        }
+        if let Some(kind) = &row.whose.kind {
+            map.serialize_entry("kind", &**kind)?;
         }
         map.serialize_entry("bucket", &self.shape.bucket(row))?;
         figures(&mut map, row, self.shape)?;
@@ -71,7 +72,7 @@ fn figures<M: serde::ser::SerializeMap>(map: &mut M, row: &Row, shape: &Shape) -
     map.serialize_entry("excluded", &counts.excluded)?;
     map.serialize_entry("provisional", &counts.provisional)?;
     map.serialize_entry("availability_interval", &interval.map(|share| (share.low, share.high)))?;
-    map.serialize_entry("delivery_rate", &counts.delivery_rate())?;
+    map.serialize_entry("delivery_rate", &row.delivery_rate())?;
     map.serialize_entry("coverage", &time.coverage())?;
     map.serialize_entry("availability_by_time", &time.availability())?;
     map.serialize_entry("downtime_s", &seconds(time.downtime))?;
@@ -89,12 +90,11 @@ struct JsonWithin<'a>(&'a Row);
 
 impl Serialize for JsonWithin<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let tests = self.0.counts.tests();
         let mut map = serializer.serialize_map(Some(LIMITS.len() + 1))?;
-        for (limit, within) in LIMITS.iter().zip(self.0.within) {
-            map.serialize_entry(&limit_name(*limit), &share(within, tests))?;
+        for (index, limit) in LIMITS.iter().enumerate() {
+            map.serialize_entry(&limit_name(*limit), &self.0.delivered_within(Some(index)))?;
         }
-        map.serialize_entry("max_round_trip", &share(self.0.counts.ok, tests))?;
+        map.serialize_entry("max_round_trip", &self.0.delivered_within(None))?;
         map.end()
     }
 }

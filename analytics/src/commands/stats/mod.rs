@@ -20,6 +20,7 @@ pub(super) use self::{
     figure::{Figure, Found},
     shape::{Asked, Shape},
 };
+use mailqos_config::Monitor;
 use mailqos_figures::{
     lake::SeriesQuery,
     periods::{Period, Unit},
@@ -134,6 +135,7 @@ impl Group {
             site: site.cloned(),
             monitor: None,
             group,
+            kind: series.kind.clone(),
         };
         let configured = || source.config.as_ref()?.monitors.get(&*series.monitor);
         match self {
@@ -141,6 +143,7 @@ impl Group {
                 site: Some(Arc::clone(&series.site)),
                 monitor: Some(Arc::clone(&series.monitor)),
                 group: None,
+                kind: series.kind.clone(),
             }],
             Self::Site => vec![whose(Some(&series.site), None)],
             Self::All => vec![whose(None, None)],
@@ -192,11 +195,14 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
             "name it with --config FILE; --data may stay",
         ));
     }
-    let shape = Shape {
+    let mut shape = Shape {
         group: args.group,
         full: args.full,
+        kinds: false,
         ..Shape::of_monitors(source.period.calendar.clone(), &args.metrics, &args.percentiles)
     };
+    let whole = query(&source, &shape.question(&source.period, None));
+    shape.kinds = source.lake.has_kinds(&whole).map_err(lake_failure)?;
     let mut answer = Answer::new(&shape, &source);
     if let Some(with) = args.compare {
         let now = rows(&source, &shape, &source.period, None)?;
@@ -303,6 +309,12 @@ fn rows(source: &Source, shape: &Shape, period: &Period, by: Option<Unit>) -> Re
     Ok(all)
 }
 
+/// The kind of a monitor's tests, as a series has it.
+fn kind_of(monitor: &Monitor) -> Option<Arc<str>> {
+    let name = monitor.kind.name();
+    (name != "mail-qos").then(|| name.into())
+}
+
 /// The groups of the configured monitors that are asked for and have no sample at all, once for each.
 fn untested(source: &Source, shape: &Shape, seen: &BTreeSet<(Arc<str>, Arc<str>)>) -> Vec<Whose> {
     let Some(config) = &source.config else {
@@ -321,6 +333,7 @@ fn untested(source: &Source, shape: &Shape, seen: &BTreeSet<(Arc<str>, Arc<str>)
         .filter(|whose| !seen.contains(whose))
         .flat_map(|(site, monitor)| {
             let mut series = Series::default();
+            series.kind = config.monitors.get(&*monitor).and_then(kind_of);
             (series.site, series.monitor) = (site, monitor);
             shape.group.of(&series, source)
         })

@@ -64,6 +64,8 @@ pub(in crate::commands) struct Shape {
     /// Whether JSON has all figures, rather than the contract's alone.
     pub(super) full: bool,
     pub(super) calendar: Calendar,
+    /// Whether rows name the kind of their tests: if there are several.
+    pub(super) kinds: bool,
 }
 
 impl Shape {
@@ -94,6 +96,7 @@ impl Shape {
             group: Group::Monitor,
             full: false,
             calendar,
+            kinds: false,
         }
     }
 
