@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mailqos_model::{Micros, MonitorId, Sample};
 
 use super::{
-    Monitor, Node, Problem, Problems, Severity, Table,
+    Monitor, Node, Problem, Problems, Severity, Table, TestKind,
     value::{at_least_one, duration},
 };
 
@@ -140,6 +140,38 @@ impl Default for AlarmRule {
             spam_folders: Vec::new(),
             depends_on: BTreeSet::new(),
         }
+    }
+}
+
+impl AlarmRule {
+    /// Drops thresholds of timings that tests of this kind don't have, which come from
+    /// `[defaults]`; a monitor's own are refused.
+    pub(super) fn confine(&mut self, kind: &dyn TestKind, table: &mut Table, problems: &mut Problems) {
+        let timings = kind.timings();
+        let own = table.node("alarm").filter(|_| table.is_own("alarm"));
+        let own = own.and_then(|node| node.as_table());
+        let mut refuse = |key: &str| {
+            if let Some(own) = own.as_ref().filter(|own| own.is_own(key)) {
+                let name = kind.name();
+                problems.push(
+                    own.problem(key, format!("{key:?} has no meaning for kind {name:?}"), "here")
+                        .help(format!("a {name} test does not measure it; remove it")),
+                );
+            }
+        };
+        for timing in Timing::ALL.iter().filter(|timing| !timings.contains(timing)) {
+            refuse(timing.as_str());
+        }
+        if self.percentiles.iter().any(|rule| !timings.contains(&rule.timing)) {
+            refuse("percentiles");
+        }
+        // Where no mail is received, none is found in a folder.
+        if !timings.contains(&Timing::PickupReceive) {
+            refuse("spam_folders");
+            self.spam_folders.clear();
+        }
+        self.thresholds.retain(|threshold| timings.contains(&threshold.timing));
+        self.percentiles.retain(|rule| timings.contains(&rule.timing));
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use mailqos_model::{Micros, MonitorId, Name, ObjectId, UtcMicros};
 
 use super::{
-    Action, AlarmRule, Calendar, Config, Endpoint, Kind, MailQos, MessageShape, Monitor, Object, PickupProtocol,
-    Problem, Problems, Severity, Table, Transcripts, alarm, message,
+    Action, AlarmRule, Calendar, Config, Endpoint, MessageShape, Monitor, Object, Pickup, PickupProtocol, Problem,
+    Problems, Severity, Table, Transcripts, alarm, kind, message,
     server::{IMAP, POP3, SMTP, Service, endpoint},
     table::Node,
     value::{DAY, SECOND, duration, host, reference, tags},
@@ -53,31 +53,32 @@ pub(super) fn check_defaults(mut defaults: Table, config: &Config, complete: boo
 }
 
 /// What defaults and monitors have in common, read; `address` is the object's.
-struct Options {
-    enabled: bool,
-    test_interval: Micros,
-    calendar: Option<Calendar>,
-    retest_interval: Option<Micros>,
-    overlap: bool,
-    action_list: Option<Name>,
-    alarm: AlarmRule,
-    depends_on: Vec<(String, Node)>,
-    tags: BTreeSet<String>,
-    max_round_trip: Micros,
-    check_interval: Micros,
-    extra_pickups: u8,
-    horizon: Micros,
-    timeout: Micros,
-    from: Option<Person>,
-    to: Option<Person>,
-    protocol: PickupProtocol,
-    folders: Vec<String>,
-    idle: bool,
-    precise: bool,
-    transcripts: Transcripts,
-    message: MessageShape,
-    smtp: Option<Endpoint>,
-    pickup: Option<Endpoint>,
+pub(crate) struct Options {
+    pub(crate) kind: kind::Read,
+    pub(crate) enabled: bool,
+    pub(crate) test_interval: Micros,
+    pub(crate) calendar: Option<Calendar>,
+    pub(crate) retest_interval: Option<Micros>,
+    pub(crate) overlap: bool,
+    pub(crate) action_list: Option<Name>,
+    pub(crate) alarm: AlarmRule,
+    pub(crate) depends_on: Vec<(String, Node)>,
+    pub(crate) tags: BTreeSet<String>,
+    pub(crate) max_round_trip: Micros,
+    pub(crate) check_interval: Micros,
+    pub(crate) extra_pickups: u8,
+    pub(crate) horizon: Micros,
+    pub(crate) timeout: Micros,
+    pub(crate) from: Option<Person>,
+    pub(crate) to: Option<Person>,
+    pub(crate) protocol: PickupProtocol,
+    pub(crate) folders: Vec<String>,
+    pub(crate) idle: bool,
+    pub(crate) precise: bool,
+    pub(crate) transcripts: Transcripts,
+    pub(crate) message: MessageShape,
+    pub(crate) smtp: Option<Endpoint>,
+    pub(crate) pickup: Option<Endpoint>,
 }
 
 fn options(
@@ -88,7 +89,8 @@ fn options(
     problems: &mut Problems,
 ) -> Options {
     let action_list = action_list(table, config, complete, problems);
-    table.word("kind", &[("mail-qos", ())], problems);
+    let [(_, usual), ..] = kind::KINDS;
+    let kind = table.word("kind", &kind::KINDS, problems).unwrap_or(usual);
     let (max_round_trip, check_interval, horizon) = waits(table, problems);
     let (test_interval, retest_interval, calendar) = starts(table, config, problems);
     let timeout = duration(
@@ -116,6 +118,7 @@ fn options(
     let folders = folders(table, problems);
     let (alarm, depends_on) = alarm::read(table, &folders, problems);
     Options {
+        kind,
         enabled: table.get("enabled", problems).unwrap_or(true),
         test_interval,
         calendar,
@@ -287,6 +290,35 @@ fn folders(table: &mut Table, problems: &mut Problems) -> Vec<String> {
     folders
 }
 
+impl Options {
+    /// The mailbox's server, which needs an account.
+    pub(crate) fn mailbox(&self, table: &mut Table, problems: &mut Problems) -> Option<Pickup> {
+        if table.node("pickup").is_none() {
+            let why = "the mailbox: { protocol = \"pop3\", tls = \"implicit\", account = \"NAME\" }";
+            problems.push(table.missing("pickup", why));
+        }
+        let endpoint = self.pickup.as_ref()?;
+        if endpoint.account.is_none() {
+            problems.push(
+                table
+                    .problem(
+                        "pickup",
+                        "nobody logs in to the mailbox: \"account\" is missing",
+                        "here",
+                    )
+                    .help("add account = \"NAME\", and [account.NAME] with user and password"),
+            );
+            return None;
+        }
+        Some(Pickup {
+            endpoint: endpoint.clone(),
+            protocol: self.protocol,
+            folders: self.folders.clone(),
+            timeout: self.timeout,
+        })
+    }
+}
+
 /// Reads a table of a monitor's server to its end; the defaults alone have no address, and need none.
 fn read_endpoint(
     table: Option<Table>,
@@ -324,63 +356,40 @@ pub(super) fn monitor(
         table.get("object", problems)
     };
     let object = object_id.as_ref().and_then(|id| config.objects.get(id));
-    let options = options(
+    let mut options = options(
         &mut table,
         object.map(|object| object.address.as_str()),
         config,
         complete,
         problems,
     );
-    for (key, is_missing, why) in [
-        ("from", options.from.is_none(), "the sender of the test mails"),
-        ("to", options.to.is_none(), "the mailbox's address"),
-        (
-            "smtp",
-            table.node("smtp").is_none(),
-            "the server that takes the mail: { port = 587, tls = \"starttls\", account = \"NAME\" }",
-        ),
-        (
-            "pickup",
-            table.node("pickup").is_none(),
-            "the mailbox: { protocol = \"pop3\", tls = \"implicit\", account = \"NAME\" }",
-        ),
-    ] {
-        if is_missing && table.node(key).is_none() {
-            problems.push(table.missing(key, why));
-        }
-    }
-    let mut pickup = options.pickup;
-    if let Some(endpoint) = &mut pickup
-        && endpoint.account.is_none()
-    {
-        problems.push(
-            table
-                .problem(
-                    "pickup",
-                    "nobody logs in to the mailbox: \"account\" is missing",
-                    "here",
-                )
-                .help("add account = \"NAME\", and [account.NAME] with user and password"),
-        );
-        pickup = None;
-    }
-    if let (Some(list), Some(smtp)) = (&options.action_list, &options.smtp) {
+    let kind = (options.kind)(&options, &mut table, problems);
+    if let (Some(list), Some(smtp)) = (&options.action_list, kind.as_ref().and_then(|kind| kind.smtp())) {
         warn_of_own_server(&id, list, smtp, &table, config, problems);
     }
-    if options.max_round_trip > options.test_interval && !options.overlap && options.calendar.is_none() {
+    let longest = kind
+        .as_ref()
+        .map_or(Some(options.max_round_trip), |kind| kind.max_round_trip());
+    if let Some(longest) = longest.filter(|longest| *longest > options.test_interval)
+        && !options.overlap
+        && options.calendar.is_none()
+    {
         problems.push(Problem {
             severity: Severity::Warning,
             ..table
                 .problem(
                     "max_round_trip",
                     format!(
-                        "max round trip ({}) is longer than the test interval ({}) of {id}: while a mail is late, tests are left out",
-                        options.max_round_trip, options.test_interval
+                        "max round trip ({longest}) is longer than the test interval ({}) of {id}: while a mail is late, tests are left out",
+                        options.test_interval
                     ),
                     "longer than the test interval",
                 )
                 .help("raise test_interval or shorten max_round_trip, or set overlap = true: tests then begin while others still run")
         });
+    }
+    if let Some(kind) = &kind {
+        options.alarm.confine(&**kind, &mut table, problems);
     }
     table.finish(problems);
     let mut tags = options.tags;
@@ -397,23 +406,7 @@ pub(super) fn monitor(
         overlap: options.overlap,
         action_list: options.action_list,
         alarm: options.alarm,
-        kind: Kind::MailQos(MailQos {
-            max_round_trip: options.max_round_trip,
-            check_interval: options.check_interval,
-            extra_pickups: options.extra_pickups,
-            horizon: options.horizon,
-            timeout: options.timeout,
-            from: options.from?,
-            to: options.to?,
-            smtp: options.smtp?,
-            pickup: pickup?,
-            protocol: options.protocol,
-            folders: options.folders,
-            idle: options.idle,
-            precise: options.precise,
-            transcripts: options.transcripts,
-            message: options.message,
-        }),
+        kind: kind?,
     };
     Some((monitor, options.depends_on))
 }

@@ -498,7 +498,9 @@ mod tests {
         let config = load_text(GOOD).unwrap_or_else(|problems| panic!("{problems}"));
         assert!(config.warnings.is_empty(), "{}", config.warnings);
         let monitor = &config.monitors["m1"];
-        let Kind::MailQos(options) = &monitor.kind;
+        let Kind::MailQos(options) = &monitor.kind else {
+            panic!("kind {}", monitor.kind.name())
+        };
         assert_eq!(monitor.test_interval, Micros::from_secs(120));
         assert_eq!(options.max_round_trip, Micros::from_secs(90));
         assert_eq!((options.smtp.port, options.smtp.tls), (25, TlsMode::None));

@@ -37,6 +37,8 @@ pub(super) struct Entry {
     source: Arc<Source>,
     key_span: Range<usize>,
     node: Node,
+    /// It comes from a table below, such as `[defaults]`.
+    is_inherited: bool,
 }
 
 impl Data {
@@ -329,6 +331,11 @@ impl Table {
         self
     }
 
+    /// Whether the table sets a key itself, and not only `[defaults]`.
+    pub fn is_own(&self, key: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key == key && !entry.is_inherited)
+    }
+
     /// Notes every key that nobody asked for, with a suggestion.
     pub fn finish(self, problems: &mut Problems) {
         for entry in &self.entries {
@@ -376,7 +383,10 @@ fn merge(own: &mut Vec<Entry>, below: &[Entry]) {
         let has_other_number = own.iter().any(|mine| british(&mine.key) == other_number(&key));
         match own.iter_mut().find(|mine| british(&mine.key) == key) {
             None if has_other_number => {}
-            None => own.push(entry.clone()),
+            None => own.push(Entry {
+                is_inherited: true,
+                ..entry.clone()
+            }),
             Some(mine) => {
                 if let (Data::Table(mine), Data::Table(theirs)) = (&mut mine.node.data, &entry.node.data) {
                     merge(mine, theirs);
@@ -610,6 +620,7 @@ fn entries<'a>(
                 source: Arc::clone(source),
                 node: node(source, item, &key_span)?,
                 key_span,
+                is_inherited: false,
             })
         })
         .collect()
@@ -666,6 +677,7 @@ fn value_node(source: &Arc<Source>, value: &Value, around: &Range<usize>) -> Nod
                         source: Arc::clone(source),
                         node: value_node(source, value, &key_span),
                         key_span,
+                        is_inherited: false,
                     }
                 })
                 .collect(),

@@ -26,7 +26,7 @@ const YIELDING: Duration = Duration::from_secs(1);
 
 /// Tells mailboxes apart, also two that are the same but reached in different ways: before the configuration changed, and since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct MailboxId(u64);
+pub(crate) struct MailboxId(u64);
 
 impl MailboxId {
     pub(super) fn new() -> Self {
@@ -65,7 +65,7 @@ impl Server {
 
 /// All connections to mailbox servers, by server and port.
 #[derive(Default)]
-pub(super) struct Connections {
+pub(crate) struct Connections {
     servers: Mutex<HashMap<String, Server>>,
     /// `limits.per_server`; 0 where there is none.
     configured: AtomicU64,
@@ -109,7 +109,7 @@ impl Connections {
 
     /// A place for a pick-up: watches yield, those first that nobody needs now; other pick-ups are waited for, for at most
     /// `patience`.
-    pub(super) async fn visit(
+    pub(crate) async fn visit(
         self: &Arc<Self>,
         place: &str,
         patience: Duration,
@@ -220,7 +220,7 @@ impl Drop for WatchPlace {
 }
 
 /// A pick-up's place; free again when this is dropped.
-pub(super) struct VisitPlace {
+pub(crate) struct VisitPlace {
     all: Arc<Connections>,
     place: String,
 }

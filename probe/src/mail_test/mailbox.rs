@@ -7,11 +7,10 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use mailqos_config::{Account, LONGEST_HORIZON, MailQos, PickupProtocol};
-use mailqos_mail::{Credentials, LoginRefusal, Transcript, Turn, transcripts::Conversation};
+use mailqos_mail::{Credentials, LoginRefusal, Transcript, transcripts::Conversation};
 use mailqos_model::{Micros, MonitorId, Sample, SiteName, Stage, UtcMicros};
 use mailqos_net::TlsSession;
 use tokio::{
@@ -40,10 +39,6 @@ const CLEAR_AFTER: Micros = Micros::from_secs(600);
 const CLEAR_FOREIGN_SITE_AFTER: Micros = Micros(LONGEST_HORIZON.0 + CLEAR_AFTER.0);
 /// The longest pause between pick-ups for a late mail.
 const SPARSEST: Micros = Micros::from_secs(15 * 60);
-/// How long a mailbox in use by somebody else is left alone before the next try.
-const IN_USE_PAUSE: Duration = Duration::from_secs(1);
-/// How long a server has to notice that watches have ended.
-const YIELDED_PAUSE: Duration = Duration::from_millis(200);
 /// Settled tests that are remembered, so that duplicates of their mails are recognised.
 const REMEMBERED: usize = 1024;
 /// Visits whose conversations are kept for a mail that is waited for.
@@ -869,10 +864,7 @@ impl Mailbox {
         let Some(account) = account else { return Ok(None) };
         match mailqos_mail::credentials(&account).await {
             Ok(credentials) => Ok(Some(credentials)),
-            Err(error) => Err(PickupError {
-                own_network: true,
-                ..PickupError::new(Stage::PickupLogin, &error.to_string())
-            }),
+            Err(error) => Err(PickupError::no_credentials(&error.to_string())),
         }
     }
 
@@ -956,11 +948,7 @@ impl Mailbox {
                         true => held_back.text,
                         false => held_back.to_string(),
                     };
-                    let error = PickupError {
-                        refused: true,
-                        ..PickupError::new(Stage::PickupLogin, &text)
-                    };
-                    *visit = Visit::failed(Moment::now(), error);
+                    *visit = Visit::failed(Moment::now(), PickupError::held_back(&text));
                     return None;
                 }
             },
@@ -974,41 +962,19 @@ impl Mailbox {
                 .visit(&place, left, |id| registry.is_watched(id))
                 .await;
             let ending = pickup::visit(&self.door, credentials.as_ref(), memory, registry, visit).await;
-            let pause = self.pause_before_retry(registry, visit.error.as_ref());
+            let error = visit.error.as_ref();
+            let pause = error.and_then(|error| error.pause_before_retry(&registry.connections, &place));
             match pause {
                 Some(pause) if (Moment::now() - began).to_std() + pause <= step => {
                     drop((open, ending));
                     tokio::time::sleep(pause).await;
                 }
                 _ => {
-                    note_turn(turn, visit);
+                    visit.note_login(turn);
                     return Some((ending?, open));
                 }
             }
         }
-    }
-
-    /// How soon a visit is worth another try: where somebody else holds the mailbox, or the connections.
-    fn pause_before_retry(&self, registry: &Registry, error: Option<&PickupError>) -> Option<Duration> {
-        let error = error?;
-        if error.is_of_connections() {
-            let said_so = error.refusal == Some(LoginRefusal::Connections);
-            return match registry.connections.refused(&self.place(), said_so) {
-                true => Some(YIELDED_PAUSE),
-                false => said_so.then_some(IN_USE_PAUSE),
-            };
-        }
-        error.in_use.then_some(IN_USE_PAUSE)
-    }
-}
-
-/// Notes what a visit's login came to.
-fn note_turn(turn: Option<Turn>, visit: &Visit) {
-    let Some(turn) = turn else { return };
-    match &visit.error {
-        _ if visit.phases.login.is_some() => turn.accepted(),
-        Some(error) if error.refused => turn.refused(&error.text),
-        _ => {}
     }
 }
 

@@ -8,7 +8,7 @@
 mod calibration;
 mod classify;
 mod clock;
-mod connections;
+pub(crate) mod connections;
 mod evidence;
 mod expectation;
 #[doc(hidden)]
@@ -19,7 +19,7 @@ mod mailbox;
 mod message;
 mod moment;
 mod outcome;
-mod pickup;
+pub(crate) mod pickup;
 mod received;
 mod results;
 mod submission;
@@ -33,11 +33,12 @@ use std::{
     time::Duration,
 };
 
-use evidence::Moment;
+use connections::Connections;
 use learnt::Learnt;
 use mailbox::{Expected, Habit, Key, Mailbox, Progress, Registry};
 use mailqos_config::{Config, Kind, MailQos, Monitor};
 use mailqos_model::{Micros, MonitorId, Outcome, Sample, Stage, UtcMicros};
+pub(crate) use moment::Moment;
 use submission::{Attempts, Sent};
 use token::{KeyError, SigningKey, Token};
 use tokio::{
@@ -114,6 +115,11 @@ impl MailTests {
             });
         }
         Ok(tests)
+    }
+
+    /// The connections to servers of mailboxes.
+    pub(crate) fn connections(&self) -> &Arc<Connections> {
+        &self.registry.connections
     }
 
     /// Applies a new configuration; mails in flight are waited for as before.
@@ -401,8 +407,10 @@ fn unless_found(sample: &mut Sample) {
 
 /// The options of a monitor that sends mails.
 fn options_of(monitor: &Monitor) -> Option<&MailQos> {
-    let Kind::MailQos(options) = &monitor.kind;
-    Some(options)
+    match &monitor.kind {
+        Kind::MailQos(options) => Some(options),
+        _ => None,
+    }
 }
 
 /// The monitors that send mails.

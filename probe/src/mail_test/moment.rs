@@ -17,15 +17,15 @@ const ASLEEP: Micros = Micros::from_millis(200);
 /// A moment on a clock that nobody sets and that goes on while the machine is suspended, reckoned from the beginning of this process;
 /// earlier processes' moments are negative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Moment(pub(super) i64);
+pub(crate) struct Moment(pub(super) i64);
 
 impl Moment {
-    pub(super) fn now() -> Self {
+    pub(crate) fn now() -> Self {
         Self::of(Instant::now())
     }
 
     /// The moment of an instant that lies a short time back: instants know nothing of the time for which the machine was suspended.
-    pub(super) fn of(instant: Instant) -> Self {
+    pub(crate) fn of(instant: Instant) -> Self {
         static ANCHOR: OnceLock<(Instant, Micros)> = OnceLock::new();
         static SLEPT: AtomicI64 = AtomicI64::new(0);
         let read = || (Instant::now(), since_boot());
@@ -42,31 +42,31 @@ impl Moment {
     }
 
     /// How far a clock that shows `stamp` now is ahead of ours.
-    pub(super) fn offset_of(self, stamp: i64) -> i64 {
+    pub(crate) fn offset_of(self, stamp: i64) -> i64 {
         stamp.saturating_sub(self.0)
     }
 
     /// When a clock that is ahead of ours by `offset` shows `stamp`.
-    pub(super) fn at_offset(stamp: i64, offset: i64) -> Self {
+    pub(crate) fn at_offset(stamp: i64, offset: i64) -> Self {
         Self(stamp.saturating_sub(offset))
     }
 
-    pub(super) fn of_micros(micros: i64) -> Self {
+    pub(crate) fn of_micros(micros: i64) -> Self {
         Self(micros)
     }
 
     /// When it was, by the wall clock.
-    pub(super) fn on_wall(self) -> UtcMicros {
+    pub(crate) fn on_wall(self) -> UtcMicros {
         UtcMicros::now() + (self - Self::now())
     }
 
     /// A moment that is known by the wall clock only: it lies in an earlier process, whatever the clock has been set to since.
-    pub(super) fn of_wall(moment: UtcMicros) -> Self {
+    pub(crate) fn of_wall(moment: UtcMicros) -> Self {
         Self::now() - (UtcMicros::now() - moment).max(Micros::ZERO)
     }
 
     /// For timers.
-    pub(super) fn instant(self) -> tokio::time::Instant {
+    pub(crate) fn instant(self) -> tokio::time::Instant {
         tokio::time::Instant::now() + (self - Self::now()).to_std()
     }
 }

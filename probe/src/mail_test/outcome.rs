@@ -9,8 +9,7 @@ use super::{
     classify::{Kind, Report},
     evidence::{Bounds, Evidence, Moment, RoundTrip},
     mailbox::{Expected, LastVisit, Progress},
-    pickup::PickupError,
-    received,
+    pickup, received,
     submission::{Sent, Submission},
     verdicts,
 };
@@ -53,7 +52,7 @@ impl MailTests {
         }
         match error {
             Some(error) => {
-                note_error(sample, error);
+                error.fill_in(sample);
                 true
             }
             None if !progress.has_looked_at(sent.moment + options.max_round_trip) => {
@@ -110,7 +109,7 @@ impl MailTests {
             sample.pickups = Some(progress.pickups);
         }
         match progress.last.as_ref().and_then(|visit| visit.error.as_ref()) {
-            Some(error) => note_error(sample, error),
+            Some(error) => error.fill_in(sample),
             None => {
                 let stage = expected.visit_is_at().unwrap_or(Stage::PickupConnect);
                 sample.outcome = Outcome::PickupFailed;
@@ -227,18 +226,6 @@ fn said(report: &Report, what: &str) -> String {
     text
 }
 
-/// Fills in why the mailbox could not be looked into.
-fn note_error(sample: &mut Sample, error: &PickupError) {
-    if error.own_network {
-        sample.outcome = Outcome::NotTested;
-        sample.stage = None;
-    } else {
-        sample.outcome = Outcome::PickupFailed;
-        sample.stage = Some(error.stage);
-    }
-    sample.error = Some(error.text.clone());
-}
-
 /// What a visit waits for that does not end.
 fn waits_for(stage: Stage) -> &'static str {
     match stage {
@@ -279,18 +266,5 @@ fn note_verdicts(sample: &mut Sample, mail: &[u8]) {
 }
 
 fn note_visit(sample: &mut Sample, visit: &LastVisit) {
-    let phases = &visit.phases;
-    sample.pickup_tcp = phases.tcp;
-    sample.pickup_tls = phases.tls;
-    sample.pickup_connect = phases.connect;
-    sample.pickup_greeting = phases.greeting;
-    sample.pickup_login = phases.login;
-    sample.pickup_list = phases.list;
-    let missing: Vec<&str> = visit.missing.iter().map(|folder| &*folder.name).collect();
-    sample.folders_missing = (!missing.is_empty()).then(|| missing.join(", "));
-    if let Some(tls) = &visit.tls {
-        sample.pickup_tls_version = Some(tls.version.clone());
-        sample.pickup_tls_cipher = Some(tls.cipher.clone());
-        sample.pickup_certificate_expires_at = tls.expires_at;
-    }
+    pickup::fill_in(sample, &visit.phases, &visit.missing, visit.tls.as_ref());
 }

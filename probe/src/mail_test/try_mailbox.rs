@@ -2,9 +2,9 @@
 //! reading only. For `check --connect`.
 
 use mailqos_config::{Config, Pickup, PickupProtocol};
-use mailqos_mail::{HOLD, Wire};
+use mailqos_mail::HOLD;
 
-use super::pickup::{Door, Whereabouts, imap};
+use super::pickup::{Door, Memory, survey};
 
 /// Tries the mailbox of a monitor that reads it over IMAP; gives a line for each configured folder
 /// that can't be opened. POP3 knows no folders: nothing is tried.
@@ -15,13 +15,7 @@ pub async fn missing_folders(config: &Config, pickup: &Pickup) -> Result<Vec<Str
     if pickup.protocol != PickupProtocol::Imap {
         return Ok(Vec::new());
     }
-    let door = Door {
-        endpoint: pickup.endpoint.clone(),
-        protocol: pickup.protocol,
-        folders: pickup.folders.clone(),
-        step: pickup.timeout.to_std(),
-        whereabouts: Whereabouts::default(),
-    };
+    let (door, step) = (Door::of(pickup), pickup.timeout.to_std());
     let credentials = match config.account(pickup.endpoint.account.as_ref()) {
         Some(account) => Some(
             mailqos_mail::credentials(account)
@@ -31,28 +25,24 @@ pub async fn missing_folders(config: &Config, pickup: &Pickup) -> Result<Vec<Str
         None => None,
     };
     // Of monitors that share an account with a wrong password, only the first one's mailbox is tried.
-    let place = format!("{}:{}", door.endpoint.server.to_ascii_lowercase(), door.endpoint.port);
+    let place = format!(
+        "{}:{}",
+        pickup.endpoint.server.to_ascii_lowercase(),
+        pickup.endpoint.port
+    );
     let turn = match &credentials {
         Some(credentials) => Some(
             credentials
-                .turn(&place, HOLD, door.step)
+                .turn(&place, HOLD, step)
                 .await
                 .map_err(|held_back| held_back.to_string())?,
         ),
         None => None,
     };
-    let wire = Wire::connect(&door.endpoint, door.step)
-        .await
-        .map_err(|error| error.to_string())?;
-    let result = imap::missing_folders(wire, &door, credentials.as_ref()).await;
-    match (turn, &result) {
-        (Some(turn), Ok(_)) => turn.accepted(),
-        (Some(turn), Err(error)) if error.refused => turn.refused(&error.text),
-        _ => {}
+    let visit = survey(&door, credentials.as_ref(), &mut Memory::default()).await;
+    visit.note_login(turn);
+    match visit.error {
+        Some(error) if visit.missing.is_empty() => Err(error.text),
+        _ => Ok(visit.missing_folders().collect()),
     }
-    let missing = result.map_err(|error| error.text)?;
-    Ok(missing
-        .into_iter()
-        .map(|folder| format!("the folder {:?} can't be opened: {}", folder.name, folder.reason))
-        .collect())
 }

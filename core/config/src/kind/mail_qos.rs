@@ -2,8 +2,8 @@
 
 use mailqos_model::{Micros, Stage};
 
-use super::{Pickup, PickupProtocol, TestKind, Transcripts};
-use crate::{Endpoint, MessageShape, Person, Timing};
+use super::{Kind, Pickup, PickupProtocol, TestKind, Transcripts};
+use crate::{Endpoint, MessageShape, Person, Problems, Table, Timing, monitor::Options};
 
 /// The options of kind `mail-qos`.
 #[derive(Debug, Clone)]
@@ -41,6 +41,40 @@ pub struct MailQos {
     /// The mail is looked for at short gaps around its expected arrival, whatever the check
     /// interval.
     pub precise: bool,
+}
+
+pub(super) fn read(options: &Options, table: &mut Table, problems: &mut Problems) -> Option<Kind> {
+    for (key, is_missing, why) in [
+        ("from", options.from.is_none(), "the sender of the test mails"),
+        ("to", options.to.is_none(), "the mailbox's address"),
+        (
+            "smtp",
+            table.node("smtp").is_none(),
+            "the server that takes the mail: { port = 587, tls = \"starttls\", account = \"NAME\" }",
+        ),
+    ] {
+        if is_missing && table.node(key).is_none() {
+            problems.push(table.missing(key, why));
+        }
+    }
+    let pickup = options.mailbox(table, problems);
+    Some(Kind::MailQos(MailQos {
+        max_round_trip: options.max_round_trip,
+        check_interval: options.check_interval,
+        extra_pickups: options.extra_pickups,
+        horizon: options.horizon,
+        timeout: options.timeout,
+        from: options.from.clone()?,
+        to: options.to.clone()?,
+        smtp: options.smtp.clone()?,
+        pickup: pickup?.endpoint,
+        protocol: options.protocol,
+        folders: options.folders.clone(),
+        idle: options.idle,
+        precise: options.precise,
+        transcripts: options.transcripts,
+        message: options.message.clone(),
+    }))
 }
 
 impl TestKind for MailQos {

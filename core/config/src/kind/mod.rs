@@ -8,7 +8,8 @@ use std::{fmt, ops::Deref};
 pub use mail_qos::MailQos;
 use mailqos_model::{Micros, Stage};
 
-use super::{Endpoint, Timing};
+use super::{Endpoint, Problems, Table, Timing};
+use crate::monitor::Options;
 
 /// What a monitor tests.
 #[derive(Debug, Clone)]
@@ -26,6 +27,12 @@ impl Deref for Kind {
         }
     }
 }
+
+/// Builds a kind from a monitor's keys, and notes what is wrong with them.
+pub(crate) type Read = fn(&Options, &mut Table, &mut Problems) -> Option<Kind>;
+
+/// The kinds by their names in the configuration; the first one is the default.
+pub(crate) const KINDS: [(&str, Read); 1] = [("mail-qos", mail_qos::read)];
 
 /// What scheduling, recording, alarms and commands need to know of a kind of test.
 pub trait TestKind: Send + Sync {

@@ -10,18 +10,23 @@ use std::{
 };
 
 use mailqos_base::one_line;
-use mailqos_config::{Endpoint, PickupProtocol};
-use mailqos_mail::{Credentials, LoginRefusal, Transcript, Wire, WireError};
-use mailqos_model::{Micros, Stage, UtcMicros};
+use mailqos_config::{Endpoint, Pickup, PickupProtocol};
+use mailqos_mail::{Credentials, LoginRefusal, Transcript, Turn, Wire, WireError};
+use mailqos_model::{Micros, Outcome, Sample, Stage, UtcMicros};
 use mailqos_net::TlsSession;
 
 use super::{
     classify::{Classification, Known, Report, classify},
+    connections::Connections,
     evidence::Moment,
     token::Token,
 };
 use crate::lock::lock;
 
+/// How long a mailbox in use by someone else is left alone before the next try.
+const IN_USE_PAUSE: Duration = Duration::from_secs(1);
+/// How long a server has to notice that watches have ended.
+const YIELDED_PAUSE: Duration = Duration::from_millis(200);
 /// A visit as a whole may take as many times the deadline of one step.
 const STEPS_A_VISIT: u32 = 10;
 /// How long visits go on telling that a mail could not be read: it may be the one that is waited for.
@@ -31,7 +36,7 @@ const KEPT_OF_MAIL: usize = 128 * 1024;
 
 /// How far the visit that is being made has come: for those who can't wait for its end.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Whereabouts(Arc<Mutex<Option<Stage>>>);
+pub(crate) struct Whereabouts(Arc<Mutex<Option<Stage>>>);
 
 impl Whereabouts {
     pub(super) fn note(&self, stage: Option<Stage>) {
@@ -45,7 +50,7 @@ impl Whereabouts {
 
 /// How a mailbox is reached.
 #[derive(Debug, Clone)]
-pub(super) struct Door {
+pub(crate) struct Door {
     pub(super) endpoint: Endpoint,
     pub(super) protocol: PickupProtocol,
     /// The folders that are searched, over IMAP.
@@ -54,6 +59,19 @@ pub(super) struct Door {
     pub(super) step: Duration,
     /// Where visits tell how far they are.
     pub(super) whereabouts: Whereabouts,
+}
+
+impl Door {
+    /// The way to a mailbox.
+    pub(crate) fn of(pickup: &Pickup) -> Self {
+        Self {
+            endpoint: pickup.endpoint.clone(),
+            protocol: pickup.protocol,
+            folders: pickup.folders.clone(),
+            step: pickup.timeout.to_std(),
+            whereabouts: Whereabouts::default(),
+        }
+    }
 }
 
 /// What is to be done with a mail of ours.
@@ -98,7 +116,7 @@ pub(super) trait Attention: Send + Sync {
 
 /// How long each phase of a visit took; `None` until it ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct PickupPhases {
+pub(crate) struct PickupPhases {
     pub(super) tcp: Option<Micros>,
     pub(super) tls: Option<Micros>,
     pub(super) connect: Option<Micros>,
@@ -110,22 +128,22 @@ pub(super) struct PickupPhases {
 /// Why a visit failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
-pub(super) struct PickupError {
-    pub(super) stage: Stage,
+pub(crate) struct PickupError {
+    pub(crate) stage: Stage,
     /// One line without secrets.
-    pub(super) text: String,
+    pub(crate) text: String,
     /// Somebody else holds the mailbox: worth another try soon.
-    pub(super) in_use: bool,
+    pub(crate) in_use: bool,
     /// The credentials were refused: more tries cost penalties.
-    pub(super) refused: bool,
+    pub(crate) refused: bool,
     /// It was this machine, not the server, that could not.
-    pub(super) own_network: bool,
+    pub(crate) own_network: bool,
     /// Why the server refused the connection or the login.
-    pub(super) refusal: Option<LoginRefusal>,
+    pub(crate) refusal: Option<LoginRefusal>,
     /// The connection ended without a word.
-    pub(super) closed: bool,
+    pub(crate) closed: bool,
     /// The conversation can go on: what the server does not give now, it may give later.
-    pub(super) is_passing: bool,
+    pub(crate) is_passing: bool,
 }
 
 impl PickupError {
@@ -163,6 +181,48 @@ impl PickupError {
                 Stage::PickupConnect | Stage::PickupTls | Stage::PickupGreeting
             );
         self.refusal == Some(LoginRefusal::Connections) || hung_up
+    }
+}
+
+impl PickupError {
+    /// The credentials can't be had on this machine.
+    pub(crate) fn no_credentials(reason: &str) -> Self {
+        Self {
+            own_network: true,
+            ..Self::new(Stage::PickupLogin, reason)
+        }
+    }
+
+    /// The server has rejected the credentials lately: they are not tried again yet.
+    pub(crate) fn held_back(reason: &str) -> Self {
+        Self {
+            refused: true,
+            ..Self::new(Stage::PickupLogin, reason)
+        }
+    }
+
+    /// What a test comes to whose pick-up failed.
+    pub(crate) fn fill_in(&self, sample: &mut Sample) {
+        if self.own_network {
+            sample.outcome = Outcome::NotTested;
+            sample.stage = None;
+        } else {
+            sample.outcome = Outcome::PickupFailed;
+            sample.stage = Some(self.stage);
+        }
+        sample.error = Some(self.text.clone());
+    }
+
+    /// How soon a visit is worth another try: if someone else holds the mailbox or the connections.
+    pub(crate) fn pause_before_retry(&self, connections: &Connections, place: &str) -> Option<Duration> {
+        if self.is_of_connections() {
+            let said_so = self.refusal == Some(LoginRefusal::Connections);
+            return match connections.refused(place, said_so) {
+                true => Some(YIELDED_PAUSE),
+                false => said_so.then_some(IN_USE_PAUSE),
+            };
+        }
+        self.in_use.then_some(IN_USE_PAUSE)
     }
 }
 
@@ -268,24 +328,24 @@ fn finding(judge: &dyn Judge, message: &[u8]) -> Option<(Token, Finding)> {
 
 /// A configured folder that could not be opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct MissingFolder {
-    pub(super) name: String,
+pub(crate) struct MissingFolder {
+    pub(crate) name: String,
     /// The server's refusal and, where there is one, the folder that may be meant.
-    pub(super) reason: String,
+    pub(crate) reason: String,
 }
 
 /// What a visit yielded.
 #[derive(Debug)]
-pub(super) struct Visit {
-    pub(super) began: Moment,
-    pub(super) phases: PickupPhases,
-    pub(super) tls: Option<TlsSession>,
+pub(crate) struct Visit {
+    pub(crate) began: Moment,
+    pub(crate) phases: PickupPhases,
+    pub(crate) tls: Option<TlsSession>,
     pub(super) found: Vec<Found>,
-    pub(super) error: Option<PickupError>,
+    pub(crate) error: Option<PickupError>,
     /// Configured folders that could not be opened.
-    pub(super) missing: Vec<MissingFolder>,
+    pub(crate) missing: Vec<MissingFolder>,
     /// What was said.
-    pub(super) transcript: Option<Arc<Transcript>>,
+    pub(crate) transcript: Option<Arc<Transcript>>,
 }
 
 impl Visit {
@@ -333,7 +393,28 @@ impl Visit {
         self.error = result.err();
     }
 
-    pub(super) fn failed(began: Moment, error: PickupError) -> Self {
+    /// Notes what the login came to for others that use the account.
+    pub(crate) fn note_login(&self, turn: Option<Turn>) {
+        let Some(turn) = turn else { return };
+        match &self.error {
+            _ if self.phases.login.is_some() => turn.accepted(),
+            Some(error) if error.refused => turn.refused(&error.text),
+            _ => {}
+        }
+    }
+
+    /// Fills in how long each phase took, the folders that could not be opened, and the encryption.
+    pub(crate) fn fill_in(&self, sample: &mut Sample) {
+        fill_in(sample, &self.phases, &self.missing, self.tls.as_ref());
+    }
+
+    /// A line for each folder that could not be opened.
+    pub(crate) fn missing_folders(&self) -> impl Iterator<Item = String> + '_ {
+        let folders = self.missing.iter();
+        folders.map(|folder| format!("the folder {:?} can't be opened: {}", folder.name, folder.reason))
+    }
+
+    pub(crate) fn failed(began: Moment, error: PickupError) -> Self {
         Self {
             began,
             error: Some(error),
@@ -342,9 +423,26 @@ impl Visit {
     }
 }
 
+/// Fills in what a sample says of a visit.
+pub(super) fn fill_in(sample: &mut Sample, phases: &PickupPhases, missing: &[MissingFolder], tls: Option<&TlsSession>) {
+    sample.pickup_tcp = phases.tcp;
+    sample.pickup_tls = phases.tls;
+    sample.pickup_connect = phases.connect;
+    sample.pickup_greeting = phases.greeting;
+    sample.pickup_login = phases.login;
+    sample.pickup_list = phases.list;
+    let missing: Vec<&str> = missing.iter().map(|folder| &*folder.name).collect();
+    sample.folders_missing = (!missing.is_empty()).then(|| missing.join(", "));
+    if let Some(tls) = tls {
+        sample.pickup_tls_version = Some(tls.version.clone());
+        sample.pickup_tls_cipher = Some(tls.cipher.clone());
+        sample.pickup_certificate_expires_at = tls.expires_at;
+    }
+}
+
 /// What is remembered of a mailbox between visits.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     pop3: pop3::Memory,
     pub(super) imap: imap::Memory,
 }
@@ -431,4 +529,29 @@ pub(super) async fn visit(
         Ending::Imap(_) => visit.error.as_ref().is_none_or(|error| error.is_passing),
     };
     worth_an_end.then_some(ending)
+}
+
+/// Logs in and lists: no mail is read, deleted or marked as read. The folders that can't be opened
+/// are in [`Visit::missing`].
+pub(crate) async fn survey(door: &Door, credentials: Option<&Credentials>, memory: &mut Memory) -> Visit {
+    let mut visit = Visit::begin();
+    let Some(wire) = visit.connect(door).await else {
+        return visit;
+    };
+    let (ending, result) = match door.protocol {
+        PickupProtocol::Pop3 => {
+            let (session, result) = pop3::survey(wire, door, credentials, &mut memory.pop3, &mut visit).await;
+            (Ending::Pop3(session), result)
+        }
+        PickupProtocol::Imap => {
+            let (session, result) = imap::survey(wire, door, credentials, &mut memory.imap, &mut visit).await;
+            (Ending::Imap(session), result)
+        }
+    };
+    visit.done(ending.wire(), result);
+    if visit.error.as_ref().is_none_or(|error| error.is_passing) {
+        // The answer is there: a server that does not say goodbye changes nothing.
+        let _ = ending.end().await;
+    }
+    visit
 }

@@ -156,6 +156,15 @@ impl Answer {
 }
 
 impl Session {
+    fn new(wire: Wire, door: &Door) -> Self {
+        Self {
+            wire,
+            step: door.step,
+            pipelining: false,
+            whereabouts: door.whereabouts.clone(),
+        }
+    }
+
     /// Ends it: only then counts what was deleted.
     pub(super) async fn end(mut self) -> Result<(), PickupError> {
         let result = self.command(Stage::PickupReceive, "QUIT", MAX_REPLY).await;
@@ -322,24 +331,43 @@ pub(super) async fn converse(
     judge: &dyn Judge,
     visit: &mut Visit,
 ) -> (Session, Result<(), PickupError>) {
-    let mut session = Session {
-        wire,
-        step: door.step,
-        pipelining: false,
-        whereabouts: door.whereabouts.clone(),
+    let mut session = Session::new(wire, door);
+    let result = async {
+        let login_began = sign_in(&mut session, door, credentials, memory, visit).await?;
+        look(&mut session, login_began, memory, judge, visit).await
     };
-    let result = work(&mut session, door, credentials, memory, judge, visit).await;
+    let result = result.await;
     (session, result)
 }
 
-async fn work(
+/// Logs in and lists the mailbox.
+pub(super) async fn survey(
+    wire: Wire,
+    door: &Door,
+    credentials: Option<&Credentials>,
+    memory: &mut Memory,
+    visit: &mut Visit,
+) -> (Session, Result<(), PickupError>) {
+    let mut session = Session::new(wire, door);
+    let result = async {
+        sign_in(&mut session, door, credentials, memory, visit).await?;
+        let began = Instant::now();
+        list(&mut session, memory).await?;
+        visit.phases.list = Some(session.since(began));
+        Ok(())
+    };
+    let result = result.await;
+    (session, result)
+}
+
+/// The greeting, STLS if it is wanted, and the login; returns when the first credential command was sent.
+async fn sign_in(
     session: &mut Session,
     door: &Door,
     credentials: Option<&Credentials>,
     memory: &mut Memory,
-    judge: &dyn Judge,
     visit: &mut Visit,
-) -> Result<(), PickupError> {
+) -> Result<Moment, PickupError> {
     let stage = Stage::PickupGreeting;
     let connected = Instant::now();
     session.wire.limit(door.step * STEPS_A_VISIT);
@@ -381,8 +409,7 @@ async fn work(
         memory.has_top = true;
         memory.lacks.remove("TOP");
     }
-    let login_began = log_in(session, credentials, capabilities.as_deref(), &greeting, memory, visit).await?;
-    look(session, login_began, memory, judge, visit).await
+    log_in(session, credentials, capabilities.as_deref(), &greeting, memory, visit).await
 }
 
 fn has(capabilities: &[Vec<String>], name: &str) -> bool {

@@ -24,8 +24,8 @@ use reply::Status;
 use watch::Witness;
 
 use super::{
-    Door, Finding, Found, Judge, KEPT_OF_MAIL, MissingFolder, PickupError, PickupPhases, STEPS_A_VISIT, UNREADABLE_FOR,
-    Verdict, Visit, finding,
+    Door, Finding, Found, Judge, KEPT_OF_MAIL, MissingFolder, PickupError, STEPS_A_VISIT, UNREADABLE_FOR, Verdict,
+    Visit, finding,
 };
 use crate::mail_test::{
     classify::{Classification, classify, may_notify},
@@ -250,39 +250,62 @@ async fn work(
     failure.map_or(Ok(()), Err)
 }
 
-/// Opens each configured folder for reading only, and gives those that can't be opened.
-pub(in crate::mail_test) async fn missing_folders(
+/// Logs in, opens each configured folder for reading only, and asks for its last mail's UID.
+pub(super) async fn survey(
     wire: Wire,
     door: &Door,
     credentials: Option<&Credentials>,
-) -> Result<Vec<MissingFolder>, PickupError> {
+    memory: &mut Memory,
+    visit: &mut Visit,
+) -> (Session, Result<(), PickupError>) {
     let mut session = Session::new(wire, door.step, door.whereabouts.clone());
+    let result = survey_folders(&mut session, door, credentials, memory, visit).await;
+    (session, result)
+}
+
+async fn survey_folders(
+    session: &mut Session,
+    door: &Door,
+    credentials: Option<&Credentials>,
+    memory: &mut Memory,
+    visit: &mut Visit,
+) -> Result<(), PickupError> {
     session.wire.limit(door.step * STEPS_A_VISIT);
-    let (mut habits, mut phases) = (Habits::default(), PickupPhases::default());
-    if login::shake_hands(&mut session, door, &mut phases).await? {
-        login::log_in(&mut session, credentials, &mut habits, &mut phases).await?;
+    if login::shake_hands(session, door, &mut visit.phases).await? {
+        login::log_in(session, credentials, &mut memory.habits, &mut visit.phases).await?;
     }
     if session.has("ID") {
-        login::send_id(&mut session).await?;
+        login::send_id(session).await?;
     }
-    let mut missing = Vec::new();
+    let began = Instant::now();
+    let mut failure = None;
     for name in &door.folders {
-        if let Err(refusal) = session.open_folder(name, "EXAMINE").await? {
-            let suggestion = folders::suggestion(&mut session, name).await?;
-            let reason = if suggestion.is_empty() {
-                refusal.text
-            } else {
-                format!("{}; {suggestion}", refusal.text)
-            };
-            missing.push(MissingFolder {
-                name: name.clone(),
-                reason,
-            });
+        match session.open_folder(name, "EXAMINE").await? {
+            Ok(selected) => {
+                listing::highest(session, selected.exists.unwrap_or(0)).await?;
+            }
+            Err(refusal) => {
+                let suggestion = folders::suggestion(session, name).await?;
+                let reason = if suggestion.is_empty() {
+                    refusal.text.clone()
+                } else {
+                    format!("{}; {suggestion}", refusal.text)
+                };
+                failure.get_or_insert(PickupError {
+                    text: format!("the folder {name:?} can't be opened: {reason}"),
+                    is_passing: true,
+                    ..refusal
+                });
+                visit.missing.push(MissingFolder {
+                    name: name.clone(),
+                    reason,
+                });
+            }
         }
     }
-    // The answer is there; a server that does not say goodbye changes nothing.
-    let _ = session.end().await;
-    Ok(missing)
+    let took = session.wire.received_at().saturating_duration_since(began);
+    visit.phases.list = Some(Micros::from(took));
+    failure.map_or(Ok(()), Err)
 }
 
 /// What to write in place of a folder that could not be opened; the server is asked once an hour.
