@@ -6,6 +6,7 @@ pub mod commands;
 pub mod control;
 mod lock;
 pub mod mail_test;
+mod mailbox_test;
 pub mod maintenance;
 pub mod record;
 pub mod schedule;

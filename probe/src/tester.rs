@@ -9,6 +9,7 @@ use mailqos_model::Exclusion;
 pub use crate::testing::{Part, Phase, TestResult, Timeline};
 use crate::{
     mail_test::{MailTests, TesterError},
+    mailbox_test::MailboxTests,
     record::Recorder,
     testing::TestBase,
 };
@@ -17,6 +18,7 @@ use crate::{
 pub struct Tester {
     base: Arc<TestBase>,
     mail: Arc<MailTests>,
+    mailbox: MailboxTests,
 }
 
 impl Tester {
@@ -27,7 +29,8 @@ impl Tester {
     pub async fn new(config: Arc<Config>, recorder: impl Into<Option<Recorder>>) -> Result<Arc<Self>, TesterError> {
         let base = Arc::new(TestBase::new(config, recorder.into()));
         let mail = MailTests::new(base.clone()).await?;
-        Ok(Arc::new(Self { base, mail }))
+        let mailbox = MailboxTests::new(base.clone(), mail.connections().clone());
+        Ok(Arc::new(Self { base, mail, mailbox }))
     }
 
     /// Runs one test. Its sample is recorded when this returns.
@@ -40,12 +43,14 @@ impl Tester {
         let sample = self.base.begin(monitor, excluded);
         match &monitor.kind {
             Kind::MailQos(options) => self.mail.test(monitor, options, sample).await,
+            Kind::Mailbox(options) => self.mailbox.test(monitor, options, sample).await,
         }
     }
 
     /// Applies a new configuration; mails in flight are waited for as before.
     pub fn reload(&self, config: Arc<Config>) {
         self.mail.reload(&config);
+        self.mailbox.reload();
         self.base.reload(config);
     }
 

@@ -292,6 +292,36 @@ async fn a_wrong_password_on_dovecot_is_a_failed_login() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn mailboxes_of_dovecot_are_opened_and_left_as_they_are() {
+    let Some(mail) = RealServer::find("mail") else { return };
+    let mut setting = setting(&mail);
+    let ca_file = mail.get("CA_FILE");
+    let doors = [
+        ("pop3s", "pop3", "POP3S_PORT", "implicit"),
+        ("imaps", "imap", "IMAPS_PORT", "implicit"),
+        ("pop3", "pop3", "POP3_PORT", "starttls"),
+        ("imap", "imap", "IMAP_PORT", "starttls"),
+    ];
+    setting.add("[object.dovecot]\naddress = \"localhost\"");
+    for (id, protocol, port, tls) in doors {
+        setting.add(&format!(
+            "[monitor.{id}]\nkind = \"mailbox\"\nobject = \"dovecot\"\npickup = {{ protocol = \"{protocol}\", port = {}, \
+             tls = \"{tls}\", account = \"probe3\", ca_file = \"{ca_file}\" }}",
+            mail.port(port)
+        ));
+    }
+    let before = mailbox(&mail, "probe3", "");
+    for (id, ..) in doors {
+        let shown = setting.succeed("mailqos-probe", &["test", id]);
+        assert!(shown.contains("login") && shown.contains("list"), "{shown}");
+        let row = setting.settled(id).remove(0);
+        assert_eq!((row.outcome(), row.text("kind")), ("ok", Some("mailbox")));
+        assert!(row.number("pickup_login_us") > Some(0) && row.number("round_trip_us").is_none());
+    }
+    assert_eq!(mailbox(&mail, "probe3", ""), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_report_goes_out_by_mail_ftp_share_and_folder() {
     let (Some(mail), Some(ftp), Some(share)) = (
         RealServer::find("mail"),

@@ -42,7 +42,7 @@ pub use alarm::{AlarmRule, PercentileRule, Threshold, Timing};
 pub use calendar::{Calendar, Cron};
 pub use from_toml::{DateText, FromToml};
 pub use hours::{Hours, Span, time_of_day};
-pub use kind::{Kind, MailQos, Pickup, PickupProtocol, TestKind, Transcripts};
+pub use kind::{Kind, MailQos, Mailbox, Pickup, PickupProtocol, TestKind, Transcripts};
 pub use maintenance::{Maintenance, Window};
 pub use mechanism::{MECHANISMS, Mechanism};
 pub use message::MessageShape;

@@ -6,7 +6,7 @@ use mailqos_base::{SecretSource, zones};
 use mailqos_config::{Config, DataLocation, Severity};
 
 use super::{Failure, Global, print_line, proxies};
-use crate::{mail_test::try_mailbox, record::Recorder};
+use crate::{mailbox_test, record::Recorder};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -88,7 +88,7 @@ async fn mailboxes(config: &Config) -> Result<bool, Failure> {
         if !tried.insert((endpoint.server.clone(), endpoint.port, account, pickup.folders.clone())) {
             continue;
         }
-        let lines = match try_mailbox::missing_folders(config, &pickup).await {
+        let lines = match mailbox_test::missing_folders(config, &pickup).await {
             Ok(lines) => lines,
             Err(reason) => vec![format!("the mailbox can't be tried: {reason}")],
         };

@@ -67,6 +67,9 @@ enum Add {
         /// What people call it.
         #[arg(long)]
         name: Option<String>,
+        /// What is tested: mail-qos (a mail is sent and picked up) or mailbox (login and listing).
+        #[arg(long)]
+        kind: Option<String>,
         /// Sender of the test mails.
         #[arg(long)]
         from: Option<String>,
@@ -229,6 +232,7 @@ pub(super) fn add(args: AddArgs, global: &Global) -> Result<ExitCode, Failure> {
             id,
             object,
             name,
+            kind,
             from,
             to,
             smtp_server,
@@ -249,6 +253,7 @@ pub(super) fn add(args: AddArgs, global: &Global) -> Result<ExitCode, Failure> {
             tags,
         } => {
             set(&mut table, "object", Some(object));
+            set(&mut table, "kind", kind);
             set(&mut table, "name", name);
             set(&mut table, "from", from);
             set(&mut table, "to", to);

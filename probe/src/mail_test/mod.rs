@@ -24,7 +24,6 @@ mod received;
 mod results;
 mod submission;
 pub mod token;
-pub mod try_mailbox;
 mod verdicts;
 
 use std::{

@@ -6,9 +6,11 @@ use mailqos_config::{Config, Monitor};
 use mailqos_tests::servers::{MailServer, PASSWORD, PROBE};
 
 /// An account's password, in the file that [`load`] writes.
+#[allow(dead_code, reason = "not every test file has a monitor that sends")]
 pub(crate) const IN_FILE: &str = "password = { file = \"password\" }";
 
 /// A configuration with the monitor `mail`; `account` stands in its account beside the user, `options` among its own lines.
+#[allow(dead_code, reason = "not every test file has a monitor that sends")]
 pub(crate) fn text(account: &str, options: &str) -> String {
     format!(
         r#"

@@ -2,10 +2,12 @@
 //! [`Kind`]; the test itself is a folder of the probe. Everything else asks [`TestKind`].
 
 mod mail_qos;
+mod mailbox;
 
 use std::{fmt, ops::Deref};
 
 pub use mail_qos::MailQos;
+pub use mailbox::Mailbox;
 use mailqos_model::{Micros, Stage};
 
 use super::{Endpoint, Problems, Table, Timing};
@@ -13,9 +15,12 @@ use crate::monitor::Options;
 
 /// What a monitor tests.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "most monitors are of the largest kind")]
 pub enum Kind {
     /// A mail is sent and picked up: kind `mail-qos`.
     MailQos(MailQos),
+    /// A mailbox is opened and listed; nothing is sent: kind `mailbox`.
+    Mailbox(Mailbox),
 }
 
 impl Deref for Kind {
@@ -24,6 +29,7 @@ impl Deref for Kind {
     fn deref(&self) -> &Self::Target {
         match self {
             Self::MailQos(options) => options,
+            Self::Mailbox(options) => options,
         }
     }
 }
@@ -32,7 +38,7 @@ impl Deref for Kind {
 pub(crate) type Read = fn(&Options, &mut Table, &mut Problems) -> Option<Kind>;
 
 /// The kinds by their names in the configuration; the first one is the default.
-pub(crate) const KINDS: [(&str, Read); 1] = [("mail-qos", mail_qos::read)];
+pub(crate) const KINDS: [(&str, Read); 2] = [("mail-qos", mail_qos::read), ("mailbox", mailbox::read)];
 
 /// What scheduling, recording, alarms and commands need to know of a kind of test.
 pub trait TestKind: Send + Sync {

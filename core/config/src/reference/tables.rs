@@ -649,8 +649,8 @@ const ROOT: &[Key] = &[
 const MONITOR: &[Key] = &[
     Key::new(
         "kind",
-        Takes::Words(&["mail-qos"]),
-        "What is tested: a mail is sent and picked up.",
+        Takes::Words(&["mail-qos", "mailbox"]),
+        "What is tested. `mail-qos`: a mail is sent and picked up. `mailbox`: the mailbox is opened and listed; nothing is sent, and only the keys `pickup`, `folders`, `timeout` and those of every monitor apply.",
     )
     .default("\"mail-qos\""),
     Key::new("enabled", SWITCH, "Whether it is tested at all.").default("true"),

@@ -1,0 +1,105 @@
+//! Kind `mailbox`: a mailbox is opened and listed. Nothing is sent, deleted or marked as read.
+
+use mailqos_model::{Micros, Stage};
+
+use super::{Kind, Pickup, PickupProtocol, TestKind, Transcripts};
+use crate::{Endpoint, Problems, Table, Timing, monitor::Options};
+
+/// The steps of a test, each of which may take the timeout: connecting, greeting, TLS, login,
+/// listing.
+const STEPS: i64 = 5;
+
+/// Keys that only other kinds have.
+const FOREIGN_KEYS: [&str; 10] = [
+    "from",
+    "to",
+    "smtp",
+    "max_round_trip",
+    "check_interval",
+    "extra_pickups",
+    "horizon",
+    "idle",
+    "precise",
+    "message",
+];
+
+/// The options of kind `mailbox`.
+#[derive(Debug, Clone)]
+pub struct Mailbox {
+    /// The mailbox.
+    pub pickup: Pickup,
+    /// Which tests leave a transcript.
+    pub transcripts: Transcripts,
+}
+
+pub(super) fn read(options: &Options, table: &mut Table, problems: &mut Problems) -> Option<Kind> {
+    // In `[defaults]` they are for monitors of other kinds.
+    for key in FOREIGN_KEYS.into_iter().filter(|key| table.is_own(key)) {
+        problems.push(
+            table
+                .problem(key, format!("{key:?} has no meaning for kind \"mailbox\""), "here")
+                .help("remove it: a mailbox test logs in and lists, and sends no mail; kind = \"mail-qos\" does"),
+        );
+    }
+    Some(Kind::Mailbox(Mailbox {
+        pickup: options.mailbox(table, problems)?,
+        transcripts: options.transcripts,
+    }))
+}
+
+impl TestKind for Mailbox {
+    fn name(&self) -> &'static str {
+        "mailbox"
+    }
+
+    fn plan(&self) -> String {
+        format!(
+            "logging in to {} ({}) and listing the mailbox; nothing is sent",
+            self.pickup.endpoint.place(),
+            self.pickup.protocol
+        )
+    }
+
+    fn path(&self) -> String {
+        let endpoint = &self.pickup.endpoint;
+        format!("{}:{} ({})", endpoint.server, endpoint.port, self.pickup.protocol)
+    }
+
+    fn options(&self) -> Vec<(&'static str, String)> {
+        let Pickup {
+            endpoint,
+            protocol,
+            folders,
+            timeout,
+        } = &self.pickup;
+        let mut options = vec![
+            ("kind", self.name().to_owned()),
+            ("pickup", format!("{} over {protocol}", endpoint.place())),
+        ];
+        if *protocol == PickupProtocol::Imap {
+            options.push(("folders", folders.join(", ")));
+        }
+        options.push(("timeout", timeout.to_string()));
+        options
+    }
+
+    fn endpoint(&self, _stage: Stage) -> &Endpoint {
+        &self.pickup.endpoint
+    }
+
+    fn pickup(&self) -> Option<Pickup> {
+        Some(self.pickup.clone())
+    }
+
+    fn longest_test(&self) -> Micros {
+        Micros(self.pickup.timeout.0.saturating_mul(STEPS))
+    }
+
+    fn timings(&self) -> &'static [Timing] {
+        &[Timing::PickupConnect, Timing::PickupLogin]
+    }
+
+    fn transcripts(&self) -> Transcripts {
+        self.transcripts
+    }
+}
