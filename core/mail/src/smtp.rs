@@ -28,7 +28,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     Credentials, HeldBack, LoginRefusal, Transcript, Wire, WireError, refusals,
-    sasl::{self, Dialogue, MAX_CHALLENGES},
+    sasl::{self, Answer, Channel, Ending},
 };
 
 /// The longest reply line that is taken; RFC 5321 allows 512 bytes.
@@ -387,15 +387,18 @@ impl Smtp {
         let mut failed = Vec::new();
         let mut result = Ok(());
         for mechanism in mechanisms {
-            let mut dialogue = Dialogue::begin(mechanism, credentials);
-            result = self.exchange(&mut dialogue, mechanism.name(), true).await;
+            let mut ended = self.authenticate_by(mechanism, credentials, usize::MAX).await;
             // Some servers know no initial response, or no line that is as long as a token (Dovecot's submission service).
-            if mechanism != Mechanism::Login && result.as_ref().is_err_and(is_of_line) {
-                dialogue = Dialogue::begin(mechanism, credentials);
-                result = self.exchange(&mut dialogue, mechanism.name(), false).await;
+            if mechanism != Mechanism::Login && ended.as_ref().is_err_and(|(error, _)| is_of_line(error)) {
+                ended = self.authenticate_by(mechanism, credentials, 0).await;
             }
-            let Err(error) = &result else { break };
-            match refusal(error, &dialogue) {
+            let Err((error, judged)) = ended else {
+                result = Ok(());
+                break;
+            };
+            let refusal = refusal(&error, judged);
+            result = Err(error);
+            match refusal {
                 Some(refusal) if refusal.leaves_other_mechanisms() => failed.push(mechanism),
                 // Where the credentials are wrong, no other mechanism makes them right, and each failed login brings the
                 // account closer to being locked. Should the server merely not master this mechanism, the next test
@@ -415,39 +418,33 @@ impl Smtp {
         Ok(())
     }
 
-    /// One authentication; `at_once` with the first response in the line of the command.
-    async fn exchange(&mut self, dialogue: &mut Dialogue, name: &str, at_once: bool) -> Result<(), SmtpError> {
-        let stage = Stage::SmtpAuth;
-        let initial = if at_once { dialogue.initial() } else { None };
-        let mut line = match initial {
-            Some(initial) => Secret::new(format!("AUTH {name} {}", sasl::encode_initial(&initial))),
-            None => Secret::new(format!("AUTH {name}")),
+    /// One authentication; an error says as well whether the server had seen the password.
+    async fn authenticate_by(
+        &mut self,
+        mechanism: Mechanism,
+        credentials: &Credentials,
+        room: usize,
+    ) -> Result<(), (SmtpError, bool)> {
+        let command = format!("AUTH {mechanism}");
+        let explained = |error: SmtpError, reason: Option<String>| match reason {
+            Some(reason) => SmtpError {
+                text: format!("{}; {reason}", error.text),
+                ..error
+            },
+            None => error,
         };
-        for _ in 0..MAX_CHALLENGES {
-            self.lane.secret(true);
-            let result = self.command(stage, Line(&line)).await;
-            self.lane.secret(false);
-            let reply = result.map_err(|error| match dialogue.complaint() {
-                Some(complaint) => SmtpError {
-                    text: format!("{}; {complaint}", error.text),
-                    ..error
-                },
-                None => error,
-            })?;
-            if reply.code != 334 {
-                return dialogue.finish().map_err(|reason| self.refuse(stage, reason));
+        match sasl::authenticate(self, &command, room, mechanism, credentials).await {
+            Ending::Accepted => Ok(()),
+            Ending::Refused {
+                refusal,
+                reason,
+                judged,
+            } => Err((explained(refusal, reason), judged)),
+            Ending::Broken { error, reason } => Err((explained(error, reason), false)),
+            Ending::Unproved(reason) | Ending::Cancelled { reason, .. } => {
+                Err((self.refuse(Stage::SmtpAuth, reason), false))
             }
-            let challenge = reply.lines.first().map_or("", |text| text.trim());
-            line = match dialogue.respond(challenge) {
-                Ok(answer) => Secret::new(sasl::encode(&answer)),
-                // RFC 4954, section 4: a single `*` cancels.
-                Err(reason) => {
-                    let _ = self.command(stage, Line(&Secret::new("*"))).await;
-                    return Err(self.refuse(stage, reason));
-                }
-            };
         }
-        Err(self.refuse(stage, "the server asks for ever more in the authentication".to_owned()))
     }
 
     /// MAIL and RCPT. Each recipient gets its own reply; it is an error when all are refused.
@@ -682,17 +679,37 @@ impl Smtp {
     }
 }
 
+impl Channel for Smtp {
+    type Refusal = SmtpError;
+    type Error = SmtpError;
+
+    async fn exchange(&mut self, line: &Secret) -> Result<Answer<SmtpError>, SmtpError> {
+        self.lane.secret(true);
+        let result = self.command(Stage::SmtpAuth, Line(line)).await;
+        self.lane.secret(false);
+        match result {
+            Ok(reply) if reply.code == 334 => {
+                let challenge = reply.lines.first().map_or("", |text| text.trim());
+                Ok(Answer::Challenge(challenge.to_owned()))
+            }
+            Ok(_) => Ok(Answer::Accepted),
+            Err(error) if error.reply.is_some() => Ok(Answer::Refused(error)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 /// Whether the server could not read the line (RFC 5321, section 4.2.3).
 fn is_of_line(error: &SmtpError) -> bool {
     error.reply.as_ref().is_some_and(|reply| reply.code == 500)
 }
 
 /// What a refused authentication means; `None` where the server did not refuse.
-fn refusal(error: &SmtpError, dialogue: &Dialogue) -> Option<LoginRefusal> {
+fn refusal(error: &SmtpError, judged: bool) -> Option<LoginRefusal> {
     error.reply.as_ref()?;
     Some(match LoginRefusal::read(&error.text) {
         // The server has not seen the password yet.
-        LoginRefusal::Credentials if !dialogue.was_judged() => LoginRefusal::Mechanism,
+        LoginRefusal::Credentials if !judged => LoginRefusal::Mechanism,
         refusal => refusal,
     })
 }

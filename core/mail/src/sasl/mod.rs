@@ -1,6 +1,7 @@
 //! SASL mechanisms (RFC 4422), for SMTP, POP3 and IMAP alike.
 
 mod bearer;
+mod exchange;
 mod scram;
 
 use std::{
@@ -10,14 +11,12 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bearer::Bearer;
+pub use exchange::{Answer, Channel, Ending, authenticate};
 use mailqos_base::Secret;
 use mailqos_config::{MECHANISMS, Mechanism};
 use scram::Scram;
 
 use super::{oauth::OAuth, turn::Turns};
-
-/// The most challenges of one authentication.
-pub const MAX_CHALLENGES: usize = 6;
 
 /// Who logs in.
 #[derive(Debug, Clone)]
@@ -137,7 +136,7 @@ enum Role {
 }
 
 /// What this end says in the course of an authentication.
-pub struct Dialogue {
+struct Dialogue {
     mechanism: Mechanism,
     credentials: Credentials,
     /// How often this end has spoken.
@@ -147,7 +146,7 @@ pub struct Dialogue {
 
 impl Dialogue {
     /// Begins the exchange of a mechanism.
-    pub fn begin(mechanism: Mechanism, credentials: &Credentials) -> Self {
+    fn begin(mechanism: Mechanism, credentials: &Credentials) -> Self {
         Self {
             mechanism,
             credentials: credentials.clone(),
@@ -161,7 +160,7 @@ impl Dialogue {
     }
 
     /// What is said before the server asks anything, where the mechanism has that.
-    pub fn initial(&mut self) -> Option<Secret> {
+    fn initial(&mut self) -> Option<Secret> {
         let Credentials { user, secret, .. } = &self.credentials;
         let initial = match (&self.role, self.mechanism) {
             (_, Mechanism::Login) => return None,
@@ -178,7 +177,7 @@ impl Dialogue {
     ///
     /// # Errors
     /// When the challenge can't be read, or asks what the mechanism does not have.
-    pub fn respond(&mut self, challenge: &str) -> Result<Secret, String> {
+    fn respond(&mut self, challenge: &str) -> Result<Secret, String> {
         let decoded = match decode(challenge) {
             Err(_) if self.mechanism == Mechanism::Login => Vec::new(),
             decoded => decoded?,
@@ -190,7 +189,7 @@ impl Dialogue {
     ///
     /// # Errors
     /// When the server asks what the mechanism does not have.
-    pub fn answer(&mut self, challenge: &[u8]) -> Result<Secret, String> {
+    fn answer(&mut self, challenge: &[u8]) -> Result<Secret, String> {
         // Servers without an initial response ask with an empty challenge.
         if self.step == 0
             && let Some(initial) = self.initial()
@@ -213,7 +212,7 @@ impl Dialogue {
     ///
     /// # Errors
     /// When it did not.
-    pub fn finish(&self) -> Result<(), String> {
+    fn finish(&self) -> Result<(), String> {
         match &self.role {
             Role::Scram(scram) => scram.finish(),
             Role::Bearer(_) | Role::Password => Ok(()),
@@ -221,7 +220,7 @@ impl Dialogue {
     }
 
     /// What the server gave as its reason before its final reply.
-    pub fn complaint(&self) -> Option<&str> {
+    fn complaint(&self) -> Option<&str> {
         match &self.role {
             Role::Password => None,
             Role::Scram(scram) => scram.complaint(),
@@ -231,7 +230,7 @@ impl Dialogue {
 
     /// Whether the server had what it needs to tell right credentials from wrong ones. A refusal before says something about
     /// the mechanism, not about the password.
-    pub fn was_judged(&self) -> bool {
+    fn was_judged(&self) -> bool {
         match (&self.role, self.mechanism) {
             (Role::Scram(scram), _) => scram.is_proved(),
             (_, Mechanism::Login) => self.step >= 2,
@@ -241,7 +240,7 @@ impl Dialogue {
 }
 
 /// What is said before the server asks, as it goes over the connection: `=` for an empty text (RFC 4954, section 4).
-pub fn encode_initial(text: &Secret) -> String {
+fn encode_initial(text: &Secret) -> String {
     if text.expose().is_empty() {
         "=".to_owned()
     } else {
@@ -250,7 +249,7 @@ pub fn encode_initial(text: &Secret) -> String {
 }
 
 /// An answer to a challenge, as it goes over the connection: in Base64, an empty one as an empty line.
-pub fn encode(text: &Secret) -> String {
+fn encode(text: &Secret) -> String {
     STANDARD.encode(text.expose())
 }
 
@@ -258,7 +257,7 @@ pub fn encode(text: &Secret) -> String {
 ///
 /// # Errors
 /// When it is no Base64.
-pub fn decode(challenge: &str) -> Result<Vec<u8>, String> {
+fn decode(challenge: &str) -> Result<Vec<u8>, String> {
     let challenge = challenge.trim();
     if challenge.is_empty() || challenge == "=" {
         return Ok(Vec::new());

@@ -203,10 +203,12 @@ impl Session {
             .await
             .map_err(|error| PickupError::wire(stage, &error))?;
         let text = String::from_utf8_lossy(&line);
-        Answer::read(&text).ok_or_else(|| {
-            let shown = self.wire.transcript().one_line(&text);
-            PickupError::new(stage, &format!("the server sent {shown:?}, which is no POP3 reply"))
-        })
+        Answer::read(&text).ok_or_else(|| self.nonsense(stage, &text))
+    }
+
+    fn nonsense(&self, stage: Stage, text: &str) -> PickupError {
+        let shown = self.wire.transcript().one_line(text);
+        PickupError::new(stage, &format!("the server sent {shown:?}, which is no POP3 reply"))
     }
 
     async fn command(&mut self, stage: Stage, line: &str, most: usize) -> Result<String, PickupError> {

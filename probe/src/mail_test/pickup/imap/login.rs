@@ -7,7 +7,7 @@ use mailqos_config::Mechanism;
 use mailqos_config::TlsMode;
 use mailqos_mail::{
     Credentials, LoginRefusal,
-    sasl::{self, MAX_CHALLENGES},
+    sasl::{self, Channel, Ending},
 };
 use mailqos_model::{Micros, Stage};
 
@@ -280,35 +280,47 @@ async fn exchange(
             }
         }
         Way::Sasl(mechanism) => {
-            let mut dialogue = mailqos_mail::sasl::Dialogue::begin(mechanism, credentials);
-            let mut line = Secret::new(format!("{tag} AUTHENTICATE {mechanism}"));
-            if at_once && let Some(initial) = dialogue.initial() {
-                line = Secret::new(format!("{} {}", line.expose(), sasl::encode_initial(&initial)));
+            let room = if at_once { usize::MAX } else { 0 };
+            let command = format!("{tag} AUTHENTICATE {mechanism}");
+            let mut channel = Tagged { session, tag: &tag };
+            match sasl::authenticate(&mut channel, &command, room, mechanism, credentials).await {
+                Ending::Accepted => Ok(answer(Status::ok(), None, true)),
+                Ending::Unproved(reason) => Ok(answer(Status::ok(), Some(reason), true)),
+                Ending::Refused {
+                    refusal,
+                    reason,
+                    judged,
+                } => Ok(answer(refusal, reason, judged)),
+                Ending::Cancelled {
+                    refusal: Some(refusal),
+                    reason,
+                    judged,
+                } => Ok(answer(refusal, Some(reason), judged)),
+                Ending::Cancelled { reason, .. } => Err(PickupError::new(stage, &reason)),
+                Ending::Broken { error, .. } => Err(error),
             }
-            let mut reason = None;
-            for _ in 0..MAX_CHALLENGES {
-                session.wire.begin(session.step, MAX_REPLY);
-                session.send(stage, line.expose(), true).await?;
-                let challenge = match session.finish(stage, &tag, |_| {}).await? {
-                    Ok(status) if status.is_ok() => return Ok(answer(status, dialogue.finish().err(), true)),
-                    Ok(status) => {
-                        let reason = reason.or_else(|| dialogue.complaint().map(str::to_owned));
-                        return Ok(answer(status, reason, dialogue.was_judged()));
-                    }
-                    Err(challenge) => challenge,
-                };
-                line = match dialogue.respond(&challenge) {
-                    Ok(answer) => Secret::new(sasl::encode(&answer)),
-                    Err(own) => {
-                        reason = Some(own);
-                        Secret::new("*")
-                    }
-                };
-            }
-            Err(PickupError::new(
-                stage,
-                "the server asks for ever more in the authentication",
-            ))
         }
+    }
+}
+
+/// The conversation up to the end of the command with a tag.
+struct Tagged<'a> {
+    session: &'a mut Session,
+    tag: &'a str,
+}
+
+impl Channel for Tagged<'_> {
+    type Refusal = Status;
+    type Error = PickupError;
+
+    async fn exchange(&mut self, line: &Secret) -> Result<sasl::Answer<Status>, PickupError> {
+        let stage = Stage::PickupLogin;
+        self.session.wire.begin(self.session.step, MAX_REPLY);
+        self.session.send(stage, line.expose(), true).await?;
+        Ok(match self.session.finish(stage, self.tag, |_| {}).await? {
+            Ok(status) if status.is_ok() => sasl::Answer::Accepted,
+            Ok(status) => sasl::Answer::Refused(status),
+            Err(challenge) => sasl::Answer::Challenge(challenge),
+        })
     }
 }

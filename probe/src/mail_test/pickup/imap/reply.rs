@@ -50,6 +50,15 @@ impl Status {
         })
     }
 
+    /// OK, without a word more.
+    pub(super) fn ok() -> Self {
+        Self {
+            word: "OK",
+            code: Vec::new(),
+            text: String::new(),
+        }
+    }
+
     pub(super) fn is_ok(&self) -> bool {
         self.word == "OK"
     }

@@ -6,7 +6,7 @@ use mailqos_base::{Secret, hex};
 use mailqos_config::Mechanism;
 use mailqos_mail::{
     Credentials, LoginRefusal,
-    sasl::{self, MAX_CHALLENGES},
+    sasl::{self, Channel, Ending},
 };
 use mailqos_model::Stage;
 use md5::{Digest as _, Md5};
@@ -16,6 +16,9 @@ use super::{
     Answer, MAX_LINE, MAX_REPLY, Memory, Session, has,
 };
 use crate::mail_test::evidence::Moment;
+
+/// The longest line of AUTH: 255 bytes with its end (RFC 5034, section 4).
+const MAX_AUTH: usize = 253;
 
 /// A way to log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,65 +212,43 @@ async fn authenticate(
     mechanism: Mechanism,
     credentials: &Credentials,
 ) -> Result<Result<(), Refused>, PickupError> {
-    let stage = Stage::PickupLogin;
-    let mut dialogue = mailqos_mail::sasl::Dialogue::begin(mechanism, credentials);
-    let mut line = Secret::new(format!("AUTH {mechanism}"));
     // Microsoft 365 takes tokens in a line of their own only.
-    if !mechanism.takes_token()
-        && let Some(initial) = dialogue.initial()
-    {
-        let whole = Secret::new(format!("AUTH {mechanism} {}", sasl::encode_initial(&initial)));
-        // RFC 5034, section 4: a line may have 255 bytes.
-        if whole.expose().len() <= 253 {
-            line = whole;
-        } else {
-            dialogue = mailqos_mail::sasl::Dialogue::begin(mechanism, credentials);
+    let room = if mechanism.takes_token() { 0 } else { MAX_AUTH };
+    let command = format!("AUTH {mechanism}");
+    match sasl::authenticate(session, &command, room, mechanism, credentials).await {
+        Ending::Accepted => Ok(Ok(())),
+        Ending::Unproved(reason) => Err(PickupError::new(Stage::PickupLogin, &reason)),
+        Ending::Refused {
+            refusal,
+            reason,
+            judged,
+        } => {
+            let text = match reason {
+                Some(reason) => format!("{refusal}; {reason}"),
+                None => refusal,
+            };
+            Ok(Err(Refused { text, judged }))
         }
+        Ending::Cancelled { reason, judged, .. } => Ok(Err(Refused { text: reason, judged })),
+        Ending::Broken { error, .. } => Err(error),
     }
-    for _ in 0..MAX_CHALLENGES {
-        session.send_secret(stage, &line).await?;
-        let raw = session
-            .wire
-            .line(MAX_LINE)
-            .await
-            .map_err(|error| PickupError::wire(stage, &error))?;
-        let text = String::from_utf8_lossy(&raw).into_owned();
-        match Answer::read(&text) {
-            Some(Answer::Ok(_)) => {
-                return dialogue
-                    .finish()
-                    .map(Ok)
-                    .map_err(|reason| PickupError::new(stage, &reason));
-            }
-            Some(Answer::Err(text)) => {
-                let text = match dialogue.complaint() {
-                    Some(complaint) => format!("{text}; {complaint}"),
-                    None => text,
-                };
-                let judged = dialogue.was_judged();
-                return Ok(Err(Refused { text, judged }));
-            }
-            None => {}
-        }
-        let Some(challenge) = text.strip_prefix('+') else {
-            let shown = session.wire.transcript().one_line(&text);
-            return Err(PickupError::new(
-                stage,
-                &format!("the server sent {shown:?}, which is no POP3 reply"),
-            ));
-        };
-        match dialogue.respond(challenge) {
-            Ok(answer) => line = Secret::new(sasl::encode(&answer)),
-            Err(reason) => {
-                session.send(stage, "*", MAX_REPLY).await?;
-                session.answer(stage).await?;
-                let judged = dialogue.was_judged();
-                return Ok(Err(Refused { text: reason, judged }));
-            }
-        }
+}
+
+impl Channel for Session {
+    type Refusal = String;
+    type Error = PickupError;
+
+    async fn exchange(&mut self, line: &Secret) -> Result<sasl::Answer<String>, PickupError> {
+        let stage = Stage::PickupLogin;
+        self.send_secret(stage, line).await?;
+        let raw = self.wire.line(MAX_LINE).await;
+        let raw = raw.map_err(|error| PickupError::wire(stage, &error))?;
+        let text = String::from_utf8_lossy(&raw);
+        Ok(match (Answer::read(&text), text.strip_prefix('+')) {
+            (Some(Answer::Ok(_)), _) => sasl::Answer::Accepted,
+            (Some(Answer::Err(text)), _) => sasl::Answer::Refused(text),
+            (None, Some(challenge)) => sasl::Answer::Challenge(challenge.to_owned()),
+            (None, None) => return Err(self.nonsense(stage, &text)),
+        })
     }
-    Err(PickupError::new(
-        stage,
-        "the server asks for ever more in the authentication",
-    ))
 }

@@ -1,0 +1,209 @@
+//! One authentication (RFC 4422), the same for SMTP, POP3 and IMAP: the protocol only sends lines
+//! and reads what the server answers.
+
+use mailqos_base::Secret;
+use mailqos_config::Mechanism;
+
+use super::{Credentials, Dialogue, encode, encode_initial};
+
+/// The most challenges of one authentication.
+const MAX_CHALLENGES: usize = 6;
+
+/// What a server answers to a line of an authentication.
+#[derive(Debug)]
+pub enum Answer<R> {
+    /// It asks for more: what it sent, in Base64.
+    Challenge(String),
+    /// The login is accepted.
+    Accepted,
+    /// The login is refused, with the protocol's refusal.
+    Refused(R),
+}
+
+/// A connection on which an authentication takes place.
+pub trait Channel {
+    /// A refusal of the protocol, such as a reply line.
+    type Refusal: Send;
+    /// Why a line could not be sent or no answer came.
+    type Error: Send;
+
+    /// Sends a line, which must not be shown, and reads the server's answer.
+    fn exchange(
+        &mut self,
+        line: &Secret,
+    ) -> impl Future<Output = Result<Answer<Self::Refusal>, Self::Error>> + Send;
+}
+
+/// How an authentication ended.
+#[derive(Debug)]
+pub enum Ending<R, E> {
+    /// The login is accepted, and the server proved what the mechanism has it prove.
+    Accepted,
+    /// The login is accepted without that proof: the reason.
+    Unproved(String),
+    /// The server refused.
+    Refused {
+        /// The protocol's refusal.
+        refusal: R,
+        /// The server's reason before its final reply.
+        reason: Option<String>,
+        /// Whether the server had what it needs to tell right credentials from wrong ones.
+        judged: bool,
+    },
+    /// This side gave up and cancelled the authentication.
+    Cancelled {
+        /// Why.
+        reason: String,
+        /// The server's answer to the cancellation.
+        refusal: Option<R>,
+        /// As in [`Ending::Refused`].
+        judged: bool,
+    },
+    /// The connection failed.
+    Broken {
+        /// Why.
+        error: E,
+        /// The server's reason before that.
+        reason: Option<String>,
+    },
+}
+
+/// Authenticates by a mechanism. `command` begins it, such as `AUTH PLAIN`; the initial response is
+/// in the same line if that has at most `room` bytes.
+pub async fn authenticate<C: Channel>(
+    channel: &mut C,
+    command: &str,
+    room: usize,
+    mechanism: Mechanism,
+    credentials: &Credentials,
+) -> Ending<C::Refusal, C::Error> {
+    let (mut dialogue, mut line) = begin(command, room, mechanism, credentials);
+    for _ in 0..=MAX_CHALLENGES {
+        let challenge = match channel.exchange(&line).await {
+            Ok(Answer::Challenge(challenge)) => challenge,
+            Ok(Answer::Accepted) => return dialogue.finish().err().map_or(Ending::Accepted, Ending::Unproved),
+            Ok(Answer::Refused(refusal)) => {
+                return Ending::Refused {
+                    refusal,
+                    reason: dialogue.complaint().map(str::to_owned),
+                    judged: dialogue.was_judged(),
+                };
+            }
+            Err(error) => {
+                let reason = dialogue.complaint().map(str::to_owned);
+                return Ending::Broken { error, reason };
+            }
+        };
+        match dialogue.respond(&challenge) {
+            Ok(answer) => line = Secret::new(encode(&answer)),
+            Err(reason) => return cancel(channel, reason, dialogue.was_judged()).await,
+        }
+    }
+    let reason = "the server asks for ever more in the authentication".to_owned();
+    cancel(channel, reason, dialogue.was_judged()).await
+}
+
+/// The dialogue and its first line.
+fn begin(command: &str, room: usize, mechanism: Mechanism, credentials: &Credentials) -> (Dialogue, Secret) {
+    let mut dialogue = Dialogue::begin(mechanism, credentials);
+    if room > 0
+        && let Some(initial) = dialogue.initial()
+    {
+        let line = Secret::new(format!("{command} {}", encode_initial(&initial)));
+        if line.expose().len() <= room {
+            return (dialogue, line);
+        }
+        // It follows when the server asks for it.
+        dialogue = Dialogue::begin(mechanism, credentials);
+    }
+    (dialogue, Secret::new(command))
+}
+
+/// Cancels by a single `*` (RFC 4954, section 4; RFC 5034, section 4; RFC 9051, section 6.2.2).
+async fn cancel<C: Channel>(channel: &mut C, reason: String, judged: bool) -> Ending<C::Refusal, C::Error> {
+    match channel.exchange(&Secret::new("*")).await {
+        Ok(Answer::Refused(refusal)) => Ending::Cancelled {
+            reason,
+            refusal: Some(refusal),
+            judged,
+        },
+        Ok(Answer::Accepted | Answer::Challenge(_)) => Ending::Cancelled {
+            reason,
+            refusal: None,
+            judged,
+        },
+        Err(error) => Ending::Broken {
+            error,
+            reason: Some(reason),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers by a script and notes the lines.
+    struct Script(Vec<Answer<&'static str>>, Vec<String>);
+
+    impl Channel for Script {
+        type Refusal = &'static str;
+        type Error = ();
+
+        async fn exchange(&mut self, line: &Secret) -> Result<Answer<&'static str>, ()> {
+            self.1.push(line.expose().to_owned());
+            if self.0.is_empty() { Err(()) } else { Ok(self.0.remove(0)) }
+        }
+    }
+
+    async fn run(
+        mechanism: Mechanism,
+        room: usize,
+        answers: Vec<Answer<&'static str>>,
+    ) -> (Ending<&'static str, ()>, Vec<String>) {
+        let credentials = Credentials::password("u", Secret::new("p"));
+        let mut script = Script(answers, Vec::new());
+        let command = format!("AUTH {mechanism}");
+        let ending = authenticate(&mut script, &command, room, mechanism, &credentials).await;
+        (ending, script.1)
+    }
+
+    #[tokio::test]
+    async fn the_initial_response_is_in_the_command_if_there_is_room() {
+        let (ending, lines) = run(Mechanism::Plain, usize::MAX, vec![Answer::Accepted]).await;
+        assert!(matches!(ending, Ending::Accepted));
+        assert_eq!(lines, ["AUTH PLAIN AHUAcA=="]);
+        for room in [0, 5] {
+            let (ending, lines) = run(Mechanism::Plain, room, vec![Answer::Challenge(String::new()), Answer::Accepted]).await;
+            assert!(matches!(ending, Ending::Accepted));
+            assert_eq!(lines, ["AUTH PLAIN", "AHUAcA=="]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_tells_whether_the_password_was_seen() {
+        let (ending, _) = run(Mechanism::Login, 0, vec![Answer::Refused("no")]).await;
+        assert!(matches!(ending, Ending::Refused { refusal: "no", judged: false, .. }), "{ending:?}");
+        let asked = || Answer::Challenge("VXNlcm5hbWU6".to_owned());
+        let (ending, lines) = run(Mechanism::Login, 0, vec![asked(), asked(), Answer::Refused("no")]).await;
+        assert!(matches!(ending, Ending::Refused { judged: true, .. }), "{ending:?}");
+        assert_eq!(lines, ["AUTH LOGIN", "dQ==", "cA=="]);
+    }
+
+    #[tokio::test]
+    async fn what_this_side_can_not_answer_is_cancelled() {
+        let asked = || Answer::Challenge(String::new());
+        let (ending, lines) = run(Mechanism::Plain, usize::MAX, vec![asked(), Answer::Refused("cancelled")]).await;
+        assert!(matches!(ending, Ending::Cancelled { refusal: Some("cancelled"), .. }), "{ending:?}");
+        assert_eq!(lines.last().map(String::as_str), Some("*"));
+        let (ending, _) = run(Mechanism::Plain, usize::MAX, Vec::new()).await;
+        assert!(matches!(ending, Ending::Broken { .. }), "{ending:?}");
+    }
+
+    /// A server that says yes before it has proved that it knows the password is not believed.
+    #[tokio::test]
+    async fn a_server_that_proves_nothing_is_not_believed() {
+        let (ending, _) = run(Mechanism::ScramSha256, usize::MAX, vec![Answer::Accepted]).await;
+        assert!(matches!(ending, Ending::Unproved(_)), "{ending:?}");
+    }
+}
