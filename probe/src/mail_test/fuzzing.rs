@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 
 use super::{
     classify::{self, Classification, Known},
-    pickup::{self, Door, Found, Judge, Memory, Verdict, Whereabouts},
+    pickup::{self, Action, Errand, Found, MailClassifier, MailboxEndpoint, Memory, VisitStage},
     received,
     token::{SigningKey, Token},
     verdicts,
@@ -57,7 +57,7 @@ pub fn seeded_token() -> String {
 
 struct Seeds {
     key: SigningKey,
-    verdict: Verdict,
+    action: Action,
 }
 
 impl Known for Seeds {
@@ -70,9 +70,9 @@ impl Known for Seeds {
     }
 }
 
-impl Judge for Seeds {
-    fn verdict(&self, _: &Token) -> Verdict {
-        self.verdict
+impl MailClassifier for Seeds {
+    fn action(&self, _: &Token) -> Action {
+        self.action
     }
 
     fn largest(&self) -> u64 {
@@ -99,13 +99,13 @@ pub fn imap_reply(said: &[u8]) {
 /// What was found, and what was sent.
 fn visits(protocol: PickupProtocol, said: &[u8]) -> (Vec<Found>, String) {
     // The last byte chooses what is to be done with our mail.
-    let verdict = match said.last().map_or(0, |byte| byte % 3) {
-        0 => Verdict::Take,
-        1 => Verdict::Clear,
-        _ => Verdict::Leave,
+    let action = match said.last().map_or(0, |byte| byte % 3) {
+        0 => Action::Collect,
+        1 => Action::Delete,
+        _ => Action::Keep,
     };
-    let judge = Seeds { key: key(), verdict };
-    let door = Door {
+    let judge = Seeds { key: key(), action };
+    let door = MailboxEndpoint {
         endpoint: Endpoint {
             server: "script".to_owned(),
             port: 0,
@@ -117,7 +117,7 @@ fn visits(protocol: PickupProtocol, said: &[u8]) -> (Vec<Found>, String) {
         protocol,
         folders: vec!["INBOX".to_owned(), "Junk".to_owned()],
         step: Duration::from_secs(10),
-        whereabouts: Whereabouts::default(),
+        whereabouts: VisitStage::default(),
     };
     let credentials = Credentials::password("user", Secret::new("a password"));
     let mut memory = Memory::default();
@@ -133,8 +133,10 @@ fn visits(protocol: PickupProtocol, said: &[u8]) -> (Vec<Found>, String) {
         let visit = RUNTIME.with_borrow(|runtime| {
             runtime.block_on(pickup::replay(
                 this.to_vec(),
-                &door,
-                Some(&credentials),
+                Errand {
+                    door: &door,
+                    credentials: Some(&credentials),
+                },
                 &mut memory,
                 &judge,
             ))
@@ -153,7 +155,7 @@ fn visits(protocol: PickupProtocol, said: &[u8]) -> (Vec<Found>, String) {
         let deletes = sent.contains("DELE ") || sent.contains(" STORE ") || sent.contains("EXPUNGE");
         assert!(!deletes || !taken.is_empty(), "what is not ours stays: {sent}");
         assert!(
-            verdict != Verdict::Leave || !deletes,
+            action != Action::Keep || !deletes,
             "what another waits for stays: {sent}"
         );
         assert!(!sent.contains("a password"), "{sent}");
@@ -210,7 +212,7 @@ pub fn authentication_results(mail: &[u8]) {
 pub fn bounce(mail: &[u8]) {
     let judge = Seeds {
         key: key(),
-        verdict: Verdict::Take,
+        action: Action::Collect,
     };
     let classification = classify::classify(&judge, mail);
     if let Some(token) = classification.token() {

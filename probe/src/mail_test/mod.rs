@@ -38,6 +38,7 @@ use mailbox::{Expected, Habit, Key, Mailbox, Progress, Registry};
 use mailqos_config::{Config, Kind, MailQos, Monitor};
 use mailqos_model::{Micros, MonitorId, Outcome, Sample, Stage, UtcMicros};
 pub(crate) use moment::Moment;
+use outcome::Transit;
 use submission::{Attempts, Sent};
 use token::{KeyError, SigningKey, Token};
 use tokio::{
@@ -184,7 +185,13 @@ impl MailTests {
             wait(expected.progress.clone(), deadline, options.timeout, &mut stopping),
             self.note_in_flight(&sample, sent.nonce, sent.at, options)
         );
-        let mut settled = self.judge(&mut sample, &sent, &expected, &progress, options, *stopping.borrow());
+        let transit = Transit {
+            sent: &sent,
+            expected: &expected,
+            progress: &progress,
+            options,
+        };
+        let mut settled = self.judge(&mut sample, transit, *stopping.borrow());
         let pickup = progress
             .found_by
             .as_ref()
@@ -252,17 +259,22 @@ impl MailTests {
         }
         let is_stopped = *stopping.borrow();
         let progress = expected.progress.borrow().clone();
+        let transit = Transit {
+            sent: &sent,
+            expected: &expected,
+            progress: &progress,
+            options,
+        };
         if progress.is_complete() {
             // It landed: what is told about the time before was true then.
             sample.stage = None;
             sample.error = None;
-            self.note_found(&mut sample, &sent, &progress, options);
+            self.note_found(&mut sample, transit);
         } else if is_stopped {
             // It stays on record for the next life.
             return;
         } else {
-            self.give_up(&mut sample, sent.moment, &expected, &progress, options)
-                .await;
+            self.give_up(&mut sample, transit).await;
         }
         sample.settled = Some(true);
         self.base.record(&sample).await;
@@ -309,7 +321,7 @@ impl MailTests {
                 nonce: mail.nonce,
             };
             let hold = submission::hold(monitor, &options);
-            let expected = self.registry.expect(token, &self.mailbox(&options), &options, hold);
+            let expected = self.mailbox(&options).expect(&self.registry, token, &options, hold);
             expected.sent(&sample.monitor, (sent.moment, sent.at), &options);
             let tester = self.clone();
             spawn(&self.settling, async move {

@@ -15,21 +15,28 @@ use super::{
 };
 use crate::lock::lock;
 
+/// A mail on its way, and what is known of it.
+#[derive(Clone, Copy)]
+pub(super) struct Transit<'a> {
+    pub(super) sent: &'a Sent,
+    pub(super) expected: &'a Expected,
+    pub(super) progress: &'a Progress,
+    pub(super) options: &'a MailQos,
+}
+
 impl MailTests {
     /// What is known at max round trip; tells whether it is settled.
-    pub(super) fn judge(
-        &self,
-        sample: &mut Sample,
-        sent: &Sent,
-        expected: &Expected,
-        progress: &Progress,
-        options: &MailQos,
-        stopped: bool,
-    ) -> bool {
+    pub(super) fn judge(&self, sample: &mut Sample, transit: Transit<'_>, stopped: bool) -> bool {
+        let Transit {
+            sent,
+            expected,
+            progress,
+            options,
+        } = transit;
         if progress.is_complete() {
             sample.stage = None;
             sample.error = None;
-            self.note_found(sample, sent, progress, options);
+            self.note_found(sample, transit);
             return true;
         }
         if let Some(visit) = &progress.last {
@@ -82,17 +89,18 @@ impl MailTests {
     }
 
     /// What a test comes to whose mail was not found before the horizon ended.
-    pub(super) async fn give_up(
-        &self,
-        sample: &mut Sample,
-        sent: Moment,
-        expected: &Expected,
-        progress: &Progress,
-        options: &MailQos,
-    ) {
+    pub(super) async fn give_up(&self, sample: &mut Sample, transit: Transit<'_>) {
+        let Transit {
+            sent,
+            expected,
+            progress,
+            options,
+        } = transit;
         // The pick-up at max round trip told nothing; one after it has.
         if sample.outcome == Outcome::PickupFailed
-            && progress.looked_at.is_some_and(|at| at >= sent + options.max_round_trip)
+            && progress
+                .looked_at
+                .is_some_and(|at| at >= sent.moment + options.max_round_trip)
         {
             note_lost(sample, progress, options.horizon);
         }
@@ -122,7 +130,13 @@ impl MailTests {
     }
 
     /// Fills in what is known of a mail that landed.
-    pub(super) fn note_found(&self, sample: &mut Sample, sent: &Sent, progress: &Progress, options: &MailQos) {
+    pub(super) fn note_found(&self, sample: &mut Sample, transit: Transit<'_>) {
+        let Transit {
+            sent,
+            progress,
+            options,
+            ..
+        } = transit;
         if let Some(report) = progress.failure() {
             note_bounce(sample, progress, report);
             return;

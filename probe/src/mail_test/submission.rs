@@ -27,7 +27,8 @@ const LONGEST_PAUSE: Micros = Micros::from_secs(60);
 const MOST_TRANSCRIPTS: usize = 8;
 
 /// What is offered to the server.
-struct Offer {
+struct Offer<'a> {
+    options: &'a MailQos,
     draft: message::Draft,
     credentials: Option<Credentials>,
     from: Address,
@@ -116,13 +117,14 @@ impl MailTests {
             nonce,
         };
         let expected = self
-            .registry
-            .expect(token.clone(), &self.mailbox(options), options, attempts.hold);
+            .mailbox(options)
+            .expect(&self.registry, token.clone(), options, attempts.hold);
         let draft = message::Draft::new(options).map_err(|error| own(format!("no random numbers: {error}")))?;
         sample.message_bytes = i32::try_from(draft.write(&self.key, &token).len()).ok();
         let began = Moment::now();
         let patience = began + options.max_round_trip;
         let offer = Offer {
+            options,
             draft,
             credentials: smtp_credentials,
             from,
@@ -134,7 +136,7 @@ impl MailTests {
         loop {
             attempt += 1;
             sample.smtp_attempts = Some(attempt);
-            let accepted = self.submit(options, sample, &offer, &mut token, attempts).await;
+            let accepted = self.submit(sample, &offer, &mut token, attempts).await;
             let error = match accepted {
                 Ok(sent) => {
                     if sample.stage.is_none() {
@@ -168,13 +170,18 @@ impl MailTests {
     /// Offers the mail to the server once. A mail that may have been taken counts as sent, with a stage in the sample.
     async fn submit(
         &self,
-        options: &MailQos,
         sample: &mut Sample,
-        offer: &Offer,
+        offer: &Offer<'_>,
         token: &mut Token,
         attempts: &mut Attempts,
     ) -> Result<Sent, SmtpError> {
-        let Offer { draft, from, to, .. } = offer;
+        let Offer {
+            options,
+            draft,
+            from,
+            to,
+            ..
+        } = offer;
         let mut smtp = Smtp::new(&options.smtp, options.timeout.to_std());
         // In whole seconds: it is told to people.
         let left = (offer.until - Moment::now()).to_std();

@@ -15,7 +15,7 @@ use crate::{
     mail_test::{
         Moment,
         connections::Connections,
-        pickup::{self, Door, Memory, PickupError, Visit},
+        pickup::{self, Errand, MailboxEndpoint, Memory, PickupError, Visit},
     },
     testing::{self, TestBase, TestResult, Timeline},
 };
@@ -114,7 +114,7 @@ async fn survey(
     memory: &mut Memory,
     connections: &Arc<Connections>,
 ) -> Visit {
-    let (door, step) = (Door::of(pickup), pickup.timeout.to_std());
+    let (door, step) = (MailboxEndpoint::of(pickup), pickup.timeout.to_std());
     let began = Moment::now();
     let place = place(pickup);
     // Of tests that share an account with a wrong password, only the first one logs in.
@@ -128,7 +128,14 @@ async fn survey(
     loop {
         let left = step.saturating_sub((Moment::now() - began).to_std());
         let open = connections.visit(&place, left, |_| true).await;
-        let visit = pickup::survey(&door, credentials, memory).await;
+        let visit = pickup::survey(
+            Errand {
+                door: &door,
+                credentials,
+            },
+            memory,
+        )
+        .await;
         drop(open);
         let error = visit.error.as_ref();
         match error.and_then(|error| error.pause_before_retry(connections, &place)) {

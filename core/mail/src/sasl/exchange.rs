@@ -28,10 +28,7 @@ pub trait Channel {
     type Error: Send;
 
     /// Sends a line, which must not be shown, and reads the server's answer.
-    fn exchange(
-        &mut self,
-        line: &Secret,
-    ) -> impl Future<Output = Result<Answer<Self::Refusal>, Self::Error>> + Send;
+    fn exchange(&mut self, line: &Secret) -> impl Future<Output = Result<Answer<Self::Refusal>, Self::Error>> + Send;
 }
 
 /// How an authentication ended.
@@ -152,7 +149,11 @@ mod tests {
 
         async fn exchange(&mut self, line: &Secret) -> Result<Answer<&'static str>, ()> {
             self.1.push(line.expose().to_owned());
-            if self.0.is_empty() { Err(()) } else { Ok(self.0.remove(0)) }
+            if self.0.is_empty() {
+                Err(())
+            } else {
+                Ok(self.0.remove(0))
+            }
         }
     }
 
@@ -174,7 +175,12 @@ mod tests {
         assert!(matches!(ending, Ending::Accepted));
         assert_eq!(lines, ["AUTH PLAIN AHUAcA=="]);
         for room in [0, 5] {
-            let (ending, lines) = run(Mechanism::Plain, room, vec![Answer::Challenge(String::new()), Answer::Accepted]).await;
+            let (ending, lines) = run(
+                Mechanism::Plain,
+                room,
+                vec![Answer::Challenge(String::new()), Answer::Accepted],
+            )
+            .await;
             assert!(matches!(ending, Ending::Accepted));
             assert_eq!(lines, ["AUTH PLAIN", "AHUAcA=="]);
         }
@@ -183,7 +189,17 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_tells_whether_the_password_was_seen() {
         let (ending, _) = run(Mechanism::Login, 0, vec![Answer::Refused("no")]).await;
-        assert!(matches!(ending, Ending::Refused { refusal: "no", judged: false, .. }), "{ending:?}");
+        assert!(
+            matches!(
+                ending,
+                Ending::Refused {
+                    refusal: "no",
+                    judged: false,
+                    ..
+                }
+            ),
+            "{ending:?}"
+        );
         let asked = || Answer::Challenge("VXNlcm5hbWU6".to_owned());
         let (ending, lines) = run(Mechanism::Login, 0, vec![asked(), asked(), Answer::Refused("no")]).await;
         assert!(matches!(ending, Ending::Refused { judged: true, .. }), "{ending:?}");
@@ -193,8 +209,22 @@ mod tests {
     #[tokio::test]
     async fn what_this_side_can_not_answer_is_cancelled() {
         let asked = || Answer::Challenge(String::new());
-        let (ending, lines) = run(Mechanism::Plain, usize::MAX, vec![asked(), Answer::Refused("cancelled")]).await;
-        assert!(matches!(ending, Ending::Cancelled { refusal: Some("cancelled"), .. }), "{ending:?}");
+        let (ending, lines) = run(
+            Mechanism::Plain,
+            usize::MAX,
+            vec![asked(), Answer::Refused("cancelled")],
+        )
+        .await;
+        assert!(
+            matches!(
+                ending,
+                Ending::Cancelled {
+                    refusal: Some("cancelled"),
+                    ..
+                }
+            ),
+            "{ending:?}"
+        );
         assert_eq!(lines.last().map(String::as_str), Some("*"));
         let (ending, _) = run(Mechanism::Plain, usize::MAX, Vec::new()).await;
         assert!(matches!(ending, Ending::Broken { .. }), "{ending:?}");

@@ -36,9 +36,9 @@ const KEPT_OF_MAIL: usize = 128 * 1024;
 
 /// How far the visit that is being made has come: for those who can't wait for its end.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Whereabouts(Arc<Mutex<Option<Stage>>>);
+pub(crate) struct VisitStage(Arc<Mutex<Option<Stage>>>);
 
-impl Whereabouts {
+impl VisitStage {
     pub(super) fn note(&self, stage: Option<Stage>) {
         *lock(&self.0) = stage;
     }
@@ -50,7 +50,7 @@ impl Whereabouts {
 
 /// How a mailbox is reached.
 #[derive(Debug, Clone)]
-pub(crate) struct Door {
+pub(crate) struct MailboxEndpoint {
     pub(super) endpoint: Endpoint,
     pub(super) protocol: PickupProtocol,
     /// The folders that are searched, over IMAP.
@@ -58,10 +58,10 @@ pub(crate) struct Door {
     /// Deadline of each step.
     pub(super) step: Duration,
     /// Where visits tell how far they are.
-    pub(super) whereabouts: Whereabouts,
+    pub(super) whereabouts: VisitStage,
 }
 
-impl Door {
+impl MailboxEndpoint {
     /// The way to a mailbox.
     pub(crate) fn of(pickup: &Pickup) -> Self {
         Self {
@@ -69,46 +69,46 @@ impl Door {
             protocol: pickup.protocol,
             folders: pickup.folders.clone(),
             step: pickup.timeout.to_std(),
-            whereabouts: Whereabouts::default(),
+            whereabouts: VisitStage::default(),
         }
     }
 }
 
 /// What is to be done with a mail of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Action {
     /// A test waits for it: read it, then delete it.
-    Take,
+    Collect,
     /// It lies around: delete it.
-    Clear,
+    Delete,
     /// Another probe waits for it.
-    Leave,
+    Keep,
 }
 
 /// Tells ours from foreign, and what is to be done with ours.
-pub(super) trait Judge: Known + Send + Sync {
+pub(super) trait MailClassifier: Known + Send + Sync {
     /// What is to be done with a mail of ours.
-    fn verdict(&self, token: &Token) -> Verdict;
+    fn action(&self, token: &Token) -> Action;
     /// How large a mail of ours may be: what was asked for, as nothing is known of what gateways add.
     fn largest(&self) -> u64;
 }
 
 /// What a watch over a mailbox is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Look {
+pub(super) enum NextPoll {
     /// Nobody waits for a mail any more.
     Stop,
     /// Wait for the server's announcement.
     Wait,
-    /// Look at this moment.
+    /// NextPoll at this moment.
     Poll(Moment),
 }
 
 /// Directs a watch over a mailbox.
-pub(super) trait Attention: Send + Sync {
+pub(super) trait WatchControl: Send + Sync {
     /// What is to be done now.
-    fn look(&self) -> Look;
-    /// Returns when [`Attention::look`] may say something else.
+    fn look(&self) -> NextPoll;
+    /// Returns when [`WatchControl::look`] may say something else.
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
     /// Mails have landed.
     fn landed(&self);
@@ -293,7 +293,7 @@ pub(super) struct Found {
 
 impl Found {
     /// Goes over to the whole message; tells whether it is what its beginning was taken for.
-    fn read_again(&mut self, judge: &dyn Judge, mail: Vec<u8>) -> bool {
+    fn read_again(&mut self, judge: &dyn MailClassifier, mail: Vec<u8>) -> bool {
         let again = match classify(judge, &mail) {
             Classification::TestMail(token) => Some((token, Finding::Mail)),
             Classification::Notification(token, report) => Some((token, Finding::Notification(report))),
@@ -314,7 +314,7 @@ impl Found {
 }
 
 /// What a message is to us, where it is our mail or a notification about it.
-fn finding(judge: &dyn Judge, message: &[u8]) -> Option<(Token, Finding)> {
+fn finding(judge: &dyn MailClassifier, message: &[u8]) -> Option<(Token, Finding)> {
     match classify(judge, message) {
         Classification::TestMail(token) => Some((token, Finding::Mail)),
         Classification::Notification(token, report) => Some((token, Finding::Notification(report))),
@@ -362,7 +362,7 @@ impl Visit {
     }
 
     /// Opens the connection; `None` where that failed.
-    async fn connect(&mut self, door: &Door) -> Option<Wire> {
+    async fn connect(&mut self, door: &MailboxEndpoint) -> Option<Wire> {
         let began = Instant::now();
         match Wire::connect(&door.endpoint, door.step).await {
             Ok(wire) => {
@@ -473,22 +473,28 @@ impl Ending {
     }
 }
 
+/// Which mailbox is visited, and who logs in.
+#[derive(Clone, Copy)]
+pub(crate) struct Errand<'a> {
+    pub(crate) door: &'a MailboxEndpoint,
+    pub(crate) credentials: Option<&'a Credentials>,
+}
+
 /// Does what a visit is for, on a connection that has just been opened.
 async fn converse(
     wire: Wire,
-    door: &Door,
-    credentials: Option<&Credentials>,
+    errand: Errand<'_>,
     memory: &mut Memory,
-    judge: &dyn Judge,
+    judge: &dyn MailClassifier,
     visit: &mut Visit,
 ) -> Ending {
-    let (ending, result) = match door.protocol {
+    let (ending, result) = match errand.door.protocol {
         PickupProtocol::Pop3 => {
-            let (session, result) = pop3::converse(wire, door, credentials, &mut memory.pop3, judge, visit).await;
+            let (session, result) = pop3::converse(wire, errand, &mut memory.pop3, judge, visit).await;
             (Ending::Pop3(session), result)
         }
         PickupProtocol::Imap => {
-            let (session, result) = imap::converse(wire, door, credentials, &mut memory.imap, judge, visit).await;
+            let (session, result) = imap::converse(wire, errand, &mut memory.imap, judge, visit).await;
             (Ending::Imap(session), result)
         }
     };
@@ -499,29 +505,27 @@ async fn converse(
 /// A visit to a server that says what it says, whatever it hears.
 pub(super) async fn replay(
     said: Vec<u8>,
-    door: &Door,
-    credentials: Option<&Credentials>,
+    errand: Errand<'_>,
     memory: &mut Memory,
-    judge: &dyn Judge,
+    judge: &dyn MailClassifier,
 ) -> Visit {
-    let wire = Wire::scripted(said, door.step);
+    let wire = Wire::scripted(said, errand.door.step);
     let mut visit = Visit::begin();
-    converse(wire, door, credentials, memory, judge, &mut visit).await;
+    converse(wire, errand, memory, judge, &mut visit).await;
     visit
 }
 
 /// Visits a mailbox once. What was found is complete when this returns; the connection is to be ended then. Where it is broken
 /// off before, `visit` holds what it has found by then.
 pub(super) async fn visit(
-    door: &Door,
-    credentials: Option<&Credentials>,
+    errand: Errand<'_>,
     memory: &mut Memory,
-    judge: &dyn Judge,
+    judge: &dyn MailClassifier,
     visit: &mut Visit,
 ) -> Option<Ending> {
     *visit = Visit::begin();
-    let wire = visit.connect(door).await?;
-    let ending = converse(wire, door, credentials, memory, judge, visit).await;
+    let wire = visit.connect(errand.door).await?;
+    let ending = converse(wire, errand, memory, judge, visit).await;
     let worth_an_end = match ending {
         // What was deleted in this session counts only after QUIT; a conversation that stumbled over one command can still
         // end well.
@@ -533,18 +537,18 @@ pub(super) async fn visit(
 
 /// Logs in and lists: no mail is read, deleted or marked as read. The folders that can't be opened
 /// are in [`Visit::missing`].
-pub(crate) async fn survey(door: &Door, credentials: Option<&Credentials>, memory: &mut Memory) -> Visit {
+pub(crate) async fn survey(errand: Errand<'_>, memory: &mut Memory) -> Visit {
     let mut visit = Visit::begin();
-    let Some(wire) = visit.connect(door).await else {
+    let Some(wire) = visit.connect(errand.door).await else {
         return visit;
     };
-    let (ending, result) = match door.protocol {
+    let (ending, result) = match errand.door.protocol {
         PickupProtocol::Pop3 => {
-            let (session, result) = pop3::survey(wire, door, credentials, &mut memory.pop3, &mut visit).await;
+            let (session, result) = pop3::survey(wire, errand, &mut memory.pop3, &mut visit).await;
             (Ending::Pop3(session), result)
         }
         PickupProtocol::Imap => {
-            let (session, result) = imap::survey(wire, door, credentials, &mut memory.imap, &mut visit).await;
+            let (session, result) = imap::survey(wire, errand, &mut memory.imap, &mut visit).await;
             (Ending::Imap(session), result)
         }
     };

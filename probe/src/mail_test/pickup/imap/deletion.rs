@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use mailqos_model::{Micros, Stage};
 
 use super::{
-    super::{Judge, PickupError, Verdict},
+    super::{Action, MailClassifier, PickupError},
     Folder, MAX_LISTING, Memory, Ours, folders,
     listing::{fetch, search, set, sets},
     reply,
+    retrieval::whole_header,
     session::{MAX_REPLY, Session},
-    whole_header,
 };
 use crate::mail_test::{
     classify::{Classification, classify},
@@ -78,7 +78,7 @@ pub(super) async fn delete(
     session: &mut Session,
     name: &str,
     memory: &mut Memory,
-    judge: &dyn Judge,
+    judge: &dyn MailClassifier,
 ) -> Result<(), PickupError> {
     let Some(folder) = memory.folders.get_mut(name) else {
         return Ok(());
@@ -130,7 +130,7 @@ pub(super) async fn delete(
 }
 
 /// Looks again at what is behind the UIDs that an earlier visit could not mark: a server may have given them to others.
-async fn confirm(session: &mut Session, doomed: &mut Doomed, judge: &dyn Judge) -> Result<(), PickupError> {
+async fn confirm(session: &mut Session, doomed: &mut Doomed, judge: &dyn MailClassifier) -> Result<(), PickupError> {
     let left_over: Vec<u64> = std::mem::take(&mut doomed.left_over)
         .into_iter()
         .filter(|uid| doomed.unmarked.contains_key(uid))
@@ -161,7 +161,7 @@ async fn heads(session: &mut Session, uids: &[u64]) -> Result<Vec<(u64, Vec<u8>)
 }
 
 /// The token of a test mail itself, by its header.
-fn test_mail(judge: &dyn Judge, head: &[u8]) -> Option<Token> {
+fn test_mail(judge: &dyn MailClassifier, head: &[u8]) -> Option<Token> {
     match classify(judge, head) {
         Classification::TestMail(token) => Some(token),
         _ => None,
@@ -196,7 +196,12 @@ async fn mark(session: &mut Session, doomed: &mut Doomed) -> Result<(), PickupEr
 }
 
 /// EXPUNGE without UIDPLUS, if all that is marked is ours.
-async fn expunge(session: &mut Session, name: &str, folder: &mut Folder, judge: &dyn Judge) -> Result<(), PickupError> {
+async fn expunge(
+    session: &mut Session,
+    name: &str,
+    folder: &mut Folder,
+    judge: &dyn MailClassifier,
+) -> Result<(), PickupError> {
     let Some(marked) = search(session, "UID SEARCH DELETED").await?.found() else {
         return Ok(());
     };
@@ -215,8 +220,8 @@ async fn expunge(session: &mut Session, name: &str, folder: &mut Folder, judge: 
         // An earlier life of the probe may have marked them.
         let heads = heads(session, &unknown).await?;
         for (uid, head) in heads {
-            match test_mail(judge, &head).map(|token| judge.verdict(&token)) {
-                Some(Verdict::Clear) => doomed.marked.insert(uid),
+            match test_mail(judge, &head).map(|token| judge.action(&token)) {
+                Some(Action::Delete) => doomed.marked.insert(uid),
                 _ => doomed.foreign.insert(uid),
             };
         }

@@ -1,4 +1,4 @@
-//! The greeting, STARTTLS, and the ways to log in over IMAP.
+//! The greeting, STARTTLS, and the methods to log in over IMAP.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use mailqos_mail::{
 use mailqos_model::{Micros, Stage};
 
 use super::{
-    super::{Door, PickupError, PickupPhases, note_renewed, renewed},
+    super::{MailboxEndpoint, PickupError, PickupPhases, note_renewed, renewed},
     Habits, reply,
     reply::Status,
     session::{MAX_REPLY, Said, Session},
@@ -21,14 +21,14 @@ use super::{
 /// That AUTHENTICATE takes what the client says first in its own line (RFC 4959), among what a server lacks.
 const INITIAL_RESPONSE: &str = "SASL-IR";
 
-/// A way to log in.
+/// A method to log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum LoginMethod {
     Sasl(Mechanism),
     Login,
 }
 
-impl Way {
+impl LoginMethod {
     fn name(self) -> &'static str {
         match self {
             Self::Sasl(Mechanism::ScramSha256) => "AUTHENTICATE SCRAM-SHA-256",
@@ -44,7 +44,7 @@ impl Way {
 /// The greeting, and STARTTLS where it is wanted; tells whether a login is to follow.
 pub(super) async fn shake_hands(
     session: &mut Session,
-    door: &Door,
+    door: &MailboxEndpoint,
     phases: &mut PickupPhases,
 ) -> Result<bool, PickupError> {
     let stage = Stage::PickupGreeting;
@@ -129,22 +129,24 @@ pub(super) async fn send_id(session: &mut Session) -> Result<(), PickupError> {
         .map(|_| ())
 }
 
-/// The ways to log in that the server offers and the account allows, the best first. Once all have failed, all are tried
+/// The methods to log in that the server offers and the account allows, the best first. Once all have failed, all are tried
 /// again, one a visit.
-fn ways(session: &Session, offered: &[String], credentials: &Credentials, habits: &mut Habits) -> Vec<Way> {
-    let mut ways: Vec<Way> = sasl::choose(&session.wire.place(), offered, credentials)
+fn methods(session: &Session, offered: &[String], credentials: &Credentials, habits: &mut Habits) -> Vec<LoginMethod> {
+    let mut methods: Vec<LoginMethod> = sasl::choose(&session.wire.place(), offered, credentials)
         .into_iter()
-        .map(Way::Sasl)
+        .map(LoginMethod::Sasl)
         .collect();
     if !session.has("LOGINDISABLED") && !credentials.is_token && credentials.only.is_empty() {
-        let at = ways.iter().position(|way| *way == Way::Sasl(Mechanism::Login));
-        ways.insert(at.unwrap_or(ways.len()), Way::Login);
+        let at = methods
+            .iter()
+            .position(|method| *method == LoginMethod::Sasl(Mechanism::Login));
+        methods.insert(at.unwrap_or(methods.len()), LoginMethod::Login);
     }
-    if ways.iter().all(|way| habits.lacks.contains(way.name())) {
+    if methods.iter().all(|method| habits.lacks.contains(method.name())) {
         habits.lacks.retain(|what| matches!(*what, "SEARCH" | INITIAL_RESPONSE));
     }
-    ways.retain(|way| !habits.lacks.contains(way.name()));
-    ways
+    methods.retain(|method| !habits.lacks.contains(method.name()));
+    methods
 }
 
 async fn log_in_with(
@@ -160,7 +162,7 @@ async fn log_in_with(
         .iter()
         .filter_map(|word| word.strip_prefix("AUTH=").map(str::to_owned))
         .collect();
-    let ways = ways(session, &offered, credentials, habits);
+    let methods = methods(session, &offered, credentials, habits);
     let nothing_fits = if session.has("LOGINDISABLED") && session.wire.tls().is_none() {
         "the server takes no password in clear; set tls = \"starttls\" or tls = \"implicit\"".to_owned()
     } else {
@@ -168,13 +170,13 @@ async fn log_in_with(
     };
     let mut last = PickupError::new(stage, &nothing_fits);
     let began = Instant::now();
-    for way in ways {
+    for method in methods {
         session.has_fresh_capabilities = false;
-        let mut answer = exchange(session, way, credentials, habits).await?;
+        let mut answer = exchange(session, method, credentials, habits).await?;
         if answer.is_of_syntax() && answer.at_once {
             // Coremail (NetEase) lists SASL-IR, but does not take what belongs to it (pimalaya/himalaya/issues/729).
             habits.lacks.insert(INITIAL_RESPONSE);
-            answer = exchange(session, way, credentials, habits).await?;
+            answer = exchange(session, method, credentials, habits).await?;
         }
         let of_syntax = answer.is_of_syntax();
         let Answer {
@@ -205,8 +207,8 @@ async fn log_in_with(
             last.text = format!("{}; {reason}", last.text);
         }
         if matches!(refusal, LoginRefusal::Credentials | LoginRefusal::Mechanism) {
-            // The server may only seem to have this way to log in: the next one is tried, now or at the next test.
-            habits.lacks.insert(way.name());
+            // The server may only seem to have this method to log in: the next one is tried, now or at the next test.
+            habits.lacks.insert(method.name());
         }
         if !refusal.leaves_other_mechanisms() {
             break;
@@ -215,7 +217,7 @@ async fn log_in_with(
     Err(last)
 }
 
-/// How a way to log in ended.
+/// How a method to log in ended.
 struct Answer {
     status: Status,
     /// What the server said before, or what failed on this side.
@@ -235,10 +237,10 @@ impl Answer {
     }
 }
 
-/// One way to log in.
+/// One method to log in.
 async fn exchange(
     session: &mut Session,
-    way: Way,
+    method: LoginMethod,
     credentials: &Credentials,
     habits: &Habits,
 ) -> Result<Answer, PickupError> {
@@ -247,13 +249,13 @@ async fn exchange(
         status,
         reason,
         judged,
-        at_once: at_once && matches!(way, Way::Sasl(_)),
+        at_once: at_once && matches!(method, LoginMethod::Sasl(_)),
     };
     let stage = Stage::PickupLogin;
     let tag = session.next_tag();
     session.wire.begin(session.step, MAX_REPLY);
-    match way {
-        Way::Login => {
+    match method {
+        LoginMethod::Login => {
             // A quoted string holds ASCII only; everything else travels as a literal.
             let mut line = format!("{tag} LOGIN");
             for text in [&*credentials.user, credentials.secret.expose()] {
@@ -279,7 +281,7 @@ async fn exchange(
                 Err(_) => Err(PickupError::new(stage, "the server asks for more than LOGIN has")),
             }
         }
-        Way::Sasl(mechanism) => {
+        LoginMethod::Sasl(mechanism) => {
             let room = if at_once { usize::MAX } else { 0 };
             let command = format!("{tag} AUTHENTICATE {mechanism}");
             let mut channel = Tagged { session, tag: &tag };

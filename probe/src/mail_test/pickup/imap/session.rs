@@ -6,7 +6,7 @@ use mailqos_mail::{LoginRefusal, Wire, WireError, explained};
 use mailqos_model::Stage;
 
 use super::{
-    super::{KEPT_OF_MAIL, PickupError, Whereabouts},
+    super::{KEPT_OF_MAIL, PickupError, VisitStage},
     reply::{self, Response, Status},
 };
 
@@ -32,7 +32,7 @@ pub(in crate::mail_test) struct Session {
     pub(super) literal_at: Option<Instant>,
     /// The server has said that there are more mails, in any reply; it does not say so again.
     pub(super) has_news: bool,
-    whereabouts: Whereabouts,
+    whereabouts: VisitStage,
 }
 
 /// A line from the server.
@@ -69,7 +69,7 @@ impl Session {
         result.map(|_| ())
     }
 
-    pub(super) fn new(wire: Wire, step: Duration, whereabouts: Whereabouts) -> Self {
+    pub(super) fn new(wire: Wire, step: Duration, whereabouts: VisitStage) -> Self {
         Self {
             wire,
             step,

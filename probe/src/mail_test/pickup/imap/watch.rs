@@ -19,7 +19,7 @@ use super::{
 };
 use crate::mail_test::{
     evidence::Moment,
-    pickup::{Attention, Door, Look, PickupError, PickupPhases, Whereabouts},
+    pickup::{MailboxEndpoint, NextPoll, PickupError, PickupPhases, VisitStage, WatchControl},
 };
 
 /// What is remembered of a watch: changes of the folder.
@@ -120,10 +120,10 @@ impl Witness {
 
 /// Watches until nobody waits any more, or something goes wrong.
 pub(in crate::mail_test) async fn watch(
-    door: &Door,
+    door: &MailboxEndpoint,
     credentials: Option<&Credentials>,
     learnt: Learnt,
-    attention: &dyn Attention,
+    attention: &dyn WatchControl,
 ) -> Result<(), PickupError> {
     let Some(folder) = door.folders.first() else {
         return Ok(());
@@ -132,7 +132,7 @@ pub(in crate::mail_test) async fn watch(
     let wire = Wire::connect(&door.endpoint, door.step)
         .await
         .map_err(|error| PickupError::wire(Stage::PickupConnect, &error))?;
-    let mut session = Session::new(wire, door.step, Whereabouts::default());
+    let mut session = Session::new(wire, door.step, VisitStage::default());
     let mut phases = PickupPhases::default();
     if login::shake_hands(&mut session, door, &mut phases).await? {
         login::log_in(&mut session, credentials, &mut habits, &mut phases).await?;
@@ -164,19 +164,19 @@ pub(in crate::mail_test) async fn watch(
     session.has_news = false;
     loop {
         let announced = match attention.look() {
-            Look::Stop => break,
+            NextPoll::Stop => break,
             // Said beside something else, and not said again.
             _ if session.has_news => None,
-            Look::Poll(at) if !can_idle || at - Moment::now() < IDLE_AT_LEAST => {
+            NextPoll::Poll(at) if !can_idle || at - Moment::now() < IDLE_AT_LEAST => {
                 tokio::time::sleep_until(at.instant()).await;
                 None
             }
-            Look::Wait if !can_idle => {
+            NextPoll::Wait if !can_idle => {
                 attention.changed().await;
                 continue;
             }
-            Look::Poll(at) => idle(&mut session, attention, Some(at - ENDING_IDLE)).await?,
-            Look::Wait => idle(&mut session, attention, None).await?,
+            NextPoll::Poll(at) => idle(&mut session, attention, Some(at - ENDING_IDLE)).await?,
+            NextPoll::Wait => idle(&mut session, attention, None).await?,
         };
         let asked = Moment::now();
         if announced.is_none() && !session.has_news {
@@ -222,7 +222,7 @@ pub(in crate::mail_test) async fn watch(
 /// Waits until the server announces new mail, and tells when it did; or until a moment, or until attention turns elsewhere.
 async fn idle(
     session: &mut Session,
-    attention: &dyn Attention,
+    attention: &dyn WatchControl,
     until: Option<Moment>,
 ) -> Result<Option<Moment>, PickupError> {
     let stage = Stage::PickupList;
@@ -258,7 +258,7 @@ async fn idle(
             }
             () = tokio::time::sleep_until(until) => break,
             () = attention.changed() => {
-                if !matches!(attention.look(), Look::Wait) {
+                if !matches!(attention.look(), NextPoll::Wait) {
                     break;
                 }
             }

@@ -1,4 +1,4 @@
-//! The ways to log in over POP3: AUTH (RFC 5034), USER and PASS, APOP.
+//! The methods to log in over POP3: AUTH (RFC 5034), USER and PASS, APOP.
 
 use std::time::Instant;
 
@@ -12,23 +12,24 @@ use mailqos_model::Stage;
 use md5::{Digest as _, Md5};
 
 use super::{
-    super::{PickupError, Visit, note_renewed, renewed},
-    Answer, MAX_LINE, MAX_REPLY, Memory, Session, has,
+    super::{PickupError, note_renewed, renewed},
+    Pop3, has,
+    session::{Answer, MAX_LINE, MAX_REPLY, Session},
 };
 use crate::mail_test::evidence::Moment;
 
 /// The longest line of AUTH: 255 bytes with its end (RFC 5034, section 4).
 const MAX_AUTH: usize = 253;
 
-/// A way to log in.
+/// A method to log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum LoginMethod {
     Sasl(Mechanism),
     UserPass,
     Apop,
 }
 
-impl Way {
+impl LoginMethod {
     fn name(self) -> &'static str {
         match self {
             Self::Sasl(Mechanism::ScramSha256) => "AUTH SCRAM-SHA-256",
@@ -42,123 +43,133 @@ impl Way {
     }
 }
 
-/// Logs in, with another token where one is rejected; tells when the first credential command was sent.
-pub(super) async fn log_in(
-    session: &mut Session,
-    credentials: Option<&Credentials>,
-    capabilities: Option<&[Vec<String>]>,
-    greeting: &str,
-    memory: &mut Memory,
-    visit: &mut Visit,
-) -> Result<Moment, PickupError> {
-    let Some(credentials) = credentials else {
-        return Err(PickupError::new(
-            Stage::PickupLogin,
-            "no account is configured for the mailbox",
-        ));
-    };
-    match log_in_with(session, credentials, capabilities, greeting, memory, visit).await {
-        Err(error) if error.refused => {
-            let credentials = renewed(credentials, error).await?;
-            let result = log_in_with(session, &credentials, capabilities, greeting, memory, visit).await;
-            note_renewed(&credentials, result.as_ref().err()).await;
-            result
-        }
-        result => result,
+/// What a server offers before the login.
+pub(super) struct Offer {
+    /// The lines of CAPA in capitals; `None` if the server does not know it.
+    pub(super) capabilities: Option<Vec<Vec<String>>>,
+    /// The text of the greeting.
+    pub(super) greeting: String,
+}
+
+impl Offer {
+    /// The stamp for APOP in the greeting (RFC 1939, section 7).
+    fn stamp(&self) -> Option<String> {
+        let from = self.greeting.find('<')?;
+        let length = self.greeting[from..].find('>')?;
+        let stamp = &self.greeting[from..=from + length];
+        stamp.contains('@').then(|| stamp.to_owned())
+    }
+
+    /// The mechanisms of AUTH.
+    fn mechanisms(&self) -> Vec<String> {
+        let lines = self.capabilities.iter().flatten();
+        let sasl = lines.filter(|line| line.first().is_some_and(|word| word == "SASL"));
+        sasl.flat_map(|line| line[1..].iter().cloned()).collect()
     }
 }
 
-async fn log_in_with(
-    session: &mut Session,
-    credentials: &Credentials,
-    capabilities: Option<&[Vec<String>]>,
-    greeting: &str,
-    memory: &mut Memory,
-    visit: &mut Visit,
-) -> Result<Moment, PickupError> {
-    let stage = Stage::PickupLogin;
-    session.wire.hide(&credentials.secret);
-    let stamp = greeting
-        .find('<')
-        .and_then(|from| {
-            greeting[from..]
-                .find('>')
-                .map(|to| greeting[from..=from + to].to_owned())
-        })
-        .filter(|stamp| stamp.contains('@'));
-    let offered: Vec<String> = capabilities
-        .unwrap_or_default()
-        .iter()
-        .filter(|line| line.first().is_some_and(|word| word == "SASL"))
-        .flat_map(|line| line[1..].iter().cloned())
-        .collect();
-    let mut ways = ways(&offered, credentials, capabilities, stamp.is_some(), session);
-    if ways.iter().all(|way| memory.lacks.contains(way.name())) {
-        // All have failed: it was not their fault, or they are worth another try, one a visit.
-        let commands = |what: &&'static str| matches!(*what, "CAPA" | "UIDL" | "TOP");
-        memory.lacks.retain(commands);
-    }
-    ways.retain(|way| !memory.lacks.contains(way.name()));
-    let began = Instant::now();
-    let mut last = PickupError::new(stage, &sasl::none_fits(&offered, credentials));
-    for way in ways {
-        let Refused { text, judged } = match exchange(session, way, credentials, stamp.as_deref()).await? {
-            Ok(()) => {
-                visit.phases.login = Some(session.since(began));
-                return Ok(Moment::of(began));
+impl Pop3<'_> {
+    /// Logs in, with another token if one is rejected; returns when the first credential command was sent.
+    pub(super) async fn log_in(&mut self, offer: &Offer) -> Result<Moment, PickupError> {
+        let Some(credentials) = self.errand.credentials else {
+            return Err(PickupError::new(
+                Stage::PickupLogin,
+                "no account is configured for the mailbox",
+            ));
+        };
+        match self.log_in_with(credentials, offer).await {
+            Err(error) if error.refused => {
+                let credentials = renewed(credentials, error).await?;
+                let result = self.log_in_with(&credentials, offer).await;
+                note_renewed(&credentials, result.as_ref().err()).await;
+                result
             }
-            Err(refused) => refused,
-        };
-        last = session.refusal(stage, "login", &text);
-        let refusal = match last.refusal.unwrap_or(LoginRefusal::Credentials) {
-            // The server has not seen the password yet.
-            LoginRefusal::Credentials if !judged => LoginRefusal::Mechanism,
-            refusal => refusal,
-        };
-        last.refusal = Some(refusal);
-        last.refused = refusal.waits_for_next_test();
-        if matches!(refusal, LoginRefusal::Credentials | LoginRefusal::Mechanism) {
-            // The server may only seem to have this way to log in (APOP and SCRAM need what not every server keeps): the
-            // next one is tried, now or at the next test.
-            memory.lacks.insert(way.name());
-        }
-        if !refusal.leaves_other_mechanisms() {
-            break;
+            result => result,
         }
     }
-    Err(last)
+
+    async fn log_in_with(&mut self, credentials: &Credentials, offer: &Offer) -> Result<Moment, PickupError> {
+        let Self {
+            session, memory, visit, ..
+        } = self;
+        let stage = Stage::PickupLogin;
+        session.wire.hide(&credentials.secret);
+        let stamp = offer.stamp();
+        let offered = offer.mechanisms();
+        let mut methods = methods(&offered, credentials, offer, stamp.is_some(), session);
+        if methods.iter().all(|method| memory.lacks.contains(method.name())) {
+            // All have failed: it was not their fault, or they are worth another try, one a visit.
+            let commands = |what: &&'static str| matches!(*what, "CAPA" | "UIDL" | "TOP");
+            memory.lacks.retain(commands);
+        }
+        methods.retain(|method| !memory.lacks.contains(method.name()));
+        let began = Instant::now();
+        let mut last = PickupError::new(stage, &sasl::none_fits(&offered, credentials));
+        for method in methods {
+            let Refused { text, judged } = match exchange(session, method, credentials, stamp.as_deref()).await? {
+                Ok(()) => {
+                    visit.phases.login = Some(session.since(began));
+                    return Ok(Moment::of(began));
+                }
+                Err(refused) => refused,
+            };
+            last = session.refusal(stage, "login", &text);
+            let refusal = match last.refusal.unwrap_or(LoginRefusal::Credentials) {
+                // The server has not seen the password yet.
+                LoginRefusal::Credentials if !judged => LoginRefusal::Mechanism,
+                refusal => refusal,
+            };
+            last.refusal = Some(refusal);
+            last.refused = refusal.waits_for_next_test();
+            if matches!(refusal, LoginRefusal::Credentials | LoginRefusal::Mechanism) {
+                // The server may only seem to have this method to log in (APOP and SCRAM need what not every server keeps): the
+                // next one is tried, now or at the next test.
+                memory.lacks.insert(method.name());
+            }
+            if !refusal.leaves_other_mechanisms() {
+                break;
+            }
+        }
+        Err(last)
+    }
 }
 
-/// The ways to log in that server and account have, the best first.
-fn ways(
+/// The methods to log in that server and account have, the best first.
+fn methods(
     offered: &[String],
     credentials: &Credentials,
-    capabilities: Option<&[Vec<String>]>,
+    offer: &Offer,
     has_stamp: bool,
     session: &Session,
-) -> Vec<Way> {
-    let mut ways: Vec<Way> = sasl::choose(&session.wire.place(), offered, credentials)
+) -> Vec<LoginMethod> {
+    let mut methods: Vec<LoginMethod> = sasl::choose(&session.wire.place(), offered, credentials)
         .into_iter()
-        .map(Way::Sasl)
+        .map(LoginMethod::Sasl)
         .collect();
     if credentials.is_token || !credentials.only.is_empty() {
-        return ways;
+        return methods;
     }
     // A server need not list USER; one that lists SASL but not USER means it, mostly.
-    let listed = capabilities.is_none_or(|offered| has(offered, "USER"));
-    let at = ways.iter().position(|way| *way == Way::Sasl(Mechanism::Login));
-    ways.insert(
-        if listed { at.unwrap_or(ways.len()) } else { ways.len() },
-        Way::UserPass,
+    let listed = offer.capabilities.as_ref().is_none_or(|offered| has(offered, "USER"));
+    let at = methods
+        .iter()
+        .position(|method| *method == LoginMethod::Sasl(Mechanism::Login));
+    methods.insert(
+        if listed {
+            at.unwrap_or(methods.len())
+        } else {
+            methods.len()
+        },
+        LoginMethod::UserPass,
     );
     if has_stamp {
         // In clear the password itself should not travel; encrypted, APOP is the last resort, as it needs servers that keep
         // passwords in clear.
-        let safe = usize::from(ways.first() == Some(&Way::Sasl(Mechanism::ScramSha256)));
+        let safe = usize::from(methods.first() == Some(&LoginMethod::Sasl(Mechanism::ScramSha256)));
         let encrypted = session.wire.tls().is_some();
-        ways.insert(if encrypted { ways.len() } else { safe }, Way::Apop);
+        methods.insert(if encrypted { methods.len() } else { safe }, LoginMethod::Apop);
     }
-    ways
+    methods
 }
 
 /// A refused login.
@@ -170,13 +181,13 @@ struct Refused {
 
 async fn exchange(
     session: &mut Session,
-    way: Way,
+    method: LoginMethod,
     credentials: &Credentials,
     stamp: Option<&str>,
 ) -> Result<Result<(), Refused>, PickupError> {
     let stage = Stage::PickupLogin;
-    let answer = match way {
-        Way::UserPass => {
+    let answer = match method {
+        LoginMethod::UserPass => {
             session
                 .send(stage, &format!("USER {}", credentials.user), MAX_REPLY)
                 .await?;
@@ -189,7 +200,7 @@ async fn exchange(
                 refused => refused,
             }
         }
-        Way::Apop => {
+        LoginMethod::Apop => {
             let stamp = stamp.unwrap_or_default();
             let digest = Md5::digest(format!("{stamp}{}", credentials.secret.expose()));
             let digest = hex(&digest);
@@ -198,7 +209,7 @@ async fn exchange(
                 .await?;
             session.answer(stage).await?
         }
-        Way::Sasl(mechanism) => return authenticate(session, mechanism, credentials).await,
+        LoginMethod::Sasl(mechanism) => return authenticate(session, mechanism, credentials).await,
     };
     Ok(match answer {
         Answer::Ok(_) => Ok(()),

@@ -1,0 +1,268 @@
+//! The connection below lettre: it times and limits the replies, mends those that lettre would stumble over, and lets TLS
+//! begin in place.
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use lettre::transport::smtp::client::AsyncTokioStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{
+    super::{Wire, WireError},
+    Reply,
+};
+
+/// The longest reply line that is taken; RFC 5321 allows 512 bytes.
+const MAX_LINE: usize = 4096;
+/// The longest reply.
+const MAX_REPLY: usize = 64 * 1024;
+/// What lettre is given of a reply line; it refuses more than 1,000 bytes.
+const LETTRE_LINE: usize = 900;
+/// How content ends (RFC 5321, section 4.1.1.4), as lettre writes it.
+const END_OF_CONTENT: &[u8] = b"\r\n.\r\n";
+
+/// The stream that lettre reads and writes.
+#[derive(Clone, Default)]
+pub(super) struct Lane(Arc<Mutex<State>>);
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) wire: Option<Wire>,
+    pub(super) step: Duration,
+    /// How long the server may take to accept content.
+    pub(super) accepting: Option<Duration>,
+    /// Reply lines for lettre.
+    pub(super) ready: Vec<u8>,
+    pub(super) given: usize,
+    /// Lines of a reply that is not complete.
+    pub(super) partial: Vec<String>,
+    pub(super) replies: Vec<Reply>,
+    /// When the last command was sent.
+    pub(super) asked_at: Option<Instant>,
+    /// Content is held back until its final dot, so that both leave at once.
+    pub(super) held: Option<Vec<u8>>,
+    pub(super) sent_of_held: usize,
+    /// The held content has its final dot.
+    pub(super) complete: bool,
+    pub(super) failure: Option<WireError>,
+}
+
+impl fmt::Debug for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lane")
+    }
+}
+
+impl Lane {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn start(&self, mut wire: Wire, step: Duration, greets: bool) {
+        wire.begin(step, MAX_REPLY);
+        let mut state = self.lock();
+        state.step = step;
+        state.wire = Some(wire);
+        state.ready.clear();
+        state.given = 0;
+        state.partial.clear();
+        if !greets {
+            state.ready.extend_from_slice(b"220 encrypted\r\n");
+        }
+    }
+
+    /// Takes the wire out, unless something is there that was not asked for.
+    pub(super) fn stop(&self) -> Option<Wire> {
+        let mut state = self.lock();
+        let clean = state.partial.is_empty() && state.given >= state.ready.len();
+        if clean { state.wire.take() } else { None }
+    }
+
+    pub(super) fn replies(&self) -> usize {
+        self.lock().replies.len()
+    }
+
+    pub(super) fn secret(&self, secret: bool) {
+        if let Some(wire) = &mut self.lock().wire {
+            wire.secret(secret);
+        }
+    }
+
+    pub(super) fn hold(&self) {
+        let mut state = self.lock();
+        state.held = Some(Vec::new());
+        state.sent_of_held = 0;
+        state.complete = false;
+    }
+
+    /// Whether the content was sent completely.
+    pub(super) fn release(&self) -> bool {
+        let mut state = self.lock();
+        let all = state.complete && state.held.as_ref().is_some_and(|held| state.sent_of_held == held.len());
+        state.held = None;
+        all
+    }
+}
+
+impl State {
+    fn fail(&mut self, error: WireError) -> io::Error {
+        let text = error.to_string();
+        self.failure.get_or_insert(error);
+        io::Error::other(text)
+    }
+
+    fn poll_reply_line(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(wire) = &mut self.wire else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let line = match ready!(wire.poll_line(cx, MAX_LINE)) {
+            Ok(line) => line,
+            Err(error) => return Poll::Ready(Err(self.fail(error))),
+        };
+        let at = wire.received_at();
+        // Replies in Latin-1 exist; lettre takes UTF-8 only.
+        let text: String = String::from_utf8_lossy(&line)
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        let bytes = text.as_bytes();
+        // RFC 5321, section 4.2.1: a client that doesn't know a code goes by its first digit. Codes such
+        // as 571 (Courier, many filters) and 699 are in use.
+        let is_reply = bytes.len() >= 3
+            && matches!(bytes[0], b'2'..=b'5')
+            && bytes[1].is_ascii_digit()
+            && bytes[2].is_ascii_digit()
+            && !bytes.get(3).is_some_and(u8::is_ascii_alphanumeric);
+        if !is_reply {
+            let shown = wire.transcript().one_line(&text);
+            return Poll::Ready(Err(self.fail(WireError::Broken(format!(
+                "the server sent {shown:?}, which is no SMTP reply"
+            )))));
+        }
+        let code = bytes[..3]
+            .iter()
+            .fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
+        let more = bytes.get(3) == Some(&b'-');
+        let words = text.get(4..).unwrap_or("").to_owned();
+        // A reply without text is legal, but lettre stumbles over it.
+        let given = if words.trim().is_empty() {
+            "(none)"
+        } else {
+            words.as_str()
+        };
+        let given = &given[..given.floor_char_boundary(LETTRE_LINE)];
+        // lettre refuses a second digit above 5; it needs the first one only.
+        self.ready.extend_from_slice(&[bytes[0], bytes[1].min(b'5'), bytes[2]]);
+        self.ready.push(if more { b'-' } else { b' ' });
+        self.ready.extend_from_slice(given.as_bytes());
+        self.ready.extend_from_slice(b"\r\n");
+        self.partial.push(words);
+        if !more {
+            let lines = std::mem::take(&mut self.partial);
+            self.replies.push(Reply { code, lines, at });
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends what is held back.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (Some(held), Some(wire)) = (&self.held, &mut self.wire) else {
+            return Poll::Ready(Ok(()));
+        };
+        if !self.complete || self.sent_of_held == held.len() {
+            return Poll::Ready(Ok(()));
+        }
+        while self.sent_of_held < held.len() {
+            match ready!(wire.poll_write(cx, &held[self.sent_of_held..])) {
+                Ok(count) => {
+                    self.sent_of_held += count;
+                    // A long content takes its time; only a standstill is a failure.
+                    wire.begin(self.step, MAX_REPLY);
+                }
+                Err(error) => return Poll::Ready(Err(self.fail(error))),
+            }
+        }
+        if let Some(limit) = self.accepting {
+            wire.begin(limit.max(self.step), MAX_REPLY);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Lane {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.lock();
+        if state.given >= state.ready.len() {
+            state.ready.clear();
+            state.given = 0;
+            ready!(state.poll_reply_line(cx))?;
+        }
+        let rest = &state.ready[state.given..];
+        let count = rest.len().min(buffer.remaining());
+        buffer.put_slice(&rest[..count]);
+        state.given += count;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Lane {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut state = self.lock();
+        let state = &mut *state;
+        if let Some(held) = &mut state.held {
+            held.extend_from_slice(bytes);
+            // lettre writes the final dot by itself, behind the content.
+            state.complete = bytes == END_OF_CONTENT;
+            if state.complete
+                && let Some(wire) = &mut state.wire
+            {
+                wire.begin(state.step, MAX_REPLY);
+            }
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let Some(wire) = &mut state.wire else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        wire.begin(state.step, MAX_REPLY);
+        match ready!(wire.poll_write(cx, bytes)) {
+            Ok(count) => {
+                state.asked_at = Some(wire.sent_at());
+                Poll::Ready(Ok(count))
+            }
+            Err(error) => Poll::Ready(Err(state.fail(error))),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.lock();
+        ready!(state.poll_held(cx))?;
+        let Some(wire) = &mut state.wire else {
+            return Poll::Ready(Ok(()));
+        };
+        match ready!(wire.poll_flush(cx)) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(error) => Poll::Ready(Err(state.fail(error))),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The wire closes when it is dropped; waiting for a server's TLS goodbye would help nobody.
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncTokioStream for Lane {
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.lock()
+            .wire
+            .as_ref()
+            .map(Wire::peer)
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}

@@ -1,0 +1,338 @@
+//! A mailbox and the tests that wait for mails in it: one pick-up serves them all, at the moments that each asks for.
+
+mod plan;
+mod progress;
+mod registry;
+mod watching;
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
+
+use mailqos_config::{Account, MailQos, PickupProtocol};
+use mailqos_mail::Credentials;
+use mailqos_model::{Micros, MonitorId, Sample, Stage, UtcMicros};
+use plan::Plan;
+use registry::Waiting;
+use tokio::sync::{Notify, mpsc::UnboundedSender, watch};
+use watching::Watching;
+
+use super::{
+    connections::{MailboxId, VisitPlace},
+    evidence::Moment,
+    pickup::{self, Errand, MailboxEndpoint, Memory, PickupError, Visit, VisitStage},
+    token::Token,
+};
+use crate::lock::lock;
+
+pub(super) use progress::{LastVisit, Progress};
+pub(super) use registry::{Habit, Registry};
+
+/// A watch goes on so long after the last mail was waited for: the next test may be near.
+const LINGER: Micros = Micros::from_secs(90);
+/// A watch that has failed is tried again after this.
+const WATCH_AGAIN: Micros = Micros::from_secs(60);
+
+/// Whether a mailbox is watched while mails of this monitor are on their way.
+fn is_watched(options: &MailQos) -> bool {
+    options.protocol == PickupProtocol::Imap && (options.idle || options.precise)
+}
+
+/// By what monitors find the mailbox that they share.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(in crate::mail_test) struct Key {
+    server: String,
+    port: u16,
+    imap: bool,
+    folders: Vec<String>,
+    user: String,
+}
+
+impl Key {
+    pub(in crate::mail_test) fn of(options: &MailQos, account: Option<&Account>) -> Self {
+        Self {
+            server: options.pickup.server.to_ascii_lowercase(),
+            port: options.pickup.port,
+            imap: options.protocol == PickupProtocol::Imap,
+            folders: options.folders.clone(),
+            user: account.map(|account| account.user.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+/// A mail that is waited for; dropping it ends the waiting.
+pub(in crate::mail_test) struct Expected {
+    nonce: [u8; 8],
+    registry: Arc<Registry>,
+    mailbox: Arc<Mailbox>,
+    pub(in crate::mail_test) progress: watch::Receiver<Progress>,
+}
+
+impl Expected {
+    /// The mail is on its way since this moment, stamped with this time: from now on it is looked for.
+    pub(in crate::mail_test) fn sent(&self, monitor: &MonitorId, (sent, at): (Moment, UtcMicros), options: &MailQos) {
+        let mut plan = Plan::new(sent, options);
+        if is_watched(options) && self.mailbox.is_watching.load(Ordering::Relaxed) {
+            plan = plan.watched();
+        }
+        if options.precise {
+            plan = plan.precise(self.registry.precise_from(monitor));
+        } else {
+            let looks = self
+                .registry
+                .looks(monitor, (self.mailbox.id, self.nonce), &plan, options);
+            plan = plan.looking(&looks, options.extra_pickups);
+        }
+        self.registry.plan(self.nonce, plan, at);
+        self.mailbox.changed();
+    }
+
+    /// How far the visit to its mailbox has come that is being made.
+    pub(in crate::mail_test) fn visit_is_at(&self) -> Option<Stage> {
+        self.mailbox.door.whereabouts.stage()
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.registry.forget(self.nonce);
+        self.mailbox.attention.notify_one();
+    }
+}
+
+/// One mailbox; its visits are made one after the other.
+pub(in crate::mail_test) struct Mailbox {
+    id: MailboxId,
+    key: Key,
+    door: MailboxEndpoint,
+    account: Mutex<Option<Account>>,
+    /// For the visits: there may be another plan.
+    wake: Notify,
+    /// For the watch: there may be something else to do.
+    attention: Notify,
+    /// A watch is running.
+    is_watching: AtomicBool,
+}
+
+/// A visit that is being made. Where it is broken off, the mails that it has read are handed out all the same: they may be
+/// deleted already.
+struct Visiting<'a> {
+    registry: &'a Registry,
+    duplicates: &'a UnboundedSender<Sample>,
+    visit: Visit,
+}
+
+impl Visiting<'_> {
+    fn end(mut self) -> Visit {
+        std::mem::replace(&mut self.visit, Visit::begin())
+    }
+}
+
+impl Drop for Visiting<'_> {
+    fn drop(&mut self) {
+        let mut visit = std::mem::replace(&mut self.visit, Visit::begin());
+        visit.found.retain(|found| found.receive.is_some());
+        if !visit.found.is_empty() {
+            // As if of a mailbox that nobody waits in: whose mail was not found learns nothing from half a visit.
+            for sample in self.registry.hand_out(MailboxId::new(), visit) {
+                let _ = self.duplicates.send(sample);
+            }
+        }
+    }
+}
+
+impl Mailbox {
+    pub(in crate::mail_test) fn new(key: Key, options: &MailQos, account: Option<&Account>) -> Self {
+        Self {
+            id: MailboxId::new(),
+            key,
+            door: MailboxEndpoint {
+                endpoint: options.pickup.clone(),
+                protocol: options.protocol,
+                folders: options.folders.clone(),
+                step: options.timeout.to_std(),
+                whereabouts: VisitStage::default(),
+            },
+            account: Mutex::new(account.cloned()),
+            wake: Notify::new(),
+            attention: Notify::new(),
+            is_watching: AtomicBool::new(false),
+        }
+    }
+
+    /// Expects a mail in it; nobody looks for it before [`Expected::sent`]. Credentials that the server rejects are held back
+    /// for `hold`.
+    pub(in crate::mail_test) fn expect(
+        self: &Arc<Self>,
+        registry: &Arc<Registry>,
+        token: Token,
+        options: &MailQos,
+        hold: Micros,
+    ) -> Expected {
+        let nonce = token.nonce;
+        let (sender, progress) = watch::channel(Progress::default());
+        let waiting = Waiting {
+            token,
+            mailbox: self.id,
+            watched: is_watched(options),
+            plan: None,
+            hold,
+            progress: sender,
+        };
+        registry.wait_for(nonce, waiting, options.message.size.unwrap_or_default());
+        self.changed();
+        Expected {
+            nonce,
+            registry: registry.clone(),
+            mailbox: self.clone(),
+            progress,
+        }
+    }
+
+    /// Whether these options lead to it through the same door.
+    pub(in crate::mail_test) fn is_reached_as(&self, options: &MailQos) -> bool {
+        self.door.endpoint == options.pickup && self.door.step == options.timeout.to_std()
+    }
+
+    /// Visits log in by this account from now on: the same user's, whose password may be another.
+    pub(in crate::mail_test) fn log_in_by(&self, account: Option<&Account>) {
+        *lock(&self.account) = account.cloned();
+    }
+
+    fn changed(&self) {
+        self.wake.notify_one();
+        self.attention.notify_one();
+    }
+
+    /// The server and its port.
+    fn place(&self) -> String {
+        format!("{}:{}", self.key.server, self.key.port)
+    }
+
+    async fn credentials(&self) -> Result<Option<Credentials>, PickupError> {
+        let account = lock(&self.account).clone();
+        let Some(account) = account else { return Ok(None) };
+        match mailqos_mail::credentials(&account).await {
+            Ok(credentials) => Ok(Some(credentials)),
+            Err(error) => Err(PickupError::no_credentials(&error.to_string())),
+        }
+    }
+
+    /// Visits the mailbox whenever somebody's plan says so, until nobody can have one any more; `duplicates` takes the samples of
+    /// settled tests whose mail came again.
+    pub(in crate::mail_test) async fn serve(
+        self: Arc<Self>,
+        registry: Arc<Registry>,
+        duplicates: UnboundedSender<Sample>,
+    ) {
+        let mut memory = Memory::default();
+        let mut watching: Option<(Moment, Watching)> = None;
+        // Only where a visit has just succeeded: a watch must not double the tries of a wrong password.
+        let mut welcome = false;
+        loop {
+            let due_again = match &watching {
+                Some((began, watch)) => watch.is_finished() && Moment::now() - *began > WATCH_AGAIN,
+                None => true,
+            };
+            if welcome && due_again && registry.is_watched(self.id) {
+                // The old watch's place is free before the new one takes its own.
+                watching = None;
+                if let Some(place) = registry.connections.watch(&self.place(), self.id) {
+                    watching = Some((Moment::now(), Watching::begin(&self, &registry, &memory, place)));
+                }
+            }
+            if Arc::strong_count(&self) == 1 {
+                // The configuration leads elsewhere now, and the last mail that was waited for here is settled.
+                return;
+            }
+            let due = registry.next_due(self.id);
+            // Without a plan, now and then, to see that nobody waits any more.
+            let until = due.map_or_else(|| tokio::time::Instant::now() + LINGER.to_std(), Moment::instant);
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => if due.is_none() {
+                    continue;
+                },
+                () = self.wake.notified() => continue,
+            }
+            let mut visiting = Visiting {
+                registry: &registry,
+                duplicates: &duplicates,
+                visit: Visit::begin(),
+            };
+            let ending = self.visit(&mut memory, &registry, &mut visiting.visit).await;
+            let visit = visiting.end();
+            welcome = visit.error.is_none();
+            if let Some(error) = &visit.error {
+                tracing::debug!(server = %self.key.server, user = %self.key.user, stage = %error.stage, "pick-up: {error}");
+            }
+            for sample in registry.hand_out(self.id, visit) {
+                let _ = duplicates.send(sample);
+            }
+            if let Some((ending, _place)) = ending
+                && let Err(error) = ending.end().await
+            {
+                tracing::debug!(server = %self.key.server, user = %self.key.user, "pick-up's end: {error}");
+            }
+            self.door.whereabouts.note(None);
+        }
+    }
+
+    /// One visit; a mailbox that somebody else holds is tried again within a step's deadline.
+    async fn visit(
+        &self,
+        memory: &mut Memory,
+        registry: &Registry,
+        visit: &mut Visit,
+    ) -> Option<(pickup::Ending, VisitPlace)> {
+        let began = Moment::now();
+        let credentials = match self.credentials().await {
+            Ok(credentials) => credentials,
+            Err(error) => {
+                *visit = Visit::failed(began, error);
+                return None;
+            }
+        };
+        let (place, step) = (self.place(), self.door.step);
+        let turn = match &credentials {
+            Some(credentials) => match credentials.turn(&place, registry.hold(self.id).to_std(), step).await {
+                Ok(turn) => Some(turn),
+                Err(held_back) => {
+                    // Within the same test there is nothing to add to the refusal.
+                    let text = match registry.began_before(self.id, Moment::now() - Micros::from(held_back.age)) {
+                        true => held_back.text,
+                        false => held_back.to_string(),
+                    };
+                    *visit = Visit::failed(Moment::now(), PickupError::held_back(&text));
+                    return None;
+                }
+            },
+            None => None,
+        };
+        let errand = Errand {
+            door: &self.door,
+            credentials: credentials.as_ref(),
+        };
+        loop {
+            self.door.whereabouts.note(Some(Stage::PickupConnect));
+            let left = step.saturating_sub((Moment::now() - began).to_std());
+            let open = registry
+                .connections
+                .visit(&place, left, |id| registry.is_watched(id))
+                .await;
+            let ending = pickup::visit(errand, memory, registry, visit).await;
+            let error = visit.error.as_ref();
+            let pause = error.and_then(|error| error.pause_before_retry(&registry.connections, &place));
+            match pause {
+                Some(pause) if (Moment::now() - began).to_std() + pause <= step => {
+                    drop((open, ending));
+                    tokio::time::sleep(pause).await;
+                }
+                _ => {
+                    visit.note_login(turn);
+                    return Some((ending?, open));
+                }
+            }
+        }
+    }
+}

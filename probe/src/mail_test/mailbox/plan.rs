@@ -1,0 +1,141 @@
+//! When a mail is looked for.
+
+use mailqos_config::MailQos;
+use mailqos_model::Micros;
+
+use super::super::{evidence::Moment, pickup::PickupError};
+
+/// The longest pause between pick-ups for a late mail.
+const SPARSEST: Micros = Micros::from_secs(15 * 60);
+
+/// How a precise monitor's mail is looked for: with gaps in proportion to the time that it has taken already, from shortly
+/// before the fastest of its predecessors on.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    shortest: Micros,
+    longest: Micros,
+}
+
+/// A poll over a connection that is kept costs the server next to nothing.
+const POLLS: Pace = Pace {
+    shortest: Micros::from_millis(20),
+    longest: Micros::from_millis(200),
+};
+/// A visit costs it a login.
+const VISITS: Pace = Pace {
+    shortest: Micros::from_millis(60),
+    longest: Micros::from_millis(500),
+};
+
+impl Pace {
+    fn gap(self, elapsed: Micros) -> Micros {
+        Micros((elapsed.0 / 20).clamp(self.shortest.0, self.longest.0))
+    }
+}
+
+/// When a mail is looked for.
+#[derive(Debug, Clone)]
+pub(in crate::mail_test) struct Plan {
+    pub(in crate::mail_test) sent: Moment,
+    pub(in crate::mail_test) check_interval: Micros,
+    pub(in crate::mail_test) deadline: Moment,
+    pub(super) next: Moment,
+    /// When it is looked for by the check interval.
+    pub(super) check: Moment,
+    /// Extra looks where the mail is expected, earliest first.
+    pub(super) looks: Vec<Moment>,
+    /// How often the mailbox may be visited at once because a watch has seen new mail.
+    pub(super) on_landing: u8,
+    /// For precise monitors: from when on the mail is looked for at short gaps.
+    pub(super) precise_from: Option<Moment>,
+    /// Visits are the only means to look: nothing watches the mailbox meanwhile.
+    pub(super) by_visits: bool,
+}
+
+impl Plan {
+    pub(in crate::mail_test) fn new(sent: Moment, options: &MailQos) -> Self {
+        let deadline = sent + options.max_round_trip;
+        let check = (sent + options.check_interval).min(deadline);
+        Self {
+            sent,
+            check_interval: options.check_interval,
+            deadline,
+            next: check,
+            check,
+            looks: Vec::new(),
+            on_landing: 0,
+            precise_from: None,
+            by_visits: true,
+        }
+    }
+
+    /// A watch looks into the mailbox meanwhile.
+    pub(super) fn watched(mut self) -> Self {
+        self.by_visits = false;
+        self
+    }
+
+    /// Looks for the mail at these times after its sending, too.
+    pub(super) fn looking(mut self, looks: &[Micros], extra: u8) -> Self {
+        self.on_landing = if looks.is_empty() { 0 } else { extra };
+        self.looks = looks.iter().map(|look| self.sent + *look).collect();
+        self.next = self.next_visit();
+        self
+    }
+
+    fn next_visit(&self) -> Moment {
+        let look = self.looks.first().filter(|_| self.by_visits);
+        look.map_or(self.check, |look| self.check.min(*look))
+    }
+
+    /// Looks for the mail at short gaps from so long after its sending.
+    pub(super) fn precise(mut self, from: Micros) -> Self {
+        let from = self.sent + from;
+        self.precise_from = Some(from);
+        if self.by_visits {
+            self.next = self.next.min(from);
+        }
+        self
+    }
+
+    /// When a watch is to look next.
+    pub(super) fn next_poll(&self) -> Option<Moment> {
+        let now = Moment::now();
+        if now >= self.deadline {
+            return None;
+        }
+        if let Some(from) = self.precise_from {
+            return Some(from.max(now + POLLS.gap(now - self.sent)));
+        }
+        // One that has just been made, a little early, is not made again.
+        let soon = now + POLLS.shortest + POLLS.shortest;
+        self.looks.iter().find(|look| **look > soon).copied()
+    }
+
+    /// After a pick-up that began at `began`: when the next one is due.
+    pub(super) fn advance(&mut self, began: Moment, error: Option<&PickupError>) {
+        let now = Moment::now();
+        // Those that have passed while a slow server was visited are not made up for.
+        self.looks.retain(|look| *look > now);
+        if error.is_some() {
+            self.looks.clear();
+            self.on_landing = 0;
+        }
+        if began >= self.check || error.is_some() {
+            self.check = (began + self.check_interval).min(self.deadline);
+        }
+        if began < self.deadline {
+            self.next = match error {
+                // Each refused login may cost the account and this address a penalty, or lock it: one more try suffices.
+                Some(error) if error.refused => self.deadline,
+                None if self.by_visits && self.precise_from.is_some() => {
+                    (now + VISITS.gap(now - self.sent)).min(self.deadline)
+                }
+                _ => self.next_visit(),
+            };
+        } else {
+            let pause = Micros(((began - self.sent).0 / 10).clamp(self.check_interval.0.min(SPARSEST.0), SPARSEST.0));
+            self.next = began + pause;
+        }
+    }
+}

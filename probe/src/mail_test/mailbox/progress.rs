@@ -1,0 +1,130 @@
+//! What is known of a mail that is waited for.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use mailqos_config::PickupProtocol;
+use mailqos_mail::{Transcript, transcripts::Conversation};
+use mailqos_net::TlsSession;
+
+use super::super::{
+    classify::Report,
+    evidence::Moment,
+    pickup::{Finding, Found, MissingFolder, PickupError, PickupPhases},
+};
+
+/// Visits whose conversations are kept for a mail that is waited for.
+const MOST_TRANSCRIPTS: usize = 4;
+
+/// What the last visit was like.
+#[derive(Debug, Clone)]
+pub(in crate::mail_test) struct LastVisit {
+    pub(in crate::mail_test) began: Moment,
+    pub(in crate::mail_test) phases: PickupPhases,
+    pub(in crate::mail_test) tls: Option<TlsSession>,
+    pub(in crate::mail_test) error: Option<PickupError>,
+    /// Configured folders that could not be opened.
+    pub(in crate::mail_test) missing: Vec<MissingFolder>,
+    pub(super) transcript: Option<Arc<Transcript>>,
+}
+
+/// What is known of a mail that is waited for.
+#[derive(Debug, Clone, Default)]
+pub(in crate::mail_test) struct Progress {
+    /// Pick-ups since it was sent.
+    pub(in crate::mail_test) pickups: i32,
+    pub(in crate::mail_test) last: Option<LastVisit>,
+    /// When the last of them began that ended without an error.
+    pub(in crate::mail_test) looked_at: Option<Moment>,
+    /// The mail itself.
+    pub(in crate::mail_test) found: Option<Found>,
+    /// What a notification says of it: of several, one of a failure.
+    pub(in crate::mail_test) notified: Option<Report>,
+    /// The visit that found what settles the test.
+    pub(in crate::mail_test) found_by: Option<LastVisit>,
+    pub(in crate::mail_test) duplicates: i32,
+    /// What was said in the last visits.
+    visits: VecDeque<Arc<Transcript>>,
+}
+
+impl Progress {
+    /// Notes a visit, and what it found of the mail.
+    pub(super) fn note_visit(&mut self, visit: &LastVisit, finds: Vec<Found>) {
+        self.pickups += 1;
+        if visit.error.is_none() {
+            self.looked_at = Some(visit.began);
+        }
+        if let Some(transcript) = &visit.transcript {
+            if self.visits.len() >= MOST_TRANSCRIPTS {
+                self.visits.pop_front();
+            }
+            self.visits.push_back(transcript.clone());
+        }
+        self.last = Some(visit.clone());
+        for found in finds {
+            if let Finding::Notification(report) = found.finding {
+                self.note_notification(report, visit);
+                continue;
+            }
+            match &mut self.found {
+                Some(known) if known.receive.is_some() => self.duplicates += 1,
+                known => {
+                    *known = Some(found);
+                    self.found_by = Some(visit.clone());
+                }
+            }
+        }
+    }
+
+    /// Notes what is said of the mail. It is no copy of the mail: it does not count beside it, and gives way to it.
+    fn note_notification(&mut self, report: Report, visit: &LastVisit) {
+        if self.failure().is_some() {
+            return;
+        }
+        if report.is_failure() && self.found.is_none() {
+            self.found_by = Some(visit.clone());
+        }
+        if report.is_failure() || self.notified.is_none() {
+            self.notified = Some(report);
+        }
+    }
+
+    /// What says that the mail will not be delivered, while there is no mail.
+    pub(in crate::mail_test) fn failure(&self) -> Option<&Report> {
+        self.notified
+            .as_ref()
+            .filter(|report| report.is_failure() && self.found.is_none())
+    }
+
+    /// What was said in the last visits.
+    pub(in crate::mail_test) fn conversations(
+        &self,
+        protocol: PickupProtocol,
+    ) -> impl Iterator<Item = Conversation> + '_ {
+        self.visits
+            .iter()
+            .map(move |transcript| Conversation::of(&protocol.to_string(), transcript))
+    }
+
+    /// What deserves attention although it may decide nothing: folders that were not searched.
+    pub(in crate::mail_test) fn notes(&self) -> Vec<String> {
+        let visit = self.found_by.as_ref().or(self.last.as_ref());
+        visit
+            .iter()
+            .flat_map(|visit| &visit.missing)
+            .map(|folder| format!("the folder {:?} was not searched: {}", folder.name, folder.reason))
+            .collect()
+    }
+
+    /// A visit that began at this moment or later has ended.
+    pub(in crate::mail_test) fn has_looked_at(&self, moment: Moment) -> bool {
+        self.last.as_ref().is_some_and(|visit| visit.began >= moment)
+    }
+
+    /// Found and read to its end, or known to have failed.
+    pub(in crate::mail_test) fn is_complete(&self) -> bool {
+        match &self.found {
+            Some(found) => found.receive.is_some(),
+            None => self.failure().is_some(),
+        }
+    }
+}

@@ -1,0 +1,587 @@
+//! The tests of this process whose mails are on their way, and what visits to mailboxes find of them.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use mailqos_config::{LONGEST_HORIZON, MailQos};
+use mailqos_model::{Micros, MonitorId, Sample, SiteName, UtcMicros};
+use tokio::sync::watch;
+
+use super::{
+    super::{
+        classify::Known,
+        connections::{Connections, MailboxId},
+        evidence::Moment,
+        expectation::Limits,
+        learnt::Learnt,
+        pickup::{Action, Found, MailClassifier, Visit},
+        token::{SigningKey, Token},
+    },
+    plan::Plan,
+    progress::{LastVisit, Progress},
+};
+use crate::lock::lock;
+
+/// A mail of ours that nobody waits for here is cleared when it is so much older than its horizon: until then the process that
+/// sent it may wait for it (`mailqos-probe run`, whose late mails `mailqos-probe test` comes upon).
+const CLEAR_AFTER: Micros = Micros::from_secs(600);
+/// The age at which a mail of another site, or of a monitor that is gone, is cleared: its horizon is not known here.
+const CLEAR_FOREIGN_SITE_AFTER: Micros = Micros(LONGEST_HORIZON.0 + CLEAR_AFTER.0);
+/// Settled tests that are remembered, so that duplicates of their mails are recognised.
+const REMEMBERED: usize = 1024;
+/// With a longer check interval no extra pick-ups are made: somebody wants few (servers that announce
+/// LOGIN-DELAY, RFC 2449, section 6.5, refuse more).
+const RARE: Micros = Micros::from_secs(120);
+/// After a visit that failed, extra ones are made again after this.
+const SPARED: Micros = Micros::from_secs(15 * 60);
+/// Mailboxes of which it is remembered what visits were like.
+const MOST_VISITED: usize = 4096;
+/// Round trips that a precise monitor's expectation rests on.
+const HISTORY: usize = 64;
+
+/// A mail that is waited for.
+pub(super) struct Waiting {
+    /// What the mail's token is.
+    pub(super) token: Token,
+    pub(super) mailbox: MailboxId,
+    /// The mailbox is to be watched meanwhile.
+    pub(super) watched: bool,
+    pub(super) plan: Option<Plan>,
+    /// How long credentials are not tried again that the server has rejected.
+    pub(super) hold: Micros,
+    pub(super) progress: watch::Sender<Progress>,
+}
+
+/// What is known of a monitor's mails.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::mail_test) struct Habit {
+    /// How long one is waited for.
+    pub(in crate::mail_test) horizon: Micros,
+    /// From which address they are sent.
+    pub(in crate::mail_test) from: String,
+}
+
+/// All tests of this process whose mails are on their way.
+pub(in crate::mail_test) struct Registry {
+    key: SigningKey,
+    site: SiteName,
+    /// What is known of each monitor's mails.
+    habits: Mutex<HashMap<MonitorId, Habit>>,
+    waiting: Mutex<HashMap<[u8; 8], Waiting>>,
+    /// The largest size that a mail has been asked to have.
+    largest: AtomicU64,
+    settled: Mutex<VecDeque<([u8; 8], Sample)>>,
+    /// The last round trips of precise monitors: the least that each can have been.
+    history: Mutex<HashMap<MonitorId, VecDeque<Micros>>>,
+    pub(in crate::mail_test) connections: Arc<Connections>,
+    /// What visits to each mailbox were like lately.
+    visited: Mutex<HashMap<MailboxId, Visited>>,
+    /// What was learnt from earlier mails.
+    pub(in crate::mail_test) learnt: Mutex<Learnt>,
+}
+
+/// What visits to a mailbox were like lately.
+#[derive(Debug, Clone, Copy, Default)]
+struct Visited {
+    /// How long they took, a moving average.
+    took: Micros,
+    /// After one that failed, no extra ones are made until then.
+    spared_until: Option<Moment>,
+}
+
+impl Visited {
+    fn is_spared(self) -> bool {
+        self.spared_until.is_some_and(|until| Moment::now() < until)
+    }
+}
+
+impl Registry {
+    pub(in crate::mail_test) fn new(key: SigningKey, site: SiteName, habits: HashMap<MonitorId, Habit>) -> Self {
+        Self {
+            key,
+            site,
+            habits: Mutex::new(habits),
+            waiting: Mutex::default(),
+            largest: AtomicU64::new(0),
+            settled: Mutex::default(),
+            history: Mutex::default(),
+            visited: Mutex::default(),
+            learnt: Mutex::default(),
+            connections: Arc::default(),
+        }
+    }
+
+    /// Goes over to other monitors.
+    pub(in crate::mail_test) fn reload(&self, habits: HashMap<MonitorId, Habit>) {
+        *lock(&self.habits) = habits;
+    }
+
+    /// Expects a mail; nobody looks for it before it has a plan.
+    pub(super) fn wait_for(&self, nonce: [u8; 8], waiting: Waiting, size: u64) {
+        self.largest.fetch_max(size, Ordering::Relaxed);
+        lock(&self.waiting).insert(nonce, waiting);
+    }
+
+    /// Changes the plans of the mails that are waited for in a mailbox.
+    pub(super) fn each_plan(&self, mailbox: MailboxId, mut change: impl FnMut(&mut Plan)) {
+        for waiting in lock(&self.waiting).values_mut() {
+            if let Some(plan) = waiting.plan.as_mut().filter(|_| waiting.mailbox == mailbox) {
+                change(plan);
+            }
+        }
+    }
+
+    /// Looks for a mail by a plan, from now on.
+    pub(super) fn plan(&self, nonce: [u8; 8], plan: Plan, sent_at: UtcMicros) {
+        if let Some(waiting) = lock(&self.waiting).get_mut(&nonce) {
+            waiting.plan = Some(plan);
+            waiting.token.sent_at = sent_at;
+        }
+    }
+
+    /// Ends the waiting for a mail.
+    pub(super) fn forget(&self, nonce: [u8; 8]) {
+        lock(&self.waiting).remove(&nonce);
+    }
+
+    /// When the watch over a mailbox is to look next; `None` if it is not to be watched.
+    pub(super) fn next_poll(&self, mailbox: MailboxId) -> Option<Option<Moment>> {
+        let waiting = lock(&self.waiting);
+        let mine = waiting
+            .values()
+            .filter(|waiting| waiting.watched && waiting.mailbox == mailbox);
+        let plans: Vec<_> = mine.map(|waiting| waiting.plan.as_ref()).collect();
+        (!plans.is_empty()).then(|| plans.into_iter().filter_map(|plan| plan?.next_poll()).min())
+    }
+
+    /// When a mail is to be looked for beside the check interval.
+    pub(in crate::mail_test) fn looks(
+        &self,
+        monitor: &MonitorId,
+        (mailbox, nonce): (MailboxId, [u8; 8]),
+        plan: &Plan,
+        options: &MailQos,
+    ) -> Vec<Micros> {
+        let visited = lock(&self.visited).get(&mailbox).copied().unwrap_or_default();
+        if options.check_interval > RARE || visited.is_spared() {
+            return Vec::new();
+        }
+        // Looks over the connection of a watch cost next to nothing.
+        let (times, cost) = if plan.by_visits {
+            (1, visited.took)
+        } else {
+            (2, Micros::ZERO)
+        };
+        let limits = Limits {
+            count: times * usize::from(options.extra_pickups),
+            cost,
+            check_interval: options.check_interval,
+            max_round_trip: options.max_round_trip,
+        };
+        let learnt = lock(&self.learnt);
+        learnt.expectations.looks(monitor, limits, u64::from_le_bytes(nonce))
+    }
+
+    /// Notes what a visit was like: a server that refuses one is spared extra ones for a while.
+    fn note_visited(&self, mailbox: MailboxId, visit: &Visit) {
+        let now = Moment::now();
+        let mut all = lock(&self.visited);
+        if all.len() >= MOST_VISITED {
+            all.clear();
+        }
+        let visited = all.entry(mailbox).or_default();
+        if visit.error.is_some() {
+            visited.spared_until = Some(now + SPARED);
+        } else {
+            let took = now - visit.began;
+            visited.took = Micros((3 * visited.took.0 + took.0) / 4);
+        }
+    }
+
+    /// When a precise monitor's mail is to be looked for: shortly before the fastest of its predecessors landed.
+    pub(super) fn precise_from(&self, monitor: &MonitorId) -> Micros {
+        let history = lock(&self.history);
+        let fastest = history.get(monitor).and_then(|known| known.iter().min());
+        Micros(fastest.map_or(0, |fastest| fastest.0 / 5 * 4))
+    }
+
+    /// A precise monitor's mail took at least so long.
+    pub(in crate::mail_test) fn landed_after(&self, monitor: &MonitorId, least: Micros) {
+        let mut history = lock(&self.history);
+        let known = history.entry(monitor.clone()).or_default();
+        if known.len() >= HISTORY {
+            known.pop_front();
+        }
+        known.push_back(least);
+    }
+
+    /// Whether a mailbox is to be watched.
+    pub(super) fn is_watched(&self, mailbox: MailboxId) -> bool {
+        lock(&self.waiting)
+            .values()
+            .any(|waiting| waiting.watched && waiting.mailbox == mailbox)
+    }
+
+    /// How long credentials are held back that the server of this mailbox has rejected: no test has more than one failed
+    /// login, and monitors that share the mailbox have one together.
+    pub(super) fn hold(&self, mailbox: MailboxId) -> Micros {
+        lock(&self.waiting)
+            .values()
+            .filter(|waiting| waiting.mailbox == mailbox)
+            .map(|waiting| waiting.hold)
+            .min()
+            .unwrap_or(Micros::ZERO)
+    }
+
+    /// Whether all mails that are waited for in this mailbox were sent before this moment.
+    pub(super) fn began_before(&self, mailbox: MailboxId, moment: Moment) -> bool {
+        lock(&self.waiting)
+            .values()
+            .filter(|waiting| waiting.mailbox == mailbox)
+            .filter_map(|waiting| waiting.plan.as_ref())
+            .all(|plan| plan.sent < moment)
+    }
+
+    /// Remembers a settled test, to recognise duplicates of its mail.
+    pub(in crate::mail_test) fn settled(&self, nonce: [u8; 8], sample: Sample) {
+        let mut settled = lock(&self.settled);
+        if settled.len() >= REMEMBERED {
+            settled.pop_front();
+        }
+        settled.push_back((nonce, sample));
+    }
+
+    pub(super) fn next_due(&self, mailbox: MailboxId) -> Option<Moment> {
+        lock(&self.waiting)
+            .values()
+            .filter(|waiting| waiting.mailbox == mailbox)
+            .filter_map(|waiting| waiting.plan.as_ref().map(|plan| plan.next))
+            .min()
+    }
+
+    /// Hands out what a visit found; gives back the samples that have one duplicate more.
+    pub(super) fn hand_out(&self, mailbox: MailboxId, visit: Visit) -> Vec<Sample> {
+        self.note_visited(mailbox, &visit);
+        let last = LastVisit {
+            began: visit.began,
+            phases: visit.phases,
+            tls: visit.tls,
+            error: visit.error,
+            missing: visit.missing,
+            transcript: visit.transcript,
+        };
+        let mut changed = Vec::new();
+        let mut waiting = lock(&self.waiting);
+        let mut finds: HashMap<[u8; 8], Vec<Found>> = HashMap::new();
+        for found in visit.found {
+            tracing::debug!(monitor = %found.token.monitor, folder = ?found.folder, landed = ?found.landed, "found");
+            let nonce = found.token.nonce;
+            if waiting.contains_key(&nonce) {
+                finds.entry(nonce).or_default().push(found);
+                continue;
+            }
+            // Once its test is settled, a notification says nothing new: there are no two mails.
+            if !found.finding.is_mail() {
+                continue;
+            }
+            let mut settled = lock(&self.settled);
+            if let Some((_, sample)) = settled.iter_mut().find(|(known, _)| *known == nonce) {
+                match &mut sample.duplicates {
+                    Some(count) => {
+                        *count += 1;
+                        changed.push(sample.clone());
+                    }
+                    // Its test had given up before it saw the mail: this is the mail itself.
+                    unseen => *unseen = Some(0),
+                }
+            }
+        }
+        for (nonce, waiting) in waiting.iter_mut() {
+            let finds = finds.remove(nonce).unwrap_or_default();
+            let mut was_for_it = !finds.is_empty();
+            if let Some(plan) = waiting.plan.as_mut().filter(|_| waiting.mailbox == mailbox)
+                && plan.sent <= last.began
+            {
+                plan.advance(last.began, last.error.as_ref());
+                was_for_it = true;
+            }
+            if was_for_it {
+                // At once: who waits for the mail is not to see it without the visit that found it.
+                waiting
+                    .progress
+                    .send_modify(|progress| progress.note_visit(&last, finds));
+            }
+        }
+        changed
+    }
+}
+
+impl Known for Registry {
+    fn key(&self) -> &SigningKey {
+        &self.key
+    }
+
+    fn awaited(&self, nonce: [u8; 8]) -> Option<Token> {
+        lock(&self.waiting).get(&nonce).map(|waiting| waiting.token.clone())
+    }
+
+    fn sender(&self, token: &Token) -> Option<String> {
+        if token.site != self.site {
+            return None;
+        }
+        lock(&self.habits).get(&token.monitor).map(|habit| habit.from.clone())
+    }
+}
+
+impl MailClassifier for Registry {
+    fn action(&self, token: &Token) -> Action {
+        if lock(&self.waiting).contains_key(&token.nonce) {
+            return Action::Collect;
+        }
+        if lock(&self.settled).iter().any(|(nonce, _)| *nonce == token.nonce) {
+            return Action::Delete;
+        }
+        let age = UtcMicros::now() - token.sent_at;
+        let patience = match lock(&self.habits).get(&token.monitor).map(|habit| habit.horizon) {
+            Some(horizon) if token.site == self.site => horizon + CLEAR_AFTER,
+            _ => CLEAR_FOREIGN_SITE_AFTER,
+        };
+        // A mail from so far in the future was sent by a clock that has been set back since.
+        let is_over = age.0.saturating_abs() > patience.0;
+        if is_over { Action::Delete } else { Action::Keep }
+    }
+
+    fn largest(&self) -> u64 {
+        self.largest.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mailqos_base::Secret;
+    use mailqos_config::PickupProtocol;
+    use mailqos_mail::Transcript;
+    use mailqos_model::{Outcome, Stage};
+
+    use super::{
+        super::super::{
+            classify::Report,
+            pickup::{Finding, PickupError, PickupPhases},
+        },
+        *,
+    };
+
+    fn found(nonce: [u8; 8]) -> Found {
+        Found {
+            token: Token {
+                site: "here".parse().expect("a site"),
+                monitor: "mail-hq".parse().expect("an id"),
+                sent_at: UtcMicros(0),
+                nonce,
+            },
+            finding: Finding::Mail,
+            not_shown: None,
+            shown: Moment::of_micros(5),
+            receive: Some(Micros(1)),
+            folder: None,
+            landed: None,
+            notified: None,
+            mail: Vec::new(),
+        }
+    }
+
+    fn visit(found: Vec<Found>) -> Visit {
+        let mut visit = Visit::failed(
+            Moment::of_micros(3),
+            PickupError::new(Stage::PickupReceive, "cut off after the mail"),
+        );
+        visit.found = found;
+        visit.transcript = Some(Arc::new(Transcript::begin("localhost", 110)));
+        visit
+    }
+
+    fn registry() -> Registry {
+        let key = SigningKey::new(&Secret::new("a key of more than thirty-two characters")).expect("a key");
+        Registry::new(key, "here".parse().expect("a site"), HashMap::new())
+    }
+
+    #[test]
+    fn a_mailbox_that_is_reached_in_another_way_has_its_own_plans() {
+        let registry = registry();
+        let (before, since) = (MailboxId::new(), MailboxId::new());
+        let (progress, watch) = watch::channel(Progress::default());
+        let plan = Plan {
+            sent: Moment::of_micros(0),
+            check_interval: Micros::from_secs(1),
+            deadline: Moment::of_micros(60_000_000),
+            next: Moment::of_micros(1_000_000),
+            check: Moment::of_micros(1_000_000),
+            looks: Vec::new(),
+            on_landing: 0,
+            precise_from: None,
+            by_visits: true,
+        };
+        let waiting = Waiting {
+            token: found([1; 8]).token,
+            mailbox: since,
+            watched: true,
+            plan: Some(plan.clone()),
+            hold: Micros::ZERO,
+            progress,
+        };
+        lock(&registry.waiting).insert([1; 8], waiting);
+        assert_eq!(
+            (registry.next_due(before), registry.next_due(since)),
+            (None, Some(plan.next))
+        );
+        assert!(!registry.is_watched(before) && registry.is_watched(since));
+        // What fails on the old way says nothing of the new one.
+        registry.hand_out(before, visit(Vec::new()));
+        assert!(watch.borrow().last.is_none());
+        registry.hand_out(since, visit(Vec::new()));
+        assert!(watch.borrow().last.is_some());
+    }
+
+    /// As Outlook.com did: "-ERR Exceeded the login limit for a 15 minute period. Reduce the frequency of
+    /// requests to the POP3 server" (frappe issue 242).
+    #[test]
+    fn a_server_that_refuses_a_visit_is_spared_extra_ones() {
+        let registry = registry();
+        let (mine, other) = (MailboxId::new(), MailboxId::new());
+        let is_spared = |mailbox: MailboxId| {
+            lock(&registry.visited)
+                .get(&mailbox)
+                .is_some_and(|visited| visited.is_spared())
+        };
+        let mut good = visit(Vec::new());
+        good.error = None;
+        registry.hand_out(mine, good);
+        assert!(!is_spared(mine));
+        registry.hand_out(mine, visit(Vec::new()));
+        assert!(is_spared(mine) && !is_spared(other));
+        // Nor are those made that were planned already; those of the check interval are.
+        let now = Moment::now();
+        let in_seconds = |seconds: i64| now + Micros::from_secs(seconds);
+        let mut plan = Plan {
+            sent: now,
+            check_interval: Micros::from_secs(15),
+            deadline: in_seconds(90),
+            next: in_seconds(5),
+            check: in_seconds(15),
+            looks: vec![in_seconds(10), in_seconds(20), in_seconds(30)],
+            on_landing: 5,
+            precise_from: None,
+            by_visits: true,
+        };
+        plan.advance(in_seconds(5), None);
+        assert_eq!(plan.next, in_seconds(10));
+        plan.advance(
+            in_seconds(10),
+            Some(&PickupError::new(Stage::PickupLogin, "-ERR Exceeded the login limit")),
+        );
+        assert_eq!((plan.next, plan.looks.len(), plan.on_landing), (in_seconds(25), 0, 0));
+        plan.advance(in_seconds(25), None);
+        assert_eq!(plan.next, in_seconds(40));
+    }
+
+    #[test]
+    fn what_another_process_may_wait_for_is_left_alone() {
+        let registry = registry();
+        let habit = Habit {
+            horizon: Micros::from_secs(24 * 3600),
+            from: "probe@example.com".to_owned(),
+        };
+        registry.reload(HashMap::from([("mail-hq".parse().expect("an id"), habit)]));
+        let action = |site: &str, hours: i64| {
+            let sent_at = UtcMicros::now() - Micros::from_secs(hours * 3600);
+            let token = Token {
+                site: site.parse().expect("a site"),
+                sent_at,
+                ..found([3; 8]).token
+            };
+            registry.action(&token)
+        };
+        let (leave, clear) = (Action::Keep, Action::Delete);
+        assert_eq!((action("here", 23), action("here", 25)), (leave, clear));
+        // How long the other site waits is not known here: a month at the most.
+        assert_eq!((action("there", 30 * 24), action("there", 31 * 24)), (leave, clear));
+    }
+
+    #[test]
+    fn a_mail_that_its_test_never_saw_is_no_duplicate() {
+        let registry = registry();
+        let mailbox = MailboxId::new();
+        let monitor = "mail-hq".parse().expect("an id");
+        let sample = Sample::new(monitor, UtcMicros(0), Outcome::PickupFailed);
+        registry.settled([2; 8], sample);
+        let counted = || {
+            let changed = registry.hand_out(mailbox, visit(vec![found([2; 8])]));
+            changed.iter().map(|sample| sample.duplicates).collect::<Vec<_>>()
+        };
+        assert_eq!((counted(), counted()), (vec![], vec![Some(1)]));
+    }
+
+    #[test]
+    fn a_notification_beside_the_mail_is_no_duplicate() {
+        let bounce = |nonce| Found {
+            finding: Finding::Notification(Report::failed("5.1.1", "no such user")),
+            ..found(nonce)
+        };
+        let visited = LastVisit {
+            began: Moment::of_micros(3),
+            phases: PickupPhases::default(),
+            tls: None,
+            error: None,
+            missing: Vec::new(),
+            transcript: None,
+        };
+        let after = |finds: Vec<Found>| {
+            let mut progress = Progress::default();
+            progress.note_visit(&visited, finds);
+            (progress.duplicates, progress.failure().is_some())
+        };
+        let nonce = [4; 8];
+        assert_eq!(after(vec![found(nonce), bounce(nonce)]), (0, false));
+        assert_eq!(after(vec![bounce(nonce), found(nonce)]), (0, false));
+        assert_eq!(after(vec![bounce(nonce), bounce(nonce)]), (0, true));
+        assert_eq!(after(vec![found(nonce), found(nonce)]), (1, false));
+        // After the test was settled, too.
+        let registry = registry();
+        let mut sample = Sample::new("mail-hq".parse().expect("an id"), UtcMicros(0), Outcome::Ok);
+        sample.duplicates = Some(0);
+        registry.settled(nonce, sample);
+        let mailbox = MailboxId::new();
+        assert!(registry.hand_out(mailbox, visit(vec![bounce(nonce)])).is_empty());
+        assert_eq!(registry.hand_out(mailbox, visit(vec![found(nonce)])).len(), 1);
+    }
+
+    #[test]
+    fn who_waits_for_a_mail_sees_with_it_the_visit_that_found_it() {
+        let registry = registry();
+        let (mine, same_by_another_name) = (MailboxId::new(), MailboxId::new());
+        let (progress, watch) = watch::channel(Progress::default());
+        // Another monitor's visit may find it before the server has said that it took it, or through another door.
+        let waiting = Waiting {
+            token: found([1; 8]).token,
+            mailbox: mine,
+            watched: false,
+            plan: None,
+            hold: Micros::ZERO,
+            progress,
+        };
+        lock(&registry.waiting).insert([1; 8], waiting);
+        registry.hand_out(mine, visit(Vec::new()));
+        assert_eq!(watch.borrow().pickups, 0);
+        registry.hand_out(same_by_another_name, visit(vec![found([1; 8]), found([1; 8])]));
+        let progress = watch.borrow();
+        assert!(progress.is_complete());
+        assert_eq!((progress.pickups, progress.duplicates), (1, 1));
+        assert!(progress.found_by.is_some() && progress.last.is_some());
+        assert_eq!(progress.conversations(PickupProtocol::Pop3).count(), 1);
+    }
+}

@@ -1,0 +1,124 @@
+//! The watch over a mailbox (IDLE), as long as mails are waited for in it.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use mailqos_mail::LoginRefusal;
+use tokio::task::JoinHandle;
+
+use super::{
+    super::{
+        connections::WatchPlace,
+        evidence::Moment,
+        pickup::{self, Memory, NextPoll, WatchControl},
+    },
+    LINGER, Mailbox,
+    registry::Registry,
+};
+use crate::lock::lock;
+
+/// Marks a mailbox as watched, as long as this lives.
+struct Mark<'a>(&'a AtomicBool);
+
+impl<'a> Mark<'a> {
+    fn set(is_watching: &'a AtomicBool) -> Self {
+        is_watching.store(true, Ordering::Relaxed);
+        Self(is_watching)
+    }
+}
+
+impl Drop for Mark<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// A watch that runs; it ends with this.
+pub(super) struct Watching(JoinHandle<()>);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Watching {
+    /// Begins to watch.
+    pub(super) fn begin(mailbox: &Arc<Mailbox>, registry: &Arc<Registry>, memory: &Memory, place: WatchPlace) -> Self {
+        let director = Director {
+            mailbox: mailbox.clone(),
+            registry: registry.clone(),
+            last_awaited: Mutex::new(Moment::now()),
+        };
+        let learnt = memory.imap.for_watch();
+        let attach = place.task();
+        let task = tokio::spawn(async move {
+            let _place = place;
+            let mailbox = &director.mailbox;
+            let _mark = Mark::set(&mailbox.is_watching);
+            let watched = match mailbox.credentials().await {
+                Ok(credentials) => pickup::imap::watch(&mailbox.door, credentials.as_ref(), learnt, &director).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = watched {
+                tracing::debug!(server = %mailbox.key.server, user = %mailbox.key.user, "watch: {error}");
+                if error.refusal == Some(LoginRefusal::Connections) {
+                    director.registry.connections.refused(&mailbox.place(), true);
+                }
+            }
+        });
+        attach(task.abort_handle());
+        Self(task)
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
+/// Directs the watch over a mailbox by what is waited for in it.
+struct Director {
+    mailbox: Arc<Mailbox>,
+    registry: Arc<Registry>,
+    last_awaited: Mutex<Moment>,
+}
+
+impl WatchControl for Director {
+    fn look(&self) -> NextPoll {
+        let next = self.registry.next_poll(self.mailbox.id);
+        let now = Moment::now();
+        if next.is_some() {
+            *lock(&self.last_awaited) = now;
+        } else if now - *lock(&self.last_awaited) > LINGER {
+            return NextPoll::Stop;
+        }
+        next.flatten().map_or(NextPoll::Wait, NextPoll::Poll)
+    }
+
+    fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {
+            // Now and then, to see that nobody waits any more.
+            let _ = tokio::time::timeout(LINGER.to_std() / 3, self.mailbox.attention.notified()).await;
+        })
+    }
+
+    /// The next check is not waited for. Foreign mails land as well: there is a limit unless a monitor is
+    /// precise.
+    fn landed(&self) {
+        let now = Moment::now();
+        self.registry.each_plan(self.mailbox.id, |plan| {
+            if plan.precise_from.is_some() {
+                plan.next = plan.next.min(now);
+            } else if plan.on_landing > 0 && now < plan.deadline {
+                plan.on_landing -= 1;
+                plan.next = plan.next.min(now);
+            }
+        });
+        self.mailbox.wake.notify_one();
+    }
+}

@@ -1,0 +1,215 @@
+//! What is remembered of a mailbox between visits over POP3.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{super::PickupError, listing::Entry};
+use crate::mail_test::evidence::Moment;
+
+/// New mails that are looked into in one visit, the newest first.
+const NEW_A_VISIT: usize = 256;
+/// Older ones, from before the first visit, that are looked into in one visit.
+const OLD_A_VISIT: usize = 32;
+/// Mails that were taken and are still there, whose deletion is tried again in one visit.
+const TAKEN_A_VISIT: usize = 32;
+/// Visits that try to delete such a mail again before it is let lie.
+const LET_LIE_AFTER: u8 = 3;
+/// Without UIDL nothing can be remembered: the newest so many are looked into each time.
+const WITHOUT_UIDL: usize = 64;
+/// Visits that may end on a mail before it is passed over.
+const UNREADABLE_AFTER: u8 = 3;
+/// Visits in which a server may refuse a mail, or give nothing of it, before it is passed over.
+const REFUSED_AFTER: u8 = 100;
+/// Refusals of TOP after which a server that has never answered it counts as one without TOP.
+const NO_TOP_AFTER: u8 = 3;
+
+/// What is known of a mail in the mailbox.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    pub(super) not_shown: Option<Moment>,
+    pub(super) shown: Moment,
+    pub(super) state: State,
+    /// Visits in which it could not be read; once it is taken, in which it was to be deleted again.
+    pub(super) failures: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// Came between two visits.
+    New,
+    /// Was there at the first visit.
+    Old,
+    /// Is none of ours, or none of our business.
+    Foreign,
+    /// Was taken already, but is still there: the deletion did not count. What tells our mail.
+    Taken([u8; 8]),
+}
+
+/// What is remembered between visits.
+#[derive(Debug, Default)]
+pub(in crate::mail_test::pickup) struct Memory {
+    pub(super) seen: HashMap<String, Seen>,
+    /// The last login after which the mailbox was listed.
+    pub(super) listed: Option<Moment>,
+    /// Commands and ways to log in that this server does not have.
+    pub(super) lacks: HashSet<&'static str>,
+    /// When a mail was passed over because it could not be read, and why it could not.
+    pub(super) unreadable: Option<(Moment, PickupError)>,
+    /// The server has TOP: it lists it, or has answered it.
+    pub(super) has_top: bool,
+    top_refusals: u8,
+}
+
+impl Memory {
+    /// Notes that TOP was refused. Only a server without TOP has its mails retrieved as a whole, which marks other
+    /// people's mails as read; one that refuses a single mail, or all for a while, is asked again.
+    pub(super) fn note_refused_top(&mut self, text: &str) {
+        let lower = text.to_ascii_lowercase();
+        let unknown = [
+            "unknown",
+            "unrecogni",
+            "not implemented",
+            "unsupported",
+            "not supported",
+            "invalid command",
+            "bad command",
+            "no such command",
+            "no top",
+            "disabled",
+        ];
+        self.top_refusals = self.top_refusals.saturating_add(1);
+        let says_so = unknown.iter().any(|word| lower.contains(word));
+        if !self.has_top && (says_so || self.top_refusals >= NO_TOP_AFTER) {
+            self.lacks.insert("TOP");
+        }
+    }
+
+    /// Notes what was listed: what was there at the last visit and is gone is forgotten; what is new is remembered with its
+    /// bounds.
+    pub(super) fn note_listing(&mut self, entries: &[Entry], fresh: Seen, login_began: Moment) {
+        let first = self.seen.is_empty() && self.listed.is_none();
+        let mut seen = HashMap::with_capacity(entries.len());
+        for entry in entries {
+            if let Some(identifier) = &entry.identifier {
+                let known = self.seen.remove(identifier).unwrap_or(Seen {
+                    state: if first { State::Old } else { State::New },
+                    ..fresh
+                });
+                seen.insert(identifier.clone(), known);
+            }
+        }
+        self.seen = seen;
+        // Without identifiers a mail that was passed over can't be told from one that came later: only a visit that looked into
+        // everything tells what was not there.
+        let remembers = entries.iter().all(|entry| entry.identifier.is_some());
+        self.listed = remembers.then_some(login_began);
+    }
+
+    /// What a visit looks into, the newest first, and what it deletes again.
+    pub(super) fn choose<'a>(&self, entries: &'a [Entry], fresh: Seen) -> Chosen<'a> {
+        let (mut new, mut old, mut without) = (NEW_A_VISIT, OLD_A_VISIT, WITHOUT_UIDL);
+        let (mut unknown, mut taken) = (Vec::new(), Vec::new());
+        for entry in entries.iter().rev() {
+            let seen = entry
+                .identifier
+                .as_ref()
+                .and_then(|identifier| self.seen.get(identifier));
+            let known = seen.copied().unwrap_or(fresh);
+            let budget = match (known.state, &entry.identifier) {
+                (State::Foreign, _) => continue,
+                (State::Taken(nonce), _) => {
+                    if taken.len() < TAKEN_A_VISIT {
+                        taken.push((entry, nonce));
+                    }
+                    continue;
+                }
+                (_, None) => &mut without,
+                (State::New, _) => &mut new,
+                (State::Old, _) => &mut old,
+            };
+            if *budget > 0 {
+                *budget -= 1;
+                unknown.push((entry, known));
+            }
+        }
+        // What could not be read before comes last: the conversation may end on it.
+        unknown.sort_by_key(|(_, known)| known.failures > 0);
+        Chosen {
+            unknown,
+            taken,
+            is_complete: without > 0,
+        }
+    }
+
+    pub(super) fn note_state(&mut self, entry: &Entry, state: State) {
+        if let Some(identifier) = &entry.identifier
+            && let Some(seen) = self.seen.get_mut(identifier)
+        {
+            seen.state = state;
+            seen.failures = 0;
+        }
+    }
+
+    /// A mail of ours that is still there is let lie after some tries: what deletes it then is the next start.
+    pub(super) fn note_deletion(&mut self, entry: &Entry) {
+        if let Some(identifier) = &entry.identifier
+            && let Some(seen) = self.seen.get_mut(identifier)
+        {
+            seen.failures += 1;
+            if seen.failures >= LET_LIE_AFTER {
+                seen.state = State::Foreign;
+            }
+        }
+    }
+
+    /// A mail that can't be read must not end every visit; but the fault may as well be the connection's.
+    pub(super) fn note_failure(&mut self, entry: &Entry, error: &PickupError) {
+        if let Some(identifier) = &entry.identifier
+            && let Some(seen) = self.seen.get_mut(identifier)
+        {
+            seen.failures += 1;
+            let most = if error.is_passing {
+                REFUSED_AFTER
+            } else {
+                UNREADABLE_AFTER
+            };
+            if seen.failures >= most {
+                seen.state = State::Foreign;
+                self.unreadable = Some((Moment::now(), error.clone()));
+            }
+        }
+    }
+}
+
+/// What a visit does with the mails that are listed.
+pub(super) struct Chosen<'a> {
+    /// To be looked into.
+    pub(super) unknown: Vec<(&'a Entry, Seen)>,
+    /// Taken already, but still there.
+    pub(super) taken: Vec<(&'a Entry, [u8; 8])>,
+    /// All mails without an identifier are among them.
+    pub(super) is_complete: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_refused_top_is_no_server_without_top() {
+        let lacks = |has_top: bool, refusals: &[&str]| {
+            let mut memory = Memory {
+                has_top,
+                ..Memory::default()
+            };
+            refusals.iter().for_each(|text| memory.note_refused_top(text));
+            memory.lacks.contains("TOP")
+        };
+        assert!(!lacks(false, &["temporary problem, try later"]));
+        assert!(lacks(false, &["Unknown command"]));
+        assert!(lacks(false, &["", "", ""]));
+        assert!(
+            !lacks(true, &["Unknown command", "", "", ""]),
+            "it lists TOP, or has answered it"
+        );
+    }
+}

@@ -1,0 +1,399 @@
+//! Looks into mails, takes ours and deletes it.
+
+use std::{collections::HashMap, time::Instant};
+
+use mailqos_model::{Micros, Stage};
+
+use super::{
+    super::{Action, Found, MailClassifier, PickupError, UNREADABLE_FOR, finding},
+    MAX_TOP, Pop3,
+    listing::Entry,
+    memory::{Chosen, Seen, State},
+    session::{Answer, MAX_REPLY, Top},
+};
+use crate::mail_test::{classify::may_notify, evidence::Moment};
+
+/// The most that is read of a mail of ours.
+const MAX_MAIL: usize = 128 * 1024 * 1024;
+/// Lines of the body that are looked at: a message may be a notification.
+const TOP_LINES: usize = 60;
+/// Commands that are sent at once where the server has PIPELINING (RFC 2449, section 6.6).
+const BATCH: usize = 16;
+/// A mail that must be retrieved to be looked into (no TOP) may be so much larger than ours: small ones, what gateways add, and
+/// notifications that hold ours.
+const MAX_WITHOUT_TOP: u64 = 256 * 1024;
+
+/// Takes the mails of ours from a mailbox.
+pub(super) struct Retrieval<'a> {
+    pub(super) pop3: Pop3<'a>,
+    pub(super) judge: &'a dyn MailClassifier,
+}
+
+/// The beginning of a mail, or the whole.
+struct Beginning {
+    mail: Vec<u8>,
+    /// How long it took to retrieve the whole.
+    receive: Option<Micros>,
+}
+
+/// What came of TOP.
+enum Tried {
+    Top(Vec<u8>),
+    /// The mail is there no more.
+    Gone,
+    /// The server has no TOP.
+    NoTop,
+}
+
+/// Why a mail of ours was not read.
+enum Unread {
+    /// The server gave another mail.
+    MixedUp(PickupError),
+    Failed(PickupError),
+}
+
+impl Retrieval<'_> {
+    /// Lists the mailbox, looks into what is unknown, and takes what is ours.
+    pub(super) async fn look(&mut self, login_began: Moment) -> Result<(), PickupError> {
+        let began = Instant::now();
+        let entries = self.pop3.list().await?;
+        let listed = self.pop3.session.wire.received_at();
+        self.pop3.visit.phases.list = Some(Micros::from(listed.saturating_duration_since(began)));
+        let fresh = Seen {
+            not_shown: self.pop3.memory.listed,
+            shown: Moment::of(listed),
+            state: State::New,
+            failures: 0,
+        };
+        self.pop3.memory.note_listing(&entries, fresh, login_began);
+        let Chosen {
+            unknown,
+            taken,
+            is_complete,
+        } = self.pop3.memory.choose(&entries, fresh);
+        let mut refused: Option<PickupError> = None;
+        for batch in unknown.chunks(BATCH) {
+            self.examine_batch(batch, &mut refused).await?;
+        }
+        for (entry, nonce) in taken {
+            // Whatever comes of it: neither a mailbox that refuses nor a mail that can't be read is to cost every visit something.
+            self.pop3.memory.note_deletion(entry);
+            if !self.delete_again(entry, nonce).await?
+                && let Some(identifier) = &entry.identifier
+            {
+                // Since when it has been there, nobody can tell; the next visit looks into it.
+                let not_shown = None;
+                self.pop3
+                    .memory
+                    .seen
+                    .insert(identifier.clone(), Seen { not_shown, ..fresh });
+            }
+        }
+        if is_complete {
+            self.pop3.memory.listed = Some(login_began);
+        }
+        if let Some(error) = refused {
+            return Err(error);
+        }
+        match &self.pop3.memory.unreadable {
+            Some((at, error)) if Moment::now() - *at < UNREADABLE_FOR => Err(PickupError {
+                text: format!("a mail in the mailbox could not be read: {}", error.text),
+                ..error.clone()
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks into some mails; keeps the first refusal after which the others can still be read.
+    async fn examine_batch(
+        &mut self,
+        batch: &[(&Entry, Seen)],
+        refused: &mut Option<PickupError>,
+    ) -> Result<(), PickupError> {
+        let mut tops = self.tops(batch).await;
+        // After an answer that broke off, the rest of it would be taken for the next one's.
+        if let Some((entry, error)) = batch
+            .iter()
+            .find_map(|(entry, _)| Some((*entry, tops.get(&entry.number)?.as_ref().err()?.clone())))
+        {
+            self.pop3.memory.note_failure(entry, &error);
+            return Err(error);
+        }
+        for (entry, known) in batch {
+            let top = tops.remove(&entry.number).and_then(Result::ok);
+            match self.examine(entry, *known, top).await {
+                Ok(state) => self.pop3.memory.note_state(entry, state),
+                Err(error) if error.is_passing => {
+                    self.pop3.memory.note_failure(entry, &error);
+                    if Moment::now() - known.shown < UNREADABLE_FOR {
+                        refused.get_or_insert(error);
+                    }
+                }
+                Err(error) => {
+                    if !self.pop3.visit.found.iter().any(|found| found.receive.is_none()) {
+                        self.pop3.memory.note_failure(entry, &error);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks into a mail; takes it if it is ours.
+    async fn examine(&mut self, entry: &Entry, known: Seen, asked: Option<Top>) -> Result<State, PickupError> {
+        let number = entry.number;
+        let mark = self.pop3.session.wire.mark();
+        let among_others = asked.is_some();
+        let Some(Beginning { mail, receive }) = self.beginning(number, asked).await? else {
+            return Ok(State::Foreign);
+        };
+        if mail.trim_ascii().is_empty() {
+            return Err(nothing_given(number));
+        }
+        let mut mail = mail;
+        let mut found = finding(self.judge, &mail);
+        let is_cut = receive.is_none() && body_lines(&mail) >= TOP_LINES;
+        if found.is_none()
+            && is_cut
+            && may_notify(&mail)
+            && let Some(more) = self.pop3.session.look_further(number).await?
+        {
+            mail = more;
+            found = finding(self.judge, &mail);
+        }
+        let Some((token, what)) = found else {
+            self.pop3.session.wire.withhold(mark);
+            return Ok(State::Foreign);
+        };
+        let nonce = token.nonce;
+        let action = self.judge.action(&token);
+        match action {
+            Action::Keep if !what.is_mail() => return Ok(State::Foreign),
+            // Looked into again: should it lie around for long, it will be cleared.
+            Action::Keep => return Ok(known.state),
+            Action::Delete if !what.is_deletable() => return Ok(State::Foreign),
+            Action::Delete | Action::Collect => {}
+        }
+        let mut found = Found {
+            token,
+            finding: what,
+            not_shown: known.not_shown,
+            shown: known.shown,
+            receive,
+            folder: None,
+            landed: None,
+            notified: None,
+            mail,
+        };
+        let read = match action {
+            Action::Collect if found.receive.is_none() => self.retrieve(number, &mut found).await,
+            Action::Delete if among_others => self.confirm(number, &mut found).await,
+            _ => Ok(()),
+        };
+        match read {
+            Err(Unread::MixedUp(error)) => {
+                self.pop3.session.wire.withhold(mark);
+                return Err(error);
+            }
+            Err(Unread::Failed(error)) => {
+                if action == Action::Collect {
+                    self.pop3.visit.found.push(found);
+                }
+                return Err(error);
+            }
+            Ok(()) => {}
+        }
+        if action == Action::Delete {
+            found.receive = None;
+        }
+        let is_deletable = found.finding.is_deletable();
+        self.pop3.visit.found.push(found);
+        if !is_deletable {
+            return Ok(State::Foreign);
+        }
+        self.pop3.session.delete(number).await?;
+        Ok(State::Taken(nonce))
+    }
+
+    /// The beginning of a mail, by TOP, or the whole of a small one if the server has no TOP; `None` if it is gone, or too
+    /// large to be ours.
+    async fn beginning(&mut self, number: u64, asked: Option<Top>) -> Result<Option<Beginning>, PickupError> {
+        if !self.pop3.memory.lacks.contains("TOP") {
+            match self.top_of(number, asked).await? {
+                Tried::Top(mail) => return Ok(Some(Beginning { mail, receive: None })),
+                Tried::Gone => return Ok(None),
+                Tried::NoTop => {}
+            }
+        }
+        let stage = Stage::PickupReceive;
+        self.pop3
+            .session
+            .send(stage, &format!("LIST {number}"), MAX_REPLY)
+            .await?;
+        let size = match self.pop3.session.answer(stage).await? {
+            Answer::Ok(text) => text.split_whitespace().nth(1).and_then(|size| size.parse().ok()),
+            Answer::Err(_) => None,
+        };
+        if size.is_none_or(|size: u64| size > MAX_WITHOUT_TOP + self.judge.largest()) {
+            return Ok(None);
+        }
+        let began = Instant::now();
+        let mail = self.pop3.session.mail(&format!("RETR {number}"), MAX_MAIL).await?;
+        let receive = Some(self.pop3.session.since(began));
+        Ok(Some(Beginning { mail, receive }))
+    }
+
+    /// A mail's top, which may have been asked for already.
+    async fn top_of(&mut self, number: u64, asked: Option<Top>) -> Result<Tried, PickupError> {
+        let stage = Stage::PickupReceive;
+        let answer = match asked {
+            Some(answer) => answer,
+            None => {
+                self.pop3
+                    .session
+                    .send(stage, &format!("TOP {number} {TOP_LINES}"), MAX_TOP)
+                    .await?;
+                self.pop3.session.top().await?
+            }
+        };
+        let text = match answer {
+            Ok(mail) => {
+                self.pop3.memory.has_top = true;
+                return Ok(Tried::Top(mail));
+            }
+            Err(text) => text,
+        };
+        // Deleted elsewhere meanwhile, or a server without TOP: an empty mailbox would not tell; LIST does.
+        self.pop3
+            .session
+            .send(stage, &format!("LIST {number}"), MAX_REPLY)
+            .await?;
+        match self.pop3.session.answer(stage).await? {
+            Answer::Ok(_) => self.pop3.memory.note_refused_top(&text),
+            Answer::Err(_) => return Ok(Tried::Gone),
+        }
+        if self.pop3.memory.lacks.contains("TOP") {
+            return Ok(Tried::NoTop);
+        }
+        Err(PickupError {
+            is_passing: true,
+            ..self.pop3.session.refusal(stage, "TOP", &text)
+        })
+    }
+
+    /// Retrieves the whole of a mail that a test waits for.
+    async fn retrieve(&mut self, number: u64, found: &mut Found) -> Result<(), Unread> {
+        let began = Instant::now();
+        let mail = self.pop3.session.mail(&format!("RETR {number}"), MAX_MAIL).await;
+        let mail = mail.map_err(Unread::Failed)?;
+        if mail.trim_ascii().is_empty() {
+            return Err(Unread::Failed(nothing_given(number)));
+        }
+        if !found.read_again(self.judge, mail) {
+            return Err(Unread::MixedUp(mixed_up(number)));
+        }
+        found.receive = Some(self.pop3.session.since(began));
+        Ok(())
+    }
+
+    /// Reads the top of a mail again that was among those of others, before it is deleted.
+    async fn confirm(&mut self, number: u64, found: &mut Found) -> Result<(), Unread> {
+        let again = self
+            .pop3
+            .session
+            .mail(&format!("TOP {number} {TOP_LINES}"), MAX_TOP)
+            .await;
+        if found.read_again(self.judge, again.map_err(Unread::Failed)?) {
+            Ok(())
+        } else {
+            Err(Unread::MixedUp(mixed_up(number)))
+        }
+    }
+
+    /// Deletes a mail of ours that an earlier visit took, if it is the one behind its identifier: a server may give that to
+    /// another mail once ours is gone (RFC 1939, section 7). Tells whether it was.
+    async fn delete_again(&mut self, entry: &Entry, nonce: [u8; 8]) -> Result<bool, PickupError> {
+        let number = entry.number;
+        let (command, most) = if self.pop3.memory.lacks.contains("TOP") {
+            (format!("RETR {number}"), MAX_MAIL)
+        } else {
+            (format!("TOP {number} {TOP_LINES}"), MAX_TOP)
+        };
+        let mark = self.pop3.session.wire.mark();
+        let mail = self.pop3.session.mail(&command, most).await?;
+        let is_ours =
+            finding(self.judge, &mail).is_some_and(|(token, finding)| token.nonce == nonce && finding.is_deletable());
+        if is_ours {
+            self.pop3.session.delete(number).await?;
+        } else {
+            self.pop3.session.wire.withhold(mark);
+        }
+        Ok(is_ours)
+    }
+
+    /// Asks for the tops of several mails at once, where the server lets. Those that could not be read before are left out:
+    /// a conversation that breaks on one of them must take no other with it.
+    async fn tops(&mut self, batch: &[(&Entry, Seen)]) -> HashMap<u64, Result<Top, PickupError>> {
+        let mut tops = HashMap::new();
+        let numbers: Vec<u64> = batch
+            .iter()
+            .filter(|(_, known)| known.failures == 0)
+            .map(|(entry, _)| entry.number)
+            .collect();
+        if !self.pop3.session.pipelining || self.pop3.memory.lacks.contains("TOP") || numbers.len() < 2 {
+            return tops;
+        }
+        let commands: Vec<String> = numbers
+            .iter()
+            .map(|number| format!("TOP {number} {TOP_LINES}"))
+            .collect();
+        let mark = self.pop3.session.wire.mark();
+        let mut sent = self
+            .pop3
+            .session
+            .send(Stage::PickupReceive, &commands.join("\r\n"), MAX_TOP)
+            .await;
+        for number in numbers {
+            let result = match sent {
+                Ok(()) => self.pop3.session.top().await,
+                Err(error) => Err(error),
+            };
+            sent = result.as_ref().map(|_| ()).map_err(Clone::clone);
+            tops.insert(number, result);
+            if sent.is_err() {
+                break;
+            }
+            self.pop3.session.wire.begin(self.pop3.session.step, MAX_TOP);
+        }
+        // They are other people's, mostly; ours is read as a whole later.
+        self.pop3.session.wire.withhold(mark);
+        tops
+    }
+}
+
+/// A server may list a mail before it can give it: it is asked again.
+fn nothing_given(number: u64) -> PickupError {
+    PickupError {
+        is_passing: true,
+        ..PickupError::new(
+            Stage::PickupReceive,
+            &format!(
+                "the server lists a mail (number {number}), but gives nothing of it; it is asked again at each pick-up"
+            ),
+        )
+    }
+}
+
+/// Answers have no names in POP3: should a server mix them up, no foreign mail may be deleted for ours.
+fn mixed_up(number: u64) -> PickupError {
+    let text = format!("the server gave another mail as number {number} than the one that it had shown");
+    PickupError::new(Stage::PickupReceive, &text)
+}
+
+/// Lines of a message's body.
+fn body_lines(message: &[u8]) -> usize {
+    let body = message.windows(4).position(|window| window == b"\r\n\r\n");
+    let body = body.map_or(&[][..], |at| &message[at + 4..]);
+    body.iter().filter(|byte| **byte == b'\n').count()
+}
