@@ -631,9 +631,9 @@ fn read_schedule(mut table: Table, problems: &mut Problems) -> Option<Schedule> 
         _ => ("", &[], ""),
     };
     for key in unused {
-        if table.node(key).is_some() {
+        if table.node(*key).is_some() {
             let message = format!("{key} means nothing with {with}");
-            problems.push(table.problem(key, message, "here").help(remedy));
+            problems.push(table.problem(*key, message, "here").help(remedy));
         }
     }
     let rule = match (cron, every) {

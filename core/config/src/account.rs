@@ -9,6 +9,8 @@ use mailqos_net::{Trust, http::Place};
 
 use super::{
     Account, MECHANISMS, Mechanism, Node, Problem, Problems, Proxy, Severity, Table,
+    key::{Optional, OptionalWord, Required, key},
+    reference::Key,
     server::{is_loopback, trust},
     value::secret,
 };
@@ -61,9 +63,51 @@ impl Account {
 
 /// A provider whose addresses and scopes are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Provider {
+pub(crate) enum Provider {
     Microsoft365,
     GoogleWorkspace,
+}
+
+const PROVIDERS: [(&str, Provider); 2] = [
+    ("microsoft-365", Provider::Microsoft365),
+    ("google-workspace", Provider::GoogleWorkspace),
+];
+
+keys! {
+    ACCOUNT: AccountKeys {
+        /// The name to log in with.
+        user: Required<String> = key();
+        /// The password.
+        password: Key = Key::secret();
+        /// OAuth 2.0 tokens instead of a password.
+        oauth: Key = Key::table(&["account.oauth"]);
+        /// The Windows domain, for network shares.
+        domain: Optional<String> = key();
+        /// The SASL mechanisms allowed: SCRAM-SHA-256, PLAIN, LOGIN, OAUTHBEARER, XOAUTH2.
+        mechanisms: Optional<Vec<String>> = key().otherwise("the strongest that both sides support");
+    }
+}
+
+keys! {
+    OAUTH: OAuthKeys {
+        /// A provider with known addresses and scopes.
+        preset: OptionalWord<Provider> = word!(PROVIDERS);
+        /// Microsoft 365: the tenant's ID or domain.
+        tenant: Optional<String> = key();
+        /// The application's ID.
+        client_id: Required<String> = key();
+        /// The application's secret.
+        client_secret: Key = Key::secret();
+        /// A refresh token of the mailbox's owner. If the provider replaces it, the new one is stored in the state
+        /// folder.
+        refresh_token: Key = Key::secret();
+        /// The address of the token server.
+        token_url: Optional<String> = key().otherwise("the preset's");
+        /// The scope to request for the tokens.
+        scope: Optional<String> = key().otherwise("the preset's");
+        /// The day on which the client secret expires; warnings start 30 days earlier.
+        secret_expires: Optional<Date> = key();
+    }
 }
 
 /// Reads an account.
@@ -74,17 +118,17 @@ pub(super) fn read(
     (state, proxy): (&Path, &Proxy),
     problems: &mut Problems,
 ) -> Option<Account> {
-    let user = table.require("user", "the name to log in with", problems);
-    let domain = table.get("domain", problems);
+    let user = table.read(&ACCOUNT.user, problems);
+    let domain = table.read(&ACCOUNT.domain, problems);
     let mut mechanisms = mechanisms(&mut table, problems);
-    let password = table.node("password");
-    let oauth = table.node("oauth");
+    let password = table.node(&ACCOUNT.password);
+    let oauth = table.node(&ACCOUNT.oauth);
     let login = match (password, oauth) {
         (Some(node), None) => secret(&node, plaintext, problems).map(Login::Password),
         (None, Some(_)) => {
             let kept = state.join("oauth").join(name.as_ref());
             table
-                .table("oauth", problems)
+                .table(&ACCOUNT.oauth, problems)
                 .and_then(|table| oauth_of(table, plaintext, &kept, problems))
                 .map(|(oauth, provider)| {
                     if provider == Some(Provider::Microsoft365) && mechanisms.is_empty() {
@@ -97,14 +141,14 @@ pub(super) fn read(
         (Some(_), Some(_)) => {
             problems.push(
                 table
-                    .problem("oauth", "an account has a password or oauth, not both", "here")
+                    .problem(&ACCOUNT.oauth, "an account has a password or oauth, not both", "here")
                     .help("leave out password"),
             );
             None
         }
         (None, None) => {
             problems.push(table.missing(
-                "password",
+                &ACCOUNT.password,
                 "{ env = \"NAME\" }, { file = \"PATH\" } or { command = [\"PROGRAM\", \"ARGUMENT\"] }",
             ));
             None
@@ -120,7 +164,11 @@ pub(super) fn read(
             };
             problems.push(
                 table
-                    .problem("mechanisms", "none of these mechanisms goes with this account", "here")
+                    .problem(
+                        &ACCOUNT.mechanisms,
+                        "none of these mechanisms goes with this account",
+                        "here",
+                    )
                     .help(help),
             );
         }
@@ -136,7 +184,10 @@ pub(super) fn read(
 
 /// The SASL mechanisms that an account may use.
 fn mechanisms(table: &mut Table, problems: &mut Problems) -> Vec<Mechanism> {
-    let nodes: Vec<Node> = table.get("mechanisms", problems).unwrap_or_default();
+    let nodes: Vec<Node> = table
+        .list(&ACCOUNT.mechanisms)
+        .map(|node| node.as_list())
+        .unwrap_or_default();
     let mut mechanisms = Vec::new();
     for node in nodes {
         let Some(text) = node.read::<String>(problems) else {
@@ -159,28 +210,27 @@ fn oauth_of(
     kept: &Path,
     problems: &mut Problems,
 ) -> Option<(OAuthOptions, Option<Provider>)> {
-    let providers = [
-        ("microsoft-365", Provider::Microsoft365),
-        ("google-workspace", Provider::GoogleWorkspace),
-    ];
-    let provider = table.word("preset", &providers, problems);
-    let client_id = table.require("client_id", "the application's id", problems);
-    let source = |key: &'static str, table: &mut Table, problems: &mut Problems| {
+    let provider = table.read(&OAUTH.preset, problems);
+    let client_id = table.read(&OAUTH.client_id, problems);
+    let source = |key: &Key, table: &mut Table, problems: &mut Problems| {
         table.node(key).map(|node| secret(&node, plaintext, problems))
     };
-    let client_secret = source("client_secret", &mut table, problems);
-    let refresh_token = source("refresh_token", &mut table, problems);
+    let client_secret = source(&OAUTH.client_secret, &mut table, problems);
+    let refresh_token = source(&OAUTH.refresh_token, &mut table, problems);
     if client_secret.is_none() && refresh_token.is_none() {
-        problems.push(table.missing("client_secret", "{ env = \"NAME\" }, or another source of a secret"));
+        problems.push(table.missing(
+            &OAUTH.client_secret,
+            "{ env = \"NAME\" }, or another source of a secret",
+        ));
     }
     if provider == Some(Provider::GoogleWorkspace) && refresh_token.is_none() {
         problems.push(table.missing(
-            "refresh_token",
+            &OAUTH.refresh_token,
             "Google opens mailboxes to a refresh token, not to client credentials",
         ));
     }
     let token_url = token_url(&mut table, provider, problems);
-    let scope = table.get("scope", problems).or_else(|| {
+    let scope = table.read(&OAUTH.scope, problems).or_else(|| {
         let scope = match (provider?, refresh_token.is_some()) {
             (Provider::Microsoft365, false) => "https://outlook.office365.com/.default",
             (Provider::Microsoft365, true) => {
@@ -190,14 +240,14 @@ fn oauth_of(
         };
         Some(scope.to_owned())
     });
-    let secret_expires: Option<Date> = table.get("secret_expires", problems);
+    let secret_expires = table.read(&OAUTH.secret_expires, problems);
     if let Some(expires) = secret_expires
         && let Some(text) = expiry(expires, today())
     {
         problems.push(Problem {
             severity: Severity::Warning,
             ..table
-                .problem("secret_expires", format!("the client secret {text}"), "this day")
+                .problem(&OAUTH.secret_expires, format!("the client secret {text}"), "this day")
                 .help("make a new one at the provider, put it in place of the old one, and write its day here")
         });
     }
@@ -227,7 +277,7 @@ fn oauth_of(
 
 fn token_url(table: &mut Table, provider: Option<Provider>, problems: &mut Problems) -> Option<String> {
     let tenant: Option<String> = if provider == Some(Provider::Microsoft365) {
-        table.get("tenant", problems)
+        table.read(&OAUTH.tenant, problems)
     } else {
         None
     };
@@ -236,13 +286,13 @@ fn token_url(table: &mut Table, provider: Option<Provider>, problems: &mut Probl
         if tenant.is_empty() || !tenant.chars().all(fine) {
             problems.push(
                 table
-                    .problem("tenant", format!("{tenant:?} is no tenant"), "here")
+                    .problem(&OAUTH.tenant, format!("{tenant:?} is no tenant"), "here")
                     .help("write its id or its domain, such as \"contoso.onmicrosoft.com\""),
             );
             return None;
         }
     }
-    if let Some(url) = table.get::<String>("token_url", problems) {
+    if let Some(url) = table.read(&OAUTH.token_url, problems) {
         let help = "write the address of the provider's token server, such as \"https://login.example.com/token\"";
         let problem = match Place::parse(&url) {
             Err(error) => error.to_string(),
@@ -251,7 +301,7 @@ fn token_url(table: &mut Table, provider: Option<Provider>, problems: &mut Probl
             }
             Ok(_) => return Some(url),
         };
-        problems.push(table.problem("token_url", problem, "this address").help(help));
+        problems.push(table.problem(&OAUTH.token_url, problem, "this address").help(help));
         return None;
     }
     match (provider, tenant) {
@@ -261,14 +311,14 @@ fn token_url(table: &mut Table, provider: Option<Provider>, problems: &mut Probl
         }
         (Some(Provider::Microsoft365), None) => {
             problems.push(table.missing(
-                "tenant",
+                &OAUTH.tenant,
                 "the tenant's id or domain, such as \"contoso.onmicrosoft.com\"",
             ));
             None
         }
         (None, _) => {
             problems.push(table.missing(
-                "token_url",
+                &OAUTH.token_url,
                 "the address of the token server, or preset = \"microsoft-365\" or \"google-workspace\"",
             ));
             None

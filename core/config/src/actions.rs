@@ -13,12 +13,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Config, Endpoint, Hours, Problem, Problems, Table, TlsMode,
-    mail_server::mail_server_of,
+    hours::HOURS,
+    key::{Defaulted, Optional, OptionalWord, Required, Word, key},
+    mail_server::{SenderKeys, mail_server_of},
     operator::some_recipients,
     proxy,
+    reference::{Key, Takes},
     server::{port, trust},
-    value::{duration, host, no_such, reference, secret},
-    wording::{Template, Wording, webhook_template},
+    value::{host, no_such, reference, secret},
+    wording::{CONTENT, Template, Wording, WordingKeys, webhook_template},
 };
 use crate::Person;
 
@@ -210,7 +213,7 @@ impl Action {
 
 impl Service {
     /// The word in the configuration.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Own => "webhook",
             Self::Slack => "slack",
@@ -365,6 +368,176 @@ fn within(step: &Step, above: &Step) -> Step {
     }
 }
 
+const ON: [(&str, On); 3] = [("both", On::Both), ("alarm", On::Alarm), ("recovery", On::Recovery)];
+const SERVICES: [(&str, Service); 5] = [
+    (Service::Slack.as_str(), Service::Slack),
+    (Service::Teams.as_str(), Service::Teams),
+    (Service::PagerDuty.as_str(), Service::PagerDuty),
+    (Service::Opsgenie.as_str(), Service::Opsgenie),
+    (Service::Ntfy.as_str(), Service::Ntfy),
+];
+const CONTENT_TYPES: [(&str, ContentType); 2] = [("json", ContentType::Json), ("form", ContentType::Form)];
+const FRAMINGS: [(&str, Framing); 2] = [
+    ("octet-counting", Framing::OctetCounting),
+    ("newline", Framing::Newline),
+];
+const TRANSPORTS: [(&str, Transport); 4] = [
+    ("local", Transport::Local),
+    ("udp", Transport::Udp),
+    ("tcp", Transport::Tcp),
+    ("tls", Transport::Tls),
+];
+const FACILITIES: [(&str, u8); 20] = [
+    ("kern", 0),
+    ("user", 1),
+    ("mail", 2),
+    ("daemon", 3),
+    ("auth", 4),
+    ("syslog", 5),
+    ("lpr", 6),
+    ("news", 7),
+    ("uucp", 8),
+    ("cron", 9),
+    ("authpriv", 10),
+    ("ftp", 11),
+    ("local0", 16),
+    ("local1", 17),
+    ("local2", 18),
+    ("local3", 19),
+    ("local4", 20),
+    ("local5", 21),
+    ("local6", 22),
+    ("local7", 23),
+];
+
+/// How lines get to a system log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Transport {
+    Local,
+    Udp,
+    Tcp,
+    Tls,
+}
+
+keys! {
+    ACTION_LIST: ActionListKeys {
+        /// The actions, each of one of these kinds.
+        actions: Key = Key::tables(&["action.email", "action.webhook", "action.command", "action.syslog", "action.list"])
+            .required();
+    }
+}
+
+keys! {
+    ACTION: ActionKeys {
+        /// What it reports; with `both`, the recovery goes to everyone who was notified of the alarm.
+        on: Word<On> = word!(ON).default("\"both\"");
+        /// Wait until this many tests in a row have failed.
+        at_failure: Defaulted<u32> = key().default("0");
+        /// Wait until the alarm has lasted this long.
+        after: Defaulted<Micros> = key().default("\"0s\"").within("0s", "30d");
+        /// Repeat after this time while the alarm is open and not acknowledged.
+        repeat: Optional<Micros> = key().otherwise("once").within("10s", "30d");
+        /// How long to retry a notification. Notifications of alarms that are still open are retried after that too.
+        retry_for: Defaulted<Micros> = key().default("\"1d\"").within("0s", "30d");
+    }
+}
+
+keys! {
+    EMAIL: EmailKeys {
+        /// Operators or mail addresses.
+        email: Key = Key::new("", Takes::of::<Vec<String>>(), "").required();
+        /// The mail server to use if the first one fails.
+        fallback: Optional<Name> = key();
+    }
+}
+
+keys! {
+    EMAIL_TIMEOUT: EmailTimeoutKeys {
+        /// The deadline of one attempt.
+        timeout: Defaulted<Micros> = key().default("\"2m\"").within("100ms", "1h");
+    }
+}
+
+keys! {
+    TIMEOUT: TimeoutKeys {
+        /// The deadline of one attempt; a command's process group is then killed. The actions of another list have their
+        /// own.
+        timeout: Defaulted<Micros> = key().default("\"30s\"").within("100ms", "1h");
+    }
+}
+
+keys! {
+    WEBHOOK_ACTION: WebhookActionKeys {
+        /// The request.
+        webhook: Key = Key::table(&["webhook"]).required();
+    }
+}
+
+keys! {
+    COMMAND: CommandKeys {
+        /// The program and its arguments.
+        command: Required<Vec<String>> = key();
+        /// Additional environment variables.
+        environment: Key = Key::pairs(&Takes::TextOrSecret);
+    }
+}
+
+keys! {
+    SYSLOG_ACTION: SyslogActionKeys {
+        /// The log.
+        syslog: Key = Key::table(&["syslog"]).required();
+    }
+}
+
+keys! {
+    LIST: ListKeys {
+        /// The other list.
+        list: Required<Name> = key();
+    }
+}
+
+keys! {
+    WEBHOOK: WebhookKeys {
+        /// The service that receives the request.
+        kind: OptionalWord<Service> = word!(SERVICES).otherwise("defined by `template` or `body`");
+        /// The address; a secret for Slack and Teams.
+        url: Key = Key::text_or_secret().otherwise("PagerDuty's and Opsgenie's own");
+        /// The service's key or token.
+        key: Key = Key::secret();
+        /// Additional header fields.
+        headers: Key = Key::pairs(&Takes::TextOrSecret);
+    }
+}
+
+keys! {
+    REQUEST: RequestKeys {
+        /// POST, PUT, PATCH or GET.
+        method: Defaulted<String> = key().default("\"POST\"");
+        /// How the content is sent: as the template produces it, or the fields of its JSON object as a form, as SMS
+        /// gateways expect (with GET, in the address).
+        content_type: Word<ContentType> = word!(CONTENT_TYPES).default("\"json\"");
+        /// The HTTP proxy: http://USER:PASSWORD@HOST:PORT (a secret if it contains a password), or `none`.
+        proxy: Key = Key::text_or_secret().otherwise("`proxy` at the top of the file, or from the environment");
+    }
+}
+
+keys! {
+    SYSLOG: SyslogKeys {
+        /// The transport.
+        transport: OptionalWord<Transport> = word!(TRANSPORTS).otherwise("`udp` if a server is named, otherwise `local`");
+        /// The facility.
+        facility: Word<u8> = word!(FACILITIES).default("\"daemon\"");
+        /// Local: the socket of this machine's log.
+        socket: Defaulted<PathBuf> = key().default("\"/dev/log\"");
+        /// Host name or IP address of the log server.
+        server: Optional<String> = key();
+        /// Its port.
+        port: Optional<u16> = key().otherwise("514, with `tls` 6514");
+        /// Over TCP and TLS: what separates lines, their length before them or a line feed after them.
+        framing: Word<Framing> = word!(FRAMINGS).default("\"octet-counting\"");
+    }
+}
+
 fn read_list(
     mut table: Table,
     names: &BTreeSet<Name>,
@@ -372,11 +545,14 @@ fn read_list(
     config: &Config,
     problems: &mut Problems,
 ) -> Vec<Entry> {
-    if table.node("actions").is_none() {
-        problems.push(table.missing("actions", "[{ email = [\"OPERATOR\"], mail_server = \"NAME\" }]"));
+    if table.node(&ACTION_LIST.actions).is_none() {
+        problems.push(table.missing(
+            &ACTION_LIST.actions,
+            "[{ email = [\"OPERATOR\"], mail_server = \"NAME\" }]",
+        ));
     }
     let mut entries = Vec::new();
-    for mut action in table.tables("actions", problems) {
+    for mut action in table.tables(&ACTION_LIST.actions, problems) {
         entries.extend(read_entry(&mut action, names, plaintext, config, problems));
         action.finish(problems);
     }
@@ -391,44 +567,29 @@ fn read_entry(
     config: &Config,
     problems: &mut Problems,
 ) -> Option<Entry> {
-    const KINDS: [&str; 5] = ["email", "webhook", "command", "syslog", "list"];
-    // Where the kind is not clear, these are not unknown.
-    const OF_ONE_KIND: [&str; 6] = ["mail_server", "fallback", "subject", "text", "html", "environment"];
-    let chosen: Vec<&str> = KINDS.into_iter().filter(|key| table.node(key).is_some()).collect();
-    let words = [("both", On::Both), ("alarm", On::Alarm), ("recovery", On::Recovery)];
-    let on = table.word("on", &words, problems).unwrap_or(On::Both);
+    // If the kind is not clear, these are not unknown.
+    const OF_ONE_KIND: [&[Key]; 4] = [EmailKeys::KEYS, SenderKeys::KEYS, WordingKeys::KEYS, CommandKeys::KEYS];
+    let kinds: [&Key; 5] = [
+        &EMAIL.email,
+        &WEBHOOK_ACTION.webhook,
+        &COMMAND.command,
+        &SYSLOG_ACTION.syslog,
+        &LIST.list,
+    ];
+    let chosen = kinds.into_iter().filter(|key| table.node(*key).is_some());
+    let chosen: Vec<&str> = chosen.map(|key| key.name).collect();
+    let on = table.read(&ACTION.on, problems);
     let mut step = Step {
-        at_failure: table.get("at_failure", problems).unwrap_or(0),
-        after: duration(
-            table,
-            "after",
-            Micros::ZERO,
-            Micros::ZERO,
-            Micros::from_secs(30 * 86_400),
-            problems,
-        ),
-        repeat: table.node("repeat").map(|_| {
-            let least = Micros::from_secs(10);
-            duration(table, "repeat", least, least, Micros::from_secs(30 * 86_400), problems)
-        }),
+        at_failure: table.read(&ACTION.at_failure, problems),
+        after: table.read(&ACTION.after, problems),
+        repeat: table.read(&ACTION.repeat, problems),
         on,
         hours: Hours::read(table, &config.timezone, problems).into_iter().collect(),
-        timeout: duration(
-            table,
-            "timeout",
-            Micros::from_secs(if chosen == ["email"] { 120 } else { 30 }),
-            Micros::from_millis(100),
-            Micros::from_secs(3600),
-            problems,
-        ),
-        retry_for: duration(
-            table,
-            "retry_for",
-            Micros::from_secs(86_400),
-            Micros::ZERO,
-            Micros::from_secs(30 * 86_400),
-            problems,
-        ),
+        timeout: match chosen.as_slice() {
+            ["email"] => table.read(&EMAIL_TIMEOUT.timeout, problems),
+            _ => table.read(&TIMEOUT.timeout, problems),
+        },
+        retry_for: table.read(&ACTION.retry_for, problems),
         action: Action::Command {
             words: Vec::new(),
             environment: Vec::new(),
@@ -437,7 +598,7 @@ fn read_entry(
     if Hours::first_in_all(&step.hours, UtcMicros(0)).is_none() {
         problems.push(
             table
-                .problem("hours", "these hours never come", "never")
+                .problem(&HOURS.hours, "these hours never come", "never")
                 .help("look at hours and weekdays"),
         );
     }
@@ -445,7 +606,7 @@ fn read_entry(
         problems.push(
             table
                 .problem(
-                    "on",
+                    &ACTION.on,
                     "a recovery comes once: at_failure, after and repeat mean nothing",
                     "recovery only",
                 )
@@ -454,14 +615,14 @@ fn read_entry(
     }
     match chosen.as_slice() {
         ["email"] => {
-            let to = some_recipients(table, "email", config, problems);
+            let to = some_recipients(table, &EMAIL.email, config, problems);
             let mail_server = mail_server_of(table, config, problems);
-            let fallback = reference(table, "fallback", "mail_server", &config.mail_servers, problems);
+            let fallback = reference(table, &EMAIL.fallback, "mail_server", &config.mail_servers, problems);
             let mail_server = mail_server?;
             if fallback.as_ref() == Some(&mail_server) {
                 problems.push(
                     table
-                        .problem("fallback", "the fallback is the mail server itself", "the same")
+                        .problem(&EMAIL.fallback, "the fallback is the mail server itself", "the same")
                         .help("name another mail server, or leave it out"),
                 );
             }
@@ -474,26 +635,30 @@ fn read_entry(
         }
         ["webhook"] => step.action = Action::Webhook(Box::new(webhook(table, plaintext, problems)?)),
         ["command"] => {
-            let words: Option<Vec<String>> = table.get("command", problems);
-            let environment = pairs(table, "environment", plaintext, problems);
+            let words = table.read(&COMMAND.command, problems);
+            let environment = pairs(table, &COMMAND.environment, plaintext, problems);
             let words = words?;
             if words.first().is_none_or(String::is_empty) {
                 problems.push(
                     table
-                        .problem("command", "no program is named", "empty")
+                        .problem(&COMMAND.command, "no program is named", "empty")
                         .help("write [\"PROGRAM\", \"ARGUMENT\"]"),
                 );
             }
             for (name, _) in &environment {
                 if name.is_empty() || name.contains(['=', '\0']) {
-                    problems.push(table.problem("environment", format!("{name:?} is no name of a variable"), "here"));
+                    problems.push(table.problem(
+                        &COMMAND.environment,
+                        format!("{name:?} is no name of a variable"),
+                        "here",
+                    ));
                 }
             }
             step.action = Action::Command { words, environment };
         }
         ["syslog"] => step.action = syslog(table, problems)?,
         ["list"] => {
-            let node = table.node("list")?;
+            let node = table.node(&LIST.list)?;
             let name: Name = node.read(problems)?;
             if !names.contains(&name) {
                 let known = names.iter().map(AsRef::as_ref);
@@ -504,12 +669,12 @@ fn read_entry(
             return Some(Entry::List(step, name, Box::new(problem)));
         }
         [] => {
-            let _ = OF_ONE_KIND.map(|key| table.node(key));
-            problems.push(table.missing("email", "whom a mail goes to; or webhook, command, syslog or list"));
+            let _ = OF_ONE_KIND.concat().iter().map(|key| table.node(key)).count();
+            problems.push(table.missing(&EMAIL.email, "whom a mail goes to; or webhook, command, syslog or list"));
             return None;
         }
         several => {
-            let _ = OF_ONE_KIND.map(|key| table.node(key));
+            let _ = OF_ONE_KIND.concat().iter().map(|key| table.node(key)).count();
             problems.push(
                 table
                     .problem(
@@ -526,21 +691,13 @@ fn read_entry(
 }
 
 fn webhook(table: &mut Table, plaintext: bool, problems: &mut Problems) -> Option<Webhook> {
-    let mut inner = table.table("webhook", problems)?;
-    let services = [
-        Service::Slack,
-        Service::Teams,
-        Service::PagerDuty,
-        Service::Opsgenie,
-        Service::Ntfy,
-    ]
-    .map(|service| (service.as_str(), service));
-    let service = inner.word("kind", &services, problems).unwrap_or(Service::Own);
-    let url = match (inner.node("url"), service.usual_url()) {
+    let mut inner = table.table(&WEBHOOK_ACTION.webhook, problems)?;
+    let service = inner.read(&WEBHOOK.kind, problems).unwrap_or(Service::Own);
+    let url = match (inner.node(&WEBHOOK.url), service.usual_url()) {
         (Some(node), _) => secret(&node, plaintext || !service.url_is_secret(), problems),
         (None, Some(usual)) => Some(SecretSource::Literal(Secret::new(usual))),
         (None, None) => {
-            problems.push(inner.missing("url", "the address, as a text or { env = \"NAME\" }"));
+            problems.push(inner.missing(&WEBHOOK.url, "the address, as a text or { env = \"NAME\" }"));
             None
         }
     };
@@ -549,35 +706,42 @@ fn webhook(table: &mut Table, plaintext: bool, problems: &mut Problems) -> Optio
     {
         problems.push(
             inner
-                .problem("url", error.to_string(), "this address")
+                .problem(&WEBHOOK.url, error.to_string(), "this address")
                 .help("write https://HOST/PATH"),
         );
     }
-    let key = inner.node("key").and_then(|node| secret(&node, plaintext, problems));
-    if key.is_none() && service.counts_incidents() && inner.node("key").is_none() {
-        problems.push(inner.missing("key", "the integration's key: { env = \"NAME\" }"));
+    let key = inner
+        .node(&WEBHOOK.key)
+        .and_then(|node| secret(&node, plaintext, problems));
+    if key.is_none() && service.counts_incidents() && inner.node(&WEBHOOK.key).is_none() {
+        problems.push(inner.missing(&WEBHOOK.key, "the integration's key: { env = \"NAME\" }"));
     }
-    let headers = pairs(&mut inner, "headers", plaintext, problems);
+    let headers = pairs(&mut inner, &WEBHOOK.headers, plaintext, problems);
     let template = webhook_template(&mut inner, problems);
-    if service == Service::Own && template.is_none() && inner.node("template").is_none() && inner.node("body").is_none()
+    if service == Service::Own
+        && template.is_none()
+        && inner.node(&CONTENT.template).is_none()
+        && inner.node(&CONTENT.body).is_none()
     {
         problems.push(inner.missing(
-            "template",
+            &CONTENT.template,
             "the file with the JSON to send; or body = \"…\"; or kind = slack, teams, pagerduty, opsgenie or ntfy",
         ));
     }
-    let method = inner
-        .get::<String>("method", problems)
-        .unwrap_or_else(|| "POST".to_owned());
+    let method = inner.read(&REQUEST.method, problems);
     if !["POST", "PUT", "PATCH", "GET"].contains(&method.as_str()) {
         problems.push(
             inner
-                .problem("method", format!("{method:?} is no method for a webhook"), "here")
+                .problem(
+                    &REQUEST.method,
+                    format!("{method:?} is no method for a webhook"),
+                    "here",
+                )
                 .help("write POST or PUT"),
         );
     }
     let content_type = content_type(&mut inner, service, problems);
-    let proxy = proxy::address(&mut inner, plaintext, problems);
+    let proxy = proxy::address(&mut inner, &REQUEST.proxy, plaintext, problems);
     let trust = trust(&mut inner, problems);
     inner.finish(problems);
     Some(Webhook {
@@ -594,13 +758,12 @@ fn webhook(table: &mut Table, plaintext: bool, problems: &mut Problems) -> Optio
 }
 
 fn content_type(table: &mut Table, service: Service, problems: &mut Problems) -> ContentType {
-    let words = [("json", ContentType::Json), ("form", ContentType::Form)];
-    let chosen = table.word("content_type", &words, problems).unwrap_or_default();
+    let chosen = table.read(&REQUEST.content_type, problems);
     if chosen == ContentType::Form && service != Service::Own {
         problems.push(
             table
                 .problem(
-                    "content_type",
+                    &REQUEST.content_type,
                     format!("{} accepts only JSON", service.as_str()),
                     "here",
                 )
@@ -618,12 +781,7 @@ pub fn sounds_secret(name: &str) -> bool {
 }
 
 /// Names with values, such as header fields; a name that sounds like a secret needs one for its value.
-fn pairs(
-    table: &mut Table,
-    key: &'static str,
-    plaintext: bool,
-    problems: &mut Problems,
-) -> Vec<(String, SecretSource)> {
+fn pairs(table: &mut Table, key: &Key, plaintext: bool, problems: &mut Problems) -> Vec<(String, SecretSource)> {
     let Some(inner) = table.table(key, problems) else {
         return Vec::new();
     };
@@ -637,58 +795,20 @@ fn pairs(
 }
 
 fn syslog(table: &mut Table, problems: &mut Problems) -> Option<Action> {
-    const FACILITIES: [(&str, u8); 20] = [
-        ("kern", 0),
-        ("user", 1),
-        ("mail", 2),
-        ("daemon", 3),
-        ("auth", 4),
-        ("syslog", 5),
-        ("lpr", 6),
-        ("news", 7),
-        ("uucp", 8),
-        ("cron", 9),
-        ("authpriv", 10),
-        ("ftp", 11),
-        ("local0", 16),
-        ("local1", 17),
-        ("local2", 18),
-        ("local3", 19),
-        ("local4", 20),
-        ("local5", 21),
-        ("local6", 22),
-        ("local7", 23),
-    ];
-    #[derive(Clone, Copy)]
-    enum Transport {
-        Local,
-        Udp,
-        Tcp,
-        Tls,
-    }
-    let mut inner = table.table("syslog", problems)?;
-    let words = [
-        ("local", Transport::Local),
-        ("udp", Transport::Udp),
-        ("tcp", Transport::Tcp),
-        ("tls", Transport::Tls),
-    ];
-    let remote = inner.node("server").is_some();
+    let mut inner = table.table(&SYSLOG_ACTION.syslog, problems)?;
+    let remote = inner.node(&SYSLOG.server).is_some();
     let usual = if remote { Transport::Udp } else { Transport::Local };
-    let transport = inner.word("transport", &words, problems).unwrap_or(usual);
-    let facility = inner.word("facility", &FACILITIES, problems).unwrap_or(3);
+    let transport = inner.read(&SYSLOG.transport, problems).unwrap_or(usual);
+    let facility = inner.read(&SYSLOG.facility, problems);
     let to = match transport {
-        Transport::Local => LogPlace::Local(
-            inner
-                .get("socket", problems)
-                .unwrap_or_else(|| PathBuf::from("/dev/log")),
-        ),
+        Transport::Local => LogPlace::Local(inner.read(&SYSLOG.socket, problems)),
         Transport::Udp => {
-            let server: String = inner.require("server", "host name or IP address of the log server", problems)?;
-            host(&server, "server", &inner, problems);
+            let server: String =
+                inner.require(&SYSLOG.server, "host name or IP address of the log server", problems)?;
+            host(&server, &SYSLOG.server, &inner, problems);
             LogPlace::Udp {
                 server,
-                port: port(&mut inner, 514, problems),
+                port: port(&mut inner, &SYSLOG.port, 514, problems),
             }
         }
         Transport::Tcp | Transport::Tls => {
@@ -696,16 +816,13 @@ fn syslog(table: &mut Table, problems: &mut Problems) -> Option<Action> {
                 Transport::Tls => (TlsMode::Implicit, 6514),
                 _ => (TlsMode::None, 514),
             };
-            let server: String = inner.require("server", "host name or IP address of the log server", problems)?;
-            host(&server, "server", &inner, problems);
-            let words = [
-                ("octet-counting", Framing::OctetCounting),
-                ("newline", Framing::Newline),
-            ];
-            let framing = inner.word("framing", &words, problems).unwrap_or_default();
+            let server: String =
+                inner.require(&SYSLOG.server, "host name or IP address of the log server", problems)?;
+            host(&server, &SYSLOG.server, &inner, problems);
+            let framing = inner.read(&SYSLOG.framing, problems);
             let endpoint = Endpoint {
                 server,
-                port: port(&mut inner, usual, problems),
+                port: port(&mut inner, &SYSLOG.port, usual, problems),
                 tls,
                 trust: trust(&mut inner, problems),
                 account: None,

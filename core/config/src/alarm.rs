@@ -150,7 +150,7 @@ impl AlarmRule {
         let timings = kind.timings();
         let own = table.node("alarm").filter(|_| table.is_own("alarm"));
         let own = own.and_then(|node| node.as_table());
-        let mut refuse = |key: &str| {
+        let mut refuse = |key: &'static str| {
             if let Some(own) = own.as_ref().filter(|own| own.is_own(key)) {
                 let name = kind.name();
                 problems.push(

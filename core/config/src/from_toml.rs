@@ -27,6 +27,16 @@ pub trait FromToml: Sized {
     /// # Errors
     /// What is wrong with it, without its place; an empty text stands for a wrong type.
     fn from_toml(node: &Node) -> Result<Self, String>;
+
+    /// The value as text, if it is not within bounds, which are written as in the file; an empty upper bound is none.
+    fn out_of_bounds(&self, _least: &str, _most: &str) -> Option<String> {
+        None
+    }
+}
+
+/// Whether a value lies outside of bounds that are read like it.
+fn is_outside<T: std::str::FromStr + PartialOrd>(value: &T, least: &str, most: &str) -> bool {
+    least.parse().is_ok_and(|least| *value < least) || most.parse().is_ok_and(|most| *value > most)
 }
 
 impl FromToml for String {
@@ -77,6 +87,9 @@ impl FromToml for f64 {
     fn schema() -> Json {
         json!({ "anyOf": [{ "type": "number" }, { "type": "string", "pattern": r"^\s*[-+]?[0-9.]+([eE][-+]?[0-9]+)?\s*$" }] })
     }
+    fn out_of_bounds(&self, least: &str, most: &str) -> Option<String> {
+        is_outside(self, least, most).then(|| self.to_string())
+    }
     fn from_toml(node: &Node) -> Result<Self, String> {
         match node.data {
             Data::Float(value) if value.is_finite() => Ok(value),
@@ -113,6 +126,9 @@ macro_rules! integer {
                         .map_err(|_| format!("{text:?} is not {}", Self::expected())),
                     _ => Err(String::new()),
                 }
+            }
+            fn out_of_bounds(&self, least: &str, most: &str) -> Option<String> {
+                is_outside(self, least, most).then(|| self.to_string())
             }
         }
     )+};
@@ -155,6 +171,9 @@ impl FromToml for Micros {
     }
     fn schema() -> Json {
         json!({ "type": "string", "pattern": r"^\s*([0-9.]+\s*[A-Za-zµ]+\s*)+$" })
+    }
+    fn out_of_bounds(&self, least: &str, most: &str) -> Option<String> {
+        is_outside(self, least, most).then(|| format!("\"{self}\""))
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
         let without_unit = |number: &str| {

@@ -7,6 +7,7 @@ use jiff::{
 };
 use mailqos_model::UtcMicros;
 
+use super::key::{Optional, key};
 use super::{FromToml, Node, Problems, Table};
 
 /// Further ahead than this nothing recurs: every week has all its days.
@@ -37,12 +38,23 @@ const WHOLE_DAY: Span = Span {
     to: Time::midnight(),
 };
 
+keys! {
+    HOURS: HoursKeys {
+        /// Times of day, such as `07:00-19:00`.
+        hours: Optional<Vec<Span>> = key().otherwise("the whole day");
+        /// Days of the week.
+        weekdays: Optional<Vec<Days>> = key().otherwise("all");
+        /// The time zone of these.
+        timezone: Optional<TimeZone> = key().otherwise("the file's");
+    }
+}
+
 impl Hours {
     /// Reads `hours`, `weekdays` and `timezone`; `None` where neither hours nor weekdays are said.
     pub fn read(table: &mut Table, zone: &TimeZone, problems: &mut Problems) -> Option<Self> {
-        let spans = table.get::<Vec<Span>>("hours", problems);
-        let weekdays = table.get::<Vec<Days>>("weekdays", problems);
-        let own_zone = table.get("timezone", problems);
+        let spans = table.read(&HOURS.hours, problems);
+        let weekdays = table.read(&HOURS.weekdays, problems);
+        let own_zone = table.read(&HOURS.timezone, problems);
         if spans.is_none() && weekdays.is_none() {
             return None;
         }

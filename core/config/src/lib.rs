@@ -3,6 +3,9 @@
 //!
 //! A [`Config`] is plain data. This crate knows no login, no connection and no user of a key.
 
+#[macro_use]
+pub mod key;
+
 mod account;
 mod actions;
 mod alarm;
@@ -132,16 +135,6 @@ pub struct Limits {
     pub per_server: Option<u32>,
     /// With the same mailbox.
     pub per_mailbox: Option<u32>,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            tests: 4096,
-            per_server: None,
-            per_mailbox: None,
-        }
-    }
 }
 
 /// Where the sample lake is.

@@ -4,10 +4,43 @@ use mailqos_model::{Micros, Name};
 
 use super::{
     Config, Dkim, MailServer, Problem, Problems, Severity, Table,
+    key::{Defaulted, Optional, Required, key},
+    reference::Key,
     server::{SMTP, endpoint},
-    value::{SECOND, duration, reference, secret},
+    value::{reference, secret},
 };
 use crate::Person;
+
+keys! {
+    MAIL_SERVER: MailServerKeys {
+        /// The sender of the mails.
+        from: Required<Person> = key();
+        /// The address for bounces.
+        return_path: Optional<Person> = key().otherwise("`from`");
+        /// The deadline of each step of the conversation.
+        timeout: Defaulted<Micros> = key().default("\"30s\"").within("1s", "10m");
+        /// The key that signs the mails.
+        dkim: Key = Key::table(&["mail_server.dkim"]).otherwise("unsigned");
+    }
+}
+
+keys! {
+    DKIM: DkimKeys {
+        /// The name of the key; its public half is in the DNS at SELECTOR._domainkey.DOMAIN.
+        selector: Required<String> = key();
+        /// The private key in PEM, RSA or Ed25519.
+        key: Key = Key::secret().required();
+        /// The signing domain.
+        domain: Optional<String> = key().otherwise("the domain of `from`");
+    }
+}
+
+keys! {
+    SENDER: SenderKeys {
+        /// The mail server to send through.
+        mail_server: Optional<Name> = key().otherwise("the only one configured");
+    }
+}
 
 pub(super) fn mail_server(
     mut table: Table,
@@ -16,19 +49,12 @@ pub(super) fn mail_server(
     problems: &mut Problems,
 ) -> Option<MailServer> {
     let endpoint = endpoint(&mut table, SMTP, None, config, problems);
-    let from: Option<Person> = table.require("from", "the sender of the mails", problems);
-    let timeout = duration(
-        &mut table,
-        "timeout",
-        Micros::from_secs(30),
-        SECOND,
-        Micros::from_secs(600),
-        problems,
-    );
+    let from = table.read(&MAIL_SERVER.from, problems);
+    let timeout = table.read(&MAIL_SERVER.timeout, problems);
     let return_path = table
-        .get::<Person>("return_path", problems)
+        .read(&MAIL_SERVER.return_path, problems)
         .map(|person| person.address);
-    let dkim = table.table("dkim", problems).and_then(|table| {
+    let dkim = table.table(&MAIL_SERVER.dkim, problems).and_then(|table| {
         dkim(
             table,
             plaintext,
@@ -49,7 +75,7 @@ pub(super) fn mail_server(
 /// How mails are signed (RFC 6376).
 fn dkim(mut table: Table, plaintext: bool, from: Option<&str>, problems: &mut Problems) -> Option<Dkim> {
     let own = from.and_then(|from| from.rsplit_once('@')).map(|(_, domain)| domain);
-    let domain = table.get("domain", problems).or_else(|| own.map(str::to_owned));
+    let domain = table.read(&DKIM.domain, problems).or_else(|| own.map(str::to_owned));
     if let (Some(domain), Some(own)) = (&domain, own)
         && !own.eq_ignore_ascii_case(domain)
         && !own
@@ -60,19 +86,15 @@ fn dkim(mut table: Table, plaintext: bool, from: Option<&str>, problems: &mut Pr
             severity: Severity::Warning,
             ..table
                 .problem(
-                    "domain",
+                    &DKIM.domain,
                     format!("{domain} does not sign for senders at {own} (DMARC)"),
                     "another domain",
                 )
                 .help(format!("write {own}, or leave it out"))
         });
     }
-    let selector: Option<String> = table.require(
-        "selector",
-        "the name of the key: its other half stands in the DNS at SELECTOR._domainkey.DOMAIN",
-        problems,
-    );
-    for (key, text) in [("selector", &selector), ("domain", &domain)] {
+    let selector = table.read(&DKIM.selector, problems);
+    for (key, text) in [(DKIM.selector.name, &selector), (DKIM.domain.name, &domain)] {
         let fits = |text: &str| {
             text.split('.').all(|label| {
                 !label.is_empty()
@@ -87,10 +109,10 @@ fn dkim(mut table: Table, plaintext: bool, from: Option<&str>, problems: &mut Pr
             problems.push(table.problem(key, format!("{text:?} is no name in the DNS"), "here"));
         }
     }
-    let key = match table.node("key") {
+    let key = match table.node(&DKIM.key) {
         Some(node) => secret(&node, plaintext, problems),
         None => {
-            problems.push(table.missing("key", "the private key in PEM, such as { file = \"dkim.pem\" }"));
+            problems.push(table.missing(&DKIM.key, "the private key in PEM, such as { file = \"dkim.pem\" }"));
             None
         }
     };
@@ -104,8 +126,14 @@ fn dkim(mut table: Table, plaintext: bool, from: Option<&str>, problems: &mut Pr
 
 /// The mail server that is named; the only one there is where none is named.
 pub(super) fn mail_server_of(table: &mut Table, config: &Config, problems: &mut Problems) -> Option<Name> {
-    if table.node("mail_server").is_some() {
-        return reference(table, "mail_server", "mail_server", &config.mail_servers, problems);
+    if table.node(&SENDER.mail_server).is_some() {
+        return reference(
+            table,
+            &SENDER.mail_server,
+            "mail_server",
+            &config.mail_servers,
+            problems,
+        );
     }
     let mut names = config.mail_servers.keys();
     match (names.next(), names.next()) {
@@ -113,13 +141,13 @@ pub(super) fn mail_server_of(table: &mut Table, config: &Config, problems: &mut 
         (None, _) if problems.broken("mail_server").next().is_some() => None,
         (None, _) => {
             problems.push(table.missing(
-                "mail_server",
+                &SENDER.mail_server,
                 "the SMTP server for mailqos's own mails; add [mail_server.NAME]",
             ));
             None
         }
         _ => {
-            problems.push(table.missing("mail_server", "there are several; which one?"));
+            problems.push(table.missing(&SENDER.mail_server, "there are several; which one?"));
             None
         }
     }

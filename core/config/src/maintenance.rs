@@ -3,7 +3,11 @@
 use jiff::{civil::DateTime, tz::TimeZone};
 use mailqos_model::{Micros, Name, UtcMicros};
 
-use super::{Config, Cron, DateText, FromToml, Hours, Node, Problems, Severity, Table, value::duration};
+use super::{
+    Config, Cron, DateText, FromToml, Hours, Node, Problems, Severity, Table,
+    hours::HOURS,
+    key::{Optional, Word, key},
+};
 
 /// The longest window.
 const LONGEST: Micros = Micros::from_secs(366 * 86_400);
@@ -94,6 +98,27 @@ impl Moment {
     }
 }
 
+const TESTS: [(&str, bool); 2] = [("run", false), ("pause", true)];
+
+keys! {
+    MAINTENANCE: MaintenanceKeys {
+        /// Monitors: ids, `object:NAME`, `tag:NAME` or patterns such as `mail-*`.
+        monitors: Optional<Vec<String>> = key().otherwise("all");
+        /// The reason, shown in status and reports.
+        reason: Optional<String> = key();
+        /// Whether tests continue during the window.
+        tests: Word<bool> = word!(TESTS).default("\"run\"");
+        /// The start of a single window.
+        from: Optional<Moment> = key();
+        /// The end of a single window.
+        to: Optional<Moment> = key();
+        /// The starts of recurring windows.
+        cron: Optional<Cron> = key();
+        /// The duration of the window.
+        lasts: Optional<Micros> = key().within("1s", "366d");
+    }
+}
+
 /// Reads a table `[maintenance.NAME]`; `complete` says whether all monitors are known.
 pub(super) fn read(
     name: Name,
@@ -103,9 +128,10 @@ pub(super) fn read(
     problems: &mut Problems,
 ) -> Option<Maintenance> {
     let zone = &config.timezone;
-    let reason = table.get("reason", problems);
+    let reason = table.read(&MAINTENANCE.reason, problems);
     let mut monitors = Vec::new();
-    for node in table.get::<Vec<Node>>("monitors", problems).unwrap_or_default() {
+    let nodes = table.list(&MAINTENANCE.monitors).map(|node| node.as_list());
+    for node in nodes.unwrap_or_default() {
         let Some(pattern) = node.read::<String>(problems) else {
             continue;
         };
@@ -117,18 +143,14 @@ pub(super) fn read(
         }
         monitors.push(pattern);
     }
-    let words = [("run", false), ("pause", true)];
-    let pause = table.word("tests", &words, problems).unwrap_or(false);
-    let own_zone = table.get("timezone", problems).unwrap_or_else(|| zone.clone());
+    let pause = table.read(&MAINTENANCE.tests, problems);
+    let own_zone = table.read(&HOURS.timezone, problems).unwrap_or_else(|| zone.clone());
     let before = problems.count(Severity::Error);
     let weekly = Hours::read(&mut table, zone, problems);
-    let from = table.get::<Moment>("from", problems);
-    let to = table.get::<Moment>("to", problems);
-    let cron = table.get::<Cron>("cron", problems);
-    let lasts = table.node("lasts").map(|_| {
-        let least = Micros::from_secs(1);
-        duration(&mut table, "lasts", least, least, LONGEST, problems)
-    });
+    let from = table.read(&MAINTENANCE.from, problems);
+    let to = table.read(&MAINTENANCE.to, problems);
+    let cron = table.read(&MAINTENANCE.cron, problems);
+    let lasts = table.read(&MAINTENANCE.lasts, problems);
     // What was said wrong is not what was not said.
     let when = if problems.count(Severity::Error) == before {
         window(&table, weekly, from, to, cron, lasts, own_zone, problems)
@@ -162,7 +184,7 @@ fn window(
             if to.is_some() || lasts.is_some() {
                 problems.push(
                     table
-                        .problem("hours", "hours say themselves how long they are", "here")
+                        .problem(&HOURS.hours, "hours say themselves how long they are", "here")
                         .help(HELP),
                 );
             }
@@ -174,14 +196,18 @@ fn window(
                 (Some(to), None) => to.in_zone(&zone),
                 (None, Some(lasts)) => from + lasts,
                 _ => {
-                    problems.push(table.problem("from", "when does it end?", "begins here").help(HELP));
+                    problems.push(
+                        table
+                            .problem(&MAINTENANCE.from, "when does it end?", "begins here")
+                            .help(HELP),
+                    );
                     return None;
                 }
             };
             if to <= from {
                 problems.push(
                     table
-                        .problem("to", "the window ends before it begins", "not after from")
+                        .problem(&MAINTENANCE.to, "the window ends before it begins", "not after from")
                         .help("write a later moment"),
                 );
                 return None;
@@ -189,7 +215,7 @@ fn window(
             if to - from > LONGEST {
                 problems.push(
                     table
-                        .problem("to", "the window lasts longer than a year", "here")
+                        .problem(&MAINTENANCE.to, "the window lasts longer than a year", "here")
                         .help("disable the monitors instead"),
                 );
             }
@@ -197,7 +223,7 @@ fn window(
         }
         (None, None, Some(cron)) => {
             let Some(lasts) = lasts else {
-                problems.push(table.missing("lasts", "how long each window is, such as \"2h\""));
+                problems.push(table.missing(&MAINTENANCE.lasts, "how long each window is, such as \"2h\""));
                 return None;
             };
             let first = cron.next(UtcMicros::now(), &zone);
@@ -206,14 +232,18 @@ fn window(
                 (None, _) => {
                     problems.push(
                         table
-                            .problem("cron", "this moment never comes", "never")
+                            .problem(&MAINTENANCE.cron, "this moment never comes", "never")
                             .help("look at day and month"),
                     );
                 }
                 (Some(first), Some(second)) if second - first <= lasts => {
                     problems.push(
                         table
-                            .problem("lasts", "the next window begins before this one has ended", "too long")
+                            .problem(
+                                &MAINTENANCE.lasts,
+                                "the next window begins before this one has ended",
+                                "too long",
+                            )
                             .help("shorten it, or let it come less often"),
                     );
                 }

@@ -1,6 +1,23 @@
 //! What a test mail looks like: the table `message` of a monitor.
 
-use super::{FromToml, Node, Problems, Table};
+use super::{
+    FromToml, Node, Problems, Table,
+    key::{Named, Optional, key},
+    reference::{Key, Takes},
+};
+
+keys! {
+    MESSAGE: MessageKeys {
+        /// The size of the whole mail, from 4kB to 100MB; an attachment fills it up.
+        size: Optional<Bytes> = key().otherwise("the smallest possible");
+        /// The beginning of the subject; the signed token follows.
+        subject: Optional<String> = key();
+        /// Additional header fields.
+        headers: Key = Key::pairs(&Takes::of::<String>());
+        /// Text placed above the explanation in the mail.
+        body: Optional<String> = key();
+    }
+}
 
 /// The largest test mail.
 const LARGEST: u64 = 100_000_000;
@@ -91,26 +108,30 @@ impl FromToml for Bytes {
 }
 
 /// Reads the table, where there is one.
-pub(super) fn read(table: &mut Table, problems: &mut Problems) -> MessageShape {
-    let Some(mut table) = table.table("message", problems) else {
+pub(super) fn read(table: &mut Table, key: impl Named, problems: &mut Problems) -> MessageShape {
+    let Some(mut table) = table.table(key, problems) else {
         return MessageShape::default();
     };
     let shape = MessageShape {
         size: size(&mut table, problems),
-        subject: text(&mut table, "subject", LONGEST, false, problems),
+        subject: text(&mut table, &MESSAGE.subject, LONGEST, false, problems),
         headers: headers(&mut table, problems),
-        body: text(&mut table, "body", LONGEST_BODY, true, problems),
+        body: text(&mut table, &MESSAGE.body, LONGEST_BODY, true, problems),
     };
     table.finish(problems);
     shape
 }
 
 fn size(table: &mut Table, problems: &mut Problems) -> Option<u64> {
-    let Bytes(size) = table.get("size", problems)?;
+    let Bytes(size) = table.read(&MESSAGE.size, problems)?;
     if !(SMALLEST..=LARGEST).contains(&size) {
         problems.push(
             table
-                .problem("size", format!("a test mail can't have {size} bytes"), "out of range")
+                .problem(
+                    &MESSAGE.size,
+                    format!("a test mail can't have {size} bytes"),
+                    "out of range",
+                )
                 .help("write a size from 4kB to 100MB, or leave it out for the smallest mail"),
         );
         return None;
@@ -120,12 +141,12 @@ fn size(table: &mut Table, problems: &mut Problems) -> Option<u64> {
 
 fn text(
     table: &mut Table,
-    key: &'static str,
+    key: &Optional<String>,
     longest: usize,
     several_lines: bool,
     problems: &mut Problems,
 ) -> Option<String> {
-    let text: String = table.get(key, problems)?;
+    let text = table.read(key, problems)?;
     let control = |c: char| c.is_control() && !(several_lines && matches!(c, '\n' | '\r' | '\t'));
     if text.len() > longest || text.chars().any(control) {
         let help = if several_lines {
@@ -135,7 +156,7 @@ fn text(
         };
         problems.push(
             table
-                .problem(key, format!("this can't be the {key} of a mail"), "here")
+                .problem(key, format!("this can't be the {} of a mail", key.name), "here")
                 .help(help),
         );
         return None;
@@ -145,7 +166,7 @@ fn text(
 
 fn headers(table: &mut Table, problems: &mut Problems) -> Vec<(String, String)> {
     let mut headers = Vec::new();
-    let Some(fields) = table.table("headers", problems) else {
+    let Some(fields) = table.table(&MESSAGE.headers, problems) else {
         return headers;
     };
     for (name, node) in fields.into_pairs() {
@@ -191,7 +212,7 @@ mod tests {
     fn shape(text: &str) -> (MessageShape, String) {
         let mut problems = Problems::default();
         let mut table = parse("mailqos.toml".as_ref(), text.to_owned(), &mut problems).expect("a table");
-        let shape = read(&mut table, &mut problems);
+        let shape = read(&mut table, "message", &mut problems);
         (shape, problems.to_string())
     }
 

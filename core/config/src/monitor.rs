@@ -19,7 +19,7 @@ pub(super) fn object(id: &ObjectId, mut table: Table, problems: &mut Problems) -
     if let Some(address) = &address {
         host(address, "address", &table, problems);
     }
-    let tags = tags(&mut table, problems);
+    let tags = tags(&mut table, "tags", problems);
     table.finish(problems);
     Some(Object {
         name,
@@ -127,7 +127,7 @@ fn options(
         action_list,
         alarm,
         depends_on,
-        tags: tags(table, problems),
+        tags: tags(table, "tags", problems),
         max_round_trip,
         check_interval,
         extra_pickups: extra_pickups(table, problems),
@@ -139,7 +139,7 @@ fn options(
         folders,
         idle: table.get("idle", problems).unwrap_or(true),
         precise: table.get("precise", problems).unwrap_or(false),
-        message: message::read(table, problems),
+        message: message::read(table, "message", problems),
         transcripts: table
             .word("transcripts", &TRANSCRIPTS, problems)
             .unwrap_or(Transcripts::Failed),

@@ -4,7 +4,27 @@ use std::path::PathBuf;
 
 use mailqos_model::AccountName;
 
-use super::{Problems, Table};
+use super::{
+    Config, Problems, Table,
+    key::{Defaulted, Named, Optional, key},
+    value::reference,
+};
+
+keys! {
+    OBJECT_STORE: ObjectStoreKeys {
+        /// The address of a store other than the cloud provider's own: `https://minio.example.com:9000`.
+        endpoint: Optional<String> = key();
+        /// The bucket's region.
+        region: Optional<String> = key();
+        /// The account to authenticate with: access key ID and secret (S3), storage account and key (Azure), or the
+        /// service account's JSON as the password (Google).
+        account: Optional<AccountName> = key();
+        /// A file with PEM certificates that are trusted in addition to the platform's.
+        ca_file: Optional<PathBuf> = key();
+        /// Allow an endpoint without TLS.
+        allow_http: Defaulted<bool> = key().default("false");
+    }
+}
 
 /// How an object store is reached; what is left open comes from the environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,31 +43,21 @@ pub struct ObjectStoreOptions {
 }
 
 /// Reads the table, where there is one; `account` reads the reference to an account.
-pub(super) fn read(
-    root: &mut Table,
-    problems: &mut Problems,
-    account: impl FnOnce(&mut Table, &mut Problems) -> Option<AccountName>,
-) -> ObjectStoreOptions {
-    let Some(mut table) = root.table("object_store", problems) else {
-        return ObjectStoreOptions::default();
-    };
-    let options = options(&mut table, problems, account);
+pub(super) fn read(root: &mut Table, key: impl Named, config: &Config, problems: &mut Problems) -> ObjectStoreOptions {
+    let mut table = root.table_or_empty(key, problems);
+    let options = options(&mut table, config, problems);
     table.finish(problems);
     options
 }
 
 /// Reads the options where they stand in another table.
-pub(super) fn options(
-    table: &mut Table,
-    problems: &mut Problems,
-    account: impl FnOnce(&mut Table, &mut Problems) -> Option<AccountName>,
-) -> ObjectStoreOptions {
+pub(super) fn options(table: &mut Table, config: &Config, problems: &mut Problems) -> ObjectStoreOptions {
     let options = ObjectStoreOptions {
-        endpoint: table.get("endpoint", problems),
-        region: table.get("region", problems),
-        account: account(table, problems),
-        ca_file: table.get("ca_file", problems),
-        allow_http: table.get("allow_http", problems).unwrap_or(false),
+        endpoint: table.read(&OBJECT_STORE.endpoint, problems),
+        region: table.read(&OBJECT_STORE.region, problems),
+        account: reference(table, &OBJECT_STORE.account, "account", &config.accounts, problems),
+        ca_file: table.read(&OBJECT_STORE.ca_file, problems),
+        allow_http: table.read(&OBJECT_STORE.allow_http, problems),
     };
     if let Some(endpoint) = &options.endpoint
         && endpoint.starts_with("http://")
@@ -55,9 +65,14 @@ pub(super) fn options(
     {
         problems.push(
             table
-                .problem("endpoint", "what is sent would travel in clear", "http://")
+                .problem(&OBJECT_STORE.endpoint, "what is sent would travel in clear", "http://")
                 .help("write https://, or set allow_http = true where that is meant"),
         );
     }
     options
+}
+
+/// Whether a table has options of its own.
+pub(super) fn is_any_set(table: &mut Table) -> bool {
+    ObjectStoreKeys::KEYS.iter().any(|key| table.node(key).is_some())
 }

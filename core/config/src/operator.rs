@@ -5,11 +5,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use mailqos_model::Name;
 
 use super::{
-    Config, Operator, Problems, Table, message,
+    Config, Operator, Problems, Table,
+    key::{Named, Optional, key},
+    message::Bytes,
     table::{Node, did_you_mean},
     value::no_such,
 };
 use crate::{Person, split_list};
+
+keys! {
+    OPERATOR: OperatorKeys {
+        /// One or several mail addresses; required unless this is a group.
+        email: Optional<Vec<String>> = key();
+        /// The operators in a group.
+        members: Optional<Vec<Name>> = key();
+        /// The display name.
+        name: Optional<String> = key().otherwise("the name of the table");
+        /// The maximum total size of files in a mail to this operator.
+        attachments: Optional<Bytes> = key().otherwise("unlimited");
+    }
+}
 
 /// Reads all operators; the members of groups are put in their places.
 pub(super) fn operators(tables: Vec<(Name, Table)>, problems: &mut Problems) -> BTreeMap<Name, Operator> {
@@ -17,9 +32,13 @@ pub(super) fn operators(tables: Vec<(Name, Table)>, problems: &mut Problems) -> 
     let mut members: BTreeMap<Name, Vec<(Name, Node)>> = BTreeMap::new();
     let names: BTreeSet<Name> = tables.iter().map(|(name, _)| name.clone()).collect();
     for (name, mut table) in tables {
-        let display = table.get("name", problems).unwrap_or_else(|| name.to_string());
+        let display = table.read(&OPERATOR.name, problems).unwrap_or_else(|| name.to_string());
         let mut group = Vec::new();
-        for node in table.get::<Vec<Node>>("members", problems).unwrap_or_default() {
+        for node in table
+            .list(&OPERATOR.members)
+            .into_iter()
+            .flat_map(|node| node.as_list())
+        {
             let Some(member) = node.read::<Name>(problems) else {
                 continue;
             };
@@ -30,15 +49,18 @@ pub(super) fn operators(tables: Vec<(Name, Table)>, problems: &mut Problems) -> 
             let known = names.iter().map(AsRef::as_ref);
             problems.push(no_such(&node, "operator", member.as_str(), known));
         }
-        let is_group = table.node("members").is_some();
-        if !is_group && table.node("email").is_none() {
-            problems.push(table.missing("email", "the mail address, or several; a group has members instead"));
+        let is_group = table.list(&OPERATOR.members).is_some();
+        if !is_group && table.list(&OPERATOR.email).is_none() {
+            problems.push(table.missing(
+                &OPERATOR.email,
+                "the mail address, or several; a group has members instead",
+            ));
         }
-        let email = match table.node("email") {
+        let email = match table.list(&OPERATOR.email) {
             Some(node) => people(&node, problems),
             None => is_group.then(Vec::new),
         };
-        let attachments = table.get::<message::Bytes>("attachments", problems).map(|size| size.0);
+        let attachments = table.read(&OPERATOR.attachments, problems).map(|size| size.0);
         table.finish(problems);
         let Some(email) = email else {
             problems.note_broken("operator", name.as_ref());
@@ -118,7 +140,7 @@ pub(super) fn people(node: &Node, problems: &mut Problems) -> Option<Vec<Person>
 /// Mail addresses, each written as such, with or without a display name, or as the name of an operator.
 pub(super) fn recipients(
     table: &mut Table,
-    key: &'static str,
+    key: impl Named + Copy,
     config: &Config,
     problems: &mut Problems,
 ) -> Vec<Person> {
@@ -150,7 +172,7 @@ pub(super) fn recipients(
 /// The same, where there must be somebody; operators may be groups without an address.
 pub(super) fn some_recipients(
     table: &mut Table,
-    key: &'static str,
+    key: impl Named + Copy,
     config: &Config,
     problems: &mut Problems,
 ) -> Vec<Person> {

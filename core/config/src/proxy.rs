@@ -3,7 +3,13 @@
 use mailqos_base::{SecretError, SecretSource};
 use mailqos_net::http::{Via, check_proxy};
 
-use super::{Problems, Table, table::Node, value::secret};
+use super::{
+    Problems, Table,
+    key::{Named, Optional, key},
+    reference::Key,
+    table::Node,
+    value::secret,
+};
 
 /// The word for no proxy.
 const NONE: &str = "none";
@@ -54,14 +60,26 @@ fn exempt_by_environment() -> String {
         .unwrap_or_default()
 }
 
+keys! {
+    PROXY: ProxyKeys {
+        /// The HTTP proxy for webhooks, OAuth tokens and object stores: http://USER:PASSWORD@HOST:PORT (a secret if it
+        /// contains a password), or `none`.
+        proxy: Key = Key::text_or_secret()
+            .otherwise("from the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY)");
+        /// Servers reached without `proxy`: names including all names below them, addresses or networks, each
+        /// optionally with a port.
+        no_proxy: Optional<Vec<String>> = key().otherwise("NO_PROXY from the environment");
+    }
+}
+
 /// Reads the keys at the top of the file.
 pub(super) fn read(root: &mut Table, plaintext: bool, problems: &mut Problems) -> Proxy {
-    let address = address(root, plaintext, problems);
-    let exempt = root.get::<Vec<String>>("no_proxy", problems);
-    if exempt.is_some() && root.node("proxy").is_none() {
+    let address = address(root, &PROXY.proxy, plaintext, problems);
+    let exempt = root.read(&PROXY.no_proxy, problems);
+    if exempt.is_some() && root.node(&PROXY.proxy).is_none() {
         problems.push(
             root.problem(
-                "no_proxy",
+                &PROXY.no_proxy,
                 "there is no proxy from which these are exempt",
                 "without proxy",
             )
@@ -75,8 +93,13 @@ pub(super) fn read(root: &mut Table, plaintext: bool, problems: &mut Problems) -
 }
 
 /// Reads the address of a proxy: a secret where there is a password in it.
-pub(super) fn address(table: &mut Table, plaintext: bool, problems: &mut Problems) -> Option<SecretSource> {
-    let node: Node = table.node("proxy")?;
+pub(super) fn address(
+    table: &mut Table,
+    key: impl Named,
+    plaintext: bool,
+    problems: &mut Problems,
+) -> Option<SecretSource> {
+    let node: Node = table.node(key)?;
     let source = secret(&node, true, problems)?;
     let SecretSource::Literal(text) = &source else {
         return Some(source);

@@ -8,31 +8,94 @@ use std::{
 
 use jiff::tz::TimeZone;
 use mailqos_base::zones;
-use mailqos_model::{InvalidName, Micros, MonitorId, Name};
+use mailqos_model::{InvalidName, Micros, MonitorId, Name, SiteName};
 
 use super::{
     Config, DataLocation, DeliveryOptions, Limits, ObjectStoreOptions, Problem, Problems, Severity, Table, account,
-    actions, alarm, mail_server, maintenance, monitor, object_store, operator, proxy, service_level,
+    actions, alarm,
+    key::{Defaulted, Optional, key},
+    mail_server, maintenance, monitor, object_store, operator, proxy,
+    reference::Key,
+    service_level,
     table::{Node, file_text, parse},
     target,
-    value::{DAY, SECOND, at_least_one, duration, reference, secret},
+    value::{DAY, secret},
 };
 
 /// A configuration file larger than this is refused.
 const MAX_FILE: u64 = 32 * 1024 * 1024;
 
-/// The tables of named things; the same may stand in every included file.
-const NAMED: [&str; 9] = [
-    "account",
-    "object",
-    "monitor",
-    "operator",
-    "mail_server",
-    "action_list",
-    "maintenance",
-    "target",
-    "service_level",
+const fn named(name: &'static str, tables: &'static [&'static str], about: &'static str) -> Key {
+    Key::named_tables(tables).named(name, about)
+}
+
+/// The tables of named things; each included file can contain them too.
+pub(super) const NAMED: [Key; 9] = [
+    named("account", &["account"], "Credentials."),
+    named("object", &["object"], "Monitored hosts and services."),
+    named("monitor", &["monitor"], "Tests."),
+    named("operator", &["operator"], "People and groups who are notified."),
+    named("mail_server", &["mail_server"], "SMTP servers for alarms and reports."),
+    named("action_list", &["action_list"], "What happens when an alarm is raised."),
+    named("maintenance", &["maintenance"], "Planned windows without alarms."),
+    named(
+        "target",
+        &[
+            "target.folder",
+            "target.ftp",
+            "target.sftp",
+            "target.smb",
+            "target.object-store",
+            "target.email",
+        ],
+        "Where reports are delivered.",
+    ),
+    named("service_level", &["service_level"], "What was promised."),
 ];
+
+keys! {
+    ROOT: RootKeys {
+        /// The name of the place that this probe measures from.
+        site: Optional<SiteName> = key().otherwise("**required**, only in the main file");
+        /// Additional files, or folders of files (`*.toml`), with tables of named things.
+        include: Defaulted<Vec<PathBuf>> = key().default("[]");
+        /// The sample lake: a folder or an object store (`s3://bucket/prefix`, `az://…`, `gs://…`).
+        data: Defaulted<String> = key().default("\"data\"");
+        /// The local folder for the journal, locks, keys and queues.
+        state: Optional<PathBuf> = key().otherwise("`state` in the folder of `data`");
+        /// The time zone of calendars and reports that don't set their own.
+        timezone: Optional<TimeZone> = key().otherwise("the machine's");
+        /// How often recorded samples are sealed into the day's Parquet file.
+        seal_interval: Defaulted<Micros> = key().default("\"5m\"").within("1s", "1d");
+        /// Days older than this are removed from the lake; at least a day.
+        retention: Optional<Micros> = key().otherwise("everything is kept");
+        /// The key that signs the test mails.
+        signing_key: Key = Key::secret().otherwise("a file in `state`, created at the first start");
+    }
+}
+
+keys! {
+    ROOT_MORE: MoreRootKeys {
+        /// Allow secrets in plain text in this file.
+        allow_plaintext_secrets: Defaulted<bool> = key().default("false");
+        /// The address of the OpenMetrics endpoint: `127.0.0.1:9925`.
+        metrics: Optional<String> = key().otherwise("no endpoint");
+        /// `HOST:PORT` of devices that answer as long as the probe has a network connection.
+        reference_addresses: Defaulted<Vec<String>> = key().default("[]");
+        /// The folder with your own report templates.
+        templates: Defaulted<PathBuf> = key().default("\"templates\"");
+        /// The folder with report definitions.
+        reports: Defaulted<PathBuf> = key().default("\"reports\"");
+        /// How many tests run at the same time.
+        limits: Key = Key::table(&["limits"]);
+        /// How to reach the object store of `data`.
+        object_store: Key = Key::table(&["object_store"]);
+        /// Settings for all deliveries.
+        delivery: Key = Key::table(&["delivery"]);
+        /// Defaults for all monitors.
+        defaults: Key = Key::table(&["defaults"]);
+    }
+}
 
 /// Reads and checks the configuration.
 ///
@@ -81,7 +144,7 @@ fn read_text(path: &Path, problems: &mut Problems) -> Option<String> {
 fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config> {
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
     let mut parts = Vec::new();
-    if let Some(includes) = root.get::<Vec<Node>>("include", problems) {
+    if let Some(includes) = root.list(&ROOT.include).map(|node| node.as_list()) {
         for node in includes {
             include(&node, path, &mut parts, problems);
         }
@@ -94,8 +157,8 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
         part.finish(problems);
     }
 
-    let plaintext = root.get("allow_plaintext_secrets", problems).unwrap_or(false);
-    let defaults = root.table("defaults", problems);
+    let plaintext = root.read(&ROOT_MORE.allow_plaintext_secrets, problems);
+    let defaults = root.table(&ROOT_MORE.defaults, problems);
     let mut config = top_of_file(path, &folder, &mut root, plaintext, problems)?;
     for (name, table) in named.take("account") {
         match account::read(&name, table, plaintext, (&config.state, &config.proxy), problems) {
@@ -105,9 +168,7 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
             None => problems.note_broken("account", name.as_ref()),
         }
     }
-    config.object_store = object_store::read(&mut root, problems, |table, problems| {
-        reference(table, "account", "account", &config.accounts, problems)
-    });
+    config.object_store = object_store::read(&mut root, &ROOT_MORE.object_store, &config, problems);
     for (id, table) in named.take("object") {
         match monitor::object(&id, table, problems) {
             Some(object) => {
@@ -127,7 +188,7 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
     }
     config.action_lists = actions::read(named.take("action_list"), plaintext, &config, problems);
     config.targets = target::read(named.take("target"), &config, problems);
-    config.delivery = target::read_delivery(&mut root, &config, problems);
+    config.delivery = target::read_delivery(&mut root, &ROOT_MORE.delivery, &config, problems);
     let monitors = named.take::<MonitorId>("monitor");
     let complete = named.complete;
     if let Some(defaults) = &defaults {
@@ -172,25 +233,22 @@ fn top_of_file(
     problems: &mut Problems,
 ) -> Option<Config> {
     let site = root.require(
-        "site",
+        &ROOT.site,
         "the name of the place that this probe measures from, such as \"stockholm\"",
         problems,
     );
-    let data = match root.get::<String>("data", problems) {
-        Some(text) => match DataLocation::parse(&text, folder) {
-            Ok(data) => data,
-            Err((reason, help)) => {
-                problems.push(root.problem("data", reason, "here").help(help));
-                DataLocation::Folder(folder.join("data"))
-            }
-        },
-        None => DataLocation::Folder(folder.join("data")),
+    let data = match DataLocation::parse(&root.read(&ROOT.data, problems), folder) {
+        Ok(data) => data,
+        Err((reason, help)) => {
+            problems.push(root.problem(&ROOT.data, reason, "here").help(help));
+            DataLocation::Folder(folder.join("data"))
+        }
     };
-    let state = root.get("state", problems).unwrap_or_else(|| match &data {
+    let state = root.read(&ROOT.state, problems).unwrap_or_else(|| match &data {
         DataLocation::Folder(data) => data.join("state"),
         DataLocation::ObjectStore(_) => folder.join("state"),
     });
-    let timezone = match root.get("timezone", problems) {
+    let timezone = match root.read(&ROOT.timezone, problems) {
         Some(zone) => zone,
         None => zones::system().unwrap_or_else(|reason| {
             let help =
@@ -199,19 +257,17 @@ fn top_of_file(
             TimeZone::UTC
         }),
     };
-    let seal_interval = duration(root, "seal_interval", Micros::from_secs(300), SECOND, DAY, problems);
+    let seal_interval = root.read(&ROOT.seal_interval, problems);
     let signing_key = root
-        .node("signing_key")
+        .node(&ROOT.signing_key)
         .and_then(|node| secret(&node, plaintext, problems));
-    let templates = root
-        .get("templates", problems)
-        .unwrap_or_else(|| folder.join("templates"));
-    let reports = root.get("reports", problems).unwrap_or_else(|| folder.join("reports"));
-    let retention = match root.get::<Micros>("retention", problems) {
+    let templates = root.read(&ROOT_MORE.templates, problems);
+    let reports = root.read(&ROOT_MORE.reports, problems);
+    let retention = match root.read(&ROOT.retention, problems) {
         Some(retention) if retention < DAY => {
             problems.push(
                 root.problem(
-                    "retention",
+                    &ROOT.retention,
                     format!("samples can't be kept for {retention} only"),
                     "too short",
                 )
@@ -252,32 +308,40 @@ fn top_of_file(
     })
 }
 
+keys! {
+    LIMITS: LimitKeys {
+        /// In total.
+        tests: Defaulted<u32> = key().default("4096").within("1", "");
+        /// On the same SMTP server or the same mailbox server.
+        per_server: Optional<u32> = key().otherwise("unlimited").within("1", "");
+        /// On the same mailbox.
+        per_mailbox: Optional<u32> = key().otherwise("unlimited").within("1", "");
+    }
+}
+
 /// How many tests may run at once.
 fn limits(root: &mut Table, problems: &mut Problems) -> Limits {
-    let mut limits = Limits::default();
-    let Some(mut table) = root.table("limits", problems) else {
-        return limits;
+    let mut table = root.table_or_empty(&ROOT_MORE.limits, problems);
+    let limits = Limits {
+        tests: table.read(&LIMITS.tests, problems),
+        per_server: table.read(&LIMITS.per_server, problems),
+        per_mailbox: table.read(&LIMITS.per_mailbox, problems),
     };
-    limits.tests = at_least_one(&mut table, "tests", limits.tests, problems);
-    for (key, limit) in [
-        ("per_server", &mut limits.per_server),
-        ("per_mailbox", &mut limits.per_mailbox),
-    ] {
-        if table.node(key).is_some() {
-            *limit = Some(at_least_one(&mut table, key, 1, problems));
-        }
-    }
     table.finish(problems);
     limits
 }
 
 /// Where the OpenMetrics endpoint listens.
 fn metrics(root: &mut Table, problems: &mut Problems) -> Option<std::net::SocketAddr> {
-    let text = root.get::<String>("metrics", problems)?;
+    let text = root.read(&ROOT_MORE.metrics, problems)?;
     let Ok(address) = text.parse::<std::net::SocketAddr>() else {
         problems.push(
-            root.problem("metrics", format!("{text:?} is no address with a port"), "here")
-                .help("write \"127.0.0.1:9925\""),
+            root.problem(
+                &ROOT_MORE.metrics,
+                format!("{text:?} is no address with a port"),
+                "here",
+            )
+            .help("write \"127.0.0.1:9925\""),
         );
         return None;
     };
@@ -286,7 +350,7 @@ fn metrics(root: &mut Table, problems: &mut Problems) -> Option<std::net::Socket
             severity: Severity::Warning,
             ..root
                 .problem(
-                    "metrics",
+                    &ROOT_MORE.metrics,
                     "everybody who reaches this address can read names, states and times",
                     "not loopback",
                 )
@@ -299,10 +363,8 @@ fn metrics(root: &mut Table, problems: &mut Problems) -> Option<std::net::Socket
 /// Addresses that tell whether the probe itself has a network.
 fn references(root: &mut Table, problems: &mut Problems) -> Vec<String> {
     let mut addresses = Vec::new();
-    for node in root
-        .get::<Vec<Node>>("reference_addresses", problems)
-        .unwrap_or_default()
-    {
+    let nodes = root.list(&ROOT_MORE.reference_addresses).map(|node| node.as_list());
+    for node in nodes.unwrap_or_default() {
         let Some(text) = node.read::<String>(problems) else {
             continue;
         };
@@ -341,7 +403,7 @@ impl Default for Named {
 
 impl Named {
     fn collect(&mut self, table: &mut Table, problems: &mut Problems) {
-        for key in NAMED {
+        for key in NAMED.map(|key| key.name) {
             let found = self.tables.entry(key).or_default();
             let before = problems.count(Severity::Error);
             for (name, inner) in table.named::<AnyName>(key, problems) {

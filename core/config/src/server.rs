@@ -7,55 +7,108 @@ use mailqos_net::{MAX_CA_FILE, Trust};
 
 use super::{
     Config, Endpoint, Problem, Problems, Severity, Table, TlsMode,
+    key::{Defaulted, Optional, Required, Word, key},
     value::{host, reference},
 };
+
+keys! {
+    OWN_SERVER: OwnServerKeys {
+        /// Host name or IP address.
+        server: Required<String> = key();
+    }
+}
+
+keys! {
+    OBJECT_SERVER: ObjectServerKeys {
+        /// Host name or IP address.
+        server: Optional<String> = key().otherwise("the object's address");
+    }
+}
+
+/// Encryption of mail protocols.
+const MAIL_TLS: [(&str, TlsMode); 3] = [
+    ("none", TlsMode::None),
+    ("starttls", TlsMode::StartTls),
+    ("implicit", TlsMode::Implicit),
+];
+
+keys! {
+    SMTP_SERVER: SmtpServerKeys {
+        /// TCP port.
+        port: Optional<u16> = key().otherwise("587 with `starttls`, 465 with `implicit`, 25 with `none`");
+        /// Encryption: none, `starttls` (the test fails if the server doesn't offer it) or TLS from the first byte.
+        tls: Word<TlsMode> = word!(MAIL_TLS).default("\"starttls\"");
+        /// The account to log in with.
+        account: Optional<AccountName> = key().otherwise("no login");
+        /// The name given in EHLO; some servers accept only registered names.
+        helo: Optional<String> = key().otherwise("the probe's own address, such as `[192.0.2.1]`");
+    }
+}
+
+keys! {
+    MAILBOX_SERVER: MailboxServerKeys {
+        /// TCP port.
+        port: Optional<u16> = key().otherwise("POP3: 995 with `implicit`, otherwise 110; IMAP: 993, otherwise 143");
+        /// Encryption, as for `smtp`.
+        tls: Word<TlsMode> = word!(MAIL_TLS).default("\"implicit\"");
+        /// The account to log in with; required here or in the defaults.
+        account: Optional<AccountName> = key();
+    }
+}
+
+keys! {
+    TRUST: TrustKeys {
+        /// A file with PEM certificates that are trusted instead of the platform's.
+        ca_file: Optional<PathBuf> = key();
+        /// SHA-256 of the server's certificate, 64 hexadecimal digits; no other certificate is accepted.
+        fingerprint: Optional<String> = key();
+        /// Accept any certificate. `check` warns about it, and reports mention it.
+        insecure: Defaulted<bool> = key().default("false");
+    }
+}
 
 /// What stands in the table of a server to talk to.
 #[derive(Clone, Copy)]
 pub(super) struct Service {
     /// For messages.
-    what: &'static str,
+    pub(super) what: &'static str,
     /// Ports for no TLS, STARTTLS, implicit TLS.
-    ports: [u16; 3],
-    /// Encryption where nothing is said.
-    tls: TlsMode,
-    /// The word for an upgrade in the middle.
-    upgrade: &'static str,
+    pub(super) ports: [u16; 3],
+    /// The key of the port.
+    pub(super) port: &'static Optional<u16>,
+    /// The key of the encryption, if the protocol has any.
+    pub(super) tls: Option<&'static Word<TlsMode>>,
+    /// The key of the account.
+    pub(super) account: &'static Optional<AccountName>,
+    /// The key of the name in EHLO.
+    pub(super) helo: Option<&'static Optional<String>>,
 }
 
 pub(super) const SMTP: Service = Service {
     what: "the SMTP server",
     ports: [25, 587, 465],
-    tls: TlsMode::StartTls,
-    upgrade: "starttls",
+    port: &SMTP_SERVER.port,
+    tls: Some(&SMTP_SERVER.tls),
+    account: &SMTP_SERVER.account,
+    helo: Some(&SMTP_SERVER.helo),
 };
 
 pub(super) const POP3: Service = Service {
     what: "the POP3 server",
     ports: [110, 110, 995],
-    tls: TlsMode::Implicit,
-    upgrade: "starttls",
+    port: &MAILBOX_SERVER.port,
+    tls: Some(&MAILBOX_SERVER.tls),
+    account: &MAILBOX_SERVER.account,
+    helo: None,
 };
 
 pub(super) const IMAP: Service = Service {
     what: "the IMAP server",
     ports: [143, 143, 993],
-    tls: TlsMode::Implicit,
-    upgrade: "starttls",
-};
-
-pub(super) const FTP: Service = Service {
-    what: "the FTP server",
-    ports: [21, 21, 990],
-    tls: TlsMode::StartTls,
-    upgrade: "explicit",
-};
-
-pub(super) const SMB: Service = Service {
-    what: "the file server",
-    ports: [445, 445, 445],
-    tls: TlsMode::None,
-    upgrade: "",
+    port: &MAILBOX_SERVER.port,
+    tls: Some(&MAILBOX_SERVER.tls),
+    account: &MAILBOX_SERVER.account,
+    helo: None,
 };
 
 /// Reads the keys of a server; `address` is used where no server is named.
@@ -67,58 +120,51 @@ pub(super) fn endpoint(
     problems: &mut Problems,
 ) -> Option<Endpoint> {
     let server: Option<String> = match address {
-        Some(address) => Some(table.get("server", problems).unwrap_or_else(|| address.to_owned())),
+        Some(address) => {
+            let server = table.read(&OBJECT_SERVER.server, problems);
+            Some(server.unwrap_or_else(|| address.to_owned()))
+        }
         None => table.require(
-            "server",
+            &OWN_SERVER.server,
             &format!("host name or IP address of {}", service.what),
             problems,
         ),
     };
     if let Some(server) = &server
-        && table.node("server").is_some()
+        && table.node(&OWN_SERVER.server).is_some()
     {
-        host(server, "server", table, problems);
+        host(server, &OWN_SERVER.server, table, problems);
     }
-    let tls = if service.upgrade.is_empty() {
-        TlsMode::None
-    } else {
-        let words = [
-            ("none", TlsMode::None),
-            (service.upgrade, TlsMode::StartTls),
-            ("implicit", TlsMode::Implicit),
-        ];
-        table.word("tls", &words, problems).unwrap_or(service.tls)
-    };
+    let tls = service.tls.map_or(TlsMode::None, |key| table.read(key, problems));
     let [none, upgrade, implicit] = service.ports;
     let usual = match tls {
         TlsMode::None => none,
         TlsMode::StartTls => upgrade,
         TlsMode::Implicit => implicit,
     };
-    let port = port(table, usual, problems);
-    let account = reference(table, "account", "account", &config.accounts, problems);
+    let port = port(table, service.port, usual, problems);
+    let account = reference(table, service.account, "account", &config.accounts, problems);
     warn_of_login(table, service, server.as_deref(), account.as_ref(), config, problems);
-    let trust = if service.upgrade.is_empty() {
-        Trust::default()
-    } else {
-        trust(table, problems)
-    };
-    let helo = if service.what == SMTP.what {
-        helo(table, problems)
-    } else {
-        None
-    };
+    let trust = service.tls.map_or_else(Trust::default, |_| trust(table, problems));
+    let helo = service.helo.and_then(|key| helo(table, key, problems));
     let server = server?;
-    if account.is_some() && tls == TlsMode::None && !service.upgrade.is_empty() && !is_loopback(&server) {
+    if let Some(key) = service.tls
+        && account.is_some()
+        && tls == TlsMode::None
+        && !is_loopback(&server)
+    {
         problems.push(Problem {
             severity: Severity::Warning,
             ..table
                 .problem(
-                    "tls",
+                    key,
                     format!("the password travels in clear to {server}"),
                     "no encryption",
                 )
-                .help(format!("write tls = \"{}\" or tls = \"implicit\"", service.upgrade))
+                .help(format!(
+                    "write tls = \"{}\" or tls = \"implicit\"",
+                    key.word(TlsMode::StartTls)
+                ))
         });
     }
     Some(Endpoint {
@@ -132,26 +178,26 @@ pub(super) fn endpoint(
 }
 
 /// Reads the name given in EHLO: a host name, or an address literal such as `[192.0.2.1]` (RFC 5321, section 4.1.3).
-fn helo(table: &mut Table, problems: &mut Problems) -> Option<String> {
-    let name: String = table.get("helo", problems)?;
+fn helo(table: &mut Table, key: &Optional<String>, problems: &mut Problems) -> Option<String> {
+    let name = table.read(key, problems)?;
     let literal = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let is_literal = literal.is_some_and(|address| {
         let address = address.strip_prefix("IPv6:").unwrap_or(address);
         address.parse::<std::net::IpAddr>().is_ok()
     });
     if !is_literal {
-        host(&name, "helo", table, problems);
+        host(&name, key, table, problems);
     }
     Some(name)
 }
 
 /// Reads the port.
-pub(super) fn port(table: &mut Table, usual: u16, problems: &mut Problems) -> u16 {
-    let port = table.get("port", problems).unwrap_or(usual);
+pub(super) fn port(table: &mut Table, key: &Optional<u16>, usual: u16, problems: &mut Problems) -> u16 {
+    let port = table.read(key, problems).unwrap_or(usual);
     if port == 0 {
         problems.push(
             table
-                .problem("port", "0 is no port", "this port")
+                .problem(key, "0 is no port", "this port")
                 .help(format!("usual here: {usual}")),
         );
     }
@@ -177,7 +223,7 @@ fn warn_of_login(
         problems.push(
             table
                 .problem(
-                    "account",
+                    service.account,
                     format!("{} takes no OAuth tokens", service.what),
                     "an account with oauth",
                 )
@@ -191,7 +237,7 @@ fn warn_of_login(
         };
         problems.push(Problem {
             severity: Severity::Warning,
-            ..table.problem("account", message, "an account with a password").help(format!(
+            ..table.problem(service.account, message, "an account with a password").help(format!(
                 "in [account.{name}] write oauth = {{ preset = \"microsoft-365\", tenant = …, client_id = …, client_secret = … }} in place of password"
             ))
         });
@@ -206,27 +252,27 @@ pub(super) fn is_loopback(server: &str) -> bool {
 }
 
 pub(super) fn trust(table: &mut Table, problems: &mut Problems) -> Trust {
-    let ca_file: Option<PathBuf> = table.get("ca_file", problems);
+    let ca_file = table.read(&TRUST.ca_file, problems);
     if let Some(path) = &ca_file
         && let Err(error) = mailqos_base::files::read(path, MAX_CA_FILE)
     {
         problems.push(
             table
                 .problem(
-                    "ca_file",
+                    &TRUST.ca_file,
                     format!("can't read {}: {error}", path.display()),
                     "this file",
                 )
                 .help("name a file of PEM certificates; the path is relative to this file"),
         );
     }
-    let fingerprint = table.get::<String>("fingerprint", problems).and_then(|text| {
+    let fingerprint = table.read(&TRUST.fingerprint, problems).and_then(|text| {
         let bytes = fingerprint(&text);
         if bytes.is_none() {
             problems.push(
                 table
                     .problem(
-                        "fingerprint",
+                        &TRUST.fingerprint,
                         "this is no SHA-256 fingerprint",
                         "not 64 hexadecimal digits",
                     )
@@ -235,13 +281,13 @@ pub(super) fn trust(table: &mut Table, problems: &mut Problems) -> Trust {
         }
         bytes
     });
-    let insecure = table.get("insecure", problems).unwrap_or(false);
+    let insecure = table.read(&TRUST.insecure, problems);
     if insecure {
         problems.push(Problem {
             severity: Severity::Warning,
             ..table
                 .problem(
-                    "insecure",
+                    &TRUST.insecure,
                     "certificates are not verified: anybody on the way can read the password",
                     "set here",
                 )

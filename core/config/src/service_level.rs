@@ -7,18 +7,11 @@ use mailqos_model::{Micros, Name, UtcMicros};
 
 use super::{
     Config, DateText, FromToml, Hours, Node, Problem, Problems, Table, hours,
+    key::{Defaulted, Optional, Word, key},
+    reference::{Key, Takes},
     table::{did_you_mean, file_text},
 };
 
-/// Percentiles can be promised of these metrics.
-const METRICS: [&str; 6] = [
-    "round_trip",
-    "smtp_connect",
-    "smtp_send",
-    "pickup_connect",
-    "pickup_login",
-    "pickup_receive",
-];
 /// No file of holidays is larger.
 const MAX_HOLIDAYS: u64 = 1 << 20;
 
@@ -280,6 +273,56 @@ impl ServiceHours {
     }
 }
 
+const JUDGE: [(&str, bool); 2] = [("each", false), ("together", true)];
+
+keys! {
+    LEVEL: LevelKeys {
+        /// The display name.
+        name: Optional<String> = key().otherwise("the name of the table");
+        /// Monitors: ids, `object:NAME`, `tag:NAME` or patterns such as `mail-*`.
+        monitors: Optional<Vec<String>> = key().otherwise("all");
+        /// Only tests from these sites count.
+        sites: Optional<Vec<String>> = key().otherwise("all");
+        /// Judge each monitor separately, or all of them as one.
+        judge: Word<bool> = word!(JUDGE).default("\"each\"");
+        /// The minimum share of counted tests that succeed.
+        availability: Optional<Percent> = key();
+        /// The minimum share of time without an outage.
+        uptime: Optional<Percent> = key();
+        /// The share of mails that arrive within a time: `{ "30s" = "99%" }`.
+        delivered_within: Key = Key::pairs(&Takes::of::<Percent>());
+        /// Upper limits of percentiles: `{ round_trip = { p95 = "10s" } }`.
+        percentile: Key = Key::table(&["service_level.percentile"]);
+        /// The period that the promise covers.
+        period: Defaulted<LevelPeriod> = key().default("\"month\"");
+        /// Service hours: `"Mon-Fri 07:00-19:00"`, or several.
+        hours: Optional<Vec<String>> = key().otherwise("around the clock");
+        /// Days without service: `"2026-12-24"`, or `"12-25"` for every year.
+        holidays: Defaulted<Vec<DateText>> = key().default("[]");
+        /// A text file with such days, one per line.
+        holidays_file: Optional<PathBuf> = key();
+        /// The time zone of periods and hours.
+        timezone: Optional<TimeZone> = key().otherwise("the file's");
+        /// The minimum known share of the service hours; with less, no verdict is given.
+        min_coverage: Defaulted<Percent> = key().default("\"90%\"");
+    }
+}
+
+const fn percentiles_of(metric: &'static str, about: &'static str) -> Key {
+    const LIMIT: Takes = Takes::of::<Micros>();
+    Key::pairs(&LIMIT).named(metric, about)
+}
+
+/// Percentiles can be promised of these metrics.
+pub(super) const PERCENTILES: [Key; 6] = [
+    percentiles_of("round_trip", "The round trip."),
+    percentiles_of("smtp_connect", "Opening the SMTP connection."),
+    percentiles_of("smtp_send", "Sending."),
+    percentiles_of("pickup_connect", "Opening the connection to the mailbox."),
+    percentiles_of("pickup_login", "The login."),
+    percentiles_of("pickup_receive", "Receiving."),
+];
+
 /// Reads a `[service_level.NAME]`; `complete` says whether all monitors are known.
 pub(super) fn read(
     id: &Name,
@@ -288,8 +331,8 @@ pub(super) fn read(
     complete: bool,
     problems: &mut Problems,
 ) -> Option<ServiceLevel> {
-    let name = table.get("name", problems).unwrap_or_else(|| id.to_string());
-    let monitors: Vec<String> = table.get("monitors", problems).unwrap_or_default();
+    let name = table.read(&LEVEL.name, problems).unwrap_or_else(|| id.to_string());
+    let monitors = table.read(&LEVEL.monitors, problems).unwrap_or_default();
     if complete {
         for pattern in &monitors {
             if config.select(std::slice::from_ref(pattern)).is_err() {
@@ -298,27 +341,29 @@ pub(super) fn read(
                 });
                 problems.push(
                     table
-                        .problem("monitors", format!("{pattern:?} selects no monitor"), "selects nothing")
+                        .problem(
+                            &LEVEL.monitors,
+                            format!("{pattern:?} selects no monitor"),
+                            "selects nothing",
+                        )
                         .help(help),
                 );
             }
         }
     }
-    let sites = table.get("sites", problems).unwrap_or_default();
-    let together = table
-        .word("judge", &[("each", false), ("together", true)], problems)
-        .unwrap_or(false);
+    let sites = table.read(&LEVEL.sites, problems).unwrap_or_default();
+    let together = table.read(&LEVEL.judge, problems);
     let before = problems.count(super::Severity::Error);
     let targets = targets(&mut table, problems);
     if targets.is_empty() && problems.count(super::Severity::Error) == before {
         problems.push(table.missing(
-            "availability",
+            &LEVEL.availability,
             "what is promised, such as \"99.9%\"; or uptime, delivered_within or percentile",
         ));
     }
-    let period = table.get("period", problems).unwrap_or(LevelPeriod::Month);
+    let period = table.read(&LEVEL.period, problems);
     let zone = table
-        .get("timezone", problems)
+        .read(&LEVEL.timezone, problems)
         .unwrap_or_else(|| config.timezone.clone());
     let (weekly, written) = weekly(&mut table, &zone, problems).into_iter().unzip();
     let hours = ServiceHours {
@@ -327,7 +372,7 @@ pub(super) fn read(
         holidays: holidays(&mut table, problems),
         zone,
     };
-    let min_coverage = table.get("min_coverage", problems).unwrap_or(Percent(900_000_000));
+    let min_coverage = table.read(&LEVEL.min_coverage, problems);
     table.finish(problems);
     Some(ServiceLevel {
         name,
@@ -343,9 +388,9 @@ pub(super) fn read(
 
 fn targets(table: &mut Table, problems: &mut Problems) -> Vec<Target> {
     let mut targets = Vec::new();
-    targets.extend(table.get("availability", problems).map(Target::Availability));
-    targets.extend(table.get("uptime", problems).map(Target::Uptime));
-    if let Some(within) = table.table("delivered_within", problems) {
+    targets.extend(table.read(&LEVEL.availability, problems).map(Target::Availability));
+    targets.extend(table.read(&LEVEL.uptime, problems).map(Target::Uptime));
+    if let Some(within) = table.table(&LEVEL.delivered_within, problems) {
         for (limit, node) in within.into_pairs() {
             let Ok(limit) = limit.parse::<Micros>() else {
                 problems.push(
@@ -359,13 +404,10 @@ fn targets(table: &mut Table, problems: &mut Problems) -> Vec<Target> {
             }
         }
     }
-    if let Some(mut percentile) = table.table("percentile", problems) {
-        for metric in METRICS {
-            for (which, node) in percentile
-                .table(metric, problems)
-                .into_iter()
-                .flat_map(Table::into_pairs)
-            {
+    if let Some(mut percentile) = table.table(&LEVEL.percentile, problems) {
+        for key in &PERCENTILES {
+            let metric = key.name;
+            for (which, node) in percentile.table(key, problems).into_iter().flat_map(Table::into_pairs) {
                 let Some(q) = which.strip_prefix('p').and_then(Percent::parse) else {
                     problems.push(
                         node.problem(format!("{which:?} is no percentile"), "of this")
@@ -390,7 +432,7 @@ fn targets(table: &mut Table, problems: &mut Problems) -> Vec<Target> {
 }
 
 fn weekly(table: &mut Table, zone: &TimeZone, problems: &mut Problems) -> Vec<(Hours, String)> {
-    let Some(node) = table.node("hours") else {
+    let Some(node) = table.node(&LEVEL.hours) else {
         return Vec::new();
     };
     node.as_list()
@@ -414,15 +456,19 @@ fn weekly(table: &mut Table, zone: &TimeZone, problems: &mut Problems) -> Vec<(H
 fn holidays(table: &mut Table, problems: &mut Problems) -> Holidays {
     let mut holidays = Holidays::default();
     let help = "write a date such as \"2026-12-24\", or \"12-25\" for every year";
-    for item in table.list("holidays").map(|node| node.as_list()).unwrap_or_default() {
+    for item in table
+        .list(&LEVEL.holidays)
+        .map(|node| node.as_list())
+        .unwrap_or_default()
+    {
         if let Some(DateText(text)) = item.read(problems)
             && !holidays.add(&text)
         {
             problems.push(item.problem(format!("{text:?} is no day"), "this day").help(help));
         }
     }
-    if let Some(path) = table.get::<PathBuf>("holidays_file", problems) {
-        let wrong = |message: String| -> Problem { table.problem("holidays_file", message, "this file") };
+    if let Some(path) = table.read(&LEVEL.holidays_file, problems) {
+        let wrong = |message: String| -> Problem { table.problem(&LEVEL.holidays_file, message, "this file") };
         match file_text(&path, MAX_HOLIDAYS) {
             Err(error) => problems.push(
                 wrong(format!("can't read {}: {error}", path.display()))

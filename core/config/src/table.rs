@@ -5,8 +5,14 @@ use std::{collections::BTreeSet, ops::Range, path::Path, sync::Arc};
 
 use toml_edit::{Document, Item, Value};
 
-use super::FromToml;
+use serde_json::Value as Json;
+
 pub use super::problem::Source;
+use super::{
+    FromToml,
+    key::{Named, Readable},
+    reference::Key,
+};
 use mailqos_base::files;
 
 use super::problem::{Problem, Problems};
@@ -174,6 +180,69 @@ pub(super) fn other_number(key: &str) -> String {
 }
 
 impl Table {
+    /// The value of a declared key.
+    pub fn read<K: Readable>(&mut self, key: &K, problems: &mut Problems) -> K::Value {
+        key.read(self, problems)
+    }
+
+    /// The default of a declared key, read like a value in the file.
+    pub(super) fn default_of<T: FromToml>(&self, key: &Key) -> T {
+        let text = key.default.unwrap_or_default();
+        let node = serde_json::from_str(text).ok().map(|value| self.node_of(&value));
+        let value = node.and_then(|node| T::from_toml(&node).ok());
+        value.unwrap_or_else(|| panic!("{}: its default {text} is not {}", key.name, T::expected()))
+    }
+
+    fn node_of(&self, value: &Json) -> Node {
+        let data = match value {
+            Json::String(text) => Data::Text(text.clone()),
+            Json::Bool(value) => Data::Boolean(*value),
+            Json::Number(number) => match number.as_i64() {
+                Some(number) => Data::Integer(number),
+                None => Data::Float(number.as_f64().unwrap_or_default()),
+            },
+            Json::Array(items) => Data::Array(items.iter().map(|item| self.node_of(item)).collect()),
+            Json::Null | Json::Object(_) => Data::Table(Vec::new()),
+        };
+        Node {
+            source: Arc::clone(&self.source),
+            span: self.span.clone(),
+            data,
+        }
+    }
+
+    /// Notes that the value of a declared key is out of bounds.
+    pub(super) fn check_bounds<T: FromToml>(&self, key: &Key, value: &T, problems: &mut Problems) {
+        let Some((least, most)) = key.bounds else { return };
+        let Some(found) = value.out_of_bounds(least, most) else {
+            return;
+        };
+        let (message, label, help) = match most {
+            "" => (
+                format!("{} can't be {found}", key.name),
+                "here",
+                format!("write {least} or more"),
+            ),
+            _ => (
+                format!("{} = {found} is out of bounds", key.name),
+                "this duration",
+                format!("write a duration from {least} to {most}"),
+            ),
+        };
+        problems.push(self.problem(key.name, message, label).help(help));
+    }
+
+    /// The table at a key; an empty one if it is absent or of another type, which is noted.
+    pub(super) fn table_or_empty(&mut self, key: impl Named, problems: &mut Problems) -> Table {
+        self.table(key, problems).unwrap_or_else(|| Table {
+            source: Arc::clone(&self.source),
+            span: self.span.clone(),
+            entries: Vec::new(),
+            asked: BTreeSet::new(),
+            lists: BTreeSet::new(),
+        })
+    }
+
     /// The value of a key, if it is there and of the right type; a wrong type is noted.
     pub fn get<T: FromToml>(&mut self, key: &'static str, problems: &mut Problems) -> Option<T> {
         let node = if T::IS_LIST { self.list(key) } else { self.node(key) };
@@ -182,7 +251,8 @@ impl Table {
 
     /// The value of a key of a list as it stands. Whoever writes `monitor` for `monitors`, or the other way round, means
     /// the same.
-    pub fn list(&mut self, key: &'static str) -> Option<Node> {
+    pub fn list(&mut self, key: impl Named) -> Option<Node> {
+        let key = key.name();
         self.lists.insert(key);
         let exact = self.node(key);
         let other = other_number(key);
@@ -191,7 +261,8 @@ impl Table {
     }
 
     /// The value of a key; its absence is noted as well. `why` says what it is for.
-    pub fn require<T: FromToml>(&mut self, key: &'static str, why: &str, problems: &mut Problems) -> Option<T> {
+    pub fn require<T: FromToml>(&mut self, key: impl Named, why: &str, problems: &mut Problems) -> Option<T> {
+        let key = key.name();
         let node = if T::IS_LIST { self.list(key) } else { self.node(key) };
         if node.is_none() {
             problems.push(self.missing(key, why));
@@ -200,7 +271,8 @@ impl Table {
     }
 
     /// The problem that a key is missing in this table.
-    pub fn missing(&self, key: &str, why: &str) -> Problem {
+    pub fn missing(&self, key: impl Named, why: &str) -> Problem {
+        let key = key.name();
         Problem::error(format!("{key:?} is missing"))
             .at(&self.source, self.head(), format!("{key:?} belongs here"))
             .help(format!("add {key} = …: {why}"))
@@ -235,7 +307,8 @@ impl Table {
     }
 
     /// The value of a key as it stands.
-    pub fn node(&mut self, key: &'static str) -> Option<Node> {
+    pub fn node(&mut self, key: impl Named) -> Option<Node> {
+        let key = key.name();
         self.asked.insert(key);
         let exact = self.entries.iter().find(|entry| entry.key == key);
         let other = || self.entries.iter().find(|entry| british(&entry.key) == key);
@@ -243,12 +316,12 @@ impl Table {
     }
 
     /// The table at a key; another type is noted.
-    pub fn table(&mut self, key: &'static str, problems: &mut Problems) -> Option<Table> {
+    pub fn table(&mut self, key: impl Named, problems: &mut Problems) -> Option<Table> {
         self.node(key)?.table(problems)
     }
 
     /// The tables at a key, in an array of tables.
-    pub fn tables(&mut self, key: &'static str, problems: &mut Problems) -> Vec<Table> {
+    pub fn tables(&mut self, key: impl Named, problems: &mut Problems) -> Vec<Table> {
         let Some(node) = self.list(key) else {
             return Vec::new();
         };
@@ -311,7 +384,8 @@ impl Table {
     }
 
     /// A problem at the value of a key, or at the head of the table if the key is absent.
-    pub fn problem(&self, key: &str, message: impl Into<String>, label: impl Into<String>) -> Problem {
+    pub fn problem(&self, key: impl Named, message: impl Into<String>, label: impl Into<String>) -> Problem {
+        let key = key.name();
         match self.entries.iter().find(|entry| entry.key == key) {
             Some(entry) => entry.node.problem(message, label),
             None => Problem::error(message).at(&self.source, self.head(), label),

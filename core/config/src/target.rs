@@ -13,12 +13,14 @@ use mailqos_net::Trust;
 
 use super::{
     Config, Endpoint, ObjectStoreOptions, Problem, Problems, Severity, Table, TlsMode,
+    key::{Defaulted, Optional, OptionalWord, Required, Word as Choice, key},
     mail_server::mail_server_of,
     message::Bytes,
     object_store,
     operator::{recipients, some_recipients},
-    server::{FTP, SMB, endpoint, port},
-    value::{duration, host, no_such, reference, reference_at},
+    reference::Key,
+    server::{OWN_SERVER, Service, endpoint, port},
+    value::{host, no_such, reference, reference_at},
 };
 use crate::Person;
 
@@ -259,37 +261,20 @@ const KINDS: [(&str, Word); 6] = [
     ("email", Word::Email),
 ];
 
-const SECOND: Micros = Micros::from_secs(1);
-
-const fn days(count: i64) -> Micros {
-    Micros::from_secs(count * 86_400)
-}
-
 /// Reads the table `delivery`, where there is one.
-pub(super) fn read_delivery(root: &mut Table, config: &Config, problems: &mut Problems) -> DeliveryOptions {
-    let usual = DeliveryOptions::default();
-    let Some(mut table) = root.table("delivery", problems) else {
-        return usual;
-    };
+pub(super) fn read_delivery(root: &mut Table, key: &Key, config: &Config, problems: &mut Problems) -> DeliveryOptions {
+    let mut table = root.table_or_empty(key, problems);
     let options = DeliveryOptions {
-        patience: duration(&mut table, "patience", usual.patience, Micros::ZERO, days(60), problems),
-        first_pause: duration(
+        patience: table.read(&DELIVERY.patience, problems),
+        first_pause: table.read(&DELIVERY.first_pause, problems),
+        longest_pause: table.read(&DELIVERY.longest_pause, problems),
+        action_list: reference(
             &mut table,
-            "first_pause",
-            usual.first_pause,
-            SECOND,
-            Micros::from_secs(3_600),
+            &DELIVERY.action_list,
+            "action_list",
+            &config.action_lists,
             problems,
         ),
-        longest_pause: duration(
-            &mut table,
-            "longest_pause",
-            usual.longest_pause,
-            SECOND,
-            days(1),
-            problems,
-        ),
-        action_list: reference(&mut table, "action_list", "action_list", &config.action_lists, problems),
     };
     table.finish(problems);
     options
@@ -310,6 +295,188 @@ pub(super) fn read(tables: Vec<(Name, Table)>, config: &Config, problems: &mut P
     targets
 }
 
+/// Encryption of FTP.
+const FTP_TLS: [(&str, TlsMode); 3] = [
+    ("none", TlsMode::None),
+    ("explicit", TlsMode::StartTls),
+    ("implicit", TlsMode::Implicit),
+];
+const FTP_MODES: [(&str, FtpData); 4] = [
+    ("passive", FtpData::Passive),
+    ("epsv", FtpData::Extended),
+    ("pasv", FtpData::Plain),
+    ("active", FtpData::Active),
+];
+const FTP_ENCODINGS: [(&str, FtpEncoding); 3] = [
+    ("auto", FtpEncoding::Auto),
+    ("utf-8", FtpEncoding::Utf8),
+    ("ascii", FtpEncoding::Ascii),
+];
+const EXISTING: [(&str, Existing); 2] = [("replace", Existing::Replace), ("refuse", Existing::Refuse)];
+const VERIFY: [(&str, Verify); 2] = [("hash", Verify::Hash), ("size", Verify::Size)];
+const TOO_LARGE: [(&str, bool); 2] = [("leave", false), ("split", true)];
+
+keys! {
+    DELIVERY: DeliveryKeys {
+        /// How long to retry a delivery; a target can override it.
+        patience: Defaulted<Micros> = key().default("\"3d\"").within("0s", "60d");
+        /// The wait after the first attempt; it doubles with each further one.
+        first_pause: Defaulted<Micros> = key().default("\"30s\"").within("1s", "1h");
+        /// The longest wait between two attempts.
+        longest_pause: Defaulted<Micros> = key().default("\"1h\"").within("1s", "1d");
+        /// The action list for deliveries that were given up, rejected recipients, and reports that can't be generated.
+        action_list: Optional<Name> = key().otherwise("only the log");
+    }
+}
+
+keys! {
+    FOLDER: FolderKeys {
+        /// The folder.
+        path: Required<PathBuf> = key();
+    }
+}
+
+keys! {
+    FTP_SERVER: FtpServerKeys {
+        /// TCP port.
+        port: Optional<u16> = key().otherwise("990 with `implicit`, otherwise 21");
+        /// Encryption: none, requested in the conversation (`explicit`), or from the first byte.
+        tls: Choice<TlsMode> = word!(FTP_TLS).default("\"explicit\"");
+        /// The account to log in with.
+        account: Optional<AccountName> = key().otherwise("anonymous");
+        /// Who opens the data connections: mailqos (`passive`: `EPSV`, then `PASV` if that fails; `epsv` and `pasv`: only
+        /// that command) or the server (`active`).
+        mode: Choice<FtpData> = word!(FTP_MODES).default("\"passive\"");
+        /// The encoding of names beyond ASCII; `auto`: UTF-8 if the server offers it, otherwise ASCII.
+        encoding: Choice<FtpEncoding> = word!(FTP_ENCODINGS).default("\"auto\"");
+    }
+}
+
+keys! {
+    SFTP: SftpKeys {
+        /// TCP port.
+        port: Optional<u16> = key().otherwise("22");
+        /// The account with the password, or with the passphrase of the key.
+        account: Optional<AccountName> = key();
+        /// The user that logs in with a key, without an account.
+        user: Optional<String> = key();
+        /// The private key.
+        key_file: Optional<PathBuf> = key().otherwise("the SSH client's keys");
+        /// One or several public keys of the server: `ssh-ed25519 AAAA…`.
+        host_key: Optional<Vec<String>> = key();
+        /// A file of known servers.
+        known_hosts: Optional<PathBuf> = key().otherwise("the user's own");
+    }
+}
+
+keys! {
+    SMB_SERVER: SmbKeys {
+        /// TCP port.
+        port: Optional<u16> = key().otherwise("445");
+        /// The account to log in with, including its `domain` if it has one.
+        account: Optional<AccountName> = key();
+        /// The share's name.
+        share: Required<String> = key();
+    }
+}
+
+keys! {
+    STORE: StoreKeys {
+        /// `s3://bucket/prefix`, `az://container/prefix` or `gs://bucket/prefix`.
+        url: Required<String> = key();
+        /// The address at which people open the folder in a browser, for links in mails.
+        public_url: Optional<String> = key();
+    }
+}
+
+keys! {
+    SERVER_FILES: ServerFilesKeys {
+        /// The folder on the server.
+        path: Defaulted<String> = key().default("\"\"");
+        /// The deadline of each step.
+        timeout: Defaulted<Micros> = key().default("\"30s\"").within("1s", "10m");
+    }
+}
+
+keys! {
+    FILES: FilesKeys {
+        /// What happens if a file of that name exists.
+        existing: Choice<Existing> = word!(EXISTING).default("\"replace\"");
+        /// How to verify that a file has arrived: read it back, or compare its size.
+        verify: Choice<Verify> = word!(VERIFY).default("\"hash\"");
+        /// Remove files that were delivered longer ago.
+        keep: Optional<Micros> = key().otherwise("files are kept").within("1d", "36500d");
+        /// Keep only the files of the last runs of each report, this many.
+        keep_last: Optional<u32> = key().otherwise("all are kept");
+    }
+}
+
+keys! {
+    PATIENCE: PatienceKeys {
+        /// How long to retry a delivery.
+        patience: Optional<Micros> = key().otherwise("as in `[delivery]`").within("0s", "60d");
+    }
+}
+
+keys! {
+    TEMPORARY: TemporaryKeys {
+        /// The name of a file until it is complete: a pattern with `{{ name }}` and preferably `{{ hash }}`; or `none`
+        /// to write directly to the final name.
+        temporary: Defaulted<String> = key().default("\".{{ name }}.{{ hash }}.part\"");
+    }
+}
+
+keys! {
+    URL: UrlKeys {
+        /// The address at which people open the folder in a browser, for links in mails.
+        url: Optional<String> = key();
+    }
+}
+
+keys! {
+    RECIPIENTS: RecipientKeys {
+        /// Operators, groups or mail addresses, with or without names: `Anna Berg <anna@example.com>`.
+        to: Required<Vec<String>> = key();
+        /// Additional recipients that everyone sees.
+        cc: Defaulted<Vec<String>> = key().default("[]");
+        /// Additional recipients that nobody sees.
+        bcc: Defaulted<Vec<String>> = key().default("[]");
+        /// Where replies go: operators, groups or mail addresses.
+        reply_to: Optional<Vec<String>> = key().otherwise("the sender");
+    }
+}
+
+keys! {
+    MAIL: MailKeys {
+        /// Mail servers to try after `mail_server`, in this order.
+        fallback: Defaulted<Vec<Name>> = key().default("[]");
+        /// The maximum total size of files in one mail, for recipients without a limit of their own.
+        attachments: Optional<Bytes> = key().otherwise("the server's limit");
+        /// A target that receives the files if they are too large for a recipient; the mail then links to them.
+        link_to: Optional<Name> = key();
+        /// Without `link_to`: send the mail without the files. (`"split"`, over several mails, is no longer supported.)
+        too_large: OptionalWord<bool> = word!(TOO_LARGE).default("\"leave\"");
+    }
+}
+
+const FTP: Service = Service {
+    what: "the FTP server",
+    ports: [21, 21, 990],
+    port: &FTP_SERVER.port,
+    tls: Some(&FTP_SERVER.tls),
+    account: &FTP_SERVER.account,
+    helo: None,
+};
+
+const SMB: Service = Service {
+    what: "the file server",
+    ports: [445, 445, 445],
+    port: &SMB_SERVER.port,
+    tls: None,
+    account: &SMB_SERVER.account,
+    helo: None,
+};
+
 fn target(
     mut table: Table,
     all: &BTreeMap<Name, Option<String>>,
@@ -321,9 +488,7 @@ fn target(
         problems.push(table.missing("kind", &format!("one of {words}")));
     }
     let kind = table.word("kind", &KINDS, problems)?;
-    let patience = table
-        .node("patience")
-        .map(|_| duration(&mut table, "patience", Micros::ZERO, Micros::ZERO, days(60), problems));
+    let patience = table.read(&PATIENCE.patience, problems);
     let target = if kind == Word::Email {
         email(&mut table, all, patience, config, problems).map(Target::Email)
     } else {
@@ -341,21 +506,21 @@ fn files(
     problems: &mut Problems,
 ) -> Option<FilesTarget> {
     let (place, below) = place(table, kind, config, problems);
-    let existing = [("replace", Existing::Replace), ("refuse", Existing::Refuse)];
-    let verify = [("hash", Verify::Hash), ("size", Verify::Size)];
-    let keep = table
-        .node("keep")
-        .map(|_| duration(table, "keep", days(365), days(1), days(36_500), problems));
-    let keep_last: Option<u32> = table.get("keep_last", problems);
+    let keep = table.read(&FILES.keep, problems);
+    let keep_last = table.read(&FILES.keep_last, problems);
     if keep_last == Some(0) {
         problems.push(
             table
-                .problem("keep_last", "nothing would be kept", "here")
+                .problem(&FILES.keep_last, "nothing would be kept", "here")
                 .help("write how many files of each report are kept, such as 12"),
         );
     }
-    let shown = if kind == Word::ObjectStore { "public_url" } else { "url" };
-    let url: Option<String> = table.get(shown, problems);
+    let shown = if kind == Word::ObjectStore {
+        &STORE.public_url
+    } else {
+        &URL.url
+    };
+    let url = table.read(shown, problems);
     if let Some(text) = &url
         && !(text.starts_with("https://") || text.starts_with("http://"))
     {
@@ -372,8 +537,8 @@ fn files(
     };
     Some(FilesTarget {
         temporary,
-        existing: table.word("existing", &existing, problems).unwrap_or_default(),
-        verify: table.word("verify", &verify, problems).unwrap_or_default(),
+        existing: table.read(&FILES.existing, problems),
+        verify: table.read(&FILES.verify, problems),
         keep,
         keep_last,
         url,
@@ -397,7 +562,7 @@ fn split_template(text: &str, separators: &[char]) -> (String, String) {
 }
 
 /// Notes what looks like a variable of another program: a folder of that very name would be made.
-fn no_foreign_variables(table: &Table, key: &str, text: &str, problems: &mut Problems) {
+fn no_foreign_variables(table: &Table, key: &Key, text: &str, problems: &mut Problems) {
     if let Some(sign) = foreign_variable(text) {
         problems.push(
             table
@@ -438,16 +603,19 @@ pub fn foreign_variable(text: &str) -> Option<String> {
 
 /// The path of a target on a server, split at its first variable.
 fn path_and_below(table: &mut Table, separators: &[char], problems: &mut Problems) -> (String, String) {
-    let text: String = table.get("path", problems).unwrap_or_default();
-    no_foreign_variables(table, "path", &text, problems);
+    let text = table.read(&SERVER_FILES.path, problems);
+    no_foreign_variables(table, &SERVER_FILES.path, &text, problems);
     split_template(&text, separators)
 }
 
 /// A local folder, split at its first variable.
 fn folder_and_below(table: &mut Table, problems: &mut Problems) -> (Option<PathBuf>, String) {
-    let path: Option<PathBuf> = table.require("path", "the folder", problems);
-    let text: String = table.get("path", &mut Problems::default()).unwrap_or_default();
-    no_foreign_variables(table, "path", &text, problems);
+    let path = table.read(&FOLDER.path, problems);
+    let written = table.node(&FOLDER.path);
+    let text: String = written
+        .and_then(|node| node.read(&mut Problems::default()))
+        .unwrap_or_default();
+    no_foreign_variables(table, &FOLDER.path, &text, problems);
     let (own, below) = split_template(&text, &['/', '\\']);
     if below.is_empty() {
         return (path, below);
@@ -463,10 +631,7 @@ fn folder_and_below(table: &mut Table, problems: &mut Problems) -> (Option<PathB
 
 /// Reads the key `temporary`: a pattern, or `"none"`.
 fn temporary(table: &mut Table, problems: &mut Problems) -> Option<TemporaryName> {
-    let usual = TemporaryName::default();
-    let Some(text) = table.get::<String>("temporary", problems) else {
-        return Some(usual);
-    };
+    let text = table.read(&TEMPORARY.temporary, problems);
     if text == "none" {
         return None;
     }
@@ -475,25 +640,15 @@ fn temporary(table: &mut Table, problems: &mut Problems) -> Option<TemporaryName
         Err(reason) => {
             problems.push(
                 table
-                    .problem("temporary", format!("{text:?} {reason}"), "here")
+                    .problem(&TEMPORARY.temporary, format!("{text:?} {reason}"), "here")
                     .help("write a pattern such as \"{{ name }}.{{ hash }}.tmp\", or \"none\" to write directly under the final name"),
             );
-            Some(usual)
+            Some(TemporaryName::default())
         }
     }
 }
 
 fn place(table: &mut Table, kind: Word, config: &Config, problems: &mut Problems) -> (Option<FilesPlace>, String) {
-    let timeout = |table: &mut Table, problems: &mut Problems| {
-        duration(
-            table,
-            "timeout",
-            Micros::from_secs(30),
-            SECOND,
-            Micros::from_secs(600),
-            problems,
-        )
-    };
     match kind {
         Word::Folder => {
             let (path, below) = folder_and_below(table, problems);
@@ -501,21 +656,10 @@ fn place(table: &mut Table, kind: Word, config: &Config, problems: &mut Problems
         }
         Word::Ftp => {
             let endpoint = endpoint(table, FTP, None, config, problems);
-            let modes = [
-                ("passive", FtpData::Passive),
-                ("epsv", FtpData::Extended),
-                ("pasv", FtpData::Plain),
-                ("active", FtpData::Active),
-            ];
-            let data = table.word("mode", &modes, problems).unwrap_or_default();
-            let encodings = [
-                ("auto", FtpEncoding::Auto),
-                ("utf-8", FtpEncoding::Utf8),
-                ("ascii", FtpEncoding::Ascii),
-            ];
-            let encoding = table.word("encoding", &encodings, problems).unwrap_or_default();
+            let data = table.read(&FTP_SERVER.mode, problems);
+            let encoding = table.read(&FTP_SERVER.encoding, problems);
             let (path, below) = path_and_below(table, &['/'], problems);
-            let timeout = timeout(table, problems);
+            let timeout = table.read(&SERVER_FILES.timeout, problems);
             let place = endpoint.map(|endpoint| FilesPlace::Ftp {
                 endpoint,
                 path,
@@ -532,9 +676,9 @@ fn place(table: &mut Table, kind: Word, config: &Config, problems: &mut Problems
         }
         Word::Smb => {
             let endpoint = endpoint(table, SMB, None, config, problems);
-            let share: Option<String> = table.require("share", "the share's name", problems);
+            let share = table.read(&SMB_SERVER.share, problems);
             let (path, below) = path_and_below(table, &['/', '\\'], problems);
-            let timeout = timeout(table, problems);
+            let timeout = table.read(&SERVER_FILES.timeout, problems);
             let place = endpoint.zip(share).map(|(endpoint, share)| FilesPlace::Smb {
                 endpoint,
                 share,
@@ -545,7 +689,7 @@ fn place(table: &mut Table, kind: Word, config: &Config, problems: &mut Problems
         }
         Word::ObjectStore => {
             let url: Option<String> = table.require(
-                "url",
+                &STORE.url,
                 "s3://bucket/prefix, az://container/prefix or gs://bucket/prefix",
                 problems,
             );
@@ -555,20 +699,16 @@ fn place(table: &mut Table, kind: Word, config: &Config, problems: &mut Problems
             {
                 problems.push(
                     table
-                        .problem("url", format!("{text:?} is no address of an object store"), "here")
+                        .problem(&STORE.url, format!("{text:?} is no address of an object store"), "here")
                         .help("write s3://bucket/prefix, az://container/prefix or gs://bucket/prefix"),
                 );
             }
             // A target without options of its own is reached as the lake is.
-            let own = ["endpoint", "region", "account", "ca_file", "allow_http"]
-                .iter()
-                .any(|key| table.node(key).is_some());
-            let read = object_store::options(table, problems, |table, problems| {
-                reference(table, "account", "account", &config.accounts, problems)
-            });
+            let own = object_store::is_any_set(table);
+            let read = object_store::options(table, config, problems);
             let (url, below) = match url {
                 Some(text) => {
-                    no_foreign_variables(table, "url", &text, problems);
+                    no_foreign_variables(table, &STORE.url, &text, problems);
                     let (url, below) = split_template(&text, &['/']);
                     (Some(url), below)
                 }
@@ -585,23 +725,27 @@ fn place(table: &mut Table, kind: Word, config: &Config, problems: &mut Problems
 }
 
 fn sftp(table: &mut Table, path: String, config: &Config, problems: &mut Problems) -> Option<Sftp> {
-    let server: Option<String> = table.require("server", "host name or IP address of the SSH server", problems);
+    let server: Option<String> = table.require(
+        &OWN_SERVER.server,
+        "host name or IP address of the SSH server",
+        problems,
+    );
     if let Some(server) = &server {
-        host(server, "server", table, problems);
+        host(server, &OWN_SERVER.server, table, problems);
     }
-    let account = reference(table, "account", "account", &config.accounts, problems);
-    let user: Option<String> = table.get("user", problems);
-    let key_file: Option<PathBuf> = table.get("key_file", problems);
-    let host_keys: Vec<String> = table.get("host_key", problems).unwrap_or_default();
-    let known_hosts = table.get("known_hosts", problems);
+    let account = reference(table, &SFTP.account, "account", &config.accounts, problems);
+    let user = table.read(&SFTP.user, problems);
+    let key_file = table.read(&SFTP.key_file, problems);
+    let host_keys = table.read(&SFTP.host_key, problems).unwrap_or_default();
+    let known_hosts = table.read(&SFTP.known_hosts, problems);
     if account.is_none() && user.is_none() {
         problems.push(table.missing(
-            "account",
+            &SFTP.account,
             "says who logs in with which password; or write user and key_file",
         ));
     }
     if user.is_some() && account.is_some() {
-        problems.push(table.problem("user", "the account says who logs in", "leave out user"));
+        problems.push(table.problem(&SFTP.user, "the account says who logs in", "leave out user"));
     }
     for key in &host_keys {
         let words: Vec<&str> = key.split_whitespace().collect();
@@ -609,27 +753,20 @@ fn sftp(table: &mut Table, path: String, config: &Config, problems: &mut Problem
         if !fits || key.contains(['\n', '\r']) {
             problems.push(
                 table
-                    .problem("host_key", format!("{key:?} is no public key of a server"), "here")
+                    .problem(&SFTP.host_key, format!("{key:?} is no public key of a server"), "here")
                     .help("write it as `ssh-keyscan SERVER` shows it, without the name: \"ssh-ed25519 AAAA…\""),
             );
         }
     }
     Some(Sftp {
-        port: port(table, 22, problems),
+        port: port(table, &SFTP.port, 22, problems),
         account,
         user,
         key_file,
         host_keys,
         known_hosts,
         path,
-        timeout: duration(
-            table,
-            "timeout",
-            Micros::from_secs(30),
-            SECOND,
-            Micros::from_secs(600),
-            problems,
-        ),
+        timeout: table.read(&SERVER_FILES.timeout, problems),
         server: server?,
     })
 }
@@ -641,17 +778,17 @@ fn email(
     config: &Config,
     problems: &mut Problems,
 ) -> Option<EmailTarget> {
-    if table.node("to").is_none() {
-        problems.push(table.missing("to", "operators or mail addresses"));
+    if table.node(&RECIPIENTS.to).is_none() {
+        problems.push(table.missing(&RECIPIENTS.to, "operators or mail addresses"));
     }
-    let to = some_recipients(table, "to", config, problems);
-    let mut cc = recipients(table, "cc", config, problems);
-    let mut bcc = recipients(table, "bcc", config, problems);
+    let to = some_recipients(table, &RECIPIENTS.to, config, problems);
+    let mut cc = recipients(table, &RECIPIENTS.cc, config, problems);
+    let mut bcc = recipients(table, &RECIPIENTS.bcc, config, problems);
     // Nobody gets a mail twice.
     let mut seen: BTreeSet<String> = to.iter().map(|person| person.address.clone()).collect();
     cc.retain(|person| seen.insert(person.address.clone()));
     bcc.retain(|person| seen.insert(person.address.clone()));
-    let reply_to = recipients(table, "reply_to", config, problems);
+    let reply_to = recipients(table, &RECIPIENTS.reply_to, config, problems);
     let mut limits = BTreeMap::new();
     for operator in config.operators.values() {
         let Some(limit) = operator.attachments else { continue };
@@ -664,14 +801,18 @@ fn email(
     let too_large = too_large(link_to, table, problems);
     let mail_server = mail_server_of(table, config, problems);
     let mut mail_servers = Vec::from_iter(mail_server.clone());
-    for node in table.list("fallback").map(|node| node.as_list()).unwrap_or_default() {
+    for node in table
+        .list(&MAIL.fallback)
+        .map(|node| node.as_list())
+        .unwrap_or_default()
+    {
         if let Some(name) = reference_at(&node, "mail_server", &config.mail_servers, problems)
             && !mail_servers.contains(&name)
         {
             mail_servers.push(name);
         }
     }
-    let attachments = table.get::<Bytes>("attachments", problems).map(|size| size.0);
+    let attachments = table.read(&MAIL.attachments, problems).map(|size| size.0);
     mail_server?;
     Some(EmailTarget {
         mail_servers,
@@ -688,13 +829,13 @@ fn email(
 
 /// What is done with files that are too large. Earlier versions split them over several mails (`"split"`).
 fn too_large(link_to: Option<Name>, table: &mut Table, problems: &mut Problems) -> TooLarge {
-    let word = table.word("too_large", &[("leave", false), ("split", true)], problems);
+    let word = table.read(&MAIL.too_large, problems);
     if word == Some(true) {
         problems.push(Problem {
             severity: Severity::Warning,
             ..table
                 .problem(
-                    "too_large",
+                    &MAIL.too_large,
                     "files are no longer split over several mails: mail clients do not put them together again",
                     "as \"leave\"",
                 )
@@ -705,7 +846,7 @@ fn too_large(link_to: Option<Name>, table: &mut Table, problems: &mut Problems) 
         Some(target) => {
             if word == Some(false) {
                 problems.push(table.problem(
-                    "too_large",
+                    &MAIL.too_large,
                     "link_to says what is done with files that are too large",
                     "leave out one of them",
                 ));
@@ -717,7 +858,7 @@ fn too_large(link_to: Option<Name>, table: &mut Table, problems: &mut Problems) 
 }
 
 fn link_to(table: &mut Table, all: &BTreeMap<Name, Option<String>>, problems: &mut Problems) -> Option<Name> {
-    let node = table.node("link_to")?;
+    let node = table.node(&MAIL.link_to)?;
     let name: Name = node.read(problems)?;
     let problem = match all.get(&name) {
         Some(Some(kind)) if kind == "email" => node

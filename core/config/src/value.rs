@@ -7,6 +7,7 @@ use mailqos_model::{Micros, Name};
 
 use super::{
     FromToml, Problem, Problems, Table,
+    key::Named,
     table::{Node, did_you_mean},
 };
 
@@ -80,13 +81,13 @@ pub(super) fn secret(node: &Node, plaintext: bool, problems: &mut Problems) -> O
     source
 }
 
-pub(super) fn tags(table: &mut Table, problems: &mut Problems) -> BTreeSet<String> {
-    let nodes = table.list("tags").map(|node| node.as_names()).unwrap_or_default();
+pub(super) fn tags(table: &mut Table, key: impl Named, problems: &mut Problems) -> BTreeSet<String> {
+    let nodes = table.list(key).map(|node| node.as_names()).unwrap_or_default();
     nodes.iter().filter_map(|node| node.read(problems)).collect()
 }
 
 /// Notes what is no host name or IP address.
-pub(super) fn host(text: &str, key: &str, table: &Table, problems: &mut Problems) {
+pub(super) fn host(text: &str, key: impl Named, table: &Table, problems: &mut Problems) {
     let label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63
@@ -122,7 +123,7 @@ pub(super) fn host(text: &str, key: &str, table: &Table, problems: &mut Problems
 /// The name of something that must exist.
 pub(super) fn reference<N, V>(
     table: &mut Table,
-    key: &'static str,
+    key: impl Named,
     what: &str,
     known: &BTreeMap<N, V>,
     problems: &mut Problems,

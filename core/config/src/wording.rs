@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
 
+use super::key::{Optional, key};
 use super::{FromToml, Node, Problems, Table, table::file_text};
 
 /// A template larger than this is refused.
@@ -46,14 +47,14 @@ impl Wording {
 
     /// Reads the keys of a table.
     pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Self {
-        let mut template = |key: &'static str| {
-            let template: Template = table.node(key)?.read(problems)?;
-            Some(template.called(key))
+        let mut template = |key: &Optional<Template>| {
+            let template = table.read(key, problems)?;
+            Some(template.called(key.name))
         };
         Self {
-            subject: template("subject"),
-            text: template("text"),
-            html: template("html"),
+            subject: template(&WORDING.subject),
+            text: template(&WORDING.text),
+            html: template(&WORDING.html),
         }
     }
 }
@@ -120,16 +121,36 @@ impl FromToml for Template {
     }
 }
 
+keys! {
+    WORDING: WordingKeys {
+        /// Your own subject, a Tera template.
+        subject: Optional<Template> = key().otherwise("the built-in one");
+        /// Your own text, a Tera template.
+        text: Optional<Template> = key().otherwise("the built-in one");
+        /// An HTML version in addition to the text, a Tera template; values are escaped.
+        html: Optional<Template> = key().otherwise("plain text only");
+    }
+}
+
+keys! {
+    CONTENT: ContentKeys {
+        /// A file with the content to send, a Tera template.
+        template: Optional<PathBuf> = key();
+        /// The content to send, a Tera template.
+        body: Optional<String> = key();
+    }
+}
+
 /// Reads the template of a webhook: `body` in place, or `template`, a file.
 pub(super) fn webhook_template(table: &mut Table, problems: &mut Problems) -> Option<Template> {
-    if let Some(node) = table.node("body") {
+    if let Some(node) = table.node(&CONTENT.body) {
         return Some(Template {
             text: node.read(problems)?,
             name: "body".to_owned(),
             node: Some(node),
         });
     }
-    let node = table.node("template")?;
+    let node = table.node(&CONTENT.template)?;
     let path: PathBuf = node.read(problems)?;
     match Template::of_file(&path, &node) {
         Ok(template) => Some(template),

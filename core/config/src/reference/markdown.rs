@@ -16,8 +16,8 @@ pub fn markdown(reference: &Reference) -> String {
         } else {
             shape.head.to_owned()
         };
-        let _ = write!(text, "\n## {head}\n\n{}\n\n", shape.about);
-        text.push_str("| key | takes | unless said | meaning |\n| --- | --- | --- | --- |\n");
+        let _ = write!(text, "\n## {head}\n\n{}\n\n", shape.about.trim());
+        text.push_str("| key | type | default | meaning |\n| --- | --- | --- | --- |\n");
         for key in shape.keys() {
             let _ = writeln!(
                 text,
@@ -25,7 +25,7 @@ pub fn markdown(reference: &Reference) -> String {
                 key.name,
                 cell(&takes(key, reference)),
                 cell(&unless(key)),
-                cell(key.about)
+                cell(&key.meaning())
             );
         }
     }
@@ -41,7 +41,7 @@ fn unless(key: &Key) -> String {
     match (key.default, key.otherwise) {
         (Some(value), _) => format!("`{value}`"),
         (None, Some(words)) => words.to_owned(),
-        (None, None) if key.required => "**must be said**".to_owned(),
+        (None, None) if key.required => "**required**".to_owned(),
         (None, None) => "–".to_owned(),
     }
 }

@@ -49,6 +49,8 @@ pub struct Key {
     pub default: Option<&'static str>,
     /// The same in words, where it is no constant.
     pub otherwise: Option<&'static str>,
+    /// The smallest and the largest valid value, as written in the file.
+    pub bounds: Option<(&'static str, &'static str)>,
     /// What it means.
     pub about: &'static str,
 }
@@ -143,7 +145,69 @@ impl Key {
             required: false,
             default: None,
             otherwise: None,
+            bounds: None,
             about,
+        }
+    }
+
+    /// A table, one of these.
+    pub const fn table(ids: &'static [&'static str]) -> Self {
+        Self::new("", Takes::Table(ids), "")
+    }
+
+    /// An array of tables, each one of these.
+    pub const fn tables(ids: &'static [&'static str]) -> Self {
+        Self::new("", Takes::Tables(ids), "")
+    }
+
+    /// A table of named tables, each one of these.
+    pub const fn named_tables(ids: &'static [&'static str]) -> Self {
+        Self::new("", Takes::Named(ids), "")
+    }
+
+    /// Where a secret comes from.
+    pub const fn secret() -> Self {
+        Self::new("", Takes::Secret, "")
+    }
+
+    /// A text, or where a secret comes from.
+    pub const fn text_or_secret() -> Self {
+        Self::new("", Takes::TextOrSecret, "")
+    }
+
+    /// A table with free keys.
+    pub const fn pairs(takes: &'static Takes) -> Self {
+        Self::new("", Takes::Pairs(takes), "")
+    }
+
+    /// Adds the name and the description.
+    #[must_use]
+    pub const fn named(self, name: &'static str, about: &'static str) -> Self {
+        Self { name, about, ..self }
+    }
+
+    /// The declaration itself, like that of a typed key.
+    pub const fn untyped(self) -> Self {
+        self
+    }
+
+    /// What the key is for, as the end of a sentence: the first sentence of the description.
+    pub fn why(&self) -> String {
+        let about = self.about.trim();
+        let end = about.find(". ").unwrap_or(about.len());
+        let sentence = about[..end].trim_end_matches('.');
+        let mut letters = sentence.chars();
+        let first = letters.next().map(|letter| letter.to_lowercase().to_string());
+        format!("{}{}", first.unwrap_or_default(), letters.as_str())
+    }
+
+    /// The description and the bounds.
+    pub fn meaning(&self) -> String {
+        let about = self.about.trim();
+        match self.bounds {
+            Some((least, "")) => format!("{about} At least {least}."),
+            Some((least, most)) => format!("{about} From {least} to {most}."),
+            None => about.to_owned(),
         }
     }
 

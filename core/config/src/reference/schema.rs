@@ -50,8 +50,8 @@ fn property(key: &Key) -> Json {
         schema = json!({ "allOf": [schema] });
     }
     schema["description"] = json!(match key.otherwise {
-        Some(words) => format!("{} Unless said: {words}.", key.about),
-        None => key.about.to_owned(),
+        Some(words) => format!("{} Default: {words}.", key.meaning()),
+        None => key.meaning(),
     });
     if let Some(default) = key.default.and_then(|text| serde_json::from_str::<Json>(text).ok()) {
         schema["default"] = default;
