@@ -95,6 +95,59 @@ async fn a_first_monitor_is_set_up_by_one_command() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("--address"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mailbox_is_set_up_without_an_smtp_server() {
+    let folder = Folder(tempfile::tempdir().unwrap());
+    let server = MailServer::start(Options::default()).await.unwrap();
+    let imap = server.imaps_port().to_string();
+    let said = folder.well(&[
+        "init",
+        "--yes",
+        "--kind",
+        "mailbox",
+        "--site",
+        "lyon",
+        "--address",
+        "127.0.0.1",
+        "--object",
+        "mail",
+        "--mailbox",
+        PROBE,
+        "--pickup-port",
+        &imap,
+        "--password-env",
+        "PROBE_PASSWORD",
+        "--pin",
+    ]);
+    assert!(said.contains("✓ ok") && !said.contains("round trip"), "{said}");
+    let config = folder.config();
+    assert!(
+        config.contains("kind = \"mailbox\"") && !config.contains("smtp"),
+        "{config}"
+    );
+    folder.well(&["check"]);
+    // A key for mails is refused, and defaults for other monitors are not.
+    let path = folder.0.path().join("mailqos.toml");
+    let add = |line: &str| {
+        std::fs::write(
+            &path,
+            config.replace("kind = \"mailbox\"", &format!("kind = \"mailbox\"\n{line}")),
+        )
+    };
+    add("max_round_trip = \"1m\"").unwrap();
+    let refused = String::from_utf8(folder.run(&["check"]).stderr).unwrap();
+    assert!(
+        refused.contains("\"max_round_trip\" has no meaning for kind \"mailbox\""),
+        "{refused}"
+    );
+    add("alarm = { round_trip = \"10s\", pickup_login = \"2s\" }").unwrap();
+    let refused = String::from_utf8(folder.run(&["check"]).stderr).unwrap();
+    assert!(refused.contains("\"round_trip\" has no meaning"), "{refused}");
+    let defaults = "[defaults]\nmax_round_trip = \"1m\"\nfrom = \"a@example.com\"\nalarm = { round_trip = \"10s\" }\n";
+    std::fs::write(&path, format!("{config}\n{defaults}")).unwrap();
+    folder.well(&["check"]);
+}
+
 #[test]
 fn what_was_there_is_kept_and_what_is_wrong_is_not_written() {
     let folder = Folder(tempfile::tempdir().unwrap());

@@ -31,11 +31,20 @@ const HINT: &str = r##"
 # actions = [{ webhook = { kind = "ntfy", url = "https://ntfy.example.net/mail-alarms" } }]
 "##;
 
+/// What stands above a monitor that sends mails.
+const OF_MAIL: &str = "A test: a mail is sent through smtp and picked up from the mailbox.\n\
+     max_round_trip: the longest that is good; check_interval: the wait between pick-ups; test_interval: between two tests.";
+/// What stands above a monitor of a mailbox.
+const OF_MAILBOX: &str = "A test: logs in to the mailbox and lists it; nothing is sent, deleted or marked as read.";
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The name of the place that the probe measures from.
     #[arg(long)]
     site: Option<String>,
+    /// What is tested: mail-qos (a mail is sent and picked up) or mailbox (login and listing).
+    #[arg(long, value_parser = ["mail-qos", "mailbox"], default_value = "mail-qos", hide_possible_values = true)]
+    kind: String,
     /// The mail provider, whose servers, ports and encryption are then known.
     #[arg(long, value_parser = presets::words())]
     preset: Option<String>,
@@ -164,6 +173,31 @@ fn names<T: ToString>(names: impl Iterator<Item = T>) -> Vec<String> {
     names.map(|name| name.to_string()).collect()
 }
 
+/// Asks for max round trip and check interval.
+fn mail_durations(
+    asking: Asking,
+    (max_round_trip, check_interval): (Option<Micros>, Option<Micros>),
+) -> Result<Vec<(&'static str, String)>, Failure> {
+    let max_round_trip = asking.text(
+        max_round_trip.map(|said| said.to_string()),
+        "Longest round trip that is good",
+        "--max-round-trip",
+        Some("2m"),
+        is_duration,
+    )?;
+    let check_interval = asking.text(
+        check_interval.map(|said| said.to_string()),
+        "Check interval",
+        "--check-interval",
+        Some("5s"),
+        is_shorter_than(max_round_trip.parse().unwrap_or(Micros::ZERO)),
+    )?;
+    Ok(vec![
+        ("max_round_trip", max_round_trip),
+        ("check_interval", check_interval),
+    ])
+}
+
 /// What is to be written about who is under watch, and who logs in.
 struct Plan {
     object: String,
@@ -232,7 +266,11 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
         port: args.smtp_port.or(smtp_port),
         tls: args.smtp_tls.or(smtp_tls.map(str::to_owned)),
     };
-    let mut smtp = Server::ask(asking, Role::Smtp, &address, smtp, ca_file.clone())?;
+    let sends = args.kind == "mail-qos";
+    let mut smtp = match sends {
+        true => Some(Server::ask(asking, Role::Smtp, &address, smtp, ca_file.clone())?),
+        false => None,
+    };
     let protocol = asking.choice(args.protocol, "The mailbox is read over", &["imap", "pop3"], "imap")?;
     let role = if protocol == "imap" { Role::Imap } else { Role::Pop3 };
     let of_preset = preset.map(|preset| preset.pickup(role));
@@ -246,8 +284,11 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     };
     let mut pickup = Server::ask(asking, role, &address, pickup, ca_file)?;
     if !args.offline {
-        smtp.try_it(args.pin, None, asking).await?;
-        pickup.try_it(args.pin, smtp.authority(), asking).await?;
+        if let Some(smtp) = &mut smtp {
+            smtp.try_it(args.pin, None, asking).await?;
+        }
+        let authority = smtp.as_ref().and_then(Server::authority);
+        pickup.try_it(args.pin, authority, asking).await?;
     }
 
     let mut secrets = Secrets::new(asking, global.path(), &plan.account);
@@ -257,23 +298,18 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
         None
     };
     let with_password = matches!(login, Some(("password", _)));
-    let duration = |said: Option<Micros>, what: &str, flag: &str, usual: &str| {
-        asking.text(said.map(|said| said.to_string()), what, flag, Some(usual), is_duration)
+    let durations = if sends {
+        mail_durations(asking, (args.max_round_trip, args.check_interval))?
+    } else {
+        Vec::new()
     };
-    let max_round_trip = duration(
-        args.max_round_trip,
-        "Longest round trip that is good",
-        "--max-round-trip",
-        "2m",
+    let test_interval = asking.text(
+        args.test_interval.map(|said| said.to_string()),
+        "Test interval",
+        "--test-interval",
+        Some("5m"),
+        is_duration,
     )?;
-    let check_interval = asking.text(
-        args.check_interval.map(|said| said.to_string()),
-        "Check interval",
-        "--check-interval",
-        Some("5s"),
-        is_shorter_than(max_round_trip.parse().unwrap_or(Micros::ZERO)),
-    )?;
-    let test_interval = duration(args.test_interval, "Test interval", "--test-interval", "5m")?;
 
     if let Some(site) = site {
         edit.top(
@@ -299,26 +335,29 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
         edit.add("object", &plan.object, "The server under watch.", table)?;
     }
     let mut table = Table::new();
-    for (key, value) in [("object", plan.object.as_str()), ("from", &mailbox), ("to", &mailbox)] {
-        table.insert(key, value.into());
+    table.insert("object", plan.object.as_str().into());
+    match smtp {
+        Some(smtp) => {
+            table.insert("from", mailbox.as_str().into());
+            table.insert("to", mailbox.as_str().into());
+            table.insert("smtp", toml_edit::Item::Value(smtp.value(None, &plan.account)));
+        }
+        None => {
+            table.insert("kind", args.kind.into());
+        }
     }
-    table.insert("smtp", toml_edit::Item::Value(smtp.value(None, &plan.account)));
     table.insert(
         "pickup",
         toml_edit::Item::Value(pickup.value(Some(&protocol), &plan.account)),
     );
-    for (key, value) in [
-        ("max_round_trip", max_round_trip),
-        ("check_interval", check_interval),
-        ("test_interval", test_interval),
-    ] {
+    for (key, value) in durations {
         table.insert(key, value.into());
     }
+    table.insert("test_interval", test_interval.into());
     edit.add(
         "monitor",
         &plan.monitor,
-        "A test: a mail is sent through smtp and picked up from the mailbox.\n\
-         max_round_trip: the longest that is good; check_interval: the wait between pick-ups; test_interval: between two tests.",
+        if sends { OF_MAIL } else { OF_MAILBOX },
         table,
     )?;
     let is_told = there.is_some_and(|there| !there.action_lists.is_empty());
