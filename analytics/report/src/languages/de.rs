@@ -454,6 +454,7 @@ pub(crate) static LANGUAGE: Language = Language {
         ("TLS", "TLS"),
         ("Tag", "Etikett"),
         ("Test", "Test"),
+        ("Test of a mailbox", "Test eines Postfachs"),
         ("Tests", "Tests"),
         (
             "Tests failed at all {0} monitors; worst was {1} with {2} of {3} tests.",
@@ -787,6 +788,10 @@ pub(crate) static LANGUAGE: Language = Language {
         (
             "the probe hands a mail to the SMTP server, with the moment of sending signed into it, and looks for it in the mailbox until max round trip has passed",
             "die Sonde übergibt dem SMTP-Server eine Mail, in der der Zeitpunkt des Sendens signiert steht, und sucht sie im Postfach, bis die höchste Laufzeit vergangen ist",
+        ),
+        (
+            "the probe logs in and opens each folder; availability is the share of counted tests in which that succeeds",
+            "die Sonde meldet sich an und öffnet jeden Ordner; Verfügbarkeit ist der Anteil der gezählten Tests, in denen das gelingt",
         ),
         ("the scale does not begin at zero", "die Skala beginnt nicht bei null"),
         ("ticks below are failed tests", "Striche unten sind gescheiterte Tests"),

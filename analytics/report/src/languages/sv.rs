@@ -445,6 +445,7 @@ pub(crate) static LANGUAGE: Language = Language {
         ("TLS", "TLS"),
         ("Tag", "Etikett"),
         ("Test", "Test"),
+        ("Test of a mailbox", "Test av en brevlåda"),
         ("Tests", "Tester"),
         (
             "Tests failed at all {0} monitors; worst was {1} with {2} of {3} tests.",
@@ -772,6 +773,10 @@ pub(crate) static LANGUAGE: Language = Language {
         (
             "the probe hands a mail to the SMTP server, with the moment of sending signed into it, and looks for it in the mailbox until max round trip has passed",
             "sonden lämnar ett brev till SMTP-servern, med sändningstiden signerad i brevet, och söker det i brevlådan tills längsta gångtid har gått",
+        ),
+        (
+            "the probe logs in and opens each folder; availability is the share of counted tests in which that succeeds",
+            "sonden loggar in och öppnar varje mapp; tillgänglighet är andelen räknade tester där det lyckas",
         ),
         ("the scale does not begin at zero", "skalan börjar inte vid noll"),
         ("ticks below are failed tests", "streck nedtill är misslyckade tester"),

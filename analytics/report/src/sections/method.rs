@@ -52,6 +52,15 @@ const DEFINITIONS: [(&str, &str); 8] = [
     ),
 ];
 
+/// Those that are about mails.
+const OF_MAILS: [&str; 4] = ["Test", "Round trip", "Availability", "Delivered"];
+
+/// What a test of a mailbox is.
+const OF_MAILBOXES: (&str, &str) = (
+    "Test of a mailbox",
+    "the probe logs in and opens each folder; availability is the share of counted tests in which that succeeds",
+);
+
 impl Section for Method {
     fn scope(&self) -> Scope {
         Scope::Any
@@ -59,8 +68,15 @@ impl Section for Method {
 
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let l = view.locale;
-        let mut items: Vec<Vec<Span>> = DEFINITIONS
+        let has_mails = view.monitors.is_empty() || view.monitors.iter().any(|monitor| monitor.has_mails());
+        let has_mailboxes = view.monitors.iter().any(|monitor| !monitor.has_mails());
+        let definitions = DEFINITIONS
             .iter()
+            .filter(|(word, _)| has_mails || !OF_MAILS.contains(word));
+        let mut items: Vec<Vec<Span>> = has_mailboxes
+            .then_some(&OF_MAILBOXES)
+            .into_iter()
+            .chain(definitions)
             .map(|(word, meaning)| vec![Span::strong(l.t(word)), Span::plain(format!(": {}.", l.t(meaning)))])
             .collect();
         items.push(vec![
