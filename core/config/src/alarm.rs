@@ -6,7 +6,8 @@ use mailqos_model::{Micros, MonitorId, Sample};
 
 use super::{
     Monitor, Node, Problem, Problems, Severity, Table, TestKind,
-    value::{at_least_one, duration},
+    key::{Defaulted, Optional, Required, Word, key},
+    reference::{Key, Takes},
 };
 
 /// When a monitor's alarm rises and clears.
@@ -89,7 +90,7 @@ impl Timing {
     ];
 
     /// The word in the configuration.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::RoundTrip => "round_trip",
             Self::SmtpConnect => "smtp_connect",
@@ -148,7 +149,9 @@ impl AlarmRule {
     /// `[defaults]`; a monitor's own are refused.
     pub(super) fn confine(&mut self, kind: &dyn TestKind, table: &mut Table, problems: &mut Problems) {
         let timings = kind.timings();
-        let own = table.node("alarm").filter(|_| table.is_own("alarm"));
+        let own = table
+            .node(&MONITOR_ALARM.alarm)
+            .filter(|_| table.is_own(MONITOR_ALARM.alarm.name));
         let own = own.and_then(|node| node.as_table());
         let mut refuse = |key: &'static str| {
             if let Some(own) = own.as_ref().filter(|own| own.is_own(key)) {
@@ -175,62 +178,138 @@ impl AlarmRule {
     }
 }
 
+keys! {
+    MONITOR_ALARM: MonitorAlarmKeys {
+        /// The alarm is raised after this many failed tests in a row.
+        alarm_after: Defaulted<u32> = key().default("3").within("1", "");
+        /// Further conditions for raising and clearing the alarm.
+        alarm: Key = Key::table(&["monitor.alarm"]);
+        /// While one of these monitors fails, this one's alarm is suppressed: IDs, `object:NAME`, `tag:NAME` or patterns.
+        depends_on: Defaulted<Vec<String>> = key().default("[]");
+    }
+}
+
+keys! {
+    ALARM: AlarmKeys {
+        /// The alarm is raised only after the monitor has failed for this long.
+        after_time: Optional<Micros> = key().within("1ms", "1d");
+        /// One of `alarm_after` and `after_time` is enough.
+        either: Defaulted<bool> = key().default("false");
+        /// The alarm clears after this many good tests in a row.
+        clear_after: Defaulted<u32> = key().default("1").within("1", "");
+        /// Raise an alarm after ten changes between good and failed in twenty tests; it clears at four or fewer.
+        flapping: Defaulted<bool> = key().default("true");
+        /// Upper limits of percentiles over a window.
+        percentiles: Key = Key::tables(&["monitor.alarm.percentiles"]);
+        /// An exceeded threshold counts as met again below this fraction of it, from 0.1 to 1.
+        clear_below: Defaulted<f64> = key().default("0.9");
+        /// The minimum remaining validity of certificates.
+        certificate: Optional<Micros> = key().within("1ms", "730d");
+        /// Folders in which the mail must not be found; they must be among `folders`.
+        spam_folders: Defaulted<Vec<String>> = key().default("[]");
+    }
+}
+
+const fn threshold(timing: Timing, about: &'static str) -> Key {
+    Key {
+        bounds: Some(("1ms", "1d")),
+        ..Key::new(timing.as_str(), Takes::of::<Micros>(), about)
+    }
+}
+
+/// The thresholds of single tests, in the order of [`Timing::ALL`].
+pub(super) const THRESHOLDS: [Key; 6] = [
+    threshold(Timing::RoundTrip, "The longest round trip."),
+    threshold(Timing::SmtpConnect, "The longest time to open the SMTP connection."),
+    threshold(Timing::SmtpSend, "The longest time to send."),
+    threshold(
+        Timing::PickupConnect,
+        "The longest time to open the connection to the mailbox.",
+    ),
+    threshold(Timing::PickupLogin, "The longest login."),
+    threshold(Timing::PickupReceive, "The longest time to receive."),
+];
+
+const TIMINGS: [(&str, Timing); 6] = {
+    let mut words = [("", Timing::RoundTrip); 6];
+    let mut at = 0;
+    while at < words.len() {
+        words[at] = (Timing::ALL[at].as_str(), Timing::ALL[at]);
+        at += 1;
+    }
+    words
+};
+
+keys! {
+    PERCENTILE: PercentileKeys {
+        /// The timing.
+        of: Word<Timing> = word!(TIMINGS).default("\"round_trip\"");
+        /// The percentile, from 0 to 100.
+        percentile: Defaulted<f64> = key().default("95");
+        /// The window.
+        over: Defaulted<Micros> = key().default("\"1h\"").within("1m", "7d");
+        /// The upper limit of the percentile.
+        most: Required<Micros> = key();
+        /// The minimum number of values; with fewer, the rule doesn't apply.
+        at_least: Defaulted<u32> = key().default("10").within("1", "");
+    }
+}
+
 /// Reads `alarm_after` and the table `alarm`; the patterns of `depends_on` come with their places, to be resolved when all monitors are known.
 pub(super) fn read(table: &mut Table, folders: &[String], problems: &mut Problems) -> (AlarmRule, Vec<(String, Node)>) {
-    const DAY: Micros = Micros::from_secs(86_400);
     let mut rule = AlarmRule {
-        after: at_least_one(table, "alarm_after", 3, problems),
+        after: table.read(&MONITOR_ALARM.alarm_after, problems),
         ..AlarmRule::default()
     };
     let depends_on = table
-        .get::<Vec<Node>>("depends_on", problems)
+        .list(&MONITOR_ALARM.depends_on)
+        .map(|node| node.as_list())
         .unwrap_or_default()
         .into_iter()
         .filter_map(|node| Some((node.read::<String>(problems)?, node)))
         .collect();
-    let Some(mut inner) = table.table("alarm", problems) else {
+    let Some(mut inner) = table.table(&MONITOR_ALARM.alarm, problems) else {
         return (rule, depends_on);
     };
-    let optional = |inner: &mut Table, key: &'static str, most: Micros, problems: &mut Problems| {
-        inner.node(key)?;
-        Some(duration(inner, key, most, Micros::from_millis(1), most, problems))
-    };
-    rule.after_time = optional(&mut inner, "after_time", DAY, problems);
-    rule.either = inner.get("either", problems).unwrap_or(false);
+    rule.after_time = inner.read(&ALARM.after_time, problems);
+    rule.either = inner.read(&ALARM.either, problems);
     if rule.either && rule.after_time.is_none() {
-        problems.push(inner.missing("after_time", "either of alarm_after and after_time, says either = true"));
+        problems.push(inner.missing(
+            &ALARM.after_time,
+            "either of alarm_after and after_time, says either = true",
+        ));
     }
-    rule.clear_after = at_least_one(&mut inner, "clear_after", 1, problems);
-    rule.flapping = inner.get("flapping", problems).unwrap_or(true);
-    for timing in Timing::ALL {
-        if let Some(most) = optional(&mut inner, timing.as_str(), DAY, problems) {
+    rule.clear_after = inner.read(&ALARM.clear_after, problems);
+    rule.flapping = inner.read(&ALARM.flapping, problems);
+    for (timing, key) in Timing::ALL.into_iter().zip(&THRESHOLDS) {
+        if let Some(most) = inner.read_as(key, problems) {
             rule.thresholds.push(Threshold { timing, most });
         }
     }
-    for mut table in inner.tables("percentiles", problems) {
+    for mut table in inner.tables(&ALARM.percentiles, problems) {
         rule.percentiles.extend(percentile(&mut table, problems));
         table.finish(problems);
     }
-    rule.clear_below = inner.get("clear_below", problems).unwrap_or(0.9);
+    rule.clear_below = inner.read(&ALARM.clear_below, problems);
     if !(0.1..=1.0).contains(&rule.clear_below) {
         problems.push(
             inner
                 .problem(
-                    "clear_below",
+                    &ALARM.clear_below,
                     format!("clear_below = {} is out of bounds", rule.clear_below),
                     "here",
                 )
                 .help("write a part from 0.1 to 1.0: 0.9 clears below nine tenths of the threshold"),
         );
     }
-    rule.certificate = optional(&mut inner, "certificate", Micros::from_secs(730 * 86_400), problems);
-    rule.spam_folders = inner.get("spam_folders", problems).unwrap_or_default();
+    rule.certificate = inner.read(&ALARM.certificate, problems);
+    rule.spam_folders = inner.read(&ALARM.spam_folders, problems);
     if let Some(folder) = rule.spam_folders.iter().find(|folder| !folders.contains(folder)) {
         problems.push(Problem {
             severity: Severity::Warning,
             ..inner
                 .problem(
-                    "spam_folders",
+                    &ALARM.spam_folders,
                     format!("the folder {folder:?} is never searched"),
                     "not among folders",
                 )
@@ -242,25 +321,27 @@ pub(super) fn read(table: &mut Table, folders: &[String], problems: &mut Problem
 }
 
 fn percentile(table: &mut Table, problems: &mut Problems) -> Option<PercentileRule> {
-    let words = Timing::ALL.map(|timing| (timing.as_str(), timing));
-    let timing = table.word("of", &words, problems).unwrap_or(Timing::RoundTrip);
-    let percentile = table.get("percentile", problems).unwrap_or(95.0);
+    let timing = table.read(&PERCENTILE.of, problems);
+    let percentile = table.read(&PERCENTILE.percentile, problems);
     if !(0.0..=100.0).contains(&percentile) {
         problems.push(
             table
-                .problem("percentile", "a percentile lies between 0 and 100", "here")
+                .problem(&PERCENTILE.percentile, "a percentile lies between 0 and 100", "here")
                 .help("write 95"),
         );
     }
-    let most: Option<Micros> = table.require("most", "the most that the percentile may be, such as \"20s\"", problems);
-    let (least, longest) = (Micros::from_secs(60), Micros::from_secs(7 * 86_400));
-    let over = duration(table, "over", Micros::from_secs(3600), least, longest, problems);
+    let most: Option<Micros> = table.require(
+        &PERCENTILE.most,
+        "the most that the percentile may be, such as \"20s\"",
+        problems,
+    );
+    let over = table.read(&PERCENTILE.over, problems);
     Some(PercentileRule {
         timing,
         percentile,
         over,
         most: most?,
-        at_least: at_least_one(table, "at_least", 10, problems),
+        at_least: table.read(&PERCENTILE.at_least, problems),
     })
 }
 

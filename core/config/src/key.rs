@@ -225,9 +225,7 @@ pub trait Readable {
 impl<T: FromToml> Readable for Optional<T> {
     type Value = Option<T>;
     fn read(&self, table: &mut Table, problems: &mut Problems) -> Option<T> {
-        let value = table.get(self.name, problems)?;
-        table.check_bounds(self, &value, problems);
-        Some(value)
+        table.read_as(self, problems)
     }
 }
 

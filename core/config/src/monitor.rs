@@ -2,24 +2,111 @@
 
 use std::collections::BTreeSet;
 
+use jiff::tz::TimeZone;
 use mailqos_model::{Micros, MonitorId, Name, ObjectId, UtcMicros};
 
 use super::{
-    Action, AlarmRule, Calendar, Config, Endpoint, MessageShape, Monitor, Object, Pickup, PickupProtocol, Problem,
-    Problems, Severity, Table, Transcripts, alarm, kind, message,
+    Action, AlarmRule, Calendar, Config, Cron, Endpoint, MessageShape, Monitor, Object, Pickup, PickupProtocol,
+    Problem, Problems, Severity, Table, Transcripts, alarm,
+    key::{Defaulted, Optional, Required, Word, key},
+    kind, message,
+    reference::Key,
     server::{IMAP, POP3, SMTP, Service, endpoint},
     table::Node,
-    value::{DAY, SECOND, duration, host, reference, tags},
+    value::{host, reference, tags},
 };
 use crate::Person;
 
-pub(super) fn object(id: &ObjectId, mut table: Table, problems: &mut Problems) -> Option<Object> {
-    let name = table.get("name", problems).unwrap_or_else(|| id.to_string());
-    let address: Option<String> = table.require("address", "the host name or IP address", problems);
-    if let Some(address) = &address {
-        host(address, "address", &table, problems);
+keys! {
+    OBJECT: ObjectKeys {
+        /// Host name or IP address.
+        address: Required<String> = key();
+        /// The display name.
+        name: Optional<String> = key().otherwise("its ID");
+        /// Labels that its monitors inherit; `tag:NAME` selects by them.
+        tags: Defaulted<Vec<String>> = key().default("[]");
     }
-    let tags = tags(&mut table, "tags", problems);
+}
+
+keys! {
+    OWN: OwnMonitorKeys {
+        /// The object that it monitors.
+        object: Required<ObjectId> = key();
+        /// The display name.
+        name: Optional<String> = key().otherwise("its ID");
+    }
+}
+
+keys! {
+    MONITOR: MonitorKeys {
+        /// What is tested. `mail-qos`: a mail is sent and picked up. `mailbox`: the mailbox is opened and listed; nothing
+        /// is sent, and only the keys `pickup`, `folders`, `timeout` and those of every monitor apply.
+        kind: Word<kind::Read> = word!(kind::KINDS).default("\"mail-qos\"");
+        /// Whether it is tested.
+        enabled: Defaulted<bool> = key().default("true");
+        /// The sender of the test mails.
+        from: Optional<Person> = key();
+        /// The mailbox's address.
+        to: Optional<Person> = key();
+        /// The server that the mails are submitted to.
+        smtp: Key = Key::table(&["monitor.smtp"]);
+        /// The mailbox.
+        pickup: Key = Key::table(&["monitor.pickup"]);
+        /// The folders to search over IMAP, in this order.
+        folders: Defaulted<Vec<String>> = key().default("[\"INBOX\"]");
+        /// Over IMAP, use the server's announcements of new mail (IDLE) as further evidence of the arrival.
+        idle: Defaulted<bool> = key().default("true");
+        /// Look for the mail at short intervals around its expected arrival, whatever the check interval.
+        precise: Defaulted<bool> = key().default("false");
+        /// The longest round trip that counts as good.
+        max_round_trip: Defaulted<Micros> = key().default("\"2m\"").within("100ms", "1d");
+        /// The wait before the first pick-up and between pick-ups; shorter than max round trip.
+        check_interval: Defaulted<Micros> = key().default("\"5s\"").within("50ms", "1d");
+        /// The maximum number of pick-ups for each mail beyond those of the check interval, from 0 to 20, close together
+        /// around the expected arrival, so that the round trip is measured closely. There are none with a check interval
+        /// over 2m, after a failed pick-up, or for precise monitors.
+        extra_pickups: Defaulted<u32> = key().default("5");
+        /// How long to wait for a mail before it counts as lost; at least max round trip.
+        horizon: Defaulted<Micros> = key().default("\"1d\"").within("1s", "30d");
+        /// The deadline of each step of a conversation.
+        timeout: Defaulted<Micros> = key().default("\"30s\"").within("100ms", "10m");
+        /// Time between the starts of two tests.
+        test_interval: Defaulted<Micros> = key().default("\"5m\"").within("1s", "31d");
+        /// When tests start, instead of an interval.
+        schedule: Optional<Cron> = key();
+        /// The time zone of `schedule`.
+        timezone: Optional<TimeZone> = key().otherwise("the file's");
+        /// Time between the starts of two tests while the monitor fails. If it is shorter than `test_interval`, it
+        /// applies from the first failed test on, so that an alarm is raised sooner; if it is longer, it applies while an
+        /// alarm is open, so that a server that hangs ties up less.
+        retest_interval: Optional<Micros> = key().otherwise("the test interval").within("1s", "31d");
+        /// Allow a test to start while the previous one is running.
+        overlap: Defaulted<bool> = key().default("false");
+        /// The contents of the test mails.
+        message: Key = Key::table(&["monitor.message"]);
+        /// Which tests leave a transcript of the conversations.
+        transcripts: Word<Transcripts> = word!(TRANSCRIPTS).default("\"failed\"");
+        /// Labels to select by, in addition to those of the object.
+        tags: Defaulted<Vec<String>> = key().default("[]");
+        /// The action list for its alarms; `"none"`: nobody is notified.
+        action_list: Optional<Name> = key().otherwise("the list `default`, if there is one");
+    }
+}
+
+keys! {
+    PICKUP: PickupKeys {
+        /// The protocol.
+        protocol: Word<PickupProtocol> = word!(PROTOCOLS).default("\"pop3\"");
+    }
+}
+
+pub(super) fn object(id: &ObjectId, mut table: Table, problems: &mut Problems) -> Option<Object> {
+    let name = table.read(&OBJECT.name, problems).unwrap_or_else(|| id.to_string());
+    let address = table.read(&OBJECT.address, problems);
+    if let Some(address) = &address {
+        host(address, &OBJECT.address, &table, problems);
+    }
+    let tags = tags(&mut table, &OBJECT.tags, problems);
     table.finish(problems);
     Some(Object {
         name,
@@ -31,8 +118,7 @@ pub(super) fn object(id: &ObjectId, mut table: Table, problems: &mut Problems) -
 /// The longest that a mail may be waited for.
 pub const LONGEST_HORIZON: Micros = Micros::from_secs(30 * 86_400);
 
-/// Keys that make no sense as defaults.
-const OWN_KEYS: [&str; 2] = ["object", "name"];
+const PROTOCOLS: [(&str, PickupProtocol); 2] = [("pop3", PickupProtocol::Pop3), ("imap", PickupProtocol::Imap)];
 
 /// Which tests leave a transcript.
 const TRANSCRIPTS: [(&str, Transcripts); 3] = [
@@ -44,9 +130,13 @@ const TRANSCRIPTS: [(&str, Transcripts); 3] = [
 /// Notes what is wrong with the defaults, even where no monitor uses them: they are read as a monitor of nothing else.
 pub(super) fn check_defaults(mut defaults: Table, config: &Config, complete: bool, problems: &mut Problems) {
     options(&mut defaults, None, config, complete, problems);
-    for key in OWN_KEYS {
+    for key in OwnMonitorKeys::KEYS {
         if defaults.node(key).is_some() {
-            problems.push(defaults.problem(key, format!("{key:?} belongs to a single monitor"), "not a default"));
+            problems.push(defaults.problem(
+                key,
+                format!("{:?} belongs to a single monitor", key.name),
+                "not a default",
+            ));
         }
     }
     defaults.finish(problems);
@@ -89,27 +179,18 @@ fn options(
     problems: &mut Problems,
 ) -> Options {
     let action_list = action_list(table, config, complete, problems);
-    let [(_, usual), ..] = kind::KINDS;
-    let kind = table.word("kind", &kind::KINDS, problems).unwrap_or(usual);
+    let kind = table.read(&MONITOR.kind, problems);
     let (max_round_trip, check_interval, horizon) = waits(table, problems);
     let (test_interval, retest_interval, calendar) = starts(table, config, problems);
-    let timeout = duration(
-        table,
-        "timeout",
-        Micros::from_secs(30),
-        Micros::from_millis(100),
-        Micros::from_secs(600),
-        problems,
-    );
-    let from = table.get("from", problems);
-    let to = table.get("to", problems);
-    let smtp = table.table("smtp", problems);
+    let timeout = table.read(&MONITOR.timeout, problems);
+    let from = table.read(&MONITOR.from, problems);
+    let to = table.read(&MONITOR.to, problems);
+    let smtp = table.table(&MONITOR.smtp, problems);
     let smtp = read_endpoint(smtp, SMTP, address, config, problems);
-    let mut pickup = table.table("pickup", problems);
-    let protocols = [("pop3", PickupProtocol::Pop3), ("imap", PickupProtocol::Imap)];
+    let mut pickup = table.table(&MONITOR.pickup, problems);
     let protocol = pickup
         .as_mut()
-        .and_then(|pickup| pickup.word("protocol", &protocols, problems))
+        .map(|pickup| pickup.read(&PICKUP.protocol, problems))
         .unwrap_or(PickupProtocol::Pop3);
     let service = match protocol {
         PickupProtocol::Pop3 => POP3,
@@ -119,15 +200,15 @@ fn options(
     let (alarm, depends_on) = alarm::read(table, &folders, problems);
     Options {
         kind,
-        enabled: table.get("enabled", problems).unwrap_or(true),
+        enabled: table.read(&MONITOR.enabled, problems),
         test_interval,
         calendar,
         retest_interval,
-        overlap: table.get("overlap", problems).unwrap_or(false),
+        overlap: table.read(&MONITOR.overlap, problems),
         action_list,
         alarm,
         depends_on,
-        tags: tags(table, "tags", problems),
+        tags: tags(table, &MONITOR.tags, problems),
         max_round_trip,
         check_interval,
         extra_pickups: extra_pickups(table, problems),
@@ -137,12 +218,10 @@ fn options(
         to,
         protocol,
         folders,
-        idle: table.get("idle", problems).unwrap_or(true),
-        precise: table.get("precise", problems).unwrap_or(false),
-        message: message::read(table, "message", problems),
-        transcripts: table
-            .word("transcripts", &TRANSCRIPTS, problems)
-            .unwrap_or(Transcripts::Failed),
+        idle: table.read(&MONITOR.idle, problems),
+        precise: table.read(&MONITOR.precise, problems),
+        message: message::read(table, &MONITOR.message, problems),
+        transcripts: table.read(&MONITOR.transcripts, problems),
         smtp,
         pickup: read_endpoint(pickup, service, address, config, problems),
     }
@@ -153,16 +232,28 @@ fn action_list(table: &mut Table, config: &Config, complete: bool, problems: &mu
     // Where not all lists are known, a missing one is no news.
     let mut ignored = Problems::default();
     let nobody = table
-        .node("action_list")
+        .node(&MONITOR.action_list)
         .and_then(|node| node.read::<String>(&mut ignored))
         .is_some_and(|name| name == "none");
     if nobody {
         return None;
     }
     let named = if complete {
-        reference(table, "action_list", "action_list", &config.action_lists, problems)
+        reference(
+            table,
+            &MONITOR.action_list,
+            "action_list",
+            &config.action_lists,
+            problems,
+        )
     } else {
-        reference(table, "action_list", "action_list", &config.action_lists, &mut ignored)
+        reference(
+            table,
+            &MONITOR.action_list,
+            "action_list",
+            &config.action_lists,
+            &mut ignored,
+        )
     };
     let default = || {
         config
@@ -175,39 +266,25 @@ fn action_list(table: &mut Table, config: &Config, complete: bool, problems: &mu
 
 /// Max round trip, check interval and horizon, which must fit together.
 fn waits(table: &mut Table, problems: &mut Problems) -> (Micros, Micros, Micros) {
-    let max_round_trip = duration(
-        table,
-        "max_round_trip",
-        Micros::from_secs(120),
-        Micros::from_millis(100),
-        DAY,
-        problems,
-    );
-    let check_interval = duration(
-        table,
-        "check_interval",
-        Micros::from_secs(5),
-        Micros::from_millis(50),
-        DAY,
-        problems,
-    );
+    let max_round_trip = table.read(&MONITOR.max_round_trip, problems);
+    let check_interval = table.read(&MONITOR.check_interval, problems);
     if check_interval >= max_round_trip {
         problems.push(
             table
                 .problem(
-                    "check_interval",
+                    &MONITOR.check_interval,
                     format!("the check interval ({check_interval}) is not shorter than max round trip ({max_round_trip})"),
                     "too long",
                 )
                 .help("a mail must be looked for at least once before it is too late; shorten check_interval or raise max_round_trip"),
         );
     }
-    let horizon = duration(table, "horizon", DAY, SECOND, LONGEST_HORIZON, problems);
+    let horizon = table.read(&MONITOR.horizon, problems);
     if horizon < max_round_trip {
         problems.push(
             table
                 .problem(
-                    "horizon",
+                    &MONITOR.horizon,
                     format!("the horizon ({horizon}) is shorter than max round trip ({max_round_trip})"),
                     "too short",
                 )
@@ -220,40 +297,29 @@ fn waits(table: &mut Table, problems: &mut Problems) -> (Micros, Micros, Micros)
 /// How many pick-ups may be made for each mail where it is expected, beside those of the check interval.
 fn extra_pickups(table: &mut Table, problems: &mut Problems) -> u8 {
     const MOST: u32 = 20;
-    const DEFAULT: u8 = 5;
-    let count: Option<u32> = table.get("extra_pickups", problems);
-    if let Some(count) = count.filter(|count| *count > MOST) {
+    let count = table.read(&MONITOR.extra_pickups, problems);
+    if count > MOST {
         problems.push(
             table
                 .problem(
-                    "extra_pickups",
+                    &MONITOR.extra_pickups,
                     format!("{count} extra pick-ups for each mail are too many"),
                     format!("at most {MOST}"),
                 )
                 .help("to look for mails as often as it takes, set precise = true instead"),
         );
     }
-    count.map_or(DEFAULT, |count| u8::try_from(count).unwrap_or(u8::MAX))
+    u8::try_from(count).unwrap_or(u8::MAX)
 }
 
 /// When tests start: test interval, retest interval, calendar.
 fn starts(table: &mut Table, config: &Config, problems: &mut Problems) -> (Micros, Option<Micros>, Option<Calendar>) {
-    let test_interval = duration(
-        table,
-        "test_interval",
-        Micros::from_secs(300),
-        SECOND,
-        Micros::from_secs(31 * 86_400),
-        problems,
-    );
-    let retest_interval = table.node("retest_interval").map(|_| {
-        let most = Micros::from_secs(31 * 86_400);
-        duration(table, "retest_interval", SECOND, SECOND, most, problems)
-    });
+    let test_interval = table.read(&MONITOR.test_interval, problems);
+    let retest_interval = table.read(&MONITOR.retest_interval, problems);
     let zone = table
-        .get("timezone", problems)
+        .read(&MONITOR.timezone, problems)
         .unwrap_or_else(|| config.timezone.clone());
-    let calendar = table.get("schedule", problems).map(|cron| Calendar {
+    let calendar = table.read(&MONITOR.schedule, problems).map(|cron| Calendar {
         cron: Box::new(cron),
         zone,
     });
@@ -263,7 +329,7 @@ fn starts(table: &mut Table, config: &Config, problems: &mut Problems) -> (Micro
     {
         problems.push(
             table
-                .problem("schedule", "this moment never comes", "never")
+                .problem(&MONITOR.schedule, "this moment never comes", "never")
                 .help("look at day and month"),
         );
     }
@@ -272,20 +338,17 @@ fn starts(table: &mut Table, config: &Config, problems: &mut Problems) -> (Micro
 
 /// The folders to search; the inbox, if nothing is said.
 fn folders(table: &mut Table, problems: &mut Problems) -> Vec<String> {
-    let inbox = || vec!["INBOX".to_owned()];
-    let Some(folders) = table.get::<Vec<String>>("folders", problems) else {
-        return inbox();
-    };
+    let folders = table.read(&MONITOR.folders, problems);
     let bad = folders
         .iter()
         .any(|name| name.is_empty() || name.chars().any(char::is_control));
     if bad || folders.is_empty() {
         problems.push(
             table
-                .problem("folders", "a folder without a name, or no folder at all", "here")
+                .problem(&MONITOR.folders, "a folder without a name, or no folder at all", "here")
                 .help("write the folders to search, such as [\"INBOX\", \"Junk\"]"),
         );
-        return inbox();
+        return table.default_of(&MONITOR.folders);
     }
     folders
 }
@@ -293,16 +356,16 @@ fn folders(table: &mut Table, problems: &mut Problems) -> Vec<String> {
 impl Options {
     /// The mailbox's server, which needs an account.
     pub(crate) fn mailbox(&self, table: &mut Table, problems: &mut Problems) -> Option<Pickup> {
-        if table.node("pickup").is_none() {
+        if table.node(&MONITOR.pickup).is_none() {
             let why = "the mailbox: { protocol = \"pop3\", tls = \"implicit\", account = \"NAME\" }";
-            problems.push(table.missing("pickup", why));
+            problems.push(table.missing(&MONITOR.pickup, why));
         }
         let endpoint = self.pickup.as_ref()?;
         if endpoint.account.is_none() {
             problems.push(
                 table
                     .problem(
-                        "pickup",
+                        &MONITOR.pickup,
                         "nobody logs in to the mailbox: \"account\" is missing",
                         "here",
                     )
@@ -346,14 +409,14 @@ pub(super) fn monitor(
     complete: bool,
     problems: &mut Problems,
 ) -> Option<(Monitor, Vec<(String, Node)>)> {
-    let name = table.get("name", problems).unwrap_or_else(|| id.to_string());
-    if table.node("object").is_none() {
-        problems.push(table.missing("object", "the object that the monitor watches"));
+    let name = table.read(&OWN.name, problems).unwrap_or_else(|| id.to_string());
+    if table.node(&OWN.object).is_none() {
+        problems.push(table.missing(&OWN.object, "the object that the monitor watches"));
     }
     let object_id = if complete {
-        reference(&mut table, "object", "object", &config.objects, problems)
+        reference(&mut table, &OWN.object, "object", &config.objects, problems)
     } else {
-        table.get("object", problems)
+        table.node(&OWN.object).and_then(|node| node.read(problems))
     };
     let object = object_id.as_ref().and_then(|id| config.objects.get(id));
     let mut options = options(
@@ -378,7 +441,7 @@ pub(super) fn monitor(
             severity: Severity::Warning,
             ..table
                 .problem(
-                    "max_round_trip",
+                    &MONITOR.max_round_trip,
                     format!(
                         "max round trip ({longest}) is longer than the test interval ({}) of {id}: while a mail is late, tests are left out",
                         options.test_interval

@@ -185,6 +185,13 @@ impl Table {
         key.read(self, problems)
     }
 
+    /// The value of a declared key that is one of a list of similar keys.
+    pub fn read_as<T: FromToml>(&mut self, key: &Key, problems: &mut Problems) -> Option<T> {
+        let value = self.get(key.name, problems)?;
+        self.check_bounds(key, &value, problems);
+        Some(value)
+    }
+
     /// The default of a declared key, read like a value in the file.
     pub(super) fn default_of<T: FromToml>(&self, key: &Key) -> T {
         let text = key.default.unwrap_or_default();

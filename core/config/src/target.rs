@@ -243,7 +243,7 @@ impl Target {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Word {
+pub(crate) enum Word {
     Folder,
     Ftp,
     Sftp,
@@ -280,11 +280,17 @@ pub(super) fn read_delivery(root: &mut Table, key: &Key, config: &Config, proble
     options
 }
 
+/// The kind of a target as it is written.
+fn kind_of(table: &Table) -> Option<String> {
+    let node = table.clone().node(&KIND)?;
+    node.read(&mut Problems::default())
+}
+
 /// Reads all targets.
 pub(super) fn read(tables: Vec<(Name, Table)>, config: &Config, problems: &mut Problems) -> BTreeMap<Name, Target> {
     let kinds: BTreeMap<Name, Option<String>> = tables
         .iter()
-        .map(|(name, table)| (name.clone(), table.clone().get("kind", &mut Problems::default())))
+        .map(|(name, table)| (name.clone(), kind_of(table)))
         .collect();
     let mut targets = BTreeMap::new();
     for (name, table) in tables {
@@ -294,6 +300,9 @@ pub(super) fn read(tables: Vec<(Name, Table)>, config: &Config, problems: &mut P
     }
     targets
 }
+
+/// The kind of a target, which decides on its other keys.
+pub(super) const KIND: OptionalWord<Word> = word!(KINDS).named("kind", "The kind of target.");
 
 /// Encryption of FTP.
 const FTP_TLS: [(&str, TlsMode); 3] = [
@@ -483,11 +492,11 @@ fn target(
     config: &Config,
     problems: &mut Problems,
 ) -> Option<Target> {
-    if table.node("kind").is_none() {
+    if table.node(&KIND).is_none() {
         let words = KINDS.map(|(word, _)| word).join(", ");
-        problems.push(table.missing("kind", &format!("one of {words}")));
+        problems.push(table.missing(&KIND, &format!("one of {words}")));
     }
-    let kind = table.word("kind", &KINDS, problems)?;
+    let kind = table.read(&KIND, problems)?;
     let patience = table.read(&PATIENCE.patience, problems);
     let target = if kind == Word::Email {
         email(&mut table, all, patience, config, problems).map(Target::Email)

@@ -1,49 +1,32 @@
 //! Values that many tables have: durations within bounds, secrets, names of other things, addresses.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use mailqos_base::{Secret, SecretSource};
 use mailqos_model::{Micros, Name};
 
 use super::{
     FromToml, Problem, Problems, Table,
-    key::Named,
+    key::{Named, Optional, key},
     table::{Node, did_you_mean},
 };
 
-pub(super) const SECOND: Micros = Micros::from_secs(1);
 pub(super) const DAY: Micros = Micros::from_secs(86_400);
 
-/// A duration within bounds.
-pub(super) fn duration(
-    table: &mut Table,
-    key: &'static str,
-    default: Micros,
-    least: Micros,
-    most: Micros,
-    problems: &mut Problems,
-) -> Micros {
-    let value = table.get(key, problems).unwrap_or(default);
-    if value < least || value > most {
-        problems.push(
-            table
-                .problem(key, format!("{key} = \"{value}\" is out of bounds"), "this duration")
-                .help(format!("write a duration from {least} to {most}")),
-        );
+keys! {
+    SECRET: SecretKeys {
+        /// The name of an environment variable.
+        env: Optional<String> = key();
+        /// A file that only its owner can read.
+        file: Optional<PathBuf> = key();
+        /// A credential of the service manager (systemd's LoadCredential).
+        credential: Optional<Name> = key();
+        /// A program and its arguments; its output is the secret.
+        command: Optional<Vec<String>> = key();
     }
-    value
-}
-
-pub(super) fn at_least_one(table: &mut Table, key: &'static str, default: u32, problems: &mut Problems) -> u32 {
-    let value = table.get(key, problems).unwrap_or(default);
-    if value == 0 {
-        problems.push(
-            table
-                .problem(key, format!("{key} can't be 0"), "here")
-                .help("write 1 or more"),
-        );
-    }
-    value
 }
 
 /// Where a secret comes from; a literal only where that is allowed.
@@ -60,16 +43,16 @@ pub(super) fn secret(node: &Node, plaintext: bool, problems: &mut Problems) -> O
         );
         return None;
     };
-    let env = table.get("env", problems).map(SecretSource::Env);
-    let file = table.get("file", problems).map(SecretSource::File);
-    let credential = table.get::<Name>("credential", problems);
+    let env = table.read(&SECRET.env, problems).map(SecretSource::Env);
+    let file = table.read(&SECRET.file, problems).map(SecretSource::File);
+    let credential = table.read(&SECRET.credential, problems);
     let credential = credential.map(|name| SecretSource::Credential(name.to_string()));
-    let command = table.get::<Vec<String>>("command", problems);
+    let command = table.read(&SECRET.command, problems);
     if command
         .as_ref()
         .is_some_and(|words| words.first().is_none_or(String::is_empty))
     {
-        problems.push(table.problem("command", "no program is named", "empty").help(help));
+        problems.push(table.problem(&SECRET.command, "no program is named", "empty").help(help));
     }
     let command = command.map(SecretSource::Command);
     let mut found = [env, file, credential, command].into_iter().flatten();

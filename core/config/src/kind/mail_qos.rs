@@ -3,7 +3,10 @@
 use mailqos_model::{Micros, Stage};
 
 use super::{Kind, Pickup, PickupProtocol, TestKind, Transcripts};
-use crate::{Endpoint, MessageShape, Person, Problems, Table, Timing, monitor::Options};
+use crate::{
+    Endpoint, MessageShape, Person, Problems, Table, Timing,
+    monitor::{MONITOR, Options},
+};
 
 /// The options of kind `mail-qos`.
 #[derive(Debug, Clone)]
@@ -45,11 +48,15 @@ pub struct MailQos {
 
 pub(super) fn read(options: &Options, table: &mut Table, problems: &mut Problems) -> Option<Kind> {
     for (key, is_missing, why) in [
-        ("from", options.from.is_none(), "the sender of the test mails"),
-        ("to", options.to.is_none(), "the mailbox's address"),
         (
-            "smtp",
-            table.node("smtp").is_none(),
+            MONITOR.from.name,
+            options.from.is_none(),
+            "the sender of the test mails",
+        ),
+        (MONITOR.to.name, options.to.is_none(), "the mailbox's address"),
+        (
+            MONITOR.smtp.name,
+            table.node(&MONITOR.smtp).is_none(),
             "the server that takes the mail: { port = 587, tls = \"starttls\", account = \"NAME\" }",
         ),
     ] {

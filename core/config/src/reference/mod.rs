@@ -1,6 +1,5 @@
-//! References of TOML files: every table and key with its type, default and meaning, as data. What is documented
-//! (`docs/configuration.md`) and what editors complete (JSON Schema) is made from it; `tests/tests/reference.rs` holds the
-//! keys, words, types and defaults of [`CONFIGURATION`] against the readers. That of reports stands beside theirs.
+//! References of TOML files: every table with its keys. The page `docs/configuration.md` and the JSON Schema for editors are
+//! generated from it. The keys are declared where they are read; the reference of reports is in their crate.
 
 mod markdown;
 mod schema;
@@ -238,7 +237,7 @@ impl Key {
 
 impl Shape {
     /// All keys.
-    pub fn keys(&self) -> impl Iterator<Item = &'static Key> {
+    pub fn keys(&self) -> impl Iterator<Item = &'static Key> + Clone {
         self.keys.iter().flat_map(|keys| keys.iter())
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::{Key, Reference, Shape, Takes};
-use crate::{from_toml::NAME, table::other_number};
+use crate::{from_toml::NAME, table::other_number, value::SecretKeys};
 
 /// The schema of the files that a table of the reference, `file`, describes.
 pub fn schema(reference: &Reference, file: &str) -> Json {
@@ -22,25 +22,26 @@ pub fn schema(reference: &Reference, file: &str) -> Json {
 }
 
 fn table(shape: &Shape) -> Json {
-    let mut properties: Map<String, Json> = shape.keys().map(|key| (key.name.to_owned(), property(key))).collect();
-    for key in shape.keys().filter(|key| key.takes.is_list()) {
-        let mut same = property(key);
-        same["description"] = json!(format!("The same as `{}`.", key.name));
-        properties.entry(other_number(key.name)).or_insert(same);
-    }
+    let mut schema = properties(shape.keys());
+    schema["description"] = json!(shape.about);
     // A list may stand there in the other number.
     let is_required = |key: &&Key| key.required && !key.takes.is_list();
     let required: Vec<&str> = shape.keys().filter(is_required).map(|key| key.name).collect();
-    let mut schema = json!({
-        "description": shape.about,
-        "type": "object",
-        "properties": properties,
-        "additionalProperties": false,
-    });
     if !required.is_empty() {
         schema["required"] = json!(required);
     }
     schema
+}
+
+/// An object with these keys, those of lists in both numbers.
+fn properties(keys: impl Iterator<Item = &'static Key> + Clone) -> Json {
+    let mut properties: Map<String, Json> = keys.clone().map(|key| (key.name.to_owned(), property(key))).collect();
+    for key in keys.filter(|key| key.takes.is_list()) {
+        let mut same = property(key);
+        same["description"] = json!(format!("The same as `{}`.", key.name));
+        properties.entry(other_number(key.name)).or_insert(same);
+    }
+    json!({ "type": "object", "properties": properties, "additionalProperties": false })
 }
 
 fn property(key: &Key) -> Json {
@@ -113,20 +114,9 @@ fn one_of(ids: &[&str]) -> Json {
 
 /// The sources of a secret, exactly one.
 fn secret() -> Json {
-    json!({
-        "description": "Where a secret comes from.",
-        "type": "object",
-        "properties": {
-            "env": { "type": "string", "description": "The name of an environment variable." },
-            "file": { "type": "string", "minLength": 1, "description": "A file that only its owner can read." },
-            "credential": { "type": "string", "pattern": NAME, "description": "A credential of the service manager (systemd's LoadCredential)." },
-            "command": {
-                "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }],
-                "description": "A program and its arguments; what it prints is the secret."
-            },
-        },
-        "additionalProperties": false,
-        "minProperties": 1,
-        "maxProperties": 1,
-    })
+    let mut schema = properties(SecretKeys::KEYS.iter());
+    schema["description"] = json!("Where a secret comes from.");
+    schema["minProperties"] = json!(1);
+    schema["maxProperties"] = json!(1);
+    schema
 }
