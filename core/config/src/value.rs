@@ -52,7 +52,11 @@ pub(super) fn secret(node: &Node, plaintext: bool, problems: &mut Problems) -> O
         .as_ref()
         .is_some_and(|words| words.first().is_none_or(String::is_empty))
     {
-        problems.push(table.problem(&SECRET.command, "no program is named", "empty").help(help));
+        problems.push(
+            table
+                .problem(&SECRET.command, "no program is named", "empty")
+                .help(help),
+        );
     }
     let command = command.map(SecretSource::Command);
     let mut found = [env, file, credential, command].into_iter().flatten();

@@ -20,8 +20,8 @@ use crate::{
     server::{MailboxServerKeys, ObjectServerKeys, OwnServerKeys, SmtpServerKeys, TrustKeys},
     service_level::{LevelKeys, PERCENTILES},
     target::{
-        DeliveryKeys, FilesKeys, FolderKeys, FtpServerKeys, KIND, MailKeys, PatienceKeys, RecipientKeys, ServerFilesKeys,
-        SftpKeys, SmbKeys, StoreKeys, TemporaryKeys, UrlKeys,
+        DeliveryKeys, FilesKeys, FolderKeys, FtpServerKeys, KIND, MailKeys, PatienceKeys, RecipientKeys,
+        ServerFilesKeys, SftpKeys, SmbKeys, StoreKeys, TemporaryKeys, UrlKeys,
     },
     wording::{ContentKeys, WordingKeys},
 };
