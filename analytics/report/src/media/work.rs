@@ -102,6 +102,27 @@ pub(super) fn page(
     if is_guarded(medium, own)? {
         return guard::run(&Work::of(medium, showing, leaf, own)?);
     }
+    finish(medium, markup(medium, showing, leaf, own)?)
+}
+
+/// The markup of a page with the files that it names.
+pub(super) struct Markup {
+    pub(super) markup: String,
+    pub(super) files: Files,
+    /// What partials and layouts saw, but for the blocks.
+    document: Value,
+}
+
+/// Makes the markup of a page, block by block.
+///
+/// # Errors
+/// A picture can't be drawn, or a partial is wrong.
+pub(super) fn markup(
+    medium: &'static Medium,
+    showing: &Showing,
+    leaf: &Leaf<'_>,
+    own: Option<&Path>,
+) -> Result<Markup, MediaError> {
     let document = leaf.document;
     let work = Work::head(medium, showing, leaf, own)?;
     let partials = Partials::new(medium, own)?;
@@ -117,7 +138,13 @@ pub(super) fn page(
     let markup = partials.page(medium, document.layout.as_deref(), &work.document, &mut blocks)?;
     let mut files = work.files;
     files.append(&mut adorned.files);
-    finish(medium, markup, files, &work.document)
+    let provenance = text(&work.document, "provenance_json").as_bytes().to_vec();
+    files.insert("provenance.json".to_owned(), provenance);
+    Ok(Markup {
+        markup,
+        files,
+        document: work.document,
+    })
 }
 
 fn is_guarded(medium: &Medium, own: Option<&Path>) -> Result<bool, MediaError> {
@@ -125,15 +152,30 @@ fn is_guarded(medium: &Medium, own: Option<&Path>) -> Result<bool, MediaError> {
 }
 
 /// What a medium makes of the markup of a page.
-fn finish(medium: &Medium, markup: String, mut files: Files, document: &Value) -> Result<Vec<u8>, MediaError> {
+fn finish(medium: &Medium, page: Markup) -> Result<Vec<u8>, MediaError> {
+    let Markup {
+        markup,
+        files,
+        document,
+    } = page;
     if medium.name != pdf::MEDIUM.name {
         return Ok(markup.into_bytes());
     }
-    let text = |key: &str| document.get(key).and_then(Value::as_str).unwrap_or_default();
-    let provenance = text("provenance_json").as_bytes().to_vec();
-    files.insert("provenance.json".to_owned(), provenance);
     let made_at = document.get("made_at").and_then(Value::as_i64).unwrap_or_default();
-    pdf::compile(markup, files, text("producer"), made_at)
+    pdf::compile(markup, files, text(&document, "producer"), made_at)
+}
+
+fn text<'a>(document: &'a Value, key: &str) -> &'a str {
+    document.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Level, text and id of each heading, as partials and layouts see them.
+pub(super) fn headings(blocks: &[Block]) -> Value {
+    let headings = walk(blocks).into_iter().filter_map(|block| match block {
+        Block::Heading { level, text, id } => Some(json!({"level": level, "text": text, "id": id})),
+        _ => None,
+    });
+    headings.collect()
 }
 
 impl Work {
@@ -172,12 +214,11 @@ impl Work {
         let mut files = BTreeMap::new();
         let mut value = plain(document)?;
         let theme = &document.theme;
-        let headings = walk(leaf.blocks).into_iter().filter_map(|block| match block {
-            Block::Heading { level, text, id } => Some(json!({"level": level, "text": text, "id": id})),
-            _ => None,
-        });
         if let Some(root) = value.as_object_mut() {
-            root.insert("headings".into(), headings.collect());
+            root.insert("headings".into(), headings(leaf.blocks));
+            // Long PDFs are set in parts.
+            root.insert("part".into(), "whole".into());
+            root.insert("later_pages".into(), Value::Array(Vec::new()));
             // Of an archive: its other pages, the page that leads to them, and the file of the fonts.
             root.insert("chapters".into(), Value::Array(Vec::new()));
             root.insert("index".into(), "".into());
@@ -238,7 +279,18 @@ impl Work {
         let partials = Partials::new(medium, self.own.as_deref())?;
         let mut blocks = self.blocks.into_iter().map(Ok);
         let markup = partials.page(medium, self.layout.as_deref(), &self.document, &mut blocks)?;
-        finish(medium, markup, self.files, &self.document)
+        let mut files = self.files;
+        let provenance = text(&self.document, "provenance_json").as_bytes().to_vec();
+        files.insert("provenance.json".to_owned(), provenance);
+        let document = self.document;
+        finish(
+            medium,
+            Markup {
+                markup,
+                files,
+                document,
+            },
+        )
     }
 }
 

@@ -1,6 +1,7 @@
 //! PDF: Tera partials make Typst markup, Typst sets it. Tagged (PDF/UA-1 where the content allows), fonts embedded, charts as vectors.
 
 mod fonts;
+mod parts;
 mod world;
 
 use std::{collections::BTreeMap, fmt::Write as _, io::Write, path::Path};
@@ -88,6 +89,10 @@ pub(super) fn drawn_font_files() -> impl Iterator<Item = &'static [u8]> {
 /// # Errors
 /// A user's partial is wrong, or Typst can't set what it made.
 pub fn render(document: &Document, own: Option<&Path>) -> Result<Vec<u8>, MediaError> {
+    let is_own = own.is_some() && !super::own_partials(&MEDIUM, own)?.is_empty();
+    if parts::is_long(document) && !is_own {
+        return parts::render(document);
+    }
     work::page(&MEDIUM, &SHOWING, &Leaf::whole(document), own)
 }
 
@@ -98,22 +103,31 @@ pub(super) fn compile(
     producer: &str,
     made_at: i64,
 ) -> Result<Vec<u8>, MediaError> {
-    let sheet = Sheet::new(markup, files).ok_or_else(|| MediaError::Setting("no place for the markup".into()))?;
-    set(&sheet, producer, made_at)
+    set(&Sheet::new(0, markup, files)?, producer, made_at)
 }
 
-/// Sets a sheet. What the typesetter keeps of it beyond that, for the next time, is let go: after an error, too.
+/// Sets a sheet and writes it as a PDF.
 fn set(sheet: &Sheet, producer: &str, made_at: i64) -> Result<Vec<u8>, MediaError> {
+    let pages = lay_out(sheet)?;
+    write(sheet, &pages, producer, made_at)
+}
+
+/// Lays out a sheet. What the typesetter keeps of it for the next time is released, also after an
+/// error: the pages are all that writing needs.
+fn lay_out(sheet: &Sheet) -> Result<PagedDocument, MediaError> {
     let _forgets = Forgets;
     let compiled = timing::told("pdf layout", || typst::compile::<PagedDocument>(sheet));
-    // What is set is all that writing needs.
-    typst::comemo::evict(0);
     for warning in &compiled.warnings {
         tracing::debug!("typst: {}", warning.message);
     }
-    let pages = compiled
+    compiled
         .output
-        .map_err(|errors| MediaError::Setting(explain(sheet, &errors)))?;
+        .map_err(|errors| MediaError::Setting(explain(sheet, &errors)))
+}
+
+/// Writes pages as a PDF; errors are explained by the sheet that they come from.
+fn write(sheet: &Sheet, pages: &PagedDocument, producer: &str, made_at: i64) -> Result<Vec<u8>, MediaError> {
+    let _forgets = Forgets;
     let options = |standards| PdfOptions {
         creator: typst::foundations::Smart::Custom(Some(producer.to_owned())),
         timestamp: timestamp(UtcMicros(made_at)),
@@ -128,12 +142,12 @@ fn set(sheet: &Sheet, producer: &str, made_at: i64) -> Result<Vec<u8>, MediaErro
         let Ok(standards) = PdfStandards::new(wanted) else {
             continue;
         };
-        match typst_pdf::pdf(&pages, &options(standards)) {
+        match typst_pdf::pdf(pages, &options(standards)) {
             Ok(bytes) => return Ok(bytes),
             Err(errors) => tracing::warn!("the PDF is {without}: {}", explain(sheet, &errors)),
         }
     }
-    typst_pdf::pdf(&pages, &options(PdfStandards::default()))
+    typst_pdf::pdf(pages, &options(PdfStandards::default()))
         .map_err(|errors| MediaError::Setting(explain(sheet, &errors)))
 }
 
@@ -240,7 +254,7 @@ mod tests {
     }
 
     fn sets(markup: String) -> bool {
-        let sheet = Sheet::new(markup, BTreeMap::new()).expect("a sheet");
+        let sheet = Sheet::new(0, markup, BTreeMap::new()).expect("a sheet");
         typst::compile::<PagedDocument>(&sheet).output.is_ok()
     }
 
@@ -267,7 +281,7 @@ mod tests {
         let markup = partials
             .page(&MEDIUM, None, &work.document, &mut blocks)
             .expect("markup");
-        let sheet = Sheet::new(markup, files).expect("a sheet");
+        let sheet = Sheet::new(0, markup, files).expect("a sheet");
         let set = typst::compile::<PagedDocument>(&sheet);
         let pages = set
             .output

@@ -11,7 +11,7 @@ use typst::{
     utils::LazyHash,
 };
 
-use super::fonts::FONTS;
+use super::{MediaError, fonts::FONTS};
 
 static LIBRARY: LazyLock<LazyHash<Library>> = LazyLock::new(|| LazyHash::new(Library::default()));
 
@@ -26,18 +26,23 @@ pub(super) struct Sheet {
 }
 
 impl Sheet {
-    /// A world of a markup and files that it names.
+    /// The world of a markup and the files that it names, as part of a document by its number. What
+    /// stands in two parts can be told apart by where it comes from, so they need different numbers.
     ///
-    /// Files named `font-` are fonts of the house's own.
-    pub(super) fn new(markup: String, files: BTreeMap<String, Vec<u8>>) -> Option<Self> {
+    /// Files named `font-` are the house's own fonts.
+    ///
+    /// # Errors
+    /// Never: the name of the markup is a valid path.
+    pub(super) fn new(number: usize, markup: String, files: BTreeMap<String, Vec<u8>>) -> Result<Self, MediaError> {
         let (fonts, files): (Vec<_>, Vec<_>) = files.into_iter().partition(|(name, _)| name.starts_with("font-"));
         let own: Vec<Font> = fonts
             .into_iter()
             .flat_map(|(_, bytes)| Font::iter(Bytes::new(bytes)))
             .collect();
-        let path = VirtualPath::new("/report.typ").ok()?;
+        let path = VirtualPath::new(format!("/report-{number}.typ"))
+            .map_err(|_| MediaError::Setting("no place for the markup".into()))?;
         let main = FileId::new(RootedPath::new(VirtualRoot::Project, path));
-        Some(Self {
+        Ok(Self {
             main: Source::new(main, markup),
             files: files
                 .into_iter()
@@ -120,7 +125,7 @@ mod tests {
         let shown = "#set document(title: \"A\", author: \"B\")\n#image(\"1.svg\", alt: \"C\")\n";
         for (markup, succeeds) in [(shown.to_owned(), true), (format!("{shown}#panic(\"no\")"), false)] {
             let file = Arc::new(svg.as_bytes().to_vec());
-            let mut sheet = Sheet::new(markup, BTreeMap::new()).expect("a sheet");
+            let mut sheet = Sheet::new(0, markup, BTreeMap::new()).expect("a sheet");
             let watched = Bytes::new(Watched(Arc::clone(&file)));
             sheet.files.insert("1.svg".to_owned(), watched);
             let set = crate::media::pdf::set(&sheet, "test", 0);
