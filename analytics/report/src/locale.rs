@@ -11,8 +11,8 @@ use mailqos_figures::{
 };
 use mailqos_model::{Micros, UtcMicros};
 
+use super::languages::LANGUAGES;
 pub use super::languages::Language;
-use super::languages::{de, sv};
 
 pub use mailqos_charts::voice::DASH;
 pub(crate) use mailqos_charts::voice::is_nothing;
@@ -82,35 +82,6 @@ impl Dates {
     }
 }
 
-/// English, in which all texts are written.
-static ENGLISH: Language = Language {
-    tag: "en",
-    decimal: '.',
-    thousands: ',',
-    percent: "\u{202f}%",
-    after_day: "",
-    capital_nouns: false,
-    months: [
-        "January",
-        "February",
-        "March",
-        "April",
-        "May",
-        "June",
-        "July",
-        "August",
-        "September",
-        "October",
-        "November",
-        "December",
-    ],
-    weekdays: ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"],
-    texts: &[],
-};
-
-/// The languages there are.
-static LANGUAGES: [&Language; 3] = [&ENGLISH, &de::LANGUAGE, &sv::LANGUAGE];
-
 impl Locale {
     /// The locale of a language tag (`en`, `en-GB`, `en_GB.UTF-8`) and a zone; `None` for a language that nobody has
     /// translated to.
@@ -157,12 +128,12 @@ impl Locale {
 
     /// The tags of the languages there are.
     pub fn tags() -> impl Iterator<Item = &'static str> {
-        LANGUAGES.iter().map(|language| language.tag)
+        LANGUAGES.iter().map(|language| language.tag.as_str())
     }
 
     /// The language's tag.
     pub fn tag(&self) -> &'static str {
-        self.language.tag
+        &self.language.tag
     }
 
     /// The zone of all dates.
@@ -183,7 +154,7 @@ impl Locale {
         match self.translation(english) {
             Some(text) => text,
             None => {
-                if self.language.tag != ENGLISH.tag {
+                if self.language.tag != "en" {
                     tracing::debug!("not translated to {}: {english:?}", self.language.tag);
                 }
                 english
@@ -192,9 +163,7 @@ impl Locale {
     }
 
     fn translation(&self, english: &str) -> Option<&'static str> {
-        let texts = self.language.texts;
-        let found = texts.binary_search_by(|(key, _)| (*key).cmp(english)).ok()?;
-        texts.get(found).map(|(_, text)| *text)
+        self.language.texts.get(english).map(String::as_str)
     }
 
     /// A text of a definition: translated if it is one of ours, such as the title of a ready template.
@@ -429,7 +398,7 @@ impl Locale {
     /// A day in a table: `Sat 3 Oct`.
     pub fn day(&self, moment: UtcMicros) -> String {
         let local = self.local(moment);
-        let weekday = self.language.weekdays[local.weekday().to_monday_zero_offset() as usize];
+        let weekday = &self.language.weekdays[local.weekday().to_monday_zero_offset() as usize];
         if let Some(date) = self.formats.dates.of(local.date()) {
             return format!("{weekday}{JOIN}{date}");
         }
@@ -515,7 +484,7 @@ impl Locale {
     }
 
     fn month(&self, month: i8) -> &'static str {
-        self.language.months[usize::try_from(month - 1).unwrap_or(0).min(11)]
+        &self.language.months[usize::try_from(month - 1).unwrap_or(0).min(11)]
     }
 
     fn short_month(&self, month: i8) -> &'static str {
@@ -542,7 +511,7 @@ impl Voice for Locale {
     }
 
     fn percent_sign(&self) -> &'static str {
-        self.language.percent
+        &self.language.percent
     }
 
     fn promises(&self) -> &[f64] {

@@ -1,33 +1,90 @@
-//! The languages that reports can be written in, besides English: a file each.
+//! The languages that reports can be written in: one TOML file each.
+//!
+//! The English texts are in the code and are the keys of the translations.
 
-pub(super) mod de;
-pub(super) mod sv;
+use std::{collections::HashMap, sync::LazyLock};
+
+use toml_edit::{DocumentMut, Item};
+
+/// All languages, English first.
+pub(super) static LANGUAGES: LazyLock<[Language; 3]> = LazyLock::new(|| {
+    // The files are part of the program, and a test reads each of them.
+    let read = |text| Language::read(text).expect("a built-in language file is valid");
+    [
+        read(include_str!("en.toml")),
+        read(include_str!("de.toml")),
+        read(include_str!("sv.toml")),
+    ]
+});
 
 /// A language that reports can be written in.
 #[derive(Debug)]
 pub struct Language {
-    /// Its tag, such as `en`.
-    pub tag: &'static str,
+    /// Tag of the language, such as `en`.
+    pub tag: String,
     pub(super) decimal: char,
     pub(super) thousands: char,
-    /// What follows a number in per cent.
-    pub(super) percent: &'static str,
-    /// What follows the number of a day in a date.
-    pub(super) after_day: &'static str,
-    /// Nouns have a capital within a sentence too.
+    /// Follows a number in percent: a space and the sign.
+    pub(super) percent: String,
+    /// Follows the number of the day in a date: `.` in German.
+    pub(super) after_day: String,
+    /// Nouns keep their capital within a sentence.
     pub(super) capital_nouns: bool,
-    pub(super) months: [&'static str; 12],
+    pub(super) months: [String; 12],
     /// Monday first.
-    pub(super) weekdays: [&'static str; 7],
-    /// By the English text, sorted.
-    pub(super) texts: &'static [(&'static str, &'static str)],
+    pub(super) weekdays: [String; 7],
+    /// Translations by the English text; empty for English.
+    pub(super) texts: HashMap<String, String>,
+}
+
+impl Language {
+    /// Reads a language file. Returns an error that names the first key that is missing or wrong.
+    fn read(file: &str) -> Result<Self, String> {
+        let document: DocumentMut = file.parse().map_err(|error| format!("{error}"))?;
+        let item = |key: &str| document.get(key).ok_or_else(|| format!("`{key}` is missing"));
+        let text = |key: &str| -> Result<String, String> {
+            let found = item(key)?.as_str();
+            found.map(str::to_owned).ok_or_else(|| format!("`{key}` is not a text"))
+        };
+        let sign = |key: &str| -> Result<char, String> {
+            let text = text(key)?;
+            text.chars().next().ok_or_else(|| format!("`{key}` is empty"))
+        };
+        let flag = |key: &str| -> Result<bool, String> {
+            item(key)?
+                .as_bool()
+                .ok_or_else(|| format!("`{key}` is not true or false"))
+        };
+        let translations = item("texts")?.as_table().ok_or("`texts` is not a table")?;
+        let texts = translations.iter().map(|(english, text)| match text.as_str() {
+            Some(text) if !text.is_empty() => Ok((english.to_owned(), text.to_owned())),
+            _ => Err(format!("the translation of {english:?} is empty or not a text")),
+        });
+        Ok(Self {
+            tag: text("tag")?,
+            decimal: sign("decimal")?,
+            thousands: sign("thousands")?,
+            percent: text("percent")?,
+            after_day: text("after_day")?,
+            capital_nouns: flag("capital_nouns")?,
+            months: names(item("months")?).ok_or("`months` is not a list of 12 texts")?,
+            weekdays: names(item("weekdays")?).ok_or("`weekdays` is not a list of 7 texts")?,
+            texts: texts.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn names<const N: usize>(item: &Item) -> Option<[String; N]> {
+    let list = item.as_array()?.iter();
+    let names: Option<Vec<String>> = list.map(|name| name.as_str().map(str::to_owned)).collect();
+    names?.try_into().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use std::{collections::BTreeSet, fs, path::Path};
 
-    use super::{de, sv};
+    use super::LANGUAGES;
 
     /// The texts in the calls of `t`, `fill` and `count` of a source.
     fn keys(source: &str, keys: &mut BTreeSet<String>) {
@@ -91,27 +148,61 @@ mod tests {
         visit(&sources.join("src"), &mut found);
         visit(&sources.join("../charts/src"), &mut found);
         assert!(found.len() > 250, "only {} texts were found", found.len());
-        for language in [&de::LANGUAGE, &sv::LANGUAGE] {
+        for language in &LANGUAGES[1..] {
             let missing: Vec<&String> = found
                 .iter()
-                .filter(|key| is_a_word(key) && !language.texts.iter().any(|(known, _)| known == key))
+                .filter(|key| is_a_word(key) && !language.texts.contains_key(*key))
                 .collect();
             assert!(missing.is_empty(), "{}: {missing:#?}", language.tag);
         }
     }
 
     #[test]
-    fn translations_are_sorted_and_have_the_same_places() {
-        let places = |text: &str| -> BTreeSet<String> {
+    fn translations_have_the_variables_of_the_english_text() {
+        let variables = |text: &str| -> BTreeSet<String> {
             let parts = text.split('{').skip(1).filter_map(|part| part.split_once('}'));
             parts.map(|(number, _)| number.to_owned()).collect()
         };
-        for language in [&de::LANGUAGE, &sv::LANGUAGE] {
-            assert!(language.texts.is_sorted_by(|a, b| a.0 < b.0), "{}", language.tag);
-            for (english, text) in language.texts {
-                assert_eq!(places(english), places(text), "{english}");
-                assert!(!text.is_empty(), "{english}");
+        for language in LANGUAGES.iter() {
+            for (english, text) in &language.texts {
+                assert_eq!(variables(english), variables(text), "{}: {english}", language.tag);
             }
+        }
+    }
+
+    fn read_all(folder: &Path, all: &mut String) {
+        for entry in fs::read_dir(folder).expect("the sources are there") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                if !path.ends_with("languages") && !path.ends_with("snapshots") {
+                    read_all(&path, all);
+                }
+            } else if let Ok(text) = fs::read_to_string(&path) {
+                all.push_str(&text);
+            }
+        }
+    }
+
+    #[test]
+    fn no_translation_is_unused() {
+        let crates = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut all = String::new();
+        for folder in [
+            "src",
+            "../charts/src",
+            "../figures/src",
+            "../delivery/src",
+            "../src",
+            "../../core/model/src",
+            "../../templates",
+        ] {
+            read_all(&crates.join(folder), &mut all);
+        }
+        for language in LANGUAGES.iter() {
+            let is_unused = |english: &&String| !all.contains(&format!("{english:?}"));
+            let mut unused: Vec<&String> = language.texts.keys().filter(is_unused).collect();
+            unused.sort();
+            assert!(unused.is_empty(), "{}: {unused:#?}", language.tag);
         }
     }
 }
