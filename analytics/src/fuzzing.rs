@@ -8,7 +8,7 @@ use mailqos_figures::{Calendar, Column, Lake, Metric, Period, SeriesQuery};
 use mailqos_lake_admin::import::{self, Mapping, Plan};
 use mailqos_model::UtcMicros;
 use mailqos_report::{
-    definition,
+    definitions,
     document::{Block, Document},
     generate::{self, Source},
     media::html,
@@ -91,7 +91,7 @@ pub fn lake(bytes: &[u8]) {
 
 /// The definition of a report, or a report template.
 pub fn report_definition(text: &[u8]) {
-    in_file("report.toml", text, |file| match definition::load(None, file) {
+    in_file("report.toml", text, |file| match definitions::load(None, file) {
         Ok(definition) => assert!(!definition.template.title.is_empty() || definition.slug == "report"),
         Err(problems) => assert!(problems.has_errors() && !problems.render(false).is_empty()),
     });
@@ -99,7 +99,7 @@ pub fn report_definition(text: &[u8]) {
 
 /// A report to be shown.
 static REPORT: LazyLock<Document> = LazyLock::new(|| {
-    let definition = definition::of_template(None, "executive-summary").expect("a template");
+    let definition = definitions::of_template(None, "executive-summary").expect("a template");
     let mut document = in_file("samples/none", b"", |file| {
         let lake = Lake::open(file.ancestors().nth(2).expect("the data folder")).expect("a lake");
         let source = Source {

@@ -2,22 +2,48 @@
 
 use std::collections::BTreeSet;
 
-use mailqos_config::{Config, Node, Problem, Problems, Table, did_you_mean, foreign_variable};
+use mailqos_config::{
+    Config, Node, Problem, Problems, Table, did_you_mean, foreign_variable,
+    key::{Defaulted, Named, Optional, Required, key, only_words},
+    keys,
+    reference::{Key, Takes},
+};
 use mailqos_model::Name;
 
 use super::{
-    definition::{Definition, Delivery, Each, formats_of},
+    definition::{Definition, Delivery, Each, Format},
     naming::{Clash, NameError, Writes},
+    sections::strings,
 };
+
+keys! {
+    DELIVER: DeliverKeys {
+        /// A `[target.NAME]` of the configuration.
+        target: Required<Name> = key();
+        /// Folders below the target's own.
+        path: Defaulted<String> = key().default("\"\"");
+        /// The files' name, without the extension.
+        name: Optional<String> = key().otherwise("the name of the report's files");
+        /// Allow runs to share a name: the newest report replaces the previous one.
+        overwrite: Defaulted<bool> = key().default("false");
+        /// Only these formats.
+        formats: Key = Key::new("", Takes::SomeOf(FORMATS), "")
+            .otherwise("all; by mail, all except the page, which is the mail itself");
+    }
+}
+
+/// The words of [`Format`].
+pub(super) const FORMATS: &[&str] = &only_words(&Format::ALL);
 
 /// The deliveries, and where each stands in the file: tables, or the names of targets alone.
 pub(super) fn read(
     table: &mut Table,
+    key: &Key,
     config: Option<&Config>,
     each: Each,
     problems: &mut Problems,
 ) -> (Vec<Delivery>, Vec<Node>) {
-    let Some(node) = table.list("deliver") else {
+    let Some(node) = table.list(key) else {
         return (Vec::new(), Vec::new());
     };
     let read = node.as_names().into_iter().filter_map(|item| {
@@ -44,17 +70,22 @@ fn shorthand(node: &Node, config: Option<&Config>, problems: &mut Problems) -> O
 }
 
 fn delivery(mut delivery: Table, config: Option<&Config>, each: Each, problems: &mut Problems) -> Option<Delivery> {
-    let target: Option<Name> = delivery.require("target", "names a [target.NAME] of the configuration", problems);
-    if let (Some(target), Some(node)) = (&target, delivery.node("target")) {
+    let target: Option<Name> =
+        delivery.require(&DELIVER.target, "names a [target.NAME] of the configuration", problems);
+    if let (Some(target), Some(node)) = (&target, delivery.node(&DELIVER.target)) {
         known(&node, target, config, problems);
     }
-    let path: String = delivery.get("path", problems).unwrap_or_default();
-    let name: String = delivery.get("name", problems).unwrap_or_default();
-    let overwrite = delivery.get("overwrite", problems).unwrap_or(false);
+    let path = delivery.read(&DELIVER.path, problems);
+    let name = delivery.read(&DELIVER.name, problems).unwrap_or_default();
+    let overwrite = delivery.read(&DELIVER.overwrite, problems);
     if path.split(['/', '\\']).any(|part| part.trim() == "..") {
-        problems.push(delivery.problem("path", "the folder would lie outside of the target's own", "here"));
+        problems.push(delivery.problem(
+            &DELIVER.path,
+            "the folder would lie outside of the target's own",
+            "here",
+        ));
     }
-    for (key, text) in [("path", &path), ("name", &name)] {
+    for (key, text) in [(DELIVER.path.name, &path), (DELIVER.name.name, &name)] {
         if let Some(sign) = foreign_variable(text) {
             problems.push(
                 delivery
@@ -66,11 +97,11 @@ fn delivery(mut delivery: Table, config: Option<&Config>, each: Each, problems: 
     if !name.is_empty() && each != Each::All && !(name.contains("report.stem") || path.contains("report.stem")) {
         problems.push(
             delivery
-                .problem("name", "several reports would have one name", "here")
+                .problem(&DELIVER.name, "several reports would have one name", "here")
                 .help("write {{ report.stem }} into it, which differs from report to report"),
         );
     }
-    let formats = formats_of(&mut delivery, problems);
+    let formats = formats_of(&mut delivery, &DELIVER.formats, problems);
     delivery.finish(problems);
     Some(Delivery {
         target: target?,
@@ -79,6 +110,37 @@ fn delivery(mut delivery: Table, config: Option<&Config>, each: Each, problems: 
         formats,
         overwrite,
     })
+}
+
+/// Reads a list of formats.
+pub(super) fn formats_of(table: &mut Table, key: impl Named + Copy, problems: &mut Problems) -> BTreeSet<Format> {
+    let words: Vec<String> = strings(table, key, problems);
+    words
+        .iter()
+        // `formats = "pdf, html"`.
+        .flat_map(|word| word.split(','))
+        .filter_map(|word| {
+            let word = word.trim().trim_start_matches('.').to_lowercase();
+            let meant = match word.as_str() {
+                "excel" | "xls" | "workbook" => Some("xlsx"),
+                "htm" | "web" => Some("html"),
+                _ => None,
+            };
+            let known = Format::ALL.iter().find(|(name, _)| *name == word);
+            if known.is_none() {
+                let all: Vec<&str> = Format::ALL.iter().map(|(name, _)| *name).collect();
+                problems.push(
+                    table
+                        .problem(key, format!("{word:?} is no format"), "not known")
+                        .help(match meant {
+                            Some(meant) => format!("did you mean {meant:?}?"),
+                            None => format!("write some of: {}", all.join(", ")),
+                        }),
+                );
+            }
+            known.map(|(_, format)| *format)
+        })
+        .collect()
 }
 
 fn known(node: &Node, target: &Name, config: Option<&Config>, problems: &mut Problems) {
@@ -183,7 +245,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::definition;
+    use crate::definitions;
 
     const TARGETS: &str = "site = \"here\"\ntimezone = \"Europe/Berlin\"\n\
         [target.archive]\nkind = \"folder\"\npath = \"archive\"\n\
@@ -206,7 +268,7 @@ mod tests {
         let text =
             format!("title = \"x\"\n{lines}\n{deliver}\n[schedule]\n{schedule}\n[[section]]\nkind = \"phases\"\n");
         std::fs::write(&file, text).expect("written");
-        definition::load(Some(&config), &file).map_or_else(|problems| problems.to_string(), |_| String::new())
+        definitions::load(Some(&config), &file).map_or_else(|problems| problems.to_string(), |_| String::new())
     }
 
     #[test]
@@ -401,7 +463,7 @@ mod tests {
                  [[deliver]]\ntarget = \"archive\"\nname = \"{file_name}\"\n"
             );
             std::fs::write(&file, text).expect("written");
-            definition::load(Some(&config), &file).unwrap_or_else(|problems| panic!("{problems}"))
+            definitions::load(Some(&config), &file).unwrap_or_else(|problems| panic!("{problems}"))
         };
         let stem = "{{ report.stem }}";
         let apart = [load("a.toml", "last-month", stem), load("b.toml", "last-month", stem)];
@@ -437,7 +499,7 @@ mod tests {
                  [[section]]\nkind = \"phases\"\n"
             );
             std::fs::write(&file, text).expect("written");
-            definition::load(Some(&config), &file).unwrap_or_else(|problems| panic!("{problems}"))
+            definitions::load(Some(&config), &file).unwrap_or_else(|problems| panic!("{problems}"))
         };
         let each = "each = \"monitor\"";
         for (first, second, clashes) in [

@@ -8,13 +8,12 @@ use std::{
     time::Instant,
 };
 
-use jiff::tz::TimeZone;
 use mailqos_config::Config;
 
 pub use super::facts::Source;
 use mailqos_base::timing;
 use mailqos_charts::DRAWING;
-use mailqos_figures::{Calendar, LakeError, Period, PeriodError, parallel};
+use mailqos_figures::{LakeError, Period, PeriodError, parallel};
 
 use super::{
     definition::{Definition, Each, Format},
@@ -27,6 +26,7 @@ use super::{
     naming::period_stem,
     provenance::Provenance,
     sections::{self, Ids, Placed, View},
+    stems::{stem_of, unlike},
 };
 
 /// Why a report can't be made.
@@ -65,21 +65,6 @@ pub struct Report {
     pub chapters_on_a_page: usize,
     /// With more chapters about single monitors, its PDF leaves those out.
     pub chapters_in_a_pdf: usize,
-}
-
-/// The calendar of a definition: its zone, or the configuration's.
-pub fn calendar(definition: &Definition, config: Option<&Config>) -> Calendar {
-    let zone = definition
-        .timezone
-        .clone()
-        .or_else(|| config.map(|config| config.timezone.clone()));
-    // `Etc/UTC` and its like are called by the name that people know.
-    let zone = zone.filter(|zone| !matches!(zone.iana_name(), Some("Etc/UTC" | "Etc/UCT" | "Zulu" | "Etc/Zulu")));
-    Calendar {
-        timezone: zone.unwrap_or(TimeZone::UTC),
-        week_start: definition.week_start,
-        year_start: definition.year_start,
-    }
 }
 
 /// The documents of a definition for a period: one, or one for each monitor, object, tag or site.
@@ -555,75 +540,12 @@ fn publish(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     written
 }
 
-/// The stem of a report's file names before its period: the definition's slug, and the group where there are several.
-fn stem_of(slug: &str, group: Option<&str>) -> String {
-    let parts = [Some(safe(slug)), group.map(safe)];
-    parts.into_iter().flatten().collect::<Vec<_>>().join("-")
-}
-
-/// The stems that a definition's reports will have, before their period, as far as the configuration knows the monitors.
-pub(super) fn stems(definition: &Definition, config: &Config) -> Vec<String> {
-    if definition.each == Each::All {
-        return vec![stem_of(&definition.slug, None)];
-    }
-    let site = config.site.as_str();
-    let mut groups = BTreeSet::new();
-    for monitor in config.monitors.values() {
-        if !definition.selection.includes(Some(config), site, monitor.id.as_str()) {
-            continue;
-        }
-        match definition.each {
-            Each::All => {}
-            Each::Monitor => groups.extend([monitor.name.clone()]),
-            Each::Object => groups.extend([monitor.object.to_string()]),
-            Each::Tag => groups.extend(monitor.tags.iter().cloned()),
-            Each::Site => groups.extend([site.to_owned()]),
-        }
-    }
-    if groups.is_empty() {
-        // Nothing is known of its monitors, but something of its names.
-        return vec![stem_of(&definition.slug, Some(definition.each.word()))];
-    }
-    let mut taken = BTreeSet::new();
-    groups
-        .iter()
-        .map(|group| unlike(stem_of(&definition.slug, Some(group)), &mut taken))
-        .collect()
-}
-
-/// A name that is none of those taken, also where a file system takes capitals and small letters for the same.
-fn unlike(name: String, taken: &mut BTreeSet<String>) -> String {
-    let names = std::iter::once(name.clone()).chain((2_u32..).map(|number| format!("{name}-{number}")));
-    names
-        .into_iter()
-        .find(|name| taken.insert(name.to_lowercase()))
-        .unwrap_or(name)
-}
-
-/// Bytes of a name that becomes part of a file's at most: two of them and a period fit into the 255 that file systems take.
-const MAX_NAME: usize = 80;
-
-/// A name that every file system takes: letters and digits of any script, `-`, `_` and `.`.
-fn safe(name: &str) -> String {
-    let mut text = String::new();
-    for c in name[..name.floor_char_boundary(MAX_NAME)].chars() {
-        if c.is_alphanumeric() || matches!(c, '-' | '_' | '.') {
-            text.push(c);
-        } else if !text.ends_with('-') {
-            text.push('-');
-        }
-    }
-    let text = text.trim_matches(['-', '.', ' ']);
-    if text.is_empty() {
-        "report".to_owned()
-    } else {
-        text.to_owned()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stems::{MAX_NAME, safe};
+    use jiff::tz::TimeZone;
+    use mailqos_figures::Calendar;
 
     #[test]
     fn names_of_files_are_safe_everywhere() {

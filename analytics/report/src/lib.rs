@@ -6,6 +6,7 @@
 mod calendar_keys;
 pub mod definition;
 mod definition_file;
+pub mod definitions;
 mod deliveries;
 pub mod digest;
 pub mod document;
@@ -20,7 +21,9 @@ pub mod pattern_words;
 pub mod provenance;
 pub mod reference;
 mod rule;
+pub mod schedule_keys;
 pub mod sections;
+mod stems;
 pub mod theme;
 
 pub use deliveries::among;

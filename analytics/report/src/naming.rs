@@ -13,7 +13,7 @@ use mailqos_model::{Micros, Name, UtcMicros};
 
 use super::{
     definition::{Definition, Delivery, Each},
-    generate::{self, stems},
+    stems::stems,
 };
 
 const HOUR: Micros = Micros::from_secs(3_600);
@@ -297,7 +297,7 @@ impl Writes {
     /// # Errors
     /// A template of a name is wrong.
     pub(crate) fn add(&mut self, definition: &Definition, config: &Config) -> Result<Vec<Clash>, NameError> {
-        let calendar = generate::calendar(definition, Some(config));
+        let calendar = definition.calendar(Some(config));
         let name = definition.period.as_deref().unwrap_or("last-month");
         let mut clashes: Vec<Clash> = Vec::new();
         let mut told = HashSet::new();

@@ -3,18 +3,19 @@
 
 use std::path::PathBuf;
 
-use jiff::tz::TimeZone;
 use mailqos_config::{
-    Cron, DateText, FromToml,
+    FromToml,
     reference::{Key, Reference, Shape, Takes},
 };
 use mailqos_figures::Metric;
-use mailqos_model::{Micros, Name};
+use mailqos_model::Name;
 use serde_json::json;
 
 use super::{
-    calendar_keys::{FirstDay, FirstMonth, LanguageTag, PeriodName},
-    definition::{Each, Format},
+    calendar_keys::{LanguageTag, PeriodName},
+    definitions::{DefinitionKeys, TemplateKeys},
+    deliveries::DeliverKeys,
+    schedule_keys::ScheduleKeys,
     theme::Hex,
 };
 
@@ -38,19 +39,6 @@ const PAIR: Takes = Takes::Type {
     },
 };
 
-/// The words of a list of words and what they stand for.
-const fn words<T, const N: usize>(pairs: &[(&'static str, T); N]) -> [&'static str; N] {
-    let mut words = [""; N];
-    let mut at = 0;
-    while at < N {
-        words[at] = pairs[at].0;
-        at += 1;
-    }
-    words
-}
-
-const EACH: &[&str] = &words(&Each::WORDS);
-const FORMATS: &[&str] = &words(&Format::ALL);
 const METRICS: &[&str] = &{
     let mut words = [""; Metric::ALL.len()];
     let mut at = 0;
@@ -143,82 +131,14 @@ pub const REPORTS: Reference = Reference {
         Shape {
             id: "definition",
             head: "Definitions: `reports/NAME.toml`",
-            about: "Which monitors a report is of, what it displays, when it is made and where it goes. NAME is its slug: its files are called so.",
-            keys: &[
-                &[
-                    Key::new(
-                        "template",
-                        TEXT,
-                        "The template; sections of the definition's own follow it.",
-                    )
-                    .otherwise("sections alone"),
-                    Key::new(
-                        "title",
-                        TEXT,
-                        "What it is called; it must be said where no template is.",
-                    )
-                    .otherwise("the template's"),
-                    Key::new("monitors", TEXTS, "Ids, globs, `tag:NAME`, `object:NAME`.").otherwise("all"),
-                    Key::new("sites", TEXTS, "Only these sites.").otherwise("all"),
-                    Key::new(
-                        "period",
-                        Takes::of::<PeriodName>(),
-                        "`last-month`, `current-week`, `last-7d`, `2026-03` …; it must be said with a schedule.",
-                    )
-                    .otherwise("the month before"),
-                    Key::new("timezone", Takes::of::<TimeZone>(), "The zone of its days and times.")
-                        .otherwise("the configuration's"),
-                    Key::new("week_start", Takes::of::<FirstDay>(), "The first day of its weeks.")
-                        .default("\"monday\""),
-                    Key::new(
-                        "year_start",
-                        Takes::of::<FirstMonth>(),
-                        "The first month of its years, such as a fiscal year's; quarters follow it.",
-                    )
-                    .default("1"),
-                    Key::new("language", Takes::of::<LanguageTag>(), "`en`, `de` or `sv`.").otherwise("the theme's, or `en`"),
-                    Key::new(
-                        "each",
-                        Takes::Words(EACH),
-                        "One report for all monitors, or one for each of these.",
-                    )
-                    .default("\"all\""),
-                    Key::new("formats", Takes::SomeOf(FORMATS), "Which files are made.").default("[\"html\", \"pdf\"]"),
-                    Key::new(
-                        "chapters_on_a_page",
-                        Takes::of::<u32>(),
-                        "A report of more chapters is made as `zip` where `html` is wanted: an archive with a page for each.",
-                    )
-                    .default("150"),
-                    Key::new(
-                        "chapters_in_a_pdf",
-                        Takes::of::<u32>(),
-                        "The PDF of a report with more chapters about single monitors leaves those out, and says so; the archive has them.",
-                    )
-                    .default("250"),
-                    Key::new("output", PATH, "The folder of its files.")
-                        .otherwise("the current one; of scheduled reports one in the state folder"),
-                    Key::new("schedule", Takes::Table(&["schedule"]), "When it is made by itself."),
-                    Key::new(
-                        "deliver",
-                        Takes::NamesOrTables(&["deliver"]),
-                        "Where it goes: names of targets, or tables.",
-                    ),
-                ],
-                LAYOUT,
-            ],
+            about: "Which monitors a report covers, what it displays, when it is generated and where it is delivered. NAME is its slug, with which the names of its files begin.",
+            keys: &[DefinitionKeys::KEYS, LAYOUT],
         },
         Shape {
             id: "template",
             head: "Templates: `templates/NAME.toml`",
-            about: "What to display, without monitors. `templates new NAME` begins one.",
-            keys: &[
-                &[
-                    Key::new("title", TEXT, "What reports made of it are called.").required(),
-                    Key::new("description", TEXT, "What it is for, in a sentence.").default("\"\""),
-                ],
-                LAYOUT,
-            ],
+            about: "What to display, without monitors. `templates new NAME` creates one.",
+            keys: &[TemplateKeys::KEYS, LAYOUT],
         },
         Shape {
             id: "theme",
@@ -233,7 +153,12 @@ pub const REPORTS: Reference = Reference {
                 Key::new("logo", PATH, "SVG, PNG or JPEG."),
                 Key::new("logo_dark", PATH, "The logo on a dark page.").otherwise("`logo`"),
                 Key::new("paper", Takes::Words(&["a4", "letter"]), "The paper of the PDF.").default("\"a4\""),
-                Key::new("language", Takes::of::<LanguageTag>(), "Of reports that name none: `en`, `de` or `sv`.").otherwise("`en`"),
+                Key::new(
+                    "language",
+                    Takes::of::<LanguageTag>(),
+                    "Of reports that name none: `en`, `de` or `sv`.",
+                )
+                .otherwise("`en`"),
                 Key::new("accent", COLOUR, "The same as `accent` among the colours."),
                 Key::new(
                     "colours",
@@ -283,56 +208,14 @@ pub const REPORTS: Reference = Reference {
         Shape {
             id: "schedule",
             head: "[schedule]",
-            about: "When a report is made: a calendar rule or a cron expression, in the report's zone.",
-            keys: &[&[
-                Key::new(
-                    "every",
-                    Takes::Words(&["day", "week", "month", "quarter", "year"]),
-                    "The calendar rule; without `cron` it must be said.",
-                ),
-                Key::new(
-                    "on",
-                    TEXT,
-                    "The day: of weeks `monday` …, else `1` to `31`, `last`, `first-monday`, `last-friday`.",
-                )
-                .otherwise("the first"),
-                Key::new("at", Takes::of::<DateText>(), "The time of day.").default("\"07:00\""),
-                Key::new(
-                    "cron",
-                    Takes::of::<Cron>(),
-                    "A cron expression in place of `every`: minute, hour, day of month, month, day of week.",
-                ),
-                Key::new(
-                    "grace",
-                    Takes::of::<Micros>(),
-                    "How long it waits for samples that are not settled yet.",
-                )
-                .default("\"0s\""),
-                Key::new(
-                    "catch_up",
-                    Takes::Words(&["all", "latest", "none"]),
-                    "Which runs are made that fell due while nobody ran schedules.",
-                )
-                .default("\"latest\""),
-            ]],
+            about: "When a report is generated: a calendar rule or a cron expression, in the report's zone.",
+            keys: &[ScheduleKeys::KEYS],
         },
         Shape {
             id: "deliver",
             head: "[[deliver]]",
-            about: "Where the files go. `path` and `name` are templates: see [delivery](delivery.md).",
-            keys: &[&[
-                Key::new("target", NAME, "A `[target.NAME]` of the configuration.").required(),
-                Key::new("path", TEXT, "Folders below the target's own.").default("\"\""),
-                Key::new("name", TEXT, "The files' name, without the ending.").otherwise("that of the report's files"),
-                Key::new(
-                    "overwrite",
-                    Takes::of::<bool>(),
-                    "Runs may share a name: the newest report replaces the one before.",
-                )
-                .default("false"),
-                Key::new("formats", Takes::SomeOf(FORMATS), "Only these.")
-                    .otherwise("all; by mail, all but the page, which is the mail itself"),
-            ]],
+            about: "Where the files are delivered. `path` and `name` are templates: see [delivery](delivery.md).",
+            keys: &[DeliverKeys::KEYS],
         },
         section(
             "section.heading",
@@ -645,208 +528,4 @@ pub const REPORTS: Reference = Reference {
 };
 
 #[cfg(test)]
-mod tests {
-    use std::{collections::BTreeSet, fs, path::Path};
-
-    use mailqos_config as config;
-    use mailqos_config::{
-        Config, Problems,
-        reference::{markdown, schema},
-    };
-    use tempfile::TempDir;
-
-    use super::*;
-    use crate::{definition, sections};
-
-    /// A folder with all that definitions refer to.
-    struct Bench {
-        folder: TempDir,
-        config: Config,
-    }
-
-    impl Bench {
-        fn new() -> Self {
-            let folder = tempfile::tempdir().expect("a folder");
-            let write = |name: &str, text: &str| {
-                let path = folder.path().join(name);
-                fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-                fs::write(&path, text).expect("written");
-                path
-            };
-            write("templates/html/x.html", "{% extends \"page.html\" %}");
-            write("templates/themes/x.toml", "");
-            let path = write(
-                "mailqos.toml",
-                "site = \"s\"\n[target.x]\nkind = \"folder\"\npath = \"x\"\n",
-            );
-            let config = config::load(&path).expect("a configuration");
-            Self { folder, config }
-        }
-
-        /// What the readers make of a file with a table of this shape that has these lines.
-        fn read(&self, shape: &Shape, lines: &str) -> Result<String, Problems> {
-            let fine = "title = \"t\"\nperiod = \"last-month\"\n";
-            let phases = "[[section]]\nkind = \"phases\"\n";
-            let text = match shape.id {
-                "template" => {
-                    let file = self.config.templates.join("t.toml");
-                    fs::write(file, format!("{lines}{phases}")).expect("written");
-                    return definition::of_template(Some(&self.config), "t").map(|read| format!("{read:?}"));
-                }
-                "definition" => format!("{lines}{phases}"),
-                "column" => format!(
-                    "{fine}[[section]]\nkind = \"columns\"\n[[section.column]]\nsection = [{{ kind = \"phases\" }}]\n[[section.column]]\n{lines}"
-                ),
-                "theme" => format!("{fine}[theme]\n{lines}{phases}"),
-                "deliver" => format!("{fine}[[deliver]]\n{lines}{phases}"),
-                id if id.starts_with("section.") => format!("{fine}[[section]]\n{lines}"),
-                id => format!("{fine}[{id}]\n{lines}{phases}"),
-            };
-            let file = self.folder.path().join("d.toml");
-            fs::write(&file, text).expect("written");
-            definition::load(Some(&self.config), &file).map(|read| format!("{read:?}"))
-        }
-    }
-
-    /// A value that a key takes, as TOML.
-    fn value(shape: &Shape, key: &Key) -> String {
-        match (key.default, key.takes) {
-            (Some(default), _) => default.to_owned(),
-            // `on` has no meaning with every day.
-            (None, _) if (shape.id, key.name) == ("schedule", "every") => "\"month\"".to_owned(),
-            (None, Takes::Table(["schedule"])) => "{ every = \"day\" }".to_owned(),
-            (None, Takes::Table(_)) => "{}".to_owned(),
-            (None, Takes::NamesOrTables(["deliver"])) => "[{ target = \"x\" }]".to_owned(),
-            (None, Takes::Words(words) | Takes::SomeOf(words)) => format!("{:?}", words[0]),
-            (None, Takes::Tables(["column"])) => {
-                "[{ section = [{ kind = \"phases\" }] }, { section = [{ kind = \"phases\" }] }]".to_owned()
-            }
-            (None, Takes::Tables(_)) => "[{ kind = \"phases\" }]".to_owned(),
-            _ => match (shape.id, key.name) {
-                (_, "limit") => "3",
-                (_, "timezone") => "\"Europe/Berlin\"",
-                (_, "language") => "\"de\"",
-                (_, "period") => "\"last-month\"",
-                (_, "template") => "\"trend\"",
-                ("schedule", "on") => "\"2\"",
-                ("theme.colours", _) => "{ light = \"#112233\", dark = \"#ddeeff\" }",
-                ("theme", "accent") => "\"#112233\"",
-                ("theme.formats", _) => "\",\"",
-                _ => "\"x\"",
-            }
-            .to_owned(),
-        }
-    }
-
-    /// The lines that a table of this shape can't do without.
-    fn needed(shape: &Shape, but: &str) -> String {
-        let also = match shape.id {
-            "definition" => &["title", "period"][..],
-            "schedule" => &["every"],
-            _ => &[],
-        };
-        shape
-            .keys()
-            .filter(|key| (key.required || also.contains(&key.name)) && key.name != but)
-            .map(|key| format!("{} = {}\n", key.name, value(shape, key)))
-            .collect()
-    }
-
-    /// The remedies of all that is wrong.
-    fn remedies(problems: &Problems) -> String {
-        let remedies: Vec<&str> = problems.iter().filter_map(|problem| problem.help.as_deref()).collect();
-        remedies.join("\n")
-    }
-
-    #[test]
-    fn the_readers_take_each_key_and_no_others() {
-        let bench = Bench::new();
-        for shape in REPORTS.tables {
-            let read = bench.read(shape, &needed(shape, ""));
-            assert!(read.is_ok(), "{}: {read:?}", shape.head);
-            for key in shape.keys() {
-                // A table of sections follows the lines, and cron excludes what is needed.
-                if matches!(
-                    (shape.id, key.name),
-                    ("definition" | "template", "section") | ("schedule", "cron")
-                ) {
-                    continue;
-                }
-                let lines = format!("{}{} = {}\n", needed(shape, key.name), key.name, value(shape, key));
-                let read = bench.read(shape, &lines);
-                assert!(read.is_ok(), "{} {}: {read:?}", shape.head, key.name);
-            }
-            let lines = format!("{}zz9 = 1\n", needed(shape, ""));
-            let refused = remedies(&bench.read(shape, &lines).expect_err("an unknown key"));
-            let known = refused.lines().find_map(|help| help.strip_prefix("known here: "));
-            let known: BTreeSet<&str> = known.unwrap_or_default().split(", ").collect();
-            let described: BTreeSet<&str> = shape.keys().map(|key| key.name).collect();
-            assert_eq!(known, described, "{}: {refused}", shape.head);
-        }
-    }
-
-    #[test]
-    fn what_must_be_said_is_missed_and_defaults_are_what_holds() {
-        let bench = Bench::new();
-        for shape in REPORTS.tables {
-            for key in shape.keys() {
-                let without = bench.read(shape, &needed(shape, key.name));
-                if key.required {
-                    assert!(without.is_err(), "{} can do without {}", shape.head, key.name);
-                }
-                if let Some(default) = key.default {
-                    let with = bench.read(shape, &format!("{}{} = {default}\n", needed(shape, key.name), key.name));
-                    assert_eq!(with, without, "{} {} = {default}", shape.head, key.name);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn words_are_those_that_the_readers_take() {
-        let bench = Bench::new();
-        for shape in REPORTS.tables {
-            for key in shape.keys().filter(|key| key.name != "kind") {
-                let (Takes::Words(words) | Takes::SomeOf(words)) = key.takes else {
-                    continue;
-                };
-                let lines = format!("{}{} = \"zz9\"\n", needed(shape, key.name), key.name);
-                let refused = remedies(&bench.read(shape, &lines).expect_err("an unknown word"));
-                let told = refused
-                    .lines()
-                    .any(|help| help.ends_with(&format!(": {}", words.join(", "))));
-                assert!(told, "{} {}: {refused}", shape.head, key.name);
-            }
-        }
-        let kinds: Vec<String> = sections::kinds().map(|(kind, _)| format!("section.{kind}")).collect();
-        assert_eq!(kinds, SECTIONS, "the kinds of sections");
-        for id in SECTIONS {
-            assert!(REPORTS.tables.iter().any(|shape| shape.id == *id), "no table of {id}");
-        }
-    }
-
-    #[test]
-    fn what_is_generated_is_current() {
-        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
-        let page = format!("{}{}", include_str!("reference.md"), markdown(&REPORTS));
-        let mut files = vec![("report-definitions.md".to_owned(), page)];
-        for file in FILES {
-            let text = serde_json::to_string_pretty(&schema(&REPORTS, file)).expect("JSON");
-            files.push((format!("{file}.schema.json"), text + "\n"));
-        }
-        let mut stale = Vec::new();
-        for (name, text) in files {
-            let path = docs.join(&name);
-            if std::env::var_os("MAILQOS_WRITE").is_some() {
-                fs::write(&path, &text).expect("written");
-            }
-            if fs::read_to_string(&path).unwrap_or_default() != text {
-                stale.push(name);
-            }
-        }
-        assert!(
-            stale.is_empty(),
-            "{stale:?} in docs/: regenerate them with MAILQOS_WRITE=1 cargo test -p mailqos-report reference"
-        );
-    }
-}
+mod tests;

@@ -7,7 +7,7 @@ use jiff::{
 };
 use mailqos_model::UtcMicros;
 
-use crate::definition::{MonthDay, Rule};
+use crate::schedule_keys::{MonthDay, Rule};
 
 /// No calendar rule skips more than this many of its steps: a 29th of February comes after 8 years at the latest.
 const STEPS: i32 = 4_000;

@@ -17,7 +17,7 @@ use mailqos_delivery::{
     outbox::{Outbox, Work},
 };
 use mailqos_model::{Micros, UtcMicros};
-use mailqos_report::{definition::Definition, generate};
+use mailqos_report::definition::Definition;
 use tokio::sync::RwLock;
 use tokio_cron_scheduler::{Job, JobScheduler};
 
@@ -306,7 +306,7 @@ fn list(config: &Config) -> Result<ExitCode, Failure> {
     let mut text = String::new();
     for definition in &definitions {
         let Some(schedule) = &definition.schedule else { continue };
-        let zone = generate::calendar(definition, Some(config)).timezone;
+        let zone = definition.calendar(Some(config)).timezone;
         text.push_str(&format!("{}  {}\n", definition.slug, definition.template.title));
         let mut after = UtcMicros::now();
         for _ in 0..5 {

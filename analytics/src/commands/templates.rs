@@ -10,7 +10,7 @@ use clap::Subcommand;
 use mailqos_config::{Config, Problem, Problems, reference::schema};
 use mailqos_model::Name;
 use mailqos_report::{
-    definition,
+    definitions,
     media::{self, specimen},
     reference::{FILES, REPORTS},
     sections, theme,
@@ -81,9 +81,9 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     match args.action {
         Action::List => {
             let mut text = String::new();
-            for name in definition::template_names(config) {
+            for name in definitions::template_names(config) {
                 let mut problems = Problems::default();
-                let about = definition::template(config, &name, &mut problems).map_or_else(
+                let about = definitions::template(config, &name, &mut problems).map_or_else(
                     || "wrong: see `templates check`".to_owned(),
                     |template| template.description,
                 );
@@ -92,7 +92,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
             print(text)?;
         }
         Action::Show { name } => {
-            let (_, text) = definition::template_text(config, &name).map_err(|problem| {
+            let (_, text) = definitions::template_text(config, &name).map_err(|problem| {
                 let mut problems = Problems::default();
                 problems.push(problem);
                 Failure::Configuration(problems)
@@ -107,7 +107,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
         }
         Action::New { name, from, layout } => {
             let name = file_name(&name)?;
-            let (_, text) = definition::template_text(config, &from).map_err(|problem| {
+            let (_, text) = definitions::template_text(config, &from).map_err(|problem| {
                 let mut problems = Problems::default();
                 problems.push(problem);
                 Failure::Configuration(problems)
@@ -146,13 +146,13 @@ fn check(names: Vec<String>, config: Option<&Config>) -> Result<(), Failure> {
     let mut checked = 0;
     let (mut templates, mut files) = (Vec::new(), Vec::new());
     if names.is_empty() {
-        templates.extend(definition::template_names(config));
+        templates.extend(definitions::template_names(config));
         if let Some(config) = config {
-            files.extend(definition::files(config)?);
+            files.extend(definitions::files(config)?);
         }
     }
     for name in names {
-        let file = definition::find(config, &name);
+        let file = definitions::find(config, &name);
         if file.is_file() {
             files.push(file);
         } else {
@@ -164,8 +164,8 @@ fn check(names: Vec<String>, config: Option<&Config>) -> Result<(), Failure> {
     let mut definitions = Vec::new();
     let found = templates
         .iter()
-        .map(|name| definition::of_template(config, name))
-        .chain(files.iter().map(|file| definition::load(config, file)));
+        .map(|name| definitions::of_template(config, name))
+        .chain(files.iter().map(|file| definitions::load(config, file)));
     for found in found {
         checked += 1;
         match found {

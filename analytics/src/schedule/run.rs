@@ -19,8 +19,9 @@ use mailqos_lake_admin::place::{self, PlaceError};
 use mailqos_model::{Micros, UtcMicros};
 use mailqos_report::{
     among,
-    definition::{CatchUp, Definition, Schedule},
+    definition::Definition,
     generate::{self, ReportError, Source},
+    schedule_keys::{CatchUp, Schedule},
 };
 use serde::{Deserialize, Serialize};
 use tokio::{sync::Semaphore, task::JoinSet};
@@ -134,7 +135,7 @@ const AHEAD: Micros = Micros::from_secs(3_600);
 
 /// The runs that fell due in `(seen, now]`, and which of them the policy makes.
 pub fn due(definition: &Definition, schedule: &Schedule, config: &Config, seen: UtcMicros, now: UtcMicros) -> Due {
-    let zone = generate::calendar(definition, Some(config)).timezone;
+    let zone = definition.calendar(Some(config)).timezone;
     let mut due = Due::default();
     let mut after = seen;
     while let Some(at) = schedule.rule.next(after, &zone) {
@@ -385,7 +386,7 @@ async fn make(
 ) -> Result<bool, ScheduleError> {
     let folder = &place::folder(None, Some(config)).await?;
     let _permit = MAKING.acquire().await;
-    let calendar = generate::calendar(definition, Some(config));
+    let calendar = definition.calendar(Some(config));
     let name = definition.period.as_deref().unwrap_or("last-month");
     let period = Period::named(name, due, calendar)?;
     let output = definition
@@ -433,8 +434,8 @@ pub(crate) type Wrong = (PathBuf, Problems);
 /// The folder can't be listed.
 pub fn definitions(config: &Config) -> std::io::Result<(Vec<Definition>, Vec<Wrong>)> {
     let (mut good, mut files, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
-    for file in mailqos_report::definition::files(config)? {
-        match mailqos_report::definition::load(Some(config), &file) {
+    for file in mailqos_report::definitions::files(config)? {
+        match mailqos_report::definitions::load(Some(config), &file) {
             Ok(definition) => {
                 good.push(definition);
                 files.push(file);

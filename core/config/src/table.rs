@@ -193,7 +193,7 @@ impl Table {
     }
 
     /// The default of a declared key, read like a value in the file.
-    pub(super) fn default_of<T: FromToml>(&self, key: &Key) -> T {
+    pub fn default_of<T: FromToml>(&self, key: &Key) -> T {
         let text = key.default.unwrap_or_default();
         let node = serde_json::from_str(text).ok().map(|value| self.node_of(&value));
         let value = node.and_then(|node| T::from_toml(&node).ok());

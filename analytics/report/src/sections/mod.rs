@@ -37,7 +37,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use mailqos_config::{FromToml, Problems, Table};
+use mailqos_config::{FromToml, Problems, Table, key::Named};
 use mailqos_figures::{Metric, has_mails};
 
 pub(super) use image::picture;
@@ -357,7 +357,7 @@ fn rows_a_chart(rows: usize) -> usize {
 }
 
 /// The names at a key: a list, or a text with one or with several.
-pub fn strings<T: FromToml>(table: &mut Table, key: &'static str, problems: &mut Problems) -> Vec<T> {
+pub fn strings<T: FromToml>(table: &mut Table, key: impl Named, problems: &mut Problems) -> Vec<T> {
     table.list(key).map_or_else(Vec::new, |node| {
         node.as_names().iter().filter_map(|item| item.read(problems)).collect()
     })

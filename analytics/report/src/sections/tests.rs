@@ -15,7 +15,8 @@ use mailqos_model::{Event, EventKind, Hop, Micros, Outcome, Sample, Stage, UtcMi
 
 use super::{Ids, kinds};
 use crate::{
-    definition::{self, Definition},
+    definition::Definition,
+    definitions,
     digest::{Need, Needs},
     document::{Block, Document, Note, Status},
     facts::{Facts, Selection},
@@ -215,7 +216,7 @@ impl Made {
         let file = folder.join("one.toml");
         let text = format!("title = \"One\"\n[[section]]\nkind = {kind:?}\n{options}\n");
         fs::write(&file, text).expect("written");
-        definition::load(Some(&self.config), &file).unwrap_or_else(|problems| panic!("{kind}: {problems}"))
+        definitions::load(Some(&self.config), &file).unwrap_or_else(|problems| panic!("{kind}: {problems}"))
     }
 
     fn source(&self) -> Source<'_> {

@@ -13,7 +13,8 @@ use mailqos_config::{Config, did_you_mean, glob};
 use mailqos_figures::{Lake, LakeError, Period, PeriodError};
 use mailqos_model::UtcMicros;
 use mailqos_report::{
-    definition::{self, Definition, Each, Format},
+    definition::{Definition, Each, Format},
+    definitions,
     facts::Selection,
     generate::{self, Report, ReportError, Source},
     locale::Locale,
@@ -240,13 +241,13 @@ fn documents(
 
 /// The file of the definition, where it is one.
 fn file(args: &Args, config: Option<&Config>) -> Option<PathBuf> {
-    args.definition.as_ref().map(|name| definition::find(config, name))
+    args.definition.as_ref().map(|name| definitions::find(config, name))
 }
 
 fn definition(args: &Args, config: Option<&Config>) -> Result<Definition, Failure> {
     let mut definition = match (&args.template, &args.definition) {
-        (Some(template), _) => definition::of_template(config, template),
-        (None, Some(name)) => definition::load(config, &definition::find(config, name)),
+        (Some(template), _) => definitions::of_template(config, template),
+        (None, Some(name)) => definitions::load(config, &definitions::find(config, name)),
         (None, None) => {
             return Err(Failure::usage(
                 "which report?",
@@ -282,7 +283,7 @@ fn definition(args: &Args, config: Option<&Config>) -> Result<Definition, Failur
 }
 
 fn period(args: &Args, definition: &Definition, config: Option<&Config>, now: UtcMicros) -> Result<Period, Failure> {
-    let calendar = generate::calendar(definition, config);
+    let calendar = definition.calendar(config);
     let period = match (&args.period, &args.from, &args.to) {
         (Some(name), ..) => Period::named(name, now, calendar),
         (None, Some(from), Some(to)) => Period::between(from, to, calendar),

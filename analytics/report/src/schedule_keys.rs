@@ -1,0 +1,235 @@
+//! The table `schedule` of a definition: when a report is generated.
+
+use jiff::civil::{Time, Weekday};
+use mailqos_config::{
+    Cron, DateText, FromToml as _, Problems, Table,
+    key::{Defaulted, Optional, OptionalWord, Word, key},
+    keys,
+    reference::Key,
+    time_of_day, word,
+};
+use mailqos_model::Micros;
+
+/// When a report is made by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    /// The rule.
+    pub rule: Rule,
+    /// What happens to runs that fell due while nobody could make them.
+    pub catch_up: CatchUp,
+    /// How long after its time a report waits for the lake to cover its period.
+    pub grace: Micros,
+}
+
+/// A calendar rule, in the report's zone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rule {
+    /// Every day.
+    Daily(Time),
+    /// On a day of each week.
+    Weekly(Weekday, Time),
+    /// On a day of each month.
+    Monthly(MonthDay, Time),
+    /// On a day of the first month of each quarter.
+    Quarterly(MonthDay, Time),
+    /// On a day of January.
+    Yearly(MonthDay, Time),
+    /// A cron expression: minute, hour, day of month, month, day of week.
+    Cron(Box<Cron>),
+}
+
+/// A day of a month.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MonthDay {
+    /// The nth; the last where the month is shorter.
+    Day(i8),
+    /// The last.
+    Last,
+    /// The first such weekday.
+    First(Weekday),
+    /// The last such weekday.
+    LastOf(Weekday),
+}
+
+/// What happens to runs that fell due while nobody could make them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CatchUp {
+    /// All are made, each with the period that it would have had.
+    All,
+    /// The latest is made.
+    #[default]
+    Latest,
+    /// None.
+    None,
+}
+
+const EVERY: [(&str, u8); 5] = [("day", 0), ("week", 1), ("month", 2), ("quarter", 3), ("year", 4)];
+const CATCH_UP: [(&str, CatchUp); 3] = [
+    ("all", CatchUp::All),
+    ("latest", CatchUp::Latest),
+    ("none", CatchUp::None),
+];
+
+keys! {
+    SCHEDULE: ScheduleKeys {
+        /// The calendar rule; required without `cron`.
+        every: OptionalWord<u8> = word!(EVERY);
+        /// The day: of weeks `monday` …, otherwise `1` to `31`, `last`, `first-monday`, `last-friday`.
+        on: Optional<String> = key().otherwise("the first");
+        /// The time of day.
+        at: Defaulted<DateText> = key().default("\"07:00\"");
+        /// A cron expression instead of `every`: minute, hour, day of month, month, day of week.
+        cron: Optional<Cron> = key();
+        /// How long to wait for unsettled samples.
+        grace: Defaulted<Micros> = key().default("\"0s\"");
+        /// Which of the runs that were missed while no schedule was running are made up for.
+        catch_up: Word<CatchUp> = word!(CATCH_UP).default("\"latest\"");
+    }
+}
+
+/// Reads the table `schedule`.
+pub(super) fn read(mut table: Table, problems: &mut Problems) -> Option<Schedule> {
+    let cron = table.read(&SCHEDULE.cron, problems);
+    let every = table.read(&SCHEDULE.every, problems);
+    let single: [(&Key, &str); 2] = [(&SCHEDULE.on, "0 7 1,15 * *"), (&SCHEDULE.at, "0 7,19 * * *")];
+    for (key, cron) in single {
+        if let Some(node) = table.node(key).filter(|node| node.as_list().len() > 1) {
+            problems.push(
+                node.problem(format!("{} takes one value", key.name), "several")
+                    .help(format!("write one, or instead of every, on and at: cron = \"{cron}\"")),
+            );
+            return None;
+        }
+    }
+    let on = table.read(&SCHEDULE.on, problems).map(|on| day_word(&on));
+    let at = table.node(&SCHEDULE.at).map(|node| {
+        // `at = 7` and `at = 07:00:00`.
+        let text = DateText::from_toml(&node).map(|text| text.0);
+        text.or_else(|_| String::from_toml(&node)).unwrap_or_default()
+    });
+    let at = at.unwrap_or_else(|| table.default_of::<String>(&SCHEDULE.at));
+    let at = match time_of_day(&at) {
+        Some(at) => at,
+        None => {
+            problems.push(
+                table
+                    .problem(&SCHEDULE.at, format!("{at:?} is no time of day"), "here")
+                    .help("write one such as \"07:00\""),
+            );
+            return None;
+        }
+    };
+    let catch_up = table.read(&SCHEDULE.catch_up, problems);
+    let grace = table.read(&SCHEDULE.grace, problems);
+    let month_day = |problems: &mut Problems, table: &Table| -> Option<MonthDay> {
+        let text = on.as_deref().unwrap_or("1");
+        let day = match text {
+            "last" => Some(MonthDay::Last),
+            other => match (other.strip_prefix("first-"), other.strip_prefix("last-")) {
+                (Some(day), _) => weekday(day).map(MonthDay::First),
+                (_, Some(day)) => weekday(day).map(MonthDay::LastOf),
+                (None, None) => other
+                    .parse()
+                    .ok()
+                    .filter(|day| (1..=31).contains(day))
+                    .map(MonthDay::Day),
+            },
+        };
+        if day.is_none() {
+            problems.push(
+                table
+                    .problem(&SCHEDULE.on, format!("{text:?} is no day of a month"), "here")
+                    .help("write \"1\" to \"31\", \"last\", \"first-monday\" or \"last-friday\""),
+            );
+        }
+        day
+    };
+    // What would be ignored is refused.
+    let (with, unused, remedy): (&str, &[&Key], &str) = match (&cron, every) {
+        (Some(_), None) => (
+            "cron",
+            &[&SCHEDULE.on, &SCHEDULE.at],
+            "leave it out: the expression says when",
+        ),
+        (None, Some(0)) => (
+            "every = \"day\"",
+            &[&SCHEDULE.on],
+            "leave it out; or write every = \"week\", \"month\", \"quarter\" or \"year\"",
+        ),
+        _ => ("", &[], ""),
+    };
+    for key in unused {
+        if table.node(*key).is_some() {
+            let message = format!("{} means nothing with {with}", key.name);
+            problems.push(table.problem(*key, message, "here").help(remedy));
+        }
+    }
+    let rule = match (cron, every) {
+        (Some(cron), None) => Some(Rule::Cron(Box::new(cron))),
+        (Some(_), Some(_)) => {
+            problems.push(table.problem(&SCHEDULE.cron, "both cron and every say when", "keep one of them"));
+            None
+        }
+        (None, Some(0)) => Some(Rule::Daily(at)),
+        (None, Some(1)) => {
+            let text = on.as_deref().unwrap_or("monday");
+            let day = weekday(text);
+            if day.is_none() {
+                problems.push(
+                    table
+                        .problem(&SCHEDULE.on, format!("{text:?} is no day of a week"), "here")
+                        .help("write monday, tuesday, … or sunday"),
+                );
+            }
+            day.map(|day| Rule::Weekly(day, at))
+        }
+        (None, Some(2)) => month_day(problems, &table).map(|day| Rule::Monthly(day, at)),
+        (None, Some(3)) => month_day(problems, &table).map(|day| Rule::Quarterly(day, at)),
+        (None, Some(_)) => month_day(problems, &table).map(|day| Rule::Yearly(day, at)),
+        (None, None) => {
+            if table.node(&SCHEDULE.every).is_none() && table.node(&SCHEDULE.cron).is_none() {
+                problems.push(table.missing(
+                    &SCHEDULE.every,
+                    "is day, week, month, quarter or year; or write cron = \"0 7 1 * *\"",
+                ));
+            }
+            None
+        }
+    };
+    table.finish(problems);
+    Some(Schedule {
+        rule: rule?,
+        catch_up,
+        grace,
+    })
+}
+
+/// A day as it is read, from what people write: `1st`, `1.`, `Last day`, `first Monday`, `Mondays`.
+fn day_word(text: &str) -> String {
+    let word = text.trim().to_lowercase().replace([' ', '_'], "-");
+    let number = word.trim_end_matches(|c: char| !c.is_ascii_digit());
+    match word.as_str() {
+        "last-day" => "last".to_owned(),
+        "first" | "first-day" => "1".to_owned(),
+        other if !number.is_empty() && ["st", "nd", "rd", "th", "."].contains(&&other[number.len()..]) => {
+            number.to_owned()
+        }
+        other => other
+            .strip_suffix("days")
+            .map_or_else(|| other.to_owned(), |day| format!("{day}day")),
+    }
+}
+
+/// A weekday by its English name.
+pub fn weekday(text: &str) -> Option<Weekday> {
+    Some(match text.to_lowercase().as_str() {
+        "monday" | "mon" => Weekday::Monday,
+        "tuesday" | "tue" => Weekday::Tuesday,
+        "wednesday" | "wed" => Weekday::Wednesday,
+        "thursday" | "thu" => Weekday::Thursday,
+        "friday" | "fri" => Weekday::Friday,
+        "saturday" | "sat" => Weekday::Saturday,
+        "sunday" | "sun" => Weekday::Sunday,
+        _ => return None,
+    })
+}
