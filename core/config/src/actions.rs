@@ -1,29 +1,34 @@
 //! Action lists: who is told of an alarm, by which way, when, and how often; read and checked, lists within lists resolved.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-};
+mod syslog;
+mod webhook;
 
-use mailqos_base::{Secret, SecretSource};
+use std::collections::{BTreeMap, BTreeSet};
+
+use mailqos_base::SecretSource;
 use mailqos_model::{Micros, Name, UtcMicros};
-use mailqos_net::Trust;
 use mailqos_net::http::Place;
-use serde::{Deserialize, Serialize};
 
 use super::{
-    Config, Endpoint, Hours, Problem, Problems, Table, TlsMode,
+    Config, Hours, Problem, Problems, Table, TlsMode,
     hours::HOURS,
-    key::{Defaulted, Optional, OptionalWord, Required, Word, key},
+    key::{Defaulted, Optional, Required, Word, key},
     mail_server::{SenderKeys, mail_server_of},
     operator::some_recipients,
-    proxy,
     reference::{Key, Takes},
-    server::{port, trust},
-    value::{host, no_such, reference, secret},
-    wording::{CONTENT, Template, Wording, WordingKeys, webhook_template},
+    value::{no_such, reference, secret},
+    wording::{Wording, WordingKeys},
 };
 use crate::Person;
+
+pub(super) use self::{
+    syslog::SyslogKeys,
+    webhook::{RequestKeys, WebhookKeys},
+};
+pub use self::{
+    syslog::{Framing, LogPlace},
+    webhook::{ContentType, Service, Webhook},
+};
 
 /// A list that comes to more actions than this, with those of the lists in it, is refused.
 const MOST_STEPS: usize = 200;
@@ -99,84 +104,6 @@ pub enum Action {
     },
 }
 
-/// Where a system log is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LogPlace {
-    /// The socket of this machine's own.
-    Local(PathBuf),
-    /// Datagrams (RFC 5426): nothing confirms them.
-    Udp {
-        /// Host name or IP address.
-        server: String,
-        /// The port.
-        port: u16,
-    },
-    /// A connection (RFC 6587), with TLS (RFC 5425) or without.
-    Stream(Endpoint, Framing),
-}
-
-/// What tells lines on one connection apart.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Framing {
-    /// Their length stands before them (RFC 6587, section 3.4.1, and RFC 5425).
-    #[default]
-    OctetCounting,
-    /// They end with a line feed (RFC 6587, section 3.4.2).
-    Newline,
-}
-
-/// An HTTP request.
-#[derive(Debug, Clone)]
-pub struct Webhook {
-    /// Whose form the request has.
-    pub service: Service,
-    /// Where it goes.
-    pub url: SecretSource,
-    /// The method; the service's own unless said otherwise.
-    pub method: String,
-    /// The key or token of the service.
-    pub key: Option<SecretSource>,
-    /// Further header fields.
-    pub headers: Vec<(String, SecretSource)>,
-    /// Whose certificates are trusted.
-    pub trust: Trust,
-    /// The user's own content.
-    pub template: Option<Template>,
-    /// How the content is written.
-    pub content_type: ContentType,
-    /// The proxy's address, or `none`; that of the configuration if absent.
-    pub proxy: Option<SecretSource>,
-}
-
-/// How the content of a webhook is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ContentType {
-    /// As the template makes it.
-    #[default]
-    Json,
-    /// The object that the template makes, as fields of a form.
-    Form,
-}
-
-/// Whose form a webhook's request has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Service {
-    /// The user's own template.
-    Own,
-    /// Slack: an incoming webhook.
-    Slack,
-    /// Microsoft Teams: a workflow's webhook.
-    Teams,
-    /// PagerDuty: Events API v2.
-    PagerDuty,
-    /// Opsgenie: Alert API.
-    Opsgenie,
-    /// ntfy: a topic.
-    Ntfy,
-}
-
 impl Action {
     /// The way in a few words, the same as long as it leads to the same: shown in status and events, and what failures are counted by.
     /// No secret is in it.
@@ -208,52 +135,6 @@ impl Action {
                 }
             },
         }
-    }
-}
-
-impl Service {
-    /// The word in the configuration.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Own => "webhook",
-            Self::Slack => "slack",
-            Self::Teams => "teams",
-            Self::PagerDuty => "pagerduty",
-            Self::Opsgenie => "opsgenie",
-            Self::Ntfy => "ntfy",
-        }
-    }
-
-    /// The service of a word in the configuration.
-    pub fn of(word: &str) -> Option<Self> {
-        let all = [
-            Self::Own,
-            Self::Slack,
-            Self::Teams,
-            Self::PagerDuty,
-            Self::Opsgenie,
-            Self::Ntfy,
-        ];
-        all.into_iter().find(|service| service.as_str() == word)
-    }
-
-    /// Where the service is, if it is in one place for everybody.
-    fn usual_url(self) -> Option<&'static str> {
-        match self {
-            Self::PagerDuty => Some("https://events.pagerduty.com/v2/enqueue"),
-            Self::Opsgenie => Some("https://api.opsgenie.com/v2/alerts"),
-            _ => None,
-        }
-    }
-
-    /// Whether whoever knows the address may write: then the address is a secret.
-    fn url_is_secret(self) -> bool {
-        matches!(self, Self::Slack | Self::Teams)
-    }
-
-    /// Whether the service counts alarms one by one, and has them closed one by one.
-    pub fn counts_incidents(self) -> bool {
-        matches!(self, Self::PagerDuty | Self::Opsgenie)
     }
 }
 
@@ -369,55 +250,6 @@ fn within(step: &Step, above: &Step) -> Step {
 }
 
 const ON: [(&str, On); 3] = [("both", On::Both), ("alarm", On::Alarm), ("recovery", On::Recovery)];
-const SERVICES: [(&str, Service); 5] = [
-    (Service::Slack.as_str(), Service::Slack),
-    (Service::Teams.as_str(), Service::Teams),
-    (Service::PagerDuty.as_str(), Service::PagerDuty),
-    (Service::Opsgenie.as_str(), Service::Opsgenie),
-    (Service::Ntfy.as_str(), Service::Ntfy),
-];
-const CONTENT_TYPES: [(&str, ContentType); 2] = [("json", ContentType::Json), ("form", ContentType::Form)];
-const FRAMINGS: [(&str, Framing); 2] = [
-    ("octet-counting", Framing::OctetCounting),
-    ("newline", Framing::Newline),
-];
-const TRANSPORTS: [(&str, Transport); 4] = [
-    ("local", Transport::Local),
-    ("udp", Transport::Udp),
-    ("tcp", Transport::Tcp),
-    ("tls", Transport::Tls),
-];
-const FACILITIES: [(&str, u8); 20] = [
-    ("kern", 0),
-    ("user", 1),
-    ("mail", 2),
-    ("daemon", 3),
-    ("auth", 4),
-    ("syslog", 5),
-    ("lpr", 6),
-    ("news", 7),
-    ("uucp", 8),
-    ("cron", 9),
-    ("authpriv", 10),
-    ("ftp", 11),
-    ("local0", 16),
-    ("local1", 17),
-    ("local2", 18),
-    ("local3", 19),
-    ("local4", 20),
-    ("local5", 21),
-    ("local6", 22),
-    ("local7", 23),
-];
-
-/// How lines get to a system log.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Transport {
-    Local,
-    Udp,
-    Tcp,
-    Tls,
-}
 
 keys! {
     ACTION_LIST: ActionListKeys {
@@ -493,48 +325,6 @@ keys! {
     LIST: ListKeys {
         /// The other list.
         list: Required<Name> = key();
-    }
-}
-
-keys! {
-    WEBHOOK: WebhookKeys {
-        /// The service that receives the request.
-        kind: OptionalWord<Service> = word!(SERVICES).otherwise("defined by `template` or `body`");
-        /// The address; a secret for Slack and Teams.
-        url: Key = Key::text_or_secret().otherwise("PagerDuty's and Opsgenie's own");
-        /// The service's key or token.
-        key: Key = Key::secret();
-        /// Additional header fields.
-        headers: Key = Key::pairs(&Takes::TextOrSecret);
-    }
-}
-
-keys! {
-    REQUEST: RequestKeys {
-        /// POST, PUT, PATCH or GET.
-        method: Defaulted<String> = key().default("\"POST\"");
-        /// How the content is sent: as the template produces it, or the fields of its JSON object as a form, as SMS
-        /// gateways expect (with GET, in the address).
-        content_type: Word<ContentType> = word!(CONTENT_TYPES).default("\"json\"");
-        /// The HTTP proxy: http://USER:PASSWORD@HOST:PORT (a secret if it contains a password), or `none`.
-        proxy: Key = Key::text_or_secret().otherwise("`proxy` at the top of the file, or from the environment");
-    }
-}
-
-keys! {
-    SYSLOG: SyslogKeys {
-        /// The transport.
-        transport: OptionalWord<Transport> = word!(TRANSPORTS).otherwise("`udp` if a server is named, otherwise `local`");
-        /// The facility.
-        facility: Word<u8> = word!(FACILITIES).default("\"daemon\"");
-        /// Local: the socket of this machine's log.
-        socket: Defaulted<PathBuf> = key().default("\"/dev/log\"");
-        /// Host name or IP address of the log server.
-        server: Optional<String> = key();
-        /// Its port.
-        port: Optional<u16> = key().otherwise("514, with `tls` 6514");
-        /// Over TCP and TLS: what separates lines, their length before them or a line feed after them.
-        framing: Word<Framing> = word!(FRAMINGS).default("\"octet-counting\"");
     }
 }
 
@@ -633,7 +423,7 @@ fn read_entry(
                 wording: Box::new(Wording::read(table, problems)),
             };
         }
-        ["webhook"] => step.action = Action::Webhook(Box::new(webhook(table, plaintext, problems)?)),
+        ["webhook"] => step.action = Action::Webhook(Box::new(webhook::webhook(table, plaintext, problems)?)),
         ["command"] => {
             let words = table.read(&COMMAND.command, problems);
             let environment = pairs(table, &COMMAND.environment, plaintext, problems);
@@ -656,7 +446,7 @@ fn read_entry(
             }
             step.action = Action::Command { words, environment };
         }
-        ["syslog"] => step.action = syslog(table, problems)?,
+        ["syslog"] => step.action = syslog::syslog(table, problems)?,
         ["list"] => {
             let node = table.node(&LIST.list)?;
             let name: Name = node.read(problems)?;
@@ -690,89 +480,6 @@ fn read_entry(
     Some(Entry::Step(step))
 }
 
-fn webhook(table: &mut Table, plaintext: bool, problems: &mut Problems) -> Option<Webhook> {
-    let mut inner = table.table(&WEBHOOK_ACTION.webhook, problems)?;
-    let service = inner.read(&WEBHOOK.kind, problems).unwrap_or(Service::Own);
-    let url = match (inner.node(&WEBHOOK.url), service.usual_url()) {
-        (Some(node), _) => secret(&node, plaintext || !service.url_is_secret(), problems),
-        (None, Some(usual)) => Some(SecretSource::Literal(Secret::new(usual))),
-        (None, None) => {
-            problems.push(inner.missing(&WEBHOOK.url, "the address, as a text or { env = \"NAME\" }"));
-            None
-        }
-    };
-    if let Some(SecretSource::Literal(text)) = &url
-        && let Err(error) = Place::parse(text.expose())
-    {
-        problems.push(
-            inner
-                .problem(&WEBHOOK.url, error.to_string(), "this address")
-                .help("write https://HOST/PATH"),
-        );
-    }
-    let key = inner
-        .node(&WEBHOOK.key)
-        .and_then(|node| secret(&node, plaintext, problems));
-    if key.is_none() && service.counts_incidents() && inner.node(&WEBHOOK.key).is_none() {
-        problems.push(inner.missing(&WEBHOOK.key, "the integration's key: { env = \"NAME\" }"));
-    }
-    let headers = pairs(&mut inner, &WEBHOOK.headers, plaintext, problems);
-    let template = webhook_template(&mut inner, problems);
-    if service == Service::Own
-        && template.is_none()
-        && inner.node(&CONTENT.template).is_none()
-        && inner.node(&CONTENT.body).is_none()
-    {
-        problems.push(inner.missing(
-            &CONTENT.template,
-            "the file with the JSON to send; or body = \"…\"; or kind = slack, teams, pagerduty, opsgenie or ntfy",
-        ));
-    }
-    let method = inner.read(&REQUEST.method, problems);
-    if !["POST", "PUT", "PATCH", "GET"].contains(&method.as_str()) {
-        problems.push(
-            inner
-                .problem(
-                    &REQUEST.method,
-                    format!("{method:?} is no method for a webhook"),
-                    "here",
-                )
-                .help("write POST or PUT"),
-        );
-    }
-    let content_type = content_type(&mut inner, service, problems);
-    let proxy = proxy::address(&mut inner, &REQUEST.proxy, plaintext, problems);
-    let trust = trust(&mut inner, problems);
-    inner.finish(problems);
-    Some(Webhook {
-        service,
-        url: url?,
-        method,
-        key,
-        headers,
-        trust,
-        template,
-        content_type,
-        proxy,
-    })
-}
-
-fn content_type(table: &mut Table, service: Service, problems: &mut Problems) -> ContentType {
-    let chosen = table.read(&REQUEST.content_type, problems);
-    if chosen == ContentType::Form && service != Service::Own {
-        problems.push(
-            table
-                .problem(
-                    &REQUEST.content_type,
-                    format!("{} accepts only JSON", service.as_str()),
-                    "here",
-                )
-                .help("remove content_type, or remove kind and write a body of your own"),
-        );
-    }
-    chosen
-}
-
 /// Whether a name, as of a header field, sounds as if its value were a secret.
 pub fn sounds_secret(name: &str) -> bool {
     const TELLING: [&str; 7] = ["auth", "cookie", "key", "pass", "pwd", "secret", "token"];
@@ -792,47 +499,6 @@ fn pairs(table: &mut Table, key: &Key, plaintext: bool, problems: &mut Problems)
         }
     }
     found
-}
-
-fn syslog(table: &mut Table, problems: &mut Problems) -> Option<Action> {
-    let mut inner = table.table(&SYSLOG_ACTION.syslog, problems)?;
-    let remote = inner.node(&SYSLOG.server).is_some();
-    let usual = if remote { Transport::Udp } else { Transport::Local };
-    let transport = inner.read(&SYSLOG.transport, problems).unwrap_or(usual);
-    let facility = inner.read(&SYSLOG.facility, problems);
-    let to = match transport {
-        Transport::Local => LogPlace::Local(inner.read(&SYSLOG.socket, problems)),
-        Transport::Udp => {
-            let server: String =
-                inner.require(&SYSLOG.server, "host name or IP address of the log server", problems)?;
-            host(&server, &SYSLOG.server, &inner, problems);
-            LogPlace::Udp {
-                server,
-                port: port(&mut inner, &SYSLOG.port, 514, problems),
-            }
-        }
-        Transport::Tcp | Transport::Tls => {
-            let (tls, usual) = match transport {
-                Transport::Tls => (TlsMode::Implicit, 6514),
-                _ => (TlsMode::None, 514),
-            };
-            let server: String =
-                inner.require(&SYSLOG.server, "host name or IP address of the log server", problems)?;
-            host(&server, &SYSLOG.server, &inner, problems);
-            let framing = inner.read(&SYSLOG.framing, problems);
-            let endpoint = Endpoint {
-                server,
-                port: port(&mut inner, &SYSLOG.port, usual, problems),
-                tls,
-                trust: trust(&mut inner, problems),
-                account: None,
-                helo: None,
-            };
-            LogPlace::Stream(endpoint, framing)
-        }
-    };
-    inner.finish(problems);
-    Some(Action::Syslog { to, facility })
 }
 
 #[cfg(test)]

@@ -1,28 +1,26 @@
 //! Where reports go: `[target.NAME]`, and what holds for all of them: `[delivery]`.
 
+mod email;
 mod temporary;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
-pub use self::temporary::TemporaryName;
+pub(super) use self::email::{MailKeys, RecipientKeys};
+pub use self::{
+    email::{EmailTarget, TooLarge},
+    temporary::TemporaryName,
+};
 use mailqos_model::{AccountName, Micros, Name};
 use mailqos_net::Trust;
 
 use super::{
-    Config, Endpoint, ObjectStoreOptions, Problem, Problems, Severity, Table, TlsMode,
+    Config, Endpoint, ObjectStoreOptions, Problems, Table, TlsMode,
     key::{Defaulted, Optional, OptionalWord, Required, Word as Choice, key},
-    mail_server::mail_server_of,
-    message::Bytes,
     object_store,
-    operator::{recipients, some_recipients},
     reference::Key,
     server::{OWN_SERVER, Service, endpoint, port},
-    value::{host, no_such, reference, reference_at},
+    value::{host, reference},
 };
-use crate::Person;
 
 /// What holds for all deliveries: the table `delivery`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,45 +191,6 @@ pub enum Verify {
     Size,
 }
 
-/// Mails are sent.
-#[derive(Debug, Clone)]
-pub struct EmailTarget {
-    /// Through which mail servers: the first, and those that stand in for it, in this order.
-    pub mail_servers: Vec<Name>,
-    /// Recipients, those of operators resolved.
-    pub to: Vec<Person>,
-    /// Further recipients, shown.
-    pub cc: Vec<Person>,
-    /// Further recipients, not shown.
-    pub bcc: Vec<Person>,
-    /// Where answers go; to the sender, if empty.
-    pub reply_to: Vec<Person>,
-    /// The most bytes that the files of one mail may have, for recipients without a limit of their own.
-    pub attachments: Option<u64>,
-    /// The limits of the recipients that have one, by their addresses.
-    pub limits: BTreeMap<String, u64>,
-    /// What recipients get for whom the files are too large.
-    pub too_large: TooLarge,
-    /// How long a delivery is tried, if not as long as `[delivery]` says.
-    pub patience: Option<Micros>,
-}
-
-/// What recipients get for whom the files are too large.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TooLarge {
-    /// The files are put to another target, and the mail says where they are.
-    Link(Name),
-    /// The mail without the files; it says which there were.
-    Leave,
-}
-
-impl EmailTarget {
-    /// All who get the mail, each once.
-    pub fn recipients(&self) -> Vec<&Person> {
-        self.to.iter().chain(&self.cc).chain(&self.bcc).collect()
-    }
-}
-
 impl Target {
     /// How long a delivery is tried, if the target says so itself.
     pub fn patience(&self) -> Option<Micros> {
@@ -323,7 +282,6 @@ const FTP_ENCODINGS: [(&str, FtpEncoding); 3] = [
 ];
 const EXISTING: [(&str, Existing); 2] = [("replace", Existing::Replace), ("refuse", Existing::Refuse)];
 const VERIFY: [(&str, Verify); 2] = [("hash", Verify::Hash), ("size", Verify::Size)];
-const TOO_LARGE: [(&str, bool); 2] = [("leave", false), ("split", true)];
 
 keys! {
     DELIVERY: DeliveryKeys {
@@ -442,32 +400,6 @@ keys! {
     }
 }
 
-keys! {
-    RECIPIENTS: RecipientKeys {
-        /// Operators, groups or mail addresses, with or without names: `Anna Berg <anna@example.com>`.
-        to: Required<Vec<String>> = key();
-        /// Additional recipients that everyone sees.
-        cc: Defaulted<Vec<String>> = key().default("[]");
-        /// Additional recipients that nobody sees.
-        bcc: Defaulted<Vec<String>> = key().default("[]");
-        /// Where replies go: operators, groups or mail addresses.
-        reply_to: Optional<Vec<String>> = key().otherwise("the sender");
-    }
-}
-
-keys! {
-    MAIL: MailKeys {
-        /// Mail servers to try after `mail_server`, in this order.
-        fallback: Defaulted<Vec<Name>> = key().default("[]");
-        /// The maximum total size of files in one mail, for recipients without a limit of their own.
-        attachments: Optional<Bytes> = key().otherwise("the server's limit");
-        /// A target that receives the files if they are too large for a recipient; the mail then links to them.
-        link_to: Optional<Name> = key();
-        /// Without `link_to`: send the mail without the files. (`"split"`, over several mails, is no longer supported.)
-        too_large: OptionalWord<bool> = word!(TOO_LARGE).default("\"leave\"");
-    }
-}
-
 const FTP: Service = Service {
     what: "the FTP server",
     ports: [21, 21, 990],
@@ -499,7 +431,7 @@ fn target(
     let kind = table.read(&KIND, problems)?;
     let patience = table.read(&PATIENCE.patience, problems);
     let target = if kind == Word::Email {
-        email(&mut table, all, patience, config, problems).map(Target::Email)
+        email::email(&mut table, all, patience, config, problems).map(Target::Email)
     } else {
         files(&mut table, kind, patience, config, problems).map(Target::Files)
     };
@@ -778,106 +710,6 @@ fn sftp(table: &mut Table, path: String, config: &Config, problems: &mut Problem
         timeout: table.read(&SERVER_FILES.timeout, problems),
         server: server?,
     })
-}
-
-fn email(
-    table: &mut Table,
-    all: &BTreeMap<Name, Option<String>>,
-    patience: Option<Micros>,
-    config: &Config,
-    problems: &mut Problems,
-) -> Option<EmailTarget> {
-    if table.node(&RECIPIENTS.to).is_none() {
-        problems.push(table.missing(&RECIPIENTS.to, "operators or mail addresses"));
-    }
-    let to = some_recipients(table, &RECIPIENTS.to, config, problems);
-    let mut cc = recipients(table, &RECIPIENTS.cc, config, problems);
-    let mut bcc = recipients(table, &RECIPIENTS.bcc, config, problems);
-    // Nobody gets a mail twice.
-    let mut seen: BTreeSet<String> = to.iter().map(|person| person.address.clone()).collect();
-    cc.retain(|person| seen.insert(person.address.clone()));
-    bcc.retain(|person| seen.insert(person.address.clone()));
-    let reply_to = recipients(table, &RECIPIENTS.reply_to, config, problems);
-    let mut limits = BTreeMap::new();
-    for operator in config.operators.values() {
-        let Some(limit) = operator.attachments else { continue };
-        for person in operator.email.iter().filter(|person| seen.contains(&person.address)) {
-            let least: &mut u64 = limits.entry(person.address.clone()).or_insert(limit);
-            *least = limit.min(*least);
-        }
-    }
-    let link_to = link_to(table, all, problems);
-    let too_large = too_large(link_to, table, problems);
-    let mail_server = mail_server_of(table, config, problems);
-    let mut mail_servers = Vec::from_iter(mail_server.clone());
-    for node in table
-        .list(&MAIL.fallback)
-        .map(|node| node.as_list())
-        .unwrap_or_default()
-    {
-        if let Some(name) = reference_at(&node, "mail_server", &config.mail_servers, problems)
-            && !mail_servers.contains(&name)
-        {
-            mail_servers.push(name);
-        }
-    }
-    let attachments = table.read(&MAIL.attachments, problems).map(|size| size.0);
-    mail_server?;
-    Some(EmailTarget {
-        mail_servers,
-        to,
-        cc,
-        bcc,
-        reply_to,
-        attachments,
-        limits,
-        too_large,
-        patience,
-    })
-}
-
-/// What is done with files that are too large. Earlier versions split them over several mails (`"split"`).
-fn too_large(link_to: Option<Name>, table: &mut Table, problems: &mut Problems) -> TooLarge {
-    let word = table.read(&MAIL.too_large, problems);
-    if word == Some(true) {
-        problems.push(Problem {
-            severity: Severity::Warning,
-            ..table
-                .problem(
-                    &MAIL.too_large,
-                    "files are no longer split over several mails: mail clients do not put them together again",
-                    "as \"leave\"",
-                )
-                .help("name a target for them with link_to, or write too_large = \"leave\"")
-        });
-    }
-    match link_to {
-        Some(target) => {
-            if word == Some(false) {
-                problems.push(table.problem(
-                    &MAIL.too_large,
-                    "link_to says what is done with files that are too large",
-                    "leave out one of them",
-                ));
-            }
-            TooLarge::Link(target)
-        }
-        None => TooLarge::Leave,
-    }
-}
-
-fn link_to(table: &mut Table, all: &BTreeMap<Name, Option<String>>, problems: &mut Problems) -> Option<Name> {
-    let node = table.node(&MAIL.link_to)?;
-    let name: Name = node.read(problems)?;
-    let problem = match all.get(&name) {
-        Some(Some(kind)) if kind == "email" => node
-            .problem(format!("{name} sends mails"), "no place for files")
-            .help("name a target that keeps files, such as a share or an object store"),
-        Some(_) => return Some(name),
-        None => no_such(&node, "target", name.as_str(), all.keys().map(Name::as_str)),
-    };
-    problems.push(problem);
-    None
 }
 
 impl Sftp {

@@ -1,0 +1,230 @@
+//! Webhooks: an HTTP request as the action of an alarm.
+
+use mailqos_base::{Secret, SecretSource};
+use mailqos_net::{Trust, http::Place};
+use serde::{Deserialize, Serialize};
+
+use super::{WEBHOOK_ACTION, pairs};
+use crate::{
+    Problems, Table,
+    key::{Defaulted, OptionalWord, Word, key},
+    proxy,
+    reference::{Key, Takes},
+    server::trust,
+    value::secret,
+    wording::{CONTENT, Template, webhook_template},
+};
+
+/// An HTTP request.
+#[derive(Debug, Clone)]
+pub struct Webhook {
+    /// Whose form the request has.
+    pub service: Service,
+    /// Where it goes.
+    pub url: SecretSource,
+    /// The method; the service's own unless said otherwise.
+    pub method: String,
+    /// The key or token of the service.
+    pub key: Option<SecretSource>,
+    /// Further header fields.
+    pub headers: Vec<(String, SecretSource)>,
+    /// Whose certificates are trusted.
+    pub trust: Trust,
+    /// The user's own content.
+    pub template: Option<Template>,
+    /// How the content is written.
+    pub content_type: ContentType,
+    /// The proxy's address, or `none`; that of the configuration if absent.
+    pub proxy: Option<SecretSource>,
+}
+
+/// How the content of a webhook is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContentType {
+    /// As the template makes it.
+    #[default]
+    Json,
+    /// The object that the template makes, as fields of a form.
+    Form,
+}
+
+/// Whose form a webhook's request has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// The user's own template.
+    Own,
+    /// Slack: an incoming webhook.
+    Slack,
+    /// Microsoft Teams: a workflow's webhook.
+    Teams,
+    /// PagerDuty: Events API v2.
+    PagerDuty,
+    /// Opsgenie: Alert API.
+    Opsgenie,
+    /// ntfy: a topic.
+    Ntfy,
+}
+
+impl Service {
+    /// The word in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Own => "webhook",
+            Self::Slack => "slack",
+            Self::Teams => "teams",
+            Self::PagerDuty => "pagerduty",
+            Self::Opsgenie => "opsgenie",
+            Self::Ntfy => "ntfy",
+        }
+    }
+
+    /// The service of a word in the configuration.
+    pub fn of(word: &str) -> Option<Self> {
+        let all = [
+            Self::Own,
+            Self::Slack,
+            Self::Teams,
+            Self::PagerDuty,
+            Self::Opsgenie,
+            Self::Ntfy,
+        ];
+        all.into_iter().find(|service| service.as_str() == word)
+    }
+
+    /// Where the service is, if it is in one place for everybody.
+    fn usual_url(self) -> Option<&'static str> {
+        match self {
+            Self::PagerDuty => Some("https://events.pagerduty.com/v2/enqueue"),
+            Self::Opsgenie => Some("https://api.opsgenie.com/v2/alerts"),
+            _ => None,
+        }
+    }
+
+    /// Whether whoever knows the address may write: then the address is a secret.
+    fn url_is_secret(self) -> bool {
+        matches!(self, Self::Slack | Self::Teams)
+    }
+
+    /// Whether the service counts alarms one by one, and has them closed one by one.
+    pub fn counts_incidents(self) -> bool {
+        matches!(self, Self::PagerDuty | Self::Opsgenie)
+    }
+}
+
+const SERVICES: [(&str, Service); 5] = [
+    (Service::Slack.as_str(), Service::Slack),
+    (Service::Teams.as_str(), Service::Teams),
+    (Service::PagerDuty.as_str(), Service::PagerDuty),
+    (Service::Opsgenie.as_str(), Service::Opsgenie),
+    (Service::Ntfy.as_str(), Service::Ntfy),
+];
+const CONTENT_TYPES: [(&str, ContentType); 2] = [("json", ContentType::Json), ("form", ContentType::Form)];
+
+keys! {
+    WEBHOOK: WebhookKeys {
+        /// The service that receives the request.
+        kind: OptionalWord<Service> = word!(SERVICES).otherwise("defined by `template` or `body`");
+        /// The address; a secret for Slack and Teams.
+        url: Key = Key::text_or_secret().otherwise("PagerDuty's and Opsgenie's own");
+        /// The service's key or token.
+        key: Key = Key::secret();
+        /// Additional header fields.
+        headers: Key = Key::pairs(&Takes::TextOrSecret);
+    }
+}
+
+keys! {
+    REQUEST: RequestKeys {
+        /// POST, PUT, PATCH or GET.
+        method: Defaulted<String> = key().default("\"POST\"");
+        /// How the content is sent: as the template produces it, or the fields of its JSON object as a form, as SMS
+        /// gateways expect (with GET, in the address).
+        content_type: Word<ContentType> = word!(CONTENT_TYPES).default("\"json\"");
+        /// The HTTP proxy: http://USER:PASSWORD@HOST:PORT (a secret if it contains a password), or `none`.
+        proxy: Key = Key::text_or_secret().otherwise("`proxy` at the top of the file, or from the environment");
+    }
+}
+
+pub(super) fn webhook(table: &mut Table, plaintext: bool, problems: &mut Problems) -> Option<Webhook> {
+    let mut inner = table.table(&WEBHOOK_ACTION.webhook, problems)?;
+    let service = inner.read(&WEBHOOK.kind, problems).unwrap_or(Service::Own);
+    let url = match (inner.node(&WEBHOOK.url), service.usual_url()) {
+        (Some(node), _) => secret(&node, plaintext || !service.url_is_secret(), problems),
+        (None, Some(usual)) => Some(SecretSource::Literal(Secret::new(usual))),
+        (None, None) => {
+            problems.push(inner.missing(&WEBHOOK.url, "the address, as a text or { env = \"NAME\" }"));
+            None
+        }
+    };
+    if let Some(SecretSource::Literal(text)) = &url
+        && let Err(error) = Place::parse(text.expose())
+    {
+        problems.push(
+            inner
+                .problem(&WEBHOOK.url, error.to_string(), "this address")
+                .help("write https://HOST/PATH"),
+        );
+    }
+    let key = inner
+        .node(&WEBHOOK.key)
+        .and_then(|node| secret(&node, plaintext, problems));
+    if key.is_none() && service.counts_incidents() && inner.node(&WEBHOOK.key).is_none() {
+        problems.push(inner.missing(&WEBHOOK.key, "the integration's key: { env = \"NAME\" }"));
+    }
+    let headers = pairs(&mut inner, &WEBHOOK.headers, plaintext, problems);
+    let template = webhook_template(&mut inner, problems);
+    if service == Service::Own
+        && template.is_none()
+        && inner.node(&CONTENT.template).is_none()
+        && inner.node(&CONTENT.body).is_none()
+    {
+        problems.push(inner.missing(
+            &CONTENT.template,
+            "the file with the JSON to send; or body = \"…\"; or kind = slack, teams, pagerduty, opsgenie or ntfy",
+        ));
+    }
+    let method = inner.read(&REQUEST.method, problems);
+    if !["POST", "PUT", "PATCH", "GET"].contains(&method.as_str()) {
+        problems.push(
+            inner
+                .problem(
+                    &REQUEST.method,
+                    format!("{method:?} is no method for a webhook"),
+                    "here",
+                )
+                .help("write POST or PUT"),
+        );
+    }
+    let content_type = content_type(&mut inner, service, problems);
+    let proxy = proxy::address(&mut inner, &REQUEST.proxy, plaintext, problems);
+    let trust = trust(&mut inner, problems);
+    inner.finish(problems);
+    Some(Webhook {
+        service,
+        url: url?,
+        method,
+        key,
+        headers,
+        trust,
+        template,
+        content_type,
+        proxy,
+    })
+}
+
+fn content_type(table: &mut Table, service: Service, problems: &mut Problems) -> ContentType {
+    let chosen = table.read(&REQUEST.content_type, problems);
+    if chosen == ContentType::Form && service != Service::Own {
+        problems.push(
+            table
+                .problem(
+                    &REQUEST.content_type,
+                    format!("{} accepts only JSON", service.as_str()),
+                    "here",
+                )
+                .help("remove content_type, or remove kind and write a body of your own"),
+        );
+    }
+    chosen
+}
