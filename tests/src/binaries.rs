@@ -20,13 +20,19 @@ const PACKAGES: [&str; 2] = ["mailqos-probe", "mailqos-analytics"];
 pub fn binary(name: &str) -> PathBuf {
     static BUILT: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
     if let Some(folder) = std::env::var_os("MAILQOS_BIN") {
-        return PathBuf::from(folder).join(name);
+        return named(Path::new(&folder), name);
     }
     let built = BUILT.get_or_init(|| build(Stdio::piped()).expect("cargo builds the binaries"));
     built
         .get(name)
         .unwrap_or_else(|| panic!("there is no binary {name}"))
         .clone()
+}
+
+/// The path of a program in the folder that `MAILQOS_BIN` names. It is absolute because the programs start in other
+/// folders than the caller's.
+fn named(folder: &Path, name: &str) -> PathBuf {
+    std::path::absolute(folder).expect("the current folder").join(name)
 }
 
 /// A command of one of the binaries, which says what it says without colours and in long lines.
@@ -111,6 +117,15 @@ fn place(program: &Path) -> Option<(PathBuf, OsString)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_relative_folder_is_that_of_the_caller() {
+        let here = std::env::current_dir().expect("a folder");
+        assert_eq!(
+            named(Path::new("target/release"), "demo"),
+            here.join("target/release/demo")
+        );
+    }
 
     #[test]
     fn the_profile_is_found_from_the_program() {

@@ -318,6 +318,58 @@ fn inline_commands(text: &str) -> Vec<String> {
         .collect()
 }
 
+/// What is wrong with a `cargo test`, if anything: its package, its file and, with `--exact`, its test must be there.
+fn wrong_test(arguments: &[String]) -> Option<String> {
+    let mut file = None;
+    let mut words = arguments.iter().skip(1).map(String::as_str);
+    let exact = arguments.iter().any(|word| word == "--exact");
+    while let Some(word) = words.next() {
+        match word {
+            "-p" | "--package" => {
+                let package = words.next().unwrap_or_default();
+                let manifest = format!("name = \"{package}\"");
+                let lock = fs::read_to_string(root().join("Cargo.lock")).expect("the lock file");
+                if !lock.lines().any(|line| line == manifest) {
+                    return Some(format!("there is no package {package:?}"));
+                }
+            }
+            "--test" => {
+                let test = words.next().unwrap_or_default();
+                let path = root().join(format!("tests/tests/{test}.rs"));
+                match fs::read_to_string(&path) {
+                    Ok(text) => file = Some(text),
+                    Err(error) => return Some(format!("{}: {error}", path.display())),
+                }
+            }
+            "--" => break,
+            name if exact && !name.starts_with('-') => {
+                let known = file
+                    .as_deref()
+                    .is_some_and(|text| text.contains(&format!("fn {name}()")));
+                if !known {
+                    return Some(format!("there is no test {name}"));
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+#[test]
+fn measures_build_the_programs_that_they_run() {
+    let folder = root().join("tests/src/bin");
+    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        let text = fs::read_to_string(entry.path()).expect("a program");
+        let own = text.contains("var_os(\"MAILQOS_BIN\")") || text.contains("\"target/");
+        assert!(
+            !own,
+            "{} looks for programs itself: use `binaries`",
+            entry.path().display()
+        );
+    }
+}
+
 /// What is wrong with a command, if anything.
 fn wrong_command(command: &str, folder: &Path) -> Option<String> {
     let mut words = words(command);
@@ -375,7 +427,7 @@ fn wrong_command(command: &str, folder: &Path) -> Option<String> {
         ("cargo", Some("run")) => measure(after("--bin").unwrap_or_default(), own),
         ("cargo", Some("demo")) => measure("demo", &arguments[1..]),
         ("cargo", Some("install")) => after("--path").and_then(|path| is_there(&format!("{path}/Cargo.toml"))),
-        ("cargo", Some("test")) => after("--test").and_then(|test| is_there(&format!("tests/tests/{test}.rs"))),
+        ("cargo", Some("test")) => wrong_test(arguments),
         ("cargo", Some("build")) => after("--bin").and_then(|program| is_there(&format!("tests/src/bin/{program}.rs"))),
         ("cargo", Some("audit" | "clippy" | "deny" | "fmt")) => None,
         ("python3", Some(script)) => is_there(script),

@@ -1,7 +1,7 @@
 //! Load benchmark: one probe, thousands of monitors at short intervals, embedded servers on loopback. Says tests a second, how late starts were,
 //! the probe's processor time and memory; beside the Nagios plugin `check_email_delivery`, where that is installed.
 //!
-//! `MAILQOS_BIN=target/release cargo run --release -p mailqos-tests --bin load`
+//! `cargo run --release --package mailqos-tests --bin load`
 
 #![allow(clippy::expect_used)]
 
@@ -9,13 +9,13 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     io::{Read as _, Write as _},
-    path::PathBuf,
-    process::{Command, Stdio},
+    process::{Command, ExitCode, Stdio},
     time::{Duration, Instant},
 };
 
 use clap::Parser;
 use mailqos_tests::{
+    binaries::{self, binary},
     process as kernel,
     servers::{Delays, MailServer, Options, PASSWORD},
     setting::signal,
@@ -55,10 +55,12 @@ struct Reading {
 }
 
 #[tokio::main]
-async fn main() {
+async fn main() -> ExitCode {
     let args = Args::parse();
+    if let Err(code) = binaries::ensure() {
+        return code;
+    }
     let folder = tempfile::tempdir().expect("a folder");
-    let user = |number: usize| format!("box{number}@example.com");
     let options = Options {
         users: (0..args.mailboxes)
             .map(|number| (user(number), PASSWORD.to_owned()))
@@ -72,33 +74,8 @@ async fn main() {
         .and_then(|listener| listener.local_addr())
         .expect("a port")
         .port();
-    let mut config = format!(
-        "site = \"load\"\ndata = \"data\"\nmetrics = \"127.0.0.1:{port}\"\n[defaults]\ntest_interval = \"{}s\"\nmax_round_trip = \"20s\"\ncheck_interval = \"1s\"\n\
-         smtp = {{ port = {}, tls = \"none\" }}\npickup = {{ protocol = \"pop3\", port = {}, tls = \"none\" }}\n[object.server]\naddress = \"127.0.0.1\"\n",
-        args.interval,
-        server.smtp_port(),
-        server.pop3_port()
-    );
-    for number in 0..args.mailboxes {
-        let name = user(number);
-        writeln!(
-            config,
-            "[account.a{number}]\nuser = \"{name}\"\npassword = {{ env = \"PROBE_PASSWORD\" }}"
-        )
-        .expect("text");
-    }
-    for number in 0..args.monitors {
-        let account = number % args.mailboxes;
-        let address = user(account);
-        writeln!(
-            config,
-            "[monitor.m{number}]\nobject = \"server\"\nfrom = \"{address}\"\nto = \"{address}\"\nsmtp = {{ account = \"a{account}\" }}\npickup = {{ account = \"a{account}\" }}"
-        )
-        .expect("text");
-    }
-    std::fs::write(folder.path().join("mailqos.toml"), config).expect("the configuration");
-    let binary = std::env::var_os("MAILQOS_BIN").map_or_else(|| PathBuf::from("target/release"), PathBuf::from);
-    let mut probe = Command::new(binary.join("mailqos-probe"))
+    std::fs::write(folder.path().join("mailqos.toml"), configuration(&args, &server, port)).expect("the configuration");
+    let mut probe = Command::new(binary("mailqos-probe"))
         .args(["--config", "mailqos.toml", "run"])
         .current_dir(folder.path())
         .env("PROBE_PASSWORD", PASSWORD)
@@ -166,6 +143,41 @@ async fn main() {
     tokio::task::spawn_blocking(move || compare(smtp, imap))
         .await
         .expect("the comparison");
+    ExitCode::SUCCESS
+}
+
+/// The mailbox with a number.
+fn user(number: usize) -> String {
+    format!("box{number}@example.com")
+}
+
+/// The probe's configuration: all monitors on the embedded servers, metrics on a port.
+fn configuration(args: &Args, server: &MailServer, metrics: u16) -> String {
+    let mut config = format!(
+        "site = \"load\"\ndata = \"data\"\nmetrics = \"127.0.0.1:{metrics}\"\n[defaults]\ntest_interval = \"{}s\"\nmax_round_trip = \"20s\"\ncheck_interval = \"1s\"\n\
+         smtp = {{ port = {}, tls = \"none\" }}\npickup = {{ protocol = \"pop3\", port = {}, tls = \"none\" }}\n[object.server]\naddress = \"127.0.0.1\"\n",
+        args.interval,
+        server.smtp_port(),
+        server.pop3_port()
+    );
+    for number in 0..args.mailboxes {
+        let name = user(number);
+        writeln!(
+            config,
+            "[account.a{number}]\nuser = \"{name}\"\npassword = {{ env = \"PROBE_PASSWORD\" }}"
+        )
+        .expect("text");
+    }
+    for number in 0..args.monitors {
+        let account = number % args.mailboxes;
+        let address = user(account);
+        writeln!(
+            config,
+            "[monitor.m{number}]\nobject = \"server\"\nfrom = \"{address}\"\nto = \"{address}\"\nsmtp = {{ account = \"a{account}\" }}\npickup = {{ account = \"a{account}\" }}"
+        )
+        .expect("text");
+    }
+    config
 }
 
 /// Within which bound of the histogram a part of the starts lies.
