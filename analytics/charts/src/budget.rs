@@ -138,7 +138,7 @@ pub fn chart(data: &Budgets, voice: &dyn Voice) -> Chart {
             }
         }
     };
-    let mut parts = vec![voice.t("share of each error budget that is spent")];
+    let mut parts = vec![voice.t("share of each error budget spent")];
     if passed < 1.0 {
         parts.push(voice.t("dotted: share of the period that has passed"));
     }
@@ -208,7 +208,7 @@ fn finding(data: &Budgets, voice: &dyn Voice) -> String {
             &[&voice.count(all), worst, &by],
         ),
         _ => voice.fill(
-            "{0} of {1} error budgets are overspent, most of all that of {2}, by {3}.",
+            "{0} of {1} error budgets are overspent, most of all {2}, by {3}.",
             &[&voice.count(over), &voice.count(all), worst, &by],
         ),
     }

@@ -175,7 +175,7 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
                 .to_owned(),
         };
         let text = if rows.iter().any(|row| row.by_chance && row.is_large(data.measure)) {
-            "grey: changes within chance or of less than {0}"
+            "grey: changes that are not significant or below {0}"
         } else {
             "grey: changes of less than {0}"
         };
@@ -217,7 +217,7 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
 fn finding(data: &Dumbbell, rows: &[Row], worse: &dyn Fn(f64) -> f64, voice: &dyn Voice) -> String {
     let changes: Vec<(&Row, f64)> = rows.iter().filter_map(|row| Some((row, row.change()?))).collect();
     let Some(first) = changes.first() else {
-        return voice.t("Nothing can be compared.").to_owned();
+        return voice.t("No comparison is possible.").to_owned();
     };
     let is_bad = |row: &Row, change: f64| row.stands_out(data.measure) && worse(change) > 0.0;
     let bad = changes.iter().filter(|(row, change)| is_bad(row, *change)).count() as u64;
@@ -231,28 +231,25 @@ fn finding(data: &Dumbbell, rows: &[Row], worse: &dyn Fn(f64) -> f64, voice: &dy
         if by_chance {
             let all = changes.iter().all(|(row, change)| row.by_chance || *change == 0.0);
             let text = if all {
-                "No change of {0} is more than chance explains."
+                "No significant change in {0}."
             } else {
-                "Beyond chance, {0} hardly changed."
+                "No significant change in {0}."
             };
             return voice.fill(text, &[&data.metric]);
         }
         if let [(only, _)] = changes[..] {
-            return voice.fill(
-                "{0} of {1} stayed as it was.",
-                &[&sentence(&[&data.metric]), &only.name],
-            );
+            return voice.fill("{0} of {1} was unchanged.", &[&sentence(&[&data.metric]), &only.name]);
         }
         return voice.fill(
-            "{0} stayed as it was at all of {1} monitors.",
+            "{0} was unchanged at all {1} monitors.",
             &[&sentence(&[&data.metric]), &voice.count(changes.len() as u64)],
         );
     };
     if let [(only, change)] = changes[..] {
         let text = if bad == 1 {
-            "{0} of {1} got worse by {2}."
+            "{0} of {1} deteriorated by {2}."
         } else {
-            "{0} of {1} got better by {2}."
+            "{0} of {1} improved by {2}."
         };
         let difference = data.measure.difference(change.abs(), voice);
         let difference = difference.trim_start_matches('+');
@@ -261,7 +258,7 @@ fn finding(data: &Dumbbell, rows: &[Row], worse: &dyn Fn(f64) -> f64, voice: &dy
     let (row, change) = if bad == 0 { (last, *gain) } else { (first, *change) };
     let text = match (bad, by_chance) {
         (0, false) => "{0} got worse at none of {2} monitors; most gained {3} with {4}.",
-        (0, true) => "Beyond chance, {0} got worse at none of {2} monitors; most gained {3} with {4}.",
+        (0, true) => "No significant deterioration in {0} at any of {2} monitors; {3} improved most ({4}).",
         (_, false) => "{0} got worse at {1} of {2} monitors, most at {3} with {4}.",
         (_, true) => "Beyond chance, {0} got worse at {1} of {2} monitors, most at {3} with {4}.",
     };
@@ -310,18 +307,18 @@ mod tests {
         assert!(text.starts_with(&beyond), "{text}");
         data.rows[1].after = Some(0.999);
         let text = chart(&data, &voice).alternative;
-        assert!(text.contains("got worse at none of 3 monitors; most gained"), "{text}");
-        assert!(text.starts_with("Beyond chance, "), "{text}");
+        assert!(text.starts_with("No significant deterioration"), "{text}");
+        assert!(text.contains("at any of 3 monitors; "), "{text}");
         // What is more than chance, but small, is not said to be by chance.
         data.rows[1].after = Some(0.990_1);
         data.rows.truncate(2);
         let hardly = chart(&data, &voice).alternative;
-        assert_eq!(hardly, format!("Beyond chance, {} hardly changed.", data.metric));
+        assert_eq!(hardly, format!("No significant change in {}.", data.metric));
         data.rows.truncate(1);
         let only = chart(&data, &voice);
-        let expected = format!("No change of {} is more than chance explains.", data.metric);
+        let expected = format!("No significant change in {}.", data.metric);
         assert_eq!(only.alternative, expected);
-        assert!(only.subtitle.contains("within chance"), "{}", only.subtitle);
+        assert!(only.subtitle.contains("not significant"), "{}", only.subtitle);
     }
 
     #[test]
@@ -329,7 +326,7 @@ mod tests {
         let (mut data, voice) = samples::dumbbell(1);
         (data.rows[0].before, data.rows[0].after) = (Some(0.0), Some(0.0));
         let chart = chart(&data, &voice);
-        assert!(chart.alternative.contains("stayed as it was"), "{}", chart.alternative);
+        assert!(chart.alternative.contains("was unchanged"), "{}", chart.alternative);
     }
 
     #[test]
@@ -349,7 +346,7 @@ mod tests {
         data.rows[0].before = None;
         data.rows[1].after = Some(f64::NAN);
         let chart = chart(&data, &voice);
-        assert_eq!(chart.alternative, "Nothing can be compared.");
+        assert_eq!(chart.alternative, "No comparison is possible.");
         assert!(!chart.svg.contains("NaN"));
     }
 }

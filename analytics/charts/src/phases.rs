@@ -191,7 +191,7 @@ fn finding(data: &Phases, voice: &dyn Voice) -> String {
             "{0} takes the most time, {1}.",
             &[&sentence(&[&data.phases[phase]]), &voice.share(sum / whole)],
         ),
-        _ => voice.t("Where the time goes is unknown.").to_owned(),
+        _ => voice.t("The time spent in each phase is unknown.").to_owned(),
     }
 }
 
@@ -229,7 +229,7 @@ mod tests {
         let (mut data, voice) = samples::phases(1);
         data.rows[0].parts = vec![None, Some(f64::NAN)];
         let chart = chart(&data, &voice);
-        assert_eq!(chart.alternative, "Where the time goes is unknown.");
+        assert_eq!(chart.alternative, "The time spent in each phase is unknown.");
         assert!(chart.svg.contains(">unknown<") && !chart.svg.contains("NaN"));
     }
 }

@@ -117,11 +117,11 @@ fn headline_of_kind(monitors: &[&Monitor], locale: &Locale) -> String {
     let together = Together::of(monitors);
     let counts = &together.counts;
     if monitors.is_empty() {
-        return locale.t("No samples: nothing is known of this period").to_owned();
+        return locale.t("No samples for this period").to_owned();
     }
     if counts.tests() == 0 {
         return locale
-            .t("No test counted in this period: whether mail was good is not known")
+            .t("No counted tests in this period: mail quality is unknown")
             .to_owned();
     }
     if counts.tests() == 1 {
@@ -160,7 +160,7 @@ fn headline_of_kind(monitors: &[&Monitor], locale: &Locale) -> String {
     };
     // Of a mailbox that could not be read nobody knows what arrived in it.
     if has_mails && counts.ok == 0 && counts.late == 0 && counts.pickup_failed == 0 && counts.provisional == 0 {
-        return main + locale.t("; none was seen to arrive");
+        return main + locale.t("; no arrival was observed");
     }
     let Some((monitor, outage)) = worst_outage(monitors) else {
         return if counts.failed() == 0 {
@@ -171,12 +171,12 @@ fn headline_of_kind(monitors: &[&Monitor], locale: &Locale) -> String {
     };
     let rest = if together.outages == 1 {
         locale.fill(
-            "; {0} had the only outage, of {1}",
+            "; the only outage was at {0} and lasted {1}",
             &[&monitor.name, &span_of(outage, locale)],
         )
     } else {
         locale.fill(
-            "; the longest outage was {0}, at {1}",
+            "; the longest outage lasted {0}, at {1}",
             &[&span_of(outage, locale), &monitor.name],
         )
     };
@@ -270,7 +270,7 @@ pub fn sentences<'a>(monitors: &[&'a Monitor], locale: &Locale) -> Vec<Sentence<
             "All {0} tests succeeded.",
         ))),
         (some, all) if all > 1 && some < all => said.push(Sentence::plain(locale.fill(
-            "{0} of {1} monitors had no failure at all.",
+            "{0} of {1} monitors had no failures.",
             &[&locale.integer((all - some) as u64), &locale.integer(all as u64)],
         ))),
         _ => {}
@@ -312,9 +312,9 @@ fn compared_words(compared: &Compared, change: f64, locale: &Locale) -> String {
         (true, true) => "Availability was that of the period before ({0}).",
         (true, false) => {
             let text = if change > 0.0 {
-                "Availability rose by {0} against the period before, from {1}."
+                "Availability rose by {0} from {1} in the previous period."
             } else {
-                "Availability fell by {0} against the period before, from {1}."
+                "Availability fell by {0} from {1} in the previous period."
             };
             return locale.fill(text, &[points.trim_start_matches('+'), &before]);
         }
@@ -412,11 +412,11 @@ mod tests {
         );
         assert_eq!(
             said(1_000_000, 1_300_000),
-            "Availability fell by 0.003 pp against the period before, from 99.990 %."
+            "Availability fell by 0.003 pp from 99.990 % in the previous period."
         );
         assert_eq!(
             said(3_000_000_000, 1_000_000),
-            "Availability rose by 23.07 pp against the period before, from 76.92 %."
+            "Availability rose by 23.07 pp from 76.92 % in the previous period."
         );
     }
 }

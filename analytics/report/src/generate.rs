@@ -274,11 +274,11 @@ pub(super) fn document(
             of: l.t("of"),
             page: l.t("Page"),
             more: l.t("{0} more in the full report"),
-            shortened: l.t("Without single monitors."),
+            shortened: l.t("Without individual monitors."),
             left_out: l.t(
-                "The chapters of {0} single monitors are not in this file. They are in the archive of web pages (format zip).",
+                "This file omits the chapters of {0} individual monitors. They are in the archive of web pages (format zip).",
             ),
-            data: l.t("The data of this chart"),
+            data: l.t("Chart data"),
             made: l.t("Data until"),
             data_hash: l.t("SHA-256 of the data"),
             times_in: l.t("Times in"),
@@ -347,7 +347,7 @@ fn notes(seen: &[(&Facts, Vec<&Monitor>)], l: &Locale) -> Vec<Note> {
             status: Status::Warn,
             title: l.t("Simulated data.").to_owned(),
             text: l.fill(
-                "The samples of site {0} were made up for a demonstration; no mail was measured there.",
+                "The samples of site {0} are demonstration data, not measurements of real mail.",
                 &[&sites],
             ),
         });
@@ -360,14 +360,14 @@ fn notes(seen: &[(&Facts, Vec<&Monitor>)], l: &Locale) -> Vec<Note> {
         let until = l.moment(facts.passed.to);
         let (title, text) = if index == 0 {
             (
-                l.t("The period is not over."),
-                l.fill("Figures are over the time until {0}.", &[&until]),
+                l.t("The period has not ended."),
+                l.fill("Figures cover the time until {0}.", &[&until]),
             )
         } else {
             (
-                l.t("A section's period is not over."),
+                l.t("The period of a section has not ended."),
                 l.fill(
-                    "Figures of {0} are over the time until {1}.",
+                    "Figures for {0} cover the time until {1}.",
                     &[&l.period(&facts.period), &until],
                 ),
             )
@@ -393,8 +393,8 @@ fn notes(seen: &[(&Facts, Vec<&Monitor>)], l: &Locale) -> Vec<Note> {
             title: l.t("Provisional.").to_owned(),
             text: l.count(
                 unsettled,
-                "One mail may still be found late; until then it counts as failed.",
-                "{0} mails may still be found late; until then they count as failed.",
+                "One mail may still arrive late; until then its test counts as failed.",
+                "{0} mails may still arrive late; until then their tests count as failed.",
             ),
         });
     }
@@ -408,7 +408,7 @@ fn notes(seen: &[(&Facts, Vec<&Monitor>)], l: &Locale) -> Vec<Note> {
             status: Status::Warn,
             title: l.t("Certificates not verified.").to_owned(),
             text: l.fill(
-                "The probe was told to accept any certificate at {0}: who answered there is not proven.",
+                "The probe accepts any certificate at {0}, so the server's identity is not verified.",
                 &[&unverified.join(", ")],
             ),
         });
@@ -421,8 +421,8 @@ fn notes(seen: &[(&Facts, Vec<&Monitor>)], l: &Locale) -> Vec<Note> {
             title: l.t("Data is missing.").to_owned(),
             text: l.count(
                 skipped.len() as u64,
-                "One corrupt file of the lake was left out.",
-                "{0} corrupt files of the lake were left out.",
+                "One corrupt file in the lake was skipped.",
+                "{0} corrupt files in the lake were skipped.",
             ),
         });
     }
@@ -434,7 +434,7 @@ fn doubles(seen: &[(&Facts, Vec<&Monitor>)], l: &Locale) -> Vec<Note> {
     let doubles: BTreeSet<&String> = seen.iter().flat_map(|(facts, _)| &facts.doubles).collect();
     let note = |text: &String| Note {
         status: Status::Warn,
-        title: l.t("Copies of samples counted once").to_owned(),
+        title: l.t("Duplicate samples counted once").to_owned(),
         text: text.clone(),
     };
     doubles.into_iter().map(note).collect()

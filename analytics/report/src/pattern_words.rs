@@ -75,9 +75,9 @@ pub fn sentence(pattern: &Pattern, l: &Locale) -> String {
             others,
         } => {
             let text = if value > others {
-                "{0} is longest on {1}: {2}, against {3} on the other days, {4} more."
+                "{0} is longest on {1}: {2}, compared with {3} on other days, {4} more."
             } else {
-                "{0} is shortest on {1}: {2}, against {3} on the other days, {4} less."
+                "{0} is shortest on {1}: {2}, compared with {3} on other days, {4} less."
             };
             l.fill(
                 text,
@@ -112,7 +112,7 @@ pub fn sentence(pattern: &Pattern, l: &Locale) -> String {
             value,
             expected,
         } => l.fill(
-            "{0} stood out on {1}: {2}, where {3} was to be expected.",
+            "{0} stood out on {1}: {2} instead of the expected {3}.",
             &[name(*metric), &l.day(*at), &l.duration(*value), &l.duration(*expected)],
         ),
         Pattern::Correlation {
@@ -127,11 +127,11 @@ pub fn sentence(pattern: &Pattern, l: &Locale) -> String {
                 "When {1} rises, {0} falls (rank correlation {2} over {3} hours): {4}."
             };
             let suspect = l.t(match with {
-                _ if *rho <= 0.0 => "one is paid for by the other",
-                Metric::PickupLogin | Metric::PickupReceive => "suspect what lies behind the mailbox, its storage or directory",
+                _ if *rho <= 0.0 => "they trade off",
+                Metric::PickupLogin | Metric::PickupReceive => "suspect the mailbox's storage or directory",
                 Metric::PickupConnect => "suspect the mailbox's server or the network to it",
                 Metric::SmtpConnect => "suspect the SMTP server or the network to it",
-                _ => "suspect the server that takes the mail",
+                _ => "suspect the server that accepts the mail",
             });
             l.fill(
                 text,
@@ -160,7 +160,7 @@ pub fn sentence(pattern: &Pattern, l: &Locale) -> String {
             ],
         ),
         Pattern::FailureHour { hour: at, events, of, tests } => l.fill(
-            "{0} of {1} failures began between {2} and {3}, in which {4} of the tests lie.",
+            "{0} of {1} failures began between {2} and {3}, the time of {4} of the tests.",
             &[
                 &l.integer(*events),
                 &l.integer(*of),
@@ -170,7 +170,7 @@ pub fn sentence(pattern: &Pattern, l: &Locale) -> String {
             ],
         ),
         Pattern::FailureWeekday { day, events, of, tests } => l.fill(
-            "{0} of {1} failures began on {2}, on which {3} of the tests lie.",
+            "{0} of {1} failures began on {2}, the day of {3} of the tests.",
             &[
                 &l.integer(*events),
                 &l.integer(*of),
@@ -184,7 +184,7 @@ pub fn sentence(pattern: &Pattern, l: &Locale) -> String {
                 None => outcome_word(*outcome, l).to_owned(),
             };
             l.fill(
-                "Most failures were of one kind: {0}, {1} of {2} ({3} to {4}).",
+                "Most failures were of the same kind: {0}, {1} of {2} ({3} to {4}).",
                 &[
                     &kind,
                     &l.integer(share.part),
@@ -195,7 +195,7 @@ pub fn sentence(pattern: &Pattern, l: &Locale) -> String {
             )
         }
         Pattern::FailureReply { code, share, good } => l.fill(
-            "In {0} of {1} failures the SMTP server replied {2}; of the good tests {3} had that.",
+            "In {0} of {1} failures, the SMTP server replied {2}; among successful tests, {3} did.",
             &[
                 &l.integer(share.part),
                 &l.integer(share.whole),
@@ -210,9 +210,9 @@ pub fn sentence(pattern: &Pattern, l: &Locale) -> String {
             events,
         } => {
             let text = if during > good {
-                "{0} was longer while tests failed: {1}, against {2} otherwise ({3} failures)."
+                "{0} was longer while tests failed: {1}, compared with {2} otherwise ({3} failures)."
             } else {
-                "{0} was shorter while tests failed: {1}, against {2} otherwise ({3} failures)."
+                "{0} was shorter while tests failed: {1}, compared with {2} otherwise ({3} failures)."
             };
             l.fill(
                 text,

@@ -70,7 +70,7 @@ fn dead_channels(view: &View<'_>) -> Vec<Block> {
         };
         Block::Note(Note {
             status: if dead.to.is_none() { Status::Bad } else { Status::Warn },
-            title: l.t("Alarm channel dead").to_owned(),
+            title: l.t("Alarm channel down").to_owned(),
             text,
         })
     };
@@ -105,14 +105,14 @@ impl Alarms {
         let unseen = if view.facts.log.is_cut {
             let days = u64::try_from(LOOK_BACK_DAYS).unwrap_or_default();
             l.fill(
-                "An alarm that rose more than {0} days before the period and did not clear in it would not be listed.",
+                "Alarms raised more than {0} days before the period that did not clear within it are not listed.",
                 &[&l.integer(days)],
             )
         } else {
             String::new()
         };
         if alarms.is_empty() {
-            let text = format!("{} {unseen}", l.t("No alarm rose."));
+            let text = format!("{} {unseen}", l.t("No alarms were raised."));
             return vec![Block::paragraph(text.trim_end())];
         }
         let all = alarms.len();
@@ -147,14 +147,14 @@ impl Alarms {
                 let mut about = Cell::text(if alarm.raised_at.is_some() {
                     alarm.text.as_str()
                 } else {
-                    l.t("rose before the log that was read")
+                    l.t("raised before the log begins")
                 });
                 if alarm.simulated {
-                    about = about.detail(l.t("ordered, to try out the action list"));
+                    about = about.detail(l.t("triggered to test the action list"));
                 }
                 let ended = match alarm.cleared_at {
                     None => Cell::text(DASH)
-                        .detail(l.t("not seen to clear"))
+                        .detail(l.t("clearing not observed"))
                         .status(Status::Unknown),
                     cleared => moment_cell(cleared, l),
                 };

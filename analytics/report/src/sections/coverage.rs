@@ -23,14 +23,14 @@ impl Section for Coverage {
         for file in &view.facts.skipped {
             blocks.push(Block::Note(Note {
                 status: Status::Bad,
-                title: l.t("Corrupt file left out").to_owned(),
+                title: l.t("Corrupt file skipped").to_owned(),
                 text: file.clone(),
             }));
         }
         for text in &view.facts.doubles {
             blocks.push(Block::Note(Note {
                 status: Status::Warn,
-                title: l.t("Copies of samples counted once").to_owned(),
+                title: l.t("Duplicate samples counted once").to_owned(),
                 text: text.clone(),
             }));
         }
@@ -102,7 +102,7 @@ impl Section for Coverage {
             note: match l.zone_name().as_str() {
                 "UTC" => String::new(),
                 // Days and hours of earlier reports may differ where a country has changed its clocks since.
-                _ => l.fill("Rules of the time zone: tzdata {0}.", &[zones::number()]),
+                _ => l.fill("Time zone rules: tzdata {0}.", &[zones::number()]),
             },
         }));
         blocks

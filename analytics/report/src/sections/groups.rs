@@ -46,7 +46,7 @@ impl Section for Groups {
                 l.t("No monitor belongs to an object of the configuration."),
             ),
             Each::Tag => (l.t("Tag"), l.t("No monitor has a tag.")),
-            _ => (l.t("Site"), l.t("No site has a sample in the period.")),
+            _ => (l.t("Site"), l.t("No site has samples in the period.")),
         };
         if groups.is_empty() {
             return vec![Block::paragraph(nothing)];

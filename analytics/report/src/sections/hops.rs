@@ -55,7 +55,7 @@ impl Section for Hops {
         }
         if mails == 0 {
             return vec![Block::paragraph(
-                l.t("No mail said which way it took: the path is not known."),
+                l.t("No Received headers, so the delivery path is unknown."),
             )];
         }
         let mut all: Vec<(&str, Together<'_>)> = stations.into_iter().collect();

@@ -58,7 +58,7 @@ const OF_MAILS: [&str; 4] = ["Test", "Round trip", "Availability", "Delivered"];
 /// What a test of a mailbox is.
 const OF_MAILBOXES: (&str, &str) = (
     "Test of a mailbox",
-    "the probe logs in and opens each folder; availability is the share of counted tests in which that succeeds",
+    "the probe logs in and opens each folder; availability is the share of counted tests in which this succeeds",
 );
 
 impl Section for Method {
@@ -83,7 +83,7 @@ impl Section for Method {
             Span::strong(l.t("Confidence")),
             Span::plain(format!(
                 ": {}.",
-                l.t("95 % intervals; Wilson's for shares, order statistics for percentiles, so that few tests are not read like many")
+                l.t("95 % intervals: Wilson's for shares, order statistics for percentiles; they show how uncertain figures from few tests are")
             )),
         ]);
         let mut blocks = vec![Block::List { ordered: false, items }];

@@ -36,9 +36,9 @@ impl Section for Outages {
         if outages.is_empty() {
             let tests: u64 = view.monitors.iter().map(|monitor| monitor.counts.tests()).sum();
             let text = if tests == 0 {
-                l.t("No test counted: whether there was an outage is not known.")
+                l.t("No counted tests, so outages are unknown.")
             } else {
-                l.t("No outage in the time that is known.")
+                l.t("No outages in the known time.")
             };
             return vec![Block::paragraph(text)];
         }
@@ -54,13 +54,13 @@ impl Section for Outages {
                 let duration = Cell::number(findings::span_of(outage, l), Some(outage.downtime.0 as f64 / 1e6));
                 let mut cells = vec![
                     Cell::moment(l.moment_in_period(outage.from), outage.from).detail(if outage.began_earlier {
-                        l.t("began before the period")
+                        l.t("started before the period")
                     } else {
                         ""
                     }),
                     match outage.to {
                         Some(to) => Cell::moment(l.moment_in_period(to), to),
-                        None => Cell::text(DASH).detail(l.t("not seen to end")).status(Status::Unknown),
+                        None => Cell::text(DASH).detail(l.t("end not observed")).status(Status::Unknown),
                     },
                     duration,
                     Cell::number(l.integer(outage.failed_tests), Some(outage.failed_tests as f64)),

@@ -43,7 +43,7 @@ impl Section for Patterns {
         let questions = view.facts.patterns().first().map_or(0, |found| found.questions);
         if found.is_empty() {
             return vec![Block::paragraph(l.fill(
-                "No pattern stands out from chance (at a level of {0}).",
+                "No significant patterns (significance level {0}).",
                 &[&l.percent(LEVEL, 0)],
             ))];
         }
@@ -71,7 +71,7 @@ impl Section for Patterns {
         if all > self.limit {
             note.push(' ');
             note.push_str(&l.fill(
-                "The {0} clearest of {1} findings are told.",
+                "The {0} clearest of {1} findings are listed.",
                 &[&l.integer(self.limit as u64), &l.integer(all as u64)],
             ));
         }

@@ -144,7 +144,7 @@ impl Section for Percentiles {
                 l.t("Over delivered mails; in brackets the 95 % confidence interval; in the last column a lost mail counts as slower than any other")
                     .to_owned()
             } else {
-                l.t("Over the tests that got so far; in brackets the 95 % confidence interval")
+                l.t("Over the tests that reached each phase; 95 % confidence interval in brackets")
                     .to_owned()
             },
             columns,

@@ -77,7 +77,7 @@ impl Section for ServiceLevels {
                 status: Status::Unknown,
                 title: l.t("No service level.").to_owned(),
                 text: l
-                    .t("Nothing was promised of these monitors: the configuration has no [service_level.NAME] that selects them.")
+                    .t("These monitors have no objectives: no [service_level.NAME] in the configuration selects them.")
                     .to_owned(),
             }));
         }
@@ -182,10 +182,10 @@ fn verdict_note(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View
         let title = if report.is_over {
             l.t("Missed.")
         } else {
-            l.t("Missed already.")
+            l.t("Already missed.")
         };
         let main = l.fill(
-            "{0} was promised at {1}; measured: {2}.",
+            "The objective at {1} was {0}; measured: {2}.",
             &[
                 &promise(&judgement.target, l),
                 &name_of(entry, view),
@@ -195,10 +195,7 @@ fn verdict_note(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View
         let count = if all > 1 {
             format!(
                 " {}",
-                l.fill(
-                    "Missed in all: {0} of {1} promises.",
-                    &[&l.integer(missed), &l.integer(all)]
-                )
+                l.fill("Missed: {0} of {1} objectives.", &[&l.integer(missed), &l.integer(all)])
             )
         } else {
             String::new()
@@ -207,20 +204,24 @@ fn verdict_note(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View
     } else if undecided == all {
         (
             Status::Unknown,
-            l.t("Not decidable."),
-            l.t("Too little is known to say whether the promises were kept.")
+            l.t("Undecidable."),
+            l.t("Too little is known to say whether the objectives were met.")
                 .to_owned(),
         )
     } else if report.is_over {
-        let text = l.count(all - undecided, "The promise was kept.", "All {0} promises were kept.");
+        let text = l.count(
+            all - undecided,
+            "The objective was met.",
+            "All {0} objectives were met.",
+        );
         if undecided == 0 {
             (Status::Good, l.t("Met."), text)
         } else {
             let rest = l.fill(
-                "Kept: {0} of {1} promises; of the rest too little is known.",
+                "Met: {0} of {1} objectives; too little is known about the others.",
                 &[&l.integer(all - undecided), &l.integer(all)],
             );
-            (Status::Unknown, l.t("Met where it is known."), rest)
+            (Status::Unknown, l.t("Met, as far as known."), rest)
         }
     } else if let Some((entry, judgement)) = threatened {
         let forecast = judgement.forecast.map_or(0.0, |forecast| forecast.spent);
@@ -238,13 +239,13 @@ fn verdict_note(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View
         if undecided == 0 {
             let text = l.count(
                 all,
-                "The promise can be kept.",
-                "All {0} promises can be kept if it goes on so.",
+                "The objective can be met.",
+                "On the current trend, all {0} objectives will be met.",
             );
             (Status::Good, title, text)
         } else {
             let text = l.fill(
-                "Can be kept if it goes on so: {0} of {1} promises; of the rest too little is known.",
+                "On course: {0} of {1} objectives; too little is known about the others.",
                 &[&l.integer(all - undecided), &l.integer(all)],
             );
             (Status::Unknown, title, text)
@@ -348,7 +349,7 @@ fn verdict_cell(judgement: &Judgement, is_over: bool, l: &Locale) -> Cell {
     match judgement.verdict {
         Verdict::Met => Cell::text(l.t("met")).status(Status::Good).detail(chance),
         Verdict::Missed if is_over => Cell::text(l.t("missed")).status(Status::Bad).detail(chance),
-        Verdict::Missed => Cell::text(l.t("missed already")).status(Status::Bad),
+        Verdict::Missed => Cell::text(l.t("already missed")).status(Status::Bad),
         Verdict::Open => {
             let cell = Cell::text(l.t("open"));
             match judgement.forecast {
@@ -359,7 +360,7 @@ fn verdict_cell(judgement: &Judgement, is_over: bool, l: &Locale) -> Cell {
         Verdict::NotDecidable(why) => Cell::text(l.t("not decidable"))
             .detail(l.t(match why {
                 Why::FewTests => "too few tests",
-                Why::Coverage => "too little known",
+                Why::Coverage => "too little data",
                 Why::NoTests => "no test",
             }))
             .status(Status::Unknown),
@@ -449,8 +450,8 @@ fn table(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View<'_>) -
     if report.holidays > 0 {
         remarks.push(l.count(
             report.holidays as u64,
-            "One day was a holiday, without service.",
-            "{0} days were holidays, without service.",
+            "One day was a holiday without service hours.",
+            "{0} days were holidays without service hours.",
         ));
     }
     remarks.push(
@@ -465,7 +466,7 @@ fn table(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View<'_>) -
     }
     if rows.len() > MOST_ROWS {
         remarks.push(l.fill(
-            "The {0} of {1} of which most is spent are listed.",
+            "The {0} of {1} with the most spent are listed.",
             &[&l.integer(MOST_ROWS as u64), &l.integer(rows.len() as u64)],
         ));
     }

@@ -433,7 +433,7 @@ fn a_level_of_which_some_is_not_known_is_not_called_good() {
     made.facts.levels[0].entries[0].targets[0].verdict = Verdict::NotDecidable(Why::NoTests);
     let (status, text) = note(&made).expect("a note");
     assert_eq!(status, Status::Unknown);
-    let expected = "Can be kept if it goes on so: 3 of 4 promises; of the rest too little is known.";
+    let expected = "On course: 3 of 4 objectives; too little is known about the others.";
     assert!(text.starts_with(expected), "{text}");
 }
 
@@ -444,7 +444,7 @@ fn what_sections_of_another_period_are_made_of_is_told_as_well() {
     let definition = made.definition(folder.path(), "coverage", "period = \"current-month\"");
     let reports = generate::documents(&definition, made.source(), &made.facts.period).expect("a report");
     let titles: Vec<&str> = reports[0].document.notes.iter().map(|note| &*note.title).collect();
-    assert_eq!(titles, ["A section's period is not over."]);
+    assert_eq!(titles, ["The period of a section has not ended."]);
     assert!(!reports[0].provisional, "no wait settles that");
     let without = made.definition(folder.path(), "coverage", "");
     let reports = generate::documents(&without, made.source(), &made.facts.period).expect("a report");
@@ -467,8 +467,8 @@ fn the_one_of_several_monitors_that_is_known_is_not_called_the_only_one() {
     let faster = "figure = \"slower\"\nend = \"best\"";
     let text = media::text::render(&made.document_with(folder.path(), "top", faster));
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(text.contains("not the one monitor"), "{text}");
-    assert!(text.contains("Of one monitor the figure is not known."), "{text}");
+    assert!(text.contains("not the only monitor with a known figure"), "{text}");
+    assert!(text.contains("The figure is unknown for one monitor."), "{text}");
 }
 
 #[test]
@@ -501,5 +501,8 @@ fn an_alarm_that_may_be_open_since_long_before_is_told_of() {
     let later = Period::new(later, later + HOUR, Calendar::new(TimeZone::UTC)).expect("a period");
     made.facts.log = AlarmLog::load(&made.lake, &later, &|_, _| true).expect("the log");
     let text = text(&made).split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(text.contains("No alarm rose.") && text.contains(unlisted), "{text}");
+    assert!(
+        text.contains("No alarms were raised.") && text.contains(unlisted),
+        "{text}"
+    );
 }

@@ -140,12 +140,15 @@ impl Section for Top {
             0 => String::new(),
             some => l.count(
                 some as u64,
-                "Of one monitor the figure is not known.",
-                "Of {0} monitors the figure is not known.",
+                "The figure is unknown for one monitor.",
+                "The figure is unknown for {0} monitors.",
             ),
         };
         if known == 0 {
-            return vec![self.instead(l.t("no monitor can be ranked, since of none is the figure known."), l)];
+            return vec![self.instead(
+                l.t("no monitor can be ranked, because the figure is unknown for all of them."),
+                l,
+            )];
         }
         // Of availability more is better, of all else less.
         let rising = (self.figure == Figure::Availability) != self.best;
@@ -164,7 +167,7 @@ impl Section for Top {
         if ranked.is_empty() {
             let text = match (known, all) {
                 (1, 1) => l.t("not the only monitor.").to_owned(),
-                (1, _) => l.t("not the one monitor of which the figure is known.").to_owned(),
+                (1, _) => l.t("not the only monitor with a known figure.").to_owned(),
                 _ => l.fill("none of {0} monitors.", &[&l.integer(known as u64)]),
             };
             return vec![self.instead(format!("{text} {unranked}").trim_end(), l)];

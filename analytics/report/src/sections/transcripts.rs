@@ -92,7 +92,7 @@ fn shown(view: &View<'_>, monitor: &Monitor, outage: &Outage, kept: &transcripts
             .map(|conversation| conversation_of(conversation, l))
             .collect(),
         note: l.fill(
-            "The whole, with microseconds: mailqos-probe transcript {0} {1}",
+            "Full transcript with microseconds: mailqos-probe transcript {0} {1}",
             &[&monitor.id, &outage.from.to_string()],
         ),
     }
@@ -105,7 +105,7 @@ fn conversation_of(conversation: &transcripts::Conversation, l: &Locale) -> Conv
     for (index, line) in lines.into_iter().enumerate() {
         if left_out > 1 && (FIRST..FIRST + left_out).contains(&index) {
             if index == FIRST {
-                let text = l.fill("{0} lines left out", &[&l.integer(left_out as u64)]);
+                let text = l.fill("{0} lines omitted", &[&l.integer(left_out as u64)]);
                 shown.push(Line {
                     at: String::new(),
                     by: "",
@@ -126,7 +126,7 @@ fn conversation_of(conversation: &transcripts::Conversation, l: &Locale) -> Conv
     }
     Conversation {
         title: l.fill(
-            "{0}, begun {1}; seconds since then",
+            "{0}, started {1}; time in seconds from then",
             &[&conversation.protocol, &l.moment(conversation.began_at)],
         ),
         lines: shown,

@@ -73,12 +73,12 @@ impl Section for Trends {
             id: view.ids.unique("trends"),
             title: l.count(all as u64, "One lasting change", "{0} lasting changes"),
             subtitle: l
-                .t("Of daily medians, without the habits of the week; slopes with their 95 % confidence interval")
+                .t("From daily medians, adjusted for weekly patterns; slopes with their 95 % confidence intervals")
                 .to_owned(),
             columns,
             rows,
             note: cut
-                + l.t("Slopes by Theil and Sen, with Mann and Kendall's significance; shifts located by PELT, with Pettitt's significance; corrected for the number of questions (Holm)."),
+                + l.t("Theil–Sen slopes with Mann–Kendall significance; shifts located by PELT with Pettitt significance; Holm-corrected for multiple testing."),
         })]
     }
 
