@@ -249,7 +249,7 @@ fn a_report_waits_for_its_period_but_not_for_ever() {
             assert!(
                 std::fs::read_to_string(file.path())
                     .unwrap()
-                    .contains("The period is not over.")
+                    .contains("The period has not ended.")
             );
         }
     }
