@@ -229,13 +229,7 @@ fn finding(data: &Dumbbell, rows: &[Row], worse: &dyn Fn(f64) -> f64, voice: &dy
     let (first, change) = standing().next().unwrap_or(first);
     let Some((last, gain)) = standing().next_back() else {
         if by_chance {
-            let all = changes.iter().all(|(row, change)| row.by_chance || *change == 0.0);
-            let text = if all {
-                "No significant change in {0}."
-            } else {
-                "No significant change in {0}."
-            };
-            return voice.fill(text, &[&data.metric]);
+            return voice.fill("No significant change in {0}.", &[&data.metric]);
         }
         if let [(only, _)] = changes[..] {
             return voice.fill("{0} of {1} was unchanged.", &[&sentence(&[&data.metric]), &only.name]);
