@@ -12,9 +12,13 @@ fn main() -> ExitCode {
     mailqos_analytics::commands::main()
 }
 
-/// Begins anew with an allocator that keeps free pages for good rather than for a second, after which they are cleared again for
-/// the next column or drawing: a tenth of the time of `stats` by day and of a large report. It takes that from the environment
-/// only, and before `main`. What runs for months gives back.
+/// Runs the program again with settings of the allocator, which it takes from the environment only,
+/// and before `main`.
+///
+/// Free pages are kept for good rather than for a second, after which they would be cleared again
+/// for the next column: a tenth of the time of `stats` by day. `report` gives them back at once: that
+/// takes a tenth less memory for 100 monitors over a year (600 → 535 MB) and no more time. Commands
+/// that run for months keep the default.
 #[cfg(unix)]
 fn keep_pages() {
     use std::{env, os::unix::process::CommandExt as _, process::Command};
@@ -23,6 +27,8 @@ fn keep_pages() {
     /// Whether it takes pages of 2 MB. Typesetting keeps millions of small things: a report takes an eighth more memory with
     /// them, and is not made sooner.
     const LARGE: &str = "MIMALLOC_ALLOW_THP";
+    const KEEP: &str = "-1";
+    const GIVE_BACK: &str = "0";
     let runs_on = |argument: &std::ffi::OsString| argument == "schedule" || argument == "--preview";
     if env::var_os(DELAY).is_some() || env::args_os().any(|argument| runs_on(&argument)) {
         return;
@@ -32,10 +38,12 @@ fn keep_pages() {
         if let Some(name) = env::args_os().next() {
             anew.arg0(name);
         }
-        if env::var_os(LARGE).is_none() && env::args_os().any(|argument| argument == "report") {
+        let is_report = env::args_os().any(|argument| argument == "report");
+        if env::var_os(LARGE).is_none() && is_report {
             anew.env(LARGE, "0");
         }
-        // It comes back only where that is not possible; then it goes on as it is.
-        let _ = anew.args(env::args_os().skip(1)).env(DELAY, "-1").exec();
+        let delay = if is_report { GIVE_BACK } else { KEEP };
+        // It returns only if that is impossible; then the program goes on as it is.
+        let _ = anew.args(env::args_os().skip(1)).env(DELAY, delay).exec();
     }
 }

@@ -480,13 +480,16 @@ pub fn write(
         publish(&path, &bytes).map_err(failed(&path))?;
         Ok((*format, path))
     };
-    if chapters > report.chapters_on_a_page {
-        // Several files of a report of very many chapters would not fit into memory together.
+    if chapters > MAX_CHAPTERS_AT_ONCE {
+        // Several files of a long report at once would take more memory; the PDF uses all cores alone.
         return formats.iter().map(made).collect();
     }
     // Each kind of file by itself, on all cores: one is written while another is still being set.
     parallel::map(&formats, made).into_iter().collect()
 }
+
+/// Reports with more chapters are written one file after the other.
+const MAX_CHAPTERS_AT_ONCE: usize = 50;
 
 /// The document of a PDF without its chapters about single monitors, where there are too many of them. It says so.
 fn shortened(report: &Report) -> Option<Document> {

@@ -357,6 +357,22 @@ mod tests {
         }
     }
 
+    /// Some rows take three lines, so an average row says little about where a table must be divided.
+    #[test]
+    fn rows_of_different_heights_leave_no_short_page_in_between() {
+        for above in 0..6 {
+            let mut table = block(2, 1, 14);
+            if let Block::Table(table) = &mut table {
+                for row in table.rows.iter_mut().take(8) {
+                    row.cells[0] = Cell::text("a monitor with a very long name ".repeat(8));
+                }
+            }
+            let pages = fullness(vec![block(0, 0, 5), block(1, 2, 1 + 2 * above), table]);
+            let (_, whole) = pages.split_last().expect("a page");
+            assert!(whole.iter().all(|share| *share >= 0.4), "{above}: {pages:?}");
+        }
+    }
+
     #[test]
     fn a_few_lines_do_not_get_a_page_of_their_own() {
         // Text alone, which no smaller chart could make room for.

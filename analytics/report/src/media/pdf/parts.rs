@@ -37,7 +37,7 @@ use crate::{
 
 /// Chapters that are set together. More of them need more memory, fewer of them more time: each
 /// part begins with the rules of the layout.
-const CHAPTERS_OF_A_PART: usize = 8;
+const CHAPTERS_OF_A_PART: usize = 4;
 
 /// Documents with at most this number of chapters are set as a whole.
 const MAX_CHAPTERS_OF_A_WHOLE: usize = 12;
