@@ -157,9 +157,20 @@ async fn another_server_stands_in_and_a_path_in_alarm_is_avoided() {
     first.admit(Protocol::Smtp);
     deliver();
     until("the mail through the first", || first.landings().len() == 1).await;
-    let state = setting.path("data/state/site=here");
-    std::fs::create_dir_all(&state).unwrap();
-    std::fs::write(state.join("alarms.json"), r#"{"states":{"path":{"status":"alarm"}}}"#).unwrap();
+    let folder = setting.path("data/status/site=here");
+    std::fs::create_dir_all(&folder).unwrap();
+    let publish = |written_at: jiff::Timestamp| {
+        let status = serde_json::json!({
+            "version": 1, "site": "here", "written_at": written_at, "interval_s": 3600, "newer": {},
+            "monitors": [{ "id": "path", "object": "m", "state": "alarm", "alarm": { "since": written_at } }],
+        });
+        std::fs::write(folder.join("status.json"), status.to_string()).unwrap();
+    };
+    let now = jiff::Timestamp::now();
+    publish(now - jiff::SignedDuration::from_hours(4));
+    deliver();
+    until("a mail by the configured order", || first.landings().len() == 2).await;
+    publish(now);
     deliver();
     until("the mail around the alarm", || second.landings().len() == 2).await;
     let last = setting.ledger().pop().unwrap();

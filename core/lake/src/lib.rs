@@ -15,6 +15,7 @@ mod error;
 mod lock;
 mod reader;
 mod remote;
+mod status;
 
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,10 @@ pub use error::LakeError;
 pub use lock::{LockError, SiteLock, this_process};
 pub use reader::{DayReader, Salvaged, merge_into_day, open_sorted, read_day, read_sorted, rewrite_day, salvage};
 pub use remote::{Conditions, Habits, Mirrored, Object, Remote, RemoteError, Version};
+pub use status::{
+    AcknowledgementStatus, AlarmStatus, ChannelStatus, LastTest, MaintenanceStatus, MonitorState, MonitorStatus,
+    ProbeStatus, STATUS_VERSION, Status, StatusError, status_path,
+};
 
 use mailqos_model::{SiteName, UtcMicros};
 

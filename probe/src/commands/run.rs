@@ -72,6 +72,7 @@ pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failur
     helpers.spawn(watch_recorder(recorder.clone(), alarms.clone()));
     helpers.spawn(watch_tests(alarms.clone()));
     tester.resume().await;
+    helpers.spawn(crate::status::publish(Arc::clone(&live)));
     tracing::info!(
         site = %config.site,
         monitors = config.monitors.values().filter(|monitor| monitor.enabled).count(),
@@ -95,6 +96,7 @@ pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failur
     helpers.shutdown().await;
     alarms.close().await;
     observed.keep();
+    crate::status::publish_stop(Arc::clone(&live)).await;
     note(&recorder, EventKind::ProbeStopped).await;
     let sealed = recorder.close().await.map_err(Failure::work)?;
     tracing::info!(rows = sealed.merged, files = sealed.files, "sealed");

@@ -1,6 +1,7 @@
 //! What can be seen of a running probe: the states of its monitors with their last day, its counts, and both as metrics.
 
 mod metrics;
+mod publish;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -14,6 +15,7 @@ use mailqos_model::{Micros, MonitorId, Outcome, Sample, UtcMicros};
 use serde::{Deserialize, Serialize};
 
 pub use metrics::{serve, write as write_metrics};
+pub use publish::{publish, publish_stop};
 
 /// Width of a bucket of the last day.
 pub const BUCKET: Micros = Micros::from_secs(1800);
@@ -92,6 +94,8 @@ pub struct Observed {
     file: PathBuf,
     /// Held while the file is written: the regular writing may still be under way when the probe ends and writes its last.
     writing: Mutex<()>,
+    /// Whether the last status has been published; held while one is written.
+    stopped: Mutex<bool>,
 }
 
 /// Half an hour, for those who draw it.
@@ -123,6 +127,7 @@ impl Observed {
             metrics_problem: Mutex::default(),
             file,
             writing: Mutex::default(),
+            stopped: Mutex::default(),
         }
     }
 

@@ -1,9 +1,10 @@
 //! Through which mail servers a mail goes, and in which order.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
-use mailqos_config::{Config, EmailTarget, MailServer};
-use mailqos_model::{MonitorId, Name};
+use mailqos_config::{Config, DataLocation, EmailTarget, MailServer};
+use mailqos_lake::Status;
+use mailqos_model::{MonitorId, Name, UtcMicros};
 
 use crate::DeliveryError;
 
@@ -45,26 +46,26 @@ pub(super) fn servers<'a>(
     Ok((servers, why.filter(|_| changed)))
 }
 
-/// The monitors in alarm, as the probe of this machine keeps them; none where there is no probe.
+/// The monitors in alarm according to the probe's published status; none if there is no probe, or its
+/// status is stale.
 fn failing(config: &Config) -> HashSet<MonitorId> {
-    #[derive(serde::Deserialize)]
-    struct Kept {
-        #[serde(default)]
-        states: BTreeMap<MonitorId, State>,
-    }
-    #[derive(serde::Deserialize)]
-    struct State {
-        #[serde(default)]
-        status: String,
-    }
-    let file = config.state.join(format!("site={}", config.site)).join("alarms.json");
-    let kept: Option<Kept> = std::fs::read(file)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    kept.map(|kept| kept.states)
+    let data = match &config.data {
+        DataLocation::Folder(folder) => folder.clone(),
+        DataLocation::ObjectStore(_) => config.state.join("lake"),
+    };
+    let status = match Status::read(&data, &config.site) {
+        Ok(status) => status,
+        Err(error) => {
+            tracing::warn!(%error, "mail servers are tried in the configured order");
+            None
+        }
+    };
+    status
+        .filter(|status| !status.is_stale(UtcMicros::now()))
+        .map(|status| status.monitors)
         .unwrap_or_default()
         .into_iter()
-        .filter(|(_, state)| state.status == "alarm")
-        .map(|(monitor, _)| monitor)
+        .filter(|monitor| monitor.alarm.is_some())
+        .map(|monitor| monitor.id)
         .collect()
 }

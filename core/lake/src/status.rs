@@ -1,0 +1,375 @@
+//! The published status of a probe: what its monitors are at, for programs that must not read the
+//! probe's private files.
+//!
+//! `<data>/status/site=<site>/status.json` is replaced atomically. Readers ignore unknown keys, use
+//! defaults for missing ones, and treat a status older than three times its interval as stale.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use mailqos_model::{Micros, MonitorId, ObjectId, SiteName, UtcMicros};
+use serde::{Deserialize, Serialize};
+
+use crate::work_folder;
+
+/// Version of the format; it changes only if older readers would misread a newer file.
+pub const STATUS_VERSION: u32 = 1;
+/// Largest status that is read, in bytes: about ten times that of 10,000 monitors.
+const MAX_STATUS: u64 = 64 << 20;
+/// A status older than this many of its intervals is stale.
+const STALE_AFTER: i64 = 3;
+
+/// The published status of one probe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the format.
+    pub version: u32,
+    /// Site of the probe.
+    pub site: SiteName,
+    /// When the file was written.
+    pub written_at: Timestamp,
+    /// Longest time between two writes while the probe runs, in seconds.
+    pub interval_s: u32,
+    /// The probe itself.
+    #[serde(default)]
+    pub probe: ProbeStatus,
+    /// All configured monitors.
+    #[serde(default)]
+    pub monitors: Vec<MonitorStatus>,
+    /// Health of the notification channels, by their names.
+    #[serde(default)]
+    pub channels: BTreeMap<String, ChannelStatus>,
+}
+
+/// State and counters of the probe. Counters start at 0 with the program.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProbeStatus {
+    /// Version of the program, such as `0.1.0`.
+    pub program: String,
+    /// `false` in the last status before a planned stop.
+    pub running: bool,
+    /// Started tests.
+    pub started: u64,
+    /// Tests started more than a second late.
+    pub late: u64,
+    /// Tests skipped because the previous one was still running.
+    pub skipped: u64,
+    /// Why samples can't be recorded.
+    pub recorder_problem: Option<String>,
+    /// Why metrics can't be served.
+    pub metrics_problem: Option<String>,
+}
+
+/// State of a monitor.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MonitorState {
+    /// The last test succeeded.
+    Ok,
+    /// The last tests failed, too few for an alarm.
+    Failed,
+    /// An alarm is open.
+    Alarm,
+    /// A maintenance window is open.
+    Maintenance,
+    /// Disabled in the configuration.
+    Disabled,
+    /// No current result; also any state that a newer version adds.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+/// One monitor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MonitorStatus {
+    /// Id, such as `mail-1`.
+    pub id: MonitorId,
+    /// Display name.
+    #[serde(default)]
+    pub name: String,
+    /// The monitored object.
+    pub object: ObjectId,
+    /// What it is at.
+    #[serde(default)]
+    pub state: MonitorState,
+    /// Start of the first of the current failures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<Timestamp>,
+    /// Failed tests in a row.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failures: u32,
+    /// Why the last failed test failed, while failures last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The last test.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastTest>,
+    /// Start of the last successful test.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_ok: Option<Timestamp>,
+    /// Start of the next test.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Timestamp>,
+    /// The open alarm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarm: Option<AlarmStatus>,
+    /// The open maintenance window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<MaintenanceStatus>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// The last test of a monitor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LastTest {
+    /// When it began.
+    pub started_at: Timestamp,
+    /// Its outcome, in the words of the lake; a newer version may add some.
+    pub outcome: String,
+    /// Estimated round trip, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip_us: Option<i64>,
+    /// Guaranteed error of the round trip, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip_error_us: Option<i64>,
+}
+
+/// An open alarm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AlarmStatus {
+    /// When it was raised.
+    pub since: Timestamp,
+    /// When a channel first accepted a notification.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notified_at: Option<Timestamp>,
+    /// The operator who takes care of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<AcknowledgementStatus>,
+}
+
+/// The acknowledgement of an alarm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AcknowledgementStatus {
+    /// Who acknowledged the alarm.
+    pub by: String,
+    /// When they did.
+    pub at: Timestamp,
+    /// Their note.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// An open maintenance window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MaintenanceStatus {
+    /// Its name.
+    pub name: String,
+    /// Its end.
+    pub until: Timestamp,
+    /// Its reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Health of a notification channel.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChannelStatus {
+    /// Failures since it last accepted a notification.
+    pub failures: u32,
+    /// When it last accepted one.
+    pub accepted_at: Option<Timestamp>,
+    /// When it last failed.
+    pub failed_at: Option<Timestamp>,
+    /// The last failure.
+    pub error: Option<String>,
+}
+
+/// Why a published status can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    /// The file can't be read.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The content is not a status.
+    #[error("{path} is not a valid status ({source}); a running probe replaces it", path = path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A newer program wrote it in another format.
+    #[error(
+        "{path} has version {version}, this program reads version {STATUS_VERSION}; update this program",
+        path = path.display()
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+}
+
+impl Status {
+    /// Whether the status is too old to describe the present: its age exceeds three intervals. A
+    /// status from the future is stale by the same limit, since one of the clocks is then wrong.
+    pub fn is_stale(&self, now: UtcMicros) -> bool {
+        let limit = i64::from(self.interval_s) * STALE_AFTER * 1_000_000;
+        let Micros(age) = now - UtcMicros::from(self.written_at);
+        age.abs() > limit
+    }
+
+    /// The file's content.
+    ///
+    /// # Errors
+    /// A value has no JSON.
+    pub fn to_json(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = serde_json::to_vec(self).map_err(io::Error::other)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    /// Replaces the published status of its site. Readers see the old one or the new one.
+    ///
+    /// # Errors
+    /// The file system refuses; the old status is then still there.
+    pub fn publish(&self, data: &Path) -> io::Result<()> {
+        let path = status_path(data, &self.site);
+        let folder = path.parent().unwrap_or(data);
+        let work = work_folder(data);
+        std::fs::create_dir_all(folder)?;
+        std::fs::create_dir_all(&work)?;
+        let temporary = work.join(format!("status.{}.json", self.site));
+        let mut file = std::fs::File::create(&temporary)?;
+        file.write_all(&self.to_json()?)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, &path)?;
+        mailqos_base::files::sync_folder(folder)
+    }
+
+    /// Reads the published status of a site; `None` if there is none, as with older probes.
+    ///
+    /// # Errors
+    /// The file can't be read, is too large, is not a status, or has a newer format.
+    pub fn read(data: &Path, site: &SiteName) -> Result<Option<Self>, StatusError> {
+        #[derive(Deserialize)]
+        struct Header {
+            version: u32,
+        }
+        let path = status_path(data, site);
+        let bytes = match mailqos_base::files::read(&path, MAX_STATUS) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(StatusError::Io { path, source }),
+        };
+        let content = |source| StatusError::Content {
+            path: path.clone(),
+            source,
+        };
+        let Header { version } = serde_json::from_slice(&bytes).map_err(content)?;
+        if version > STATUS_VERSION {
+            return Err(StatusError::Version { path, version });
+        }
+        serde_json::from_slice(&bytes).map(Some).map_err(content)
+    }
+}
+
+/// The published status of a site.
+pub fn status_path(data: &Path, site: &SiteName) -> PathBuf {
+    data.join("status").join(format!("site={site}")).join("status.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UtcMicros = UtcMicros(1_780_000_000_000_000);
+
+    fn status() -> Status {
+        Status {
+            version: STATUS_VERSION,
+            site: "lyon".parse().expect("a name"),
+            written_at: NOW.timestamp(),
+            interval_s: 15,
+            probe: ProbeStatus::default(),
+            monitors: vec![],
+            channels: BTreeMap::new(),
+        }
+    }
+
+    fn folder_with(text: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = status_path(folder.path(), &status().site);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        std::fs::write(path, text).expect("written");
+        folder
+    }
+
+    #[test]
+    fn a_published_status_is_read_back_and_replaced_without_remains() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut status = status();
+        assert_eq!(Status::read(folder.path(), &status.site).expect("no error"), None);
+        status.publish(folder.path()).expect("published");
+        status.probe.running = true;
+        status.publish(folder.path()).expect("replaced");
+        let read = Status::read(folder.path(), &status.site).expect("readable");
+        assert_eq!(read, Some(status));
+        assert_eq!(
+            std::fs::read_dir(work_folder(folder.path())).expect("a folder").count(),
+            0
+        );
+    }
+
+    #[test]
+    fn unknown_keys_and_states_are_accepted_and_missing_keys_have_defaults() {
+        let folder = folder_with(
+            r#"{"version":1,"site":"lyon","written_at":"2026-11-24T10:00:00Z","interval_s":15,"moon":{"phase":1},
+               "monitors":[{"id":"m","object":"o","state":"asleep","colour":"red"},{"id":"n","object":"o","state":"alarm"}]}"#,
+        );
+        let status = Status::read(folder.path(), &status().site)
+            .expect("readable")
+            .expect("there");
+        let states: Vec<MonitorState> = status.monitors.iter().map(|monitor| monitor.state).collect();
+        assert_eq!(states, [MonitorState::Unknown, MonitorState::Alarm]);
+    }
+
+    #[test]
+    fn damaged_and_newer_files_are_errors_that_name_the_file_and_the_remedy() {
+        for (text, words) in [
+            ("{\"version\":1,\"site\":\"ly", "is not a valid status"),
+            ("", "is not a valid status"),
+            ("{\"version\":2}", "has version 2, this program reads version 1; update"),
+        ] {
+            let folder = folder_with(text);
+            let error = Status::read(folder.path(), &status().site).expect_err("an error");
+            let said = error.to_string();
+            assert!(said.contains(words) && said.contains("status.json"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_status_is_stale_after_three_intervals_in_either_direction() {
+        let status = status();
+        for (seconds, stale) in [(0, false), (45, false), (46, true), (-45, false), (-46, true)] {
+            assert_eq!(status.is_stale(NOW + Micros::from_secs(seconds)), stale, "{seconds}");
+        }
+    }
+}
