@@ -15,19 +15,19 @@ use super::{Failure, Global};
 /// Options of `deliver`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The files.
+    /// Files to deliver.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// A target of the configuration; may be said several times.
+    /// Configured target (repeatable).
     #[arg(long, required = true, value_name = "TARGET")]
     to: Vec<String>,
 
-    /// Folder below the target's own.
+    /// Subfolder of the target's folder.
     #[arg(long, value_name = "FOLDER", default_value = "")]
     folder: String,
 
-    /// Subject of a mail [default: the names of the files].
+    /// Subject of the mail [default: names of the files].
     #[arg(long, value_name = "TEXT")]
     subject: Option<String>,
 }

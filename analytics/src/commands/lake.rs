@@ -30,118 +30,119 @@ pub struct Args {
     #[command(subcommand)]
     command: Command,
 
-    /// Folder of the sample lake; no configuration file is then needed.
+    /// Folder of the sample lake; replaces the configuration file.
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
 
-    /// Only this site; may be said several times.
+    /// Only this site (repeatable).
     #[arg(long, global = true, value_name = "SITE")]
     site: Vec<SiteName>,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// What is there: sites, days, samples, bytes, gaps.
+    /// Show sites, days, samples, bytes and gaps.
     Info {
-        /// How it is written.
+        /// Output format.
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
     },
-    /// Reads every file whole and says what is wrong; changes nothing. Exit code 1 if anything is.
+    /// Verify every file without changing it; exits with 1 if one is damaged.
     Verify,
-    /// Rebuilds damaged day files from what can be read of them, and keeps the damaged ones aside.
+    /// Rebuild damaged day files from their readable samples; keeps the damaged files.
     Repair {
-        /// Do it; else it is only said what would be done.
+        /// Make the changes instead of only listing them.
         #[arg(long)]
         apply: bool,
     },
-    /// Deletes days that are older than wanted, samples and events; never the open ones.
+    /// Delete samples and events of old days, except open days.
     Retain {
-        /// How many days are kept.
+        /// Number of days to keep.
         #[arg(long, value_name = "DAYS")]
         keep_days: u16,
-        /// Do it; else it is only said what would go.
+        /// Delete the days instead of only listing them.
         #[arg(long)]
         apply: bool,
     },
-    /// Brings in measurements of another tool, from CSV or Parquet.
+    /// Import samples of another tool from CSV or Parquet.
     Import(ImportArgs),
-    /// Writes samples as CSV, or as a lake of its own.
+    /// Export samples as CSV or as a separate lake.
     Export(ExportArgs),
 }
 
 #[derive(Debug, clap::Args)]
 struct ImportArgs {
-    /// The file: CSV with a head, Parquet (`.parquet`), or the export of another tool (--from).
+    /// CSV file with a header, Parquet file (`.parquet`), or export of another tool (--from).
     file: PathBuf,
-    /// The tool that wrote the file; its columns, units and words are known.
+    /// Tool that wrote the file, which sets columns, units and outcomes.
     #[arg(long, value_enum, value_name = "TOOL")]
     from: Option<Preset>,
-    /// The site that the samples go to.
+    /// Site to import the samples into.
     #[arg(long, value_name = "SITE")]
     into: SiteName,
-    /// The monitor of all rows, whatever the file says.
+    /// Monitor for all rows, overriding the file.
     #[arg(long, value_name = "ID")]
     as_monitor: Option<MonitorId>,
-    /// Where a column of ours comes from, such as started_at=time or round_trip_us=latency:ms (units: min, s, ms, us).
+    /// Source of a lake column, such as started_at=time or round_trip_us=latency:ms (units: min, s,
+    /// ms, us).
     #[arg(long, value_name = "OURS=THEIRS")]
     column: Vec<Mapping>,
-    /// The outcome of all rows, whatever the file says, unless --column names one for it.
+    /// Outcome for all rows, overriding the file, unless --column maps outcome.
     #[arg(long, value_name = "OUTCOME")]
     as_outcome: Option<Outcome>,
-    /// What parts the fields of a CSV file: one sign, or `tab` [default: what its head suggests].
+    /// Field separator of a CSV file: one character or `tab` [default: detected from the header].
     #[arg(long, value_name = "SIGN", value_parser = delimiter)]
     delimiter: Option<u8>,
-    /// How times are written, such as "%d.%m.%Y %H:%M" [default: RFC 3339, ISO 8601, or a number].
+    /// Format of times, such as "%d.%m.%Y %H:%M" [default: RFC 3339, ISO 8601, or a number].
     #[arg(long, value_name = "FORMAT")]
     time_format: Option<String>,
-    /// What a word of the file means, such as success=ok or timeout=lost.
+    /// Outcome for a word in the file, such as success=ok or timeout=lost (repeatable).
     #[arg(long, value_name = "WORD=OUTCOME", value_parser = outcome)]
     outcome: Vec<(String, String)>,
-    /// A word of the file that means "no value" (repeatable; NaN, U, -, null and the like always do).
+    /// Word in the file that means "no value" (repeatable; NaN, U, - and null always do).
     #[arg(long, value_name = "WORD")]
     missing: Vec<String>,
-    /// The outcome of rows without a round trip, with --as-outcome [default: skip them].
+    /// Outcome for rows without a round trip, with --as-outcome [default: skip them].
     #[arg(long, value_name = "OUTCOME", requires = "as_outcome")]
     missing_outcome: Option<Outcome>,
-    /// The decimal mark of numbers, "." or "," [default: learnt from each column].
+    /// Decimal mark of numbers, "." or "," [default: detected per column].
     #[arg(long, value_name = "SIGN")]
     decimal_mark: Option<Mark>,
-    /// The zone of times without an offset: an IANA name or an offset such as +01:00.
+    /// Time zone of times without an offset: IANA name or offset such as +01:00.
     #[arg(long, value_name = "TZ", default_value = "UTC", value_parser = timezone, allow_hyphen_values = true)]
     timezone: TimeZone,
-    /// Skip samples that the lake already has, instead of refusing the file.
+    /// Skip samples that are already in the lake instead of rejecting the file.
     #[arg(long)]
     skip_duplicates: bool,
-    /// Do it; else it is only said what would be imported.
+    /// Import the samples instead of only listing them.
     #[arg(long)]
     apply: bool,
 }
 
 #[derive(Debug, clap::Args)]
 struct ExportArgs {
-    /// Only this monitor; may be said several times.
+    /// Only this monitor (repeatable).
     #[arg(long, value_name = "ID")]
     monitor: Vec<MonitorId>,
-    /// From this UTC day, such as 2026-03-01, or moment (RFC 3339).
+    /// First UTC day, such as 2026-03-01, or start time (RFC 3339).
     #[arg(long, value_name = "DATE", value_parser = moment)]
     from: Option<UtcMicros>,
-    /// Before this UTC day or moment.
+    /// First UTC day after the period, or end time (RFC 3339).
     #[arg(long, value_name = "DATE", value_parser = moment)]
     to: Option<UtcMicros>,
-    /// How the samples are written.
+    /// Output format.
     #[arg(long, value_enum, default_value = "csv")]
     format: ExportFormat,
-    /// The CSV file [default: standard output], or the folder of the Parquet files.
+    /// CSV file [default: standard output] or folder for the Parquet files.
     #[arg(long, value_name = "PATH", required_if_eq("format", "parquet"))]
     output: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum ExportFormat {
-    /// One text with a head.
+    /// One CSV text with a header.
     Csv,
-    /// A folder of day files, which is a lake again.
+    /// Folder of day files, usable as a lake.
     Parquet,
 }
 

@@ -38,7 +38,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// Figures, charts and reports from the samples of mailqos, and their delivery.
+/// Compute figures and generate and deliver reports from mailqos samples.
 ///
 /// Data goes to standard output, everything else to standard error. Exit code: 0 on success, 1 on a failure of the work,
 /// 2 on wrong usage or configuration.
@@ -59,11 +59,11 @@ const STYLES: styling::Styles = styling::Styles::styled()
 /// Options of every subcommand.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Global {
-    /// The configuration file [default: mailqos.toml].
+    /// Configuration file [default: mailqos.toml].
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Say more on standard error; twice for the details.
+    /// Log more to standard error (-vv for details).
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
@@ -90,33 +90,33 @@ impl Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Figures per monitor and bucket of time.
+    /// Show figures per monitor and time bucket.
     Stats(stats::Args),
-    /// When monitors were down, and for how long.
+    /// List outages of monitors and their duration.
     Outages(outages::Args),
-    /// Whether the service levels were kept, and what is left of their error budgets.
+    /// Show whether service levels were met and their remaining error budgets.
     Sla(sla::Args),
-    /// What stands out from chance, in words: trends, shifts, habits, what failures have in common.
+    /// Show statistically significant trends, shifts and patterns.
     Patterns(patterns::Args),
-    /// The worst and the best monitors by any figure.
+    /// Rank monitors by a figure, worst and best.
     Top(top::Args),
-    /// Makes a report and prints the paths of its files.
+    /// Generate a report and print the paths of its files.
     Report(report::Args),
-    /// Lists, shows and checks report templates.
+    /// List, show, create and check report templates.
     Templates(templates::Args),
-    /// Runs the report schedules until told to stop.
+    /// Run the report schedules until SIGTERM or SIGINT.
     Schedule(schedule::Args),
-    /// Delivers files that have been made.
+    /// Deliver existing files to targets.
     Deliver(deliver::Args),
-    /// Shows and works off what waits for delivery.
+    /// Show, retry and drop pending deliveries.
     Outbox(outbox::Args),
-    /// Shows and tries the delivery targets.
+    /// Show and test delivery targets.
     Targets(targets::Args),
-    /// Looks after the sample lake.
+    /// Inspect, verify, repair, import and export the sample lake.
     Lake(lake::Args),
-    /// Prints the completions of a shell.
+    /// Print shell completions.
     Completions(mailqos_manual::CompletionsArgs),
-    /// Writes the man pages, one a command, into a folder.
+    /// Write one man page per command to a folder.
     Man(mailqos_manual::ManArgs),
 }
 

@@ -21,36 +21,36 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// What waits, and what was given up.
+    /// List pending and abandoned deliveries.
     List,
-    /// All about a delivery.
+    /// Show all details of a delivery.
     Show {
-        /// Its id.
+        /// Id of the delivery.
         id: String,
     },
-    /// Tries deliveries again now; all that wait unless some are named.
+    /// Retry deliveries now (default: all pending).
     Retry {
-        /// Their ids.
+        /// Ids of the deliveries.
         ids: Vec<String>,
     },
-    /// Forgets deliveries.
+    /// Remove deliveries from the outbox.
     Drop {
-        /// Their ids.
+        /// Ids of the deliveries.
         #[arg(required = true)]
         ids: Vec<String>,
     },
-    /// Who got what, when, and what the server said.
+    /// Show completed deliveries with recipients, times and server replies.
     Ledger {
-        /// How it is written.
+        /// Output format.
         #[arg(long, value_enum, default_value_t = Format::Json)]
         format: Format,
-        /// Only this target; may be said several times.
+        /// Only this target (repeatable).
         #[arg(long, value_name = "TARGET")]
         target: Vec<String>,
-        /// Only what was delivered on this day (UTC) or later.
+        /// First day of the period (UTC).
         #[arg(long, value_name = "DATE")]
         from: Option<Date>,
-        /// Only what was delivered before this day (UTC).
+        /// First day after the period (UTC).
         #[arg(long, value_name = "DATE")]
         to: Option<Date>,
     },
@@ -59,9 +59,9 @@ enum Action {
 /// How the ledger is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// One line for each file and recipient, for spreadsheets.
+    /// One line per file and recipient, for spreadsheets.
     Csv,
 }
 

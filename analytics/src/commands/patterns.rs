@@ -15,11 +15,11 @@ use super::{
     table::{Cell, Format, Table},
 };
 
-/// What stands out from chance: trends, shifts, days and hours that differ, metrics that rise together, the station where
-/// mail waits, what failures have in common.
+/// Show statistically significant patterns: trends, shifts, unusual days and hours, correlated
+/// metrics, slow hops, common features of failures.
 ///
-/// Each finding is a sentence with its figures and its strength: the chance, over all questions that were asked, that
-/// anything as clear comes up among samples without any pattern. Above 0.05 nothing is said.
+/// Each finding states its figures and its p-value, corrected for the number of hypotheses tested.
+/// Findings with p > 0.05 are omitted.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -33,11 +33,11 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// The next five runs of each report, in its zone and in UTC.
+    /// Show the next five runs of each report, in its time zone and in UTC.
     List,
-    /// One pass: makes and delivers what is due, and ends. For timers of the system.
+    /// Generate and deliver due reports once and exit, for system timers.
     RunDue {
-        /// The present, RFC 3339 [default: that of the clock].
+        /// Current time, RFC 3339 [default: system clock].
         #[arg(long, value_name = "TIME")]
         now: Option<String>,
     },

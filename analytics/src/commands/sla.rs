@@ -16,30 +16,30 @@ use super::{
     table::{Cell, Format, Table, moment, per_cent, per_cent_beside},
 };
 
-/// Whether the service levels of the configuration were met: what was measured, the error budget and what of it is spent,
-/// how fast it is spent, and how the period will end.
+/// Show whether the configured service levels were met: measured value, error budget, burn rate and
+/// forecast for the period.
 ///
-/// Without a period, each level's current one. With one, all of a level's periods that touch it; what came after it is
-/// left out.
+/// By default, each service level's current period. With a period, all of a level's periods that
+/// overlap it; later samples are ignored.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only this service level; all unless said.
+    /// Service level (default: all).
     #[arg(value_name = "NAME")]
     name: Option<String>,
 
-    /// Only this monitor; may be said several times. A glob (`mail-*`), `tag:NAME` or `object:NAME`.
+    /// Only this monitor: id, glob (`mail-*`), `tag:NAME` or `object:NAME` (repeatable).
     #[arg(long, value_name = "ID")]
     monitor: Vec<String>,
 
-    /// Only this site; may be said several times.
+    /// Only this site (repeatable).
     #[arg(long, value_name = "SITE")]
     site: Vec<String>,
 
-    /// Periods that touch this one: last-month, 2026-Q1, last-90d … [default: today].
+    /// Periods that overlap this one: last-month, 2026-Q1, last-90d … [default: today].
     #[arg(long, value_name = "PERIOD", conflicts_with_all = ["from", "to"])]
     period: Option<String>,
 
-    /// First day of the period instead.
+    /// First day of the period.
     #[arg(long, value_name = "DATE", requires = "to")]
     from: Option<String>,
 
@@ -47,23 +47,23 @@ pub struct Args {
     #[arg(long, value_name = "DATE", requires = "from")]
     to: Option<String>,
 
-    /// First day of a week.
+    /// First day of the week.
     #[arg(long, value_name = "DAY", default_value = "monday", value_parser = weekday)]
     week_start: Weekday,
 
-    /// First month of a year, from 1 to 12, for fiscal years and their quarters.
+    /// First month of the fiscal year, from 1 to 12.
     #[arg(long, value_name = "MONTH", default_value = "1", value_parser = clap::value_parser!(i8).range(1..=12))]
     year_start: i8,
 
-    /// Folder of the sample lake [default: the configuration's].
+    /// Folder of the sample lake [default: from the configuration].
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
-    /// Leave out corrupt files, naming them, instead of failing.
+    /// Skip corrupt files with a warning instead of failing.
     #[arg(long)]
     skip_corrupt: bool,
 
-    /// How the answer is written.
+    /// Output format.
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
 }

@@ -18,49 +18,50 @@ use super::{
 /// Which samples a command looks at.
 #[derive(Debug, Clone, clap::Args)]
 pub struct SourceArgs {
-    /// Only this monitor; may be said several times. A glob (`mail-*`), or with a configuration `tag:NAME` and
-    /// `object:NAME`. All monitors unless said.
+    /// Only this monitor: id, glob (`mail-*`), or with a configuration `tag:NAME` or `object:NAME`
+    /// (repeatable; default: all).
     #[arg(long, value_name = "ID")]
     pub monitor: Vec<String>,
 
-    /// Only this site; may be said several times.
+    /// Only this site (repeatable).
     #[arg(long, value_name = "SITE")]
     pub site: Vec<String>,
 
-    /// First day of the period, such as 2026-03-01, in the time zone; or a moment in RFC 3339.
+    /// First day of the period, such as 2026-03-01, or start time (RFC 3339).
     #[arg(long, value_name = "DATE", required_unless_present = "period", requires = "to")]
     pub from: Option<String>,
 
-    /// First day after the period: it does not belong to it. For March: --from 2026-03-01 --to 2026-04-01.
+    /// First day after the period; for March: --from 2026-03-01 --to 2026-04-01.
     #[arg(long, value_name = "DATE", requires = "from")]
     pub to: Option<String>,
 
-    /// The period by name instead: last-month, current-week, last-7d, last-24h, today, yesterday, month-to-date, 2026-03,
-    /// 2026-W09, 2026-Q1, 2026.
+    /// Period by name: last-month, current-week, last-7d, last-24h, today, yesterday,
+    /// month-to-date, 2026-03, 2026-W09, 2026-Q1, 2026.
     #[arg(long, value_name = "PERIOD", conflicts_with_all = ["from", "to"])]
     pub period: Option<String>,
 
-    /// IANA name of the time zone in which days begin [default: the configuration's; UTC with --data].
+    /// Time zone in which days begin, as an IANA name [default: from the configuration; UTC with
+    /// --data].
     #[arg(long, value_name = "TZ")]
     pub timezone: Option<String>,
 
-    /// First day of a week.
+    /// First day of the week.
     #[arg(long, value_name = "DAY", default_value = "monday", value_parser = weekday)]
     pub week_start: Weekday,
 
-    /// First month of a year, from 1 to 12, for fiscal years and their quarters.
+    /// First month of the fiscal year, from 1 to 12.
     #[arg(long, value_name = "MONTH", default_value = "1", value_parser = clap::value_parser!(i8).range(1..=12))]
     pub year_start: i8,
 
-    /// Folder of the sample lake; no configuration file is then needed.
+    /// Folder of the sample lake; replaces the configuration file.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
-    /// Leave out corrupt files, naming them, instead of failing.
+    /// Skip corrupt files with a warning instead of failing.
     #[arg(long)]
     pub skip_corrupt: bool,
 
-    /// How the answer is written.
+    /// Output format.
     #[arg(long, value_enum, default_value = "table")]
     pub format: Format,
 }
@@ -92,7 +93,7 @@ pub struct Source {
     pub sites: BTreeSet<String>,
     /// The configuration, unless `--data` made it needless.
     pub config: Option<Config>,
-    /// How the answer is written.
+    /// Output format.
     pub format: Format,
 }
 

@@ -8,16 +8,16 @@ use polars::prelude::{Column, DataFrame, NamedFrom as _, ParquetWriter, Series};
 
 use super::{Failure, print};
 
-/// How an answer is written.
+/// Output format of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// Aligned columns for the eye; its layout may change.
+    /// Aligned columns for reading; the layout may change.
     Table,
-    /// An array of objects.
+    /// JSON array of objects.
     Json,
-    /// Comma-separated values with a head; nothing for null.
+    /// Comma-separated values with a header; null is empty.
     Csv,
-    /// A Parquet file on standard output.
+    /// Parquet file on standard output.
     Parquet,
 }
 

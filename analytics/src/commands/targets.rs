@@ -18,12 +18,12 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// The targets of the configuration.
+    /// List the configured targets.
     List,
-    /// Tries targets: does what a delivery does with a file that is removed again, or sends a small mail, and lists what each
-    /// target supports; all targets if none is named.
+    /// Test targets by delivering and removing a small file, or sending a short mail, and show what
+    /// each supports.
     Test {
-        /// Their names.
+        /// Names of targets (default: all).
         targets: Vec<String>,
     },
 }

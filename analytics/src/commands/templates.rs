@@ -27,41 +27,41 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// The templates there are, the user's own first among equals.
+    /// List templates; yours override built-in ones of the same name.
     List,
-    /// The text of a template, to begin one's own with.
+    /// Print a template, as a starting point for your own.
     Show {
-        /// Its name.
+        /// Name of the template.
         name: String,
     },
-    /// Begins a template of one's own in the configuration's folder, as a copy of one that there is.
+    /// Create a template in the configuration's folder as a copy of another.
     New {
-        /// Its name.
+        /// Name of the template.
         name: String,
-        /// The template that is copied.
+        /// Template to copy.
         #[arg(long, value_name = "NAME", default_value = "executive-summary")]
         from: String,
-        /// Also begins layouts of its own for HTML, print and mails, which extend the built-in ones.
+        /// Also create layouts for HTML, print and mail that extend the built-in ones.
         #[arg(long)]
         layout: bool,
     },
-    /// Begins a house style: colours, logo, fonts, header, footer, language, dates and numbers in one file.
+    /// Create a theme: colours, logo, fonts, header, footer, language and formats in one file.
     Theme {
-        /// Its name; the one called house holds for every report that names no other.
+        /// Name of the theme; `house` applies to every report that names no other.
         #[arg(default_value = theme::HOUSE)]
         name: String,
     },
-    /// The kinds of sections that a template or a definition can be composed of.
+    /// List the kinds of sections for templates and definitions.
     Sections,
-    /// The JSON Schema of a kind of file, by which editors complete it.
+    /// Print the JSON Schema of a kind of file for editors.
     Schema {
-        /// Which files.
+        /// Kind of file.
         #[arg(value_name = "KIND", default_value = FILES[0], value_parser = FILES)]
         file: String,
     },
-    /// Says what is wrong with templates and definitions; all of the configuration's unless some are named.
+    /// Validate templates and definitions (default: all configured).
     Check {
-        /// Names of templates, or files of definitions.
+        /// Names of templates or files of definitions.
         names: Vec<String>,
     },
 }

@@ -11,22 +11,23 @@ use super::{
     table::{Cell, Format, Table, counted},
 };
 
-/// The worst and the best monitors by any figure, with its confidence interval and coverage.
+/// Rank monitors by a figure, worst and best, with confidence interval and coverage.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     source: SourceArgs,
 
-    /// By which figure: availability, delivery_rate, coverage, availability_by_time, downtime, outages, longest_outage, mttr,
-    /// mtbf, lost, delivered_within_30s, delivered_p99, round_trip_p95, smtp_send_mean, …
+    /// Figure to rank by: availability, delivery_rate, coverage, availability_by_time, downtime,
+    /// outages, longest_outage, mttr, mtbf, lost, delivered_within_30s, delivered_p99,
+    /// round_trip_p95, smtp_send_mean, …
     #[arg(long, value_name = "FIGURE", default_value = "availability", value_parser = figure)]
     figure: Figure,
 
-    /// How many of each.
+    /// Number of monitors to show at each end.
     #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
 
-    /// Only the worst, or only the best.
+    /// Show only the worst or only the best.
     #[arg(long, value_enum, value_name = "END")]
     only: Option<End>,
 }

@@ -16,24 +16,25 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Send a test message by every action of a list, whatever its hours; nothing is put off, nothing is tried twice.
+    /// Send a test message through every action of a list, ignoring hours, without retries.
     Test {
-        /// The action list.
+        /// Name of the action list.
         #[arg(default_value = "default")]
         list: String,
     },
-    /// Show what the actions of a list would send, without sending it.
+    /// Preview the messages of an action list without sending them.
     Preview {
-        /// The action list.
+        /// Name of the action list.
         #[arg(default_value = "default")]
         list: String,
-        /// The message.
+        /// Kind of message.
         #[arg(long, value_enum, default_value_t = Example::Alarm)]
         kind: Example,
     },
-    /// Tell of something, once, by the actions of a list that need no waiting: standard input is JSON with id, subject and text.
+    /// Send one notification through a list's immediate actions; reads JSON with id, subject and
+    /// text from standard input.
     Tell {
-        /// The action list.
+        /// Name of the action list.
         #[arg(default_value = "default")]
         list: String,
     },
@@ -42,24 +43,24 @@ enum Command {
 /// A message to preview.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Example {
-    /// An alarm.
+    /// Alarm raised.
     Alarm,
-    /// The alarm lasts, and more people are notified.
+    /// Alarm escalated.
     Escalation,
-    /// The alarm lasts.
+    /// Reminder of an open alarm.
     Reminder,
-    /// The alarm has cleared.
+    /// Alarm cleared.
     Recovery,
-    /// Many alarms at once.
+    /// Summary of many simultaneous alarms.
     Many,
-    /// A test of the action list.
+    /// Test of the action list.
     Test,
-    /// A notice about reports.
+    /// Notice about reports.
     Notice,
 }
 
 impl Example {
-    /// The message.
+    /// Kind of message.
     fn telling(self, config: &Config) -> Telling {
         let why = match self {
             Self::Alarm => Why::Raised,
@@ -85,7 +86,7 @@ fn show(config: &Config, list: &ActionList, kind: Example) -> Result<ExitCode, F
     Ok(ExitCode::SUCCESS)
 }
 
-/// The most that is read from standard input.
+/// Maximum size of standard input, in bytes.
 const MOST_READ: u64 = 1 << 20;
 
 /// What is told.

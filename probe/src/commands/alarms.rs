@@ -20,54 +20,54 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Run the configured rules, and changed ones beside them, over the samples of a time.
+    /// Compare the configured rules with changed ones over a period of recorded samples.
     Replay(Box<ReplayArgs>),
 }
 
 #[derive(Debug, clap::Args)]
 struct ReplayArgs {
-    /// The first day, in the configuration's zone.
+    /// First day of the period, in the configuration's time zone.
     #[arg(long)]
     from: Date,
-    /// The day after the last.
+    /// First day after the period.
     #[arg(long)]
     to: Date,
-    /// The monitors: ids, object:NAME, tag:NAME, patterns; all if none are named.
+    /// Monitors: ids, object:NAME, tag:NAME, patterns such as "mail-*" (default: all).
     monitors: Vec<String>,
-    /// Take the changed rules from this configuration.
+    /// Configuration file with the changed rules.
     #[arg(long)]
     with: Option<PathBuf>,
-    /// Alarm after so many failures in a row.
+    /// Raise an alarm after N failed tests in a row.
     #[arg(long)]
     alarm_after: Option<u32>,
-    /// … and after failing for so long.
+    /// Raise an alarm only after failing for this long.
     #[arg(long)]
     after_time: Option<Micros>,
-    /// Clear after so many good tests in a row.
+    /// Clear an alarm after N successful tests in a row.
     #[arg(long)]
     clear_after: Option<u32>,
-    /// The longest round trip.
+    /// Maximum round trip, such as 5m.
     #[arg(long)]
     round_trip: Option<Micros>,
-    /// The longest SMTP send time.
+    /// Maximum SMTP send time, such as 10s.
     #[arg(long)]
     smtp_send: Option<Micros>,
-    /// The longest login.
+    /// Maximum login time, such as 5s.
     #[arg(long)]
     pickup_login: Option<Micros>,
-    /// The longest receive.
+    /// Maximum receive time, such as 5s.
     #[arg(long)]
     pickup_receive: Option<Micros>,
-    /// Look for monitors that change to and fro, or don't.
+    /// Turn flap detection on or off.
     #[arg(long)]
     flapping: Option<bool>,
-    /// As if tests were so far apart; no closer than they were.
+    /// Simulate a test interval at least as long as the recorded one.
     #[arg(long)]
     test_interval: Option<Micros>,
-    /// What is over by itself within this time was not worth telling.
+    /// Count alarms that clear within this time as noise.
     #[arg(long, default_value = "10m")]
     worth: Micros,
-    /// How it is written; JSON is by monitor.
+    /// Output format (JSON: one entry per monitor).
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }

@@ -10,8 +10,8 @@ use crate::{mailbox_test, record::Recorder};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Also connect: try the folders of each mailbox over IMAP, and what the lake's object store makes of conditions and
-    /// checksums (writes an object and deletes it).
+    /// Also try the IMAP folders of each mailbox and the lake's object store (writes and deletes a
+    /// test object).
     #[arg(long)]
     connect: bool,
 }

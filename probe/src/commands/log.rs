@@ -13,15 +13,15 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The monitors: ids, object:NAME, tag:NAME, patterns; all events if none are named.
+    /// Monitors: ids, object:NAME, tag:NAME, patterns such as "mail-*" (default: all events).
     monitors: Vec<String>,
-    /// How far back.
+    /// How far back to show events, such as 2h.
     #[arg(long, value_name = "DURATION", default_value = "1d")]
     since: Micros,
-    /// Only events of these kinds, such as alarm_raised.
+    /// Show only events of this kind, such as alarm_raised (repeatable).
     #[arg(long = "kind")]
     kinds: Vec<EventKind>,
-    /// How it is written.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }

@@ -26,90 +26,90 @@ pub(super) struct AddArgs {
 #[derive(Debug, clap::Subcommand)]
 #[expect(clippy::large_enum_variant, reason = "there is one, for a moment")]
 enum Add {
-    /// A host or service under watch.
+    /// Monitored host or service.
     Object {
-        /// Its id.
+        /// Id of the object.
         id: String,
         /// Host name or IP address.
         #[arg(long)]
         address: String,
-        /// What people call it.
+        /// Display name.
         #[arg(long)]
         name: Option<String>,
-        /// Labels to select by.
+        /// Tag to select by (repeatable).
         #[arg(long = "tag")]
         tags: Vec<String>,
     },
-    /// Credentials; the password itself stands elsewhere.
+    /// Credentials; the password is stored separately.
     Account {
-        /// Its name.
+        /// Name of the account.
         id: String,
-        /// The name to log in with.
+        /// User name for login.
         #[arg(long)]
         user: String,
-        /// The password is in this environment variable.
+        /// Environment variable with the password.
         #[arg(long, required_unless_present_any = ["password_file", "password_credential"])]
         password_env: Option<String>,
-        /// The password is in this file.
+        /// File with the password.
         #[arg(long, conflicts_with = "password_env")]
         password_file: Option<PathBuf>,
-        /// The password is this credential of the service manager.
+        /// Service manager credential with the password.
         #[arg(long, conflicts_with_all = ["password_env", "password_file"])]
         password_credential: Option<String>,
     },
-    /// A test on an object; what is not said comes from the defaults.
+    /// Test of an object; omitted settings come from the defaults.
     Monitor {
-        /// Its id.
+        /// Id of the monitor.
         id: String,
-        /// The object that it watches.
+        /// Object to monitor.
         #[arg(long)]
         object: String,
-        /// What people call it.
+        /// Display name.
         #[arg(long)]
         name: Option<String>,
-        /// What is tested: mail-qos (a mail is sent and picked up) or mailbox (login and listing).
+        /// Kind of test: mail-qos (send and pick up a mail) or mailbox (log in and list).
         #[arg(long)]
         kind: Option<String>,
         /// Sender of the test mails.
         #[arg(long)]
         from: Option<String>,
-        /// The mailbox's address.
+        /// Mail address of the mailbox.
         #[arg(long)]
         to: Option<String>,
-        /// Another SMTP server than the object.
+        /// SMTP server, if it differs from the object's address.
         #[arg(long)]
         smtp_server: Option<String>,
-        /// Port of SMTP.
+        /// Port of the SMTP server.
         #[arg(long)]
         smtp_port: Option<u16>,
         /// Encryption of SMTP: none, starttls or implicit.
         #[arg(long)]
         smtp_tls: Option<String>,
-        /// Who logs in to SMTP.
+        /// Account for the SMTP login.
         #[arg(long)]
         smtp_account: Option<String>,
-        /// pop3 or imap.
+        /// Mailbox protocol: pop3 or imap.
         #[arg(long)]
         protocol: Option<String>,
-        /// Another mailbox server than the object.
+        /// Mailbox server, if it differs from the object's address.
         #[arg(long)]
         pickup_server: Option<String>,
-        /// Port of the mailbox.
+        /// Port of the mailbox server.
         #[arg(long)]
         pickup_port: Option<u16>,
         /// Encryption of the pick-up: none, starttls or implicit.
         #[arg(long)]
         pickup_tls: Option<String>,
-        /// Who logs in to the mailbox.
+        /// Account for the mailbox login.
         #[arg(long)]
         pickup_account: Option<String>,
-        /// The longest round trip that counts as good.
+        /// Maximum round trip that counts as ok, such as 5m.
         #[arg(long)]
         max_round_trip: Option<Micros>,
-        /// The wait before the first pick-up and between pick-ups.
+        /// Wait before the first pick-up and between pick-ups, such as 30s.
         #[arg(long)]
         check_interval: Option<Micros>,
-        /// Time between two tests.
+        /// Time between the starts of two tests, such as 5m.
         #[arg(long)]
         test_interval: Option<Micros>,
         /// A cron expression instead of an interval.
@@ -121,7 +121,7 @@ enum Add {
         /// The action list that it uses.
         #[arg(long)]
         action_list: Option<String>,
-        /// Labels to select by.
+        /// Tag to select by (repeatable).
         #[arg(long = "tag")]
         tags: Vec<String>,
     },
@@ -177,7 +177,7 @@ pub(super) struct RemoveArgs {
     /// What to remove.
     #[arg(value_enum)]
     what: What,
-    /// Its id.
+    /// Id of the entry.
     id: String,
 }
 

@@ -34,10 +34,10 @@ use crate::alarm::actions::template::apart;
 #[derive(Debug, Parser)]
 #[command(name = "mailqos-probe", version, max_term_width = 100)]
 struct Cli {
-    /// The configuration file.
+    /// Configuration file.
     #[arg(long, global = true, value_name = "FILE", default_value = "mailqos.toml")]
     config: PathBuf,
-    /// How the log on standard error is written.
+    /// Format of the log on standard error.
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
     #[command(subcommand)]
@@ -46,66 +46,66 @@ struct Cli {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
-    /// For people.
+    /// Text for reading.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 /// How a command writes what it found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people.
+    /// Text for reading.
     Table,
-    /// For scripts.
+    /// JSON for scripts.
     Json,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Set up a first monitor, or one more: asks, tries the connections, writes the configuration, runs one test.
+    /// Set up a monitor: prompt for its settings, try the connections and run a test.
     Init(Box<init::Args>),
     /// Add an object, an account or a monitor to the configuration.
     Add(Box<manage::AddArgs>),
     /// List objects, accounts or monitors.
     List(manage::ListArgs),
-    /// Show a monitor with all that it takes from the defaults.
+    /// Show a monitor's settings, including inherited defaults.
     Show(manage::ShowArgs),
-    /// Test monitors again.
+    /// Enable monitors.
     Enable(manage::SwitchArgs),
-    /// Do not test monitors.
+    /// Disable monitors.
     Disable(manage::SwitchArgs),
     /// Remove an object, an account or a monitor from the configuration.
     Remove(manage::RemoveArgs),
-    /// Test until told to stop (SIGTERM, SIGINT).
+    /// Run the monitors' tests until SIGTERM or SIGINT.
     Run(run::Args),
-    /// Run one test of a monitor now and draw its timeline.
+    /// Run one test of a monitor now and show its timeline.
     Test(test::Args),
-    /// Show what was said in a test.
+    /// Show the transcript of a test.
     Transcript(transcript::Args),
-    /// Read the configuration and say all that is wrong with it.
+    /// Validate the configuration and list all problems.
     Check(check::Args),
-    /// What other settings would have raised.
+    /// Replay alarm rules against recorded samples.
     Alarms(alarms::Args),
-    /// Try out action lists.
+    /// Test and preview action lists.
     Actions(actions::Args),
-    /// Show what the monitors of the running probe are at.
+    /// Show the monitor status of the running probe.
     Status(status::Args),
-    /// Show what happened: alarms, notifications, maintenance.
+    /// Show events: alarms, notifications, maintenance.
     Log(log::Args),
-    /// Let the running probe read its configuration anew; refused whole if anything is wrong with it.
+    /// Reload the running probe's configuration; rejected if it has errors.
     Reload,
-    /// Say that somebody looks after the alarms of monitors: no more reminders, no escalation.
+    /// Acknowledge alarms, which stops reminders and escalation.
     Ack(told::AckArgs),
-    /// Maintenance windows: no alarms, and samples that do not count in availability.
+    /// Manage maintenance windows (no alarms, not counted in availability).
     Maintenance(told::MaintenanceArgs),
-    /// Let monitors count as failed, to try out their action lists without breaking mail.
+    /// Simulate failed monitors to try out their action lists.
     Simulate(told::SimulateArgs),
-    /// Print the JSON Schema of the configuration, for editors that complete it.
+    /// Print the JSON Schema of the configuration for editors.
     Schema,
-    /// Print the completions of a shell.
+    /// Print shell completions.
     Completions(mailqos_manual::CompletionsArgs),
-    /// Write the man pages, one a command, into a folder.
+    /// Write one man page per command to a folder.
     Man(mailqos_manual::ManArgs),
 }
 
@@ -132,7 +132,7 @@ pub(crate) struct Global {
 }
 
 impl Global {
-    /// The configuration file.
+    /// Configuration file.
     pub(crate) fn path(&self) -> &std::path::Path {
         &self.config
     }

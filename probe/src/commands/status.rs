@@ -29,29 +29,29 @@ const MOST_NAMED: usize = 5;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The monitors: ids, object:NAME, tag:NAME, patterns such as "mail-*"; all if none are named.
+    /// Monitors: ids, object:NAME, tag:NAME, patterns such as "mail-*" (default: all).
     monitors: Vec<String>,
-    /// Only those in this state; may be said several times. (A plugin's verdict is on all.)
+    /// Show only monitors in this state (repeatable; ignored with --format nagios).
     #[arg(long = "state", value_enum, value_name = "STATE")]
     states: Vec<StateWord>,
-    /// Show it again every two seconds.
+    /// Refresh the display every 2 s.
     #[arg(long, short)]
     watch: bool,
-    /// How long to wait for the probe's answer: 8s as a plugin, otherwise 1m.
+    /// How long to wait for the probe's response (default: 1m; 8s with --format nagios).
     #[arg(long, value_name = "DURATION")]
     timeout: Option<Micros>,
-    /// How it is written.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
-    /// For people.
+    /// Text for reading.
     Table,
-    /// For scripts.
+    /// JSON for scripts.
     Json,
-    /// A line and an exit code such as Nagios, Icinga and their kin expect of a plugin.
+    /// Line and exit code of a Nagios or Icinga plugin.
     Nagios,
 }
 

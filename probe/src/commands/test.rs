@@ -14,12 +14,12 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The monitor's id.
+    /// Id of the monitor.
     monitor: String,
-    /// Keep nothing: the test leaves no sample in the lake.
+    /// Don't record a sample in the lake.
     #[arg(long)]
     no_record: bool,
-    /// Show as well what was said.
+    /// Also show the transcript.
     #[arg(long)]
     transcript: bool,
 }

@@ -11,13 +11,13 @@ use crate::control::{ControlError, Request, ask};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct AckArgs {
-    /// The monitors: ids, object:NAME, tag:NAME, patterns such as "mail-*".
+    /// Monitors: ids, object:NAME, tag:NAME, patterns such as "mail-*".
     #[arg(required = true)]
     monitors: Vec<String>,
-    /// Who looks after it.
+    /// Who acknowledges the alarms.
     #[arg(long, default_value_t = user())]
     by: String,
-    /// What is known, or being done.
+    /// Note on the cause or the work in progress.
     #[arg(long)]
     note: Option<String>,
 }
@@ -30,54 +30,54 @@ pub(super) struct MaintenanceArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum MaintenanceCommand {
-    /// Begin a maintenance, now or later.
+    /// Add a maintenance window that starts now or later.
     Add {
-        /// The monitors; all if none are named.
+        /// Monitors: ids, object:NAME, tag:NAME, patterns such as "mail-*" (default: all).
         monitors: Vec<String>,
-        /// How long it lasts, such as 2h.
+        /// Duration, such as 2h.
         #[arg(long = "for", value_name = "DURATION")]
         lasts: Micros,
-        /// When it begins, such as 2026-12-01T22:00 in the configuration's zone; now, if not said.
+        /// Start, such as 2026-12-01T22:00 in the configuration's time zone (default: now).
         #[arg(long)]
         from: Option<String>,
-        /// What for.
+        /// Reason, shown in status and reports.
         #[arg(long)]
         reason: Option<String>,
-        /// Its name.
+        /// Name of the maintenance window.
         #[arg(long)]
         name: Option<String>,
-        /// Leave tests out while it lasts.
+        /// Skip tests during the maintenance window.
         #[arg(long)]
         pause: bool,
-        /// Who.
+        /// Who requested it.
         #[arg(long, default_value_t = user())]
         by: String,
     },
-    /// End one that was added.
+    /// End a maintenance window that was added.
     End {
-        /// Its name.
+        /// Name of the maintenance window.
         name: String,
     },
-    /// Show those that are open or still come.
+    /// List current and future maintenance windows.
     List,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SimulateArgs {
-    /// The monitors.
+    /// Monitors: ids, object:NAME, tag:NAME, patterns such as "mail-*".
     monitors: Vec<String>,
-    /// How long they count as failed.
+    /// How long the monitors count as failed.
     #[arg(long = "for", value_name = "DURATION", default_value = "10m")]
     lasts: Micros,
-    /// Let them count as they are again.
+    /// End the simulation.
     #[arg(long)]
     end: bool,
-    /// Who.
+    /// Who requested it.
     #[arg(long, default_value_t = user())]
     by: String,
 }
 
-/// Who types this, by the environment.
+/// Returns the current user according to the environment.
 fn user() -> String {
     ["SUDO_USER", "USER", "LOGNAME"]
         .iter()

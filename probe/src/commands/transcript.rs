@@ -13,24 +13,24 @@ const NEAR: i64 = 60_000_000;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The monitor's id; it need not be configured any more.
+    /// Id of the monitor, which may have been removed from the configuration.
     monitor: MonitorId,
-    /// When the test began, such as 2026-11-23T18:00:05Z, or 2026-11-23T18:00 in the configuration's time zone; the last one that
-    /// was kept, unless said.
+    /// Start of the test, such as 2026-11-23T18:00:05Z, or 2026-11-23T18:00 in the configuration's
+    /// time zone (default: latest transcript).
     time: Option<String>,
-    /// List the tests that have a transcript.
+    /// List tests with a transcript.
     #[arg(long, conflicts_with = "time")]
     list: bool,
-    /// For people, or everything as it was kept.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// Line by line with times.
+    /// Lines with times.
     Text,
-    /// As it was kept; bytes that are no text in Base64.
+    /// Transcript as recorded, with binary data in Base64.
     Json,
 }
 

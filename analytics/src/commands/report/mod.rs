@@ -36,23 +36,24 @@ pub struct Args {
     #[command(subcommand)]
     action: Option<Action>,
 
-    /// The report definition: a file, or a name in the configuration's folder of reports.
+    /// Report definition: a file, or a name in the configuration's folder of reports.
     #[arg(value_name = "DEFINITION", required_unless_present = "template")]
     definition: Option<String>,
 
-    /// Make a report of this template instead; `templates list` shows them.
+    /// Template to use instead of a definition; see `templates list`.
     #[arg(long, value_name = "NAME", conflicts_with = "definition")]
     template: Option<String>,
 
-    /// Only these monitors, by id, glob (`mail-*`), `tag:NAME` or `object:NAME`; may be said several times.
+    /// Only these monitors: id, glob (`mail-*`), `tag:NAME` or `object:NAME` (repeatable).
     #[arg(long, value_name = "SELECTION", value_delimiter = ',')]
     monitors: Vec<String>,
 
-    /// Only this site; may be said several times.
+    /// Only this site (repeatable).
     #[arg(long, value_name = "SITE")]
     site: Vec<String>,
 
-    /// The period by name: last-month, current-week, last-7d, 2026-03 … [default: the definition's, else last-month].
+    /// Period by name: last-month, current-week, last-7d, 2026-03 … [default: from the definition,
+    /// else last-month].
     #[arg(long, value_name = "PERIOD", conflicts_with_all = ["from", "to"])]
     period: Option<String>,
 
@@ -64,43 +65,44 @@ pub struct Args {
     #[arg(long, value_name = "DATE", requires = "from")]
     to: Option<String>,
 
-    /// IANA name of the report's time zone [default: the definition's, else the configuration's].
+    /// Time zone of the report, as an IANA name [default: from the definition, else the
+    /// configuration].
     #[arg(long, value_name = "TZ")]
     timezone: Option<String>,
 
-    /// A report for each monitor, object, tag or site, instead of one for all.
+    /// Generate a separate report for each monitor, object, tag or site.
     #[arg(long, value_name = "KIND", value_parser = each)]
     per: Option<Each>,
 
-    /// The report's language: en, de or sv [default: the definition's, else en].
+    /// Language: en, de or sv [default: from the definition, else en].
     #[arg(long, value_name = "TAG", value_parser = language)]
     language: Option<String>,
 
-    /// Only these kinds of files.
+    /// Only these formats (comma-separated).
     #[arg(long, value_name = "FORMAT", value_delimiter = ',', value_parser = format)]
     format: Vec<Format>,
 
-    /// Folder of the files [default: the definition's, else the current one].
+    /// Output folder [default: from the definition, else the current folder].
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
 
-    /// Show the report in a browser on this machine, made anew whenever one of its files changes.
+    /// Serve the report to a local browser and regenerate it when one of its files changes.
     #[arg(long, conflicts_with_all = ["deliver", "output", "format"])]
     preview: bool,
 
-    /// The port of the preview; 0 for any that is free.
+    /// Port of the preview; 0 selects a free port.
     #[arg(long, value_name = "PORT", default_value_t = 8025, requires = "preview")]
     port: u16,
 
-    /// Also deliver it where the definition says.
+    /// Also deliver the report to the definition's targets.
     #[arg(long)]
     deliver: bool,
 
-    /// Folder of the sample lake; no configuration file is then needed.
+    /// Folder of the sample lake; replaces the configuration file.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
-    /// Leave out corrupt files; the report says so.
+    /// Skip corrupt files and note them in the report.
     #[arg(long)]
     skip_corrupt: bool,
 }
@@ -123,17 +125,17 @@ fn language(text: &str) -> Result<String, String> {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Says whether a report was made from the samples that the lake holds, and if not, what differs. Compared are start, outcome,
-    /// the six times, stage and error of each sample.
+    /// Check whether a report matches the samples in the lake and list differences. Compares start,
+    /// outcome, the six times, stage and error of each sample.
     Verify(Verify),
 }
 
 #[derive(Debug, clap::Args)]
 struct Verify {
-    /// The report: HTML, PDF or JSON.
+    /// Report file: HTML, PDF or JSON.
     file: PathBuf,
 
-    /// Folder of the sample lake; no configuration file is then needed.
+    /// Folder of the sample lake; replaces the configuration file.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }

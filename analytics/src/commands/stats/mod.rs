@@ -41,46 +41,46 @@ const HELD: usize = 64 * 1024 * 1024;
 /// How many parts of the period a line in the table shows.
 const SPARK: i64 = 24;
 
-/// Figures per monitor and bucket of time: counts of outcomes, availability by tests and by time, outages, coverage, and the
-/// distribution of each metric in milliseconds.
+/// Show figures per monitor and time bucket: outcomes, availability by tests and by time, outages,
+/// coverage, and the distribution of each metric in milliseconds.
 ///
-/// The period is half-open: --to names the first day that does not belong to it. Buckets without a sample are left out.
-/// A bucket begins where its hour, day, week or month begins, also where the period begins within it.
+/// The period is half-open: --to is the first day after it. Buckets without samples are omitted. A
+/// bucket starts with its hour, day, week or month, even if the period starts later.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     source: SourceArgs,
 
-    /// One row for the whole period, or one a bucket of local time.
+    /// Row per period or per bucket of local time.
     #[arg(long, value_enum, default_value = "total")]
     by: By,
 
-    /// Whose samples are put together: a monitor's at a site, or those of all monitors of an object, with a tag, of a site,
-    /// or all. Objects and tags are those of the configuration.
+    /// Group samples by monitor and site, object, tag, site, or all together. Objects and tags come
+    /// from the configuration.
     #[arg(long, value_enum, default_value = "monitor")]
     group: Group,
 
-    /// Further percentiles, such as 75,99.9.
+    /// Additional percentiles, such as 75,99.9.
     #[arg(long, value_name = "P", value_delimiter = ',', value_parser = percentile)]
     percentiles: Vec<Asked>,
 
-    /// Further metrics, such as smtp_tls,pickup_list; they are the lake's columns without _us.
+    /// Additional metrics: lake columns without _us, such as smtp_tls,pickup_list.
     #[arg(long, value_name = "METRIC", value_delimiter = ',')]
     metrics: Vec<Metric>,
 
-    /// Beside each figure, that of the period before, or of the same one a year ago.
+    /// Compare each figure with the previous period or the same period a year ago.
     #[arg(long, value_enum, value_name = "WITH")]
     compare: Option<Compare>,
 
-    /// With --format json: all figures, not only those that other programs may rely on. The other formats always have them.
+    /// With --format json, include all figures, as the other formats always do.
     #[arg(long)]
     full: bool,
 
-    /// How one figure of one monitor comes about: its definition, what it is of, what was left out and why, and the samples.
+    /// Explain one figure of one monitor: definition, samples, and what was excluded and why.
     #[arg(long, num_args = 2, value_names = ["MONITOR", "FIGURE"], conflicts_with_all = ["monitor", "compare", "group"])]
     explain: Vec<String>,
 
-    /// With --explain: all samples instead of the first and last ones.
+    /// With --explain, list all samples instead of the first and last ones.
     #[arg(long, requires = "explain")]
     all: bool,
 }

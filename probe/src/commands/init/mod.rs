@@ -39,25 +39,25 @@ const OF_MAILBOX: &str = "A test: logs in to the mailbox and lists it; nothing i
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The name of the place that the probe measures from.
+    /// Name of the site that the probe measures from.
     #[arg(long)]
     site: Option<String>,
-    /// What is tested: mail-qos (a mail is sent and picked up) or mailbox (login and listing).
+    /// Kind of test: mail-qos (send and pick up a mail) or mailbox (log in and list).
     #[arg(long, value_parser = ["mail-qos", "mailbox"], default_value = "mail-qos", hide_possible_values = true)]
     kind: String,
-    /// The mail provider, whose servers, ports and encryption are then known.
+    /// Mail provider, which sets servers, ports and encryption.
     #[arg(long, value_parser = presets::words())]
     preset: Option<String>,
-    /// The host name or IP address of the mail server.
+    /// Host name or IP address of the mail server.
     #[arg(long)]
     address: Option<String>,
-    /// The object's id, of one that is there or a new one; made from the address, if not said.
+    /// Id of a new or existing object (default: derived from the address).
     #[arg(long)]
     object: Option<String>,
-    /// The monitor's id; the object's, if not said.
+    /// Id of the monitor (default: id of the object).
     #[arg(long)]
     monitor: Option<String>,
-    /// Another address of the SMTP server.
+    /// Address of the SMTP server, if it differs from the object's.
     #[arg(long)]
     smtp_server: Option<String>,
     /// Port of the SMTP server.
@@ -66,48 +66,48 @@ pub(super) struct Args {
     /// Encryption of SMTP: none, starttls or implicit.
     #[arg(long, value_parser = ["none", "starttls", "implicit"])]
     smtp_tls: Option<String>,
-    /// How the mailbox is read: pop3 or imap.
+    /// Mailbox protocol: pop3 or imap.
     #[arg(long, value_parser = ["pop3", "imap"])]
     protocol: Option<String>,
-    /// Another address of the mailbox's server.
+    /// Address of the mailbox server, if it differs from the object's.
     #[arg(long)]
     pickup_server: Option<String>,
-    /// Port of the mailbox's server.
+    /// Port of the mailbox server.
     #[arg(long)]
     pickup_port: Option<u16>,
     /// Encryption of the pick-up: none, starttls or implicit.
     #[arg(long, value_parser = ["none", "starttls", "implicit"])]
     pickup_tls: Option<String>,
-    /// The account that logs in, one that is there or a new one; the object's id, if not said.
+    /// Id of a new or existing account (default: id of the object).
     #[arg(long)]
     account: Option<String>,
-    /// The mailbox's mail address: sender and recipient of the test mails.
+    /// Mail address of the mailbox: sender and recipient of the test mails.
     #[arg(long)]
     mailbox: Option<String>,
-    /// The name to log in with; the mailbox's address, if not said.
+    /// User name for login (default: address of the mailbox).
     #[arg(long)]
     user: Option<String>,
     #[command(flatten)]
     login: LoginArgs,
-    /// The longest round trip that counts as good.
+    /// Maximum round trip that counts as ok, such as 5m.
     #[arg(long)]
     max_round_trip: Option<Micros>,
-    /// The wait before the first pick-up and between pick-ups.
+    /// Wait before the first pick-up and between pick-ups, such as 30s.
     #[arg(long)]
     check_interval: Option<Micros>,
-    /// Time between two tests.
+    /// Time between the starts of two tests, such as 5m.
     #[arg(long)]
     test_interval: Option<Micros>,
-    /// A file with the authority of the servers' certificates (PEM).
+    /// PEM file with the certificate authority of the servers.
     #[arg(long)]
     ca_file: Option<PathBuf>,
-    /// Accept certificates that nobody vouches for, and pin them by their fingerprints.
+    /// Accept untrusted certificates and pin their fingerprints.
     #[arg(long)]
     pin: bool,
-    /// Ask nothing: what is not said is as usual.
+    /// Don't prompt; use defaults for everything not given.
     #[arg(long)]
     yes: bool,
-    /// Try no connection and run no test.
+    /// Don't connect to servers and don't run a test.
     #[arg(long)]
     offline: bool,
 }
