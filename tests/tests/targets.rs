@@ -128,7 +128,7 @@ async fn a_certificate_that_is_not_accepted_is_told_at_once() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(
-        said.contains("the certificate of") && said.contains("mend the cause"),
+        said.contains("the certificate of") && said.contains("fix the cause"),
         "{said}"
     );
     std::fs::write(setting.path("post.pem"), server.authority().pem()).unwrap();

@@ -83,7 +83,7 @@ async fn a_failed_test_can_be_shown_as_it_was() {
     );
     let good = setting.run("mailqos-probe", &["transcript", "good"]);
     assert_eq!(good.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&good.stderr).contains("no transcript of good is kept"));
+    assert!(String::from_utf8_lossy(&good.stderr).contains("no transcript of good is stored"));
 
     let list = setting.succeed("mailqos-probe", &["transcript", "refused", "--list"]);
     let first = list

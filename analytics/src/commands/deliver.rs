@@ -104,7 +104,7 @@ pub(super) fn target_of(config: &Config, name: &str) -> Result<Name, Failure> {
                 format!("there is no target {name:?}"),
                 did_you_mean(name, known.clone(), || {
                     if config.targets.is_empty() {
-                        "write a [target.NAME] into the configuration".to_owned()
+                        "add a [target.NAME] table to the configuration".to_owned()
                     } else {
                         format!("there are {}", known.collect::<Vec<_>>().join(", "))
                     }
@@ -141,7 +141,7 @@ pub(super) async fn send(config: &Config, requests: &[Request], now: UtcMicros) 
 /// Says on standard error what working off the outbox did.
 pub(super) fn tell(work: &Work) {
     for target in &work.busy {
-        eprintln!("{target}: a running schedule delivers to it just now: see `mailqos-analytics outbox list`");
+        eprintln!("{target}: a running schedule is delivering to this target; see `mailqos-analytics outbox list`");
     }
     for entry in &work.delivered {
         eprintln!("{}: {} ({})", entry.target, entry.places.join(", "), entry.reply);
@@ -155,20 +155,17 @@ pub(super) fn tell(work: &Work) {
         let id = &order.id;
         if order.stuck {
             eprintln!(
-                "{}: {reason}; it stays in the outbox: mend the cause, then `mailqos-analytics outbox retry {id}`, or it is tried again {next}",
+                "{}: {reason}; kept in the outbox: fix the cause, then run `mailqos-analytics outbox retry {id}`; next retry {next}",
                 order.target
             );
         } else {
-            eprintln!(
-                "{}: {reason}; it stays in the outbox and is tried again {next}",
-                order.target
-            );
+            eprintln!("{}: {reason}; kept in the outbox; next retry {next}", order.target);
         }
     }
     for order in &work.dead {
         let reason = order.last_error.as_deref().unwrap_or("no reason given");
         eprintln!(
-            "{}: {reason}; given up: mend the cause, then `mailqos-analytics outbox retry {}`",
+            "{}: {reason}; abandoned: fix the cause, then run `mailqos-analytics outbox retry {}`",
             order.target, order.id
         );
     }

@@ -158,7 +158,7 @@ fn delimiter(text: &str) -> Result<u8, String> {
     match text.as_bytes() {
         _ if text == "tab" => Ok(b'\t'),
         [sign] if !sign.is_ascii_alphanumeric() && *sign != b'"' => Ok(*sign),
-        _ => Err("write one sign such as ; or |, or tab".into()),
+        _ => Err("write one character such as ; or |, or tab".into()),
     }
 }
 
@@ -192,7 +192,7 @@ fn moment(text: &str) -> Result<UtcMicros, String> {
     text.parse::<jiff::civil::Date>()
         .and_then(|date| TimeZone::UTC.to_timestamp(date.at(0, 0, 0, 0)))
         .map(UtcMicros::from)
-        .map_err(|_| "write a day such as 2026-03-01, or a moment such as 2026-03-01T12:00:00Z".into())
+        .map_err(|_| "write a day such as 2026-03-01, or a time such as 2026-03-01T12:00:00Z".into())
 }
 
 impl From<UpkeepError> for Failure {
@@ -310,12 +310,12 @@ fn verify(data: &Path, sites: &[SiteName]) -> Result<ExitCode, Failure> {
     );
     print(text)?;
     for path in upkeep::aside(data)? {
-        eprintln!("kept aside from an earlier repair: {}", path.display());
+        eprintln!("kept from an earlier repair: {}", path.display());
     }
     Ok(if verdict.findings.is_empty() {
         ExitCode::SUCCESS
     } else {
-        eprintln!("`mailqos-analytics lake repair` says what can be rebuilt");
+        eprintln!("run `mailqos-analytics lake repair` to list what can be rebuilt");
         ExitCode::FAILURE
     })
 }
@@ -330,7 +330,7 @@ fn repair(data: &Path, sites: &[SiteName], apply: bool) -> Result<ExitCode, Fail
         let (kept, lost, aside) = match remedy {
             Remedy::Left => {
                 left += 1;
-                text += "  it can't be read here and is not known to be damaged: left as it is\n";
+                text += "  can't be read, but not known to be damaged; unchanged\n";
                 continue;
             }
             Remedy::Rebuilt { kept, lost, aside } => (*kept, *lost, aside),
@@ -347,7 +347,7 @@ fn repair(data: &Path, sites: &[SiteName], apply: bool) -> Result<ExitCode, Fail
             "  {} can be read, {lost}{}",
             counted(kept, "row"),
             if doubtful {
-                " (but some value may have been altered, and nothing tells which: a copy of the file would be better)"
+                " (some values may be altered undetectably; prefer a backup of the file)"
             } else {
                 ""
             }
@@ -369,7 +369,7 @@ fn repair(data: &Path, sites: &[SiteName], apply: bool) -> Result<ExitCode, Fail
 
 fn remind(apply: bool, anything: bool) {
     if anything && !apply {
-        eprintln!("nothing was changed; --apply does it");
+        eprintln!("nothing changed; use --apply to make the changes");
     }
 }
 
@@ -439,7 +439,7 @@ fn export(data: &Path, sites: Vec<SiteName>, args: ExportArgs) -> Result<ExitCod
     {
         return Err(Failure::usage(
             format!("--to {to} is not after --from {from}"),
-            "name the day after the last one with --to",
+            "set --to to the first day after the period",
         ));
     }
     let choice = Choice {
@@ -452,8 +452,8 @@ fn export(data: &Path, sites: Vec<SiteName>, args: ExportArgs) -> Result<ExitCod
         (ExportFormat::Parquet, Some(folder)) => {
             if folder.join("samples").exists() {
                 return Err(Failure::usage(
-                    format!("{} has a lake already", folder.display()),
-                    "export into a folder of its own; `lake import` brings it into another lake",
+                    format!("{} already contains a lake", folder.display()),
+                    "export to a separate folder; `lake import` adds it to another lake",
                 ));
             }
             export::lake(data, &choice, &folder)?

@@ -122,7 +122,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
                     Named::Unknown => return Err(unknown(id)),
                     Named::Busy => {
                         busy = true;
-                        eprintln!("{id}: not tried again: a running schedule delivers to its target just now");
+                        eprintln!("{id}: not retried: a running schedule is delivering to its target");
                     }
                 }
             }
@@ -140,7 +140,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
                     Named::Unknown => return Err(unknown(id)),
                     Named::Busy => {
                         return Err(Failure::work_help(
-                            format!("a running schedule delivers to the target of {id} just now"),
+                            format!("a running schedule is delivering to the target of {id}"),
                             "try again in a moment",
                         ));
                     }

@@ -62,8 +62,8 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
                     .parse::<jiff::Timestamp>()
                     .map_err(|_| {
                         Failure::usage(
-                            format!("{text:?} is no moment"),
-                            "write one such as 2026-11-01T07:00:00Z",
+                            format!("{text:?} is not a valid time"),
+                            "write RFC 3339, such as 2026-11-01T07:00:00Z",
                         )
                     })?
                     .into(),
@@ -192,7 +192,7 @@ async fn serve(config: Config, global: &Global) -> Result<ExitCode, Failure> {
         .map_err(|error| {
             Failure::work_help(
                 error,
-                "give this user a state folder that it can write: `state` in the configuration",
+                "set `state` in the configuration to a folder that this user can write",
             )
         })?;
     warn(&config);
@@ -214,20 +214,20 @@ async fn serve(config: Config, global: &Global) -> Result<ExitCode, Failure> {
             _ = hang_up.recv() => drop(tokio::spawn(reload(global.config_file(), Arc::clone(&config)))),
             _ = look.tick() => if let Some(by) = steps.since_last(clock.now()) {
                 // It waits for a moment of the clock as it was.
-                tracing::warn!(%by, "the clock of this machine has been set");
+                tracing::warn!(%by, "system clock was set");
                 let mut old = std::mem::replace(&mut scheduler, ticking(&config, &working).await?);
                 old.shutdown().await.map_err(Failure::work)?;
             },
         }
     }
-    tracing::info!("stopping: what is being made or delivered is finished first");
+    tracing::info!("stopping; reports and deliveries in progress are finished first");
     scheduler.shutdown().await.map_err(Failure::work)?;
     tokio::select! {
         _ = working.write() => {}
-        _ = terminate.recv() => tracing::warn!("told to stop twice: what is unfinished is done at the next start"),
-        _ = tokio::signal::ctrl_c() => tracing::warn!("told to stop twice: what is unfinished is done at the next start"),
+        _ = terminate.recv() => tracing::warn!("second stop signal; unfinished work resumes at the next start"),
+        _ = tokio::signal::ctrl_c() => tracing::warn!("second stop signal; unfinished work resumes at the next start"),
         () = tokio::time::sleep(FINISHING) => {
-            tracing::warn!("what was being made or delivered has not ended; it is done at the next start");
+            tracing::warn!("work in progress did not finish in time; it resumes at the next start");
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -276,10 +276,10 @@ async fn reload(file: PathBuf, config: Arc<std::sync::RwLock<Arc<Config>>>) {
         Ok(Ok(new)) => {
             warn(&new);
             *config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(new);
-            tracing::info!("the configuration has been read anew");
+            tracing::info!("configuration reloaded");
         }
         Ok(Err(problems)) => tracing::error!(
-            "the configuration is wrong, and stays as it was:\n{}",
+            "configuration rejected, keeping the previous one:\n{}",
             problems.render(false)
         ),
     }
@@ -293,11 +293,11 @@ fn warn(config: &Config) {
     if let Some(list) = &config.delivery.action_list {
         if !notice::is_possible() {
             tracing::warn!(
-                "mailqos-probe, which carries out the action list {list}, is neither beside this program nor in the path: nobody is told of what fails; install it"
+                "mailqos-probe, which carries out the action list {list}, is neither next to this program nor in PATH, so no one is notified of failures; install it"
             );
         }
     } else if !config.targets.is_empty() {
-        tracing::warn!("nobody is told of what fails: write action_list into [delivery]");
+        tracing::warn!("no one is notified of failures; set action_list in [delivery]");
     }
 }
 

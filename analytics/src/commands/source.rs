@@ -143,7 +143,7 @@ impl SourceArgs {
         };
         let period = period.map_err(|error| {
             let help = match &error {
-                PeriodError::Empty { .. } => "--to names the first day that does not belong to the period",
+                PeriodError::Empty { .. } => "--to is the first day after the period",
                 _ => "days are read in the time zone of --timezone",
             };
             Failure::usage(&error, help)
@@ -275,7 +275,7 @@ impl Source {
     /// Says on standard error what a reader of the answer must know: nothing found, files left out.
     pub fn remarks(&self, empty: bool) {
         for (path, reason) in self.lake.skipped() {
-            tracing::warn!("left out the corrupt file {}: {reason}", path.display());
+            tracing::warn!("skipped the corrupt file {}: {reason}", path.display());
         }
         for text in self.lake.doubles() {
             tracing::warn!("{text}");
@@ -300,11 +300,11 @@ impl Source {
 pub fn lake_failure(error: LakeError) -> Failure {
     match &error {
         LakeError::Undecodable { .. } => {
-            Failure::work_help(&error, "or leave it out with --skip-corrupt; every answer then says so")
+            Failure::work_help(&error, "or skip it with --skip-corrupt; every answer then lists it")
         }
         LakeError::Corrupt { .. } => Failure::work_help(
             &error,
-            "restore it from a backup, or leave it out with --skip-corrupt; every answer then says so",
+            "restore it from a backup, or skip it with --skip-corrupt; every answer then lists it",
         ),
         _ => Failure::work(&error),
     }

@@ -196,7 +196,7 @@ fn check(names: Vec<String>, config: Option<&Config>) -> Result<(), Failure> {
     if problems.has_errors() {
         return Err(Failure::Configuration(problems));
     }
-    eprintln!("{checked} checked: nothing wrong");
+    eprintln!("{checked} checked, no problems");
     Ok(())
 }
 
@@ -216,7 +216,7 @@ fn begin(file: &Path, text: &str) -> Result<(), Failure> {
     }
     let created = std::fs::File::options().write(true).create_new(true).open(file);
     let mut created =
-        created.map_err(|error| Failure::work_help(format!("{}: {error}", file.display()), "take another name"))?;
+        created.map_err(|error| Failure::work_help(format!("{}: {error}", file.display()), "choose another name"))?;
     std::io::Write::write_all(&mut created, text.as_bytes())?;
     print(format!("{}\n", file.display()))
 }

@@ -105,8 +105,8 @@ async fn tell(config: &Config, list: &ActionList) -> Result<ExitCode, Failure> {
         .take(MOST_READ)
         .read_to_string(&mut text)
         .map_err(Failure::work)?;
-    let notice: Notice =
-        serde_json::from_str(&text).map_err(|error| Failure::Usage(format!("standard input is no notice: {error}")))?;
+    let notice: Notice = serde_json::from_str(&text)
+        .map_err(|error| Failure::Usage(format!("standard input is not a valid notification: {error}")))?;
     let telling = Telling::notice(config, &notice.id, &notice.subject, &notice.text);
     let told = |step: &&Step| step.on != On::Recovery;
     let mut steps: Vec<&Step> = list
@@ -132,7 +132,7 @@ async fn tell(config: &Config, list: &ActionList) -> Result<ExitCode, Failure> {
     if accepted {
         Ok(ExitCode::SUCCESS)
     } else {
-        Err(Failure::Work("no action accepted it".to_owned()))
+        Err(Failure::Work("no action accepted the notification".to_owned()))
     }
 }
 

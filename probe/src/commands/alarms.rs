@@ -112,7 +112,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     let Command::Replay(args) = args.command;
     if [args.alarm_after, args.clear_after].contains(&Some(0)) {
         return Err(Failure::Usage(
-            "--alarm-after and --clear-after are at least 1".to_owned(),
+            "--alarm-after and --clear-after must be at least 1".to_owned(),
         ));
     }
     let config = global.config()?;
@@ -128,7 +128,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     let (from, to) = (moment(args.from)?, moment(args.to)?);
     if to <= from {
         return Err(Failure::Usage(
-            "the time ends before it begins: --to is the day after the last".to_owned(),
+            "the period ends before it starts; set --to to the first day after the period".to_owned(),
         ));
     }
     let mut plays = vec![("configured", Replay::new(args.worth))];

@@ -25,11 +25,11 @@ async fn missing_secrets(config: &Config) -> Vec<String> {
         }
         let line = match source.fetch().await {
             Ok(secret) if secret.expose().trim() != secret.expose() => {
-                format!("{what} begins or ends with white space, which is taken for part of it")
+                format!("{what} starts or ends with white space, which is part of the secret; remove it if unintended")
             }
             Ok(_) => continue,
             Err(error) => {
-                format!("{what}: {error}; mailqos needs it where it runs, as the user that it runs as")
+                format!("{what}: {error}; the user that runs the probe needs access to it")
             }
         };
         if !told.contains(&line) {
@@ -53,9 +53,9 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
         "{}: {}; site {}, {monitors} monitor{} ({enabled} enabled) on {} object{}",
         config.file.display(),
         if warnings == 0 {
-            "all is well".to_owned()
+            "valid".to_owned()
         } else {
-            format!("usable, with {warnings} warning{}", plural(warnings))
+            format!("valid with {warnings} warning{}", plural(warnings))
         },
         config.site,
         plural(monitors),
@@ -98,7 +98,7 @@ async fn mailboxes(config: &Config) -> Result<bool, Failure> {
         }
     }
     if all_there {
-        print_line("all configured folders of the mailboxes are there")?;
+        print_line("all configured mailbox folders exist")?;
     }
     Ok(all_there)
 }
@@ -106,7 +106,7 @@ async fn mailboxes(config: &Config) -> Result<bool, Failure> {
 /// What the store of the lake can do.
 async fn connect(config: &Config) -> Result<(), Failure> {
     match Recorder::try_store(config).await {
-        Ok(None) => print_line("the lake is in a folder: there is no object store to try"),
+        Ok(None) => print_line("the lake is in a local folder; no object store to test"),
         Ok(Some(habits)) => {
             let DataLocation::ObjectStore(address) = &config.data else {
                 return Ok(());

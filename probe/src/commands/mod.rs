@@ -267,7 +267,7 @@ fn moment(text: &str, zone: &TimeZone) -> Result<UtcMicros, Failure> {
         .map(UtcMicros::from)
         .ok_or_else(|| {
             Failure::Usage(format!(
-                "{text:?} is no date and time; write 2026-12-01T22:00 for local time, or 2026-12-01T21:00:00Z"
+                "{text:?} is not a valid date and time; write 2026-12-01T22:00 for local time, or 2026-12-01T21:00:00Z"
             ))
         })
 }

@@ -89,9 +89,9 @@ pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failur
     schedule::run(parts, changes, stop).await;
     manager::stopping();
     if let Err(error) = housekeeping.await {
-        tracing::warn!("the calendar ended unexpectedly: {error}");
+        tracing::warn!("the housekeeping schedule ended unexpectedly: {error}");
     }
-    tracing::info!("stopping: what is in flight stays on record");
+    tracing::info!("stopping; mails in flight stay recorded");
     tester.shutdown().await;
     helpers.shutdown().await;
     alarms.close().await;
@@ -130,16 +130,16 @@ async fn follow_clock(live: Arc<Live>, mut scheduler: JobScheduler, mut stop: wa
     while !*stop.borrow() {
         let now = clock.now();
         if let Some(step) = steps.since_last(now) {
-            tracing::warn!(by = %step, now = %now.wall, "the clock of this machine has been set; tests and alarms go on by the steady clock");
+            tracing::warn!(by = %step, now = %now.wall, "system clock was set; tests and alarms continue on the monotonic clock");
             live.maintenance.stepped(now.wall, step);
             match calendar(&live).await {
                 Ok(new) => {
                     let mut old = std::mem::replace(&mut scheduler, new);
                     if let Err(error) = old.shutdown().await {
-                        tracing::warn!("the calendar of the old time does not end: {error}");
+                        tracing::warn!("can't stop the housekeeping schedule of the old time: {error}");
                     }
                 }
-                Err(error) => tracing::warn!("there is no calendar for the new time: {error}"),
+                Err(error) => tracing::warn!("can't start housekeeping for the new time: {error}"),
             }
         }
         live.maintenance.turn(&live.recorder).await;
@@ -149,7 +149,7 @@ async fn follow_clock(live: Arc<Live>, mut scheduler: JobScheduler, mut stop: wa
         }
     }
     if let Err(error) = scheduler.shutdown().await {
-        tracing::warn!("the calendar does not end: {error}");
+        tracing::warn!("can't stop the housekeeping schedule: {error}");
     }
 }
 
@@ -168,7 +168,7 @@ async fn keep_as_long_as_wanted(live: Arc<Live>) {
 async fn remove_old_days(live: Arc<Live>) {
     let config = live.config();
     if let Err(error) = Recorder::remove_old_days(&config).await {
-        tracing::warn!("old days are not removed: {error}");
+        tracing::warn!("can't remove old days: {error}");
     }
 }
 
@@ -177,7 +177,7 @@ async fn hang_up(live: Arc<Live>) {
     use tokio::signal::unix::{SignalKind, signal};
     let mut signals = match signal(SignalKind::hangup()) {
         Ok(signals) => signals,
-        Err(error) => return tracing::error!("SIGHUP can't be heard: {error}"),
+        Err(error) => return tracing::error!("can't install the SIGHUP handler: {error}"),
     };
     while signals.recv().await.is_some() {
         manager::reloading();
@@ -246,7 +246,7 @@ pub(super) fn stop_signal() -> std::io::Result<watch::Receiver<bool>> {
             let nothing_to_end = told.is_closed();
             if told.send_replace(true) {
                 // All that was acknowledged is in the journal; the next start seals it.
-                tracing::warn!("told to stop twice: ending without sealing");
+                tracing::warn!("second stop signal; exiting without sealing");
             } else if !nothing_to_end {
                 continue;
             }

@@ -99,7 +99,7 @@ async fn recorder(config: &Config) -> Result<Option<Recorder>, Failure> {
         Err(RecordError::Locked { holder, .. }) => {
             let _ = writeln!(
                 std::io::stderr(),
-                "not kept in the lake, which is written by {holder}; --no-record silences this note"
+                "sample not recorded: {holder} is writing the lake; use --no-record to hide this note"
             );
             Ok(None)
         }

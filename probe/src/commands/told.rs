@@ -110,7 +110,7 @@ pub(super) async fn ack(args: AckArgs, global: &Global) -> Result<ExitCode, Fail
     let answer = ask(&config, &request).await?;
     let found = names(&answer["acknowledged"]);
     if found.is_empty() {
-        return Err(Failure::Work("none of these monitors is in alarm".to_owned()));
+        return Err(Failure::Work("none of these monitors has an open alarm".to_owned()));
     }
     print_line(&format!("acknowledged: {}", found.join(", ")))?;
     Ok(ExitCode::SUCCESS)
@@ -198,10 +198,7 @@ pub(super) async fn simulate(args: SimulateArgs, global: &Global) -> Result<Exit
             },
         )
         .await?;
-        print_line(&format!(
-            "count as they are again: {}",
-            names(&answer["ended"]).join(", ")
-        ))?;
+        print_line(&format!("simulation ended: {}", names(&answer["ended"]).join(", ")))?;
         return Ok(ExitCode::SUCCESS);
     }
     let request = Request::Simulate {

@@ -40,7 +40,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     let kept = store.list(&args.monitor).map_err(Failure::work)?;
     let Some(last) = kept.last() else {
         return Err(Failure::work(format!(
-            "no transcript of {} is kept; failed tests leave one, or all with transcripts = \"all\"",
+            "no transcript of {} is stored; failed tests record one, or all tests with transcripts = \"all\"",
             args.monitor
         )));
     };
@@ -62,9 +62,9 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
             match nearest {
                 Some(at) if (at.0 - meant.0).abs() <= NEAR => *at,
                 nearest => {
-                    let hint = nearest.map_or(String::new(), |at| format!("; the nearest is of {at}"));
+                    let hint = nearest.map_or(String::new(), |at| format!("; the nearest is from {at}"));
                     return Err(Failure::work(format!(
-                        "no transcript of {} is kept that begins within a minute of {meant}{hint}",
+                        "no transcript of {} starts within a minute of {meant}{hint}",
                         args.monitor
                     )));
                 }

@@ -179,7 +179,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     if args.deliver && definition.deliveries.is_empty() {
         return Err(Failure::usage(
             "the report has no deliveries",
-            "write [[deliver]] with a target into the definition, or use `deliver FILES --to TARGET`",
+            "add [[deliver]] with a target to the definition, or use `deliver FILES --to TARGET`",
         ));
     }
     let mut requests = Vec::new();
@@ -203,7 +203,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     match config {
         Some(config) if args.deliver => send(config, &requests, now).await,
         None if args.deliver => Err(Failure::usage(
-            "there is no configuration, and so no target",
+            "no configuration, so no targets",
             "name the configuration with --config FILE",
         )),
         _ => Ok(ExitCode::SUCCESS),
@@ -293,7 +293,7 @@ fn period(args: &Args, definition: &Definition, config: Option<&Config>, now: Ut
     };
     period.map_err(|error| {
         let help = match &error {
-            PeriodError::Empty { .. } => "--to names the first day that does not belong to the period",
+            PeriodError::Empty { .. } => "--to is the first day after the period",
             _ => "days are read in the report's time zone",
         };
         Failure::usage(&error, help)
@@ -305,7 +305,7 @@ fn lake(data: Option<&Path>, config: Option<&Config>) -> Result<Lake, Failure> {
     Lake::open(&folder).map_err(|error| match &error {
         LakeError::NotFound(_) => Failure::usage(
             &error,
-            "the lake is there after the first sealed sample; or name it with --data DIR",
+            "the lake is created with the first sealed sample; or name a lake with --data DIR",
         ),
         _ => Failure::work(&error),
     })
@@ -327,7 +327,7 @@ fn verify(args: &Verify, global: &Global) -> Result<ExitCode, Failure> {
     }
     let provenance = Provenance::find(&std::fs::read(&args.file).map_err(unread)?).map_err(|error| {
         let help = match &error {
-            ProvenanceError::Missing => "reports in HTML, PDF and JSON do, unless an own layout leaves it out",
+            ProvenanceError::Missing => "HTML, PDF and JSON reports contain it, unless a custom layout omits it",
             ProvenanceError::Later => "verify it with that version",
             _ => "make the report again",
         };
