@@ -1,5 +1,6 @@
-//! Reading files that others write, and making folders durable, on whatever file system they are: no read waits for ever, none
-//! takes more than it should, and what a file system can't do is done without.
+//! Reading files that others write, replacing files as a whole, and making folders durable, on any
+//! file system: each read has a deadline and a size limit, and mailqos does without anything that a
+//! file system can't do.
 
 use std::{
     fs::File,
@@ -136,6 +137,49 @@ pub fn text(mut bytes: Vec<u8>) -> Result<String, Vec<u8>> {
     String::from_utf8(bytes).map_err(std::string::FromUtf8Error::into_bytes)
 }
 
+/// Replaces a file as a whole: `write` fills `temporary`, which is synced and renamed to `path`; then
+/// the folder is synced. A crash leaves the earlier file or the new one. `temporary` must be in the
+/// same folder; one left by a crash is overwritten.
+///
+/// # Errors
+/// The file system or `write` refuses. The earlier file is then still there, and the temporary one is
+/// removed; only if the folder can't be synced, the new file is already in place.
+pub fn replace(
+    path: &Path,
+    temporary: &Path,
+    access: Access,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    if access == Access::Owner {
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    }
+    #[cfg(not(unix))]
+    let _ = access;
+    let written = options.open(temporary).and_then(|mut file| {
+        write(&mut file)?;
+        file.sync_all()?;
+        drop(file);
+        std::fs::rename(temporary, path)
+    });
+    if let Err(error) = written {
+        let _ = std::fs::remove_file(temporary);
+        return Err(error);
+    }
+    sync_folder(path.parent().unwrap_or(Path::new("")))
+}
+
+/// Who may read a file that [`replace`] writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Only the user who runs the program: files with secrets or state.
+    Owner,
+    /// Everyone whom the process's umask allows.
+    Umask,
+}
+
 /// Makes the names in a folder durable. A file system that can't (old CIFS, some in user space) says so once in the log, and is
 /// done without: its own server decides when names are on disk.
 ///
@@ -225,6 +269,8 @@ pub fn lock_error(error: io::Error) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     #[test]
@@ -241,6 +287,40 @@ mod tests {
         assert!(text(vec![0xFF, 0xFE, b'a']).is_err());
         assert!(text(b"p\xE4ssword".to_vec()).is_err());
         assert_eq!(text(Vec::new()).as_deref(), Ok(""));
+    }
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, temporary) = (folder.path().join("state.json"), folder.path().join("state.new"));
+        std::fs::write(&temporary, "a longer text that a crash left").expect("written");
+        let replace_with =
+            |text: &str| replace(&path, &temporary, Access::Umask, |file| file.write_all(text.as_bytes()));
+        replace_with("one").expect("written");
+        replace_with("two").expect("replaced");
+        replace(&path, &temporary, Access::Umask, |file| {
+            file.write_all(b"half")?;
+            Err(io::ErrorKind::StorageFull.into())
+        })
+        .expect_err("full");
+        assert_eq!(std::fs::read(&path).expect("there"), b"two");
+        assert!(!temporary.exists());
+        replace(&path.join("no/folder"), &temporary, Access::Umask, |_| Ok(())).expect_err("there is no such folder");
+        assert!(!temporary.exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_for_its_owner_is_readable_by_no_one_else() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("token");
+        replace(&path, &folder.path().join("token.new"), Access::Owner, |file| {
+            file.write_all(b"x")
+        })
+        .expect("written");
+        let mode = std::fs::metadata(&path).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[cfg(unix)]

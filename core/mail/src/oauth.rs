@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mailqos_base::files::{Access, replace};
 use mailqos_base::{Secret, SecretError, hex, one_line};
 use mailqos_config::OAuthOptions;
 use mailqos_net::{
@@ -440,18 +441,9 @@ fn write_kept(path: &Path, first: &Secret, token: &Secret) -> std::io::Result<()
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
     let draft = path.with_extension(format!("new-{}", std::process::id()));
-    let mut options = std::fs::File::options();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.mode(0o600);
-    }
-    let mut file = options.open(&draft)?;
-    writeln!(file, "{}\n{}", mark(first), token.expose())?;
-    file.sync_all()?;
-    drop(file);
-    std::fs::rename(&draft, path)
+    replace(path, &draft, Access::Owner, |file| {
+        writeln!(file, "{}\n{}", mark(first), token.expose())
+    })
 }
 
 #[cfg(test)]
