@@ -592,7 +592,7 @@ mod tests {
         assert_eq!(text, "How it was measured");
         let note = short.notes.last().expect("a note");
         assert!(
-            note.text.contains("12 single monitors") && note.text.contains("zip"),
+            note.text.contains("12 individual monitors") && note.text.contains("zip"),
             "{}",
             note.text
         );
