@@ -465,8 +465,9 @@ fn every_block_is_of_a_language_that_is_tried() {
         for (number, line) in text.lines().enumerate() {
             if let Some(language) = line.trim_start().strip_prefix("```") {
                 open = !open;
-                // A query is for the reader's own engine, and a text is a picture.
-                if open && !["sh", "toml", "sql", "text"].contains(&language) {
+                // A query is for the reader's own engine, a text is a picture, and Rust is quoted
+                // from the sources (below).
+                if open && !["sh", "toml", "sql", "text", "rust"].contains(&language) {
                     strange.push(format!("{}:{}: {language:?}", path.display(), number + 1));
                 }
             }
@@ -544,4 +545,22 @@ fn tests_that_are_named_are_there() {
     }
     assert!(missing.is_empty(), "{missing:#?}");
     assert!(found > 20, "only {found} tests are named");
+}
+
+#[test]
+fn every_line_of_rust_is_quoted_from_the_sources() {
+    let folder = root().join("core/config/src");
+    let files = fs::read_dir(&folder).expect("the sources");
+    let sources: String = files
+        .filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok())
+        .collect();
+    let mut quoted = 0;
+    for (path, text) in documents() {
+        let blocks = text.split("```rust\n").skip(1);
+        for line in blocks.flat_map(|block| block.split("```").next().unwrap_or_default().lines()) {
+            assert!(sources.contains(line), "{}: not in the sources: {line}", path.display());
+            quoted += 1;
+        }
+    }
+    assert!(quoted > 0, "no quotation was found");
 }

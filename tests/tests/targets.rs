@@ -81,7 +81,7 @@ async fn a_recipient_refused_among_others_holds_nobody_up_and_nobody_gets_it_twi
     let output = setting.run("mailqos-analytics", &["deliver", "r.pdf", "--to", "people"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("greylisted") && said.contains("tried again"), "{said}");
+    assert!(said.contains("greylisted") && said.contains("next retry"), "{said}");
     until("four mails", || server.landings().len() == 4).await;
     let output = try_again(&setting);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -350,7 +350,7 @@ async fn an_object_store_gets_files_once_it_is_there() {
     );
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        said.contains("s3://bucket/reports/2026/r.pdf") && said.contains("tried again"),
+        said.contains("s3://bucket/reports/2026/r.pdf") && said.contains("next retry"),
         "{said}"
     );
     assert!(!said.contains(SECRET));
@@ -374,7 +374,7 @@ async fn a_file_that_the_server_keeps_locked_for_a_dead_connection_is_written_an
     let output = setting.run("mailqos-analytics", &["deliver", "r.pdf", "--to", "site"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        said.contains("no answer within 2 s") && said.contains("tried again"),
+        said.contains("no answer within 2 s") && said.contains("next retry"),
         "{said}"
     );
     let names = server.names();
