@@ -30,7 +30,7 @@ pub struct Occasion {
     pub reason: Option<String>,
     /// Who added it.
     pub by: Option<String>,
-    /// Whether tests are left out.
+    /// Whether tests are skipped.
     pub pause: bool,
 }
 
@@ -43,7 +43,7 @@ pub struct Open {
     pub reason: Option<String>,
     /// Its end.
     pub until: UtcMicros,
-    /// Whether tests are left out.
+    /// Whether tests are skipped.
     pub pause: bool,
 }
 

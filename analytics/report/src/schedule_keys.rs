@@ -10,7 +10,7 @@ use mailqos_config::{
 };
 use mailqos_model::Micros;
 
-/// When a report is made by itself.
+/// When a report is generated on schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
     /// The rule.

@@ -84,13 +84,13 @@ pub struct Config {
     pub proxy: Proxy,
     /// Days older than this are removed from the lake; none, if nothing is said.
     pub retention: Option<Micros>,
-    /// Local folder of journals, locks, keys and queues; `<data>/state` unless said otherwise.
+    /// Local folder of journals, locks, keys and queues (default: `<data>/state`).
     pub state: PathBuf,
     /// The zone of calendar schedules and of reports that name none.
     pub timezone: TimeZone,
     /// How often recorded samples are sealed into the day's Parquet file.
     pub seal_interval: Micros,
-    /// The key that signs the test mails; a file in `state`, made at the first start, unless said otherwise.
+    /// Key that signs the test mails (default: a file in `state`, created at the first start).
     pub signing_key: Option<SecretSource>,
     /// Credentials.
     pub accounts: BTreeMap<AccountName, Account>,
@@ -220,7 +220,7 @@ pub struct Account {
 /// A host or service under watch.
 #[derive(Debug, Clone)]
 pub struct Object {
-    /// What people call it; the id unless said otherwise.
+    /// Display name (default: the id).
     pub name: String,
     /// Host name or IP address.
     pub address: String,
@@ -233,7 +233,7 @@ pub struct Object {
 pub struct Monitor {
     /// Its id in the lake.
     pub id: MonitorId,
-    /// What people call it; the id unless said otherwise.
+    /// Display name (default: the id).
     pub name: String,
     /// The object that it watches.
     pub object: ObjectId,
@@ -300,7 +300,7 @@ pub enum TlsMode {
 /// Somebody, or a group, who is told.
 #[derive(Debug, Clone)]
 pub struct Operator {
-    /// What people call them; the name unless said otherwise.
+    /// Display name (default: the name).
     pub name: String,
     /// Their mail addresses; those of its members, where it is a group.
     pub email: Vec<Person>,

@@ -21,7 +21,7 @@ pub struct Maintenance {
     pub reason: Option<String>,
     /// Which monitors, as selections; all if empty.
     pub monitors: Vec<String>,
-    /// Whether tests are left out.
+    /// Whether tests are skipped.
     pub pause: bool,
     /// When.
     pub when: Window,

@@ -18,7 +18,7 @@ const MAX_HOLIDAYS: u64 = 1 << 20;
 /// What was promised of some monitors.
 #[derive(Debug, Clone)]
 pub struct ServiceLevel {
-    /// What people call it; the name in the configuration unless said otherwise.
+    /// Display name (default: the name in the configuration).
     pub name: String,
     /// Which monitors, by id, glob, `tag:NAME` or `object:NAME`; all if empty.
     pub monitors: Vec<String>,

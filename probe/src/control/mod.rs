@@ -67,7 +67,7 @@ pub enum Request {
         reason: Option<String>,
         /// Who.
         by: String,
-        /// Whether tests are left out.
+        /// Whether tests are skipped.
         pause: bool,
     },
     /// A maintenance that was added ends.

@@ -21,7 +21,7 @@ pub(super) fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn 
     }))
 }
 
-/// The metric of a section; the round trip unless said otherwise.
+/// Metric of a section (default: the round trip).
 pub(super) fn metric(table: &mut Toml, problems: &mut Problems) -> Metric {
     let words = Metric::ALL.map(|metric| (metric.as_str(), metric));
     table.word("metric", &words, problems).unwrap_or(Metric::RoundTrip)

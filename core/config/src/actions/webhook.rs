@@ -22,7 +22,7 @@ pub struct Webhook {
     pub service: Service,
     /// Where it goes.
     pub url: SecretSource,
-    /// The method; the service's own unless said otherwise.
+    /// HTTP method (default: that of the service).
     pub method: String,
     /// The key or token of the service.
     pub key: Option<SecretSource>,
