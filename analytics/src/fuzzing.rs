@@ -4,8 +4,9 @@ use std::sync::LazyLock;
 
 use jiff::tz::TimeZone;
 use mailqos_base::fuzzing::in_file;
-use mailqos_figures::{Calendar, Column, Lake, Metric, Period, SeriesQuery};
-use mailqos_lake_admin::import::{self, Mapping, Plan};
+use mailqos_figures::{Calendar, Period};
+use mailqos_lake_tables::import::{self, Mapping, Plan};
+use mailqos_lake_tables::{Column, Lake, Metric, SeriesQuery};
 use mailqos_model::UtcMicros;
 use mailqos_report::{
     definitions,
@@ -84,7 +85,7 @@ pub fn lake(bytes: &[u8]) {
             let counted = lake.count(&query);
             let read = lake.map(&query, |series| series.len());
             assert!(!skip || (counted.is_ok() && read.is_ok()), "{counted:?} {read:?}");
-            assert!(!skip || lake.monitors(Some(&DAY)).is_ok());
+            assert!(!skip || lake.monitors(Some((&*DAY).into())).is_ok());
         }
     });
 }

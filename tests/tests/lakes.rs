@@ -16,7 +16,7 @@ use mailqos_tests::{
 const DAY: &str = "2026-11-23";
 
 fn foreign() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/lake/tests/lakes/foreign")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/lake/files/tests/lakes/foreign")
 }
 
 /// Puts a file into the lake, as the day of a site.

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use mailqos_model::{Event, EventKind, Micros, UtcMicros};
 use serde_json::Value;
 
-use super::{Lake, LakeError, Period};
+use mailqos_lake_tables::{Lake, LakeError};
+
+use super::Period;
 
 /// What was open when a period began is looked for so far back.
 const LOOK_BACK: Micros = Micros::from_secs(LOOK_BACK_DAYS * 86_400);

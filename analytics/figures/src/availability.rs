@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use mailqos_model::Outcome;
 
-use super::series::Series;
+use mailqos_lake_tables::Series;
 
 /// How many samples had each outcome. All but `not_tested` are over counted tests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -4,9 +4,10 @@
 //! intervals. An outage reaches from a failed test to the next good one, over unknown time as well; its downtime counts
 //! only what is known. A test in maintenance begins no outage; a good one ends it all the same.
 
+use mailqos_lake_tables::Series;
 use mailqos_model::{Micros, Outcome, UtcMicros};
 
-use super::{periods::Period, series::Series};
+use super::periods::Period;
 
 /// Assumed where the lake, the configuration and the samples themselves say nothing: one test alone has no interval.
 const DEFAULT_INTERVAL: Micros = Micros::from_secs(300);

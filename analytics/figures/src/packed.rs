@@ -1,9 +1,7 @@
 //! All values of a metric in little memory, and exact percentiles over those of many monitors.
 
-use super::{
-    percentiles::{BINS, Ranked, Value as _, needs},
-    series::Values,
-};
+use super::percentiles::{BINS, Ranked, Value as _, needs};
+use mailqos_lake_tables::Values;
 
 /// Values in ascending order, each as its distance from the one before: of many values a byte or two each, so that those of
 /// a thousand monitors over a year fit into memory.

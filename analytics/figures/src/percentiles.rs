@@ -2,9 +2,10 @@
 
 use std::{cell::RefCell, collections::HashMap};
 
+use mailqos_lake_tables::Values;
 use mailqos_model::Micros;
 
-use super::{availability::Z95, series::Values};
+use super::availability::Z95;
 
 /// The percentiles that `stats` shows.
 pub const CONTRACT: [f64; 4] = [0.50, 0.90, 0.95, 0.99];
@@ -86,14 +87,24 @@ pub fn percentiles<T: Value>(values: &mut [T], qs: &[f64]) -> Vec<f64> {
     qs.iter().map(|q| ranked.percentile(n, *q)).collect()
 }
 
-impl Values {
-    /// As [`percentiles`], of all of them, in microseconds; `None` where there is none.
-    pub fn percentiles<const N: usize>(&mut self, qs: &[f64; N]) -> Option<[f64; N]> {
-        let found = match self {
-            Self::Narrow(values) => percentiles(values, qs),
-            Self::Wide(values) => percentiles(values, qs),
-        };
-        found.try_into().ok()
+/// As [`percentiles`], of the values of a metric, in microseconds; `None` where there is none.
+pub fn percentiles_of<const N: usize>(values: &mut Values, qs: &[f64; N]) -> Option<[f64; N]> {
+    let found = match values {
+        Values::Narrow(values) => percentiles(values, qs),
+        Values::Wide(values) => percentiles(values, qs),
+    };
+    found.try_into().ok()
+}
+
+/// As [`distribution`], of the values of a metric.
+pub fn distribution_of(
+    values: &mut Values,
+    qs: &[f64],
+    delivered: Option<(usize, &mut Vec<DeliveredPercentile>)>,
+) -> Option<Distribution> {
+    match values {
+        Values::Narrow(values) => distribution(values, qs, delivered),
+        Values::Wide(values) => distribution(values, qs, delivered),
     }
 }
 

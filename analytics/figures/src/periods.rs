@@ -1,5 +1,7 @@
 //! Periods and their buckets: half-open spans of local calendar time, right across daylight-saving changes.
 
+use std::ops::Range;
+
 use jiff::{
     Span, ZonedDateTime as Zoned,
     civil::{Date, Time, Weekday, date},
@@ -137,6 +139,18 @@ pub struct Period {
     pub calendar: Calendar,
     /// By which step it goes back to the one before; `None` where its edges tell.
     step: Option<(Unit, i64)>,
+}
+
+impl From<&Period> for Range<UtcMicros> {
+    fn from(period: &Period) -> Self {
+        period.from..period.to
+    }
+}
+
+impl From<Period> for Range<UtcMicros> {
+    fn from(period: Period) -> Self {
+        period.from..period.to
+    }
 }
 
 /// Why there is no such period.

@@ -3,15 +3,15 @@
 
 use std::sync::Arc;
 
+use mailqos_lake_tables::{Metric, Series, Values, has_mails};
 use mailqos_model::{Micros, UtcMicros};
 
 use super::{
     availability::{Counts, share},
     delivered_within::LIMITS,
     outages::{State, Timeline},
-    percentiles::{DeliveredPercentile, Distribution, distribution},
+    percentiles::{DeliveredPercentile, Distribution, distribution_of},
     periods::{Bucket, Period, Unit},
-    series::{Metric, Series, Values, has_mails},
 };
 
 /// Whose figures they are.
@@ -307,10 +307,10 @@ impl Question {
         round_trip: Option<(&Counts, &mut Vec<DeliveredPercentile>)>,
     ) -> Option<Distribution> {
         let Some((counts, delivered)) = round_trip else {
-            return values.distribution(&self.qs, None);
+            return distribution_of(values, &self.qs, None);
         };
         let tests = counts.tests() as usize;
-        let found = values.distribution(&self.qs, Some((tests, delivered)));
+        let found = distribution_of(values, &self.qs, Some((tests, delivered)));
         if found.is_none() && tests > 0 {
             delivered.resize(self.qs.len(), DeliveredPercentile::NotDelivered);
         }
@@ -418,19 +418,6 @@ impl Pool {
                 }
             })
             .collect()
-    }
-}
-
-impl Values {
-    fn distribution(
-        &mut self,
-        qs: &[f64],
-        delivered: Option<(usize, &mut Vec<DeliveredPercentile>)>,
-    ) -> Option<Distribution> {
-        match self {
-            Self::Narrow(values) => distribution(values, qs, delivered),
-            Self::Wide(values) => distribution(values, qs, delivered),
-        }
     }
 }
 

@@ -10,11 +10,12 @@ use std::{
 
 use mailqos_charts::round_trip::{self, Failure, Kind};
 use mailqos_figures::{
-    Bucket, Column, Counts, DeliveredPercentile, Distribution, Metric, Packed, Period, Series, Timeline, Unit, Values,
+    Bucket, Counts, DeliveredPercentile, Distribution, Packed, Period, Timeline, Unit,
     local_clock::LocalClock,
     patterns::{self, Answers},
-    percentiles::{CONTRACT, distribution},
+    percentiles::{CONTRACT, distribution_of, percentiles_of},
 };
+use mailqos_lake_tables::{Column, Metric, Series, Values};
 use mailqos_model::{Micros, Outcome, Stage, UtcMicros};
 
 /// A question to the samples of each monitor.
@@ -420,10 +421,7 @@ fn figures(series: &Series, metric: Metric, counting: &[bool]) -> Option<Figures
     let tests = counting[series.inside.clone()].iter().filter(|counts| **counts).count();
     let mut delivered = Vec::new();
     let asked = (metric == Metric::RoundTrip).then_some((tests, &mut delivered));
-    let distribution = match &mut values(series, metric, counting) {
-        Values::Narrow(values) => distribution(values, &CONTRACT, asked),
-        Values::Wide(values) => distribution(values, &CONTRACT, asked),
-    }?;
+    let distribution = distribution_of(&mut values(series, metric, counting), &CONTRACT, asked)?;
     Some(Figures {
         distribution,
         delivered: delivered.pop(),
@@ -465,7 +463,7 @@ fn sparks(series: &Series, buckets: &[Bucket], counting: &[bool]) -> Sparks {
         let rows = series.rows(bucket.start, bucket.end);
         series.values_into(Metric::RoundTrip, rows, counting, &mut values);
         let enough = values.len() >= FEWEST_TESTS;
-        enough.then(|| values.percentiles(&[0.5, 0.95])).flatten()
+        enough.then(|| percentiles_of(&mut values, &[0.5, 0.95])).flatten()
     };
     buckets.iter().map(of).collect()
 }
@@ -522,7 +520,8 @@ mod spread {
     use mailqos_model::{Micros, UtcMicros};
 
     use mailqos_charts::round_trip::Bucket;
-    use mailqos_figures::{Metric, Period, Series, Unit, percentiles};
+    use mailqos_figures::{Period, Unit, percentiles};
+    use mailqos_lake_tables::{Metric, Series};
 
     /// Values in a bucket below which they are drawn themselves.
     const FEW: usize = 8;

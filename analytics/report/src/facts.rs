@@ -5,11 +5,12 @@ use std::collections::{BTreeSet, HashMap};
 use mailqos_config as config;
 use mailqos_config::Config;
 use mailqos_figures::{
-    AlarmLog, Bucket, Counts, Lake, LakeError, Metric, Period, Series, SeriesQuery, Timeline, Unit, Values, has_mails,
+    AlarmLog, Bucket, Counts, Period, Timeline, Unit,
     patterns::{self, Found},
-    percentiles::CONTRACT,
+    percentiles::{CONTRACT, percentiles_of},
     service_level::{self, LevelReport},
 };
+use mailqos_lake_tables::{Lake, LakeError, Metric, Series, SeriesQuery, Values, has_mails};
 use mailqos_mail::transcripts::Store;
 use mailqos_model::{Micros, UtcMicros};
 
@@ -252,7 +253,7 @@ impl Facts {
     /// The lake can't be read.
     pub fn load(source: Source<'_>, selection: &Selection, period: &Period, needs: &Needs) -> Result<Self, LakeError> {
         let Source { lake, config, .. } = source;
-        let known = lake.monitors(Some(period))?;
+        let known = lake.monitors(Some(period.into()))?;
         let reading = Reading {
             source,
             chosen: known
@@ -434,7 +435,7 @@ fn monitor(config: Option<&Config>, series: &mut Series, asked: Asked<'_>) -> Mo
         tags: configured.map(|monitor| monitor.tags.clone()).unwrap_or_default(),
         counts: Counts::of(series, series.inside.clone()),
         round_trips: trips.len(),
-        round_trip: trips.percentiles(&CONTRACT),
+        round_trip: percentiles_of(&mut trips, &CONTRACT),
         digest: Digest::of(series, &timeline, asked),
         timeline,
         before: None,
@@ -455,7 +456,7 @@ fn figures_before(config: Option<&Config>, series: &Series, period: &Period) -> 
     let timeline = Timeline::of(series, period, interval);
     (counts.tests() > 0 && timeline.coverage() >= 0.5).then(|| Before {
         counts,
-        round_trip: values(series, Metric::RoundTrip).percentiles(&CONTRACT),
+        round_trip: percentiles_of(&mut values(series, Metric::RoundTrip), &CONTRACT),
         downtime: timeline.downtime,
         origin: Origin::of(series, Columns::RoundTrip),
     })

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use mailqos_figures::{Counts, Metric, Outage, Packed, percentiles};
+use mailqos_figures::{Counts, Outage, Packed, percentiles};
+use mailqos_lake_tables::Metric;
 use mailqos_model::{Micros, UtcMicros};
 
 use super::{

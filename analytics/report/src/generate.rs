@@ -13,7 +13,8 @@ use mailqos_config::Config;
 pub use super::facts::Source;
 use mailqos_base::timing;
 use mailqos_charts::DRAWING;
-use mailqos_figures::{LakeError, Period, PeriodError, parallel};
+use mailqos_figures::{Period, PeriodError};
+use mailqos_lake_tables::{LakeError, parallel};
 
 use super::{
     definition::{Definition, Each, Format},

@@ -1,10 +1,8 @@
 //! Findings about changes and habits, each as one plain sentence with its figures and its strength.
 
 use mailqos_charts::Voice;
-use mailqos_figures::{
-    Metric,
-    patterns::{Found, Pattern},
-};
+use mailqos_figures::patterns::{Found, Pattern};
+use mailqos_lake_tables::Metric;
 use mailqos_model::UtcMicros;
 
 use super::{findings::outcome_word, locale::Locale, sections::metric_name};

@@ -5,7 +5,8 @@
 use std::io::Read as _;
 
 use mailqos_base::hex;
-use mailqos_figures::{Calendar, Column, Lake, LakeError, Metric, Period, PeriodError, Series, SeriesQuery};
+use mailqos_figures::{Calendar, Period, PeriodError};
+use mailqos_lake_tables::{Column, Lake, LakeError, Metric, Series, SeriesQuery};
 use mailqos_model::{Outcome, UtcMicros};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};

@@ -7,7 +7,7 @@ use mailqos_config::{
     FromToml,
     reference::{Key, Reference, Shape, Takes},
 };
-use mailqos_figures::Metric;
+use mailqos_lake_tables::Metric;
 use mailqos_model::Name;
 use serde_json::json;
 

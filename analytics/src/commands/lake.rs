@@ -10,12 +10,12 @@ use std::{
 use jiff::tz::TimeZone;
 use mailqos_config::DataLocation;
 use mailqos_lake::LockError;
-use mailqos_lake_admin as lake;
-use mailqos_lake_admin::{
+use mailqos_lake_tables as lake;
+use mailqos_lake_tables::{
     UpkeepError,
     export::{self, Choice},
     import::{self, Mapping, Mark, Plan, Preset},
-    upkeep::{self, Remedy, Repair, Verdict},
+    repair::{self, Remedy, Repair, Verdict},
 };
 use mailqos_model::{Event, MonitorId, Outcome, Sample, SiteName, UtcMicros};
 
@@ -296,8 +296,8 @@ fn info(data: &Path, sites: &[SiteName], format: Format) -> Result<ExitCode, Fai
 
 fn verify(data: &Path, sites: &[SiteName]) -> Result<ExitCode, Failure> {
     let mut verdict = Verdict::default();
-    upkeep::verify::<Sample>(data, sites, &mut verdict)?;
-    upkeep::verify::<Event>(data, sites, &mut verdict)?;
+    repair::verify::<Sample>(data, sites, &mut verdict)?;
+    repair::verify::<Event>(data, sites, &mut verdict)?;
     let mut text = String::new();
     for finding in verdict.findings.iter().chain(&verdict.remarks) {
         text += &format!("{}: {}\n", finding.path.display(), finding.problem);
@@ -309,7 +309,7 @@ fn verify(data: &Path, sites: &[SiteName]) -> Result<ExitCode, Failure> {
         counted(verdict.findings.len() as u64, "problem")
     );
     print(text)?;
-    for path in upkeep::aside(data)? {
+    for path in repair::aside(data)? {
         eprintln!("kept from an earlier repair: {}", path.display());
     }
     Ok(if verdict.findings.is_empty() {
@@ -321,8 +321,8 @@ fn verify(data: &Path, sites: &[SiteName]) -> Result<ExitCode, Failure> {
 }
 
 fn repair(data: &Path, sites: &[SiteName], apply: bool) -> Result<ExitCode, Failure> {
-    let mut repairs = upkeep::repair::<Sample>(data, sites, apply)?;
-    repairs.extend(upkeep::repair::<Event>(data, sites, apply)?);
+    let mut repairs = repair::repair::<Sample>(data, sites, apply)?;
+    repairs.extend(repair::repair::<Event>(data, sites, apply)?);
     let mut text = String::new();
     let (mut rebuilt, mut left) = (0, 0);
     for Repair { path, problem, remedy } in &repairs {
@@ -375,12 +375,12 @@ fn remind(apply: bool, anything: bool) {
 
 fn retain(data: &Path, sites: &[SiteName], keep_days: u16, apply: bool) -> Result<ExitCode, Failure> {
     let today = UtcMicros::now().utc_date();
-    let mut days = upkeep::outdated::<Sample>(data, sites, today, keep_days)?;
-    days.extend(upkeep::outdated::<Event>(data, sites, today, keep_days)?);
+    let mut days = repair::outdated::<Sample>(data, sites, today, keep_days)?;
+    days.extend(repair::outdated::<Event>(data, sites, today, keep_days)?);
     let (mut text, mut bytes) = (String::new(), 0);
     for day in &days {
         if apply {
-            upkeep::delete_all(day)?;
+            repair::delete_all(day)?;
         }
         bytes += day.bytes;
         text += &format!("{}\n", day.path.display());

@@ -27,7 +27,7 @@ use std::{
 use clap::{CommandFactory as _, Parser, Subcommand, builder::styling};
 use mailqos_config::{Config, Problems};
 use mailqos_lake::RemoteError;
-use mailqos_lake_admin::place::PlaceError;
+use mailqos_lake_tables::place::PlaceError;
 use mailqos_report::media::guard;
 use tokio::{runtime::Handle, task::block_in_place};
 use tracing_subscriber::{
@@ -170,7 +170,7 @@ pub enum Failure {
 /// The folder of the lake, mirrored there first if it is in an object store.
 fn place(data: Option<&Path>, config: Option<&Config>) -> Result<PathBuf, Failure> {
     // Most commands are synchronous; only this needs the network.
-    let folder = mailqos_lake_admin::place::folder(data, config);
+    let folder = mailqos_lake_tables::place::folder(data, config);
     let folder = match Handle::try_current() {
         Ok(runtime) => block_in_place(|| runtime.block_on(folder)),
         Err(_) => {

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use mailqos_figures::{Column, Metric, Period, Series, Timeline};
+use mailqos_figures::{Period, Timeline};
+use mailqos_lake_tables::{Column, Metric, Series};
 use mailqos_model::{Micros, UtcMicros};
 
 use super::{

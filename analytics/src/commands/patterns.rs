@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use mailqos_figures::{
-    Column, Metric,
     patterns::{self, Found, Pattern},
     significance::LEVEL,
 };
+use mailqos_lake_tables::{Column, Metric};
 use mailqos_report::{locale::Locale, pattern_words};
 
 use super::{

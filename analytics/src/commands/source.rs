@@ -4,10 +4,8 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use jiff::{civil::Weekday, tz::TimeZone};
 use mailqos_config::Config;
-use mailqos_figures::{
-    lake::{Lake, LakeError, SeriesQuery},
-    periods::{Calendar, Period, PeriodError},
-};
+use mailqos_figures::periods::{Calendar, Period, PeriodError};
+use mailqos_lake_tables::{Lake, LakeError, SeriesQuery};
 use mailqos_model::UtcMicros;
 
 use super::{
@@ -200,7 +198,7 @@ impl Source {
                 .map(|monitor| monitor.id.to_string())
                 .collect()
         };
-        let in_period = self.lake.monitors(Some(&self.period)).map_err(lake_failure)?;
+        let in_period = self.lake.monitors(Some((&self.period).into())).map_err(lake_failure)?;
         // All of the lake's monitors are read only where the period's don't answer: they cost a look into every file.
         let mut everywhere: Option<BTreeSet<String>> = None;
         let mut chosen = BTreeSet::new();

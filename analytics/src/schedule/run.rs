@@ -14,8 +14,9 @@ use mailqos_delivery::{
     notice,
     outbox::{Outbox, OutboxError, Submitted, is_due},
 };
-use mailqos_figures::{Lake, LakeError, Period, PeriodError};
-use mailqos_lake_admin::place::{self, PlaceError};
+use mailqos_figures::{Period, PeriodError};
+use mailqos_lake_tables::place::{self, PlaceError};
+use mailqos_lake_tables::{Lake, LakeError};
 use mailqos_model::{Micros, UtcMicros};
 use mailqos_report::{
     among,

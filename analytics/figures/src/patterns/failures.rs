@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use mailqos_lake_tables::{Metric, Series};
 use mailqos_model::{Outcome, Stage, UtcMicros};
 
-use super::super::{
-    availability::Share, outages::Timeline, periods::Period, series::Metric, series::Series, significance,
-    significance::median,
-};
+use super::super::{availability::Share, outages::Timeline, periods::Period, significance, significance::median};
 use super::{Asked, EVENTS, Hourly, Pattern, worth};
 
 /// What failures have in common. Tests that fail in a row are one event: they are no witnesses of their own.

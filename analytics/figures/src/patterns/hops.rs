@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::super::{availability::Share, series::Series, significance, significance::median};
+use super::super::{availability::Share, significance, significance::median};
 use super::{Asked, Pattern};
+use mailqos_lake_tables::Series;
 
 /// At which station most of the time is spent: the one that is the longest of a mail's way most often, against the next.
 pub(super) fn hop(series: &Series, asked: &mut Vec<Asked>) {

@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, ops::Range};
 use super::super::{
     local_clock::{LocalClock, Shown},
     periods::Period,
-    series::{Metric, Series, Values},
     significance::{self, median},
 };
 use super::{Asked, DAYS, FEW, LOOSE, Pattern, WORTH};
+use mailqos_lake_tables::{Metric, Series, Values};
 
 /// Medians of each metric by the hour of local time.
 pub(super) struct Hourly {

@@ -1,10 +1,10 @@
 //! Lasting changes, weekdays and single days of a metric, from its daily medians.
 
+use mailqos_lake_tables::{Metric, Series, Values};
 use mailqos_model::UtcMicros;
 
 use super::super::{
     periods::{Period, Unit},
-    series::{Metric, Series, Values},
     significance::{self, LEVEL, median},
     trend,
 };

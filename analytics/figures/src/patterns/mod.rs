@@ -14,12 +14,12 @@ mod tests;
 
 use std::sync::Arc;
 
+use mailqos_lake_tables::{Metric, Series};
 use mailqos_model::{Outcome, Stage, UtcMicros};
 
 use super::{
     availability::Share,
     periods::Period,
-    series::{Metric, Series},
     significance::{self, LEVEL},
 };
 

@@ -1,10 +1,11 @@
 //! Patterns that were planted are found, and noise is not one.
 
 use jiff::tz::TimeZone;
+use mailqos_lake_tables::{Durations, HopDelay, Metric, Series};
 use mailqos_model::Micros;
 
 use super::{
-    super::{Calendar, Durations, random::SplitMix64, series::HopDelay},
+    super::{Calendar, random::SplitMix64},
     *,
 };
 

@@ -3,6 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use mailqos_config::{LevelTarget, ServiceLevel};
+use mailqos_lake_tables::{Metric, Series, has_mails};
 use mailqos_model::{Micros, Outcome};
 
 use super::super::{
@@ -11,7 +12,6 @@ use super::super::{
     percentiles::{DeliveredPercentile, Percentile, delivered_percentile},
     periods::{Period, Unit},
     random::SplitMix64,
-    series::{Metric, Series, has_mails},
 };
 use super::{
     Amount, Entry, Forecast, Judgement, Value, Verdict, Why, metric_of,

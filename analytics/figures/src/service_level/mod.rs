@@ -16,14 +16,11 @@ use std::{
 
 use evidence::Evidence;
 use mailqos_config::{Config, LevelPeriod, LevelTarget, ServiceLevel};
+use mailqos_lake_tables::{Lake, LakeError, Metric, SeriesQuery};
 use mailqos_model::{Micros, UtcMicros};
 use service::Service;
 
-use super::{
-    lake::{Lake, LakeError, SeriesQuery},
-    periods::{Calendar, Period, Unit},
-    series::Metric,
-};
+use super::periods::{Calendar, Period, Unit};
 
 /// One service level over one of its periods.
 #[derive(Debug, Clone)]
@@ -271,7 +268,7 @@ pub fn judge(
         at_site && named && chosen(site, monitor)
     };
     let known: BTreeSet<_> = lake
-        .monitors(Some(&passed))?
+        .monitors(Some(passed.clone().into()))?
         .into_iter()
         .filter(|(site, monitor)| belongs(site, monitor))
         .collect();

@@ -3,7 +3,9 @@
 use jiff::tz::TimeZone;
 use mailqos_model::{Exclusion, Outcome};
 
-use super::{super::series::Series, *};
+use mailqos_lake_tables::Series;
+
+use super::*;
 
 const ZONE: &str = "Europe/Berlin";
 

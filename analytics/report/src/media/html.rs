@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io::Write as _, ops::Range, path::Path};
 
-use mailqos_figures::parallel;
+use mailqos_lake_tables::parallel;
 use serde_json::{Map, Value, json};
 use tera::{Kwargs, State};
 

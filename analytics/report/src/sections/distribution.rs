@@ -2,7 +2,8 @@
 
 use mailqos_charts::{WIDTH, distribution};
 use mailqos_config::{Problems, Table};
-use mailqos_figures::{Metric, delivered_within::LIMITS};
+use mailqos_figures::delivered_within::LIMITS;
+use mailqos_lake_tables::Metric;
 
 use super::{
     Scope, Section, View,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mailqos_config::{Problems, Table as Toml};
-use mailqos_figures::Metric;
+use mailqos_lake_tables::Metric;
 
 use super::{Section, View, availability::availability_cell};
 use crate::{

@@ -1,7 +1,7 @@
 //! Key figures: availability, round trip, outages and coverage, large, each with its change.
 
 use mailqos_config::{Problems, Table};
-use mailqos_figures::Metric;
+use mailqos_lake_tables::Metric;
 
 use super::{Section, View};
 use crate::{

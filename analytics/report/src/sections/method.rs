@@ -1,7 +1,8 @@
 //! How it was measured, and what the figures mean: the definitions that the figures are computed by.
 
 use mailqos_config::{Problems, Table};
-use mailqos_figures::{Metric, Packed};
+use mailqos_figures::Packed;
+use mailqos_lake_tables::Metric;
 
 use super::{Scope, Section, View};
 use crate::{

@@ -38,7 +38,7 @@ use std::{
 };
 
 use mailqos_config::{FromToml, Problems, Table, key::Named};
-use mailqos_figures::{Metric, has_mails};
+use mailqos_lake_tables::{Metric, has_mails};
 
 pub(super) use image::picture;
 pub(super) use percentiles::metric_name;

@@ -3,7 +3,7 @@
 
 use mailqos_charts::{Chart, WIDTH, lines, small_multiples};
 use mailqos_config::{Problems, Table};
-use mailqos_figures::{Metric, parallel};
+use mailqos_lake_tables::{Metric, parallel};
 
 use super::{
     Scope, Section, View,

@@ -1,7 +1,7 @@
 //! The same sections for each monitor, so that eyes learn the page.
 
 use mailqos_config::{Problems, Table};
-use mailqos_figures::parallel;
+use mailqos_lake_tables::parallel;
 
 use super::{Ids, Scope, Section, View, read_within};
 use crate::{digest::Needs, document::Block, facts::Monitor};

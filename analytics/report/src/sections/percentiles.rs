@@ -1,7 +1,8 @@
 //! The percentile table: the distribution of a metric per monitor, with the confidence of its p95 and with undelivered mail in sight.
 
 use mailqos_config::{Problems, Table as Toml};
-use mailqos_figures::{DeliveredPercentile, Metric, Summary};
+use mailqos_figures::{DeliveredPercentile, Summary};
+use mailqos_lake_tables::Metric;
 
 use super::{Scope, Section, View};
 use crate::{

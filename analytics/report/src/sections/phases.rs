@@ -2,7 +2,7 @@
 
 use mailqos_charts::{WIDTH, phases};
 use mailqos_config::{Problems, Table};
-use mailqos_figures::Metric;
+use mailqos_lake_tables::Metric;
 
 use super::{Section, View, round_trip::stretch, rows_a_chart};
 use crate::{

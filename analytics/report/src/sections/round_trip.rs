@@ -6,7 +6,8 @@ use mailqos_charts::{
     round_trip::{self, RoundTrip, Shift},
 };
 use mailqos_config::{Problems, Table};
-use mailqos_figures::{Metric, Period, State, alarm_log::Alarm, patterns};
+use mailqos_figures::{Period, State, alarm_log::Alarm, patterns};
+use mailqos_lake_tables::Metric;
 use mailqos_model::UtcMicros;
 
 use super::{

@@ -5,10 +5,8 @@ use mailqos_charts::{
     budget::{self, Budget, Budgets},
 };
 use mailqos_config::{LevelTarget, Problems, Table as Toml};
-use mailqos_figures::{
-    Metric,
-    service_level::{Entry, Judgement, LevelReport, Value, Verdict, Why},
-};
+use mailqos_figures::service_level::{Entry, Judgement, LevelReport, Value, Verdict, Why};
+use mailqos_lake_tables::Metric;
 use mailqos_model::Micros;
 
 use super::{Scope, Section, View, percentiles::metric_name, round_trip::stretch, strings};

@@ -7,10 +7,11 @@ use jiff::tz::TimeZone;
 use mailqos_config as config;
 use mailqos_config::Config;
 use mailqos_figures::{
-    AlarmLog, Calendar, Lake, Metric, Period, Unit,
+    AlarmLog, Calendar, Period, Unit,
     service_level::{Verdict, Why},
 };
 use mailqos_lake::DayWriter;
+use mailqos_lake_tables::{Lake, Metric};
 use mailqos_model::{Event, EventKind, Hop, Micros, Outcome, Sample, Stage, UtcMicros};
 
 use super::{Ids, kinds};

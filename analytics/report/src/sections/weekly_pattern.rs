@@ -2,7 +2,7 @@
 
 use mailqos_charts::{Measure, WIDTH, heat_map};
 use mailqos_config::{Problems, Table};
-use mailqos_figures::Metric;
+use mailqos_lake_tables::Metric;
 
 use super::{
     Scope, Section, View,

@@ -10,7 +10,8 @@ use std::{
 
 use jiff::tz::TimeZone;
 use mailqos_config::{Config, did_you_mean, glob};
-use mailqos_figures::{Lake, LakeError, Period, PeriodError};
+use mailqos_figures::{Period, PeriodError};
+use mailqos_lake_tables::{Lake, LakeError};
 use mailqos_model::UtcMicros;
 use mailqos_report::{
     definition::{Definition, Each, Format},

@@ -7,9 +7,9 @@ use mailqos_figures::{
     delivered_within::LIMITS,
     percentiles::{CONTRACT, percentiles},
     periods::Period,
-    series::{Metric, Series},
     stats::{Question, Row},
 };
+use mailqos_lake_tables::{Metric, Series};
 use mailqos_model::Micros;
 
 use super::{

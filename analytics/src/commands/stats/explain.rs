@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 
 use mailqos_figures::{
-    Column, State, Timeline,
+    State, Timeline,
     delivered_within::LIMITS,
     percentiles::needed_ranks,
-    series::Series,
     stats::{Question, Row},
 };
+use mailqos_lake_tables::{Column, Series};
 use mailqos_model::{Exclusion, Micros, Outcome, UtcMicros};
 use serde::Serialize;
 

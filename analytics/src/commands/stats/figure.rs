@@ -4,9 +4,9 @@ use mailqos_figures::{
     Counts, DeliveredPercentile, Distribution, Share,
     delivered_within::LIMITS,
     percentiles::needed_ranks,
-    series::{Metric, Series},
     stats::{Question, Row},
 };
+use mailqos_lake_tables::{Metric, Series};
 use mailqos_model::Outcome;
 
 use super::shape::{Asked, limit_name, percentile};

@@ -22,11 +22,10 @@ pub(super) use self::{
 };
 use mailqos_config::Monitor;
 use mailqos_figures::{
-    lake::SeriesQuery,
     periods::{Period, Unit},
-    series::{Metric, Series},
     stats::{Pool, Question, Row, Share, Whose},
 };
+use mailqos_lake_tables::{Metric, Series, SeriesQuery};
 
 use super::{
     Failure, Global,
@@ -332,8 +331,10 @@ fn untested(source: &Source, shape: &Shape, seen: &BTreeSet<(Arc<str>, Arc<str>)
         .map(|monitor| (Arc::clone(&site), Arc::from(monitor.id.as_str())))
         .filter(|whose| !seen.contains(whose))
         .flat_map(|(site, monitor)| {
-            let mut series = Series::default();
-            series.kind = config.monitors.get(&*monitor).and_then(kind_of);
+            let mut series = Series {
+                kind: config.monitors.get(&*monitor).and_then(kind_of),
+                ..Series::default()
+            };
             (series.site, series.monitor) = (site, monitor);
             shape.group.of(&series, source)
         })

@@ -3,9 +3,9 @@
 use mailqos_figures::{
     percentiles::CONTRACT,
     periods::{Calendar, Period, Unit},
-    series::Metric,
     stats::{Question, Row},
 };
+use mailqos_lake_tables::Metric;
 use mailqos_model::{Micros, UtcMicros};
 
 use super::Group;

@@ -4,10 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use mailqos_model::{Exclusion, Micros, Outcome, Stage, UtcMicros};
 
-use super::{
-    lake::{Column, SeriesQuery},
-    periods::Period,
-};
+use super::lake::{Column, SeriesQuery};
 
 /// Column of durations in the lake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -174,6 +171,7 @@ impl Durations {
     }
 
     /// The value of a row.
+    #[inline]
     pub fn get(&self, row: usize) -> Option<Micros> {
         match &self.0 {
             Store::Narrow(values) => values.get(row).copied().and_then(narrow),
@@ -182,11 +180,13 @@ impl Durations {
     }
 
     /// All values, in order.
+    #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Option<Micros>> + '_ {
         (0..self.len()).map(|row| self.get(row))
     }
 
     /// How many rows there are.
+    #[inline]
     pub fn len(&self) -> usize {
         match &self.0 {
             Store::Narrow(values) => values.len(),
@@ -195,6 +195,7 @@ impl Durations {
     }
 
     /// Whether the column was not asked for, or there is no row.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -214,7 +215,9 @@ impl Durations {
         }
     }
 
-    pub(super) fn push(&mut self, value: Option<Micros>) {
+    /// Adds a value.
+    #[inline]
+    pub fn push(&mut self, value: Option<Micros>) {
         let value = value.map_or(NULL_WIDE, |value| value.0);
         match &mut self.0 {
             Store::Narrow(values) if value == NULL_WIDE => values.push(NULL_NARROW),
@@ -336,18 +339,22 @@ impl Durations {
     }
 }
 
+#[inline]
 fn fits(value: i64) -> bool {
     (value as u64) < NULL_NARROW as u64
 }
 
+#[inline]
 fn narrow(value: u32) -> Option<Micros> {
     (value != NULL_NARROW).then(|| Micros(value.into()))
 }
 
+#[inline]
 fn wide(value: i64) -> Option<Micros> {
     (value != NULL_WIDE).then_some(Micros(value))
 }
 
+#[inline]
 fn widen(value: u32) -> i64 {
     if value == NULL_NARROW { NULL_WIDE } else { value.into() }
 }
@@ -379,6 +386,7 @@ impl Default for Values {
 
 impl Values {
     /// How many there are.
+    #[inline]
     pub fn len(&self) -> usize {
         match self {
             Self::Narrow(values) => values.len(),
@@ -387,6 +395,7 @@ impl Values {
     }
 
     /// Whether there is none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -399,7 +408,19 @@ impl Values {
         }
     }
 
+    /// How many are not greater than a limit.
+    pub fn up_to(&self, limit: Micros) -> u64 {
+        match self {
+            Self::Narrow(values) => match u32::try_from(limit.0) {
+                Ok(limit) => values.iter().map(|value| u64::from(*value <= limit)).sum(),
+                Err(_) => values.len() as u64,
+            },
+            Self::Wide(values) => values.iter().map(|value| u64::from(*value <= limit.0)).sum(),
+        }
+    }
+
     /// Adds a value.
+    #[inline]
     pub fn push(&mut self, value: Micros) {
         match self {
             Self::Narrow(values) if fits(value.0) => values.push(value.0 as u32),
@@ -497,7 +518,7 @@ pub struct Series {
     /// Whether a certificate was accepted unverified at each test.
     pub unverified: Vec<bool>,
     /// The metrics, by `Metric as usize`.
-    pub(super) metrics: [Durations; Metric::ALL.len()],
+    pub metrics: [Durations; Metric::ALL.len()],
     /// The samples of the period; those before and after it are context for outages.
     pub inside: Range<usize>,
 }
@@ -515,41 +536,49 @@ pub struct HopDelay {
 
 impl Series {
     /// How many samples there are, context included.
+    #[inline]
     pub fn len(&self) -> usize {
         self.started_at.len()
     }
 
     /// Whether there is no sample at all.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.started_at.is_empty()
     }
 
     /// A metric's column.
+    #[inline]
     pub fn metric(&self, metric: Metric) -> &Durations {
         &self.metrics[metric as usize]
     }
 
     /// When a test began.
+    #[inline]
     pub fn at(&self, row: usize) -> UtcMicros {
         UtcMicros(self.started_at[row])
     }
 
     /// Why a sample does not count.
+    #[inline]
     pub fn exclusion(&self, row: usize) -> Option<Exclusion> {
         self.excluded.get(row).copied().flatten()
     }
 
     /// Whether a test counts: outcome other than `not_tested`, outside maintenance.
+    #[inline]
     pub fn counts(&self, row: usize) -> bool {
         self.outcome[row] != Outcome::NotTested && self.exclusion(row).is_none()
     }
 
     /// The rows of the tests in the period that count.
+    #[inline]
     pub fn counted(&self) -> impl Iterator<Item = usize> + '_ {
         self.counted_in(self.inside.clone())
     }
 
     /// The rows in a range that count.
+    #[inline]
     pub fn counted_in(&self, rows: Range<usize>) -> impl Iterator<Item = usize> + '_ {
         rows.filter(|row| self.counts(*row))
     }
@@ -672,9 +701,10 @@ impl Series {
     }
 
     /// Only those samples that lie in `period` are inside from now on; the others become context.
-    pub fn confine(&mut self, period: &Period) {
-        let first = self.started_at.partition_point(|at| *at < period.from.0);
-        let last = self.started_at.partition_point(|at| *at < period.to.0);
+    pub fn confine(&mut self, period: impl Into<Range<UtcMicros>>) {
+        let period = period.into();
+        let first = self.started_at.partition_point(|at| *at < period.start.0);
+        let last = self.started_at.partition_point(|at| *at < period.end.0);
         self.inside = first..last.max(first);
     }
 

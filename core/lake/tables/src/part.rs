@@ -26,7 +26,7 @@ use polars::prelude::{
 };
 
 use super::{
-    columns::{Coded, Columns, Words},
+    decoder::{Coded, Columns, Words},
     lake::{Column, LakeError, LakeFile, SeriesQuery},
     series::{Durations, HopDelay, Metric, Series, SeriesKey},
 };
@@ -1072,7 +1072,6 @@ mod tests {
     };
 
     use super::*;
-    use crate::{Calendar, Period};
 
     /// The row groups of a file whose footer claims these bounds of its monitors.
     fn claimed(least: &str, greatest: &str) -> Vec<Group> {
@@ -1132,7 +1131,7 @@ mod tests {
             date: jiff::civil::date(2024, 10, 4),
             path,
         };
-        let day = Period::between("2024-10-04", "2024-10-05", Calendar::new(jiff::tz::TimeZone::UTC)).expect("a day");
+        let day = mailqos_model::UtcMicros(0)..mailqos_model::UtcMicros(1);
         let read = Part::read(&file, None, &SeriesQuery::new(day), &Wanted::default());
         assert!(matches!(read, Err(LakeError::Corrupt { .. })));
     }

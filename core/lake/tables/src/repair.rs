@@ -13,7 +13,7 @@ use mailqos_lake::{
 use mailqos_model::{SiteName, UtcMicros};
 use polars::prelude::{ParquetReader, SerReader as _};
 
-use super::{Day, UpkeepError, entries, list};
+use super::days::{Day, UpkeepError, entries, list};
 
 /// What is wrong with a file.
 #[derive(Debug, Clone, PartialEq, Eq)]

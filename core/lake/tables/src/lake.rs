@@ -7,7 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    ops::RangeInclusive,
+    ops::{Range, RangeInclusive},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -21,8 +21,7 @@ use mailqos_lake::{Record as _, read_day};
 use mailqos_model::{Event, Micros, UtcMicros};
 
 use super::{
-    day_file::{self, Footer, Group, Part, Wanted},
-    periods::Period,
+    part::{self, Footer, Group, Part, Wanted},
     series::{Metric, Series, SeriesKey},
 };
 use crate::parallel;
@@ -122,7 +121,7 @@ pub struct SeriesQuery {
     /// Only these monitors; all if empty.
     pub monitors: BTreeSet<String>,
     /// The period whose samples are `inside`.
-    pub period: Period,
+    pub period: Range<UtcMicros>,
     /// How far before and after the period samples are read as context, for outages that go over its edges: at least, and of
     /// monitors with long test intervals as far as they need.
     pub context: Micros,
@@ -138,11 +137,11 @@ pub struct SeriesQuery {
 
 impl SeriesQuery {
     /// All sites and monitors of a period, without context and metrics.
-    pub fn new(period: Period) -> Self {
+    pub fn new(period: impl Into<Range<UtcMicros>>) -> Self {
         Self {
             sites: BTreeSet::new(),
             monitors: BTreeSet::new(),
-            period,
+            period: period.into(),
             context: Micros::ZERO,
             intervals: BTreeMap::new(),
             metrics: BTreeSet::new(),
@@ -218,7 +217,7 @@ impl SeriesQuery {
 
     /// The UTC days of the period and its context.
     fn days(&self, context: Micros) -> RangeInclusive<Date> {
-        (self.period.from - context).utc_date()..=UtcMicros((self.period.to + context).0 - 1).utc_date()
+        (self.period.start - context).utc_date()..=UtcMicros((self.period.end + context).0 - 1).utc_date()
     }
 }
 
@@ -407,17 +406,17 @@ impl Lake {
     ///
     /// # Errors
     /// A file is corrupt or can't be read.
-    pub fn monitors(&self, period: Option<&Period>) -> Result<BTreeSet<SiteAndMonitor>, LakeError> {
+    pub fn monitors(&self, period: Option<Range<UtcMicros>>) -> Result<BTreeSet<SiteAndMonitor>, LakeError> {
         let files: Vec<&LakeFile> = self
             .files
             .iter()
             .filter(|file| {
-                period.is_none_or(|period| {
-                    period.from.utc_date() <= file.date && file.date <= UtcMicros(period.to.0 - 1).utc_date()
+                period.as_ref().is_none_or(|period| {
+                    period.start.utc_date() <= file.date && file.date <= UtcMicros(period.end.0 - 1).utc_date()
                 })
             })
             .collect();
-        let found = self.in_parallel(&files, day_file::monitors)?;
+        let found = self.in_parallel(&files, part::monitors)?;
         let mut monitors = BTreeSet::new();
         for (file, names) in found {
             for monitor in names.unwrap_or_default() {
@@ -540,7 +539,7 @@ impl Lake {
             ..Wanted::default()
         };
         let files: Vec<&LakeFile> = self.series(query).sites.into_iter().flatten().collect();
-        let found = self.in_parallel(&files, |file| Ok(day_file::groups(file)?.0))?;
+        let found = self.in_parallel(&files, |file| Ok(part::groups(file)?.0))?;
         let groups = found.into_iter().filter_map(|(_, groups)| groups).flatten();
         Ok(groups.filter(|group| wanted.may_be_in(group)).collect())
     }
@@ -707,7 +706,7 @@ impl Batch<'_> {
             ends.push(series.len());
         }
         let context = self.contexts[monitor];
-        let (first, last) = ((query.period.from - context).0, (query.period.to + context).0);
+        let (first, last) = ((query.period.start - context).0, (query.period.end + context).0);
         let sorted = series.started_at.is_sorted_by(|a, b| a < b);
         let inside = |at: &i64| first <= *at && *at < last;
         let whole =
@@ -722,7 +721,7 @@ impl Batch<'_> {
             }
             *series = series.select(&rows);
         }
-        series.confine(&query.period);
+        series.confine(query.period.clone());
     }
 }
 
@@ -776,7 +775,7 @@ impl<'lake> SeriesIter<'lake> {
         };
         let held = AtomicUsize::new(0);
         let found = self.lake.in_parallel(&files, |file| {
-            let (groups, footer) = day_file::groups(file)?;
+            let (groups, footer) = part::groups(file)?;
             let size = footer.size();
             let fits = held.fetch_add(size, Ordering::Relaxed) + size <= FOOTERS;
             let per_row = footer.bytes_per_row(&self.query);
@@ -999,69 +998,5 @@ impl Iterator for SeriesIter<'_> {
                 Some(Err(error))
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use jiff::tz::TimeZone;
-    use mailqos_lake::DayWriter;
-    use mailqos_model::{Outcome, Sample};
-
-    use super::*;
-    use crate::{Calendar, Timeline};
-
-    /// 2026-03-02, midnight UTC.
-    const MONDAY: UtcMicros = UtcMicros(1_772_409_600_000_000);
-
-    fn hours(hours: i64) -> Micros {
-        Micros::from_secs(3_600 * hours)
-    }
-
-    #[test]
-    fn the_context_of_a_monitor_is_as_long_as_three_of_its_test_intervals() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let site = "here".parse().expect("a site");
-        let often = (-60..60).map(|hour| ("often", hour, 1));
-        let rarely = [-54, -30, 6, 60].map(|hour| ("rarely", hour, 24));
-        // Its samples carry no test interval.
-        let silent = [-54, -30, 6, 60].map(|hour| ("silent", hour, 0));
-        let mut days: BTreeMap<Date, Vec<Sample>> = BTreeMap::new();
-        for (monitor, hour, interval) in often.chain(rarely).chain(silent) {
-            let at = MONDAY + hours(hour);
-            let mut sample = Sample::new(monitor.parse().expect("an id"), at, Outcome::Ok);
-            sample.test_interval = (interval > 0).then_some(hours(interval));
-            days.entry(at.utc_date()).or_default().push(sample);
-        }
-        for (day, samples) in days {
-            let mut file = DayWriter::create(folder.path(), &site, day).expect("a file");
-            for sample in samples {
-                file.push(sample).expect("in order");
-            }
-            file.publish(None).expect("published");
-        }
-        let lake = Lake::open(folder.path()).expect("the lake");
-        let period = Period::new(MONDAY, MONDAY + hours(24), Calendar::new(TimeZone::UTC)).expect("a day");
-        let mut query = SeriesQuery::new(period.clone()).for_outages();
-        query.intervals.insert("silent".to_owned(), hours(24));
-        let all: Vec<Series> = lake.series(&query).collect::<Result<_, _>>().expect("read");
-        let [often, rarely, silent] = &all[..] else {
-            panic!("three monitors: {all:?}");
-        };
-        assert_eq!((often.len(), often.inside.len()), (72, 24), "a day before and after");
-        assert_eq!((rarely.len(), rarely.inside.clone()), (4, 2..3));
-        assert_eq!(rarely.test_interval.iter().collect::<Vec<_>>(), [Some(hours(24)); 4]);
-        assert_eq!((silent.len(), silent.inside.clone()), (4, 2..3));
-        for series in &all {
-            let timeline = Timeline::of(series, &period, Some(hours(24)));
-            assert_eq!(
-                (timeline.up, timeline.unknown),
-                (hours(24), Micros::ZERO),
-                "{}",
-                series.monitor
-            );
-        }
-        let in_parallel = lake.map(&query, |series| series.len()).expect("read");
-        assert_eq!(in_parallel, [72, 4, 4]);
     }
 }

@@ -15,7 +15,7 @@ pub use super::foreign::{Mark, Preset};
 use super::{
     UpkeepError,
     foreign::{self, Local, Table, Wish, is_missing},
-    upkeep::write_into,
+    repair::write_into,
 };
 
 /// How many wrong rows and duplicates are named.

@@ -1,12 +1,4 @@
-//! Administration of the sample lake: listing, import, export, verification, repair and retention.
-//!
-//! This crate knows no figure and no report.
-
-pub mod export;
-mod foreign;
-pub mod import;
-pub mod place;
-pub mod upkeep;
+//! The days of a lake: which files there are, and what each site has.
 
 use std::path::{Path, PathBuf};
 
@@ -37,7 +29,7 @@ pub enum UpkeepError {
 }
 
 impl UpkeepError {
-    fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
         |source| Self::Io {
             path: path.to_owned(),
             source,
@@ -146,7 +138,7 @@ fn partition<T: std::str::FromStr>(folder: &Path, prefix: &str) -> Option<T> {
     folder.file_name()?.to_str()?.strip_prefix(prefix)?.parse().ok()
 }
 
-fn entries(folder: &Path) -> Result<Vec<PathBuf>, UpkeepError> {
+pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>, UpkeepError> {
     let found = match std::fs::read_dir(folder) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         found => found.map_err(UpkeepError::io(folder))?,
