@@ -41,8 +41,17 @@ pub fn fisher(a: u64, b: u64, c: u64, d: u64) -> f64 {
 
 /// Ranks from 1, ties sharing their mean; and Σ(t³ − t) over the groups of ties.
 pub fn ranks(values: &[f64]) -> (Vec<f64>, f64) {
-    let mut order: Vec<(f64, usize)> = values.iter().copied().zip(0..).collect();
-    order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    // As integers of the same order: they are compared in a single step.
+    let key = |value: f64| {
+        let bits = value.to_bits();
+        if value.is_sign_negative() {
+            !bits
+        } else {
+            bits | 1 << 63
+        }
+    };
+    let mut order: Vec<(u64, usize)> = values.iter().map(|value| key(*value)).zip(0..).collect();
+    order.sort_unstable_by_key(|(key, _)| *key);
     let mut ranks = vec![0.0; values.len()];
     let mut ties = 0.0;
     let mut first = 0;

@@ -1,8 +1,8 @@
 //! What failures have in common: hour, weekday, stage, reply, and a metric that differs during them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
-use mailqos_lake_tables::{Metric, Series};
+use mailqos_lake_tables::{Metric, Series, Values};
 use mailqos_model::{Outcome, Stage, UtcMicros};
 
 use super::super::{availability::Share, outages::Timeline, periods::Period, significance, significance::median};
@@ -132,33 +132,32 @@ fn reply(series: &Series, events: &[Event], asked: &mut Vec<Asked>) {
 
 /// Whether a phase takes longer or shorter while tests fail: the median of each event against hourly medians of good tests.
 fn during(series: &Series, events: &[Event], asked: &mut Vec<Asked>) {
+    let mut is_good = series.counting();
+    for (good, outcome) in is_good.iter_mut().zip(&series.outcome) {
+        *good &= *outcome == Outcome::Ok;
+    }
+    let hours = hours(series);
+    let mut values = Values::default();
     for metric in &Metric::CONTRACT[1..] {
         let column = series.metric(*metric);
         let mut failing = Vec::new();
         for (row, from, to) in events {
-            let mut values: Vec<f64> = (*row..series.inside.end)
+            let mut while_failing: Vec<f64> = (*row..series.inside.end)
                 .take_while(|row| to.map_or(series.at(*row) == *from, |to| series.at(*row) < to))
                 .filter(|row| series.counts(*row) && series.outcome[*row] != Outcome::Ok)
                 .filter_map(|row| column.get(row).map(|value| value.0 as f64))
                 .collect();
-            failing.extend(median(&mut values));
+            failing.extend(median(&mut while_failing));
         }
         if (failing.len() as u64) < EVENTS {
             continue;
         }
-        let mut good = Vec::new();
-        let mut hour: (i64, Vec<f64>) = (i64::MIN, Vec::new());
-        for row in series.counted().filter(|row| series.outcome[*row] == Outcome::Ok) {
-            let Some(value) = column.get(row) else { continue };
-            let at = series.started_at[row].div_euclid(3_600_000_000);
-            if at != hour.0 {
-                good.extend(median(&mut hour.1));
-                hour.0 = at;
-                hour.1.clear();
-            }
-            hour.1.push(value.0 as f64);
+        let mut good: Vec<f64> = Vec::new();
+        for rows in &hours {
+            values.clear();
+            series.values_into(*metric, rows.clone(), &is_good, &mut values);
+            good.extend(values.median());
         }
-        good.extend(median(&mut hour.1));
         let Some(p) = significance::mann_whitney(&failing, &good) else {
             continue;
         };
@@ -177,4 +176,17 @@ fn during(series: &Series, events: &[Event], asked: &mut Vec<Asked>) {
             says: says.into_iter().collect(),
         });
     }
+}
+
+/// Rows of the period that began in the same hour (UTC), in order.
+fn hours(series: &Series) -> Vec<Range<usize>> {
+    let hour = |row: usize| series.started_at[row].div_euclid(3_600_000_000);
+    let mut hours: Vec<Range<usize>> = Vec::new();
+    for row in series.inside.clone() {
+        match hours.last_mut() {
+            Some(last) if hour(last.start) == hour(row) => last.end = row + 1,
+            _ => hours.push(row..row + 1),
+        }
+    }
+    hours
 }
